@@ -1,0 +1,201 @@
+//! What one drain is told: its limits, its policies, and who the source is.
+//!
+//! Guarantee: [`Config::validate`] reports every problem at once, each naming the field, what it got and what it takes;
+//! a validated configuration cannot make the engine divide by zero, wait for ever or start nothing for ever.
+
+use crate::limiter::Concurrency;
+
+/// How many servers one drain may have: ids are `u32`, and a drain of more has other problems first.
+pub const MAX_SERVERS: usize = 10_000_000;
+/// The longest drain, one day: far beyond any shutdown budget, and small enough that sums of times never overflow.
+pub const MAX_TIMEOUT_MS: u64 = 86_400_000;
+/// The highest ceiling of attempts in flight.
+pub const MAX_CONCURRENCY: u32 = 10_000;
+
+/// How sticky placement is honoured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StickyPolicy {
+    /// The existing rule: a level is open once the delays of the levels before it have passed, which for a server that
+    /// is running now means: only when their sum is zero.
+    Gated,
+    /// Every level is open at once; better levels still come first. A node that matches no level stays closed.
+    AnyLevel,
+    /// Sticky rules are not looked at.
+    Ignore,
+}
+
+/// Whether nodes of the new release come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// Freshness tiers, see [`crate::freshness`].
+    NewRelease,
+    /// All nodes alike.
+    None,
+}
+
+/// One level of a sticky signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StickyLevel {
+    /// The node's environment variable `name` must have the value it has on the source. `None`: it is not set there,
+    /// and then no node matches.
+    Env {
+        /// The variable.
+        name: String,
+        /// Its value on the source.
+        value: Option<String>,
+        /// How long a stopped server waits at this level before the next one opens.
+        delay_ms: u64,
+    },
+    /// Any node.
+    Any {
+        /// As for a variable; without effect on the last level.
+        delay_ms: u64,
+    },
+}
+
+impl StickyLevel {
+    /// The delay of this level, whichever kind it is.
+    pub fn delay_ms(&self) -> u64 {
+        match self {
+            StickyLevel::Env { delay_ms, .. } | StickyLevel::Any { delay_ms } => *delay_ms,
+        }
+    }
+}
+
+/// The draining node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Source {
+    /// Its node name, `name@host`.
+    pub name: String,
+    /// When its supervisor started, wall-clock milliseconds.
+    pub started_at_ms: Option<i64>,
+    /// The release it runs.
+    pub generation: Option<String>,
+    /// Its placement region.
+    pub region: Option<String>,
+}
+
+/// Everything one drain is told at its start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Ceiling of attempts in flight.
+    pub max_concurrency: u32,
+    /// Whether the limiter may look for a smaller number.
+    pub concurrency: Concurrency,
+    /// Ceiling of attempts in flight towards one target.
+    pub max_concurrency_per_target: Option<u32>,
+    /// The whole drain, milliseconds.
+    pub timeout_ms: u64,
+    /// One attempt, milliseconds; never past the deadline.
+    pub attempt_timeout_ms: u64,
+    /// Attempts for one server.
+    pub max_attempts: u32,
+    /// So many failures in a row end the drain.
+    pub max_consecutive_failures: u32,
+    /// A larger share of failures among the latest attempts ends the drain; 1.0 never does.
+    pub max_failure_ratio: f64,
+    /// How long to wait for a first target, milliseconds.
+    pub wait_for_target_ms: u64,
+    /// How sticky placement is honoured.
+    pub sticky: StickyPolicy,
+    /// Whether nodes of the new release come first.
+    pub prefer: Prefer,
+    /// The draining node.
+    pub source: Source,
+    /// The sticky signatures servers refer to. An empty signature is no constraint.
+    pub stickies: Vec<Vec<StickyLevel>>,
+    /// How many modules servers refer to.
+    pub modules: u32,
+    /// A heartbeat older than this is stale (existing rule 2), milliseconds.
+    pub max_age_ms: i64,
+    /// A heartbeat stamped further ahead than this is ignored (existing rule 2), milliseconds.
+    pub future_skew_ms: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_concurrency: 50,
+            concurrency: Concurrency::Adaptive,
+            max_concurrency_per_target: None,
+            timeout_ms: 30_000,
+            attempt_timeout_ms: 15_000,
+            max_attempts: 3,
+            max_consecutive_failures: 10,
+            max_failure_ratio: 0.5,
+            wait_for_target_ms: 0,
+            sticky: StickyPolicy::Gated,
+            prefer: Prefer::NewRelease,
+            source: Source::default(),
+            stickies: vec![Vec::new()],
+            modules: 1,
+            max_age_ms: 50_000,
+            future_skew_ms: 5_000,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every field and the fields against each other.
+    ///
+    /// # Errors
+    /// One sentence for each problem found, never only the first.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        let mut range = |name: &str, got: u64, low: u64, high: u64| {
+            if got < low || got > high {
+                problems.push(format!("{name}: got {got}, takes {low} to {high}"));
+            }
+        };
+        range("max_concurrency", self.max_concurrency.into(), 1, MAX_CONCURRENCY.into());
+        if let Some(cap) = self.max_concurrency_per_target {
+            range("max_concurrency_per_target", cap.into(), 1, MAX_CONCURRENCY.into());
+        }
+        range("timeout_ms", self.timeout_ms, 1, MAX_TIMEOUT_MS);
+        range("attempt_timeout_ms", self.attempt_timeout_ms, 1, MAX_TIMEOUT_MS);
+        range("max_attempts", self.max_attempts.into(), 1, 1_000);
+        range("max_consecutive_failures", self.max_consecutive_failures.into(), 1, 1_000_000);
+        range("wait_for_target_ms", self.wait_for_target_ms, 0, MAX_TIMEOUT_MS);
+        if !(self.max_failure_ratio > 0.0 && self.max_failure_ratio <= 1.0) {
+            problems.push(format!(
+                "max_failure_ratio: got {}, takes a number above 0.0 and at most 1.0",
+                self.max_failure_ratio
+            ));
+        }
+        if self.source.name.is_empty() {
+            problems.push("source name: got an empty string, takes a node name".to_owned());
+        }
+        if self.stickies.iter().any(|levels| levels.len() > 64) {
+            problems.push("stickies: a signature has more than 64 levels".to_owned());
+        }
+        if self.max_age_ms <= 0 || self.future_skew_ms < 0 {
+            problems.push("max_age_ms and future_skew_ms: take a positive age and a skew of 0 or more".to_owned());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_reported_not_only_the_first() {
+        let config = Config {
+            max_concurrency: 0,
+            timeout_ms: 0,
+            max_failure_ratio: f64::NAN,
+            source: Source::default(),
+            ..Config::default()
+        };
+        let problems = config.validate().expect_err("four fields are wrong");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().any(|problem| problem.starts_with("timeout_ms: got 0, takes 1 to")));
+    }
+
+    #[test]
+    fn the_defaults_with_a_source_are_valid() {
+        let source = Source { name: "a@h".into(), ..Source::default() };
+        assert_eq!(Config { source, ..Config::default() }.validate(), Ok(()));
+    }
+}

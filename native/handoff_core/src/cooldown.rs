@@ -1,0 +1,118 @@
+//! Rests after failures, so that a target that refuses is not asked by every server in turn, and a store that is down is
+//! not asked to stop more of them.
+//!
+//! Guarantee: failures of attempts that were already under way when a rest began belong to the same incident: they neither
+//! lengthen the rest nor count again. One success ends a series of incidents.
+
+use std::collections::HashMap;
+
+use crate::ids::NodeId;
+use crate::placement::Access;
+use crate::time::Micros;
+
+/// The first rest: about as long as a node that is just not ready yet needs.
+const FIRST_REST: Micros = Micros::from_millis(250);
+/// The longest rest: a drain is over in seconds.
+const LONGEST_REST: Micros = Micros::from_millis(4_000);
+/// From so many incidents in a row on, nobody waits for a target any more.
+const GIVEN_UP_AFTER: u32 = 3;
+
+/// The incidents of one target, or of the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cooldown {
+    incidents: u32,
+    since: Micros,
+    until: Micros,
+}
+
+impl Cooldown {
+    /// An attempt that `started` then has failed `now`. True when this is a new incident.
+    pub fn failed(&mut self, started: Micros, now: Micros) -> bool {
+        if self.incidents > 0 && started < self.since {
+            return false;
+        }
+        let rest = FIRST_REST.times(1 << self.incidents.min(10)).min(LONGEST_REST);
+        *self = Cooldown { incidents: self.incidents + 1, since: now, until: now + rest };
+        true
+    }
+
+    /// An attempt succeeded.
+    pub fn succeeded(&mut self) {
+        *self = Cooldown::default();
+    }
+
+    /// Whether it may be used now.
+    pub fn access(&self, now: Micros) -> Access {
+        if now >= self.until {
+            Access::Open
+        } else if self.incidents >= GIVEN_UP_AFTER {
+            Access::Shut
+        } else {
+            Access::Soon
+        }
+    }
+
+    /// When the rest ends, if there is one at `now`.
+    pub fn ends(&self, now: Micros) -> Option<Micros> {
+        (now < self.until).then_some(self.until)
+    }
+}
+
+/// The cool-downs of all targets of one drain.
+#[derive(Debug, Clone, Default)]
+pub struct Cooldowns {
+    targets: HashMap<NodeId, Cooldown>,
+}
+
+impl Cooldowns {
+    /// See [`Cooldown::failed`].
+    pub fn failed(&mut self, node: NodeId, started: Micros, now: Micros) -> bool {
+        self.targets.entry(node).or_default().failed(started, now)
+    }
+
+    /// See [`Cooldown::succeeded`].
+    pub fn succeeded(&mut self, node: NodeId) {
+        self.targets.remove(&node);
+    }
+
+    /// See [`Cooldown::access`].
+    pub fn access(&self, node: NodeId, now: Micros) -> Access {
+        self.targets.get(&node).map_or(Access::Open, |cooldown| cooldown.access(now))
+    }
+
+    /// When the next rest after `now` ends.
+    pub fn next_end(&self, now: Micros) -> Option<Micros> {
+        self.targets.values().filter_map(|cooldown| cooldown.ends(now)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(0);
+    const MS: fn(u64) -> Micros = Micros::from_millis;
+
+    #[test]
+    fn fifty_attempts_failing_with_one_target_are_one_incident() {
+        let mut cooldowns = Cooldowns::default();
+        assert!(cooldowns.failed(NODE, MS(0), MS(100)));
+        for started in 1..50 {
+            assert!(!cooldowns.failed(NODE, MS(started), MS(101)));
+        }
+        assert_eq!(cooldowns.access(NODE, MS(349)), Access::Soon);
+        assert_eq!(cooldowns.access(NODE, MS(350)), Access::Open);
+    }
+
+    #[test]
+    fn repeated_incidents_rest_longer_and_then_are_not_waited_for() {
+        let mut cooldowns = Cooldowns::default();
+        for at in [0, 1_000, 2_000] {
+            assert!(cooldowns.failed(NODE, MS(at), MS(at)));
+        }
+        assert_eq!(cooldowns.access(NODE, MS(2_999)), Access::Shut);
+        assert_eq!(cooldowns.next_end(MS(2_000)), Some(MS(3_000)));
+        cooldowns.succeeded(NODE);
+        assert_eq!(cooldowns.access(NODE, MS(2_001)), Access::Open);
+    }
+}

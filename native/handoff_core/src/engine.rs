@@ -1,0 +1,327 @@
+//! The drain engine: which server goes where now, and when to stop trying.
+//!
+//! Guarantees
+//! - The same calls with the same arguments give the same actions, whichever host runs it.
+//! - At most `max_concurrency` servers are in flight, stopping or displaced: so many answer nobody at the worst.
+//! - Every displaced server is started again elsewhere or released; nothing is started that would usually not end in time;
+//!   [`Action::Finish`] comes at the deadline at the latest.
+//! - An event that does not fit is refused and changes nothing.
+//!
+//! The life of one server:
+//!
+//! ```text
+//!   pending ──start──▶ in flight ──moved──────────────────▶ moved
+//!      ▲                │  │  │
+//!      └──untouched─────┘  │  └──gone, lost race──────────▶ left
+//!                          ├──stopping──▶ stopping ──down─┐
+//!                          │                              ▼
+//!                          └──displaced, retry same──▶ displaced ──start──▶ in flight
+//!                                                         │
+//!                                                         └──give up──▶ releasing ──released──▶ left
+//! ```
+
+mod ending;
+mod outcome;
+mod schedule;
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::breaker::Breaker;
+use crate::config::{Config, MAX_SERVERS};
+use crate::cooldown::{Cooldown, Cooldowns};
+use crate::event::{Action, EngineError, Event, Poll};
+use crate::ids::{ModuleId, NodeId, ServerId, StickyId};
+use crate::pending::Pending;
+use crate::placement::{Class, Placement};
+use crate::quantiles::Quantiles;
+use crate::reason::Reason;
+use crate::report::{Ended, Progress, Report};
+use crate::shared::Shared;
+use crate::time::Micros;
+use crate::view::ClusterView;
+
+use server::{Fate, Server, Stage};
+
+/// What an attempt is taken to last before any has finished: four round trips to an object store in the same region.
+const ASSUMED_ATTEMPT: Micros = Micros::from_millis(100);
+/// The end of a drain that is kept for clearing reservations: a tenth of it, at most this long.
+const LONGEST_RESERVE: Micros = Micros::from_millis(1_000);
+
+/// One server of a drain, in the order of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its module, below [`Config::modules`].
+    pub module: ModuleId,
+    /// Its sticky signature, an index into [`Config::stickies`].
+    pub sticky: StickyId,
+    /// Higher goes first.
+    pub priority: i32,
+}
+
+/// What the drain is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a first target until then.
+    Waiting(Micros),
+    /// Starting attempts.
+    Running,
+    /// Starting nothing more; what is under way ends.
+    Settling(Ended),
+    /// Over.
+    Over(Ended),
+}
+
+/// One drain. See the module documentation.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    phase: Phase,
+    started: Micros,
+    ended: Option<Micros>,
+    deadline: Micros,
+    placement: Placement,
+    pending: Pending,
+    /// Each server's class, and its fate once it is known.
+    classes: Vec<u32>,
+    fates: Vec<Fate>,
+    /// Servers that are neither pending nor decided: never more than are in flight, displaced, stopping or waiting.
+    active: BTreeMap<ServerId, Server>,
+    /// Displaced servers, the longest displaced first.
+    displaced: BTreeSet<(Micros, ServerId)>,
+    cooldowns: Cooldowns,
+    store: Cooldown,
+    breaker: Breaker,
+    tally: Tally,
+}
+
+/// Counters of one drain; none ever falls but `in_flight` and `stopping`.
+#[derive(Debug, Default)]
+struct Tally {
+    in_flight: u64,
+    stopping: u64,
+    moved: u64,
+    left: BTreeMap<Reason, u64>,
+    retried: u64,
+    attempts: u64,
+    failures: u64,
+    highest_in_flight: u32,
+    targets: BTreeMap<NodeId, u64>,
+    gaps: Quantiles,
+}
+
+impl Engine {
+    /// A drain of `servers`, starting at `now` on the cluster in `view`.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] with every problem of the three.
+    pub fn new(
+        config: Config,
+        servers: &[ServerSpec],
+        view: ClusterView,
+        now: Micros,
+        shared: &mut Shared,
+    ) -> Result<Self, EngineError> {
+        let (classes, specs) = classify(&config, servers)?;
+        view.validate().map_err(|problems| EngineError::Invalid { problems })?;
+        let timeout = Micros::from_millis(config.timeout_ms);
+        let mut engine = Engine {
+            phase: Phase::Waiting(now + Micros::from_millis(config.wait_for_target_ms)),
+            started: now,
+            ended: None,
+            deadline: now + timeout,
+            pending: Pending::new(classes.len(), &specs),
+            placement: Placement::new(classes),
+            classes: specs.iter().map(|(class, _)| u32::try_from(*class).unwrap_or(u32::MAX)).collect(),
+            fates: vec![Fate::Undecided; servers.len()],
+            active: BTreeMap::new(),
+            displaced: BTreeSet::new(),
+            cooldowns: Cooldowns::default(),
+            store: Cooldown::default(),
+            breaker: Breaker::new(config.max_consecutive_failures, config.max_failure_ratio),
+            tally: Tally::default(),
+            config,
+        };
+        engine.look_at(view, now, shared);
+        Ok(engine)
+    }
+
+    /// What to do now. Call it after every event and at the time it asks for.
+    pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
+        let mut actions = Vec::new();
+        shared.limiter.on_tick(now);
+        self.advance(now, shared);
+        let mut waits = false;
+        if self.phase == Phase::Running {
+            self.pending.reconsider();
+            self.retry_untouched(now);
+            waits |= self.start_displaced(now, shared, &mut actions);
+            waits |= self.start_pending(now, shared, &mut actions);
+        }
+        if let Phase::Settling(ended) = self.phase {
+            self.give_up_displaced(ended.reason(), &mut actions);
+            self.leave_untouched(ended.reason());
+        }
+        if let Some(ended) = self.over(now, waits) {
+            self.finish(ended, now, shared);
+            actions.push(Action::Finish);
+            return Poll { actions, wake: None };
+        }
+        let wake = (!self.is_over()).then(|| self.next_wake(now, shared));
+        Poll { actions, wake }
+    }
+
+    /// Takes in what happened.
+    ///
+    /// # Errors
+    /// [`EngineError::Unexpected`] for a server that is not in the state the event speaks of,
+    /// [`EngineError::Invalid`] for a view that is not valid, [`EngineError::Finished`] after the end. Nothing is changed.
+    pub fn on_event(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
+        if let Event::Finished { id, attempt, outcome, latency } = event {
+            return self.attempt_finished(now, id, attempt, outcome, latency, shared);
+        }
+        if self.is_over() {
+            return Err(EngineError::Finished);
+        }
+        match event {
+            Event::Finished { .. } => {}
+            Event::Stopped { id } => self.stopped(id, now)?,
+            Event::Released { id } => self.released(id)?,
+            Event::View(view) => {
+                view.validate().map_err(|problems| EngineError::Invalid { problems })?;
+                self.look_at(view, now, shared);
+            }
+            Event::NodeDown(name) => {
+                if let Some(node) = shared.names.get(&name) {
+                    self.placement.disconnect(node);
+                }
+            }
+            Event::Cancel => self.phase = Phase::Settling(Ended::Cancelled),
+        }
+        Ok(())
+    }
+
+    /// Where the drain is now.
+    pub fn progress(&self, shared: &Shared) -> Progress {
+        let waiting = self.active.values().filter(|server| matches!(server.stage, Stage::Untouched { .. })).count();
+        Progress {
+            total: self.fates.len() as u64,
+            pending: if self.is_over() { 0 } else { (self.pending.len() + waiting) as u64 },
+            in_flight: self.tally.in_flight,
+            displaced: self.displaced.len() as u64,
+            stopping: self.tally.stopping,
+            moved: self.tally.moved,
+            left: self.tally.left.values().sum(),
+            failures: self.tally.failures,
+            retried: self.tally.retried,
+            limit: shared.limiter.limit(),
+            finished: self.is_over(),
+        }
+    }
+
+    /// The summary, complete once the drain is over.
+    pub fn report(&self, now: Micros, shared: &Shared) -> Report {
+        Report {
+            total: self.fates.len() as u64,
+            moved: self.tally.moved,
+            left: self.tally.left.clone(),
+            retried: self.tally.retried,
+            gap: self.tally.gaps.summary(),
+            duration: self.ended.unwrap_or(now).since(self.started),
+            targets: self.tally.targets.iter().map(|(id, count)| (shared.names.name(*id).clone(), *count)).collect(),
+            last_limit: shared.limiter.limit(),
+            highest_in_flight: self.tally.highest_in_flight,
+            attempts: self.tally.attempts,
+            failures: self.tally.failures,
+            ended: match self.phase {
+                Phase::Over(ended) => Some(ended),
+                _ => None,
+            },
+        }
+    }
+
+    /// Each server's fate as a byte, in the order of ids: 0 moved, 255 undecided, else a [`Reason`]'s code.
+    pub fn results(&self) -> Vec<u8> {
+        self.fates.iter().map(|fate| fate.code()).collect()
+    }
+
+    /// True after [`Action::Finish`].
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
+
+    fn look_at(&mut self, view: ClusterView, now: Micros, shared: &mut Shared) {
+        self.placement.update(view, now, &mut shared.names, &mut shared.ledger);
+    }
+
+    /// The last moment at which an attempt of usual length still ends in time to clear up after it.
+    fn last_start(&self, shared: &Shared) -> Micros {
+        let usual = shared.limiter.typical_latency().unwrap_or(ASSUMED_ATTEMPT);
+        self.deadline - self.reserve() - usual
+    }
+
+    fn reserve(&self) -> Micros {
+        Micros(Micros::from_millis(self.config.timeout_ms).0 / 10).min(LONGEST_RESERVE)
+    }
+
+    /// Moves the drain to its next phase when it is time.
+    fn advance(&mut self, now: Micros, shared: &Shared) {
+        if let Phase::Waiting(until) = self.phase
+            && (now >= until || self.fates.is_empty() || self.placement.any_target(&self.config))
+        {
+            self.phase = Phase::Running;
+        }
+        if matches!(self.phase, Phase::Waiting(_) | Phase::Running) {
+            if self.breaker.is_open() {
+                self.phase = Phase::Settling(Ended::Failures);
+            } else if now > self.last_start(shared) {
+                self.phase = Phase::Settling(Ended::Deadline);
+            }
+        }
+    }
+
+    fn decide(&mut self, id: ServerId, fate: Fate) {
+        if let Some(server) = self.active.remove(&id) {
+            self.displaced.remove(&(server.displaced_at, id));
+        }
+        self.fates[id.index()] = fate;
+        match fate {
+            Fate::Moved => self.tally.moved += 1,
+            Fate::Left(reason) => *self.tally.left.entry(reason).or_insert(0) += 1,
+            Fate::Undecided => {}
+        }
+    }
+}
+
+/// A server as the queues see it: its class, an index, and its priority.
+type Placed = (usize, i32);
+
+/// The distinct classes of `servers`, and each server's class and priority.
+pub(crate) fn classify(config: &Config, servers: &[ServerSpec]) -> Result<(Vec<Class>, Vec<Placed>), EngineError> {
+    let mut problems = config.validate().err().unwrap_or_default();
+    if servers.len() > MAX_SERVERS {
+        problems.push(format!("servers: got {}, takes at most {MAX_SERVERS}", servers.len()));
+    }
+    let stickies = config.stickies.len();
+    if let Some(bad) = servers.iter().find(|spec| spec.module.0 >= config.modules || spec.sticky.0 as usize >= stickies)
+    {
+        problems.push(format!("servers: {bad:?} is outside of {} modules and {stickies} stickies", config.modules));
+    }
+    if !problems.is_empty() {
+        return Err(EngineError::Invalid { problems });
+    }
+    let mut index: BTreeMap<Class, usize> = BTreeMap::new();
+    let mut classes = Vec::new();
+    let specs = servers
+        .iter()
+        .map(|spec| {
+            let class = Class { module: spec.module, sticky: spec.sticky };
+            let position = *index.entry(class).or_insert_with(|| {
+                classes.push(class);
+                classes.len() - 1
+            });
+            (position, spec.priority)
+        })
+        .collect();
+    Ok((classes, specs))
+}

@@ -1,0 +1,108 @@
+//! How servers are given up and how the drain ends.
+//!
+//! Guarantee: a server that was stopped is released before it is left; at the end every server has a fate.
+
+use crate::engine::server::{Fate, Server, Stage};
+use crate::engine::{Engine, Phase};
+use crate::event::Action;
+use crate::ids::ServerId;
+use crate::placement::{Access, Choice};
+use crate::reason::Reason;
+use crate::report::Ended;
+use crate::shared::Shared;
+use crate::time::Micros;
+
+impl Engine {
+    /// Gives a server up: nothing is to be done for one that was never stopped, a reservation to be cleared for any other.
+    pub(super) fn give_up(&mut self, id: ServerId, reason: Reason) -> Option<Action> {
+        let server = self.active.get_mut(&id)?;
+        if server.stopped_at.is_none() {
+            self.decide(id, Fate::Left(reason));
+            return None;
+        }
+        self.displaced.remove(&(server.displaced_at, id));
+        server.stage = Stage::Releasing { reason };
+        Some(Action::Release { id })
+    }
+
+    pub(super) fn give_up_displaced(&mut self, reason: Reason, actions: &mut Vec<Action>) {
+        let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
+        for id in queue {
+            actions.extend(self.give_up(id, reason));
+        }
+    }
+
+    pub(super) fn leave_untouched(&mut self, reason: Reason) {
+        let untouched: Vec<ServerId> = self
+            .active
+            .iter()
+            .filter(|(_, server)| matches!(server.stage, Stage::Untouched { .. }))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in untouched {
+            self.decide(id, Fate::Left(reason));
+        }
+    }
+
+    /// Whether the drain ends now, and why. `waits`: some server can be started later.
+    pub(super) fn over(&self, now: Micros, waits: bool) -> Option<Ended> {
+        let idle = self.active.is_empty();
+        match self.phase {
+            Phase::Over(_) => None,
+            Phase::Settling(ended) if idle || now >= self.deadline => Some(ended),
+            Phase::Running if idle && !waits => Some(Ended::Done),
+            _ if now >= self.deadline => Some(Ended::Deadline),
+            _ => None,
+        }
+    }
+
+    /// Decides every server that is not decided yet.
+    pub(super) fn finish(&mut self, ended: Ended, now: Micros, shared: &Shared) {
+        for id in self.active.keys().copied().collect::<Vec<_>>() {
+            let reason = match self.active[&id].stage {
+                Stage::Releasing { reason } => reason,
+                _ => ended.reason(),
+            };
+            self.fates[id.index()] = Fate::Left(reason);
+            *self.tally.left.entry(reason).or_insert(0) += 1;
+        }
+        self.displaced.clear();
+        for (class, ids) in self.pending.waiting() {
+            if ids.is_empty() {
+                continue;
+            }
+            let choice = self.placement.choose(class, &self.config, &shared.ledger, |_| Access::Open);
+            let reason = if matches!(choice, Choice::Node(_)) {
+                ended.reason()
+            } else {
+                self.placement.reason(class, &self.config)
+            };
+            *self.tally.left.entry(reason).or_insert(0) += ids.len() as u64;
+            for id in ids {
+                self.fates[*id as usize] = Fate::Left(reason);
+            }
+        }
+        self.phase = Phase::Over(ended);
+        self.ended = Some(now);
+    }
+
+    pub(super) fn next_wake(&self, now: Micros, shared: &Shared) -> Micros {
+        let mut wake = self.deadline;
+        let mut consider = |at: Micros| {
+            if at > now {
+                wake = wake.min(at);
+            }
+        };
+        match self.phase {
+            Phase::Waiting(until) => consider(until),
+            Phase::Running => {
+                consider(self.last_start(shared) + Micros(1));
+                let rests = [self.cooldowns.next_end(now), self.store.ends(now), shared.limiter.next_tick()];
+                rests.into_iter().flatten().for_each(&mut consider);
+                self.active.values().filter_map(Server::ready).for_each(&mut consider);
+            }
+            Phase::Settling(_) | Phase::Over(_) => {}
+        }
+        wake
+    }
+}

@@ -1,0 +1,145 @@
+//! Which servers start now: displaced ones first, then pending ones in order.
+//!
+//! Guarantee: nothing starts beyond the limiter's limit, a target's cap or a rest, nor while `max_concurrency` servers are
+//! in flight, stopping or displaced.
+
+use crate::config::Config;
+use crate::cooldown::Cooldowns;
+use crate::engine::Engine;
+use crate::engine::server::{Server, Stage};
+use crate::event::Action;
+use crate::ids::{NodeId, ServerId};
+use crate::ledger::Ledger;
+use crate::placement::{Access, Choice};
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::time::Micros;
+
+impl Engine {
+    /// Starts displaced servers, the longest displaced first. True when one waits for a target that rests or is at its cap.
+    pub(super) fn start_displaced(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
+        let mut waits = false;
+        let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
+        for id in queue {
+            if shared.limiter.available() == 0 {
+                return true;
+            }
+            let Some(server) = self.active.get(&id) else { continue };
+            let Stage::Displaced { ready, pinned } = server.stage else {
+                continue;
+            };
+            if server.charged >= self.config.max_attempts {
+                actions.extend(self.give_up(id, Reason::AttemptsExhausted));
+                continue;
+            }
+            if ready > now {
+                waits = true;
+                continue;
+            }
+            let class = self.classes[id.index()] as usize;
+            let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
+            let access = |node| access(node, config, cooldowns, ledger, now);
+            let pinned = pinned.filter(|node| self.placement.accepts(class, *node, config, ledger));
+            let choice = match pinned.map(|node| (node, access(node))) {
+                Some((node, Access::Open)) => Choice::Node(node),
+                Some((_, Access::Soon)) => Choice::Wait,
+                Some((_, Access::Shut)) | None => {
+                    self.placement.choose_displaced(class, config, ledger, &server.excluded, access)
+                }
+            };
+            match choice {
+                Choice::Node(node) => actions.push(self.start(id, node, now, shared)),
+                Choice::Wait => waits = true,
+                Choice::Nowhere => {
+                    let reason = if server.excluded.is_empty() {
+                        self.placement.reason(class, &self.config)
+                    } else {
+                        Reason::AttemptsExhausted
+                    };
+                    actions.extend(self.give_up(id, reason));
+                }
+            }
+        }
+        waits
+    }
+
+    /// Starts pending servers in order while there is room. True when some wait for room, a cap, or a rest to end.
+    pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
+        if self.store.access(now) != Access::Open {
+            return !self.pending.is_empty();
+        }
+        let mut waits = false;
+        while let Some(class) = self.pending.next_class() {
+            if shared.limiter.available() == 0 || self.stopped_servers() >= self.config.max_concurrency as usize {
+                return true;
+            }
+            let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
+            let choice =
+                self.placement.choose(class, config, ledger, |node| access(node, config, cooldowns, ledger, now));
+            match choice {
+                Choice::Node(node) => {
+                    let Some(id) = self.pending.take() else { break };
+                    self.active.insert(id, Server::new(now));
+                    actions.push(self.start(id, node, now, shared));
+                }
+                Choice::Wait => {
+                    waits = true;
+                    self.pending.skip();
+                }
+                Choice::Nowhere => self.pending.skip(),
+            }
+        }
+        waits
+    }
+
+    /// Servers that answer nobody, or may not: in flight, stopping or displaced.
+    pub(super) fn stopped_servers(&self) -> usize {
+        let told_to_stop = usize::try_from(self.tally.in_flight + self.tally.stopping).unwrap_or(usize::MAX);
+        told_to_stop.saturating_add(self.displaced.len())
+    }
+
+    /// Servers whose last attempt did nothing have had their turn: they go before pending ones, as far as there is room for more
+    /// that answer nobody.
+    pub(super) fn retry_untouched(&mut self, now: Micros) {
+        let ready: Vec<ServerId> = self
+            .active
+            .iter()
+            .filter(|(_, server)| matches!(server.stage, Stage::Untouched { ready } if ready <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ready {
+            if self.stopped_servers() >= self.config.max_concurrency as usize {
+                break;
+            }
+            self.displace(id, now, now, None);
+        }
+    }
+
+    pub(super) fn start(&mut self, id: ServerId, node: NodeId, now: Micros, shared: &mut Shared) -> Action {
+        let class = self.classes[id.index()] as usize;
+        shared.ledger.assign(node, self.placement.class(class).module);
+        let permit = shared.limiter.on_start(now);
+        self.tally.in_flight += 1;
+        self.tally.attempts += 1;
+        self.tally.highest_in_flight =
+            self.tally.highest_in_flight.max(u32::try_from(self.tally.in_flight).unwrap_or(u32::MAX));
+        let timeout = Micros::from_millis(self.config.attempt_timeout_ms);
+        let timeout = timeout.min(self.deadline.since(now) - self.reserve());
+        let server = self.active.entry(id).or_insert_with(|| Server::new(now));
+        self.displaced.remove(&(server.displaced_at, id));
+        server.starts += 1;
+        if server.starts == 2 {
+            self.tally.retried += 1;
+        }
+        server.stage = Stage::InFlight { target: node, started: now, permit };
+        Action::Start { id, target: shared.names.name(node).clone(), attempt: server.starts, timeout }
+    }
+}
+
+/// Whether a node may take another attempt now: below its cap, and not resting.
+fn access(node: NodeId, config: &Config, cooldowns: &Cooldowns, ledger: &Ledger, now: Micros) -> Access {
+    match config.max_concurrency_per_target {
+        Some(cap) if ledger.in_flight(node) >= cap => Access::Soon,
+        _ => cooldowns.access(node, now),
+    }
+}

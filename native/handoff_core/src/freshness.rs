@@ -1,0 +1,90 @@
+//! Which nodes will still be there tomorrow: tiers that keep a rolling deploy from moving a server once for every old node.
+//!
+//! Guarantee: a tier only orders nodes that are eligible anyway; it never excludes one. Unknown ages and releases, as on
+//! nodes without this library, are [`Tier::Same`].
+//!
+//! In a rolling deploy every node of the old release is about to stop. A server sent to one of them moves again minutes
+//! later. A node that started after the source and runs another release is where the server may stay.
+
+use crate::config::{Prefer, Source};
+use crate::view::NodeView;
+
+/// Younger than this is a node of the deploy that is going on, older than this is one of an earlier deploy: long enough for
+/// the slowest node of a rolling deploy, short enough that yesterday's restart says nothing.
+pub const FRESH_FOR_MS: i64 = 15 * 60 * 1_000;
+
+/// How likely a node is to outlive this deploy. Lower comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Started after the source and runs another release; or, where releases say nothing, is younger than
+    /// [`FRESH_FOR_MS`] while the source is not. (Nodes that came up in the same minute are all alike: which of them was
+    /// first must not decide who gets every server.)
+    Fresh,
+    /// Nothing speaks for it or against it.
+    Same,
+    /// Started before the source and runs another release: an older one, the next to be replaced.
+    Old,
+}
+
+/// The tier of `node` as seen by `source` at `now_ms` (wall clock of the source).
+pub fn tier(prefer: Prefer, source: &Source, node: &NodeView, now_ms: i64) -> Tier {
+    let (Prefer::NewRelease, Some(ours), Some(theirs)) = (prefer, source.started_at_ms, node.started_at_ms) else {
+        return Tier::Same;
+    };
+    let another_release = matches!((&source.generation, &node.generation), (Some(a), Some(b)) if a != b);
+    let young = |started_at_ms| now_ms.saturating_sub(started_at_ms) < FRESH_FOR_MS;
+    if theirs > ours && (another_release || (young(theirs) && !young(ours))) {
+        Tier::Fresh
+    } else if theirs < ours && another_release {
+        Tier::Old
+    } else {
+        Tier::Same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 100 * 60 * 1_000;
+
+    fn tier_of(started_at_ms: Option<i64>, generation: Option<&str>) -> Tier {
+        let source =
+            Source { name: "s@h".into(), started_at_ms: Some(1_000), generation: Some("1".into()), region: None };
+        let node = NodeView { started_at_ms, generation: generation.map(str::to_owned), ..NodeView::default() };
+        tier(Prefer::NewRelease, &source, &node, NOW)
+    }
+
+    #[test]
+    fn started_after_the_source_with_another_release_is_fresh_at_any_age() {
+        assert_eq!(tier_of(Some(2_000), Some("2")), Tier::Fresh);
+    }
+
+    #[test]
+    fn started_after_the_source_with_the_same_release_is_fresh_only_while_young() {
+        assert_eq!(tier_of(Some(NOW - FRESH_FOR_MS + 1), Some("1")), Tier::Fresh);
+        assert_eq!(tier_of(Some(NOW - FRESH_FOR_MS), Some("1")), Tier::Same);
+        assert_eq!(tier_of(Some(NOW - 5), None), Tier::Fresh);
+    }
+
+    #[test]
+    fn nodes_that_came_up_together_with_the_source_are_alike_whichever_was_first() {
+        let source = Source { started_at_ms: Some(NOW - 1_000), ..Source::default() };
+        for started_at_ms in [NOW - 1_100, NOW - 900] {
+            let node = NodeView { started_at_ms: Some(started_at_ms), ..NodeView::default() };
+            assert_eq!(tier(Prefer::NewRelease, &source, &node, NOW), Tier::Same);
+        }
+    }
+
+    #[test]
+    fn started_before_the_source_with_another_release_comes_last() {
+        assert_eq!(tier_of(Some(500), Some("0")), Tier::Old);
+        assert_eq!(tier_of(Some(500), Some("1")), Tier::Same);
+    }
+
+    #[test]
+    fn nodes_without_the_library_are_neither() {
+        assert_eq!(tier_of(None, None), Tier::Same);
+        assert_eq!(tier_of(None, Some("2")), Tier::Same);
+    }
+}

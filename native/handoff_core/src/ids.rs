@@ -1,0 +1,78 @@
+//! Newtypes for the dense indices this crate works with, so that one cannot be passed where another is meant.
+//!
+//! Guarantee: an id is only an index; names and keys stay with the caller. The one exception is a node's name, which
+//! [`NodeTable`] interns, because targets are named in actions and reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A durable server: its position in the list the drain was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u32);
+
+/// A callback module: its position in the caller's table of modules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+/// A sticky signature: its position in [`crate::Config::stickies`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StickyId(pub u32);
+
+/// A BEAM node: its position in a [`NodeTable`]. Stable for as long as the table lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl ServerId {
+    /// The index itself.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl NodeId {
+    /// The index itself.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Node names and their ids. Names are never forgotten: a node that went and came back keeps its id.
+#[derive(Debug, Clone, Default)]
+pub struct NodeTable {
+    names: Vec<Arc<str>>,
+    ids: HashMap<Arc<str>, NodeId>,
+}
+
+impl NodeTable {
+    /// The id of `name`, new when it was not seen before.
+    pub fn intern(&mut self, name: &str) -> NodeId {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let id = NodeId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        let name: Arc<str> = Arc::from(name);
+        self.names.push(Arc::clone(&name));
+        self.ids.insert(name, id);
+        id
+    }
+
+    /// The id of `name`, if it was ever interned.
+    pub fn get(&self, name: &str) -> Option<NodeId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The name behind an id of this table.
+    pub fn name(&self, id: NodeId) -> &Arc<str> {
+        &self.names[id.index()]
+    }
+
+    /// How many names were interned.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// True when no name was interned yet.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}

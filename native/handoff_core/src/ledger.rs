@@ -1,0 +1,227 @@
+//! What was sent where since each node last reported its load: the difference between what a heartbeat says and what is true.
+//!
+//! Guarantee: an assignment counts from the moment its attempt starts until a heartbeat that was written after the server
+//! had arrived is seen, or until the attempt failed. Never shorter where clocks agree, so limits are not exceeded by
+//! projection; where they do not, shorter by at most the time a heartbeat takes to be seen.
+//! One ledger may serve several drains at once; then each sees what the others assigned, and all of them project from the
+//! newest report any of them has seen: numbers and the difference to them stay together.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::ids::{ModuleId, NodeId};
+use crate::time::Micros;
+use crate::view::NodeView;
+
+/// Assignments to one node.
+#[derive(Debug, Clone, Default)]
+struct Account {
+    /// The newest heartbeat seen.
+    report: Option<NodeView>,
+    /// The least that a heartbeat of this node was behind our clock when it was first seen, milliseconds: the difference of
+    /// the two clocks plus the shortest way here.
+    least_lag_ms: Option<i64>,
+    /// Attempts under way.
+    in_flight: u32,
+    /// Everything assigned since the report, in flight or arrived, in all and by module.
+    total: u32,
+    by_module: HashMap<ModuleId, u32>,
+    /// Servers that arrived, oldest first: when (our clock, milliseconds), which module, how many.
+    arrived: VecDeque<(i64, ModuleId, u32)>,
+}
+
+/// Assignments to all nodes. See the module documentation.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    accounts: Vec<Account>,
+    epoch: u64,
+}
+
+impl Ledger {
+    /// An attempt towards `node` starts.
+    pub fn assign(&mut self, node: NodeId, module: ModuleId) {
+        let account = self.account_mut(node);
+        account.in_flight += 1;
+        account.total += 1;
+        *account.by_module.entry(module).or_insert(0) += 1;
+    }
+
+    /// The attempt failed: the server does not run there.
+    pub fn withdraw(&mut self, node: NodeId, module: ModuleId) {
+        let account = self.account_mut(node);
+        account.in_flight = account.in_flight.saturating_sub(1);
+        account.forget(module, 1);
+        self.epoch += 1;
+    }
+
+    /// The attempt succeeded.
+    pub fn arrive(&mut self, node: NodeId, module: ModuleId, now: Micros) {
+        let now_ms = millis(now);
+        let account = self.account_mut(node);
+        account.in_flight = account.in_flight.saturating_sub(1);
+        match account.arrived.back_mut() {
+            Some((at, last, count)) if *at == now_ms && *last == module => *count += 1,
+            _ => account.arrived.push_back((now_ms, module, 1)),
+        }
+    }
+
+    /// A heartbeat of `node` was seen by a source whose wall clock shows `wall_ms`.
+    ///
+    /// What arrived before it was written is in its numbers and no longer counted here. When it was written is the earlier
+    /// of what two clocks say: the source's, which is exact when both are right; and its stamp plus the least lag of this
+    /// node's heartbeats, which needs no clock to be right and is late by the shortest way here.
+    pub fn report(&mut self, node: NodeId, report: &NodeView, now: Micros, wall_ms: i64) {
+        let account = self.account_mut(node);
+        if account.report.as_ref().is_some_and(|known| report.stamp_ms <= known.stamp_ms) {
+            return;
+        }
+        account.report = Some(report.clone());
+        let now_ms = millis(now);
+        let lag_ms = now_ms.saturating_sub(report.stamp_ms);
+        let least_lag_ms = account.least_lag_ms.map_or(lag_ms, |least| least.min(lag_ms));
+        account.least_lag_ms = Some(least_lag_ms);
+        let by_the_source = report.stamp_ms.saturating_sub(wall_ms).saturating_add(now_ms);
+        let by_the_lag = report.stamp_ms.saturating_add(least_lag_ms);
+        let written_ms = by_the_source.min(by_the_lag);
+        while let Some(&(at, module, count)) = account.arrived.front() {
+            if at >= written_ms {
+                break;
+            }
+            account.arrived.pop_front();
+            account.forget(module, count);
+        }
+        self.epoch += 1;
+    }
+
+    /// The newest heartbeat of `node` that was seen.
+    pub fn newest(&self, node: NodeId) -> Option<&NodeView> {
+        self.account(node).and_then(|account| account.report.as_ref())
+    }
+
+    /// Assigned to `node` since its last report, all modules.
+    pub fn assigned(&self, node: NodeId) -> u32 {
+        self.account(node).map_or(0, |account| account.total)
+    }
+
+    /// Assigned to `node` since its last report, one module.
+    pub fn assigned_module(&self, node: NodeId, module: ModuleId) -> u32 {
+        self.account(node).and_then(|account| account.by_module.get(&module)).copied().unwrap_or(0)
+    }
+
+    /// Attempts towards `node` under way.
+    pub fn in_flight(&self, node: NodeId) -> u32 {
+        self.account(node).map_or(0, |account| account.in_flight)
+    }
+
+    /// Grows whenever some count shrank or a new report came in. While it stays the same, projected loads only rise, and an
+    /// ordering built earlier only needs checking from its top.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn account(&self, node: NodeId) -> Option<&Account> {
+        self.accounts.get(node.index())
+    }
+
+    fn account_mut(&mut self, node: NodeId) -> &mut Account {
+        let index = node.index();
+        if self.accounts.len() <= index {
+            self.accounts.resize_with(index + 1, Account::default);
+        }
+        &mut self.accounts[index]
+    }
+}
+
+/// Our clock in the unit of heartbeat stamps.
+fn millis(now: Micros) -> i64 {
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Account {
+    fn forget(&mut self, module: ModuleId, count: u32) {
+        self.total = self.total.saturating_sub(count);
+        if let Some(left) = self.by_module.get_mut(&module) {
+            *left = left.saturating_sub(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(3);
+    const MODULE: ModuleId = ModuleId(0);
+    /// The right wall clock when our clock shows zero.
+    const WALL: i64 = 1_800_000_000_000;
+
+    fn at(ms: u64) -> Micros {
+        Micros::from_millis(ms)
+    }
+
+    /// A heartbeat written at `ms` of our clock on a node whose clock is `ahead_ms` ahead, seen at `seen_ms`.
+    fn beat(ledger: &mut Ledger, ms: i64, ahead_ms: i64, seen_ms: u64) {
+        let report = NodeView { stamp_ms: WALL + ms + ahead_ms, ..NodeView::default() };
+        ledger.report(NODE, &report, at(seen_ms), WALL + millis(at(seen_ms)));
+    }
+
+    fn with_one_arrival(at_ms: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.assign(NODE, MODULE);
+        ledger.arrive(NODE, MODULE, at(at_ms));
+        ledger
+    }
+
+    #[test]
+    fn an_arrival_counts_until_a_later_heartbeat_reports_it() {
+        let mut ledger = with_one_arrival(2_000);
+        beat(&mut ledger, 1_000, 0, 3_000);
+        assert_eq!(ledger.assigned(NODE), 1, "written before, seen after");
+        beat(&mut ledger, 2_000, 0, 3_000);
+        assert_eq!(ledger.assigned(NODE), 1, "written in the same millisecond: not surely included");
+        beat(&mut ledger, 2_001, 0, 3_000);
+        assert_eq!((ledger.assigned(NODE), ledger.assigned_module(NODE, MODULE)), (0, 0));
+    }
+
+    #[test]
+    fn the_same_heartbeat_again_says_nothing_new() {
+        let mut ledger = Ledger::default();
+        beat(&mut ledger, 1_000, 0, 1_000);
+        let epoch = ledger.epoch();
+        beat(&mut ledger, 1_000, 0, 9_000);
+        assert_eq!(ledger.epoch(), epoch);
+    }
+
+    #[test]
+    fn a_clock_that_runs_ahead_does_not_hide_arrivals() {
+        let mut ledger = Ledger::default();
+        beat(&mut ledger, 0, 4_000, 20);
+        ledger.assign(NODE, MODULE);
+        ledger.arrive(NODE, MODULE, at(8_000));
+        beat(&mut ledger, 7_000, 4_000, 9_000);
+        assert_eq!(ledger.assigned(NODE), 1, "its stamp says 11,000, its lag says 7,020");
+        beat(&mut ledger, 10_000, 4_000, 10_500);
+        assert_eq!(ledger.assigned(NODE), 0);
+    }
+
+    #[test]
+    fn a_source_whose_clock_is_behind_does_not_hide_the_arrivals_of_another() {
+        let mut ledger = Ledger::default();
+        beat(&mut ledger, 0, 0, 20);
+        ledger.assign(NODE, MODULE);
+        ledger.arrive(NODE, MODULE, at(8_000));
+        let report = NodeView { stamp_ms: WALL + 7_000, ..NodeView::default() };
+        ledger.report(NODE, &report, at(9_000), WALL + 9_000 - 5_000);
+        assert_eq!(ledger.assigned(NODE), 1);
+    }
+
+    #[test]
+    fn attempts_in_flight_outlive_every_heartbeat() {
+        let mut ledger = Ledger::default();
+        ledger.assign(NODE, MODULE);
+        beat(&mut ledger, 9_000, 0, 9_000);
+        assert_eq!((ledger.assigned(NODE), ledger.in_flight(NODE)), (1, 1));
+        ledger.withdraw(NODE, MODULE);
+        assert_eq!((ledger.assigned(NODE), ledger.in_flight(NODE)), (0, 0));
+        assert_eq!(ledger.epoch(), 2, "one report, one withdrawal");
+    }
+}

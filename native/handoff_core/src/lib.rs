@@ -1,0 +1,47 @@
+//! Everything `durable_handoff` decides: who may take a server, who does, when, how many at a time, and when to stop trying.
+//!
+//! Pure: no clock, no I/O, no threads, no randomness. Time enters as an argument ([`time::Micros`]), events enter through
+//! [`Engine::on_event`], decisions leave through [`Engine::poll`]. The host (a NIF, the Rust node, a simulator) runs the
+//! attempts and says how they ended.
+//!
+//! | to change | look at |
+//! |---|---|
+//! | the existing placement rules | [`eligibility`] |
+//! | which eligible node is best | [`placement`], [`freshness`] |
+//! | what counts as a node's load | [`placement`] (its `load`), [`ledger`] |
+//! | the order of servers | [`pending`] |
+//! | how many attempts at a time | [`limiter`] |
+//! | what a failure means | [`engine`] (its `outcome`), [`cooldown`], [`breaker`] |
+//! | when a drain starts, settles and ends | [`engine`] |
+//! | what it says of itself | [`report`], [`quantiles`], [`reason`] |
+#![forbid(unsafe_code)]
+
+pub mod breaker;
+pub mod config;
+pub mod cooldown;
+pub mod eligibility;
+pub mod engine;
+pub mod event;
+pub mod freshness;
+pub mod ids;
+pub mod ledger;
+pub mod limiter;
+pub mod pending;
+pub mod placement;
+pub mod plan;
+pub mod quantiles;
+pub mod reason;
+pub mod report;
+pub mod shared;
+pub mod time;
+pub mod view;
+
+pub use config::{Config, Prefer, Source, StickyLevel, StickyPolicy};
+pub use engine::{Engine, ServerSpec};
+pub use event::{Action, Blame, EngineError, Event, Outcome, Poll};
+pub use ids::{ModuleId, NodeId, ServerId, StickyId};
+pub use plan::{Plan, plan};
+pub use reason::Reason;
+pub use report::{Ended, Progress, Report};
+pub use shared::Shared;
+pub use view::{Capacity, ClusterView, NodeView, Resources, Scope, Usage};

@@ -1,0 +1,236 @@
+//! How many attempts at a time: the smallest number that still has the full throughput.
+//!
+//! # Guarantees
+//!
+//! - Never more than the ceiling are in flight, and the limit is never 0: a drain always goes on.
+//! - No single step lengthens a gap by more than half, and the first two steps by no more than a quarter.
+//! - A limit that was not in use (too few servers, targets at their caps) never rises.
+//! - A store that refuses everything gets two attempts at a time; one that refuses now and then, whatever its load, gets what it
+//!   would get otherwise.
+//! - Attempts that hang elsewhere do not hold up the others; if everything hangs, a few more are let go, ever more slowly.
+//! - The same calls give the same limits: no clock, no randomness, and only additions, multiplications, divisions and square
+//!   roots, which are exact on every machine.
+//! - Starting and finishing cost O(log n) in the attempts in flight; memory is a few words for each of them, and two kilobytes.
+//!
+//! # Why
+//!
+//! A store serves so many requests at a time and queues the rest. Attempts beyond that number (*the knee*) gain no throughput, they
+//! only wait, and every attempt waits with its server stopped: the gap. With 8 slots of 10 ms, 50 in flight make every gap six
+//! times as long as 8 do, and the drain no faster. Nobody can know the knee beforehand, it moves, and a drain of 500 servers
+//! lasts sixty round trips: there is little time to search, and only five of them may suffer before it shows in the slowest percent.
+//!
+//! # Method
+//!
+//! *What is measured.* Latency against the limit, not throughput: in flight = throughput x latency (Little), so they say the same,
+//! but attempts end in bursts, and a count of them over a short time is mostly noise. `window` measures a cohort of attempts
+//! that started under one limit and ran under it, trimmed on both sides against slow servers and scheduling.
+//!
+//! *What is decided.* `knee` compares two limits at a time. Where latency grows in step with the limit, there is a queue; where it
+//! does not, there is none. Starting at 8, it climbs while steps are free, a quarter at first, then by half. At the first step that
+//! is not, the two latencies also say where the knee is. Near the knee, it holds, and after 2, 4, 8, then every 16 generations
+//! probes by turns: up by a quarter, which lengthens some gaps, or down by a third, which costs a little throughput. A climb that
+//! fails at its very first step has learnt nothing about lower limits: it looks down at once, and further down as long as it
+//! finds nothing but queue. Latency that changes while the limit does not is a change of the store, and looked into at once. How
+//! many attempts a decision takes depends on how much they differ among each other.
+//!
+//! *Refusals.* `overload` halves the limit when more is refused than usual, and undoes it when that changes nothing.
+//!
+//! *Attempts that hang.* One that is far older than those that were served meanwhile does not wait for the store. It keeps its place
+//! under the ceiling but no longer counts against the limit (`flight`). When nothing ends at all, nobody can tell a
+//! hanging store from hanging servers: [`Limiter::next_tick`] asks to be called, and lets one more attempt go, a canary. If it is
+//! served, the others are the ones that hang.
+//!
+//! # Where the constants come from
+//!
+//! Each is named where it is used and says what it stands for. Those that are not consequences of something (growth factors,
+//! thresholds, waits) were chosen on the simulated stores of `examples/limiter_table.rs`: 80 stores of 1 to unlimited slots,
+//! with and without noise, 21 seeds each. None of them is sharp: a fifth more or less moves the table by a few percent.
+//!
+//! # Related work
+//!
+//! TCP Vegas and the Gradient limiters compare latency with the least ever seen, BBR multiplies that least latency by the highest
+//! throughput, Envoy measures it anew from time to time at low concurrency. A drain is too short, and a BEAM under shutdown too
+//! noisy, for minima and slow averages: hence pairs of cohorts. The bound on a step's cost is Kleinrock's power.
+
+mod flight;
+mod knee;
+mod overload;
+mod recent;
+mod window;
+
+use crate::time::Micros;
+
+pub use flight::Permit;
+
+use flight::Flight;
+use knee::Knee;
+use overload::{Advice, Overloads};
+use recent::Recent;
+
+/// Whether the limiter may look for a smaller number than its ceiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// Look for the smallest limit that still has the full throughput.
+    Adaptive,
+    /// Always the ceiling.
+    Fixed,
+}
+
+/// What the end of an attempt says about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The store did its part: the latency counts.
+    Served,
+    /// The store, or the path to it, refused or timed out.
+    Overload,
+    /// Nothing: a full target, a server's own crash. Released without a sample.
+    Neutral,
+}
+
+/// An attempt this many times older than the usual one (nine in ten take no longer than that) does not wait for the store.
+const OVERDUE: u64 = 4;
+/// Nothing has ended for so long: time for a canary. Before anything was measured...
+const FIRST_PATIENCE: Micros = Micros::from_millis(1_000);
+/// ...and at least, however fast attempts usually are: garbage collection and failovers of a store take this long.
+const LEAST_PATIENCE: Micros = Micros::from_millis(250);
+/// Patience doubles with every canary, up to 2 to this power.
+const MOST_DOUBLINGS: u32 = 10;
+/// After so long without anything in flight the limit is measured again before it is trusted.
+const REST: Micros = Micros::from_millis(5_000);
+
+/// See the [module documentation](self). One limiter may serve several drains of the same store at once.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    mode: Concurrency,
+    ceiling: u32,
+    flight: Flight,
+    highest: u32,
+    knee: Knee,
+    overloads: Overloads,
+    recent: Recent,
+    /// Attempts allowed beyond the limit because nothing ends.
+    canaries: u32,
+    /// When an attempt last started, ended, or was allowed as a canary.
+    quiet_since: Micros,
+}
+
+impl Limiter {
+    /// A limiter that lets no more than `ceiling` attempts run at a time. A ceiling of 0 counts as 1.
+    pub fn new(mode: Concurrency, ceiling: u32) -> Self {
+        let ceiling = ceiling.max(1);
+        Limiter {
+            mode,
+            ceiling,
+            flight: Flight::default(),
+            highest: 0,
+            knee: Knee::new(ceiling),
+            overloads: Overloads::default(),
+            recent: Recent::default(),
+            canaries: 0,
+            quiet_since: Micros::ZERO,
+        }
+    }
+
+    /// How many attempts the store is to be given at a time: 1 to the ceiling.
+    pub fn limit(&self) -> u32 {
+        match self.mode {
+            Concurrency::Adaptive => self.knee.limit(),
+            Concurrency::Fixed => self.ceiling,
+        }
+    }
+
+    /// Attempts started and not finished. Can exceed the limit after it fell, and by those that hang; never the ceiling, as long
+    /// as nothing starts that is not [available](Self::available).
+    pub fn in_flight(&self) -> u32 {
+        self.flight.in_flight()
+    }
+
+    /// The most attempts that were ever in flight.
+    pub fn highest(&self) -> u32 {
+        self.highest
+    }
+
+    /// How many attempts may start now.
+    pub fn available(&self) -> u32 {
+        let beside = self.flight.overdue().saturating_add(self.canaries);
+        self.limit().saturating_add(beside).min(self.ceiling).saturating_sub(self.in_flight())
+    }
+
+    /// What an attempt takes now: nine in ten of the last served ones took no longer. Nothing before the first.
+    pub fn typical_latency(&self) -> Option<Micros> {
+        self.recent.typical()
+    }
+
+    /// An attempt starts. The permit is to be handed to [`on_finish`](Self::on_finish), however the attempt ends.
+    pub fn on_start(&mut self, now: Micros) -> Permit {
+        if self.in_flight() == 0 && now.since(self.quiet_since) >= REST {
+            self.knee.rested(&self.flight);
+        }
+        let permit = self.flight.start(now);
+        self.highest = self.highest.max(self.in_flight());
+        self.quiet_since = now;
+        permit
+    }
+
+    /// An attempt has ended. `latency` is its own, as measured where it ran: the time of the message about it does not count.
+    pub fn on_finish(&mut self, now: Micros, permit: Permit, latency: Micros, verdict: Verdict) {
+        let Some(ended) = self.flight.finish(now, permit) else {
+            return;
+        };
+        self.quiet_since = now;
+        self.canaries = 0;
+        if verdict == Verdict::Served {
+            self.recent.push(latency);
+        }
+        if self.mode == Concurrency::Fixed {
+            return;
+        }
+        if verdict == Verdict::Served {
+            // Compared with this attempt's own latency too: after a pause of the store everything in flight is old, none of it overdue.
+            let usual = self.recent.typical().map_or(latency, |typical| typical.max(latency));
+            self.flight.overdue_after(usual.times(OVERDUE));
+        }
+        // An overdue attempt is not the store's, nor is its end.
+        if !ended.overdue {
+            match verdict {
+                Verdict::Served => self.knee.served(ended, latency),
+                Verdict::Overload | Verdict::Neutral => {}
+            }
+            if verdict != Verdict::Neutral {
+                self.on_outcome(ended.number, verdict == Verdict::Overload);
+            }
+        }
+        self.knee.decide(&self.flight);
+    }
+
+    /// When [`on_tick`](Self::on_tick) wants to be called, if nothing starts or ends before. Without these calls the limiter
+    /// works all the same, except that it waits for timeouts when everything in flight hangs.
+    pub fn next_tick(&self) -> Option<Micros> {
+        let may_add = self.mode == Concurrency::Adaptive && self.in_flight() < self.ceiling;
+        let waiting = self.in_flight() > 0 && self.available() == 0;
+        (may_add && waiting).then(|| self.quiet_since + self.patience())
+    }
+
+    /// Time has passed: one more attempt may start if nothing has ended for long.
+    pub fn on_tick(&mut self, now: Micros) {
+        if self.next_tick().is_some_and(|at| at <= now) {
+            self.canaries += 1;
+            self.quiet_since = now;
+        }
+    }
+
+    fn patience(&self) -> Micros {
+        let first = self.recent.typical().map_or(FIRST_PATIENCE, |usual| usual.times(OVERDUE).max(LEAST_PATIENCE));
+        first.times(1 << self.canaries.min(MOST_DOUBLINGS))
+    }
+
+    fn on_outcome(&mut self, number: u64, refused: bool) {
+        let last_started = self.flight.next() - 1;
+        match self.overloads.outcome(number, last_started, refused) {
+            Advice::Nothing => {}
+            Advice::Cut => self.knee.cut(&self.flight),
+            Advice::CutHelped => self.knee.cut_helped(&self.flight),
+            Advice::CutFutile => self.knee.cut_futile(&self.flight),
+        }
+    }
+}

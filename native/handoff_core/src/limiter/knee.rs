@@ -1,0 +1,386 @@
+//! The search for the knee: the smallest limit that still has the full throughput.
+//!
+//! Guarantee: the limit is never 0 nor above the ceiling, never rises by more than half at a time, and rises only on a
+//! measurement made while the limit was in use.
+//!
+//! ```text
+//!            Measure ──► Climb ◄──────────── probe up ───────────┐
+//!                        │   │                                   │
+//!          queue / blind │   │ queue, or no longer flat          │
+//!                        ▼   ▼                                   │
+//!    ┌───► Drop ───────► Hold ───────────── probe down ──► Drop  │
+//!    └─ all queue         │  └───────────────────────────────────┘
+//!                         └── much slower, twice ──────────► Drop
+//!
+//!    refused too often, anywhere: Cut ──► helped: Recover ──► Climb
+//!                                    └──► futile: Measure where we were
+//! ```
+//!
+//! Everything is decided by comparing two measurements at two limits, `low` and `high`. In a store with a queue latency grows
+//! in step with the limit and throughput does not; without a queue it is the other way round. So the share
+//! `(L_high / L_low - 1) / (high / low - 1)` is 0 below the knee and 1 above it, whatever the store, and where it is 1 the knee is at
+//! `high · L_low / L_high`.
+
+use std::cmp::Ordering;
+
+use super::flight::{Ended, Flight};
+use super::window::{Measure, Window, micros};
+use crate::time::Micros;
+
+/// Where a drain starts, if the ceiling allows: half or twice the slots of most small stores, and eight attempts make a
+/// measurement in one round trip.
+const START: u32 = 8;
+
+/// The first two steps of a climb. A step that overshoots lengthens every gap by itself; a quarter stays far below what
+/// would show in the slowest percent, and is still four times what eight attempts can tell apart.
+const CAREFUL: f64 = 1.25;
+const CAREFUL_STEPS: u32 = 2;
+/// All further steps. Doubling would reach 50 in one round trip less, and cost a gap twice as long for an unlucky knee.
+const BRISK: f64 = 1.5;
+
+/// Share of a step's latency growth up to which a step counts as free, and the climb goes on.
+const FREE: f64 = 0.15;
+/// Above this share a step costs more than it brings, throughput over latency (Kleinrock's power) falls: go back.
+const TOO_DEAR: f64 = 0.5;
+
+/// How far down to look for the queue. A probe down costs throughput only, 30 % for two round trips.
+const PROBE_DOWN: f64 = 0.7;
+/// How far down when a first step has failed, so that it is not known whether even the start was above the knee.
+const PROBE_DOWN_BLIND: f64 = 0.6;
+/// How far down when a probe down has shown nothing but queue.
+const HALVE: f64 = 0.5;
+/// The furthest drop at once, however bad the latency looks.
+const QUARTER: f64 = 0.25;
+/// Latency falls less than this when there was no queue.
+const NO_QUEUE: f64 = 1.05;
+/// With this share of a drop's possible fall or more there was nothing but queue: the knee is further down.
+const ALL_QUEUE: f64 = 0.75;
+
+/// Latency at an unchanged limit that is this much longer or shorter than usual is a change of the store, not noise.
+const SLOWER: f64 = 1.2;
+const FASTER: f64 = 0.95;
+/// Longer than this needs no second look.
+const MUCH_SLOWER: f64 = 2.5;
+/// A first measurement that much longer than the next, at a higher limit, was of a cold start.
+const COLD: f64 = 0.95;
+
+/// Noise below this fraction of a measurement changes no decision; above it a second look is taken.
+const CLEAR: f64 = 0.04;
+/// How many attempts a second look may take.
+const LOOK_CLOSER: usize = 20;
+/// The least spread of an attempt that is believed: equal latencies in a few attempts prove nothing.
+const LEAST_SPREAD: f64 = 0.03;
+/// How much a trimmed mean is less certain than a mean.
+const TRIMMING: f64 = 1.15;
+/// Weight of a new measurement in the running spread.
+const SPREAD_WEIGHT: f64 = 0.3;
+
+/// Generations of attempts between probes: at first, and at most after probes that found nothing.
+const FIRST_WAIT: u32 = 2;
+const LONGEST_WAIT: u32 = 16;
+/// At the ceiling, reached without ever meeting a queue, only a change of the store can make a probe worth it.
+const WAIT_AT_CEILING: u32 = 8;
+
+/// After a step up, attempts that started this fraction of a latency before it count as started after it: in the bursts in which
+/// attempts end and start, most of a generation starts an instant before the decision that their predecessors allowed.
+const FRESH: f64 = 0.1;
+
+/// Near a limit that was refused: there only single steps, after a wait.
+const NEAR_WALL: f64 = 0.8;
+/// Cuts end here: two attempts tell as much as one, and one that hangs does not stop everything.
+const LOWEST_CUT: u32 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    /// Nothing is known about this limit.
+    Measure,
+    /// One step up from `from`, where latency was `flat`. Blind: nothing is known about limits below `from`.
+    Climb { from: u32, flat: Measure, step: u32, blind: bool },
+    /// At the knee, as far as known.
+    Hold { usual: Option<Measure>, attempts: u32, alarmed: bool },
+    /// Down from `from`, where latency was `before`, to see whether it falls.
+    Drop { from: u32, before: Measure, blind: bool },
+    /// Down from `from` because of refusals; waiting for [`Knee::cut_helped`] or [`Knee::cut_futile`].
+    Cut { from: u32 },
+    /// Back up after refusals, doubling up to `until`.
+    Recover { until: u32 },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Knee {
+    ceiling: u32,
+    limit: u32,
+    stage: Stage,
+    window: Window,
+    /// Running estimate of one attempt's spread.
+    spread: f64,
+    /// Generations to hold before the next probe.
+    wait: u32,
+    probe_up_next: bool,
+    /// A limit at which too much was refused.
+    wall: Option<u32>,
+    /// Whether anything was ever measured.
+    measured: bool,
+    /// The latest measured latency.
+    latest: f64,
+}
+
+impl Knee {
+    pub fn new(ceiling: u32) -> Self {
+        let limit = START.min(ceiling);
+        Knee {
+            ceiling,
+            limit,
+            stage: Stage::Measure,
+            window: Window::open(1, limit),
+            spread: LEAST_SPREAD,
+            wait: FIRST_WAIT,
+            probe_up_next: true,
+            wall: None,
+            measured: false,
+            latest: 0.0,
+        }
+    }
+
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// An attempt was served.
+    pub fn served(&mut self, ended: Ended, latency: Micros) {
+        self.window.served(ended, latency, self.limit);
+    }
+
+    /// Too much is refused.
+    pub fn cut(&mut self, flight: &Flight) {
+        let from = if let Stage::Cut { from } = self.stage { from } else { self.limit };
+        let to = (self.limit / 2).max(LOWEST_CUT).min(self.limit);
+        self.enter(Stage::Cut { from }, to, flight);
+    }
+
+    /// Refusals stopped after a cut.
+    pub fn cut_helped(&mut self, flight: &Flight) {
+        if let Stage::Cut { from } = self.stage {
+            self.wall = Some(from);
+            self.wait_longer();
+            let until = from.div_ceil(2);
+            self.enter(Stage::Recover { until }, self.limit.saturating_mul(2).min(until), flight);
+        }
+    }
+
+    /// Refusals do not depend on the limit.
+    pub fn cut_futile(&mut self, flight: &Flight) {
+        if let Stage::Cut { from } = self.stage {
+            self.enter(Stage::Measure, from, flight);
+        }
+    }
+
+    /// Nothing was in flight for long: what was known may no longer hold.
+    pub fn rested(&mut self, flight: &Flight) {
+        if self.measured {
+            self.wait = FIRST_WAIT;
+            self.probe_up_next = true;
+            self.wall = None;
+            self.enter(Stage::Measure, self.limit, flight);
+        }
+    }
+
+    /// Decides what the window allows to decide.
+    pub fn decide(&mut self, flight: &Flight) {
+        match self.window.measure(flight) {
+            None => {}
+            Some(None) => self.again(self.stage, flight),
+            Some(Some(measure)) => {
+                self.latest = measure.latency;
+                self.spread += (measure.spread - self.spread) * if self.measured { SPREAD_WEIGHT } else { 1.0 };
+                self.on_measure(measure, flight);
+                self.measured = true;
+            }
+        }
+    }
+
+    fn on_measure(&mut self, measure: Measure, flight: &Flight) {
+        match self.stage {
+            Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
+            Stage::Measure => self.climb(measure, 0, !self.measured, flight),
+            Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
+            Stage::Hold { usual: None, .. } => self.hold(self.limit, Some(measure), flight),
+            Stage::Hold { usual: Some(usual), attempts, alarmed } => {
+                self.held(measure, usual, attempts, alarmed, flight);
+            }
+            Stage::Drop { from, before, blind } => self.dropped(measure, from, before, blind, flight),
+            Stage::Cut { .. } => self.again(self.stage, flight),
+            Stage::Recover { until } if self.limit < until => {
+                self.enter(Stage::Recover { until }, self.limit.saturating_mul(2).min(until), flight);
+            }
+            Stage::Recover { .. } => self.climb(measure, 1, false, flight),
+        }
+    }
+
+    /// A step up was measured.
+    fn climbed(&mut self, measure: Measure, from: u32, flat: Measure, step: u32, blind: bool, flight: &Flight) {
+        let growth = f64::from(self.limit) / f64::from(from) - 1.0;
+        let ratio = measure.latency / flat.latency;
+        let noise = self.noise(measure, flat);
+        let (free, too_dear) = (1.0 + FREE * growth, 1.0 + TOO_DEAR * growth);
+        if blind && ratio < COLD - 1.5 * noise {
+            return self.drop(PROBE_DOWN, measure, true, flight);
+        }
+        if ratio <= free + noise {
+            self.wait = FIRST_WAIT;
+            self.wall = self.wall.filter(|wall| self.limit < *wall);
+            if self.limit == self.ceiling {
+                return self.hold(self.limit, Some(measure), flight);
+            }
+            return self.climb(flat.pooled(measure), step + 1, false, flight);
+        }
+        if ratio < too_dear + 2.0 * noise && self.look_closer(noise) {
+            return;
+        }
+        if blind {
+            return self.drop(PROBE_DOWN_BLIND, measure, true, flight);
+        }
+        if ratio <= too_dear {
+            self.wait = FIRST_WAIT;
+            self.probe_up_next = false;
+            return self.hold(self.limit, Some(measure), flight);
+        }
+        self.wait_longer();
+        let knee = rounded(f64::from(self.limit) / ratio).clamp(from, self.limit - 1);
+        self.hold(knee, (knee == from).then_some(flat), flight);
+    }
+
+    /// A window at an unchanged limit was measured.
+    fn held(&mut self, measure: Measure, usual: Measure, attempts: u32, alarmed: bool, flight: &Flight) {
+        let ratio = measure.latency / usual.latency;
+        let noise = 2.0 * self.noise(measure, usual);
+        let attempts = attempts.saturating_add(self.window.size());
+        if ratio > SLOWER + noise {
+            if alarmed || ratio > MUCH_SLOWER + noise {
+                self.wait = FIRST_WAIT;
+                return self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, false, flight);
+            }
+            // The second look is at attempts that start from now on: one hiccup of the machine is in all that are in flight.
+            self.stage = Stage::Hold { usual: Some(usual), attempts, alarmed: true };
+            self.window = Window::open(flight.next(), self.window_size());
+            return;
+        }
+        if ratio < FASTER - noise {
+            self.wait = FIRST_WAIT;
+            self.probe_up_next = true;
+            return self.hold(self.limit, Some(measure), flight);
+        }
+        let usual = usual.pooled(measure);
+        let at_ceiling = self.limit == self.ceiling;
+        let wait = if at_ceiling { self.wait.max(WAIT_AT_CEILING) } else { self.wait };
+        if attempts / self.limit < wait {
+            self.again(Stage::Hold { usual: Some(usual), attempts, alarmed: false }, flight);
+        } else if self.probe_up_next && !at_ceiling {
+            self.probe_up_next = false;
+            self.climb(usual, 0, false, flight);
+        } else {
+            self.probe_up_next = true;
+            self.wait_longer();
+            self.drop(PROBE_DOWN, usual, false, flight);
+        }
+    }
+
+    /// A lower limit was measured.
+    fn dropped(&mut self, measure: Measure, from: u32, before: Measure, blind: bool, flight: &Flight) {
+        let possible = f64::from(from) / f64::from(self.limit);
+        let fall = before.latency / measure.latency;
+        let noise = self.noise(measure, before) * fall;
+        let all_queue = 1.0 + ALL_QUEUE * (possible - 1.0);
+        let unsure = (fall - NO_QUEUE).abs().min((fall - all_queue).abs()) < noise;
+        if unsure && self.look_closer(noise) {
+            return;
+        }
+        if fall >= all_queue || fall < 1.0 / (SLOWER + 2.0 * noise) {
+            // Nothing but queue, or the store has become slower in the meantime: further down.
+            self.wait = FIRST_WAIT;
+            self.drop(HALVE, measure, blind, flight);
+        } else if fall > NO_QUEUE {
+            let knee = rounded(f64::from(from) / fall).clamp(self.limit, from);
+            if knee < from {
+                self.wait = FIRST_WAIT;
+            }
+            self.hold(knee, None, flight);
+        } else if blind {
+            self.limit = from;
+            self.climb(before.pooled(measure), 0, false, flight);
+        } else {
+            self.hold(from, Some(before), flight);
+        }
+    }
+
+    fn climb(&mut self, flat: Measure, step: u32, blind: bool, flight: &Flight) {
+        let from = self.limit;
+        if from >= self.ceiling {
+            return self.hold(from, Some(flat), flight);
+        }
+        let factor = if step < CAREFUL_STEPS { CAREFUL } else { BRISK };
+        let next = rounded(f64::from(from) * factor).max(from + 1);
+        let at_wall = self.wall.is_some_and(|wall| f64::from(next) > NEAR_WALL * f64::from(wall));
+        if at_wall && step > 0 {
+            self.hold(from, None, flight);
+        } else {
+            self.enter(Stage::Climb { from, flat, step, blind }, next, flight);
+        }
+    }
+
+    fn hold(&mut self, limit: u32, usual: Option<Measure>, flight: &Flight) {
+        self.enter(Stage::Hold { usual, attempts: 0, alarmed: false }, limit, flight);
+    }
+
+    fn drop(&mut self, factor: f64, before: Measure, blind: bool, flight: &Flight) {
+        let from = self.limit;
+        if from == 1 {
+            return self.hold(1, Some(before), flight);
+        }
+        let to = rounded(f64::from(from) * factor).clamp(1, from - 1);
+        self.enter(Stage::Drop { from, before, blind }, to, flight);
+    }
+
+    /// Another window in the same stage and limit.
+    fn again(&mut self, stage: Stage, flight: &Flight) {
+        self.enter(stage, self.limit, flight);
+    }
+
+    fn enter(&mut self, stage: Stage, limit: u32, flight: &Flight) {
+        let before = std::mem::replace(&mut self.limit, limit.clamp(1, self.ceiling));
+        self.stage = stage;
+        let size = self.window_size();
+        self.window = match self.limit.cmp(&before) {
+            Ordering::Less => Window::open(flight.next(), size),
+            Ordering::Equal => self.window.followed_by(size, flight.next()),
+            Ordering::Greater => Window::open(flight.first_within(micros(self.latest * FRESH)), size),
+        };
+    }
+
+    fn window_size(&self) -> u32 {
+        match self.stage {
+            Stage::Measure | Stage::Climb { .. } | Stage::Drop { .. } => self.limit.clamp(4, 8),
+            Stage::Hold { .. } => self.limit.clamp(8, 12),
+            Stage::Cut { .. } | Stage::Recover { .. } => self.limit.min(8),
+        }
+    }
+
+    fn wait_longer(&mut self) {
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+    }
+
+    /// Standard error of the ratio of two measurements.
+    fn noise(&self, a: Measure, b: Measure) -> f64 {
+        self.spread.max(LEAST_SPREAD) * TRIMMING * (1.0 / a.count + 1.0 / b.count).sqrt()
+    }
+
+    /// Makes the window larger when the noise asks for it and more attempts may be spent on it.
+    fn look_closer(&mut self, noise: f64) -> bool {
+        noise > CLEAR && self.window.len() < LOOK_CLOSER && self.window.widen(self.window_size())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "limits are positive, and casts saturate")]
+fn rounded(limit: f64) -> u32 {
+    (limit + 0.5) as u32
+}

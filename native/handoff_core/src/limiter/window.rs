@@ -1,0 +1,133 @@
+//! One measurement: how long attempts take under one limit.
+//!
+//! Guarantee: a measurement is of a *cohort*, attempts in the order they started, not of whichever happened to end first: those are
+//! the lucky ones. It waits for four in five of them, and for the rest until they are plainly late, then counts these as slowest.
+//! One slow server in five therefore changes nothing, and the mean is that of the middle three fifths.
+//!
+//! A mean, not a median: with a queue in a store of few slots, latencies come in steps of a whole service time, and a median
+//! jumps between them where the mean follows.
+
+use std::ops::Range;
+
+use super::flight::{Ended, Flight};
+use crate::time::Micros;
+
+/// The largest cohort: past it, a closer look costs more time than it is worth.
+pub(super) const LARGEST: u32 = 48;
+/// One in this many at either end is left out of the mean.
+const TRIM: usize = 5;
+/// Late: this many times the cohort's median. Log-normal noise of one half (sigma) on every operation puts 3 % there.
+const LATE: f64 = 1.5;
+/// The middle three fifths of a normal distribution span this many standard deviations.
+const MIDDLE_SPAN: f64 = 1.68;
+/// A sample is of this limit only if that much of it was in use during its life: anything less was not limited by us.
+const IN_USE: f64 = 0.85;
+
+/// Latency at one limit, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measure {
+    pub latency: f64,
+    /// Standard deviation of one attempt, as a fraction of `latency`.
+    pub spread: f64,
+    pub count: f64,
+}
+
+impl Measure {
+    /// Two measurements of the same thing, as one. Older ones fade: at most [`LARGEST`] attempts' weight is kept.
+    pub fn pooled(self, other: Measure) -> Measure {
+        let count = self.count + other.count;
+        let mix = |a: f64, b: f64| (a * self.count + b * other.count) / count;
+        Measure {
+            latency: mix(self.latency, other.latency),
+            spread: mix(self.spread, other.spread),
+            count: count.min(f64::from(LARGEST)),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Window {
+    first: u64,
+    size: u32,
+    /// Number and latency of what was served, cohort or just after it.
+    served: Vec<(u64, f64)>,
+}
+
+impl Window {
+    /// The cohort of `size` attempts from number `first` on.
+    pub fn open(first: u64, size: u32) -> Self {
+        Window { first, size: size.min(LARGEST), served: Vec::new() }
+    }
+
+    /// The next cohort under the same limit: attempts already in flight, even ended, belong to it.
+    pub fn followed_by(&self, size: u32, next: u64) -> Self {
+        let first = self.cohort().end.min(next);
+        let served = self.served.iter().copied().filter(|(number, _)| *number >= first).collect();
+        Window { served, ..Window::open(first, size) }
+    }
+
+    /// Makes the cohort larger; false when it is the largest already.
+    pub fn widen(&mut self, by: u32) -> bool {
+        let size = (self.size + by).min(LARGEST);
+        let grew = size > self.size;
+        self.size = size;
+        grew
+    }
+
+    pub fn served(&mut self, ended: Ended, latency: Micros, limit: u32) {
+        let recorded = self.first..self.first + u64::from(LARGEST);
+        if recorded.contains(&ended.number) && ended.held >= IN_USE * f64::from(limit) {
+            self.served.push((ended.number, (latency.0 as f64).max(1.0)));
+        }
+    }
+
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    pub fn len(&self) -> usize {
+        let cohort = self.cohort();
+        self.served.iter().filter(|(number, _)| cohort.contains(number)).count()
+    }
+
+    /// The measurement, once the cohort allows one. `Some(None)`: the cohort is over and too little of it is usable (refused,
+    /// released, or the limit was not in use).
+    pub fn measure(&self, flight: &Flight) -> Option<Option<Measure>> {
+        let cohort = self.cohort();
+        if flight.next() < cohort.end {
+            return None;
+        }
+        let pending = flight.active_among(cohort.clone());
+        let served = self.len();
+        let counted = served + pending;
+        if served < counted - counted / TRIM {
+            return None;
+        }
+        if served * 2 < self.size as usize || served == 0 {
+            return (pending == 0).then_some(None);
+        }
+        let mut latencies: Vec<f64> =
+            self.served.iter().filter(|(number, _)| cohort.contains(number)).map(|(_, latency)| *latency).collect();
+        latencies.sort_by(f64::total_cmp);
+        if !flight.all_older(cohort, micros(latencies[served / 2] * LATE)) {
+            return None;
+        }
+        let middle = &latencies[counted / TRIM..counted - counted / TRIM];
+        let latency = middle.iter().sum::<f64>() / middle.len() as f64;
+        let spread = (middle[middle.len() - 1] - middle[0]) / MIDDLE_SPAN / latency;
+        Some(Some(Measure { latency, spread, count: counted as f64 }))
+    }
+
+    fn cohort(&self) -> Range<u64> {
+        self.first..self.first + u64::from(self.size)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "latencies are positive, and casts saturate"
+)]
+pub(super) fn micros(latency: f64) -> Micros {
+    Micros(latency as u64)
+}

@@ -1,0 +1,110 @@
+//! The servers that still run at the source and wait for their turn.
+//!
+//! Guarantee: priority first (higher first), then as enumerated, among the classes that can go anywhere at all; a class that
+//! cannot is skipped as a whole, so a million servers with nowhere to go cost nothing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::ids::ServerId;
+
+/// The next server of a class as the order sees it: highest priority, then lowest id.
+type Head = (i32, Reverse<u32>, usize);
+
+/// All pending servers, by class.
+#[derive(Debug)]
+pub struct Pending {
+    /// Ids of each class in order, and how many of them were taken.
+    classes: Vec<(Vec<u32>, usize)>,
+    priorities: Vec<i32>,
+    heads: BinaryHeap<Head>,
+    skipped: Vec<Head>,
+    len: usize,
+}
+
+impl Pending {
+    /// Sorts servers given as (class, priority) in the order of their ids into `classes` queues.
+    pub fn new(classes: usize, servers: &[(usize, i32)]) -> Self {
+        let mut queues: Vec<(Vec<u32>, usize)> = vec![(Vec::new(), 0); classes];
+        for (id, (class, _)) in (0_u32..).zip(servers) {
+            queues[*class].0.push(id);
+        }
+        let priorities: Vec<i32> = servers.iter().map(|(_, priority)| *priority).collect();
+        for (queue, _) in &mut queues {
+            queue.sort_by_key(|id| Reverse(priorities[*id as usize]));
+        }
+        let mut pending =
+            Pending { classes: queues, priorities, heads: BinaryHeap::new(), skipped: Vec::new(), len: servers.len() };
+        (0..classes).for_each(|class| pending.push_head(class));
+        pending
+    }
+
+    /// The class of the next server, passing over classes skipped since the last [`Pending::reconsider`].
+    pub fn next_class(&self) -> Option<usize> {
+        self.heads.peek().map(|(_, _, class)| *class)
+    }
+
+    /// Takes the next server of [`Pending::next_class`].
+    pub fn take(&mut self) -> Option<ServerId> {
+        let (_, Reverse(id), class) = self.heads.pop()?;
+        self.classes[class].1 += 1;
+        self.len -= 1;
+        self.push_head(class);
+        Some(ServerId(id))
+    }
+
+    /// The next class cannot go anywhere now: passes it over until [`Pending::reconsider`].
+    pub fn skip(&mut self) {
+        self.skipped.extend(self.heads.pop());
+    }
+
+    /// Looks at every class again.
+    pub fn reconsider(&mut self) {
+        self.heads.extend(self.skipped.drain(..));
+    }
+
+    /// How many servers wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The classes in which servers wait, each with those servers.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        self.classes.iter().enumerate().map(|(class, (ids, taken))| (class, &ids[*taken..]))
+    }
+
+    fn push_head(&mut self, class: usize) {
+        let (ids, taken) = &self.classes[class];
+        if let Some(id) = ids.get(*taken) {
+            self.heads.push((self.priorities[*id as usize], Reverse(*id), class));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_first_then_as_enumerated_across_classes() {
+        let mut pending = Pending::new(2, &[(0, 0), (1, 0), (0, 5), (1, 5), (0, -1)]);
+        let order: Vec<u32> = std::iter::from_fn(|| pending.take()).map(|id| id.0).collect();
+        assert_eq!(order, [2, 3, 0, 1, 4]);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn a_skipped_class_does_not_hold_up_the_others_and_comes_back() {
+        let mut pending = Pending::new(2, &[(0, 9), (1, 0), (1, 0)]);
+        pending.skip();
+        assert_eq!(pending.take(), Some(ServerId(1)));
+        pending.reconsider();
+        assert_eq!(pending.take(), Some(ServerId(0)));
+        assert_eq!(pending.waiting().map(|(_, ids)| ids.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+}

@@ -1,0 +1,297 @@
+//! Choice: which of the eligible nodes a server goes to.
+//!
+//! Guarantee: a chosen node is eligible by the existing rules, connected, and has room for one more by projection (reported
+//! load plus everything assigned since). Among those the order is: sticky level, freshness tier, lowest projected load, the
+//! source's region, name. The same view, ledger and sequence of calls give the same choices.
+//!
+//! Servers that share module and sticky signature are a [`Class`]: they have the same candidates. A class keeps them in a
+//! heap ordered by what may only grow while the ledger does not shrink, so that a choice costs O(log nodes) and planning a
+//! million servers is a million such steps.
+
+mod candidate;
+mod load;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::config::Config;
+use crate::eligibility::{self, Ineligible, Query};
+use crate::freshness;
+use crate::ids::{ModuleId, NodeId, NodeTable, StickyId};
+use crate::ledger::Ledger;
+use crate::reason::Reason;
+use crate::time::Micros;
+use crate::view::{ClusterView, NodeView};
+
+use candidate::{Candidate, Key};
+use load::Metric;
+
+/// Servers with the same candidates: same module, same sticky signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class {
+    /// Their module.
+    pub module: ModuleId,
+    /// Their sticky signature.
+    pub sticky: StickyId,
+}
+
+/// Whether a node may be used at this moment, beyond eligibility: caps and cool-downs are the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It may.
+    Open,
+    /// Not now, but soon: wait for it rather than go to a worse rank.
+    Soon,
+    /// Not in the foreseeable future: look further.
+    Shut,
+}
+
+/// The answer to "where to?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// There.
+    Node(NodeId),
+    /// Nowhere at this moment, but a node that is `Soon` would do.
+    Wait,
+    /// Nowhere; [`Placement::reason`] says why.
+    Nowhere,
+}
+
+/// The current view, and for each class its candidates.
+#[derive(Debug)]
+pub struct Placement {
+    nodes: Vec<(NodeId, NodeView)>,
+    now_ms: i64,
+    classes: Vec<Class>,
+    pools: Vec<Option<Pool>>,
+}
+
+/// The candidates of one class, built when first asked for after a view or in a new epoch of the ledger.
+#[derive(Debug)]
+struct Pool {
+    candidates: Vec<Candidate>,
+    heap: BinaryHeap<Reverse<(Key, usize)>>,
+    epoch: u64,
+}
+
+impl Placement {
+    /// A placement over no nodes, for servers of these classes.
+    pub fn new(classes: Vec<Class>) -> Self {
+        let pools = classes.iter().map(|_| None).collect();
+        Placement { nodes: Vec::new(), now_ms: 0, classes, pools }
+    }
+
+    /// Takes over a new view: every node's report goes to the ledger, every class is built anew when next asked for.
+    pub fn update(&mut self, view: ClusterView, now: Micros, names: &mut NodeTable, ledger: &mut Ledger) {
+        self.now_ms = view.now_ms;
+        self.nodes = view.nodes.into_iter().map(|node| (names.intern(&node.name), node)).collect();
+        for (id, node) in &self.nodes {
+            ledger.report(*id, node, now, self.now_ms);
+        }
+        self.adopt_newer_reports(ledger);
+        self.forget_pools();
+    }
+
+    /// A node went away: not connected until a later view says otherwise.
+    pub fn disconnect(&mut self, node: NodeId) {
+        for (id, view) in &mut self.nodes {
+            if *id == node {
+                view.connected = false;
+            }
+        }
+        self.forget_pools();
+    }
+
+    /// The class at an index into the list given to [`Placement::new`].
+    pub fn class(&self, class: usize) -> Class {
+        self.classes[class]
+    }
+
+    /// Whether a node may take one more server of a class: eligible, connected, with room.
+    pub fn accepts(&mut self, class: usize, node: NodeId, config: &Config, ledger: &Ledger) -> bool {
+        let module = self.classes[class].module;
+        self.build(class, config, ledger);
+        let candidates = self.pools[class].iter().flat_map(|pool| &pool.candidates);
+        candidates
+            .map(|candidate| (candidate, &self.nodes[candidate.node]))
+            .any(|(candidate, (id, view))| *id == node && candidate.load(*id, view, module, ledger).is_some())
+    }
+
+    /// Where the next server of a class goes. `class` is an index into the list given to [`Placement::new`].
+    pub fn choose(
+        &mut self,
+        class: usize,
+        config: &Config,
+        ledger: &Ledger,
+        access: impl Fn(NodeId) -> Access,
+    ) -> Choice {
+        let module = self.classes[class].module;
+        self.build(class, config, ledger);
+        let (nodes, pool) = (&self.nodes, self.pools[class].as_mut());
+        let Some(pool) = pool else { return Choice::Nowhere };
+        let mut waiting: Vec<(Key, usize)> = Vec::new();
+        let mut choice = Choice::Nowhere;
+        while let Some(Reverse((key, index))) = pool.heap.pop() {
+            if waiting.first().is_some_and(|(first, _)| first.rank() < key.rank()) {
+                pool.heap.push(Reverse((key, index)));
+                break;
+            }
+            let candidate = &pool.candidates[index];
+            let (id, node) = &nodes[candidate.node];
+            let Some(load) = candidate.load(*id, node, module, ledger) else {
+                continue;
+            };
+            let current = key.with_load(load);
+            if current > key {
+                pool.heap.push(Reverse((current, index)));
+                continue;
+            }
+            match access(*id) {
+                Access::Open => {
+                    pool.heap.push(Reverse((key, index)));
+                    choice = Choice::Node(*id);
+                    break;
+                }
+                Access::Soon => waiting.push((key, index)),
+                // Not pushed back: whether a node is shut only changes with a new view or epoch.
+                Access::Shut => {}
+            }
+        }
+        if choice == Choice::Nowhere && !waiting.is_empty() {
+            choice = Choice::Wait;
+        }
+        pool.heap.extend(waiting.into_iter().map(Reverse));
+        choice
+    }
+
+    /// Where a displaced server goes: like [`Placement::choose`], but it is down, so nodes in `excluded` are passed over
+    /// and a worse rank now is better than a better one soon.
+    pub fn choose_displaced(
+        &mut self,
+        class: usize,
+        config: &Config,
+        ledger: &Ledger,
+        excluded: &[NodeId],
+        access: impl Fn(NodeId) -> Access,
+    ) -> Choice {
+        let module = self.classes[class].module;
+        self.build(class, config, ledger);
+        let Some(pool) = self.pools[class].as_ref() else {
+            return Choice::Nowhere;
+        };
+        let mut best: Option<(Key, NodeId)> = None;
+        let mut wait = false;
+        for candidate in &pool.candidates {
+            let (id, node) = &self.nodes[candidate.node];
+            if excluded.contains(id) {
+                continue;
+            }
+            let Some(load) = candidate.load(*id, node, module, ledger) else {
+                continue;
+            };
+            let key = candidate.key.with_load(load);
+            match access(*id) {
+                Access::Open if best.as_ref().is_none_or(|(known, _)| key < *known) => best = Some((key, *id)),
+                Access::Open | Access::Shut => {}
+                Access::Soon => wait = true,
+            }
+        }
+        match best {
+            Some((_, id)) => Choice::Node(id),
+            None if wait => Choice::Wait,
+            None => Choice::Nowhere,
+        }
+    }
+
+    /// True when some class has a node that is eligible and connected, whatever its room: a first target is there.
+    pub fn any_target(&self, config: &Config) -> bool {
+        self.classes.iter().any(|class| {
+            let query = Query::new(config, class.module, sticky(config, class.sticky));
+            self.nodes.iter().any(|(_, node)| node.connected && eligibility::check(node, &query, self.now_ms).is_ok())
+        })
+    }
+
+    /// Why servers of a class have nowhere to go: how near the nearest node came.
+    pub fn reason(&self, class: usize, config: &Config) -> Reason {
+        let class = self.classes[class];
+        let query = Query::new(config, class.module, sticky(config, class.sticky));
+        let nearest = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.connected)
+            .map(|(_, node)| eligibility::check(node, &query, self.now_ms).err().unwrap_or(Ineligible::Full))
+            .max();
+        match nearest {
+            None | Some(Ineligible::Source | Ineligible::Draining | Ineligible::Unhealthy) => Reason::NoTarget,
+            Some(Ineligible::Sticky) => Reason::StickyLocked,
+            Some(Ineligible::Full) => Reason::Capacity,
+        }
+    }
+
+    fn build(&mut self, class: usize, config: &Config, ledger: &Ledger) {
+        if self.pools[class].as_ref().is_some_and(|pool| pool.epoch == ledger.epoch()) {
+            return;
+        }
+        self.adopt_newer_reports(ledger);
+        let Class { module, sticky: signature } = self.classes[class];
+        let query = Query::new(config, module, sticky(config, signature));
+        let mut candidates: Vec<Candidate> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, node))| node.connected)
+            .filter_map(|(index, (_, node))| {
+                let standing = eligibility::check(node, &query, self.now_ms).ok()?;
+                let tier = freshness::tier(config.prefer, &config.source, node, self.now_ms);
+                let near = config.source.region.is_some() && config.source.region == node.region;
+                Some(Candidate { node: index, key: Key::new(standing.level, tier, near), metric: Metric::Assigned })
+            })
+            .collect();
+        self.order_by_name(&mut candidates);
+        self.agree_on_metrics(&mut candidates, module);
+        let mut heap = BinaryHeap::with_capacity(candidates.len());
+        for (index, candidate) in candidates.iter().enumerate() {
+            let (id, node) = &self.nodes[candidate.node];
+            if let Some(load) = candidate.load(*id, node, module, ledger) {
+                heap.push(Reverse((candidate.key.with_load(load), index)));
+            }
+        }
+        self.pools[class] = Some(Pool { candidates, heap, epoch: ledger.epoch() });
+    }
+
+    /// Another drain may have seen a newer heartbeat of a node; the ledger counts from that one, so must the load.
+    fn adopt_newer_reports(&mut self, ledger: &Ledger) {
+        for (id, node) in &mut self.nodes {
+            if let Some(newer) = ledger.newest(*id).filter(|newest| newest.stamp_ms > node.stamp_ms) {
+                let draining = node.draining || newer.draining;
+                *node = NodeView { connected: node.connected, draining, ..newer.clone() };
+            }
+        }
+    }
+
+    /// A candidate's position in its pool is the last criterion of the order: the name.
+    fn order_by_name(&self, candidates: &mut [Candidate]) {
+        candidates.sort_by(|a, b| self.nodes[a.node].1.name.cmp(&self.nodes[b.node].1.name));
+    }
+
+    /// Loads are only comparable in the same unit: the candidates of one rank use the best one that all of them report.
+    fn agree_on_metrics(&self, candidates: &mut [Candidate], module: ModuleId) {
+        candidates.sort_by_key(|candidate| candidate.key.rank());
+        for rank in candidates.chunk_by_mut(|a, b| a.key.rank() == b.key.rank()) {
+            let metric = rank
+                .iter()
+                .map(|candidate| Metric::best(&self.nodes[candidate.node].1, module))
+                .max()
+                .unwrap_or(Metric::Assigned);
+            rank.iter_mut().for_each(|candidate| candidate.metric = metric);
+        }
+    }
+
+    fn forget_pools(&mut self) {
+        self.pools.iter_mut().for_each(|pool| *pool = None);
+    }
+}
+
+fn sticky(config: &Config, id: StickyId) -> &[crate::config::StickyLevel] {
+    config.stickies.get(id.0 as usize).map_or(&[], Vec::as_slice)
+}

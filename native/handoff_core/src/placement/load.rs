@@ -1,0 +1,82 @@
+//! Projected load: what a node will carry with one more server, in the best unit that can be compared.
+//!
+//! Guarantee: the load of a node never falls while servers are assigned to it, and a node without room by projection has no
+//! load at all.
+
+use crate::eligibility::applicable;
+use crate::ids::{ModuleId, NodeId};
+use crate::ledger::Ledger;
+use crate::view::{NodeView, Scope};
+
+/// What loads are measured in. A later one says less; nodes are compared in the latest one that any of them needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// The share of its capacity limits that is taken.
+    Fill,
+    /// The number of its servers.
+    Servers,
+    /// Only what was assigned to it.
+    Assigned,
+}
+
+/// The share of a resource that is always counted as free, so that a machine at its limit has a large load, not an
+/// infinite one.
+const LEAST_HEADROOM: f64 = 0.05;
+
+impl Metric {
+    /// The most telling metric this node's report allows.
+    pub fn best(node: &NodeView, module: ModuleId) -> Metric {
+        if applicable(node, module).next().is_some() {
+            Metric::Fill
+        } else if servers(node).is_some() {
+            Metric::Servers
+        } else {
+            Metric::Assigned
+        }
+    }
+}
+
+/// The load of `node` with one more server of `module`, or `None` when there is no room for one.
+///
+/// Weighted least connections: the count (or fill) after this server, divided by the free share of the machine, so that of
+/// two nodes with as many servers the one with the idler machine comes first, and none gets all.
+pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, ledger: &Ledger) -> Option<f64> {
+    let assigned = f64::from(ledger.assigned(id));
+    let mut fill: f64 = 0.0;
+    for capacity in applicable(node, module) {
+        let current = capacity.current
+            + match capacity.scope {
+                Scope::Total => assigned,
+                Scope::Module(counted) => f64::from(ledger.assigned_module(id, counted)),
+            };
+        if current >= capacity.limit {
+            return None;
+        }
+        fill = fill.max((current + 1.0) / capacity.limit);
+    }
+    let load = match metric {
+        Metric::Fill => fill,
+        Metric::Servers => servers(node).unwrap_or(0.0) + assigned + 1.0,
+        Metric::Assigned => assigned + 1.0,
+    };
+    Some(load / headroom(node))
+}
+
+/// The free share of the machine by its scarcest resource, 1.0 where nothing is known.
+fn headroom(node: &NodeView) -> f64 {
+    let used = [node.resources.cpu, node.resources.memory]
+        .into_iter()
+        .filter_map(|usage| usage.known())
+        .map(|(used, max)| used / max)
+        .fold(0.0, f64::max);
+    (1.0 - used).clamp(LEAST_HEADROOM, 1.0)
+}
+
+/// How many servers the node reported: by this library, else by its own total limit.
+fn servers(node: &NodeView) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
+    let reported = node.servers.map(|count| count as f64);
+    reported.or_else(|| {
+        node.capacity.iter().find(|capacity| capacity.scope == Scope::Total).map(|capacity| capacity.current)
+    })
+}

@@ -1,0 +1,91 @@
+//! Why a server was not moved: the one list of reasons, with the code each has wherever results travel as bytes.
+//!
+//! Guarantee: a name or a code once given is never given to another reason (tests pin them).
+
+/// Why a server was left to the existing graceful shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    /// No other healthy, connected node that is not draining itself.
+    NoTarget = 1,
+    /// There are such nodes, but the server's sticky rules allow none of them now.
+    StickyLocked = 2,
+    /// There are allowed nodes, but each is at a capacity or resource limit.
+    Capacity = 3,
+    /// The time of the drain was over.
+    Deadline = 4,
+    /// Too many attempts of this drain failed; the breaker ended it.
+    Failures = 5,
+    /// The user's policy excludes it. Set by the host; the engine never sees such servers.
+    Excluded = 6,
+    /// Its own attempts failed: as many as allowed, or on every target there is.
+    AttemptsExhausted = 7,
+    /// Somebody else started it, or its last write lost against another owner.
+    LostRace = 8,
+    /// It had stopped by itself before it could be moved.
+    Gone = 9,
+    /// The drain was cancelled.
+    Cancelled = 10,
+}
+
+impl Reason {
+    /// Every reason, in the order of the codes.
+    pub const ALL: [Reason; 10] = [
+        Reason::NoTarget,
+        Reason::StickyLocked,
+        Reason::Capacity,
+        Reason::Deadline,
+        Reason::Failures,
+        Reason::Excluded,
+        Reason::AttemptsExhausted,
+        Reason::LostRace,
+        Reason::Gone,
+        Reason::Cancelled,
+    ];
+
+    /// The code used in result bytes and wire messages.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The name, the same in Rust, Elixir, JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::NoTarget => "no_target",
+            Reason::StickyLocked => "sticky_locked",
+            Reason::Capacity => "capacity",
+            Reason::Deadline => "deadline",
+            Reason::Failures => "failures",
+            Reason::Excluded => "excluded",
+            Reason::AttemptsExhausted => "attempts_exhausted",
+            Reason::LostRace => "lost_race",
+            Reason::Gone => "gone",
+            Reason::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_stay_what_they_are() {
+        let pinned: Vec<(u8, &str)> = Reason::ALL.iter().map(|reason| (reason.code(), reason.name())).collect();
+        assert_eq!(
+            pinned,
+            [
+                (1, "no_target"),
+                (2, "sticky_locked"),
+                (3, "capacity"),
+                (4, "deadline"),
+                (5, "failures"),
+                (6, "excluded"),
+                (7, "attempts_exhausted"),
+                (8, "lost_race"),
+                (9, "gone"),
+                (10, "cancelled"),
+            ]
+        );
+    }
+}

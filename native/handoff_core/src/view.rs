@@ -1,0 +1,126 @@
+//! The cluster as the source sees it: one [`NodeView`] for each node's newest heartbeat.
+//!
+//! Guarantee: a view that passed [`ClusterView::validate`] has finite numbers, unique names and a bounded size; everything
+//! behind it may rely on that.
+
+use crate::ids::ModuleId;
+
+/// More nodes than any BEAM cluster has; a longer list is a mistake or an attack.
+pub const MAX_NODES: usize = 20_000;
+
+/// What a capacity limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All servers of the node.
+    Total,
+    /// The servers of one module.
+    Module(ModuleId),
+}
+
+/// A capacity limit as its node reported it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Capacity {
+    /// What is counted.
+    pub scope: Scope,
+    /// How many there were at the time of the report.
+    pub current: f64,
+    /// How many there may be.
+    pub limit: f64,
+}
+
+/// One measured resource and its limit, in percent; either may be unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Used now.
+    pub used: Option<f64>,
+    /// Allowed.
+    pub max: Option<f64>,
+}
+
+impl Usage {
+    /// Both numbers, where both are known.
+    pub fn known(self) -> Option<(f64, f64)> {
+        self.used.zip(self.max)
+    }
+}
+
+/// What a node reported about its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Resources {
+    /// Processor.
+    pub cpu: Usage,
+    /// Memory.
+    pub memory: Usage,
+    /// Disk.
+    pub disk: Usage,
+}
+
+/// One node's newest heartbeat and what the source knows of it besides.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeView {
+    /// Node name, `name@host`.
+    pub name: String,
+    /// When the heartbeat was written, wall-clock milliseconds of that node.
+    pub stamp_ms: i64,
+    /// When its supervisor started, wall-clock milliseconds; known where this library runs.
+    pub started_at_ms: Option<i64>,
+    /// The release it runs; known where this library runs.
+    pub generation: Option<String>,
+    /// How many servers it had; known where this library runs.
+    pub servers: Option<u64>,
+    /// Its placement region.
+    pub region: Option<String>,
+    /// It is stopping itself.
+    pub draining: bool,
+    /// The source has a distribution connection to it.
+    pub connected: bool,
+    /// Its capacity limits.
+    pub capacity: Vec<Capacity>,
+    /// Its machine.
+    pub resources: Resources,
+    /// The environment variables sticky rules ask for.
+    pub env: Vec<(String, String)>,
+}
+
+impl NodeView {
+    /// The value of an environment variable, if the node has it.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// All nodes at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ClusterView {
+    /// The source's wall clock when the view was taken, milliseconds.
+    pub now_ms: i64,
+    /// Each node once, in any order.
+    pub nodes: Vec<NodeView>,
+}
+
+impl ClusterView {
+    /// Checks size, names and numbers.
+    ///
+    /// # Errors
+    /// One sentence for each problem.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        if self.nodes.len() > MAX_NODES {
+            return Err(vec![format!("view: got {} nodes, takes at most {MAX_NODES}", self.nodes.len())]);
+        }
+        let mut names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            problems.push(format!("view: node {} occurs twice", pair[0]));
+        }
+        for node in &self.nodes {
+            let limits = node.capacity.iter().flat_map(|capacity| [capacity.current, capacity.limit]);
+            let resources = [node.resources.cpu, node.resources.memory, node.resources.disk];
+            let usage = resources.iter().flat_map(|usage| usage.used.into_iter().chain(usage.max));
+            if limits.chain(usage).any(|number| !number.is_finite()) {
+                problems.push(format!("view: node {} has a number that is not finite", node.name));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}

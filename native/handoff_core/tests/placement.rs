@@ -1,0 +1,204 @@
+//! Where servers go: balance, limits, tiers, sticky levels, reasons.
+
+mod common;
+
+use handoff_core::ids::NodeTable;
+use handoff_core::ledger::Ledger;
+use handoff_core::placement::{Access, Choice, Class, Placement};
+use handoff_core::time::Micros;
+use proptest::prelude::*;
+
+use common::{Drive, WALL, config, count, limit, node, servers, view};
+use handoff_core::{
+    ClusterView, Config, Event, ModuleId, NodeView, Reason, Resources, Scope, ServerSpec, StickyId, StickyLevel,
+    StickyPolicy, Usage, plan,
+};
+
+#[test]
+fn without_any_report_servers_spread_evenly() {
+    let mut drive = Drive::new(config(), &servers(500), view(vec![node("a@h"), node("b@h")]));
+    let all = drive.move_all();
+    assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (250, 250));
+}
+
+#[test]
+fn a_node_with_fewer_servers_catches_up_first() {
+    let nodes = vec![NodeView { servers: Some(100), ..node("a@h") }, NodeView { servers: Some(0), ..node("b@h") }];
+    let mut drive = Drive::new(config(), &servers(150), view(nodes));
+    let all = drive.move_all();
+    assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (25, 125));
+}
+
+#[test]
+fn a_node_with_room_for_three_gets_three() {
+    let nodes = vec![
+        NodeView { capacity: vec![limit(Scope::Total, 7, 10)], ..node("a@h") },
+        NodeView { capacity: vec![limit(Scope::Module(ModuleId(0)), 0, 2)], ..node("b@h") },
+    ];
+    let mut drive = Drive::new(config(), &servers(9), view(nodes));
+    let all = drive.move_all();
+    assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (3, 2));
+    assert!(drive.finished);
+    assert_eq!(drive.report().left, [(Reason::Capacity, 4)].into());
+}
+
+#[test]
+fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
+    let at = |current, stamp_ms| NodeView { stamp_ms, capacity: vec![limit(Scope::Total, current, 5)], ..node("a@h") };
+    let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(9), view(vec![at(0, WALL)]));
+    let first = drive.poll();
+    drive.later(10);
+    first.iter().for_each(|attempt| drive.moved(attempt));
+    drive.later(20);
+    drive.event(Event::View(ClusterView { now_ms: WALL + 30, nodes: vec![at(2, WALL + 20)] })).expect("valid");
+    assert_eq!(drive.move_all().len(), 3, "2 of 5 are reported, so 3 fit");
+}
+
+#[test]
+fn the_new_release_comes_first_and_older_ones_last() {
+    let aged = |name, age_ms: i64, generation: &str| NodeView {
+        started_at_ms: Some(WALL - age_ms),
+        generation: Some(generation.into()),
+        ..node(name)
+    };
+    let mut config = config();
+    config.source.generation = Some("2".into());
+    let nodes = vec![aged("older@h", 7_200_000, "1"), aged("same@h", 7_200_000, "2"), aged("new@h", 10_000, "3")];
+    let mut drive = Drive::new(config.clone(), &servers(10), view(nodes.clone()));
+    assert_eq!(count(&drive.move_all(), "new@h"), 10);
+    let mut drive = Drive::new(config.clone(), &servers(10), view(nodes[..2].to_vec()));
+    assert_eq!(count(&drive.move_all(), "same@h"), 10);
+    config.prefer = handoff_core::Prefer::None;
+    let mut drive = Drive::new(config, &servers(9), view(nodes));
+    assert_eq!(count(&drive.move_all(), "older@h"), 3);
+}
+
+#[test]
+fn a_busier_machine_gets_fewer_but_not_none() {
+    let machine = |name, used| NodeView {
+        resources: Resources { cpu: Usage { used: Some(used), max: Some(100.0) }, ..Resources::default() },
+        ..node(name)
+    };
+    let mut drive = Drive::new(config(), &servers(100), view(vec![machine("a@h", 75.0), machine("b@h", 25.0)]));
+    let all = drive.move_all();
+    assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (25, 75));
+}
+
+#[test]
+fn the_own_region_breaks_a_tie() {
+    let mut config = config();
+    config.source.region = Some("ord".into());
+    let nodes = vec![node("a@h"), NodeView { region: Some("ord".into()), ..node("b@h") }];
+    let mut drive = Drive::new(config, &servers(1), view(nodes));
+    assert_eq!(drive.poll()[0].target, "b@h");
+}
+
+#[test]
+fn a_node_that_is_not_connected_is_no_target() {
+    let nodes = vec![NodeView { connected: false, ..node("a@h") }];
+    let mut drive = Drive::new(config(), &servers(2), view(nodes));
+    assert!(drive.poll().is_empty() && drive.finished);
+    assert_eq!(drive.report().left, [(Reason::NoTarget, 2)].into());
+}
+
+fn sticky_config(policy: StickyPolicy, delay_ms: u64) -> Config {
+    let levels = vec![
+        StickyLevel::Env { name: "MACHINE".into(), value: Some("m1".into()), delay_ms },
+        StickyLevel::Env { name: "REGION".into(), value: Some("ord".into()), delay_ms: 0 },
+    ];
+    Config { sticky: policy, stickies: vec![levels], ..config() }
+}
+
+fn in_region(name: &str, region: &str) -> NodeView {
+    NodeView { env: vec![("REGION".into(), region.into())], ..node(name) }
+}
+
+#[test]
+fn a_sticky_level_behind_a_delay_is_locked_while_the_server_runs() {
+    let nodes = vec![in_region("a@h", "ord")];
+    let mut drive = Drive::new(sticky_config(StickyPolicy::Gated, 60_000), &servers(4), view(nodes.clone()));
+    assert!(drive.poll().is_empty() && drive.finished);
+    assert_eq!(drive.report().left, [(Reason::StickyLocked, 4)].into());
+    for policy in [StickyPolicy::AnyLevel, StickyPolicy::Ignore] {
+        let mut drive = Drive::new(sticky_config(policy, 60_000), &servers(4), view(nodes.clone()));
+        assert_eq!(drive.move_all().len(), 4, "{policy:?}");
+    }
+}
+
+#[test]
+fn any_level_still_refuses_a_node_that_matches_none() {
+    let nodes = vec![in_region("a@h", "ams")];
+    let mut drive = Drive::new(sticky_config(StickyPolicy::AnyLevel, 0), &servers(1), view(nodes));
+    assert!(drive.poll().is_empty());
+    assert_eq!(drive.report().left, [(Reason::StickyLocked, 1)].into());
+}
+
+#[test]
+fn classes_do_not_share_a_limit_of_one_module() {
+    let nodes = vec![NodeView { capacity: vec![limit(Scope::Module(ModuleId(1)), 0, 2)], ..node("a@h") }];
+    let specs: Vec<ServerSpec> =
+        (0..8).map(|index| ServerSpec { module: ModuleId(index % 2), sticky: StickyId(0), priority: 0 }).collect();
+    let mut drive = Drive::new(Config { modules: 2, ..config() }, &specs, view(nodes));
+    let all = drive.move_all();
+    assert_eq!(all.iter().filter(|attempt| attempt.id % 2 == 1).count(), 2);
+    assert_eq!(all.iter().filter(|attempt| attempt.id % 2 == 0).count(), 4);
+}
+
+#[test]
+fn the_plan_says_who_goes_where_and_who_does_not() {
+    let nodes = vec![
+        NodeView { capacity: vec![limit(Scope::Total, 0, 2)], ..node("a@h") },
+        NodeView { capacity: vec![limit(Scope::Total, 0, 3)], ..node("b@h") },
+    ];
+    let specs: Vec<ServerSpec> =
+        (0..6).map(|priority| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority }).collect();
+    let plan = plan(&config(), &specs, view(nodes)).expect("valid");
+    assert_eq!(plan.per_target, [2, 3]);
+    assert_eq!(plan.reasons, [(Reason::Capacity, 1)].into());
+    assert_eq!(plan.assignments[0], Err(Reason::Capacity), "the lowest priority is left");
+}
+
+#[test]
+fn servers_outside_of_the_tables_are_refused() {
+    let specs = [ServerSpec { module: ModuleId(1), sticky: StickyId(0), priority: 0 }];
+    let error = plan(&config(), &specs, view(vec![])).expect_err("module 1 of 1");
+    assert!(error.to_string().contains("outside of 1 modules"), "{error}");
+}
+
+proptest! {
+    /// The heap that makes a choice cheap chooses what looking at every node chooses.
+    #[test]
+    fn the_cheap_choice_is_the_best_one(
+        rows in prop::collection::vec((0..30_u32, prop::option::of(1..40_u32), 0..3_i64, prop::option::of(0..9_u64)), 1..12),
+        steps in prop::collection::vec((0..2_usize, 0..6_u8), 1..200),
+    ) {
+        let nodes = rows.iter().enumerate().map(|(index, (current, room, age, servers))| NodeView {
+            servers: *servers,
+            started_at_ms: Some(WALL - age * 100_000),
+            capacity: room.iter().map(|room| limit(Scope::Total, *current, current + room)).collect(),
+            ..node(&format!("n{index}@h"))
+        });
+        let (config, classes) = (Config { modules: 2, ..config() }, [ModuleId(0), ModuleId(1)]);
+        let mut placement =
+            Placement::new(classes.map(|module| Class { module, sticky: StickyId(0) }).to_vec());
+        let (mut names, mut ledger) = (NodeTable::default(), Ledger::default());
+        placement.update(view(nodes.collect()), Micros::ZERO, &mut names, &mut ledger);
+        let mut assigned = Vec::new();
+        for (class, dice) in steps {
+            let best = placement.choose_displaced(class, &config, &ledger, &[], |_| Access::Open);
+            let cheap = placement.choose(class, &config, &ledger, |_| Access::Open);
+            prop_assert_eq!(cheap, best);
+            match cheap {
+                Choice::Node(node) => {
+                    ledger.assign(node, classes[class]);
+                    assigned.push((node, classes[class]));
+                }
+                _ => prop_assert!(!names.is_empty()),
+            }
+            if dice == 0 && !assigned.is_empty() {
+                let (node, module) = assigned.swap_remove(assigned.len() / 2);
+                ledger.withdraw(node, module);
+            }
+        }
+    }
+}
