@@ -1,0 +1,120 @@
+//! The engine as a resource: one drain, its ledger and its limiter behind one lock.
+//!
+//! Guarantee: the lock is only ever tried. A drain has one process that polls it, so a taken lock is a caller's mistake and
+//! comes back as `{:error, :busy}`; after a panic inside the engine every call says so instead of going on with half a
+//! state.
+
+use std::sync::{Mutex, TryLockError};
+
+use handoff_core::event::Event;
+use handoff_core::time::Micros;
+use handoff_core::{Engine, Shared};
+use rustler::types::atom;
+use rustler::{Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
+
+use crate::answers;
+use crate::terms::{ConfigTerm, EventTerm, ServerTerm, ViewTerm, server};
+
+/// One drain.
+pub struct Drain {
+    state: Mutex<(Engine, Shared)>,
+}
+
+#[rustler::resource_impl]
+impl Resource for Drain {}
+
+impl Drain {
+    /// Runs `work` on the engine, or says that it is busy.
+    fn with<'a>(
+        &self,
+        env: Env<'a>,
+        work: impl FnOnce(&mut Engine, &mut Shared) -> NifResult<Term<'a>>,
+    ) -> NifResult<Term<'a>> {
+        match self.state.try_lock() {
+            Ok(mut state) => {
+                let (engine, shared) = &mut *state;
+                work(engine, shared)
+            }
+            Err(TryLockError::WouldBlock) => Ok(answers::busy(env)),
+            Err(TryLockError::Poisoned(_)) => Err(Error::RaiseTerm(Box::new("the drain engine panicked earlier"))),
+        }
+    }
+
+    fn poll<'a>(&self, env: Env<'a>, now_us: u64) -> NifResult<Term<'a>> {
+        self.with(env, |engine, shared| Ok(answers::poll(env, &engine.poll(Micros(now_us), shared))))
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn engine_new<'a>(
+    env: Env<'a>,
+    config: ConfigTerm<'a>,
+    servers: Vec<ServerTerm>,
+    view: ViewTerm<'a>,
+    now_us: u64,
+) -> NifResult<Term<'a>> {
+    let config = config.into_config()?;
+    let servers: Vec<_> = servers.into_iter().map(server).collect();
+    let mut shared = match config.validate() {
+        Ok(()) => Shared::new(&config),
+        Err(problems) => return Ok(answers::refused(env, &handoff_core::EngineError::Invalid { problems })),
+    };
+    match Engine::new(config, &servers, view.into_view()?, Micros(now_us), &mut shared) {
+        Ok(engine) => {
+            let drain = ResourceArc::new(Drain { state: Mutex::new((engine, shared)) });
+            Ok((atom::ok(), drain).encode(env))
+        }
+        Err(error) => Ok(answers::refused(env, &error)),
+    }
+}
+
+#[rustler::nif]
+fn engine_poll<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
+    drain.poll(env, now_us)
+}
+
+/// The same for large drains: after a new view a poll looks at every node once for each class of servers, and the last
+/// one at every server that is left.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn engine_poll_dirty<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
+    drain.poll(env, now_us)
+}
+
+#[rustler::nif]
+fn engine_event<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, event: EventTerm) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, event.into())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn engine_view<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, view: ViewTerm<'a>) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, Event::View(view.into_view()?))
+}
+
+#[rustler::nif]
+fn engine_progress(env: Env<'_>, drain: ResourceArc<Drain>) -> NifResult<Term<'_>> {
+    drain.with(env, |engine, shared| Ok(answers::progress(env, engine.progress(shared))))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn engine_report<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
+    drain.with(env, |engine, shared| answers::report(env, &engine.report(Micros(now_us), shared)))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn engine_results(env: Env<'_>, drain: ResourceArc<Drain>) -> NifResult<Term<'_>> {
+    drain.with(env, |engine, _shared| {
+        let results = engine.results();
+        let mut binary = NewBinary::new(env, results.len());
+        binary.as_mut_slice().copy_from_slice(&results);
+        Ok(binary.into())
+    })
+}
+
+fn take_in<'a>(env: Env<'a>, drain: &Drain, now_us: u64, event: Event) -> NifResult<Term<'a>> {
+    drain.with(env, |engine, shared| {
+        Ok(match engine.on_event(Micros(now_us), event, shared) {
+            Ok(()) => atom::ok().encode(env),
+            Err(error) => answers::refused(env, &error),
+        })
+    })
+}
