@@ -1,0 +1,148 @@
+defmodule DurableHandoff.Attempt do
+  @moduledoc """
+  One server on its way to another node: a process that runs its attempts and answers for it until its fate is settled.
+
+  Guarantees:
+
+    * It is under no supervisor, of no application, and survives what it is linked to: nothing but the end of the VM stops it in
+      the middle of a rehome.
+    * A server that is down and reserved for this node always has a live process that holds it. When the drain that gave the
+      orders is gone, whatever the cause, that process clears the reservation itself, even after the host is gone. (A VM that ends
+      before can leave one; it runs out within a minute.)
+
+      ```text
+      start ── attempt ──┬── moved, gone, lost race, untouched ──────────────► end
+                 ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
+                 │       └── stopping ──► wait for DOWN ──┘   ├── drain gone ► clear the reservation, end
+                 └──────────────── {:retry, ...} ─────────────┘
+      ```
+
+  Messages to the drain, each with this process' pid: `{:attempted, pid, result}`, `{:stopped, pid}` and
+  `{:released, pid, :ok | {:error, reason}}`.
+  """
+
+  require Logger
+
+  alias DurableHandoff.{Clock, Host, Native}
+  alias DurableHandoff.Host.Rehome
+
+  @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
+  defstruct @enforce_keys
+
+  @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer()}
+  @type phase :: :attempting | :stopping | :displaced
+  @type result :: %{outcome: Native.outcome(), why: nil | Rehome.why() | :died, latency_us: non_neg_integer()}
+
+  @doc "Starts the first attempt for `server`. The caller is the drain: it monitors the process and gets its messages."
+  @spec start(Host.name(), Host.server(), order()) :: {pid(), reference()}
+  def start(supervisor, server, order), do: spawn_for(supervisor, server, &attempt(&1, order, :running))
+
+  @doc """
+  Starts a process in the place of one that died. In the middle of an attempt (`:attempting`) it looks where the server is and
+  reports that as the attempt's result; later it only takes over what the dead one held.
+  """
+  @spec replace(Host.name(), Host.server(), phase(), nil | order()) :: {pid(), reference()}
+  def replace(supervisor, server, :attempting, order) do
+    spawn_for(supervisor, server, &report(&1, Rehome.look(supervisor, server, order.target), :died, 0))
+  end
+
+  def replace(supervisor, server, :stopping, _order), do: spawn_for(supervisor, server, &await_stop/1)
+  def replace(supervisor, server, :displaced, _order), do: spawn_for(supervisor, server, &hold/1)
+
+  @doc "The next attempt for the server that `pid` holds."
+  @spec retry(pid(), order()) :: :ok
+  def retry(pid, order), do: tell(pid, {:retry, order})
+
+  @doc "Nothing more is tried: the reservation is cleared and `{:released, pid, result}` answered."
+  @spec release(pid()) :: :ok
+  def release(pid), do: tell(pid, :release)
+
+  @doc "What the process does after it reported that outcome; nil: it ends."
+  @spec phase_after(Native.outcome()) :: nil | :stopping | :displaced
+  def phase_after(:stopping), do: :stopping
+  def phase_after(:retry_same), do: :displaced
+  def phase_after({:displaced, _blame}), do: :displaced
+  def phase_after(_settled), do: nil
+
+  defp tell(pid, message) do
+    send(pid, {__MODULE__, message})
+    :ok
+  end
+
+  defp spawn_for(supervisor, server, work) do
+    drain = self()
+
+    :proc_lib.spawn_opt(
+      fn ->
+        stay_alive()
+
+        work.(%__MODULE__{
+          drain: drain,
+          monitor: Process.monitor(drain),
+          supervisor: supervisor,
+          storage: Host.storage(supervisor),
+          server: server
+        })
+      end,
+      [:monitor]
+    )
+  end
+
+  # The host may link whoever calls it to processes of its own, and these stop in a shutdown. An application that stops kills
+  # every process that has its group leader.
+  defp stay_alive do
+    Process.flag(:trap_exit, true)
+    with user when is_pid(user) <- Process.whereis(:user), do: Process.group_leader(self(), user)
+  end
+
+  defp attempt(attempt, order, state) do
+    started = Clock.now_us()
+    {outcome, why} = Rehome.run(attempt.supervisor, attempt.server, state, order.target, order.timeout_ms)
+    report(attempt, outcome, why, Clock.now_us() - started)
+  end
+
+  defp report(attempt, outcome, why, latency_us) do
+    send(attempt.drain, {:attempted, self(), %{outcome: outcome, why: why, latency_us: latency_us}})
+
+    case phase_after(outcome) do
+      :stopping -> await_stop(attempt)
+      :displaced -> hold(attempt)
+      nil -> :ok
+    end
+  end
+
+  # Only the server's end leads on. When the drain is gone by then, hold/1 finds that in the mailbox.
+  defp await_stop(%{server: %{pid: pid}} = attempt) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, _reason} ->
+        send(attempt.drain, {:stopped, self()})
+        hold(attempt)
+    end
+  end
+
+  defp hold(%{monitor: drain_monitor} = attempt) do
+    receive do
+      {__MODULE__, {:retry, order}} ->
+        attempt(attempt, order, :displaced)
+
+      {__MODULE__, :release} ->
+        send(attempt.drain, {:released, self(), clear(attempt)})
+
+      {:DOWN, ^drain_monitor, :process, _drain, _reason} ->
+        clear(attempt)
+    end
+  end
+
+  defp clear(%{supervisor: supervisor, storage: storage, server: server}) do
+    with {:error, reason} <- Host.release(storage, server.key) do
+      Logger.warning(
+        "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared; other nodes " <>
+          "start it when it runs out, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
+      )
+
+      {:error, reason}
+    end
+  end
+end

@@ -1,0 +1,257 @@
+defmodule DurableHandoff.Drain do
+  @moduledoc """
+  One drain, from marking the node to the report, in a process of its own.
+
+  Guarantees:
+
+    * It ends by its deadline: `timeout_ms` after its start, less a moment to report. What is then in flight settles by itself
+      (`DurableHandoff.Attempt`).
+    * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
+    * It decides nothing: the engine says which server goes where and when. This process carries orders out and tells the engine
+      what came of them.
+
+  The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
+  """
+
+  require Logger
+
+  alias DurableHandoff.{Attempt, Clock, Executor, Host, Options, Progress, Report, Snapshot, Status, Telemetry}
+
+  @refresh_ms 1_000
+  @first_errors 5
+
+  @enforce_keys [:supervisor, :options, :status, :started_us]
+  defstruct @enforce_keys ++ [:snapshot, :executor, :engine, attempts: %{}, holders: %{}, first_errors: []]
+
+  @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
+
+  @doc "Starts a drain for the calling Drainer, which monitors it."
+  @spec start(Host.name(), Options.t(), Status.t()) :: {pid(), reference()}
+  def start(supervisor, options, status) do
+    drainer = self()
+    now = Clock.now_us()
+
+    :proc_lib.spawn_opt(
+      fn ->
+        Process.monitor(drainer)
+        drain = %__MODULE__{supervisor: supervisor, options: options, status: status, started_us: now}
+        send(drainer, {:drained, self(), run(drain)})
+      end,
+      [:monitor]
+    )
+  end
+
+  @doc "Nothing more is started; what is in flight may end; then the drain does."
+  @spec cancel(pid()) :: :ok
+  def cancel(pid) do
+    send(pid, {__MODULE__, :cancel})
+    :ok
+  end
+
+  @doc "How long before `timeout_ms` a drain stops, so that its report is out in time."
+  @spec reserve_ms(pos_integer()) :: non_neg_integer()
+  def reserve_ms(timeout_ms), do: min(500, div(timeout_ms, 10))
+
+  @spec run(%__MODULE__{}) :: result()
+  defp run(drain) do
+    case Host.whereis(drain.supervisor) do
+      nil ->
+        {:error, :host_down}
+
+      host ->
+        Process.monitor(host)
+        :net_kernel.monitor_nodes(true, node_type: :all)
+        mark(drain)
+
+        with {:ok, drain} <- drain |> snapshot() |> start_engine() do
+          Process.send_after(self(), :refresh, @refresh_ms)
+          {:ok, drain |> loop() |> report()}
+        end
+    end
+  end
+
+  # Without the mark servers may still come here and others may choose this node. That is no reason not to move what can be moved.
+  defp mark(%{supervisor: supervisor, options: options}) do
+    with {:error, reason} <- Host.mark_draining(supervisor, min(5_000, div(options.timeout_ms, 2))) do
+      log(:warning, supervisor, "could not mark this node draining, going on: #{inspect(reason, limit: 10)}")
+    end
+  end
+
+  defp snapshot(%{supervisor: supervisor, options: options} = drain) do
+    snapshot = Snapshot.take(supervisor, options)
+    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
+    others = Enum.count(snapshot.view.nodes, &(&1.connected and not &1.draining))
+    log(:info, supervisor, Progress.opening(servers, excluded, others, options))
+    Telemetry.drain_start(supervisor, servers, excluded)
+    %{drain | snapshot: snapshot}
+  end
+
+  defp start_engine(%{snapshot: snapshot, options: options} = drain) do
+    executor = {_name, module} = Executor.choose(options.executor, drain.supervisor)
+    now = Clock.now_us()
+    left_ms = options.timeout_ms - reserve_ms(options.timeout_ms) - div(now - drain.started_us, 1_000)
+    config = Snapshot.engine_config(snapshot, options, max(left_ms, 1))
+
+    with {:ok, engine} <- module.start(config, snapshot.entries, snapshot.view, now) do
+      {:ok, %{drain | executor: executor, engine: engine}}
+    end
+  end
+
+  # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.
+  defp loop(drain) do
+    %{executor: {_name, executor}} = drain = catch_up(drain)
+    {:ok, actions, wake} = executor.poll(drain.engine, Clock.now_us())
+    drain = Enum.reduce(actions, drain, &act/2)
+    Status.progress(drain.status, executor.progress(drain.engine))
+    if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
+  end
+
+  defp catch_up(drain) do
+    receive do
+      message -> message |> handle(drain) |> catch_up()
+    after
+      0 -> drain
+    end
+  end
+
+  defp await(drain, timeout_ms) do
+    receive do
+      message -> handle(message, drain)
+    after
+      timeout_ms -> drain
+    end
+  end
+
+  defp act({:start, id, target, number, timeout_ms}, drain) do
+    order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1)}
+
+    case drain.holders do
+      %{^id => holder} ->
+        Attempt.retry(holder, order)
+        put_in(drain.attempts[holder], %{drain.attempts[holder] | order: order, phase: :attempting})
+
+      %{} ->
+        started = Attempt.start(drain.supervisor, Snapshot.server(drain.snapshot, id), order)
+        track(drain, id, :attempting, order, started)
+    end
+  end
+
+  defp act({:release, id}, %{holders: holders} = drain) when is_map_key(holders, id) do
+    Attempt.release(holders[id])
+    drain
+  end
+
+  defp act({:release, id}, drain), do: act({:release, id}, replace(drain, id, :displaced, nil))
+
+  defp act(:finish, drain), do: drain
+
+  defp handle({:attempted, pid, result}, drain) when is_map_key(drain.attempts, pid) do
+    %{id: id, order: order} = attempt = drain.attempts[pid]
+    Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
+    event(drain, {:finished, id, order.number, result.outcome, result.latency_us})
+    drain = keep_error(drain, attempt, result)
+
+    case Attempt.phase_after(result.outcome) do
+      nil -> forget(drain, pid)
+      phase -> %{put_in(drain.attempts[pid].phase, phase) | holders: Map.put(drain.holders, id, pid)}
+    end
+  end
+
+  defp handle({:stopped, pid}, drain) when is_map_key(drain.attempts, pid) do
+    event(drain, {:stopped, drain.attempts[pid].id})
+    put_in(drain.attempts[pid].phase, :displaced)
+  end
+
+  # A reservation that could not be cleared is in the log; trying longer would only hold up the shutdown.
+  defp handle({:released, pid, _result}, drain) when is_map_key(drain.attempts, pid) do
+    event(drain, {:released, drain.attempts[pid].id})
+    forget(drain, pid)
+  end
+
+  defp handle({:DOWN, _monitor, :process, pid, reason}, drain) when is_map_key(drain.attempts, pid) do
+    %{id: id, order: order, phase: phase} = drain.attempts[pid]
+    %{key: key} = Snapshot.server(drain.snapshot, id)
+    log(:error, drain.supervisor, "the attempt for #{inspect(key)} died, looking where it is: #{inspect(reason)}")
+    drain |> forget(pid) |> replace(id, phase, order)
+  end
+
+  # The only other processes monitored: the Drainer and the host.
+  defp handle({:DOWN, _monitor, :process, _pid, _reason}, drain), do: tell(drain, :cancel)
+  defp handle({__MODULE__, :cancel}, drain), do: tell(drain, :cancel)
+
+  defp handle({:nodedown, node, _info}, drain), do: drain |> tell({:node_down, Atom.to_string(node)}) |> refresh()
+  defp handle({:nodeup, _node, _info}, drain), do: refresh(drain)
+
+  defp handle(:refresh, %{executor: {_name, executor}} = drain) do
+    Process.send_after(self(), :refresh, @refresh_ms)
+    log(:info, drain.supervisor, Progress.line(executor.progress(drain.engine), Clock.now_us() - drain.started_us))
+    refresh(drain)
+  end
+
+  defp handle(_unknown, drain), do: drain
+
+  defp refresh(%{executor: {_name, executor}} = drain) do
+    with {:error, reason} <- executor.view(drain.engine, Clock.now_us(), Snapshot.view(drain.snapshot)) do
+      log(:warning, drain.supervisor, "going on with the last view of the cluster: #{inspect(reason, limit: 10)}")
+    end
+
+    drain
+  end
+
+  defp replace(drain, id, phase, order) do
+    server = Snapshot.server(drain.snapshot, id)
+    track(drain, id, phase, order, Attempt.replace(drain.supervisor, server, phase, order))
+  end
+
+  defp track(drain, id, phase, order, {pid, monitor}) do
+    drain = put_in(drain.attempts[pid], %{id: id, order: order, phase: phase, monitor: monitor})
+    if phase == :attempting, do: drain, else: put_in(drain.holders[id], pid)
+  end
+
+  defp forget(drain, pid) do
+    {%{id: id, monitor: monitor}, attempts} = Map.pop!(drain.attempts, pid)
+    Process.demonitor(monitor, [:flush])
+    %{drain | attempts: attempts, holders: Map.delete(drain.holders, id)}
+  end
+
+  # A registry that lags behind is no error: it is what every other move looks like on a busy cluster.
+  defp keep_error(drain, _attempt, %{why: why, outcome: outcome}) when why == nil or outcome == :retry_same, do: drain
+  defp keep_error(%{first_errors: errors} = drain, _attempt, _result) when length(errors) == @first_errors, do: drain
+
+  defp keep_error(drain, %{id: id, order: order}, %{why: why}) do
+    %{key: key, module: module} = Snapshot.server(drain.snapshot, id)
+    error = inspect(why, limit: 10, printable_limit: 200)
+    entry = %{key: key, module: module, target: order.target, attempt: order.number, error: error}
+    %{drain | first_errors: drain.first_errors ++ [entry]}
+  end
+
+  defp tell(drain, event) do
+    event(drain, event)
+    drain
+  end
+
+  # The engine answers an error for what no longer concerns it, such as the end of an attempt after its deadline.
+  defp event(%{executor: {_name, executor}} = drain, event), do: executor.event(drain.engine, Clock.now_us(), event)
+
+  defp report(%{executor: {name, executor}} = drain) do
+    now = Clock.now_us()
+    duration_us = now - drain.started_us
+
+    report =
+      Report.new(executor.report(drain.engine, now), %{
+        supervisor: drain.supervisor,
+        excluded: length(drain.snapshot.excluded),
+        duration_us: duration_us,
+        executor: name,
+        first_errors: drain.first_errors
+      })
+
+    Telemetry.drain_stop(report, duration_us)
+    report
+  end
+
+  defp until(:infinity), do: :infinity
+  defp until(wake_us), do: max(0, div(wake_us - Clock.now_us() + 999, 1_000))
+
+  defp log(level, supervisor, text), do: Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{text}")
+end

@@ -1,0 +1,200 @@
+defmodule DurableHandoff.Drainer do
+  @moduledoc """
+  Drains a supervisor when it is stopped.
+
+  `DurableHandoff.Supervisor` starts one. For a `DurableServer.Supervisor` that is already in a supervision tree, put one right after it:
+
+      children = [
+        {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: backend},
+        {DurableHandoff.Drainer, supervisor: MyApp.Durable, handoff_on_shutdown: [timeout_ms: 30_000]}
+      ]
+
+  Children are stopped last to first: the Drainer drains while everything before it still runs. Nodes whose supervisor has only
+  a Drainer tell the others neither release nor load; they still work, as sources and as targets.
+
+  Guarantees:
+
+    * `terminate/2` returns within `timeout_ms`, whatever fails, and never crashes because a drain did.
+    * Only a shutdown drains. A Drainer that crashes or is stopped for another reason moves nothing.
+    * One drain at a time: `DurableHandoff.drain/2` and a shutdown that find one running wait for that one. A shutdown then drains
+      what that one left, or what came since.
+  """
+
+  use GenServer
+
+  require Logger
+
+  alias DurableHandoff.{Drain, Host, Native, Options, Status, Telemetry}
+
+  # terminate/2 keeps timeout_ms by itself; the supervisor's own limit only has to be later.
+  @shutdown_margin_ms 5_000
+
+  @doc "Takes `:supervisor`, the name of the DurableServer.Supervisor, and `:handoff_on_shutdown` (`DurableHandoff.Options`)."
+  @spec start_link(keyword()) :: GenServer.on_start()
+  def start_link(arguments) do
+    case arguments!(arguments) do
+      {_supervisor, :disabled} ->
+        :ignore
+
+      {supervisor, options} ->
+        Host.ensure_loaded!()
+        Host.started!(supervisor)
+        with {:error, error} <- Native.check(), do: raise(error)
+        GenServer.start_link(__MODULE__, {supervisor, options}, name: name(supervisor))
+    end
+  end
+
+  @doc "A child that has `timeout_ms` to drain before its supervisor would kill it."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(arguments) do
+    {supervisor, options} = arguments!(arguments)
+    timeout_ms = if options == :disabled, do: 0, else: options.timeout_ms
+
+    %{
+      id: {__MODULE__, supervisor},
+      start: {__MODULE__, :start_link, [[supervisor: supervisor, handoff_on_shutdown: options]]},
+      shutdown: timeout_ms + @shutdown_margin_ms
+    }
+  end
+
+  @doc "Drains now, or waits for the drain that runs. `options` count only for a drain that this call starts."
+  @spec drain(Host.name(), Options.t()) :: Drain.result() | {:error, :no_drainer | {:drain_failed, term()} | :overdue}
+  def drain(supervisor, %Options{} = options) do
+    GenServer.call(name(supervisor), {:drain, options}, :infinity)
+  catch
+    :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
+  end
+
+  @impl true
+  def init({supervisor, options}) do
+    Process.flag(:trap_exit, true)
+    warn_of_budget(supervisor, options)
+    {:ok, %{supervisor: supervisor, options: options, status: Status.new(supervisor, options), drain: nil, waiting: []}}
+  end
+
+  @impl true
+  def handle_call({:drain, options}, from, state), do: {:noreply, state |> ensure_draining(options) |> wait(from)}
+
+  @impl true
+  def handle_info(message, state), do: {:noreply, handle(message, state)}
+
+  @impl true
+  def terminate(reason, state) do
+    if shutdown?(reason) do
+      timeout_ms = state.options.timeout_ms
+      deadline = now_ms() + timeout_ms
+      joined? = state.drain != nil
+      state = drain_within(state, timeout_ms)
+      left_ms = deadline - now_ms()
+      # A drain that somebody else started may have had other options, or failed: what it left is ours.
+      if joined? and left_ms > 0, do: drain_within(state, left_ms)
+    end
+  end
+
+  defp shutdown?(:shutdown), do: true
+  defp shutdown?({:shutdown, _detail}), do: true
+  defp shutdown?(_other), do: false
+
+  # A drain that was started with a later limit is told to end in time for this one.
+  defp drain_within(%{options: options} = state, timeout_ms) do
+    %{drain: {pid, _monitor}} = state = ensure_draining(state, %{options | timeout_ms: timeout_ms})
+    Process.send_after(self(), {:cancel, pid}, timeout_ms - div(Drain.reserve_ms(timeout_ms), 2))
+    Process.send_after(self(), {:give_up, pid}, timeout_ms)
+    await(state)
+  end
+
+  defp await(%{drain: nil} = state), do: state
+
+  defp await(state) do
+    receive do
+      # As a GenServer's own loop would see it; that one has ended.
+      {:"$gen_call", from, {:drain, _options}} -> state |> wait(from) |> await()
+      message -> message |> handle(state) |> await()
+    end
+  end
+
+  defp ensure_draining(%{drain: nil} = state, options) do
+    Status.draining(state.status)
+    %{state | drain: Drain.start(state.supervisor, options, state.status)}
+  end
+
+  defp ensure_draining(state, _options), do: state
+
+  defp wait(state, from), do: %{state | waiting: [from | state.waiting]}
+
+  defp handle({:drained, pid, result}, %{drain: {pid, monitor}} = state) do
+    Process.demonitor(monitor, [:flush])
+    ended(state, result)
+  end
+
+  defp handle({:DOWN, monitor, :process, pid, reason}, %{drain: {pid, monitor}} = state) do
+    ended(state, {:error, {:drain_failed, reason}})
+  end
+
+  defp handle({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
+    Drain.cancel(pid)
+    state
+  end
+
+  defp handle({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: ended(state, {:error, :overdue})
+
+  defp handle(_unknown, state), do: state
+
+  defp ended(state, result) do
+    announce(state.supervisor, result)
+    Status.ended(state.status, result)
+    Enum.each(state.waiting, &GenServer.reply(&1, result))
+    %{state | drain: nil, waiting: []}
+  end
+
+  defp announce(supervisor, {:ok, report}) do
+    level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning
+    Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{report}")
+    if report.ended == :failures, do: Telemetry.fallback(supervisor, :failures)
+  end
+
+  defp announce(supervisor, {:error, reason}) do
+    Logger.error(
+      "[durable_handoff] #{inspect(supervisor)}: the drain failed, the existing shutdown goes on: " <>
+        inspect(reason, limit: 20, printable_limit: 1_000)
+    )
+
+    Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
+  end
+
+  defp warn_of_budget(_supervisor, %{shutdown_budget_ms: nil}), do: :ok
+
+  defp warn_of_budget(supervisor, %{shutdown_budget_ms: budget_ms, timeout_ms: timeout_ms}) do
+    graceful_ms = Host.graceful_shutdown_ms(supervisor)
+
+    if timeout_ms + graceful_ms > budget_ms do
+      Logger.warning(
+        "[durable_handoff] #{inspect(supervisor)}: a shutdown may take #{timeout_ms + graceful_ms} ms (handoff timeout_ms " <>
+          "#{timeout_ms}, then graceful_shutdown_total_timeout_ms #{graceful_ms}), but shutdown_budget_ms is #{budget_ms}: the " <>
+          "node could be killed in the middle. Lower one of the two or raise the budget"
+      )
+    end
+  end
+
+  defp arguments!(arguments) do
+    case Keyword.validate(arguments, [:supervisor, handoff_on_shutdown: true]) do
+      {:ok, arguments} ->
+        {supervisor!(arguments[:supervisor]), Options.new!(arguments[:handoff_on_shutdown])}
+
+      {:error, unknown} ->
+        raise ArgumentError,
+              "DurableHandoff.Drainer got unknown options #{inspect(unknown)}, expected :supervisor and :handoff_on_shutdown"
+    end
+  end
+
+  defp supervisor!(name) when is_atom(name) and name not in [nil, true, false], do: name
+
+  defp supervisor!(other) do
+    raise ArgumentError,
+          "DurableHandoff.Drainer: :supervisor got #{inspect(other)}, expected the name of a DurableServer.Supervisor"
+  end
+
+  defp name(supervisor), do: :"#{supervisor}_handoff_drainer"
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
+end

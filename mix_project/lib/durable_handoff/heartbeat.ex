@@ -1,0 +1,44 @@
+defmodule DurableHandoff.Heartbeat do
+  @moduledoc """
+  What a node tells the others with its heartbeats, under the key `"durable_handoff"`:
+
+    * `"generation"`: its release (option `generation`);
+    * `"started_at"`: when its supervisor started, wall-clock milliseconds;
+    * `"servers"`: how many servers run there.
+
+  Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function, every key kept, and
+  a function that raises or returns something odd does to the heartbeat what it did before. What is added here never raises.
+  """
+
+  alias DurableHandoff.Host
+
+  @key "durable_handoff"
+
+  @doc "`host_options` with a `heartbeat_meta` that also says the above."
+  @spec add(keyword(), String.t() | nil) :: keyword()
+  def add(host_options, generation) do
+    name = Keyword.get(host_options, :name)
+
+    case Keyword.get(host_options, :heartbeat_meta) do
+      nil ->
+        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(%{}, name, generation) end)
+
+      %{} = meta ->
+        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta, name, generation) end)
+
+      meta when is_function(meta, 0) ->
+        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta.(), name, generation) end)
+
+      # Not for us to judge: the host says what is wrong with it.
+      _odd ->
+        host_options
+    end
+  end
+
+  defp with_ours(%{} = meta, name, generation) do
+    ours = %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)}
+    Map.put_new(meta, @key, ours)
+  end
+
+  defp with_ours(odd, _name, _generation), do: odd
+end

@@ -1,0 +1,268 @@
+defmodule DurableHandoff.Host do
+  @moduledoc """
+  All this library knows of DurableServer, in one place.
+
+  Guarantees: this module and those under it are the only ones that name `DurableServer`, its `LifecycleManager`, `Group` or their
+  tables, so that a change there is a change here. No function raises, exits or throws because the host is absent, busy or of
+  a later version, except `ensure_loaded!/0` and `started!/1`, which say what to do. What it says about other nodes has been checked
+  (`DurableHandoff.Host.View`), what a rehome left behind has one of the seven meanings the engine knows
+  (`DurableHandoff.Host.Outcome`).
+  """
+
+  @type name :: atom()
+  @type server :: %{key: term(), module: module(), meta: term(), pid: pid()}
+  @type storage :: {backend :: term(), prefix :: String.t()}
+  @type sticky_level ::
+          {:env, variable :: String.t(), value :: String.t() | nil, delay_ms :: integer()} | {:any, integer()}
+
+  @doc "Raises unless DurableServer can be called."
+  @spec ensure_loaded!() :: :ok
+  def ensure_loaded! do
+    unless Code.ensure_loaded?(DurableServer.Supervisor) and Code.ensure_loaded?(DurableServer.LifecycleManager) do
+      raise ArgumentError, """
+      DurableServer is not available, and durable_handoff moves its servers.
+      Add {:durable_server, "~> 0.1"} to the deps in mix.exs and run `mix deps.get`; in a release, check that it is not left out.\
+      """
+    end
+
+    :ok
+  end
+
+  @doc "Raises unless the supervisor `name` runs on this node."
+  @spec started!(name()) :: :ok
+  def started!(name) do
+    unless config(name) do
+      raise ArgumentError, """
+      no DurableServer.Supervisor named #{inspect(name)} runs on this node.
+      Start DurableHandoff.Drainer right after it, under the same supervisor: it is then stopped before it, and that is when it drains.\
+      """
+    end
+
+    :ok
+  end
+
+  @doc "The child specification of the unchanged host."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(options), do: Supervisor.child_spec({DurableServer.Supervisor, options}, [])
+
+  @doc "A process that ends when the host does (they all do, it is one-for-all), nil when it is not up."
+  @spec whereis(name()) :: pid() | nil
+  def whereis(name), do: Process.whereis(:"#{name}_lifecycle_manager")
+
+  @doc "The host's configuration, nil when it is not up."
+  @spec config(name()) :: map() | nil
+  def config(name) do
+    ask(fn -> supervisor(:__get_config__, [name]) end, nil, &is_map/1)
+  end
+
+  @doc "How long the existing graceful shutdown can take, in milliseconds."
+  @spec graceful_shutdown_ms(name()) :: pos_integer()
+  def graceful_shutdown_ms(name), do: number(config(name), :graceful_shutdown_total_timeout_ms, 55_000)
+
+  @doc "How far ahead of this node's clock a heartbeat may be, in milliseconds."
+  @spec future_skew_ms(name()) :: non_neg_integer()
+  def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
+
+  @doc "How old the newest heartbeat of a healthy node can be, in milliseconds: fixed in the host."
+  @spec max_heartbeat_age_ms() :: pos_integer()
+  def max_heartbeat_age_ms, do: 50_000
+
+  @doc "When the supervisor started, wall clock. Every node derives the same value from the heartbeat's `node_ref`."
+  @spec started_at_ms(name()) :: pos_integer() | nil
+  def started_at_ms(name) do
+    fn -> supervisor(:node_ref, [name]) end |> ask(nil, &is_integer/1) |> node_ref_to_ms()
+  end
+
+  @doc "A node reference (microseconds of wall clock) in milliseconds; nil for what cannot be one."
+  @spec node_ref_to_ms(term()) :: pos_integer() | nil
+  def node_ref_to_ms(ref) when is_integer(ref) and ref > 0 and ref < 0x1F_FFFF_FFFF_FFFF, do: div(ref, 1_000)
+  def node_ref_to_ms(_other), do: nil
+
+  @doc """
+  Marks this node draining: it starts no more servers and no node picks it as a target. There is no way back, and doing it again
+  is harmless.
+  """
+  @spec mark_draining(name(), timeout()) :: :ok | {:error, term()}
+  def mark_draining(name, timeout_ms) do
+    case host(DurableServer.LifecycleManager, :stop_discovery, [name, timeout_ms]) do
+      :ok -> :ok
+      other -> {:error, other}
+    end
+  catch
+    _kind, reason -> {:error, reason}
+  end
+
+  @doc "The servers that run on this node. Reads no storage."
+  @spec servers(name()) :: [server()]
+  def servers(name) do
+    for {key, {pid, %{module: module} = info}} <- members(name), is_pid(pid), node(pid) == node(), is_atom(module) do
+      %{key: Map.get(info, :key, key), module: module, pid: pid, meta: Map.get(info, :user_meta)}
+    end
+  end
+
+  @doc "How many servers run on this node."
+  @spec count(name()) :: non_neg_integer()
+  def count(name), do: map_size(members(name))
+
+  @doc "The sticky levels of servers of `module` that run here: they want this node's values. `[]` without sticky placement."
+  @spec sticky_levels(name(), module()) :: [sticky_level()]
+  def sticky_levels(name, module) do
+    fn -> supervisor(:__get_sticky_placement_for_module__, [name, module]) end
+    |> ask([], &is_list/1)
+    |> Enum.flat_map(fn
+      {:any, delay_ms} when is_integer(delay_ms) and delay_ms >= 0 ->
+        [{:any, delay_ms}]
+
+      {variable, delay_ms} when is_atom(variable) and is_integer(delay_ms) and delay_ms >= 0 ->
+        [{:env, to_string(variable), env(variable), delay_ms}]
+
+      _unknown ->
+        []
+    end)
+  end
+
+  @doc "What the store knows of a server: one read."
+  @spec info(name(), term()) :: {:ok, map()} | {:error, term()}
+  def info(name, key) do
+    case supervisor(:get_server_info, [name, key]) do
+      {:ok, info} when is_map(info) -> {:ok, info}
+      {:error, reason} -> {:error, reason}
+      other -> {:error, other}
+    end
+  catch
+    kind, reason -> {:error, {kind, reason}}
+  end
+
+  @doc """
+  `info/2` of many servers as `{key, result}`, at most `concurrency` at a time. Ends after about `budget_ms`; what is not
+  known by then is missing from the result.
+  """
+  @spec info_each(Enumerable.t(), name(), pos_integer(), pos_integer()) :: [{term(), {:ok, map()} | {:error, term()}}]
+  def info_each(keys, name, concurrency, budget_ms) do
+    deadline = System.monotonic_time(:millisecond) + budget_ms
+
+    keys
+    |> Task.async_stream(&{&1, info(name, &1)},
+      max_concurrency: concurrency,
+      ordered: false,
+      timeout: max(div(budget_ms, 4), 1),
+      on_timeout: :kill_task
+    )
+    |> Stream.take_while(fn _result -> System.monotonic_time(:millisecond) < deadline end)
+    |> Enum.flat_map(fn
+      {:ok, result} -> [result]
+      {:exit, _timeout} -> []
+    end)
+  end
+
+  @doc "Where this node's registry sees the server."
+  @spec lookup(name(), term()) :: {:here, pid()} | {:elsewhere, pid()} | nil
+  def lookup(name, key) do
+    case ask(fn -> supervisor(:lookup, [name, key]) end, nil, &is_tuple/1) do
+      found when is_tuple(found) and is_pid(elem(found, 0)) ->
+        if node(elem(found, 0)) == node(), do: {:here, elem(found, 0)}, else: {:elsewhere, elem(found, 0)}
+
+      _none ->
+        nil
+    end
+  end
+
+  @doc "The raw call. Its answer is only meaningful to `DurableHandoff.Host.Outcome`."
+  @spec rehome_child(name(), server(), node(), timeout_ms :: pos_integer()) :: DurableHandoff.Host.Outcome.answer()
+  def rehome_child(name, server, target, timeout_ms) do
+    child = {server.module, key: server.key, initial_state: %{}}
+    {:returned, supervisor(:rehome_child, [name, child, [target_node: target, shutdown_timeout: timeout_ms]])}
+  catch
+    kind, reason -> {:raised, kind, reason}
+  end
+
+  @doc "Where the supervisor keeps its servers, nil when it is not up. Good for `reserved?/2` and `release/2` even after its end."
+  @spec storage(name()) :: storage() | nil
+  def storage(name) do
+    with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
+  end
+
+  @doc "Whether the server's stored state is reserved for this node: a displaced server of ours. One read."
+  @spec reserved?(storage() | nil, term()) :: {:ok, boolean()} | {:error, term()}
+  def reserved?(storage, key) do
+    case stored(storage, key) do
+      {:ok, state} -> {:ok, ours?(state)}
+      {:error, :not_found} -> {:ok, false}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  @doc """
+  Clears the server's reservation when it is this node's, so that other nodes may start it. `:ok` also when there is none.
+  """
+  @spec release(storage() | nil, term()) :: :ok | {:error, term()}
+  def release(storage, key), do: release(storage, key, 3)
+
+  # A conflict means that somebody wrote in between: look again whether the reservation is still there.
+  defp release(storage, key, tries) do
+    with {:ok, state} <- stored(storage, key), true <- ours?(state) do
+      {backend, prefix} = storage
+
+      case clear(backend, %{key: key, prefix: prefix, body: state, etag: Map.get(state, :etag)}) do
+        {:error, :conflict} when tries > 1 -> release(storage, key, tries - 1)
+        result -> result
+      end
+    else
+      false -> :ok
+      {:error, :not_found} -> :ok
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp clear(backend, object) do
+    case host(DurableServer, :clear_restart_attempt, [backend, object]) do
+      {:error, reason} -> {:error, reason}
+      _ok -> :ok
+    end
+  catch
+    kind, reason -> {:error, {kind, reason}}
+  end
+
+  defp stored(nil, _key), do: {:error, :not_running}
+
+  defp stored({backend, prefix}, key) do
+    case host(DurableServer, :fetch_stored_state, [backend, %{key: key, prefix: prefix}, [consistent: true]]) do
+      {:ok, %{meta: meta} = state} when is_map(meta) -> {:ok, state}
+      {:error, reason} -> {:error, reason}
+      other -> {:error, {:unexpected, other}}
+    end
+  catch
+    kind, reason -> {:error, {kind, reason}}
+  end
+
+  defp ours?(%{meta: meta}), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
+
+  defp members(name) do
+    ask(fn -> supervisor(:__local_global_members__, [name]) end, %{}, &is_map/1)
+  end
+
+  defp env(variable), do: variable |> to_string() |> System.get_env()
+
+  defp number(%{} = config, key, default) do
+    case config do
+      %{^key => value} when is_integer(value) and value >= 0 -> value
+      _absent -> default
+    end
+  end
+
+  defp number(nil, _key, default), do: default
+
+  defp supervisor(function, arguments), do: host(DurableServer.Supervisor, function, arguments)
+
+  # The host is no dependency of this library, so the compiler is not asked whether these functions exist.
+  defp host(module, function, arguments), do: apply(module, function, arguments)
+
+  # The host's functions raise or exit while it is starting, stopping or gone: then, and for an answer of an unknown shape, the
+  # default is as much as can be known.
+  defp ask(call, default, expected?) do
+    answer = call.()
+    if expected?.(answer), do: answer, else: default
+  catch
+    _kind, _reason -> default
+  end
+end

@@ -1,0 +1,114 @@
+defmodule DurableHandoff.Host.Outcome do
+  @moduledoc """
+  What an answer of `rehome_child/3` means for the server that was to be moved.
+
+  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:look, question}` for
+  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An answer nobody knows is never taken for a success.
+
+  | answer | outcome |
+  |---|---|
+  | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
+  | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not heard of the stop yet |
+  | `{:error, {:already_started, {pid, _}}}` | `{:look, {:runs_as, pid}}` |
+  | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping` |
+  | `{:error, {:shutdown_call_failed, _}}` | `{:look, :stopped_by_itself}` |
+  | `{:error, {:rehome_reservation_lost, _}}` | `{:look, :reservation_lost}` |
+  | `{:error, {:capacity_limit, _}}`, `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
+  | `{:error, {:erpc, :timeout}}` | `{:look, :may_come_up}` |
+  | `{:error, :singleflight_overloaded}` | `:untouched` |
+  | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}` |
+  """
+
+  alias DurableHandoff.Native
+
+  @type answer :: {:returned, term()} | {:raised, :error | :exit | :throw, term()}
+  @type question ::
+          {:runs_as, pid()} | :stopped_by_itself | :reservation_lost | :may_come_up | {:displaced, Native.blame()}
+
+  @doc "The meaning of `answer` for the server that ran as `old_pid` and was to go to `target`."
+  @spec classify(answer(), old_pid :: pid(), target :: node()) :: Native.outcome() | {:look, question()}
+  def classify({:returned, result}, old_pid, target), do: returned(result, old_pid, target)
+
+  def classify({:raised, :error, %ErlangError{original: {:erpc, reason}}}, _old_pid, _target), do: erpc(reason)
+  def classify({:raised, :error, {:erpc, reason}}, _old_pid, _target), do: erpc(reason)
+
+  # Raised over there, before any server of ours was asked to start: the host is not up on the target, or is going down.
+  def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
+    do: {:look, {:displaced, blame_remote(reason)}}
+
+  # Mostly the remote start's answer was one that the host does not expect, such as :ignore from init.
+  def classify({:raised, :error, _exception}, _old_pid, _target), do: {:look, {:displaced, :server}}
+  def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:look, {:displaced, blame(reason)}}
+
+  defp returned(result, old_pid, target) when is_tuple(result) and tuple_size(result) >= 2 do
+    case {elem(result, 0), elem(result, 1)} do
+      {:ok, started} -> with_pid(started, &started(&1, old_pid, target))
+      {:error, reason} -> error(reason, old_pid)
+      _unknown -> {:look, {:displaced, :unknown}}
+    end
+  end
+
+  defp returned(:ignore, _old_pid, _target), do: {:look, {:displaced, :server}}
+  defp returned(_unknown, _old_pid, _target), do: {:look, {:displaced, :unknown}}
+
+  defp started(old_pid, old_pid, _target), do: :retry_same
+  defp started(pid, _old_pid, target) when node(pid) == target and target != node(), do: {:moved, nil}
+  defp started(pid, _old_pid, _target) when node(pid) != node(), do: {:moved, Atom.to_string(node(pid))}
+  defp started(pid, _old_pid, _target), do: {:look, {:runs_as, pid}}
+
+  defp error({:already_started, started}, old_pid) do
+    with_pid(started, fn pid -> if pid == old_pid, do: :retry_same, else: {:look, {:runs_as, pid}} end)
+  end
+
+  defp error({:shutdown_call_failed, :timeout}, _old_pid), do: :stopping
+
+  defp error({:shutdown_call_failed, reason}, _old_pid) when is_tuple(reason) and elem(reason, 0) == :timeout,
+    do: :stopping
+
+  defp error({:shutdown_call_failed, _reason}, _old_pid), do: {:look, :stopped_by_itself}
+  defp error(:shutdown_timeout, _old_pid), do: :stopping
+  defp error({:shutdown_timeout, _detail}, _old_pid), do: :stopping
+  defp error(:rehome_reservation_lost, _old_pid), do: {:look, :reservation_lost}
+  defp error({:rehome_reservation_lost, _detail}, _old_pid), do: {:look, :reservation_lost}
+  defp error(:singleflight_overloaded, _old_pid), do: :untouched
+  defp error({:capacity_limit, _detail}, _old_pid), do: {:displaced, :target}
+  defp error(:not_ready, _old_pid), do: {:displaced, :target}
+  defp error({:erpc, reason}, _old_pid), do: erpc(reason)
+  defp error(reason, _old_pid), do: {:look, {:displaced, blame(reason)}}
+
+  defp erpc(:noconnection), do: {:displaced, :target}
+  defp erpc(:timeout), do: {:look, :may_come_up}
+  defp erpc({:erpc, reason}), do: erpc(reason)
+  defp erpc(_other), do: {:look, {:displaced, :target}}
+
+  # `pid`, or a tuple that begins with it: `{pid, meta}` today.
+  defp with_pid(pid, meaning) when is_pid(pid), do: meaning.(pid)
+
+  defp with_pid(started, meaning) when is_tuple(started) and tuple_size(started) > 0 and is_pid(elem(started, 0)),
+    do: meaning.(elem(started, 0))
+
+  defp with_pid(_unknown, _meaning), do: {:look, {:displaced, :unknown}}
+
+  defp blame_remote(%ArgumentError{}), do: :target
+  defp blame_remote(:badarg), do: :target
+  defp blame_remote({:noproc, _call}), do: :target
+  defp blame_remote(_other), do: :unknown
+
+  # Whose fault an error is decides what the engine does next: another target at once, a slower pace, or the next server.
+  # Only clear cases are told apart.
+  defp blame(:ignore), do: :server
+  defp blame({:bad_return_value, _value}), do: :server
+  defp blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
+  defp blame(%{__exception__: true}), do: :server
+  defp blame({:EXIT, reason}), do: blame(reason)
+  defp blame({:exception, reason}), do: blame_remote(reason)
+  defp blame({:nodedown, _node}), do: :target
+  defp blame({{:nodedown, _node}, _call}), do: :target
+  defp blame(reason) when reason in [:noconnection, :nodedown, :shutting_down, :draining], do: :target
+  defp blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :slow_down], do: :store
+
+  defp blame({tag, _detail}) when tag in [:storage, :storage_error, :store, :http, :http_error, :http_status],
+    do: :store
+
+  defp blame(_unknown), do: :unknown
+end

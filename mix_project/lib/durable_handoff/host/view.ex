@@ -1,0 +1,163 @@
+defmodule DurableHandoff.Host.View do
+  @moduledoc """
+  The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
+
+  Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what it should be is
+  absent; a row that cannot be a heartbeat is left out; nothing here raises.
+
+  A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The newer one counts. One
+  that is too far in the future is ignored before that comparison: a node whose clock was wrong for a moment must not hide its
+  later, right heartbeats.
+  """
+
+  alias DurableHandoff.Host
+
+  # Integers beyond this are no counts, limits or times of anybody, and would not fit the engine's numbers.
+  @sane 0x1F_FFFF_FFFF_FFFF
+  @longest_name 255
+
+  @type t :: %{now_ms: integer(), nodes: [map()]}
+
+  @doc """
+  The view of the supervisor `name` now.
+
+  `modules` are the modules of the drain in the engine's order, `variables` the environment variables its sticky levels name:
+  only what the planner can ask for is handed on.
+  """
+  @spec build(Host.name(), [module()], [String.t()]) :: t()
+  def build(name, modules, variables) do
+    facts = %{
+      now_ms: System.system_time(:millisecond),
+      skew_ms: Host.future_skew_ms(name),
+      connected: MapSet.new(Node.list(:connected), &Atom.to_string/1),
+      slots: slots(modules),
+      variables: variables
+    }
+
+    from(table_rows(name) ++ group_rows(name), facts)
+  end
+
+  @doc false
+  # The part without I/O. `rows` are 7-tuples as in the host's table.
+  def from(rows, facts) do
+    nodes =
+      for {name, stamp_ms, row} <- newest(rows, facts.now_ms + facts.skew_ms) do
+        node(name, stamp_ms, row, facts)
+      end
+
+    %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
+  end
+
+  @doc false
+  # Which number in the engine's view a key of `capacity` stands for. A key may come back from the store as a string.
+  def slots(modules) do
+    for {module, slot} <- [{:total, :total} | Enum.with_index(modules)],
+        key <- [module, Atom.to_string(module)],
+        into: %{},
+        do: {key, slot}
+  end
+
+  defp newest(rows, latest_ms) do
+    rows
+    |> Enum.reduce(%{}, fn row, newest ->
+      with {name, stamp_ms} when stamp_ms <= latest_ms <- identity(row),
+           false <- match?(%{^name => {other_ms, _row}} when other_ms >= stamp_ms, newest) do
+        Map.put(newest, name, {stamp_ms, row})
+      else
+        _ignored -> newest
+      end
+    end)
+    |> Enum.map(fn {name, {stamp_ms, row}} -> {name, stamp_ms, row} end)
+  end
+
+  # Later versions may append elements; what is known keeps its place.
+  defp identity(row) when is_tuple(row) and tuple_size(row) >= 7 do
+    with name when is_binary(name) <- text(elem(row, 0)), stamp_ms when is_integer(stamp_ms) <- whole(elem(row, 2)) do
+      {name, stamp_ms}
+    end
+  end
+
+  defp identity(_row), do: nil
+
+  defp node(name, stamp_ms, row, facts) do
+    meta = map(elem(row, 6))
+    ours = map(get(meta, "durable_handoff", :durable_handoff))
+
+    %{
+      name: name,
+      stamp_ms: stamp_ms,
+      started_at_ms: whole(get(ours, "started_at", :started_at)) || Host.node_ref_to_ms(elem(row, 1)),
+      generation: text(get(ours, "generation", :generation)),
+      servers: count(get(ours, "servers", :servers)),
+      region: text(get(meta, "placement_region", :placement_region)),
+      draining: get(meta, "draining", :draining) == true,
+      connected: MapSet.member?(facts.connected, name),
+      capacity: capacity(elem(row, 3), facts.slots),
+      resources: resources(elem(row, 4)),
+      env: env(map(elem(row, 5)), facts.variables)
+    }
+  end
+
+  defp capacity(capacity, slots) when is_map(capacity) and not is_struct(capacity) do
+    for {key, %{} = room} <- capacity,
+        slot = Map.get(slots, key),
+        current = number(get(room, "current", :current)),
+        limit = number(get(room, "limit", :limit)) do
+      {slot, current, limit}
+    end
+  end
+
+  defp capacity(_other, _slots), do: []
+
+  defp resources(resources) when is_map(resources) and not is_struct(resources) do
+    for key <- [:cpu, :max_cpu, :memory, :max_memory, :disk, :max_disk],
+        value = number(get(resources, Atom.to_string(key), key)),
+        into: %{},
+        do: {key, value}
+  end
+
+  defp resources(_other), do: nil
+
+  defp env(env, variables) do
+    for variable <- variables, value = text(Map.get(env, variable)), do: {variable, value}
+  end
+
+  defp table_rows(name) do
+    :ets.tab2list(:"durable_server_heartbeats_#{name}")
+  rescue
+    ArgumentError -> []
+  end
+
+  defp group_rows(name) do
+    for {_pid, %{} = beat} <- members(Group, name) do
+      fields = [:node, :node_ref, :timestamp, :capacity, :resources, :env_vars, :heartbeat_meta]
+      fields |> Enum.map(&Map.get(beat, &1)) |> List.to_tuple()
+    end
+  catch
+    # The store's heartbeats are enough: Group only makes them fresher.
+    _kind, _reason -> []
+  end
+
+  # No dependency of this library, so the compiler is not asked whether it exists.
+  defp members(group, name), do: apply(group, :members, [name, "__heartbeat"])
+
+  defp map(value) when is_map(value) and not is_struct(value), do: value
+  defp map(_other), do: %{}
+
+  defp get(map, string, atom), do: Map.get(map, string, Map.get(map, atom))
+
+  defp text(value) when is_binary(value) and value != "" do
+    if byte_size(value) <= @longest_name and String.valid?(value), do: value
+  end
+
+  defp text(value) when is_atom(value) and value not in [nil, true, false], do: Atom.to_string(value)
+  defp text(_other), do: nil
+
+  defp number(value) when is_float(value), do: value
+  defp number(value), do: whole(value)
+
+  defp whole(value) when is_integer(value) and value >= -@sane and value <= @sane, do: value
+  defp whole(_other), do: nil
+
+  defp count(value), do: with(count when is_integer(count) and count < 0 <- whole(value), do: nil)
+end

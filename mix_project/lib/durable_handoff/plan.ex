@@ -1,0 +1,112 @@
+defmodule DurableHandoff.Plan do
+  @moduledoc """
+  What a drain would do now, without doing any of it.
+
+  Guarantee: made by the same engine from the same snapshot as a drain, and read-only: nothing is marked, stopped, moved or
+  reserved, and the store sees at most three reads (and those of `eligible: :permanent`).
+
+    * `moves`: `%{key:, module:, target:}` for each server that has a target;
+    * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;
+    * `targets`, `left`: the same in numbers;
+    * `estimate`: `%{round_trip_ms:, drain_ms:}`, nil when there is nothing to move or the store did not answer. A move is four
+      round trips to the store, one after the other; `drain_ms` is how long that takes with `max_concurrency` moves at a time. A store
+      that serves fewer requests at once takes longer.
+
+  Other nodes can change before the drain, and other nodes' drains count only once they happen.
+  """
+
+  alias DurableHandoff.{Host, Native, Options, Snapshot}
+
+  @round_trips_of_a_move 4
+  @samples 3
+  @sample_limit_ms 2_000
+
+  @enforce_keys [:supervisor, :total, :moves, :stays, :targets, :left, :estimate]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          supervisor: atom(),
+          total: non_neg_integer(),
+          moves: [%{key: term(), module: module(), target: String.t()}],
+          stays: [%{key: term(), module: module(), reason: DurableHandoff.Report.reason()}],
+          targets: %{String.t() => pos_integer()},
+          left: %{DurableHandoff.Report.reason() => pos_integer()},
+          estimate: nil | %{round_trip_ms: float(), drain_ms: float()}
+        }
+
+  @doc "Plans a drain of `supervisor`."
+  @spec make(Host.name(), Options.t()) :: {:ok, t()} | {:error, {:invalid, [String.t()]}}
+  def make(supervisor, %Options{} = options) do
+    snapshot = Snapshot.take(supervisor, options)
+    config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
+
+    with {:ok, plan} <- Native.plan(config, snapshot.entries, snapshot.view) do
+      {moves, stays} = assign(snapshot, plan)
+      stays = stays ++ for server <- snapshot.excluded, do: stay(server, :excluded)
+
+      {:ok,
+       %__MODULE__{
+         supervisor: supervisor,
+         total: length(moves) + length(stays),
+         moves: moves,
+         stays: stays,
+         targets: Enum.frequencies_by(moves, & &1.target),
+         left: Enum.frequencies_by(stays, & &1.reason),
+         estimate: estimate(supervisor, moves, options)
+       }}
+    end
+  end
+
+  # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
+  defp assign(snapshot, %{targets: targets, assignment: assignment}) do
+    targets = List.to_tuple(targets)
+    reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
+    assigned = for <<number::signed-little-32 <- assignment>>, do: number
+
+    {moves, stays} =
+      snapshot.servers
+      |> Tuple.to_list()
+      |> Enum.zip(assigned)
+      |> Enum.split_with(fn {_server, number} -> number >= 0 end)
+
+    {for({server, index} <- moves, do: %{key: server.key, module: server.module, target: elem(targets, index)}),
+     for({server, code} <- stays, do: stay(server, Map.fetch!(reasons, -code)))}
+  end
+
+  defp stay(server, reason), do: %{key: server.key, module: server.module, reason: reason}
+
+  defp estimate(supervisor, moves, options) do
+    with [_ | _] = times <- moves |> Enum.take(@samples) |> Enum.flat_map(&round_trip_us(supervisor, &1.key)) do
+      round_trip_ms = Enum.at(Enum.sort(times), div(length(times), 2)) / 1_000
+      rounds = ceil(length(moves) / at_a_time(moves, options))
+      %{round_trip_ms: round_trip_ms, drain_ms: rounds * @round_trips_of_a_move * round_trip_ms}
+    else
+      [] -> nil
+    end
+  end
+
+  defp round_trip_us(supervisor, key) do
+    {time_us, read} = :timer.tc(fn -> Host.info_each([key], supervisor, 1, @sample_limit_ms) end)
+    if match?([{_key, {:ok, _info}}], read), do: [time_us], else: []
+  end
+
+  defp at_a_time(_moves, %{max_concurrency_per_target: nil} = options), do: options.max_concurrency
+
+  defp at_a_time(moves, options) do
+    targets = moves |> Enum.uniq_by(& &1.target) |> length()
+    min(options.max_concurrency, targets * options.max_concurrency_per_target)
+  end
+
+  defimpl String.Chars do
+    def to_string(plan) do
+      estimate =
+        if plan.estimate, do: "; about #{ceil(plan.estimate.drain_ms)} ms, as long as the store keeps up", else: ""
+
+      "#{length(plan.moves)} of #{plan.total} servers would move#{counts(" to ", plan.targets)}" <>
+        "#{counts("; would stay: ", plan.left)}#{estimate}"
+    end
+
+    defp counts(_lead, map) when map == %{}, do: ""
+    defp counts(lead, map), do: lead <> (map |> Enum.sort() |> Enum.map_join(", ", fn {name, n} -> "#{name} #{n}" end))
+  end
+end

@@ -1,0 +1,28 @@
+defmodule DurableHandoff.Progress do
+  @moduledoc false
+  # How far a drain is, for the log and for `DurableHandoff.status/1`.
+
+  alias DurableHandoff.Options
+
+  @doc """
+  The line that is logged every second.
+
+      iex> DurableHandoff.Progress.line(%{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
+      "250/500 done (10 left as they are), 8 in flight, 125/s, about 2 s to go"
+  """
+  @spec line(map(), pos_integer()) :: String.t()
+  def line(%{total: total, moved: moved, left: left, in_flight: in_flight}, elapsed_us) do
+    done = moved + left
+    rate = done * 1_000_000 / max(elapsed_us, 1)
+    left_as_they_are = if left > 0, do: " (#{left} left as they are)", else: ""
+    to_go = if rate > 0, do: ", about #{ceil((total - done) / rate)} s to go", else: ""
+    "#{done}/#{total} done#{left_as_they_are}, #{in_flight} in flight, #{round(rate)}/s#{to_go}"
+  end
+
+  @doc "The line at the start."
+  @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t()) :: String.t()
+  def opening(servers, excluded, nodes, options) do
+    "draining #{servers} servers#{if excluded > 0, do: " (#{excluded} stay by policy)"} to #{nodes} connected nodes, at most " <>
+      "#{options.max_concurrency} at a time, for at most #{options.timeout_ms} ms"
+  end
+end

@@ -1,0 +1,108 @@
+defmodule DurableHandoff.Schema do
+  @moduledoc false
+  # Options described once: a keyword list of `name: [type:, default:, doc:]` that checks, fills in and documents itself.
+  #
+  # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it takes.
+  #
+  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`, `{:optional, type}` (nil too),
+  # `{:when, predicate, text}` (what `predicate` is true for; `text` says what that is) and `{:problems, fun}`, where
+  # `fun.(name, value)` returns a list of sentences.
+
+  @type option_type ::
+          :boolean
+          | :string
+          | {:integer, integer(), integer()}
+          | {:one_of, [term()]}
+          | {:optional, option_type()}
+          | {:when, (term() -> boolean()), String.t()}
+          | {:problems, (String.t(), term() -> [String.t()])}
+  @type t :: [{atom(), [type: option_type(), default: term(), doc: String.t()]}]
+
+  @doc "The options as a Markdown table."
+  @spec docs(t()) :: String.t()
+  def docs(schema) do
+    rows =
+      Enum.map_join(schema, "\n", fn {name, entry} ->
+        "| `#{name}` | `#{inspect(entry[:default])}` | #{String.replace(entry[:doc], "|", "\\|")} |"
+      end)
+
+    "| option | default | meaning |\n|---|---|---|\n" <> rows
+  end
+
+  @doc "Every option with its default."
+  @spec defaults(t()) :: keyword()
+  def defaults(schema), do: for({name, entry} <- schema, do: {name, entry[:default]})
+
+  @doc "Raises `ArgumentError` unless `given` is a keyword list of known options with values of their types."
+  @spec check!(t(), term(), String.t()) :: :ok
+  def check!(schema, given, what) do
+    unless is_list(given) and Keyword.keyword?(given) do
+      raise ArgumentError,
+            "invalid #{what}: got #{inspect(given)}, expected a keyword list such as [timeout_ms: 30_000]"
+    end
+
+    given
+    |> Enum.flat_map(fn {name, value} ->
+      case Keyword.fetch(schema, name) do
+        {:ok, entry} -> problems(inspect(name), entry[:type], value)
+        :error -> [unknown("option", name, Keyword.keys(schema))]
+      end
+    end)
+    |> raise_on(what)
+  end
+
+  @doc "Raises `ArgumentError` with all of `problems`, if there are any."
+  @spec raise_on([String.t()], String.t()) :: :ok
+  def raise_on([], _what), do: :ok
+
+  def raise_on(problems, what) do
+    raise ArgumentError, "invalid #{what}:\n" <> Enum.map_join(problems, "\n", &("  * " <> &1))
+  end
+
+  @doc "What is wrong with one value."
+  @spec problems(String.t(), option_type(), term()) :: [String.t()]
+  def problems(name, {:problems, fun}, value), do: fun.(name, value)
+
+  def problems(name, type, value) do
+    if valid?(type, value),
+      do: [],
+      else: ["#{name} got #{inspect(value)}, expected #{expected(type)}" <> hint(type, value)]
+  end
+
+  @doc "The sentence about a name that does not exist."
+  @spec unknown(String.t(), atom(), [atom()]) :: String.t()
+  def unknown(kind, name, known) do
+    hint = with "" <- did_you_mean(name, known), do: ", expected one of " <> list(known)
+    "unknown #{kind} #{inspect(name)}" <> hint
+  end
+
+  defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?(:string, value), do: is_binary(value) and value != ""
+  defp valid?({:integer, low, high}, value), do: is_integer(value) and value >= low and value <= high
+  defp valid?({:one_of, values}, value), do: value in values
+  defp valid?({:optional, type}, value), do: value == nil or valid?(type, value)
+  defp valid?({:when, predicate, _text}, value), do: predicate.(value)
+
+  defp expected(:boolean), do: "true or false"
+  defp expected(:string), do: "a non-empty string"
+  defp expected({:integer, 1, high}), do: "a positive integer up to #{high}"
+  defp expected({:integer, low, high}), do: "an integer from #{low} to #{high}"
+  defp expected({:one_of, values}), do: "one of " <> list(values)
+  defp expected({:optional, type}), do: "nil or " <> expected(type)
+  defp expected({:when, _predicate, text}), do: text
+
+  defp hint({:one_of, values}, value), do: did_you_mean(value, values)
+  defp hint(_type, _value), do: ""
+
+  # 0.75 lets a swapped, missing or doubled letter through and keeps unrelated names apart.
+  defp did_you_mean(value, choices) when is_atom(value) and value != nil do
+    nearest = Enum.max_by(choices, &similarity(&1, value))
+    if similarity(nearest, value) > 0.75, do: ", did you mean #{inspect(nearest)}?", else: ""
+  end
+
+  defp did_you_mean(_value, _choices), do: ""
+
+  defp similarity(a, b), do: String.jaro_distance(Atom.to_string(a), Atom.to_string(b))
+
+  defp list(values), do: Enum.map_join(values, ", ", &inspect/1)
+end

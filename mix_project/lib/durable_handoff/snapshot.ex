@@ -1,0 +1,149 @@
+defmodule DurableHandoff.Snapshot do
+  @moduledoc """
+  What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
+
+  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see `DurableHandoff.Policy`), and never changed.
+  The engine knows a server only by its number; the way back to key, module and pid is `server/2`.
+  """
+
+  require Logger
+
+  alias DurableHandoff.{Host, Options, Policy}
+
+  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :source, :view]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          supervisor: Host.name(),
+          servers: tuple(),
+          entries: [{module :: non_neg_integer(), sticky :: non_neg_integer(), priority :: integer()}],
+          excluded: [Host.server()],
+          modules: [module()],
+          stickies: [[Host.sticky_level()]],
+          source: map(),
+          view: Host.View.t()
+        }
+
+  @doc "Takes the snapshot of the supervisor `name`."
+  @spec take(Host.name(), Options.t()) :: t()
+  def take(name, %Options{} = options) do
+    {moving, excluded} = name |> Host.servers() |> select(name, options)
+    modules = moving |> Enum.map(fn {server, _priority} -> server.module end) |> Enum.uniq()
+    sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
+    stickies = sticky_of |> Map.values() |> Enum.uniq()
+    module_index = index(modules)
+    sticky_index = index(stickies)
+    view = view(name, modules, stickies)
+
+    %__MODULE__{
+      supervisor: name,
+      servers: moving |> Enum.map(fn {server, _priority} -> server end) |> List.to_tuple(),
+      entries:
+        for(
+          {%{module: module}, priority} <- moving,
+          do: {module_index[module], sticky_index[sticky_of[module]], priority}
+        ),
+      excluded: excluded,
+      modules: modules,
+      stickies: stickies,
+      source: source(name, options, view),
+      view: view
+    }
+  end
+
+  @doc "The server with that number."
+  @spec server(t(), non_neg_integer()) :: Host.server()
+  def server(%__MODULE__{servers: servers}, id), do: elem(servers, id)
+
+  @doc "How many servers are to move."
+  @spec size(t()) :: non_neg_integer()
+  def size(%__MODULE__{servers: servers}), do: tuple_size(servers)
+
+  @doc "The cluster as it is now; `snapshot.view` is how it was."
+  @spec view(t()) :: Host.View.t()
+  def view(%__MODULE__{} = snapshot), do: view(snapshot.supervisor, snapshot.modules, snapshot.stickies)
+
+  @doc "The engine's configuration for a drain of these servers that has `timeout_ms` left."
+  @spec engine_config(t(), Options.t(), pos_integer()) :: map()
+  def engine_config(%__MODULE__{} = snapshot, %Options{} = options, timeout_ms) do
+    options
+    |> Map.take([
+      :max_concurrency,
+      :concurrency,
+      :max_concurrency_per_target,
+      :max_attempts,
+      :max_consecutive_failures,
+      :max_failure_ratio,
+      :sticky,
+      :prefer
+    ])
+    |> Map.merge(%{
+      timeout_ms: timeout_ms,
+      attempt_timeout_ms: min(options.attempt_timeout_ms, timeout_ms),
+      wait_for_target_ms: min(options.wait_for_target_ms, timeout_ms),
+      source: snapshot.source,
+      stickies: snapshot.stickies,
+      modules: length(snapshot.modules),
+      future_skew_ms: Host.future_skew_ms(snapshot.supervisor),
+      max_age_ms: Host.max_heartbeat_age_ms()
+    })
+  end
+
+  defp select(servers, name, options) do
+    decided = Enum.map(servers, fn server -> {server, Policy.decide(server, options)} end)
+    report(for {server, {_decision, problem}} when problem != nil <- decided, do: {server, problem})
+    temporary = temporary(decided, name, options)
+
+    Enum.reduce(Enum.reverse(decided), {[], []}, fn
+      {server, {{:move, priority}, _problem}}, {moving, excluded} ->
+        {[{server, priority} | moving], excluded}
+
+      {server, {{:ask_store, priority}, _problem}}, {moving, excluded} ->
+        if server.key in temporary,
+          do: {moving, [server | excluded]},
+          else: {[{server, priority} | moving], excluded}
+
+      {server, {:stay, _problem}}, {moving, excluded} ->
+        {moving, [server | excluded]}
+    end)
+  end
+
+  # A hundred thousand servers with the same mistake are one line in the log.
+  defp report([]), do: :ok
+
+  defp report([{server, problem} | _] = problems) do
+    Logger.warning(
+      "[durable_handoff] the handoff policy was ignored for #{length(problems)} servers; the first: " <>
+        "#{inspect(server.module)} #{inspect(server.key)}: #{problem}"
+    )
+  end
+
+  # The keys of the servers that the store says are not permanent.
+  defp temporary(decided, name, options) do
+    decided
+    |> Stream.filter(&match?({_server, {{:ask_store, _priority}, _problem}}, &1))
+    |> Stream.map(fn {server, _decision} -> server.key end)
+    |> Host.info_each(name, options.max_concurrency, div(options.timeout_ms, 4))
+    |> Enum.flat_map(fn {key, info} -> if match?({:ok, %{permanent: false}}, info), do: [key], else: [] end)
+    |> MapSet.new()
+  end
+
+  # With all that the planner can ask about these servers, and nothing else.
+  defp view(name, modules, stickies) do
+    variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
+    Host.View.build(name, modules, variables)
+  end
+
+  defp source(name, options, view) do
+    own_name = Atom.to_string(node())
+
+    %{
+      name: own_name,
+      started_at_ms: Host.started_at_ms(name),
+      generation: options.generation,
+      region: Enum.find_value(view.nodes, &(&1.name == own_name && &1.region))
+    }
+  end
+
+  defp index(list), do: list |> Enum.with_index() |> Map.new()
+end

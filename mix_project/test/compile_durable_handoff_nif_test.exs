@@ -1,0 +1,261 @@
+defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
+  # Not async: the compiler works in the current directory and with environment variables.
+  use ExUnit.Case
+
+  alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
+
+  @moduletag :tmp_dir
+  @extension if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+
+  # A workspace with a project beside the Rust sources, and a cargo that notes its calls and "builds" what the sources say.
+  setup %{tmp_dir: root} do
+    write(root, "Cargo.toml", "[workspace]")
+    write(root, "Cargo.lock", "")
+    write(root, "native/handoff_nif/src/lib.rs", "version 1")
+    id = System.unique_integer([:positive])
+
+    write(root, "project/mix.exs", """
+    defmodule NifFixture#{id} do
+      use Mix.Project
+      def project, do: [app: :nif_fixture_#{id}, version: "0.1.0", build_path: #{inspect(Path.join(root, "build"))}]
+    end
+    """)
+
+    cargo =
+      write(root, "bin/cargo", """
+      #!/bin/sh
+      echo "$@" >> #{root}/calls
+      [ -f #{root}/broken ] && exit 101
+      mkdir -p #{root}/target/release && cp native/handoff_nif/src/lib.rs #{root}/target/release/libhandoff_nif.so
+      echo '{"reason":"compiler-artifact","target":{"crate_types":["lib"],"name":"other"},"filenames":["/x/libother.rlib"]}'
+      echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"],"name":"handoff_nif"},"filenames":["#{root}/target/release/libhandoff_nif.so"],"fresh":false}'
+      echo '{"reason":"build-finished","success":true}'
+      """)
+
+    File.chmod!(cargo, 0o755)
+    environment(%{"CARGO" => cargo, "DURABLE_HANDOFF_NIF" => nil})
+    previous_shell = Mix.shell()
+    Mix.shell(Mix.Shell.Quiet)
+    on_exit(fn -> Mix.shell(previous_shell) end)
+    {:ok, root: root, app: :"nif_fixture_#{id}"}
+  end
+
+  test "builds with the lock file, in release mode, only the engine, and installs what cargo named", context do
+    assert compile(context) == {:ok, []}
+    assert calls(context) == ["build --release --locked -p handoff_nif --message-format json-render-diagnostics"]
+    assert File.read!(installed(context)) == "version 1"
+  end
+
+  test "the library is found through the build directory, on the first build too", context do
+    compile(context)
+    app_path = in_project(context, fn -> Mix.Project.app_path() end)
+    assert File.read!(Path.join([app_path, "priv", "native", "handoff_nif" <> @extension])) == "version 1"
+  end
+
+  test "nothing changed: cargo does not run", context do
+    compile(context)
+    assert compile(context) == {:noop, []}
+    assert length(calls(context)) == 1
+  end
+
+  test "--force: cargo runs although nothing changed", context do
+    compile(context)
+    assert in_project(context, fn -> Compiler.run(["--force"]) end) == {:ok, []}
+    assert length(calls(context)) == 2
+  end
+
+  test "a library that another machine left in the same checkout is built again", %{root: root} = context do
+    compile(context)
+    [stamp] = Path.wildcard(Path.join(root, "project/priv/native/*.hash"))
+    [_machine, hash] = stamp |> File.read!() |> String.split(" ")
+    File.write!(stamp, "another-machine " <> hash)
+    assert compile(context) == {:ok, []}
+  end
+
+  test "a changed, new or removed source builds again", %{root: root} = context do
+    compile(context)
+
+    for change <- [
+          fn -> write(root, "native/handoff_nif/src/lib.rs", "version 2") end,
+          fn -> write(root, "native/handoff_core/src/new.rs", "") end,
+          fn -> File.rm!(Path.join(root, "native/handoff_core/src/new.rs")) end,
+          fn -> write(root, "Cargo.lock", "changed") end,
+          fn -> write(root, ".cargo/config.toml", "") end
+        ] do
+      before = length(calls(context))
+      change.()
+      assert compile(context) == {:ok, []}
+      assert length(calls(context)) == before + 1
+    end
+
+    assert File.read!(installed(context)) == "version 2"
+  end
+
+  test "what cargo builds beside the sources does not count as a source", %{root: root} = context do
+    compile(context)
+    write(root, "native/handoff_nif/target/debug/build/x/out/generated.rs", "")
+    assert compile(context) == {:noop, []}
+  end
+
+  test "a library that is gone is built again", context do
+    compile(context)
+    File.rm!(installed(context))
+    assert compile(context) == {:ok, []}
+    assert File.exists?(installed(context))
+  end
+
+  test "a library in use is replaced by a new file, never written to", %{root: root} = context do
+    compile(context)
+    # An open file goes on showing the old bytes only if the path now names another file.
+    {:ok, in_use} = :file.open(installed(context), [:read, :raw, :binary])
+    write(root, "native/handoff_nif/src/lib.rs", "version 2")
+    compile(context)
+    assert :file.read(in_use, 100) == {:ok, "version 1"}
+    assert File.read!(installed(context)) == "version 2"
+    :file.close(in_use)
+    assert Path.wildcard(Path.join(Path.dirname(installed(context)), "*.tmp")) == []
+  end
+
+  test "a failed build says so, and is tried again", %{root: root} = context do
+    write(root, "broken", "")
+    assert_raise Mix.Error, ~r/failed with exit status 101; cargo's output is above/, fn -> compile(context) end
+    refute File.exists?(installed(context))
+    File.rm!(Path.join(root, "broken"))
+    assert compile(context) == {:ok, []}
+  end
+
+  test "a failed build after a good one leaves the good library and is not taken for up to date",
+       %{root: root} = context do
+    compile(context)
+    write(root, "broken", "")
+    write(root, "native/handoff_nif/src/lib.rs", "version 2")
+    assert_raise Mix.Error, fn -> compile(context) end
+    assert File.read!(installed(context)) == "version 1"
+    File.rm!(Path.join(root, "broken"))
+    assert compile(context) == {:ok, []}
+    assert File.read!(installed(context)) == "version 2"
+  end
+
+  test "without cargo the error says what to do", %{root: root} = context do
+    environment(%{"CARGO" => nil, "PATH" => Path.join(root, "empty")})
+    assert_raise Mix.Error, ~r/rustup\.rs.*DURABLE_HANDOFF_NIF/s, fn -> compile(context) end
+  end
+
+  test "without the sources the error says where they should come from", %{root: root} = context do
+    File.rm_rf!(Path.join(root, "native"))
+    assert_raise Mix.Error, ~r/subdir: "mix_project"/, fn -> compile(context) end
+  end
+
+  describe "DURABLE_HANDOFF_NIF" do
+    test "a prebuilt library is installed without cargo or sources", %{root: root} = context do
+      File.rm_rf!(Path.join(root, "native"))
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt 1")})
+      assert compile(context) == {:ok, []}
+      assert compile(context) == {:noop, []}
+      assert File.read!(installed(context)) == "prebuilt 1"
+      refute File.exists?(Path.join(root, "calls"))
+
+      write(root, "prebuilt.so", "prebuilt 2")
+      assert compile(context) == {:ok, []}
+      assert File.read!(installed(context)) == "prebuilt 2"
+    end
+
+    test "taking it away builds from the sources again", %{root: root} = context do
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      compile(context)
+      environment(%{"DURABLE_HANDOFF_NIF" => nil})
+      assert compile(context) == {:ok, []}
+      assert File.read!(installed(context)) == "version 1"
+    end
+
+    test "a path without a file is an error", %{root: root} = context do
+      environment(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "nowhere.so")})
+
+      assert_raise Mix.Error, ~r/DURABLE_HANDOFF_NIF is set to .*nowhere\.so, but there is no file/, fn ->
+        compile(context)
+      end
+    end
+  end
+
+  test "clean removes what was installed, and the next compile builds", context do
+    compile(context)
+    in_project(context, fn -> Compiler.clean() end)
+    refute File.exists?(installed(context))
+    assert compile(context) == {:ok, []}
+  end
+
+  test "the manifest exists after a compile", context do
+    compile(context)
+    assert [manifest] = in_project(context, fn -> Compiler.manifests() end)
+    assert File.regular?(manifest)
+  end
+
+  describe "content_hash/2" do
+    test "is the same for the same tree elsewhere, whatever the order", %{root: root} do
+      a = for name <- ["x.rs", "y.rs"], do: write(root, "a/#{name}", name)
+      b = for name <- ["x.rs", "y.rs"], do: write(root, "b/#{name}", name)
+
+      assert Compiler.content_hash(Path.join(root, "a"), a) ==
+               Compiler.content_hash(Path.join(root, "b"), Enum.reverse(b))
+    end
+
+    test "tells apart names, bytes and where one file ends", %{root: root} do
+      trees = [[{"x", "ab"}], [{"y", "ab"}], [{"x", "ba"}], [{"x", "a"}, {"b", ""}], [{"x", "a"}, {"", "b"}], []]
+
+      hashes =
+        for {tree, n} <- Enum.with_index(trees) do
+          files = for {name, bytes} <- tree, do: write(root, "#{n}/f#{name}", bytes)
+          Compiler.content_hash(Path.join(root, "#{n}"), files)
+        end
+
+      assert Enum.uniq(hashes) == hashes
+    end
+  end
+
+  describe "library_in/1" do
+    test "finds the shared library among other artifacts and files" do
+      message =
+        ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib","rlib"],"name":"handoff_nif"},) <>
+          ~s("filenames":["/t/libhandoff_nif.rlib","/t/libhandoff_nif.dylib"],"executable":null})
+
+      assert Compiler.library_in("noise\n" <> message <> "\n") == "/t/libhandoff_nif.dylib"
+    end
+
+    test "reads a Windows path" do
+      message =
+        ~S({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["C:\\t\\handoff_nif.dll","C:\\t\\handoff_nif.dll.lib"]})
+
+      assert Compiler.library_in(message) == "C:\\t\\handoff_nif.dll"
+    end
+
+    test "nothing there is nil" do
+      assert Compiler.library_in("") == nil
+
+      assert Compiler.library_in(~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})) ==
+               nil
+    end
+  end
+
+  defp write(root, path, text) do
+    path = Path.join(root, path)
+    File.mkdir_p!(Path.dirname(path))
+    File.write!(path, text)
+    path
+  end
+
+  defp compile(context), do: in_project(context, fn -> Compiler.run([]) end)
+
+  defp in_project(%{root: root, app: app}, fun) do
+    Mix.Project.in_project(app, Path.join(root, "project"), fn _module -> fun.() end)
+  end
+
+  defp installed(%{root: root}), do: Path.join([root, "project", "priv", "native", "handoff_nif" <> @extension])
+
+  defp calls(%{root: root}), do: root |> Path.join("calls") |> File.read!() |> String.split("\n", trim: true)
+
+  defp environment(variables) do
+    before = Map.new(variables, fn {name, _value} -> {name, System.get_env(name)} end)
+    System.put_env(variables)
+    on_exit({:environment, make_ref()}, fn -> System.put_env(before) end)
+  end
+end

@@ -1,0 +1,208 @@
+defmodule DurableHandoff.Host.ViewTest do
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Host.View
+  alias DurableHandoff.Native
+
+  @now 1_800_000_000_000
+  # As a supervisor's start: microseconds.
+  @ref (@now - 60_000) * 1_000
+
+  defp facts(given \\ %{}) do
+    Map.merge(
+      %{
+        now_ms: @now,
+        skew_ms: 5_000,
+        connected: MapSet.new(["a@h"]),
+        slots: View.slots([Room, Cache]),
+        variables: ["REGION"]
+      },
+      Map.new(given)
+    )
+  end
+
+  defp row(given \\ []) do
+    fields = [name: "a@h", ref: @ref, stamp: @now - 100, capacity: nil, resources: nil, env: nil, meta: nil]
+
+    fields
+    |> Keyword.merge(given)
+    |> Keyword.take(Keyword.keys(fields))
+    |> sorted(Keyword.keys(fields))
+    |> List.to_tuple()
+  end
+
+  defp sorted(fields, keys), do: Enum.map(keys, &fields[&1])
+
+  defp one(row, facts \\ facts()) do
+    assert %{nodes: [node]} = View.from([row], facts)
+    node
+  end
+
+  test "a plain heartbeat" do
+    assert one(row()) == %{
+             name: "a@h",
+             stamp_ms: @now - 100,
+             started_at_ms: @now - 60_000,
+             generation: nil,
+             servers: nil,
+             region: nil,
+             draining: false,
+             connected: true,
+             capacity: [],
+             resources: nil,
+             env: []
+           }
+  end
+
+  test "everything a heartbeat can say" do
+    node =
+      one(
+        row(
+          capacity: %{
+            :total => %{current: 5, limit: 10},
+            Room => %{current: 1, limit: 2},
+            Unasked => %{current: 0, limit: 1}
+          },
+          resources: %{cpu: 12.5, max_cpu: 80, memory: nil},
+          env: %{"REGION" => "ord", "OTHER" => "x"},
+          meta: %{
+            "draining" => true,
+            "placement_region" => "ord",
+            "durable_handoff" => %{"generation" => "2", "started_at" => 1_799_999_999_000, "servers" => 5}
+          }
+        )
+      )
+
+    assert Enum.sort(node.capacity) == [{0, 1, 2}, {:total, 5, 10}]
+    assert node.resources == %{cpu: 12.5, max_cpu: 80}
+    assert node.env == [{"REGION", "ord"}]
+    assert %{draining: true, region: "ord", generation: "2", started_at_ms: 1_799_999_999_000, servers: 5} = node
+  end
+
+  test "keys that came back from the store as strings" do
+    node =
+      one(
+        row(
+          capacity: %{"total" => %{"current" => 5, "limit" => 10}, "Elixir.Cache" => %{"current" => 1, "limit" => 2}},
+          resources: %{"cpu" => 1}
+        )
+      )
+
+    assert Enum.sort(node.capacity) == [{1, 1, 2}, {:total, 5, 10}]
+    assert node.resources == %{cpu: 1}
+  end
+
+  describe "which heartbeat counts" do
+    test "the newer of the two of a node, whichever comes first" do
+      old = row(stamp: @now - 900, meta: %{"draining" => false})
+      new = row(stamp: @now - 100, meta: %{"draining" => true})
+      assert %{nodes: [%{draining: true}]} = View.from([old, new], facts())
+      assert %{nodes: [%{draining: true}]} = View.from([new, old], facts())
+    end
+
+    test "one too far in the future does not hide a good one" do
+      future = row(stamp: @now + 5_001, meta: %{"draining" => true})
+      good = row(stamp: @now - 100)
+      assert %{nodes: [%{draining: false}]} = View.from([good, future], facts())
+      assert %{nodes: [%{draining: false}]} = View.from([future, good], facts())
+      assert %{nodes: []} = View.from([future], facts())
+    end
+
+    test "one within the tolerance counts" do
+      assert %{nodes: [%{stamp_ms: stamp}]} = View.from([row(stamp: @now + 5_000)], facts())
+      assert stamp == @now + 5_000
+    end
+  end
+
+  test "a node that is not connected" do
+    refute one(row(), facts(connected: MapSet.new())).connected
+  end
+
+  test "rows that cannot be heartbeats are left out" do
+    junk = [
+      nil,
+      :row,
+      {},
+      {"a@h"},
+      row(name: nil),
+      row(name: ""),
+      row(name: 7),
+      row(name: <<255, 254>>),
+      row(name: String.duplicate("n", 256)),
+      row(stamp: nil),
+      row(stamp: "now"),
+      row(stamp: 1.0e12),
+      row(stamp: -Integer.pow(2, 80))
+    ]
+
+    assert View.from(junk, facts()).nodes == []
+    assert [%{name: "a@h"}] = View.from(junk ++ [row()], facts()).nodes
+  end
+
+  test "a longer row of a later version" do
+    assert one(Tuple.insert_at(row(), 7, :more)).name == "a@h"
+  end
+
+  @junk [
+    nil,
+    true,
+    0,
+    -1,
+    1.5,
+    "junk",
+    <<255>>,
+    :junk,
+    [],
+    [1 | 2],
+    {},
+    %{},
+    %{1 => 2},
+    %{total: 1},
+    %{total: %{current: "5", limit: nil}},
+    %{total: %{current: Integer.pow(2, 80), limit: 1}},
+    %{"durable_handoff" => "2"},
+    %{"durable_handoff" => %{"generation" => 2, "started_at" => "then", "servers" => -1}},
+    %{"durable_handoff" => %{"generation" => <<255>>, "started_at" => Integer.pow(2, 80), "servers" => 1.5}},
+    %{"placement_region" => %{}, "draining" => "yes"},
+    %{"REGION" => 7},
+    %{cpu: "12", max_cpu: nil, disk: Integer.pow(2, 80)},
+    ~D[2020-01-01]
+  ]
+
+  test "junk in any field is as if the field were absent, and the engine takes what is left" do
+    for field <- [:ref, :capacity, :resources, :env, :meta], junk <- @junk do
+      node = one(row([{field, junk}]))
+      assert node.name == "a@h"
+      assert is_list(node.capacity) and is_list(node.env)
+      refute node.draining
+
+      query = %{source: "b@h", module: 0, sticky: [], max_age_ms: 50_000, future_skew_ms: 5_000}
+      view = %{now_ms: @now, nodes: [node]}
+      assert Native.eligible(view, query) == ["a@h"], "#{field}: #{inspect(junk)}"
+    end
+  end
+
+  test "random junk in all fields at once never raises" do
+    seed = {System.unique_integer([:positive]), 2, 3}
+    :rand.seed(:exsss, seed)
+
+    for _round <- 1..500 do
+      rows =
+        for _row <- 1..:rand.uniform(5) do
+          [row() | for(_field <- 1..6, do: Enum.random(@junk))]
+          |> Enum.at(0)
+          |> Tuple.to_list()
+          |> Enum.map(fn field -> if :rand.uniform(3) == 1, do: Enum.random(@junk), else: field end)
+          |> List.to_tuple()
+        end
+
+      view = View.from(rows, facts())
+      query = %{source: "b@h", module: 0, sticky: [], max_age_ms: 50_000, future_skew_ms: 5_000}
+      assert is_list(Native.eligible(view, query)), "seed #{inspect(seed)}"
+    end
+  end
+
+  test "without a host there is an empty view" do
+    assert %{nodes: []} = View.build(:no_such_supervisor, [Room], ["REGION"])
+  end
+end

@@ -1,0 +1,46 @@
+defmodule DurableHandoff.HostTest do
+  @moduledoc "Without DurableServer: this project does not depend on it, so it is not there."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Host
+
+  test "a supervisor that is to start says what to add" do
+    for start <- [
+          fn -> DurableHandoff.Supervisor.start_link(name: MySup, prefix: "x/", handoff_on_shutdown: true) end,
+          fn -> DurableHandoff.Supervisor.start_link(name: MySup, prefix: "x/") end,
+          fn -> DurableHandoff.Drainer.start_link(supervisor: MySup) end,
+          fn -> DurableHandoff.plan(MySup) end
+        ] do
+      assert_raise ArgumentError, ~r/DurableServer is not available.*{:durable_server, "~> 0.1"}/s, start
+    end
+  end
+
+  test "wrong options are found before that" do
+    assert_raise ArgumentError, ~r/did you mean :timeout_ms/, fn ->
+      DurableHandoff.Supervisor.start_link(name: MySup, handoff_on_shutdown: [timeout: 1])
+    end
+  end
+
+  test "nothing that asks the host crashes" do
+    assert Host.config(MySup) == nil
+    assert Host.whereis(MySup) == nil
+    assert Host.storage(MySup) == nil
+    assert Host.servers(MySup) == []
+    assert Host.count(MySup) == 0
+    assert Host.started_at_ms(MySup) == nil
+    assert Host.sticky_levels(MySup, Room) == []
+    assert Host.lookup(MySup, "k") == nil
+    assert Host.graceful_shutdown_ms(MySup) == 55_000
+    assert Host.future_skew_ms(MySup) == 5_000
+    assert {:error, _reason} = Host.mark_draining(MySup, 10)
+    assert {:error, _reason} = Host.info(MySup, "k")
+    assert {:error, :not_running} = Host.reserved?(nil, "k")
+    assert {:error, _reason} = Host.release({{NoBackend, nil}, "x/"}, "k")
+    assert {:raised, :error, _reason} = Host.rehome_child(MySup, %{key: "k", module: Room}, node(), 10)
+  end
+
+  test "a supervisor without a Drainer" do
+    assert DurableHandoff.drain(MySup) == {:error, :no_drainer}
+    assert DurableHandoff.status(MySup) == {:error, :no_drainer}
+  end
+end

@@ -1,0 +1,135 @@
+defmodule DurableHandoff.OptionsTest do
+  use ExUnit.Case, async: true
+  doctest DurableHandoff.Options
+
+  alias DurableHandoff.Options
+
+  describe "no handoff" do
+    test "when the option is absent, nil, false or not enabled" do
+      for value <- [nil, false, [enabled: false], [timeout_ms: 1_000, enabled: false]] do
+        assert Options.new!(value) == :disabled, inspect(value)
+      end
+    end
+
+    test "a misspelt option is found even when handoff is not enabled" do
+      assert_raise ArgumentError, ~r/did you mean :timeout_ms/, fn -> Options.new!(enabled: false, timout_ms: 1) end
+    end
+  end
+
+  test "true alone takes all defaults" do
+    assert %Options{enabled: true, timeout_ms: 30_000, max_concurrency: 50, concurrency: :adaptive} = Options.new!(true)
+    assert Options.new!(true) == Options.new!([])
+  end
+
+  # One line for each way in which one option can be wrong: option, value, what the message must say it takes.
+  @bad [
+    {:enabled, :yes, "true or false"},
+    {:enabled, nil, "true or false"},
+    {:timeout_ms, 0, "a positive integer"},
+    {:timeout_ms, -1, "a positive integer"},
+    {:timeout_ms, 1.5, "a positive integer"},
+    {:timeout_ms, :infinity, "a positive integer"},
+    {:timeout_ms, 86_400_001, "up to 86400000"},
+    {:max_concurrency, 0, "a positive integer"},
+    {:max_concurrency, 10_001, "up to 10000"},
+    {:max_concurrency, "50", "a positive integer"},
+    {:concurrency, :adaptve, "one of :adaptive, :fixed, did you mean :adaptive?"},
+    {:concurrency, 8, "one of :adaptive, :fixed"},
+    {:max_concurrency_per_target, 0, "nil or a positive integer"},
+    {:attempt_timeout_ms, 0, "a positive integer"},
+    {:max_attempts, 0, "a positive integer"},
+    {:max_consecutive_failures, 0, "a positive integer"},
+    {:max_failure_ratio, 0, "a number above 0 and at most 1"},
+    {:max_failure_ratio, 1.1, "a number above 0 and at most 1"},
+    {:max_failure_ratio, "half", "a number above 0 and at most 1"},
+    {:wait_for_target_ms, -1, "an integer from 0"},
+    {:sticky, true, "one of :gated, :any_level, :ignore"},
+    {:sticky, :ignored, "did you mean :ignore?"},
+    {:prefer, :newest, "one of :new_release, :none"},
+    {:generation, :v2, "nil or a non-empty string"},
+    {:generation, "", "nil or a non-empty string"},
+    {:modules, [{MyApp.Room, false}], "a map such as"},
+    {:modules, %{MyApp.Room => :never}, "true, false or [priority: integer]"},
+    {:modules, %{MyApp.Room => []}, "true, false or [priority: integer]"},
+    {:modules, %{MyApp.Room => [:priority]}, "true, false or [priority: integer]"},
+    {:modules, %{MyApp.Room => [priority: :high]}, "an integer from -1000000000 to 1000000000"},
+    {:modules, %{MyApp.Room => [prioritty: 1]}, "did you mean :priority?"},
+    {:modules, %{"room" => false}, "expected a module"},
+    {:eligible, :some, ":all, :permanent or a function of one argument"},
+    {:eligible, &Kernel.+/2, ":all, :permanent or a function of one argument"},
+    {:executor, :rust, ":auto, :embedded or {:node, name}"},
+    {:executor, {:node, "name"}, ":auto, :embedded or {:node, name}"},
+    {:executor, {:node, nil}, ":auto, :embedded or {:node, name}"},
+    {:shutdown_budget_ms, 0, "nil or a positive integer"}
+  ]
+
+  for {{name, value, _takes}, index} <- Enum.with_index(@bad) do
+    test "#{name}: #{inspect(value)} raises" do
+      {name, value, takes} = Enum.at(@bad, unquote(index))
+      error = assert_raise ArgumentError, fn -> Options.new!([{name, value}]) end
+      assert error.message =~ inspect(name)
+      assert error.message =~ takes
+    end
+  end
+
+  test "every option has at least one bad value above" do
+    options = %Options{} |> Map.from_struct() |> Map.keys() |> List.delete(:given)
+    assert Enum.sort(options) == @bad |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
+  end
+
+  test "all problems are in one message, not only the first" do
+    error = assert_raise ArgumentError, fn -> Options.new!(timeout_ms: 0, max_concurency: 5, sticky: 1) end
+    assert error.message =~ ":timeout_ms got 0"
+    assert error.message =~ "unknown option :max_concurency, did you mean :max_concurrency?"
+    assert error.message =~ ":sticky got 1"
+  end
+
+  test "an unknown option with no similar name lists what there is" do
+    error = assert_raise ArgumentError, fn -> Options.new!(zzz: 1) end
+    assert error.message =~ "unknown option :zzz"
+    assert error.message =~ ":timeout_ms"
+  end
+
+  test "what is no keyword list raises" do
+    for value <- [:on, 5, "true", %{timeout_ms: 1}, [:enabled], [{"timeout_ms", 1}]] do
+      assert_raise ArgumentError, ~r/expected a keyword list/, fn -> Options.new!(value) end
+    end
+  end
+
+  describe "options that contradict each other" do
+    test "a wait for a target longer than the drain" do
+      assert_raise ArgumentError, ~r/:wait_for_target_ms got 2000, expected at most :timeout_ms \(1000\)/, fn ->
+        Options.new!(timeout_ms: 1_000, wait_for_target_ms: 2_000)
+      end
+    end
+
+    test "more attempts towards one target than towards all" do
+      assert_raise ArgumentError, ~r/:max_concurrency_per_target got 9, expected at most :max_concurrency \(8\)/, fn ->
+        Options.new!(max_concurrency: 8, max_concurrency_per_target: 9)
+      end
+    end
+  end
+
+  describe "override!/2" do
+    test "changes one drain and keeps the rest" do
+      options = Options.new!(timeout_ms: 10_000, max_attempts: 5, generation: "7")
+      assert %Options{timeout_ms: 500, max_attempts: 5, generation: "7"} = Options.override!(options, timeout_ms: 500)
+    end
+
+    test "checks the overrides, alone and against the rest" do
+      options = Options.new!(wait_for_target_ms: 1_000)
+      assert_raise ArgumentError, ~r/:timeout_ms got 0/, fn -> Options.override!(options, timeout_ms: 0) end
+      assert_raise ArgumentError, ~r/:wait_for_target_ms got 1000/, fn -> Options.override!(options, timeout_ms: 10) end
+    end
+  end
+
+  test "every option is in the documentation, with its default" do
+    docs = Options.docs()
+
+    for {name, _value} <- %Options{} |> Map.from_struct() |> Map.delete(:given) do
+      assert docs =~ "| `#{name}` |"
+    end
+
+    assert docs =~ "| `timeout_ms` | `30000` |"
+  end
+end

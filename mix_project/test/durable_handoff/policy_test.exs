@@ -1,0 +1,86 @@
+defmodule DurableHandoff.PolicyTest do
+  use ExUnit.Case, async: true
+  doctest DurableHandoff.Policy
+
+  alias DurableHandoff.{Options, Policy}
+
+  defp decide(server \\ %{}, options) do
+    Policy.decide(Map.merge(%{key: "k", module: Room, meta: %{}}, Map.new(server)), Options.new!(options))
+  end
+
+  test "without a policy everything moves with priority 0" do
+    assert decide([]) == {{:move, 0}, nil}
+  end
+
+  test "modules: false stays, a priority is taken, true and others move as they would" do
+    assert decide(modules: %{Room => false}) == {:stay, nil}
+    assert decide(modules: %{Room => [priority: 10]}) == {{:move, 10}, nil}
+    assert decide(modules: %{Room => true}) == {{:move, 0}, nil}
+    assert decide(modules: %{Other => false}) == {{:move, 0}, nil}
+  end
+
+  describe "the server's own word wins" do
+    test "over modules" do
+      assert decide([meta: %{handoff: false}], modules: %{Room => [priority: 9]}) == {:stay, nil}
+      assert decide([meta: %{handoff: [priority: 5]}], modules: %{Room => false}) == {{:move, 5}, nil}
+      assert decide([meta: %{handoff: true}], modules: %{Room => [priority: 9]}) == {{:move, 9}, nil}
+    end
+
+    test "over eligible, which is not even asked" do
+      options = [eligible: fn _server -> raise "not to be asked" end]
+      assert decide([meta: %{handoff: false}], options) == {:stay, nil}
+      assert decide([meta: %{handoff: [priority: -1]}], options) == {{:move, -1}, nil}
+      assert decide([meta: %{handoff: [priority: 1]}], eligible: :permanent) == {{:move, 1}, nil}
+    end
+
+    test "but not when it is malformed: then it counts as not said, and the problem is named" do
+      for entry <- [:no, "false", [priority: :high], [prio: 1], %{priority: 1}, [priority: 10_000_000_000], [1], {1}] do
+        assert {{:move, 3}, problem} = decide([meta: %{handoff: entry}], modules: %{Room => [priority: 3]})
+        assert problem =~ "expected true, false or [priority: integer]"
+      end
+    end
+
+    test "whatever else the meta is" do
+      for meta <- [nil, [], [handoff: false], "handoff", %{"handoff" => false}, %{other: 1}, {:handoff, false}] do
+        assert decide([meta: meta], []) == {{:move, 0}, nil}
+      end
+    end
+  end
+
+  describe "eligible" do
+    test "a function decides, and may set the priority" do
+      eligible = fn %{key: key, module: Room, meta: %{}} -> key end
+      assert decide([key: true], eligible: eligible) == {{:move, 0}, nil}
+      assert decide([key: false], eligible: eligible) == {:stay, nil}
+      assert decide([key: 7], eligible: eligible) == {{:move, 7}, nil}
+    end
+
+    test "true keeps the module's priority, a number replaces it" do
+      assert decide(modules: %{Room => [priority: 4]}, eligible: fn _ -> true end) == {{:move, 4}, nil}
+      assert decide(modules: %{Room => [priority: 4]}, eligible: fn _ -> 1 end) == {{:move, 1}, nil}
+    end
+
+    test "a function that raises, exits or throws excludes nothing" do
+      for eligible <- [fn _ -> raise "boom" end, fn _ -> exit(:boom) end, fn _ -> throw(:boom) end] do
+        assert {{:move, 0}, problem} = decide(eligible: eligible)
+        assert problem =~ "eligible failed"
+        assert problem =~ "boom"
+      end
+    end
+
+    test "a function that returns nonsense excludes nothing" do
+      for answer <- [nil, :ok, "true", 1.5, 10_000_000_000] do
+        assert {{:move, 0}, problem} = decide(eligible: fn _ -> answer end)
+        assert problem =~ "eligible returned #{inspect(answer)}"
+      end
+    end
+
+    test "a module that never moves is not asked about" do
+      assert decide(modules: %{Room => false}, eligible: fn _ -> raise "not to be asked" end) == {:stay, nil}
+    end
+
+    test ":permanent leaves it to the store" do
+      assert decide(modules: %{Room => [priority: 2]}, eligible: :permanent) == {{:ask_store, 2}, nil}
+    end
+  end
+end

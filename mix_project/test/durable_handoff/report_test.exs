@@ -1,0 +1,68 @@
+defmodule DurableHandoff.ReportTest do
+  use ExUnit.Case, async: true
+  doctest DurableHandoff.Progress
+
+  alias DurableHandoff.Report
+
+  @engine %{
+    total: 500,
+    moved: 497,
+    left: %{no_target: 2, deadline: 1, capacity: 0},
+    retried: 4,
+    gap_us: %{count: 497, p50: 35_250, p90: 50_000, p99: 80_000, max: 120_000},
+    duration_us: 2_000_000,
+    targets: [{"a@h", 250}, {"b@h", 247}, {"c@h", 0}],
+    concurrency: %{last: 8, highest: 16},
+    attempts: 505,
+    failures: 8,
+    ended: :deadline
+  }
+
+  defp report(engine \\ @engine, about) do
+    defaults = %{supervisor: Sup, excluded: 0, duration_us: 2_812_000, executor: :embedded, first_errors: []}
+    Report.new(engine, Map.merge(defaults, Map.new(about)))
+  end
+
+  test "every server is counted once, those left out by policy too" do
+    report = report(excluded: 7)
+    assert report.total == 507
+    assert report.left == %{no_target: 2, deadline: 1, excluded: 7}
+    assert report.moved + Enum.sum(Map.values(report.left)) == report.total
+  end
+
+  test "reasons and targets that did not occur are not named" do
+    report = report([])
+    refute Map.has_key?(report.left, :capacity)
+    refute Map.has_key?(report.left, :excluded)
+    assert report.targets == %{"a@h" => 250, "b@h" => 247}
+  end
+
+  test "times are milliseconds, the duration that of the whole drain" do
+    report = report([])
+    assert report.gap_ms == %{count: 497, p50: 35.25, p90: 50.0, p99: 80.0, max: 120.0}
+    assert report.duration_ms == 2812.0
+  end
+
+  test "one line says it all" do
+    assert to_string(report([])) ==
+             "moved 497 of 500 in 2.8 s to a@h 250, b@h 247; gap p50 35 ms, p99 80 ms, max 120 ms; at most 16 at a time; " <>
+               "retried 4; left 3 (deadline 1, no_target 2); ended early: deadline"
+  end
+
+  test "a drain without servers" do
+    nothing = %{
+      @engine
+      | total: 0,
+        moved: 0,
+        left: %{},
+        retried: 0,
+        gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
+        targets: [],
+        attempts: 0,
+        failures: 0,
+        ended: :done
+    }
+
+    assert to_string(report(nothing, [])) == "moved 0 of 0 in 2.8 s"
+  end
+end

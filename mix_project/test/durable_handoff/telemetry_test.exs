@@ -1,0 +1,85 @@
+defmodule DurableHandoff.TelemetryTest do
+  # Not async: it loads a module named :telemetry, as the library of that name would be loaded.
+  use ExUnit.Case
+
+  alias DurableHandoff.{Report, Telemetry}
+
+  @server %{key: "k", module: Room, meta: nil, pid: nil}
+  @order %{number: 2, target: "a@h", timeout_ms: 1_000}
+
+  test "without :telemetry nothing happens" do
+    refute Code.ensure_loaded?(:telemetry)
+    assert Telemetry.fallback(Sup, :failures) == :ok
+    assert Telemetry.drain_start(Sup, 1, 0) == :ok
+  end
+
+  describe "with :telemetry" do
+    setup do
+      Process.register(self(), :telemetry_test)
+
+      Module.create(
+        :telemetry,
+        quote do
+          def execute(event, measurements, metadata), do: send(:telemetry_test, {event, measurements, metadata})
+        end,
+        Macro.Env.location(__ENV__)
+      )
+
+      on_exit(fn ->
+        :code.purge(:telemetry)
+        :code.delete(:telemetry)
+      end)
+    end
+
+    test "the start and the end of a drain" do
+      Telemetry.drain_start(Sup, 5, 1)
+
+      assert_received {[:durable_handoff, :drain, :start], %{servers: 5, excluded: 1, system_time: _},
+                       %{supervisor: Sup}}
+
+      report = %Report{
+        supervisor: Sup,
+        total: 6,
+        moved: 5,
+        left: %{excluded: 1},
+        retried: 2,
+        gap_ms: %{count: 5, p50: 1, p90: 1, p99: 1, max: 1},
+        duration_ms: 2.0,
+        targets: %{"a@h" => 5},
+        concurrency: %{last: 1, highest: 1}
+      }
+
+      Telemetry.drain_stop(report, 2_000)
+      duration = System.convert_time_unit(2_000, :microsecond, :native)
+
+      assert_received {[:durable_handoff, :drain, :stop],
+                       %{duration: ^duration, total: 6, moved: 5, left: 1, retried: 2},
+                       %{supervisor: Sup, report: ^report}}
+    end
+
+    test "an attempt that was answered" do
+      Telemetry.attempt(Sup, @server, @order, %{outcome: {:moved, nil}, why: nil, latency_us: 10})
+
+      assert_received {[:durable_handoff, :attempt, :stop], %{duration: _},
+                       %{supervisor: Sup, key: "k", module: Room, target: "a@h", attempt: 2, outcome: {:moved, nil}}}
+    end
+
+    test "an attempt that raised or died" do
+      Telemetry.attempt(Sup, @server, @order, %{
+        outcome: {:displaced, :server},
+        why: {:raised, :exit, :boom},
+        latency_us: 1
+      })
+
+      assert_received {[:durable_handoff, :attempt, :exception], _, %{kind: :exit, reason: :boom, attempt: 2}}
+
+      Telemetry.attempt(Sup, @server, @order, %{outcome: :untouched, why: :died, latency_us: 1})
+      assert_received {[:durable_handoff, :attempt, :exception], _, %{kind: :exit, reason: :died}}
+    end
+
+    test "a fallback" do
+      Telemetry.fallback(Sup, {:drain_failed, :x})
+      assert_received {[:durable_handoff, :fallback], %{count: 1}, %{supervisor: Sup, reason: {:drain_failed, :x}}}
+    end
+  end
+end
