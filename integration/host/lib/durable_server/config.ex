@@ -1,0 +1,85 @@
+defmodule DurableServer.Config do
+  @moduledoc """
+  What one running supervisor is made of: its options, its backend, and the names of its processes and tables.
+
+  It lives in an ETS table owned by the supervisor process itself, together with the two facts that every start looks at:
+  whether the node is ready and whether it is shutting down. It is gone with the supervisor.
+  """
+
+  @type t :: map()
+
+  @backend_defaults %{
+    heartbeat_tracking_mode: :poll,
+    discovery_interval_ms: 60_000,
+    heartbeat_interval_ms: 10_000,
+    heartbeat_reconcile_interval_ms: 30_000
+  }
+
+  @doc "Builds the configuration and its tables. To be called by the supervisor process, which then owns them."
+  @spec create(map(), %{state: term(), defaults: map(), features: map()}) :: t()
+  def create(options, backend) do
+    name = options.name
+    {backend_module, _opts} = options.backend
+    defaults = Map.merge(@backend_defaults, backend.defaults)
+    storage = {backend_module, backend.state}
+
+    config =
+      Map.merge(options, %{
+        storage_backend: storage,
+        heartbeat_backend: storage,
+        features: backend.features,
+        discovery_interval_ms: options.discovery_interval_ms || defaults.discovery_interval_ms,
+        heartbeat_interval_ms: options.heartbeat_interval_ms || defaults.heartbeat_interval_ms,
+        heartbeat_reconcile_interval_ms: defaults.heartbeat_reconcile_interval_ms,
+        node_ref: System.system_time(:microsecond),
+        ets_table: table(name),
+        heartbeat_table: :"durable_server_heartbeats_#{name}",
+        server_registry: :"#{name}_servers",
+        flight_registry: :"#{name}_flights",
+        task_supervisor: :"#{name}_task_sup",
+        dynamic_supervisor: :"#{name}_dynamic",
+        heartbeat_watchdog: :"#{name}_heartbeat_watchdog",
+        lifecycle_manager: :"#{name}_lifecycle_manager"
+      })
+
+    for table <- [config.ets_table, config.heartbeat_table],
+        do: :ets.new(table, [:named_table, :set, :public, read_concurrency: true])
+
+    :ets.insert(config.ets_table, {:config, config})
+    config
+  end
+
+  @doc "The configuration of a supervisor that is up."
+  @spec fetch(atom()) :: {:ok, t()} | :error
+  def fetch(name) do
+    {:ok, :ets.lookup_element(table(name), :config, 2)}
+  rescue
+    ArgumentError -> :error
+  end
+
+  @spec fetch!(atom()) :: t()
+  def fetch!(name) do
+    case fetch(name) do
+      {:ok, config} -> config
+      :error -> raise ArgumentError, "DurableServer.Supervisor #{inspect(name)} is not running on #{node()}"
+    end
+  end
+
+  @spec ready?(t()) :: boolean()
+  def ready?(config), do: :ets.member(config.ets_table, :ready)
+
+  @spec ready(t()) :: true
+  def ready(config), do: :ets.insert(config.ets_table, {:ready, true})
+
+  @spec draining?(t()) :: boolean()
+  def draining?(config), do: :ets.member(config.ets_table, :shutting_down)
+
+  @doc "From here on this node starts nothing more. There is no way back."
+  @spec drain(t()) :: true
+  def drain(config), do: :ets.insert(config.ets_table, {:shutting_down, true})
+
+  @spec storage_key(t(), String.t()) :: String.t()
+  def storage_key(config, key), do: config.prefix <> key
+
+  defp table(name), do: :"durable_server_#{name}"
+end

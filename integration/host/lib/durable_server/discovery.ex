@@ -1,0 +1,50 @@
+defmodule DurableServer.Discovery do
+  @moduledoc """
+  One sweep over the store: permanent servers that nobody runs are started here.
+
+  Nodes sweep independently; of several that try one server the conditional claim lets one through. A valid reservation is
+  respected, and so is a running owner until its heartbeat has expired.
+  """
+
+  alias DurableServer.{Config, Heartbeats, Object, Ownership, Starter, Sticky, StoredState}
+
+  @at_a_time 20
+
+  @spec sweep(Config.t()) :: :ok
+  def sweep(config) do
+    Heartbeats.reconcile(config)
+
+    config
+    |> stored()
+    |> Task.async_stream(&recover(config, &1), max_concurrency: @at_a_time, ordered: false, timeout: :infinity)
+    |> Stream.run()
+  end
+
+  defp stored(config) do
+    {module, state} = config.storage_backend
+    heartbeats = Heartbeats.storage_key(config, "")
+
+    state
+    |> module.list_all_objects_stream(config.prefix, consistent: true, error_handler: fn _reason -> :halt end)
+    |> Stream.map(&String.replace_prefix(&1.key, config.prefix, ""))
+    |> Stream.reject(&String.starts_with?(config.prefix <> &1, heartbeats))
+    |> Stream.filter(&(Group.lookup(config.name, &1) == nil))
+  end
+
+  defp recover(config, key) do
+    with {:ok, %StoredState{meta: meta} = stored} <-
+           Object.read(config.storage_backend, Config.storage_key(config, key)),
+         true <- Ownership.abandoned?(config, meta),
+         true <- place_open?(config, meta) do
+      Starter.start(config.name, {meta.module, key: key}, preloaded: stored)
+    end
+  end
+
+  defp place_open?(_config, %{sticky_placement: levels}) when levels in [nil, []], do: true
+
+  defp place_open?(config, meta) do
+    elapsed = max(System.system_time(:millisecond) - meta.last_heartbeat_at, 0)
+    env_vars = Sticky.env_vars(config.sticky_placement)
+    Sticky.open_level(meta.sticky_placement, env_vars, config.sticky_placement[meta.module], elapsed) != nil
+  end
+end

@@ -1,0 +1,119 @@
+defmodule DurableServer.Eligibility do
+  @moduledoc """
+  Which nodes may take a server, best first. Pure: the rules of placement and nothing else.
+
+    1. Never the asking node, never a draining one.
+    2. Healthy only: the newest heartbeat is at most 50 s old. A stamp too far in the future counts as absent.
+    3. Room: fewer servers than the limit, in total and of this module, where limits exist.
+    4. CPU, memory and disk below their limits, where both numbers are known. The disk of the preferred sticky place
+       is not looked at.
+    5. Sticky: the node matches a level that is open (`DurableServer.Sticky`).
+    6. Order: sticky level, then busyness, then the newest heartbeat, then the name.
+  """
+
+  alias DurableServer.Sticky
+
+  @max_age_ms 50_000
+
+  @typedoc "One heartbeat. Several of one node may be given; the newest counts."
+  @type heartbeat :: %{
+          node: String.t(),
+          timestamp: integer(),
+          capacity: map() | nil,
+          resources: map() | nil,
+          env_vars: map() | nil,
+          heartbeat_meta: map() | nil
+        }
+
+  @type query :: %{
+          local: String.t(),
+          module: module(),
+          now: integer(),
+          future_skew_ms: non_neg_integer(),
+          levels: Sticky.levels() | nil,
+          delays: Sticky.delays(),
+          elapsed_ms: non_neg_integer()
+        }
+
+  @doc "How old a heartbeat may be."
+  @spec max_age_ms() :: pos_integer()
+  def max_age_ms, do: @max_age_ms
+
+  @doc "The newest believable heartbeat of every node, by node name."
+  @spec newest([heartbeat()], integer(), non_neg_integer()) :: %{String.t() => heartbeat()}
+  def newest(heartbeats, now, future_skew_ms) do
+    for heartbeat <- heartbeats, heartbeat.timestamp - now <= future_skew_ms, reduce: %{} do
+      found ->
+        Map.update(found, heartbeat.node, heartbeat, &if(heartbeat.timestamp > &1.timestamp, do: heartbeat, else: &1))
+    end
+  end
+
+  @spec healthy?(heartbeat(), integer()) :: boolean()
+  def healthy?(heartbeat, now), do: now - heartbeat.timestamp <= @max_age_ms
+
+  @doc "Names of the eligible nodes, best first."
+  @spec eligible([heartbeat()], query()) :: [String.t()]
+  def eligible(heartbeats, query) do
+    heartbeats
+    |> newest(query.now, query.future_skew_ms)
+    |> Map.values()
+    |> Enum.filter(&candidate?(&1, query))
+    |> Enum.flat_map(&ranked(&1, query))
+    |> Enum.sort()
+    |> Enum.map(fn {_level, _busyness, _age, name} -> name end)
+  end
+
+  defp candidate?(heartbeat, query) do
+    heartbeat.node != query.local and not draining?(heartbeat) and healthy?(heartbeat, query.now) and
+      room?(heartbeat.capacity, query.module)
+  end
+
+  defp ranked(heartbeat, query) do
+    with level when is_integer(level) <- level(heartbeat, query),
+         true <- resources_left?(heartbeat.resources || %{}, level == 0 and sticky?(query)) do
+      [{level, busyness(heartbeat, query.module), query.now - heartbeat.timestamp, heartbeat.node}]
+    else
+      _not_eligible -> []
+    end
+  end
+
+  defp draining?(heartbeat), do: match?(%{"draining" => true}, heartbeat.heartbeat_meta)
+
+  defp room?(capacity, module),
+    do: Enum.all?(limits(capacity, module), fn %{current: current, limit: limit} -> current < limit end)
+
+  defp limits(capacity, module), do: for(key <- [:total, module], %{} = limit <- [capacity[key]], do: limit)
+
+  defp resources_left?(resources, skip_disk?) do
+    below?(resources, :cpu, :max_cpu) and below?(resources, :memory, :max_memory) and
+      (skip_disk? or below?(resources, :disk, :max_disk))
+  end
+
+  defp below?(resources, used, limit) do
+    case resources do
+      %{^used => used, ^limit => limit} when is_number(used) and is_number(limit) -> used < limit
+      _unknown -> true
+    end
+  end
+
+  defp sticky?(query), do: query.levels not in [nil, []]
+
+  defp level(heartbeat, query) do
+    if sticky?(query),
+      do: Sticky.open_level(query.levels, heartbeat.env_vars, query.delays, query.elapsed_ms),
+      else: 0
+  end
+
+  # Rules 3 and 4 came first, so no limit here is zero.
+  defp busyness(heartbeat, module) do
+    counts = for %{current: current, limit: limit} <- limits(heartbeat.capacity, module), do: current / limit
+    resources = heartbeat.resources || %{}
+
+    loads =
+      for {used, limit} <- [cpu: :max_cpu, memory: :max_memory],
+          %{^used => used, ^limit => limit} when is_number(used) and is_number(limit) <- [resources],
+          do: used / limit
+
+    Enum.max(counts ++ loads, fn -> 0.0 end)
+  end
+end

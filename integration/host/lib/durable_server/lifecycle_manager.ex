@@ -1,0 +1,193 @@
+defmodule DurableServer.LifecycleManager do
+  @moduledoc """
+  Says that this node is alive, knows which others are, and restarts permanent servers that lost their node.
+
+  Heartbeats go on until the process stops, also while draining; discovery does not.
+  """
+
+  use GenServer
+
+  require Logger
+
+  alias DurableServer.{Capacity, Config, Discovery, Eligibility, HeartbeatWatchdog, Heartbeats, Object, Sticky}
+
+  @retry_ready_ms 500
+
+  @doc false
+  @spec start_link(Config.t()) :: GenServer.on_start()
+  def start_link(config), do: GenServer.start_link(__MODULE__, config, name: config.lifecycle_manager)
+
+  @doc """
+  Marks this node draining: discovery ends, starts are refused here from now on, and every other node hears of it. There is
+  no way back. Exits when the supervisor does not run or does not answer in time.
+  """
+  @spec stop_discovery(atom(), timeout()) :: :ok
+  def stop_discovery(supervisor, timeout \\ 5_000),
+    do: GenServer.call(:"#{supervisor}_lifecycle_manager", :stop_discovery, timeout)
+
+  @doc """
+  The nodes that may take a server of `module`, best first, by the rules of `DurableServer.Eligibility`.
+
+  Options: `limit:` (default 3); `sticky_placement:` the server's levels; or `key:` to read them from the store.
+  """
+  @spec find_eligible_nodes(atom(), module(), keyword()) :: [node()]
+  def find_eligible_nodes(supervisor, module, opts \\ []) do
+    config = Config.fetch!(supervisor)
+    now = System.system_time(:millisecond)
+    {levels, last_ran} = levels(config, opts, now)
+
+    query = %{
+      local: Atom.to_string(node()),
+      module: module,
+      now: now,
+      future_skew_ms: config.heartbeat_future_skew_tolerance_ms,
+      levels: levels,
+      delays: config.sticky_placement[module],
+      elapsed_ms: max(now - last_ran, 0)
+    }
+
+    config
+    |> Heartbeats.all()
+    |> Eligibility.eligible(query)
+    |> Enum.take(opts[:limit] || 3)
+    |> Enum.map(&String.to_atom/1)
+  end
+
+  @doc "What the newest heartbeat says of a node."
+  @spec lookup_node_health(%{supervisor: atom(), node_str: String.t()}) :: {:healthy, map()} | :stale | :unknown
+  def lookup_node_health(%{supervisor: supervisor, node_str: node_str}) do
+    case Heartbeats.newest(Config.fetch!(supervisor)) do
+      %{^node_str => heartbeat} ->
+        if Eligibility.healthy?(heartbeat, System.system_time(:millisecond)), do: {:healthy, heartbeat}, else: :stale
+
+      %{} ->
+        :unknown
+    end
+  end
+
+  @doc "The region a node says it is in."
+  @spec region(Config.t(), node()) :: String.t() | nil
+  def region(config, node) do
+    case Heartbeats.newest(config)[Atom.to_string(node)] do
+      %{heartbeat_meta: %{"placement_region" => region}} -> region
+      _unknown -> nil
+    end
+  end
+
+  @impl true
+  def init(config), do: {:ok, %{config: config, sweep: nil}, {:continue, :get_ready}}
+
+  @impl true
+  def handle_continue(:get_ready, state), do: {:noreply, get_ready(state)}
+
+  @impl true
+  def handle_call(:stop_discovery, _from, state) do
+    if state.sweep, do: Task.shutdown(state.sweep, :brutal_kill)
+    Config.drain(state.config)
+    beat(state.config)
+    {:reply, :ok, %{state | sweep: nil}}
+  end
+
+  @impl true
+  def handle_info(:get_ready, state), do: {:noreply, get_ready(state)}
+
+  def handle_info(:beat, state) do
+    beat(state.config)
+    again(:beat, state.config.heartbeat_interval_ms)
+    {:noreply, state}
+  end
+
+  def handle_info(:reconcile, state) do
+    config = state.config
+    Task.Supervisor.start_child(config.task_supervisor, fn -> Heartbeats.reconcile(config) end)
+    again(:reconcile, config.heartbeat_reconcile_interval_ms)
+    {:noreply, state}
+  end
+
+  def handle_info(:discover, state) do
+    again(:discover, state.config.discovery_interval_ms)
+
+    if state.sweep != nil or Config.draining?(state.config),
+      do: {:noreply, state},
+      else: {:noreply, %{state | sweep: sweep(state.config)}}
+  end
+
+  def handle_info({ref, _result}, %{sweep: %Task{ref: ref}} = state) do
+    Process.demonitor(ref, [:flush])
+    {:noreply, %{state | sweep: nil}}
+  end
+
+  def handle_info({:DOWN, ref, :process, _pid, reason}, %{sweep: %Task{ref: ref}} = state) do
+    Logger.error("discovery failed: #{inspect(reason)}")
+    {:noreply, %{state | sweep: nil}}
+  end
+
+  def handle_info(_stray, state), do: {:noreply, state}
+
+  defp get_ready(%{config: config} = state) do
+    {module, backend} = config.storage_backend
+
+    case module.ensure_ready(backend) do
+      :ok ->
+        beat(config)
+        Heartbeats.reconcile(config)
+        Config.ready(config)
+        again(:beat, config.heartbeat_interval_ms)
+        again(:reconcile, config.heartbeat_reconcile_interval_ms)
+        again(:discover, config.discovery_interval_ms)
+
+      {:error, reason} ->
+        Logger.warning("storage is not ready: #{inspect(reason)}")
+        again(:get_ready, @retry_ready_ms)
+    end
+
+    state
+  end
+
+  defp sweep(config), do: Task.Supervisor.async_nolink(config.task_supervisor, fn -> Discovery.sweep(config) end)
+
+  defp beat(config) do
+    facts = %{
+      capacity: Capacity.current(config),
+      resources: Capacity.resources(config),
+      env_vars: Sticky.env_vars(config.sticky_placement),
+      heartbeat_meta: heartbeat_meta(config)
+    }
+
+    case Heartbeats.beat(config, facts) do
+      :ok -> HeartbeatWatchdog.beaten(config)
+      {:error, reason} -> Logger.warning("heartbeat not stored: #{inspect(reason)}")
+    end
+  end
+
+  defp heartbeat_meta(config) do
+    users = if is_function(config.heartbeat_meta, 0), do: config.heartbeat_meta.(), else: config.heartbeat_meta
+    region = if config.placement_region, do: %{"placement_region" => config.placement_region}, else: %{}
+    draining = if Config.draining?(config), do: %{"draining" => true}, else: %{}
+
+    meta =
+      Map.new(users || %{}, fn {key, value} -> {to_string(key), value} end) |> Map.merge(region) |> Map.merge(draining)
+
+    if meta == %{}, do: nil, else: meta
+  end
+
+  # Levels given by the caller belong to a server that runs now.
+  defp levels(config, opts, now) do
+    case {Keyword.fetch(opts, :sticky_placement), opts[:key]} do
+      {{:ok, levels}, _key} ->
+        {levels, now}
+
+      {:error, nil} ->
+        {nil, now}
+
+      {:error, key} ->
+        case Object.read(config.storage_backend, Config.storage_key(config, key)) do
+          {:ok, %{meta: %{status: :running} = meta}} -> {meta.sticky_placement, now}
+          {:ok, %{meta: meta}} -> {meta.sticky_placement, meta.last_heartbeat_at}
+          {:error, _reason} -> {nil, now}
+        end
+    end
+  end
+
+  defp again(message, after_ms), do: Process.send_after(self(), message, after_ms)
+end

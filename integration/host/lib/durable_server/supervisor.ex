@@ -1,0 +1,196 @@
+defmodule DurableServer.Supervisor do
+  @moduledoc """
+  Durable servers under one name and one storage prefix.
+
+      {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: {MyBackend, []}}
+
+  Children, in the order of their start, one for all; stopped in reverse:
+
+      :pg scope > Group > registries > Task.Supervisor > DynamicSupervisor > heartbeat watchdog > LifecycleManager > Terminator
+
+  What is started after it under the same parent is stopped before it, with all of this alive. Several supervisors live
+  side by side in one node when their names differ.
+  """
+
+  use Supervisor
+
+  alias DurableServer.{
+    Capacity,
+    Config,
+    Heartbeats,
+    LifecycleManager,
+    Object,
+    Options,
+    Placement,
+    Rehome,
+    Server,
+    SingleFlight
+  }
+
+  alias DurableServer.{HeartbeatWatchdog, Starter, Terminator}
+
+  @type name :: atom()
+
+  @doc "Starts the supervisor. See `DurableServer.Options`; an unknown option raises."
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(opts) do
+    options = Options.validate!(opts)
+    Supervisor.start_link(__MODULE__, options, name: options.name)
+  end
+
+  @doc false
+  def child_spec(opts),
+    do: %{id: opts[:name] || __MODULE__, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
+
+  @impl true
+  def init(options) do
+    {module, backend_opts} = options.backend
+    {:ok, backend} = module.init_backend(backend_opts)
+    config = Config.create(options, backend)
+
+    children = [
+      %{id: :pg, start: {:pg, :start_link, [Group.Replica.scope(config.name)]}},
+      {Group.Replica, config.name},
+      {Registry, keys: :unique, name: config.server_registry},
+      {Registry, keys: :unique, name: config.flight_registry},
+      {Registry, keys: :duplicate, name: SingleFlight.waiting(config.flight_registry)},
+      {Task.Supervisor, name: config.task_supervisor},
+      {DynamicSupervisor, name: config.dynamic_supervisor, strategy: :one_for_one},
+      {HeartbeatWatchdog, config},
+      {LifecycleManager, config},
+      {Terminator, config}
+    ]
+
+    Supervisor.init(children, strategy: :one_for_all)
+  end
+
+  @doc """
+  Starts a server here, or on another node when this one is full or draining.
+
+  Options: `local_only:`, `timeout:` (of the start), `placement_timeout:` (of one remote try), `max_placement_retries:`.
+  """
+  @spec start_child(name(), Starter.child(), keyword()) :: Server.result()
+  def start_child(supervisor, child, opts \\ []), do: Placement.start(supervisor, child, opts)
+
+  @doc """
+  A running server for the key, started where needed. With `existing: true` in the child's options `{:error, :not_found}` when
+  nothing is stored.
+  """
+  @spec ensure_started_child(name(), Starter.child(), keyword()) :: Server.result()
+  def ensure_started_child(supervisor, child, opts \\ []), do: Placement.ensure(supervisor, child, opts)
+
+  @doc "Moves a server to `target_node:`; see `DurableServer.Rehome`."
+  @spec rehome_child(name(), Starter.child(), keyword()) :: Server.result()
+  def rehome_child(supervisor, child, opts \\ []), do: Rehome.run(supervisor, child, opts)
+
+  @doc "Who runs the key, as this node knows; nil also for a dead local process and for a node that is not connected."
+  @spec lookup(name(), String.t()) :: {pid(), map() | nil} | nil
+  def lookup(supervisor, key) do
+    with {pid, meta} <- Group.lookup(supervisor, key), true <- reachable?(pid) do
+      {pid, meta.user_meta}
+    else
+      _none -> nil
+    end
+  end
+
+  @doc "Stops a server gracefully. A permanent one comes back with the next discovery sweep of any node."
+  @spec terminate_child(name(), String.t() | pid()) :: :ok | {:error, :noproc}
+  def terminate_child(supervisor, key_or_pid), do: stop(supervisor, key_or_pid, :stopped_graceful)
+
+  @doc "Stops a server for good: only an explicit start brings it back."
+  @spec terminate_child_permanent(name(), String.t() | pid()) :: :ok | {:error, :noproc}
+  def terminate_child_permanent(supervisor, key_or_pid), do: stop(supervisor, key_or_pid, :stopped_permanent)
+
+  @spec which_children(name()) :: [{:undefined, pid(), :worker, [module()]}]
+  def which_children(supervisor), do: DynamicSupervisor.which_children(Config.fetch!(supervisor).dynamic_supervisor)
+
+  @spec count_children(name()) :: %{atom() => non_neg_integer()}
+  def count_children(supervisor), do: DynamicSupervisor.count_children(Config.fetch!(supervisor).dynamic_supervisor)
+
+  @doc "What the store says of a key. One read."
+  @spec get_server_info(name(), String.t()) :: {:ok, map()} | {:error, :not_found | term()}
+  def get_server_info(supervisor, key) do
+    config = Config.fetch!(supervisor)
+
+    with {:ok, %{meta: meta}} <- Object.read(config.storage_backend, Config.storage_key(config, key)) do
+      info = Map.take(meta, [:permanent, :status, :module, :pid, :node_ref, :last_heartbeat_at, :sticky_placement])
+      {:ok, Map.merge(info, %{key: key, node: meta.node_str})}
+    end
+  end
+
+  @doc "The nodes whose heartbeats are known."
+  @spec get_cluster_nodes(name()) :: %{String.t() => %{heartbeat_meta: map() | nil}}
+  def get_cluster_nodes(supervisor) do
+    for {node, heartbeat} <- Heartbeats.newest(Config.fetch!(supervisor)),
+        into: %{},
+        do: {node, Map.take(heartbeat, [:heartbeat_meta, :node_ref, :timestamp, :capacity, :resources, :env_vars])}
+  end
+
+  @doc "nil without limits, else how many run and how many may."
+  @spec current_capacity(name()) :: map() | nil
+  def current_capacity(supervisor), do: Capacity.current(Config.fetch!(supervisor))
+
+  @doc "Names this life of the supervisor: microseconds at its start."
+  @spec node_ref(name()) :: integer()
+  def node_ref(supervisor), do: Config.fetch!(supervisor).node_ref
+
+  @spec ready?(name()) :: boolean()
+  def ready?(supervisor) do
+    case Config.fetch(supervisor) do
+      {:ok, config} -> Config.ready?(config)
+      :error -> false
+    end
+  end
+
+  @spec wait_until_ready(name(), non_neg_integer()) :: :ok | {:error, :timeout}
+  def wait_until_ready(supervisor, timeout \\ 5_000) do
+    cond do
+      ready?(supervisor) ->
+        :ok
+
+      timeout <= 0 ->
+        {:error, :timeout}
+
+      true ->
+        Process.sleep(10)
+        wait_until_ready(supervisor, timeout - 10)
+    end
+  end
+
+  @doc "The servers of this node with all that is registered about them. No storage read."
+  @spec __local_global_members__(name()) :: %{String.t() => {pid(), map()}}
+  def __local_global_members__(supervisor),
+    do: for({key, pid, meta} <- Group.local_registrations(supervisor), into: %{}, do: {key, {pid, meta}})
+
+  @doc "The configuration; raises when the supervisor is not up."
+  @spec __get_config__(name()) :: Config.t()
+  def __get_config__(supervisor), do: Config.fetch!(supervisor)
+
+  @spec __get_sticky_placement_for_module__(name(), module()) :: keyword() | nil
+  def __get_sticky_placement_for_module__(supervisor, module), do: Config.fetch!(supervisor).sticky_placement[module]
+
+  defp stop(supervisor, key, status) when is_binary(key) do
+    case lookup(supervisor, key) do
+      {pid, _meta} -> stop(supervisor, pid, status)
+      nil -> {:error, :noproc}
+    end
+  end
+
+  defp stop(supervisor, pid, status) when is_pid(pid) do
+    ref = Process.monitor(pid)
+    timeout = Config.fetch!(supervisor).graceful_shutdown_timeout_ms
+
+    try do
+      GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}}, timeout)
+
+      receive do
+        {:DOWN, ^ref, :process, _pid, _reason} -> :ok
+      end
+    catch
+      :exit, _reason -> {:error, :noproc}
+    end
+  end
+
+  defp reachable?(pid) when node(pid) == node(), do: Process.alive?(pid)
+  defp reachable?(pid), do: node(pid) in Node.list()
+end

@@ -1,0 +1,179 @@
+defmodule DurableServer.ServerTest do
+  @moduledoc "One node: callbacks, when state is stored, crashes, and who may start what."
+
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+
+  alias DurableServer.Supervisor, as: Host
+
+  @init_opts %{"auto" => [sync_every_ms: 1], "manual" => [auto_sync: false, sync_every_ms: 1]}
+
+  setup do
+    store = String.to_atom(Cluster.unique("store"))
+    start_supervised!({SimulatedStore, name: store})
+    [name: sup, prefix: prefix] = names = Cluster.unique_options()
+    opts = names ++ [backend: {SimulatedStore, name: store}, init_info: @init_opts]
+    start_supervised!({Host, opts})
+    :ok = Host.wait_until_ready(sup)
+    {:ok, sup: sup, store: {store, node()}, prefix: prefix, opts: opts}
+  end
+
+  test "init/2 gets the facts, load_state the version that wrote the state", context do
+    pid = start(context, "k")
+    assert %{old_vsn: 2, n: 0, info: %{key: "k", init_info: @init_opts}} = state(pid)
+  end
+
+  test "casts, messages and continues may sync too", context do
+    pid = start(context, "k")
+    set = fn n -> fn state -> {:noreply, %{state | n: n}, :sync} end end
+    GenServer.cast(pid, {:do, set.(1)})
+    wait_stored(context, "k", 1)
+    send(pid, {:do, set.(2)})
+    wait_stored(context, "k", 2)
+    GenServer.cast(pid, {:do, fn state -> {:noreply, state, {:continue, {:do, set.(3)}}} end})
+    wait_stored(context, "k", 3)
+  end
+
+  test "a sync that stops stores first", context do
+    pid = start(context, "k")
+    assert :bye = GenServer.call(pid, {:do, fn state -> {:stop, :normal, :bye, %{state | n: 4}} end})
+    wait_stored(context, "k", 4)
+  end
+
+  test "auto_sync stores changes by itself; without it only a stop does", context do
+    [auto, manual] = for key <- ["auto", "manual"], do: start(context, key)
+    for pid <- [manual, auto], do: set(pid, 5)
+    wait_stored(context, "auto", 5)
+    assert stored(context, "manual").state == %{"n" => 0}
+    :ok = Host.terminate_child(context.sup, manual)
+    assert stored(context, "manual").state == %{"n" => 5}
+  end
+
+  test "an automatic sync that fails is tried again with the next change", context do
+    pid = start(context, "auto")
+    SimulatedStore.fail_next(context.store, :put, context.prefix <> "auto", :slow_down)
+
+    log =
+      capture_log(fn ->
+        set(pid, 1)
+        Cluster.wait_until(fn -> SimulatedStore.stats(context.store).error == 1 end)
+        set(pid, 2)
+        wait_stored(context, "auto", 2)
+      end)
+
+    assert log =~ "slow_down"
+  end
+
+  test "somebody else wrote: the server stops and leaves the object alone", context do
+    pid = start(context, "k")
+    {:ok, %{state: place}} = SimulatedStore.init_backend(name: elem(context.store, 0))
+    theirs = %{stored(context, "k") | state: %{"n" => 99}}
+    {:ok, _} = SimulatedStore.put_object(place, context.prefix <> "k", theirs, [])
+
+    capture_log(fn ->
+      assert {{:sync_failed, :conflict}, _} = catch_exit(GenServer.call(pid, {:do, &{:reply, :ok, &1, :sync}}))
+    end)
+
+    Cluster.wait_until(fn -> Host.lookup(context.sup, "k") == nil end)
+    assert stored(context, "k").state == %{"n" => 99}
+  end
+
+  test "crashes are counted; after the fifth in a row it is not started again", context do
+    capture_log(fn ->
+      for n <- 1..5 do
+        pid = start(context, "k")
+        catch_exit(GenServer.call(pid, {:do, fn _state -> raise "crash #{n}" end}))
+
+        Cluster.wait_until(fn ->
+          length(stored(context, "k").meta.crash_history) == n and Host.lookup(context.sup, "k") == nil
+        end)
+      end
+    end)
+
+    assert %{status: :permanently_crashed, crash_history: [%{reason: last} | _]} = stored(context, "k").meta
+    assert last =~ "crash 5"
+    assert {:error, :permanently_crashed} = Host.start_child(context.sup, child("k"))
+  end
+
+  test "a cordoned server cannot be started, one stopped for good can", context do
+    for {status, outcome} <- [cordoned: :error, deleting: :error, stopped_permanent: :ok] do
+      key = Atom.to_string(status)
+      pid = start(context, key)
+      ref = Process.monitor(pid)
+      :ok = GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}})
+      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}, 5_000
+      assert elem(Host.start_child(context.sup, child(key)), 0) == outcome
+    end
+  end
+
+  test "a first start that fails leaves nothing in the store", context do
+    for trouble <- [:raise, :ignore, :stop] do
+      key = Atom.to_string(trouble)
+      Servers.Troublesome.arm(node(), key, :init, trouble)
+      result = Host.start_child(context.sup, {Servers.Troublesome, key: key, initial_state: %{key: key, count: 0}})
+      assert result == :ignore or match?({:error, _}, result)
+      assert SimulatedStore.peek(context.store, context.prefix <> key) == nil
+    end
+  end
+
+  test "many start one key at once: one process, found by all", context do
+    SimulatedStore.configure(context.store, latency_ms: 1)
+    results = Task.await_many(for _ <- 1..20, do: Task.async(fn -> Host.start_child(context.sup, child("k")) end))
+    assert [{:ok, {pid, nil}}] = Enum.filter(results, &match?({:ok, _}, &1))
+    assert Enum.count(results, &(&1 == {:error, {:already_started, {pid, nil}}})) == 19
+  end
+
+  test "limits in total and of a module hold under many starts at once", context do
+    [name: sup, prefix: prefix] = Cluster.unique_options()
+
+    start_supervised!(
+      {Host, Keyword.merge(context.opts, name: sup, prefix: prefix, max_children: %{:total => 8, Scribe => 5})},
+      id: sup
+    )
+
+    :ok = Host.wait_until_ready(sup)
+    start = fn n -> Task.async(fn -> Host.start_child(sup, child("k#{n}"), local_only: true) end) end
+    results = Task.await_many(for n <- 1..20, do: start.(n))
+
+    assert Enum.count(results, &match?({:ok, _}, &1)) == 5
+    assert Enum.count(results, &(&1 == {:error, {:capacity_limit, Scribe}})) == 15
+    assert Host.current_capacity(sup) == %{:total => %{current: 5, limit: 8}, Scribe => %{current: 5, limit: 5}}
+  end
+
+  test "the supervisor is down: starts are not ready, the configuration raises", context do
+    [name: nobody, prefix: _] = Cluster.unique_options()
+    assert {:error, :not_ready} = DurableServer.Starter.start(nobody, child("k"))
+    assert_raise ArgumentError, ~r/not running/, fn -> Host.__get_config__(nobody) end
+    assert {:error, :timeout} = Host.wait_until_ready(nobody, 0)
+    refute Host.ready?(nobody)
+    assert Host.ready?(context.sup)
+  end
+
+  test "options: required, unknown, of the wrong kind", context do
+    for missing <- [:name, :prefix, :backend],
+        do: assert_raise(ArgumentError, fn -> Host.start_link(Keyword.delete(context.opts, missing)) end)
+
+    assert_raise ArgumentError, fn -> Host.start_link(context.opts ++ [handoff_on_shutdown: true]) end
+    assert_raise ArgumentError, fn -> Host.start_link(Keyword.put(context.opts, :backend, SimulatedStore)) end
+  end
+
+  test "children start in the order of the contract", context do
+    ids = context.sup |> Supervisor.which_children() |> Enum.reverse() |> Enum.map(&elem(&1, 0))
+    named = for part <- ~w(servers flights flights_waiting task_sup dynamic), do: :"#{context.sup}_#{part}"
+    own = [DurableServer.HeartbeatWatchdog, DurableServer.LifecycleManager, DurableServer.Terminator]
+    assert ids == [:pg, Group.Replica] ++ named ++ own
+  end
+
+  defp child(key), do: {Scribe, key: key, initial_state: %{n: 0}}
+
+  defp start(context, key) do
+    {:ok, {pid, _meta}} = Host.start_child(context.sup, child(key))
+    pid
+  end
+
+  defp state(pid), do: GenServer.call(pid, {:do, &{:reply, &1, &1}})
+  defp set(pid, n), do: :ok = GenServer.call(pid, {:do, fn state -> {:reply, :ok, %{state | n: n}} end})
+  defp stored(context, key), do: SimulatedStore.peek(context.store, context.prefix <> key).body
+  defp wait_stored(context, key, n), do: Cluster.wait_until(fn -> stored(context, key).state == %{"n" => n} end)
+end

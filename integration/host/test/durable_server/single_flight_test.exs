@@ -1,0 +1,62 @@
+defmodule DurableServer.SingleFlightTest do
+  use ExUnit.Case, async: true
+
+  alias DurableServer.SingleFlight
+
+  setup do
+    registry = String.to_atom(Cluster.unique("flights"))
+    start_supervised!({Registry, keys: :unique, name: registry})
+    start_supervised!({Registry, keys: :duplicate, name: SingleFlight.waiting(registry)})
+    {:ok, registry: registry}
+  end
+
+  test "callers of one key share one run; other keys run beside it", %{registry: registry} do
+    leader = fly(registry, :k)
+    followers = for _ <- 1..3, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :second end) end)
+    await_waiting(registry, :k, 3)
+    assert SingleFlight.run(registry, :other, fn -> :other end) == :other
+
+    send(leader.pid, {:land, :first})
+    assert Task.await_many([leader | followers]) == [:first, :first, :first, :first]
+    assert SingleFlight.run(registry, :k, fn -> :later end) == :later
+  end
+
+  test "the leader is killed: one of the waiting goes next", %{registry: registry} do
+    Process.flag(:trap_exit, true)
+    leader = fly(registry, :k)
+    followers = for _ <- 1..3, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :next end) end)
+    await_waiting(registry, :k, 3)
+    Process.exit(leader.pid, :kill)
+    assert Task.await_many(followers) == [:next, :next, :next]
+  end
+
+  test "the leader raises: its caller sees that, the waiting do not", %{registry: registry} do
+    leader =
+      Task.async(fn -> catch_error(SingleFlight.run(registry, :k, fn -> receive(do: (:raise -> raise("boom"))) end)) end)
+
+    Cluster.wait_until(fn -> Registry.lookup(registry, :k) != [] end)
+    follower = Task.async(fn -> SingleFlight.run(registry, :k, fn -> :next end) end)
+    await_waiting(registry, :k, 1)
+    send(leader.pid, :raise)
+    assert %RuntimeError{message: "boom"} = Task.await(leader)
+    assert Task.await(follower) == :next
+  end
+
+  test "one too many waiting: refused at once, nothing was run", %{registry: registry} do
+    leader = fly(registry, :k)
+    followers = for _ <- 1..100, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :second end) end)
+    await_waiting(registry, :k, 100)
+    assert {:error, :singleflight_overloaded} = SingleFlight.run(registry, :k, fn -> flunk("run") end)
+    send(leader.pid, {:land, :first})
+    Task.await_many([leader | followers])
+  end
+
+  defp fly(registry, key) do
+    task = Task.async(fn -> SingleFlight.run(registry, key, fn -> receive(do: ({:land, result} -> result)) end) end)
+    Cluster.wait_until(fn -> Registry.lookup(registry, key) != [] end)
+    task
+  end
+
+  defp await_waiting(registry, key, count),
+    do: Cluster.wait_until(fn -> length(Registry.lookup(SingleFlight.waiting(registry), key)) == count end)
+end

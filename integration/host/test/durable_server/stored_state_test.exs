@@ -1,0 +1,60 @@
+defmodule DurableServer.StoredStateTest do
+  use ExUnit.Case, async: true
+
+  alias DurableServer.{Meta, StoredState}
+
+  doctest DurableServer.StoredState
+
+  @vectors Path.expand("../../../../test/vectors/envelope.json", __DIR__)
+  @external_resource @vectors
+
+  setup_all do
+    {:ok, recorded: @vectors |> File.read!() |> JsonReader.read!()}
+  end
+
+  test "objects that the real package wrote are read as it reads them", %{recorded: %{"objects" => objects}} do
+    assert objects != []
+
+    for %{"name" => name, "expect" => expect} = recorded <- objects do
+      stored = read(recorded)
+      meta = stored.meta
+      assert {name, stored.vsn} == {name, expect["vsn"]}
+      assert {name, Atom.to_string(meta.status)} == {name, expect["status"]}
+      assert {name, meta.node_str} == {name, expect["node"]}
+      assert {name, meta.permanent} == {name, expect["permanent"]}
+      assert {name, inspect(meta.module)} == {name, expect["module"]}
+      assert {name, meta.restart_attempt_node} == {name, expect["restart_attempt_node"]}
+      assert {name, meta.restart_attempt_ttl} == {name, expect["restart_attempt_ttl"]}
+      assert {name, length(meta.crash_history)} == {name, length(expect["crash_history"])}
+      assert {name, length(meta.sticky_placement || [])} == {name, expect["sticky_levels"]}
+
+      assert {name, stored.state} ==
+               {name, recorded["state_etf_base64"] |> Base.decode64!() |> :erlang.binary_to_term()}
+    end
+  end
+
+  test "what this writes has the same facts", %{recorded: %{"objects" => [recorded | _]}} do
+    config = %{name: Sup, node_ref: 1, task_supervisor: T, dynamic_supervisor: D}
+    ours = Meta.claimed(nil, config, Mod, self(), nil, 1)
+    assert Enum.sort(Map.keys(ours)) == Enum.sort(Map.keys(read(recorded).meta))
+  end
+
+  test "a reservation counts until it runs out, or is released" do
+    blank = %{restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
+    meta = Meta.reserve(blank, "n@host", 40_000, 1_000)
+    assert Meta.reserved_for(meta, 40_999) == "n@host"
+    assert Meta.reserved_for(meta, 41_000) == nil
+    assert Meta.reserved_for(Meta.release(meta), 1_000) == nil
+  end
+
+  test "the fifth crash in a row is for good; a graceful stop ends the row" do
+    crash = fn meta, n -> Meta.crashed(meta, {:boom, n}, n) end
+    four = Enum.reduce(1..4, %{status: :running, crash_history: [], last_heartbeat_at: 0}, &crash.(&2, &1))
+    assert %{status: :crashed} = four
+    assert %{status: :permanently_crashed} = crash.(four, 5)
+    assert %{status: :crashed} = four |> Meta.stopped(:stopped_graceful, 5) |> crash.(6)
+  end
+
+  defp read(%{"object_base64" => object}),
+    do: object |> Base.decode64!() |> JsonReader.read!() |> StoredState.from_object_store_term()
+end

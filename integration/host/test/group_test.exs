@@ -1,0 +1,102 @@
+defmodule GroupTest do
+  @moduledoc "The registry on three nodes, without anything else of the stand-in."
+
+  use ExUnit.Case
+
+  import Cluster
+
+  setup_all do
+    {:ok, nodes: start_nodes(3)}
+  end
+
+  setup %{nodes: [a, b, c] = nodes} do
+    group = String.to_atom(unique("group"))
+    for node <- nodes, do: {:ok, _app} = start_children(node, replica(group))
+
+    for node <- nodes,
+        do: wait_until(fn -> MapSet.size(call(node, :sys, :get_state, [Group.Replica.name(group)]).peers) == 2 end)
+
+    {:ok, group: group, a: a, b: b, c: c}
+  end
+
+  test "a registration arrives everywhere, and is forgotten everywhere when its process ends", context do
+    %{group: group, a: a, nodes: nodes} = context
+    {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
+    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {pid, :first} end)
+    Process.exit(pid, :kill)
+    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == nil end)
+  end
+
+  test "new metadata of the same process: an event with the old one", %{group: group, a: a, b: b} do
+    {watcher, :ok} = Relay.start(b, {Group, :monitor, [group, "k"]})
+    {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
+    :ok = Relay.call(pid, {Group, :register, [group, "k", :second]})
+    assert_receive {^watcher, {:group, [%{type: :registered, meta: :first, previous_meta: nil}], _}}, 5_000
+    assert_receive {^watcher, {:group, [%{type: :registered, meta: :second, previous_meta: :first}], _}}, 5_000
+    :ok = Relay.call(pid, {Group, :unregister, [group, "k"]})
+    assert_receive {^watcher, {:group, [%{type: :unregistered, meta: :second, reason: nil}], _}}, 5_000
+  end
+
+  test "many join one key; leaving and dying are told apart", %{group: group, a: a, b: b, c: c} do
+    {watcher, :ok} = Relay.start(c, {Group, :monitor, [group, "room/"]})
+    {one, :ok} = Relay.start(a, {Group, :join, [group, "room/1", 1]})
+    {two, :ok} = Relay.start(b, {Group, :join, [group, "room/1", 2]})
+    wait_until(fn -> Enum.sort(call(c, Group, :members, [group, "room/1"])) == Enum.sort([{one, 1}, {two, 2}]) end)
+    :ok = Relay.call(one, {Group, :leave, [group, "room/1"]})
+    Process.exit(two, :kill)
+    assert_receive {^watcher, {:group, [%{type: :left, pid: ^one, reason: nil}], _}}, 5_000
+    assert_receive {^watcher, {:group, [%{type: :left, pid: ^two, reason: :killed}], _}}, 5_000
+  end
+
+  test "a live process of this node keeps its key", %{group: group, a: a} do
+    {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", 1]})
+    assert {_second, {:error, {:taken, {^pid, 1}}}} = Relay.start(a, {Group, :register, [group, "k", 2]})
+  end
+
+  test "partition heals with two registrations of a key: the newer stays, the older is told to exit", context do
+    %{group: group, a: a, b: b, nodes: nodes} = context
+    {old, :ok} = Relay.start(a, {Group, :register, [group, "k", :old]})
+    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {old, :old} end)
+    ref = Process.monitor(old)
+    disconnect(a, b)
+    wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == nil end)
+    {new, :ok} = Relay.start(b, {Group, :register, [group, "k", :new]})
+    reconnect(a, b)
+
+    assert_receive {:DOWN, ^ref, :process, ^old, {:shutdown, {:group_conflict, "k", ^new}}}, 5_000
+    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {new, :new} end)
+  end
+
+  test "node flaps: what changed meanwhile is right afterwards", %{group: group, a: a, b: b} do
+    {stays, :ok} = Relay.start(a, {Group, :register, [group, "stays", 1]})
+    {goes, :ok} = Relay.start(a, {Group, :register, [group, "goes", 1]})
+    wait_until(fn -> call(b, Group, :lookup, [group, "goes"]) == {goes, 1} end)
+    disconnect(a, b)
+    wait_until(fn -> call(b, Group, :lookup, [group, "stays"]) == nil end)
+    Process.exit(goes, :kill)
+    {comes, :ok} = Relay.start(a, {Group, :register, [group, "comes", 1]})
+    reconnect(a, b)
+
+    wait_until(fn -> call(b, Group, :lookup, [group, "comes"]) == {comes, 1} end)
+    assert call(b, Group, :lookup, [group, "stays"]) == {stays, 1}
+    assert call(b, Group, :lookup, [group, "goes"]) == nil
+  end
+
+  test "node dies: its processes are forgotten", %{group: group, b: b} do
+    doomed = start_node()
+    {:ok, _app} = start_children(doomed, replica(group))
+    {pid, :ok} = Relay.start(doomed, {Group, :register, [group, "k", 1]})
+    wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == {pid, 1} end)
+    kill(doomed)
+    wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == nil end)
+  end
+
+  test "a node that comes late learns what there is", %{group: group, a: a} do
+    {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", 1]})
+    late = start_node()
+    {:ok, _app} = start_children(late, replica(group))
+    wait_until(fn -> call(late, Group, :lookup, [group, "k"]) == {pid, 1} end)
+  end
+
+  defp replica(group), do: [%{id: :pg, start: {:pg, :start_link, [Group.Replica.scope(group)]}}, {Group.Replica, group}]
+end
