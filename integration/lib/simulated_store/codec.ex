@@ -1,0 +1,44 @@
+defmodule SimulatedStore.Codec do
+  @moduledoc """
+  Objects as bytes. A stored state goes through its three-key form; everything loses what JSON would lose: atoms become
+  strings, and what JSON cannot write is an error.
+  """
+
+  @compile {:no_warn_undefined, DurableServer.StoredState}
+
+  @doc "Bytes of a stored state or a plain map. Bytes are taken as they are."
+  @spec encode(struct() | map() | binary()) :: {:ok, binary()} | {:error, {:not_encodable, term()}}
+  def encode(bytes) when is_binary(bytes), do: {:ok, bytes}
+
+  def encode(%{__struct__: DurableServer.StoredState} = stored),
+    do: encode(DurableServer.StoredState.to_object_store_term(stored))
+
+  def encode(data) do
+    {:ok, :erlang.term_to_binary(as_json(data))}
+  catch
+    {:not_encodable, term} -> {:error, {:not_encodable, term}}
+  end
+
+  @doc "What a reader gets: a stored state or a plain map. A term that is decoded already is given back."
+  @spec decode!(binary() | struct() | map()) :: struct() | map()
+  def decode!(bytes) when is_binary(bytes) do
+    case :erlang.binary_to_term(bytes) do
+      %{"vsn" => _, "state" => _, "meta" => _} = term -> DurableServer.StoredState.from_object_store_term(term)
+      term -> term
+    end
+  end
+
+  def decode!(term), do: term
+
+  defp as_json(%_struct{} = struct), do: throw({:not_encodable, struct})
+  defp as_json(map) when is_map(map), do: Map.new(map, fn {key, value} -> {key(key), as_json(value)} end)
+  defp as_json(list) when is_list(list), do: Enum.map(list, &as_json/1)
+  defp as_json(word) when word in [nil, true, false], do: word
+  defp as_json(atom) when is_atom(atom), do: Atom.to_string(atom)
+  defp as_json(scalar) when is_binary(scalar) or is_number(scalar), do: scalar
+  defp as_json(other), do: throw({:not_encodable, other})
+
+  defp key(key) when is_binary(key), do: key
+  defp key(key) when is_atom(key) or is_number(key), do: to_string(key)
+  defp key(key), do: throw({:not_encodable, key})
+end

@@ -1,0 +1,203 @@
+defmodule Contract.PlacementTest do
+  @moduledoc "Heartbeats, who is eligible, and what draining a node tells the others."
+
+  use ClusterCase, nodes: 3
+
+  @soon [heartbeat_interval_ms: 50]
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  describe "heartbeats" do
+    test "the stored form: a map with string keys under __nodes/", %{a: a, store: store} = context do
+      start(context, max_children: 7, heartbeat_meta: %{"version" => "1"}, placement_region: "x")
+      key = context.opts[:prefix] <> "__nodes/" <> Atom.to_string(a)
+      heartbeat = SimulatedStore.peek(store, key).body
+
+      assert heartbeat["node"] == Atom.to_string(a)
+      assert heartbeat["node_ref"] == call(a, Host, :node_ref, [context.sup])
+      assert is_integer(heartbeat["last_heartbeat_at"])
+      assert %{"total" => %{"current" => 0, "limit" => 7}} = heartbeat["capacity"]
+      assert %{"version" => "1", "placement_region" => "x"} = heartbeat["heartbeat_meta"]
+    end
+
+    test "the cache: one row of seven for each node", %{a: a} = context do
+      start(context, [max_children: 7, heartbeat_meta: &ClusterCase.version_meta/0] ++ often_read(context))
+      table = :"durable_server_heartbeats_#{context.sup}"
+      rows = wait_until(fn -> with rows when length(rows) >= 3 <- node_rows(a, table), do: rows, else: (_ -> nil) end)
+
+      for node <- context.nodes do
+        ref = call(node, Host, :node_ref, [context.sup])
+        row = List.keyfind(rows, Atom.to_string(node), 0)
+        assert {_name, ^ref, stamp, %{total: %{current: 0, limit: 7}}, _resources, _env_vars, %{"version" => "1"}} = row
+        assert is_integer(stamp)
+      end
+    end
+
+    test "Group's members under __heartbeat: the same facts, newer", %{a: a, b: b} = context do
+      start(context, max_children: 7)
+      members = call(a, Group, :members, [context.sup, "__heartbeat"])
+      name = Atom.to_string(b)
+      assert {pid, facts} = Enum.find(members, fn {_pid, facts} -> facts.node == name end)
+      assert node(pid) == b
+
+      assert %{node_ref: _, timestamp: _, capacity: %{total: %{limit: 7}}, resources: _, env_vars: _, heartbeat_meta: _} =
+               facts
+    end
+
+    test "get_cluster_nodes: all of them with what they say of themselves", %{a: a} = context do
+      start(context, heartbeat_meta: %{"version" => "1"})
+      known = call(a, Host, :get_cluster_nodes, [context.sup])
+      assert Enum.sort(Map.keys(known)) == Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
+      for {_node, facts} <- known, do: assert(%{heartbeat_meta: %{"version" => "1"}} = facts)
+    end
+
+    test "lookup_node_health: healthy, unknown, and stale after 50 s without a heartbeat",
+         %{a: a} = context do
+      {:ok, _} = start_host(a, Keyword.merge(context.opts, often_read(context)))
+
+      health = fn node ->
+        call(a, LifecycleManager, :lookup_node_health, [%{supervisor: context.sup, node_str: node}])
+      end
+
+      assert {:healthy, %{}} = health.(Atom.to_string(a))
+      assert :unknown = health.("silent@host")
+      put_heartbeat(context, "late@host", 45_000)
+      wait_until(fn -> match?({:healthy, _}, health.("late@host")) end)
+      put_heartbeat(context, "gone@host", 60_000)
+      wait_until(fn -> health.("gone@host") == :stale end)
+    end
+  end
+
+  describe "find_eligible_nodes" do
+    test "every other node, as many as asked for", %{a: a, b: b, c: c} = context do
+      start(context)
+      assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
+      assert [_one] = eligible(context, a, limit: 1)
+    end
+
+    test "a full node is not eligible; of two with limits the less busy comes first", %{a: a, b: b, c: c} = context do
+      start(context, [max_children: 2] ++ @soon)
+      start_server(context, b, Counter, "1")
+      wait_until(fn -> eligible(context, a) == [c, b] end)
+      start_server(context, b, Counter, "2")
+      wait_until(fn -> eligible(context, a) == [c] end)
+    end
+
+    test "without limits the newest heartbeat comes first, for every caller", %{a: a, b: b, c: c} = context do
+      start(context, heartbeat_interval_ms: 600_000)
+      :ok = call(b, Host, :wait_until_ready, [context.sup, 1_000])
+      [first, second] = eligible(context, a)
+
+      stamps =
+        for {_pid, facts} <- call(a, Group, :members, [context.sup, "__heartbeat"]),
+            into: %{},
+            do: {facts.node, facts.timestamp}
+
+      assert stamps[Atom.to_string(first)] >= stamps[Atom.to_string(second)]
+      assert Enum.sort([first, second]) == Enum.sort([b, c])
+    end
+
+    test "no storage read when the sticky levels are given", %{a: a, store: store} = context do
+      start(context)
+      SimulatedStore.reset_stats(store)
+      for _ <- 1..10, do: eligible(context, a, key: "k", sticky_placement: nil)
+      assert %{get: 0, list: 0} = SimulatedStore.stats(store)
+    end
+  end
+
+  describe "sticky placement" do
+    setup context do
+      [x, y] = for place <- ["x", "y"], do: start_node(env: [{"PLACE", place}])
+      sticky = [sticky_placement: %{Counter => [PLACE: 60_000, any: 0], Troublesome => [PLACE: 0, any: 0]}]
+      context = %{context | nodes: [context.a, x, y]}
+      start(context, sticky)
+      {:ok, nodes: context.nodes, x: x, y: y}
+    end
+
+    test "a level is open when the delays before it are over; level before level", %{a: a, x: x, y: y} = context do
+      levels = [%{env_var: "PLACE", value: "y"}, %{env_var: :any, value: :any}]
+      assert eligible(context, a, [sticky_placement: levels], Counter) == [y]
+      assert eligible(context, a, [sticky_placement: levels], Troublesome) == [y, x]
+      assert eligible(context, a, [sticky_placement: [%{env_var: "PLACE", value: "z"}]], Troublesome) == []
+    end
+
+    test "a server's levels are where it was started", %{x: x} = context do
+      start_server(context, x, Counter, "k")
+
+      assert [%{env_var: "PLACE", value: "x"}, %{env_var: :any, value: :any}] =
+               stored(context, "k").meta.sticky_placement
+    end
+  end
+
+  describe "stop_discovery" do
+    test "every other node hears of it, and takes the node off its list", %{a: a, b: b, c: c, store: store} = context do
+      start(context)
+      assert :ok = call(b, LifecycleManager, :stop_discovery, [context.sup])
+
+      name = Atom.to_string(b)
+      for node <- [a, c], do: wait_until(fn -> draining?(context, node, name) end)
+      wait_until(fn -> eligible(context, a) == [c] end)
+
+      assert %{"draining" => true} =
+               SimulatedStore.peek(store, context.opts[:prefix] <> "__nodes/" <> name).body["heartbeat_meta"]
+
+      %{ets_table: table} = call(b, Host, :__get_config__, [context.sup])
+      assert [{:shutting_down, true}] = call(b, :ets, :lookup, [table, :shutting_down])
+    end
+
+    test "what runs goes on running", %{a: a} = context do
+      start(context)
+      pid = start_server(context, a, Counter, "k")
+      :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+      assert 1 = GenServer.call(pid, :add_sync)
+    end
+
+    test "again: harmless, one more write, heartbeats go on", %{a: a, store: store} = context do
+      {:ok, _} = start_host(a, context.opts ++ [heartbeat_interval_ms: 600_000])
+      for _ <- 1..2, do: assert(:ok = call(a, LifecycleManager, :stop_discovery, [context.sup]))
+      SimulatedStore.reset_stats(store)
+      assert :ok = call(a, LifecycleManager, :stop_discovery, [context.sup, 1_000])
+      assert %{put: 1} = SimulatedStore.stats(store)
+    end
+
+    test "heartbeats go on while draining, and keep saying so", %{a: a} = context do
+      {:ok, _} = start_host(a, context.opts ++ @soon)
+      :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+      %{timestamp: first} = own_heartbeat(context, a)
+      wait_until(fn -> own_heartbeat(context, a).timestamp > first end)
+      assert draining?(context, a, Atom.to_string(a))
+    end
+
+    test "exits when there is no such supervisor, and when the answer takes too long",
+         %{a: a, store: store} = context do
+      {relay, _} = Relay.start(a)
+      assert {:exit, _noproc} = Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup]}]})
+      {:ok, _} = start_host(a, context.opts)
+      SimulatedStore.pause(store)
+
+      assert {:exit, {:timeout, _}} =
+               Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup, 50]}]})
+
+      SimulatedStore.resume(store)
+    end
+  end
+
+  defp eligible(context, node, opts \\ [], module \\ Counter) do
+    opts = Keyword.merge([limit: 10, sticky_placement: nil], opts)
+    call(node, LifecycleManager, :find_eligible_nodes, [context.sup, module, opts])
+  end
+
+  defp often_read(context), do: backend(context, heartbeat_reconcile_interval_ms: 50)
+
+  defp node_rows(node, table), do: for(row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: row)
+
+  defp own_heartbeat(context, node) do
+    [{_pid, facts}] = call(node, Group, :members, [context.sup, "__heartbeat"])
+    facts
+  end
+
+  defp draining?(context, node, name) do
+    nodes = call(node, Host, :get_cluster_nodes, [context.sup])
+    match?(%{^name => %{heartbeat_meta: %{"draining" => true}}}, nodes)
+  end
+end

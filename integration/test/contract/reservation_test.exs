@@ -1,0 +1,65 @@
+defmodule Contract.ReservationTest do
+  @moduledoc "A reservation keeps everybody but its owner from starting a server, until it is cleared."
+
+  use ClusterCase, nodes: 2
+
+  @key "k"
+
+  setup %{nodes: [a, b]} = context do
+    start(context, backend(context, discovery_interval_ms: 20))
+    start_server(context, a, Counter, @key)
+    # Displaced: stopped by a move that found nobody to start it.
+    [nobody] = [:"nobody@127.0.0.1"]
+    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: nobody)
+    wait_until(fn -> whereis(context, b, @key) == nil end)
+    {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
+  end
+
+  test "other nodes' sweeps leave it alone until it is cleared", %{a: a, b: b, store: store} = context do
+    sweeps = SimulatedStore.stats(store).list
+    wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 10 end)
+    assert stored(context, @key).meta.status == :stopped_graceful
+
+    assert :ok = clear(context, stored(context, @key))
+    wait_until(fn -> whereis(context, a, @key) end)
+    wait_until(fn -> whereis(context, b, @key) end)
+  end
+
+  test "a client's ensure_started_child elsewhere times out; cleared, it starts at once", %{b: b} = context do
+    start_it = fn timeout ->
+      call(b, Host, :ensure_started_child, [context.sup, {Counter, key: @key, initial_state: %{}}, [timeout: timeout]])
+    end
+
+    assert {:error, _reserved} = start_it.(200)
+    assert :ok = clear(context, stored(context, @key))
+    assert {:ok, {pid, _}} = start_it.(10_000)
+    assert is_pid(pid)
+  end
+
+  test "its owner moves the server to the next target", %{a: a, b: b} = context do
+    assert {:ok, {pid, _}} = rehome(context, a, Counter, @key, target_node: b)
+    assert node(pid) == b
+  end
+
+  test "clearing is conditional: an object that changed since is left alone", context do
+    before = stored(context, @key)
+    assert :ok = clear(context, before)
+    assert {:error, :conflict} = clear(context, before)
+  end
+
+  test "fetch_stored_state reads it with its etag", %{a: a, backend: backend} = context do
+    where = %{key: @key, prefix: context.opts[:prefix]}
+    assert {:ok, fetched} = call(a, DurableServer, :fetch_stored_state, [backend, where, [consistent: true]])
+    assert %{__struct__: DurableServer.StoredState, vsn: 1, state: %{"count" => 0}} = fetched
+    assert fetched.etag == stored(context, @key).etag
+    assert fetched.meta.restart_attempt_node == Atom.to_string(a)
+
+    assert {:error, :not_found} =
+             call(a, DurableServer, :fetch_stored_state, [backend, %{where | key: "nothing"}, [consistent: true]])
+  end
+
+  defp clear(%{a: a, backend: backend} = context, stored) do
+    where = %{key: @key, prefix: context.opts[:prefix], body: stored, etag: stored.etag}
+    call(a, DurableServer, :clear_restart_attempt, [backend, where])
+  end
+end

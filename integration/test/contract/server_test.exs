@@ -1,0 +1,139 @@
+defmodule Contract.ServerTest do
+  @moduledoc "A durable server: its callbacks, what it stores when, and the messages it answers."
+
+  use ClusterCase, nodes: 2
+
+  @key "k"
+
+  setup %{nodes: [a, b]} = context do
+    start(context)
+    {:ok, a: a, b: b}
+  end
+
+  test "first start: the initial state goes through dump, the store's format, load and init", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key, %{profile: %{score: 1.5, tag: :word}, meta: %{region: "x"}})
+    assert %{count: 0, profile: %{"score" => 1.5, "tag" => "word"}} = GenServer.call(pid, :state)
+    assert {^pid, %{region: "x"}} = call(a, Host, :lookup, [context.sup, @key])
+    assert %{permanent: true, status: :running} = stored(context, @key).meta
+  end
+
+  test "a reply that ends in :sync comes after the write", %{a: a, store: store} = context do
+    pid = start_server(context, a, Counter, @key)
+    key = storage_key(context, @key)
+    SimulatedStore.pause(store, {:put, key})
+    add = Task.async(fn -> GenServer.call(pid, :add_sync) end)
+    wait_until(fn -> SimulatedStore.paused(store) == [put: key] end)
+
+    assert Task.yield(add, 0) == nil
+    SimulatedStore.resume(store)
+
+    assert Task.await(add) == 1
+    assert stored(context, @key).state["count"] == 1
+  end
+
+  test "a write for :sync fails: the server exits and the caller gets no reply", %{a: a, store: store} = context do
+    pid = start_server(context, a, Counter, @key)
+    SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
+    assert {{:sync_failed, _reason}, _call} = catch_exit(GenServer.call(pid, :add_sync))
+  end
+
+  test "state survives: stopped on one node, asked for on another", %{a: a, b: b} = context do
+    pid = start_server(context, a, Counter, @key)
+    assert 1 = GenServer.call(pid, :add)
+    assert :ok = call(a, Host, :terminate_child, [context.sup, @key])
+
+    again = start_server(context, b, Counter, @key, %{count: 100})
+    assert 1 = GenServer.call(again, :get)
+  end
+
+  test "stop_with_status: replies, stops, stores the status", %{a: a} = context do
+    for status <- [:stopped_graceful, :stopped_permanent, :cordoned] do
+      key = Atom.to_string(status)
+      pid = start_server(context, a, Counter, key)
+      assert :ok = GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}})
+      await_down(pid)
+      assert stored(context, key).meta.status == status
+    end
+  end
+
+  test "stop_for_rehome: replies, stops, stores a reservation for that node and time", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key)
+    before = System.system_time(:millisecond)
+    assert :ok = GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :shutdown}})
+    await_down(pid)
+    now = System.system_time(:millisecond)
+
+    meta = stored(context, @key).meta
+    assert %{status: :stopped_graceful, restart_attempt_node: "other@host"} = meta
+    assert meta.restart_attempt_ttl in (before + 40_000)..(now + 40_000)
+  end
+
+  test "sync_and_stop: stops gracefully with reason :normal", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key)
+    assert 1 = GenServer.call(pid, :add)
+    ref = Process.monitor(pid)
+    send(pid, {:durable, {:sync_and_stop, :shutdown}})
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}, 15_000
+
+    assert %{state: %{"count" => 1}, meta: %{status: :stopped_graceful, restart_attempt_node: nil}} =
+             stored(context, @key)
+  end
+
+  test "get_etag names the stored object", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key)
+    assert {:ok, etag} = GenServer.call(pid, {:durable, :get_etag})
+    assert etag == stored(context, @key).etag
+    assert 1 = GenServer.call(pid, :add_sync)
+    assert {:ok, newer} = GenServer.call(pid, {:durable, :get_etag})
+    assert newer != etag and newer == stored(context, @key).etag
+  end
+
+  test "the last write comes after the user's terminate and before the end of the process", context do
+    %{a: a, store: store} = context
+    pid = start_server(context, a, Troublesome, @key, %{count: 0})
+    key = storage_key(context, @key)
+    Troublesome.arm(a, @key, :terminate, :hang)
+    SimulatedStore.pause(store, {:put, key})
+    assert 1 = GenServer.call(pid, :add)
+    send(pid, {:durable, {:sync_and_stop, :shutdown}})
+    wait_until(fn -> in_terminate?(a, pid) end)
+    assert SimulatedStore.paused(store) == []
+
+    Troublesome.disarm(a, @key, :terminate)
+    wait_until(fn -> SimulatedStore.paused(store) == [put: key] end)
+    assert call(a, Process, :alive?, [pid])
+
+    SimulatedStore.resume(store)
+    await_down(pid)
+    assert stored(context, @key).state["count"] == 1
+  end
+
+  test "a reply sent before the stop arrives before the DOWN; what came after it is not handled", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key)
+    ref = Process.monitor(pid)
+    [answered, late] = [make_ref(), make_ref()]
+    send(pid, {:"$gen_call", {self(), answered}, :add})
+    send(pid, {:durable, {:sync_and_stop, :shutdown}})
+    send(pid, {:"$gen_call", {self(), late}, :add})
+
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}, 15_000
+    {:messages, messages} = Process.info(self(), :messages)
+    assert {answered, 1} in messages
+    refute Enum.any?(messages, &match?({^late, _}, &1))
+    assert stored(context, @key).state["count"] == 1
+  end
+
+  test "a crash is stored as such and does not restart by itself", %{a: a} = context do
+    pid = start_server(context, a, Counter, @key)
+    catch_exit(GenServer.call(pid, :crash))
+    wait_until(fn -> stored(context, @key).meta.status == :crashed end)
+    wait_until(fn -> call(a, Host, :count_children, [context.sup]).active == 0 end)
+  end
+
+  defp in_terminate?(node, pid) do
+    {:current_stacktrace, frames} = call(node, Process, :info, [pid, :current_stacktrace])
+
+    Enum.any?(frames, &match?({Troublesome, :terminate, 2, _}, &1)) or
+      Enum.any?(frames, &match?({Troublesome, :hang, 3, _}, &1))
+  end
+end

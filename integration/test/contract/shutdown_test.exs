@@ -1,0 +1,101 @@
+defmodule Contract.ShutdownTest do
+  @moduledoc "What happens to servers when their node goes down and nobody moves them."
+
+  use ClusterCase, nodes: 1
+
+  @key "k"
+
+  setup %{nodes: [a]} = context do
+    # The node that goes down is the test's own; the sweep is as often as asked for.
+    doomed = start_node()
+
+    {:ok,
+     a: a,
+     doomed: doomed,
+     opts:
+       Keyword.merge(
+         context.opts,
+         backend(context, discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 600_000)
+       )}
+  end
+
+  test "SIGTERM: every server is stopped gracefully, its last state stored", %{doomed: doomed} = context do
+    {:ok, _} = start_host(doomed, context.opts)
+    for n <- 1..120, do: GenServer.call(start_server(context, doomed, Counter, "k#{n}"), :add)
+    Cluster.stop(doomed)
+
+    for n <- 1..120 do
+      assert %{state: %{"count" => 1}, meta: %{status: :stopped_graceful, restart_attempt_node: nil}} =
+               stored(context, "k#{n}")
+    end
+  end
+
+  test "draining is announced before the first server stops", %{doomed: doomed, store: store} = context do
+    {:ok, _} = start_host(doomed, context.opts)
+    start_server(context, doomed, Counter, @key)
+    server_key = storage_key(context, @key)
+    SimulatedStore.pause(store, {:put, server_key})
+    stopping = Task.async(fn -> Cluster.stop(doomed) end)
+    wait_until(fn -> SimulatedStore.paused(store) == [put: server_key] end)
+
+    heartbeat = SimulatedStore.peek(store, context.opts[:prefix] <> "__nodes/" <> Atom.to_string(doomed)).body
+    assert %{"draining" => true} = heartbeat["heartbeat_meta"]
+    SimulatedStore.resume(store)
+    Task.await(stopping, 30_000)
+  end
+
+  test "a permanent server comes back with another node's sweep, one that is not stays down", context do
+    %{a: a, doomed: doomed, store: store} = context
+    start_hosts([a, doomed], context.opts)
+    old = start_server(context, doomed, Counter, "permanent", %{permanent: true})
+    assert 1 = GenServer.call(old, :add)
+    start_server(context, doomed, Counter, "not permanent", %{permanent: false})
+    Cluster.stop(doomed)
+
+    new = await_on(context, a, "permanent", a)
+    assert 1 = GenServer.call(new, :get)
+    sweeps = SimulatedStore.stats(store).list
+    wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
+    assert whereis(context, a, "not permanent") == nil
+
+    child = {Counter, key: "not permanent", initial_state: %{}}
+    assert {:ok, {pid, _}} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+    assert node(pid) == a
+  end
+
+  test "a killed node's servers are taken only when its heartbeat has expired",
+       %{a: a, doomed: doomed, store: store} = context do
+    start_hosts([a, doomed], context.opts)
+    old = start_server(context, doomed, Counter, @key)
+    assert 1 = GenServer.call(old, :add_sync)
+    Cluster.kill(doomed)
+    sweeps = SimulatedStore.stats(store).list
+    wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
+    assert stored(context, @key).meta.node_str == Atom.to_string(doomed)
+
+    # The same server, had its node fallen silent a minute ago.
+    %{meta: meta, etag: etag} = stored = stored(context, @key)
+    silent = %{meta | node_str: "silent@host", node_ref: 1, last_heartbeat_at: meta.last_heartbeat_at - 60_000}
+    put_heartbeat(context, "silent@host", 60_000)
+
+    {:ok, _} =
+      SimulatedStore.put_object(place(context), storage_key(context, @key), %{stored | meta: silent}, etag: etag)
+
+    new = await_on(context, a, @key, a)
+    assert 1 = GenServer.call(new, :get)
+  end
+
+  test "a node that drains takes nothing over", %{a: a, doomed: doomed, store: store} = context do
+    start_hosts([a, doomed], context.opts ++ [heartbeat_interval_ms: 20])
+    start_server(context, doomed, Counter, @key)
+    :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+    Cluster.stop(doomed)
+
+    # Ten heartbeats long it does not even look; it had looked at every one of them before.
+    before = SimulatedStore.stats(store)
+    wait_until(fn -> SimulatedStore.stats(store).put > before.put + 10 end)
+    assert SimulatedStore.stats(store).list == before.list
+    assert stored(context, @key).meta.status == :stopped_graceful
+    assert whereis(context, a, @key) == nil
+  end
+end

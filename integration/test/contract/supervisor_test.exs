@@ -1,0 +1,222 @@
+defmodule Contract.SupervisorTest do
+  @moduledoc "The functions of `DurableServer.Supervisor`, the order of its children, and what they return."
+
+  use ClusterCase, nodes: 2
+
+  @key "k"
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "an unknown option raises", %{a: a} = context do
+    for option <- [:handoff_on_shutdown, :no_such_option] do
+      assert_raise ArgumentError, fn -> call(a, Host, :start_link, [context.opts ++ [{option, true}]]) end
+    end
+  end
+
+  test "start_child: started, already started, ignored, failed", %{a: a} = context do
+    start(context)
+    child = {Counter, key: @key, initial_state: %{meta: %{region: "x"}}}
+    assert {:ok, {pid, %{region: "x"}}} = call(a, Host, :start_child, [context.sup, child, []])
+    assert node(pid) == a
+    assert {:error, {:already_started, {^pid, %{region: "x"}}}} = call(a, Host, :start_child, [context.sup, child, []])
+
+    Troublesome.arm(a, "ignored", :init, :ignore)
+    ignored = {Troublesome, key: "ignored", initial_state: %{key: "ignored", count: 0}}
+    assert :ignore = call(a, Host, :start_child, [context.sup, ignored, [local_only: true]])
+
+    Troublesome.arm(a, "stopped", :init, :stop)
+    stopped = {Troublesome, key: "stopped", initial_state: %{key: "stopped", count: 0}}
+    assert {:error, _reason} = call(a, Host, :start_child, [context.sup, stopped, [local_only: true]])
+  end
+
+  test "start_child on a full node: refused when it must be local, else placed elsewhere", %{a: a, b: b} = context do
+    {:ok, _} = start_host(a, context.opts ++ [max_children: 1])
+    {:ok, _} = start_host(b, context.opts)
+    await_heartbeats(context.nodes, context.sup)
+    start_server(context, a, Counter, "fills a")
+    child = {Counter, key: @key, initial_state: %{}}
+
+    assert {:error, {:capacity_limit, _}} = call(a, Host, :start_child, [context.sup, child, [local_only: true]])
+    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, child, []])
+    assert node(pid) == b
+  end
+
+  test "start_child on a draining node: refused when it must be local, else placed elsewhere",
+       %{a: a, b: b} = context do
+    start(context)
+    :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+    child = {Counter, key: @key, initial_state: %{}}
+
+    assert {:error, _refused} = call(a, Host, :start_child, [context.sup, child, [local_only: true]])
+    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, child, []])
+    assert node(pid) == b
+  end
+
+  test "ensure_started_child: started once, found after that, from any node", %{a: a, b: b} = context do
+    start(context)
+    child = {Counter, key: @key, initial_state: %{}}
+    assert {:ok, {pid, _}} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+    await_on(context, b, @key, a)
+    assert {:ok, {^pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+  end
+
+  test "ensure_started_child, existing: true: only what is stored", %{a: a, b: b} = context do
+    start(context)
+    child = {Counter, key: @key, initial_state: %{}, existing: true}
+    assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+
+    start_server(context, a, Counter, @key)
+    :ok = call(a, Host, :terminate_child, [context.sup, @key])
+    wait_until(fn -> whereis(context, b, @key) == nil end)
+    assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert node(pid) == b
+  end
+
+  test "two nodes start one key at the same time: one owner", %{a: a, b: b} = context do
+    start(context)
+    child = {Counter, key: @key, initial_state: %{}}
+
+    started =
+      for node <- [a, b], do: Task.async(fn -> call(node, Host, :ensure_started_child, [context.sup, child, []]) end)
+
+    assert [{:ok, {pid, _}}, {:ok, {pid, _}}] = Task.await_many(started, 30_000)
+  end
+
+  test "lookup: nil for a dead process and for an owner that is not connected", %{a: a, b: b} = context do
+    start(context)
+    pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
+    disconnect(a, b)
+    assert whereis(context, b, @key) == nil
+    assert whereis(context, a, @key) == pid
+    reconnect(a, b)
+    await_on(context, b, @key, a)
+
+    :ok = call(a, Host, :terminate_child, [context.sup, pid])
+    assert whereis(context, a, @key) == nil
+  end
+
+  test "terminate_child by key and by pid; nothing there is :noproc", %{a: a} = context do
+    start(context)
+    start_server(context, a, Counter, @key)
+    assert :ok = call(a, Host, :terminate_child, [context.sup, @key])
+    assert stored(context, @key).meta.status == :stopped_graceful
+    pid = start_server(context, a, Counter, @key)
+    assert :ok = call(a, Host, :terminate_child_permanent, [context.sup, pid])
+    assert stored(context, @key).meta.status == :stopped_permanent
+    assert {:error, :noproc} = call(a, Host, :terminate_child, [context.sup, @key])
+  end
+
+  test "which_children and count_children: those of this node, without keys", %{a: a, b: b} = context do
+    start(context)
+    here = start_server(context, a, Counter, "here")
+    start_server(context, b, Counter, "there")
+
+    assert [{_id, ^here, _type, modules}] = call(a, Host, :which_children, [context.sup])
+    assert DurableServer in modules
+    assert %{active: 1} = call(a, Host, :count_children, [context.sup])
+  end
+
+  test "__local_global_members__ enumerates this node without reading the store",
+       %{a: a, b: b, store: store} = context do
+    start(context)
+    pid = start_server(context, a, Counter, "here", %{meta: %{region: "x"}})
+    start_server(context, b, Counter, "there")
+    await_on(context, a, "there", b)
+    SimulatedStore.reset_stats(store)
+
+    assert %{"here" => {^pid, meta}} = members = call(a, Host, :__local_global_members__, [context.sup])
+    assert map_size(members) == 1
+    assert %{key: "here", module: Counter, user_meta: %{region: "x"}, supervisor: supervisor} = meta
+    assert supervisor == context.sup
+    assert meta.storage_key == storage_key(context, "here")
+    assert meta.node_ref == call(a, Host, :node_ref, [context.sup])
+    assert is_map_key(meta, :start_time)
+    assert %{get: 0, list: 0} = SimulatedStore.stats(store)
+  end
+
+  test "get_server_info: what is stored, one read", %{a: a, b: b, store: store} = context do
+    start(context)
+    start_server(context, a, Counter, @key)
+    SimulatedStore.reset_stats(store)
+    assert {:ok, info} = call(b, Host, :get_server_info, [context.sup, @key])
+    assert %{get: 1} = SimulatedStore.stats(store)
+    assert %{permanent: true, status: :running, module: Counter} = info
+    assert to_string(info.node) == Atom.to_string(a)
+    assert {:error, :not_found} = call(b, Host, :get_server_info, [context.sup, "no such key"])
+  end
+
+  test "current_capacity: nil without limits, else current and limit", %{a: a, b: b} = context do
+    {:ok, _} = start_host(a, context.opts)
+    {:ok, _} = start_host(b, context.opts ++ [max_children: 3])
+    start_server(context, b, Counter, @key)
+    assert call(a, Host, :current_capacity, [context.sup]) == nil
+    assert %{total: %{current: 1, limit: 3}} = call(b, Host, :current_capacity, [context.sup])
+  end
+
+  test "node_ref: microseconds at the supervisor's start", %{a: a, b: b} = context do
+    before = System.system_time(:microsecond)
+    start(context)
+    refs = for node <- [a, b], do: call(node, Host, :node_ref, [context.sup])
+    assert [one, two] = refs
+    assert one != two
+    for ref <- refs, do: assert(ref in before..System.system_time(:microsecond))
+  end
+
+  test "__get_config__: of a supervisor that is up, else it raises", %{a: a} = context do
+    assert catch_error(call(a, Host, :__get_config__, [context.sup]))
+    start(context)
+    config = call(a, Host, :__get_config__, [context.sup])
+    assert config.prefix == context.opts[:prefix]
+    assert config.restart_start_timeout_ms == 30_000
+    assert config.graceful_shutdown_timeout_ms == 30_000
+    assert config.graceful_shutdown_total_timeout_ms == 55_000
+    for key <- [:storage_backend, :heartbeat_backend, :ets_table], do: assert(is_map_key(config, key))
+  end
+
+  test "__get_sticky_placement_for_module__: as configured, else nil", %{a: a} = context do
+    start(context, sticky_placement: %{Counter => [REGION: 5_000, any: 0]})
+    assert [REGION: 5_000, any: 0] = call(a, Host, :__get_sticky_placement_for_module__, [context.sup, Counter])
+    assert call(a, Host, :__get_sticky_placement_for_module__, [context.sup, Troublesome]) == nil
+  end
+
+  test "ready? and wait_until_ready", %{a: a} = context do
+    refute call(a, Host, :ready?, [context.sup])
+    start(context)
+    assert call(a, Host, :ready?, [context.sup])
+    assert :ok = call(a, Host, :wait_until_ready, [context.sup, 1_000])
+  end
+
+  test "several supervisors in one VM keep their servers apart", %{a: a} = context do
+    start(context)
+    [name: other, prefix: prefix] = unique_options()
+    start(%{context | sup: other}, name: other, prefix: prefix)
+    one = start_server(context, a, Counter, @key)
+    two = start_server(%{context | sup: other}, a, Counter, @key)
+    assert one != two
+    :ok = call(a, LifecycleManager, :stop_discovery, [other])
+
+    assert {:ok, _} =
+             call(a, Host, :start_child, [context.sup, {Counter, key: "more", initial_state: %{}}, [local_only: true]])
+  end
+
+  test "what was started after it is stopped before it, with everything alive", %{a: a} = context do
+    sup = context.sup
+
+    calls = [
+      {Host, :lookup, [sup, @key]},
+      {Host, :__local_global_members__, [sup]},
+      {Group, :members, [sup, "__heartbeat"]},
+      {Host, :ready?, [sup]},
+      {LifecycleManager, :stop_discovery, [sup]},
+      {Host, :count_children, [sup]}
+    ]
+
+    {:ok, app} = start_host(a, context.opts ++ [after: [{LastWords, tell: self(), calls: calls}]])
+    pid = start_server(context, a, Counter, @key)
+    :ok = stop_children(a, app)
+
+    assert_received {:last_words, [{^pid, _meta}, %{@key => {^pid, _}}, [_heartbeat], true, :ok, %{active: 1}]}
+    assert stored(context, @key).meta.status == :stopped_graceful
+  end
+end

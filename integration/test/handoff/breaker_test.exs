@@ -1,0 +1,75 @@
+defmodule Handoff.BreakerTest do
+  @moduledoc "When attempts keep failing the drain gives up and leaves the rest to the existing shutdown."
+
+  use HandoffCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "every start on the target fails: the drain ends early, most servers were never touched",
+       %{a: a, b: b} = context do
+    [app_a, _app_b] = start_cluster(context)
+    keys = for n <- 1..20, do: "t#{n}"
+
+    for key <- keys do
+      start_server(context, a, Troublesome, key, %{count: 0})
+      Troublesome.arm(b, key, :init, :raise)
+    end
+
+    assert {:ok, report} = drain(context, a, max_consecutive_failures: 3, max_concurrency: 1)
+    assert %{moved: 0, ended: :failures, left: left} = report
+    assert left |> Map.values() |> Enum.sum() == 20
+    assert left.failures >= 15
+    assert map_size(placement(context, [a])) >= 15
+    assert reservations(context) == []
+
+    # The rest shuts down as before: every state is stored, and whoever asks gets the server.
+    :ok = stop_children(a, app_a)
+    for key <- keys, do: Troublesome.disarm(b, key, :init)
+
+    for key <- keys do
+      child = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
+      assert {:ok, _} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    end
+
+    assert map_size(placement(context, [b])) == 20
+  end
+
+  test "the store fails every request: nothing stays reserved once it is back", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 20)
+    SimulatedStore.configure(context.store, error_rate: 1.0)
+    assert {:ok, %{moved: 0, ended: ended}} = drain(context, a, max_consecutive_failures: 3, timeout_ms: 5_000)
+    assert ended in [:failures, :done, :deadline]
+    SimulatedStore.configure(context.store, error_rate: 0.0)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
+  test "the heartbeat that says draining is not answered: a warning, and the drain goes on", %{a: a, b: b} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 5)
+    listen_to_log(a)
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
+    assert {:ok, %{moved: 5, duration_ms: duration_ms}} = drain(context, a, timeout_ms: 2_000)
+    assert duration_ms <= 2_000
+    assert_receive {:log, ^a, :warning, text}
+    assert text =~ "could not mark this node draining, going on"
+    SimulatedStore.resume(context.store)
+    assert_all_run_on(context, keys, [b])
+  end
+
+  test "a store that fails now and then costs retries, no servers", %{a: a, b: b} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 30)
+    SimulatedStore.configure(context.store, error_rate: 0.05)
+    assert {:ok, %{total: 30} = report} = drain(context, a, max_attempts: 20)
+    SimulatedStore.configure(context.store, error_rate: 0.0)
+    assert report.moved + Enum.sum(Map.values(report.left)) == 30
+    assert reservations(context) == []
+
+    for key <- keys do
+      child = {Counter, key: key, initial_state: %{}}
+      wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
+    end
+  end
+end

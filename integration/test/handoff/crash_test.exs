@@ -1,0 +1,182 @@
+defmodule Handoff.CrashTest do
+  @moduledoc "Parts of the library crash or are killed: it is logged, the existing shutdown goes on, no reservation stays."
+
+  use HandoffCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "Drainer crashes: no server notices, it comes back, and the shutdown drains", %{a: a, b: b} = context do
+    [app, _app_b] = start_cluster(context)
+    keys = start_servers(context, a, 5)
+    pids = for key <- keys, do: whereis(context, a, key)
+    old = drainer(context, a)
+    call(a, Process, :exit, [old, :kill])
+    wait_until(fn -> drainer(context, a) not in [nil, old] end)
+    assert Enum.all?(pids, &call(a, Process, :alive?, [&1]))
+
+    :ok = stop_children(a, app)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "Drainer crashes again and again: the servers live on, and the existing shutdown stops them",
+       %{a: a} = context do
+    [app, _app_b] = start_cluster(context)
+    [key] = start_servers(context, a, 1)
+    pid = whereis(context, a, key)
+    kill_drainer_for_good(context, a)
+    assert call(a, Process, :alive?, [pid])
+    assert drain(context, a) == {:error, :no_drainer}
+    :ok = stop_children(a, app)
+    assert stored(context, key).meta.status == :stopped_graceful
+  end
+
+  test "Drainer is killed in the middle of a drain: what is in flight ends, nothing more starts",
+       %{a: a, b: b} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 10)
+    hold_reads(context)
+    test = self()
+    spawn(fn -> send(test, {:drained, drain(context, a, max_concurrency: 2, concurrency: :fixed)}) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    call(a, Process, :exit, [drainer(context, a), :kill])
+    assert_receive {:drained, {:error, :no_drainer}}, 15_000
+    SimulatedStore.resume(context.store)
+
+    wait_until(fn -> drain_processes(a) == [] end)
+    wait_until(fn -> map_size(placement(context)) == 10 end)
+    assert placement(context) |> Map.values() |> Enum.frequencies() == %{a => 8, b => 2}
+    assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
+    assert reservations(context) == []
+  end
+
+  test "the drain's process is killed: an error for the caller and the log, what is in flight ends",
+       %{a: a, b: b} = context do
+    [app, _app_b] = start_cluster(context)
+    keys = start_servers(context, a, 10)
+    listen_to_log(a)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    kill_drain(a)
+    assert {:error, {:drain_failed, :killed}} = Task.await(draining)
+    assert_receive {:log, ^a, :error, text}
+    assert text =~ "the drain failed, the existing shutdown goes on: {:drain_failed, :killed}"
+    assert {:ok, %{state: :failed}} = call(a, DurableHandoff, :status, [context.sup])
+
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+
+    # And a shutdown still drains what is left.
+    :ok = stop_children(a, app)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "the drain's process is killed during a shutdown: the existing shutdown goes on", %{a: a, b: b} = context do
+    [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
+    keys = start_servers(context, a, 5)
+    hold_reads(context)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 1 end)
+    kill_drain(a)
+    SimulatedStore.resume(context.store)
+    :ok = Task.await(stopping)
+
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+
+    for key <- keys do
+      child = {Counter, key: key, initial_state: %{}}
+      wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
+    end
+  end
+
+  test "the drain's process is killed while a server is displaced: its reservation is cleared",
+       %{a: a, b: b} = context do
+    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    Troublesome.arm(b, "k", :init, :raise)
+    # Held when the attempt has failed and the reservation is to be cleared: the drain is killed in between.
+    draining = Task.async(fn -> drain(context, a) end)
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "k")})
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    kill_drain(a)
+    assert {:error, {:drain_failed, :killed}} = Task.await(draining)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
+  test "an attempt is killed in the middle: the drain looks where the server is and goes on", %{a: a, b: b} = context do
+    start_cluster(context)
+    [key] = start_servers(context, a, 1)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    [attempt] = attempts(a)
+    call(a, Process, :exit, [attempt, :kill])
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: left}} = Task.await(draining)
+    assert left == %{}
+    assert placement(context) == %{key => b}
+    assert reservations(context) == []
+  end
+
+  test "the host crashes in the middle of a drain: the drain ends", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 3 end)
+    call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_lifecycle_manager"]), :kill])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{total: 3}} = Task.await(draining, 40_000)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
+  defp drainer(context, node), do: call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+
+  defp kill_drainer_for_good(context, node) do
+    case drainer(context, node) do
+      nil ->
+        if call(node, DurableHandoff, :status, [context.sup]) != {:error, :no_drainer},
+          do: kill_drainer_for_good(context, node)
+
+      pid ->
+        call(node, Process, :exit, [pid, :kill])
+        wait_until(fn -> drainer(context, node) != pid end)
+        unless inner_supervisor_gone?(context, node), do: kill_drainer_for_good(context, node)
+    end
+  end
+
+  # The Drainer's own supervisor gave up: there is no Drainer, and none comes.
+  defp inner_supervisor_gone?(context, node) do
+    host = call(node, Process, :whereis, [context.sup])
+    {:dictionary, dictionary} = call(node, Process, :info, [host, :dictionary])
+    [parent | _] = dictionary[:"$ancestors"]
+    not Enum.any?(call(node, Supervisor, :which_children, [parent]), &match?({DurableHandoff.Drainer, _, _, _}, &1))
+  end
+
+  defp kill_drain(node) do
+    [drain] = for pid <- drain_processes(node), initial_module(node, pid) == DurableHandoff.Drain, do: pid
+    call(node, Process, :exit, [drain, :kill])
+  end
+
+  defp attempts(node) do
+    for pid <- drain_processes(node), initial_module(node, pid) == DurableHandoff.Attempt, do: pid
+  end
+
+  defp initial_module(node, pid) do
+    with {:dictionary, dictionary} <- call(node, Process, :info, [pid, :dictionary]) do
+      dictionary |> Keyword.get(:"$initial_call") |> elem(0)
+    end
+  end
+
+  defp hold_reads(context) do
+    prefix = storage_key(context, "s")
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+  end
+end

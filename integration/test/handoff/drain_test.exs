@@ -1,0 +1,192 @@
+defmodule Handoff.DrainTest do
+  @moduledoc "`DurableHandoff.drain/2` on a healthy cluster."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "every server moves, with its state, evenly, and nothing stays behind", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = for n <- 1..60, do: "s#{n}"
+
+    states =
+      for {key, n} <- Enum.with_index(keys), into: %{} do
+        pid = start_server(context, a, Counter, key, %{profile: Counter.profile(n)})
+        assert GenServer.call(pid, :add) == 1
+        {key, :erlang.phash2(GenServer.call(pid, :state))}
+      end
+
+    assert {:ok, report} = drain(context, a)
+
+    assert %{total: 60, moved: 60, left: left, ended: :done, executor: :embedded, first_errors: []} = report
+    assert left == %{}
+    assert Enum.sort(Map.keys(report.targets)) == Enum.sort([Atom.to_string(b), Atom.to_string(c)])
+    assert Enum.min(Map.values(report.targets)) >= 0.9 * Enum.max(Map.values(report.targets))
+    assert report.gap_ms.count == 60
+    assert_all_run_on(context, keys, [b, c])
+
+    for {key, hash} <- states do
+      assert :erlang.phash2(GenServer.call(whereis(context, b, key), :state)) == hash
+    end
+  end
+
+  test "no process and no table of the drain is left after it", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 20)
+    tables = fn -> a |> call(:ets, :all, []) |> length() end
+    before = tables.()
+    {:ok, %{moved: 20}} = drain(context, a)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert tables.() == before
+  end
+
+  test "a drain without servers returns at once, with nothing to report", %{a: a} = context do
+    start_cluster(context)
+    assert {:ok, %{total: 0, moved: 0, left: left, ended: :done}} = drain(context, a)
+    assert left == %{}
+  end
+
+  test "no more is in flight than max_concurrency allows", %{a: a, store: store} = context do
+    start_cluster(context)
+    start_servers(context, a, 20)
+    SimulatedStore.configure(store, latency_ms: 5)
+    SimulatedStore.reset_stats(store)
+    assert {:ok, %{moved: 20, concurrency: %{highest: 2}}} = drain(context, a, max_concurrency: 2, concurrency: :fixed)
+    assert SimulatedStore.stats(store).max_in_flight <= 2
+  end
+
+  test "the node starts no servers any more, and no node chooses it", %{a: a, b: b} = context do
+    start_cluster(context)
+    {:ok, _report} = drain(context, a)
+
+    assert {:error, _reason} =
+             call(a, Host, :start_child, [context.sup, {Counter, key: "late", initial_state: %{}}, [local_only: true]])
+
+    wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+  end
+
+  test "a second drain moves what the first could not", %{a: a, b: b, nodes: nodes} = context do
+    start_handoff(context, a)
+    keys = start_servers(context, a, 5)
+    assert {:ok, %{moved: 0, left: %{no_target: 5}}} = drain(context, a)
+    assert_all_run_on(context, keys, [a])
+
+    start_handoff(context, b)
+    await_heartbeats(nodes -- [Enum.at(nodes, 2)], context.sup)
+    assert {:ok, %{total: 5, moved: 5}} = drain(context, a)
+    assert_all_run_on(context, keys, [b])
+  end
+
+  test "two drains at once are one", %{a: a, store: store} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    first = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
+    second = Task.async(fn -> drain(context, a, timeout_ms: 1) end)
+    wait_until(fn -> waiting_callers(context, a) == 2 end)
+    SimulatedStore.resume(store)
+    assert {:ok, %{moved: 3} = report} = Task.await(first)
+    assert {:ok, ^report} = Task.await(second)
+  end
+
+  test "status says what is going on, before, during and after", %{a: a, store: store} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    status = fn -> call(a, DurableHandoff, :status, [context.sup]) end
+    sup = context.sup
+    assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status.()
+
+    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
+    assert {:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}} = status.()
+
+    SimulatedStore.resume(store)
+    {:ok, report} = Task.await(draining)
+    assert {:ok, %{state: :drained, progress: %{moved: 3, in_flight: 0}, report: ^report}} = status.()
+  end
+
+  test "without a Drainer there is an error, not a crash", %{a: a} = context do
+    start_host(a, context.opts)
+    assert drain(context, a) == {:error, :no_drainer}
+    assert call(a, DurableHandoff, :status, [context.sup]) == {:error, :no_drainer}
+    assert {:ok, %{total: 0}} = call(a, DurableHandoff, :plan, [context.sup, []])
+    assert call(a, DurableHandoff, :plan, [:no_such_supervisor, []]) == {:error, :host_down}
+  end
+
+  test "a wrong override raises where it was given", %{a: a} = context do
+    start_cluster(context)
+
+    message = ~r/:max_attempts got 0, expected a positive integer/
+    assert_raise ArgumentError, message, fn -> drain(context, a, max_attempts: 0) end
+  end
+
+  test "a Rust node that is not there: one warning, and the embedded engine drains", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    listen_to_log(a)
+    assert {:ok, %{moved: 2, executor: :embedded}} = drain(context, a, executor: {:node, :rust@nowhere})
+    assert_receive {:log, ^a, :warning, text}
+    assert text =~ "no Rust node :rust@nowhere has announced itself"
+    refute_received {:log, ^a, :warning, _another}
+  end
+
+  test "the log has the start and the end", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    listen_to_log(a)
+    {:ok, _report} = drain(context, a)
+    assert_receive {:log, ^a, :info, "[durable_handoff] :" <> start}
+    assert start =~ "draining 2 servers to 2 connected nodes"
+    assert_receive {:log, ^a, :info, "[durable_handoff] :" <> ending}
+    assert ending =~ "moved 2 of 2 in"
+  end
+
+  test "telemetry has start, attempts and end of a drain, and what took over", %{b: b} = context do
+    # A node of this test alone: it keeps the :telemetry it is given.
+    source = start_node()
+    context = %{context | nodes: [source, b]}
+    start_cluster(context)
+    start_server(context, source, Counter, "fine")
+    start_server(context, source, Troublesome, "broken", %{count: 0})
+    Troublesome.arm(b, "broken", :init, :ignore)
+    listen_to_telemetry(source)
+    sup = context.sup
+    {:ok, report} = drain(context, source, executor: {:node, :rust@nowhere})
+
+    assert_receive {:event, [:durable_handoff, :fallback], %{count: 1}, %{reason: {:no_executor, :rust@nowhere}}}
+    assert_receive {:event, [:durable_handoff, :drain, :start], %{servers: 2, excluded: 0}, %{supervisor: ^sup}}
+
+    assert_receive {:event, [:durable_handoff, :attempt, :stop], %{duration: duration},
+                    %{supervisor: ^sup, key: "fine", module: Counter, attempt: 1, outcome: outcome}}
+
+    assert is_integer(duration)
+    assert outcome in [{:moved, nil}, :retry_same]
+
+    assert_receive {:event, [:durable_handoff, :attempt, :exception], _duration,
+                    %{key: "broken", kind: :error, outcome: {:displaced, :server}}}
+
+    assert_receive {:event, [:durable_handoff, :drain, :stop], %{total: 2, moved: 1, left: 1}, %{report: ^report}}
+    Troublesome.disarm(b, "broken", :init)
+  end
+
+  test "a long drain says every second how far it is", %{a: a, store: store} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    listen_to_log(a)
+    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    draining = Task.async(fn -> drain(context, a) end)
+    assert_receive {:log, ^a, :info, _start}, 5_000
+    assert_receive {:log, ^a, :info, progress}, 5_000
+    assert progress =~ "0/2 done, 2 in flight"
+    SimulatedStore.resume(store)
+    Task.await(draining)
+  end
+
+  defp waiting_callers(context, node) do
+    drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+    %{waiting: waiting} = call(node, :sys, :get_state, [drainer])
+    length(waiting)
+  end
+end

@@ -1,0 +1,74 @@
+defmodule Handoff.NoTargetTest do
+  @moduledoc "Nowhere to go: nothing is stopped by the drain, it returns at once, and says why."
+
+  use HandoffCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "no other node", %{a: a} = context do
+    start_handoff(context, a)
+    pid = start_server(context, a, Counter, "k")
+    assert {:ok, %{moved: 0, left: left, attempts: 0, ended: :done}} = drain(context, a)
+    assert left == %{no_target: 1}
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "the only other node is draining too", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    {:ok, _report} = drain(context, b)
+    wait_until(fn -> b not in call(a, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a)
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "the other node has a heartbeat but no connection", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    disconnect(a, b)
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a)
+    assert whereis(context, a, "k") == pid
+    reconnect(a, b)
+  end
+
+  test "all full: as many move as there is room, the rest keeps running", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    start_handoff(context, b, max_children: 3)
+    await_heartbeats([a, b], context.sup)
+    keys = start_servers(context, a, 5)
+    assert {:ok, %{moved: 3, left: %{capacity: 2}, attempts: 3}} = drain(context, a)
+    placement = placement(context)
+    assert placement |> Map.values() |> Enum.frequencies() == %{a => 2, b => 3}
+    assert Enum.sort(Map.keys(placement)) == Enum.sort(keys)
+    assert reservations(context) == []
+  end
+
+  test "sticky placement locks everything", %{a: a} = context do
+    start_cluster(context, sticky_placement: %{Counter => [HANDOFF_TEST_MACHINE: 60_000, any: 0]})
+    pid = start_server(context, a, Counter, "k")
+    assert {:ok, %{moved: 0, left: left, attempts: 0}} = drain(context, a)
+    assert left == %{sticky_locked: 1}
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "sticky: :any_level and :ignore open what :gated locks", %{a: a, b: b} = context do
+    start_cluster(context, sticky_placement: %{Counter => [HANDOFF_TEST_MACHINE: 60_000, any: 0]})
+    start_server(context, a, Counter, "k")
+    assert {:ok, %{moved: 0}} = drain(context, a)
+    assert {:ok, %{moved: 1}} = drain(context, a, sticky: :any_level)
+    await_on(context, b, "k", b)
+  end
+
+  test "wait_for_target_ms: a node that comes later gets them all", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    keys = start_servers(context, a, 4)
+    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 20_000) end)
+    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 4}}}, status(context, a)) end)
+
+    start_handoff(context, b)
+    assert {:ok, %{moved: 4}} = Task.await(draining, 30_000)
+    assert_all_run_on(context, keys, [b])
+  end
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+end

@@ -1,0 +1,63 @@
+defmodule Handoff.PlanTest do
+  @moduledoc "The dry run says what a drain does, and changes nothing."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  defp plan(context, node, overrides \\ []), do: call(node, DurableHandoff, :plan, [context.sup, overrides])
+
+  test "who goes where, who stays and why, and how long it takes", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 8)
+    start_server(context, a, Counter, "stays", %{meta: %{handoff: false}})
+    SimulatedStore.configure(context.store, latency_ms: 5)
+
+    assert {:ok, plan} = plan(context, a, max_concurrency: 4)
+    assert %{total: 9, left: %{excluded: 1}, targets: targets} = plan
+    assert targets == %{Atom.to_string(b) => 4, Atom.to_string(c) => 4}
+    assert plan.moves |> Enum.map(& &1.key) |> Enum.sort() == Enum.sort(keys)
+    assert plan.stays == [%{key: "stays", module: Counter, reason: :excluded}]
+    assert %{round_trip_ms: round_trip_ms, drain_ms: drain_ms} = plan.estimate
+    assert round_trip_ms >= 5
+    # Eight servers, four at a time, four round trips each.
+    assert_in_delta drain_ms, 8 * round_trip_ms, 0.001
+    assert to_string(plan) =~ "8 of 9 servers would move to"
+  end
+
+  test "nothing is marked, stopped, written or reserved", %{a: a, b: b} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 5)
+    SimulatedStore.reset_stats(context.store)
+    assert {:ok, %{total: 5}} = plan(context, a)
+
+    assert %{put: 0, claim: 0, delete: 0, get: 3} = SimulatedStore.stats(context.store)
+    assert_all_run_on(context, keys, [a])
+    assert a in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]])
+    assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [context.sup])
+    assert is_pid(start_server(context, a, Counter, "after"))
+  end
+
+  test "the drain does what the plan said", %{a: a} = context do
+    # A heartbeat between the two would be news for the drain.
+    start_cluster(context, heartbeat_interval_ms: 40_000)
+    keys = start_servers(context, a, 10)
+    {:ok, plan} = plan(context, a)
+    {:ok, report} = drain(context, a)
+    assert report.targets == plan.targets
+    assert_all_run_on(context, keys, context.nodes -- [a])
+  end
+
+  test "no servers, no store: an empty plan, no estimate", %{a: a} = context do
+    start_cluster(context)
+    assert {:ok, %{total: 0, moves: [], stays: [], estimate: nil}} = plan(context, a)
+    start_servers(context, a, 2)
+    SimulatedStore.configure(context.store, error_rate: 1.0)
+    assert {:ok, %{total: 2, estimate: nil}} = plan(context, a)
+  end
+
+  test "wrong options raise", %{a: a} = context do
+    start_cluster(context)
+    assert_raise ArgumentError, ~r/did you mean :prefer/, fn -> plan(context, a, preferr: :none) end
+  end
+end

@@ -1,0 +1,89 @@
+defmodule Handoff.PolicyTest do
+  @moduledoc "Which servers move, and in which order."
+
+  use HandoffCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "a module that is left out stays and is stopped as before", %{a: a, b: b} = context do
+    [app, _app_b] = start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
+    start_server(context, a, Troublesome, "t", %{count: 0})
+    start_server(context, a, Counter, "c")
+    :ok = stop_children(a, app)
+    assert placement(context, [b]) == %{"c" => b}
+    assert stored(context, "t").meta.status == :stopped_graceful
+  end
+
+  test "a server that says handoff: false stays; the report says excluded", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_server(context, a, Counter, "stays", %{meta: %{handoff: false}})
+    start_server(context, a, Counter, "moves")
+    assert {:ok, %{total: 2, moved: 1, left: left}} = drain(context, a)
+    assert left == %{excluded: 1}
+    assert placement(context) == %{"stays" => a, "moves" => b}
+  end
+
+  test "higher priorities move first", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 10)
+    for key <- ["p1", "p2"], do: start_server(context, a, Troublesome, key, %{count: 0})
+    prefix = storage_key(context, "")
+
+    SimulatedStore.pause(context.store, fn op, key ->
+      op == :get and String.starts_with?(key, prefix) and key != prefix
+    end)
+
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, modules: %{Troublesome => [priority: 10]}) end)
+
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    held = for {:get, key} <- SimulatedStore.paused(context.store), do: String.replace_prefix(key, prefix, "")
+    assert Enum.sort(held) == ["p1", "p2"]
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 12}} = Task.await(draining)
+  end
+
+  test "eligible: a function of key, module and meta", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    assert {:ok, %{moved: 2, left: %{excluded: 1}}} = drain(context, a, eligible: &HandoffCase.not_s1/1)
+    assert placement(context) == %{"s1" => a, "s2" => b, "s3" => b}
+  end
+
+  test "eligible: a function that raises excludes nothing, and one line says so", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    listen_to_log(a)
+    assert {:ok, %{moved: 3}} = drain(context, a, eligible: &HandoffCase.broken_policy/1)
+    assert_receive {:log, ^a, :warning, text}
+    assert text =~ "the handoff policy was ignored for 3 servers"
+    assert text =~ "told to raise"
+    refute_received {:log, ^a, :warning, _another}
+  end
+
+  test "eligible: :permanent reads the store once for each server that is left open", %{a: a, b: b} = context do
+    start_cluster(context)
+    for n <- 1..3, do: start_server(context, a, Counter, "permanent#{n}", %{permanent: true})
+    for n <- 1..3, do: start_server(context, a, Counter, "temporary#{n}", %{permanent: false})
+    start_server(context, a, Counter, "own_word", %{permanent: false, meta: %{handoff: true}})
+    SimulatedStore.reset_stats(context.store)
+    assert {:ok, %{total: 7, moved: 4, left: left}} = drain(context, a, eligible: :permanent)
+    assert left == %{excluded: 3}
+    # Six questions, and one read a move.
+    assert SimulatedStore.stats(context.store).get == 6 + 4
+    on_b = for {key, ^b} <- placement(context), do: key
+    assert Enum.sort(on_b) == ["own_word", "permanent1", "permanent2", "permanent3"]
+  end
+
+  test "eligible: :permanent with a store that does not answer: all count as permanent, in time", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3, Counter, %{permanent: false})
+    # Only the questions are held: they come before the node stops a server, and reads of a move come after.
+    prefix = storage_key(context, "s")
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+    draining = Task.async(fn -> drain(context, a, eligible: :permanent, timeout_ms: 8_000) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) >= 3 end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 3}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 3}} = Task.await(draining, 20_000)
+  end
+end

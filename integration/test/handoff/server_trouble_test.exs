@@ -1,0 +1,183 @@
+defmodule Handoff.ServerTroubleTest do
+  @moduledoc "A server that does not stop, does not start, stops by itself or runs elsewhere already: the drain goes on."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "terminate/2 hangs: the others move, the drain ends in time, and what it leaves is cleared when it ends at last",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
+    Troublesome.arm(a, "stuck", :terminate, :hang)
+    keys = start_servers(context, a, 6)
+
+    assert {:ok, report} = drain(context, a, timeout_ms: 2_000, attempt_timeout_ms: 200)
+
+    assert %{total: 7, moved: 6, left: left, ended: :deadline, duration_ms: duration_ms} = report
+    assert left == %{deadline: 1}
+    assert duration_ms <= 2_000
+    assert call(a, Process, :alive?, [stuck])
+
+    Troublesome.disarm(a, "stuck", :terminate)
+    await_down(stuck)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert_all_run_on(context, keys, [b, c])
+  end
+
+  test "terminate/2 takes longer than an attempt may: it moves once it has stopped", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    slow = start_server(context, a, Troublesome, "slow", %{count: 3})
+    Troublesome.arm(a, "slow", :terminate, :hang)
+    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 200) end)
+    wait_until(fn -> match?({:ok, %{progress: %{stopping: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+
+    Troublesome.disarm(a, "slow", :terminate)
+    await_down(slow)
+    assert {:ok, %{moved: 1, left: left}} = Task.await(draining, 40_000)
+    assert left == %{}
+    assert_all_run_on(context, ["slow"], [b, c])
+    assert GenServer.call(whereis(context, b, "slow") || await_anywhere(context, b, "slow"), :get) == 3
+  end
+
+  test "busy until after the drain: it stops later, and then its reservation is cleared", %{a: a} = context do
+    start_cluster(context)
+    busy = start_server(context, a, Troublesome, "busy", %{count: 0})
+    :ok = GenServer.call(busy, :block)
+
+    assert {:ok, %{moved: 0, left: %{deadline: 1}}} = drain(context, a, timeout_ms: 1_000, attempt_timeout_ms: 200)
+    assert call(a, Process, :alive?, [busy])
+    assert [_attempt_that_waits_for_its_end] = drain_processes(a)
+
+    Troublesome.disarm(a, "busy", :call)
+    await_down(busy)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+    # Free for whoever asks.
+    child = {Troublesome, key: "busy", initial_state: %{key: "busy", count: 0}}
+    assert {:ok, _} = call(hd(context.nodes -- [a]), Host, :ensure_started_child, [context.sup, child, []])
+  end
+
+  for {trouble, text} <- [raise: "told to raise", ignore: ":ignore", stop: "told_to_stop"] do
+    test "init answers #{trouble} on one target: the other one", %{a: a, b: b, c: c} = context do
+      start_cluster(context)
+      start_server(context, a, Troublesome, "k", %{count: 5})
+      first = first_target(context, a)
+      [second] = [b, c] -- [first]
+      Troublesome.arm(first, "k", :init, unquote(trouble))
+
+      assert {:ok, %{moved: 1, left: left, retried: 1, first_errors: [error]}} = drain(context, a)
+      assert left == %{}
+      assert error.error =~ unquote(text)
+      Troublesome.disarm(first, "k", :init)
+      assert_all_run_on(context, ["k"], [second])
+      assert GenServer.call(await_on(context, second, "k", second), :get) == 5
+    end
+
+    test "init answers #{trouble} everywhere: the others move, its reservation is cleared",
+         %{a: a, b: b, c: c} = context do
+      start_cluster(context)
+      start_server(context, a, Troublesome, "k", %{count: 5})
+      keys = start_servers(context, a, 4)
+      for node <- [b, c], do: Troublesome.arm(node, "k", :init, unquote(trouble))
+
+      assert {:ok, %{moved: 4, left: left}} = drain(context, a)
+      assert left == %{attempts_exhausted: 1}
+      assert_all_run_on(context, keys, [b, c])
+
+      for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
+      child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
+      assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+      assert GenServer.call(pid, :get) == 5
+    end
+  end
+
+  test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
+    start_cluster(context)
+    {moving, other} = hold_first(context, a)
+
+    :ok = call(a, Host, :terminate_child_permanent, [context.sup, other])
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert left == %{gone: 1}
+    assert Map.keys(placement(context)) == [moving]
+    assert reservations(context) == []
+  end
+
+  test "crashes before its turn: the drain goes on", %{a: a} = context do
+    start_cluster(context)
+    {moving, other} = hold_first(context, a)
+
+    pid = whereis(context, a, other)
+    call(a, Process, :exit, [pid, :kill])
+    await_down(pid)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert left |> Map.values() |> Enum.sum() == 1
+    assert moving in Map.keys(placement(context))
+    assert reservations(context) == []
+  end
+
+  test "a client starts it elsewhere before its turn: left to its new owner", %{a: a, b: b} = context do
+    start_cluster(context)
+    {moving, other} = hold_first(context, a)
+
+    :ok = call(a, Host, :terminate_child, [context.sup, other])
+    child = {Counter, key: other, initial_state: %{}}
+    {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    await_on(context, a, other, node(pid))
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert left == %{lost_race: 1}
+    assert call(node(pid), Process, :alive?, [pid])
+    assert Enum.sort(Map.keys(placement(context))) == Enum.sort([moving, other])
+    assert reservations(context) == []
+  end
+
+  test "its final write is lost: lost race, and it is not reserved", %{a: a} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    GenServer.call(pid, :add)
+    SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :conflict)
+
+    assert {:ok, %{moved: 0, left: left}} = drain(context, a)
+    assert left == %{lost_race: 1}
+    assert reservations(context) == []
+  end
+
+  test "the read after its stop fails: displaced, retried, moved", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_server(context, a, Counter, "k")
+    SimulatedStore.fail_next(context.store, :get, storage_key(context, "k"), :unavailable)
+    assert {:ok, %{moved: 1, retried: 1, left: left}} = drain(context, a)
+    assert left == %{}
+    assert_all_run_on(context, ["k"], [b, c])
+  end
+
+  # Two servers and a drain that moves one at a time, held in the middle of the first. That one's key, then the other's.
+  defp hold_first(context, node) do
+    start_server(context, node, Troublesome, "first", %{count: 0})
+    start_server(context, node, Counter, "second")
+    SimulatedStore.pause(context.store, {:get, storage_key(context, "first")})
+    test = self()
+    overrides = [max_concurrency: 1, modules: %{Troublesome => [priority: 1]}]
+    spawn_link(fn -> send(test, {:drained, drain(context, node, overrides)}) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    {"first", "second"}
+  end
+
+  defp await_drain do
+    assert_receive {:drained, result}, 40_000
+    result
+  end
+
+  defp first_target(context, node) do
+    {:ok, %{moves: [%{target: target}]}} = call(node, DurableHandoff, :plan, [context.sup, []])
+    String.to_existing_atom(target)
+  end
+
+  defp await_anywhere(context, node, key), do: wait_until(fn -> whereis(context, node, key) end)
+end

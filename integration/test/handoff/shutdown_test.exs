@@ -1,0 +1,220 @@
+defmodule Handoff.ShutdownTest do
+  @moduledoc "A supervision tree, or a whole node, that is stopped drains first; the existing shutdown does the rest."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "stopping the supervisor moves its servers", %{a: a, b: b, c: c} = context do
+    [app | _apps] = start_cluster(context)
+    keys = start_servers(context, a, 20)
+    :ok = stop_children(a, app)
+    assert map_size(placement(context, [b, c])) == 20
+    assert reservations(context) == []
+    assert Enum.sort(Map.keys(placement(context, [b, c]))) == Enum.sort(keys)
+  end
+
+  test "a stopped supervisor leaves no process, name or table of ours", %{a: a} = context do
+    tables = fn -> a |> call(:ets, :all, []) |> Enum.filter(&(is_atom(&1) and to_string(&1) =~ "#{context.sup}")) end
+    names = fn -> a |> call(Process, :registered, []) |> Enum.filter(&(to_string(&1) =~ "#{context.sup}")) end
+    [app | _apps] = start_cluster(context)
+    start_servers(context, a, 3)
+    assert :"#{context.sup}_handoff_status" in tables.()
+    assert :"#{context.sup}_handoff_drainer" in names.()
+    :ok = stop_children(a, app)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert {tables.(), names.()} == {[], []}
+  end
+
+  test "SIGTERM moves the servers of the node", %{b: b} = context do
+    leaving = start_node()
+    context = %{context | nodes: [leaving, b]}
+    start_cluster(context)
+    keys = start_servers(context, leaving, 10)
+    stop(leaving)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+    assert reservations(context) == []
+  end
+
+  test "a Drainer in somebody else's tree does the same", %{a: a, b: b} = context do
+    drainer = {DurableHandoff.Drainer, supervisor: context.sup, handoff_on_shutdown: [timeout_ms: 10_000]}
+    {:ok, app} = start_host(a, context.opts ++ [after: [drainer]])
+    {:ok, _app} = start_host(b, context.opts)
+    await_heartbeats([a, b], context.sup)
+    keys = start_servers(context, a, 10)
+    :ok = stop_children(a, app)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "handoff_on_shutdown: false is the existing shutdown", %{a: a, b: b} = context do
+    app = start_handoff(context, a, handoff_on_shutdown: false)
+    start_handoff(context, b)
+    await_heartbeats([a, b], context.sup)
+    start_servers(context, a, 3)
+    assert drain(context, a) == {:error, :no_drainer}
+    :ok = stop_children(a, app)
+    assert placement(context, [b]) == %{}
+    for n <- 1..3, do: assert(stored(context, "s#{n}").meta.status == :stopped_graceful)
+  end
+
+  test "a node alone: nothing is moved, and what the existing shutdown stores is all there", %{a: a} = context do
+    app = start_handoff(context, a)
+    start_servers(context, a, 5, Counter, %{count: 3})
+    :ok = stop_children(a, app)
+
+    for n <- 1..5 do
+      assert %{meta: %{status: :stopped_graceful, restart_attempt_node: nil}, state: %{"count" => 3}} =
+               stored(context, "s#{n}")
+    end
+  end
+
+  test "drain/2, then a shutdown: it drains what stayed, and what was moved stays moved", %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    app = start_handoff(context, a)
+    keys = start_servers(context, a, 6)
+    assert {:ok, %{moved: 0, left: %{no_target: 6}}} = drain(context, a)
+    start_handoff(context, b)
+    await_heartbeats([a, b], context.sup)
+    assert {:ok, %{moved: 5, left: %{excluded: 1}}} = drain(context, a, eligible: &HandoffCase.not_s1/1)
+
+    :ok = stop_children(a, app)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "a shutdown in the middle of a drain/2 waits for that one, and the caller gets its report",
+       %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    [app, _app_b] = start_cluster(context)
+    keys = start_servers(context, a, 4)
+    held = hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> held.() == 4 end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> drainer_terminates?(context, a) end)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 4}} = Task.await(draining)
+    assert :ok = Task.await(stopping)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "a shutdown in the middle of a drain/2 with narrower options drains the rest after it",
+       %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    [app, _app_b] = start_cluster(context)
+    keys = start_servers(context, a, 4)
+    held = hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, eligible: &HandoffCase.not_s1/1) end)
+    wait_until(fn -> held.() == 3 end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> drainer_terminates?(context, a) end)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 3, left: %{excluded: 1}}} = Task.await(draining)
+    assert :ok = Task.await(stopping)
+    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+  end
+
+  test "drain/2 in the middle of a shutdown gets the shutdown's report", %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    [app, _app_b] = start_cluster(context)
+    start_servers(context, a, 4)
+    held = hold_reads(context)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> held.() == 4 end)
+    assert {:ok, %{state: :draining}} = call(a, DurableHandoff, :status, [context.sup])
+    draining = Task.async(fn -> drain(context, a) end)
+    drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+    wait_until(fn -> joined?(a, drainer) end)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 4}} = Task.await(draining)
+    assert :ok = Task.await(stopping)
+  end
+
+  test "a drain/2 with a longer limit ends in time for the shutdown", %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
+    start_servers(context, a, 2)
+    held = hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, timeout_ms: 60_000) end)
+    wait_until(fn -> held.() == 2 end)
+
+    # The reads stay held until the drain has been given up.
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    assert {:error, :overdue} = Task.await(draining, 30_000)
+    SimulatedStore.resume(context.store)
+    assert :ok = Task.await(stopping, 30_000)
+    wait_until(fn -> reservations(context) == [] end)
+  end
+
+  test "two supervisors in one VM: each drains its own servers", %{a: a, b: b, c: c} = context do
+    [name: other_sup, prefix: other_prefix] = unique_options()
+    other = %{context | sup: other_sup, opts: Keyword.merge(context.opts, name: other_sup, prefix: other_prefix)}
+    apps = for each <- [context, other], do: hd(start_cluster(each, name: each.sup))
+    for each <- [context, other], do: start_servers(each, a, 5)
+
+    assert {:ok, %{supervisor: drained, moved: 5}} = drain(context, a)
+    assert drained == context.sup
+    assert placement(other) |> Map.values() |> Enum.uniq() == [a]
+    assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [other_sup])
+
+    for app <- apps, do: :ok = stop_children(a, app)
+    for each <- [context, other], do: assert(map_size(placement(each, [b, c])) == 5)
+  end
+
+  test "two supervisors stopped at the same time", %{a: a} = context do
+    [name: other_sup, prefix: other_prefix] = unique_options()
+    other = %{context | sup: other_sup, opts: Keyword.merge(context.opts, name: other_sup, prefix: other_prefix)}
+    apps = for each <- [context, other], do: hd(start_cluster(each, name: each.sup))
+    for each <- [context, other], do: start_servers(each, a, 10)
+    apps |> Enum.map(&Task.async(fn -> stop_children(a, &1) end)) |> Task.await_many(30_000)
+    for each <- [context, other], do: assert(map_size(placement(each, context.nodes -- [a])) == 10)
+  end
+
+  test "a server that does not stop: the shutdown goes on at the limit, and clears its reservation later",
+       %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000, attempt_timeout_ms: 300])
+    stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
+    Troublesome.arm(a, "stuck", :terminate, :hang)
+    listen_to_log(a)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+
+    assert_receive {:log, ^a, :warning, "[durable_handoff] " <> summary}, 10_000
+    assert summary =~ "moved 0 of 1"
+    assert summary =~ "ended early: deadline"
+    assert call(a, Process, :alive?, [stuck])
+    Troublesome.disarm(a, "stuck", :terminate)
+    assert :ok = Task.await(stopping, 60_000)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
+  defp hold_reads(context) do
+    prefix = storage_key(context, "s")
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+    fn -> length(SimulatedStore.paused(context.store)) end
+  end
+
+  defp drainer_terminates?(context, node) do
+    drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+    {:current_stacktrace, frames} = call(node, Process, :info, [drainer, :current_stacktrace])
+    Enum.any?(frames, &match?({DurableHandoff.Drainer, :await, _arity, _location}, &1))
+  end
+
+  # A caller waits for its answer, and the call is no longer in the mailbox: taken, although the Drainer is in terminate/2.
+  defp joined?(node, drainer) do
+    {:monitored_by, monitors} = call(node, Process, :info, [drainer, :monitored_by])
+
+    Enum.any?(monitors, &waits_in_a_call?(node, &1)) and
+      call(node, Process, :info, [drainer, :message_queue_len]) == {:message_queue_len, 0}
+  end
+
+  defp waits_in_a_call?(node, pid) do
+    case call(node, Process, :info, [pid, [:status, :current_stacktrace]]) do
+      [status: :waiting, current_stacktrace: [{:gen, _function, _arity, _location} | _]] -> true
+      _other -> false
+    end
+  end
+end

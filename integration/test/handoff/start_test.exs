@@ -1,0 +1,186 @@
+defmodule Handoff.StartTest do
+  @moduledoc "What happens when a supervisor with handoff starts: options, heartbeats, warnings."
+
+  use HandoffCase, nodes: 2
+
+  import ExUnit.CaptureLog
+
+  @moduletag :capture_log
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  describe "wrong options" do
+    test "of handoff_on_shutdown raise where the supervisor is started", context do
+      options = context.opts ++ [handoff_on_shutdown: [timout_ms: 5]]
+
+      assert_raise ArgumentError, ~r/unknown option :timout_ms, did you mean :timeout_ms\?/, fn ->
+        DurableHandoff.Supervisor.start_link(options)
+      end
+
+      assert Process.whereis(context.sup) == nil
+    end
+
+    test "of the host reach the host", context do
+      Process.flag(:trap_exit, true)
+      result = catch_error_or_value(fn -> DurableHandoff.Supervisor.start_link(context.opts ++ [no_such_option: 1]) end)
+      assert inspect(result) =~ "no_such_option"
+    end
+
+    test "a missing or impossible name raises", context do
+      assert_raise ArgumentError, ~r/:name got nil, expected an atom/, fn ->
+        DurableHandoff.Supervisor.start_link(Keyword.delete(context.opts, :name))
+      end
+    end
+
+    test "of a Drainer raise", context do
+      assert_raise ArgumentError, ~r/:supervisor got "x", expected the name/, fn ->
+        DurableHandoff.Drainer.child_spec(supervisor: "x")
+      end
+
+      assert_raise ArgumentError, ~r/unknown options \[:timeout_ms\]/, fn ->
+        DurableHandoff.Drainer.start_link(supervisor: context.sup, timeout_ms: 5)
+      end
+    end
+
+    test "a Drainer before its supervisor says where it belongs", context do
+      assert_raise ArgumentError, ~r/no DurableServer.Supervisor named .* runs on this node.*right after it/s, fn ->
+        DurableHandoff.Drainer.start_link(supervisor: context.sup)
+      end
+    end
+
+    test "a second Drainer for the same supervisor is refused", context do
+      start_supervised!({DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]})
+      assert {:error, {:already_started, _pid}} = DurableHandoff.Drainer.start_link(supervisor: context.sup)
+      stop_supervised!({DurableHandoff.Supervisor, context.sup})
+    end
+  end
+
+  test "the Drainer is given longer to stop than it may take" do
+    assert %{shutdown: shutdown} =
+             DurableHandoff.Drainer.child_spec(supervisor: Sup, handoff_on_shutdown: [timeout_ms: 90_000])
+
+    assert shutdown > 90_000
+  end
+
+  describe "the shutdown budget" do
+    test "too small for drain and graceful shutdown: a warning with all three numbers", context do
+      options = context.opts ++ [graceful_shutdown_total_timeout_ms: 7_000]
+      handoff = [timeout_ms: 5_000, shutdown_budget_ms: 11_000]
+
+      log =
+        capture_log(fn ->
+          start_supervised!({DurableHandoff.Supervisor, options ++ [handoff_on_shutdown: handoff]})
+          stop_supervised!({DurableHandoff.Supervisor, context.sup})
+        end)
+
+      assert log =~ "a shutdown may take 12000 ms"
+      assert log =~ "timeout_ms 5000"
+      assert log =~ "graceful_shutdown_total_timeout_ms 7000"
+      assert log =~ "shutdown_budget_ms is 11000"
+    end
+
+    test "large enough, or not given: no warning", context do
+      options = context.opts ++ [graceful_shutdown_total_timeout_ms: 7_000]
+
+      for handoff <- [[timeout_ms: 5_000, shutdown_budget_ms: 12_000], [timeout_ms: 5_000]] do
+        log =
+          capture_log(fn ->
+            start_supervised!({DurableHandoff.Supervisor, options ++ [handoff_on_shutdown: handoff]})
+            stop_supervised!({DurableHandoff.Supervisor, context.sup})
+          end)
+
+        refute log =~ "shutdown_budget_ms"
+      end
+    end
+  end
+
+  describe "heartbeats" do
+    test "tell every node release, start and number of servers, and keep the user's own meta",
+         %{a: a, b: b} = context do
+      started = [heartbeat_interval_ms: 100]
+
+      start_handoff(
+        context,
+        a,
+        started ++ [heartbeat_meta: %{"colour" => "blue"}, handoff_on_shutdown: [generation: "7"]]
+      )
+
+      start_handoff(context, b, started)
+      start_servers(context, a, 3)
+
+      meta = wait_until(fn -> meta_with_servers(context, b, a, 3) end)
+      assert %{"colour" => "blue", "durable_handoff" => %{"generation" => "7", "started_at" => started_at}} = meta
+      assert started_at == div(call(a, Host, :node_ref, [context.sup]), 1_000)
+
+      %{nodes: nodes} = call(b, DurableHandoff.Host.View, :build, [context.sup, [], []])
+      name = Atom.to_string(a)
+
+      assert [%{generation: "7", servers: 3, started_at_ms: ^started_at}] =
+               for(%{name: ^name} = node <- nodes, do: node)
+    end
+
+    test "a function's meta is kept and asked again each time", %{a: a} = context do
+      Application.put_env(:handoff_integration, :colour, "red")
+      meta = &HandoffCase.heartbeat_meta/0
+      call(a, Application, :put_env, [:handoff_integration, :colour, "red"])
+      start_handoff(context, a, heartbeat_interval_ms: 100, heartbeat_meta: meta)
+      wait_until(fn -> match?(%{"colour" => "red", "durable_handoff" => %{}}, own_meta(context, a)) end)
+      call(a, Application, :put_env, [:handoff_integration, :colour, "green"])
+      wait_until(fn -> match?(%{"colour" => "green"}, own_meta(context, a)) end)
+    end
+
+    test "an entry of the user's under our key is the user's", %{a: a} = context do
+      start_handoff(context, a, heartbeat_meta: %{"durable_handoff" => "mine"})
+      assert wait_until(fn -> own_meta(context, a) end)["durable_handoff"] == "mine"
+    end
+
+    test "without handoff nothing is added", %{a: a} = context do
+      start_handoff(context, a, handoff_on_shutdown: nil, heartbeat_meta: %{"colour" => "blue"})
+      assert wait_until(fn -> own_meta(context, a) end) == %{"colour" => "blue"}
+    end
+
+    test "a node without the library is a target like any other", %{a: a, b: b} = context do
+      start_handoff(context, a)
+      {:ok, _app} = start_host(b, context.opts)
+      await_heartbeats([a, b], context.sup)
+      keys = start_servers(context, a, 3)
+      assert {:ok, %{moved: 3}} = drain(context, a)
+      assert_all_run_on(context, keys, [b])
+    end
+
+    test "junk in other nodes' heartbeats costs nothing but these nodes", %{a: a, b: b} = context do
+      start_cluster(context)
+      keys = start_servers(context, a, 3)
+      now = System.system_time(:millisecond)
+
+      for {row, n} <-
+            Enum.with_index([
+              {nil, :x, now, 1, 2, 3, 4},
+              {"odd", 1, now, %{total: 1}, [], "x", %{"durable_handoff" => 7}}
+            ]) do
+        call(a, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", put_elem(row, 0, elem(row, 0) || n)])
+      end
+
+      assert {:ok, %{moved: 3}} = drain(context, a)
+      assert_all_run_on(context, keys, [b])
+    end
+  end
+
+  defp own_meta(context, node), do: meta_of(context, node, node)
+
+  defp meta_with_servers(context, node, of, servers) do
+    with %{"durable_handoff" => %{"servers" => ^servers}} = meta <- meta_of(context, node, of),
+         do: meta,
+         else: (_ -> nil)
+  end
+
+  defp meta_of(context, node, of) do
+    call(node, Host, :get_cluster_nodes, [context.sup])[Atom.to_string(of)][:heartbeat_meta]
+  end
+
+  defp catch_error_or_value(fun) do
+    fun.()
+  rescue
+    error -> error
+  end
+end

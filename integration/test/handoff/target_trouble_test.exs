@@ -1,0 +1,167 @@
+defmodule Handoff.TargetTroubleTest do
+  @moduledoc "A target dies, refuses, times out or is not there in the middle of an attempt."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "target dies between stop and start: another target", %{a: a} = context do
+    # Two nodes of this test alone: one of them is to die.
+    [doomed, other] = start_nodes(2)
+    context = %{context | nodes: [a, doomed]}
+    start_cluster(context)
+    start_server(context, a, Counter, "k", %{count: 7})
+    hold_reads(context, "k")
+    draining = Task.async(fn -> drain(context, a) end)
+    await_held_reads(context, 1)
+    start_handoff(context, other)
+    await_view_of(context, a, other)
+
+    kill(doomed)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: left, targets: targets}} = Task.await(draining, 40_000)
+    assert left == %{}
+    assert targets == %{Atom.to_string(other) => 1}
+    pid = await_on(context, other, "k", other)
+    assert GenServer.call(pid, :get) == 7
+    assert reservations(context) == []
+  end
+
+  test "the only target dies between stop and start: the reservation is cleared and the server reported",
+       %{a: a} = context do
+    doomed = start_node()
+    context = %{context | nodes: [a, doomed]}
+    start_cluster(context)
+    keys = start_servers(context, a, 2)
+    hold_reads(context, "s1")
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 1) end)
+    await_held_reads(context, 1)
+
+    kill(doomed)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 0, total: 2, left: left, first_errors: [%{key: "s1"} | _]}} = Task.await(draining, 40_000)
+    assert left |> Map.values() |> Enum.sum() == 2
+    assert reservations(context) == []
+    # What was displaced waits for whoever asks for it; the other still runs.
+    assert Map.keys(placement(%{context | nodes: [a]})) == keys -- ["s1"]
+  end
+
+  test "target is full by now: the others get them", %{a: a, b: b, c: c} = context do
+    start_handoff(context, a)
+    start_handoff(context, b, max_children: 2)
+    start_handoff(context, c)
+    await_heartbeats([a, b, c], context.sup)
+    # After its heartbeat: the next one is seconds away.
+    for key <- ["x1", "x2"], do: start_server(context, b, Counter, key)
+    keys = start_servers(context, a, 6)
+
+    assert {:ok, %{moved: 6, left: left}} = drain(context, a)
+    assert left == %{}
+    assert_all_run_on(context, ["x1", "x2" | keys], [b, c])
+    assert placement(context) |> Map.take(keys) |> Map.values() |> Enum.uniq() == [c]
+  end
+
+  test "target runs no such supervisor (any more): another target", %{a: a, b: b, c: c} = context do
+    [_app_a, app_b, _app_c] = start_cluster(context)
+    keys = start_servers(context, a, 4)
+    before = heartbeat_row(context, a, b)
+    stop_children(b, app_b)
+    forget_draining(context, a, b, before)
+
+    assert {:ok, %{moved: 4, left: left}} = drain(context, a)
+    assert left == %{}
+    assert placement(context, [a, c]) == Map.new(keys, &{&1, c})
+  end
+
+  test "start on the target takes too long: reported, it runs once in the end, and nothing is reserved",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_server(context, a, Troublesome, "k", %{count: 1})
+    keys = start_servers(context, a, 4)
+    for node <- [b, c], do: Troublesome.arm(node, "k", :init, :hang)
+
+    assert {:ok, %{total: 5, moved: 4, left: left}} = drain(context, a)
+    assert left |> Map.values() |> Enum.sum() == 1
+
+    # The first target's start goes on by itself: whether it may is decided by the store.
+    for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
+    child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
+    wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
+    wait_until(fn -> map_size(placement(context)) == 5 end)
+    assert_all_run_on(context, ["k" | keys], [b, c])
+  end
+
+  test "answer of the start is lost, but the server comes up: moved", %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_server(context, a, Troublesome, "k", %{count: 1})
+    Troublesome.arm(b, "k", :init, :hang)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> looks_for_late_start?(a) end)
+    Troublesome.disarm(b, "k", :init)
+    assert {:ok, %{moved: 1, left: left}} = Task.await(draining, 40_000)
+    assert left == %{}
+    assert placement(context) == %{"k" => b}
+    assert reservations(context) == []
+  end
+
+  test "a node that appears in the middle of a drain gets servers too", %{a: a, b: b, c: c} = context do
+    context = %{context | nodes: [a, b]}
+    start_cluster(context)
+    keys = start_servers(context, a, 12)
+    hold_reads(context, "s")
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
+    await_held_reads(context, 2)
+
+    start_handoff(context, c)
+    await_view_of(context, a, c)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 12, targets: targets}} = Task.await(draining, 40_000)
+    assert Map.has_key?(targets, Atom.to_string(c))
+    assert_all_run_on(%{context | nodes: [a, b, c]}, keys, [b, c])
+  end
+
+  defp hold_reads(context, prefix) do
+    prefix = storage_key(context, prefix)
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+  end
+
+  defp await_held_reads(context, count), do: wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
+
+  # Until a drain that runs on `node` has looked at the cluster with `target` in it: it says so once a second.
+  defp await_view_of(context, node, target) do
+    await_heartbeats([node, target], context.sup)
+    listen_to_log(node)
+    for _one_before_and_one_after_it_looked <- 1..2, do: assert_receive({:log, ^node, :info, _progress}, 5_000)
+  end
+
+  defp table(context), do: :"durable_server_heartbeats_#{context.sup}"
+
+  # A heartbeat of `of` as it was before its supervisor went, as if its last one had been lost.
+  defp heartbeat_row(context, node, of) do
+    name = Atom.to_string(of)
+    beats = for {_pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: beat
+    [beat] = beats
+    {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
+  end
+
+  defp forget_draining(context, node, of, row) do
+    wait_until(fn -> of not in members(context, node) end)
+    call(node, :ets, :insert, [table(context), put_elem(row, 2, System.system_time(:millisecond))])
+  end
+
+  defp members(context, node) do
+    for {pid, _meta} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: node(pid)
+  end
+
+  defp looks_for_late_start?(node) do
+    Enum.any?(drain_processes(node), fn pid ->
+      with {:current_stacktrace, frames} <- call(node, Process, :info, [pid, :current_stacktrace]) do
+        Enum.any?(frames, &match?({DurableHandoff.Host.Rehome, :await_start, _arity, _location}, &1))
+      end
+    end)
+  end
+end

@@ -1,0 +1,246 @@
+defmodule Cluster do
+  @moduledoc """
+  Real BEAM nodes for tests: operating-system processes on this machine, all connected to one another and to the test.
+
+      [a, b] = Cluster.start_nodes(2)
+      {:ok, _app} = Cluster.start_host(a, name: Sup, prefix: "x/", backend: {SimulatedStore, node: node()})
+      {:ok, _} = Cluster.call(a, DurableServer.Supervisor, :start_child, [Sup, {Servers.Counter, key: "k", initial_state: %{}}])
+      Cluster.wait_until(fn -> Cluster.call(b, DurableServer.Supervisor, :lookup, [Sup, "k"]) end)
+
+  What it guarantees:
+
+    * Nodes started in a test, or in `setup_all`, are gone after it, and when the test's VM dies.
+    * What `start_children/2` starts runs in an OTP application of its own on that node: it outlives the call that started it, and
+      `stop/1` (or SIGTERM) shuts it down in order, as in a deployed release. `kill/1` does not ask.
+    * Names are unique, so suites may run side by side on one machine.
+
+  A node boots in about a second: start nodes once for a module, and use a fresh supervisor name and prefix a test
+  (`unique/1`). Wait for conditions with `wait_until/2`; never sleep.
+
+  ## Partitions
+
+  `disconnect/2` cuts two nodes off from each other and keeps them apart until `reconnect/2`; both stay connected to the test.
+  Nodes run with `prevent_overlapping_partitions false`, else the others would drop one of the two.
+  """
+
+  import ExUnit.Assertions, only: [flunk: 1]
+
+  @boot_timeout_ms 60_000
+  @call_timeout_ms 60_000
+  @wait_ms 15_000
+
+  # Peers idle most of the time; spinning schedulers would take the cores from the one that works.
+  @quiet_schedulers ~w(+sbwt none +sbwtdcpu none +sbwtdio none)
+
+  @doc "Makes the test's VM a node. To be called once, from `test_helper.exs`."
+  @spec start_distribution() :: :ok
+  def start_distribution do
+    {_output, 0} = System.cmd(epmd(), ["-daemon"])
+    {:ok, _pid} = Node.start(:"#{unique("tests")}@127.0.0.1", :longnames)
+    :ok
+  end
+
+  @doc "A name nobody else uses on this machine."
+  @spec unique(String.t()) :: String.t()
+  def unique(prefix),
+    do: "#{prefix}_#{System.unique_integer([:positive])}_#{:rand.uniform(0xFFFFFFFF)}"
+
+  @doc "A fresh supervisor name, and a prefix to go with it, as the first options of a supervisor."
+  @spec unique_options() :: keyword()
+  def unique_options do
+    name = unique("sup")
+    [name: String.to_atom(name), prefix: name <> "/"]
+  end
+
+  @doc """
+  Starts `count` nodes at the same time. Options: `env:` (`[{"VARIABLE", "value"}]`), `args:` (for the emulator), `name:` (a prefix).
+  """
+  @spec start_nodes(pos_integer(), keyword()) :: [node()]
+  def start_nodes(count, opts \\ []) do
+    1..count
+    |> Enum.map(fn _ -> Task.async(fn -> boot(opts) end) end)
+    |> Task.await_many(@boot_timeout_ms)
+    |> Enum.map(&admit/1)
+  end
+
+  @doc "Starts one node; see `start_nodes/2`."
+  @spec start_node(keyword()) :: node()
+  def start_node(opts \\ []), do: opts |> boot() |> admit()
+
+  @doc "Calls a function on a node; what it raises is raised here."
+  @spec call(node(), module(), atom(), [term()], timeout()) :: term()
+  def call(node, module, function, args, timeout \\ @call_timeout_ms) do
+    :erpc.call(node, module, function, args, timeout)
+  rescue
+    error in ErlangError ->
+      case error.original do
+        {:exception, reason, stacktrace} -> :erlang.raise(:error, reason, stacktrace)
+        _not_raised_there -> reraise(error, __STACKTRACE__)
+      end
+  end
+
+  @doc "Runs a function of this test on a node. The test's module must have been compiled to a file (`test/support`)."
+  @spec run(node(), (() -> result)) :: result when result: term()
+  def run(node, fun), do: :erpc.call(node, fun, @call_timeout_ms)
+
+  @doc "Starts children under an application of their own on `node`. The result names the application."
+  @spec start_children(node(), [Supervisor.child_spec() | {module(), term()} | module()]) ::
+          {:ok, atom()} | {:error, term()}
+  def start_children(node, children),
+    do: call(node, Cluster.Application, :launch, [String.to_atom(unique("app")), children])
+
+  @doc "Stops what `start_children/2` started, in order, and waits for it."
+  @spec stop_children(node(), atom(), timeout()) :: :ok | {:error, term()}
+  def stop_children(node, app, timeout \\ @call_timeout_ms), do: call(node, Application, :stop, [app], timeout)
+
+  @doc "Starts a `DurableServer.Supervisor` on `node` and waits until it is ready. Children in `after:` follow it under the same parent."
+  @spec start_host(node(), keyword()) :: {:ok, atom()} | {:error, term()}
+  def start_host(node, opts) do
+    {followers, opts} = Keyword.pop(opts, :after, [])
+
+    with {:ok, app} <- start_children(node, [{DurableServer.Supervisor, opts} | followers]) do
+      wait_until(fn -> call(node, DurableServer.Supervisor, :ready?, [opts[:name]]) end)
+      {:ok, app}
+    end
+  end
+
+  @doc "Starts the same `DurableServer.Supervisor` on every node and waits until each knows all of them."
+  @spec start_hosts([node()], keyword()) :: [atom()]
+  def start_hosts(nodes, opts) do
+    apps =
+      for node <- nodes do
+        {:ok, app} = start_host(node, opts)
+        app
+      end
+
+    await_heartbeats(nodes, opts[:name])
+    apps
+  end
+
+  @doc "Waits until each of `nodes` has a heartbeat of every other."
+  @spec await_heartbeats([node()], atom()) :: :ok
+  def await_heartbeats(nodes, supervisor) do
+    for node <- nodes do
+      wait_until(fn ->
+        known = for {_pid, %{node: name}} <- call(node, Group, :members, [supervisor, "__heartbeat"]), do: name
+        Enum.all?(nodes, &(Atom.to_string(&1) in known))
+      end)
+    end
+
+    :ok
+  end
+
+  @doc "Shuts a node down in order (SIGTERM) and waits until it is gone."
+  @spec stop(node(), timeout()) :: :ok
+  def stop(node, timeout \\ @call_timeout_ms), do: signal(node, "TERM", timeout)
+
+  @doc "Kills a node (SIGKILL) and waits until it is gone."
+  @spec kill(node(), timeout()) :: :ok
+  def kill(node, timeout \\ @call_timeout_ms), do: signal(node, "KILL", timeout)
+
+  @doc "Cuts `a` and `b` off from each other."
+  @spec disconnect(node(), node()) :: :ok
+  def disconnect(a, b) do
+    # A wrong cookie on one side is enough to keep both from connecting again.
+    true = call(a, Node, :set_cookie, [b, :cut_off])
+    call(a, Node, :disconnect, [b])
+    wait_until(fn -> b not in call(a, Node, :list, []) and a not in call(b, Node, :list, []) end)
+    :ok
+  end
+
+  @doc "Undoes `disconnect/2`."
+  @spec reconnect(node(), node()) :: :ok
+  def reconnect(a, b) do
+    true = call(a, Node, :set_cookie, [b, Node.get_cookie()])
+    wait_until(fn -> call(a, Node, :connect, [b]) end)
+    :ok
+  end
+
+  @doc "The first true value `fun` gives, asked again and again until `timeout_ms` have passed, which fails the test."
+  @spec wait_until((() -> result), timeout()) :: result when result: term()
+  def wait_until(fun, timeout_ms \\ @wait_ms),
+    do: poll(fun, System.monotonic_time(:millisecond) + timeout_ms, timeout_ms)
+
+  defp poll(fun, deadline, timeout_ms) do
+    case fun.() do
+      false_or_nil when false_or_nil in [false, nil] ->
+        if System.monotonic_time(:millisecond) > deadline, do: flunk("condition not met within #{timeout_ms} ms")
+
+        receive do
+        after
+          10 -> poll(fun, deadline, timeout_ms)
+        end
+
+      result ->
+        result
+    end
+  end
+
+  # A task's link would end the peer with the task, so peers are started unlinked and stopped by `on_exit`.
+  defp boot(opts) do
+    name = unique(opts[:name] || "node")
+    paths = Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
+
+    fixed =
+      @quiet_schedulers ++
+        ["-setcookie", Atom.to_string(Node.get_cookie())] ++ ~w(-kernel prevent_overlapping_partitions false)
+
+    args = Enum.map(fixed ++ Keyword.get(opts, :args, []), &String.to_charlist/1)
+
+    env =
+      for {variable, value} <- Keyword.get(opts, :env, []),
+          do: {String.to_charlist(variable), String.to_charlist(value)}
+
+    {:ok, peer, node} =
+      :peer.start(%{
+        name: String.to_atom(name),
+        host: ~c"127.0.0.1",
+        longnames: true,
+        # The control connection is not the distribution: a node that loses the test, or is cut off, lives on.
+        connection: {{127, 0, 0, 1}, 0},
+        args: args ++ paths,
+        env: env,
+        wait_boot: @boot_timeout_ms
+      })
+
+    true = :peer.call(peer, :net_kernel, :connect_node, [node()])
+    {:ok, _apps} = call(node, Application, :ensure_all_started, [:logger])
+    # What a peer logs is read by nobody.
+    :ok = call(node, Logger, :configure, [[level: :none]])
+    {peer, node}
+  end
+
+  defp admit({peer, node}) do
+    for other <- Node.list(), other != node, do: call(other, :net_kernel, :connect_node, [node])
+
+    ExUnit.Callbacks.on_exit(fn ->
+      # It may be gone already: killed by the test.
+      catch_exit_of(fn -> :peer.stop(peer) end)
+    end)
+
+    node
+  end
+
+  defp catch_exit_of(fun) do
+    fun.()
+  catch
+    :exit, _reason -> :ok
+  end
+
+  defp signal(node, signal, timeout) do
+    pid = call(node, System, :pid, [])
+    true = Node.monitor(node, true)
+    {_output, 0} = System.cmd("kill", ["-" <> signal, pid])
+
+    receive do
+      {:nodedown, ^node} -> :ok
+    after
+      timeout -> flunk("#{node} still runs #{timeout} ms after SIG#{signal}")
+    end
+  end
+
+  defp epmd do
+    System.find_executable("epmd") ||
+      Path.join([:code.root_dir(), "erts-#{:erlang.system_info(:version)}", "bin", "epmd"])
+  end
+end

@@ -1,0 +1,138 @@
+defmodule ClusterCase do
+  @moduledoc """
+  A test on peer nodes with a store and a supervisor name of its own.
+
+      use ClusterCase, nodes: 3
+
+  starts the nodes once for the module. Each test gets, in its context:
+
+    * `nodes`: the nodes, `store`: where its `SimulatedStore` is, `sup`: a supervisor name;
+    * `opts`: options for that supervisor on that store. Nothing is started on the nodes: see `start/2` and `Cluster.start_hosts/2`.
+
+  Everything of `Cluster` and this module is imported; `Host` is `DurableServer.Supervisor`.
+  """
+
+  use ExUnit.CaseTemplate
+
+  using opts do
+    quote do
+      import Cluster
+      import ClusterCase
+
+      alias DurableServer.LifecycleManager
+      alias DurableServer.Supervisor, as: Host
+      alias Servers.{Counter, Troublesome}
+
+      setup_all do
+        {:ok, nodes: Cluster.start_nodes(unquote(Keyword.get(opts, :nodes, 2)))}
+      end
+    end
+  end
+
+  setup %{nodes: nodes} do
+    # What an earlier test armed must not meet the servers of this one.
+    for node <- nodes, node in Node.list(), do: Servers.Troublesome.disarm_all(node)
+    store = String.to_atom(Cluster.unique("store"))
+    start_supervised!({SimulatedStore, name: store})
+    [name: sup, prefix: _] = names = Cluster.unique_options()
+    {:ok, store: {store, node()}, sup: sup, opts: names ++ [backend: {SimulatedStore, name: store, node: node()}]}
+  end
+
+  @doc "Starts the test's supervisor on all its nodes, with further options."
+  @spec start(map(), keyword()) :: :ok
+  def start(context, opts \\ []) do
+    Cluster.start_hosts(context.nodes, Keyword.merge(context.opts, opts))
+    :ok
+  end
+
+  @doc "Adds backend options, such as `discovery_interval_ms:`, to a test's options."
+  @spec backend(map(), keyword()) :: keyword()
+  def backend(context, more) do
+    {module, opts} = context.opts[:backend]
+    [backend: {module, opts ++ more}]
+  end
+
+  @doc "A `heartbeat_meta` function that every node has."
+  @spec version_meta() :: map()
+  def version_meta, do: %{"version" => "1"}
+
+  @doc "Starts a server on `node` itself."
+  @spec start_server(map(), node(), module(), String.t(), map()) :: pid()
+  def start_server(context, node, module, key, state \\ %{}) do
+    child = {module, key: key, initial_state: Map.put(state, :key, key)}
+
+    {:ok, {pid, _meta}} =
+      Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, [local_only: true]])
+
+    pid
+  end
+
+  @doc "`rehome_child` as `node` would call it."
+  @spec rehome(map(), node(), module(), String.t(), keyword()) :: term()
+  def rehome(context, node, module, key, opts) do
+    Cluster.call(node, DurableServer.Supervisor, :rehome_child, [
+      context.sup,
+      {module, key: key, initial_state: %{}},
+      opts
+    ])
+  end
+
+  @doc "The pid that `node` sees under a key, or nil."
+  @spec whereis(map(), node(), String.t()) :: pid() | nil
+  def whereis(context, node, key) do
+    case Cluster.call(node, DurableServer.Supervisor, :lookup, [context.sup, key]) do
+      {pid, _meta} -> pid
+      nil -> nil
+    end
+  end
+
+  @doc "Waits until `node` sees the key on `where`; the pid."
+  @spec await_on(map(), node(), String.t(), node()) :: pid()
+  def await_on(context, node, key, where) do
+    Cluster.wait_until(fn ->
+      pid = whereis(context, node, key)
+      if pid && node(pid) == where, do: pid
+    end)
+  end
+
+  @doc "The stored state of a key."
+  @spec stored(map(), String.t()) :: struct()
+  def stored(context, key) do
+    %{body: body, etag: etag} = SimulatedStore.peek(context.store, storage_key(context, key))
+    %{body | etag: etag}
+  end
+
+  @spec storage_key(map(), String.t()) :: String.t()
+  def storage_key(context, key), do: context.opts[:prefix] <> key
+
+  @doc """
+  Stores a heartbeat of a node that need not exist, `age_ms` old. Nodes learn of it when they next read the stored heartbeats.
+  """
+  @spec put_heartbeat(map(), String.t(), integer(), map()) :: :ok
+  def put_heartbeat(context, name, age_ms, facts \\ %{}) do
+    stamp = System.system_time(:millisecond) - age_ms
+    heartbeat = Map.merge(%{"node" => name, "node_ref" => 1, "last_heartbeat_at" => stamp}, facts)
+    {:ok, _object} = SimulatedStore.put_object(place(context), storage_key(context, "__nodes/" <> name), heartbeat)
+    :ok
+  end
+
+  @doc "The store as a backend's state, for calls of its callbacks."
+  @spec place(map()) :: term()
+  def place(context) do
+    {module, opts} = context.opts[:backend]
+    {:ok, %{state: place}} = module.init_backend(opts)
+    place
+  end
+
+  @doc "Waits for the end of a process; its exit reason."
+  @spec await_down(pid()) :: term()
+  def await_down(pid) do
+    ref = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^ref, :process, _pid, reason} -> reason
+    after
+      15_000 -> ExUnit.Assertions.flunk("#{inspect(pid)} still runs")
+    end
+  end
+end

@@ -1,0 +1,167 @@
+defmodule HandoffCase do
+  @moduledoc """
+  A test of the library on peer nodes: `ClusterCase`, with supervisors that hand off.
+
+      use HandoffCase, nodes: 3
+
+  `start_handoff/3` starts a `DurableHandoff.Supervisor` on one node, `start_cluster/2` one on every node.
+  """
+
+  use ExUnit.CaseTemplate
+
+  import ExUnit.Assertions
+
+  using opts do
+    quote do
+      use ClusterCase, unquote(opts)
+      import HandoffCase
+    end
+  end
+
+  @doc "Starts the test's supervisor with handoff on `node`; the application it is in."
+  @spec start_handoff(map(), node(), keyword()) :: atom()
+  def start_handoff(context, node, opts \\ []) do
+    opts = context.opts |> Keyword.put(:handoff_on_shutdown, true) |> Keyword.merge(opts)
+    {:ok, app} = Cluster.start_children(node, [{DurableHandoff.Supervisor, opts}])
+    Cluster.wait_until(fn -> Cluster.call(node, DurableServer.Supervisor, :ready?, [opts[:name]]) end)
+    app
+  end
+
+  @doc "The same on every node of the test, and each knows all others."
+  @spec start_cluster(map(), keyword()) :: [atom()]
+  def start_cluster(context, opts \\ []) do
+    apps = for node <- context.nodes, do: start_handoff(context, node, opts)
+    Cluster.await_heartbeats(context.nodes, opts[:name] || context.sup)
+    apps
+  end
+
+  @doc "Starts `count` servers on `node`; their keys."
+  @spec start_servers(map(), node(), pos_integer(), module(), map()) :: [String.t()]
+  def start_servers(context, node, count, module \\ Servers.Counter, state \\ %{}) do
+    for n <- 1..count do
+      key = "s#{n}"
+      ClusterCase.start_server(context, node, module, key, state)
+      key
+    end
+  end
+
+  @doc "`DurableHandoff.drain/2` on `node`."
+  @spec drain(map(), node(), keyword()) :: term()
+  def drain(context, node, overrides \\ []), do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides])
+
+  @doc "Every key with the node it runs on, as each node says of itself. A key that runs twice fails the test."
+  @spec placement(map(), [node()]) :: %{String.t() => node()}
+  def placement(context, nodes \\ nil) do
+    running =
+      for node <- nodes || context.nodes,
+          %{key: key, pid: pid} <- Cluster.call(node, DurableHandoff.Host, :servers, [context.sup]),
+          Cluster.call(node, Process, :alive?, [pid]),
+          do: {key, node}
+
+    assert running -- Enum.uniq_by(running, &elem(&1, 0)) == [], "servers that run twice"
+    Map.new(running)
+  end
+
+  @doc "The keys that the store says are reserved for a node."
+  @spec reservations(map()) :: [String.t()]
+  def reservations(context) do
+    for storage_key <- SimulatedStore.keys(context.store),
+        %{body: %{meta: %{restart_attempt_node: owner}}} <- [SimulatedStore.peek(context.store, storage_key)],
+        owner != nil,
+        do: String.replace_prefix(storage_key, context.opts[:prefix], "")
+  end
+
+  @doc "Fails unless no server runs twice, `keys` run on `nodes`, and nothing is reserved."
+  @spec assert_all_run_on(map(), [String.t()], [node()]) :: true
+  def assert_all_run_on(context, keys, nodes) do
+    placement = placement(context)
+    assert Enum.sort(Map.keys(placement)) == Enum.sort(keys)
+    for {key, node} <- placement, do: assert(node in nodes, "#{key} runs on #{node}")
+    assert reservations(context) == []
+  end
+
+  @doc "The pids on `node` that belong to a drain: their initial function is one of the library's."
+  @spec drain_processes(node()) :: [pid()]
+  def drain_processes(node) do
+    for pid <- Cluster.call(node, Process, :list, []),
+        {:dictionary, dictionary} <- [Cluster.call(node, Process, :info, [pid, :dictionary])],
+        {module, _function, _arity} <- [dictionary[:"$initial_call"]],
+        module in [DurableHandoff.Drain, DurableHandoff.Attempt],
+        do: pid
+  end
+
+  @doc "A policy for `eligible`: everything but the server `s1`."
+  @spec not_s1(map()) :: boolean()
+  def not_s1(%{key: key}), do: key != "s1"
+
+  @doc "A policy for `eligible` that raises."
+  @spec broken_policy(map()) :: no_return()
+  def broken_policy(_server), do: raise("told to raise")
+
+  @doc "A `heartbeat_meta` that says what the node's application environment says."
+  @spec heartbeat_meta() :: map()
+  def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
+
+  @doc "Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere."
+  @spec listen_to_log(node()) :: :ok
+  def listen_to_log(node) do
+    for id <- Cluster.call(node, :logger, :get_handler_ids, []),
+        do: :ok = Cluster.call(node, :logger, :set_handler_config, [id, :level, :none])
+
+    :ok = Cluster.call(node, :logger, :add_handler, [:test, HandoffCase.LogForwarder, %{config: %{test: self()}}])
+    :ok = Cluster.call(node, :logger, :set_primary_config, [:level, :info])
+    ExUnit.Callbacks.on_exit(fn -> quiet(node) end)
+  end
+
+  @doc """
+  Sends every event of the library on `node` from now on to the test, as `{:event, name, measurements, metadata}`. Where the node has
+  no `:telemetry` it gets one that can do just that, for the rest of its life.
+  """
+  @spec listen_to_telemetry(node()) :: :ok
+  def listen_to_telemetry(node) do
+    events =
+      for event <- [[:drain, :start], [:drain, :stop], [:attempt, :stop], [:attempt, :exception], [:fallback]],
+          do: [:durable_handoff | event]
+
+    if Cluster.call(node, Code, :ensure_loaded?, [:telemetry]) do
+      :ok = Cluster.call(node, :telemetry, :attach_many, [make_ref(), events, &__MODULE__.forward_event/4, self()])
+    else
+      {:module, :telemetry, binary, _term} = Module.create(:telemetry, forwarding(self()), Macro.Env.location(__ENV__))
+      :code.purge(:telemetry)
+      :code.delete(:telemetry)
+      {:module, :telemetry} = Cluster.call(node, :code, :load_binary, [:telemetry, ~c"made by a test", binary])
+      :ok
+    end
+  end
+
+  @doc false
+  def forward_event(event, measurements, metadata, test), do: send(test, {:event, event, measurements, metadata})
+
+  defp forwarding(test) do
+    test = :erlang.term_to_binary(test)
+
+    quote do
+      def execute(event, measurements, metadata),
+        do: send(:erlang.binary_to_term(unquote(test)), {:event, event, measurements, metadata})
+    end
+  end
+
+  # The node may be gone by then.
+  defp quiet(node) do
+    :erpc.call(node, :logger, :remove_handler, [:test])
+    :erpc.call(node, :logger, :set_primary_config, [:level, :none])
+  catch
+    :error, {:erpc, _reason} -> :ok
+  end
+end
+
+defmodule HandoffCase.LogForwarder do
+  @moduledoc "A logger handler that sends what is logged to a test."
+
+  @doc "The callback of `:logger` for one log event."
+  @spec log(:logger.log_event(), :logger.handler_config()) :: term()
+  def log(%{level: level} = event, %{config: %{test: test}}) do
+    text = event |> :logger_formatter.format(%{single_line: false, template: [:msg]}) |> IO.chardata_to_string()
+    send(test, {:log, node(), level, text})
+  end
+end

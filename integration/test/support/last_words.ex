@@ -1,0 +1,25 @@
+defmodule LastWords do
+  @moduledoc """
+  A child that, when it is stopped, makes some calls and tells the test what they returned: `{:last_words, [result]}`. For what is
+  still alive at that moment, and what is not.
+  """
+
+  use GenServer
+
+  @type option :: {:tell, pid()} | {:calls, [{module(), atom(), [term()]}]}
+
+  @spec start_link([option()]) :: GenServer.on_start()
+  def start_link(opts), do: GenServer.start_link(__MODULE__, opts)
+
+  @impl true
+  def init(opts) do
+    Process.flag(:trap_exit, true)
+    {:ok, opts}
+  end
+
+  @impl true
+  def terminate(_reason, opts) do
+    results = for {module, function, args} <- opts[:calls], do: apply(module, function, args)
+    send(opts[:tell], {:last_words, results})
+  end
+end

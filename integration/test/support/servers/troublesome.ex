@@ -1,0 +1,71 @@
+defmodule Servers.Troublesome do
+  @moduledoc """
+  A durable server that fails where it is told to, on the node where it is told to.
+
+      Servers.Troublesome.arm(target, "key", :init, :raise)
+
+  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`, `:stop` or `:hang`; `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`. Calls: `:get`, `:add`;
+  `:block` answers at once and then handles nothing more until `disarm(node, key, :call)`.
+  """
+
+  use DurableServer, vsn: 1
+
+  @type place :: :init | :terminate | :call
+
+  @doc "Makes `place` fail in this way for the server `key` on `node`."
+  @spec arm(node(), String.t(), place(), atom()) :: :ok
+  def arm(node, key, place, trouble), do: :erpc.call(node, :persistent_term, :put, [{__MODULE__, key, place}, trouble])
+
+  @doc "Takes it back; what hangs goes on."
+  @spec disarm(node(), String.t(), place()) :: boolean()
+  def disarm(node, key, place), do: :erpc.call(node, :persistent_term, :erase, [{__MODULE__, key, place}])
+
+  @doc "Takes everything back on `node`."
+  @spec disarm_all(node()) :: :ok
+  def disarm_all(node) do
+    for {{__MODULE__, _key, _place} = armed, _trouble} <- :erpc.call(node, :persistent_term, :get, []),
+        do: :erpc.call(node, :persistent_term, :erase, [armed])
+
+    :ok
+  end
+
+  def init(%{key: key} = state) do
+    case armed(key, :init) do
+      :raise -> raise "told to raise"
+      :ignore -> :ignore
+      :stop -> {:stop, :told_to_stop}
+      :hang -> hang(key, :init, {:ok, state, permanent: true})
+      nil -> {:ok, state, permanent: true}
+    end
+  end
+
+  def dump_state(state), do: %{"key" => state.key, "count" => state.count}
+
+  def load_state(_old_vsn, stored), do: %{key: stored["key"], count: Map.get(stored, "count", 0)}
+
+  def handle_call(:get, _from, state), do: {:reply, state.count, state}
+  def handle_call(:add, _from, state), do: {:reply, state.count + 1, %{state | count: state.count + 1}}
+
+  def handle_call(:block, from, state) do
+    arm(node(), state.key, :call, :hang)
+    GenServer.reply(from, :ok)
+    hang(state.key, :call, {:noreply, state})
+  end
+
+  def terminate(_reason, state) do
+    case armed(state.key, :terminate) do
+      :raise -> raise "told to raise"
+      :hang -> hang(state.key, :terminate, :ok)
+      nil -> :ok
+    end
+  end
+
+  defp armed(key, place), do: :persistent_term.get({__MODULE__, key, place}, nil)
+
+  defp hang(key, place, result) do
+    receive do
+    after
+      10 -> if armed(key, place) == :hang, do: hang(key, place, result), else: result
+    end
+  end
+end

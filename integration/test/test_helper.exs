@@ -1,0 +1,2 @@
+:ok = Cluster.start_distribution()
+ExUnit.start()
