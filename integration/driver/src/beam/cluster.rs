@@ -1,0 +1,270 @@
+//! The nodes of one mode: started, talked to, told to stop, and ended when the cluster is dropped.
+//!
+//! Every wait has a bound, notices an interrupt, and fails at once when a node ends that was not told to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use eetf::Term;
+
+use super::commands::Command;
+use super::events::{Event, Reported};
+use super::link::{Incoming, Links};
+use super::node::Node;
+use super::node_config::{Common, NodeConfig, Role};
+use crate::history::{Moment, NodeId, Record};
+use crate::interrupt::Interrupt;
+use crate::settings::{Mode, Settings};
+use crate::{Error, Result};
+
+/// How long a node may take from `exec` to a complete supervision tree; generous for a loaded machine.
+const BOOT_BOUND: Duration = Duration::from_secs(120);
+
+/// How long a command may take; the longest one starts thousands of servers.
+const COMMAND_BOUND: Duration = Duration::from_secs(300);
+
+/// How often waits look at what no message announces: interrupts and ended processes.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The nodes of one mode.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    common: Common,
+    logs: PathBuf,
+    interrupt: Interrupt,
+    links: Links,
+    nodes: Vec<Node>,
+    records: Vec<Record>,
+    started: u32,
+    calls: (u64, u64),
+    replies: BTreeMap<u64, Result<Term, String>>,
+    next_command: u64,
+}
+
+impl Cluster {
+    /// An empty cluster; its nodes' logs go to `logs`.
+    pub fn new(mode: Mode, settings: &Settings, logs: &Path, interrupt: &Interrupt) -> Result<Self> {
+        let token = random_hex(16)?;
+        let links = Links::listen(token.clone()).map_err(Error::io("listening on the loopback interface"))?;
+        // The suffix is in every node name: several runs can share a machine and its EPMD.
+        let (cookie, suffix) = (random_hex(16)?, random_hex(4)?);
+        let common = Common { mode, token, cookie, suffix, port: links.port() };
+        Ok(Self {
+            settings: settings.clone(),
+            common,
+            logs: logs.to_owned(),
+            interrupt: interrupt.clone(),
+            links,
+            nodes: Vec::new(),
+            records: Vec::new(),
+            started: 0,
+            calls: (0, 0),
+            replies: BTreeMap::new(),
+            next_command: 0,
+        })
+    }
+
+    /// Starts nodes side by side, waits until all are up and connects them to every other node.
+    pub fn start(&mut self, configs: Vec<NodeConfig>) -> Result<Vec<NodeId>> {
+        let mut fresh = Vec::new();
+        for config in configs {
+            fresh.push(NodeId(self.nodes.len()));
+            self.nodes.push(Node::spawn(config, &self.common, &self.settings, &self.logs)?);
+        }
+        let waited_for = fresh.clone();
+        self.wait("booting nodes", BOOT_BOUND, |cluster| {
+            Ok(waited_for.iter().all(|&id| cluster.node(id).versions.is_some()).then_some(()))
+        })?;
+        let names: Vec<String> = self.alive().map(|id| self.node(id).name.clone()).collect();
+        for &id in &fresh {
+            self.call(id, Command::Connect(names.clone()))?;
+        }
+        Ok(fresh)
+    }
+
+    /// How servers are treated when a node stops.
+    pub fn mode(&self) -> Mode {
+        self.common.mode
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// All nodes that were ever started, in that order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes that are up.
+    pub fn alive(&self) -> impl Iterator<Item = NodeId> {
+        (0..self.nodes.len()).map(NodeId).filter(|&id| self.node(id).is_connected())
+    }
+
+    /// The nodes that are up and have this role.
+    pub fn alive_as(&self, role: Role) -> impl Iterator<Item = NodeId> {
+        self.alive().filter(move |&id| self.node(id).config.role == role)
+    }
+
+    /// Everything recorded so far.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// How many server processes have started so far.
+    pub fn started(&self) -> u32 {
+        self.started
+    }
+
+    /// Calls of the running clients: answered, failed.
+    pub fn calls(&self) -> (u64, u64) {
+        self.calls
+    }
+
+    /// Sends a command and waits for its answer.
+    pub fn call(&mut self, id: NodeId, command: Command) -> Result<Term> {
+        let mut answers = self.call_each(vec![(id, command)], |_| {})?;
+        Ok(answers.remove(0))
+    }
+
+    /// Sends commands to several nodes at once and waits for all answers; `watch` is called while waiting.
+    pub fn call_each(&mut self, calls: Vec<(NodeId, Command)>, mut watch: impl FnMut(&Self)) -> Result<Vec<Term>> {
+        let mut asked = Vec::new();
+        for (id, command) in calls {
+            asked.push((self.send(id, &command)?, id, command.name()));
+        }
+        let doing = asked.first().map_or("nothing", |(_, _, name)| name);
+        self.wait(doing, COMMAND_BOUND, |cluster| {
+            watch(cluster);
+            Ok(asked.iter().all(|(number, ..)| cluster.replies.contains_key(number)).then_some(()))
+        })?;
+        asked
+            .into_iter()
+            .map(|(number, id, command)| {
+                self.replies.remove(&number).expect("waited for above").map_err(|reason| Error::Refused {
+                    node: self.node(id).config.label.clone(),
+                    command,
+                    reason,
+                })
+            })
+            .collect()
+    }
+
+    fn send(&mut self, id: NodeId, command: &Command) -> Result<u64> {
+        let number = self.next_command;
+        self.next_command += 1;
+        self.nodes[id.0].send(number, command)?;
+        Ok(number)
+    }
+
+    /// A node, to do something with its process.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0]
+    }
+
+    /// Takes in what nodes say until `condition` gives a value.
+    pub fn wait<T>(
+        &mut self,
+        doing: &str,
+        bound: Duration,
+        mut condition: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let until = Instant::now() + bound;
+        loop {
+            if let Some(value) = condition(self)? {
+                return Ok(value);
+            }
+            if Instant::now() >= until {
+                return Err(Error::TooLong { doing: doing.to_owned(), seconds: bound.as_secs() });
+            }
+            self.take_in(doing)?;
+        }
+    }
+
+    /// Takes in what nodes say for a while.
+    pub fn listen_for(&mut self, time: Duration, doing: &str) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.take_in(doing)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, doing: &str) -> Result<()> {
+        self.interrupt.check()?;
+        if let Some(incoming) = self.links.next(TICK) {
+            return self.apply(incoming, doing);
+        }
+        match self.nodes.iter_mut().find_map(|node| node.never_came().then(|| node.last_words(doing))) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, incoming: Incoming, doing: &str) -> Result<()> {
+        match incoming {
+            Incoming::Connected { label, writer } => {
+                let id = self.find(&label)?;
+                self.node_mut(id).connected(writer);
+            }
+            Incoming::Said { label, event } => {
+                let id = self.find(&label)?;
+                self.apply_event(id, event?)?;
+            }
+            Incoming::Closed { label, at_us } => {
+                let id = self.find(&label)?;
+                let node = self.node_mut(id);
+                if !node.closed(at_us) {
+                    return Err(node.last_words(doing));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_event(&mut self, id: NodeId, event: Event) -> Result<()> {
+        match event {
+            Event::Ready(versions) => self.node_mut(id).ready(versions),
+            Event::Records(records) => {
+                for reported in records {
+                    self.started += u32::from(reported.moment == Moment::Init);
+                    let Reported { moment, key, process, at_us } = reported;
+                    self.records.push(Record { node: id, key, process, moment, at_us });
+                }
+            }
+            Event::Calls { ok, failed } => self.calls = (ok, failed),
+            Event::Reply { id, answer } => {
+                self.replies.insert(id, answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, label: &str) -> Result<NodeId> {
+        let found = self.nodes.iter().position(|node| node.config.label == label);
+        found.map(NodeId).ok_or_else(|| Error::protocol(format!("no node is called {label}")))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // All at once first: one after the other, the remaining nodes would keep busy reacting to each node lost.
+        for node in &mut self.nodes {
+            node.hang_up();
+        }
+        for node in &mut self.nodes {
+            // Dropping the process tries again; there is nobody to tell.
+            let _ = node.kill();
+        }
+    }
+}
+
+fn random_hex(bytes: usize) -> Result<String> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::Io { doing: "reading random bytes".into(), source: std::io::Error::other(error) })?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}

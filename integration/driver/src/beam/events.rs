@@ -1,0 +1,160 @@
+//! What nodes tell the driver.
+//!
+//! | term | event |
+//! |---|---|
+//! | `{hello, Token, Label}` | the first frame; checked before anything else is read |
+//! | `{ready, Otp, Elixir, HostVersion, HostKind}` | the node's supervision tree is up |
+//! | `{records, [{Moment, Key, Process, AtUs}]}` | moments of server processes |
+//! | `{calls, Ok, Failed}` | the clients' calls so far |
+//! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
+
+use eetf::Term;
+
+use super::term::{as_atom, as_list_of, as_text, as_tuple, as_tuple_of, as_u32, as_u64};
+use crate::history::{Key, Moment};
+use crate::{Error, Result};
+
+/// What a node runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versions {
+    /// Erlang/OTP release.
+    pub otp: String,
+    /// Elixir version.
+    pub elixir: String,
+    /// Version of the `durable_server` application.
+    pub host_version: String,
+    /// `stand-in` or `external`.
+    pub host_kind: String,
+}
+
+/// A moment as a node sends it; the driver adds which node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// What happened.
+    pub moment: Moment,
+    /// To which server.
+    pub key: Key,
+    /// To which process.
+    pub process: String,
+    /// When, in microseconds of the wall clock.
+    pub at_us: u64,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The node is up.
+    Ready(Versions),
+    /// Moments of server processes.
+    Records(Vec<Reported>),
+    /// Calls so far.
+    Calls {
+        /// Answered calls.
+        ok: u64,
+        /// Failed calls.
+        failed: u64,
+    },
+    /// The answer to a command.
+    Reply {
+        /// The command's number.
+        id: u64,
+        /// The answer, or why there is none.
+        answer: Result<Term, String>,
+    },
+}
+
+impl Event {
+    /// Reads an event.
+    pub fn read(term: &Term) -> Result<Self> {
+        let elements = as_tuple(term)?;
+        let (tag, rest) = elements.split_first().ok_or_else(|| Error::protocol("an empty tuple"))?;
+        match (as_atom(tag)?, rest) {
+            ("ready", [otp, elixir, version, kind]) => Ok(Self::Ready(Versions {
+                otp: as_text(otp)?,
+                elixir: as_text(elixir)?,
+                host_version: as_text(version)?,
+                host_kind: as_text(kind)?,
+            })),
+            ("records", [records]) => Ok(Self::Records(as_list_of(records, read_record)?)),
+            ("calls", [ok, failed]) => Ok(Self::Calls { ok: as_u64(ok)?, failed: as_u64(failed)? }),
+            ("reply", [id, answer]) => {
+                let [kind, value] = as_tuple_of(answer)?;
+                let answer = match as_atom(kind)? {
+                    "ok" => Ok(value.clone()),
+                    _ => Err(as_text(value)?),
+                };
+                Ok(Self::Reply { id: as_u64(id)?, answer })
+            }
+            (other, _) => Err(Error::protocol(format!("no event is called {other} with {} elements", rest.len()))),
+        }
+    }
+}
+
+/// Reads the first frame: the label of the node that knows `token`.
+pub fn read_hello(term: &Term, token: &str) -> Result<String> {
+    let [tag, sent, label] = as_tuple_of(term)?;
+    if as_atom(tag)? != "hello" || as_text(sent)? != token {
+        return Err(Error::protocol("a connection without this run's token"));
+    }
+    as_text(label)
+}
+
+fn read_record(term: &Term) -> Result<Reported> {
+    let [moment, key, process, at_us] = as_tuple_of(term)?;
+    let moment = match as_atom(moment)? {
+        "init" => Moment::Init,
+        "terminate" => Moment::Terminate,
+        "down" => Moment::Down,
+        other => return Err(Error::protocol(format!("no moment is called {other}"))),
+    };
+    Ok(Reported { moment, key: as_u32(key)?, process: as_text(process)?, at_us: as_u64(at_us)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::beam::term::{atom, int, list, text, tuple};
+
+    #[test]
+    fn records_are_read() {
+        let record = tuple([atom("init"), int(7), text("<0.5.0>"), int(1_760_000_000_000_000)]);
+        let event = Event::read(&tuple([atom("records"), list([record])])).unwrap();
+        assert_eq!(
+            event,
+            Event::Records(vec![Reported {
+                moment: Moment::Init,
+                key: 7,
+                process: "<0.5.0>".into(),
+                at_us: 1_760_000_000_000_000
+            }])
+        );
+    }
+
+    #[test]
+    fn replies_carry_a_term_or_a_reason() {
+        let reply = |kind, value| tuple([atom("reply"), int(3), tuple([atom(kind), value])]);
+        assert_eq!(Event::read(&reply("ok", int(1))).unwrap(), Event::Reply { id: 3, answer: Ok(int(1)) });
+        let refused = Event::read(&reply("error", text("no"))).unwrap();
+        assert_eq!(refused, Event::Reply { id: 3, answer: Err("no".into()) });
+    }
+
+    #[test]
+    fn unknown_events_moments_and_lengths_are_errors() {
+        for term in [
+            tuple([]),
+            atom("ready"),
+            tuple([atom("ready"), text("25")]),
+            tuple([atom("reboot")]),
+            tuple([atom("records"), list([tuple([atom("born"), int(7), text("<0.5.0>"), int(1)])])]),
+        ] {
+            assert!(matches!(Event::read(&term), Err(Error::Protocol { .. })), "{term}");
+        }
+    }
+
+    #[test]
+    fn a_connection_without_the_token_is_refused() {
+        let hello = |token| tuple([atom("hello"), text(token), text("node1")]);
+        assert_eq!(read_hello(&hello("secret"), "secret").unwrap(), "node1");
+        assert!(read_hello(&hello("guess"), "secret").is_err());
+    }
+}

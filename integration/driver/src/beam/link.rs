@@ -1,0 +1,213 @@
+//! The driver's side of the control connections: frames, and threads that turn sockets into one channel.
+//!
+//! Frames are bounded, and a connection must present the run's token in its first frame within seconds, so that another process
+//! of this machine can neither feed figures nor hold the driver up.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use eetf::Term;
+
+use super::events::{Event, read_hello};
+use crate::{Error, Result};
+
+/// The largest frame: the counters of 100,000 servers are under 8 MB.
+const MAX_FRAME: usize = 64 << 20;
+
+/// How long a fresh connection may take to say who it is.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// What comes from the connections.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A node has connected; commands go into `writer`.
+    Connected {
+        /// The node's label.
+        label: String,
+        /// The connection.
+        writer: TcpStream,
+    },
+    /// A node said something.
+    Said {
+        /// The node's label.
+        label: String,
+        /// What it said.
+        event: Result<Event>,
+    },
+    /// A node's connection is gone.
+    Closed {
+        /// The node's label.
+        label: String,
+        /// When, in microseconds of the wall clock.
+        at_us: u64,
+    },
+}
+
+/// A listener on the loopback interface whose connections end up in one channel.
+#[derive(Debug)]
+pub struct Links {
+    port: u16,
+    closing: Arc<AtomicBool>,
+    incoming: Receiver<Incoming>,
+}
+
+impl Links {
+    /// Listens on a free port for nodes that know `token`.
+    pub fn listen(token: String) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let closing = Arc::new(AtomicBool::new(false));
+        let (sender, incoming) = channel();
+        let stop = Arc::clone(&closing);
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                if let Ok(socket) = socket {
+                    let (token, sender) = (token.clone(), sender.clone());
+                    thread::spawn(move || serve(socket, &token, &sender));
+                }
+            }
+        });
+        Ok(Self { port, closing, incoming })
+    }
+
+    /// Where nodes connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next thing that comes in, if any does within `patience`.
+    pub fn next(&self, patience: Duration) -> Option<Incoming> {
+        self.incoming.recv_timeout(patience).ok()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+        // `accept` only looks at the flag when it returns.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn serve(mut socket: TcpStream, token: &str, sender: &Sender<Incoming>) {
+    let greeting = || -> Result<(String, TcpStream)> {
+        let io = Error::io("greeting a node");
+        let prepared = (|| {
+            socket.set_nodelay(true)?;
+            socket.set_read_timeout(Some(HELLO_WITHIN))?;
+            let hello = read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            socket.set_read_timeout(None)?;
+            Ok((hello, socket.try_clone()?))
+        })();
+        let (hello, writer) = prepared.map_err(io)?;
+        Ok((read_hello(&hello, token)?, writer))
+    };
+    // Not one of ours: nobody to tell.
+    let Ok((label, writer)) = greeting() else { return };
+    let mut open = sender.send(Incoming::Connected { label: label.clone(), writer }).is_ok();
+    while open {
+        let event = match read_frame(&mut socket) {
+            Ok(Some(term)) => Event::read(&term),
+            Ok(None) | Err(_) => break,
+        };
+        open = sender.send(Incoming::Said { label: label.clone(), event }).is_ok();
+    }
+    // The receiver is gone when the cluster is.
+    let _ = sender.send(Incoming::Closed { label, at_us: now_us() });
+}
+
+/// Reads one frame; `None` at the end of the stream.
+pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Term>> {
+    let mut length = [0; 4];
+    match from.read_exact(&mut length) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let length = usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    Term::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
+}
+
+/// Writes one frame.
+pub fn write_frame(to: &mut impl Write, term: &Term) -> io::Result<()> {
+    let mut bytes = vec![0; 4];
+    term.encode(&mut bytes).map_err(io::Error::other)?;
+    let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    to.write_all(&bytes)
+}
+
+/// Microseconds of the wall clock, which the nodes read, too.
+pub fn now_us() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::beam::term::{atom, int, text, tuple};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn connect(links: &Links, token: &str) -> TcpStream {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, links.port())).unwrap();
+        write_frame(&mut socket, &tuple([atom("hello"), text(token), text("node1")])).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_node_connects_speaks_and_goes() {
+        let links = Links::listen("secret".into()).unwrap();
+        let mut socket = connect(&links, "secret");
+        assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { label, .. }) if label == "node1"));
+
+        write_frame(&mut socket, &tuple([atom("calls"), int(5), int(1)])).unwrap();
+        let said = links.next(PATIENCE);
+        assert!(matches!(said, Some(Incoming::Said { event: Ok(Event::Calls { ok: 5, failed: 1 }), .. })), "{said:?}");
+
+        drop(socket);
+        let before = now_us();
+        assert!(
+            matches!(links.next(PATIENCE), Some(Incoming::Closed { at_us, .. }) if at_us.abs_diff(before) < 60_000_000)
+        );
+    }
+
+    #[test]
+    fn a_stranger_is_dropped_without_a_trace() {
+        let links = Links::listen("secret".into()).unwrap();
+        let mut stranger = connect(&links, "guess");
+        // The driver closes the connection: the stranger reads its end.
+        assert_eq!(stranger.read(&mut [0; 1]).unwrap(), 0);
+        let _node = connect(&links, "secret");
+        assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { .. })));
+    }
+
+    #[test]
+    fn an_oversized_frame_is_an_error_not_an_allocation() {
+        let error = read_frame(&mut [0xff; 8].as_slice()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_frame_cut_off_in_the_middle_is_an_error() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, &text("hello")).unwrap();
+        bytes.pop();
+        assert!(read_frame(&mut bytes.as_slice()).is_err());
+        assert!(read_frame(&mut [].as_slice()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,146 @@
+//! One node: its process, its control connection, and what is known of it.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::Command as Program;
+use std::time::{Duration, Instant};
+
+use super::commands::Command;
+use super::events::Versions;
+use super::link::{now_us, write_frame};
+use super::node_config::{Common, NodeConfig};
+use super::process::Process;
+use crate::settings::Settings;
+use crate::{Error, Result};
+
+/// How long a node that closed its connection may take to exit before its failure is reported without a status.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its configuration.
+    pub config: NodeConfig,
+    /// Its full name.
+    pub name: String,
+    /// What it runs on, once it is up.
+    pub versions: Option<Versions>,
+    /// When it was up.
+    pub up_us: Option<u64>,
+    /// When its control connection was gone.
+    pub gone_us: Option<u64>,
+    process: Process,
+    control: Option<TcpStream>,
+    told_to_stop: bool,
+}
+
+impl Node {
+    /// Starts a node; it connects by itself.
+    pub fn spawn(config: NodeConfig, common: &Common, settings: &Settings, logs: &Path) -> Result<Self> {
+        let name = common.full_name(&config.label);
+        let mut elixir = Program::new("elixir");
+        elixir
+            // No busy waiting: the schedulers of all nodes share this machine's few cores.
+            .args(["--erl", "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"])
+            .args(["--name", &name, "--no-halt", "-e", "HandoffDemo.Main.run()"])
+            // In the environment, not among the arguments that every user of the machine can read.
+            .env("ERL_AFLAGS", format!("-setcookie {}", common.cookie))
+            .env("HANDOFF_DEMO_NODE", config.to_hex(common, settings))
+            .env("ERL_CRASH_DUMP_SECONDS", "0")
+            .env("LC_ALL", "C.UTF-8");
+        let log = logs.join(format!("{}-{}.log", common.mode, config.label));
+        let process = Process::spawn(elixir, &log).map_err(|source| Error::ElixirMissing { source })?;
+        Ok(Self {
+            config,
+            name,
+            versions: None,
+            up_us: None,
+            gone_us: None,
+            process,
+            control: None,
+            told_to_stop: false,
+        })
+    }
+
+    /// Its connection is here.
+    pub fn connected(&mut self, control: TcpStream) {
+        self.control = Some(control);
+    }
+
+    /// It says that it is up.
+    pub fn ready(&mut self, versions: Versions) {
+        self.versions = Some(versions);
+        self.up_us = Some(now_us());
+    }
+
+    /// Its connection is gone; says whether it was told to go.
+    pub fn closed(&mut self, at_us: u64) -> bool {
+        self.control = None;
+        self.gone_us = Some(at_us);
+        self.told_to_stop
+    }
+
+    /// Whether it is connected.
+    pub fn is_connected(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// Sends a command under a number.
+    pub fn send(&mut self, number: u64, command: &Command) -> Result<()> {
+        let sent = match &mut self.control {
+            Some(socket) => write_frame(socket, &command.to_term(number)),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        sent.map_err(Error::io(format!("sending {} to {}", command.name(), self.config.label)))
+    }
+
+    /// Tells it to stop, as a deploy does, and says when.
+    pub fn sigterm(&mut self) -> Result<u64> {
+        self.told_to_stop = true;
+        let at_us = now_us();
+        self.process.sigterm().map_err(Error::io(format!("sending SIGTERM to {}", self.config.label)))?;
+        Ok(at_us)
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) -> Result<()> {
+        self.told_to_stop = true;
+        self.process.kill().map_err(Error::io(format!("ending {}", self.config.label)))
+    }
+
+    /// Lets go of it: a node halts when its connection closes.
+    pub fn hang_up(&mut self) {
+        self.told_to_stop = true;
+        if let Some(socket) = self.control.take() {
+            // Closed by the other side already: just as well.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whether it has ended: connection closed and process waited for.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        let status = self.process.status().map_err(Error::io(format!("waiting for {}", self.config.label)))?;
+        Ok(status.is_some() && self.gone_us.is_some())
+    }
+
+    /// Whether it has ended without ever having connected, which leaves no other trace.
+    pub fn never_came(&mut self) -> bool {
+        let expected = self.control.is_none() && self.gone_us.is_none() && !self.told_to_stop;
+        expected && matches!(self.process.status(), Ok(Some(_)))
+    }
+
+    /// The error for a node that is on its way out although nobody told it to go.
+    pub fn last_words(&mut self, doing: &str) -> Error {
+        let until = Instant::now() + LAST_WORDS;
+        let status = loop {
+            match self.process.status() {
+                Ok(Some(status)) => break status.to_string(),
+                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                _ => break "its process still runs".to_owned(),
+            }
+        };
+        let node = self.config.label.clone();
+        Error::NodeEnded { node, doing: doing.to_owned(), status, log: self.process.log_tail() }
+    }
+}

@@ -1,0 +1,149 @@
+//! One child process. Whoever drops it ends it: on success, on an error and on a panic, no node is left running.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How much of a log is shown when its node ends by itself.
+const LOG_TAIL_BYTES: u64 = 4_000;
+
+/// A running child process whose output goes to a file.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` in a process group of its own: Ctrl-C at the terminal reaches the driver alone, which then ends its children.
+    pub fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
+        let output = File::create(log)?;
+        let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0).spawn()?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// The operating system's number for the process. It stays this process's own until the process has been waited for.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the process to stop, as a deploy does. A process that has ended already is no error.
+    pub fn sigterm(&mut self) -> io::Result<()> {
+        if self.status()?.is_some() {
+            return Ok(());
+        }
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+    }
+
+    /// Ends the process now and waits for it.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// The exit status, once the process has ended.
+    pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// The last lines it wrote.
+    pub fn log_tail(&self) -> String {
+        let tail = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&self.log)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        match tail() {
+            Ok(bytes) if bytes.is_empty() => "(it wrote nothing)".to_owned(),
+            Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+            Err(error) => format!("(its log cannot be read: {error})"),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here, and a node also halts by itself when its control connection closes.
+        let _ = self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn shell(script: &str, dir: &Path) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::spawn(command, &dir.join("log")).unwrap()
+    }
+
+    fn exists(pid: u32) -> bool {
+        kill(Pid::from_raw(pid.try_into().unwrap()), None).is_ok()
+    }
+
+    fn ended(process: &mut Process) -> ExitStatus {
+        let bound = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = process.status().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < bound, "the process did not end");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_dropped_process_is_gone_even_when_it_ignores_sigterm() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell("trap '' TERM; exec sleep 1000", dir.path());
+        process.sigterm().unwrap();
+        let pid = process.id();
+        assert!(exists(pid));
+        drop(process);
+        assert!(!exists(pid));
+    }
+
+    #[test]
+    fn a_panic_of_the_driver_ends_its_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = shell("exec sleep 1000", dir.path());
+        let pid = process.id();
+        let panicked = catch_unwind(AssertUnwindSafe(move || {
+            assert!(!exists(process.id()), "a failing assertion while the process runs");
+        }));
+        assert!(panicked.is_err());
+        assert!(!exists(pid));
+    }
+
+    #[test]
+    fn sigterm_reaches_the_process_and_is_harmless_after_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell("exec sleep 1000", dir.path());
+        process.sigterm().unwrap();
+        assert!(!ended(&mut process).success());
+        process.sigterm().unwrap();
+    }
+
+    #[test]
+    fn the_log_keeps_both_outputs_and_only_its_end_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell("seq 1 3000; echo the reason >&2", dir.path());
+        ended(&mut process);
+        let tail = process.log_tail();
+        assert!(tail.ends_with("3000\nthe reason"), "{tail}");
+        assert!(tail.len() <= 4_000);
+    }
+}

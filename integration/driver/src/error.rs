@@ -1,0 +1,99 @@
+//! Everything that can end a run early.
+
+use std::io;
+
+/// The driver's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a run ended before its table. The nodes are ended in every case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+
+    /// `elixir` cannot be executed.
+    #[error("cannot start `elixir`, which every node needs (Debian: apt-get install elixir erlang)")]
+    ElixirMissing {
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A node ended although nobody told it to.
+    #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]
+    NodeEnded {
+        /// Its label.
+        node: String,
+        /// What the driver was doing.
+        doing: String,
+        /// Its exit status.
+        status: String,
+        /// The last lines it wrote.
+        log: String,
+    },
+
+    /// A node answered a command with an error.
+    #[error("node {node} could not do {command}: {reason}")]
+    Refused {
+        /// Its label.
+        node: String,
+        /// The command's name.
+        command: &'static str,
+        /// What it answered.
+        reason: String,
+    },
+
+    /// Something that has a bound took longer.
+    #[error("not done within {seconds} s: {doing}")]
+    TooLong {
+        /// What was waited for.
+        doing: String,
+        /// The bound.
+        seconds: u64,
+    },
+
+    /// A message that is not of the control protocol.
+    #[error("a node sent a message that this driver does not know: {reason}")]
+    Protocol {
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Reading or writing failed.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// The plot could not be drawn.
+    #[error("cannot draw the plot: {reason}")]
+    Plot {
+        /// What the plot library said.
+        reason: String,
+    },
+
+    /// The page could not be filled in.
+    #[error("cannot fill in the page")]
+    Page {
+        /// What the template engine said.
+        #[from]
+        source: minijinja::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an I/O error with what was being done.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// For messages that do not have the form the protocol promises.
+    pub fn protocol(reason: impl Into<String>) -> Self {
+        Self::Protocol { reason: reason.into() }
+    }
+}

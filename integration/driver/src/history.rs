@@ -1,0 +1,220 @@
+//! What was recorded while a mode ran, put in order: the lives of every server and its moves from one to the next.
+//!
+//! A *life* is one process of one server: from its user `init` to its user `terminate/2`. All moments are microseconds of the
+//! wall clock of one machine, taken inside the callbacks.
+
+use std::collections::BTreeMap;
+
+/// A node of one mode's cluster: its index in the order of starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// A durable server: its number.
+pub type Key = u32;
+
+/// What happened to a server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Its user `init` began.
+    Init,
+    /// Its user `terminate/2` began.
+    Terminate,
+    /// The process was gone.
+    Down,
+}
+
+/// One recorded moment of one server process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where.
+    pub node: NodeId,
+    /// Which server.
+    pub key: Key,
+    /// Which process: its pid, unique on that node.
+    pub process: String,
+    /// What happened.
+    pub moment: Moment,
+    /// When, in microseconds.
+    pub at_us: u64,
+}
+
+/// A node's end, as the driver saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// The node that was told to stop.
+    pub node: NodeId,
+    /// When SIGTERM was sent.
+    pub sigterm_us: u64,
+    /// When its control connection was gone: nothing runs there any more.
+    pub gone_us: u64,
+}
+
+/// One process of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Where it ran.
+    pub node: NodeId,
+    /// Its user `init`.
+    pub init_us: u64,
+    /// Its user `terminate/2`, or where that never ran, the end of the process or of its node; `None` while it runs.
+    pub end_us: Option<u64>,
+}
+
+/// A server's way from one life to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// Which server.
+    pub key: Key,
+    /// Where it stopped.
+    pub from: NodeId,
+    /// Where it started.
+    pub to: NodeId,
+    /// When it stopped answering.
+    pub stopped_us: u64,
+    /// When it started again.
+    pub started_us: u64,
+}
+
+impl Move {
+    /// The time in which the server answered nobody; 0 for lives that overlap.
+    pub fn gap_us(&self) -> u64 {
+        self.started_us.saturating_sub(self.stopped_us)
+    }
+}
+
+/// The lives of every server, each server's in order of `init`.
+pub fn lives(records: &[Record], drains: &[Drain]) -> BTreeMap<Key, Vec<Life>> {
+    let mut processes: BTreeMap<(Key, NodeId, &str), [Option<u64>; 3]> = BTreeMap::new();
+    for record in records {
+        let moments = processes.entry((record.key, record.node, &record.process)).or_default();
+        let slot = match record.moment {
+            Moment::Init => 0,
+            Moment::Terminate => 1,
+            Moment::Down => 2,
+        };
+        moments[slot].get_or_insert(record.at_us);
+    }
+
+    let gone = |node| drains.iter().find(|drain| drain.node == node).map(|drain| drain.gone_us);
+    let mut lives: BTreeMap<Key, Vec<Life>> = BTreeMap::new();
+    for ((key, node, _), [init, terminate, down]) in processes {
+        // Without an `init` there is nothing to measure from: that process raised before user code ran.
+        if let Some(init_us) = init {
+            let end_us = terminate.or(down).or_else(|| gone(node));
+            lives.entry(key).or_default().push(Life { node, init_us, end_us });
+        }
+    }
+    for of_one in lives.values_mut() {
+        of_one.sort_by_key(|life| (life.init_us, life.node));
+    }
+    lives
+}
+
+/// Every step of a server from a life to the next, in order of stopping.
+pub fn moves(lives: &BTreeMap<Key, Vec<Life>>) -> Vec<Move> {
+    let mut moves: Vec<Move> = lives
+        .iter()
+        .flat_map(|(&key, of_one)| {
+            of_one.windows(2).map(move |pair| Move {
+                key,
+                from: pair[0].node,
+                to: pair[1].node,
+                stopped_us: pair[0].end_us.unwrap_or(pair[1].init_us),
+                started_us: pair[1].init_us,
+            })
+        })
+        .collect();
+    moves.sort_by_key(|step| (step.stopped_us, step.key));
+    moves
+}
+
+/// How often a server started while another process of it had not stopped: two owners of one state.
+pub fn double_owners(lives: &BTreeMap<Key, Vec<Life>>) -> usize {
+    lives
+        .values()
+        .map(|of_one| {
+            let mut busy_until = 0;
+            let mut overlaps = 0;
+            for life in of_one {
+                overlaps += usize::from(busy_until > life.init_us);
+                busy_until = busy_until.max(life.end_us.unwrap_or(u64::MAX));
+            }
+            overlaps
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(0);
+    const B: NodeId = NodeId(1);
+
+    fn record(node: NodeId, process: &str, moment: Moment, at_us: u64) -> Record {
+        Record { node, key: 7, process: process.into(), moment, at_us }
+    }
+
+    #[test]
+    fn a_move_lasts_from_terminate_to_the_next_init() {
+        // Recorded by two nodes, so in no order.
+        let records = [
+            record(B, "<0.9.0>", Moment::Init, 250),
+            record(A, "<0.5.0>", Moment::Down, 230),
+            record(A, "<0.5.0>", Moment::Init, 100),
+            record(A, "<0.5.0>", Moment::Terminate, 200),
+        ];
+        let lives = lives(&records, &[]);
+        let moves = moves(&lives);
+        assert_eq!(moves, [Move { key: 7, from: A, to: B, stopped_us: 200, started_us: 250 }]);
+        assert_eq!(moves[0].gap_us(), 50);
+        assert_eq!(double_owners(&lives), 0);
+    }
+
+    #[test]
+    fn a_process_that_never_terminated_ends_with_itself_or_its_node() {
+        let drain = Drain { node: A, sigterm_us: 150, gone_us: 300 };
+        let killed = [record(A, "<0.5.0>", Moment::Init, 100), record(A, "<0.5.0>", Moment::Down, 180)];
+        assert_eq!(lives(&killed, &[drain])[&7], [Life { node: A, init_us: 100, end_us: Some(180) }]);
+
+        let cut_off = [record(A, "<0.5.0>", Moment::Init, 100)];
+        assert_eq!(lives(&cut_off, &[drain])[&7], [Life { node: A, init_us: 100, end_us: Some(300) }]);
+        assert_eq!(lives(&cut_off, &[])[&7], [Life { node: A, init_us: 100, end_us: None }]);
+    }
+
+    #[test]
+    fn a_second_owner_is_seen_when_the_first_stops_later_or_never() {
+        let mut records = vec![
+            record(A, "<0.5.0>", Moment::Init, 100),
+            record(A, "<0.5.0>", Moment::Terminate, 300),
+            record(B, "<0.9.0>", Moment::Init, 250),
+        ];
+        assert_eq!(double_owners(&lives(&records, &[])), 1);
+        assert_eq!(moves(&lives(&records, &[]))[0].gap_us(), 0);
+
+        records.remove(1);
+        assert_eq!(double_owners(&lives(&records, &[])), 1);
+    }
+
+    #[test]
+    fn a_short_second_owner_does_not_hide_the_third() {
+        let records = [
+            record(A, "<0.5.0>", Moment::Init, 100),
+            record(A, "<0.5.0>", Moment::Terminate, 900),
+            record(B, "<0.6.0>", Moment::Init, 200),
+            record(B, "<0.6.0>", Moment::Terminate, 210),
+            record(B, "<0.7.0>", Moment::Init, 500),
+        ];
+        assert_eq!(double_owners(&lives(&records, &[])), 2);
+    }
+
+    #[test]
+    fn the_same_pid_on_two_nodes_is_two_processes() {
+        let records = [
+            record(A, "<0.5.0>", Moment::Init, 100),
+            record(A, "<0.5.0>", Moment::Terminate, 200),
+            record(B, "<0.5.0>", Moment::Init, 240),
+        ];
+        assert_eq!(lives(&records, &[])[&7].len(), 2);
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line of the demo; started by `integration/demo`, which builds both sides and sets the code path.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use handoff_demo::args::Args;
+use handoff_demo::interrupt::Interrupt;
+use handoff_demo::progress::Progress;
+use handoff_demo::render::{page, rows, table};
+use handoff_demo::report::{Report, write};
+use handoff_demo::run::run_mode;
+use handoff_demo::settings::Settings;
+use handoff_demo::{Error, report};
+
+fn main() -> ExitCode {
+    let (args, settings) = Args::from_command_line();
+    match run(&args, settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            // What a shell reports for a process that SIGINT ended.
+            ExitCode::from(if interrupted { 130 } else { 1 })
+        }
+    }
+}
+
+fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
+    let interrupt = Interrupt::listen()?;
+    let logs = tempfile::Builder::new()
+        .prefix("handoff-demo-")
+        .tempdir()
+        .context("creating a directory for the nodes' logs")?;
+    let report = match measure(settings, logs.path(), &interrupt) {
+        Ok(report) => report,
+        // The nodes had no part in these.
+        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. })) => return Err(error.into()),
+        Err(error) => {
+            let kept = logs.keep();
+            bail!("{:#}\nThe nodes' logs are in {}", anyhow::Error::from(error), kept.display());
+        }
+    };
+
+    // Files first: what took minutes to measure must not get lost because the table could not be written to a closed pipe.
+    if let Some(path) = &args.json {
+        write(path, &report.to_json())?;
+    }
+    if let Some(path) = &args.html {
+        write(path, &page::page(&report)?)?;
+    }
+    let mut out = io::stdout().lock();
+    write!(out, "\n{}", table::closing(&report)).context("writing the table")?;
+    for path in [&args.html, &args.json].into_iter().flatten() {
+        writeln!(out, "Written: {}", path.display()).context("writing the table")?;
+    }
+    Ok(())
+}
+
+fn measure(settings: Settings, logs: &std::path::Path, interrupt: &Interrupt) -> Result<Report, Error> {
+    let progress = Progress::to_stderr();
+    let mut modes = Vec::new();
+    let mut measured_on: Option<report::Versions> = None;
+    for &mode in &settings.modes {
+        let line = progress.mode(mode);
+        let (figures, versions) = run_mode(mode, &settings, logs, interrupt, &line)?;
+        line.done(&format!(
+            "{} of {} handed over, gap p50 {}",
+            figures.moved,
+            figures.total,
+            rows::duration(figures.gap_ms.p50)
+        ));
+        modes.push((mode, figures));
+        measured_on.get_or_insert(versions);
+    }
+    let versions = measured_on.ok_or_else(|| Error::protocol("no mode ran"))?;
+    Ok(Report { versions, settings, modes })
+}

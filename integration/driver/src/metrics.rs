@@ -1,0 +1,304 @@
+//! From what was recorded to the figures of one mode. Pure: the same observations give the same figures.
+
+use std::collections::BTreeMap;
+
+use crate::beam::commands::{Calls, Counter};
+use crate::beam::node::Node;
+use crate::beam::node_config::Role;
+use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
+use crate::quantiles::{Quantiles, millis};
+use crate::report::{DrainReport, GapPoint, ModeReport};
+
+/// A node, as far as figures need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedNode {
+    /// Its name in the report.
+    pub label: String,
+    /// Its full name.
+    pub name: String,
+    /// Whether it runs servers.
+    pub is_app: bool,
+    /// When it was up.
+    pub up_us: Option<u64>,
+}
+
+impl From<&Node> for ObservedNode {
+    fn from(node: &Node) -> Self {
+        Self {
+            label: node.config.label.clone(),
+            name: node.name.clone(),
+            is_app: node.config.role == Role::App,
+            up_us: node.up_us,
+        }
+    }
+}
+
+/// Everything that was observed in one mode.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// Every node that was started; [`NodeId`]s index it.
+    pub nodes: Vec<ObservedNode>,
+    /// Moments of server processes, in any order.
+    pub records: &'a [Record],
+    /// The nodes that were told to stop, in order.
+    pub drains: &'a [Drain],
+    /// What the clients saw.
+    pub calls: &'a Calls,
+    /// Every server's counter at the end.
+    pub counters: &'a [Counter],
+    /// How many servers there are.
+    pub servers: u32,
+    /// Whether every server was back within the bound.
+    pub all_back: bool,
+}
+
+/// The figures of one mode, without what only its run knows (store operations, notes).
+pub fn figures(observed: &Observed) -> ModeReport {
+    let lives = lives(observed.records, observed.drains);
+    let moves = moves(&lives);
+    let drains: Vec<DrainReport> =
+        observed.drains.iter().map(|drain| drain_figures(observed, &lives, &moves, drain)).collect();
+    let (lost_increments, extra_increments) = increments(observed.calls, observed.counters);
+    let first_sigterm_us = observed.drains.first().map_or(0, |drain| drain.sigterm_us);
+
+    ModeReport {
+        total: drains.iter().map(|drain| drain.total).sum(),
+        moved: drains.iter().map(|drain| drain.moved).sum(),
+        left: drains.iter().map(|drain| drain.left).sum(),
+        gap_ms: Quantiles::of_micros(moves.iter().map(Move::gap_us).collect()),
+        drain_ms: drains.iter().map(|drain| drain.drain_ms).sum(),
+        recovery_ms: observed.all_back.then(|| {
+            millis(moves.iter().map(|step| step.started_us.saturating_sub(first_sigterm_us)).max().unwrap_or(0))
+        }),
+        targets: summed(drains.iter().map(|drain| &drain.targets)),
+        final_share: final_share(observed),
+        calls: observed.calls.total(),
+        failed_calls: observed.calls.failed(),
+        failed_by: observed
+            .calls
+            .outcomes
+            .iter()
+            .filter(|(how, _)| *how != "ok")
+            .map(|(how, &n)| (how.clone(), n))
+            .collect(),
+        lost_increments,
+        extra_increments,
+        double_owners: double_owners(&lives),
+        moves_per_server: ratio(moves.len(), observed.servers),
+        unreachable: observed.counters.iter().filter(|counter| counter.node.is_none()).count(),
+        store_ops: BTreeMap::new(),
+        drains,
+        notes: Vec::new(),
+        gaps: moves
+            .iter()
+            .map(|step| GapPoint {
+                at_ms: millis(step.stopped_us.saturating_sub(first_sigterm_us)),
+                gap_ms: millis(step.gap_us()),
+            })
+            .collect(),
+    }
+}
+
+fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
+    // What was running there when it was told to stop, or came later: all of it had to leave.
+    let on_it = |life: &&Life| life.node == drain.node && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
+    let ends: Vec<u64> =
+        lives.values().flatten().filter(on_it).map(|life| life.end_us.unwrap_or(drain.gone_us)).collect();
+
+    let away: Vec<&Move> =
+        moves.iter().filter(|step| step.from == drain.node && step.stopped_us >= drain.sigterm_us).collect();
+    let moved: Vec<&Move> =
+        away.iter().filter(|step| step.to != drain.node && step.started_us <= drain.gone_us).copied().collect();
+    let done_us =
+        moved.iter().map(|step| step.started_us).chain(ends.iter().copied()).max().unwrap_or(drain.sigterm_us);
+
+    let could_be_target = |id: NodeId| {
+        let node = &observed.nodes[id.0];
+        let gone_before = observed.drains.iter().any(|other| other.node == id && other.gone_us <= drain.sigterm_us);
+        node.is_app && id != drain.node && !gone_before && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
+    };
+    let mut targets: BTreeMap<String, usize> = (0..observed.nodes.len())
+        .map(NodeId)
+        .filter(|&id| could_be_target(id))
+        .map(|id| (observed.nodes[id.0].label.clone(), 0))
+        .collect();
+    for step in &away {
+        *targets.entry(observed.nodes[step.to.0].label.clone()).or_default() += 1;
+    }
+
+    DrainReport {
+        node: observed.nodes[drain.node.0].label.clone(),
+        total: ends.len(),
+        moved: moved.len(),
+        left: ends.len().saturating_sub(moved.len()),
+        gap_ms: Quantiles::of_micros(away.iter().map(|step| step.gap_us()).collect()),
+        drain_ms: millis(done_us.saturating_sub(drain.sigterm_us)),
+        shutdown_ms: millis(drain.gone_us.saturating_sub(drain.sigterm_us)),
+        targets,
+    }
+}
+
+/// Acknowledged increments that are missing in the counters, and counted ones that no client can have caused; per server, then summed,
+/// so that one server's loss cannot hide behind another's surplus.
+fn increments(calls: &Calls, counters: &[Counter]) -> (u64, u64) {
+    let of = |by_key: &BTreeMap<Key, u64>, key| by_key.get(&key).copied().unwrap_or(0);
+    counters.iter().fold((0, 0), |(lost, extra), counter| {
+        let acknowledged = of(&calls.acknowledged, counter.key);
+        let at_most = acknowledged + of(&calls.uncertain, counter.key);
+        (lost + acknowledged.saturating_sub(counter.value), extra + counter.value.saturating_sub(at_most))
+    })
+}
+
+fn final_share(observed: &Observed) -> BTreeMap<String, usize> {
+    let gone = |index: usize| observed.drains.iter().any(|drain| drain.node == NodeId(index));
+    let mut share: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, node) in observed.nodes.iter().enumerate().filter(|(index, node)| node.is_app && !gone(*index)) {
+        let here = observed.counters.iter().filter(|counter| counter.node.as_deref() == Some(&node.name)).count();
+        share.insert(observed.nodes[index].label.clone(), here);
+    }
+    share
+}
+
+fn summed<'a>(counts: impl Iterator<Item = &'a BTreeMap<String, usize>>) -> BTreeMap<String, usize> {
+    let mut sum = BTreeMap::new();
+    for (label, count) in counts.flatten() {
+        *sum.entry(label.clone()).or_default() += count;
+    }
+    sum
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn ratio(count: usize, of: u32) -> f64 {
+    count as f64 / f64::from(of.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Moment;
+
+    const OLD: NodeId = NodeId(0);
+    const NEW: NodeId = NodeId(1);
+    const OTHER: NodeId = NodeId(2);
+
+    /// A second, in microseconds.
+    const S: u64 = 1_000_000;
+
+    fn node(label: &str) -> ObservedNode {
+        ObservedNode {
+            label: label.into(),
+            name: format!("{label}-x@127.0.0.1"),
+            is_app: label != "clients",
+            up_us: Some(0),
+        }
+    }
+
+    fn life(key: Key, node: NodeId, init_us: u64, end_us: Option<u64>) -> Vec<Record> {
+        let process = format!("<0.{key}.{init_us}>");
+        let record = |moment, at_us| Record { node, key, process: process.clone(), moment, at_us };
+        let mut records = vec![record(Moment::Init, init_us)];
+        records.extend(end_us.map(|at_us| record(Moment::Terminate, at_us)));
+        records
+    }
+
+    fn counter(key: Key, value: u64, node: Option<&str>) -> Counter {
+        Counter { key, value, node: node.map(|label| format!("{label}-x@127.0.0.1")) }
+    }
+
+    fn with<'a>(records: &'a [Record], drains: &'a [Drain], calls: &'a Calls, counters: &'a [Counter]) -> Observed<'a> {
+        let nodes = ["old1", "new1", "old2", "clients"].map(node).to_vec();
+        Observed { nodes, records, drains, calls, counters, servers: 3, all_back: true }
+    }
+
+    #[test]
+    fn moved_left_and_targets_of_one_drain() {
+        // Server 0 is handed over, server 1 is found 40 s after its node is gone, server 2 was never there.
+        let records = [
+            life(0, OLD, S, Some(10 * S)),
+            life(0, NEW, 10 * S + 30_000, None),
+            life(1, OLD, S, Some(11 * S)),
+            life(1, NEW, 52 * S, None),
+            life(2, OTHER, S, None),
+        ]
+        .concat();
+        let drains = [Drain { node: OLD, sigterm_us: 9 * S, gone_us: 12 * S }];
+        let report = figures(&with(&records, &drains, &Calls::default(), &[]));
+
+        assert_eq!((report.total, report.moved, report.left), (2, 1, 1));
+        assert_eq!((report.gap_ms.p50, report.gap_ms.max), (Some(30.0), Some(41_000.0)));
+        assert_eq!(report.targets, BTreeMap::from([("new1".into(), 2), ("old2".into(), 0)]));
+        // Until the last of its servers had stopped, 2 s after SIGTERM; not until it was found again.
+        assert_eq!((report.drain_ms, report.drains[0].shutdown_ms), (2_000.0, 3_000.0));
+        assert_eq!(report.recovery_ms, Some(43_000.0));
+        assert_eq!(report.moves_per_server, 2.0 / 3.0);
+        assert_eq!(report.gaps[1], GapPoint { at_ms: 2_000.0, gap_ms: 41_000.0 });
+    }
+
+    #[test]
+    fn a_server_moved_twice_belongs_to_two_drains() {
+        let records = [
+            life(0, OLD, S, Some(10 * S)),
+            life(0, OTHER, 10 * S + 20_000, Some(20 * S)),
+            life(0, NEW, 20 * S + 40_000, None),
+        ]
+        .concat();
+        let drains = [
+            Drain { node: OLD, sigterm_us: 10 * S, gone_us: 11 * S },
+            Drain { node: OTHER, sigterm_us: 20 * S, gone_us: 21 * S },
+        ];
+        let report = figures(&with(&records, &drains, &Calls::default(), &[]));
+        assert_eq!((report.total, report.moved, report.gap_ms.count), (2, 2, 2));
+        assert_eq!(report.drain_ms, 60.0);
+        // The node that was gone before the second drain is no possible target of it.
+        assert_eq!(report.drains[1].targets, BTreeMap::from([("new1".into(), 1)]));
+    }
+
+    #[test]
+    fn a_node_that_came_later_is_no_possible_target() {
+        let records = [life(0, OLD, S, Some(10 * S)), life(0, OTHER, 10 * S + 20_000, None)].concat();
+        let drains = [Drain { node: OLD, sigterm_us: 10 * S, gone_us: 11 * S }];
+        let calls = Calls::default();
+        let mut observed = with(&records, &drains, &calls, &[]);
+        observed.nodes[NEW.0].up_us = Some(15 * S);
+        assert_eq!(figures(&observed).targets, BTreeMap::from([("old2".into(), 1)]));
+    }
+
+    #[test]
+    fn one_servers_loss_does_not_hide_behind_anothers_surplus() {
+        let calls = Calls {
+            acknowledged: BTreeMap::from([(0, 100), (1, 100), (2, 100)]),
+            uncertain: BTreeMap::from([(0, 0), (1, 0), (2, 5)]),
+            ..Calls::default()
+        };
+        // 0 lost three, 1 counted two twice, 2 applied four of five calls whose answer was lost.
+        let counters = [counter(0, 97, Some("new1")), counter(1, 102, Some("new1")), counter(2, 104, Some("old2"))];
+        let report = figures(&with(&[], &[], &calls, &counters));
+        assert_eq!((report.lost_increments, report.extra_increments), (3, 2));
+    }
+
+    #[test]
+    fn the_final_share_counts_answering_servers_per_remaining_node() {
+        let drains = [Drain { node: OLD, sigterm_us: S, gone_us: 2 * S }];
+        let counters = [counter(0, 0, Some("new1")), counter(1, 0, Some("new1")), counter(2, 0, None)];
+        let report = figures(&with(&[], &drains, &Calls::default(), &counters));
+        assert_eq!(report.final_share, BTreeMap::from([("new1".into(), 2), ("old2".into(), 0)]));
+        assert_eq!(report.unreachable, 1);
+    }
+
+    #[test]
+    fn a_server_that_never_came_back_has_no_gap_and_no_recovery() {
+        let records = life(0, OLD, S, Some(10 * S));
+        let drains = [Drain { node: OLD, sigterm_us: 9 * S, gone_us: 12 * S }];
+        let calls = Calls::default();
+        let observed = Observed { all_back: false, ..with(&records, &drains, &calls, &[]) };
+        let report = figures(&observed);
+        assert_eq!((report.total, report.left, report.gap_ms.count, report.recovery_ms), (1, 1, 0, None));
+    }
+
+    #[test]
+    fn two_owners_at_once_are_reported() {
+        let records = [life(0, OLD, S, Some(10 * S)), life(0, NEW, 9 * S, None)].concat();
+        let report = figures(&with(&records, &[], &Calls::default(), &[]));
+        assert_eq!(report.double_owners, 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! A small report for the tests of everything that renders one.
+
+use std::collections::BTreeMap;
+
+use crate::quantiles::Quantiles;
+use crate::report::{DrainReport, GapPoint, HostVersion, ModeReport, Report, Versions};
+use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings};
+
+/// All three modes of a rolling deploy of one node.
+pub fn report() -> Report {
+    Report {
+        versions: Versions {
+            durable_server: HostVersion { version: "0.1.5".into(), kind: "stand-in".into() },
+            elixir: "1.14.0".into(),
+            otp: "25".into(),
+        },
+        settings: Settings {
+            scenario: Scenario::Rolling,
+            deploy: Some(Deploy::Surge),
+            nodes: 2,
+            servers: 200,
+            clients: 20,
+            modes: vec![Mode::Graceful, Mode::Naive, Mode::Handoff],
+            max_concurrency: 50,
+            concurrency: Concurrency::Adaptive,
+            latency_ms: 10,
+            slots: None,
+            quick: false,
+            discovery_interval_ms: 60_000,
+            heartbeat_interval_ms: 10_000,
+            warm_up_ms: 2_000,
+            recovery_bound_s: 300,
+        },
+        modes: vec![
+            (
+                Mode::Graceful,
+                mode(44_300.0, 0, &["2 servers were not back 300 s after the last node was gone: server 1, server 2"]),
+            ),
+            (Mode::Naive, mode(46.6, 100, &[])),
+            (Mode::Handoff, mode(44.3, 100, &[])),
+        ],
+    }
+}
+
+fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
+    let gap_ms =
+        Quantiles { count: 100, p50: Some(p50), p90: Some(p50 * 1.1), p99: Some(p50 * 1.2), max: Some(p50 * 1.3) };
+    let counts =
+        |pairs: &[(&str, usize)]| pairs.iter().map(|&(name, n)| (name.to_owned(), n)).collect::<BTreeMap<_, _>>();
+    let drain = DrainReport {
+        node: "old1".into(),
+        total: 100,
+        moved,
+        left: 100 - moved,
+        gap_ms: gap_ms.clone(),
+        drain_ms: 310.0,
+        shutdown_ms: 900.0,
+        targets: counts(&[("new1", 100), ("old2", 0)]),
+    };
+    ModeReport {
+        total: 100,
+        moved,
+        left: 100 - moved,
+        gap_ms,
+        drain_ms: 310.0,
+        recovery_ms: (notes.is_empty()).then_some(p50 * 1.4),
+        targets: drain.targets.clone(),
+        final_share: counts(&[("new1", 100), ("old2", 100)]),
+        calls: 10_000,
+        failed_calls: 29,
+        failed_by: BTreeMap::from([("not_found".into(), 20), ("noproc".into(), 9)]),
+        lost_increments: 0,
+        extra_increments: 0,
+        double_owners: 0,
+        moves_per_server: 0.5,
+        unreachable: 0,
+        store_ops: BTreeMap::from([("get".into(), 100), ("put".into(), 300), ("in_flight".into(), 0)]),
+        drains: vec![drain],
+        notes: notes.iter().map(|&note| note.to_owned()).collect(),
+        gaps: (0..100u32)
+            .map(|n| GapPoint { at_ms: f64::from(n) * 3.0, gap_ms: p50 * (0.9 + f64::from(n % 10) / 50.0) })
+            .collect(),
+    }
+}

@@ -1,0 +1,146 @@
+//! The plot: every gap over the time at which it began, one colour a mode, on a logarithmic axis.
+//!
+//! Drawn with a few fixed colours. In the page, style rules on these give them their values for a light or a dark background; the
+//! plot alone shows them as they are.
+
+use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
+use plotters::element::Circle;
+use plotters::prelude::{ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, TextStyle};
+
+use crate::report::Report;
+use crate::settings::Mode;
+use crate::{Error, Result};
+
+/// Text and axes.
+pub const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
+
+/// Lines behind the points.
+pub const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
+
+const SIZE: (u32, u32) = (1_000, 460);
+
+/// The smallest gap the axis can show: a logarithm has no zero.
+const FLOOR_MS: f64 = 0.1;
+
+/// A mode's colour; distinguishable with the common colour deficiencies.
+pub fn colour(mode: Mode) -> RGBColor {
+    match mode {
+        Mode::Graceful => RGBColor(0xC8, 0x3E, 0x4D),
+        Mode::Naive => RGBColor(0xD9, 0x8E, 0x04),
+        Mode::Handoff => RGBColor(0x0B, 0x7A, 0x9E),
+    }
+}
+
+/// The plot as SVG; `None` when there is no gap to show.
+pub fn gaps(report: &Report) -> Result<Option<String>> {
+    let points = || report.modes.iter().flat_map(|(_, of)| &of.gaps);
+    if points().next().is_none() {
+        return Ok(None);
+    }
+    let until_s = points().map(|point| point.at_ms / 1_000.0).fold(0.0, f64::max);
+    let decades = decades(points().map(|point| point.gap_ms.max(FLOOR_MS)));
+    let mut svg = String::new();
+    draw(report, until_s.max(0.1) * 1.02, &decades, &mut svg).map_err(|reason| Error::Plot { reason })?;
+    Ok(Some(svg))
+}
+
+/// Powers of ten that enclose all values, at least one decade.
+fn decades(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+        (least.min(value.log10().floor()), most.max(value.log10().ceil()))
+    });
+    let mut decades = vec![10f64.powf(least)];
+    let mut exponent = least + 1.0;
+    while exponent <= most.max(least + 1.0) {
+        decades.push(10f64.powf(exponent));
+        exponent += 1.0;
+    }
+    decades
+}
+
+fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let text = |size: u32| TextStyle::from(("sans-serif", size).into_font()).color(&INK);
+    let (Some(&least), Some(&most)) = (decades.first(), decades.last()) else {
+        return Ok(());
+    };
+
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let mut chart = ChartBuilder::on(&area)
+        .margin(8)
+        .margin_right(20)
+        .x_label_area_size(48)
+        .y_label_area_size(78)
+        .build_cartesian_2d(0.0..until_s, (least..most).log_scale().with_key_points(decades.to_vec()))
+        .map_err(|error| failed(&error))?;
+    chart
+        .configure_mesh()
+        .axis_style(INK)
+        .bold_line_style(GRID)
+        .light_line_style(GRID.mix(0.0))
+        .label_style(text(15))
+        .axis_desc_style(text(15))
+        .x_desc("when the server stopped, in seconds after the first SIGTERM")
+        .y_desc("gap")
+        .x_label_formatter(&|seconds| {
+            if until_s < 5.0 { format!("{seconds:.1}") } else { format!("{seconds:.0}") }
+        })
+        .y_label_formatter(&|ms| axis_label(*ms))
+        .draw()
+        .map_err(|error| failed(&error))?;
+    for (mode, of) in &report.modes {
+        let style = colour(*mode).filled();
+        let dots =
+            of.gaps.iter().map(|point| Circle::new((point.at_ms / 1_000.0, point.gap_ms.max(FLOOR_MS)), 3, style));
+        chart.draw_series(dots).map_err(|error| failed(&error))?;
+    }
+    area.present().map_err(|error| failed(&error))
+}
+
+fn axis_label(ms: f64) -> String {
+    if ms < 1_000.0 { format!("{ms} ms") } else { format!("{} s", ms / 1_000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+
+    #[test]
+    fn every_gap_is_a_dot_in_its_modes_colour() {
+        let report = fixture::report();
+        let svg = gaps(&report).unwrap().unwrap();
+        for (mode, of) in &report.modes {
+            let RGBColor(r, g, b) = colour(*mode);
+            let dots = svg.matches("<circle").count();
+            let here =
+                svg.split("<circle").filter(|dot| dot.contains(&format!("fill=\"#{r:02X}{g:02X}{b:02X}\""))).count();
+            assert_eq!(here, of.gaps.len(), "{mode} among {dots}");
+        }
+    }
+
+    #[test]
+    fn the_axes_are_labelled_in_readable_units() {
+        let svg = gaps(&fixture::report()).unwrap().unwrap();
+        for label in ["10 ms", "100 ms", "1 s", "10 s", "100 s", "seconds after the first SIGTERM", "gap"] {
+            assert!(svg.contains(label), "no {label:?}");
+        }
+    }
+
+    #[test]
+    fn decades_enclose_the_values() {
+        assert_eq!(decades([31.0, 44_300.0].into_iter()), [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0]);
+        assert_eq!(decades([10.0].into_iter()), [10.0, 100.0]);
+    }
+
+    #[test]
+    fn an_overlap_is_drawn_at_the_floor_and_no_gaps_are_no_plot() {
+        let mut report = fixture::report();
+        report.modes[0].1.gaps[0].gap_ms = 0.0;
+        assert!(gaps(&report).unwrap().unwrap().contains("0.1 ms"));
+        for (_, of) in &mut report.modes {
+            of.gaps.clear();
+        }
+        assert_eq!(gaps(&report).unwrap(), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! The closing table.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+
+use super::host;
+use super::rows::{DRAIN_COLUMNS, drain_rows, notes, rows, verdicts};
+use crate::report::Report;
+use crate::settings::Scenario;
+
+/// The whole closing text: what was measured, the comparison, in a rolling deploy every drain, and the notes.
+pub fn closing(report: &Report) -> String {
+    let versions = &report.versions;
+    let mut text =
+        format!("{}, Elixir {}, OTP {}\n{}\n", host(report), versions.elixir, versions.otp, comparison(report));
+    if report.settings.scenario == Scenario::Rolling {
+        text.push_str(&format!("{}\n", drains(report)));
+    }
+    for line in verdicts(report).into_iter().chain(notes(report)) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn comparison(report: &Report) -> Table {
+    let mut table = table();
+    table.set_header(header(
+        [""].into_iter().map(str::to_owned).chain(report.modes.iter().map(|(mode, _)| mode.to_string())),
+    ));
+    for row in rows(report) {
+        let values = row.values.into_iter().map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
+        table.add_row([Cell::new(row.name)].into_iter().chain(values));
+    }
+    table
+}
+
+fn drains(report: &Report) -> Table {
+    let mut table = table();
+    table.set_header(header(["", "node"].into_iter().chain(DRAIN_COLUMNS).map(str::to_owned)));
+    for row in drain_rows(report) {
+        let values = row.values.into_iter().map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
+        table.add_row([Cell::new(row.mode), Cell::new(row.node)].into_iter().chain(values));
+    }
+    table
+}
+
+fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+fn header(names: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    names.into_iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+
+    #[test]
+    fn the_table_names_the_host_the_modes_the_drains_and_the_notes() {
+        let text = closing(&fixture::report());
+        for expected in [
+            "DurableServer 0.1.5 (this project's stand-in), Elixir 1.14.0, OTP 25",
+            "graceful",
+            "handoff",
+            "44.3 s",
+            "100 of 100",
+            "old1",
+            "graceful: 2 servers were not back",
+            "1/1000 of graceful",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_drain_of_one_node_needs_no_second_table() {
+        let mut report = fixture::report();
+        report.settings.scenario = Scenario::Drain;
+        assert!(!closing(&report).contains("shutdown\u{a0}"));
+        assert!(!closing(&report).contains("old1 "));
+    }
+}

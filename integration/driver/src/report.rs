@@ -1,0 +1,250 @@
+//! The figures of a run, in the form in which they are written as JSON.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::beam::events;
+use crate::quantiles::Quantiles;
+use crate::settings::{Mode, Settings};
+use crate::{Error, Result};
+
+/// What the figures were measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Versions {
+    /// The durable servers' host.
+    pub durable_server: HostVersion,
+    /// Elixir.
+    pub elixir: String,
+    /// Erlang/OTP.
+    pub otp: String,
+}
+
+/// The host: the real one, or this project's stand-in for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostVersion {
+    /// Version of the `durable_server` application.
+    pub version: String,
+    /// `stand-in` or `external`.
+    pub kind: String,
+}
+
+impl From<events::Versions> for Versions {
+    fn from(versions: events::Versions) -> Self {
+        let durable_server = HostVersion { version: versions.host_version, kind: versions.host_kind };
+        Self { durable_server, elixir: versions.elixir, otp: versions.otp }
+    }
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What it ran on.
+    #[serde(flatten)]
+    pub versions: Versions,
+    /// What it did.
+    pub settings: Settings,
+    /// The figures of every mode that ran.
+    #[serde(serialize_with = "by_mode")]
+    pub modes: Vec<(Mode, ModeReport)>,
+}
+
+/// A JSON object in the order of running.
+fn by_mode<S: serde::Serializer>(modes: &[(Mode, ModeReport)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(modes.iter().map(|(mode, report)| (mode, report)))
+}
+
+/// The figures of one mode. Durations are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModeReport {
+    /// Servers on the stopping nodes, over all drains.
+    pub total: usize,
+    /// Of these, running elsewhere before the stopping node was gone.
+    pub moved: usize,
+    /// Of these, stopped with their node, for others to find.
+    pub left: usize,
+    /// From the old process's user `terminate/2` to the new one's `init`, over all moves.
+    pub gap_ms: Quantiles,
+    /// From SIGTERM until nothing ran on the node any more and everything it handed over was up; summed over all drains.
+    pub drain_ms: f64,
+    /// From the first SIGTERM until the last server was back; `None` when some were not.
+    pub recovery_ms: Option<f64>,
+    /// Where servers of the stopping nodes went, over all drains.
+    pub targets: BTreeMap<String, usize>,
+    /// Servers per node at the end.
+    pub final_share: BTreeMap<String, usize>,
+    /// Client calls.
+    pub calls: u64,
+    /// Of these, without an answer.
+    pub failed_calls: u64,
+    /// The failed ones by how they failed.
+    pub failed_by: BTreeMap<String, u64>,
+    /// Increments that a client had the answer to and the server has not.
+    pub lost_increments: u64,
+    /// Increments that a server has and no client can have caused: counted twice.
+    pub extra_increments: u64,
+    /// Times that a server started while another process of it had not stopped.
+    pub double_owners: usize,
+    /// Starts after the first one, per server.
+    pub moves_per_server: f64,
+    /// Servers that did not answer at the end.
+    pub unreachable: usize,
+    /// Requests to the store by kind, from the warm-up on.
+    pub store_ops: BTreeMap<String, u64>,
+    /// The same figures per stopped node.
+    pub drains: Vec<DrainReport>,
+    /// What else there is to say: killed nodes, servers that did not come back.
+    pub notes: Vec<String>,
+    /// Every gap, for the plot.
+    #[serde(skip)]
+    pub gaps: Vec<GapPoint>,
+}
+
+/// The figures of one stopped node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrainReport {
+    /// The node.
+    pub node: String,
+    /// Servers on it.
+    pub total: usize,
+    /// Of these, running elsewhere before it was gone.
+    pub moved: usize,
+    /// Of these, stopped with it.
+    pub left: usize,
+    /// Gaps of its servers.
+    pub gap_ms: Quantiles,
+    /// From SIGTERM until nothing ran on it any more and everything it handed over was up.
+    pub drain_ms: f64,
+    /// From SIGTERM until it was gone.
+    pub shutdown_ms: f64,
+    /// Where its servers went, by the end of the run.
+    pub targets: BTreeMap<String, usize>,
+}
+
+/// One gap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GapPoint {
+    /// When it began, from the first SIGTERM.
+    pub at_ms: f64,
+    /// How long it was.
+    pub gap_ms: f64,
+}
+
+impl Report {
+    /// The report of one mode, if it ran.
+    pub fn mode(&self, wanted: Mode) -> Option<&ModeReport> {
+        self.modes.iter().find(|(mode, _)| *mode == wanted).map(|(_, report)| report)
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
+    }
+}
+
+/// Writes an output file.
+pub fn write(path: &Path, content: &str) -> Result<()> {
+    std::fs::write(path, content).map_err(Error::io(format!("writing {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::render::fixture;
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().expect("an object").keys().map(String::as_str).collect()
+    }
+
+    fn json() -> Value {
+        serde_json::from_str(&fixture::report().to_json()).unwrap()
+    }
+
+    #[test]
+    fn the_top_says_what_was_measured_on_what() {
+        let json = json();
+        assert_eq!(keys(&json), ["durable_server", "elixir", "modes", "otp", "settings"]);
+        assert_eq!(json["durable_server"], serde_json::json!({"version": "0.1.5", "kind": "stand-in"}));
+        assert_eq!(
+            keys(&json["settings"]),
+            [
+                "clients",
+                "concurrency",
+                "deploy",
+                "discovery_interval_ms",
+                "heartbeat_interval_ms",
+                "latency_ms",
+                "max_concurrency",
+                "modes",
+                "nodes",
+                "quick",
+                "recovery_bound_s",
+                "scenario",
+                "servers",
+                "slots",
+                "warm_up_ms"
+            ]
+        );
+        assert_eq!((&json["settings"]["deploy"], &json["settings"]["slots"]), (&"surge".into(), &Value::Null));
+    }
+
+    #[test]
+    fn every_mode_has_every_figure() {
+        let json = json();
+        assert_eq!(keys(&json["modes"]), ["graceful", "handoff", "naive"]);
+        for mode in ["graceful", "naive", "handoff"] {
+            assert_eq!(
+                keys(&json["modes"][mode]),
+                [
+                    "calls",
+                    "double_owners",
+                    "drain_ms",
+                    "drains",
+                    "extra_increments",
+                    "failed_by",
+                    "failed_calls",
+                    "final_share",
+                    "gap_ms",
+                    "left",
+                    "lost_increments",
+                    "moved",
+                    "moves_per_server",
+                    "notes",
+                    "recovery_ms",
+                    "store_ops",
+                    "targets",
+                    "total",
+                    "unreachable"
+                ]
+            );
+            assert_eq!(keys(&json["modes"][mode]["gap_ms"]), ["count", "max", "p50", "p90", "p99"]);
+        }
+        assert_eq!(json["modes"]["handoff"]["gap_ms"]["p50"], 44.3);
+        assert_eq!(json["modes"]["handoff"]["targets"]["new1"], 100);
+        assert_eq!(json["modes"]["graceful"]["recovery_ms"], Value::Null);
+    }
+
+    #[test]
+    fn every_drain_has_its_own_figures() {
+        assert_eq!(
+            keys(&json()["modes"]["naive"]["drains"][0]),
+            ["drain_ms", "gap_ms", "left", "moved", "node", "shutdown_ms", "targets", "total"]
+        );
+    }
+
+    #[test]
+    fn modes_are_written_in_the_order_of_running() {
+        let text = fixture::report().to_json();
+        let at = |mode| text.find(&format!("\"{mode}\": {{")).unwrap();
+        assert!(at("graceful") < at("naive") && at("naive") < at("handoff"));
+    }
+
+    #[test]
+    fn an_unwritable_file_is_named() {
+        let error = write(Path::new("/no/such/directory/x.json"), "{}").unwrap_err();
+        assert_eq!(error.to_string(), "writing /no/such/directory/x.json");
+    }
+}

@@ -1,0 +1,49 @@
+defmodule HandoffDemo.Application do
+  @moduledoc """
+  What runs on a node of the demo, by its role and the mode that is measured.
+
+      control connection > recorder > SimulatedStore                                (store)
+                                    > DurableServer.Supervisor > clients             (clients' node)
+                                    > DurableServer.Supervisor                       (application node, graceful)
+                                    > DurableServer.Supervisor > HandoffDemo.Naive   (application node, naive)
+                                    > DurableHandoff.Supervisor                      (application node, handoff)
+
+  Children stop in reverse: the recorder sees the end of every server, and the connection closes when nothing runs here any more.
+  """
+
+  use Application
+
+  alias HandoffDemo.{Clients, Config, Control, Naive, Recorder}
+
+  @impl true
+  def start(_type, config) do
+    children = [{Control, config}, Recorder | children(config)]
+    # One child that gives up takes the node with it: a figure measured on half a node is worse than none.
+    Supervisor.start_link(children, strategy: :one_for_all, max_restarts: 0)
+  end
+
+  defp children(%Config{role: :store}), do: [{SimulatedStore, latency_ms: 0}]
+
+  defp children(%Config{role: :client} = config),
+    do: [{DurableServer.Supervisor, Config.supervisor_options(config)}, Clients]
+
+  defp children(%Config{role: :app, mode: :graceful} = config),
+    do: [{DurableServer.Supervisor, Config.supervisor_options(config)}]
+
+  defp children(%Config{role: :app, mode: :naive} = config) do
+    [
+      {DurableServer.Supervisor, Config.supervisor_options(config)},
+      {Naive, supervisor: Config.supervisor(), max_concurrency: config.max_concurrency}
+    ]
+  end
+
+  defp children(%Config{role: :app, mode: :handoff} = config) do
+    handoff = [
+      max_concurrency: config.max_concurrency,
+      concurrency: config.concurrency,
+      generation: config.generation
+    ]
+
+    [{DurableHandoff.Supervisor, Config.supervisor_options(config) ++ [handoff_on_shutdown: handoff]}]
+  end
+end

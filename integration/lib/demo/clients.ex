@@ -1,0 +1,64 @@
+defmodule HandoffDemo.Clients do
+  @moduledoc """
+  The clients of the demo: a fixed number of processes on one node that call servers until they are told to stop.
+  """
+
+  use GenServer
+
+  alias HandoffDemo.{Client, Control}
+
+  @tell_every_ms 250
+
+  @typedoc "Calls by outcome, and per server how many increments were answered and how many may or may not have been applied."
+  @type result ::
+          {[{outcome :: String.t(), count :: pos_integer()}], [{index :: non_neg_integer(), integer(), integer()}]}
+
+  @doc false
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Starts `count` clients that call servers `0..servers - 1`."
+  @spec start(pos_integer(), pos_integer()) :: :ok
+  def start(count, servers), do: GenServer.call(__MODULE__, {:start, count, servers})
+
+  @doc "Lets every client finish its call, stops them all and adds up what they saw."
+  @spec stop() :: result()
+  def stop, do: GenServer.call(__MODULE__, :stop, :infinity)
+
+  @impl true
+  def init(nil), do: {:ok, %{clients: [], calls: nil}}
+
+  @impl true
+  def handle_call({:start, count, servers}, _from, _state) do
+    calls = :counters.new(2, [:write_concurrency])
+    clients = for _ <- 1..count, do: Client.start_link(servers, calls)
+    Process.send_after(self(), :tell, @tell_every_ms)
+    {:reply, :ok, %{clients: clients, calls: calls}}
+  end
+
+  def handle_call(:stop, _from, state) do
+    tallies = state.clients |> Enum.map(&Client.ask_to_stop/1) |> Enum.map(&Client.await/1)
+    {:reply, add_up(tallies), %{state | clients: []}}
+  end
+
+  @impl true
+  def handle_info(:tell, %{clients: []} = state), do: {:noreply, state}
+
+  def handle_info(:tell, state) do
+    Control.send_event({:calls, :counters.get(state.calls, 1), :counters.get(state.calls, 2)})
+    Process.send_after(self(), :tell, @tell_every_ms)
+    {:noreply, state}
+  end
+
+  defp add_up(tallies) do
+    sum = fn maps -> Enum.reduce(maps, %{}, &Map.merge(&1, &2, fn _key, a, b -> a + b end)) end
+    acknowledged = sum.(Enum.map(tallies, & &1.acknowledged))
+    uncertain = sum.(Enum.map(tallies, & &1.uncertain))
+
+    servers =
+      for index <- Enum.uniq(Map.keys(acknowledged) ++ Map.keys(uncertain)),
+          do: {index, Map.get(acknowledged, index, 0), Map.get(uncertain, index, 0)}
+
+    {Map.to_list(sum.(Enum.map(tallies, & &1.outcomes))), servers}
+  end
+end

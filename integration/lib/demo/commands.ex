@@ -1,0 +1,91 @@
+defmodule HandoffDemo.Commands do
+  @moduledoc """
+  What the driver can tell a node to do. A command that fails is an answer, too: its reason, as text.
+  """
+
+  alias DurableServer.Supervisor, as: Durable
+  alias HandoffDemo.{Clients, Config, Recorder, Server}
+
+  @starters 32
+  @readers 50
+  @read_ms 5_000
+  @some 20
+
+  @doc "Runs a command."
+  @spec run(atom(), [term()]) :: {:ok, term()} | {:error, String.t()}
+  def run(name, arguments) do
+    {:ok, command(name, arguments)}
+  rescue
+    error -> {:error, Exception.format(:error, error, __STACKTRACE__)}
+  catch
+    kind, reason -> {:error, Exception.format(kind, reason, __STACKTRACE__)}
+  end
+
+  defp command(:connect, [names]) do
+    for name <- names, node = String.to_atom(name), node != node() do
+      true = Node.connect(node)
+    end
+
+    :ok
+  end
+
+  # The nodes whose heartbeats this node has, whether they take servers, and when they said so.
+  defp command(:view, []) do
+    for {_pid, heartbeat} <- Group.members(Config.supervisor(), "__heartbeat"),
+        meta = heartbeat.heartbeat_meta || %{},
+        do: {heartbeat.node, meta["draining"] == true, heartbeat.timestamp}
+  end
+
+  defp command(:start_servers, [first, step, last]) do
+    first..(last - 1)//step
+    |> Task.async_stream(&start_here/1, max_concurrency: @starters, timeout: :infinity, ordered: false)
+    |> Enum.count()
+  end
+
+  defp command(:missing, [servers]) do
+    missing = for index <- 0..(servers - 1), Durable.lookup(Config.supervisor(), Server.key(index)) == nil, do: index
+    {length(missing), Enum.take(missing, @some)}
+  end
+
+  defp command(:start_clients, [clients, servers]), do: Clients.start(clients, servers)
+  defp command(:stop_clients, []), do: Clients.stop()
+
+  defp command(:counters, [servers]) do
+    0..(servers - 1)
+    |> Task.async_stream(&counter/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
+    |> Enum.map(fn {:ok, counter} -> counter end)
+  end
+
+  defp command(:configure_store, [latency_ms, slots]) do
+    :ok = SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots)
+    SimulatedStore.reset_stats(node())
+  end
+
+  defp command(:store_stats, []), do: for({name, count} <- SimulatedStore.stats(node()), do: {to_string(name), count})
+  defp command(:flush, []), do: Recorder.flush()
+
+  defp start_here(index) do
+    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index)}
+    {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
+  end
+
+  # Its own answer and its node; of a server that does not answer, what is stored.
+  defp counter(index) do
+    {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
+    {index, GenServer.call(pid, :counter, @read_ms), Atom.to_string(node(pid))}
+  rescue
+    MatchError -> {index, stored_counter(index), nil}
+  catch
+    :exit, _no_answer -> {index, stored_counter(index), nil}
+  end
+
+  defp stored_counter(index) do
+    config = Durable.__get_config__(Config.supervisor())
+    place = %{key: Server.key(index), prefix: config.prefix}
+
+    case DurableServer.fetch_stored_state(config.storage_backend, place, consistent: true) do
+      {:ok, %{state: %{"counter" => counter}}} -> counter
+      {:error, :not_found} -> 0
+    end
+  end
+end

@@ -1,0 +1,67 @@
+defmodule HandoffDemo.Main do
+  @moduledoc """
+  A node of the demo, from its configuration to `ready`.
+
+  Whatever goes wrong on the way ends the node with the reason on its output, which the driver shows.
+  """
+
+  alias HandoffDemo.{Config, Control}
+
+  @app :handoff_demo
+  @ready_ms 60_000
+
+  @doc "Boots this node; called by the driver's command line."
+  @spec run() :: :ok
+  def run do
+    config = Config.from_env!()
+
+    for app <- [:durable_server | handoff_app(config)] do
+      {:ok, _started} = Application.ensure_all_started(app)
+    end
+
+    load_code()
+    :ok = start(config)
+    if config.role != :store, do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), @ready_ms)
+
+    # The clients' node needs the registry's replica, not servers.
+    if config.role == :client, do: :ok = DurableServer.LifecycleManager.stop_discovery(Config.supervisor())
+    Control.send_event(ready())
+  end
+
+  # As in a release: what is loaded on first use would be part of the first gaps that are measured.
+  defp load_code do
+    for app <- [:durable_server, :durable_handoff, :handoff_integration] do
+      # Not there in every mode.
+      _ = Application.load(app)
+      :ok = :code.ensure_modules_loaded(Application.spec(app, :modules) || [])
+    end
+  end
+
+  # An application of its own, made up here: only what runs in an application is shut down in order on SIGTERM. Permanent: when the tree
+  # gives up, so does the node.
+  defp start(config) do
+    properties = [
+      description: ~c"a node of the demo",
+      vsn: ~c"0",
+      modules: [],
+      registered: [],
+      applications: [:kernel, :stdlib, :elixir, :logger, :durable_server],
+      mod: {HandoffDemo.Application, config}
+    ]
+
+    :ok = :application.load({:application, @app, properties})
+
+    case Application.start(@app, :permanent) do
+      :ok -> :ok
+      {:error, reason} -> raise "this node's processes did not start: " <> Application.format_error(reason)
+    end
+  end
+
+  defp handoff_app(%Config{mode: :handoff}), do: [:durable_handoff]
+  defp handoff_app(_other), do: []
+
+  defp ready do
+    kind = if System.get_env("DURABLE_SERVER") == "external", do: "external", else: "stand-in"
+    {:ready, System.otp_release(), System.version(), to_string(Application.spec(:durable_server, :vsn)), kind}
+  end
+end

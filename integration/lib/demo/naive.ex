@@ -1,0 +1,39 @@
+defmodule HandoffDemo.Naive do
+  @moduledoc """
+  The handoff that anyone would write: when the node stops, move every server, so many at a time.
+
+  It is what `durable_handoff` is compared with, so it is a fair one: it stops before the supervisor it drains, marks the node as draining
+  first, and gives every move time. It names no target: `rehome_child/3` finds one itself.
+  """
+
+  use GenServer, shutdown: 60_000
+
+  @doc "Options: `supervisor:`, `max_concurrency:`."
+  @spec start_link(keyword()) :: GenServer.on_start()
+  def start_link(opts), do: GenServer.start_link(__MODULE__, opts)
+
+  @impl true
+  def init(opts) do
+    Process.flag(:trap_exit, true)
+    {:ok, opts}
+  end
+
+  @impl true
+  def terminate(_reason, opts) do
+    supervisor = opts[:supervisor]
+    DurableServer.LifecycleManager.stop_discovery(supervisor)
+
+    supervisor
+    |> DurableServer.Supervisor.__local_global_members__()
+    |> Task.async_stream(
+      fn {key, {_pid, %{module: module}}} ->
+        DurableServer.Supervisor.rehome_child(supervisor, {module, key: key, initial_state: %{}})
+      end,
+      max_concurrency: opts[:max_concurrency],
+      timeout: 30_000,
+      on_timeout: :kill_task,
+      ordered: false
+    )
+    |> Stream.run()
+  end
+end

@@ -1,0 +1,71 @@
+defmodule HandoffDemo.Recorder do
+  @moduledoc """
+  Takes down when server processes of this node start, stop and are gone, and sends it to the driver in batches.
+
+  Times are microseconds of the wall clock, read in the process that they are about: all nodes of the demo share one machine and so one
+  clock. Nothing recorded before `flush/0`, or before this process is stopped, is missing at the driver afterwards.
+  """
+
+  use GenServer, shutdown: 30_000
+
+  alias HandoffDemo.Control
+
+  @batch_ms 50
+
+  @type moment :: :init | :terminate
+
+  @doc false
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "Records a moment of the calling process, which is one of server number `index`. Never waits."
+  @spec record(moment(), non_neg_integer()) :: :ok
+  def record(moment, index),
+    do: GenServer.cast(__MODULE__, {:record, moment, index, self(), :os.system_time(:microsecond)})
+
+  @doc "Returns when the driver has been sent everything recorded so far."
+  @spec flush() :: :ok
+  def flush, do: GenServer.call(__MODULE__, :flush, :infinity)
+
+  @impl true
+  def init(nil) do
+    # For terminate/2, which sends the last records of a node that stops.
+    Process.flag(:trap_exit, true)
+    {:ok, %{records: [], monitors: %{}}}
+  end
+
+  @impl true
+  def handle_cast({:record, moment, index, pid, at_us}, state) do
+    state = if moment == :init, do: monitor(state, pid, index), else: state
+    {:noreply, add(state, moment, index, pid, at_us)}
+  end
+
+  @impl true
+  def handle_call(:flush, _from, state), do: {:reply, :ok, send_batch(state)}
+
+  @impl true
+  def handle_info(:send_batch, state), do: {:noreply, send_batch(state)}
+
+  def handle_info({:DOWN, ref, :process, pid, _reason}, state) do
+    {index, monitors} = Map.pop!(state.monitors, ref)
+    {:noreply, add(%{state | monitors: monitors}, :down, index, pid, :os.system_time(:microsecond))}
+  end
+
+  @impl true
+  def terminate(_reason, state), do: send_batch(state)
+
+  defp monitor(state, pid, index), do: put_in(state.monitors[Process.monitor(pid)], index)
+
+  defp add(state, moment, index, pid, at_us) do
+    if state.records == [], do: Process.send_after(self(), :send_batch, @batch_ms)
+    process = pid |> :erlang.pid_to_list() |> List.to_string()
+    %{state | records: [{moment, index, process, at_us} | state.records]}
+  end
+
+  defp send_batch(%{records: []} = state), do: state
+
+  defp send_batch(state) do
+    Control.send_event({:records, Enum.reverse(state.records)})
+    %{state | records: []}
+  end
+end

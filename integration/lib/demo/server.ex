@@ -1,0 +1,79 @@
+defmodule HandoffDemo.Server do
+  @moduledoc """
+  The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that keeps a chat or a cart.
+
+  It records when its user code starts and stops. It stores its state only when it stops: an increment that a move loses is lost for
+  good, and shows.
+  """
+
+  use DurableServer, vsn: 1
+
+  alias HandoffDemo.Recorder
+
+  @doc "The key of server number `index`."
+  @spec key(non_neg_integer()) :: String.t()
+  def key(index), do: "account-#{index}"
+
+  @doc "What server number `index` starts with."
+  @spec initial_state(non_neg_integer()) :: map()
+  def initial_state(index), do: %{index: index, counter: 0, document: document(index)}
+
+  @impl true
+  def init(state) do
+    Recorder.record(:init, state.index)
+    {:ok, state, permanent: true, auto_sync: false}
+  end
+
+  @impl true
+  def dump_state(state), do: %{"index" => state.index, "counter" => state.counter, "document" => state.document}
+
+  @impl true
+  def load_state(_old_vsn, stored),
+    do: %{index: stored["index"], counter: stored["counter"], document: stored["document"]}
+
+  @impl true
+  def handle_call(:increment, _from, state) do
+    state = %{state | counter: state.counter + 1}
+    {:reply, state.counter, state}
+  end
+
+  def handle_call(:counter, _from, state), do: {:reply, state.counter, state}
+
+  @impl true
+  def terminate(_reason, state), do: Recorder.record(:terminate, state.index)
+
+  # About 4 KB as JSON.
+  defp document(index) do
+    %{
+      "owner" => %{
+        "id" => index,
+        "name" => "Account #{index}",
+        "email" => "account#{index}@example.com",
+        "flags" => [true, false, nil],
+        "address" => %{
+          "street" => "#{index} Main Street",
+          "city" => "Springfield",
+          "geo" => [48.1 + index / 1000, 11.6]
+        }
+      },
+      "items" =>
+        for line <- 1..12 do
+          %{
+            "sku" => "SKU-#{index}-#{line}",
+            "quantity" => rem(line, 4) + 1,
+            "price" => 9.99 * line,
+            "options" => %{"gift" => false}
+          }
+        end,
+      "messages" =>
+        for n <- 1..16 do
+          %{
+            "id" => n,
+            "from" => "user-#{rem(n, 3)}",
+            "read" => rem(n, 2) == 0,
+            "text" => String.duplicate("Message #{n}. ", 8)
+          }
+        end
+    }
+  end
+end

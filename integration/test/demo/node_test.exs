@@ -1,0 +1,151 @@
+defmodule HandoffDemo.NodeTest do
+  # A node of the demo, with this test in the driver's place.
+  # Not async: nodes of the demo look for the store under its default name.
+  use ExUnit.Case
+
+  alias HandoffDemo.Server
+
+  @token "the token of this run"
+  @timeout_ms 60_000
+
+  setup do
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, packet: 4, active: true, ip: {127, 0, 0, 1}, reuseaddr: true])
+
+    {:ok, listener: listener}
+  end
+
+  test "the driver is gone: the node halts", %{listener: listener} do
+    {node, driver} = boot(listener, :store)
+    :ok = :gen_tcp.close(driver)
+    assert_receive {^node, {:exit_status, 1}}, @timeout_ms
+  end
+
+  test "SIGTERM: the end of every server arrives before the connection closes", %{listener: listener} do
+    start_supervised!(SimulatedStore)
+    {node, driver} = boot(listener, :app)
+    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3])
+
+    {:os_pid, pid} = Port.info(node, :os_pid)
+    {_output, 0} = System.cmd("kill", ["-TERM", Integer.to_string(pid)])
+    records = records_until_closed(driver)
+
+    assert Enum.sort(for {:init, index, _pid, _at} <- records, do: index) == [0, 1, 2]
+    assert Enum.sort(for {:terminate, index, _pid, _at} <- records, do: index) == [0, 1, 2]
+    assert Enum.sort(for {:down, index, _pid, _at} <- records, do: index) == [0, 1, 2]
+    assert_receive {^node, {:exit_status, 0}}, @timeout_ms
+
+    # Stopped, and stored: the next node can go on with them.
+    for index <- 0..2, do: assert(%{body: _stored} = SimulatedStore.peek(node(), "demo/" <> Server.key(index)))
+  end
+
+  test "a command that fails is answered with its reason", %{listener: listener} do
+    start_supervised!(SimulatedStore)
+    {_node, driver} = boot(listener, :app)
+    assert {:error, reason} = command(driver, 1, :connect, [["nobody@127.0.0.1"]])
+    assert reason =~ "no match of right hand side value: false"
+  end
+
+  test "without the driver: the node ends and says who starts it" do
+    node = open([])
+    assert_receive {^node, {:exit_status, 1}}, @timeout_ms
+    assert output(node) =~ "nodes of the demo are started by integration/demo"
+  end
+
+  test "nobody listens: the node ends and says so", %{listener: listener} do
+    {:ok, port} = :inet.port(listener)
+    :ok = :gen_tcp.close(listener)
+    node = open([{"HANDOFF_DEMO_NODE", config(:store, port)}])
+    assert_receive {^node, {:exit_status, 1}}, @timeout_ms
+    assert output(node) =~ "driver_unreachable"
+  end
+
+  # Starts a node and accepts its connection; gives it when the node is ready.
+  defp boot(listener, role) do
+    {:ok, port} = :inet.port(listener)
+    node = open([{"HANDOFF_DEMO_NODE", config(role, port)}])
+    {:ok, driver} = :gen_tcp.accept(listener, @timeout_ms)
+    assert {:hello, @token, "node1"} = event(driver)
+    assert {:ready, _otp, _elixir, _version, _kind} = event(driver)
+    {node, driver}
+  end
+
+  defp open(env) do
+    paths = Enum.flat_map(:code.get_path(), &["-pa", &1])
+    name = Cluster.unique("demo") <> "@127.0.0.1"
+    cookie = {"ERL_AFLAGS", "-setcookie #{Node.get_cookie()}"}
+
+    port =
+      Port.open({:spawn_executable, System.find_executable("elixir")}, [
+        :binary,
+        :exit_status,
+        :stderr_to_stdout,
+        args: paths ++ ["--name", name, "--no-halt", "-e", "HandoffDemo.Main.run()"],
+        env: for({variable, value} <- [cookie | env], do: {to_charlist(variable), to_charlist(value)})
+      ])
+
+    {:os_pid, pid} = Port.info(port, :os_pid)
+    # A node that the test left running; it halts by itself when its connection closes with the test.
+    on_exit(fn -> System.cmd("kill", ["-KILL", Integer.to_string(pid)], stderr_to_stdout: true) end)
+    port
+  end
+
+  defp config(role, port) do
+    %{
+      label: "node1",
+      role: role,
+      mode: :graceful,
+      generation: "1",
+      token: @token,
+      port: port,
+      store: Atom.to_string(node()),
+      discovery_interval_ms: 60_000,
+      heartbeat_interval_ms: 10_000,
+      max_concurrency: 50,
+      concurrency: :adaptive
+    }
+    |> :erlang.term_to_binary()
+    |> Base.encode16(case: :lower)
+  end
+
+  defp command(driver, id, name, arguments) do
+    :ok = :gen_tcp.send(driver, :erlang.term_to_binary({id, name, arguments}))
+    reply(driver, id)
+  end
+
+  defp reply(driver, id) do
+    case event(driver) do
+      {:reply, ^id, answer} ->
+        answer
+
+      {:records, _records} = event ->
+        send(self(), {:kept, event})
+        reply(driver, id)
+    end
+  end
+
+  defp event(driver) do
+    assert_receive {:tcp, ^driver, frame}, @timeout_ms
+    :erlang.binary_to_term(frame)
+  end
+
+  defp records_until_closed(driver) do
+    receive do
+      {:kept, {:records, records}} -> records ++ records_until_closed(driver)
+      {:tcp, ^driver, frame} -> records(:erlang.binary_to_term(frame)) ++ records_until_closed(driver)
+      {:tcp_closed, ^driver} -> []
+    after
+      @timeout_ms -> flunk("the connection is still open")
+    end
+  end
+
+  defp records({:records, records}), do: records
+  defp records(_other_event), do: []
+
+  defp output(port) do
+    receive do
+      {^port, {:data, data}} -> data <> output(port)
+    after
+      0 -> ""
+    end
+  end
+end
