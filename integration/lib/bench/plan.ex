@@ -1,0 +1,194 @@
+defmodule HandoffBench.Plan do
+  @moduledoc """
+  How long planning takes: the engine for all servers at once, against the host's own placement asked once for each server.
+
+  Both see the same cluster: heartbeats of made-up nodes in the store, which the host reads as it reads those of
+  real ones; the library sees what the host has through `DurableHandoff.Host.View`. The host is asked for a sample of the servers, because all of them take minutes;
+  its time for all is the sample's scaled up. Then the engine alone plans three sizes, for the growth of time and memory.
+  """
+
+  @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}
+
+  alias DurableHandoff.{Clock, Host, Native}
+
+  @sup HandoffBench.Durable
+  @modules [HandoffBench.A, HandoffBench.B, HandoffBench.C]
+  @sizes [250_000, 500_000, 1_000_000]
+
+  @doc "Runs the measurement with command-line arguments and prints its tables."
+  @spec main([String.t()]) :: :ok
+  def main(argv) do
+    {options, [], []} =
+      OptionParser.parse(argv, strict: [servers: :integer, nodes: :integer, calls: :integer, json: :string])
+
+    options = Enum.into(options, %{servers: 100_000, nodes: 1_000, calls: 2_000, json: nil})
+    start_host(options.nodes)
+    view = Host.View.build(@sup, @modules, [])
+
+    host = host(options)
+    engine = engine(options.servers, view)
+    sizes = Enum.map(@sizes, &engine(&1, view))
+    print(options, host, engine, sizes)
+    if options.json, do: File.write!(options.json, json(options, host, engine, sizes))
+    :ok
+  end
+
+  # The heartbeats of made-up nodes are in the store before the host starts; it finds them as it finds those of real ones.
+  defp start_host(nodes) do
+    {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
+    {:ok, %{state: store}} = SimulatedStore.init_backend(node: node())
+
+    for {name, heartbeat} <- pretended(nodes) do
+      {:ok, _written} = SimulatedStore.put_object(store, "bench/__nodes/#{name}", heartbeat, [])
+    end
+
+    {:ok, _sup} =
+      DurableServer.Supervisor.start_link(name: @sup, prefix: "bench/", backend: {SimulatedStore, node: node()})
+
+    await_nodes(nodes, 600)
+  end
+
+  defp await_nodes(nodes, looks) do
+    known = length(Host.View.build(@sup, @modules, []).nodes)
+
+    cond do
+      known > nodes -> :ok
+      looks == 0 -> raise "the host knows #{known} of #{nodes} nodes after a minute"
+      true -> Process.sleep(100) && await_nodes(nodes, looks - 1)
+    end
+  end
+
+  # Nodes of three kinds: with a total limit, with module limits, without limits; all with room.
+  defp pretended(count) do
+    now_ms = System.system_time(:millisecond)
+
+    for index <- 1..count do
+      used = rem(index * 7, 90)
+      limit = %{"current" => used, "limit" => 1_000_000}
+
+      capacity =
+        case rem(index, 3) do
+          0 -> %{"total" => limit}
+          1 -> Map.new(@modules, &{Atom.to_string(&1), limit})
+          2 -> nil
+        end
+
+      name = "n#{index}@pretended"
+
+      {name,
+       %{
+         "node" => name,
+         "node_ref" => now_ms * 1_000,
+         "last_heartbeat_at" => now_ms - rem(index, 900),
+         "capacity" => capacity,
+         "resources" => %{"cpu" => used, "max_cpu" => 95},
+         "env_vars" => %{},
+         "heartbeat_meta" => %{
+           "durable_handoff" => %{"generation" => "1", "started_at" => now_ms - 86_400_000, "servers" => used}
+         }
+       }}
+    end
+  end
+
+  defp host(%{calls: calls, servers: servers, nodes: nodes}) do
+    ask = fn index ->
+      module = Enum.at(@modules, rem(index, 3))
+
+      found =
+        DurableServer.LifecycleManager.find_eligible_nodes(@sup, module, limit: nodes, key: nil, sticky_placement: nil)
+
+      ^nodes = length(found)
+    end
+
+    Enum.each(1..50, ask)
+    {us, :ok} = :timer.tc(fn -> Enum.each(1..calls, ask) end)
+    %{calls: calls, per_call_us: us / calls, all_ms: us / calls * servers / 1_000}
+  end
+
+  # In a process of its own, so that its terms are gone before the next size is measured.
+  defp engine(servers, view) do
+    Task.await(Task.async(fn -> measure_engine(servers, view) end), :infinity)
+  end
+
+  defp measure_engine(servers, view) do
+    # Nobody can connect to a pretended node; the planner only takes nodes it could reach.
+    view = %{view | nodes: Enum.map(view.nodes, &%{&1 | connected: true})}
+    entries = for index <- 1..servers, do: {rem(index, 3), 0, 0}
+    config = config()
+    reset_peak()
+    before_kb = resident_kb("VmRSS")
+    started = Clock.now_us()
+    {:ok, plan} = Native.plan(config, entries, view)
+    us = Clock.now_us() - started
+    peak_kb = resident_kb("VmHWM") - before_kb
+    0 = map_size(plan.reasons)
+    %{servers: servers, ms: us / 1_000, ns_per_server: us * 1_000 / servers, peak_mb: peak_kb / 1_024}
+  end
+
+  defp config do
+    %{
+      max_concurrency: 50,
+      concurrency: :adaptive,
+      max_concurrency_per_target: nil,
+      timeout_ms: 30_000,
+      attempt_timeout_ms: 15_000,
+      max_attempts: 3,
+      max_consecutive_failures: 10,
+      max_failure_ratio: 0.5,
+      wait_for_target_ms: 0,
+      sticky: :gated,
+      prefer: :new_release,
+      source: %{name: Atom.to_string(node()), started_at_ms: nil, generation: nil, region: nil},
+      stickies: [[]],
+      modules: length(@modules),
+      future_skew_ms: 5_000,
+      max_age_ms: 50_000
+    }
+  end
+
+  # Linux keeps the peak of resident memory and lets it be reset; elsewhere the column is zero.
+  defp reset_peak, do: File.write("/proc/self/clear_refs", "5")
+
+  defp resident_kb(field) do
+    with {:ok, status} <- File.read("/proc/self/status"),
+         [_all, kb] <- Regex.run(~r/^#{field}:\s+(\d+) kB/m, status) do
+      String.to_integer(kb)
+    else
+      _unknown -> 0
+    end
+  end
+
+  defp print(options, host, engine, sizes) do
+    IO.puts("""
+    Planning #{options.servers} servers onto #{options.nodes} nodes, Elixir #{System.version()}, OTP #{System.otp_release()}
+
+      find_eligible_nodes, one call a server   #{ms(host.all_ms)} ms   (#{host.calls} calls at #{round(host.per_call_us)} us, scaled up)
+      the engine, all at once                  #{ms(engine.ms)} ms
+      ratio                                    #{round(host.all_ms / engine.ms)}
+
+      servers      ms        ns per server   peak memory, MB
+    """)
+
+    for size <- sizes do
+      columns = [{size.servers, 10}, {ms(size.ms), 10}, {round(size.ns_per_server), 14}, {ms(size.peak_mb), 16}]
+      IO.puts("  " <> Enum.map_join(columns, " ", fn {value, width} -> String.pad_trailing("#{value}", width) end))
+    end
+  end
+
+  defp ms(number), do: :erlang.float_to_binary(number * 1.0, decimals: 1)
+
+  # Numbers only, so no encoder is needed where Elixir has none.
+  defp json(options, host, engine, sizes) do
+    size = fn size ->
+      ~s({"servers": #{size.servers}, "ms": #{size.ms}, "ns_per_server": #{size.ns_per_server}, "peak_mb": #{size.peak_mb}})
+    end
+
+    """
+    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}", "nodes": #{options.nodes},
+     "host": {"calls": #{host.calls}, "per_call_us": #{host.per_call_us}, "all_ms": #{host.all_ms}},
+     "engine": #{size.(engine)},
+     "ratio": #{host.all_ms / engine.ms},
+     "sizes": [#{Enum.map_join(sizes, ", ", size)}]}
+    """
+  end
+end
