@@ -42,7 +42,8 @@ defmodule HandoffDemo.NodeTest do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:error, reason} = command(driver, 1, :connect, [["nobody@127.0.0.1"]])
-    assert reason =~ "no match of right hand side value: false"
+    # The value comes on the same line or, from Elixir 1.20 on, below.
+    assert reason =~ ~r/no match of right hand side value:\s+false/
   end
 
   test "without the driver: the node ends and says who starts it" do
