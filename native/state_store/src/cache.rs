@@ -1,0 +1,152 @@
+//! What this process wrote and is the only one to read back, for the one read that follows.
+//!
+//! Guarantees
+//! - An answer from here is the newest version this process knows of: a later write, a refused write, a deletion or any error
+//!   forgets the key.
+//! - It is used once, and only for a few seconds. It can be older than the store when somebody else wrote meanwhile: then the
+//!   write that follows is under an etag that is gone, and refused.
+//! - Bounded in bytes; the oldest go first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Object;
+
+pub(crate) struct Cache {
+    max_bytes: usize,
+    lasts: Duration,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_key: HashMap<String, Entry>,
+    /// Keys by age, with the number of their entry. Those whose entry is gone or another by now are passed over.
+    ages: VecDeque<(u64, String)>,
+    bytes: usize,
+    numbers: u64,
+}
+
+struct Entry {
+    number: u64,
+    at: Instant,
+    object: Object,
+}
+
+impl Cache {
+    pub(crate) fn new(max_bytes: usize, lasts: Duration) -> Self {
+        Self { max_bytes, lasts, kept: Mutex::default() }
+    }
+
+    pub(crate) fn wrote(&self, key: &str, object: Object) {
+        let mut kept = self.lock();
+        kept.forget(key);
+        let bytes = size(key, &object);
+        if bytes > self.max_bytes || self.lasts.is_zero() {
+            return;
+        }
+        kept.numbers += 1;
+        let number = kept.numbers;
+        kept.bytes += bytes;
+        kept.by_key.insert(key.to_owned(), Entry { number, at: Instant::now(), object });
+        kept.ages.push_back((number, key.to_owned()));
+        kept.shrink(self.max_bytes, self.lasts);
+        kept.compact();
+    }
+
+    pub(crate) fn forget(&self, key: &str) {
+        self.lock().forget(key);
+    }
+
+    /// The object, if it was written here a moment ago and not read since.
+    pub(crate) fn take(&self, key: &str) -> Option<Object> {
+        let entry = self.lock().forget(key)?;
+        (entry.at.elapsed() <= self.lasts).then_some(entry.object)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn forget(&mut self, key: &str) -> Option<Entry> {
+        let entry = self.by_key.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(size(key, &entry.object));
+        Some(entry)
+    }
+
+    fn shrink(&mut self, max_bytes: usize, lasts: Duration) {
+        while let Some((number, key)) = self.ages.front() {
+            let keep = self.by_key.get(key).map(|entry| (entry.number == *number, entry.at.elapsed() <= lasts));
+            match keep {
+                Some((true, true)) if self.bytes <= max_bytes => return,
+                Some((true, _)) => {
+                    let key = key.clone();
+                    self.forget(&key);
+                }
+                _gone_or_newer => {}
+            }
+            self.ages.pop_front();
+        }
+    }
+
+    /// Ages of entries that are gone must not pile up behind one that stays.
+    fn compact(&mut self) {
+        if self.ages.len() > 2 * self.by_key.len() + 1 {
+            let by_key = &self.by_key;
+            self.ages.retain(|(number, key)| by_key.get(key).is_some_and(|entry| entry.number == *number));
+        }
+    }
+}
+
+fn size(key: &str, object: &Object) -> usize {
+    key.len() + object.etag.len() + object.body.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(bytes: usize) -> Object {
+        Object { body: vec![0; bytes].into(), etag: String::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_used_once_and_not_for_long() {
+        let cache = Cache::new(100, Duration::from_secs(5));
+        cache.wrote("k", object(1));
+        assert_eq!(cache.take("k"), Some(object(1)));
+        assert_eq!(cache.take("k"), None);
+        cache.wrote("k", object(1));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert_eq!(cache.take("k"), None);
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_the_rest_stays() {
+        let cache = Cache::new(100, Duration::from_secs(5));
+        for key in ["a", "b", "a", "c"] {
+            cache.wrote(key, object(40));
+        }
+        assert_eq!(cache.take("b"), None);
+        assert_eq!(cache.take("a"), Some(object(40)));
+        assert_eq!(cache.take("c"), Some(object(40)));
+        cache.wrote("large", object(101));
+        assert_eq!(cache.take("large"), None);
+        assert_eq!(cache.lock().bytes, 0);
+    }
+
+    #[test]
+    fn keys_written_again_and_again_leave_nothing_behind() {
+        let cache = Cache::new(1_000, Duration::from_secs(60));
+        for _ in 0..10_000 {
+            cache.wrote("k", object(10));
+        }
+        let kept = cache.lock();
+        assert!(kept.ages.len() <= 3 && kept.by_key.len() == 1, "{}", kept.ages.len());
+    }
+}

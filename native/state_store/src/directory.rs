@@ -1,0 +1,271 @@
+//! `file:///dir`: objects as files, with real compare-and-swap between all processes of one machine.
+//!
+//! Guarantees
+//! - A write is checked and applied under a file lock that the operating system drops when its holder dies.
+//! - Crash-safe: bytes go to a temporary file, that is synced, renamed, and the directory synced. A reader sees the old object
+//!   or the new one, also after a power cut.
+//! - The etag is the content's hash: two writes of the same bytes are the same version, as with S3's etags.
+//!
+//! In the directory: `objects/` (see `names` for the files in it), `locks/` (never removed), `incoming/` (temporary files).
+
+mod names;
+mod walk;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::memory::check;
+use crate::{Condition, Error, Object, Page};
+
+/// Keys share this many locks. More would only be more files.
+const LOCKS: usize = 256;
+/// The holder of a lock keeps it for a few milliseconds: two file syncs.
+const LOCK_POLL: Duration = Duration::from_micros(500);
+/// A temporary file this old was left by a process that died.
+const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Directory {
+    root: PathBuf,
+    max_bytes: u64,
+    /// Writers of this process wait here, in order; only one of them polls the file lock.
+    local: Vec<Arc<Mutex<()>>>,
+    temporary: AtomicU64,
+}
+
+/// Set when nobody waits for the answer any more: a write that has not happened then must not.
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Directory {
+    /// Creates what is missing and removes what dead processes left, unless it is for reading only: then the directory must be
+    /// there, and stays as it is.
+    pub(crate) fn open(root: &Path, max_bytes: u64, read_only: bool) -> Result<Arc<Self>, Error> {
+        if read_only {
+            fs::read_dir(root).map_err(|error| Error::io("opening the directory", &error))?;
+        } else {
+            for part in ["objects", "locks", "incoming"] {
+                fs::create_dir_all(root.join(part)).map_err(|error| Error::io("creating the directory", &error))?;
+            }
+            sweep(&root.join("incoming"));
+        }
+        let local = (0..LOCKS).map(|_| Arc::default()).collect();
+        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local, temporary: AtomicU64::new(0) }))
+    }
+
+    pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Object, Error> {
+        let path = self.path(key)?;
+        let directory = Arc::clone(self);
+        blocking(move || {
+            let body = directory.read(&path)?.ok_or(Error::NotFound)?;
+            Ok(Object { etag: etag(&body), body: body.into() })
+        })
+        .await
+    }
+
+    pub(crate) async fn put(self: &Arc<Self>, key: &str, body: Bytes, condition: Condition) -> Result<String, Error> {
+        let path = self.path(key)?;
+        self.locked(key, move |directory, given_up| {
+            if condition != Condition::Always {
+                let current = directory.read(&path)?.map(|body| etag(&body));
+                check(&condition, current.as_deref())?;
+            }
+            directory.write(&path, &body, given_up)?;
+            Ok(etag(&body))
+        })
+        .await
+    }
+
+    pub(crate) async fn delete(self: &Arc<Self>, key: &str, condition: Condition) -> Result<(), Error> {
+        let path = self.path(key)?;
+        self.locked(key, move |directory, given_up| {
+            let body = directory.read(&path)?.ok_or(Error::NotFound)?;
+            check(&condition, Some(&etag(&body)))?;
+            if given_up.load(Ordering::Acquire) {
+                return Err(Error::Timeout);
+            }
+            fs::remove_file(&path).map_err(|error| Error::io("removing the object", &error))?;
+            sync_parent(&path)
+        })
+        .await
+    }
+
+    pub(crate) async fn list(self: &Arc<Self>, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {
+        let (directory, prefix) = (Arc::clone(self), prefix.to_owned());
+        blocking(move || {
+            let (keys, more) = walk::keys(&directory.objects(), &prefix, after.as_deref(), max)?;
+            let next = if more { keys.last().cloned() } else { None };
+            let mut objects = Vec::with_capacity(keys.len());
+            for key in keys {
+                // Removed since the walk: as if it had never been listed.
+                if let Some(body) = directory.read(&directory.path(&key)?)? {
+                    objects.push(crate::ObjectRef { key, etag: etag(&body) });
+                }
+            }
+            Ok(Page { objects, next })
+        })
+        .await
+    }
+
+    fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf, Error> {
+        Ok(self.objects().join(names::path(key)?))
+    }
+
+    /// Runs `work` while no other process and no other task writes the key.
+    async fn locked<T: Send + 'static>(
+        self: &Arc<Self>,
+        key: &str,
+        work: impl FnOnce(&Self, &AtomicBool) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let number = lock_of(key);
+        let local: Option<OwnedMutexGuard<()>> = match self.local.get(number) {
+            Some(lock) => Some(Arc::clone(lock).lock_owned().await),
+            None => None,
+        };
+        let flag = Arc::new(AtomicBool::new(false));
+        let _given_up = GivenUp(Arc::clone(&flag));
+        let directory = Arc::clone(self);
+        blocking(move || {
+            // Both go into the thread: it may outlive the request, and still nobody else may write meanwhile.
+            let _local = local;
+            let _lock = directory.lock(number, &flag)?;
+            work(&directory, &flag)
+        })
+        .await
+    }
+
+    fn lock(&self, number: usize, given_up: &AtomicBool) -> Result<File, Error> {
+        let fail = |error: &io::Error| Error::io("locking", error);
+        let path = self.root.join("locks").join(format!("{number:02x}"));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|e| fail(&e))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if given_up.load(Ordering::Acquire) => return Err(Error::Timeout),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+                Err(TryLockError::Error(error)) => return Err(fail(&error)),
+            }
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let fail = |error: io::Error| Error::io("reading the object", &error);
+        let bytes = match fs::metadata(path) {
+            Ok(found) => found.len(),
+            Err(error) if missing(&error) => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
+        if bytes > self.max_bytes {
+            return Err(Error::TooLarge { bytes, limit: self.max_bytes });
+        }
+        match fs::read(path) {
+            Ok(body) => Ok(Some(body)),
+            Err(error) if missing(&error) => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    fn write(&self, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.root.join("incoming").join(format!("{}-{number}", std::process::id()));
+        let written = self.write_through(&temporary, path, body, given_up);
+        if written.is_err() {
+            // Whatever went wrong is what the caller should hear of, not this.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn write_through(&self, temporary: &Path, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
+        let fail = |action| move |error: io::Error| Error::io(action, &error);
+        let mut file = File::create(temporary).map_err(fail("creating a temporary file"))?;
+        file.write_all(body).map_err(fail("writing the object"))?;
+        file.sync_data().map_err(fail("syncing the object"))?;
+        if let Some(parent) = path.parent() {
+            make(parent, &self.root)?;
+        }
+        if given_up.load(Ordering::Acquire) {
+            return Err(Error::Timeout);
+        }
+        fs::rename(temporary, path).map_err(fail("naming the object"))?;
+        sync_parent(path)
+    }
+}
+
+/// Creates a directory and makes its name as lasting as what will be in it.
+fn make(directory: &Path, root: &Path) -> Result<(), Error> {
+    if directory.is_dir() || directory == root {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        make(parent, root)?;
+    }
+    match fs::create_dir(directory) {
+        Ok(()) => sync_parent(directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::io("creating a directory", &error)),
+    }
+}
+
+#[cfg(unix)]
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::io("syncing a directory", &error))
+}
+
+/// Windows keeps names in its journal and has no such call.
+#[cfg(not(unix))]
+fn sync_parent(_path: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+fn missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Best effort: what cannot be removed is in nobody's way.
+fn sweep(incoming: &Path) {
+    let Ok(entries) = fs::read_dir(incoming) else { return };
+    let now = SystemTime::now();
+    for entry in entries.flatten() {
+        let age =
+            entry.metadata().and_then(|found| found.modified()).map(|at| now.duration_since(at).unwrap_or_default());
+        if age.is_ok_and(|age| age > LEFT_BEHIND) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn etag(body: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, body);
+    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn lock_of(key: &str) -> usize {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    usize::from(digest.as_ref().first().copied().unwrap_or_default()) % LOCKS
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_panicked) => Err(Error::Protocol { reason: "a file operation panicked" }),
+    }
+}

@@ -1,0 +1,38 @@
+//! Which keys there are: those that every store can hold under exactly this name.
+
+use crate::Error;
+
+/// S3's bound, the smallest of all stores.
+const MAX_BYTES: usize = 1_024;
+
+/// Keys are paths. What a provider would silently read as another key is refused.
+pub(crate) fn check(key: &str) -> Result<(), Error> {
+    let refuse = |reason| Err(Error::InvalidKey { reason });
+    match key {
+        "" => refuse("it is empty"),
+        _ if key.len() > MAX_BYTES => refuse("it is longer than 1024 bytes"),
+        _ if key.chars().any(|c| c.is_ascii_control()) => refuse("it has a control character"),
+        _ if key.split('/').any(str::is_empty) => refuse("it starts or ends with a slash, or has two in a row"),
+        _ if key.split('/').any(|part| part == "." || part == "..") => refuse("a part of it is . or .."),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_would_be_read_as_others_are_refused() {
+        for key in ["", "/a", "a/", "a//b", "a/../b", "./a", "a\nb", &"k".repeat(1_025)] {
+            assert!(matches!(check(key), Err(Error::InvalidKey { .. })), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn slashes_spaces_unicode_and_percent_signs_are_fine() {
+        for key in ["a/b/c", "a b", "Ünïcode/日本語", "50%", "a%2Fb", "x+y&z=1?#", "..."] {
+            assert_eq!(check(key), Ok(()), "{key:?}");
+        }
+    }
+}

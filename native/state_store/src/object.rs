@@ -1,0 +1,73 @@
+//! The nouns of a request and of its answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// An object as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its bytes.
+    pub body: Bytes,
+    /// What names this version of it: an etag, a generation, a content hash. Opaque.
+    pub etag: String,
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRef {
+    /// Its key, without the store's own prefix.
+    pub key: String,
+    /// See [`Object::etag`].
+    pub etag: String,
+}
+
+/// Part of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The objects, in the store's order.
+    pub objects: Vec<ObjectRef>,
+    /// Where to go on, or nothing when this was the last page.
+    pub next: Option<String>,
+}
+
+/// What must hold for a write to be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// There is no object.
+    Absent,
+    /// The object still has this etag.
+    Etag(String),
+}
+
+/// When a refused conditional write is read back. An object that then has exactly the bytes of the write *is* the write, and
+/// the refusal was the answer to a second copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readback {
+    /// After every refusal: for bytes that nobody else writes, because they name their owner.
+    Always,
+    /// Only when an answer was lost before: for bytes that two writers may have in common.
+    AfterLostAnswer,
+}
+
+/// How long a request may take, and how often it may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From the call to the answer: waiting for a turn, sending, pauses, sending again.
+    pub timeout: Duration,
+    /// How often a failed request is sent again.
+    pub retries: u32,
+}
+
+/// How a write is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// What must hold.
+    pub condition: Condition,
+    /// What a refusal is taken for.
+    pub readback: Readback,
+    /// Whether to answer the read that follows with what was written: for objects that nobody else may write meanwhile.
+    pub keep: bool,
+}

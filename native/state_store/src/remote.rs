@@ -1,0 +1,217 @@
+//! The stores behind a network: S3, Azure Blob Storage, Google Cloud Storage, by `object_store`.
+//!
+//! Where they differ:
+//!
+//! | | S3 | Azure | Google |
+//! |---|---|---|---|
+//! | a version is named by | etag | etag | generation |
+//! | conditional deletion | `If-Match`, after a look at the etag for servers that ignore it | `If-Match`, after a look | `x-goog-if-generation-match` |
+//! | etags in listings | as in reads | without the quotes, which are put back | of the content: looked up when a write names one |
+//! | deleting what is not there | success; the look comes first | not found | not found |
+//!
+//! `object_store` itself does not retry here: retries belong to a request with its own limits, see `retry`.
+
+mod azure;
+mod error;
+pub(crate) mod open;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Uri;
+use http::header::{HeaderName, HeaderValue, IF_MATCH};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+};
+
+use crate::{Condition, Error, Object, ObjectRef, Page};
+use wire::Exchange;
+
+const IF_GENERATION_MATCH: HeaderName = HeaderName::from_static("x-goog-if-generation-match");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    S3,
+    Azure,
+    Google,
+}
+
+pub(crate) struct Remote {
+    provider: Provider,
+    bucket: String,
+    store: Arc<dyn ObjectStore>,
+    pages: Arc<dyn PaginatedListStore>,
+    azure: Option<azure::Deletions>,
+    /// Not the provider's own endpoint: it may be one that has copies and a header to ask the leader.
+    custom_endpoint: bool,
+    max_bytes: u64,
+}
+
+impl Remote {
+    pub(crate) async fn get(&self, key: &str, consistent: bool) -> Result<Object, Error> {
+        let path = path(key)?;
+        let (result, seen) = self
+            .exchange(consistent)
+            .run(async {
+                let answer = self.store.get_opts(&path, GetOptions::default()).await?;
+                let meta = answer.meta.clone();
+                if meta.size > self.max_bytes {
+                    return Ok((meta, None));
+                }
+                Ok((meta, Some(answer.bytes().await?)))
+            })
+            .await;
+        match result.map_err(|error| self.error(&error, seen))? {
+            (meta, Some(body)) => Ok(Object { body, etag: self.etag(meta.e_tag, meta.version)? }),
+            (meta, None) => Err(Error::TooLarge { bytes: meta.size, limit: self.max_bytes }),
+        }
+    }
+
+    pub(crate) async fn put(&self, key: &str, body: Bytes, condition: &Condition) -> Result<String, Error> {
+        let path = path(key)?;
+        let mode = match condition {
+            Condition::Always => PutMode::Overwrite,
+            Condition::Absent => PutMode::Create,
+            Condition::Etag(etag) => PutMode::Update(self.version(&path, etag).await?),
+        };
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let (result, seen) = self
+            .exchange(*condition != Condition::Always)
+            .run(self.store.put_opts(&path, PutPayload::from(body), options))
+            .await;
+        match result {
+            Ok(written) => self.etag(written.e_tag, written.version),
+            Err(error) => match self.error(&error, seen) {
+                Error::NotFound if *condition != Condition::Always => Err(Error::Conflict),
+                error => Err(error),
+            },
+        }
+    }
+
+    pub(crate) async fn delete(&self, key: &str, condition: &Condition) -> Result<(), Error> {
+        let path = path(key)?;
+        let etag = match condition {
+            Condition::Etag(etag) => Some(etag.as_str()),
+            _ => None,
+        };
+        let mut uri = None;
+        if self.provider != Provider::Google {
+            let (found, seen) = self.look(&path).await?;
+            if etag.is_some_and(|etag| found.e_tag.as_deref() != Some(etag)) {
+                return Err(Error::Conflict);
+            }
+            uri = seen;
+        }
+        let mut exchange = self.exchange(true);
+        exchange.delete_if = match etag {
+            // Azure's is part of what is signed.
+            Some(_etag) if self.provider == Provider::Azure => None,
+            Some(etag) => Some(self.condition(&path, etag).await?),
+            None => None,
+        };
+        let (result, seen) = match (&self.azure, uri) {
+            (Some(azure), Some(uri)) => exchange.run(azure.delete(uri, etag)).await,
+            _ => exchange.run(self.store.delete(&path)).await,
+        };
+        result.map_err(|error| self.error(&error, seen))
+    }
+
+    pub(crate) async fn list(&self, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {
+        let options =
+            PaginatedListOptions { max_keys: Some(max), page_token: after, ..PaginatedListOptions::default() };
+        let first_page = options.page_token.is_none();
+        let prefix = (!prefix.is_empty()).then_some(prefix);
+        let (result, seen) = self.exchange(true).run(self.pages.list_paginated(prefix, options)).await;
+        let answer = result.map_err(|error| self.error(&error, seen))?;
+        let mut objects = Vec::with_capacity(answer.result.objects.len());
+        if let (Provider::Azure, true, Some(prefix)) = (self.provider, first_page, prefix) {
+            objects.extend(self.namesake(prefix).await?);
+        }
+        for meta in answer.result.objects {
+            let etag = self.listed_etag(meta.e_tag)?;
+            objects.push(ObjectRef { key: meta.location.into(), etag });
+        }
+        Ok(Page { objects, next: answer.page_token })
+    }
+
+    /// `object_store` takes Azure's object of exactly the prefix's name for a directory and leaves it out.
+    async fn namesake(&self, prefix: &str) -> Result<Option<ObjectRef>, Error> {
+        if prefix.ends_with('/') {
+            return Ok(None);
+        }
+        match self.head(&path(prefix)?).await {
+            Ok(found) => Ok(Some(ObjectRef { key: prefix.to_owned(), etag: self.etag(found.e_tag, found.version)? })),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn head(&self, path: &Path) -> Result<ObjectMeta, Error> {
+        self.look(path).await.map(|(found, _uri)| found)
+    }
+
+    /// What is there, and where it is.
+    async fn look(&self, path: &Path) -> Result<(ObjectMeta, Option<Uri>), Error> {
+        let (result, seen) = self.exchange(true).run(self.store.head(path)).await;
+        match result {
+            Ok(found) => Ok((found, seen.uri)),
+            Err(error) => Err(self.error(&error, seen)),
+        }
+    }
+
+    fn exchange(&self, consistent: bool) -> Exchange {
+        let mut exchange = Exchange::default();
+        exchange.consistent = consistent && self.custom_endpoint;
+        exchange
+    }
+
+    /// What names a version in an answer to a read or a write.
+    fn etag(&self, etag: Option<String>, generation: Option<String>) -> Result<String, Error> {
+        let named = if self.provider == Provider::Google { generation } else { etag };
+        named.ok_or(Error::Protocol { reason: "it names no version of the object" })
+    }
+
+    fn listed_etag(&self, etag: Option<String>) -> Result<String, Error> {
+        let etag = etag.ok_or(Error::Protocol { reason: "a listing without etags" })?;
+        let bare = self.provider == Provider::Azure && !etag.starts_with(['"', 'W']);
+        Ok(if bare { format!("\"{etag}\"") } else { etag })
+    }
+
+    async fn version(&self, path: &Path, etag: &str) -> Result<UpdateVersion, Error> {
+        match self.provider {
+            Provider::Google => Ok(UpdateVersion { e_tag: None, version: Some(self.generation(path, etag).await?) }),
+            _ => Ok(UpdateVersion { e_tag: Some(etag.to_owned()), version: None }),
+        }
+    }
+
+    async fn condition(&self, path: &Path, etag: &str) -> Result<(HeaderName, HeaderValue), Error> {
+        let (name, value) = match self.provider {
+            Provider::Google => (IF_GENERATION_MATCH, self.generation(path, etag).await?),
+            _ => (IF_MATCH, etag.to_owned()),
+        };
+        // What is no header was never an etag of ours.
+        let value = HeaderValue::from_str(&value).map_err(|_not_a_header| Error::Conflict)?;
+        Ok((name, value))
+    }
+
+    /// Google's listings name the content, not the generation: the generation that has this content now, if it still has it.
+    async fn generation(&self, path: &Path, etag: &str) -> Result<String, Error> {
+        if etag.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(etag.to_owned());
+        }
+        let found =
+            self.head(path).await.map_err(|error| if error == Error::NotFound { Error::Conflict } else { error })?;
+        match (found.e_tag, found.version) {
+            (Some(current), Some(generation)) if current == etag => Ok(generation),
+            _changed => Err(Error::Conflict),
+        }
+    }
+}
+
+/// Keys are checked before; this is `object_store`'s own word for the same rules.
+fn path(key: &str) -> Result<Path, Error> {
+    Path::parse(key).map_err(|_invalid| Error::InvalidKey { reason: "it is not a path" })
+}

@@ -1,0 +1,33 @@
+//! The threads that requests run on.
+
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// Requests wait for the network; two threads keep up with thousands of them a second.
+const WORKERS: usize = 2;
+/// File operations run on threads of their own, as many as requests in flight would need.
+const MAX_BLOCKING: usize = 64;
+
+/// The one runtime of this process, started at the first call and never stopped.
+///
+/// # Errors
+/// When the operating system gives no threads.
+pub fn shared_runtime() -> std::io::Result<Handle> {
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle().clone());
+    }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(MAX_BLOCKING)
+        .thread_name("state_store")
+        .enable_all()
+        .build()?;
+    // Of two first calls at a time one runtime stays; the other one is stopped without waiting for anything.
+    if let Err(runtime) = RUNTIME.set(runtime) {
+        runtime.shutdown_background();
+    }
+    RUNTIME.get().map(|runtime| runtime.handle().clone()).ok_or_else(|| std::io::Error::other("no runtime"))
+}
