@@ -104,6 +104,10 @@ defmodule DurableHandoff.Host do
   @spec count(name()) :: non_neg_integer()
   def count(name), do: map_size(members(name))
 
+  @doc "This node's capacity limits and how much of them is taken, nil without limits. Keys as in a heartbeat."
+  @spec capacity(name()) :: map() | nil
+  def capacity(name), do: ask(fn -> supervisor(:current_capacity, [name]) end, nil, &is_map/1)
+
   @doc "The sticky levels of servers of `module` that run here: they want this node's values. `[]` without sticky placement."
   @spec sticky_levels(name(), module()) :: [sticky_level()]
   def sticky_levels(name, module) do
@@ -223,9 +227,11 @@ defmodule DurableHandoff.Host do
     kind, reason -> {:error, {kind, reason}}
   end
 
-  defp stored(nil, _key), do: {:error, :not_running}
+  @doc "The stored state of a server, its `meta` included. One consistent read."
+  @spec stored(storage() | nil, term()) :: {:ok, %{:meta => map(), optional(atom()) => term()}} | {:error, term()}
+  def stored(nil, _key), do: {:error, :not_running}
 
-  defp stored({backend, prefix}, key) do
+  def stored({backend, prefix}, key) do
     case host(DurableServer, :fetch_stored_state, [backend, %{key: key, prefix: prefix}, [consistent: true]]) do
       {:ok, %{meta: meta} = state} when is_map(meta) -> {:ok, state}
       {:error, reason} -> {:error, reason}

@@ -66,6 +66,11 @@ defmodule DurableHandoff.Native do
   @spec engine_event(engine(), now_us :: integer(), event()) :: :ok | {:error, term()}
   def engine_event(_engine, _now_us, _event), do: missing()
 
+  # Takes in an action that another engine decided, and answers it as it is to be carried out here.
+  @spec engine_follow(engine(), now_us :: integer(), action()) ::
+          {:ok, action()} | {:error, {:unexpected, non_neg_integer()} | :finished | :busy}
+  def engine_follow(_engine, _now_us, _action), do: missing()
+
   @spec engine_view(engine(), now_us :: integer(), view()) :: :ok | {:error, :busy | {:invalid, [String.t()]}}
   def engine_view(_engine, _now_us, _view), do: missing()
 
@@ -86,6 +91,78 @@ defmodule DurableHandoff.Native do
 
   @spec reasons() :: [{atom(), 1..254}]
   def reasons, do: missing()
+
+  # The engine's limiter alone. A permit is nil when no more may run at a time now; each is given back once.
+
+  @spec limiter_new(:adaptive | :fixed, ceiling :: pos_integer()) :: reference()
+  def limiter_new(_mode, _ceiling), do: missing()
+
+  @spec limiter_take(reference(), now_us :: integer()) :: pos_integer() | nil | {:error, :busy}
+  def limiter_take(_limiter, _now_us), do: missing()
+
+  @spec limiter_give(
+          reference(),
+          now_us :: integer(),
+          permit :: pos_integer(),
+          latency_us :: integer(),
+          :served | :overload | :neutral
+        ) ::
+          :ok | {:error, :busy}
+  def limiter_give(_limiter, _now_us, _permit, _latency_us, _verdict), do: missing()
+
+  @spec limiter_state(reference()) ::
+          {limit :: pos_integer(), out :: non_neg_integer(), next_us :: nil | integer()} | {:error, :busy}
+  def limiter_state(_limiter), do: missing()
+
+  # Object stores. Every request is answered by a message {tag, answer} to the caller: `:ok`, `{:ok, body, etag}` of a get,
+  # `{:ok, etag}` of a put, `{:ok, [{key, etag}], next}` of a list, `{:error, kind}` or `{:error, {kind, facts}}`.
+
+  @spec store_open(url :: String.t(), [{String.t(), String.t()}], bounds :: map()) ::
+          {:ok, reference()} | {:error, term()}
+  def store_open(_url, _options, _bounds), do: missing()
+
+  @spec store_request(
+          store :: reference(),
+          tag :: reference(),
+          request :: term(),
+          timeout_ms :: integer(),
+          retries :: integer()
+        ) :: reference()
+  def store_request(_store, _tag, _request, _timeout_ms, _retries), do: missing()
+
+  # The same on a dirty scheduler, for bodies that take more than a moment to copy.
+  @spec store_request_dirty(
+          store :: reference(),
+          tag :: reference(),
+          request :: term(),
+          timeout_ms :: integer(),
+          retries :: integer()
+        ) :: reference()
+  def store_request_dirty(_store, _tag, _request, _timeout_ms, _retries), do: missing()
+
+  # true: given up, no answer will come. false: the answer has been sent.
+  @spec store_cancel(request :: reference()) :: boolean()
+  def store_cancel(_request), do: missing()
+
+  @spec store_stats(store :: reference()) :: %{atom() => non_neg_integer()}
+  def store_stats(_store), do: missing()
+
+  # States to JSON and back. What DurableHandoff.Codec has to fill in comes as {value} or {key, :key} between binaries;
+  # :too_large and :refused say that another call or another module has to do it.
+
+  @type encoded :: binary() | [binary() | {term()} | {term(), :key}]
+
+  @spec codec_encode(term()) :: encoded() | :too_large
+  def codec_encode(_term), do: missing()
+
+  @spec codec_encode_dirty(term(), expected_bytes :: non_neg_integer()) :: encoded()
+  def codec_encode_dirty(_term, _expected_bytes), do: missing()
+
+  @spec codec_decode(binary(), copy :: boolean()) :: term() | :refused
+  def codec_decode(_text, _copy), do: missing()
+
+  @spec codec_decode_dirty(binary(), copy :: boolean()) :: term() | :refused
+  def codec_decode_dirty(_text, _copy), do: missing()
 
   # Raises as `raise` would, and tells compilers and type checkers that this body is replaced at run time.
   defp missing do

@@ -10,7 +10,10 @@ defmodule DurableHandoff.Snapshot do
 
   alias DurableHandoff.{Host, Options, Policy}
 
-  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :source, :view]
+  # Nodes answer in a millisecond. One that hangs holds the drain up for this long, once, and at most a twentieth of its time.
+  @count_ms 500
+
+  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :source, :view]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
@@ -20,6 +23,7 @@ defmodule DurableHandoff.Snapshot do
           excluded: [Host.server()],
           modules: [module()],
           stickies: [[Host.sticky_level()]],
+          counts: Host.Count.t(),
           source: map(),
           view: Host.View.t()
         }
@@ -33,7 +37,8 @@ defmodule DurableHandoff.Snapshot do
     stickies = sticky_of |> Map.values() |> Enum.uniq()
     module_index = index(modules)
     sticky_index = index(stickies)
-    view = view(name, modules, stickies)
+    counts = counts(name, options)
+    view = view(name, modules, stickies, counts)
 
     %__MODULE__{
       supervisor: name,
@@ -46,6 +51,7 @@ defmodule DurableHandoff.Snapshot do
       excluded: excluded,
       modules: modules,
       stickies: stickies,
+      counts: counts,
       source: source(name, options, view),
       view: view
     }
@@ -61,7 +67,8 @@ defmodule DurableHandoff.Snapshot do
 
   @doc "The cluster as it is now; `snapshot.view` is how it was."
   @spec view(t()) :: Host.View.t()
-  def view(%__MODULE__{} = snapshot), do: view(snapshot.supervisor, snapshot.modules, snapshot.stickies)
+  def view(%__MODULE__{} = snapshot),
+    do: view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts)
 
   @doc "The engine's configuration for a drain of these servers that has `timeout_ms` left."
   @spec engine_config(t(), Options.t(), pos_integer()) :: map()
@@ -129,9 +136,16 @@ defmodule DurableHandoff.Snapshot do
   end
 
   # With all that the planner can ask about these servers, and nothing else.
-  defp view(name, modules, stickies) do
+  defp view(name, modules, stickies, counts) do
     variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
-    Host.View.build(name, modules, variables)
+    Host.View.build(name, modules, variables, counts)
+  end
+
+  # Only nodes with a heartbeat and a connection can become targets.
+  defp counts(name, options) do
+    known = for %{connected: true, draining: false, name: node} <- Host.View.build(name, [], [], %{}).nodes, do: node
+    connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
+    Host.Count.ask(name, connected, max(1, min(@count_ms, div(options.timeout_ms, 20))))
   end
 
   defp source(name, options, view) do

@@ -39,6 +39,24 @@ defmodule DurableHandoff.HostTest do
     assert {:raised, :error, _reason} = Host.rehome_child(MySup, %{key: "k", module: Room}, node(), 10)
   end
 
+  test "nothing that asks the registry crashes" do
+    assert Host.Registry.owner(MySup, "k") == nil
+    assert Host.Registry.up(MySup) == nil
+    assert {:error, _reason} = Host.Registry.subscribe(MySup, "k")
+    assert Host.Registry.unsubscribe(MySup, "k") == :ok
+    assert {:error, _reason} = Host.Registry.start(MySup, "k", {Room, %{}}, 10)
+    assert Host.Registry.changes({:group, [%{type: :left, key: "k", pid: self()}, :of_a_later_version], %{}}) == []
+    assert Host.Registry.changes({:group, :odd}) == :unknown
+    assert Host.Registry.changes({:group, [%{type: :registered, key: "k", pid: self()}], nil}) == [{"k", self()}]
+  end
+
+  test "calls of a supervisor that is not there" do
+    assert DurableHandoff.call(MySup, "k", :request) == {:error, :host_down}
+    assert DurableHandoff.cast(MySup, "k", :request) == {:error, :host_down}
+    assert DurableHandoff.await(MySup, "k") == {:error, :host_down}
+    assert DurableHandoff.whereis(MySup, "k") == nil
+  end
+
   test "a supervisor without a Drainer" do
     assert DurableHandoff.drain(MySup) == {:error, :no_drainer}
     assert DurableHandoff.status(MySup) == {:error, :no_drainer}

@@ -2,10 +2,13 @@
 //!
 //! Guarantees
 //! - The same calls with the same arguments give the same actions, whichever host runs it.
-//! - At most `max_concurrency` servers are in flight, stopping or displaced: so many answer nobody at the worst.
+//! - At most `max_concurrency` servers are in flight, stopping, displaced or being released: so many answer nobody at the
+//!   worst.
 //! - Every displaced server is started again elsewhere or released; nothing is started that would usually not end in time;
 //!   [`Action::Finish`] comes at the deadline at the latest.
 //! - An event that does not fit is refused and changes nothing.
+//! - It need not be the one that decides: [`Engine::follow`] takes in what another engine decided, and a later [`Engine::poll`]
+//!   goes on from there.
 //!
 //! The life of one server:
 //!
@@ -21,6 +24,7 @@
 //! ```
 
 mod ending;
+mod follow;
 mod outcome;
 mod schedule;
 mod server;
@@ -95,11 +99,12 @@ pub struct Engine {
     tally: Tally,
 }
 
-/// Counters of one drain; none ever falls but `in_flight` and `stopping`.
+/// Counters of one drain; none ever falls but `in_flight`, `stopping` and `releasing`.
 #[derive(Debug, Default)]
 struct Tally {
     in_flight: u64,
     stopping: u64,
+    releasing: u64,
     moved: u64,
     left: BTreeMap<Reason, u64>,
     retried: u64,

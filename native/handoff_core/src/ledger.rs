@@ -64,23 +64,23 @@ impl Ledger {
         }
     }
 
-    /// A heartbeat of `node` was seen by a source whose wall clock shows `wall_ms`.
+    /// A heartbeat of `node`, or its answer to how many servers it has, was seen by a source whose wall clock shows `wall_ms`.
     ///
     /// What arrived before it was written is in its numbers and no longer counted here. When it was written is the earlier
     /// of what two clocks say: the source's, which is exact when both are right; and its stamp plus the least lag of this
     /// node's heartbeats, which needs no clock to be right and is late by the shortest way here.
     pub fn report(&mut self, node: NodeId, report: &NodeView, now: Micros, wall_ms: i64) {
         let account = self.account_mut(node);
-        if account.report.as_ref().is_some_and(|known| report.stamp_ms <= known.stamp_ms) {
+        if account.report.as_ref().is_some_and(|known| report.counted_ms() <= known.counted_ms()) {
             return;
         }
         account.report = Some(report.clone());
         let now_ms = millis(now);
-        let lag_ms = now_ms.saturating_sub(report.stamp_ms);
+        let lag_ms = now_ms.saturating_sub(report.counted_ms());
         let least_lag_ms = account.least_lag_ms.map_or(lag_ms, |least| least.min(lag_ms));
         account.least_lag_ms = Some(least_lag_ms);
-        let by_the_source = report.stamp_ms.saturating_sub(wall_ms).saturating_add(now_ms);
-        let by_the_lag = report.stamp_ms.saturating_add(least_lag_ms);
+        let by_the_source = report.counted_ms().saturating_sub(wall_ms).saturating_add(now_ms);
+        let by_the_lag = report.counted_ms().saturating_add(least_lag_ms);
         let written_ms = by_the_source.min(by_the_lag);
         while let Some(&(at, module, count)) = account.arrived.front() {
             if at >= written_ms {
@@ -180,6 +180,19 @@ mod tests {
         assert_eq!(ledger.assigned(NODE), 1, "written in the same millisecond: not surely included");
         beat(&mut ledger, 2_001, 0, 3_000);
         assert_eq!((ledger.assigned(NODE), ledger.assigned_module(NODE, MODULE)), (0, 0));
+    }
+
+    #[test]
+    fn an_answer_counts_as_a_report_until_a_later_heartbeat() {
+        let mut ledger = with_one_arrival(2_000);
+        let asked = NodeView { stamp_ms: WALL + 1_000, counted_at_ms: Some(WALL + 2_500), ..NodeView::default() };
+        ledger.report(NODE, &asked, at(3_000), WALL + 3_000);
+        assert_eq!(ledger.assigned(NODE), 0, "its heartbeat is older than the arrival, its answer is not");
+        let epoch = ledger.epoch();
+        beat(&mut ledger, 2_400, 0, 3_100);
+        assert_eq!(ledger.epoch(), epoch, "a heartbeat from before the answer says nothing new");
+        beat(&mut ledger, 2_600, 0, 3_200);
+        assert_eq!(ledger.epoch(), epoch + 1);
     }
 
     #[test]

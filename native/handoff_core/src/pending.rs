@@ -4,7 +4,7 @@
 //! cannot is skipped as a whole, so a million servers with nowhere to go cost nothing.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::ids::ServerId;
 
@@ -19,6 +19,8 @@ pub struct Pending {
     priorities: Vec<i32>,
     heads: BinaryHeap<Head>,
     skipped: Vec<Head>,
+    /// Taken out of turn, and not yet passed by their class's queue.
+    removed: BTreeSet<u32>,
     len: usize,
 }
 
@@ -33,8 +35,14 @@ impl Pending {
         for (queue, _) in &mut queues {
             queue.sort_by_key(|id| Reverse(priorities[*id as usize]));
         }
-        let mut pending =
-            Pending { classes: queues, priorities, heads: BinaryHeap::new(), skipped: Vec::new(), len: servers.len() };
+        let mut pending = Pending {
+            classes: queues,
+            priorities,
+            heads: BinaryHeap::new(),
+            skipped: Vec::new(),
+            removed: BTreeSet::new(),
+            len: servers.len(),
+        };
         (0..classes).for_each(|class| pending.push_head(class));
         pending
     }
@@ -51,6 +59,20 @@ impl Pending {
         self.len -= 1;
         self.push_head(class);
         Some(ServerId(id))
+    }
+
+    /// Takes a server of that class that waits here, whether or not it is its turn.
+    pub fn remove(&mut self, class: usize, id: ServerId) {
+        self.len -= 1;
+        let (ids, taken) = &self.classes[class];
+        if ids.get(*taken) != Some(&id.0) {
+            self.removed.insert(id.0);
+            return;
+        }
+        self.heads.retain(|(_, _, other)| *other != class);
+        self.skipped.retain(|(_, _, other)| *other != class);
+        self.classes[class].1 += 1;
+        self.push_head(class);
     }
 
     /// The next class cannot go anywhere now: passes it over until [`Pending::reconsider`].
@@ -74,12 +96,17 @@ impl Pending {
     }
 
     /// The classes in which servers wait, each with those servers.
-    pub fn waiting(&self) -> impl Iterator<Item = (usize, &[u32])> {
-        self.classes.iter().enumerate().map(|(class, (ids, taken))| (class, &ids[*taken..]))
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, Vec<u32>)> {
+        let waits = |id: &&u32| !self.removed.contains(id);
+        let rest = move |(ids, taken): &(Vec<u32>, usize)| ids[*taken..].iter().filter(waits).copied().collect();
+        self.classes.iter().map(rest).enumerate()
     }
 
     fn push_head(&mut self, class: usize) {
-        let (ids, taken) = &self.classes[class];
+        let (ids, taken) = &mut self.classes[class];
+        while ids.get(*taken).is_some_and(|id| self.removed.remove(id)) {
+            *taken += 1;
+        }
         if let Some(id) = ids.get(*taken) {
             self.heads.push((self.priorities[*id as usize], Reverse(*id), class));
         }
@@ -106,5 +133,25 @@ mod tests {
         pending.reconsider();
         assert_eq!(pending.take(), Some(ServerId(0)));
         assert_eq!(pending.waiting().map(|(_, ids)| ids.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn servers_taken_out_of_turn_are_passed_over_wherever_they_stand() {
+        let mut pending = Pending::new(2, &[(0, 0), (0, 0), (0, 0), (1, 0), (0, 0)]);
+        pending.remove(0, ServerId(1));
+        pending.remove(0, ServerId(0));
+        pending.remove(1, ServerId(3));
+        assert_eq!(pending.waiting().collect::<Vec<_>>(), [(0, vec![2, 4]), (1, vec![])]);
+        assert_eq!(pending.len(), 2);
+        assert_eq!((pending.take(), pending.take(), pending.take()), (Some(ServerId(2)), Some(ServerId(4)), None));
+    }
+
+    #[test]
+    fn a_skipped_class_whose_head_is_taken_out_of_turn_comes_back_without_it() {
+        let mut pending = Pending::new(1, &[(0, 0), (0, 0)]);
+        pending.skip();
+        pending.remove(0, ServerId(0));
+        pending.reconsider();
+        assert_eq!((pending.take(), pending.take()), (Some(ServerId(1)), None));
     }
 }

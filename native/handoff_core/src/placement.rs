@@ -259,12 +259,13 @@ impl Placement {
         self.pools[class] = Some(Pool { candidates, heap, epoch: ledger.epoch() });
     }
 
-    /// Another drain may have seen a newer heartbeat of a node; the ledger counts from that one, so must the load.
+    /// Another drain may have seen newer numbers of a node; the ledger counts from those, so must the load.
     fn adopt_newer_reports(&mut self, ledger: &Ledger) {
         for (id, node) in &mut self.nodes {
-            if let Some(newer) = ledger.newest(*id).filter(|newest| newest.stamp_ms > node.stamp_ms) {
+            if let Some(newer) = ledger.newest(*id).filter(|newest| newest.counted_ms() > node.counted_ms()) {
                 let draining = node.draining || newer.draining;
-                *node = NodeView { connected: node.connected, draining, ..newer.clone() };
+                let stamp_ms = node.stamp_ms.max(newer.stamp_ms);
+                *node = NodeView { connected: node.connected, draining, stamp_ms, ..newer.clone() };
             }
         }
     }

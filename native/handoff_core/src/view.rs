@@ -62,6 +62,8 @@ pub struct NodeView {
     pub name: String,
     /// When the heartbeat was written, wall-clock milliseconds of that node.
     pub stamp_ms: i64,
+    /// When `servers` and the `current` of `capacity` were counted, by the same clock, if the node was asked since that heartbeat.
+    pub counted_at_ms: Option<i64>,
     /// When its supervisor started, wall-clock milliseconds; known where this library runs.
     pub started_at_ms: Option<i64>,
     /// The release it runs; known where this library runs.
@@ -83,6 +85,11 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// How old its numbers of servers are: the time they were counted.
+    pub fn counted_ms(&self) -> i64 {
+        self.counted_at_ms.map_or(self.stamp_ms, |counted_at_ms| counted_at_ms.max(self.stamp_ms))
+    }
+
     /// The value of an environment variable, if the node has it.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

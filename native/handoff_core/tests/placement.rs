@@ -55,6 +55,19 @@ fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
 }
 
 #[test]
+fn a_count_newer_than_its_heartbeat_outlives_the_next_look_at_the_same_heartbeat() {
+    let reported = |on_a, counted_at_ms| {
+        let servers = |name, count| NodeView { servers: Some(count), ..node(name) };
+        view(vec![NodeView { counted_at_ms, ..servers("a@h", on_a) }, servers("b@h", 0)])
+    };
+    let asked_at_ms = node("a@h").stamp_ms + 1;
+    let mut drive = Drive::new(config(), &servers(80), reported(100, Some(asked_at_ms)));
+    drive.event(Event::View(reported(0, None))).expect("valid");
+    let all = drive.move_all();
+    assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (0, 80), "asked for, a@h had 100; its heartbeat says 0");
+}
+
+#[test]
 fn the_new_release_comes_first_and_older_ones_last() {
     let aged = |name, age_ms: i64, generation: &str| NodeView {
         started_at_ms: Some(WALL - age_ms),

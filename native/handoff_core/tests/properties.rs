@@ -132,8 +132,7 @@ impl World {
             }
             self.in_flight.push(attempt);
         }
-        let released: BTreeSet<u32> = self.drive.released.iter().copied().collect();
-        let mut down: BTreeSet<u32> = self.displaced.difference(&released).copied().collect();
+        let mut down = self.displaced.clone();
         down.extend(self.in_flight.iter().map(|attempt| attempt.id));
         down.extend(&self.stopping);
         assert!(down.len() <= self.ceiling, "more than max_concurrency are down or about to be: {down:?}");

@@ -36,7 +36,8 @@ pub fn poll<'a>(env: Env<'a>, poll: &Poll) -> Term<'a> {
     (atom::ok(), actions, wake).encode(env)
 }
 
-fn action<'a>(env: Env<'a>, action: &Action) -> Term<'a> {
+/// An action as a term.
+pub fn action<'a>(env: Env<'a>, action: &Action) -> Term<'a> {
     match action {
         Action::Start { id, target, attempt, timeout } => {
             (atoms::start(), id.0, &**target, attempt, timeout.as_millis()).encode(env)

@@ -13,7 +13,7 @@ use rustler::types::atom;
 use rustler::{Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
 
 use crate::answers;
-use crate::terms::{ConfigTerm, EventTerm, ServerTerm, ViewTerm, server};
+use crate::terms::{ActionTerm, ConfigTerm, EventTerm, ServerTerm, ViewTerm, server};
 
 /// One drain.
 pub struct Drain {
@@ -83,6 +83,16 @@ fn engine_poll_dirty<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -
 #[rustler::nif]
 fn engine_event<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, event: EventTerm) -> NifResult<Term<'a>> {
     take_in(env, &drain, now_us, event.into())
+}
+
+#[rustler::nif]
+fn engine_follow<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, action: ActionTerm) -> NifResult<Term<'a>> {
+    drain.with(env, |engine, shared| {
+        Ok(match engine.follow(Micros(now_us), &action.into(), shared) {
+            Ok(action) => (atom::ok(), answers::action(env, &action)).encode(env),
+            Err(error) => answers::refused(env, &error),
+        })
+    })
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

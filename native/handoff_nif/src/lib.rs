@@ -11,12 +11,18 @@
 //! |---|---|
 //! | `engine.rs` | the engine as a resource: new, poll, event, view, progress, report, results |
 //! | `plan.rs` | the dry run, the existing rules alone, the list of reasons |
+//! | `limiter.rs` | the engine's limiter alone, for work that is not a drain |
 //! | `terms.rs` | maps and tuples from Elixir to the engine's types |
+//! | `codec.rs` | states to JSON and back: its `heap.rs` is the only unsafe code |
+//! | `store.rs` | object stores as resources; requests are answered by message |
 //! | `answers.rs` | the engine's types to maps and tuples for Elixir |
 
 mod answers;
+mod codec;
 mod engine;
+mod limiter;
 mod plan;
+mod store;
 mod terms;
 
 rustler::init!("Elixir.DurableHandoff.Native");

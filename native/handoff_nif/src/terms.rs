@@ -3,7 +3,7 @@
 //! Guarantee: numbers arrive as integers or floats alike; a key that is missing or of another type is a `badarg`.
 
 use handoff_core::config::{Prefer, StickyLevel, StickyPolicy};
-use handoff_core::event::{Blame, Event, Outcome};
+use handoff_core::event::{Action, Blame, Event, Outcome};
 use handoff_core::limiter::Concurrency;
 use handoff_core::time::Micros;
 use handoff_core::{
@@ -134,6 +134,7 @@ pub fn server((module, sticky, priority): ServerTerm) -> ServerSpec {
 struct NodeTerm<'a> {
     name: String,
     stamp_ms: i64,
+    counted_at_ms: Option<i64>,
     started_at_ms: Option<i64>,
     generation: Option<String>,
     servers: Option<u64>,
@@ -268,6 +269,33 @@ impl From<OutcomeTerm> for Outcome {
     }
 }
 
+/// An action of another engine.
+#[derive(NifTaggedEnum)]
+#[rustler(decode)]
+pub enum ActionTerm {
+    /// `{:start, id, target, attempt, timeout_ms}`
+    Start(u32, String, u32, u64),
+    /// `{:release, id}`
+    Release(u32),
+    /// `:finish`
+    Finish,
+}
+
+impl From<ActionTerm> for Action {
+    fn from(term: ActionTerm) -> Self {
+        match term {
+            ActionTerm::Start(id, target, attempt, timeout_ms) => Action::Start {
+                id: ServerId(id),
+                target: target.into(),
+                attempt,
+                timeout: Micros::from_millis(timeout_ms),
+            },
+            ActionTerm::Release(id) => Action::Release { id: ServerId(id) },
+            ActionTerm::Finish => Action::Finish,
+        }
+    }
+}
+
 fn sticky_policy(term: &StickyPolicyTerm) -> StickyPolicy {
     match term {
         StickyPolicyTerm::Gated => StickyPolicy::Gated,
@@ -295,6 +323,7 @@ fn node(term: NodeTerm<'_>) -> NifResult<NodeView> {
     Ok(NodeView {
         name: term.name,
         stamp_ms: term.stamp_ms,
+        counted_at_ms: term.counted_at_ms,
         started_at_ms: term.started_at_ms,
         generation: term.generation,
         servers: term.servers,

@@ -8,6 +8,10 @@ defmodule DurableHandoff.Host.View do
   A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The newer one counts. One
   that is too far in the future is ignored before that comparison: a node whose clock was wrong for a moment must not hide its
   later, right heartbeats.
+
+  Heartbeats are seconds apart, and a deploy stops nodes faster than that: numbers of servers that a node was asked for since its
+  newest heartbeat (`DurableHandoff.Host.Count`) replace those in it. Nothing else does: whether a node is healthy or draining, only
+  its heartbeats say.
   """
 
   alias DurableHandoff.Host
@@ -22,15 +26,16 @@ defmodule DurableHandoff.Host.View do
   The view of the supervisor `name` now.
 
   `modules` are the modules of the drain in the engine's order, `variables` the environment variables its sticky levels name:
-  only what the planner can ask for is handed on.
+  only what the planner can ask for is handed on. `counts` is what nodes answered when they were asked.
   """
-  @spec build(Host.name(), [module()], [String.t()]) :: t()
-  def build(name, modules, variables) do
+  @spec build(Host.name(), [module()], [String.t()], Host.Count.t()) :: t()
+  def build(name, modules, variables, counts \\ %{}) do
     facts = %{
       now_ms: System.system_time(:millisecond),
       skew_ms: Host.future_skew_ms(name),
       connected: MapSet.new(Node.list(:connected), &Atom.to_string/1),
       slots: slots(modules),
+      counts: counts,
       variables: variables
     }
 
@@ -42,7 +47,7 @@ defmodule DurableHandoff.Host.View do
   def from(rows, facts) do
     nodes =
       for {name, stamp_ms, row} <- newest(rows, facts.now_ms + facts.skew_ms) do
-        node(name, stamp_ms, row, facts)
+        name |> node(stamp_ms, row, facts) |> counted(facts)
       end
 
     %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
@@ -86,6 +91,7 @@ defmodule DurableHandoff.Host.View do
     %{
       name: name,
       stamp_ms: stamp_ms,
+      counted_at_ms: nil,
       started_at_ms: whole(get(ours, "started_at", :started_at)) || Host.node_ref_to_ms(elem(row, 1)),
       generation: text(get(ours, "generation", :generation)),
       servers: count(get(ours, "servers", :servers)),
@@ -96,6 +102,18 @@ defmodule DurableHandoff.Host.View do
       resources: resources(elem(row, 4)),
       env: env(map(elem(row, 5)), facts.variables)
     }
+  end
+
+  defp counted(%{name: name, stamp_ms: stamp_ms} = node, %{counts: counts} = facts) do
+    latest_ms = facts.now_ms + facts.skew_ms
+
+    with %{^name => %{at_ms: at_ms} = count} <- counts, true <- whole(at_ms) in (stamp_ms + 1)..latest_ms//1 do
+      servers = count(count[:servers]) || node.servers
+      capacity = if is_map(count[:capacity]), do: capacity(count.capacity, facts.slots), else: node.capacity
+      %{node | counted_at_ms: at_ms, servers: servers, capacity: capacity}
+    else
+      _not_newer -> node
+    end
   end
 
   defp capacity(capacity, slots) when is_map(capacity) and not is_struct(capacity) do

@@ -15,6 +15,7 @@ defmodule DurableHandoff.Host.ViewTest do
         skew_ms: 5_000,
         connected: MapSet.new(["a@h"]),
         slots: View.slots([Room, Cache]),
+        counts: %{},
         variables: ["REGION"]
       },
       Map.new(given)
@@ -42,6 +43,7 @@ defmodule DurableHandoff.Host.ViewTest do
     assert one(row()) == %{
              name: "a@h",
              stamp_ms: @now - 100,
+             counted_at_ms: nil,
              started_at_ms: @now - 60_000,
              generation: nil,
              servers: nil,
@@ -52,6 +54,35 @@ defmodule DurableHandoff.Host.ViewTest do
              resources: nil,
              env: []
            }
+  end
+
+  describe "a node that was asked" do
+    @meta %{"draining" => true, "durable_handoff" => %{"servers" => 5}}
+    @limits %{total: %{current: 5, limit: 10}}
+
+    defp asked(count), do: one(row(capacity: @limits, meta: @meta), facts(counts: %{"a@h" => count}))
+
+    test "its answer replaces the numbers of an older heartbeat, and nothing else" do
+      node = asked(%{at_ms: @now - 50, servers: 7, capacity: %{total: %{current: 7, limit: 10}}})
+      assert %{counted_at_ms: at_ms, stamp_ms: stamp_ms, servers: 7, capacity: [{:total, 7, 10}], draining: true} = node
+      assert {at_ms, stamp_ms} == {@now - 50, @now - 100}
+    end
+
+    test "a heartbeat that came after its answer counts" do
+      assert %{counted_at_ms: nil, servers: 5} = asked(%{at_ms: @now - 100, servers: 7, capacity: nil})
+    end
+
+    test "an answer from the future or of an unknown shape changes nothing" do
+      for at_ms <- [@now + 5_001, nil, "1", 1.0e300] do
+        assert %{counted_at_ms: nil, servers: 5} = asked(%{at_ms: at_ms, servers: 7, capacity: nil})
+      end
+
+      assert %{servers: 5, capacity: [{:total, 5, 10}]} = asked(%{at_ms: @now, servers: -1, capacity: :none})
+    end
+
+    test "an answer does not make a node known that has no heartbeat" do
+      assert %{nodes: []} = View.from([], facts(counts: %{"a@h" => %{at_ms: @now, servers: 1, capacity: nil}}))
+    end
   end
 
   test "everything a heartbeat can say" do

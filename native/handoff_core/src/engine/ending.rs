@@ -22,6 +22,7 @@ impl Engine {
         }
         self.displaced.remove(&(server.displaced_at, id));
         server.stage = Stage::Releasing { reason };
+        self.tally.releasing += 1;
         Some(Action::Release { id })
     }
 
@@ -79,7 +80,7 @@ impl Engine {
             };
             *self.tally.left.entry(reason).or_insert(0) += ids.len() as u64;
             for id in ids {
-                self.fates[*id as usize] = Fate::Left(reason);
+                self.fates[id as usize] = Fate::Left(reason);
             }
         }
         self.phase = Phase::Over(ended);

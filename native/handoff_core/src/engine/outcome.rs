@@ -96,6 +96,7 @@ impl Engine {
         match self.active.get(&id).map(|server| &server.stage) {
             Some(Stage::Releasing { reason }) => {
                 let fate = Fate::Left(*reason);
+                self.tally.releasing -= 1;
                 self.decide(id, fate);
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! Which servers start now: displaced ones first, then pending ones in order.
 //!
 //! Guarantee: nothing starts beyond the limiter's limit, a target's cap or a rest, nor while `max_concurrency` servers are
-//! in flight, stopping or displaced.
+//! in flight, stopping, displaced or being released.
 
 use crate::config::Config;
 use crate::cooldown::Cooldowns;
@@ -92,9 +92,10 @@ impl Engine {
         waits
     }
 
-    /// Servers that answer nobody, or may not: in flight, stopping or displaced.
+    /// Servers that answer nobody, or may not: in flight, stopping, displaced or being released.
     pub(super) fn stopped_servers(&self) -> usize {
-        let told_to_stop = usize::try_from(self.tally.in_flight + self.tally.stopping).unwrap_or(usize::MAX);
+        let tally = &self.tally;
+        let told_to_stop = usize::try_from(tally.in_flight + tally.stopping + tally.releasing).unwrap_or(usize::MAX);
         told_to_stop.saturating_add(self.displaced.len())
     }
 

@@ -1,0 +1,209 @@
+//! An engine that follows another one: it knows the same, goes on where the other stopped, and refuses nonsense.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{config, node, servers, view};
+use handoff_core::time::Micros;
+use handoff_core::{
+    Action, Blame, ClusterView, Config, Engine, EngineError, Event, Outcome, Reason, ServerId, ServerSpec, Shared,
+};
+
+const MS: fn(u64) -> Micros = Micros::from_millis;
+
+/// An engine that decides and one that follows it.
+struct Pair {
+    leader: (Engine, Shared),
+    follower: (Engine, Shared),
+    now: Micros,
+}
+
+fn two_targets() -> ClusterView {
+    view(vec![node("a@h"), node("b@h")])
+}
+
+fn engine(config: &Config, servers: &[ServerSpec]) -> (Engine, Shared) {
+    let mut shared = Shared::new(config);
+    (Engine::new(config.clone(), servers, two_targets(), MS(1_000), &mut shared).expect("valid"), shared)
+}
+
+impl Pair {
+    fn new(config: &Config, servers: &[ServerSpec]) -> Pair {
+        Pair { leader: engine(config, servers), follower: engine(config, servers), now: MS(1_000) }
+    }
+
+    /// The leader decides; the follower takes it in, a moment later.
+    fn lead(&mut self) -> Vec<Action> {
+        let (leader, shared) = &mut self.leader;
+        let actions = leader.poll(self.now, shared).actions;
+        self.now = self.now + MS(1);
+        for action in &actions {
+            assert!(self.follow(action).is_ok(), "{action:?}");
+        }
+        actions
+    }
+
+    fn follow(&mut self, action: &Action) -> Result<Action, EngineError> {
+        self.follower.0.follow(self.now, action, &mut self.follower.1)
+    }
+
+    /// The follower decides from here on.
+    fn take_over(&mut self) -> Vec<Action> {
+        self.follower.0.poll(self.now, &mut self.follower.1).actions
+    }
+
+    fn event(&mut self, event: &Event) {
+        for (engine, shared) in [&mut self.leader, &mut self.follower] {
+            engine.on_event(self.now, event.clone(), shared).expect("it fits");
+        }
+    }
+
+    fn finished(&mut self, id: u32, attempt: u32, outcome: Outcome) {
+        self.now = self.now + MS(10);
+        self.event(&Event::Finished { id: ServerId(id), attempt, outcome, latency: MS(10) });
+    }
+}
+
+fn started(actions: &[Action]) -> Vec<(u32, String, u32)> {
+    let start = |action: &Action| match action {
+        Action::Start { id, target, attempt, .. } => Some((id.0, target.to_string(), *attempt)),
+        _ => None,
+    };
+    actions.iter().filter_map(start).collect()
+}
+
+fn start(id: u32, target: &str, attempt: u32) -> Action {
+    Action::Start { id: ServerId(id), target: target.into(), attempt, timeout: MS(60_000) }
+}
+
+#[test]
+fn a_follower_of_a_whole_drain_reports_the_same() {
+    let config = Config { max_concurrency: 7, max_attempts: 2, ..config() };
+    let mut pair = Pair::new(&config, &servers(100));
+    let mut turn = 0_u32;
+    loop {
+        let actions = pair.lead();
+        for (id, _, attempt) in started(&actions) {
+            turn += 1;
+            pair.finished(
+                id,
+                attempt,
+                match turn % 11 {
+                    0 => Outcome::Displaced(Blame::Server),
+                    3 => Outcome::Untouched,
+                    5 => Outcome::RetrySame,
+                    7 => Outcome::Gone,
+                    _ => Outcome::Moved { node: None },
+                },
+            );
+        }
+        for action in &actions {
+            if let Action::Release { id } = action {
+                pair.event(&Event::Released { id: *id });
+            }
+        }
+        if actions.last() == Some(&Action::Finish) {
+            break;
+        }
+        pair.now = pair.now + MS(50);
+    }
+    let (leader, follower) = (&pair.leader, &pair.follower);
+    assert_eq!(leader.0.results(), follower.0.results());
+    let mut led = leader.0.report(pair.now, &leader.1);
+    let followed = follower.0.report(pair.now, &follower.1);
+    // A follower hears of a start later, so its own gaps are a little shorter, and it takes in each order by itself.
+    led.gap = followed.gap;
+    led.duration = followed.duration;
+    led.last_limit = followed.last_limit;
+    assert_eq!(led, followed);
+    assert!(followed.moved > 50 && followed.retried > 0 && followed.left.len() > 1, "{followed:?}");
+}
+
+#[test]
+fn a_takeover_in_the_middle_starts_nothing_twice_and_forgets_nothing() {
+    let config = Config { max_concurrency: 4, ..config() };
+    let mut pair = Pair::new(&config, &servers(12));
+    let first = started(&pair.lead());
+    assert_eq!(first.len(), 4);
+    pair.finished(first[0].0, 1, Outcome::Moved { node: None });
+    pair.finished(first[1].0, 1, Outcome::Displaced(Blame::Server));
+    pair.finished(first[2].0, 1, Outcome::Stopping);
+    // first[3] is under way. From here on the leader is silent.
+    let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut open = started(&pair.take_over());
+    assert_eq!((open[0].0, open[0].2), (first[1].0, 2), "the displaced one before anything else");
+    assert_ne!(open[0].1, first[1].1, "not where it failed");
+    let moved = |pair: &mut Pair, id: u32, attempt: u32| {
+        pair.now = pair.now + MS(10);
+        let event =
+            Event::Finished { id: ServerId(id), attempt, outcome: Outcome::Moved { node: None }, latency: MS(10) };
+        pair.follower.0.on_event(pair.now, event, &mut pair.follower.1).expect("it knows that attempt");
+    };
+    moved(&mut pair, first[3].0, 1);
+    let stopped = Event::Stopped { id: ServerId(first[2].0) };
+    pair.follower.0.on_event(pair.now, stopped, &mut pair.follower.1).expect("it knows that it is stopping");
+    while !open.is_empty() {
+        for (id, _, attempt) in std::mem::take(&mut open) {
+            *ends.entry(id).or_insert(0) += 1;
+            moved(&mut pair, id, attempt);
+        }
+        open = started(&pair.take_over());
+    }
+    assert!(ends.values().all(|times| *times == 1));
+    assert!(!ends.contains_key(&first[0].0) && !ends.contains_key(&first[3].0));
+    let report = pair.follower.0.report(pair.now, &pair.follower.1);
+    assert_eq!((report.total, report.moved, report.gap.count, report.retried), (12, 12, 12, 2));
+    assert!(pair.follower.0.is_over());
+}
+
+#[test]
+fn orders_that_no_engine_would_give_are_refused_and_change_nothing() {
+    let config = Config { max_concurrency: 2, ..config() };
+    let mut pair = Pair::new(&config, &servers(5));
+    let unexpected = |id| Err(EngineError::Unexpected { id: ServerId(id) });
+    assert_eq!(pair.follow(&start(5, "a@h", 1)), unexpected(5), "no such server");
+    assert_eq!(pair.follow(&start(0, "c@h", 1)), unexpected(0), "no such target");
+    assert_eq!(pair.follow(&start(0, "a@h", 2)), unexpected(0), "no first attempt yet");
+    assert_eq!(pair.follow(&Action::Release { id: ServerId(0) }), unexpected(0), "it runs at the source");
+    assert_eq!(pair.follow(&Action::Release { id: ServerId(9) }), unexpected(9));
+    assert!(pair.follow(&start(3, "a@h", 1)).is_ok(), "any order of servers");
+    assert_eq!(pair.follow(&start(3, "b@h", 1)), unexpected(3), "twice");
+    assert_eq!(pair.follow(&start(3, "b@h", 2)), unexpected(3), "while it is under way");
+    assert!(pair.follow(&start(0, "b@h", 1)).is_ok());
+    assert_eq!(pair.follow(&start(1, "b@h", 1)), unexpected(1), "more than may be stopped");
+    assert_eq!(pair.follow(&Action::Finish), unexpected(0), "something is under way");
+    let progress = pair.follower.0.progress(&pair.follower.1);
+    assert_eq!((progress.in_flight, progress.pending), (2, 3));
+}
+
+#[test]
+fn an_attempt_gets_no_longer_than_the_follower_would_give_it() {
+    let config = Config { timeout_ms: 10_000, attempt_timeout_ms: 2_000, ..config() };
+    let mut pair = Pair::new(&config, &servers(1));
+    assert!(matches!(pair.follow(&start(0, "a@h", 1)), Ok(Action::Start { timeout, .. }) if timeout == MS(2_000)));
+}
+
+#[test]
+fn nothing_is_started_after_a_cancel_and_nothing_at_all_after_the_end() {
+    let mut pair = Pair::new(&config(), &servers(2));
+    pair.follow(&start(0, "a@h", 1)).expect("fits");
+    pair.event_of_follower(Event::Cancel);
+    assert!(pair.follow(&start(1, "a@h", 1)).is_err());
+    pair.event_of_follower(Event::Finished {
+        id: ServerId(0),
+        attempt: 1,
+        outcome: Outcome::Moved { node: None },
+        latency: MS(1),
+    });
+    assert_eq!(pair.follow(&Action::Finish), Ok(Action::Finish));
+    assert_eq!(pair.follow(&start(1, "a@h", 1)), Err(EngineError::Finished));
+    let report = pair.follower.0.report(pair.now, &pair.follower.1);
+    assert_eq!((report.moved, report.left), (1, [(Reason::Cancelled, 1)].into()));
+}
+
+impl Pair {
+    fn event_of_follower(&mut self, event: Event) {
+        self.follower.0.on_event(self.now, event, &mut self.follower.1).expect("it fits");
+    }
+}

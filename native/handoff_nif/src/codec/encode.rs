@@ -1,0 +1,373 @@
+//! A term walked into JSON.
+//!
+//! Guarantees
+//! - What stands in the output is what Elixir's `JSON` would have written there. Whatever this walk does not know, or knows to be
+//!   an error, becomes a *hole*: its bytes are left out, its place and the term are kept, and Elixir fills it in, in order, or
+//!   raises what `JSON` raises. Holes are structs, tuples and other terms without a JSON form, integers above 64 bits,
+//!   strings that are not UTF-8, keys that are neither binary, atom nor integer, and what is nested deeper than 128.
+//! - The work is bounded by what is written and by the number of holes, however large the term is: terms share their parts, so that a
+//!   few words can stand for more values than could ever be walked. Nothing written is taken back to go on elsewhere.
+
+use rustler::types::atom;
+use state_codec::output::copy_small;
+use state_codec::{MAX_DEPTH, Output, Storage, WriteError, number, text};
+
+use super::calendar;
+use super::heap::{Guess, Handle, Heap};
+use super::names::{Name, Names};
+
+/// Fewer elements say nothing about those that follow.
+const ALIKE: usize = 8;
+
+/// So many parts of a state are looked at for others that are long.
+const BESIDE: usize = 64;
+
+/// What an element of a list takes that nothing is known of: a small number and a comma.
+const SHORT: usize = 4;
+
+/// Something Elixir has to write.
+pub struct Hole<'a> {
+    /// Its place: how many bytes stand before it.
+    pub at: usize,
+    /// The term.
+    pub term: Handle<'a>,
+    /// Whether it is a key, to be made a string first.
+    pub key: bool,
+}
+
+/// Terms that are compared with instead of asked about.
+struct Words<'a> {
+    null: Handle<'a>,
+    yes: Handle<'a>,
+    no: Handle<'a>,
+    empty_list: Handle<'a>,
+    structure: Handle<'a>,
+}
+
+/// When to give up.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// More holes than that are too many.
+    pub holes: usize,
+    /// Once a list or a map has written that much, and what is left of it will not fit if it goes on like that, the walk ends
+    /// there instead of at the limit.
+    pub forecast: usize,
+}
+
+/// Why a walk ended early.
+#[derive(Clone, Copy)]
+pub enum Stop {
+    /// The output or the holes are too many for this call.
+    Full,
+    /// A list without a proper end, which nothing can stand for: the whole term is Elixir's to refuse.
+    Improper,
+}
+
+impl From<WriteError> for Stop {
+    /// A string that is not UTF-8 is a hole long before.
+    fn from(_: WriteError) -> Self {
+        Stop::Full
+    }
+}
+
+/// A walk through one term.
+pub struct Encoder<'a, 'n, S> {
+    heap: Heap<'a>,
+    words: Words<'a>,
+    whole: Handle<'a>,
+    names: &'n mut Names,
+    output: Output<S>,
+    holes: Vec<Hole<'a>>,
+    bounds: Bounds,
+}
+
+impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
+    /// A walk through `whole` that writes to `output` and gives up at its limit or at these bounds.
+    pub fn new(heap: Heap<'a>, whole: Handle<'a>, names: &'n mut Names, output: Output<S>, bounds: Bounds) -> Self {
+        let words = Words {
+            null: atom::nil().into(),
+            yes: atom::true_().into(),
+            no: atom::false_().into(),
+            empty_list: heap.empty_list(),
+            structure: atom::__struct__().into(),
+        };
+        Encoder { heap, words, whole, names, output, holes: Vec::new(), bounds }
+    }
+
+    /// Writes all of it.
+    pub fn run(&mut self) -> Result<(), Stop> {
+        self.value(self.whole, 0)
+    }
+
+    /// What was written, and what was not.
+    pub fn finish(self) -> (Output<S>, Vec<Hole<'a>>) {
+        (self.output, self.holes)
+    }
+
+    /// Writes one value that has `depth` containers around it.
+    ///
+    /// Every question to the VM is a call: the ones a term is likely to say yes to come first, and whatever says no to them is
+    /// asked them all.
+    fn value(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
+        match term.guess() {
+            Guess::Boxed => {
+                if let Some(bytes) = self.heap.bytes(term) {
+                    return self.string(term, bytes);
+                } else if let Some(float) = self.heap.float(term) {
+                    return Ok(number::put_float(&mut self.output, float)?);
+                } else if let Some(pairs) = self.heap.pairs(term) {
+                    return self.map(term, pairs, depth);
+                }
+            }
+            Guess::Word => {
+                if term == self.words.null {
+                    return self.literal(b"null");
+                } else if term == self.words.yes {
+                    return self.literal(b"true");
+                } else if term == self.words.no {
+                    return self.literal(b"false");
+                } else if let Some(integer) = self.heap.integer(term) {
+                    return Ok(number::put_integer(&mut self.output, integer)?);
+                }
+            }
+            Guess::Cell => {
+                if let Some((head, tail)) = self.heap.cell(term) {
+                    return self.list(term, head, tail, depth);
+                }
+            }
+        }
+        self.any(term, depth)
+    }
+
+    /// A value that is not what it looks like, or something rare.
+    fn any(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
+        if term == self.words.empty_list {
+            self.literal(b"[]")
+        } else if let Some(integer) = self.heap.integer(term) {
+            Ok(number::put_integer(&mut self.output, integer)?)
+        } else if self.heap.is_atom(term) {
+            self.atom(term)
+        } else if let Some(bytes) = self.heap.bytes(term) {
+            self.string(term, bytes)
+        } else if let Some(float) = self.heap.float(term) {
+            Ok(number::put_float(&mut self.output, float)?)
+        } else if let Some((head, tail)) = self.heap.cell(term) {
+            self.list(term, head, tail, depth)
+        } else if let Some(pairs) = self.heap.pairs(term) {
+            self.map(term, pairs, depth)
+        } else {
+            self.hole(term, false)
+        }
+    }
+
+    fn list(&mut self, list: Handle<'a>, head: Handle<'a>, tail: Handle<'a>, depth: usize) -> Result<(), Stop> {
+        if depth == MAX_DEPTH {
+            return self.hole(list, false);
+        }
+        let start = self.output.len();
+        let mut forecast = start.saturating_add(self.bounds.forecast);
+        self.byte(b'[')?;
+        self.value(head, depth + 1)?;
+        let (mut rest, mut done) = (tail, 1);
+        while let Some((head, tail)) = self.heap.cell(rest) {
+            self.byte(b',')?;
+            self.value(head, depth + 1)?;
+            (rest, done) = (tail, done + 1);
+            if self.output.len() > forecast && done >= ALIKE {
+                forecast = usize::MAX;
+                if !self.list_fits(list, rest, self.average(start, done), depth) {
+                    return Err(Stop::Full);
+                }
+            }
+        }
+        if rest == self.words.empty_list { self.byte(b']') } else { Err(Stop::Improper) }
+    }
+
+    fn map(
+        &mut self,
+        map: Handle<'a>,
+        pairs: impl Iterator<Item = (Handle<'a>, Handle<'a>)>,
+        depth: usize,
+    ) -> Result<(), Stop> {
+        if depth == MAX_DEPTH {
+            return self.hole(map, false);
+        }
+        // Asked before the walk: the key may be the last one, behind more than anyone wants to write in vain.
+        if let Some(module) = self.heap.value(map, self.words.structure) {
+            return self.structure(map, module);
+        }
+        let start = self.output.len();
+        let mut forecast = start.saturating_add(self.bounds.forecast);
+        let mut done = 0;
+        for (key, value) in pairs {
+            self.key(if done == 0 { b'{' } else { b',' }, key)?;
+            self.value(value, depth + 1)?;
+            done += 1;
+            if self.output.len() > forecast && done >= ALIKE {
+                forecast = usize::MAX;
+                if self.heap.size(map) - done > self.left() / self.average(start, done) {
+                    return Err(Stop::Full);
+                }
+            }
+        }
+        if done == 0 { self.literal(b"{}") } else { self.byte(b'}') }
+    }
+
+    /// How many bytes each of the `done` elements took that were written since `start`.
+    fn average(&self, start: usize, done: usize) -> usize {
+        (self.output.len() - start) / done + 1
+    }
+
+    /// How many bytes fit below the limit.
+    fn left(&self) -> usize {
+        self.output.limit().saturating_sub(self.output.len())
+    }
+
+    /// Whether the `rest` of a list fits, if its elements take `each` as many bytes, and whether the lists do that follow it in
+    /// the state, if that is a map of lists and their elements are short.
+    #[cold]
+    fn list_fits(&self, list: Handle<'a>, rest: Handle<'a>, each: usize, depth: usize) -> bool {
+        let most = self.left() / each + 1;
+        let count = self.cells(rest, most);
+        if count == most {
+            return false;
+        }
+        let mut left = self.left() - count * each;
+        let Some(pairs) = self.heap.pairs(self.whole).filter(|_| depth == 1) else {
+            return true;
+        };
+        for (_, value) in pairs.take(BESIDE).skip_while(|(_, value)| *value != list).skip(1) {
+            let most = left / SHORT + 1;
+            let count = self.cells(value, most);
+            if count == most {
+                return false;
+            }
+            left -= count * SHORT;
+        }
+        true
+    }
+
+    /// How many cells a list has, counted no further than `most`.
+    fn cells(&self, list: Handle<'a>, most: usize) -> usize {
+        std::iter::successors(self.heap.cell(list), |(_, tail)| self.heap.cell(*tail)).take(most).count()
+    }
+
+    /// Writes `lead`, a key and a colon.
+    #[inline]
+    fn key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
+        if key.guess() == Guess::Boxed
+            && let Some(bytes) = self.heap.bytes(key)
+        {
+            return self.text_key(lead, key, bytes);
+        }
+        match self.names.remembered(key) {
+            Some(name) => Ok(put_key(&mut self.output, lead, name)?),
+            None => self.any_key(lead, key),
+        }
+    }
+
+    #[inline]
+    fn text_key(&mut self, lead: u8, key: Handle<'a>, bytes: &[u8]) -> Result<(), Stop> {
+        match text::put_key(&mut self.output, lead, bytes) {
+            Err(WriteError::InvalidUtf8) => self.key_hole(lead, key),
+            done => Ok(done?),
+        }
+    }
+
+    /// A key that is not what it looks like, or a new one, or something rare.
+    fn any_key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
+        if let Some(bytes) = self.heap.bytes(key) {
+            self.text_key(lead, key, bytes)
+        } else if self.heap.is_atom(key) {
+            self.atom_key(lead, key)
+        } else if let Some(integer) = self.heap.integer(key) {
+            self.literal(&[lead, b'"'])?;
+            number::put_integer(&mut self.output, integer)?;
+            self.literal(b"\":")
+        } else {
+            self.key_hole(lead, key)
+        }
+    }
+
+    #[cold]
+    fn atom_key(&mut self, lead: u8, atom: Handle<'a>) -> Result<(), Stop> {
+        match self.names.ask(self.heap, atom) {
+            Some(Name::Ready(name)) => Ok(put_key(&mut self.output, lead, name)?),
+            Some(Name::Raw(text)) => Ok(text::put_key(&mut self.output, lead, text.as_bytes())?),
+            None => self.key_hole(lead, atom),
+        }
+    }
+
+    fn key_hole(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
+        self.byte(lead)?;
+        self.hole(key, true)?;
+        self.byte(b':')
+    }
+
+    #[inline]
+    fn string(&mut self, term: Handle<'a>, bytes: &[u8]) -> Result<(), Stop> {
+        match text::put_string(&mut self.output, bytes) {
+            Err(WriteError::InvalidUtf8) => self.hole(term, false),
+            done => Ok(done?),
+        }
+    }
+
+    /// An atom as a string. The VM of OTP 25 gives atoms in Latin-1 only.
+    fn atom(&mut self, atom: Handle<'a>) -> Result<(), Stop> {
+        if let Some(name) = self.names.remembered(atom) {
+            return put_name(&mut self.output, name);
+        }
+        match self.names.ask(self.heap, atom) {
+            Some(Name::Ready(name)) => put_name(&mut self.output, name),
+            Some(Name::Raw(text)) => Ok(text::put_string(&mut self.output, text.as_bytes())?),
+            None => self.hole(atom, false),
+        }
+    }
+
+    fn structure(&mut self, map: Handle<'a>, module: Handle<'a>) -> Result<(), Stop> {
+        match calendar::date_time(self.heap, map, module) {
+            Some(text) => self.literal(&text),
+            None => self.hole(map, false),
+        }
+    }
+
+    fn hole(&mut self, term: Handle<'a>, key: bool) -> Result<(), Stop> {
+        if self.holes.len() == self.bounds.holes {
+            return Err(Stop::Full);
+        }
+        self.holes.push(Hole { at: self.output.len(), term, key });
+        Ok(())
+    }
+
+    #[inline]
+    fn literal(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.output.reserve(bytes.len())?;
+        self.output.put(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) -> Result<(), Stop> {
+        self.output.reserve(1)?;
+        self.output.put_byte(byte);
+        Ok(())
+    }
+}
+
+/// Writes `lead` and a name that is ready to be a key.
+#[inline]
+fn put_key<S: Storage>(output: &mut Output<S>, lead: u8, name: &[u8]) -> Result<(), WriteError> {
+    let room = output.room(1 + name.len())?;
+    room[0] = lead;
+    copy_small(name, &mut room[1..]);
+    output.advance(1 + name.len());
+    Ok(())
+}
+
+/// Writes a name that is ready to be a key as a value: without the colon.
+#[inline]
+fn put_name<S: Storage>(output: &mut Output<S>, name: &[u8]) -> Result<(), Stop> {
+    copy_small(name, output.room(name.len())?);
+    output.advance(name.len() - 1);
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Memory that output is written to while nobody knows how long it gets.
+//!
+//! Guarantee: a thread keeps at most the memory of one short output and of what reading needs, about a megabyte and a half,
+//! between calls; a panic in between only loses it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustler::{Env, OwnedBinary, Term};
+use state_codec::output::SLACK;
+use state_codec::{Storage, WriteError};
+
+use super::heap::Handle;
+
+/// Terms and bytes a thread keeps room for.
+const KEPT_TERMS: usize = 16 * 1024;
+const KEPT_BYTES: usize = 1024 * 1024;
+
+thread_local! {
+    static SHORT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's memory for short outputs. Its pages are mapped already: mapping them anew costs more than a short encoding.
+pub fn borrow() -> Vec<u8> {
+    SHORT.take()
+}
+
+/// Puts it back.
+pub fn give_back(memory: Vec<u8>) {
+    SHORT.set(memory);
+}
+
+/// What is read before it becomes part of something larger.
+#[derive(Default)]
+pub struct Stacks<'a> {
+    /// Keys of the objects that are open.
+    pub keys: Vec<Handle<'a>>,
+    /// Values of the arrays and objects that are open.
+    pub values: Vec<Handle<'a>>,
+    /// Where the keys and the values of each of them start.
+    pub open: Vec<(usize, usize)>,
+}
+
+thread_local! {
+    static STACKS: Cell<(Stacks<'static>, Vec<u8>)> =
+        const { Cell::new((Stacks { keys: Vec::new(), values: Vec::new(), open: Vec::new() }, Vec::new())) };
+}
+
+/// The thread's memory for reading: stacks, and a buffer for strings with escapes.
+pub fn borrow_stacks<'a>() -> (Stacks<'a>, Vec<u8>) {
+    let (stacks, buffer) = STACKS.take();
+    (stacks.emptied(), buffer)
+}
+
+/// Puts it back, unless it has grown large.
+pub fn give_back_stacks(stacks: Stacks<'_>, buffer: Vec<u8>) {
+    if stacks.values.capacity() <= KEPT_TERMS && stacks.keys.capacity() <= KEPT_TERMS && buffer.capacity() <= KEPT_BYTES
+    {
+        STACKS.set((stacks.emptied(), buffer));
+    }
+}
+
+impl Stacks<'_> {
+    /// The memory of the stacks without what was in them. Collecting from nothing keeps the allocation.
+    fn emptied<'b>(self) -> Stacks<'b> {
+        fn empty<'a, 'b>(mut stack: Vec<Handle<'a>>) -> Vec<Handle<'b>> {
+            stack.clear();
+            stack.into_iter().map(|_| unreachable!("emptied before")).collect()
+        }
+        let Stacks { keys, values, mut open } = self;
+        open.clear();
+        Stacks { keys: empty(keys), values: empty(values), open }
+    }
+}
+
+/// How long the last long output was. States of one application are of a size: mapping pages anew while one grows costs
+/// more than writing it.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+/// A first guess is at least that long, and no longer than that, whatever the caller expects.
+const SHORTEST_GUESS: usize = 256 * 1024;
+const LONGEST_GUESS: usize = 64 * 1024 * 1024;
+
+/// A binary of the VM that grows: a long output is not copied at the end.
+pub struct Growing(OwnedBinary);
+
+impl Growing {
+    /// One for an output of about `expected` bytes; 0 when nobody knows.
+    pub fn new(expected: usize) -> Self {
+        let guess = if expected == 0 { LAST.load(Ordering::Relaxed) } else { expected };
+        let spare = guess / 16 + SLACK;
+        Growing(OwnedBinary::new(guess.saturating_add(spare).clamp(SHORTEST_GUESS, LONGEST_GUESS)))
+    }
+
+    /// The first `len` bytes as a term.
+    pub fn into_term(mut self, env: Env<'_>, len: usize) -> Term<'_> {
+        LAST.store(len, Ordering::Relaxed);
+        self.0.realloc_or_copy(len);
+        self.0.release(env).to_term(env)
+    }
+}
+
+impl AsRef<[u8]> for Growing {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsMut<[u8]> for Growing {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Storage for Growing {
+    fn grow(&mut self, len: usize) -> Result<(), WriteError> {
+        if self.0.realloc(len) { Ok(()) } else { Err(WriteError::OutOfMemory) }
+    }
+}

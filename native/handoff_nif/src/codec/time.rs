@@ -1,0 +1,34 @@
+//! What a call costs its process of its time slice.
+//!
+//! Guarantee: every byte is charged. The VM counts in hundredths of a slice of a millisecond; what is less than one is kept
+//! and charged to the next call on this thread, because rounding it up would make a process that reads small states pay for
+//! ten times the time it used, and wait as long.
+
+use std::cell::Cell;
+
+use super::heap::Heap;
+
+/// Nanoseconds of a hundredth of a time slice.
+const HUNDREDTH: usize = 10_000;
+
+/// Nanoseconds of a call that does nothing.
+const CALL: usize = 100;
+
+/// Quarters of a nanosecond to write a byte: between the fastest and the slowest machine measured.
+pub const WRITE: usize = 8;
+
+/// Quarters of a nanosecond to read a byte.
+pub const READ: usize = 16;
+
+thread_local! {
+    static OWED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Charges a call that handled `bytes` at `rate` quarters of a nanosecond each.
+pub fn charge(heap: Heap<'_>, bytes: usize, rate: usize) {
+    let owed = OWED.get() + CALL + bytes.saturating_mul(rate) / 4;
+    OWED.set(owed % HUNDREDTH);
+    if owed >= HUNDREDTH {
+        heap.consume(owed / HUNDREDTH);
+    }
+}

@@ -1,0 +1,111 @@
+//! The engine's concurrency limiter alone, for work that is not a drain: starting here what another node had to leave.
+//!
+//! Guarantees
+//! - A permit is counted from when it is taken until it is first given back, once; a permit nobody knows is ignored.
+//! - The lock is only ever tried: a taken one is `{:error, :busy}`. Every call is O(log n) in the permits out.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, TryLockError};
+
+use handoff_core::limiter::{Concurrency, Limiter, Permit, Verdict};
+use handoff_core::time::Micros;
+use rustler::types::atom;
+use rustler::{Encoder, Env, Error, NifResult, NifUnitEnum, Resource, ResourceArc, Term};
+
+use crate::answers;
+
+/// A limiter and the permits that are out, by the numbers Elixir knows them by.
+struct Permits {
+    limiter: Limiter,
+    out: BTreeMap<u64, Permit>,
+    last: u64,
+}
+
+/// One limiter, used by one process.
+pub struct Pace {
+    state: Mutex<Permits>,
+}
+
+#[rustler::resource_impl]
+impl Resource for Pace {}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+enum ModeTerm {
+    Adaptive,
+    Fixed,
+}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+enum VerdictTerm {
+    Served,
+    Overload,
+    Neutral,
+}
+
+impl Pace {
+    fn with<'a>(&self, env: Env<'a>, work: impl FnOnce(&mut Permits) -> Term<'a>) -> NifResult<Term<'a>> {
+        match self.state.try_lock() {
+            Ok(mut permits) => Ok(work(&mut permits)),
+            Err(TryLockError::WouldBlock) => Ok(answers::busy(env)),
+            Err(TryLockError::Poisoned(_)) => Err(Error::RaiseTerm(Box::new("the limiter panicked earlier"))),
+        }
+    }
+}
+
+#[rustler::nif]
+fn limiter_new(mode: ModeTerm, ceiling: u32) -> ResourceArc<Pace> {
+    let mode = match mode {
+        ModeTerm::Adaptive => Concurrency::Adaptive,
+        ModeTerm::Fixed => Concurrency::Fixed,
+    };
+    let limiter = Limiter::new(mode, ceiling);
+    ResourceArc::new(Pace { state: Mutex::new(Permits { limiter, out: BTreeMap::new(), last: 0 }) })
+}
+
+/// A permit's number, or nil when no more may run at a time now.
+#[rustler::nif]
+fn limiter_take<'a>(env: Env<'a>, pace: ResourceArc<Pace>, now_us: u64) -> NifResult<Term<'a>> {
+    pace.with(env, |permits| {
+        permits.limiter.on_tick(Micros(now_us));
+        if permits.limiter.available() == 0 {
+            return atom::nil().encode(env);
+        }
+        permits.last += 1;
+        let permit = permits.limiter.on_start(Micros(now_us));
+        permits.out.insert(permits.last, permit);
+        permits.last.encode(env)
+    })
+}
+
+#[rustler::nif]
+fn limiter_give<'a>(
+    env: Env<'a>,
+    pace: ResourceArc<Pace>,
+    now_us: u64,
+    permit: u64,
+    latency_us: u64,
+    verdict: VerdictTerm,
+) -> NifResult<Term<'a>> {
+    pace.with(env, |permits| {
+        if let Some(permit) = permits.out.remove(&permit) {
+            let verdict = match verdict {
+                VerdictTerm::Served => Verdict::Served,
+                VerdictTerm::Overload => Verdict::Overload,
+                VerdictTerm::Neutral => Verdict::Neutral,
+            };
+            permits.limiter.on_finish(Micros(now_us), permit, Micros(latency_us), verdict);
+        }
+        atom::ok().encode(env)
+    })
+}
+
+/// `{limit, permits out, when to ask again although nothing ended, or nil}`.
+#[rustler::nif]
+fn limiter_state<'a>(env: Env<'a>, pace: ResourceArc<Pace>) -> NifResult<Term<'a>> {
+    pace.with(env, |permits| {
+        let limiter = &permits.limiter;
+        (limiter.limit(), limiter.in_flight(), limiter.next_tick().map(|at| at.0)).encode(env)
+    })
+}
