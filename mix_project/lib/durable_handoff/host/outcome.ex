@@ -94,21 +94,29 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote({:noproc, _call}), do: :target
   defp blame_remote(_other), do: :unknown
 
+  @doc false
   # Whose fault an error is decides what the engine does next: another target at once, a slower pace, or the next server.
   # Only clear cases are told apart.
-  defp blame(:ignore), do: :server
-  defp blame({:bad_return_value, _value}), do: :server
-  defp blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
-  defp blame(%{__exception__: true}), do: :server
-  defp blame({:EXIT, reason}), do: blame(reason)
-  defp blame({:exception, reason}), do: blame_remote(reason)
-  defp blame({:nodedown, _node}), do: :target
-  defp blame({{:nodedown, _node}, _call}), do: :target
-  defp blame(reason) when reason in [:noconnection, :nodedown, :shutting_down, :draining], do: :target
-  defp blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :slow_down], do: :store
+  @spec blame(term()) :: Native.blame()
+  def blame(:ignore), do: :server
+  def blame({:bad_return_value, _value}), do: :server
+  def blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
+  def blame(%{__exception__: true}), do: :server
+  def blame({:EXIT, reason}), do: blame(reason)
+  def blame({:exception, reason}), do: blame_remote(reason)
+  def blame({:nodedown, _node}), do: :target
+  def blame({{:nodedown, _node}, _call}), do: :target
+  def blame(reason) when reason in [:noconnection, :nodedown, :shutting_down, :draining], do: :target
+  def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused], do: :store
+  # Those of DurableHandoff.Store.
+  def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store
+  def blame({kind, facts}) when kind in [:network, :server, :denied, :no_bucket, :io] and is_map(facts), do: :store
 
-  defp blame({tag, _detail}) when tag in [:storage, :storage_error, :store, :http, :http_error, :http_status],
+  # This server's own object: any other can be moved.
+  def blame({kind, _facts}) when kind in [:not_encodable, :unreadable, :too_large, :invalid_key], do: :server
+
+  def blame({tag, _detail}) when tag in [:storage, :storage_error, :store, :http, :http_error, :http_status],
     do: :store
 
-  defp blame(_unknown), do: :unknown
+  def blame(_unknown), do: :unknown
 end

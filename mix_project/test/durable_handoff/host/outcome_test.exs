@@ -126,6 +126,31 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
+    test "the store, in the words of DurableHandoff.Store", context do
+      facts = [
+        network: %{reason: "connection refused"},
+        server: %{status: 500, code: "InternalError"},
+        denied: %{status: 403, code: "AccessDenied"},
+        no_bucket: %{bucket: "b"},
+        io: %{action: "locking", reason: "no space left"}
+      ]
+
+      for reason <- [:timeout, :slow_down, :overloaded, :contended | facts] do
+        assert classify({:error, reason}, context) == {:look, {:displaced, :store}}, inspect(reason)
+      end
+    end
+
+    test "the server, whose own object cannot be read or written", context do
+      for reason <- [
+            not_encodable: %RuntimeError{},
+            unreadable: %RuntimeError{},
+            too_large: %{bytes: 2, limit: 1},
+            invalid_key: %{reason: "it is empty"}
+          ] do
+        assert classify({:error, reason}, context) == {:look, {:displaced, :server}}, inspect(reason)
+      end
+    end
+
     test "nobody in particular", context do
       assert classify({:error, :something_new}, context) == {:look, {:displaced, :unknown}}
     end

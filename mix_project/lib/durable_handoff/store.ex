@@ -1,0 +1,212 @@
+defmodule DurableHandoff.Store do
+  @moduledoc """
+  A storage backend for DurableServer on any object storage.
+
+      {DurableServer.Supervisor,
+       name: MyApp.Durable, prefix: "myapp/", backend: {DurableHandoff.Store, url: "s3://my-bucket"}}
+
+  What it guarantees:
+
+    * Every conditional write is applied when its condition holds and never otherwise: by etag on S3 and Azure, by generation on
+      Google Cloud Storage, by file lock and content hash in a directory (several VMs on one machine, safe against crashes).
+    * A conditional write whose answer was lost is not mistaken for a lost race: a refused one is read back, and the object that has
+      exactly these bytes and this owner is the write.
+    * A request ends within its `timeout:`. No scheduler waits for it; a caller that dies takes its request with it.
+    * Bounded: requests under way and requests waiting for their turn. One more is `{:error, :overloaded}`, at once.
+    * Credentials are never inspected, logged, or part of an error.
+    * Objects are those of DurableServer's own object storage backend, both ways: change a supervisor from one to the other, node by
+      node, with the data that is there.
+
+  ## Options
+
+  #{DurableHandoff.Store.Options.docs()}
+
+  ## Where, and with which credentials
+
+  | URL | store | `config` |
+  |---|---|---|
+  | `s3://BUCKET/PATH` | S3 and what speaks its protocol | `region`, `endpoint`, `access_key_id`, `secret_access_key`, `session_token`, `virtual_hosted_style_request` |
+  | `gs://BUCKET/PATH` | Google Cloud Storage | `service_account` (a path), `service_account_key` (JSON), `bearer_token`, `base_url` |
+  | `az://CONTAINER/PATH` | Azure Blob Storage | `account_name`, `account_key`, `sas_token`, `client_id`, `client_secret`, `tenant_id`, `endpoint` |
+  | `file:///DIR` | a directory of this machine | |
+  | `memory:NAME` | this VM, for tests and trials | |
+
+  One suite of tests holds for all of them. S3 and Azure are tested on moto and Azurite; for Google Cloud Storage there is no
+  emulator with the XML API and generation preconditions that could be installed from a package registry (`gcp-storage-emulator`
+  has neither), so it is tested on a stub written after Google's reference.
+
+  PATH is put in front of every key. `config` takes every option of the Rust crate `object_store` by its name; what is not
+  given comes from the environment under the usual names (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
+  `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...), and on a machine of the cloud from its metadata service.
+  `http://` in an endpoint is meant as written.
+
+  With an endpoint of one's own, `consistent: true` and conditional writes carry `X-Tigris-Consistent: true`, which Tigris needs to
+  ask the leader and other servers ignore.
+
+  ## Reading what was just written
+
+  A move reads the object straight back after the source's final write. That write reserves the server for this node, so until
+  the reservation is used nobody else writes the object, and the store answers the one read that follows with what it
+  just wrote, within `read_your_writes_ms`: three round trips a move instead of four. Should somebody else have written all the
+  same, what is then written under that etag is refused. Every other read asks the store.
+
+  ## Errors
+
+  `{:error, :not_found | :conflict | :timeout | :overloaded | :slow_down | :contended}`, or with facts:
+
+  | reason | facts |
+  |---|---|
+  | `{:denied, facts}` | `status` (0: there were no usable credentials), `code`, the provider's word for it |
+  | `{:no_bucket, facts}` | `bucket` |
+  | `{:network, facts}` | `reason` |
+  | `{:server, facts}` | `status`, `code` |
+  | `{:io, facts}` | `action`, `reason` |
+  | `{:invalid_key, facts}` | `reason`: keys are paths, without empty parts, `.`, `..` and control characters, up to 1024 bytes |
+  | `{:invalid, facts}` | `problem`, in a URL or an option |
+  | `{:too_large, facts}` | `bytes`, `limit` |
+  | `{:not_encodable, exception}` | what JSON cannot write |
+  | `{:unreadable, exception}` | an object that is no JSON, or whose envelope cannot be opened |
+
+  `:slow_down`: the store asked for fewer requests (503, 429, `SlowDown`) until retries ran out.
+  """
+
+  alias DurableHandoff.{Host, Native}
+  alias DurableHandoff.Store.{Body, Listing, Options, Request}
+
+  @derive {Inspect, only: [:url]}
+  @enforce_keys [:ref, :url, :timeout_ms, :max_retries, :page_size]
+  defstruct [:ref, :url, :timeout_ms, :max_retries, :page_size]
+
+  @typedoc "An open store. Only its URL is ever inspected."
+  @type t :: %__MODULE__{
+          ref: reference(),
+          url: String.t(),
+          timeout_ms: pos_integer(),
+          max_retries: non_neg_integer(),
+          page_size: pos_integer()
+        }
+  @type etag :: String.t()
+  @type object :: %{body: term(), etag: etag()}
+  @type error :: {:error, atom() | {atom(), map() | Exception.t()}}
+
+  @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
+
+  @doc """
+  Opens the store. Wrong options raise `ArgumentError`; a URL or `config` the store refuses is `{:error, {:invalid, facts}}`.
+  Nothing is sent: whether the store answers is what `ensure_ready/1` tells.
+  """
+  @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}} | error()
+  def init_backend(opts) do
+    options = Options.new!(opts)
+
+    with {:ok, ref} <- Native.store_open(options.url, options.config, bounds(options)) do
+      store =
+        struct!(__MODULE__, [
+          {:ref, ref} | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size]))
+        ])
+
+      {:ok,
+       %{
+         state: store,
+         defaults: options |> Map.take(@intervals) |> Map.put(:heartbeat_tracking_mode, :poll),
+         features: %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true}
+       }}
+    end
+  end
+
+  @doc "Whether the store answers, the bucket exists and the credentials are good."
+  @spec ensure_ready(t()) :: :ok | error()
+  def ensure_ready(%__MODULE__{} = store), do: Request.run(store, :check, [])
+
+  @doc "Reads an object. Options: `consistent:`, `timeout:` in ms, `max_retries:`."
+  @spec get_object(t(), String.t(), keyword()) :: {:ok, object()} | error()
+  def get_object(%__MODULE__{} = store, key, opts \\ []) do
+    with {:ok, bytes, etag} <- Request.run(store, {:get, key, opts[:consistent] == true}, opts),
+         {:ok, body} <- Body.decode(bytes),
+         do: {:ok, %{body: body, etag: etag}}
+  end
+
+  @doc """
+  Writes an object; with `etag:` only over that version of it, else `{:error, :conflict}`. Options: `etag:`, `timeout:` in ms,
+  `max_retries:`. The answer's body is what a reader gets.
+  """
+  @spec put_object(t(), String.t(), term(), keyword()) :: {:ok, object()} | error()
+  def put_object(%__MODULE__{} = store, key, data, opts \\ []) do
+    condition = if etag = opts[:etag], do: {:etag, etag}, else: :always
+
+    with {:ok, bytes} <- Body.encode(data),
+         {:ok, etag} <- Request.run(store, {:put, key, bytes, condition, readback(data), keep?(data)}, opts),
+         {:ok, body} <- Body.decode(bytes),
+         do: {:ok, %{body: body, etag: etag}}
+  end
+
+  @doc "Writes an object where there is none."
+  @spec try_claim(t(), String.t(), term()) :: {:ok, {:claimed, etag()}} | {:error, :already_claimed} | error()
+  def try_claim(%__MODULE__{} = store, key, data) do
+    with {:ok, bytes} <- Body.encode(data) do
+      case Request.run(store, {:put, key, bytes, :absent, readback(data), false}, []) do
+        {:ok, etag} -> {:ok, {:claimed, etag}}
+        {:error, :conflict} -> {:error, :already_claimed}
+        {:error, reason} -> {:error, reason}
+      end
+    end
+  end
+
+  @doc """
+  Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun` returns
+  `{:ok, data}` or `{:error, reason}`, which is then the answer.
+  """
+  @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::
+          {:ok, object()} | error()
+  def update_object(%__MODULE__{} = store, key, fun, opts \\ []) do
+    with {:ok, object} <- get_object(store, key, Keyword.put(opts, :consistent, true)),
+         {:ok, data} <- fun.(object),
+         do: put_object(store, key, data, Keyword.put(opts, :etag, object.etag))
+  end
+
+  @doc "Deletes an object; with `etag:` only that version of it. Options: `etag:`, `timeout:` in ms, `max_retries:`."
+  @spec delete_object(t(), String.t(), keyword()) :: :ok | error()
+  def delete_object(%__MODULE__{} = store, key, opts \\ []), do: Request.run(store, {:delete, key, opts[:etag]}, opts)
+
+  @doc """
+  All objects whose keys start with `prefix`, page by page, as `%{key:, etag:}`, and `body:` with `include_objects: true`.
+
+  `error_handler:` gets the reason of a failure and returns `:continue` (ask again; leave out an object that cannot be read) or
+  `:halt` (end here). Without one a failure raises `DurableHandoff.Store.ListingError`. Further options: `timeout:` in ms and
+  `max_retries:`, of each request.
+  """
+  @spec list_all_objects_stream(t(), String.t(), keyword()) :: Enumerable.t()
+  def list_all_objects_stream(%__MODULE__{} = store, prefix, opts \\ []), do: Listing.stream(store, prefix, opts)
+
+  @doc "The bytes that `put_object/4` would write."
+  @spec encode(t(), term()) :: {:ok, binary()} | error()
+  def encode(%__MODULE__{}, data), do: Body.encode(data)
+
+  @doc "What `get_object/3` would make of these bytes."
+  @spec decode(t(), binary()) :: {:ok, term()} | error()
+  def decode(%__MODULE__{}, data), do: Body.decode(data)
+
+  @doc """
+  What the store has done since it was opened: `requests` sent, of these `retries`, `slow_downs` (how often it was asked for fewer),
+  `readbacks` (refused writes that were ours), `cached` (reads answered with what was just written).
+  """
+  @spec stats(t()) :: %{atom() => non_neg_integer()}
+  def stats(%__MODULE__{ref: ref}), do: Native.store_stats(ref)
+
+  # Bytes that name their owner are nobody else's. Others may be the same by chance.
+  defp readback(data), do: if(Host.StoredState.stored_state?(data), do: :always, else: :after_lost_answer)
+
+  # Until a reservation for this node is used, cleared or runs out, nobody else writes the object.
+  defp keep?(data), do: Host.StoredState.reserved_for(data) == Atom.to_string(node())
+
+  defp bounds(options) do
+    %{
+      max_in_flight: options.max_in_flight,
+      max_waiting: options.max_waiting,
+      attempt_timeout_ms: options.attempt_timeout_ms,
+      max_object_bytes: options.max_object_bytes,
+      cache_bytes: if(options.read_your_writes, do: options.read_your_writes_bytes, else: 0),
+      cache_ms: if(options.read_your_writes, do: options.read_your_writes_ms, else: 0)
+    }
+  end
+end

@@ -1,0 +1,11 @@
+defmodule DurableHandoff.Store.ListingError do
+  @moduledoc "Raised by a listing that failed and was given no `error_handler:`: what it gave so far is not all there is."
+
+  defexception [:url, :prefix, :reason]
+
+  @type t :: %__MODULE__{url: String.t(), prefix: String.t(), reason: term()}
+
+  @impl true
+  def message(%{url: url, prefix: prefix, reason: reason}),
+    do: "listing #{inspect(prefix)} in #{url} failed: #{inspect(reason)}"
+end

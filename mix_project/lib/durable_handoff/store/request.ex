@@ -1,0 +1,61 @@
+defmodule DurableHandoff.Store.Request do
+  @moduledoc false
+  # One request to a store: sent by the caller, answered by message.
+  #
+  # Guarantees: exactly one answer, in the caller's own process; an answer that comes too late is not left in its mailbox; a
+  # caller that dies takes its request with it.
+
+  alias DurableHandoff.{Native, Store}
+
+  # The store itself answers when the time is up. This is for a store that does not: its threads starve or failed.
+  @grace_ms 2_000
+  # Copying more than this takes longer than a normal scheduler should be held.
+  @dirty_bytes 131_072
+
+  @type answer :: :ok | {:ok, term()} | {:ok, term(), term()} | {:error, term()}
+
+  @doc "Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`."
+  @spec run(Store.t(), tuple() | atom(), keyword()) :: answer()
+  def run(store, request, opts), do: store |> start(request, opts) |> await()
+
+  @doc "Sends a request. `await/1` gets its answer."
+  @spec start(Store.t(), tuple() | atom(), keyword()) :: {reference(), term(), timeout()}
+  def start(store, request, opts) do
+    tag = make_ref()
+    timeout = max(opts[:timeout] || store.timeout_ms, 0)
+    retries = opts[:max_retries] || store.max_retries
+    {tag, send_request(store.ref, tag, request, timeout, retries), timeout}
+  end
+
+  @spec await({reference(), term(), timeout()}) :: answer()
+  def await({tag, handle, timeout}) do
+    receive do
+      {^tag, answer} -> answer
+    after
+      timeout + @grace_ms ->
+        if Native.store_cancel(handle), do: {:error, :timeout}, else: sent(tag)
+    end
+  end
+
+  @doc "Gives a request up. Its answer, should it be there already, is dropped."
+  @spec cancel({reference(), term(), timeout()}) :: :ok
+  def cancel({tag, handle, _timeout}) do
+    unless Native.store_cancel(handle), do: sent(tag)
+    :ok
+  end
+
+  # Not cancelled means sent: it is here, or arrives in a moment.
+  defp sent(tag) do
+    receive do
+      {^tag, answer} -> answer
+    after
+      @grace_ms -> {:error, :timeout}
+    end
+  end
+
+  defp send_request(ref, tag, {:put, _key, body, _condition, _readback, _keep} = request, timeout, retries)
+       when byte_size(body) > @dirty_bytes,
+       do: Native.store_request_dirty(ref, tag, request, timeout, retries)
+
+  defp send_request(ref, tag, request, timeout, retries), do: Native.store_request(ref, tag, request, timeout, retries)
+end
