@@ -16,13 +16,17 @@ defmodule DurableHandoff.MixProject do
       elixir: "~> 1.14",
       compilers: [:durable_handoff_nif] ++ Mix.compilers(),
       start_permanent: Mix.env() == :prod,
+      # Tests implement protocols for structs of their own.
+      consolidate_protocols: Mix.env() != :test,
       description:
         "Moves durable servers to other nodes while they still run, instead of stopping them, when a node shuts down",
       package: [licenses: ["MIT"]],
+      # From Elixir 1.19 on mix warns of files below test/ that are no tests.
+      test_ignore_filters: [~r"^test/support/"],
       deps: []
     ]
   end
 
   # DurableServer and :telemetry are found at run time: the library starts with whichever version of them is there.
-  def application, do: [extra_applications: [:logger]]
+  def application, do: [extra_applications: [:logger], mod: {DurableHandoff.Application, []}]
 end

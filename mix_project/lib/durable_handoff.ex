@@ -22,21 +22,28 @@ defmodule DurableHandoff do
     * A server is stopped here only when a target is known that is healthy, connected, not draining itself and has room.
     * The node never waits longer than `timeout_ms`, whatever fails.
     * Whatever fails is in the log, and in the report with its reason.
+    * What a drain could not move in time is handed to the other nodes, and one of them starts each server as soon as it is stopped
+      here, not at its next sweep (`DurableHandoff.Leftovers`; `start_leftovers: false` switches it off). Nothing runs twice: a
+      start is the host's own conditional claim.
 
   ## What runs where
 
   ```text
   DurableHandoff.Supervisor
+  ├── DurableHandoff.Client         stopped last: callers wait there for owners that move
   ├── DurableServer.Supervisor      stopped second: its graceful shutdown stops what is left
+  ├── DurableHandoff.Leftovers      starts here what drains of other nodes could not move
   └── DurableHandoff.Drainer        stopped first: its terminate/2 drains
       ·  monitors
       DurableHandoff.Drain          one drain: snapshot, engine, report
       ·  monitors
       DurableHandoff.Attempt        one for each server on its way; outlives both if it must
+
+  DurableHandoff.Agent              one a VM: knows the Rust nodes that offer to decide, answers operators
   ```
 
   One drain, top to bottom: the Drainer starts a Drain; it marks the node draining, takes a `DurableHandoff.Snapshot` and gives it to the
-  Rust engine (`DurableHandoff.Executor`); the engine says which server goes where now; a `DurableHandoff.Attempt` asks the host to move it
+  Rust engine in this VM, or to a Rust node that runs the same engine for all draining nodes (`DurableHandoff.Executor`); the engine says which server goes where now; a `DurableHandoff.Attempt` asks the host to move it
   (`DurableHandoff.Host`) and its outcome goes back to the engine; until all is settled or the time is up. Then everybody gets the
   `DurableHandoff.Report`.
 
@@ -46,6 +53,21 @@ defmodule DurableHandoff do
 
   `handoff_on_shutdown: true` takes all defaults; `false`, `nil` or no such option: no handoff. Which servers move, and which first, is
   described in `DurableHandoff.Policy`.
+
+  ## Calling servers
+
+  A move takes tens of milliseconds in which nobody answers for the server. `call/4` waits through it:
+
+      case DurableHandoff.call(MyApp.Durable, "room/1", {:post, "hello"}) do
+        {:ok, reply} -> reply
+        {:error, reason} -> {:error, reason}
+      end
+
+  So do `cast/4` and `await/3`; `whereis/2` only looks. They take these options:
+
+  #{DurableHandoff.Client.Options.docs()}
+
+  How many callers may wait at a time is the option `client:` of `DurableHandoff.Supervisor` (`DurableHandoff.Client`).
 
   ## Watching it
 
@@ -57,7 +79,7 @@ defmodule DurableHandoff do
     * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next start of the node.
   """
 
-  alias DurableHandoff.{Drain, Drainer, Host, Options, Plan, Report, Status}
+  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Status}
 
   @type status :: %{
           supervisor: atom(),
@@ -72,16 +94,51 @@ defmodule DurableHandoff do
   `overrides` are options for this drain alone. A drain that is already running is waited for instead; its own options count. The
   node stays marked draining afterwards: this cannot be undone. A shutdown drains again what stayed or came since.
 
+  With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running already. `status/1` says how
+  far it is, and has the report when it has ended; `cancel/1` ends it early.
+
   Errors: `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue` (only when the node shuts down meanwhile),
   `{:invalid, texts}` or `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
   """
-  @spec drain(atom(), keyword()) :: Drain.result() | {:error, :no_drainer | :overdue | {:drain_failed, term()}}
+  @spec drain(atom(), keyword()) ::
+          Drain.result() | {:ok, :started | :joined} | {:error, :no_drainer | :overdue | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
+    {await?, overrides} = await!(overrides)
+
     case Status.read(supervisor) do
-      nil -> {:error, :no_drainer}
-      %{options: options} -> Drainer.drain(supervisor, Options.override!(options, overrides))
+      nil ->
+        {:error, :no_drainer}
+
+      %{options: options} ->
+        options = Options.override!(options, overrides)
+        if await?, do: Drainer.drain(supervisor, options), else: Drainer.start_drain(supervisor, options)
     end
   end
+
+  defp await!(overrides) do
+    if Keyword.keyword?(overrides) do
+      case Keyword.pop(overrides, :await, true) do
+        {await?, overrides} when is_boolean(await?) ->
+          {await?, overrides}
+
+        {other, _overrides} ->
+          raise ArgumentError, "invalid options:\n  * :await got #{inspect(other)}, expected true or false"
+      end
+    else
+      {true, overrides}
+    end
+  end
+
+  @doc """
+  Ends the drain that runs on this node: nothing more is started, what is in flight settles, and whoever waits for the drain gets
+  its report, with `ended: :cancelled`.
+
+  Servers that have not moved go on running here. The node stays marked draining all the same: other nodes send it nothing and it
+  starts nothing new until its supervisor is restarted. During a shutdown the rest is stopped by the existing graceful shutdown, and
+  handed on as at any other end of a drain.
+  """
+  @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
+  def cancel(supervisor), do: Drainer.cancel(supervisor)
 
   @doc """
   What `drain/2` would do now: who would go where, who would not and why, and about how long it would take. Changes nothing.
@@ -108,4 +165,78 @@ defmodule DurableHandoff do
       status -> {:ok, status |> Map.delete(:options) |> Map.put(:supervisor, supervisor)}
     end
   end
+
+  @doc """
+  Calls the server `key` as `GenServer.call/3` does, wherever in the cluster it runs, and waits through a move.
+
+  Finds the owner and sends it the request. When there is no owner, or the owner goes away without having handled the request, it
+  waits for the new owner and sends it again, all within one `timeout`. It waits for the registry's word and does not poll. With the
+  owner in place it costs what a lookup and a `GenServer.call/3` cost. Never exits; options are in the module's documentation.
+
+      {:ok, 42} = DurableHandoff.call(MyApp.Durable, "counter/1", :increment)
+      {:ok, _reply} = DurableHandoff.call(MyApp.Durable, "room/1", :join, start: {MyApp.Room, %{members: []}}, timeout: 10_000)
+
+  ## When a request is sent again
+
+  | what happened to the one before | `:unhandled` (default) | `:always` | `:never` |
+  |---|---|---|---|
+  | no owner, or no connection to it: nothing was sent | waits, sends | waits, sends | waits, sends |
+  | the owner had ended before it arrived (`:noproc`) | again | again | error |
+  | the owner ended with `:normal`, `:shutdown` or `{:shutdown, _}` and did not reply | again | again | error |
+  | the owner crashed | error | again | error |
+  | the connection was lost after sending | error | again | error |
+  | no reply in time | error | error | error |
+
+  With `:unhandled` no request is handled twice, **if the server replies inside its callback** (`{:reply, ...}`, or `GenServer.reply/2`
+  before the callback returns). A server that has been told to stop handles nothing more from its mailbox, and a reply it has sent
+  arrives before the news of its end; one that ended in order and did not reply has therefore not seen the request. That does not hold for a
+  server that takes a request (`{:noreply, ...}`), replies later from elsewhere and may be stopped in between, nor for one whose callback
+  stops without a reply (`{:stop, :normal, state}`): both look like a request that was never seen, and it is sent again. For such
+  requests use `retry: :never`, or make them safe to repeat.
+
+  `:always` is for requests that may be handled twice. `:never` sends at most once.
+
+  ## Errors
+
+  | reason | was it handled? |
+  |---|---|
+  | `:no_owner` | no: nobody ran the server within `timeout` |
+  | `:host_down` | no: the supervisor does not run on this node |
+  | `{:overloaded, %{limit: name, max: n}}` | no: as many as may already wait (`DurableHandoff.Client`) |
+  | `{:start_failed, reason}` | no: `start:` could not start it; `reason` is the host's |
+  | `:calling_self` | no: a server cannot call itself |
+  | `:timeout` | perhaps, or it will be: it was sent and there was no reply in time |
+  | `:noconnection` | perhaps: the connection to the owner was lost after sending |
+  | any other | perhaps: the owner crashed and this is its exit reason. With `retry: :never` also `:noproc`, `:normal`, `:shutdown`, `{:shutdown, _}` |
+
+  ## Starting a server that is missing
+
+  `start: {Module, initial_state}` starts it where no owner is found, as `ensure_started_child` does and by the same claim rules, once for
+  all callers on this node that ask. A server that is merely moving is reserved for its mover: the start is refused, and
+  the caller is served by whichever comes first, the mover or a later start. So it never runs twice, and asking does no
+  harm but a read of the store. Without `start:` a server that nobody runs is waited for.
+  """
+  @spec call(atom(), term(), term(), keyword()) :: {:ok, reply :: term()} | {:error, Client.error()}
+  def call(supervisor, key, request, opts \\ []), do: Client.call(supervisor, key, request, opts)
+
+  @doc """
+  Sends the server `key` a message as `GenServer.cast/2` does. Waits for an owner where there is none, at most `timeout`.
+
+  `:ok` says that it was sent to the owner this node knows, no more: an owner that is stopping loses it. What must arrive is a
+  `call/4`. Options are those of `call/4` but `retry`; so are the errors that say that nothing was handled.
+  """
+  @spec cast(atom(), term(), term(), keyword()) :: :ok | {:error, Client.error()}
+  def cast(supervisor, key, message, opts \\ []), do: Client.cast(supervisor, key, message, opts)
+
+  @doc """
+  The process that runs the server `key`, as this node knows it; nil when there is none or it cannot be reached. Never waits.
+  """
+  @spec whereis(atom(), term()) :: pid() | nil
+  def whereis(supervisor, key), do: Host.Registry.owner(supervisor, key)
+
+  @doc """
+  Waits until the server `key` has an owner; its pid. Options are those of `call/4` but `retry`; so are the errors.
+  """
+  @spec await(atom(), term(), keyword()) :: {:ok, pid()} | {:error, Client.error()}
+  def await(supervisor, key, opts \\ []), do: Client.await(supervisor, key, opts)
 end

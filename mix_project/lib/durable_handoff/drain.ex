@@ -7,8 +7,8 @@ defmodule DurableHandoff.Drain do
     * It ends by its deadline: `timeout_ms` after its start, less a moment to report. What is then in flight settles by itself
       (`DurableHandoff.Attempt`).
     * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
-    * It decides nothing: the engine says which server goes where and when. This process carries orders out and tells the engine
-      what came of them.
+    * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`). This process carries orders
+      out and tells what came of them. It never waits for anybody: not for an attempt, not for another node.
 
   The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
   """
@@ -16,12 +16,15 @@ defmodule DurableHandoff.Drain do
   require Logger
 
   alias DurableHandoff.{Attempt, Clock, Executor, Host, Options, Progress, Report, Snapshot, Status, Telemetry}
+  alias DurableHandoff.Executor.Session
+  alias DurableHandoff.Leftovers.Handover
 
   @refresh_ms 1_000
   @first_errors 5
 
   @enforce_keys [:supervisor, :options, :status, :started_us]
-  defstruct @enforce_keys ++ [:snapshot, :executor, :engine, attempts: %{}, holders: %{}, first_errors: []]
+  defstruct @enforce_keys ++
+              [:snapshot, :session, watched: %{}, attempts: %{}, holders: %{}, first_errors: [], stays?: false]
 
   @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
 
@@ -33,18 +36,20 @@ defmodule DurableHandoff.Drain do
 
     :proc_lib.spawn_opt(
       fn ->
-        Process.monitor(drainer)
         drain = %__MODULE__{supervisor: supervisor, options: options, status: status, started_us: now}
-        send(drainer, {:drained, self(), run(drain)})
+        send(drainer, {:drained, self(), drain |> watch(drainer) |> run()})
       end,
       [:monitor]
     )
   end
 
-  @doc "Nothing more is started; what is in flight may end; then the drain does."
-  @spec cancel(pid()) :: :ok
-  def cancel(pid) do
-    send(pid, {__MODULE__, :cancel})
+  @doc """
+  Nothing more is started; what is in flight may end; then the drain does. `:shutdown`: this node goes down, and what is left is handed
+  on; `:request`: it goes on running what is left.
+  """
+  @spec cancel(pid(), :shutdown | :request) :: :ok
+  def cancel(pid, why) do
+    send(pid, {__MODULE__, {:cancel, why}})
     :ok
   end
 
@@ -59,11 +64,11 @@ defmodule DurableHandoff.Drain do
         {:error, :host_down}
 
       host ->
-        Process.monitor(host)
+        drain = watch(drain, host)
         :net_kernel.monitor_nodes(true, node_type: :all)
         mark(drain)
 
-        with {:ok, drain} <- drain |> snapshot() |> start_engine() do
+        with {:ok, drain} <- drain |> snapshot() |> start_session() do
           Process.send_after(self(), :refresh, @refresh_ms)
           {:ok, drain |> loop() |> report()}
         end
@@ -86,23 +91,30 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot}
   end
 
-  defp start_engine(%{snapshot: snapshot, options: options} = drain) do
-    executor = {_name, module} = Executor.choose(options.executor, drain.supervisor)
+  defp start_session(%{snapshot: snapshot, options: options, supervisor: supervisor} = drain) do
+    storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
+    candidates = Executor.candidates(options.executor, supervisor, storage)
     now = Clock.now_us()
     left_ms = options.timeout_ms - reserve_ms(options.timeout_ms) - div(now - drain.started_us, 1_000)
-    config = Snapshot.engine_config(snapshot, options, max(left_ms, 1))
 
-    with {:ok, engine} <- module.start(config, snapshot.entries, snapshot.view, now) do
-      {:ok, %{drain | executor: executor, engine: engine}}
-    end
+    job = %{
+      supervisor: inspect(supervisor),
+      storage: storage,
+      modules: Enum.map(snapshot.modules, &inspect/1),
+      config: Snapshot.engine_config(snapshot, options, max(left_ms, 1)),
+      entries: snapshot.entries,
+      view: snapshot.view
+    }
+
+    with {:ok, session} <- Session.start(supervisor, job, candidates, now), do: {:ok, %{drain | session: session}}
   end
 
   # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.
   defp loop(drain) do
-    %{executor: {_name, executor}} = drain = catch_up(drain)
-    {:ok, actions, wake} = executor.poll(drain.engine, Clock.now_us())
-    drain = Enum.reduce(actions, drain, &act/2)
-    Status.progress(drain.status, executor.progress(drain.engine))
+    drain = catch_up(drain)
+    {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
+    drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
+    Status.progress(drain.status, Session.progress(session))
     if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
   end
 
@@ -138,7 +150,7 @@ defmodule DurableHandoff.Drain do
 
   defp act({:release, id}, %{holders: holders} = drain) when is_map_key(holders, id) do
     Attempt.release(holders[id])
-    drain
+    put_in(drain.attempts[holders[id]].phase, :releasing)
   end
 
   defp act({:release, id}, drain), do: act({:release, id}, replace(drain, id, :displaced, nil))
@@ -148,8 +160,9 @@ defmodule DurableHandoff.Drain do
   defp handle({:attempted, pid, result}, drain) when is_map_key(drain.attempts, pid) do
     %{id: id, order: order} = attempt = drain.attempts[pid]
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
-    event(drain, {:finished, id, order.number, result.outcome, result.latency_us})
-    drain = keep_error(drain, attempt, result)
+
+    drain =
+      drain |> tell({:finished, id, order.number, result.outcome, result.latency_us}) |> keep_error(attempt, result)
 
     case Attempt.phase_after(result.outcome) do
       nil -> forget(drain, pid)
@@ -158,44 +171,50 @@ defmodule DurableHandoff.Drain do
   end
 
   defp handle({:stopped, pid}, drain) when is_map_key(drain.attempts, pid) do
-    event(drain, {:stopped, drain.attempts[pid].id})
+    drain = tell(drain, {:stopped, drain.attempts[pid].id})
     put_in(drain.attempts[pid].phase, :displaced)
   end
 
   # A reservation that could not be cleared is in the log; trying longer would only hold up the shutdown.
   defp handle({:released, pid, _result}, drain) when is_map_key(drain.attempts, pid) do
-    event(drain, {:released, drain.attempts[pid].id})
-    forget(drain, pid)
+    drain |> tell({:released, drain.attempts[pid].id}) |> forget(pid)
   end
 
   defp handle({:DOWN, _monitor, :process, pid, reason}, drain) when is_map_key(drain.attempts, pid) do
     %{id: id, order: order, phase: phase} = drain.attempts[pid]
     %{key: key} = Snapshot.server(drain.snapshot, id)
     log(:error, drain.supervisor, "the attempt for #{inspect(key)} died, looking where it is: #{inspect(reason)}")
-    drain |> forget(pid) |> replace(id, phase, order)
+    drain = forget(drain, pid)
+    # What it had been told to release is still reserved, for all we know.
+    if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
   end
 
-  # The only other processes monitored: the Drainer and the host.
-  defp handle({:DOWN, _monitor, :process, _pid, _reason}, drain), do: tell(drain, :cancel)
-  defp handle({__MODULE__, :cancel}, drain), do: tell(drain, :cancel)
+  # The Drainer or the host.
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, drain) when is_map_key(drain.watched, monitor),
+    do: tell(%{drain | stays?: true}, :cancel)
+
+  defp handle({__MODULE__, {:cancel, why}}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
 
   defp handle({:nodedown, node, _info}, drain), do: drain |> tell({:node_down, Atom.to_string(node)}) |> refresh()
   defp handle({:nodeup, _node, _info}, drain), do: refresh(drain)
 
-  defp handle(:refresh, %{executor: {_name, executor}} = drain) do
+  defp handle(:refresh, drain) do
     Process.send_after(self(), :refresh, @refresh_ms)
-    log(:info, drain.supervisor, Progress.line(executor.progress(drain.engine), Clock.now_us() - drain.started_us))
+    log(:info, drain.supervisor, Progress.line(Session.progress(drain.session), Clock.now_us() - drain.started_us))
     refresh(drain)
   end
 
-  defp handle(_unknown, drain), do: drain
+  # The Rust node's, if anybody's.
+  defp handle(message, drain), do: %{drain | session: Session.message(drain.session, Clock.now_us(), message)}
 
-  defp refresh(%{executor: {_name, executor}} = drain) do
-    with {:error, reason} <- executor.view(drain.engine, Clock.now_us(), Snapshot.view(drain.snapshot)) do
+  defp refresh(drain) do
+    {result, session} = Session.view(drain.session, Clock.now_us(), Snapshot.view(drain.snapshot))
+
+    with {:error, reason} <- result do
       log(:warning, drain.supervisor, "going on with the last view of the cluster: #{inspect(reason, limit: 10)}")
     end
 
-    drain
+    %{drain | session: session}
   end
 
   defp replace(drain, id, phase, order) do
@@ -225,29 +244,35 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
-  defp tell(drain, event) do
-    event(drain, event)
-    drain
-  end
+  defp tell(drain, event), do: %{drain | session: Session.event(drain.session, Clock.now_us(), event)}
 
-  # The engine answers an error for what no longer concerns it, such as the end of an attempt after its deadline.
-  defp event(%{executor: {_name, executor}} = drain, event), do: executor.event(drain.engine, Clock.now_us(), event)
+  defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 
-  defp report(%{executor: {name, executor}} = drain) do
+  defp report(drain) do
     now = Clock.now_us()
     duration_us = now - drain.started_us
+    {engine, who} = Session.report(drain.session, now)
 
     report =
-      Report.new(executor.report(drain.engine, now), %{
-        supervisor: drain.supervisor,
-        excluded: length(drain.snapshot.excluded),
-        duration_us: duration_us,
-        executor: name,
-        first_errors: drain.first_errors
-      })
+      Report.new(
+        engine,
+        Map.merge(who, %{
+          supervisor: drain.supervisor,
+          excluded: length(drain.snapshot.excluded),
+          duration_us: duration_us,
+          first_errors: drain.first_errors,
+          handed_on: hand_on(drain, div(duration_us, 1_000))
+        })
+      )
 
     Telemetry.drain_stop(report, duration_us)
     report
+  end
+
+  # Not all that is left of the time: the report has to be out before the Drainer gives up.
+  defp hand_on(%{options: options} = drain, elapsed_ms) do
+    budget_ms = div(3 * (options.timeout_ms - elapsed_ms), 4)
+    Handover.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
 
   defp until(:infinity), do: :infinity

@@ -18,13 +18,20 @@ defmodule DurableHandoff.Drainer do
     * Only a shutdown drains. A Drainer that crashes or is stopped for another reason moves nothing.
     * One drain at a time: `DurableHandoff.drain/2` and a shutdown that find one running wait for that one. A shutdown then drains
       what that one left, or what came since.
+    * A drain that is cancelled ends as soon as what is in flight has settled. A shutdown starts no other after it.
+
+  ```text
+  Supervisor               started by start_link/1
+  ├── Leftovers            unless `start_leftovers: false`; stopped second
+  └── Drainer              stopped first, and drains
+  ```
   """
 
   use GenServer
 
   require Logger
 
-  alias DurableHandoff.{Drain, Host, Native, Options, Status, Telemetry}
+  alias DurableHandoff.{Drain, Host, Leftovers, Native, Options, Status, Telemetry}
 
   # terminate/2 keeps timeout_ms by itself; the supervisor's own limit only has to be later.
   @shutdown_margin_ms 5_000
@@ -40,8 +47,19 @@ defmodule DurableHandoff.Drainer do
         Host.ensure_loaded!()
         Host.started!(supervisor)
         with {:error, error} <- Native.check(), do: raise(error)
-        GenServer.start_link(__MODULE__, {supervisor, options}, name: name(supervisor))
+        leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
+        children = leftovers ++ [worker(supervisor, options)]
+        Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
     end
+  end
+
+  defp worker(supervisor, options) do
+    %{
+      id: __MODULE__,
+      start: {GenServer, :start_link, [__MODULE__, {supervisor, options}, [name: name(supervisor)]]},
+      shutdown: options.timeout_ms + @shutdown_margin_ms,
+      modules: [__MODULE__]
+    }
   end
 
   @doc "A child that has `timeout_ms` to drain before its supervisor would kill it."
@@ -53,7 +71,8 @@ defmodule DurableHandoff.Drainer do
     %{
       id: {__MODULE__, supervisor},
       start: {__MODULE__, :start_link, [[supervisor: supervisor, handoff_on_shutdown: options]]},
-      shutdown: timeout_ms + @shutdown_margin_ms
+      type: :supervisor,
+      shutdown: timeout_ms + 2 * @shutdown_margin_ms
     }
   end
 
@@ -65,15 +84,39 @@ defmodule DurableHandoff.Drainer do
     :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
   end
 
+  @doc "Starts a drain and returns at once: `:started`, or `:joined` when one runs already."
+  @spec start_drain(Host.name(), Options.t()) :: {:ok, :started | :joined} | {:error, :no_drainer}
+  def start_drain(supervisor, %Options{} = options), do: call(supervisor, {:start_drain, options})
+
+  @doc "Ends the drain that runs."
+  @spec cancel(Host.name()) :: :ok | {:error, :not_draining | :no_drainer}
+  def cancel(supervisor), do: call(supervisor, :cancel)
+
+  defp call(supervisor, request) do
+    GenServer.call(name(supervisor), request)
+  catch
+    :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
+  end
+
   @impl true
   def init({supervisor, options}) do
     Process.flag(:trap_exit, true)
     warn_of_budget(supervisor, options)
-    {:ok, %{supervisor: supervisor, options: options, status: Status.new(supervisor, options), drain: nil, waiting: []}}
+
+    {:ok,
+     %{
+       supervisor: supervisor,
+       options: options,
+       status: Status.new(supervisor, options),
+       drain: nil,
+       waiting: [],
+       stopping?: false,
+       cancelled?: false
+     }}
   end
 
   @impl true
-  def handle_call({:drain, options}, from, state), do: {:noreply, state |> ensure_draining(options) |> wait(from)}
+  def handle_call(request, from, state), do: {:noreply, asked(request, from, state)}
 
   @impl true
   def handle_info(message, state), do: {:noreply, handle(message, state)}
@@ -84,10 +127,10 @@ defmodule DurableHandoff.Drainer do
       timeout_ms = state.options.timeout_ms
       deadline = now_ms() + timeout_ms
       joined? = state.drain != nil
-      state = drain_within(state, timeout_ms)
+      state = drain_within(%{state | stopping?: true}, timeout_ms)
       left_ms = deadline - now_ms()
       # A drain that somebody else started may have had other options, or failed: what it left is ours.
-      if joined? and left_ms > 0, do: drain_within(state, left_ms)
+      if joined? and not state.cancelled? and left_ms > 0, do: drain_within(state, left_ms)
     end
   end
 
@@ -108,12 +151,41 @@ defmodule DurableHandoff.Drainer do
   defp await(state) do
     receive do
       # As a GenServer's own loop would see it; that one has ended.
-      {:"$gen_call", from, {:drain, _options}} -> state |> wait(from) |> await()
+      {:"$gen_call", from, request} -> request |> asked(from, state) |> await()
       message -> message |> handle(state) |> await()
     end
   end
 
+  defp asked({:drain, options}, from, state), do: state |> ensure_draining(options) |> wait(from)
+
+  defp asked({:start_drain, options}, from, state) do
+    GenServer.reply(from, {:ok, if(state.drain == nil, do: :started, else: :joined)})
+    ensure_draining(state, options)
+  end
+
+  defp asked(:cancel, from, %{drain: nil} = state) do
+    GenServer.reply(from, {:error, :not_draining})
+    state
+  end
+
+  defp asked(:cancel, from, %{drain: {pid, _monitor}} = state) do
+    Logger.warning(
+      "[durable_handoff] #{inspect(state.supervisor)}: the drain is cancelled on request: it ends when what is in flight has " <>
+        "settled. This node stays marked draining: " <>
+        if(state.stopping?,
+          do: "the existing shutdown stops the rest",
+          else:
+            "what has not moved goes on running here, and nothing new is started here until the supervisor is restarted"
+        )
+    )
+
+    Drain.cancel(pid, if(state.stopping?, do: :shutdown, else: :request))
+    GenServer.reply(from, :ok)
+    %{state | cancelled?: state.stopping?}
+  end
+
   defp ensure_draining(%{drain: nil} = state, options) do
+    Leftovers.stand_down(state.supervisor)
     Status.draining(state.status)
     %{state | drain: Drain.start(state.supervisor, options, state.status)}
   end
@@ -132,7 +204,7 @@ defmodule DurableHandoff.Drainer do
   end
 
   defp handle({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
-    Drain.cancel(pid)
+    Drain.cancel(pid, :shutdown)
     state
   end
 

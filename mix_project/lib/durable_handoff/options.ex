@@ -78,8 +78,15 @@ defmodule DurableHandoff.Options do
       type: {:when, &__MODULE__.executor?/1, ":auto, :embedded or {:node, name}"},
       default: :auto,
       doc:
-        "who decides: `:embedded` is the Rust engine in this VM; `{:node, name}` a Rust node; `:auto` a Rust node when one " <>
-          "has announced itself, else `:embedded` (see `DurableHandoff.Executor`)"
+        "who decides: `:embedded` is the Rust engine in this VM; `{:node, name}` the Rust node of that name, if it has announced " <>
+          "itself, else `:embedded` with a warning; `:auto` a Rust node when one has, else `:embedded` (see `DurableHandoff.Executor`)"
+    ],
+    start_leftovers: [
+      type: :boolean,
+      default: true,
+      doc:
+        "what a drain cannot move in time is handed to other nodes, which start it as soon as it is stopped here, and this " <>
+          "node starts what others hand to it (see `DurableHandoff.Leftovers`); `false`: neither"
     ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},
@@ -122,6 +129,7 @@ defmodule DurableHandoff.Options do
           modules: %{module() => boolean() | [priority: integer()]},
           eligible: :all | :permanent | (map() -> boolean() | integer()),
           executor: :auto | :embedded | {:node, node()},
+          start_leftovers: boolean(),
           shutdown_budget_ms: nil | pos_integer()
         }
 

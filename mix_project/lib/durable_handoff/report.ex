@@ -6,19 +6,34 @@ defmodule DurableHandoff.Report do
 
     * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`, `:sticky_locked`, `:capacity`,
       `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race` or `:gone`;
+    * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server answered nobody, as seen from here: from the start of the attempt
       that stopped it until it was moved. An upper bound;
     * `targets`: servers moved, by node;
     * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
     * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;
+    * `executor`: who decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
+    * `executors_lost`: the Rust nodes that were asked to decide and did not until the end, each with the reason, the first one first. With
+      `executor: :embedded` the engine in this VM went on after the last of them. Reasons: `:silent` (nothing heard for two
+      seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds), `{:refused, reason}`,
+      `{:not_understood, what}`, `{:out_of_order, kind}` and `{:nonsense, order}`;
     * `first_errors`: the first few attempts that did not move their server, each with key, module, target and what happened.
 
   `to_string/1` gives one line for the log.
   """
 
   @enforce_keys [:supervisor, :total, :moved, :left, :retried, :gap_ms, :duration_ms, :targets, :concurrency]
-  defstruct @enforce_keys ++ [attempts: 0, failures: 0, ended: :done, executor: :embedded, first_errors: []]
+  defstruct @enforce_keys ++
+              [
+                handed_on: 0,
+                attempts: 0,
+                failures: 0,
+                ended: :done,
+                executor: :embedded,
+                executors_lost: [],
+                first_errors: []
+              ]
 
   @type reason ::
           :no_target
@@ -39,6 +54,7 @@ defmodule DurableHandoff.Report do
           total: non_neg_integer(),
           moved: non_neg_integer(),
           left: %{reason() => pos_integer()},
+          handed_on: non_neg_integer(),
           retried: non_neg_integer(),
           gap_ms: quantiles(),
           duration_ms: number(),
@@ -48,13 +64,15 @@ defmodule DurableHandoff.Report do
           failures: non_neg_integer(),
           ended: :done | :deadline | :failures | :cancelled,
           executor: :embedded | {:node, node()},
+          executors_lost: [{node(), term()}],
           first_errors: [error()]
         }
 
   @doc """
   The report of a drain from the engine's, which knows only the servers that policy let through.
 
-  `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `first_errors`.
+  `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `executors_lost`, `first_errors`,
+  and `handed_on` where something was.
   """
   @spec new(map(), map()) :: t()
   def new(engine, about) do
@@ -74,9 +92,25 @@ defmodule DurableHandoff.Report do
       failures: engine.failures,
       ended: engine.ended,
       executor: about.executor,
-      first_errors: about.first_errors
+      executors_lost: about.executors_lost,
+      first_errors: about.first_errors,
+      handed_on: Map.get(about, :handed_on, 0)
     }
   end
+
+  @doc "The report in the engine's own terms, as operators get it from every kind of node."
+  @spec to_engine(t()) :: map()
+  def to_engine(%__MODULE__{} = report) do
+    report
+    |> Map.take([:total, :moved, :left, :retried, :concurrency, :attempts, :failures, :ended])
+    |> Map.merge(%{
+      gap_us: Map.new(report.gap_ms, fn {name, value} -> {name, if(name == :count, do: value, else: us(value))} end),
+      duration_us: us(report.duration_ms),
+      targets: Enum.sort(report.targets)
+    })
+  end
+
+  defp us(milliseconds), do: round(milliseconds * 1_000)
 
   defp ms(microseconds), do: Float.round(microseconds / 1_000, 3)
 
@@ -90,11 +124,20 @@ defmodule DurableHandoff.Report do
         report.moved > 0 && "; at most #{report.concurrency.highest} at a time",
         report.retried > 0 && "; retried #{report.retried}",
         report.left != %{} && "; left #{report.total - report.moved} (#{counts(report.left)})",
-        report.ended != :done && "; ended early: #{report.ended}"
+        report.handed_on > 0 && ", #{report.handed_on} handed on",
+        report.ended != :done && "; ended early: #{report.ended}",
+        executor(report)
       ]
       |> Enum.filter(& &1)
       |> IO.iodata_to_binary()
     end
+
+    defp executor(%{executor: {:node, name}}), do: "; coordinated by #{name}"
+
+    defp executor(%{executors_lost: [_ | _] = lost}),
+      do: "; went on without #{Enum.map_join(lost, ", ", fn {name, _reason} -> name end)}"
+
+    defp executor(_embedded), do: false
 
     defp counts(map), do: map |> Enum.sort() |> Enum.map_join(", ", fn {name, count} -> "#{name} #{count}" end)
 

@@ -5,6 +5,8 @@ defmodule DurableHandoff.Status do
 
   alias DurableHandoff.{Host, Options, Report}
 
+  @suffix "_handoff_status"
+
   @type t :: :ets.table()
   @type state :: :idle | :draining | :drained | :failed
 
@@ -12,7 +14,7 @@ defmodule DurableHandoff.Status do
   @spec new(Host.name(), Options.t()) :: t()
   def new(supervisor, options) do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
-    :ets.insert(table, options: options, state: :idle, progress: nil, report: nil)
+    :ets.insert(table, supervisor: supervisor, options: options, state: :idle, progress: nil, report: nil)
     table
   end
 
@@ -44,5 +46,18 @@ defmodule DurableHandoff.Status do
     ArgumentError -> nil
   end
 
-  defp table(supervisor), do: :"#{supervisor}_handoff_status"
+  @doc "Every supervisor on this node that has a Drainer."
+  @spec supervisors() :: [Host.name()]
+  def supervisors do
+    Enum.sort(for table <- :ets.all(), is_atom(table), name = supervisor(table), do: name)
+  end
+
+  defp supervisor(table) do
+    if String.ends_with?(Atom.to_string(table), @suffix), do: :ets.lookup_element(table, :supervisor, 2)
+  rescue
+    # Gone since, or somebody else's.
+    ArgumentError -> nil
+  end
+
+  defp table(supervisor), do: :"#{supervisor}#{@suffix}"
 end

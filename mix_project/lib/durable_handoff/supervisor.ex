@@ -6,36 +6,41 @@ defmodule DurableHandoff.Supervisor do
        name: MyApp.Durable, prefix: "myapp/", backend: backend,
        handoff_on_shutdown: [timeout_ms: 30_000]}
 
-  Takes `handoff_on_shutdown` (`DurableHandoff.Options`) out of its options and passes all others on as they are. Every call goes on
-  using `DurableServer.Supervisor` and the same name.
+  Takes `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`) out of its options and passes all others
+  on as they are. Every call goes on using `DurableServer.Supervisor` and the same name.
 
   ```text
   DurableHandoff.Supervisor        one_for_one
+  ├── Supervisor
+  │   └── DurableHandoff.Client    stopped last: calls from this node wait for the new owners until the end
   ├── DurableServer.Supervisor     unchanged; stopped second, its graceful shutdown stops what is left
-  └── Supervisor                   so that a Drainer that keeps crashing takes nothing else with it
+  └── Supervisor                   so that one that keeps crashing takes nothing else with it
+      ├── DurableHandoff.Leftovers starts what other nodes could not move in time
       └── DurableHandoff.Drainer   stopped first, and drains
   ```
 
   Guarantees:
 
-    * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and nothing else: no Drainer, no addition to
-      its heartbeats.
+    * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what `DurableHandoff.call/4` needs: no
+      Drainer, no addition to its heartbeats.
     * The host's life does not depend on ours: only a start with wrong options, without DurableServer or without the engine fails, and
       says what to do.
   """
 
   use Supervisor
 
-  alias DurableHandoff.{Drainer, Heartbeat, Host, Native, Options}
+  alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options}
 
   @doc "Starts both. Raises `ArgumentError` when an option is wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(arguments) do
     {handoff, host_options} = Keyword.pop(arguments, :handoff_on_shutdown)
+    {client, host_options} = Keyword.pop(host_options, :client, [])
     options = Options.new!(handoff)
+    limits = Client.Limits.new!(client)
     Host.ensure_loaded!()
     with %Options{} <- options, {:error, error} <- Native.check(), do: raise(error)
-    Supervisor.start_link(__MODULE__, {name!(host_options), host_options, options})
+    Supervisor.start_link(__MODULE__, {name!(host_options), host_options, options, limits})
   end
 
   @doc "The child of the application's supervisor. It may take as long as it needs to stop."
@@ -45,25 +50,33 @@ defmodule DurableHandoff.Supervisor do
   end
 
   @impl true
-  def init({_name, host_options, :disabled}) do
-    Supervisor.init([Host.child_spec(host_options)], strategy: :one_for_one)
+  def init({name, host_options, :disabled, limits}) do
+    Supervisor.init([client(name, limits), Host.child_spec(host_options)], strategy: :one_for_one)
   end
 
-  def init({name, host_options, options}) do
-    drainer = {Drainer, supervisor: name, handoff_on_shutdown: options}
+  def init({name, host_options, options, limits}) do
+    drainer = Drainer.child_spec(supervisor: name, handoff_on_shutdown: options)
 
     Supervisor.init(
       [
+        client(name, limits),
         host_options |> Heartbeat.add(options.generation) |> Host.child_spec(),
-        %{
-          id: Drainer,
-          start: {Supervisor, :start_link, [[drainer], [strategy: :one_for_one]]},
-          type: :supervisor,
-          restart: :temporary
-        }
+        %{drainer | id: Drainer} |> Map.put(:restart, :temporary)
       ],
       strategy: :one_for_one
     )
+  end
+
+  defp client(name, limits), do: by_itself(Client, {Client, [supervisor: name] ++ Map.to_list(Map.from_struct(limits))})
+
+  # What keeps crashing there takes nothing else with it.
+  defp by_itself(id, child) do
+    %{
+      id: id,
+      start: {Supervisor, :start_link, [[child], [strategy: :one_for_one]]},
+      type: :supervisor,
+      restart: :temporary
+    }
   end
 
   defp name!(host_options) do

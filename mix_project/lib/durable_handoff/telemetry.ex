@@ -37,6 +37,31 @@ defmodule DurableHandoff.Telemetry do
 
   The host raised, exited or threw, or the attempt's process died. As `:stop`, and in the metadata `kind` and `reason`.
 
+  ### `[:durable_handoff, :leftovers, :handed_on]`
+
+  A drain has handed what it could not move to other nodes (`DurableHandoff.Leftovers`).
+
+  | measurement | |
+  |---|---|
+  | `left` | servers that were to be handed on |
+  | `handed_on` | servers that somebody accepted |
+
+  Metadata: `supervisor`, `targets` (servers by node).
+
+  ### `[:durable_handoff, :leftovers, :stop]`
+
+  This node is done with a share of what a drain elsewhere left.
+
+  | measurement | |
+  |---|---|
+  | `duration` | since the share came, native time units |
+  | `started` | servers started here |
+  | `running` | servers that somebody else had started first |
+  | `passed_on` | servers that another receiver, or a later share, has now |
+  | `dropped` | servers given up |
+
+  Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`, `:left_alone`, `:failed`, `:draining`).
+
   ### `[:durable_handoff, :fallback]`
 
   Something else than planned takes over.
@@ -53,9 +78,24 @@ defmodule DurableHandoff.Telemetry do
   | `{:drain_failed, reason}` | the drain could not run: the existing shutdown stops everything |
   | `:overdue` | the drain did not end within `timeout_ms`: the existing shutdown goes on without it |
   | `{:no_executor, node}` | the Rust node asked for is not there: the engine in this VM decides |
+  | `{:executor_lost, node, reason}` | the Rust node that decided refused, went or fell silent: the next one that offers itself, if it had ordered nothing yet, else the engine in this VM decides (reasons: `DurableHandoff.Report`) |
+
+  ### `[:durable_handoff, :wait, :stop]`
+
+  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that found one at once say nothing.
+
+  | measurement | |
+  |---|---|
+  | `duration` | native time units, from the beginning to the end, the answer included |
+  | `waited` | native time units, the part of it in which there was nobody to send to |
+  | `unanswered` | how many times the request was sent and came to nothing |
+
+  Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`), `reason` (nil, or that of
+  the error).
   """
 
   alias DurableHandoff.{Host, Report}
+  alias DurableHandoff.Leftovers.Share
 
   @doc false
   @spec drain_start(Host.name(), non_neg_integer(), non_neg_integer()) :: :ok
@@ -105,8 +145,45 @@ defmodule DurableHandoff.Telemetry do
   end
 
   @doc false
+  @spec leftovers_handed_on(Host.name(), non_neg_integer(), %{String.t() => pos_integer()}) :: :ok
+  def leftovers_handed_on(supervisor, left, targets) do
+    measurements = %{left: left, handed_on: targets |> Map.values() |> Enum.sum()}
+    execute([:leftovers, :handed_on], measurements, %{supervisor: supervisor, targets: targets})
+  end
+
+  @doc false
+  @spec leftovers_stop(Host.name(), Share.t()) :: :ok
+  def leftovers_stop(supervisor, share) do
+    measurements = %{
+      duration: System.monotonic_time() - System.convert_time_unit(share.received_ms, :millisecond, :native),
+      started: share.started,
+      running: share.running,
+      passed_on: share.passed_on,
+      dropped: share.dropped |> Map.values() |> Enum.sum()
+    }
+
+    execute([:leftovers, :stop], measurements, %{supervisor: supervisor, source: share.source, dropped: share.dropped})
+  end
+
+  @doc false
   @spec fallback(Host.name(), term()) :: :ok
   def fallback(supervisor, reason), do: execute([:fallback], %{count: 1}, %{supervisor: supervisor, reason: reason})
+
+  @doc false
+  @spec waited(map(), %{duration: integer(), waited: integer()}, {:ok, term()} | {:error, term()}) :: :ok
+  def waited(client, times, result) do
+    {result, reason} = with {:ok, _reply} <- result, do: {:ok, nil}
+
+    metadata = %{
+      supervisor: client.supervisor,
+      key: client.key,
+      operation: client.operation,
+      result: result,
+      reason: reason
+    }
+
+    execute([:wait, :stop], Map.put(times, :unanswered, client.unanswered), metadata)
+  end
 
   defp execute(event, measurements, metadata) do
     execute(:telemetry, [:durable_handoff | event], measurements, metadata)

@@ -57,6 +57,7 @@ defmodule DurableHandoff.OptionsTest do
     {:modules, %{"room" => false}, "expected a module"},
     {:eligible, :some, ":all, :permanent or a function of one argument"},
     {:eligible, &Kernel.+/2, ":all, :permanent or a function of one argument"},
+    {:start_leftovers, 1, "true or false"},
     {:executor, :rust, ":auto, :embedded or {:node, name}"},
     {:executor, {:node, "name"}, ":auto, :embedded or {:node, name}"},
     {:executor, {:node, nil}, ":auto, :embedded or {:node, name}"},

@@ -19,7 +19,15 @@ defmodule DurableHandoff.ReportTest do
   }
 
   defp report(engine \\ @engine, about) do
-    defaults = %{supervisor: Sup, excluded: 0, duration_us: 2_812_000, executor: :embedded, first_errors: []}
+    defaults = %{
+      supervisor: Sup,
+      excluded: 0,
+      duration_us: 2_812_000,
+      executor: :embedded,
+      executors_lost: [],
+      first_errors: []
+    }
+
     Report.new(engine, Map.merge(defaults, Map.new(about)))
   end
 
@@ -47,6 +55,18 @@ defmodule DurableHandoff.ReportTest do
     assert to_string(report([])) ==
              "moved 497 of 500 in 2.8 s to a@h 250, b@h 247; gap p50 35 ms, p99 80 ms, max 120 ms; at most 16 at a time; " <>
                "retried 4; left 3 (deadline 1, no_target 2); ended early: deadline"
+  end
+
+  test "who decided is in the line when it was not the engine here all along" do
+    assert to_string(report(executor: {:node, :rust@h})) =~ "; coordinated by rust@h"
+    assert to_string(report(executors_lost: [{:rust@h, :silent}])) =~ "; went on without rust@h"
+  end
+
+  test "an operator gets it in the engine's own terms" do
+    expected =
+      Map.merge(@engine, %{total: 507, left: %{no_target: 2, deadline: 1, excluded: 7}, duration_us: 2_812_000})
+
+    assert Report.to_engine(report(excluded: 7)) == %{expected | targets: [{"a@h", 250}, {"b@h", 247}]}
   end
 
   test "a drain without servers" do

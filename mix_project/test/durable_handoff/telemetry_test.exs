@@ -77,6 +77,24 @@ defmodule DurableHandoff.TelemetryTest do
       assert_received {[:durable_handoff, :attempt, :exception], _, %{kind: :exit, reason: :died}}
     end
 
+    test "a call that waited, however it ended" do
+      client = %{supervisor: Sup, key: "k", operation: :call, unanswered: 1}
+      assert Telemetry.waited(client, %{duration: 9, waited: 5}, {:ok, :reply}) == :ok
+
+      assert_received {[:durable_handoff, :wait, :stop], %{duration: 9, waited: 5, unanswered: 1},
+                       %{supervisor: Sup, key: "k", operation: :call, result: :ok, reason: nil}}
+
+      Telemetry.waited(client, %{duration: 9, waited: 5}, {:error, :no_owner})
+      assert_received {[:durable_handoff, :wait, :stop], _times, %{result: :error, reason: :no_owner}}
+    end
+
+    test "a call that waits says so once, one that does not says nothing" do
+      assert DurableHandoff.call(:nowhere, "k", :add) == {:error, :host_down}
+      assert_received {[:durable_handoff, :wait, :stop], %{unanswered: 0}, %{operation: :call, reason: :host_down}}
+      assert DurableHandoff.whereis(:nowhere, "k") == nil
+      refute_received {[:durable_handoff | _], _, _}
+    end
+
     test "a fallback" do
       Telemetry.fallback(Sup, {:drain_failed, :x})
       assert_received {[:durable_handoff, :fallback], %{count: 1}, %{supervisor: Sup, reason: {:drain_failed, :x}}}

@@ -35,9 +35,12 @@ defmodule DurableServer.Eligibility do
           elapsed_ms: non_neg_integer()
         }
 
-  @doc "How old a heartbeat may be."
+  @doc """
+  How old a heartbeat may be. Runs of faults set `:heartbeat_max_age_ms` of this application, so as not to wait most of a minute for
+  every node they kill; nothing else does.
+  """
   @spec max_age_ms() :: pos_integer()
-  def max_age_ms, do: @max_age_ms
+  def max_age_ms, do: Application.get_env(:durable_server, :heartbeat_max_age_ms, @max_age_ms)
 
   @doc "The newest believable heartbeat of every node, by node name."
   @spec newest([heartbeat()], integer(), non_neg_integer()) :: %{String.t() => heartbeat()}
@@ -49,7 +52,7 @@ defmodule DurableServer.Eligibility do
   end
 
   @spec healthy?(heartbeat(), integer()) :: boolean()
-  def healthy?(heartbeat, now), do: now - heartbeat.timestamp <= @max_age_ms
+  def healthy?(heartbeat, now), do: now - heartbeat.timestamp <= max_age_ms()
 
   @doc "Names of the eligible nodes, best first."
   @spec eligible([heartbeat()], query()) :: [String.t()]

@@ -12,7 +12,7 @@ defmodule DurableServer.Placement do
   @spec start(atom(), Starter.child(), keyword()) :: Server.result()
   def start(supervisor, child, opts) do
     with :ok <- DurableServer.Supervisor.wait_until_ready(supervisor, opts[:timeout] || 5_000) do
-      case Starter.start(supervisor, child, Keyword.take(opts, [:timeout])) do
+      case Starter.start(supervisor, child, Keyword.take(opts, [:timeout, :preloaded])) do
         {:error, reason} = refused ->
           if elsewhere?(reason) and not Keyword.get(opts, :local_only, false),
             do: start_elsewhere(supervisor, child, opts, refused),
@@ -35,7 +35,7 @@ defmodule DurableServer.Placement do
     supervisor
     |> LifecycleManager.find_eligible_nodes(module, limit: limit, key: child_opts[:key])
     |> Enum.reduce_while(refused, fn target, _last ->
-      case Remote.start(config, target, child, Keyword.take(opts, [:timeout]), opts[:placement_timeout]) do
+      case Remote.start(config, target, child, Keyword.take(opts, [:timeout, :preloaded]), opts[:placement_timeout]) do
         {:error, {:already_started, _}} = result -> {:halt, result}
         {:error, _reason} = result -> {:cont, result}
         result -> {:halt, result}
@@ -43,23 +43,26 @@ defmodule DurableServer.Placement do
     end)
   end
 
-  @doc "Like `start/3`, but a server that runs is fine, and one that another node is about to give up is waited for."
+  @doc """
+  Like `start/3`, but a server that runs is fine, and one that another node is about to give up is waited for.
+
+  What is stored is read first and started from under that etag: with `existing: true`, a server that is deleted meanwhile is not
+  started anew.
+  """
   @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
-  def ensure(supervisor, {_module, child_opts} = child, opts) do
+  def ensure(supervisor, child, opts) do
     config = Config.fetch!(supervisor)
     deadline = System.monotonic_time(:millisecond) + (opts[:timeout] || config.restart_start_timeout_ms)
-
-    if Keyword.get(child_opts, :existing, false) and not stored?(config, child_opts[:key]),
-      do: {:error, :not_found},
-      else: ensure_until(supervisor, child, opts, deadline)
+    ensure_until(config, child, opts, deadline)
   end
 
-  defp ensure_until(supervisor, {_module, child_opts} = child, opts, deadline) do
-    with nil <- DurableServer.Supervisor.lookup(supervisor, child_opts[:key]),
-         {:error, reason} <- start(supervisor, child, opts) do
+  defp ensure_until(config, {_module, child_opts} = child, opts, deadline) do
+    with nil <- DurableServer.Supervisor.lookup(config.name, child_opts[:key]),
+         {:ok, preloaded} <- stored(config, child_opts[:key], opts),
+         {:error, reason} <- start(config.name, child, preloaded ++ Keyword.delete(opts, :existing)) do
       case reason do
         {:already_started, found} -> {:ok, found}
-        waiting when waiting in [:reserved, :locked, :conflict] -> wait(supervisor, child, opts, deadline)
+        waiting when waiting in [:reserved, :locked, :conflict] -> wait(config, child, opts, deadline)
         reason -> {:error, reason}
       end
     else
@@ -68,17 +71,21 @@ defmodule DurableServer.Placement do
     end
   end
 
-  defp wait(supervisor, child, opts, deadline) do
+  defp wait(config, child, opts, deadline) do
     left = deadline - System.monotonic_time(:millisecond)
 
     if left <= 0 do
       {:error, :timeout}
     else
       Process.sleep(min(left, @ask_again_ms))
-      ensure_until(supervisor, child, opts, deadline)
+      ensure_until(config, child, opts, deadline)
     end
   end
 
-  defp stored?(config, key),
-    do: match?({:ok, _}, DurableServer.Object.read(config.storage_backend, Config.storage_key(config, key)))
+  defp stored(config, key, opts) do
+    case DurableServer.Object.read(config.storage_backend, Config.storage_key(config, key)) do
+      {:ok, stored} -> {:ok, [preloaded: stored]}
+      {:error, _reason} -> if opts[:existing], do: {:error, :not_found}, else: {:ok, []}
+    end
+  end
 end

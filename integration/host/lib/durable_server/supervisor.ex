@@ -73,8 +73,8 @@ defmodule DurableServer.Supervisor do
   def start_child(supervisor, child, opts \\ []), do: Placement.start(supervisor, child, opts)
 
   @doc """
-  A running server for the key, started where needed. With `existing: true` in the child's options `{:error, :not_found}` when
-  nothing is stored.
+  A running server for the key, started where needed. With `existing: true` in `opts` `{:error, :not_found}` when nothing is
+  stored.
   """
   @spec ensure_started_child(name(), Starter.child(), keyword()) :: Server.result()
   def ensure_started_child(supervisor, child, opts \\ []), do: Placement.ensure(supervisor, child, opts)

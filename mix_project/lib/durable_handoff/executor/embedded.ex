@@ -2,8 +2,6 @@ defmodule DurableHandoff.Executor.Embedded do
   @moduledoc false
   # The engine in this VM. Everything it answers is a value: it never waits and keeps no clock.
 
-  @behaviour DurableHandoff.Executor
-
   alias DurableHandoff.Native
 
   # Up to here a poll stays far below a millisecond, which is what a normal scheduler may be kept. A dirty one costs each poll
@@ -11,7 +9,9 @@ defmodule DurableHandoff.Executor.Embedded do
   @small_servers 5_000
   @small_nodes 50
 
-  @impl true
+  @type t :: {Native.engine(), small? :: boolean()}
+
+  @spec start(map(), [tuple()], Native.view(), integer()) :: {:ok, t()} | {:error, term()}
   def start(config, servers, view, now_us) do
     with {:ok, engine} <- Native.engine_new(config, servers, view, now_us) do
       small? = length(servers) <= @small_servers and length(view.nodes) <= @small_nodes
@@ -19,19 +19,25 @@ defmodule DurableHandoff.Executor.Embedded do
     end
   end
 
-  @impl true
+  @spec poll(t(), integer()) :: {:ok, [Native.action()], :infinity | integer()} | {:error, term()}
   def poll({engine, true}, now_us), do: Native.engine_poll(engine, now_us)
   def poll({engine, false}, now_us), do: Native.engine_poll_dirty(engine, now_us)
 
-  @impl true
+  @spec follow(t(), integer(), Native.action()) :: {:ok, Native.action()} | {:error, term()}
+  def follow({engine, _small?}, now_us, action), do: Native.engine_follow(engine, now_us, action)
+
+  @spec event(t(), integer(), Native.event()) :: :ok | {:error, term()}
   def event({engine, _small?}, now_us, event), do: Native.engine_event(engine, now_us, event)
 
-  @impl true
+  @spec view(t(), integer(), Native.view()) :: :ok | {:error, term()}
   def view({engine, _small?}, now_us, view), do: Native.engine_view(engine, now_us, view)
 
-  @impl true
+  @spec progress(t()) :: map()
   def progress({engine, _small?}), do: Native.engine_progress(engine)
 
-  @impl true
+  @spec report(t(), integer()) :: map()
   def report({engine, _small?}, now_us), do: Native.engine_report(engine, now_us)
+
+  @spec results(t()) :: binary()
+  def results({engine, _small?}), do: Native.engine_results(engine)
 end

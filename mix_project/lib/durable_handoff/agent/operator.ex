@@ -1,0 +1,129 @@
+defmodule DurableHandoff.Agent.Operator do
+  @moduledoc """
+  What an operator may ask a node: who are you, and drain (or say what a drain would do).
+
+  Each function runs in a process of its own and ends when the answer is out. Guarantees: every request is answered once, with what was asked
+  for or with a refusal that says why; progress in between every 500 ms; the drain goes on when the operator is gone.
+  No name from outside becomes an atom.
+  """
+
+  require Logger
+
+  alias DurableHandoff.{Agent, Host, Outside, Report, Status, Wire}
+
+  @step_ms 500
+  @max_supervisors 10_000
+
+  @doc "Answers with release, clock and supervisors of this node."
+  @spec describe(Wire.id(), pid()) :: :ok
+  def describe(request, from) do
+    supervisors = for name <- Enum.take(Status.supervisors(), @max_supervisors), info = supervisor(name), do: info
+
+    info = %{release: Agent.release(), now_ms: System.system_time(:millisecond), supervisors: supervisors}
+    answer(from, Wire.description(request, info))
+  end
+
+  @doc "Drains a supervisor here, or plans it (`dry_run: true`)."
+  @spec drain(Wire.id(), pid(), %{supervisor: String.t(), timeout_ms: nil | pos_integer(), dry_run: boolean()}) :: :ok
+  def drain(request, from, what) do
+    overrides = if what.timeout_ms, do: [timeout_ms: what.timeout_ms], else: []
+
+    with {:ok, name} <- find(what.supervisor),
+         {:ok, report} <- run(name, overrides, what.dry_run, {request, from}) do
+      answer(from, Wire.drain_done(request, report))
+    else
+      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
+    end
+  end
+
+  defp supervisor(name) do
+    with %{options: options, state: state} <- Status.read(name) do
+      %{
+        name: inspect(name),
+        generation: options.generation,
+        started_at_ms: Host.started_at_ms(name),
+        servers: Host.count(name),
+        draining: state in [:draining, :drained]
+      }
+    end
+  end
+
+  # As people write it, with or without the prefix that Elixir gives aliases.
+  defp find(text) do
+    names = Status.supervisors()
+
+    case Enum.find(names, &(text in [inspect(&1), Atom.to_string(&1)])) do
+      nil -> {:error, {:no_supervisor, text, names}}
+      name -> {:ok, name}
+    end
+  end
+
+  defp run(name, overrides, true, _whom) do
+    with {:ok, plan} <- guarded(fn -> DurableHandoff.plan(name, overrides) end), do: {:ok, planned(plan)}
+  end
+
+  defp run(name, overrides, false, whom) do
+    {_pid, monitor} =
+      spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.drain(name, overrides) end)}) end)
+
+    await(name, monitor, whom)
+  end
+
+  defp await(name, monitor, {request, from} = whom) do
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, Report.to_engine(report)}
+      {:DOWN, ^monitor, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
+      {:DOWN, ^monitor, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
+    after
+      @step_ms ->
+        with %{progress: %{} = progress} <- Status.read(name), do: answer(from, Wire.drain_step(request, progress))
+        await(name, monitor, whom)
+    end
+  end
+
+  # A wrong override raises; the operator is to read why.
+  defp guarded(work) do
+    work.()
+  rescue
+    error in ArgumentError -> {:error, {:invalid, [Exception.message(error)]}}
+  end
+
+  defp planned(plan) do
+    drain_ms = if plan.estimate, do: plan.estimate.drain_ms, else: 0
+
+    %{
+      total: plan.total,
+      moved: length(plan.moves),
+      left: plan.left,
+      retried: 0,
+      gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
+      duration_us: round(drain_ms * 1_000),
+      targets: Enum.sort(plan.targets),
+      concurrency: %{last: 0, highest: 0},
+      attempts: 0,
+      failures: 0,
+      ended: :done
+    }
+  end
+
+  defp refusal({:invalid, texts}), do: {:invalid, Enum.map(texts, &cut/1)}
+  defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
+  defp refusal(:host_down), do: {:invalid, ["it does not run any more"]}
+
+  defp refusal({:no_supervisor, text, names}) do
+    known = if names == [], do: "none", else: names |> Enum.take(20) |> Enum.map_join(", ", &inspect/1)
+    {:invalid, [cut("no supervisor #{text} with a Drainer on #{node()}; there is: #{known}")]}
+  end
+
+  defp refusal(reason) do
+    Logger.error("[durable_handoff] the drain an operator asked for failed: #{inspect(reason, limit: 20)}")
+    :failed
+  end
+
+  defp cut(text), do: String.slice(text, 0, 1_000)
+
+  defp answer(to, message) do
+    Outside.send(to, message)
+    :ok
+  end
+end

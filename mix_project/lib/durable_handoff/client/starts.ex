@@ -1,0 +1,68 @@
+defmodule DurableHandoff.Client.Starts do
+  @moduledoc false
+  # The servers that are being started for callers that wait, and those that are next.
+  #
+  # Each start is a process of its own, since the host may take its time; the owner of this value is sent its DOWN. It is no child of
+  # anybody: a start that outlives whoever asked for it is one more `ensure_started_child`, and ends by itself.
+
+  # Each start holds requests to the store, and one for a server that is being moved waits for that move.
+  @max_running 64
+  @longest_ms 30_000
+
+  @type key :: term()
+  @opaque t :: %{running: %{reference() => key()}, known: %{key() => true}, queue: :queue.queue(key())}
+  @type result :: {:ok, pid()} | {:again, term()} | {:error, term()}
+
+  @spec new() :: t()
+  def new, do: %{running: %{}, known: %{}, queue: :queue.new()}
+
+  @doc "How many run or are next."
+  @spec count(t()) :: non_neg_integer()
+  def count(starts), do: map_size(starts.known)
+
+  @doc "`key` is to be started, unless it is already."
+  @spec want(t(), key()) :: t()
+  def want(%{known: known} = starts, key) when is_map_key(known, key), do: starts
+  def want(starts, key), do: %{starts | known: Map.put(starts.known, key, true), queue: :queue.in(key, starts.queue)}
+
+  @doc "The key to start now, if there is one and not too much runs: for `run/3` or `drop/2`."
+  @spec next(t()) :: {key(), t()} | nil
+  def next(%{running: running}) when map_size(running) >= @max_running, do: nil
+
+  def next(starts) do
+    case :queue.out(starts.queue) do
+      {{:value, key}, queue} -> {key, %{starts | queue: queue}}
+      {:empty, _queue} -> nil
+    end
+  end
+
+  @doc "Runs `start`; its end is a DOWN for `ended/2` and `result/1`."
+  @spec run(t(), key(), (() -> result())) :: t()
+  def run(starts, key, start) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, start.()}}) end)
+    put_in(starts.running[monitor], key)
+  end
+
+  @doc "`key` is not to be started after all."
+  @spec drop(t(), key()) :: t()
+  def drop(starts, key), do: %{starts | known: Map.delete(starts.known, key)}
+
+  @doc "The key whose start `monitor` watched, if it is one; it may then be wanted again."
+  @spec ended(t(), reference()) :: {key(), t()} | nil
+  def ended(starts, monitor) do
+    case starts.running do
+      %{^monitor => key} -> {key, drop(%{starts | running: Map.delete(starts.running, monitor)}, key)}
+      %{} -> nil
+    end
+  end
+
+  @doc "What a start that ended with `reason` came to."
+  @spec result(term()) :: result()
+  def result({:shutdown, {__MODULE__, result}}), do: result
+  def result(reason), do: {:error, reason}
+
+  @doc "How long one start may take for a caller that has this much time."
+  @spec timeout_ms(timeout() | integer()) :: pos_integer()
+  def timeout_ms(:infinity), do: @longest_ms
+  def timeout_ms(left_ms), do: left_ms |> min(@longest_ms) |> max(1)
+end

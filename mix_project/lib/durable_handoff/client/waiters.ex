@@ -1,0 +1,77 @@
+defmodule DurableHandoff.Client.Waiters do
+  @moduledoc false
+  # Who waits for which key. A caller waits for one key at a time, so its pid names its wait.
+
+  @typedoc "`dead`: processes the caller knows to be gone, which a registry that is late may still name."
+  @type waiter :: %{
+          from: GenServer.from(),
+          monitor: reference(),
+          dead: [pid()],
+          start: nil | {module(), map()},
+          until_ms: integer() | :infinity
+        }
+  @type key :: term()
+  @opaque t :: %{keys: %{key() => %{pid() => waiter()}}, callers: %{pid() => key()}}
+
+  @spec new() :: t()
+  def new, do: %{keys: %{}, callers: %{}}
+
+  @doc "How many wait in all."
+  @spec count(t()) :: non_neg_integer()
+  def count(waiters), do: map_size(waiters.callers)
+
+  @doc "How many wait for `key`."
+  @spec count(t(), key()) :: non_neg_integer()
+  def count(%{keys: keys}, key) do
+    case keys do
+      %{^key => waiting} -> map_size(waiting)
+      %{} -> 0
+    end
+  end
+
+  @doc "The keys somebody waits for."
+  @spec keys(t()) :: [key()]
+  def keys(waiters), do: Map.keys(waiters.keys)
+
+  @doc "The caller `pid` waits for `key`, and for nothing else any more."
+  @spec add(t(), key(), pid(), waiter()) :: t()
+  def add(waiters, key, pid, waiter) do
+    waiting = waiters.keys |> Map.get(key, %{}) |> Map.put(pid, waiter)
+    %{keys: Map.put(waiters.keys, key, waiting), callers: Map.put(waiters.callers, pid, key)}
+  end
+
+  @doc "Forgets the caller `pid`; what it waited for, if it did."
+  @spec remove(t(), pid()) :: {{key(), waiter()} | nil, t()}
+  def remove(waiters, pid) do
+    case waiters.callers do
+      %{^pid => key} ->
+        {waiter, waiting} = waiters.keys |> Map.fetch!(key) |> Map.pop!(pid)
+        {{key, waiter}, %{keys: put(waiters.keys, key, waiting), callers: Map.delete(waiters.callers, pid)}}
+
+      %{} ->
+        {nil, waiters}
+    end
+  end
+
+  @doc "Takes out those waiting for `key` for whom `wanted?` is true."
+  @spec take(t(), key(), (waiter() -> boolean())) :: {[waiter()], t()}
+  def take(waiters, key, wanted?) do
+    {taken, rest} = waiters.keys |> Map.get(key, %{}) |> Enum.split_with(fn {_pid, waiter} -> wanted?.(waiter) end)
+    {pids, taken} = Enum.unzip(taken)
+    {taken, %{keys: put(waiters.keys, key, Map.new(rest)), callers: Map.drop(waiters.callers, pids)}}
+  end
+
+  @doc "One of those waiting for `key` who would have it started: the one that has the most time."
+  @spec starter(t(), key()) :: waiter() | nil
+  def starter(%{keys: keys}, key) do
+    keys
+    |> Map.get(key, %{})
+    |> Map.values()
+    |> Enum.filter(& &1.start)
+    # Atoms are greater than numbers: :infinity comes first.
+    |> Enum.max_by(& &1.until_ms, fn -> nil end)
+  end
+
+  defp put(keys, key, waiting) when waiting == %{}, do: Map.delete(keys, key)
+  defp put(keys, key, waiting), do: Map.put(keys, key, waiting)
+end

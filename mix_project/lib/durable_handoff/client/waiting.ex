@@ -1,0 +1,263 @@
+defmodule DurableHandoff.Client.Waiting do
+  @moduledoc false
+  # Waits on behalf of all callers of one supervisor on this node, and tells each of them the owner it waited for.
+  #
+  # Guarantees:
+  #
+  #   * However many wait for a key, the registry has one subscription to it; none when nobody waits.
+  #   * No wake-up is lost: it subscribes first and looks the owner up again afterwards. Should an event be lost all the same, the net
+  #     finds the owner: every key somebody waits for is looked up now and then.
+  #   * A caller is never told of a process it knows to be gone, nor of one this node cannot reach.
+  #   * A server that is to be started is started once, however many callers ask, and at most `@max_starting` servers at a time.
+  #   * No more wait than the limits allow; a caller that ends is forgotten.
+  #
+  # Nothing depends on it: callers that do not find it, or see it end, look for themselves (`DurableHandoff.Client.Wait`).
+
+  use GenServer
+
+  alias DurableHandoff.Client.{Limits, Starts, Waiters}
+  alias DurableHandoff.Host
+
+  @net_ms 200
+  # The net is for what events should have said: however many keys there are, it may take this fraction of the time at most.
+  @net_share 10
+  # For how many casts of the net callers go on waiting while the host is not up on this node. It restarts at once or not at all.
+  @host_gone_nets 5
+
+  @typedoc "`registry` is `DurableHandoff.Host.Registry` and `net_ms` absent everywhere but in tests."
+  @type arguments :: %{
+          required(:supervisor) => Host.name(),
+          required(:limits) => Limits.t(),
+          required(:registry) => module(),
+          optional(:net_ms) => pos_integer()
+        }
+  @type question :: {:wait, Waiters.key(), dead :: [pid()], start :: nil | Host.Registry.start(), timeout()}
+
+  @doc "Starts it under the name that callers look for."
+  @spec start_link(arguments()) :: GenServer.on_start()
+  def start_link(%{supervisor: supervisor} = arguments),
+    do: GenServer.start_link(__MODULE__, arguments, name: name(supervisor))
+
+  @doc "Where callers find it."
+  @spec name(Host.name()) :: atom()
+  def name(supervisor), do: :"#{supervisor}_handoff_waiting"
+
+  @doc "How many callers wait, how many keys are subscribed to, and how many servers are being started or are next."
+  @spec counts(Host.name()) :: %{
+          callers: non_neg_integer(),
+          subscriptions: non_neg_integer(),
+          starts: non_neg_integer()
+        }
+  def counts(supervisor), do: GenServer.call(name(supervisor), :counts, :infinity)
+
+  @impl true
+  def init(arguments) do
+    # A registry may link its subscribers to itself; its end must not be ours.
+    Process.flag(:trap_exit, true)
+
+    {:ok,
+     Map.merge(arguments, %{
+       net_ms: Map.get(arguments, :net_ms, @net_ms),
+       waiters: Waiters.new(),
+       subscribed: MapSet.new(),
+       starts: Starts.new(),
+       host: nil,
+       host_gone_at: nil,
+       net: nil
+     })}
+  end
+
+  @impl true
+  def handle_call({:wait, key, dead, start, timeout}, {pid, _tag} = from, state) do
+    case Limits.admit(state.limits, Waiters.count(state.waiters), Waiters.count(state.waiters, key)) do
+      :ok ->
+        state = state |> watch_host() |> subscribe(key)
+
+        case usable(state, key, dead) do
+          nil ->
+            waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start, until_ms: until(timeout)}
+            state = %{state | waiters: Waiters.add(state.waiters, key, pid, waiter)}
+            state = if start, do: update_in(state.starts, &Starts.want(&1, key)), else: state
+            {:noreply, state |> start_some() |> arm_net()}
+
+          owner ->
+            {:reply, {:ok, owner}, unsubscribe_unused(state, key)}
+        end
+
+      overloaded ->
+        {:reply, overloaded, state}
+    end
+  end
+
+  def handle_call(:counts, _from, state) do
+    counts = %{
+      callers: Waiters.count(state.waiters),
+      subscriptions: MapSet.size(state.subscribed),
+      starts: Starts.count(state.starts)
+    }
+
+    {:reply, counts, state}
+  end
+
+  @impl true
+  def handle_cast({:forget, pid}, state), do: {:noreply, forget(state, pid)}
+
+  @impl true
+  def handle_info(:net, state), do: {:noreply, cast_net(%{state | net: nil})}
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{host: {_host, monitor}} = state),
+    do: {:noreply, %{state | host: nil, host_gone_at: now_ms(), subscribed: MapSet.new()}}
+
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
+    case Starts.ended(state.starts, monitor) do
+      {key, starts} -> {:noreply, %{state | starts: starts} |> started(key, Starts.result(reason)) |> start_some()}
+      nil -> {:noreply, forget(state, pid)}
+    end
+  end
+
+  def handle_info({:EXIT, _registry, _reason}, state), do: {:noreply, state}
+
+  def handle_info(message, state) do
+    case state.registry.changes(message) do
+      :unknown -> {:noreply, state}
+      changes -> {:noreply, Enum.reduce(changes, state, fn {key, pid}, state -> wake(state, key, pid) end)}
+    end
+  end
+
+  # Callers
+
+  defp wake(state, key, owner) do
+    if Waiters.count(state.waiters, key) > 0 and Host.Registry.reachable?(owner),
+      do: answer(state, key, &(owner not in &1.dead), {:ok, owner}),
+      else: state
+  end
+
+  defp answer(state, key, whom?, answer) do
+    {answered, waiters} = Waiters.take(state.waiters, key, whom?)
+
+    for waiter <- answered do
+      Process.demonitor(waiter.monitor, [:flush])
+      GenServer.reply(waiter.from, answer)
+    end
+
+    unsubscribe_unused(%{state | waiters: waiters}, key)
+  end
+
+  defp forget(state, pid) do
+    case Waiters.remove(state.waiters, pid) do
+      {nil, _waiters} ->
+        state
+
+      {{key, waiter}, waiters} ->
+        Process.demonitor(waiter.monitor, [:flush])
+        unsubscribe_unused(%{state | waiters: waiters}, key)
+    end
+  end
+
+  # The owner, unless those who ask know better.
+  defp usable(state, key, dead) do
+    owner = state.registry.owner(state.supervisor, key)
+    if owner in dead, do: nil, else: owner
+  end
+
+  # Subscriptions
+
+  defp subscribe(state, key) do
+    if state.host == nil or key in state.subscribed do
+      state
+    else
+      case state.registry.subscribe(state.supervisor, key) do
+        :ok -> update_in(state.subscribed, &MapSet.put(&1, key))
+        # The net looks, and tries again.
+        {:error, _reason} -> state
+      end
+    end
+  end
+
+  defp unsubscribe_unused(state, key) do
+    if key in state.subscribed and Waiters.count(state.waiters, key) == 0 do
+      :ok = state.registry.unsubscribe(state.supervisor, key)
+      update_in(state.subscribed, &MapSet.delete(&1, key))
+    else
+      state
+    end
+  end
+
+  # Subscriptions end with the host, so its end is watched, and its return looked for.
+  defp watch_host(%{host: nil} = state) do
+    case state.registry.up(state.supervisor) do
+      nil -> %{state | host_gone_at: state.host_gone_at || now_ms()}
+      pid -> %{state | host: {pid, Process.monitor(pid)}, host_gone_at: nil}
+    end
+  end
+
+  defp watch_host(state), do: state
+
+  # The net
+
+  defp cast_net(state) do
+    began = now_ms()
+    state = watch_host(state)
+
+    state =
+      if state.host == nil and began - state.host_gone_at >= @host_gone_nets * state.net_ms,
+        do: Enum.reduce(Waiters.keys(state.waiters), state, &answer(&2, &1, fn _all -> true end, {:error, :host_down})),
+        else: Enum.reduce(Waiters.keys(state.waiters), state, &look(&2, &1))
+
+    state |> start_some() |> arm_net((now_ms() - began) * @net_share)
+  end
+
+  defp look(state, key) do
+    state = subscribe(state, key)
+
+    case state.registry.owner(state.supervisor, key) do
+      nil -> want_start(state, key)
+      owner -> state |> wake(key, owner) |> want_start(key)
+    end
+  end
+
+  defp arm_net(state, least_ms \\ 0) do
+    if state.net == nil and Waiters.count(state.waiters) > 0,
+      do: %{state | net: Process.send_after(self(), :net, max(state.net_ms, least_ms))},
+      else: state
+  end
+
+  # Starts
+
+  defp want_start(state, key) do
+    if Waiters.starter(state.waiters, key), do: update_in(state.starts, &Starts.want(&1, key)), else: state
+  end
+
+  defp start_some(state) do
+    case Starts.next(state.starts) do
+      nil ->
+        state
+
+      {key, starts} ->
+        start_some(
+          case Waiters.starter(state.waiters, key) do
+            # Nobody waits for it any more.
+            nil -> %{state | starts: Starts.drop(starts, key)}
+            waiter -> %{state | starts: Starts.run(starts, key, start_of(state, key, waiter))}
+          end
+        )
+    end
+  end
+
+  defp start_of(%{registry: registry, supervisor: supervisor}, key, waiter) do
+    fn -> registry.start(supervisor, key, waiter.start, Starts.timeout_ms(left(waiter.until_ms))) end
+  end
+
+  defp started(state, key, {:ok, owner}), do: wake(state, key, owner)
+  # The net asks for it again.
+  defp started(state, _key, {:again, _reason}), do: state
+  defp started(state, key, {:error, reason}), do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
+
+  defp until(:infinity), do: :infinity
+  defp until(timeout), do: now_ms() + timeout
+
+  defp left(:infinity), do: :infinity
+  defp left(until_ms), do: until_ms - now_ms()
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
+end

@@ -1,0 +1,165 @@
+defmodule DurableHandoff.Host.Existing do
+  @moduledoc """
+  Starts here a server that another node stopped, when that is allowed.
+
+  Guarantees:
+
+    * Only by the host's own claim: the start is a conditional write on what was read, so of all that try at one time (a discovery
+      sweep, a client, another receiver) one goes ahead. Trying at a wrong moment costs a read, never a second owner.
+    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired. What was stopped for good,
+      deleted, cordoned or has crashed, and what somebody else has run since, is left alone.
+    * Never raises. Every answer of the host, also one of a later version, is one of `t:outcome/0`.
+
+  Two reads and two writes when it starts; the first read alone when it may not.
+  """
+
+  alias DurableHandoff.Host
+  alias DurableHandoff.Host.Outcome
+
+  @typedoc "A node and the wall-clock time until which its last word about a server holds, should nothing else be heard of it."
+  @type lock :: {node_name :: String.t(), until_ms :: integer()}
+
+  @typedoc """
+    * `:started`: it runs here now;
+    * `{:running, node}`: somebody else started it, or it never stopped;
+    * `{:wait, why}`: not now: it is still up at the source, being started elsewhere, reserved, or locked by a node that cannot be
+      reached and is not known to be dead (`t:lock/0`);
+    * `{:refused, why}`: not here: this node is `:draining` or `:full`;
+    * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` may be either;
+    * `{:left_alone, status}`: nobody may start it but whoever asks for it.
+  """
+  @type outcome ::
+          :started
+          | {:running, node()}
+          | {:wait, :still_running | :starting | :reserved | {:locked, lock()}}
+          | {:refused, :draining | :full}
+          | {:failed, :store | :server | :unknown}
+          | {:left_alone, atom()}
+
+  @doc "Starts the server `key` of `module` on this node, if `source` has left it and nobody else runs it. Blocks up to `timeout_ms`."
+  @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
+  def start(name, key, module, source, timeout_ms) do
+    with nil <- running(name, key, source),
+         {:ok, %{meta: meta}} <- Host.stored(Host.storage(name), key),
+         :ok <- permitted(name, meta, Atom.to_string(source), System.system_time(:millisecond)) do
+      name |> ensure(key, module, timeout_ms) |> meaning(source)
+    else
+      {:error, :not_found} -> {:left_alone, :deleted}
+      {:error, _unreadable} -> {:failed, :store}
+      outcome -> outcome
+    end
+  end
+
+  @doc """
+  Where this node's registry sees the server: nil when it runs nowhere, `:at_source`, or the outcome that it runs.
+  """
+  @spec where(Host.name(), term(), node()) :: nil | :at_source | {:running, node()}
+  def where(name, key, source) do
+    case Host.lookup(name, key) do
+      nil -> nil
+      {:here, _pid} -> {:running, node()}
+      {:elsewhere, pid} when node(pid) == source -> :at_source
+      {:elsewhere, pid} -> {:running, node(pid)}
+    end
+  end
+
+  @doc """
+  Whether what a node has locked is worth asking for: the node can be reached, and then the host asks it; or its newest heartbeat
+  is too old. Reads no storage.
+  """
+  @spec open?(Host.name(), lock()) :: boolean()
+  def open?(name, {node_name, until_ms}) do
+    connected?(node_name) or
+      case health(name, node_name) do
+        {:healthy, _heartbeat} -> false
+        :unknown -> System.system_time(:millisecond) > until_ms
+        _stale -> true
+      end
+  end
+
+  defp health(name, node_name) do
+    apply(DurableServer.LifecycleManager, :lookup_node_health, [%{supervisor: name, node_str: node_name}])
+  catch
+    # The host is not up here: then nothing can be started here either.
+    _kind, _reason -> {:healthy, nil}
+  end
+
+  defp running(name, key, source) do
+    with :at_source <- where(name, key, source), do: {:wait, :still_running}
+  end
+
+  defp permitted(name, meta, source, now_ms) do
+    owner = meta |> Map.get(:node_str) |> to_string()
+
+    case Map.get(meta, :status) do
+      _any when owner != source -> somebody_else(name, meta, owner)
+      :stopped_graceful -> if reserved?(meta, now_ms), do: {:wait, :reserved}, else: :ok
+      :running -> lock(name, meta, owner)
+      status when is_atom(status) -> {:left_alone, status}
+      _unknown -> {:left_alone, :unknown}
+    end
+  end
+
+  # A start over there that has not been announced yet, or that failed: the registry or the next look tells.
+  defp somebody_else(name, %{status: :running} = meta, owner) do
+    if connected?(owner), do: {:wait, :starting}, else: lock(name, meta, owner)
+  end
+
+  defp somebody_else(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
+
+  # A node that can be reached can be asked whether the process is alive, and that is what the host's claim does.
+  defp lock(name, meta, owner) do
+    last_word_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
+    lock = {owner, last_word_ms + Host.max_heartbeat_age_ms()}
+    if open?(name, lock), do: :ok, else: {:wait, {:locked, lock}}
+  end
+
+  defp connected?(owner), do: owner in Enum.map([node() | Node.list(:connected)], &Atom.to_string/1)
+
+  defp reserved?(meta, now_ms) do
+    until_ms = Map.get(meta, :restart_attempt_ttl)
+    Map.get(meta, :restart_attempt_node) != nil and is_integer(until_ms) and until_ms > now_ms
+  end
+
+  defp ensure(name, key, module, timeout_ms) do
+    child = {module, key: key, initial_state: %{}}
+    options = [existing: true, local_only: true, timeout: timeout_ms]
+    {:returned, apply(DurableServer.Supervisor, :ensure_started_child, [name, child, options])}
+  catch
+    kind, reason -> {:raised, kind, reason}
+  end
+
+  @doc false
+  # What the host's answer means.
+  @spec meaning({:returned, term()} | {:raised, atom(), term()}, node()) :: outcome()
+  def meaning({:returned, {:ok, {pid, _meta}}}, source) when is_pid(pid), do: runs(pid, source)
+  def meaning({:returned, {:error, {:already_started, {pid, _meta}}}}, source) when is_pid(pid), do: runs(pid, source)
+  def meaning({:returned, {:error, {:capacity_limit, _limit}}}, _source), do: {:refused, :full}
+
+  def meaning({:returned, {:error, reason}}, _source) when reason in [:shutting_down, :draining],
+    do: {:refused, :draining}
+
+  def meaning({:returned, {:error, reason}}, _source) when reason in [:locked, :conflict, :timeout, :already_claimed],
+    do: {:wait, :starting}
+
+  def meaning({:returned, {:error, :reserved}}, _source), do: {:wait, :reserved}
+  # It was there a moment ago; a read that failed looks the same.
+  def meaning({:returned, {:error, :not_found}}, _source), do: {:failed, :store}
+  def meaning({:returned, {:error, :not_ready}}, _source), do: {:failed, :store}
+  def meaning({:returned, :ignore}, _source), do: {:failed, :server}
+
+  def meaning({:returned, {:error, reason}}, _source) do
+    case Outcome.blame(reason) do
+      :server -> {:failed, :server}
+      :store -> {:failed, :store}
+      _target_or_unknown -> {:failed, :unknown}
+    end
+  end
+
+  def meaning(_raised_or_of_a_later_version, _source), do: {:failed, :unknown}
+
+  defp runs(pid, _source) when node(pid) == node(), do: :started
+  # The host has not heard of its end yet: in a moment.
+  defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
+  defp runs(pid, _source), do: {:running, node(pid)}
+end

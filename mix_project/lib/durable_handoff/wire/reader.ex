@@ -1,0 +1,110 @@
+defmodule DurableHandoff.Wire.Reader do
+  @moduledoc false
+  # The fields of each kind of message that this side receives, checked before anybody believes them.
+  #
+  # Guarantee: linear in what it looks at, which is bounded; never raises, also for improper lists and structs.
+
+  alias DurableHandoff.Wire
+
+  @max_text 4_096
+  @max_orders 10_000
+  @max_problems 1_000
+  # What a drain or an attempt can last, and far more servers than a drain may have.
+  @max_number 0xFFFF_FFFF_FFFF_FFFF
+  @max_server 0xFFFF_FFFF
+
+  @reasons [
+    :no_target,
+    :sticky_locked,
+    :capacity,
+    :deadline,
+    :failures,
+    :excluded,
+    :attempts_exhausted,
+    :lost_race,
+    :gone,
+    :cancelled
+  ]
+
+  defguardp is_number_of(value) when is_integer(value) and value >= 0 and value <= @max_number
+  defguardp is_server(value) when is_integer(value) and value >= 0 and value <= @max_server
+
+  @spec read(atom(), [term()]) :: {:ok, Wire.received()} | {:error, :kind | {:field, atom()}}
+  def read(:announce, [pid, %{release: release, accepting: accepting}]) when is_pid(pid) and is_boolean(accepting) do
+    if text?(release),
+      do: {:ok, {:announce, pid, %{release: release, accepting: accepting}}},
+      else: {:error, {:field, :release}}
+  end
+
+  def read(kind, [id]) when kind in [:opened, :started] and is_number_of(id), do: {:ok, {kind, id}}
+
+  def read(:orders, [id, orders]) when is_number_of(id) do
+    if list_of?(orders, @max_orders, &order?/1), do: {:ok, {:orders, id, orders}}, else: {:error, {:field, :orders}}
+  end
+
+  def read(:progress, [id, %{}]) when is_number_of(id), do: {:ok, {:progress, id}}
+
+  def read(:report, [id, report]) when is_number_of(id) do
+    with {:ok, report} <- report(report), do: {:ok, {:report, id, report}}
+  end
+
+  def read(:refuse, [id, reason]) when id == nil or is_number_of(id) do
+    if reason?(reason), do: {:ok, {:refuse, id, reason}}, else: {:error, {:field, :reason}}
+  end
+
+  def read(:describe, [request, from]) when is_number_of(request) and is_pid(from),
+    do: {:ok, {:describe, request, from}}
+
+  def read(:drain_request, [request, from, %{supervisor: supervisor, dry_run: dry_run} = what])
+      when is_number_of(request) and is_pid(from) and is_boolean(dry_run) do
+    timeout_ms = Map.get(what, :timeout_ms)
+
+    cond do
+      not text?(supervisor) ->
+        {:error, {:field, :supervisor}}
+
+      timeout_ms != nil and not is_number_of(timeout_ms) ->
+        {:error, {:field, :timeout_ms}}
+
+      true ->
+        {:ok, {:drain_request, request, from, %{supervisor: supervisor, timeout_ms: timeout_ms, dry_run: dry_run}}}
+    end
+  end
+
+  def read(kind, _fields)
+      when kind in [:announce, :opened, :started, :orders, :progress, :report, :refuse, :describe, :drain_request],
+      do: {:error, {:field, :message}}
+
+  def read(_unknown, _fields), do: {:error, :kind}
+
+  defp order?({:start, id, target, attempt, timeout_ms}) do
+    is_server(id) and is_server(attempt) and is_number_of(timeout_ms) and text?(target)
+  end
+
+  defp order?({:release, id}), do: is_server(id)
+  defp order?(order), do: order == :finish
+
+  # Of a report only what the source cannot know itself.
+  defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended})
+       when is_number_of(total) and is_number_of(moved) and is_number_of(last) and
+              ended in [:done, :deadline, :failures, :cancelled] do
+    left = for {reason, count} <- Map.take(left, @reasons), is_number_of(count), into: %{}, do: {reason, count}
+    {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended}}
+  end
+
+  defp report(_other), do: {:error, {:field, :report}}
+
+  defp reason?(reason) when reason in [:unknown_drain, :duplicate, :silent, :stopping, :failed], do: true
+  defp reason?({:version, got, takes}), do: is_number_of(got) and is_number_of(takes)
+  defp reason?({:invalid, problems}), do: list_of?(problems, @max_problems, &text?/1)
+  defp reason?({:full, what, limit}), do: text?(what) and is_number_of(limit)
+  defp reason?({:out_of_order, what}), do: text?(what)
+  defp reason?(_unknown), do: false
+
+  defp text?(value), do: is_binary(value) and byte_size(value) <= @max_text and String.valid?(value)
+
+  # A proper list of at most `most` elements, each as it should be.
+  defp list_of?([], _most, _check), do: true
+  defp list_of?([head | tail], most, check) when most > 0, do: check.(head) and list_of?(tail, most - 1, check)
+  defp list_of?(_improper_or_longer, _most, _check), do: false
+end

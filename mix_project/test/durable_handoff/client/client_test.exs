@@ -1,0 +1,280 @@
+Code.require_file("../../support/client_fakes.ex", __DIR__)
+
+defmodule DurableHandoff.ClientTest do
+  @moduledoc "What callers see of a registry and of servers that do what the test says. Nothing here waits for the net unless it says so."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Client
+  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
+
+  @moduletag :capture_log
+  @never_ms 3_600_000
+
+  setup do
+    sup = FakeRegistry.new()
+    {:ok, sup: sup, counter: :counters.new(1, [])}
+  end
+
+  describe "with the owner there" do
+    setup :waiting
+
+    test "the reply, and nobody waits", %{sup: sup} = context do
+      own(context)
+      assert Client.call(FakeRegistry, sup, "k", :add, []) == {:ok, 1}
+      assert FakeRegistry.count(sup, :subscribe) == 0
+    end
+
+    test "a cast arrives", %{sup: sup} = context do
+      own(context)
+      assert Client.cast(FakeRegistry, sup, "k", {:add, self()}, []) == :ok
+      assert_receive {:added, 1}
+    end
+
+    test "it is busy for too long: the time is up, and the late reply does not come to the mailbox", context do
+      server = own(context)
+      FakeServer.block(server)
+      assert Client.call(FakeRegistry, context.sup, "k", :add, timeout: 10) == {:error, :timeout}
+      send(server, :go_on)
+      assert GenServer.call(server, :add) == 2
+      refute_received _anything
+    end
+
+    test "a server that calls itself is told so", %{sup: sup} do
+      FakeRegistry.own(sup, "k", self())
+      assert Client.call(FakeRegistry, sup, "k", :add, []) == {:error, :calling_self}
+    end
+  end
+
+  describe "without an owner" do
+    setup :waiting
+
+    test "call, cast and await wait for it", %{sup: sup} = context do
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, []) end)
+      cast = async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, context.test_pid}, []) end)
+      await = async(fn -> Client.await(FakeRegistry, sup, "k", []) end)
+      await_waiting(context, 3)
+      server = announce(context)
+      assert {:ok, _count} = Task.await(call)
+      assert :ok = Task.await(cast)
+      assert {:ok, ^server} = Task.await(await)
+      assert_receive {:added, _count}
+    end
+
+    test "nobody comes in time: nothing was sent, nobody waits any more", %{sup: sup} = context do
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: 10) == {:error, :no_owner}
+      assert Client.await(FakeRegistry, sup, "k", timeout: 0) == {:error, :no_owner}
+      await_waiting(context, 0)
+      assert FakeRegistry.subscribers(sup, "k") == []
+    end
+
+    test "it is registered between the look and the subscription: nothing is missed", %{sup: sup} = context do
+      server = start(context)
+      FakeRegistry.on(sup, :subscribe, fn -> FakeRegistry.own(sup, "k", server) end)
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
+      assert FakeRegistry.subscribers(sup, "k") == []
+    end
+
+    test "a thousand callers are one subscription, and one announcement answers all", %{sup: sup} = context do
+      calls = for _ <- 1..1_000, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_waiting(context, 1_000)
+      assert FakeRegistry.count(sup, :subscribe) == 1
+      announce(context)
+      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..1_000, do: {:ok, n})
+      assert FakeRegistry.subscribers(sup, "k") == []
+    end
+  end
+
+  describe "the owner ends with the request in its mailbox" do
+    setup :waiting
+
+    for reason <- [:normal, :shutdown, {:shutdown, :moved}] do
+      test "as one that was told to stop (#{inspect(reason)}): sent again, counted once", %{sup: sup} = context do
+        old = own(context)
+        FakeServer.block(old)
+        call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+        await_queued(old, 1)
+        FakeServer.stop(old, unquote(Macro.escape(reason)))
+        await_waiting(context, 1)
+        announce(context)
+        assert Task.await(call) == {:ok, 1}
+      end
+    end
+
+    test "retry: :never gives its reason back", %{sup: sup} = context do
+      old = own(context)
+      FakeServer.block(old)
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, retry: :never) end)
+      await_queued(old, 1)
+      FakeServer.stop(old, :shutdown)
+      assert Task.await(call) == {:error, :shutdown}
+    end
+  end
+
+  describe "the owner ends while it handles the request" do
+    setup :waiting
+
+    test "with a reply: that counts", %{sup: sup} = context do
+      own(context)
+      assert Client.call(FakeRegistry, sup, "k", {:add_and_stop, :shutdown}, []) == {:ok, 1}
+    end
+
+    test "by a crash: the reason at once, not sent again", %{sup: sup} = context do
+      own(context)
+      assert Client.call(FakeRegistry, sup, "k", {:add_and_exit, :boom}, timeout: :infinity) == {:error, :boom}
+      assert :counters.get(context.counter, 1) == 1
+    end
+
+    test "by a crash, retry: :always: sent again", %{sup: sup} = context do
+      own(context)
+
+      call =
+        async(fn -> Client.call(FakeRegistry, sup, "k", {:add_and_exit, :boom}, retry: :always, timeout: :infinity) end)
+
+      await_waiting(context, 1)
+      assert :counters.get(context.counter, 1) == 1
+      second = announce(context)
+      await_waiting(context, 1)
+      assert :counters.get(context.counter, 1) == 2
+      refute Process.alive?(second)
+      Task.shutdown(call)
+      await_waiting(context, 0)
+    end
+
+    test "in order and without a reply: it looks like a request that was never seen, so :never is for that", context do
+      own(context)
+      options = [retry: :never]
+
+      assert Client.call(FakeRegistry, context.sup, "k", {:add_and_exit, :normal}, options) == {:error, :normal}
+    end
+  end
+
+  describe "the registry is late" do
+    setup :waiting
+
+    test "and names an owner that has ended: waits for another, whoever names the old one again", context do
+      %{sup: sup} = context
+      FakeRegistry.stale(sup)
+      old = own(context)
+      Process.exit(old, :kill)
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_waiting(context, 1)
+      FakeRegistry.tell(sup, "k", old)
+      await_waiting(context, 1)
+      announce(context)
+      assert Task.await(call) == {:ok, 1}
+    end
+
+    test "and names an owner that has ended: retry: :never gives :noproc back", %{sup: sup} = context do
+      FakeRegistry.stale(sup)
+      old = own(context)
+      ref = Process.monitor(old)
+      Process.exit(old, :kill)
+      assert_receive {:DOWN, ^ref, _, _, _}
+      assert Client.call(FakeRegistry, sup, "k", :add, retry: :never) == {:error, :noproc}
+    end
+
+    test "and names one dead process after the other: a caller remembers them", %{sup: sup} = context do
+      FakeRegistry.stale(sup)
+      [first, second] = for _ <- 1..2, do: context |> start() |> tap(&Process.exit(&1, :kill))
+      FakeRegistry.own(sup, "k", first)
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_waiting(context, 1)
+      FakeRegistry.announce(sup, "k", second)
+      FakeRegistry.announce(sup, "k", first)
+      await_waiting(context, 1)
+      announce(context)
+      assert Task.await(call) == {:ok, 1}
+    end
+  end
+
+  describe "without the process that waits for callers" do
+    test "a caller looks for itself", %{sup: sup} = context do
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      wait_until(fn -> FakeRegistry.count(sup, :owner) > 3 end)
+      context |> start() |> then(&FakeRegistry.own(sup, "k", &1))
+      assert Task.await(call) == {:ok, 1}
+    end
+
+    test "the time is up as otherwise", %{sup: sup} do
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: 30) == {:error, :no_owner}
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
+    end
+
+    test "a supervisor that does not run here is said so at once", %{sup: sup} do
+      FakeRegistry.host(sup, nil)
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :host_down}
+    end
+
+    test "a caller starts the server itself", %{sup: sup} = context do
+      server = start(context)
+      FakeRegistry.starts(sup, fn "k", {Room, %{a: 1}}, ms when ms in 1..5_000 -> {:ok, server} end)
+      assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{a: 1}}) == {:ok, 1}
+      FakeRegistry.starts(sup, fn _key, _start, _ms -> {:error, :full} end)
+      assert Client.call(FakeRegistry, sup, "l", :add, start: {Room, %{}}) == {:error, {:start_failed, :full}}
+    end
+
+    test "it ends while callers wait, and comes back: all are answered", %{sup: sup} = context do
+      {:ok, first} = GenServer.start(Waiting, arguments(sup), name: Waiting.name(sup))
+      calls = for _ <- 1..50, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_waiting(context, 50)
+      Process.exit(first, :kill)
+      wait_until(fn -> Process.whereis(Waiting.name(sup)) == nil end)
+      # Its subscription went with it.
+      :ets.insert(sup, {{:subscribers, "k"}, []})
+      waiting(context)
+      await_waiting(context, 50)
+      announce(context)
+      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..50, do: {:ok, n})
+    end
+  end
+
+  test "a bad option raises and says what is right", %{sup: sup} do
+    for {options, text} <- [
+          {[timout: 5], ~r/unknown option :timout, did you mean :timeout/},
+          {[timeout: -1], ~r/:timeout got -1, expected milliseconds/},
+          {[retry: true], ~r/:retry got true, expected one of :unhandled, :never, :always/},
+          {[start: Room], ~r/:start got Room, expected nil or {module, initial_state}/},
+          {:timeout, ~r/expected a keyword list/},
+          {[retry: :never, timeout: 1.5], ~r/:timeout got 1.5/}
+        ] do
+      assert_raise ArgumentError, text, fn -> Client.call(FakeRegistry, sup, "k", :add, options) end
+    end
+
+    assert_raise ArgumentError, ~r/options of cast:\n.*unknown option :retry/, fn ->
+      Client.cast(FakeRegistry, sup, "k", :add, retry: :never)
+    end
+  end
+
+  defp waiting(%{sup: sup}) do
+    start_supervised!(%{id: Waiting, start: {Waiting, :start_link, [arguments(sup)]}})
+    {:ok, test_pid: self()}
+  end
+
+  defp arguments(sup), do: %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, net_ms: @never_ms}
+
+  defp start(%{counter: counter}) do
+    {:ok, server} = FakeServer.start(counter)
+    server
+  end
+
+  defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
+  defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
+
+  defp async(fun), do: Task.async(fun)
+
+  defp await_waiting(%{sup: sup}, count) do
+    wait_until(fn -> Waiting.counts(sup).callers == count end)
+  end
+
+  defp await_queued(server, count) do
+    wait_until(fn -> Process.info(server, :message_queue_len) == {:message_queue_len, count} end)
+  end
+
+  defp wait_until(condition, looks \\ 1_500) do
+    cond do
+      condition.() -> :ok
+      looks == 0 -> flunk("condition not met")
+      true -> Process.sleep(10) && wait_until(condition, looks - 1)
+    end
+  end
+end

@@ -1,0 +1,241 @@
+Code.require_file("../../support/client_fakes.ex", __DIR__)
+
+defmodule DurableHandoff.Client.WaitingTest do
+  @moduledoc "The process that waits for callers: its net, its limits, the servers it has started, and those who die."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Client
+  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
+
+  @moduletag :capture_log
+  @never_ms 3_600_000
+
+  setup do
+    {:ok, sup: FakeRegistry.new(), counter: :counters.new(1, [])}
+  end
+
+  describe "the net" do
+    test "finds an owner that no event told of", %{sup: sup} = context do
+      waiting(context, net_ms: 10)
+      call = call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      FakeRegistry.own(sup, "k", server(context))
+      assert Task.await(call) == {:ok, 1}
+    end
+
+    test "subscribes again when the host was started anew", %{sup: sup} = context do
+      host = spawn(fn -> Process.sleep(:infinity) end)
+      FakeRegistry.host(sup, host)
+      waiting(context, net_ms: 50)
+      call = call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      # Subscriptions end with the host.
+      :ets.insert(sup, {{:subscribers, "k"}, []})
+      FakeRegistry.host(sup, self())
+      Process.exit(host, :kill)
+      wait_until(fn -> FakeRegistry.count(sup, :subscribe) == 2 end)
+      FakeRegistry.announce(sup, "k", server(context))
+      assert Task.await(call) == {:ok, 1}
+    end
+
+    test "tells callers when the host does not come back", %{sup: sup} = context do
+      FakeRegistry.host(sup, nil)
+      waiting(context, net_ms: 10)
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :host_down}
+      assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :host_down}
+    end
+
+    test "is not cast when nobody waits", %{sup: sup} = context do
+      waiting(context, net_ms: 10)
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
+      await_waiting(context, 0)
+      wait_until(fn -> :sys.get_state(Waiting.name(sup)).net == nil end)
+    end
+  end
+
+  test "a registry that links its subscribers to itself and dies takes nobody with it", %{sup: sup} = context do
+    parent = self()
+    registry = spawn(fn -> Process.sleep(:infinity) end)
+    FakeRegistry.on(sup, :subscribe, fn -> Process.link(registry) && send(parent, :linked) end)
+    waiting = waiting(context)
+    call = call(sup, "k", timeout: :infinity)
+    assert_receive :linked
+    await_waiting(context, 1)
+    Process.exit(registry, :kill)
+    FakeRegistry.announce(sup, "k", server(context))
+    assert Task.await(call) == {:ok, 1}
+    assert Process.whereis(Waiting.name(sup)) == waiting
+  end
+
+  test "callers that die while they wait are forgotten, and the subscription with the last", %{sup: sup} = context do
+    waiting(context)
+    pids = for _ <- 1..3, do: spawn(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+    other = call(sup, "other", timeout: :infinity)
+    await_waiting(context, 4)
+    for pid <- pids, do: Process.exit(pid, :kill)
+    await_waiting(context, 1)
+    assert FakeRegistry.subscribers(sup, "k") == []
+    FakeRegistry.announce(sup, "other", server(context))
+    assert Task.await(other) == {:ok, 1}
+  end
+
+  describe "limits" do
+    test "too many for one key: an error at once; the others are served", %{sup: sup} = context do
+      waiting(context, limits: Limits.new!(max_waiting_per_key: 2))
+      calls = for _ <- 1..2, do: call(sup, "k", timeout: :infinity)
+      await_waiting(context, 2)
+      overloaded = {:error, {:overloaded, %{limit: :max_waiting_per_key, max: 2}}}
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == overloaded
+      other = call(sup, "other", timeout: :infinity)
+      await_waiting(context, 3)
+      FakeRegistry.announce(sup, "other", server(context))
+      FakeRegistry.announce(sup, "k", server(context))
+      assert [other | calls] |> Task.await_many() |> Enum.sort() == [{:ok, 1}, {:ok, 2}, {:ok, 3}]
+    end
+
+    test "too many in all: an error at once, for any key; room again when one has gone", %{sup: sup} = context do
+      waiting(context, limits: Limits.new!(max_waiting: 2))
+      [first, _second] = for key <- ["a", "b"], do: call(sup, key, timeout: :infinity)
+      await_waiting(context, 2)
+      overloaded = {:error, {:overloaded, %{limit: :max_waiting, max: 2}}}
+      assert Client.call(FakeRegistry, sup, "c", :add, timeout: :infinity) == overloaded
+      Task.shutdown(first, :brutal_kill)
+      await_waiting(context, 1)
+      assert Client.call(FakeRegistry, sup, "c", :add, timeout: 0) == {:error, :no_owner}
+    end
+
+    test "wrong ones raise where the child is made" do
+      assert_raise ArgumentError, ~r/did you mean :max_waiting_per_key/, fn ->
+        Client.child_spec(supervisor: Sup, max_waiting_pr_key: 1)
+      end
+
+      assert_raise ArgumentError, ~r/:max_waiting got 0, expected a positive integer/, fn ->
+        DurableHandoff.Supervisor.start_link(name: Sup, client: [max_waiting: 0])
+      end
+
+      assert_raise ArgumentError, ~r/:supervisor got nil/, fn -> Client.child_spec([]) end
+    end
+  end
+
+  describe "start:" do
+    test "many callers ask: it is started once, and all are answered before the registry knows",
+         %{sup: sup} = context do
+      waiting(context)
+      server = server(context)
+      starting(context)
+      calls = for _ <- 1..100, do: call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+      assert_receive {:starting, starter}
+      await_waiting(context, 100)
+      send(starter, {:ok, server})
+      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..100, do: {:ok, n})
+      assert FakeRegistry.count(sup, :start) == 1
+    end
+
+    test "it is being moved: the mover is first, and the start comes to nothing", %{sup: sup} = context do
+      waiting(context)
+      starting(context)
+      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+      assert_receive {:starting, starter}
+      server = server(context)
+      FakeRegistry.announce(sup, "k", server)
+      assert Task.await(call) == {:ok, 1}
+      send(starter, {:again, :reserved})
+      await_no_start(context)
+    end
+
+    test "it is being moved and the mover gives up: started at a later try", %{sup: sup} = context do
+      waiting(context, net_ms: 10)
+      starting(context)
+      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+      assert_receive {:starting, starter}
+      send(starter, {:again, :reserved})
+      assert_receive {:starting, starter}
+      send(starter, {:ok, server(context)})
+      assert Task.await(call) == {:ok, 1}
+    end
+
+    test "it cannot be started: those who asked hear why, the others go on waiting", %{sup: sup} = context do
+      waiting(context)
+      patient = call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      starting(context)
+      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+      assert_receive {:starting, starter}
+      send(starter, {:error, :cordoned})
+      assert Task.await(call) == {:error, {:start_failed, :cordoned}}
+      await_waiting(context, 1)
+      FakeRegistry.announce(sup, "k", server(context))
+      assert Task.await(patient) == {:ok, 1}
+    end
+
+    test "the start itself dies: that is its error", %{sup: sup} = context do
+      waiting(context)
+      starting(context)
+      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+      assert_receive {:starting, starter}
+      Process.exit(starter, :kill)
+      assert Task.await(call) == {:error, {:start_failed, :killed}}
+    end
+
+    test "whoever asked has gone: nothing is started for nobody", %{sup: sup} = context do
+      waiting(context)
+      starting(context)
+      running = for n <- 1..64, do: call(sup, "busy#{n}", start: {Room, %{}}, timeout: :infinity)
+      await_waiting(context, 64)
+      gone = call(sup, "gone", start: {Room, %{}}, timeout: :infinity)
+      await_waiting(context, 65)
+      Task.shutdown(gone, :brutal_kill)
+      await_waiting(context, 64)
+
+      for _ <- 1..64 do
+        assert_receive {:starting, starter}
+        send(starter, {:error, :full})
+      end
+
+      for call <- running, do: assert(Task.await(call) == {:error, {:start_failed, :full}})
+      await_no_start(context)
+      assert FakeRegistry.count(sup, :start) == 64
+    end
+  end
+
+  defp waiting(%{sup: sup}, more \\ []) do
+    arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, net_ms: @never_ms}
+    start_supervised!(%{id: Waiting, start: {Waiting, :start_link, [Map.merge(arguments, Map.new(more))]}})
+  end
+
+  # Every start asks the test, which answers `{:starting, pid}` with what it shall return.
+  defp starting(%{sup: sup}) do
+    test = self()
+
+    FakeRegistry.starts(sup, fn _key, {Room, %{}}, _timeout_ms ->
+      send(test, {:starting, self()})
+
+      receive do
+        result -> result
+      end
+    end)
+  end
+
+  defp server(%{counter: counter}) do
+    {:ok, server} = FakeServer.start(counter)
+    server
+  end
+
+  defp call(sup, key, options), do: Task.async(fn -> Client.call(FakeRegistry, sup, key, :add, options) end)
+
+  defp await_waiting(%{sup: sup}, count) do
+    wait_until(fn -> Waiting.counts(sup).callers == count end)
+  end
+
+  defp await_no_start(%{sup: sup}) do
+    wait_until(fn -> Waiting.counts(sup).starts == 0 end)
+  end
+
+  defp wait_until(condition, looks \\ 1_500) do
+    cond do
+      condition.() -> :ok
+      looks == 0 -> flunk("condition not met")
+      true -> Process.sleep(10) && wait_until(condition, looks - 1)
+    end
+  end
+end

@@ -1,0 +1,389 @@
+defmodule DurableHandoff.Executor.SessionTest do
+  # The test is the Rust node: it has the name that a drain sends to, hears what it is sent, and answers what it wants. Time is an
+  # argument, so nothing here waits.
+  use ExUnit.Case
+
+  import ExUnit.CaptureLog
+
+  alias DurableHandoff.Executor.Session
+
+  @me :durable_handoff
+  @second 1_000_000
+  @config %{
+    max_concurrency: 4,
+    concurrency: :fixed,
+    max_concurrency_per_target: nil,
+    timeout_ms: 30_000,
+    attempt_timeout_ms: 15_000,
+    max_attempts: 3,
+    max_consecutive_failures: 10,
+    max_failure_ratio: 0.5,
+    wait_for_target_ms: 0,
+    sticky: :gated,
+    prefer: :none,
+    source: %{name: "source@h", started_at_ms: nil, generation: nil, region: nil},
+    stickies: [[]],
+    modules: 1,
+    future_skew_ms: 5_000,
+    max_age_ms: 50_000
+  }
+
+  setup do
+    Process.register(self(), @me)
+    :ok
+  end
+
+  describe "a drain that a Rust node decides" do
+    test "is opened, loaded, started, ordered, told, and closed" do
+      {session, id} = running(3)
+      session = say(session, {:orders, id, [start(0, "a@h"), start(1, "b@h")]})
+      {orders, _wake, session} = poll(session)
+      assert [{:start, 0, "a@h", 1, ms}, {:start, 1, "b@h", 1, _ms}] = orders
+      assert ms in 1..15_000
+      assert %{total: 3, in_flight: 2, pending: 1, moved: 0} = Session.progress(session)
+
+      session = session |> finished(0, 1, {:moved, nil}) |> finished(1, 1, {:moved, nil})
+      {[], _wake, session} = poll(session)
+      assert heard(:events) == [id, [{:finished, 0, 1, {:moved, nil}, 5}, {:finished, 1, 1, {:moved, nil}, 5}]]
+
+      session = say(session, {:orders, id, [start(2, "a@h")]})
+      {[_order], _wake, session} = poll(session)
+      {[], _wake, session} = session |> finished(2, 1, {:moved, nil}) |> poll()
+      session = session |> say({:orders, id, [:finish]}) |> say({:report, id, report(3, 3, %{})})
+      assert {[:finish], _wake, session} = poll(session)
+      assert [^id] = heard(:drain_close)
+
+      assert {%{total: 3, moved: 3, ended: :done, targets: [{"a@h", 2}, {"b@h", 1}], concurrency: %{last: 7}}, who} =
+               Session.report(session, 9)
+
+      assert who == %{executor: {:node, node()}, executors_lost: []}
+    end
+
+    test "hears from its source every 500 ms, also while nothing happens" do
+      {session, id} = running(1)
+      assert {[], wake, session} = Session.poll(session, @second)
+      assert heard(:keepalive) == [id]
+      assert wake == @second + 500_000
+      session = Session.message(session, @second, message({:progress, id, %{}}))
+      {[], _wake, session} = Session.poll(session, @second + 499_999)
+      refute_received {@me, 1, :keepalive, _id}
+      {[], _wake, _session} = Session.poll(session, @second + 500_000)
+      assert heard(:keepalive) == [id]
+    end
+
+    test "is told of a new view, the latest one only, after what happened before" do
+      {session, id} = running(1)
+      {:ok, session} = Session.view(session, 0, view(["a@h"]))
+      {:ok, session} = Session.view(session, 0, view(["a@h", "c@h"]))
+      session = Session.event(session, 0, {:node_down, "b@h"})
+      {[], _wake, _session} = poll(session)
+      assert heard(:events) == [id, [{:node_down, "b@h"}]]
+      assert [^id, 1, 1, _now, [%{name: "a@h"}, %{name: "c@h"}]] = heard(:view)
+      refute_received {@me, 1, :view, _id, _part, _parts, _now, _nodes}
+    end
+
+    test "a million servers go in messages below 64 KB" do
+      {session, id} = opened(1_000_000)
+      {[], _wake, _session} = poll(session)
+      assert_chunks(id, 0, 1_000_000)
+    end
+
+    test "why servers stayed is for the node to say, how many moved is not" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
+      session = session |> say({:orders, id, [:finish]}) |> say({:report, id, report(2, 1, %{capacity: 1})})
+      assert {[:finish], _wake, session} = poll(session)
+      assert {%{moved: 1, left: %{capacity: 1}}, %{executor: {:node, _name}}} = Session.report(session, 9)
+    end
+
+    test "a cancel is carried out here, at once" do
+      {session, id} = running(3)
+      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = Session.event(session, 10, :cancel)
+      assert heard(:drain_close) == [id]
+      session = say(session, {:orders, id, [start(1, "a@h")]})
+      assert {[], _wake, session} = poll(session)
+      assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
+
+      assert {%{moved: 1, left: %{cancelled: 2}, ended: :cancelled}, %{executor: {:node, _}, executors_lost: []}} =
+               Session.report(session, 9)
+    end
+
+    test "the deadline is kept here, whatever the node says" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = Enum.reduce(1..29, session, &Session.message(&2, &1 * @second, message({:progress, id, %{}})))
+      assert {[:finish], _wake, session} = Session.poll(session, 30 * @second)
+      assert {%{left: %{deadline: 2}}, %{executor: {:node, _name}}} = Session.report(session, 9)
+    end
+  end
+
+  describe "the engine here goes on" do
+    test "when the node refuses" do
+      session = started(2)
+      [id | _rest] = heard(:drain_open)
+      session = lost(session, fn session -> say(session, {:refuse, id, {:full, "drains", 9}}) end)
+      assert {[{:start, 0, _, 1, _}, {:start, 1, _, 1, _}], _wake, session} = poll(session)
+      assert executors_lost(session) == [{node(), {:refused, {:full, "drains", 9}}}]
+    end
+
+    test "when the node does not speak this version" do
+      session = started(1)
+      session = lost(session, &say(&1, {:refuse, nil, {:version, 1, 2}}))
+      assert executors_lost(session) == [{node(), {:refused, {:version, 1, 2}}}]
+    end
+
+    test "when the node speaks another version" do
+      {session, id} = running(1)
+      session = lost(session, &Session.message(&1, 0, {@me, 2, :orders, id, :of_the_future}))
+      assert executors_lost(session) == [{node(), {:not_understood, {:version, 2}}}]
+    end
+
+    test "two seconds after the node's last word, and with all that is known of each server" do
+      {session, id} = running(6)
+      orders = for id <- 0..3, do: start(id, "a@h")
+      {[_, _, _, _], _wake, session} = session |> say({:orders, id, orders}) |> poll()
+      session = session |> finished(0, 1, {:moved, nil}) |> finished(1, 1, {:displaced, :server})
+      session = finished(session, 2, 1, :stopping)
+      {[], wake, session} = Session.poll(session, 2 * @second - 1)
+      assert wake == 2 * @second
+
+      {{orders, _wake, session}, log} = with_log(fn -> Session.poll(session, 2 * @second) end)
+      assert log =~ "does not coordinate this drain any more (:silent)"
+      # The displaced one first, not where it failed; then one that was never tried; the others are stopped already.
+      assert [{:start, 1, "b@h", 2, _}, {:start, 4, _, 1, _}] = orders
+
+      # What the node orders now is late.
+      session = say(session, {:orders, id, [start(5, "a@h")]})
+      session = session |> finished(3, 1, {:moved, nil}) |> Session.event(3 * @second, {:stopped, 2})
+      assert {[{:start, 2, _, 2, _}, {:start, 5, _, 1, _}], _wake, session} = Session.poll(session, 3 * @second)
+
+      session =
+        Enum.reduce([{1, 2}, {4, 1}, {2, 2}, {5, 1}], session, fn {id, n}, s -> finished(s, id, n, {:moved, nil}) end)
+
+      assert {[:finish], _wake, session} = Session.poll(session, 3 * @second)
+
+      assert {%{total: 6, moved: 6, retried: 2, ended: :done, gap_us: %{count: 6}, attempts: 8}, who} =
+               Session.report(session, 9)
+
+      assert who == %{executor: :embedded, executors_lost: [{node(), :silent}]}
+    end
+
+    test "when the node dies, without waiting" do
+      node = spawn(fn -> receive(do: (:never -> :ok)) end)
+      {session, id} = running(2, node)
+      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      Process.exit(node, :kill)
+      assert_receive {:DOWN, _monitor, :process, ^node, :killed} = down
+      session = lost(session, &Session.message(&1, 0, down))
+      assert {[{:start, 1, _, 1, _}], _wake, session} = poll(session)
+      assert executors_lost(session) == [{node(), {:down, :killed}}]
+    end
+
+    test "orders that were heard before the loss are carried out all the same" do
+      {session, id} = running(2)
+      session = say(session, {:orders, id, [start(1, "a@h")]})
+      session = lost(session, &say(&1, {:refuse, id, :stopping}))
+      assert {[{:start, 1, "a@h", 1, _}, {:start, 0, _, 1, _}], _wake, _session} = poll(session)
+    end
+
+    for {what, order} <- [
+          {"a server that does not exist", {:start, 9, "a@h", 1, 1_000}},
+          {"a target outside of the view", {:start, 1, "z@h", 1, 1_000}},
+          {"a second attempt before the first", {:start, 1, "a@h", 2, 1_000}},
+          {"a server that is under way", {:start, 0, "a@h", 1, 1_000}},
+          {"the release of a server that runs here", {:release, 1}}
+        ] do
+      test "when the node orders #{what}, which is not done" do
+        {session, id} = running(3)
+        {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+        order = unquote(Macro.escape(order))
+        session = lost(session, &say(&1, {:orders, id, [order, start(2, "a@h")]}))
+        assert executors_lost(session) == [{node(), {:nonsense, order}}]
+        assert {[{:start, 1, _, 1, _}, {:start, 2, _, 1, _}], _wake, _session} = poll(session)
+      end
+    end
+
+    test "when the node stops more servers at a time than may be" do
+      {session, id} = running(9)
+      session = lost(session, &say(&1, {:orders, id, for(n <- 0..8, do: start(n, "a@h"))}))
+      assert {[_, _, _, _], _wake, session} = poll(session)
+      assert [{_name, {:nonsense, {:start, 4, "a@h", 1, 1_000}}}] = executors_lost(session)
+    end
+
+    test "when the node ends the drain while something is under way" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = say(session, {:orders, id, [:finish]})
+      session = lost(session, &say(&1, {:report, id, report(2, 0, %{no_target: 2})}))
+      assert {[{:start, 1, _, 1, _}], _wake, session} = poll(session)
+      assert executors_lost(session) == [{node(), {:nonsense, :finish}}]
+    end
+
+    test "when the node's report does not add up" do
+      {session, id} = running(2)
+      session = say(session, {:orders, id, [:finish]})
+      session = lost(session, &say(&1, {:report, id, report(2, 1, %{})}))
+      assert {[_, _], _wake, session} = poll(session)
+      assert executors_lost(session) == [{node(), {:nonsense, :finish}}]
+    end
+
+    for {what, message} <- [
+          {"orders before the start", {:orders, :id, []}},
+          {"a report before the end",
+           {:report, :id, %{total: 1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :done}}}
+        ] do
+      test "when the node sends #{what}" do
+        session = started(1)
+        [id | _rest] = heard(:drain_open)
+        message = unquote(Macro.escape(message)) |> put_elem(1, id)
+        session = lost(session, &say(&1, message))
+        assert [{_name, {:out_of_order, _kind}}] = executors_lost(session)
+      end
+    end
+
+    test "when the node sends what nobody can read" do
+      {session, id} = running(1)
+      session = lost(session, &say(&1, {:orders, id, [:start | :improper]}))
+      assert executors_lost(session) == [{node(), {:not_understood, {:field, :orders}}}]
+    end
+
+    test "when there is no connection to send to" do
+      session = started(1)
+      session = put_in(session.link.to, {@me, :nobody@nowhere})
+      session = put_in(session.link.queue, [:anything])
+      session = lost(session, fn session -> session |> poll() |> elem(2) end)
+      assert executors_lost(session) == [{node(), :noconnection}]
+    end
+  end
+
+  test "messages of another drain, and others, change nothing" do
+    {session, id} = running(2)
+
+    for message <- [{:refuse, id + 1, :stopping}, {:orders, id + 1, [start(0, "a@h")]}],
+        do: assert(say(session, message) == session)
+
+    for message <- [:hello, {@me}, {:EXIT, self(), :x}, {:DOWN, make_ref(), :process, self(), :x}],
+        do: assert(Session.message(session, 0, message) == session)
+  end
+
+  test "a node that is lost before it ordered anything is replaced by the next, unless it cost two seconds" do
+    candidates = [{:first@h, self(), "1"}, {:second@h, self(), "1"}, {:third@h, self(), "1"}]
+    {:ok, session} = Session.start(Sup, job(2), candidates, 0)
+    {[], _wake, session} = poll(session)
+    [first | _rest] = heard(:drain_open)
+    session = lost(session, &say(&1, {:refuse, first, :stopping}))
+    {[], _wake, session} = poll(session)
+    [second | _rest] = heard(:drain_open)
+    assert second != first
+    {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 2 * @second) end)
+    assert executors_lost(session) == [first@h: {:refused, :stopping}, second@h: :silent]
+    refute_received {@me, 1, :drain_open, _id, _pid, _spec}
+  end
+
+  test "without a Rust node the engine here decides from the start" do
+    {:ok, session} = Session.start(Sup, job(1), [], 0)
+    assert {[{:start, 0, _, 1, _}], _wake, session} = poll(session)
+    assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
+    assert {%{moved: 1}, %{executor: :embedded, executors_lost: []}} = Session.report(session, 9)
+    refute_received {@me, 1, _kind, _id}
+  end
+
+  # The whole life of the node's end, up to `started`.
+  defp running(count, pid \\ self()) do
+    {session, id} = opened(count, pid)
+    {[], _wake, session} = poll(session)
+    assert [^id, 0, records] = heard(:servers)
+    assert byte_size(records) == 12 * count
+    assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = heard(:view)
+    assert [^id, 30_000] = heard(:drain_start)
+    {say(session, {:started, id}), id}
+  end
+
+  defp opened(count, pid \\ self()) do
+    session = started(count, pid)
+    me = self()
+
+    assert [id, ^me, %{supervisor: "Sup", storage: "0f", count: ^count, modules: ["M"], config: @config}] =
+             heard(:drain_open)
+
+    {say(session, {:opened, id}), id}
+  end
+
+  defp started(count, pid \\ self()) do
+    {:ok, session} = Session.start(Sup, job(count), [{node(), pid, "1.0"}], 0)
+    {[], _wake, session} = poll(session)
+    session
+  end
+
+  defp poll(session), do: Session.poll(session, 0)
+  defp say(session, what), do: Session.message(session, 0, message(what))
+  defp message(what), do: List.to_tuple([@me, 1 | Tuple.to_list(what)])
+  defp start(id, target), do: {:start, id, target, 1, 1_000}
+  defp finished(session, id, attempt, outcome), do: Session.event(session, 10, {:finished, id, attempt, outcome, 5})
+
+  defp lost(session, work) do
+    {session, log} = with_log(fn -> work.(session) end)
+    assert log =~ "does not coordinate this drain any more"
+    session
+  end
+
+  defp executors_lost(session) do
+    {_report, who} = Session.report(session, 9)
+    who.executors_lost
+  end
+
+  # The fields of the next message of that kind.
+  defp heard(kind) do
+    messages = Process.info(self(), :messages) |> elem(1)
+    message = Enum.find(messages, &match?([@me, 1, ^kind | _fields], is_tuple(&1) && Tuple.to_list(&1)))
+    assert message, "no #{kind} among #{inspect(messages, limit: 50)}"
+    assert_received ^message
+    message |> Tuple.to_list() |> Enum.drop(3)
+  end
+
+  defp assert_chunks(_id, total, total), do: :ok
+
+  defp assert_chunks(id, first, total) do
+    assert_received {@me, 1, :servers, ^id, ^first, records} = message
+    assert :erlang.external_size(message) < 65_536
+    assert_chunks(id, first + div(byte_size(records), 12), total)
+  end
+
+  defp report(total, moved, left),
+    do: %{total: total, moved: moved, left: left, concurrency: %{last: 7, highest: 9}, ended: :done}
+
+  defp job(count) do
+    %{
+      supervisor: "Sup",
+      storage: "0f",
+      modules: ["M"],
+      config: @config,
+      entries: List.duplicate({0, 0, 0}, count),
+      view: view(["a@h", "b@h"])
+    }
+  end
+
+  defp view(names) do
+    nodes =
+      for name <- names do
+        %{
+          name: name,
+          stamp_ms: 1_000_000,
+          counted_at_ms: nil,
+          started_at_ms: nil,
+          generation: nil,
+          servers: nil,
+          region: nil,
+          draining: false,
+          connected: true,
+          capacity: [],
+          resources: nil,
+          env: []
+        }
+      end
+
+    %{now_ms: 1_000_000, nodes: nodes}
+  end
+end

@@ -1,0 +1,61 @@
+defmodule DurableHandoff.Leftovers.PaceTest do
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Leftovers.Pace
+
+  # Takes all that can be had now.
+  defp take_all(pace, permits \\ []) do
+    case Pace.take(pace) do
+      {nil, pace} -> {permits, pace}
+      {permit, pace} -> take_all(pace, [permit | permits])
+    end
+  end
+
+  defp give_all(pace, permits, verdict), do: Enum.reduce(permits, pace, &Pace.give(&2, &1, 1_000, verdict))
+
+  test "never more than the ceiling" do
+    assert {[_, _, _], _pace} = :fixed |> Pace.new(3) |> take_all()
+    assert {[_, _], _pace} = :adaptive |> Pace.new(2) |> take_all()
+  end
+
+  test "a store that slows down gets no fewer than at first: what waits is down anyway" do
+    {permits, pace} = take_all(Pace.new(:adaptive, 50))
+    assert length(permits) >= 8
+
+    # Latency in step with what is in flight: a queue, and nothing else.
+    pace =
+      Enum.reduce(1..200, give_all(pace, permits, :served), fn _round, pace ->
+        {permits, pace} = take_all(pace)
+        Enum.reduce(permits, pace, &Pace.give(&2, &1, 10_000 * length(permits), :served))
+      end)
+
+    {permits, _pace} = take_all(pace)
+    assert length(permits) >= 8
+  end
+
+  test "a store that fails gets as few as the limiter says, but never none" do
+    pace =
+      Enum.reduce(1..50, Pace.new(:adaptive, 50), fn _round, pace ->
+        {permits, pace} = take_all(pace)
+        give_all(pace, permits, :overload)
+      end)
+
+    {permits, _pace} = take_all(pace)
+    assert length(permits) in 1..7
+  end
+
+  test "while the source stops servers the receivers share a hundred, and afterwards each has as few as before" do
+    pace = Pace.new(:adaptive, 40)
+    calm = pace |> take_all() |> elem(0) |> length()
+    assert pace |> Pace.rush(4) |> take_all() |> elem(0) |> length() == 25
+    assert pace |> Pace.rush(1) |> take_all() |> elem(0) |> length() == 40, "never more than the ceiling"
+    assert pace |> Pace.rush(50) |> take_all() |> elem(0) |> length() == calm
+    assert pace |> Pace.rush(1) |> Pace.calm() |> take_all() |> elem(0) |> length() == calm
+  end
+
+  test "a permit given back can be taken again" do
+    {permits, pace} = take_all(Pace.new(:fixed, 4))
+    {again, _pace} = pace |> give_all(permits, :neutral) |> take_all()
+    assert length(again) == 4
+  end
+end

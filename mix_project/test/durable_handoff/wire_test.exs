@@ -1,0 +1,131 @@
+defmodule DurableHandoff.WireTest do
+  # The golden bytes are those that native/handoff_wire reads and writes as well (test/vectors/wire). Numbers, texts and pids are
+  # the same on both sides by the format; what is checked here is that both mean the same messages.
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Wire
+
+  @files "../../../test/vectors/wire/otp-*.json" |> Path.expand(__DIR__) |> Path.wildcard()
+  for file <- @files, do: @external_resource(file)
+
+  # One case a line; all that is needed of JSON.
+  @cases for file <- @files,
+             [_line, name, hex] <- Regex.scan(~r/"name": "(\w+)", "hex": "([0-9a-f]+)"/, File.read!(file)),
+             do: {Path.basename(file), name, Base.decode16!(hex, case: :lower)}
+
+  @received ~w(announce opened started orders progress report refuse describe drain_request)a
+
+  test "there are golden files, and cases in them" do
+    assert length(@files) >= 2
+    assert length(@cases) >= 2 * 20
+  end
+
+  for {file, name, bytes} <- @cases do
+    # Also an atom that this VM has not seen yet may be in it, as in every message of another node.
+    message = :erlang.binary_to_term(bytes)
+    kind = elem(message, 2)
+
+    if kind in @received do
+      test "#{file}: #{name} is read" do
+        message = :erlang.binary_to_term(unquote(bytes))
+        assert {:ok, received} = Wire.read(message)
+        assert elem(received, 0) == unquote(kind)
+        assert same?(received, message)
+      end
+    else
+      test "#{file}: #{name} is what this side says" do
+        message = :erlang.binary_to_term(unquote(bytes))
+        assert said(unquote(kind), message |> Tuple.to_list() |> Enum.drop(3)) == message
+        assert Wire.read(message) == {:error, :kind}
+      end
+    end
+  end
+
+  # What is read is what was sent, less what this side has no use for.
+  defp same?({:announce, pid, info}, message),
+    do: pid == elem(message, 3) and info == Map.take(elem(message, 4), [:release, :accepting])
+
+  defp same?({:report, id, report}, message) do
+    sent = elem(message, 4)
+    id == elem(message, 3) and Map.take(sent, [:total, :moved, :left, :ended]) == Map.delete(report, :last)
+  end
+
+  defp same?({:progress, id}, message), do: id == elem(message, 3)
+  defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
+
+  defp said(:welcome, [agent, %{release: release}]), do: Wire.welcome(agent, release)
+  defp said(:drain_open, [id, drainer, spec]), do: Wire.drain_open(id, drainer, spec)
+
+  defp said(:servers, [id, first, records]) do
+    entries = for <<module::32, sticky::32, priority::signed-32 <- records>>, do: {module, sticky, priority}
+    {message, next, []} = Wire.servers(id, first, entries)
+    assert next == first + length(entries)
+    message
+  end
+
+  defp said(:view, [id, 1, 1, now_ms, nodes]), do: hd(Wire.view(id, %{now_ms: now_ms, nodes: nodes}))
+  defp said(:drain_start, [id, left_ms]), do: Wire.drain_start(id, left_ms)
+  defp said(:events, [id, events]), do: hd(Wire.events(id, events))
+  defp said(:keepalive, [id]), do: Wire.keepalive(id)
+  defp said(:drain_close, [id]), do: Wire.drain_close(id)
+  defp said(:description, [request, info]), do: Wire.description(request, info)
+  defp said(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
+  defp said(:drain_done, [request, report]), do: Wire.drain_done(request, report)
+
+  test "a message of another version is told from one that is wrong, whatever is in it" do
+    assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}
+    assert Wire.read({:durable_handoff, :two, :orders, 1, []}) == {:error, {:version, :two}}
+    assert Wire.read({:durable_handoff, 1, :brand_new}) == {:error, :kind}
+    assert Wire.read({:durable_handoff, 1, "orders", 1, []}) == {:error, :kind}
+    assert Wire.refuse_version(2) == {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
+    assert Wire.refuse_version(:two) == {:durable_handoff, 1, :refuse, nil, {:version, 0, 1}}
+  end
+
+  test "what is no message of ours is passed over" do
+    for other <- [:hello, nil, [], {}, {:durable_handoff}, {:durable_handoff, 1}, {:other, 1, :orders}, %{}, self()],
+        do: assert(Wire.read(other) == :other)
+  end
+
+  test "a field that is not as documented is named, and nothing raises" do
+    too_long = String.duplicate("x", 4_097)
+    order = {:start, 0, "b@h", 1, 1_000}
+
+    for {field, kind, fields} <- [
+          {:message, :announce, [:not_a_pid, %{release: "1", accepting: true}]},
+          {:release, :announce, [self(), %{release: too_long, accepting: true}]},
+          {:message, :announce, [self(), %{release: "1", accepting: nil}]},
+          {:message, :opened, [-1]},
+          {:message, :opened, [1, 2]},
+          {:orders, :orders, [1, [order | :improper]]},
+          {:orders, :orders, [1, [{:start, -1, "b@h", 1, 1_000}]]},
+          {:orders, :orders, [1, [{:start, 0, :b@h, 1, 1_000}]]},
+          {:orders, :orders, [1, [{:start, 0, <<255>>, 1, 1_000}]]},
+          {:orders, :orders, [1, [{:start, 0x1_0000_0000, "b@h", 1, 1_000}]]},
+          {:orders, :orders, [1, List.duplicate(order, 10_001)]},
+          {:orders, :orders, [1, %{}]},
+          {:message, :progress, [1, []]},
+          {:report, :report, [1, %{total: 1}]},
+          {:report, :report, [1, %{total: -1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :done}]},
+          {:report, :report, [1, %{total: 1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :sometime}]},
+          {:reason, :refuse, [1, :because]},
+          {:reason, :refuse, [1, {:invalid, ["x" | "y"]}]},
+          {:message, :refuse, ["1", :silent]},
+          {:message, :describe, [1, :not_a_pid]},
+          {:supervisor, :drain_request, [1, self(), %{supervisor: MyApp.Durable, timeout_ms: nil, dry_run: true}]},
+          {:timeout_ms, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: 1.5, dry_run: true}]},
+          {:message, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: nil}]}
+        ] do
+      assert Wire.read(List.to_tuple([:durable_handoff, 1, kind | fields])) == {:error, {:field, field}}
+    end
+  end
+
+  test "views and events are cut to the sizes that the other side takes" do
+    nodes = Enum.to_list(1..250)
+    parts = Wire.view(7, %{now_ms: 1, nodes: nodes})
+    assert [{_, 1, :view, 7, 1, 3, 1, first}, {_, 1, :view, 7, 2, 3, 1, _}, {_, 1, :view, 7, 3, 3, 1, last}] = parts
+    assert {length(first), length(last)} == {100, 50}
+    assert [{_, 1, :view, 7, 1, 1, 1, []}] = Wire.view(7, %{now_ms: 1, nodes: []})
+    assert [{_, 1, :events, 7, some}, {_, 1, :events, 7, [:cancel]}] = Wire.events(7, List.duplicate(:cancel, 10_001))
+    assert length(some) == 10_000
+  end
+end

@@ -1,0 +1,125 @@
+defmodule DurableHandoff.Client.FakeRegistry do
+  @moduledoc """
+  A registry that says what the test tells it to, when the test tells it to. It has the functions of `DurableHandoff.Host.Registry`; the
+  supervisor's name is the name of its table.
+  """
+
+  @doc "A registry of its own for the calling test, with a host that is up."
+  def new do
+    name = :"fake_#{System.unique_integer([:positive])}"
+    :ets.new(name, [:named_table, :public])
+    :ets.insert(name, {:up, self()})
+    name
+  end
+
+  @doc "From now on lookups give this owner; nobody is told."
+  def own(name, key, pid), do: :ets.insert(name, {{:owner, key}, pid})
+
+  @doc "Lookups give this owner, and whoever subscribed is told."
+  def announce(name, key, pid) do
+    own(name, key, pid)
+    tell(name, key, pid)
+  end
+
+  @doc "Whoever subscribed is told; lookups give what they gave."
+  def tell(name, key, pid), do: for(subscriber <- subscribers(name, key), do: send(subscriber, {:changed, key, pid}))
+
+  @doc "`fun` is called inside the next calls of `function`, before anything else."
+  def on(name, function, fun), do: :ets.insert(name, {{:on, function}, fun})
+
+  @doc "What `start` returns: a function of the key."
+  def starts(name, fun), do: :ets.insert(name, {:starts, fun})
+
+  def host(name, pid), do: :ets.insert(name, {:up, pid})
+
+  def subscribers(name, key), do: get(name, {:subscribers, key}, [])
+
+  def count(name, function), do: get(name, {:count, function}, 0)
+
+  def owner(name, key) do
+    called(name, :owner)
+    pid = get(name, {:owner, key}, nil)
+    if pid && Process.alive?(pid) == false && get(name, :stale, false) == false, do: nil, else: pid
+  end
+
+  @doc "Lookups go on giving owners that have ended, as a replica that is late."
+  def stale(name), do: :ets.insert(name, {:stale, true})
+
+  def subscribe(name, key) do
+    called(name, :subscribe)
+    :ets.insert(name, {{:subscribers, key}, [self() | subscribers(name, key)]})
+    :ok
+  end
+
+  def unsubscribe(name, key) do
+    called(name, :unsubscribe)
+    :ets.insert(name, {{:subscribers, key}, List.delete(subscribers(name, key), self())})
+    :ok
+  end
+
+  def changes({:changed, key, pid}), do: [{key, pid}]
+  def changes(_other), do: :unknown
+
+  def up(name), do: get(name, :up, nil)
+
+  def start(name, key, start, timeout_ms) do
+    called(name, :start)
+    get(name, :starts, fn _key, _start, _ms -> {:error, :no_starts} end).(key, start, timeout_ms)
+  end
+
+  defp called(name, function) do
+    :ets.update_counter(name, {:count, function}, 1, {{:count, function}, 0})
+    get(name, {:on, function}, fn -> :ok end).()
+  end
+
+  defp get(name, key, default) do
+    case :ets.lookup(name, key) do
+      [{_key, value}] -> value
+      [] -> default
+    end
+  end
+end
+
+defmodule DurableHandoff.Client.FakeServer do
+  @moduledoc """
+  A server that counts, in a counter that outlives it, the requests it handled, and ends when and how it is told.
+  """
+
+  use GenServer
+
+  def start(counter), do: GenServer.start(__MODULE__, counter)
+
+  @doc "Makes the server busy until `stop/2`; what is sent to it meanwhile stays in its mailbox."
+  def block(server), do: :ok = GenServer.call(server, :block)
+
+  @doc "The blocked server ends with this reason, without another look into its mailbox."
+  def stop(server, reason), do: send(server, {:stop, reason})
+
+  @impl true
+  def init(counter), do: {:ok, counter}
+
+  @impl true
+  def handle_call(:block, from, counter) do
+    GenServer.reply(from, :ok)
+
+    receive do
+      {:stop, reason} -> {:stop, reason, counter}
+      :go_on -> {:noreply, counter}
+    end
+  end
+
+  def handle_call(:add, _from, counter), do: {:reply, add(counter), counter}
+  def handle_call({:add_and_stop, reason}, _from, counter), do: {:stop, reason, add(counter), counter}
+  def handle_call({:add_and_exit, reason}, _from, counter), do: {:stop, reason, tap(counter, &add/1)}
+
+  @impl true
+  def handle_cast({:add, test}, counter) do
+    send(test, {:added, add(counter)})
+    {:noreply, counter}
+  end
+
+  defp add(counter) do
+    :counters.add(counter, 1, 1)
+    :counters.get(counter, 1)
+  end
+end
