@@ -1,0 +1,71 @@
+//! `announce` and `welcome`: how the two sides find each other.
+//!
+//! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is known by its pid, so
+//! that its end can be monitored.
+
+use eetf::{Pid, Term};
+
+use crate::error::WireError;
+use crate::message::{Body, exactly};
+use crate::term::{Fields, boolean, map, read_bool, read_text, text};
+
+/// `{durable_handoff, 1, announce, Pid, #{release, accepting}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Announce {
+    /// The Rust node's process; a monitor on it ends when the node does.
+    pub node: Pid,
+    /// The Rust node's release.
+    pub release: String,
+    /// False: it takes no drains any more, because it is stopping.
+    pub accepting: bool,
+}
+
+impl Body for Announce {
+    const KIND: &'static str = "announce";
+
+    fn write(&self) -> Vec<Term> {
+        let info = map([("release", text(&self.release)), ("accepting", boolean(self.accepting))]);
+        vec![self.node.clone().into(), info]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [node, info] = exactly(fields)?;
+        let info = Fields::of(info, "announce")?;
+        Ok(Announce {
+            node: read_pid(node, "node")?,
+            release: info.need("release", read_text)?,
+            accepting: info.need("accepting", read_bool)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, welcome, Pid, #{release}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Welcome {
+    /// The agent.
+    pub agent: Pid,
+    /// The library's release.
+    pub release: String,
+}
+
+impl Body for Welcome {
+    const KIND: &'static str = "welcome";
+
+    fn write(&self) -> Vec<Term> {
+        vec![self.agent.clone().into(), map([("release", text(&self.release))])]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [agent, info] = exactly(fields)?;
+        let info = Fields::of(info, "welcome")?;
+        Ok(Welcome { agent: read_pid(agent, "agent")?, release: info.need("release", read_text)? })
+    }
+}
+
+/// Reads a pid.
+pub(crate) fn read_pid(term: &Term, field: &'static str) -> Result<Pid, WireError> {
+    match term {
+        Term::Pid(pid) => Ok(pid.clone()),
+        _ => Err(WireError::Field { field, takes: "a pid" }),
+    }
+}

@@ -1,0 +1,54 @@
+//! `keepalive` and `drain_close`: how the node knows that a drainer is still there, and that it needs nothing more.
+//!
+//! Guarantee: neither carries anything that could be wrong but the drain's id.
+
+use eetf::Term;
+
+use crate::error::WireError;
+use crate::message::{Body, DrainId, exactly, read_id};
+use crate::term::uint;
+
+/// How often each side of a drain says that it is there, milliseconds.
+pub const KEEPALIVE_MS: u64 = 500;
+/// How long the other side may be silent, milliseconds: four times that.
+pub const SILENCE_MS: u64 = 2_000;
+
+/// `{durable_handoff, 1, keepalive, Id}`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// The drain.
+    pub id: DrainId,
+}
+
+impl Body for Keepalive {
+    const KIND: &'static str = "keepalive";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.id.0)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id] = exactly(fields)?;
+        Ok(Keepalive { id: read_id(id)? })
+    }
+}
+
+/// `{durable_handoff, 1, drain_close, Id}`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainClose {
+    /// The drain.
+    pub id: DrainId,
+}
+
+impl Body for DrainClose {
+    const KIND: &'static str = "drain_close";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.id.0)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id] = exactly(fields)?;
+        Ok(DrainClose { id: read_id(id)? })
+    }
+}

@@ -1,0 +1,199 @@
+//! The envelope every message is in, and the one list of kinds.
+//!
+//! Guarantee: a message of another version is refused by that name, whatever its kind and fields; a message that was
+//! decoded is within every limit of this crate.
+
+use eetf::Term;
+
+use crate::announce::{Announce, Welcome};
+use crate::error::WireError;
+use crate::events::Events;
+use crate::liveness::{DrainClose, Keepalive};
+use crate::open::{DrainOpen, Opened};
+use crate::operator::{Describe, Description, DrainDone, DrainRequest, DrainStep};
+use crate::orders::Orders;
+use crate::progress::ProgressUpdate;
+use crate::refuse::Refuse;
+use crate::report::ReportMessage;
+use crate::servers::Servers;
+use crate::start::{DrainStart, Started};
+use crate::term::{atom, atom_name, decode, elements, encode, read_u64, tuple, uint};
+use crate::view::ViewPart;
+
+/// The version of these messages. It changes when an existing field changes its meaning; new kinds and new map keys do not
+/// need it, because both sides ignore keys they do not know and refuse kinds they do not know.
+pub const VERSION: u64 = 1;
+/// The first element of every message.
+pub const TAG: &str = "durable_handoff";
+/// The registered name of the Rust node's end.
+pub const NODE_PROCESS: &str = "durable_handoff";
+/// The registered name of a BEAM node's end.
+pub const AGENT_PROCESS: &str = "Elixir.DurableHandoff.Agent";
+
+/// A drain, numbered by the node that drains. Two nodes may use the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DrainId(pub u64);
+
+/// One kind of message.
+pub(crate) trait Body: Sized {
+    /// The third element.
+    const KIND: &'static str;
+    /// The elements after the kind.
+    fn write(&self) -> Vec<Term>;
+    /// Reads the elements after the kind.
+    fn read(fields: &[Term]) -> Result<Self, WireError>;
+}
+
+/// The fields of a message that has exactly `N`.
+pub(crate) fn exactly<const N: usize>(fields: &[Term]) -> Result<&[Term; N], WireError> {
+    fields.try_into().map_err(|_| WireError::Field { field: "message", takes: "the documented number of elements" })
+}
+
+pub(crate) fn read_id(term: &Term) -> Result<DrainId, WireError> {
+    read_u64(term, "drain id").map(DrainId)
+}
+
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident($body:ty)),* $(,)?) => {
+        /// Any message.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Message {
+            $($(#[$doc])* $name($body)),*
+        }
+
+        impl Message {
+            /// The kind, as it is on the wire and in metrics.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Message::$name(_) => <$body>::KIND),*
+                }
+            }
+
+            /// As a term.
+            pub fn to_term(&self) -> Term {
+                let (kind, mut fields) = match self {
+                    $(Message::$name(body) => (<$body>::KIND, body.write())),*
+                };
+                let mut all = vec![atom(TAG), uint(VERSION), atom(kind)];
+                all.append(&mut fields);
+                tuple(all)
+            }
+
+            fn read(kind: &str, fields: &[Term]) -> Result<Self, WireError> {
+                match kind {
+                    $(<$body>::KIND => <$body>::read(fields).map(Message::$name),)*
+                    _ => Err(WireError::Kind { kind: kind.chars().take(64).collect() }),
+                }
+            }
+        }
+
+        $(impl From<$body> for Message {
+            fn from(body: $body) -> Self {
+                Message::$name(body)
+            }
+        })*
+    };
+}
+
+messages! {
+    /// Rust node to agent: I am here.
+    Announce(Announce),
+    /// Agent to Rust node: I know, and this is me.
+    Welcome(Welcome),
+    /// Drainer to Rust node: a drain is to be run.
+    DrainOpen(DrainOpen),
+    /// Rust node to drainer: go on.
+    Opened(Opened),
+    /// Drainer to Rust node: some of the drain's servers.
+    Servers(Servers),
+    /// Drainer to Rust node: some of the nodes of a view.
+    View(ViewPart),
+    /// Drainer to Rust node: everything was sent, begin.
+    DrainStart(DrainStart),
+    /// Rust node to drainer: it has begun.
+    Started(Started),
+    /// Rust node to drainer: do this.
+    Orders(Orders),
+    /// Drainer to Rust node: this happened.
+    Events(Events),
+    /// Drainer to Rust node: still here.
+    Keepalive(Keepalive),
+    /// Rust node to drainer: still here, and this is how far it is.
+    Progress(ProgressUpdate),
+    /// Rust node to drainer: the drain's summary.
+    Report(ReportMessage),
+    /// Drainer to Rust node: nothing more comes.
+    DrainClose(DrainClose),
+    /// Either side: no, and why.
+    Refuse(Refuse),
+    /// Operator to agent: who are you?
+    Describe(Describe),
+    /// Agent to operator: this.
+    Description(Description),
+    /// Operator to agent: drain a supervisor, or say what a drain would do.
+    DrainRequest(DrainRequest),
+    /// Agent to operator: how far it is.
+    DrainStep(DrainStep),
+    /// Agent to operator: how it ended.
+    DrainDone(DrainDone),
+}
+
+impl Message {
+    /// Reads a decoded term.
+    ///
+    /// # Errors
+    /// [`WireError::NotOurs`], [`WireError::Version`], [`WireError::Kind`], or what is wrong with a field.
+    pub fn from_term(term: &Term) -> Result<Self, WireError> {
+        let (version, kind, fields) = match elements(term) {
+            Some([tag, version, kind, fields @ ..]) if atom_name(tag) == Some(TAG) => (version, kind, fields),
+            _ => return Err(WireError::NotOurs),
+        };
+        match read_u64(version, "version")? {
+            VERSION => {}
+            got => return Err(WireError::Version { got, takes: VERSION }),
+        }
+        Message::read(atom_name(kind).ok_or(WireError::NotOurs)?, fields)
+    }
+
+    /// As bytes of the external term format.
+    ///
+    /// # Errors
+    /// [`WireError::Encode`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
+        encode(&self.to_term())
+    }
+
+    /// Checks, decodes and reads bytes of the external term format.
+    ///
+    /// # Errors
+    /// As [`Message::from_term`], and [`WireError::Check`] and [`WireError::Decode`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        Message::from_term(&decode(bytes)?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_pinned() {
+        assert_eq!(VERSION, 1, "raise it only when an existing field changes its meaning");
+    }
+
+    #[test]
+    fn a_newer_version_is_named_even_when_its_kind_is_unknown() {
+        let term = tuple(vec![atom(TAG), uint(2), atom("brand_new")]);
+        assert!(matches!(Message::from_term(&term), Err(WireError::Version { got: 2, takes: 1 })));
+    }
+
+    #[test]
+    fn terms_that_are_not_ours_are_told_from_ours_that_are_wrong() {
+        assert!(matches!(Message::from_term(&atom("hello")), Err(WireError::NotOurs)));
+        assert!(matches!(Message::from_term(&tuple(vec![atom("other"), uint(1)])), Err(WireError::NotOurs)));
+        let unknown = tuple(vec![atom(TAG), uint(1), atom(&"k".repeat(200))]);
+        assert!(matches!(Message::from_term(&unknown), Err(WireError::Kind { kind }) if kind.len() == 64));
+        let short = tuple(vec![atom(TAG), uint(1), atom("keepalive")]);
+        assert!(matches!(Message::from_term(&short), Err(WireError::Field { field: "message", .. })));
+    }
+}

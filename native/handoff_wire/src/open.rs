@@ -1,0 +1,98 @@
+//! `drain_open` and `opened`: a drain is asked for, and taken.
+//!
+//! Guarantee: what a drain will need is known and bounded before a single server is sent.
+
+use eetf::{Pid, Term};
+use handoff_core::Config;
+use handoff_core::config::MAX_SERVERS;
+
+use crate::announce::read_pid;
+use crate::config;
+use crate::error::WireError;
+use crate::message::{Body, DrainId, exactly, read_id};
+use crate::term::{Fields, list, map, read_each, read_text, read_u64, text, uint};
+
+/// More callback modules than this are a mistake.
+pub const MAX_MODULES: usize = 10_000;
+
+/// `{durable_handoff, 1, drain_open, Id, DrainerPid, #{supervisor, storage, count, modules, config}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainOpen {
+    /// The drain, numbered by its node.
+    pub id: DrainId,
+    /// Where orders go; monitored for as long as the drain lasts.
+    pub drainer: Pid,
+    /// The supervisor's name, for people.
+    pub supervisor: String,
+    /// Names the object storage and prefix. Drains with the same text share ledger and limiter; it is compared, never parsed,
+    /// so a hash of the backend's options does.
+    pub storage: String,
+    /// How many servers will follow.
+    pub count: u32,
+    /// Names of the callback modules, in the order of their indices. Each drain numbers its modules as it likes; drains on one
+    /// storage mean the same module by the same name.
+    pub modules: Vec<String>,
+    /// As for the embedded engine. Its `timeout_ms` is replaced by the time left that `drain_start` names.
+    pub config: Config,
+}
+
+impl Body for DrainOpen {
+    const KIND: &'static str = "drain_open";
+
+    fn write(&self) -> Vec<Term> {
+        let spec = map([
+            ("supervisor", text(&self.supervisor)),
+            ("storage", text(&self.storage)),
+            ("count", uint(self.count.into())),
+            ("modules", list(self.modules.iter().map(|name| text(name)).collect())),
+            ("config", config::write(&self.config)),
+        ]);
+        vec![uint(self.id.0), self.drainer.clone().into(), spec]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id, drainer, spec] = exactly(fields)?;
+        let spec = Fields::of(spec, "drain_open")?;
+        let count = spec.need("count", read_u64)?;
+        let modules =
+            spec.need("modules", |term, key| read_each(term, key, MAX_MODULES, |name| read_text(name, key)))?;
+        Ok(DrainOpen {
+            id: read_id(id)?,
+            drainer: read_pid(drainer, "drainer")?,
+            supervisor: spec.need("supervisor", read_text)?,
+            storage: spec.need("storage", read_text)?,
+            count: read_count(count)?,
+            config: spec.need("config", config::read)?,
+            modules,
+        })
+    }
+}
+
+fn read_count(count: u64) -> Result<u32, WireError> {
+    let got = usize::try_from(count).unwrap_or(usize::MAX);
+    u32::try_from(count).ok().filter(|_| got <= MAX_SERVERS).ok_or(WireError::TooMany {
+        what: "servers of a drain",
+        got,
+        takes: MAX_SERVERS,
+    })
+}
+
+/// `{durable_handoff, 1, opened, Id}`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The drain.
+    pub id: DrainId,
+}
+
+impl Body for Opened {
+    const KIND: &'static str = "opened";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.id.0)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id] = exactly(fields)?;
+        Ok(Opened { id: read_id(id)? })
+    }
+}

@@ -1,0 +1,203 @@
+//! What the command line asks an agent: who are you, and drain.
+//!
+//! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The agent decides; a
+//! request is a request.
+
+use eetf::{Pid, Term};
+use handoff_core::{Progress, Report};
+
+use crate::announce::read_pid;
+use crate::error::WireError;
+use crate::message::{Body, exactly};
+use crate::term::{
+    Fields, boolean, int, list, map, optional, read_bool, read_each, read_i64, read_text, read_u64, text, uint,
+};
+use crate::{progress, report};
+
+/// Supervisors on one node.
+const MAX_SUPERVISORS: usize = 10_000;
+
+/// The number of a question, chosen by who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// `{durable_handoff, 1, describe, Request, Pid}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Describe {
+    /// The question.
+    pub request: RequestId,
+    /// Where the answer goes.
+    pub from: Pid,
+}
+
+impl Body for Describe {
+    const KIND: &'static str = "describe";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.request.0), self.from.clone().into()]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [request, from] = exactly(fields)?;
+        Ok(Describe { request: RequestId(read_u64(request, "request")?), from: read_pid(from, "from")? })
+    }
+}
+
+/// One supervisor of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupervisorInfo {
+    /// Its name.
+    pub name: String,
+    /// The release it runs.
+    pub generation: Option<String>,
+    /// When it started, wall-clock milliseconds of its node.
+    pub started_at_ms: Option<i64>,
+    /// How many servers it has.
+    pub servers: u64,
+    /// Whether it is draining.
+    pub draining: bool,
+}
+
+/// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors}}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The question.
+    pub request: RequestId,
+    /// The library's release.
+    pub release: String,
+    /// The node's wall clock, milliseconds.
+    pub now_ms: i64,
+    /// Its supervisors.
+    pub supervisors: Vec<SupervisorInfo>,
+}
+
+impl Body for Description {
+    const KIND: &'static str = "description";
+
+    fn write(&self) -> Vec<Term> {
+        let supervisor = |info: &SupervisorInfo| {
+            map([
+                ("name", text(&info.name)),
+                ("generation", optional(info.generation.as_deref().map(text))),
+                ("started_at_ms", optional(info.started_at_ms.map(int))),
+                ("servers", uint(info.servers)),
+                ("draining", boolean(info.draining)),
+            ])
+        };
+        let info = map([
+            ("release", text(&self.release)),
+            ("now_ms", int(self.now_ms)),
+            ("supervisors", list(self.supervisors.iter().map(supervisor).collect())),
+        ]);
+        vec![uint(self.request.0), info]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [request, info] = exactly(fields)?;
+        let info = Fields::of(info, "description")?;
+        let supervisor = |term: &Term| {
+            let fields = Fields::of(term, "supervisor")?;
+            Ok(SupervisorInfo {
+                name: fields.need("name", read_text)?,
+                generation: fields.maybe("generation", read_text)?,
+                started_at_ms: fields.maybe("started_at_ms", read_i64)?,
+                servers: fields.need("servers", read_u64)?,
+                draining: fields.need("draining", read_bool)?,
+            })
+        };
+        Ok(Description {
+            request: RequestId(read_u64(request, "request")?),
+            release: info.need("release", read_text)?,
+            now_ms: info.need("now_ms", read_i64)?,
+            supervisors: info.need("supervisors", |term, key| read_each(term, key, MAX_SUPERVISORS, supervisor))?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, drain_request, Request, Pid, #{supervisor, timeout_ms, dry_run}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainRequest {
+    /// The question.
+    pub request: RequestId,
+    /// Where progress and report go; the drain goes on when it is gone.
+    pub from: Pid,
+    /// The supervisor.
+    pub supervisor: String,
+    /// Instead of its configured time.
+    pub timeout_ms: Option<u64>,
+    /// Only say who would go where.
+    pub dry_run: bool,
+}
+
+impl Body for DrainRequest {
+    const KIND: &'static str = "drain_request";
+
+    fn write(&self) -> Vec<Term> {
+        let what = map([
+            ("supervisor", text(&self.supervisor)),
+            ("timeout_ms", optional(self.timeout_ms.map(uint))),
+            ("dry_run", boolean(self.dry_run)),
+        ]);
+        vec![uint(self.request.0), self.from.clone().into(), what]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [request, from, what] = exactly(fields)?;
+        let what = Fields::of(what, "drain_request")?;
+        Ok(DrainRequest {
+            request: RequestId(read_u64(request, "request")?),
+            from: read_pid(from, "from")?,
+            supervisor: what.need("supervisor", read_text)?,
+            timeout_ms: what.maybe("timeout_ms", read_u64)?,
+            dry_run: what.need("dry_run", read_bool)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, drain_step, Request, Progress}`, about twice a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainStep {
+    /// The question.
+    pub request: RequestId,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl Body for DrainStep {
+    const KIND: &'static str = "drain_step";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.request.0), progress::write(&self.progress)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [request, progress] = exactly(fields)?;
+        Ok(DrainStep {
+            request: RequestId(read_u64(request, "request")?),
+            progress: progress::read(progress, "progress")?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, drain_done, Request, Report}`. A dry run answers with a report too: `moved` is what would move, `targets` where
+/// to, `left` the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainDone {
+    /// The question.
+    pub request: RequestId,
+    /// The summary.
+    pub report: Report,
+}
+
+impl Body for DrainDone {
+    const KIND: &'static str = "drain_done";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.request.0), report::write(&self.report)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [request, report] = exactly(fields)?;
+        Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: report::read(report, "report")? })
+    }
+}

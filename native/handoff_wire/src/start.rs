@@ -1,0 +1,51 @@
+//! `drain_start` and `started`: the engine begins.
+//!
+//! Guarantee: the deadline travels as time left, so that it needs no common clock; the way here only shortens it.
+
+use eetf::Term;
+
+use crate::error::WireError;
+use crate::message::{Body, DrainId, exactly, read_id};
+use crate::term::{read_u64, uint};
+
+/// `{durable_handoff, 1, drain_start, Id, LeftMs}`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainStart {
+    /// The drain.
+    pub id: DrainId,
+    /// Milliseconds until its deadline, when this was sent.
+    pub left_ms: u64,
+}
+
+impl Body for DrainStart {
+    const KIND: &'static str = "drain_start";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.id.0), uint(self.left_ms)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id, left_ms] = exactly(fields)?;
+        Ok(DrainStart { id: read_id(id)?, left_ms: read_u64(left_ms, "left_ms")? })
+    }
+}
+
+/// `{durable_handoff, 1, started, Id}`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The drain.
+    pub id: DrainId,
+}
+
+impl Body for Started {
+    const KIND: &'static str = "started";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.id.0)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id] = exactly(fields)?;
+        Ok(Started { id: read_id(id)? })
+    }
+}

@@ -1,0 +1,267 @@
+//! `view`: the cluster as the source sees it, in parts.
+//!
+//! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view, never more nodes
+//! than the engine takes, and never more than [`MAX_BYTES`].
+
+use eetf::Term;
+use handoff_core::view::MAX_NODES;
+use handoff_core::{Capacity, ClusterView, ModuleId, NodeView, Resources, Scope, Usage};
+
+use crate::error::WireError;
+use crate::message::{Body, DrainId, exactly, read_id};
+use crate::term::{
+    Fields, atom, atom_name, boolean, float, int, list, map, optional, read_bool, read_each, read_f64, read_i64,
+    read_text, read_tuple, read_u32, read_u64, text, tuple, uint,
+};
+
+/// Nodes in one part: with a hundred capacity limits and variables each, still far below the largest frame.
+pub const PER_PART: usize = 100;
+/// Capacity limits and environment variables of one node.
+const MAX_PER_NODE: usize = 10_000;
+/// What a view may take in memory, about: 1,600 bytes for each node of the largest.
+pub const MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// `{durable_handoff, 1, view, Id, Part, Parts, NowMs, [Node]}`, parts numbered from 1; a view of no nodes has one empty part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewPart {
+    /// The drain.
+    pub id: DrainId,
+    /// Which part this is.
+    pub part: u32,
+    /// How many there are.
+    pub parts: u32,
+    /// The source's wall clock when the view was taken, milliseconds.
+    pub now_ms: i64,
+    /// Some of its nodes.
+    pub nodes: Vec<NodeView>,
+}
+
+impl ViewPart {
+    /// Cuts a view into parts.
+    pub fn split(id: DrainId, view: ClusterView) -> Vec<ViewPart> {
+        let parts = u32::try_from(view.nodes.len().div_ceil(PER_PART).max(1)).unwrap_or(u32::MAX);
+        let mut nodes = view.nodes.into_iter();
+        (1..=parts)
+            .map(|part| ViewPart {
+                id,
+                part,
+                parts,
+                now_ms: view.now_ms,
+                nodes: nodes.by_ref().take(PER_PART).collect(),
+            })
+            .collect()
+    }
+}
+
+impl Body for ViewPart {
+    const KIND: &'static str = "view";
+
+    fn write(&self) -> Vec<Term> {
+        let nodes = list(self.nodes.iter().map(write_node).collect());
+        vec![uint(self.id.0), uint(self.part.into()), uint(self.parts.into()), int(self.now_ms), nodes]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, WireError> {
+        let [id, part, parts, now_ms, nodes] = exactly(fields)?;
+        Ok(ViewPart {
+            id: read_id(id)?,
+            part: read_u32(part, "part")?,
+            parts: read_u32(parts, "parts")?,
+            now_ms: read_i64(now_ms, "now_ms")?,
+            nodes: read_each(nodes, "nodes", PER_PART, read_node)?,
+        })
+    }
+}
+
+/// A view being put together.
+#[derive(Debug, Default)]
+pub struct ViewParts {
+    nodes: Vec<NodeView>,
+    bytes: usize,
+    next: u32,
+}
+
+impl ViewParts {
+    /// Adds a part; the whole view when it was the last. Part 1 always begins a new view.
+    ///
+    /// # Errors
+    /// [`WireError::Field`] for a part that does not follow the one before, [`WireError::TooMany`]; the unfinished view is gone.
+    pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, WireError> {
+        if part.part == 1 {
+            *self = ViewParts { nodes: Vec::new(), bytes: 0, next: 1 };
+        }
+        let total = self.nodes.len() + part.nodes.len();
+        let bytes = self.bytes + part.nodes.iter().map(weight).sum::<usize>();
+        if part.part != self.next || part.part == 0 || part.part > part.parts {
+            *self = ViewParts::default();
+            return Err(WireError::Field { field: "part", takes: "the part after the one before" });
+        }
+        if total > MAX_NODES {
+            *self = ViewParts::default();
+            return Err(WireError::TooMany { what: "nodes of a view", got: total, takes: MAX_NODES });
+        }
+        if bytes > MAX_BYTES {
+            *self = ViewParts::default();
+            return Err(WireError::TooMany { what: "bytes of a view", got: bytes, takes: MAX_BYTES });
+        }
+        self.nodes.extend(part.nodes);
+        self.bytes = bytes;
+        self.next += 1;
+        if part.part < part.parts {
+            return Ok(None);
+        }
+        Ok(Some(ClusterView { now_ms: part.now_ms, nodes: std::mem::take(self).nodes }))
+    }
+}
+
+/// What a node's part of a view takes in memory, about.
+fn weight(node: &NodeView) -> usize {
+    let texts = [Some(&node.name), node.generation.as_ref(), node.region.as_ref()];
+    let text: usize = texts.into_iter().flatten().map(String::len).sum();
+    let pair = |(name, value): &(String, String)| size_of::<(String, String)>() + name.len() + value.len();
+    let capacity = node.capacity.len() * size_of::<Capacity>();
+    size_of::<NodeView>() + text + capacity + node.env.iter().map(pair).sum::<usize>()
+}
+
+fn write_node(node: &NodeView) -> Term {
+    let capacity = |capacity: &Capacity| {
+        let scope = match capacity.scope {
+            Scope::Total => atom("total"),
+            Scope::Module(ModuleId(index)) => uint(index.into()),
+        };
+        tuple(vec![scope, float(capacity.current), float(capacity.limit)])
+    };
+    let fields = [
+        ("name", text(&node.name)),
+        ("stamp_ms", int(node.stamp_ms)),
+        ("started_at_ms", optional(node.started_at_ms.map(int))),
+        ("generation", optional(node.generation.as_deref().map(text))),
+        ("servers", optional(node.servers.map(uint))),
+        ("region", optional(node.region.as_deref().map(text))),
+        ("draining", boolean(node.draining)),
+        ("connected", boolean(node.connected)),
+        ("capacity", list(node.capacity.iter().map(capacity).collect())),
+        ("resources", write_resources(node.resources)),
+        ("env", list(node.env.iter().map(|(name, value)| tuple(vec![text(name), text(value)])).collect())),
+    ];
+    map(fields.into_iter().chain(node.counted_at_ms.map(|counted_at_ms| ("counted_at_ms", int(counted_at_ms)))))
+}
+
+fn read_node(term: &Term) -> Result<NodeView, WireError> {
+    let fields = Fields::of(term, "node")?;
+    Ok(NodeView {
+        name: fields.need("name", read_text)?,
+        stamp_ms: fields.need("stamp_ms", read_i64)?,
+        counted_at_ms: fields.maybe("counted_at_ms", read_i64)?,
+        started_at_ms: fields.maybe("started_at_ms", read_i64)?,
+        generation: fields.maybe("generation", read_text)?,
+        servers: fields.maybe("servers", read_u64)?,
+        region: fields.maybe("region", read_text)?,
+        draining: fields.need("draining", read_bool)?,
+        connected: fields.need("connected", read_bool)?,
+        capacity: fields.need("capacity", |term, key| read_each(term, key, MAX_PER_NODE, read_capacity))?,
+        resources: fields.maybe("resources", read_resources)?.unwrap_or_default(),
+        env: fields.need("env", |term, key| {
+            read_each(term, key, MAX_PER_NODE, |pair| {
+                let [name, value] = read_tuple(pair, "env")?;
+                Ok((read_text(name, "env name")?, read_text(value, "env value")?))
+            })
+        })?,
+    })
+}
+
+fn read_capacity(term: &Term) -> Result<Capacity, WireError> {
+    let [scope, current, limit] = read_tuple(term, "capacity")?;
+    Ok(Capacity {
+        scope: match atom_name(scope) {
+            Some("total") => Scope::Total,
+            _ => Scope::Module(ModuleId(read_u32(scope, "capacity scope")?)),
+        },
+        current: read_f64(current, "current")?,
+        limit: read_f64(limit, "limit")?,
+    })
+}
+
+fn write_resources(resources: Resources) -> Term {
+    let Resources { cpu, memory, disk } = resources;
+    let numbers = [
+        ("cpu", cpu.used),
+        ("max_cpu", cpu.max),
+        ("memory", memory.used),
+        ("max_memory", memory.max),
+        ("disk", disk.used),
+        ("max_disk", disk.max),
+    ];
+    map(numbers.map(|(key, number)| (key, optional(number.map(float)))))
+}
+
+fn read_resources(term: &Term, field: &'static str) -> Result<Resources, WireError> {
+    let fields = Fields::of(term, field)?;
+    let usage = |used, max| {
+        Ok::<_, WireError>(Usage { used: fields.maybe(used, read_f64)?, max: fields.maybe(max, read_f64)? })
+    };
+    Ok(Resources {
+        cpu: usage("cpu", "max_cpu")?,
+        memory: usage("memory", "max_memory")?,
+        disk: usage("disk", "max_disk")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(nodes: usize) -> ClusterView {
+        let node = |index: usize| NodeView { name: format!("n{index}@h"), ..NodeView::default() };
+        ClusterView { now_ms: 7, nodes: (0..nodes).map(node).collect() }
+    }
+
+    fn join(parts: Vec<ViewPart>) -> Option<ClusterView> {
+        let mut joined = ViewParts::default();
+        parts.into_iter().map(|part| joined.add(part).expect("in order")).last().flatten()
+    }
+
+    #[test]
+    fn a_view_of_any_size_survives_being_cut() {
+        for nodes in [0, 1, PER_PART, PER_PART + 1, 1_000] {
+            assert_eq!(join(ViewPart::split(DrainId(1), view(nodes))), Some(view(nodes)));
+        }
+    }
+
+    #[test]
+    fn a_part_out_of_order_or_twice_throws_the_unfinished_view_away() {
+        let parts = ViewPart::split(DrainId(1), view(300));
+        let mut joined = ViewParts::default();
+        assert!(joined.add(parts[1].clone()).is_err(), "no first part");
+        assert!(joined.add(parts[0].clone()).expect("first").is_none());
+        assert!(joined.add(parts[2].clone()).is_err(), "a hole");
+        assert!(joined.add(parts[1].clone()).is_err(), "the first part is gone");
+        assert_eq!(join(parts), Some(view(300)), "and a fresh start works");
+    }
+
+    #[test]
+    fn a_few_nodes_with_endless_lists_do_not_grow_without_end() {
+        let mut joined = ViewParts::default();
+        let env = vec![("name".to_owned(), "v".repeat(4_000)); 100];
+        let nodes = vec![NodeView { env, ..NodeView::default() }; 10];
+        let most = MAX_BYTES / (10 * 100 * 4_000);
+        let mut add = |part: usize| {
+            let part = u32::try_from(part).expect("fits");
+            joined.add(ViewPart { id: DrainId(1), part, parts: 1_000, now_ms: 0, nodes: nodes.clone() })
+        };
+        let refused = (1..=most + 1).find_map(|part| add(part).err());
+        assert!(matches!(refused, Some(WireError::TooMany { what: "bytes of a view", .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn endless_parts_do_not_grow_without_end() {
+        let mut joined = ViewParts::default();
+        let nodes = view(PER_PART).nodes;
+        let add = |joined: &mut ViewParts, part| {
+            joined.add(ViewPart { id: DrainId(1), part, parts: u32::MAX, now_ms: 0, nodes: nodes.clone() })
+        };
+        let most = u32::try_from(MAX_NODES / PER_PART).expect("fits");
+        (1..=most).for_each(|part| assert!(add(&mut joined, part).expect("below the limit").is_none()));
+        assert!(matches!(add(&mut joined, most + 1), Err(WireError::TooMany { .. })));
+    }
+}

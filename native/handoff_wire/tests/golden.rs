@@ -1,0 +1,283 @@
+//! Bytes written by real BEAMs are read as what they mean. test/vectors/wire/generate.exs says what was written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use eetf::{Atom, Pid};
+use handoff_core::config::StickyLevel;
+use handoff_core::event::{Blame, Event, Outcome};
+use handoff_core::quantiles::Summary;
+use handoff_core::time::Micros;
+use handoff_core::{
+    Action, Capacity, Config, Ended, ModuleId, NodeView, Progress, Reason, Report, Resources, Scope, ServerId,
+    ServerSpec, Source, StickyId, Usage,
+};
+use handoff_wire::{
+    Announce, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen, DrainRequest, DrainStart, DrainStep,
+    Events, Keepalive, Message, Opened, Orders, ProgressUpdate, Refuse, RefuseReason, ReportMessage, RequestId,
+    Servers, Started, SupervisorInfo, ViewPart, Welcome,
+};
+
+const DRAIN: DrainId = DrainId(7);
+
+#[derive(serde::Deserialize)]
+struct File {
+    origin: String,
+    cases: Vec<Case>,
+}
+
+#[derive(serde::Deserialize)]
+struct Case {
+    name: String,
+    hex: String,
+}
+
+fn files() -> Vec<File> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test/vectors/wire");
+    let read = |name: &str| {
+        let text = fs::read_to_string(directory.join(name)).expect("the vectors are in the repository");
+        serde_json::from_str(&text).expect("and are JSON")
+    };
+    vec![read("otp-25.json"), read("otp-29.json")]
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits")).collect()
+}
+
+fn pid() -> Pid {
+    Pid { node: Atom::from("nonode@nohost"), id: 90, serial: 0, creation: 0 }
+}
+
+fn config() -> Config {
+    let env = |name: &str, value: Option<&str>, delay_ms| StickyLevel::Env {
+        name: name.into(),
+        value: value.map(Into::into),
+        delay_ms,
+    };
+    Config {
+        source: Source {
+            name: "a@h".into(),
+            started_at_ms: Some(1_700_000_000_000),
+            generation: Some("1.2".into()),
+            region: None,
+        },
+        stickies: vec![
+            vec![],
+            vec![env("FLY_REGION", Some("ord"), 250), env("ZONE", None, 0), StickyLevel::Any { delay_ms: 1_000 }],
+        ],
+        modules: 2,
+        ..Config::default()
+    }
+}
+
+fn node() -> NodeView {
+    NodeView {
+        name: "b@zürich".into(),
+        stamp_ms: 1_700_000_000_123,
+        counted_at_ms: None,
+        started_at_ms: None,
+        generation: Some("1.3".into()),
+        servers: Some(7),
+        region: Some("zrh".into()),
+        draining: false,
+        connected: true,
+        capacity: vec![
+            Capacity { scope: Scope::Total, current: 3.0, limit: 10.0 },
+            Capacity { scope: Scope::Module(ModuleId(1)), current: 2.5, limit: 4.0 },
+        ],
+        resources: Resources { cpu: Usage { used: Some(12.5), max: Some(80.0) }, ..Resources::default() },
+        env: vec![("FLY_REGION".into(), "ord".into())],
+    }
+}
+
+fn progress() -> Progress {
+    Progress {
+        total: 10,
+        pending: 4,
+        in_flight: 3,
+        displaced: 1,
+        stopping: 0,
+        moved: 2,
+        left: 0,
+        failures: 1,
+        retried: 1,
+        limit: 8,
+        finished: false,
+    }
+}
+
+fn report() -> Report {
+    Report {
+        total: 10,
+        moved: 7,
+        left: BTreeMap::from([(Reason::NoTarget, 2), (Reason::Gone, 1)]),
+        retried: 1,
+        gap: Summary { count: 7, p50: 1_000, p90: 2_000, p99: 3_000, max: 5_000_000_000 },
+        duration: Micros(123_456),
+        targets: BTreeMap::from([("b@h".into(), 4), ("c@h".into(), 3)]),
+        last_limit: 8,
+        highest_in_flight: 12,
+        attempts: 11,
+        failures: 1,
+        ended: Some(Ended::Done),
+    }
+}
+
+fn events() -> Vec<Event> {
+    let finished = |id, attempt, outcome, latency| Event::Finished {
+        id: ServerId(id),
+        attempt,
+        outcome,
+        latency: Micros(latency),
+    };
+    vec![
+        finished(0, 1, Outcome::Moved { node: None }, 1_500),
+        finished(1, 1, Outcome::Moved { node: Some("c@h".into()) }, 5_000_000_000),
+        finished(2, 1, Outcome::RetrySame, 0),
+        finished(3, 1, Outcome::Stopping, 0),
+        finished(4, 2, Outcome::Displaced(Blame::Store), 0),
+        finished(5, 1, Outcome::Untouched, 0),
+        finished(6, 1, Outcome::Gone, 0),
+        finished(7, 1, Outcome::LostRace, 0),
+        Event::Stopped { id: ServerId(3) },
+        Event::Released { id: ServerId(4) },
+        Event::NodeDown("c@h".into()),
+        Event::Cancel,
+    ]
+}
+
+fn expected() -> Vec<(&'static str, Message)> {
+    let server = |module, sticky, priority| ServerSpec { module: ModuleId(module), sticky: StickyId(sticky), priority };
+    let refuse = |id, reason| Message::from(Refuse { id, reason });
+    let start =
+        Action::Start { id: ServerId(0), target: "b@h".into(), attempt: 1, timeout: Micros::from_millis(15_000) };
+    let announce = |release: &str, accepting| Announce { node: pid(), release: release.into(), accepting };
+    vec![
+        ("announce", announce("0.1.0", true).into()),
+        ("welcome", Welcome { agent: pid(), release: "0.1.0".into() }.into()),
+        (
+            "drain_open",
+            DrainOpen {
+                id: DRAIN,
+                drainer: pid(),
+                supervisor: "MyApp.Durable".into(),
+                storage: "s3://bucket/myapp/".into(),
+                count: 3,
+                modules: vec!["MyApp.A".into(), "MyApp.B".into()],
+                config: config(),
+            }
+            .into(),
+        ),
+        ("opened", Opened { id: DRAIN }.into()),
+        (
+            "servers",
+            Servers { id: DRAIN, first: 0, servers: vec![server(0, 0, 0), server(1, 1, 10), server(0, 1, -5)] }.into(),
+        ),
+        ("view", ViewPart { id: DRAIN, part: 1, parts: 1, now_ms: 1_700_000_001_000, nodes: vec![node()] }.into()),
+        ("drain_start", DrainStart { id: DRAIN, left_ms: 29_500 }.into()),
+        ("started", Started { id: DRAIN }.into()),
+        (
+            "orders",
+            Orders { id: DRAIN, actions: vec![start, Action::Release { id: ServerId(4) }, Action::Finish] }.into(),
+        ),
+        ("events", Events { id: DRAIN, events: events() }.into()),
+        ("keepalive", Keepalive { id: DRAIN }.into()),
+        ("progress", ProgressUpdate { id: DRAIN, progress: progress() }.into()),
+        ("report", ReportMessage { id: DRAIN, report: report() }.into()),
+        ("drain_close", DrainClose { id: DrainId(u64::MAX) }.into()),
+        ("refuse_unknown_drain", refuse(Some(DRAIN), RefuseReason::UnknownDrain)),
+        ("refuse_version", refuse(None, RefuseReason::Version { got: 2, takes: 1 })),
+        (
+            "refuse_invalid",
+            refuse(
+                Some(DRAIN),
+                RefuseReason::Invalid { problems: vec!["timeout_ms: got 0, takes 1 to 86400000".into()] },
+            ),
+        ),
+        ("refuse_full", refuse(Some(DRAIN), RefuseReason::Full { what: "drains".into(), limit: 100 })),
+        ("refuse_out_of_order", refuse(Some(DRAIN), RefuseReason::OutOfOrder { what: "servers from 5000".into() })),
+        ("describe", Describe { request: RequestId(1), from: pid() }.into()),
+        (
+            "description",
+            Description {
+                request: RequestId(1),
+                release: "0.1.0".into(),
+                now_ms: 1_700_000_001_000,
+                supervisors: vec![SupervisorInfo {
+                    name: "MyApp.Durable".into(),
+                    generation: Some("1.2".into()),
+                    started_at_ms: Some(1_700_000_000_000),
+                    servers: 500,
+                    draining: true,
+                }],
+            }
+            .into(),
+        ),
+        (
+            "drain_request",
+            DrainRequest {
+                request: RequestId(2),
+                from: pid(),
+                supervisor: "MyApp.Durable".into(),
+                timeout_ms: None,
+                dry_run: true,
+            }
+            .into(),
+        ),
+        ("drain_step", DrainStep { request: RequestId(2), progress: progress() }.into()),
+        ("drain_done", DrainDone { request: RequestId(2), report: report() }.into()),
+        ("keys_of_later", announce("9.0", false).into()),
+    ]
+}
+
+#[test]
+fn every_message_a_beam_writes_is_read_as_what_it_means() {
+    let expected = expected();
+    for file in files() {
+        assert_eq!(file.cases.len(), expected.len(), "{}", file.origin);
+        for (case, (name, message)) in file.cases.iter().zip(&expected) {
+            assert_eq!(case.name, *name);
+            let read = Message::from_bytes(&bytes(&case.hex)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(read, *message, "{name}, {}", file.origin);
+        }
+    }
+}
+
+#[test]
+fn every_message_survives_its_own_encoding_and_stays_below_64_kilobytes() {
+    for (name, message) in expected() {
+        let bytes = message.to_bytes().expect("encodes");
+        assert!(bytes.len() < 64 * 1024);
+        assert_eq!(Message::from_bytes(&bytes).expect("reads back"), message, "{name}");
+    }
+}
+
+#[test]
+fn a_full_chunk_of_servers_stays_below_64_kilobytes() {
+    let server = ServerSpec { module: ModuleId(u32::MAX), sticky: StickyId(u32::MAX), priority: i32::MIN };
+    let servers = vec![server; handoff_wire::servers::PER_CHUNK];
+    let bytes = Message::from(Servers { id: DrainId(u64::MAX), first: u32::MAX, servers }).to_bytes().expect("encodes");
+    assert!(bytes.len() < 64 * 1024, "{}", bytes.len());
+}
+
+/// Cutting a message anywhere, or flipping any byte of it, gives an answer and never a panic.
+#[test]
+fn cut_and_flipped_messages_are_refused_or_read() {
+    for file in files() {
+        for case in &file.cases {
+            let whole = bytes(&case.hex);
+            for length in 0..whole.len() {
+                assert!(Message::from_bytes(&whole[..length]).is_err(), "{} cut at {length}", case.name);
+            }
+            for at in 0..whole.len() {
+                for flip in [0x01, 0x80, 0xff] {
+                    let mut flipped = whole.clone();
+                    flipped[at] ^= flip;
+                    let _either = Message::from_bytes(&flipped);
+                }
+            }
+        }
+    }
+}

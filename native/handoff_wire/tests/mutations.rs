@@ -1,0 +1,96 @@
+//! Golden messages, damaged at random: whatever arrives gets an answer, never a panic, and what is taken is within the limits.
+//! The entry is the one a fuzzer would use: [`Message::from_bytes`], pure and from bytes alone.
+
+use handoff_wire::{Message, ViewParts, check, servers, term};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// One damage.
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(Index, u8),
+    Insert(Index, Vec<u8>),
+    Delete(Index, usize),
+    /// Lengths and tags are what decoders believe: four bytes that say a large number.
+    Length(Index, u32),
+    /// Some of another message.
+    Splice(Index, usize, Index, usize),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = any::<Index>;
+    prop_oneof![
+        (at(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        (at(), vec(any::<u8>(), 1..8)).prop_map(|(at, bytes)| Edit::Insert(at, bytes)),
+        (at(), 1..16_usize).prop_map(|(at, count)| Edit::Delete(at, count)),
+        (at(), prop_oneof![Just(u32::MAX), Just(0x7fff_ffff), 0..70_000_u32]).prop_map(|(at, n)| Edit::Length(at, n)),
+        (at(), 0..30_usize, at(), 1..64_usize)
+            .prop_map(|(at, other, from, count)| Edit::Splice(at, other, from, count)),
+    ]
+}
+
+fn golden() -> Vec<Vec<u8>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../test/vectors/wire/otp-29.json");
+    let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
+    let file: serde_json::Value = serde_json::from_str(&text).expect("and are JSON");
+    let hex = file["cases"].as_array().expect("a list").iter().filter_map(|case| case["hex"].as_str());
+    let byte = |hex: &str, at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits");
+    hex.map(|hex| (0..hex.len()).step_by(2).map(|at| byte(hex, at)).collect()).collect()
+}
+
+fn apply(bytes: &mut Vec<u8>, edit: Edit, all: &[Vec<u8>]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let length = bytes.len();
+    match edit {
+        Edit::Set(at, byte) => bytes[at.index(length)] = byte,
+        Edit::Insert(at, new) => {
+            let at = at.index(length);
+            bytes.splice(at..at, new);
+        }
+        Edit::Delete(at, count) => {
+            let at = at.index(length);
+            bytes.drain(at..length.min(at + count));
+        }
+        Edit::Length(at, number) => {
+            let at = at.index(length);
+            bytes.splice(at..length.min(at + 4), number.to_be_bytes());
+        }
+        Edit::Splice(at, other, from, count) => {
+            let other = &all[other % all.len()];
+            let from = from.index(other.len());
+            let at = at.index(length);
+            bytes.splice(at..at, other[from..other.len().min(from + count)].iter().copied());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn a_damaged_message_gets_an_answer(which in 0..100_usize, edits in vec(edit(), 1..6)) {
+        let all = golden();
+        let mut bytes = all[which % all.len()].clone();
+        edits.into_iter().for_each(|edit| apply(&mut bytes, edit, &all));
+        match Message::from_bytes(&bytes) {
+            Ok(message) => {
+                // What is taken could be sent again, and whoever holds it holds no more than was sent.
+                let again = message.to_bytes().expect("encodes");
+                prop_assert!(check(&again).is_ok());
+                match message {
+                    Message::Servers(chunk) => prop_assert!(chunk.servers.len() <= servers::PER_CHUNK),
+                    Message::View(part) => {
+                        let _whole_or_not = ViewParts::default().add(part);
+                    }
+                    _ => {}
+                }
+            }
+            Err(error) => prop_assert!(error.to_string().len() < 512, "{error}"),
+        }
+        // As every other message is read that is not ours.
+        let _either = term::decode(&bytes);
+    }
+}
