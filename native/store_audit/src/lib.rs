@@ -1,0 +1,100 @@
+//! An audit of a store: what it says, by itself, about the durable servers in it.
+//!
+//! Guarantees
+//! - It only lists and reads: nothing is written, claimed or cleared.
+//! - An object that cannot be read is a finding, not a failure; only a listing that fails ends the audit.
+//! - Bounded: [`READS_AT_A_TIME`] objects in memory, [`MAX_FINDINGS`] findings of a kind kept by name; the counts are complete.
+//!
+//! What it finds is a moment's picture: a server that moves while the audit reads is seen where it was or where it is.
+//!
+//! | to change | look at |
+//! |---|---|
+//! | what is read of an object | [`object`] |
+//! | what counts as a finding | [`findings`] |
+//! | how it is shown | [`table`] |
+#![forbid(unsafe_code)]
+
+pub mod findings;
+pub mod object;
+pub mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use state_store::{Error, Limits, Store};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use findings::{Collector, Report};
+
+/// Enough to hide the store's round trips.
+pub const READS_AT_A_TIME: usize = 32;
+/// Findings of one kind that are kept by name.
+pub const MAX_FINDINGS: usize = 10_000;
+/// A node whose last heartbeat is older is taken for gone: the age that DurableServer's own placement uses.
+pub const MAX_HEARTBEAT_AGE_MS: i64 = 50_000;
+
+const PAGE: usize = 1_000;
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(60), retries: 5 };
+/// Where heartbeats are, behind the supervisor's prefix.
+const NODES: &str = "__nodes/";
+
+/// How far an audit is. Nobody knows how much is still to come: a listing does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Objects listed so far.
+    pub listed: u64,
+    /// Objects read so far.
+    pub read: u64,
+    /// Whether the listing is complete.
+    pub complete: bool,
+}
+
+/// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock that heartbeats and reservations are
+/// held against. `progress` is called after every page.
+///
+/// # Errors
+/// When the store cannot be listed.
+pub async fn audit(
+    store: &Store,
+    prefix: &str,
+    now_ms: i64,
+    mut progress: impl FnMut(Progress),
+) -> Result<Report, Error> {
+    let nodes = format!("{prefix}{NODES}");
+    let turns = Arc::new(Semaphore::new(READS_AT_A_TIME));
+    let mut found = Collector::default();
+    let mut far = Progress { listed: 0, read: 0, complete: false };
+    let mut after = None;
+    loop {
+        let page = store.list(prefix, after, PAGE, LIMITS).await?;
+        let mut reads = JoinSet::new();
+        for listed in page.objects {
+            far.listed += 1;
+            let (store, turns) = (store.clone(), Arc::clone(&turns));
+            reads.spawn(async move {
+                // Nobody closes the semaphore.
+                let _turn = turns.acquire().await;
+                let read = store.get(&listed.key, true, LIMITS).await;
+                (listed.key, read)
+            });
+        }
+        while let Some(read) = reads.join_next().await {
+            let Ok((key, answer)) = read else { continue };
+            far.read += 1;
+            match (key.strip_prefix(&nodes), answer) {
+                // Deleted since it was listed.
+                (_, Err(Error::NotFound)) => {}
+                (_, Err(error)) => found.unreadable(key, error.to_string()),
+                (Some(node), Ok(object)) => found.heartbeat(node, object::heartbeat(&object.body)),
+                (None, Ok(object)) => found.server(key, object::server(&object.body)),
+            }
+        }
+        after = page.next;
+        far.complete = after.is_none();
+        progress(far);
+        if far.complete {
+            return Ok(found.report(now_ms));
+        }
+    }
+}
