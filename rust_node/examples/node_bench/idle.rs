@@ -1,0 +1,69 @@
+//! Connections over which nobody says anything: only ticks keep them.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::beam::{COOKIE, Process, get, node, unique, until};
+
+/// The figures.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    connections: usize,
+    tick_time_s: u64,
+    seconds: u64,
+    connected_at_the_end: usize,
+    /// The age of the youngest connection at the end: younger than the measurement means it was made anew.
+    youngest_s: u64,
+    dropped: u64,
+    node_bytes: u64,
+}
+
+/// Connects and waits.
+pub async fn measure(connections: usize, seconds: u64, tick_time_s: u64) -> anyhow::Result<Idle> {
+    let mut beams = Vec::new();
+    let mut names = Vec::new();
+    for _ in 0..connections {
+        let name = unique("idle", "127.0.0.1");
+        let mut command = Command::new("erl");
+        command.args(["-noinput", "+S", "1:1", "-kernel", "net_ticktime", &tick_time_s.to_string()]);
+        command.args(["-name", &name, "-setcookie", COOKIE, "-eval", "io:format(\"up~n\")."]).stderr(Stdio::null());
+        beams.push(Process::start(&mut command, "up")?.0);
+        names.push(name);
+    }
+    let arguments = ["--connect", &names.join(","), "--tick-time-s", &tick_time_s.to_string(), "--discovery", "false"];
+    let (process, http) = node(&arguments.map(str::to_owned))?;
+    let connected = async || -> anyhow::Result<Vec<u64>> {
+        let nodes: serde_json::Value = serde_json::from_str(&get(http, "/nodes").await?)?;
+        let nodes = nodes.as_array().context("a list")?;
+        Ok(nodes.iter().filter_map(|node| node["connected_s"].as_u64()).collect())
+    };
+    until("all are connected", async || Ok(connected().await?.len() == connections)).await?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let ages = connected().await?;
+    let metrics = get(http, "/metrics").await?;
+    let dropped = metrics.lines().filter(|line| line.starts_with("durable_handoff_peers_dropped_total{"));
+    let dropped = dropped.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    Ok(Idle {
+        connections,
+        tick_time_s,
+        seconds,
+        connected_at_the_end: ages.len(),
+        youngest_s: ages.iter().copied().min().unwrap_or(0),
+        dropped,
+        node_bytes: process.memory()?,
+    })
+}
+
+impl Idle {
+    /// For people.
+    pub fn table(&self) -> String {
+        let Idle { connections, tick_time_s, seconds, connected_at_the_end, youngest_s, dropped, node_bytes } = self;
+        format!(
+            "Idle connections at net_ticktime {tick_time_s}\n{connections} connected, {connected_at_the_end} after {seconds} s, the youngest {youngest_s} s old, {dropped} dropped; {} MB resident\n",
+            node_bytes / 1_048_576
+        )
+    }
+}

@@ -1,0 +1,143 @@
+//! Round trips with a process that echoes integers on a BEAM: from Rust, and from another BEAM.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use handoff_wire::term::{self, atom, tuple, uint};
+use rust_node::dist::dialler::dial;
+use rust_node::dist::{Inbound, Mailbox, Node, Process, names};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::beam::{SOON, elixir, own_node, unique};
+use crate::certificates;
+
+/// One row.
+#[derive(Debug, Serialize)]
+pub struct RoundTrips {
+    transport: &'static str,
+    in_flight: u32,
+    /// Round trips a second, each round's.
+    rust: Vec<f64>,
+    beam: Vec<f64>,
+    rust_median: f64,
+    beam_median: f64,
+    /// Rust's median to the BEAM's.
+    ratio: f64,
+}
+
+/// Every row.
+pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTrips>> {
+    let directory = tempfile::tempdir()?;
+    let (tls, erl) = certificates::make(directory.path())?;
+    let mut rows = Vec::new();
+    for (transport, tls, erl) in [("tcp", None, String::new()), ("tls", Some(tls), erl)] {
+        let (echo, asker) = (unique("echo", "localhost"), unique("asker", "localhost"));
+        let _echo = elixir(&echo, &erl)?;
+        let _asker = elixir(&asker, &erl)?;
+        let node = own_node(&unique("rust", "localhost"), tls)?;
+        let mut mailbox = node.register("bench").context("the name is free")?;
+        for name in [&echo, &asker] {
+            dial(&node, &names::parse(name).map_err(anyhow::Error::msg)?).await?;
+        }
+        for in_flight in [1, 64] {
+            let (mut rust, mut beam) = (Vec::new(), Vec::new());
+            // The first of each is for warming up.
+            for round in 0..=rounds {
+                let figures = [
+                    from_rust(&node, &mut mailbox, &echo, in_flight, round_ms).await?,
+                    from_beam(&node, &mut mailbox, &asker, &echo, in_flight, round_ms).await?,
+                ];
+                if round > 0 {
+                    rust.push(figures[0]);
+                    beam.push(figures[1]);
+                }
+            }
+            let (rust_median, beam_median) = (median(&rust), median(&beam));
+            let ratio = rust_median / beam_median;
+            rows.push(RoundTrips { transport, in_flight, rust, beam, rust_median, beam_median, ratio });
+        }
+        node.stop();
+    }
+    Ok(rows)
+}
+
+async fn from_rust(
+    node: &Node,
+    mailbox: &mut Mailbox,
+    echo: &str,
+    in_flight: u32,
+    round_ms: u64,
+) -> anyhow::Result<f64> {
+    let process = Process::Name("echo".to_owned());
+    let pid = mailbox.pid.clone();
+    let ask = |number: u64| node.send(echo, &pid, &process, tuple(vec![pid.clone().into(), uint(number)]));
+    let began = Instant::now();
+    let until = began + Duration::from_millis(round_ms);
+    for number in 1..=in_flight {
+        ask(number.into())?;
+    }
+    let mut count = 0_u32;
+    loop {
+        let number = number(mailbox).await?;
+        ask(number)?;
+        count += 1;
+        if count % 100 == 1 && Instant::now() >= until {
+            break;
+        }
+    }
+    let took = began.elapsed();
+    for _ in 0..in_flight {
+        number(mailbox).await?;
+    }
+    Ok(f64::from(count) / took.as_secs_f64())
+}
+
+async fn number(mailbox: &mut Mailbox) -> anyhow::Result<u64> {
+    Ok(term::read_u64(&answer(mailbox).await?, "number")?)
+}
+
+async fn from_beam(
+    node: &Node,
+    mailbox: &mut Mailbox,
+    asker: &str,
+    echo: &str,
+    in_flight: u32,
+    round_ms: u64,
+) -> anyhow::Result<f64> {
+    let pid = mailbox.pid.clone();
+    let request = tuple(vec![atom("measure"), pid.clone().into(), atom(echo), uint(in_flight.into()), uint(round_ms)]);
+    node.send(asker, &pid, &Process::Name("measure".to_owned()), request)?;
+    let answer = answer(mailbox).await?;
+    let [count, took_us] = term::read_tuple(&answer, "figures")?;
+    let count = u32::try_from(term::read_u64(count, "count")?)?;
+    let took_us = u32::try_from(term::read_u64(took_us, "took")?)?;
+    Ok(f64::from(count) * 1e6 / f64::from(took_us))
+}
+
+async fn answer(mailbox: &mut Mailbox) -> anyhow::Result<eetf::Term> {
+    loop {
+        match timeout(SOON, mailbox.receive()).await.context("no answer")? {
+            Some(Inbound::Message(delivery)) => return Ok(term::decode(&delivery.payload)?.0),
+            Some(Inbound::PeerUp { .. }) => {}
+            other => anyhow::bail!("instead of an answer: {other:?}"),
+        }
+    }
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// For people.
+pub fn table(rows: &[RoundTrips]) -> String {
+    let mut text = "Round trips a second with a BEAM process (median of rounds, in turn)\n".to_owned();
+    text.push_str("transport  in flight  from Rust  from a BEAM  ratio\n");
+    for row in rows {
+        let RoundTrips { transport, in_flight, rust_median, beam_median, ratio, .. } = row;
+        text.push_str(&format!("{transport:9}  {in_flight:9}  {rust_median:9.0}  {beam_median:11.0}  {ratio:5.2}\n"));
+    }
+    text
+}

@@ -1,0 +1,85 @@
+//! How far a drain is: a bar with rate and time left on a terminal, a line now and then elsewhere.
+
+use std::io::{IsTerminal, Write};
+
+use handoff_core::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Steps come twice a second; a log needs one line in five seconds.
+const STEPS_A_LINE: u32 = 10;
+const TEMPLATE: &str = "{bar:32} {human_pos}/{human_len}  {per_sec:.dim}  {eta} left  {msg}";
+
+/// See the module documentation.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    /// Not a terminal: steps shown so far.
+    lines: Option<u32>,
+}
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        let lines = (!std::io::stderr().is_terminal()).then_some(0);
+        Bar { lines, ..Bar::on(ProgressDrawTarget::stderr()) }
+    }
+
+    fn on(target: ProgressDrawTarget) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        // The template is fixed; if it were wrong, the default one would do.
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Bar { bar, lines: None }
+    }
+
+    pub(super) fn show(&mut self, progress: &Progress) {
+        let done = progress.moved.saturating_add(progress.left);
+        if let Some(shown) = &mut self.lines {
+            if *shown % STEPS_A_LINE == 0 {
+                let text = format!("{done}/{} done, {}", progress.total, counts(progress));
+                // Progress nobody can see is no reason to stop.
+                let _closed = writeln!(std::io::stderr(), "{text}");
+            }
+            *shown += 1;
+            return;
+        }
+        self.bar.set_length(progress.total);
+        self.bar.set_message(counts(progress));
+        self.bar.set_position(done);
+    }
+
+    /// Takes the bar away, so that what follows begins on a clean line.
+    pub(super) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn counts(progress: &Progress) -> String {
+    let mut text = format!("{} moved, {} in flight of {}", progress.moved, progress.in_flight, progress.limit);
+    for (count, what) in [(progress.left, "left"), (progress.displaced, "displaced"), (progress.failures, "failures")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+
+    #[test]
+    fn the_bar_shows_how_far_it_is_and_is_gone_at_the_end() {
+        let terminal = InMemoryTerm::new(4, 160);
+        let mut bar = Bar::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        bar.show(&Progress { total: 2_000, moved: 500, in_flight: 8, limit: 8, left: 1, ..Progress::default() });
+        bar.bar.force_draw();
+        let shown = terminal.contents();
+        for expected in ["=>", "501/2,000", "/s", "left", "500 moved, 8 in flight of 8, 1 left"] {
+            assert!(shown.contains(expected), "{expected}: {shown}");
+        }
+        bar.end();
+        assert_eq!(terminal.contents(), "");
+    }
+}

@@ -1,0 +1,68 @@
+//! How a command ends, as a number for scripts.
+//!
+//! Guarantee: a number once given keeps its meaning (a test pins them), and `--help` lists all of them.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for was done, or `run` was stopped by a signal.
+    Done = 0,
+    /// Something went wrong while it ran.
+    Failed = 1,
+    /// Flags or settings are not right.
+    Settings = 2,
+    /// The node, or every node, could not be reached.
+    Unreachable = 3,
+    /// `audit` found something wrong.
+    Findings = 4,
+    /// `drain` ended, and servers were left.
+    Left = 5,
+    /// The node refuses, or does not run the library.
+    Refused = 6,
+    /// The node was lost before its report came.
+    Lost = 7,
+    /// Interrupted; what was asked for goes on.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// Each with what `--help` says of it.
+    pub const ALL: [(Exit, &str); 9] = [
+        (Exit::Done, "done: every server moved (or would), or stopped by a signal"),
+        (Exit::Failed, "failed while it ran"),
+        (Exit::Settings, "flags or settings not right"),
+        (Exit::Unreachable, "no node, or not the one asked for, could be reached"),
+        (Exit::Findings, "the audit found something"),
+        (Exit::Left, "the drain ended and servers were left; those that had ended by themselves do not count"),
+        (Exit::Refused, "the node refuses the drain, or does not run durable_handoff"),
+        (Exit::Lost, "the node was lost before its report came; the drain may go on there"),
+        (Exit::Interrupted, "interrupted; the drain goes on"),
+    ];
+
+    /// The list, for `--help`.
+    pub fn help() -> String {
+        let line = |(exit, text): (Exit, &str)| format!("  {:>3}  {text}\n", exit as u8);
+        format!("Exit codes:\n{}", Exit::ALL.map(line).concat().trim_end())
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_what_they_are_and_each_is_explained() {
+        let pinned: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| *exit as u8).collect();
+        assert_eq!(pinned, [0, 1, 2, 3, 4, 5, 6, 7, 130]);
+        assert_eq!(Exit::help().lines().count(), 10);
+    }
+}

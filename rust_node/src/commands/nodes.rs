@@ -1,0 +1,187 @@
+//! `nodes`: every node of the cluster, its release, age and load, and whether it is draining.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::time::Duration;
+
+use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId, SupervisorInfo};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::columns::columns;
+use super::exit::Exit;
+use super::run::{random_creation, start};
+use crate::dist::dialler::{dial, nodes_at, nodes_known_by};
+use crate::dist::{Inbound, MonitorRef, Node, NodeName, Process};
+use crate::settings::Settings;
+
+/// For the agents' answers.
+const ANSWERS: Duration = Duration::from_secs(3);
+
+/// A node and what it says of itself.
+#[derive(Debug, Serialize)]
+pub struct NodeLine {
+    /// Its name.
+    pub name: String,
+    /// The release of the library there, if it runs there.
+    pub library: Option<String>,
+    /// Its supervisors.
+    pub supervisors: Vec<SupervisorLine>,
+}
+
+/// A supervisor.
+#[derive(Debug, Serialize)]
+pub struct SupervisorLine {
+    /// Its name.
+    pub name: String,
+    /// The release it runs.
+    pub release: Option<String>,
+    /// Since it started.
+    pub age_s: Option<i64>,
+    /// Its servers.
+    pub servers: u64,
+    /// Whether it is draining.
+    pub draining: bool,
+}
+
+/// Connects, asks, prints.
+///
+/// # Errors
+/// What kept it from starting or printing.
+pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
+    let node = start(&settings, random_creation())?;
+    connect_all(&node, &settings).await;
+    let lines = ask(&node).await?;
+    node.stop();
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &lines)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(table(&lines).as_bytes())?;
+    }
+    if lines.is_empty() {
+        let _closed = writeln!(std::io::stderr(), "durable-handoff-node: no node could be reached");
+        return Ok(Exit::Unreachable);
+    }
+    Ok(Exit::Done)
+}
+
+/// Dials the given nodes, the nodes these know, and so on.
+async fn connect_all(node: &Node, settings: &Settings) {
+    let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
+    let mut next: Vec<NodeName> = settings.connect.clone();
+    for name in &settings.connect_dns {
+        next.extend(nodes_at(name).await);
+    }
+    while !next.is_empty() {
+        let mut round = JoinSet::new();
+        for name in next.drain(..).filter(|name| seen.insert(name.to_string())) {
+            let (node, discovery) = (node.clone(), settings.discovery);
+            round.spawn(async move {
+                match dial(&node, &name).await {
+                    Ok(()) if discovery => nodes_known_by(&node, &name.to_string()).await,
+                    Ok(()) => Vec::new(),
+                    Err(error) => {
+                        tracing::warn!(%name, %error, "not reached");
+                        Vec::new()
+                    }
+                }
+            });
+        }
+        while let Some(found) = round.join_next().await {
+            next.extend(found.unwrap_or_default());
+        }
+    }
+}
+
+/// Asks every agent who it is; a node without one is listed by its name alone.
+async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
+    let Some(mut mailbox) = node.register("durable_handoff_operator") else { anyhow::bail!("a name is taken") };
+    let mut lines: BTreeMap<String, Option<Description>> = BTreeMap::new();
+    let mut waiting: BTreeMap<String, MonitorRef> = BTreeMap::new();
+    for peer in node.peers().into_iter().filter(|peer| !peer.hidden) {
+        let agent = Process::Name(AGENT_PROCESS.to_owned());
+        // The monitor first: without an agent its `noproc` is the answer.
+        let monitor = node.monitor(&mailbox, &peer.name, agent.clone());
+        let question = Message::from(Describe { request: RequestId(1), from: mailbox.pid.clone() });
+        if node.send(&peer.name, &mailbox.pid, &agent, question.to_term()).is_ok() {
+            waiting.insert(peer.name.clone(), monitor);
+        }
+        lines.insert(peer.name, None);
+    }
+    let answers = async {
+        while !waiting.is_empty() {
+            match mailbox.receive().await {
+                Some(Inbound::Message(delivery)) => {
+                    if let Ok(Message::Description(description)) = Message::from_bytes(&delivery.payload) {
+                        waiting.remove(&*delivery.peer);
+                        lines.insert(delivery.peer.to_string(), Some(description));
+                    }
+                }
+                Some(Inbound::Down { peer, .. } | Inbound::PeerDown { peer }) => {
+                    waiting.remove(&*peer);
+                }
+                Some(Inbound::PeerUp { .. }) => {}
+                None => break,
+            }
+        }
+    };
+    // Whoever has not answered by then is listed by its name alone.
+    let _in_time = timeout(ANSWERS, answers).await;
+    Ok(lines.into_iter().map(|(name, description)| line(name, description)).collect())
+}
+
+fn line(name: String, description: Option<Description>) -> NodeLine {
+    let Some(description) = description else {
+        return NodeLine { name, library: None, supervisors: Vec::new() };
+    };
+    let now_ms = description.now_ms;
+    let supervisor = |info: SupervisorInfo| SupervisorLine {
+        name: info.name,
+        release: info.generation,
+        age_s: info.started_at_ms.map(|started| now_ms.saturating_sub(started) / 1_000),
+        servers: info.servers,
+        draining: info.draining,
+    };
+    let supervisors = description.supervisors.into_iter().map(supervisor).collect();
+    NodeLine { name, library: Some(description.release), supervisors }
+}
+
+fn table(lines: &[NodeLine]) -> String {
+    let mut rows = vec![["NODE", "LIBRARY", "SUPERVISOR", "RELEASE", "AGE", "SERVERS", "STATE"].map(str::to_owned)];
+    for line in lines {
+        let library = line.library.clone().unwrap_or_else(|| "-".to_owned());
+        if line.supervisors.is_empty() {
+            let dash = || "-".to_owned();
+            rows.push([line.name.clone(), library.clone(), dash(), dash(), dash(), dash(), dash()]);
+        }
+        for supervisor in &line.supervisors {
+            rows.push([
+                line.name.clone(),
+                library.clone(),
+                supervisor.name.clone(),
+                supervisor.release.clone().unwrap_or_else(|| "-".to_owned()),
+                supervisor.age_s.map_or_else(|| "-".to_owned(), |age| format!("{age}s")),
+                supervisor.servers.to_string(),
+                if supervisor.draining { "draining" } else { "running" }.to_owned(),
+            ]);
+        }
+    }
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_the_library_has_a_line_too() {
+        let lines = [NodeLine { name: "a@h".to_owned(), library: None, supervisors: vec![] }];
+        assert_eq!(
+            table(&lines),
+            "NODE  LIBRARY  SUPERVISOR  RELEASE  AGE  SERVERS  STATE\na@h   -        -           -        -    -        -\n"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! `run`: join the cluster and coordinate its drains until a signal says stop.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::exit::Exit;
+use crate::coordinator::{Coordinator, RELEASE};
+use crate::dist::dialler::Dialler;
+use crate::dist::handshake::Local;
+use crate::dist::tls::Tls;
+use crate::dist::{Node, NodeOptions, epmd, listener};
+use crate::http;
+use crate::metrics::Metrics;
+use crate::service::ServiceLimits;
+use crate::settings::Settings;
+
+/// Questions waiting for the coordinator.
+const QUERIES: usize = 16;
+
+/// Runs until SIGTERM or SIGINT, hands its drains back, and ends. A second signal ends it at once.
+///
+/// # Errors
+/// What kept it from starting, or from handing everything back.
+pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
+    let began = Instant::now();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = match settings.listen {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
+        None => None,
+    };
+    // Before anybody is told that this node is there.
+    let http_listener = match settings.http {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("cannot serve HTTP on {address}"))?)
+        }
+        None => None,
+    };
+    let registration = match &listener {
+        Some(listener) => {
+            let port = listener.local_addr()?.port();
+            Some(epmd::register(settings.epmd_port, settings.name.name(), port).await?)
+        }
+        None => None,
+    };
+    let creation = registration.as_ref().map_or_else(random_creation, |registration| registration.creation);
+    let node = start(&settings, creation)?;
+    let coordinator = Coordinator::new(&node, ServiceLimits::default())?;
+    let stopping = CancellationToken::new();
+    let (queries, asked) = mpsc::channel(QUERIES);
+    let mut working = tokio::spawn(coordinator.run(asked, stopping.clone()));
+    if let Some(listener) = listener {
+        info!(address = %listener.local_addr()?, "accepting connections");
+        tokio::spawn(listener::run(node.clone(), listener));
+    }
+    let _dialler = Dialler::start(node.clone(), &settings.connect, &settings.connect_dns, settings.discovery);
+    if let Some(listener) = http_listener {
+        info!(address = %listener.local_addr()?, "serving HTTP");
+        let source = http::Source {
+            node: node.clone(),
+            queries,
+            stopping: stopping.clone(),
+            has_seeds: !settings.connect.is_empty() || !settings.connect_dns.is_empty(),
+            registered: registration.as_ref().map(|registration| registration.registered.clone()),
+            began,
+        };
+        let until = node.stopped().clone();
+        tokio::spawn(async move {
+            let served = axum::serve(listener, http::router(source)).with_graceful_shutdown(until.cancelled_owned());
+            if let Err(error) = served.await {
+                warn!(%error, "HTTP has ended");
+            }
+        });
+    }
+    info!(name = %settings.name, release = RELEASE, "running");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut working => {
+            ended.context("the coordinator has failed")?;
+            anyhow::bail!("the coordinator has ended by itself");
+        }
+    }
+    stopping.cancel();
+    tokio::select! {
+        ended = working => ended.context("the coordinator has failed while stopping")?,
+        _ = terminate.recv() => anyhow::bail!("ended by a second signal before every node was told"),
+        _ = interrupt.recv() => anyhow::bail!("ended by a second signal before every node was told"),
+    }
+    node.stop();
+    drop(registration);
+    info!("stopped");
+    Ok(Exit::Done)
+}
+
+/// The node behind every command.
+pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    Ok(Node::new(NodeOptions {
+        local: Local { name: settings.name.clone(), creation, cookie: settings.cookie.clone() },
+        limits: settings.limits.clone(),
+        allow: settings.allow.clone(),
+        tls,
+        epmd_port: settings.epmd_port,
+        metrics: Metrics::default(),
+    }))
+}
+
+/// An incarnation no port mapper has given; small numbers are taken by old nodes.
+pub(super) fn random_creation() -> u32 {
+    rand::random::<u32>() | 0x8000_0000
+}

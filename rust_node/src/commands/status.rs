@@ -1,0 +1,171 @@
+//! `status`: what a running node coordinates, asked of its HTTP service.
+//!
+//! Guarantee: it needs no cookie and connects to no cluster; an answer longer than [`LONGEST`] or later than [`ANSWER`] is an error.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::columns::columns;
+use super::exit::Exit;
+use crate::http::Status;
+
+/// A thousand nodes and a thousand drains take less than a tenth of it.
+const LONGEST: usize = 8 * 1024 * 1024;
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub struct StatusFlags {
+    /// Where the node serves HTTP: its own --http
+    #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
+    pub http: SocketAddr,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Asks and prints.
+///
+/// # Errors
+/// When there is an answer that cannot be read, or the result cannot be printed.
+pub async fn status(flags: StatusFlags) -> anyhow::Result<Exit> {
+    let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(flags.http)).await else {
+        let _closed = writeln!(std::io::stderr(), "durable-handoff-node: nothing serves HTTP on {}", flags.http);
+        return Ok(Exit::Unreachable);
+    };
+    let body = timeout(ANSWER, get(stream, flags.http)).await.context("no answer in time")??;
+    let status: Status = serde_json::from_slice(&body).context("not a durable-handoff-node of this release")?;
+    let mut out = std::io::stdout().lock();
+    if flags.json {
+        serde_json::to_writer_pretty(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(table(&status).as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn get(stream: TcpStream, address: SocketAddr) -> anyhow::Result<Bytes> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driving = tokio::spawn(connection);
+    let request = Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    anyhow::ensure!(answer.status() == StatusCode::OK, "{address} answers {}", answer.status());
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await.map_err(anyhow::Error::from_boxed)?;
+    driving.abort();
+    Ok(body.to_bytes())
+}
+
+fn table(status: &Status) -> String {
+    let with_agent = status.nodes.iter().filter(|node| node.library.is_some()).count();
+    let mut text = format!(
+        "{} (release {}), running for {}, {}, {} nodes connected, {with_agent} of them with durable_handoff\n",
+        status.name,
+        status.release,
+        age(status.running_s),
+        status.not_ready.as_ref().map_or_else(|| "ready".to_owned(), |why| format!("not ready: {why}")),
+        status.nodes.len(),
+    );
+    if status.drains.is_empty() {
+        return text + "no drain\n";
+    }
+    let mut rows = vec![
+        [
+            "NODE",
+            "SUPERVISOR",
+            "STAGE",
+            "AGE",
+            "SERVERS",
+            "MOVED",
+            "LEFT",
+            "IN FLIGHT",
+            "LIMIT",
+            "DISPLACED",
+            "FAILURES",
+        ]
+        .map(str::to_owned),
+    ];
+    for drain in &status.drains {
+        rows.push([
+            drain.node.clone(),
+            drain.supervisor.clone(),
+            drain.stage.clone(),
+            age(drain.age_ms / 1_000),
+            drain.total.to_string(),
+            drain.moved.to_string(),
+            drain.left.to_string(),
+            drain.in_flight.to_string(),
+            drain.limit.to_string(),
+            drain.displaced.to_string(),
+            drain.failures.to_string(),
+        ]);
+    }
+    text.push_str(&columns(&rows));
+    text
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ConnectedNode;
+    use crate::service::DrainInfo;
+
+    #[test]
+    fn a_node_with_a_drain_says_where_it_is() {
+        let node = |name: &str, library: Option<&str>| ConnectedNode {
+            name: name.to_owned(),
+            hidden: false,
+            connected_s: 5,
+            library: library.map(str::to_owned),
+        };
+        let drain = DrainInfo {
+            node: "a@h".to_owned(),
+            supervisor: "MyApp.Durable".to_owned(),
+            stage: "running".to_owned(),
+            age_ms: 3_500,
+            total: 500,
+            moved: 120,
+            left: 1,
+            in_flight: 8,
+            displaced: 2,
+            failures: 3,
+            limit: 9,
+        };
+        let mut status = Status {
+            name: "rust@h".to_owned(),
+            release: "0.1.0".to_owned(),
+            running_s: 7_300,
+            not_ready: None,
+            nodes: vec![node("a@h", Some("0.1.0")), node("b@h", None)],
+            drains: vec![drain],
+        };
+        let expected = "\
+rust@h (release 0.1.0), running for 2h, ready, 2 nodes connected, 1 of them with durable_handoff
+NODE  SUPERVISOR     STAGE    AGE  SERVERS  MOVED  LEFT  IN FLIGHT  LIMIT  DISPLACED  FAILURES
+a@h   MyApp.Durable  running  3s   500      120    1     8          9      2          3
+";
+        assert_eq!(table(&status), expected);
+        status.drains.clear();
+        status.not_ready = Some("stopping".to_owned());
+        assert!(table(&status).ends_with("no drain\n") && table(&status).contains("not ready: stopping"));
+    }
+}

@@ -1,0 +1,220 @@
+//! Between the distribution layer and the drain service: messages in, messages out, and the clock.
+//!
+//! Guarantee: everything that waits in the mailbox is taken in before the engines decide, so that a burst of outcomes costs one
+//! decision; what is sent in one round goes out in one round.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eetf::Pid;
+use handoff_core::time::Micros;
+use handoff_wire::{AGENT_PROCESS, Announce, Message, NODE_PROCESS, Refuse, RefuseReason, WireError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::dist::{Delivery, Inbound, Mailbox, MonitorRef, Node, Process};
+use crate::metrics::Metrics;
+use crate::service::presence::{Agent, Presence};
+use crate::service::{DrainInfo, Key, Output, Service, ServiceLimits};
+
+/// This program's release.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+/// Taken in before the engines decide; then others have their turn.
+const BATCH: usize = 1_000;
+/// For the last messages of a node that stops.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why there is no coordinator.
+#[derive(Debug, thiserror::Error)]
+#[error("a process named {NODE_PROCESS} is registered already")]
+pub struct NameTaken;
+
+/// A question to the coordinator: where are you?
+#[derive(Debug)]
+pub struct Query(pub oneshot::Sender<Snapshot>);
+
+/// Where the coordinator is.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Every drain.
+    pub drains: Vec<DrainInfo>,
+    /// The nodes whose agents know this node, with the library's release.
+    pub agents: BTreeMap<String, String>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Coordinator {
+    node: Node,
+    mailbox: Mailbox,
+    service: Service,
+    presence: Presence,
+    /// What each monitor of ours is for.
+    monitors: HashMap<MonitorRef, Watched>,
+    drainers: HashMap<Key, MonitorRef>,
+    metrics: Metrics,
+    began: Instant,
+}
+
+#[derive(Debug)]
+enum Watched {
+    Drain(Key),
+    Agent(Arc<str>),
+}
+
+impl Coordinator {
+    /// On that node.
+    ///
+    /// # Errors
+    /// [`NameTaken`].
+    pub fn new(node: &Node, limits: ServiceLimits) -> Result<Self, NameTaken> {
+        let metrics = node.options().metrics.clone();
+        Ok(Coordinator {
+            mailbox: node.register(NODE_PROCESS).ok_or(NameTaken)?,
+            node: node.clone(),
+            service: Service::new(limits, metrics.clone()),
+            presence: Presence::default(),
+            monitors: HashMap::new(),
+            drainers: HashMap::new(),
+            metrics,
+            began: Instant::now(),
+        })
+    }
+
+    /// Works until `stop`; then every drain has been handed back to its node, and every agent told.
+    pub async fn run(mut self, mut queries: mpsc::Receiver<Query>, stop: CancellationToken) {
+        loop {
+            let wake = self.service.wake().into_iter().chain(self.presence.wake()).min();
+            let pause = wake.map_or(Duration::from_secs(3_600), |at| Duration::from_micros(at.since(self.now()).0));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                inbound = self.mailbox.receive() => match inbound {
+                    Some(inbound) => self.take_in(inbound),
+                    None => return,
+                },
+                Some(query) = queries.recv() => self.answer(query),
+                () = sleep(pause) => {}
+            }
+            for _ in 1..BATCH {
+                let Some(inbound) = self.mailbox.try_receive() else {
+                    break;
+                };
+                self.take_in(inbound);
+            }
+            let now = self.now();
+            self.service.advance(now);
+            self.send_out();
+            for peer in self.presence.due(now) {
+                self.announce(&peer, true);
+            }
+        }
+        info!("stopping: drains are handed back to their nodes");
+        // The announcement first: a drain that is handed back must not choose this node again.
+        let agents: Vec<Arc<str>> = self.presence.agents().map(|(peer, _)| Arc::clone(peer)).collect();
+        for peer in agents {
+            self.announce(&peer, false);
+        }
+        self.service.stop(self.now());
+        self.send_out();
+        self.node.flushed(LAST_WORDS).await;
+    }
+
+    fn now(&self) -> Micros {
+        Micros(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn take_in(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Message(delivery) => self.message(&delivery),
+            Inbound::PeerUp { hidden: true, .. } => {}
+            Inbound::PeerUp { peer, hidden: false } => {
+                self.presence.connected(self.now(), Arc::clone(&peer));
+                self.announce(&peer, true);
+            }
+            Inbound::PeerDown { peer } => {
+                self.presence.disconnected(&peer);
+                self.service.peer_down(self.now(), &peer);
+            }
+            Inbound::Down { monitor, peer, reason } => match self.monitors.remove(&monitor) {
+                Some(Watched::Drain(key)) => {
+                    info!(%peer, drain = key.id.0, reason, "the drain's process has ended");
+                    self.drainers.remove(&key);
+                    self.service.drainer_down(self.now(), &key);
+                }
+                Some(Watched::Agent(peer)) => {
+                    self.presence.agent_down(self.now(), &peer);
+                }
+                None => {}
+            },
+        }
+    }
+
+    fn message(&mut self, delivery: &Delivery) {
+        let peer = &delivery.peer;
+        match Message::from_bytes(&delivery.payload) {
+            Ok(Message::Welcome(welcome)) => {
+                let agent = Agent { pid: welcome.agent.clone(), release: welcome.release };
+                if welcome.agent.node.name == **peer && self.presence.welcomed(peer, agent) {
+                    info!(%peer, "an agent knows this node");
+                    let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(welcome.agent));
+                    self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer)));
+                }
+            }
+            Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
+            Ok(message) => self.service.message(self.now(), peer, delivery.from.as_ref(), message),
+            Err(error) => self.refuse(peer, delivery.from.as_ref(), &error),
+        }
+    }
+
+    fn refuse(&self, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
+        warn!(%peer, %error, "message not taken");
+        let (kind, reason) = match error {
+            WireError::Version { got, takes } => ("version", Some(RefuseReason::Version { got: *got, takes: *takes })),
+            WireError::NotOurs => ("not_ours", None),
+            WireError::Kind { .. } => ("kind", None),
+            _ => ("field", Some(RefuseReason::Invalid { problems: vec![error.to_string()] })),
+        };
+        Metrics::count(&self.metrics.refused, kind);
+        if let (Some(reason), Some(from)) = (reason, from) {
+            self.send(peer, &Process::Pid(from.clone()), &Refuse { id: None, reason }.into());
+        }
+    }
+
+    fn announce(&self, peer: &str, accepting: bool) {
+        let announce = Announce { node: self.mailbox.pid.clone(), release: RELEASE.to_owned(), accepting };
+        self.send(peer, &Process::Name(AGENT_PROCESS.to_owned()), &announce.into());
+    }
+
+    fn send(&self, peer: &str, to: &Process, message: &Message) {
+        if let Err(error) = self.node.send(peer, &self.mailbox.pid, to, message.to_term()) {
+            debug!(peer, %error, kind = message.kind(), "not sent");
+        }
+    }
+
+    fn send_out(&mut self) {
+        for output in self.service.outputs() {
+            match output {
+                Output::Send { peer, to, message } => self.send(&peer, &Process::Pid(to), &message),
+                Output::Monitor { key, drainer } => {
+                    let monitor = self.node.monitor(&self.mailbox, &key.peer, Process::Pid(drainer));
+                    self.monitors.insert(monitor, Watched::Drain(key.clone()));
+                    self.drainers.insert(key, monitor);
+                }
+                Output::Demonitor { key } => {
+                    if let Some(monitor) = self.drainers.remove(&key) {
+                        self.monitors.remove(&monitor);
+                        self.node.demonitor(&self.mailbox, monitor);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&self, Query(to): Query) {
+        let agents = self.presence.agents().map(|(peer, agent)| (peer.to_string(), agent.release.clone())).collect();
+        let _gone = to.send(Snapshot { drains: self.service.drains(self.now()), agents });
+    }
+}

@@ -1,0 +1,178 @@
+//! One connection: a task that reads, a task that writes.
+//!
+//! Guarantee: the reader never waits for anybody who handles a message, only for room in the peer's own allowance; the writer's
+//! queue is bounded in bytes; a tick goes out whenever nothing else has for a quarter of the tick time; a peer that sends
+//! nothing for the whole of it, or takes nothing for the whole of it, is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::control::{self, ControlError};
+use super::frame::{self, Frame, FrameError};
+use super::handshake::Peer;
+use super::node::Node;
+use super::signals;
+use crate::metrics::Metrics;
+
+const BUFFER: usize = 64 * 1024;
+/// After so many bytes what was written is flushed and no longer counted as waiting.
+const BATCH: usize = 256 * 1024;
+/// The allowance is counted in these, so that it fits a semaphore and small messages cost something.
+pub(super) const GRAIN: usize = 256;
+
+/// Frames on their way to a peer.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    frames: mpsc::UnboundedSender<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl Queue {
+    /// False when that would be more than the limit, or the connection has ended.
+    pub(super) fn push(&self, frame: Vec<u8>) -> bool {
+        let length = frame.len();
+        if self.waiting.fetch_add(length, Ordering::AcqRel) + length > self.limit {
+            self.waiting.fetch_sub(length, Ordering::AcqRel);
+            return false;
+        }
+        self.frames.send(frame).is_ok()
+    }
+
+    /// True when everything was handed to the socket.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+}
+
+/// One connection's identity, for what its reader does.
+pub(super) struct Reading {
+    pub(super) node: Node,
+    pub(super) peer: Arc<str>,
+    pub(super) id: u64,
+    pub(super) allowance: Arc<Semaphore>,
+}
+
+/// Takes over a stream whose handshake is done. False when the node does not take the peer.
+pub(super) fn start<S>(node: &Node, stream: S, peer: &Peer) -> bool
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let limits = node.options().limits.clone();
+    let (frames, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let queue = Queue { frames, waiting: Arc::clone(&waiting), limit: limits.write_queue };
+    let Some((name, id, end)) = node.attach(peer, queue) else {
+        warn!(peer = %peer.name, "too many connections, not taken");
+        Metrics::count(&node.options().metrics.dropped, "too_many_peers");
+        return false;
+    };
+    let (read_half, write_half) = tokio::io::split(stream);
+    let reading = Reading {
+        node: node.clone(),
+        peer: Arc::clone(&name),
+        id,
+        allowance: Arc::new(Semaphore::new(limits.inbound.div_ceil(GRAIN).max(1))),
+    };
+    let node = node.clone();
+    tokio::spawn(async move {
+        let writing = write(write_half, receiver, waiting, limits.tick_time);
+        let why = tokio::select! {
+            () = end.cancelled() => None,
+            why = read(&reading, read_half, &end) => why,
+            why = writing => why,
+        };
+        if let Some(reason) = why {
+            Metrics::count(&node.options().metrics.dropped, reason);
+            info!(peer = %name, reason, "connection ended");
+        }
+        node.detach(&name, id);
+    });
+    true
+}
+
+/// Reads until the end; why the peer was dropped, or `None` when it closed.
+async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &CancellationToken) -> Option<&'static str> {
+    let limits = &reading.node.options().limits;
+    let metrics = &reading.node.options().metrics;
+    let mut reader = BufReader::with_capacity(BUFFER, half);
+    let mut buffer = Vec::new();
+    while !end.is_cancelled() {
+        let message = match timeout(limits.tick_time, frame::read(&mut reader, &mut buffer, limits.max_frame)).await {
+            Err(_) => return Some("silent"),
+            Ok(Err(FrameError::Io { source })) => {
+                debug!(peer = %reading.peer, %source, "connection closed");
+                return None;
+            }
+            Ok(Err(error)) => {
+                warn!(peer = %reading.peer, %error, "stream out of step");
+                let kind = if matches!(error, FrameError::TooLong { .. }) { "frame_too_long" } else { "frame_type" };
+                Metrics::count(&metrics.refused, kind);
+                return Some(kind);
+            }
+            Ok(Ok(Frame::Tick)) => continue,
+            Ok(Ok(Frame::Message(message))) => message,
+        };
+        match control::parse(message) {
+            Ok((control, payload)) => signals::handle(reading, control, payload).await,
+            Err(error) => {
+                refused(reading, &error);
+                if error.is_malformed() {
+                    return Some("malformed");
+                }
+            }
+        }
+    }
+    None
+}
+
+fn refused(reading: &Reading, error: &ControlError) {
+    Metrics::count(&reading.node.options().metrics.refused, error.label());
+    warn!(peer = %reading.peer, %error, "message refused");
+}
+
+/// Writes until the end; why the peer was dropped, or `None` when it closed.
+async fn write<W: AsyncWrite + Unpin>(
+    half: W,
+    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
+    tick_time: std::time::Duration,
+) -> Option<&'static str> {
+    let mut writer = BufWriter::with_capacity(BUFFER, half);
+    loop {
+        let first = match timeout(tick_time / 4, frames.recv()).await {
+            Ok(Some(frame)) => Some(frame),
+            Ok(None) => return None,
+            Err(_) => None,
+        };
+        let batch = async {
+            match first {
+                None => writer.write_all(&[0; 4]).await?,
+                Some(frame) => {
+                    let mut next = Some(frame);
+                    let mut written = 0;
+                    while let Some(frame) = next {
+                        writer.write_all(&frame).await?;
+                        written += frame.len();
+                        next = (written < BATCH).then(|| frames.try_recv().ok()).flatten();
+                    }
+                    writer.flush().await?;
+                    waiting.fetch_sub(written, Ordering::AcqRel);
+                    return Ok(());
+                }
+            }
+            writer.flush().await
+        };
+        match timeout(tick_time, batch).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_closed)) => return None,
+            Err(_) => return Some("does_not_read"),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Control messages: what a peer may say besides its payloads.
+//!
+//! Guarantee: [`parse`] knows every operation a BEAM of OTP 25 to 29 can send with our flags, and refuses the rest by number. Payloads
+//! stay bytes; whoever wants one decodes it. Fields are read here and not with `erl_dist`'s types, which exchange the fields of traced
+//! sends and decode every payload on the way.
+
+use eetf::{Pid, Reference, Term};
+use handoff_wire::{CheckError, WireError, check, term};
+
+/// Who is meant: a process by pid or by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Process {
+    /// By pid.
+    Pid(Pid),
+    /// By registered name.
+    Name(String),
+}
+
+/// A control message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Control {
+    /// A message to a pid.
+    Send {
+        /// To whom.
+        to: Pid,
+    },
+    /// A message to a registered name.
+    RegSend {
+        /// From whom.
+        from: Pid,
+        /// To whom.
+        to: String,
+    },
+    /// A message to an alias.
+    AliasSend {
+        /// To which.
+        alias: Reference,
+    },
+    /// A link is set up.
+    Link {
+        /// By whom.
+        from: Pid,
+        /// With whom.
+        to: Pid,
+    },
+    /// A link is taken back and the acknowledgement waited for.
+    UnlinkId {
+        /// To be repeated in the acknowledgement.
+        id: Term,
+        /// By whom.
+        from: Pid,
+        /// With whom.
+        to: Pid,
+    },
+    /// Somebody monitors a process here.
+    Monitor {
+        /// Who.
+        from: Pid,
+        /// Whom.
+        to: Process,
+        /// Names the monitor.
+        reference: Reference,
+    },
+    /// That monitor is taken back.
+    Demonitor {
+        /// Names the monitor.
+        reference: Reference,
+    },
+    /// A process monitored from here has ended.
+    MonitorExit {
+        /// Names the monitor.
+        reference: Reference,
+        /// Why it ended, when the reason is an atom.
+        reason: Option<String>,
+    },
+    /// A process is to be started here.
+    SpawnRequest {
+        /// Names the request.
+        reference: Reference,
+        /// Who asks.
+        from: Pid,
+    },
+    /// Nothing follows from it here: exits of linked processes, group leaders, node links, answers to what is never asked.
+    Nothing,
+}
+
+/// Why a message was not understood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The control term or the payload was not taken.
+    #[error("{source}")]
+    Wire {
+        /// Why.
+        #[from]
+        source: WireError,
+    },
+    /// An operation that is unknown, or has other fields.
+    #[error("control message {operation:?}")]
+    Operation {
+        /// Its number, if it has one.
+        operation: Option<u64>,
+    },
+}
+
+impl ControlError {
+    /// True when no conforming node sends this: the connection is of no use any more.
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            ControlError::Wire { source: WireError::Check { source } } => source.is_malformed(),
+            ControlError::Wire { .. } => false,
+            ControlError::Operation { operation } => operation.is_none(),
+        }
+    }
+
+    /// For the counter.
+    pub fn label(&self) -> &'static str {
+        match self {
+            ControlError::Wire { source: WireError::Check { source } } => match source {
+                CheckError::Truncated => "truncated",
+                CheckError::Version { .. } => "version_byte",
+                CheckError::Tag { .. } => "tag",
+                CheckError::TooDeep => "too_deep",
+                CheckError::TooManyTerms => "too_many_terms",
+                CheckError::Bits => "bits",
+                _ => "too_long",
+            },
+            ControlError::Wire { .. } => "undecodable",
+            ControlError::Operation { .. } => "operation",
+        }
+    }
+}
+
+/// Reads a message: what it says, and its payload, checked but not decoded (empty if it has none).
+///
+/// # Errors
+/// [`ControlError`].
+pub fn parse(message: &[u8]) -> Result<(Control, &[u8]), ControlError> {
+    let (control, length) = term::decode(message)?;
+    let payload = message.get(length..).unwrap_or_default();
+    let elements = term::elements(&control).unwrap_or_default();
+    let operation = elements.first().and_then(|operation| term::read_u64(operation, "operation").ok());
+    let control = read(operation, elements).ok_or(ControlError::Operation { operation })?;
+    if has_payload(operation) {
+        match check(payload) {
+            Ok(taken) if taken == payload.len() => {}
+            Ok(_) => return Err(WireError::from(CheckError::Truncated).into()),
+            // The end of a process matters whatever its reason is.
+            Err(error) if !error.is_malformed() && matches!(control, Control::MonitorExit { .. }) => {
+                return Ok((control, &[]));
+            }
+            Err(error) => return Err(WireError::from(error).into()),
+        }
+    } else if !payload.is_empty() {
+        return Err(WireError::from(CheckError::Truncated).into());
+    }
+    Ok((control, payload))
+}
+
+fn has_payload(operation: Option<u64>) -> bool {
+    matches!(operation, Some(2 | 6 | 12 | 16 | 22..=30 | 33 | 34))
+}
+
+fn read(operation: Option<u64>, elements: &[Term]) -> Option<Control> {
+    Some(match (operation?, elements) {
+        // SEND, SEND_TT, SEND_SENDER, SEND_SENDER_TT
+        (2, [_, _, to]) | (12, [_, _, to, _]) | (22, [_, _, to]) | (23, [_, _, to, _]) => {
+            Control::Send { to: pid(to)? }
+        }
+        // REG_SEND, REG_SEND_TT
+        (6, [_, from, _, to]) | (16, [_, from, _, to, _]) => {
+            Control::RegSend { from: pid(from)?, to: term::atom_name(to)?.to_owned() }
+        }
+        // ALIAS_SEND, ALIAS_SEND_TT
+        (33, [_, _, alias]) | (34, [_, _, alias, _]) => Control::AliasSend { alias: reference(alias)? },
+        // LINK
+        (1, [_, from, to]) => Control::Link { from: pid(from)?, to: pid(to)? },
+        // UNLINK_ID
+        (35, [_, id, from, to]) => Control::UnlinkId { id: id.clone(), from: pid(from)?, to: pid(to)? },
+        // MONITOR_P, DEMONITOR_P
+        (19, [_, from, to, monitor]) => {
+            Control::Monitor { from: pid(from)?, to: process(to)?, reference: reference(monitor)? }
+        }
+        (20, [_, _, _, monitor]) => Control::Demonitor { reference: reference(monitor)? },
+        // MONITOR_P_EXIT, PAYLOAD_MONITOR_P_EXIT
+        (21, [_, _, _, monitor, reason]) => {
+            Control::MonitorExit { reference: reference(monitor)?, reason: term::atom_name(reason).map(str::to_owned) }
+        }
+        (28, [_, _, _, monitor]) => Control::MonitorExit { reference: reference(monitor)?, reason: None },
+        // SPAWN_REQUEST, SPAWN_REQUEST_TT
+        (29, [_, request, from, _, _, _]) | (30, [_, request, from, _, _, _, _]) => {
+            Control::SpawnRequest { reference: reference(request)?, from: pid(from)? }
+        }
+        // EXIT, UNLINK, NODE_LINK, GROUP_LEADER, EXIT2, EXIT_TT, EXIT2_TT, PAYLOAD_EXIT and its three variants, SPAWN_REPLY,
+        // SPAWN_REPLY_TT, UNLINK_ID_ACK
+        (3 | 4 | 5 | 7 | 8 | 13 | 18 | 24..=27 | 31 | 32 | 36, _) => Control::Nothing,
+        _ => return None,
+    })
+}
+
+fn pid(term: &Term) -> Option<Pid> {
+    match term {
+        Term::Pid(pid) => Some(pid.clone()),
+        _ => None,
+    }
+}
+
+fn reference(term: &Term) -> Option<Reference> {
+    match term {
+        Term::Reference(reference) => Some((**reference).clone()),
+        _ => None,
+    }
+}
+
+fn process(term: &Term) -> Option<Process> {
+    match term {
+        Term::Pid(pid) => Some(Process::Pid(pid.clone())),
+        Term::Atom(atom) => Some(Process::Name(atom.name.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use erl_dist::message::Message;
+    use erl_dist::term::PidOrAtom;
+
+    use super::*;
+
+    fn written(message: Message) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        message.write_into(&mut bytes).expect("written");
+        bytes
+    }
+
+    fn a_pid() -> Pid {
+        Pid::new("n@h", 1, 2, 3)
+    }
+
+    fn a_reference() -> Reference {
+        Reference { node: "n@h".into(), id: vec![1, 2, 3], creation: 4 }
+    }
+
+    #[test]
+    fn what_erl_dist_writes_is_understood() {
+        let payload = term::atom("hello");
+        let encoded = term::encode(&payload).expect("encodes");
+        let sends = [
+            (Message::send(a_pid(), payload.clone()), Control::Send { to: a_pid() }),
+            (
+                Message::reg_send(a_pid(), "x".into(), payload.clone()),
+                Control::RegSend { from: a_pid(), to: "x".to_owned() },
+            ),
+        ];
+        for (message, expected) in sends {
+            let bytes = written(message);
+            assert_eq!(parse(&bytes).expect("understood"), (expected, &*encoded));
+        }
+        let monitor = Message::monitor_p(a_pid(), PidOrAtom::Atom("x".into()), a_reference());
+        let expected = Control::Monitor { from: a_pid(), to: Process::Name("x".into()), reference: a_reference() };
+        assert_eq!(parse(&written(monitor)).expect("understood"), (expected, &[][..]));
+    }
+
+    #[test]
+    fn an_exit_with_a_reason_that_is_not_taken_is_still_an_exit() {
+        let control = term::tuple(vec![term::uint(28), a_pid().into(), a_pid().into(), Term::from(a_reference())]);
+        let mut bytes = term::encode(&control).expect("encodes");
+        bytes.extend([131, 112, 0, 0, 0, 9]);
+        let (control, _) = parse(&bytes).expect("a local fun as reason");
+        assert_eq!(control, Control::MonitorExit { reference: a_reference(), reason: None });
+    }
+
+    #[test]
+    fn unknown_operations_and_other_shapes_are_refused_by_number() {
+        for (control, expected) in [
+            (term::tuple(vec![term::uint(99)]), Some(99)),
+            (term::tuple(vec![term::uint(2), term::uint(1)]), Some(2)),
+            (term::atom("x"), None),
+            (term::tuple(vec![]), None),
+        ] {
+            let bytes = term::encode(&control).expect("encodes");
+            assert!(matches!(parse(&bytes), Err(ControlError::Operation { operation }) if operation == expected));
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_message_are_malformed() {
+        let mut bytes = written(Message::send(a_pid(), term::atom("x")));
+        bytes.push(0);
+        assert!(parse(&bytes).is_err_and(|error| error.is_malformed()));
+    }
+}

@@ -1,0 +1,118 @@
+//! The secret that nodes of a cluster share.
+//!
+//! Guarantee: it is never printed. It comes from a file nobody else can read, or from the environment; there is no way to
+//! give it on the command line, where every user of the machine could see it.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An atom's length, which is what the BEAM takes.
+const LONGEST: usize = 255;
+
+/// See the module documentation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cookie(Arc<str>);
+
+/// Why there is no cookie.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CookieError {
+    /// The file cannot be read.
+    #[error("cookie file {path}: {source}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may read the file.
+    #[error("cookie file {path}: mode {mode:04o}, takes 0600 or 0400 (chmod 600 {path})")]
+    Mode {
+        /// Which.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Empty, too long, or not text.
+    #[error("the cookie is empty, longer than 255 characters or not plain text")]
+    Content,
+}
+
+impl Cookie {
+    /// A cookie of that text.
+    ///
+    /// # Errors
+    /// [`CookieError::Content`].
+    pub fn new(text: &str) -> Result<Self, CookieError> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+            return Err(CookieError::Content);
+        }
+        Ok(Cookie(text.into()))
+    }
+
+    /// The cookie in a file, as Erlang's own `.erlang.cookie`.
+    ///
+    /// # Errors
+    /// Any [`CookieError`].
+    pub fn from_file(path: &Path) -> Result<Self, CookieError> {
+        let io = |source| CookieError::Io { path: path.display().to_string(), source };
+        let file = File::open(path).map_err(io)?;
+        // Of the opened file, so that it cannot be exchanged in between.
+        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(CookieError::Mode { path: path.display().to_string(), mode });
+        }
+        let mut text = String::new();
+        file.take(4_096).read_to_string(&mut text).map_err(io)?;
+        Cookie::new(&text)
+    }
+
+    /// The answer to a challenge.
+    pub(crate) fn digest(&self, challenge: u32) -> [u8; 16] {
+        md5::compute(format!("{}{challenge}", self.0)).0
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Cookie(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(mode: u32, text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("cookie");
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        (directory, path)
+    }
+
+    #[test]
+    fn a_cookie_file_that_others_can_read_is_refused() {
+        for mode in [0o644, 0o640, 0o604, 0o660] {
+            let (_keep, path) = file(mode, "secret\n");
+            assert!(matches!(Cookie::from_file(&path), Err(CookieError::Mode { mode: got, .. }) if got == mode));
+        }
+        let (_keep, path) = file(0o600, "secret\n");
+        assert_eq!(Cookie::from_file(&path).expect("read"), Cookie::new("secret").expect("a cookie"));
+    }
+
+    #[test]
+    fn a_cookie_is_not_printed() {
+        assert!(!format!("{:?}", Cookie::new("secret").expect("a cookie")).contains("secret"));
+    }
+
+    #[test]
+    fn an_empty_cookie_is_refused() {
+        assert!(Cookie::new(" \n").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! The port mapper: where a node listens, and that we do.
+//!
+//! Guarantee: a registration lasts as long as [`Registration`] is kept; when the port mapper restarts, the node registers again.
+
+use std::time::Duration;
+
+use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+use tracing::{info, warn};
+
+/// Between attempts to register again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// For one question.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the port mapper did not help.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortMapperError {
+    /// It cannot be reached.
+    #[error("EPMD on {host}:{port}: {source}")]
+    Io {
+        /// Where it should be.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It answered something else than asked.
+    #[error("EPMD on {host}: {source}")]
+    Answer {
+        /// Where it is.
+        host: String,
+        /// What it answered.
+        source: EpmdError,
+    },
+    /// It knows no such node.
+    #[error("EPMD on {host} knows no node {name}")]
+    Unknown {
+        /// Where it is.
+        host: String,
+        /// Who was looked for.
+        name: String,
+    },
+    /// It did not answer in time.
+    #[error("EPMD on {host} does not answer")]
+    Timeout {
+        /// Where it is.
+        host: String,
+    },
+}
+
+/// The port of node `name` on `host`.
+///
+/// # Errors
+/// [`PortMapperError`].
+pub async fn lookup(host: &str, epmd_port: u16, name: &str) -> Result<u16, PortMapperError> {
+    let ask = async {
+        let client = EpmdClient::new(connect(host, epmd_port).await?);
+        client.get_node(name).await.map_err(|source| PortMapperError::Answer { host: host.to_owned(), source })
+    };
+    match tokio::time::timeout(TIMEOUT, ask).await {
+        Ok(Ok(Some(entry))) => Ok(entry.port),
+        Ok(Ok(None)) => Err(PortMapperError::Unknown { host: host.to_owned(), name: name.to_owned() }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(PortMapperError::Timeout { host: host.to_owned() }),
+    }
+}
+
+/// This node's entry in the port mapper of its machine. Dropping it takes the entry out.
+#[derive(Debug)]
+pub struct Registration {
+    /// The incarnation the port mapper gave us.
+    pub creation: u32,
+    /// Whether the port mapper knows this node now.
+    pub registered: watch::Receiver<bool>,
+    keeper: JoinHandle<()>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Registers this node as hidden, and again whenever the port mapper forgets.
+///
+/// # Errors
+/// [`PortMapperError`], for the first time; later ones are logged and tried again.
+pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registration, PortMapperError> {
+    let (connection, creation) = register_once(epmd_port, name, port).await?;
+    let name = name.to_owned();
+    let (is_registered, registered) = watch::channel(true);
+    let keeper = tokio::spawn(async move {
+        let mut connection = connection.into_inner();
+        loop {
+            // The port mapper never says anything more: whatever comes is the end.
+            let _end = connection.read_u8().await;
+            is_registered.send_replace(false);
+            warn!("EPMD is gone, registering again");
+            connection = loop {
+                tokio::time::sleep(AGAIN).await;
+                if let Ok((again, _)) = register_once(epmd_port, &name, port).await {
+                    is_registered.send_replace(true);
+                    info!("registered in EPMD again");
+                    break again.into_inner();
+                }
+            };
+        }
+    });
+    Ok(Registration { creation, registered, keeper })
+}
+
+async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<TcpStream>, u32), PortMapperError> {
+    let host = "localhost";
+    let ask = async {
+        let client = EpmdClient::new(connect(host, epmd_port).await?);
+        let entry = NodeEntry::new_hidden(name, port);
+        client.register(entry).await.map_err(|source| PortMapperError::Answer { host: host.to_owned(), source })
+    };
+    match tokio::time::timeout(TIMEOUT, ask).await {
+        Ok(Ok((connection, creation))) => Ok((connection, creation.get())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(PortMapperError::Timeout { host: host.to_owned() }),
+    }
+}
+
+async fn connect(host: &str, port: u16) -> Result<Compat<TcpStream>, PortMapperError> {
+    match TcpStream::connect((host, port)).await {
+        Ok(stream) => Ok(stream.compat()),
+        Err(source) => Err(PortMapperError::Io { host: host.to_owned(), port, source }),
+    }
+}

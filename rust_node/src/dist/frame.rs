@@ -1,0 +1,121 @@
+//! Frames: a length of four bytes and that many bytes; none of them is a tick.
+//!
+//! Guarantee: nothing is allocated for a frame that is longer than the limit; a frame with an unknown first byte ends the
+//! connection, because what follows could not be trusted either.
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// A frame that carries a message starts with this ("pass through": no distribution header).
+pub const PASS_THROUGH: u8 = 112;
+/// Kept between frames; larger buffers are given back.
+const KEEP: usize = 64 * 1024;
+
+/// What arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A sign of life.
+    Tick,
+    /// Control term and, for some, a payload term.
+    Message(&'a [u8]),
+}
+
+/// Why a frame was not read. After any of these the stream is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Longer than the limit.
+    #[error("a frame of {length} bytes, takes at most {limit}")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A first byte other than [`PASS_THROUGH`].
+    #[error("a frame of type {got}, takes {PASS_THROUGH}")]
+    Type {
+        /// The byte.
+        got: u8,
+    },
+    /// The connection.
+    #[error("{source}")]
+    Io {
+        /// Why.
+        #[from]
+        source: std::io::Error,
+    },
+}
+
+/// Reads one frame into `buffer`.
+///
+/// # Errors
+/// [`FrameError`].
+pub async fn read<'a, R: AsyncRead + Unpin>(
+    reader: &mut R,
+    buffer: &'a mut Vec<u8>,
+    limit: usize,
+) -> Result<Frame<'a>, FrameError> {
+    let length = reader.read_u32().await? as usize;
+    if length == 0 {
+        return Ok(Frame::Tick);
+    }
+    if length > limit {
+        return Err(FrameError::TooLong { length, limit });
+    }
+    if buffer.capacity() > KEEP && length <= KEEP {
+        *buffer = Vec::with_capacity(KEEP);
+    }
+    buffer.resize(length, 0);
+    reader.read_exact(buffer).await?;
+    match buffer.split_first() {
+        Some((&PASS_THROUGH, message)) => Ok(Frame::Message(message)),
+        Some((&got, _)) => Err(FrameError::Type { got }),
+        None => Ok(Frame::Tick),
+    }
+}
+
+/// A frame around what `write` writes.
+pub fn build<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Vec<u8>, E> {
+    let mut frame = vec![0, 0, 0, 0, PASS_THROUGH];
+    write(&mut frame)?;
+    let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read_one(bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
+        let mut buffer = Vec::new();
+        match read(&mut &*bytes, &mut buffer, 10).await? {
+            Frame::Tick => Ok(vec![]),
+            Frame::Message(message) => Ok(message.to_vec()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_longer_than_the_limit_is_refused_before_it_is_read() {
+        assert!(
+            matches!(read_one(&[255, 255, 255, 255]).await, Err(FrameError::TooLong { length, .. }) if length > 1 << 31)
+        );
+        assert!(matches!(read_one(&[0, 0, 0, 11]).await, Err(FrameError::TooLong { length: 11, limit: 10 })));
+    }
+
+    #[tokio::test]
+    async fn ticks_messages_and_other_types_are_told_apart() {
+        assert_eq!(read_one(&[0, 0, 0, 0]).await.expect("a tick"), Vec::<u8>::new());
+        assert_eq!(read_one(&[0, 0, 0, 3, 112, 1, 2]).await.expect("a message"), [1, 2]);
+        assert!(matches!(read_one(&[0, 0, 0, 2, 131, 68]).await, Err(FrameError::Type { got: 131 })));
+    }
+
+    #[tokio::test]
+    async fn what_is_built_can_be_read() {
+        let frame = build::<()>(|out| {
+            out.extend([7, 8]);
+            Ok(())
+        });
+        assert_eq!(read_one(&frame.expect("built")).await.expect("read"), [7, 8]);
+    }
+}

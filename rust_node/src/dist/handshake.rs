@@ -1,0 +1,271 @@
+//! The distribution handshake, version 6 (OTP 23 and later), as client and as server.
+//!
+//! Guarantee: each phase consumes the one before, so they cannot be run out of order; no message of it is longer than
+//! [`LONGEST`]; digests are compared in constant time; a connection comes out only after the peer has proved that it knows the
+//! cookie. The caller puts the time limit around it.
+//!
+//! ```text
+//!   client                      server
+//!   send name ────────────────▶ receive name      → the server decides: allowed? already connected?
+//!   receive status ◀─────────── send status
+//!   receive challenge ◀──────── send challenge
+//!   send reply ───────────────▶ receive reply     → the client knows the cookie
+//!   receive acknowledgement ◀── send acknowledgement → so does the server
+//! ```
+//!
+//! It is our own because `erl_dist`'s cannot go on after the status `alive`, knows no limit of size, and writes the 2-byte lengths of
+//! plain TCP only, where TLS has 4.
+
+mod wire;
+
+use erl_dist::DistributionFlags;
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::cookie::Cookie;
+use super::names::NodeName;
+use wire::{Fields, Wire, put_name};
+
+/// A name has at most 255 bytes, everything else is shorter.
+pub const LONGEST: usize = 1_024;
+
+/// How the length of a handshake message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// Plain TCP.
+    Two,
+    /// TLS (`inet_tls_dist`).
+    Four,
+}
+
+/// This node, as the handshake tells it.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// Its name.
+    pub name: NodeName,
+    /// Its incarnation.
+    pub creation: u32,
+    /// The shared secret.
+    pub cookie: Cookie,
+}
+
+/// The other node, once the handshake is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: NodeName,
+    /// What it can do.
+    pub flags: DistributionFlags,
+    /// Its incarnation.
+    pub creation: u32,
+}
+
+impl Peer {
+    /// A hidden node: not part of the cluster as others see it.
+    pub fn is_hidden(&self) -> bool {
+        !self.flags.contains(DistributionFlags::PUBLISHED)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The connection.
+    #[error("{source}")]
+    Io {
+        /// Why.
+        #[from]
+        source: std::io::Error,
+    },
+    /// A message longer than any of the handshake.
+    #[error("a handshake message of {length} bytes")]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
+    /// A message that is not the expected one, or cut short.
+    #[error("expected {expected}")]
+    Unexpected {
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// The peer knows another cookie.
+    #[error("the peer has another cookie")]
+    Cookie,
+    /// The peer does not let us in.
+    #[error("the peer answers {status:?}")]
+    Refused {
+        /// Its status, cut to 64 bytes.
+        status: String,
+    },
+    /// The name is malformed, of the other kind, or not the one that was dialled.
+    #[error("peer name: {problem}")]
+    Name {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The peer is too old.
+    #[error("the peer lacks what OTP 25 requires")]
+    Flags,
+    /// This side did not let the peer in.
+    #[error("not let in: {status}")]
+    NotLetIn {
+        /// What it was told.
+        status: &'static str,
+    },
+}
+
+/// What this node can do. No distribution header, no fragments, no remote spawn; see the facts each flag stands for in the
+/// OTP documentation. Exit reasons come as payloads, so that a reason that is not taken does not hide the exit itself.
+pub fn flags() -> DistributionFlags {
+    DistributionFlags::mandatory()
+        | DistributionFlags::DIST_MONITOR
+        | DistributionFlags::DIST_MONITOR_NAME
+        | DistributionFlags::ALIAS
+        | DistributionFlags::EXIT_PAYLOAD
+}
+
+/// Without these messages could not be understood.
+fn required() -> DistributionFlags {
+    DistributionFlags::HANDSHAKE_23
+        | DistributionFlags::EXTENDED_REFERENCES
+        | DistributionFlags::EXTENDED_PIDS_PORTS
+        | DistributionFlags::UTF8_ATOMS
+        | DistributionFlags::BIG_CREATION
+        | DistributionFlags::NEW_FLOATS
+}
+
+/// Connects: runs the client's side on a fresh stream to the node called `expected`.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    prefix: Prefix,
+    local: &Local,
+    expected: &NodeName,
+) -> Result<(S, Peer), HandshakeError> {
+    let mut wire = Wire { stream, prefix };
+    let mut name = vec![b'N'];
+    name.extend(flags().bits().to_be_bytes());
+    name.extend(local.creation.to_be_bytes());
+    put_name(&mut name, &local.name);
+    wire.send(&name).await?;
+
+    let status = wire.receive().await?;
+    match status.split_first() {
+        Some((b's', b"ok" | b"ok_simultaneous")) => {}
+        // The peer still holds a connection of ours that is dead here: this one replaces it.
+        Some((b's', b"alive")) => wire.send(b"strue").await?,
+        Some((b's', other)) => {
+            let status = String::from_utf8_lossy(other).chars().take(64).collect();
+            return Err(HandshakeError::Refused { status });
+        }
+        _ => return Err(HandshakeError::Unexpected { expected: "a status" }),
+    }
+
+    let message = wire.receive().await?;
+    let mut fields = Fields { left: &message, expected: "a challenge of version 6" };
+    fields.tag(b'N')?;
+    let flags = DistributionFlags::from_bits_truncate(fields.u64()?);
+    let challenge = fields.u32()?;
+    let creation = fields.u32()?;
+    let peer = Peer { name: fields.name()?, flags, creation };
+    if peer.name != *expected {
+        return Err(HandshakeError::Name { problem: format!("dialled {expected}, answers {}", peer.name) });
+    }
+    if !flags.contains(required()) {
+        return Err(HandshakeError::Flags);
+    }
+
+    let own_challenge: u32 = rand::random();
+    let mut reply = vec![b'r'];
+    reply.extend(own_challenge.to_be_bytes());
+    reply.extend(local.cookie.digest(challenge));
+    wire.send(&reply).await?;
+
+    let message = wire.receive().await.map_err(|error| match error {
+        // A BEAM that finds the digest wrong just closes.
+        HandshakeError::Io { source } if source.kind() == std::io::ErrorKind::UnexpectedEof => HandshakeError::Cookie,
+        other => other,
+    })?;
+    let mut fields = Fields { left: &message, expected: "an acknowledgement" };
+    fields.tag(b'a')?;
+    verify(&local.cookie, own_challenge, fields.left)?;
+    Ok((wire.stream, peer))
+}
+
+/// The server's side after the peer has said who it is.
+#[derive(Debug)]
+pub struct Named<S> {
+    wire: Wire<S>,
+    peer: Peer,
+}
+
+/// Accepts: reads who the peer says it is.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, prefix: Prefix) -> Result<Named<S>, HandshakeError> {
+    let mut wire = Wire { stream, prefix };
+    let message = wire.receive().await?;
+    let mut fields = Fields { left: &message, expected: "a name of version 6" };
+    fields.tag(b'N')?;
+    let flags = DistributionFlags::from_bits_truncate(fields.u64()?);
+    let creation = fields.u32()?;
+    let name = fields.name()?;
+    if !flags.contains(required()) || flags.contains(DistributionFlags::NAME_ME) {
+        return Err(HandshakeError::Flags);
+    }
+    Ok(Named { wire, peer: Peer { name, flags, creation } })
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
+    /// Who the peer says it is; it has not proved anything yet.
+    pub fn name(&self) -> &NodeName {
+        &self.peer.name
+    }
+
+    /// Turns the peer away.
+    pub async fn refuse(mut self, status: &'static str) -> HandshakeError {
+        match self.wire.send(format!("s{status}").as_bytes()).await {
+            Ok(()) => HandshakeError::NotLetIn { status },
+            Err(error) => error,
+        }
+    }
+
+    /// Goes on. `status` is `ok` or `ok_simultaneous`; never `alive`, whose answer would be one more round trip for a
+    /// connection that is replaced anyway once the peer has proved itself.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn let_in(mut self, status: &'static str, local: &Local) -> Result<(S, Peer), HandshakeError> {
+        self.wire.send(format!("s{status}").as_bytes()).await?;
+        let own_challenge: u32 = rand::random();
+        let mut challenge = vec![b'N'];
+        challenge.extend(flags().bits().to_be_bytes());
+        challenge.extend(own_challenge.to_be_bytes());
+        challenge.extend(local.creation.to_be_bytes());
+        put_name(&mut challenge, &local.name);
+        self.wire.send(&challenge).await?;
+
+        let message = self.wire.receive().await?;
+        let mut fields = Fields { left: &message, expected: "a reply" };
+        fields.tag(b'r')?;
+        let challenge = fields.u32()?;
+        verify(&local.cookie, own_challenge, fields.left)?;
+
+        let mut acknowledgement = vec![b'a'];
+        acknowledgement.extend(local.cookie.digest(challenge));
+        self.wire.send(&acknowledgement).await?;
+        Ok((self.wire.stream, self.peer))
+    }
+}
+
+fn verify(cookie: &Cookie, challenge: u32, digest: &[u8]) -> Result<(), HandshakeError> {
+    if bool::from(cookie.digest(challenge).ct_eq(digest)) { Ok(()) } else { Err(HandshakeError::Cookie) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Letting other nodes in.
+//!
+//! Guarantee: at most [`super::Limits::handshakes`] strangers at a time, each for at most [`super::Limits::handshake_timeout`]; more are
+//! turned away at once. An existing connection is replaced only by a peer that has proved it knows the cookie.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::connection;
+use super::handshake::{self, HandshakeError, Prefix};
+use super::names;
+use super::node::Node;
+use crate::metrics::Metrics;
+
+/// After a failed accept: the machine is out of file descriptors, or something as bad.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Accepts until the node stops.
+pub async fn run(node: Node, listener: TcpListener) {
+    let room = Arc::new(Semaphore::new(node.options().limits.handshakes));
+    loop {
+        let accepted = tokio::select! {
+            () = node.stopped().cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "cannot accept");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            Metrics::count(&node.options().metrics.handshakes, "too_many");
+            continue;
+        };
+        let node = node.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let limit = node.options().limits.handshake_timeout;
+            let kind = match timeout(limit, let_in(&node, stream)).await {
+                Ok(Ok(())) => "accepted",
+                Ok(Err(error)) => {
+                    info!(%error, "peer not let in");
+                    label(&error)
+                }
+                Err(_) => "timeout",
+            };
+            Metrics::count(&node.options().metrics.handshakes, kind);
+        });
+    }
+}
+
+async fn let_in(node: &Node, stream: TcpStream) -> Result<(), HandshakeError> {
+    stream.set_nodelay(true)?;
+    match &node.options().tls {
+        None => shake(node, stream, Prefix::Two).await,
+        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four).await,
+    }
+}
+
+async fn shake<S>(node: &Node, stream: S, prefix: Prefix) -> Result<(), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let named = handshake::accept(stream, prefix).await?;
+    let local = &node.options().local;
+    let name = named.name().to_string();
+    if *named.name() == local.name || !node.options().allow.allows(&name) {
+        return Err(named.refuse("not_allowed").await);
+    }
+    if names::is_long(named.name()) != names::is_long(&local.name) {
+        return Err(named.refuse("not_allowed").await);
+    }
+    let dialling = node.lock().dialling.contains(&name);
+    let status = match dialling {
+        // Both dial at once: the greater name's attempt is the one that goes on.
+        true if local.name.to_string() > name => return Err(named.refuse("nok").await),
+        true => "ok_simultaneous",
+        false => "ok",
+    };
+    let (stream, peer) = named.let_in(status, local).await?;
+    connection::start(node, stream, &peer);
+    Ok(())
+}
+
+/// For the counter.
+pub(super) fn label(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Io { .. } => "io",
+        HandshakeError::TooLong { .. } => "too_long",
+        HandshakeError::Unexpected { .. } => "unexpected",
+        HandshakeError::Cookie => "cookie",
+        HandshakeError::Refused { .. } => "refused",
+        HandshakeError::Name { .. } => "name",
+        HandshakeError::Flags => "flags",
+        HandshakeError::NotLetIn { .. } => "not_let_in",
+    }
+}

@@ -1,0 +1,123 @@
+//! What follows from each message a BEAM can send.
+//!
+//! Guarantee: every request that wants an answer gets one: a monitor or link of a process that is not here its `noproc`, an
+//! unlink its acknowledgement, a remote spawn its refusal, a ping its `yes`. The rest is delivered or counted.
+
+use std::sync::Arc;
+
+use eetf::{Atom, FixInteger, Pid, Term};
+use erl_dist::message::Message;
+use erl_dist::term::PidOrAtom;
+use handoff_wire::term;
+use tracing::debug;
+
+use super::calls;
+use super::connection::{GRAIN, Reading};
+use super::control::{Control, Process};
+use super::mailbox::{Delivery, Inbound};
+use super::watches::monitor_exit;
+use crate::metrics::Metrics;
+
+/// Does what the message asks for.
+pub(super) async fn handle(reading: &Reading, control: Control, payload: &[u8]) {
+    let (node, peer) = (&reading.node, &*reading.peer);
+    let ignored = |kind: &'static str| Metrics::count(&node.options().metrics.refused, kind);
+    let answer = |message: Message| {
+        if let Err(error) = node.push(peer, message) {
+            debug!(peer, %error, "answer not sent");
+        }
+    };
+    match control {
+        Control::Send { to } => {
+            if !node.answered(peer, &to, payload) {
+                deliver(reading, None, &Process::Pid(to), payload).await;
+            }
+        }
+        Control::RegSend { from, to } if to == "net_kernel" => net_kernel(reading, &from, payload),
+        Control::RegSend { from, to } => deliver(reading, Some(from), &Process::Name(to), payload).await,
+        // No alias is ever made here.
+        Control::AliasSend { .. } => ignored("no_such_process"),
+        Control::Link { from, to } => {
+            if !node.is_alive(&Process::Pid(to.clone())) {
+                answer(Message::exit(to, from, term::atom("noproc")));
+            }
+        }
+        Control::UnlinkId { id, from, to } => {
+            answer(Message::UnlinkIdAck(erl_dist::message::UnlinkIdAck { id, from_pid: to, to_pid: from }));
+        }
+        Control::Monitor { from, to, reference } => {
+            if !node.is_alive(&to) {
+                answer(monitor_exit(to, from, reference, "noproc"));
+            } else if !node.watched(peer, reference.clone(), from.clone(), to.clone()) {
+                ignored("too_many_monitors");
+                answer(monitor_exit(to, from, reference, "system_limit"));
+            }
+        }
+        Control::Demonitor { reference } => node.unwatched(peer, &reference),
+        Control::MonitorExit { reference, reason } => {
+            let reason = reason.or_else(|| {
+                let (reason, _) = term::decode(payload).ok()?;
+                term::atom_name(&reason).map(str::to_owned)
+            });
+            node.ended(peer, &reference, reason);
+        }
+        Control::SpawnRequest { reference, from } => {
+            ignored("spawn");
+            answer(Message::SpawnReply(erl_dist::message::SpawnReply {
+                req_id: reference,
+                to_pid: from,
+                flags: FixInteger::from(0),
+                result: PidOrAtom::Atom(Atom::from("notsup")),
+            }));
+        }
+        Control::Nothing => {}
+    }
+}
+
+/// Puts a message into a mailbox, as soon as the peer's allowance has room for it. Messages for nobody cost nothing.
+async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: &[u8]) {
+    let metrics = &reading.node.options().metrics;
+    if !reading.node.is_alive(to) {
+        Metrics::count(&metrics.refused, "no_such_process");
+        return;
+    }
+    let grains = u32::try_from(payload.len().div_ceil(GRAIN).max(1)).unwrap_or(u32::MAX);
+    let allowance = &reading.allowance;
+    let permit = match Arc::clone(allowance).try_acquire_many_owned(grains) {
+        Ok(permit) => Some(permit),
+        Err(_) => {
+            metrics.throttled.inc();
+            // Only this peer waits, and with it everything else it has to say.
+            Arc::clone(allowance).acquire_many_owned(grains).await.ok()
+        }
+    };
+    let make = || {
+        let peer = Arc::clone(&reading.peer);
+        Inbound::Message(Delivery { peer, from, payload: payload.to_vec(), _permit: permit })
+    };
+    if !reading.node.deliver(&reading.peer, reading.id, to, make) {
+        Metrics::count(&metrics.refused, "no_such_process");
+    }
+}
+
+/// `net_kernel` is asked one thing: `{is_auth, Node}`, by `Node.ping`.
+fn net_kernel(reading: &Reading, from: &Pid, payload: &[u8]) {
+    let request = term::decode(payload).ok().and_then(|(request, _)| calls::Request::read(request));
+    let is_ping = |request: &calls::Request| {
+        term::elements(&request.body).and_then(|body| body.first()).and_then(term::atom_name) == Some("is_auth")
+    };
+    match request {
+        Some(request) if is_ping(&request) => {
+            let _gone = reading.node.reply(&reading.peer, from, request, term::atom("yes"));
+        }
+        _ => Metrics::count(&reading.node.options().metrics.refused, "net_kernel"),
+    }
+}
+
+/// The pid in a term.
+pub(super) fn pid(term: &Term) -> Option<&Pid> {
+    match term {
+        Term::Pid(pid) => Some(pid),
+        _ => None,
+    }
+}

@@ -1,0 +1,166 @@
+//! What can be asked over HTTP. Read only; off unless an address is given.
+//!
+//! Guarantee: no answer waits for a peer, and none changes anything. Nothing secret is in any.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200 while the process runs |
+//! | `/readyz` | 200 while it takes drains: its coordinator answers, EPMD knows it if it listens, and, if it was told of nodes, one of them is connected; else 503 with the reason |
+//! | `/metrics` | Prometheus text |
+//! | `/drains` | JSON, every drain |
+//! | `/nodes` | JSON, every connected node |
+//! | `/status` | JSON, all of that, as the command `status` shows it |
+
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator::{Query, RELEASE, Snapshot};
+use crate::dist::Node;
+use crate::service::DrainInfo;
+
+/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a probe.
+const ANSWER: Duration = Duration::from_millis(800);
+
+/// What the answers are made from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The node.
+    pub node: Node,
+    /// Its coordinator.
+    pub queries: mpsc::Sender<Query>,
+    /// Cancelled when it stops.
+    pub stopping: CancellationToken,
+    /// It was told of nodes to connect to.
+    pub has_seeds: bool,
+    /// Whether EPMD knows it; without one it does not listen.
+    pub registered: Option<watch::Receiver<bool>>,
+    /// When it began.
+    pub began: Instant,
+}
+
+/// What a running node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its release.
+    pub release: String,
+    /// For how long it runs, seconds.
+    pub running_s: u64,
+    /// Why it takes no drains, if it does not.
+    pub not_ready: Option<String>,
+    /// Nodes connected to it.
+    pub nodes: Vec<ConnectedNode>,
+    /// Drains it coordinates.
+    pub drains: Vec<DrainInfo>,
+}
+
+/// A connected node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectedNode {
+    /// Its name.
+    pub name: String,
+    /// A hidden one.
+    pub hidden: bool,
+    /// For how long, seconds.
+    pub connected_s: u64,
+    /// The release of the library there, once its agent has answered.
+    pub library: Option<String>,
+}
+
+/// The service.
+pub fn router(source: Source) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/drains", get(drains))
+        .route("/nodes", get(nodes))
+        .route("/status", get(status))
+        .with_state(source)
+}
+
+impl Source {
+    async fn snapshot(&self) -> Option<Snapshot> {
+        let asked = async {
+            let (to, answer) = oneshot::channel();
+            self.queries.send(Query(to)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(ANSWER, asked).await.ok().flatten()
+    }
+
+    /// Why no drain is taken, as far as that is known here.
+    fn not_ready(&self, coordinator: Option<&Snapshot>) -> Option<&'static str> {
+        if self.stopping.is_cancelled() {
+            Some("stopping")
+        } else if coordinator.is_none() {
+            Some("the coordinator does not answer")
+        } else if self.registered.as_ref().is_some_and(|registered| !*registered.borrow()) {
+            Some("not registered in EPMD")
+        } else if self.has_seeds && self.node.peers().is_empty() {
+            Some("no node is connected")
+        } else {
+            None
+        }
+    }
+
+    fn nodes(&self, coordinator: &Snapshot) -> Vec<ConnectedNode> {
+        let node = |peer: crate::dist::PeerInfo| ConnectedNode {
+            library: coordinator.agents.get(&peer.name).cloned(),
+            name: peer.name,
+            hidden: peer.hidden,
+            connected_s: peer.connected_s,
+        };
+        self.node.peers().into_iter().map(node).collect()
+    }
+}
+
+async fn ready(State(source): State<Source>) -> Response {
+    match source.not_ready(source.snapshot().await.as_ref()) {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(source): State<Source>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], source.node.options().metrics.render()).into_response()
+}
+
+async fn drains(State(source): State<Source>) -> Response {
+    answer(source.snapshot().await.map(|snapshot| snapshot.drains))
+}
+
+async fn nodes(State(source): State<Source>) -> Response {
+    answer(source.snapshot().await.map(|snapshot| source.nodes(&snapshot)))
+}
+
+async fn status(State(source): State<Source>) -> Response {
+    let snapshot = source.snapshot().await;
+    let not_ready = source.not_ready(snapshot.as_ref()).map(str::to_owned);
+    answer(snapshot.map(|snapshot| Status {
+        name: source.node.name(),
+        release: RELEASE.to_owned(),
+        running_s: source.began.elapsed().as_secs(),
+        not_ready,
+        nodes: source.nodes(&snapshot),
+        drains: snapshot.drains,
+    }))
+}
+
+fn answer(body: Option<impl Serialize>) -> Response {
+    body.map_or_else(
+        || (StatusCode::SERVICE_UNAVAILABLE, "the coordinator does not answer\n").into_response(),
+        |body| Json(body).into_response(),
+    )
+}

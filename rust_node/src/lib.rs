@@ -1,0 +1,31 @@
+//! `durable-handoff-node`: a hidden node that coordinates the drains of a BEAM cluster.
+//!
+//! It decides; the draining node acts. It evaluates nothing on a BEAM node but `erlang:nodes()`, and it can be killed at any
+//! moment: the draining nodes go on by themselves.
+//!
+//! ```text
+//!   settings ─▶ commands ─▶ coordinator ─▶ service ─▶ handoff_core     who goes where, and when
+//!                   │            │
+//!                   ▼            ▼
+//!                 http         dist ◀─▶ BEAM nodes                      sockets, TLS, handshake, frames
+//! ```
+//!
+//! | to change | look at |
+//! |---|---|
+//! | what travels, and what each side does with it | the crate `handoff_wire` |
+//! | connections, limits against hostile peers | [`dist`] |
+//! | drains: taking, sharing, forgetting them | [`service`] |
+//! | the clock, announcing, stopping | [`coordinator`] |
+//! | flags, variables, the file | [`settings`] |
+//! | what is counted | [`metrics`] |
+#![forbid(unsafe_code)]
+// What comes from outside must not be able to end the process.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+pub mod commands;
+pub mod coordinator;
+pub mod dist;
+pub mod http;
+pub mod metrics;
+pub mod service;
+pub mod settings;

@@ -1,0 +1,148 @@
+//! `durable-handoff-node`: see `--help`.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rust_node::commands;
+use rust_node::commands::audit::AuditFlags;
+use rust_node::commands::drain::DrainFlags;
+use rust_node::commands::exit::Exit;
+use rust_node::commands::status::StatusFlags;
+use rust_node::settings::{COOKIE_VARIABLE, Flags, LogFormat, Settings};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// Coordinates the drains of a BEAM cluster whose nodes use durable_handoff.
+#[derive(Debug, Parser)]
+#[command(version, after_help = Exit::help())]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join the cluster and coordinate its drains until SIGTERM; a second one ends it at once
+    #[command(after_help = Exit::help())]
+    Run {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Show what a running node coordinates, over its HTTP service
+    #[command(after_help = Exit::help())]
+    Status(StatusFlags),
+    /// List the nodes of the cluster: release, age, servers, draining
+    #[command(after_help = Exit::help())]
+    Nodes {
+        #[command(flatten)]
+        flags: Flags,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a node drain one of its supervisors, and show how it goes. The node does it: it goes on when this command ends
+    #[command(after_help = Exit::help())]
+    Drain {
+        #[command(flatten)]
+        drain: DrainFlags,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Audit a store: servers by status and owner, what was left behind, what cannot be read. Only reads
+    #[command(after_help = Exit::help())]
+    Audit(AuditFlags),
+}
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Run { flags } => with_settings(flags, "info", commands::run::run),
+        Command::Status(flags) => block_on(commands::status::status(flags)),
+        Command::Nodes { flags, json } => {
+            with_settings(flags, "warn", |settings| commands::nodes::nodes(settings, json))
+        }
+        Command::Drain { drain, flags } => {
+            let flags = flags.connect_to(&drain.node);
+            with_settings(flags, "warn", |settings| commands::drain::drain(settings, drain))
+        }
+        Command::Audit(flags) => block_on(async {
+            let clean = commands::audit::run(flags).await?;
+            Ok(if clean { Exit::Done } else { Exit::Findings })
+        }),
+    };
+    exit.into()
+}
+
+fn with_settings<F>(flags: Flags, log_level: &str, work: impl FnOnce(Settings) -> F) -> Exit
+where
+    F: Future<Output = anyhow::Result<Exit>>,
+{
+    match Settings::load(flags, std::env::var(COOKIE_VARIABLE).ok()) {
+        Ok(settings) => {
+            log(&settings, log_level);
+            block_on(work(settings))
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| say(problem));
+            Exit::Settings
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work)).unwrap_or_else(|error| {
+        say(&causes(&error));
+        Exit::Failed
+    })
+}
+
+/// The error and its causes. Many errors say their cause already: it is not repeated then.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
+}
+
+fn log(settings: &Settings, log_level: &str) {
+    let filter: Targets = settings.log_level.as_deref().unwrap_or(log_level).parse().unwrap_or_default();
+    let layer = match settings.log_format {
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        LogFormat::Json => fmt::layer().with_writer(std::io::stderr).json().boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+}
+
+fn say(text: &str) {
+    // Standard error may be closed; there is nobody to tell then.
+    let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent_and_help_lists_the_exit_codes_of_every_command() {
+        let mut cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands_mut() {
+            assert!(command.render_help().to_string().contains("130  interrupted"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_repeated() {
+        let error = anyhow::anyhow!("refused").context("EPMD: refused").context("cannot start");
+        assert_eq!(causes(&error), "cannot start: EPMD: refused");
+    }
+}

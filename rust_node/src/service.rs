@@ -1,0 +1,297 @@
+//! The drain service: every draining node's decisions, made in one place.
+//!
+//! Guarantees
+//! - No socket and no clock: messages and time go in, messages come out ([`Service::outputs`]). The same calls give the same answers.
+//! - One engine for each drain; one ledger and one limiter for each storage, over all drains on it, in turn. Two nodes that drain
+//!   at once neither pile onto the same target nor double the load on the store.
+//! - A drain that ends, however, gives back what it held of ledger and limiter.
+//! - A message that does not fit changes nothing or ends its own drain; it never touches another.
+//!
+//! ```text
+//!             drain_open           servers, view          drain_start
+//!   (unknown) ──────────▶ loading ───────────────▶ loading ──────────▶ running ──finish──▶ over
+//!                            │                                            │                  │
+//!                            └── close, drainer or connection gone, silent, refused, stopping┴──▶ (forgotten)
+//! ```
+
+mod admission;
+mod attempts;
+mod drain;
+mod info;
+mod limits;
+pub mod presence;
+mod storage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eetf::Pid;
+use handoff_core::time::Micros;
+use handoff_wire::{
+    DrainId, KEEPALIVE_MS, Message, ProgressUpdate, Refuse, RefuseReason, ReportMessage, SILENCE_MS, Started,
+};
+
+use crate::metrics::Metrics;
+use drain::{Drain, Taken};
+pub use info::DrainInfo;
+pub use limits::ServiceLimits;
+use storage::Storage;
+
+/// A drain: whose, and which of its.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The draining node.
+    pub peer: Arc<str>,
+    /// The number it gave the drain.
+    pub id: DrainId,
+}
+
+/// What is to be done for the service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this.
+    Send {
+        /// To a process of this node.
+        peer: Arc<str>,
+        /// To this process.
+        to: Pid,
+        /// The message.
+        message: Box<Message>,
+    },
+    /// Monitor the drain's process; its end is [`Service::drainer_down`].
+    Monitor {
+        /// The drain.
+        key: Key,
+        /// Its process.
+        drainer: Pid,
+    },
+    /// The monitor is not needed any more.
+    Demonitor {
+        /// The drain.
+        key: Key,
+    },
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Service {
+    limits: ServiceLimits,
+    metrics: Metrics,
+    drains: BTreeMap<Key, Drain>,
+    storages: BTreeMap<String, Storage>,
+    outputs: Vec<Output>,
+    stopping: bool,
+    /// Grows with every round, so that no drain is always asked first.
+    turn: usize,
+}
+
+impl Service {
+    /// Without a drain.
+    pub fn new(limits: ServiceLimits, metrics: Metrics) -> Self {
+        Service {
+            limits,
+            metrics,
+            drains: BTreeMap::new(),
+            storages: BTreeMap::new(),
+            outputs: Vec::new(),
+            stopping: false,
+            turn: 0,
+        }
+    }
+
+    /// What is to be done since the last call.
+    pub fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Takes in a message of a drain. `from` is its sender, where that is known. Call [`Service::advance`] after one or several.
+    pub fn message(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, message: Message) {
+        Metrics::count(&self.metrics.messages, message.kind());
+        let id = match &message {
+            Message::DrainOpen(open) => open.id,
+            Message::Servers(servers) => servers.id,
+            Message::View(view) => view.id,
+            Message::DrainStart(start) => start.id,
+            Message::Events(events) => events.id,
+            Message::Keepalive(keepalive) => keepalive.id,
+            Message::DrainClose(close) => close.id,
+            // A refusal of ours crossed it, or it is not for this side.
+            _ => return Metrics::count(&self.metrics.refused, "unexpected_kind"),
+        };
+        let key = Key { peer: Arc::clone(peer), id };
+        if let Message::DrainOpen(open) = message {
+            return self.open(now, key, open);
+        }
+        let Some(drain) = self.drains.get_mut(&key) else {
+            Metrics::count(&self.metrics.refused, "unknown_drain");
+            if let (Some(from), false) = (from, matches!(message, Message::DrainClose(_))) {
+                self.refuse(Arc::clone(peer), from.clone(), id, RefuseReason::UnknownDrain);
+            }
+            return;
+        };
+        drain.heard = now;
+        let Some(storage) = self.storages.get_mut(&drain.storage) else {
+            return;
+        };
+        match drain.take(now, message, storage, &self.metrics) {
+            Taken::Fine => {}
+            Taken::Started => {
+                let (to, message) = (drain.drainer.clone(), Started { id }.into());
+                self.outputs.push(Output::Send { peer: Arc::clone(peer), to, message: Box::new(message) });
+            }
+            Taken::Closed => self.forget(now, &key, None, "closed"),
+            Taken::Refused(reason) => self.forget(now, &key, Some(reason), "refused"),
+        }
+        if self.drains.get(&key).is_some_and(|drain| {
+            self.storages.get(&drain.storage).is_some_and(|storage| storage.names() > self.limits.names)
+        }) {
+            let reason = RefuseReason::Full { what: "node names".to_owned(), limit: self.limits.names as u64 };
+            self.forget(now, &key, Some(reason), "refused");
+        }
+    }
+
+    /// The process of a drain has ended.
+    pub fn drainer_down(&mut self, now: Micros, key: &Key) {
+        self.forget(now, key, None, "drainer_down");
+    }
+
+    /// The connection to a node has ended, and with it every drain of its.
+    pub fn peer_down(&mut self, now: Micros, peer: &str) {
+        let keys: Vec<Key> = self.drains.keys().filter(|key| *key.peer == *peer).cloned().collect();
+        for key in keys {
+            self.forget(now, &key, None, "peer_down");
+        }
+    }
+
+    /// Takes no drains any more and hands those there are back to their nodes.
+    pub fn stop(&mut self, now: Micros) {
+        self.stopping = true;
+        for key in self.drains.keys().cloned().collect::<Vec<_>>() {
+            self.forget(now, &key, Some(RefuseReason::Stopping), "stopping");
+        }
+    }
+
+    /// Lets every engine that has something to decide decide it, and time take effect.
+    pub fn advance(&mut self, now: Micros) {
+        self.drop_silent(now);
+        self.turn = self.turn.wrapping_add(1);
+        let mut keys: Vec<Key> = self.drains.keys().cloned().collect();
+        let turn = self.turn % keys.len().max(1);
+        keys.rotate_left(turn);
+        for key in keys {
+            let Some(drain) = self.drains.get_mut(&key) else {
+                continue;
+            };
+            let Some(storage) = self.storages.get_mut(&drain.storage) else {
+                continue;
+            };
+            let mut messages: Vec<Message> = Vec::new();
+            // A permit that one drain gave back may be another's.
+            if storage.changed || drain.is_due(now) {
+                let (orders, report) = drain.poll(now, key.id, storage);
+                messages.extend(orders.into_iter().map(Message::from));
+                if let Some(report) = report {
+                    let ended = report.ended.map_or("unknown", handoff_core::Ended::name);
+                    Metrics::count(&self.metrics.drains_ended, ended);
+                    messages.push(ReportMessage { id: key.id, report }.into());
+                }
+            }
+            if now.since(drain.told) >= Micros::from_millis(KEEPALIVE_MS) {
+                drain.told = now;
+                messages.push(ProgressUpdate { id: key.id, progress: drain.progress(storage) }.into());
+            }
+            let to = |message| Output::Send {
+                peer: Arc::clone(&key.peer),
+                to: drain.drainer.clone(),
+                message: Box::new(message),
+            };
+            self.outputs.extend(messages.into_iter().map(to));
+        }
+        for storage in self.storages.values_mut() {
+            storage.changed = false;
+        }
+        let remember = self.limits.remember;
+        self.storages.retain(|_, storage| storage.forgotten_at(remember).is_none_or(|at| now < at));
+        self.observe();
+    }
+
+    /// When [`Service::advance`] is needed at the latest.
+    pub fn wake(&self) -> Option<Micros> {
+        let of_drains = self.drains.values().flat_map(|drain| {
+            let silent = drain.heard + Micros::from_millis(SILENCE_MS);
+            let tell = drain.told + Micros::from_millis(KEEPALIVE_MS);
+            [Some(silent), Some(tell), drain.wake]
+        });
+        let of_storages = self.storages.values().map(|storage| storage.forgotten_at(self.limits.remember));
+        of_drains.chain(of_storages).flatten().min()
+    }
+
+    /// Every drain.
+    pub fn drains(&self, now: Micros) -> Vec<DrainInfo> {
+        let info = |(key, drain): (&Key, &Drain)| {
+            let progress = self.storages.get(&drain.storage).map(|storage| drain.progress(storage)).unwrap_or_default();
+            DrainInfo {
+                node: key.peer.to_string(),
+                supervisor: drain.supervisor.clone(),
+                stage: drain.stage_name().to_owned(),
+                age_ms: now.since(drain.opened).as_millis(),
+                total: progress.total,
+                moved: progress.moved,
+                left: progress.left,
+                in_flight: progress.in_flight,
+                displaced: progress.displaced,
+                failures: progress.failures,
+                limit: progress.limit,
+            }
+        };
+        self.drains.iter().map(info).collect()
+    }
+
+    fn drop_silent(&mut self, now: Micros) {
+        let silence = Micros::from_millis(SILENCE_MS);
+        let mut gone = Vec::new();
+        for (key, drain) in &self.drains {
+            if now.since(drain.heard) >= silence {
+                gone.push((key.clone(), RefuseReason::Silent, "silent"));
+            } else if drain.is_overdue(now, self.limits.linger) {
+                gone.push((key.clone(), RefuseReason::UnknownDrain, "overdue"));
+            }
+        }
+        for (key, reason, kind) in gone {
+            self.forget(now, &key, Some(reason), kind);
+        }
+    }
+
+    /// Forgets a drain, and tells its process why unless it asked for that or is gone.
+    fn forget(&mut self, now: Micros, key: &Key, reason: Option<RefuseReason>, kind: &'static str) {
+        let Some(mut drain) = self.drains.remove(key) else {
+            return;
+        };
+        if drain.stage_name() != "over" {
+            Metrics::count(&self.metrics.drains_ended, kind);
+        }
+        if let Some(storage) = self.storages.get_mut(&drain.storage) {
+            drain.give_back(now, storage);
+            storage.left(now);
+        }
+        if let Some(reason) = reason {
+            self.refuse(Arc::clone(&key.peer), drain.drainer.clone(), key.id, reason);
+        }
+        self.outputs.push(Output::Demonitor { key: key.clone() });
+        self.observe();
+    }
+
+    fn refuse(&mut self, peer: Arc<str>, to: Pid, id: DrainId, reason: RefuseReason) {
+        self.outputs.push(Output::Send { peer, to, message: Box::new(Refuse { id: Some(id), reason }.into()) });
+    }
+
+    fn observe(&self) {
+        let sum = |of: fn(&Storage) -> u32| self.storages.values().map(|storage| i64::from(of(storage))).sum();
+        self.metrics.drains.set(i64::try_from(self.drains.len()).unwrap_or(i64::MAX));
+        self.metrics.limit.set(sum(|storage| storage.shared.limiter.limit()));
+        self.metrics.in_flight.set(sum(|storage| storage.shared.limiter.in_flight()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The attempts of one drain that are under way, and how long its servers have answered nobody.
+//!
+//! Guarantee: a gap is counted as the engine's report counts it: from the start of the attempt that stopped the server until it was
+//! moved. What is held is one entry for each server in an attempt or stopped, so at most the engine's ceiling.
+
+use std::collections::BTreeMap;
+
+use handoff_core::ServerId;
+use handoff_core::event::Outcome;
+use handoff_core::time::Micros;
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Which attempt of a server is under way, and since when.
+    under_way: BTreeMap<ServerId, (u32, Micros)>,
+    /// Servers that an attempt has stopped and that do not run elsewhere yet: the start of that attempt.
+    stopped: BTreeMap<ServerId, Micros>,
+}
+
+impl Attempts {
+    /// An attempt starts.
+    pub(super) fn started(&mut self, id: ServerId, attempt: u32, now: Micros) {
+        self.under_way.insert(id, (attempt, now));
+    }
+
+    /// An attempt the engine knew has ended; the gap if that moved the server.
+    pub(super) fn ended(&mut self, id: ServerId, attempt: u32, outcome: &Outcome, now: Micros) -> Option<Micros> {
+        let &(under_way, started) = self.under_way.get(&id)?;
+        if under_way != attempt {
+            return None;
+        }
+        self.under_way.remove(&id);
+        match outcome {
+            Outcome::Moved { .. } => Some(now.since(self.stopped.remove(&id).unwrap_or(started))),
+            Outcome::Displaced(_) | Outcome::RetrySame | Outcome::Stopping => {
+                self.stopped.entry(id).or_insert(started);
+                None
+            }
+            Outcome::Gone | Outcome::LostRace => {
+                self.stopped.remove(&id);
+                None
+            }
+            Outcome::Untouched => None,
+        }
+    }
+
+    /// A server was given up and its reservation cleared.
+    pub(super) fn released(&mut self, id: ServerId) {
+        self.stopped.remove(&id);
+    }
+
+    /// Nothing moves any more: only what is under way still matters, to others.
+    pub(super) fn over(&mut self) {
+        self.stopped.clear();
+    }
+
+    /// Everything under way, which is forgotten with that.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (ServerId, u32)> + use<> {
+        std::mem::take(&mut self.under_way).into_iter().map(|(id, (attempt, _))| (id, attempt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handoff_core::event::Blame;
+
+    use super::*;
+
+    const MS: fn(u64) -> Micros = Micros::from_millis;
+    const ID: ServerId = ServerId(3);
+
+    #[test]
+    fn a_gap_begins_with_the_attempt_that_stopped_the_server_not_with_the_one_that_moved_it() {
+        let mut attempts = Attempts::default();
+        attempts.started(ID, 1, MS(100));
+        assert_eq!(attempts.ended(ID, 1, &Outcome::Untouched, MS(150)), None, "it still ran");
+        attempts.started(ID, 2, MS(200));
+        assert_eq!(attempts.ended(ID, 2, &Outcome::Displaced(Blame::Target), MS(250)), None);
+        attempts.started(ID, 3, MS(300));
+        assert_eq!(attempts.ended(ID, 3, &Outcome::Moved { node: None }, MS(360)), Some(MS(160)));
+        attempts.started(ID, 4, MS(400));
+        assert_eq!(attempts.ended(ID, 4, &Outcome::Moved { node: None }, MS(410)), Some(MS(10)), "nothing is kept");
+    }
+
+    #[test]
+    fn an_outcome_of_another_attempt_is_nobodys_gap() {
+        let mut attempts = Attempts::default();
+        attempts.started(ID, 2, MS(0));
+        assert_eq!(attempts.ended(ID, 1, &Outcome::Moved { node: None }, MS(5)), None);
+        assert_eq!(attempts.take().collect::<Vec<_>>(), [(ID, 2)]);
+    }
+
+    #[test]
+    fn what_is_given_up_or_gone_is_not_kept() {
+        let mut attempts = Attempts::default();
+        for (id, last) in [(ServerId(1), Outcome::Gone), (ServerId(2), Outcome::LostRace)] {
+            attempts.started(id, 1, MS(0));
+            attempts.ended(id, 1, &Outcome::Stopping, MS(1));
+            attempts.started(id, 2, MS(2));
+            attempts.ended(id, 2, &last, MS(3));
+        }
+        attempts.started(ID, 1, MS(0));
+        attempts.ended(ID, 1, &Outcome::RetrySame, MS(1));
+        attempts.released(ID);
+        assert_eq!((attempts.stopped.len(), attempts.under_way.len()), (0, 0));
+    }
+}

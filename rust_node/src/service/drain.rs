@@ -1,0 +1,303 @@
+//! One drain.
+//!
+//! Guarantee: it is in one stage, with what belongs to that stage; attempts that are under way when it is forgotten are given
+//! back to the ledger and the limiter that others use.
+
+use eetf::Pid;
+use handoff_core::event::{Event, Outcome};
+use handoff_core::time::Micros;
+use handoff_core::{Action, ClusterView, Config, Engine, EngineError, ModuleId, Progress, Report, Scope, ServerSpec};
+use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts, WireError};
+
+use super::attempts::Attempts;
+use super::storage::Storage;
+use crate::metrics::Metrics;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// Where orders go.
+    pub(super) drainer: Pid,
+    pub(super) supervisor: String,
+    /// The storage it works on.
+    pub(super) storage: String,
+    /// How many servers were announced.
+    pub(super) count: u32,
+    pub(super) opened: Micros,
+    /// When its process last said something.
+    pub(super) heard: Micros,
+    /// When it was last told how far it is.
+    pub(super) told: Micros,
+    /// When its engine is to be polled at the latest.
+    pub(super) wake: Option<Micros>,
+    /// What its own numbers of modules are on its storage.
+    modules: Vec<ModuleId>,
+    views: ViewParts,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Servers and a first view are being received.
+    Loading { config: Box<Config>, servers: Vec<ServerSpec>, view: Option<ClusterView> },
+    /// The engine decides.
+    Running { engine: Box<Engine>, attempts: Attempts },
+    /// The engine is done; attempts may still end.
+    Over { engine: Box<Engine>, attempts: Attempts, since: Micros },
+}
+
+/// What a message did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Fine,
+    Started,
+    Closed,
+    Refused(RefuseReason),
+}
+
+impl Drain {
+    pub(super) fn new(open: DrainOpen, modules: Vec<ModuleId>, now: Micros) -> Self {
+        Drain {
+            drainer: open.drainer,
+            supervisor: open.supervisor,
+            storage: open.storage,
+            count: open.count,
+            opened: now,
+            heard: now,
+            told: now,
+            wake: None,
+            modules,
+            views: ViewParts::default(),
+            // Room is made as servers arrive: an announced number is not yet a reason to allocate.
+            stage: Stage::Loading { config: Box::new(open.config), servers: Vec::new(), view: None },
+        }
+    }
+
+    pub(super) fn stage_name(&self) -> &'static str {
+        match self.stage {
+            Stage::Loading { .. } => "loading",
+            Stage::Running { .. } => "running",
+            Stage::Over { .. } => "over",
+        }
+    }
+
+    /// Takes in a message for this drain.
+    pub(super) fn take(&mut self, now: Micros, message: Message, storage: &mut Storage, metrics: &Metrics) -> Taken {
+        match message {
+            Message::Servers(chunk) => self.servers(chunk.first, chunk.servers),
+            Message::View(part) => match self.views.add(part) {
+                Ok(None) => Taken::Fine,
+                Ok(Some(view)) => self.view(now, view, storage),
+                Err(error) => refused(&error),
+            },
+            Message::DrainStart(start) => self.start(now, start.left_ms, storage),
+            Message::Events(events) => {
+                if let Stage::Loading { .. } = self.stage {
+                    return out_of_order("no events before drain_start");
+                }
+                storage.changed = true;
+                for event in events.events {
+                    self.event(now, event, storage, metrics);
+                }
+                Taken::Fine
+            }
+            Message::DrainClose(_) => Taken::Closed,
+            _ => Taken::Fine,
+        }
+    }
+
+    /// Lets the engine decide. Orders, and the report when it is over.
+    pub(super) fn poll(&mut self, now: Micros, id: DrainId, storage: &mut Storage) -> (Vec<Orders>, Option<Report>) {
+        let Stage::Running { engine, attempts } = &mut self.stage else {
+            return (Vec::new(), None);
+        };
+        let poll = engine.poll(now, &mut storage.shared);
+        self.wake = poll.wake;
+        for action in &poll.actions {
+            if let Action::Start { id, attempt, .. } = action {
+                attempts.started(*id, *attempt, now);
+            }
+        }
+        let orders: Vec<Orders> = Orders::split(id, &poll.actions).collect();
+        if poll.actions.last() != Some(&Action::Finish) {
+            return (orders, None);
+        }
+        let report = engine.report(now, &storage.shared);
+        let stage = Stage::Loading { config: Box::default(), servers: Vec::new(), view: None };
+        if let Stage::Running { engine, mut attempts } = std::mem::replace(&mut self.stage, stage) {
+            attempts.over();
+            self.stage = Stage::Over { engine, attempts, since: now };
+        }
+        self.wake = None;
+        (orders, Some(report))
+    }
+
+    pub(super) fn is_due(&self, now: Micros) -> bool {
+        self.wake.is_some_and(|wake| wake <= now)
+    }
+
+    /// True when it has been over for longer than outcomes take, or was never started within its own time.
+    pub(super) fn is_overdue(&self, now: Micros, linger: Micros) -> bool {
+        match &self.stage {
+            Stage::Loading { config, .. } => now.since(self.opened) >= Micros::from_millis(config.timeout_ms),
+            Stage::Running { .. } => false,
+            Stage::Over { since, .. } => now.since(*since) >= linger,
+        }
+    }
+
+    pub(super) fn progress(&self, storage: &Storage) -> Progress {
+        match &self.stage {
+            Stage::Loading { .. } => Progress {
+                total: self.count.into(),
+                pending: self.count.into(),
+                limit: storage.shared.limiter.limit(),
+                ..Progress::default()
+            },
+            Stage::Running { engine, .. } | Stage::Over { engine, .. } => engine.progress(&storage.shared),
+        }
+    }
+
+    /// Gives back what attempts under way hold: as far as others are concerned they are gone.
+    pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
+        let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
+            return;
+        };
+        for (id, attempt) in attempts.take() {
+            let event = Event::Finished { id, attempt, outcome: Outcome::Gone, latency: Micros::ZERO };
+            // A drain that is over answers `Finished` and still gives back.
+            let _over = engine.on_event(now, event, &mut storage.shared);
+        }
+    }
+
+    fn servers(&mut self, first: u32, chunk: Vec<ServerSpec>) -> Taken {
+        let Stage::Loading { servers, .. } = &mut self.stage else {
+            return out_of_order("no servers after drain_start");
+        };
+        let expected = u32::try_from(servers.len()).unwrap_or(u32::MAX);
+        if first != expected {
+            return Taken::Refused(RefuseReason::OutOfOrder { what: format!("servers from {expected}, got {first}") });
+        }
+        if servers.len() + chunk.len() > self.count as usize {
+            return Taken::Refused(RefuseReason::Full {
+                what: "servers announced".to_owned(),
+                limit: self.count.into(),
+            });
+        }
+        for server in chunk {
+            let Some(module) = self.modules.get(server.module.0 as usize) else {
+                return unknown_module(server.module);
+            };
+            servers.push(ServerSpec { module: *module, ..server });
+        }
+        Taken::Fine
+    }
+
+    fn view(&mut self, now: Micros, mut new: ClusterView, storage: &mut Storage) -> Taken {
+        for capacity in new.nodes.iter_mut().flat_map(|node| &mut node.capacity) {
+            if let Scope::Module(own) = capacity.scope {
+                match self.modules.get(own.0 as usize) {
+                    Some(module) => capacity.scope = Scope::Module(*module),
+                    None => return unknown_module(own),
+                }
+            }
+        }
+        storage.complete(&mut new);
+        match &mut self.stage {
+            Stage::Loading { view, .. } => {
+                *view = Some(new);
+                Taken::Fine
+            }
+            Stage::Running { engine, .. } => {
+                storage.changed = true;
+                match engine.on_event(now, Event::View(new), &mut storage.shared) {
+                    Err(EngineError::Invalid { problems }) => Taken::Refused(RefuseReason::Invalid { problems }),
+                    _ => Taken::Fine,
+                }
+            }
+            Stage::Over { .. } => Taken::Fine,
+        }
+    }
+
+    fn start(&mut self, now: Micros, left_ms: u64, storage: &mut Storage) -> Taken {
+        let Stage::Loading { config, servers, view } = &mut self.stage else {
+            return out_of_order("drain_start once");
+        };
+        if servers.len() != self.count as usize {
+            let what = format!("{} servers before drain_start, got {}", self.count, servers.len());
+            return Taken::Refused(RefuseReason::OutOfOrder { what });
+        }
+        let Some(view) = view.take() else {
+            return out_of_order("a view before drain_start");
+        };
+        let config = Config { timeout_ms: left_ms, modules: storage.module_count(), ..Config::clone(config) };
+        match Engine::new(config, servers, view, now, &mut storage.shared) {
+            Ok(engine) => {
+                self.stage = Stage::Running { engine: Box::new(engine), attempts: Attempts::default() };
+                self.wake = Some(now);
+                Taken::Started
+            }
+            Err(EngineError::Invalid { problems }) => Taken::Refused(RefuseReason::Invalid { problems }),
+            Err(_) => Taken::Refused(RefuseReason::Failed),
+        }
+    }
+
+    fn event(&mut self, now: Micros, event: Event, storage: &mut Storage, metrics: &Metrics) {
+        let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
+            return;
+        };
+        if let Event::Released { id } = &event {
+            attempts.released(*id);
+        }
+        let finished = match &event {
+            Event::Finished { id, attempt, outcome, .. } => Some((*id, *attempt, outcome.clone())),
+            _ => None,
+        };
+        let taken = engine.on_event(now, event, &mut storage.shared);
+        let Some((id, attempt, outcome)) = finished else {
+            if taken.is_err() {
+                Metrics::count(&metrics.refused, "event");
+            }
+            return;
+        };
+        // `Finished`: an attempt the engine knows that ended after the drain did.
+        if !matches!(taken, Ok(()) | Err(EngineError::Finished)) {
+            return Metrics::count(&metrics.refused, "event");
+        }
+        Metrics::count(&metrics.attempts, outcome_name(&outcome));
+        let gap = attempts.ended(id, attempt, &outcome, now);
+        if let Some(gap) = gap {
+            metrics.moved.inc();
+            if taken.is_ok() {
+                #[expect(clippy::cast_precision_loss, reason = "a duration in seconds")]
+                metrics.gap_seconds.observe(gap.0 as f64 / 1e6);
+            }
+        }
+    }
+}
+
+fn unknown_module(module: ModuleId) -> Taken {
+    Taken::Refused(RefuseReason::Invalid { problems: vec![format!("module {}: has no name in drain_open", module.0)] })
+}
+
+fn out_of_order(what: &str) -> Taken {
+    Taken::Refused(RefuseReason::OutOfOrder { what: what.to_owned() })
+}
+
+fn refused(error: &WireError) -> Taken {
+    Taken::Refused(match error {
+        WireError::TooMany { what, takes, .. } => RefuseReason::Full { what: (*what).to_owned(), limit: *takes as u64 },
+        other => RefuseReason::OutOfOrder { what: other.to_string() },
+    })
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Moved { .. } => "moved",
+        Outcome::RetrySame => "retry_same",
+        Outcome::Stopping => "stopping",
+        Outcome::Displaced(_) => "displaced",
+        Outcome::Untouched => "untouched",
+        Outcome::Gone => "gone",
+        Outcome::LostRace => "lost_race",
+    }
+}

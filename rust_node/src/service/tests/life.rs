@@ -1,0 +1,90 @@
+//! One drain, from opening to forgetting.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::*;
+
+#[test]
+fn a_drain_runs_from_opening_to_its_report() {
+    let mut service = service();
+    let mut todo: VecDeque<_> = starts(&start(&mut service, MS(0), "a@h", 20, &["b@h", "c@h"])).into();
+    let mut now = MS(0);
+    let mut moved = BTreeSet::new();
+    let mut report = None;
+    while let Some((id, attempt, _)) = todo.pop_front() {
+        now = now + MS(1);
+        moved.insert(id);
+        let answers = tell(&mut service, now, "a@h", finished(id, attempt, Outcome::Moved { node: None }));
+        todo.extend(starts(&answers));
+        report = answers.into_iter().find_map(|message| match message {
+            Message::Report(report) => Some(report.report),
+            _ => None,
+        });
+    }
+    let report = report.expect("the last outcome ends the drain");
+    assert_eq!((moved.len(), report.moved, report.targets.len()), (20, 20, 2));
+    assert_eq!(service.drains(now)[0].stage, "over");
+    assert_eq!(tell(&mut service, now, "a@h", DrainClose { id: ID }), []);
+    assert_eq!(service.drains(now).len(), 0);
+}
+
+#[test]
+fn a_keepalive_keeps_a_drain_and_progress_comes_twice_a_second() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 10, &["c@h"]);
+    let mut told = 0;
+    for at in (100..=10_000).step_by(100) {
+        let answers = tell(&mut service, MS(at), "a@h", Keepalive { id: ID });
+        told += answers.iter().filter(|message| matches!(message, Message::Progress(_))).count();
+    }
+    assert_eq!((told, service.drains(MS(10_000)).len()), (20, 1));
+}
+
+#[test]
+fn the_deadline_is_the_time_left_at_the_start_not_the_one_configured() {
+    let mut service = service();
+    tell(&mut service, MS(0), "a@h", open("a@h", 10));
+    tell(&mut service, MS(0), "a@h", servers(0, 10));
+    tell(&mut service, MS(0), "a@h", view(&[]));
+    tell(&mut service, MS(0), "a@h", DrainStart { id: ID, left_ms: 1_000 });
+    let mut ended = false;
+    for at in (100..=1_000).step_by(100) {
+        let answers = tell(&mut service, MS(at), "a@h", Keepalive { id: ID });
+        ended |= answers.iter().any(|message| matches!(message, Message::Report(_)));
+    }
+    assert!(ended || service.drains(MS(1_000))[0].stage == "over", "without a target it ends by 1,000 ms");
+}
+
+#[test]
+fn stopping_hands_every_drain_back_and_takes_no_more() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 10, &["c@h"]);
+    service.stop(MS(1));
+    assert_eq!(refusal(&sent_to(service.outputs(), "a@h")), Some(&RefuseReason::Stopping));
+    assert_eq!(refusal(&tell(&mut service, MS(2), "a@h", open("a@h", 1))), Some(&RefuseReason::Stopping));
+}
+
+#[test]
+fn a_drain_that_is_opened_and_never_started_is_forgotten_in_its_own_time() {
+    let mut service = service();
+    let short = DrainOpen { config: Config { timeout_ms: 5_000, ..config("a@h") }, ..open("a@h", 10) };
+    tell(&mut service, MS(0), "a@h", short);
+    for at in (500..=5_000).step_by(500) {
+        tell(&mut service, MS(at), "a@h", Keepalive { id: ID });
+    }
+    assert_eq!(service.drains(MS(5_000)).len(), 0);
+}
+
+#[test]
+fn a_million_servers_arrive_in_chunks_and_start() {
+    let mut service = service();
+    let count = 1_000_000;
+    tell(&mut service, MS(0), "a@h", open("a@h", count));
+    for first in (0..count).step_by(handoff_wire::servers::PER_CHUNK) {
+        assert_eq!(tell(&mut service, MS(0), "a@h", servers(first, 5_000)), []);
+    }
+    tell(&mut service, MS(0), "a@h", view(&["c@h"]));
+    let answers = tell(&mut service, MS(0), "a@h", DrainStart { id: ID, left_ms: 30_000 });
+    assert_eq!(starts(&answers).len(), 8);
+    assert_eq!(service.drains(MS(0))[0].total, 1_000_000);
+}

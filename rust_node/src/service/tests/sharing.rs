@@ -1,0 +1,175 @@
+//! Drains on one storage: what they share, and what is given back when one ends.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use handoff_core::{Capacity, Scope};
+
+use super::*;
+
+#[test]
+fn two_drains_on_one_storage_share_its_limit_and_its_targets() {
+    let mut service = service();
+    let first = starts(&start(&mut service, MS(0), "a@h", 100, &["c@h", "d@h"]));
+    assert_eq!(first.len(), 8, "all permits");
+    let second = starts(&start(&mut service, MS(0), "b@h", 100, &["c@h", "d@h"]));
+    assert_eq!(second.len(), 0, "none left");
+    let mut in_flight: VecDeque<(&str, (ServerId, u32, String))> =
+        first.into_iter().map(|start| ("a@h", start)).collect();
+    let (mut per_target, mut per_source) = (BTreeMap::new(), BTreeMap::new());
+    let mut now = MS(0);
+    while let Some((source, (id, attempt, target))) = in_flight.pop_front() {
+        now = now + MS(1);
+        *per_target.entry(target).or_insert(0) += 1;
+        *per_source.entry(source).or_insert(0) += 1;
+        if per_source.values().sum::<i32>() == 100 {
+            let (a, b) = (per_source["a@h"], per_source["b@h"]);
+            assert!(a.abs_diff(b) <= 20, "{a} and {b}: both have their turn");
+        }
+        for peer in ["a@h", "b@h"] {
+            service.message(now, &name(peer), None, Keepalive { id: ID }.into());
+        }
+        service.message(now, &name(source), None, finished(id, attempt, Outcome::Moved { node: None }).into());
+        service.advance(now);
+        let outputs = service.outputs();
+        for peer in ["a@h", "b@h"] {
+            in_flight.extend(starts(&sent_to(outputs.clone(), peer)).into_iter().map(|start| (peer, start)));
+        }
+        assert!(in_flight.len() <= 8, "the limit is one for both");
+    }
+    assert_eq!(per_source, BTreeMap::from([("a@h", 100), ("b@h", 100)]));
+    assert_eq!(per_target, BTreeMap::from([("c@h".to_owned(), 100), ("d@h".to_owned(), 100)]));
+}
+
+#[test]
+fn drains_on_different_storages_have_nothing_in_common() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 100, &["c@h"]);
+    let other = DrainOpen { storage: "another".to_owned(), ..open("b@h", 100) };
+    tell(&mut service, MS(0), "b@h", other);
+    tell(&mut service, MS(0), "b@h", servers(0, 100));
+    tell(&mut service, MS(0), "b@h", view(&["c@h"]));
+    let answers = tell(&mut service, MS(0), "b@h", DrainStart { id: ID, left_ms: 30_000 });
+    assert_eq!(starts(&answers).len(), 8);
+}
+
+#[test]
+fn a_drainer_that_falls_silent_is_forgotten_after_two_seconds_and_its_permits_are_free() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 100, &["c@h"]);
+    assert_eq!(starts(&start(&mut service, MS(1_000), "b@h", 100, &["c@h"])).len(), 0);
+    service.advance(MS(1_999));
+    assert_eq!(service.drains(MS(1_999)).len(), 2);
+    service.outputs();
+    service.advance(MS(2_000));
+    let outputs = service.outputs();
+    assert_eq!(refusal(&sent_to(outputs.clone(), "a@h")), Some(&RefuseReason::Silent));
+    assert!(outputs.contains(&Output::Demonitor { key: Key { peer: name("a@h"), id: ID } }));
+    assert_eq!(starts(&sent_to(outputs, "b@h")).len(), 8, "what the silent one held");
+}
+
+#[test]
+fn a_drainer_that_ends_or_is_disconnected_gives_its_permits_back() {
+    type End = fn(&mut Service);
+    let ends: [End; 3] = [
+        |service| service.drainer_down(MS(10), &Key { peer: name("a@h"), id: ID }),
+        |service| service.peer_down(MS(10), "a@h"),
+        |service| service.message(MS(10), &name("a@h"), None, DrainClose { id: ID }.into()),
+    ];
+    for end in ends {
+        let mut service = service();
+        start(&mut service, MS(0), "a@h", 100, &["c@h"]);
+        start(&mut service, MS(0), "b@h", 100, &["c@h"]);
+        end(&mut service);
+        service.advance(MS(10));
+        let outputs = service.outputs();
+        assert_eq!(starts(&sent_to(outputs.clone(), "b@h")).len(), 8);
+        assert_eq!(sent_to(outputs, "a@h"), [], "nobody is there to be told");
+    }
+}
+
+#[test]
+fn an_outcome_after_the_end_still_counts_for_the_others() {
+    let mut service = service();
+    let (id, attempt, _) = starts(&start(&mut service, MS(0), "a@h", 1, &["c@h"]))[0].clone();
+    let cancel = Events { id: ID, events: vec![Event::Cancel] };
+    tell(&mut service, MS(1), "a@h", cancel);
+    let mut at = 1;
+    while service.drains(MS(at))[0].stage != "over" && at < 40_000 {
+        at += 500;
+        tell(&mut service, MS(at), "a@h", Keepalive { id: ID });
+    }
+    assert_eq!(service.drains(MS(at))[0].stage, "over", "at its deadline");
+    let late = finished(id, attempt, Outcome::Displaced(Blame::Target));
+    tell(&mut service, MS(at), "a@h", late);
+    start(&mut service, MS(at), "b@h", 100, &["c@h"]);
+    assert_eq!(service.drains(MS(at)).iter().map(|drain| drain.in_flight).max(), Some(8), "no permit is lost");
+}
+
+/// A drain whose modules are named in this order, with `count` servers of `module`, seeing one target.
+fn start_modules(
+    service: &mut Service,
+    peer: &str,
+    modules: &[&str],
+    module: u32,
+    count: u32,
+    target: NodeView,
+) -> Vec<Message> {
+    let config = Config { modules: 2, ..config(peer) };
+    let modules = modules.iter().map(|name| (*name).to_owned()).collect();
+    tell(service, MS(0), peer, DrainOpen { modules, config, ..open(peer, count) });
+    let server = ServerSpec { module: ModuleId(module), sticky: StickyId(0), priority: 0 };
+    tell(service, MS(0), peer, Servers { id: ID, first: 0, servers: vec![server; count as usize] });
+    tell(service, MS(0), peer, of_target(target));
+    tell(service, MS(0), peer, DrainStart { id: ID, left_ms: 30_000 })
+}
+
+fn of_target(target: NodeView) -> ViewPart {
+    ViewPart { id: ID, part: 1, parts: 1, now_ms: target.stamp_ms, nodes: vec![target] }
+}
+
+fn target(stamp_ms: i64, limit: Option<(u32, f64)>) -> NodeView {
+    let capacity =
+        limit.map(|(module, limit)| Capacity { scope: Scope::Module(ModuleId(module)), current: 0.0, limit });
+    let capacity = capacity.into_iter().collect();
+    NodeView { name: "t@h".to_owned(), connected: true, stamp_ms, capacity, ..NodeView::default() }
+}
+
+#[test]
+fn drains_that_number_their_modules_differently_share_a_modules_limit() {
+    let mut service = service();
+    let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 3, target(0, Some((1, 4.0))));
+    assert_eq!(starts(&first).len(), 3, "three of N, of four that fit");
+    let second = start_modules(&mut service, "b@h", &["N", "M"], 0, 3, target(0, Some((0, 4.0))));
+    assert_eq!(starts(&second).len(), 1, "one more of N");
+}
+
+#[test]
+fn a_limit_that_only_one_drain_knows_holds_after_another_drain_saw_a_newer_report() {
+    let mut service = service();
+    let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 9, target(0, Some((1, 2.0))));
+    let first = starts(&first);
+    assert_eq!(first.len(), 2, "two of N fit");
+    let second = start_modules(&mut service, "b@h", &["M", "X"], 0, 1, target(5_000, None));
+    assert_eq!(starts(&second).len(), 1);
+    let (id, attempt, _) = first[0].clone();
+    let more = tell(&mut service, MS(10), "a@h", finished(id, attempt, Outcome::Moved { node: None }));
+    assert_eq!(starts(&more).len(), 0, "the newer report says nothing of N, and N is as full as it was");
+}
+
+#[test]
+fn a_number_of_a_module_without_a_name_ends_its_own_drain() {
+    let mut service = service();
+    tell(&mut service, MS(0), "a@h", open("a@h", 10));
+    let answers = tell(&mut service, MS(0), "a@h", of_target(target(0, Some((1, 2.0)))));
+    assert!(matches!(refusal(&answers), Some(RefuseReason::Invalid { .. })), "{answers:?}");
+}
+
+#[test]
+fn a_storage_is_forgotten_without_anybody_saying_anything() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 1, &["c@h"]);
+    service.peer_down(MS(1_000), "a@h");
+    assert_eq!(service.wake(), Some(MS(61_000)));
+    service.advance(MS(61_000));
+    assert_eq!((service.wake(), service.storages.len()), (None, 0));
+}

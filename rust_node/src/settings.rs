@@ -1,0 +1,269 @@
+//! Settings: by flag, by environment variable, by file, in this order of precedence.
+//!
+//! Guarantee: every problem of every source is reported at once, each naming the setting, what it got and what it takes. The
+//! cookie has no flag and no place in the file.
+
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::dist::tls::TlsFiles;
+use crate::dist::{AllowList, Cookie, Limits, NodeName, names};
+
+pub use raw::Flags;
+use raw::Raw;
+
+/// The environment variable with the cookie itself.
+pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Everything, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name.
+    pub name: NodeName,
+    /// Nodes to connect to.
+    pub connect: Vec<NodeName>,
+    /// Nodes to connect to at every address of a host.
+    pub connect_dns: Vec<NodeName>,
+    /// Where to accept connections, if at all.
+    pub listen: Option<SocketAddr>,
+    /// The shared secret.
+    pub cookie: Cookie,
+    /// Which peers to take.
+    pub allow: AllowList,
+    /// Certificates, if TLS is used.
+    pub tls: Option<TlsFiles>,
+    /// The port mapper's port.
+    pub epmd_port: u16,
+    /// Bounds and times of the distribution layer.
+    pub limits: Limits,
+    /// Whether connected nodes are asked for more nodes.
+    pub discovery: bool,
+    /// Where HTTP is served, if at all.
+    pub http: Option<SocketAddr>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are, in `tracing`'s syntax; each command has its own default.
+    pub log_level: Option<String>,
+}
+
+impl Settings {
+    /// From flags (and, through them, the environment), the file they name, and `cookie` for the cookie's variable.
+    ///
+    /// # Errors
+    /// Every problem.
+    pub fn load(flags: Flags, cookie: Option<String>) -> Result<Settings, Vec<String>> {
+        let mut problems = Vec::new();
+        let file = match &flags.config {
+            Some(path) => read_file(path, &mut problems),
+            None => Raw::default(),
+        };
+        check(flags.raw.or(file), cookie, problems)
+    }
+}
+
+fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Raw::from_toml(&text, &path.display().to_string(), problems),
+        Err(error) => {
+            problems.push(format!("config: {}: {error}", path.display()));
+            Raw::default()
+        }
+    }
+}
+
+fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<Settings, Vec<String>> {
+    let connect = node_names("connect", raw.connect, &mut problems);
+    let connect_dns = node_names("connect_dns", raw.connect_dns, &mut problems);
+    let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
+    let http = raw.http.as_deref().and_then(|text| address("http", text, &mut problems));
+    let name = match (raw.name, connect.first()) {
+        (Some(name), _) => keep(names::parse(&name), "name", &mut problems),
+        (None, _) if listen.is_some() => {
+            problems.push("name: needed with listen, takes name@host".to_owned());
+            None
+        }
+        // Nobody dials a node that does not listen, so any name of the right kind will do. Names with addresses are long ones.
+        (None, seed) if seed.is_some() || !connect_dns.is_empty() => {
+            let host = seed.map_or("127.0.0.1", |seed| seed.host());
+            let own = format!("durable_handoff_{:08x}@{host}", rand::random::<u32>());
+            keep(names::parse(&own), "name", &mut problems)
+        }
+        (None, _) => {
+            problems.push("connect, connect_dns or listen: at least one is needed".to_owned());
+            None
+        }
+    };
+    if let Some(name) = &name {
+        for seed in connect.iter().filter(|seed| names::is_long(seed) != names::is_long(name)) {
+            problems.push(format!("connect: {seed} and {name} are a long and a short name, takes names of one kind"));
+        }
+        if !connect_dns.is_empty() && !names::is_long(name) {
+            problems.push(format!(
+                "connect_dns: {name} is a short name, takes a long one: nodes there are named by addresses"
+            ));
+        }
+        if connect.contains(name) {
+            problems.push(format!("connect: {name} is this node"));
+        }
+    }
+    let tls = tls(raw.tls_ca, raw.tls_certificate, raw.tls_key, &mut problems);
+    let epmd_port = number("epmd_port", raw.epmd_port.as_deref(), 4_369, 1..=65_535, &mut problems);
+    let tick = number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600, &mut problems);
+    let discovery = match raw.discovery.as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            problems.push(format!("discovery: got {other:?}, takes true or false"));
+            true
+        }
+    };
+    let log_format = match raw.log_format.as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            problems.push(format!("log_format: got {other:?}, takes text or json"));
+            LogFormat::Text
+        }
+    };
+    let log_level = raw.log_level;
+    let parsed = log_level.as_deref().map(str::parse::<tracing_subscriber::filter::Targets>);
+    if let (Some(text), Some(Err(error))) = (&log_level, parsed) {
+        problems.push(format!("log_level: got {text:?}: {error}"));
+    }
+    let cookie = match (raw.cookie_file, cookie) {
+        (Some(path), _) => keep(Cookie::from_file(Path::new(&path)), "cookie_file", &mut problems),
+        (None, Some(text)) => keep(Cookie::new(&text), COOKIE_VARIABLE, &mut problems),
+        (None, None) => {
+            problems.push(format!("cookie: needed, takes cookie_file or the variable {COOKIE_VARIABLE}"));
+            None
+        }
+    };
+    let limits = Limits { tick_time: Duration::from_secs(tick), ..Limits::default() };
+    match (name, cookie) {
+        (Some(name), Some(cookie)) if problems.is_empty() => Ok(Settings {
+            name,
+            connect,
+            connect_dns,
+            listen,
+            cookie,
+            allow: AllowList::new(raw.allow.unwrap_or_default()),
+            tls,
+            epmd_port: u16::try_from(epmd_port).unwrap_or(4_369),
+            limits,
+            discovery,
+            http,
+            log_format,
+            log_level,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn node_names(setting: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<NodeName> {
+    texts.unwrap_or_default().iter().filter_map(|text| keep(names::parse(text), setting, problems)).collect()
+}
+
+fn keep<T, E: std::fmt::Display>(result: Result<T, E>, setting: &str, problems: &mut Vec<String>) -> Option<T> {
+    result.map_err(|error| problems.push(format!("{setting}: {error}"))).ok()
+}
+
+fn address(setting: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
+    let parsed = text.parse().map_err(|_| format!("got {text:?}, takes an address and a port as 127.0.0.1:8080"));
+    keep(parsed, setting, problems)
+}
+
+fn number(
+    setting: &str,
+    text: Option<&str>,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    problems: &mut Vec<String>,
+) -> u64 {
+    let Some(text) = text else { return default };
+    match text.parse() {
+        Ok(value) if range.contains(&value) => value,
+        _ => {
+            problems.push(format!("{setting}: got {text:?}, takes {} to {}", range.start(), range.end()));
+            default
+        }
+    }
+}
+
+fn tls(
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    problems: &mut Vec<String>,
+) -> Option<TlsFiles> {
+    match (ca, certificate, key) {
+        (None, None, None) => None,
+        (Some(ca), Some(certificate), Some(key)) => {
+            let [ca, certificate, key] = [ca, certificate, key].map(PathBuf::from);
+            Some(TlsFiles { ca, certificate, key })
+        }
+        _ => {
+            problems.push("tls_ca, tls_certificate, tls_key: all three or none".to_owned());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(toml: &str) -> Result<Settings, Vec<String>> {
+        let mut problems = Vec::new();
+        let raw = Raw::from_toml(toml, "file", &mut problems);
+        check(raw, Some("secret".to_owned()), problems)
+    }
+
+    #[test]
+    fn every_problem_is_reported_not_only_the_first() {
+        let toml = "connect = ['a', 'b@h']\nlisten = 'x'\nhttp = 80\nepmd_port = 0\nlog_format = 'xml'\ntls_ca = 'ca.pem'\nconect = 1\n";
+        let problems = with(toml).expect_err("all wrong");
+        let of = |setting: &str| problems.iter().filter(|problem| problem.starts_with(setting)).count();
+        for setting in ["connect:", "listen:", "http:", "epmd_port:", "log_format:", "tls_ca", "file: conect"] {
+            assert_eq!(of(setting), 1, "{setting}: {problems:?}");
+        }
+        assert!(problems.iter().any(|problem| problem.contains("did you mean connect")), "{problems:?}");
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough_and_flags_win_over_it() {
+        let settings = with("connect = 'a@127.0.0.1'\ntick_time_s = 8").expect("enough");
+        assert_eq!((settings.connect.len(), settings.limits.tick_time), (1, Duration::from_secs(8)));
+        assert!(names::is_long(&settings.name));
+        let flags = Raw { tick_time_s: Some("12".to_owned()), ..Raw::default() };
+        assert_eq!(
+            flags.or(Raw { tick_time_s: Some("8".to_owned()), ..Raw::default() }).tick_time_s.as_deref(),
+            Some("12")
+        );
+    }
+
+    #[test]
+    fn nodes_found_by_dns_are_enough_and_need_a_long_name() {
+        let settings = with("connect_dns = 'app@app-headless'").expect("enough");
+        assert!(names::is_long(&settings.name));
+        let problems = with("connect_dns = 'app@app-headless'\nname = 'rust@h'").expect_err("a short name");
+        assert!(problems[0].starts_with("connect_dns:"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_missing_cookie_and_names_of_two_kinds_are_refused() {
+        let problems = check(Raw::from_toml("connect = 'a@h'\nname = 'b@1.2.3.4'", "file", &mut vec![]), None, vec![]);
+        assert_eq!(problems.expect_err("two problems").len(), 2);
+    }
+}

@@ -1,0 +1,159 @@
+//! `audit` as an operator runs it, over a directory with objects recorded from DurableServer's own backend.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use state_store::{Condition, Limits, Readback, Settings, Store, Write};
+
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), retries: 0 };
+
+struct Place {
+    directory: tempfile::TempDir,
+    store: Store,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&url(directory.path()), &Settings::default()).unwrap();
+        Self { directory, store }
+    }
+
+    async fn put(&self, key: &str, body: Vec<u8>) {
+        let write = Write { condition: Condition::Always, readback: Readback::AfterLostAnswer, keep: false };
+        self.store.put(key, body.into(), &write, LIMITS).await.unwrap();
+    }
+
+    /// A recorded object, and a heartbeat of the node that owns it.
+    async fn put_recorded(&self, name: &str) {
+        let vectors: Value = serde_json::from_str(include_str!("../../test/vectors/envelope.json")).unwrap();
+        let object = vectors["objects"].as_array().unwrap().iter().find(|object| object["name"] == name).unwrap();
+        self.put(&format!("x/{name}"), base64(object["object_base64"].as_str().unwrap())).await;
+    }
+
+    async fn put_heartbeat(&self, node: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let heartbeat = json!({"node": node, "node_ref": 0, "last_heartbeat_at": u64::try_from(now).unwrap()});
+        self.put(&format!("x/__nodes/{node}"), heartbeat.to_string().into_bytes()).await;
+    }
+
+    fn audit(&self, more: &[&str]) -> Output {
+        audit(&url(self.directory.path()), more)
+    }
+}
+
+fn url(path: &Path) -> String {
+    format!("file://{}", path.display())
+}
+
+fn audit(store: &str, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+        .args(["audit", "--store", store, "--prefix", "x/"])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'=').map(digit).collect();
+    let mut bytes = Vec::new();
+    for group in digits.chunks(4) {
+        let bits = group.iter().fold(0_u32, |bits, digit| (bits << 6) | u32::from(*digit));
+        let bits = bits << (6 * (4 - group.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    bytes
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Every file, with its bytes and when it was last written.
+fn everything(directory: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let modified = entry.metadata().unwrap().modified().unwrap();
+        let body = if entry.file_type().unwrap().is_dir() {
+            found.extend(everything(&entry.path()));
+            Vec::new()
+        } else {
+            std::fs::read(entry.path()).unwrap()
+        };
+        found.insert(entry.path().display().to_string(), (body, modified));
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_store_in_order_is_exit_code_0() {
+    let place = Place::new();
+    place.put_recorded("running/nested").await;
+    place.put_heartbeat("app@vm").await;
+    let output = place.audit(&[]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.starts_with("1 servers") && said.contains("app@vm"), "{said}");
+    assert!(output.stderr.is_empty(), "progress of what is over at once: {}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_as_a_table_and_as_json_and_exit_code_4() {
+    let place = Place::new();
+    place.put_recorded("running/nested").await;
+    place.put_recorded("stopped_graceful/nested").await;
+    place.put("x/broken", b"{".to_vec()).await;
+    let output = place.audit(&[]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{said}{}", text(&output.stderr));
+    for expected in ["2 servers", "x/running/nested  on app@vm: no heartbeat", "x/broken  it is no JSON envelope"] {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    let output = place.audit(&["--json"]);
+    assert_eq!(output.status.code(), Some(4));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["by_status"], json!({"running": 1, "stopped_graceful": 1}));
+    assert_eq!(report["orphans"]["first"][0]["key"], "x/running/nested");
+    assert_eq!(report["unreadable"]["first"][0]["key"], "x/broken");
+}
+
+#[tokio::test]
+async fn nothing_in_the_store_is_touched() {
+    let place = Place::new();
+    place.put_recorded("running/nested").await;
+    // What a process that died long ago left: opening the store for writing would clear it away.
+    let left = place.directory.path().join("incoming").join("1-1");
+    let file = std::fs::File::create(&left).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
+    let before = everything(place.directory.path());
+    assert_eq!(place.audit(&[]).status.code(), Some(4));
+    assert_eq!(everything(place.directory.path()), before);
+}
+
+#[test]
+fn a_store_that_is_not_there_is_exit_code_1_and_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let output = audit(&url(&missing), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("opening the directory"), "{}", text(&output.stderr));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn credentials_in_the_url_are_refused_and_not_repeated() {
+    let output = audit("s3://key:hunter22@bucket", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("s3://BUCKET/PATH") && !said.contains("hunter22"), "{said}");
+}

@@ -1,0 +1,100 @@
+# An agent as an operator meets it. AGENT says how it answers a drain_request:
+#   done, left      two steps, then a report with nothing or something left
+#   refuse          it does not know the supervisor
+#   hold            steps without end
+#   exit, vanish    one step, then the agent or the whole node is gone
+#   none            there is no agent
+defmodule Operator do
+  @tag :durable_handoff
+
+  def run("none") do
+    IO.puts("up")
+    Process.sleep(:infinity)
+  end
+
+  def run(mode) do
+    Process.register(self(), DurableHandoff.Agent)
+    IO.puts("up")
+
+    receive do
+      {@tag, 1, :drain_request, request, from, what} ->
+        IO.puts("asked #{what.supervisor} #{inspect(what.timeout_ms)} #{what.dry_run}")
+        answer(mode, request, from)
+    end
+  end
+
+  defp answer("refuse", request, from) do
+    send(from, {@tag, 1, :refuse, request, {:invalid, ["supervisor: there is no Nope"]}})
+    wait()
+  end
+
+  defp answer("hold", request, from) do
+    step(request, from, 3)
+    IO.puts("stepped")
+
+    receive do
+    after
+      100 -> answer("hold", request, from)
+    end
+  end
+
+  defp answer("exit", request, from) do
+    step(request, from, 3)
+    exit(:shutdown)
+  end
+
+  defp answer("vanish", request, from) do
+    step(request, from, 3)
+    System.halt(0)
+  end
+
+  defp answer(mode, request, from) when mode in ["done", "left"] do
+    # Of another request: not for this command.
+    send(from, {@tag, 1, :drain_done, request + 1, report(0, %{})})
+    step(request, from, 3)
+    step(request, from, 20)
+    left = if mode == "left", do: %{no_target: 2, gone: 1}, else: %{}
+    send(from, {@tag, 1, :drain_done, request, report(20 - Enum.sum(Map.values(left)), left)})
+    wait()
+  end
+
+  defp step(request, from, moved) do
+    progress = %{
+      total: 20,
+      pending: 20 - moved,
+      in_flight: 0,
+      displaced: 0,
+      stopping: 0,
+      moved: moved,
+      left: 0,
+      failures: 0,
+      retried: 0,
+      limit: 8,
+      finished: moved == 20
+    }
+
+    send(from, {@tag, 1, :drain_step, request, progress})
+  end
+
+  defp report(moved, left) do
+    %{
+      total: 20,
+      moved: moved,
+      left: left,
+      retried: 0,
+      gap_us: %{count: moved, p50: 35_000, p90: 40_000, p99: 41_000, max: 42_000},
+      duration_us: 1_500_000,
+      targets: [{"b@h", moved}],
+      concurrency: %{last: 8, highest: 8},
+      attempts: 20,
+      failures: 0,
+      ended: :done
+    }
+  end
+
+  defp wait, do: Process.sleep(:infinity)
+end
+
+# The agent is a process of its own: its end is not the node's.
+spawn(fn -> Operator.run(System.fetch_env!("AGENT")) end)
+Process.sleep(:infinity)

@@ -1,0 +1,171 @@
+//! Flags, variables and files, as an operator meets them.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use support::Node;
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+        .args(arguments)
+        .env_remove("DURABLE_HANDOFF_COOKIE")
+        .envs(environment.iter().copied())
+        .output()
+        .expect("it runs")
+}
+
+#[test]
+fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.toml");
+    std::fs::write(&file, "htpp = '127.0.0.1:1'\ntick_time_s = 1\n").expect("written");
+    let output = run(
+        &["run", "--config", &file.display().to_string(), "--connect", "nohost"],
+        &[("DURABLE_HANDOFF_LOG_FORMAT", "xml")],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in ["did you mean http?", "tick_time_s", "connect: ", "log_format", "cookie"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn a_cookie_on_the_command_line_is_not_understood() {
+    let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie", "secret"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_cookie_file_that_others_can_read_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("cookie");
+    std::fs::write(&file, "secret").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
+    let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie-file", &file.display().to_string()], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("chmod 600") && !said.contains("secret"), "{said}");
+}
+
+#[test]
+fn no_node_that_can_be_reached_is_exit_code_3() {
+    let output = run(&["nodes", "--connect", "nobody_here@127.0.0.1"], &[("DURABLE_HANDOFF_COOKIE", "x")]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+#[tokio::test]
+async fn the_cookie_is_in_no_log_line_and_in_no_argument() {
+    let mut node = Node::start(&["--log-level", "trace"]);
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", node.process.child.id())).expect("it runs");
+    assert!(!String::from_utf8_lossy(&arguments).contains(support::COOKIE));
+    assert!(support::Peer::connect(&node).await.ping().await);
+    node.process.signal("-TERM");
+    assert_eq!(node.process.exit_code(), Some(0));
+    assert!(node.process.rest().iter().all(|line| !line.contains(support::COOKIE)));
+}
+
+#[tokio::test]
+async fn health_readiness_metrics_and_lists_are_served() {
+    let node = Node::start(&["--log-format", "text"]);
+    assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(node.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(node.get("/metrics").await.contains("# TYPE durable_handoff_connections gauge"));
+    assert!(node.get("/drains").await.ends_with("[]"));
+    let peer = support::Peer::connect(&node).await;
+    support::eventually("it is listed", async || node.get("/nodes").await.contains(&peer.name)).await;
+}
+
+#[tokio::test]
+async fn a_node_that_reaches_nobody_is_not_ready() {
+    let node = Node::start(&["--connect", "nobody_here@127.0.0.1"]);
+    assert!(node.get("/readyz").await.starts_with("HTTP/1.1 503"));
+    assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn an_http_address_that_is_taken_is_named_and_the_exit_code_is_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output =
+        run(&["run", "--connect", "nobody_here@127.0.0.1", "--http", &address], &[("DURABLE_HANDOFF_COOKIE", "x")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("cannot serve HTTP on {address}: Address already in use")), "{said}");
+}
+
+#[test]
+fn a_setting_is_taken_from_flag_then_variable_then_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.toml");
+    std::fs::write(&file, "tick_time_s = 1\nlog_format = 'json'\nconnect = 'a@127.0.0.1'\nepmd_port = 0")
+        .expect("written");
+    let file = file.display().to_string();
+    // Each source gives a wrong value: the one that is complained about is the one that was taken.
+    let said = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let arguments: Vec<&str> = ["run", "--config", &file].into_iter().chain(arguments.iter().copied()).collect();
+        String::from_utf8_lossy(&run(&arguments, environment).stderr).into_owned()
+    };
+    assert!(said(&[], &[]).contains("tick_time_s: got \"1\""));
+    assert!(said(&[], &[("DURABLE_HANDOFF_TICK_TIME_S", "2")]).contains("tick_time_s: got \"2\""));
+    let flag = said(&["--tick-time-s", "3"], &[("DURABLE_HANDOFF_TICK_TIME_S", "2")]);
+    assert!(flag.contains("tick_time_s: got \"3\"") && flag.contains("epmd_port: got \"0\""), "{flag}");
+}
+
+#[tokio::test]
+async fn a_running_node_says_what_it_coordinates() {
+    let node = Node::start(&[]);
+    let peer = support::Peer::connect(&node).await;
+    let http = format!("127.0.0.1:{}", node.http);
+    support::eventually("it is listed", async || node.get("/nodes").await.contains(&peer.name)).await;
+    let table = run(&["status", "--http", &http], &[]);
+    let said = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.status.success() && said.contains(&node.name) && said.contains("no drain"), "{table:?}");
+    let json = run(&["status", "--json"], &[("DURABLE_HANDOFF_HTTP", &http)]);
+    let status: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(status["nodes"][0]["name"], peer.name);
+    assert_eq!(status["not_ready"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_status_of_a_node_that_is_not_there_is_exit_code_3() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    assert_eq!(run(&["status", "--http", &free.to_string()], &[]).status.code(), Some(3));
+    assert_eq!(run(&["status", "--http", "nonsense"], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_service_that_is_something_else_is_an_error_not_a_table() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("an address").to_string();
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = other.accept().expect("asked");
+        let _asked = stream.read(&mut [0; 4_096]).expect("read");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").expect("answered");
+    });
+    let output = run(&["status", "--http", &address], &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    answering.join().expect("answered");
+}
+
+#[tokio::test]
+async fn a_node_that_epmd_has_forgotten_is_not_ready_until_it_is_registered_again() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let port = port.port().to_string();
+    let epmd = async || {
+        let process = support::Process::spawn(Command::new("epmd").args(["-port", &port, "-address", "127.0.0.1"]));
+        let address = format!("127.0.0.1:{port}");
+        support::eventually("it listens", async || tokio::net::TcpStream::connect(&address).await.is_ok()).await;
+        process
+    };
+    let first = epmd().await;
+    let node = Node::start(&["--epmd-port", &port]);
+    assert!(node.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    drop(first);
+    support::eventually("it is not ready", async || node.get("/readyz").await.contains("not registered in EPMD")).await;
+    let _second = epmd().await;
+    support::eventually("it is ready", async || node.get("/readyz").await.starts_with("HTTP/1.1 200")).await;
+}

@@ -1,0 +1,230 @@
+//! What a hostile or broken peer can do to the real process: each test is named after what it does. In every one the process
+//! stays up and goes on serving others, and a counter says what happened.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS, term};
+use rust_node::dist::handshake::HandshakeError;
+use support::{COOKIE, Node, Peer, eventually, node_name, still_serves};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// What one peer may make the node hold (`dist::limits`): frame, allowance, write queue, one decoded message; and then some for
+/// what the process needs anyway.
+const BOUND: u64 = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_frame_longer_than_the_limit() {
+    let mut node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    peer.stream.write_all(&[0xff; 4]).await.expect("sent");
+    assert!(peer.receive().await.is_none(), "dropped");
+    node.counted("durable_handoff_refused_total{kind=\"frame_too_long\"}", 1.0).await;
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+#[tokio::test]
+async fn a_frame_of_an_unknown_type() {
+    let mut node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    peer.stream.write_all(&[0, 0, 0, 2, 131, 68]).await.expect("sent");
+    assert!(peer.receive().await.is_none(), "dropped");
+    node.counted("durable_handoff_refused_total{kind=\"frame_type\"}", 1.0).await;
+    still_serves(&mut node).await;
+}
+
+/// Terms that would abort, overflow or inflate the decoder. Well-formed ones are refused and the peer goes on; broken ones end
+/// the connection.
+#[tokio::test]
+async fn every_hostile_term() {
+    let mut node = Node::start(&[]);
+    let mut nested = vec![131];
+    nested.extend([104, 1].repeat(100_000));
+    nested.push(106);
+    let mut bignum = vec![131, 111, 0, 1, 0, 0, 0];
+    bignum.extend(vec![1; 65_536]);
+    let mut many = vec![131, 108, 0, 12, 0, 0];
+    many.extend(vec![106; 786_432 + 1]);
+    let bomb = vec![131, 80, 0xff, 0xff, 0xff, 0xff, 0x78, 0x9c, 1, 2, 3];
+    let well_formed: [(&str, Vec<u8>); 8] = [
+        ("too_deep", nested),
+        ("too_long", bignum),
+        ("too_many_terms", many),
+        ("tag", bomb),
+        ("tag", vec![131, 68, 1, 0]),
+        ("tag", vec![131, 82, 0]),
+        ("tag", vec![131, 112, 0, 0, 0, 9, 1]),
+        ("too_long", vec![131, 90, 0xff, 0xff, 119, 1, 97, 0, 0, 0, 1]),
+    ];
+    let mut peer = Peer::connect(&node).await;
+    for (kind, payload) in well_formed {
+        let series = format!("durable_handoff_refused_total{{kind=\"{kind}\"}}");
+        let before = node.metric(&series).await;
+        peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
+        node.counted(&series, before + 1.0).await;
+        assert!(peer.ping().await, "{kind}: refused, not dropped");
+    }
+    let broken: [(&str, Vec<u8>); 6] = [
+        ("truncated", vec![131, 109, 0xff, 0xff, 0xff, 0xff]),
+        ("truncated", vec![131, 108, 0xff, 0xff, 0xff, 0xff]),
+        ("truncated", vec![131, 116, 0xff, 0xff, 0xff, 0xff]),
+        ("version_byte", vec![130, 106]),
+        ("bits", vec![131, 77, 0, 0, 0, 1, 0, 1]),
+        ("bits", vec![131, 77, 0, 0, 0, 1, 9, 1]),
+    ];
+    for (kind, payload) in broken {
+        let series = format!("durable_handoff_refused_total{{kind=\"{kind}\"}}");
+        let before = node.metric(&series).await;
+        let mut peer = Peer::connect(&node).await;
+        peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
+        assert!(peer.receive().await.is_none(), "{kind}: dropped");
+        node.counted(&series, before + 1.0).await;
+    }
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+#[tokio::test]
+async fn an_unknown_control_message() {
+    let mut node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    peer.raw(&term::tuple(vec![term::uint(99), term::uint(1)]), &[]).await.expect("sent");
+    node.counted("durable_handoff_refused_total{kind=\"operation\"}", 1.0).await;
+    assert!(peer.ping().await, "refused, not dropped");
+    peer.raw(&term::atom("nonsense"), &[]).await.expect("sent");
+    assert!(peer.receive().await.is_none(), "no conforming node sends that");
+    still_serves(&mut node).await;
+}
+
+#[tokio::test]
+async fn a_wrong_cookie() {
+    let mut node = Node::start(&[]);
+    let refused = Peer::connect_as(&node, &node_name("peer"), "another").await;
+    assert!(matches!(refused, Err(HandshakeError::Cookie)), "{:?}", refused.err());
+    node.counted("durable_handoff_handshakes_total{kind=\"cookie\"}", 1.0).await;
+    still_serves(&mut node).await;
+}
+
+#[tokio::test]
+async fn a_wrong_cookie_does_not_end_the_connection_of_the_node_it_names() {
+    let node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    let refused = Peer::connect_as(&node, &peer.name, "another").await;
+    assert!(refused.is_err());
+    assert!(peer.ping().await);
+}
+
+#[tokio::test]
+async fn a_node_that_connects_again_replaces_its_own_connection() {
+    let node = Node::start(&[]);
+    let mut first = Peer::connect(&node).await;
+    let mut second = Peer::connect_as(&node, &first.name, COOKIE).await.expect("let in");
+    assert!(first.receive().await.is_none(), "ended");
+    assert!(second.ping().await);
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_in_the_middle_of_the_handshake() {
+    let mut node = Node::start(&[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await.expect("accepted");
+    stream.write_all(&[0, 50, b'N']).await.expect("sent");
+    node.counted("durable_handoff_handshakes_total{kind=\"timeout\"}", 1.0).await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    still_serves(&mut node).await;
+}
+
+#[tokio::test]
+async fn two_hundred_half_open_handshakes() {
+    let mut node = Node::start(&[]);
+    let mut connected = Peer::connect(&node).await;
+    let mut half_open = Vec::new();
+    for _ in 0..200 {
+        half_open.push(TcpStream::connect(("127.0.0.1", node.port)).await.expect("accepted"));
+    }
+    node.counted("durable_handoff_handshakes_total{kind=\"too_many\"}", 100.0).await;
+    assert!(connected.ping().await, "who was there before is served");
+    let own = node_name("peer");
+    eventually("there is room again", async || Peer::connect_as(&node, &own, COOKIE).await.is_ok()).await;
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read() {
+    let mut node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    // Far more than may wait.
+    for _ in 0..100 {
+        if peer.ask_for(900_000).await.is_err() {
+            break;
+        }
+    }
+    node.counted("durable_handoff_peers_dropped_total{kind=\"slow_reader\"}", 1.0).await;
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+#[tokio::test]
+async fn a_peer_that_floods() {
+    let mut node = Node::start(&[]);
+    let mut other = Peer::connect(&node).await;
+    let mut peer = Peer::connect(&node).await;
+    let message = Message::from(Keepalive { id: DrainId(9) }).to_bytes().expect("encodes");
+    let payload = term::encode(&term::binary(vec![7; 1_000])).expect("encodes");
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut highest = 0;
+    // Answers of the node are not read, so it may also drop the peer for that.
+    while Instant::now() < until {
+        for _ in 0..200 {
+            let sent = tokio::time::timeout(Duration::from_millis(100), async {
+                peer.send_to(NODE_PROCESS, &payload).await?;
+                peer.send_to(NODE_PROCESS, &message).await
+            });
+            if !matches!(sent.await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        assert!(other.ping().await, "the others are served");
+        highest = highest.max(node.memory());
+    }
+    node.counted("durable_handoff_refused_total{kind=\"not_ours\"}", 100.0).await;
+    assert!(highest < BOUND, "{highest}");
+    still_serves(&mut node).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_on_the_allow_list() {
+    let mut node = Node::start(&["--allow", "peer_*@127.0.0.1"]);
+    let refused = Peer::connect_as(&node, &node_name("stranger"), COOKIE).await;
+    assert!(
+        matches!(&refused, Err(HandshakeError::Refused { status }) if status == "not_allowed"),
+        "{:?}",
+        refused.err()
+    );
+    node.counted("durable_handoff_handshakes_total{kind=\"not_let_in\"}", 1.0).await;
+    still_serves(&mut node).await;
+}
+
+/// The first signal waits, at most two seconds, for what is queued for peers; the second does not.
+#[tokio::test]
+async fn a_peer_that_does_not_read_while_the_node_stops() {
+    let mut node = Node::start(&[]);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("set");
+    let stream = socket.connect(([127, 0, 0, 1], node.port).into()).await.expect("accepted");
+    let mut peer = Peer::connect_over(stream, &node, &node_name("peer"), COOKIE).await.expect("let in");
+    // More than both sockets hold, less than the node drops a peer for.
+    for _ in 0..8 {
+        peer.ask_for(900_000).await.expect("sent");
+    }
+    peer.send_to(NODE_PROCESS, &term::encode(&term::atom("after_all_of_it")).expect("encodes")).await.expect("sent");
+    node.counted("durable_handoff_refused_total{kind=\"not_ours\"}", 1.0).await;
+    node.process.signal("-TERM");
+    node.process.line("drains are handed back");
+    node.process.signal("-TERM");
+    node.process.line("ended by a second signal");
+    assert_eq!(node.process.exit_code(), Some(1));
+}

@@ -1,0 +1,310 @@
+//! The node among real BEAMs: the OTP of this machine, and another one where it is installed.
+
+mod support;
+
+use std::time::Duration;
+
+use eetf::Term;
+use handoff_wire::term::{self, atom, atom_name, tuple};
+use rust_node::dist::dialler::{Dialler, dial};
+use rust_node::dist::{AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named};
+use rust_node::metrics::Metrics;
+use support::{Node, Otp, SOON, eventually, local, name, node_name, otps};
+
+const WAIT: &str = include_str!("beam/wait.exs");
+const DRAIN: &str = include_str!("beam/drain.exs");
+const ASK: &str = include_str!("beam/ask.exs");
+const AGENT: &str = "Elixir.DurableHandoff.Agent";
+
+/// A node inside the test, to look at BEAMs with.
+fn dist(limits: Limits) -> Dist {
+    Dist::new(NodeOptions {
+        local: local(&node_name("look"), support::COOKIE),
+        limits,
+        allow: AllowList::default(),
+        tls: None,
+        epmd_port: 4369,
+        metrics: Metrics::default(),
+    })
+}
+
+fn waiting(otp: Otp, beam: &str, other: Option<&str>, flags: &[&str]) -> support::Process {
+    let environment: Vec<(&str, &str)> = other.map(|other| ("OTHER", other)).into_iter().collect();
+    let mut process = otp.run(beam, WAIT, &environment, flags);
+    process.line("up");
+    process
+}
+
+async fn next(mailbox: &mut Mailbox) -> Inbound {
+    tokio::time::timeout(SOON, mailbox.receive()).await.expect("in time").expect("the node runs")
+}
+
+#[tokio::test]
+async fn a_beam_of_each_otp_is_dialled_called_and_monitored() {
+    for otp in otps() {
+        let beam = node_name("beam");
+        let mut process = waiting(otp, &beam, None, &[]);
+        let node = dist(Limits::default());
+        let mut mailbox = node.register("looker").expect("free");
+        dial(&node, &name(&beam)).await.expect("connected");
+        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { hidden: false, .. }));
+
+        let who =
+            tuple(vec![atom("call"), atom("erlang"), atom("node"), term::list(vec![]), mailbox.pid.clone().into()]);
+        let answer = node.call(&beam, "rex", who, SOON).await.expect("answered");
+        assert_eq!(atom_name(&answer), Some(&*beam));
+        let nobody = node.call(&beam, "nobody", atom("x"), SOON).await;
+        assert!(matches!(&nobody, Err(CallError::Down { reason }) if reason == "noproc"), "{nobody:?}");
+        let short = Duration::from_millis(50);
+        assert!(matches!(node.call(&beam, AGENT, atom("x"), short).await, Err(CallError::Timeout)));
+
+        let absent = node.monitor(&mailbox, &beam, Named::Name("nobody".to_owned()));
+        match next(&mut mailbox).await {
+            Inbound::Down { monitor, reason, .. } => {
+                assert_eq!((monitor, reason.as_deref()), (absent, Some("noproc")));
+            }
+            other => panic!("{other:?}"),
+        }
+        let present = node.monitor(&mailbox, &beam, Named::Name(AGENT.to_owned()));
+        process.child.kill().expect("killed");
+        match next(&mut mailbox).await {
+            Inbound::Down { monitor, reason, .. } => {
+                assert_eq!((monitor, reason.as_deref()), (present, Some("noconnection")));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(next(&mut mailbox).await, Inbound::PeerDown { .. }));
+        assert!(matches!(node.call(&beam, "rex", atom("x"), SOON).await, Err(CallError::NotConnected)));
+        node.stop();
+    }
+}
+
+#[tokio::test]
+async fn every_message_reaches_a_beam_and_comes_back() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../test/vectors/wire/otp-25.json");
+    let file: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(vectors).expect("in the repository")).expect("JSON");
+    for otp in otps() {
+        let beam = node_name("beam");
+        let _process = waiting(otp, &beam, None, &[]);
+        let node = dist(Limits::default());
+        let mut mailbox = node.register("looker").expect("free");
+        dial(&node, &name(&beam)).await.expect("connected");
+        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+        for case in file["cases"].as_array().expect("a list") {
+            let hex = case["hex"].as_str().expect("text");
+            let bytes: Vec<u8> = (0..hex.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits"))
+                .collect();
+            let message = handoff_wire::Message::from_bytes(&bytes).expect("a message");
+            let echo = tuple(vec![atom("echo"), mailbox.pid.clone().into(), message.to_term()]);
+            node.send(&beam, &mailbox.pid, &Named::Name(AGENT.to_owned()), echo).expect("sent");
+            match next(&mut mailbox).await {
+                Inbound::Message(delivery) => {
+                    assert_eq!(handoff_wire::Message::from_bytes(&delivery.payload).expect("a message"), message);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let awkward = [
+            term::list(vec![term::int(-1), term::int(-2)]),
+            term::list(vec![term::uint(1)]),
+            Term::from(eetf::List::nil()),
+        ];
+        for sent in awkward {
+            let expected = term::read_each(&sent, "list", 9, |term| term::read_i64(term, "n")).expect("a list");
+            let echo = tuple(vec![atom("echo"), mailbox.pid.clone().into(), sent]);
+            node.send(&beam, &mailbox.pid, &Named::Name(AGENT.to_owned()), echo).expect("sent");
+            let Inbound::Message(delivery) = next(&mut mailbox).await else { panic!("a message") };
+            let (back, _) = term::decode(&delivery.payload).expect("a term");
+            assert_eq!(term::read_each(&back, "list", 9, |term| term::read_i64(term, "n")).expect("a list"), expected);
+        }
+        node.stop();
+    }
+}
+
+#[tokio::test]
+async fn a_beam_of_each_otp_dials_pings_and_asks() {
+    for otp in otps() {
+        let mut node = Node::start(&[]);
+        let mut beam = otp.run(&node_name("beam"), ASK, &[("RUST", &node.name)], &[]);
+        beam.line("all asked");
+        assert_eq!(beam.exit_code(), Some(0));
+        assert!(node.is_alive());
+        node.counted("durable_handoff_refused_total{kind=\"tag\"}", 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
+    for otp in otps() {
+        let (first, second) = (node_name("beam"), node_name("beam"));
+        let one = waiting(otp, &first, None, &[]);
+        let _two = waiting(otp, &second, Some(&first), &[]);
+        let mut node = Node::start(&["--connect", &first]);
+        let connections = "durable_handoff_connections";
+        node.counted(connections, 2.0).await;
+        drop(one);
+        eventually("the killed one is gone", async || node.metric(connections).await < 2.0).await;
+        let _again = waiting(otp, &first, None, &[]);
+        node.counted(connections, 2.0).await;
+        assert!(node.is_alive());
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_found_at_each_address_dns_has_for_a_host() {
+    let beam = node_name("beam");
+    let _process = waiting(otps()[0], &beam, None, &[]);
+    let by_host = beam.replace("127.0.0.1", "localhost");
+    let node = Node::start(&["--connect-dns", &by_host]);
+    node.counted("durable_handoff_connections", 1.0).await;
+    assert!(node.get("/nodes").await.contains(&beam), "named by its address");
+}
+
+#[tokio::test]
+async fn a_node_that_is_only_heard_of_is_forgotten_when_it_is_gone() {
+    let otp = otps()[0];
+    let (first, second) = (node_name("beam"), node_name("beam"));
+    let _one = waiting(otp, &first, None, &[]);
+    let two = waiting(otp, &second, Some(&first), &[]);
+    let pause = (Duration::from_millis(5), Duration::from_millis(20));
+    let node = dist(Limits { backoff: pause, discovery: Duration::from_millis(100), ..Limits::default() });
+    let dialler = Dialler::start(node.clone(), &[name(&first)], &[], true);
+    eventually("both are connected", async || node.peers().len() == 2).await;
+    drop(two);
+    eventually("one is forgotten", async || dialler.known() == [first.clone()]).await;
+    node.stop();
+}
+
+#[tokio::test]
+async fn a_drain_of_a_real_beam_runs_to_its_report() {
+    for otp in otps() {
+        let beam_name = node_name("beam");
+        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "run"), ("DRAIN_COUNT", "12000")], &[]);
+        beam.line("up");
+        let node = Node::start(&["--connect", &beam_name]);
+        assert_eq!(beam.line("report"), "moved=12000 of=12000 here=12000 targets=2");
+        assert_eq!(beam.exit_code(), Some(0));
+        node.counted("durable_handoff_drains_ended_total{kind=\"done\"}", 1.0).await;
+        eventually("it is closed", async || node.get("/drains").await.ends_with("[]")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_terminated_hands_its_drains_back_and_exits_0() {
+    for otp in otps() {
+        let beam_name = node_name("beam");
+        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
+        beam.line("up");
+        let mut node = Node::start(&["--connect", &beam_name]);
+        beam.line("started");
+        node.process.signal("-TERM");
+        assert_eq!(beam.line("refused"), ":stopping");
+        assert_eq!(node.process.exit_code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_is_noticed_by_the_drain() {
+    for otp in otps() {
+        let beam_name = node_name("beam");
+        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
+        beam.line("up");
+        let node = Node::start(&["--connect", &beam_name]);
+        beam.line("started");
+        drop(node);
+        assert_eq!(beam.line("down"), ":noconnection");
+    }
+}
+
+#[tokio::test]
+async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
+    let beam_name = node_name("beam");
+    let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
+    beam.line("up");
+    let mut node = Node::start(&["--connect", &beam_name]);
+    beam.line("started");
+    drop(beam);
+    eventually("no drain is left", async || node.metric("durable_handoff_drains").await < 1.0).await;
+    assert!(node.metric("durable_handoff_in_flight").await < 1.0, "and nothing is in flight");
+    assert!(node.is_alive());
+}
+
+/// Both sides send nothing but ticks for twice the tick time.
+#[tokio::test]
+async fn an_idle_connection_outlives_the_tick_time() {
+    let beam_name = node_name("beam");
+    let flags = ["--erl", "-kernel net_ticktime 8"];
+    let mut beam = waiting(otps()[0], &beam_name, None, &flags);
+    let limits = Limits { tick_time: Duration::from_secs(8), discovery: Duration::from_secs(600), ..Limits::default() };
+    let node = dist(limits);
+    let mut mailbox = node.register("looker").expect("free");
+    dial(&node, &name(&beam_name)).await.expect("connected");
+    assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+    let quiet = tokio::time::timeout(Duration::from_secs(17), mailbox.receive()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    assert!(beam.child.try_wait().expect("asked").is_none());
+    node.stop();
+}
+
+/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time.
+#[tokio::test]
+async fn a_peer_that_is_silent_is_dropped() {
+    let beam_name = node_name("beam");
+    let beam = waiting(otps()[0], &beam_name, None, &[]);
+    let node = dist(Limits { tick_time: Duration::from_secs(1), ..Limits::default() });
+    let mut mailbox = node.register("looker").expect("free");
+    dial(&node, &name(&beam_name)).await.expect("connected");
+    assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+    beam.signal("-STOP");
+    assert!(matches!(next(&mut mailbox).await, Inbound::PeerDown { .. }));
+    beam.signal("-CONT");
+    node.stop();
+}
+
+#[tokio::test]
+async fn the_nodes_of_the_cluster_are_listed_with_what_their_agents_say() {
+    for otp in otps() {
+        let (first, second) = (node_name("beam"), node_name("beam"));
+        let _one = waiting(otp, &first, None, &[]);
+        let _two = waiting(otp, &second, Some(&first), &[]);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+            .args(["nodes", "--json", "--connect", &first])
+            .env("DURABLE_HANDOFF_COOKIE", support::COOKIE)
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let mut names: Vec<&str> =
+            listed.as_array().expect("a list").iter().filter_map(|line| line["name"].as_str()).collect();
+        names.sort_unstable();
+        let mut expected = vec![&*first, &*second];
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+        assert_eq!(listed[0]["supervisors"][0]["age_s"], 61);
+        assert_eq!(listed[1]["supervisors"][0]["draining"], true);
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_side_by_side_and_the_second_takes_over_when_the_first_is_killed() {
+    for otp in otps() {
+        let beam_name = node_name("beam");
+        let flags = [("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100"), ("DRAIN_NODES", "2")];
+        let mut beam = otp.run(&beam_name, DRAIN, &flags, &[]);
+        beam.line("up");
+        let mut nodes = [Node::start(&["--connect", &beam_name]), Node::start(&["--connect", &beam_name])];
+        beam.line("welcomed");
+        let first = beam.line("started at ");
+        let (killed, other) = if nodes[0].name == first { (0, 1) } else { (1, 0) };
+        assert_eq!(nodes[killed].name, first);
+        assert!(nodes[other].get("/drains").await.ends_with("[]"), "one drain, one coordinator");
+        nodes[killed].process.child.kill().expect("killed");
+        beam.line("down");
+        assert_eq!(beam.line("started at "), nodes[other].name);
+        assert_eq!(beam.line("report"), "moved=100 of=100 here=100 targets=2");
+        assert!(nodes[other].is_alive());
+    }
+}

@@ -1,0 +1,341 @@
+//! The real node process, real BEAMs, and a peer that says whatever a test wants.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use eetf::{Pid, Term};
+use handoff_wire::{Message, NODE_PROCESS, term};
+use rust_node::dist::control::{self, Control};
+use rust_node::dist::frame::{self, Frame};
+use rust_node::dist::handshake::{self, Local, Prefix};
+use rust_node::dist::{Cookie, NodeName, names};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub const COOKIE: &str = "a-test-cookie";
+/// The bound on every wait; nothing here takes nearly that long.
+pub const SOON: Duration = Duration::from_secs(120);
+
+pub fn node_name(prefix: &str) -> String {
+    format!("{prefix}_{:08x}@127.0.0.1", rand::random::<u32>())
+}
+
+pub fn name(text: &str) -> NodeName {
+    names::parse(text).expect("a node name")
+}
+
+pub fn local(name_text: &str, cookie: &str) -> Local {
+    Local { name: name(name_text), creation: rand::random(), cookie: Cookie::new(cookie).expect("a cookie") }
+}
+
+/// A child process whose lines of output can be waited for.
+pub struct Process {
+    pub child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let (sender, lines) = channel();
+        let out = child.stdout.take().expect("piped");
+        let err = child.stderr.take().expect("piped");
+        let also = sender.clone();
+        std::thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| also.send(line))
+        });
+        Process { child, lines, seen: Vec::new() }
+    }
+
+    /// Waits for a line with that text, and gives back what follows the text.
+    pub fn line(&mut self, text: &str) -> String {
+        let until = Instant::now() + SOON;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if let Some((_, rest)) = line.split_once(text) {
+                        return rest.trim().to_owned();
+                    }
+                }
+                Err(_) => panic!("no line with {text:?} among:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// Every line so far.
+    pub fn rest(&mut self) -> Vec<String> {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.clone()
+    }
+
+    /// Waits for its end.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let until = Instant::now() + SOON;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end; it said:\n{}\n{:?}", self.seen.join("\n"), self.lines.try_iter().collect::<Vec<_>>());
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// `durable-handoff-node run`.
+pub struct Node {
+    pub process: Process,
+    pub name: String,
+    pub port: u16,
+    pub http: u16,
+}
+
+impl Node {
+    pub fn start(arguments: &[&str]) -> Node {
+        Node::start_as(&node_name("rust"), arguments)
+    }
+
+    pub fn start_as(name: &str, arguments: &[&str]) -> Node {
+        port_mapper();
+        let name = name.to_owned();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+        command
+            .args(["run", "--name", &name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(arguments)
+            .env("DURABLE_HANDOFF_COOKIE", COOKIE);
+        let mut process = Process::spawn(&mut command);
+        let port = port(&process.line("accepting connections address="));
+        let http = port_of_http(&mut process);
+        Node { process, name, port, http }
+    }
+
+    /// A counter or gauge; 0 when there is none yet.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").await;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Waits until a counter is at least that.
+    pub async fn counted(&self, series: &str, least: f64) {
+        eventually(series, async || self.metric(series).await >= least).await;
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).await.expect("HTTP is served");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    /// Resident memory, bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.process.child.try_wait().expect("it can be asked").is_none()
+    }
+}
+
+/// Starts EPMD unless it runs; a BEAM would, but not every test has one before the node.
+fn port_mapper() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        assert!(Command::new("epmd").arg("-daemon").status().expect("Erlang is installed").success());
+    });
+}
+
+fn port(address: &str) -> u16 {
+    address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
+}
+
+fn port_of_http(process: &mut Process) -> u16 {
+    port(&process.line("serving HTTP address="))
+}
+
+/// Asks again until it is so.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while Instant::now() < until {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not so in time: {what}");
+}
+
+/// After whatever was done: it runs, and a new peer is let in and answered.
+pub async fn still_serves(node: &mut Node) {
+    assert!(node.is_alive());
+    assert!(Peer::connect(node).await.ping().await);
+}
+
+/// A peer whose handshake is done and that sends what a test wants.
+pub struct Peer {
+    pub stream: TcpStream,
+    pub name: String,
+    pub pid: Pid,
+    buffer: Vec<u8>,
+}
+
+impl Peer {
+    pub async fn connect(node: &Node) -> Peer {
+        Peer::connect_as(node, &node_name("peer"), COOKIE).await.expect("let in")
+    }
+
+    pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, handshake::HandshakeError> {
+        let stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
+        Peer::connect_over(stream, node, own, cookie).await
+    }
+
+    pub async fn connect_over(
+        stream: TcpStream,
+        node: &Node,
+        own: &str,
+        cookie: &str,
+    ) -> Result<Peer, handshake::HandshakeError> {
+        let local = local(own, cookie);
+        let (stream, _) = handshake::connect(stream, Prefix::Two, &local, &name(&node.name)).await?;
+        let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
+        Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() })
+    }
+
+    /// Sends control and payload as they are.
+    pub async fn raw(&mut self, control: &Term, payload: &[u8]) -> std::io::Result<()> {
+        let frame = frame::build(|out| {
+            out.extend(term::encode(control)?);
+            out.extend(payload);
+            Ok::<_, handoff_wire::WireError>(())
+        });
+        self.stream.write_all(&frame.expect("encodes")).await
+    }
+
+    /// Sends to a registered name.
+    pub async fn send_to(&mut self, process: &str, payload: &[u8]) -> std::io::Result<()> {
+        let unused = term::atom("");
+        let control = term::tuple(vec![term::uint(6), self.pid.clone().into(), unused, term::atom(process)]);
+        self.raw(&control, payload).await
+    }
+
+    /// Asks for an answer as long as `length`, and does not read it.
+    pub async fn ask_for(&mut self, length: usize) -> std::io::Result<()> {
+        // A ping's answer repeats the tag.
+        let from = term::tuple(vec![self.pid.clone().into(), term::binary(vec![7; length])]);
+        let question = term::tuple(vec![term::atom("is_auth"), term::atom(&self.name)]);
+        let request = term::tuple(vec![term::atom("$gen_call"), from, question]);
+        self.send_to("net_kernel", &term::encode(&request).expect("encodes")).await
+    }
+
+    pub async fn tell(&mut self, message: impl Into<Message>) {
+        let bytes = message.into().to_bytes().expect("encodes");
+        self.send_to(NODE_PROCESS, &bytes).await.expect("sent");
+    }
+
+    /// The next message; ticks are passed over. `None`: the node closed the connection.
+    pub async fn receive(&mut self) -> Option<(Control, Vec<u8>)> {
+        let wait = async {
+            loop {
+                match frame::read(&mut self.stream, &mut self.buffer, 1 << 24).await {
+                    Ok(Frame::Tick) => {}
+                    Ok(Frame::Message(message)) => {
+                        let (control, payload) = control::parse(message).expect("the node sends what it takes");
+                        return Some((control, payload.to_vec()));
+                    }
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.expect("an answer or the end, in time")
+    }
+
+    /// The next drain message, whatever comes before it.
+    pub async fn hear(&mut self) -> Message {
+        loop {
+            let (_, payload) = self.receive().await.expect("connected");
+            if let Ok(message) = Message::from_bytes(&payload) {
+                return message;
+            }
+        }
+    }
+
+    /// True when the node answers a ping over this connection.
+    pub async fn ping(&mut self) -> bool {
+        let tag = term::uint(rand::random());
+        let from = term::tuple(vec![self.pid.clone().into(), tag.clone()]);
+        let question = term::tuple(vec![term::atom("is_auth"), term::atom(&self.name)]);
+        let request = term::tuple(vec![term::atom("$gen_call"), from, question]);
+        if self.send_to("net_kernel", &term::encode(&request).expect("encodes")).await.is_err() {
+            return false;
+        }
+        let expected = term::encode(&term::tuple(vec![tag, term::atom("yes")])).expect("encodes");
+        while let Some((_, payload)) = self.receive().await {
+            if payload == expected {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A BEAM of some OTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Otp {
+    pub root: Option<&'static str>,
+}
+
+/// The OTP of this machine, and the one below the root that `HANDOFF_OTP_ROOT` names (for `chroot`), where it is set.
+pub fn otps() -> Vec<Otp> {
+    let mut all = vec![Otp { root: None }];
+    if let Ok(root) = std::env::var("HANDOFF_OTP_ROOT") {
+        assert!(Path::new(&root).join("usr/bin/elixir").exists(), "HANDOFF_OTP_ROOT: no Elixir below {root}");
+        all.push(Otp { root: Some(root.leak()) });
+    }
+    all
+}
+
+impl Otp {
+    /// Runs Elixir code on a node of that name.
+    pub fn run(self, node: &str, code: &str, environment: &[(&str, &str)], flags: &[&str]) -> Process {
+        let mut command = match self.root {
+            None => Command::new("elixir"),
+            Some(root) => {
+                let mut command = Command::new("chroot");
+                command.args([root, "elixir"]);
+                command
+            }
+        };
+        let kind = if node.contains('.') { "--name" } else { "--sname" };
+        command.args([kind, node, "--cookie", COOKIE]).args(flags).args(["-e", code]).env("LC_ALL", "C.UTF-8");
+        command.envs(environment.iter().copied());
+        Process::spawn(&mut command)
+    }
+}
