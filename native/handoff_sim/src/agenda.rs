@@ -1,0 +1,79 @@
+//! Virtual time: what happens next, and when.
+//!
+//! Guarantee: time never goes back; things due at the same moment happen in the order in which they were entered.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use handoff_core::time::Micros;
+
+/// Everything that is going to happen.
+#[derive(Debug)]
+pub struct Agenda<T> {
+    now: Micros,
+    entered: u64,
+    heap: BinaryHeap<Reverse<Entry<T>>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    due: Micros,
+    order: u64,
+    what: T,
+}
+
+impl<T> Agenda<T> {
+    /// Nothing to happen, at this moment.
+    pub fn new(now: Micros) -> Self {
+        Agenda { now, entered: 0, heap: BinaryHeap::new() }
+    }
+
+    /// The time of what happened last.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// Enters something; what is due in the past happens now.
+    pub fn at(&mut self, due: Micros, what: T) {
+        self.entered += 1;
+        self.heap.push(Reverse(Entry { due: due.max(self.now), order: self.entered, what }));
+    }
+
+    /// Enters something a while from now.
+    pub fn after(&mut self, span: Micros, what: T) {
+        self.at(self.now + span, what);
+    }
+
+    /// What happens next; time moves there.
+    pub fn advance(&mut self) -> Option<T> {
+        let Reverse(entry) = self.heap.pop()?;
+        self.now = entry.due;
+        Some(entry.what)
+    }
+}
+
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.due, self.order).cmp(&(other.due, other.order))
+    }
+}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Entry<T> {}
+
+/// A span of `ms` milliseconds, which may be a fraction; negative ones are none.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is meant")]
+pub fn millis(ms: f64) -> Micros {
+    Micros((ms * 1_000.0) as u64)
+}

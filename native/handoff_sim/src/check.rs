@@ -1,0 +1,109 @@
+//! Many random scenarios, and what to do when one breaks a promise.
+
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+
+use crate::judge::{Rule, Violation};
+use crate::scenario::random;
+use crate::world::{self, DrainOutcome, Outcome};
+
+/// What came of a series of seeds.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many scenarios ran.
+    pub runs: u64,
+    /// How many drains there were in them.
+    pub drains: u64,
+    /// How many servers these were asked to move.
+    pub servers: u64,
+    /// How many they moved.
+    pub moved: u64,
+    /// How many scenarios broke a promise.
+    pub broken: u64,
+    /// Their seeds, with the first violation of each promise.
+    pub failed: BTreeMap<Rule, Vec<(u64, Violation)>>,
+}
+
+/// Runs so many seeds from `first` on.
+pub fn check(first: u64, runs: u64) -> Checked {
+    let mut checked = Checked { runs, ..Checked::default() };
+    for seed in first..first.saturating_add(runs) {
+        let Ok(outcome) = catch_unwind(|| world::run(random::scenario(seed))) else {
+            checked.broken += 1;
+            let violation = Violation { at: world::START, rule: Rule::Panic, detail: "a panic, printed above".into() };
+            checked.failed.entry(Rule::Panic).or_default().push((seed, violation));
+            continue;
+        };
+        checked.drains += outcome.drains.len() as u64;
+        checked.servers += outcome.total();
+        checked.moved += outcome.moved();
+        checked.broken += u64::from(!outcome.broken.is_empty());
+        for violation in outcome.broken {
+            let seeds = checked.failed.entry(violation.rule).or_default();
+            if seeds.last().is_none_or(|(last, _)| *last != seed) {
+                seeds.push((seed, violation));
+            }
+        }
+    }
+    checked
+}
+
+impl Checked {
+    /// The failed seeds by rule, a few of each, and the command that shows one.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "{} scenarios, {} drains, {} of {} servers moved, {} scenarios broke a promise\n",
+            self.runs, self.drains, self.moved, self.servers, self.broken
+        );
+        for (rule, failed) in &self.failed {
+            text += &format!("{rule:?}: {} seeds\n", failed.len());
+            for (seed, violation) in failed.iter().take(5) {
+                text += &format!("  {}\n    cargo run --release -p handoff_sim -- --seed {seed}\n", violation.detail);
+            }
+        }
+        text
+    }
+}
+
+/// One run in words: what was given, what came out, which promises were broken and, if kept, what led there.
+pub fn describe(outcome: &Outcome, lines: usize) -> String {
+    let skipped = outcome.trace.len().saturating_sub(lines);
+    let mut text = String::new();
+    if skipped > 0 {
+        text += &format!("... {skipped} lines before (--lines N shows more)\n");
+    }
+    for line in outcome.trace.iter().skip(skipped) {
+        text += &format!("{line}\n");
+    }
+    for drain in &outcome.drains {
+        text += &format!("{} after {} ms: {}\n", drain.source, drain.took.as_millis(), summary(drain));
+    }
+    text += &format!(
+        "{} (seed {}): {} events, digest {:016x}, {} down at the end, {} refused as full\n",
+        outcome.name, outcome.seed, outcome.events, outcome.digest, outcome.down, outcome.refused_full
+    );
+    for violation in &outcome.broken {
+        let ms = violation.at.since(world::START).as_millis();
+        text += &format!("BROKEN {:?} at {ms} ms: {}\n", violation.rule, violation.detail);
+    }
+    text
+}
+
+/// A report without its list of targets, which may have a thousand lines.
+fn summary(drain: &DrainOutcome) -> String {
+    let Some(report) = &drain.report else {
+        return "no report".into();
+    };
+    format!(
+        "{:?}: moved {} of {} to {} nodes, left {:?}, {} attempts, {} failures, at most {} in flight, gap {:?}",
+        report.ended,
+        report.moved,
+        report.total,
+        report.targets.len(),
+        report.left,
+        report.attempts,
+        report.failures,
+        report.highest_in_flight,
+        report.gap
+    )
+}

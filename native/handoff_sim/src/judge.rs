@@ -1,0 +1,207 @@
+//! The promises of the engine, checked from outside on every action and every answer.
+//!
+//! Guarantee: nothing here asks the engine's placement, ledger or limiter; a promise is judged by what the drain was shown
+//! and by what is true in the simulated world.
+//!
+//! | rule | promise |
+//! |---|---|
+//! | [`Rule::Target`] | the target is connected, healthy, not draining, sticky-open and not the source, by the drain's last view |
+//! | [`Rule::Limit`] | a capacity limit holds for what was reported plus everything sent since |
+//! | [`Rule::Ceiling`] | attempts in flight, in all and per target, and servers that are down stay within their ceilings |
+//! | [`Rule::Deadline`] | the drain ends by its deadline, and no attempt is given longer than that |
+//! | [`Rule::Displaced`] | whatever was stopped is placed or released |
+//! | [`Rule::Counters`] | counters never fall, their sum is the total, results agree with what happened |
+//! | [`Rule::Protocol`] | legal events are taken, actions make sense, wake-ups are in the future, nothing follows the end |
+//! | [`Rule::Complete`] | where nothing goes wrong, whoever has somewhere to go gets there |
+//! | [`Rule::Panic`] | nothing panics |
+
+pub mod books;
+mod promise;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use handoff_core::time::Micros;
+use handoff_core::{ClusterView, Config, NodeView, Outcome, Progress};
+
+use crate::cluster::NodeIndex;
+
+/// A promise, see the table in the module documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the table in the module documentation says what each is")]
+pub enum Rule {
+    Target,
+    Limit,
+    Ceiling,
+    Deadline,
+    Displaced,
+    Counters,
+    Protocol,
+    Complete,
+    Panic,
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Micros,
+    /// Which.
+    pub rule: Rule,
+    /// What happened.
+    pub detail: String,
+}
+
+/// Where a server of the drain is, as the drain was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Untouched,
+    InFlight { target: NodeIndex, attempt: u32, down: bool },
+    Stopping,
+    Displaced,
+    Releasing,
+    Decided,
+}
+
+/// Watches one drain.
+#[derive(Debug)]
+pub struct Judge {
+    source: String,
+    config: Config,
+    started: Micros,
+    deadline: Micros,
+    view: ClusterView,
+    /// Positions in the view by name.
+    known: HashMap<String, usize>,
+    lost: BTreeSet<String>,
+    /// The sticky signature of each server.
+    sticky_of: Vec<u32>,
+    stages: Vec<Stage>,
+    starts: Vec<u32>,
+    /// Attempts of this drain have stopped it, or may have.
+    touched: Vec<bool>,
+    in_flight: u32,
+    in_flight_to: BTreeMap<NodeIndex, u32>,
+    /// Servers that are stopped, or told to, and not in flight: displaced, stopping, releasing.
+    displaced: u32,
+    stopping: u32,
+    releasing: u32,
+    previous: Progress,
+    cancelled: bool,
+    polls: u64,
+    /// Promises not kept so far; only the first few are kept.
+    pub broken: Vec<Violation>,
+}
+
+/// So many violations of one drain are told; the first says most.
+const TOLD: usize = 8;
+
+impl Judge {
+    /// Watches a drain that starts now, of servers with these sticky signatures.
+    pub fn new(config: &Config, sticky_of: Vec<u32>, now: Micros) -> Self {
+        let total = sticky_of.len();
+        Judge {
+            sticky_of,
+            source: config.source.name.clone(),
+            config: config.clone(),
+            started: now,
+            deadline: now + Micros::from_millis(config.timeout_ms),
+            view: ClusterView::default(),
+            known: HashMap::new(),
+            lost: BTreeSet::new(),
+            stages: vec![Stage::Untouched; total],
+            starts: vec![0; total],
+            touched: vec![false; total],
+            in_flight: 0,
+            in_flight_to: BTreeMap::new(),
+            displaced: 0,
+            stopping: 0,
+            releasing: 0,
+            previous: Progress::default(),
+            cancelled: false,
+            polls: 0,
+            broken: Vec::new(),
+        }
+    }
+
+    /// The drain is shown this.
+    pub fn shown(&mut self, view: ClusterView) {
+        self.known = view.nodes.iter().map(|node| node.name.clone()).zip(0..).collect();
+        self.lost.clear();
+        self.view = view;
+    }
+
+    /// The drain is told that a node is gone.
+    pub fn told_lost(&mut self, name: &str) {
+        self.lost.insert(name.to_owned());
+    }
+
+    /// The drain is cancelled.
+    pub fn told_cancelled(&mut self) {
+        self.cancelled = true;
+    }
+
+    /// The drain is told how an attempt ended.
+    pub fn told_outcome(&mut self, id: u32, outcome: &Outcome) {
+        let Stage::InFlight { target, down, .. } = self.stages[id as usize] else {
+            return;
+        };
+        self.in_flight -= 1;
+        if let Some(count) = self.in_flight_to.get_mut(&target) {
+            *count -= 1;
+        }
+        let next = match outcome {
+            Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace => Stage::Decided,
+            Outcome::RetrySame | Outcome::Displaced(_) => Stage::Displaced,
+            Outcome::Stopping => Stage::Stopping,
+            Outcome::Untouched if down => Stage::Displaced,
+            Outcome::Untouched => Stage::Untouched,
+        };
+        self.touched[id as usize] = next != Stage::Untouched;
+        self.enter(id, next);
+    }
+
+    /// The drain is told that a server that was stopping is down.
+    pub fn told_stopped(&mut self, id: u32) {
+        self.enter(id, Stage::Displaced);
+    }
+
+    /// The drain is told that a reservation is cleared.
+    pub fn told_released(&mut self, id: u32) {
+        self.enter(id, Stage::Decided);
+    }
+
+    /// The node that drains.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Micros {
+        self.started
+    }
+
+    /// Notes a broken promise.
+    pub fn breach(&mut self, at: Micros, rule: Rule, detail: String) {
+        if self.broken.len() < TOLD {
+            self.broken.push(Violation { at, rule, detail: format!("{}: {detail}", self.source) });
+        }
+    }
+
+    /// Moves a server to its next stage and keeps the counts.
+    fn enter(&mut self, id: u32, next: Stage) {
+        let old = std::mem::replace(&mut self.stages[id as usize], next);
+        for (stage, step) in [(old, -1), (next, 1)] {
+            let count = match stage {
+                Stage::Displaced => &mut self.displaced,
+                Stage::Stopping => &mut self.stopping,
+                Stage::Releasing => &mut self.releasing,
+                Stage::Untouched | Stage::InFlight { .. } | Stage::Decided => continue,
+            };
+            *count = count.saturating_add_signed(step);
+        }
+    }
+
+    fn node(&self, name: &str) -> Option<&NodeView> {
+        self.known.get(name).map(|index| &self.view.nodes[*index])
+    }
+}

@@ -1,0 +1,84 @@
+//! What the drains of one group were shown of each node, and whom they sent there, kept without the engine's ledger.
+
+use std::collections::VecDeque;
+
+use handoff_core::time::Micros;
+use handoff_core::{Capacity, NodeView, Scope};
+
+use crate::cluster::NodeIndex;
+
+/// One node.
+#[derive(Debug, Clone, Default)]
+struct Page {
+    /// When the newest numbers that any drain of the group was shown were counted, and the limits with them.
+    report: Option<(Micros, Vec<Capacity>)>,
+    /// Attempts under way, by module.
+    in_flight: Vec<u32>,
+    /// When a server really started there, and its module; by the time the drain heard of it.
+    arrived: VecDeque<(Micros, u32)>,
+}
+
+/// Every node.
+#[derive(Debug, Clone)]
+pub struct Books {
+    pages: Vec<Page>,
+}
+
+impl Books {
+    /// Nothing shown of any of so many nodes, nothing sent there.
+    pub fn new(nodes: usize, modules: usize) -> Self {
+        Books { pages: vec![Page { in_flight: vec![0; modules], ..Page::default() }; nodes] }
+    }
+
+    /// A drain of the group is shown a node's numbers, counted at that time: for a heartbeat, or because it was asked.
+    pub fn shown(&mut self, node: NodeIndex, counted: Micros, view: &NodeView) {
+        let report = &mut self.pages[node].report;
+        if report.as_ref().is_none_or(|(known, _)| *known < counted) {
+            *report = Some((counted, view.capacity.clone()));
+        }
+    }
+
+    /// The limit that one more server of `module` exceeds, if any, by what was shown and what was sent since. `grace`: how
+    /// much later than it was written a heartbeat may be taken to have been written.
+    pub fn over_limit(&self, node: NodeIndex, module: u32, grace: Micros) -> Option<String> {
+        let (written, limits) = self.pages[node].report.as_ref()?;
+        let written = *written + grace;
+        limits.iter().find_map(|limit| {
+            let since = match limit.scope {
+                Scope::Total => self.since(node, None, written),
+                Scope::Module(counted) if counted.0 == module => self.since(node, Some(module), written),
+                Scope::Module(_) => return None,
+            };
+            (limit.current + f64::from(since) + 1.0 > limit.limit).then(|| format!("{limit:?} with {since} sent since"))
+        })
+    }
+
+    /// An attempt starts.
+    pub fn start(&mut self, node: NodeIndex, module: u32) {
+        self.pages[node].in_flight[module as usize] += 1;
+    }
+
+    /// An attempt ended.
+    pub fn end(&mut self, node: NodeIndex, module: u32) {
+        self.pages[node].in_flight[module as usize] -= 1;
+    }
+
+    /// A server has started on a node at that time.
+    pub fn arrive(&mut self, node: NodeIndex, module: u32, at: Micros) {
+        self.pages[node].arrived.push_back((at, module));
+    }
+
+    /// The node starts anew: what had arrived there is gone. Attempts under way end as any other.
+    pub fn forget(&mut self, node: NodeIndex) {
+        self.pages[node].arrived.clear();
+    }
+
+    /// Servers of `module`, or of all modules, that a heartbeat written at `written` cannot contain.
+    fn since(&self, node: NodeIndex, module: Option<u32>, written: Micros) -> u32 {
+        let page = &self.pages[node];
+        let counts = |of: u32| module.is_none_or(|module| module == of);
+        let in_flight: u32 = (0..).zip(&page.in_flight).filter(|(of, _)| counts(*of)).map(|(_, count)| count).sum();
+        let arrived = page.arrived.iter().rev().filter(|(at, of)| *at > written && counts(*of)).count();
+        in_flight + u32::try_from(arrived).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,133 @@
+//! A scenario: everything that is given about a run, as data.
+//!
+//! [`named`] lists those with a name, [`random`] makes one from a seed.
+
+pub mod deploy;
+pub mod named;
+pub mod random;
+
+use handoff_core::{Config, StickyLevel};
+
+use crate::cluster::{NodeIndex, NodeSpec};
+use crate::store::StoreShape;
+
+/// Everything that is given about a run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// Decides every fault and every latency.
+    pub seed: u64,
+    /// All nodes that ever run; those with a negative age are started by the script.
+    pub nodes: Vec<NodeSpec>,
+    /// Which servers run where at the start.
+    pub servers: Vec<Load>,
+    /// How many modules they are of.
+    pub modules: u32,
+    /// The sticky signatures they refer to.
+    pub stickies: Vec<Vec<StickyLevel>>,
+    /// The store of all of them.
+    pub store: StoreShape,
+    /// What goes wrong by chance.
+    pub faults: Faults,
+    /// What happens when.
+    pub script: Vec<(When, Do)>,
+    /// Every drain's configuration; the source is filled in.
+    pub config: Config,
+    /// Who decides.
+    pub strategy: Strategy,
+    /// Drains share one ledger and one limiter, as in the Rust node.
+    pub coordinated: bool,
+    /// A drain starts by asking the nodes it is connected to how many servers they run.
+    pub asks: bool,
+}
+
+/// Servers of one kind on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Where they run.
+    pub node: NodeIndex,
+    /// How many.
+    pub count: u32,
+    /// Their module.
+    pub module: u32,
+    /// Their sticky signature.
+    pub sticky: u32,
+    /// Their priority.
+    pub priority: i32,
+}
+
+/// What goes wrong by chance, as probabilities of one attempt where not said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Faults {
+    /// `rehome_child` is overloaded and does nothing.
+    pub overloaded: f64,
+    /// The server's own `terminate` does not return in time.
+    pub hang: f64,
+    /// Such a server never goes down.
+    pub hang_for_ever: f64,
+    /// The server stops by itself before it is told to.
+    pub gone: f64,
+    /// A server (not an attempt) fails in `init` wherever it starts.
+    pub poisoned: f64,
+    /// The target refuses for no reason we know.
+    pub refusal: f64,
+    /// A client has started it on another node already.
+    pub elsewhere: f64,
+    /// How long a registry broadcast takes on average, milliseconds.
+    pub registry_lag_ms: f64,
+    /// How long a server's own `terminate` takes, median, milliseconds.
+    pub terminate_ms: f64,
+}
+
+/// When something in a script happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// So many milliseconds after the start of the run.
+    At(u64),
+    /// So many milliseconds after the drain of this node has ended.
+    After(NodeIndex, u64),
+}
+
+/// What happens in a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Do {
+    /// The node drains.
+    Drain(NodeIndex),
+    /// Its drain is cancelled, if it runs.
+    Cancel(NodeIndex),
+    /// The node starts, empty.
+    Start(NodeIndex),
+    /// The same under the same name with the new release.
+    Upgrade(NodeIndex),
+    /// The node's processes end; everybody notices within milliseconds. What runs there is down.
+    Kill(NodeIndex),
+    /// The same, but nobody notices: the region or the network is gone.
+    Vanish(NodeIndex),
+    /// The connections to it are lost, though it runs.
+    Disconnect(NodeIndex),
+    /// They are there again.
+    Reconnect(NodeIndex),
+}
+
+/// Who decides which server goes where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// The real engine.
+    Engine,
+    /// `rehome_child` without a target: the first node by the existing rules, without limits the newest heartbeat.
+    NewestHeartbeat,
+    /// The eligible node that reported the fewest servers, without counting what was sent since.
+    LeastBusy,
+}
+
+impl Scenario {
+    /// One drain, and nothing goes wrong: everything that has somewhere to go must get there.
+    pub fn is_clean(&self) -> bool {
+        let faults = Faults { registry_lag_ms: 0.0, terminate_ms: 0.0, ..self.faults };
+        faults == Faults::default()
+            && self.store.weather.is_empty()
+            && matches!(self.script.as_slice(), [(_, Do::Drain(_))])
+            && self.nodes.iter().all(|node| node.not_ready.is_empty() && node.age_ms >= 0 && node.skew_ms == 0)
+    }
+}

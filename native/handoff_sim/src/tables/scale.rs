@@ -1,0 +1,107 @@
+//! A million servers on a thousand nodes in one run: time and memory.
+
+use std::time::Instant;
+
+use comfy_table::Table;
+use handoff_core::Config;
+use handoff_core::time::Micros;
+use serde::Serialize;
+
+use crate::scenario::deploy::Deploy;
+use crate::scenario::named::{NAMED, Named};
+use crate::scenario::{Load, Scenario};
+use crate::store::StoreShape;
+use crate::tables::table;
+use crate::world;
+
+/// Drains that go on together, each with its share of the servers, and their ceiling together.
+const SOURCES: usize = 10;
+const CEILING: u32 = 200;
+
+/// The drain of `servers` servers by ten of `nodes` nodes together, one ledger and limiter for all.
+pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
+    let mut scenario =
+        Named { nodes, servers: 0, deploy: Deploy::WholeStop, coordinated: true, ..NAMED[0] }.scenario(seed);
+    scenario.name = format!("{servers} servers, {nodes} nodes");
+    scenario.script.truncate(SOURCES);
+    let share = servers / u32::try_from(SOURCES).unwrap_or(1);
+    scenario.servers = (0..SOURCES)
+        .flat_map(|node| {
+            // Two modules in turn, so that every source has two classes of servers.
+            [0, 1].map(|module| Load { node, count: share / 2, module, sticky: 0, priority: 0 })
+        })
+        .collect();
+    for node in &mut scenario.nodes {
+        node.limit = Some(servers / u32::try_from(nodes).unwrap_or(1) * 2);
+    }
+    scenario.nodes.iter_mut().take(SOURCES).for_each(|node| node.limit = None);
+    scenario.store = StoreShape::steady(None, 10.0);
+    scenario.config = Config { timeout_ms: 3_600_000, max_concurrency: CEILING, ..scenario.config };
+    scenario
+}
+
+/// What a run took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Servers to be moved.
+    pub servers: u32,
+    /// Nodes in every view.
+    pub nodes: usize,
+    /// Servers moved.
+    pub moved: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// The longest drain, seconds of virtual time.
+    pub virtual_s: f64,
+    /// The run, seconds of this machine.
+    pub wall_s: f64,
+    /// The same for each server, microseconds.
+    pub us_per_server: f64,
+    /// The most memory this process ever had, where the system says.
+    pub peak_mib: Option<u64>,
+}
+
+/// Runs it and says what it took.
+pub fn scale(servers: u32, nodes: usize, seed: u64) -> (Row, world::Outcome) {
+    let begun = Instant::now();
+    let outcome = world::run(scenario(servers, nodes, seed));
+    let took = begun.elapsed().as_secs_f64();
+    let longest = outcome.drains.iter().map(|drain| drain.took).max().unwrap_or(Micros::ZERO);
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
+    let row = Row {
+        servers,
+        nodes,
+        moved: outcome.moved(),
+        events: outcome.events,
+        virtual_s: longest.0 as f64 / 1e6,
+        wall_s: took,
+        us_per_server: took * 1e6 / f64::from(servers.max(1)),
+        peak_mib: peak_mib(),
+    };
+    (row, outcome)
+}
+
+/// The row as text.
+pub fn text(row: &Row) -> Table {
+    let mut text =
+        table(&["servers", "nodes", "moved", "events", "virtual time", "wall time", "a server", "peak memory"]);
+    text.add_row(vec![
+        row.servers.to_string(),
+        row.nodes.to_string(),
+        row.moved.to_string(),
+        row.events.to_string(),
+        format!("{:.0} s", row.virtual_s),
+        format!("{:.1} s", row.wall_s),
+        format!("{:.1} us", row.us_per_server),
+        row.peak_mib.map_or("not known here".into(), |mib| format!("{mib} MiB")),
+    ]);
+    text
+}
+
+/// The most memory this process ever had, as Linux counts it.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1_024)
+}

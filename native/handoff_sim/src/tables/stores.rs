@@ -1,0 +1,126 @@
+//! Gap and drain time with the adaptive limiter, beside the best fixed concurrency, which nobody knows beforehand.
+
+use comfy_table::Table;
+use handoff_core::Config;
+use handoff_core::limiter::Concurrency;
+use serde::Serialize;
+
+use crate::scenario::Scenario;
+use crate::scenario::deploy::Deploy;
+use crate::scenario::named::{NAMED, Named};
+use crate::store::{StoreShape, Weather};
+use crate::tables::{median, table};
+use crate::world;
+
+/// Fixed concurrencies that are tried.
+const FIXED: [u32; 8] = [1, 2, 4, 8, 12, 16, 32, 50];
+/// The best one has the lowest p99 among those whose drain takes at most so much longer than the fastest.
+const SLOWER: f64 = 1.2;
+/// Servers in a drain: enough for quantiles, as few as a small production node has.
+const SERVERS: u32 = 500;
+
+/// What a configuration came to on a store: medians over the seeds, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Measured {
+    /// Gap of half of the servers.
+    pub p50: f64,
+    /// Gap of 99 of 100.
+    pub p99: f64,
+    /// The whole drain.
+    pub drain: f64,
+}
+
+/// The store shapes.
+pub fn shapes() -> Vec<(&'static str, StoreShape)> {
+    let spread = |slots, latency_ms, sigma| StoreShape { sigma, ..StoreShape::steady(slots, latency_ms) };
+    let worse = vec![(1_000, 60_000, Weather::Slow(4.0))];
+    vec![
+        ("8 slots, 10 ms", StoreShape::steady(Some(8), 10.0)),
+        ("2 slots, 10 ms", StoreShape::steady(Some(2), 10.0)),
+        ("32 slots, 25 ms, spread", spread(Some(32), 25.0, 0.4)),
+        ("no queue, 10 ms, spread", spread(None, 10.0, 0.4)),
+        ("16 slots, 100 ms", StoreShape::steady(Some(16), 100.0)),
+        ("8 slots, 10 ms, then 40 ms", StoreShape { weather: worse, ..StoreShape::steady(Some(8), 10.0) }),
+    ]
+}
+
+/// One store shape.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// What it is like.
+    pub store: &'static str,
+    /// The fixed concurrency that was best there.
+    pub best_fixed: u32,
+    /// What that came to.
+    pub fixed: Measured,
+    /// What the adaptive limiter came to.
+    pub adaptive: Measured,
+    /// The second over the first.
+    pub ratio: Measured,
+}
+
+/// One row for each store shape.
+pub fn stores(seeds: u64) -> Vec<Row> {
+    shapes().into_iter().filter_map(|(name, shape)| row(name, &shape, seeds)).collect()
+}
+
+fn row(store: &'static str, shape: &StoreShape, seeds: u64) -> Option<Row> {
+    let all = FIXED.map(|fixed| (fixed, measure(shape, Some(fixed), seeds)));
+    let fastest = all.iter().map(|(_, it)| it.drain).fold(f64::INFINITY, f64::min);
+    let quick = all.into_iter().filter(|(_, it)| it.drain <= fastest * SLOWER);
+    let (best_fixed, fixed) = quick.min_by(|a, b| a.1.p99.total_cmp(&b.1.p99))?;
+    let adaptive = measure(shape, None, seeds);
+    let ratio =
+        Measured { p50: adaptive.p50 / fixed.p50, p99: adaptive.p99 / fixed.p99, drain: adaptive.drain / fixed.drain };
+    Some(Row { store, best_fixed, fixed, adaptive, ratio })
+}
+
+/// The rows as text.
+pub fn text(rows: &[Row]) -> Table {
+    let mut text = table(&[
+        "store",
+        "best fixed",
+        "gap p50",
+        "gap p99",
+        "drain",
+        "adaptive: gap p50",
+        "gap p99",
+        "drain",
+        "ratio p50",
+        "p99",
+        "drain",
+    ]);
+    for row in rows {
+        let mut cells = vec![row.store.to_owned(), row.best_fixed.to_string()];
+        for it in [row.fixed, row.adaptive] {
+            cells.extend([it.p50, it.p99, it.drain].map(|number| format!("{number:.0} ms")));
+        }
+        cells.extend([row.ratio.p50, row.ratio.p99, row.ratio.drain].map(|number| format!("{number:.2}")));
+        text.add_row(cells);
+    }
+    text
+}
+
+/// One drain to three nodes, with a fixed concurrency or the adaptive limiter.
+pub fn measure(shape: &StoreShape, fixed: Option<u32>, seeds: u64) -> Measured {
+    let runs: Vec<world::Outcome> = (0..seeds).map(|seed| world::run(scenario(shape, fixed, seed))).collect();
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
+    let drain = |run: &world::Outcome| run.drains[0].took.0 as f64 / 1_000.0;
+    Measured {
+        p50: median(runs.iter().map(|run| run.gap_ms(50)).collect()),
+        p99: median(runs.iter().map(|run| run.gap_ms(99)).collect()),
+        drain: median(runs.iter().map(drain).collect()),
+    }
+}
+
+fn scenario(shape: &StoreShape, fixed: Option<u32>, seed: u64) -> Scenario {
+    let mut scenario = Named { nodes: 4, servers: SERVERS, deploy: Deploy::Single, ..NAMED[0] }.scenario(seed);
+    scenario.servers.retain(|load| load.node == 0);
+    scenario.store = shape.clone();
+    // Long enough for one attempt at a time on the slowest of the stores.
+    scenario.config = Config { timeout_ms: 600_000, ..scenario.config };
+    if let Some(max_concurrency) = fixed {
+        scenario.config = Config { max_concurrency, concurrency: Concurrency::Fixed, ..scenario.config };
+    }
+    scenario
+}

@@ -1,0 +1,206 @@
+//! A run: virtual time, nodes, store, servers and drains put together.
+//!
+//! Guarantee: the same scenario gives the same run, event for event; [`Outcome::digest`] says whether two runs were the same.
+//!
+//! The world plays the host's part. It polls after every event and at the time the engine asks for, runs the attempts
+//! ([`rehome`]), refreshes views, and cleans up after attempts that end when their drain is over ([`host`]). What happens
+//! by script is in [`events`].
+
+mod events;
+mod host;
+mod outcome;
+mod rehome;
+
+use handoff_core::time::Micros;
+use handoff_core::{Event, Shared};
+
+use crate::agenda::Agenda;
+use crate::brain::Brain;
+use crate::cluster::{Cluster, Heartbeat, NodeIndex};
+use crate::fleet::{Fleet, ServerIndex};
+use crate::judge::books::Books;
+use crate::judge::{Judge, Violation};
+use crate::random::Random;
+use crate::scenario::{Scenario, When};
+use crate::store::Store;
+
+pub use outcome::{DrainOutcome, Outcome};
+use rehome::{Attempt, Step};
+
+/// The virtual time at which runs start: long enough after zero for everything that happened before.
+pub const START: Micros = Micros::from_millis(3_600_000);
+
+/// What is due.
+#[derive(Debug)]
+enum Due {
+    Script(usize),
+    Heartbeat(NodeIndex),
+    Seen(NodeIndex, Box<Heartbeat>),
+    Refresh(usize),
+    Wake(usize),
+    Attempt(usize, Step),
+    Down { drain: usize, id: u32 },
+    Clear { drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool },
+    Cleared { drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool, ok: bool },
+    Lost(NodeIndex),
+}
+
+/// Drains that share a ledger and a limiter; one drain alone has its own.
+#[derive(Debug)]
+struct Group {
+    shared: Shared,
+    books: Books,
+    ceiling: u32,
+    in_flight: u32,
+    drains: Vec<usize>,
+}
+
+/// One drain of the run.
+#[derive(Debug)]
+struct Drain {
+    brain: Brain,
+    judge: Judge,
+    group: usize,
+    source: NodeIndex,
+    servers: Vec<ServerIndex>,
+    /// The earliest wake-up that is entered in the agenda.
+    armed: Option<Micros>,
+    /// The wake-up the engine asked for last.
+    wanted: Option<Micros>,
+    over: Option<Micros>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct World {
+    scenario: Scenario,
+    agenda: Agenda<Due>,
+    random: Random,
+    cluster: Cluster,
+    fleet: Fleet,
+    store: Store,
+    attempts: Vec<Option<Attempt>>,
+    vacant: Vec<usize>,
+    drains: Vec<Drain>,
+    groups: Vec<Group>,
+    /// Script entries, attempts, stops and releases that are not through yet; the run ends without any.
+    open: usize,
+    unreleased: u64,
+    refused_full: u64,
+    gaps: Vec<u64>,
+    events: u64,
+    digest: u64,
+    trace: Option<Vec<String>>,
+    broken: Vec<Violation>,
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: Scenario) -> Outcome {
+    World::new(scenario, false).run()
+}
+
+/// Runs a scenario to its end and keeps a line for everything the drains did and were told.
+pub fn run_traced(scenario: Scenario) -> Outcome {
+    World::new(scenario, true).run()
+}
+
+impl World {
+    fn new(scenario: Scenario, traced: bool) -> World {
+        let mut random = Random::new(scenario.seed);
+        let mut fleet = Fleet::default();
+        let mut cluster = Cluster::new(scenario.nodes.clone(), scenario.modules, START);
+        for index in (0..cluster.len()).filter(|index| scenario.nodes[*index].age_ms >= 0) {
+            cluster.start(index, START);
+        }
+        for load in &scenario.servers {
+            for _ in 0..load.count {
+                let poisoned = random.chance(scenario.faults.poisoned);
+                fleet.add(load.node, load.module, load.sticky, load.priority, poisoned);
+                cluster.arrive(load.node, load.module);
+            }
+        }
+        let mut world = World {
+            agenda: Agenda::new(START),
+            store: Store::new(scenario.store.clone(), START),
+            attempts: Vec::new(),
+            vacant: Vec::new(),
+            drains: Vec::new(),
+            groups: Vec::new(),
+            open: 0,
+            unreleased: 0,
+            refused_full: 0,
+            gaps: Vec::new(),
+            events: 0,
+            digest: 0xCBF2_9CE4_8422_2325,
+            trace: traced.then(Vec::new),
+            broken: Vec::new(),
+            scenario,
+            random,
+            cluster,
+            fleet,
+        };
+        (0..world.cluster.len()).for_each(|index| world.first_heartbeat(index));
+        for (index, (when, _)) in world.scenario.script.clone().into_iter().enumerate() {
+            world.open += 1;
+            if let When::At(ms) = when {
+                world.agenda.at(START + Micros::from_millis(ms), Due::Script(index));
+            }
+        }
+        world
+    }
+
+    fn run(mut self) -> Outcome {
+        while self.open > 0 || self.drains.iter().any(|drain| drain.over.is_none()) {
+            let Some(due) = self.agenda.advance() else { break };
+            self.events += 1;
+            self.happen(due);
+        }
+        self.into_outcome()
+    }
+
+    fn now(&self) -> Micros {
+        self.agenda.now()
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Script(index) => self.script(index),
+            Due::Heartbeat(node) => self.heartbeat(node),
+            Due::Seen(node, heartbeat) => self.cluster.show(node, *heartbeat),
+            Due::Refresh(drain) => self.refresh(drain),
+            Due::Wake(drain) => self.wake(drain),
+            Due::Attempt(token, step) => self.step(token, step),
+            Due::Down { drain, id } => self.down(drain, id),
+            Due::Clear { drain, id, server, tries, tell } => self.clear(drain, id, server, tries, tell),
+            Due::Cleared { drain, id, server, tries, tell, ok } => self.cleared(drain, id, server, tries, tell, ok),
+            Due::Lost(node) => self.lost(node),
+        }
+    }
+
+    /// Notes what happened, for the digest and, where it is kept, the trace.
+    fn note(&mut self, drain: usize, number: u64, line: impl FnOnce() -> String) {
+        for part in [self.now().0, drain as u64, number] {
+            self.digest = (self.digest ^ part).wrapping_mul(0x0000_0100_0000_01B3);
+        }
+        let ms = self.now().since(START).0 as f64 / 1_000.0;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{ms:>10.3} {} {}", self.drains[drain].judge.source(), line()));
+        }
+    }
+
+    /// Tells a drain something, then polls it and whoever shares its limiter. They take turns: whoever is polled first after
+    /// a permit came back gets it, and if that were always the drain whose attempt ended, the others would starve.
+    fn tell(&mut self, drain: usize, event: Event) -> bool {
+        let taken = self.deliver(drain, event);
+        let together = &self.groups[self.drains[drain].group].drains;
+        if together.len() > 1 {
+            let turn = usize::try_from(self.events).unwrap_or(0) % together.len();
+            let mut order = together.clone();
+            order.rotate_left(turn);
+            order.into_iter().for_each(|other| self.poll(other));
+        } else {
+            self.poll(drain);
+        }
+        taken
+    }
+}

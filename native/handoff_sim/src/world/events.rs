@@ -1,0 +1,214 @@
+//! What happens by script and by the clock: drains, nodes that come and go, heartbeats.
+
+use handoff_core::time::Micros;
+use handoff_core::{ClusterView, Config, Event, ModuleId, ServerSpec, Shared, Source, StickyId};
+
+use crate::brain::Brain;
+use crate::cluster::NodeIndex;
+use crate::judge::books::Books;
+use crate::judge::{Judge, Rule, Violation};
+use crate::scenario::deploy::NEW_RELEASE;
+use crate::scenario::{Do, Strategy, When};
+use crate::world::{Drain, Due, Group, World};
+
+/// How soon a closed connection is noticed.
+const NOTICE: Micros = Micros::from_millis(5);
+/// How often the host looks at the cluster during a drain.
+pub(super) const REFRESH: Micros = Micros::from_millis(1_000);
+
+impl World {
+    pub(super) fn script(&mut self, index: usize) {
+        self.open -= 1;
+        match self.scenario.script[index].1 {
+            Do::Drain(node) => self.begin_drain(node),
+            Do::Cancel(node) => {
+                if let Some(drain) = self.draining(node) {
+                    self.drains[drain].judge.told_cancelled();
+                    self.note(drain, 1, || "cancelled".into());
+                    self.tell(drain, Event::Cancel);
+                }
+            }
+            Do::Start(node) | Do::Upgrade(node) => {
+                if matches!(self.scenario.script[index].1, Do::Upgrade(_)) {
+                    self.cluster.node_mut(node).spec.generation = NEW_RELEASE;
+                }
+                self.cluster.start(node, self.now());
+                self.groups.iter_mut().for_each(|group| group.books.forget(node));
+                self.first_heartbeat(node);
+            }
+            Do::Kill(node) => {
+                self.take_down(node);
+                self.cluster.node_mut(node).connected = false;
+                self.agenda.after(NOTICE, Due::Lost(node));
+            }
+            Do::Vanish(node) => self.take_down(node),
+            Do::Disconnect(node) => {
+                self.cluster.node_mut(node).connected = false;
+                self.agenda.after(NOTICE, Due::Lost(node));
+            }
+            Do::Reconnect(node) => self.cluster.node_mut(node).connected = self.cluster.node(node).alive,
+        }
+    }
+
+    fn take_down(&mut self, node: NodeIndex) {
+        self.cluster.node_mut(node).alive = false;
+        self.fleet.lose(node, self.agenda.now(), &mut self.cluster);
+    }
+
+    /// Running drains are told that a node is gone, unless it is back already.
+    pub(super) fn lost(&mut self, node: NodeIndex) {
+        if self.cluster.node(node).connected {
+            return;
+        }
+        let name = self.cluster.node(node).spec.name.clone();
+        for drain in 0..self.drains.len() {
+            if self.drains[drain].over.is_none() && self.drains[drain].source != node {
+                self.drains[drain].judge.told_lost(&name);
+                self.note(drain, 2, || format!("{name} is lost"));
+                self.tell(drain, Event::NodeDown(name.clone()));
+            }
+        }
+    }
+
+    fn draining(&self, node: NodeIndex) -> Option<usize> {
+        self.drains.iter().position(|drain| drain.source == node && drain.over.is_none())
+    }
+
+    fn begin_drain(&mut self, node: NodeIndex) {
+        let now = self.now();
+        if self.draining(node).is_some() {
+            return;
+        }
+        self.cluster.node_mut(node).draining = true;
+        // `stop_discovery` writes a heartbeat that says so.
+        self.write_heartbeat(node);
+        let servers = self.fleet.on(node);
+        let config = self.config(node);
+        let specs: Vec<ServerSpec> = servers
+            .iter()
+            .map(|index| {
+                let server = self.fleet.server(*index);
+                ServerSpec {
+                    module: ModuleId(server.module),
+                    sticky: StickyId(server.sticky),
+                    priority: server.priority,
+                }
+            })
+            .collect();
+        let group = self.group_for(&config);
+        let view = if self.scenario.asks { self.cluster.view_asked(node, now) } else { self.cluster.view(node, now) };
+        let mut judge = Judge::new(&config, specs.iter().map(|spec| spec.sticky.0).collect(), now);
+        judge.shown(view.clone());
+        self.enter_in_books(group, &view);
+        let shared = &mut self.groups[group].shared;
+        match Brain::new(self.scenario.strategy, &config, &specs, view, now, shared) {
+            Ok(brain) => {
+                let drain = self.drains.len();
+                self.groups[group].drains.push(drain);
+                let (armed, wanted, over) = (None, None, None);
+                self.drains.push(Drain { brain, judge, group, source: node, servers, armed, wanted, over });
+                self.agenda.after(REFRESH, Due::Refresh(drain));
+                self.note(drain, 3, || format!("drains {} servers", specs.len()));
+                self.poll(drain);
+            }
+            Err(error) => {
+                self.broken.push(Violation { at: now, rule: Rule::Protocol, detail: format!("not accepted: {error}") });
+            }
+        }
+    }
+
+    fn config(&self, node: NodeIndex) -> Config {
+        let (spec, started_at_ms) = (&self.cluster.node(node).spec, self.cluster.node(node).started_at_ms());
+        let source = Source {
+            name: spec.name.clone(),
+            started_at_ms,
+            generation: Some(spec.generation.to_owned()),
+            region: Some(spec.region.to_owned()),
+        };
+        Config {
+            source,
+            stickies: self.scenario.stickies.clone(),
+            modules: self.scenario.modules,
+            ..self.scenario.config.clone()
+        }
+    }
+
+    /// The one group where drains are coordinated, else a new one.
+    fn group_for(&mut self, config: &Config) -> usize {
+        if self.scenario.coordinated && !self.groups.is_empty() {
+            return 0;
+        }
+        self.groups.push(Group {
+            shared: Shared::new(config),
+            books: Books::new(self.cluster.len(), self.scenario.modules as usize),
+            ceiling: config.max_concurrency,
+            in_flight: 0,
+            drains: Vec::new(),
+        });
+        self.groups.len() - 1
+    }
+
+    /// A drain of a group is shown a view taken now.
+    pub(super) fn enter_in_books(&mut self, group: usize, view: &ClusterView) {
+        let seen = (0..self.cluster.len()).filter_map(|node| Some((node, self.cluster.seen_written(node)?)));
+        for ((node, written), shown) in seen.zip(&view.nodes) {
+            let counted = if shown.counted_at_ms.is_some() { self.now() } else { written };
+            self.groups[group].books.shown(node, counted, shown);
+        }
+    }
+
+    /// What the script has waiting for the end of this node's drain.
+    pub(super) fn drain_ended(&mut self, node: NodeIndex) {
+        for (index, (when, _)) in self.scenario.script.iter().enumerate() {
+            if let When::After(awaited, ms) = when
+                && *awaited == node
+            {
+                self.agenda.after(Micros::from_millis(*ms), Due::Script(index));
+            }
+        }
+    }
+
+    /// A node that starts writes a heartbeat at once; one that runs already wrote its last somewhen in the interval before.
+    pub(super) fn first_heartbeat(&mut self, node: NodeIndex) {
+        let spec = self.cluster.node(node).spec.clone();
+        if !self.cluster.node(node).alive {
+            return;
+        }
+        let fresh = self.now() > super::START;
+        if spec.heartbeat_every_ms == 0 {
+            let mut stuck = self.cluster.write(node, self.now());
+            stuck.backdate(Micros::from_millis(spec.heartbeat_delay_ms));
+            self.cluster.show(node, stuck);
+        } else if fresh {
+            self.write_heartbeat(node);
+            self.agenda.after(Micros::from_millis(spec.heartbeat_every_ms), Due::Heartbeat(node));
+        } else {
+            let age = self.random.between(0, spec.heartbeat_every_ms);
+            let mut last = self.cluster.write(node, self.now());
+            last.backdate(Micros::from_millis(age));
+            self.cluster.show(node, last);
+            self.agenda.after(Micros::from_millis(spec.heartbeat_every_ms - age), Due::Heartbeat(node));
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, node: NodeIndex) {
+        if self.cluster.node(node).alive {
+            self.write_heartbeat(node);
+            let every = Micros::from_millis(self.cluster.node(node).spec.heartbeat_every_ms);
+            self.agenda.after(every, Due::Heartbeat(node));
+        }
+    }
+
+    fn write_heartbeat(&mut self, node: NodeIndex) {
+        let spec = &self.cluster.node(node).spec;
+        if spec.heartbeat_every_ms > 0 {
+            let delay = Micros::from_millis(spec.heartbeat_delay_ms);
+            let heartbeat = Box::new(self.cluster.write(node, self.now()));
+            self.agenda.after(delay, Due::Seen(node, heartbeat));
+        }
+    }
+
+    pub(super) fn is_engine(&self) -> bool {
+        self.scenario.strategy == Strategy::Engine
+    }
+}

@@ -1,0 +1,216 @@
+//! The host's part: polling, carrying out actions, passing on events, cleaning up.
+
+use handoff_core::time::Micros;
+use handoff_core::{Action, EngineError, Event, ServerId};
+
+use crate::agenda::millis;
+use crate::cluster::NodeIndex;
+use crate::fleet::{Place, ServerIndex};
+use crate::judge::Rule;
+use crate::world::rehome::{Attempt, Step};
+use crate::world::{Due, World, events};
+
+/// How often clearing a reservation is tried, and the pause in between.
+const CLEAR_TRIES: u32 = 3;
+const CLEAR_PAUSE: Micros = Micros::from_millis(200);
+
+impl World {
+    /// Polls a drain and carries out what it says.
+    pub(super) fn poll(&mut self, drain: usize) {
+        let now = self.now();
+        if self.drains[drain].over.is_some() {
+            return;
+        }
+        let group = self.drains[drain].group;
+        let state = &mut self.drains[drain];
+        let poll = state.brain.poll(now, &mut self.groups[group].shared);
+        for action in &poll.actions {
+            if self.drains[drain].over.is_some() {
+                self.drains[drain].judge.breach(now, Rule::Protocol, format!("{action:?} after the end"));
+            }
+            self.carry_out(drain, action);
+        }
+        let (group, state) = (&self.groups[group], &mut self.drains[drain]);
+        if group.in_flight > group.ceiling && self.scenario.coordinated {
+            let detail = format!("{} in flight of all drains, the ceiling is {}", group.in_flight, group.ceiling);
+            state.judge.breach(now, Rule::Ceiling, detail);
+        }
+        if let Some(engine) = state.brain.engine() {
+            state.judge.polled(now, &poll, engine, &group.shared);
+        }
+        state.wanted = poll.wake;
+        if let Some(wake) = poll.wake
+            && state.armed.is_none_or(|armed| wake < armed)
+        {
+            state.armed = Some(wake);
+            self.agenda.at(wake, Due::Wake(drain));
+        }
+    }
+
+    /// The moment for which a wake-up was entered: polls if the engine still asks for it, else waits for the one it wants.
+    pub(super) fn wake(&mut self, drain: usize) {
+        let now = self.now();
+        let state = &mut self.drains[drain];
+        if state.over.is_some() || state.armed != Some(now) {
+            return;
+        }
+        state.armed = None;
+        match state.wanted {
+            Some(wanted) if wanted > now => {
+                state.armed = Some(wanted);
+                self.agenda.at(wanted, Due::Wake(drain));
+            }
+            _ => self.poll(drain),
+        }
+    }
+
+    fn carry_out(&mut self, drain: usize, action: &Action) {
+        match action {
+            Action::Start { id, target, attempt, timeout } => self.start(drain, id.0, target, *attempt, *timeout),
+            Action::Release { id } => {
+                let (now, server) = (self.now(), self.drains[drain].servers[id.index()]);
+                if self.is_engine() {
+                    self.drains[drain].judge.releases(now, id.0);
+                }
+                self.note(drain, 4, || format!("release {}", id.0));
+                self.open += 1;
+                self.clear(drain, id.0, server, CLEAR_TRIES, true);
+            }
+            Action::Finish => self.finish(drain),
+        }
+    }
+
+    fn start(&mut self, drain: usize, id: u32, target: &str, attempt: u32, timeout: Micros) {
+        let now = self.now();
+        let state = &mut self.drains[drain];
+        let server = state.servers[id as usize];
+        let Some(node) = self.cluster.find(target) else {
+            state.judge.breach(now, Rule::Target, format!("start of {id} on {target}, which does not exist"));
+            return;
+        };
+        let (module, source) = (self.fleet.server(server).module, state.source);
+        let grace = self.grace(self.drains[drain].group, node);
+        let engine = self.is_engine();
+        let state = &mut self.drains[drain];
+        let group = &mut self.groups[state.group];
+        if engine {
+            let action = (id, target, attempt, timeout);
+            state.judge.starts(now, action, node, module, &group.books, grace);
+        }
+        group.books.start(node, module);
+        group.in_flight += 1;
+        self.note(drain, u64::from(id) << 8 | 5, || format!("start {id} on {target}, attempt {attempt}"));
+        let token = self.vacant.pop().unwrap_or_else(|| {
+            self.attempts.push(None);
+            self.attempts.len() - 1
+        });
+        self.attempts[token] = Some(Attempt::new(drain, id, server, source, node, attempt, now, timeout));
+        self.open += 1;
+        let overhead = millis(self.random.exponential(0.3));
+        self.agenda.after(overhead, Due::Attempt(token, Step::Begin));
+    }
+
+    /// How much later than it was written a heartbeat may be taken to have been written. None where clocks agree; where a
+    /// source of the group has a clock behind the target's, the time the heartbeat takes to be seen.
+    fn grace(&self, group: usize, target: NodeIndex) -> Micros {
+        let spec = &self.cluster.node(target).spec;
+        let mut sources = self.drains.iter().filter(|drain| drain.group == group).map(|drain| drain.source);
+        if sources.any(|source| self.cluster.node(source).spec.skew_ms < spec.skew_ms) {
+            Micros::from_millis(spec.heartbeat_delay_ms) + events::REFRESH
+        } else {
+            Micros::ZERO
+        }
+    }
+
+    fn finish(&mut self, drain: usize) {
+        let now = self.now();
+        let (fleet, state) = (&self.fleet, &mut self.drains[drain]);
+        if let Some(engine) = state.brain.engine() {
+            let (servers, source) = (&state.servers, state.source);
+            let shared = &self.groups[state.group].shared;
+            state.judge.finished(now, engine, shared, |id| fleet.server(servers[id as usize]), source);
+        }
+        state.over = Some(now);
+        let source = state.source;
+        let group = state.group;
+        self.groups[group].drains.retain(|other| *other != drain);
+        self.note(drain, 6, || "finished".into());
+        self.drain_ended(source);
+    }
+
+    /// Hands an event to a drain. False when the drain was over already.
+    pub(super) fn deliver(&mut self, drain: usize, event: Event) -> bool {
+        let now = self.now();
+        let state = &mut self.drains[drain];
+        let over = state.over.is_some();
+        let what = match &event {
+            Event::View(_) => String::new(),
+            other => format!("{other:?}"),
+        };
+        match state.brain.on_event(now, event, &mut self.groups[state.group].shared) {
+            Ok(()) => !over,
+            Err(EngineError::Finished) if over => false,
+            Err(error) => {
+                state.judge.breach(now, Rule::Protocol, format!("{what}: refused: {error}"));
+                !over
+            }
+        }
+    }
+
+    pub(super) fn refresh(&mut self, drain: usize) {
+        if self.drains[drain].over.is_some() {
+            return;
+        }
+        let view = self.cluster.view(self.drains[drain].source, self.now());
+        self.drains[drain].judge.shown(view.clone());
+        self.enter_in_books(self.drains[drain].group, &view);
+        self.tell(drain, Event::View(view));
+        self.agenda.after(events::REFRESH, Due::Refresh(drain));
+    }
+
+    /// A server that had been told to stop is down.
+    pub(super) fn down(&mut self, drain: usize, id: u32) {
+        self.open -= 1;
+        let (now, server) = (self.now(), self.drains[drain].servers[id as usize]);
+        self.fleet.stop(server, true, now, &mut self.cluster);
+        self.note(drain, 7, || format!("{id} is down"));
+        if self.drains[drain].over.is_none() {
+            self.drains[drain].judge.told_stopped(id);
+            self.tell(drain, Event::Stopped { id: ServerId(id) });
+        } else {
+            self.clean_up(drain, id, server);
+        }
+    }
+
+    /// An attempt whose drain is over clears the reservation itself.
+    pub(super) fn clean_up(&mut self, drain: usize, id: u32, server: ServerIndex) {
+        if self.fleet.place(server) == Place::Reserved {
+            self.open += 1;
+            self.clear(drain, id, server, CLEAR_TRIES, false);
+        }
+    }
+
+    /// Clears a reservation: one request, conditional on the object being as the source wrote it.
+    pub(super) fn clear(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool) {
+        let (at, ok) = self.store.request(self.agenda.now(), &mut self.random);
+        self.agenda.at(at, Due::Cleared { drain, id, server, tries: tries - 1, tell, ok });
+    }
+
+    pub(super) fn cleared(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool, ok: bool) {
+        if !ok && tries > 0 {
+            self.agenda.after(CLEAR_PAUSE, Due::Clear { drain, id, server, tries, tell });
+            return;
+        }
+        self.open -= 1;
+        if !ok {
+            self.unreleased += 1;
+        } else if self.fleet.place(server) == Place::Reserved {
+            self.fleet.stop(server, false, self.agenda.now(), &mut self.cluster);
+        }
+        if tell && self.drains[drain].over.is_none() {
+            self.drains[drain].judge.told_released(id);
+            self.note(drain, 8, || format!("{id} is released"));
+            self.tell(drain, Event::Released { id: ServerId(id) });
+        }
+    }
+}

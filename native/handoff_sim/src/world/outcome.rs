@@ -1,0 +1,127 @@
+//! What a run leaves: violations, reports, and what was true of gaps and moves.
+
+use handoff_core::time::Micros;
+use handoff_core::{Ended, Reason, Report};
+
+use crate::fleet::Place;
+use crate::judge::{Rule, Violation};
+use crate::world::World;
+
+/// One drain of a run.
+#[derive(Debug, Clone)]
+pub struct DrainOutcome {
+    /// The node that drained.
+    pub source: String,
+    /// How long it took.
+    pub took: Micros,
+    /// What the engine reports; `None` where a baseline decided.
+    pub report: Option<Report>,
+}
+
+/// What a run leaves.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The scenario's name.
+    pub name: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Promises not kept.
+    pub broken: Vec<Violation>,
+    /// In the order in which they began.
+    pub drains: Vec<DrainOutcome>,
+    /// From the start of the attempt that stopped a server to its answer that it runs elsewhere, microseconds, sorted.
+    pub gaps: Vec<u64>,
+    /// How often each server was moved.
+    pub moves: Vec<u32>,
+    /// Servers on each node at the end, in the scenario's order.
+    pub loads: Vec<u32>,
+    /// Servers that run nowhere at the end.
+    pub down: u64,
+    /// Reservations that could not be cleared because the store refused.
+    pub unreleased: u64,
+    /// Attempts that a target refused because it was full.
+    pub refused_full: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// The same for the same run.
+    pub digest: u64,
+    /// What the drains did and were told, where it was kept.
+    pub trace: Vec<String>,
+}
+
+impl Outcome {
+    /// Servers moved, as the engine reports.
+    pub fn moved(&self) -> u64 {
+        self.reports().map(|report| report.moved).sum()
+    }
+
+    /// Servers that drains were asked to move.
+    pub fn total(&self) -> u64 {
+        self.reports().map(|report| report.total).sum()
+    }
+
+    /// Servers left for this reason.
+    pub fn left(&self, reason: Reason) -> u64 {
+        self.reports().map(|report| report.left.get(&reason).copied().unwrap_or(0)).sum()
+    }
+
+    /// The gap that this share of moved servers stayed below, milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
+    pub fn gap_ms(&self, percent: usize) -> f64 {
+        let rank = (self.gaps.len() * percent).div_ceil(100).max(1);
+        self.gaps.get(rank - 1).map_or(0.0, |gap| *gap as f64 / 1_000.0)
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.drains.iter().filter_map(|drain| drain.report.as_ref())
+    }
+}
+
+impl World {
+    pub(super) fn into_outcome(mut self) -> Outcome {
+        let now = self.now();
+        let mut drains = Vec::new();
+        let mut broken = std::mem::take(&mut self.broken);
+        let clean = self.scenario.is_clean();
+        for drain in &mut self.drains {
+            let shared = &self.groups[drain.group].shared;
+            let report = drain.brain.engine().map(|engine| engine.report(now, shared));
+            if clean && let Some(report) = &report {
+                let late = report.left.keys().find(|reason| match reason {
+                    Reason::NoTarget | Reason::StickyLocked | Reason::Capacity => false,
+                    Reason::Deadline => report.ended != Some(Ended::Deadline),
+                    _ => true,
+                });
+                if let Some(reason) = late {
+                    let detail = format!("servers left as {reason:?} though nothing went wrong: {report:?}");
+                    drain.judge.breach(now, Rule::Complete, detail);
+                }
+            }
+            broken.append(&mut drain.judge.broken);
+            let took = drain.over.unwrap_or(now).since(drain.judge.started());
+            drains.push(DrainOutcome { source: drain.judge.source().to_owned(), took, report });
+        }
+        let reserved = self.fleet.servers().iter().filter(|server| server.place() == Place::Reserved).count() as u64;
+        if self.is_engine() && reserved > self.unreleased {
+            let detail = format!("{reserved} reservations are left, {} could not be cleared", self.unreleased);
+            broken.push(Violation { at: now, rule: Rule::Displaced, detail });
+        }
+        self.gaps.sort_unstable();
+        let down = self.fleet.servers().iter().filter(|server| !matches!(server.place(), Place::On(_))).count();
+        Outcome {
+            name: self.scenario.name,
+            seed: self.scenario.seed,
+            broken,
+            drains,
+            gaps: self.gaps,
+            moves: self.fleet.servers().iter().map(|server| server.moves).collect(),
+            loads: (0..self.cluster.len()).map(|node| self.cluster.node(node).servers()).collect(),
+            down: down as u64,
+            unreleased: self.unreleased,
+            refused_full: self.refused_full,
+            events: self.events,
+            digest: self.digest,
+            trace: self.trace.unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong in between.
+//!
+//! ```text
+//! begin ─▶ terminate ─▶ PUT state ─▶ GET ─▶ erpc to the target ─▶ PUT claim ─▶ PUT running ─▶ moved
+//!   │          │            │         │              │                │             │
+//!   │          └ stopping   └ lost    └ displaced    ├ retry same     └ displaced   └ displaced
+//!   ├ untouched               race      (store)      ├ displaced (target, server)
+//!   ├ gone                                           └ moved elsewhere
+//!   └ already down: straight to GET
+//! ```
+
+use handoff_core::time::Micros;
+use handoff_core::{Blame, Event, Outcome, ServerId};
+
+use crate::agenda::millis;
+use crate::cluster::NodeIndex;
+use crate::fleet::{Place, ServerIndex};
+use crate::world::{Due, World};
+
+/// How long the caller waits for the start on the target.
+const ERPC_SAME_REGION: Micros = Micros::from_millis(3_000);
+const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
+
+/// Where an attempt is; the flags say whether the store served the request before.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Begin,
+    Terminated,
+    Written(bool),
+    Read(bool),
+    AtTarget,
+    Claimed(bool),
+    Announced(bool),
+    /// The caller does not wait any longer.
+    GiveUp(Outcome),
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    drain: usize,
+    id: u32,
+    server: ServerIndex,
+    source: NodeIndex,
+    target: NodeIndex,
+    number: u32,
+    began: Micros,
+    timeout: Micros,
+    called: Micros,
+    /// How long after its stop the target hears of it.
+    lag: Micros,
+    /// The caller has given up; the target works on.
+    answered: bool,
+    /// A request of the target is under way.
+    busy: bool,
+}
+
+impl Attempt {
+    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
+    pub(super) fn new(
+        drain: usize,
+        id: u32,
+        server: ServerIndex,
+        source: NodeIndex,
+        target: NodeIndex,
+        number: u32,
+        began: Micros,
+        timeout: Micros,
+    ) -> Self {
+        let (called, lag) = (Micros::ZERO, Micros::ZERO);
+        Attempt { drain, id, server, source, target, number, began, timeout, called, lag, answered: false, busy: false }
+    }
+}
+
+impl World {
+    pub(super) fn step(&mut self, token: usize, step: Step) {
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (server, target) = (attempt.server, attempt.target);
+        match step {
+            Step::Begin => self.begin(token),
+            Step::Terminated => self.ask_store(token, Step::Written),
+            Step::Written(ok) => {
+                self.fleet.stop(server, ok, self.agenda.now(), &mut self.cluster);
+                if ok {
+                    self.ask_store(token, Step::Read);
+                } else {
+                    self.end(token, Outcome::LostRace);
+                }
+            }
+            Step::Read(false) => self.end(token, Outcome::Displaced(Blame::Store)),
+            Step::Read(true) if !self.cluster.node(target).connected => {
+                self.end(token, Outcome::Displaced(Blame::Target));
+            }
+            Step::Read(true) => self.call(token),
+            Step::AtTarget => self.at_target(token),
+            Step::Claimed(ok) => self.claimed(token, ok),
+            Step::Announced(ok) => self.announced(token, ok),
+            Step::GiveUp(outcome) => self.give_up(token, outcome),
+        }
+    }
+
+    fn begin(&mut self, token: usize) {
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (server, source, target, timeout) = (attempt.server, attempt.source, attempt.target, attempt.timeout);
+        let faults = self.scenario.faults;
+        match self.fleet.place(server) {
+            Place::On(node) if node == source => {
+                if self.random.chance(faults.overloaded) {
+                    self.end(token, Outcome::Untouched);
+                } else if self.random.chance(faults.gone) {
+                    self.fleet.stop(server, false, self.agenda.now(), &mut self.cluster);
+                    self.end(token, Outcome::Gone);
+                } else {
+                    self.fleet.tell(server, self.agenda.now());
+                    let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5));
+                    if self.random.chance(faults.hang) || takes > timeout {
+                        self.agenda.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
+                    } else {
+                        self.agenda.after(takes, Due::Attempt(token, Step::Terminated));
+                    }
+                }
+            }
+            Place::On(node) => self.end(token, self.runs_on(node, target)),
+            Place::Reserved => self.ask_store(token, Step::Read),
+            Place::Free => self.end(token, Outcome::LostRace),
+        }
+    }
+
+    /// One erpc to the target.
+    fn call(&mut self, token: usize) {
+        let now = self.agenda.now();
+        let lag = millis(self.random.exponential(self.scenario.faults.registry_lag_ms));
+        let Some(attempt) = self.attempts[token].as_mut() else {
+            return;
+        };
+        (attempt.called, attempt.lag) = (now, lag);
+        let distance = millis(self.cluster.distance_ms(attempt.source, attempt.target));
+        self.agenda.after(distance, Due::Attempt(token, Step::AtTarget));
+    }
+
+    fn at_target(&mut self, token: usize) {
+        let now = self.agenda.now();
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (server, target, lag) = (attempt.server, attempt.target, attempt.lag);
+        let (module, stopped_at) = (self.fleet.server(server).module, self.fleet.server(server).stopped_at);
+        if !self.cluster.node(target).alive {
+            let refused = Outcome::Displaced(Blame::Target);
+            if self.cluster.node(target).connected {
+                let at = self.call_ends(token);
+                self.agenda.at(at, Due::Attempt(token, Step::GiveUp(refused)));
+            } else {
+                self.end(token, refused);
+            }
+            return;
+        }
+        if let Place::On(node) = self.fleet.place(server) {
+            self.end(token, self.runs_on(node, target));
+        } else if now.since(stopped_at) < lag {
+            self.end(token, Outcome::RetrySame);
+        } else if self.cluster.is_full(target, module) {
+            self.refused_full += 1;
+            self.end(token, Outcome::Displaced(Blame::Target));
+        } else if !self.cluster.is_ready(target, now) || self.random.chance(self.scenario.faults.refusal) {
+            self.end(token, Outcome::Displaced(Blame::Target));
+        } else if self.fleet.server(server).poisoned {
+            self.end(token, Outcome::Displaced(Blame::Server));
+        } else if self.random.chance(self.scenario.faults.elsewhere) {
+            self.started_elsewhere(token);
+        } else {
+            self.ask_store(token, Step::Claimed);
+        }
+    }
+
+    /// A client's own start came first, on some node that runs.
+    fn started_elsewhere(&mut self, token: usize) {
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (server, source, target) = (attempt.server, attempt.source, attempt.target);
+        let module = self.fleet.server(server).module;
+        let now = self.agenda.now();
+        let running: Vec<NodeIndex> = (0..self.cluster.len())
+            .filter(|node| *node != source && self.cluster.is_ready(*node, now) && !self.cluster.is_full(*node, module))
+            .collect();
+        match running.is_empty() {
+            true => self.end(token, Outcome::Displaced(Blame::Unknown)),
+            false => {
+                let node = self.random.pick(&running);
+                self.fleet.start(server, node, now, &mut self.cluster);
+                self.end(token, self.runs_on(node, target));
+            }
+        }
+    }
+
+    fn claimed(&mut self, token: usize, ok: bool) {
+        let now = self.agenda.now();
+        let Some(attempt) = self.attempts[token].as_mut() else {
+            return;
+        };
+        attempt.busy = false;
+        let (server, target) = (attempt.server, attempt.target);
+        if !self.cluster.node(target).alive {
+            return self.end(token, Outcome::Displaced(Blame::Target));
+        }
+        if !ok {
+            return self.end(token, Outcome::Displaced(Blame::Store));
+        }
+        match self.fleet.place(server) {
+            Place::On(node) => self.end(token, self.runs_on(node, target)),
+            // Released meanwhile: the object is not as it was, the claim loses.
+            Place::Free => self.end(token, Outcome::LostRace),
+            Place::Reserved => {
+                self.fleet.start(server, target, now, &mut self.cluster);
+                self.ask_store(token, Step::Announced);
+            }
+        }
+    }
+
+    fn announced(&mut self, token: usize, ok: bool) {
+        let now = self.agenda.now();
+        let Some(attempt) = self.attempts[token].as_mut() else {
+            return;
+        };
+        attempt.busy = false;
+        let (server, target) = (attempt.server, attempt.target);
+        let runs = self.fleet.place(server) == Place::On(target);
+        if !runs {
+            self.end(token, Outcome::Displaced(Blame::Target));
+        } else if ok {
+            self.end(token, Outcome::Moved { node: None });
+        } else {
+            // A start whose caller has given up may have been found running by a later attempt: then it is nobody's.
+            let reserved = !self.attempts[token].as_ref().is_some_and(|attempt| attempt.answered);
+            self.fleet.undo(server, reserved, now, &mut self.cluster);
+            self.end(token, Outcome::Displaced(Blame::Store));
+        }
+    }
+
+    /// The caller goes on without an answer; what the target has begun goes on too.
+    fn give_up(&mut self, token: usize, outcome: Outcome) {
+        let Some(attempt) = self.attempts[token].as_mut() else {
+            return;
+        };
+        if attempt.busy {
+            attempt.answered = true;
+            self.answer(token, outcome);
+        } else {
+            self.end(token, outcome);
+        }
+    }
+
+    /// A request to the store; when the target makes it and its answer would come too late, the caller gives up before.
+    fn ask_store(&mut self, token: usize, then: fn(bool) -> Step) {
+        let (at, ok) = self.store.request(self.agenda.now(), &mut self.random);
+        let step = then(ok);
+        let at_target = matches!(step, Step::Claimed(_) | Step::Announced(_));
+        self.agenda.at(at, Due::Attempt(token, step));
+        if at_target {
+            let ends = self.call_ends(token);
+            let Some(attempt) = self.attempts[token].as_mut() else {
+                return;
+            };
+            attempt.busy = true;
+            if at > ends && !attempt.answered {
+                self.agenda.at(ends, Due::Attempt(token, Step::GiveUp(Outcome::Displaced(Blame::Target))));
+            }
+        }
+    }
+
+    fn call_ends(&self, token: usize) -> Micros {
+        self.attempts[token].as_ref().map_or(Micros::MAX, |attempt| {
+            let near = self.cluster.same_region(attempt.source, attempt.target);
+            attempt.called + if near { ERPC_SAME_REGION } else { ERPC_OTHER_REGION }
+        })
+    }
+
+    fn runs_on(&self, node: NodeIndex, target: NodeIndex) -> Outcome {
+        Outcome::Moved { node: (node != target).then(|| self.cluster.node(node).spec.name.clone()) }
+    }
+
+    /// The attempt is through: answers, unless its caller had given up.
+    fn end(&mut self, token: usize, outcome: Outcome) {
+        let answered = self.attempts[token].as_ref().is_none_or(|attempt| attempt.answered);
+        if answered {
+            // Nobody listens; a server that did not come up after all stays with the drain's later attempts.
+            self.attempts[token] = None;
+        } else {
+            self.answer(token, outcome);
+            self.attempts[token] = None;
+        }
+        self.vacant.push(token);
+        self.open -= 1;
+    }
+
+    /// Tells the drain how an attempt ended.
+    fn answer(&mut self, token: usize, outcome: Outcome) {
+        let now = self.agenda.now();
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (drain, id, server, target, number) =
+            (attempt.drain, attempt.id, attempt.server, attempt.target, attempt.number);
+        let latency = now.since(attempt.began);
+        let module = self.fleet.server(server).module;
+        let group = &mut self.groups[self.drains[drain].group];
+        group.in_flight -= 1;
+        group.books.end(target, module);
+        if let (Outcome::Moved { .. }, Place::On(node)) = (&outcome, self.fleet.place(server)) {
+            group.books.arrive(node, module, self.fleet.server(server).arrived_at);
+            self.gaps.push(now.since(self.fleet.server(server).told_at).0);
+        }
+        if outcome == Outcome::Stopping && !self.random.chance(self.scenario.faults.hang_for_ever) {
+            let down = millis(self.random.exponential(2_000.0));
+            self.open += 1;
+            self.agenda.after(down, Due::Down { drain, id });
+        }
+        self.note(drain, u64::from(id) << 8 | 9, || {
+            format!("{id} attempt {number}: {outcome:?} after {} us", latency.0)
+        });
+        let over = self.drains[drain].over.is_some();
+        if !over {
+            self.drains[drain].judge.told_outcome(id, &outcome);
+        }
+        let event = Event::Finished { id: ServerId(id), attempt: number, outcome, latency };
+        if !self.tell(drain, event) {
+            self.clean_up(drain, id, server);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Random scenarios: no fault in any combination makes the engine break a promise.
+//!
+//! `HANDOFF_SIM_RUNS` and `HANDOFF_SIM_FROM` choose how many seeds and from which on.
+
+use handoff_sim::scenario::random;
+use handoff_sim::{check, run};
+
+/// Seeds of a run.
+const RUNS: u64 = 10_000;
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}: got {text:?}, takes a number")),
+        Err(_) => default,
+    }
+}
+
+#[test]
+fn no_combination_of_faults_breaks_a_promise() {
+    let (first, runs) = (setting("HANDOFF_SIM_FROM", 0), setting("HANDOFF_SIM_RUNS", RUNS));
+    println!("seeds {first} to {}", first + runs);
+    let checked = check::check(first, runs);
+    println!("{}", checked.describe());
+    assert_eq!(checked.broken, 0, "{}", checked.describe());
+    assert!(checked.moved > checked.servers / 4, "scenarios in which next to nothing moves test nothing");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_event_for_event() {
+    for seed in 0..50 {
+        let (first, second) = (run(random::scenario(seed)), run(random::scenario(seed)));
+        assert_eq!(
+            (first.digest, first.events, first.moves),
+            (second.digest, second.events, second.moves),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn random_scenarios_contain_every_kind_of_trouble() {
+    let scenarios: Vec<_> = (0..500).map(random::scenario).collect();
+    let share = |which: fn(&handoff_sim::Scenario) -> bool| scenarios.iter().filter(|scenario| which(scenario)).count();
+    for (trouble, count) in [
+        ("none", share(|it| it.is_clean())),
+        ("several drains at once", share(|it| it.coordinated)),
+        ("store weather", share(|it| !it.store.weather.is_empty())),
+        ("hung servers", share(|it| it.faults.hang > 0.0)),
+        ("stale nodes", share(|it| it.nodes.iter().any(|node| node.heartbeat_every_ms == 0))),
+        ("wrong clocks", share(|it| it.nodes.iter().any(|node| node.skew_ms != 0))),
+        ("limits", share(|it| it.nodes.iter().any(|node| node.limit.is_some()))),
+        ("sticky rules", share(|it| it.stickies.len() > 1)),
+    ] {
+        assert!(count > 10, "{trouble}: in {count} of 500");
+    }
+}

@@ -1,0 +1,72 @@
+//! The scenarios with a name: what must come out of each, whatever the seed.
+
+use handoff_sim::scenario::deploy::Deploy;
+use handoff_sim::scenario::named::NAMED;
+use handoff_sim::scenario::{Scenario, Strategy};
+use handoff_sim::tables::{moves, scale, stores};
+use handoff_sim::{check, run};
+
+#[test]
+fn every_named_scenario_keeps_every_promise_and_comes_out_as_its_row_says() {
+    for named in NAMED {
+        for seed in 1..=5 {
+            let outcome = run(named.scenario(seed));
+            let told = check::describe(&outcome, 0);
+            assert!(outcome.broken.is_empty(), "{told}");
+            #[expect(clippy::cast_precision_loss, reason = "servers of a run")]
+            let share = |part: u64, of: u64| part as f64 / of.max(1) as f64;
+            let moved = share(outcome.moved(), outcome.total());
+            assert!(moved >= named.expect.moved, "{moved} moved: {told}");
+            let mean = moves::mean_moves(&outcome);
+            assert!(mean <= named.expect.moves, "{mean} moves a server: {told}");
+            let down = share(outcome.down, outcome.moves.len() as u64);
+            assert!(down <= named.expect.down, "{down} down at the end: {told}");
+        }
+    }
+}
+
+#[test]
+fn in_a_rolling_deploy_a_server_moves_less_often_than_with_the_newest_heartbeat() {
+    for deploy in [Deploy::Surge, Deploy::InPlace] {
+        let mean = |strategy| moves::mean_moves(&run(moves::scenario(deploy, 16, strategy, 1)));
+        let (naive, busy, ours) = (mean(Strategy::NewestHeartbeat), mean(Strategy::LeastBusy), mean(Strategy::Engine));
+        assert!(ours < naive && ours <= busy, "{deploy:?}: naive {naive}, least busy {busy}, ours {ours}");
+    }
+}
+
+#[test]
+fn drains_closer_together_than_heartbeats_spread_evenly_once_nodes_are_asked_for_their_count() {
+    for nodes in [4, 16] {
+        let fullest = |asks| {
+            let scenario = moves::scenario(Deploy::Surge, nodes, Strategy::Engine, 1);
+            moves::imbalance(&run(Scenario { asks, ..scenario }), Deploy::Surge, nodes)
+        };
+        let (heartbeats, asked) = (fullest(false), fullest(true));
+        assert!(asked < 1.1 && asked < heartbeats, "{nodes} nodes: {heartbeats} by heartbeats alone, {asked} asked");
+    }
+}
+
+#[test]
+fn in_a_scale_in_servers_are_spread_where_either_simple_rule_piles_them_up() {
+    let deploy = Deploy::ScaleIn(4);
+    let fullest = |strategy| moves::imbalance(&run(moves::scenario(deploy, 16, strategy, 1)), deploy, 16);
+    let (naive, busy, ours) =
+        (fullest(Strategy::NewestHeartbeat), fullest(Strategy::LeastBusy), fullest(Strategy::Engine));
+    assert!(ours < naive && ours < busy, "naive {naive}, least busy {busy}, ours {ours}");
+}
+
+#[test]
+fn the_limiter_is_near_the_best_fixed_concurrency_on_a_store_with_eight_slots() {
+    let shape = &stores::shapes()[0].1;
+    let (best, blind, ours) =
+        (stores::measure(shape, Some(8), 3), stores::measure(shape, Some(50), 3), stores::measure(shape, None, 3));
+    assert!(ours.drain <= best.drain * 1.3, "drain: {ours:?}, fixed 8: {best:?}");
+    assert!(ours.p50 <= blind.p50 / 2.0, "gap: {ours:?}, fixed 50: {blind:?}");
+}
+
+#[test]
+fn ten_coordinated_drains_of_many_servers_share_one_ceiling_and_keep_every_limit() {
+    let outcome = run(scale::scenario(20_000, 100, 1));
+    assert!(outcome.broken.is_empty(), "{}", check::describe(&outcome, 0));
+    assert_eq!(outcome.moved(), 20_000);
+}
