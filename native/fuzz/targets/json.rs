@@ -1,0 +1,28 @@
+//! A text that is read is read the same after it was written again, and is refused exactly when another parser refuses it,
+//! but for what that one does not look at: ranges, lone surrogates, depth.
+#![no_main]
+
+// The reference that builds values from events and writes them.
+#[path = "../../state_codec/tests/common/mod.rs"]
+mod common;
+
+use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
+use state_codec::ReadError;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let other = serde_json::from_str::<IgnoredAny>(text);
+    match common::parse(text) {
+        Ok(value) => {
+            assert!(other.is_ok(), "{text} is no JSON");
+            assert_eq!(common::parse(&common::write(&value)), Ok(value));
+        }
+        Err(ReadError::NumberRange { .. } | ReadError::TooDeep { .. }) => {}
+        Err(error) => assert!(other.is_err() || surrogate(text), "{text} is JSON: {error}"),
+    }
+});
+
+fn surrogate(text: &str) -> bool {
+    text.contains("\\ud") || text.contains("\\uD")
+}
