@@ -14,7 +14,7 @@ defmodule HandoffIntegration.MixProject do
     ]
   end
 
-  def application, do: [extra_applications: [:logger, :durable_server]]
+  def application, do: [extra_applications: [:logger, :inets, :crypto, :durable_server]]
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_env), do: ["lib"]

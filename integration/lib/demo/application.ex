@@ -3,7 +3,7 @@ defmodule HandoffDemo.Application do
   What runs on a node of the demo, by its role and the mode that is measured.
 
       control connection > recorder > SimulatedStore                                (store)
-                                    > DurableServer.Supervisor > clients             (clients' node)
+      [> DurableHandoff.Client]     > DurableServer.Supervisor > clients             (clients' node)
                                     > DurableServer.Supervisor                       (application node, graceful)
                                     > DurableServer.Supervisor > HandoffDemo.Naive   (application node, naive)
                                     > DurableHandoff.Supervisor                      (application node, handoff)
@@ -24,8 +24,10 @@ defmodule HandoffDemo.Application do
 
   defp children(%Config{role: :store}), do: [{SimulatedStore, latency_ms: 0}]
 
-  defp children(%Config{role: :client} = config),
-    do: [{DurableServer.Supervisor, Config.supervisor_options(config)}, Clients]
+  defp children(%Config{role: :client} = config) do
+    waiting = if config.client == :handoff, do: [{DurableHandoff.Client, supervisor: Config.supervisor()}], else: []
+    waiting ++ [{DurableServer.Supervisor, Config.supervisor_options(config)}, {Clients, config.client}]
+  end
 
   defp children(%Config{role: :app, mode: :graceful} = config),
     do: [{DurableServer.Supervisor, Config.supervisor_options(config)}]
@@ -38,12 +40,9 @@ defmodule HandoffDemo.Application do
   end
 
   defp children(%Config{role: :app, mode: :handoff} = config) do
-    handoff = [
-      max_concurrency: config.max_concurrency,
-      concurrency: config.concurrency,
-      generation: config.generation
+    [
+      {DurableHandoff.Supervisor,
+       Config.supervisor_options(config) ++ [handoff_on_shutdown: Config.handoff_options(config)]}
     ]
-
-    [{DurableHandoff.Supervisor, Config.supervisor_options(config) ++ [handoff_on_shutdown: handoff]}]
   end
 end

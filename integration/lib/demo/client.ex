@@ -1,7 +1,7 @@
 defmodule HandoffDemo.Client do
   @moduledoc """
-  One client: looks a random server up and asks it to increment its counter, as application code does without any knowledge of moves.
-  A failed call is counted and not repeated.
+  One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application code does without any
+  knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is counted and not repeated.
 
   It calls at a fixed rate, not so long after each answer: else a slow answer, or a busy machine, would mean fewer calls just when
   calls fail, and the worse mode would look better.
@@ -9,18 +9,22 @@ defmodule HandoffDemo.Client do
 
   alias HandoffDemo.{Config, Server}
 
-  @every_ms 10
   @call_ms 5_000
 
   @opaque t :: pid()
-  @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map()}
+  @typedoc "`:plain`: `lookup` and `GenServer.call`. `:handoff`: `DurableHandoff.call`, which waits for a server that moves."
+  @type how :: :plain | :handoff
+  @typedoc "A call: when it began in microseconds of the wall clock (64 bits), how long it took (32), whether it was answered (8)."
+  @type times :: iodata()
+  @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), times: times()}
 
   @doc "Starts a client of servers `0..servers - 1` that counts answered calls at 1 and failed ones at 2 of `calls`."
-  @spec start_link(pos_integer(), :counters.counters_ref()) :: t()
-  def start_link(servers, calls) do
-    tally = %{outcomes: %{}, acknowledged: %{}, uncertain: %{}}
+  @spec start_link(how(), pos_integer(), pos_integer(), :counters.counters_ref()) :: t()
+  def start_link(how, servers, every_ms, calls) do
+    tally = %{outcomes: %{}, acknowledged: %{}, uncertain: %{}, times: []}
+    job = %{how: how, servers: servers, every_ms: every_ms, calls: calls}
     # Not all clients at the same moment.
-    spawn_link(fn -> loop(servers, calls, tally, now_ms() + :rand.uniform(@every_ms)) end)
+    spawn_link(fn -> loop(job, tally, now_ms() + :rand.uniform(every_ms)) end)
   end
 
   @doc "Asks a client to stop; `await/1` gives its tally."
@@ -38,20 +42,24 @@ defmodule HandoffDemo.Client do
     end
   end
 
-  defp loop(servers, calls, tally, due_ms) do
+  defp loop(job, tally, due_ms) do
     receive do
       {:stop, from, ref} -> send(from, {ref, tally})
     after
       max(due_ms - now_ms(), 0) ->
-        index = :rand.uniform(servers) - 1
-        outcome = increment(index)
-        :counters.add(calls, if(outcome == "ok", do: 1, else: 2), 1)
-        loop(servers, calls, count(tally, index, outcome), due_ms + @every_ms)
+        index = :rand.uniform(job.servers) - 1
+        at_us = :os.system_time(:microsecond)
+        began_us = now_us()
+        outcome = increment(job.how, Server.key(index))
+        took_us = now_us() - began_us
+        :counters.add(job.calls, if(outcome == "ok", do: 1, else: 2), 1)
+        tally = tally |> count(index, outcome) |> time(at_us, took_us, outcome)
+        loop(job, tally, due_ms + job.every_ms)
     end
   end
 
-  defp increment(index) do
-    case DurableServer.Supervisor.lookup(Config.supervisor(), Server.key(index)) do
+  defp increment(:plain, key) do
+    case DurableServer.Supervisor.lookup(Config.supervisor(), key) do
       {pid, _meta} ->
         GenServer.call(pid, :increment, @call_ms)
         "ok"
@@ -63,6 +71,14 @@ defmodule HandoffDemo.Client do
     :exit, {reason, {GenServer, :call, _arguments}} -> outcome(reason)
   end
 
+  defp increment(:handoff, key) do
+    case DurableHandoff.call(Config.supervisor(), key, :increment, timeout: @call_ms) do
+      {:ok, _counter} -> "ok"
+      {:error, reason} -> outcome(reason)
+    end
+  end
+
+  defp outcome(:no_owner), do: "not_found"
   defp outcome(:noproc), do: "noproc"
   defp outcome(:timeout), do: "timeout"
   defp outcome(stopped) when stopped in [:normal, :shutdown], do: "stopped"
@@ -83,6 +99,12 @@ defmodule HandoffDemo.Client do
     end
   end
 
+  defp time(tally, at_us, took_us, outcome) do
+    answered = if outcome == "ok", do: 1, else: 0
+    %{tally | times: [tally.times | <<at_us::64, min(took_us, 0xFFFFFFFF)::32, answered::8>>]}
+  end
+
+  defp now_us, do: System.monotonic_time(:microsecond)
   defp now_ms, do: System.monotonic_time(:millisecond)
   defp bump(counts, key), do: Map.update(counts, key, 1, &(&1 + 1))
 end

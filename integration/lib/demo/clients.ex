@@ -9,31 +9,35 @@ defmodule HandoffDemo.Clients do
 
   @tell_every_ms 250
 
-  @typedoc "Calls by outcome, and per server how many increments were answered and how many may or may not have been applied."
+  @typedoc """
+  Calls by outcome; per server how many increments were answered and how many may or may not have been applied; and every call as
+  `t:HandoffDemo.Client.times/0`.
+  """
   @type result ::
-          {[{outcome :: String.t(), count :: pos_integer()}], [{index :: non_neg_integer(), integer(), integer()}]}
+          {[{outcome :: String.t(), count :: pos_integer()}], [{index :: non_neg_integer(), integer(), integer()}],
+           binary()}
 
-  @doc false
-  @spec start_link(term()) :: GenServer.on_start()
-  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+  @doc "How clients call is the argument: `:plain` or `:handoff`."
+  @spec start_link(Client.how()) :: GenServer.on_start()
+  def start_link(how), do: GenServer.start_link(__MODULE__, how, name: __MODULE__)
 
-  @doc "Starts `count` clients that call servers `0..servers - 1`."
-  @spec start(pos_integer(), pos_integer()) :: :ok
-  def start(count, servers), do: GenServer.call(__MODULE__, {:start, count, servers})
+  @doc "Starts `count` clients that call servers `0..servers - 1`, each every `every_ms`."
+  @spec start(pos_integer(), pos_integer(), pos_integer()) :: :ok
+  def start(count, servers, every_ms), do: GenServer.call(__MODULE__, {:start, count, servers, every_ms})
 
   @doc "Lets every client finish its call, stops them all and adds up what they saw."
   @spec stop() :: result()
   def stop, do: GenServer.call(__MODULE__, :stop, :infinity)
 
   @impl true
-  def init(nil), do: {:ok, %{clients: [], calls: nil}}
+  def init(how), do: {:ok, %{how: how, clients: [], calls: nil}}
 
   @impl true
-  def handle_call({:start, count, servers}, _from, _state) do
+  def handle_call({:start, count, servers, every_ms}, _from, state) do
     calls = :counters.new(2, [:write_concurrency])
-    clients = for _ <- 1..count, do: Client.start_link(servers, calls)
+    clients = for _ <- 1..count, do: Client.start_link(state.how, servers, every_ms, calls)
     Process.send_after(self(), :tell, @tell_every_ms)
-    {:reply, :ok, %{clients: clients, calls: calls}}
+    {:reply, :ok, %{state | clients: clients, calls: calls}}
   end
 
   def handle_call(:stop, _from, state) do
@@ -59,6 +63,7 @@ defmodule HandoffDemo.Clients do
       for index <- Enum.uniq(Map.keys(acknowledged) ++ Map.keys(uncertain)),
           do: {index, Map.get(acknowledged, index, 0), Map.get(uncertain, index, 0)}
 
-    {Map.to_list(sum.(Enum.map(tallies, & &1.outcomes))), servers}
+    times = tallies |> Enum.map(& &1.times) |> IO.iodata_to_binary()
+    {Map.to_list(sum.(Enum.map(tallies, & &1.outcomes))), servers, times}
   end
 end

@@ -4,7 +4,7 @@ defmodule HandoffDemo.Commands do
   """
 
   alias DurableServer.Supervisor, as: Durable
-  alias HandoffDemo.{Clients, Config, Recorder, Server}
+  alias HandoffDemo.{Clients, Config, Leftovers, Recorder, Server}
 
   @starters 32
   @readers 50
@@ -36,9 +36,13 @@ defmodule HandoffDemo.Commands do
         do: {heartbeat.node, meta["draining"] == true, heartbeat.timestamp}
   end
 
-  defp command(:start_servers, [first, step, last]) do
+  # The Rust nodes that this node's drains are offered.
+  defp command(:executors, []),
+    do: for({name, _pid, _release} <- DurableHandoff.Agent.nodes(), do: Atom.to_string(name))
+
+  defp command(:start_servers, [first, step, last, bytes, synced]) do
     first..(last - 1)//step
-    |> Task.async_stream(&start_here/1, max_concurrency: @starters, timeout: :infinity, ordered: false)
+    |> Task.async_stream(&start_here(&1, bytes, synced), max_concurrency: @starters, timeout: :infinity, ordered: false)
     |> Enum.count()
   end
 
@@ -47,7 +51,7 @@ defmodule HandoffDemo.Commands do
     {length(missing), Enum.take(missing, @some)}
   end
 
-  defp command(:start_clients, [clients, servers]), do: Clients.start(clients, servers)
+  defp command(:start_clients, [clients, servers, every_ms]), do: Clients.start(clients, servers, every_ms)
   defp command(:stop_clients, []), do: Clients.stop()
 
   defp command(:counters, [servers]) do
@@ -56,16 +60,41 @@ defmodule HandoffDemo.Commands do
     |> Enum.map(fn {:ok, counter} -> counter end)
   end
 
-  defp command(:configure_store, [latency_ms, slots]) do
-    :ok = SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots)
-    SimulatedStore.reset_stats(node())
-  end
+  defp command(:configure_store, [latency_ms, slots, error_rate]),
+    do: SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots, error_rate: error_rate)
 
+  defp command(:reset_store_stats, []), do: SimulatedStore.reset_stats(node())
   defp command(:store_stats, []), do: for({name, count} <- SimulatedStore.stats(node()), do: {to_string(name), count})
   defp command(:flush, []), do: Recorder.flush()
+  defp command(:running, []), do: Recorder.running()
+  defp command(:ours, []), do: Leftovers.ours()
+  defp command(:reservations, []), do: Leftovers.reservations()
+  defp command(:pause_store, []), do: SimulatedStore.pause(node())
+  defp command(:resume_store, []), do: SimulatedStore.resume(node())
 
-  defp start_here(index) do
-    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index)}
+  # As a pre-stop hook does, without waiting for the end.
+  defp command(:drain, []) do
+    {:ok, _pid} = Task.start(fn -> DurableHandoff.drain(Config.supervisor()) end)
+    :ok
+  end
+
+  # Nodes with another cookie can neither connect nor be connected to: the connection stays down.
+  defp command(:cut, [names]) do
+    for name <- names, node = String.to_atom(name) do
+      true = :erlang.set_cookie(node, :"another cookie")
+      _was_connected = :erlang.disconnect_node(node)
+    end
+
+    :ok
+  end
+
+  defp command(:heal, [names]) do
+    for name <- names, node = String.to_atom(name), do: true = :erlang.set_cookie(node, Node.get_cookie())
+    :ok
+  end
+
+  defp start_here(index, bytes, synced) do
+    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index, bytes, synced)}
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
   end
 

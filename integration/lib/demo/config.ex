@@ -12,10 +12,15 @@ defmodule HandoffDemo.Config do
     :token,
     :port,
     :store,
+    :executor,
+    :client,
     :discovery_interval_ms,
     :heartbeat_interval_ms,
     :max_concurrency,
-    :concurrency
+    :concurrency,
+    :timeout_ms,
+    :attempt_timeout_ms,
+    :heartbeat_max_age_ms
   ]
 
   # The token is in no log.
@@ -24,8 +29,8 @@ defmodule HandoffDemo.Config do
   defstruct @keys
 
   @typedoc """
-  `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the full name of the store's
-  node, `generation` this node's release.
+  `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the node that plays the
+  store or a URL, `executor` decides in drains of this node, `client` says how clients call, `generation` is this node's release.
   """
   @type t :: %__MODULE__{
           label: String.t(),
@@ -34,11 +39,16 @@ defmodule HandoffDemo.Config do
           generation: String.t(),
           token: String.t(),
           port: :inet.port_number(),
-          store: node(),
+          store: {:simulated, node()} | {:url, String.t()},
+          executor: :embedded | {:node, node()},
+          client: :plain | :handoff,
           discovery_interval_ms: pos_integer(),
           heartbeat_interval_ms: pos_integer(),
           max_concurrency: pos_integer(),
-          concurrency: :adaptive | :fixed
+          concurrency: :adaptive | :fixed,
+          timeout_ms: pos_integer(),
+          attempt_timeout_ms: pos_integer(),
+          heartbeat_max_age_ms: pos_integer()
         }
 
   @doc "This node's configuration; raises without one."
@@ -48,7 +58,7 @@ defmodule HandoffDemo.Config do
       {:ok, digits} ->
         # Written by the process that started this one.
         config = digits |> Base.decode16!(case: :lower) |> :erlang.binary_to_term()
-        struct!(__MODULE__, %{config | store: String.to_atom(config.store)})
+        struct!(__MODULE__, %{config | store: store(config.store), executor: executor(config.executor)})
 
       :error ->
         raise "#{@variable} is not set: nodes of the demo are started by integration/demo"
@@ -61,13 +71,38 @@ defmodule HandoffDemo.Config do
 
   @doc "The options of this node's supervisor."
   @spec supervisor_options(t()) :: keyword()
-  def supervisor_options(config) do
-    store = [
-      node: config.store,
+  def supervisor_options(config), do: [name: supervisor(), prefix: "demo/", backend: backend(config)]
+
+  @doc "This node's `handoff_on_shutdown`."
+  @spec handoff_options(t()) :: keyword()
+  def handoff_options(config) do
+    config
+    |> Map.take([:max_concurrency, :concurrency, :generation, :executor, :timeout_ms, :attempt_timeout_ms])
+    |> Map.to_list()
+  end
+
+  @doc "Whether this node uses the library."
+  @spec library?(t()) :: boolean()
+  def library?(%{role: :app, mode: :handoff}), do: true
+  def library?(%{role: :client, client: :handoff}), do: true
+  def library?(%{role: role, store: {:url, _url}}) when role != :store, do: true
+  def library?(_config), do: false
+
+  defp backend(config) do
+    intervals = [
       discovery_interval_ms: config.discovery_interval_ms,
       heartbeat_interval_ms: config.heartbeat_interval_ms
     ]
 
-    [name: supervisor(), prefix: "demo/", backend: {SimulatedStore, store}]
+    case config.store do
+      {:simulated, node} -> {SimulatedStore, [node: node] ++ intervals}
+      {:url, url} -> {DurableHandoff.Store, [url: url] ++ intervals}
+    end
   end
+
+  defp store({:simulated, name}), do: {:simulated, String.to_atom(name)}
+  defp store({:url, url}), do: {:url, url}
+
+  defp executor(:embedded), do: :embedded
+  defp executor({:node, name}), do: {:node, String.to_atom(name)}
 end

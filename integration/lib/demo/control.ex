@@ -20,6 +20,10 @@ defmodule HandoffDemo.Control do
   @spec send_event(tuple()) :: :ok
   def send_event(event), do: GenServer.call(__MODULE__, {:send, event}, :infinity)
 
+  @doc "Sends an event in a while; does not wait."
+  @spec event_soon(tuple()) :: :ok
+  def event_soon(event), do: GenServer.cast(__MODULE__, {:send, event})
+
   @impl true
   def init(config) do
     # For terminate/2: a node that stops hands its last events over before the connection closes.
@@ -42,6 +46,12 @@ defmodule HandoffDemo.Control do
     # A failure means that the driver is gone; the socket's own message about it follows.
     _ = send_term(socket, event)
     {:reply, :ok, socket}
+  end
+
+  @impl true
+  def handle_cast({:send, event}, socket) do
+    _ = send_term(socket, event)
+    {:noreply, socket}
   end
 
   @impl true

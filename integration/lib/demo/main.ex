@@ -5,7 +5,7 @@ defmodule HandoffDemo.Main do
   Whatever goes wrong on the way ends the node with the reason on its output, which the driver shows.
   """
 
-  alias HandoffDemo.{Config, Control}
+  alias HandoffDemo.{Config, Control, Telemetry}
 
   @app :handoff_demo
   @ready_ms 60_000
@@ -19,7 +19,10 @@ defmodule HandoffDemo.Main do
       {:ok, _started} = Application.ensure_all_started(app)
     end
 
+    # Only the stand-in reads it.
+    Application.put_env(:durable_server, :heartbeat_max_age_ms, config.heartbeat_max_age_ms)
     load_code()
+    if Config.library?(config), do: Telemetry.attach()
     :ok = start(config)
     if config.role != :store, do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), @ready_ms)
 
@@ -57,8 +60,7 @@ defmodule HandoffDemo.Main do
     end
   end
 
-  defp handoff_app(%Config{mode: :handoff}), do: [:durable_handoff]
-  defp handoff_app(_other), do: []
+  defp handoff_app(config), do: if(Config.library?(config), do: [:durable_handoff], else: [])
 
   defp ready do
     kind = if System.get_env("DURABLE_SERVER") == "external", do: "external", else: "stand-in"

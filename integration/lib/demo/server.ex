@@ -3,7 +3,7 @@ defmodule HandoffDemo.Server do
   The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that keeps a chat or a cart.
 
   It records when its user code starts and stops. It stores its state only when it stops: an increment that a move loses is lost for
-  good, and shows.
+  good, and shows. A `synced` one stores each increment before it answers: no answered increment may be lost, whatever is killed.
   """
 
   use DurableServer, vsn: 1
@@ -14,9 +14,12 @@ defmodule HandoffDemo.Server do
   @spec key(non_neg_integer()) :: String.t()
   def key(index), do: "account-#{index}"
 
-  @doc "What server number `index` starts with."
-  @spec initial_state(non_neg_integer()) :: map()
-  def initial_state(index), do: %{index: index, counter: 0, document: document(index)}
+  @doc "What server number `index` starts with: its document has `bytes` bytes, or is about 4 KB of what documents are made of."
+  @spec initial_state(non_neg_integer(), nil | pos_integer(), boolean()) :: map()
+  def initial_state(index, bytes, synced) do
+    document = if bytes, do: %{"text" => String.duplicate("x", bytes)}, else: document(index)
+    %{index: index, counter: 0, synced: synced, document: document}
+  end
 
   @impl true
   def init(state) do
@@ -25,16 +28,22 @@ defmodule HandoffDemo.Server do
   end
 
   @impl true
-  def dump_state(state), do: %{"index" => state.index, "counter" => state.counter, "document" => state.document}
+  def dump_state(state), do: Map.new(state, fn {name, value} -> {Atom.to_string(name), value} end)
 
   @impl true
-  def load_state(_old_vsn, stored),
-    do: %{index: stored["index"], counter: stored["counter"], document: stored["document"]}
+  def load_state(_old_vsn, stored) do
+    %{
+      index: stored["index"],
+      counter: stored["counter"],
+      synced: stored["synced"],
+      document: stored["document"]
+    }
+  end
 
   @impl true
   def handle_call(:increment, _from, state) do
     state = %{state | counter: state.counter + 1}
-    {:reply, state.counter, state}
+    if state.synced, do: {:reply, state.counter, state, :sync}, else: {:reply, state.counter, state}
   end
 
   def handle_call(:counter, _from, state), do: {:reply, state.counter, state}

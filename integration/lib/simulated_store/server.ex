@@ -49,8 +49,11 @@ defmodule SimulatedStore.Server do
     {:reply, :ok, serve_waiting(state)}
   end
 
-  def handle_call(:stats, _from, state), do: {:reply, Map.put(state.stats, :in_flight, state.serving), state}
-  def handle_call(:reset_stats, _from, state), do: {:reply, :ok, %{state | stats: Stats.new(state.serving)}}
+  def handle_call(:stats, _from, state),
+    do: {:reply, Map.put(Stats.shown(state.stats), :in_flight, state.serving), state}
+
+  def handle_call(:reset_stats, _from, state),
+    do: {:reply, :ok, %{state | stats: Stats.new(state.serving, state.serving + :queue.len(state.waiting))}}
 
   def handle_call({:pause, matcher}, _from, state), do: {:reply, :ok, %{state | matchers: [matcher | state.matchers]}}
   def handle_call(:paused, _from, state), do: {:reply, for({_from, {op, key, _}} <- state.held, do: {op, key}), state}
@@ -75,6 +78,8 @@ defmodule SimulatedStore.Server do
   def handle_info({:served, job}, state), do: {:noreply, finish(job, state)}
 
   defp admit(job, state) do
+    state = %{state | stats: Stats.arrived(state.stats)}
+
     if state.serving < state.settings.slots,
       do: serve(job, state),
       else: %{state | waiting: :queue.in(job, state.waiting)}

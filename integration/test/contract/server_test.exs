@@ -123,6 +123,32 @@ defmodule Contract.ServerTest do
     assert stored(context, @key).state["count"] == 1
   end
 
+  test "told to stop in whatever way: handles nothing that came after it, also when asked from another node", context do
+    %{a: a, b: b} = context
+
+    for {message, n} <-
+          Enum.with_index([
+            {:stop_with_status, :stopped_graceful, :shutdown},
+            {:stop_for_rehome, Atom.to_string(b), 40_000, :shutdown}
+          ]) do
+      key = "#{@key}#{n}"
+      pid = start_server(context, a, Troublesome, key, %{count: 0})
+      :ok = GenServer.call(pid, :block)
+      ref = Process.monitor(pid)
+      [before, stop, late] = for _ <- 1..3, do: make_ref()
+      send(pid, {:"$gen_call", {self(), before}, :add})
+      send(pid, {:"$gen_call", {self(), stop}, {:durable, message}})
+      send(pid, {:"$gen_call", {self(), late}, :add})
+      Troublesome.disarm(a, key, :call)
+
+      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}, 15_000
+      {:messages, messages} = Process.info(self(), :messages)
+      assert {before, 1} in messages and {stop, :ok} in messages
+      refute Enum.any?(messages, &match?({^late, _}, &1))
+      assert stored(context, key).state["count"] == 1
+    end
+  end
+
   test "a crash is stored as such and does not restart by itself", %{a: a} = context do
     pid = start_server(context, a, Counter, @key)
     catch_exit(GenServer.call(pid, :crash))

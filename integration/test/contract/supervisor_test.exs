@@ -62,13 +62,14 @@ defmodule Contract.SupervisorTest do
 
   test "ensure_started_child, existing: true: only what is stored", %{a: a, b: b} = context do
     start(context)
-    child = {Counter, key: @key, initial_state: %{}, existing: true}
-    assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+    child = {Counter, key: @key, initial_state: %{}}
+    existing = [existing: true]
+    assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child, existing])
 
     start_server(context, a, Counter, @key)
     :ok = call(a, Host, :terminate_child, [context.sup, @key])
     wait_until(fn -> whereis(context, b, @key) == nil end)
-    assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, existing])
     assert node(pid) == b
   end
 

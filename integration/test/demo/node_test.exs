@@ -23,7 +23,7 @@ defmodule HandoffDemo.NodeTest do
   test "SIGTERM: the end of every server arrives before the connection closes", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {node, driver} = boot(listener, :app)
-    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3])
+    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, false])
 
     {:os_pid, pid} = Port.info(node, :os_pid)
     {_output, 0} = System.cmd("kill", ["-TERM", Integer.to_string(pid)])
@@ -46,6 +46,34 @@ defmodule HandoffDemo.NodeTest do
     assert reason =~ ~r/no match of right hand side value:\s+false/
   end
 
+  test "a reservation in the store is seen, and whether it outlived its time", %{listener: listener} do
+    start_supervised!(SimulatedStore)
+    {_node, driver} = boot(listener, :app)
+    assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, false])
+    assert {:ok, [0]} = command(driver, 2, :running, [])
+    assert HandoffDemo.Leftovers.reservations() == []
+
+    key = "demo/" <> Server.key(0)
+    reserve(key, System.system_time(:millisecond) + 3_600_000)
+    assert [{^key, left_ms}] = HandoffDemo.Leftovers.reservations()
+    assert left_ms > 0
+    reserve(key, System.system_time(:millisecond) - 1)
+    assert HandoffDemo.Leftovers.reservations() == [{key, 0}]
+  end
+
+  test "parted nodes stay parted until they are healed", %{listener: listener} do
+    start_supervised!(SimulatedStore)
+    {_node, driver} = boot(listener, :app)
+    me = Atom.to_string(node())
+    [app] = for node <- Node.list(), String.starts_with?(Atom.to_string(node), "demo"), do: node
+
+    assert {:ok, :ok} = command(driver, 1, :cut, [[me]])
+    Cluster.wait_until(fn -> app not in Node.list() end)
+    refute Node.connect(app)
+    assert {:ok, :ok} = command(driver, 2, :heal, [[me]])
+    Cluster.wait_until(fn -> Node.connect(app) end)
+  end
+
   test "without the driver: the node ends and says who starts it" do
     node = open([])
     assert_receive {^node, {:exit_status, 1}}, @timeout_ms
@@ -58,6 +86,22 @@ defmodule HandoffDemo.NodeTest do
     node = open([{"HANDOFF_DEMO_NODE", config(:store, port)}])
     assert_receive {^node, {:exit_status, 1}}, @timeout_ms
     assert output(node) =~ "driver_unreachable"
+  end
+
+  # As a move does that never came to its end.
+  defp reserve(key, until_ms) do
+    {:ok, %{state: store}} = SimulatedStore.init_backend([])
+
+    {:ok, _object} =
+      SimulatedStore.update_object(
+        store,
+        key,
+        fn %{body: stored} ->
+          meta = %{stored.meta | restart_attempt_node: "gone@nowhere", restart_attempt_ttl: until_ms}
+          {:ok, %{stored | meta: meta}}
+        end,
+        []
+      )
   end
 
   # Starts a node and accepts its connection; gives it when the node is ready.
@@ -98,11 +142,16 @@ defmodule HandoffDemo.NodeTest do
       generation: "1",
       token: @token,
       port: port,
-      store: Atom.to_string(node()),
+      store: {:simulated, Atom.to_string(node())},
+      executor: :embedded,
+      client: :plain,
       discovery_interval_ms: 60_000,
       heartbeat_interval_ms: 10_000,
       max_concurrency: 50,
-      concurrency: :adaptive
+      concurrency: :adaptive,
+      timeout_ms: 30_000,
+      attempt_timeout_ms: 15_000,
+      heartbeat_max_age_ms: 50_000
     }
     |> :erlang.term_to_binary()
     |> Base.encode16(case: :lower)

@@ -124,6 +124,34 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
+  test "what holds a server is killed while it clears its reservation: another one clears it",
+       %{nodes: [a | others]} = context do
+    start_cluster(context)
+    for key <- ["k1", "k2"], do: start_server(context, a, Troublesome, key, %{count: 0})
+    for node <- others, key <- ["k1", "k2"], do: Troublesome.arm(node, key, :init, :raise)
+    once = [max_attempts: 1, max_concurrency: 1, concurrency: :fixed, max_consecutive_failures: 100]
+
+    # A server whose start fails is written twice: when it stops, reserved, and when its reservation is cleared.
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "k2")})
+    draining = Task.async(fn -> drain(context, a, once) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    step_put(context)
+    assert reservations(context) == ["k2"]
+    [holder] = attempts(a)
+    call(a, Process, :exit, [holder, :kill])
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 2}, ended: :done}} = Task.await(draining)
+    assert reservations(context) == []
+  end
+
+  defp step_put(context) do
+    [held] = SimulatedStore.paused(context.store)
+    SimulatedStore.step(context.store)
+    wait_until(fn -> SimulatedStore.paused(context.store) not in [[], [held, held]] end)
+  end
+
   test "the host crashes in the middle of a drain: the drain ends", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3)

@@ -211,7 +211,7 @@ defmodule Cluster do
   end
 
   defp admit({peer, node}) do
-    for other <- Node.list(), other != node, do: call(other, :net_kernel, :connect_node, [node])
+    for other <- Node.list(), other != node, do: introduce(other, node)
 
     ExUnit.Callbacks.on_exit(fn ->
       # It may be gone already: killed by the test.
@@ -219,6 +219,13 @@ defmodule Cluster do
     end)
 
     node
+  end
+
+  # A node of another test may end in between.
+  defp introduce(other, node) do
+    :erpc.call(other, :net_kernel, :connect_node, [node])
+  catch
+    :error, {:erpc, :noconnection} -> false
   end
 
   defp catch_exit_of(fun) do

@@ -120,7 +120,15 @@ defmodule HandoffCase do
   @spec listen_to_telemetry(node()) :: :ok
   def listen_to_telemetry(node) do
     events =
-      for event <- [[:drain, :start], [:drain, :stop], [:attempt, :stop], [:attempt, :exception], [:fallback]],
+      for event <- [
+            [:drain, :start],
+            [:drain, :stop],
+            [:attempt, :stop],
+            [:attempt, :exception],
+            [:leftovers, :handed_on],
+            [:leftovers, :stop],
+            [:fallback]
+          ],
           do: [:durable_handoff | event]
 
     if Cluster.call(node, Code, :ensure_loaded?, [:telemetry]) do

@@ -1,0 +1,66 @@
+defmodule HandoffBench.Call do
+  @moduledoc """
+  What `DurableHandoff.call` costs when nothing moves, and what it bears when much does.
+
+  Three nodes on this machine with the same supervisor: this one, where the callers are, and two others. First one server here and
+  one on another node, called both ways in turn (`HandoffBench.Call.Overhead`); then a crowd (`HandoffBench.Call.Crowd`).
+  """
+
+  alias HandoffBench.Call.{Crowd, Nodes, Overhead}
+
+  @sup HandoffBench.Durable
+  @defaults %{calls: 20_000, rounds: 15, callers: 50_000, servers: 100, json: nil}
+
+  @doc "Runs the measurement with command-line arguments and prints its tables."
+  @spec main([String.t()]) :: :ok
+  def main(argv) do
+    strict = [calls: :integer, rounds: :integer, callers: :integer, servers: :integer, json: :string]
+    {options, [], []} = OptionParser.parse(argv, strict: strict)
+    options = Enum.into(options, @defaults)
+
+    [source, other] = Nodes.start(@sup, 2)
+    here = Overhead.measure(@sup, node(), options.calls, options.rounds)
+    there = Overhead.measure(@sup, other, max(div(options.calls, 10), 1), options.rounds)
+    crowd = Crowd.measure(@sup, source, options.callers, options.servers)
+    print(here, there, crowd)
+    if options.json, do: File.write!(options.json, json(here, there, crowd))
+    :ok
+  end
+
+  defp print(here, there, crowd) do
+    IO.puts("""
+    A call with its owner in place, microseconds, Elixir #{System.version()}, OTP #{System.otp_release()}
+
+                                      owner here   on another node
+      lookup + GenServer.call         #{us(here.plain_us)}   #{us(there.plain_us)}
+      DurableHandoff.call             #{us(here.handoff_us)}   #{us(there.handoff_us)}
+      DurableHandoff.call, options    #{us(here.options_us)}   #{us(there.options_us)}
+      more, at most                   #{us(here.overhead_us)}   #{us(there.overhead_us)}
+
+    #{crowd.callers} callers waiting on #{crowd.servers} moving servers, store of 8 slots x 10 ms
+
+      answered                        #{crowd.answered}
+      counted by the servers          #{crowd.counted}
+      subscriptions                   #{crowd.subscriptions}
+      memory of the callers           #{number(crowd.callers_mb)} MB (#{round(crowd.callers_mb * 1_048_576 / crowd.callers)} bytes each)
+      memory of who waits for them    #{number(crowd.waiting_mb)} MB (#{round(crowd.waiting_mb * 1_048_576 / crowd.callers)} bytes a caller)
+      until all waited                #{number(crowd.arrive_ms)} ms
+      from the move going on to an answer, p50 / p99 / last   #{number(crowd.p50_ms)} / #{number(crowd.p99_ms)} / #{number(crowd.answer_ms)} ms
+    """)
+  end
+
+  defp us(number), do: number |> number() |> String.pad_leading(10)
+  defp number(number), do: :erlang.float_to_binary(number * 1.0, decimals: 2)
+
+  # Numbers only, so no encoder is needed where Elixir has none.
+  defp json(here, there, crowd) do
+    object = fn figures -> "{" <> Enum.map_join(figures, ", ", fn {key, value} -> ~s("#{key}": #{value}) end) <> "}" end
+
+    """
+    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}",
+     "owner_here": #{object.(here)},
+     "owner_elsewhere": #{object.(there)},
+     "crowd": #{object.(crowd)}}
+    """
+  end
+end

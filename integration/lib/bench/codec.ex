@@ -1,0 +1,160 @@
+defmodule HandoffBench.Codec do
+  @moduledoc """
+  The codec against what states are encoded with otherwise: Elixir's `JSON`; `:jiffy` where there is no `JSON`; the library's own
+  Elixir code where there is neither.
+
+  Every figure is a median over rounds in which the codec and its peer take turns, each in a new process, so that a machine that
+  changes its speed changes both. Then, in a VM with one scheduler, how long a process that only yields waits while another one
+  encodes and decodes 5 MB.
+  """
+
+  @compile {:no_warn_undefined, [JSON, :jiffy]}
+
+  alias DurableHandoff.Codec
+  alias HandoffBench.Codec.{States, Waiting}
+
+  # A round takes about as long whatever is measured.
+  @round_us 20_000
+
+  @doc "Runs the measurement with command-line arguments and prints its tables."
+  @spec main([String.t()]) :: :ok
+  def main(argv) do
+    {options, [], []} =
+      OptionParser.parse(argv, strict: [rounds: :integer, keys: :string, seconds: :integer, json: :string])
+
+    options = Enum.into(options, %{rounds: 25, keys: "strings", seconds: 3, json: nil})
+    keys = if options.keys == "atoms", do: :atoms, else: :strings
+    peer = peer()
+    IO.puts("State codec and #{peer.name}, Elixir #{System.version()}, OTP #{System.otp_release()}, #{keys} as keys")
+    if peer.remark, do: IO.puts(peer.remark)
+
+    rows = for {name, state} <- States.all(keys), do: row(name, state, peer, options.rounds)
+    print(rows, peer)
+    waits = Waiting.measure(options.seconds)
+    print_waits(waits)
+    if options.json, do: File.write!(options.json, Codec.encode!(report(rows, waits, peer, keys)))
+    :ok
+  end
+
+  defp peer do
+    cond do
+      Code.ensure_loaded?(JSON) ->
+        %{name: "JSON", encode: &JSON.encode!/1, decode: &JSON.decode!/1, remark: nil}
+
+      Code.ensure_loaded?(:jiffy) ->
+        %{
+          name: "jiffy",
+          encode: &IO.iodata_to_binary(:jiffy.encode(&1, [:use_nil])),
+          decode: &:jiffy.decode(&1, [:return_maps, :use_nil]),
+          remark: nil
+        }
+
+      true ->
+        %{
+          name: "Elixir code",
+          encode: &IO.iodata_to_binary(Codec.Encoder.encode_to_iodata!(&1)),
+          decode: &elem(Codec.Decoder.decode(&1), 1),
+          remark:
+            "This Elixir has no JSON and :jiffy is not on the code path (Debian: erlang-jiffy): the peer is the library's own fallback."
+        }
+    end
+  end
+
+  defp row(name, state, peer, rounds) do
+    json = Codec.encode!(state)
+    check!(name, state, json, peer)
+    # Strings, numbers and atoms of the peer's making, so that both encode the same terms.
+    [peer_encode, encode] = medians([fn -> peer.encode.(state) end, fn -> Codec.encode!(state) end], rounds)
+    [peer_decode, decode] = medians([fn -> peer.decode.(json) end, fn -> Codec.decode!(json) end], rounds)
+
+    %{
+      name: name,
+      bytes: byte_size(json),
+      encode_us: encode,
+      peer_encode_us: peer_encode,
+      encode_ratio: peer_encode / encode,
+      decode_us: decode,
+      peer_decode_us: peer_decode,
+      decode_ratio: peer_decode / decode
+    }
+  end
+
+  # Nothing is measured that is not the same.
+  defp check!(name, state, json, peer) do
+    same? =
+      if peer.name == "JSON",
+        do: peer.encode.(state) == json,
+        else: peer.decode.(peer.encode.(state)) == peer.decode.(json)
+
+    unless same?, do: raise("#{name}: the encodings differ")
+    unless Codec.decode!(json) === peer.decode.(json), do: raise("#{name}: the terms differ")
+  end
+
+  defp medians(contenders, rounds) do
+    counts = Enum.map(contenders, &count/1)
+
+    for _ <- 1..rounds do
+      for {contender, count} <- Enum.zip(contenders, counts), do: timed(contender, count)
+    end
+    |> Enum.zip()
+    |> Enum.map(fn times -> times |> Tuple.to_list() |> Enum.sort() |> Enum.at(div(rounds, 2)) end)
+  end
+
+  defp count(contender) do
+    timed(contender, 2)
+    max(1, round(@round_us / timed(contender, 3)))
+  end
+
+  # Microseconds of one call.
+  defp timed(contender, count) do
+    Task.await(
+      Task.async(fn ->
+        contender.()
+        started = System.monotonic_time(:nanosecond)
+        repeat(contender, count)
+        (System.monotonic_time(:nanosecond) - started) / count / 1_000
+      end),
+      :infinity
+    )
+  end
+
+  defp repeat(_contender, 0), do: :ok
+
+  defp repeat(contender, count) do
+    contender.()
+    repeat(contender, count - 1)
+  end
+
+  defp print(rows, peer) do
+    IO.puts("""
+
+    medians, microseconds          encode                               decode
+    state              bytes       codec      #{pad(peer.name, 11)}ratio      codec      #{pad(peer.name, 11)}ratio
+    """)
+
+    for row <- rows do
+      times = [row.encode_us, row.peer_encode_us, row.encode_ratio, row.decode_us, row.peer_decode_us, row.decode_ratio]
+      IO.puts(pad(row.name, 19) <> pad(row.bytes, 12) <> Enum.map_join(times, &pad(number(&1), 11)))
+    end
+  end
+
+  defp print_waits(waits) do
+    IO.puts("""
+
+    Longest wait of a process beside the work, one scheduler, milliseconds
+    """)
+
+    for wait <- waits do
+      IO.puts(pad(wait.name, 31) <> pad(number(wait.longest_ms), 11) <> "#{wait.calls} calls")
+    end
+  end
+
+  defp pad(value, width), do: String.pad_trailing("#{value}", width)
+
+  defp number(value) when value >= 1_000, do: value |> round() |> Integer.to_string()
+  defp number(value), do: :erlang.float_to_binary(value * 1.0, decimals: 2)
+
+  defp report(rows, waits, peer, keys) do
+    %{elixir: System.version(), otp: System.otp_release(), peer: peer.name, keys: keys, states: rows, waits: waits}
+  end
+end

@@ -1,0 +1,48 @@
+defmodule HandoffDemo.Telemetry do
+  @moduledoc """
+  Tells the driver how each drain of this node ended, who decided, and how long callers waited: what the library says through
+  `:telemetry`.
+
+  The library needs no `:telemetry` and uses it where it is loaded. Where it is not, as beside the stand-in host, this module makes one
+  that has the single function which the library calls.
+  """
+
+  alias HandoffDemo.Control
+
+  @events [[:durable_handoff, :drain, :stop], [:durable_handoff, :fallback], [:durable_handoff, :wait, :stop]]
+
+  @doc "From now on events go to the driver. Before the library starts."
+  @spec attach() :: :ok
+  def attach do
+    if Code.ensure_loaded?(:telemetry),
+      do: :ok = apply(:telemetry, :attach_many, [__MODULE__, @events, &__MODULE__.handle/4, nil]),
+      else: make()
+  end
+
+  @doc "The driver's form of an event; the driver does not hear of others."
+  @spec handle([atom()], map(), map(), term()) :: :ok
+  def handle([:durable_handoff, :drain, :stop], _measurements, %{report: report}, _config) do
+    executor = if report.executor == :embedded, do: "embedded", else: "node"
+    Control.send_event({:drained, executor, report.moved, report.total, Atom.to_string(report.ended)})
+  end
+
+  def handle([:durable_handoff, :fallback], _measurements, %{reason: reason}, _config),
+    do: Control.send_event({:fallback, inspect(reason)})
+
+  # In the caller, which is a client: it must not wait for the driver.
+  def handle([:durable_handoff, :wait, :stop], %{waited: waited}, _metadata, _config),
+    do: Control.event_soon({:waited, System.convert_time_unit(waited, :native, :microsecond)})
+
+  def handle(_event, _measurements, _metadata, _config), do: :ok
+
+  defp make do
+    contents =
+      quote do
+        def execute(event, measurements, metadata),
+          do: unquote(__MODULE__).handle(event, measurements, metadata, nil)
+      end
+
+    {:module, :telemetry, _binary, _result} = Module.create(:telemetry, contents, Macro.Env.location(__ENV__))
+    :ok
+  end
+end

@@ -1,0 +1,193 @@
+defmodule Client.OwnerTest do
+  @moduledoc "One caller and one server: what its end, its node's end and a cut connection do to a call."
+
+  use HandoffCase, nodes: 2
+
+  @moduletag :capture_log
+  @key "k"
+
+  setup %{nodes: [a, b]} = context do
+    start_cluster(context)
+    {:ok, a: a, b: b}
+  end
+
+  test "whereis, await and cast find an owner on another node", %{a: a, b: b, sup: sup} = context do
+    assert call(b, DurableHandoff, :whereis, [sup, @key]) == nil
+    await = Task.async(fn -> call(b, DurableHandoff, :await, [sup, @key, [timeout: :infinity]]) end)
+    await_callers(context, b, 1)
+    pid = start_server(context, a, Counter, @key)
+    assert Task.await(await) == {:ok, pid}
+    assert call(b, DurableHandoff, :whereis, [sup, @key]) == pid
+    assert call(b, DurableHandoff, :cast, [sup, @key, :nothing_it_knows]) == :ok
+  end
+
+  test "it is told to move with the request behind that in its mailbox: handled once, by the new owner", context do
+    %{a: a, b: b} = context
+    old = start_server(context, a, Troublesome, @key, %{count: 0})
+    :ok = GenServer.call(old, :block)
+    move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
+    await_queued(a, old, 1)
+    call = call_from(context, b, :add, timeout: :infinity)
+    await_queued(a, old, 2)
+
+    Troublesome.disarm(a, @key, :call)
+
+    assert {:ok, {new, _meta}} = Task.await(move)
+    assert Task.await(call) == {:ok, 1}
+    assert GenServer.call(new, :get) == 1
+    refute Task.yield(call, 0)
+  end
+
+  test "it is told to move with the request before that in its mailbox: handled once, by the old owner", context do
+    %{a: a, b: b} = context
+    old = start_server(context, a, Troublesome, @key, %{count: 0})
+    :ok = GenServer.call(old, :block)
+    call = call_from(context, b, :add, timeout: :infinity)
+    await_queued(a, old, 1)
+    move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
+    await_queued(a, old, 2)
+
+    Troublesome.disarm(a, @key, :call)
+
+    assert {:ok, {new, _meta}} = Task.await(move)
+    assert Task.await(call) == {:ok, 1}
+    assert GenServer.call(new, :get) == 1
+  end
+
+  test "it stops after its reply: the reply counts", %{a: a, b: b} = context do
+    start_server(context, a, Counter, @key)
+    assert Task.await(call_from(context, b, {:stop, :shutdown}, timeout: :infinity)) == {:ok, :ok}
+  end
+
+  test "it crashes: the error at once", %{a: a, b: b} = context do
+    start_server(context, a, Counter, @key)
+    assert {:error, {%RuntimeError{}, _stack}} = Task.await(call_from(context, b, :crash, timeout: :infinity))
+  end
+
+  test "the connection is cut before the call: it waits until the owner can be reached", %{a: a, b: b} = context do
+    pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
+    disconnect(a, b)
+    call = call_from(context, b, :add, timeout: :infinity)
+    await_callers(context, b, 1)
+    assert GenServer.call(pid, :get) == 0
+    reconnect(a, b)
+    assert Task.await(call) == {:ok, 1}
+    assert GenServer.call(pid, :get) == 1
+  end
+
+  test "the connection is cut after sending: the error at once, since it may have been handled", context do
+    %{a: a, b: b} = context
+    pid = start_server(context, a, Troublesome, @key, %{count: 0})
+    await_on(context, b, @key, a)
+    :ok = GenServer.call(pid, :block)
+    call = call_from(context, b, :add, timeout: :infinity)
+    await_queued(a, pid, 1)
+    disconnect(a, b)
+    assert Task.await(call) == {:error, :noconnection}
+    Troublesome.disarm(a, @key, :call)
+    assert GenServer.call(pid, :get) == 1
+    reconnect(a, b)
+    assert Task.await(call_from(context, b, :add, timeout: :infinity)) == {:ok, 2}
+  end
+
+  test "its node is killed: an error for the request it had, a wait for the next", %{b: b} = context do
+    doomed = start_node()
+    start_handoff(context, doomed)
+    pid = start_server(context, doomed, Troublesome, @key, %{count: 0})
+    await_on(context, b, @key, doomed)
+    :ok = GenServer.call(pid, :block)
+
+    [sent, sent_again] =
+      for retry <- [:unhandled, :always], do: call_from(context, b, :add, retry: retry, timeout: :infinity)
+
+    await_queued(doomed, pid, 2)
+    kill(doomed)
+    assert Task.await(sent) == {:error, :noconnection}
+    await_callers(context, b, 1)
+    assert Task.await(call_from(context, b, :add, timeout: 10)) == {:error, :no_owner}
+    Task.shutdown(sent_again)
+  end
+
+  test "nobody runs it: started once for callers on all nodes", %{a: a, b: b} = context do
+    calls =
+      for node <- [a, b], _ <- 1..20 do
+        call_from(context, node, :add, start: {Counter, %{profile: %{"colour" => "red"}}}, timeout: 30_000)
+      end
+
+    assert calls |> Task.await_many(60_000) |> Enum.sort() == for(n <- 1..40, do: {:ok, n})
+    assert map_size(placement(context)) == 1
+    assert {:ok, %{profile: %{"colour" => "red"}}} = Task.await(call_from(context, a, :state, []))
+  end
+
+  test "it is stopped, and asked for with start: it goes on with its state", %{a: a, b: b, sup: sup} = context do
+    start_server(context, a, Counter, @key)
+    assert {:ok, 1} = Task.await(call_from(context, b, :add, []))
+    :ok = call(a, Host, :terminate_child, [sup, @key])
+    assert {:ok, 2} = Task.await(call_from(context, b, :add, start: {Counter, %{count: 100}}, timeout: 30_000))
+  end
+
+  test "it cannot be started: the host's reason", %{a: a, b: b, sup: sup} = context do
+    start_server(context, a, Counter, @key)
+    pid = whereis(context, a, @key)
+    :ok = GenServer.call(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
+    wait_until(fn -> call(b, DurableHandoff, :whereis, [sup, @key]) == nil end)
+    await_down(pid)
+    failed = call_from(context, b, :add, start: {Counter, %{}}, timeout: :infinity)
+    assert Task.await(failed) == {:error, {:start_failed, :cordoned}}
+  end
+
+  test "a bare supervisor, without the process that waits: callers look for themselves", %{a: a, b: b} = context do
+    [name: sup, prefix: _] = names = unique_options()
+    start_hosts([a, b], names ++ [backend: context.opts[:backend]])
+    context = %{context | sup: sup, opts: Keyword.merge(context.opts, names)}
+    call = call_from(context, b, :add, timeout: :infinity)
+    start_server(context, a, Counter, @key)
+    assert Task.await(call) == {:ok, 1}
+    assert {:ok, _moved} = rehome(context, a, Counter, @key, target_node: b)
+    assert Task.await(call_from(context, a, :add, timeout: :infinity)) == {:ok, 2}
+  end
+
+  test "a supervisor that does not run on the caller's node is said so", %{a: a} do
+    assert call(a, DurableHandoff, :call, [:nowhere, @key, :add, [timeout: :infinity]]) == {:error, :host_down}
+  end
+
+  test "the process that waits is killed: callers are answered all the same", %{a: a, b: b} = context do
+    calls = for _ <- 1..20, do: call_from(context, b, :add, timeout: :infinity)
+    await_callers(context, b, 20)
+    waiting = call(b, Process, :whereis, [DurableHandoff.Client.Waiting.name(context.sup)])
+    Process.exit(waiting, :kill)
+    await_down(waiting)
+    await_callers(context, b, 20)
+    start_server(context, a, Counter, @key)
+    assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..20, do: {:ok, n})
+  end
+
+  test "the host restarts on the caller's node: callers go on waiting, and are answered", %{a: a, b: b} = context do
+    calls = for _ <- 1..5, do: call_from(context, b, :add, timeout: :infinity)
+    await_callers(context, b, 5)
+    host = call(b, DurableHandoff.Host, :whereis, [context.sup])
+    Process.exit(host, :kill)
+    await_down(host)
+    wait_until(fn -> call(b, DurableHandoff.Host, :whereis, [context.sup]) not in [nil, host] end)
+    start_server(context, a, Counter, @key)
+    assert calls |> Task.await_many(15_000) |> Enum.sort() == for(n <- 1..5, do: {:ok, n})
+  end
+
+  defp call_from(context, node, request, opts) do
+    Task.async(fn -> call(node, DurableHandoff, :call, [context.sup, @key, request, opts], :infinity) end)
+  end
+
+  defp await_callers(context, node, count) do
+    name = DurableHandoff.Client.Waiting.name(context.sup)
+
+    wait_until(fn ->
+      call(node, Process, :whereis, [name]) != nil and
+        call(node, DurableHandoff.Client.Waiting, :counts, [context.sup]).callers == count
+    end)
+  end
+
+  defp await_queued(node, pid, count) do
+    wait_until(fn -> call(node, Process, :info, [pid, :message_queue_len]) == {:message_queue_len, count} end)
+  end
+end

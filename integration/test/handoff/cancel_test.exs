@@ -1,0 +1,94 @@
+defmodule Handoff.CancelTest do
+  @moduledoc "A drain on purpose: started without waiting for it, joined, cancelled."
+
+  use LeftoversCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "await: false returns at once, and status has the report in the end", %{a: a, b: b} = context do
+    start_cluster(context, unswept(context))
+    keys = start_servers(context, a, 3)
+    hold_reads(context)
+    assert {:ok, :started} = drain(context, a, await: false)
+    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{in_flight: 3}}}, status(context, a)) end)
+    assert {:ok, :joined} = drain(context, a, await: false)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?({:ok, %{state: :drained, report: %{moved: 3, total: 3}}}, status(context, a)) end)
+    assert_all_run_on(context, keys, [b])
+  end
+
+  test "a call that waits joins a drain that nobody waits for", %{a: a} = context do
+    start_cluster(context, unswept(context))
+    start_servers(context, a, 2)
+    hold_reads(context)
+    assert {:ok, :started} = drain(context, a, await: false)
+    joined = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(waiting(context, a)) == 1 end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 2}} = Task.await(joined)
+  end
+
+  test "cancel: what is in flight settles, the rest goes on running here, and the node stays marked",
+       %{a: a, b: b} = context do
+    start_cluster(context, unswept(context, max_concurrency: 1))
+    keys = start_servers(context, a, 4)
+    listen_to_log(a)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = Task.await(draining)
+    assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
+    assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
+    assert held(context, b) == %{}
+    assert_received {:log, ^a, :warning, "[durable_handoff] " <> text}
+    assert text =~ "stays marked draining: what has not moved goes on running here"
+    wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+  end
+
+  test "a shutdown after a cancelled drain moves the rest", %{a: a, b: b} = context do
+    [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
+    keys = start_servers(context, a, 3)
+    hold_reads(context)
+    assert {:ok, :started} = drain(context, a, await: false)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?({:ok, %{report: %{ended: :cancelled}}}, status(context, a)) end)
+    :ok = stop_children(a, app)
+    assert_all_run_on(%{context | nodes: [b]}, keys, [b])
+  end
+
+  test "cancel during a shutdown: no second drain, and what is left is handed on", %{a: a, b: b} = context do
+    [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
+    keys = start_servers(context, a, 4)
+    listen_to_log(a)
+    hold_reads(context)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    SimulatedStore.resume(context.store)
+    assert_receive {:log, ^a, :warning, "[durable_handoff] " <> text}, 15_000
+    assert text =~ "the existing shutdown stops the rest"
+    assert :ok = Task.await(stopping, 30_000)
+    await_all_on(context, keys, [b])
+  end
+
+  test "there is nothing to cancel: an error, not a crash", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    start_host(b, context.opts)
+    assert call(a, DurableHandoff, :cancel, [context.sup]) == {:error, :not_draining}
+    assert call(b, DurableHandoff, :cancel, [context.sup]) == {:error, :no_drainer}
+    assert drain(context, b, await: false) == {:error, :no_drainer}
+    assert_raise ArgumentError, ~r/:await got 5, expected true or false/, fn -> drain(context, a, await: 5) end
+  end
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+
+  defp waiting(context, node) do
+    drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+    call(node, :sys, :get_state, [drainer]).waiting
+  end
+end

@@ -1,0 +1,178 @@
+defmodule Handoff.LeftoversTest do
+  @moduledoc "What a drain could not move in time is started elsewhere as soon as it is stopped, once."
+
+  use LeftoversCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "the deadline passes: what is left starts elsewhere at once, with its state, although nobody sweeps",
+       %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 20)
+    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :add) == 1)
+    block_drain(context, a)
+    for node <- [a, b, c], do: listen_to_log(node)
+
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    await_log(a, "handed on 21 of 21 servers that were not moved to")
+    unblock(a)
+    assert :ok = Task.await(stopping, 30_000)
+
+    await_all_on(context, ["blocker" | keys], [b, c])
+    assert context |> placement([b, c]) |> Map.take(keys) |> Map.values() |> Enum.frequencies() |> map_size() == 2
+    for key <- keys, do: assert(GenServer.call(whereis(context, b, key), :get) == 1)
+    await_idle(context, [b, c])
+    await_log(b, "servers that #{a} left")
+  end
+
+  test "servers that are not permanent count like permanent ones", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 4, Counter, %{permanent: false})
+    block_drain(context, a)
+    stop_blocked(context, a, app)
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
+  test "start_leftovers: false leaves everything to the host, on both sides", %{a: a, b: b, c: c} = context do
+    app = start_handoff(context, a, leaving(context, start_leftovers: false))
+    for node <- [b, c], do: start_handoff(context, node, unswept(context))
+    await_heartbeats([a, b, c], context.sup)
+    start_servers(context, a, 3)
+    block_drain(context, a)
+    listen_to_log(a)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    refute await_log(a, "moved 0 of 4") =~ "handed on"
+    for node <- [b, c], do: assert(held(context, node) == %{})
+    unblock(a)
+    :ok = Task.await(stopping, 30_000)
+    assert placement(context, [b, c]) |> Map.delete("blocker") == %{}
+    for n <- 1..3, do: assert(stored(context, "s#{n}").meta.status == :stopped_graceful)
+  end
+
+  test "only nodes with a receiver are chosen: not one without this library, not one that wants none",
+       %{a: a, b: b, c: c} = context do
+    plain = start_node()
+    app = start_handoff(context, a, leaving(context))
+    start_handoff(context, b, unswept(context, start_leftovers: false))
+    [backend: backend, handoff_on_shutdown: handoff] = unswept(context)
+    drainer = {DurableHandoff.Drainer, supervisor: context.sup, handoff_on_shutdown: handoff}
+    {:ok, _app} = start_host(c, Keyword.merge(context.opts, backend: backend, after: [drainer]))
+    {:ok, _app} = start_host(plain, Keyword.put(context.opts, :backend, backend))
+    await_heartbeats([a, b, c, plain], context.sup)
+    keys = start_servers(context, a, 6)
+    block_drain(context, a)
+    stop_blocked(context, a, app)
+    wait_until(fn -> keys -- Map.keys(placement(context, [b, c, plain])) == [] end)
+    assert context |> placement([b, c, plain]) |> Map.take(keys) |> Map.values() |> Enum.uniq() == [c]
+  end
+
+  test "a discovery sweep tries the same server at the same moment: one owner", %{a: a, b: b, c: c} = context do
+    sweeping = Keyword.merge(unswept(context), backend(context, discovery_interval_ms: 50))
+    app = start_handoff(context, a, leaving(context))
+    for node <- [b, c], do: start_handoff(context, node, sweeping)
+    await_heartbeats([a, b, c], context.sup)
+    # One only: a sweep whose read is held goes no further, and might have begun when another server was still up.
+    keys = start_servers(context, a, 1)
+    block_drain(context, a)
+    # Three readers of it: two sweeps and the receiver.
+    hold_reads(context)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> Enum.all?(keys, &(held_reads(context, &1) >= 3)) end)
+    SimulatedStore.resume(context.store)
+    unblock(a)
+    :ok = Task.await(stopping, 30_000)
+    await_all_on(context, ["blocker" | keys], [b, c])
+    await_idle(context, [b, c])
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
+  test "what a client started first is left alone", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    [key] = start_servers(context, a, 1)
+    block_drain(context, a)
+    # Its last write waits until neither receiver can hear of its stop.
+    SimulatedStore.pause(context.store, {:put, storage_key(context, key)})
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> Map.has_key?(Map.merge(held(context, b), held(context, c)), key) end)
+    for node <- [b, c], do: :ok = call(node, :sys, :suspend, [receiver(context, node)])
+    SimulatedStore.resume(context.store)
+    unblock(a)
+    :ok = Task.await(stopping, 30_000)
+    child = {Counter, key: key, initial_state: %{}}
+    assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    for node <- [b, c], do: :ok = call(node, :sys, :resume, [receiver(context, node)])
+    await_idle(context, [b, c])
+    assert whereis(context, b, key) == pid
+    assert Map.has_key?(placement(context, [b, c]), key)
+  end
+
+  test "what is stopped for good, or deleted, after the drain is not started", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    start_servers(context, a, 3)
+    block_drain(context, a)
+    assert {:ok, %{left: %{deadline: 4}}} = drain(context, a)
+    wait_until(fn -> map_size(Map.merge(held(context, b), held(context, c))) == 4 end)
+    unblock(a)
+    hold_reads(context)
+    :ok = call(a, Host, :terminate_child_permanent, [context.sup, "s1"])
+    :ok = call(a, Host, :terminate_child, [context.sup, "s2"])
+    wait_until(fn -> held_reads(context, "s1") > 0 and held_reads(context, "s2") > 0 end)
+    :ok = SimulatedStore.delete_object(place(context), storage_key(context, "s2"))
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> Map.keys(Map.merge(active(context, b), active(context, c))) == ["s3"] end)
+    assert Map.keys(placement(context, [b, c])) -- ["blocker"] == []
+    :ok = stop_children(a, app)
+    await_idle(context, [b, c])
+    assert Map.keys(placement(context, [b, c])) -- ["blocker"] == ["s3"]
+  end
+
+  test "drain/2 and then a shutdown hand over the same servers: each starts once", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 5)
+    block_drain(context, a)
+    assert {:ok, %{left: %{deadline: 6}}} = drain(context, a)
+    stop_blocked(context, a, app)
+    await_all_on(context, ["blocker" | keys], [b, c])
+    await_idle(context, [b, c])
+  end
+
+  test "telemetry says what was handed on, and what became of it", %{c: c} = context do
+    # Nodes of this test alone: they keep the :telemetry they are given.
+    [source, receiver] = start_nodes(2)
+    context = %{context | nodes: [source, receiver]}
+    app = start_uneven(context, source, [receiver])
+    start_servers(context, source, 3)
+    block_drain(context, source)
+    for node <- [source, receiver], do: listen_to_telemetry(node)
+    stop_blocked(context, source, app)
+    {sup, target} = {context.sup, Atom.to_string(receiver)}
+
+    assert_receive {:event, [:durable_handoff, :leftovers, :handed_on], %{left: 4, handed_on: 4},
+                    %{supervisor: ^sup, targets: %{^target => 4}}},
+                   15_000
+
+    assert_receive {:event, [:durable_handoff, :leftovers, :stop], %{started: started, running: running, dropped: 0},
+                    %{supervisor: ^sup, source: ^source, dropped: none}},
+                   15_000
+
+    assert started + running == 4
+    assert none == %{}
+    assert c in Node.list()
+  end
+
+  # Stops the application; goes on with the blocker when what is left has been handed on.
+  defp stop_blocked(context, node, app) do
+    stopping = Task.async(fn -> stop_children(node, app) end)
+    others = for other <- Node.list(), receiver?(context, other, node), do: other
+    wait_until(fn -> Enum.any?(others, &(map_size(held(context, &1)) > 0)) end)
+    unblock(node)
+    :ok = Task.await(stopping, 30_000)
+  end
+
+  defp receiver?(context, other, node), do: other != node and receiver(context, other) != nil
+
+  defp await_log(node, text) do
+    assert_receive {:log, ^node, _level, line}, 15_000
+    if line =~ text, do: line, else: await_log(node, text)
+  end
+end

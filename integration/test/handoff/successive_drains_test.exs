@@ -1,0 +1,30 @@
+defmodule Handoff.SuccessiveDrainsTest do
+  @moduledoc "Drains that follow each other faster than heartbeats, as in a deploy."
+
+  use HandoffCase, nodes: 4
+
+  # Long enough that no heartbeat after the first is written in a test.
+  @no_more_heartbeats [heartbeat_interval_ms: 45_000, handoff_on_shutdown: [prefer: :none]]
+
+  test "the second drain knows what the first one moved, although no heartbeat says so yet",
+       %{nodes: nodes} = context do
+    [a, b, c, d] = nodes
+    start_cluster(context, @no_more_heartbeats)
+    keys = start_servers(context, a, 20)
+    # So that the first drain has one target: the heartbeats of b and d say that nothing runs there.
+    for key <- keys, do: assert({:ok, _} = rehome(context, a, key, c))
+    more = for n <- 1..20, do: "t#{n}"
+    for key <- more, do: start_server(context, b, Counter, key, %{})
+
+    assert {:ok, %{moved: 20, targets: targets}} = drain(context, b)
+
+    # By the heartbeats alone all three are empty, and c would get a third.
+    assert targets == %{Atom.to_string(a) => 10, Atom.to_string(d) => 10}
+    assert_all_run_on(context, keys ++ more, [a, c, d])
+  end
+
+  defp rehome(context, source, key, target) do
+    child = {Counter, key: key, initial_state: %{}}
+    call(source, Host, :rehome_child, [context.sup, child, [target_node: target]])
+  end
+end

@@ -1,0 +1,140 @@
+defmodule Handoff.TakeoverTest do
+  @moduledoc "A receiver of leftovers, or their source, is gone in the middle: another one goes on, and nothing runs twice."
+
+  use LeftoversCase, nodes: 2
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "the receiver is killed before it started its share: the next one takes it over", %{a: a, b: b} = context do
+    doomed = start_node()
+    keys = leave(context, a, [b, doomed])
+    wait_until(fn -> Enum.any?(keys, &(held(context, doomed)[&1] == :trying)) end)
+    kill(doomed)
+    SimulatedStore.resume(context.store)
+    await_all_on(context, ["blocker" | keys], [b])
+    await_idle(context, [b])
+  end
+
+  test "the receiving process is killed: the next one takes its share over", %{a: a, b: b} = context do
+    other = start_node()
+    keys = leave(context, a, [b, other])
+    call(other, Process, :exit, [receiver(context, other), :kill])
+    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :standby])) end)
+    SimulatedStore.resume(context.store)
+    await_all_on(context, ["blocker" | keys], [b, other])
+    await_idle(context, [b, other])
+  end
+
+  test "the receiver drains: the next one takes its share over, and nothing starts where it drains",
+       %{a: a, b: b} = context do
+    leaving = start_node()
+    keys = leave(context, a, [b, leaving])
+    assert {:ok, %{total: 0}} = drain(context, leaving)
+    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :standby])) end)
+    assert held(context, leaving) == %{}
+    SimulatedStore.resume(context.store)
+    await_all_on(context, ["blocker" | keys], [b])
+  end
+
+  test "a node that drains takes nothing", %{a: a, b: b} = context do
+    draining = start_node()
+    start_uneven(context, a, [b, draining])
+    {:ok, _report} = drain(context, draining)
+    message = DurableHandoff.Leftovers.Share.message(make_ref(), a, [{"k", Counter}], [receiver(context, draining)])
+    assert GenServer.call(receiver(context, draining), :ready?) == {:error, :draining}
+    assert GenServer.call(receiver(context, draining), {:take, message}) == {:error, :draining}
+  end
+
+  test "the receiver is full: the next one starts what it cannot", %{a: a, b: b} = context do
+    small = start_node()
+    app = start_handoff(context, a, leaving(context))
+    start_handoff(context, b, unswept(context))
+    start_handoff(context, small, unswept(context) ++ [max_children: 2])
+    await_heartbeats([a, b, small], context.sup)
+    # So that the blocker, the first of the plan, is for the other one.
+    start_server(context, small, Counter, "own")
+    keys = start_servers(context, a, 4)
+    block_drain(context, a)
+    hold_reads(context)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> match?({:ok, %{progress: %{}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    # After the drain asked how many it has: the plan gives it a server all the same.
+    start_server(context, small, Counter, "late")
+    wait_until(fn -> Enum.any?(keys, &(active(context, small)[&1] == :trying)) end)
+    SimulatedStore.resume(context.store)
+    unblock(a)
+    :ok = Task.await(stopping, 30_000)
+    await_all_on(context, ["own", "late", "blocker" | keys], [b, small])
+    assert context |> placement([b, small]) |> Map.drop(["own", "late"]) |> Map.values() |> Enum.uniq() == [b]
+  end
+
+  test "the source is killed right after its drain: its servers start once its lock has expired, with what was synced",
+       %{a: a, b: b} = context do
+    doomed = start_node()
+    start_uneven(context, doomed, [a, b])
+    keys = start_servers(context, doomed, 5)
+    for key <- keys, do: assert(GenServer.call(whereis(context, doomed, key), :add_sync) == 1)
+    block_drain(context, doomed)
+    before = heartbeat_row(context, a, doomed)
+    assert {:ok, %{left: %{deadline: 6}}} = drain(context, doomed)
+    wait_until(fn -> Enum.all?([a, b], &(map_size(held(context, &1)) == 6)) end)
+    for node <- [a, b], do: put_row(context, node, before, 0)
+    kill(doomed)
+
+    wait_until(fn -> Enum.all?(keys, &match?({:locked, _lock}, phase(context, [a, b], &1))) end)
+    assert Map.take(placement(context, [a, b]), keys) == %{}
+
+    for node <- [a, b], do: put_row(context, node, before, 60_000)
+    wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
+    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
+  end
+
+  test "the source is killed in the middle of its shutdown: each server starts once", %{a: a, b: b} = context do
+    doomed = start_node()
+    app = start_uneven(context, doomed, [a, b])
+    keys = start_servers(context, doomed, 3)
+    block_drain(context, doomed)
+    before = heartbeat_row(context, a, doomed)
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "s2")})
+    spawn(fn -> :erpc.cast(doomed, Application, :stop, [app]) end)
+
+    # All but one have stopped, and run again; that one's last write arrives late, if at all.
+    wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == ["s2"] end)
+    for node <- [a, b], do: put_row(context, node, before, 0)
+    kill(doomed)
+    wait_until(fn -> match?({:locked, _lock}, phase(context, [a, b], "s2")) end)
+    for node <- [a, b], do: put_row(context, node, before, 60_000)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
+  end
+
+  # Drains `source` by a shutdown that moves nothing, and stops it; no receiver can read what it is to start.
+  defp leave(context, source, receivers) do
+    app = start_uneven(context, source, receivers)
+    keys = start_servers(context, source, 6)
+    block_drain(context, source)
+    hold_reads(context)
+    stopping = Task.async(fn -> stop_children(source, app) end)
+    wait_until(fn -> Enum.all?(receivers, &(map_size(held(context, &1)) == 7)) end)
+    unblock(source)
+    :ok = Task.await(stopping, 30_000)
+    keys
+  end
+
+  defp phase(context, nodes, key) do
+    Enum.find_value(nodes, fn node -> with :standby <- held(context, node)[key], do: nil end)
+  end
+
+  defp heartbeat_row(context, node, of) do
+    name = Atom.to_string(of)
+    beats = for {_pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: beat
+    [beat] = beats
+    {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
+  end
+
+  # What a node has cached of another one's heartbeat, so old.
+  defp put_row(context, node, row, age_ms) do
+    row = put_elem(row, 2, System.system_time(:millisecond) - age_ms)
+    call(node, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
+  end
+end

@@ -1,0 +1,179 @@
+defmodule Node.AgentTest do
+  @moduledoc "The agent, and drains, against a Rust node that a test plays: a process on another node."
+
+  use HandoffCase, nodes: 3
+
+  alias DurableHandoff.Agent
+
+  # The third node is no member: on it runs the process that plays the Rust node.
+  setup %{nodes: [a, b, fake]} = context do
+    for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    player = call(fake, FakeRustNode, :start, [self()])
+    on_exit(fn -> Process.exit(player, :kill) end)
+    {:ok, %{context | nodes: [a, b]} |> Map.merge(%{a: a, b: b, fake: fake, player: player})}
+  end
+
+  describe "the offer" do
+    test "from the announcement until it is taken back", %{a: a, fake: fake, player: player} do
+      announce(a, player)
+      assert_receive {:played, {:durable_handoff, 1, :welcome, agent, %{release: release}}}
+      assert {node(agent), is_binary(release)} == {a, true}
+      assert call(a, Agent, :nodes, []) == [{fake, player, "1.0"}]
+
+      announce(a, player, false)
+      wait_until(fn -> call(a, Agent, :nodes, []) == [] end)
+    end
+
+    test "ends when the Rust node does", %{a: a, player: player} do
+      announce(a, player)
+      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      Process.exit(player, :kill)
+      wait_until(fn -> call(a, Agent, :nodes, []) == [] end)
+    end
+
+    test "is that of the newer announcement, and ends with that one only", %{a: a, fake: fake, player: old} do
+      announce(a, old)
+      wait_until(fn -> call(a, Agent, :nodes, []) == [{fake, old, "1.0"}] end)
+      Process.exit(old, :kill)
+      new = call(fake, FakeRustNode, :start, [self()])
+      announce(a, new)
+      wait_until(fn -> call(a, Agent, :nodes, []) == [{fake, new, "1.0"}] end)
+    end
+
+    test "comes back with the agent", %{a: a, player: player} do
+      announce(a, player)
+      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      agent = call(a, Process, :whereis, [Agent])
+      call(a, Process, :exit, [agent, :kill])
+      wait_until(fn -> call(a, Process, :whereis, [Agent]) not in [nil, agent] end)
+      assert call(a, Agent, :nodes, []) == []
+      announce(a, player)
+      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+    end
+  end
+
+  test "what nobody can read changes nothing and is counted", %{a: a} do
+    before = call(a, Agent, :info, [])
+
+    for odd <- [:hello, {:durable_handoff, 1, :announce, :no_pid, %{}}, {:durable_handoff, 1, :never_heard_of}, %{}],
+        do: say(a, odd)
+
+    GenServer.cast({Agent, a}, :odd)
+    wait_until(fn -> call(a, Agent, :info, []).ignored == before.ignored + 5 end)
+    assert call(a, Agent, :nodes, []) == []
+  end
+
+  test "a message of another version is answered with a refusal that says so", %{a: a} do
+    say(a, {:durable_handoff, 2, :announce, self(), :of_the_future})
+    assert_receive {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
+    assert call(a, Agent, :info, []).version >= 1
+  end
+
+  describe "an operator" do
+    test "learns which supervisors run here", %{a: a} = context do
+      start_cluster(context, handoff_on_shutdown: [generation: "7.1"])
+      start_servers(context, a, 3)
+      say(a, {:durable_handoff, 1, :describe, 5, self()})
+
+      assert_receive {:durable_handoff, 1, :description, 5, %{release: _, now_ms: now_ms, supervisors: supervisors}},
+                     5_000
+
+      assert is_integer(now_ms)
+      name = inspect(context.sup)
+      assert [info] = for(info <- supervisors, info.name == name, do: info)
+      assert %{generation: "7.1", servers: 3, draining: false, started_at_ms: started} = info
+      assert is_integer(started)
+    end
+
+    test "gets a plan, then a drain with progress and report", %{a: a, b: b} = context do
+      start_cluster(context)
+      start_servers(context, a, 3)
+      ask(a, 1, context, dry_run: true)
+      target = Atom.to_string(b)
+
+      assert_receive {:durable_handoff, 1, :drain_done, 1,
+                      %{total: 3, moved: 3, targets: [{^target, 3}], ended: :done}},
+                     5_000
+
+      assert placement(context) |> Map.values() |> Enum.uniq() == [a]
+
+      prefix = storage_key(context, "s")
+      SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+      ask(a, 2, context, [])
+      assert_receive {:durable_handoff, 1, :drain_step, 2, %{total: 3, in_flight: 3, finished: false}}, 5_000
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :drain_done, 2, %{moved: 3, left: left, gap_us: %{count: 3}}}, 5_000
+      assert left == %{}
+    end
+
+    test "is refused with a reason what cannot be", %{a: a} = context do
+      start_cluster(context)
+      say(a, {:durable_handoff, 1, :drain_request, 3, self(), %{supervisor: "Nobody", timeout_ms: nil, dry_run: true}})
+      assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [why]}}, 5_000
+      assert why =~ "no supervisor Nobody with a Drainer"
+      ask(a, 4, context, timeout_ms: 0)
+      assert_receive {:durable_handoff, 1, :refuse, 4, {:invalid, [why]}}, 5_000
+      assert why =~ ":timeout_ms got 0"
+    end
+  end
+
+  describe "a drain whose Rust node" do
+    setup %{a: a, player: player} = context do
+      start_cluster(context)
+      keys = start_servers(context, a, 5)
+      announce(a, player)
+      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      draining = Task.async(fn -> drain(context, a) end)
+      assert_receive {:played, {:durable_handoff, 1, :drain_open, id, drain, %{count: 5}}}, 5_000
+      {:ok, keys: keys, draining: draining, id: id, drain: drain}
+    end
+
+    test "refuses: embedded", %{id: id, drain: drain} = context do
+      tell(drain, {:durable_handoff, 1, :refuse, id, {:full, "drains", 1}})
+      assert [{_, {:refused, {:full, "drains", 1}}}] = assert_all_moved(context)
+    end
+
+    test "never answers: embedded after two seconds", context do
+      assert [{_, :silent}] = assert_all_moved(context)
+    end
+
+    test "dies in the middle: what it ordered counts, and the rest moves", %{b: b, id: id, drain: drain} = context do
+      open(context)
+      tell(drain, {:durable_handoff, 1, :orders, id, [{:start, 3, Atom.to_string(b), 1, 5_000}]})
+      assert_receive {:played, {:durable_handoff, 1, :events, ^id, [{:finished, 3, 1, _outcome, _us} | _]}}, 5_000
+      Process.exit(context.player, :kill)
+      assert [{_, {:down, :killed}}] = assert_all_moved(context)
+    end
+
+    test "orders the same server twice: not done, embedded", %{b: b, id: id, drain: drain} = context do
+      open(context)
+      order = {:start, 3, Atom.to_string(b), 1, 5_000}
+      tell(drain, {:durable_handoff, 1, :orders, id, [order, order]})
+      assert [{_, {:nonsense, ^order}}] = assert_all_moved(context)
+    end
+  end
+
+  defp open(%{id: id, drain: drain}) do
+    tell(drain, {:durable_handoff, 1, :opened, id})
+    assert_receive {:played, {:durable_handoff, 1, :servers, ^id, 0, _records}}, 5_000
+    assert_receive {:played, {:durable_handoff, 1, :drain_start, ^id, _left_ms}}, 5_000
+    tell(drain, {:durable_handoff, 1, :started, id})
+  end
+
+  defp assert_all_moved(%{keys: keys, draining: draining, b: b} = context) do
+    assert {:ok, %{total: 5, moved: 5, executor: :embedded} = report} = Task.await(draining, 30_000)
+    assert_all_run_on(context, keys, [b])
+    report.executors_lost
+  end
+
+  defp announce(node, pid, accepting \\ true),
+    do: say(node, {:durable_handoff, 1, :announce, pid, %{release: "1.0", accepting: accepting}})
+
+  defp ask(node, request, context, what) do
+    what = Map.merge(%{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}, Map.new(what))
+    say(node, {:durable_handoff, 1, :drain_request, request, self(), what})
+  end
+
+  defp say(node, message), do: send({Agent, node}, message)
+  defp tell(pid, message), do: send(pid, message)
+end

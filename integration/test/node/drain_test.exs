@@ -1,0 +1,66 @@
+defmodule Node.DrainTest do
+  @moduledoc "Drains that a Rust node coordinates: the real program, real BEAM nodes."
+
+  use HandoffCase, nodes: 4
+
+  setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
+
+  test "every server moves, with its state, evenly, and nothing stays behind", %{a: a, b: b, c: c, d: d} = context do
+    rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    keys = start_servers(context, a, 90)
+    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :add) == 1)
+
+    assert {:ok, report} = drain(context, a)
+
+    assert %{total: 90, moved: 90, left: left, ended: :done, executors_lost: [], first_errors: []} = report
+    assert report.executor == {:node, rust.name}
+    assert left == %{}
+    assert report.gap_ms.count == 90
+    assert Enum.sort(Map.keys(report.targets)) == Enum.sort(for node <- [b, c, d], do: Atom.to_string(node))
+    assert Enum.min(Map.values(report.targets)) >= 0.9 * Enum.max(Map.values(report.targets))
+    assert_all_run_on(context, keys, [b, c, d])
+    for key <- keys, do: assert(GenServer.call(whereis(context, b, key), :get) == 1)
+    wait_until(fn -> drain_processes(a) == [] end)
+  end
+
+  test "two nodes that drain at once share targets evenly", %{a: a, b: b, c: c, d: d} = context do
+    rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    of_a = start_servers(context, a, 40)
+    of_b = for n <- 1..40, do: "t#{n}"
+    for key <- of_b, do: start_server(context, b, Counter, key)
+    SimulatedStore.configure(context.store, latency_ms: 5, slots: 8)
+
+    reports = [a, b] |> Enum.map(&Task.async(fn -> drain(context, &1) end)) |> Task.await_many(60_000)
+
+    for {:ok, report} <- reports, do: assert(%{moved: 40, executors_lost: []} = report)
+    assert Enum.map(reports, fn {:ok, report} -> report.executor end) == [{:node, rust.name}, {:node, rust.name}]
+    assert_all_run_on(context, of_a ++ of_b, [c, d])
+    counts = context |> placement() |> Map.values() |> Enum.frequencies()
+    assert Enum.min(Map.values(counts)) >= 0.9 * Enum.max(Map.values(counts))
+  end
+
+  test "a shutdown drains through it", %{a: a, b: b, c: c, d: d} = context do
+    RustNode.start(context.nodes)
+    [app | _others] = start_cluster(context)
+    keys = start_servers(context, a, 20)
+    :ok = stop_children(a, app)
+    assert Enum.sort(Map.keys(placement(context, [b, c, d]))) == Enum.sort(keys)
+    assert reservations(context) == []
+  end
+
+  test "executor: :embedded does not ask it", %{a: a} = context do
+    RustNode.start(context.nodes)
+    start_cluster(context)
+    start_servers(context, a, 3)
+    assert {:ok, %{moved: 3, executor: :embedded, executors_lost: []}} = drain(context, a, executor: :embedded)
+  end
+
+  test "executor: {:node, name} asks that one", %{a: a} = context do
+    names = for _ <- 1..3, do: RustNode.start(context.nodes).name
+    start_cluster(context)
+    start_servers(context, a, 3)
+    for name <- names, do: assert({:ok, %{executor: {:node, ^name}}} = drain(context, a, executor: {:node, name}))
+  end
+end

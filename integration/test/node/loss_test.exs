@@ -1,0 +1,79 @@
+defmodule Node.LossTest do
+  @moduledoc "The Rust node goes in the middle of a drain: the source goes on, by itself, with what is left."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  # A third of the servers has moved and four are in the middle of their move, held, when the node is dealt with.
+  setup context do
+    rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    keys = start_servers(context, context.a, 30)
+    listen_to_log(context.a)
+    hold_after(context, 10)
+    draining = Task.async(fn -> drain(context, context.a, max_concurrency: 4, concurrency: :fixed) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 and moved(context) == 10 end)
+    {:ok, rust: rust, keys: keys, draining: draining}
+  end
+
+  test "kill -9: all servers move all the same, each once", %{rust: rust} = context do
+    RustNode.signal(rust, "KILL")
+    assert [{_name, {:down, _reason}}] = assert_goes_on(context)
+  end
+
+  test "it hangs (SIGSTOP): the source goes on without it", %{rust: rust} = context do
+    RustNode.signal(rust, "STOP")
+    assert [{_name, :silent}] = assert_goes_on(context)
+  end
+
+  test "it is stopped (SIGTERM): it hands over and ends", %{rust: rust} = context do
+    RustNode.signal(rust, "TERM")
+    assert [{_name, {:refused, :stopping}}] = assert_goes_on(context)
+    assert RustNode.await_exit(rust) == "0"
+    wait_until(fn -> RustNode.offers(context.a) == [] end)
+  end
+
+  test "its connection is cut: all servers move all the same", %{rust: rust, a: a} = context do
+    # A wrong cookie keeps it from coming back.
+    call(a, Node, :set_cookie, [rust.name, :cut_off])
+    call(a, Node, :disconnect, [rust.name])
+    assert [{_name, {:down, :noconnection}}] = assert_goes_on(context)
+  end
+
+  # The four that are under way when the node is lost end afterwards: their moves count, and no server moves twice.
+  defp assert_goes_on(%{rust: rust, keys: keys, draining: draining} = context) do
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    name = rust.name
+    assert_receive {:log, _a, :warning, text}, 10_000
+    assert text =~ "the Rust node #{inspect(name)} does not coordinate this drain any more"
+
+    SimulatedStore.resume(context.store)
+    assert {:ok, report} = Task.await(draining, 40_000)
+    assert %{total: 30, moved: 30, left: left, executor: :embedded, ended: :done, gap_ms: %{count: 30}} = report
+    assert left == %{}
+    assert report.targets |> Map.values() |> Enum.sum() == 30
+    assert [{^name, _reason}] = report.executors_lost
+    assert_all_run_on(context, keys, [context.b, context.c])
+    wait_until(fn -> drain_processes(context.a) == [] end)
+    report.executors_lost
+  end
+
+  # Reads of every server after the first `count` that are stopped are held: they are stopped, and not started anywhere.
+  defp hold_after(context, count) do
+    prefix = storage_key(context, "s")
+    let_through = :ets.new(:let_through, [:public])
+
+    SimulatedStore.pause(context.store, fn op, key ->
+      op == :get and String.starts_with?(key, prefix) and not :ets.member(let_through, key) and
+        not (:ets.info(let_through, :size) < count and :ets.insert(let_through, {key}))
+    end)
+  end
+
+  defp moved(context) do
+    case call(context.a, DurableHandoff, :status, [context.sup]) do
+      {:ok, %{progress: %{moved: moved}}} -> moved
+      _not_started -> 0
+    end
+  end
+end

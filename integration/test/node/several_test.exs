@@ -1,0 +1,36 @@
+defmodule Node.SeveralTest do
+  @moduledoc "Several Rust nodes: everybody asks the same one, and the next when it goes."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "every node asks the same one for the same storage, and when it goes, the other",
+       %{a: a, b: b, c: c} = context do
+    rusts = for _ <- 1..2, do: RustNode.start(context.nodes)
+    start_cluster(context)
+    of_a = start_servers(context, a, 4)
+    assert {:ok, %{moved: 4, executor: {:node, first}, executors_lost: []}} = drain(context, a)
+
+    # Some of them went to b; it drains them on.
+    on_b = for {key, ^b} <- placement(context), do: key
+    assert on_b != []
+    assert {:ok, %{executor: {:node, ^first}}} = drain(context, b)
+    assert_all_run_on(context, of_a, [c])
+
+    {[chosen], [other]} = Enum.split_with(rusts, &(&1.name == first))
+    RustNode.signal(chosen, "TERM")
+    for node <- context.nodes, do: wait_until(fn -> not RustNode.offers?(node, first) end)
+    name = other.name
+    assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c)
+  end
+
+  test "one that is killed while nobody drains is not asked any more", %{a: a} = context do
+    rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    RustNode.signal(rust, "KILL")
+    wait_until(fn -> RustNode.offers(a) == [] end)
+    start_servers(context, a, 2)
+    assert {:ok, %{moved: 2, executor: :embedded, executors_lost: []}} = drain(context, a)
+  end
+end

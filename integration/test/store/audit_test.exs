@@ -1,0 +1,96 @@
+defmodule Store.AuditTest do
+  @moduledoc """
+  The audit of what real servers on real nodes left in a store: one in order, one whose reservation nobody used, one whose node
+  is dead, and an object that is none.
+  """
+
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.{Codec, Store}
+  alias DurableHandoff.Store.Request
+  alias DurableServer.Supervisor, as: Host
+  alias Elixir.Store.{Audit, Places}
+  alias Servers.Counter
+
+  # Nobody may put in order what the audit is to find.
+  @quiet [
+    discovery_interval_ms: 3_600_000,
+    heartbeat_interval_ms: 3_600_000,
+    heartbeat_reconcile_interval_ms: 3_600_000
+  ]
+
+  setup_all do
+    {:ok, program: Audit.program()}
+  end
+
+  for {where, place} <- [{"a directory", {Places, :directory, []}}, {"S3", {Elixir.Store.Servers, :options, [:s3]}}] do
+    @tag place: place
+    test "of #{where}: counts, names each thing that is wrong, writes nothing", %{place: place, program: program} do
+      {module, function, arguments} = place
+      options = apply(module, function, arguments)
+      {:ok, %{state: store}} = Store.init_backend(options)
+      {prefix, [alive, dead]} = run_servers(options)
+
+      age(store, prefix <> "__nodes/#{dead}")
+      {:ok, _etag} = Request.run(store, {:put, prefix <> "broken", "{", :always, :always, false}, [])
+      before = objects(store)
+
+      assert {table, 4} = Audit.run(program, options, prefix)
+
+      for line <- [
+            "3 servers",
+            ~r/running +2\n/,
+            ~r/stopped_graceful +1\n/,
+            ~r/#{alive} +\d+ m?s ago  \n/,
+            ~r/#{dead} +\d+ s ago  stale\n/,
+            ~r/1: reservations .*\n  #{prefix}reserved  for nobody@nowhere, over since/,
+            ~r/1: running on .*\n  #{prefix}orphan  on #{dead}: last heartbeat \d+ s ago/,
+            ~r/1: unreadable .*\n  #{prefix}broken  it is no JSON/
+          ] do
+        assert table =~ line
+      end
+
+      assert {json, 4} = Audit.run(program, options, prefix, ["--json"])
+      report = Codec.decode!(json)
+      assert %{"servers" => 3, "by_status" => %{"running" => 2, "stopped_graceful" => 1}} = report
+      assert [%{"key" => orphan, "why" => %{"reason" => "stale_heartbeat"}}] = report["orphans"]["first"]
+      assert [%{"key" => reserved, "node" => "nobody@nowhere"}] = report["outlived_reservations"]["first"]
+      assert [%{"key" => broken}] = report["unreadable"]["first"]
+      assert [orphan, reserved, broken] == for(name <- ~w(orphan reserved broken), do: prefix <> name)
+      assert objects(store) == before
+
+      for key <- ~w(orphan reserved broken), do: :ok = Store.delete_object(store, prefix <> key)
+      assert {_table, 0} = Audit.run(program, options, prefix)
+    end
+  end
+
+  # Three servers: one stays, one is stopped for a move that never happens, one loses its node.
+  defp run_servers(options) do
+    [alive, dead] = Cluster.start_nodes(2)
+    [name: sup, prefix: prefix] = Cluster.unique_options()
+    Cluster.start_hosts([alive, dead], name: sup, prefix: prefix, backend: {Store, options ++ @quiet})
+
+    start = fn node, key ->
+      child = {Counter, key: key, initial_state: %{count: 1}}
+      {:ok, {pid, _meta}} = Cluster.call(node, Host, :start_child, [sup, child, [local_only: true]])
+      pid
+    end
+
+    start.(alive, "in_order")
+    start.(dead, "orphan")
+    reserved = start.(alive, "reserved")
+    down = Process.monitor(reserved)
+    :ok = GenServer.call(reserved, {:durable, {:stop_for_rehome, "nobody@nowhere", 1, :test}})
+    assert_receive {:DOWN, ^down, :process, _pid, _reason}, 15_000
+    Cluster.kill(dead)
+    {prefix, [alive, dead]}
+  end
+
+  # As if the node had been dead for a minute.
+  defp age(store, key) do
+    earlier = fn %{body: heartbeat} -> {:ok, Map.update!(heartbeat, "last_heartbeat_at", &(&1 - 60_000))} end
+    {:ok, _object} = Store.update_object(store, key, earlier)
+  end
+
+  defp objects(store), do: store |> Store.list_all_objects_stream("") |> Enum.sort()
+end

@@ -1,0 +1,246 @@
+defmodule Store.FaultsTest do
+  @moduledoc """
+  What goes wrong between a store and its server beyond what `Store.ServerConformance` asks of every kind, on S3 through a proxy.
+  """
+
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Store, as: Backend
+  alias DurableHandoff.Store.{ListingError, Request}
+  alias DurableServer.StoredState
+  alias Store.{Proxy, Servers}
+
+  @slow_down {:answer, 503, [{"retry-after", "0"}], "<Error><Code>SlowDown</Code></Error>"}
+  @wrong_key {:answer, 403, [], "<Error><Code>InvalidAccessKeyId</Code><AWSAccessKeyId>test</AWSAccessKeyId></Error>"}
+
+  setup do
+    {:ok, proxy} = Proxy.start_link(Servers.endpoint(:s3))
+    {:ok, proxy: proxy}
+  end
+
+  defp open(proxy, opts \\ []) do
+    {config, opts} = Keyword.pop(opts, :config, [])
+
+    {:ok, backend} =
+      Backend.init_backend(Servers.options(:s3, [config: [endpoint: Proxy.endpoint(proxy)] ++ config] ++ opts))
+
+    backend.state
+  end
+
+  defp owned(n),
+    do: %StoredState{state: %{"n" => n}, meta: %{status: :running, pid: self(), node_str: "a@host"}, vsn: 1}
+
+  defp methods(proxy), do: for(%{method: method} <- Proxy.requests(proxy), do: method)
+
+  test "a claim that was sent twice on the way, unknown to us, is a success for who names its owner, and lost otherwise",
+       %{proxy: proxy} do
+    state = open(proxy)
+    {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
+    assert {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
+    {:ok, {:claimed, etag}} = Backend.try_claim(state, "map", %{"n" => 1})
+    assert {:error, :already_claimed} = Backend.try_claim(state, "map", %{"n" => 1})
+    assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
+  end
+
+  test "a map names no owner: only after a lost answer is its refusal read back", %{proxy: proxy} do
+    state = open(proxy)
+    Proxy.plan(proxy, [:lose_answer])
+    assert {:ok, {:claimed, etag}} = Backend.try_claim(state, "map", %{"n" => 1})
+    assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
+  end
+
+  test "the store is left alone for as long as it asks, and no longer than the caller waits", %{proxy: proxy} do
+    state = open(proxy)
+    Proxy.plan(proxy, [{:answer, 503, [{"retry-after", "3600"}], ""}])
+    assert {:error, :timeout} = Backend.get_object(state, "k", timeout: 300)
+    assert ["GET"] = methods(proxy)
+  end
+
+  test "a server that fails, then answers", %{proxy: proxy} do
+    state = open(proxy)
+    Proxy.plan(proxy, [{:answer, 500, [], "<Error><Code>InternalError</Code></Error>"}, {:answer, 502, [], ""}])
+    assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, [])
+    Proxy.plan(proxy, [{:answer, 500, [], "<Error><Code>InternalError</Code></Error>"}])
+    assert {:error, {:server, %{status: 500, code: "InternalError"}}} = Backend.get_object(state, "k2", max_retries: 0)
+    Proxy.plan(proxy, [{:answer, 501, [], "<Error><Code>NotImplemented</Code></Error>"}])
+    assert {:error, {:server, %{status: 501}}} = Backend.put_object(state, "k", %{"n" => 2}, max_retries: 0)
+  end
+
+  test "a conflict with a request in progress is tried again", %{proxy: proxy} do
+    state = open(proxy)
+    {:ok, %{etag: etag}} = Backend.put_object(state, "k", owned(1), [])
+    Proxy.plan(proxy, [{:answer, 409, [], "<Error><Code>ConditionalRequestConflict</Code></Error>"}])
+    assert {:ok, _} = Backend.put_object(state, "k", owned(2), etag: etag)
+  end
+
+  describe "no answer" do
+    test "one hanging attempt is sent again within the timeout", %{proxy: proxy} do
+      state = open(proxy, attempt_timeout_ms: 2_000)
+      Proxy.plan(proxy, [:hang])
+      assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, timeout: 30_000)
+    end
+
+    test "a caller that is killed takes its request with it", %{proxy: proxy} do
+      state = open(proxy)
+      Proxy.plan(proxy, [:hang])
+      caller = spawn(fn -> Backend.get_object(state, "k", timeout: 60_000) end)
+      Cluster.wait_until(fn -> Proxy.open(proxy) == 1 end)
+      Process.exit(caller, :kill)
+      Cluster.wait_until(fn -> Proxy.open(proxy) == 0 end)
+    end
+
+    test "a cancelled request is never answered", %{proxy: proxy} do
+      state = open(proxy)
+      Proxy.plan(proxy, [:hang])
+      request = Request.start(state, {:get, "k", false}, timeout: 60_000)
+      Cluster.wait_until(fn -> Proxy.open(proxy) == 1 end)
+      assert :ok = Request.cancel(request)
+      Cluster.wait_until(fn -> Proxy.open(proxy) == 0 end)
+      refute_received _answer
+    end
+
+    test "no more than max_in_flight are under way, max_waiting wait, one more is refused at once", %{proxy: proxy} do
+      state = open(proxy, max_in_flight: 2, max_waiting: 1)
+      Proxy.plan(proxy, [:hang, :hang])
+      requests = for n <- 1..3, do: Request.start(state, {:get, "k#{n}", false}, timeout: 60_000)
+      Cluster.wait_until(fn -> Proxy.open(proxy) == 2 end)
+      # The third waits for its turn, or is about to: whoever comes fourth is the one too many.
+      Cluster.wait_until(fn -> Backend.get_object(state, "k4", timeout: 100) == {:error, :overloaded} end)
+      assert 2 = Proxy.open(proxy)
+      Enum.each(requests, &Request.cancel/1)
+      Cluster.wait_until(fn -> Backend.get_object(state, "k5", []) == {:error, :not_found} end)
+    end
+  end
+
+  describe "what the store is told" do
+    test "consistent reads and conditional writes ask the leader, others do not", %{proxy: proxy} do
+      state = open(proxy, read_your_writes: false)
+      header = fn -> for %{headers: headers} <- Proxy.requests(proxy), do: headers["x-tigris-consistent"] end
+      {:ok, %{etag: etag}} = Backend.put_object(state, "k", %{"n" => 1}, [])
+      {:ok, _} = Backend.get_object(state, "k", [])
+      assert [nil, nil] = header.()
+      {:ok, _} = Backend.get_object(state, "k", consistent: true)
+      {:ok, _} = Backend.put_object(state, "k", %{"n" => 2}, etag: etag)
+      {:ok, _} = Backend.try_claim(state, "k2", %{"n" => 1})
+      assert ["true", "true", "true"] = header.()
+    end
+
+    test "the condition is in the request itself", %{proxy: proxy} do
+      state = open(proxy)
+      {:ok, {:claimed, etag}} = Backend.try_claim(state, "k", %{"n" => 1})
+      {:ok, %{etag: next}} = Backend.put_object(state, "k", %{"n" => 2}, etag: etag)
+      :ok = Backend.delete_object(state, "k", etag: next)
+      assert [claim, write, look, delete] = Proxy.requests(proxy)
+      assert claim.headers["if-none-match"] == "*"
+      assert write.headers["if-match"] == etag
+      assert {"HEAD", "DELETE"} = {look.method, delete.method}
+      assert delete.headers["if-match"] == next
+    end
+  end
+
+  describe "refused" do
+    test "a listing without a handler raises what was wrong", %{proxy: proxy} do
+      state = open(proxy)
+      Proxy.plan(proxy, [@wrong_key])
+
+      assert_raise ListingError, ~r/listing "x\/" .*:denied/, fn ->
+        Enum.to_list(Backend.list_all_objects_stream(state, "x/"))
+      end
+    end
+
+    test "a directory that cannot be" do
+      assert {:error, {:io, %{action: "creating the directory"}}} = Backend.init_backend(url: "file:///dev/null/no")
+    end
+
+    test "URLs and options that cannot be, each with a word for it" do
+      for url <- [
+            "",
+            "s3:bucket",
+            "s3://",
+            "ftp://host/x",
+            "s3://key:secret@bucket",
+            "file://relative",
+            "s3://bucket/a//b"
+          ] do
+        assert {:error, {:invalid, %{problem: problem}}} = open_url(url)
+        refute problem =~ "secret"
+      end
+
+      assert {:error, {:invalid, %{problem: problem}}} = Backend.init_backend(url: "s3://b", config: [reigon: "x"])
+      assert problem =~ "reigon"
+    end
+
+    test "keys that are no paths" do
+      {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
+
+      for key <- ["", "/a", "a/", "a//b", "a/../b", "a\nb", String.duplicate("k", 2_000)] do
+        assert {:error, {:invalid_key, %{reason: _}}} = Backend.get_object(state, key, [])
+        assert {:error, {:invalid_key, %{reason: _}}} = Backend.put_object(state, key, %{}, [])
+      end
+    end
+
+    test "bodies that are too large, empty, or no JSON" do
+      {:ok, %{state: state}} = Backend.init_backend(url: "memory:", max_object_bytes: 10)
+      assert {:error, {:too_large, %{bytes: 12, limit: 10}}} = Backend.put_object(state, "k", %{"n" => 123_456})
+
+      for bytes <- ["", "{", ~s({"vsn":1,"state":{},"meta":"?"})] do
+        {:ok, %{state: state}} = Backend.init_backend(Store.Places.directory())
+        {:ok, etag} = Request.run(state, {:put, "k", bytes, :always, :always, false}, [])
+        assert {:ok, ^bytes, ^etag} = Request.run(state, {:get, "k", true}, [])
+        assert {:error, {:unreadable, %{__exception__: true}}} = Backend.get_object(state, "k", [])
+
+        assert [] =
+                 Enum.to_list(
+                   Backend.list_all_objects_stream(state, "",
+                     include_objects: true,
+                     error_handler: fn {"k", {:unreadable, _}} -> :continue end
+                   )
+                 )
+      end
+    end
+  end
+
+  test "a page that fails goes to the handler: :continue asks again, :halt ends", %{proxy: proxy} do
+    state = open(proxy, max_retries: 0)
+    for n <- 1..3, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{})
+    test = self()
+
+    handler = fn verdict ->
+      fn reason ->
+        send(test, {:failed, reason})
+        verdict
+      end
+    end
+
+    Proxy.plan(proxy, [@slow_down])
+    listed = state |> Backend.list_all_objects_stream("x/", error_handler: handler.(:continue)) |> Enum.to_list()
+    assert length(listed) == 3
+    assert_received {:failed, :slow_down}
+    Proxy.plan(proxy, [@slow_down])
+    assert [] = state |> Backend.list_all_objects_stream("x/", error_handler: handler.(:halt)) |> Enum.to_list()
+    assert_received {:failed, :slow_down}
+  end
+
+  test "credentials are in nothing that is shown", %{proxy: proxy} do
+    secret = "do-not-show-me-" <> Base.encode16(:rand.bytes(8))
+
+    config = fn ->
+      [access_key_id: "id-" <> secret, secret_access_key: secret, region: "us-east-1", endpoint: Proxy.endpoint(proxy)]
+    end
+
+    {:ok, backend} = Backend.init_backend(url: "s3://handoff/x", config: config)
+
+    Proxy.plan(proxy, [
+      @wrong_key,
+      {:answer, 400, [], "<Error><Code>#{secret}</Code></Error>"},
+      {:answer, 500, [], secret}
+    ])
+
+    answers = for _ <- 1..3, do: Backend.get_object(backend.state, "k", max_retries: 0)
+    assert [{:error, {:denied, _}}, {:error, {:server, _}}, {:error, {:server, _}}] = answers
+    refute inspect({backend, answers}, limit: :infinity, printable_limit: :infinity) =~ secret
+  end
+
+  defp open_url(""), do: Backend.init_backend(url: "nothing")
+  defp open_url(url), do: Backend.init_backend(url: url)
+end

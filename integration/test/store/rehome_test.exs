@@ -1,0 +1,119 @@
+defmodule Store.RehomeTest do
+  @moduledoc "How many requests a move costs on `DurableHandoff.Store`, with and without its memory of what was just written."
+
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Store, as: Backend
+  alias DurableServer.StoredState
+  alias DurableServer.Supervisor, as: Host
+  alias Elixir.Servers.Counter
+  alias Store.{Proxy, Servers}
+
+  # Nothing but the move may ask the store anything while it is counted.
+  @quiet [
+    discovery_interval_ms: 3_600_000,
+    heartbeat_interval_ms: 3_600_000,
+    heartbeat_reconcile_interval_ms: 3_600_000
+  ]
+
+  setup_all do
+    {:ok, nodes: Cluster.start_nodes(2)}
+  end
+
+  for {what, place} <- [{"a directory", :directory}, {"an S3 server that counts", :s3}] do
+    describe "on #{what} a move costs" do
+      @describetag place: place
+
+      test "one read and three writes", %{nodes: nodes, place: place} do
+        assert {["GET", "PUT", "PUT", "PUT"], 0} = requests_of_a_move(nodes, place, read_your_writes: false)
+      end
+
+      test "three writes with what was just written in memory", %{nodes: nodes, place: place} do
+        assert {["PUT", "PUT", "PUT"], 1} = requests_of_a_move(nodes, place, [])
+      end
+    end
+  end
+
+  test "only the write that reserves a server for this node is answered from memory, once" do
+    {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
+    mine = %{status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())}
+    others = [%{mine | restart_attempt_node: "other@host"}, %{mine | status: :running}]
+    stored = &%StoredState{state: %{}, meta: &1, vsn: 1}
+
+    for meta <- others do
+      {:ok, _} = Backend.put_object(state, "k", stored.(meta))
+      {:ok, %{body: %{meta: ^meta}}} = Backend.get_object(state, "k", consistent: true)
+    end
+
+    assert %{cached: 0} = Backend.stats(state)
+    {:ok, %{etag: etag}} = Backend.put_object(state, "k", stored.(mine))
+
+    for _ <- 1..2,
+        do: assert({:ok, %{body: %{meta: ^mine}, etag: ^etag}} = Backend.get_object(state, "k", consistent: true))
+
+    assert %{cached: 1} = Backend.stats(state)
+  end
+
+  test "somebody else's write or deletion makes what is in memory useless, not wrong" do
+    name = Cluster.unique("shared")
+    [ours, theirs] = for _ <- 1..2, do: elem(Backend.init_backend(url: "memory:" <> name), 1).state
+
+    mine = %StoredState{
+      state: %{},
+      meta: %{status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())},
+      vsn: 1
+    }
+
+    {:ok, _} = Backend.put_object(ours, "k", mine)
+    {:ok, _} = Backend.put_object(theirs, "k", %{mine | vsn: 2})
+    {:ok, %{body: %{vsn: 1}, etag: stale}} = Backend.get_object(ours, "k", consistent: true)
+    assert {:error, :conflict} = Backend.put_object(ours, "k", %{mine | vsn: 3}, etag: stale)
+    assert {:ok, %{body: %{vsn: 2}}} = Backend.get_object(ours, "k", consistent: true)
+  end
+
+  # The requests that the server saw, and how many reads were answered from memory.
+  defp requests_of_a_move([source, target] = nodes, place, opts) do
+    [name: sup, prefix: prefix] = Cluster.unique_options()
+    {proxy, place} = place(place)
+    Cluster.start_hosts(nodes, name: sup, prefix: prefix, backend: {Backend, place ++ @quiet ++ opts})
+    child = {Counter, key: "k", initial_state: %{count: 7}}
+    {:ok, {_pid, _meta}} = Cluster.call(source, Host, :start_child, [sup, child, [local_only: true]])
+
+    before = stats(nodes, sup)
+    if proxy, do: Proxy.requests(proxy)
+    move = [sup, {Counter, key: "k", initial_state: %{}}, [target_node: target]]
+    assert {:ok, {pid, _meta}} = Cluster.call(source, Host, :rehome_child, move)
+    later = stats(nodes, sup)
+
+    assert node(pid) == target
+    assert GenServer.call(pid, :get) == 7
+    requests = later.requests - before.requests
+    cached = later.cached - before.cached
+    {seen(proxy, requests), cached}
+  end
+
+  # A directory sees no requests: theirs are the store's own count, of which the writes are always three.
+  defp seen(nil, requests), do: List.duplicate("GET", requests - 3) ++ List.duplicate("PUT", 3)
+
+  defp seen(proxy, requests) do
+    methods = for %{method: method} <- Proxy.requests(proxy), do: method
+    assert length(methods) == requests
+    Enum.sort(methods)
+  end
+
+  defp place(:directory), do: {nil, Store.Places.directory()}
+
+  defp place(:s3) do
+    proxy = start_supervised!({Proxy, Servers.endpoint(:s3)})
+    {proxy, Servers.options(:s3, config: Servers.address(:s3, Proxy.endpoint(proxy)))}
+  end
+
+  defp stats(nodes, sup) do
+    nodes
+    |> Enum.map(fn node ->
+      %{storage_backend: {Backend, state}} = Cluster.call(node, Host, :__get_config__, [sup])
+      Cluster.call(node, Backend, :stats, [state])
+    end)
+    |> Enum.reduce(fn stats, sum -> Map.merge(sum, stats, fn _name, a, b -> a + b end) end)
+  end
+end

@@ -1,0 +1,105 @@
+defmodule LeftoversCase do
+  @moduledoc """
+  A test of what a drain leaves: `HandoffCase`, on a cluster where nobody sweeps.
+
+      use LeftoversCase, nodes: 3
+
+  `start_uneven/3` and `block_drain/2` make a drain that has moved nothing at its deadline.
+  """
+
+  use ExUnit.CaseTemplate
+
+  import ExUnit.Assertions
+
+  using opts do
+    quote do
+      use HandoffCase, unquote(opts)
+      import LeftoversCase
+    end
+  end
+
+  @doc "Starts the test's supervisor: on `source` one that moves one server at a time, on `receivers` ones that start many."
+  @spec start_uneven(map(), node(), [node()]) :: atom()
+  def start_uneven(context, source, receivers) do
+    app = HandoffCase.start_handoff(context, source, leaving(context))
+    for node <- receivers, do: HandoffCase.start_handoff(context, node, unswept(context))
+    Cluster.await_heartbeats([source | receivers], context.sup)
+    app
+  end
+
+  @doc "Options of a supervisor whose discovery never sweeps in a test: only a receiver, or a client, starts what is down."
+  @spec unswept(map(), keyword()) :: keyword()
+  def unswept(context, handoff \\ []) do
+    handoff = Keyword.merge([timeout_ms: 10_000, max_concurrency: 20, concurrency: :fixed], handoff)
+    ClusterCase.backend(context, discovery_interval_ms: 3_600_000) ++ [handoff_on_shutdown: handoff]
+  end
+
+  @doc "The same of one that moves one server at a time, `Servers.Troublesome` first, and not for long."
+  @spec leaving(map(), keyword()) :: keyword()
+  def leaving(context, handoff \\ []) do
+    first = %{Servers.Troublesome => [priority: 10]}
+    unswept(context, Keyword.merge([timeout_ms: 2_000, max_concurrency: 1, modules: first], handoff))
+  end
+
+  @doc """
+  Starts the server "blocker" on `node`, which every drain there begins with and which does not stop until `unblock/1`: at the deadline
+  a drain with one attempt at a time has moved nothing.
+  """
+  @spec block_drain(map(), node()) :: :ok
+  def block_drain(context, node) do
+    ClusterCase.start_server(context, node, Servers.Troublesome, "blocker", %{count: 0})
+    Servers.Troublesome.arm(node, "blocker", :terminate, :hang)
+  end
+
+  @doc "Lets the blocker on `node` stop."
+  @spec unblock(node()) :: boolean()
+  def unblock(node), do: Servers.Troublesome.disarm(node, "blocker", :terminate)
+
+  @doc "The phases of what is the receiver's on `node` to start."
+  @spec active(map(), node()) :: %{String.t() => term()}
+  def active(context, node), do: Map.reject(held(context, node), fn {_key, phase} -> phase == :standby end)
+
+  @doc "What the receiver on `node` holds, by key: the phase it is in, `:standby` for what is another one's."
+  @spec held(map(), node()) :: %{String.t() => term()}
+  def held(context, node) do
+    %{receiver: %{shares: shares}} = Cluster.call(node, :sys, :get_state, [receiver(context, node)])
+
+    for {_id, share} <- shares,
+        {key, phase} <-
+          Enum.map(share.standby, fn {key, _module} -> {key, :standby} end) ++
+            Enum.map(share.entries, fn {key, entry} -> {key, entry.phase} end),
+        into: %{},
+        do: {key, phase}
+  end
+
+  @doc "The process that starts leftovers on `node`."
+  @spec receiver(map(), node()) :: pid() | nil
+  def receiver(context, node), do: Cluster.call(node, Process, :whereis, [DurableHandoff.Leftovers.name(context.sup)])
+
+  @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
+  @spec hold_reads(map(), String.t()) :: :ok
+  def hold_reads(context, prefix \\ "s") do
+    prefix = ClusterCase.storage_key(context, prefix)
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+  end
+
+  @doc "How many reads of `key` are held."
+  @spec held_reads(map(), String.t()) :: non_neg_integer()
+  def held_reads(context, key) do
+    key = ClusterCase.storage_key(context, key)
+    Enum.count(SimulatedStore.paused(context.store), &(&1 == {:get, key}))
+  end
+
+  @doc "Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end."
+  @spec await_all_on(map(), [String.t()], [node()]) :: true
+  def await_all_on(context, keys, nodes) do
+    Cluster.wait_until(fn -> keys -- Map.keys(HandoffCase.placement(context, nodes)) == [] end)
+    placement = HandoffCase.placement(context, nodes)
+    assert Enum.sort(keys) == Enum.sort(Map.keys(placement))
+    assert HandoffCase.reservations(context) == []
+  end
+
+  @doc "Waits until no receiver on `nodes` holds anything."
+  @spec await_idle(map(), [node()]) :: true
+  def await_idle(context, nodes), do: Cluster.wait_until(fn -> Enum.all?(nodes, &(held(context, &1) == %{})) end)
+end

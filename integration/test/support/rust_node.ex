@@ -1,0 +1,134 @@
+defmodule RustNode do
+  @moduledoc """
+  The real `durable-handoff-node` as a process of the operating system, for tests.
+
+      rust = RustNode.start([a, b])
+      RustNode.signal(rust, "KILL")
+
+  Guarantees: `start/2` returns once every given node offers it to its drains; the process is gone after the test, and when the test's VM
+  dies. The cookie goes there in a file that only its owner may read.
+
+  The program is the one that `DURABLE_HANDOFF_NODE` names, else what `cargo build` makes of this repository.
+  """
+
+  import ExUnit.Assertions, only: [flunk: 1]
+
+  @enforce_keys [:name, :port, :os_pid]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{name: node(), port: port(), os_pid: String.t()}
+
+  # Ends the program when nobody is at the other end any more; a port alone only closes its standard input.
+  @wrapper ~S"""
+  exec 3<&0
+  "$@" &
+  pid=$!
+  echo "pid $pid"
+  { cat <&3 >/dev/null; kill -KILL $pid 2>/dev/null; } &
+  wait $pid
+  echo "exit $?"
+  """
+
+  @doc "Starts one that connects to `nodes`, and waits until each of them offers it. `arguments` go to the program."
+  @spec start([node()], [String.t()]) :: t()
+  def start(nodes, arguments \\ []) do
+    for node <- nodes, do: {:ok, _apps} = Cluster.call(node, Application, :ensure_all_started, [:durable_handoff])
+    name = :"#{Cluster.unique("rust")}@127.0.0.1"
+    connect = Enum.map_join(nodes, ",", &Atom.to_string/1)
+    run = ["run", "--name", Atom.to_string(name), "--connect", connect, "--cookie-file", cookie_file()]
+    port = open(run ++ arguments)
+    rust = %__MODULE__{name: name, port: port, os_pid: await_line(port, "pid ")}
+    ExUnit.Callbacks.on_exit(fn -> kill(rust) end)
+    for node <- nodes, do: Cluster.wait_until(fn -> offers?(node, name) end, 30_000)
+    rust
+  end
+
+  @doc "Whether drains of `node` are offered the Rust node of that name."
+  @spec offers?(node(), node()) :: boolean()
+  def offers?(node, name), do: name in for({offered, _pid, _release} <- offers(node), do: offered)
+
+  @doc "What `node` offers its drains."
+  @spec offers(node()) :: [DurableHandoff.Agent.offered()]
+  def offers(node), do: Cluster.call(node, DurableHandoff.Agent, :nodes, [])
+
+  @doc "Sends a signal, such as \"KILL\", \"TERM\" or \"STOP\"."
+  @spec signal(t(), String.t()) :: :ok
+  def signal(rust, signal) do
+    {_output, 0} = System.cmd("kill", ["-" <> signal, rust.os_pid])
+    :ok
+  end
+
+  @doc "Waits for the program's end; its exit status."
+  @spec await_exit(t()) :: String.t()
+  def await_exit(rust), do: await_line(rust.port, "exit ")
+
+  @doc "Runs another command of the program, connected to `nodes`: its output and exit status."
+  @spec command([String.t()], [node()]) :: {String.t(), non_neg_integer()}
+  def command(arguments, nodes) do
+    connect = Enum.map_join(nodes, ",", &Atom.to_string/1)
+    System.cmd(program(), arguments ++ ["--connect", connect, "--cookie-file", cookie_file()], env: environment())
+  end
+
+  defp open(arguments) do
+    Port.open({:spawn_executable, System.find_executable("sh")}, [
+      :binary,
+      :stderr_to_stdout,
+      line: 4_096,
+      args: ["-c", @wrapper, "durable-handoff-node", program() | arguments],
+      env: for({name, value} <- environment(), do: {String.to_charlist(name), String.to_charlist(value)})
+    ])
+  end
+
+  # What follows `start` in the first line that begins with it; other lines are the program's log.
+  defp await_line(port, start, before \\ []) do
+    receive do
+      {^port, {:data, {_end, line}}} ->
+        if String.starts_with?(line, start),
+          do: String.replace_prefix(line, start, ""),
+          else: await_line(port, start, [line | before])
+    after
+      30_000 -> flunk("the Rust node said nothing like #{inspect(start)}: #{inspect(Enum.reverse(before))}")
+    end
+  end
+
+  # It may be stopped (SIGSTOP), and it may be gone.
+  defp kill(rust), do: System.cmd("kill", ["-KILL", rust.os_pid], stderr_to_stdout: true)
+
+  defp environment, do: [{"DURABLE_HANDOFF_LOG_FORMAT", "text"}]
+
+  defp cookie_file do
+    path = Path.join(System.tmp_dir!(), Cluster.unique("durable_handoff_cookie"))
+    File.write!(path, "", [:exclusive])
+    File.chmod!(path, 0o600)
+    File.write!(path, Atom.to_string(Node.get_cookie()))
+    ExUnit.Callbacks.on_exit(fn -> File.rm(path) end)
+    path
+  end
+
+  defp program, do: System.get_env("DURABLE_HANDOFF_NODE") || built()
+
+  defp built do
+    case :persistent_term.get(__MODULE__, nil) do
+      nil ->
+        path = build()
+        :persistent_term.put(__MODULE__, path)
+        path
+
+      path ->
+        path
+    end
+  end
+
+  defp build do
+    root = Path.expand("../../..", __DIR__)
+    arguments = ["build", "--quiet", "--locked", "--package", "rust_node", "--bin", "durable-handoff-node"]
+
+    case System.cmd("cargo", arguments, cd: root, stderr_to_stdout: true) do
+      {_output, 0} ->
+        Path.join([System.get_env("CARGO_TARGET_DIR") || Path.join(root, "target"), "debug/durable-handoff-node"])
+
+      {output, _status} ->
+        flunk("durable-handoff-node does not build:\n" <> output)
+    end
+  end
+end

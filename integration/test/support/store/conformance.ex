@@ -1,0 +1,196 @@
+defmodule Store.Conformance do
+  @moduledoc """
+  What every storage backend has to do, asserted on the backend that `use` names.
+
+      use Store.Conformance, backend: DurableHandoff.Store, options: {Store.Servers, :s3, []}
+
+  `options` is a function that gives the backend's options; each test opens a store of its own.
+  """
+
+  use ExUnit.CaseTemplate
+
+  using opts do
+    quote location: :keep do
+      alias DurableServer.StoredState
+
+      @backend unquote(opts[:backend])
+      @moduletag timeout: 180_000
+
+      setup do
+        {module, function, args} = unquote(opts[:options])
+        {:ok, backend} = @backend.init_backend(apply(module, function, args))
+        {:ok, state: backend.state, backend: backend}
+      end
+
+      test "proposes the same heartbeats and discovery as the built-in backend", %{backend: backend} do
+        assert %{heartbeat_tracking_mode: :poll, discovery_interval_ms: 60_000, heartbeat_interval_ms: 10_000} =
+                 backend.defaults
+
+        assert %{heartbeat_reconcile_interval_ms: 30_000} = backend.defaults
+        assert %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true} = backend.features
+      end
+
+      test "is ready", %{state: state} do
+        assert :ok = @backend.ensure_ready(state)
+      end
+
+      test "a stored state comes back as one, its state with string keys, its meta as it was", %{state: state} do
+        meta = %{status: :stopped_graceful, restart_attempt_node: "a@host", pid: self(), permanent: true}
+        stored = %StoredState{state: %{count: 1, nested: %{tag: :word, list: [nil, true, 1.5]}}, meta: meta, vsn: 3}
+        assert {:ok, %{body: written, etag: etag}} = @backend.put_object(state, "k", stored, [])
+        assert {:ok, %{body: read, etag: ^etag}} = @backend.get_object(state, "k", consistent: true)
+        assert {:ok, %{body: ^read, etag: ^etag}} = @backend.get_object(state, "k", consistent: true)
+        assert read == written
+        assert %StoredState{vsn: 3, meta: ^meta} = read
+        assert read.state == %{"count" => 1, "nested" => %{"tag" => "word", "list" => [nil, true, 1.5]}}
+      end
+
+      test "encode and decode are what a write and a read do", %{state: state} do
+        stored = %StoredState{state: %{count: 1}, meta: %{status: :running}, vsn: 1}
+        {:ok, encoded} = @backend.encode(state, stored)
+
+        assert {:ok, %StoredState{state: %{"count" => 1}, meta: %{status: :running}, vsn: 1}} =
+                 @backend.decode(state, encoded)
+      end
+
+      test "what JSON cannot write is refused, and nothing is stored", %{state: state} do
+        for term <- [{:a, :tuple}, self()] do
+          assert {:error, {:not_encodable, _}} = @backend.put_object(state, "k", %{"term" => term}, [])
+          assert {:error, {:not_encodable, _}} = @backend.try_claim(state, "k", %{"term" => term})
+        end
+
+        assert {:error, :not_found} = @backend.get_object(state, "k", [])
+      end
+
+      test "created once: of 32 racing claims one wins, each round", %{state: state} do
+        for round <- 1..5 do
+          key = "claim/#{round}"
+          results = Store.Conformance.race(32, fn n -> @backend.try_claim(state, key, %{"n" => n}) end)
+          assert [{:ok, {:claimed, etag}}] = Enum.filter(results, &match?({:ok, _}, &1))
+          assert Enum.count(results, &(&1 == {:error, :already_claimed})) == 31
+          assert {:ok, %{etag: ^etag}} = @backend.get_object(state, key, consistent: true)
+        end
+      end
+
+      test "compare and swap: of 32 racing writers one wins, each round", %{state: state} do
+        {:ok, {:claimed, etag}} = @backend.try_claim(state, "k", %{"round" => 0})
+
+        Enum.reduce(1..5, etag, fn round, etag ->
+          write = fn n -> @backend.put_object(state, "k", %{"round" => round, "n" => n}, etag: etag) end
+          results = Store.Conformance.race(32, write)
+          assert [{:ok, %{body: body, etag: next}}] = Enum.filter(results, &match?({:ok, _}, &1))
+          assert Enum.count(results, &(&1 == {:error, :conflict})) == 31
+          assert {:ok, %{body: ^body, etag: ^next}} = @backend.get_object(state, "k", consistent: true)
+          next
+        end)
+      end
+
+      test "update_object: of many increments none is lost; the function's error is the answer", %{state: state} do
+        {:ok, _} = @backend.put_object(state, "k", %{"n" => 0}, [])
+        Store.Conformance.race(8, fn _n -> Store.Conformance.increment(@backend, state, "k") end)
+        assert {:ok, %{body: %{"n" => 8}}} = @backend.get_object(state, "k", consistent: true)
+        assert {:error, :no} = @backend.update_object(state, "k", fn _object -> {:error, :no} end, [])
+        assert {:error, :not_found} = @backend.update_object(state, "none", fn object -> {:ok, object.body} end, [])
+        assert {:ok, %{body: %{"n" => 8}}} = @backend.get_object(state, "k", consistent: true)
+      end
+
+      test "put_object under an etag: written once, then a conflict, also where nothing is", %{state: state} do
+        {:ok, %{etag: first}} = @backend.put_object(state, "k", %{"n" => 1}, [])
+        assert {:ok, %{etag: second}} = @backend.put_object(state, "k", %{"n" => 2}, etag: first)
+        assert {:error, :conflict} = @backend.put_object(state, "k", %{"n" => 3}, etag: first)
+        assert {:error, :conflict} = @backend.put_object(state, "absent", %{"n" => 3}, etag: first)
+        assert {:ok, %{body: %{"n" => 2}, etag: ^second}} = @backend.get_object(state, "k", consistent: true)
+      end
+
+      test "delete_object: conditional, unconditional, absent", %{state: state} do
+        {:ok, %{etag: old}} = @backend.put_object(state, "k", %{"n" => 1}, [])
+        {:ok, %{etag: etag}} = @backend.put_object(state, "k", %{"n" => 2}, [])
+        assert {:error, :conflict} = @backend.delete_object(state, "k", etag: old)
+        assert :ok = @backend.delete_object(state, "k", etag: etag)
+        assert {:error, :not_found} = @backend.delete_object(state, "k", [])
+        assert {:error, :not_found} = @backend.get_object(state, "k", consistent: true)
+        {:ok, _} = @backend.put_object(state, "k", %{"n" => 3}, [])
+        assert :ok = @backend.delete_object(state, "k", [])
+      end
+
+      test "a listing has what the prefix says, with etags that writes take, and bodies when asked", %{state: state} do
+        for key <- ["x/2", "x/1", "x/sub/3", "xy", "y/1"],
+            do: {:ok, _} = @backend.put_object(state, key, %{"key" => key}, [])
+
+        list = fn prefix, opts -> state |> @backend.list_all_objects_stream(prefix, opts) |> Enum.sort_by(& &1.key) end
+        assert ["x/1", "x/2", "x/sub/3"] = for(%{key: key} <- list.("x/", []), do: key)
+        assert ["x/1", "x/2", "x/sub/3", "xy"] = for(%{key: key} <- list.("x", consistent: true), do: key)
+        assert [%{key: "y/1", body: %{"key" => "y/1"}, etag: etag}] = list.("y/", include_objects: true)
+        assert [] = list.("z/", [])
+        assert [%{etag: listed}] = list.("xy", [])
+        assert {:ok, _} = @backend.put_object(state, "xy", %{"n" => 1}, etag: listed)
+        assert {:error, :conflict} = @backend.put_object(state, "xy", %{"n" => 2}, etag: listed)
+        assert :ok = @backend.delete_object(state, "y/1", etag: etag)
+      end
+
+      test "2,500 keys: every page, each key once", %{state: state} do
+        keys = for n <- 1..2_500, do: "many/#{rem(n, 7)}/key #{n}"
+        put = fn key -> {:ok, _} = @backend.put_object(state, key, %{"key" => key}, timeout: 120_000) end
+        keys |> Task.async_stream(put, max_concurrency: 16, timeout: 150_000) |> Stream.run()
+        {:ok, _} = @backend.put_object(state, "other", %{}, [])
+        listed = for %{key: key} <- @backend.list_all_objects_stream(state, "many/", []), do: key
+        assert length(listed) == 2_500
+        assert Enum.sort(listed) == Enum.sort(keys)
+        # A reader that has enough asks for no further page.
+        assert 10 = state |> @backend.list_all_objects_stream("many/", []) |> Enum.take(10) |> length()
+      end
+
+      test "keys with slashes, spaces, unicode, percent signs", %{state: state} do
+        keys = ["a/b/c", "a b/c d", "Ünïcode/日本語", "100%", "a%2Fb", "a+b&c=d?e#f", "x'(y)!*", "a.json", "a.json/b"]
+
+        for key <- keys do
+          assert {:ok, {:claimed, etag}} = @backend.try_claim(state, key, %{"key" => key})
+          assert {:ok, %{body: %{"key" => ^key}, etag: ^etag}} = @backend.get_object(state, key, consistent: true)
+          assert {:ok, %{body: %{"key" => ^key}}} = @backend.get_object(state, key, consistent: true)
+        end
+
+        listed = for %{key: key} <- @backend.list_all_objects_stream(state, "", []), do: key
+        assert Enum.sort(listed) == Enum.sort(keys)
+        for key <- keys, do: assert(:ok = @backend.delete_object(state, key, []))
+        assert [] = Enum.to_list(@backend.list_all_objects_stream(state, "", []))
+      end
+
+      test "a body of 5 MB and an empty one", %{state: state} do
+        large = %{"text" => String.duplicate("0123456789", 500_000)}
+        assert {:ok, %{etag: etag}} = @backend.put_object(state, "large", large, [])
+        assert {:ok, %{body: ^large, etag: ^etag}} = @backend.get_object(state, "large", [])
+        assert {:ok, %{body: ^large, etag: ^etag}} = @backend.get_object(state, "large", consistent: true)
+        assert {:ok, _} = @backend.put_object(state, "empty", %{}, etag: nil)
+        assert {:ok, %{body: empty}} = @backend.get_object(state, "empty", [])
+        assert empty == %{}
+      end
+    end
+  end
+
+  @doc "Runs `fun` with 1..count at the same time; the results."
+  @spec race(pos_integer(), (pos_integer() -> term())) :: [term()]
+  def race(count, fun) do
+    parent = self()
+
+    tasks =
+      for n <- 1..count do
+        Task.async(fn ->
+          send(parent, {:ready, self()})
+          receive do: (:go -> fun.(n))
+        end)
+      end
+
+    for task <- tasks, do: receive(do: ({:ready, pid} when pid == task.pid -> :ok))
+    for task <- tasks, do: send(task.pid, :go)
+    Task.await_many(tasks, 60_000)
+  end
+
+  @doc "Adds one, however often somebody else is first."
+  @spec increment(module(), term(), String.t()) :: :ok
+  def increment(backend, state, key) do
+    case backend.update_object(state, key, fn %{body: %{"n" => n}} -> {:ok, %{"n" => n + 1}} end, []) do
+      {:ok, _object} -> :ok
+      {:error, :conflict} -> increment(backend, state, key)
+    end
+  end
+end

@@ -1,0 +1,62 @@
+defmodule Store.Servers do
+  @moduledoc """
+  The object storage servers that `integration/servers run -- COMMAND` starts, as options of a `DurableHandoff.Store`.
+
+  Each call is a path of its own in the server's bucket. A test that needs a server fails without it, and says what to run.
+  """
+
+  # Public: the account of every Azurite.
+  @azure_account "devstoreaccount1"
+  @azure_key "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+  @type kind :: :s3 | :azure | :google
+
+  @doc "Options for the server of a kind; `opts` win, those in `config:` one by one."
+  @spec options(kind(), keyword()) :: keyword()
+  def options(kind, opts \\ []) do
+    {config, opts} = Keyword.pop(opts, :config, [])
+
+    [url: bucket(kind, "handoff") <> "/" <> Cluster.unique("t"), config: Keyword.merge(config(kind), config)]
+    |> Keyword.merge(opts)
+  end
+
+  @doc "The URL of a bucket or container of that name."
+  @spec bucket(kind(), String.t()) :: String.t()
+  def bucket(:s3, name), do: "s3://" <> name
+  def bucket(:azure, name), do: "az://" <> name
+  def bucket(:google, name), do: "gs://" <> name
+
+  @doc "The option that holds a server's address."
+  @spec address(kind(), String.t()) :: keyword()
+  def address(:google, endpoint), do: [base_url: endpoint]
+  def address(_kind, endpoint), do: [endpoint: endpoint]
+
+  @doc "Credentials of the right form that the server refuses, and what to look for in vain in anything that is shown."
+  @spec wrong_key(kind()) :: {keyword(), String.t()}
+  def wrong_key(:s3), do: {[secret_access_key: "a-wrong-secret"], "a-wrong-secret"}
+  def wrong_key(:google), do: {[bearer_token: "a-wrong-token"], "a-wrong-token"}
+
+  def wrong_key(:azure) do
+    key = Base.encode64("a wrong key of a length that is usual for keys of Azure")
+    {[account_key: key], key}
+  end
+
+  @doc "Where the server is."
+  @spec endpoint(kind()) :: String.t()
+  def endpoint(:s3), do: variable("HANDOFF_S3_ENDPOINT")
+  def endpoint(:azure), do: variable("HANDOFF_AZURE_ENDPOINT")
+  def endpoint(:google), do: variable("HANDOFF_GCS_ENDPOINT")
+
+  defp config(:s3),
+    do: address(:s3, endpoint(:s3)) ++ [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+
+  defp config(:azure),
+    do: address(:azure, endpoint(:azure)) ++ [account_name: @azure_account, account_key: @azure_key]
+
+  defp config(:google), do: address(:google, endpoint(:google)) ++ [bearer_token: "test"]
+
+  defp variable(name) do
+    System.get_env(name) ||
+      raise "#{name} is not set: this test needs an object storage server. Run: integration/servers run -- mix test"
+  end
+end
