@@ -5,24 +5,32 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings};
+use crate::settings::{Client, Concurrency, Deploy, Executor, Mode, Scenario, Settings};
+use crate::store::{self, Store};
 
 const LONG_ABOUT: &str = "\
 Replaces BEAM nodes under client load and measures what becomes of their durable servers.
 
-Starts real operating-system nodes on this machine: application nodes with the servers, a node with clients that keep calling them, and a \
-node that plays the object store. Then takes application nodes away with SIGTERM, as a deploy does, once per mode, each mode on fresh \
+Starts real operating-system nodes on this machine: application nodes with the servers, a node with clients that keep calling them, and, \
+where asked for, a node that plays an object store and the Rust node. Then takes application nodes away with SIGTERM, as a deploy does, once per mode, each mode on fresh \
 nodes and a fresh store. Ends with a table that compares the modes.";
 
 const AFTER_HELP: &str = "\
 Modes:
   graceful  no handoff: a node stops its servers, other nodes find them at their next sweep (every 60 s)
   naive     the 20 lines anyone would write: a task stream over rehome_child, without a target
-  handoff   durable_handoff with handoff_on_shutdown
+  handoff   durable_handoff with handoff_on_shutdown; one column for every --executor
+
+Store:
+  Without a flag, DurableHandoff.Store in a temporary directory, removed at the end. --latency-ms, --slots and --error-rate are what
+  only the simulated store has, and choose it. At a URL every column writes below a folder of its own, which stays; credentials come
+  from the environment. memory: is refused: it is the memory of one process, and the nodes are several.
 
 Examples:
   integration/demo --quick
   integration/demo --scenario drain --nodes 3 --servers 500 --latency-ms 10
+  integration/demo --scenario together --nodes 4 --draining 2 --servers 500 --slots 8 --modes naive,handoff --executor embedded,node
+  integration/demo --scenario rolling --nodes 4 --servers 400 --modes naive,handoff --client plain,handoff
   integration/demo --scenario drain --slots 8 --modes naive,handoff
   integration/demo --deploy in-place --nodes 4 --servers 400 --json figures.json --html figures.html";
 
@@ -41,15 +49,20 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=32))]
     pub nodes: Option<u32>,
 
-    /// Durable servers: rolling spreads them evenly over the nodes, drain puts all on the first [default: 300; 120 with --quick]
+    /// Durable servers: rolling spreads them evenly over the nodes, drain puts all on the first, together puts as many on each node
+    /// that stops [default: 300; 120 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub servers: Option<u32>,
 
-    /// Client processes; each calls a random server every 10 ms and never repeats a failed call [default: 20]
+    /// Client processes; each calls a random server every 10 ms [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub clients: Option<u32>,
 
-    /// Drain one node, or replace every node in turn
+    /// How clients call servers; several: one column each
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CLIENT,...", default_value = "plain")]
+    pub client: Vec<Client>,
+
+    /// Drain one node, replace every node in turn, or drain several at the same moment
     #[arg(long, value_enum, default_value_t = Scenario::Rolling)]
     pub scenario: Scenario,
 
@@ -57,9 +70,21 @@ pub struct Args {
     #[arg(long, value_enum)]
     pub deploy: Option<Deploy>,
 
+    /// Nodes that stop at the same moment; together only [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=31))]
+    pub draining: Option<u32>,
+
     /// What to compare, in this order
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE,...", default_value = "graceful,naive,handoff")]
     pub modes: Vec<Mode>,
+
+    /// Who decides in handoff mode; several: one column each
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "EXECUTOR,...", default_value = "embedded")]
+    pub executor: Vec<Executor>,
+
+    /// Adds a column in which the Rust node is killed when this part of the servers has moved, 0 to 1; needs --executor node
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
+    pub kill_node_at: Option<f64>,
 
     /// Servers moved at the same time: the task stream's in naive mode, the ceiling in handoff mode
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -69,13 +94,21 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Concurrency::Adaptive)]
     pub concurrency: Concurrency,
 
-    /// How long the store takes for one request
-    #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub latency_ms: u32,
+    /// Where states are kept: simulated, file:///DIR, s3://BUCKET/PATH, gs://..., az://... [default: a temporary directory]
+    #[arg(long, value_name = "STORE", value_parser = store::parse)]
+    pub store: Option<String>,
 
-    /// Requests that the store serves at the same time; more wait in line [default: unlimited]
+    /// Simulated store: how long it takes for one request [default: 10]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub latency_ms: Option<u32>,
+
+    /// Simulated store: requests that it serves at the same time; more wait in line [default: unlimited]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
+
+    /// Simulated store: the part of its requests that fail, 0 to 1 [default: 0]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
+    pub error_rate: Option<f64>,
 
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE", value_parser = writable)]
@@ -103,17 +136,36 @@ impl Args {
 
     /// What the flags mean together, or which of them do not fit together.
     pub fn settings(&self) -> Result<Settings, clap::Error> {
-        let settings = Settings::from_args(self);
+        let conflict = |reason: String| Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
         let refuse = |reason: String| Err(Self::command().error(ErrorKind::ValueValidation, reason));
+        let store = match Store::from_flags(self.store.as_deref(), self.latency_ms, self.slots, self.error_rate) {
+            Ok(store) => store,
+            Err(reason) => return conflict(reason),
+        };
+        let settings = Settings::from_args(self, store);
 
-        if let (Scenario::Drain, Some(_)) = (self.scenario, self.deploy) {
-            return Err(Self::command().error(
-                ErrorKind::ArgumentConflict,
-                "--deploy says how a rolling deploy brings fresh nodes; --scenario drain starts none",
+        if self.deploy.is_some() && self.scenario != Scenario::Rolling {
+            return conflict(format!(
+                "--deploy says how a rolling deploy brings fresh nodes; --scenario {} starts none",
+                self.scenario
             ));
         }
-        if let Some(twice) = self.modes.iter().enumerate().find(|(at, mode)| self.modes[..*at].contains(mode)) {
-            return refuse(format!("--modes names {} twice; each mode runs once", twice.1));
+        if self.draining.is_some() && self.scenario != Scenario::Together {
+            return conflict(format!("--draining goes with --scenario together, not with {}", self.scenario));
+        }
+        if let Some(draining) = settings.draining.filter(|&draining| draining >= settings.nodes) {
+            return refuse(format!("--draining {draining} leaves none of {} nodes to move to", settings.nodes));
+        }
+        if settings.servers > MAX_SERVERS {
+            return refuse(format!("{} servers in all are more than {MAX_SERVERS}", settings.servers));
+        }
+        if self.kill_node_at.is_some() && !settings.modes.iter().any(|variant| variant.killed) {
+            return conflict("--kill-node-at needs --executor node and --modes handoff".to_owned());
+        }
+        let lists =
+            [twice("--modes", &self.modes), twice("--executor", &self.executor), twice("--client", &self.client)];
+        if let Some(reason) = lists.into_iter().flatten().next() {
+            return refuse(reason);
         }
         if self.scenario == Scenario::Rolling && settings.servers < settings.nodes {
             return refuse(format!(
@@ -125,6 +177,22 @@ impl Args {
             return refuse("--json and --html name the same file; one would overwrite the other".to_owned());
         }
         Ok(settings)
+    }
+}
+
+/// The most servers of a run.
+const MAX_SERVERS: u32 = 100_000;
+
+/// Why a list of flag values cannot be run, if it names one twice.
+fn twice<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> Option<String> {
+    let (_, twice) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))?;
+    Some(format!("{flag} names {twice} twice; each runs once"))
+}
+
+fn fraction(value: &str) -> Result<f64, String> {
+    match value.parse() {
+        Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
+        _ => Err("takes a number from 0 to 1".to_owned()),
     }
 }
 
@@ -163,9 +231,9 @@ mod tests {
         let settings = parse(&[]).unwrap();
         assert_eq!((settings.nodes, settings.servers, settings.clients), (3, 300, 20));
         assert_eq!((settings.scenario, settings.deploy), (Scenario::Rolling, Some(Deploy::Surge)));
-        assert_eq!(settings.modes, [Mode::Graceful, Mode::Naive, Mode::Handoff]);
+        assert_eq!(settings.modes, [Mode::Graceful, Mode::Naive, Mode::Handoff].map(Into::into));
         assert_eq!((settings.max_concurrency, settings.concurrency), (50, Concurrency::Adaptive));
-        assert_eq!((settings.latency_ms, settings.slots), (10, None));
+        assert_eq!(settings.store, Store::Directory);
         assert_eq!(settings.discovery_interval_ms, 60_000);
     }
 
@@ -178,7 +246,16 @@ mod tests {
 
     #[test]
     fn modes_keep_the_order_given() {
-        assert_eq!(parse(&["--modes", "handoff,graceful"]).unwrap().modes, [Mode::Handoff, Mode::Graceful]);
+        assert_eq!(
+            parse(&["--modes", "handoff,graceful"]).unwrap().modes,
+            [Mode::Handoff, Mode::Graceful].map(Into::into)
+        );
+    }
+
+    #[test]
+    fn together_has_that_many_servers_on_each_draining_node() {
+        let settings = parse(&["--scenario", "together", "--nodes", "4", "--servers", "500"]).unwrap();
+        assert_eq!((settings.draining, settings.servers, settings.full_nodes()), (Some(2), 1_000, 2));
     }
 
     #[test]
@@ -196,6 +273,11 @@ mod tests {
             (["--latency-ms", "20000"], "0..=10000"),
             (["--slots", "0"], "1..=10000"),
             (["--slots", "many"], "invalid digit"),
+            (["--error-rate", "2"], "from 0 to 1"),
+            (["--store", "memory:"], "one operating-system process"),
+            (["--store", "ftp://x"], "s3://BUCKET"),
+            (["--executor", "both"], "embedded"),
+            (["--client", "none"], "handoff"),
             (["--modes", "gracefull"], "graceful"),
             (["--deploy", "blue-green"], "in-place"),
             (["--html", "/no/such/directory/x.html"], "/no/such/directory does not exist"),
@@ -211,6 +293,12 @@ mod tests {
         for (flags, expected) in [
             (&["--scenario", "drain", "--deploy", "surge"][..], "starts none"),
             (&["--modes", "naive,handoff,naive"], "names naive twice"),
+            (&["--client", "plain,plain"], "names plain twice"),
+            (&["--store", "file:///tmp/x", "--slots", "8"], "simulated"),
+            (&["--scenario", "drain", "--draining", "2"], "--scenario together"),
+            (&["--scenario", "together", "--nodes", "3", "--draining", "3"], "leaves none of 3"),
+            (&["--scenario", "together", "--deploy", "surge"], "starts none"),
+            (&["--kill-node-at", "0.3"], "--executor node"),
             (&["--servers", "3", "--nodes", "4"], "--servers 3 is less than --nodes 4"),
             (&["--json", "x", "--html", "x"], "same file"),
         ] {

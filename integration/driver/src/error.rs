@@ -20,6 +20,19 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The Rust node's program cannot be executed.
+    #[error("cannot start {program}, which --executor node needs (cargo build --release --package rust_node)")]
+    RustNodeMissing {
+        /// The program.
+        program: std::path::PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A node's clock cannot be set.
+    #[error("a node's clock cannot be set without libfaketime (Debian: apt-get install libfaketime)")]
+    FaketimeMissing,
+
     /// A node ended although nobody told it to.
     #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]
     NodeEnded {

@@ -7,8 +7,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`args`], [`settings`] | the command line, checked, and what it means |
-//! | [`beam`] | nodes as processes, the control connection, its messages |
+//! | [`args`], [`settings`], [`store`], [`variant`] | the command line, checked, and what it means |
+//! | [`places`], [`random`] | what a run makes on this machine |
+//! | [`beam`], [`rust_node`] | nodes as processes, the control connection, its messages |
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
 //! | [`history`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
 //! | [`report`], [`render`] | the figures as JSON, table, plot and page |
@@ -19,14 +20,20 @@
 pub mod args;
 pub mod beam;
 pub mod error;
+pub mod faults;
 pub mod history;
 pub mod interrupt;
 pub mod metrics;
+pub mod places;
 pub mod progress;
 pub mod quantiles;
+pub mod random;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod rust_node;
 pub mod settings;
+pub mod store;
+pub mod variant;
 
 pub use error::{Error, Result};

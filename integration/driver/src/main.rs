@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use handoff_demo::args::Args;
 use handoff_demo::interrupt::Interrupt;
+use handoff_demo::places::Places;
 use handoff_demo::progress::Progress;
 use handoff_demo::render::{page, rows, table};
 use handoff_demo::report::{Report, write};
@@ -30,14 +31,18 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
-    let logs = tempfile::Builder::new()
-        .prefix("handoff-demo-")
-        .tempdir()
-        .context("creating a directory for the nodes' logs")?;
-    let report = match measure(settings, logs.path(), &interrupt) {
+    let directory = |what| {
+        let made = tempfile::Builder::new().prefix("handoff-demo-").tempdir();
+        made.with_context(|| format!("creating a directory for {what}"))
+    };
+    let (logs, scratch) = (directory("the nodes' logs")?, directory("the store")?);
+    let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
+    let report = match measure(settings, &places, &interrupt) {
         Ok(report) => report,
         // The nodes had no part in these.
-        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. })) => return Err(error.into()),
+        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. } | Error::RustNodeMissing { .. })) => {
+            return Err(error.into());
+        }
         Err(error) => {
             let kept = logs.keep();
             bail!("{:#}\nThe nodes' logs are in {}", anyhow::Error::from(error), kept.display());
@@ -59,13 +64,13 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(settings: Settings, logs: &std::path::Path, interrupt: &Interrupt) -> Result<Report, Error> {
+fn measure(settings: Settings, places: &Places, interrupt: &Interrupt) -> Result<Report, Error> {
     let progress = Progress::to_stderr();
     let mut modes = Vec::new();
     let mut measured_on: Option<report::Versions> = None;
     for &mode in &settings.modes {
         let line = progress.mode(mode);
-        let (figures, versions) = run_mode(mode, &settings, logs, interrupt, &line)?;
+        let (figures, versions) = run_mode(mode, &settings, places, interrupt, &line)?;
         line.done(&format!(
             "{} of {} handed over, gap p50 {}",
             figures.moved,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::beam::commands::{Calls, Counter};
+use crate::beam::commands::{CallTime, Calls, Counter};
 use crate::beam::node::Node;
 use crate::beam::node_config::Role;
 use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
@@ -59,6 +59,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
     let drains: Vec<DrainReport> =
         observed.drains.iter().map(|drain| drain_figures(observed, &lives, &moves, drain)).collect();
     let (lost_increments, extra_increments) = increments(observed.calls, observed.counters);
+    let (call_ms_draining, call_ms_otherwise) = call_times(observed.calls, observed.drains);
     let first_sigterm_us = observed.drains.first().map_or(0, |drain| drain.sigterm_us);
 
     ModeReport {
@@ -66,7 +67,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
         moved: drains.iter().map(|drain| drain.moved).sum(),
         left: drains.iter().map(|drain| drain.left).sum(),
         gap_ms: Quantiles::of_micros(moves.iter().map(Move::gap_us).collect()),
-        drain_ms: drains.iter().map(|drain| drain.drain_ms).sum(),
+        drain_ms: millis(busy_us(observed.drains, &drains)),
         recovery_ms: observed.all_back.then(|| {
             millis(moves.iter().map(|step| step.started_us.saturating_sub(first_sigterm_us)).max().unwrap_or(0))
         }),
@@ -86,7 +87,12 @@ pub fn figures(observed: &Observed) -> ModeReport {
         double_owners: double_owners(&lives),
         moves_per_server: ratio(moves.len(), observed.servers),
         unreachable: observed.counters.iter().filter(|counter| counter.node.is_none()).count(),
-        store_ops: BTreeMap::new(),
+        decided_by: BTreeMap::new(),
+        call_ms_draining,
+        call_ms_otherwise,
+        waited_ms: Quantiles::default(),
+        store_ops: None,
+        store_load: None,
         drains,
         notes: Vec::new(),
         gaps: moves
@@ -114,8 +120,9 @@ fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &
 
     let could_be_target = |id: NodeId| {
         let node = &observed.nodes[id.0];
-        let gone_before = observed.drains.iter().any(|other| other.node == id && other.gone_us <= drain.sigterm_us);
-        node.is_app && id != drain.node && !gone_before && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
+        // Gone already, or on its way out at the same time.
+        let leaving = observed.drains.iter().any(|other| other.node == id && other.sigterm_us <= drain.gone_us);
+        node.is_app && id != drain.node && !leaving && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
     };
     let mut targets: BTreeMap<String, usize> = (0..observed.nodes.len())
         .map(NodeId)
@@ -136,6 +143,33 @@ fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &
         shutdown_ms: millis(drain.gone_us.saturating_sub(drain.sigterm_us)),
         targets,
     }
+}
+
+/// The time in which some node was draining: overlapping drains count once.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds that came from microseconds")]
+fn busy_us(drains: &[Drain], figures: &[DrainReport]) -> u64 {
+    let mut spans: Vec<(u64, u64)> = drains
+        .iter()
+        .zip(figures)
+        .map(|(drain, of)| (drain.sigterm_us, drain.sigterm_us + (of.drain_ms * 1_000.0).round() as u64))
+        .collect();
+    spans.sort_unstable();
+    let mut until = 0;
+    spans.into_iter().fold(0, |busy, (from, to)| {
+        let new = to.saturating_sub(from.max(until));
+        until = until.max(to);
+        busy + new
+    })
+}
+
+/// How long calls took: those under way while a node that was told to stop was not gone yet, and all others.
+fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
+    let while_draining = |call: &&CallTime| {
+        drains.iter().any(|drain| call.at_us <= drain.gone_us && call.at_us + call.took_us >= drain.sigterm_us)
+    };
+    let (during, otherwise): (Vec<&CallTime>, Vec<&CallTime>) = calls.times.iter().partition(while_draining);
+    let quantiles = |calls: Vec<&CallTime>| Quantiles::of_micros(calls.iter().map(|call| call.took_us).collect());
+    (quantiles(during), quantiles(otherwise))
 }
 
 /// Acknowledged increments that are missing in the counters, and counted ones that no client can have caused; per server, then summed,
@@ -251,6 +285,34 @@ mod tests {
         assert_eq!(report.drain_ms, 60.0);
         // The node that was gone before the second drain is no possible target of it.
         assert_eq!(report.drains[1].targets, BTreeMap::from([("new1".into(), 1)]));
+    }
+
+    #[test]
+    fn drains_at_the_same_time_count_once_and_are_no_targets_of_each_other() {
+        let records = [
+            life(0, OLD, S, Some(10 * S)),
+            life(0, NEW, 10 * S + 50_000, None),
+            life(1, OTHER, S, Some(11 * S)),
+            life(1, NEW, 11 * S + 50_000, None),
+        ]
+        .concat();
+        let drains = [
+            Drain { node: OLD, sigterm_us: 10 * S, gone_us: 12 * S },
+            Drain { node: OTHER, sigterm_us: 10 * S, gone_us: 13 * S },
+        ];
+        let report = figures(&with(&records, &drains, &Calls::default(), &[]));
+        assert_eq!(report.drain_ms, 1_050.0);
+        assert_eq!(report.targets, BTreeMap::from([("new1".into(), 2)]));
+    }
+
+    #[test]
+    fn a_call_that_began_before_a_drain_and_ended_in_it_belongs_to_it() {
+        let call = |at_us, took_us| CallTime { at_us, took_us, answered: true };
+        let calls = Calls { times: vec![call(S, 1_000), call(9 * S, 2 * S), call(14 * S, 3_000)], ..Calls::default() };
+        let drains = [Drain { node: OLD, sigterm_us: 10 * S, gone_us: 12 * S }];
+        let report = figures(&with(&[], &drains, &calls, &[]));
+        assert_eq!((report.call_ms_draining.count, report.call_ms_draining.max), (1, Some(2_000.0)));
+        assert_eq!((report.call_ms_otherwise.count, report.call_ms_otherwise.max), (2, Some(3.0)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::settings::Mode;
+use crate::variant::Variant;
 
 /// Without a terminal, how often a step that takes long says how far it is.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub struct Progress {
 /// The line of one mode.
 #[derive(Debug)]
 pub struct ModeProgress {
-    mode: Mode,
+    name: String,
     line: ProgressBar,
     on_terminal: bool,
     state: RefCell<State>,
@@ -42,15 +42,20 @@ impl Progress {
     }
 
     /// The line for a mode that starts now.
-    pub fn mode(&self, mode: Mode) -> ModeProgress {
+    pub fn mode(&self, variant: Variant) -> ModeProgress {
+        self.line(variant.name())
+    }
+
+    /// The line for something with this name that starts now.
+    pub fn line(&self, name: String) -> ModeProgress {
         let line = self.lines.add(ProgressBar::new(0));
         line.set_style(style("{spinner:.cyan} {prefix:9.bold} {elapsed:>4} {wide_msg}"));
-        line.set_prefix(mode.to_string());
+        line.set_prefix(name.clone());
         if self.on_terminal {
             line.enable_steady_tick(Duration::from_millis(120));
         }
         let state = State { step: String::new(), calls: (0, 0), last_printed: Instant::now() };
-        ModeProgress { mode, line, on_terminal: self.on_terminal, state: RefCell::new(state) }
+        ModeProgress { name, line, on_terminal: self.on_terminal, state: RefCell::new(state) }
     }
 }
 
@@ -88,7 +93,7 @@ impl ModeProgress {
     pub fn done(&self, result: &str) {
         self.line.set_style(style("{prefix:.green} {wide_msg}"));
         self.line.set_prefix("✓");
-        self.line.finish_with_message(format!("{:9} {result}", self.mode.to_string()));
+        self.line.finish_with_message(format!("{:9} {result}", self.name));
         self.print(result);
     }
 
@@ -105,7 +110,7 @@ impl ModeProgress {
         self.state.borrow_mut().last_printed = Instant::now();
         if !self.on_terminal {
             // Progress that nobody can be shown is no reason to end a run.
-            let _ = writeln!(io::stderr(), "{:9} {text}", self.mode.to_string());
+            let _ = writeln!(io::stderr(), "{:9} {text}", self.name);
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::beam::events;
 use crate::quantiles::Quantiles;
-use crate::settings::{Mode, Settings};
+use crate::settings::{Executor, Mode, Settings};
+use crate::variant::Variant;
 use crate::{Error, Result};
 
 /// What the figures were measured on.
@@ -47,11 +48,11 @@ pub struct Report {
     pub settings: Settings,
     /// The figures of every mode that ran.
     #[serde(serialize_with = "by_mode")]
-    pub modes: Vec<(Mode, ModeReport)>,
+    pub modes: Vec<(Variant, ModeReport)>,
 }
 
 /// A JSON object in the order of running.
-fn by_mode<S: serde::Serializer>(modes: &[(Mode, ModeReport)], serializer: S) -> Result<S::Ok, S::Error> {
+fn by_mode<S: serde::Serializer>(modes: &[(Variant, ModeReport)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(modes.iter().map(|(mode, report)| (mode, report)))
 }
 
@@ -66,7 +67,8 @@ pub struct ModeReport {
     pub left: usize,
     /// From the old process's user `terminate/2` to the new one's `init`, over all moves.
     pub gap_ms: Quantiles,
-    /// From SIGTERM until nothing ran on the node any more and everything it handed over was up; summed over all drains.
+    /// From SIGTERM until nothing ran on the node any more and everything it handed over was up; of drains at the same time from the first
+    /// SIGTERM to the last end, of others the sum.
     pub drain_ms: f64,
     /// From the first SIGTERM until the last server was back; `None` when some were not.
     pub recovery_ms: Option<f64>,
@@ -90,8 +92,18 @@ pub struct ModeReport {
     pub moves_per_server: f64,
     /// Servers that did not answer at the end.
     pub unreachable: usize,
-    /// Requests to the store by kind, from the warm-up on.
-    pub store_ops: BTreeMap<String, u64>,
+    /// Drains by who decided in them, as their own reports say; empty without `durable_handoff`.
+    pub decided_by: BTreeMap<String, usize>,
+    /// How long client calls took that were under way while a node was draining.
+    pub call_ms_draining: Quantiles,
+    /// How long all others took.
+    pub call_ms_otherwise: Quantiles,
+    /// How long calls waited that had to wait for their server; plain clients never wait.
+    pub waited_ms: Quantiles,
+    /// Requests to the simulated store by kind, from the first SIGTERM on; `None` for a real store.
+    pub store_ops: Option<BTreeMap<String, u64>>,
+    /// Requests at the simulated store at the same time, from the first SIGTERM until the last node was gone.
+    pub store_load: Option<Load>,
     /// The same figures per stopped node.
     pub drains: Vec<DrainReport>,
     /// What else there is to say: killed nodes, servers that did not come back.
@@ -99,6 +111,24 @@ pub struct ModeReport {
     /// Every gap, for the plot.
     #[serde(skip)]
     pub gaps: Vec<GapPoint>,
+}
+
+/// Requests at the store at the same time, served and in line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Load {
+    /// At most.
+    pub max: u64,
+    /// On average, over the time in which there were any.
+    pub mean: f64,
+}
+
+impl Load {
+    /// From the store's statistics.
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run are far below 2^53")]
+    pub fn of(stats: &BTreeMap<String, u64>) -> Self {
+        let of = |name| stats.get(name).copied().unwrap_or(0);
+        Self { max: of("max_outstanding"), mean: of("outstanding_us") as f64 / of("busy_us").max(1) as f64 }
+    }
 }
 
 /// The figures of one stopped node.
@@ -132,9 +162,9 @@ pub struct GapPoint {
 }
 
 impl Report {
-    /// The report of one mode, if it ran.
-    pub fn mode(&self, wanted: Mode) -> Option<&ModeReport> {
-        self.modes.iter().find(|(mode, _)| *mode == wanted).map(|(_, report)| report)
+    /// The report of a mode, decided by this executor, if it ran; of several kinds of clients the first.
+    pub fn mode(&self, mode: Mode, executor: Executor) -> Option<&ModeReport> {
+        self.modes.iter().find(|(variant, _)| variant.is(mode, executor)).map(|(_, report)| report)
     }
 
     /// The report as JSON.
@@ -171,24 +201,38 @@ mod tests {
         assert_eq!(
             keys(&json["settings"]),
             [
+                "attempt_timeout_ms",
+                "call_every_ms",
                 "clients",
+                "clock_ahead",
                 "concurrency",
                 "deploy",
                 "discovery_interval_ms",
+                "draining",
                 "heartbeat_interval_ms",
-                "latency_ms",
+                "heartbeat_max_age_ms",
+                "kill_node_at",
                 "max_concurrency",
                 "modes",
                 "nodes",
+                "partitions",
                 "quick",
                 "recovery_bound_s",
                 "scenario",
                 "servers",
-                "slots",
+                "state_bytes",
+                "store",
+                "synced",
+                "timeout_ms",
                 "warm_up_ms"
             ]
         );
-        assert_eq!((&json["settings"]["deploy"], &json["settings"]["slots"]), (&"surge".into(), &Value::Null));
+        assert_eq!(json["settings"]["deploy"], "surge");
+        assert_eq!(
+            json["settings"]["store"],
+            serde_json::json!({"kind": "simulated", "latency_ms": 10, "slots": null, "error_rate": 0.0})
+        );
+        assert_eq!(json["settings"]["modes"], serde_json::json!(["graceful", "naive", "handoff"]));
     }
 
     #[test]
@@ -199,7 +243,10 @@ mod tests {
             assert_eq!(
                 keys(&json["modes"][mode]),
                 [
+                    "call_ms_draining",
+                    "call_ms_otherwise",
                     "calls",
+                    "decided_by",
                     "double_owners",
                     "drain_ms",
                     "drains",
@@ -214,10 +261,12 @@ mod tests {
                     "moves_per_server",
                     "notes",
                     "recovery_ms",
+                    "store_load",
                     "store_ops",
                     "targets",
                     "total",
-                    "unreachable"
+                    "unreachable",
+                    "waited_ms"
                 ]
             );
             assert_eq!(keys(&json["modes"][mode]["gap_ms"]), ["count", "max", "p50", "p90", "p99"]);

@@ -4,36 +4,44 @@ pub mod deploy;
 pub mod recovery;
 pub mod stage;
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use crate::beam::Cluster;
 use crate::beam::commands::{Command, read_calls, read_counts};
 use crate::beam::node_config::Role;
+use crate::history::NodeId;
 use crate::interrupt::Interrupt;
 use crate::metrics::{Observed, figures};
+use crate::places::Places;
 use crate::progress::ModeProgress;
-use crate::report::{ModeReport, Versions};
+use crate::quantiles::Quantiles;
+use crate::report::{Load, ModeReport, Versions};
 use crate::settings::{Mode, Settings};
+use crate::variant::Variant;
 use crate::{Error, Result};
 
-/// Runs one mode on fresh nodes and a fresh store.
+/// Measures one column on fresh nodes and a fresh store.
 pub fn run_mode(
-    mode: Mode,
+    variant: Variant,
     settings: &Settings,
-    logs: &Path,
+    places: &Places,
     interrupt: &Interrupt,
     progress: &ModeProgress,
 ) -> Result<(ModeReport, Versions)> {
-    let mut cluster = Cluster::new(mode, settings, logs, interrupt)?;
+    let mut cluster = Cluster::new(variant, settings, places, interrupt)?;
     let stage = stage::set(&mut cluster, settings, progress)?;
 
     let mut notes = Vec::new();
+    if let Some(store) = stage.store {
+        cluster.call(store, Command::ResetStoreStats)?;
+    }
     let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
+    let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
 
     progress.step("reading the counters");
     let calls = read_calls(&cluster.call(stage.client, Command::StopClients)?)?;
-    let store_ops = read_counts(&cluster.call(stage.store, Command::StoreStats)?)?;
+    let store_ops = store_stats(&mut cluster, stage.store)?;
     let counters = recovery::counters(&mut cluster, &stage, settings)?;
     let everyone: Vec<_> = cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect();
     cluster.call_each(everyone.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
@@ -49,5 +57,28 @@ pub fn run_mode(
         servers: settings.servers,
         all_back,
     };
-    Ok((ModeReport { store_ops, notes, ..figures(&observed) }, versions.into()))
+    notes
+        .extend(cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", cluster.node(*id).config.label)));
+    let waited_ms = Quantiles::of_micros(cluster.waited_us().to_vec());
+    let decided_by = decided_by(&cluster, &mut notes);
+    Ok((ModeReport { store_ops, store_load, decided_by, waited_ms, notes, ..figures(&observed) }, versions.into()))
+}
+
+fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BTreeMap<String, u64>>> {
+    store.map(|id| read_counts(&cluster.call(id, Command::StoreStats)?)).transpose()
+}
+
+/// Drains by who decided in them, from their own reports. A column that is not what its name says gets a note.
+fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
+    let variant = cluster.variant();
+    let mut decided: BTreeMap<String, usize> = BTreeMap::new();
+    for (id, drained) in cluster.drained() {
+        *decided.entry(drained.executor.clone()).or_default() += 1;
+        let wanted = variant.executor.to_string();
+        if variant.mode == Mode::Handoff && drained.executor != wanted && !variant.killed {
+            let label = &cluster.node(*id).config.label;
+            notes.push(format!("{label}: {wanted} was to decide, but its report says {}", drained.executor));
+        }
+    }
+    decided
 }

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::Args;
+use crate::store::Store;
+use crate::variant::{Variant, flag_value};
 
 /// How a node's servers are treated when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -28,6 +30,28 @@ pub enum Scenario {
     Drain,
     /// Every node in turn stops and a fresh node of a new release takes its place
     Rolling,
+    /// Several nodes, which have --servers each, stop at the same moment
+    Together,
+}
+
+/// Who decides in a drain of handoff mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executor {
+    /// The engine inside each draining node, for itself
+    Embedded,
+    /// One `durable-handoff-node run` for all of them
+    Node,
+}
+
+/// How clients call servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Client {
+    /// `lookup` and `GenServer.call`; a failed call is counted and not repeated
+    Plain,
+    /// `DurableHandoff.call`, which waits for a server that moves
+    Handoff,
 }
 
 /// When a rolling deploy starts the fresh node.
@@ -54,16 +78,24 @@ macro_rules! display_as_flag_value {
     ($($name:ty),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let value = self.to_possible_value();
-                f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+                f.write_str(&flag_value(self))
             }
         }
     )*};
 }
-display_as_flag_value!(Mode, Scenario, Deploy, Concurrency);
+display_as_flag_value!(Mode, Scenario, Deploy, Concurrency, Executor, Client);
+
+/// A node whose clock is ahead of the others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ClockAhead {
+    /// Which application node, from 0.
+    pub node: usize,
+    /// By how much.
+    pub seconds: u32,
+}
 
 /// The settings of one run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     /// Which nodes are taken away.
     pub scenario: Scenario,
@@ -71,20 +103,38 @@ pub struct Settings {
     pub deploy: Option<Deploy>,
     /// Application nodes.
     pub nodes: u32,
-    /// Durable servers.
+    /// How many of them stop at the same moment; `None` where one at a time does.
+    pub draining: Option<u32>,
+    /// Durable servers, in all.
     pub servers: u32,
     /// Client processes.
     pub clients: u32,
     /// What is compared, in this order.
-    pub modes: Vec<Mode>,
+    pub modes: Vec<Variant>,
+    /// When the Rust node is killed: at which part of the servers moved.
+    pub kill_node_at: Option<f64>,
     /// Moves at the same time (naive), at most (handoff).
     pub max_concurrency: u32,
     /// How handoff mode chooses the number in flight.
     pub concurrency: Concurrency,
-    /// Duration of one store request.
-    pub latency_ms: u32,
-    /// Requests the store serves at once; `None` for any number.
-    pub slots: Option<u32>,
+    /// The whole drain, `timeout_ms` of `handoff_on_shutdown`.
+    pub timeout_ms: u32,
+    /// One move, `attempt_timeout_ms` of `handoff_on_shutdown`.
+    pub attempt_timeout_ms: u32,
+    /// Where states are kept.
+    pub store: Store,
+    /// Size of each server's state; `None` for documents of about 4 KB.
+    pub state_bytes: Option<u32>,
+    /// Whether each increment is stored before it is answered, or states only when their servers stop.
+    pub synced: bool,
+    /// How old a heartbeat may be; 50 s in `DurableServer`, shorter in runs of faults, on the stand-in.
+    pub heartbeat_max_age_ms: u32,
+    /// In runs of faults: a node whose clock is wrong.
+    pub clock_ahead: Option<ClockAhead>,
+    /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then parts more of them.
+    pub partitions: bool,
+    /// Between two calls of a client.
+    pub call_every_ms: u32,
     /// Whether defaults were shortened.
     pub quick: bool,
     /// How often every node looks for servers that run nowhere. 60 s is what DurableServer does on object storage.
@@ -98,21 +148,31 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings that the flags mean; the flags themselves are checked by [`Args::settings`].
-    pub fn from_args(args: &Args) -> Self {
+    /// The settings that the flags mean; what of the flags does not fit together is left to [`Args::settings`].
+    pub fn from_args(args: &Args, store: Store) -> Self {
         let quick = args.quick;
         let or = |given: Option<u32>, usual, short| given.unwrap_or(if quick { short } else { usual });
+        let draining = (args.scenario == Scenario::Together).then(|| args.draining.unwrap_or(2));
         Self {
             scenario: args.scenario,
             deploy: (args.scenario == Scenario::Rolling).then(|| args.deploy.unwrap_or(Deploy::Surge)),
             nodes: or(args.nodes, 3, 3),
-            servers: or(args.servers, 300, 120),
+            draining,
+            servers: or(args.servers, 300, 120).saturating_mul(draining.unwrap_or(1)),
             clients: or(args.clients, 20, 20),
-            modes: args.modes.clone(),
+            modes: Variant::all(&args.modes, &args.executor, args.kill_node_at.is_some(), &args.client),
+            kill_node_at: args.kill_node_at,
             max_concurrency: args.max_concurrency,
             concurrency: args.concurrency,
-            latency_ms: args.latency_ms,
-            slots: args.slots,
+            timeout_ms: 30_000,
+            attempt_timeout_ms: 15_000,
+            store,
+            state_bytes: None,
+            synced: false,
+            heartbeat_max_age_ms: 50_000,
+            clock_ahead: None,
+            partitions: false,
+            call_every_ms: 10,
             quick,
             discovery_interval_ms: or(None, 60_000, 10_000),
             heartbeat_interval_ms: or(None, 10_000, 1_000),
@@ -131,6 +191,15 @@ impl Settings {
         Duration::from_secs(self.recovery_bound_s.into())
     }
 
+    /// How many application nodes have servers before the first one stops, from the first on.
+    pub fn full_nodes(&self) -> u32 {
+        match self.scenario {
+            Scenario::Drain => 1,
+            Scenario::Rolling => self.nodes,
+            Scenario::Together => self.draining.unwrap_or(1),
+        }
+    }
+
     /// The settings by name, for people.
     pub fn described(&self) -> Vec<(&'static str, String)> {
         let seconds = |ms: u32| format!("{} s", f64::from(ms) / 1_000.0);
@@ -144,14 +213,20 @@ impl Settings {
                 "rolling, in place: each fresh node after its old one".to_owned()
             }
             (Scenario::Rolling, _) => "rolling, surge: each fresh node before its old one".to_owned(),
+            (Scenario::Together, _) => {
+                let draining = self.draining.unwrap_or(1);
+                format!(
+                    "together: {draining} nodes with {} servers each stop at the same moment",
+                    self.servers / draining
+                )
+            }
         };
-        let slots = self.slots.map_or("any number of requests at once".to_owned(), |n| format!("{n} requests at once"));
-        vec![
+        let mut described = vec![
             ("Scenario", scenario),
             ("Application nodes", self.nodes.to_string()),
             ("Servers", self.servers.to_string()),
             ("Clients", self.clients.to_string()),
-            ("Store", format!("{} ms a request, {slots}", self.latency_ms)),
+            ("Store", self.store.described()),
             (
                 "Moves at once",
                 format!(
@@ -162,6 +237,13 @@ impl Settings {
             ("Discovery", every(self.discovery_interval_ms, "60 s")),
             ("Heartbeats", every(self.heartbeat_interval_ms, "10 s")),
             ("Warm-up", format!("{} of client load", seconds(self.warm_up_ms))),
-        ]
+        ];
+        if let Some(part) = self.kill_node_at {
+            described.push((
+                "Rust node",
+                format!("in \u{201c}node killed\u{201d}: SIGKILL when {part} of the servers have moved"),
+            ));
+        }
+        described
     }
 }

@@ -86,7 +86,7 @@ fn a_node_that_ends_while_booting_is_reported_with_its_last_words() {
     let output = driver(dir.path(), "echo the reason >&2; exit 3").wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = stderr(&output);
-    for expected in ["node store ended by itself while booting nodes", "exit status: 3", "the reason", "logs are in"] {
+    for expected in ["ended by itself while booting nodes", "exit status: 3", "the reason", "logs are in"] {
         assert!(stderr.contains(expected), "no {expected:?} in {stderr}");
     }
 }

@@ -3,19 +3,22 @@
 //! Every wait has a bound, notices an interrupt, and fails at once when a node ends that was not told to.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use eetf::Term;
 
 use super::commands::Command;
-use super::events::{Event, Reported};
+use super::events::{Drained, Event, Reported};
 use super::link::{Incoming, Links};
 use super::node::Node;
-use super::node_config::{Common, NodeConfig, Role};
+use super::node_config::{Common, NodeConfig, RUST, Role};
 use crate::history::{Moment, NodeId, Record};
 use crate::interrupt::Interrupt;
-use crate::settings::{Mode, Settings};
+use crate::places::Places;
+use crate::random::hex;
+use crate::rust_node::RustNode;
+use crate::settings::Settings;
+use crate::variant::Variant;
 use crate::{Error, Result};
 
 /// How long a node may take from `exec` to a complete supervision tree; generous for a loaded machine.
@@ -32,11 +35,15 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct Cluster {
     settings: Settings,
     common: Common,
-    logs: PathBuf,
+    places: Places,
     interrupt: Interrupt,
     links: Links,
     nodes: Vec<Node>,
+    rust_node: Option<RustNode>,
     records: Vec<Record>,
+    drained: Vec<(NodeId, Drained)>,
+    fallbacks: Vec<(NodeId, String)>,
+    waited_us: Vec<u64>,
     started: u32,
     calls: (u64, u64),
     replies: BTreeMap<u64, Result<Term, String>>,
@@ -44,21 +51,26 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// An empty cluster; its nodes' logs go to `logs`.
-    pub fn new(mode: Mode, settings: &Settings, logs: &Path, interrupt: &Interrupt) -> Result<Self> {
-        let token = random_hex(16)?;
+    /// An empty cluster.
+    pub fn new(variant: Variant, settings: &Settings, places: &Places, interrupt: &Interrupt) -> Result<Self> {
+        let token = hex(16)?;
         let links = Links::listen(token.clone()).map_err(Error::io("listening on the loopback interface"))?;
         // The suffix is in every node name: several runs can share a machine and its EPMD.
-        let (cookie, suffix) = (random_hex(16)?, random_hex(4)?);
-        let common = Common { mode, token, cookie, suffix, port: links.port() };
+        let (cookie, suffix) = (hex(16)?, hex(4)?);
+        let store_url = places.store_url(&settings.store, &variant.slug())?;
+        let common = Common { variant, store_url, token, cookie, suffix, port: links.port() };
         Ok(Self {
             settings: settings.clone(),
             common,
-            logs: logs.to_owned(),
+            places: places.clone(),
             interrupt: interrupt.clone(),
             links,
             nodes: Vec::new(),
+            rust_node: None,
             records: Vec::new(),
+            drained: Vec::new(),
+            fallbacks: Vec::new(),
+            waited_us: Vec::new(),
             started: 0,
             calls: (0, 0),
             replies: BTreeMap::new(),
@@ -66,12 +78,17 @@ impl Cluster {
         })
     }
 
+    /// How long each call had to wait that had to wait for its server, in microseconds.
+    pub fn waited_us(&self) -> &[u64] {
+        &self.waited_us
+    }
+
     /// Starts nodes side by side, waits until all are up and connects them to every other node.
     pub fn start(&mut self, configs: Vec<NodeConfig>) -> Result<Vec<NodeId>> {
         let mut fresh = Vec::new();
         for config in configs {
             fresh.push(NodeId(self.nodes.len()));
-            self.nodes.push(Node::spawn(config, &self.common, &self.settings, &self.logs)?);
+            self.nodes.push(Node::spawn(config, &self.common, &self.settings, &self.places.logs)?);
         }
         let waited_for = fresh.clone();
         self.wait("booting nodes", BOOT_BOUND, |cluster| {
@@ -84,9 +101,35 @@ impl Cluster {
         Ok(fresh)
     }
 
-    /// How servers are treated when a node stops.
-    pub fn mode(&self) -> Mode {
-        self.common.mode
+    /// What this cluster is for.
+    pub fn variant(&self) -> Variant {
+        self.common.variant
+    }
+
+    /// Starts the Rust node and waits until it takes drains. The application nodes have to be up.
+    pub fn start_rust_node(&mut self) -> Result<()> {
+        let connect: Vec<String> = self.alive_as(Role::App).map(|id| self.node(id).name.clone()).collect();
+        let log = self.places.logs.join(format!("{}-rust.log", self.common.variant.slug()));
+        let name = self.common.full_name(RUST);
+        self.rust_node = Some(RustNode::spawn(&name, &connect, &self.common.cookie, &self.places.scratch, &log)?);
+        self.wait("the Rust node getting ready", BOOT_BOUND, |cluster| {
+            Ok(cluster.rust_node.as_mut().is_some_and(RustNode::is_ready).then_some(()))
+        })
+    }
+
+    /// The Rust node, where there is one.
+    pub fn rust_node(&mut self) -> Option<&mut RustNode> {
+        self.rust_node.as_mut()
+    }
+
+    /// How drains of `durable_handoff` have ended so far.
+    pub fn drained(&self) -> &[(NodeId, Drained)] {
+        &self.drained
+    }
+
+    /// What took over in drains of `durable_handoff` so far, other than planned.
+    pub fn fallbacks(&self) -> &[(NodeId, String)] {
+        &self.fallbacks
     }
 
     /// A node.
@@ -153,6 +196,19 @@ impl Cluster {
             .collect()
     }
 
+    /// Sends a command to a node that may be ending; its number, or `None` when it has ended.
+    pub fn ask(&mut self, id: NodeId, command: &Command) -> Result<Option<u64>> {
+        match self.send(id, command) {
+            Err(_) if self.node(id).was_told_to_stop() => Ok(None),
+            sent => sent.map(Some),
+        }
+    }
+
+    /// Whether a command has been answered.
+    pub fn has_answered(&self, number: u64) -> bool {
+        self.replies.contains_key(&number)
+    }
+
     fn send(&mut self, id: NodeId, command: &Command) -> Result<u64> {
         let number = self.next_command;
         self.next_command += 1;
@@ -198,7 +254,8 @@ impl Cluster {
         if let Some(incoming) = self.links.next(TICK) {
             return self.apply(incoming, doing);
         }
-        match self.nodes.iter_mut().find_map(|node| node.never_came().then(|| node.last_words(doing))) {
+        let lost = self.nodes.iter_mut().find_map(|node| node.never_came().then(|| node.last_words(doing)));
+        match lost.or_else(|| self.rust_node.as_mut()?.ended(doing)) {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -229,13 +286,18 @@ impl Cluster {
         match event {
             Event::Ready(versions) => self.node_mut(id).ready(versions),
             Event::Records(records) => {
+                let ahead_us = u64::from(self.node(id).config.clock_ahead_s) * 1_000_000;
                 for reported in records {
                     self.started += u32::from(reported.moment == Moment::Init);
                     let Reported { moment, key, process, at_us } = reported;
+                    let at_us = at_us.saturating_sub(ahead_us);
                     self.records.push(Record { node: id, key, process, moment, at_us });
                 }
             }
             Event::Calls { ok, failed } => self.calls = (ok, failed),
+            Event::Drained(drained) => self.drained.push((id, drained)),
+            Event::Waited(waited_us) => self.waited_us.push(waited_us),
+            Event::Fallback(reason) => self.fallbacks.push((id, reason)),
             Event::Reply { id, answer } => {
                 self.replies.insert(id, answer);
             }
@@ -252,6 +314,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // All at once first: one after the other, the remaining nodes would keep busy reacting to each node lost.
+        // The Rust node first, for the same reason.
+        self.rust_node = None;
         for node in &mut self.nodes {
             node.hang_up();
         }
@@ -260,11 +324,4 @@ impl Drop for Cluster {
             let _ = node.kill();
         }
     }
-}
-
-fn random_hex(bytes: usize) -> Result<String> {
-    let mut random = vec![0; bytes];
-    getrandom::fill(&mut random)
-        .map_err(|error| Error::Io { doing: "reading random bytes".into(), source: std::io::Error::other(error) })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 
 use eetf::Term;
 
-use super::term::{as_atom, as_list, as_list_of, as_text, as_tuple_of, as_u32, as_u64, atom, int, list, text, tuple};
-use crate::Result;
+use super::term::{
+    as_atom, as_bytes, as_list, as_list_of, as_text, as_tuple_of, as_u32, as_u64, atom, float, int, list, text, tuple,
+};
 use crate::history::Key;
+use crate::{Error, Result};
 
 /// One command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Connect to these nodes.
     Connect(Vec<String>),
     /// Which nodes' heartbeats do you see? Answer: [`read_view`].
     View,
+    /// Which Rust nodes may decide in your drains? Answer: a list of names.
+    Executors,
     /// Start servers `first`, `first + step`, ... below `end` here, nowhere else.
     StartServers {
         /// The first key.
@@ -25,6 +29,10 @@ pub enum Command {
         step: u32,
         /// One past the last key.
         end: Key,
+        /// Size of each state; `None` for the usual document.
+        state_bytes: Option<u32>,
+        /// Whether each increment is stored before it is answered.
+        synced: bool,
     },
     /// Which of servers `0..servers` does your registry not know? Answer: [`read_missing`].
     Missing {
@@ -37,6 +45,8 @@ pub enum Command {
         clients: u32,
         /// How many servers.
         servers: u32,
+        /// Between two calls of a client.
+        every_ms: u32,
     },
     /// Stop the clients. Answer: [`read_calls`].
     StopClients,
@@ -45,17 +55,37 @@ pub enum Command {
         /// How many there are.
         servers: u32,
     },
-    /// Set the store's speed and start its statistics anew.
+    /// Set how the simulated store behaves.
     ConfigureStore {
         /// Duration of one request.
         latency_ms: u32,
         /// Requests at once.
         slots: Option<u32>,
+        /// Part of the requests that fail.
+        error_rate: f64,
     },
+    /// Start the simulated store's statistics anew.
+    ResetStoreStats,
     /// The store's statistics. Answer: [`read_counts`].
     StoreStats,
     /// Send every record taken so far before answering.
     Flush,
+    /// Which servers have a process on this node? Answer: a list of keys, each as often as it has one.
+    Running,
+    /// What processes and tables of the library are there? Answer: a list of names.
+    Ours,
+    /// Which reservations are in the simulated store? Answer: a list of `{Key, LeftMs}`.
+    Reservations,
+    /// Let the simulated store answer nothing any more.
+    PauseStore,
+    /// Let it answer again, also what has been waiting.
+    ResumeStore,
+    /// Start a drain, as a pre-stop hook does, and do not wait for it.
+    Drain,
+    /// Drop the connections to these nodes and keep them dropped.
+    Cut(Vec<String>),
+    /// Allow connections to these nodes again.
+    Heal(Vec<String>),
 }
 
 impl Command {
@@ -64,28 +94,48 @@ impl Command {
         match self {
             Self::Connect(_) => "connect",
             Self::View => "view",
+            Self::Executors => "executors",
             Self::StartServers { .. } => "start_servers",
             Self::Missing { .. } => "missing",
             Self::StartClients { .. } => "start_clients",
             Self::StopClients => "stop_clients",
             Self::Counters { .. } => "counters",
             Self::ConfigureStore { .. } => "configure_store",
+            Self::ResetStoreStats => "reset_store_stats",
             Self::StoreStats => "store_stats",
             Self::Flush => "flush",
+            Self::Running => "running",
+            Self::Ours => "ours",
+            Self::Reservations => "reservations",
+            Self::PauseStore => "pause_store",
+            Self::ResumeStore => "resume_store",
+            Self::Drain => "drain",
+            Self::Cut(_) => "cut",
+            Self::Heal(_) => "heal",
         }
     }
 
     /// The command as a term.
     pub fn to_term(&self, id: u64) -> Term {
         let arguments = match self {
-            Self::Connect(names) => vec![list(names.iter().map(|name| text(name)).collect::<Vec<_>>())],
-            Self::View | Self::StopClients | Self::StoreStats | Self::Flush => vec![],
-            Self::StartServers { first, step, end } => {
-                vec![int((*first).into()), int((*step).into()), int((*end).into())]
+            Self::Connect(names) | Self::Cut(names) | Self::Heal(names) => {
+                vec![list(names.iter().map(|name| text(name)).collect::<Vec<_>>())]
             }
+            Self::StartServers { first, step, end, state_bytes, synced } => vec![
+                int((*first).into()),
+                int((*step).into()),
+                int((*end).into()),
+                state_bytes.map_or(atom("nil"), |bytes| int(bytes.into())),
+                atom(if *synced { "true" } else { "false" }),
+            ],
             Self::Missing { servers } | Self::Counters { servers } => vec![int((*servers).into())],
-            Self::StartClients { clients, servers } => vec![int((*clients).into()), int((*servers).into())],
-            Self::ConfigureStore { latency_ms, slots } => vec![int((*latency_ms).into()), slots_term(*slots)],
+            Self::StartClients { clients, servers, every_ms } => {
+                vec![int((*clients).into()), int((*servers).into()), int((*every_ms).into())]
+            }
+            Self::ConfigureStore { latency_ms, slots, error_rate } => {
+                vec![int((*latency_ms).into()), slots_term(*slots), float(*error_rate)]
+            }
+            _without_arguments => vec![],
         };
         tuple([int(id), atom(self.name()), list(arguments)])
     }
@@ -139,6 +189,19 @@ pub struct Calls {
     pub acknowledged: BTreeMap<Key, u64>,
     /// By server: increments that failed in a way that leaves open whether they were applied.
     pub uncertain: BTreeMap<Key, u64>,
+    /// Every call.
+    pub times: Vec<CallTime>,
+}
+
+/// When a call was made and how long it took, waiting for its server included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallTime {
+    /// When, in microseconds of the wall clock.
+    pub at_us: u64,
+    /// How long, in microseconds.
+    pub took_us: u64,
+    /// Whether it was answered.
+    pub answered: bool,
 }
 
 impl Calls {
@@ -155,14 +218,27 @@ impl Calls {
 
 /// Reads the answer to [`Command::StopClients`].
 pub fn read_calls(term: &Term) -> Result<Calls> {
-    let [outcomes, servers] = as_tuple_of(term)?;
-    let mut calls = Calls { outcomes: read_counts(outcomes)?, ..Calls::default() };
+    let [outcomes, servers, times] = as_tuple_of(term)?;
+    let mut calls =
+        Calls { outcomes: read_counts(outcomes)?, times: read_times(as_bytes(times)?)?, ..Calls::default() };
     for server in as_list(servers)? {
         let [key, acknowledged, uncertain] = as_tuple_of(&server)?;
         calls.acknowledged.insert(as_u32(key)?, as_u64(acknowledged)?);
         calls.uncertain.insert(as_u32(key)?, as_u64(uncertain)?);
     }
     Ok(calls)
+}
+
+fn read_times(bytes: &[u8]) -> Result<Vec<CallTime>> {
+    let (calls, rest) = bytes.as_chunks::<13>();
+    if !rest.is_empty() {
+        return Err(Error::protocol(format!("call times of {} bytes, not a multiple of 13", bytes.len())));
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    Ok(calls
+        .iter()
+        .map(|call| CallTime { at_us: number(&call[..8]), took_us: number(&call[8..12]), answered: call[12] == 1 })
+        .collect())
 }
 
 /// A server's counter at the end.
@@ -197,13 +273,14 @@ pub fn read_counts(term: &Term) -> Result<BTreeMap<String, u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beam::term::bytes;
 
     #[test]
     fn commands_are_id_name_arguments() {
-        let command = Command::StartServers { first: 1, step: 3, end: 300 };
-        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300]}");
-        let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None };
-        assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity']}");
+        let command = Command::StartServers { first: 1, step: 3, end: 300, state_bytes: None, synced: false };
+        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','false']}");
+        let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None, error_rate: 0.5 };
+        assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity',0.5]}");
     }
 
     #[test]
@@ -225,7 +302,9 @@ mod tests {
     fn calls_count_everything_but_ok_as_failed() {
         let outcomes =
             list([tuple([text("ok"), int(90)]), tuple([text("noproc"), int(3)]), tuple([text("timeout"), int(1)])]);
-        let calls = read_calls(&tuple([outcomes, list([tuple([int(4), int(90), int(1)])])])).unwrap();
+        let times = bytes([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 7, 1]);
+        let calls = read_calls(&tuple([outcomes, list([tuple([int(4), int(90), int(1)])]), times])).unwrap();
+        assert_eq!(calls.times, [CallTime { at_us: 256, took_us: 7, answered: true }]);
         assert_eq!((calls.total(), calls.failed()), (94, 4));
         assert_eq!((calls.acknowledged[&4], calls.uncertain[&4]), (90, 1));
     }

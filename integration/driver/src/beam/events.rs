@@ -6,6 +6,9 @@
 //! | `{ready, Otp, Elixir, HostVersion, HostKind}` | the node's supervision tree is up |
 //! | `{records, [{Moment, Key, Process, AtUs}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
+//! | `{drained, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
+//! | `{waited, Us}` | a call had to wait for its server so long |
+//! | `{fallback, Reason}` | something else than planned took over in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
 
 use eetf::Term;
@@ -40,6 +43,19 @@ pub struct Reported {
     pub at_us: u64,
 }
 
+/// The report of a drain, as far as the driver needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// Who decided: `embedded` or `node`.
+    pub executor: String,
+    /// Servers moved.
+    pub moved: u64,
+    /// Servers it was about.
+    pub total: u64,
+    /// How it ended: `done`, or why it ended early.
+    pub ended: String,
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -54,6 +70,12 @@ pub enum Event {
         /// Failed calls.
         failed: u64,
     },
+    /// A drain has ended.
+    Drained(Drained),
+    /// Something else than planned took over.
+    Fallback(String),
+    /// A call had to wait for its server; microseconds.
+    Waited(u64),
     /// The answer to a command.
     Reply {
         /// The command's number.
@@ -77,6 +99,14 @@ impl Event {
             })),
             ("records", [records]) => Ok(Self::Records(as_list_of(records, read_record)?)),
             ("calls", [ok, failed]) => Ok(Self::Calls { ok: as_u64(ok)?, failed: as_u64(failed)? }),
+            ("drained", [executor, moved, total, ended]) => Ok(Self::Drained(Drained {
+                executor: as_text(executor)?,
+                moved: as_u64(moved)?,
+                total: as_u64(total)?,
+                ended: as_text(ended)?,
+            })),
+            ("fallback", [reason]) => Ok(Self::Fallback(as_text(reason)?)),
+            ("waited", [waited_us]) => Ok(Self::Waited(as_u64(waited_us)?)),
             ("reply", [id, answer]) => {
                 let [kind, value] = as_tuple_of(answer)?;
                 let answer = match as_atom(kind)? {
@@ -128,6 +158,13 @@ mod tests {
                 at_us: 1_760_000_000_000_000
             }])
         );
+    }
+
+    #[test]
+    fn the_end_of_a_drain_says_who_decided() {
+        let event = Event::read(&tuple([atom("drained"), text("node"), int(90), int(100), text("deadline")])).unwrap();
+        let drained = Drained { executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
+        assert_eq!(event, Event::Drained(drained));
     }
 
     #[test]

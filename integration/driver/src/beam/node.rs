@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::commands::Command;
 use super::events::Versions;
 use super::link::{now_us, write_frame};
@@ -41,15 +43,17 @@ impl Node {
         let name = common.full_name(&config.label);
         let mut elixir = Program::new("elixir");
         elixir
-            // No busy waiting: the schedulers of all nodes share this machine's few cores.
-            .args(["--erl", "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"])
+            .args(["--erl", &emulator_flags(settings)])
             .args(["--name", &name, "--no-halt", "-e", "HandoffDemo.Main.run()"])
             // In the environment, not among the arguments that every user of the machine can read.
             .env("ERL_AFLAGS", format!("-setcookie {}", common.cookie))
             .env("HANDOFF_DEMO_NODE", config.to_hex(common, settings))
             .env("ERL_CRASH_DUMP_SECONDS", "0")
             .env("LC_ALL", "C.UTF-8");
-        let log = logs.join(format!("{}-{}.log", common.mode, config.label));
+        if config.clock_ahead_s > 0 {
+            set_clock(&mut elixir, config.clock_ahead_s)?;
+        }
+        let log = logs.join(format!("{}-{}.log", common.variant.slug(), config.label));
         let process = Process::spawn(elixir, &log).map_err(|source| Error::ElixirMissing { source })?;
         Ok(Self {
             config,
@@ -86,6 +90,11 @@ impl Node {
         self.control.is_some()
     }
 
+    /// Whether it was told to go.
+    pub fn was_told_to_stop(&self) -> bool {
+        self.told_to_stop
+    }
+
     /// Sends a command under a number.
     pub fn send(&mut self, number: u64, command: &Command) -> Result<()> {
         let sent = match &mut self.control {
@@ -101,6 +110,16 @@ impl Node {
         let at_us = now_us();
         self.process.sigterm().map_err(Error::io(format!("sending SIGTERM to {}", self.config.label)))?;
         Ok(at_us)
+    }
+
+    /// Holds it: it keeps its connections and answers nothing.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP).map_err(Error::io(format!("pausing {}", self.config.label)))
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT).map_err(Error::io(format!("resuming {}", self.config.label)))
     }
 
     /// Ends it at once.
@@ -143,4 +162,22 @@ impl Node {
         let node = self.config.label.clone();
         Error::NodeEnded { node, doing: doing.to_owned(), status, log: self.process.log_tail() }
     }
+}
+
+fn emulator_flags(settings: &Settings) -> String {
+    // No busy waiting: the schedulers of all nodes share this machine's few cores.
+    let flags = "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}";
+    let partitions = if settings.partitions { " -kernel prevent_overlapping_partitions false" } else { "" };
+    format!("{flags}{partitions}")
+}
+
+/// Where Debian's package libfaketime puts it, on the architectures that tests run on.
+const FAKETIME: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+
+/// Moves the wall clock of a node, for everything in it: the host, the library, and Erlang itself.
+fn set_clock(node: &mut Program, ahead_s: u32) -> Result<()> {
+    let library = FAKETIME.iter().find(|path| Path::new(path).exists()).ok_or(Error::FaketimeMissing)?;
+    node.env("LD_PRELOAD", library).env("FAKETIME", format!("+{ahead_s}s")).env("DONT_FAKE_MONOTONIC", "1");
+    Ok(())
 }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use eetf::Term;
 
-use super::term::{atom, int, map, text};
-use crate::settings::{Mode, Settings};
+use super::term::{atom, int, map, text, tuple};
+use crate::settings::{Executor, Settings};
+use crate::variant::Variant;
 
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +28,17 @@ pub struct NodeConfig {
     pub role: Role,
     /// Its release.
     pub generation: u32,
+    /// How many seconds its clock is ahead of the others'.
+    pub clock_ahead_s: u32,
 }
 
 /// What all nodes of one cluster have in common.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// How servers are treated when a node stops.
-    pub mode: Mode,
+    /// How servers are treated when a node stops, who decides, how clients call.
+    pub variant: Variant,
+    /// The URL of the store; `None` for the one that a node of the cluster plays.
+    pub store_url: Option<String>,
     /// Proves to the driver that a connection comes from one of its nodes.
     pub token: String,
     /// Where the driver listens.
@@ -54,6 +59,9 @@ impl Common {
 /// The label of the node that holds the store.
 pub const STORE: &str = "store";
 
+/// The label of the Rust node.
+pub const RUST: &str = "rust";
+
 impl NodeConfig {
     /// The configuration as hexadecimal digits of the external term format.
     pub fn to_hex(&self, common: &Common, settings: &Settings) -> String {
@@ -73,18 +81,31 @@ impl NodeConfig {
             Role::Client => "client",
             Role::App => "app",
         };
+        let store = match &common.store_url {
+            Some(url) => tuple([atom("url"), text(url)]),
+            None => tuple([atom("simulated"), text(&common.full_name(STORE))]),
+        };
+        let executor = match common.variant.executor {
+            Executor::Embedded => atom("embedded"),
+            Executor::Node => tuple([atom("node"), text(&common.full_name(RUST))]),
+        };
         map([
             ("label", text(&self.label)),
             ("role", atom(role)),
-            ("mode", atom(&common.mode.to_string())),
+            ("mode", atom(&common.variant.mode.to_string())),
+            ("client", atom(&common.variant.client.to_string())),
+            ("executor", executor),
             ("generation", text(&self.generation.to_string())),
             ("token", text(&common.token)),
             ("port", int(common.port.into())),
-            ("store", text(&common.full_name(STORE))),
+            ("store", store),
             ("discovery_interval_ms", int(settings.discovery_interval_ms.into())),
             ("heartbeat_interval_ms", int(settings.heartbeat_interval_ms.into())),
             ("max_concurrency", int(settings.max_concurrency.into())),
             ("concurrency", atom(&settings.concurrency.to_string())),
+            ("timeout_ms", int(settings.timeout_ms.into())),
+            ("attempt_timeout_ms", int(settings.attempt_timeout_ms.into())),
+            ("heartbeat_max_age_ms", int(settings.heartbeat_max_age_ms.into())),
         ])
     }
 }
@@ -96,24 +117,27 @@ mod tests {
     use super::*;
     use crate::args::Args;
     use crate::beam::term::{as_atom, as_text};
+    use crate::settings::Mode;
 
     #[test]
     fn a_node_is_told_everything_but_the_cookie() {
         let settings = Args::try_parse_from(["integration/demo"]).unwrap().settings().unwrap();
         let common = Common {
-            mode: Mode::Handoff,
+            variant: Variant { executor: Executor::Node, ..Mode::Handoff.into() },
+            store_url: None,
             token: "t0ken".into(),
             port: 4_711,
             cookie: "c00kie".into(),
             suffix: "ab12".into(),
         };
-        let config = NodeConfig { label: "old1".into(), role: Role::App, generation: 1 };
+        let config = NodeConfig { label: "old1".into(), role: Role::App, generation: 1, clock_ahead_s: 0 };
         let hex = config.to_hex(&common, &settings);
         let bytes: Vec<u8> =
             (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         let Term::Map(sent) = Term::decode(bytes.as_slice()).unwrap() else { panic!("not a map") };
         assert_eq!(as_atom(&sent.map[&atom("mode")]).unwrap(), "handoff");
-        assert_eq!(as_text(&sent.map[&atom("store")]).unwrap(), "store-ab12@127.0.0.1");
+        assert_eq!(sent.map[&atom("store")], tuple([atom("simulated"), text("store-ab12@127.0.0.1")]));
+        assert_eq!(sent.map[&atom("executor")], tuple([atom("node"), text("rust-ab12@127.0.0.1")]));
         assert!(sent.map.values().all(|value| as_text(value).ok().as_deref() != Some("c00kie")));
     }
 }

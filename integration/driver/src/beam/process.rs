@@ -34,11 +34,16 @@ impl Process {
 
     /// Asks the process to stop, as a deploy does. A process that has ended already is no error.
     pub fn sigterm(&mut self) -> io::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Sends a signal. A process that has ended already is no error.
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.status()?.is_some() {
             return Ok(());
         }
         let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
-        Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+        Ok(kill(Pid::from_raw(pid), signal)?)
     }
 
     /// Ends the process now and waits for it.
@@ -50,6 +55,11 @@ impl Process {
     /// The exit status, once the process has ended.
     pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
+    }
+
+    /// Everything it has written so far that is text; empty when that cannot be read.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The last lines it wrote.

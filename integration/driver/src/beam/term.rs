@@ -1,6 +1,6 @@
 //! Small constructors and readers for Erlang terms. A reader that does not find what it expects says what it found.
 
-use eetf::{Atom, BigInteger, Binary, List, Term, Tuple};
+use eetf::{Atom, BigInteger, Binary, Float, List, Term, Tuple};
 
 use crate::{Error, Result};
 
@@ -12,6 +12,16 @@ pub fn atom(name: &str) -> Term {
 /// An integer.
 pub fn int(value: u64) -> Term {
     BigInteger::from(value).into()
+}
+
+/// A finite float.
+pub fn float(value: f64) -> Term {
+    Float { value }.into()
+}
+
+/// A binary.
+pub fn bytes(bytes: impl Into<Vec<u8>>) -> Term {
+    Binary::from(bytes.into()).into()
 }
 
 /// A binary with the bytes of `text`.
@@ -63,6 +73,14 @@ pub fn as_u64(term: &Term) -> Result<u64> {
 /// A non-negative integer that fits in 32 bits.
 pub fn as_u32(term: &Term) -> Result<u32> {
     u32::try_from(as_u64(term)?).map_err(|_| unexpected("a 32-bit integer", term))
+}
+
+/// The bytes of a binary.
+pub fn as_bytes(term: &Term) -> Result<&[u8]> {
+    match term {
+        Term::Binary(binary) => Ok(&binary.bytes),
+        other => Err(unexpected("a binary", other)),
+    }
 }
 
 /// A binary, as text.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::quantiles::Quantiles;
-use crate::report::{DrainReport, GapPoint, HostVersion, ModeReport, Report, Versions};
+use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, Report, Versions};
 use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings};
+use crate::store::Store;
 
 /// All three modes of a rolling deploy of one node.
 pub fn report() -> Report {
@@ -20,11 +21,20 @@ pub fn report() -> Report {
             nodes: 2,
             servers: 200,
             clients: 20,
-            modes: vec![Mode::Graceful, Mode::Naive, Mode::Handoff],
+            draining: None,
+            modes: [Mode::Graceful, Mode::Naive, Mode::Handoff].map(Into::into).to_vec(),
+            kill_node_at: None,
             max_concurrency: 50,
             concurrency: Concurrency::Adaptive,
-            latency_ms: 10,
-            slots: None,
+            timeout_ms: 30_000,
+            attempt_timeout_ms: 15_000,
+            store: Store::Simulated { latency_ms: 10, slots: None, error_rate: 0.0 },
+            state_bytes: None,
+            synced: false,
+            heartbeat_max_age_ms: 50_000,
+            clock_ahead: None,
+            partitions: false,
+            call_every_ms: 10,
             quick: false,
             discovery_interval_ms: 60_000,
             heartbeat_interval_ms: 10_000,
@@ -33,11 +43,11 @@ pub fn report() -> Report {
         },
         modes: vec![
             (
-                Mode::Graceful,
+                Mode::Graceful.into(),
                 mode(44_300.0, 0, &["2 servers were not back 300 s after the last node was gone: server 1, server 2"]),
             ),
-            (Mode::Naive, mode(46.6, 100, &[])),
-            (Mode::Handoff, mode(44.3, 100, &[])),
+            (Mode::Naive.into(), mode(46.6, 100, &[])),
+            (Mode::Handoff.into(), mode(44.3, 100, &[])),
         ],
     }
 }
@@ -61,7 +71,7 @@ fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
         total: 100,
         moved,
         left: 100 - moved,
-        gap_ms,
+        gap_ms: gap_ms.clone(),
         drain_ms: 310.0,
         recovery_ms: (notes.is_empty()).then_some(p50 * 1.4),
         targets: drain.targets.clone(),
@@ -74,7 +84,12 @@ fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
         double_owners: 0,
         moves_per_server: 0.5,
         unreachable: 0,
-        store_ops: BTreeMap::from([("get".into(), 100), ("put".into(), 300), ("in_flight".into(), 0)]),
+        decided_by: BTreeMap::from([("embedded".into(), 1)]),
+        call_ms_draining: gap_ms.clone(),
+        call_ms_otherwise: Quantiles { count: 9_000, p50: Some(0.3), p90: Some(0.5), p99: Some(0.9), max: Some(4.0) },
+        store_ops: Some(BTreeMap::from([("get".into(), 100), ("put".into(), 300), ("in_flight".into(), 0)])),
+        waited_ms: Quantiles::default(),
+        store_load: Some(Load { max: 51, mean: 24.5 }),
         drains: vec![drain],
         notes: notes.iter().map(|&note| note.to_owned()).collect(),
         gaps: (0..100u32)

@@ -21,7 +21,10 @@ pub fn page(report: &Report) -> Result<String> {
     let modes: Vec<Value> = report
         .modes
         .iter()
-        .map(|(mode, of)| context! { name => mode.to_string(), hex => hex(plot::colour(*mode)), gaps => of.gaps.len() })
+        .map(|(variant, of)| {
+            let [light, dark] = plot::shades(*variant).map(hex);
+            context! { name => variant.name(), slug => variant.slug(), light, dark, gaps => of.gaps.len() }
+        })
         .collect();
     Ok(environment.get_template("page")?.render(context! {
         colours => colours.to_vec(),

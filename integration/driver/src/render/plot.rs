@@ -8,7 +8,8 @@ use plotters::element::Circle;
 use plotters::prelude::{ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, TextStyle};
 
 use crate::report::Report;
-use crate::settings::Mode;
+use crate::settings::{Client, Executor, Mode};
+use crate::variant::Variant;
 use crate::{Error, Result};
 
 /// Text and axes.
@@ -22,13 +23,26 @@ const SIZE: (u32, u32) = (1_000, 460);
 /// The smallest gap the axis can show: a logarithm has no zero.
 const FLOOR_MS: f64 = 0.1;
 
-/// A mode's colour; distinguishable with the common colour deficiencies.
-pub fn colour(mode: Mode) -> RGBColor {
-    match mode {
-        Mode::Graceful => RGBColor(0xC8, 0x3E, 0x4D),
-        Mode::Naive => RGBColor(0xD9, 0x8E, 0x04),
-        Mode::Handoff => RGBColor(0x0B, 0x7A, 0x9E),
+/// A column's colour on a light and on a dark background. Modes differ in hue, distinguishable with the common colour deficiencies;
+/// columns of the same mode in brightness where only the clients differ.
+pub fn shades(variant: Variant) -> [RGBColor; 2] {
+    let [light, dark] = match (variant.mode, variant.executor, variant.killed) {
+        (Mode::Graceful, ..) => [RGBColor(0xC8, 0x3E, 0x4D), RGBColor(0xF0, 0x70, 0x7C)],
+        (Mode::Naive, ..) => [RGBColor(0xB8, 0x75, 0x03), RGBColor(0xF0, 0xB1, 0x3C)],
+        (Mode::Handoff, Executor::Embedded, _) => [RGBColor(0x0B, 0x7A, 0x9E), RGBColor(0x4F, 0xBF, 0xE3)],
+        (Mode::Handoff, Executor::Node, false) => [RGBColor(0x2F, 0x7D, 0x3B), RGBColor(0x6C, 0xC9, 0x7B)],
+        (Mode::Handoff, Executor::Node, true) => [RGBColor(0x7A, 0x4F, 0xB5), RGBColor(0xB8, 0x95, 0xEA)],
+    };
+    match variant.client {
+        Client::Plain => [light, dark],
+        Client::Handoff => [mixed(light, 0xFF), mixed(dark, 0x00)],
     }
+}
+
+/// Two parts of a colour with one part of a grey.
+fn mixed(RGBColor(r, g, b): RGBColor, grey: u8) -> RGBColor {
+    let mix = |part: u8| part / 3 * 2 + grey / 3;
+    RGBColor(mix(r), mix(g), mix(b))
 }
 
 /// The plot as SVG; `None` when there is no gap to show.
@@ -89,7 +103,8 @@ fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Res
         .draw()
         .map_err(|error| failed(&error))?;
     for (mode, of) in &report.modes {
-        let style = colour(*mode).filled();
+        let [colour, _] = shades(*mode);
+        let style = colour.filled();
         let dots =
             of.gaps.iter().map(|point| Circle::new((point.at_ms / 1_000.0, point.gap_ms.max(FLOOR_MS)), 3, style));
         chart.draw_series(dots).map_err(|error| failed(&error))?;
@@ -111,7 +126,7 @@ mod tests {
         let report = fixture::report();
         let svg = gaps(&report).unwrap().unwrap();
         for (mode, of) in &report.modes {
-            let RGBColor(r, g, b) = colour(*mode);
+            let [RGBColor(r, g, b), _] = shades(*mode);
             let dots = svg.matches("<circle").count();
             let here =
                 svg.split("<circle").filter(|dot| dot.contains(&format!("fill=\"#{r:02X}{g:02X}{b:02X}\""))).count();

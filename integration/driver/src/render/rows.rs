@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::quantiles::Quantiles;
 use crate::report::{DrainReport, ModeReport, Report};
-use crate::settings::{Mode, Scenario};
+use crate::settings::{Client, Executor, Mode, Scenario};
+use crate::variant::Variant;
 
 /// Keeps a number and what belongs to it on one line.
 const NBSP: char = '\u{a0}';
@@ -36,15 +38,21 @@ pub fn rows(report: &Report) -> Vec<Row> {
         row("gap p90", "nine of ten gaps are at most this", &|m| duration(m.gap_ms.p90)),
         row("gap p99", "99 of 100 gaps are at most this", &|m| duration(m.gap_ms.p99)),
         row("gap max", "the longest gap", &|m| duration(m.gap_ms.max)),
-        row("drain", "from SIGTERM until nothing was left to do, over all stopped nodes", &|m| {
-            duration(Some(m.drain_ms))
-        }),
+        row(
+            "drain",
+            "from SIGTERM until nothing was left to do; at the same time: until the last ended, else summed",
+            &|m| duration(Some(m.drain_ms)),
+        ),
         row("all back after", "from the first SIGTERM until the last server was back", &|m| {
             m.recovery_ms.map_or("never".to_owned(), |ms| duration(Some(ms)))
         }),
-        row("failed calls", "client calls without an answer; none is repeated", &|m| {
+        row("failed calls", "client calls that came back without an answer; clients repeat none", &|m| {
             format!("{} of {} ({})", grouped(m.failed_calls), grouped(m.calls), percent(m.failed_calls, m.calls))
         }),
+        row("calls, draining", "p50, p99 and longest of calls while a node was stopping, waiting included", &|m| {
+            times(&m.call_ms_draining)
+        }),
+        row("calls, otherwise", "the same of all other calls", &|m| times(&m.call_ms_otherwise)),
         row("lost increments", "answered to a client, missing at the end", &|m| grouped(m.lost_increments)),
         row("counted twice", "in a counter, caused by no client", &|m| grouped(m.extra_increments)),
         row("double owners", "starts while another process of the server had not stopped", &|m| {
@@ -52,10 +60,33 @@ pub fn rows(report: &Report) -> Vec<Row> {
         }),
         row("moves per server", "starts after the first one", &|m| format!("{:.2}", m.moves_per_server)),
         row("unreachable", "servers that did not answer at the end", &|m| m.unreachable.to_string()),
-        row("store requests", "all kinds, from the warm-up to the end", &|m| store_ops(&m.store_ops)),
     ];
+    if report.modes.iter().any(|(_, m)| !m.decided_by.is_empty()) {
+        rows.push(row("decided by", "drains by who decided in them, as their own reports say", &|m| {
+            if m.decided_by.is_empty() { "-".to_owned() } else { shares(&m.decided_by) }
+        }));
+    }
+    if report.modes.iter().any(|(variant, _)| variant.client == Client::Handoff) {
+        rows.push(row("calls that waited", "for a server that moved: how many, and p50, p99 and longest wait", &|m| {
+            let waited = &m.waited_ms;
+            if waited.count == 0 {
+                "-".to_owned()
+            } else {
+                format!("{}: {}", grouped(waited.count as u64), times(waited))
+            }
+        }));
+    }
+    if report.settings.store.is_simulated() {
+        rows.push(row("store requests", "all kinds, from the first SIGTERM to the end", &|m| {
+            m.store_ops.as_ref().map_or("-".to_owned(), store_ops)
+        }));
+        rows.push(row("at the store", "requests served and in line, while nodes were stopping", &|m| {
+            m.store_load.map_or("-".to_owned(), |load| format!("mean {:.1}, max {}", load.mean, load.max))
+        }));
+    }
     rows.push(match report.settings.scenario {
         Scenario::Drain => row("went to", "servers of the stopped node, by the end", &|m| shares(&m.targets)),
+        Scenario::Together => row("went to", "servers of the stopped nodes, by the end", &|m| shares(&m.targets)),
         Scenario::Rolling => row("final share", "servers per node at the end", &|m| shares(&m.final_share)),
     });
     rows
@@ -64,8 +95,10 @@ pub fn rows(report: &Report) -> Vec<Row> {
 /// One stopped node's figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainRow {
-    /// The mode in which it stopped.
+    /// The column in which it stopped.
     pub mode: String,
+    /// The column's word in style rules.
+    pub slug: String,
     /// The node.
     pub node: String,
     /// The figures, in the order of [`DRAIN_COLUMNS`].
@@ -77,10 +110,11 @@ pub const DRAIN_COLUMNS: [&str; 6] = ["handed over", "gap p50", "gap p99", "gap 
 
 /// Every stopped node of every mode.
 pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
-    let of_mode = |(mode, of): &(Mode, ModeReport)| {
-        let mode = mode.to_string();
+    let of_mode = |(mode, of): &(Variant, ModeReport)| {
+        let (mode, slug) = (mode.name(), mode.slug());
         let row = move |drain: &DrainReport| DrainRow {
             mode: mode.clone(),
+            slug: slug.clone(),
             node: drain.node.clone(),
             values: [
                 format!("{} of {}", drain.moved, drain.total),
@@ -99,24 +133,48 @@ pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
 /// What else there is to say about any mode.
 pub fn notes(report: &Report) -> Vec<String> {
     let of_mode =
-        |(mode, of): &(Mode, ModeReport)| of.notes.iter().map(|note| format!("{mode}: {note}")).collect::<Vec<_>>();
+        |(mode, of): &(Variant, ModeReport)| of.notes.iter().map(|note| format!("{mode}: {note}")).collect::<Vec<_>>();
     report.modes.iter().flat_map(of_mode).collect()
 }
 
-/// The comparison in a sentence, where handoff ran together with something to compare it with.
+/// The comparison in sentences, where handoff ran together with something to compare it with.
 pub fn verdicts(report: &Report) -> Vec<String> {
-    let p50 = |mode| report.mode(mode).and_then(|of| of.gap_ms.p50).filter(|&ms| ms > 0.0);
-    let Some(handoff) = p50(Mode::Handoff) else {
-        return Vec::new();
-    };
+    let p50 = |of: &ModeReport| of.gap_ms.p50.filter(|&ms| ms > 0.0);
+    let embedded = |mode| report.mode(mode, Executor::Embedded);
     let mut verdicts = Vec::new();
-    if let Some(graceful) = p50(Mode::Graceful) {
-        verdicts.push(format!("The median gap with handoff is 1/{:.0} of graceful shutdown's.", graceful / handoff));
+    for (executor, who) in [(Executor::Embedded, "handoff"), (Executor::Node, "handoff and the Rust node")] {
+        let Some(handoff) = report.mode(Mode::Handoff, executor).and_then(p50) else { continue };
+        if let Some(graceful) = embedded(Mode::Graceful).and_then(p50) {
+            verdicts.push(format!("The median gap with {who} is 1/{:.0} of graceful shutdown's.", graceful / handoff));
+        }
+        if let Some(naive) = embedded(Mode::Naive).and_then(p50) {
+            verdicts.push(format!("The median gap with {who} is {:.2} times the naive handoff's.", handoff / naive));
+        }
     }
-    if let Some(naive) = p50(Mode::Naive) {
-        verdicts.push(format!("The median gap with handoff is {:.2} times the naive handoff's.", handoff / naive));
-    }
+    verdicts.extend(waiting_verdict(report));
+    verdicts.extend(killed_verdict(report));
     verdicts
+}
+
+/// What waiting clients see, where some waited.
+fn waiting_verdict(report: &Report) -> Option<String> {
+    let (_, of) = report.modes.iter().find(|(v, _)| v.mode == Mode::Handoff && v.client == Client::Handoff)?;
+    Some(format!(
+        "Of {} calls with DurableHandoff.call during handoff, {} failed.",
+        grouped(of.calls),
+        grouped(of.failed_calls)
+    ))
+}
+
+/// What killing the Rust node costs, where it was killed.
+fn killed_verdict(report: &Report) -> Option<String> {
+    let (_, killed) = report.modes.iter().find(|(variant, _)| variant.killed)?;
+    let alive = report.mode(Mode::Handoff, Executor::Node)?;
+    let added_s = (killed.drain_ms - alive.drain_ms) / 1_000.0;
+    Some(format!(
+        "With the Rust node killed in the middle {} of {} servers were handed over; the drain took {added_s:.2} s longer.",
+        killed.moved, killed.total
+    ))
 }
 
 /// A duration with three significant digits.
@@ -146,6 +204,10 @@ fn grouped(count: u64) -> String {
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn percent(part: u64, whole: u64) -> String {
     format!("{:.2}{NBSP}%", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+fn times(ms: &Quantiles) -> String {
+    [ms.p50, ms.p99, ms.max].map(|ms| duration(ms).replace(' ', "\u{a0}")).join(" / ")
 }
 
 fn shares(shares: &BTreeMap<String, usize>) -> String {
@@ -198,7 +260,7 @@ mod tests {
                 "The median gap with handoff is 0.95 times the naive handoff's."
             ]
         );
-        report.modes.retain(|(mode, _)| *mode == Mode::Graceful);
+        report.modes.retain(|(variant, _)| variant.mode == Mode::Graceful);
         assert!(verdicts(&report).is_empty());
     }
 }

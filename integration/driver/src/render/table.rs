@@ -13,7 +13,7 @@ pub fn closing(report: &Report) -> String {
     let versions = &report.versions;
     let mut text =
         format!("{}, Elixir {}, OTP {}\n{}\n", host(report), versions.elixir, versions.otp, comparison(report));
-    if report.settings.scenario == Scenario::Rolling {
+    if report.settings.scenario != Scenario::Drain {
         text.push_str(&format!("{}\n", drains(report)));
     }
     for line in verdicts(report).into_iter().chain(notes(report)) {

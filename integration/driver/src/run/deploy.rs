@@ -1,13 +1,14 @@
-//! The two ways in which nodes are taken away.
+//! The ways in which nodes are taken away.
 
 use std::time::{Duration, Instant};
 
-use super::stage::{Stage, app, wait_until_all_see_all};
+use super::stage::{Stage, app, wait_until_all_see_all, wait_until_coordinated};
 use crate::Result;
 use crate::beam::Cluster;
 use crate::beam::link::now_us;
-use crate::history::{Drain, Moment, NodeId};
+use crate::history::{Drain, Moment, NodeId, Record};
 use crate::progress::ModeProgress;
+use crate::rust_node::RustNode;
 use crate::settings::{Deploy, Scenario, Settings};
 
 /// When a node that was told to stop is killed: the drain (30 s), the graceful shutdown after it (55 s), and half as much again.
@@ -22,16 +23,19 @@ pub fn run(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Drain>> {
     match settings.scenario {
-        Scenario::Drain => Ok(vec![stop(cluster, stage.apps[0], progress, notes)?]),
+        Scenario::Drain | Scenario::Together => {
+            let leaving = settings.full_nodes() as usize;
+            stop(cluster, &stage.apps[..leaving], settings, progress, notes)
+        }
         Scenario::Rolling => {
             let surge = settings.deploy != Some(Deploy::InPlace);
             let mut drains: Vec<Drain> = Vec::new();
             for (index, &old) in stage.apps.iter().enumerate() {
                 if surge {
                     bring(cluster, settings, index, drains.last(), progress)?;
-                    drains.push(stop(cluster, old, progress, notes)?);
+                    drains.extend(stop(cluster, &[old], settings, progress, notes)?);
                 } else {
-                    drains.push(stop(cluster, old, progress, notes)?);
+                    drains.extend(stop(cluster, &[old], settings, progress, notes)?);
                     bring(cluster, settings, index, drains.last(), progress)?;
                 }
             }
@@ -55,33 +59,57 @@ fn bring(
     let waiting = format!("waiting for heartbeats after starting {}", fresh.label);
     cluster.start(vec![fresh])?;
     progress.step(&waiting);
+    wait_until_coordinated(cluster)?;
     wait_until_all_see_all(cluster, last.map_or(0, |drain| drain.gone_us))
 }
 
-/// Sends SIGTERM to a node and waits for its end.
-fn stop(cluster: &mut Cluster, id: NodeId, progress: &ModeProgress, notes: &mut Vec<String>) -> Result<Drain> {
-    let label = cluster.node(id).config.label.clone();
-    let leaving = cluster.records().iter().filter(|record| record.node == id && record.moment == Moment::Init).count();
-    let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
-    progress.step(&format!("{label} is stopping"));
+/// Sends SIGTERM to nodes, one right after the other, and waits for the end of all of them.
+fn stop(
+    cluster: &mut Cluster,
+    ids: &[NodeId],
+    settings: &Settings,
+    progress: &ModeProgress,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Drain>> {
+    let labels = ids.iter().map(|&id| cluster.node(id).config.label.clone()).collect::<Vec<_>>().join(" and ");
+    let started = |record: &&Record| ids.contains(&record.node) && record.moment == Moment::Init;
+    let leaving = u32::try_from(cluster.records().iter().filter(started).count()).unwrap_or(u32::MAX);
+    progress.step(&format!("stopping {labels}"));
     let started_before = cluster.started();
-    let sigterm_us = cluster.node_mut(id).sigterm()?;
+    let mut sigterms = Vec::new();
+    for &id in ids {
+        sigterms.push(cluster.node_mut(id).sigterm()?);
+    }
+
     let until = Instant::now() + STOP_BOUND;
-    let killed = cluster.wait(&format!("{label} stopping"), STOP_BOUND * 2, |cluster| {
-        progress.amount(cluster.started() - started_before, leaving);
+    let mut kill_at = settings.kill_node_at.filter(|_| cluster.variant().killed);
+    let killed = cluster.wait(&format!("{labels} stopping"), STOP_BOUND * 2, |cluster| {
+        let moved = cluster.started() - started_before;
+        progress.amount(moved, leaving);
         progress.calls(cluster.calls());
-        if cluster.node_mut(id).has_ended()? {
-            return Ok(Some(false));
+        if kill_at.is_some_and(|part| f64::from(moved) >= part * f64::from(leaving)) {
+            kill_at = None;
+            notes.push(format!("the Rust node was killed when {moved} of {leaving} servers had moved"));
+            cluster.rust_node().map_or(Ok(()), RustNode::kill)?;
         }
-        if Instant::now() < until {
-            return Ok(None);
+        let mut running = Vec::new();
+        for &id in ids {
+            if !cluster.node_mut(id).has_ended()? {
+                running.push(id);
+            }
         }
-        cluster.node_mut(id).kill()?;
-        Ok(Some(true))
+        if running.is_empty() || Instant::now() >= until {
+            for &id in &running {
+                cluster.node_mut(id).kill()?;
+            }
+            return Ok(Some(running));
+        }
+        Ok(None)
     })?;
-    if killed {
+    for id in killed {
+        let label = &cluster.node(id).config.label;
         notes.push(format!("{label} did not stop within {} s and was killed", STOP_BOUND.as_secs()));
     }
-    let gone_us = cluster.node(id).gone_us.unwrap_or_else(now_us);
-    Ok(Drain { node: id, sigterm_us, gone_us })
+    let gone_us = |id| cluster.node(id).gone_us.unwrap_or_else(now_us);
+    Ok(ids.iter().zip(sigterms).map(|(&id, sigterm_us)| Drain { node: id, sigterm_us, gone_us: gone_us(id) }).collect())
 }

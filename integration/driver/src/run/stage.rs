@@ -6,9 +6,11 @@ use crate::Result;
 use crate::beam::Cluster;
 use crate::beam::commands::{Command, read_missing, read_view};
 use crate::beam::node_config::{NodeConfig, Role, STORE};
+use crate::beam::term::{as_list_of, as_text};
 use crate::history::NodeId;
 use crate::progress::ModeProgress;
-use crate::settings::{Mode, Scenario, Settings};
+use crate::settings::{Executor, Mode, Scenario, Settings};
+use crate::store::Store;
 
 /// How long nodes may take to see each other's heartbeats, and a registry to learn of all servers.
 const SETTLE_BOUND: Duration = Duration::from_secs(120);
@@ -19,8 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Who is who.
 #[derive(Debug)]
 pub struct Stage {
-    /// The node that plays the object store.
-    pub store: NodeId,
+    /// The node that plays the object store, where one does.
+    pub store: Option<NodeId>,
     /// The node with the clients.
     pub client: NodeId,
     /// The application nodes, in the order in which they will be replaced.
@@ -30,35 +32,60 @@ pub struct Stage {
 /// Label of the application node number `index` of release `generation`.
 pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     let prefix = match (settings.scenario, generation) {
-        (Scenario::Drain, _) => "node",
+        (Scenario::Drain | Scenario::Together, _) => "node",
         (Scenario::Rolling, 1) => "old",
         (Scenario::Rolling, _) => "new",
     };
-    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, generation }
+    let clock_ahead_s = settings.clock_ahead.filter(|ahead| ahead.node == index).map_or(0, |ahead| ahead.seconds);
+    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, generation, clock_ahead_s }
 }
 
 /// Sets the stage.
 pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<Stage> {
-    progress.step(&format!("starting {} nodes", settings.nodes + 2));
-    let store = cluster.start(vec![NodeConfig { label: STORE.into(), role: Role::Store, generation: 1 }])?[0];
-    let mut configs = vec![NodeConfig { label: "clients".into(), role: Role::Client, generation: 1 }];
+    progress.step(&format!("starting {} nodes", settings.nodes + 1 + u32::from(settings.store.is_simulated())));
+    let store = if settings.store.is_simulated() {
+        Some(
+            cluster.start(vec![NodeConfig {
+                label: STORE.into(),
+                role: Role::Store,
+                generation: 1,
+                clock_ahead_s: 0,
+            }])?[0],
+        )
+    } else {
+        None
+    };
+    let mut configs = vec![NodeConfig { label: "clients".into(), role: Role::Client, generation: 1, clock_ahead_s: 0 }];
     configs.extend((0..settings.nodes as usize).map(|index| app(settings, 1, index)));
     let mut apps = cluster.start(configs)?;
     let client = apps.remove(0);
     let stage = Stage { store, client, apps };
 
     let sweeps_from = Instant::now();
+    if cluster.variant().executor == Executor::Node {
+        progress.step("starting the Rust node");
+        cluster.start_rust_node()?;
+        wait_until_coordinated(cluster)?;
+    }
 
     wait_until_all_see_all(cluster, 0)?;
     start_servers(cluster, &stage, settings, progress)?;
 
     // Until here the store answered at once: filling it is no part of what is measured.
-    cluster.call(store, Command::ConfigureStore { latency_ms: settings.latency_ms, slots: settings.slots })?;
+    if let (Some(store), &Store::Simulated { latency_ms, slots, error_rate }) = (store, &settings.store) {
+        cluster.call(store, Command::ConfigureStore { latency_ms, slots, error_rate })?;
+    }
     await_typical_moment(cluster, sweeps_from, settings, progress)?;
     progress.step("clients warming up");
-    cluster.call(client, Command::StartClients { clients: settings.clients, servers: settings.servers })?;
+    cluster.call(client, start_clients(settings))?;
     cluster.listen_for(settings.warm_up(), "clients warming up")?;
     Ok(stage)
+}
+
+/// The command that starts the clients.
+pub fn start_clients(settings: &Settings) -> Command {
+    let Settings { clients, servers, call_every_ms: every_ms, .. } = *settings;
+    Command::StartClients { clients, servers, every_ms }
 }
 
 /// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together, so right after the start
@@ -69,7 +96,7 @@ fn await_typical_moment(
     settings: &Settings,
     progress: &ModeProgress,
 ) -> Result<()> {
-    if cluster.mode() != Mode::Graceful {
+    if cluster.variant().mode != Mode::Graceful {
         return Ok(());
     }
     progress.step("waiting for the middle between two discovery sweeps");
@@ -80,13 +107,12 @@ fn await_typical_moment(
 
 fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, progress: &ModeProgress) -> Result<()> {
     progress.step("starting servers");
-    // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at one full node and free ones beside it.
-    let hosts = match settings.scenario {
-        Scenario::Rolling => &stage.apps[..],
-        Scenario::Drain => &stage.apps[..1],
-    };
-    let step = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-    let each = (0..).zip(hosts).map(|(first, &id)| (id, Command::StartServers { first, step, end: settings.servers }));
+    // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free ones beside them.
+    let step = settings.full_nodes();
+    let (end, state_bytes, synced) = (settings.servers, settings.state_bytes, settings.synced);
+    let each = (0..step)
+        .zip(&stage.apps)
+        .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced }));
     cluster.call_each(each.collect(), |cluster| progress.amount(cluster.started(), settings.servers))?;
     progress.step("waiting until the clients' registry knows every server");
     look(cluster, "the clients' registry learning of all servers", |cluster| {
@@ -115,6 +141,20 @@ pub fn wait_until_all_see_all(cluster: &mut Cluster, since_us: u64) -> Result<()
             };
             let ready = apps.iter().all(|&id| sees(id, false, since_us)) && clients.iter().all(|&id| sees(id, true, 0));
             if !ready {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// Waits until the Rust node, where there is one, has announced itself to every application node.
+pub fn wait_until_coordinated(cluster: &mut Cluster) -> Result<()> {
+    let Some(name) = cluster.rust_node().map(|node| node.name.clone()) else { return Ok(()) };
+    look(cluster, "the Rust node announcing itself to every node", |cluster| {
+        let apps: Vec<_> = cluster.alive_as(Role::App).map(|id| (id, Command::Executors)).collect();
+        for answer in cluster.call_each(apps, |_| {})? {
+            if !as_list_of(&answer, as_text)?.contains(&name) {
                 return Ok(false);
             }
         }

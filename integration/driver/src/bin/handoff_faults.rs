@@ -1,0 +1,96 @@
+//! Runs of faults; started by `integration/faults`, which builds both sides and sets the code path.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use handoff_demo::Error;
+use handoff_demo::faults::Fault;
+use handoff_demo::faults::args::Args;
+use handoff_demo::faults::run::run;
+use handoff_demo::faults::table::{Shown, closing, page};
+use handoff_demo::interrupt::Interrupt;
+use handoff_demo::places::Places;
+use handoff_demo::progress::Progress;
+use handoff_demo::random::seed;
+use handoff_demo::report::write;
+
+fn main() -> ExitCode {
+    match run_all(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(if interrupted { 130 } else { 1 })
+        }
+    }
+}
+
+fn run_all(args: &Args) -> anyhow::Result<bool> {
+    let faults = args.faults();
+    let mut out = io::stdout().lock();
+    if args.list {
+        for fault in faults {
+            writeln!(out, "{:30} {}", fault.name, fault.done)?;
+        }
+        return Ok(true);
+    }
+    let first_seed = args.seed.map_or_else(seed, Ok)?;
+    writeln!(out, "seed {first_seed}")?;
+    let interrupt = Interrupt::listen()?;
+    let progress = Progress::to_stderr();
+    let mut shown = Vec::new();
+    for fault in &faults {
+        for n in 0..args.times {
+            let line = progress.line(format!("{} {}", fault.name, n + 1));
+            let outcome = one(args, fault, first_seed.wrapping_add(n.into()), &interrupt, &line)?;
+            line.done(&outcome.line());
+            shown.push(outcome);
+        }
+    }
+    // Files first: a closed pipe must not cost what took minutes.
+    if let Some(path) = &args.json {
+        write(path, &serde_json::to_string_pretty(&shown)?)?;
+    }
+    if let Some(path) = &args.write_docs {
+        write(path, &page(&faults, &shown))?;
+    }
+    write!(out, "{}", closing(&faults, &shown))?;
+    for failed in shown.iter().filter(|run| !run.passed()) {
+        writeln!(out, "{}, seed {}: {}", failed.fault, failed.seed, failed.line())?;
+    }
+    Ok(shown.iter().all(Shown::passed))
+}
+
+/// One run. Its logs stay where it failed; an interrupt ends everything.
+fn one(
+    args: &Args,
+    fault: &Fault,
+    seed: u64,
+    interrupt: &Interrupt,
+    line: &handoff_demo::progress::ModeProgress,
+) -> anyhow::Result<Shown> {
+    let directory = || tempfile::Builder::new().prefix("handoff-faults-").tempdir().context("creating a directory");
+    let (logs, scratch) = (directory()?, directory()?);
+    let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
+    let mut shown = match run(fault, args.client, seed, &places, interrupt, line) {
+        Ok(found) => Shown::new(fault, seed, found),
+        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. } | Error::RustNodeMissing { .. })) => {
+            return Err(error.into());
+        }
+        Err(error) => Shown::failed(fault, seed, format!("{:#}", anyhow::Error::from(error))),
+    };
+    if !shown.passed() {
+        shown.broken.push(kept(&logs.keep()));
+    }
+    Ok(shown)
+}
+
+fn kept(logs: &Path) -> String {
+    format!("the nodes' logs are in {}", logs.display())
+}

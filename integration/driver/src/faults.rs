@@ -1,0 +1,78 @@
+//! Faults in real clusters: nodes killed, paused and parted, stores that fail, while clients keep calling and every server is watched.
+//!
+//! A fault is an entry of the [`catalogue`]: what is done, what is guaranteed, a cluster, and a function that does it. After every
+//! run the same [`checks`] decide.
+
+pub mod args;
+pub mod catalogue;
+pub mod checks;
+pub mod run;
+pub mod scene;
+pub mod table;
+
+use crate::Result;
+use crate::settings::{ClockAhead, Executor};
+use scene::Scene;
+
+/// One fault.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its name, for `--only`.
+    pub name: &'static str,
+    /// What is done to the cluster.
+    pub done: &'static str,
+    /// What becomes of the servers.
+    pub happens: &'static str,
+    /// The cluster it is done to.
+    pub setup: Setup,
+    /// Does it. Returns when everything is done; what it told to stop may still be stopping.
+    pub inject: fn(&mut Scene) -> Result<()>,
+}
+
+/// A cluster for a fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Application nodes.
+    pub nodes: u32,
+    /// How many of them, from the first on, have servers.
+    pub full: u32,
+    /// Servers, in all.
+    pub servers: u32,
+    /// Size of each state; `None` for about 4 KB.
+    pub state_bytes: Option<u32>,
+    /// Who decides.
+    pub executor: Executor,
+    /// Duration of one store request.
+    pub latency_ms: u32,
+    /// Requests the store serves at once.
+    pub slots: Option<u32>,
+    /// The whole drain.
+    pub timeout_ms: u32,
+    /// A node whose clock is wrong.
+    pub clock_ahead: Option<ClockAhead>,
+    /// Client processes.
+    pub clients: u32,
+    /// Within how many seconds after the last act of the fault every server runs exactly once.
+    pub bound_s: u32,
+}
+
+/// Three nodes, all servers on the first, and nothing special.
+pub const USUAL: Setup = Setup {
+    nodes: 3,
+    full: 1,
+    servers: 120,
+    state_bytes: None,
+    executor: Executor::Embedded,
+    latency_ms: 5,
+    slots: None,
+    timeout_ms: 15_000,
+    clock_ahead: None,
+    clients: 5,
+    bound_s: 30,
+};
+
+/// As [`USUAL`], and the Rust node decides.
+pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
+
+/// A reservation of a node that was killed with servers between two nodes holds for 40 s; then the next sweep finds them.
+pub const RESERVED_BOUND_S: u32 = 60;

@@ -1,0 +1,81 @@
+//! The command line of runs of faults.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::Fault;
+use super::catalogue::all;
+use crate::settings::Client;
+
+/// The command line as typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "integration/faults",
+    bin_name = "integration/faults",
+    about = "Kills, pauses and parts nodes of real clusters while clients call, and checks that nothing is lost",
+    after_help = "After each run every server has to run exactly once within the fault's bound, every acknowledged increment has to be \
+                  there once, no reservation may have outlived its time, and no process or table of the library may be left.\n\
+                  Exits with 1 when anything of that does not hold."
+)]
+pub struct Args {
+    /// Only these faults; --list names all
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = named)]
+    pub only: Vec<String>,
+
+    /// How often each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub times: u32,
+
+    /// Seed of the first run; run number n of a fault has this seed plus n [default: a random one, printed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// How clients call servers
+    #[arg(long, value_enum, default_value_t = Client::Plain)]
+    pub client: Client,
+
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Write the table of all faults, from this run, into this page [docs/RELIABILITY.md]
+    #[arg(long, value_name = "FILE", conflicts_with = "only", num_args = 0..=1, default_missing_value = "docs/RELIABILITY.md")]
+    pub write_docs: Option<PathBuf>,
+
+    /// Name all faults, and end
+    #[arg(long)]
+    pub list: bool,
+}
+
+impl Args {
+    /// The faults to run.
+    pub fn faults(&self) -> Vec<&'static Fault> {
+        let wanted = |fault: &&Fault| self.only.is_empty() || self.only.iter().any(|name| name == fault.name);
+        all().into_iter().filter(wanted).collect()
+    }
+}
+
+fn named(name: &str) -> Result<String, String> {
+    let names: Vec<&str> = all().iter().map(|fault| fault.name).collect();
+    if names.contains(&name) { Ok(name.to_owned()) } else { Err(format!("there are {}", names.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
+        let error = Args::try_parse_from(["integration/faults", "--only", "tsunami"]).unwrap_err().to_string();
+        assert!(error.contains("target-hangs"), "{error}");
+    }
+
+    #[test]
+    fn only_keeps_the_order_of_the_catalogue() {
+        let args = Args::try_parse_from(["integration/faults", "--only", "store-down,source-killed"]).unwrap();
+        let names: Vec<_> = args.faults().iter().map(|fault| fault.name).collect();
+        assert_eq!(names, ["source-killed", "store-down"]);
+        assert_eq!(Args::try_parse_from(["integration/faults"]).unwrap().faults().len(), all().len());
+    }
+}

@@ -1,0 +1,49 @@
+//! Every fault. A new one is one more entry in the file of what it is done to.
+
+mod clock;
+mod network;
+mod rust_node;
+mod several;
+mod size;
+mod source;
+mod store;
+mod target;
+
+use super::Fault;
+
+/// All faults, in the order of the table.
+pub fn all() -> Vec<&'static Fault> {
+    [
+        target::FAULTS,
+        source::FAULTS,
+        network::FAULTS,
+        rust_node::FAULTS,
+        store::FAULTS,
+        clock::FAULTS,
+        several::FAULTS,
+        size::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_name_of_its_own_and_says_what_it_does_and_what_happens() {
+        let faults = all();
+        for (at, fault) in faults.iter().enumerate() {
+            assert!(
+                fault.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+                "{}",
+                fault.name
+            );
+            assert!(!faults[..at].iter().any(|other| other.name == fault.name), "{} is there twice", fault.name);
+            assert!(fault.done.ends_with('.') && fault.happens.ends_with('.'), "{}", fault.name);
+            assert!(fault.setup.full < fault.setup.nodes, "{} leaves no node to move to", fault.name);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Clocks that are wrong, for everything on a node: the host, the library, and Erlang itself (libfaketime).
+
+use crate::faults::{Fault, Setup, USUAL};
+use crate::settings::ClockAhead;
+
+const AHEAD_S: u32 = 10;
+
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "clock-of-a-target-ahead",
+        done: "The clock of one of two targets is 10 s ahead: its heartbeats come from the future.",
+        happens: "Heartbeats from the future are not believed, so nothing goes there; everything goes to the other target.",
+        setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL },
+        inject: |scene| scene.terminate(scene.source()),
+    },
+    Fault {
+        name: "clock-of-the-source-ahead",
+        done: "The clock of the source is 10 s ahead: to it, every other node's heartbeat is old.",
+        happens: "Heartbeats of 10 s ago still count: everything is moved.",
+        setup: Setup { clock_ahead: Some(ClockAhead { node: 0, seconds: AHEAD_S }), ..USUAL },
+        inject: |scene| scene.terminate(scene.source()),
+    },
+];

@@ -1,0 +1,33 @@
+//! Nodes that lose sight of each other. Both run on and reach everybody else, the store too.
+
+use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "partition-during",
+        done: "The connection between the source and one of two targets is dropped, and stays dropped, at a random point between a \
+               tenth and nine tenths of the drain.",
+        happens: "Attempts towards that target fail at once; its servers and all others go to the other target.",
+        setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
+        inject: |scene| {
+            let part = scene.random.between(0.1, 0.9);
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            let (source, target) = (scene.source(), scene.target());
+            scene.part(source, target)
+        },
+    },
+    Fault {
+        name: "partition-before",
+        done: "The connection between the source and one of two targets is dropped before the drain, and stays dropped. The target's \
+               heartbeats still reach the source through the store.",
+        happens: "Nothing is tried there: a target has to be connected. Everything goes to the other one.",
+        setup: USUAL,
+        inject: |scene| {
+            let (source, target) = (scene.source(), scene.target());
+            scene.part(source, target)?;
+            scene.let_pass(1_000, "the source and a target are parted")?;
+            scene.terminate(source)
+        },
+    },
+];

@@ -1,0 +1,54 @@
+//! Faults of the Rust node. The BEAM nodes lose a coordinator and nothing else.
+
+use crate::faults::{Fault, WITH_RUST_NODE};
+use crate::rust_node::RustNode;
+
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "rust-node-well",
+        done: "Nothing: what the faults of the Rust node are compared with.",
+        happens: "The Rust node decides until the end.",
+        setup: WITH_RUST_NODE,
+        inject: |scene| scene.terminate(scene.source()),
+    },
+    Fault {
+        name: "rust-node-killed",
+        done: "The Rust node is killed (SIGKILL) at a random point of the drain.",
+        happens: "The source goes on with its own engine and with what is left.",
+        setup: WITH_RUST_NODE,
+        inject: |scene| {
+            let part = scene.random.between(0.0, 0.8);
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            scene.cluster.rust_node().map_or(Ok(()), RustNode::kill)
+        },
+    },
+    Fault {
+        name: "rust-node-paused",
+        done: "The Rust node stops answering (SIGSTOP) at a random point of the drain, keeps its connections, and goes on 6 s later \
+               with orders that nobody waits for any more.",
+        happens: "After two seconds of silence the source goes on with its own engine; what the Rust node says later is ignored.",
+        setup: WITH_RUST_NODE,
+        inject: |scene| {
+            let part = scene.random.between(0.0, 0.8);
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            scene.cluster.rust_node().map_or(Ok(()), RustNode::pause)?;
+            scene.let_pass(6_000, "the Rust node does not answer")?;
+            scene.cluster.rust_node().map_or(Ok(()), RustNode::resume)
+        },
+    },
+    Fault {
+        name: "rust-node-partitioned",
+        done: "The connection between the source and the Rust node is dropped, and stays dropped, at a random point of the drain.",
+        happens: "The source goes on with its own engine at once.",
+        setup: WITH_RUST_NODE,
+        inject: |scene| {
+            let part = scene.random.between(0.0, 0.8);
+            let source = scene.source();
+            scene.terminate(source)?;
+            scene.await_moved(part)?;
+            scene.part_from_rust_node(source)
+        },
+    },
+];

@@ -1,0 +1,32 @@
+//! Several nodes that drain at the same moment.
+
+use crate::faults::{Fault, Setup, USUAL, WITH_RUST_NODE};
+
+const TWO: Setup = Setup { nodes: 4, full: 2, ..USUAL };
+
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "two-together",
+        done: "Two of four nodes are told to stop at the same moment.",
+        happens: "Neither moves servers to the other; everything goes to the two nodes that stay.",
+        setup: TWO,
+        inject: |scene| {
+            for index in 0..2 {
+                scene.terminate(scene.stage.apps[index])?;
+            }
+            Ok(())
+        },
+    },
+    Fault {
+        name: "three-together",
+        done: "Three of four nodes are told to stop at the same moment, and the Rust node decides for all.",
+        happens: "Everything goes to the node that stays.",
+        setup: Setup { nodes: 4, full: 3, ..WITH_RUST_NODE },
+        inject: |scene| {
+            for index in 0..3 {
+                scene.terminate(scene.stage.apps[index])?;
+            }
+            Ok(())
+        },
+    },
+];

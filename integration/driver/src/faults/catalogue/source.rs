@@ -1,0 +1,48 @@
+//! Faults of the draining node.
+
+use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+
+/// A drain that takes longer than five seconds.
+const SLOW: Setup = Setup { slots: Some(2), latency_ms: 40, bound_s: RESERVED_BOUND_S, clients: 1, ..USUAL };
+
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        name: "source-killed",
+        done: "The source is killed (SIGKILL) at a random point between a tenth and nine tenths of its drain.",
+        happens: "What had moved runs on. What had not is found by a sweep once the source's heartbeat has run out; what was \
+                  between two nodes once its reservation has run out, too, at most 40 s later.",
+        setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
+        inject: |scene| {
+            let part = scene.random.between(0.1, 0.9);
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            scene.kill(scene.source())
+        },
+    },
+    Fault {
+        name: "source-terminated-then-killed",
+        done: "The source is told to stop (SIGTERM) and killed 5 s later, in the middle of a slow drain, as by an impatient orchestrator.",
+        happens: "As when it is killed: what had moved runs on, the rest is found by sweeps.",
+        setup: SLOW,
+        inject: |scene| {
+            scene.terminate(scene.source())?;
+            scene.let_pass(5_000, "the source is draining")?;
+            scene.kill(scene.source())
+        },
+    },
+    Fault {
+        name: "drain-during-drain",
+        done: "A drain is started on purpose; a second one joins at a tenth, and SIGTERM comes at a random point after that.",
+        happens: "There is one drain. The shutdown waits for it, within its time.",
+        setup: USUAL,
+        inject: |scene| {
+            let part = scene.random.between(0.2, 0.8);
+            let source = scene.source();
+            scene.cluster.call(source, crate::beam::commands::Command::Drain)?;
+            scene.await_moved(0.1)?;
+            scene.cluster.call(source, crate::beam::commands::Command::Drain)?;
+            scene.await_moved(part)?;
+            scene.terminate(source)
+        },
+    },
+];

@@ -1,0 +1,197 @@
+//! What has to hold after every fault, whatever it was.
+//!
+//! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
+//! 2. No increment that was acknowledged, and so stored, is lost, and none is counted twice.
+//! 3. No server started while another process of it had not stopped.
+//! 4. No reservation outlives its time.
+//! 5. No process and no table of the library is left on any node that was there before and is there still.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::scene::Scene;
+use crate::beam::Cluster;
+use crate::beam::commands::{Command, Counter, read_calls};
+use crate::beam::node_config::Role;
+use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
+use crate::history::{Key, NodeId};
+use crate::metrics::{Observed, figures};
+use crate::report::ModeReport;
+use crate::run::recovery::counters;
+use crate::{Error, Result};
+
+/// Between two looks at the whole cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the library's processes may take to end after the last server is back: attempts end within their own time.
+const TIDY_WITHIN: Duration = Duration::from_secs(20);
+
+/// What was there before the fault.
+#[derive(Debug)]
+pub struct Before {
+    ours: BTreeMap<NodeId, Vec<String>>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// From the fault's last act until every server ran exactly once and answered.
+    pub settled_s: f64,
+    /// The figures that the demo shows, too.
+    pub figures: ModeReport,
+    /// Who decided at the end of each drain, and what took over before.
+    pub decided: Vec<String>,
+    /// What does not hold; empty for a run that passed.
+    pub broken: Vec<String>,
+}
+
+/// Takes down what is there before the fault.
+pub fn before(cluster: &mut Cluster) -> Result<Before> {
+    Ok(Before { ours: ours(cluster)? })
+}
+
+/// Checks everything. The fault is over, its nodes may still be stopping.
+pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
+    let drains = scene.drains()?;
+    let since = Instant::now();
+    let bound = Duration::from_secs(scene.setup.bound_s.into());
+    let mut broken = Vec::new();
+    scene.progress.step("waiting until every server runs exactly once");
+    let unsettled = settle(scene, since + bound)?;
+    let settled_s = since.elapsed().as_secs_f64();
+    if let Some(reason) = &unsettled {
+        broken.push(format!("after {} s: {reason}", bound.as_secs()));
+    }
+
+    let client = scene.stage.client;
+    let calls = read_calls(&scene.cluster.call(client, Command::StopClients)?)?;
+    let counters = counters(&mut scene.cluster, &scene.stage, scene.settings)?;
+    let everyone: Vec<_> = alive(&scene.cluster);
+    scene.cluster.call_each(everyone.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
+    let figures = figures(&Observed {
+        nodes: scene.cluster.nodes().iter().map(Into::into).collect(),
+        records: scene.cluster.records(),
+        drains: &drains,
+        calls: &calls,
+        counters: &counters,
+        servers: scene.settings.servers,
+        all_back: unsettled.is_none(),
+    });
+    for (count, what) in [
+        (figures.lost_increments, "acknowledged increments are lost"),
+        (figures.extra_increments, "increments are counted twice"),
+        (figures.double_owners as u64, "servers started while another process of them had not stopped"),
+    ] {
+        if count > 0 {
+            broken.push(format!("{count} {what}"));
+        }
+    }
+    broken.extend(outlived(scene)?);
+    broken.extend(left_behind(&mut scene.cluster, before)?);
+    Ok(Found { settled_s, figures, decided: decided(&scene.cluster), broken })
+}
+
+fn decided(cluster: &Cluster) -> Vec<String> {
+    let label = |id: NodeId| &cluster.node(id).config.label;
+    let ends = cluster.drained().iter().map(|(id, of)| format!("{}: {}, {}", label(*id), of.executor, of.ended));
+    let fallbacks = cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", label(*id)));
+    ends.chain(fallbacks).collect()
+}
+
+fn alive(cluster: &Cluster) -> Vec<NodeId> {
+    cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect()
+}
+
+/// Waits until every server has one process in the whole cluster and answers the clients' node; otherwise says what is wrong.
+fn settle(scene: &mut Scene, until: Instant) -> Result<Option<String>> {
+    loop {
+        let wrong = match wrong_owners(scene)? {
+            Some(wrong) => Some(wrong),
+            None => silent(&counters(&mut scene.cluster, &scene.stage, scene.settings)?),
+        };
+        if wrong.is_none() || Instant::now() >= until {
+            return Ok(wrong);
+        }
+        scene.cluster.listen_for(LOOK_EVERY, "every server running exactly once")?;
+    }
+}
+
+fn wrong_owners(scene: &mut Scene) -> Result<Option<String>> {
+    let apps: Vec<_> = scene.cluster.alive_as(Role::App).map(|id| (id, Command::Running)).collect();
+    let mut owners: BTreeMap<Key, u32> = (0..scene.settings.servers).map(|key| (key, 0)).collect();
+    for answer in scene.cluster.call_each(apps, |_| {})? {
+        for key in as_list_of(&answer, as_u32)? {
+            *owners.entry(key).or_default() += 1;
+        }
+    }
+    let with = |wanted: &dyn Fn(u32) -> bool| owners.values().filter(|&&count| wanted(count)).count();
+    let (none, several) = (with(&|count| count == 0), with(&|count| count > 1));
+    Ok((none + several > 0).then(|| format!("{none} servers run nowhere, {several} run more than once")))
+}
+
+fn silent(counters: &[Counter]) -> Option<String> {
+    let silent = counters.iter().filter(|counter| counter.node.is_none()).count();
+    (silent > 0).then(|| format!("{silent} servers do not answer"))
+}
+
+/// Reservations whose time is over although every server had time to be started anew.
+fn outlived(scene: &mut Scene) -> Result<Option<String>> {
+    let store = scene.stage.store.ok_or_else(|| Error::protocol("a run of faults without its store"))?;
+    let reservations = as_list_of(&scene.cluster.call(store, Command::Reservations)?, |reservation| {
+        let [key, left_ms] = as_tuple_of(reservation)?;
+        Ok((as_text(key)?, as_u64(left_ms)?))
+    })?;
+    let outlived: Vec<_> = reservations.into_iter().filter(|(_, left_ms)| *left_ms == 0).map(|(key, _)| key).collect();
+    Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
+}
+
+fn ours(cluster: &mut Cluster) -> Result<BTreeMap<NodeId, Vec<String>>> {
+    let nodes = alive(cluster);
+    let answers = cluster.call_each(nodes.iter().map(|&id| (id, Command::Ours)).collect(), |_| {})?;
+    nodes.into_iter().zip(answers).map(|(id, answer)| Ok((id, as_list_of(&answer, as_text)?))).collect()
+}
+
+fn left_behind(cluster: &mut Cluster, before: &Before) -> Result<Vec<String>> {
+    let until = Instant::now() + TIDY_WITHIN;
+    loop {
+        let now = ours(cluster)?;
+        let left: Vec<String> = now
+            .iter()
+            .filter_map(|(id, there)| {
+                let extra = surplus(there, before.ours.get(id)?);
+                let label = &cluster.node(*id).config.label;
+                (!extra.is_empty()).then(|| format!("left on {label}: {}", extra.join(", ")))
+            })
+            .collect();
+        if left.is_empty() || Instant::now() >= until {
+            return Ok(left);
+        }
+        cluster.listen_for(LOOK_EVERY, "the library's processes ending")?;
+    }
+}
+
+/// What is there more often than before.
+fn surplus(now: &[String], before: &[String]) -> Vec<String> {
+    let mut before = before.to_vec();
+    let mut extra = Vec::new();
+    for name in now {
+        match before.iter().position(|known| known == name) {
+            Some(at) => drop(before.swap_remove(at)),
+            None => extra.push(name.clone()),
+        }
+    }
+    extra
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_more_of_a_kind_is_left_behind_and_one_less_is_not() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let before = names(&["process Drainer", "process Agent", "table status"]);
+        assert!(surplus(&names(&["table status", "process Drainer"]), &before).is_empty());
+        assert_eq!(surplus(&names(&["process Drainer", "process Drainer"]), &before), ["process Drainer"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! The cluster while a fault is done to it: what a fault can do, and what is remembered of it.
+
+use std::time::Duration;
+
+use super::{Fault, Setup};
+use crate::Result;
+use crate::beam::Cluster;
+use crate::beam::commands::Command;
+use crate::beam::link::now_us;
+use crate::history::{Drain, NodeId};
+use crate::progress::ModeProgress;
+use crate::random::Random;
+use crate::run::stage::Stage;
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// How long anything may take that a fault waits for; beyond it the run has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The nodes.
+    pub cluster: Cluster,
+    /// Who is who.
+    pub stage: Stage,
+    /// What the run is set to.
+    pub settings: &'a Settings,
+    /// The only source of chance.
+    pub random: Random,
+    /// What the person at the terminal sees.
+    pub progress: &'a ModeProgress,
+    /// The fault's cluster.
+    pub setup: Setup,
+    told: Vec<(NodeId, u64)>,
+    started_before: u32,
+}
+
+impl<'a> Scene<'a> {
+    /// The cluster, before anything is done to it.
+    pub fn new(
+        fault: &Fault,
+        cluster: Cluster,
+        stage: Stage,
+        settings: &'a Settings,
+        seed: u64,
+        progress: &'a ModeProgress,
+    ) -> Self {
+        let started_before = cluster.started();
+        let random = Random::new(seed);
+        Self { cluster, stage, settings, random, progress, setup: fault.setup, told: Vec::new(), started_before }
+    }
+
+    /// The node that drains.
+    pub fn source(&self) -> NodeId {
+        self.stage.apps[0]
+    }
+
+    /// A node without servers, the same one every time.
+    pub fn target(&self) -> NodeId {
+        *self.stage.apps.last().expect("every cluster has application nodes")
+    }
+
+    /// Tells a node to stop, as a deploy does.
+    pub fn terminate(&mut self, id: NodeId) -> Result<()> {
+        self.progress.step(&format!("stopping {}", self.cluster.node(id).config.label));
+        let at_us = self.cluster.node_mut(id).sigterm()?;
+        self.remember(id, at_us);
+        Ok(())
+    }
+
+    /// Ends a node at once.
+    pub fn kill(&mut self, id: NodeId) -> Result<()> {
+        self.progress.step(&format!("killing {}", self.cluster.node(id).config.label));
+        self.remember(id, now_us());
+        self.cluster.node_mut(id).kill()
+    }
+
+    fn remember(&mut self, id: NodeId, at_us: u64) {
+        if !self.told.iter().any(|(told, _)| *told == id) {
+            self.told.push((id, at_us));
+        }
+    }
+
+    /// Waits until this part of the servers has started anew somewhere, or the source has ended.
+    pub fn await_moved(&mut self, part: f64) -> Result<()> {
+        let wanted = part * f64::from(self.setup.servers);
+        let (source, before) = (self.source(), self.started_before);
+        self.cluster.wait("servers moving", PATIENCE, |cluster| {
+            let moved = f64::from(cluster.started() - before) >= wanted;
+            Ok((moved || cluster.node_mut(source).has_ended()?).then_some(()))
+        })
+    }
+
+    /// Waits until a node has ended.
+    pub fn await_end(&mut self, id: NodeId) -> Result<()> {
+        let label = self.cluster.node(id).config.label.clone();
+        self.cluster
+            .wait(&format!("{label} stopping"), PATIENCE, |cluster| Ok(cluster.node_mut(id).has_ended()?.then_some(())))
+    }
+
+    /// Lets time pass; the clients go on.
+    pub fn let_pass(&mut self, milliseconds: u64, what: &str) -> Result<()> {
+        self.progress.step(what);
+        self.cluster.listen_for(Duration::from_millis(milliseconds), what)
+    }
+
+    /// Drops the connection between two nodes and keeps it dropped.
+    pub fn part(&mut self, one: NodeId, other: NodeId) -> Result<()> {
+        let [one_name, other_name] = [one, other].map(|id| self.cluster.node(id).name.clone());
+        self.tell(one, Command::Cut(vec![other_name]))?;
+        self.tell(other, Command::Cut(vec![one_name]))
+    }
+
+    /// Parts the Rust node from an application node.
+    pub fn part_from_rust_node(&mut self, id: NodeId) -> Result<()> {
+        let name = self.cluster.rust_node().map(|node| node.name.clone());
+        name.map_or(Ok(()), |name| self.tell(id, Command::Cut(vec![name])))
+    }
+
+    /// Tells a node something; one that ends meanwhile need not answer.
+    fn tell(&mut self, id: NodeId, command: Command) -> Result<()> {
+        let asked = self.cluster.ask(id, &command)?;
+        self.cluster.wait(command.name(), PATIENCE, |cluster| {
+            let answered = asked.is_none_or(|number| cluster.has_answered(number));
+            Ok((answered || !cluster.node(id).is_connected()).then_some(()))
+        })
+    }
+
+    /// Changes how the simulated store behaves; `None` for as before the fault.
+    pub fn store(&mut self, change: Option<(u32, f64)>) -> Result<()> {
+        let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
+        let (latency_ms, error_rate) = change.unwrap_or((latency_ms, error_rate));
+        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate })
+    }
+
+    /// Tells the store's node something.
+    pub fn to_store(&mut self, command: Command) -> Result<()> {
+        let store = self.stage.store.expect("runs of faults have the simulated store");
+        self.cluster.call(store, command).map(drop)
+    }
+
+    /// Waits for the end of every node that was told to end; their drains.
+    pub fn drains(&mut self) -> Result<Vec<Drain>> {
+        let told = self.told.clone();
+        for (id, _) in &told {
+            self.await_end(*id)?;
+        }
+        let gone_us = |id| self.cluster.node(id).gone_us.unwrap_or_else(now_us);
+        Ok(told.iter().map(|&(node, sigterm_us)| Drain { node, sigterm_us, gone_us: gone_us(node) }).collect())
+    }
+}

@@ -1,0 +1,121 @@
+//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver, ended with the run.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command as Program;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::beam::process::Process;
+use crate::{Error, Result};
+
+/// The program's name; it lies in the directory of the driver's own.
+const PROGRAM: &str = "durable-handoff-node";
+
+/// How long its HTTP answers may take.
+const HTTP_WITHIN: Duration = Duration::from_secs(2);
+
+/// A running Rust node.
+#[derive(Debug)]
+pub struct RustNode {
+    /// Its full name.
+    pub name: String,
+    process: Process,
+    http: Option<SocketAddr>,
+    told_to_stop: bool,
+}
+
+impl RustNode {
+    /// Starts one that connects to these nodes and finds the others through them. Its cookie goes into a file of `scratch` that only
+    /// this user can read.
+    pub fn spawn(name: &str, connect: &[String], cookie: &str, scratch: &Path, log: &Path) -> Result<Self> {
+        let cookie_file = scratch.join(format!("cookie-{name}"));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options
+            .open(&cookie_file)
+            .and_then(|mut file| file.write_all(cookie.as_bytes()))
+            .map_err(Error::io("writing the Rust node's cookie file"))?;
+
+        let program = std::env::current_exe().map_err(Error::io("finding the driver's own program"))?;
+        let program = program.with_file_name(PROGRAM);
+        let mut command = Program::new(&program);
+        command
+            .args(["run", "--name", name, "--connect", &connect.join(","), "--http", "127.0.0.1:0"])
+            .args(["--log-format", "json", "--cookie-file"])
+            .arg(&cookie_file);
+        let process = Process::spawn(command, log).map_err(|source| Error::RustNodeMissing { program, source })?;
+        Ok(Self { name: name.to_owned(), process, http: None, told_to_stop: false })
+    }
+
+    /// Whether it is connected to a BEAM node and takes drains.
+    pub fn is_ready(&mut self) -> bool {
+        if self.http.is_none() {
+            self.http = address(&self.process.log());
+        }
+        self.http.is_some_and(|address| matches!(get(address, "/readyz"), Ok(answer) if answer.contains(" 200 ")))
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) -> Result<()> {
+        self.told_to_stop = true;
+        self.process.kill().map_err(Error::io("ending the Rust node"))
+    }
+
+    /// Holds it: it keeps its connections and says nothing more.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP).map_err(Error::io("pausing the Rust node"))
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT).map_err(Error::io("resuming the Rust node"))
+    }
+
+    /// The error for one that has ended although nobody told it to.
+    pub fn ended(&mut self, doing: &str) -> Option<Error> {
+        let status = self.process.status().ok().flatten().filter(|_| !self.told_to_stop)?.to_string();
+        Some(Error::NodeEnded {
+            node: self.name.clone(),
+            doing: doing.to_owned(),
+            status,
+            log: self.process.log_tail(),
+        })
+    }
+}
+
+/// Where it serves HTTP, once its log says so: it takes any free port.
+fn address(log: &str) -> Option<SocketAddr> {
+    log.lines().find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let fields = line.get("fields")?;
+        (fields.get("message")? == "serving HTTP").then(|| fields.get("address")?.as_str()?.parse().ok())?
+    })
+}
+
+fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, HTTP_WITHIN)?;
+    socket.set_read_timeout(Some(HTTP_WITHIN))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_the_one_in_the_log() {
+        let log = r#"{"level":"INFO","fields":{"message":"accepting connections","address":"127.0.0.1:1"}}
+not json
+{"level":"INFO","fields":{"message":"serving HTTP","address":"127.0.0.1:41234"},"target":"x"}"#;
+        assert_eq!(address(log), Some("127.0.0.1:41234".parse().unwrap()));
+        assert_eq!(address("{}"), None);
+    }
+}

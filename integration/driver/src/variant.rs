@@ -1,0 +1,143 @@
+//! What one column of the comparison is: how servers are treated, who decides, and how clients call.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Serialize, Serializer};
+
+use crate::settings::{Client, Executor, Mode};
+
+/// One column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// How servers are treated when their node stops.
+    pub mode: Mode,
+    /// Who decides in a drain.
+    pub executor: Executor,
+    /// Whether the Rust node is killed in the middle of the drain.
+    pub killed: bool,
+    /// How clients call.
+    pub client: Client,
+    /// Whether other columns differ in how clients call, so that the name has to say it.
+    pub names_client: bool,
+}
+
+impl Variant {
+    /// Every column that the flags ask for, in the order of running: modes, of handoff each executor, of each the clients.
+    pub fn all(modes: &[Mode], executors: &[Executor], kill_node: bool, clients: &[Client]) -> Vec<Self> {
+        let of_mode = |&mode: &Mode| match mode {
+            Mode::Handoff => executors
+                .iter()
+                .flat_map(|&executor| match executor {
+                    Executor::Node if kill_node => vec![(mode, executor, false), (mode, executor, true)],
+                    _ => vec![(mode, executor, false)],
+                })
+                .collect(),
+            _ => vec![(mode, Executor::Embedded, false)],
+        };
+        let names_client = clients.len() > 1;
+        modes
+            .iter()
+            .flat_map(of_mode)
+            .flat_map(|(mode, executor, killed)| {
+                clients.iter().map(move |&client| Self { mode, executor, killed, client, names_client })
+            })
+            .collect()
+    }
+
+    /// Its name: the column's.
+    pub fn name(&self) -> String {
+        let executor = match (self.executor, self.killed) {
+            (Executor::Embedded, _) => "",
+            (Executor::Node, false) => " (node)",
+            (Executor::Node, true) => " (node killed)",
+        };
+        let client = if self.names_client { format!(", {} calls", self.client) } else { String::new() };
+        format!("{}{executor}{client}", self.mode)
+    }
+
+    /// A word for file names and style rules, different for different columns.
+    pub fn slug(&self) -> String {
+        let executor = match (self.executor, self.killed) {
+            (Executor::Embedded, _) => "",
+            (Executor::Node, false) => "-node",
+            (Executor::Node, true) => "-node-killed",
+        };
+        let client = if self.client == Client::Handoff { "-calls" } else { "" };
+        format!("{}{executor}{client}", self.mode)
+    }
+
+    /// Whether it is this mode, decided by this executor, with nothing killed.
+    pub fn is(&self, mode: Mode, executor: Executor) -> bool {
+        self.mode == mode && self.executor == executor && !self.killed
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name())
+    }
+}
+
+/// By name, in JSON.
+impl Serialize for Variant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+/// The mode with everything else as it is without flags.
+impl From<Mode> for Variant {
+    fn from(mode: Mode) -> Self {
+        Self { mode, executor: Executor::Embedded, killed: false, client: Client::Plain, names_client: false }
+    }
+}
+
+/// For messages: the value as it is given on the command line.
+pub(crate) fn flag_value(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(modes: &[Mode], executors: &[Executor], kill: bool, clients: &[Client]) -> Vec<String> {
+        Variant::all(modes, executors, kill, clients).iter().map(Variant::name).collect()
+    }
+
+    #[test]
+    fn only_handoff_has_executors() {
+        let modes = [Mode::Naive, Mode::Handoff];
+        let executors = [Executor::Embedded, Executor::Node];
+        assert_eq!(names(&modes, &executors, false, &[Client::Plain]), ["naive", "handoff", "handoff (node)"]);
+        assert_eq!(
+            names(&modes, &executors, true, &[Client::Plain]),
+            ["naive", "handoff", "handoff (node)", "handoff (node killed)"]
+        );
+    }
+
+    #[test]
+    fn clients_are_named_where_they_differ() {
+        let modes = [Mode::Naive, Mode::Handoff];
+        assert_eq!(names(&modes, &[Executor::Embedded], false, &[Client::Handoff]), ["naive", "handoff"]);
+        assert_eq!(
+            names(&modes, &[Executor::Embedded], false, &[Client::Plain, Client::Handoff]),
+            ["naive, plain calls", "naive, handoff calls", "handoff, plain calls", "handoff, handoff calls"]
+        );
+    }
+
+    #[test]
+    fn no_two_columns_share_a_slug() {
+        let modes = [Mode::Graceful, Mode::Naive, Mode::Handoff];
+        let clients = [Client::Plain, Client::Handoff];
+        let mut slugs: Vec<_> = Variant::all(&modes, &[Executor::Embedded, Executor::Node], true, &clients)
+            .iter()
+            .map(Variant::slug)
+            .collect();
+        let count = slugs.len();
+        slugs.sort();
+        slugs.dedup();
+        assert_eq!(slugs.len(), count);
+    }
+}
