@@ -13,6 +13,8 @@ defmodule Handoff.SuccessiveDrainsTest do
     keys = start_servers(context, a, 20)
     # So that the first drain has one target: the heartbeats of b and d say that nothing runs there.
     for key <- keys, do: assert({:ok, _} = rehome(context, a, key, c))
+    # A rehome returns before the registry of the source has heard of the end of what it stopped.
+    wait_until(fn -> call(a, DurableHandoff.Host, :count, [context.sup]) == 0 end)
     more = for n <- 1..20, do: "t#{n}"
     for key <- more, do: start_server(context, b, Counter, key, %{})
 

@@ -65,12 +65,22 @@ async fn converse(client: TcpStream, answer: Arc<impl Fn(Request, &mut Vec<u8>)>
         let last = request.header("connection").is_some_and(|said| said.eq_ignore_ascii_case("close"));
         out.clear();
         answer(request, &mut out);
+        if last {
+            say_so(&mut out);
+        }
         client.get_mut().write_all(&out).await?;
         if last {
             break;
         }
     }
     Ok(())
+}
+
+/// Tells the client that the connection ends with this answer: one that it believes to be kept would lose it the next request.
+fn say_so(out: &mut Vec<u8>) {
+    if let Some(first_line) = out.windows(2).position(|bytes| bytes == b"\r\n") {
+        out.splice(first_line..first_line, *b"\r\nconnection: close");
+    }
 }
 
 async fn read(client: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
