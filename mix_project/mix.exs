@@ -21,8 +21,7 @@ defmodule DurableHandoff.MixProject do
       description:
         "Moves durable servers to other nodes while they still run, instead of stopping them, when a node shuts down",
       package: [licenses: ["MIT"]],
-      # From Elixir 1.19 on mix warns of files below test/ that are no tests.
-      test_ignore_filters: [~r"^test/support/"],
+      elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
       deps: []
     ]
   end

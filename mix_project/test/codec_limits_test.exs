@@ -1,8 +1,10 @@
 defmodule DurableHandoff.CodecLimitsTest do
   use ExUnit.Case, async: true
 
+  import DurableHandoff.CodecHelpers
+
   alias DurableHandoff.Codec
-  alias DurableHandoff.Codec.{Decoder, Encoder}
+  alias DurableHandoff.Codec.Decoder
 
   @long 200_000
 
@@ -133,16 +135,6 @@ defmodule DurableHandoff.CodecLimitsTest do
       dates = List.duplicate(~D[2026-01-02], 20_000)
       assert byte_size(Codec.encode!(dates)) == 20_000 * 13 + 1
     end
-  end
-
-  defp encode_plainly(term), do: term |> Encoder.encode_to_iodata!() |> IO.iodata_to_binary()
-
-  defp error(fun) do
-    fun.()
-    flunk("nothing was raised")
-  rescue
-    error in ExUnit.AssertionError -> reraise error, __STACKTRACE__
-    error -> error
   end
 
   defp numbers(count) when is_integer(count), do: Enum.to_list(1..count)

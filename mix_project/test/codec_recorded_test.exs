@@ -1,8 +1,10 @@
 defmodule DurableHandoff.CodecRecordedTest do
   use ExUnit.Case, async: true
 
+  import DurableHandoff.CodecHelpers
+
   alias DurableHandoff.Codec
-  alias DurableHandoff.Codec.{DecodeError, Decoder, Encoder}
+  alias DurableHandoff.Codec.{DecodeError, Decoder}
 
   @otp String.to_integer(System.otp_release())
   @json? Code.ensure_loaded?(JSON)
@@ -79,16 +81,6 @@ defmodule DurableHandoff.CodecRecordedTest do
 
   defp plain_struct?(list) when is_list(list), do: Enum.all?(list, &plain_struct?/1)
   defp plain_struct?(_other), do: true
-
-  defp encode_plainly(term), do: term |> Encoder.encode_to_iodata!() |> IO.iodata_to_binary()
-
-  defp error(fun) do
-    fun.()
-    flunk("nothing was raised")
-  rescue
-    error in ExUnit.AssertionError -> reraise error, __STACKTRACE__
-    error -> error
-  end
 
   defp raised(fun), do: inspect(error(fun).__struct__)
 end

@@ -1,8 +1,10 @@
 defmodule DurableHandoff.CodecTest do
   use ExUnit.Case, async: true
 
+  import DurableHandoff.CodecHelpers
+
   alias DurableHandoff.Codec
-  alias DurableHandoff.Codec.{DecodeError, Encoder}
+  alias DurableHandoff.Codec.DecodeError
 
   doctest DurableHandoff.Codec
 
@@ -284,16 +286,6 @@ defmodule DurableHandoff.CodecTest do
       assert_raise ArgumentError, fn -> Codec.encode!(1, size: 5) end
       assert_raise ArgumentError, fn -> Codec.decode!("1", strings: :share) end
     end
-  end
-
-  defp encode_plainly(term), do: term |> Encoder.encode_to_iodata!() |> IO.iodata_to_binary()
-
-  defp error(fun) do
-    fun.()
-    flunk("nothing was raised")
-  rescue
-    error in ExUnit.AssertionError -> reraise error, __STACKTRACE__
-    error -> error
   end
 
   if @json? do

@@ -67,9 +67,6 @@ defmodule Handoff.BreakerTest do
     assert report.moved + Enum.sum(Map.values(report.left)) == 30
     assert reservations(context) == []
 
-    for key <- keys do
-      child = {Counter, key: key, initial_state: %{}}
-      wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
-    end
+    await_startable(context, b, keys)
   end
 end

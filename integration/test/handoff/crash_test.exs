@@ -85,10 +85,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
 
-    for key <- keys do
-      child = {Counter, key: key, initial_state: %{}}
-      wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
-    end
+    await_startable(context, b, keys)
   end
 
   test "the drain's process is killed while a server is displaced: its reservation is cleared",

@@ -124,17 +124,4 @@ defmodule Handoff.TakeoverTest do
   defp phase(context, nodes, key) do
     Enum.find_value(nodes, fn node -> with :standby <- held(context, node)[key], do: nil end)
   end
-
-  defp heartbeat_row(context, node, of) do
-    name = Atom.to_string(of)
-    beats = for {_pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: beat
-    [beat] = beats
-    {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
-  end
-
-  # What a node has cached of another one's heartbeat, so old.
-  defp put_row(context, node, row, age_ms) do
-    row = put_elem(row, 2, System.system_time(:millisecond) - age_ms)
-    call(node, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
-  end
 end

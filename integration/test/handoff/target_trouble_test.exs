@@ -138,19 +138,9 @@ defmodule Handoff.TargetTroubleTest do
     for _one_before_and_one_after_it_looked <- 1..2, do: assert_receive({:log, ^node, :info, _progress}, 5_000)
   end
 
-  defp table(context), do: :"durable_server_heartbeats_#{context.sup}"
-
-  # A heartbeat of `of` as it was before its supervisor went, as if its last one had been lost.
-  defp heartbeat_row(context, node, of) do
-    name = Atom.to_string(of)
-    beats = for {_pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: beat
-    [beat] = beats
-    {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
-  end
-
   defp forget_draining(context, node, of, row) do
     wait_until(fn -> of not in members(context, node) end)
-    call(node, :ets, :insert, [table(context), put_elem(row, 2, System.system_time(:millisecond))])
+    put_row(context, node, row, 0)
   end
 
   defp members(context, node) do

@@ -71,6 +71,34 @@ defmodule HandoffCase do
         do: String.replace_prefix(storage_key, context.opts[:prefix], "")
   end
 
+  @doc "What `node` has heard last of the heartbeat of `of`, as the host's table keeps it."
+  @spec heartbeat_row(map(), node(), node()) :: tuple()
+  def heartbeat_row(context, node, of) do
+    name = Atom.to_string(of)
+    members = Cluster.call(node, Group, :members, [context.sup, "__heartbeat"])
+    [beat] = for {_pid, %{node: ^name} = beat} <- members, do: beat
+    {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
+  end
+
+  @doc "From now on `node` believes the heartbeat in `row`, as if it were so old."
+  @spec put_row(map(), node(), tuple(), integer()) :: true
+  def put_row(context, node, row, age_ms) do
+    row = put_elem(row, 2, System.system_time(:millisecond) - age_ms)
+    Cluster.call(node, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
+  end
+
+  @doc "Waits until each of `keys`, servers of `Servers.Counter`, runs for whoever asks for it on `node`."
+  @spec await_startable(map(), node(), [String.t()]) :: :ok
+  def await_startable(context, node, keys) do
+    for key <- keys do
+      child = {Servers.Counter, key: key, initial_state: %{}}
+      start = fn -> Cluster.call(node, DurableServer.Supervisor, :ensure_started_child, [context.sup, child, []]) end
+      Cluster.wait_until(fn -> match?({:ok, _}, start.()) end)
+    end
+
+    :ok
+  end
+
   @doc "Fails unless no server runs twice, `keys` run on `nodes`, and nothing is reserved."
   @spec assert_all_run_on(map(), [String.t()], [node()]) :: true
   def assert_all_run_on(context, keys, nodes) do

@@ -1,49 +1,12 @@
 defmodule DurableHandoff.NativeTest do
   use ExUnit.Case, async: true
 
-  alias DurableHandoff.{Native, NativeError}
+  import DurableHandoff.EngineTerms, only: [view: 1]
+
+  alias DurableHandoff.{EngineTerms, Native, NativeError}
 
   @source %{name: "a@h", started_at_ms: nil, generation: nil, region: nil}
-  @config %{
-    max_concurrency: 50,
-    concurrency: :adaptive,
-    max_concurrency_per_target: nil,
-    timeout_ms: 30_000,
-    attempt_timeout_ms: 15_000,
-    max_attempts: 3,
-    max_consecutive_failures: 10,
-    max_failure_ratio: 0.5,
-    wait_for_target_ms: 0,
-    sticky: :gated,
-    prefer: :none,
-    source: @source,
-    stickies: [[]],
-    modules: 1,
-    future_skew_ms: 5_000,
-    max_age_ms: 50_000
-  }
-
-  defp view(names) do
-    nodes =
-      for name <- names do
-        %{
-          name: name,
-          stamp_ms: 1_000_000,
-          counted_at_ms: nil,
-          started_at_ms: nil,
-          generation: nil,
-          servers: nil,
-          region: nil,
-          draining: false,
-          connected: true,
-          capacity: [],
-          resources: nil,
-          env: []
-        }
-      end
-
-    %{now_ms: 1_000_000, nodes: nodes}
-  end
+  @config EngineTerms.config(%{source: @source})
 
   test "the engine is loaded" do
     assert Native.check() == :ok

@@ -7,16 +7,17 @@ defmodule DurableHandoff.Host.Departures do
   """
 
   alias DurableHandoff.Host
+  alias DurableHandoff.Host.Registry
 
   @type change :: {:up | :down, key :: term(), node()}
 
   @doc "From now on the calling process is sent a message for every change; `read/1` understands it."
   @spec subscribe(Host.name()) :: :ok | {:error, term()}
-  def subscribe(name), do: ask(:monitor, name)
+  def subscribe(name), do: Registry.subscribe(name, :all)
 
   @doc "Undoes `subscribe/1`. Messages that were on their way still arrive."
-  @spec unsubscribe(Host.name()) :: :ok | {:error, term()}
-  def unsubscribe(name), do: ask(:demonitor, name)
+  @spec unsubscribe(Host.name()) :: :ok
+  def unsubscribe(name), do: Registry.unsubscribe(name, :all)
 
   @doc "The changes a message tells of, in their order."
   @spec read(term()) :: [change()]
@@ -27,14 +28,4 @@ defmodule DurableHandoff.Host.Departures do
   end
 
   def read(_other), do: []
-
-  # No dependency of this library, so the compiler is not asked whether it exists.
-  defp ask(function, name) do
-    case apply(Group, function, [name, :all]) do
-      {:error, reason} -> {:error, reason}
-      _ok -> :ok
-    end
-  catch
-    _kind, reason -> {:error, reason}
-  end
 end

@@ -28,8 +28,8 @@ defmodule DurableHandoff.Host.Registry do
   def reachable?(pid) when node(pid) == node(), do: Process.alive?(pid)
   def reachable?(pid), do: node(pid) in Node.list(:connected)
 
-  @doc "From now on the calling process is sent a message for every change of `key`; `changes/1` reads it."
-  @spec subscribe(Host.name(), key()) :: :ok | {:error, term()}
+  @doc "From now on the calling process is sent a message for every change of `key`, or of `:all`; `changes/1` reads it."
+  @spec subscribe(Host.name(), key() | :all) :: :ok | {:error, term()}
   def subscribe(name, key) do
     case host(Group, :monitor, [name, key]) do
       {:error, reason} -> {:error, reason}
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Host.Registry do
   end
 
   @doc "Undoes `subscribe/2`. Messages that were on their way still arrive."
-  @spec unsubscribe(Host.name(), key()) :: :ok
+  @spec unsubscribe(Host.name(), key() | :all) :: :ok
   def unsubscribe(name, key) do
     host(Group, :demonitor, [name, key])
     :ok

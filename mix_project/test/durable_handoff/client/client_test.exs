@@ -1,8 +1,8 @@
-Code.require_file("../../support/client_fakes.ex", __DIR__)
-
 defmodule DurableHandoff.ClientTest do
   @moduledoc "What callers see of a registry and of servers that do what the test says. Nothing here waits for the net unless it says so."
   use ExUnit.Case, async: true
+
+  import DurableHandoff.Eventually
 
   alias DurableHandoff.Client
   alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
@@ -268,13 +268,5 @@ defmodule DurableHandoff.ClientTest do
 
   defp await_queued(server, count) do
     wait_until(fn -> Process.info(server, :message_queue_len) == {:message_queue_len, count} end)
-  end
-
-  defp wait_until(condition, looks \\ 1_500) do
-    cond do
-      condition.() -> :ok
-      looks == 0 -> flunk("condition not met")
-      true -> Process.sleep(10) && wait_until(condition, looks - 1)
-    end
   end
 end

@@ -1,8 +1,8 @@
-Code.require_file("../../support/client_fakes.ex", __DIR__)
-
 defmodule DurableHandoff.Client.WaitingTest do
   @moduledoc "The process that waits for callers: its net, its limits, the servers it has started, and those who die."
   use ExUnit.Case, async: true
+
+  import DurableHandoff.Eventually
 
   alias DurableHandoff.Client
   alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
@@ -229,13 +229,5 @@ defmodule DurableHandoff.Client.WaitingTest do
 
   defp await_no_start(%{sup: sup}) do
     wait_until(fn -> Waiting.counts(sup).starts == 0 end)
-  end
-
-  defp wait_until(condition, looks \\ 1_500) do
-    cond do
-      condition.() -> :ok
-      looks == 0 -> flunk("condition not met")
-      true -> Process.sleep(10) && wait_until(condition, looks - 1)
-    end
   end
 end

@@ -3,30 +3,15 @@ defmodule DurableHandoff.Executor.SessionTest do
   # argument, so nothing here waits.
   use ExUnit.Case
 
+  import DurableHandoff.EngineTerms, only: [view: 1]
   import ExUnit.CaptureLog
 
+  alias DurableHandoff.EngineTerms
   alias DurableHandoff.Executor.Session
 
   @me :durable_handoff
   @second 1_000_000
-  @config %{
-    max_concurrency: 4,
-    concurrency: :fixed,
-    max_concurrency_per_target: nil,
-    timeout_ms: 30_000,
-    attempt_timeout_ms: 15_000,
-    max_attempts: 3,
-    max_consecutive_failures: 10,
-    max_failure_ratio: 0.5,
-    wait_for_target_ms: 0,
-    sticky: :gated,
-    prefer: :none,
-    source: %{name: "source@h", started_at_ms: nil, generation: nil, region: nil},
-    stickies: [[]],
-    modules: 1,
-    future_skew_ms: 5_000,
-    max_age_ms: 50_000
-  }
+  @config EngineTerms.config(%{max_concurrency: 4, concurrency: :fixed})
 
   setup do
     Process.register(self(), @me)
@@ -363,27 +348,5 @@ defmodule DurableHandoff.Executor.SessionTest do
       entries: List.duplicate({0, 0, 0}, count),
       view: view(["a@h", "b@h"])
     }
-  end
-
-  defp view(names) do
-    nodes =
-      for name <- names do
-        %{
-          name: name,
-          stamp_ms: 1_000_000,
-          counted_at_ms: nil,
-          started_at_ms: nil,
-          generation: nil,
-          servers: nil,
-          region: nil,
-          draining: false,
-          connected: true,
-          capacity: [],
-          resources: nil,
-          env: []
-        }
-      end
-
-    %{now_ms: 1_000_000, nodes: nodes}
   end
 end

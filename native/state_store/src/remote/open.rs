@@ -7,7 +7,8 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::HttpConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
+use object_store::list::PaginatedListStore;
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::azure::Deletions;
 use super::wire::Connector;
@@ -34,16 +35,8 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
         .with_http_connector(Connector)
         .build()
         .map_err(|error| refused(settings, &error))?;
-    let store = Arc::new(store);
-    Ok(Remote {
-        provider: Provider::S3,
-        bucket: bucket.to_owned(),
-        pages: Arc::clone(&store) as _,
-        store,
-        azure: None,
-        custom_endpoint: endpoint.is_some(),
-        max_bytes: settings.max_object_bytes,
-    })
+    let remote = remote(Provider::S3, bucket, Arc::new(store), settings);
+    Ok(Remote { custom_endpoint: endpoint.is_some(), ..remote })
 }
 
 pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -71,15 +64,8 @@ pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Erro
     let http =
         Connector.connect(&ClientOptions::new().with_allow_http(plain)).map_err(|error| refused(settings, &error))?;
     let store = Arc::new(store);
-    Ok(Remote {
-        provider: Provider::Azure,
-        bucket: container.to_owned(),
-        pages: Arc::clone(&store) as _,
-        azure: Some(Deletions { store: Arc::clone(&store), account, signed, http }),
-        store,
-        custom_endpoint: false,
-        max_bytes: settings.max_object_bytes,
-    })
+    let azure = Some(Deletions { store: Arc::clone(&store), account, signed, http });
+    Ok(Remote { azure, ..remote(Provider::Azure, container, store, settings) })
 }
 
 pub(crate) fn google(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -95,16 +81,23 @@ pub(crate) fn google(bucket: &str, settings: &Settings) -> Result<Remote, Error>
         .with_http_connector(Connector)
         .build()
         .map_err(|error| refused(settings, &error))?;
-    let store = Arc::new(store);
-    Ok(Remote {
-        provider: Provider::Google,
+    Ok(remote(Provider::Google, bucket, Arc::new(store), settings))
+}
+
+/// What every provider has.
+fn remote<S>(provider: Provider, bucket: &str, store: Arc<S>, settings: &Settings) -> Remote
+where
+    S: ObjectStore + PaginatedListStore,
+{
+    Remote {
+        provider,
         bucket: bucket.to_owned(),
         pages: Arc::clone(&store) as _,
         store,
         azure: None,
         custom_endpoint: false,
         max_bytes: settings.max_object_bytes,
-    })
+    }
 }
 
 /// The options by the provider's names, all unknown ones in one message.

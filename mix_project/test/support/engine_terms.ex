@@ -1,0 +1,53 @@
+defmodule DurableHandoff.EngineTerms do
+  @moduledoc """
+  What the engine is given, for tests that are the drain: one module, no sticky placement, nodes without load or limits. The same
+  values as `Snapshot` and `Host.View` would make.
+  """
+
+  @config %{
+    max_concurrency: 50,
+    concurrency: :adaptive,
+    max_concurrency_per_target: nil,
+    timeout_ms: 30_000,
+    attempt_timeout_ms: 15_000,
+    max_attempts: 3,
+    max_consecutive_failures: 10,
+    max_failure_ratio: 0.5,
+    wait_for_target_ms: 0,
+    sticky: :gated,
+    prefer: :none,
+    source: %{name: "source@h", started_at_ms: nil, generation: nil, region: nil},
+    stickies: [[]],
+    modules: 1,
+    future_skew_ms: 5_000,
+    max_age_ms: 50_000
+  }
+
+  @doc "A configuration, changed by `given`."
+  @spec config(map()) :: map()
+  def config(given), do: Map.merge(@config, given)
+
+  @doc "A view in which the nodes `names` are connected and empty."
+  @spec view([String.t()]) :: map()
+  def view(names) do
+    nodes =
+      for name <- names do
+        %{
+          name: name,
+          stamp_ms: 1_000_000,
+          counted_at_ms: nil,
+          started_at_ms: nil,
+          generation: nil,
+          servers: nil,
+          region: nil,
+          draining: false,
+          connected: true,
+          capacity: [],
+          resources: nil,
+          env: []
+        }
+      end
+
+    %{now_ms: 1_000_000, nodes: nodes}
+  end
+end

@@ -1,0 +1,15 @@
+defmodule DurableHandoff.Eventually do
+  @moduledoc "Waiting for a condition that no message tells of, with a bound."
+
+  import ExUnit.Assertions, only: [flunk: 1]
+
+  @doc "Returns once `condition` is true; fails the test when it is not after so many looks, ten milliseconds apart."
+  @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
+  def wait_until(condition, looks \\ 1_500) do
+    cond do
+      condition.() -> :ok
+      looks == 0 -> flunk("condition not met")
+      true -> Process.sleep(10) && wait_until(condition, looks - 1)
+    end
+  end
+end
