@@ -12,4 +12,4 @@ pub mod node_config;
 pub mod process;
 pub mod term;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, DrainEnd};

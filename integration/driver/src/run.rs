@@ -6,9 +6,9 @@ pub mod stage;
 
 use std::collections::BTreeMap;
 
-use crate::beam::Cluster;
 use crate::beam::commands::{Command, read_calls, read_counts};
 use crate::beam::node_config::Role;
+use crate::beam::{Cluster, DrainEnd};
 use crate::history::NodeId;
 use crate::interrupt::Interrupt;
 use crate::metrics::{Observed, figures};
@@ -38,6 +38,9 @@ pub fn run_mode(
     let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
+    // As long as before the first drain: calls outside drains are those of the cluster before and of the one after.
+    progress.step("clients going on");
+    cluster.listen_for(settings.warm_up(), "clients going on")?;
 
     progress.step("reading the counters");
     let calls = read_calls(&cluster.call(stage.client, Command::StopClients)?)?;
@@ -72,12 +75,12 @@ fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BT
 fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
     let variant = cluster.variant();
     let mut decided: BTreeMap<String, usize> = BTreeMap::new();
-    for (id, drained) in cluster.drained() {
-        *decided.entry(drained.executor.clone()).or_default() += 1;
+    for DrainEnd { node, report, .. } in cluster.drained() {
+        *decided.entry(report.executor.clone()).or_default() += 1;
         let wanted = variant.executor.to_string();
-        if variant.mode == Mode::Handoff && drained.executor != wanted && !variant.killed {
-            let label = &cluster.node(*id).config.label;
-            notes.push(format!("{label}: {wanted} was to decide, but its report says {}", drained.executor));
+        if variant.mode == Mode::Handoff && report.executor != wanted && !variant.killed {
+            let label = &cluster.node(*node).config.label;
+            notes.push(format!("{label}: {wanted} was to decide, but its report says {}", report.executor));
         }
     }
     decided

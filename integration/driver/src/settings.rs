@@ -141,7 +141,7 @@ pub struct Settings {
     pub discovery_interval_ms: u32,
     /// How often every node says how loaded it is. 10 s is DurableServer's default.
     pub heartbeat_interval_ms: u32,
-    /// Client load before the first node is told to stop.
+    /// Client load before the first node is told to stop, and after every server is back.
     pub warm_up_ms: u32,
     /// How long a mode may take, after the last node is gone, until every server answers again.
     pub recovery_bound_s: u32,
@@ -236,7 +236,7 @@ impl Settings {
             ),
             ("Discovery", every(self.discovery_interval_ms, "60 s")),
             ("Heartbeats", every(self.heartbeat_interval_ms, "10 s")),
-            ("Warm-up", format!("{} of client load", seconds(self.warm_up_ms))),
+            ("Warm-up", format!("{} of client load, and as long at the end", seconds(self.warm_up_ms))),
         ];
         if let Some(part) = self.kill_node_at {
             described.push((

@@ -9,7 +9,7 @@ use eetf::Term;
 
 use super::commands::Command;
 use super::events::{Drained, Event, Reported};
-use super::link::{Incoming, Links};
+use super::link::{Incoming, Links, now_us};
 use super::node::Node;
 use super::node_config::{Common, NodeConfig, RUST, Role};
 use crate::history::{Moment, NodeId, Record};
@@ -30,6 +30,17 @@ const COMMAND_BOUND: Duration = Duration::from_secs(300);
 /// How often waits look at what no message announces: interrupts and ended processes.
 const TICK: Duration = Duration::from_millis(20);
 
+/// The end of a drain of `durable_handoff`.
+#[derive(Debug)]
+pub struct DrainEnd {
+    /// Which node it was about.
+    pub node: NodeId,
+    /// When the driver heard of it, in microseconds of the wall clock.
+    pub at_us: u64,
+    /// What the node said of it.
+    pub report: Drained,
+}
+
 /// The nodes of one mode.
 #[derive(Debug)]
 pub struct Cluster {
@@ -41,7 +52,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     rust_node: Option<RustNode>,
     records: Vec<Record>,
-    drained: Vec<(NodeId, Drained)>,
+    drained: Vec<DrainEnd>,
     fallbacks: Vec<(NodeId, String)>,
     waited_us: Vec<u64>,
     started: u32,
@@ -123,7 +134,7 @@ impl Cluster {
     }
 
     /// How drains of `durable_handoff` have ended so far.
-    pub fn drained(&self) -> &[(NodeId, Drained)] {
+    pub fn drained(&self) -> &[DrainEnd] {
         &self.drained
     }
 
@@ -295,7 +306,7 @@ impl Cluster {
                 }
             }
             Event::Calls { ok, failed } => self.calls = (ok, failed),
-            Event::Drained(drained) => self.drained.push((id, drained)),
+            Event::Drained(report) => self.drained.push(DrainEnd { node: id, at_us: now_us(), report }),
             Event::Waited(waited_us) => self.waited_us.push(waited_us),
             Event::Fallback(reason) => self.fallbacks.push((id, reason)),
             Event::Reply { id, answer } => {

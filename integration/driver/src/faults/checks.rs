@@ -5,16 +5,17 @@
 //! 3. No server started while another process of it had not stopped.
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
+//! 6. No node waits for its drain longer than its `timeout_ms`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::scene::Scene;
-use crate::beam::Cluster;
 use crate::beam::commands::{Command, Counter, read_calls};
 use crate::beam::node_config::Role;
 use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
-use crate::history::{Key, NodeId};
+use crate::beam::{Cluster, DrainEnd};
+use crate::history::{Drain, Key, NodeId};
 use crate::metrics::{Observed, figures};
 use crate::report::ModeReport;
 use crate::run::recovery::counters;
@@ -25,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long the library's processes may take to end after the last server is back: attempts end within their own time.
 const TIDY_WITHIN: Duration = Duration::from_secs(20);
+
+/// From SIGTERM to the start of the drain, and from its end to the driver.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// What was there before the fault.
 #[derive(Debug)]
@@ -87,13 +91,17 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
         }
     }
     broken.extend(outlived(scene)?);
+    broken.extend(overdue(&scene.cluster, &drains, scene.setup.timeout_ms));
     broken.extend(left_behind(&mut scene.cluster, before)?);
     Ok(Found { settled_s, figures, decided: decided(&scene.cluster), broken })
 }
 
 fn decided(cluster: &Cluster) -> Vec<String> {
     let label = |id: NodeId| &cluster.node(id).config.label;
-    let ends = cluster.drained().iter().map(|(id, of)| format!("{}: {}, {}", label(*id), of.executor, of.ended));
+    let ends = cluster
+        .drained()
+        .iter()
+        .map(|end| format!("{}: {}, {}", label(end.node), end.report.executor, end.report.ended));
     let fallbacks = cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", label(*id)));
     ends.chain(fallbacks).collect()
 }
@@ -143,6 +151,18 @@ fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     })?;
     let outlived: Vec<_> = reservations.into_iter().filter(|(_, left_ms)| *left_ms == 0).map(|(key, _)| key).collect();
     Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
+}
+
+/// A drain whose end was heard of later than its time after the node was told to stop.
+fn overdue(cluster: &Cluster, drains: &[Drain], timeout_ms: u32) -> Option<String> {
+    let bound = Duration::from_millis(timeout_ms.into()) + ON_THE_WAY;
+    let took = |end: &DrainEnd| {
+        let told = drains.iter().find(|drain| drain.node == end.node)?;
+        Some(Duration::from_micros(end.at_us.saturating_sub(told.sigterm_us)))
+    };
+    let longest = cluster.drained().iter().filter_map(took).max()?;
+    let seconds = longest.as_secs_f64();
+    (longest > bound).then(|| format!("a node waited {seconds:.1} s for its drain, and may wait {timeout_ms} ms"))
 }
 
 fn ours(cluster: &mut Cluster) -> Result<BTreeMap<NodeId, Vec<String>>> {

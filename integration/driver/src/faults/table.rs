@@ -152,6 +152,7 @@ fault these have to hold, or the run has failed:
 3. No server started while another process of it had not stopped.
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is there still.
+6. No node waits for its drain longer than its `timeout_ms`.
 
 For runs of seconds instead of minutes, nodes look for lost servers every 2 s (60 s in production), send heartbeats every 0.5 s (10 s), and
 believe in them for 8 s (50 s; 30 s where a clock is wrong; this one on the stand-in host only); an attempt may take 3 s (15 s). What is found by a sweep is found
