@@ -5,12 +5,22 @@
 //! projection; where they do not, shorter by at most the time a heartbeat takes to be seen.
 //! One ledger may serve several drains at once; then each sees what the others assigned, and all of them project from the
 //! newest report any of them has seen: numbers and the difference to them stay together.
+//!
+//! [`Ledger::assigned`] is for limits, and may count twice what a report counts already; [`Ledger::counted_twice`] says how much of
+//! it, for balance.
+
+mod overlap;
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::ids::{ModuleId, NodeId};
 use crate::time::Micros;
-use crate::view::NodeView;
+use crate::view::{NodeView, Scope};
+
+pub use overlap::Count;
+
+/// A node counts its servers before it stamps its heartbeat, on a busy machine so long before.
+const COUNTED_BEFORE_STAMP_MS: i64 = 100;
 
 /// Assignments to one node.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +30,12 @@ struct Account {
     /// The least that a heartbeat of this node was behind our clock when it was first seen, milliseconds: the difference of
     /// the two clocks plus the shortest way here.
     least_lag_ms: Option<i64>,
+    /// What that heartbeat says of servers that are counted here, too.
+    twice: Vec<(Count, f64)>,
     /// Attempts under way.
     in_flight: u32,
+    /// Everything ever assigned that did not fail.
+    sent: u32,
     /// Everything assigned since the report, in flight or arrived, in all and by module.
     total: u32,
     by_module: HashMap<ModuleId, u32>,
@@ -41,6 +55,7 @@ impl Ledger {
     pub fn assign(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
         account.in_flight += 1;
+        account.sent += 1;
         account.total += 1;
         *account.by_module.entry(module).or_insert(0) += 1;
     }
@@ -49,6 +64,7 @@ impl Ledger {
     pub fn withdraw(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
         account.in_flight = account.in_flight.saturating_sub(1);
+        account.sent = account.sent.saturating_sub(1);
         account.forget(module, 1);
         self.epoch += 1;
     }
@@ -74,6 +90,7 @@ impl Ledger {
         if account.report.as_ref().is_some_and(|known| report.counted_ms() <= known.counted_ms()) {
             return;
         }
+        let before = account.projections();
         account.report = Some(report.clone());
         let now_ms = millis(now);
         let lag_ms = now_ms.saturating_sub(report.counted_ms());
@@ -82,13 +99,18 @@ impl Ledger {
         let by_the_source = report.counted_ms().saturating_sub(wall_ms).saturating_add(now_ms);
         let by_the_lag = report.counted_ms().saturating_add(least_lag_ms);
         let written_ms = by_the_source.min(by_the_lag);
+        let mut missed = Missed::default();
         while let Some(&(at, module, count)) = account.arrived.front() {
             if at >= written_ms {
                 break;
             }
             account.arrived.pop_front();
             account.forget(module, count);
+            if at >= written_ms.saturating_sub(COUNTED_BEFORE_STAMP_MS) {
+                missed.push((module, count));
+            }
         }
+        account.twice = account.overlaps(&before, &missed);
         self.epoch += 1;
     }
 
@@ -104,7 +126,18 @@ impl Ledger {
 
     /// Assigned to `node` since its last report, one module.
     pub fn assigned_module(&self, node: NodeId, module: ModuleId) -> u32 {
-        self.account(node).and_then(|account| account.by_module.get(&module)).copied().unwrap_or(0)
+        self.account(node).map_or(0, |account| account.assigned(Count::Limited(Scope::Module(module))))
+    }
+
+    /// How many of those assigned to `node` since its last report are in that number of the report already, as far as the
+    /// report before it tells; below zero where the report lacks some that are not counted here any more.
+    pub fn counted_twice(&self, node: NodeId, count: Count) -> f64 {
+        self.account(node).map_or(0.0, |account| account.counted_twice(count))
+    }
+
+    /// Everything ever assigned to `node` that did not fail.
+    pub fn sent(&self, node: NodeId) -> u32 {
+        self.account(node).map_or(0, |account| account.sent)
     }
 
     /// Attempts towards `node` under way.
@@ -136,7 +169,41 @@ fn millis(now: Micros) -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Servers that a report may lack although they had arrived.
+type Missed = Vec<(ModuleId, u32)>;
+
 impl Account {
+    /// What each number of the newest report will be when everything assigned has arrived.
+    fn projections(&self) -> Vec<(Count, f64)> {
+        let counts = self.report.iter().flat_map(Count::of);
+        counts
+            .map(|(count, reported)| (count, reported + f64::from(self.assigned(count)) - self.counted_twice(count)))
+            .collect()
+    }
+
+    /// What each number of the newest report and this account both count, after it was `before` without that report.
+    fn overlaps(&self, before: &[(Count, f64)], missed: &Missed) -> Vec<(Count, f64)> {
+        let counts = self.report.iter().flat_map(Count::of);
+        counts
+            .filter_map(|(count, reported)| {
+                let (_, before) = before.iter().find(|(known, _)| *known == count)?;
+                let of_count = |module: &ModuleId| count.module().is_none_or(|counted| counted == *module);
+                let missed = missed.iter().filter(|(module, _)| of_count(module)).map(|(_, missed)| missed).sum();
+                Some((count, overlap::overlap(*before, reported, self.assigned(count), missed)))
+            })
+            .collect()
+    }
+
+    /// Assigned since the newest report, of those that `count` counts.
+    fn assigned(&self, count: Count) -> u32 {
+        count.module().map_or(self.total, |module| self.by_module.get(&module).copied().unwrap_or(0))
+    }
+
+    fn counted_twice(&self, count: Count) -> f64 {
+        let known = self.twice.iter().find(|(known, _)| *known == count);
+        known.map_or(0.0, |(_, twice)| twice.min(f64::from(self.assigned(count))))
+    }
+
     fn forget(&mut self, module: ModuleId, count: u32) {
         self.total = self.total.saturating_sub(count);
         if let Some(left) = self.by_module.get_mut(&module) {

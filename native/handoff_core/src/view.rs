@@ -90,6 +90,15 @@ impl NodeView {
         self.counted_at_ms.map_or(self.stamp_ms, |counted_at_ms| counted_at_ms.max(self.stamp_ms))
     }
 
+    /// How many servers the node reported: by this library, else by its own total limit.
+    pub fn server_count(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
+        let reported = self.servers.map(|count| count as f64);
+        reported.or_else(|| {
+            self.capacity.iter().find(|capacity| capacity.scope == Scope::Total).map(|capacity| capacity.current)
+        })
+    }
+
     /// The value of an environment variable, if the node has it.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

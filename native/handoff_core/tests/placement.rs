@@ -54,6 +54,48 @@ fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
     assert_eq!(drive.move_all().len(), 3, "2 of 5 are reported, so 3 fit");
 }
 
+/// Moves 200 servers, forty at a time, to a@h and b@h, which start empty. In every round a@h writes a heartbeat after the servers on their way have
+/// been registered there and before the source hears of it; `numbers` is what it says for so many. b@h writes none. How many each got.
+fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usize, usize) {
+    let (mut on_a, mut on_b) = (0, 0);
+    let seen = |now_ms, on_a, wrote_ms| ClusterView {
+        now_ms,
+        nodes: vec![numbers(on_a, NodeView { stamp_ms: wrote_ms, ..node("a@h") }), numbers(0, node("b@h"))],
+    };
+    let config = Config { max_concurrency: 40, ..config() };
+    let mut drive = Drive::new(config, &servers(200), seen(WALL, 0, WALL));
+    let mut now_ms = WALL;
+    loop {
+        let round = drive.poll();
+        if drive.finished {
+            return (on_a, on_b);
+        }
+        on_a += count(&round, "a@h");
+        on_b += count(&round, "b@h");
+        drive.later(200);
+        now_ms += 200;
+        drive.event(Event::View(seen(now_ms, on_a as u64, now_ms))).expect("valid");
+        drive.later(200);
+        now_ms += 200;
+        round.iter().for_each(|attempt| drive.moved(attempt));
+    }
+}
+
+#[test]
+fn heartbeats_that_count_servers_on_their_way_do_not_make_their_node_look_fuller() {
+    assert_eq!(split_beside_heartbeats(|count, node| NodeView { servers: Some(count), ..node }), (100, 100));
+    let of_limit = |count: u64, node| NodeView {
+        capacity: vec![limit(Scope::Total, u32::try_from(count).expect("few"), 1_000)],
+        ..node
+    };
+    assert_eq!(split_beside_heartbeats(of_limit), (100, 100));
+}
+
+#[test]
+fn heartbeats_without_numbers_do_not_make_their_node_look_empty() {
+    assert_eq!(split_beside_heartbeats(|_count, node| node), (100, 100));
+}
+
 #[test]
 fn a_count_newer_than_its_heartbeat_outlives_the_next_look_at_the_same_heartbeat() {
     let reported = |on_a, counted_at_ms| {

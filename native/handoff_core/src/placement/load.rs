@@ -5,7 +5,7 @@
 
 use crate::eligibility::applicable;
 use crate::ids::{ModuleId, NodeId};
-use crate::ledger::Ledger;
+use crate::ledger::{Count, Ledger};
 use crate::view::{NodeView, Scope};
 
 /// What loads are measured in. A later one says less; nodes are compared in the latest one that any of them needs.
@@ -28,7 +28,7 @@ impl Metric {
     pub fn best(node: &NodeView, module: ModuleId) -> Metric {
         if applicable(node, module).next().is_some() {
             Metric::Fill
-        } else if servers(node).is_some() {
+        } else if node.server_count().is_some() {
             Metric::Servers
         } else {
             Metric::Assigned
@@ -52,12 +52,16 @@ pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, 
         if current >= capacity.limit {
             return None;
         }
-        fill = fill.max((current + 1.0) / capacity.limit);
+        let twice = ledger.counted_twice(id, Count::Limited(capacity.scope));
+        fill = fill.max((current - twice + 1.0) / capacity.limit);
     }
     let load = match metric {
         Metric::Fill => fill,
-        Metric::Servers => servers(node).unwrap_or(0.0) + assigned + 1.0,
-        Metric::Assigned => assigned + 1.0,
+        Metric::Servers => {
+            node.server_count().unwrap_or(0.0) + assigned - ledger.counted_twice(id, Count::Servers) + 1.0
+        }
+        // No report ever says that these have arrived.
+        Metric::Assigned => f64::from(ledger.sent(id)) + 1.0,
     };
     Some(load / headroom(node))
 }
@@ -70,13 +74,4 @@ fn headroom(node: &NodeView) -> f64 {
         .map(|(used, max)| used / max)
         .fold(0.0, f64::max);
     (1.0 - used).clamp(LEAST_HEADROOM, 1.0)
-}
-
-/// How many servers the node reported: by this library, else by its own total limit.
-fn servers(node: &NodeView) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
-    let reported = node.servers.map(|count| count as f64);
-    reported.or_else(|| {
-        node.capacity.iter().find(|capacity| capacity.scope == Scope::Total).map(|capacity| capacity.current)
-    })
 }
