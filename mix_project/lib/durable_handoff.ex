@@ -17,14 +17,18 @@ defmodule DurableHandoff do
 
   ## Guarantees
 
-    * A drain never makes things worse than no drain: a server that is not moved is left as it was, no reservation stays behind, and
-      the existing graceful shutdown takes care of it.
-    * A server is stopped here only when a target is known that is healthy, connected, not draining itself and has room.
-    * The node never waits longer than `timeout_ms`, whatever fails.
+    * **A drain never makes things worse than no drain:** a server that is not moved is left as it was, no reservation stays behind, and
+      the existing graceful shutdown takes care of it. A server is stopped here only when a target is known that is healthy,
+      connected, not draining itself and has room.
+    * **The node never waits longer than `timeout_ms`**, whatever fails.
+    * **At most `max_concurrency` servers are down at any time** because of a drain.
+    * **Nothing runs twice:** every start is the host's own conditional claim.
+    * **A Rust node is never needed:** without one, or when it is lost, the engine in this VM decides.
+    * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`, `retry: :unhandled`).
+    * **Nothing is lost that a graceful shutdown would have kept:** what a drain could not move in time is stopped and stored as before, and
+      handed to the other nodes, one of which starts each server as soon as it is stored, not at its next sweep
+      (`DurableHandoff.Leftovers`; `start_leftovers: false` switches it off).
     * Whatever fails is in the log, and in the report with its reason.
-    * What a drain could not move in time is handed to the other nodes, and one of them starts each server as soon as it is stopped
-      here, not at its next sweep (`DurableHandoff.Leftovers`; `start_leftovers: false` switches it off). Nothing runs twice: a
-      start is the host's own conditional claim.
 
   ## What runs where
 

@@ -59,6 +59,7 @@ defmodule Client.OwnerTest do
     assert Task.await(call_from(context, b, {:stop, :shutdown}, timeout: :infinity)) == {:ok, :ok}
   end
 
+  @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
   test "it crashes: the error at once", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
     assert {:error, {%RuntimeError{}, _stack}} = Task.await(call_from(context, b, :crash, timeout: :infinity))
@@ -76,6 +77,7 @@ defmodule Client.OwnerTest do
     assert GenServer.call(pid, :get) == 1
   end
 
+  @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
   test "the connection is cut after sending: the error at once, since it may have been handled", context do
     %{a: a, b: b} = context
     pid = start_server(context, a, Troublesome, @key, %{count: 0})
@@ -91,6 +93,7 @@ defmodule Client.OwnerTest do
     assert Task.await(call_from(context, b, :add, timeout: :infinity)) == {:ok, 2}
   end
 
+  @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
   test "its node is killed: an error for the request it had, a wait for the next", %{b: b} = context do
     doomed = start_node()
     start_handoff(context, doomed)

@@ -5,6 +5,7 @@ defmodule Handoff.BreakerTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "every start on the target fails: the drain ends early, most servers were never touched",
        %{a: a, b: b} = context do
     [app_a, _app_b] = start_cluster(context)
@@ -34,6 +35,7 @@ defmodule Handoff.BreakerTest do
     assert map_size(placement(context, [b])) == 20
   end
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "the store fails every request: nothing stays reserved once it is back", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 20)

@@ -18,6 +18,7 @@ defmodule Handoff.CrashTest do
     assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
   end
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "Drainer crashes again and again: the servers live on, and the existing shutdown stops them",
        %{a: a} = context do
     [app, _app_b] = start_cluster(context)
@@ -88,6 +89,7 @@ defmodule Handoff.CrashTest do
     await_startable(context, b, keys)
   end
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "the drain's process is killed while a server is displaced: its reservation is cleared",
        %{a: a, b: b} = context do
     start_cluster(context, placement_erpc_timeout_same_region_ms: 200)

@@ -5,6 +5,7 @@ defmodule Handoff.DrainTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "every server moves, with its state, evenly, and nothing stays behind", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = for n <- 1..60, do: "s#{n}"
@@ -46,6 +47,7 @@ defmodule Handoff.DrainTest do
     assert left == %{}
   end
 
+  @tag guarantee: "At most `max_concurrency` servers are down at any time"
   test "no more is in flight than max_concurrency allows", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 20)

@@ -5,6 +5,7 @@ defmodule Handoff.LeftoversTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the deadline passes: what is left starts elsewhere at once, with its state, although nobody sweeps",
        %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
@@ -66,6 +67,7 @@ defmodule Handoff.LeftoversTest do
     assert context |> placement([b, c, plain]) |> Map.take(keys) |> Map.values() |> Enum.uniq() == [c]
   end
 
+  @tag guarantee: "Nothing runs twice"
   test "a discovery sweep tries the same server at the same moment: one owner", %{a: a, b: b, c: c} = context do
     sweeping = Keyword.merge(unswept(context), backend(context, discovery_interval_ms: 50))
     app = start_handoff(context, a, leaving(context))
@@ -126,6 +128,7 @@ defmodule Handoff.LeftoversTest do
     assert Map.keys(placement(context, [b, c])) -- ["blocker"] == ["s3"]
   end
 
+  @tag guarantee: "Nothing runs twice"
   test "drain/2 and then a shutdown hand over the same servers: each starts once", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 5)

@@ -5,6 +5,7 @@ defmodule Handoff.NoTargetTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "no other node", %{a: a} = context do
     start_handoff(context, a)
     pid = start_server(context, a, Counter, "k")
@@ -31,6 +32,7 @@ defmodule Handoff.NoTargetTest do
     reconnect(a, b)
   end
 
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "all full: as many move as there is room, the rest keeps running", %{a: a, b: b} = context do
     start_handoff(context, a)
     start_handoff(context, b, max_children: 3)

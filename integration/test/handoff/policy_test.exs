@@ -74,6 +74,7 @@ defmodule Handoff.PolicyTest do
     assert Enum.sort(on_b) == ["own_word", "permanent1", "permanent2", "permanent3"]
   end
 
+  @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "eligible: :permanent with a store that does not answer: all count as permanent, in time", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3, Counter, %{permanent: false})

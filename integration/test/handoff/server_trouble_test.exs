@@ -5,6 +5,7 @@ defmodule Handoff.ServerTroubleTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
+  @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "terminate/2 hangs: the others move, the drain ends in time, and what it leaves is cleared when it ends at last",
        %{a: a, b: b, c: c} = context do
     # Else other nodes start it when it ends.

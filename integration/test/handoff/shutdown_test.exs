@@ -57,6 +57,7 @@ defmodule Handoff.ShutdownTest do
     for n <- 1..3, do: assert(stored(context, "s#{n}").meta.status == :stopped_graceful)
   end
 
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "a node alone: nothing is moved, and what the existing shutdown stores is all there", %{a: a} = context do
     app = start_handoff(context, a)
     start_servers(context, a, 5, Counter, %{count: 3})
@@ -172,6 +173,7 @@ defmodule Handoff.ShutdownTest do
     for each <- [context, other], do: assert(map_size(placement(each, context.nodes -- [a])) == 10)
   end
 
+  @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "a server that does not stop: the shutdown goes on at the limit, and clears its reservation later",
        %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}

@@ -89,6 +89,7 @@ defmodule Handoff.TakeoverTest do
     for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
   end
 
+  @tag guarantee: "Nothing runs twice"
   test "the source is killed in the middle of its shutdown: each server starts once", %{a: a, b: b} = context do
     doomed = start_node()
     app = start_uneven(context, doomed, [a, b])

@@ -75,6 +75,7 @@ defmodule Handoff.TargetTroubleTest do
     assert placement(context, [a, c]) == Map.new(keys, &{&1, c})
   end
 
+  @tag guarantee: "Nothing runs twice"
   test "start on the target takes too long: reported, it runs once in the end, and nothing is reserved",
        %{a: a, b: b, c: c} = context do
     start_cluster(context, placement_erpc_timeout_same_region_ms: 200)

@@ -17,11 +17,13 @@ defmodule Node.LossTest do
     {:ok, rust: rust, keys: keys, draining: draining}
   end
 
+  @tag guarantee: "A Rust node is never needed"
   test "kill -9: all servers move all the same, each once", %{rust: rust} = context do
     RustNode.signal(rust, "KILL")
     assert [{_name, {:down, _reason}}] = assert_goes_on(context)
   end
 
+  @tag guarantee: "A Rust node is never needed"
   test "it hangs (SIGSTOP): the source goes on without it", %{rust: rust} = context do
     RustNode.signal(rust, "STOP")
     assert [{_name, :silent}] = assert_goes_on(context)
@@ -34,6 +36,7 @@ defmodule Node.LossTest do
     wait_until(fn -> RustNode.offers(context.a) == [] end)
   end
 
+  @tag guarantee: "A Rust node is never needed"
   test "its connection is cut: all servers move all the same", %{rust: rust, a: a} = context do
     # A wrong cookie keeps it from coming back.
     call(a, Node, :set_cookie, [rust.name, :cut_off])
