@@ -67,6 +67,7 @@ defmodule Handoff.BreakerTest do
     assert {:ok, %{total: 30} = report} = drain(context, a, max_attempts: 20)
     SimulatedStore.configure(context.store, error_rate: 0.0)
     assert report.moved + Enum.sum(Map.values(report.left)) == 30
+    wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
 
     await_startable(context, b, keys)

@@ -145,6 +145,31 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
+  test "the store fails while a reservation is cleared: the drain ends, and it is cleared when the store is back",
+       %{nodes: [a | others]} = context do
+    start_cluster(context)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    for node <- others, do: Troublesome.arm(node, "k", :init, :raise)
+    key = storage_key(context, "k")
+
+    # It is written twice: when it stops, reserved, and when its reservation is cleared.
+    SimulatedStore.pause(context.store, {:put, key})
+    draining = Task.async(fn -> drain(context, a, max_attempts: 1) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    step_put(context)
+    wait_until(fn -> reservations(context) == ["k"] and SimulatedStore.paused(context.store) != [] end)
+
+    for _more_often_than_the_drain_waits_for <- 1..6,
+        do: SimulatedStore.fail_next(context.store, :put, key, :unavailable)
+
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = Task.await(draining)
+    assert reservations(context) == ["k"]
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
   defp step_put(context) do
     [held] = SimulatedStore.paused(context.store)
     SimulatedStore.step(context.store)

@@ -7,8 +7,8 @@ defmodule DurableHandoff.Attempt do
     * It is under no supervisor, of no application, and survives what it is linked to: nothing but the end of the VM stops it in
       the middle of a rehome.
     * A server that is down and reserved for this node always has a live process that holds it. When the drain that gave the
-      orders is gone, whatever the cause, that process clears the reservation itself, even after the host is gone. (A VM that ends
-      before can leave one; it runs out within a minute.)
+      orders is gone, whatever the cause, that process clears the reservation itself, even after the host is gone. A store that fails
+      is asked again until the reservation has run out, within a minute. (A VM that ends before can leave one until then.)
 
       ```text
       start ── attempt ──┬── moved, gone, lost race, untouched ──────────────► end
@@ -25,6 +25,13 @@ defmodule DurableHandoff.Attempt do
 
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.Rehome
+
+  # Together they take less than the time that the engine keeps at the end for clearing.
+  @pauses_ms [50, 150]
+  # After the drain has been told that the store fails.
+  @first_pause_ms 250
+  @longest_pause_ms 4_000
+  @runs_out_ms 60_000
 
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
   defstruct @enforce_keys
@@ -128,21 +135,44 @@ defmodule DurableHandoff.Attempt do
         attempt(attempt, order, :displaced)
 
       {__MODULE__, :release} ->
-        send(attempt.drain, {:released, self(), clear(attempt)})
+        result = clear(attempt, @pauses_ms)
+        send(attempt.drain, {:released, self(), result})
+        if result != :ok, do: clear_later(attempt, result)
 
       {:DOWN, ^drain_monitor, :process, _drain, _reason} ->
-        clear(attempt)
+        result = clear(attempt, @pauses_ms)
+        if result != :ok, do: clear_later(attempt, result)
     end
   end
 
-  defp clear(%{supervisor: supervisor, storage: storage, server: server}) do
-    with {:error, reason} <- Host.release(storage, server.key) do
-      Logger.warning(
-        "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared; other nodes " <>
-          "start it when it runs out, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
-      )
+  defp clear(%{storage: storage, server: server} = attempt, pauses_ms) do
+    case {Host.release(storage, server.key), pauses_ms} do
+      {{:error, _reason}, [pause_ms | pauses_ms]} ->
+        Process.sleep(pause_ms)
+        clear(attempt, pauses_ms)
 
-      {:error, reason}
+      {result, _pauses_ms} ->
+        result
     end
+  end
+
+  # Without a clock: what the requests themselves take only makes it try for longer.
+  defp clear_later(%{supervisor: supervisor, server: server} = attempt, {:error, reason}) do
+    Logger.warning(
+      "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared yet; other nodes " <>
+        "start it when it is, or has run out, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
+    )
+
+    Process.sleep(@first_pause_ms)
+    clear(attempt, pauses_until_it_runs_out())
+  end
+
+  defp pauses_until_it_runs_out do
+    (2 * @first_pause_ms)
+    |> Stream.iterate(&min(2 * &1, @longest_pause_ms))
+    |> Enum.reduce_while({[], 0}, fn pause_ms, {pauses_ms, sum_ms} ->
+      if sum_ms < @runs_out_ms, do: {:cont, {[pause_ms | pauses_ms], sum_ms + pause_ms}}, else: {:halt, pauses_ms}
+    end)
+    |> Enum.reverse()
   end
 end
