@@ -110,6 +110,15 @@ pub struct Args {
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub error_rate: Option<f64>,
 
+    /// What starts nodes instead of `elixir`, each with a code path of its own; several take turns, in a rolling deploy old nodes are the
+    /// first's and fresh ones the last's
+    #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
+    pub beams: Vec<String>,
+
+    /// Exit with 1 when anything was lost or there twice, a server did not answer at the end, or somebody else decided than was to
+    #[arg(long)]
+    pub check: bool,
+
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub json: Option<PathBuf>,
@@ -162,8 +171,12 @@ impl Args {
         if self.kill_node_at.is_some() && !settings.modes.iter().any(|variant| variant.killed) {
             return conflict("--kill-node-at needs --executor node and --modes handoff".to_owned());
         }
-        let lists =
-            [twice("--modes", &self.modes), twice("--executor", &self.executor), twice("--client", &self.client)];
+        let lists = [
+            twice("--modes", &self.modes),
+            twice("--executor", &self.executor),
+            twice("--client", &self.client),
+            twice("--beams", &self.beams),
+        ];
         if let Some(reason) = lists.into_iter().flatten().next() {
             return refuse(reason);
         }

@@ -13,9 +13,11 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 
-    /// `elixir` cannot be executed.
-    #[error("cannot start `elixir`, which every node needs (Debian: apt-get install elixir erlang)")]
+    /// What starts a node cannot be executed.
+    #[error("cannot start `{command}`, which every node needs (Debian: apt-get install elixir erlang)")]
     ElixirMissing {
+        /// The command, `elixir` where nothing else was said.
+        command: String,
         /// What the operating system said.
         source: io::Error,
     },
@@ -32,6 +34,13 @@ pub enum Error {
     /// A node's clock cannot be set.
     #[error("a node's clock cannot be set without libfaketime (Debian: apt-get install libfaketime)")]
     FaketimeMissing,
+
+    /// A mixed cluster was asked for, and one release had no part in what happened.
+    #[error("{reason}")]
+    NotMixed {
+        /// Which one.
+        reason: String,
+    },
 
     /// A node ended although nobody told it to.
     #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]

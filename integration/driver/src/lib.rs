@@ -7,7 +7,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`args`], [`settings`], [`store`], [`variant`] | the command line, checked, and what it means |
+//! | [`args`], [`settings`], [`store`], [`variant`], [`beams`] | the command line, checked, and what it means |
 //! | [`places`], [`random`] | what a run makes on this machine |
 //! | [`beam`], [`rust_node`] | nodes as processes, the control connection, its messages |
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
@@ -19,6 +19,7 @@
 
 pub mod args;
 pub mod beam;
+pub mod beams;
 pub mod error;
 pub mod faults;
 pub mod history;

@@ -61,7 +61,10 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     for path in [&args.html, &args.json].into_iter().flatten() {
         writeln!(out, "Written: {}", path.display()).context("writing the table")?;
     }
-    Ok(())
+    match report.broken() {
+        broken if args.check && !broken.is_empty() => bail!("{}", broken.join("; ")),
+        _ => Ok(()),
+    }
 }
 
 fn measure(settings: Settings, places: &Places, interrupt: &Interrupt) -> Result<Report, Error> {

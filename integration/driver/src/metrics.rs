@@ -7,7 +7,7 @@ use crate::beam::node::Node;
 use crate::beam::node_config::Role;
 use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
 use crate::quantiles::{Quantiles, millis};
-use crate::report::{DrainReport, GapPoint, ModeReport};
+use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport};
 
 /// A node, as far as figures need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +18,23 @@ pub struct ObservedNode {
     pub name: String,
     /// Whether it runs servers.
     pub is_app: bool,
+    /// Its Elixir; empty before it is up.
+    pub elixir: String,
+    /// Its Erlang/OTP; empty before it is up.
+    pub otp: String,
     /// When it was up.
     pub up_us: Option<u64>,
 }
 
 impl From<&Node> for ObservedNode {
     fn from(node: &Node) -> Self {
+        let (elixir, otp) = node.versions.as_ref().map(|of| (of.elixir.clone(), of.otp.clone())).unwrap_or_default();
         Self {
             label: node.config.label.clone(),
             name: node.name.clone(),
             is_app: node.config.role == Role::App,
+            elixir,
+            otp,
             up_us: node.up_us,
         }
     }
@@ -87,12 +94,14 @@ pub fn figures(observed: &Observed) -> ModeReport {
         double_owners: double_owners(&lives),
         moves_per_server: ratio(moves.len(), observed.servers),
         unreachable: observed.counters.iter().filter(|counter| counter.node.is_none()).count(),
+        altered_states: observed.counters.iter().filter(|counter| !counter.intact).count(),
         decided_by: BTreeMap::new(),
         call_ms_draining,
         call_ms_otherwise,
         waited_ms: Quantiles::default(),
         store_ops: None,
         store_load: None,
+        nodes: nodes(observed, &lives),
         drains,
         notes: Vec::new(),
         gaps: moves
@@ -103,6 +112,18 @@ pub fn figures(observed: &Observed) -> ModeReport {
             })
             .collect(),
     }
+}
+
+fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeReport> {
+    let started = |index| lives.values().flatten().filter(|life| life.node == NodeId(index)).count();
+    let apps = observed.nodes.iter().enumerate().filter(|(_, node)| node.is_app);
+    apps.map(|(index, node)| NodeReport {
+        node: node.label.clone(),
+        elixir: node.elixir.clone(),
+        otp: node.otp.clone(),
+        started: started(index),
+    })
+    .collect()
 }
 
 fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
@@ -223,6 +244,8 @@ mod tests {
             label: label.into(),
             name: format!("{label}-x@127.0.0.1"),
             is_app: label != "clients",
+            elixir: "1.14.0".into(),
+            otp: "25".into(),
             up_us: Some(0),
         }
     }
@@ -236,7 +259,7 @@ mod tests {
     }
 
     fn counter(key: Key, value: u64, node: Option<&str>) -> Counter {
-        Counter { key, value, node: node.map(|label| format!("{label}-x@127.0.0.1")) }
+        Counter { key, value, node: node.map(|label| format!("{label}-x@127.0.0.1")), intact: true }
     }
 
     fn with<'a>(records: &'a [Record], drains: &'a [Drain], calls: &'a Calls, counters: &'a [Counter]) -> Observed<'a> {
@@ -344,7 +367,21 @@ mod tests {
         let counters = [counter(0, 0, Some("new1")), counter(1, 0, Some("new1")), counter(2, 0, None)];
         let report = figures(&with(&[], &drains, &Calls::default(), &counters));
         assert_eq!(report.final_share, BTreeMap::from([("new1".into(), 2), ("old2".into(), 0)]));
-        assert_eq!(report.unreachable, 1);
+        assert_eq!((report.unreachable, report.altered_states), (1, 0));
+    }
+
+    #[test]
+    fn a_state_that_is_not_what_it_was_is_counted() {
+        let counters = [counter(0, 0, Some("new1")), Counter { intact: false, ..counter(1, 0, Some("new1")) }];
+        assert_eq!(figures(&with(&[], &[], &Calls::default(), &counters)).altered_states, 1);
+    }
+
+    #[test]
+    fn every_application_node_says_what_it_ran_on_and_how_many_servers_started_there() {
+        let records = [life(0, OLD, S, Some(10 * S)), life(0, NEW, 10 * S + 30_000, None)].concat();
+        let report = figures(&with(&records, &[], &Calls::default(), &[]));
+        let nodes: Vec<_> = report.nodes.iter().map(|of| (of.node.as_str(), of.otp.as_str(), of.started)).collect();
+        assert_eq!(nodes, [("old1", "25", 1), ("new1", "25", 1), ("old2", "25", 0)]);
     }
 
     #[test]

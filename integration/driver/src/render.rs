@@ -8,6 +8,7 @@ pub mod table;
 #[cfg(test)]
 pub mod fixture;
 
+use crate::beams::releases;
 use crate::report::Report;
 
 /// How to say that the stand-in is not the real thing; everywhere the version is shown.
@@ -17,4 +18,13 @@ pub fn host(report: &Report) -> String {
         "external" => format!("DurableServer {}", host.version),
         _ => format!("DurableServer {} (this project's stand-in)", host.version),
     }
+}
+
+/// What the nodes ran on: the clients' node's release, in a mixed cluster every one.
+pub fn versions(report: &Report) -> String {
+    let mixed = report.settings.beams.are_mixed().then(|| report.modes.first()).flatten();
+    mixed.map_or_else(
+        || format!("Elixir {}, OTP {}", report.versions.elixir, report.versions.otp),
+        |(_, mode)| format!("mixed: {}", releases(&mode.nodes).into_keys().collect::<Vec<_>>().join("; ")),
+    )
 }

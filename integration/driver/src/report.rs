@@ -92,6 +92,8 @@ pub struct ModeReport {
     pub moves_per_server: f64,
     /// Servers that did not answer at the end.
     pub unreachable: usize,
+    /// Servers whose state, apart from the counter, is not what they were first started with.
+    pub altered_states: usize,
     /// Drains by who decided in them, as their own reports say; empty without `durable_handoff`.
     pub decided_by: BTreeMap<String, usize>,
     /// How long client calls took that were under way while a node was draining.
@@ -104,6 +106,8 @@ pub struct ModeReport {
     pub store_ops: Option<BTreeMap<String, u64>>,
     /// Requests at the simulated store at the same time, from the first SIGTERM until the last node was gone.
     pub store_load: Option<Load>,
+    /// Every application node, and what it ran on.
+    pub nodes: Vec<NodeReport>,
     /// The same figures per stopped node.
     pub drains: Vec<DrainReport>,
     /// What else there is to say: killed nodes, servers that did not come back.
@@ -128,6 +132,39 @@ impl Load {
     pub fn of(stats: &BTreeMap<String, u64>) -> Self {
         let of = |name| stats.get(name).copied().unwrap_or(0);
         Self { max: of("max_outstanding"), mean: of("outstanding_us") as f64 / of("busy_us").max(1) as f64 }
+    }
+}
+
+impl ModeReport {
+    /// What does not hold that holds in every mode, whatever fails: nothing is lost, nothing is there twice.
+    pub fn broken(&self) -> Vec<String> {
+        let counts = [
+            (self.lost_increments, "acknowledged increments are lost"),
+            (self.extra_increments, "increments are counted twice"),
+            (self.double_owners as u64, "servers started while another process of them had not stopped"),
+            (self.altered_states as u64, "states are not what they were"),
+        ];
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+    }
+}
+
+/// An application node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeReport {
+    /// The node.
+    pub node: String,
+    /// Its Elixir.
+    pub elixir: String,
+    /// Its Erlang/OTP.
+    pub otp: String,
+    /// Servers that started on it, over the whole run.
+    pub started: usize,
+}
+
+impl NodeReport {
+    /// What it ran on, in words.
+    pub fn release(&self) -> String {
+        format!("Elixir {}, OTP {}", self.elixir, self.otp)
     }
 }
 
@@ -167,6 +204,22 @@ impl Report {
         self.modes.iter().find(|(variant, _)| variant.is(mode, executor)).map(|(_, report)| report)
     }
 
+    /// What did not hold, by column: what [`ModeReport::broken`] says, servers that did not come back, and drains in which somebody else
+    /// decided than the column's name says.
+    pub fn broken(&self) -> Vec<String> {
+        let of_mode = |(variant, mode): &(Variant, ModeReport)| {
+            let mut broken = mode.broken();
+            if mode.unreachable > 0 {
+                broken.push(format!("{} servers do not answer", mode.unreachable));
+            }
+            let by_others =
+                mode.decided_by.iter().filter(|(who, _)| **who != variant.executor.to_string() && !variant.killed);
+            broken.extend(by_others.map(|(who, drains)| format!("{who} decided in {drains} drains")));
+            broken.into_iter().map(|what| format!("{variant}: {what}")).collect::<Vec<_>>()
+        };
+        self.modes.iter().flat_map(of_mode).collect()
+    }
+
     /// The report as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
@@ -202,6 +255,7 @@ mod tests {
             keys(&json["settings"]),
             [
                 "attempt_timeout_ms",
+                "beams",
                 "call_every_ms",
                 "clients",
                 "clock_ahead",
@@ -243,6 +297,7 @@ mod tests {
             assert_eq!(
                 keys(&json["modes"][mode]),
                 [
+                    "altered_states",
                     "call_ms_draining",
                     "call_ms_otherwise",
                     "calls",
@@ -259,6 +314,7 @@ mod tests {
                     "lost_increments",
                     "moved",
                     "moves_per_server",
+                    "nodes",
                     "notes",
                     "recovery_ms",
                     "store_load",
@@ -289,6 +345,24 @@ mod tests {
         let text = fixture::report().to_json();
         let at = |mode| text.find(&format!("\"{mode}\": {{")).unwrap();
         assert!(at("graceful") < at("naive") && at("naive") < at("handoff"));
+    }
+
+    #[test]
+    fn what_did_not_hold_is_said_by_column() {
+        let mut report = fixture::report();
+        assert!(report.broken().is_empty(), "{:?}", report.broken());
+        let (variant, handoff) = &mut report.modes[2];
+        variant.executor = Executor::Node;
+        (handoff.lost_increments, handoff.unreachable, handoff.altered_states) = (3, 2, 1);
+        assert_eq!(
+            report.broken(),
+            [
+                "handoff (node): 3 acknowledged increments are lost",
+                "handoff (node): 1 states are not what they were",
+                "handoff (node): 2 servers do not answer",
+                "handoff (node): embedded decided in 1 drains"
+            ]
+        );
     }
 
     #[test]

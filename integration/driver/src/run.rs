@@ -64,7 +64,11 @@ pub fn run_mode(
         .extend(cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", cluster.node(*id).config.label)));
     let waited_ms = Quantiles::of_micros(cluster.waited_us().to_vec());
     let decided_by = decided_by(&cluster, &mut notes);
-    Ok((ModeReport { store_ops, store_load, decided_by, waited_ms, notes, ..figures(&observed) }, versions.into()))
+    let figures = figures(&observed);
+    if let Some(reason) = settings.beams.missing(&figures.nodes) {
+        return Err(Error::NotMixed { reason });
+    }
+    Ok((ModeReport { store_ops, store_load, decided_by, waited_ms, notes, ..figures }, versions.into()))
 }
 
 fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BTreeMap<String, u64>>> {

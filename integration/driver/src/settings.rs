@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::Args;
+use crate::beams::Beams;
 use crate::store::Store;
 use crate::variant::{Variant, flag_value};
 
@@ -97,6 +98,8 @@ pub struct ClockAhead {
 /// The settings of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
+    /// What starts nodes.
+    pub beams: Beams,
     /// Which nodes are taken away.
     pub scenario: Scenario,
     /// How fresh nodes come; `None` when there are none.
@@ -154,6 +157,7 @@ impl Settings {
         let or = |given: Option<u32>, usual, short| given.unwrap_or(if quick { short } else { usual });
         let draining = (args.scenario == Scenario::Together).then(|| args.draining.unwrap_or(2));
         Self {
+            beams: Beams::new(&args.beams),
             scenario: args.scenario,
             deploy: (args.scenario == Scenario::Rolling).then(|| args.deploy.unwrap_or(Deploy::Surge)),
             nodes: or(args.nodes, 3, 3),

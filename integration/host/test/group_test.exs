@@ -14,7 +14,7 @@ defmodule GroupTest do
     for node <- nodes, do: {:ok, _app} = start_children(node, replica(group))
 
     for node <- nodes,
-        do: wait_until(fn -> MapSet.size(call(node, :sys, :get_state, [Group.Replica.name(group)]).peers) == 2 end)
+        do: wait_until(fn -> map_size(call(node, :sys, :get_state, [Group.Replica.name(group)]).peers) == 2 end)
 
     {:ok, group: group, a: a, b: b, c: c}
   end
@@ -98,5 +98,5 @@ defmodule GroupTest do
     wait_until(fn -> call(late, Group, :lookup, [group, "k"]) == {pid, 1} end)
   end
 
-  defp replica(group), do: [%{id: :pg, start: {:pg, :start_link, [Group.Replica.scope(group)]}}, {Group.Replica, group}]
+  defp replica(group), do: [{Group.Replica, group}]
 end

@@ -98,14 +98,15 @@ defmodule HandoffDemo.Commands do
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
   end
 
-  # Its own answer and its node; of a server that does not answer, what is stored.
+  # Its own answer, its node, and whether the rest of its state is what it was; of a server that does not answer, what is stored.
   defp counter(index) do
     {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
-    {index, GenServer.call(pid, :counter, @read_ms), Atom.to_string(node(pid))}
+    {counter, intact} = GenServer.call(pid, :report, @read_ms)
+    {index, counter, Atom.to_string(node(pid)), intact}
   rescue
-    MatchError -> {index, stored_counter(index), nil}
+    MatchError -> {index, stored_counter(index), nil, true}
   catch
-    :exit, _no_answer -> {index, stored_counter(index), nil}
+    :exit, _no_answer -> {index, stored_counter(index), nil, true}
   end
 
   defp stored_counter(index) do

@@ -250,14 +250,16 @@ pub struct Counter {
     pub value: u64,
     /// The full name of the node it runs on; `None` when it does not answer and the value is the stored one.
     pub node: Option<String>,
+    /// Whether the rest of its state is what it was when the server was first started.
+    pub intact: bool,
 }
 
 /// Reads the answer to [`Command::Counters`].
 pub fn read_counters(term: &Term) -> Result<Vec<Counter>> {
     as_list_of(term, |counter| {
-        let [key, value, node] = as_tuple_of(counter)?;
+        let [key, value, node, intact] = as_tuple_of(counter)?;
         let node = if matches!(node, Term::Atom(_)) { None } else { Some(as_text(node)?) };
-        Ok(Counter { key: as_u32(key)?, value: as_u64(value)?, node })
+        Ok(Counter { key: as_u32(key)?, value: as_u64(value)?, node, intact: as_atom(intact)? == "true" })
     })
 }
 
@@ -292,10 +294,11 @@ mod tests {
         let missing = tuple([int(2), list([int(5), int(9)])]);
         assert_eq!(read_missing(&missing).unwrap(), Missing { count: 2, some: vec![5, 9] });
 
-        let counters = list([tuple([int(1), int(40), text("node1@127.0.0.1")]), tuple([int(2), int(7), atom("nil")])]);
+        let answering = tuple([int(1), int(40), text("node1@127.0.0.1"), atom("false")]);
+        let counters = list([answering, tuple([int(2), int(7), atom("nil"), atom("true")])]);
         let counters = read_counters(&counters).unwrap();
-        assert_eq!(counters[0].node.as_deref(), Some("node1@127.0.0.1"));
-        assert_eq!(counters[1], Counter { key: 2, value: 7, node: None });
+        assert_eq!((counters[0].node.as_deref(), counters[0].intact), (Some("node1@127.0.0.1"), false));
+        assert_eq!(counters[1], Counter { key: 2, value: 7, node: None, intact: true });
     }
 
     #[test]

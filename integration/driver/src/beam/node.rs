@@ -41,7 +41,7 @@ impl Node {
     /// Starts a node; it connects by itself.
     pub fn spawn(config: NodeConfig, common: &Common, settings: &Settings, logs: &Path) -> Result<Self> {
         let name = common.full_name(&config.label);
-        let mut elixir = Program::new("elixir");
+        let mut elixir = Program::new(&config.elixir);
         elixir
             .args(["--erl", &emulator_flags(settings)])
             .args(["--name", &name, "--no-halt", "-e", "HandoffDemo.Main.run()"])
@@ -54,7 +54,8 @@ impl Node {
             set_clock(&mut elixir, config.clock_ahead_s)?;
         }
         let log = logs.join(format!("{}-{}.log", common.variant.slug(), config.label));
-        let process = Process::spawn(elixir, &log).map_err(|source| Error::ElixirMissing { source })?;
+        let command = config.elixir.clone();
+        let process = Process::spawn(elixir, &log).map_err(|source| Error::ElixirMissing { command, source })?;
         Ok(Self {
             config,
             name,

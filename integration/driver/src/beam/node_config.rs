@@ -26,6 +26,8 @@ pub struct NodeConfig {
     pub label: String,
     /// What it is for.
     pub role: Role,
+    /// The command that starts it.
+    pub elixir: String,
     /// Its release.
     pub generation: u32,
     /// How many seconds its clock is ahead of the others'.
@@ -130,7 +132,13 @@ mod tests {
             cookie: "c00kie".into(),
             suffix: "ab12".into(),
         };
-        let config = NodeConfig { label: "old1".into(), role: Role::App, generation: 1, clock_ahead_s: 0 };
+        let config = NodeConfig {
+            label: "old1".into(),
+            role: Role::App,
+            elixir: "elixir".into(),
+            generation: 1,
+            clock_ahead_s: 0,
+        };
         let hex = config.to_hex(&common, &settings);
         let bytes: Vec<u8> =
             (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();

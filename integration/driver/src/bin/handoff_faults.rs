@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use handoff_demo::Error;
+use handoff_demo::beams::Beams;
 use handoff_demo::faults::Fault;
 use handoff_demo::faults::args::Args;
 use handoff_demo::faults::run::run;
@@ -78,7 +79,7 @@ fn one(
     let directory = || tempfile::Builder::new().prefix("handoff-faults-").tempdir().context("creating a directory");
     let (logs, scratch) = (directory()?, directory()?);
     let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
-    let mut shown = match run(fault, args.client, seed, &places, interrupt, line) {
+    let mut shown = match run(fault, args.client, Beams::new(&args.beams), seed, &places, interrupt, line) {
         Ok(found) => Shown::new(fault, seed, found),
         Err(error @ (Error::Interrupted | Error::ElixirMissing { .. } | Error::RustNodeMissing { .. })) => {
             return Err(error.into());

@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Client::Plain)]
     pub client: Client,
 
+    /// What starts nodes instead of `elixir`, each with a code path of its own; several take turns
+    #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
+    pub beams: Vec<String>,
+
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

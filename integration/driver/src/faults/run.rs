@@ -5,6 +5,7 @@ use super::scene::Scene;
 use super::{Fault, Setup};
 use crate::Result;
 use crate::beam::Cluster;
+use crate::beams::Beams;
 use crate::interrupt::Interrupt;
 use crate::places::Places;
 use crate::progress::ModeProgress;
@@ -17,13 +18,14 @@ use crate::variant::Variant;
 pub fn run(
     fault: &Fault,
     client: Client,
+    beams: Beams,
     seed: u64,
     places: &Places,
     interrupt: &Interrupt,
     progress: &ModeProgress,
 ) -> Result<Found> {
     let variant = Variant { executor: fault.setup.executor, client, ..Mode::Handoff.into() };
-    let settings = settings(&fault.setup, variant);
+    let settings = settings(&fault.setup, variant, beams);
     let mut cluster = Cluster::new(variant, &settings, places, interrupt)?;
     let stage = stage::set(&mut cluster, &settings, progress)?;
     let there = before(&mut cluster)?;
@@ -33,8 +35,9 @@ pub fn run(
 }
 
 /// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (50).
-fn settings(setup: &Setup, variant: Variant) -> Settings {
+fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
     Settings {
+        beams,
         scenario: Scenario::Together,
         deploy: None,
         nodes: setup.nodes,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Fault;
 use super::checks::Found;
+use crate::beams::releases;
 
 /// One run.
 #[derive(Debug, Serialize)]
@@ -28,6 +29,8 @@ pub struct Shown {
     pub targets: BTreeMap<String, usize>,
     /// Who decided at the end of each drain and how it ended, and what took over before.
     pub decided: Vec<String>,
+    /// Servers that started on each release of Elixir and OTP, the first start included.
+    pub releases: BTreeMap<String, usize>,
     /// Client calls.
     pub calls: u64,
     /// Of these, without an answer.
@@ -49,6 +52,7 @@ impl Shown {
             moved: figures.moved,
             targets: figures.targets,
             decided,
+            releases: releases(&figures.nodes),
             calls: figures.calls,
             failed_calls: figures.failed_calls,
             broken,
@@ -66,6 +70,7 @@ impl Shown {
             moved: 0,
             targets: BTreeMap::new(),
             decided: Vec::new(),
+            releases: BTreeMap::new(),
             calls: 0,
             failed_calls: 0,
             broken: vec![reason],
@@ -134,7 +139,17 @@ pub fn closing(faults: &[&Fault], shown: &[Shown]) -> String {
             [row.fault.name.to_owned(), row.passed(), row.drain(), row.settled(), row.moved(), failed.join(", ")];
         table.add_row(cells.map(Cell::new));
     }
-    format!("{table}\n")
+    format!("{table}\n{}", mixed(shown))
+}
+
+/// In mixed clusters how many servers started on which release, over all runs.
+fn mixed(shown: &[Shown]) -> String {
+    let mut releases: BTreeMap<&String, usize> = BTreeMap::new();
+    for (release, started) in shown.iter().flat_map(|run| &run.releases) {
+        *releases.entry(release).or_default() += started;
+    }
+    let on = releases.iter().map(|(release, started)| format!("{started} on {release}")).collect::<Vec<_>>();
+    if on.len() > 1 { format!("Servers started: {}.\n", on.join("; ")) } else { String::new() }
 }
 
 const INTRODUCTION: &str = "\
@@ -148,7 +163,7 @@ store and, where the Rust node takes part, `durable-handoff-node`. Each incremen
 fault these have to hold, or the run has failed:
 
 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-2. No acknowledged increment is lost, and none is counted twice.
+2. No acknowledged increment is lost, none is counted twice, and the rest of every state is what it was.
 3. No server started while another process of it had not stopped.
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is there still.
@@ -204,6 +219,17 @@ mod tests {
         }
         assert!(!table.contains(faults[1].name), "a fault without a run has a row");
         assert!(page(&faults, &runs).contains(faults[0].happens));
+    }
+
+    #[test]
+    fn mixed_clusters_say_how_many_servers_started_on_which_release() {
+        let faults = all();
+        let on = |release: &str| BTreeMap::from([(release.to_owned(), 100)]);
+        let run = |release| Shown { releases: on(release), ..shown(faults[0], &[]) };
+        let alike = closing(&faults, &[run("OTP 25"), run("OTP 25")]);
+        assert!(!alike.contains("Servers started"), "{alike}");
+        let mixed = closing(&faults, &[run("OTP 25"), run("OTP 29"), run("OTP 29")]);
+        assert!(mixed.ends_with("Servers started: 100 on OTP 25; 200 on OTP 29.\n"), "{mixed}");
     }
 
     #[test]

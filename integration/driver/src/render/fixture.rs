@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::beams::Beams;
 use crate::quantiles::Quantiles;
-use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, Report, Versions};
+use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
 use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings};
 use crate::store::Store;
 
@@ -16,6 +17,7 @@ pub fn report() -> Report {
             otp: "25".into(),
         },
         settings: Settings {
+            beams: Beams::new(&[]),
             scenario: Scenario::Rolling,
             deploy: Some(Deploy::Surge),
             nodes: 2,
@@ -84,12 +86,16 @@ fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
         double_owners: 0,
         moves_per_server: 0.5,
         unreachable: 0,
+        altered_states: 0,
         decided_by: BTreeMap::from([("embedded".into(), 1)]),
         call_ms_draining: gap_ms.clone(),
         call_ms_otherwise: Quantiles { count: 9_000, p50: Some(0.3), p90: Some(0.5), p99: Some(0.9), max: Some(4.0) },
         store_ops: Some(BTreeMap::from([("get".into(), 100), ("put".into(), 300), ("in_flight".into(), 0)])),
         waited_ms: Quantiles::default(),
         store_load: Some(Load { max: 51, mean: 24.5 }),
+        nodes: [("old1", 100), ("new1", 100), ("old2", 100)]
+            .map(|(node, started)| NodeReport { node: node.into(), elixir: "1.14.0".into(), otp: "25".into(), started })
+            .to_vec(),
         drains: vec![drain],
         notes: notes.iter().map(|&note| note.to_owned()).collect(),
         gaps: (0..100u32)

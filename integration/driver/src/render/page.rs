@@ -4,7 +4,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, context};
 
 use super::rows::{DRAIN_COLUMNS, drain_rows, notes, rows, verdicts};
-use super::{host, plot};
+use super::{host, plot, versions};
 use crate::Result;
 use crate::report::Report;
 
@@ -33,8 +33,7 @@ pub fn page(report: &Report) -> Result<String> {
         drains => Serde(drain_rows(report)),
         notes => notes(report),
         host => host(report),
-        elixir => report.versions.elixir.as_str(),
-        otp => report.versions.otp.as_str(),
+        versions => versions(report),
         verdicts => Serde(verdicts(report)),
         rows => Serde(rows(report)),
         settings => Serde(report.settings.described()),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::beams::releases;
 use crate::quantiles::Quantiles;
-use crate::report::{DrainReport, ModeReport, Report};
+use crate::report::{DrainReport, ModeReport, NodeReport, Report};
 use crate::settings::{Client, Executor, Mode, Scenario};
 use crate::variant::Variant;
 
@@ -60,6 +61,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
         }),
         row("moves per server", "starts after the first one", &|m| format!("{:.2}", m.moves_per_server)),
         row("unreachable", "servers that did not answer at the end", &|m| m.unreachable.to_string()),
+        row("altered states", "documents that are not what they were at the start", &|m| m.altered_states.to_string()),
     ];
     if report.modes.iter().any(|(_, m)| !m.decided_by.is_empty()) {
         rows.push(row("decided by", "drains by who decided in them, as their own reports say", &|m| {
@@ -82,6 +84,16 @@ pub fn rows(report: &Report) -> Vec<Row> {
         }));
         rows.push(row("at the store", "requests served and in line, while nodes were stopping", &|m| {
             m.store_load.map_or("-".to_owned(), |load| format!("mean {:.1}, max {}", load.mean, load.max))
+        }));
+    }
+    if report.settings.beams.are_mixed() {
+        rows.push(row("on OTP", "release of each application node", &|m| {
+            let node = |of: &NodeReport| format!("{}{NBSP}{}", of.node, of.otp);
+            m.nodes.iter().map(node).collect::<Vec<_>>().join(", ")
+        }));
+        rows.push(row("started on", "servers that started on nodes of each release, the first start included", &|m| {
+            let on = |(release, count): (&String, &usize)| format!("{count} on {release}").replace(' ', "\u{a0}");
+            releases(&m.nodes).iter().map(on).collect::<Vec<_>>().join("; ")
         }));
     }
     rows.push(match report.settings.scenario {
@@ -228,6 +240,7 @@ fn store_ops(ops: &BTreeMap<String, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beams::Beams;
     use crate::render::fixture;
 
     #[test]
@@ -248,6 +261,25 @@ mod tests {
         for row in rows(&report) {
             assert_eq!(row.values.len(), report.modes.len(), "{}", row.name);
         }
+    }
+
+    #[test]
+    fn a_mixed_cluster_says_which_node_ran_on_what() {
+        let mut report = fixture::report();
+        assert!(rows(&report).iter().all(|row| row.name != "on OTP"));
+        report.settings.beams = Beams::new(&["one".to_owned(), "other".to_owned()]);
+        for (_, mode) in &mut report.modes {
+            (mode.nodes[1].otp, mode.nodes[1].elixir) = ("29".into(), "1.20.1".into());
+        }
+        let rows = rows(&report);
+        let value = |name| &rows.iter().find(|row| row.name == name).unwrap().values[0];
+        assert_eq!(value("on OTP"), "old1\u{a0}25, new1\u{a0}29, old2\u{a0}25");
+        assert_eq!(
+            value("started on"),
+            "200 on Elixir 1.14.0, OTP 25; 100 on Elixir 1.20.1, OTP 29"
+                .replace(' ', "\u{a0}")
+                .replace(";\u{a0}", "; ")
+        );
     }
 
     #[test]

@@ -3,16 +3,14 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 
-use super::host;
 use super::rows::{DRAIN_COLUMNS, drain_rows, notes, rows, verdicts};
+use super::{host, versions};
 use crate::report::Report;
 use crate::settings::Scenario;
 
 /// The whole closing text: what was measured, the comparison, in a rolling deploy every drain, and the notes.
 pub fn closing(report: &Report) -> String {
-    let versions = &report.versions;
-    let mut text =
-        format!("{}, Elixir {}, OTP {}\n{}\n", host(report), versions.elixir, versions.otp, comparison(report));
+    let mut text = format!("{}, {}\n{}\n", host(report), versions(report), comparison(report));
     if report.settings.scenario != Scenario::Drain {
         text.push_str(&format!("{}\n", drains(report)));
     }

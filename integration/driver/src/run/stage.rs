@@ -37,7 +37,8 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
         (Scenario::Rolling, _) => "new",
     };
     let clock_ahead_s = settings.clock_ahead.filter(|ahead| ahead.node == index).map_or(0, |ahead| ahead.seconds);
-    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, generation, clock_ahead_s }
+    let elixir = settings.beams.app(settings.scenario, generation, index);
+    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s }
 }
 
 /// Sets the stage.
@@ -48,6 +49,7 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
             cluster.start(vec![NodeConfig {
                 label: STORE.into(),
                 role: Role::Store,
+                elixir: settings.beams.store(),
                 generation: 1,
                 clock_ahead_s: 0,
             }])?[0],
@@ -55,7 +57,13 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
     } else {
         None
     };
-    let mut configs = vec![NodeConfig { label: "clients".into(), role: Role::Client, generation: 1, clock_ahead_s: 0 }];
+    let mut configs = vec![NodeConfig {
+        label: "clients".into(),
+        role: Role::Client,
+        elixir: settings.beams.client(),
+        generation: 1,
+        clock_ahead_s: 0,
+    }];
     configs.extend((0..settings.nodes as usize).map(|index| app(settings, 1, index)));
     let mut apps = cluster.start(configs)?;
     let client = apps.remove(0);

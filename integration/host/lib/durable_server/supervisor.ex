@@ -6,7 +6,7 @@ defmodule DurableServer.Supervisor do
 
   Children, in the order of their start, one for all; stopped in reverse:
 
-      :pg scope > Group > registries > Task.Supervisor > DynamicSupervisor > heartbeat watchdog > LifecycleManager > Terminator
+      Group > registries > Task.Supervisor > DynamicSupervisor > heartbeat watchdog > LifecycleManager > Terminator
 
   What is started after it under the same parent is stopped before it, with all of this alive. Several supervisors live
   side by side in one node when their names differ.
@@ -49,7 +49,6 @@ defmodule DurableServer.Supervisor do
     config = Config.create(options, backend)
 
     children = [
-      %{id: :pg, start: {:pg, :start_link, [Group.Replica.scope(config.name)]}},
       {Group.Replica, config.name},
       {Registry, keys: :unique, name: config.server_registry},
       {Registry, keys: :unique, name: config.flight_registry},

@@ -2,9 +2,12 @@ defmodule Group.Replica do
   @moduledoc """
   This node's copy of a `Group`, and the only writer of this node's part of it.
 
-  Each replica owns the rows of its own node's processes and copies those of its peers. Replicas find one another through
-  the `:pg` scope: a replica that sees a peer join sends it all rows it owns, then every change; a replica that sees a peer
-  leave forgets the rows of that node. Messages from one peer arrive in order, so a copy is never wrong, only late.
+  Each replica owns the rows of its own node's processes and copies those of its peers. A replica greets the one of every
+  node that it sees come; two that have met send each other all rows they own, then every change, and whoever sees the
+  other end, or its node go, forgets the rows of that node. Messages from one peer arrive in order, so a copy is never
+  wrong, only late.
+
+  Not through OTP's `:pg`: a scope of OTP 25 ends at the first message of one of OTP 29, and clusters here are of both.
 
   A row is `{id, pid, meta, stamp}` with `id` either `{:registered, key}` or `{:joined, key, pid}`. The stamp orders two
   registrations of one key; it is taken above the one it replaces, so a takeover wins on nodes with slower clocks too.
@@ -14,16 +17,11 @@ defmodule Group.Replica do
 
   alias Group.{Event, Subscribers}
 
-  @peers :replicas
-
   @spec name(atom()) :: atom()
   def name(group), do: :"#{group}_group"
 
   @spec table(atom()) :: atom()
   def table(group), do: :"#{group}_group_rows"
-
-  @spec scope(atom()) :: atom()
-  def scope(group), do: :"#{group}_pg"
 
   @spec start_link(atom()) :: GenServer.on_start()
   def start_link(group), do: GenServer.start_link(__MODULE__, group, name: name(group))
@@ -31,10 +29,10 @@ defmodule Group.Replica do
   @impl true
   def init(group) do
     :ets.new(table(group), [:named_table, :ordered_set, :protected, read_concurrency: true])
-    {watch, peers} = :pg.monitor(scope(group), @peers)
-    :ok = :pg.join(scope(group), @peers, self())
-    state = %{group: group, watch: watch, peers: MapSet.new(), local: %{}, subscribers: %{}}
-    {:ok, Enum.reduce(peers, state, &greet/2)}
+    :ok = :net_kernel.monitor_nodes(true)
+    state = %{group: group, peers: %{}, local: %{}, subscribers: %{}}
+    Enum.each(Node.list(), &hello(&1, state))
+    {:ok, state}
   end
 
   @impl true
@@ -62,13 +60,24 @@ defmodule Group.Replica do
     do: {:reply, :ok, update_in(state.subscribers, &Subscribers.remove(&1, pid, pattern))}
 
   @impl true
-  def handle_info({watch, :join, @peers, pids}, %{watch: watch} = state),
-    do: {:noreply, Enum.reduce(pids, state, &greet/2)}
+  def handle_info({:nodeup, node}, state) do
+    hello(node, state)
+    {:noreply, state}
+  end
 
-  def handle_info({watch, :leave, @peers, pids}, %{watch: watch} = state),
-    do: {:noreply, Enum.reduce(pids, state, &part/2)}
+  # What is to be done is done when the monitor says so.
+  def handle_info({:nodedown, _node}, state), do: {:noreply, state}
+
+  # From one that is known too: it may not know what it was sent before.
+  def handle_info({:hello, peer}, state) when is_map_key(state.peers, peer) do
+    send(peer, {:rows, self(), rows_of(node(), state)})
+    {:noreply, state}
+  end
+
+  def handle_info({:hello, peer}, state), do: {:noreply, meet(peer, state)}
 
   def handle_info({:rows, peer, rows}, state) do
+    state = meet(peer, state)
     kept = MapSet.new(rows, fn {id, pid, _meta, _stamp} -> {id, pid} end)
     gone = for {id, pid, _, _} <- rows_of(node(peer), state), {id, pid} not in kept, do: {id, pid}
     state = Enum.reduce(gone, state, fn {id, pid}, acc -> drop(id, pid, nil, acc) end)
@@ -80,6 +89,9 @@ defmodule Group.Replica do
   def handle_info({:drop, ids, pid, reason}, state),
     do: {:noreply, Enum.reduce(ids, state, &drop(&1, pid, reason, &2))}
 
+  def handle_info({:DOWN, _ref, :process, peer, _reason}, state) when is_map_key(state.peers, peer),
+    do: {:noreply, part(peer, state)}
+
   def handle_info({:DOWN, _ref, :process, pid, reason}, state) do
     state = update_in(state.subscribers, &Subscribers.forget(&1, pid))
 
@@ -89,20 +101,20 @@ defmodule Group.Replica do
     end
   end
 
-  defp greet(peer, state) when node(peer) == node(), do: state
+  # Nobody hears it where this group does not run; when it starts there, it says hello itself.
+  defp hello(node, state), do: send({name(state.group), node}, {:hello, self()})
 
-  defp greet(peer, state) do
+  defp meet(peer, state) when is_map_key(state.peers, peer), do: state
+
+  defp meet(peer, state) do
+    send(peer, {:hello, self()})
     send(peer, {:rows, self(), rows_of(node(), state)})
-    %{state | peers: MapSet.put(state.peers, peer)}
+    put_in(state.peers[peer], Process.monitor(peer))
   end
 
   defp part(peer, state) do
-    state = %{state | peers: MapSet.delete(state.peers, peer)}
-
-    if node(peer) == node(),
-      do: state,
-      else:
-        Enum.reduce(rows_of(node(peer), state), state, fn {id, pid, _, _}, acc -> drop(id, pid, :noconnection, acc) end)
+    state = %{state | peers: Map.delete(state.peers, peer)}
+    Enum.reduce(rows_of(node(peer), state), state, fn {id, pid, _, _}, acc -> drop(id, pid, :noconnection, acc) end)
   end
 
   # Rows of this node's own processes: changed here, watched here, told to every peer.
@@ -191,7 +203,7 @@ defmodule Group.Replica do
     for {_id, pid, _meta, _stamp} = row <- :ets.tab2list(table(state.group)), node(pid) == node, do: row
   end
 
-  defp broadcast(message, state), do: Enum.each(state.peers, &send(&1, message))
+  defp broadcast(message, state), do: Enum.each(Map.keys(state.peers), &send(&1, message))
 
   defp publish(change, {id, pid, meta, _stamp}, previous, reason, state) do
     {type, key} = describe(change, id)

@@ -162,7 +162,7 @@ defmodule DurableServer.ServerTest do
     ids = context.sup |> Supervisor.which_children() |> Enum.reverse() |> Enum.map(&elem(&1, 0))
     named = for part <- ~w(servers flights flights_waiting task_sup dynamic), do: :"#{context.sup}_#{part}"
     own = [DurableServer.HeartbeatWatchdog, DurableServer.LifecycleManager, DurableServer.Terminator]
-    assert ids == [:pg, Group.Replica] ++ named ++ own
+    assert ids == [Group.Replica] ++ named ++ own
   end
 
   defp child(key), do: {Scribe, key: key, initial_state: %{n: 0}}
