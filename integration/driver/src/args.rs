@@ -197,7 +197,7 @@ impl Args {
 const MAX_SERVERS: u32 = 100_000;
 
 /// Why a list of flag values cannot be run, if it names one twice.
-fn twice<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> Option<String> {
+pub(crate) fn twice<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> Option<String> {
     let (_, twice) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))?;
     Some(format!("{flag} names {twice} twice; each runs once"))
 }
@@ -210,7 +210,7 @@ fn fraction(value: &str) -> Result<f64, String> {
 }
 
 /// Checked before the run: an unwritable file would otherwise be found out minutes later, with the figures gone.
-fn writable(value: &str) -> Result<PathBuf, String> {
+pub(crate) fn writable(value: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(value);
     if path.as_os_str().is_empty() {
         return Err("a file name is needed".to_owned());

@@ -66,6 +66,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// An error of a run, with what its nodes said.
+    #[error("{reason}\n{logs}")]
+    Explained {
+        /// The error and everything behind it.
+        reason: String,
+        /// Where the nodes' logs are.
+        logs: String,
+    },
+
     /// Something that has a bound took longer.
     #[error("not done within {seconds} s: {doing}")]
     TooLong {
@@ -112,6 +121,28 @@ impl Error {
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
+    }
+
+    /// Whether the nodes had no part in it.
+    pub fn is_from_before_the_nodes(&self) -> bool {
+        matches!(self, Self::Interrupted | Self::ElixirMissing { .. } | Self::RustNodeMissing { .. })
+    }
+
+    /// With everything behind it.
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut behind = std::error::Error::source(self);
+        while let Some(source) = behind {
+            text.push_str(&format!(": {source}"));
+            behind = source.source();
+        }
+        text
+    }
+
+    /// The status with which a program ends that failed, perhaps with one of these: after an interrupt what a shell reports for a process
+    /// that SIGINT ended.
+    pub fn exit_status(error: Option<&Self>) -> u8 {
+        if matches!(error, Some(Self::Interrupted)) { 130 } else { 1 }
     }
 
     /// For messages that do not have the form the protocol promises.

@@ -48,6 +48,8 @@ pub struct Setup {
     pub slots: Option<u32>,
     /// The whole drain.
     pub timeout_ms: u32,
+    /// How often nodes look for servers that run nowhere.
+    pub discovery_interval_ms: u32,
     /// A node whose clock is wrong.
     pub clock_ahead: Option<ClockAhead>,
     /// Client processes.
@@ -66,6 +68,7 @@ pub const USUAL: Setup = Setup {
     latency_ms: 5,
     slots: None,
     timeout_ms: 15_000,
+    discovery_interval_ms: 2_000,
     clock_ahead: None,
     clients: 5,
     bound_s: 30,

@@ -13,6 +13,7 @@
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
 //! | [`history`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
 //! | [`report`], [`render`] | the figures as JSON, table, plot and page |
+//! | [`bench`], [`faults`] | the same clusters measured on several stores, and broken |
 //! | [`progress`], [`interrupt`], [`error`] | what the person at the terminal sees and does |
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@
 pub mod args;
 pub mod beam;
 pub mod beams;
+pub mod bench;
 pub mod error;
 pub mod faults;
 pub mod history;

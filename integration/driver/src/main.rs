@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use handoff_demo::args::Args;
 use handoff_demo::interrupt::Interrupt;
-use handoff_demo::places::Places;
+use handoff_demo::places::{Places, Temporary};
 use handoff_demo::progress::Progress;
 use handoff_demo::render::{page, rows, table};
 use handoff_demo::report::{Report, write};
@@ -21,32 +21,18 @@ fn main() -> ExitCode {
     match run(&args, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            // What a shell reports for a process that SIGINT ended.
-            ExitCode::from(if interrupted { 130 } else { 1 })
+            ExitCode::from(Error::exit_status(error.downcast_ref()))
         }
     }
 }
 
 fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
-    let directory = |what| {
-        let made = tempfile::Builder::new().prefix("handoff-demo-").tempdir();
-        made.with_context(|| format!("creating a directory for {what}"))
-    };
-    let (logs, scratch) = (directory("the nodes' logs")?, directory("the store")?);
-    let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
-    let report = match measure(settings, &places, &interrupt) {
+    let places = Temporary::new("handoff-demo-")?;
+    let report = match measure(settings, places.places(), &interrupt) {
         Ok(report) => report,
-        // The nodes had no part in these.
-        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. } | Error::RustNodeMissing { .. })) => {
-            return Err(error.into());
-        }
-        Err(error) => {
-            let kept = logs.keep();
-            bail!("{:#}\nThe nodes' logs are in {}", anyhow::Error::from(error), kept.display());
-        }
+        Err(error) => return Err(places.explained(error).into()),
     };
 
     // Files first: what took minutes to measure must not get lost because the table could not be written to a closed pipe.

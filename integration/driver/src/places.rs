@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tempfile::TempDir;
+
 use crate::random::hex;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -48,9 +50,61 @@ impl Places {
     }
 }
 
+/// Directories of a run that end with it.
+#[derive(Debug)]
+pub struct Temporary {
+    places: Places,
+    logs: TempDir,
+    _scratch: TempDir,
+}
+
+impl Temporary {
+    /// New ones, whose names begin with `prefix`.
+    pub fn new(prefix: &str) -> Result<Self> {
+        let directory = |what| {
+            let made = tempfile::Builder::new().prefix(prefix).tempdir();
+            made.map_err(Error::io(format!("creating a directory for {what}")))
+        };
+        let (logs, scratch) = (directory("the nodes' logs")?, directory("the store")?);
+        let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
+        Ok(Self { places, logs, _scratch: scratch })
+    }
+
+    /// Where they are.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Keeps the logs, and says where they are.
+    pub fn keep_logs(self) -> String {
+        format!("the nodes' logs are in {}", self.logs.keep().display())
+    }
+
+    /// The error of a run, with the logs of its nodes where they had a part in it.
+    pub fn explained(self, error: Error) -> Error {
+        if error.is_from_before_the_nodes() {
+            return error;
+        }
+        Error::Explained { reason: error.in_full(), logs: self.keep_logs() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_stay_where_nodes_had_a_part_in_the_error() {
+        let logs = |places: &Temporary| places.places().logs.clone();
+        let (gone, kept) = (Temporary::new("places-test-").unwrap(), Temporary::new("places-test-").unwrap());
+        let (gone_logs, kept_logs) = (logs(&gone), logs(&kept));
+        assert!(matches!(gone.explained(Error::Interrupted), Error::Interrupted));
+        assert!(!gone_logs.exists());
+
+        let explained = kept.explained(Error::io("reading")(std::io::ErrorKind::NotFound.into())).to_string();
+        assert!(explained.starts_with("reading: ") && explained.ends_with(kept_logs.to_str().unwrap()), "{explained}");
+        std::fs::remove_dir_all(kept_logs).unwrap();
+    }
 
     #[test]
     fn every_column_has_a_store_of_its_own() {

@@ -274,6 +274,7 @@ mod tests {
                 "recovery_bound_s",
                 "scenario",
                 "servers",
+                "start_ms",
                 "state_bytes",
                 "store",
                 "synced",

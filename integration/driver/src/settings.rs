@@ -128,6 +128,8 @@ pub struct Settings {
     pub store: Store,
     /// Size of each server's state; `None` for documents of about 4 KB.
     pub state_bytes: Option<u32>,
+    /// How long each server takes to start.
+    pub start_ms: u32,
     /// Whether each increment is stored before it is answered, or states only when their servers stop.
     pub synced: bool,
     /// How old a heartbeat may be; 50 s in `DurableServer`, shorter in runs of faults, on the stand-in.
@@ -172,6 +174,7 @@ impl Settings {
             attempt_timeout_ms: 15_000,
             store,
             state_bytes: None,
+            start_ms: 0,
             synced: false,
             heartbeat_max_age_ms: 50_000,
             clock_ahead: None,

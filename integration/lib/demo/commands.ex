@@ -40,9 +40,11 @@ defmodule HandoffDemo.Commands do
   defp command(:executors, []),
     do: for({name, _pid, _release} <- DurableHandoff.Agent.nodes(), do: Atom.to_string(name))
 
-  defp command(:start_servers, [first, step, last, bytes, synced]) do
+  defp command(:start_servers, [first, step, last, bytes, synced, start_ms]) do
+    kind = %{bytes: bytes, synced: synced, start_ms: start_ms}
+
     first..(last - 1)//step
-    |> Task.async_stream(&start_here(&1, bytes, synced), max_concurrency: @starters, timeout: :infinity, ordered: false)
+    |> Task.async_stream(&start_here(&1, kind), max_concurrency: @starters, timeout: :infinity, ordered: false)
     |> Enum.count()
   end
 
@@ -93,8 +95,8 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
-  defp start_here(index, bytes, synced) do
-    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index, bytes, synced)}
+  defp start_here(index, kind) do
+    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index, kind)}
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
   end
 

@@ -14,15 +14,27 @@ defmodule HandoffDemo.Server do
   @spec key(non_neg_integer()) :: String.t()
   def key(index), do: "account-#{index}"
 
-  @doc "What server number `index` starts with: its document has `bytes` bytes, or is about 4 KB of what documents are made of."
-  @spec initial_state(non_neg_integer(), nil | pos_integer(), boolean()) :: map()
-  def initial_state(index, bytes, synced) do
-    document = if bytes, do: %{"text" => String.duplicate("x", bytes)}, else: document(index)
-    %{index: index, counter: 0, synced: synced, document: document, digest: :erlang.phash2(document)}
+  @typedoc "`bytes` of its document, nil for about 4 KB of what documents are made of; `start_ms`: how long each start takes."
+  @type kind :: %{bytes: nil | pos_integer(), synced: boolean(), start_ms: non_neg_integer()}
+
+  @doc "What server number `index` starts with."
+  @spec initial_state(non_neg_integer(), kind()) :: map()
+  def initial_state(index, kind) do
+    document = if kind.bytes, do: %{"text" => String.duplicate("x", kind.bytes)}, else: document(index)
+
+    %{
+      index: index,
+      counter: 0,
+      synced: kind.synced,
+      start_ms: kind.start_ms,
+      document: document,
+      digest: :erlang.phash2(document)
+    }
   end
 
   @impl true
   def init(state) do
+    Process.sleep(state.start_ms)
     Recorder.record(:init, state.index)
     {:ok, state, permanent: true, auto_sync: false}
   end
@@ -36,6 +48,7 @@ defmodule HandoffDemo.Server do
       index: stored["index"],
       counter: stored["counter"],
       synced: stored["synced"],
+      start_ms: stored["start_ms"],
       document: stored["document"],
       digest: stored["digest"]
     }

@@ -23,7 +23,7 @@ defmodule HandoffDemo.NodeTest do
   test "SIGTERM: the end of every server arrives before the connection closes", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {node, driver} = boot(listener, :app)
-    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, false])
+    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, false, 0])
 
     {:os_pid, pid} = Port.info(node, :os_pid)
     {_output, 0} = System.cmd("kill", ["-TERM", Integer.to_string(pid)])
@@ -49,7 +49,7 @@ defmodule HandoffDemo.NodeTest do
   test "a reservation in the store is seen, and whether it outlived its time", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
-    assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, false])
+    assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, false, 0])
     assert {:ok, [0]} = command(driver, 2, :running, [])
     assert HandoffDemo.Leftovers.reservations() == []
 

@@ -33,6 +33,8 @@ pub enum Command {
         state_bytes: Option<u32>,
         /// Whether each increment is stored before it is answered.
         synced: bool,
+        /// How long each takes to start.
+        start_ms: u32,
     },
     /// Which of servers `0..servers` does your registry not know? Answer: [`read_missing`].
     Missing {
@@ -121,12 +123,13 @@ impl Command {
             Self::Connect(names) | Self::Cut(names) | Self::Heal(names) => {
                 vec![list(names.iter().map(|name| text(name)).collect::<Vec<_>>())]
             }
-            Self::StartServers { first, step, end, state_bytes, synced } => vec![
+            Self::StartServers { first, step, end, state_bytes, synced, start_ms } => vec![
                 int((*first).into()),
                 int((*step).into()),
                 int((*end).into()),
                 state_bytes.map_or(atom("nil"), |bytes| int(bytes.into())),
                 atom(if *synced { "true" } else { "false" }),
+                int((*start_ms).into()),
             ],
             Self::Missing { servers } | Self::Counters { servers } => vec![int((*servers).into())],
             Self::StartClients { clients, servers, every_ms } => {
@@ -279,8 +282,9 @@ mod tests {
 
     #[test]
     fn commands_are_id_name_arguments() {
-        let command = Command::StartServers { first: 1, step: 3, end: 300, state_bytes: None, synced: false };
-        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','false']}");
+        let command =
+            Command::StartServers { first: 1, step: 3, end: 300, state_bytes: None, synced: false, start_ms: 100 };
+        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','false',100]}");
         let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None, error_rate: 0.5 };
         assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity',0.5]}");
     }

@@ -3,10 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use handoff_demo::Error;
 use handoff_demo::beams::Beams;
@@ -15,7 +13,7 @@ use handoff_demo::faults::args::Args;
 use handoff_demo::faults::run::run;
 use handoff_demo::faults::table::{Shown, closing, page};
 use handoff_demo::interrupt::Interrupt;
-use handoff_demo::places::Places;
+use handoff_demo::places::Temporary;
 use handoff_demo::progress::Progress;
 use handoff_demo::random::seed;
 use handoff_demo::report::write;
@@ -25,9 +23,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(if interrupted { 130 } else { 1 })
+            ExitCode::from(Error::exit_status(error.downcast_ref()))
         }
     }
 }
@@ -76,22 +73,14 @@ fn one(
     interrupt: &Interrupt,
     line: &handoff_demo::progress::ModeProgress,
 ) -> anyhow::Result<Shown> {
-    let directory = || tempfile::Builder::new().prefix("handoff-faults-").tempdir().context("creating a directory");
-    let (logs, scratch) = (directory()?, directory()?);
-    let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
-    let mut shown = match run(fault, args.client, Beams::new(&args.beams), seed, &places, interrupt, line) {
+    let places = Temporary::new("handoff-faults-")?;
+    let mut shown = match run(fault, args.client, Beams::new(&args.beams), seed, places.places(), interrupt, line) {
         Ok(found) => Shown::new(fault, seed, found),
-        Err(error @ (Error::Interrupted | Error::ElixirMissing { .. } | Error::RustNodeMissing { .. })) => {
-            return Err(error.into());
-        }
-        Err(error) => Shown::failed(fault, seed, format!("{:#}", anyhow::Error::from(error))),
+        Err(error) if error.is_from_before_the_nodes() => return Err(error.into()),
+        Err(error) => Shown::failed(fault, seed, error.in_full()),
     };
     if !shown.passed() {
-        shown.broken.push(kept(&logs.keep()));
+        shown.broken.push(places.keep_logs());
     }
     Ok(shown)
-}
-
-fn kept(logs: &Path) -> String {
-    format!("the nodes' logs are in {}", logs.display())
 }

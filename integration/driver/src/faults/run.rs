@@ -52,6 +52,7 @@ fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
         attempt_timeout_ms: 3_000,
         store: Store::Simulated { latency_ms: setup.latency_ms, slots: setup.slots, error_rate: 0.0 },
         state_bytes: setup.state_bytes,
+        start_ms: 0,
         synced: true,
         // Less than a clock is wrong by would make nodes take each other for dead, which they do not in production.
         heartbeat_max_age_ms: if setup.clock_ahead.is_some() { 30_000 } else { 8_000 },
@@ -59,7 +60,7 @@ fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
         partitions: true,
         call_every_ms: 20,
         quick: false,
-        discovery_interval_ms: 2_000,
+        discovery_interval_ms: setup.discovery_interval_ms,
         heartbeat_interval_ms: 500,
         warm_up_ms: 500,
         recovery_bound_s: setup.bound_s,

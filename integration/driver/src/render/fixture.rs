@@ -32,6 +32,7 @@ pub fn report() -> Report {
             attempt_timeout_ms: 15_000,
             store: Store::Simulated { latency_ms: 10, slots: None, error_rate: 0.0 },
             state_bytes: None,
+            start_ms: 0,
             synced: false,
             heartbeat_max_age_ms: 50_000,
             clock_ahead: None,

@@ -272,7 +272,7 @@ mod tests {
             (mode.nodes[1].otp, mode.nodes[1].elixir) = ("29".into(), "1.20.1".into());
         }
         let rows = rows(&report);
-        let value = |name| &rows.iter().find(|row| row.name == name).unwrap().values[0];
+        let value = |name| rows.iter().find(|row| row.name == name).unwrap().values[0].clone();
         assert_eq!(value("on OTP"), "old1\u{a0}25, new1\u{a0}29, old2\u{a0}25");
         assert_eq!(
             value("started on"),

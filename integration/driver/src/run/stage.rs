@@ -117,10 +117,10 @@ fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, prog
     progress.step("starting servers");
     // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free ones beside them.
     let step = settings.full_nodes();
-    let (end, state_bytes, synced) = (settings.servers, settings.state_bytes, settings.synced);
+    let Settings { servers: end, state_bytes, synced, start_ms, .. } = *settings;
     let each = (0..step)
         .zip(&stage.apps)
-        .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced }));
+        .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced, start_ms }));
     cluster.call_each(each.collect(), |cluster| progress.amount(cluster.started(), settings.servers))?;
     progress.step("waiting until the clients' registry knows every server");
     look(cluster, "the clients' registry learning of all servers", |cluster| {

@@ -31,6 +31,22 @@ pub const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "deadline-passed",
+        done: "The source's drain is given one second, in which few of its servers can be moved. Nodes look for lost servers every ten minutes \
+               only.",
+        happens: "The drain ends in its time. What it could not move shuts down as without a drain, and starts on other nodes as soon as \
+                  it is stored.",
+        setup: Setup {
+            timeout_ms: 1_000,
+            slots: Some(4),
+            latency_ms: 40,
+            discovery_interval_ms: 600_000,
+            clients: 1,
+            ..USUAL
+        },
+        inject: |scene| scene.terminate(scene.source()),
+    },
+    Fault {
         name: "drain-during-drain",
         done: "A drain is started on purpose; a second one joins at a tenth, and SIGTERM comes at a random point after that.",
         happens: "There is one drain. The shutdown waits for it, within its time.",

@@ -1,0 +1,118 @@
+//! The command line of `integration/bench drain`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::contender::Contender;
+use super::shape::Shape;
+use crate::args::{twice, writable};
+use crate::settings::Executor;
+
+/// The command line as typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "integration/bench drain",
+    bin_name = "integration/bench drain",
+    about = "Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of several shapes",
+    after_help = "Three nodes, all servers on the one that stops, clients that call. The ratios are to the best task stream on the same \
+                  store: the one with the shortest gaps, and the one that was done first. Heartbeats come every second and discovery \
+                  every 10 s (60 s in production), which flatters graceful shutdown.\n\
+                  Exits with 1 when anything was lost or there twice."
+)]
+pub struct Args {
+    /// Servers of the node that stops
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub servers: u32,
+
+    /// What to measure on
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "STORE,...",
+        default_value = "instant,latency,slots,slow-start"
+    )]
+    pub stores: Vec<Shape>,
+
+    /// Task streams with so many moves at once
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "8,50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub streams: Vec<u32>,
+
+    /// Who decides in durable_handoff
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "EXECUTOR,...", default_value = "embedded")]
+    pub executor: Vec<Executor>,
+
+    /// The ceiling of moves at once in durable_handoff, which looks for the number that suits the store
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_concurrency: u32,
+
+    /// Where graceful shutdown is measured, too: about 20 s each, and what it takes hardly depends on the store
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
+    pub graceful: Vec<Shape>,
+
+    /// How often each, in turn; medians count
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE", value_parser = writable)]
+    pub json: Option<PathBuf>,
+}
+
+impl Args {
+    /// Why these flags cannot be run together, if so.
+    pub fn refused(&self) -> Option<String> {
+        let shown = |shapes: &[Shape]| shapes.iter().map(crate::variant::flag_value).collect::<Vec<_>>();
+        [
+            twice("--stores", &shown(&self.stores)),
+            twice("--graceful", &shown(&self.graceful)),
+            twice("--streams", &self.streams),
+            twice("--executor", &self.executor),
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+    }
+
+    /// What is measured on a store, in this order.
+    pub fn contenders(&self, shape: Shape) -> Vec<Contender> {
+        let graceful = self.graceful.contains(&shape).then_some(Contender::Graceful);
+        let streams = self.streams.iter().map(|&at_once| Contender::Stream(at_once));
+        let ours = self.executor.iter().map(|&executor| Contender::Handoff(executor));
+        graceful.into_iter().chain(streams).chain(ours).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["integration/bench drain"], flags].concat())
+    }
+
+    #[test]
+    fn every_store_has_streams_to_compare_with_and_one_has_todays_shutdown() {
+        let args = parse(&[]).unwrap();
+        let names = |shape| args.contenders(shape).into_iter().map(Contender::name).collect::<Vec<_>>();
+        assert_eq!(names(Shape::Slots), ["task stream, 8 at once", "task stream, 50 at once", "durable_handoff"]);
+        assert_eq!(names(Shape::Latency)[0], "graceful shutdown");
+        assert_eq!(args.refused(), None);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_the_flag() {
+        for (flags, expected) in [
+            (["--stores", "tape"], "slow-start"),
+            (["--streams", "0"], "1..=10000"),
+            (["--rounds", "0"], "1..=100"),
+            (["--json", "/no/such/directory/x.json"], "does not exist"),
+        ] {
+            let message = parse(&flags).unwrap_err().to_string();
+            assert!(message.contains(flags[0]) && message.contains(expected), "{message}");
+        }
+        let refused = parse(&["--streams", "8,50,8"]).unwrap().refused().unwrap();
+        assert!(refused.contains("--streams names 8 twice"), "{refused}");
+    }
+}

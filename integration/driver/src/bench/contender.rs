@@ -1,0 +1,41 @@
+//! Who moves the servers.
+
+use crate::settings::{Executor, Mode};
+use crate::variant::Variant;
+
+/// A way to drain a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// The existing shutdown.
+    Graceful,
+    /// A plain task stream over `rehome_child`, so many at once.
+    Stream(u32),
+    /// `durable_handoff`, and who decides.
+    Handoff(Executor),
+}
+
+impl Contender {
+    /// As a column of the demo.
+    pub fn variant(self) -> Variant {
+        match self {
+            Self::Graceful => Mode::Graceful.into(),
+            Self::Stream(_) => Mode::Naive.into(),
+            Self::Handoff(executor) => Variant { executor, ..Mode::Handoff.into() },
+        }
+    }
+
+    /// How many at once; of `durable_handoff` the ceiling.
+    pub fn max_concurrency(self, ceiling: u32) -> u32 {
+        if let Self::Stream(at_once) = self { at_once } else { ceiling }
+    }
+
+    /// Its name.
+    pub fn name(self) -> String {
+        match self {
+            Self::Graceful => "graceful shutdown".to_owned(),
+            Self::Stream(at_once) => format!("task stream, {at_once} at once"),
+            Self::Handoff(Executor::Embedded) => "durable_handoff".to_owned(),
+            Self::Handoff(Executor::Node) => "durable_handoff, Rust node".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! From the demo's figures of several rounds to those of the table. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::contender::Contender;
+use super::shape::Shape;
+use crate::report::ModeReport;
+
+/// One store, and everything that was measured on it.
+#[derive(Debug, Serialize)]
+pub struct OnStore {
+    /// Which one.
+    pub store: Shape,
+    /// What was measured, in that order.
+    pub rows: Vec<Row>,
+}
+
+/// One way to drain. Durations are in milliseconds, each figure the median of its rounds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Who moved the servers.
+    pub name: String,
+    /// Servers that ran elsewhere before their node was gone.
+    pub moved: usize,
+    /// Servers on the node.
+    pub total: usize,
+    /// Half of the gaps, from `terminate/2` to the next `init`, are at most this.
+    pub gap_p50_ms: f64,
+    /// 99 of 100 gaps are at most this.
+    pub gap_p99_ms: f64,
+    /// The longest gap.
+    pub gap_max_ms: f64,
+    /// From SIGTERM until nothing ran on the node any more.
+    pub drain_ms: f64,
+    /// Servers moved in a second of the drain.
+    pub per_second: f64,
+    /// Requests at the store at the same time, on average.
+    pub at_store_mean: f64,
+    /// At most.
+    pub at_store_max: f64,
+    /// Servers by where they went, in the last round.
+    pub targets: BTreeMap<String, usize>,
+    /// The gap's p99 by that of the stream with the smallest one; `None` without streams.
+    pub p99_ratio: Option<f64>,
+    /// The drain's time by that of the stream that was done first; `None` without streams.
+    pub drain_ratio: Option<f64>,
+    /// What did not hold.
+    pub broken: Vec<String>,
+}
+
+/// The figures of one store.
+pub fn on_store(store: Shape, measured: &[(Contender, Vec<ModeReport>)]) -> OnStore {
+    let mut rows: Vec<(Contender, Row)> = measured.iter().map(|(who, rounds)| (*who, row(*who, rounds))).collect();
+    let best = |of: fn(&Row) -> f64| {
+        let streams = rows.iter().filter(|(who, _)| matches!(who, Contender::Stream(_)));
+        streams.map(|(_, row)| of(row)).filter(|ms| *ms > 0.0).reduce(f64::min)
+    };
+    let (best_p99, best_drain) = (best(|row| row.gap_p99_ms), best(|row| row.drain_ms));
+    for (_, row) in &mut rows {
+        row.p99_ratio = best_p99.map(|best| row.gap_p99_ms / best);
+        row.drain_ratio = best_drain.map(|best| row.drain_ms / best);
+    }
+    OnStore { store, rows: rows.into_iter().map(|(_, row)| row).collect() }
+}
+
+fn row(who: Contender, rounds: &[ModeReport]) -> Row {
+    let of = |figure: fn(&ModeReport) -> f64| median(rounds.iter().map(figure).collect());
+    let last = rounds.last();
+    Row {
+        name: who.name(),
+        moved: last.map_or(0, |round| round.moved),
+        total: last.map_or(0, |round| round.total),
+        gap_p50_ms: of(|round| round.gap_ms.p50.unwrap_or(0.0)),
+        gap_p99_ms: of(|round| round.gap_ms.p99.unwrap_or(0.0)),
+        gap_max_ms: of(|round| round.gap_ms.max.unwrap_or(0.0)),
+        drain_ms: of(|round| round.drain_ms),
+        per_second: of(per_second),
+        at_store_mean: of(|round| round.store_load.map_or(0.0, |load| load.mean)),
+        at_store_max: of(at_store_max),
+        targets: last.map(|round| round.targets.clone()).unwrap_or_default(),
+        p99_ratio: None,
+        drain_ratio: None,
+        broken: rounds.iter().flat_map(ModeReport::broken).collect(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn per_second(round: &ModeReport) -> f64 {
+    if round.drain_ms > 0.0 { round.moved as f64 * 1_000.0 / round.drain_ms } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn at_store_max(round: &ModeReport) -> f64 {
+    round.store_load.map_or(0.0, |load| load.max as f64)
+}
+
+/// The middle one; of an even number the lower, which was measured, too.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+    use crate::settings::Executor;
+
+    fn round(p99: f64, drain_ms: f64) -> ModeReport {
+        let (_, mut round) = fixture::report().modes.remove(2);
+        round.gap_ms.p99 = Some(p99);
+        round.drain_ms = drain_ms;
+        round
+    }
+
+    #[test]
+    fn ratios_are_to_the_best_stream_of_each_figure() {
+        let measured = [
+            (Contender::Graceful, vec![round(6_000.0, 100.0)]),
+            (Contender::Stream(8), vec![round(40.0, 2_000.0)]),
+            (Contender::Stream(50), vec![round(200.0, 1_000.0)]),
+            (Contender::Handoff(Executor::Embedded), vec![round(50.0, 1_100.0)]),
+        ];
+        let ratios: Vec<_> = on_store(Shape::Slots, &measured)
+            .rows
+            .into_iter()
+            .map(|row| (row.p99_ratio.unwrap(), row.drain_ratio.unwrap()))
+            .collect();
+        assert_eq!(ratios, [(150.0, 0.1), (1.0, 2.0), (5.0, 1.0), (1.25, 1.1)]);
+    }
+
+    #[test]
+    fn without_a_stream_there_is_nothing_to_compare_with() {
+        let rows = on_store(Shape::Slots, &[(Contender::Graceful, vec![round(6_000.0, 100.0)])]).rows;
+        assert_eq!((rows[0].p99_ratio, rows[0].drain_ratio), (None, None));
+    }
+
+    #[test]
+    fn the_median_of_the_rounds_counts_and_what_broke_in_any_of_them() {
+        let mut lossy = round(90.0, 500.0);
+        lossy.lost_increments = 2;
+        let rounds = vec![round(10.0, 400.0), lossy, round(20.0, 1_000.0)];
+        let row = &on_store(Shape::Latency, &[(Contender::Stream(8), rounds)]).rows[0];
+        assert_eq!((row.gap_p99_ms, row.drain_ms, row.per_second), (20.0, 500.0, 200.0));
+        assert_eq!(row.broken, ["2 acknowledged increments are lost"]);
+    }
+}

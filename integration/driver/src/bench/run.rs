@@ -1,0 +1,73 @@
+//! The measurement: every contender on every store, in turn.
+
+use clap::Parser;
+
+use super::args::Args;
+use super::contender::Contender;
+use super::figures::on_store;
+use super::shape::Shape;
+use super::table::Report;
+use crate::args;
+use crate::interrupt::Interrupt;
+use crate::places::Places;
+use crate::progress::Progress;
+use crate::render::rows::duration;
+use crate::report::ModeReport;
+use crate::run::run_mode;
+use crate::settings::Settings;
+use crate::{Error, Result};
+
+/// Enough to see what callers see, too few to be what is measured on a small machine.
+const CLIENTS: u32 = 4;
+
+/// Runs everything.
+pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
+    let (mut stores, mut versions) = (Vec::new(), None);
+    for &shape in &args.stores {
+        let mut measured: Vec<(Contender, Vec<ModeReport>)> =
+            args.contenders(shape).into_iter().map(|contender| (contender, Vec::new())).collect();
+        for round in 1..=args.rounds {
+            for (contender, reports) in &mut measured {
+                let line = progress.line(format!("{}, {}, {round}", shape.described(), contender.name()));
+                let settings = settings(args, shape, *contender);
+                let (report, on) = run_mode(contender.variant(), &settings, places, interrupt, &line)?;
+                line.done(&format!("gap p99 {}, drain {:.0} ms", duration(report.gap_ms.p99), report.drain_ms));
+                versions.get_or_insert(on);
+                reports.push(report);
+            }
+        }
+        stores.push(on_store(shape, &measured));
+    }
+    let versions = versions.ok_or_else(|| Error::protocol("nothing was measured"))?;
+    Ok(Report { bench: "drain", versions, servers: args.servers, rounds: args.rounds, stores })
+}
+
+/// Those of `integration/demo --quick --scenario drain`, but for what is measured.
+fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
+    let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
+    Settings {
+        servers: args.servers,
+        clients: CLIENTS,
+        modes: vec![contender.variant()],
+        max_concurrency: contender.max_concurrency(args.max_concurrency),
+        start_ms: shape.start_ms(),
+        ..Settings::from_args(&demo, shape.store())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Scenario;
+    use crate::store::Store;
+
+    #[test]
+    fn a_stream_has_its_own_number_and_the_store_is_the_shapes() {
+        let args = Args::parse_from(["integration/bench drain", "--servers", "70"]);
+        let stream = settings(&args, Shape::Slots, Contender::Stream(8));
+        assert_eq!((stream.servers, stream.max_concurrency, stream.scenario), (70, 8, Scenario::Drain));
+        assert_eq!(stream.store, Store::Simulated { latency_ms: 10, slots: Some(8), error_rate: 0.0 });
+        let slow = settings(&args, Shape::SlowStart, Contender::Graceful);
+        assert_eq!((slow.start_ms, slow.max_concurrency), (100, 50));
+    }
+}

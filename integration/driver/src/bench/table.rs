@@ -1,0 +1,134 @@
+//! The table and the JSON.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+use serde::Serialize;
+
+use super::figures::{OnStore, Row};
+use crate::render::rows::duration;
+use crate::report::Versions;
+
+/// All that was measured, in the form in which it is written as JSON.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Which measurement.
+    pub bench: &'static str,
+    /// What it ran on.
+    #[serde(flatten)]
+    pub versions: Versions,
+    /// Servers of each drain.
+    pub servers: u32,
+    /// How often each.
+    pub rounds: u32,
+    /// The figures.
+    pub stores: Vec<OnStore>,
+}
+
+const COLUMNS: [&str; 11] = [
+    "store",
+    "moved by",
+    "gap p50",
+    "p99",
+    "max",
+    "p99 to best",
+    "drain",
+    "to best",
+    "servers/s",
+    "at the store",
+    "went to",
+];
+
+impl Report {
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(COLUMNS.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+        for of in &self.stores {
+            for (at, row) in of.rows.iter().enumerate() {
+                let store = if at == 0 { of.store.described() } else { "" };
+                let values = values(row).map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
+                table.add_row([Cell::new(store), Cell::new(&row.name)].into_iter().chain(values));
+            }
+        }
+        let Versions { elixir, otp, .. } = &self.versions;
+        let (servers, rounds) = (self.servers, self.rounds);
+        format!("Draining {servers} servers, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n")
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// What did not hold, by store and contender.
+    pub fn broken(&self) -> Vec<String> {
+        let rows = self.stores.iter().flat_map(|of| of.rows.iter().map(move |row| (of, row)));
+        rows.flat_map(|(of, row)| {
+            row.broken.iter().map(move |what| format!("{}, {}: {what}", of.store.described(), row.name))
+        })
+        .collect()
+    }
+}
+
+fn values(row: &Row) -> [String; 9] {
+    let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+    let shares: Vec<String> = row.targets.values().map(ToString::to_string).collect();
+    [
+        duration(Some(row.gap_p50_ms)),
+        duration(Some(row.gap_p99_ms)),
+        duration(Some(row.gap_max_ms)),
+        ratio(row.p99_ratio),
+        duration(Some(row.drain_ms)),
+        ratio(row.drain_ratio),
+        format!("{:.0}", row.per_second),
+        format!("{:.0}, max {:.0}", row.at_store_mean, row.at_store_max),
+        shares.join(" / "),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::contender::Contender;
+    use crate::bench::figures::on_store;
+    use crate::bench::shape::Shape;
+    use crate::render::fixture;
+    use crate::settings::Executor;
+
+    fn report() -> Report {
+        let demo = fixture::report();
+        let mode = |at: usize| vec![demo.modes[at].1.clone()];
+        let measured = [
+            (Contender::Stream(8), mode(1)),
+            (Contender::Handoff(Executor::Embedded), mode(2)),
+            (Contender::Handoff(Executor::Node), mode(2)),
+        ];
+        let stores = vec![on_store(Shape::Slots, &measured)];
+        Report { bench: "drain", versions: demo.versions.clone(), servers: 100, rounds: 1, stores }
+    }
+
+    #[test]
+    fn the_table_has_every_contender_of_every_store_and_the_ratios() {
+        let table = report().table();
+        for expected in ["8 slots x 10 ms", "task stream, 8 at once", "durable_handoff, Rust node", "0.95", "100 / 0"] {
+            assert!(table.contains(expected), "no {expected:?} in:\n{table}");
+        }
+    }
+
+    #[test]
+    fn the_json_names_the_measurement_and_what_it_ran_on() {
+        let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
+        assert_eq!((json["bench"].as_str(), json["otp"].as_str()), (Some("drain"), Some("25")));
+        assert_eq!(json["stores"][0]["store"], "slots");
+        assert_eq!(json["stores"][0]["rows"][0]["p99_ratio"], 1.0);
+    }
+
+    #[test]
+    fn what_broke_is_said_with_store_and_contender() {
+        let mut report = report();
+        assert!(report.broken().is_empty());
+        report.stores[0].rows[1].broken.push("3 states are not what they were".into());
+        assert_eq!(report.broken(), ["8 slots x 10 ms, durable_handoff: 3 states are not what they were"]);
+    }
+}
