@@ -26,6 +26,8 @@ pub struct Row {
     pub moved: usize,
     /// Servers on the node.
     pub total: usize,
+    /// Servers that ran nowhere when the bound for being back was over, in the worst round; they are in no gap.
+    pub not_back: usize,
     /// Half of the gaps, from `terminate/2` to the next `init`, are at most this.
     pub gap_p50_ms: f64,
     /// 99 of 100 gaps are at most this.
@@ -72,6 +74,7 @@ fn row(who: Contender, rounds: &[ModeReport]) -> Row {
         name: who.name(),
         moved: last.map_or(0, |round| round.moved),
         total: last.map_or(0, |round| round.total),
+        not_back: rounds.iter().map(|round| round.unreachable).max().unwrap_or(0),
         gap_p50_ms: of(|round| round.gap_ms.p50.unwrap_or(0.0)),
         gap_p99_ms: of(|round| round.gap_ms.p99.unwrap_or(0.0)),
         gap_max_ms: of(|round| round.gap_ms.max.unwrap_or(0.0)),
@@ -140,10 +143,11 @@ mod tests {
     #[test]
     fn the_median_of_the_rounds_counts_and_what_broke_in_any_of_them() {
         let mut lossy = round(90.0, 500.0);
-        lossy.lost_increments = 2;
+        (lossy.lost_increments, lossy.unreachable) = (2, 4);
         let rounds = vec![round(10.0, 400.0), lossy, round(20.0, 1_000.0)];
         let row = &on_store(Shape::Latency, &[(Contender::Stream(8), rounds)]).rows[0];
         assert_eq!((row.gap_p99_ms, row.drain_ms, row.per_second), (20.0, 500.0, 200.0));
+        assert_eq!(row.not_back, 4);
         assert_eq!(row.broken, ["2 acknowledged increments are lost"]);
     }
 }

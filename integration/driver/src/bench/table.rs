@@ -20,11 +20,13 @@ pub struct Report {
     pub servers: u32,
     /// How often each.
     pub rounds: u32,
+    /// How long servers had to be back, but after graceful shutdown.
+    pub back_within_s: u32,
     /// The figures.
     pub stores: Vec<OnStore>,
 }
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "store",
     "moved by",
     "gap p50",
@@ -36,6 +38,7 @@ const COLUMNS: [&str; 11] = [
     "servers/s",
     "at the store",
     "went to",
+    "not back",
 ];
 
 impl Report {
@@ -53,7 +56,12 @@ impl Report {
         }
         let Versions { elixir, otp, .. } = &self.versions;
         let (servers, rounds) = (self.servers, self.rounds);
-        format!("Draining {servers} servers, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n")
+        format!(
+            "Draining {servers} servers, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
+             to best: by the figure of the best task stream on that store. Not back: stopped, and running nowhere {} s after the drain;\n\
+             in no gap, so that the streams look better than they are.\n",
+            self.back_within_s
+        )
     }
 
     /// The report as JSON.
@@ -71,7 +79,7 @@ impl Report {
     }
 }
 
-fn values(row: &Row) -> [String; 9] {
+fn values(row: &Row) -> [String; 10] {
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
     let shares: Vec<String> = row.targets.values().map(ToString::to_string).collect();
     [
@@ -84,6 +92,7 @@ fn values(row: &Row) -> [String; 9] {
         format!("{:.0}", row.per_second),
         format!("{:.0}, max {:.0}", row.at_store_mean, row.at_store_max),
         shares.join(" / "),
+        row.not_back.to_string(),
     ]
 }
 
@@ -105,7 +114,7 @@ mod tests {
             (Contender::Handoff(Executor::Node), mode(2)),
         ];
         let stores = vec![on_store(Shape::Slots, &measured)];
-        Report { bench: "drain", versions: demo.versions.clone(), servers: 100, rounds: 1, stores }
+        Report { bench: "drain", versions: demo.versions.clone(), servers: 100, rounds: 1, back_within_s: 5, stores }
     }
 
     #[test]
