@@ -7,16 +7,16 @@ defmodule HandoffBench.Call do
   """
 
   alias HandoffBench.Call.{Crowd, Nodes, Overhead}
+  alias HandoffBench.Options
 
   @sup HandoffBench.Durable
-  @defaults %{calls: 20_000, rounds: 15, callers: 50_000, servers: 100, json: nil}
+  @defaults %{calls: 20_000, rounds: 15, callers: 50_000, servers: 100}
 
   @doc "Runs the measurement with command-line arguments and prints its tables."
   @spec main([String.t()]) :: :ok
   def main(argv) do
-    strict = [calls: :integer, rounds: :integer, callers: :integer, servers: :integer, json: :string]
-    {options, [], []} = OptionParser.parse(argv, strict: strict)
-    options = Enum.into(options, @defaults)
+    strict = [calls: :integer, rounds: :integer, callers: :integer, servers: :integer]
+    options = Options.parse!(argv, strict, @defaults)
 
     [source, other] = Nodes.start(@sup, 2)
     here = Overhead.measure(@sup, node(), options.calls, options.rounds)
@@ -36,6 +36,7 @@ defmodule HandoffBench.Call do
       DurableHandoff.call             #{us(here.handoff_us)}   #{us(there.handoff_us)}
       DurableHandoff.call, options    #{us(here.options_us)}   #{us(there.options_us)}
       more, at most                   #{us(here.overhead_us)}   #{us(there.overhead_us)}
+      ratio                           #{us(here.handoff_us / here.plain_us)}   #{us(there.handoff_us / there.plain_us)}
 
     #{crowd.callers} callers waiting on #{crowd.servers} moving servers, store of 8 slots x 10 ms
 

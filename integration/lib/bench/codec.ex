@@ -12,6 +12,7 @@ defmodule HandoffBench.Codec do
 
   alias DurableHandoff.Codec
   alias HandoffBench.Codec.{States, Waiting}
+  alias HandoffBench.Options
 
   # A round takes about as long whatever is measured.
   @round_us 20_000
@@ -19,10 +20,9 @@ defmodule HandoffBench.Codec do
   @doc "Runs the measurement with command-line arguments and prints its tables."
   @spec main([String.t()]) :: :ok
   def main(argv) do
-    {options, [], []} =
-      OptionParser.parse(argv, strict: [rounds: :integer, keys: :string, seconds: :integer, json: :string])
-
-    options = Enum.into(options, %{rounds: 25, keys: "strings", seconds: 3, json: nil})
+    strict = [rounds: :integer, keys: :string, seconds: :integer]
+    options = Options.parse!(argv, strict, %{rounds: 25, keys: "strings", seconds: 3})
+    unless options.keys in ["strings", "atoms"], do: Mix.raise("--keys takes strings or atoms")
     keys = if options.keys == "atoms", do: :atoms, else: :strings
     peer = peer()
     IO.puts("State codec and #{peer.name}, Elixir #{System.version()}, OTP #{System.otp_release()}, #{keys} as keys")

@@ -14,6 +14,7 @@ defmodule HandoffBench.Leftovers do
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
 
   alias HandoffBench.Leftovers.{Cluster, Collector, Figures}
+  alias HandoffBench.Options
 
   @defaults %{
     servers: 2_000,
@@ -24,8 +25,7 @@ defmodule HandoffBench.Leftovers do
     fail: 0,
     kill_target: false,
     kill_source: false,
-    only: nil,
-    json: nil
+    only: nil
   }
 
   @doc "Runs the measurement with command-line arguments and prints its table."
@@ -50,14 +50,11 @@ defmodule HandoffBench.Leftovers do
       fail: :string,
       kill_target: :boolean,
       kill_source: :boolean,
-      only: :string,
-      json: :string
+      only: :string
     ]
 
-    {options, [], []} = OptionParser.parse(argv, strict: strict)
-    options = Map.merge(@defaults, Map.new(options))
-
-    if options.only not in [nil, "with", "without"], do: raise("--only takes with or without")
+    options = Options.parse!(argv, strict, @defaults)
+    if options.only not in [nil, "with", "without"], do: Mix.raise("--only takes with or without")
     %{options | fail: percent(options.fail)}
   end
 

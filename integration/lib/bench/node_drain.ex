@@ -8,15 +8,15 @@ defmodule HandoffBench.NodeDrain do
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
 
-  @defaults %{servers: 10_000, rounds: 3, json: nil}
+  alias HandoffBench.Options
+
+  @defaults %{servers: 10_000, rounds: 3}
   @boot_ms 60_000
 
   @doc "Runs the measurement with command-line arguments and prints its table."
   @spec main([String.t()]) :: :ok
   def main(argv) do
-    strict = [servers: :integer, rounds: :integer, json: :string, program: :string]
-    {options, [], []} = OptionParser.parse(argv, strict: strict)
-    options = Enum.into(options, @defaults)
+    options = Options.parse!(argv, [servers: :integer, rounds: :integer, program: :string], @defaults)
     Logger.configure(level: :warning)
     {:ok, _pid} = Node.start(:"bench_#{suffix()}@127.0.0.1", :longnames)
     Node.set_cookie(:"bench_#{suffix()}")

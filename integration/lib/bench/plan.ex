@@ -10,6 +10,7 @@ defmodule HandoffBench.Plan do
   @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}
 
   alias DurableHandoff.{Clock, Host, Native}
+  alias HandoffBench.Options
 
   @sup HandoffBench.Durable
   @modules [HandoffBench.A, HandoffBench.B, HandoffBench.C]
@@ -18,10 +19,8 @@ defmodule HandoffBench.Plan do
   @doc "Runs the measurement with command-line arguments and prints its tables."
   @spec main([String.t()]) :: :ok
   def main(argv) do
-    {options, [], []} =
-      OptionParser.parse(argv, strict: [servers: :integer, nodes: :integer, calls: :integer, json: :string])
-
-    options = Enum.into(options, %{servers: 100_000, nodes: 1_000, calls: 2_000, json: nil})
+    strict = [servers: :integer, nodes: :integer, calls: :integer]
+    options = Options.parse!(argv, strict, %{servers: 100_000, nodes: 1_000, calls: 2_000})
     start_host(options.nodes)
     view = Host.View.build(@sup, @modules, [])
 

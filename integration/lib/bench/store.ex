@@ -10,9 +10,10 @@ defmodule HandoffBench.Store do
 
   alias DurableHandoff.Store
   alias DurableHandoff.Store.Body
+  alias HandoffBench.Options
   alias HandoffBench.Store.Httpc
 
-  @defaults %{writers: 16, seconds: 3, rounds: 5, bytes: 2_048, json: nil, endpoint: nil}
+  @defaults %{writers: 16, seconds: 3, rounds: 5, bytes: 2_048, endpoint: nil}
 
   @doc "Runs the measurement with command-line arguments and prints its table."
   @spec main([String.t()]) :: :ok
@@ -22,13 +23,11 @@ defmodule HandoffBench.Store do
       seconds: :integer,
       rounds: :integer,
       bytes: :integer,
-      json: :string,
       server: :string,
       endpoint: :string
     ]
 
-    {options, [], []} = OptionParser.parse(argv, strict: strict)
-    options = Enum.into(options, @defaults)
+    options = Options.parse!(argv, strict, @defaults)
     {server, endpoint} = if options.endpoint, do: {nil, options.endpoint}, else: start_server(options.server)
     state = %{"text" => String.duplicate("0123456789abcdef", div(options.bytes, 16)), "n" => 0}
     clients = [store: store(endpoint), httpc: Httpc.client(endpoint, options.writers)]
