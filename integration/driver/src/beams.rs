@@ -33,8 +33,10 @@ impl Beams {
     /// For application node number `index`, of release `generation`: a rolling deploy is the way from the first to the last, otherwise nodes
     /// take turns.
     pub fn app(&self, scenario: Scenario, generation: u32, index: usize) -> String {
-        let turn = if scenario == Scenario::Rolling { generation.saturating_sub(1) as usize } else { index };
-        let turn = if scenario == Scenario::Rolling { turn.min(self.0.len() - 1) } else { turn % self.0.len() };
+        let turn = match scenario {
+            Scenario::Rolling => (generation.saturating_sub(1) as usize).min(self.0.len() - 1),
+            Scenario::Drain | Scenario::Together => index % self.0.len(),
+        };
         self.0[turn].clone()
     }
 

@@ -92,6 +92,19 @@ fn a_node_that_ends_while_booting_is_reported_with_its_last_words() {
 }
 
 #[test]
+fn a_command_of_beams_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
+        .args(["--quick", "--beams", "/no/such/elixir,/no/such/other"])
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot start `/no/such/"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "directories are left behind");
+}
+
+#[test]
 fn a_machine_without_elixir_is_told_what_to_install() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
