@@ -35,7 +35,7 @@ impl Shape {
         if self == Self::SlowStart { 100 } else { 0 }
     }
 
-    /// As in the table.
+    /// For people.
     pub fn described(self) -> &'static str {
         match self {
             Self::Instant => "instant",
