@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use state_codec::scan::Kernel;
-use state_codec::{Output, Parser, text};
+use state_codec::{Declined, Event, Output, Parser, Sink, text};
 
 /// A state as servers have them: a list of small objects.
 fn document() -> String {
@@ -18,13 +18,22 @@ fn document() -> String {
     format!("[{}]", (0..1_000).map(item).collect::<Vec<_>>().join(","))
 }
 
-fn events(text: &str) -> usize {
-    let mut parser = Parser::new(text);
-    let mut count = 0;
-    while parser.next_event().expect("JSON").is_some() {
-        count += 1;
+/// Counts events.
+#[derive(Default)]
+struct Count(usize);
+
+impl Sink for Count {
+    fn take(&mut self, event: Event<'_>) -> Result<(), Declined> {
+        black_box(event);
+        self.0 += 1;
+        Ok(())
     }
-    count
+}
+
+fn events(text: &str) -> usize {
+    let mut count = Count::default();
+    Parser::new(text).read(&mut count).expect("JSON");
+    count.0
 }
 
 fn benches(criterion: &mut Criterion) {

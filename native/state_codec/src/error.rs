@@ -1,5 +1,7 @@
 //! Why an output was given up or a text refused.
 
+use crate::parser::Declined;
+
 /// Why something was not written. One byte, so that a walk through many values passes it in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +53,15 @@ pub enum ReadError {
     /// The allocator said no to a string with escapes.
     #[error("no memory for a string")]
     OutOfMemory,
+    /// The reader of the events wanted no more of them.
+    #[error("the reader declined")]
+    Declined,
+}
+
+impl From<Declined> for ReadError {
+    fn from(_: Declined) -> Self {
+        ReadError::Declined
+    }
 }
 
 impl From<WriteError> for ReadError {

@@ -1,8 +1,11 @@
-//! A pull parser: one event after the other, nothing built, nothing looked at twice.
+//! A parser that hands one event after the other to a [`Sink`]: nothing built, nothing looked at twice.
 //!
 //! Guarantee: the events of a text are exactly what Elixir's `JSON.decode!/1` makes a term of, in order; a text it refuses
 //! ends in an error here, as does one nested deeper than [`MAX_DEPTH`]. No recursion; memory is the longest string that
-//! has escapes. After an error the parser says nothing sensible any more.
+//! has escapes.
+//!
+//! Where the walk is in the text is passed from function to function and returned, so that it stays in a register: every byte
+//! that is read waits for it.
 
 mod number;
 mod string;
@@ -46,7 +49,7 @@ pub enum Text<'p> {
         /// What they are: UTF-8.
         text: &'p [u8],
     },
-    /// They had escapes: UTF-8 without them, valid until the next event.
+    /// They had escapes: UTF-8 without them, gone after the event.
     Unescaped(&'p [u8]),
 }
 
@@ -60,15 +63,18 @@ impl<'p> Text<'p> {
     }
 }
 
-/// What may come next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
-    Value,
-    ValueOrEnd,
-    KeyOrEnd,
-    CommaOrEnd,
-    Nothing,
+/// Who is told of the events of a text.
+pub trait Sink {
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// [`Declined`] ends the walk.
+    fn take(&mut self, event: Event<'_>) -> Result<(), Declined>;
 }
+
+/// A sink wants no more events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declined;
 
 /// The brackets that are open: one bit for each, set for an object, the innermost lowest.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,18 +84,21 @@ struct Nesting {
 }
 
 impl Nesting {
+    /// Opens a bracket that stands at `at`.
     #[inline]
-    fn open(&mut self, object: bool) -> bool {
+    fn open(&mut self, object: bool, at: usize) -> Result<(), ReadError> {
+        if self.depth == MAX_DEPTH {
+            return Err(ReadError::TooDeep { at });
+        }
         self.objects = self.objects << 1 | u128::from(object);
         self.depth += 1;
-        self.depth <= MAX_DEPTH
+        Ok(())
     }
 
     #[inline]
-    fn close(&mut self) -> Expect {
+    fn close(&mut self) {
         self.objects >>= 1;
         self.depth -= 1;
-        if self.depth == 0 { Expect::Nothing } else { Expect::CommaOrEnd }
     }
 
     #[inline]
@@ -98,26 +107,22 @@ impl Nesting {
     }
 }
 
-/// The state of one walk through a text.
+/// A text, and room for its strings that have escapes.
 #[derive(Debug)]
 pub struct Parser<'i> {
     input: &'i str,
-    at: usize,
-    expect: Expect,
-    nesting: Nesting,
     unescaped: Output<Vec<u8>>,
 }
 
 impl<'i> Parser<'i> {
-    /// A parser at the start of `input`.
+    /// A parser of `input`.
     pub fn new(input: &'i str) -> Self {
         Parser::with_buffer(input, Vec::new())
     }
 
     /// The same, with memory of an earlier one to put unescaped strings into.
     pub fn with_buffer(input: &'i str, buffer: Vec<u8>) -> Self {
-        let unescaped = Output::new(buffer, usize::MAX);
-        Parser { input, at: 0, expect: Expect::Value, nesting: Nesting::default(), unescaped }
+        Parser { input, unescaped: Output::new(buffer, usize::MAX) }
     }
 
     /// The memory for unescaped strings, to be used again.
@@ -125,130 +130,117 @@ impl<'i> Parser<'i> {
         self.unescaped.into_parts().0
     }
 
-    /// The next event; `None` when the value and the text end.
+    /// Tells `sink` of everything in the text, in order.
     ///
     /// # Errors
-    /// When the text is not JSON.
-    #[inline(always)]
-    pub fn next_event(&mut self) -> Result<Option<Event<'_>>, ReadError> {
-        let Some(byte) = self.token() else {
-            return if self.expect == Expect::Nothing { Ok(None) } else { Err(ReadError::UnexpectedEnd) };
-        };
-        match self.expect {
-            Expect::Value => self.value(byte),
-            Expect::CommaOrEnd if byte == b',' => self.behind_comma(),
-            Expect::CommaOrEnd if byte == b'}' && self.nesting.in_object() => Ok(self.close(Event::ObjectEnd)),
-            Expect::CommaOrEnd if byte == b']' && !self.nesting.in_object() => Ok(self.close(Event::ArrayEnd)),
-            Expect::ValueOrEnd if byte == b']' => Ok(self.close(Event::ArrayEnd)),
-            Expect::ValueOrEnd => self.value(byte),
-            Expect::KeyOrEnd if byte == b'}' => Ok(self.close(Event::ObjectEnd)),
-            Expect::KeyOrEnd => self.key(byte),
-            Expect::CommaOrEnd | Expect::Nothing => Err(self.unexpected()),
-        }
-        .map(Some)
-    }
-
+    /// Why the text is not read to its end. What the sink was told up to there stands for nothing.
     #[inline]
-    fn behind_comma(&mut self) -> Result<Event<'_>, ReadError> {
-        self.at += 1;
-        let byte = self.token().ok_or(ReadError::UnexpectedEnd)?;
-        if self.nesting.in_object() { self.key(byte) } else { self.value(byte) }
-    }
-
-    #[inline]
-    fn value(&mut self, byte: u8) -> Result<Event<'_>, ReadError> {
-        match byte {
-            b'"' => {
-                self.behind_value();
-                self.string().map(Event::String)
+    pub fn read(&mut self, sink: &mut impl Sink) -> Result<(), ReadError> {
+        let mut nesting = Nesting::default();
+        let mut at = 0;
+        // Once around for each value that is in no container or in one that is open, with its key.
+        'values: loop {
+            if nesting.in_object() {
+                at = self.key(at, sink)?;
             }
-            b'{' => self.open(true),
-            b'[' => self.open(false),
-            b'-' | b'0'..=b'9' => {
-                self.behind_value();
-                self.number()
+            let (byte, start) = self.token(at)?;
+            at = match byte {
+                b'"' => {
+                    let (text, end) = self.string(start)?;
+                    sink.take(Event::String(text))?;
+                    end
+                }
+                b'-' | b'0'..=b'9' => {
+                    let (number, end) = self.number(start)?;
+                    sink.take(number)?;
+                    end
+                }
+                b'{' => {
+                    nesting.open(true, start)?;
+                    sink.take(Event::ObjectStart)?;
+                    at = start + 1;
+                    match self.token(at)? {
+                        (b'}', end) => end,
+                        _ => continue 'values,
+                    }
+                }
+                b'[' => {
+                    nesting.open(false, start)?;
+                    sink.take(Event::ArrayStart)?;
+                    at = start + 1;
+                    match self.token(at)? {
+                        (b']', end) => end,
+                        _ => continue 'values,
+                    }
+                }
+                b't' => self.word(start, "true", Event::Bool(true), sink)?,
+                b'f' => self.word(start, "false", Event::Bool(false), sink)?,
+                b'n' => self.word(start, "null", Event::Null, sink)?,
+                _ => return Err(self.unexpected(start)),
+            };
+            // Behind a value, or at the end of a container without any.
+            while nesting.depth > 0 {
+                let (byte, next) = self.token(at)?;
+                at = next + 1;
+                match (byte, nesting.in_object()) {
+                    (b',', _) => continue 'values,
+                    (b'}', true) => sink.take(Event::ObjectEnd)?,
+                    (b']', false) => sink.take(Event::ArrayEnd)?,
+                    _ => return Err(self.unexpected(next)),
+                }
+                nesting.close();
             }
-            b't' => self.word("true", Event::Bool(true)),
-            b'f' => self.word("false", Event::Bool(false)),
-            b'n' => self.word("null", Event::Null),
-            _ => Err(self.unexpected()),
+            return match self.token(at) {
+                Ok((_, behind)) => Err(self.unexpected(behind)),
+                Err(_) => Ok(()),
+            };
         }
     }
 
+    /// Goes past the key that is next, and its colon.
     #[inline(always)]
-    fn key(&mut self, byte: u8) -> Result<Event<'_>, ReadError> {
+    fn key(&mut self, at: usize, sink: &mut impl Sink) -> Result<usize, ReadError> {
+        let (byte, start) = self.token(at)?;
         if byte != b'"' {
-            return Err(self.unexpected());
+            return Err(self.unexpected(start));
         }
-        let (range, plain) = self.string_range()?;
-        match self.token() {
-            Some(b':') => self.at += 1,
-            Some(_) => return Err(self.unexpected()),
-            None => return Err(ReadError::UnexpectedEnd),
-        }
-        self.expect = Expect::Value;
-        Ok(Event::Key(self.text(range, plain)))
-    }
-
-    #[inline]
-    fn open(&mut self, object: bool) -> Result<Event<'_>, ReadError> {
-        if !self.nesting.open(object) {
-            return Err(ReadError::TooDeep { at: self.at });
-        }
-        self.at += 1;
-        if object {
-            self.expect = Expect::KeyOrEnd;
-            Ok(Event::ObjectStart)
-        } else {
-            self.expect = Expect::ValueOrEnd;
-            Ok(Event::ArrayStart)
+        let (text, end) = self.string(start)?;
+        sink.take(Event::Key(text))?;
+        match self.token(end)? {
+            (b':', colon) => Ok(colon + 1),
+            (_, other) => Err(self.unexpected(other)),
         }
     }
 
+    /// Goes past a word that has the first letter of `word`.
     #[inline]
-    fn close(&mut self, event: Event<'static>) -> Event<'static> {
-        self.at += 1;
-        self.expect = self.nesting.close();
-        event
-    }
-
-    #[inline]
-    fn word(&mut self, word: &str, event: Event<'static>) -> Result<Event<'static>, ReadError> {
-        let rest = &self.input.as_bytes()[self.at..];
+    fn word(&self, start: usize, word: &str, event: Event<'static>, sink: &mut impl Sink) -> Result<usize, ReadError> {
+        let rest = &self.input.as_bytes()[start..];
         if rest.starts_with(word.as_bytes()) {
-            self.at += word.len();
-            self.behind_value();
-            return Ok(event);
+            sink.take(event)?;
+            return Ok(start + word.len());
         }
         let same = rest.iter().zip(word.as_bytes()).take_while(|(a, b)| a == b).count();
-        match rest.get(same) {
-            Some(&byte) => Err(ReadError::UnexpectedByte { at: self.at + same, byte }),
-            None => Err(ReadError::UnexpectedEnd),
-        }
+        Err(self.unexpected(start + same))
     }
 
-    #[inline]
-    fn behind_value(&mut self) {
-        self.expect = if self.nesting.depth == 0 { Expect::Nothing } else { Expect::CommaOrEnd };
-    }
-
-    /// The next byte that is not white space, not consumed.
-    #[inline]
-    fn token(&mut self) -> Option<u8> {
+    /// The next byte from `at` on that is not white space, and where it stands.
+    #[inline(always)]
+    fn token(&self, mut at: usize) -> Result<(u8, usize), ReadError> {
         let bytes = self.input.as_bytes();
-        while let Some(&byte) = bytes.get(self.at) {
+        while let Some(&byte) = bytes.get(at) {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return Some(byte);
+                return Ok((byte, at));
             }
-            self.at += 1;
+            at += 1;
         }
-        None
+        Err(ReadError::UnexpectedEnd)
     }
 
     #[cold]
-    fn unexpected(&self) -> ReadError {
-        match self.input.as_bytes().get(self.at) {
-            Some(&byte) => ReadError::UnexpectedByte { at: self.at, byte },
+    fn unexpected(&self, at: usize) -> ReadError {
+        match self.input.as_bytes().get(at) {
+            Some(&byte) => ReadError::UnexpectedByte { at, byte },
             None => ReadError::UnexpectedEnd,
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use rustler::types::atom;
-use state_codec::{Event, Parser, Text, bignum};
+use state_codec::{Declined, Event, Parser, Sink, Text, bignum};
 
 use super::heap::{Handle, Heap, Pool};
 use super::keys::Keys;
@@ -21,63 +21,83 @@ const SHORT: usize = 64;
 /// What is being built.
 struct Builder<'a> {
     heap: Heap<'a>,
+    input: Handle<'a>,
+    copy: bool,
+    null: Handle<'a>,
+    yes: Handle<'a>,
+    no: Handle<'a>,
     stacks: Stacks<'a>,
+    keys: Keys<'a>,
+    pool: Pool<'a>,
 }
 
 /// The term `input`, which is the binary `binary`, stands for. `None` when Elixir has to see it.
 pub fn decode<'a>(heap: Heap<'a>, binary: Handle<'a>, input: &str, copy: bool) -> Option<Handle<'a>> {
     let (stacks, buffer) = memory::borrow_stacks();
-    let mut builder = Builder { heap, stacks };
+    let mut builder = Builder {
+        heap,
+        input: binary,
+        copy,
+        null: atom::nil().into(),
+        yes: atom::true_().into(),
+        no: atom::false_().into(),
+        stacks,
+        keys: Keys::default(),
+        pool: Pool::default(),
+    };
     let mut parser = Parser::with_buffer(input, buffer);
-    let term = builder.build(&mut parser, binary, copy);
+    let read = parser.read(&mut builder);
+    let term = builder.stacks.values.pop().filter(|_| read.is_ok());
     memory::give_back_stacks(builder.stacks, parser.into_buffer());
     term
 }
 
-impl<'a> Builder<'a> {
-    fn build(&mut self, parser: &mut Parser<'_>, binary: Handle<'a>, copy: bool) -> Option<Handle<'a>> {
+impl Sink for Builder<'_> {
+    /// Inlined into the parser once for each kind of event, so that none is ever put into memory to be asked what it is.
+    #[inline(always)]
+    fn take(&mut self, event: Event<'_>) -> Result<(), Declined> {
         let heap = self.heap;
-        let [null, yes, no] = [atom::nil(), atom::true_(), atom::false_()].map(Handle::from);
-        let (mut keys, mut pool) = (Keys::default(), Pool::default());
-        while let Some(event) = parser.next_event().ok()? {
-            let value = match event {
-                Event::Key(Text::Verbatim { text, .. }) => {
-                    let key = keys.get(text, || heap.make_binary(text));
-                    self.stacks.keys.push(key);
-                    continue;
-                }
-                Event::Key(Text::Unescaped(text)) => {
-                    self.stacks.keys.push(heap.make_binary(text));
-                    continue;
-                }
-                Event::ObjectStart => {
-                    keys.object();
-                    self.open();
-                    continue;
-                }
-                Event::ArrayStart => {
-                    self.open();
-                    continue;
-                }
-                Event::String(Text::Verbatim { at, text }) if text.len() > SHORT && !copy => {
-                    heap.make_part(binary, at, text.len())
-                }
-                Event::String(Text::Unescaped(text)) if text.len() > SHORT && !copy => pool.make_binary(heap, text),
-                Event::String(text) => heap.make_binary(text.as_bytes()),
-                Event::Integer(integer) => heap.make_integer(integer),
-                Event::Float(float) => heap.make_float(float),
-                Event::Null => null,
-                Event::Bool(true) => yes,
-                Event::Bool(false) => no,
-                Event::ArrayEnd => self.array()?,
-                Event::ObjectEnd => self.object()?,
-                Event::BigInteger(digits) => heap.make_external(&bignum::external(digits)?)?,
-            };
-            self.stacks.values.push(value);
-        }
-        self.stacks.values.pop()
+        let value = match event {
+            Event::Key(Text::Verbatim { text, .. }) => {
+                let key = self.keys.get(text, || heap.make_binary(text));
+                self.stacks.keys.push(key);
+                return Ok(());
+            }
+            Event::Key(Text::Unescaped(text)) => {
+                self.stacks.keys.push(heap.make_binary(text));
+                return Ok(());
+            }
+            Event::ObjectStart => {
+                self.keys.object();
+                self.open();
+                return Ok(());
+            }
+            Event::ArrayStart => {
+                self.open();
+                return Ok(());
+            }
+            Event::String(Text::Verbatim { at, text }) if text.len() > SHORT && !self.copy => {
+                heap.make_part(self.input, at, text.len())
+            }
+            Event::String(Text::Unescaped(text)) if text.len() > SHORT && !self.copy => {
+                self.pool.make_binary(heap, text)
+            }
+            Event::String(text) => heap.make_binary(text.as_bytes()),
+            Event::Integer(integer) => heap.make_integer(integer),
+            Event::Float(float) => heap.make_float(float),
+            Event::Null => self.null,
+            Event::Bool(true) => self.yes,
+            Event::Bool(false) => self.no,
+            Event::ArrayEnd => self.array().ok_or(Declined)?,
+            Event::ObjectEnd => self.object().ok_or(Declined)?,
+            Event::BigInteger(digits) => self.big_integer(digits).ok_or(Declined)?,
+        };
+        self.stacks.values.push(value);
+        Ok(())
     }
+}
 
+impl<'a> Builder<'a> {
     #[inline]
     fn open(&mut self) {
         self.stacks.open.push((self.stacks.keys.len(), self.stacks.values.len()));
@@ -100,6 +120,11 @@ impl<'a> Builder<'a> {
         self.stacks.keys.truncate(keys);
         self.stacks.values.truncate(values);
         map
+    }
+
+    #[cold]
+    fn big_integer(&self, digits: &str) -> Option<Handle<'a>> {
+        self.heap.make_external(&bignum::external(digits)?)
     }
 
     /// The map of the first pair of each key.

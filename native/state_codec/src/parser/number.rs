@@ -16,82 +16,83 @@ const EXACT: u64 = 1 << 53;
 const DIGITS: usize = 19;
 
 impl<'i> Parser<'i> {
-    /// Reads the number that starts here.
+    /// The number that starts at `start`, and where it ends.
     #[inline]
-    pub(super) fn number(&mut self) -> Result<Event<'i>, ReadError> {
+    pub(super) fn number(&self, start: usize) -> Result<(Event<'i>, usize), ReadError> {
         let bytes = self.input.as_bytes();
-        let start = self.at;
         let negative = bytes[start] == b'-';
-        self.at += usize::from(negative);
+        let first = start + usize::from(negative);
 
         let mut digits = Digits::default();
-        let zero = bytes.get(self.at) == Some(&b'0');
-        if zero {
-            self.at += 1;
-        } else {
-            self.at = digits.read(bytes, self.at);
-            if digits.count == 0 {
-                return Err(self.unexpected());
-            }
+        let zero = bytes.get(first) == Some(&b'0');
+        let end = if zero { first + 1 } else { digits.read(bytes, first) };
+        if end == first {
+            return Err(self.unexpected(end));
         }
-        match bytes.get(self.at) {
-            Some(b'.') => self.float(start, negative, digits),
+        match bytes.get(end) {
+            Some(b'.') => self.float(start, end, negative, digits),
             // A zero with an exponent and no fraction gives up its sign, as it does in Erlang.
-            Some(b'e' | b'E') => self.float(start, negative && !zero, digits),
-            _ => Ok(self.integer(start, negative, &digits)),
+            Some(b'e' | b'E') => self.float(start, end, negative && !zero, digits),
+            _ => Ok((self.integer(start, end, negative, &digits), end)),
         }
     }
 
     #[inline]
-    fn integer(&self, start: usize, negative: bool, digits: &Digits) -> Event<'i> {
+    fn integer(&self, start: usize, end: usize, negative: bool, digits: &Digits) -> Event<'i> {
         let value = if negative { 0_i64.checked_sub_unsigned(digits.value) } else { i64::try_from(digits.value).ok() };
         match value {
             Some(value) if digits.count <= DIGITS => Event::Integer(value),
-            _ => Event::BigInteger(&self.input[start..self.at]),
+            _ => Event::BigInteger(&self.input[start..end]),
         }
     }
 
+    /// The float that starts at `start` and whose integer part, `digits`, ends at `at`.
     #[inline]
-    fn float(&mut self, start: usize, negative: bool, mut digits: Digits) -> Result<Event<'i>, ReadError> {
+    fn float(
+        &self,
+        start: usize,
+        mut at: usize,
+        negative: bool,
+        mut digits: Digits,
+    ) -> Result<(Event<'i>, usize), ReadError> {
         let bytes = self.input.as_bytes();
         let mut exponent = 0_i64;
-        if bytes[self.at] == b'.' {
-            let fraction = self.at + 1;
-            self.at = digits.read(bytes, fraction);
-            if self.at == fraction {
-                return Err(self.unexpected());
+        if bytes[at] == b'.' {
+            let fraction = at + 1;
+            at = digits.read(bytes, fraction);
+            if at == fraction {
+                return Err(self.unexpected(at));
             }
             // The distance of two positions in one slice.
-            exponent -= i64::try_from(self.at - fraction).unwrap_or(i64::MAX);
+            exponent -= i64::try_from(at - fraction).unwrap_or(i64::MAX);
         }
-        if let Some(b'e' | b'E') = bytes.get(self.at) {
-            exponent = exponent.saturating_add(self.exponent()?);
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            let (behind_point, end) = self.exponent(at)?;
+            exponent = exponent.saturating_add(behind_point);
+            at = end;
         }
         let size = match digits.scaled(exponent) {
             Some(exact) => exact,
-            None => self.input[start..self.at].trim_start_matches('-').parse().unwrap_or(f64::INFINITY),
+            None => self.input[start..at].trim_start_matches('-').parse().unwrap_or(f64::INFINITY),
         };
         if size.is_infinite() {
             return Err(ReadError::NumberRange { at: start });
         }
-        Ok(Event::Float(if negative { -size } else { size }))
+        Ok((Event::Float(if negative { -size } else { size }), at))
     }
 
-    /// The exponent behind an `e`; past nineteen digits its size no longer matters.
-    fn exponent(&mut self) -> Result<i64, ReadError> {
+    /// The exponent whose `e` is at `at`, and where it ends; past nineteen digits its size no longer matters.
+    fn exponent(&self, at: usize) -> Result<(i64, usize), ReadError> {
         let bytes = self.input.as_bytes();
-        self.at += 1;
-        let negative = bytes.get(self.at) == Some(&b'-');
-        if let Some(b'+' | b'-') = bytes.get(self.at) {
-            self.at += 1;
-        }
+        let negative = bytes.get(at + 1) == Some(&b'-');
+        let first = at + 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
         let mut digits = Digits::default();
-        self.at = digits.read(bytes, self.at);
+        let end = digits.read(bytes, first);
         if digits.count == 0 {
-            return Err(self.unexpected());
+            return Err(self.unexpected(end));
         }
         let size = if digits.count > 9 { i64::MAX / 4 } else { i64::try_from(digits.value).unwrap_or(i64::MAX / 4) };
-        Ok(if negative { -size } else { size })
+        Ok((if negative { -size } else { size }, end))
     }
 }
 

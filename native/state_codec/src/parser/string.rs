@@ -18,69 +18,47 @@ static LETTERS: [u8; 256] = {
 };
 
 impl<'i> Parser<'i> {
-    #[inline]
-    pub(super) fn string(&mut self) -> Result<Text<'_>, ReadError> {
-        let (range, plain) = self.string_range()?;
-        Ok(self.text(range, plain))
-    }
-
-    /// The text of a string whose range was found before.
-    #[inline]
-    pub(super) fn text(&self, range: Range<usize>, plain: bool) -> Text<'_> {
-        if plain {
-            Text::Verbatim { at: range.start, text: &self.input.as_bytes()[range] }
-        } else {
-            Text::Unescaped(self.unescaped.written())
+    /// The string whose first quote is at `quote`, and where it ends.
+    #[inline(always)]
+    pub(super) fn string(&mut self, quote: usize) -> Result<(Text<'_>, usize), ReadError> {
+        let bytes = self.input.as_bytes();
+        let start = quote + 1;
+        let end = start + scan::find_special(&bytes[start..]);
+        if bytes.get(end) == Some(&b'"') {
+            return Ok((Text::Verbatim { at: start, text: &bytes[start..end] }, end + 1));
         }
+        let end = self.unescape(start, end)?;
+        Ok((Text::Unescaped(self.unescaped.written()), end))
     }
 
-    /// Goes past the string that starts here. Where it stands and true, or anything and false when the unescaped text is in
-    /// the buffer.
-    #[inline]
-    pub(super) fn string_range(&mut self) -> Result<(Range<usize>, bool), ReadError> {
-        let start = self.at + 1;
-        let end = start + scan::find_special(&self.input.as_bytes()[start..]);
-        if self.input.as_bytes().get(end) == Some(&b'"') {
-            self.at = end + 1;
-            return Ok((start..end, true));
-        }
-        self.unescape(start, end)?;
-        Ok((start..start, false))
-    }
-
-    /// Reads on from `end`, the first special byte of the string that starts at `start`.
-    fn unescape(&mut self, start: usize, end: usize) -> Result<(), ReadError> {
+    /// Reads the string that starts at `start` and has its first special byte at `at` into the buffer; where it ends.
+    fn unescape(&mut self, start: usize, mut at: usize) -> Result<usize, ReadError> {
         self.unescaped.truncate(0);
-        self.put(start..end)?;
-        self.at = end;
+        self.put(start..at)?;
         loop {
-            self.blocks()?;
-            let start = self.at;
-            self.at += scan::find_special(&self.input.as_bytes()[start..]);
-            self.put(start..self.at)?;
-            match self.input.as_bytes().get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.escape()?,
-                Some(_) => return Err(self.unexpected()),
-                None => return Err(ReadError::UnexpectedEnd),
+            at = self.blocks(at)?;
+            let start = at;
+            at += scan::find_special(&self.input.as_bytes()[start..]);
+            self.put(start..at)?;
+            match self.input.as_bytes().get(at) {
+                Some(b'"') => return Ok(at + 1),
+                Some(b'\\') => at = self.escape(at)?,
+                _ => return Err(self.unexpected(at)),
             }
         }
     }
 
     /// Goes on in large steps as far as they reach: to the end of the string, or to an escape of more than a letter.
     #[inline]
-    fn blocks(&mut self) -> Result<(), ReadError> {
+    fn blocks(&mut self, mut at: usize) -> Result<usize, ReadError> {
         loop {
             let room = self.unescaped.room(scan::BLOCK_ROOM)?;
-            let blocks = scan::copy_unescaped(&self.input.as_bytes()[self.at..], room, &LETTERS);
+            let blocks = scan::copy_unescaped(&self.input.as_bytes()[at..], room, &LETTERS);
             self.unescaped.advance(blocks.written);
-            self.at += blocks.read;
+            at += blocks.read;
             // It stopped for want of room: the buffer grows.
             if self.unescaped.left() >= scan::BLOCK_ROOM {
-                return Ok(());
+                return Ok(at);
             }
         }
     }
@@ -99,31 +77,32 @@ impl<'i> Parser<'i> {
         Ok(())
     }
 
-    fn escape(&mut self) -> Result<(), ReadError> {
-        let letter = *self.input.as_bytes().get(self.at + 1).ok_or(ReadError::UnexpectedEnd)?;
+    /// The escape whose backslash is at `at`; where it ends.
+    fn escape(&mut self, at: usize) -> Result<usize, ReadError> {
+        let letter = *self.input.as_bytes().get(at + 1).ok_or(ReadError::UnexpectedEnd)?;
         match LETTERS[usize::from(letter)] {
-            0 if letter == b'u' => self.unicode_escape(),
-            0 => Err(ReadError::UnexpectedByte { at: self.at + 1, byte: letter }),
+            0 if letter == b'u' => self.unicode_escape(at),
+            0 => Err(ReadError::UnexpectedByte { at: at + 1, byte: letter }),
             byte => {
-                self.at += 2;
-                self.character(char::from(byte))
+                self.character(char::from(byte))?;
+                Ok(at + 2)
             }
         }
     }
 
     /// `\uXXXX`, or two of them that are the halves of one character.
-    fn unicode_escape(&mut self) -> Result<(), ReadError> {
-        let bad = ReadError::BadEscape { at: self.at };
-        let first = self.code_unit(self.at)?.ok_or(bad)?;
+    fn unicode_escape(&mut self, at: usize) -> Result<usize, ReadError> {
+        let bad = ReadError::BadEscape { at };
+        let first = self.code_unit(at)?.ok_or(bad)?;
         let (code, len) = match first {
             0xd800..0xdc00 => {
-                let low = self.code_unit(self.at + 6)?.filter(|unit| (0xdc00..0xe000).contains(unit)).ok_or(bad)?;
+                let low = self.code_unit(at + 6)?.filter(|unit| (0xdc00..0xe000).contains(unit)).ok_or(bad)?;
                 (0x1_0000 + ((first - 0xd800) << 10) + (low - 0xdc00), 12)
             }
             code => (code, 6),
         };
-        self.at += len;
-        self.character(char::from_u32(code).ok_or(bad)?)
+        self.character(char::from_u32(code).ok_or(bad)?)?;
+        Ok(at + len)
     }
 
     /// The value of the `\uXXXX` at `at`; `None` when it is none.

@@ -1,6 +1,6 @@
 //! Values built from events, and written again: what the tests of this crate compare.
 
-use state_codec::{Event, Output, Parser, ReadError, Text, number, text};
+use state_codec::{Declined, Event, Output, Parser, ReadError, Sink, Text, number, text};
 
 /// A JSON value with its keys in the order of the text.
 #[derive(Debug, Clone)]
@@ -43,27 +43,29 @@ fn string(text: Text<'_>) -> String {
     String::from_utf8(text.as_bytes().to_owned()).expect("texts are UTF-8")
 }
 
-/// The value of a text.
-pub fn parse(text: &str) -> Result<Value, ReadError> {
-    let mut parser = Parser::new(text);
-    // One frame for each open container; its pending key is the last element's.
-    let mut open: Vec<(Value, Option<String>)> = Vec::new();
-    let mut whole = None;
-    while let Some(event) = parser.next_event()? {
+/// What is being built: one frame for each open container, with its pending key.
+#[derive(Default)]
+struct Builder {
+    open: Vec<(Value, Option<String>)>,
+    whole: Option<Value>,
+}
+
+impl Sink for Builder {
+    fn take(&mut self, event: Event<'_>) -> Result<(), Declined> {
         let value = match event {
             Event::Key(key) => {
-                open.last_mut().expect("a key is inside an object").1 = Some(string(key));
-                continue;
+                self.open.last_mut().expect("a key is inside an object").1 = Some(string(key));
+                return Ok(());
             }
             Event::ArrayStart => {
-                open.push((Value::Array(Vec::new()), None));
-                continue;
+                self.open.push((Value::Array(Vec::new()), None));
+                return Ok(());
             }
             Event::ObjectStart => {
-                open.push((Value::Object(Vec::new()), None));
-                continue;
+                self.open.push((Value::Object(Vec::new()), None));
+                return Ok(());
             }
-            Event::ArrayEnd | Event::ObjectEnd => open.pop().expect("what is closed was open").0,
+            Event::ArrayEnd | Event::ObjectEnd => self.open.pop().expect("what is closed was open").0,
             Event::Null => Value::Null,
             Event::Bool(value) => Value::Bool(value),
             Event::Integer(value) => Value::Integer(value),
@@ -71,14 +73,21 @@ pub fn parse(text: &str) -> Result<Value, ReadError> {
             Event::Float(value) => Value::Float(value),
             Event::String(text) => Value::String(string(text)),
         };
-        match open.last_mut() {
-            None => whole = Some(value),
+        match self.open.last_mut() {
+            None => self.whole = Some(value),
             Some((Value::Array(elements), _)) => elements.push(value),
             Some((Value::Object(pairs), key)) => pairs.push((key.take().expect("a key before its value"), value)),
             Some(_) => panic!("a container that is none"),
         }
+        Ok(())
     }
-    Ok(whole.expect("a text that is read has a value"))
+}
+
+/// The value of a text.
+pub fn parse(text: &str) -> Result<Value, ReadError> {
+    let mut builder = Builder::default();
+    Parser::new(text).read(&mut builder)?;
+    Ok(builder.whole.expect("a text that is read has a value"))
 }
 
 /// The text of a value.
