@@ -26,8 +26,8 @@ defmodule DurableHandoff.Codec do
   ## Memory
 
   Strings of more than 64 bytes in a decoded term are parts of the text they were read from, and keep all of it in memory; those that
-  had escapes are parts of blocks of at most 64 KB, or on their own. A state that keeps a few of them for long and drops the rest is
-  better decoded with `strings: :copy`.
+  had escapes are parts of blocks of at most 64 KB (above 16 KB, of at most 4 MB), or on their own. A state that keeps a few of them
+  for long and drops the rest is better decoded with `strings: :copy`.
 
   A long output grows while it is written. `size_hint: bytes`, for instance the size of the same state when it was last written, saves that;
   it never changes the result.

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use rustler::types::atom;
 use state_codec::{Declined, Event, Parser, Sink, Text, bignum};
 
-use super::heap::{Handle, Heap, Pool};
+use super::heap::{Handle, Heap, Pools};
 use super::keys::Keys;
 use super::memory::{self, Stacks};
 
@@ -28,7 +28,7 @@ struct Builder<'a> {
     no: Handle<'a>,
     stacks: Stacks<'a>,
     keys: Keys<'a>,
-    pool: Pool<'a>,
+    pools: Pools<'a>,
 }
 
 /// The term `input`, which is the binary `binary`, stands for. `None` when Elixir has to see it.
@@ -43,7 +43,7 @@ pub fn decode<'a>(heap: Heap<'a>, binary: Handle<'a>, input: &str, copy: bool) -
         no: atom::false_().into(),
         stacks,
         keys: Keys::default(),
-        pool: Pool::default(),
+        pools: Pools::new(),
     };
     let mut parser = Parser::with_buffer(input, buffer);
     let read = parser.read(&mut builder);
@@ -80,7 +80,7 @@ impl Sink for Builder<'_> {
                 heap.make_part(self.input, at, text.len())
             }
             Event::String(Text::Unescaped(text)) if text.len() > SHORT && !self.copy => {
-                self.pool.make_binary(heap, text)
+                self.pools.make_binary(heap, text)
             }
             Event::String(text) => heap.make_binary(text.as_bytes()),
             Event::Integer(integer) => heap.make_integer(integer),

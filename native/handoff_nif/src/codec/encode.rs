@@ -248,8 +248,14 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
     }
 
     /// How many cells a list has, counted no further than `most`.
-    fn cells(&self, list: Handle<'a>, most: usize) -> usize {
-        std::iter::successors(self.heap.cell(list), |(_, tail)| self.heap.cell(*tail)).take(most).count()
+    fn cells(&self, mut list: Handle<'a>, most: usize) -> usize {
+        let mut count = 0;
+        while count < most
+            && let Some((_, tail)) = self.heap.cell(list)
+        {
+            (list, count) = (tail, count + 1);
+        }
+        count
     }
 
     /// Writes `lead`, a key and a colon.

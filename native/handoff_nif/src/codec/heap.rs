@@ -19,7 +19,7 @@ use rustler::sys::{
 use rustler::{Atom, Env, Term};
 use state_codec::output::copy_small;
 
-pub use pool::Pool;
+pub use pool::Pools;
 
 /// Every VM refuses keys that come twice in a map of at most that many pairs.
 const SMALL_MAP: usize = 32;

@@ -1,21 +1,46 @@
 //! Strings that share a binary. A binary of its own costs a string of a few hundred bytes more to make, and to give up later,
 //! than everything else about it.
 //!
-//! Guarantee: a pool is no larger than what was put before it and than [`LARGEST`], so that what it wastes is bounded by
-//! what it holds, and what one string keeps in memory by that.
+//! Guarantee: a pool is no larger than what was put before it, and than 64 KB, or 4 MB where strings are long, so that what it
+//! wastes is bounded by what it holds, and what one string keeps in memory by that.
 
 use rustler::sys;
 use rustler::sys::ErlNifTerm;
 
 use super::{Handle, Heap};
 
-/// The smallest and the largest pool.
+/// The smallest pool, and the largest one of strings that are not long.
 const SMALLEST: usize = 4 * 1024;
 const LARGEST: usize = 64 * 1024;
 
+/// From here on a string is long. The VM gives back the memory of blocks below half a megabyte as soon as it can, and keeps
+/// that of larger ones for the next: long strings that share those do without new pages.
+const LONG: usize = LARGEST / 4;
+const LARGEST_LONG: usize = 4 * 1024 * 1024;
+
 /// Where the strings of one call go.
-#[derive(Default)]
-pub struct Pool<'a> {
+pub struct Pools<'a> {
+    short: Pool<'a>,
+    long: Pool<'a>,
+}
+
+impl<'a> Pools<'a> {
+    /// No strings yet.
+    pub fn new() -> Self {
+        Pools { short: Pool::new(LARGEST), long: Pool::new(LARGEST_LONG) }
+    }
+
+    /// A binary with a copy of `bytes`: a part of a pool, or on its own.
+    #[inline]
+    pub fn make_binary(&mut self, heap: Heap<'a>, bytes: &[u8]) -> Handle<'a> {
+        let pool = if bytes.len() <= LONG { &mut self.short } else { &mut self.long };
+        pool.make_binary(heap, bytes)
+    }
+}
+
+/// Where those of a kind go.
+struct Pool<'a> {
+    largest: usize,
     /// Bytes of all strings so far.
     total: usize,
     open: Option<Open<'a>>,
@@ -30,10 +55,13 @@ struct Open<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// A binary with a copy of `bytes`: a part of a pool, or on its own.
+    fn new(largest: usize) -> Self {
+        Pool { largest, total: 0, open: None }
+    }
+
     #[inline]
-    pub fn make_binary(&mut self, heap: Heap<'a>, bytes: &[u8]) -> Handle<'a> {
-        let size = self.total.min(LARGEST);
+    fn make_binary(&mut self, heap: Heap<'a>, bytes: &[u8]) -> Handle<'a> {
+        let size = self.total.min(self.largest);
         self.total = self.total.saturating_add(bytes.len());
         if size < SMALLEST || bytes.len() > size / 4 {
             return heap.make_binary(bytes);
