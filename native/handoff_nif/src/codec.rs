@@ -8,6 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `heap.rs` | reading and making terms: all the unsafe code |
+//! | `heap/calls.rs` | how the VM calls what is here |
 //! | `heap/pool.rs` | strings that share a binary |
 //! | `encode.rs` | a term walked into JSON, and the holes it leaves |
 //! | `calendar.rs` | a `DateTime` as a string |
@@ -26,7 +27,7 @@ mod memory;
 mod names;
 mod time;
 
-use rustler::{Env, Term};
+use rustler::types::atom;
 use state_codec::{Output, Storage, text};
 
 use encode::{Bounds, Encoder, Hole, Stop};
@@ -50,47 +51,42 @@ const LONG_OUTPUT: usize = 1024 * 1024 * 1024;
 const LONG: Bounds = Bounds { holes: 1024 * 1024, forecast: usize::MAX };
 
 /// The JSON of a term: a binary, or a list of binaries and holes (`{value}`, `{value, :key}`); `:too_large` for this call.
-#[rustler::nif]
-fn codec_encode<'a>(env: Env<'a>, term: Term<'a>) -> Term<'a> {
-    let heap = Heap::of(env);
+fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     let output = Output::new(memory::borrow(), SHORT_OUTPUT);
-    let (encoded, output) = encode(heap, Handle::of(term), output, SHORT);
+    let (encoded, output) = encode(heap, term, output, SHORT);
     time::charge(heap, output.len(), time::WRITE);
     let result = match encoded {
         Ok(holes) => finish(heap, heap.make_binary(output.written()), output.len(), &holes),
-        Err(Stop::Improper) => one_hole(heap, Handle::of(term)),
+        Err(Stop::Improper) => one_hole(heap, term),
         Err(Stop::Full) => None,
     };
     memory::give_back(output.into_parts().0);
-    result.map_or_else(|| atoms::too_large().to_term(env), |result| heap.term(env, result))
+    result.unwrap_or_else(|| atoms::too_large().into())
 }
 
-/// The same without a bound, into memory of about `expected` bytes to begin with.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn codec_encode_dirty<'a>(env: Env<'a>, term: Term<'a>, expected: usize) -> Term<'a> {
-    let heap = Heap::of(env);
+/// The same without a bound, into memory of about as many bytes as expected to begin with.
+fn codec_encode_dirty<'a>(heap: Heap<'a>, [term, expected]: [Handle<'a>; 2]) -> Handle<'a> {
+    let expected = heap.integer(expected).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let output = Output::new(Growing::new(expected), LONG_OUTPUT);
-    let (encoded, output) = encode(heap, Handle::of(term), output, LONG);
+    let (encoded, output) = encode(heap, term, output, LONG);
     time::charge(heap, output.len(), time::WRITE);
     let result = encoded.ok().and_then(|holes| {
         let (storage, len) = output.into_parts();
-        finish(heap, Handle::of(storage.into_term(env, len)), len, &holes)
+        finish(heap, storage.into_binary(heap, len), len, &holes)
     });
     // What is too large even here is one hole.
-    let result = result.or_else(|| one_hole(heap, Handle::of(term)));
-    result.map_or_else(|| atoms::too_large().to_term(env), |result| heap.term(env, result))
+    let result = result.or_else(|| one_hole(heap, term));
+    result.unwrap_or_else(|| atoms::too_large().into())
 }
 
 /// The term a JSON text stands for; `:refused` when Elixir has to look at it.
-#[rustler::nif]
-fn codec_decode<'a>(env: Env<'a>, text: Term<'a>, copy: bool) -> Term<'a> {
-    decode(env, text, copy)
+fn codec_decode<'a>(heap: Heap<'a>, [text, copy]: [Handle<'a>; 2]) -> Handle<'a> {
+    decode(heap, text, copy == atom::true_().into()).unwrap_or_else(|| atoms::refused().into())
 }
 
 /// The same, for long texts.
-#[rustler::nif(schedule = "DirtyCpu")]
-fn codec_decode_dirty<'a>(env: Env<'a>, text: Term<'a>, copy: bool) -> Term<'a> {
-    decode(env, text, copy)
+fn codec_decode_dirty<'a>(heap: Heap<'a>, arguments: [Handle<'a>; 2]) -> Handle<'a> {
+    codec_decode(heap, arguments)
 }
 
 fn encode<'a, S: Storage>(
@@ -133,12 +129,8 @@ fn finish<'a>(heap: Heap<'a>, whole: Handle<'a>, len: usize, holes: &[Hole<'a>])
     heap.make_list(&parts)
 }
 
-fn decode<'a>(env: Env<'a>, binary: Term<'a>, copy: bool) -> Term<'a> {
-    let heap = Heap::of(env);
-    let binary = Handle::of(binary);
-    let decoded = heap.bytes(binary).and_then(|bytes| {
-        time::charge(heap, bytes.len(), time::READ);
-        decode::decode(heap, binary, text::utf8(bytes)?, copy)
-    });
-    decoded.map_or_else(|| atoms::refused().to_term(env), |term| heap.term(env, term))
+fn decode<'a>(heap: Heap<'a>, binary: Handle<'a>, copy: bool) -> Option<Handle<'a>> {
+    let bytes = heap.bytes(binary)?;
+    time::charge(heap, bytes.len(), time::READ);
+    decode::decode(heap, binary, text::utf8(bytes)?, copy)
 }

@@ -3,10 +3,11 @@
 //! Guarantee: a [`Handle`] belongs to the call it was read or made in and cannot outlive it. `enif_term_type` is not used: on
 //! OTP 29 it ends the VM when it meets a native record, so every question here is one that may be asked of any term.
 //!
-//! What every unsafe block here relies on: `env` is the environment of the NIF call that is running, because [`Heap`] is made
-//! from an [`Env`] of the same lifetime; every handle is a term of that environment, because only this file makes them.
+//! What every unsafe block here relies on: `env` is the environment of the NIF call that is running, because only
+//! `calls.rs` makes a [`Heap`], for the length of the call; every handle is a term of that environment, because only this file makes them.
 #![allow(unsafe_code)]
 
+mod calls;
 mod pool;
 
 use std::ffi::{c_char, c_uint};
@@ -16,7 +17,7 @@ use std::mem::MaybeUninit;
 use rustler::sys::{
     self, ErlNifBinary, ErlNifCharEncoding, ErlNifEnv, ErlNifMapIterator, ErlNifMapIteratorEntry, ErlNifTerm,
 };
-use rustler::{Atom, Env, Term};
+use rustler::{Atom, Env, OwnedBinary};
 use state_codec::output::copy_small;
 
 pub use pool::Pools;
@@ -38,11 +39,6 @@ impl<'a> Handle<'a> {
     #[inline]
     pub fn word(self) -> Word {
         Word(self.0)
-    }
-
-    /// A term of this call, as a handle.
-    pub fn of(term: Term<'a>) -> Self {
-        Handle::new(term.as_c_arg())
     }
 }
 
@@ -99,17 +95,6 @@ pub struct Heap<'a> {
 }
 
 impl<'a> Heap<'a> {
-    /// The heap of the running call.
-    pub fn of(env: Env<'a>) -> Self {
-        Heap { env: env.as_c_arg(), lifetime: PhantomData }
-    }
-
-    /// A handle as rustler's term.
-    pub fn term(self, env: Env<'a>, handle: Handle<'a>) -> Term<'a> {
-        // SAFETY: the handle is a term of this environment.
-        unsafe { Term::new(env, handle.0) }
-    }
-
     /// The bytes of a binary; `None` for anything else, bit strings that are not whole bytes included.
     #[inline]
     pub fn bytes(self, term: Handle<'a>) -> Option<&'a [u8]> {
@@ -219,6 +204,13 @@ impl<'a> Heap<'a> {
         };
         copy_small(bytes, target);
         Handle::new(term)
+    }
+
+    /// A binary that was made outside of the call, without a copy.
+    pub fn release(self, binary: OwnedBinary) -> Handle<'a> {
+        // SAFETY: see the top of this file; the environment it makes is gone before the call returns.
+        let env = unsafe { Env::new(&self.lifetime, self.env) };
+        Handle::new(binary.release(env).to_term(env).as_c_arg())
     }
 
     /// The part of a binary from byte `at` on, without a copy. The part must lie inside the binary.

@@ -6,11 +6,11 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustler::{Env, OwnedBinary, Term};
+use rustler::OwnedBinary;
 use state_codec::output::SLACK;
 use state_codec::{Storage, WriteError};
 
-use super::heap::Handle;
+use super::heap::{Handle, Heap};
 
 /// Terms and bytes a thread keeps room for.
 const KEPT_TERMS: usize = 16 * 1024;
@@ -93,10 +93,10 @@ impl Growing {
     }
 
     /// The first `len` bytes as a term.
-    pub fn into_term(mut self, env: Env<'_>, len: usize) -> Term<'_> {
+    pub fn into_binary(mut self, heap: Heap<'_>, len: usize) -> Handle<'_> {
         LAST.store(len, Ordering::Relaxed);
         self.0.realloc_or_copy(len);
-        self.0.release(env).to_term(env)
+        heap.release(self.0)
     }
 }
 
