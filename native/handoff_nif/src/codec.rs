@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `heap.rs` | reading and making terms: all the unsafe code |
 //! | `heap/calls.rs` | how the VM calls what is here |
+//! | `heap/pages.rs` | large pages for large outputs |
 //! | `heap/pool.rs` | strings that share a binary |
 //! | `encode.rs` | a term walked into JSON, and the holes it leaves |
 //! | `calendar.rs` | a `DateTime` as a string |

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 mod calls;
+mod pages;
 mod pool;
 
 use std::ffi::{c_char, c_uint};
@@ -20,6 +21,7 @@ use rustler::sys::{
 use rustler::{Atom, Env, OwnedBinary};
 use state_codec::output::copy_small;
 
+pub use pages::prefer_large;
 pub use pool::Pools;
 
 /// Every VM refuses keys that come twice in a map of at most that many pairs.

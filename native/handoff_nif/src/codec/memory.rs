@@ -10,7 +10,7 @@ use rustler::OwnedBinary;
 use state_codec::output::SLACK;
 use state_codec::{Storage, WriteError};
 
-use super::heap::{Handle, Heap};
+use super::heap::{Handle, Heap, prefer_large};
 
 /// Terms and bytes a thread keeps room for.
 const KEPT_TERMS: usize = 16 * 1024;
@@ -89,7 +89,9 @@ impl Growing {
     pub fn new(expected: usize) -> Self {
         let guess = if expected == 0 { LAST.load(Ordering::Relaxed) } else { expected };
         let spare = guess / 16 + SLACK;
-        Growing(OwnedBinary::new(guess.saturating_add(spare).clamp(SHORTEST_GUESS, LONGEST_GUESS)))
+        let mut memory = OwnedBinary::new(guess.saturating_add(spare).clamp(SHORTEST_GUESS, LONGEST_GUESS));
+        prefer_large(&mut memory);
+        Growing(memory)
     }
 
     /// The first `len` bytes as a term.
