@@ -140,6 +140,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
     }
 
     /// A value that is not what it looks like, or something rare.
+    #[cold]
     fn any(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
         if term == self.words.empty_list {
             self.literal(b"[]")
@@ -175,7 +176,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
             (rest, done) = (tail, done + 1);
             if self.output.len() > forecast && done >= ALIKE {
                 forecast = usize::MAX;
-                if !self.list_fits(list, rest, self.average(start, done), depth) {
+                if !self.list_fits(list, rest, start, done, depth) {
                     return Err(Stop::Full);
                 }
             }
@@ -205,12 +206,18 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
             done += 1;
             if self.output.len() > forecast && done >= ALIKE {
                 forecast = usize::MAX;
-                if self.heap.size(map) - done > self.left() / self.average(start, done) {
+                if !self.map_fits(map, done, start) {
                     return Err(Stop::Full);
                 }
             }
         }
         if done == 0 { self.literal(b"{}") } else { self.byte(b'}') }
+    }
+
+    /// Whether the rest of a map fits, of which `done` pairs were written since `start`.
+    #[cold]
+    fn map_fits(&self, map: Handle<'a>, done: usize, start: usize) -> bool {
+        self.heap.size(map) - done <= self.left() / self.average(start, done)
     }
 
     /// How many bytes each of the `done` elements took that were written since `start`.
@@ -223,10 +230,11 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.output.limit().saturating_sub(self.output.len())
     }
 
-    /// Whether the `rest` of a list fits, if its elements take `each` as many bytes, and whether the lists do that follow it in
-    /// the state, if that is a map of lists and their elements are short.
+    /// Whether the `rest` of a list fits, of which `done` elements were written since `start`, and whether the lists do that
+    /// follow it in the state, if that is a map of lists and their elements are short.
     #[cold]
-    fn list_fits(&self, list: Handle<'a>, rest: Handle<'a>, each: usize, depth: usize) -> bool {
+    fn list_fits(&self, list: Handle<'a>, rest: Handle<'a>, start: usize, done: usize, depth: usize) -> bool {
+        let each = self.average(start, done);
         let most = self.left() / each + 1;
         let count = self.cells(rest, most);
         if count == most {
@@ -281,6 +289,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
     }
 
     /// A key that is not what it looks like, or a new one, or something rare.
+    #[cold]
     fn any_key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
         if let Some(bytes) = self.heap.bytes(key) {
             self.text_key(lead, key, bytes)
@@ -304,6 +313,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
+    #[cold]
     fn key_hole(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
         self.byte(lead)?;
         self.hole(key, true)?;
@@ -330,6 +340,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
+    #[cold]
     fn structure(&mut self, map: Handle<'a>, module: Handle<'a>) -> Result<(), Stop> {
         match calendar::date_time(self.heap, map, module) {
             Some(text) => self.literal(&text),
@@ -337,6 +348,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
+    #[cold]
     fn hole(&mut self, term: Handle<'a>, key: bool) -> Result<(), Stop> {
         if self.holes.len() == self.bounds.holes {
             return Err(Stop::Full);
