@@ -3,7 +3,7 @@
 //! Guarantees
 //! - No function runs longer than about a millisecond on a normal scheduler: whatever grows with the number of servers or
 //!   nodes is a dirty call.
-//! - A term of the wrong shape is a `badarg`, a panic is an Erlang error (rustler catches it), values out of bounds are
+//! - A term of the wrong shape is a `badarg`, a panic is an Erlang error (rustler catches it, in the codec `heap/calls.rs`), values out of bounds are
 //!   `{:error, {:invalid, problems}}`. Nothing here can end the VM.
 //! - Nobody waits for a lock: an engine in use by another process is `{:error, :busy}`.
 //!
