@@ -50,7 +50,7 @@ defmodule Handoff.BreakerTest do
   test "the heartbeat that says draining is not answered: a warning, and the drain goes on", %{a: a, b: b} = context do
     start_cluster(context)
     keys = start_servers(context, a, 5)
-    listen_to_log(a)
+    listen_to_log(context, a)
     SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
     assert {:ok, %{moved: 5, duration_ms: duration_ms}} = drain(context, a, timeout_ms: 2_000)
     assert duration_ms <= 2_000

@@ -32,7 +32,7 @@ defmodule Handoff.CancelTest do
        %{a: a, b: b} = context do
     start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_servers(context, a, 4)
-    listen_to_log(a)
+    listen_to_log(context, a)
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
@@ -64,7 +64,7 @@ defmodule Handoff.CancelTest do
   test "cancel during a shutdown: no second drain, and what is left is handed on", %{a: a, b: b} = context do
     [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_servers(context, a, 4)
-    listen_to_log(a)
+    listen_to_log(context, a)
     hold_reads(context)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)

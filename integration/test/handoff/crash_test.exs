@@ -54,7 +54,7 @@ defmodule Handoff.CrashTest do
        %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 10)
-    listen_to_log(a)
+    listen_to_log(context, a)
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)

@@ -127,7 +127,7 @@ defmodule Handoff.DrainTest do
   test "a Rust node that is not there: one warning, and the embedded engine drains", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 2)
-    listen_to_log(a)
+    listen_to_log(context, a)
     assert {:ok, %{moved: 2, executor: :embedded}} = drain(context, a, executor: {:node, :rust@nowhere})
     assert_receive {:log, ^a, :warning, text}
     assert text =~ "no Rust node :rust@nowhere has announced itself"
@@ -137,7 +137,7 @@ defmodule Handoff.DrainTest do
   test "the log has the start and the end", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 2)
-    listen_to_log(a)
+    listen_to_log(context, a)
     {:ok, _report} = drain(context, a)
     assert_receive {:log, ^a, :info, "[durable_handoff] :" <> start}
     assert start =~ "draining 2 servers to 2 connected nodes"
@@ -176,7 +176,7 @@ defmodule Handoff.DrainTest do
   test "a long drain says every second how far it is", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 2)
-    listen_to_log(a)
+    listen_to_log(context, a)
     SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
     draining = Task.async(fn -> drain(context, a) end)
     assert_receive {:log, ^a, :info, _start}, 5_000

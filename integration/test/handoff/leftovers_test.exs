@@ -12,7 +12,7 @@ defmodule Handoff.LeftoversTest do
     keys = start_servers(context, a, 20)
     for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :add) == 1)
     block_drain(context, a)
-    for node <- [a, b, c], do: listen_to_log(node)
+    for node <- [a, b, c], do: listen_to_log(context, node)
 
     stopping = Task.async(fn -> stop_children(a, app) end)
     await_log(a, "handed on 21 of 21 servers that were not moved to")
@@ -40,7 +40,7 @@ defmodule Handoff.LeftoversTest do
     await_heartbeats([a, b, c], context.sup)
     start_servers(context, a, 3)
     block_drain(context, a)
-    listen_to_log(a)
+    listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
     refute await_log(a, "moved 0 of 4") =~ "handed on"
     for node <- [b, c], do: assert(held(context, node) == %{})

@@ -52,7 +52,7 @@ defmodule Handoff.PolicyTest do
   test "eligible: a function that raises excludes nothing, and one line says so", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    listen_to_log(a)
+    listen_to_log(context, a)
     assert {:ok, %{moved: 3}} = drain(context, a, eligible: &HandoffCase.broken_policy/1)
     assert_receive {:log, ^a, :warning, text}
     assert text =~ "the handoff policy was ignored for 3 servers"

@@ -180,7 +180,7 @@ defmodule Handoff.ShutdownTest do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000, attempt_timeout_ms: 300])
     stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
     Troublesome.arm(a, "stuck", :terminate, :hang)
-    listen_to_log(a)
+    listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
 
     assert_receive {:log, ^a, :warning, "[durable_handoff] " <> summary}, 10_000

@@ -135,7 +135,7 @@ defmodule Handoff.TargetTroubleTest do
   # Until a drain that runs on `node` has looked at the cluster with `target` in it: it says so once a second.
   defp await_view_of(context, node, target) do
     await_heartbeats([node, target], context.sup)
-    listen_to_log(node)
+    listen_to_log(context, node)
     for _one_before_and_one_after_it_looked <- 1..2, do: assert_receive({:log, ^node, :info, _progress}, 5_000)
   end
 

@@ -10,7 +10,7 @@ defmodule Node.LossTest do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     keys = start_servers(context, context.a, 30)
-    listen_to_log(context.a)
+    listen_to_log(context, context.a)
     hold_after(context, 10)
     draining = Task.async(fn -> drain(context, context.a, max_concurrency: 4, concurrency: :fixed) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 and moved(context) == 10 end)

@@ -130,13 +130,22 @@ defmodule HandoffCase do
   @spec heartbeat_meta() :: map()
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
 
-  @doc "Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere."
-  @spec listen_to_log(node()) :: :ok
-  def listen_to_log(node) do
+  @doc """
+  Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere. Not those about the
+  supervisor of another test, of which something may still be at work there.
+  """
+  @spec listen_to_log(map(), node()) :: :ok
+  def listen_to_log(context, node) do
     for id <- Cluster.call(node, :logger, :get_handler_ids, []),
         do: :ok = Cluster.call(node, :logger, :set_handler_config, [id, :level, :none])
 
-    :ok = Cluster.call(node, :logger, :add_handler, [:test, HandoffCase.LogForwarder, %{config: %{test: self()}}])
+    :ok =
+      Cluster.call(node, :logger, :add_handler, [
+        :test,
+        HandoffCase.LogForwarder,
+        %{config: %{test: self(), sup: inspect(context.sup)}}
+      ])
+
     :ok = Cluster.call(node, :logger, :set_primary_config, [:level, :info])
     ExUnit.Callbacks.on_exit(fn -> quiet(node) end)
   end
@@ -196,8 +205,8 @@ defmodule HandoffCase.LogForwarder do
 
   @doc "The callback of `:logger` for one log event."
   @spec log(:logger.log_event(), :logger.handler_config()) :: term()
-  def log(%{level: level} = event, %{config: %{test: test}}) do
+  def log(%{level: level} = event, %{config: %{test: test, sup: sup}}) do
     text = event |> :logger_formatter.format(%{single_line: false, template: [:msg]}) |> IO.chardata_to_string()
-    send(test, {:log, node(), level, text})
+    if String.contains?(text, sup) or not String.contains?(text, ":sup_"), do: send(test, {:log, node(), level, text})
   end
 end

@@ -164,7 +164,7 @@ impl Engine {
             waits |= self.start_pending(now, shared, &mut actions);
         }
         if let Phase::Settling(ended) = self.phase {
-            self.give_up_displaced(ended.reason(), &mut actions);
+            self.give_up_displaced(ended.reason(), &mut shared.ledger, &mut actions);
             self.leave_untouched(ended.reason());
         }
         if let Some(ended) = self.over(now, waits) {
@@ -253,6 +253,10 @@ impl Engine {
     /// True after [`Action::Finish`].
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over(_))
+    }
+
+    fn module(&self, id: ServerId) -> ModuleId {
+        self.placement.class(self.classes[id.index()] as usize).module
     }
 
     fn look_at(&mut self, view: ClusterView, now: Micros, shared: &mut Shared) {

@@ -53,20 +53,31 @@ pub struct Ledger {
 impl Ledger {
     /// An attempt towards `node` starts.
     pub fn assign(&mut self, node: NodeId, module: ModuleId) {
+        self.reserve(node, module);
+        self.account_mut(node).in_flight += 1;
+    }
+
+    /// A server that is not on its way at the moment keeps its place at `node`: that attempt will be made again.
+    pub fn reserve(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
-        account.in_flight += 1;
         account.sent += 1;
         account.total += 1;
         *account.by_module.entry(module).or_insert(0) += 1;
+    }
+
+    /// Undoes [`reserve`](Self::reserve).
+    pub fn release(&mut self, node: NodeId, module: ModuleId) {
+        let account = self.account_mut(node);
+        account.sent = account.sent.saturating_sub(1);
+        account.forget(module, 1);
+        self.epoch += 1;
     }
 
     /// The attempt failed: the server does not run there.
     pub fn withdraw(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
         account.in_flight = account.in_flight.saturating_sub(1);
-        account.sent = account.sent.saturating_sub(1);
-        account.forget(module, 1);
-        self.epoch += 1;
+        self.release(node, module);
     }
 
     /// The attempt succeeded.

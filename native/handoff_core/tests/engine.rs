@@ -120,6 +120,47 @@ fn a_target_that_lags_behind_is_asked_again_shortly_without_charge() {
 }
 
 #[test]
+fn a_server_whose_target_lags_behind_keeps_its_place_there() {
+    let with_room_for_one =
+        |name| NodeView { capacity: vec![common::limit(handoff_core::Scope::Total, 0, 1)], ..node(name) };
+    let two_rooms = view(vec![with_room_for_one("a@h"), with_room_for_one("b@h")]);
+    let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(3), two_rooms);
+    let started = drive.poll();
+    drive.finish(&started[0], Outcome::RetrySame);
+    drive.moved(&started[1]);
+    assert!(drive.poll().is_empty(), "the third server has room at neither");
+    drive.later(20);
+    let again = drive.poll().remove(0);
+    assert_eq!((again.id, &again.target), (started[0].id, &started[0].target));
+    drive.moved(&again);
+    drive.poll();
+    assert_eq!(drive.report().left, [(Reason::Capacity, 1)].into());
+}
+
+#[test]
+fn servers_whose_targets_lag_behind_do_not_unbalance_the_others() {
+    let mut drive = Drive::new(Config { max_concurrency: 20, ..config() }, &servers(30), two_targets());
+    let mut targets = Vec::new();
+    let mut lagged = Vec::new();
+    while !drive.finished {
+        for attempt in drive.poll() {
+            // The first ten that go to a@h find it a moment behind.
+            if attempt.target == "a@h" && attempt.attempt == 1 && lagged.len() < 10 {
+                lagged.push(attempt.id);
+                drive.finish(&attempt, Outcome::RetrySame);
+            } else {
+                targets.push(attempt.target.clone());
+                drive.moved(&attempt);
+            }
+        }
+        drive.later(5);
+    }
+    assert_eq!(lagged.len(), 10);
+    assert_eq!(targets.iter().filter(|target| *target == "a@h").count(), 15);
+    assert_eq!(targets.len(), 30);
+}
+
+#[test]
 fn a_target_that_never_hears_of_the_stop_is_left() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
     let mut targets = Vec::new();

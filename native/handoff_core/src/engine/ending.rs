@@ -6,6 +6,7 @@ use crate::engine::server::{Fate, Server, Stage};
 use crate::engine::{Engine, Phase};
 use crate::event::Action;
 use crate::ids::ServerId;
+use crate::ledger::Ledger;
 use crate::placement::{Access, Choice};
 use crate::reason::Reason;
 use crate::report::Ended;
@@ -14,7 +15,8 @@ use crate::time::Micros;
 
 impl Engine {
     /// Gives a server up: nothing is to be done for one that was never stopped, a reservation to be cleared for any other.
-    pub(super) fn give_up(&mut self, id: ServerId, reason: Reason) -> Option<Action> {
+    pub(super) fn give_up(&mut self, id: ServerId, reason: Reason, ledger: &mut Ledger) -> Option<Action> {
+        self.unpin(id, ledger);
         let server = self.active.get_mut(&id)?;
         if server.stopped_at.is_none() {
             self.decide(id, Fate::Left(reason));
@@ -26,10 +28,10 @@ impl Engine {
         Some(Action::Release { id })
     }
 
-    pub(super) fn give_up_displaced(&mut self, reason: Reason, actions: &mut Vec<Action>) {
+    pub(super) fn give_up_displaced(&mut self, reason: Reason, ledger: &mut Ledger, actions: &mut Vec<Action>) {
         let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
         for id in queue {
-            actions.extend(self.give_up(id, reason));
+            actions.extend(self.give_up(id, reason, ledger));
         }
     }
 
@@ -58,8 +60,9 @@ impl Engine {
     }
 
     /// Decides every server that is not decided yet.
-    pub(super) fn finish(&mut self, ended: Ended, now: Micros, shared: &Shared) {
+    pub(super) fn finish(&mut self, ended: Ended, now: Micros, shared: &mut Shared) {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
+            self.unpin(id, &mut shared.ledger);
             let reason = match self.active[&id].stage {
                 Stage::Releasing { reason } => reason,
                 _ => ended.reason(),

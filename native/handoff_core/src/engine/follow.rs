@@ -75,7 +75,7 @@ impl Engine {
         waits && !matches!(self.phase, Phase::Settling(_))
     }
 
-    fn follow_release(&mut self, now: Micros, id: ServerId, shared: &Shared) -> Result<Action, EngineError> {
+    fn follow_release(&mut self, now: Micros, id: ServerId, shared: &mut Shared) -> Result<Action, EngineError> {
         let displaced = self.active.get(&id).filter(|server| matches!(server.stage, Stage::Displaced { .. }));
         let Some(server) = displaced else {
             return Err(EngineError::Unexpected { id });
@@ -87,10 +87,10 @@ impl Engine {
             _ if server.charged > 0 => Reason::AttemptsExhausted,
             _ => self.placement.reason(self.classes[id.index()] as usize, &self.config),
         };
-        self.give_up(id, reason).ok_or(EngineError::Unexpected { id })
+        self.give_up(id, reason, &mut shared.ledger).ok_or(EngineError::Unexpected { id })
     }
 
-    fn follow_finish(&mut self, now: Micros, shared: &Shared) -> Result<Action, EngineError> {
+    fn follow_finish(&mut self, now: Micros, shared: &mut Shared) -> Result<Action, EngineError> {
         let under_way = self.active.iter().find(|(_, server)| !matches!(server.stage, Stage::Untouched { .. }));
         if let Some((id, _)) = under_way {
             return Err(EngineError::Unexpected { id: *id });

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::server::{Fate, Stage};
 use crate::event::{Blame, EngineError, Outcome};
 use crate::ids::{NodeId, ServerId};
+use crate::ledger::Ledger;
 use crate::limiter::Verdict;
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -43,7 +44,7 @@ impl Engine {
         }
         shared.limiter.on_finish(now, permit, latency, verdict(&outcome));
         self.tally.in_flight -= 1;
-        let module = self.placement.class(self.classes[id.index()] as usize).module;
+        let module = self.module(id);
         let arrived_at = match &outcome {
             Outcome::Moved { node: None } => Some(target),
             Outcome::Moved { node: Some(name) } => Some(shared.names.intern(name)),
@@ -66,7 +67,7 @@ impl Engine {
         }
         match outcome {
             Outcome::Moved { .. } => self.moved(id, target, arrived_at.unwrap_or(target), started, now),
-            Outcome::RetrySame => self.retry_same(id, target, started, now),
+            Outcome::RetrySame => self.retry_same(id, target, started, now, &mut shared.ledger),
             Outcome::Stopping => self.stopping(id, started),
             Outcome::Displaced(blame) => self.displaced_by(id, target, blame, started, now),
             Outcome::Untouched => self.untouched(id, now),
@@ -85,7 +86,7 @@ impl Engine {
         match self.active.get(&id).map(|server| &server.stage) {
             Some(Stage::Stopping) => {
                 self.tally.stopping -= 1;
-                self.displace(id, now, now, None);
+                self.displace(id, now, now);
                 Ok(())
             }
             _ => Err(EngineError::Unexpected { id }),
@@ -105,10 +106,10 @@ impl Engine {
     }
 
     /// Puts a server into the queue of the displaced, behind those that have been there longer.
-    pub(super) fn displace(&mut self, id: ServerId, now: Micros, ready: Micros, pinned: Option<NodeId>) {
+    pub(super) fn displace(&mut self, id: ServerId, now: Micros, ready: Micros) {
         if let Some(server) = self.active.get_mut(&id) {
             server.displaced_at = server.stopped_at.unwrap_or(now);
-            server.stage = Stage::Displaced { ready, pinned };
+            server.stage = Stage::Displaced { ready, pinned: None };
             self.displaced.insert((server.displaced_at, id));
         }
     }
@@ -123,7 +124,8 @@ impl Engine {
         self.decide(id, Fate::Moved);
     }
 
-    fn retry_same(&mut self, id: ServerId, target: NodeId, started: Micros, now: Micros) {
+    /// The target did not know of the stop yet: there again in a moment, and nobody else gets its place meanwhile.
+    fn retry_same(&mut self, id: ServerId, target: NodeId, started: Micros, now: Micros, ledger: &mut Ledger) {
         let Some(server) = self.active.get_mut(&id) else { return };
         if server.repeats >= MAX_REPEATS {
             return self.displaced_by(id, target, Blame::Target, started, now);
@@ -131,7 +133,8 @@ impl Engine {
         let pause = REPEAT_PAUSE + REPEAT_STEP.times(server.repeats.into());
         server.repeats += 1;
         server.stopped_at.get_or_insert(started);
-        self.displace(id, now, now + pause, Some(target));
+        self.displace(id, now, now + pause);
+        self.pin(id, target, ledger);
     }
 
     fn stopping(&mut self, id: ServerId, started: Micros) {
@@ -158,7 +161,7 @@ impl Engine {
             server.excluded.push(target);
             Micros::ZERO
         };
-        self.displace(id, now, now + pause, None);
+        self.displace(id, now, now + pause);
     }
 
     fn untouched(&mut self, id: ServerId, now: Micros) {
@@ -170,7 +173,7 @@ impl Engine {
         let ready = now + RETRY_PAUSE.times(1 << (server.charged - 1).min(6));
         match server.stopped_at {
             // An earlier attempt had stopped it: it is as displaced as before.
-            Some(_) => self.displace(id, now, ready, None),
+            Some(_) => self.displace(id, now, ready),
             None if exhausted => self.decide(id, Fate::Left(Reason::AttemptsExhausted)),
             None => server.stage = Stage::Untouched { ready },
         }

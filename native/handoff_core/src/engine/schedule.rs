@@ -29,7 +29,7 @@ impl Engine {
                 continue;
             };
             if server.charged >= self.config.max_attempts {
-                actions.extend(self.give_up(id, Reason::AttemptsExhausted));
+                actions.extend(self.give_up(id, Reason::AttemptsExhausted, &mut shared.ledger));
                 continue;
             }
             if ready > now {
@@ -37,6 +37,9 @@ impl Engine {
                 continue;
             }
             let class = self.classes[id.index()] as usize;
+            // The place it had there may be the last one, and is its own to take.
+            self.unpin(id, &mut shared.ledger);
+            let Some(server) = self.active.get(&id) else { continue };
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
             let access = |node| access(node, config, cooldowns, ledger, now);
             let pinned = pinned.filter(|node| self.placement.accepts(class, *node, config, ledger));
@@ -49,14 +52,19 @@ impl Engine {
             };
             match choice {
                 Choice::Node(node) => actions.push(self.start(id, node, now, shared)),
-                Choice::Wait => waits = true,
+                Choice::Wait => {
+                    waits = true;
+                    if let Some(node) = pinned {
+                        self.pin(id, node, &mut shared.ledger);
+                    }
+                }
                 Choice::Nowhere => {
                     let reason = if server.excluded.is_empty() {
                         self.placement.reason(class, &self.config)
                     } else {
                         Reason::AttemptsExhausted
                     };
-                    actions.extend(self.give_up(id, reason));
+                    actions.extend(self.give_up(id, reason, &mut shared.ledger));
                 }
             }
         }
@@ -112,13 +120,30 @@ impl Engine {
             if self.stopped_servers() >= self.config.max_concurrency as usize {
                 break;
             }
-            self.displace(id, now, now, None);
+            self.displace(id, now, now);
+        }
+    }
+
+    /// Keeps a displaced server's place at the node where it will be tried again.
+    pub(super) fn pin(&mut self, id: ServerId, node: NodeId, ledger: &mut Ledger) {
+        if let Some(Stage::Displaced { pinned, .. }) = self.active.get_mut(&id).map(|server| &mut server.stage) {
+            *pinned = Some(node);
+            ledger.reserve(node, self.module(id));
+        }
+    }
+
+    /// Gives up the place that was kept for a server, if one was.
+    pub(super) fn unpin(&mut self, id: ServerId, ledger: &mut Ledger) {
+        if let Some(Stage::Displaced { pinned, .. }) = self.active.get_mut(&id).map(|server| &mut server.stage)
+            && let Some(node) = pinned.take()
+        {
+            ledger.release(node, self.module(id));
         }
     }
 
     pub(super) fn start(&mut self, id: ServerId, node: NodeId, now: Micros, shared: &mut Shared) -> Action {
-        let class = self.classes[id.index()] as usize;
-        shared.ledger.assign(node, self.placement.class(class).module);
+        self.unpin(id, &mut shared.ledger);
+        shared.ledger.assign(node, self.module(id));
         let permit = shared.limiter.on_start(now);
         self.tally.in_flight += 1;
         self.tally.attempts += 1;

@@ -23,7 +23,7 @@ pub enum Stage {
     Displaced {
         /// Not before this.
         ready: Micros,
-        /// Only there: its registry was a moment behind.
+        /// There, if it may: its registry was a moment behind. The ledger keeps a place for it there.
         pinned: Option<NodeId>,
     },
     /// Its attempt did nothing; it still runs at the source.
