@@ -138,6 +138,17 @@ fn a_server_whose_target_lags_behind_keeps_its_place_there() {
 }
 
 #[test]
+fn places_are_given_up_when_the_drain_goes_on_elsewhere() {
+    let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(2), view(vec![node("a@h")]));
+    let started = drive.poll();
+    drive.finish(&started[0], Outcome::RetrySame);
+    let target = drive.shared.names.get("a@h").expect("a known node");
+    assert_eq!((drive.shared.ledger.assigned(target), drive.shared.ledger.in_flight(target)), (2, 1));
+    drive.engine.give_up_places(&mut drive.shared);
+    assert_eq!((drive.shared.ledger.assigned(target), drive.shared.ledger.in_flight(target)), (1, 1));
+}
+
+#[test]
 fn servers_whose_targets_lag_behind_do_not_unbalance_the_others() {
     let mut drive = Drive::new(Config { max_concurrency: 20, ..config() }, &servers(30), two_targets());
     let mut targets = Vec::new();

@@ -157,7 +157,7 @@ impl Drain {
         }
     }
 
-    /// Gives back what attempts under way hold: as far as others are concerned they are gone.
+    /// Gives back what attempts under way and servers that wait hold: as far as others are concerned they are gone.
     pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
         let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
             return;
@@ -167,6 +167,7 @@ impl Drain {
             // A drain that is over answers `Finished` and still gives back.
             let _over = engine.on_event(now, event, &mut storage.shared);
         }
+        engine.give_up_places(&mut storage.shared);
     }
 
     fn servers(&mut self, first: u32, chunk: Vec<ServerSpec>) -> Taken {

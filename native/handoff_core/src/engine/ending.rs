@@ -47,6 +47,14 @@ impl Engine {
         }
     }
 
+    /// Somebody else goes on with this drain: gives up the places it keeps for servers that wait, which others share. What
+    /// attempts under way hold is given back by their end.
+    pub fn give_up_places(&mut self, shared: &mut Shared) {
+        for id in self.active.keys().copied().collect::<Vec<_>>() {
+            self.unpin(id, &mut shared.ledger);
+        }
+    }
+
     /// Whether the drain ends now, and why. `waits`: some server can be started later.
     pub(super) fn over(&self, now: Micros, waits: bool) -> Option<Ended> {
         let idle = self.active.is_empty();
@@ -61,8 +69,8 @@ impl Engine {
 
     /// Decides every server that is not decided yet.
     pub(super) fn finish(&mut self, ended: Ended, now: Micros, shared: &mut Shared) {
+        self.give_up_places(shared);
         for id in self.active.keys().copied().collect::<Vec<_>>() {
-            self.unpin(id, &mut shared.ledger);
             let reason = match self.active[&id].stage {
                 Stage::Releasing { reason } => reason,
                 _ => ended.reason(),
