@@ -24,19 +24,19 @@ defmodule Group do
 
   @doc "Registers the calling process under `key`, or replaces its metadata. A live process of this node keeps its key."
   @spec register(name(), key(), term()) :: :ok | {:error, {:taken, {pid(), term()}}}
-  def register(name, key, meta), do: GenServer.call(Replica.name(name), {:register, key, self(), meta})
+  def register(name, key, meta), do: tell(name, {:register, key, self(), meta})
 
   @doc "Undoes `register/3` of the calling process."
   @spec unregister(name(), key()) :: :ok
-  def unregister(name, key), do: GenServer.call(Replica.name(name), {:drop, {:registered, key}, self()})
+  def unregister(name, key), do: tell(name, {:drop, {:registered, key}, self()})
 
   @doc "Adds the calling process to the members of `key`, or replaces its metadata there."
   @spec join(name(), key(), term()) :: :ok
-  def join(name, key, meta), do: GenServer.call(Replica.name(name), {:join, key, self(), meta})
+  def join(name, key, meta), do: tell(name, {:join, key, self(), meta})
 
   @doc "Undoes `join/3` of the calling process."
   @spec leave(name(), key()) :: :ok
-  def leave(name, key), do: GenServer.call(Replica.name(name), {:drop, {:joined, key, self()}, self()})
+  def leave(name, key), do: tell(name, {:drop, {:joined, key, self()}, self()})
 
   @doc "The process registered under `key` as this node knows it."
   @spec lookup(name(), key()) :: {pid(), term()} | nil
@@ -68,9 +68,13 @@ defmodule Group do
   wherever in the cluster it happens.
   """
   @spec monitor(name(), pattern()) :: :ok
-  def monitor(name, pattern), do: GenServer.call(Replica.name(name), {:monitor, pattern, self()})
+  def monitor(name, pattern), do: tell(name, {:monitor, pattern, self()})
 
   @doc "Undoes one `monitor/2` of the calling process."
   @spec demonitor(name(), pattern()) :: :ok
-  def demonitor(name, pattern), do: GenServer.call(Replica.name(name), {:demonitor, pattern, self()})
+  def demonitor(name, pattern), do: tell(name, {:demonitor, pattern, self()})
+
+  # To this node's own replica, which waits for nobody. With a limit, a node that was paused for longer (a virtual machine that is moved,
+  # SIGSTOP) would end its own processes when it goes on: the limit is over before the answer is read.
+  defp tell(name, request), do: GenServer.call(Replica.name(name), request, :infinity)
 end
