@@ -194,7 +194,7 @@ pub fn page(faults: &[&Fault], shown: &[Shown]) -> String {
     page.push_str(
         "\n*Drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and everything they handed over was up. \
          *Settled*: from the last act of the fault, and the end of every node it ended, until every server ran exactly once and answered. \
-         *Handed over*: running elsewhere before their node was gone, of all servers on nodes that ended; the rest was found by sweeps.\n",
+         *Handed over*: running elsewhere before their node was gone, of all servers on nodes that ended; the rest was found by sweeps, or started by the nodes it was handed to.\n",
     );
     page
 }
