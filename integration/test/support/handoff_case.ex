@@ -15,6 +15,8 @@ defmodule HandoffCase do
     quote do
       use ClusterCase, unquote(opts)
       import HandoffCase
+
+      setup %{nodes: nodes}, do: end_attempts(nodes)
     end
   end
 
@@ -116,6 +118,16 @@ defmodule HandoffCase do
         {module, _function, _arity} <- [dictionary[:"$initial_call"]],
         module in [DurableHandoff.Drain, DurableHandoff.Attempt],
         do: pid
+  end
+
+  @doc """
+  Ends what earlier tests have left on `nodes`: attempts that go on clearing a reservation, for a minute, in a store that ended with its
+  test.
+  """
+  @spec end_attempts([node()]) :: :ok
+  def end_attempts(nodes) do
+    for node <- nodes, pid <- drain_processes(node), do: Cluster.call(node, Process, :exit, [pid, :kill])
+    :ok
   end
 
   @doc "A policy for `eligible`: everything but the server `s1`."
