@@ -11,6 +11,8 @@ defmodule HandoffBench.Codec do
 
   @compile {:no_warn_undefined, JSON}
 
+  import HandoffBench.Timing
+
   alias DurableHandoff.Codec
   alias HandoffBench.Codec.{States, Waiting}
   alias HandoffBench.Options
@@ -100,42 +102,22 @@ defmodule HandoffBench.Codec do
     times =
       for round <- 1..rounds do
         if rem(round, 2) == 0 do
-          codec_time = timed(codec, codec_count)
-          {codec_time, timed(peer, peer_count)}
+          codec_time = per_call_us(codec, codec_count)
+          {codec_time, per_call_us(peer, peer_count)}
         else
-          peer_time = timed(peer, peer_count)
-          {timed(codec, codec_count), peer_time}
+          peer_time = per_call_us(peer, peer_count)
+          {per_call_us(codec, codec_count), peer_time}
         end
       end
 
-    {median(times, &elem(&1, 0)), median(times, &elem(&1, 1)), median(times, &(elem(&1, 1) / elem(&1, 0)))}
+    {codec_times, peer_times} = Enum.unzip(times)
+    ratios = for {codec_time, peer_time} <- times, do: peer_time / codec_time
+    {median(codec_times), median(peer_times), median(ratios)}
   end
-
-  defp median(times, of), do: times |> Enum.map(of) |> Enum.sort() |> Enum.at(div(length(times), 2))
 
   defp count(contender) do
-    timed(contender, 2)
-    max(1, round(@round_us / timed(contender, 3)))
-  end
-
-  # Microseconds of one call.
-  defp timed(contender, count) do
-    Task.await(
-      Task.async(fn ->
-        contender.()
-        started = System.monotonic_time(:nanosecond)
-        repeat(contender, count)
-        (System.monotonic_time(:nanosecond) - started) / count / 1_000
-      end),
-      :infinity
-    )
-  end
-
-  defp repeat(_contender, 0), do: :ok
-
-  defp repeat(contender, count) do
-    contender.()
-    repeat(contender, count - 1)
+    per_call_us(contender, 2)
+    max(1, round(@round_us / per_call_us(contender, 3)))
   end
 
   defp print(rows, peer) do

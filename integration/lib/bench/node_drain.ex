@@ -8,6 +8,8 @@ defmodule HandoffBench.NodeDrain do
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
 
+  import HandoffBench.Timing, only: [median: 1]
+
   alias HandoffBench.Options
 
   @defaults %{servers: 10_000, rounds: 3}
@@ -149,8 +151,6 @@ defmodule HandoffBench.NodeDrain do
       true -> Process.sleep(100) && await(condition, looks - 1)
     end
   end
-
-  defp median(times), do: Enum.at(Enum.sort(times), div(length(times), 2))
 
   defp print(options, figures) do
     IO.puts("""

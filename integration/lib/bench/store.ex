@@ -10,7 +10,7 @@ defmodule HandoffBench.Store do
 
   alias DurableHandoff.Store
   alias DurableHandoff.Store.Body
-  alias HandoffBench.Options
+  alias HandoffBench.{Options, Timing}
   alias HandoffBench.Store.Httpc
 
   @defaults %{writers: 16, seconds: 3, rounds: 5, bytes: 2_048, endpoint: nil}
@@ -37,7 +37,7 @@ defmodule HandoffBench.Store do
     rounds = for _ <- 1..options.rounds, {name, put} <- clients, do: {name, round_of(put, state, options)}
     if server, do: Port.close(server)
 
-    figures = for {name, _put} <- clients, into: %{}, do: {name, median(Keyword.get_values(rounds, name))}
+    figures = for {name, _put} <- clients, into: %{}, do: {name, medians(Keyword.get_values(rounds, name))}
     print(options, figures)
     if options.json, do: File.write!(options.json, json(options, figures))
     :ok
@@ -99,8 +99,8 @@ defmodule HandoffBench.Store do
     10_000 * (String.to_integer(Enum.at(fields, 11)) + String.to_integer(Enum.at(fields, 12)))
   end
 
-  defp median(rounds) do
-    middle = fn field -> rounds |> Enum.map(& &1[field]) |> Enum.sort() |> Enum.at(div(length(rounds), 2)) end
+  defp medians(rounds) do
+    middle = fn field -> rounds |> Enum.map(& &1[field]) |> Timing.median() end
     %{per_second: middle.(:per_second), cpu_us: middle.(:cpu_us)}
   end
 

@@ -10,45 +10,31 @@ defmodule Client.DrainTest do
   test "a drain under load: no failed call, every answered increment is there, and no other", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)
-    SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
-    keys = start_servers(context, a, 40)
-    load = Load.start(context.nodes, 4, context.sup, keys, timeout: 30_000)
 
-    assert {:ok, %{moved: 40}} = drain(context, a)
+    keys =
+      under_load(context, {context.nodes, 4}, 40, [], fn ->
+        assert {:ok, %{moved: 40}} = drain(context, a)
+      end)
 
-    tally = Load.stop(load)
-    assert tally.failed == []
     assert_all_run_on(context, keys, [b, c])
-    assert counts(context, b, keys) == tally.ok
   end
 
   test "a node that shuts down under load: callers on the others see nothing of it", context do
     %{a: a, b: b, c: c} = context
     [app, _b, _c] = start_cluster(context)
-    SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
-    keys = start_servers(context, a, 40)
-    load = Load.start([b, c], 5, context.sup, keys, timeout: 30_000)
-
-    :ok = stop_children(a, app)
-
-    tally = Load.stop(load)
-    assert tally.failed == []
-    assert counts(context, b, keys) == tally.ok
+    under_load(context, {[b, c], 5}, 40, [], fn -> :ok = stop_children(a, app) end)
   end
 
   test "callers that ask for a start while all moves: nothing runs twice, nothing is lost", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)
-    SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
-    keys = start_servers(context, a, 20)
-    load = Load.start([b, c], 4, context.sup, keys, timeout: 30_000, start: {Counter, %{}})
 
-    assert {:ok, %{moved: 20}} = drain(context, a)
+    keys =
+      under_load(context, {[b, c], 4}, 20, [start: {Counter, %{}}], fn ->
+        assert {:ok, %{moved: 20}} = drain(context, a)
+      end)
 
-    tally = Load.stop(load)
-    assert tally.failed == []
     assert_all_run_on(context, keys, [b, c])
-    assert counts(context, b, keys) == tally.ok
   end
 
   test "a thousand callers of one server that moves: one subscription, all answered", context do
@@ -71,6 +57,19 @@ defmodule Client.DrainTest do
     assert {:ok, _moved} = Task.await(move)
     assert calls |> Task.await() |> Enum.sort() == for(n <- 1..1_000, do: {:ok, n})
     wait_until(fn -> waiting(context, b).subscriptions == 0 end)
+  end
+
+  # The keys of `count` servers of node a, which so many callers on each of `nodes` call while `move` runs. No call may fail, and what was
+  # answered has to be what they counted.
+  defp under_load(%{a: a, b: b} = context, {nodes, callers}, count, opts, move) do
+    SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
+    keys = start_servers(context, a, count)
+    load = Load.start(nodes, callers, context.sup, keys, [timeout: 30_000] ++ opts)
+    move.()
+    tally = Load.stop(load)
+    assert tally.failed == []
+    assert counts(context, b, keys) == tally.ok
+    keys
   end
 
   defp waiting(context, node), do: call(node, DurableHandoff.Client.Waiting, :counts, [context.sup])

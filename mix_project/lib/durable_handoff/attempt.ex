@@ -28,10 +28,8 @@ defmodule DurableHandoff.Attempt do
 
   # Together they take less than the time that the engine keeps at the end for clearing.
   @pauses_ms [50, 150]
-  # After the drain has been told that the store fails.
-  @first_pause_ms 250
-  @longest_pause_ms 4_000
-  @runs_out_ms 60_000
+  # After the drain has been told that the store fails; together a minute, in which the reservation runs out.
+  @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
 
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
   defstruct @enforce_keys
@@ -135,14 +133,18 @@ defmodule DurableHandoff.Attempt do
         attempt(attempt, order, :displaced)
 
       {__MODULE__, :release} ->
-        result = clear(attempt, @pauses_ms)
-        send(attempt.drain, {:released, self(), result})
-        if result != :ok, do: clear_later(attempt, result)
+        clear(attempt)
 
       {:DOWN, ^drain_monitor, :process, _drain, _reason} ->
-        result = clear(attempt, @pauses_ms)
-        if result != :ok, do: clear_later(attempt, result)
+        clear(attempt)
     end
+  end
+
+  # A drain that is gone gets no answer.
+  defp clear(attempt) do
+    result = clear(attempt, @pauses_ms)
+    send(attempt.drain, {:released, self(), result})
+    if result != :ok, do: clear_later(attempt, result)
   end
 
   defp clear(%{storage: storage, server: server} = attempt, pauses_ms) do
@@ -163,16 +165,8 @@ defmodule DurableHandoff.Attempt do
         "start it when it is, or has run out, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
     )
 
-    Process.sleep(@first_pause_ms)
-    clear(attempt, pauses_until_it_runs_out())
-  end
-
-  defp pauses_until_it_runs_out do
-    (2 * @first_pause_ms)
-    |> Stream.iterate(&min(2 * &1, @longest_pause_ms))
-    |> Enum.reduce_while({[], 0}, fn pause_ms, {pauses_ms, sum_ms} ->
-      if sum_ms < @runs_out_ms, do: {:cont, {[pause_ms | pauses_ms], sum_ms + pause_ms}}, else: {:halt, pauses_ms}
-    end)
-    |> Enum.reverse()
+    [first_ms | pauses_ms] = @later_pauses_ms
+    Process.sleep(first_ms)
+    clear(attempt, pauses_ms)
   end
 end

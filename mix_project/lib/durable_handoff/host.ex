@@ -207,7 +207,9 @@ defmodule DurableHandoff.Host do
     with {:ok, state} <- stored(storage, key), true <- ours?(state) do
       {backend, prefix} = storage
 
-      case clear(backend, %{key: key, prefix: prefix, body: state, etag: Map.get(state, :etag)}) do
+      object = %{key: key, prefix: prefix, body: state, etag: Map.get(state, :etag)}
+
+      case perform(DurableServer, :clear_restart_attempt, [backend, object]) do
         {:error, :conflict} when tries > 1 -> release(storage, key, tries - 1)
         result -> result
       end
@@ -218,8 +220,11 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  defp clear(backend, object) do
-    case host(DurableServer, :clear_restart_attempt, [backend, object]) do
+  @doc false
+  # Calls what is done for its effect, in a host that may be absent, busy or of a later version.
+  @spec perform(module(), atom(), [term()]) :: :ok | {:error, term()}
+  def perform(module, function, arguments) do
+    case host(module, function, arguments) do
       {:error, reason} -> {:error, reason}
       _ok -> :ok
     end

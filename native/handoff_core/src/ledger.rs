@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::ids::{ModuleId, NodeId};
 use crate::time::Micros;
-use crate::view::{NodeView, Scope};
+use crate::view::NodeView;
 
 pub use overlap::Count;
 
@@ -135,9 +135,9 @@ impl Ledger {
         self.account(node).map_or(0, |account| account.total)
     }
 
-    /// Assigned to `node` since its last report, one module.
-    pub fn assigned_module(&self, node: NodeId, module: ModuleId) -> u32 {
-        self.account(node).map_or(0, |account| account.assigned(Count::Limited(Scope::Module(module))))
+    /// Assigned to `node` since its last report, of those that `count` counts.
+    pub fn assigned_of(&self, node: NodeId, count: Count) -> u32 {
+        self.account(node).map_or(0, |account| account.assigned(count))
     }
 
     /// How many of those assigned to `node` since its last report are in that number of the report already, as far as the
@@ -226,6 +226,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Scope;
 
     const NODE: NodeId = NodeId(3);
     const MODULE: ModuleId = ModuleId(0);
@@ -257,7 +258,7 @@ mod tests {
         beat(&mut ledger, 2_000, 0, 3_000);
         assert_eq!(ledger.assigned(NODE), 1, "written in the same millisecond: not surely included");
         beat(&mut ledger, 2_001, 0, 3_000);
-        assert_eq!((ledger.assigned(NODE), ledger.assigned_module(NODE, MODULE)), (0, 0));
+        assert_eq!((ledger.assigned(NODE), ledger.assigned_of(NODE, Count::Limited(Scope::Module(MODULE)))), (0, 0));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use handoff_core::ledger::Count;
 use handoff_core::time::Micros;
 use handoff_core::{Capacity, ClusterView, Config, ModuleId, NodeView, Scope, Shared};
 
@@ -93,7 +94,10 @@ impl Storage {
             }
             // What was sent there since the number was reported may be in it twice then, until its own drain's next view. Rather that
             // than not at all.
-            let assigned = |module| id.map_or(0, |id| self.shared.ledger.assigned_module(id, module));
+            let assigned = |module| {
+                let count = Count::Limited(Scope::Module(module));
+                id.map_or(0, |id| self.shared.ledger.assigned_of(id, count))
+            };
             known.add(node, assigned);
         }
     }

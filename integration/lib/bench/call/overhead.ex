@@ -3,6 +3,8 @@ defmodule HandoffBench.Call.Overhead do
   The time of a call with its owner in place: `lookup` + `GenServer.call` against `DurableHandoff.call`, the same server, in turn.
   """
 
+  import HandoffBench.Timing
+
   alias HandoffBench.Call.Server
 
   @type figures :: %{plain_us: float(), handoff_us: float(), options_us: float(), overhead_us: float()}
@@ -21,8 +23,8 @@ defmodule HandoffBench.Call.Overhead do
       options: fn -> {:ok, 0} = DurableHandoff.call(supervisor, key, :get, timeout: 10_000, retry: :unhandled) end
     ]
 
-    for {_name, way} <- ways, do: round_of(way, calls)
-    times = for _ <- 1..rounds, {name, way} <- ways, do: {name, round_of(way, calls)}
+    for {_name, way} <- ways, do: per_call_us(way, calls)
+    times = for _ <- 1..rounds, {name, way} <- ways, do: {name, per_call_us(way, calls)}
     [plain, handoff, options] = for {name, _way} <- ways, do: median(Keyword.get_values(times, name))
     %{plain_us: plain, handoff_us: handoff, options_us: options, overhead_us: max(handoff, options) - plain}
   end
@@ -31,24 +33,4 @@ defmodule HandoffBench.Call.Overhead do
     {pid, _meta} = DurableServer.Supervisor.lookup(supervisor, key)
     0 = GenServer.call(pid, :get)
   end
-
-  # Microseconds a call, on a heap of its own.
-  defp round_of(way, calls) do
-    Task.await(
-      Task.async(fn ->
-        {us, :ok} = :timer.tc(fn -> repeat(way, calls) end)
-        us / calls
-      end),
-      :infinity
-    )
-  end
-
-  defp repeat(_way, 0), do: :ok
-
-  defp repeat(way, times) do
-    way.()
-    repeat(way, times - 1)
-  end
-
-  defp median(values), do: values |> Enum.sort() |> Enum.at(div(length(values), 2))
 end

@@ -30,22 +30,13 @@ defmodule DurableHandoff.Host.Registry do
 
   @doc "From now on the calling process is sent a message for every change of `key`, or of `:all`; `changes/1` reads it."
   @spec subscribe(Host.name(), key() | :all) :: :ok | {:error, term()}
-  def subscribe(name, key) do
-    case host(Group, :monitor, [name, key]) do
-      {:error, reason} -> {:error, reason}
-      _ok -> :ok
-    end
-  catch
-    kind, reason -> {:error, {kind, reason}}
-  end
+  def subscribe(name, key), do: Host.perform(Group, :monitor, [name, key])
 
   @doc "Undoes `subscribe/2`. Messages that were on their way still arrive."
   @spec unsubscribe(Host.name(), key() | :all) :: :ok
   def unsubscribe(name, key) do
-    host(Group, :demonitor, [name, key])
+    Host.perform(Group, :demonitor, [name, key])
     :ok
-  catch
-    _kind, _reason -> :ok
   end
 
   @doc "The keys a message is about, each with the process that was registered; `:unknown` for any other message."
@@ -69,7 +60,7 @@ defmodule DurableHandoff.Host.Registry do
   def start(name, key, {module, initial_state}, timeout_ms) do
     child = {module, key: key, initial_state: initial_state}
 
-    case host(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]) do
+    case apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]) do
       {:ok, {pid, _meta}} when is_pid(pid) -> {:ok, pid}
       {:error, {:already_started, {pid, _meta}}} when is_pid(pid) -> {:ok, pid}
       {:error, reason} -> if passing?(reason), do: {:again, reason}, else: {:error, reason}
@@ -87,7 +78,4 @@ defmodule DurableHandoff.Host.Registry do
   defp passing?({:erpc, _reason}), do: true
   defp passing?({:already_started, _unknown}), do: true
   defp passing?(_reason), do: false
-
-  # The host is no dependency of this library, so the compiler is not asked whether these functions exist.
-  defp host(module, function, arguments), do: apply(module, function, arguments)
 end

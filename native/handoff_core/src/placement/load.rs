@@ -6,7 +6,7 @@
 use crate::eligibility::applicable;
 use crate::ids::{ModuleId, NodeId};
 use crate::ledger::{Count, Ledger};
-use crate::view::{NodeView, Scope};
+use crate::view::NodeView;
 
 /// What loads are measured in. A later one says less; nodes are compared in the latest one that any of them needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,23 +41,19 @@ impl Metric {
 /// Weighted least connections: the count (or fill) after this server, divided by the free share of the machine, so that of
 /// two nodes with as many servers the one with the idler machine comes first, and none gets all.
 pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, ledger: &Ledger) -> Option<f64> {
-    let assigned = f64::from(ledger.assigned(id));
     let mut fill: f64 = 0.0;
     for capacity in applicable(node, module) {
-        let current = capacity.current
-            + match capacity.scope {
-                Scope::Total => assigned,
-                Scope::Module(counted) => f64::from(ledger.assigned_module(id, counted)),
-            };
+        let count = Count::Limited(capacity.scope);
+        let current = capacity.current + f64::from(ledger.assigned_of(id, count));
         if current >= capacity.limit {
             return None;
         }
-        let twice = ledger.counted_twice(id, Count::Limited(capacity.scope));
-        fill = fill.max((current - twice + 1.0) / capacity.limit);
+        fill = fill.max((current - ledger.counted_twice(id, count) + 1.0) / capacity.limit);
     }
     let load = match metric {
         Metric::Fill => fill,
         Metric::Servers => {
+            let assigned = f64::from(ledger.assigned_of(id, Count::Servers));
             node.server_count().unwrap_or(0.0) + assigned - ledger.counted_twice(id, Count::Servers) + 1.0
         }
         // No report ever says that these have arrived.

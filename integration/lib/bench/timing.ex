@@ -1,0 +1,28 @@
+defmodule HandoffBench.Timing do
+  @moduledoc "How long a call takes, and the middle of several measurements."
+
+  @doc "Microseconds of one call of `fun`, over `count` calls in a process of their own, after one that does not count."
+  @spec per_call_us((() -> term()), pos_integer()) :: float()
+  def per_call_us(fun, count) do
+    Task.await(
+      Task.async(fn ->
+        fun.()
+        started = System.monotonic_time(:nanosecond)
+        repeat(fun, count)
+        (System.monotonic_time(:nanosecond) - started) / count / 1_000
+      end),
+      :infinity
+    )
+  end
+
+  @doc "The middle one; of an even number the higher."
+  @spec median([number(), ...]) :: number()
+  def median(values), do: values |> Enum.sort() |> Enum.at(div(length(values), 2))
+
+  defp repeat(_fun, 0), do: :ok
+
+  defp repeat(fun, count) do
+    fun.()
+    repeat(fun, count - 1)
+  end
+end
