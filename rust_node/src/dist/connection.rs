@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::control::{self, ControlError};
 use super::frame::{self, Frame, FrameError};
 use super::handshake::Peer;
-use super::node::Node;
+use super::node::{Node, NotTaken};
 use super::signals;
 use crate::metrics::Metrics;
 
@@ -59,8 +59,12 @@ pub(super) struct Reading {
     pub(super) allowance: Arc<Semaphore>,
 }
 
-/// Takes over a stream whose handshake is done. False when the node does not take the peer.
-pub(super) fn start<S>(node: &Node, stream: S, peer: &Peer) -> bool
+/// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one peer: see
+/// [`Node::attach`].
+///
+/// # Errors
+/// [`NotTaken`], and the stream is closed.
+pub(super) fn start<S>(node: &Node, stream: S, peer: &Peer, id: u64) -> Result<(), NotTaken>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -68,11 +72,10 @@ where
     let (frames, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let queue = Queue { frames, waiting: Arc::clone(&waiting), limit: limits.write_queue };
-    let Some((name, id, end)) = node.attach(peer, queue) else {
-        warn!(peer = %peer.name, "too many connections, not taken");
-        Metrics::count(&node.options().metrics.dropped, "too_many_peers");
-        return false;
-    };
+    let (name, end) = node.attach(peer, id, queue).inspect_err(|why| {
+        warn!(peer = %peer.name, %why, "connection not taken");
+        Metrics::count(&node.options().metrics.dropped, why.label());
+    })?;
     let (read_half, write_half) = tokio::io::split(stream);
     let reading = Reading {
         node: node.clone(),
@@ -94,7 +97,7 @@ where
         }
         node.detach(&name, id);
     });
-    true
+    Ok(())
 }
 
 /// Reads until the end; why the peer was dropped, or `None` when it closed.
@@ -174,5 +177,77 @@ async fn write<W: AsyncWrite + Unpin>(
             Ok(Err(_closed)) => return None,
             Err(_) => return Some("does_not_read"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::super::cookie::Cookie;
+    use super::super::handshake::{Local, flags};
+    use super::super::limits::Limits;
+    use super::super::names::{self, AllowList};
+    use super::super::node::NodeOptions;
+    use super::*;
+
+    fn node(limits: Limits) -> Node {
+        let name = names::parse("rust@127.0.0.1").expect("a name");
+        let cookie = Cookie::new("a-test-cookie").expect("a cookie");
+        Node::new(NodeOptions {
+            local: Local { name, creation: 1, cookie },
+            limits,
+            allow: AllowList::default(),
+            tls: None,
+            epmd_port: 4369,
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// The other end of a connection of `peer`, made as the `id`th.
+    fn connect(node: &Node, peer: &str, id: u64) -> (DuplexStream, Result<(), NotTaken>) {
+        let (ours, theirs) = duplex(1024);
+        let peer = Peer { name: names::parse(peer).expect("a name"), flags: flags(), creation: 1 };
+        (theirs, start(node, ours, &peer, id))
+    }
+
+    async fn ended(mut stream: DuplexStream) {
+        assert_eq!(stream.read(&mut [0; 1]).await.expect("the end, not an error"), 0);
+    }
+
+    #[tokio::test]
+    async fn the_connection_a_peer_made_last_replaces_the_one_before() {
+        let node = node(Limits::default());
+        let (first, taken) = connect(&node, "peer@127.0.0.1", 1);
+        assert_eq!(taken, Ok(()));
+        let (_second, taken) = connect(&node, "peer@127.0.0.1", 2);
+        assert_eq!(taken, Ok(()));
+        ended(first).await;
+        assert_eq!(node.lock().peers["peer@127.0.0.1"].id, 2);
+    }
+
+    /// The tasks of two handshakes end in either order.
+    #[tokio::test]
+    async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() {
+        let node = node(Limits::default());
+        let (_second, taken) = connect(&node, "peer@127.0.0.1", 2);
+        assert_eq!(taken, Ok(()));
+        let (first, taken) = connect(&node, "peer@127.0.0.1", 1);
+        assert_eq!(taken, Err(NotTaken::Outdated));
+        ended(first).await;
+        let link = &node.lock().peers["peer@127.0.0.1"];
+        assert!(link.id == 2 && !link.end.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_not_taken() {
+        let node = node(Limits { peers: 1, ..Limits::default() });
+        let (_one, taken) = connect(&node, "one@127.0.0.1", 1);
+        assert_eq!(taken, Ok(()));
+        let (other, taken) = connect(&node, "other@127.0.0.1", 2);
+        assert_eq!(taken, Err(NotTaken::TooMany));
+        ended(other).await;
+        let (_again, taken) = connect(&node, "one@127.0.0.1", 3);
+        assert_eq!(taken, Ok(()), "who is there may connect anew");
     }
 }

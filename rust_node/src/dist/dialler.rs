@@ -52,7 +52,7 @@ pub enum DialError {
     #[error("no connection in time")]
     Timeout,
     /// This node does not take it.
-    #[error("not allowed, or as many connections as there may be")]
+    #[error("not allowed, connected otherwise meanwhile, or as many connections as there may be")]
     NotTaken,
 }
 
@@ -228,16 +228,16 @@ async fn reach(node: &Node, name: &NodeName) -> Result<(), DialError> {
     let taken = match &options.tls {
         None => {
             let (stream, peer) = handshake::connect(stream, Prefix::Two, &options.local, name).await?;
-            connection::start(node, stream, &peer)
+            connection::start(node, stream, &peer, node.new_number())
         }
         Some(tls) => {
             let host = tls::server_name(name.host()).map_err(HandshakeError::from)?;
             let stream = tls.connector.connect(host, stream).await.map_err(HandshakeError::from)?;
             let (stream, peer) = handshake::connect(stream, Prefix::Four, &options.local, name).await?;
-            connection::start(node, stream, &peer)
+            connection::start(node, stream, &peer, node.new_number())
         }
     };
-    if taken { Ok(()) } else { Err(DialError::NotTaken) }
+    taken.map_err(|_| DialError::NotTaken)
 }
 
 /// A dial under way, so that an accept of the same node knows of it.

@@ -40,11 +40,11 @@ pub async fn run(node: Node, listener: TcpListener) {
             Metrics::count(&node.options().metrics.handshakes, "too_many");
             continue;
         };
-        let node = node.clone();
+        let (node, id) = (node.clone(), node.new_number());
         tokio::spawn(async move {
             let _permit = permit;
             let limit = node.options().limits.handshake_timeout;
-            let kind = match timeout(limit, let_in(&node, stream)).await {
+            let kind = match timeout(limit, let_in(&node, stream, id)).await {
                 Ok(Ok(())) => "accepted",
                 Ok(Err(error)) => {
                     info!(%error, "peer not let in");
@@ -57,15 +57,15 @@ pub async fn run(node: Node, listener: TcpListener) {
     }
 }
 
-async fn let_in(node: &Node, stream: TcpStream) -> Result<(), HandshakeError> {
+async fn let_in(node: &Node, stream: TcpStream, id: u64) -> Result<(), HandshakeError> {
     stream.set_nodelay(true)?;
     match &node.options().tls {
-        None => shake(node, stream, Prefix::Two).await,
-        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four).await,
+        None => shake(node, stream, Prefix::Two, id).await,
+        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four, id).await,
     }
 }
 
-async fn shake<S>(node: &Node, stream: S, prefix: Prefix) -> Result<(), HandshakeError>
+async fn shake<S>(node: &Node, stream: S, prefix: Prefix, id: u64) -> Result<(), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,7 +86,8 @@ where
         false => "ok",
     };
     let (stream, peer) = named.let_in(status, local).await?;
-    connection::start(node, stream, &peer);
+    // Not taken is said and counted there; the handshake itself went well.
+    let _not_taken = connection::start(node, stream, &peer, id);
     Ok(())
 }
 

@@ -111,6 +111,31 @@ pub enum SendError {
     Encode,
 }
 
+/// Why a finished handshake does not become a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotTaken {
+    /// The peer has made another connection since.
+    #[error("the peer has connected again since")]
+    Outdated,
+    /// There are as many connections as there may be.
+    #[error("too many connections")]
+    TooMany,
+    /// The node stops.
+    #[error("this node stops")]
+    Stopped,
+}
+
+impl NotTaken {
+    /// For the counter.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            NotTaken::Outdated => "outdated",
+            NotTaken::TooMany => "too_many_peers",
+            NotTaken::Stopped => "stopped",
+        }
+    }
+}
+
 impl Node {
     /// A node that is not connected to anything yet.
     pub fn new(options: NodeOptions) -> Self {
@@ -261,24 +286,35 @@ impl Node {
         Err(SendError::Full)
     }
 
-    /// Takes a finished handshake as the connection to that node, instead of an earlier one. `None`: there are too many.
-    pub(super) fn attach(&self, peer: &Peer, queue: Queue) -> Option<(Arc<str>, u64, CancellationToken)> {
+    /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer goes by the
+    /// connection it made last, and tasks of two handshakes may come here in either order: so the id of a connection that was
+    /// accepted is drawn when it was, and that of one that was dialled when the peer has let it in.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub(super) fn attach(&self, peer: &Peer, id: u64, queue: Queue) -> Result<(Arc<str>, CancellationToken), NotTaken> {
         let name: Arc<str> = peer.name.to_string().into();
         let mut state = self.lock();
-        if let Some(earlier) = state.peers.get(&name).map(|link| link.id) {
+        if let Some(other) = state.peers.get(&name).map(|link| link.id) {
+            if other > id {
+                return Err(NotTaken::Outdated);
+            }
             info!(peer = %name, "connected anew, the earlier connection is ended");
-            self.detach_locked(&mut state, &name, earlier);
+            self.detach_locked(&mut state, &name, other);
         }
-        if state.peers.len() >= self.0.options.limits.peers || self.0.stopped.is_cancelled() {
-            return None;
+        if self.0.stopped.is_cancelled() {
+            return Err(NotTaken::Stopped);
         }
-        let (id, end, hidden) = (self.new_number(), self.0.stopped.child_token(), peer.is_hidden());
+        if state.peers.len() >= self.0.options.limits.peers {
+            return Err(NotTaken::TooMany);
+        }
+        let (end, hidden) = (self.0.stopped.child_token(), peer.is_hidden());
         let link = Link { id, queue, end: end.clone(), hidden, since: Instant::now(), monitors: HashMap::new() };
         state.peers.insert(Arc::clone(&name), link);
         self.0.options.metrics.connections.set(i64::try_from(state.peers.len()).unwrap_or(i64::MAX));
         state.tell_all(|| Inbound::PeerUp { peer: Arc::clone(&name), hidden });
         info!(peer = %name, hidden, "connected");
-        Some((name, id, end))
+        Ok((name, end))
     }
 
     /// Ends a connection, if it is still the connection to that node: waiters and monitors learn of it.
