@@ -26,6 +26,24 @@ defmodule Handoff.LeftoversTest do
     await_log(b, "servers that #{a} left")
   end
 
+  test "a drain that is held up past the limit hands on what is left all the same", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 4)
+    block_drain(context, a)
+    listen_to_log(context, a)
+
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
+    await_log(a, "the drain failed, the existing shutdown goes on: :overdue")
+    true = Relay.call(relay, {:erlang, :resume_process, [drain]})
+    await_log(a, "handed on 5 of 5 servers that were not moved to")
+    unblock(a)
+    :ok = Task.await(stopping, 60_000)
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
   test "servers that are not permanent count like permanent ones", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})

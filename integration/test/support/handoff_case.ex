@@ -111,12 +111,12 @@ defmodule HandoffCase do
   end
 
   @doc "The pids on `node` that belong to a drain: their initial function is one of the library's."
-  @spec drain_processes(node()) :: [pid()]
-  def drain_processes(node) do
+  @spec drain_processes(node(), [module()]) :: [pid()]
+  def drain_processes(node, modules \\ [DurableHandoff.Drain, DurableHandoff.Attempt]) do
     for pid <- Cluster.call(node, Process, :list, []),
         {:dictionary, dictionary} <- [Cluster.call(node, Process, :info, [pid, :dictionary])],
         {module, _function, _arity} <- [dictionary[:"$initial_call"]],
-        module in [DurableHandoff.Drain, DurableHandoff.Attempt],
+        module in modules,
         do: pid
   end
 

@@ -189,9 +189,9 @@ defmodule DurableHandoff.Drain do
     if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
   end
 
-  # The Drainer or the host.
-  defp handle({:DOWN, monitor, :process, _pid, _reason}, drain) when is_map_key(drain.watched, monitor),
-    do: tell(%{drain | stays?: true}, :cancel)
+  # The Drainer or the host. In a shutdown the Drainer gives up at its limit; what is left is handed on all the same.
+  defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
+    do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
 
   defp handle({__MODULE__, {:cancel, why}}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
 
@@ -245,6 +245,10 @@ defmodule DurableHandoff.Drain do
   end
 
   defp tell(drain, event), do: %{drain | session: Session.event(drain.session, Clock.now_us(), event)}
+
+  defp shutdown?(:shutdown), do: true
+  defp shutdown?({:shutdown, _detail}), do: true
+  defp shutdown?(_other), do: false
 
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 
