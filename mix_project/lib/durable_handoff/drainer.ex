@@ -93,7 +93,8 @@ defmodule DurableHandoff.Drainer do
   def cancel(supervisor), do: call(supervisor, :cancel)
 
   defp call(supervisor, request) do
-    GenServer.call(name(supervisor), request)
+    # It answers between two messages; to give up waiting would leave open what has become of the request.
+    GenServer.call(name(supervisor), request, :infinity)
   catch
     :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
   end
@@ -138,10 +139,11 @@ defmodule DurableHandoff.Drainer do
   defp shutdown?({:shutdown, _detail}), do: true
   defp shutdown?(_other), do: false
 
-  # A drain that was started with a later limit is told to end in time for this one.
+  # A drain that was started with a later limit is told to end in time for this one; one that is started here knows it.
   defp drain_within(%{options: options} = state, timeout_ms) do
+    joined? = state.drain != nil
     %{drain: {pid, _monitor}} = state = ensure_draining(state, %{options | timeout_ms: timeout_ms})
-    Process.send_after(self(), {:cancel, pid}, timeout_ms - div(Drain.reserve_ms(timeout_ms), 2))
+    if joined?, do: Process.send_after(self(), {:cancel, pid}, timeout_ms - div(Drain.reserve_ms(timeout_ms), 2))
     Process.send_after(self(), {:give_up, pid}, timeout_ms)
     await(state)
   end
@@ -159,8 +161,11 @@ defmodule DurableHandoff.Drainer do
   defp asked({:drain, options}, from, state), do: state |> ensure_draining(options) |> wait(from)
 
   defp asked({:start_drain, options}, from, state) do
-    GenServer.reply(from, {:ok, if(state.drain == nil, do: :started, else: :joined)})
-    ensure_draining(state, options)
+    answer = if state.drain == nil, do: :started, else: :joined
+    state = ensure_draining(state, options)
+    # After that: who asks status/1 next sees this drain, not the one before.
+    GenServer.reply(from, {:ok, answer})
+    state
   end
 
   defp asked(:cancel, from, %{drain: nil} = state) do
