@@ -62,7 +62,7 @@ defmodule DurableHandoff.Client.Waiting do
        subscribed: MapSet.new(),
        starts: Starts.new(),
        host: nil,
-       host_gone_at: nil,
+       nets_without_host: 0,
        net: nil
      })}
   end
@@ -106,7 +106,7 @@ defmodule DurableHandoff.Client.Waiting do
   def handle_info(:net, state), do: {:noreply, cast_net(%{state | net: nil})}
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{host: {_host, monitor}} = state),
-    do: {:noreply, %{state | host: nil, host_gone_at: now_ms(), subscribed: MapSet.new()}}
+    do: {:noreply, %{state | host: nil, nets_without_host: 0, subscribed: MapSet.new()}}
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case Starts.ended(state.starts, monitor) do
@@ -186,8 +186,8 @@ defmodule DurableHandoff.Client.Waiting do
   # Subscriptions end with the host, so its end is watched, and its return looked for.
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
-      nil -> %{state | host_gone_at: state.host_gone_at || now_ms()}
-      pid -> %{state | host: {pid, Process.monitor(pid)}, host_gone_at: nil}
+      nil -> state
+      pid -> %{state | host: {pid, Process.monitor(pid)}, nets_without_host: 0}
     end
   end
 
@@ -197,15 +197,19 @@ defmodule DurableHandoff.Client.Waiting do
 
   defp cast_net(state) do
     began = now_ms()
-    state = watch_host(state)
+    state = state |> watch_host() |> count_without_host()
 
     state =
-      if state.host == nil and began - state.host_gone_at >= @host_gone_nets * state.net_ms,
+      if state.nets_without_host >= @host_gone_nets,
         do: Enum.reduce(Waiters.keys(state.waiters), state, &answer(&2, &1, fn _all -> true end, {:error, :host_down})),
         else: Enum.reduce(Waiters.keys(state.waiters), state, &look(&2, &1))
 
     state |> start_some() |> arm_net((now_ms() - began) * @net_share)
   end
+
+  # Casts are counted, not time: while this VM is held up the host has no chance to come back.
+  defp count_without_host(%{host: nil} = state), do: update_in(state.nets_without_host, &(&1 + 1))
+  defp count_without_host(state), do: state
 
   defp look(state, key) do
     state = subscribe(state, key)

@@ -45,6 +45,17 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :host_down}
     end
 
+    test "counts casts, not time: a node that was held up has not looked for its host yet", %{sup: sup} = context do
+      FakeRegistry.host(sup, nil)
+      waiting = waiting(context)
+      call = call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      for _ <- 1..4, do: send(waiting, :net)
+      assert Waiting.counts(sup).callers == 1
+      send(waiting, :net)
+      assert Task.await(call) == {:error, :host_down}
+    end
+
     test "is not cast when nobody waits", %{sup: sup} = context do
       waiting(context, net_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
