@@ -7,7 +7,8 @@ defmodule DurableHandoff.Executor.Link do
   #   * Nothing here waits. What cannot be sent now, because the connection is full, is sent later in the same order; not at all for
   #     two seconds, or without a connection, and the line is lost.
   #   * The node hears something every 500 ms, and the line is lost when it says nothing for two seconds, ends, refuses, or says what
-  #     cannot be understood. Everything about another drain is ignored.
+  #     cannot be understood. Everything about another drain is ignored. A time in which this VM was held up is no silence of the node's:
+  #     what it said then is still on its way here. One such time is let pass between two words of the node.
   #   * What waits to be sent is bounded: servers are encoded when their turn comes, views that wait are replaced by newer ones,
   #     and events are at most those of the attempts under way.
 
@@ -15,10 +16,12 @@ defmodule DurableHandoff.Executor.Link do
 
   # How soon a full connection is tried again. The drain does other things meanwhile.
   @retry_us 5_000
+  # flush/2 is called every 500 ms at least; twice that late, and this VM was held up.
+  @held_up_keepalives 2
 
-  @enforce_keys [:pid, :to, :monitor, :id, :deadline_us, :heard_us, :told_us, :entries]
+  @enforce_keys [:pid, :to, :monitor, :id, :deadline_us, :heard_us, :told_us, :flushed_us, :entries]
   defstruct @enforce_keys ++
-              [:blocked_us, :view, stage: :opening, first: 0, queue: [], events: [], finish?: false]
+              [:blocked_us, :view, stage: :opening, first: 0, queue: [], events: [], finish?: false, excused?: false]
 
   @type t :: %__MODULE__{}
   @type input :: {:order, DurableHandoff.Native.action()} | {:ended, map()}
@@ -36,6 +39,7 @@ defmodule DurableHandoff.Executor.Link do
       deadline_us: deadline_us,
       heard_us: now,
       told_us: now,
+      flushed_us: now,
       entries: job.entries,
       view: job.view,
       queue: [Wire.drain_open(id, self(), spec)]
@@ -61,6 +65,8 @@ defmodule DurableHandoff.Executor.Link do
   @doc "Sends what there is to be sent. When to call again at the latest, or why the line is lost."
   @spec flush(t(), integer()) :: {:ok, t(), wake_us :: integer()} | {:lost, term()}
   def flush(link, now) do
+    link = link |> excuse(now) |> Map.replace!(:flushed_us, now)
+
     if now - link.heard_us >= Wire.silence_ms() * 1_000,
       do: {:lost, :silent},
       else: link |> fill(now) |> drain(now)
@@ -73,7 +79,7 @@ defmodule DurableHandoff.Executor.Link do
     case Wire.read(message) do
       :other -> :not_ours
       {:ok, {:refuse, nil, reason}} -> {:lost, {:refused, reason}}
-      {:ok, received} when elem(received, 1) == id -> hear(received, %{link | heard_us: now})
+      {:ok, received} when elem(received, 1) == id -> hear(received, %{link | heard_us: now, excused?: false})
       {:ok, _of_another_drain} -> :not_ours
       {:error, reason} -> {:lost, {:not_understood, reason}}
     end
@@ -134,6 +140,16 @@ defmodule DurableHandoff.Executor.Link do
       do: {:lost, :congested},
       else: {:ok, %{link | blocked_us: since}, min(now + @retry_us, silent_at(link))}
   end
+
+  defp excuse(%{excused?: false} = link, now) when now > link.flushed_us do
+    away_us = now - link.flushed_us
+
+    if away_us > @held_up_keepalives * Wire.keepalive_ms() * 1_000,
+      do: %{link | heard_us: min(link.heard_us + away_us, now), excused?: true},
+      else: link
+  end
+
+  defp excuse(link, _now), do: link
 
   defp silent_at(link), do: link.heard_us + Wire.silence_ms() * 1_000
 end

@@ -131,7 +131,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       {[_, _, _, _], _wake, session} = session |> say({:orders, id, orders}) |> poll()
       session = session |> finished(0, 1, {:moved, nil}) |> finished(1, 1, {:displaced, :server})
       session = finished(session, 2, 1, :stopping)
-      {[], wake, session} = Session.poll(session, 2 * @second - 1)
+      {[], wake, session} = session |> quiet(2 * @second) |> Session.poll(2 * @second - 1)
       assert wake == 2 * @second
 
       {{orders, _wake, session}, log} = with_log(fn -> Session.poll(session, 2 * @second) end)
@@ -153,6 +153,18 @@ defmodule DurableHandoff.Executor.SessionTest do
                Session.report(session, 9)
 
       assert who == %{executor: :embedded, executors_lost: [{node(), :silent}]}
+    end
+
+    test "not for a time in which this VM was held up, unless there is a second one without a word in between" do
+      {session, id} = running(2)
+      {[], wake, session} = session |> quiet(@second) |> Session.poll(5 * @second)
+      assert wake == 5 * @second + 500_000
+      # What the node said meanwhile is heard now.
+      session = Session.message(session, 5 * @second, message({:progress, id, %{}}))
+      {[], _wake, session} = Session.poll(session, 10 * @second)
+
+      {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 15 * @second) end)
+      assert executors_lost(session) == [{node(), :silent}]
     end
 
     test "when the node dies, without waiting" do
@@ -262,6 +274,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     {[], _wake, session} = poll(session)
     [second | _rest] = heard(:drain_open)
     assert second != first
+    session = quiet(session, 2 * @second)
     {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 2 * @second) end)
     assert executors_lost(session) == [first@h: {:refused, :stopping}, second@h: :silent]
     refute_received {@me, 1, :drain_open, _id, _pid, _spec}
@@ -284,6 +297,14 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = heard(:view)
     assert [^id, 30_000] = heard(:drain_start)
     {say(session, {:started, id}), id}
+  end
+
+  # A drain asks what to do every 500 ms at least, and nothing comes of it before `until`.
+  defp quiet(session, until) do
+    Enum.reduce(500_000..(until - 1)//500_000, session, fn now, session ->
+      {[], _wake, session} = Session.poll(session, now)
+      session
+    end)
   end
 
   defp opened(count, pid \\ self()) do
