@@ -103,18 +103,24 @@ defmodule DurableHandoff.Leftovers.Receiver do
         :stood_down -> receiver.stood_down |> forget_too_many() |> MapSet.put(pid)
       end
 
-    Enum.reduce(receiver.shares, %{receiver | stood_down: stood_down}, fn {_id, before}, receiver ->
-      share = Share.without(before, pid)
-      receiver = put(receiver, share)
-
-      if Share.mine?(share) and not Share.mine?(before) do
-        log(receiver, :info, "taking over #{length(share.standby)} servers that #{share.source} left from #{node(pid)}")
-        activate(receiver, share, :all)
-      else
-        receiver
-      end
-    end)
+    Enum.reduce(Map.keys(receiver.shares), %{receiver | stood_down: stood_down}, &without(&2, &1, pid))
   end
+
+  # What was taken over of one share may have changed or ended another one meanwhile.
+  defp without(%{shares: shares} = receiver, id, pid) when is_map_key(shares, id) do
+    before = shares[id]
+    share = Share.without(before, pid)
+    receiver = put(receiver, share)
+
+    if Share.mine?(share) and not Share.mine?(before) do
+      log(receiver, :info, "taking over #{length(share.standby)} servers that #{share.source} left from #{node(pid)}")
+      activate(receiver, share, :all)
+    else
+      receiver
+    end
+  end
+
+  defp without(receiver, _ended, _pid), do: receiver
 
   @doc "This node starts nothing more: everything is the next one's, where there is one."
   @spec stand_down(t()) :: t()

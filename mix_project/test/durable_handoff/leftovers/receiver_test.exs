@@ -112,6 +112,20 @@ defmodule DurableHandoff.Leftovers.ReceiverTest do
     Process.exit(owner, :kill)
   end
 
+  test "a share that ends because another one is taken over stays ended", %{receiver: receiver} do
+    owner = spawn(fn -> Process.sleep(:infinity) end)
+    [first, second] = Enum.sort([make_ref(), make_ref()])
+    {:ok, standby} = Share.new(Share.message(first, @source, [{"a", Some.Module}], [owner, self()]), self(), 0)
+    {:ok, receiver} = Receiver.take(receiver, standby)
+    {:ok, share} = Share.new(Share.message(second, @source, [{"a", Some.Module}], [self()]), self(), 0)
+    {:ok, receiver} = Receiver.take(receiver, share)
+    receiver = capture(fn -> Receiver.begin(receiver, second) end)
+
+    receiver = capture(fn -> Receiver.out_of_line(receiver, owner, :gone) end)
+    assert Map.keys(receiver.shares) == [first]
+    Process.exit(owner, :kill)
+  end
+
   test "more than it may hold is refused", %{receiver: receiver} do
     servers = for n <- 1..Share.most_servers(), do: {n, Some.Module}
     owner = spawn(fn -> Process.sleep(:infinity) end)
