@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::control::{self, ControlError};
 use super::frame::{self, Frame, FrameError};
 use super::handshake::Peer;
-use super::node::{Node, NotTaken};
+use super::node::{Node, NotTaken, SendError};
 use super::signals;
 use crate::metrics::Metrics;
 
@@ -35,14 +35,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// False when that would be more than the limit, or the connection has ended.
-    pub(super) fn push(&self, frame: Vec<u8>) -> bool {
+    /// # Errors
+    /// `Full` when that would be more than the limit, `NotConnected` when the connection has ended.
+    pub(super) fn push(&self, frame: Vec<u8>) -> Result<(), SendError> {
         let length = frame.len();
         if self.waiting.fetch_add(length, Ordering::AcqRel) + length > self.limit {
             self.waiting.fetch_sub(length, Ordering::AcqRel);
-            return false;
+            return Err(SendError::Full);
         }
-        self.frames.send(frame).is_ok()
+        self.frames.send(frame).map_err(|_ended| SendError::NotConnected)
     }
 
     /// True when everything was handed to the socket.
@@ -95,6 +96,7 @@ where
             Metrics::count(&node.options().metrics.dropped, reason);
             info!(peer = %name, reason, "connection ended");
         }
+        end.cancel();
         node.detach(&name, id);
     });
     Ok(())
@@ -140,7 +142,8 @@ fn refused(reading: &Reading, error: &ControlError) {
     warn!(peer = %reading.peer, %error, "message refused");
 }
 
-/// Writes until the end; why the peer was dropped, or `None` when it closed.
+/// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what is in it is
+/// written and the stream shut down: then it is the peer that closes, and the reader that sees it.
 async fn write<W: AsyncWrite + Unpin>(
     half: W,
     mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
@@ -151,7 +154,13 @@ async fn write<W: AsyncWrite + Unpin>(
     loop {
         let first = match timeout(tick_time / 4, frames.recv()).await {
             Ok(Some(frame)) => Some(frame),
-            Ok(None) => return None,
+            Ok(None) => {
+                return match timeout(tick_time, writer.shutdown()).await {
+                    Ok(Ok(())) => std::future::pending().await,
+                    Ok(Err(_closed)) => None,
+                    Err(_) => Some("does_not_read"),
+                };
+            }
             Err(_) => None,
         };
         let batch = async {

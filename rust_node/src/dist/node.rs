@@ -173,14 +173,31 @@ impl Node {
         let _in_time = tokio::time::timeout(at_most, all_empty).await;
     }
 
-    /// Ends every connection and task of the node.
+    /// Ends every connection and task of the node at once.
     pub fn stop(&self) {
+        self.give_up_peers().iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Ends every connection and task of the node, connections in good order: what is queued goes out first, then the peer is
+    /// read to the end. To close while something of the peer's is unread would have the operating system reset the
+    /// connection, and the peer might lose what was sent last. At most that long, then as [`Node::stop`].
+    pub async fn close(&self, at_most: Duration) {
+        let ends = self.give_up_peers();
+        let all_closed = async {
+            for end in &ends {
+                end.cancelled().await;
+            }
+        };
+        let _in_time = tokio::time::timeout(at_most, all_closed).await;
+        ends.iter().for_each(CancellationToken::cancel);
+    }
+
+    /// No peer is there any more, and none can come. What ends their connections.
+    fn give_up_peers(&self) -> Vec<CancellationToken> {
         self.0.stopped.cancel();
-        let peers: Vec<(Arc<str>, u64)> =
-            self.lock().peers.iter().map(|(name, link)| (Arc::clone(name), link.id)).collect();
-        for (peer, id) in peers {
-            self.detach(&peer, id);
-        }
+        let mut state = self.lock();
+        let peers: Vec<(Arc<str>, u64)> = state.peers.iter().map(|(name, link)| (Arc::clone(name), link.id)).collect();
+        peers.iter().filter_map(|(peer, id)| self.forget(&mut state, peer, *id)).collect()
     }
 
     /// The connected nodes.
@@ -276,14 +293,14 @@ impl Node {
     }
 
     pub(super) fn push_frame(&self, state: &State, peer: &str, frame: Vec<u8>) -> Result<(), SendError> {
-        let link = state.peers.get(peer).ok_or(SendError::NotConnected)?;
-        if link.queue.push(frame) {
-            return Ok(());
-        }
-        info!(peer, "does not read what it is sent, connection ended");
-        Metrics::count(&self.0.options.metrics.dropped, "slow_reader");
-        link.end.cancel();
-        Err(SendError::Full)
+        let link = state.peers.get(peer).filter(|link| !link.end.is_cancelled()).ok_or(SendError::NotConnected)?;
+        link.queue.push(frame).inspect_err(|error| {
+            if *error == SendError::Full {
+                info!(peer, "does not read what it is sent, connection ended");
+                Metrics::count(&self.0.options.metrics.dropped, "slow_reader");
+                link.end.cancel();
+            }
+        })
     }
 
     /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer goes by the
@@ -308,7 +325,7 @@ impl Node {
         if state.peers.len() >= self.0.options.limits.peers {
             return Err(NotTaken::TooMany);
         }
-        let (end, hidden) = (self.0.stopped.child_token(), peer.is_hidden());
+        let (end, hidden) = (CancellationToken::new(), peer.is_hidden());
         let link = Link { id, queue, end: end.clone(), hidden, since: Instant::now(), monitors: HashMap::new() };
         state.peers.insert(Arc::clone(&name), link);
         self.0.options.metrics.connections.set(i64::try_from(state.peers.len()).unwrap_or(i64::MAX));
@@ -323,13 +340,18 @@ impl Node {
     }
 
     fn detach_locked(&self, state: &mut State, peer: &str, id: u64) {
-        if state.peers.get(peer).is_none_or(|link| link.id != id) {
-            return;
+        if let Some(end) = self.forget(state, peer, id) {
+            end.cancel();
         }
-        let Some((name, link)) = state.peers.remove_entry(peer) else {
-            return;
-        };
-        link.end.cancel();
+    }
+
+    /// Drops what is known of a connection, its queue with it: the writer ends when it has sent what is in there. What ends the
+    /// connection itself.
+    fn forget(&self, state: &mut State, peer: &str, id: u64) -> Option<CancellationToken> {
+        if state.peers.get(peer).is_none_or(|link| link.id != id) {
+            return None;
+        }
+        let (name, link) = state.peers.remove_entry(peer)?;
         self.0.options.metrics.connections.set(i64::try_from(state.peers.len()).unwrap_or(i64::MAX));
         let calls: Vec<u32> =
             state.waiters.iter().filter(|(_, waiter)| waiter.peer == name).map(|(call, _)| *call).collect();
@@ -343,6 +365,7 @@ impl Node {
         }
         state.tell_all(|| Inbound::PeerDown { peer: Arc::clone(&name) });
         info!(peer = %name, "disconnected");
+        Some(link.end)
     }
 
     /// Puts a message of a peer into a mailbox. False when there is no such process, or the connection is not current.
@@ -407,3 +430,6 @@ pub(super) fn halves(number: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     [u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([a, b, c, d])]
 }
+
+#[cfg(test)]
+mod tests;
