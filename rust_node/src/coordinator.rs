@@ -24,7 +24,7 @@ use crate::service::{DrainInfo, Key, Output, Service, ServiceLimits};
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// Taken in before the engines decide; then others have their turn.
 const BATCH: usize = 1_000;
-/// For the last messages of a node that stops.
+/// For the last messages of a node that stops, and for its peers to close.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why there is no coordinator.
@@ -62,7 +62,7 @@ pub struct Coordinator {
 #[derive(Debug)]
 enum Watched {
     Drain(Key),
-    Agent(Arc<str>),
+    Agent(Arc<str>, Pid),
 }
 
 impl Coordinator {
@@ -89,22 +89,26 @@ impl Coordinator {
         loop {
             let wake = self.service.wake().into_iter().chain(self.presence.wake()).min();
             let pause = wake.map_or(Duration::from_secs(3_600), |at| Duration::from_micros(at.since(self.now()).0));
+            let mut first = None;
             tokio::select! {
                 () = stop.cancelled() => break,
                 inbound = self.mailbox.receive() => match inbound {
-                    Some(inbound) => self.take_in(inbound),
+                    Some(inbound) => first = Some(inbound),
                     None => return,
                 },
                 Some(query) = queries.recv() => self.answer(query),
                 () = sleep(pause) => {}
             }
+            // One time for the whole round, from before the mailbox is emptied: a drain is silent only if nothing of it is in there,
+            // however long this takes.
+            let now = self.now();
+            first.into_iter().for_each(|inbound| self.take_in(now, inbound));
             for _ in 1..BATCH {
                 let Some(inbound) = self.mailbox.try_receive() else {
                     break;
                 };
-                self.take_in(inbound);
+                self.take_in(now, inbound);
             }
-            let now = self.now();
             self.service.advance(now);
             self.send_out();
             for peer in self.presence.due(now) {
@@ -119,52 +123,52 @@ impl Coordinator {
         }
         self.service.stop(self.now());
         self.send_out();
-        self.node.flushed(LAST_WORDS).await;
+        self.node.close(LAST_WORDS).await;
     }
 
     fn now(&self) -> Micros {
         Micros(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    fn take_in(&mut self, inbound: Inbound) {
+    fn take_in(&mut self, now: Micros, inbound: Inbound) {
         match inbound {
-            Inbound::Message(delivery) => self.message(&delivery),
+            Inbound::Message(delivery) => self.message(now, &delivery),
             Inbound::PeerUp { hidden: true, .. } => {}
             Inbound::PeerUp { peer, hidden: false } => {
-                self.presence.connected(self.now(), Arc::clone(&peer));
+                self.presence.connected(now, Arc::clone(&peer));
                 self.announce(&peer, true);
             }
             Inbound::PeerDown { peer } => {
                 self.presence.disconnected(&peer);
-                self.service.peer_down(self.now(), &peer);
+                self.service.peer_down(now, &peer);
             }
             Inbound::Down { monitor, peer, reason } => match self.monitors.remove(&monitor) {
                 Some(Watched::Drain(key)) => {
                     info!(%peer, drain = key.id.0, reason, "the drain's process has ended");
                     self.drainers.remove(&key);
-                    self.service.drainer_down(self.now(), &key);
+                    self.service.drainer_down(now, &key);
                 }
-                Some(Watched::Agent(peer)) => {
-                    self.presence.agent_down(self.now(), &peer);
+                Some(Watched::Agent(peer, pid)) => {
+                    self.presence.agent_down(now, &peer, &pid);
                 }
                 None => {}
             },
         }
     }
 
-    fn message(&mut self, delivery: &Delivery) {
+    fn message(&mut self, now: Micros, delivery: &Delivery) {
         let peer = &delivery.peer;
         match Message::from_bytes(&delivery.payload) {
             Ok(Message::Welcome(welcome)) => {
                 let agent = Agent { pid: welcome.agent.clone(), release: welcome.release };
                 if welcome.agent.node.name == **peer && self.presence.welcomed(peer, agent) {
                     info!(%peer, "an agent knows this node");
-                    let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(welcome.agent));
-                    self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer)));
+                    let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(welcome.agent.clone()));
+                    self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer), welcome.agent));
                 }
             }
             Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
-            Ok(message) => self.service.message(self.now(), peer, delivery.from.as_ref(), message),
+            Ok(message) => self.service.message(now, peer, delivery.from.as_ref(), message),
             Err(error) => self.refuse(peer, delivery.from.as_ref(), &error),
         }
     }

@@ -287,9 +287,10 @@ impl Service {
 
     fn observe(&self) {
         let sum = |of: fn(&Storage) -> u32| self.storages.values().map(|storage| i64::from(of(storage))).sum();
-        self.metrics.drains.set(i64::try_from(self.drains.len()).unwrap_or(i64::MAX));
         self.metrics.limit.set(sum(|storage| storage.shared.limiter.limit()));
         self.metrics.in_flight.set(sum(|storage| storage.shared.limiter.in_flight()));
+        // Last: whoever reads that there is no drain any more reads what that left in the others.
+        self.metrics.drains.set(i64::try_from(self.drains.len()).unwrap_or(i64::MAX));
     }
 }
 

@@ -42,7 +42,6 @@ pub async fn run(node: Node, listener: TcpListener) {
         };
         let (node, id) = (node.clone(), node.new_number());
         tokio::spawn(async move {
-            let _permit = permit;
             let limit = node.options().limits.handshake_timeout;
             let kind = match timeout(limit, let_in(&node, stream, id)).await {
                 Ok(Ok(())) => "accepted",
@@ -52,6 +51,7 @@ pub async fn run(node: Node, listener: TcpListener) {
                 }
                 Err(_) => "timeout",
             };
+            drop(permit);
             Metrics::count(&node.options().metrics.handshakes, kind);
         });
     }

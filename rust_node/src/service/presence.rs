@@ -58,15 +58,12 @@ impl Presence {
         }
     }
 
-    /// An agent has ended. True when the node is to be told again.
-    pub fn agent_down(&mut self, now: Micros, peer: &str) -> bool {
-        match self.peers.get_mut(peer) {
-            Some(stage) => {
-                *stage = Stage::Told(now);
-                true
-            }
-            None => false,
-        }
+    /// An agent has ended. True when it was the one that is known, and the node is to be told again: the next one may have
+    /// answered before.
+    pub fn agent_down(&mut self, now: Micros, peer: &str, pid: &Pid) -> bool {
+        let stage = self.peers.get_mut(peer);
+        let ended = stage.filter(|stage| matches!(stage, Stage::Welcome(known) if known.pid == *pid));
+        ended.map(|stage| *stage = Stage::Told(now)).is_some()
     }
 
     /// The nodes to be told again now.
@@ -121,8 +118,17 @@ mod tests {
         assert!(presence.welcomed("a@h", agent(1)));
         assert!(!presence.welcomed("a@h", agent(1)), "the same again");
         assert_eq!((presence.due(MS(9_000)).len(), presence.wake(), presence.agents().count()), (0, None, 1));
-        assert!(presence.agent_down(MS(9_000), "a@h"));
+        assert!(presence.agent_down(MS(9_000), "a@h", &agent(1).pid));
         assert_eq!(presence.due(MS(11_000)).len(), 1);
+    }
+
+    #[test]
+    fn an_agent_stays_known_when_the_one_before_it_is_heard_to_have_ended() {
+        let mut presence = Presence::default();
+        presence.connected(MS(0), "a@h".into());
+        assert!(presence.welcomed("a@h", agent(1)) && presence.welcomed("a@h", agent(2)));
+        assert!(!presence.agent_down(MS(1), "a@h", &agent(1).pid));
+        assert_eq!(presence.agents().map(|(_, agent)| agent.pid.id).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
