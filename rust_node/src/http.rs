@@ -27,8 +27,10 @@ use crate::coordinator::{Query, RELEASE, Snapshot};
 use crate::dist::Node;
 use crate::service::DrainInfo;
 
-/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a probe.
-const ANSWER: Duration = Duration::from_millis(800);
+/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a probe...
+const PROBE_ANSWER: Duration = Duration::from_millis(800);
+/// ...and than the five that the command `status` waits.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
@@ -90,13 +92,13 @@ pub fn router(source: Source) -> Router {
 }
 
 impl Source {
-    async fn snapshot(&self) -> Option<Snapshot> {
+    async fn snapshot(&self, at_most: Duration) -> Option<Snapshot> {
         let asked = async {
             let (to, answer) = oneshot::channel();
             self.queries.send(Query(to)).await.ok()?;
             answer.await.ok()
         };
-        timeout(ANSWER, asked).await.ok().flatten()
+        timeout(at_most, asked).await.ok().flatten()
     }
 
     /// Why no drain is taken, as far as that is known here.
@@ -126,7 +128,7 @@ impl Source {
 }
 
 async fn ready(State(source): State<Source>) -> Response {
-    match source.not_ready(source.snapshot().await.as_ref()) {
+    match source.not_ready(source.snapshot(PROBE_ANSWER).await.as_ref()) {
         None => "ready\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
@@ -138,15 +140,15 @@ async fn metrics(State(source): State<Source>) -> Response {
 }
 
 async fn drains(State(source): State<Source>) -> Response {
-    answer(source.snapshot().await.map(|snapshot| snapshot.drains))
+    answer(source.snapshot(ANSWER).await.map(|snapshot| snapshot.drains))
 }
 
 async fn nodes(State(source): State<Source>) -> Response {
-    answer(source.snapshot().await.map(|snapshot| source.nodes(&snapshot)))
+    answer(source.snapshot(ANSWER).await.map(|snapshot| source.nodes(&snapshot)))
 }
 
 async fn status(State(source): State<Source>) -> Response {
-    let snapshot = source.snapshot().await;
+    let snapshot = source.snapshot(ANSWER).await;
     let not_ready = source.not_ready(snapshot.as_ref()).map(str::to_owned);
     answer(snapshot.map(|snapshot| Status {
         name: source.node.name(),

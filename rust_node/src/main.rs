@@ -94,7 +94,13 @@ where
 
 fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> Exit {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work)).unwrap_or_else(|error| {
+    let worked = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let worked = runtime.block_on(work);
+        // Dropping it would wait for a look-up in DNS that hangs.
+        runtime.shutdown_background();
+        worked
+    });
+    worked.unwrap_or_else(|error| {
         say(&causes(&error));
         Exit::Failed
     })

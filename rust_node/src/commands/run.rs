@@ -89,6 +89,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     }
     stopping.cancel();
     tokio::select! {
+        biased;
         ended = working => ended.context("the coordinator has failed while stopping")?,
         _ = terminate.recv() => anyhow::bail!("ended by a second signal before every node was told"),
         _ = interrupt.recv() => anyhow::bail!("ended by a second signal before every node was told"),
