@@ -12,10 +12,11 @@ mod names;
 mod walk;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -36,7 +37,6 @@ pub(crate) struct Directory {
     max_bytes: u64,
     /// Writers of this process wait here, in order; only one of them polls the file lock.
     local: Vec<Arc<Mutex<()>>>,
-    temporary: AtomicU64,
 }
 
 /// Set when nobody waits for the answer any more: a write that has not happened then must not.
@@ -61,7 +61,7 @@ impl Directory {
             sweep(&root.join("incoming"));
         }
         let local = (0..LOCKS).map(|_| Arc::default()).collect();
-        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local, temporary: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local }))
     }
 
     pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Object, Error> {
@@ -181,8 +181,7 @@ impl Directory {
     }
 
     fn write(&self, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
-        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.root.join("incoming").join(format!("{}-{number}", std::process::id()));
+        let temporary = self.root.join("incoming").join(temporary_name());
         let written = self.write_through(&temporary, path, body, given_up);
         if written.is_err() {
             // Whatever went wrong is what the caller should hear of, not this.
@@ -193,7 +192,8 @@ impl Directory {
 
     fn write_through(&self, temporary: &Path, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
         let fail = |action| move |error: io::Error| Error::io(action, &error);
-        let mut file = File::create(temporary).map_err(fail("creating a temporary file"))?;
+        // Never into a file that is there: it would be somebody else's.
+        let mut file = File::create_new(temporary).map_err(fail("creating a temporary file"))?;
         file.write_all(body).map_err(fail("writing the object"))?;
         file.sync_data().map_err(fail("syncing the object"))?;
         if let Some(parent) = path.parent() {
@@ -240,6 +240,14 @@ fn missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// A name that nobody else has: not another store of this process on the same directory, nor a process with the same number in
+/// another container that shares it.
+fn temporary_name() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Best effort: what cannot be removed is in nobody's way.
 fn sweep(incoming: &Path) {
     let Ok(entries) = fs::read_dir(incoming) else { return };
@@ -267,5 +275,35 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_panicked) => Err(Error::Protocol { reason: "a file operation panicked" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each `DurableServer.Supervisor` of a VM opens its own; all of them store heartbeats at the same moment.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_stores_of_one_process_on_one_directory_do_not_write_into_each_others_files() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = || Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let stores = [open(), open()];
+        for round in 0..100_u8 {
+            let put = |number: u8| {
+                let store = Arc::clone(&stores[usize::from(number)]);
+                let body = Bytes::from(vec![number; 1_000 + usize::from(round)]);
+                tokio::spawn(async move { store.put(&format!("k{number}"), body, Condition::Always).await })
+            };
+            let (one, other) = (put(0), put(1));
+            one.await.expect("no panic").expect("written");
+            other.await.expect("no panic").expect("written");
+            for number in 0..2_u8 {
+                let object = stores[0].get(&format!("k{number}")).await.expect("there");
+                assert!(
+                    object.body.iter().all(|byte| *byte == number),
+                    "round {round}: k{number} holds another's body"
+                );
+            }
+        }
     }
 }
