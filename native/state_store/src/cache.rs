@@ -1,8 +1,8 @@
 //! What this process wrote and is the only one to read back, for the one read that follows.
 //!
 //! Guarantees
-//! - An answer from here is the newest version this process knows of: a later write, a refused write, a deletion or any error
-//!   forgets the key.
+//! - An answer from here is the newest version this process knows of: a write or a deletion forgets the key when it begins, and
+//!   writes of one key that overlap with each other or with a deletion keep nothing, in whatever order their answers come.
 //! - It is used once, and only for a few seconds. It can be older than the store when somebody else wrote meanwhile: then the
 //!   write that follows is under an etag that is gone, and refused.
 //! - Bounded in bytes; the oldest go first.
@@ -28,6 +28,20 @@ struct Kept {
     ages: VecDeque<(u64, String)>,
     bytes: usize,
     numbers: u64,
+    /// Keys with changes under way.
+    changing: HashMap<String, Changes>,
+}
+
+#[derive(Default)]
+struct Changes {
+    count: usize,
+    overlap: bool,
+}
+
+/// A write or a deletion under way.
+pub(crate) struct Change<'a> {
+    cache: &'a Cache,
+    key: &'a str,
 }
 
 struct Entry {
@@ -41,24 +55,14 @@ impl Cache {
         Self { max_bytes, lasts, kept: Mutex::default() }
     }
 
-    pub(crate) fn wrote(&self, key: &str, object: Object) {
+    /// To be held until the answer is there, whatever it is.
+    pub(crate) fn change<'a>(&'a self, key: &'a str) -> Change<'a> {
         let mut kept = self.lock();
         kept.forget(key);
-        let bytes = size(key, &object);
-        if bytes > self.max_bytes || self.lasts.is_zero() {
-            return;
-        }
-        kept.numbers += 1;
-        let number = kept.numbers;
-        kept.bytes += bytes;
-        kept.by_key.insert(key.to_owned(), Entry { number, at: Instant::now(), object });
-        kept.ages.push_back((number, key.to_owned()));
-        kept.shrink(self.max_bytes, self.lasts);
-        kept.compact();
-    }
-
-    pub(crate) fn forget(&self, key: &str) {
-        self.lock().forget(key);
+        let changes = kept.changing.entry(key.to_owned()).or_default();
+        changes.count += 1;
+        changes.overlap |= changes.count > 1;
+        Change { cache: self, key }
     }
 
     /// The object, if it was written here a moment ago and not read since.
@@ -69,6 +73,36 @@ impl Cache {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Change<'_> {
+    /// It was a write, it is done, and the next read is to be answered from here.
+    pub(crate) fn wrote(self, object: Object) {
+        let mut kept = self.cache.lock();
+        let overlap = kept.changing.get(self.key).is_none_or(|changes| changes.overlap);
+        let bytes = size(self.key, &object);
+        if overlap || bytes > self.cache.max_bytes || self.cache.lasts.is_zero() {
+            return;
+        }
+        kept.numbers += 1;
+        let number = kept.numbers;
+        kept.bytes += bytes;
+        kept.by_key.insert(self.key.to_owned(), Entry { number, at: Instant::now(), object });
+        kept.ages.push_back((number, self.key.to_owned()));
+        kept.shrink(self.cache.max_bytes, self.cache.lasts);
+        kept.compact();
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.cache.lock();
+        let Some(changes) = kept.changing.get_mut(self.key) else { return };
+        changes.count -= 1;
+        if changes.count == 0 {
+            kept.changing.remove(self.key);
+        }
     }
 }
 
@@ -118,33 +152,59 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_used_once_and_not_for_long() {
         let cache = Cache::new(100, Duration::from_secs(5));
-        cache.wrote("k", object(1));
+        cache.change("k").wrote(object(1));
         assert_eq!(cache.take("k"), Some(object(1)));
         assert_eq!(cache.take("k"), None);
-        cache.wrote("k", object(1));
+        cache.change("k").wrote(object(1));
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(cache.take("k"), None);
     }
 
-    #[test]
-    fn the_oldest_make_room_and_the_rest_stays() {
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_a_key_that_overlap_keep_nothing_whichever_ends_first() {
+        let cache = Cache::new(100, Duration::from_secs(5));
+        let (write, deletion) = (cache.change("k"), cache.change("k"));
+        drop(deletion);
+        write.wrote(object(1));
+        assert_eq!(cache.take("k"), None, "it may be deleted");
+        let (first, second) = (cache.change("k"), cache.change("k"));
+        second.wrote(object(2));
+        first.wrote(object(1));
+        assert_eq!(cache.take("k"), None, "either may be the newest");
+        cache.change("k").wrote(object(3));
+        assert_eq!(cache.take("k"), Some(object(3)));
+        assert!(cache.lock().changing.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_begins_or_is_given_up_forgets_the_key() {
+        let cache = Cache::new(100, Duration::from_secs(5));
+        cache.change("k").wrote(object(1));
+        let change = cache.change("k");
+        assert_eq!(cache.take("k"), None);
+        drop(change);
+        assert_eq!(cache.take("k"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_make_room_and_the_rest_stays() {
         let cache = Cache::new(100, Duration::from_secs(5));
         for key in ["a", "b", "a", "c"] {
-            cache.wrote(key, object(40));
+            cache.change(key).wrote(object(40));
         }
         assert_eq!(cache.take("b"), None);
         assert_eq!(cache.take("a"), Some(object(40)));
         assert_eq!(cache.take("c"), Some(object(40)));
-        cache.wrote("large", object(101));
+        cache.change("large").wrote(object(101));
         assert_eq!(cache.take("large"), None);
         assert_eq!(cache.lock().bytes, 0);
     }
 
-    #[test]
-    fn keys_written_again_and_again_leave_nothing_behind() {
+    #[tokio::test(start_paused = true)]
+    async fn keys_written_again_and_again_leave_nothing_behind() {
         let cache = Cache::new(1_000, Duration::from_secs(60));
         for _ in 0..10_000 {
-            cache.wrote("k", object(10));
+            cache.change("k").wrote(object(10));
         }
         let kept = cache.lock();
         assert!(kept.ages.len() <= 3 && kept.by_key.len() == 1, "{}", kept.ages.len());

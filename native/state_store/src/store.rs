@@ -145,13 +145,12 @@ impl Store {
             return Err(Error::TooLarge { bytes, limit: self.inner.max_bytes });
         }
         // What happens to the object from here on is known only when the answer is there.
-        self.inner.cache.forget(&key);
-        let written = self.write(&key, &body, write, limits).await;
-        match &written {
-            Ok(etag) if write.keep => self.inner.cache.wrote(&key, Object { body, etag: etag.clone() }),
-            _other => self.inner.cache.forget(&key),
+        let change = self.inner.cache.change(&key);
+        let etag = self.write(&key, &body, write, limits).await?;
+        if write.keep {
+            change.wrote(Object { body, etag: etag.clone() });
         }
-        written
+        Ok(etag)
     }
 
     async fn write(&self, key: &str, body: &Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
@@ -184,7 +183,7 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Conflict`], or what went wrong.
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
-        self.inner.cache.forget(&key);
+        let _change = self.inner.cache.change(&key);
         let condition = etag.map_or(Condition::Always, Condition::Etag);
         self.request(limits, async |course| {
             let deleted =
