@@ -192,6 +192,7 @@ async fn write<W: AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::Instant;
 
     use super::super::cookie::Cookie;
     use super::super::handshake::{Local, flags};
@@ -258,5 +259,39 @@ mod tests {
         ended(other).await;
         let (_again, taken) = connect(&node, "one@127.0.0.1", 3);
         assert_eq!(taken, Ok(()), "who is there may connect anew");
+    }
+
+    // Time passes here only when nobody has anything to do, so that a tick is late for no other reason than ours.
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_goes_out_every_quarter_of_the_tick_time_and_a_peer_that_ticks_stays() {
+        let node = node(Limits::default());
+        let tick_time = node.options().limits.tick_time;
+        let (mut peer, taken) = connect(&node, "peer@127.0.0.1", 1);
+        assert_eq!(taken, Ok(()));
+        let began = Instant::now();
+        for quarter in 1..=8 {
+            let mut tick = [1; 4];
+            peer.read_exact(&mut tick).await.expect("connected");
+            assert_eq!((tick, began.elapsed()), ([0; 4], tick_time * quarter / 4));
+            peer.write_all(&[0; 4]).await.expect("connected");
+        }
+        assert_eq!(node.peers().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_silent_for_the_tick_time_is_dropped() {
+        let node = node(Limits::default());
+        let tick_time = node.options().limits.tick_time;
+        let (mut peer, taken) = connect(&node, "peer@127.0.0.1", 1);
+        assert_eq!(taken, Ok(()));
+        tokio::time::sleep(tick_time / 2).await;
+        peer.write_all(&[0; 4]).await.expect("connected");
+        let last = Instant::now();
+        peer.read_to_end(&mut Vec::new()).await.expect("ticks, and the end");
+        assert_eq!(last.elapsed(), tick_time);
+        let said = node.options().metrics.render();
+        assert!(said.contains("durable_handoff_peers_dropped_total{kind=\"silent\"} 1"), "{said}");
+        assert!(node.peers().is_empty());
     }
 }
