@@ -59,6 +59,10 @@ pub struct Links {
 impl Links {
     /// Listens on a free port for nodes that know `token`.
     pub fn listen(token: String) -> io::Result<Self> {
+        Self::listen_with(token, HELLO_WITHIN)
+    }
+
+    fn listen_with(token: String, hello_within: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let closing = Arc::new(AtomicBool::new(false));
@@ -71,7 +75,7 @@ impl Links {
                 }
                 if let Ok(socket) = socket {
                     let (token, sender) = (token.clone(), sender.clone());
-                    thread::spawn(move || serve(socket, &token, &sender));
+                    thread::spawn(move || serve(socket, &token, hello_within, &sender));
                 }
             }
         });
@@ -97,12 +101,12 @@ impl Drop for Links {
     }
 }
 
-fn serve(mut socket: TcpStream, token: &str, sender: &Sender<Incoming>) {
+fn serve(mut socket: TcpStream, token: &str, hello_within: Duration, sender: &Sender<Incoming>) {
     let greeting = || -> Result<(String, TcpStream)> {
         let io = Error::io("greeting a node");
         let prepared = (|| {
             socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(HELLO_WITHIN))?;
+            socket.set_read_timeout(Some(hello_within))?;
             let hello = read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
             socket.set_read_timeout(None)?;
             Ok((hello, socket.try_clone()?))
@@ -161,7 +165,13 @@ mod tests {
     use super::*;
     use crate::beam::term::{atom, int, text, tuple};
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    /// The bound on every wait; nothing here takes nearly that long.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    /// A test may be held for longer than a node may take to say who it is.
+    fn listen() -> Links {
+        Links::listen_with("secret".into(), PATIENCE).unwrap()
+    }
 
     fn connect(links: &Links, token: &str) -> TcpStream {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, links.port())).unwrap();
@@ -171,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_node_connects_speaks_and_goes() {
-        let links = Links::listen("secret".into()).unwrap();
+        let links = listen();
         let mut socket = connect(&links, "secret");
         assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { label, .. }) if label == "node1"));
 
@@ -188,12 +198,20 @@ mod tests {
 
     #[test]
     fn a_stranger_is_dropped_without_a_trace() {
-        let links = Links::listen("secret".into()).unwrap();
+        let links = listen();
         let mut stranger = connect(&links, "guess");
         // The driver closes the connection: the stranger reads its end.
         assert_eq!(stranger.read(&mut [0; 1]).unwrap(), 0);
         let _node = connect(&links, "secret");
         assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { .. })));
+    }
+
+    #[test]
+    fn whoever_says_nothing_is_dropped() {
+        let links = Links::listen_with("secret".into(), Duration::from_millis(1)).unwrap();
+        let mut silent = TcpStream::connect((Ipv4Addr::LOCALHOST, links.port())).unwrap();
+        silent.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]
