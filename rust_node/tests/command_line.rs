@@ -64,7 +64,7 @@ async fn the_cookie_is_in_no_log_line_and_in_no_argument() {
     assert!(support::Peer::connect(&node).await.ping().await);
     node.process.signal("-TERM");
     assert_eq!(node.process.exit_code(), Some(0));
-    assert!(node.process.rest().iter().all(|line| !line.contains(support::COOKIE)));
+    assert!(node.process.every_line().iter().all(|line| !line.contains(support::COOKIE)));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use eetf::{Pid, Term};
@@ -13,7 +13,7 @@ use handoff_wire::{Message, NODE_PROCESS, term};
 use rust_node::dist::control::{self, Control};
 use rust_node::dist::frame::{self, Frame};
 use rust_node::dist::handshake::{self, Local, Prefix};
-use rust_node::dist::{Cookie, NodeName, names};
+use rust_node::dist::{Cookie, Limits, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -59,6 +59,12 @@ impl Process {
 
     /// Waits for a line with that text, and gives back what follows the text.
     pub fn line(&mut self, text: &str) -> String {
+        let line = self.line_unless_ended(text);
+        line.unwrap_or_else(|| panic!("no line with {text:?} among:\n{}", self.seen.join("\n")))
+    }
+
+    /// The same; `None` when it ends without one.
+    pub fn line_unless_ended(&mut self, text: &str) -> Option<String> {
         let until = Instant::now() + SOON;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -66,18 +72,25 @@ impl Process {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if let Some((_, rest)) = line.split_once(text) {
-                        return rest.trim().to_owned();
+                        return Some(rest.trim().to_owned());
                     }
                 }
-                Err(_) => panic!("no line with {text:?} among:\n{}", self.seen.join("\n")),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("no line with {text:?} among:\n{}", self.seen.join("\n")),
             }
         }
     }
 
-    /// Every line so far.
-    pub fn rest(&mut self) -> Vec<String> {
-        self.seen.extend(self.lines.try_iter());
-        self.seen.clone()
+    /// Every line of a process that has ended or is about to: also what it said last and nobody has read yet.
+    pub fn every_line(&mut self) -> &[String] {
+        let until = Instant::now() + SOON;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return &self.seen,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on:\n{}", self.seen.join("\n")),
+            }
+        }
     }
 
     /// Waits for its end.
@@ -144,7 +157,18 @@ impl Node {
         eventually(series, async || self.metric(series).await >= least).await;
     }
 
+    /// Asks again while the coordinator, as the answer says, was not heard in time: that it is slow says nothing of what it does.
     pub async fn get(&self, path: &str) -> String {
+        let until = Instant::now() + SOON;
+        loop {
+            let answer = self.get_once(path).await;
+            if !answer.contains("the coordinator does not answer") || Instant::now() >= until {
+                return answer;
+            }
+        }
+    }
+
+    async fn get_once(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).await.expect("HTTP is served");
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("asked");
@@ -170,6 +194,12 @@ fn port_mapper() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         assert!(Command::new("epmd").arg("-daemon").status().expect("Erlang is installed").success());
+        // It goes into the background before it listens.
+        let until = Instant::now() + SOON;
+        while std::net::TcpStream::connect(("127.0.0.1", 4369)).is_err() {
+            assert!(Instant::now() < until, "EPMD does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     });
 }
 
@@ -212,9 +242,19 @@ impl Peer {
         Peer::connect_as(node, &node_name("peer"), COOKIE).await.expect("let in")
     }
 
+    /// Let in, or why not. The node gives up a handshake that takes too long; an attempt that was held for that long is made
+    /// again, because its end says nothing about the name and the cookie.
     pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, handshake::HandshakeError> {
-        let stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
-        Peer::connect_over(stream, node, own, cookie).await
+        let until = Instant::now() + SOON;
+        loop {
+            let began = Instant::now();
+            let stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
+            let outcome = Peer::connect_over(stream, node, own, cookie).await;
+            let held = began.elapsed() >= Limits::default().handshake_timeout;
+            if outcome.is_ok() || !held || Instant::now() >= until {
+                return outcome;
+            }
+        }
     }
 
     pub async fn connect_over(
