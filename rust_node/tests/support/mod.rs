@@ -12,7 +12,7 @@ use eetf::{Pid, Term};
 use handoff_wire::{Message, NODE_PROCESS, term};
 use rust_node::dist::control::{self, Control};
 use rust_node::dist::frame::{self, Frame};
-use rust_node::dist::handshake::{self, Local, Prefix};
+use rust_node::dist::handshake::{self, HandshakeError, Local, Prefix};
 use rust_node::dist::{Cookie, Limits, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -242,31 +242,34 @@ impl Peer {
         Peer::connect_as(node, &node_name("peer"), COOKIE).await.expect("let in")
     }
 
-    /// Let in, or why not. The node gives up a handshake that takes too long; an attempt that was held for that long is made
-    /// again, because its end says nothing about the name and the cookie.
-    pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, handshake::HandshakeError> {
-        let until = Instant::now() + SOON;
-        loop {
-            let began = Instant::now();
-            let stream = TcpStream::connect(("127.0.0.1", node.port)).await?;
-            let outcome = Peer::connect_over(stream, node, own, cookie).await;
-            let held = began.elapsed() >= Limits::default().handshake_timeout;
-            if outcome.is_ok() || !held || Instant::now() >= until {
-                return outcome;
-            }
-        }
+    pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, HandshakeError> {
+        let port = node.port;
+        Peer::connect_over(async || TcpStream::connect(("127.0.0.1", port)).await, node, own, cookie).await
     }
 
+    /// Let in, or why not. The node gives up a handshake that takes too long; an attempt that was held for that long is made
+    /// again, because its end says nothing about the name and the cookie.
     pub async fn connect_over(
-        stream: TcpStream,
+        open: impl AsyncFn() -> std::io::Result<TcpStream>,
         node: &Node,
         own: &str,
         cookie: &str,
-    ) -> Result<Peer, handshake::HandshakeError> {
+    ) -> Result<Peer, HandshakeError> {
         let local = local(own, cookie);
-        let (stream, _) = handshake::connect(stream, Prefix::Two, &local, &name(&node.name)).await?;
-        let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
-        Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() })
+        let until = Instant::now() + SOON;
+        loop {
+            let began = Instant::now();
+            let shaken = handshake::connect(open().await?, Prefix::Two, &local, &name(&node.name)).await;
+            let held = began.elapsed() >= Limits::default().handshake_timeout;
+            match shaken {
+                Ok((stream, _)) => {
+                    let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
+                    return Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() });
+                }
+                Err(error) if !held || Instant::now() >= until => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Sends control and payload as they are.
