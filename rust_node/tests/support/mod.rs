@@ -274,19 +274,17 @@ impl Peer {
 
     /// Sends control and payload as they are.
     pub async fn raw(&mut self, control: &Term, payload: &[u8]) -> std::io::Result<()> {
-        let frame = frame::build(|out| {
-            out.extend(term::encode(control)?);
-            out.extend(payload);
-            Ok::<_, handoff_wire::WireError>(())
-        });
-        self.stream.write_all(&frame.expect("encodes")).await
+        self.stream.write_all(&framed(control, payload)).await
     }
 
     /// Sends to a registered name.
     pub async fn send_to(&mut self, process: &str, payload: &[u8]) -> std::io::Result<()> {
+        self.raw(&self.reg_send(process), payload).await
+    }
+
+    fn reg_send(&self, process: &str) -> Term {
         let unused = term::atom("");
-        let control = term::tuple(vec![term::uint(6), self.pid.clone().into(), unused, term::atom(process)]);
-        self.raw(&control, payload).await
+        term::tuple(vec![term::uint(6), self.pid.clone().into(), unused, term::atom(process)])
     }
 
     /// Asks for an answer as long as `length`, and does not read it.
@@ -299,8 +297,15 @@ impl Peer {
     }
 
     pub async fn tell(&mut self, message: impl Into<Message>) {
-        let bytes = message.into().to_bytes().expect("encodes");
-        self.send_to(NODE_PROCESS, &bytes).await.expect("sent");
+        self.tell_all([message.into()]).await;
+    }
+
+    /// At once, so that nothing here comes in between.
+    pub async fn tell_all(&mut self, messages: impl IntoIterator<Item = Message>) {
+        let control = self.reg_send(NODE_PROCESS);
+        let frame = |message: Message| framed(&control, &message.to_bytes().expect("encodes"));
+        let frames: Vec<u8> = messages.into_iter().flat_map(frame).collect();
+        self.stream.write_all(&frames).await.expect("sent");
     }
 
     /// The next message; ticks are passed over. `None`: the node closed the connection.
@@ -347,6 +352,15 @@ impl Peer {
         }
         false
     }
+}
+
+fn framed(control: &Term, payload: &[u8]) -> Vec<u8> {
+    let frame = frame::build(|out| {
+        out.extend(term::encode(control)?);
+        out.extend(payload);
+        Ok::<_, handoff_wire::WireError>(())
+    });
+    frame.expect("encodes")
 }
 
 /// A BEAM of some OTP.
