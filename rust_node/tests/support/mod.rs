@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use eetf::{Pid, Term};
 use handoff_wire::{Message, NODE_PROCESS, term};
 use rust_node::dist::control::{self, Control};
+use rust_node::dist::dialler::{self, DialError};
 use rust_node::dist::frame::{self, Frame};
 use rust_node::dist::handshake::{self, HandshakeError, Local, Prefix};
-use rust_node::dist::{Cookie, Limits, NodeName, names};
+use rust_node::dist::{Cookie, Limits, Node as Dist, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -79,6 +80,11 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("no line with {text:?} among:\n{}", self.seen.join("\n")),
             }
         }
+    }
+
+    /// The lines that were waited for, and those before them.
+    pub fn seen(&self) -> &[String] {
+        &self.seen
     }
 
     /// Every line of a process that has ended or is about to: also what it said last and nobody has read yet.
@@ -209,6 +215,20 @@ fn port(address: &str) -> u16 {
 
 fn port_of_http(process: &mut Process) -> u16 {
     port(&process.line("serving HTTP address="))
+}
+
+/// Dials as the node does. An attempt that was held for as long as a handshake may take, here or at the other side, is made
+/// again, because its end says nothing about either node.
+pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
+    let until = Instant::now() + SOON;
+    loop {
+        let began = Instant::now();
+        let outcome = dialler::dial(node, &name(to)).await;
+        let held = began.elapsed() >= Limits::default().handshake_timeout;
+        if outcome.is_ok() || !held || Instant::now() >= until {
+            return outcome;
+        }
+    }
 }
 
 /// Asks again until it is so.
