@@ -30,7 +30,7 @@ defmodule Operator do
 
   defp answer("hold", request, from) do
     step(request, from, 3)
-    IO.puts("stepped")
+    IO.puts("stepped at #{:os.system_time(:millisecond)}")
 
     receive do
     after
