@@ -2,14 +2,15 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eetf::Term;
 use handoff_wire::term::{self, atom, atom_name, tuple};
-use rust_node::dist::dialler::{Dialler, dial};
+use rust_node::dist::dialler::Dialler;
+use rust_node::dist::epmd::{self, PortMapperError};
 use rust_node::dist::{AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named};
 use rust_node::metrics::Metrics;
-use support::{Node, Otp, SOON, eventually, local, name, node_name, otps};
+use support::{Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const DRAIN: &str = include_str!("beam/drain.exs");
@@ -20,7 +21,7 @@ const AGENT: &str = "Elixir.DurableHandoff.Agent";
 fn dist(limits: Limits) -> Dist {
     Dist::new(NodeOptions {
         local: local(&node_name("look"), support::COOKIE),
-        limits,
+        limits: Limits { handshake_timeout: SOON, ..limits },
         allow: AllowList::default(),
         tls: None,
         epmd_port: 4369,
@@ -46,7 +47,7 @@ async fn a_beam_of_each_otp_is_dialled_called_and_monitored() {
         let mut process = waiting(otp, &beam, None, &[]);
         let node = dist(Limits::default());
         let mut mailbox = node.register("looker").expect("free");
-        dial(&node, &name(&beam)).await.expect("connected");
+        dial(&node, &beam).await.expect("connected");
         assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { hidden: false, .. }));
 
         let who =
@@ -89,7 +90,7 @@ async fn every_message_reaches_a_beam_and_comes_back() {
         let _process = waiting(otp, &beam, None, &[]);
         let node = dist(Limits::default());
         let mut mailbox = node.register("looker").expect("free");
-        dial(&node, &name(&beam)).await.expect("connected");
+        dial(&node, &beam).await.expect("connected");
         assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
         for case in file["cases"].as_array().expect("a list") {
             let hex = case["hex"].as_str().expect("text");
@@ -147,6 +148,11 @@ async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
         node.counted(connections, 2.0).await;
         drop(one);
         eventually("the killed one is gone", async || node.metric(connections).await < 2.0).await;
+        eventually("its name is free", async || {
+            let port = epmd::lookup("127.0.0.1", 4369, name(&first).name()).await;
+            matches!(port, Err(PortMapperError::Unknown { .. }))
+        })
+        .await;
         let _again = waiting(otp, &first, None, &[]);
         node.counted(connections, 2.0).await;
         assert!(node.is_alive());
@@ -195,14 +201,23 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
 #[tokio::test]
 async fn a_node_that_is_terminated_hands_its_drains_back_and_exits_0() {
     for otp in otps() {
-        let beam_name = node_name("beam");
-        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
-        beam.line("up");
-        let mut node = Node::start(&["--connect", &beam_name]);
-        beam.line("started");
-        node.process.signal("-TERM");
-        assert_eq!(beam.line("refused"), ":stopping");
-        assert_eq!(node.process.exit_code(), Some(0));
+        let until = Instant::now() + SOON;
+        loop {
+            let beam_name = node_name("beam");
+            let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
+            beam.line("up");
+            let mut node = Node::start(&["--connect", &beam_name]);
+            beam.line("started");
+            node.process.signal("-TERM");
+            let refused = beam.line_unless_ended("refused");
+            assert_eq!(node.process.exit_code(), Some(0));
+            // It may have been too silent to have a drain when the signal came.
+            if refused.is_none() && beam.seen().iter().any(|line| line == "silent") && Instant::now() < until {
+                continue;
+            }
+            assert_eq!(refused.as_deref(), Some(":stopping"), "{:?}", beam.seen());
+            break;
+        }
     }
 }
 
@@ -228,36 +243,55 @@ async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
     beam.line("started");
     drop(beam);
     eventually("no drain is left", async || node.metric("durable_handoff_drains").await < 1.0).await;
-    assert!(node.metric("durable_handoff_in_flight").await < 1.0, "and nothing is in flight");
+    eventually("and nothing is in flight", async || node.metric("durable_handoff_in_flight").await < 1.0).await;
     assert!(node.is_alive());
 }
 
-/// Both sides send nothing but ticks for twice the tick time.
+/// A BEAM and a node of that tick time, after both have sent nothing but ticks for `idle`. Whoever is held for more than a tick
+/// is late, and rightly dropped by the other: then it is all done again.
+async fn idle(tick_time: Duration, idle: Duration) -> (support::Process, Dist, Mailbox) {
+    let flags = ["--erl", &format!("-kernel net_ticktime {}", tick_time.as_secs())];
+    let until = Instant::now() + SOON;
+    loop {
+        let beam_name = node_name("beam");
+        let mut beam = waiting(otps()[0], &beam_name, None, &flags);
+        let node = dist(Limits { tick_time, discovery: Duration::from_secs(600), ..Limits::default() });
+        let mut mailbox = node.register("looker").expect("free");
+        dial(&node, &beam_name).await.expect("connected");
+        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+        let began = Instant::now();
+        let mut held = Duration::ZERO;
+        let dropped = loop {
+            let step = Instant::now();
+            let inbound = tokio::time::timeout(Duration::from_millis(100), mailbox.receive()).await;
+            held = held.max(step.elapsed());
+            if let Ok(inbound) = inbound {
+                break inbound;
+            }
+            if began.elapsed() >= idle {
+                assert!(beam.child.try_wait().expect("asked").is_none());
+                return (beam, node, mailbox);
+            }
+        };
+        beam.line("nodedown ");
+        let of_beam = beam.seen().iter().filter_map(|line| line.strip_prefix("held ")?.parse().ok());
+        held = of_beam.map(Duration::from_millis).fold(held, Duration::max);
+        assert!(held > tick_time / 4 && Instant::now() < until, "{dropped:?}, held for {held:?} at most");
+        node.stop();
+    }
+}
+
+/// That this node's half of it does not depend on how busy the machine is, is shown at `dist::connection`.
 #[tokio::test]
 async fn an_idle_connection_outlives_the_tick_time() {
-    let beam_name = node_name("beam");
-    let flags = ["--erl", "-kernel net_ticktime 8"];
-    let mut beam = waiting(otps()[0], &beam_name, None, &flags);
-    let limits = Limits { tick_time: Duration::from_secs(8), discovery: Duration::from_secs(600), ..Limits::default() };
-    let node = dist(limits);
-    let mut mailbox = node.register("looker").expect("free");
-    dial(&node, &name(&beam_name)).await.expect("connected");
-    assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
-    let quiet = tokio::time::timeout(Duration::from_secs(17), mailbox.receive()).await;
-    assert!(quiet.is_err(), "{quiet:?}");
-    assert!(beam.child.try_wait().expect("asked").is_none());
+    let (_beam, node, _mailbox) = idle(Duration::from_secs(8), Duration::from_secs(17)).await;
     node.stop();
 }
 
-/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time.
+/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time, and only then.
 #[tokio::test]
 async fn a_peer_that_is_silent_is_dropped() {
-    let beam_name = node_name("beam");
-    let beam = waiting(otps()[0], &beam_name, None, &[]);
-    let node = dist(Limits { tick_time: Duration::from_secs(1), ..Limits::default() });
-    let mut mailbox = node.register("looker").expect("free");
-    dial(&node, &name(&beam_name)).await.expect("connected");
-    assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+    let (beam, node, mut mailbox) = idle(Duration::from_secs(4), Duration::from_secs(6)).await;
     beam.signal("-STOP");
     assert!(matches!(next(&mut mailbox).await, Inbound::PeerDown { .. }));
     beam.signal("-CONT");
@@ -270,21 +304,33 @@ async fn the_nodes_of_the_cluster_are_listed_with_what_their_agents_say() {
         let (first, second) = (node_name("beam"), node_name("beam"));
         let _one = waiting(otp, &first, None, &[]);
         let _two = waiting(otp, &second, Some(&first), &[]);
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
-            .args(["nodes", "--json", "--connect", &first])
-            .env("DURABLE_HANDOFF_COOKIE", support::COOKIE)
-            .output()
-            .expect("it runs");
-        assert!(output.status.success(), "{output:?}");
-        let listed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let mut names: Vec<&str> =
-            listed.as_array().expect("a list").iter().filter_map(|line| line["name"].as_str()).collect();
+        let listed = listed(&first);
+        let mut names: Vec<&str> = listed.iter().filter_map(|line| line["name"].as_str()).collect();
         names.sort_unstable();
         let mut expected = vec![&*first, &*second];
         expected.sort_unstable();
         assert_eq!(names, expected);
         assert_eq!(listed[0]["supervisors"][0]["age_s"], 61);
         assert_eq!(listed[1]["supervisors"][0]["draining"], true);
+    }
+}
+
+/// What `nodes` says of two nodes; it waits for each for seconds only, and is asked again if that was not enough.
+fn listed(connect: &str) -> Vec<serde_json::Value> {
+    let until = Instant::now() + SOON;
+    loop {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+            .args(["nodes", "--json", "--connect", connect])
+            .env("DURABLE_HANDOFF_COOKIE", support::COOKIE)
+            .output()
+            .expect("it runs");
+        let listed: Vec<serde_json::Value> =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let has_answered = |line: &serde_json::Value| !line["library"].is_null();
+        if output.status.success() && listed.len() >= 2 && listed.iter().all(has_answered) {
+            return listed;
+        }
+        assert!(Instant::now() < until, "{output:?}");
     }
 }
 
