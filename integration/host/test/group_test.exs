@@ -31,10 +31,10 @@ defmodule GroupTest do
     {watcher, :ok} = Relay.start(b, {Group, :monitor, [group, "k"]})
     {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
     :ok = Relay.call(pid, {Group, :register, [group, "k", :second]})
-    assert_receive {^watcher, {:group, [%{type: :registered, meta: :first, previous_meta: nil}], _}}, 5_000
-    assert_receive {^watcher, {:group, [%{type: :registered, meta: :second, previous_meta: :first}], _}}, 5_000
+    assert_receive {^watcher, {:group, [%{type: :registered, meta: :first, previous_meta: nil}], _}}
+    assert_receive {^watcher, {:group, [%{type: :registered, meta: :second, previous_meta: :first}], _}}
     :ok = Relay.call(pid, {Group, :unregister, [group, "k"]})
-    assert_receive {^watcher, {:group, [%{type: :unregistered, meta: :second, reason: nil}], _}}, 5_000
+    assert_receive {^watcher, {:group, [%{type: :unregistered, meta: :second, reason: nil}], _}}
   end
 
   test "many join one key; leaving and dying are told apart", %{group: group, a: a, b: b, c: c} do
@@ -44,8 +44,8 @@ defmodule GroupTest do
     wait_until(fn -> Enum.sort(call(c, Group, :members, [group, "room/1"])) == Enum.sort([{one, 1}, {two, 2}]) end)
     :ok = Relay.call(one, {Group, :leave, [group, "room/1"]})
     Process.exit(two, :kill)
-    assert_receive {^watcher, {:group, [%{type: :left, pid: ^one, reason: nil}], _}}, 5_000
-    assert_receive {^watcher, {:group, [%{type: :left, pid: ^two, reason: :killed}], _}}, 5_000
+    assert_receive {^watcher, {:group, [%{type: :left, pid: ^one, reason: nil}], _}}
+    assert_receive {^watcher, {:group, [%{type: :left, pid: ^two, reason: :killed}], _}}
   end
 
   test "a live process of this node keeps its key", %{group: group, a: a} do
@@ -63,7 +63,7 @@ defmodule GroupTest do
     {new, :ok} = Relay.start(b, {Group, :register, [group, "k", :new]})
     reconnect(a, b)
 
-    assert_receive {:DOWN, ^ref, :process, ^old, {:shutdown, {:group_conflict, "k", ^new}}}, 5_000
+    assert_receive {:DOWN, ^ref, :process, ^old, {:shutdown, {:group_conflict, "k", ^new}}}
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {new, :new} end)
   end
 

@@ -63,7 +63,7 @@ defmodule Contract.RegistryTest do
   end
 
   defp next_event(relay, type) do
-    assert_receive {^relay, {:group, [%Group.Event{type: ^type} = event], _info}}, 15_000
+    assert_receive {^relay, {:group, [%Group.Event{type: ^type} = event], _info}}
     event
   end
 end

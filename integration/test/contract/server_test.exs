@@ -27,7 +27,7 @@ defmodule Contract.ServerTest do
     assert Task.yield(add, 0) == nil
     SimulatedStore.resume(store)
 
-    assert Task.await(add) == 1
+    assert await_task(add) == 1
     assert stored(context, @key).state["count"] == 1
   end
 
@@ -73,7 +73,7 @@ defmodule Contract.ServerTest do
     assert 1 = GenServer.call(pid, :add)
     ref = Process.monitor(pid)
     send(pid, {:durable, {:sync_and_stop, :shutdown}})
-    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}, 15_000
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
 
     assert %{state: %{"count" => 1}, meta: %{status: :stopped_graceful, restart_attempt_node: nil}} =
              stored(context, @key)
@@ -116,7 +116,7 @@ defmodule Contract.ServerTest do
     send(pid, {:durable, {:sync_and_stop, :shutdown}})
     send(pid, {:"$gen_call", {self(), late}, :add})
 
-    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}, 15_000
+    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
     {:messages, messages} = Process.info(self(), :messages)
     assert {answered, 1} in messages
     refute Enum.any?(messages, &match?({^late, _}, &1))
@@ -141,7 +141,7 @@ defmodule Contract.ServerTest do
       send(pid, {:"$gen_call", {self(), late}, :add})
       Troublesome.disarm(a, key, :call)
 
-      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}, 15_000
+      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}
       {:messages, messages} = Process.info(self(), :messages)
       assert {before, 1} in messages and {stop, :ok} in messages
       refute Enum.any?(messages, &match?({^late, _}, &1))

@@ -41,7 +41,7 @@ defmodule Contract.ShutdownTest do
     heartbeat = SimulatedStore.peek(store, context.opts[:prefix] <> "__nodes/" <> Atom.to_string(doomed)).body
     assert %{"draining" => true} = heartbeat["heartbeat_meta"]
     SimulatedStore.resume(store)
-    Task.await(stopping, 30_000)
+    await_task(stopping)
   end
 
   test "a permanent server comes back with another node's sweep, one that is not stays down", context do

@@ -5,6 +5,8 @@ defmodule Contract.StorageBackendTest do
 
   use ExUnit.Case, async: true
 
+  import ClusterCase, only: [await_tasks: 1]
+
   alias DurableServer.StoredState
 
   @reserved %{status: :stopped_graceful, restart_attempt_node: "a@host", pid: nil, permanent: true}
@@ -78,7 +80,7 @@ defmodule Contract.StorageBackendTest do
 
   test "try_claim: of many at a time one gets it", %{state: state} do
     claims = for n <- 1..20, do: Task.async(fn -> SimulatedStore.try_claim(state, "k", %{"n" => n}) end)
-    results = Task.await_many(claims)
+    results = await_tasks(claims)
     assert [{:ok, {:claimed, etag}}] = Enum.filter(results, &match?({:ok, _}, &1))
     assert Enum.count(results, &(&1 == {:error, :already_claimed})) == 19
     assert {:ok, %{etag: ^etag}} = SimulatedStore.get_object(state, "k", [])
@@ -86,7 +88,7 @@ defmodule Contract.StorageBackendTest do
 
   test "compare and swap: of many increments none is lost", %{state: state} do
     {:ok, _} = SimulatedStore.put_object(state, "k", %{"n" => 0}, [])
-    Task.await_many(for _ <- 1..20, do: Task.async(fn -> increment(state) end))
+    await_tasks(for _ <- 1..20, do: Task.async(fn -> increment(state) end))
     assert {:ok, %{body: %{"n" => 20}}} = SimulatedStore.get_object(state, "k", [])
   end
 

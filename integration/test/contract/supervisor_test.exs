@@ -80,7 +80,7 @@ defmodule Contract.SupervisorTest do
     started =
       for node <- [a, b], do: Task.async(fn -> call(node, Host, :ensure_started_child, [context.sup, child, []]) end)
 
-    assert [{:ok, {pid, _}}, {:ok, {pid, _}}] = Task.await_many(started, 30_000)
+    assert [{:ok, {pid, _}}, {:ok, {pid, _}}] = await_tasks(started)
   end
 
   test "lookup: nil for a dead process and for an owner that is not connected", %{a: a, b: b} = context do

@@ -203,7 +203,7 @@ defmodule Cluster do
         wait_boot: @boot_timeout_ms
       })
 
-    true = :peer.call(peer, :net_kernel, :connect_node, [node()])
+    true = :peer.call(peer, :net_kernel, :connect_node, [node()], @call_timeout_ms)
     {:ok, _apps} = call(node, Application, :ensure_all_started, [:logger])
     # What a peer logs is read by nobody.
     :ok = call(node, Logger, :configure, [[level: :none]])

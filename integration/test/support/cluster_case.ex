@@ -14,6 +14,8 @@ defmodule ClusterCase do
 
   use ExUnit.CaseTemplate
 
+  @task_ms 60_000
+
   using opts do
     quote do
       import Cluster
@@ -77,6 +79,14 @@ defmodule ClusterCase do
     ])
   end
 
+  @doc "What a task gives, which may have to move servers for it. How long that takes nobody asks here."
+  @spec await_task(Task.t()) :: term()
+  def await_task(task), do: Task.await(task, @task_ms)
+
+  @doc "The same of several, in their order."
+  @spec await_tasks([Task.t()]) :: [term()]
+  def await_tasks(tasks), do: Task.await_many(tasks, @task_ms)
+
   @doc "The pid that `node` sees under a key, or nil."
   @spec whereis(map(), node(), String.t()) :: pid() | nil
   def whereis(context, node, key) do
@@ -132,7 +142,7 @@ defmodule ClusterCase do
     receive do
       {:DOWN, ^ref, :process, _pid, reason} -> reason
     after
-      15_000 -> ExUnit.Assertions.flunk("#{inspect(pid)} still runs")
+      30_000 -> ExUnit.Assertions.flunk("#{inspect(pid)} still runs")
     end
   end
 end

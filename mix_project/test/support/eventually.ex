@@ -3,6 +3,16 @@ defmodule DurableHandoff.Eventually do
 
   import ExUnit.Assertions, only: [flunk: 1]
 
+  @task_ms 60_000
+
+  @doc "What a task gives. How long it takes nobody asks here."
+  @spec await_task(Task.t()) :: term()
+  def await_task(task), do: Task.await(task, @task_ms)
+
+  @doc "The same of several, in their order."
+  @spec await_tasks([Task.t()]) :: [term()]
+  def await_tasks(tasks), do: Task.await_many(tasks, @task_ms)
+
   @doc "Returns once `condition` is true; fails the test when it is not after so many looks, ten milliseconds apart."
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
   def wait_until(condition, looks \\ 1_500) do

@@ -3,6 +3,7 @@ defmodule DurableServer.ServerTest do
 
   use ExUnit.Case, async: true
 
+  import ClusterCase, only: [await_tasks: 1]
   import ExUnit.CaptureLog
 
   alias DurableServer.Supervisor, as: Host
@@ -102,7 +103,7 @@ defmodule DurableServer.ServerTest do
       pid = start(context, key)
       ref = Process.monitor(pid)
       :ok = GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}})
-      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}, 5_000
+      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}
       assert elem(Host.start_child(context.sup, child(key)), 0) == outcome
     end
   end
@@ -119,7 +120,7 @@ defmodule DurableServer.ServerTest do
 
   test "many start one key at once: one process, found by all", context do
     SimulatedStore.configure(context.store, latency_ms: 1)
-    results = Task.await_many(for _ <- 1..20, do: Task.async(fn -> Host.start_child(context.sup, child("k")) end))
+    results = await_tasks(for _ <- 1..20, do: Task.async(fn -> Host.start_child(context.sup, child("k")) end))
     assert [{:ok, {pid, nil}}] = Enum.filter(results, &match?({:ok, _}, &1))
     assert Enum.count(results, &(&1 == {:error, {:already_started, {pid, nil}}})) == 19
   end
@@ -134,7 +135,7 @@ defmodule DurableServer.ServerTest do
 
     :ok = Host.wait_until_ready(sup)
     start = fn n -> Task.async(fn -> Host.start_child(sup, child("k#{n}"), local_only: true) end) end
-    results = Task.await_many(for n <- 1..20, do: start.(n))
+    results = await_tasks(for n <- 1..20, do: start.(n))
 
     assert Enum.count(results, &match?({:ok, _}, &1)) == 5
     assert Enum.count(results, &(&1 == {:error, {:capacity_limit, Scribe}})) == 15

@@ -1,6 +1,8 @@
 defmodule DurableServer.SingleFlightTest do
   use ExUnit.Case, async: true
 
+  import ClusterCase, only: [await_task: 1, await_tasks: 1]
+
   alias DurableServer.SingleFlight
 
   setup do
@@ -17,7 +19,7 @@ defmodule DurableServer.SingleFlightTest do
     assert SingleFlight.run(registry, :other, fn -> :other end) == :other
 
     send(leader.pid, {:land, :first})
-    assert Task.await_many([leader | followers]) == [:first, :first, :first, :first]
+    assert await_tasks([leader | followers]) == [:first, :first, :first, :first]
     assert SingleFlight.run(registry, :k, fn -> :later end) == :later
   end
 
@@ -27,7 +29,7 @@ defmodule DurableServer.SingleFlightTest do
     followers = for _ <- 1..3, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :next end) end)
     await_waiting(registry, :k, 3)
     Process.exit(leader.pid, :kill)
-    assert Task.await_many(followers) == [:next, :next, :next]
+    assert await_tasks(followers) == [:next, :next, :next]
   end
 
   test "the leader raises: its caller sees that, the waiting do not", %{registry: registry} do
@@ -38,8 +40,8 @@ defmodule DurableServer.SingleFlightTest do
     follower = Task.async(fn -> SingleFlight.run(registry, :k, fn -> :next end) end)
     await_waiting(registry, :k, 1)
     send(leader.pid, :raise)
-    assert %RuntimeError{message: "boom"} = Task.await(leader)
-    assert Task.await(follower) == :next
+    assert %RuntimeError{message: "boom"} = await_task(leader)
+    assert await_task(follower) == :next
   end
 
   test "one too many waiting: refused at once, nothing was run", %{registry: registry} do
@@ -48,7 +50,7 @@ defmodule DurableServer.SingleFlightTest do
     await_waiting(registry, :k, 100)
     assert {:error, :singleflight_overloaded} = SingleFlight.run(registry, :k, fn -> flunk("run") end)
     send(leader.pid, {:land, :first})
-    Task.await_many([leader | followers])
+    await_tasks([leader | followers])
   end
 
   defp fly(registry, key) do

@@ -49,14 +49,14 @@ defmodule DurableHandoff.ClientTest do
     setup :waiting
 
     test "call, cast and await wait for it", %{sup: sup} = context do
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, []) end)
-      cast = async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, context.test_pid}, []) end)
-      await = async(fn -> Client.await(FakeRegistry, sup, "k", []) end)
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      cast = async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, context.test_pid}, timeout: :infinity) end)
+      await = async(fn -> Client.await(FakeRegistry, sup, "k", timeout: :infinity) end)
       await_waiting(context, 3)
       server = announce(context)
-      assert {:ok, _count} = Task.await(call)
-      assert :ok = Task.await(cast)
-      assert {:ok, ^server} = Task.await(await)
+      assert {:ok, _count} = await_task(call)
+      assert :ok = await_task(cast)
+      assert {:ok, ^server} = await_task(await)
       assert_receive {:added, _count}
     end
 
@@ -79,7 +79,7 @@ defmodule DurableHandoff.ClientTest do
       await_waiting(context, 1_000)
       assert FakeRegistry.count(sup, :subscribe) == 1
       announce(context)
-      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..1_000, do: {:ok, n})
+      assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..1_000, do: {:ok, n})
       assert FakeRegistry.subscribers(sup, "k") == []
     end
   end
@@ -96,17 +96,17 @@ defmodule DurableHandoff.ClientTest do
         FakeServer.stop(old, unquote(Macro.escape(reason)))
         await_waiting(context, 1)
         announce(context)
-        assert Task.await(call) == {:ok, 1}
+        assert await_task(call) == {:ok, 1}
       end
     end
 
     test "retry: :never gives its reason back", %{sup: sup} = context do
       old = own(context)
       FakeServer.block(old)
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, retry: :never) end)
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, retry: :never, timeout: :infinity) end)
       await_queued(old, 1)
       FakeServer.stop(old, :shutdown)
-      assert Task.await(call) == {:error, :shutdown}
+      assert await_task(call) == {:error, :shutdown}
     end
   end
 
@@ -161,7 +161,7 @@ defmodule DurableHandoff.ClientTest do
       FakeRegistry.tell(sup, "k", old)
       await_waiting(context, 1)
       announce(context)
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
 
     test "and names an owner that has ended: retry: :never gives :noproc back", %{sup: sup} = context do
@@ -183,7 +183,7 @@ defmodule DurableHandoff.ClientTest do
       FakeRegistry.announce(sup, "k", first)
       await_waiting(context, 1)
       announce(context)
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
   end
 
@@ -192,7 +192,7 @@ defmodule DurableHandoff.ClientTest do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       wait_until(fn -> FakeRegistry.count(sup, :owner) > 3 end)
       context |> start() |> then(&FakeRegistry.own(sup, "k", &1))
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
 
     test "the time is up as otherwise", %{sup: sup} do
@@ -224,7 +224,7 @@ defmodule DurableHandoff.ClientTest do
       waiting(context)
       await_waiting(context, 50)
       announce(context)
-      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..50, do: {:ok, n})
+      assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..50, do: {:ok, n})
     end
   end
 

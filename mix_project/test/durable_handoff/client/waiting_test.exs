@@ -20,7 +20,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       FakeRegistry.own(sup, "k", server(context))
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
 
     test "subscribes again when the host was started anew", %{sup: sup} = context do
@@ -35,7 +35,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       Process.exit(host, :kill)
       wait_until(fn -> FakeRegistry.count(sup, :subscribe) == 2 end)
       FakeRegistry.announce(sup, "k", server(context))
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
 
     test "tells callers when the host does not come back", %{sup: sup} = context do
@@ -74,7 +74,7 @@ defmodule DurableHandoff.Client.WaitingTest do
     await_waiting(context, 1)
     Process.exit(registry, :kill)
     FakeRegistry.announce(sup, "k", server(context))
-    assert Task.await(call) == {:ok, 1}
+    assert await_task(call) == {:ok, 1}
     assert Process.whereis(Waiting.name(sup)) == waiting
   end
 
@@ -87,7 +87,7 @@ defmodule DurableHandoff.Client.WaitingTest do
     await_waiting(context, 1)
     assert FakeRegistry.subscribers(sup, "k") == []
     FakeRegistry.announce(sup, "other", server(context))
-    assert Task.await(other) == {:ok, 1}
+    assert await_task(other) == {:ok, 1}
   end
 
   describe "limits" do
@@ -101,7 +101,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       await_waiting(context, 3)
       FakeRegistry.announce(sup, "other", server(context))
       FakeRegistry.announce(sup, "k", server(context))
-      assert [other | calls] |> Task.await_many() |> Enum.sort() == [{:ok, 1}, {:ok, 2}, {:ok, 3}]
+      assert [other | calls] |> await_tasks() |> Enum.sort() == [{:ok, 1}, {:ok, 2}, {:ok, 3}]
     end
 
     test "too many in all: an error at once, for any key; room again when one has gone", %{sup: sup} = context do
@@ -138,7 +138,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert_receive {:starting, starter}
       await_waiting(context, 100)
       send(starter, {:ok, server})
-      assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..100, do: {:ok, n})
+      assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..100, do: {:ok, n})
       assert FakeRegistry.count(sup, :start) == 1
     end
 
@@ -149,7 +149,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert_receive {:starting, starter}
       server = server(context)
       FakeRegistry.announce(sup, "k", server)
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
       send(starter, {:again, :reserved})
       await_no_start(context)
     end
@@ -162,7 +162,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       send(starter, {:again, :reserved})
       assert_receive {:starting, starter}
       send(starter, {:ok, server(context)})
-      assert Task.await(call) == {:ok, 1}
+      assert await_task(call) == {:ok, 1}
     end
 
     test "it cannot be started: those who asked hear why, the others go on waiting", %{sup: sup} = context do
@@ -173,10 +173,10 @@ defmodule DurableHandoff.Client.WaitingTest do
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
       send(starter, {:error, :cordoned})
-      assert Task.await(call) == {:error, {:start_failed, :cordoned}}
+      assert await_task(call) == {:error, {:start_failed, :cordoned}}
       await_waiting(context, 1)
       FakeRegistry.announce(sup, "k", server(context))
-      assert Task.await(patient) == {:ok, 1}
+      assert await_task(patient) == {:ok, 1}
     end
 
     test "the start itself dies: that is its error", %{sup: sup} = context do
@@ -185,7 +185,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
       Process.exit(starter, :kill)
-      assert Task.await(call) == {:error, {:start_failed, :killed}}
+      assert await_task(call) == {:error, {:start_failed, :killed}}
     end
 
     test "whoever asked has gone: nothing is started for nobody", %{sup: sup} = context do
@@ -203,7 +203,7 @@ defmodule DurableHandoff.Client.WaitingTest do
         send(starter, {:error, :full})
       end
 
-      for call <- running, do: assert(Task.await(call) == {:error, {:start_failed, :full}})
+      for call <- running, do: assert(await_task(call) == {:error, {:start_failed, :full}})
       await_no_start(context)
       assert FakeRegistry.count(sup, :start) == 64
     end
