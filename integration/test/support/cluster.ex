@@ -130,11 +130,11 @@ defmodule Cluster do
     :ok
   end
 
-  @doc "Shuts a node down in order (SIGTERM) and waits until it is gone."
+  @doc "Shuts a node down in order (SIGTERM) and waits until it is gone for every other node."
   @spec stop(node(), timeout()) :: :ok
   def stop(node, timeout \\ @call_timeout_ms), do: signal(node, "TERM", timeout)
 
-  @doc "Kills a node (SIGKILL) and waits until it is gone."
+  @doc "Kills a node (SIGKILL) and waits until it is gone for every other node."
   @spec kill(node(), timeout()) :: :ok
   def kill(node, timeout \\ @call_timeout_ms), do: signal(node, "KILL", timeout)
 
@@ -244,6 +244,17 @@ defmodule Cluster do
     after
       timeout -> flunk("#{node} still runs #{timeout} ms after SIG#{signal}")
     end
+
+    # Each node finds out for itself: one that has not takes the dead node's processes for living ones.
+    wait_until(fn -> not Enum.any?(Node.list(), &lists?(&1, node)) end)
+    :ok
+  end
+
+  # A node of another test may end in between.
+  defp lists?(other, node) do
+    node in :erpc.call(other, Node, :list, [], @call_timeout_ms)
+  catch
+    :error, {:erpc, :noconnection} -> false
   end
 
   defp epmd do
