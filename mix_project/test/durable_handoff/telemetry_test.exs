@@ -2,6 +2,8 @@ defmodule DurableHandoff.TelemetryTest do
   # Not async: it loads a module named :telemetry, as the library of that name would be loaded.
   use ExUnit.Case
 
+  import DurableHandoff.Eventually, only: [await_name: 1]
+
   alias DurableHandoff.{Report, Telemetry}
 
   @server %{key: "k", module: Room, meta: nil, pid: nil}
@@ -15,6 +17,7 @@ defmodule DurableHandoff.TelemetryTest do
 
   describe "with :telemetry" do
     setup do
+      await_name(:telemetry_test)
       Process.register(self(), :telemetry_test)
 
       Module.create(

@@ -13,6 +13,10 @@ defmodule DurableHandoff.Eventually do
   @spec await_tasks([Task.t()]) :: [term()]
   def await_tasks(tasks), do: Task.await_many(tasks, @task_ms)
 
+  @doc "Waits until a name is free: the process of the test before, which had it, may not have ended yet."
+  @spec await_name(atom()) :: :ok
+  def await_name(name), do: wait_until(fn -> Process.whereis(name) == nil end)
+
   @doc "Returns once `condition` is true; fails the test when it is not after so many looks, ten milliseconds apart."
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
   def wait_until(condition, looks \\ 1_500) do

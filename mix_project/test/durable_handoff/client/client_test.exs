@@ -155,7 +155,7 @@ defmodule DurableHandoff.ClientTest do
       %{sup: sup} = context
       FakeRegistry.stale(sup)
       old = own(context)
-      Process.exit(old, :kill)
+      kill(old)
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 1)
       FakeRegistry.tell(sup, "k", old)
@@ -167,15 +167,13 @@ defmodule DurableHandoff.ClientTest do
     test "and names an owner that has ended: retry: :never gives :noproc back", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       old = own(context)
-      ref = Process.monitor(old)
-      Process.exit(old, :kill)
-      assert_receive {:DOWN, ^ref, _, _, _}
+      kill(old)
       assert Client.call(FakeRegistry, sup, "k", :add, retry: :never) == {:error, :noproc}
     end
 
     test "and names one dead process after the other: a caller remembers them", %{sup: sup} = context do
       FakeRegistry.stale(sup)
-      [first, second] = for _ <- 1..2, do: context |> start() |> tap(&Process.exit(&1, :kill))
+      [first, second] = for _ <- 1..2, do: context |> start() |> tap(&kill/1)
       FakeRegistry.own(sup, "k", first)
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 1)
@@ -259,6 +257,13 @@ defmodule DurableHandoff.ClientTest do
 
   defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
   defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
+
+  # Gone when this returns: a caller that came before would find it, and hear of its end.
+  defp kill(server) do
+    ref = Process.monitor(server)
+    Process.exit(server, :kill)
+    assert_receive {:DOWN, ^ref, _, _, _}
+  end
 
   defp async(fun), do: Task.async(fun)
 

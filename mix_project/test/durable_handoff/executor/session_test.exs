@@ -4,6 +4,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   use ExUnit.Case
 
   import DurableHandoff.EngineTerms, only: [view: 1]
+  import DurableHandoff.Eventually, only: [await_name: 1]
   import ExUnit.CaptureLog
 
   alias DurableHandoff.EngineTerms
@@ -14,6 +15,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   @config EngineTerms.config(%{max_concurrency: 4, concurrency: :fixed})
 
   setup do
+    await_name(@me)
     Process.register(self(), @me)
     :ok
   end
