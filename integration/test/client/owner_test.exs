@@ -16,7 +16,7 @@ defmodule Client.OwnerTest do
     await = Task.async(fn -> call(b, DurableHandoff, :await, [sup, @key, [timeout: :infinity]]) end)
     await_callers(context, b, 1)
     pid = start_server(context, a, Counter, @key)
-    assert Task.await(await) == {:ok, pid}
+    assert await_task(await) == {:ok, pid}
     assert call(b, DurableHandoff, :whereis, [sup, @key]) == pid
     assert call(b, DurableHandoff, :cast, [sup, @key, :nothing_it_knows]) == :ok
   end
@@ -25,15 +25,16 @@ defmodule Client.OwnerTest do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
+    hold_move(context, a, @key, [b])
     move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
     await_queued(a, old, 1)
     call = call_from(context, b, :add, timeout: :infinity)
     await_queued(a, old, 2)
 
-    Troublesome.disarm(a, @key, :call)
+    go_on(context, a, b)
 
-    assert {:ok, {new, _meta}} = Task.await(move)
-    assert Task.await(call) == {:ok, 1}
+    assert {:ok, {new, _meta}} = await_task(move)
+    assert await_task(call) == {:ok, 1}
     assert GenServer.call(new, :get) == 1
     refute Task.yield(call, 0)
   end
@@ -42,27 +43,28 @@ defmodule Client.OwnerTest do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
+    hold_move(context, a, @key, [b])
     call = call_from(context, b, :add, timeout: :infinity)
     await_queued(a, old, 1)
     move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
     await_queued(a, old, 2)
 
-    Troublesome.disarm(a, @key, :call)
+    go_on(context, a, b)
 
-    assert {:ok, {new, _meta}} = Task.await(move)
-    assert Task.await(call) == {:ok, 1}
+    assert {:ok, {new, _meta}} = await_task(move)
+    assert await_task(call) == {:ok, 1}
     assert GenServer.call(new, :get) == 1
   end
 
   test "it stops after its reply: the reply counts", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
-    assert Task.await(call_from(context, b, {:stop, :shutdown}, timeout: :infinity)) == {:ok, :ok}
+    assert await_task(call_from(context, b, {:stop, :shutdown}, timeout: :infinity)) == {:ok, :ok}
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
   test "it crashes: the error at once", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
-    assert {:error, {%RuntimeError{}, _stack}} = Task.await(call_from(context, b, :crash, timeout: :infinity))
+    assert {:error, {%RuntimeError{}, _stack}} = await_task(call_from(context, b, :crash, timeout: :infinity))
   end
 
   test "the connection is cut before the call: it waits until the owner can be reached", %{a: a, b: b} = context do
@@ -73,7 +75,7 @@ defmodule Client.OwnerTest do
     await_callers(context, b, 1)
     assert GenServer.call(pid, :get) == 0
     reconnect(a, b)
-    assert Task.await(call) == {:ok, 1}
+    assert await_task(call) == {:ok, 1}
     assert GenServer.call(pid, :get) == 1
   end
 
@@ -86,11 +88,11 @@ defmodule Client.OwnerTest do
     call = call_from(context, b, :add, timeout: :infinity)
     await_queued(a, pid, 1)
     disconnect(a, b)
-    assert Task.await(call) == {:error, :noconnection}
+    assert await_task(call) == {:error, :noconnection}
     Troublesome.disarm(a, @key, :call)
     assert GenServer.call(pid, :get) == 1
     reconnect(a, b)
-    assert Task.await(call_from(context, b, :add, timeout: :infinity)) == {:ok, 2}
+    assert await_task(call_from(context, b, :add, timeout: :infinity)) == {:ok, 2}
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
@@ -106,9 +108,9 @@ defmodule Client.OwnerTest do
 
     await_queued(doomed, pid, 2)
     kill(doomed)
-    assert Task.await(sent) == {:error, :noconnection}
+    assert await_task(sent) == {:error, :noconnection}
     await_callers(context, b, 1)
-    assert Task.await(call_from(context, b, :add, timeout: 10)) == {:error, :no_owner}
+    assert await_task(call_from(context, b, :add, timeout: 10)) == {:error, :no_owner}
     Task.shutdown(sent_again)
   end
 
@@ -118,26 +120,26 @@ defmodule Client.OwnerTest do
         call_from(context, node, :add, start: {Counter, %{profile: %{"colour" => "red"}}}, timeout: 30_000)
       end
 
-    assert calls |> Task.await_many(60_000) |> Enum.sort() == for(n <- 1..40, do: {:ok, n})
+    assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..40, do: {:ok, n})
     assert map_size(placement(context)) == 1
-    assert {:ok, %{profile: %{"colour" => "red"}}} = Task.await(call_from(context, a, :state, []))
+    assert {:ok, %{profile: %{"colour" => "red"}}} = await_task(call_from(context, a, :state, []))
   end
 
   test "it is stopped, and asked for with start: it goes on with its state", %{a: a, b: b, sup: sup} = context do
     start_server(context, a, Counter, @key)
-    assert {:ok, 1} = Task.await(call_from(context, b, :add, []))
+    assert {:ok, 1} = await_task(call_from(context, b, :add, []))
     :ok = call(a, Host, :terminate_child, [sup, @key])
-    assert {:ok, 2} = Task.await(call_from(context, b, :add, start: {Counter, %{count: 100}}, timeout: 30_000))
+    assert {:ok, 2} = await_task(call_from(context, b, :add, start: {Counter, %{count: 100}}, timeout: 30_000))
   end
 
   test "it cannot be started: the host's reason", %{a: a, b: b, sup: sup} = context do
-    start_server(context, a, Counter, @key)
-    pid = whereis(context, a, @key)
+    pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
     :ok = GenServer.call(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
     wait_until(fn -> call(b, DurableHandoff, :whereis, [sup, @key]) == nil end)
     await_down(pid)
     failed = call_from(context, b, :add, start: {Counter, %{}}, timeout: :infinity)
-    assert Task.await(failed) == {:error, {:start_failed, :cordoned}}
+    assert await_task(failed) == {:error, {:start_failed, :cordoned}}
   end
 
   test "a bare supervisor, without the process that waits: callers look for themselves", %{a: a, b: b} = context do
@@ -146,9 +148,9 @@ defmodule Client.OwnerTest do
     context = %{context | sup: sup, opts: Keyword.merge(context.opts, names)}
     call = call_from(context, b, :add, timeout: :infinity)
     start_server(context, a, Counter, @key)
-    assert Task.await(call) == {:ok, 1}
-    assert {:ok, _moved} = rehome(context, a, Counter, @key, target_node: b)
-    assert Task.await(call_from(context, a, :add, timeout: :infinity)) == {:ok, 2}
+    assert await_task(call) == {:ok, 1}
+    assert {:ok, _moved} = move(context, a, Counter, @key, target_node: b)
+    assert await_task(call_from(context, a, :add, timeout: :infinity)) == {:ok, 2}
   end
 
   test "a supervisor that does not run on the caller's node is said so", %{a: a} do
@@ -163,7 +165,7 @@ defmodule Client.OwnerTest do
     await_down(waiting)
     await_callers(context, b, 20)
     start_server(context, a, Counter, @key)
-    assert calls |> Task.await_many() |> Enum.sort() == for(n <- 1..20, do: {:ok, n})
+    assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..20, do: {:ok, n})
   end
 
   test "the host restarts on the caller's node: callers go on waiting, and are answered", %{a: a, b: b} = context do
@@ -174,11 +176,18 @@ defmodule Client.OwnerTest do
     await_down(host)
     wait_until(fn -> call(b, DurableHandoff.Host, :whereis, [context.sup]) not in [nil, host] end)
     start_server(context, a, Counter, @key)
-    assert calls |> Task.await_many(15_000) |> Enum.sort() == for(n <- 1..5, do: {:ok, n})
+    assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..5, do: {:ok, n})
   end
 
   defp call_from(context, node, request, opts) do
     Task.async(fn -> call(node, DurableHandoff, :call, [context.sup, @key, request, opts], :infinity) end)
+  end
+
+  # The blocked server handles what it has; the move that is held goes on to its target.
+  defp go_on(context, source, target) do
+    Troublesome.disarm(source, @key, :call)
+    await_stopped(context, @key, [target])
+    SimulatedStore.resume(context.store)
   end
 
   defp await_callers(context, node, count) do

@@ -45,7 +45,7 @@ defmodule Contract.RegistryTest do
     old = start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
     {relay, :ok} = Relay.start(b, {Group, :monitor, [sup, "k"]})
-    {:ok, {new, _}} = rehome(context, a, Counter, "k", target_node: b)
+    {:ok, {new, _}} = move(context, a, Counter, "k", target_node: b)
 
     assert %{pid: ^old} = next_event(relay, :unregistered)
     assert %{pid: ^new} = next_event(relay, :registered)

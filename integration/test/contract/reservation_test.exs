@@ -8,10 +8,11 @@ defmodule Contract.ReservationTest do
   setup %{nodes: [a, b]} = context do
     start(context, backend(context, discovery_interval_ms: 20))
     start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
     # Displaced: stopped by a move that found nobody to start it.
     [nobody] = [:"nobody@127.0.0.1"]
     {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: nobody)
-    wait_until(fn -> whereis(context, b, @key) == nil end)
+    await_none(context, b, @key)
     {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
   end
 

@@ -39,8 +39,10 @@ defmodule Contract.ServerTest do
 
   test "state survives: stopped on one node, asked for on another", %{a: a, b: b} = context do
     pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
     assert 1 = GenServer.call(pid, :add)
     assert :ok = call(a, Host, :terminate_child, [context.sup, @key])
+    await_none(context, b, @key)
 
     again = start_server(context, b, Counter, @key, %{count: 100})
     assert 1 = GenServer.call(again, :get)

@@ -67,8 +67,9 @@ defmodule Contract.SupervisorTest do
     assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child, existing])
 
     start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
     :ok = call(a, Host, :terminate_child, [context.sup, @key])
-    wait_until(fn -> whereis(context, b, @key) == nil end)
+    await_none(context, b, @key)
     assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, existing])
     assert node(pid) == b
   end

@@ -109,6 +109,7 @@ defmodule Handoff.LeftoversTest do
   test "what a client started first is left alone", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     [key] = start_servers(context, a, 1)
+    await_on(context, b, key, a)
     block_drain(context, a)
     # Its last write waits until neither receiver can hear of its stop.
     SimulatedStore.pause(context.store, {:put, storage_key(context, key)})
@@ -118,6 +119,7 @@ defmodule Handoff.LeftoversTest do
     SimulatedStore.resume(context.store)
     unblock(a)
     :ok = Task.await(stopping, 30_000)
+    await_none(context, b, key)
     child = {Counter, key: key, initial_state: %{}}
     assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
     for node <- [b, c], do: :ok = call(node, :sys, :resume, [receiver(context, node)])

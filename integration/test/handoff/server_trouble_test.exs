@@ -126,7 +126,9 @@ defmodule Handoff.ServerTroubleTest do
     start_cluster(context)
     {moving, other} = hold_first(context, a)
 
+    await_on(context, b, other, a)
     :ok = call(a, Host, :terminate_child, [context.sup, other])
+    await_none(context, b, other)
     child = {Counter, key: other, initial_state: %{}}
     {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
     await_on(context, a, other, node(pid))

@@ -79,6 +79,49 @@ defmodule ClusterCase do
     ])
   end
 
+  @doc """
+  `rehome/5` of a server of `node` whose target has heard of the stop when it is asked for the start: one that has not answers with the
+  old pid. Lets through whatever else is held.
+  """
+  @spec move(map(), node(), module(), String.t(), keyword()) :: term()
+  def move(context, node, module, key, opts) do
+    targets = List.wrap(opts[:target_node] || context.nodes)
+    hold_move(context, node, key, targets)
+
+    letting_go =
+      Task.async(fn ->
+        await_stopped(context, key, targets)
+        SimulatedStore.resume(context.store)
+      end)
+
+    result = rehome(context, node, module, key, opts)
+    :ok = await_task(letting_go)
+    result
+  end
+
+  @doc """
+  Holds moves of a server of `node` from now on where they have stopped it and not yet asked for its start: at their read. `targets` know
+  the server by then, else it would seem to them as if it had been stopped already.
+  """
+  @spec hold_move(map(), node(), String.t(), [node()]) :: :ok
+  def hold_move(context, node, key, targets) do
+    for target <- targets, do: await_on(context, target, key, node)
+    SimulatedStore.pause(context.store, {:get, storage_key(context, key)})
+  end
+
+  @doc "Waits until a move is held (`hold_move/4`) and `targets` have heard of the stop."
+  @spec await_stopped(map(), String.t(), [node()]) :: :ok
+  def await_stopped(context, key, targets) do
+    read = {:get, storage_key(context, key)}
+    Cluster.wait_until(fn -> read in SimulatedStore.paused(context.store) end)
+    for target <- targets, do: await_none(context, target, key)
+    :ok
+  end
+
+  @doc "Waits until `node` sees nobody under a key it has known, as it will some time after a stop elsewhere."
+  @spec await_none(map(), node(), String.t()) :: true
+  def await_none(context, node, key), do: Cluster.wait_until(fn -> whereis(context, node, key) == nil end)
+
   @doc "What a task gives, which may have to move servers for it. How long that takes nobody asks here."
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
