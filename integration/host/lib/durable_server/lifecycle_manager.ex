@@ -75,7 +75,7 @@ defmodule DurableServer.LifecycleManager do
   end
 
   @impl true
-  def init(config), do: {:ok, %{config: config, sweep: nil}, {:continue, :get_ready}}
+  def init(config), do: {:ok, %{config: config, sweep: nil, reconcile: nil}, {:continue, :get_ready}}
 
   @impl true
   def handle_continue(:get_ready, state), do: {:noreply, get_ready(state)}
@@ -97,11 +97,13 @@ defmodule DurableServer.LifecycleManager do
     {:noreply, state}
   end
 
+  # One at a time: an older one that ends later would undo what the newer one learnt.
   def handle_info(:reconcile, state) do
-    config = state.config
-    Task.Supervisor.start_child(config.task_supervisor, fn -> Heartbeats.reconcile(config) end)
-    again(:reconcile, config.heartbeat_reconcile_interval_ms)
-    {:noreply, state}
+    again(:reconcile, state.config.heartbeat_reconcile_interval_ms)
+
+    if state.reconcile != nil,
+      do: {:noreply, state},
+      else: {:noreply, %{state | reconcile: task(state.config, &Heartbeats.reconcile/1)}}
   end
 
   def handle_info(:discover, state) do
@@ -109,7 +111,7 @@ defmodule DurableServer.LifecycleManager do
 
     if state.sweep != nil or Config.draining?(state.config),
       do: {:noreply, state},
-      else: {:noreply, %{state | sweep: sweep(state.config)}}
+      else: {:noreply, %{state | sweep: task(state.config, &Discovery.sweep/1)}}
   end
 
   def handle_info({ref, _result}, %{sweep: %Task{ref: ref}} = state) do
@@ -117,10 +119,19 @@ defmodule DurableServer.LifecycleManager do
     {:noreply, %{state | sweep: nil}}
   end
 
+  def handle_info({ref, _result}, %{reconcile: %Task{ref: ref}} = state) do
+    Process.demonitor(ref, [:flush])
+    {:noreply, %{state | reconcile: nil}}
+  end
+
   def handle_info({:DOWN, ref, :process, _pid, reason}, %{sweep: %Task{ref: ref}} = state) do
     Logger.error("discovery failed: #{inspect(reason)}")
     {:noreply, %{state | sweep: nil}}
   end
+
+  # What it raised the task has logged.
+  def handle_info({:DOWN, ref, :process, _pid, _reason}, %{reconcile: %Task{ref: ref}} = state),
+    do: {:noreply, %{state | reconcile: nil}}
 
   def handle_info(_stray, state), do: {:noreply, state}
 
@@ -144,7 +155,7 @@ defmodule DurableServer.LifecycleManager do
     state
   end
 
-  defp sweep(config), do: Task.Supervisor.async_nolink(config.task_supervisor, fn -> Discovery.sweep(config) end)
+  defp task(config, fun), do: Task.Supervisor.async_nolink(config.task_supervisor, fn -> fun.(config) end)
 
   defp beat(config) do
     facts = %{
