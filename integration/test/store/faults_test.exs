@@ -52,7 +52,7 @@ defmodule Store.FaultsTest do
   test "the store is left alone for as long as it asks, and no longer than the caller waits", %{proxy: proxy} do
     state = open(proxy)
     Proxy.plan(proxy, [{:answer, 503, [{"retry-after", "3600"}], ""}])
-    assert {:error, :timeout} = Backend.get_object(state, "k", timeout: 300)
+    assert {:error, :timeout} = Backend.get_object(state, "k", timeout: 3_000)
     assert ["GET"] = methods(proxy)
   end
 
