@@ -28,7 +28,7 @@ defmodule Contract.RehomeTest do
     end
 
     test "costs one read and three conditional writes, one after the other", %{a: a, b: b, store: store} = context do
-      start(context)
+      start(context, quiet(context))
       start_known(context, a, Counter)
       SimulatedStore.configure(store, latency_ms: 5)
       SimulatedStore.reset_stats(store)

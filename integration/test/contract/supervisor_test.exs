@@ -121,7 +121,7 @@ defmodule Contract.SupervisorTest do
 
   test "__local_global_members__ enumerates this node without reading the store",
        %{a: a, b: b, store: store} = context do
-    start(context)
+    start(context, quiet(context))
     pid = start_server(context, a, Counter, "here", %{meta: %{region: "x"}})
     start_server(context, b, Counter, "there")
     await_on(context, a, "there", b)
@@ -138,7 +138,7 @@ defmodule Contract.SupervisorTest do
   end
 
   test "get_server_info: what is stored, one read", %{a: a, b: b, store: store} = context do
-    start(context)
+    start(context, quiet(context))
     start_server(context, a, Counter, @key)
     SimulatedStore.reset_stats(store)
     assert {:ok, info} = call(b, Host, :get_server_info, [context.sup, @key])

@@ -54,6 +54,14 @@ defmodule ClusterCase do
     [backend: {module, opts ++ more}]
   end
 
+  @doc "Options with which a supervisor that is up asks the store for nothing by itself, for tests that count requests."
+  @spec quiet(map()) :: keyword()
+  def quiet(context) do
+    hours = 3_600_000
+    intervals = [heartbeat_reconcile_interval_ms: hours, discovery_interval_ms: hours]
+    [heartbeat_interval_ms: hours] ++ backend(context, intervals)
+  end
+
   @doc "A `heartbeat_meta` function that every node has."
   @spec version_meta() :: map()
   def version_meta, do: %{"version" => "1"}
