@@ -63,9 +63,11 @@ defmodule HandoffDemo.NodeTest do
 
   test "parted nodes stay parted until they are healed", %{listener: listener} do
     start_supervised!(SimulatedStore)
-    {_node, driver} = boot(listener, :app)
-    me = Atom.to_string(node())
-    [app] = for node <- Node.list(), String.starts_with?(Atom.to_string(node), "demo"), do: node
+    # Those of earlier tests may still be listed.
+    name = node_name()
+    {_node, driver} = boot(listener, :app, name)
+    [me, app] = [Atom.to_string(node()), String.to_atom(name)]
+    assert app in Node.list()
 
     assert {:ok, :ok} = command(driver, 1, :cut, [[me]])
     Cluster.wait_until(fn -> app not in Node.list() end)
@@ -105,18 +107,19 @@ defmodule HandoffDemo.NodeTest do
   end
 
   # Starts a node and accepts its connection; gives it when the node is ready.
-  defp boot(listener, role) do
+  defp boot(listener, role, name \\ node_name()) do
     {:ok, port} = :inet.port(listener)
-    node = open([{"HANDOFF_DEMO_NODE", config(role, port)}])
+    node = open([{"HANDOFF_DEMO_NODE", config(role, port)}], name)
     {:ok, driver} = :gen_tcp.accept(listener, @timeout_ms)
     assert {:hello, @token, "node1"} = event(driver)
     assert {:ready, _otp, _elixir, _version, _kind} = event(driver)
     {node, driver}
   end
 
-  defp open(env) do
+  defp node_name, do: Cluster.unique("demo") <> "@127.0.0.1"
+
+  defp open(env, name \\ node_name()) do
     paths = Enum.flat_map(:code.get_path(), &["-pa", &1])
-    name = Cluster.unique("demo") <> "@127.0.0.1"
     cookie = {"ERL_AFLAGS", "-setcookie #{Node.get_cookie()}"}
 
     port =
