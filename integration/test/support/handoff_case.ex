@@ -16,7 +16,7 @@ defmodule HandoffCase do
       use ClusterCase, unquote(opts)
       import HandoffCase
 
-      setup %{nodes: nodes}, do: end_attempts(nodes)
+      setup %{nodes: nodes}, do: end_earlier(nodes)
     end
   end
 
@@ -121,13 +121,49 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Ends what earlier tests have left on `nodes`: attempts that go on clearing a reservation, for a minute, in a store that ended with its
-  test.
+  Ends what earlier tests have left on `nodes`: supervisors, whose store ended with their test and which say so in the log, and attempts
+  that go on clearing a reservation there, for a minute.
   """
-  @spec end_attempts([node()]) :: :ok
-  def end_attempts(nodes) do
-    for node <- nodes, pid <- drain_processes(node), do: Cluster.call(node, Process, :exit, [pid, :kill])
+  @spec end_earlier([node()]) :: :ok
+  def end_earlier(nodes) do
+    for node <- nodes, do: :ok = Cluster.call(node, __MODULE__, :end_here, [])
     :ok
+  end
+
+  @doc false
+  # Again until there is none: a process that is killed may be replaced before the one that replaces it is killed.
+  @spec end_here() :: :ok
+  def end_here do
+    masters =
+      for {app, _description, _vsn} <- :application.which_applications(:infinity),
+          match?({:ok, {Cluster.Application, _children}}, :application.get_key(app, :mod)),
+          do: :application_controller.get_master(app)
+
+    of_tests = for pid <- Process.list(), Process.info(pid, :group_leader) in group_leaders(masters), do: pid
+
+    case of_tests ++ drain_processes(node()) do
+      [] ->
+        :ok
+
+      pids ->
+        pids |> Enum.map(&kill/1) |> Enum.each(&await_end/1)
+        end_here()
+    end
+  end
+
+  # All processes of an application have its master as their group leader, the master too.
+  defp group_leaders(masters), do: for(master <- masters, is_pid(master), do: {:group_leader, master})
+
+  defp kill(pid) do
+    monitor = Process.monitor(pid)
+    Process.exit(pid, :kill)
+    monitor
+  end
+
+  defp await_end(monitor) do
+    receive do
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+    end
   end
 
   @doc "A policy for `eligible`: everything but the server `s1`."
@@ -143,8 +179,8 @@ defmodule HandoffCase do
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
 
   @doc """
-  Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere. Not those about the
-  supervisor of another test, of which something may still be at work there.
+  Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere. Only those of this
+  library that are not about the supervisor of another test, and others that name this one's: the host has words of its own.
   """
   @spec listen_to_log(map(), node()) :: :ok
   def listen_to_log(context, node) do
@@ -219,6 +255,8 @@ defmodule HandoffCase.LogForwarder do
   @spec log(:logger.log_event(), :logger.handler_config()) :: term()
   def log(%{level: level} = event, %{config: %{test: test, sup: sup}}) do
     text = event |> :logger_formatter.format(%{single_line: false, template: [:msg]}) |> IO.chardata_to_string()
-    if String.contains?(text, sup) or not String.contains?(text, ":sup_"), do: send(test, {:log, node(), level, text})
+    if String.contains?(text, sup) or ours?(text), do: send(test, {:log, node(), level, text})
   end
+
+  defp ours?(text), do: String.starts_with?(text, "[durable_handoff]") and not String.contains?(text, ":sup_")
 end
