@@ -25,7 +25,7 @@ defmodule Handoff.CancelTest do
     joined = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> length(waiting(context, a)) == 1 end)
     SimulatedStore.resume(context.store)
-    assert {:ok, %{moved: 2}} = Task.await(joined)
+    assert {:ok, %{moved: 2}} = await_task(joined)
   end
 
   test "cancel: what is in flight settles, the rest goes on running here, and the node stays marked",
@@ -39,7 +39,7 @@ defmodule Handoff.CancelTest do
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = Task.await(draining)
+    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = await_task(draining)
     assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}
@@ -72,7 +72,7 @@ defmodule Handoff.CancelTest do
     SimulatedStore.resume(context.store)
     assert_receive {:log, ^a, :warning, "[durable_handoff] " <> text}, 15_000
     assert text =~ "the existing shutdown stops the rest"
-    assert :ok = Task.await(stopping, 30_000)
+    assert :ok = await_task(stopping)
     await_all_on(context, keys, [b])
   end
 

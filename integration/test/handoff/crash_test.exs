@@ -59,7 +59,7 @@ defmodule Handoff.CrashTest do
     draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     kill_drain(a)
-    assert {:error, {:drain_failed, :killed}} = Task.await(draining)
+    assert {:error, {:drain_failed, :killed}} = await_task(draining)
     assert_receive {:log, ^a, :error, text}
     assert text =~ "the drain failed, the existing shutdown goes on: {:drain_failed, :killed}"
     assert {:ok, %{state: :failed}} = call(a, DurableHandoff, :status, [context.sup])
@@ -81,7 +81,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 1 end)
     kill_drain(a)
     SimulatedStore.resume(context.store)
-    :ok = Task.await(stopping)
+    :ok = await_task(stopping)
 
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
@@ -100,7 +100,7 @@ defmodule Handoff.CrashTest do
     SimulatedStore.pause(context.store, {:put, storage_key(context, "k")})
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     kill_drain(a)
-    assert {:error, {:drain_failed, :killed}} = Task.await(draining)
+    assert {:error, {:drain_failed, :killed}} = await_task(draining)
     SimulatedStore.resume(context.store)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
@@ -117,7 +117,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left}} = Task.await(draining)
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert placement(context) == %{key => b}
     assert reservations(context) == []
@@ -141,7 +141,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 2}, ended: :done}} = Task.await(draining)
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 2}, ended: :done}} = await_task(draining)
     assert reservations(context) == []
   end
 
@@ -164,7 +164,7 @@ defmodule Handoff.CrashTest do
 
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = Task.await(draining)
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = await_task(draining)
     assert reservations(context) == ["k"]
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
@@ -184,7 +184,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 3 end)
     call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_lifecycle_manager"]), :kill])
     SimulatedStore.resume(context.store)
-    assert {:ok, %{total: 3}} = Task.await(draining, 40_000)
+    assert {:ok, %{total: 3}} = await_task(draining)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
   end

@@ -88,8 +88,8 @@ defmodule Handoff.DrainTest do
     second = Task.async(fn -> drain(context, a, timeout_ms: 1) end)
     wait_until(fn -> waiting_callers(context, a) == 2 end)
     SimulatedStore.resume(store)
-    assert {:ok, %{moved: 3} = report} = Task.await(first)
-    assert {:ok, ^report} = Task.await(second)
+    assert {:ok, %{moved: 3} = report} = await_task(first)
+    assert {:ok, ^report} = await_task(second)
   end
 
   test "status says what is going on, before, during and after", %{a: a, store: store} = context do
@@ -105,7 +105,7 @@ defmodule Handoff.DrainTest do
     assert {:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}} = status.()
 
     SimulatedStore.resume(store)
-    {:ok, report} = Task.await(draining)
+    {:ok, report} = await_task(draining)
     assert {:ok, %{state: :drained, progress: %{moved: 3, in_flight: 0}, report: ^report}} = status.()
   end
 
@@ -183,7 +183,7 @@ defmodule Handoff.DrainTest do
     assert_receive {:log, ^a, :info, progress}, 5_000
     assert progress =~ "0/2 done, 2 in flight"
     SimulatedStore.resume(store)
-    Task.await(draining)
+    await_task(draining)
   end
 
   defp waiting_callers(context, node) do

@@ -17,7 +17,7 @@ defmodule Handoff.LeftoversTest do
     stopping = Task.async(fn -> stop_children(a, app) end)
     await_log(a, "handed on 21 of 21 servers that were not moved to")
     unblock(a)
-    assert :ok = Task.await(stopping, 30_000)
+    assert :ok = await_task(stopping)
 
     await_all_on(context, ["blocker" | keys], [b, c])
     assert context |> placement([b, c]) |> Map.take(keys) |> Map.values() |> Enum.frequencies() |> map_size() == 2
@@ -40,7 +40,7 @@ defmodule Handoff.LeftoversTest do
     true = Relay.call(relay, {:erlang, :resume_process, [drain]})
     await_log(a, "handed on 5 of 5 servers that were not moved to")
     unblock(a)
-    :ok = Task.await(stopping, 60_000)
+    :ok = await_task(stopping)
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
@@ -63,7 +63,7 @@ defmodule Handoff.LeftoversTest do
     refute await_log(a, "moved 0 of 4") =~ "handed on"
     for node <- [b, c], do: assert(held(context, node) == %{})
     unblock(a)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
     assert placement(context, [b, c]) |> Map.delete("blocker") == %{}
     for n <- 1..3, do: assert(stored(context, "s#{n}").meta.status == :stopped_graceful)
   end
@@ -100,7 +100,7 @@ defmodule Handoff.LeftoversTest do
     wait_until(fn -> Enum.all?(keys, &(held_reads(context, &1) >= 3)) end)
     SimulatedStore.resume(context.store)
     unblock(a)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
     await_all_on(context, ["blocker" | keys], [b, c])
     await_idle(context, [b, c])
     await_all_on(context, ["blocker" | keys], [b, c])
@@ -118,7 +118,7 @@ defmodule Handoff.LeftoversTest do
     for node <- [b, c], do: :ok = call(node, :sys, :suspend, [receiver(context, node)])
     SimulatedStore.resume(context.store)
     unblock(a)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
     await_none(context, b, key)
     child = {Counter, key: key, initial_state: %{}}
     assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
@@ -189,7 +189,7 @@ defmodule Handoff.LeftoversTest do
     others = for other <- Node.list(), receiver?(context, other, node), do: other
     wait_until(fn -> Enum.any?(others, &(map_size(held(context, &1)) > 0)) end)
     unblock(node)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
   end
 
   defp receiver?(context, other, node), do: other != node and receiver(context, other) != nil

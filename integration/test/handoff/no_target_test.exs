@@ -68,7 +68,7 @@ defmodule Handoff.NoTargetTest do
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 4}}}, status(context, a)) end)
 
     start_handoff(context, b)
-    assert {:ok, %{moved: 4}} = Task.await(draining, 30_000)
+    assert {:ok, %{moved: 4}} = await_task(draining)
     assert_all_run_on(context, keys, [b])
   end
 

@@ -39,7 +39,7 @@ defmodule Handoff.PolicyTest do
     held = for {:get, key} <- SimulatedStore.paused(context.store), do: String.replace_prefix(key, prefix, "")
     assert Enum.sort(held) == ["p1", "p2"]
     SimulatedStore.resume(context.store)
-    assert {:ok, %{moved: 12}} = Task.await(draining)
+    assert {:ok, %{moved: 12}} = await_task(draining)
   end
 
   test "eligible: a function of key, module and meta", %{a: a, b: b} = context do
@@ -85,6 +85,6 @@ defmodule Handoff.PolicyTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) >= 3 end)
     wait_until(fn -> match?({:ok, %{progress: %{in_flight: 3}}}, call(a, DurableHandoff, :status, [context.sup])) end)
     SimulatedStore.resume(context.store)
-    assert {:ok, %{moved: 3}} = Task.await(draining, 20_000)
+    assert {:ok, %{moved: 3}} = await_task(draining)
   end
 end

@@ -36,7 +36,7 @@ defmodule Handoff.ServerTroubleTest do
 
     Troublesome.disarm(a, "slow", :terminate)
     await_down(slow)
-    assert {:ok, %{moved: 1, left: left}} = Task.await(draining, 40_000)
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert_all_run_on(context, ["slow"], [b, c])
     assert GenServer.call(whereis(context, b, "slow") || await_anywhere(context, b, "slow"), :get) == 3

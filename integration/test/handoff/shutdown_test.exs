@@ -94,8 +94,8 @@ defmodule Handoff.ShutdownTest do
     wait_until(fn -> drainer_terminates?(context, a) end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 4}} = Task.await(draining)
-    assert :ok = Task.await(stopping)
+    assert {:ok, %{moved: 4}} = await_task(draining)
+    assert :ok = await_task(stopping)
     assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
   end
 
@@ -111,8 +111,8 @@ defmodule Handoff.ShutdownTest do
     wait_until(fn -> drainer_terminates?(context, a) end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 3, left: %{excluded: 1}}} = Task.await(draining)
-    assert :ok = Task.await(stopping)
+    assert {:ok, %{moved: 3, left: %{excluded: 1}}} = await_task(draining)
+    assert :ok = await_task(stopping)
     assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
   end
 
@@ -129,8 +129,8 @@ defmodule Handoff.ShutdownTest do
     wait_until(fn -> joined?(a, drainer) end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 4}} = Task.await(draining)
-    assert :ok = Task.await(stopping)
+    assert {:ok, %{moved: 4}} = await_task(draining)
+    assert :ok = await_task(stopping)
   end
 
   test "a drain/2 with a longer limit ends in time for the shutdown", %{a: a, b: b} = context do
@@ -143,9 +143,9 @@ defmodule Handoff.ShutdownTest do
 
     # The reads stay held until the drain has been given up.
     stopping = Task.async(fn -> stop_children(a, app) end)
-    assert {:error, :overdue} = Task.await(draining, 30_000)
+    assert {:error, :overdue} = await_task(draining)
     SimulatedStore.resume(context.store)
-    assert :ok = Task.await(stopping, 30_000)
+    assert :ok = await_task(stopping)
     wait_until(fn -> reservations(context) == [] end)
   end
 
@@ -169,7 +169,7 @@ defmodule Handoff.ShutdownTest do
     other = %{context | sup: other_sup, opts: Keyword.merge(context.opts, name: other_sup, prefix: other_prefix)}
     apps = for each <- [context, other], do: hd(start_cluster(each, name: each.sup))
     for each <- [context, other], do: start_servers(each, a, 10)
-    apps |> Enum.map(&Task.async(fn -> stop_children(a, &1) end)) |> Task.await_many(30_000)
+    apps |> Enum.map(&Task.async(fn -> stop_children(a, &1) end)) |> await_tasks()
     for each <- [context, other], do: assert(map_size(placement(each, context.nodes -- [a])) == 10)
   end
 
@@ -188,7 +188,7 @@ defmodule Handoff.ShutdownTest do
     assert summary =~ "ended early: deadline"
     assert call(a, Process, :alive?, [stuck])
     Troublesome.disarm(a, "stuck", :terminate)
-    assert :ok = Task.await(stopping, 60_000)
+    assert :ok = await_task(stopping)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
   end

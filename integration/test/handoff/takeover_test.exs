@@ -63,7 +63,7 @@ defmodule Handoff.TakeoverTest do
     wait_until(fn -> Enum.any?(keys, &(active(context, small)[&1] == :trying)) end)
     SimulatedStore.resume(context.store)
     unblock(a)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
     await_all_on(context, ["own", "late", "blocker" | keys], [b, small])
     assert context |> placement([b, small]) |> Map.drop(["own", "late"]) |> Map.values() |> Enum.uniq() == [b]
   end
@@ -118,7 +118,7 @@ defmodule Handoff.TakeoverTest do
     stopping = Task.async(fn -> stop_children(source, app) end)
     wait_until(fn -> Enum.all?(receivers, &(map_size(held(context, &1)) == 7)) end)
     unblock(source)
-    :ok = Task.await(stopping, 30_000)
+    :ok = await_task(stopping)
     keys
   end
 

@@ -20,7 +20,7 @@ defmodule Handoff.TargetTroubleTest do
     kill(doomed)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left, targets: targets}} = Task.await(draining, 40_000)
+    assert {:ok, %{moved: 1, left: left, targets: targets}} = await_task(draining)
     assert left == %{}
     assert targets == %{Atom.to_string(other) => 1}
     pid = await_on(context, other, "k", other)
@@ -41,7 +41,7 @@ defmodule Handoff.TargetTroubleTest do
     kill(doomed)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 0, total: 2, left: left, first_errors: [%{key: "s1"} | _]}} = Task.await(draining, 40_000)
+    assert {:ok, %{moved: 0, total: 2, left: left, first_errors: [%{key: "s1"} | _]}} = await_task(draining)
     assert left |> Map.values() |> Enum.sum() == 2
     assert reservations(context) == []
     # What was displaced waits for whoever asks for it; the other still runs.
@@ -102,7 +102,7 @@ defmodule Handoff.TargetTroubleTest do
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> looks_for_late_start?(a) end)
     Troublesome.disarm(b, "k", :init)
-    assert {:ok, %{moved: 1, left: left}} = Task.await(draining, 40_000)
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert placement(context) == %{"k" => b}
     assert reservations(context) == []
@@ -120,7 +120,7 @@ defmodule Handoff.TargetTroubleTest do
     await_view_of(context, a, c)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 12, targets: targets}} = Task.await(draining, 40_000)
+    assert {:ok, %{moved: 12, targets: targets}} = await_task(draining)
     assert Map.has_key?(targets, Atom.to_string(c))
     assert_all_run_on(%{context | nodes: [a, b, c]}, keys, [b, c])
   end

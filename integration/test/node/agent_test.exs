@@ -161,7 +161,7 @@ defmodule Node.AgentTest do
   end
 
   defp assert_all_moved(%{keys: keys, draining: draining, b: b} = context) do
-    assert {:ok, %{total: 5, moved: 5, executor: :embedded} = report} = Task.await(draining, 30_000)
+    assert {:ok, %{total: 5, moved: 5, executor: :embedded} = report} = await_task(draining)
     assert_all_run_on(context, keys, [b])
     report.executors_lost
   end

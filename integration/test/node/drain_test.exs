@@ -32,7 +32,7 @@ defmodule Node.DrainTest do
     for key <- of_b, do: start_server(context, b, Counter, key)
     SimulatedStore.configure(context.store, latency_ms: 5, slots: 8)
 
-    reports = [a, b] |> Enum.map(&Task.async(fn -> drain(context, &1) end)) |> Task.await_many(60_000)
+    reports = [a, b] |> Enum.map(&Task.async(fn -> drain(context, &1) end)) |> await_tasks()
 
     for {:ok, report} <- reports, do: assert(%{moved: 40, executors_lost: []} = report)
     assert Enum.map(reports, fn {:ok, report} -> report.executor end) == [{:node, rust.name}, {:node, rust.name}]

@@ -52,7 +52,7 @@ defmodule Node.LossTest do
     assert text =~ "the Rust node #{inspect(name)} does not coordinate this drain any more"
 
     SimulatedStore.resume(context.store)
-    assert {:ok, report} = Task.await(draining, 40_000)
+    assert {:ok, report} = await_task(draining)
     assert %{total: 30, moved: 30, left: left, executor: :embedded, ended: :done, gap_ms: %{count: 30}} = report
     assert left == %{}
     assert report.targets |> Map.values() |> Enum.sum() == 30
