@@ -23,7 +23,7 @@ defmodule Handoff.CancelTest do
     hold_reads(context)
     assert {:ok, :started} = drain(context, a, await: false)
     joined = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(waiting(context, a)) == 1 end)
+    wait_until(fn -> drain_waiters(context, a) == 1 end)
     SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 2}} = await_task(joined)
   end
@@ -31,20 +31,20 @@ defmodule Handoff.CancelTest do
   test "cancel: what is in flight settles, the rest goes on running here, and the node stays marked",
        %{a: a, b: b} = context do
     start_cluster(context, unswept(context, max_concurrency: 1))
-    keys = start_servers(context, a, 4)
+    keys = start_known(context, a, 4, b)
     listen_to_log(context, a)
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    await_heard(context, b)
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = await_task(draining)
     assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}
-    assert_received {:log, ^a, :warning, "[durable_handoff] " <> text}
-    assert text =~ "stays marked draining: what has not moved goes on running here"
+    {:warning, _line} = await_log(a, "stays marked draining: what has not moved goes on running here")
     wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
   end
 
@@ -58,7 +58,7 @@ defmodule Handoff.CancelTest do
     SimulatedStore.resume(context.store)
     wait_until(fn -> match?({:ok, %{report: %{ended: :cancelled}}}, status(context, a)) end)
     :ok = stop_children(a, app)
-    assert_all_run_on(%{context | nodes: [b]}, keys, [b])
+    await_all_on(context, keys, [b])
   end
 
   test "cancel during a shutdown: no second drain, and what is left is handed on", %{a: a, b: b} = context do
@@ -70,8 +70,7 @@ defmodule Handoff.CancelTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     SimulatedStore.resume(context.store)
-    assert_receive {:log, ^a, :warning, "[durable_handoff] " <> text}, 15_000
-    assert text =~ "the existing shutdown stops the rest"
+    {:warning, _line} = await_log(a, "the existing shutdown stops the rest")
     assert :ok = await_task(stopping)
     await_all_on(context, keys, [b])
   end
@@ -86,9 +85,4 @@ defmodule Handoff.CancelTest do
   end
 
   defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
-
-  defp waiting(context, node) do
-    drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
-    call(node, :sys, :get_state, [drainer]).waiting
-  end
 end

@@ -15,7 +15,7 @@ defmodule Handoff.CrashTest do
     assert Enum.all?(pids, &call(a, Process, :alive?, [&1]))
 
     :ok = stop_children(a, app)
-    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+    await_all_on(context, keys, [b])
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
@@ -34,13 +34,14 @@ defmodule Handoff.CrashTest do
   test "Drainer is killed in the middle of a drain: what is in flight ends, nothing more starts",
        %{a: a, b: b} = context do
     start_cluster(context)
-    keys = start_servers(context, a, 10)
+    keys = start_known(context, a, 10, b)
     hold_reads(context)
     test = self()
     spawn(fn -> send(test, {:drained, drain(context, a, max_concurrency: 2, concurrency: :fixed)}) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     call(a, Process, :exit, [drainer(context, a), :kill])
-    assert_receive {:drained, {:error, :no_drainer}}, 15_000
+    assert_receive {:drained, {:error, :no_drainer}}
+    await_heard(context, b)
     SimulatedStore.resume(context.store)
 
     wait_until(fn -> drain_processes(a) == [] end)
@@ -53,24 +54,24 @@ defmodule Handoff.CrashTest do
   test "the drain's process is killed: an error for the caller and the log, what is in flight ends",
        %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context)
-    keys = start_servers(context, a, 10)
+    keys = start_known(context, a, 10, b)
     listen_to_log(context, a)
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     kill_drain(a)
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
-    assert_receive {:log, ^a, :error, text}
-    assert text =~ "the drain failed, the existing shutdown goes on: {:drain_failed, :killed}"
+    {:error, _line} = await_log(a, "the drain failed, the existing shutdown goes on: {:drain_failed, :killed}")
     assert {:ok, %{state: :failed}} = call(a, DurableHandoff, :status, [context.sup])
 
+    await_heard(context, b)
     SimulatedStore.resume(context.store)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
 
     # And a shutdown still drains what is left.
     :ok = stop_children(a, app)
-    assert Enum.sort(Map.keys(placement(context, [b]))) == Enum.sort(keys)
+    await_all_on(context, keys, [b])
   end
 
   test "the drain's process is killed during a shutdown: the existing shutdown goes on", %{a: a, b: b} = context do
@@ -92,16 +93,21 @@ defmodule Handoff.CrashTest do
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the drain's process is killed while a server is displaced: its reservation is cleared",
        %{a: a, b: b} = context do
-    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 0})
     Troublesome.arm(b, "k", :init, :raise)
-    # Held when the attempt has failed and the reservation is to be cleared: the drain is killed in between.
+    SimulatedStore.pause(context.store, {:get, storage_key(context, "k")})
     draining = Task.async(fn -> drain(context, a) end)
-    SimulatedStore.pause(context.store, {:put, storage_key(context, "k")})
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    kill_drain(a)
-    assert {:error, {:drain_failed, :killed}} = await_task(draining)
+    # The attempt fails, and hears nothing more from the drain.
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    {_relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
     SimulatedStore.resume(context.store)
+    [attempt] = drain_processes(a, [DurableHandoff.Attempt])
+    wait_until(fn -> holds?(a, attempt) end)
+    assert reservations(context) == ["k"]
+    call(a, Process, :exit, [drain, :kill])
+    assert {:error, {:drain_failed, :killed}} = await_task(draining)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
   end
@@ -112,7 +118,7 @@ defmodule Handoff.CrashTest do
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    [attempt] = attempts(a)
+    [attempt] = drain_processes(a, [DurableHandoff.Attempt])
     call(a, Process, :exit, [attempt, :kill])
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
@@ -136,7 +142,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     step_put(context)
     assert reservations(context) == ["k2"]
-    [holder] = attempts(a)
+    [holder] = drain_processes(a, [DurableHandoff.Attempt])
     call(a, Process, :exit, [holder, :kill])
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
@@ -191,16 +197,14 @@ defmodule Handoff.CrashTest do
 
   defp drainer(context, node), do: call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
 
+  # While there is none it is being restarted, or there will be none any more.
   defp kill_drainer_for_good(context, node) do
-    case drainer(context, node) do
-      nil ->
-        if call(node, DurableHandoff, :status, [context.sup]) != {:error, :no_drainer},
-          do: kill_drainer_for_good(context, node)
+    pid = wait_until(fn -> if inner_supervisor_gone?(context, node), do: :gone, else: drainer(context, node) end)
 
-      pid ->
-        call(node, Process, :exit, [pid, :kill])
-        wait_until(fn -> drainer(context, node) != pid end)
-        unless inner_supervisor_gone?(context, node), do: kill_drainer_for_good(context, node)
+    if pid != :gone do
+      call(node, Process, :exit, [pid, :kill])
+      wait_until(fn -> drainer(context, node) != pid end)
+      kill_drainer_for_good(context, node)
     end
   end
 
@@ -213,19 +217,15 @@ defmodule Handoff.CrashTest do
   end
 
   defp kill_drain(node) do
-    [drain] = for pid <- drain_processes(node), initial_module(node, pid) == DurableHandoff.Drain, do: pid
+    [drain] = drain_processes(node, [DurableHandoff.Drain])
     call(node, Process, :exit, [drain, :kill])
   end
 
-  defp attempts(node) do
-    for pid <- drain_processes(node), initial_module(node, pid) == DurableHandoff.Attempt, do: pid
-  end
-
-  defp initial_module(node, pid) do
-    with {:dictionary, dictionary} <- call(node, Process, :info, [pid, :dictionary]) do
-      dictionary |> Keyword.get(:"$initial_call") |> elem(0)
-    end
-  end
+  # The attempt has ended: its process waits for what is to become of the server.
+  defp holds?(node, attempt),
+    do:
+      call(node, Process, :info, [attempt, :current_function]) ==
+        {:current_function, {DurableHandoff.Attempt, :hold, 1}}
 
   defp hold_reads(context) do
     prefix = storage_key(context, "s")

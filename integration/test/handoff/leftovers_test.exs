@@ -21,7 +21,7 @@ defmodule Handoff.LeftoversTest do
 
     await_all_on(context, ["blocker" | keys], [b, c])
     assert context |> placement([b, c]) |> Map.take(keys) |> Map.values() |> Enum.frequencies() |> map_size() == 2
-    for key <- keys, do: assert(GenServer.call(whereis(context, b, key), :get) == 1)
+    for key <- keys, do: assert(GenServer.call(await_moved(context, b, key, a), :get) == 1)
     await_idle(context, [b, c])
     await_log(b, "servers that #{a} left")
   end
@@ -60,7 +60,9 @@ defmodule Handoff.LeftoversTest do
     block_drain(context, a)
     listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    refute await_log(a, "moved 0 of 4") =~ "handed on"
+    # The second is for a drain that is held up itself at its deadline.
+    {_level, summary} = await_log(a, ~r/moved 0 of 4|the existing shutdown goes on: :overdue/)
+    refute summary =~ "handed on"
     for node <- [b, c], do: assert(held(context, node) == %{})
     unblock(a)
     :ok = await_task(stopping)
@@ -171,12 +173,10 @@ defmodule Handoff.LeftoversTest do
     {sup, target} = {context.sup, Atom.to_string(receiver)}
 
     assert_receive {:event, [:durable_handoff, :leftovers, :handed_on], %{left: 4, handed_on: 4},
-                    %{supervisor: ^sup, targets: %{^target => 4}}},
-                   15_000
+                    %{supervisor: ^sup, targets: %{^target => 4}}}
 
     assert_receive {:event, [:durable_handoff, :leftovers, :stop], %{started: started, running: running, dropped: 0},
-                    %{supervisor: ^sup, source: ^source, dropped: none}},
-                   15_000
+                    %{supervisor: ^sup, source: ^source, dropped: none}}
 
     assert started + running == 4
     assert none == %{}
@@ -192,10 +192,10 @@ defmodule Handoff.LeftoversTest do
     :ok = await_task(stopping)
   end
 
-  defp receiver?(context, other, node), do: other != node and receiver(context, other) != nil
-
-  defp await_log(node, text) do
-    assert_receive {:log, ^node, _level, line}, 15_000
-    if line =~ text, do: line, else: await_log(node, text)
+  # A node of an earlier test may end in between.
+  defp receiver?(context, other, node) do
+    other != node and receiver(context, other) != nil
+  rescue
+    ErlangError -> false
   end
 end

@@ -49,7 +49,8 @@ defmodule Handoff.TakeoverTest do
     small = start_node()
     app = start_handoff(context, a, leaving(context))
     start_handoff(context, b, unswept(context))
-    start_handoff(context, small, unswept(context) ++ [max_children: 2])
+    # Full before a heartbeat says so.
+    start_handoff(context, small, unswept(context) ++ [max_children: 2, heartbeat_interval_ms: 3_600_000])
     await_heartbeats([a, b, small], context.sup)
     # So that the blocker, the first of the plan, is for the other one.
     start_server(context, small, Counter, "own")
@@ -86,7 +87,7 @@ defmodule Handoff.TakeoverTest do
 
     for node <- [a, b], do: put_row(context, node, before, 60_000)
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
-    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
+    for key <- keys, do: assert(GenServer.call(await_moved(context, a, key, doomed), :get) == 1)
   end
 
   @tag guarantee: "Nothing runs twice"
@@ -115,6 +116,7 @@ defmodule Handoff.TakeoverTest do
     keys = start_servers(context, source, 6)
     block_drain(context, source)
     hold_reads(context)
+    hold_reads(context, "blocker")
     stopping = Task.async(fn -> stop_children(source, app) end)
     wait_until(fn -> Enum.all?(receivers, &(map_size(held(context, &1)) == 7)) end)
     unblock(source)

@@ -20,6 +20,13 @@ defmodule HandoffCase do
     end
   end
 
+  @doc "The context of a test with another supervisor, on the same store."
+  @spec another_supervisor(map()) :: map()
+  def another_supervisor(context) do
+    [name: sup, prefix: prefix] = Cluster.unique_options()
+    %{context | sup: sup, opts: Keyword.merge(context.opts, name: sup, prefix: prefix)}
+  end
+
   @doc "Starts the test's supervisor with handoff on `node`; the application it is in."
   @spec start_handoff(map(), node(), keyword()) :: atom()
   def start_handoff(context, node, opts \\ []) do
@@ -50,6 +57,42 @@ defmodule HandoffCase do
   @doc "`DurableHandoff.drain/2` on `node`."
   @spec drain(map(), node(), keyword()) :: term()
   def drain(context, node, overrides \\ []), do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides])
+
+  @doc "How many callers wait for the drain on `node`."
+  @spec drain_waiters(map(), node()) :: non_neg_integer()
+  def drain_waiters(context, node) do
+    drainer = Cluster.call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+    length(Cluster.call(node, :sys, :get_state, [drainer, 60_000]).waiting)
+  end
+
+  @doc "The pid that `node` sees under a key, once it has heard that the server left `source`: a third node hears it when it does."
+  @spec await_moved(map(), node(), String.t(), node()) :: pid()
+  def await_moved(context, node, key, source) do
+    Cluster.wait_until(fn ->
+      pid = ClusterCase.whereis(context, node, key)
+      if pid && node(pid) != source, do: pid
+    end)
+  end
+
+  @doc "`start_servers/3`, and waits until `knower` has heard of each."
+  @spec start_known(map(), node(), pos_integer(), node()) :: [String.t()]
+  def start_known(context, node, count, knower) do
+    keys = start_servers(context, node, count)
+    for key <- keys, do: ClusterCase.await_on(context, knower, key, node)
+    keys
+  end
+
+  @doc """
+  Waits until `node`, which knows them (`start_known/4`), has heard of the stop of all servers whose reads are held: before that it refuses
+  to start them.
+  """
+  @spec await_heard(map(), node()) :: :ok
+  def await_heard(context, node) do
+    for {:get, storage_key} <- SimulatedStore.paused(context.store),
+        do: ClusterCase.await_none(context, node, String.replace_prefix(storage_key, context.opts[:prefix], ""))
+
+    :ok
+  end
 
   @doc "Every key with the node it runs on, as each node says of itself. A key that runs twice fails the test."
   @spec placement(map(), [node()]) :: %{String.t() => node()}
@@ -107,6 +150,17 @@ defmodule HandoffCase do
     placement = placement(context)
     assert Enum.sort(Map.keys(placement)) == Enum.sort(keys)
     for {key, node} <- placement, do: assert(node in nodes, "#{key} runs on #{node}")
+    assert reservations(context) == []
+  end
+
+  @doc """
+  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a shutdown leaves: what it has
+  handed on starts after it.
+  """
+  @spec await_all_on(map(), [String.t()], [node()]) :: true
+  def await_all_on(context, keys, nodes) do
+    Cluster.wait_until(fn -> keys -- Map.keys(placement(context, nodes)) == [] end)
+    assert Enum.sort(keys) == Enum.sort(Map.keys(placement(context, nodes)))
     assert reservations(context) == []
   end
 
@@ -196,6 +250,13 @@ defmodule HandoffCase do
 
     :ok = Cluster.call(node, :logger, :set_primary_config, [:level, :info])
     ExUnit.Callbacks.on_exit(fn -> quiet(node) end)
+  end
+
+  @doc "Waits for a line of `node` that has `text` in it, after `listen_to_log/2`: its level and all of it. Lines before it are lost."
+  @spec await_log(node(), String.t() | Regex.t()) :: {Logger.level(), String.t()}
+  def await_log(node, text) do
+    assert_receive {:log, ^node, level, line}
+    if line =~ text, do: {level, line}, else: await_log(node, text)
   end
 
   @doc """

@@ -9,8 +9,6 @@ defmodule LeftoversCase do
 
   use ExUnit.CaseTemplate
 
-  import ExUnit.Assertions
-
   using opts do
     quote do
       use HandoffCase, unquote(opts)
@@ -62,7 +60,7 @@ defmodule LeftoversCase do
   @doc "What the receiver on `node` holds, by key: the phase it is in, `:standby` for what is another one's."
   @spec held(map(), node()) :: %{String.t() => term()}
   def held(context, node) do
-    %{receiver: %{shares: shares}} = Cluster.call(node, :sys, :get_state, [receiver(context, node)])
+    %{receiver: %{shares: shares}} = Cluster.wait_until(fn -> state(context, node) end)
 
     for {_id, share} <- shares,
         {key, phase} <-
@@ -70,6 +68,15 @@ defmodule LeftoversCase do
             Enum.map(share.entries, fn {key, entry} -> {key, entry.phase} end),
         into: %{},
         do: {key, phase}
+  end
+
+  # A process that is being restarted has none.
+  defp state(context, node) do
+    get = {:sys, :get_state, [DurableHandoff.Leftovers.name(context.sup), 30_000]}
+
+    with {kind, _reason} when kind != :ok <- Cluster.call(node, Relay, :try, [get]),
+         do: nil,
+         else: ({:ok, state} -> state)
   end
 
   @doc "The process that starts leftovers on `node`."
@@ -88,15 +95,6 @@ defmodule LeftoversCase do
   def held_reads(context, key) do
     key = ClusterCase.storage_key(context, key)
     Enum.count(SimulatedStore.paused(context.store), &(&1 == {:get, key}))
-  end
-
-  @doc "Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end."
-  @spec await_all_on(map(), [String.t()], [node()]) :: true
-  def await_all_on(context, keys, nodes) do
-    Cluster.wait_until(fn -> keys -- Map.keys(HandoffCase.placement(context, nodes)) == [] end)
-    placement = HandoffCase.placement(context, nodes)
-    assert Enum.sort(keys) == Enum.sort(Map.keys(placement))
-    assert HandoffCase.reservations(context) == []
   end
 
   @doc "Waits until no receiver on `nodes` holds anything."
