@@ -100,8 +100,12 @@ defmodule Handoff.TargetTroubleTest do
     start_server(context, a, Troublesome, "k", %{count: 1})
     Troublesome.arm(b, "k", :init, :hang)
     draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> looks_for_late_start?(a) end)
+    {relay, _pid} = Relay.start(a)
+    # It looks for a second; held there, it finds the server when it goes on.
+    attempt = wait_until(fn -> hold_look(a, relay) end)
     Troublesome.disarm(b, "k", :init)
+    await_on(context, a, "k", b)
+    true = Relay.call(relay, {:erlang, :resume_process, [attempt]})
     assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert placement(context) == %{"k" => b}
@@ -136,7 +140,7 @@ defmodule Handoff.TargetTroubleTest do
   defp await_view_of(context, node, target) do
     await_heartbeats([node, target], context.sup)
     listen_to_log(context, node)
-    for _one_before_and_one_after_it_looked <- 1..2, do: assert_receive({:log, ^node, :info, _progress}, 5_000)
+    for _one_before_and_one_after_it_looked <- 1..2, do: {:info, _progress} = await_log(node, "in flight")
   end
 
   defp forget_draining(context, node, of, row) do
@@ -148,11 +152,21 @@ defmodule Handoff.TargetTroubleTest do
     for {pid, _meta} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: node(pid)
   end
 
-  defp looks_for_late_start?(node) do
-    Enum.any?(drain_processes(node), fn pid ->
-      with {:current_stacktrace, frames} <- call(node, Process, :info, [pid, :current_stacktrace]) do
-        Enum.any?(frames, &match?({DurableHandoff.Host.Rehome, :await_start, _arity, _location}, &1))
+  # The attempt on `node` that looks for a late start, suspended while it does; nil when there is none.
+  defp hold_look(node, relay) do
+    Enum.find(drain_processes(node, [DurableHandoff.Attempt]), fn pid ->
+      if looks?(node, pid) and Relay.call(relay, {Relay, :try, [{:erlang, :suspend_process, [pid]}]}) == {:ok, true} do
+        # It may have gone on in between.
+        looks?(node, pid) or not Relay.call(relay, {:erlang, :resume_process, [pid]})
       end
     end)
+  end
+
+  defp looks?(node, pid) do
+    with {:current_stacktrace, frames} <- call(node, Process, :info, [pid, :current_stacktrace]) do
+      Enum.any?(frames, &match?({DurableHandoff.Host.Rehome, :await_start, _arity, _location}, &1))
+    else
+      nil -> false
+    end
   end
 end
