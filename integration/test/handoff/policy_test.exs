@@ -10,7 +10,7 @@ defmodule Handoff.PolicyTest do
     start_server(context, a, Troublesome, "t", %{count: 0})
     start_server(context, a, Counter, "c")
     :ok = stop_children(a, app)
-    assert placement(context, [b]) == %{"c" => b}
+    await_all_on(context, ["c"], [b])
     assert stored(context, "t").meta.status == :stopped_graceful
   end
 
