@@ -26,7 +26,7 @@ defmodule Handoff.PlanTest do
   end
 
   test "nothing is marked, stopped, written or reserved", %{a: a, b: b} = context do
-    start_cluster(context)
+    start_cluster(context, quiet(context))
     keys = start_servers(context, a, 5)
     SimulatedStore.reset_stats(context.store)
     assert {:ok, %{total: 5}} = plan(context, a)
@@ -40,7 +40,7 @@ defmodule Handoff.PlanTest do
 
   test "the drain does what the plan said", %{a: a} = context do
     # A heartbeat between the two would be news for the drain.
-    start_cluster(context, heartbeat_interval_ms: 40_000)
+    start_cluster(context, quiet(context))
     keys = start_servers(context, a, 10)
     {:ok, plan} = plan(context, a)
     {:ok, report} = drain(context, a)
