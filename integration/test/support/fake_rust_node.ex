@@ -1,12 +1,15 @@
 defmodule FakeRustNode do
   @moduledoc """
   The process of a Rust node, played by a test: it has the name that the protocol says, and hands every message to the test as
-  `{:played, message}`. What it says, the test says: the protocol looks at what is in a message, not at who sent it.
+  `{:played, message}`. What it says, the test says: the protocol looks at what is in a message, not at who sent it. Only that it is
+  there it tells its drains by itself, unless it is `silent: true`: the test may be held up for longer than a node may say nothing.
   """
 
+  @alive_every_ms 500
+
   @doc "Starts it on this node for `test`, in place of an earlier one."
-  @spec start(pid()) :: pid()
-  def start(test) do
+  @spec start(pid(), silent: boolean()) :: pid()
+  def start(test, opts \\ []) do
     with old when is_pid(old) <- Process.whereis(:durable_handoff), do: stop(old)
     caller = self()
 
@@ -14,7 +17,8 @@ defmodule FakeRustNode do
       spawn(fn ->
         Process.register(self(), :durable_handoff)
         send(caller, {:registered, self()})
-        play(test)
+        unless opts[:silent], do: send(self(), :alive)
+        play(test, %{})
       end)
 
     receive do
@@ -31,11 +35,20 @@ defmodule FakeRustNode do
     end
   end
 
-  defp play(test) do
+  defp play(test, drains) do
     receive do
-      message -> send(test, {:played, message})
-    end
+      :alive ->
+        for {id, drain} <- drains, do: send(drain, {:durable_handoff, 1, :progress, id, %{}})
+        Process.send_after(self(), :alive, @alive_every_ms)
+        play(test, drains)
 
-    play(test)
+      message ->
+        send(test, {:played, message})
+        play(test, heard(message, drains))
+    end
   end
+
+  defp heard({:durable_handoff, 1, :drain_open, id, drain, _spec}, drains), do: Map.put(drains, id, drain)
+  defp heard({:durable_handoff, 1, :drain_close, id}, drains), do: Map.delete(drains, id)
+  defp heard(_message, drains), do: drains
 end
