@@ -5,8 +5,8 @@ defmodule RustNode do
       rust = RustNode.start([a, b])
       RustNode.signal(rust, "KILL")
 
-  Guarantees: `start/2` returns once every given node offers it to its drains; the process is gone after the test, and when the test's VM
-  dies. The cookie goes there in a file that only its owner may read.
+  Guarantees: `start/2` returns once every given node offers it to its drains; the process is gone after the test, when no node offers it
+  any more, and when the test's VM dies. The cookie goes there in a file that only its owner may read.
 
   The program is the one that `DURABLE_HANDOFF_NODE` names, else what `cargo build` makes of this repository.
   """
@@ -18,15 +18,19 @@ defmodule RustNode do
 
   @type t :: %__MODULE__{name: node(), port: port(), os_pid: String.t()}
 
-  # Ends the program when nobody is at the other end any more; a port alone only closes its standard input.
+  # Ends the program when nobody is at the other end any more; a port alone only closes its standard input. Not once it has ended by
+  # itself: its number may be another one's by then.
   @wrapper ~S"""
   exec 3<&0
   "$@" &
   pid=$!
   echo "pid $pid"
   { cat <&3 >/dev/null; kill -KILL $pid 2>/dev/null; } &
+  reader=$!
   wait $pid
-  echo "exit $?"
+  status=$?
+  kill $reader 2>/dev/null
+  echo "exit $status"
   """
 
   @doc "Starts one that connects to `nodes`, and waits until each of them offers it. `arguments` go to the program."
@@ -38,7 +42,8 @@ defmodule RustNode do
     run = ["run", "--name", Atom.to_string(name), "--connect", connect, "--cookie-file", cookie_file()]
     port = open(run ++ arguments)
     rust = %__MODULE__{name: name, port: port, os_pid: await_line(port, "pid ")}
-    ExUnit.Callbacks.on_exit(fn -> kill(rust) end)
+    # The port has ended with the test.
+    ExUnit.Callbacks.on_exit(fn -> for node <- nodes, do: Cluster.wait_until(fn -> not offered?(node, name) end) end)
     for node <- nodes, do: Cluster.wait_until(fn -> offers?(node, name) end, 30_000)
     rust
   end
@@ -91,8 +96,12 @@ defmodule RustNode do
     end
   end
 
-  # It may be stopped (SIGSTOP), and it may be gone.
-  defp kill(rust), do: System.cmd("kill", ["-KILL", rust.os_pid], stderr_to_stdout: true)
+  # By a node that may be gone.
+  defp offered?(node, name) do
+    offers?(node, name)
+  rescue
+    ErlangError -> false
+  end
 
   defp environment, do: [{"DURABLE_HANDOFF_LOG_FORMAT", "text"}]
 
