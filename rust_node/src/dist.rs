@@ -4,7 +4,7 @@
 //!   listener ─┐                       ┌─▶ mailbox of a registered process
 //!             ├─ handshake ─ connection ─▶ waiting call
 //!   dialler ──┘    │  ▲               └─▶ net_kernel, monitors, links: answered on the spot
-//!        ▲         │  └── node: who is connected, registered, watched, waited for
+//!        ▲         │  └── peers: who is connected; node: who is registered; watches: who is monitored and waited for
 //!        └─ discovery (which nodes do the connected ones know?)
 //! ```
 //!
@@ -26,6 +26,7 @@ pub mod listener;
 mod mailbox;
 pub mod names;
 pub mod node;
+mod peers;
 mod signals;
 pub mod tls;
 mod watches;
@@ -36,4 +37,5 @@ pub use cookie::Cookie;
 pub use limits::Limits;
 pub use mailbox::{Delivery, Inbound, Mailbox, MonitorRef};
 pub use names::{AllowList, NodeName};
-pub use node::{Node, NodeOptions, PeerInfo, SendError};
+pub use node::{Node, NodeOptions};
+pub use peers::{PeerInfo, SendError};

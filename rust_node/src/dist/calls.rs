@@ -10,7 +10,8 @@ use erl_dist::message::Message;
 use handoff_wire::term::{self, atom, atom_name, tuple};
 
 use super::control::Process;
-use super::node::{Node, SendError};
+use super::node::Node;
+use super::peers::SendError;
 use super::signals::pid;
 use super::watches::Answer;
 

@@ -16,7 +16,8 @@ use tracing::{debug, info, warn};
 use super::control::{self, ControlError};
 use super::frame::{self, Frame, FrameError};
 use super::handshake::Peer;
-use super::node::{Node, NotTaken, SendError};
+use super::node::Node;
+use super::peers::{NotTaken, SendError};
 use super::signals;
 use crate::metrics::Metrics;
 

@@ -14,7 +14,8 @@ use tracing::debug;
 use super::control::Process;
 use super::frame;
 use super::mailbox::{Inbound, Mailbox, MonitorRef};
-use super::node::{Node, SendError, State, halves};
+use super::node::{Node, State, halves};
+use super::peers::SendError;
 
 #[derive(Debug)]
 pub(super) struct Waiter {

@@ -4,8 +4,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::super::connection;
 use super::super::cookie::Cookie;
-use super::super::handshake::flags;
-use super::super::names;
+use super::super::handshake::{Local, flags};
+use super::super::limits::Limits;
+use super::super::names::{self, AllowList};
+use super::super::node::NodeOptions;
 use super::*;
 
 const PEER: &str = "peer@127.0.0.1";
