@@ -57,6 +57,12 @@ defmodule DurableHandoff.Drain do
   @spec reserve_ms(pos_integer()) :: non_neg_integer()
   def reserve_ms(timeout_ms), do: min(500, div(timeout_ms, 10))
 
+  @doc "Whether a process that ends for that reason is shut down: then this node goes down, or its supervisor."
+  @spec shutdown?(term()) :: boolean()
+  def shutdown?(:shutdown), do: true
+  def shutdown?({:shutdown, _detail}), do: true
+  def shutdown?(_other), do: false
+
   @spec run(%__MODULE__{}) :: result()
   defp run(drain) do
     case Host.whereis(drain.supervisor) do
@@ -245,10 +251,6 @@ defmodule DurableHandoff.Drain do
   end
 
   defp tell(drain, event), do: %{drain | session: Session.event(drain.session, Clock.now_us(), event)}
-
-  defp shutdown?(:shutdown), do: true
-  defp shutdown?({:shutdown, _detail}), do: true
-  defp shutdown?(_other), do: false
 
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 

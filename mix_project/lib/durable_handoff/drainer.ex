@@ -124,7 +124,7 @@ defmodule DurableHandoff.Drainer do
 
   @impl true
   def terminate(reason, state) do
-    if shutdown?(reason) do
+    if Drain.shutdown?(reason) do
       timeout_ms = state.options.timeout_ms
       deadline = now_ms() + timeout_ms
       joined? = state.drain != nil
@@ -134,10 +134,6 @@ defmodule DurableHandoff.Drainer do
       if joined? and not state.cancelled? and left_ms > 0, do: drain_within(state, left_ms)
     end
   end
-
-  defp shutdown?(:shutdown), do: true
-  defp shutdown?({:shutdown, _detail}), do: true
-  defp shutdown?(_other), do: false
 
   # A drain that was started with a later limit is told to end in time for this one; one that is started here knows it.
   defp drain_within(%{options: options} = state, timeout_ms) do
