@@ -226,9 +226,4 @@ defmodule Handoff.CrashTest do
     do:
       call(node, Process, :info, [attempt, :current_function]) ==
         {:current_function, {DurableHandoff.Attempt, :hold, 1}}
-
-  defp hold_reads(context) do
-    prefix = storage_key(context, "s")
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
-  end
 end

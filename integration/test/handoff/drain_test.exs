@@ -82,7 +82,7 @@ defmodule Handoff.DrainTest do
   test "two drains at once are one", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    hold_reads(context)
     first = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
     second = Task.async(fn -> drain(context, a, timeout_ms: 1) end)
@@ -99,7 +99,7 @@ defmodule Handoff.DrainTest do
     sup = context.sup
     assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status.()
 
-    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
     # It says so once it has started all three.
@@ -177,7 +177,7 @@ defmodule Handoff.DrainTest do
     start_cluster(context)
     start_servers(context, a, 2)
     listen_to_log(context, a)
-    SimulatedStore.pause(store, fn op, key -> op == :get and String.starts_with?(key, context.opts[:prefix] <> "s") end)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     {:info, _progress} = await_log(a, "0/2 done, 2 in flight")
     SimulatedStore.resume(store)

@@ -79,8 +79,7 @@ defmodule Handoff.PolicyTest do
     start_cluster(context)
     start_servers(context, a, 3, Counter, %{permanent: false})
     # Only the questions are held: they come before the node stops a server, and reads of a move come after.
-    prefix = storage_key(context, "s")
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a, eligible: :permanent, timeout_ms: 8_000) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) >= 3 end)
     wait_until(fn -> match?({:ok, %{progress: %{in_flight: 3}}}, call(a, DurableHandoff, :status, [context.sup])) end)

@@ -84,9 +84,9 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 4)
-    held = hold_reads(context)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> held.() == 4 end)
+    wait_until(fn -> held(context) == 4 end)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> drainer_terminates?(context, a) end)
     SimulatedStore.resume(context.store)
@@ -101,9 +101,9 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 4)
-    held = hold_reads(context)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a, eligible: &HandoffCase.not_s1/1) end)
-    wait_until(fn -> held.() == 3 end)
+    wait_until(fn -> held(context) == 3 end)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> drainer_terminates?(context, a) end)
     SimulatedStore.resume(context.store)
@@ -117,9 +117,9 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     start_servers(context, a, 4)
-    held = hold_reads(context)
+    hold_reads(context)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> held.() == 4 end)
+    wait_until(fn -> held(context) == 4 end)
     assert {:ok, %{state: :draining}} = call(a, DurableHandoff, :status, [context.sup])
     draining = Task.async(fn -> drain(context, a) end)
     drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
@@ -134,9 +134,9 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
     start_servers(context, a, 2)
-    held = hold_reads(context)
+    hold_reads(context)
     draining = Task.async(fn -> drain(context, a, timeout_ms: 60_000) end)
-    wait_until(fn -> held.() == 2 end)
+    wait_until(fn -> held(context) == 2 end)
 
     # The reads stay held until the drain has been given up.
     stopping = Task.async(fn -> stop_children(a, app) end)
@@ -187,11 +187,7 @@ defmodule Handoff.ShutdownTest do
     assert reservations(context) == []
   end
 
-  defp hold_reads(context) do
-    prefix = storage_key(context, "s")
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
-    fn -> length(SimulatedStore.paused(context.store)) end
-  end
+  defp held(context), do: length(SimulatedStore.paused(context.store))
 
   defp drainer_terminates?(context, node) do
     drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])

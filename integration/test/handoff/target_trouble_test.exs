@@ -129,11 +129,6 @@ defmodule Handoff.TargetTroubleTest do
     assert_all_run_on(%{context | nodes: [a, b, c]}, keys, [b, c])
   end
 
-  defp hold_reads(context, prefix) do
-    prefix = storage_key(context, prefix)
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
-  end
-
   defp await_held_reads(context, count), do: wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
 
   # Until a drain that runs on `node` has looked at the cluster with `target` in it: it says so once a second.

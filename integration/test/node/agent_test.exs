@@ -95,8 +95,7 @@ defmodule Node.AgentTest do
 
       assert placement(context) |> Map.values() |> Enum.uniq() == [a]
 
-      prefix = storage_key(context, "s")
-      SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+      hold_reads(context)
       ask(a, 2, context, [])
       assert_receive {:durable_handoff, 1, :drain_step, 2, %{total: 3, in_flight: 3, finished: false}}
       SimulatedStore.resume(context.store)

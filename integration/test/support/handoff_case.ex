@@ -58,6 +58,13 @@ defmodule HandoffCase do
   @spec drain(map(), node(), keyword()) :: term()
   def drain(context, node, overrides \\ []), do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides])
 
+  @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
+  @spec hold_reads(map(), String.t()) :: :ok
+  def hold_reads(context, prefix \\ "s") do
+    prefix = ClusterCase.storage_key(context, prefix)
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+  end
+
   @doc "How many callers wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
   def drain_waiters(context, node) do

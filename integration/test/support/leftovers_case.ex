@@ -83,13 +83,6 @@ defmodule LeftoversCase do
   @spec receiver(map(), node()) :: pid() | nil
   def receiver(context, node), do: Cluster.call(node, Process, :whereis, [DurableHandoff.Leftovers.name(context.sup)])
 
-  @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
-  @spec hold_reads(map(), String.t()) :: :ok
-  def hold_reads(context, prefix \\ "s") do
-    prefix = ClusterCase.storage_key(context, prefix)
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
-  end
-
   @doc "How many reads of `key` are held."
   @spec held_reads(map(), String.t()) :: non_neg_integer()
   def held_reads(context, key) do
