@@ -75,17 +75,18 @@ defmodule DurableServer.LifecycleManager do
   end
 
   @impl true
-  def init(config), do: {:ok, %{config: config, sweep: nil, reconcile: nil}, {:continue, :get_ready}}
+  def init(config), do: {:ok, %{config: config, tasks: %{}}, {:continue, :get_ready}}
 
   @impl true
   def handle_continue(:get_ready, state), do: {:noreply, get_ready(state)}
 
   @impl true
   def handle_call(:stop_discovery, _from, state) do
-    if state.sweep, do: Task.shutdown(state.sweep, :brutal_kill)
+    {sweep, tasks} = Map.pop(state.tasks, :discovery)
+    if sweep, do: Task.shutdown(sweep, :brutal_kill)
     Config.drain(state.config)
     beat(state.config)
-    {:reply, :ok, %{state | sweep: nil}}
+    {:reply, :ok, %{state | tasks: tasks}}
   end
 
   @impl true
@@ -97,41 +98,28 @@ defmodule DurableServer.LifecycleManager do
     {:noreply, state}
   end
 
-  # One at a time: an older one that ends later would undo what the newer one learnt.
   def handle_info(:reconcile, state) do
     again(:reconcile, state.config.heartbeat_reconcile_interval_ms)
-
-    if state.reconcile != nil,
-      do: {:noreply, state},
-      else: {:noreply, %{state | reconcile: task(state.config, &Heartbeats.reconcile/1)}}
+    {:noreply, run(state, :reconcile, &Heartbeats.reconcile/1)}
   end
 
   def handle_info(:discover, state) do
     again(:discover, state.config.discovery_interval_ms)
 
-    if state.sweep != nil or Config.draining?(state.config),
+    if Config.draining?(state.config),
       do: {:noreply, state},
-      else: {:noreply, %{state | sweep: task(state.config, &Discovery.sweep/1)}}
+      else: {:noreply, run(state, :discovery, &Discovery.sweep/1)}
   end
 
-  def handle_info({ref, _result}, %{sweep: %Task{ref: ref}} = state) do
+  def handle_info({ref, _result}, state) when is_reference(ref) do
     Process.demonitor(ref, [:flush])
-    {:noreply, %{state | sweep: nil}}
+    {:noreply, ended(state, ref)}
   end
 
-  def handle_info({ref, _result}, %{reconcile: %Task{ref: ref}} = state) do
-    Process.demonitor(ref, [:flush])
-    {:noreply, %{state | reconcile: nil}}
+  def handle_info({:DOWN, ref, :process, _pid, reason}, state) do
+    for {name, %Task{ref: ^ref}} <- state.tasks, do: Logger.error("#{name} failed: #{inspect(reason)}")
+    {:noreply, ended(state, ref)}
   end
-
-  def handle_info({:DOWN, ref, :process, _pid, reason}, %{sweep: %Task{ref: ref}} = state) do
-    Logger.error("discovery failed: #{inspect(reason)}")
-    {:noreply, %{state | sweep: nil}}
-  end
-
-  # What it raised the task has logged.
-  def handle_info({:DOWN, ref, :process, _pid, _reason}, %{reconcile: %Task{ref: ref}} = state),
-    do: {:noreply, %{state | reconcile: nil}}
 
   def handle_info(_stray, state), do: {:noreply, state}
 
@@ -155,7 +143,15 @@ defmodule DurableServer.LifecycleManager do
     state
   end
 
-  defp task(config, fun), do: Task.Supervisor.async_nolink(config.task_supervisor, fn -> fun.(config) end)
+  # One of each at a time: an older one that ends later would undo what the newer one learnt.
+  defp run(%{tasks: tasks} = state, name, _fun) when is_map_key(tasks, name), do: state
+
+  defp run(%{config: config} = state, name, fun) do
+    task = Task.Supervisor.async_nolink(config.task_supervisor, fn -> fun.(config) end)
+    put_in(state.tasks[name], task)
+  end
+
+  defp ended(state, ref), do: %{state | tasks: Map.reject(state.tasks, fn {_name, task} -> task.ref == ref end)}
 
   defp beat(config) do
     facts = %{
