@@ -28,6 +28,8 @@ pub mod names;
 pub mod node;
 mod peers;
 mod signals;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod watches;
 

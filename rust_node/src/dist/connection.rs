@@ -192,75 +192,12 @@ async fn write<W: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
-    use super::super::cookie::Cookie;
-    use super::super::handshake::{Local, flags};
     use super::super::limits::Limits;
-    use super::super::names::{self, AllowList};
-    use super::super::node::NodeOptions;
+    use super::super::testing::{PEER, connect, node};
     use super::*;
-
-    fn node(limits: Limits) -> Node {
-        let name = names::parse("rust@127.0.0.1").expect("a name");
-        let cookie = Cookie::new("a-test-cookie").expect("a cookie");
-        Node::new(NodeOptions {
-            local: Local { name, creation: 1, cookie },
-            limits,
-            allow: AllowList::default(),
-            tls: None,
-            epmd_port: 4369,
-            metrics: Metrics::default(),
-        })
-    }
-
-    /// The other end of a connection of `peer`, made as the `id`th.
-    fn connect(node: &Node, peer: &str, id: u64) -> (DuplexStream, Result<(), NotTaken>) {
-        let (ours, theirs) = duplex(1024);
-        let peer = Peer { name: names::parse(peer).expect("a name"), flags: flags(), creation: 1 };
-        (theirs, start(node, ours, &peer, id))
-    }
-
-    async fn ended(mut stream: DuplexStream) {
-        assert_eq!(stream.read(&mut [0; 1]).await.expect("the end, not an error"), 0);
-    }
-
-    #[tokio::test]
-    async fn the_connection_a_peer_made_last_replaces_the_one_before() {
-        let node = node(Limits::default());
-        let (first, taken) = connect(&node, "peer@127.0.0.1", 1);
-        assert_eq!(taken, Ok(()));
-        let (_second, taken) = connect(&node, "peer@127.0.0.1", 2);
-        assert_eq!(taken, Ok(()));
-        ended(first).await;
-        assert_eq!(node.lock().peers["peer@127.0.0.1"].id, 2);
-    }
-
-    /// The tasks of two handshakes end in either order.
-    #[tokio::test]
-    async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() {
-        let node = node(Limits::default());
-        let (_second, taken) = connect(&node, "peer@127.0.0.1", 2);
-        assert_eq!(taken, Ok(()));
-        let (first, taken) = connect(&node, "peer@127.0.0.1", 1);
-        assert_eq!(taken, Err(NotTaken::Outdated));
-        ended(first).await;
-        let link = &node.lock().peers["peer@127.0.0.1"];
-        assert!(link.id == 2 && !link.end.is_cancelled());
-    }
-
-    #[tokio::test]
-    async fn a_connection_too_many_is_not_taken() {
-        let node = node(Limits { peers: 1, ..Limits::default() });
-        let (_one, taken) = connect(&node, "one@127.0.0.1", 1);
-        assert_eq!(taken, Ok(()));
-        let (other, taken) = connect(&node, "other@127.0.0.1", 2);
-        assert_eq!(taken, Err(NotTaken::TooMany));
-        ended(other).await;
-        let (_again, taken) = connect(&node, "one@127.0.0.1", 3);
-        assert_eq!(taken, Ok(()), "who is there may connect anew");
-    }
 
     // Time passes here only when nobody has anything to do, so that a tick is late for no other reason than ours.
 
@@ -268,7 +205,7 @@ mod tests {
     async fn a_tick_goes_out_every_quarter_of_the_tick_time_and_a_peer_that_ticks_stays() {
         let node = node(Limits::default());
         let tick_time = node.options().limits.tick_time;
-        let (mut peer, taken) = connect(&node, "peer@127.0.0.1", 1);
+        let (mut peer, taken) = connect(&node, PEER, 1);
         assert_eq!(taken, Ok(()));
         let began = Instant::now();
         for quarter in 1..=8 {
@@ -284,7 +221,7 @@ mod tests {
     async fn a_peer_that_is_silent_for_the_tick_time_is_dropped() {
         let node = node(Limits::default());
         let tick_time = node.options().limits.tick_time;
-        let (mut peer, taken) = connect(&node, "peer@127.0.0.1", 1);
+        let (mut peer, taken) = connect(&node, PEER, 1);
         assert_eq!(taken, Ok(()));
         tokio::time::sleep(tick_time / 2).await;
         peer.write_all(&[0; 4]).await.expect("connected");

@@ -1,37 +1,22 @@
-//! How connections end.
+//! Which connection a peer has, and how connections end.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::super::connection;
-use super::super::cookie::Cookie;
-use super::super::handshake::{Local, flags};
 use super::super::limits::Limits;
-use super::super::names::{self, AllowList};
-use super::super::node::NodeOptions;
+use super::super::testing::{PEER, connect, node};
 use super::*;
 
-const PEER: &str = "peer@127.0.0.1";
 /// No test waits for it.
 const LONG: Duration = Duration::from_secs(120);
 
-fn node() -> Node {
-    let name = names::parse("rust@127.0.0.1").expect("a name");
-    Node::new(NodeOptions {
-        local: Local { name, creation: 1, cookie: Cookie::new("a-test-cookie").expect("a cookie") },
-        limits: Limits::default(),
-        allow: AllowList::default(),
-        tls: None,
-        epmd_port: 4369,
-        metrics: Metrics::default(),
-    })
+fn connected(node: &Node) -> DuplexStream {
+    let (peer, taken) = connect(node, PEER, 1);
+    assert_eq!(taken, Ok(()));
+    peer
 }
 
-/// The peer's end of a connection that holds so many bytes on their way.
-fn connect(node: &Node, holds: usize) -> DuplexStream {
-    let (ours, theirs) = duplex(holds);
-    let peer = Peer { name: names::parse(PEER).expect("a name"), flags: flags(), creation: 1 };
-    connection::start(node, ours, &peer, 1).expect("taken");
-    theirs
+async fn ended(mut stream: DuplexStream) {
+    assert_eq!(stream.read(&mut [0; 1]).await.expect("the end, not an error"), 0);
 }
 
 fn frame(byte: u8) -> Vec<u8> {
@@ -39,9 +24,45 @@ fn frame(byte: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn the_connection_a_peer_made_last_replaces_the_one_before() {
+    let node = node(Limits::default());
+    let (first, taken) = connect(&node, PEER, 1);
+    assert_eq!(taken, Ok(()));
+    let (_second, taken) = connect(&node, PEER, 2);
+    assert_eq!(taken, Ok(()));
+    ended(first).await;
+    assert_eq!(node.lock().peers[PEER].id, 2);
+}
+
+/// The tasks of two handshakes end in either order.
+#[tokio::test]
+async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() {
+    let node = node(Limits::default());
+    let (_second, taken) = connect(&node, PEER, 2);
+    assert_eq!(taken, Ok(()));
+    let (first, taken) = connect(&node, PEER, 1);
+    assert_eq!(taken, Err(NotTaken::Outdated));
+    ended(first).await;
+    let link = &node.lock().peers[PEER];
+    assert!(link.id == 2 && !link.end.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_not_taken() {
+    let node = node(Limits { peers: 1, ..Limits::default() });
+    let (_one, taken) = connect(&node, "one@127.0.0.1", 1);
+    assert_eq!(taken, Ok(()));
+    let (other, taken) = connect(&node, "other@127.0.0.1", 2);
+    assert_eq!(taken, Err(NotTaken::TooMany));
+    ended(other).await;
+    let (_again, taken) = connect(&node, "one@127.0.0.1", 3);
+    assert_eq!(taken, Ok(()), "who is there may connect anew");
+}
+
+#[tokio::test]
 async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read_until_it_does() {
-    let node = node();
-    let mut peer = connect(&node, 64);
+    let node = node(Limits::default());
+    let mut peer = connected(&node);
     node.push_frame(&node.lock(), PEER, frame(7)).expect("queued");
     let closing = tokio::spawn({
         let node = node.clone();
@@ -59,8 +80,8 @@ async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_close_is_not_waited_for_any_longer_than_that() {
-    let node = node();
-    let mut peer = connect(&node, 64);
+    let node = node(Limits::default());
+    let mut peer = connected(&node);
     node.push_frame(&node.lock(), PEER, frame(7)).expect("queued");
     node.close(Duration::from_secs(2)).await;
     let mut got = Vec::new();
@@ -70,18 +91,17 @@ async fn a_peer_that_does_not_close_is_not_waited_for_any_longer_than_that() {
 
 #[tokio::test]
 async fn a_node_that_closes_takes_no_connection() {
-    let node = node();
+    let node = node(Limits::default());
     node.close(LONG).await;
-    let (ours, _theirs) = duplex(64);
-    let peer = Peer { name: names::parse(PEER).expect("a name"), flags: flags(), creation: 1 };
-    assert_eq!(connection::start(&node, ours, &peer, 1), Err(NotTaken::Stopped));
+    let (_peer, taken) = connect(&node, PEER, 1);
+    assert_eq!(taken, Err(NotTaken::Stopped));
 }
 
 /// It is not yet detached: its task has not come that far.
 #[tokio::test]
 async fn a_connection_that_ends_is_no_slow_reader() {
-    let node = node();
-    let _peer = connect(&node, 64);
+    let node = node(Limits::default());
+    let _peer = connected(&node);
     node.disconnect(PEER);
     assert_eq!(node.push_frame(&node.lock(), PEER, frame(7)), Err(SendError::NotConnected));
     assert!(!node.options().metrics.render().contains("slow_reader"));

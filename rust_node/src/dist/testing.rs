@@ -1,0 +1,36 @@
+//! For unit tests of the layer: a node, and peers whose end of the connection the test holds.
+
+use tokio::io::{DuplexStream, duplex};
+
+use super::connection;
+use super::cookie::Cookie;
+use super::handshake::{Local, Peer, flags};
+use super::limits::Limits;
+use super::names::{self, AllowList};
+use super::node::{Node, NodeOptions};
+use super::peers::NotTaken;
+use crate::metrics::Metrics;
+
+/// Some peer.
+pub(super) const PEER: &str = "peer@127.0.0.1";
+/// What is on its way on a connection, at most, bytes. Less than what tests send, so that nothing arrives unread.
+pub(super) const HOLDS: usize = 64;
+
+pub(super) fn node(limits: Limits) -> Node {
+    let name = names::parse("rust@127.0.0.1").expect("a name");
+    Node::new(NodeOptions {
+        local: Local { name, creation: 1, cookie: Cookie::new("a-test-cookie").expect("a cookie") },
+        limits,
+        allow: AllowList::default(),
+        tls: None,
+        epmd_port: 4369,
+        metrics: Metrics::default(),
+    })
+}
+
+/// The other end of a connection of `peer`, made as the `id`th.
+pub(super) fn connect(node: &Node, peer: &str, id: u64) -> (DuplexStream, Result<(), NotTaken>) {
+    let (ours, theirs) = duplex(HOLDS);
+    let peer = Peer { name: names::parse(peer).expect("a name"), flags: flags(), creation: 1 };
+    (theirs, connection::start(node, ours, &peer, id))
+}
