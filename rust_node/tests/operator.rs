@@ -3,10 +3,9 @@
 mod support;
 
 use std::process::{Command, Output};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rust_node::dist::Limits;
-use support::{Otp, Process, SOON, node_name, otps};
+use support::{Attempts, Otp, Process, node_name, otps};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 
@@ -28,12 +27,10 @@ fn command(node: &str, flags: &[&str]) -> Command {
 
 /// Of a node that is there. A handshake that was held for seconds is given up before anything is asked for: then once more.
 fn drain(node: &str, flags: &[&str]) -> Output {
-    let until = Instant::now() + SOON;
+    let mut attempts = Attempts::first();
     loop {
-        let began = Instant::now();
         let output = command(node, flags).output().expect("it runs");
-        let held = began.elapsed() >= Limits::default().handshake_timeout;
-        if output.status.code() != Some(3) || !held || Instant::now() >= until {
+        if output.status.code() != Some(3) || !attempts.again() {
             return output;
         }
     }
@@ -119,15 +116,14 @@ fn an_interrupted_command_says_that_the_drain_goes_on_and_it_does() {
 
 /// The command, once it shows how far the drain is. As for [`drain`], it may take more than one.
 fn shown(node: &str) -> Process {
-    let until = Instant::now() + SOON;
+    let mut attempts = Attempts::first();
     loop {
-        let began = Instant::now();
         let mut process = Process::spawn(&mut command(node, &[]));
         if process.line_unless_ended("3/20 done").is_some() {
             return process;
         }
-        let held = began.elapsed() >= Limits::default().handshake_timeout;
+        let again = attempts.again();
         assert_eq!(process.exit_code(), Some(3), "{:?}", process.seen());
-        assert!(held && Instant::now() < until, "{:?}", process.seen());
+        assert!(again, "{:?}", process.seen());
     }
 }

@@ -217,15 +217,35 @@ fn port_of_http(process: &mut Process) -> u16 {
     port(&process.line("serving HTTP address="))
 }
 
-/// Dials as the node does. An attempt that was held for as long as a handshake may take, here or at the other side, is made
-/// again, because its end says nothing about either node.
-pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
-    let until = Instant::now() + SOON;
-    loop {
+/// Attempts at something with a handshake in it. One that was held for as long as a handshake may take, here or at the other
+/// side, is made again, because its end says nothing about either node.
+pub struct Attempts {
+    began: Instant,
+    until: Instant,
+}
+
+impl Attempts {
+    /// The first one begins.
+    pub fn first() -> Attempts {
         let began = Instant::now();
+        Attempts { began, until: began + SOON }
+    }
+
+    /// One has failed: true when it is to be made again, which then begins.
+    pub fn again(&mut self) -> bool {
+        let now = Instant::now();
+        let held = now - self.began >= Limits::default().handshake_timeout;
+        self.began = now;
+        held && now < self.until
+    }
+}
+
+/// Dials as the node does, in [`Attempts`].
+pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
+    let mut attempts = Attempts::first();
+    loop {
         let outcome = dialler::dial(node, &name(to)).await;
-        let held = began.elapsed() >= Limits::default().handshake_timeout;
-        if outcome.is_ok() || !held || Instant::now() >= until {
+        if outcome.is_ok() || !attempts.again() {
             return outcome;
         }
     }
@@ -267,8 +287,7 @@ impl Peer {
         Peer::connect_over(async || TcpStream::connect(("127.0.0.1", port)).await, node, own, cookie).await
     }
 
-    /// Let in, or why not. The node gives up a handshake that takes too long; an attempt that was held for that long is made
-    /// again, because its end says nothing about the name and the cookie.
+    /// Let in, or why not, in [`Attempts`].
     pub async fn connect_over(
         open: impl AsyncFn() -> std::io::Result<TcpStream>,
         node: &Node,
@@ -276,17 +295,14 @@ impl Peer {
         cookie: &str,
     ) -> Result<Peer, HandshakeError> {
         let local = local(own, cookie);
-        let until = Instant::now() + SOON;
+        let mut attempts = Attempts::first();
         loop {
-            let began = Instant::now();
-            let shaken = handshake::connect(open().await?, Prefix::Two, &local, &name(&node.name)).await;
-            let held = began.elapsed() >= Limits::default().handshake_timeout;
-            match shaken {
+            match handshake::connect(open().await?, Prefix::Two, &local, &name(&node.name)).await {
                 Ok((stream, _)) => {
                     let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
                     return Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() });
                 }
-                Err(error) if !held || Instant::now() >= until => return Err(error),
+                Err(error) if !attempts.again() => return Err(error),
                 Err(_) => {}
             }
         }
