@@ -22,9 +22,12 @@ defmodule SimulatedStore.Codec do
   @doc "What a reader gets: a stored state or a plain map. A term that is decoded already is given back."
   @spec decode!(binary() | struct() | map()) :: struct() | map()
   def decode!(bytes) when is_binary(bytes) do
-    case :erlang.binary_to_term(bytes) do
-      %{"vsn" => _, "state" => _, "meta" => _} = term -> DurableServer.StoredState.from_object_store_term(term)
-      term -> term
+    term = :erlang.binary_to_term(bytes)
+
+    case DurableServer.StoredState.from_object_store_term(term) do
+      {:ok, stored} -> stored
+      :not_stored_state -> term
+      {:error, error} -> raise error
     end
   end
 

@@ -187,7 +187,7 @@ defmodule Store.FaultsTest do
         {:ok, %{state: state}} = Backend.init_backend(Store.Places.directory())
         {:ok, etag} = Request.run(state, {:put, "k", bytes, :always, :always, false}, [])
         assert {:ok, ^bytes, ^etag} = Request.run(state, {:get, "k", true}, [])
-        assert {:error, {:unreadable, %{__exception__: true}}} = Backend.get_object(state, "k", [])
+        assert {:error, {:unreadable, %{key: "k", error: %{__exception__: true}}}} = Backend.get_object(state, "k", [])
 
         assert [] =
                  Enum.to_list(

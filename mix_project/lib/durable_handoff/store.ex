@@ -65,7 +65,7 @@ defmodule DurableHandoff.Store do
   | `{:invalid, facts}` | `problem`, in a URL or an option |
   | `{:too_large, facts}` | `bytes`, `limit` |
   | `{:not_encodable, exception}` | what JSON cannot write |
-  | `{:unreadable, exception}` | an object that is no JSON, or whose envelope cannot be opened |
+  | `{:unreadable, facts}` | `key`, `error`: an object that is no JSON, or a stored state that this version of DurableServer cannot read |
 
   `:slow_down`: the store asked for fewer requests (503, 429, `SlowDown`) until retries ran out.
   """
@@ -88,6 +88,9 @@ defmodule DurableHandoff.Store do
   @type etag :: String.t()
   @type object :: %{body: term(), etag: etag()}
   @type error :: {:error, atom() | {atom(), map() | Exception.t()}}
+
+  # As often as DurableServer's own backends do.
+  @update_again 5
 
   @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
 
@@ -122,13 +125,13 @@ defmodule DurableHandoff.Store do
   @spec get_object(t(), String.t(), keyword()) :: {:ok, object()} | error()
   def get_object(%__MODULE__{} = store, key, opts \\ []) do
     with {:ok, bytes, etag} <- Request.run(store, {:get, key, opts[:consistent] == true}, opts),
-         {:ok, body} <- Body.decode(bytes),
+         {:ok, body} <- Body.decode(bytes, key),
          do: {:ok, %{body: body, etag: etag}}
   end
 
   @doc """
   Writes an object; with `etag:` only over that version of it, else `{:error, :conflict}`. Options: `etag:`, `timeout:` in ms,
-  `max_retries:`. The answer's body is what a reader gets.
+  `max_retries:`. The answer's body is `data`, as with DurableServer's own backends.
   """
   @spec put_object(t(), String.t(), term(), keyword()) :: {:ok, object()} | error()
   def put_object(%__MODULE__{} = store, key, data, opts \\ []) do
@@ -136,8 +139,7 @@ defmodule DurableHandoff.Store do
 
     with {:ok, bytes} <- Body.encode(data),
          {:ok, etag} <- Request.run(store, {:put, key, bytes, condition, readback(data), keep?(data)}, opts),
-         {:ok, body} <- Body.decode(bytes),
-         do: {:ok, %{body: body, etag: etag}}
+         do: {:ok, %{body: data, etag: etag}}
   end
 
   @doc "Writes an object where there is none."
@@ -154,14 +156,24 @@ defmodule DurableHandoff.Store do
 
   @doc """
   Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun` returns
-  `{:ok, data}` or `{:error, reason}`, which is then the answer.
+  `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all of it is done again, up to
+  `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further option: `timeout:` in ms, of each request.
   """
   @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::
           {:ok, object()} | error()
   def update_object(%__MODULE__{} = store, key, fun, opts \\ []) do
+    {again, opts} = Keyword.pop(opts, :max_retries, @update_again)
+    update_object(store, key, fun, opts, again)
+  end
+
+  defp update_object(store, key, fun, opts, again) do
     with {:ok, object} <- get_object(store, key, Keyword.put(opts, :consistent, true)),
-         {:ok, data} <- fun.(object),
-         do: put_object(store, key, data, Keyword.put(opts, :etag, object.etag))
+         {:ok, data} <- fun.(object) do
+      case put_object(store, key, data, Keyword.put(opts, :etag, object.etag)) do
+        {:error, :conflict} when again > 0 -> update_object(store, key, fun, opts, again - 1)
+        result -> result
+      end
+    end
   end
 
   @doc "Deletes an object; with `etag:` only that version of it. Options: `etag:`, `timeout:` in ms, `max_retries:`."

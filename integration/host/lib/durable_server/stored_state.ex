@@ -19,7 +19,9 @@ defmodule DurableServer.StoredState do
       iex> Map.keys(term)
       ["meta", "state", "vsn"]
       iex> DurableServer.StoredState.from_object_store_term(term)
-      stored
+      {:ok, stored}
+      iex> DurableServer.StoredState.from_object_store_term(%{"node" => "a@host"})
+      :not_stored_state
   """
   @spec to_object_store_term(t()) :: %{String.t() => term()}
   def to_object_store_term(%__MODULE__{} = stored) do
@@ -30,9 +32,14 @@ defmodule DurableServer.StoredState do
     }
   end
 
-  @spec from_object_store_term(map()) :: t()
-  def from_object_store_term(%{"vsn" => vsn, "state" => state, "meta" => meta}) do
+  @spec from_object_store_term(term()) :: {:ok, t()} | {:error, Exception.t()} | :not_stored_state
+  def from_object_store_term(%{"vsn" => vsn, "state" => state, "meta" => meta} = term)
+      when map_size(term) == 3 and is_binary(meta) do
     # Not `:safe`: a node may read what a newer release wrote, with atoms it does not know yet.
-    %__MODULE__{vsn: vsn, state: state, meta: meta |> Base.decode64!() |> :erlang.binary_to_term()}
+    {:ok, %__MODULE__{vsn: vsn, state: state, meta: meta |> Base.decode64!() |> :erlang.binary_to_term()}}
+  rescue
+    error in ArgumentError -> {:error, error}
   end
+
+  def from_object_store_term(_other), do: :not_stored_state
 end

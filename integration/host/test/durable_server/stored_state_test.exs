@@ -55,6 +55,8 @@ defmodule DurableServer.StoredStateTest do
     assert %{status: :crashed} = four |> Meta.stopped(:stopped_graceful, 5) |> crash.(6)
   end
 
-  defp read(%{"object_base64" => object}),
-    do: object |> Base.decode64!() |> JsonReader.read!() |> StoredState.from_object_store_term()
+  defp read(%{"object_base64" => object}) do
+    {:ok, stored} = object |> Base.decode64!() |> JsonReader.read!() |> StoredState.from_object_store_term()
+    stored
+  end
 end

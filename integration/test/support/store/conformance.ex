@@ -37,10 +37,9 @@ defmodule Store.Conformance do
       test "a stored state comes back as one, its state with string keys, its meta as it was", %{state: state} do
         meta = %{status: :stopped_graceful, restart_attempt_node: "a@host", pid: self(), permanent: true}
         stored = %StoredState{state: %{count: 1, nested: %{tag: :word, list: [nil, true, 1.5]}}, meta: meta, vsn: 3}
-        assert {:ok, %{body: written, etag: etag}} = @backend.put_object(state, "k", stored, [])
+        assert {:ok, %{body: ^stored, etag: etag}} = @backend.put_object(state, "k", stored, [])
         assert {:ok, %{body: read, etag: ^etag}} = @backend.get_object(state, "k", consistent: true)
         assert {:ok, %{body: ^read, etag: ^etag}} = @backend.get_object(state, "k", consistent: true)
-        assert read == written
         assert %StoredState{vsn: 3, meta: ^meta} = read
         assert read.state == %{"count" => 1, "nested" => %{"tag" => "word", "list" => [nil, true, 1.5]}}
       end
@@ -100,6 +99,26 @@ defmodule Store.Conformance do
         assert {:error, :conflict} = @backend.put_object(state, "k", %{"n" => 3}, etag: first)
         assert {:error, :conflict} = @backend.put_object(state, "absent", %{"n" => 3}, etag: first)
         assert {:ok, %{body: %{"n" => 2}, etag: ^second}} = @backend.get_object(state, "k", consistent: true)
+      end
+
+      test "options as the host gives them, and such as a later one may give, raise nothing", %{state: state} do
+        assert {:error, :not_found} = @backend.update_object(state, "k", &{:ok, &1.body}, timeout: :infinity)
+
+        for opts <- [
+              [timeout: :infinity, max_retries: 0],
+              [timeout: nil, max_retries: nil],
+              [max_retries: 100, timeout: 9_999],
+              [content_type: "application/json", of_a_later_version: %{}]
+            ] do
+          {:ok, %{etag: etag}} = @backend.put_object(state, "k", %{"n" => 1}, opts)
+          assert {:ok, %{body: %{"n" => 1}}} = @backend.get_object(state, "k", [consistent: false] ++ opts)
+          assert {:ok, %{etag: etag}} = @backend.put_object(state, "k", %{"n" => 2}, [etag: etag] ++ opts)
+          change = fn %{body: %{"n" => 2}, etag: ^etag} -> {:ok, %{"n" => 3}} end
+          assert {:ok, %{body: %{"n" => 3}, etag: etag}} = @backend.update_object(state, "k", change, opts)
+          listed = @backend.list_all_objects_stream(state, "k", [error_handler: fn _reason -> :halt end] ++ opts)
+          assert [%{key: "k"}] = Enum.to_list(listed)
+          assert :ok = @backend.delete_object(state, "k", [etag: etag] ++ opts)
+        end
       end
 
       test "delete_object: conditional, unconditional, absent", %{state: state} do

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Host.StoredState do
   Between the host's stored state and the map of three keys that plain nodes read and write.
 
   Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope that cannot be
-  opened is an error, never an exception.
+  opened is an error, never an exception, and never taken for something else.
   """
 
   @doc "Whether a term is the host's stored state. Such bytes name their owner, so two writers never write the same."
@@ -21,20 +21,30 @@ defmodule DurableHandoff.Host.StoredState do
   @doc "What is written: the three-key map of a stored state, anything else as it is."
   @spec to_object(term()) :: term()
   def to_object(%{__struct__: DurableServer.StoredState} = stored),
-    do: host(:to_object_store_term, [stored])
+    do: apply(DurableServer.StoredState, :to_object_store_term, [stored])
 
   def to_object(other), do: other
 
-  @doc "What was read: a stored state for a three-key map, anything else as it is."
-  @spec from_object(term()) :: {:ok, term()} | {:error, {:unreadable, Exception.t()}}
-  def from_object(%{"vsn" => _, "state" => _, "meta" => meta} = object) when is_binary(meta) do
-    {:ok, host(:from_object_store_term, [object])}
+  @doc """
+  What was read: a stored state where the host takes it for one, anything else as it is.
+
+  `{:error, exception}` when the host cannot read it: a broken envelope, one of a later version, or an answer that this library does
+  not know.
+  """
+  @spec from_object(term(), host :: module()) :: {:ok, term()} | {:error, Exception.t()}
+  def from_object(object, host \\ DurableServer.StoredState)
+
+  def from_object(object, host) when is_map(object) and not is_struct(object) do
+    # The host is no dependency of this library, so the compiler is not asked whether the function exists.
+    case apply(host, :from_object_store_term, [object]) do
+      {:ok, %{__struct__: DurableServer.StoredState} = stored} -> {:ok, stored}
+      :not_stored_state -> {:ok, object}
+      {:error, error} when is_exception(error) -> {:error, error}
+      other -> {:error, RuntimeError.exception("unexpected answer of the host: #{inspect(other, limit: 5)}")}
+    end
   rescue
-    error -> {:error, {:unreadable, error}}
+    error -> {:error, error}
   end
 
-  def from_object(other), do: {:ok, other}
-
-  # The host is no dependency of this library, so the compiler is not asked whether these functions exist.
-  defp host(function, arguments), do: apply(DurableServer.StoredState, function, arguments)
+  def from_object(other, _host), do: {:ok, other}
 end

@@ -2,8 +2,8 @@ defmodule DurableHandoff.Store.Body do
   @moduledoc false
   # Objects as bytes: JSON, stored states in their three-key envelope.
   #
-  # Guarantee: nothing raises. What JSON cannot write is {:error, {:not_encodable, why}}, what cannot be read is
-  # {:error, {:unreadable, why}}, where `why` is the exception.
+  # Guarantee: nothing raises. What JSON cannot write is {:error, {:not_encodable, exception}}, what cannot be read is
+  # {:error, {:unreadable, exception}}.
 
   alias DurableHandoff.Codec
   alias DurableHandoff.Host.StoredState
@@ -15,13 +15,22 @@ defmodule DurableHandoff.Store.Body do
     error -> {:error, {:not_encodable, error}}
   end
 
-  @spec decode(binary()) :: {:ok, term()} | {:error, {:unreadable, term()}}
+  @spec decode(term()) :: {:ok, term()} | {:error, {:unreadable, Exception.t()}}
   def decode(bytes) when is_binary(bytes) do
-    with {:ok, object} <- parse(bytes), do: StoredState.from_object(object)
+    with {:ok, object} <- parse(bytes), do: decode(object)
   end
 
   # Decoded already: a caller that cannot know which of the two it has.
-  def decode(object), do: StoredState.from_object(object)
+  def decode(object) do
+    with {:error, error} <- StoredState.from_object(object), do: {:error, {:unreadable, error}}
+  end
+
+  @doc "The same for bytes read from `key`, which the error then names."
+  @spec decode(binary(), key :: String.t()) ::
+          {:ok, term()} | {:error, {:unreadable, %{key: String.t(), error: Exception.t()}}}
+  def decode(bytes, key) do
+    with {:error, {:unreadable, error}} <- decode(bytes), do: {:error, {:unreadable, %{key: key, error: error}}}
+  end
 
   defp parse(bytes) do
     {:ok, Codec.decode!(bytes)}

@@ -58,7 +58,7 @@ defmodule DurableHandoff.Store.Listing do
   defp read(_context, {_key, {:error, :not_found}}, verdict), do: {[], verdict}
 
   defp read(context, {key, answer}, verdict) do
-    with {:ok, bytes, etag} <- answer, {:ok, body} <- Body.decode(bytes) do
+    with {:ok, bytes, etag} <- answer, {:ok, body} <- Body.decode(bytes, key) do
       {[%{key: key, etag: etag, body: body}], verdict}
     else
       {:error, reason} -> {[], handle(context, {key, reason})}

@@ -12,22 +12,28 @@ defmodule DurableHandoff.Store.Request do
   # Copying more than this takes longer than a normal scheduler should be held.
   @dirty_bytes 131_072
 
+  # The longest timeout in ms, and the largest number of retries: an hour, as in the options of a store.
+  @most 3_600_000
+
   @type answer :: :ok | {:ok, term()} | {:ok, term(), term()} | {:error, term()}
 
-  @doc "Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`."
+  @doc """
+  Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`. Where one is absent, `:infinity` or of a kind
+  that a later host may send, the store's own value counts.
+  """
   @spec run(Store.t(), tuple() | atom(), keyword()) :: answer()
   def run(store, request, opts), do: store |> start(request, opts) |> await()
 
   @doc "Sends a request. `await/1` gets its answer."
-  @spec start(Store.t(), tuple() | atom(), keyword()) :: {reference(), term(), timeout()}
+  @spec start(Store.t(), tuple() | atom(), keyword()) :: {reference(), term(), non_neg_integer()}
   def start(store, request, opts) do
     tag = make_ref()
-    timeout = max(opts[:timeout] || store.timeout_ms, 0)
-    retries = opts[:max_retries] || store.max_retries
+    timeout = number(opts[:timeout], store.timeout_ms)
+    retries = number(opts[:max_retries], store.max_retries)
     {tag, send_request(store.ref, tag, request, timeout, retries), timeout}
   end
 
-  @spec await({reference(), term(), timeout()}) :: answer()
+  @spec await({reference(), term(), non_neg_integer()}) :: answer()
   def await({tag, handle, timeout}) do
     receive do
       {^tag, answer} -> answer
@@ -38,11 +44,15 @@ defmodule DurableHandoff.Store.Request do
   end
 
   @doc "Gives a request up. Its answer, should it be there already, is dropped."
-  @spec cancel({reference(), term(), timeout()}) :: :ok
+  @spec cancel({reference(), term(), non_neg_integer()}) :: :ok
   def cancel({tag, handle, _timeout}) do
     unless Native.store_cancel(handle), do: sent(tag)
     :ok
   end
+
+  # The host passes `timeout: :infinity` where a deletion is to wait for its lock.
+  defp number(value, _default) when is_integer(value), do: value |> max(0) |> min(@most)
+  defp number(_absent, default), do: default
 
   # Not cancelled means sent: it is here, or arrives in a moment.
   defp sent(tag) do
