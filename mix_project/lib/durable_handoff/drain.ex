@@ -4,8 +4,7 @@ defmodule DurableHandoff.Drain do
 
   Guarantees:
 
-    * It ends by its deadline: `timeout_ms` after its start, less a moment to report. What is then in flight settles by itself
-      (`DurableHandoff.Attempt`).
+    * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself (`DurableHandoff.Attempt`).
     * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
     * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`). This process carries orders
       out and tells what came of them. It never waits for anybody: not for an attempt, not for another node.
@@ -15,28 +14,40 @@ defmodule DurableHandoff.Drain do
 
   require Logger
 
-  alias DurableHandoff.{Attempt, Clock, Executor, Host, Options, Progress, Report, Snapshot, Status, Telemetry}
+  alias DurableHandoff.{
+    Attempt,
+    Clock,
+    Deadline,
+    Executor,
+    Host,
+    Options,
+    Progress,
+    Report,
+    Snapshot,
+    Status,
+    Telemetry
+  }
+
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Leftovers.Handover
 
   @refresh_ms 1_000
   @first_errors 5
 
-  @enforce_keys [:supervisor, :options, :status, :started_us]
+  @enforce_keys [:supervisor, :options, :status, :deadline]
   defstruct @enforce_keys ++
               [:snapshot, :session, watched: %{}, attempts: %{}, holders: %{}, first_errors: [], stays?: false]
 
   @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
 
   @doc "Starts a drain for the calling Drainer, which monitors it."
-  @spec start(Host.name(), Options.t(), Status.t()) :: {pid(), reference()}
-  def start(supervisor, options, status) do
+  @spec start(Host.name(), Options.t(), Deadline.t(), Status.t()) :: {pid(), reference()}
+  def start(supervisor, options, deadline, status) do
     drainer = self()
-    now = Clock.now_us()
 
     :proc_lib.spawn_opt(
       fn ->
-        drain = %__MODULE__{supervisor: supervisor, options: options, status: status, started_us: now}
+        drain = %__MODULE__{supervisor: supervisor, options: options, status: status, deadline: deadline}
         send(drainer, {:drained, self(), drain |> watch(drainer) |> run()})
       end,
       [:monitor]
@@ -52,10 +63,6 @@ defmodule DurableHandoff.Drain do
     send(pid, {__MODULE__, {:cancel, why}})
     :ok
   end
-
-  @doc "How long before `timeout_ms` a drain stops, so that its report is out in time."
-  @spec reserve_ms(pos_integer()) :: non_neg_integer()
-  def reserve_ms(timeout_ms), do: min(500, div(timeout_ms, 10))
 
   @doc "Whether a process that ends for that reason is shut down: then this node goes down, or its supervisor."
   @spec shutdown?(term()) :: boolean()
@@ -82,14 +89,14 @@ defmodule DurableHandoff.Drain do
   end
 
   # Without the mark servers may still come here and others may choose this node. That is no reason not to move what can be moved.
-  defp mark(%{supervisor: supervisor, options: options}) do
-    with {:error, reason} <- Host.mark_draining(supervisor, min(5_000, div(options.timeout_ms, 2))) do
+  defp mark(%{supervisor: supervisor, deadline: deadline}) do
+    with {:error, reason} <- Host.mark_draining(supervisor, Deadline.mark_ms(deadline)) do
       log(:warning, supervisor, "could not mark this node draining, going on: #{inspect(reason, limit: 10)}")
     end
   end
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
-    snapshot = Snapshot.take(supervisor, options)
+    snapshot = Snapshot.take(supervisor, options, drain.deadline)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = Enum.count(snapshot.view.nodes, &(&1.connected and not &1.draining))
     log(:info, supervisor, Progress.opening(servers, excluded, others, options))
@@ -101,13 +108,12 @@ defmodule DurableHandoff.Drain do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
     candidates = Executor.candidates(options.executor, supervisor, storage)
     now = Clock.now_us()
-    left_ms = options.timeout_ms - reserve_ms(options.timeout_ms) - div(now - drain.started_us, 1_000)
 
     job = %{
       supervisor: inspect(supervisor),
       storage: storage,
       modules: Enum.map(snapshot.modules, &inspect/1),
-      config: Snapshot.engine_config(snapshot, options, max(left_ms, 1)),
+      config: Snapshot.engine_config(snapshot, options, Deadline.engine_ms(drain.deadline, now)),
       entries: snapshot.entries,
       view: snapshot.view
     }
@@ -206,7 +212,13 @@ defmodule DurableHandoff.Drain do
 
   defp handle(:refresh, drain) do
     Process.send_after(self(), :refresh, @refresh_ms)
-    log(:info, drain.supervisor, Progress.line(Session.progress(drain.session), Clock.now_us() - drain.started_us))
+
+    log(
+      :info,
+      drain.supervisor,
+      Progress.line(Session.progress(drain.session), Clock.now_us() - drain.deadline.begin_us)
+    )
+
     refresh(drain)
   end
 
@@ -256,7 +268,7 @@ defmodule DurableHandoff.Drain do
 
   defp report(drain) do
     now = Clock.now_us()
-    duration_us = now - drain.started_us
+    duration_us = now - drain.deadline.begin_us
     {engine, who} = Session.report(drain.session, now)
 
     report =
@@ -267,7 +279,7 @@ defmodule DurableHandoff.Drain do
           excluded: length(drain.snapshot.excluded),
           duration_us: duration_us,
           first_errors: drain.first_errors,
-          handed_on: hand_on(drain, div(duration_us, 1_000))
+          handed_on: hand_on(drain, Deadline.offer_ms(drain.deadline, now))
         })
       )
 
@@ -275,9 +287,7 @@ defmodule DurableHandoff.Drain do
     report
   end
 
-  # Not all that is left of the time: the report has to be out before the Drainer gives up.
-  defp hand_on(%{options: options} = drain, elapsed_ms) do
-    budget_ms = div(3 * (options.timeout_ms - elapsed_ms), 4)
+  defp hand_on(%{options: options} = drain, budget_ms) do
     Handover.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
 

@@ -31,10 +31,7 @@ defmodule DurableHandoff.Drainer do
 
   require Logger
 
-  alias DurableHandoff.{Drain, Host, Leftovers, Native, Options, Status, Telemetry}
-
-  # terminate/2 keeps timeout_ms by itself; the supervisor's own limit only has to be later.
-  @shutdown_margin_ms 5_000
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Telemetry}
 
   @doc "Takes `:supervisor`, the name of the DurableServer.Supervisor, and `:handoff_on_shutdown` (`DurableHandoff.Options`)."
   @spec start_link(keyword()) :: GenServer.on_start()
@@ -57,7 +54,7 @@ defmodule DurableHandoff.Drainer do
     %{
       id: __MODULE__,
       start: {GenServer, :start_link, [__MODULE__, {supervisor, options}, [name: name(supervisor)]]},
-      shutdown: options.timeout_ms + @shutdown_margin_ms,
+      shutdown: Deadline.child_ms(options.timeout_ms, :inner),
       modules: [__MODULE__]
     }
   end
@@ -72,7 +69,7 @@ defmodule DurableHandoff.Drainer do
       id: {__MODULE__, supervisor},
       start: {__MODULE__, :start_link, [[supervisor: supervisor, handoff_on_shutdown: options]]},
       type: :supervisor,
-      shutdown: timeout_ms + 2 * @shutdown_margin_ms
+      shutdown: Deadline.child_ms(timeout_ms, :outer)
     }
   end
 
@@ -125,24 +122,28 @@ defmodule DurableHandoff.Drainer do
   @impl true
   def terminate(reason, state) do
     if Drain.shutdown?(reason) do
-      timeout_ms = state.options.timeout_ms
-      deadline = now_ms() + timeout_ms
+      now = Clock.now_us()
+      deadline = Deadline.drain(now, state.options.timeout_ms)
       joined? = state.drain != nil
-      state = drain_within(%{state | stopping?: true}, timeout_ms)
-      left_ms = deadline - now_ms()
-      # A drain that somebody else started may have had other options, or failed: what it left is ours.
-      if joined? and not state.cancelled? and left_ms > 0, do: drain_within(state, left_ms)
+      state = drain_within(%{state | stopping?: true}, deadline, now)
+      now = Clock.now_us()
+      # A drain that was started from elsewhere may have had other options, or failed: what it left is drained here.
+      if joined? and not state.cancelled? and now < deadline.end_us,
+        do: drain_within(state, %{deadline | begin_us: now}, now)
     end
   end
 
   # A drain that was started with a later limit is told to end in time for this one; one that is started here knows it.
-  defp drain_within(%{options: options} = state, timeout_ms) do
+  defp drain_within(%{options: options} = state, deadline, now) do
     joined? = state.drain != nil
-    %{drain: {pid, _monitor}} = state = ensure_draining(state, %{options | timeout_ms: timeout_ms})
-    if joined?, do: Process.send_after(self(), {:cancel, pid}, timeout_ms - div(Drain.reserve_ms(timeout_ms), 2))
-    Process.send_after(self(), {:give_up, pid}, timeout_ms)
+    %{drain: {pid, _monitor}} = state = ensure_draining(state, options, deadline)
+    if joined?, do: send_at(Deadline.cancel_us(deadline), now, {:cancel, pid})
+    send_at(deadline.end_us, now, {:give_up, pid})
     await(state)
   end
+
+  defp send_at(instant_us, now, message),
+    do: Process.send_after(self(), message, Deadline.until_ms(instant_us, now))
 
   defp await(%{drain: nil} = state), do: state
 
@@ -154,11 +155,11 @@ defmodule DurableHandoff.Drainer do
     end
   end
 
-  defp asked({:drain, options}, from, state), do: state |> ensure_draining(options) |> wait(from)
+  defp asked({:drain, options}, from, state), do: state |> ensure_draining(options, asked_for(options)) |> wait(from)
 
   defp asked({:start_drain, options}, from, state) do
     answer = if state.drain == nil, do: :started, else: :joined
-    state = ensure_draining(state, options)
+    state = ensure_draining(state, options, asked_for(options))
     # After that: who asks status/1 next sees this drain, not the one before.
     GenServer.reply(from, {:ok, answer})
     state
@@ -185,13 +186,15 @@ defmodule DurableHandoff.Drainer do
     %{state | cancelled?: state.stopping?}
   end
 
-  defp ensure_draining(%{drain: nil} = state, options) do
+  defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
+
+  defp ensure_draining(%{drain: nil} = state, options, deadline) do
     Leftovers.stand_down(state.supervisor)
     Status.draining(state.status)
-    %{state | drain: Drain.start(state.supervisor, options, state.status)}
+    %{state | drain: Drain.start(state.supervisor, options, deadline, state.status)}
   end
 
-  defp ensure_draining(state, _options), do: state
+  defp ensure_draining(state, _options, _deadline), do: state
 
   defp wait(state, from), do: %{state | waiting: [from | state.waiting]}
 
@@ -268,6 +271,4 @@ defmodule DurableHandoff.Drainer do
   end
 
   defp name(supervisor), do: :"#{supervisor}_handoff_drainer"
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end

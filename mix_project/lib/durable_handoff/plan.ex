@@ -15,7 +15,7 @@ defmodule DurableHandoff.Plan do
   Other nodes can change before the drain, and other nodes' drains count only once they happen.
   """
 
-  alias DurableHandoff.{Host, Native, Options, Snapshot}
+  alias DurableHandoff.{Clock, Deadline, Host, Native, Options, Snapshot}
 
   @round_trips_of_a_move 4
   @samples 3
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Plan do
   @doc "Plans a drain of `supervisor`."
   @spec make(Host.name(), Options.t()) :: {:ok, t()} | {:error, {:invalid, [String.t()]}}
   def make(supervisor, %Options{} = options) do
-    snapshot = Snapshot.take(supervisor, options)
+    snapshot = Snapshot.take(supervisor, options, Deadline.drain(Clock.now_us(), options.timeout_ms))
     config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
 
     with {:ok, plan} <- Native.plan(config, snapshot.entries, snapshot.view) do

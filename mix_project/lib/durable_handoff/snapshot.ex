@@ -8,10 +8,7 @@ defmodule DurableHandoff.Snapshot do
 
   require Logger
 
-  alias DurableHandoff.{Host, Options, Policy}
-
-  # Nodes answer in a millisecond. One that hangs holds the drain up for this long, once, and at most a twentieth of its time.
-  @count_ms 500
+  alias DurableHandoff.{Deadline, Host, Options, Policy}
 
   @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :source, :view]
   defstruct @enforce_keys
@@ -28,16 +25,16 @@ defmodule DurableHandoff.Snapshot do
           view: Host.View.t()
         }
 
-  @doc "Takes the snapshot of the supervisor `name`."
-  @spec take(Host.name(), Options.t()) :: t()
-  def take(name, %Options{} = options) do
-    {moving, excluded} = name |> Host.servers() |> select(name, options)
+  @doc "Takes the snapshot of the supervisor `name`, in the parts of `deadline` that are for it."
+  @spec take(Host.name(), Options.t(), Deadline.t()) :: t()
+  def take(name, %Options{} = options, %Deadline{} = deadline) do
+    {moving, excluded} = name |> Host.servers() |> select(name, options, deadline)
     modules = moving |> Enum.map(fn {server, _priority} -> server.module end) |> Enum.uniq()
     sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
     stickies = sticky_of |> Map.values() |> Enum.uniq()
     module_index = index(modules)
     sticky_index = index(stickies)
-    counts = counts(name, options)
+    counts = counts(name, deadline)
     view = view(name, modules, stickies, counts)
 
     %__MODULE__{
@@ -96,10 +93,10 @@ defmodule DurableHandoff.Snapshot do
     })
   end
 
-  defp select(servers, name, options) do
+  defp select(servers, name, options, deadline) do
     decided = Enum.map(servers, fn server -> {server, Policy.decide(server, options)} end)
     report(for {server, {_decision, problem}} when problem != nil <- decided, do: {server, problem})
-    temporary = temporary(decided, name, options)
+    temporary = temporary(decided, name, options, deadline)
 
     Enum.reduce(Enum.reverse(decided), {[], []}, fn
       {server, {{:move, priority}, _problem}}, {moving, excluded} ->
@@ -126,11 +123,11 @@ defmodule DurableHandoff.Snapshot do
   end
 
   # The keys of the servers that the store says are not permanent.
-  defp temporary(decided, name, options) do
+  defp temporary(decided, name, options, deadline) do
     decided
     |> Stream.filter(&match?({_server, {{:ask_store, _priority}, _problem}}, &1))
     |> Stream.map(fn {server, _decision} -> server.key end)
-    |> Host.info_each(name, options.max_concurrency, div(options.timeout_ms, 4))
+    |> Host.info_each(name, options.max_concurrency, Deadline.policy_ms(deadline))
     |> Enum.flat_map(fn {key, info} -> if match?({:ok, %{permanent: false}}, info), do: [key], else: [] end)
     |> MapSet.new()
   end
@@ -142,10 +139,10 @@ defmodule DurableHandoff.Snapshot do
   end
 
   # Only nodes with a heartbeat and a connection can become targets.
-  defp counts(name, options) do
+  defp counts(name, deadline) do
     known = for %{connected: true, draining: false, name: node} <- Host.View.build(name, [], [], %{}).nodes, do: node
     connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
-    Host.Count.ask(name, connected, max(1, min(@count_ms, div(options.timeout_ms, 20))))
+    Host.Count.ask(name, connected, Deadline.ask_ms(deadline))
   end
 
   defp source(name, options, view) do

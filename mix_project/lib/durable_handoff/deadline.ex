@@ -1,0 +1,186 @@
+defmodule DurableHandoff.Deadline do
+  @moduledoc """
+  How the time of a shutdown is divided. The only module that divides it: every other one is given a deadline.
+
+  Pure: instants in, instants out. Instants are microseconds of the engine's clock, spans are milliseconds.
+
+  ```text
+   SIGTERM, prepare_stop/0                                                        the platform kills the node
+   noted_us                                                                    noted_us + shutdown_budget_ms
+      │                                                                                               kill_us
+      ▼                                                                                                  ▼
+      ├── children that stop before us ──┬─────────── drain, at most timeout_ms ───────────┬── graceful ─────┤
+      │            passed_ms             │                                                 │   graceful_ms   │
+                                         ▼                                                 ▼
+                                      begin_us                                           end_us
+                                         ├── mark ≤ 1/2, counts ≤ 1/20, policy ≤ 1/4       │
+                                         ├───────── attempts ─────────┬── offer leftovers ─┤
+                                         │                            ▼    3/4 of it       │
+                                         │                      settle_us   ▼              │
+                                         │                              cancel_us          │
+  ```
+
+    * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain, at most 500 ms, before its end.
+    * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of that before.
+    * `end_us`: the Drainer goes on without the drain, whatever it does.
+
+  ## What a drain of a shutdown gets
+
+  Without `shutdown_budget_ms` it gets `timeout_ms`. With one it gets what is left of the budget after `passed_ms`, less the time that the
+  graceful shutdown needs after it, and at most `timeout_ms`. The graceful shutdown keeps its whole
+  `graceful_shutdown_total_timeout_ms` where the budget was made for both (it is at least the sum of the two). A smaller budget cannot
+  hold that: there the graceful shutdown keeps what storing the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an
+  eighth of what is left in any case, so that the most important servers move.
+  """
+
+  @enforce_keys [:begin_us, :end_us]
+  defstruct @enforce_keys ++ [:kill_us, :cut]
+
+  @typedoc """
+  `kill_us`: when the platform kills the node, nil when that is not known. `cut`: nil, or why the drain has less than
+  `timeout_ms`: all in milliseconds, `passed_ms` since SIGTERM or `prepare_stop/0`.
+  """
+  @type t :: %__MODULE__{
+          begin_us: integer(),
+          end_us: integer(),
+          kill_us: nil | integer(),
+          cut:
+            nil
+            | %{
+                to_ms: non_neg_integer(),
+                timeout_ms: pos_integer(),
+                budget_ms: pos_integer(),
+                passed_ms: non_neg_integer(),
+                graceful_ms: non_neg_integer()
+              }
+        }
+
+  @typedoc """
+  What a shutdown is divided by. `noted_us`: when it was known that the node stops, nil for now. `graceful_ms`: the host's limit of its
+  graceful shutdown; `need_ms`: what it is expected to take here.
+  """
+  @type shutdown :: %{
+          timeout_ms: pos_integer(),
+          budget_ms: nil | pos_integer(),
+          noted_us: nil | integer(),
+          graceful_ms: non_neg_integer(),
+          need_ms: non_neg_integer()
+        }
+
+  # Before the end of the drain: what is in flight has settled, and leftovers can be offered.
+  @settle_share 10
+  @longest_settle_ms 500
+  # A drain gets this part of what is left, however little that is.
+  @least_share 8
+  # Marking writes one heartbeat.
+  @longest_mark_ms 5_000
+  # Nodes answer in a millisecond. One that hangs holds the drain up for this long, once.
+  @longest_ask_ms 500
+  # The host's limit of one graceful stop, and how many it stops at a time.
+  @graceful_at_a_time 50
+  # The graceful shutdown is allowed this many times what it is expected to take, and at least the second number.
+  @graceful_factor 2
+  @least_graceful_ms 500
+  # terminate/2 keeps the drain's end by itself; the supervisor's own limits only have to be later.
+  @margin_ms 5_000
+
+  @doc "The deadline of a drain that begins at `begin_us` and may take `timeout_ms`."
+  @spec drain(integer(), pos_integer()) :: t()
+  def drain(begin_us, timeout_ms), do: %__MODULE__{begin_us: begin_us, end_us: begin_us + timeout_ms * 1_000}
+
+  @doc """
+  The deadline of a shutdown's drain that begins at `begin_us`.
+
+      iex> alias DurableHandoff.Deadline
+      iex> about = %{timeout_ms: 30_000, budget_ms: 95_000, noted_us: 0, graceful_ms: 55_000, need_ms: 1_000}
+      iex> Deadline.shutdown(30_000_000, about).end_us
+      40_000_000
+  """
+  @spec shutdown(integer(), shutdown()) :: t()
+  def shutdown(begin_us, %{budget_ms: nil, timeout_ms: timeout_ms}), do: drain(begin_us, timeout_ms)
+
+  def shutdown(begin_us, %{budget_ms: budget_ms, timeout_ms: timeout_ms} = about) do
+    noted_us = min(about.noted_us || begin_us, begin_us)
+    kill_us = noted_us + budget_ms * 1_000
+    left_ms = max(div(kill_us - begin_us, 1_000), 0)
+    graceful_ms = kept_for_graceful_ms(about)
+    drain_ms = max(left_ms - graceful_ms, div(left_ms, @least_share))
+
+    if drain_ms >= timeout_ms do
+      %{drain(begin_us, timeout_ms) | kill_us: kill_us}
+    else
+      passed_ms = div(begin_us - noted_us, 1_000)
+      cut = %{to_ms: drain_ms, timeout_ms: timeout_ms, budget_ms: budget_ms, passed_ms: passed_ms}
+      cut = Map.put(cut, :graceful_ms, graceful_ms)
+      %__MODULE__{begin_us: begin_us, end_us: begin_us + drain_ms * 1_000, kill_us: kill_us, cut: cut}
+    end
+  end
+
+  defp kept_for_graceful_ms(%{timeout_ms: timeout_ms, budget_ms: budget_ms, graceful_ms: graceful_ms} = about) do
+    if timeout_ms + graceful_ms <= budget_ms, do: graceful_ms, else: min(about.need_ms, graceful_ms)
+  end
+
+  @doc """
+  What the graceful shutdown of `servers` servers is expected to take, in milliseconds: it stops #{@graceful_at_a_time} at a time,
+  each with one write of `write_ms`. Twice that, for what their `terminate/2` does.
+
+      iex> DurableHandoff.Deadline.graceful_need_ms(5_000, 10)
+      2_000
+  """
+  @spec graceful_need_ms(non_neg_integer(), number()) :: non_neg_integer()
+  def graceful_need_ms(servers, write_ms) do
+    rounds = div(servers + @graceful_at_a_time - 1, @graceful_at_a_time)
+    max(ceil(@graceful_factor * rounds * write_ms), @least_graceful_ms)
+  end
+
+  @doc "When a shutdown's drain that finds another one running tells that one to end."
+  @spec cancel_us(t()) :: integer()
+  def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
+
+  @doc "When the engine's part ends."
+  @spec settle_us(t()) :: integer()
+  def settle_us(deadline), do: deadline.end_us - settle_ms(deadline) * 1_000
+
+  @doc "What the engine has at `now_us`, at least 1 ms."
+  @spec engine_ms(t(), integer()) :: pos_integer()
+  def engine_ms(deadline, now_us), do: max(div(settle_us(deadline) - now_us, 1_000), 1)
+
+  @doc "What is left of the drain at `now_us`, at least 0 ms."
+  @spec left_ms(t(), integer()) :: non_neg_integer()
+  def left_ms(deadline, now_us), do: until_ms(deadline.end_us, now_us)
+
+  @doc "Milliseconds from `now_us` until `instant_us`, at least 0."
+  @spec until_ms(integer(), integer()) :: non_neg_integer()
+  def until_ms(instant_us, now_us), do: max(div(instant_us - now_us + 999, 1_000), 0)
+
+  @doc "How long marking the node may take."
+  @spec mark_ms(t()) :: pos_integer()
+  def mark_ms(deadline), do: deadline |> share_ms(2) |> min(@longest_mark_ms)
+
+  @doc "How long marking the supervisors of a VM that stops may take, where no drain runs yet."
+  @spec mark_ms() :: pos_integer()
+  def mark_ms, do: @longest_mark_ms
+
+  @doc "How long other nodes may be asked, all of them together."
+  @spec ask_ms(t()) :: pos_integer()
+  def ask_ms(deadline), do: deadline |> share_ms(20) |> min(@longest_ask_ms)
+
+  @doc "How long reading the policy of the servers from the store may take."
+  @spec policy_ms(t()) :: pos_integer()
+  def policy_ms(deadline), do: share_ms(deadline, 4)
+
+  @doc "How long offering leftovers may take from `now_us` on: the report has to be out before the Drainer goes on."
+  @spec offer_ms(t(), integer()) :: non_neg_integer()
+  def offer_ms(deadline, now_us), do: div(3 * left_ms(deadline, now_us), 4)
+
+  @doc "The `:shutdown` of a child whose `terminate/2` drains for at most `timeout_ms`; `:outer`: of that child's supervisor."
+  @spec child_ms(non_neg_integer(), :inner | :outer) :: pos_integer()
+  def child_ms(timeout_ms, :inner), do: timeout_ms + @margin_ms
+  def child_ms(timeout_ms, :outer), do: timeout_ms + 2 * @margin_ms
+
+  defp settle_ms(deadline), do: deadline |> span_ms() |> div(@settle_share) |> min(@longest_settle_ms)
+
+  defp share_ms(deadline, parts), do: deadline |> span_ms() |> div(parts) |> max(1)
+
+  defp span_ms(deadline), do: div(deadline.end_us - deadline.begin_us, 1_000)
+end

@@ -1,0 +1,81 @@
+defmodule DurableHandoff.DeadlineTest do
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Deadline
+
+  doctest Deadline
+
+  @k8s %{timeout_ms: 30_000, budget_ms: 95_000, noted_us: nil, graceful_ms: 55_000, need_ms: 1_000}
+
+  defp ms(deadline), do: div(deadline.end_us - deadline.begin_us, 1_000)
+
+  test "without a budget a drain has timeout_ms, whatever has passed" do
+    deadline = Deadline.shutdown(40_000_000, %{@k8s | budget_ms: nil, noted_us: 0})
+    assert {ms(deadline), deadline.kill_us, deadline.cut} == {30_000, nil, nil}
+  end
+
+  test "a budget for both leaves the graceful shutdown its whole time" do
+    # SIGTERM at 5 s: 90 s of the budget are left, 55 s of them belong to the graceful shutdown.
+    deadline = Deadline.shutdown(10_000_000, %{@k8s | noted_us: 5_000_000})
+    assert {ms(deadline), deadline.kill_us, deadline.cut} == {30_000, 100_000_000, nil}
+  end
+
+  test "a child that took 30 s before us costs the drain, not the graceful shutdown" do
+    deadline = Deadline.shutdown(30_000_000, %{@k8s | noted_us: 0})
+    assert ms(deadline) == 10_000
+
+    assert deadline.cut ==
+             %{to_ms: 10_000, timeout_ms: 30_000, budget_ms: 95_000, passed_ms: 30_000, graceful_ms: 55_000}
+  end
+
+  test "a budget that cannot hold both leaves what the servers are expected to need" do
+    docker = %{@k8s | budget_ms: 10_000, noted_us: 0}
+    assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 2_000})) == 5_000
+    # Never more than the host itself allows its graceful shutdown.
+    assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 9_000, graceful_ms: 4_000})) == 3_000
+  end
+
+  test "a budget that is almost gone leaves the drain an eighth of the rest" do
+    docker = %{@k8s | budget_ms: 10_000, noted_us: 0, need_ms: 60_000}
+    assert ms(Deadline.shutdown(2_000_000, docker)) == 1_000
+    assert ms(Deadline.shutdown(10_000_000, docker)) == 0
+    assert ms(Deadline.shutdown(99_000_000, docker)) == 0
+  end
+
+  test "a drain never ends after the platform's kill, and never takes longer than timeout_ms" do
+    for passed_ms <- [0, 1, 999, 7_000, 44_000, 94_999, 95_000, 200_000],
+        budget_ms <- [1, 5_000, 10_000, 30_000, 85_000, 95_000],
+        timeout_ms <- [1, 100, 30_000, 300_000],
+        need_ms <- [0, 500, 1_000_000] do
+      about = %{@k8s | budget_ms: budget_ms, timeout_ms: timeout_ms, need_ms: need_ms, noted_us: 0}
+      begin_us = passed_ms * 1_000
+      deadline = Deadline.shutdown(begin_us, about)
+      assert deadline.end_us <= max(deadline.kill_us, begin_us)
+      assert ms(deadline) in 0..timeout_ms
+      assert ms(deadline) == timeout_ms or deadline.cut.to_ms == ms(deadline)
+    end
+  end
+
+  test "what happens inside of a drain happens in order and in time" do
+    for timeout_ms <- [1, 9, 10, 100, 1_000, 30_000, 86_400_000] do
+      deadline = Deadline.drain(7, timeout_ms)
+      instants = [7, Deadline.settle_us(deadline), Deadline.cancel_us(deadline), deadline.end_us]
+      assert instants == Enum.sort(instants)
+      assert Deadline.settle_us(deadline) >= deadline.end_us - 500_000
+      assert Deadline.engine_ms(deadline, deadline.end_us + 1) == 1
+      assert Deadline.left_ms(deadline, deadline.end_us + 1) == 0
+      assert Deadline.offer_ms(deadline, deadline.end_us) == 0
+
+      for span <- [Deadline.mark_ms(deadline), Deadline.ask_ms(deadline), Deadline.policy_ms(deadline)],
+          do: assert(span >= 1)
+
+      assert Deadline.child_ms(timeout_ms, :inner) > timeout_ms
+      assert Deadline.child_ms(timeout_ms, :outer) > Deadline.child_ms(timeout_ms, :inner)
+    end
+  end
+
+  test "a long drain does not ask or mark for longer" do
+    deadline = Deadline.drain(0, 86_400_000)
+    assert {Deadline.mark_ms(deadline), Deadline.ask_ms(deadline)} == {5_000, 500}
+  end
+end
