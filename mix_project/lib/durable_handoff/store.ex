@@ -71,16 +71,17 @@ defmodule DurableHandoff.Store do
   """
 
   alias DurableHandoff.{Host, Native}
-  alias DurableHandoff.Store.{Body, Listing, Options, Request}
+  alias DurableHandoff.Store.{Body, Listing, Options, Place, Request}
 
   @derive {Inspect, only: [:url]}
-  @enforce_keys [:ref, :url, :timeout_ms, :max_retries, :page_size]
-  defstruct [:ref, :url, :timeout_ms, :max_retries, :page_size]
+  @enforce_keys [:ref, :url, :place, :timeout_ms, :max_retries, :page_size]
+  defstruct @enforce_keys
 
   @typedoc "An open store. Only its URL is ever inspected."
   @type t :: %__MODULE__{
           ref: reference(),
           url: String.t(),
+          place: term(),
           timeout_ms: pos_integer(),
           max_retries: non_neg_integer(),
           page_size: pos_integer()
@@ -105,7 +106,9 @@ defmodule DurableHandoff.Store do
     with {:ok, ref} <- Native.store_open(options.url, options.config, bounds(options)) do
       store =
         struct!(__MODULE__, [
-          {:ref, ref} | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size]))
+          {:ref, ref},
+          {:place, Place.of(options.url, options.config)}
+          | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size]))
         ])
 
       {:ok,
@@ -204,6 +207,11 @@ defmodule DurableHandoff.Store do
   """
   @spec stats(t()) :: %{atom() => non_neg_integer()}
   def stats(%__MODULE__{ref: ref}), do: Native.store_stats(ref)
+
+  @doc false
+  # For DurableHandoff.Host.StorageIdentity.
+  @spec storage_identity(t()) :: term()
+  def storage_identity(%__MODULE__{place: place}), do: place
 
   # Bytes that name their owner are nobody else's. Others may be the same by chance.
   defp readback(data), do: if(Host.StoredState.stored_state?(data), do: :always, else: :after_lost_answer)

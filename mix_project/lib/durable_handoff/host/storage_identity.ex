@@ -2,38 +2,90 @@ defmodule DurableHandoff.Host.StorageIdentity do
   @moduledoc """
   A text that is the same on every node that keeps its servers in the same place, and different elsewhere.
 
-  Guarantees: made of the backend's module, the prefix and where the backend points to, and of nothing that could be a secret; hashed, so that
-  it names no bucket to anybody. Never raises.
+  Guarantees: made of the prefix and of where the backend really points to, and of nothing that could be a secret; hashed, so that
+  it names no bucket. Never raises.
 
-  Where a backend points to is what its `storage_identity/1` says (any term, called with the backend's state), or else the values of
-  well-known keys of that state: `url`, `bucket`, `container`, `endpoint`, `host`, `region`, `path`, `root`, `dir`, `database`, `table`,
-  `namespace`; of a URL neither user nor query. What a state holds beyond that, such as credentials, connections and pids, does not count.
-  A backend with none of these is taken for one place: drains with the same prefix then share their limits, which costs at most some speed.
+    * A backend that keeps others in its state (a mirror, encryption, a cache) is where these are: wrapping a store, or changing which
+      side of a mirror is read, does not move it.
+    * A backend may say where it is: `storage_identity/1`, called with its state, returns any term.
+    * Else it is its module and the values of well-known keys of its state: `url`, `bucket`, `container`, `account_name`, `endpoint`,
+      `s3_endpoint`, `base_url`, `host`, `port`, `path`, `root`, `dir`, `database`, `table`, `namespace`, `name`; of a URL neither user
+      nor query. `region` counts where there is no endpoint: beside one, nodes of several regions may name the same store differently.
+    * What a state holds beyond that, such as credentials, connections and pids, does not count. A backend with none of these keys
+      is its module and the prefix: drains with the same prefix then share their limits, which costs at most some speed.
   """
 
   @keys [
     :url,
     :bucket,
     :container,
+    :account_name,
     :endpoint,
+    :s3_endpoint,
+    :base_url,
     :host,
-    :region,
+    :port,
     :path,
     :root,
     :dir,
     :database,
     :table,
-    :namespace
+    :namespace,
+    :name
   ]
+  @urls [:url, :endpoint, :s3_endpoint, :base_url]
+  @endpoints [:endpoint, :s3_endpoint, :base_url]
+  # Wrappers of wrappers of wrappers; deeper is no configuration.
+  @depth 6
 
   @doc "The identity of a supervisor's storage, as 32 hexadecimal digits."
   @spec of(DurableHandoff.Host.storage() | nil) :: String.t()
   def of(nil), do: digest(:none)
-  def of({backend, prefix}), do: digest({prefix, backend(backend)})
+  def of({backend, prefix}), do: digest({prefix, backend(backend, @depth)})
 
-  defp backend({module, state}) when is_atom(module), do: {module, place(module, state)}
-  defp backend(module) when is_atom(module), do: module
-  defp backend(_unknown), do: :unknown
+  @doc "A URL as part of an identity: without user, query and fragment. Nil for what is none."
+  @spec url(term()) :: term()
+  def url(value) when is_binary(value) do
+    case URI.new(value) do
+      {:ok, uri} -> {uri.scheme, uri.host, uri.port, uri.path}
+      {:error, _part} -> nil
+    end
+  end
+
+  def url(_value), do: nil
+
+  defp backend(%{__struct__: DurableServer.StorageBackend, adapter: module, state: state}, depth),
+    do: leaf_or_nested(module, state, depth)
+
+  defp backend({module, state}, depth) when is_atom(module), do: leaf_or_nested(module, state, depth)
+  defp backend(module, _depth) when is_atom(module), do: module
+  defp backend(_unknown, _depth), do: :unknown
+
+  defp leaf_or_nested(module, state, depth) do
+    case nested(state, depth) do
+      [] -> {module, place(module, state)}
+      [one] -> one
+      several -> several
+    end
+  end
+
+  defp nested(_state, 0), do: []
+  defp nested(%{__struct__: DurableServer.StorageBackend} = backend, depth), do: [backend(backend, depth - 1)]
+
+  defp nested(%{} = state, depth) do
+    state
+    |> Map.delete(:__struct__)
+    |> Map.values()
+    |> Enum.filter(&is_map/1)
+    |> Enum.flat_map(&nested(&1, depth - 1))
+    |> Enum.uniq()
+    |> Enum.sort()
+  end
+
+  defp nested(state, depth) when is_list(state),
+    do: if(Keyword.keyword?(state), do: state |> Map.new() |> nested(depth), else: [])
+
+  defp nested(_state, _depth), do: []
 
   defp place(module, state) do
     if function_exported?(module, :storage_identity, 1), do: module.storage_identity(state), else: known(state)
@@ -42,20 +94,15 @@ defmodule DurableHandoff.Host.StorageIdentity do
   end
 
   defp known(%{} = state) do
-    for key <- @keys, value = plain(key, Map.get(state, key)), do: {key, value}
+    keys = if Enum.any?(@endpoints, &Map.get(state, &1)), do: @keys, else: [:region | @keys]
+    for key <- keys, value = plain(key, Map.get(state, key)), do: {key, value}
   end
 
   defp known(state) when is_list(state), do: if(Keyword.keyword?(state), do: state |> Map.new() |> known(), else: [])
   defp known(_state), do: []
 
-  defp plain(key, value) when key in [:url, :endpoint] and is_binary(value) do
-    case URI.new(value) do
-      {:ok, uri} -> {uri.scheme, uri.host, uri.port, uri.path}
-      {:error, _part} -> nil
-    end
-  end
-
-  defp plain(_key, value) when is_binary(value) or is_atom(value), do: value
+  defp plain(key, value) when key in @urls and is_binary(value), do: url(value)
+  defp plain(_key, value) when is_binary(value) or is_atom(value) or is_integer(value), do: value
   defp plain(_key, _value), do: nil
 
   # The hash need not resist anybody: there is nothing secret in it. This one is part of every VM.

@@ -47,6 +47,89 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     refute StorageIdentity.of({{Speaking, %{where: 1}}, "p"}) == StorageIdentity.of({{Speaking, %{where: 2}}, "p"})
   end
 
+  # The shapes of the real package: `__get_config__(sup).storage_backend`.
+  defp backend(adapter, state),
+    do: %{__struct__: DurableServer.StorageBackend, adapter: adapter, state: state, defaults: %{}, features: %{}}
+
+  defp object_store(changes) do
+    backend(
+      DurableServer.Backends.ObjectStore,
+      Map.merge(
+        %{
+          __struct__: DurableServer.ObjectStore,
+          access_key_id: "id",
+          secret_access_key: "secret",
+          region: "auto",
+          default_region: "fra",
+          s3_endpoint: "https://s3.example",
+          bucket: "b",
+          headers: []
+        },
+        changes
+      )
+    )
+  end
+
+  defp ekv(name), do: backend(DurableServer.Backends.EKVStore, %{name: name, timeout: 10_000, backoff: {10, 60}})
+
+  defp mirror(primary, secondary, changes \\ %{}) do
+    state = %{primary: primary, secondary: secondary, read_preference: :primary, mirror_mode: :best_effort}
+    backend(DurableServer.Backends.MirrorStore, Map.merge(state, changes))
+  end
+
+  defp of(backend), do: StorageIdentity.of({backend, "app/"})
+
+  test "the real package's backends: different stores with one prefix are different" do
+    stores = [
+      object_store(%{}),
+      object_store(%{bucket: "other"}),
+      object_store(%{s3_endpoint: "https://s3.elsewhere"}),
+      ekv(:one),
+      ekv(:two),
+      mirror(object_store(%{}), ekv(:one)),
+      mirror(object_store(%{}), ekv(:two)),
+      backend(DurableHandoff.Store, %{__struct__: DurableHandoff.Store, place: {:a, 1}}),
+      backend(DurableHandoff.Store, %{__struct__: DurableHandoff.Store, place: {:a, 2}})
+    ]
+
+    assert stores |> Enum.map(&of/1) |> Enum.uniq() |> length() == length(stores)
+  end
+
+  test "the same bucket seen from two regions, with other credentials, is one store" do
+    here = of(object_store(%{region: "fra", default_region: "fra"}))
+    assert of(object_store(%{region: "syd", default_region: "syd", secret_access_key: "rotated"})) == here
+    assert of(object_store(%{s3_endpoint: "https://user:secret@s3.example"})) == here
+  end
+
+  test "a wrapper is where the store in it is" do
+    store = object_store(%{})
+    encrypted = backend(EncryptedStore, %{inner: store, keys: %{current: "secret"}})
+    cached = backend(CachedStore, %{__struct__: CachedStore, options: %{backend: encrypted}, dir: "/tmp/of/this/node"})
+    assert of(encrypted) == of(store)
+    assert of(cached) == of(store)
+    refute of(backend(EncryptedStore, %{inner: object_store(%{bucket: "other"})})) == of(store)
+  end
+
+  test "a mirror keeps its identity while a migration changes which side is read and written" do
+    before = of(mirror(object_store(%{}), ekv(:one)))
+    assert of(mirror(object_store(%{}), ekv(:one), %{read_preference: :secondary, write_target: :secondary})) == before
+    assert of(mirror(ekv(:one), object_store(%{}))) == before
+  end
+
+  test "our own store: bucket names repeat at other services and accounts" do
+    place = &DurableHandoff.Store.Place.of/2
+    s3 = &place.("s3://bucket/path", &1)
+    assert s3.([]) == s3.([{"secret_access_key", "x"}])
+    refute s3.([{"endpoint", "https://a"}]) == s3.([{"endpoint", "https://b"}])
+    assert s3.([{"endpoint", "https://a"}]) == s3.([{"aws_endpoint_url", "https://me:secret@a"}, {"region", "eu"}])
+    refute s3.([{"region", "eu"}]) == s3.([{"region", "cn"}])
+    refute place.("az://c/p", [{"account_name", "a"}]) == place.("az://c/p", [{"azure_storage_account_name", "b"}])
+    refute place.("file:///a", []) == place.("file:///b", [])
+    # One VM's memory is not another's.
+    assert {"memory:x", node} = place.("memory:x", [])
+    assert node == node()
+  end
+
   test "a backend that raises, and shapes nobody knows, still have one" do
     for storage <- [
           nil,
