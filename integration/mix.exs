@@ -10,20 +10,24 @@ defmodule HandoffIntegration.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       elixirc_options: [warnings_as_errors: true],
       start_permanent: false,
-      deps: [{:durable_handoff, path: "../mix_project"} | host()]
+      # What comes from ERL_LIBS is no dependency; mix would take it off the code path.
+      prune_code_paths: not external?(),
+      deps: [{:durable_handoff, path: "../mix_project"} | stand_in()]
     ]
   end
 
-  def application, do: [extra_applications: [:logger, :inets, :crypto, :durable_server]]
+  # The registry is part of the stand-in; beside the real DurableServer it is a package, as is telemetry.
+  def application do
+    extra = [:logger, :inets, :crypto, :durable_server]
+    [extra_applications: if(external?(), do: extra ++ [:group, :telemetry], else: extra)]
+  end
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_env), do: ["lib"]
 
   # With DURABLE_SERVER=external the real DurableServer comes from the code path (ERL_LIBS) and the stand-in is neither
   # compiled nor loaded.
-  defp host do
-    if System.get_env("DURABLE_SERVER") == "external",
-      do: [],
-      else: [{:durable_server, path: "host"}]
-  end
+  defp stand_in, do: if(external?(), do: [], else: [{:durable_server, path: "stand_in"}])
+
+  defp external?, do: System.get_env("DURABLE_SERVER") == "external"
 end

@@ -24,7 +24,9 @@ defmodule HandoffDemo.Main do
     load_code()
     if Config.library?(config), do: Telemetry.attach()
     :ok = start(config)
-    if config.role != :store, do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), @ready_ms)
+
+    if config.role != :store,
+      do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), timeout: @ready_ms)
 
     # The clients' node needs the registry's replica, not servers.
     if config.role == :client, do: :ok = DurableServer.LifecycleManager.stop_discovery(Config.supervisor())

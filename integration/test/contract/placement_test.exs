@@ -90,7 +90,7 @@ defmodule Contract.PlacementTest do
 
     test "without limits the newest heartbeat comes first, for every caller", %{a: a, b: b, c: c} = context do
       start(context, heartbeat_interval_ms: 600_000)
-      :ok = call(b, Host, :wait_until_ready, [context.sup, 1_000])
+      :ok = call(b, Host, :wait_until_ready, [context.sup, [timeout: 1_000]])
       [first, second] = eligible(context, a)
 
       stamps =

@@ -186,7 +186,7 @@ defmodule Contract.SupervisorTest do
     refute call(a, Host, :ready?, [context.sup])
     start(context)
     assert call(a, Host, :ready?, [context.sup])
-    assert :ok = call(a, Host, :wait_until_ready, [context.sup, 1_000])
+    assert :ok = call(a, Host, :wait_until_ready, [context.sup, [timeout: 1_000]])
   end
 
   test "several supervisors in one VM keep their servers apart", %{a: a} = context do

@@ -29,6 +29,9 @@ defmodule Cluster do
   @call_timeout_ms 60_000
   @wait_ms 15_000
 
+  # What DurableServer needs, as far as the test's VM runs it: the stand-in has its own registry and no telemetry.
+  @host_apps [:logger, :durable_server, :group, :telemetry]
+
   # Peers idle most of the time; spinning schedulers would take the cores from the one that works.
   @quiet_schedulers ~w(+sbwt none +sbwtdcpu none +sbwtdio none)
 
@@ -204,7 +207,11 @@ defmodule Cluster do
       })
 
     true = :peer.call(peer, :net_kernel, :connect_node, [node()], @call_timeout_ms)
-    {:ok, _apps} = call(node, Application, :ensure_all_started, [:logger])
+
+    for {app, _description, _version} <- Application.started_applications(), app in @host_apps do
+      {:ok, _started} = call(node, Application, :ensure_all_started, [app])
+    end
+
     # What a peer logs is read by nobody.
     :ok = call(node, Logger, :configure, [[level: :none]])
     {peer, node}

@@ -7,6 +7,9 @@ defmodule HandoffBench.Call.Server do
   def init(state), do: {:ok, state, permanent: true, auto_sync: false}
 
   @impl true
+  def dump_state(state), do: state
+
+  @impl true
   def load_state(_old_vsn, stored), do: %{count: stored["count"]}
 
   @impl true

@@ -60,7 +60,7 @@ defmodule HandoffBench.Leftovers.Cluster do
     :ok = :application.load({:application, :handoff_bench, properties})
     for app <- [:durable_server, :durable_handoff, :handoff_integration], do: load(app)
     :ok = Application.start(:handoff_bench, :permanent)
-    :ok = DurableServer.Supervisor.wait_until_ready(@supervisor, @boot_ms)
+    :ok = DurableServer.Supervisor.wait_until_ready(@supervisor, timeout: @boot_ms)
   end
 
   @doc "Starts the servers on a node, each with something synced."

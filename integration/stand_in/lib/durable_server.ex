@@ -56,14 +56,6 @@ defmodule DurableServer do
 
       @doc false
       def __durable_server__(:vsn), do: unquote(Keyword.get(opts, :vsn, 1))
-
-      @impl DurableServer
-      def dump_state(state), do: state
-
-      @impl DurableServer
-      def load_state(_old_vsn, state), do: state
-
-      defoverridable dump_state: 1, load_state: 2
     end
   end
 

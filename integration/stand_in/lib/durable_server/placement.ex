@@ -11,7 +11,7 @@ defmodule DurableServer.Placement do
 
   @spec start(atom(), Starter.child(), keyword()) :: Server.result()
   def start(supervisor, child, opts) do
-    with :ok <- DurableServer.Supervisor.wait_until_ready(supervisor, opts[:timeout] || 5_000) do
+    with :ok <- DurableServer.Supervisor.wait_until_ready(supervisor, timeout: opts[:timeout] || 5_000) do
       case Starter.start(supervisor, child, Keyword.take(opts, [:timeout, :preloaded])) do
         {:error, reason} = refused ->
           if elsewhere?(reason) and not Keyword.get(opts, :local_only, false),

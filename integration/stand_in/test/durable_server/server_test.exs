@@ -146,7 +146,7 @@ defmodule DurableServer.ServerTest do
     [name: nobody, prefix: _] = Cluster.unique_options()
     assert {:error, :not_ready} = DurableServer.Starter.start(nobody, child("k"))
     assert_raise ArgumentError, ~r/not running/, fn -> Host.__get_config__(nobody) end
-    assert {:error, :timeout} = Host.wait_until_ready(nobody, 0)
+    assert {:error, :timeout} = Host.wait_until_ready(nobody, timeout: 0)
     refute Host.ready?(nobody)
     assert Host.ready?(context.sup)
   end

@@ -141,18 +141,26 @@ defmodule DurableServer.Supervisor do
     end
   end
 
-  @spec wait_until_ready(name(), non_neg_integer()) :: :ok | {:error, :timeout}
-  def wait_until_ready(supervisor, timeout \\ 5_000) do
+  @doc "Waits at most `timeout:` ms (default 5,000), asking every `poll_interval:` ms (default 100)."
+  @spec wait_until_ready(name(), timeout: non_neg_integer(), poll_interval: pos_integer()) :: :ok | {:error, :timeout}
+  def wait_until_ready(supervisor, opts \\ []) do
+    deadline = System.monotonic_time(:millisecond) + Keyword.get(opts, :timeout, 5_000)
+    await_ready(supervisor, deadline, Keyword.get(opts, :poll_interval, 100))
+  end
+
+  defp await_ready(supervisor, deadline, interval) do
+    remaining = deadline - System.monotonic_time(:millisecond)
+
     cond do
       ready?(supervisor) ->
         :ok
 
-      timeout <= 0 ->
+      remaining <= 0 ->
         {:error, :timeout}
 
       true ->
-        Process.sleep(10)
-        wait_until_ready(supervisor, timeout - 10)
+        Process.sleep(min(interval, remaining))
+        await_ready(supervisor, deadline, interval)
     end
   end
 
