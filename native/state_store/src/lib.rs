@@ -22,6 +22,7 @@
 //! | the files and locks of `file://` | `directory` |
 #![forbid(unsafe_code)]
 
+pub mod answers;
 mod cache;
 mod directory;
 mod error;

@@ -1,0 +1,214 @@
+//! What an answer that is no success means: one table of data, which tests can iterate.
+//!
+//! A row is found by protocol, kind of request, status and the provider's error code; the first row that fits counts. Each row says
+//! which provider's publication it is taken from. What the exchanges for credentials answer is not here: see `remote::credentials`.
+
+mod table;
+
+pub use table::TABLE;
+
+/// The protocol a store speaks. S3 stands for everything that speaks it: AWS, R2, Tigris, MinIO, Ceph, Spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// S3 and what is compatible with it.
+    S3,
+    /// Google Cloud Storage's XML API.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Request {
+    /// Read an object.
+    #[default]
+    Get,
+    /// Read an object's etag. Answers have no body, and on S3 no code.
+    Head,
+    /// Write an object without a condition.
+    Put,
+    /// Write an object where there is none.
+    Create,
+    /// Write an object over one version of it.
+    Update,
+    /// Delete an object, whatever it is.
+    Delete,
+    /// Delete one version of an object.
+    DeleteIf,
+    /// List keys.
+    List,
+}
+
+/// What to do about an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Final: there is no such object.
+    Missing,
+    /// Final: the condition does not hold.
+    Conflict,
+    /// Final: there is no such bucket.
+    NoBucket,
+    /// Final: the credentials do not allow it.
+    Denied,
+    /// The credentials are not known or no longer good: fetch them once more, then as [`Meaning::Denied`].
+    Expired,
+    /// Final: this machine's clock is wrong.
+    Clock,
+    /// Final: the bucket is in another region, or behind another address.
+    Elsewhere,
+    /// Final: the store cannot do this.
+    Unsupported,
+    /// Final, for any other reason.
+    Refused,
+    /// Another request for the object is in progress: again after a short pause.
+    Again,
+    /// This object was written or read too often: again after a pause for this key. Says nothing about the store.
+    AgainForKey,
+    /// The store asks for fewer requests: again after a longer pause, and slower from now on.
+    SlowDown,
+    /// The store, or what is in front of it, fails: again after a pause.
+    Outage,
+    /// The answer comes from something that is no store: a proxy's own page. Again after a pause.
+    NotAStore,
+}
+
+/// Which error codes a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Any, or none.
+    Any,
+    /// Exactly this one.
+    Is(&'static str),
+    /// None: the answer has no code.
+    Absent,
+}
+
+/// A row of [`TABLE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The protocols it is about.
+    pub protocols: &'static [Protocol],
+    /// The kinds of request it is about.
+    pub requests: &'static [Request],
+    /// The first and the last status it is about.
+    pub statuses: (u16, u16),
+    /// The codes it is about.
+    pub code: Code,
+    /// What to do.
+    pub meaning: Meaning,
+    /// Whether a write that was answered like this may have been applied.
+    pub unsure: bool,
+    /// Where this is published.
+    pub source: &'static str,
+}
+
+impl Row {
+    fn fits(&self, protocol: Protocol, request: Request, status: u16, code: &str) -> bool {
+        let fits_code = match self.code {
+            Code::Any => true,
+            Code::Is(this) => this == code,
+            Code::Absent => code.is_empty(),
+        };
+        fits_code
+            && (self.statuses.0..=self.statuses.1).contains(&status)
+            && self.protocols.contains(&protocol)
+            && self.requests.contains(&request)
+    }
+}
+
+impl Meaning {
+    /// Whether the same request may succeed later without anybody's help.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Again | Self::AgainForKey | Self::SlowDown | Self::Outage | Self::NotAStore)
+    }
+}
+
+/// The row for an answer. Every status that is no success has one.
+#[must_use]
+pub fn find(protocol: Protocol, request: Request, status: u16, code: &str) -> &'static Row {
+    TABLE.iter().find(|row| row.fits(protocol, request, status, code)).unwrap_or(&table::UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUESTS: [Request; 8] = [
+        Request::Get,
+        Request::Head,
+        Request::Put,
+        Request::Create,
+        Request::Update,
+        Request::Delete,
+        Request::DeleteIf,
+        Request::List,
+    ];
+    const PROTOCOLS: [Protocol; 3] = [Protocol::S3, Protocol::Google, Protocol::Azure];
+
+    #[test]
+    fn no_row_is_hidden_behind_the_rows_before_it() {
+        for (number, row) in TABLE.iter().enumerate() {
+            let code = match row.code {
+                Code::Is(code) => code,
+                Code::Any => "AnyOther",
+                Code::Absent => "",
+            };
+            let reached = PROTOCOLS.iter().any(|protocol| {
+                REQUESTS.iter().any(|request| {
+                    (row.statuses.0..=row.statuses.1)
+                        .any(|status| std::ptr::eq(find(*protocol, *request, status, code), row))
+                })
+            });
+            assert!(reached, "row {number} is never found: {row:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_error_may_have_been_applied_whatever_its_code() {
+        for protocol in PROTOCOLS {
+            for request in [Request::Put, Request::Create, Request::Update, Request::Delete, Request::DeleteIf] {
+                for status in (500..600).filter(|status| ![501, 505, 507, 511].contains(status)) {
+                    for code in ["", "InternalError", "ServiceUnavailable", "SlowDown", "Whatever"] {
+                        let row = find(protocol, request, status, code);
+                        assert!(
+                            row.unsure && row.meaning.passes(),
+                            "{protocol:?} {request:?} {status} {code}: {row:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_a_proxy_is_never_taken_for_a_missing_object() {
+        for protocol in PROTOCOLS {
+            for request in REQUESTS.iter().filter(|request| **request != Request::Head) {
+                let row = find(protocol, *request, 404, "");
+                assert_eq!(row.meaning, Meaning::NotAStore, "{protocol:?} {request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_conditional_write_to_a_missing_object_is_a_conflict_and_to_a_missing_bucket_is_not() {
+        for (protocol, code) in
+            [(Protocol::S3, "NoSuchKey"), (Protocol::Google, "NoSuchKey"), (Protocol::Azure, "BlobNotFound")]
+        {
+            assert_eq!(find(protocol, Request::Update, 404, code).meaning, Meaning::Conflict);
+            assert_eq!(find(protocol, Request::Get, 404, code).meaning, Meaning::Missing);
+        }
+        assert_eq!(find(Protocol::S3, Request::Update, 404, "NoSuchBucket").meaning, Meaning::NoBucket);
+        assert_eq!(find(Protocol::Azure, Request::Update, 404, "ContainerNotFound").meaning, Meaning::NoBucket);
+    }
+
+    #[test]
+    fn every_row_says_where_it_comes_from() {
+        for row in TABLE {
+            assert!(row.source.len() > 10 && row.statuses.0 <= row.statuses.1, "{row:?}");
+            assert!(!row.protocols.is_empty() && !row.requests.is_empty(), "{row:?}");
+        }
+    }
+}
