@@ -3,8 +3,8 @@ defmodule HandoffBench.Store do
   Conditional PUTs: how many a second, and what one costs this VM in CPU, through `DurableHandoff.Store` and through Erlang's own
   `httpc` with the signatures S3 wants.
 
-  Both write the same terms, encoded the same way, to the same server: `native/state_store/examples/s3_stub.rs`, a process of its
-  own that does as little as it can, or any S3 server named with `--endpoint`, in its bucket "handoff". Every PUT is under the etag
+  Both write the same terms, encoded the same way, to the same server: `native/store_servers`, a process of its own
+  that keeps objects in memory, or any S3 server named with `--endpoint`, in its bucket "handoff". Every PUT is under the etag
   that the one before it gave. CPU is all of this VM's, user and system, from the operating system.
   """
 
@@ -44,7 +44,7 @@ defmodule HandoffBench.Store do
   end
 
   defp start_server(path) do
-    port = Port.open({:spawn_executable, path}, [:binary, {:line, 200}, :exit_status])
+    port = Port.open({:spawn_executable, path}, [:binary, {:line, 200}, :exit_status, args: ["s3"]])
 
     receive do
       {^port, {:data, {:eol, endpoint}}} -> {port, endpoint}

@@ -1,0 +1,62 @@
+//! The script of a server as lines of JSON, for the program `store-servers`: one command a line in, one answer a line out.
+//!
+//! ```text
+//! {"do":"rules","rules":[{"on":["claim"],"times":1,"applied":true,"then":{"answer":{"status":499}}}]}
+//! {"ok":true}
+//! {"do":"counts"}
+//! {"open":0,"held":0,"kinds":{"claim":1},"rules":[1],"bytes_in":20,"bytes_out":0}
+//! ```
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Rule, Server};
+
+/// A command.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Replaces the rules.
+    Rules {
+        /// The first that applies to a request counts.
+        rules: Vec<Rule>,
+    },
+    /// Lets held requests go on.
+    Release {
+        /// How many.
+        count: u32,
+    },
+    /// The requests since the last time this was asked.
+    Requests,
+    /// What has happened since the start.
+    Counts,
+    /// How long credentials last that are given out from now on.
+    Credentials {
+        /// In seconds.
+        last_s: u64,
+    },
+}
+
+/// Does what a line says; the answer is one line. An answer with `error` did nothing.
+#[must_use]
+pub fn control(server: &Server, line: &str) -> String {
+    let ok = json!({"ok": true});
+    let answer = match serde_json::from_str(line) {
+        Ok(Command::Rules { rules }) => {
+            server.script().set(rules);
+            ok
+        }
+        Ok(Command::Release { count }) => {
+            server.script().release(count);
+            ok
+        }
+        Ok(Command::Requests) => json!({"requests": server.script().requests()}),
+        Ok(Command::Counts) => serde_json::to_value(server.script().counts()).unwrap_or(Value::Null),
+        Ok(Command::Credentials { last_s }) => {
+            server.credentials_last(last_s);
+            ok
+        }
+        Err(error) => json!({"error": error.to_string()}),
+    };
+    answer.to_string()
+}

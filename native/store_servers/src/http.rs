@@ -1,0 +1,96 @@
+//! Requests and answers, their bodies read.
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
+
+/// A request, its body read.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// GET, PUT, ...
+    pub method: Method,
+    /// Path and query, as sent.
+    pub uri: Uri,
+    /// Names in lower case.
+    pub headers: HeaderMap,
+    /// All of it.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// The value of a header, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The path, percent-decoded. A plus sign stays one.
+    #[must_use]
+    pub fn path(&self) -> String {
+        percent_decode_str(self.uri.path()).decode_utf8_lossy().into_owned()
+    }
+
+    /// The first value of that name in the query.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<String> {
+        let query = self.uri.query()?;
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(known, _value)| known == name)
+            .map(|(_name, value)| value.into())
+    }
+
+    /// Bucket and key, for addresses of the form `/bucket/key`.
+    #[must_use]
+    pub(crate) fn bucket_and_key(&self) -> (String, String) {
+        let path = self.path();
+        let path = path.trim_start_matches('/');
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        (bucket.to_owned(), key.to_owned())
+    }
+}
+
+/// An answer, whole, or to be cut in the middle of its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// All but the length of the body.
+    pub headers: HeaderMap,
+    /// For HEAD: what GET would have answered; only its length is sent.
+    pub body: Bytes,
+    /// Whether the connection ends in the middle of the body.
+    pub cut: bool,
+}
+
+impl Answer {
+    /// An answer without a body.
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new(), cut: false }
+    }
+
+    /// The same with a body of that media type.
+    #[must_use]
+    pub(crate) fn with_body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        self.body = body.into();
+        self
+    }
+
+    /// The same with one more header. One that HTTP does not allow is left out.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+
+    /// An error as S3 and Google write it.
+    #[must_use]
+    pub(crate) fn error(status: StatusCode, code: &str) -> Self {
+        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message/></Error>");
+        Self::new(status).with_body("application/xml", body)
+    }
+}
