@@ -27,7 +27,8 @@ defmodule DurableServer do
   `lookup/2`), `auto_sync:` (changes are stored by themselves; default true) and `sync_every_ms:` (at most this often; default 5_000).
 
   `handle_call/3`, `handle_cast/2`, `handle_info/2`, `handle_continue/2` and `terminate/2` are those of GenServer. A return tuple that ends
-  in `:sync` stores the state before anything else happens; when that fails the server exits with `{:sync_failed, reason}`.
+  in `:sync` stores the state before anything else happens; when that fails the server exits with
+  `{:shutdown, {:durable, {:fatal_exit, reason}}}`.
 
   `dump_state/1` gives the map to store; `load_state/2` makes a state of it again, after the store turned its keys into strings.
   """

@@ -34,7 +34,13 @@ defmodule Contract.ServerTest do
   test "a write for :sync fails: the server exits and the caller gets no reply", %{a: a, store: store} = context do
     pid = start_server(context, a, Counter, @key)
     SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
-    assert {{:sync_failed, _reason}, _call} = catch_exit(GenServer.call(pid, :add_sync))
+    assert {{:shutdown, {:durable, {:fatal_exit, _reason}}}, _call} = catch_exit(GenServer.call(pid, :add_sync))
+  end
+
+  test "another process wrote the object before a write for :sync: a fatal exit instead of a reply", context do
+    pid = start_server(context, context.a, Counter, @key)
+    overwrite(context, @key)
+    assert {{:shutdown, {:durable, {:fatal_exit, _reason}}}, _call} = catch_exit(GenServer.call(pid, :add_sync))
   end
 
   test "state survives: stopped on one node, asked for on another", %{a: a, b: b} = context do

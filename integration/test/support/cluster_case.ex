@@ -163,6 +163,13 @@ defmodule ClusterCase do
     %{body | etag: etag}
   end
 
+  @doc "Writes the stored state of a key again as it is, past its server: that server's next write is a conflict."
+  @spec overwrite(map(), String.t()) :: :ok
+  def overwrite(context, key) do
+    {:ok, _object} = SimulatedStore.put_object(place(context), storage_key(context, key), stored(context, key))
+    :ok
+  end
+
   @spec storage_key(map(), String.t()) :: String.t()
   def storage_key(context, key), do: context.opts[:prefix] <> key
 

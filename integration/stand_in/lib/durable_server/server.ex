@@ -58,9 +58,13 @@ defmodule DurableServer.Server do
         tell(starter, {:ok, {self(), state.user_meta}})
         {:noreply, state}
 
-      failure ->
-        tell(starter, failure)
-        {:stop, :shutdown, nil}
+      :ignore ->
+        tell(starter, :ignore)
+        {:stop, {:shutdown, {:durable, :ignored}}, nil}
+
+      {:error, reason} ->
+        tell(starter, {:error, reason})
+        {:stop, {:shutdown, {:durable, {:init_failed, reason}}}, nil}
     end
   end
 
@@ -95,7 +99,7 @@ defmodule DurableServer.Server do
         {:noreply, state}
 
       {:error, :conflict} ->
-        {:stop, {:sync_failed, :conflict}, %{state | lost?: true}}
+        {:stop, fatal(:conflict), %{state | lost?: true}}
 
       # Best effort: the next change, or the stop, tries again.
       {:error, reason} ->
@@ -104,8 +108,8 @@ defmodule DurableServer.Server do
     end
   end
 
-  def handle_info({:EXIT, _from, {:shutdown, {:group_conflict, _key, _winner}} = reason}, state),
-    do: {:stop, reason, %{state | lost?: true}}
+  def handle_info({:EXIT, _from, {:shutdown, {:group_conflict, _key, _winner} = conflict}}, state),
+    do: {:stop, fatal(conflict), %{state | lost?: true}}
 
   def handle_info(message, state) do
     case Callbacks.optional(state.module, :handle_info, [message, state.user], fn -> :unhandled end) do
@@ -183,7 +187,7 @@ defmodule DurableServer.Server do
     if sync? do
       case store(changed) do
         {:ok, stored} -> put_elem(result, at, stored)
-        {:error, reason} -> {:stop, {:sync_failed, reason}, %{changed | lost?: reason == :conflict}}
+        {:error, reason} -> {:stop, fatal(reason), %{changed | lost?: reason == :conflict}}
       end
     else
       put_elem(result, at, if(user === state.user, do: changed, else: sync_later(changed)))
@@ -211,6 +215,8 @@ defmodule DurableServer.Server do
            }),
          do: {:ok, %{state | stored: stored}}
   end
+
+  defp fatal(reason), do: {:shutdown, {:durable, {:fatal_exit, reason}}}
 
   defp tell(starter, result), do: :erlang.send(starter, {starter, result})
 end

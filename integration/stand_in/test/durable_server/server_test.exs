@@ -73,7 +73,8 @@ defmodule DurableServer.ServerTest do
     {:ok, _} = SimulatedStore.put_object(place, context.prefix <> "k", theirs, [])
 
     capture_log(fn ->
-      assert {{:sync_failed, :conflict}, _} = catch_exit(GenServer.call(pid, {:do, &{:reply, :ok, &1, :sync}}))
+      assert {{:shutdown, {:durable, {:fatal_exit, :conflict}}}, _} =
+               catch_exit(GenServer.call(pid, {:do, &{:reply, :ok, &1, :sync}}))
     end)
 
     Cluster.wait_until(fn -> Host.lookup(context.sup, "k") == nil end)

@@ -4,8 +4,12 @@ defmodule Servers.Troublesome do
 
       Servers.Troublesome.arm(target, "key", :init, :raise)
 
-  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`, `:stop` or `:hang`; `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`. Calls: `:get`, `:add`;
-  `:block` answers at once and then handles nothing more until `disarm(node, key, :call)`.
+  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`, `:stop` or `:hang`;
+  `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`, or as it is armed then.
+
+  Calls: `:get`, `:add`; `:block` answers at once and then handles nothing more until `disarm(node, key, :call)`;
+  `{:add, test, ending}` counts, sends `test` a `{:handled, node}` and ends with `:sync` (as a reply that is stored first),
+  `{:stop, reason}` (without a reply) or `{:exit, reason}`.
   """
 
   use DurableServer, vsn: 1
@@ -29,12 +33,15 @@ defmodule Servers.Troublesome do
     :ok
   end
 
-  def init(%{key: key} = state) do
+  # Not init/1 itself: the real DurableServer imports a function of that name.
+  def init(state), do: start(state)
+
+  defp start(%{key: key} = state) do
     case armed(key, :init) do
       :raise -> raise "told to raise"
       :ignore -> :ignore
       :stop -> {:stop, :told_to_stop}
-      :hang -> hang(key, :init, {:ok, state, permanent: true})
+      :hang -> key |> hang(:init, state) |> start()
       nil -> {:ok, state, permanent: true}
     end
   end
@@ -45,6 +52,17 @@ defmodule Servers.Troublesome do
 
   def handle_call(:get, _from, state), do: {:reply, state.count, state}
   def handle_call(:add, _from, state), do: {:reply, state.count + 1, %{state | count: state.count + 1}}
+
+  def handle_call({:add, test, ending}, _from, state) do
+    state = %{state | count: state.count + 1}
+    send(test, {:handled, node()})
+
+    case ending do
+      :sync -> {:reply, state.count, state, :sync}
+      {:stop, reason} -> {:stop, reason, state}
+      {:exit, reason} -> exit(reason)
+    end
+  end
 
   def handle_call(:block, from, state) do
     arm(node(), state.key, :call, :hang)
