@@ -186,17 +186,37 @@ defmodule DurableHandoff do
   |---|---|---|---|
   | no owner, or no connection to it: nothing was sent | waits, sends | waits, sends | waits, sends |
   | the owner had ended before it arrived (`:noproc`) | again | again | error |
-  | the owner ended with `:normal`, `:shutdown` or `{:shutdown, _}` and did not reply | again | again | error |
-  | the owner crashed | error | again | error |
+  | the owner was stopped and did not reply: it ended with `:normal` or `:shutdown` | again | again | error |
+  | the owner did not come up: it ended with `{:shutdown, {:durable, {:init_failed, _}}}` or `{:shutdown, {:durable, :ignored}}` | again | again | error |
+  | the owner ended with any other reason and did not reply | error | again | error |
   | the connection was lost after sending | error | again | error |
   | no reply in time | error | error | error |
 
-  With `:unhandled` no request is handled twice, **if the server replies inside its callback** (`{:reply, ...}`, or `GenServer.reply/2`
-  before the callback returns). A server that has been told to stop handles nothing more from its mailbox, and a reply it has sent
-  arrives before the news of its end; one that ended in order and did not reply has therefore not seen the request. That does not hold for a
-  server that takes a request (`{:noreply, ...}`), replies later from elsewhere and may be stopped in between, nor for one whose callback
-  stops without a reply (`{:stop, :normal, state}`): both look like a request that was never seen, and it is sent again. For such
-  requests use `retry: :never`, or make them safe to repeat.
+  With `:unhandled` a request is sent again only if the exit reason proves that it was not handled. A server that has been told to stop
+  handles nothing more from its mailbox, and a reply that it has sent arrives before the news of its end. What the reasons mean:
+
+  | exit reason | who ends a DurableServer so | was a request without a reply handled? |
+  |---|---|---|
+  | `:normal` | a move, the graceful shutdown, `terminate_child`, `terminate_child_permanent`, a cordon | no |
+  | `:normal` | a callback that returns `{:stop, :normal, state}`, `{:stop, :delete, state}` or `{:stop, :permanent, state}` | yes, if it was the callback of this request: **see below** |
+  | `:shutdown` | the supervisor | no |
+  | `{:shutdown, {:durable, {:init_failed, _}}}`, `{:shutdown, {:durable, :ignored}}` | a start that failed | no |
+  | `{:shutdown, {:durable, {:fatal_exit, _}}}` | the server itself, because it lost its stored object (another process wrote it) or its registration (two owners after a netsplit), or because a `:sync` failed (from 0.1.5 on) | perhaps: its callback runs before the write that fails |
+  | `{:shutdown, :normal}`, `{:shutdown, :permanent}` | a callback that stops the server | perhaps |
+  | `{:shutdown, :delete}` | a callback, or a deletion | perhaps |
+  | `{:shutdown, _}` of a later version | unknown | perhaps |
+  | `{:error, _}`, an exception, `:killed` and all others | a crash, a failed upgrade of the code, a kill after a time limit | perhaps |
+
+  So no request is handled twice, **if the server replies inside its callback**: with `{:reply, ...}`, `{:stop, reason, reply, state}` or
+  `GenServer.reply/2` before the callback returns. There are two exceptions, and both look like a request that was never handled:
+
+    * A server that takes a request (`{:noreply, ...}`), replies later, and is stopped in between.
+    * A callback that ends the server with `:normal` and does not reply: `{:stop, :normal, state}`, `{:stop, :delete, state}`,
+      `{:stop, :permanent, state}`. The same holds for one that calls `exit/1` with `:normal`, `:shutdown` or `:noproc`. DurableServer
+      gives a move the same reason. Reply (`{:stop, :normal, reply, state}`), or use `{:stop, {:shutdown, :normal}, state}`, where your
+      version has it.
+
+  For such requests use `retry: :never`, or make them safe to repeat.
 
   `:always` is for requests that may be handled twice. `:never` sends at most once.
 
@@ -211,7 +231,7 @@ defmodule DurableHandoff do
   | `:calling_self` | no: a server cannot call itself |
   | `:timeout` | perhaps, or it will be: it was sent and there was no reply in time |
   | `:noconnection` | perhaps: the connection to the owner was lost after sending |
-  | any other | perhaps: the owner crashed and this is its exit reason. With `retry: :never` also `:noproc`, `:normal`, `:shutdown`, `{:shutdown, _}` |
+  | any other | perhaps: this is the exit reason of the owner, as the host gives it. With `retry: :never` also reasons that say "no", such as `:noproc`, `:normal` and `:shutdown` |
 
   ## Starting a server that is missing
 

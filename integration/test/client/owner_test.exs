@@ -58,13 +58,60 @@ defmodule Client.OwnerTest do
 
   test "it stops after its reply: the reply counts", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
-    assert await_task(call_from(context, b, {:stop, :shutdown}, timeout: :infinity)) == {:ok, :ok}
+    assert await_task(call_from(context, b, {:stop, :normal}, timeout: :infinity)) == {:ok, :ok}
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
   test "it crashes: the error at once", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
     assert {:error, {%RuntimeError{}, _stack}} = await_task(call_from(context, b, :crash, timeout: :infinity))
+  end
+
+  @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
+  test "its object was overwritten: the callback has run when it finds out, so the request is not sent again",
+       context do
+    %{a: a, b: b} = context
+    start_server(context, a, Troublesome, @key, %{count: 0})
+    overwrite(context, @key)
+    add = call_from(context, b, {:add, self(), :sync}, start: {Troublesome, %{key: @key, count: 0}}, timeout: 30_000)
+    assert {:error, {:shutdown, {:durable, {:fatal_exit, _reason}}}} = await_task(add)
+    assert_receive {:handled, ^a}
+    refute_received {:handled, _again}
+  end
+
+  @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
+  test "its callback stops it and does not reply: the request is not sent again", context do
+    for detail <- [:normal, :permanent, :delete] do
+      key = "stopped_#{detail}"
+      start_server(context, context.a, Troublesome, key, %{count: 0})
+      request = {:add, self(), {:stop, {:shutdown, detail}}}
+      options = [start: {Troublesome, %{key: key, count: 0}}, timeout: 30_000]
+
+      assert {:error, {:shutdown, ^detail}} =
+               call(context.b, DurableHandoff, :call, [context.sup, key, request, options])
+
+      assert_receive {:handled, _node}
+      refute_received {:handled, _again}
+    end
+  end
+
+  test "it does not come up: what waited in its mailbox was not handled", %{a: a} = context do
+    for {trouble, reason} <- [ignore: :ignored, stop: :init_failed] do
+      key = "init_#{trouble}"
+      Troublesome.arm(a, key, :init, :hang)
+      child = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
+      start = Task.async(fn -> call(a, Host, :start_child, [context.sup, child, [local_only: true]]) end)
+
+      [{_id, booting, _type, _modules}] =
+        wait_until(fn -> with [] <- call(a, Host, :which_children, [context.sup]), do: nil end)
+
+      request = Task.async(fn -> call(a, DurableHandoff.Client.Request, :call, [booting, :add, :infinity]) end)
+      await_queued(a, booting, 1)
+      Troublesome.arm(a, key, :init, trouble)
+      assert {:unhandled, {:shutdown, {:durable, why}}} = await_task(request)
+      assert reason in [why, is_tuple(why) && elem(why, 0)]
+      refute match?({:ok, _started}, await_task(start))
+    end
   end
 
   test "the connection is cut before the call: it waits until the owner can be reached", %{a: a, b: b} = context do

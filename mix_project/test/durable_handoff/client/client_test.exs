@@ -87,8 +87,13 @@ defmodule DurableHandoff.ClientTest do
   describe "the owner ends with the request in its mailbox" do
     setup :waiting
 
-    for reason <- [:normal, :shutdown, {:shutdown, :moved}] do
-      test "as one that was told to stop (#{inspect(reason)}): sent again, counted once", %{sup: sup} = context do
+    for reason <- [
+          :normal,
+          :shutdown,
+          {:shutdown, {:durable, :ignored}},
+          {:shutdown, {:durable, {:init_failed, :cordoned}}}
+        ] do
+      test "as one that was told to stop, or never came up (#{inspect(reason)}): sent again", %{sup: sup} = context do
         old = own(context)
         FakeServer.block(old)
         call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
@@ -97,6 +102,26 @@ defmodule DurableHandoff.ClientTest do
         await_waiting(context, 1)
         announce(context)
         assert await_task(call) == {:ok, 1}
+      end
+    end
+
+    for reason <- [
+          :killed,
+          {:shutdown, :normal},
+          {:shutdown, :delete},
+          {:shutdown, :permanent},
+          {:shutdown, {:durable, {:fatal_exit, :conflict}}},
+          {:shutdown, {:durable, :of_a_later_version}},
+          {:shutdown, {:durable, {:of_a_later_version, 1}}},
+          {:shutdown, {:durable, {:init_failed, :conflict, 1}}}
+        ] do
+      test "in a way that may follow a callback (#{inspect(reason)}): that reason, not sent again", context do
+        old = own(context)
+        FakeServer.block(old)
+        call = async(fn -> Client.call(FakeRegistry, context.sup, "k", :add, timeout: :infinity) end)
+        await_queued(old, 1)
+        FakeServer.stop(old, unquote(Macro.escape(reason)))
+        assert await_task(call) == {:error, unquote(Macro.escape(reason))}
       end
     end
 
