@@ -1,8 +1,17 @@
 defmodule Store.Proxy do
   @moduledoc """
-  A proxy before an HTTP server that can be told what goes wrong with the next requests, and remembers them all.
+  A server of `native/store_servers` that can be told what goes wrong with requests, and remembers them all.
 
-  `plan/2` takes one step for each of the next requests; after them everything passes:
+      {:ok, proxy} = Proxy.start_link("http://127.0.0.1:9000")
+
+  is a proxy before another server; `{:s3, flaws}` is an S3 server in memory that is wrong in these ways (`store-servers s3 --help`
+  names them), `:google` a Google Cloud Storage. All of them answer the exchanges for credentials, too. It ends with its owner.
+
+  `rules/2` says what happens to which requests, with the fields of `store_servers::Rule`:
+
+      Proxy.rules(proxy, [%{on: [:claim], key: "*/counter", times: 1, applied: true, then: %{answer: %{status: 499}}}])
+
+  `plan/2` is short for rules that apply to one request each, in this order; after them everything passes:
 
     * `:pass`
     * `:lose_answer`: the server gets the request and answers, the client only sees the connection end;
@@ -12,155 +21,107 @@ defmodule Store.Proxy do
 
   use GenServer
 
-  @type step :: :pass | :lose_answer | :hang | {:answer, pos_integer(), [{String.t(), String.t()}], String.t()}
-  @type request :: %{method: String.t(), path: String.t(), headers: %{String.t() => String.t()}}
+  alias DurableHandoff.Codec
 
-  @spec start_link(String.t()) :: GenServer.on_start()
+  @type upstream :: String.t() | {:s3, [String.t()]} | :google
+  @type step :: :pass | :lose_answer | :hang | {:answer, pos_integer(), [{String.t(), String.t()}], String.t()}
+  @type request :: %{
+          kind: String.t(),
+          method: String.t(),
+          path: String.t(),
+          headers: %{String.t() => String.t()},
+          rule: non_neg_integer() | nil
+        }
+
+  # Far longer than the program needs for anything it is asked.
+  @patience 30_000
+  @line 65_536
+
+  @request [:kind, :method, :path, :headers, :rule]
+  @counts [:open, :held, :kinds, :rules, :bytes_in, :bytes_out]
+
+  @spec start_link(upstream()) :: GenServer.on_start()
   def start_link(upstream), do: GenServer.start_link(__MODULE__, upstream)
 
   @doc "Where clients connect."
   @spec endpoint(pid()) :: String.t()
-  def endpoint(proxy), do: GenServer.call(proxy, :endpoint)
+  def endpoint(proxy), do: GenServer.call(proxy, :endpoint, @patience)
 
+  @doc "Replaces what was planned and all rules. Requests under way keep theirs."
+  @spec rules(pid(), [map()]) :: :ok
+  def rules(proxy, rules), do: ok(proxy, %{do: :rules, rules: rules})
+
+  @doc "Replaces all rules by these steps."
   @spec plan(pid(), [step()]) :: :ok
-  def plan(proxy, steps), do: GenServer.call(proxy, {:plan, steps})
+  def plan(proxy, steps), do: rules(proxy, Enum.map(steps, &rule/1))
+
+  @doc "Lets so many requests go on that rules with `hold: true` have stopped, or will."
+  @spec release(pid(), pos_integer()) :: :ok
+  def release(proxy, count), do: ok(proxy, %{do: :release, count: count})
+
+  @doc "In how many seconds credentials end that are given out from now on."
+  @spec credentials_last(pid(), pos_integer()) :: :ok
+  def credentials_last(proxy, seconds), do: ok(proxy, %{do: :credentials, last_s: seconds})
 
   @doc "All requests since the last call of this, oldest first."
   @spec requests(pid()) :: [request()]
-  def requests(proxy), do: GenServer.call(proxy, :requests)
+  def requests(proxy) do
+    %{"requests" => requests} = command(proxy, %{do: :requests})
+    Enum.map(requests, &named(&1, @request))
+  end
 
-  @doc "How many connections are open: a request that was given up is one less."
+  @doc "What has happened since the start: `open`, `held`, `kinds`, `rules`, `bytes_in`, `bytes_out`."
+  @spec counts(pid()) :: map()
+  def counts(proxy), do: proxy |> command(%{do: :counts}) |> named(@counts)
+
+  @doc "How many requests are under way: one that was given up is one less."
   @spec open(pid()) :: non_neg_integer()
-  def open(proxy), do: GenServer.call(proxy, :open)
+  def open(proxy), do: counts(proxy).open
 
   @impl true
   def init(upstream) do
-    Process.flag(:trap_exit, true)
-    uri = URI.parse(upstream)
-    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}, reuseaddr: true, backlog: 128])
-    {:ok, port} = :inet.port(listener)
-    proxy = self()
-    spawn_link(fn -> accept(listener, proxy, uri) end)
-    {:ok, %{endpoint: "http://127.0.0.1:#{port}#{uri.path}", steps: [], requests: [], open: MapSet.new()}}
+    options = [:binary, {:line, @line}, :exit_status, args: arguments(upstream)]
+    port = Port.open({:spawn_executable, Store.Servers.program()}, options)
+    {:ok, %{port: port, endpoint: line(port, "")}}
   end
 
   @impl true
   def handle_call(:endpoint, _from, state), do: {:reply, state.endpoint, state}
-  def handle_call({:plan, steps}, _from, state), do: {:reply, :ok, %{state | steps: steps}}
-  def handle_call(:requests, _from, state), do: {:reply, Enum.reverse(state.requests), %{state | requests: []}}
-  def handle_call(:open, _from, state), do: {:reply, MapSet.size(state.open), state}
 
-  def handle_call({:next, request}, {pid, _tag}, state) do
-    Process.monitor(pid)
-    {step, steps} = List.pop_at(state.steps, 0, :pass)
-    {:reply, step, %{state | steps: steps, requests: [request | state.requests], open: MapSet.put(state.open, pid)}}
+  def handle_call({:command, command}, _from, state) do
+    Port.command(state.port, [Codec.encode_to_iodata!(command), "\n"])
+    {:reply, Codec.decode!(line(state.port, "")), state}
   end
 
-  @impl true
-  def handle_info({:DOWN, _ref, :process, pid, _reason}, state),
-    do: {:noreply, %{state | open: MapSet.delete(state.open, pid)}}
-
-  def handle_info({:EXIT, _pid, _reason}, state), do: {:noreply, state}
-
-  defp accept(listener, proxy, uri) do
-    case :gen_tcp.accept(listener) do
-      {:ok, client} ->
-        pid =
-          spawn(fn ->
-            Process.monitor(proxy)
-            receive do: (:yours -> serve(client, proxy, uri))
-          end)
-
-        :ok = :gen_tcp.controlling_process(client, pid)
-        send(pid, :yours)
-        accept(listener, proxy, uri)
-
-      # The test is over.
-      {:error, :closed} ->
-        :ok
-    end
+  defp ok(proxy, command) do
+    %{"ok" => true} = command(proxy, command)
+    :ok
   end
 
-  # One request a connection: both sides are told so, and nothing has to be parsed on the way back.
-  defp serve(client, proxy, uri) do
-    with {:ok, head, body} <- read_request(client, "") do
-      {request, lines} = parse(head)
+  defp named(map, names), do: Map.new(names, &{&1, Map.fetch!(map, Atom.to_string(&1))})
 
-      case GenServer.call(proxy, {:next, request}) do
-        :pass -> :gen_tcp.send(client, forward(uri, lines, body))
-        :lose_answer -> forward(uri, lines, body)
-        :hang -> wait_for_end(client)
-        {:answer, status, headers, body} -> :gen_tcp.send(client, answer(status, headers, body))
-      end
-    end
+  defp command(proxy, command), do: GenServer.call(proxy, {:command, command}, @patience)
 
-    :gen_tcp.close(client)
-  end
-
-  defp read_request(client, received) do
-    case String.split(received, "\r\n\r\n", parts: 2) do
-      [head, body] ->
-        read_body(client, head, body, content_length(head))
-
-      [_incomplete] ->
-        with {:ok, bytes} <- :gen_tcp.recv(client, 0), do: read_request(client, received <> bytes)
-    end
-  end
-
-  defp read_body(_client, head, body, length) when byte_size(body) >= length, do: {:ok, head, body}
-
-  defp read_body(client, head, body, length) do
-    with {:ok, bytes} <- :gen_tcp.recv(client, 0), do: read_body(client, head, body <> bytes, length)
-  end
-
-  defp content_length(head) do
-    case Regex.run(~r/^content-length: *(\d+)/im, head) do
-      [_line, length] -> String.to_integer(length)
-      nil -> 0
-    end
-  end
-
-  defp parse(head) do
-    [first | lines] = String.split(head, "\r\n")
-    [method, path, _version] = String.split(first, " ")
-
-    headers =
-      for line <- lines, into: %{} do
-        [name, value] = String.split(line, ":", parts: 2)
-        {String.downcase(name), String.trim(value)}
-      end
-
-    {%{method: method, path: path, headers: headers}, [first | lines]}
-  end
-
-  defp forward(uri, lines, body) do
-    lines = Enum.reject(lines, &(&1 =~ ~r/^connection:/i)) ++ ["connection: close", "", body]
-    {:ok, server} = :gen_tcp.connect(to_charlist(uri.host), uri.port, [:binary, active: false])
-    :ok = :gen_tcp.send(server, Enum.intersperse(lines, "\r\n"))
-    answer = read_all(server, [])
-    :gen_tcp.close(server)
-    answer
-  end
-
-  defp read_all(socket, read) do
-    case :gen_tcp.recv(socket, 0) do
-      {:ok, bytes} -> read_all(socket, [read | bytes])
-      {:error, _end} -> read
-    end
-  end
-
-  defp wait_for_end(client) do
-    :inet.setopts(client, active: true)
-
+  defp line(port, read) do
     receive do
-      {:tcp_closed, ^client} -> :ok
-      {:tcp_error, ^client, _reason} -> :ok
-      {:DOWN, _ref, :process, _proxy, _reason} -> :ok
+      {^port, {:data, {:eol, rest}}} -> read <> rest
+      {^port, {:data, {:noeol, more}}} -> line(port, read <> more)
+      {^port, {:exit_status, status}} -> raise "store-servers ended with status #{status}"
+    after
+      @patience -> raise "store-servers does not answer"
     end
   end
 
-  defp answer(status, headers, body) do
-    headers = [{"content-length", byte_size(body)}, {"connection", "close"} | headers]
-    ["HTTP/1.1 #{status} Told\r\n", for({name, value} <- headers, do: "#{name}: #{value}\r\n"), "\r\n", body]
+  defp arguments({:s3, flaws}), do: ["s3" | Enum.flat_map(flaws, &["--flaw", &1])]
+  defp arguments(:google), do: ["google"]
+  defp arguments(address), do: ["proxy", address]
+
+  defp rule(:pass), do: %{times: 1}
+  defp rule(:lose_answer), do: %{times: 1, applied: true, then: :cut}
+  defp rule(:hang), do: %{times: 1, then: :hang}
+
+  defp rule({:answer, status, headers, body}) do
+    headers = for {name, value} <- headers, do: [name, value]
+    %{times: 1, then: %{answer: %{status: status, headers: headers, body: body}}}
   end
 end

@@ -47,6 +47,10 @@ defmodule Store.Servers do
   def endpoint(:azure), do: variable("HANDOFF_AZURE_ENDPOINT")
   def endpoint(:google), do: variable("HANDOFF_GCS_ENDPOINT")
 
+  @doc "The program of `native/store_servers`."
+  @spec program() :: String.t()
+  def program, do: variable("HANDOFF_STORE_SERVERS")
+
   defp config(:s3),
     do: address(:s3, endpoint(:s3)) ++ [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
 
