@@ -96,6 +96,88 @@ defmodule Handoff.ServerTroubleTest do
     end
   end
 
+  test "init takes longer than the host waits for: it has moved when init has run, not before",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_server(context, a, Troublesome, "k", %{count: 5})
+    first = first_target(context, a)
+    Troublesome.arm(first, "k", :init, :hang)
+    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 30_000, max_attempts: 1) end)
+    wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(first) end)
+    # The host gives up after 5 s; then the attempt looks in the store.
+    hold_reads(context, "k")
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    SimulatedStore.resume(context.store)
+    refute Enum.any?([b, c], &whereis(context, &1, "k"))
+
+    Troublesome.disarm(first, "k", :init)
+    assert {:ok, %{moved: 1, retried: 0, targets: targets}} = await_task(draining)
+    assert targets == %{Atom.to_string(first) => 1}
+    assert GenServer.call(await_on(context, first, "k", first), :get) == 5
+  end
+
+  test "init raises after the host has given up waiting: the other target", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_server(context, a, Troublesome, "k", %{count: 5})
+    first = first_target(context, a)
+    [second] = [b, c] -- [first]
+    Troublesome.arm(first, "k", :init, :hang)
+    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 30_000) end)
+    wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(first) end)
+    hold_reads(context, "k")
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    SimulatedStore.resume(context.store)
+
+    Troublesome.arm(first, "k", :init, :raise)
+    assert {:ok, %{moved: 1, retried: 1, targets: targets}} = await_task(draining)
+    assert targets == %{Atom.to_string(second) => 1}
+    assert_all_run_on(context, ["k"], [second])
+  end
+
+  test "init raises on the only target: a node that comes later finds it, without being asked",
+       %{a: a, b: b, c: c} = context do
+    for node <- [a, b], do: start_handoff(context, node, handoff_on_shutdown: [start_leftovers: false])
+    Cluster.await_heartbeats([a, b], context.sup)
+    start_server(context, a, Troublesome, "k", %{count: 5})
+    Troublesome.arm(b, "k", :init, :raise)
+    assert {:ok, %{moved: 0}} = drain(context, a)
+    assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
+
+    start_handoff(context, c, backend(context, discovery_interval_ms: 20))
+    assert GenServer.call(await_on(context, c, "k", c), :get) == 5
+  end
+
+  test "a start that failed half way is started by a receiver, also on the node where it failed",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_server(context, a, Troublesome, "k", %{count: 5})
+    Troublesome.arm(b, "k", :init, :raise)
+    assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
+    leave_half_started(context, "k", b)
+    # Still armed: not started, and no reason to think that it runs.
+    assert {:failed, :server} = call(b, DurableHandoff.Host.Existing, :start, [context.sup, "k", Troublesome, a, 5_000])
+
+    Troublesome.disarm(b, "k", :init)
+    assert :started = call(b, DurableHandoff.Host.Existing, :start, [context.sup, "k", Troublesome, a, 5_000])
+    assert GenServer.call(await_on(context, c, "k", b), :get) == 5
+  end
+
+  test "a start that failed half way is given back as stopped, one that goes on is not", %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
+    pid = start_server(context, a, Troublesome, "k", %{count: 5})
+    storage = call(a, DurableHandoff.Host, :storage, [context.sup])
+    etag = stored(context, "k").etag
+    assert :ok = call(a, DurableHandoff.Host, :release, [storage, "k"])
+    assert stored(context, "k").etag == etag
+
+    :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+    await_down(pid)
+    leave_half_started(context, "k", b)
+    assert :ok = call(a, DurableHandoff.Host, :release, [storage, "k"])
+    assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
+    assert stored(context, "k").state["count"] == 5
+  end
+
   test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)
@@ -152,6 +234,8 @@ defmodule Handoff.ServerTroubleTest do
     assert {:ok, %{moved: 0, left: left}} = drain(context, a)
     assert left == %{lost_race: 1}
     assert reservations(context) == []
+    # Free for every node at once, not when the heartbeats of this one have run out.
+    assert %{status: :stopped_graceful} = stored(context, "k").meta
   end
 
   test "the read after its stop fails: displaced, retried, moved", %{a: a, b: b, c: c} = context do
@@ -161,6 +245,17 @@ defmodule Handoff.ServerTroubleTest do
     assert {:ok, %{moved: 1, retried: 1, left: left}} = drain(context, a)
     assert left == %{}
     assert_all_run_on(context, ["k"], [b, c])
+  end
+
+  # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process that has ended.
+  defp leave_half_started(context, key, node) do
+    dead = call(node, Kernel, :spawn, [fn -> :ok end])
+    await_down(dead)
+    free = %{restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
+    owner = Map.merge(free, %{status: :running, pid: dead, node_str: Atom.to_string(node), permanent: false})
+    stored = stored(context, key)
+    half = %{stored | meta: Map.merge(stored.meta, owner)}
+    {:ok, _} = SimulatedStore.put_object(place(context), storage_key(context, key), half)
   end
 
   # Two servers and a drain that moves one at a time, held in the middle of the first. That one's key, then the other's.

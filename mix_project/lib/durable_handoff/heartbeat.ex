@@ -35,10 +35,14 @@ defmodule DurableHandoff.Heartbeat do
     end
   end
 
-  defp with_ours(%{} = meta, name, generation) do
-    ours = %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)}
-    Map.put_new(meta, @key, ours)
-  end
+  defp with_ours(%{} = meta, name, generation), do: Map.put_new(meta, @key, ours(name, generation))
 
   defp with_ours(odd, _name, _generation), do: odd
+
+  # The host calls the function once to check it, before it is up: then it would log that its tables are not there.
+  defp ours(name, generation) do
+    if Host.whereis(name),
+      do: %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)},
+      else: %{"generation" => generation, "started_at" => nil, "servers" => 0}
+  end
 end

@@ -63,9 +63,13 @@ defmodule DurableHandoff.Host do
   @spec future_skew_ms(name()) :: non_neg_integer()
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
 
-  @doc "How old the newest heartbeat of a healthy node can be, in milliseconds: fixed in the host."
+  @doc "How old the newest heartbeat of a node that servers are placed on can be, in milliseconds: fixed in the host."
   @spec max_heartbeat_age_ms() :: pos_integer()
   def max_heartbeat_age_ms, do: 50_000
+
+  @doc "How old the newest heartbeat of a node can be before what it has locked may be taken, in milliseconds: an option of the host."
+  @spec lock_heartbeat_age_ms(name()) :: pos_integer()
+  def lock_heartbeat_age_ms(name), do: number(config(name), :heartbeat_staleness_threshold_ms, 30_000)
 
   @doc "When the supervisor started, wall clock. Every node derives the same value from the heartbeat's `node_ref`."
   @spec started_at_ms(name()) :: pos_integer() | nil
@@ -180,31 +184,36 @@ defmodule DurableHandoff.Host do
     kind, reason -> {:raised, kind, reason}
   end
 
-  @doc "Where the supervisor keeps its servers, nil when it is not up. Good for `reserved?/2` and `release/2` even after its end."
+  @doc """
+  Where the supervisor keeps its servers, nil when it is not up. Good for `release/2` even after its end, unless the supervisor runs the
+  storage itself.
+  """
   @spec storage(name()) :: storage() | nil
   def storage(name) do
     with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
   end
 
-  @doc "Whether the server's stored state is reserved for this node: a displaced server of ours. One read."
-  @spec reserved?(storage() | nil, term()) :: {:ok, boolean()} | {:error, term()}
-  def reserved?(storage, key) do
-    case stored(storage, key) do
-      {:ok, state} -> {:ok, ours?(state)}
-      {:error, :not_found} -> {:ok, false}
-      {:error, reason} -> {:error, reason}
-    end
-  end
+  @doc "Whether a stored `meta` reserves its server for this node: a displaced server of ours."
+  @spec ours?(map()) :: boolean()
+  def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
 
   @doc """
-  Clears the server's reservation when it is this node's, so that other nodes may start it. `:ok` also when there is none.
+  Undoes what a move that failed has left in the store, so that other nodes may start the server. `:ok` also when there is nothing.
+
+    * A reservation for this node is cleared.
+    * A server that is stored as running, and whose process is dead on a node that can be asked, is stored as stopped: its `init` failed
+      there, or its final write failed here. The host's sweep takes the one for a server that is not permanent, and the other for a
+      running one until heartbeats have run out. It was running until it was to be moved, so it is stored as permanent; its next `init`
+      says again whether it is.
+
+  Every write is conditional on what was read: what another node has started since is left alone.
   """
   @spec release(storage() | nil, term()) :: :ok | {:error, term()}
   def release(storage, key), do: release(storage, key, 3)
 
-  # A conflict means that somebody wrote in between: look again whether the reservation is still there.
+  # A conflict means a write in between: look again at what is there.
   defp release(storage, key, tries) do
-    with {:ok, state} <- stored(storage, key), true <- ours?(state) do
+    with {:ok, state} <- stored(storage, key), {:ok, state} <- left_behind(state) do
       {backend, prefix} = storage
 
       object = %{key: key, prefix: prefix, body: state, etag: Map.get(state, :etag)}
@@ -214,10 +223,31 @@ defmodule DurableHandoff.Host do
         result -> result
       end
     else
-      false -> :ok
+      nil -> :ok
       {:error, :not_found} -> :ok
       {:error, reason} -> {:error, reason}
     end
+  end
+
+  defp left_behind(%{meta: meta} = state) do
+    cond do
+      ours?(meta) -> {:ok, state}
+      dead?(meta) -> {:ok, %{state | meta: Map.merge(meta, %{status: :stopped_graceful, permanent: true})}}
+      true -> nil
+    end
+  end
+
+  defp dead?(%{status: :running, pid: pid}) when is_pid(pid), do: alive?(pid) == false
+  defp dead?(_meta), do: false
+
+  @doc "Whether a process lives; `:unknown` when its node cannot be asked within a second."
+  @spec alive?(pid()) :: boolean() | :unknown
+  def alive?(pid) when node(pid) == node(), do: Process.alive?(pid)
+
+  def alive?(pid) do
+    if node(pid) in Node.list(:connected), do: :erpc.call(node(pid), Process, :alive?, [pid], 1_000), else: :unknown
+  catch
+    _kind, _reason -> :unknown
   end
 
   @doc false
@@ -245,8 +275,6 @@ defmodule DurableHandoff.Host do
   catch
     kind, reason -> {:error, {kind, reason}}
   end
-
-  defp ours?(%{meta: meta}), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
 
   defp members(name) do
     ask(fn -> supervisor(:__local_global_members__, [name]) end, %{}, &is_map/1)

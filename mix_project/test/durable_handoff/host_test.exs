@@ -34,7 +34,9 @@ defmodule DurableHandoff.HostTest do
     assert Host.future_skew_ms(MySup) == 5_000
     assert {:error, _reason} = Host.mark_draining(MySup, 10)
     assert {:error, _reason} = Host.info(MySup, "k")
-    assert {:error, :not_running} = Host.reserved?(nil, "k")
+    assert {:error, :not_running} = Host.stored(nil, "k")
+    assert {:error, :not_running} = Host.release(nil, "k")
+    assert Host.lock_heartbeat_age_ms(MySup) == 30_000
     assert {:error, _reason} = Host.release({{NoBackend, nil}, "x/"}, "k")
     assert {:raised, :error, _reason} = Host.rehome_child(MySup, %{key: "k", module: Room}, node(), 10)
   end

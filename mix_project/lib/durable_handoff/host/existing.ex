@@ -6,15 +6,15 @@ defmodule DurableHandoff.Host.Existing do
 
     * Only by the host's own claim: the start is a conditional write on what was read, so of all that try at one time (a discovery
       sweep, a client, another receiver) one goes ahead. Trying at a wrong moment costs a read, never a second owner.
-    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired. What was stopped for good,
-      deleted, cordoned or has crashed, and what somebody else has run since, is left alone.
+    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what another node failed to
+      start since. What was stopped for good, deleted, cordoned or has crashed, and what another node has run since, is left alone.
     * Never raises. Every answer of the host, also one of a later version, is one of `t:outcome/0`.
 
   Two reads and two writes when it starts; the first read alone when it may not.
   """
 
   alias DurableHandoff.Host
-  alias DurableHandoff.Host.Outcome
+  alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
   @typedoc "A node and the wall-clock time until which its last word about a server holds, should nothing else be heard of it."
   @type lock :: {node_name :: String.t(), until_ms :: integer()}
@@ -100,9 +100,13 @@ defmodule DurableHandoff.Host.Existing do
     end
   end
 
-  # A start over there that has not been announced yet, or that failed: the registry or the next look tells.
-  defp somebody_else(name, %{status: :running} = meta, owner) do
-    if connected?(owner), do: {:wait, :starting}, else: lock(name, meta, owner)
+  # A start, over there or here, that has not been announced yet; or one that failed, and then only a request starts it again.
+  defp somebody_else(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
+    case Host.alive?(pid) do
+      true -> {:wait, :starting}
+      false -> :ok
+      :unknown -> if connected?(owner), do: {:wait, :starting}, else: lock(name, meta, owner)
+    end
   end
 
   defp somebody_else(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
@@ -110,7 +114,7 @@ defmodule DurableHandoff.Host.Existing do
   # A node that can be reached can be asked whether the process is alive, and that is what the host's claim does.
   defp lock(name, meta, owner) do
     last_word_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
-    lock = {owner, last_word_ms + Host.max_heartbeat_age_ms()}
+    lock = {owner, last_word_ms + Host.lock_heartbeat_age_ms(name)}
     if open?(name, lock), do: :ok, else: {:wait, {:locked, lock}}
   end
 
@@ -129,34 +133,55 @@ defmodule DurableHandoff.Host.Existing do
     kind, reason -> {:raised, kind, reason}
   end
 
-  @doc false
-  # What the host's answer means.
+  @doc """
+  What the host's answer means.
+
+  | answer of `ensure_started_child` | outcome |
+  |---|---|
+  | `{:ok, {pid, _}}`, `{:already_started, {pid, _}}` | by the node of `pid` |
+  | `:timeout`, `{:unreachable, _}`, `:singleflight_overloaded`, `:not_ready`, `:conflict` | `{:wait, :starting}`: later |
+  | `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:left_alone, _}` |
+  | `{:capacity_limit, :node_shutting_down}` | `{:refused, :draining}` |
+  | `{:capacity_limit, _}` | `{:refused, :full}` |
+  | `:not_found` | `{:failed, :store}`: it was there a moment ago, and before 0.1.7 a read that failed looks the same |
+  | any other | `{:failed, _}`, by `DurableHandoff.Host.Outcome.blame/1` |
+  """
   @spec meaning({:returned, term()} | {:raised, atom(), term()}, node()) :: outcome()
   def meaning({:returned, {:ok, {pid, _meta}}}, source) when is_pid(pid), do: runs(pid, source)
-  def meaning({:returned, {:error, {:already_started, {pid, _meta}}}}, source) when is_pid(pid), do: runs(pid, source)
-  def meaning({:returned, {:error, {:capacity_limit, _limit}}}, _source), do: {:refused, :full}
-
-  def meaning({:returned, {:error, reason}}, _source) when reason in [:shutting_down, :draining],
-    do: {:refused, :draining}
-
-  def meaning({:returned, {:error, reason}}, _source) when reason in [:locked, :conflict, :timeout, :already_claimed],
-    do: {:wait, :starting}
-
-  def meaning({:returned, {:error, :reserved}}, _source), do: {:wait, :reserved}
-  # It was there a moment ago; a read that failed looks the same.
-  def meaning({:returned, {:error, :not_found}}, _source), do: {:failed, :store}
-  def meaning({:returned, {:error, :not_ready}}, _source), do: {:failed, :store}
+  def meaning({:returned, {:error, reason}}, source), do: error(reason, source)
   def meaning({:returned, :ignore}, _source), do: {:failed, :server}
+  # How the host says locally that it is still booting.
+  def meaning({:raised, :throw, {:error, :not_ready}}, _source), do: {:wait, :starting}
 
-  def meaning({:returned, {:error, reason}}, _source) do
+  def meaning({_returned_or_raised, answer}, _source), do: unknown(answer)
+  def meaning({:raised, _kind, reason}, _source), do: unknown(reason)
+
+  @later [:timeout, :singleflight_overloaded, :not_ready, :conflict, :already_claimed]
+  @over [:cordoned, :permanently_crashed]
+
+  defp error({:already_started, {pid, _meta}}, source) when is_pid(pid), do: runs(pid, source)
+  defp error({:already_started, :deleting}, _source), do: {:left_alone, :deleting}
+  defp error({:already_started, _lock}, _source), do: {:wait, :starting}
+  # Found alive by a call to its node, but not in the registry yet.
+  defp error({:unreachable, _pid_or_noproc}, _source), do: {:wait, :starting}
+  defp error({:capacity_limit, :node_shutting_down}, _source), do: {:refused, :draining}
+  defp error({:capacity_limit, _limit}, _source), do: {:refused, :full}
+  defp error(reason, _source) when reason in @later, do: {:wait, :starting}
+  defp error(status, _source) when status in @over, do: {:left_alone, status}
+  defp error(:not_found, _source), do: {:failed, :store}
+
+  defp error(reason, _source) do
     case Outcome.blame(reason) do
-      :server -> {:failed, :server}
-      :store -> {:failed, :store}
-      _target_or_unknown -> {:failed, :unknown}
+      blame when blame in [:server, :store] -> {:failed, blame}
+      :target -> {:failed, :unknown}
+      :unknown -> unknown({:error, reason})
     end
   end
 
-  def meaning(_raised_or_of_a_later_version, _source), do: {:failed, :unknown}
+  defp unknown(answer) do
+    UnknownAnswer.note(:ensure_started_child, answer)
+    {:failed, :unknown}
+  end
 
   defp runs(pid, _source) when node(pid) == node(), do: :started
   # The host has not heard of its end yet: in a moment.

@@ -3,27 +3,36 @@ defmodule DurableHandoff.Host.Outcome do
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
   Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:look, question}` for
-  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An answer nobody knows is never taken for a success.
+  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown answer is never taken for a success.
 
   | answer | outcome |
   |---|---|
   | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
   | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not heard of the stop yet |
-  | `{:error, {:already_started, {pid, _}}}` | `{:look, {:runs_as, pid}}` |
-  | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping` |
+  | `{:error, {:already_started, {pid, _}}}` | `{:look, {:runs_as, pid}}`: it is registered, so its `init` has run |
+  | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:look, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
+  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:look, {:may_come_up, blame}}`: the host gave up waiting, the start goes on |
+  | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
+  | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
   | `{:error, {:shutdown_call_failed, _}}` | `{:look, :stopped_by_itself}` |
-  | `{:error, {:rehome_reservation_lost, _}}` | `{:look, :reservation_lost}` |
+  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:look, :reservation_lost}`: mostly its final write failed |
+  | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:look, :ended}` |
   | `{:error, {:capacity_limit, _}}`, `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
-  | `{:error, {:erpc, :timeout}}` | `{:look, :may_come_up}` |
   | `{:error, :singleflight_overloaded}` | `:untouched` |
-  | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}` |
+  | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}`, see `blame/1` |
   """
 
   alias DurableHandoff.Native
 
   @type answer :: {:returned, term()} | {:raised, :error | :exit | :throw, term()}
   @type question ::
-          {:runs_as, pid()} | :stopped_by_itself | :reservation_lost | :may_come_up | {:displaced, Native.blame()}
+          {:runs_as, pid()}
+          | {:boots_as, pid()}
+          | {:may_come_up, Native.blame()}
+          | :stopped_by_itself
+          | :reservation_lost
+          | :ended
+          | {:displaced, Native.blame()}
 
   @doc "The meaning of `answer` for the server that ran as `old_pid` and was to go to `target`."
   @spec classify(answer(), old_pid :: pid(), target :: node()) :: Native.outcome() | {:look, question()}
@@ -36,8 +45,25 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
     do: {:look, {:displaced, blame_remote(reason)}}
 
-  # Mostly the remote start's answer was one that the host does not expect, such as :ignore from init.
-  def classify({:raised, :error, _exception}, _old_pid, _target), do: {:look, {:displaced, :server}}
+  def classify({:raised, :error, {:exception, reason, _stacktrace}}, _old_pid, _target),
+    do: {:look, {:displaced, blame_remote(reason)}}
+
+  # Where a lost reservation was to be told apart, the host combines nil with `and`: the final write did not go in.
+  def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:look, :reservation_lost}
+
+  def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
+    do: {:look, :reservation_lost}
+
+  # The host has no clause for :ignore from the remote init.
+  def classify({:raised, :error, {:case_clause, :ignore}}, _old_pid, _target), do: {:look, {:displaced, :server}}
+
+  def classify({:raised, :error, %{__struct__: CaseClauseError, term: :ignore}}, _old_pid, _target),
+    do: {:look, {:displaced, :server}}
+
+  # Raised by the host here: whatever it says, it is not the server's own code, which runs in other processes.
+  def classify({:raised, :error, reason}, _old_pid, _target),
+    do: {:look, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
+
   def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:look, {:displaced, blame(reason)}}
 
   defp returned(result, old_pid, target) when is_tuple(result) and tuple_size(result) >= 2 do
@@ -56,9 +82,19 @@ defmodule DurableHandoff.Host.Outcome do
   defp started(pid, _old_pid, _target) when node(pid) != node(), do: {:moved, Atom.to_string(node(pid))}
   defp started(pid, _old_pid, _target), do: {:look, {:runs_as, pid}}
 
+  defp error({:already_started, old_pid}, old_pid), do: :retry_same
+  defp error({:already_started, pid}, _old_pid) when is_pid(pid), do: {:look, {:boots_as, pid}}
+  defp error({:already_started, :noproc}, _old_pid), do: {:look, {:may_come_up, :unknown}}
+  defp error({:already_started, :deleting}, _old_pid), do: {:look, :ended}
+
   defp error({:already_started, started}, old_pid) do
     with_pid(started, fn pid -> if pid == old_pid, do: :retry_same, else: {:look, {:runs_as, pid}} end)
   end
+
+  defp error({:unreachable, pid}, old_pid), do: error({:already_started, pid}, old_pid)
+  defp error({:restart_claimed, _node}, _old_pid), do: {:look, {:may_come_up, :unknown}}
+  defp error(:timeout, _old_pid), do: {:look, {:may_come_up, :unknown}}
+  defp error(reason, _old_pid) when reason in [:not_found, :cordoned, :permanently_crashed], do: {:look, :ended}
 
   defp error({:shutdown_call_failed, :timeout}, _old_pid), do: :stopping
 
@@ -77,7 +113,7 @@ defmodule DurableHandoff.Host.Outcome do
   defp error(reason, _old_pid), do: {:look, {:displaced, blame(reason)}}
 
   defp erpc(:noconnection), do: {:displaced, :target}
-  defp erpc(:timeout), do: {:look, :may_come_up}
+  defp erpc(:timeout), do: {:look, {:may_come_up, :target}}
   defp erpc({:erpc, reason}), do: erpc(reason)
   defp erpc(_other), do: {:look, {:displaced, :target}}
 
@@ -94,29 +130,57 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote({:noproc, _call}), do: :target
   defp blame_remote(_other), do: :unknown
 
-  @doc false
-  # Whose fault an error is decides what the engine does next: another target at once, a slower pace, or the next server.
-  # Only clear cases are told apart.
+  @doc """
+  Whose fault an error of the host is. It decides what the engine does next: another target at once, a slower pace, or the next
+  server. Only clear cases are told apart.
+
+  | blame | errors |
+  |---|---|
+  | `:server` | `:ignore`, a bad return value, an exception or an Erlang error with its stack: its own `init` or `load_state`; an object that cannot be read or written |
+  | `:target` | no connection, no such function there |
+  | `:store` | no quorum, timeouts, HTTP errors, those of `DurableHandoff.Store`, of EKV and of the mirror |
+  | `:unknown` | everything else |
+  """
   @spec blame(term()) :: Native.blame()
   def blame(:ignore), do: :server
   def blame({:bad_return_value, _value}), do: :server
-  def blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
-  def blame(%{__exception__: true}), do: :server
+  def blame({:bad_init_return, _value}), do: :server
   def blame({:EXIT, reason}), do: blame(reason)
   def blame({:exception, reason}), do: blame_remote(reason)
   def blame({:nodedown, _node}), do: :target
   def blame({{:nodedown, _node}, _call}), do: :target
-  def blame(reason) when reason in [:noconnection, :nodedown, :shutting_down, :draining], do: :target
-  def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused], do: :store
-  # Those of DurableHandoff.Store.
+  def blame(reason) when reason in [:noconnection, :nodedown, :draining], do: :target
+  # A release that lacks the module, or one of its functions.
+  def blame({:undef, [_call | _stack]}), do: :target
+  def blame({_reason, [{_module, _function, _arity, _location} | _stack]}), do: :server
+  def blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
+
+  def blame(%{__struct__: Req.Response}), do: :store
+  def blame(%{__exception__: true, __struct__: kind}), do: if(http?(kind), do: :store, else: :server)
+  def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :max_retries_exceeded], do: :store
+  # EKV. Its :shutting_down is the store's: the host itself never gives that reason.
+  def blame(reason) when reason in [:no_quorum, :quorum_timeout, :unconfirmed, :shutting_down], do: :store
+  def blame(reason) when reason in [:cluster_overflow, :cluster_not_ready], do: :store
+
+  def blame({tag, _detail}) when tag in [:consistent_read_failed, :ekv_exit, :ekv_runtime_error, :ekv_not_started],
+    do: :store
+
+  # The mirror, and the host from 0.1.7 on.
+  def blame({tag, _detail}) when tag in [:mirror_failed, :promotion_failed, :storage_unavailable], do: :store
+  # DurableHandoff.Store.
   def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store
   def blame({kind, facts}) when kind in [:network, :server, :denied, :no_bucket, :io] and is_map(facts), do: :store
 
   # This server's own object: any other can be moved.
   def blame({kind, _facts}) when kind in [:not_encodable, :unreadable, :too_large, :invalid_key], do: :server
+  def blame({kind, _facts}) when kind in [:invalid_persisted_state, :unexpected_value_type], do: :server
+  def blame({kind, _reason, encoded}) when kind in [:error, :throw, :exit] and is_binary(encoded), do: :server
 
   def blame({tag, _detail}) when tag in [:storage, :storage_error, :store, :http, :http_error, :http_status],
     do: :store
 
   def blame(_unknown), do: :unknown
+
+  # The built-in backend gives back what its HTTP client raised or received.
+  defp http?(exception), do: exception |> Module.split() |> hd() |> Kernel.in(["Req", "Mint", "Finch"])
 end

@@ -3,15 +3,16 @@ defmodule DurableHandoff.Host.Rehome do
   One rehome, and what became of the server.
 
   Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this node is always reported
-  `{:displaced, _}` or `:retry_same`, so that whoever called knows it has something to give back; nothing is stopped for a target that is
-  not connected.
+  `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to give back; nothing is stopped for a target that is
+  not connected; a server is reported moved only when it is registered on another node, which the host does after its `init`.
 
   It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about a second to see
-  what became of a server whose answer was ambiguous.
+  what became of a server whose answer was ambiguous. A server that is in `init` on the target then is waited for until the attempt's
+  time is over.
   """
 
-  alias DurableHandoff.{Host, Native}
-  alias DurableHandoff.Host.Outcome
+  alias DurableHandoff.{Clock, Host, Native}
+  alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
   # A remote start whose answer was lost usually shows up within a few round trips or not at all; every look is a local one.
   @look_every_ms 50
@@ -37,9 +38,11 @@ defmodule DurableHandoff.Host.Rehome do
         {{:displaced, :target}, :not_connected}
 
       {node, _state} ->
+        attempt = %{name: name, server: server, target: node, until_us: Clock.now_us() + timeout_ms * 1_000}
+
         if state == :running and not Process.alive?(server.pid),
-          do: {settle(:stopped_by_itself, name, server, node), :not_running},
-          else: name |> Host.rehome_child(server, node, timeout_ms) |> meaning(name, server, node) |> as_before(state)
+          do: {settle(:not_running, attempt), :not_running},
+          else: name |> Host.rehome_child(server, node, timeout_ms) |> meaning(attempt) |> as_before(state)
     end
   end
 
@@ -53,7 +56,8 @@ defmodule DurableHandoff.Host.Rehome do
   """
   @spec look(Host.name(), Host.server(), String.t()) :: Native.outcome()
   def look(name, server, target) do
-    with {:displaced, _blame} <- settle({:displaced, :unknown}, name, server, connected(target)), do: :retry_same
+    attempt = %{name: name, server: server, target: connected(target), until_us: Clock.now_us()}
+    with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :retry_same
   end
 
   # The atom of a connected node exists; a name without one is nobody we could reach.
@@ -64,16 +68,24 @@ defmodule DurableHandoff.Host.Rehome do
     ArgumentError -> nil
   end
 
-  defp meaning(answer, name, server, target) do
+  defp meaning(answer, %{server: server, target: target} = attempt) do
     case Outcome.classify(answer, server.pid, target) do
-      {:look, question} -> {settle(question, name, server, target), answer}
-      {:moved, nil} -> {{:moved, nil}, nil}
-      outcome -> {outcome, answer}
+      {:look, question} ->
+        if question == {:displaced, :unknown},
+          do: UnknownAnswer.note(:rehome_child, elem(answer, tuple_size(answer) - 1))
+
+        {settle(question, attempt), answer}
+
+      {:moved, nil} ->
+        {{:moved, nil}, nil}
+
+      outcome ->
+        {outcome, answer}
     end
   end
 
-  defp settle({:runs_as, pid}, _name, _server, target) do
-    case alive(pid) do
+  defp settle({:runs_as, pid}, %{target: target}) do
+    case Host.alive?(pid) do
       true when node(pid) == node() -> :untouched
       true when node(pid) == target -> {:moved, nil}
       true -> {:moved, Atom.to_string(node(pid))}
@@ -83,30 +95,28 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # It was on its way out when we asked. Only the store knows whether our reservation went in before that.
-  defp settle(:stopped_by_itself, name, server, _target) do
-    if down_soon?(server.pid) do
-      case {Host.lookup(name, server.key), Host.reserved?(Host.storage(name), server.key)} do
-        {{:elsewhere, _pid}, _reserved} -> :lost_race
-        {_nowhere, {:ok, true}} -> {:displaced, :unknown}
-        {_nowhere, {:ok, false}} -> :gone
-        {_nowhere, {:error, _reason}} -> {:displaced, :store}
-      end
-    else
-      :stopping
+  defp settle({:boots_as, pid}, attempt), do: await_init(pid, attempt)
+  defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @looks)
+
+  # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
+  defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: {:displaced, :server}, free: :gone})
+  # It had ended before it was asked: what the host does about that is as without us.
+  defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
+
+  # The host says so when its own reservation is not in the store after the stop. A server whose final write failed is not moved: it
+  # would start from its last sync, and count as moved.
+  defp settle(:reservation_lost, %{name: name, server: server} = attempt) do
+    case stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}}) do
+      :not_stored -> if Host.release(Host.storage(name), server.key) == :ok, do: :lost_race, else: {:displaced, :store}
+      outcome -> outcome
     end
   end
 
-  defp settle(:reservation_lost, name, server, _target) do
-    case Host.lookup(name, server.key) do
-      {:elsewhere, _pid} -> :lost_race
-      _nowhere -> if Host.release(Host.storage(name), server.key) == :ok, do: :lost_race, else: {:displaced, :store}
-    end
+  defp settle(:ended, attempt) do
+    with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :gone
   end
 
-  defp settle(:may_come_up, name, server, target), do: await_start(name, server, target, @looks)
-
-  defp settle({:displaced, blame}, name, server, target) do
+  defp settle({:displaced, blame}, %{name: name, server: server, target: target}) do
     if Process.alive?(server.pid) do
       :untouched
     else
@@ -119,14 +129,85 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  defp await_start(name, server, target, looks) do
-    case settle({:displaced, :target}, name, server, target) do
-      {:displaced, :target} when looks > 1 ->
+  defp settle_stopped(%{server: server} = attempt, outcomes) do
+    if down_soon?(server.pid), do: stored_outcome(attempt, outcomes), else: :stopping
+  end
+
+  # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as running here, so its final
+  # write failed and it can only start from its last sync. `free`: it is stored as stopped, and reserved for no node.
+  defp stored_outcome(%{name: name, server: server}, %{unsaved: unsaved, free: free}) do
+    case Host.lookup(name, server.key) do
+      {:elsewhere, _pid} ->
+        :lost_race
+
+      _nowhere ->
+        case Host.stored(Host.storage(name), server.key) do
+          {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> unsaved
+          {:ok, %{meta: %{status: :running}}} -> :lost_race
+          {:ok, %{meta: %{status: :stopped_graceful} = meta}} -> reserved_for(meta, free)
+          {:ok, _ended} -> :gone
+          {:error, :not_found} -> :gone
+          {:error, _reason} -> {:displaced, :store}
+        end
+    end
+  end
+
+  defp reserved_for(meta, free) do
+    cond do
+      Host.ours?(meta) -> {:displaced, :unknown}
+      Map.get(meta, :restart_attempt_node) -> :lost_race
+      true -> free
+    end
+  end
+
+  # A start whose answer was lost, or that the host no longer waits for. It shows up within a few round trips, or is still in init.
+  defp await_start(blame, attempt, looks) do
+    case settle({:displaced, blame}, attempt) do
+      {:displaced, _blame} when looks > 1 ->
         Process.sleep(@look_every_ms)
-        await_start(name, server, target, looks - 1)
+        await_start(blame, attempt, looks - 1)
+
+      {:displaced, _blame} ->
+        case Host.stored(Host.storage(attempt.name), attempt.server.key) do
+          {:ok, %{meta: %{status: :running, pid: pid}}} when is_pid(pid) and node(pid) != node() ->
+            await_init(pid, attempt)
+
+          {:ok, _not_claimed} ->
+            settle({:displaced, blame}, attempt)
+
+          {:error, :not_found} ->
+            :gone
+
+          {:error, _reason} ->
+            settle({:displaced, :store}, attempt)
+        end
 
       outcome ->
         outcome
+    end
+  end
+
+  # `pid` has won the lock. It is registered once its init has run; if it ends before, that was init.
+  defp await_init(pid, attempt) do
+    monitor = Process.monitor(pid)
+    outcome = await_init(pid, monitor, attempt)
+    Process.demonitor(monitor, [:flush])
+    outcome
+  end
+
+  defp await_init(pid, monitor, attempt) do
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, :noconnection} -> settle({:displaced, :target}, attempt)
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> settle({:displaced, :server}, attempt)
+    after
+      @look_every_ms ->
+        case settle({:displaced, :server}, attempt) do
+          {:displaced, :server} = still ->
+            if Clock.now_us() < attempt.until_us, do: await_init(pid, monitor, attempt), else: still
+
+          outcome ->
+            outcome
+        end
     end
   end
 
@@ -138,13 +219,5 @@ defmodule DurableHandoff.Host.Rehome do
     after
       @patience_ms -> Process.demonitor(monitor, [:flush]) && false
     end
-  end
-
-  defp alive(pid) when node(pid) == node(), do: Process.alive?(pid)
-
-  defp alive(pid) do
-    :erpc.call(node(pid), Process, :alive?, [pid], @patience_ms)
-  catch
-    _kind, _reason -> :unknown
   end
 end

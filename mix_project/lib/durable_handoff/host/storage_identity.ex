@@ -88,7 +88,9 @@ defmodule DurableHandoff.Host.StorageIdentity do
   defp nested(_state, _depth), do: []
 
   defp place(module, state) do
-    if function_exported?(module, :storage_identity, 1), do: module.storage_identity(state), else: known(state)
+    if Code.ensure_loaded?(module) and function_exported?(module, :storage_identity, 1),
+      do: module.storage_identity(state),
+      else: known(state)
   rescue
     _error -> known(state)
   end

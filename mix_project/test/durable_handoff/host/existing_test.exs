@@ -6,17 +6,30 @@ defmodule DurableHandoff.Host.ExistingTest do
   @source :source@somewhere
 
   for {answer, outcome} <- [
-        {{:error, {:capacity_limit, :total}}, {:refused, :full}},
-        {{:error, :shutting_down}, {:refused, :draining}},
-        {{:error, :locked}, {:wait, :starting}},
-        {{:error, :conflict}, {:wait, :starting}},
+        {{:error, {:capacity_limit, :max_children_total}}, {:refused, :full}},
+        {{:error, {:capacity_limit, :max_memory}}, {:refused, :full}},
+        {{:error, {:capacity_limit, :node_shutting_down}}, {:refused, :draining}},
+        # Later.
         {{:error, :timeout}, {:wait, :starting}},
-        {{:error, :reserved}, {:wait, :reserved}},
-        # A store that failed looks like this to the host.
+        {{:error, {:unreachable, :noproc}}, {:wait, :starting}},
+        {{:error, {:already_started, :noproc}}, {:wait, :starting}},
+        {{:error, :singleflight_overloaded}, {:wait, :starting}},
+        {{:error, :not_ready}, {:wait, :starting}},
+        {{:error, :conflict}, {:wait, :starting}},
+        # Ended on purpose.
+        {{:error, {:already_started, :deleting}}, {:left_alone, :deleting}},
+        {{:error, :cordoned}, {:left_alone, :cordoned}},
+        {{:error, :permanently_crashed}, {:left_alone, :permanently_crashed}},
+        # A store that failed looks like this to the host before 0.1.7, and like the next ones after.
         {{:error, :not_found}, {:failed, :store}},
+        {{:error, {:storage_unavailable, :no_quorum}}, {:failed, :store}},
         {{:error, :unavailable}, {:failed, :store}},
+        {{:error, :no_quorum}, {:failed, :store}},
+        {{:error, {:mirror_failed, :closed}}, {:failed, :store}},
+        {{:error, {:erpc, :notsup}}, {:failed, :unknown}},
         {:ignore, {:failed, :server}},
         {{:error, {%RuntimeError{message: "init"}, []}}, {:failed, :server}},
+        {{:error, {:bad_init_return, 1}}, {:failed, :server}},
         {{:error, :of_a_later_version}, {:failed, :unknown}},
         {:of_a_later_version, {:failed, :unknown}}
       ] do
@@ -28,10 +41,14 @@ defmodule DurableHandoff.Host.ExistingTest do
   test "whose process it is decides who started it" do
     assert Existing.meaning({:returned, {:ok, {self(), %{}}}}, @source) == :started
     assert Existing.meaning({:returned, {:error, {:already_started, {self(), nil}}}}, @source) == :started
+    # One that only holds the lock may still fail.
+    assert Existing.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
   end
 
   test "a host that raises is no reason to raise" do
     assert Existing.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
+    # What the host throws while it boots.
+    assert Existing.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}
     assert Existing.start(:no_such_supervisor, "k", Some.Module, @source, 100) == {:failed, :store}
     assert Departures.subscribe(:no_such_supervisor) != :ok
   end

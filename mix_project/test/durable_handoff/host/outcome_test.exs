@@ -46,6 +46,25 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, :shutdown_timeout}, context) == :stopping
     end
 
+    test "a process that only holds the lock may still be in init: it has not moved", context do
+      assert classify({:error, {:already_started, context.there}}, context) == {:look, {:boots_as, context.there}}
+      assert classify({:error, {:unreachable, context.there}}, context) == {:look, {:boots_as, context.there}}
+      assert classify({:error, {:already_started, context.old}}, context) == :retry_same
+    end
+
+    test "the host gave up waiting for a slow init, which is neither the store's fault nor a move", context do
+      assert classify({:error, :timeout}, context) == {:look, {:may_come_up, :unknown}}
+      assert classify({:error, {:already_started, :noproc}}, context) == {:look, {:may_come_up, :unknown}}
+      assert classify({:error, {:unreachable, :noproc}}, context) == {:look, {:may_come_up, :unknown}}
+      assert classify({:error, {:restart_claimed, "c@host"}}, context) == {:look, {:may_come_up, :unknown}}
+    end
+
+    test "a server that was deleted, cordoned or has crashed for good is not displaced", context do
+      for reason <- [:not_found, :cordoned, :permanently_crashed, {:already_started, :deleting}] do
+        assert classify({:error, reason}, context) == {:look, :ended}
+      end
+    end
+
     test "it died or was stopping by itself", context do
       for reason <- [{:noproc, :call}, {:normal, :call}, {:shutdown, :call}, :noproc, {{:nodedown, :n}, :call}] do
         assert classify({:error, {:shutdown_call_failed, reason}}, context) == {:look, :stopped_by_itself}
@@ -54,16 +73,21 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
     test "the reservation is lost", context do
       assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) == {:look, :reservation_lost}
+      # What the host really does: `nil and ...`.
+      assert raised(:error, {:badbool, :and, nil}, context) == {:look, :reservation_lost}
+      assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:look, :reservation_lost}
     end
 
     test "the target refuses", context do
-      for reason <- [{:capacity_limit, :total}, :not_ready, {:erpc, :noconnection}] do
+      full = [:node_shutting_down, :max_children_total, :max_children_module, :max_cpu, :max_memory, :max_disk]
+
+      for reason <- Enum.map(full, &{:capacity_limit, &1}) ++ [:not_ready, {:erpc, :noconnection}] do
         assert classify({:error, reason}, context) == {:displaced, :target}
       end
     end
 
     test "the answer of the remote start was lost", context do
-      assert classify({:error, {:erpc, :timeout}}, context) == {:look, :may_come_up}
+      assert classify({:error, {:erpc, :timeout}}, context) == {:look, {:may_come_up, :target}}
     end
 
     test "nothing happened", context do
@@ -76,7 +100,6 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:ok, {context.there, %{}, :more}}, context) == {:moved, nil}
       assert classify({:ok, {context.there, %{}}, :more}, context) == {:moved, nil}
       assert classify({:ok, context.there}, context) == {:moved, nil}
-      assert classify({:error, {:already_started, context.old}}, context) == :retry_same
       assert classify({:error, :not_ready, %{why: 1}}, context) == {:displaced, :target}
       assert classify({:error, {:shutdown_call_failed, {:timeout, :call, :more}}}, context) == :stopping
       assert classify({:error, {:shutdown_timeout, %{}}}, context) == :stopping
@@ -104,8 +127,14 @@ defmodule DurableHandoff.Host.OutcomeTest do
       for reason <- [
             :ignore,
             {:bad_return_value, 1},
+            {:bad_init_return, 1},
             {%RuntimeError{}, []},
-            %RuntimeError{},
+            {{:badmatch, 1}, [{Room, :init, 1, [file: ~c"room.ex", line: 1]}]},
+            # What the backends say of an object that cannot be read.
+            %ArgumentError{},
+            {:error, %ArgumentError{}, "bytes"},
+            {:invalid_persisted_state, {:error, :badarg}},
+            {:unexpected_value_type, %{}},
             {:EXIT, {%RuntimeError{}, []}}
           ] do
         assert classify({:error, reason}, context) == {:look, {:displaced, :server}}, inspect(reason)
@@ -115,13 +144,34 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
 
     test "the target", context do
-      for reason <- [{:nodedown, :n}, :noconnection, :shutting_down, {:erpc, :notsup}] do
+      for reason <- [{:nodedown, :n}, :noconnection, {:erpc, :notsup}, {:undef, [{Room, :init, [%{}], []}]}] do
         assert classify({:error, reason}, context) == {:look, {:displaced, :target}}, inspect(reason)
       end
     end
 
     test "the store", context do
-      for reason <- [:timeout, :unavailable, {:http_status, 503}, {:storage_error, :x}] do
+      for reason <- [
+            :unavailable,
+            {:http_status, 503},
+            {:storage_error, :x},
+            # The built-in backend.
+            %{__struct__: Req.Response, status: 503},
+            %{__struct__: Req.TransportError, __exception__: true, reason: :timeout},
+            %{__struct__: Mint.TransportError, __exception__: true, reason: :closed},
+            # EKV and the mirror.
+            :no_quorum,
+            :quorum_timeout,
+            :unconfirmed,
+            :cluster_overflow,
+            :cluster_not_ready,
+            :shutting_down,
+            {:consistent_read_failed, :no_quorum},
+            {:ekv_exit, {:noproc, :call}},
+            {:ekv_runtime_error, "text"},
+            {:ekv_not_started, :name},
+            {:mirror_failed, :no_quorum},
+            {:storage_unavailable, :closed}
+          ] do
         assert classify({:error, reason}, context) == {:look, {:displaced, :store}}, inspect(reason)
       end
     end
@@ -135,7 +185,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
         io: %{action: "locking", reason: "no space left"}
       ]
 
-      for reason <- [:timeout, :slow_down, :overloaded, :contended | facts] do
+      for reason <- [:slow_down, :overloaded, :contended | facts] do
         assert classify({:error, reason}, context) == {:look, {:displaced, :store}}, inspect(reason)
       end
     end
@@ -158,8 +208,19 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
   describe "an answer that is no answer" do
     test "raised, exited, thrown", context do
-      assert raised(:error, %RuntimeError{}, context) == {:look, {:displaced, :server}}
-      assert raised(:error, :case_clause, context) == {:look, {:displaced, :server}}
+      # The server's own code runs in other processes.
+      assert raised(:error, %RuntimeError{}, context) == {:look, {:displaced, :unknown}}
+
+      assert raised(:error, %{__struct__: Req.TransportError, __exception__: true}, context) ==
+               {:look, {:displaced, :store}}
+
+      # Its init answered :ignore, for which the host has no clause.
+      assert raised(:error, {:case_clause, :ignore}, context) == {:look, {:displaced, :server}}
+      assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:look, {:displaced, :server}}
+
+      assert raised(:error, {:case_clause, {:ok, {context.there, %{}}, :more}}, context) ==
+               {:look, {:displaced, :unknown}}
+
       assert raised(:exit, {:noproc, :call}, context) == {:look, {:displaced, :unknown}}
       assert raised(:exit, {{:nodedown, :n}, :call}, context) == {:look, {:displaced, :target}}
       assert raised(:throw, :ball, context) == {:look, {:displaced, :unknown}}
@@ -169,6 +230,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       for reason <- [%ArgumentError{}, :badarg, {:noproc, :call}] do
         raised = %ErlangError{original: {:exception, reason, []}}
         assert raised(:error, raised, context) == {:look, {:displaced, :target}}
+        assert raised(:error, {:exception, reason, []}, context) == {:look, {:displaced, :target}}
       end
 
       assert raised(:exit, {:exception, {:noproc, :call}}, context) == {:look, {:displaced, :target}}
@@ -180,7 +242,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
     test "erpc's own errors mean what they mean when they are returned", context do
       assert raised(:error, %ErlangError{original: {:erpc, :noconnection}}, context) == {:displaced, :target}
       assert raised(:error, {:erpc, :noconnection}, context) == {:displaced, :target}
-      assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:look, :may_come_up}
+      assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:look, {:may_come_up, :target}}
     end
   end
 

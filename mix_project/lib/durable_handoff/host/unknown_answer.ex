@@ -1,0 +1,48 @@
+defmodule DurableHandoff.Host.UnknownAnswer do
+  @moduledoc """
+  Answers of the host that this version of the library does not know.
+
+  Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many servers meets the same
+  one many times. Kinds are told apart by the atoms in the answer, so that there are only as many as the host has words for.
+  """
+
+  require Logger
+
+  @doc "Logs `answer` of `function`, unless one of its kind has been logged. Returns whether it was."
+  @spec note(function :: atom(), answer :: term()) :: :logged | :known
+  def note(function, answer) do
+    kind = {__MODULE__, function, kind(answer, 4)}
+
+    if :persistent_term.get(kind, false) do
+      :known
+    else
+      :persistent_term.put(kind, true)
+
+      Logger.warning(
+        "[durable_handoff] DurableServer #{version()} answered #{function} with what this library does not know; it counts as " <>
+          "a failure that may have been anything: #{inspect(answer, limit: 10, printable_limit: 500)}",
+        durable_handoff: {:unknown_answer, function}
+      )
+
+      :logged
+    end
+  end
+
+  defp version, do: to_string(Application.spec(:durable_server, :vsn) || "of unknown version")
+
+  defp kind(term, 0), do: type(term)
+  defp kind(atom, _depth) when is_atom(atom), do: atom
+  defp kind(%{__struct__: struct}, _depth), do: struct
+
+  defp kind(tuple, depth) when is_tuple(tuple) and tuple_size(tuple) <= 4,
+    do: tuple |> Tuple.to_list() |> Enum.map(&kind(&1, depth - 1)) |> List.to_tuple()
+
+  defp kind(term, _depth), do: type(term)
+
+  defp type(term) when is_tuple(term), do: :tuple
+  defp type(term) when is_list(term), do: :list
+  defp type(term) when is_map(term), do: :map
+  defp type(term) when is_binary(term), do: :binary
+  defp type(term) when is_number(term), do: :number
+  defp type(_term), do: :other
+end
