@@ -83,13 +83,15 @@ defmodule DurableHandoff do
     * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next start of the node.
   """
 
-  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Status}
+  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Peers, Plan, Report, Status, Stopping}
 
   @type status :: %{
           supervisor: atom(),
-          state: :idle | :draining | :drained | :failed,
+          state: :idle | :draining | :drained | :cancelled | :failed,
+          marked: boolean(),
           progress: nil | map(),
-          report: nil | Report.t()
+          report: nil | Report.t(),
+          out_of_reach: [String.t()]
         }
 
   @doc """
@@ -101,36 +103,81 @@ defmodule DurableHandoff do
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running already. `status/1` says how
   far it is, and has the report when it has ended; `cancel/1` ends it early.
 
-  Errors: `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue` (only when the node shuts down meanwhile),
-  `{:invalid, texts}` or `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
+  Without another node that could take servers nothing could move, and this node would start nothing any more until its supervisor is
+  restarted. So that is refused with `:no_peers`. `force: true` drains all the same, and so does a `wait_for_target_ms` above 0, which waits
+  for a node to come.
+
+  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue` (only when the node shuts down
+  meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
   """
   @spec drain(atom(), keyword()) ::
-          Drain.result() | {:ok, :started | :joined} | {:error, :no_drainer | :overdue | {:drain_failed, term()}}
+          Drain.result()
+          | {:ok, :started | :joined}
+          | {:error, :no_peers | :no_drainer | :overdue | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
-    {await?, overrides} = await!(overrides)
+    name!(supervisor)
+    {await?, overrides} = flag!(overrides, :await, true)
+    {force?, overrides} = flag!(overrides, :force, false)
 
     case Status.read(supervisor) do
       nil ->
         {:error, :no_drainer}
 
-      %{options: options} ->
+      %{options: options, state: state} ->
         options = Options.override!(options, overrides)
-        if await?, do: Drainer.drain(supervisor, options), else: Drainer.start_drain(supervisor, options)
+
+        cond do
+          not force? and state != :draining and alone?(supervisor, options) -> {:error, :no_peers}
+          await? -> Drainer.drain(supervisor, options)
+          true -> Drainer.start_drain(supervisor, options)
+        end
     end
   end
 
-  defp await!(overrides) do
+  defp alone?(supervisor, options) do
+    options.wait_for_target_ms in [nil, 0] and Host.whereis(supervisor) != nil and
+      Peers.in_reach(Host.View.build(supervisor, [], [])) == []
+  end
+
+  @doc """
+  Says that this VM goes down: for the `prep_stop/1` of an application, and for a preStop hook.
+
+      def prep_stop(state) do
+        DurableHandoff.prepare_stop()
+        state
+      end
+
+  Marks every supervisor of this VM draining, all at once, and notes the moment, from which `shutdown_budget_ms` counts. Other nodes send no
+  servers here from then on. Nothing is stopped: that is for the shutdown that follows. After SIGTERM the library does this
+  by itself (`DurableHandoff.Stopping`), so call it where a node is stopped in another way, or earlier than by SIGTERM. Calling it again is
+  harmless.
+
+  **There is no way back:** this node starts no servers until its supervisors are restarted.
+
+  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: the store did not take the mark of these
+  supervisors; their drains try again.
+  """
+  @spec prepare_stop() :: :ok | {:error, {:not_marked, %{atom() => term()}}}
+  def prepare_stop, do: Stopping.prepare()
+
+  defp flag!(overrides, name, default) do
     if Keyword.keyword?(overrides) do
-      case Keyword.pop(overrides, :await, true) do
-        {await?, overrides} when is_boolean(await?) ->
-          {await?, overrides}
+      case Keyword.pop(overrides, name, default) do
+        {flag?, overrides} when is_boolean(flag?) ->
+          {flag?, overrides}
 
         {other, _overrides} ->
-          raise ArgumentError, "invalid options:\n  * :await got #{inspect(other)}, expected true or false"
+          raise ArgumentError, "invalid options:\n  * #{inspect(name)} got #{inspect(other)}, expected true or false"
       end
     else
-      {true, overrides}
+      {default, overrides}
     end
+  end
+
+  defp name!(name) when is_atom(name) and name not in [nil, true, false], do: name
+
+  defp name!(other) do
+    raise ArgumentError, "got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable"
   end
 
   @doc """
@@ -142,7 +189,7 @@ defmodule DurableHandoff do
   handed on as at any other end of a drain.
   """
   @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
-  def cancel(supervisor), do: Drainer.cancel(supervisor)
+  def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
 
   @doc """
   What `drain/2` would do now: who would go where, who would not and why, and about how long it would take. Changes nothing.
@@ -151,6 +198,7 @@ defmodule DurableHandoff do
   """
   @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, :host_down | {:invalid, [String.t()]}}
   def plan(supervisor, overrides \\ []) do
+    name!(supervisor)
     Host.ensure_loaded!()
     options = with %{options: options} <- Status.read(supervisor), do: options, else: (nil -> Options.new!(true))
     options = Options.override!(options, overrides)
@@ -160,13 +208,20 @@ defmodule DurableHandoff do
   @doc """
   What `supervisor`'s drain is doing on this node. Answers during a shutdown too.
 
-  `progress` is that of the current or the last drain, `report` that of the last one that ended.
+  `progress` is that of the current or the last drain, `report` that of the last one that ended; one that found no server does not
+  replace an earlier one. `state`: `:cancelled` after a drain that was cancelled. `marked`: this node is marked draining, by a drain or by
+  `prepare_stop/0`, and starts no servers. `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this
+  one.
   """
   @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer}
   def status(supervisor) do
-    case Status.read(supervisor) do
-      nil -> {:error, :no_drainer}
-      status -> {:ok, status |> Map.delete(:options) |> Map.put(:supervisor, supervisor)}
+    case supervisor |> name!() |> Status.read() do
+      nil ->
+        {:error, :no_drainer}
+
+      status ->
+        out_of_reach = Peers.out_of_reach(Host.View.build(supervisor, [], []))
+        {:ok, status |> Map.delete(:options) |> Map.merge(%{supervisor: supervisor, out_of_reach: out_of_reach})}
     end
   end
 

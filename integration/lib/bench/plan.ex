@@ -135,6 +135,7 @@ defmodule HandoffBench.Plan do
       max_consecutive_failures: 10,
       max_failure_ratio: 0.5,
       wait_for_target_ms: 0,
+      wait_for_lost_ms: 0,
       sticky: :gated,
       prefer: :new_release,
       source: %{name: Atom.to_string(node()), started_at_ms: nil, generation: nil, region: nil},

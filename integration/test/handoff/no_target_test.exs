@@ -9,9 +9,18 @@ defmodule Handoff.NoTargetTest do
   test "no other node", %{a: a} = context do
     start_handoff(context, a)
     pid = start_server(context, a, Counter, "k")
-    assert {:ok, %{moved: 0, left: left, attempts: 0, ended: :done}} = drain(context, a)
+    assert {:ok, %{moved: 0, left: left, attempts: 0, ended: :done}} = drain(context, a, force: true)
     assert left == %{no_target: 1}
     assert whereis(context, a, "k") == pid
+  end
+
+  test "no other node, from a console: refused, and the node goes on starting servers", %{a: a} = context do
+    start_handoff(context, a)
+    start_server(context, a, Counter, "k")
+    assert drain(context, a) == {:error, :no_peers}
+    assert drain(context, a, await: false) == {:error, :no_peers}
+    assert {:ok, %{state: :idle, marked: false}} = status(context, a)
+    assert is_pid(start_server(context, a, Counter, "k2"))
   end
 
   test "the only other node is draining too", %{a: a, b: b} = context do
@@ -19,7 +28,7 @@ defmodule Handoff.NoTargetTest do
     pid = start_server(context, a, Counter, "k")
     {:ok, _report} = drain(context, b)
     wait_until(fn -> b not in call(a, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
-    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a)
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
     assert whereis(context, a, "k") == pid
   end
 
@@ -27,7 +36,8 @@ defmodule Handoff.NoTargetTest do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     disconnect(a, b)
-    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a)
+    options = [force: true, wait_for_target_ms: 0]
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, options)
     assert whereis(context, a, "k") == pid
     reconnect(a, b)
   end

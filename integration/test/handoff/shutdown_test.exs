@@ -70,7 +70,7 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     app = start_handoff(context, a)
     keys = start_servers(context, a, 6)
-    assert {:ok, %{moved: 0, left: %{no_target: 6}}} = drain(context, a)
+    assert {:ok, %{moved: 0, left: %{no_target: 6}}} = drain(context, a, force: true)
     start_handoff(context, b)
     await_heartbeats([a, b], context.sup)
     assert {:ok, %{moved: 5, left: %{excluded: 1}}} = drain(context, a, eligible: &HandoffCase.not_s1/1)

@@ -3,8 +3,6 @@ defmodule Handoff.StartTest do
 
   use HandoffCase, nodes: 2
 
-  import ExUnit.CaptureLog
-
   @moduletag :capture_log
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
@@ -63,34 +61,48 @@ defmodule Handoff.StartTest do
   end
 
   describe "the shutdown budget" do
-    test "too small for drain and graceful shutdown: a warning with all three numbers", context do
-      options = context.opts ++ [graceful_shutdown_total_timeout_ms: 7_000]
-      handoff = [timeout_ms: 5_000, shutdown_budget_ms: 11_000]
+    test "counts what the children may take that stop before us", %{a: a} = context do
+      quick = Supervisor.child_spec({HeldChild, {self(), 5_000}}, id: :quick)
+      slow = Supervisor.child_spec({HeldChild, {self(), 40_000}}, id: :slow)
+      ours = {DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]}
+      nested = %{id: :nested, start: {Supervisor, :start_link, [[slow], [strategy: :one_for_one]]}, type: :supervisor}
+      {:ok, app} = start_children(a, [quick, ours, nested, Supervisor.child_spec(quick, id: :quick_too)])
+      drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+      {:dictionary, dictionary} = call(a, Process, :info, [drainer, :dictionary])
+      assert call(a, DurableHandoff.Budget, :before_ms, [drainer, dictionary[:"$ancestors"]]) == 45_000
 
-      log =
-        capture_log(fn ->
-          start_supervised!({DurableHandoff.Supervisor, options ++ [handoff_on_shutdown: handoff]})
-          stop_supervised!({DurableHandoff.Supervisor, context.sup})
-        end)
+      stopping = Task.async(fn -> stop_children(a, app) end)
 
-      assert log =~ "a shutdown may take 12000 ms"
-      assert log =~ "timeout_ms 5000"
-      assert log =~ "graceful_shutdown_total_timeout_ms 7000"
-      assert log =~ "shutdown_budget_ms is 11000"
+      for _child <- 1..3 do
+        assert_receive {:stopping, ^a, child}, 60_000
+        send(child, :go_on)
+      end
+
+      assert :ok = await_task(stopping)
     end
 
-    test "large enough, or not given: no warning", context do
-      options = context.opts ++ [graceful_shutdown_total_timeout_ms: 7_000]
+    test "what has passed of it since the node was told to stop is cut from the drain", %{b: b} = context do
+      leaving = start_node()
+      {:ok, _apps} = call(leaving, Application, :ensure_all_started, [:durable_handoff])
+      options = [graceful_shutdown_total_timeout_ms: 1_000]
+      handoff = [timeout_ms: 3_600_000, shutdown_budget_ms: 3_602_000]
+      start_handoff(context, leaving, options ++ [handoff_on_shutdown: handoff])
+      start_handoff(context, b)
+      await_heartbeats([leaving, b], context.sup)
+      start_server(context, leaving, Troublesome, "stuck", %{count: 0})
+      await_on(context, b, "stuck", leaving)
+      Troublesome.arm(leaving, "stuck", :terminate, :hang)
 
-      for handoff <- [[timeout_ms: 5_000, shutdown_budget_ms: 12_000], [timeout_ms: 5_000]] do
-        log =
-          capture_log(fn ->
-            start_supervised!({DurableHandoff.Supervisor, options ++ [handoff_on_shutdown: handoff]})
-            stop_supervised!({DurableHandoff.Supervisor, context.sup})
-          end)
+      # An hour ago, less what is left for half a second of drain.
+      noted_us = call(leaving, DurableHandoff.Clock, :now_us, []) - 3_600_500_000
+      call(leaving, :persistent_term, :put, [DurableHandoff.Stopping, noted_us])
+      listen_to_telemetry(leaving)
+      stopping = Task.async(fn -> stop(leaving) end)
 
-        refute log =~ "shutdown_budget_ms"
-      end
+      assert_receive {:event, [:durable_handoff, :drain, :stop], _measurements, %{report: report}}, 60_000
+      assert report.ended == :deadline
+      Troublesome.disarm(leaving, "stuck", :terminate)
+      assert :ok = await_task(stopping)
     end
   end
 

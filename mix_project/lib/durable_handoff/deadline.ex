@@ -100,9 +100,9 @@ defmodule DurableHandoff.Deadline do
   def shutdown(begin_us, %{budget_ms: nil, timeout_ms: timeout_ms}), do: drain(begin_us, timeout_ms)
 
   def shutdown(begin_us, %{budget_ms: budget_ms, timeout_ms: timeout_ms} = about) do
-    noted_us = min(about.noted_us || begin_us, begin_us)
+    noted_us = noted_us(begin_us, about)
     kill_us = noted_us + budget_ms * 1_000
-    left_ms = max(div(kill_us - begin_us, 1_000), 0)
+    left_ms = div(kill_us - begin_us, 1_000)
     graceful_ms = kept_for_graceful_ms(about)
     drain_ms = max(left_ms - graceful_ms, div(left_ms, @least_share))
 
@@ -114,6 +114,13 @@ defmodule DurableHandoff.Deadline do
       cut = Map.put(cut, :graceful_ms, graceful_ms)
       %__MODULE__{begin_us: begin_us, end_us: begin_us + drain_ms * 1_000, kill_us: kill_us, cut: cut}
     end
+  end
+
+  # A node that still runs when its budget is over was told that it stops long before its platform knew: the budget begins now.
+  defp noted_us(begin_us, %{noted_us: noted_us, budget_ms: budget_ms}) do
+    if noted_us != nil and noted_us <= begin_us and noted_us + budget_ms * 1_000 > begin_us,
+      do: noted_us,
+      else: begin_us
   end
 
   defp kept_for_graceful_ms(%{timeout_ms: timeout_ms, budget_ms: budget_ms, graceful_ms: graceful_ms} = about) do

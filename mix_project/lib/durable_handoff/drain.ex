@@ -21,6 +21,7 @@ defmodule DurableHandoff.Drain do
     Executor,
     Host,
     Options,
+    Peers,
     Progress,
     Report,
     Snapshot,
@@ -36,7 +37,7 @@ defmodule DurableHandoff.Drain do
 
   @enforce_keys [:supervisor, :options, :status, :deadline]
   defstruct @enforce_keys ++
-              [:snapshot, :session, watched: %{}, attempts: %{}, holders: %{}, first_errors: [], stays?: false]
+              [:snapshot, :session, :peers, watched: %{}, attempts: %{}, holders: %{}, first_errors: [], stays?: false]
 
   @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
 
@@ -98,10 +99,12 @@ defmodule DurableHandoff.Drain do
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     snapshot = Snapshot.take(supervisor, options, drain.deadline)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
-    others = Enum.count(snapshot.view.nodes, &(&1.connected and not &1.draining))
-    log(:info, supervisor, Progress.opening(servers, excluded, others, options))
+    others = length(Peers.in_reach(snapshot.view))
+    log(:info, supervisor, Progress.opening(servers, excluded, others, options, drain.deadline))
+    with text when text != nil <- Peers.advice(Peers.out_of_reach(snapshot.view)), do: log(:warning, supervisor, text)
     Telemetry.drain_start(supervisor, servers, excluded)
-    %{drain | snapshot: snapshot}
+    peers = Peers.start(snapshot, options.reconnect, drain.deadline)
+    %{drain | snapshot: snapshot, peers: peers}
   end
 
   defp start_session(%{snapshot: snapshot, options: options, supervisor: supervisor} = drain) do
@@ -173,6 +176,9 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order} = attempt = drain.attempts[pid]
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
 
+    # It may be going down, which others are not to find out one by one.
+    if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
+
     drain =
       drain |> tell({:finished, id, order.number, result.outcome, result.latency_us}) |> keep_error(attempt, result)
 
@@ -207,8 +213,20 @@ defmodule DurableHandoff.Drain do
 
   defp handle({__MODULE__, {:cancel, why}}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
 
-  defp handle({:nodedown, node, _info}, drain), do: drain |> tell({:node_down, Atom.to_string(node)}) |> refresh()
-  defp handle({:nodeup, _node, _info}, drain), do: refresh(drain)
+  defp handle({:nodedown, node, _info}, drain) do
+    Peers.look_now(drain.peers)
+    name = Atom.to_string(node)
+    tell(%{drain | snapshot: Snapshot.lost(drain.snapshot, name)}, {:node_down, name}) |> refresh()
+  end
+
+  # It becomes a target when it has been asked.
+  defp handle({:nodeup, _node, _info}, drain) do
+    Peers.look_now(drain.peers)
+    drain
+  end
+
+  defp handle({Peers, nodes, answers}, drain),
+    do: refresh(%{drain | snapshot: Snapshot.answered(drain.snapshot, nodes, answers)})
 
   defp handle(:refresh, drain) do
     Process.send_after(self(), :refresh, @refresh_ms)
@@ -226,7 +244,8 @@ defmodule DurableHandoff.Drain do
   defp handle(message, drain), do: %{drain | session: Session.message(drain.session, Clock.now_us(), message)}
 
   defp refresh(drain) do
-    {result, session} = Session.view(drain.session, Clock.now_us(), Snapshot.view(drain.snapshot))
+    drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
+    {result, session} = Session.view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
       log(:warning, drain.supervisor, "going on with the last view of the cluster: #{inspect(reason, limit: 10)}")
@@ -267,6 +286,7 @@ defmodule DurableHandoff.Drain do
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 
   defp report(drain) do
+    drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
     now = Clock.now_us()
     duration_us = now - drain.deadline.begin_us
     {engine, who} = Session.report(drain.session, now)
@@ -279,6 +299,7 @@ defmodule DurableHandoff.Drain do
           excluded: length(drain.snapshot.excluded),
           duration_us: duration_us,
           first_errors: drain.first_errors,
+          out_of_reach: Peers.out_of_reach(drain.snapshot.view),
           handed_on: hand_on(drain, Deadline.offer_ms(drain.deadline, now))
         })
       )

@@ -31,7 +31,10 @@ defmodule DurableHandoff.Drainer do
 
   require Logger
 
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Telemetry}
+  alias DurableHandoff.{Budget, Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Stopping, Telemetry}
+
+  # One conditional write of an object store in the same region.
+  @assumed_write_ms 50
 
   @doc "Takes `:supervisor`, the name of the DurableServer.Supervisor, and `:handoff_on_shutdown` (`DurableHandoff.Options`)."
   @spec start_link(keyword()) :: GenServer.on_start()
@@ -99,7 +102,7 @@ defmodule DurableHandoff.Drainer do
   @impl true
   def init({supervisor, options}) do
     Process.flag(:trap_exit, true)
-    warn_of_budget(supervisor, options)
+    announce_budget(supervisor, options)
 
     {:ok,
      %{
@@ -123,14 +126,33 @@ defmodule DurableHandoff.Drainer do
   def terminate(reason, state) do
     if Drain.shutdown?(reason) do
       now = Clock.now_us()
-      deadline = Deadline.drain(now, state.options.timeout_ms)
+      deadline = deadline(state, now)
       joined? = state.drain != nil
-      state = drain_within(%{state | stopping?: true}, deadline, now)
+      state = %{state | stopping?: true}
+      # No time at all: a drain would only hold up the shutdown.
+      state = if joined? or now < deadline.end_us, do: drain_within(state, deadline, now), else: state
       now = Clock.now_us()
       # A drain that was started from elsewhere may have had other options, or failed: what it left is drained here.
       if joined? and not state.cancelled? and now < deadline.end_us,
         do: drain_within(state, %{deadline | begin_us: now}, now)
     end
+  end
+
+  defp deadline(%{supervisor: supervisor, options: options}, now) do
+    deadline =
+      Deadline.shutdown(now, %{
+        timeout_ms: options.timeout_ms,
+        budget_ms: options.shutdown_budget_ms,
+        noted_us: Stopping.noted_us(),
+        graceful_ms: Host.graceful_shutdown_ms(supervisor),
+        need_ms: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
+      })
+
+    with %{} = cut <- deadline.cut do
+      Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{Budget.cut(cut)}")
+    end
+
+    deadline
   end
 
   # A drain that was started with a later limit is told to end in time for this one; one that is started here knows it.
@@ -238,21 +260,23 @@ defmodule DurableHandoff.Drainer do
     Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
   end
 
-  defp warn_of_budget(_supervisor, %{shutdown_budget_ms: nil}), do: :ok
+  # The children that stop before this one are started after it: their supervisors answer when all are.
+  defp announce_budget(supervisor, options) do
+    {drainer, ancestors} = {self(), Process.get(:"$ancestors", [])}
 
-  defp warn_of_budget(supervisor, %{shutdown_budget_ms: budget_ms, timeout_ms: timeout_ms}) do
-    graceful_ms = Host.graceful_shutdown_ms(supervisor)
-
-    if timeout_ms + graceful_ms > budget_ms do
-      Logger.warning(
-        "[durable_handoff] #{inspect(supervisor)}: a shutdown may take #{timeout_ms + graceful_ms} ms (handoff timeout_ms " <>
-          "#{timeout_ms}, then graceful_shutdown_total_timeout_ms #{graceful_ms}), but shutdown_budget_ms is #{budget_ms}: the " <>
-          "node could be killed in the middle. Lower one of the two or raise the budget"
-      )
-    end
+    :proc_lib.spawn(fn ->
+      {opening, warning} = Budget.lines(supervisor, options, Budget.before_ms(drainer, ancestors))
+      Logger.info("[durable_handoff] #{inspect(supervisor)}: #{opening}")
+      if warning, do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{warning}")
+    end)
   end
 
   defp arguments!(arguments) do
+    unless Keyword.keyword?(arguments) do
+      raise ArgumentError,
+            "DurableHandoff.Drainer got #{inspect(arguments)}, expected [supervisor: MyApp.Durable, handoff_on_shutdown: true]"
+    end
+
     case Keyword.validate(arguments, [:supervisor, handoff_on_shutdown: true]) do
       {:ok, arguments} ->
         {supervisor!(arguments[:supervisor]), Options.new!(arguments[:handoff_on_shutdown])}

@@ -39,9 +39,18 @@ defmodule DurableHandoff.Options do
       doc: "the same for the share of failed attempts among the latest"
     ],
     wait_for_target_ms: [
-      type: {:integer, 0, @day_ms},
-      default: 0,
-      doc: "how long to wait for a first target, for deploys that stop the old node before they start the new one"
+      type: {:optional, {:integer, 0, @day_ms}},
+      default: nil,
+      doc:
+        "how long a drain without any target waits for one, for deploys that stop the old node before they start the new one; nothing " <>
+          "that runs is stopped meanwhile. `nil`: 5,000 while a node is known that was lost or is not connected, else 0"
+    ],
+    reconnect: [
+      type: :boolean,
+      default: true,
+      doc:
+        "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes that disconnect " <>
+          "it, such as a cluster manager makes them do when a pod terminates (see `DurableHandoff.Peers`)"
     ],
     sticky: [
       type: {:one_of, [:gated, :any_level, :ignore]},
@@ -122,7 +131,8 @@ defmodule DurableHandoff.Options do
           max_attempts: pos_integer(),
           max_consecutive_failures: pos_integer(),
           max_failure_ratio: number(),
-          wait_for_target_ms: non_neg_integer(),
+          wait_for_target_ms: nil | non_neg_integer(),
+          reconnect: boolean(),
           sticky: :gated | :any_level | :ignore,
           prefer: :new_release | :none,
           generation: nil | String.t(),

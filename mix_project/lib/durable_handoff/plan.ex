@@ -8,6 +8,8 @@ defmodule DurableHandoff.Plan do
     * `moves`: `%{key:, module:, target:}` for each server that has a target;
     * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;
     * `targets`, `left`: the same in numbers;
+    * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one. A drain connects to them
+      (option `reconnect`); compare cookie, node names and `connect_all`;
     * `estimate`: `%{round_trip_ms:, drain_ms:}`, nil when there is nothing to move or the store did not answer. A move is four
       round trips to the store, one after the other; `drain_ms` is how long that takes with `max_concurrency` moves at a time. A store
       that serves fewer requests at once takes longer.
@@ -15,14 +17,14 @@ defmodule DurableHandoff.Plan do
   Other nodes can change before the drain, and other nodes' drains count only once they happen.
   """
 
-  alias DurableHandoff.{Clock, Deadline, Host, Native, Options, Snapshot}
+  alias DurableHandoff.{Clock, Deadline, Host, Native, Options, Peers, Snapshot}
 
   @round_trips_of_a_move 4
   @samples 3
   @sample_limit_ms 2_000
 
   @enforce_keys [:supervisor, :total, :moves, :stays, :targets, :left, :estimate]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [out_of_reach: []]
 
   @type t :: %__MODULE__{
           supervisor: atom(),
@@ -31,6 +33,7 @@ defmodule DurableHandoff.Plan do
           stays: [%{key: term(), module: module(), reason: DurableHandoff.Report.reason()}],
           targets: %{String.t() => pos_integer()},
           left: %{DurableHandoff.Report.reason() => pos_integer()},
+          out_of_reach: [String.t()],
           estimate: nil | %{round_trip_ms: float(), drain_ms: float()}
         }
 
@@ -52,6 +55,7 @@ defmodule DurableHandoff.Plan do
          stays: stays,
          targets: Enum.frequencies_by(moves, & &1.target),
          left: Enum.frequencies_by(stays, & &1.reason),
+         out_of_reach: Peers.out_of_reach(snapshot.view),
          estimate: estimate(supervisor, moves, options)
        }}
     end
@@ -97,14 +101,23 @@ defmodule DurableHandoff.Plan do
     min(options.max_concurrency, targets * options.max_concurrency_per_target)
   end
 
+  defimpl Inspect do
+    # IEx prints every evaluated term: the lists of a large plan would push the summary out of sight.
+    def inspect(plan, _opts),
+      do: "#DurableHandoff.Plan<#{Kernel.inspect(plan.supervisor)}: #{plan}; each server is in .moves or .stays>"
+  end
+
   defimpl String.Chars do
     def to_string(plan) do
       estimate =
         if plan.estimate, do: "; about #{ceil(plan.estimate.drain_ms)} ms, as long as the store keeps up", else: ""
 
       "#{length(plan.moves)} of #{plan.total} servers would move#{counts(" to ", plan.targets)}" <>
-        "#{counts("; would stay: ", plan.left)}#{estimate}"
+        "#{counts("; would stay: ", plan.left)}#{estimate}#{advice(plan)}"
     end
+
+    defp advice(%{out_of_reach: []}), do: ""
+    defp advice(%{out_of_reach: names}), do: "; " <> DurableHandoff.Peers.advice(names)
 
     defp counts(_lead, map) when map == %{}, do: ""
     defp counts(lead, map), do: lead <> (map |> Enum.sort() |> Enum.map_join(", ", fn {name, n} -> "#{name} #{n}" end))

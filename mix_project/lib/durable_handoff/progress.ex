@@ -2,7 +2,7 @@ defmodule DurableHandoff.Progress do
   @moduledoc false
   # How far a drain is, for the log and for `DurableHandoff.status/1`.
 
-  alias DurableHandoff.Options
+  alias DurableHandoff.{Deadline, Options}
 
   @doc """
   The line that is logged every second.
@@ -20,9 +20,9 @@ defmodule DurableHandoff.Progress do
   end
 
   @doc "The line at the start."
-  @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t()) :: String.t()
-  def opening(servers, excluded, nodes, options) do
+  @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t(), Deadline.t()) :: String.t()
+  def opening(servers, excluded, nodes, options, deadline) do
     "draining #{servers} servers#{if excluded > 0, do: " (#{excluded} stay by policy)"} to #{nodes} connected nodes, at most " <>
-      "#{options.max_concurrency} at a time, for at most #{options.timeout_ms} ms"
+      "#{options.max_concurrency} at a time, for at most #{Deadline.left_ms(deadline, deadline.begin_us)} ms"
   end
 end

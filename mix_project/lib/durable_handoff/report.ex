@@ -5,7 +5,8 @@ defmodule DurableHandoff.Report do
   Guarantee: every server is counted exactly once: `total` is `moved` and the sum of `left`.
 
     * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`, `:sticky_locked`, `:capacity`,
-      `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race` or `:gone`;
+      `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race`, `:gone` or
+      `:module_missing` (no node that could take it has its module);
     * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server answered nobody, as seen from here: from the start of the attempt
@@ -14,6 +15,8 @@ defmodule DurableHandoff.Report do
     * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
     * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;
     * `executor`: who decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
+    * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the drain ended: no server can go
+      there. Compare cookie, node names and `connect_all`;
     * `executors_lost`: the Rust nodes that were asked to decide and did not until the end, each with the reason, the first one first. With
       `executor: :embedded` the engine in this VM went on after the last of them. Reasons: `:silent` (nothing heard for two
       seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds), `{:refused, reason}`,
@@ -32,6 +35,7 @@ defmodule DurableHandoff.Report do
                 ended: :done,
                 executor: :embedded,
                 executors_lost: [],
+                out_of_reach: [],
                 first_errors: []
               ]
 
@@ -46,6 +50,7 @@ defmodule DurableHandoff.Report do
           | :attempts_exhausted
           | :lost_race
           | :gone
+          | :module_missing
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
   @type quantiles :: %{count: non_neg_integer(), p50: number(), p90: number(), p99: number(), max: number()}
 
@@ -65,6 +70,7 @@ defmodule DurableHandoff.Report do
           ended: :done | :deadline | :failures | :cancelled,
           executor: :embedded | {:node, node()},
           executors_lost: [{node(), term()}],
+          out_of_reach: [String.t()],
           first_errors: [error()]
         }
 
@@ -94,7 +100,8 @@ defmodule DurableHandoff.Report do
       executor: about.executor,
       executors_lost: about.executors_lost,
       first_errors: about.first_errors,
-      handed_on: Map.get(about, :handed_on, 0)
+      handed_on: Map.get(about, :handed_on, 0),
+      out_of_reach: Map.get(about, :out_of_reach, [])
     }
   end
 
@@ -126,6 +133,7 @@ defmodule DurableHandoff.Report do
         report.left != %{} && "; left #{report.total - report.moved} (#{counts(report.left)})",
         report.handed_on > 0 && ", #{report.handed_on} handed on",
         report.ended != :done && "; ended early: #{report.ended}",
+        report.out_of_reach != [] && "; " <> DurableHandoff.Peers.advice(report.out_of_reach),
         executor(report)
       ]
       |> Enum.filter(& &1)

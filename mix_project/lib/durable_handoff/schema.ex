@@ -94,10 +94,14 @@ defmodule DurableHandoff.Schema do
   defp hint({:one_of, values}, value), do: did_you_mean(value, values)
   defp hint(_type, _value), do: ""
 
-  # 0.75 lets a swapped, missing or doubled letter through and keeps unrelated names apart.
+  @doc "Whether one of two names may be the other, misspelt."
+  @spec similar?(atom(), atom()) :: boolean()
+  # Lets a swapped, missing or doubled letter through and keeps unrelated names apart.
+  def similar?(a, b), do: similarity(a, b) > 0.75
+
   defp did_you_mean(value, choices) when is_atom(value) and value != nil do
     nearest = Enum.max_by(choices, &similarity(&1, value))
-    if similarity(nearest, value) > 0.75, do: ", did you mean #{inspect(nearest)}?", else: ""
+    if similar?(nearest, value), do: ", did you mean #{inspect(nearest)}?", else: ""
   end
 
   defp did_you_mean(_value, _choices), do: ""

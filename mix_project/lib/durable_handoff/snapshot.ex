@@ -2,15 +2,19 @@ defmodule DurableHandoff.Snapshot do
   @moduledoc """
   What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
 
-  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see `DurableHandoff.Policy`), and never changed.
+  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see `DurableHandoff.Policy`). Only what it knows of other
+  nodes changes (`look/1`, `answered/3`, `lost/2`).
   The engine knows a server only by its number; the way back to key, module and pid is `server/2`.
   """
 
   require Logger
 
-  alias DurableHandoff.{Deadline, Host, Options, Policy}
+  alias DurableHandoff.{Deadline, Host, Options, Peers, Policy}
 
-  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :source, :view]
+  # How long a drain without targets waits for nodes that it has lost or is not connected to.
+  @wait_for_lost_ms 5_000
+
+  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked, :source, :view]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
@@ -21,6 +25,7 @@ defmodule DurableHandoff.Snapshot do
           modules: [module()],
           stickies: [[Host.sticky_level()]],
           counts: Host.Count.t(),
+          asked: MapSet.t(String.t()),
           source: map(),
           view: Host.View.t()
         }
@@ -34,8 +39,8 @@ defmodule DurableHandoff.Snapshot do
     stickies = sticky_of |> Map.values() |> Enum.uniq()
     module_index = index(modules)
     sticky_index = index(stickies)
-    counts = counts(name, deadline)
-    view = view(name, modules, stickies, counts)
+    {asked, counts} = counts(name, modules, deadline)
+    view = view(name, modules, stickies, counts, asked)
 
     %__MODULE__{
       supervisor: name,
@@ -49,6 +54,7 @@ defmodule DurableHandoff.Snapshot do
       modules: modules,
       stickies: stickies,
       counts: counts,
+      asked: asked,
       source: source(name, options, view),
       view: view
     }
@@ -62,10 +68,31 @@ defmodule DurableHandoff.Snapshot do
   @spec size(t()) :: non_neg_integer()
   def size(%__MODULE__{servers: servers}), do: tuple_size(servers)
 
-  @doc "The cluster as it is now; `snapshot.view` is how it was."
-  @spec view(t()) :: Host.View.t()
-  def view(%__MODULE__{} = snapshot),
-    do: view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts)
+  @doc "The snapshot with the cluster as it is now in `view`. Nodes that were known and are gone from it stay, as not connected."
+  @spec look(t()) :: t()
+  def look(%__MODULE__{} = snapshot) do
+    view = view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
+    %{snapshot | view: Peers.with_lost(view, snapshot.view)}
+  end
+
+  @doc """
+  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Peers`). The numbers of servers stay those of the first
+  answer: since then the engine has counted by itself.
+  """
+  @spec answered(t(), [String.t()], Host.Count.t()) :: t()
+  def answered(%__MODULE__{} = snapshot, nodes, answers) do
+    counts =
+      Enum.reduce(answers, snapshot.counts, fn {name, answer}, counts ->
+        Map.update(counts, name, answer, &Map.merge(&1, Map.take(answer, [:stopping, :missing])))
+      end)
+
+    %{snapshot | counts: counts, asked: MapSet.union(snapshot.asked, MapSet.new(nodes))}
+  end
+
+  @doc "A node is gone. Should it come back, it is asked before servers go there: another release may run there then."
+  @spec lost(t(), String.t()) :: t()
+  def lost(%__MODULE__{} = snapshot, name),
+    do: %{snapshot | counts: Map.delete(snapshot.counts, name), asked: MapSet.delete(snapshot.asked, name)}
 
   @doc "The engine's configuration for a drain of these servers that has `timeout_ms` left."
   @spec engine_config(t(), Options.t(), pos_integer()) :: map()
@@ -84,7 +111,8 @@ defmodule DurableHandoff.Snapshot do
     |> Map.merge(%{
       timeout_ms: timeout_ms,
       attempt_timeout_ms: min(options.attempt_timeout_ms, timeout_ms),
-      wait_for_target_ms: min(options.wait_for_target_ms, timeout_ms),
+      wait_for_target_ms: min(options.wait_for_target_ms || 0, timeout_ms),
+      wait_for_lost_ms: min(options.wait_for_target_ms || @wait_for_lost_ms, timeout_ms),
       source: snapshot.source,
       stickies: snapshot.stickies,
       modules: length(snapshot.modules),
@@ -132,17 +160,19 @@ defmodule DurableHandoff.Snapshot do
     |> MapSet.new()
   end
 
-  # With all that the planner can ask about these servers, and nothing else.
-  defp view(name, modules, stickies, counts) do
+  # With all that the planner can ask about these servers, and nothing else. A node is not connected for the planner before it was asked,
+  # whether it answered or not.
+  defp view(name, modules, stickies, counts, asked) do
     variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
-    Host.View.build(name, modules, variables, counts)
+    view = Host.View.build(name, modules, variables, counts)
+    %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in asked})}
   end
 
   # Only nodes with a heartbeat and a connection can become targets.
-  defp counts(name, deadline) do
-    known = for %{connected: true, draining: false, name: node} <- Host.View.build(name, [], [], %{}).nodes, do: node
+  defp counts(name, modules, deadline) do
+    known = Peers.in_reach(Host.View.build(name, [], [], %{}))
     connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
-    Host.Count.ask(name, connected, Deadline.ask_ms(deadline))
+    {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, Deadline.ask_ms(deadline))}
   end
 
   defp source(name, options, view) do

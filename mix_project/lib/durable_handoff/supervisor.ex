@@ -29,23 +29,34 @@ defmodule DurableHandoff.Supervisor do
 
   use Supervisor
 
-  alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options}
+  alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options, Schema}
 
-  @doc "Starts both. Raises `ArgumentError` when an option is wrong."
+  @doc """
+  Starts both. Raises `ArgumentError` when an option is wrong. `{:error, {:already_started, pid}}` when a supervisor of that name runs
+  already, whoever started it.
+  """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(arguments) do
+    keyword!(arguments)
     {handoff, host_options} = Keyword.pop(arguments, :handoff_on_shutdown)
     {client, host_options} = Keyword.pop(host_options, :client, [])
     options = Options.new!(handoff)
     limits = Client.Limits.new!(client)
+    not_misspelt!(host_options)
     Host.ensure_loaded!()
     with %Options{} <- options, {:error, error} <- Native.check(), do: raise(error)
-    Supervisor.start_link(__MODULE__, {name!(host_options), host_options, options, limits})
+    name = name!(host_options)
+
+    case Host.whereis(name) do
+      nil -> Supervisor.start_link(__MODULE__, {name, host_options, options, limits})
+      running -> {:error, {:already_started, running}}
+    end
   end
 
   @doc "The child of the application's supervisor. It may take as long as it needs to stop."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
+    keyword!(arguments)
     %{id: {__MODULE__, arguments[:name]}, start: {__MODULE__, :start_link, [arguments]}, type: :supervisor}
   end
 
@@ -77,6 +88,22 @@ defmodule DurableHandoff.Supervisor do
       type: :supervisor,
       restart: :temporary
     }
+  end
+
+  defp keyword!(arguments) do
+    unless Keyword.keyword?(arguments) do
+      raise ArgumentError,
+            "DurableHandoff.Supervisor got #{inspect(arguments)}, expected the options of DurableServer.Supervisor " <>
+              "such as [name: MyApp.Durable, prefix: \"myapp/\", backend: {...}, handoff_on_shutdown: true]"
+    end
+  end
+
+  # The host refuses a name it does not know, with a list of its own options.
+  defp not_misspelt!(host_options) do
+    for {name, _value} <- host_options, Schema.similar?(name, :handoff_on_shutdown) do
+      raise ArgumentError,
+            "DurableHandoff.Supervisor: unknown option #{inspect(name)}, did you mean :handoff_on_shutdown?"
+    end
   end
 
   defp name!(host_options) do

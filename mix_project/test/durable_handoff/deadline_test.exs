@@ -38,8 +38,12 @@ defmodule DurableHandoff.DeadlineTest do
   test "a budget that is almost gone leaves the drain an eighth of the rest" do
     docker = %{@k8s | budget_ms: 10_000, noted_us: 0, need_ms: 60_000}
     assert ms(Deadline.shutdown(2_000_000, docker)) == 1_000
-    assert ms(Deadline.shutdown(10_000_000, docker)) == 0
-    assert ms(Deadline.shutdown(99_000_000, docker)) == 0
+    assert ms(Deadline.shutdown(9_999_999, docker)) == 0
+  end
+
+  test "a node that outlived its budget was not stopped by its platform: the budget begins now" do
+    assert ms(Deadline.shutdown(95_000_000, %{@k8s | noted_us: 0})) == 30_000
+    assert Deadline.shutdown(99_000_000, %{@k8s | noted_us: 0}).kill_us == 194_000_000
   end
 
   test "a drain never ends after the platform's kill, and never takes longer than timeout_ms" do

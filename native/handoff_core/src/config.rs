@@ -94,8 +94,10 @@ pub struct Config {
     pub max_consecutive_failures: u32,
     /// A larger share of failures among the latest attempts ends the drain; 1.0 never does.
     pub max_failure_ratio: f64,
-    /// How long to wait for a first target, milliseconds.
+    /// How long to wait while there is no target, milliseconds: for a first one, and again whenever the last one is lost.
     pub wait_for_target_ms: u64,
+    /// The same while a node that would be one is known but not connected.
+    pub wait_for_lost_ms: u64,
     /// How sticky placement is honoured.
     pub sticky: StickyPolicy,
     /// Whether nodes of the new release come first.
@@ -124,6 +126,7 @@ impl Default for Config {
             max_consecutive_failures: 10,
             max_failure_ratio: 0.5,
             wait_for_target_ms: 0,
+            wait_for_lost_ms: 0,
             sticky: StickyPolicy::Gated,
             prefer: Prefer::NewRelease,
             source: Source::default(),
@@ -156,6 +159,7 @@ impl Config {
         range("max_attempts", self.max_attempts.into(), 1, 1_000);
         range("max_consecutive_failures", self.max_consecutive_failures.into(), 1, 1_000_000);
         range("wait_for_target_ms", self.wait_for_target_ms, 0, MAX_TIMEOUT_MS);
+        range("wait_for_lost_ms", self.wait_for_lost_ms, 0, MAX_TIMEOUT_MS);
         if !(self.max_failure_ratio > 0.0 && self.max_failure_ratio <= 1.0) {
             problems.push(format!(
                 "max_failure_ratio: got {}, takes a number above 0.0 and at most 1.0",

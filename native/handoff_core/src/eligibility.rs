@@ -1,4 +1,4 @@
-//! Which nodes may take a server: the existing placement rules of DurableServer, exactly, and nothing of our own.
+//! Which nodes may take a server: the existing placement rules of DurableServer, exactly, and one rule of our own.
 //!
 //! Guarantee: [`eligible`] answers what the host's `find_eligible_nodes` answers, in the same order. The rules are numbered
 //! as in the contract; the recorded answers of the real host in `test/vectors/eligible.json` hold them in place.
@@ -9,6 +9,9 @@
 //! 4. Below each resource limit where both numbers exist; disk is not looked at on a node of sticky level 0.
 //! 5. With a non-empty sticky signature the node must match an open level.
 //! 6. Order: sticky level, busyness, newest heartbeat; ties by name.
+//!
+//! Our own rule comes after the second: never a node that said it cannot load the server's module. The host finds that out when
+//! the server has already been stopped.
 
 use std::cmp::Ordering;
 
@@ -68,13 +71,15 @@ pub enum Ineligible {
     Draining,
     /// Rule 2: its heartbeat is too old, or too far ahead.
     Unhealthy,
+    /// Our rule: it does not have the module.
+    ModuleMissing,
     /// Rule 5: it matches no open sticky level.
     Sticky,
     /// Rules 3 and 4: it is at a limit.
     Full,
 }
 
-/// Checks one node by rules 1 to 5. `now_ms` is the asking node's wall clock.
+/// Checks one node by rules 1 to 5 and ours. `now_ms` is the asking node's wall clock.
 ///
 /// # Errors
 /// The first rule that fails; stickiness is looked at before capacity, because it decides whether disk counts.
@@ -88,6 +93,9 @@ pub fn check(node: &NodeView, query: &Query<'_>, now_ms: i64) -> Result<Standing
     let age_ms = now_ms.saturating_sub(node.stamp_ms);
     if age_ms > query.max_age_ms || age_ms < -query.future_skew_ms {
         return Err(Ineligible::Unhealthy);
+    }
+    if node.lacks(query.module) {
+        return Err(Ineligible::ModuleMissing);
     }
     let level = sticky_level(node, query).ok_or(Ineligible::Sticky)?;
     let mut busyness: f64 = 0.0;

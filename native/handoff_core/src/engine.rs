@@ -66,7 +66,7 @@ pub struct ServerSpec {
 /// What the drain is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for a first target until then.
+    /// Waiting for a target until then: nothing that runs is stopped.
     Waiting(Micros),
     /// Starting attempts.
     Running,
@@ -81,6 +81,8 @@ enum Phase {
 pub struct Engine {
     config: Config,
     phase: Phase,
+    /// Since when there has been no target, while servers wait for one.
+    without_target: Option<Micros>,
     started: Micros,
     ended: Option<Micros>,
     deadline: Micros,
@@ -131,7 +133,8 @@ impl Engine {
         view.validate().map_err(|problems| EngineError::Invalid { problems })?;
         let timeout = Micros::from_millis(config.timeout_ms);
         let mut engine = Engine {
-            phase: Phase::Waiting(now + Micros::from_millis(config.wait_for_target_ms)),
+            phase: Phase::Waiting(now),
+            without_target: None,
             started: now,
             ended: None,
             deadline: now + timeout,
@@ -157,11 +160,16 @@ impl Engine {
         shared.limiter.on_tick(now);
         self.advance(now, shared);
         let mut waits = false;
-        if self.phase == Phase::Running {
-            self.pending.reconsider();
-            self.retry_untouched(now);
-            waits |= self.start_displaced(now, shared, &mut actions);
-            waits |= self.start_pending(now, shared, &mut actions);
+        match self.phase {
+            Phase::Running => {
+                self.pending.reconsider();
+                self.retry_untouched(now);
+                waits |= self.start_displaced(now, shared, &mut actions);
+                waits |= self.start_pending(now, shared, &mut actions);
+            }
+            // What has been stopped goes on, or is given back at once.
+            Phase::Waiting(_) => waits |= self.start_displaced(now, shared, &mut actions),
+            Phase::Settling(_) | Phase::Over(_) => {}
         }
         if let Phase::Settling(ended) = self.phase {
             self.give_up_displaced(ended.reason(), &mut shared.ledger, &mut actions);
@@ -275,18 +283,27 @@ impl Engine {
 
     /// Moves the drain to its next phase when it is time.
     fn advance(&mut self, now: Micros, shared: &Shared) {
-        if let Phase::Waiting(until) = self.phase
-            && (now >= until || self.fates.is_empty() || self.placement.any_target(&self.config))
-        {
-            self.phase = Phase::Running;
-        }
         if matches!(self.phase, Phase::Waiting(_) | Phase::Running) {
+            self.phase = self.wait_for_target(now);
             if self.breaker.is_open() {
                 self.phase = Phase::Settling(Ended::Failures);
             } else if now > self.last_start(shared) {
                 self.phase = Phase::Settling(Ended::Deadline);
             }
         }
+    }
+
+    /// Whether a drain that is not ending waits for a target or runs.
+    fn wait_for_target(&mut self, now: Micros) -> Phase {
+        if self.pending.is_empty() || self.placement.any_target(&self.config) {
+            self.without_target = None;
+            return Phase::Running;
+        }
+        let since = *self.without_target.get_or_insert(now);
+        let Config { wait_for_target_ms, wait_for_lost_ms, .. } = self.config;
+        let lost = wait_for_lost_ms > wait_for_target_ms && self.placement.any_out_of_reach(&self.config);
+        let until = since + Micros::from_millis(if lost { wait_for_lost_ms } else { wait_for_target_ms });
+        if now >= until { Phase::Running } else { Phase::Waiting(until) }
     }
 
     fn decide(&mut self, id: ServerId, fate: Fate) {

@@ -107,6 +107,12 @@ impl Placement {
         self.classes[class]
     }
 
+    /// Whether a node said that it cannot run servers of a class.
+    pub fn lacks_module(&self, class: usize, node: NodeId) -> bool {
+        let module = self.classes[class].module;
+        self.nodes.iter().any(|(id, view)| *id == node && view.lacks(module))
+    }
+
     /// Whether a node may take one more server of a class: eligible, connected, with room.
     pub fn accepts(&mut self, class: usize, node: NodeId, config: &Config, ledger: &Ledger) -> bool {
         let module = self.classes[class].module;
@@ -205,9 +211,19 @@ impl Placement {
 
     /// True when some class has a node that is eligible and connected, whatever its room: a first target is there.
     pub fn any_target(&self, config: &Config) -> bool {
+        self.any_eligible(config, true)
+    }
+
+    /// True when some class has a node that would be a target if it were connected.
+    pub fn any_out_of_reach(&self, config: &Config) -> bool {
+        self.any_eligible(config, false)
+    }
+
+    fn any_eligible(&self, config: &Config, connected: bool) -> bool {
         self.classes.iter().any(|class| {
             let query = Query::new(config, class.module, sticky(config, class.sticky));
-            self.nodes.iter().any(|(_, node)| node.connected && eligibility::check(node, &query, self.now_ms).is_ok())
+            let mut nodes = self.nodes.iter().filter(|(_, node)| node.connected == connected);
+            nodes.any(|(_, node)| eligibility::check(node, &query, self.now_ms).is_ok())
         })
     }
 
@@ -223,6 +239,7 @@ impl Placement {
             .max();
         match nearest {
             None | Some(Ineligible::Source | Ineligible::Draining | Ineligible::Unhealthy) => Reason::NoTarget,
+            Some(Ineligible::ModuleMissing) => Reason::ModuleMissing,
             Some(Ineligible::Sticky) => Reason::StickyLocked,
             Some(Ineligible::Full) => Reason::Capacity,
         }
@@ -265,7 +282,9 @@ impl Placement {
             if let Some(newer) = ledger.newest(*id).filter(|newest| newest.counted_ms() > node.counted_ms()) {
                 let draining = node.draining || newer.draining;
                 let stamp_ms = node.stamp_ms.max(newer.stamp_ms);
-                *node = NodeView { connected: node.connected, draining, stamp_ms, ..newer.clone() };
+                // What it lacks was asked for this drain's modules.
+                let missing = std::mem::take(&mut node.missing);
+                *node = NodeView { connected: node.connected, draining, stamp_ms, missing, ..newer.clone() };
             }
         }
     }

@@ -26,11 +26,13 @@ pub enum Reason {
     Gone = 9,
     /// The drain was cancelled.
     Cancelled = 10,
+    /// No node that could take it has its module: another release runs there.
+    ModuleMissing = 11,
 }
 
 impl Reason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::NoTarget,
         Reason::StickyLocked,
         Reason::Capacity,
@@ -41,6 +43,7 @@ impl Reason {
         Reason::LostRace,
         Reason::Gone,
         Reason::Cancelled,
+        Reason::ModuleMissing,
     ];
 
     /// The code used in result bytes and wire messages.
@@ -61,6 +64,7 @@ impl Reason {
             Reason::LostRace => "lost_race",
             Reason::Gone => "gone",
             Reason::Cancelled => "cancelled",
+            Reason::ModuleMissing => "module_missing",
         }
     }
 }
@@ -85,6 +89,7 @@ mod tests {
                 (8, "lost_race"),
                 (9, "gone"),
                 (10, "cancelled"),
+                (11, "module_missing"),
             ]
         );
     }

@@ -82,12 +82,19 @@ pub struct NodeView {
     pub resources: Resources,
     /// The environment variables sticky rules ask for.
     pub env: Vec<(String, String)>,
+    /// Modules of the drain that it said it cannot load. A node that was not asked, or cannot answer, lacks none.
+    pub missing: Vec<ModuleId>,
 }
 
 impl NodeView {
     /// How old its numbers of servers are: the time they were counted.
     pub fn counted_ms(&self) -> i64 {
         self.counted_at_ms.map_or(self.stamp_ms, |counted_at_ms| counted_at_ms.max(self.stamp_ms))
+    }
+
+    /// Whether servers of `module` cannot run there.
+    pub fn lacks(&self, module: ModuleId) -> bool {
+        self.missing.contains(&module)
     }
 
     /// How many servers the node reported: by this library, else by its own total limit.

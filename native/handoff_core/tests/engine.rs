@@ -62,6 +62,60 @@ fn a_first_target_is_waited_for_as_long_as_asked() {
     assert!(drive.finished, "nobody came");
 }
 
+/// A cluster manager disconnects the node that terminates, in mid-drain.
+#[test]
+fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back() {
+    let config = Config { wait_for_lost_ms: 5_000, max_concurrency: 2, ..config() };
+    let mut drive = Drive::new(config.clone(), &servers(6), two_targets());
+    let first = drive.poll();
+    assert_eq!(first.len(), 2);
+    for name in ["a@h", "b@h"] {
+        drive.event(Event::NodeDown(name.into())).expect("known");
+    }
+    drive.moved(&first[0]);
+    drive.finish(&first[1], Outcome::Untouched);
+    assert!(drive.poll().is_empty() && !drive.finished);
+    drive.later(3_000);
+    assert!(drive.poll().is_empty() && !drive.finished);
+    drive.event(Event::View(two_targets())).expect("valid");
+    assert_eq!(drive.move_all().len(), 5);
+    assert!(drive.finished);
+
+    // Nobody comes back: what runs is left running.
+    let mut drive = Drive::new(config, &servers(6), two_targets());
+    let first = drive.poll();
+    first.iter().for_each(|attempt| drive.moved(attempt));
+    for name in ["a@h", "b@h"] {
+        drive.event(Event::NodeDown(name.into())).expect("known");
+    }
+    assert!(drive.poll().is_empty() && !drive.finished);
+    assert_eq!(drive.wake, Some(drive.now + Micros::from_millis(5_000)));
+    drive.later(5_000);
+    drive.poll();
+    assert!(drive.finished);
+    assert_eq!(drive.report().left, [(Reason::NoTarget, 4)].into());
+}
+
+#[test]
+fn nodes_that_go_down_too_are_not_waited_for() {
+    let config = Config { wait_for_lost_ms: 5_000, ..config() };
+    let going = |name| NodeView { draining: true, connected: false, ..node(name) };
+    let mut drive = Drive::new(config, &servers(3), view(vec![going("a@h"), going("b@h")]));
+    drive.poll();
+    assert!(drive.finished);
+}
+
+#[test]
+fn a_server_that_lost_its_target_in_mid_move_is_given_back_while_the_others_wait() {
+    let config = Config { wait_for_lost_ms: 5_000, max_concurrency: 1, ..config() };
+    let mut drive = Drive::new(config, &servers(3), view(vec![node("a@h")]));
+    let first = drive.poll().remove(0);
+    drive.event(Event::NodeDown("a@h".into())).expect("known");
+    drive.finish(&first, Outcome::Displaced(Blame::Target));
+    assert!(drive.poll().is_empty() && !drive.finished);
+    assert_eq!(drive.released, [first.id]);
+}
+
 #[test]
 fn a_refused_server_goes_to_another_target_before_anything_else_starts() {
     let mut drive = Drive::new(Config { max_concurrency: 1, ..config() }, &servers(5), two_targets());

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use common::{config, node, servers, view};
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, Blame, ClusterView, Config, Engine, EngineError, Event, Outcome, Reason, ServerId, ServerSpec, Shared,
+    Action, Blame, ClusterView, Config, Engine, EngineError, Event, ModuleId, NodeView, Outcome, Reason, ServerId,
+    ServerSpec, Shared,
 };
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
@@ -175,6 +176,15 @@ fn orders_that_no_engine_would_give_are_refused_and_change_nothing() {
     assert_eq!(pair.follow(&Action::Finish), unexpected(0), "something is under way");
     let progress = pair.follower.0.progress(&pair.follower.1);
     assert_eq!((progress.in_flight, progress.pending), (2, 3));
+}
+
+#[test]
+fn a_target_without_the_servers_module_is_refused() {
+    let mut pair = Pair::new(&config(), &servers(2));
+    let lacking = NodeView { missing: vec![ModuleId(0)], ..node("a@h") };
+    pair.event(&Event::View(view(vec![lacking, node("b@h")])));
+    assert_eq!(pair.follow(&start(0, "a@h", 1)), Err(EngineError::Unexpected { id: ServerId(0) }));
+    assert!(pair.follow(&start(0, "b@h", 1)).is_ok());
 }
 
 #[test]

@@ -156,6 +156,35 @@ fn a_node_that_is_not_connected_is_no_target() {
     assert_eq!(drive.report().left, [(Reason::NoTarget, 2)].into());
 }
 
+/// One new module and one that every release has: n1's release has both.
+#[test]
+fn a_server_goes_only_where_its_module_is() {
+    let specs: Vec<ServerSpec> =
+        (0..6).map(|index| ServerSpec { module: ModuleId(index % 3), sticky: StickyId(0), priority: 0 }).collect();
+    let nodes = vec![
+        NodeView { missing: vec![ModuleId(0), ModuleId(1)], ..node("a@h") },
+        NodeView { missing: vec![ModuleId(0)], ..node("b@h") },
+    ];
+    let config = Config { modules: 3, ..config() };
+    let mut drive = Drive::new(config, &specs, view(nodes));
+    let started = drive.move_all();
+    let on_a: Vec<u32> =
+        started.iter().filter(|attempt| attempt.target == "a@h").map(|attempt| attempt.id % 3).collect();
+    assert!(started.len() == 4 && on_a.iter().all(|module| *module == 2), "{started:?}");
+    assert_eq!(drive.report().left, [(Reason::ModuleMissing, 2)].into());
+}
+
+#[test]
+fn a_full_node_that_has_the_module_is_named_before_one_without_it() {
+    let nodes = vec![
+        NodeView { missing: vec![ModuleId(0)], ..node("a@h") },
+        NodeView { capacity: vec![limit(Scope::Total, 3, 3)], ..node("b@h") },
+    ];
+    let mut drive = Drive::new(config(), &servers(1), view(nodes));
+    assert!(drive.poll().is_empty());
+    assert_eq!(drive.report().left, [(Reason::Capacity, 1)].into());
+}
+
 fn sticky_config(policy: StickyPolicy, delay_ms: u64) -> Config {
     let levels = vec![
         StickyLevel::Env { name: "MACHINE".into(), value: Some("m1".into()), delay_ms },

@@ -77,6 +77,7 @@ pub struct ConfigTerm<'a> {
     max_consecutive_failures: u32,
     max_failure_ratio: Term<'a>,
     wait_for_target_ms: u64,
+    wait_for_lost_ms: u64,
     sticky: StickyPolicyTerm,
     prefer: PreferTerm,
     source: SourceTerm,
@@ -102,6 +103,7 @@ impl ConfigTerm<'_> {
             max_consecutive_failures: self.max_consecutive_failures,
             max_failure_ratio: self.max_failure_ratio.decode::<Number>()?.0,
             wait_for_target_ms: self.wait_for_target_ms,
+            wait_for_lost_ms: self.wait_for_lost_ms,
             sticky: sticky_policy(&self.sticky),
             prefer: match self.prefer {
                 PreferTerm::NewRelease => Prefer::NewRelease,
@@ -144,6 +146,7 @@ struct NodeTerm<'a> {
     capacity: Vec<(Term<'a>, Number, Number)>,
     resources: Option<Term<'a>>,
     env: Vec<(String, String)>,
+    missing: Vec<u32>,
 }
 
 /// The cluster at one moment.
@@ -333,6 +336,7 @@ fn node(term: NodeTerm<'_>) -> NifResult<NodeView> {
         capacity,
         resources: term.resources.map_or(Ok(Resources::default()), resources)?,
         env: term.env,
+        missing: term.missing.into_iter().map(ModuleId).collect(),
     })
 }
 

@@ -262,6 +262,7 @@ impl Node {
             capacity: total.into_iter().chain(module).collect(),
             resources: Resources { cpu, ..Resources::default() },
             env: self.spec.zone.map(|zone| (ZONE.to_owned(), zone.to_owned())).into_iter().collect(),
+            missing: Vec::new(),
         })
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn write(config: &Config) -> Term {
         ("max_consecutive_failures", uint(config.max_consecutive_failures.into())),
         ("max_failure_ratio", float(config.max_failure_ratio)),
         ("wait_for_target_ms", uint(config.wait_for_target_ms)),
+        ("wait_for_lost_ms", uint(config.wait_for_lost_ms)),
         ("sticky", choice(&config.sticky, &STICKY)),
         ("prefer", choice(&config.prefer, &PREFER)),
         ("source", write_source(&config.source)),
@@ -56,6 +57,8 @@ pub(crate) fn read(term: &Term, field: &'static str) -> Result<Config, WireError
         max_consecutive_failures: fields.need("max_consecutive_failures", read_u32)?,
         max_failure_ratio: fields.need("max_failure_ratio", read_f64)?,
         wait_for_target_ms: fields.need("wait_for_target_ms", read_u64)?,
+        // Added by a later release.
+        wait_for_lost_ms: fields.maybe("wait_for_lost_ms", read_u64)?.unwrap_or(0),
         sticky: fields.need("sticky", |term, key| read_choice(term, key, &STICKY))?,
         prefer: fields.need("prefer", |term, key| read_choice(term, key, &PREFER))?,
         source: fields.need("source", read_source)?,

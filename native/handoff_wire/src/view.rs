@@ -16,7 +16,7 @@ use crate::term::{
 
 /// Nodes in one part: with a hundred capacity limits and variables each, still far below the largest frame.
 pub const PER_PART: usize = 100;
-/// Capacity limits and environment variables of one node.
+/// Capacity limits, environment variables and missing modules of one node.
 const MAX_PER_NODE: usize = 10_000;
 /// What a view may take in memory, about: 1,600 bytes for each node of the largest.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -120,7 +120,8 @@ fn weight(node: &NodeView) -> usize {
     let text: usize = texts.into_iter().flatten().map(String::len).sum();
     let pair = |(name, value): &(String, String)| size_of::<(String, String)>() + name.len() + value.len();
     let capacity = node.capacity.len() * size_of::<Capacity>();
-    size_of::<NodeView>() + text + capacity + node.env.iter().map(pair).sum::<usize>()
+    let missing = node.missing.len() * size_of::<ModuleId>();
+    size_of::<NodeView>() + text + capacity + missing + node.env.iter().map(pair).sum::<usize>()
 }
 
 fn write_node(node: &NodeView) -> Term {
@@ -144,7 +145,10 @@ fn write_node(node: &NodeView) -> Term {
         ("resources", write_resources(node.resources)),
         ("env", list(node.env.iter().map(|(name, value)| tuple(vec![text(name), text(value)])).collect())),
     ];
-    map(fields.into_iter().chain(node.counted_at_ms.map(|counted_at_ms| ("counted_at_ms", int(counted_at_ms)))))
+    let counted_at_ms = node.counted_at_ms.map(|counted_at_ms| ("counted_at_ms", int(counted_at_ms)));
+    let missing = || list(node.missing.iter().map(|ModuleId(index)| uint((*index).into())).collect());
+    let missing = (!node.missing.is_empty()).then(|| ("missing", missing()));
+    map(fields.into_iter().chain(counted_at_ms).chain(missing))
 }
 
 fn read_node(term: &Term) -> Result<NodeView, WireError> {
@@ -167,6 +171,12 @@ fn read_node(term: &Term) -> Result<NodeView, WireError> {
                 Ok((read_text(name, "env name")?, read_text(value, "env value")?))
             })
         })?,
+        // Added by a later release; one before it says nothing.
+        missing: fields
+            .maybe("missing", |term, key| {
+                read_each(term, key, MAX_PER_NODE, |index| Ok(ModuleId(read_u32(index, "missing")?)))
+            })?
+            .unwrap_or_default(),
     })
 }
 

@@ -89,6 +89,7 @@ fn node() -> NodeView {
         ],
         resources: Resources { cpu: Usage { used: Some(12.5), max: Some(80.0) }, ..Resources::default() },
         env: vec![("FLY_REGION".into(), "ord".into())],
+        missing: vec![],
     }
 }
 
@@ -112,7 +113,7 @@ fn report() -> Report {
     Report {
         total: 10,
         moved: 7,
-        left: BTreeMap::from([(Reason::NoTarget, 2), (Reason::Gone, 1)]),
+        left: BTreeMap::from([(Reason::NoTarget, 1), (Reason::Gone, 1), (Reason::ModuleMissing, 1)]),
         retried: 1,
         gap: Summary { count: 7, p50: 1_000, p90: 2_000, p99: 3_000, max: 5_000_000_000 },
         duration: Micros(123_456),
@@ -153,6 +154,8 @@ fn expected() -> Vec<(&'static str, Message)> {
     let refuse = |id, reason| Message::from(Refuse { id, reason });
     let start =
         Action::Start { id: ServerId(0), target: "b@h".into(), attempt: 1, timeout: Micros::from_millis(15_000) };
+    let view =
+        |node| Message::from(ViewPart { id: DRAIN, part: 1, parts: 1, now_ms: 1_700_000_001_000, nodes: vec![node] });
     let announce = |release: &str, accepting| Announce { node: pid(), release: release.into(), accepting };
     vec![
         ("announce", announce("0.1.0", true).into()),
@@ -175,7 +178,15 @@ fn expected() -> Vec<(&'static str, Message)> {
             "servers",
             Servers { id: DRAIN, first: 0, servers: vec![server(0, 0, 0), server(1, 1, 10), server(0, 1, -5)] }.into(),
         ),
-        ("view", ViewPart { id: DRAIN, part: 1, parts: 1, now_ms: 1_700_000_001_000, nodes: vec![node()] }.into()),
+        ("view", view(node())),
+        (
+            "view_asked",
+            view(NodeView {
+                counted_at_ms: Some(1_700_000_000_456),
+                missing: vec![ModuleId(0), ModuleId(1)],
+                ..node()
+            }),
+        ),
         ("drain_start", DrainStart { id: DRAIN, left_ms: 29_500 }.into()),
         ("started", Started { id: DRAIN }.into()),
         (

@@ -55,6 +55,7 @@ fn config() -> impl Strategy<Value = Config> {
             max_consecutive_failures: small[2],
             max_failure_ratio: ratio,
             wait_for_target_ms: times[2],
+            wait_for_lost_ms: times[2] / 2,
             sticky,
             prefer,
             source,
@@ -73,13 +74,15 @@ fn node() -> impl Strategy<Value = NodeView> {
     let resources = (usage(), usage(), usage()).prop_map(|(cpu, memory, disk)| Resources { cpu, memory, disk });
     let texts = (name(), option::of(name()), option::of(name()));
     let numbers = (any::<i64>(), any::<[Option<i64>; 2]>(), any::<Option<u64>>(), any::<[bool; 2]>());
-    (texts, numbers, vec(capacity, 0..4), resources, vec((name(), name()), 0..4)).prop_map(
+    let missing = vec(any::<u32>().prop_map(ModuleId), 0..4);
+    (texts, numbers, vec(capacity, 0..4), resources, vec((name(), name()), 0..4), missing).prop_map(
         |(
             (name, generation, region),
             (stamp_ms, [counted_at_ms, started_at_ms], servers, flags),
             capacity,
             resources,
             env,
+            missing,
         )| NodeView {
             name,
             stamp_ms,
@@ -93,6 +96,7 @@ fn node() -> impl Strategy<Value = NodeView> {
             capacity,
             resources,
             env,
+            missing,
         },
     )
 }

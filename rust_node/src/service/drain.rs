@@ -202,6 +202,12 @@ impl Drain {
                 }
             }
         }
+        for missing in new.nodes.iter_mut().flat_map(|node| &mut node.missing) {
+            match self.modules.get(missing.0 as usize) {
+                Some(module) => *missing = *module,
+                None => return unknown_module(*missing),
+            }
+        }
         storage.complete(&mut new);
         match &mut self.stage {
             Stage::Loading { view, .. } => {

@@ -55,7 +55,7 @@ progress = %{
 report = %{
   total: 10,
   moved: 7,
-  left: %{no_target: 2, gone: 1},
+  left: %{no_target: 1, gone: 1, module_missing: 1},
   retried: 1,
   gap_us: %{count: 7, p50: 1_000, p90: 2_000, p99: 3_000, max: 5_000_000_000},
   duration_us: 123_456,
@@ -109,6 +109,14 @@ messages = [
   opened: [7],
   servers: [7, 0, records],
   view: [7, 1, 1, 1_700_000_001_000, [node]],
+  # What a node answers when it is asked.
+  view_asked: [
+    7,
+    1,
+    1,
+    1_700_000_001_000,
+    [Map.merge(node, %{counted_at_ms: 1_700_000_000_456, missing: [0, 1]})]
+  ],
   drain_start: [7, 29_500],
   started: [7],
   orders: [7, [{:start, 0, "b@h", 1, 15_000}, {:release, 4}, :finish]],
@@ -133,6 +141,7 @@ messages = [
 
 kind = fn
   :keys_of_later -> :announce
+  :view_asked -> :view
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name
 end
 

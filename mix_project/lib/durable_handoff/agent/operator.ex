@@ -37,13 +37,13 @@ defmodule DurableHandoff.Agent.Operator do
   end
 
   defp supervisor(name) do
-    with %{options: options, state: state} <- Status.read(name) do
+    with %{options: options, marked: marked} <- Status.read(name) do
       %{
         name: inspect(name),
         generation: options.generation,
         started_at_ms: Host.started_at_ms(name),
         servers: Host.count(name),
-        draining: state in [:draining, :drained]
+        draining: marked
       }
     end
   end
@@ -107,6 +107,12 @@ defmodule DurableHandoff.Agent.Operator do
   end
 
   defp refusal({:invalid, texts}), do: {:invalid, Enum.map(texts, &cut/1)}
+
+  defp refusal(:no_peers),
+    do:
+      {:invalid,
+       ["no other node could take its servers: nothing would move, and this node would start nothing any more"]}
+
   defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
   defp refusal(:host_down), do: {:invalid, ["it does not run any more"]}
 

@@ -1,29 +1,57 @@
 defmodule DurableHandoff.Host.Count do
   @moduledoc """
-  How many servers other nodes have right now.
+  What other nodes say about themselves right now: how many servers they have, whether they go down, and which modules they lack.
 
-  Guarantee: asking takes no longer than the time given, changes nothing, and a node that cannot answer (not connected, too slow,
-  without this library) is missing from the result; the planner then goes by its heartbeat. The answers are as the nodes gave them:
-  `DurableHandoff.Host.View` checks them.
+  Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the modules, and a node that cannot
+  answer (not connected, too slow, without this library or with one that is older than this question) is missing from the result. The planner
+  then goes by its heartbeat. The answers are as the nodes gave them: `DurableHandoff.Host.View` checks them.
   """
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Host, Status, Stopping}
 
-  @typedoc "By node name: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`."
-  @type t :: %{String.t() => %{at_ms: integer(), servers: non_neg_integer(), capacity: map() | nil}}
+  @typedoc """
+  A node's answer: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`; `stopping`: it goes down, or its
+  supervisor is marked; `missing`: those of the modules asked for that it cannot load.
+  """
+  @type answer :: %{
+          at_ms: integer(),
+          servers: non_neg_integer(),
+          capacity: map() | nil,
+          stopping: boolean(),
+          missing: [module()]
+        }
 
-  @doc "Asks `nodes` for the numbers of their supervisor `name`; `timeout_ms` is for all of them together."
-  @spec ask(Host.name(), [node()], timeout_ms :: pos_integer()) :: t()
-  def ask(name, nodes, timeout_ms) do
-    answers = :erpc.multicall(nodes, __MODULE__, :here, [name], timeout_ms)
-    for {node, {:ok, %{at_ms: _} = count}} <- Enum.zip(nodes, answers), into: %{}, do: {Atom.to_string(node), count}
+  @typedoc "By node name."
+  @type t :: %{String.t() => answer()}
+
+  @doc """
+  Asks `nodes` about their supervisor `name`, and whether they can load `modules`; `timeout_ms` is for all nodes together.
+  """
+  @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
+  def ask(name, modules, nodes, timeout_ms) do
+    answers = :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms)
+    for {node, {:ok, %{at_ms: _} = answer}} <- Enum.zip(nodes, answers), into: %{}, do: {Atom.to_string(node), answer}
   end
 
   @doc "This node's answer, nil when the supervisor `name` is not up."
-  @spec here(Host.name()) :: %{at_ms: integer(), servers: non_neg_integer(), capacity: map() | nil} | nil
-  def here(name) do
+  @spec here(Host.name(), [module()]) :: answer() | nil
+  def here(name, modules) do
     # The time first: what arrives while we count may be counted twice, never not at all.
     at_ms = System.system_time(:millisecond)
-    if Host.whereis(name), do: %{at_ms: at_ms, servers: Host.count(name), capacity: Host.capacity(name)}
+    stopping = Stopping.stopping?() or Status.marked?(name)
+
+    cond do
+      Host.whereis(name) ->
+        missing = if stopping, do: [], else: Enum.reject(modules, &Code.ensure_loaded?/1)
+        answer = %{at_ms: at_ms, servers: Host.count(name), capacity: Host.capacity(name)}
+        Map.merge(answer, %{stopping: stopping, missing: missing})
+
+      # It has stopped already.
+      stopping ->
+        %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: []}
+
+      true ->
+        nil
+    end
   end
 end

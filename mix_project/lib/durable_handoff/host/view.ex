@@ -9,9 +9,9 @@ defmodule DurableHandoff.Host.View do
   that is too far in the future is ignored before that comparison: a node whose clock was wrong for a moment must not hide its
   later, right heartbeats.
 
-  Heartbeats are seconds apart, and a deploy stops nodes faster than that: numbers of servers that a node was asked for since its
-  newest heartbeat (`DurableHandoff.Host.Count`) replace those in it. Nothing else does: whether a node is healthy or draining, only
-  its heartbeats say.
+  Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked (`DurableHandoff.Host.Count`): numbers
+  of servers that are newer than the heartbeat replace those in it, and a node that says that it goes down counts as draining. Whether a
+  node is healthy, only its heartbeats say.
   """
 
   alias DurableHandoff.Host
@@ -47,7 +47,7 @@ defmodule DurableHandoff.Host.View do
   def from(rows, facts) do
     nodes =
       for {name, stamp_ms, row} <- newest(rows, facts.now_ms + facts.skew_ms) do
-        name |> node(stamp_ms, row, facts) |> counted(facts)
+        name |> node(stamp_ms, row, facts) |> counted(facts) |> answered(facts)
       end
 
     %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
@@ -100,7 +100,8 @@ defmodule DurableHandoff.Host.View do
       connected: MapSet.member?(facts.connected, name),
       capacity: capacity(elem(row, 3), facts.slots),
       resources: resources(elem(row, 4)),
-      env: env(map(elem(row, 5)), facts.variables)
+      env: env(map(elem(row, 5)), facts.variables),
+      missing: []
     }
   end
 
@@ -114,6 +115,12 @@ defmodule DurableHandoff.Host.View do
     else
       _not_newer -> node
     end
+  end
+
+  defp answered(%{name: name} = node, %{counts: counts} = facts) do
+    answer = map(Map.get(counts, name))
+    lacks = for module <- list(answer[:missing]), is_integer(slot = facts.slots[module]), uniq: true, do: slot
+    %{node | draining: node.draining or answer[:stopping] == true, missing: lacks}
   end
 
   defp capacity(capacity, slots) when is_map(capacity) and not is_struct(capacity) do
@@ -161,6 +168,8 @@ defmodule DurableHandoff.Host.View do
 
   defp map(value) when is_map(value) and not is_struct(value), do: value
   defp map(_other), do: %{}
+
+  defp list(value), do: if(is_list(value) and List.improper?(value) == false, do: value, else: [])
 
   defp get(map, string, atom), do: Map.get(map, string, Map.get(map, atom))
 

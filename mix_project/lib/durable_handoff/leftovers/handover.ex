@@ -82,7 +82,7 @@ defmodule DurableHandoff.Leftovers.Handover do
 
   defp offer(snapshot, left_over, options) do
     deadline_us = Clock.now_us() + @patience_us
-    view = Snapshot.view(snapshot)
+    view = Snapshot.look(snapshot).view
     ready = snapshot |> candidates(view) |> ask(snapshot.supervisor, deadline_us)
     shares = shares(snapshot, left_over, options, view, ready)
     accepted = send_all(shares, deadline_us)

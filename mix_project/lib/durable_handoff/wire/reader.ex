@@ -23,7 +23,8 @@ defmodule DurableHandoff.Wire.Reader do
     :attempts_exhausted,
     :lost_race,
     :gone,
-    :cancelled
+    :cancelled,
+    :module_missing
   ]
 
   defguardp is_number_of(value) when is_integer(value) and value >= 0 and value <= @max_number

@@ -52,7 +52,8 @@ defmodule DurableHandoff.Host.ViewTest do
              connected: true,
              capacity: [],
              resources: nil,
-             env: []
+             env: [],
+             missing: []
            }
   end
 
@@ -78,6 +79,25 @@ defmodule DurableHandoff.Host.ViewTest do
       end
 
       assert %{servers: 5, capacity: [{:total, 5, 10}]} = asked(%{at_ms: @now, servers: -1, capacity: :none})
+    end
+
+    test "a node that goes down counts as draining, however old its answer" do
+      for at_ms <- [@now - 50, @now - 100_000] do
+        facts = facts(counts: %{"a@h" => %{at_ms: at_ms, servers: 7, capacity: nil, stopping: true, missing: []}})
+        assert %{draining: true} = one(row(), facts)
+      end
+    end
+
+    test "modules it lacks are told by the drain's numbers" do
+      answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: false, missing: [Cache, Unasked, Cache]}
+      assert %{draining: false, missing: [1]} = one(row(), facts(counts: %{"a@h" => answer}))
+    end
+
+    test "an odd answer about modules or stopping says nothing" do
+      for odd <- [nil, :all, %{}, [Room | Cache], ["x"], 7] do
+        answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: odd, missing: odd}
+        assert %{draining: false, missing: []} = one(row(), facts(counts: %{"a@h" => answer}))
+      end
     end
 
     test "an answer does not make a node known that has no heartbeat" do

@@ -105,9 +105,11 @@ impl Engine {
                 wake = wake.min(at);
             }
         };
+        if let Phase::Waiting(until) = self.phase {
+            consider(until);
+        }
         match self.phase {
-            Phase::Waiting(until) => consider(until),
-            Phase::Running => {
+            Phase::Waiting(_) | Phase::Running => {
                 consider(self.last_start(shared) + Micros(1));
                 let rests = [self.cooldowns.next_end(now), self.store.ends(now), shared.limiter.next_tick()];
                 rests.into_iter().flatten().for_each(&mut consider);

@@ -3,7 +3,7 @@
 //! Guarantee: an engine that follows and hears the same events knows of every server what the deciding one knows: where
 //! it is, how often it was tried, since when it is stopped. The next [`Engine::poll`] goes on with what is left, by the deadline both
 //! had. What no engine would have decided is refused and changes nothing: a server started twice or never seen, one
-//! more stopped than `max_concurrency`, a target outside of the view, an end while something is under way.
+//! more stopped than `max_concurrency`, a target outside of the view or without the server's module, an end while something is under way.
 
 use crate::engine::server::{Fate, Server, Stage};
 use crate::engine::{Engine, Phase};
@@ -47,7 +47,7 @@ impl Engine {
             return unexpected;
         };
         let starts = self.active.get(&id).map_or(0, |server| server.starts);
-        if attempt != starts + 1 {
+        if attempt != starts + 1 || self.placement.lacks_module(self.classes[id.index()] as usize, node) {
             return unexpected;
         }
         if !self.active.contains_key(&id) {

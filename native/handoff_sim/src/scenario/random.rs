@@ -188,6 +188,7 @@ fn config(clean: bool, random: &mut Random) -> Config {
         max_consecutive_failures: random.pick(&[3, 10, 10, 1_000]),
         max_failure_ratio: random.pick(&[0.5, 0.5, 1.0]),
         wait_for_target_ms: random.pick(&[0, 0, 2_000]),
+        wait_for_lost_ms: random.pick(&[0, 2_000]),
         sticky: random.pick(&[StickyPolicy::Gated, StickyPolicy::Gated, StickyPolicy::AnyLevel, StickyPolicy::Ignore]),
         prefer: random.pick(&[Prefer::NewRelease, Prefer::NewRelease, Prefer::None]),
         ..Config::default()

@@ -88,7 +88,7 @@ impl World {
             let report = drain.brain.engine().map(|engine| engine.report(now, shared));
             if clean && let Some(report) = &report {
                 let late = report.left.keys().find(|reason| match reason {
-                    Reason::NoTarget | Reason::StickyLocked | Reason::Capacity => false,
+                    Reason::NoTarget | Reason::StickyLocked | Reason::Capacity | Reason::ModuleMissing => false,
                     Reason::Deadline => report.ended != Some(Ended::Deadline),
                     _ => true,
                 });

@@ -1,0 +1,82 @@
+defmodule Handoff.MissingModuleTest do
+  @moduledoc "Releases differ in a deploy: a server is stopped only for a node that has its module."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]} = context do
+    start_cluster(context)
+    everywhere = start_servers(context, a, 4)
+    {:ok, a: a, b: b, c: c, everywhere: everywhere}
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "a module that no other node has: its servers go on running, and the others move", %{a: a} = context do
+    pids = start_of(context, new_module([a]), ["n1", "n2", "n3"])
+
+    assert {:ok, %{left: %{module_missing: 3}, moves: [_, _, _, _], stays: [%{reason: :module_missing} | _]}} =
+             call(a, DurableHandoff, :plan, [context.sup])
+
+    assert {:ok, %{moved: 4, left: left, failures: 0, ended: :done}} = drain(context, a)
+    assert left == %{module_missing: 3}
+    for {key, pid} <- pids, do: assert(whereis(context, a, key) == pid)
+    assert reservations(context) == []
+  end
+
+  test "modules that some nodes have: each server goes only where it can run", %{a: a, b: b, c: c} = context do
+    of_b = start_of(context, new_module([a, b]), ["b1", "b2", "b3"])
+    of_c = start_of(context, new_module([a, c]), ["c1", "c2"])
+    assert {:ok, %{moved: 9, failures: 0}} = drain(context, a)
+    placement = placement(context)
+    for {key, _pid} <- of_b, do: assert(placement[key] == b)
+    for {key, _pid} <- of_c, do: assert(placement[key] == c)
+    assert Enum.all?(context.everywhere, &(placement[&1] in [b, c]))
+  end
+
+  test "a module that is on the disk of the other node and not loaded there is no missing one", %{a: a} = context do
+    for node <- context.nodes -- [a] do
+      call(node, :code, :purge, [Troublesome])
+      call(node, :code, :delete, [Troublesome])
+    end
+
+    start_server(context, a, Troublesome, "t", %{count: 0})
+    assert {:ok, %{moved: 5}} = drain(context, a)
+  end
+
+  test "a node that comes in mid-drain gets nothing before it was asked", %{a: a, b: b, c: c} = context do
+    for node <- [b, c], do: assert({:ok, _report} = drain(context, node, force: true))
+    for node <- [b, c], do: wait_until(fn -> marked?(context, a, node) end)
+    pids = start_of(context, new_module([a]), ["n1"])
+    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 20_000) end)
+    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 5}}}, status(context, a)) end)
+    late = start_node()
+    start_handoff(context, late)
+
+    assert {:ok, %{moved: 4, left: %{module_missing: 1}, failures: 0}} = await_task(draining)
+    for {key, pid} <- pids, do: assert(whereis(context, a, key) == pid)
+  end
+
+  defp marked?(context, asker, node),
+    do: node not in call(asker, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]])
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+
+  defp start_of(context, module, keys),
+    do: for(key <- keys, do: {key, start_server(context, context.a, module, key)})
+
+  # A durable server that is in the memory of `nodes` alone: in no code path, as in no other release.
+  defp new_module(nodes) do
+    body =
+      quote do
+        use DurableServer, vsn: 1
+
+        def init(state), do: {:ok, state, permanent: true}
+        def dump_state(state), do: %{"key" => state.key}
+        def load_state(_old_vsn, stored), do: %{key: stored["key"]}
+      end
+
+    name = Module.concat(__MODULE__, "New#{System.unique_integer([:positive])}")
+    {:module, module, binary, _term} = Module.create(name, body, Macro.Env.location(__ENV__))
+    for node <- nodes, do: {:module, _} = call(node, :code, :load_binary, [module, ~c"made by a test", binary])
+    module
+  end
+end

@@ -1,0 +1,71 @@
+defmodule Handoff.OutOfReachTest do
+  @moduledoc "Nodes that the store knows and this node is not connected to: named, connected to, waited for."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]} = context do
+    start_cluster(context, backend(context, heartbeat_reconcile_interval_ms: 50))
+    on_exit(fn -> for other <- [b, c], do: reconnect(a, other) end)
+    {:ok, a: a, b: b, c: c, names: Enum.sort(for node <- [b, c], do: Atom.to_string(node))}
+  end
+
+  test "plan, status and report name them, and nothing is stopped", %{a: a, names: names} = context do
+    pid = start_server(context, a, Counter, "k")
+    cut_off(context)
+    assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
+    assert {:ok, %{out_of_reach: ^names}} = call(a, DurableHandoff, :status, [context.sup])
+    assert drain(context, a) == {:error, :no_peers}
+
+    assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}, attempts: 0}} =
+             drain(context, a, force: true, wait_for_target_ms: 0)
+
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "a drain connects to them and moves", %{a: a, b: b, c: c} = context do
+    keys = start_servers(context, a, 6)
+    cut_off(context)
+    for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
+    assert {:ok, %{moved: 6}} = drain(context, a, force: true)
+    assert_all_run_on(context, keys, [b, c])
+  end
+
+  test "with reconnect: false it does not", %{a: a} = context do
+    start_servers(context, a, 2)
+    cut_off(context)
+    for other <- context.nodes -- [a], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
+
+    assert {:ok, %{moved: 0, left: %{no_target: 2}}} =
+             drain(context, a, force: true, reconnect: false, wait_for_target_ms: 0)
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "all others disconnect the node in mid-drain and come back: it waits, stops nothing, and goes on",
+       %{a: a, b: b, c: c} = context do
+    keys = start_servers(context, a, 12)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    for other <- [b, c], do: disconnect(a, other)
+    SimulatedStore.resume(context.store)
+
+    # Those that were under way are given back; the others wait where they run.
+    wait_until(fn -> match?({:ok, %{progress: %{left: 2, pending: 10, in_flight: 0}}}, status(context, a)) end)
+    assert length(call(a, DurableHandoff.Host, :servers, [context.sup])) == 10
+    for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
+
+    assert {:ok, %{moved: 10, total: 12, ended: :done}} = await_task(draining)
+    placement = placement(context)
+    assert map_size(placement) >= 10
+    assert Map.keys(placement) -- keys == []
+    assert reservations(context) == []
+  end
+
+  # And waits until the node knows the others by the store alone.
+  defp cut_off(%{a: a, names: names} = context) do
+    for other <- context.nodes -- [a], do: disconnect(a, other)
+    wait_until(fn -> match?({:ok, %{out_of_reach: ^names}}, status(context, a)) end)
+  end
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+end

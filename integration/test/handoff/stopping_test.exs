@@ -1,0 +1,104 @@
+defmodule Handoff.StoppingTest do
+  @moduledoc "A node that goes down is known to be one before its Drainer's turn comes, and gets no server of another."
+
+  use HandoffCase, nodes: 1
+
+  # Nodes of its own for each test: there is no way back.
+  setup do
+    [a, b, c] = start_nodes(3)
+    context = %{a: a, b: b, c: c, nodes: [a, b, c]}
+    for node <- context.nodes, do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    {:ok, context}
+  end
+
+  test "init:stop on two nodes, one with a slow child behind ours: nothing goes to that one",
+       %{a: a, b: b, c: c} = context do
+    start_handoff(context, a)
+    start_with_slow_child(context, b)
+    start_handoff(context, c)
+    await_heartbeats(context.nodes, context.sup)
+    keys = start_servers(context, a, 20)
+
+    # Its Drainer's turn has not come: the child behind it is told first.
+    :ok = call(b, :init, :stop, [])
+    assert_receive {:stopping, ^b, slow}, 60_000
+    stop(a)
+
+    await_all_on(context, keys, [c])
+    assert servers(context, b) == 0
+    send(slow, :go_on)
+  end
+
+  test "SIGTERM marks the node before a slow child in front of our turn has stopped", %{a: a, b: b, c: c} = context do
+    start_with_slow_child(context, b)
+    for node <- [a, c], do: start_handoff(context, node)
+    await_heartbeats(context.nodes, context.sup)
+    {_output, 0} = System.cmd("kill", ["-TERM", call(b, System, :pid, [])])
+    assert_receive {:stopping, ^b, slow}, 60_000
+
+    # The host says so itself: it refuses to start servers there.
+    await_marked(context, b, a)
+    assert {:ok, %{state: :idle, marked: true}} = call(b, DurableHandoff, :status, [context.sup])
+    start_servers(context, a, 6)
+    assert {:ok, %{moved: 6, targets: targets}} = drain(context, a)
+    assert targets == %{Atom.to_string(c) => 6}
+    send(slow, :go_on)
+  end
+
+  test "found out after the plan: what has not started goes elsewhere", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 12)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    assert :ok = call(b, DurableHandoff, :prepare_stop, [])
+    await_marked(context, b, a)
+    before = servers(context, b)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 12}} = await_task(draining)
+    assert servers(context, b) == before
+    await_all_on(context, keys, [b, c])
+  end
+
+  test "prepare_stop/0 marks all supervisors, stops nothing, and may be called again", %{a: a, b: b} = context do
+    other = another_supervisor(context)
+    for each <- [context, other], do: start_cluster(each, name: each.sup)
+    pids = for each <- [context, other], do: start_server(each, a, Counter, "k")
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+
+    for {each, pid} <- Enum.zip([context, other], pids) do
+      assert {:ok, %{marked: true, state: :idle}} = call(a, DurableHandoff, :status, [each.sup])
+      await_marked(each, a, b)
+      assert whereis(each, a, "k") == pid
+    end
+  end
+
+  test "a whole cluster that is told to stop moves nothing and waits for nothing", %{a: a} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    for node <- context.nodes, do: assert(:ok = call(node, DurableHandoff, :prepare_stop, []))
+    assert {:ok, %{moved: 0, left: left, attempts: 0, ended: :done}} = drain(context, a, force: true)
+    assert left == %{no_target: 1}
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "our handler comes before OTP's, and others stay", %{a: a} do
+    assert [{DurableHandoff.Stopping.Signal, _id} | others] = call(a, :gen_event, :which_handlers, [:erl_signal_server])
+    assert :erl_signal_handler in others
+  end
+
+  defp start_with_slow_child(context, node) do
+    children = [{DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]}, {HeldChild, {self(), 60_000}}]
+    {:ok, _app} = start_children(node, children)
+    wait_until(fn -> call(node, Host, :ready?, [context.sup]) end)
+  end
+
+  defp servers(context, node), do: length(call(node, DurableHandoff.Host, :servers, [context.sup]))
+
+  defp await_marked(context, node, asker) do
+    eligible = fn -> call(asker, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end
+    wait_until(fn -> node not in eligible.() end)
+  end
+end

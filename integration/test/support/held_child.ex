@@ -1,0 +1,29 @@
+defmodule HeldChild do
+  @moduledoc """
+  A child of a supervision tree that takes its time to stop, as a web server does that waits for its connections: until the test says so.
+
+  The test gets `{:stopping, node, pid}` when it is told to stop, and sends it `:go_on`.
+  """
+
+  use GenServer
+
+  @doc "As a child that may take `shutdown_ms`."
+  @spec child_spec({pid(), pos_integer()}) :: Supervisor.child_spec()
+  def child_spec({test, shutdown_ms}),
+    do: %{id: __MODULE__, start: {GenServer, :start_link, [__MODULE__, test]}, shutdown: shutdown_ms}
+
+  @impl true
+  def init(test) do
+    Process.flag(:trap_exit, true)
+    {:ok, test}
+  end
+
+  @impl true
+  def terminate(_reason, test) do
+    send(test, {:stopping, node(), self()})
+
+    receive do
+      :go_on -> :ok
+    end
+  end
+end

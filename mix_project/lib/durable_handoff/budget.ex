@@ -1,0 +1,115 @@
+defmodule DurableHandoff.Budget do
+  @moduledoc false
+  # What is said about time: at start, and when a drain is cut. `DurableHandoff.Deadline` divides it.
+
+  alias DurableHandoff.{Host, Options}
+
+  # What platforms give a node by default.
+  @platforms "docker stop 10 s, Kubernetes 30 s, Fly.io 5 s"
+
+  @doc """
+  The line at start: handoff is on, with which limits and which budget.
+  """
+  @spec opening(Options.t(), non_neg_integer(), non_neg_integer()) :: String.t()
+  def opening(%Options{} = options, graceful_ms, before_ms) do
+    "handoff is on: a shutdown drains for at most #{options.timeout_ms} ms, at most #{options.max_concurrency} servers at a time; " <>
+      "it may take #{sum(options, graceful_ms, before_ms)}; " <> budget(options)
+  end
+
+  defp budget(%{shutdown_budget_ms: nil}) do
+    "no shutdown_budget_ms is given, so the platform is taken to wait for all of it. Platforms wait for less by default " <>
+      "(#{@platforms}): configure both"
+  end
+
+  defp budget(%{shutdown_budget_ms: budget_ms}), do: "shutdown_budget_ms is #{budget_ms}"
+
+  @doc """
+  The warning at start when a shutdown may take longer than the budget; nil when it fits or none is given.
+  """
+  @spec warning(Options.t(), non_neg_integer(), non_neg_integer()) :: nil | String.t()
+  def warning(%{shutdown_budget_ms: nil}, _graceful_ms, _before_ms), do: nil
+
+  def warning(%{shutdown_budget_ms: budget_ms} = options, graceful_ms, before_ms) do
+    if total(options, graceful_ms, before_ms) > budget_ms do
+      "a shutdown may take #{sum(options, graceful_ms, before_ms)}, but shutdown_budget_ms is #{budget_ms}: the drain is cut to what is " <>
+        "left of it, and the node could be killed before all states are stored. Lower one of them or raise the budget"
+    end
+  end
+
+  @doc "The line when a drain gets less than `timeout_ms`."
+  @spec cut(map()) :: String.t()
+  def cut(cut) do
+    "the drain is cut from #{cut.timeout_ms} to #{cut.to_ms} ms: #{cut.passed_ms} of the #{cut.budget_ms} ms of shutdown_budget_ms " <>
+      "have passed since this node was told to stop, and #{cut.graceful_ms} ms are kept for the graceful shutdown"
+  end
+
+  defp total(options, graceful_ms, before_ms), do: before_ms + options.timeout_ms + graceful_ms
+
+  defp sum(options, graceful_ms, before_ms) do
+    before = if before_ms > 0, do: "children that stop before it #{before_ms} + ", else: ""
+
+    "#{total(options, graceful_ms, before_ms)} ms (#{before}timeout_ms #{options.timeout_ms} + " <>
+      "graceful_shutdown_total_timeout_ms #{graceful_ms})"
+  end
+
+  @doc """
+  How long, in milliseconds, the children may take that stop before `pid`: those that were started after it, at each level of its
+  supervision tree. `ancestors` are the supervisors above it (`:"$ancestors"`), the nearest first. A child without a limit counts as
+  nothing.
+
+  Waits for each supervisor until it has started all its children, so it belongs into a process of its own.
+  """
+  @spec before_ms(pid(), [pid() | atom()]) :: non_neg_integer()
+  def before_ms(pid, ancestors) do
+    ancestors
+    |> Enum.map(&pid_of/1)
+    |> Enum.take_while(&supervisor?/1)
+    |> Enum.reduce({pid, 0}, fn supervisor, {child, sum} -> {supervisor, sum + after_child_ms(supervisor, child)} end)
+    |> elem(1)
+  catch
+    # One of them is gone.
+    :exit, _reason -> 0
+  end
+
+  defp pid_of(pid) when is_pid(pid), do: pid
+  defp pid_of(name), do: Process.whereis(name)
+
+  # The last ancestor is the master of the application, which answers no such question.
+  defp supervisor?(pid) do
+    is_pid(pid) and node(pid) == node() and
+      match?({:supervisor, _module, _arity}, :proc_lib.translate_initial_call(pid))
+  end
+
+  # A supervisor lists its children in the order in which it stops them: the last one first.
+  defp after_child_ms(supervisor, child) do
+    supervisor
+    |> children()
+    |> Enum.take_while(fn {_id, pid, _type, _modules} -> pid != child end)
+    |> shutdown_ms(supervisor)
+  end
+
+  # One after the other.
+  defp shutdown_ms(children, supervisor) do
+    children
+    |> Enum.map(fn {id, pid, type, _modules} ->
+      case :supervisor.get_childspec(supervisor, id) do
+        {:ok, %{shutdown: shutdown_ms}} when is_integer(shutdown_ms) -> shutdown_ms
+        {:ok, %{shutdown: :infinity}} when type == :supervisor -> inner_ms(pid)
+        _no_limit -> 0
+      end
+    end)
+    |> Enum.sum()
+  end
+
+  # Those of a DynamicSupervisor or a Task.Supervisor are stopped all at once, each within its own limit.
+  defp inner_ms(pid), do: if(supervisor?(pid), do: pid |> children() |> shutdown_ms(pid), else: 0)
+
+  defp children(supervisor), do: GenServer.call(supervisor, :which_children, :infinity)
+
+  @doc "Both lines for `supervisor`."
+  @spec lines(Host.name(), Options.t(), non_neg_integer()) :: {String.t(), nil | String.t()}
+  def lines(supervisor, options, before_ms) do
+    graceful_ms = Host.graceful_shutdown_ms(supervisor)
+    {opening(options, graceful_ms, before_ms), warning(options, graceful_ms, before_ms)}
+  end
+end

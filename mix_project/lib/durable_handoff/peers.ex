@@ -1,0 +1,132 @@
+defmodule DurableHandoff.Peers do
+  @moduledoc """
+  Keeps an eye on the other nodes while a drain runs, in a process of its own.
+
+  Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`) whether they go down, and
+  whether they have the modules of the drain. The drain gets `{DurableHandoff.Peers, nodes_asked, answers}`.
+
+  With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their heartbeats in the store, but not
+  connected. A cluster manager that disconnects a node as soon as it terminates makes all of them such nodes in the middle of a drain.
+
+  Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at once; at most
+  1,000 names in a drain become atoms. It ends with the drain.
+  """
+
+  alias DurableHandoff.{Deadline, Host}
+
+  @look_ms 1_000
+  @most_connecting 10
+  @most_names 1_000
+
+  @doc "Starts for the calling drain, which is to end by `deadline`."
+  @spec start(DurableHandoff.Snapshot.t(), reconnect? :: boolean(), Deadline.t()) :: pid()
+  def start(%{supervisor: supervisor, modules: modules, view: view}, reconnect?, deadline) do
+    drain = self()
+
+    :proc_lib.spawn(fn ->
+      Process.monitor(drain)
+
+      look(%{
+        drain: drain,
+        supervisor: supervisor,
+        modules: modules,
+        view: view,
+        ask_ms: Deadline.ask_ms(deadline),
+        reconnect?: reconnect?,
+        connecting: %{},
+        names: MapSet.new()
+      })
+    end)
+  end
+
+  @doc "Look now: a node came or went."
+  @spec look_now(pid()) :: :ok
+  def look_now(pid) do
+    send(pid, :look)
+    :ok
+  end
+
+  @doc "The names of the nodes out of reach in `view`."
+  @spec out_of_reach(Host.View.t()) :: [String.t()]
+  def out_of_reach(view), do: for(node <- healthy(view), not node.connected, do: node.name)
+
+  @doc "The names of the nodes in `view` that could take servers."
+  @spec in_reach(Host.View.t()) :: [String.t()]
+  def in_reach(view), do: for(node <- healthy(view), node.connected, do: node.name)
+
+  @doc """
+  `view` with the nodes of an `earlier` one that it lacks, as not connected: what the registry said of a node goes with the connection.
+  """
+  @spec with_lost(Host.View.t(), Host.View.t()) :: Host.View.t()
+  def with_lost(view, earlier) do
+    known = MapSet.new(view.nodes, & &1.name)
+    lost = for node <- earlier.nodes, node.name not in known, do: %{node | connected: false}
+    %{view | nodes: view.nodes ++ lost}
+  end
+
+  @doc """
+  What to do about nodes out of reach, for log lines and plans. nil when there is none.
+
+      iex> DurableHandoff.Peers.advice(["app-2@h"])
+      "not connected although healthy by the store: app-2@h; compare cookie, node names (basename) and connect_all on both sides"
+  """
+  @spec advice([String.t()]) :: nil | String.t()
+  def advice([]), do: nil
+
+  def advice(names) do
+    {shown, rest} = Enum.split(names, 10)
+    more = if rest == [], do: "", else: " and #{length(rest)} more"
+
+    "not connected although healthy by the store: #{Enum.join(shown, ", ")}#{more}; " <>
+      "compare cookie, node names (basename) and connect_all on both sides"
+  end
+
+  defp healthy(view) do
+    oldest_ms = view.now_ms - Host.max_heartbeat_age_ms()
+    own = Atom.to_string(node())
+    Enum.filter(view.nodes, &(&1.stamp_ms >= oldest_ms and not &1.draining and &1.name != own))
+  end
+
+  defp look(state) do
+    forget_requests()
+    view = state.supervisor |> Host.View.build([], []) |> with_lost(state.view)
+    known = MapSet.new(view.nodes, & &1.name)
+    nodes = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
+    answers = Host.Count.ask(state.supervisor, state.modules, nodes, state.ask_ms)
+    send(state.drain, {__MODULE__, Enum.map(nodes, &Atom.to_string/1), answers})
+    %{state | view: view} |> connect(view) |> await(System.monotonic_time(:millisecond) + @look_ms)
+  end
+
+  # Each asked for no more than what is done now.
+  defp forget_requests do
+    receive do
+      :look -> forget_requests()
+    after
+      0 -> :ok
+    end
+  end
+
+  defp await(%{drain: drain, connecting: connecting} = state, at_ms) do
+    receive do
+      :look -> look(state)
+      {:DOWN, _monitor, :process, ^drain, _reason} -> :ok
+      {:DOWN, monitor, :process, _pid, _reason} -> await(%{state | connecting: Map.delete(connecting, monitor)}, at_ms)
+    after
+      max(at_ms - System.monotonic_time(:millisecond), 0) -> look(state)
+    end
+  end
+
+  defp connect(%{reconnect?: false} = state, _view), do: state
+
+  defp connect(state, view) do
+    busy = Map.values(state.connecting)
+
+    (out_of_reach(view) -- busy)
+    |> Enum.filter(&(&1 in state.names or MapSet.size(state.names) < @most_names))
+    |> Enum.take(@most_connecting - length(busy))
+    |> Enum.reduce(state, fn name, state ->
+      {_pid, monitor} = spawn_monitor(fn -> Node.connect(String.to_atom(name)) end)
+      %{state | connecting: Map.put(state.connecting, monitor, name), names: MapSet.put(state.names, name)}
+    end)
+  end
+end

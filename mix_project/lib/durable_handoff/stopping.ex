@@ -1,0 +1,129 @@
+defmodule DurableHandoff.Stopping do
+  @moduledoc """
+  Knows that this VM goes down, as early as it can be known, and tells the other nodes at once.
+
+  Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that drains its connections can have
+  taken half a minute, in which other nodes that stop move their servers here.
+
+  Three things make a VM count as one that goes down, for good:
+
+    * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about what other handlers do.
+      `config :durable_handoff, listen_to_sigterm: false` leaves it out.
+    * `prepare/0` (`DurableHandoff.prepare_stop/0`), for platforms that stop a node in another way.
+    * `:init.stop/0`, `System.stop/1`, `bin/my_app stop`: noticed within 250 ms.
+
+  Then, within a few milliseconds: the moment is noted (`noted_us/0`, what `shutdown_budget_ms` counts from), every supervisor with a
+  Drainer marks this node draining, all at once and each within five seconds, and every answer to other nodes
+  (`DurableHandoff.Host.Count`) says so. No server is stopped.
+  """
+
+  use GenServer
+
+  require Logger
+
+  alias DurableHandoff.{Clock, Deadline, Host, Status}
+  alias DurableHandoff.Stopping.Signal
+
+  @look_ms 250
+  # The host keeps the time by itself; a host that hangs in another way is left behind.
+  @patience_ms 500
+
+  @doc "Started by the application."
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @doc """
+  Notes that this VM goes down, and marks all its supervisors. Returns when they are marked, after about five seconds at the latest.
+  `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their drains try again.
+  """
+  @spec prepare() :: :ok | {:error, {:not_marked, %{Host.name() => term()}}}
+  def prepare do
+    note()
+    names = Status.supervisors()
+
+    failed =
+      names
+      |> Task.async_stream(&mark/1,
+        max_concurrency: max(length(names), 1),
+        timeout: Deadline.mark_ms() + @patience_ms,
+        on_timeout: :kill_task
+      )
+      |> Enum.zip(names)
+      |> Enum.flat_map(fn
+        {{:ok, :ok}, _name} -> []
+        {{:ok, {:error, reason}}, name} -> [{name, reason}]
+        {{:exit, reason}, name} -> [{name, reason}]
+      end)
+
+    for {name, reason} <- failed do
+      Logger.warning(
+        "[durable_handoff] #{inspect(name)}: could not mark this node draining, its drain tries again: " <>
+          inspect(reason, limit: 10, printable_limit: 200)
+      )
+    end
+
+    if failed == [], do: :ok, else: {:error, {:not_marked, Map.new(failed)}}
+  end
+
+  defp mark(name) do
+    Status.mark(name)
+    Host.mark_draining(name, Deadline.mark_ms())
+  end
+
+  @doc "When it was known first that this VM goes down, in microseconds of the engine's clock. nil: it does not, for all that is known."
+  @spec noted_us() :: nil | non_neg_integer()
+  def noted_us, do: :persistent_term.get(__MODULE__, nil)
+
+  @doc "Whether this VM goes down."
+  @spec stopping?() :: boolean()
+  def stopping?, do: noted_us() != nil or init_stops?()
+
+  @doc false
+  # Called in the process of the signal server, too: never waits. The first moment counts.
+  @spec note() :: :ok
+  def note, do: if(noted_us() == nil, do: :persistent_term.put(__MODULE__, Clock.now_us()), else: :ok)
+
+  @impl true
+  def init([]) do
+    if Application.get_env(:durable_handoff, :listen_to_sigterm, true), do: listen()
+    look_later()
+    {:ok, nil}
+  end
+
+  @impl true
+  def handle_info(:sigterm, state), do: {:noreply, prepare_aside(state)}
+
+  def handle_info(:look, state) do
+    if init_stops?() do
+      note()
+      {:noreply, prepare_aside(state)}
+    else
+      look_later()
+      {:noreply, state}
+    end
+  end
+
+  # An application that replaces all handlers of the signal takes ours out; it decides.
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  # This process goes on listening while supervisors are marked. Once is enough.
+  defp prepare_aside(:preparing), do: :preparing
+
+  defp prepare_aside(nil) do
+    spawn(&prepare/0)
+    :preparing
+  end
+
+  defp look_later, do: Process.send_after(self(), :look, @look_ms)
+
+  defp init_stops?, do: match?({:stopping, _progress}, :init.get_status())
+
+  defp listen do
+    with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, self()) do
+      Logger.warning("[durable_handoff] SIGTERM is not listened to: #{inspect(reason, limit: 10)}")
+    end
+  catch
+    # A VM that handles no signals.
+    :exit, _reason -> :ok
+  end
+end
