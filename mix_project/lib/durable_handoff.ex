@@ -229,8 +229,9 @@ defmodule DurableHandoff do
   Calls the server `key` as `GenServer.call/3` does, wherever in the cluster it runs, and waits through a move.
 
   Finds the owner and sends it the request. When there is no owner, or the owner goes away without having handled the request, it
-  waits for the new owner and sends it again, all within one `timeout`. It waits for the registry's word and does not poll. With the
-  owner in place it costs what a lookup and a `GenServer.call/3` cost. Never exits; options are in the module's documentation.
+  waits for the new owner and sends it again, all within one `timeout`. It learns of the new owner from the registry, or from the node
+  that moved the server (`DurableHandoff.Client`). With the owner in place it costs what a lookup and a `GenServer.call/3` cost.
+  Never exits; options are in the module's documentation. The server is named by its key: for a pid use `GenServer.call/3`.
 
       {:ok, 42} = DurableHandoff.call(MyApp.Durable, "counter/1", :increment)
       {:ok, _reply} = DurableHandoff.call(MyApp.Durable, "room/1", :join, start: {MyApp.Room, %{members: []}}, timeout: 10_000)
@@ -282,7 +283,7 @@ defmodule DurableHandoff do
   | `:no_owner` | no: nobody ran the server within `timeout` |
   | `:host_down` | no: the supervisor does not run on this node |
   | `{:overloaded, %{limit: name, max: n}}` | no: as many as may already wait (`DurableHandoff.Client`) |
-  | `{:start_failed, reason}` | no: `start:` could not start it; `reason` is the host's |
+  | `{:start_failed, reason}` | no: `start:` could not start it; `reason` is the host's, see below |
   | `:calling_self` | no: a server cannot call itself |
   | `:timeout` | perhaps, or it will be: it was sent and there was no reply in time |
   | `:noconnection` | perhaps: the connection to the owner was lost after sending |
@@ -292,8 +293,17 @@ defmodule DurableHandoff do
 
   `start: {Module, initial_state}` starts it where no owner is found, as `ensure_started_child` does and by the same claim rules, once for
   all callers on this node that ask. A server that is merely moving is reserved for its mover: the start is refused, and
-  the caller is served by whichever comes first, the mover or a later start. So it never runs twice, and asking does no
-  harm but a read of the store. Without `start:` a server that nobody runs is waited for.
+  the caller is served by whichever comes first, the mover or a later start. So it never runs twice, and asking costs no more than a
+  read of the store. Without `start:` a server without an owner is waited for.
+
+  An answer of the host that means "later" does not end the call: a store that fails, nodes that are full, stopping or starting, another
+  start or a deletion under way, an answer of a later version that this library does not know. It is asked again until `timeout`, and
+  the error is then `{:start_failed, reason}` with the last answer; `:no_owner` if there was none yet. Where the host knows the process
+  that holds the server's lock, but not as registered, the request is sent to that process.
+
+  These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own `init`; `:cordoned`,
+  `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that does not exist; arguments that the host refuses
+  (`DurableHandoff.Host.Registry.start/4` has the whole table).
   """
   @spec call(atom(), term(), term(), keyword()) :: {:ok, reply :: term()} | {:error, Client.error()}
   def call(supervisor, key, request, opts \\ []), do: Client.call(supervisor, key, request, opts)
@@ -311,7 +321,7 @@ defmodule DurableHandoff do
   The process that runs the server `key`, as this node knows it; nil when there is none or it cannot be reached. Never waits.
   """
   @spec whereis(atom(), term()) :: pid() | nil
-  def whereis(supervisor, key), do: Host.Registry.owner(supervisor, key)
+  def whereis(supervisor, key), do: Client.whereis(supervisor, key)
 
   @doc """
   Waits until the server `key` has an owner; its pid. Options are those of `call/4` but `retry`; so are the errors.

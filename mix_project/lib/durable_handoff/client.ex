@@ -23,7 +23,12 @@ defmodule DurableHandoff.Client do
 
     * A request is sent to one process at a time, and with `retry: :unhandled` only ever again when the one before cannot have
       handled it. What that rests on is in `DurableHandoff.call/4`.
-    * Whoever waits is woken by the registry's word of the new owner; a thousand callers waiting for one key are one subscription.
+    * A caller that waits is woken when the registry learns of the new owner; a thousand callers waiting for one key are one
+      subscription.
+    * Callers do not depend on the registry alone. The node that moves a server knows the new owner at once and tells the clients of
+      all nodes that it is connected to, in batches. A registry that lags, or that speaks another version in a rolling deploy, then costs
+      a caller nothing. What was told is only tried, where the registry names no living owner; it is kept for up to a minute after its
+      last use, at most #{DurableHandoff.Client.Hints.max()} servers.
     * A reply that comes too late is dropped; it never reaches the caller's mailbox.
     * With the owner there, a call costs a lookup and a `GenServer.call`, and next to nothing else.
   """
@@ -49,13 +54,13 @@ defmodule DurableHandoff.Client do
   @doc "A child of a supervision tree; see above."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
-    {supervisor, limits} = Keyword.pop(arguments, :supervisor)
-
-    unless is_atom(supervisor) and supervisor not in [nil, true, false] do
+    unless Keyword.keyword?(arguments) do
       raise ArgumentError,
-            "DurableHandoff.Client: :supervisor got #{inspect(supervisor)}, expected the name of a DurableServer.Supervisor"
+            "DurableHandoff.Client got #{inspect(arguments)}, expected options such as [supervisor: MyApp.Durable]"
     end
 
+    {supervisor, limits} = Keyword.pop(arguments, :supervisor)
+    name!(supervisor, "DurableHandoff.Client: :supervisor")
     waiting = %{supervisor: supervisor, limits: Limits.new!(limits), registry: Host.Registry}
     %{id: {__MODULE__, supervisor}, start: {Waiting, :start_link, [waiting]}}
   end
@@ -80,7 +85,22 @@ defmodule DurableHandoff.Client do
     run(new(registry, supervisor, key, :await, given), fn pid, _left -> {:ok, pid} end)
   end
 
-  defp new(registry, supervisor, key, operation, given) when is_atom(supervisor) do
+  @doc false
+  @spec whereis(Host.name(), term()) :: pid() | nil
+  def whereis(supervisor, key) do
+    name!(supervisor, "DurableHandoff.whereis: the first argument")
+    Host.Registry.owner(supervisor, key)
+  end
+
+  defp name!(name, _what) when is_atom(name) and name not in [nil, true, false], do: :ok
+
+  defp name!(other, what) do
+    hint = if is_pid(other), do: ". A server is found by its key; for its pid there is GenServer", else: ""
+    raise ArgumentError, "#{what} got #{inspect(other)}, expected the name of a DurableServer.Supervisor" <> hint
+  end
+
+  defp new(registry, supervisor, key, operation, given) do
+    name!(supervisor, "DurableHandoff.#{operation}: the first argument")
     options = Options.read!(given, operation)
     began = System.monotonic_time()
 

@@ -37,8 +37,7 @@ defmodule DurableHandoff.Schema do
   @spec check!(t(), term(), String.t()) :: :ok
   def check!(schema, given, what) do
     unless is_list(given) and Keyword.keyword?(given) do
-      raise ArgumentError,
-            "invalid #{what}: got #{inspect(given)}, expected a keyword list such as [timeout_ms: 30_000]"
+      raise ArgumentError, "invalid #{what}: got #{inspect(given)}, expected a keyword list such as #{example(schema)}"
     end
 
     given
@@ -49,6 +48,12 @@ defmodule DurableHandoff.Schema do
       end
     end)
     |> raise_on(what)
+  end
+
+  # Options of this schema, not of another one.
+  defp example(schema) do
+    {name, entry} = Enum.find(schema, hd(schema), fn {_name, entry} -> entry[:default] != nil end)
+    inspect([{name, entry[:default]}])
   end
 
   @doc "Raises `ArgumentError` with all of `problems`, if there are any."

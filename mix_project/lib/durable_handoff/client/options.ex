@@ -69,6 +69,12 @@ defmodule DurableHandoff.Client.Options do
 
   defp read([{:start, nil} | rest], options, given, operation), do: read(rest, options, given, operation)
 
+  # Where GenServer.call/3 takes its timeout.
+  defp read(_problem, _options, given, operation) when is_integer(given) or given == :infinity do
+    raise ArgumentError,
+          "invalid options of #{operation}: got #{inspect(given)}, expected a keyword list, did you mean [timeout: #{inspect(given)}]?"
+  end
+
   defp read(_problem, _options, given, operation) do
     schema = if operation == :call, do: @schema, else: Keyword.delete(@schema, :retry)
     :ok = Schema.check!(schema, given, "options of #{operation}")

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Client.Starts do
 
   # Each start holds requests to the store, and one for a server that is being moved waits for that move.
   @max_running 64
-  @longest_ms 30_000
+  @longest_ms 10_000
 
   @type key :: term()
   @opaque t :: %{running: %{reference() => key()}, known: %{key() => true}, queue: :queue.queue(key())}
@@ -61,8 +61,13 @@ defmodule DurableHandoff.Client.Starts do
   def result({:shutdown, {__MODULE__, result}}), do: result
   def result(reason), do: {:error, reason}
 
-  @doc "How long one start may take for a caller that has this much time."
+  @doc """
+  How long one start may take for a caller that has this much time, in milliseconds: half of it, at most ten seconds.
+
+  The host may know at the end of the start only who the owner is (`{:unreachable, pid}`), or that it has to be asked again. There has
+  to be time left for that. A start that is cut short costs a read of the store: the process goes on booting.
+  """
   @spec timeout_ms(timeout() | integer()) :: pos_integer()
   def timeout_ms(:infinity), do: @longest_ms
-  def timeout_ms(left_ms), do: left_ms |> min(@longest_ms) |> max(1)
+  def timeout_ms(left_ms), do: left_ms |> div(2) |> min(@longest_ms) |> max(1)
 end

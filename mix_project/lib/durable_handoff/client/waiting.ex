@@ -10,12 +10,18 @@ defmodule DurableHandoff.Client.Waiting do
   #   * A caller is never told of a process it knows to be gone, nor of one this node cannot reach.
   #   * A server that is to be started is started once, however many callers ask, and at most `@max_starting` servers at a time.
   #   * No more wait than the limits allow; a caller that ends is forgotten.
+  #   * Callers do not depend on the registry alone: a draining node tells this process on every connected node who owns what it has
+  #     moved (`announce/3`). Where the registry names no owner, or one that the caller knows to be gone, such a hint is tried
+  #     (`DurableHandoff.Client.Hints`).
+  #
+  # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}` to the name of this process. The number is the
+  # version of the message; other versions are ignored, as versions of this library without hints ignore all of them.
   #
   # Nothing depends on it: callers that do not find it, or see it end, look for themselves (`DurableHandoff.Client.Wait`).
 
   use GenServer
 
-  alias DurableHandoff.Client.{Limits, Starts, Waiters}
+  alias DurableHandoff.Client.{Hints, Limits, Starts, Waiters}
   alias DurableHandoff.Host
 
   @net_ms 200
@@ -23,6 +29,12 @@ defmodule DurableHandoff.Client.Waiting do
   @net_share 10
   # For how many casts of the net callers go on waiting while the host is not up on this node. It restarts at once or not at all.
   @host_gone_nets 5
+
+  # A drain moves many servers in a moment; each connected node is sent one message for all that moved meanwhile.
+  @hints_every_ms 5
+  @hints_version 1
+  # The most that is sent, and read, in one message.
+  @hints_per_message 1_000
 
   @typedoc "`registry` is `DurableHandoff.Host.Registry` and `net_ms` absent everywhere but in tests."
   @type arguments :: %{
@@ -42,11 +54,20 @@ defmodule DurableHandoff.Client.Waiting do
   @spec name(Host.name()) :: atom()
   def name(supervisor), do: :"#{supervisor}_handoff_waiting"
 
-  @doc "How many callers wait, how many keys are subscribed to, and how many servers are being started or are next."
+  @doc """
+  Tells this node's and all connected nodes' callers of `supervisor` that `key` runs as `pid` now, as the node that moved it knows.
+
+  Best effort: nodes that cannot be sent to at once are left out. Returns at once, also where the process does not run.
+  """
+  @spec announce(Host.name(), Waiters.key(), pid()) :: :ok
+  def announce(supervisor, key, pid), do: GenServer.cast(name(supervisor), {:moved, key, pid})
+
+  @doc "How many callers wait, keys are subscribed to, servers are being started or are next, and hints are kept."
   @spec counts(Host.name()) :: %{
           callers: non_neg_integer(),
           subscriptions: non_neg_integer(),
-          starts: non_neg_integer()
+          starts: non_neg_integer(),
+          hints: non_neg_integer()
         }
   def counts(supervisor), do: GenServer.call(name(supervisor), :counts, :infinity)
 
@@ -61,6 +82,9 @@ defmodule DurableHandoff.Client.Waiting do
        waiters: Waiters.new(),
        subscribed: MapSet.new(),
        starts: Starts.new(),
+       refusals: %{},
+       hints: Hints.new(now_ms()),
+       outbox: [],
        host: nil,
        nets_without_host: 0,
        net: nil
@@ -74,13 +98,13 @@ defmodule DurableHandoff.Client.Waiting do
         state = state |> watch_host() |> subscribe(key)
 
         case usable(state, key, dead) do
-          nil ->
+          {nil, state} ->
             waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start, until_ms: until(timeout)}
             state = %{state | waiters: Waiters.add(state.waiters, key, pid, waiter)}
             state = if start, do: update_in(state.starts, &Starts.want(&1, key)), else: state
             {:noreply, state |> start_some() |> arm_net()}
 
-          owner ->
+          {owner, state} ->
             {:reply, {:ok, owner}, unsubscribe_unused(state, key)}
         end
 
@@ -89,11 +113,26 @@ defmodule DurableHandoff.Client.Waiting do
     end
   end
 
+  # A caller whose time is nearly up.
+  def handle_call({:give_up, key, dead}, {pid, _tag}, state) do
+    {owner, state} = usable(state, key, dead)
+
+    answer =
+      case {owner, state.refusals} do
+        {nil, %{^key => reason}} -> {:error, {:start_failed, reason}}
+        {nil, _none} -> {:error, :no_owner}
+        {owner, _refusals} -> {:ok, owner}
+      end
+
+    {:reply, answer, forget(state, pid)}
+  end
+
   def handle_call(:counts, _from, state) do
     counts = %{
       callers: Waiters.count(state.waiters),
       subscriptions: MapSet.size(state.subscribed),
-      starts: Starts.count(state.starts)
+      starts: Starts.count(state.starts),
+      hints: Hints.count(state.hints)
     }
 
     {:reply, counts, state}
@@ -102,8 +141,29 @@ defmodule DurableHandoff.Client.Waiting do
   @impl true
   def handle_cast({:forget, pid}, state), do: {:noreply, forget(state, pid)}
 
+  def handle_cast({:moved, key, pid}, state) do
+    if state.outbox == [], do: Process.send_after(self(), :send_hints, @hints_every_ms)
+    {:noreply, hint(%{state | outbox: [{key, pid} | state.outbox]}, key, pid)}
+  end
+
   @impl true
   def handle_info(:net, state), do: {:noreply, cast_net(%{state | net: nil})}
+
+  def handle_info(:send_hints, state) do
+    for owners <- state.outbox |> Enum.reverse() |> Enum.chunk_every(@hints_per_message), node <- Node.list() do
+      # To a node that is busy or gone this process would have to wait; a hint is not worth that.
+      message = {DurableHandoff.Client, :owners, @hints_version, owners}
+      :erlang.send({name(state.supervisor), node}, message, [:noconnect, :nosuspend])
+    end
+
+    {:noreply, %{state | outbox: []}}
+  end
+
+  def handle_info({DurableHandoff.Client, :owners, version, owners}, state) do
+    if version == @hints_version,
+      do: {:noreply, hints(state, owners, @hints_per_message)},
+      else: {:noreply, state}
+  end
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{host: {_host, monitor}} = state),
     do: {:noreply, %{state | host: nil, nets_without_host: 0, subscribed: MapSet.new()}}
@@ -154,11 +214,32 @@ defmodule DurableHandoff.Client.Waiting do
     end
   end
 
-  # The owner, unless those who ask know better.
+  # The owner that the registry names, else the one of a hint, unless the caller knows it to be gone.
   defp usable(state, key, dead) do
     owner = state.registry.owner(state.supervisor, key)
-    if owner in dead, do: nil, else: owner
+    if owner == nil or owner in dead, do: hinted(state, key, dead), else: {owner, state}
   end
+
+  # Hints
+
+  defp hinted(state, key, dead) do
+    {pid, hints} = Hints.get(state.hints, key, now_ms())
+
+    cond do
+      pid in dead -> {nil, %{state | hints: Hints.drop(hints, key)}}
+      pid == nil or not Host.Registry.reachable?(pid) -> {nil, %{state | hints: hints}}
+      true -> {pid, %{state | hints: hints}}
+    end
+  end
+
+  # From another node: what is no pair of a key and a process is passed over.
+  defp hints(state, [{key, pid} | owners], limit) when is_pid(pid) and limit > 0,
+    do: state |> hint(key, pid) |> hints(owners, limit - 1)
+
+  defp hints(state, [_invalid | owners], limit) when limit > 0, do: hints(state, owners, limit - 1)
+  defp hints(state, _end_or_too_many, _limit), do: state
+
+  defp hint(state, key, pid), do: wake(%{state | hints: Hints.put(state.hints, key, pid, now_ms())}, key, pid)
 
   # Subscriptions
 
@@ -175,11 +256,11 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   defp unsubscribe_unused(state, key) do
-    if key in state.subscribed and Waiters.count(state.waiters, key) == 0 do
-      :ok = state.registry.unsubscribe(state.supervisor, key)
-      update_in(state.subscribed, &MapSet.delete(&1, key))
-    else
+    if Waiters.count(state.waiters, key) > 0 do
       state
+    else
+      if key in state.subscribed, do: :ok = state.registry.unsubscribe(state.supervisor, key)
+      %{state | subscribed: MapSet.delete(state.subscribed, key), refusals: Map.delete(state.refusals, key)}
     end
   end
 
@@ -214,10 +295,9 @@ defmodule DurableHandoff.Client.Waiting do
   defp look(state, key) do
     state = subscribe(state, key)
 
-    case state.registry.owner(state.supervisor, key) do
-      nil -> want_start(state, key)
-      owner -> state |> wake(key, owner) |> want_start(key)
-    end
+    {hinted, state} = hinted(state, key, [])
+    owners = for owner <- [state.registry.owner(state.supervisor, key), hinted], owner != nil, do: owner
+    owners |> Enum.reduce(state, &wake(&2, key, &1)) |> want_start(key)
   end
 
   defp arm_net(state, least_ms \\ 0) do
@@ -252,9 +332,14 @@ defmodule DurableHandoff.Client.Waiting do
     fn -> registry.start(supervisor, key, waiter.start, Starts.timeout_ms(left(waiter.until_ms))) end
   end
 
-  defp started(state, key, {:ok, owner}), do: wake(state, key, owner)
+  # The registry may learn of it later, or never.
+  defp started(state, key, {:ok, owner}), do: hint(state, key, owner)
+
   # The net asks for it again.
-  defp started(state, _key, {:again, _reason}), do: state
+  defp started(state, key, {:again, reason}) do
+    if Waiters.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
+  end
+
   defp started(state, key, {:error, reason}), do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
 
   defp until(:infinity), do: :infinity

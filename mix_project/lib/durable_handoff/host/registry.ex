@@ -9,6 +9,7 @@ defmodule DurableHandoff.Host.Registry do
   """
 
   alias DurableHandoff.Host
+  alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
   @type key :: term()
   @type start :: {module(), initial_state :: map()}
@@ -52,30 +53,72 @@ defmodule DurableHandoff.Host.Registry do
   def up(name), do: Host.whereis(name)
 
   @doc """
-  Starts the server by the host's own claim rules, on whichever node they choose. `:again`: it is being moved, stopped or started
-  by somebody else, or could not be asked for; nothing is wrong with the server itself.
+  Starts the server by the host's own claim rules, on a node that they choose.
+
+  | result | answers of `ensure_started_child` |
+  |---|---|
+  | `{:ok, pid}`: a process to try | `{:ok, {pid, _}}`; `{:already_started, {pid, _}}`; `{:already_started, pid}` and `{:unreachable, pid}` while this node is connected to it: that process holds the lock, the registry does not name it yet |
+  | `{:again, reason}`: later | `:timeout`, `:not_ready`, `:singleflight_overloaded`, `:conflict`, `{:already_started, :deleting}`, `{:already_started, :noproc}`, `{:unreachable, _}`, `{:restart_claimed, _}`, `{:locked, _}`, `{:erpc, _}`, `{:capacity_limit, _}`, `{:circuit_open, _}`, errors of the store (`DurableHandoff.Host.Outcome.blame/1`), and every answer that is not known |
+  | `{:error, reason}`: final | `:ignore`, `:cordoned`, `:permanently_crashed`, `:not_found`, `{:bad_init_return, _}`, an exception of its `init` or `load_state`, a module that does not exist, a stored state that cannot be read, arguments that the host refuses |
+
+  `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that starts or stops ends it.
   """
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}
   def start(name, key, {module, initial_state}, timeout_ms) do
     child = {module, key: key, initial_state: initial_state}
-
-    case apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]) do
-      {:ok, {pid, _meta}} when is_pid(pid) -> {:ok, pid}
-      {:error, {:already_started, {pid, _meta}}} when is_pid(pid) -> {:ok, pid}
-      {:error, reason} -> if passing?(reason), do: {:again, reason}, else: {:error, reason}
-      other -> {:error, other}
-    end
+    started(apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]))
   catch
+    # How the host says that a supervisor still boots.
+    :throw, {:error, reason} -> refused(reason)
     # A supervisor that is starting or stopping on this node.
     :exit, reason -> {:again, reason}
-    kind, reason -> {:error, {kind, reason}}
+    kind, reason -> raised(kind, reason, __STACKTRACE__)
   end
 
-  # Somebody else is at work on the same key, or the place could not be asked: over in a moment. All other refusals are about the
-  # server or the cluster, and whoever asked for the start should hear of them.
-  defp passing?(reason) when reason in [:timeout, :reserved, :locked, :conflict, :not_ready, :shutting_down], do: true
-  defp passing?({:erpc, _reason}), do: true
-  defp passing?({:already_started, _unknown}), do: true
-  defp passing?(_reason), do: false
+  @doc false
+  # What an answer means.
+  @spec started(term()) :: {:ok, pid()} | {:again, term()} | {:error, term()}
+  def started({:ok, {pid, _meta}}) when is_pid(pid), do: {:ok, pid}
+  def started(:ignore), do: {:error, :ignore}
+  def started({:error, reason}), do: refused(reason)
+  def started(answer), do: unknown(answer, answer)
+
+  @final [:ignore, :cordoned, :permanently_crashed, :not_found]
+  @later [:timeout, :not_ready, :singleflight_overloaded, :conflict, :already_claimed]
+  @later_tags [:already_started, :unreachable, :restart_claimed, :locked, :erpc, :capacity_limit, :circuit_open]
+
+  defp refused({:already_started, {pid, _meta}}) when is_pid(pid), do: {:ok, pid}
+
+  defp refused({tag, pid} = reason) when tag in [:already_started, :unreachable] and is_pid(pid),
+    do: if(reachable?(pid), do: {:ok, pid}, else: {:again, reason})
+
+  defp refused(reason) when reason in @final, do: {:error, reason}
+  defp refused({:bad_init_return, _value} = reason), do: {:error, reason}
+  defp refused({:undef, [_call | _stack]} = reason), do: {:error, reason}
+  defp refused(reason) when reason in @later, do: {:again, reason}
+  defp refused({tag, _detail} = reason) when tag in @later_tags, do: {:again, reason}
+
+  defp refused(reason) do
+    case Outcome.blame(reason) do
+      :server -> {:error, reason}
+      :unknown -> unknown({:error, reason}, reason)
+      _store_or_target -> {:again, reason}
+    end
+  end
+
+  # By the host itself, about its arguments; or because its code is not there.
+  defp raised(:error, %ArgumentError{} = error, [{DurableServer.Supervisor, _function, _arity, _location} | _stack]),
+    do: {:error, {:error, error}}
+
+  defp raised(:error, %UndefinedFunctionError{} = error, _stack), do: {:error, {:error, error}}
+  # Its tables are not there while it starts or stops.
+  defp raised(:error, %ArgumentError{} = error, _stack), do: {:again, {:error, error}}
+  defp raised(kind, reason, _stack), do: unknown({kind, reason}, {kind, reason})
+
+  # Of a later version, or the exit reason of an `init`.
+  defp unknown(answer, reason) do
+    UnknownAnswer.note(:ensure_started_child, answer)
+    {:again, reason}
+  end
 end

@@ -210,6 +210,82 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
+  describe "the registry never learns of the move, a draining node tells" do
+    setup :waiting
+
+    test "a caller that waits is served", %{sup: sup} = context do
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_waiting(context, 1)
+      tell(sup, [{"other", self()}, {"k", start(context)}])
+      assert await_task(call) == {:ok, 1}
+    end
+
+    test "callers that come later are served", %{sup: sup} = context do
+      tell(sup, [{"k", start(context)}])
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 2}
+      assert Waiting.counts(sup).subscriptions == 0
+    end
+
+    test "and names the old owner still: callers that come later are served", %{sup: sup} = context do
+      FakeRegistry.stale(sup)
+      context |> own() |> kill()
+      tell(sup, [{"k", start(context)}])
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
+    end
+
+    test "twice: the second owner is tried", %{sup: sup} = context do
+      first = start(context)
+      tell(sup, [{"k", first}])
+      kill(first)
+      tell(sup, [{"k", start(context)}])
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
+    end
+
+    test "of a process that is gone: nothing is handled twice, and the caller waits on", %{sup: sup} = context do
+      blocked = start(context)
+      FakeServer.block(blocked)
+      tell(sup, [{"k", blocked}])
+      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      await_queued(blocked, 1)
+      FakeServer.stop(blocked, :shutdown)
+      await_waiting(context, 1)
+      # Told again by another node that is late.
+      tell(sup, [{"k", blocked}])
+      await_waiting(context, 1)
+      announce(context)
+      assert await_task(call) == {:ok, 1}
+    end
+
+    test "the registry's own owner comes first", %{sup: sup} = context do
+      own(context)
+      tell(sup, [{"k", self()}])
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
+    end
+
+    test "in a message of another version, or in one that is broken: passed over", %{sup: sup} = context do
+      before = Process.whereis(Waiting.name(sup))
+      server = start(context)
+
+      for owners <- [:nonsense, [:nonsense | :improper], [{"k", :no_pid}, {"k"}, nil], %{}, nil],
+          do: tell(sup, owners)
+
+      for version <- [0, 2, :nonsense, nil],
+          do: send(Waiting.name(sup), {DurableHandoff.Client, :owners, version, [{"k", server}]})
+
+      assert Client.await(FakeRegistry, sup, "k", timeout: 10) == {:error, :no_owner}
+      # What is right in a message counts.
+      tell(sup, [:nonsense, {"k", server} | :improper])
+      assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:ok, server}
+      assert Process.whereis(Waiting.name(sup)) == before
+    end
+
+    test "of more than a message may hold: the rest is passed over", %{sup: sup} do
+      tell(sup, for(n <- 1..5_000, do: {n, self()}))
+      assert Waiting.counts(sup).hints == 1_000
+    end
+  end
+
   describe "without the process that waits for callers" do
     test "a caller looks for itself", %{sup: sup} = context do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
@@ -236,6 +312,13 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "l", :add, start: {Room, %{}}) == {:error, {:start_failed, :full}}
     end
 
+    test "a caller that cannot start it yet is told why when its time is up", %{sup: sup} do
+      FakeRegistry.starts(sup, fn _key, _start, _ms -> {:again, :no_quorum} end)
+
+      assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 50) ==
+               {:error, {:start_failed, :no_quorum}}
+    end
+
     test "it ends while callers wait, and comes back: all are answered", %{sup: sup} = context do
       {:ok, first} = GenServer.start(Waiting, arguments(sup), name: Waiting.name(sup))
       calls = for _ <- 1..50, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
@@ -257,7 +340,9 @@ defmodule DurableHandoff.ClientTest do
           {[timeout: -1], ~r/:timeout got -1, expected milliseconds/},
           {[retry: true], ~r/:retry got true, expected one of :unhandled, :never, :always/},
           {[start: Room], ~r/:start got Room, expected nil or {module, initial_state}/},
-          {:timeout, ~r/expected a keyword list/},
+          {:timeout, ~r/got :timeout, expected a keyword list such as \[timeout: 5000\]/},
+          {5_000, ~r/got 5000, expected a keyword list, did you mean \[timeout: 5000\]\?/},
+          {:infinity, ~r/did you mean \[timeout: :infinity\]\?/},
           {[retry: :never, timeout: 1.5], ~r/:timeout got 1.5/}
         ] do
       assert_raise ArgumentError, text, fn -> Client.call(FakeRegistry, sup, "k", :add, options) end
@@ -265,6 +350,33 @@ defmodule DurableHandoff.ClientTest do
 
     assert_raise ArgumentError, ~r/options of cast:\n.*unknown option :retry/, fn ->
       Client.cast(FakeRegistry, sup, "k", :add, retry: :never)
+    end
+  end
+
+  test "a process or nothing in the place of the supervisor's name raises and says what is right" do
+    for wrong <- [self(), nil, true, "MyApp.Durable", {:via, Registry, :x}],
+        {operation, call} <- [
+          call: &DurableHandoff.call(&1, "k", :add),
+          cast: &DurableHandoff.cast(&1, "k", :add),
+          await: &DurableHandoff.await(&1, "k"),
+          whereis: &DurableHandoff.whereis(&1, "k")
+        ] do
+      text = ~r/DurableHandoff.#{operation}: the first argument got .*, expected the name of a DurableServer.Supervisor/
+      assert_raise ArgumentError, text, fn -> call.(wrong) end
+    end
+
+    assert_raise ArgumentError, ~r/found by its key/, fn -> DurableHandoff.call(self(), "k", :add) end
+  end
+
+  test "a child without a supervisor's name raises and says what is right" do
+    assert_raise ArgumentError, ~r/got MyApp.Durable, expected options such as/, fn ->
+      Client.child_spec(MyApp.Durable)
+    end
+
+    assert_raise ArgumentError, ~r/:supervisor got nil/, fn -> Client.child_spec([]) end
+
+    assert_raise ArgumentError, ~r/unknown option :max_wating/, fn ->
+      Client.child_spec(supervisor: A, max_wating: 1)
     end
   end
 
@@ -279,6 +391,9 @@ defmodule DurableHandoff.ClientTest do
     {:ok, server} = FakeServer.start(counter)
     server
   end
+
+  # As a draining node does.
+  defp tell(sup, owners), do: send(Waiting.name(sup), {DurableHandoff.Client, :owners, 1, owners})
 
   defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
   defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))

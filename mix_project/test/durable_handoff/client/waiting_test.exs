@@ -179,6 +179,43 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert await_task(patient) == {:ok, 1}
     end
 
+    test "it cannot be started yet, until the time is up: the last reason is told, and no other key's", context do
+      %{sup: sup} = context
+      waiting(context, net_ms: 10)
+      FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)
+      calls = for key <- ["k", "l"], do: call(sup, key, start: {Room, %{}}, timeout: 1_000)
+      assert [error: {:start_failed, {:no_quorum, "k"}}, error: {:start_failed, {:no_quorum, "l"}}] = await_tasks(calls)
+      assert await_task(call(sup, "k", timeout: 10)) == {:error, :no_owner}
+    end
+
+    test "the start has not ended when the time is up: no owner", %{sup: sup} = context do
+      waiting(context)
+      starting(context)
+      assert await_task(call(sup, "k", start: {Room, %{}}, timeout: 100)) == {:error, :no_owner}
+      assert_receive {:starting, _starter}
+      await_waiting(context, 0)
+    end
+
+    test "the owner is found by the start alone: it serves those who come later, too", %{sup: sup} = context do
+      waiting(context)
+      server = server(context)
+      FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, server} end)
+      assert await_task(call(sup, "k", start: {Room, %{}}, timeout: :infinity)) == {:ok, 1}
+      assert await_task(call(sup, "k", timeout: :infinity)) == {:ok, 2}
+      assert FakeRegistry.count(sup, :start) == 1
+    end
+
+    test "there is time left to ask again after a start that took as long as it may", %{sup: sup} = context do
+      waiting(context)
+      test = self()
+      FakeRegistry.starts(sup, fn "k", _start, ms -> send(test, {:may_take, ms}) && {:error, :full} end)
+
+      for {timeout, most} <- [{5_000, 2_500}, {60_000, 10_000}, {:infinity, 10_000}, {100, 50}] do
+        call(sup, "k", start: {Room, %{}}, timeout: timeout)
+        assert_receive {:may_take, ms} when ms in 1..most
+      end
+    end
+
     test "the start itself dies: that is its error", %{sup: sup} = context do
       waiting(context)
       starting(context)

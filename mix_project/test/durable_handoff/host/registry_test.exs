@@ -1,0 +1,85 @@
+defmodule DurableHandoff.Host.RegistryTest do
+  @moduledoc "What the host's answers to a start mean for callers that wait."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Host.Registry
+
+  @moduletag :capture_log
+
+  test "an owner, new or old: try it" do
+    assert Registry.started({:ok, {self(), %{}}}) == {:ok, self()}
+    assert Registry.started({:error, {:already_started, {self(), nil}}}) == {:ok, self()}
+  end
+
+  test "a process that holds the lock and is not registered yet: try it, if this node is connected to it" do
+    for tag <- [:unreachable, :already_started] do
+      assert Registry.started({:error, {tag, self()}}) == {:ok, self()}
+      assert Registry.started({:error, {tag, elsewhere()}}) == {:again, {tag, elsewhere()}}
+    end
+  end
+
+  test "answers that mean later end no call" do
+    for reason <- [
+          :timeout,
+          :not_ready,
+          :singleflight_overloaded,
+          :conflict,
+          {:already_started, :deleting},
+          {:already_started, :noproc},
+          {:unreachable, :noproc},
+          {:restart_claimed, "a@b"},
+          {:locked, self()},
+          {:erpc, :timeout},
+          {:erpc, :noconnection},
+          {:capacity_limit, :node_shutting_down},
+          {:capacity_limit, :no_available_nodes},
+          {:capacity_limit, :all_placement_attempts_failed},
+          {:capacity_limit, :max_children_total},
+          {:capacity_limit, :max_children_module},
+          {:capacity_limit, :max_cpu},
+          {:capacity_limit, :max_memory},
+          {:capacity_limit, :max_disk},
+          {:circuit_open, :network_partition}
+        ],
+        do: assert(Registry.started({:error, reason}) == {:again, reason})
+  end
+
+  test "a store that fails ends no call" do
+    for reason <- [
+          {:storage_unavailable, :timeout},
+          :no_quorum,
+          :quorum_timeout,
+          :unavailable,
+          :slow_down,
+          {:mirror_failed, :timeout},
+          {:network, %{cause: "closed"}},
+          {:denied, %{cause: "no role"}}
+        ],
+        do: assert(Registry.started({:error, reason}) == {:again, reason})
+  end
+
+  test "answers that no waiting can change end the call" do
+    stack = [{Room, :init, 1, []}]
+    assert Registry.started(:ignore) == {:error, :ignore}
+
+    for reason <- [
+          :cordoned,
+          :permanently_crashed,
+          :not_found,
+          {:bad_init_return, {:stop, :no}},
+          {%RuntimeError{message: "init"}, stack},
+          {:undef, stack},
+          {:unreadable, %{key: "k"}}
+        ],
+        do: assert(Registry.started({:error, reason}) == {:error, reason})
+  end
+
+  test "an answer of a later version is neither a success nor an end" do
+    assert Registry.started({:error, {:of_a_later_version, 1}}) == {:again, {:of_a_later_version, 1}}
+    assert Registry.started({:ok, :of_a_later_version}) == {:again, {:ok, :of_a_later_version}}
+    assert Registry.started(:of_a_later_version) == {:again, :of_a_later_version}
+  end
+
+  # A process of a node that this one is not connected to.
+  defp elsewhere, do: :erlang.binary_to_term(<<131, 88, 100, 0, 3, ?x, ?@, ?y, 1::32, 0::32, 1::32>>)
+end
