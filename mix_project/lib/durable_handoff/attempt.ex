@@ -23,6 +23,7 @@ defmodule DurableHandoff.Attempt do
 
   require Logger
 
+  alias DurableHandoff.Client.Waiting
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.Rehome
 
@@ -102,7 +103,9 @@ defmodule DurableHandoff.Attempt do
 
   defp attempt(attempt, order, state) do
     started = Clock.now_us()
-    {outcome, why} = Rehome.run(attempt.supervisor, attempt.server, state, order.target, order.timeout_ms)
+    %{supervisor: supervisor, server: server} = attempt
+    announce = &Waiting.announce(supervisor, server.key, &1)
+    {outcome, why} = Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce)
     report(attempt, outcome, why, Clock.now_us() - started)
   end
 

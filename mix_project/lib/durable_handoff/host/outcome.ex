@@ -66,6 +66,15 @@ defmodule DurableHandoff.Host.Outcome do
 
   def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:look, {:displaced, blame(reason)}}
 
+  @doc "The process on another node that runs the server now, if `answer` names one that is not `old_pid`."
+  @spec owner(answer(), old_pid :: pid()) :: pid() | nil
+  def owner({:returned, {:ok, {pid, _meta}}}, old_pid), do: new_owner(pid, old_pid)
+  def owner({:returned, {:error, {:already_started, {pid, _meta}}}}, old_pid), do: new_owner(pid, old_pid)
+  def owner(_answer, _old_pid), do: nil
+
+  defp new_owner(pid, old_pid) when is_pid(pid) and pid != old_pid and node(pid) != node(), do: pid
+  defp new_owner(_other, _old_pid), do: nil
+
   defp returned(result, old_pid, target) when is_tuple(result) and tuple_size(result) >= 2 do
     case {elem(result, 0), elem(result, 1)} do
       {:ok, started} -> with_pid(started, &started(&1, old_pid, target))

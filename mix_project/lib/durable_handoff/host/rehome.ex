@@ -26,10 +26,12 @@ defmodule DurableHandoff.Host.Rehome do
   Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the node named
   `target`.
 
-  Returns the outcome and, unless it simply moved, why.
+  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when the host names one, which no
+  registry may know yet.
   """
-  @spec run(Host.name(), Host.server(), state(), String.t(), pos_integer()) :: {Native.outcome(), nil | why()}
-  def run(name, server, state, target, timeout_ms) do
+  @spec run(Host.name(), Host.server(), state(), String.t(), pos_integer(), (pid() -> term())) ::
+          {Native.outcome(), nil | why()}
+  def run(name, server, state, target, timeout_ms, on_owner \\ &Function.identity/1) do
     case {connected(target), state} do
       {nil, :running} ->
         {:untouched, :not_connected}
@@ -40,9 +42,13 @@ defmodule DurableHandoff.Host.Rehome do
       {node, _state} ->
         attempt = %{name: name, server: server, target: node, until_us: Clock.now_us() + timeout_ms * 1_000}
 
-        if state == :running and not Process.alive?(server.pid),
-          do: {settle(:not_running, attempt), :not_running},
-          else: name |> Host.rehome_child(server, node, timeout_ms) |> meaning(attempt) |> as_before(state)
+        if state == :running and not Process.alive?(server.pid) do
+          {settle(:not_running, attempt), :not_running}
+        else
+          answer = Host.rehome_child(name, server, node, timeout_ms)
+          with pid when is_pid(pid) <- Outcome.owner(answer, server.pid), do: on_owner.(pid)
+          answer |> meaning(attempt) |> as_before(state)
+        end
     end
   end
 

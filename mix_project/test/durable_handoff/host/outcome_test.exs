@@ -16,6 +16,27 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
   defp classify(result, context), do: Outcome.classify({:returned, result}, context.old, context.target)
 
+  test "the new owner is only what an answer names, on another node", context do
+    %{old: old, there: there, here: here} = context
+    owner = &Outcome.owner({:returned, &1}, old)
+    assert owner.({:ok, {there, %{}}}) == there
+    assert owner.({:error, {:already_started, {there, %{}}}}) == there
+    # In its init, or still the old one: not an owner yet.
+    for answer <- [
+          {:error, {:already_started, there}},
+          {:error, {:unreachable, there}},
+          {:ok, {old, %{}}},
+          {:error, {:already_started, {old, %{}}}},
+          {:ok, {here, %{}}},
+          {:ok, {:of_a_later_version, %{}}},
+          {:ok, there},
+          :ignore
+        ],
+        do: assert(owner.(answer) == nil)
+
+    assert Outcome.owner({:raised, :exit, {there, %{}}}, old) == nil
+  end
+
   describe "the contract's table" do
     test "it runs on the target", context do
       assert classify({:ok, {context.there, %{}}}, context) == {:moved, nil}

@@ -1,0 +1,74 @@
+defmodule Client.HintsTest do
+  @moduledoc "Callers on a node whose registry does not learn of a move: the draining node tells them who the new owner is."
+
+  use HandoffCase, nodes: 3
+
+  alias DurableHandoff.Client.Waiting
+
+  @moduletag :capture_log
+
+  # Node c has callers, and no node picks it as a target.
+  setup %{nodes: [a, b, c], sup: sup} = context do
+    for node <- [a, b], do: start_handoff(context, node)
+    host = {DurableServer.Supervisor, context.opts ++ [heartbeat_meta: %{"draining" => true}]}
+    {:ok, _app} = start_children(c, [LateRegistry.client(sup), host])
+    wait_until(fn -> call(c, Host, :ready?, [sup]) end)
+    await_heartbeats([a, b, c], sup)
+    {:ok, a: a, b: b, c: c, key: unique("k")}
+  end
+
+  test "its registry shows no owner: a caller that waits is served, and so are later ones", context do
+    %{a: a, b: b, c: c, sup: sup, key: key} = context
+    LateRegistry.freeze(c, sup, key)
+    start_server(context, a, Counter, key)
+    waiting = Task.async(fn -> add(context) end)
+    wait_until(fn -> call(c, Waiting, :counts, [sup]).callers == 1 end)
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    assert await_task(waiting) == {:ok, 1}
+    assert add(context) == {:ok, 2}
+    assert placement(context, [a, b]) == %{key => b}
+  end
+
+  test "its registry shows the old owner for ever: later callers are served", context do
+    %{a: a, b: b, c: c, sup: sup, key: key} = context
+    old = start_server(context, a, Counter, key)
+    await_on(context, c, key, a)
+    LateRegistry.freeze(c, sup, key)
+    assert add(context) == {:ok, 1}
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    for n <- 2..4, do: assert(add(context) == {:ok, n})
+    assert call(c, LateRegistry, :owner, [sup, key]) == old
+    assert placement(context, [a, b]) == %{key => b}
+  end
+
+  test "it moves on: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
+    LateRegistry.freeze(c, sup, key)
+    start_server(context, a, Counter, key)
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    assert add(context) == {:ok, 1}
+    third = start_node()
+    start_handoff(context, third)
+    await_heartbeats([b, third], sup)
+    assert {:ok, %{moved: 1}} = drain(context, b)
+    assert add(context) == {:ok, 2}
+    assert placement(context, [a, b, third]) == %{key => third}
+  end
+
+  test "a thousand moves at once are one message for each node", %{a: a, c: c} = context do
+    %{sup: sup} = context = another_supervisor(context)
+    start_handoff(context, a)
+    {listener, _self} = Relay.start(c)
+    true = call(c, Process, :register, [listener, Waiting.name(sup)])
+    owners = for n <- 1..1_000, do: {"k#{n}", self()}
+
+    :ok = call(a, :sys, :suspend, [Waiting.name(sup)])
+    for {key, pid} <- owners, do: :ok = call(a, Waiting, :announce, [sup, key, pid])
+    :ok = call(a, :sys, :resume, [Waiting.name(sup)])
+
+    assert_receive {^listener, {DurableHandoff.Client, :owners, 1, ^owners}}, 15_000
+  end
+
+  defp add(%{c: c, sup: sup, key: key}) do
+    call(c, DurableHandoff.Client, :call, [LateRegistry, sup, key, :add, [timeout: 20_000]], :infinity)
+  end
+end
