@@ -14,9 +14,13 @@ defmodule HandoffDemo.Telemetry do
   @doc "From now on events go to the driver. Before the library starts."
   @spec attach() :: :ok
   def attach do
-    if Code.ensure_loaded?(:telemetry),
-      do: :ok = apply(:telemetry, :attach_many, [__MODULE__, @events, &__MODULE__.handle/4, nil]),
-      else: make()
+    if Code.ensure_loaded?(:telemetry) do
+      # An application that the real DurableServer leaves to its user to start.
+      {:ok, _started} = Application.ensure_all_started(:telemetry)
+      :ok = apply(:telemetry, :attach_many, [__MODULE__, @events, &__MODULE__.handle/4, nil])
+    else
+      make()
+    end
   end
 
   @doc "The driver's form of an event; the driver does not hear of others."
