@@ -13,6 +13,8 @@ defmodule SimulatedStore do
       of their arrival. Latency 0 answers at once.
     * Objects are bytes: what is read back has been encoded and decoded, with string keys as from JSON.
     * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows from `seed`.
+    * During an `outage` of `:all` requests, or of `:writes`, these fail with `{:error, :unavailable}`, change nothing, and are not
+      repeated.
 
   ## Where the store is
 
@@ -50,7 +52,11 @@ defmodule SimulatedStore do
   @type op :: :get | :put | :claim | :delete | :list
   @typedoc "Every request, those of a key, those of an operation on a key, or those for which a function of operation and key says so."
   @type matcher :: :all | String.t() | {op(), String.t()} | (op(), String.t() -> boolean())
-  @type setting :: {:latency_ms, non_neg_integer()} | {:slots, pos_integer() | :infinity} | {:error_rate, float()}
+  @type setting ::
+          {:latency_ms, non_neg_integer()}
+          | {:slots, pos_integer() | :infinity}
+          | {:error_rate, float()}
+          | {:outage, :none | :all | :writes}
 
   @doc "Starts the store on this node. Options: `t:setting/0`, `seed:`, `name:` (default `SimulatedStore`)."
   @spec start_link([setting() | {:seed, integer()} | {:name, atom()}]) :: GenServer.on_start()

@@ -11,6 +11,7 @@ pub mod scene;
 pub mod table;
 
 use crate::Result;
+use crate::kept::FinalWrites;
 use crate::settings::{ClockAhead, Executor};
 use scene::Scene;
 
@@ -52,8 +53,18 @@ pub struct Setup {
     pub discovery_interval_ms: u32,
     /// A node whose clock is wrong.
     pub clock_ahead: Option<ClockAhead>,
+    /// How old a heartbeat may be.
+    pub heartbeat_max_age_ms: u32,
+    /// Whether the store is sure to take what servers write last.
+    pub final_writes: FinalWrites,
+    /// How long something takes to stop that each application node stops before its servers.
+    pub slow_child_ms: u32,
+    /// The application node, from 0, whose release lacks the module of half of the servers.
+    pub lacks_module: Option<usize>,
     /// Client processes.
     pub clients: u32,
+    /// Whether every server has to be moved by the drain: none is to be stopped and found later.
+    pub moves_all: bool,
     /// Within how many seconds after the last act of the fault every server runs exactly once.
     pub bound_s: u32,
 }
@@ -70,7 +81,12 @@ pub const USUAL: Setup = Setup {
     timeout_ms: 15_000,
     discovery_interval_ms: 2_000,
     clock_ahead: None,
+    heartbeat_max_age_ms: 8_000,
+    final_writes: FinalWrites::Count,
+    slow_child_ms: 0,
+    lacks_module: None,
     clients: 5,
+    moves_all: false,
     bound_s: 30,
 };
 

@@ -19,8 +19,10 @@ pub enum Moment {
     Init,
     /// Its user `terminate/2` began.
     Terminate,
-    /// The process was gone.
+    /// The process was gone, after an orderly end: its last act was to store its state.
     Down,
+    /// The process was gone, and had failed or lost its object.
+    Failed,
 }
 
 /// One recorded moment of one server process.
@@ -36,6 +38,8 @@ pub struct Record {
     pub moment: Moment,
     /// When, in microseconds.
     pub at_us: u64,
+    /// The server's counter, at `Init` and `Terminate`.
+    pub counter: u64,
 }
 
 /// A node's end, as the driver saw it.
@@ -58,6 +62,19 @@ pub struct Life {
     pub init_us: u64,
     /// Its user `terminate/2`, or where that never ran, the end of the process or of its node; `None` while it runs.
     pub end_us: Option<u64>,
+    /// Its counter at its user `init`: what it found stored.
+    pub found: u64,
+    /// How it ended; `None` while it runs.
+    pub end: Option<End>,
+}
+
+/// How a life ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// In order, with this counter, which the host then stored.
+    Stopped(u64),
+    /// Killed with its node, or failed: what it had not stored before may be gone.
+    CutOff,
 }
 
 /// A server's way from one life to the next.
@@ -84,24 +101,30 @@ impl Move {
 
 /// The lives of every server, each server's in order of `init`.
 pub fn lives(records: &[Record], drains: &[Drain]) -> BTreeMap<Key, Vec<Life>> {
-    let mut processes: BTreeMap<(Key, NodeId, &str), [Option<u64>; 3]> = BTreeMap::new();
+    let mut processes: BTreeMap<(Key, NodeId, &str), [Option<&Record>; 3]> = BTreeMap::new();
     for record in records {
         let moments = processes.entry((record.key, record.node, &record.process)).or_default();
         let slot = match record.moment {
             Moment::Init => 0,
             Moment::Terminate => 1,
-            Moment::Down => 2,
+            Moment::Down | Moment::Failed => 2,
         };
-        moments[slot].get_or_insert(record.at_us);
+        moments[slot].get_or_insert(record);
     }
 
     let gone = |node| drains.iter().find(|drain| drain.node == node).map(|drain| drain.gone_us);
     let mut lives: BTreeMap<Key, Vec<Life>> = BTreeMap::new();
     for ((key, node, _), [init, terminate, down]) in processes {
         // Without an `init` there is nothing to measure from: that process raised before user code ran.
-        if let Some(init_us) = init {
-            let end_us = terminate.or(down).or_else(|| gone(node));
-            lives.entry(key).or_default().push(Life { node, init_us, end_us });
+        if let Some(init) = init {
+            let end_us = terminate.or(down).map(|record| record.at_us).or_else(|| gone(node));
+            let end = match (terminate, down) {
+                (Some(terminate), Some(down)) if down.moment == Moment::Down => End::Stopped(terminate.counter),
+                _ => End::CutOff,
+            };
+            let found = init.counter;
+            let life = Life { node, init_us: init.at_us, end_us, found, end: end_us.map(|_| end) };
+            lives.entry(key).or_default().push(life);
         }
     }
     for of_one in lives.values_mut() {
@@ -152,7 +175,7 @@ mod tests {
     const B: NodeId = NodeId(1);
 
     fn record(node: NodeId, process: &str, moment: Moment, at_us: u64) -> Record {
-        Record { node, key: 7, process: process.into(), moment, at_us }
+        Record { node, key: 7, process: process.into(), moment, at_us, counter: at_us / 10 }
     }
 
     #[test]
@@ -175,11 +198,23 @@ mod tests {
     fn a_process_that_never_terminated_ends_with_itself_or_its_node() {
         let drain = Drain { node: A, sigterm_us: 150, gone_us: 300 };
         let killed = [record(A, "<0.5.0>", Moment::Init, 100), record(A, "<0.5.0>", Moment::Down, 180)];
-        assert_eq!(lives(&killed, &[drain])[&7], [Life { node: A, init_us: 100, end_us: Some(180) }]);
+        let life = |end_us, end| Life { node: A, init_us: 100, end_us, found: 10, end };
+        assert_eq!(lives(&killed, &[drain])[&7], [life(Some(180), Some(End::CutOff))]);
 
         let cut_off = [record(A, "<0.5.0>", Moment::Init, 100)];
-        assert_eq!(lives(&cut_off, &[drain])[&7], [Life { node: A, init_us: 100, end_us: Some(300) }]);
-        assert_eq!(lives(&cut_off, &[])[&7], [Life { node: A, init_us: 100, end_us: None }]);
+        assert_eq!(lives(&cut_off, &[drain])[&7], [life(Some(300), Some(End::CutOff))]);
+        assert_eq!(lives(&cut_off, &[])[&7], [life(None, None)]);
+    }
+
+    #[test]
+    fn only_a_process_that_ended_in_order_has_stored_its_last_counter() {
+        let until = |last| {
+            let moments = [Moment::Init, Moment::Terminate, last].into_iter().zip([100, 200, 230]);
+            let records: Vec<_> = moments.map(|(moment, at_us)| record(A, "<0.5.0>", moment, at_us)).collect();
+            lives(&records, &[])[&7][0].end
+        };
+        assert_eq!(until(Moment::Down), Some(End::Stopped(20)));
+        assert_eq!(until(Moment::Failed), Some(End::CutOff));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod error;
 pub mod faults;
 pub mod history;
 pub mod interrupt;
+pub mod kept;
+pub mod killed;
 pub mod metrics;
 pub mod places;
 pub mod progress;

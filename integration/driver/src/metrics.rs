@@ -6,6 +6,7 @@ use crate::beam::commands::{CallTime, Calls, Counter};
 use crate::beam::node::Node;
 use crate::beam::node_config::Role;
 use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
+use crate::kept::{FinalWrites, floor};
 use crate::quantiles::{Quantiles, millis};
 use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport};
 
@@ -57,6 +58,8 @@ pub struct Observed<'a> {
     pub servers: u32,
     /// Whether every server was back within the bound.
     pub all_back: bool,
+    /// Whether what servers wrote last is sure to be stored.
+    pub final_writes: FinalWrites,
 }
 
 /// The figures of one mode, without what only its run knows (store operations, notes).
@@ -65,7 +68,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
     let moves = moves(&lives);
     let drains: Vec<DrainReport> =
         observed.drains.iter().map(|drain| drain_figures(observed, &lives, &moves, drain)).collect();
-    let (lost_increments, extra_increments) = increments(observed.calls, observed.counters);
+    let (lost_increments, extra_increments) = increments(observed, &lives);
     let (call_ms_draining, call_ms_otherwise) = call_times(observed.calls, observed.drains);
     let first_sigterm_us = observed.drains.first().map_or(0, |drain| drain.sigterm_us);
 
@@ -193,14 +196,15 @@ fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     (quantiles(during), quantiles(otherwise))
 }
 
-/// Acknowledged increments that are missing in the counters, and counted ones that no client can have caused; per server, then summed,
-/// so that one server's loss cannot hide behind another's surplus.
-fn increments(calls: &Calls, counters: &[Counter]) -> (u64, u64) {
+/// Acknowledged increments that are missing in the counters and had to be kept, and counted ones that no client can have caused; per
+/// server, then summed, so that one server's loss cannot hide behind another's surplus.
+fn increments(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> (u64, u64) {
     let of = |by_key: &BTreeMap<Key, u64>, key| by_key.get(&key).copied().unwrap_or(0);
-    counters.iter().fold((0, 0), |(lost, extra), counter| {
-        let acknowledged = of(&calls.acknowledged, counter.key);
-        let at_most = acknowledged + of(&calls.uncertain, counter.key);
-        (lost + acknowledged.saturating_sub(counter.value), extra + counter.value.saturating_sub(at_most))
+    observed.counters.iter().fold((0, 0), |(lost, extra), counter| {
+        let of_one = lives.get(&counter.key).map_or(&[][..], Vec::as_slice);
+        let at_least = floor(counter.key, of_one, observed.calls, observed.final_writes);
+        let at_most = of(&observed.calls.acknowledged, counter.key) + of(&observed.calls.uncertain, counter.key);
+        (lost + at_least.saturating_sub(counter.value), extra + counter.value.saturating_sub(at_most))
     })
 }
 
@@ -252,7 +256,7 @@ mod tests {
 
     fn life(key: Key, node: NodeId, init_us: u64, end_us: Option<u64>) -> Vec<Record> {
         let process = format!("<0.{key}.{init_us}>");
-        let record = |moment, at_us| Record { node, key, process: process.clone(), moment, at_us };
+        let record = |moment, at_us| Record { node, key, process: process.clone(), moment, at_us, counter: 0 };
         let mut records = vec![record(Moment::Init, init_us)];
         records.extend(end_us.map(|at_us| record(Moment::Terminate, at_us)));
         records
@@ -264,7 +268,16 @@ mod tests {
 
     fn with<'a>(records: &'a [Record], drains: &'a [Drain], calls: &'a Calls, counters: &'a [Counter]) -> Observed<'a> {
         let nodes = ["old1", "new1", "old2", "clients"].map(node).to_vec();
-        Observed { nodes, records, drains, calls, counters, servers: 3, all_back: true }
+        Observed {
+            nodes,
+            records,
+            drains,
+            calls,
+            counters,
+            servers: 3,
+            all_back: true,
+            final_writes: FinalWrites::Count,
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The figures of a run, in the form in which they are written as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -29,6 +30,13 @@ pub struct HostVersion {
     pub version: String,
     /// `stand-in` or `external`.
     pub kind: String,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { durable_server: HostVersion { version, kind }, elixir, otp } = self;
+        write!(f, "DurableServer {version} ({kind}) on Elixir {elixir}, OTP {otp}")
+    }
 }
 
 impl From<events::Versions> for Versions {
@@ -266,6 +274,7 @@ mod tests {
                 "heartbeat_interval_ms",
                 "heartbeat_max_age_ms",
                 "kill_node_at",
+                "lacks_module",
                 "max_concurrency",
                 "modes",
                 "nodes",
@@ -274,9 +283,11 @@ mod tests {
                 "recovery_bound_s",
                 "scenario",
                 "servers",
+                "slow_child_ms",
                 "start_ms",
                 "state_bytes",
                 "store",
+                "sync_one_in",
                 "synced",
                 "timeout_ms",
                 "warm_up_ms"

@@ -11,6 +11,7 @@ use crate::beam::node_config::Role;
 use crate::beam::{Cluster, DrainEnd};
 use crate::history::NodeId;
 use crate::interrupt::Interrupt;
+use crate::kept::FinalWrites;
 use crate::metrics::{Observed, figures};
 use crate::places::Places;
 use crate::progress::ModeProgress;
@@ -59,6 +60,7 @@ pub fn run_mode(
         counters: &counters,
         servers: settings.servers,
         all_back,
+        final_writes: FinalWrites::Count,
     };
     notes
         .extend(cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", cluster.node(*id).config.label)));

@@ -75,6 +75,16 @@ pub enum Concurrency {
     Fixed,
 }
 
+/// Which servers store each increment before it is answered; the others store their state when they stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synced {
+    /// None of them
+    None,
+    /// Every second one, from the first on
+    Half,
+}
+
 macro_rules! display_as_flag_value {
     ($($name:ty),*) => {$(
         impl fmt::Display for $name {
@@ -84,7 +94,7 @@ macro_rules! display_as_flag_value {
         }
     )*};
 }
-display_as_flag_value!(Mode, Scenario, Deploy, Concurrency, Executor, Client);
+display_as_flag_value!(Mode, Scenario, Deploy, Concurrency, Executor, Client, Synced);
 
 /// A node whose clock is ahead of the others'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -130,12 +140,18 @@ pub struct Settings {
     pub state_bytes: Option<u32>,
     /// How long each server takes to start.
     pub start_ms: u32,
-    /// Whether each increment is stored before it is answered, or states only when their servers stop.
-    pub synced: bool,
-    /// How old a heartbeat may be; 50 s in `DurableServer`, shorter in runs of faults, on the stand-in.
-    pub heartbeat_max_age_ms: u32,
+    /// Which servers store each increment before it is answered, or their states only when they stop.
+    pub synced: Synced,
+    /// Clients ask for one in so many increments to be stored before the answer, and look whether it is; 0 for none.
+    pub sync_one_in: u32,
+    /// How old a heartbeat may be, in runs of faults; `None` for what `DurableServer` has by itself.
+    pub heartbeat_max_age_ms: Option<u32>,
+    /// In runs of faults: how long something takes to stop that an application node stops before its servers.
+    pub slow_child_ms: u32,
     /// In runs of faults: a node whose clock is wrong.
     pub clock_ahead: Option<ClockAhead>,
+    /// In runs of faults: the application node, from 0, whose release lacks the module of half of the servers.
+    pub lacks_module: Option<usize>,
     /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then parts more of them.
     pub partitions: bool,
     /// Between two calls of a client.
@@ -175,9 +191,12 @@ impl Settings {
             store,
             state_bytes: None,
             start_ms: 0,
-            synced: false,
-            heartbeat_max_age_ms: 50_000,
+            synced: Synced::None,
+            sync_one_in: 0,
+            heartbeat_max_age_ms: None,
+            slow_child_ms: 0,
             clock_ahead: None,
+            lacks_module: None,
             partitions: false,
             call_every_ms: 10,
             quick,

@@ -7,17 +7,18 @@ defmodule HandoffDemo.Application do
                                     > DurableServer.Supervisor                       (application node, graceful)
                                     > DurableServer.Supervisor > HandoffDemo.Naive   (application node, naive)
                                     > DurableHandoff.Supervisor                      (application node, handoff)
+                                    > HandoffDemo.SlowChild                          (application node, where one is wanted)
 
   Children stop in reverse: the recorder sees the end of every server, and the connection closes when nothing runs here any more.
   """
 
   use Application
 
-  alias HandoffDemo.{Clients, Config, Control, Naive, Recorder}
+  alias HandoffDemo.{Clients, Config, Control, Naive, Recorder, SlowChild}
 
   @impl true
   def start(_type, config) do
-    children = [{Control, config}, Recorder | children(config)]
+    children = [{Control, config}, Recorder | children(config)] ++ slow_child(config)
     # One child that gives up takes the node with it: a figure measured on half a node is worse than none.
     Supervisor.start_link(children, strategy: :one_for_all, max_restarts: 0)
   end
@@ -45,4 +46,7 @@ defmodule HandoffDemo.Application do
        Config.supervisor_options(config) ++ [handoff_on_shutdown: Config.handoff_options(config)]}
     ]
   end
+
+  defp slow_child(%Config{role: :app, slow_child_ms: stop_ms}) when stop_ms > 0, do: [{SlowChild, stop_ms}]
+  defp slow_child(_config), do: []
 end

@@ -3,6 +3,9 @@ defmodule HandoffDemo.Client do
   One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application code does without any
   knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is counted and not repeated.
 
+  Where it is to, it asks for one in so many increments to be stored before the answer. A counter that was answered so, and that this
+  client then found in the store, may not be undone by anything.
+
   It calls at a fixed rate, not so long after each answer: else a slow answer, or a busy machine, would mean fewer calls just when
   calls fail, and the worse mode would look better.
   """
@@ -16,15 +19,27 @@ defmodule HandoffDemo.Client do
   @type how :: :plain | :handoff
   @typedoc "A call: when it began in microseconds of the wall clock (64 bits), how long it took (32), whether it was answered (8)."
   @type times :: iodata()
-  @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), times: times()}
+  @typedoc "`kept`: by server the highest counter that was in the store when it was answered."
+  @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), kept: map(), times: times()}
+  @typedoc """
+  What clients do: call one of servers `0..servers - 1` every `every_ms`, ask for one in `sync_one_in` increments to be stored (0: for
+  none), and read a counter from the store by `stored`. Answered calls are counted at 1, failed ones at 2 of `calls`.
+  """
+  @type job :: %{
+          how: how(),
+          servers: pos_integer(),
+          every_ms: pos_integer(),
+          sync_one_in: non_neg_integer(),
+          stored: (non_neg_integer() -> non_neg_integer()),
+          calls: :counters.counters_ref()
+        }
 
-  @doc "Starts a client of servers `0..servers - 1` that counts answered calls at 1 and failed ones at 2 of `calls`."
-  @spec start_link(how(), pos_integer(), pos_integer(), :counters.counters_ref()) :: t()
-  def start_link(how, servers, every_ms, calls) do
-    tally = %{outcomes: %{}, acknowledged: %{}, uncertain: %{}, times: []}
-    job = %{how: how, servers: servers, every_ms: every_ms, calls: calls}
+  @doc "Starts a client."
+  @spec start_link(job()) :: t()
+  def start_link(job) do
+    tally = %{outcomes: %{}, acknowledged: %{}, uncertain: %{}, kept: %{}, times: []}
     # Not all clients at the same moment.
-    spawn_link(fn -> loop(job, tally, now_ms() + :rand.uniform(every_ms)) end)
+    spawn_link(fn -> loop(job, tally, now_ms() + :rand.uniform(job.every_ms)) end)
   end
 
   @doc "Asks a client to stop; `await/1` gives its tally."
@@ -50,31 +65,30 @@ defmodule HandoffDemo.Client do
         index = :rand.uniform(job.servers) - 1
         at_us = :os.system_time(:microsecond)
         began_us = now_us()
-        outcome = increment(job.how, Server.key(index))
+        {outcome, answer} = increment(job.how, Server.key(index), sync?(job))
         took_us = now_us() - began_us
         :counters.add(job.calls, if(outcome == "ok", do: 1, else: 2), 1)
-        tally = tally |> count(index, outcome) |> time(at_us, took_us, outcome)
+        tally = tally |> count(index, outcome) |> keep(index, answer, job) |> time(at_us, took_us, outcome)
         loop(job, tally, due_ms + job.every_ms)
     end
   end
 
-  defp increment(:plain, key) do
-    case DurableServer.Supervisor.lookup(Config.supervisor(), key) do
-      {pid, _meta} ->
-        GenServer.call(pid, :increment, @call_ms)
-        "ok"
+  defp sync?(%{sync_one_in: 0}), do: false
+  defp sync?(%{sync_one_in: one_in}), do: :rand.uniform(one_in) == 1
 
-      nil ->
-        "not_found"
+  defp increment(:plain, key, sync?) do
+    case DurableServer.Supervisor.lookup(Config.supervisor(), key) do
+      {pid, _meta} -> {"ok", GenServer.call(pid, {:increment, sync?}, @call_ms)}
+      nil -> {"not_found", nil}
     end
   catch
-    :exit, {reason, {GenServer, :call, _arguments}} -> outcome(reason)
+    :exit, {reason, {GenServer, :call, _arguments}} -> {outcome(reason), nil}
   end
 
-  defp increment(:handoff, key) do
-    case DurableHandoff.call(Config.supervisor(), key, :increment, timeout: @call_ms) do
-      {:ok, _counter} -> "ok"
-      {:error, reason} -> outcome(reason)
+  defp increment(:handoff, key, sync?) do
+    case DurableHandoff.call(Config.supervisor(), key, {:increment, sync?}, timeout: @call_ms) do
+      {:ok, answer} -> {"ok", answer}
+      {:error, reason} -> {outcome(reason), nil}
     end
   end
 
@@ -98,6 +112,15 @@ defmodule HandoffDemo.Client do
       _open -> %{tally | uncertain: bump(tally.uncertain, index)}
     end
   end
+
+  # Some versions of DurableServer answer although the store did not take the write, so the store is asked.
+  defp keep(tally, index, {counter, true}, %{sync_one_in: one_in} = job) when one_in > 0 do
+    if job.stored.(index) >= counter,
+      do: %{tally | kept: Map.update(tally.kept, index, counter, &max(&1, counter))},
+      else: tally
+  end
+
+  defp keep(tally, _index, _answer, _job), do: tally
 
   defp time(tally, at_us, took_us, outcome) do
     answered = if outcome == "ok", do: 1, else: 0

@@ -10,20 +10,20 @@ defmodule HandoffDemo.Clients do
   @tell_every_ms 250
 
   @typedoc """
-  Calls by outcome; per server how many increments were answered and how many may or may not have been applied; and every call as
-  `t:HandoffDemo.Client.times/0`.
+  Calls by outcome; per server how many increments were answered, how many may or may not have been applied, and the highest counter
+  that must not be undone; and every call as `t:HandoffDemo.Client.times/0`.
   """
   @type result ::
-          {[{outcome :: String.t(), count :: pos_integer()}], [{index :: non_neg_integer(), integer(), integer()}],
-           binary()}
+          {[{outcome :: String.t(), count :: pos_integer()}],
+           [{index :: non_neg_integer(), integer(), integer(), integer()}], binary()}
 
   @doc "How clients call is the argument: `:plain` or `:handoff`."
   @spec start_link(Client.how()) :: GenServer.on_start()
   def start_link(how), do: GenServer.start_link(__MODULE__, how, name: __MODULE__)
 
-  @doc "Starts `count` clients that call servers `0..servers - 1`, each every `every_ms`."
-  @spec start(pos_integer(), pos_integer(), pos_integer()) :: :ok
-  def start(count, servers, every_ms), do: GenServer.call(__MODULE__, {:start, count, servers, every_ms})
+  @doc "Starts `count` clients. See `t:HandoffDemo.Client.job/0`."
+  @spec start(pos_integer(), map()) :: :ok
+  def start(count, job), do: GenServer.call(__MODULE__, {:start, count, job})
 
   @doc "Lets every client finish its call, stops them all and adds up what they saw."
   @spec stop() :: result()
@@ -33,9 +33,10 @@ defmodule HandoffDemo.Clients do
   def init(how), do: {:ok, %{how: how, clients: [], calls: nil}}
 
   @impl true
-  def handle_call({:start, count, servers, every_ms}, _from, state) do
+  def handle_call({:start, count, job}, _from, state) do
     calls = :counters.new(2, [:write_concurrency])
-    clients = for _ <- 1..count, do: Client.start_link(state.how, servers, every_ms, calls)
+    job = Map.merge(job, %{how: state.how, calls: calls})
+    clients = for _ <- 1..count, do: Client.start_link(job)
     Process.send_after(self(), :tell, @tell_every_ms)
     {:reply, :ok, %{state | clients: clients, calls: calls}}
   end
@@ -55,15 +56,21 @@ defmodule HandoffDemo.Clients do
   end
 
   defp add_up(tallies) do
-    sum = fn maps -> Enum.reduce(maps, %{}, &Map.merge(&1, &2, fn _key, a, b -> a + b end)) end
-    acknowledged = sum.(Enum.map(tallies, & &1.acknowledged))
-    uncertain = sum.(Enum.map(tallies, & &1.uncertain))
+    acknowledged = merge(tallies, :acknowledged, &+/2)
+    uncertain = merge(tallies, :uncertain, &+/2)
+    kept = merge(tallies, :kept, &max/2)
 
     servers =
       for index <- Enum.uniq(Map.keys(acknowledged) ++ Map.keys(uncertain)),
-          do: {index, Map.get(acknowledged, index, 0), Map.get(uncertain, index, 0)}
+          do: {index, Map.get(acknowledged, index, 0), Map.get(uncertain, index, 0), Map.get(kept, index, 0)}
 
     times = tallies |> Enum.map(& &1.times) |> IO.iodata_to_binary()
-    {Map.to_list(sum.(Enum.map(tallies, & &1.outcomes))), servers, times}
+    {tallies |> merge(:outcomes, &+/2) |> Map.to_list(), servers, times}
+  end
+
+  defp merge(tallies, field, both) do
+    tallies
+    |> Enum.map(&Map.fetch!(&1, field))
+    |> Enum.reduce(%{}, &Map.merge(&1, &2, fn _key, a, b -> both.(a, b) end))
   end
 end

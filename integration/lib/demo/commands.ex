@@ -4,7 +4,7 @@ defmodule HandoffDemo.Commands do
   """
 
   alias DurableServer.Supervisor, as: Durable
-  alias HandoffDemo.{Clients, Config, Leftovers, Recorder, Server}
+  alias HandoffDemo.{Clients, Config, Leftovers, Newer, Recorder, Server}
 
   @starters 32
   @readers 50
@@ -40,8 +40,8 @@ defmodule HandoffDemo.Commands do
   defp command(:executors, []),
     do: for({name, _pid, _release} <- DurableHandoff.Agent.nodes(), do: Atom.to_string(name))
 
-  defp command(:start_servers, [first, step, last, bytes, synced, start_ms]) do
-    kind = %{bytes: bytes, synced: synced, start_ms: start_ms}
+  defp command(:start_servers, [first, step, last, bytes, synced, start_ms, newer?]) do
+    kind = %{bytes: bytes, synced: synced, start_ms: start_ms, newer?: newer?}
 
     first..(last - 1)//step
     |> Task.async_stream(&start_here(&1, kind), max_concurrency: @starters, timeout: :infinity, ordered: false)
@@ -53,7 +53,11 @@ defmodule HandoffDemo.Commands do
     {length(missing), Enum.take(missing, @some)}
   end
 
-  defp command(:start_clients, [clients, servers, every_ms]), do: Clients.start(clients, servers, every_ms)
+  defp command(:start_clients, [clients, servers, every_ms, sync_one_in]) do
+    job = %{servers: servers, every_ms: every_ms, sync_one_in: sync_one_in, stored: &peeked_counter/1}
+    Clients.start(clients, job)
+  end
+
   defp command(:stop_clients, []), do: Clients.stop()
 
   defp command(:counters, [servers]) do
@@ -62,8 +66,22 @@ defmodule HandoffDemo.Commands do
     |> Enum.map(fn {:ok, counter} -> counter end)
   end
 
-  defp command(:configure_store, [latency_ms, slots, error_rate]),
-    do: SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots, error_rate: error_rate)
+  # Something that only its next stop or sync stores, in each server.
+  defp command(:increment_all, [servers]) do
+    0..(servers - 1)
+    |> Task.async_stream(&increment/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
+    |> Enum.count(fn {:ok, {_counter, stored?}} -> not stored? end)
+  end
+
+  # The servers that start again with no less than `counter`.
+  defp command(:stored, [servers, counter]) do
+    0..(servers - 1)
+    |> Task.async_stream(&stored_now/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
+    |> Enum.count(fn {:ok, stored} -> stored >= counter end)
+  end
+
+  defp command(:configure_store, [latency_ms, slots, error_rate, outage]),
+    do: SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots, error_rate: error_rate, outage: outage)
 
   defp command(:reset_store_stats, []), do: SimulatedStore.reset_stats(node())
   defp command(:store_stats, []), do: for({name, count} <- SimulatedStore.stats(node()), do: {to_string(name), count})
@@ -96,7 +114,8 @@ defmodule HandoffDemo.Commands do
   end
 
   defp start_here(index, kind) do
-    child = {Server, key: Server.key(index), initial_state: Server.initial_state(index, kind)}
+    module = if kind.newer?, do: Newer.module(index), else: Server
+    child = {module, key: Server.key(index), initial_state: Server.initial_state(index, kind)}
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
   end
 
@@ -109,6 +128,28 @@ defmodule HandoffDemo.Commands do
     MatchError -> {index, stored_counter(index), nil, true}
   catch
     :exit, _no_answer -> {index, stored_counter(index), nil, true}
+  end
+
+  defp increment(index) do
+    {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
+    GenServer.call(pid, {:increment, false}, @read_ms)
+  end
+
+  # Without a request to the simulated store, whose speed is part of what is measured.
+  defp stored_now(index) do
+    case Config.from_env!().store do
+      {:simulated, _node} -> peeked_counter(index)
+      {:url, _url} -> stored_counter(index)
+    end
+  end
+
+  defp peeked_counter(index) do
+    %{store: {:simulated, node}} = config = Config.from_env!()
+
+    case SimulatedStore.peek(node, Config.supervisor_options(config)[:prefix] <> Server.key(index)) do
+      %{body: %{state: %{"counter" => counter}}} -> counter
+      nil -> 0
+    end
   end
 
   defp stored_counter(index) do

@@ -20,7 +20,9 @@ defmodule HandoffDemo.Config do
     :concurrency,
     :timeout_ms,
     :attempt_timeout_ms,
-    :heartbeat_max_age_ms
+    :heartbeat_max_age_ms,
+    :slow_child_ms,
+    :newer
   ]
 
   # The token is in no log.
@@ -30,7 +32,8 @@ defmodule HandoffDemo.Config do
 
   @typedoc """
   `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the node that plays the
-  store or a URL, `executor` decides in drains of this node, `client` says how clients call, `generation` is this node's release.
+  store or a URL, `executor` decides in drains of this node, `client` says how clients call, `generation` is this node's release, `newer`
+  says whether it has `HandoffDemo.Newer`, and what takes `slow_child_ms` to stop stops before the servers.
   """
   @type t :: %__MODULE__{
           label: String.t(),
@@ -48,7 +51,9 @@ defmodule HandoffDemo.Config do
           concurrency: :adaptive | :fixed,
           timeout_ms: pos_integer(),
           attempt_timeout_ms: pos_integer(),
-          heartbeat_max_age_ms: pos_integer()
+          heartbeat_max_age_ms: pos_integer() | nil,
+          slow_child_ms: non_neg_integer(),
+          newer: boolean()
         }
 
   @doc "This node's configuration; raises without one."
@@ -71,7 +76,7 @@ defmodule HandoffDemo.Config do
 
   @doc "The options of this node's supervisor."
   @spec supervisor_options(t()) :: keyword()
-  def supervisor_options(config), do: [name: supervisor(), prefix: "demo/", backend: backend(config)]
+  def supervisor_options(config), do: [name: supervisor(), prefix: "demo/", backend: backend(config)] ++ ages(config)
 
   @doc "This node's `handoff_on_shutdown`."
   @spec handoff_options(t()) :: keyword()
@@ -98,6 +103,15 @@ defmodule HandoffDemo.Config do
       {:simulated, node} -> {SimulatedStore, [node: node] ++ intervals}
       {:url, url} -> {DurableHandoff.Store, [url: url] ++ intervals}
     end
+  end
+
+  # How long a heartbeat counts. The stand-in takes it from the application's environment: see HandoffDemo.Main.
+  defp ages(%{heartbeat_max_age_ms: nil}), do: []
+
+  defp ages(config) do
+    if System.get_env("DURABLE_SERVER") == "external",
+      do: [heartbeat_staleness_threshold_ms: config.heartbeat_max_age_ms],
+      else: []
   end
 
   defp store({:simulated, name}), do: {:simulated, String.to_atom(name)}

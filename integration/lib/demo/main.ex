@@ -5,7 +5,7 @@ defmodule HandoffDemo.Main do
   Whatever goes wrong on the way ends the node with the reason on its output, which the driver shows.
   """
 
-  alias HandoffDemo.{Config, Control, Telemetry}
+  alias HandoffDemo.{Config, Control, Newer, Telemetry}
 
   @app :handoff_demo
   @ready_ms 60_000
@@ -20,8 +20,9 @@ defmodule HandoffDemo.Main do
     end
 
     # Only the stand-in reads it.
-    Application.put_env(:durable_server, :heartbeat_max_age_ms, config.heartbeat_max_age_ms)
+    if age_ms = config.heartbeat_max_age_ms, do: Application.put_env(:durable_server, :heartbeat_max_age_ms, age_ms)
     load_code()
+    if config.newer, do: :ok = Newer.make()
     if Config.library?(config), do: Telemetry.attach()
     :ok = start(config)
 

@@ -13,16 +13,17 @@ defmodule HandoffDemo.Recorder do
   # Short: what a killed node has not sent is lost, and a life whose end is lost seems to overlap the next one.
   @batch_ms 5
 
-  @type moment :: :init | :terminate
+  @typedoc "What happened to a server: `:down` and `:failed` are ends of its process, in order or not."
+  @type moment :: :init | :terminate | :down | :failed
 
   @doc false
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "Records a moment of the calling process, which is one of server number `index`. Never waits."
-  @spec record(moment(), non_neg_integer()) :: :ok
-  def record(moment, index),
-    do: GenServer.cast(__MODULE__, {:record, moment, index, self(), :os.system_time(:microsecond)})
+  @doc "Records that the calling process, one of server number `index`, starts or stops, and its counter. Never waits."
+  @spec record(:init | :terminate, non_neg_integer(), non_neg_integer()) :: :ok
+  def record(moment, index, counter),
+    do: GenServer.cast(__MODULE__, {:record, moment, index, self(), :os.system_time(:microsecond), counter})
 
   @doc "The servers that have a process on this node now, each as often as it has one."
   @spec running() :: [non_neg_integer()]
@@ -40,9 +41,9 @@ defmodule HandoffDemo.Recorder do
   end
 
   @impl true
-  def handle_cast({:record, moment, index, pid, at_us}, state) do
+  def handle_cast({:record, moment, index, pid, at_us, counter}, state) do
     state = if moment == :init, do: monitor(state, pid, index), else: state
-    {:noreply, add(state, moment, index, pid, at_us)}
+    {:noreply, add(state, moment, index, pid, at_us, counter)}
   end
 
   @impl true
@@ -52,20 +53,26 @@ defmodule HandoffDemo.Recorder do
   @impl true
   def handle_info(:send_batch, state), do: {:noreply, send_batch(state)}
 
-  def handle_info({:DOWN, ref, :process, pid, _reason}, state) do
+  def handle_info({:DOWN, ref, :process, pid, reason}, state) do
     {index, monitors} = Map.pop!(state.monitors, ref)
-    {:noreply, add(%{state | monitors: monitors}, :down, index, pid, :os.system_time(:microsecond))}
+    {:noreply, add(%{state | monitors: monitors}, ended(reason), index, pid, :os.system_time(:microsecond), 0)}
   end
 
   @impl true
   def terminate(_reason, state), do: send_batch(state)
 
+  # The host stores the state of a server that it stops, and ends one otherwise that has lost its object.
+  defp ended({:shutdown, {:durable, {:fatal_exit, _reason}}}), do: :failed
+  defp ended({:shutdown, _reason}), do: :down
+  defp ended(reason) when reason in [:normal, :shutdown], do: :down
+  defp ended(_reason), do: :failed
+
   defp monitor(state, pid, index), do: put_in(state.monitors[Process.monitor(pid)], index)
 
-  defp add(state, moment, index, pid, at_us) do
+  defp add(state, moment, index, pid, at_us, counter) do
     if state.records == [], do: Process.send_after(self(), :send_batch, @batch_ms)
     process = pid |> :erlang.pid_to_list() |> List.to_string()
-    %{state | records: [{moment, index, process, at_us} | state.records]}
+    %{state | records: [{moment, index, process, at_us, counter} | state.records]}
   end
 
   defp send_batch(%{records: []} = state), do: state

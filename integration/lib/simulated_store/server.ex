@@ -8,7 +8,7 @@ defmodule SimulatedStore.Server do
 
   alias SimulatedStore.{Objects, Stats}
 
-  @settings [latency_ms: 0, slots: :infinity, error_rate: 0.0]
+  @settings [latency_ms: 0, slots: :infinity, error_rate: 0.0, outage: :none]
 
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts) do
@@ -125,6 +125,9 @@ defmodule SimulatedStore.Server do
 
       nil when roll < state.settings.error_rate ->
         {{:error, :simulated}, state}
+
+      nil when state.settings.outage == :all or (state.settings.outage == :writes and op in [:put, :claim, :delete]) ->
+        {{:error, :unavailable}, state}
 
       nil ->
         {answer, objects} = Objects.apply(state.objects, request)

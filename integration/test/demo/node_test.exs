@@ -23,15 +23,15 @@ defmodule HandoffDemo.NodeTest do
   test "SIGTERM: the end of every server arrives before the connection closes", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {node, driver} = boot(listener, :app)
-    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, false, 0])
+    assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, :none, 0, false])
 
     {:os_pid, pid} = Port.info(node, :os_pid)
     {_output, 0} = System.cmd("kill", ["-TERM", Integer.to_string(pid)])
     records = records_until_closed(driver)
 
-    assert Enum.sort(for {:init, index, _pid, _at} <- records, do: index) == [0, 1, 2]
-    assert Enum.sort(for {:terminate, index, _pid, _at} <- records, do: index) == [0, 1, 2]
-    assert Enum.sort(for {:down, index, _pid, _at} <- records, do: index) == [0, 1, 2]
+    for moment <- [:init, :terminate, :down],
+        do: assert(Enum.sort(for {^moment, index, _pid, _at, _counter} <- records, do: index) == [0, 1, 2])
+
     assert_receive {^node, {:exit_status, 0}}, @timeout_ms
 
     # Stopped, and stored: the next node can go on with them.
@@ -49,7 +49,7 @@ defmodule HandoffDemo.NodeTest do
   test "a reservation in the store is seen, and whether it outlived its time", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
-    assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, false, 0])
+    assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, :none, 0, false])
     assert {:ok, [0]} = command(driver, 2, :running, [])
     assert HandoffDemo.Leftovers.reservations() == []
 
@@ -154,7 +154,9 @@ defmodule HandoffDemo.NodeTest do
       concurrency: :adaptive,
       timeout_ms: 30_000,
       attempt_timeout_ms: 15_000,
-      heartbeat_max_age_ms: 50_000
+      heartbeat_max_age_ms: nil,
+      slow_child_ms: 0,
+      newer: false
     }
     |> :erlang.term_to_binary()
     |> Base.encode16(case: :lower)

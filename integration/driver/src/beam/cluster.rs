@@ -300,9 +300,9 @@ impl Cluster {
                 let ahead_us = u64::from(self.node(id).config.clock_ahead_s) * 1_000_000;
                 for reported in records {
                     self.started += u32::from(reported.moment == Moment::Init);
-                    let Reported { moment, key, process, at_us } = reported;
+                    let Reported { moment, key, process, at_us, counter } = reported;
                     let at_us = at_us.saturating_sub(ahead_us);
-                    self.records.push(Record { node: id, key, process, moment, at_us });
+                    self.records.push(Record { node: id, key, process, moment, at_us, counter });
                 }
             }
             Event::Calls { ok, failed } => self.calls = (ok, failed),

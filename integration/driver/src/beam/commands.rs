@@ -10,6 +10,7 @@ use super::term::{
     as_atom, as_bytes, as_list, as_list_of, as_text, as_tuple_of, as_u32, as_u64, atom, float, int, list, text, tuple,
 };
 use crate::history::Key;
+use crate::settings::Synced;
 use crate::{Error, Result};
 
 /// One command.
@@ -31,10 +32,12 @@ pub enum Command {
         end: Key,
         /// Size of each state; `None` for the usual document.
         state_bytes: Option<u32>,
-        /// Whether each increment is stored before it is answered.
-        synced: bool,
+        /// Which of them store each increment before it is answered.
+        synced: Synced,
         /// How long each takes to start.
         start_ms: u32,
+        /// Whether half of them are of the kind that not every release has.
+        newer: bool,
     },
     /// Which of servers `0..servers` does your registry not know? Answer: [`read_missing`].
     Missing {
@@ -49,6 +52,8 @@ pub enum Command {
         servers: u32,
         /// Between two calls of a client.
         every_ms: u32,
+        /// One in so many increments is to be stored before it is answered; 0 for none.
+        sync_one_in: u32,
     },
     /// Stop the clients. Answer: [`read_calls`].
     StopClients,
@@ -56,6 +61,18 @@ pub enum Command {
     Counters {
         /// How many there are.
         servers: u32,
+    },
+    /// Increment every server once, unsynced. Answer: how many did.
+    IncrementAll {
+        /// How many there are.
+        servers: u32,
+    },
+    /// How many servers have a stored counter of at least `counter`?
+    Stored {
+        /// How many there are.
+        servers: u32,
+        /// What counts.
+        counter: u32,
     },
     /// Set how the simulated store behaves.
     ConfigureStore {
@@ -65,6 +82,8 @@ pub enum Command {
         slots: Option<u32>,
         /// Part of the requests that fail.
         error_rate: f64,
+        /// What fails altogether.
+        outage: Outage,
     },
     /// Start the simulated store's statistics anew.
     ResetStoreStats,
@@ -102,6 +121,8 @@ impl Command {
             Self::StartClients { .. } => "start_clients",
             Self::StopClients => "stop_clients",
             Self::Counters { .. } => "counters",
+            Self::IncrementAll { .. } => "increment_all",
+            Self::Stored { .. } => "stored",
             Self::ConfigureStore { .. } => "configure_store",
             Self::ResetStoreStats => "reset_store_stats",
             Self::StoreStats => "store_stats",
@@ -123,24 +144,53 @@ impl Command {
             Self::Connect(names) | Self::Cut(names) | Self::Heal(names) => {
                 vec![list(names.iter().map(|name| text(name)).collect::<Vec<_>>())]
             }
-            Self::StartServers { first, step, end, state_bytes, synced, start_ms } => vec![
+            Self::StartServers { first, step, end, state_bytes, synced, start_ms, newer } => vec![
                 int((*first).into()),
                 int((*step).into()),
                 int((*end).into()),
                 state_bytes.map_or(atom("nil"), |bytes| int(bytes.into())),
-                atom(if *synced { "true" } else { "false" }),
+                atom(&synced.to_string()),
                 int((*start_ms).into()),
+                flag(*newer),
             ],
-            Self::Missing { servers } | Self::Counters { servers } => vec![int((*servers).into())],
-            Self::StartClients { clients, servers, every_ms } => {
-                vec![int((*clients).into()), int((*servers).into()), int((*every_ms).into())]
+            Self::Missing { servers } | Self::Counters { servers } | Self::IncrementAll { servers } => {
+                vec![int((*servers).into())]
             }
-            Self::ConfigureStore { latency_ms, slots, error_rate } => {
-                vec![int((*latency_ms).into()), slots_term(*slots), float(*error_rate)]
+            Self::Stored { servers, counter } => vec![int((*servers).into()), int((*counter).into())],
+            Self::StartClients { clients, servers, every_ms, sync_one_in } => {
+                [clients, servers, every_ms, sync_one_in].map(|&number| int(number.into())).to_vec()
+            }
+            Self::ConfigureStore { latency_ms, slots, error_rate, outage } => {
+                vec![int((*latency_ms).into()), slots_term(*slots), float(*error_rate), atom(outage.name())]
             }
             _without_arguments => vec![],
         };
         tuple([int(id), atom(self.name()), list(arguments)])
+    }
+}
+
+fn flag(flag: bool) -> Term {
+    atom(if flag { "true" } else { "false" })
+}
+
+/// What the simulated store refuses for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// Nothing.
+    None,
+    /// Every request.
+    All,
+    /// Writes, claims and deletions.
+    Writes,
+}
+
+impl Outage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::All => "all",
+            Self::Writes => "writes",
+        }
     }
 }
 
@@ -192,6 +242,8 @@ pub struct Calls {
     pub acknowledged: BTreeMap<Key, u64>,
     /// By server: increments that failed in a way that leaves open whether they were applied.
     pub uncertain: BTreeMap<Key, u64>,
+    /// By server: the highest counter that was in the store when it was answered.
+    pub kept: BTreeMap<Key, u64>,
     /// Every call.
     pub times: Vec<CallTime>,
 }
@@ -225,9 +277,11 @@ pub fn read_calls(term: &Term) -> Result<Calls> {
     let mut calls =
         Calls { outcomes: read_counts(outcomes)?, times: read_times(as_bytes(times)?)?, ..Calls::default() };
     for server in as_list(servers)? {
-        let [key, acknowledged, uncertain] = as_tuple_of(&server)?;
-        calls.acknowledged.insert(as_u32(key)?, as_u64(acknowledged)?);
-        calls.uncertain.insert(as_u32(key)?, as_u64(uncertain)?);
+        let [key, acknowledged, uncertain, kept] = as_tuple_of(&server)?;
+        let key = as_u32(key)?;
+        calls.acknowledged.insert(key, as_u64(acknowledged)?);
+        calls.uncertain.insert(key, as_u64(uncertain)?);
+        calls.kept.insert(key, as_u64(kept)?);
     }
     Ok(calls)
 }
@@ -282,11 +336,12 @@ mod tests {
 
     #[test]
     fn commands_are_id_name_arguments() {
-        let command =
-            Command::StartServers { first: 1, step: 3, end: 300, state_bytes: None, synced: false, start_ms: 100 };
-        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','false',100]}");
-        let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None, error_rate: 0.5 };
-        assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity',0.5]}");
+        let (state_bytes, synced, newer) = (None, Synced::Half, false);
+        let command = Command::StartServers { first: 1, step: 3, end: 300, state_bytes, synced, start_ms: 100, newer };
+        assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','half',100,'false']}");
+        let outage = Outage::Writes;
+        let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None, error_rate: 0.5, outage };
+        assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity',0.5,'writes']}");
     }
 
     #[test]
@@ -310,9 +365,9 @@ mod tests {
         let outcomes =
             list([tuple([text("ok"), int(90)]), tuple([text("noproc"), int(3)]), tuple([text("timeout"), int(1)])]);
         let times = bytes([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 7, 1]);
-        let calls = read_calls(&tuple([outcomes, list([tuple([int(4), int(90), int(1)])]), times])).unwrap();
+        let calls = read_calls(&tuple([outcomes, list([tuple([int(4), int(90), int(1), int(40)])]), times])).unwrap();
         assert_eq!(calls.times, [CallTime { at_us: 256, took_us: 7, answered: true }]);
         assert_eq!((calls.total(), calls.failed()), (94, 4));
-        assert_eq!((calls.acknowledged[&4], calls.uncertain[&4]), (90, 1));
+        assert_eq!((calls.acknowledged[&4], calls.uncertain[&4], calls.kept[&4]), (90, 1, 40));
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `{hello, Token, Label}` | the first frame; checked before anything else is read |
 //! | `{ready, Otp, Elixir, HostVersion, HostKind}` | the node's supervision tree is up |
-//! | `{records, [{Moment, Key, Process, AtUs}]}` | moments of server processes |
+//! | `{records, [{Moment, Key, Process, AtUs, Counter}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
 //! | `{drained, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
 //! | `{waited, Us}` | a call had to wait for its server so long |
@@ -41,6 +41,8 @@ pub struct Reported {
     pub process: String,
     /// When, in microseconds of the wall clock.
     pub at_us: u64,
+    /// The server's counter, when it starts and when it stops.
+    pub counter: u64,
 }
 
 /// The report of a drain, as far as the driver needs it.
@@ -130,14 +132,16 @@ pub fn read_hello(term: &Term, token: &str) -> Result<String> {
 }
 
 fn read_record(term: &Term) -> Result<Reported> {
-    let [moment, key, process, at_us] = as_tuple_of(term)?;
+    let [moment, key, process, at_us, counter] = as_tuple_of(term)?;
     let moment = match as_atom(moment)? {
         "init" => Moment::Init,
         "terminate" => Moment::Terminate,
         "down" => Moment::Down,
+        "failed" => Moment::Failed,
         other => return Err(Error::protocol(format!("no moment is called {other}"))),
     };
-    Ok(Reported { moment, key: as_u32(key)?, process: as_text(process)?, at_us: as_u64(at_us)? })
+    let (at_us, counter) = (as_u64(at_us)?, as_u64(counter)?);
+    Ok(Reported { moment, key: as_u32(key)?, process: as_text(process)?, at_us, counter })
 }
 
 #[cfg(test)]
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn records_are_read() {
-        let record = tuple([atom("init"), int(7), text("<0.5.0>"), int(1_760_000_000_000_000)]);
+        let record = tuple([atom("init"), int(7), text("<0.5.0>"), int(1_760_000_000_000_000), int(3)]);
         let event = Event::read(&tuple([atom("records"), list([record])])).unwrap();
         assert_eq!(
             event,
@@ -155,7 +159,8 @@ mod tests {
                 moment: Moment::Init,
                 key: 7,
                 process: "<0.5.0>".into(),
-                at_us: 1_760_000_000_000_000
+                at_us: 1_760_000_000_000_000,
+                counter: 3
             }])
         );
     }
@@ -182,7 +187,7 @@ mod tests {
             atom("ready"),
             tuple([atom("ready"), text("25")]),
             tuple([atom("reboot")]),
-            tuple([atom("records"), list([tuple([atom("born"), int(7), text("<0.5.0>"), int(1)])])]),
+            tuple([atom("records"), list([tuple([atom("born"), int(7), text("<0.5.0>"), int(1), int(0)])])]),
         ] {
             assert!(matches!(Event::read(&term), Err(Error::Protocol { .. })), "{term}");
         }

@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub generation: u32,
     /// How many seconds its clock is ahead of the others'.
     pub clock_ahead_s: u32,
+    /// Whether it has the kind of servers that not every release has.
+    pub newer: bool,
 }
 
 /// What all nodes of one cluster have in common.
@@ -107,7 +109,9 @@ impl NodeConfig {
             ("concurrency", atom(&settings.concurrency.to_string())),
             ("timeout_ms", int(settings.timeout_ms.into())),
             ("attempt_timeout_ms", int(settings.attempt_timeout_ms.into())),
-            ("heartbeat_max_age_ms", int(settings.heartbeat_max_age_ms.into())),
+            ("heartbeat_max_age_ms", settings.heartbeat_max_age_ms.map_or(atom("nil"), |age_ms| int(age_ms.into()))),
+            ("slow_child_ms", int(settings.slow_child_ms.into())),
+            ("newer", atom(if self.newer { "true" } else { "false" })),
         ])
     }
 }
@@ -138,6 +142,7 @@ mod tests {
             elixir: "elixir".into(),
             generation: 1,
             clock_ahead_s: 0,
+            newer: false,
         };
         let hex = config.to_hex(&common, &settings);
         let bytes: Vec<u8> =

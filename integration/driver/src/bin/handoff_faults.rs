@@ -5,13 +5,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use handoff_demo::Error;
 use handoff_demo::beams::Beams;
 use handoff_demo::faults::Fault;
 use handoff_demo::faults::args::Args;
 use handoff_demo::faults::run::run;
-use handoff_demo::faults::table::{Shown, closing, page};
+use handoff_demo::faults::table::{RealRun, Shown, closing, page};
 use handoff_demo::interrupt::Interrupt;
 use handoff_demo::places::Temporary;
 use handoff_demo::progress::Progress;
@@ -38,6 +39,13 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         }
         return Ok(true);
     }
+    // Before the run: a file that cannot be read must not cost what takes minutes.
+    let real: Vec<RealRun> = match &args.real {
+        Some(path) => {
+            serde_json::from_str(&std::fs::read_to_string(path).with_context(|| path.display().to_string())?)?
+        }
+        None => Vec::new(),
+    };
     let first_seed = args.seed.map_or_else(seed, Ok)?;
     writeln!(out, "seed {first_seed}")?;
     let interrupt = Interrupt::listen()?;
@@ -56,7 +64,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         write(path, &serde_json::to_string_pretty(&shown)?)?;
     }
     if let Some(path) = &args.write_docs {
-        write(path, &page(&faults, &shown))?;
+        write(path, &page(&faults, &shown, &real))?;
     }
     write!(out, "{}", closing(&faults, &shown))?;
     for failed in shown.iter().filter(|run| !run.passed()) {

@@ -14,8 +14,9 @@ use crate::settings::Client;
     name = "integration/faults",
     bin_name = "integration/faults",
     about = "Kills, pauses and parts nodes of real clusters while clients call, and checks that nothing is lost",
-    after_help = "After each run every server has to run exactly once within the fault's bound, every acknowledged increment has to be \
-                  there once, no reservation may have outlived its time, and no process or table of the library may be left.\n\
+    after_help = "After each run every server has to run exactly once within the fault's bound, no acknowledged increment may be \
+                  lost that was stored or could be, none counted twice, no reservation may have outlived its time, and no process or table of \
+                  the library may be left. Half of the servers store each increment, the others when they stop.\n\
                   Exits with 1 when anything of that does not hold."
 )]
 pub struct Args {
@@ -46,6 +47,10 @@ pub struct Args {
     /// Write the table of all faults, from this run, into this page [docs/RELIABILITY.md]
     #[arg(long, value_name = "FILE", conflicts_with = "only", num_args = 0..=1, default_missing_value = "docs/RELIABILITY.md")]
     pub write_docs: Option<PathBuf>,
+
+    /// Put what a run on the real DurableServer has shown (its --json) beside it in that page
+    #[arg(long, value_name = "FILE", requires = "write_docs")]
+    pub real: Option<PathBuf>,
 
     /// Name all faults, and end
     #[arg(long)]

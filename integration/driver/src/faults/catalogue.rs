@@ -1,6 +1,7 @@
 //! Every fault. A new one is one more entry in the file of what it is done to.
 
 mod clock;
+mod deploy;
 mod network;
 mod rust_node;
 mod several;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<&'static Fault> {
         store::FAULTS,
         clock::FAULTS,
         several::FAULTS,
+        deploy::FAULTS,
         size::FAULTS,
     ]
     .into_iter()

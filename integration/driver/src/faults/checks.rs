@@ -1,23 +1,26 @@
 //! What has to hold after every fault, whatever it was.
 //!
 //! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-//! 2. No increment that was acknowledged, and so stored, is lost, none is counted twice, and the rest of every state is what it was.
+//! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before it could store its state;
+//!    none is counted twice, and the rest of every state is what it was. See [`crate::kept`].
 //! 3. No server started while another process of it had not stopped.
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
-//! 6. No node waits for its drain longer than its `timeout_ms`.
+//! 6. No server is started on a node that was told to stop a second before.
+//! 7. No node waits for its drain longer than its `timeout_ms`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::Setup;
 use super::scene::Scene;
 use crate::beam::commands::{Command, Counter, read_calls};
 use crate::beam::node_config::Role;
 use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
 use crate::beam::{Cluster, DrainEnd};
-use crate::history::{Drain, Key, NodeId};
+use crate::history::{Drain, Key, Moment, NodeId, Record};
 use crate::metrics::{Observed, figures};
-use crate::report::ModeReport;
+use crate::report::{ModeReport, Versions};
 use crate::run::recovery::counters;
 use crate::{Error, Result};
 
@@ -29,6 +32,9 @@ const TIDY_WITHIN: Duration = Duration::from_secs(20);
 
 /// From SIGTERM to the start of the drain, and from its end to the driver.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+/// What was under way when a node was told to stop may still come up there, in microseconds.
+const KNOWN_US: u64 = 1_000_000;
 
 /// What was there before the fault.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct Found {
     pub settled_s: f64,
     /// The figures that the demo shows, too.
     pub figures: ModeReport,
+    /// What it ran on.
+    pub versions: Versions,
     /// Who decided at the end of each drain, and what took over before.
     pub decided: Vec<String>,
     /// What does not hold; empty for a run that passed.
@@ -80,13 +88,21 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
         counters: &counters,
         servers: scene.settings.servers,
         all_back: unsettled.is_none(),
+        final_writes: scene.setup.final_writes,
     });
+    broken.append(&mut scene.broken);
     broken.extend(figures.broken());
+    broken.extend(sent_to_stopping(&scene.cluster, &drains));
+    if scene.setup.moves_all && figures.moved < figures.total {
+        broken.push(format!("{} of {} servers were not moved", figures.total - figures.moved, figures.total));
+    }
     broken.extend(scene.settings.beams.missing(&figures.nodes));
     broken.extend(outlived(scene)?);
-    broken.extend(overdue(&scene.cluster, &drains, scene.setup.timeout_ms));
+    broken.extend(overdue(&scene.cluster, &drains, scene.setup));
     broken.extend(left_behind(&mut scene.cluster, before)?);
-    Ok(Found { settled_s, figures, decided: decided(&scene.cluster), broken })
+    let versions = scene.cluster.node(client).versions.clone();
+    let versions = versions.ok_or_else(|| Error::protocol("a client without versions"))?.into();
+    Ok(Found { settled_s, figures, versions, decided: decided(&scene.cluster), broken })
 }
 
 fn decided(cluster: &Cluster) -> Vec<String> {
@@ -146,9 +162,21 @@ fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
 }
 
+/// Servers that started on a node that had been told to stop: it cannot keep them.
+fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
+    let known_us =
+        |node: NodeId| drains.iter().find(|drain| drain.node == node).map(|drain| drain.sigterm_us + KNOWN_US);
+    let late = |record: &&Record| {
+        record.moment == Moment::Init && known_us(record.node).is_some_and(|known_us| record.at_us > known_us)
+    };
+    let count = cluster.records().iter().filter(late).count();
+    (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
+}
+
 /// A drain whose end was heard of later than its time after the node was told to stop.
-fn overdue(cluster: &Cluster, drains: &[Drain], timeout_ms: u32) -> Option<String> {
-    let bound = Duration::from_millis(timeout_ms.into()) + ON_THE_WAY;
+fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> {
+    let Setup { timeout_ms, slow_child_ms, .. } = setup;
+    let bound = Duration::from_millis(timeout_ms.into()) + Duration::from_millis(slow_child_ms.into()) + ON_THE_WAY;
     let took = |end: &DrainEnd| {
         let told = drains.iter().find(|drain| drain.node == end.node)?;
         Some(Duration::from_micros(end.at_us.saturating_sub(told.sigterm_us)))

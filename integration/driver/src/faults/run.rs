@@ -10,7 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::places::Places;
 use crate::progress::ModeProgress;
 use crate::run::stage;
-use crate::settings::{Client, Concurrency, Mode, Scenario, Settings};
+use crate::settings::{Client, Concurrency, Mode, Scenario, Settings, Synced};
 use crate::store::Store;
 use crate::variant::Variant;
 
@@ -34,7 +34,7 @@ pub fn run(
     after(&mut scene, &there)
 }
 
-/// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (50).
+/// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (30).
 fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
     Settings {
         beams,
@@ -53,10 +53,12 @@ fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
         store: Store::Simulated { latency_ms: setup.latency_ms, slots: setup.slots, error_rate: 0.0 },
         state_bytes: setup.state_bytes,
         start_ms: 0,
-        synced: true,
-        // Less than a clock is wrong by would make nodes take each other for dead, which they do not in production.
-        heartbeat_max_age_ms: if setup.clock_ahead.is_some() { 30_000 } else { 8_000 },
+        synced: Synced::Half,
+        sync_one_in: 10,
+        heartbeat_max_age_ms: Some(setup.heartbeat_max_age_ms),
+        slow_child_ms: setup.slow_child_ms,
         clock_ahead: setup.clock_ahead,
+        lacks_module: setup.lacks_module,
         partitions: true,
         call_every_ms: 20,
         quick: false,

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Fault, Setup};
 use crate::Result;
 use crate::beam::Cluster;
-use crate::beam::commands::Command;
+use crate::beam::commands::{Command, Outage};
 use crate::beam::link::now_us;
 use crate::history::{Drain, NodeId};
 use crate::progress::ModeProgress;
 use crate::random::Random;
-use crate::run::stage::Stage;
+use crate::run::stage::{Stage, app};
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -32,6 +32,8 @@ pub struct Scene<'a> {
     pub progress: &'a ModeProgress,
     /// The fault's cluster.
     pub setup: Setup,
+    /// What the fault itself found not to hold.
+    pub broken: Vec<String>,
     told: Vec<(NodeId, u64)>,
     started_before: u32,
 }
@@ -48,7 +50,8 @@ impl<'a> Scene<'a> {
     ) -> Self {
         let started_before = cluster.started();
         let random = Random::new(seed);
-        Self { cluster, stage, settings, random, progress, setup: fault.setup, told: Vec::new(), started_before }
+        let (setup, broken, told) = (fault.setup, Vec::new(), Vec::new());
+        Self { cluster, stage, settings, random, progress, setup, broken, told, started_before }
     }
 
     /// The node that drains.
@@ -112,6 +115,21 @@ impl<'a> Scene<'a> {
         self.tell(other, Command::Cut(vec![one_name]))
     }
 
+    /// Lets two nodes that were parted connect again, and connects them.
+    pub fn heal(&mut self, one: NodeId, other: NodeId) -> Result<()> {
+        let [one_name, other_name] = [one, other].map(|id| self.cluster.node(id).name.clone());
+        self.tell(one, Command::Heal(vec![other_name]))?;
+        self.tell(other, Command::Heal(vec![one_name.clone()]))?;
+        if self.cluster.node(one).is_connected() { self.tell(other, Command::Connect(vec![one_name])) } else { Ok(()) }
+    }
+
+    /// Starts fresh application nodes, and says when they are up.
+    pub fn start_fresh(&mut self, count: usize) -> Result<()> {
+        self.progress.step("starting fresh nodes");
+        let fresh = (0..count).map(|n| app(self.settings, 2, self.stage.apps.len() + n)).collect();
+        self.cluster.start(fresh).map(drop)
+    }
+
     /// Parts the Rust node from an application node.
     pub fn part_from_rust_node(&mut self, id: NodeId) -> Result<()> {
         let name = self.cluster.rust_node().map(|node| node.name.clone());
@@ -127,11 +145,24 @@ impl<'a> Scene<'a> {
         })
     }
 
+    /// Makes the simulated store quick, whatever the fault's cluster has.
+    pub fn quick_store(&mut self) -> Result<()> {
+        self.to_store(Command::ConfigureStore { latency_ms: 5, slots: None, error_rate: 0.0, outage: Outage::None })
+    }
+
     /// Changes how the simulated store behaves; `None` for as before the fault.
     pub fn store(&mut self, change: Option<(u32, f64)>) -> Result<()> {
         let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
         let (latency_ms, error_rate) = change.unwrap_or((latency_ms, error_rate));
-        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate })
+        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage: Outage::None })
+    }
+
+    /// Lets the simulated store refuse requests for so long, and then serve as before.
+    pub fn store_out(&mut self, outage: Outage, milliseconds: u64) -> Result<()> {
+        let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
+        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage })?;
+        self.let_pass(milliseconds, "the store refuses requests")?;
+        self.store(None)
     }
 
     /// Tells the store's node something.

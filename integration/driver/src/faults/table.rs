@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, ContentArrangement, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Fault;
 use super::checks::Found;
@@ -17,6 +17,8 @@ pub struct Shown {
     pub fault: &'static str,
     /// The run's seed.
     pub seed: u64,
+    /// The DurableServer it ran on: version and kind; empty for a run that ended before its checks.
+    pub durable_server: String,
     /// From the last act of the fault until every server ran exactly once and answered, in seconds.
     pub settled_s: f64,
     /// From SIGTERM until nothing ran on the draining nodes any more and what they handed over was up, in seconds.
@@ -42,10 +44,11 @@ pub struct Shown {
 impl Shown {
     /// A run that came to its checks.
     pub fn new(fault: &Fault, seed: u64, found: Found) -> Self {
-        let Found { settled_s, figures, decided, broken } = found;
+        let Found { settled_s, figures, versions, decided, broken } = found;
         Self {
             fault: fault.name,
             seed,
+            durable_server: versions.to_string(),
             settled_s,
             drain_s: figures.drain_ms / 1_000.0,
             total: figures.total,
@@ -64,6 +67,7 @@ impl Shown {
         Self {
             fault: fault.name,
             seed,
+            durable_server: String::new(),
             settled_s: 0.0,
             drain_s: 0.0,
             total: 0,
@@ -89,6 +93,28 @@ impl Shown {
             broken => format!("FAILED: {}", broken.join("; ")),
         }
     }
+}
+
+/// A run on the real DurableServer, as read from a file that `--json` wrote.
+#[derive(Debug, Deserialize)]
+pub struct RealRun {
+    fault: String,
+    durable_server: String,
+    settled_s: f64,
+    drain_s: f64,
+    broken: Vec<String>,
+}
+
+/// What the real one has shown of a fault, in a cell.
+fn on_real(fault: &Fault, real: &[RealRun]) -> String {
+    let runs: Vec<_> = real.iter().filter(|run| run.fault == fault.name).collect();
+    if runs.is_empty() {
+        return "not run".to_owned();
+    }
+    let longest = |of: fn(&RealRun) -> f64| runs.iter().map(|run| of(run)).fold(0.0, f64::max);
+    let held = runs.iter().filter(|run| run.broken.is_empty()).count();
+    let (drain_s, settled_s) = (longest(|run| run.drain_s), longest(|run| run.settled_s));
+    format!("{held} of {}; {drain_s:.1} s, {settled_s:.1} s", runs.len())
 }
 
 /// A fault's runs, summed up.
@@ -159,36 +185,43 @@ What happens to servers when something fails in the middle of a drain, and how t
 `./integration/faults --write-docs`; `./integration/faults --only NAME` runs one fault, `--seed` repeats a run.
 
 Every run starts real operating-system nodes: application nodes, a node with clients that call all the while, a node that plays the object
-store and, where the Rust node takes part, `durable-handoff-node`. Each increment that a client has the answer to is in storage. After the
-fault these have to hold, or the run has failed:
+store and, where the Rust node takes part, `durable-handoff-node`. Every second server stores each increment before it answers. The others
+store their state when they stop, as most servers in production do; clients ask them for a sync with one in ten increments, and look into
+the store after each. After the fault these have to hold, or the run has failed:
 
 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-2. No acknowledged increment is lost, none is counted twice, and the rest of every state is what it was.
+2. No acknowledged increment is lost, but one that was not to be stored and whose server was cut off (its node was killed). No state is
+   older than its last sync that was answered, or than its last stop in order. No increment is counted twice, and the rest of every state
+   is what it was.
 3. No server started while another process of it had not stopped.
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is there still.
-6. No node waits for its drain longer than its `timeout_ms`.
+6. No server is started on a node that was told to stop a second before.
+7. No node waits for its drain longer than its `timeout_ms`.
 
 For runs of seconds instead of minutes, nodes look for lost servers every 2 s (60 s in production), send heartbeats every 0.5 s (10 s), and
-believe in them for 8 s (50 s; 30 s where a clock is wrong; this one on the stand-in host only); an attempt may take 3 s (15 s). What is found by a sweep is found
-that much later in production. OTP's `global` is told not to part further nodes when two lose sight of each other.
+count on them for 8 s (30 s; the same where a clock is wrong, 20 s where the store is out for 10 s); an attempt may take 3 s (15 s). What is
+found by a sweep is found that much later in production. OTP's `global` is told not to part further nodes when two lose sight of each other.
 ";
 
 /// The page of the documentation.
-pub fn page(faults: &[&Fault], shown: &[Shown]) -> String {
+pub fn page(faults: &[&Fault], shown: &[Shown], real: &[RealRun]) -> String {
     let mut page = format!(
-        "{INTRODUCTION}\n| fault | what is done | what happens | held | drain at most | settled after at most | handed over |\n|---|---|---|---|---|---|---|\n"
+        "{INTRODUCTION}\n{}\n\n| fault | what is done | what happens | held | drain at most | settled after at most | handed over | on the real one: held; drain, settled |\n\
+         |---|---|---|---|---|---|---|---|\n",
+        hosts(shown, real)
     );
     for row in rows(faults, shown) {
         page.push_str(&format!(
-            "| `{}` | {} | {} | {} | {} | {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |\n",
             row.fault.name,
             row.fault.done,
             row.fault.happens,
             row.passed(),
             row.drain(),
             row.settled(),
-            row.moved()
+            row.moved(),
+            on_real(row.fault, real)
         ));
     }
     page.push_str(
@@ -197,6 +230,19 @@ pub fn page(faults: &[&Fault], shown: &[Shown]) -> String {
          *Handed over*: running elsewhere before their node was gone, of all servers on nodes that ended; the rest was found by sweeps, or started by the nodes it was handed to.\n",
     );
     page
+}
+
+/// What the columns ran on.
+fn hosts(shown: &[Shown], real: &[RealRun]) -> String {
+    let named = |names: Vec<&str>| {
+        let mut names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() { "not run".to_owned() } else { names.join(", ") }
+    };
+    let here = named(shown.iter().map(|run| run.durable_server.as_str()).collect());
+    let there = named(real.iter().map(|run| run.durable_server.as_str()).collect());
+    format!("The figures are from {here}; those of the last column from the real one: {there}.")
 }
 
 #[cfg(test)]
@@ -218,7 +264,24 @@ mod tests {
             assert!(table.contains(expected), "no {expected:?} in {table}");
         }
         assert!(!table.contains(faults[1].name), "a fault without a run has a row");
-        assert!(page(&faults, &runs).contains(faults[0].happens));
+        assert!(page(&faults, &runs, &[]).contains(faults[0].happens));
+    }
+
+    #[test]
+    fn the_page_has_what_a_run_on_the_real_one_wrote() {
+        let faults = all();
+        let on = |host: &str, run| Shown { durable_server: host.to_owned(), drain_s: 1.25, ..run };
+        let real = [
+            on("DurableServer 0.1.7 (external)", shown(faults[0], &[])),
+            on("DurableServer 0.1.7 (external)", shown(faults[0], &["3 acknowledged increments are lost"])),
+        ];
+        let real: Vec<RealRun> = serde_json::from_str(&serde_json::to_string(&real).unwrap()).unwrap();
+        let here = [on("DurableServer 0.1.5 (stand-in)", shown(faults[0], &[])), shown(faults[1], &[])];
+        let page = page(&faults, &here, &real);
+        let hosts = "from DurableServer 0.1.5 (stand-in); those of the last column from the real one: DurableServer 0.1.7 (external).";
+        for expected in ["| 1 of 2; 1.2 s, 3.2 s |", "| not run |", hosts] {
+            assert!(page.contains(expected), "no {expected:?} in {page}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::beams::Beams;
 use crate::quantiles::Quantiles;
 use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
-use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings};
+use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings, Synced};
 use crate::store::Store;
 
 /// All three modes of a rolling deploy of one node.
@@ -33,9 +33,12 @@ pub fn report() -> Report {
             store: Store::Simulated { latency_ms: 10, slots: None, error_rate: 0.0 },
             state_bytes: None,
             start_ms: 0,
-            synced: false,
-            heartbeat_max_age_ms: 50_000,
+            synced: Synced::None,
+            sync_one_in: 0,
+            heartbeat_max_age_ms: None,
+            slow_child_ms: 0,
             clock_ahead: None,
+            lacks_module: None,
             partitions: false,
             call_every_ms: 10,
             quick: false,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::beam::Cluster;
-use crate::beam::commands::{Command, read_missing, read_view};
+use crate::beam::commands::{Command, Outage, read_missing, read_view};
 use crate::beam::node_config::{NodeConfig, Role, STORE};
 use crate::beam::term::{as_list_of, as_text};
 use crate::history::NodeId;
@@ -38,11 +38,22 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     };
     let clock_ahead_s = settings.clock_ahead.filter(|ahead| ahead.node == index).map_or(0, |ahead| ahead.seconds);
     let elixir = settings.beams.app(settings.scenario, generation, index);
-    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s }
+    let newer = settings.lacks_module.is_some_and(|lacking| lacking != index);
+    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
 }
 
 /// Sets the stage.
 pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<Stage> {
+    let (stage, sweeps_from) = servers(cluster, settings, progress)?;
+    await_typical_moment(cluster, sweeps_from, settings, progress)?;
+    progress.step("clients warming up");
+    cluster.call(stage.client, start_clients(settings))?;
+    cluster.listen_for(settings.warm_up(), "clients warming up")?;
+    Ok(stage)
+}
+
+/// Starts the nodes and the servers, and nothing that calls them; since when nodes may have looked for lost servers.
+pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<(Stage, Instant)> {
     progress.step(&format!("starting {} nodes", settings.nodes + 1 + u32::from(settings.store.is_simulated())));
     let store = if settings.store.is_simulated() {
         Some(
@@ -52,6 +63,7 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
                 elixir: settings.beams.store(),
                 generation: 1,
                 clock_ahead_s: 0,
+                newer: false,
             }])?[0],
         )
     } else {
@@ -63,6 +75,7 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
         elixir: settings.beams.client(),
         generation: 1,
         clock_ahead_s: 0,
+        newer: false,
     }];
     configs.extend((0..settings.nodes as usize).map(|index| app(settings, 1, index)));
     let mut apps = cluster.start(configs)?;
@@ -81,19 +94,15 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
 
     // Until here the store answered at once: filling it is no part of what is measured.
     if let (Some(store), &Store::Simulated { latency_ms, slots, error_rate }) = (store, &settings.store) {
-        cluster.call(store, Command::ConfigureStore { latency_ms, slots, error_rate })?;
+        cluster.call(store, Command::ConfigureStore { latency_ms, slots, error_rate, outage: Outage::None })?;
     }
-    await_typical_moment(cluster, sweeps_from, settings, progress)?;
-    progress.step("clients warming up");
-    cluster.call(client, start_clients(settings))?;
-    cluster.listen_for(settings.warm_up(), "clients warming up")?;
-    Ok(stage)
+    Ok((stage, sweeps_from))
 }
 
 /// The command that starts the clients.
 pub fn start_clients(settings: &Settings) -> Command {
-    let Settings { clients, servers, call_every_ms: every_ms, .. } = *settings;
-    Command::StartClients { clients, servers, every_ms }
+    let Settings { clients, servers, call_every_ms: every_ms, sync_one_in, .. } = *settings;
+    Command::StartClients { clients, servers, every_ms, sync_one_in }
 }
 
 /// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together, so right after the start
@@ -118,9 +127,10 @@ fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, prog
     // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free ones beside them.
     let step = settings.full_nodes();
     let Settings { servers: end, state_bytes, synced, start_ms, .. } = *settings;
+    let newer = settings.lacks_module.is_some();
     let each = (0..step)
         .zip(&stage.apps)
-        .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced, start_ms }));
+        .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced, start_ms, newer }));
     cluster.call_each(each.collect(), |cluster| progress.amount(cluster.started(), settings.servers))?;
     progress.step("waiting until the clients' registry knows every server");
     look(cluster, "the clients' registry learning of all servers", |cluster| {

@@ -5,19 +5,22 @@ use crate::settings::ClockAhead;
 
 const AHEAD_S: u32 = 10;
 
+/// Less than a clock is wrong by would make nodes take each other for dead, which they do not in production.
+const USUAL_AGE: Setup = Setup { heartbeat_max_age_ms: 30_000, ..USUAL };
+
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "clock-of-a-target-ahead",
         done: "The clock of one of two targets is 10 s ahead: its heartbeats come from the future.",
         happens: "Heartbeats from the future are not believed, so nothing goes there; everything goes to the other target.",
-        setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL },
+        setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL_AGE },
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {
         name: "clock-of-the-source-ahead",
         done: "The clock of the source is 10 s ahead: to it, every other node's heartbeat is old.",
         happens: "Heartbeats of 10 s ago still count: everything is moved.",
-        setup: Setup { clock_ahead: Some(ClockAhead { node: 0, seconds: AHEAD_S }), ..USUAL },
+        setup: Setup { clock_ahead: Some(ClockAhead { node: 0, seconds: AHEAD_S }), ..USUAL_AGE },
         inject: |scene| scene.terminate(scene.source()),
     },
 ];

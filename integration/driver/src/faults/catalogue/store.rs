@@ -1,10 +1,27 @@
 //! Faults of the object store.
 
-use crate::beam::commands::Command;
+use crate::Result;
+use crate::beam::commands::{Command, Outage};
+use crate::faults::scene::Scene;
 use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+use crate::kept::FinalWrites;
 
-/// The final write of a server may fail for good: then it is found as one of a node that was killed.
+/// A server that was stopped while the store was out may have to wait for its reservation to run out.
 const FAILING: Setup = Setup { bound_s: RESERVED_BOUND_S, timeout_ms: 20_000, ..USUAL };
+
+/// Heartbeats fail as well, and a node that cannot send any for as long as they count gives itself up. What was stopped while the store
+/// was out is found when those of the node that stopped have run out, too.
+const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..FAILING };
+
+/// Refuses requests from a random point of the drain on.
+fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
+    let part = scene.random.between(0.1, 0.9);
+    scene.terminate(scene.source())?;
+    scene.await_moved(part)?;
+    scene.store_out(outage, milliseconds)
+}
+
+const AFTER_OUTAGE: &str = "The drain stops no server while it does not know that its state can be stored, and goes on when the store is back.";
 
 pub const FAULTS: &[Fault] = &[
     Fault {
@@ -24,8 +41,9 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "store-errors",
         done: "One in five requests to the store fails, during the whole drain and until the source has ended.",
-        happens: "Attempts are repeated, or given up so that servers are stopped and found as without a drain.",
-        setup: FAILING,
+        happens: "Attempts are repeated, or given up so that servers are stopped and found as without a drain. The last write of a \
+                  server that is stopped may fail, so that what it had not synced is lost, as without a drain.",
+        setup: Setup { final_writes: FinalWrites::MayFail, ..FAILING },
         inject: |scene| {
             scene.store(Some((5, 0.2)))?;
             scene.terminate(scene.source())?;
@@ -48,5 +66,47 @@ pub const FAULTS: &[Fault] = &[
             }
             Ok(())
         },
+    },
+    Fault {
+        name: "store-out-500ms",
+        done: "The store refuses every request for half a second, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: FAILING,
+        inject: |scene| out(scene, Outage::All, 500),
+    },
+    Fault {
+        name: "store-out-2s",
+        done: "The store refuses every request for 2 s, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: FAILING,
+        inject: |scene| out(scene, Outage::All, 2000),
+    },
+    Fault {
+        name: "store-out-10s",
+        done: "The store refuses every request for 10 s, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: OUT_LONG,
+        inject: |scene| out(scene, Outage::All, 10000),
+    },
+    Fault {
+        name: "store-writes-out-500ms",
+        done: "The store refuses writes, and serves reads, for half a second, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: FAILING,
+        inject: |scene| out(scene, Outage::Writes, 500),
+    },
+    Fault {
+        name: "store-writes-out-2s",
+        done: "The store refuses writes, and serves reads, for 2 s, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: FAILING,
+        inject: |scene| out(scene, Outage::Writes, 2000),
+    },
+    Fault {
+        name: "store-writes-out-10s",
+        done: "The store refuses writes, and serves reads, for 10 s, from a random point of the drain on.",
+        happens: AFTER_OUTAGE,
+        setup: OUT_LONG,
+        inject: |scene| out(scene, Outage::Writes, 10000),
     },
 ];

@@ -1,0 +1,74 @@
+//! What a server's counter must not fall below, whatever was done to its nodes. Pure.
+//!
+//! An acknowledged increment may be lost in one case only: it was not to be stored before it was answered, and the server's
+//! process was cut off before it could store its state (its node was killed, or the host gave the process up). Even then the counter is
+//! no lower than the last one that was stored: by a sync that was answered, by an orderly stop, or as a later process found it.
+
+use crate::beam::commands::Calls;
+use crate::history::{End, Key, Life};
+
+/// Whether the last write of a server that stops in order can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalWrites {
+    /// It can: a lost one is a fault.
+    Count,
+    /// The store fails them at random, for longer than a shutdown lasts; the host then stops the server all the same.
+    MayFail,
+}
+
+/// The lowest counter that a server with these lives may have in the end.
+pub fn floor(key: Key, lives: &[Life], calls: &Calls, writes: FinalWrites) -> u64 {
+    let acknowledged = calls.acknowledged.get(&key).copied().unwrap_or(0);
+    let kept = calls.kept.get(&key).copied().unwrap_or(0);
+    let orderly = |life: &Life| life.end != Some(End::CutOff);
+    if writes == FinalWrites::Count && lives.iter().all(orderly) {
+        return acknowledged;
+    }
+    let stored = |life: &Life| match life.end {
+        Some(End::Stopped(counter)) if writes == FinalWrites::Count => counter.max(life.found),
+        _ => life.found,
+    };
+    lives.iter().map(stored).fold(kept, u64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::NodeId;
+
+    const KEY: Key = 7;
+
+    fn life(found: u64, end: Option<End>) -> Life {
+        Life { node: NodeId(0), init_us: 100, end_us: end.map(|_| 200), found, end }
+    }
+
+    fn calls(acknowledged: u64, kept: u64) -> Calls {
+        let mut calls = Calls::default();
+        calls.acknowledged.insert(KEY, acknowledged);
+        calls.kept.insert(KEY, kept);
+        calls
+    }
+
+    #[test]
+    fn a_server_that_only_ever_stopped_in_order_keeps_every_answered_increment() {
+        let lives = [life(0, Some(End::Stopped(40))), life(40, None)];
+        assert_eq!(floor(KEY, &lives, &calls(55, 10), FinalWrites::Count), 55);
+    }
+
+    #[test]
+    fn a_server_that_was_killed_keeps_what_was_stored_before() {
+        let killed = Some(End::CutOff);
+        assert_eq!(floor(KEY, &[life(0, killed), life(10, None)], &calls(55, 30), FinalWrites::Count), 30);
+        // What an orderly stop stored before counts too, and what a later process found.
+        let moved_first = [life(0, Some(End::Stopped(40))), life(40, killed), life(40, None)];
+        assert_eq!(floor(KEY, &moved_first, &calls(55, 30), FinalWrites::Count), 40);
+        let found = [life(0, killed), life(45, killed), life(45, None)];
+        assert_eq!(floor(KEY, &found, &calls(55, 30), FinalWrites::Count), 45);
+    }
+
+    #[test]
+    fn a_store_that_fails_at_random_may_lose_the_last_write_but_nothing_that_was_synced() {
+        let lives = [life(20, Some(End::Stopped(40))), life(20, None)];
+        assert_eq!(floor(KEY, &lives, &calls(55, 30), FinalWrites::MayFail), 30);
+    }
+}

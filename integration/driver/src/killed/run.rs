@@ -1,0 +1,97 @@
+//! The measurement.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use super::args::{Args, store};
+use super::table::{AtKill, Report, Row};
+use crate::args;
+use crate::beam::Cluster;
+use crate::beam::commands::Command;
+use crate::beam::term::as_u32;
+use crate::interrupt::Interrupt;
+use crate::places::Places;
+use crate::progress::{ModeProgress, Progress};
+use crate::report::Versions;
+use crate::run::stage;
+use crate::settings::{Mode, Settings};
+use crate::variant::Variant;
+use crate::{Error, Result};
+
+/// How much longer than its time a kill may come: the driver waits for no node in between.
+const LATE: Duration = Duration::from_secs(30);
+
+/// Runs everything.
+pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
+    let (mut rows, mut versions) = (Vec::new(), None);
+    for name in &args.only {
+        for &after_s in &args.after {
+            let mut measure = |mode: Mode| {
+                let executor = args.executor;
+                let variant = if mode == Mode::Handoff { Variant { executor, ..mode.into() } } else { mode.into() };
+                let line = progress.line(format!("{name}, killed after {after_s} s, {variant}"));
+                // A folder of its own in the store, as every column of the demo has.
+                let places = Places::new(
+                    places.logs.clone(),
+                    places.scratch.join(format!("{name}-{after_s}").replace('/', "_")),
+                )?;
+                let (at_kill, on) = at_kill(args, name, after_s, variant, &places, interrupt, &line)?;
+                line.done(&format!("{} of {} stored", at_kill.stored, args.servers));
+                versions.get_or_insert(on);
+                Ok::<_, Error>(at_kill)
+            };
+            let (without, with) = (measure(Mode::Graceful)?, measure(Mode::Handoff)?);
+            rows.push(Row { store: name.clone(), after_s, without, with });
+        }
+    }
+    let versions = versions.ok_or_else(|| Error::protocol("nothing was measured"))?;
+    Ok(Report { bench: "killed", versions, servers: args.servers, slow_child_ms: args.slow_child_ms, rows })
+}
+
+fn at_kill(
+    args: &Args,
+    name: &str,
+    after_s: u32,
+    variant: Variant,
+    places: &Places,
+    interrupt: &Interrupt,
+    progress: &ModeProgress,
+) -> Result<(AtKill, Versions)> {
+    let settings = settings(args, name, variant);
+    let servers = settings.servers;
+    let mut cluster = Cluster::new(variant, &settings, places, interrupt)?;
+    let (stage, _) = stage::servers(&mut cluster, &settings, progress)?;
+    let unsynced = as_u32(&cluster.call(stage.client, Command::IncrementAll { servers })?)?;
+    if unsynced != servers {
+        return Err(Error::protocol(format!("{unsynced} of {servers} servers have something to store")));
+    }
+
+    progress.step("stopping the node");
+    let (source, started_before) = (stage.apps[0], cluster.started());
+    let sigterm_us = cluster.node_mut(source).sigterm()?;
+    let until = std::time::Instant::now() + Duration::from_secs(after_s.into());
+    let time = Duration::from_secs(after_s.into()) + LATE;
+    let ended = cluster.wait("the node stopping", time, |cluster| {
+        let ended = cluster.node_mut(source).has_ended()?;
+        Ok((ended || std::time::Instant::now() >= until).then_some(ended))
+    })?;
+    cluster.node_mut(source).kill()?;
+    progress.step("counting what is stored");
+    let started = cluster.started() - started_before;
+    let stored = as_u32(&cluster.call(stage.client, Command::Stored { servers, counter: 1 })?)?;
+    let gone_us = cluster.node(source).gone_us.filter(|_| ended);
+    let stopped_after_ms = gone_us.map(|gone_us| gone_us.saturating_sub(sigterm_us) / 1_000);
+    let versions =
+        cluster.node(stage.client).versions.clone().ok_or_else(|| Error::protocol("a client without versions"))?;
+    Ok((AtKill { stored, started, stopped_after_ms }, versions.into()))
+}
+
+/// As in production: sweeps every 60 s, the usual heartbeats, the usual time for a drain.
+fn settings(args: &Args, name: &str, variant: Variant) -> Settings {
+    let demo = args::Args::parse_from(["integration/demo", "--scenario", "drain", "--nodes", "3"]);
+    let settings = Settings::from_args(&demo, store(name));
+    let Args { servers, slow_child_ms, .. } = *args;
+    // Heartbeats every second: the nodes have to know each other soon, not most of a minute after they have booted.
+    Settings { servers, slow_child_ms, modes: vec![variant], heartbeat_interval_ms: 1_000, ..settings }
+}

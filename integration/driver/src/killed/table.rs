@@ -1,0 +1,129 @@
+//! The table and the JSON.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::report::Versions;
+
+/// Two runs of the same differ by a few of a hundred.
+const AT_LEAST: f64 = 0.95;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Which measurement.
+    pub bench: &'static str,
+    /// What it ran on.
+    #[serde(flatten)]
+    pub versions: Versions,
+    /// Servers of the node that is killed.
+    pub servers: u32,
+    /// How long something took to stop before them.
+    pub slow_child_ms: u32,
+    /// The figures.
+    pub rows: Vec<Row>,
+}
+
+/// One store and one moment.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Where states are kept.
+    pub store: String,
+    /// When the node was killed, in seconds after SIGTERM.
+    pub after_s: u32,
+    /// With today's shutdown.
+    pub without: AtKill,
+    /// With `durable_handoff`.
+    pub with: AtKill,
+}
+
+/// What was found when the node was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AtKill {
+    /// States in storage that are not older than before SIGTERM.
+    pub stored: u32,
+    /// Servers that had started elsewhere.
+    pub started: u32,
+    /// When the node had stopped by itself, in milliseconds after SIGTERM; `None` where it was killed.
+    pub stopped_after_ms: Option<u64>,
+}
+
+impl AtKill {
+    fn shown(&self) -> String {
+        let stopped = self.stopped_after_ms.map(|ms| format!(", stopped after {}.{} s", ms / 1_000, ms % 1_000 / 100));
+        format!("{}{}", self.stored, stopped.unwrap_or_default())
+    }
+}
+
+impl Report {
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header([
+            "store",
+            "killed after",
+            "stored without",
+            "stored with handoff",
+            "running elsewhere",
+            "held",
+        ]);
+        for row in &self.rows {
+            let held = if row.fewer().is_none() { "yes" } else { "NO" };
+            let cells = [row.without.shown(), row.with.shown(), row.with.started.to_string(), held.to_owned()];
+            let cells = cells.map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
+            table.add_row([Cell::new(&row.store), Cell::new(format!("{} s", row.after_s))].into_iter().chain(cells));
+        }
+        format!("States of {} servers in storage when their node is killed; {}\n{table}\n", self.servers, self.versions)
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// Where fewer states are stored with `durable_handoff` than without.
+    pub fn broken(&self) -> Vec<String> {
+        self.rows.iter().filter_map(Row::fewer).collect()
+    }
+}
+
+impl Row {
+    fn fewer(&self) -> Option<String> {
+        let (with, without) = (f64::from(self.with.stored), f64::from(self.without.stored));
+        (with < AT_LEAST * without).then(|| {
+            let Self { store, after_s, .. } = self;
+            format!("{store}, killed after {after_s} s: {with} states stored with durable_handoff, {without} without")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture;
+
+    fn report(without: u32, with: u32) -> Report {
+        let at_kill = |stored| AtKill { stored, started: 30, stopped_after_ms: None };
+        let without = AtKill { stopped_after_ms: Some(1_740), ..at_kill(without) };
+        let rows = vec![Row { store: "slots".into(), after_s: 2, without, with: at_kill(with) }];
+        Report { bench: "killed", versions: fixture::report().versions, servers: 5_000, slow_child_ms: 0, rows }
+    }
+
+    #[test]
+    fn fewer_states_than_without_handoff_are_named_and_a_few_less_are_not() {
+        assert!(report(1_000, 990).broken().is_empty());
+        assert!(report(1_000, 2_000).broken().is_empty());
+        let broken = report(1_000, 900).broken();
+        assert_eq!(broken, ["slots, killed after 2 s: 900 states stored with durable_handoff, 1000 without"]);
+    }
+
+    #[test]
+    fn the_table_says_when_a_node_had_stopped_by_itself() {
+        let table = report(1_000, 900).table();
+        for expected in ["1000, stopped after 1.7 s", "900", "NO", "30"] {
+            assert!(table.contains(expected), "no {expected:?} in {table}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+defmodule HandoffDemo.SlowChild do
+  @moduledoc """
+  Something of the application that stops before its durable servers and takes its time, as an endpoint does that lets its connections end.
+  """
+
+  use GenServer, shutdown: :infinity
+
+  @doc "The argument is how long it takes to stop, in milliseconds."
+  @spec start_link(pos_integer()) :: GenServer.on_start()
+  def start_link(stop_ms), do: GenServer.start_link(__MODULE__, stop_ms)
+
+  @impl true
+  def init(stop_ms) do
+    Process.flag(:trap_exit, true)
+    {:ok, stop_ms}
+  end
+
+  @impl true
+  def terminate(_reason, stop_ms), do: Process.sleep(stop_ms)
+end
