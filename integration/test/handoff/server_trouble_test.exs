@@ -136,13 +136,15 @@ defmodule Handoff.ServerTroubleTest do
 
   test "init raises on the only target: a node that comes later finds it, without being asked",
        %{a: a, b: b, c: c} = context do
-    for node <- [a, b], do: start_handoff(context, node, handoff_on_shutdown: [start_leftovers: false])
+    [_app, app] = for node <- [a, b], do: start_handoff(context, node, handoff_on_shutdown: [start_leftovers: false])
     Cluster.await_heartbeats([a, b], context.sup)
     start_server(context, a, Troublesome, "k", %{count: 5})
     Troublesome.arm(b, "k", :init, :raise)
     assert {:ok, %{moved: 0}} = drain(context, a)
     assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
 
+    # Else the host may leave it to the sweep of that node, for a while.
+    :ok = stop_children(b, app)
     start_handoff(context, c, backend(context, discovery_interval_ms: 20))
     assert GenServer.call(await_on(context, c, "k", c), :get) == 5
   end

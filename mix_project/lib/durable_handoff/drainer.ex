@@ -47,6 +47,8 @@ defmodule DurableHandoff.Drainer do
         Host.ensure_loaded!()
         Host.started!(supervisor)
         with {:error, error} <- Native.check(), do: raise(error)
+        Host.Version.check!()
+        Host.Version.announce(supervisor)
         leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
         children = leftovers ++ [worker(supervisor, options)]
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")

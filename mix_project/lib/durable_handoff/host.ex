@@ -63,11 +63,11 @@ defmodule DurableHandoff.Host do
   @spec future_skew_ms(name()) :: non_neg_integer()
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
 
-  @doc "How old the newest heartbeat of a node that servers are placed on can be, in milliseconds: fixed in the host."
+  @doc "How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in the host."
   @spec max_heartbeat_age_ms() :: pos_integer()
   def max_heartbeat_age_ms, do: 50_000
 
-  @doc "How old the newest heartbeat of a node can be before what it has locked may be taken, in milliseconds: an option of the host."
+  @doc "How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of the host."
   @spec lock_heartbeat_age_ms(name()) :: pos_integer()
   def lock_heartbeat_age_ms(name), do: number(config(name), :heartbeat_staleness_threshold_ms, 30_000)
 
@@ -88,7 +88,11 @@ defmodule DurableHandoff.Host do
   """
   @spec mark_draining(name(), timeout()) :: :ok | {:error, term()}
   def mark_draining(name, timeout_ms) do
-    case host(DurableServer.LifecycleManager, :stop_discovery, [name, timeout_ms]) do
+    manager = DurableServer.LifecycleManager
+    # Before 0.1.5 the host waits for 5 s, whatever is asked.
+    arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
+
+    case host(manager, :stop_discovery, arguments) do
       :ok -> :ok
       other -> {:error, other}
     end
@@ -185,8 +189,8 @@ defmodule DurableHandoff.Host do
   end
 
   @doc """
-  Where the supervisor keeps its servers, nil when it is not up. Good for `release/2` even after its end, unless the supervisor runs the
-  storage itself.
+  Where the supervisor keeps its servers, nil when it is not up. Good for `release/2` even after its end,
+  unless the supervisor runs the storage itself.
   """
   @spec storage(name()) :: storage() | nil
   def storage(name) do
@@ -198,13 +202,15 @@ defmodule DurableHandoff.Host do
   def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
 
   @doc """
-  Undoes what a move that failed has left in the store, so that other nodes may start the server. `:ok` also when there is nothing.
+  Undoes what a move that failed has left in the store, so that other nodes may start the server. `:ok` also
+  when there is nothing.
 
     * A reservation for this node is cleared.
-    * A server that is stored as running, and whose process is dead on a node that can be asked, is stored as stopped: its `init` failed
-      there, or its final write failed here. The host's sweep takes the one for a server that is not permanent, and the other for a
-      running one until heartbeats have run out. It was running until it was to be moved, so it is stored as permanent; its next `init`
-      says again whether it is.
+    * A server that is stored as running, and whose process is dead on a node that can be asked, is stored as
+      stopped: its `init` failed there, or its final write failed here. The host's sweep takes the one for a
+      server that is not permanent, and the other for a running one until heartbeats have run out. It was
+      running until it was to be moved, so it is stored as permanent; its next `init` says again whether it
+      is.
 
   Every write is conditional on what was read: what another node has started since is left alone.
   """

@@ -159,8 +159,9 @@ defmodule DurableHandoff.Store do
 
   @doc """
   Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun` returns
-  `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all of it is done again, up to
-  `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further option: `timeout:` in ms, of each request.
+  `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all of it is
+  done again, up to `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further option:
+  `timeout:` in ms, of each request.
   """
   @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::
           {:ok, object()} | error()

@@ -44,13 +44,18 @@ defmodule DurableHandoff.Supervisor do
     limits = Client.Limits.new!(client)
     not_misspelt!(host_options)
     Host.ensure_loaded!()
-    with %Options{} <- options, {:error, error} <- Native.check(), do: raise(error)
+    if options != :disabled, do: check!()
     name = name!(host_options)
 
     case Host.whereis(name) do
       nil -> Supervisor.start_link(__MODULE__, {name, host_options, options, limits})
       running -> {:error, {:already_started, running}}
     end
+  end
+
+  defp check! do
+    with {:error, error} <- Native.check(), do: raise(error)
+    Host.Version.check!()
   end
 
   @doc "The child of the application's supervisor. It may take as long as it needs to stop."

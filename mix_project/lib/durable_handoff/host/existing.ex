@@ -6,8 +6,9 @@ defmodule DurableHandoff.Host.Existing do
 
     * Only by the host's own claim: the start is a conditional write on what was read, so of all that try at one time (a discovery
       sweep, a client, another receiver) one goes ahead. Trying at a wrong moment costs a read, never a second owner.
-    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what another node failed to
-      start since. What was stopped for good, deleted, cordoned or has crashed, and what another node has run since, is left alone.
+    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what
+      another node failed to start since. What was stopped for good, deleted, cordoned or has crashed, and
+      what another node has run since, is left alone.
     * Never raises. Every answer of the host, also one of a later version, is one of `t:outcome/0`.
 
   Two reads and two writes when it starts; the first read alone when it may not.
@@ -100,7 +101,8 @@ defmodule DurableHandoff.Host.Existing do
     end
   end
 
-  # A start, over there or here, that has not been announced yet; or one that failed, and then only a request starts it again.
+  # A start, over there or here, that has not been announced yet; or one that failed, and then only a request
+  # starts it again.
   defp somebody_else(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
     case Host.alive?(pid) do
       true -> {:wait, :starting}
@@ -153,7 +155,9 @@ defmodule DurableHandoff.Host.Existing do
   # How the host says locally that it is still booting.
   def meaning({:raised, :throw, {:error, :not_ready}}, _source), do: {:wait, :starting}
 
-  def meaning({_returned_or_raised, answer}, _source), do: unknown(answer)
+  # A host that is starting, stopping or gone.
+  def meaning({:raised, :exit, _reason}, _source), do: {:failed, :unknown}
+  def meaning({:returned, answer}, _source), do: unknown(answer)
   def meaning({:raised, _kind, reason}, _source), do: unknown(reason)
 
   @later [:timeout, :singleflight_overloaded, :not_ready, :conflict, :already_claimed]

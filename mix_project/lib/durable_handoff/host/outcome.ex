@@ -3,7 +3,8 @@ defmodule DurableHandoff.Host.Outcome do
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
   Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:look, question}` for
-  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown answer is never taken for a success.
+  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown answer is never taken for
+  a success.
 
   | answer | outcome |
   |---|---|
@@ -48,7 +49,8 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, {:exception, reason, _stacktrace}}, _old_pid, _target),
     do: {:look, {:displaced, blame_remote(reason)}}
 
-  # Where a lost reservation was to be told apart, the host combines nil with `and`: the final write did not go in.
+  # Where a lost reservation was to be told apart, the host combines nil with `and`: the final write did not
+  # go in.
   def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:look, :reservation_lost}
 
   def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
@@ -140,8 +142,8 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote(_other), do: :unknown
 
   @doc """
-  Whose fault an error of the host is. It decides what the engine does next: another target at once, a slower pace, or the next
-  server. Only clear cases are told apart.
+  Whose fault an error of the host is. It decides what the engine does next: another target at once, a slower
+  pace, or the next server. Only clear cases are told apart.
 
   | blame | errors |
   |---|---|
@@ -158,6 +160,7 @@ defmodule DurableHandoff.Host.Outcome do
   def blame({:exception, reason}), do: blame_remote(reason)
   def blame({:nodedown, _node}), do: :target
   def blame({{:nodedown, _node}, _call}), do: :target
+  def blame({:erpc, _reason}), do: :target
   def blame(reason) when reason in [:noconnection, :nodedown, :draining], do: :target
   # A release that lacks the module, or one of its functions.
   def blame({:undef, [_call | _stack]}), do: :target

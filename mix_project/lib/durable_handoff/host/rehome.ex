@@ -3,12 +3,13 @@ defmodule DurableHandoff.Host.Rehome do
   One rehome, and what became of the server.
 
   Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this node is always reported
-  `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to give back; nothing is stopped for a target that is
-  not connected; a server is reported moved only when it is registered on another node, which the host does after its `init`.
+  `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to give back; nothing is
+  stopped for a target that is not connected; a server is reported moved only when it is registered on another
+  node, which the host does after its `init`.
 
   It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about a second to see
-  what became of a server whose answer was ambiguous. A server that is in `init` on the target then is waited for until the attempt's
-  time is over.
+  what became of a server whose answer was ambiguous. A server that is in `init` on the target then is waited
+  for until the attempt's time is over.
   """
 
   alias DurableHandoff.{Clock, Host, Native}
@@ -90,6 +91,11 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
+  # A host that is stopping, or gone.
+  defp note({:raised, :exit, _reason}), do: :known
+  defp note({:raised, _kind, reason}), do: UnknownAnswer.note(:rehome_child, reason)
+  defp note({:returned, result}), do: UnknownAnswer.note(:rehome_child, result)
+
   defp settle({:runs_as, pid}, %{target: target}) do
     case Host.alive?(pid) do
       true when node(pid) == node() -> :untouched
@@ -109,8 +115,8 @@ defmodule DurableHandoff.Host.Rehome do
   # It had ended before it was asked: what the host does about that is as without us.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 
-  # The host says so when its own reservation is not in the store after the stop. A server whose final write failed is not moved: it
-  # would start from its last sync, and count as moved.
+  # The host says so when its own reservation is not in the store after the stop. A server whose final write
+  # failed is not moved: it would start from its last sync, and count as moved.
   defp settle(:reservation_lost, %{name: name, server: server} = attempt) do
     case stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}}) do
       :not_stored -> if Host.release(Host.storage(name), server.key) == :ok, do: :lost_race, else: {:displaced, :store}
@@ -139,8 +145,9 @@ defmodule DurableHandoff.Host.Rehome do
     if down_soon?(server.pid), do: stored_outcome(attempt, outcomes), else: :stopping
   end
 
-  # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as running here, so its final
-  # write failed and it can only start from its last sync. `free`: it is stored as stopped, and reserved for no node.
+  # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as
+  # running here, so its final write failed and it can only start from its last sync. `free`: it is stored as
+  # stopped, and reserved for no node.
   defp stored_outcome(%{name: name, server: server}, %{unsaved: unsaved, free: free}) do
     case Host.lookup(name, server.key) do
       {:elsewhere, _pid} ->
@@ -166,7 +173,8 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A start whose answer was lost, or that the host no longer waits for. It shows up within a few round trips, or is still in init.
+  # A start whose answer was lost, or that the host no longer waits for. It shows up within a few round trips,
+  # or is still in init.
   defp await_start(blame, attempt, looks) do
     case settle({:displaced, blame}, attempt) do
       {:displaced, _blame} when looks > 1 ->

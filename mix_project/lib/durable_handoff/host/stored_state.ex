@@ -28,8 +28,8 @@ defmodule DurableHandoff.Host.StoredState do
   @doc """
   What was read: a stored state where the host takes it for one, anything else as it is.
 
-  `{:error, exception}` when the host cannot read it: a broken envelope, one of a later version, or an answer that this library does
-  not know.
+  `{:error, exception}` when the host cannot read it: a broken envelope, one of a later version, or an answer
+  that this library does not know.
   """
   @spec from_object(term(), host :: module()) :: {:ok, term()} | {:error, Exception.t()}
   def from_object(object, host \\ DurableServer.StoredState)

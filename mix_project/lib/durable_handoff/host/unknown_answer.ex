@@ -2,8 +2,9 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   @moduledoc """
   Answers of the host that this version of the library does not know.
 
-  Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many servers meets the same
-  one many times. Kinds are told apart by the atoms in the answer, so that there are only as many as the host has words for.
+  Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many
+  servers meets the same one many times. Kinds are told apart by the atoms in the answer, so that there are
+  only as many as the host has words for.
   """
 
   require Logger

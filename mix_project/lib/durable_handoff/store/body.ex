@@ -2,8 +2,8 @@ defmodule DurableHandoff.Store.Body do
   @moduledoc false
   # Objects as bytes: JSON, stored states in their three-key envelope.
   #
-  # Guarantee: nothing raises. What JSON cannot write is {:error, {:not_encodable, exception}}, what cannot be read is
-  # {:error, {:unreadable, exception}}.
+  # Guarantee: nothing raises. What JSON cannot write is {:error, {:not_encodable, exception}}, what cannot be
+  # read is {:error, {:unreadable, exception}}.
 
   alias DurableHandoff.Codec
   alias DurableHandoff.Host.StoredState

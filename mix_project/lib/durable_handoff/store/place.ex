@@ -2,8 +2,8 @@ defmodule DurableHandoff.Store.Place do
   @moduledoc false
   # Where a store really is: the same on every node that uses it, with no secret in it.
   #
-  # The bucket alone does not say it: two services, or two accounts, may each have one of that name. Which of them is meant may
-  # stand in the configuration or in the environment, under more than one name.
+  # The bucket alone does not say it: two services, or two accounts, may each have one of that name. Which of
+  # them is meant may stand in the configuration or in the environment, under more than one name.
 
   alias DurableHandoff.Host.StorageIdentity
 

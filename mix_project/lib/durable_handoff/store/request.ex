@@ -18,8 +18,8 @@ defmodule DurableHandoff.Store.Request do
   @type answer :: :ok | {:ok, term()} | {:ok, term(), term()} | {:error, term()}
 
   @doc """
-  Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`. Where one is absent, `:infinity` or of a kind
-  that a later host may send, the store's own value counts.
+  Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`. Where one is absent,
+  `:infinity` or of a kind that a later host may send, the store's own value counts.
   """
   @spec run(Store.t(), tuple() | atom(), keyword()) :: answer()
   def run(store, request, opts), do: store |> start(request, opts) |> await()

@@ -3,6 +3,7 @@ defmodule DurableHandoff.Host.ExistingTest do
 
   alias DurableHandoff.Host.{Departures, Existing}
 
+  @moduletag :capture_log
   @source :source@somewhere
 
   for {answer, outcome} <- [

@@ -1,0 +1,130 @@
+defmodule DurableHandoff.Host.Version do
+  @moduledoc """
+  Which DurableServer runs here, and whether this library can work with it.
+
+  Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a drain. A version that
+  cannot move a server safely is refused with what to do; one that lacks something less is named with what does not work. Versions
+  other than those that all suites ran on work as far as they answer as these do, and are named as not verified.
+  """
+
+  require Logger
+
+  # The first version that reserves a server while it moves.
+  @oldest "0.1.3"
+  @verified ["0.1.3", "0.1.4"]
+
+  @needed [
+    {DurableServer.Supervisor, :rehome_child, [3]},
+    {DurableServer.Supervisor, :ensure_started_child, [3]},
+    {DurableServer.Supervisor, :lookup, [2]},
+    {DurableServer.Supervisor, :__get_config__, [1]},
+    {DurableServer.Supervisor, :__local_global_members__, [1]},
+    {DurableServer.LifecycleManager, :stop_discovery, [2, 1]},
+    {DurableServer, :fetch_stored_state, [3]},
+    {DurableServer, :clear_restart_attempt, [2]}
+  ]
+
+  @wanted [
+    {DurableServer.Supervisor, :node_ref, [1], "nodes are not told apart by when they started"},
+    {DurableServer.Supervisor, :current_capacity, [1], "limits are known from heartbeats alone"},
+    {DurableServer.Supervisor, :__get_sticky_placement_for_module__, [2], "sticky placement is ignored"},
+    {DurableServer.Supervisor, :get_server_info, [2], "`eligible: :permanent` moves nothing"},
+    {DurableServer.LifecycleManager, :lookup_node_health, [1], "leftovers of a node that died wait for a sweep"},
+    {Group, :members, [2], "heartbeats come from the store alone"},
+    {Group, :monitor, [2], "callers poll for new owners"},
+    {Group, :demonitor, [2], "callers poll for new owners"}
+  ]
+
+  @typedoc "What is known of the host: its version, nil when it is no application here, and whether it exports a function."
+  @type facts :: %{version: String.t() | nil, exported?: (module(), atom(), arity() -> boolean())}
+
+  @doc "The versions that all suites ran on."
+  @spec verified() :: [String.t()]
+  def verified, do: @verified
+
+  @doc "The host of this VM."
+  @spec facts() :: facts()
+  def facts do
+    _ = Application.load(:durable_server)
+    version = Application.spec(:durable_server, :vsn)
+    %{version: version && to_string(version), exported?: &exported?/3}
+  end
+
+  @doc "Raises `ArgumentError` unless servers can be moved with this host."
+  @spec check!(facts()) :: :ok
+  def check!(facts \\ facts()) do
+    cond do
+      older?(facts.version, @oldest) ->
+        refuse(
+          "DurableServer #{facts.version} does not reserve a server while it moves: other nodes could start it meanwhile."
+        )
+
+      (missing = missing(@needed, facts)) != [] ->
+        refuse(
+          "DurableServer #{name(facts)} lacks what durable_handoff moves servers with: #{Enum.join(missing, ", ")}."
+        )
+
+      true ->
+        :ok
+    end
+  end
+
+  @doc """
+  What a start logs about the host: at `:info` when it has all that the library uses, at `:warning` with what is lost when not.
+
+      iex> {:info, "DurableServer 0.1.4 (verified)"} =
+      ...>   DurableHandoff.Host.Version.describe(%{version: "0.1.4", exported?: fn _, _, _ -> true end})
+  """
+  @spec describe(facts()) :: {:info | :warning, String.t()}
+  def describe(facts \\ facts()) do
+    verified =
+      if facts.version in @verified, do: "verified", else: "not verified; verified: #{Enum.join(@verified, ", ")}"
+
+    found = "DurableServer #{name(facts)} (#{verified})"
+
+    case for {module, function, arities, lost} <- @wanted,
+             not has?({module, function, arities}, facts),
+             do: {shown({module, function, arities}), lost} do
+      [] ->
+        {:info, found}
+
+      lacks ->
+        {:warning, found <> " lacks " <> Enum.map_join(lacks, "; ", fn {function, lost} -> "#{function}: #{lost}" end)}
+    end
+  end
+
+  @doc "Logs it for the supervisor `name`."
+  @spec announce(DurableHandoff.Host.name()) :: :ok
+  def announce(name) do
+    {level, text} = describe()
+    Logger.log(level, "[durable_handoff] #{inspect(name)}: #{text}")
+  end
+
+  defp refuse(why) do
+    raise ArgumentError, """
+    #{why}
+    Set {:durable_server, "~> 0.1 and >= #{@oldest}"} in the deps in mix.exs and run `mix deps.update durable_server`; until then leave \
+    handoff_on_shutdown: out.\
+    """
+  end
+
+  defp missing(functions, facts), do: for(function <- functions, not has?(function, facts), do: shown(function))
+
+  defp has?({module, function, arities}, facts), do: Enum.any?(arities, &facts.exported?.(module, function, &1))
+
+  defp shown({module, function, [arity | _others]}), do: "#{inspect(module)}.#{function}/#{arity}"
+
+  defp older?(version, than) do
+    with version when is_binary(version) <- version, {:ok, version} <- Version.parse(version) do
+      Version.compare(version, than) == :lt
+    else
+      # Without a version its functions decide.
+      _unknown -> false
+    end
+  end
+
+  defp name(facts), do: facts.version || "of unknown version"
+
+  defp exported?(module, function, arity),
+    do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
+end

@@ -1,0 +1,54 @@
+defmodule DurableHandoff.Host.VersionTest do
+  use ExUnit.Case, async: true
+  doctest DurableHandoff.Host.Version
+
+  alias DurableHandoff.Host.Version
+
+  defp host(version, lacks \\ []),
+    do: %{version: version, exported?: fn _module, function, arity -> {function, arity} not in lacks end}
+
+  test "a version that does not reserve is refused at start, with what to do" do
+    for version <- ["0.1.1", "0.1.2", "0.0.9"] do
+      assert_raise ArgumentError, ~r/#{version}.*mix deps.update durable_server/s, fn ->
+        Version.check!(host(version))
+      end
+    end
+  end
+
+  test "one without rehome_child is refused whatever its version says, and the function is named" do
+    for version <- ["0.1.4", "0.2.0", nil, "odd"] do
+      assert_raise ArgumentError, ~r/DurableServer.Supervisor.rehome_child\/3/, fn ->
+        Version.check!(host(version, rehome_child: 3))
+      end
+    end
+  end
+
+  test "every version since 0.1.3 is taken, also one that cannot be told" do
+    for version <- ["0.1.3", "0.1.4", "0.1.5-dev", "0.1.8", "1.0.0", nil],
+        do: assert(Version.check!(host(version)) == :ok)
+  end
+
+  test "stop_discovery has no timeout before 0.1.5" do
+    assert Version.check!(host("0.1.4", stop_discovery: 2)) == :ok
+
+    assert_raise ArgumentError, ~r/stop_discovery/, fn ->
+      Version.check!(host("0.1.4", stop_discovery: 2, stop_discovery: 1))
+    end
+  end
+
+  test "the line at start says whether it was verified, and names what is lacking and what is lost" do
+    assert {:info, verified} = Version.describe(host("0.1.3"))
+    assert verified =~ "0.1.3 (verified)"
+    assert {:info, other} = Version.describe(host("9.9.9"))
+    assert other =~ "9.9.9 (not verified"
+    assert {:info, unknown} = Version.describe(host(nil))
+    assert unknown =~ "not verified"
+    assert {:warning, lacking} = Version.describe(host("0.1.4", current_capacity: 1))
+    assert lacking =~ "DurableServer.Supervisor.current_capacity/1"
+  end
+
+  test "without DurableServer nothing raises but the check" do
+    assert {:warning, _text} = Version.describe()
+    assert_raise ArgumentError, fn -> Version.check!() end
+  end
+end
