@@ -73,7 +73,7 @@ defmodule DurableHandoff.Host.Registry do
     :throw, {:error, reason} -> refused(reason)
     # A supervisor that is starting or stopping on this node.
     :exit, reason -> {:again, reason}
-    kind, reason -> raised(kind, reason, __STACKTRACE__)
+    kind, reason -> raised(kind, Exception.normalize(kind, reason, __STACKTRACE__), __STACKTRACE__)
   end
 
   @doc false

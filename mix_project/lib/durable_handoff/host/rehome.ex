@@ -78,9 +78,7 @@ defmodule DurableHandoff.Host.Rehome do
   defp meaning(answer, %{server: server, target: target} = attempt) do
     case Outcome.classify(answer, server.pid, target) do
       {:look, question} ->
-        if question == {:displaced, :unknown},
-          do: UnknownAnswer.note(:rehome_child, elem(answer, tuple_size(answer) - 1))
-
+        if question == {:displaced, :unknown}, do: note(answer)
         {settle(question, attempt), answer}
 
       {:moved, nil} ->
