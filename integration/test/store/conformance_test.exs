@@ -14,6 +14,12 @@ defmodule Store.S3Test do
   use Store.ServerConformance, kind: :s3
 end
 
+defmodule Store.MinistackTest do
+  use ExUnit.Case, async: true
+  use Store.Conformance, backend: DurableHandoff.Store, options: {Store.Servers, :options, [:ministack]}
+  use Store.ServerConformance, kind: :ministack
+end
+
 defmodule Store.AzureTest do
   use ExUnit.Case, async: true
   use Store.Conformance, backend: DurableHandoff.Store, options: {Store.Servers, :options, [:azure]}

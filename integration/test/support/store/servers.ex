@@ -9,7 +9,9 @@ defmodule Store.Servers do
   @azure_account "devstoreaccount1"
   @azure_key "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-  @type kind :: :s3 | :azure | :google
+  @type kind :: :s3 | :ministack | :azure | :google
+
+  @s3 [:s3, :ministack]
 
   @doc "Options for the server of a kind; `opts` win, those in `config:` one by one."
   @spec options(kind(), keyword()) :: keyword()
@@ -22,7 +24,7 @@ defmodule Store.Servers do
 
   @doc "The URL of a bucket or container of that name."
   @spec bucket(kind(), String.t()) :: String.t()
-  def bucket(:s3, name), do: "s3://" <> name
+  def bucket(kind, name) when kind in @s3, do: "s3://" <> name
   def bucket(:azure, name), do: "az://" <> name
   def bucket(:google, name), do: "gs://" <> name
 
@@ -33,7 +35,7 @@ defmodule Store.Servers do
 
   @doc "Credentials of the right form that the server refuses, and what to look for in vain in anything that is shown."
   @spec wrong_key(kind()) :: {keyword(), String.t()}
-  def wrong_key(:s3), do: {[secret_access_key: "a-wrong-secret"], "a-wrong-secret"}
+  def wrong_key(kind) when kind in @s3, do: {[secret_access_key: "a-wrong-secret"], "a-wrong-secret"}
   def wrong_key(:google), do: {[bearer_token: "a-wrong-token"], "a-wrong-token"}
 
   def wrong_key(:azure) do
@@ -44,15 +46,20 @@ defmodule Store.Servers do
   @doc "Where the server is."
   @spec endpoint(kind()) :: String.t()
   def endpoint(:s3), do: variable("HANDOFF_S3_ENDPOINT")
+  def endpoint(:ministack), do: variable("HANDOFF_MINISTACK_ENDPOINT")
   def endpoint(:azure), do: variable("HANDOFF_AZURE_ENDPOINT")
   def endpoint(:google), do: variable("HANDOFF_GCS_ENDPOINT")
+
+  @doc "Which server `:s3` is: `moto` or `ceph`."
+  @spec s3_server() :: String.t()
+  def s3_server, do: variable("HANDOFF_S3_SERVER")
 
   @doc "The program of `native/store_servers`."
   @spec program() :: String.t()
   def program, do: variable("HANDOFF_STORE_SERVERS")
 
-  defp config(:s3),
-    do: address(:s3, endpoint(:s3)) ++ [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+  defp config(kind) when kind in @s3,
+    do: address(kind, endpoint(kind)) ++ [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
 
   defp config(:azure),
     do: address(:azure, endpoint(:azure)) ++ [account_name: @azure_account, account_key: @azure_key]
