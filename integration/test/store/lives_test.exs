@@ -1,0 +1,123 @@
+defmodule Store.LivesTest do
+  @moduledoc "What a server can go through, with its objects in `DurableHandoff.Store`."
+
+  use HandoffCase, nodes: 2
+
+  alias DurableHandoff.Store, as: Backend
+  alias DurableHandoff.Store.Request
+
+  # A sweep of the host can leave a server to the other node for a while.
+  @sweeps [discovery_interval_ms: 50]
+
+  setup %{nodes: [a, b], opts: opts} do
+    {:ok, a: a, b: b, opts: Keyword.put(opts, :backend, {Backend, Store.Places.directory()})}
+  end
+
+  defp child(key, state \\ %{}), do: {Counter, key: key, initial_state: Map.merge(%{key: key, permanent: false}, state)}
+
+  defp ensure(context, node, key, opts \\ []) do
+    {:ok, {pid, _meta}} = call(node, Host, :ensure_started_child, [context.sup, child(key), opts])
+    pid
+  end
+
+  test "a server that has stopped starts again, with its state, as often as it is asked to", %{a: a} = context do
+    start_handoff(context, a)
+
+    for times <- 1..3 do
+      pid = ensure(context, a, "k")
+      assert GenServer.call(pid, :add_sync) == times
+      assert :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+      await_down(pid)
+    end
+
+    assert GenServer.call(ensure(context, a, "k"), :get) == 3
+  end
+
+  test "a server that is moved takes its state along, there and back", %{a: a, b: b} = context do
+    start_cluster(context)
+    assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
+    assert {:ok, {pid, _meta}} = moved(context, a, b)
+    assert node(pid) == b
+    assert GenServer.call(pid, :add) == 2
+    await_on(context, a, "k", b)
+    assert {:ok, {pid, _meta}} = moved(context, b, a)
+    assert GenServer.call(pid, :get) == 2
+  end
+
+  test "a drain moves it, and its new node stores it", %{a: a, b: b} = context do
+    start_cluster(context)
+    assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    assert GenServer.call(await_on(context, b, "k", b), :add_sync) == 2
+  end
+
+  test "a permanent server that was stopped is found by the sweep of another node", %{a: a, b: b} = context do
+    [app] = [start_handoff(context, a, handoff_on_shutdown: false)]
+    permanent = child("k", %{permanent: true})
+    {:ok, {pid, _meta}} = call(a, Host, :start_child, [context.sup, permanent, [local_only: true]])
+    assert GenServer.call(pid, :add) == 1
+    :ok = stop_children(a, app)
+    start_handoff(context, b, backend(context, @sweeps))
+    assert GenServer.call(await_on(context, b, "k", b), :get) == 1
+  end
+
+  test "a deleted server is gone, running or stopped, and starts anew", %{a: a} = context do
+    start_handoff(context, a)
+
+    for stop_first? <- [false, true] do
+      pid = ensure(context, a, "k")
+      assert GenServer.call(pid, :add_sync) == 1
+      if stop_first?, do: :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+
+      if function_exported?(Host, :terminate_and_delete_child, 2),
+        do: delete(context, a),
+        else: delete_object(context, a)
+
+      await_down(pid)
+      assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child("k"), [existing: true]])
+    end
+
+    assert GenServer.call(ensure(context, a, "k"), :get) == 0
+  end
+
+  test "an object that the host cannot read is not started, not written over, and named", %{a: a} = context do
+    start_handoff(context, a)
+    %{store: place} = store(context)
+    key = storage_key(context, "k")
+    bytes = ~s({"vsn":1,"state":{"count":7},"meta":"?"})
+    {:ok, _etag} = Request.run(place, {:put, key, bytes, :always, :always, false}, [])
+
+    assert {:error, {:unreadable, %{key: ^key}}} = Backend.get_object(place, key, consistent: true)
+    refute match?({:ok, _}, start_within(context, a, "k", 8_000))
+    assert {:ok, ^bytes, _etag} = Request.run(place, {:get, key, true}, [])
+  end
+
+  # Versions before 0.1.5 raise where later ones answer.
+  defp start_within(context, node, key, timeout_ms) do
+    call(node, Host, :ensure_started_child, [context.sup, child(key), [timeout: timeout_ms]])
+  catch
+    kind, reason -> {kind, reason}
+  end
+
+  defp moved(context, from, to) do
+    wait_until(fn ->
+      # A target that has not heard of the stop yet answers with the process that was there.
+      with {:ok, {pid, _meta}} = moved when node(pid) == to <- rehome(context, from, Counter, "k", target_node: to),
+           do: moved,
+           else: (_ -> nil)
+    end)
+  end
+
+  defp delete(context, node), do: assert(:ok = call(node, Host, :terminate_and_delete_child, [context.sup, "k"]))
+
+  defp delete_object(context, node) do
+    call(node, Host, :terminate_child, [context.sup, "k"])
+    :ok = Backend.delete_object(store(context).store, storage_key(context, "k"))
+  end
+
+  defp store(context) do
+    {Backend, opts} = context.opts[:backend]
+    {:ok, %{state: state}} = Backend.init_backend(opts)
+    %{store: state}
+  end
+end
