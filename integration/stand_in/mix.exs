@@ -5,7 +5,7 @@ defmodule DurableServer.MixProject do
   def project do
     [
       app: :durable_server,
-      version: "0.1.5",
+      version: "0.1.4",
       elixir: "~> 1.14",
       elixirc_paths: elixirc_paths(Mix.env()),
       elixirc_options: [warnings_as_errors: true],
@@ -18,7 +18,10 @@ defmodule DurableServer.MixProject do
 
   # The unit tests run on the simulated store and the peer nodes of the integration project.
   @store ~w(../lib/simulated_store.ex ../lib/simulated_store)
-  @peers Enum.map(~w(cluster.ex cluster cluster_case.ex json_reader.ex relay.ex servers), &"../test/support/#{&1}")
+  @peers Enum.map(
+           ~w(cluster.ex cluster cluster_case.ex json_reader.ex recorded.ex recorded relay.ex servers),
+           &"../test/support/#{&1}"
+         )
 
   defp elixirc_paths(:test), do: ["lib", "test/support" | Enum.map(@store ++ @peers, &Path.expand(&1, __DIR__))]
   defp elixirc_paths(_env), do: ["lib"]

@@ -1,3 +1,4 @@
 :ok = Cluster.start_distribution()
+:ok = Recorded.start()
 # Upper bounds, far from what a test takes: on a busy machine any process may be held for seconds.
 ExUnit.start(assert_receive_timeout: 30_000, timeout: 180_000)

@@ -10,9 +10,9 @@ defmodule Group do
     * A process that exits is forgotten everywhere; a node that disconnects is forgotten with all its processes, and is
       learnt again, complete, when it returns.
     * Two processes registered under one key (a healed partition) end as one: the newer registration stays, the other
-      process is told to exit with `{:shutdown, {:group_conflict, key, winner}}`.
+      process is told to exit with `{:group_registry_conflict, key, meta}`.
 
-  A key has at most one *registered* process (`register/3`) and any number of *joined* ones (`join/3`); `members/2` gives both.
+  A key has at most one *registered* process (`register/3`, `lookup/2`) and any number of *joined* ones (`join/3`, `members/2`).
   """
 
   alias Group.Replica
@@ -45,13 +45,15 @@ defmodule Group do
       [{_id, pid, meta, _stamp}] -> {pid, meta}
       [] -> nil
     end
+  rescue
+    # The group does not run here.
+    ArgumentError -> nil
   end
 
-  @doc "Every process registered under or joined to `key`."
+  @doc "Every process joined to `key`. Those registered under it are not among them."
   @spec members(name(), key()) :: [{pid(), term()}]
   def members(name, key) do
-    joined = :ets.select(Replica.table(name), [{{{:joined, key, :_}, :"$1", :"$2", :_}, [], [{{:"$1", :"$2"}}]}])
-    List.wrap(lookup(name, key)) ++ joined
+    :ets.select(Replica.table(name), [{{{:joined, key, :_}, :"$1", :"$2", :_}, [], [{{:"$1", :"$2"}}]}])
   end
 
   @doc "The registrations of this node's own processes: `[{key, pid, meta}]`."

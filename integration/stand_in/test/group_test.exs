@@ -63,7 +63,7 @@ defmodule GroupTest do
     {new, :ok} = Relay.start(b, {Group, :register, [group, "k", :new]})
     reconnect(a, b)
 
-    assert_receive {:DOWN, ^ref, :process, ^old, {:shutdown, {:group_conflict, "k", ^new}}}
+    assert_receive {:DOWN, ^ref, :process, ^old, {:group_registry_conflict, "k", _meta}}
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {new, :new} end)
   end
 

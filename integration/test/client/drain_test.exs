@@ -40,7 +40,7 @@ defmodule Client.DrainTest do
   test "a thousand callers of one server that moves: one subscription, all answered", context do
     %{a: a, b: b, sup: sup} = context
     # A thousand callers are many for a busy machine.
-    start_cluster(context, placement_erpc_timeout_same_region_ms: 60_000)
+    start_cluster(context, placement_erpc_timeout_cross_region_ms: 60_000)
     start_server(context, a, Counter, "k")
     hold_move(context, a, "k", [b])
     SimulatedStore.pause(context.store, {:put, storage_key(context, "k")})

@@ -1,7 +1,6 @@
 defmodule Contract.EligibilityTest do
   @moduledoc """
-  Recorded answers of the real `find_eligible_nodes`, asked again of a running supervisor: stored heartbeats in, nodes out. Every
-  tenth of them, because each has to be read from the store; whoever implements the rules tests all.
+  Recorded answers of the real `find_eligible_nodes`, asked again of a running supervisor: heartbeats in its table, nodes out.
   """
 
   use ClusterCase, nodes: 1
@@ -12,52 +11,58 @@ defmodule Contract.EligibilityTest do
   @good_for_ms 1_000
 
   test "the nodes of recorded views, in order", %{nodes: [a]} = context do
-    start(context, backend(context, heartbeat_reconcile_interval_ms: 5))
-    cases = @vectors |> File.read!() |> JsonReader.read!() |> Enum.take_every(10)
+    start(context, quiet(context))
 
-    for recorded <- cases,
+    for recorded <- @vectors |> File.read!() |> JsonReader.read!(),
         do: assert({recorded["id"], ask(context, a, recorded)} == {recorded["id"], recorded["eligible"]})
+  end
+
+  # As read from the store: the disk of a node that is only known from there is not.
+  test "what a node keeps of a stored heartbeat", %{nodes: [a]} = context do
+    start(context, [heartbeat_interval_ms: 20] ++ backend(context, heartbeat_reconcile_interval_ms: 20))
+    numbers = %{"cpu" => 1, "max_cpu" => 2, "memory" => 3, "max_memory" => 4, "disk" => 5, "max_disk" => 6}
+    full = %{"current" => 1, "limit" => 2}
+
+    for {row, facts} <- [
+          {"all facts", %{"capacity" => %{"total" => full}, "resources" => numbers, "heartbeat_meta" => %{"a" => 1}}},
+          {"no facts", %{}},
+          {"a limit of an unknown module", %{"capacity" => %{"total" => full, "Elixir.NoSuchModule" => full}}}
+        ] do
+      name = String.replace(row, " ", "_") <> "@host"
+      put_heartbeat(context, name, 0, facts)
+      table = :"durable_server_heartbeats_#{context.sup}"
+      kept = wait_until(fn -> with [kept] <- call(a, :ets, :lookup, [table, name]), do: kept, else: (_ -> nil) end)
+      record(context, "heartbeat read from the store: " <> row, kept)
+    end
   end
 
   defp ask(context, a, recorded) do
     others = Enum.reject(recorded["nodes"], &(&1["name"] == recorded["local_node"]))
+    table = :"durable_server_heartbeats_#{context.sup}"
+    # A node whose name is no atom yet does not count for the host.
+    for node <- others, do: call(a, String, :to_atom, [node["name"]])
     # One clock reading for all: a millisecond between two nodes decides their order.
     now = System.system_time(:millisecond)
-    for node <- others, do: put_heartbeat(context, node["name"], node["age_ms"], facts(node, now))
-    await_known(context, a, others)
+    true = call(a, :ets, :insert, [table, Enum.map(others, &row(&1, now))])
 
     opts = [limit: 1_000, sticky_placement: levels(recorded["sticky"])]
     answer = call(a, LifecycleManager, :find_eligible_nodes, [context.sup, String.to_atom(recorded["module"]), opts])
     asked_in_time? = System.system_time(:millisecond) - now < @good_for_ms
 
-    for node <- others,
-        do: :ok = SimulatedStore.delete_object(place(context), storage_key(context, "__nodes/" <> node["name"]))
-
-    await_forgotten(context, a)
+    for node <- others, do: call(a, :ets, :delete, [table, node["name"]])
     if asked_in_time?, do: Enum.map(answer, &Atom.to_string/1), else: ask(context, a, recorded)
   end
 
-  # A stamp too far ahead counts as absent, so such a node may not show.
-  defp await_known(context, node, others) do
-    believable = for %{"name" => name, "age_ms" => age} <- others, age > -5_000, do: name
-    known = fn -> context |> cluster_nodes(node) |> Enum.reject(&(&1 == Atom.to_string(node))) end
-    names = for %{"name" => name} <- others, do: name
-    wait_until(fn -> believable -- known.() == [] and known.() -- names == [] end)
+  defp row(node, now) do
+    {node["name"], 1, now - node["age_ms"], limits(node["capacity"]), atoms(node["resources"]), node["env_vars"] || %{},
+     node["heartbeat_meta"]}
   end
 
-  # In the cache are also those that do not show. The names of the next case are the same, its heartbeats may be older.
-  defp await_forgotten(context, node) do
-    table = :"durable_server_heartbeats_#{context.sup}"
-    names = fn -> for row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: elem(row, 0) end
-    wait_until(fn -> names.() == [Atom.to_string(node)] end)
-  end
+  defp limits(nil), do: nil
+  defp limits(capacity), do: for({name, limit} <- atoms(capacity), into: %{}, do: {name, atoms(limit)})
 
-  defp cluster_nodes(context, node), do: Map.keys(call(node, Host, :get_cluster_nodes, [context.sup]))
-
-  defp facts(node, now) do
-    known = for {key, value} when value != nil <- Map.drop(node, ["name", "age_ms"]), into: %{}, do: {key, value}
-    Map.put(known, "last_heartbeat_at", now - node["age_ms"])
-  end
+  defp atoms(nil), do: nil
+  defp atoms(map), do: for({key, value} <- map, into: %{}, do: {String.to_atom(key), value})
 
   defp levels(nil), do: nil
 

@@ -45,13 +45,19 @@ defmodule Contract.PlacementTest do
     end
 
     test "get_cluster_nodes: all of them with what they say of themselves", %{a: a} = context do
-      start(context, heartbeat_meta: %{"version" => "1"})
-      known = call(a, Host, :get_cluster_nodes, [context.sup])
-      assert Enum.sort(Map.keys(known)) == Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
+      start(context, [heartbeat_meta: %{"version" => "1"}] ++ often_read(context))
+      names = Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
+      # From what was read of the store, and only that.
+      known =
+        wait_until(fn ->
+          known = call(a, Host, :get_cluster_nodes, [context.sup])
+          if Enum.sort(Map.keys(known)) == names, do: known
+        end)
+
       for {_node, facts} <- known, do: assert(%{heartbeat_meta: %{"version" => "1"}} = facts)
     end
 
-    test "lookup_node_health: healthy, unknown, and stale after 50 s without a heartbeat",
+    test "lookup_node_health: healthy, unknown, and stale after 30 s without a heartbeat",
          %{a: a} = context do
       {:ok, _} = start_host(a, Keyword.merge(context.opts, often_read(context)))
 
@@ -64,11 +70,11 @@ defmodule Contract.PlacementTest do
 
       # Put again and again: by the time it is read it may be older than it was.
       wait_until(fn ->
-        put_heartbeat(context, "late@host", 45_000)
+        put_heartbeat(context, "late@host", 20_000)
         match?({:healthy, _}, health.("late@host"))
       end)
 
-      put_heartbeat(context, "gone@host", 60_000)
+      put_heartbeat(context, "gone@host", 40_000)
       wait_until(fn -> health.("gone@host") == :stale end)
     end
   end
@@ -89,7 +95,7 @@ defmodule Contract.PlacementTest do
     end
 
     test "without limits the newest heartbeat comes first, for every caller", %{a: a, b: b, c: c} = context do
-      start(context, heartbeat_interval_ms: 600_000)
+      start(context, heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000)
       :ok = call(b, Host, :wait_until_ready, [context.sup, [timeout: 1_000]])
       [first, second] = eligible(context, a)
 
@@ -119,9 +125,17 @@ defmodule Contract.PlacementTest do
       {:ok, nodes: context.nodes, x: x, y: y}
     end
 
-    test "a level is open when the delays before it are over; level before level", %{a: a, x: x, y: y} = context do
+    test "level before level, whatever the delays", %{a: a, x: x, y: y} = context do
       levels = [%{env_var: "PLACE", value: "y"}, %{env_var: :any, value: :any}]
-      assert eligible(context, a, [sticky_placement: levels], Counter) == [y]
+      names = %{x => "node_x", y => "node_y"}
+
+      record(
+        context,
+        "find_eligible_nodes: a level with a delay before it",
+        eligible(context, a, [sticky_placement: levels], Counter),
+        names
+      )
+
       assert eligible(context, a, [sticky_placement: levels], Troublesome) == [y, x]
       assert eligible(context, a, [sticky_placement: [%{env_var: "PLACE", value: "z"}]], Troublesome) == []
     end
@@ -158,7 +172,9 @@ defmodule Contract.PlacementTest do
     end
 
     test "again: harmless, one more write, heartbeats go on", %{a: a, store: store} = context do
-      {:ok, _} = start_host(a, context.opts ++ [heartbeat_interval_ms: 600_000])
+      {:ok, _} =
+        start_host(a, context.opts ++ [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000])
+
       for _ <- 1..2, do: assert(:ok = call(a, LifecycleManager, :stop_discovery, [context.sup]))
       SimulatedStore.reset_stats(store)
       assert :ok = call(a, LifecycleManager, :stop_discovery, [context.sup, 30_000])
@@ -192,7 +208,8 @@ defmodule Contract.PlacementTest do
     call(node, LifecycleManager, :find_eligible_nodes, [context.sup, module, opts])
   end
 
-  defp often_read(context), do: backend(context, heartbeat_reconcile_interval_ms: 50)
+  # Read with every heartbeat of its own, and at intervals besides.
+  defp often_read(context), do: @soon ++ backend(context, heartbeat_reconcile_interval_ms: 50)
 
   defp node_rows(node, table), do: for(row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: row)
 

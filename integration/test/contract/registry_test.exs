@@ -8,13 +8,6 @@ defmodule Contract.RegistryTest do
     {:ok, a: a, b: b}
   end
 
-  test "members of a server's key, on every node", %{a: a, b: b, sup: sup} = context do
-    pid = start_server(context, a, Counter, "k", %{meta: %{region: "x"}})
-    await_on(context, b, "k", a)
-    for node <- [a, b], do: assert([{^pid, %{user_meta: %{region: "x"}}}] = call(node, Group, :members, [sup, "k"]))
-    assert [] = call(b, Group, :members, [sup, "nobody"])
-  end
-
   test "an event for a start and for a stop anywhere in the cluster", %{a: a, b: b, sup: sup} = context do
     {relay, :ok} = Relay.start(b, {Group, :monitor, [sup, "room/1"]})
     pid = start_server(context, a, Counter, "room/1")
@@ -32,8 +25,8 @@ defmodule Contract.RegistryTest do
     start_server(context, a, Counter, "room/1")
     start_server(context, a, Counter, "hall/1")
     assert %{key: "room/1"} = next_event(prefix, :registered)
-    assert %{key: "room/1"} = next_event(all, :registered)
-    assert %{key: "hall/1"} = next_event(all, :registered)
+    # Events of different keys have no order.
+    assert ["hall/1", "room/1"] = Enum.sort(for _ <- 1..2, do: next_event(all, :registered).key)
 
     :ok = Relay.call(prefix, {Group, :demonitor, [sup, "room/"]})
     start_server(context, a, Counter, "room/2")

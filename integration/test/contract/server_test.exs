@@ -31,18 +31,6 @@ defmodule Contract.ServerTest do
     assert stored(context, @key).state["count"] == 1
   end
 
-  test "a write for :sync fails: the server exits and the caller gets no reply", %{a: a, store: store} = context do
-    pid = start_server(context, a, Counter, @key)
-    SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
-    assert {{:shutdown, {:durable, {:fatal_exit, _reason}}}, _call} = catch_exit(GenServer.call(pid, :add_sync))
-  end
-
-  test "another process wrote the object before a write for :sync: a fatal exit instead of a reply", context do
-    pid = start_server(context, context.a, Counter, @key)
-    overwrite(context, @key)
-    assert {{:shutdown, {:durable, {:fatal_exit, _reason}}}, _call} = catch_exit(GenServer.call(pid, :add_sync))
-  end
-
   test "state survives: stopped on one node, asked for on another", %{a: a, b: b} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)

@@ -9,7 +9,13 @@ defmodule Contract.StorageBackendTest do
 
   alias DurableServer.StoredState
 
-  @reserved %{status: :stopped_graceful, restart_attempt_node: "a@host", pid: nil, permanent: true}
+  @reserved [
+    status: :stopped_graceful,
+    restart_attempt_node: "a@host",
+    pid: nil,
+    permanent: true,
+    module: Servers.Counter
+  ]
 
   setup do
     name = String.to_atom(Cluster.unique("store"))
@@ -35,7 +41,7 @@ defmodule Contract.StorageBackendTest do
   end
 
   test "a stored state comes back as one, its state with string keys, its meta as it was", %{state: state} do
-    meta = Map.put(@reserved, :pid, self())
+    meta = struct!(DurableServer.Meta, Keyword.put(@reserved, :pid, self()))
     stored = %StoredState{state: %{count: 1, nested: %{tag: :word, list: [nil, true, 1.5]}}, meta: meta, vsn: 3}
     assert {:ok, %{body: ^stored, etag: etag}} = SimulatedStore.put_object(state, "k", stored, [])
     assert {:ok, %{body: read, etag: ^etag}} = SimulatedStore.get_object(state, "k", consistent: true)
@@ -55,9 +61,9 @@ defmodule Contract.StorageBackendTest do
   end
 
   test "encode and decode are what a write and a read do", %{state: state} do
-    stored = %StoredState{state: %{count: 1}, meta: @reserved, vsn: 1}
-    {:ok, encoded} = SimulatedStore.encode(state, stored)
-    assert {:ok, %StoredState{state: %{"count" => 1}, meta: @reserved, vsn: 1}} = SimulatedStore.decode(state, encoded)
+    meta = struct!(DurableServer.Meta, @reserved)
+    {:ok, encoded} = SimulatedStore.encode(state, %StoredState{state: %{count: 1}, meta: meta, vsn: 1})
+    assert {:ok, %StoredState{state: %{"count" => 1}, meta: ^meta, vsn: 1}} = SimulatedStore.decode(state, encoded)
   end
 
   test "what JSON cannot write is refused, and nothing is stored", %{state: state} do

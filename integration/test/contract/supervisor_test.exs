@@ -7,12 +7,6 @@ defmodule Contract.SupervisorTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "an unknown option raises", %{a: a} = context do
-    for option <- [:handoff_on_shutdown, :no_such_option] do
-      assert_raise ArgumentError, fn -> call(a, Host, :start_link, [context.opts ++ [{option, true}]]) end
-    end
-  end
-
   test "start_child: started, already started, ignored, failed", %{a: a} = context do
     start(context)
     child = {Counter, key: @key, initial_state: %{meta: %{region: "x"}}}

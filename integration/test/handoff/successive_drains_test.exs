@@ -4,7 +4,11 @@ defmodule Handoff.SuccessiveDrainsTest do
   use HandoffCase, nodes: 4
 
   # Long enough that no heartbeat after the first is written in a test.
-  @no_more_heartbeats [heartbeat_interval_ms: 45_000, handoff_on_shutdown: [prefer: :none]]
+  @no_more_heartbeats [
+    heartbeat_interval_ms: 45_000,
+    heartbeat_staleness_threshold_ms: 90_000,
+    handoff_on_shutdown: [prefer: :none]
+  ]
 
   test "the second drain knows what the first one moved, although no heartbeat says so yet",
        %{nodes: nodes} = context do

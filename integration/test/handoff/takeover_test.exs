@@ -50,7 +50,13 @@ defmodule Handoff.TakeoverTest do
     app = start_handoff(context, a, leaving(context))
     start_handoff(context, b, unswept(context))
     # Full before a heartbeat says so.
-    start_handoff(context, small, unswept(context) ++ [max_children: 2, heartbeat_interval_ms: 3_600_000])
+    start_handoff(
+      context,
+      small,
+      unswept(context) ++
+        [max_children: 2, heartbeat_interval_ms: 3_600_000, heartbeat_staleness_threshold_ms: 7_200_000]
+    )
+
     await_heartbeats([a, b, small], context.sup)
     # So that the blocker, the first of the plan, is for the other one.
     start_server(context, small, Counter, "own")
@@ -85,7 +91,7 @@ defmodule Handoff.TakeoverTest do
     wait_until(fn -> Enum.all?(keys, &match?({:locked, _lock}, phase(context, [a, b], &1))) end)
     assert Map.take(placement(context, [a, b]), keys) == %{}
 
-    for node <- [a, b], do: put_row(context, node, before, 60_000)
+    expire(context, [a, b], before)
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
     for key <- keys, do: assert(GenServer.call(await_moved(context, a, key, doomed), :get) == 1)
   end
@@ -105,7 +111,7 @@ defmodule Handoff.TakeoverTest do
     for node <- [a, b], do: put_row(context, node, before, 0)
     kill(doomed)
     wait_until(fn -> match?({:locked, _lock}, phase(context, [a, b], "s2")) end)
-    for node <- [a, b], do: put_row(context, node, before, 60_000)
+    expire(context, [a, b], before)
     SimulatedStore.resume(context.store)
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
   end

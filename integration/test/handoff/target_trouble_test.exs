@@ -78,7 +78,7 @@ defmodule Handoff.TargetTroubleTest do
   @tag guarantee: "Nothing runs twice"
   test "start on the target takes too long: reported, it runs once in the end, and nothing is reserved",
        %{a: a, b: b, c: c} = context do
-    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_cluster(context, placement_erpc_timeout_cross_region_ms: 200)
     start_server(context, a, Troublesome, "k", %{count: 1})
     keys = start_servers(context, a, 4)
     for node <- [b, c], do: Troublesome.arm(node, "k", :init, :hang)
@@ -96,7 +96,7 @@ defmodule Handoff.TargetTroubleTest do
 
   test "answer of the start is lost, but the server comes up: moved", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
-    start_cluster(context, placement_erpc_timeout_same_region_ms: 200)
+    start_cluster(context, placement_erpc_timeout_cross_region_ms: 200)
     start_server(context, a, Troublesome, "k", %{count: 1})
     Troublesome.arm(b, "k", :init, :hang)
     draining = Task.async(fn -> drain(context, a) end)

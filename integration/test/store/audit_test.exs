@@ -16,6 +16,7 @@ defmodule Store.AuditTest do
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
+    heartbeat_staleness_threshold_ms: 7_200_000,
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 

@@ -13,13 +13,14 @@ defmodule Store.RehomeTest do
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
+    heartbeat_staleness_threshold_ms: 7_200_000,
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 
   # Nor may what is in memory become too old on a busy machine,
   @remember [read_your_writes_ms: 60_000]
   # or a target be given up that takes its time.
-  @patient [placement_erpc_timeout_same_region_ms: 60_000]
+  @patient [placement_erpc_timeout_cross_region_ms: 60_000]
 
   setup_all do
     {:ok, nodes: Cluster.start_nodes(2)}

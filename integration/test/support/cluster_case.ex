@@ -20,6 +20,7 @@ defmodule ClusterCase do
     quote do
       import Cluster
       import ClusterCase
+      import Recorded, only: [record: 3, record: 4]
 
       alias DurableServer.LifecycleManager
       alias DurableServer.Supervisor, as: Host
@@ -59,7 +60,7 @@ defmodule ClusterCase do
   def quiet(context) do
     hours = 3_600_000
     intervals = [heartbeat_reconcile_interval_ms: hours, discovery_interval_ms: hours]
-    [heartbeat_interval_ms: hours] ++ backend(context, intervals)
+    [heartbeat_interval_ms: hours, heartbeat_staleness_threshold_ms: 3 * hours] ++ backend(context, intervals)
   end
 
   @doc "A `heartbeat_meta` function that every node has."

@@ -139,6 +139,14 @@ defmodule HandoffCase do
     Cluster.call(node, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
   end
 
+  @doc "From now on the node of `row` has been silent for a minute, in the store and for `nodes`, which believe nothing newer."
+  @spec expire(map(), [node()], tuple()) :: :ok
+  def expire(context, nodes, row) do
+    :ok = ClusterCase.put_heartbeat(context, elem(row, 0), 60_000, %{"node_ref" => elem(row, 1)})
+    for node <- nodes, do: put_row(context, node, row, 60_000)
+    :ok
+  end
+
   @doc "Waits until each of `keys`, servers of `Servers.Counter`, runs for whoever asks for it on `node`."
   @spec await_startable(map(), node(), [String.t()]) :: :ok
   def await_startable(context, node, keys) do

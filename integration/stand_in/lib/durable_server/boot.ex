@@ -1,12 +1,13 @@
 defmodule DurableServer.Boot do
   @moduledoc """
-  The start of one server, in its own process: read, claim, load, init, store.
+  The start of one server, in its own process: read, load, claim, init, store.
 
-  A start that fails leaves the store as it found it; a reservation in particular stays valid, so whoever holds it may try
-  the next node. Storage cost: a read (none when the object comes with the request) and two conditional writes.
+  The claim ends a reservation, and `init` runs after it. So an `init` that raises leaves an object that this process
+  owns and that nobody runs; one that ignores, and a failed write after it, leave a stopped one. Storage cost: a read (none
+  when the object comes with the request, two when somebody ran it before) and two conditional writes.
   """
 
-  alias DurableServer.{Callbacks, Config, Meta, Object, Ownership, Sticky, StoredState}
+  alias DurableServer.{Callbacks, Config, Meta, Object, Ownership, StorageBackend, Sticky, StoredState}
 
   @typedoc """
   `preloaded`: the object as read by whoever asks. `reservation`: the node in whose name a reserved server may be started.
@@ -20,74 +21,123 @@ defmodule DurableServer.Boot do
           reservation: String.t() | nil
         }
 
-  @type booted :: %{stored: StoredState.t(), user: map(), opts: keyword()}
+  @type booted :: %{stored: StoredState.t(), user: map(), opts: keyword(), continue: tuple() | nil}
 
+  @doc "Raises what `init` and `load_state` raise."
   @spec run(request()) :: {:ok, booted()} | :ignore | {:error, term()}
   def run(request) do
     with {:ok, found} <- find(request),
-         :ok <- Ownership.check(request.config, found && found.meta, request.reservation),
-         {:ok, claimed} <- claim(request, found) do
-      case start(request, claimed) do
-        {:ok, booted} ->
-          {:ok, booted}
+         {:ok, user, old} <- load(request, found),
+         {:ok, claimed} <- claim(request, user, old) do
+      init(request, user, claimed)
+    end
+  end
 
-        failure ->
-          give_back(request, found, claimed)
-          failure
-      end
+  @doc "Writes the state after `init`, of a server that is known by now."
+  @spec store(request(), booted()) :: {:ok, StoredState.t()} | {:error, term()}
+  def store(request, %{stored: stored, user: user, opts: opts}) do
+    meta = %{stored.meta | permanent: Keyword.get(opts, :permanent, false), last_heartbeat_at: now()}
+    started = %{stored | state: request.module.dump_state(user), meta: meta}
+
+    with {:error, reason} <- Object.write(backend(request), storage_key(request), started) do
+      repair(request, started)
+      {:error, reason}
     end
   end
 
   defp find(%{preloaded: %StoredState{} = stored}), do: {:ok, stored}
 
   defp find(request) do
-    case Object.read(request.config.storage_backend, storage_key(request)) do
+    case Object.read(backend(request), storage_key(request), consistent: false) do
       {:ok, stored} -> {:ok, stored}
-      {:error, :not_found} -> {:ok, nil}
-      {:error, reason} -> {:error, reason}
+      {:error, _reason} -> {:ok, nil}
     end
   end
 
-  defp claim(request, found) do
-    %{config: config, module: module} = request
+  defp load(request, nil), do: load_initial(request, nil)
+
+  defp load(request, found) do
+    with :ok <- Ownership.check(request.config, found.meta, request.reservation),
+         {:ok, found} <- read_again(request, found) do
+      if found == nil or found.meta.status == :deleting,
+        do: load_initial(request, found),
+        else: {:ok, request.module.load_state(found.vsn, found.state), found}
+    end
+  end
+
+  # A read that was not consistent may be of an owner that has been followed by another.
+  defp read_again(%{preloaded: %StoredState{}}, found), do: {:ok, found}
+
+  defp read_again(request, _found) do
+    case Object.read(backend(request), storage_key(request)) do
+      {:ok, stored} ->
+        with :ok <- Ownership.check(request.config, stored.meta, request.reservation), do: {:ok, stored}
+
+      {:error, :not_found} ->
+        {:ok, nil}
+
+      {:error, reason} ->
+        {:error, reason}
+    end
+  end
+
+  defp load_initial(%{module: module} = request, found) do
+    with {:ok, decoded} <- Object.through_store(backend(request), module.dump_state(request.initial_state)) do
+      {:ok, module.load_state(nil, decoded), found && %{found | meta: nil}}
+    end
+  end
+
+  defp claim(%{config: config, module: module} = request, user, old) do
     levels = Sticky.levels(config.sticky_placement[module])
-    meta = Meta.claimed(found && found.meta, config, module, self(), levels, now())
-    claimed = if found, do: %{found | meta: meta}, else: first(request, meta)
-    Object.write(config.storage_backend, storage_key(request), claimed)
+    meta = Meta.claimed(old && old.meta, config, module, self(), levels, now())
+
+    Object.claim(backend(request), storage_key(request), %StoredState{
+      state: module.dump_state(user),
+      meta: meta,
+      vsn: module.__durable_server_config__().vsn,
+      etag: old && old.etag
+    })
   end
 
-  defp first(%{module: module} = request, meta),
-    do: %StoredState{state: module.dump_state(request.initial_state), meta: meta, vsn: module.__durable_server__(:vsn)}
+  defp init(%{module: module} = request, user, claimed) do
+    case Callbacks.init(module, user, info(request)) do
+      {:ok, user, opts, continue} ->
+        {:ok, %{stored: claimed, user: user, opts: opts, continue: continue}}
 
-  defp start(%{module: module, config: config} = request, claimed) do
-    with {:ok, readable} <- Object.through_store(config.storage_backend, claimed),
-         state = module.load_state(readable.vsn, readable.state),
-         {:ok, state, opts} <- Callbacks.init(module, state, info(request)) do
-      meta = Meta.started(claimed.meta, Keyword.get(opts, :permanent, false), now())
-      stored = %{claimed | state: module.dump_state(state), vsn: module.__durable_server__(:vsn), meta: meta}
+      :ignore ->
+        _stored_or_not = Object.write(backend(request), storage_key(request), stopped(claimed))
+        :ignore
 
-      with {:ok, stored} <- Object.write(config.storage_backend, storage_key(request), stored),
-           do: {:ok, %{stored: stored, user: state, opts: opts}}
-    else
-      {:stop, reason} -> {:error, reason}
-      other -> other
+      {:error, reason} ->
+        {:error, reason}
     end
-  rescue
-    error -> {:error, {error, __STACKTRACE__}}
-  catch
-    kind, reason -> {:error, {kind, reason}}
   end
 
-  # Conditional on our own claim: whoever took over meanwhile keeps what it wrote.
-  defp give_back(request, nil, claimed),
-    do: Object.delete(request.config.storage_backend, storage_key(request), claimed)
+  # Conditional on our own claim: an owner that took over meanwhile keeps what it wrote.
+  defp repair(request, started) do
+    repaired = fn %{body: %StoredState{meta: meta}} ->
+      if {meta.pid, meta.node_ref} == {started.meta.pid, started.meta.node_ref},
+        do: {:ok, stopped(started)},
+        else: {:error, :ownership_mismatch}
+    end
 
-  defp give_back(request, found, claimed),
-    do: Object.write(request.config.storage_backend, storage_key(request), %{found | etag: claimed.etag})
+    StorageBackend.update_object(backend(request), storage_key(request), repaired, max_retries: 0)
+  end
 
-  defp info(%{config: config, key: key}),
-    do: %{key: key, supervisor: config.name, prefix: config.prefix, init_info: config.init_info}
+  defp stopped(stored), do: %{stored | meta: Meta.stopped(stored.meta, :stopped_graceful, now())}
 
+  defp info(%{config: config, key: key}) do
+    facts = %{
+      key: key,
+      supervisor: config.name,
+      task_supervisor: config.task_supervisor,
+      dynamic_supervisor: config.dynamic_supervisor
+    }
+
+    Map.merge(facts, config.init_info)
+  end
+
+  defp backend(request), do: request.config.storage_backend
   defp storage_key(request), do: Config.storage_key(request.config, request.key)
   defp now, do: System.system_time(:millisecond)
 end

@@ -3,36 +3,56 @@ defmodule DurableServer.Callbacks do
   Calls into a user's callback module, and what its return tuples mean. Pure but for the calls.
   """
 
+  @stops [:normal, :permanent, :delete, {:shutdown, :normal}, {:shutdown, :permanent}, {:shutdown, :delete}]
+
+  @typedoc "What a callback asked for: to go on with this tuple, storing first or not, or to stop."
+  @type wish ::
+          {:go_on, sync? :: boolean(), opts :: keyword(), tuple(), state_at :: non_neg_integer()}
+          | {:stop, reason :: term(), status :: atom(), tuple(), state_at :: non_neg_integer()}
+
   @doc "Calls `init/2` where the module has it, else `init/1`."
-  @spec init(module(), map(), map()) :: {:ok, map(), keyword()} | :ignore | {:stop, term()}
+  @spec init(module(), map(), map()) :: {:ok, map(), keyword(), tuple() | nil} | :ignore | {:error, term()}
   def init(module, state, info) do
     result = if function_exported?(module, :init, 2), do: module.init(state, info), else: module.init(state)
 
     case result do
-      {:ok, state} -> {:ok, state, []}
-      {:ok, state, opts} when is_list(opts) -> {:ok, state, opts}
+      {:ok, state} -> {:ok, state, [], nil}
+      {:ok, state, opts} when is_list(opts) -> {:ok, state, opts, nil}
+      {:ok, state, {:continue, _} = continue} -> {:ok, state, [], continue}
+      {:ok, state, {:continue, _} = continue, opts} -> {:ok, state, opts, continue}
       :ignore -> :ignore
-      {:stop, reason} -> {:stop, reason}
+      other -> {:error, {:bad_init_return, other}}
     end
   end
 
-  @doc "Whether the tuple ends in `:sync`, and the tuple without it."
-  @spec split_sync(tuple()) :: {boolean(), tuple()}
-  def split_sync(result) when tuple_size(result) > 2 do
-    last = tuple_size(result) - 1
-    if elem(result, last) == :sync, do: {true, Tuple.delete_at(result, last)}, else: {false, result}
-  end
+  @doc "Reads a return tuple. Raises `ArgumentError` for a stop reason that is none of a durable server's."
+  @spec wish(tuple()) :: wish()
+  def wish({:stop, reason, _state} = result), do: {:stop, reason!(reason), status(reason), exit_as(result), 2}
+  def wish({:stop, reason, _reply, _state} = result), do: {:stop, reason!(reason), status(reason), exit_as(result), 3}
+  def wish({:reply, _reply, _state} = result), do: {:go_on, false, [], result, 2}
+  def wish({:noreply, _state} = result), do: {:go_on, false, [], result, 1}
+  def wish({:reply, reply, state, ending}), do: ending(ending, {:reply, reply, state}, 2)
+  def wish({:noreply, state, ending}), do: ending(ending, {:noreply, state}, 1)
 
-  def split_sync(result), do: {false, result}
+  defp ending(:sync, result, at), do: {:go_on, true, [], result, at}
+  defp ending(opts, result, at) when is_list(opts), do: {:go_on, Keyword.get(opts, :sync, false), opts, result, at}
+  defp ending(action, result, at), do: {:go_on, false, [], Tuple.append(result, action), at}
 
-  @doc "The new state in a GenServer return tuple, and where it stands there."
-  @spec state(tuple()) :: {map(), non_neg_integer()}
-  def state({:reply, _reply, state}), do: {state, 2}
-  def state({:reply, _reply, state, _extra}), do: {state, 2}
-  def state({:noreply, state}), do: {state, 1}
-  def state({:noreply, state, _extra}), do: {state, 1}
-  def state({:stop, _reason, state}), do: {state, 2}
-  def state({:stop, _reason, _reply, state}), do: {state, 3}
+  # The process ends with the plain words as with any stop of its own choice.
+  defp exit_as(result) when elem(result, 1) in [:permanent, :delete], do: put_elem(result, 1, :normal)
+  defp exit_as(result), do: result
+
+  defp reason!(reason) when reason in @stops, do: reason
+  defp reason!({:error, _} = reason), do: reason
+  defp reason!(other), do: raise(ArgumentError, "invalid stop reason: #{inspect(other)}")
+
+  defp status({:shutdown, reason}), do: status(reason)
+  defp status(:normal), do: :stopped_graceful
+  defp status(:permanent), do: :stopped_permanent
+  defp status(:delete), do: :deleting
+  defp status({:error, _}), do: :crashed
+  # Refused by `reason!/1`.
+  defp status(_other), do: nil
 
   @spec optional(module(), atom(), [term()], (() -> term())) :: term()
   def optional(module, name, args, otherwise) do

@@ -16,13 +16,13 @@ defmodule DurableServer.Capacity do
   end
 
   @doc "Whether one more server of `module` fits, not counting the calling process."
-  @spec check(Config.t(), module()) :: :ok | {:error, {:capacity_limit, :total | module()}}
+  @spec check(Config.t(), module()) :: :ok | {:error, {:capacity_limit, :max_children_total | :max_children_module}}
   def check(config, module) do
     limits = limits(config.max_children)
 
     Enum.find_value([:total, module], :ok, fn what ->
       with %{^what => limit} <- limits, true <- count(config, what) >= limit do
-        {:error, {:capacity_limit, what}}
+        {:error, {:capacity_limit, if(what == :total, do: :max_children_total, else: :max_children_module)}}
       else
         _room -> nil
       end

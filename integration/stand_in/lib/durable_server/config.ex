@@ -6,28 +6,29 @@ defmodule DurableServer.Config do
   whether the node is ready and whether it is shutting down. It is gone with the supervisor.
   """
 
+  alias DurableServer.StorageBackend
+
   @type t :: map()
 
   @backend_defaults %{
     heartbeat_tracking_mode: :poll,
     discovery_interval_ms: 60_000,
     heartbeat_interval_ms: 10_000,
-    heartbeat_reconcile_interval_ms: 30_000
+    heartbeat_reconcile_interval_ms: 10_000
   }
 
   @doc "Builds the configuration and its tables. To be called by the supervisor process, which then owns them."
   @spec create(map(), %{state: term(), defaults: map(), features: map()}) :: t()
   def create(options, backend) do
     name = options.name
-    {backend_module, _opts} = options.backend
+    {adapter, _opts} = options.backend
     defaults = Map.merge(@backend_defaults, backend.defaults)
-    storage = {backend_module, backend.state}
+    storage = struct!(StorageBackend, Map.put(backend, :adapter, adapter))
 
     config =
       Map.merge(options, %{
         storage_backend: storage,
         heartbeat_backend: storage,
-        features: backend.features,
         discovery_interval_ms: options.discovery_interval_ms || defaults.discovery_interval_ms,
         heartbeat_interval_ms: options.heartbeat_interval_ms || defaults.heartbeat_interval_ms,
         heartbeat_reconcile_interval_ms: defaults.heartbeat_reconcile_interval_ms,

@@ -6,14 +6,12 @@ defmodule DurableServer.Discovery do
   respected, and so is a running owner until its heartbeat has expired.
   """
 
-  alias DurableServer.{Config, Heartbeats, Object, Ownership, Starter, Sticky, StoredState}
+  alias DurableServer.{Config, Heartbeats, Object, Ownership, Starter, Sticky, StorageBackend, StoredState}
 
   @at_a_time 20
 
   @spec sweep(Config.t()) :: :ok
   def sweep(config) do
-    Heartbeats.reconcile(config)
-
     config
     |> stored()
     |> Task.async_stream(&recover(config, &1), max_concurrency: @at_a_time, ordered: false, timeout: :infinity)
@@ -21,11 +19,11 @@ defmodule DurableServer.Discovery do
   end
 
   defp stored(config) do
-    {module, state} = config.storage_backend
     heartbeats = Heartbeats.storage_key(config, "")
+    opts = [consistent: false, include_objects: true, error_handler: fn _reason -> :halt end]
 
-    state
-    |> module.list_all_objects_stream(config.prefix, consistent: true, error_handler: fn _reason -> :halt end)
+    config.storage_backend
+    |> StorageBackend.list_all_objects_stream(config.prefix, opts)
     |> Stream.map(&String.replace_prefix(&1.key, config.prefix, ""))
     |> Stream.reject(&String.starts_with?(config.prefix <> &1, heartbeats))
     |> Stream.filter(&(Group.lookup(config.name, &1) == nil))

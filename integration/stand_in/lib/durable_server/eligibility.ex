@@ -7,7 +7,7 @@ defmodule DurableServer.Eligibility do
     3. Room: fewer servers than the limit, in total and of this module, where limits exist.
     4. CPU, memory and disk below their limits, where both numbers are known. The disk of the preferred sticky place
        is not looked at.
-    5. Sticky: the node matches a level that is open (`DurableServer.Sticky`).
+    5. Sticky: the node matches a level (`DurableServer.Sticky`), however long that level's turn has not come.
     6. Order: sticky level, then busyness, then the newest heartbeat, then the name.
   """
 
@@ -30,9 +30,7 @@ defmodule DurableServer.Eligibility do
           module: module(),
           now: integer(),
           future_skew_ms: non_neg_integer(),
-          levels: Sticky.levels() | nil,
-          delays: Sticky.delays(),
-          elapsed_ms: non_neg_integer()
+          levels: Sticky.levels() | nil
         }
 
   @doc """
@@ -54,6 +52,12 @@ defmodule DurableServer.Eligibility do
   @spec healthy?(heartbeat(), integer()) :: boolean()
   def healthy?(heartbeat, now), do: now - heartbeat.timestamp <= max_age_ms()
 
+  @doc "Whether a node counts as alive for locks and regions: by the supervisor's threshold, which is shorter than that of placement."
+  @spec fresh?(heartbeat(), DurableServer.Config.t()) :: boolean()
+  def fresh?(heartbeat, config) do
+    System.system_time(:millisecond) - heartbeat.timestamp <= min(config.heartbeat_staleness_threshold_ms, max_age_ms())
+  end
+
   @doc "Names of the eligible nodes, best first."
   @spec eligible([heartbeat()], query()) :: [String.t()]
   def eligible(heartbeats, query) do
@@ -67,8 +71,17 @@ defmodule DurableServer.Eligibility do
   end
 
   defp candidate?(heartbeat, query) do
-    heartbeat.node != query.local and not draining?(heartbeat) and healthy?(heartbeat, query.now) and
+    known?(heartbeat.node) and heartbeat.node != query.local and not draining?(heartbeat) and
+      healthy?(heartbeat, query.now) and
       room?(heartbeat.capacity, query.module)
+  end
+
+  # A node whose name is no atom yet cannot be asked.
+  defp known?(name) do
+    _node = String.to_existing_atom(name)
+    true
+  rescue
+    ArgumentError -> false
   end
 
   defp ranked(heartbeat, query) do
@@ -103,7 +116,7 @@ defmodule DurableServer.Eligibility do
 
   defp level(heartbeat, query) do
     if sticky?(query),
-      do: Sticky.open_level(query.levels, heartbeat.env_vars, query.delays, query.elapsed_ms),
+      do: Sticky.level(query.levels, heartbeat.env_vars),
       else: 0
   end
 

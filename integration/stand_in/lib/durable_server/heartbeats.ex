@@ -7,9 +7,11 @@ defmodule DurableServer.Heartbeats do
   `{node_string, node_ref, ts_ms, capacity, resources, env_vars, heartbeat_meta}`.
   """
 
-  alias DurableServer.{Config, Eligibility}
+  alias DurableServer.{Config, Eligibility, StorageBackend}
 
   @group_key "__heartbeat"
+  @retries 100
+  @deadline_margin_ms 2_000
 
   @doc "Stores, caches and broadcasts this node's heartbeat. To be called by the process that is joined to Group."
   @spec beat(Config.t(), map()) :: :ok | {:error, term()}
@@ -23,66 +25,59 @@ defmodule DurableServer.Heartbeats do
 
     cache(config, heartbeat)
     :ok = Group.join(config.name, @group_key, heartbeat)
-    {module, state} = config.heartbeat_backend
-
-    with {:ok, _object} <-
-           module.put_object(state, storage_key(config, heartbeat.node), to_stored(heartbeat), max_retries: 3),
-         do: :ok
+    opts = [max_retries: @retries, timeout: config.heartbeat_staleness_threshold_ms - @deadline_margin_ms]
+    key = storage_key(config, heartbeat.node)
+    with {:ok, _object} <- StorageBackend.put_object(config.heartbeat_backend, key, to_stored(heartbeat), opts), do: :ok
   end
 
-  @doc """
-  Reads every stored heartbeat into the cache and forgets nodes whose object is gone. A listing that failed forgets nobody.
-  """
+  @doc "Reads every stored heartbeat into the cache. A node stays there whose object is gone: its age says enough."
   @spec reconcile(Config.t()) :: :ok
   def reconcile(config) do
-    {module, state} = config.heartbeat_backend
-    failed = make_ref()
-    parent = self()
+    opts = [include_objects: true, error_handler: fn _reason -> :continue end]
 
-    on_error = fn reason ->
-      send(parent, {failed, reason})
-      :halt
-    end
-
-    keys =
-      state
-      |> module.list_all_objects_stream(storage_key(config, ""), consistent: true, error_handler: on_error)
-      |> Enum.map(& &1.key)
-
-    for key <- keys,
-        {:ok, %{body: body}} <- [module.get_object(state, key, consistent: true)],
+    for entry <- StorageBackend.list_all_objects_stream(config.heartbeat_backend, storage_key(config, ""), opts),
+        {:ok, body} <- [body(config, entry)],
         do: cache(config, from_stored(body))
 
-    receive do
-      {^failed, _reason} -> :ok
-    after
-      0 -> prune(config, keys)
-    end
+    :ok
+  end
+
+  @doc "The stored heartbeat of a node."
+  @spec read(Config.t(), String.t()) :: {:ok, map()} | {:error, :not_found | term()}
+  def read(config, node_str) do
+    with {:ok, %{body: body}} <-
+           StorageBackend.get_object(config.heartbeat_backend, storage_key(config, node_str), consistent: true),
+         do: {:ok, from_stored(body)}
   end
 
   @doc "All heartbeats, one or two a node."
   @spec all(Config.t()) :: [map()]
-  def all(config) do
-    cached =
-      for {node, node_ref, timestamp, capacity, resources, env_vars, meta} <- :ets.tab2list(config.heartbeat_table) do
-        %{
-          node: node,
-          node_ref: node_ref,
-          timestamp: timestamp,
-          capacity: capacity,
-          resources: resources,
-          env_vars: env_vars,
-          heartbeat_meta: meta
-        }
-      end
-
-    cached ++ for({_pid, heartbeat} <- Group.members(config.name, @group_key), do: heartbeat)
-  end
+  def all(config), do: cached(config) ++ for({_pid, heartbeat} <- Group.members(config.name, @group_key), do: heartbeat)
 
   @doc "The newest believable heartbeat of every node."
   @spec newest(Config.t()) :: %{String.t() => map()}
-  def newest(config),
-    do: Eligibility.newest(all(config), System.system_time(:millisecond), config.heartbeat_future_skew_tolerance_ms)
+  def newest(config), do: newest_of(all(config), config)
+
+  @doc "The same of what has been read from the store alone."
+  @spec cached_newest(Config.t()) :: %{String.t() => map()}
+  def cached_newest(config), do: newest_of(cached(config), config)
+
+  defp newest_of(heartbeats, config),
+    do: Eligibility.newest(heartbeats, System.system_time(:millisecond), config.heartbeat_future_skew_tolerance_ms)
+
+  defp cached(config) do
+    for {node, node_ref, timestamp, capacity, resources, env_vars, meta} <- :ets.tab2list(config.heartbeat_table) do
+      %{
+        node: node,
+        node_ref: node_ref,
+        timestamp: timestamp,
+        capacity: capacity,
+        resources: resources,
+        env_vars: env_vars,
+        heartbeat_meta: meta
+      }
+    end
+  end
 
   @doc "Where a node's heartbeat is stored; with an empty name the prefix of all."
   @spec storage_key(Config.t(), String.t()) :: String.t()
@@ -102,14 +97,12 @@ defmodule DurableServer.Heartbeats do
     end
   end
 
-  defp prune(config, keys) do
-    stored = MapSet.new(keys)
+  # Listed with its body where the backend can.
+  defp body(_config, %{body: body}), do: {:ok, body}
 
-    for {node, _, _, _, _, _, _} <- :ets.tab2list(config.heartbeat_table),
-        storage_key(config, node) not in stored and node != Atom.to_string(node()),
-        do: :ets.delete(config.heartbeat_table, node)
-
-    :ok
+  defp body(config, %{key: key}) do
+    with {:ok, %{body: body}} <- StorageBackend.get_object(config.heartbeat_backend, key, consistent: false),
+         do: {:ok, body}
   end
 
   # The stored form has string keys throughout and leaves out what is not known.
@@ -133,9 +126,9 @@ defmodule DurableServer.Heartbeats do
       node: stored["node"],
       node_ref: stored["node_ref"],
       timestamp: stored["last_heartbeat_at"],
-      capacity: atoms(stored["capacity"], fn limit -> atoms(limit, & &1) end),
-      resources: atoms(stored["resources"], & &1),
-      env_vars: stored["env_vars"],
+      capacity: capacity(stored["capacity"]),
+      resources: resources(stored["resources"]),
+      env_vars: stored["env_vars"] || %{},
       heartbeat_meta: stored["heartbeat_meta"]
     }
   end
@@ -143,7 +136,22 @@ defmodule DurableServer.Heartbeats do
   defp strings(%{} = map), do: Map.new(map, fn {key, value} -> {to_string(key), strings(value)} end)
   defp strings(other), do: other
 
-  # Names are those of modules and limits of nodes of the same application.
-  defp atoms(nil, _value), do: nil
-  defp atoms(map, value), do: Map.new(map, fn {key, inner} -> {String.to_atom(key), value.(inner)} end)
+  # A limit of a module that this node has never heard of makes all limits unknown.
+  defp capacity(nil), do: nil
+
+  defp capacity(limits) do
+    for {name, %{"current" => current, "limit" => limit}} <- limits,
+        into: %{},
+        do: {String.to_existing_atom(name), %{current: current, limit: limit}}
+  rescue
+    ArgumentError -> nil
+  end
+
+  # Without the disk: of that, only heartbeats through Group tell.
+  defp resources(nil), do: nil
+
+  defp resources(stored) do
+    known = for name <- [:cpu, :max_cpu, :memory, :max_memory], value = stored[Atom.to_string(name)], do: {name, value}
+    if known == [], do: nil, else: Map.new(known)
+  end
 end

@@ -9,7 +9,17 @@ defmodule DurableServer.LifecycleManager do
 
   require Logger
 
-  alias DurableServer.{Capacity, Config, Discovery, Eligibility, HeartbeatWatchdog, Heartbeats, Object, Sticky}
+  alias DurableServer.{
+    Capacity,
+    Config,
+    Discovery,
+    Eligibility,
+    HeartbeatWatchdog,
+    Heartbeats,
+    Object,
+    StorageBackend,
+    Sticky
+  }
 
   @retry_ready_ms 500
 
@@ -34,34 +44,30 @@ defmodule DurableServer.LifecycleManager do
   def find_eligible_nodes(supervisor, module, opts \\ []) do
     config = Config.fetch!(supervisor)
     now = System.system_time(:millisecond)
-    {levels, last_ran} = levels(config, opts, now)
 
     query = %{
       local: Atom.to_string(node()),
       module: module,
       now: now,
       future_skew_ms: config.heartbeat_future_skew_tolerance_ms,
-      levels: levels,
-      delays: config.sticky_placement[module],
-      elapsed_ms: max(now - last_ran, 0)
+      levels: levels(config, opts)
     }
 
     config
     |> Heartbeats.all()
     |> Eligibility.eligible(query)
     |> Enum.take(opts[:limit] || 3)
-    |> Enum.map(&String.to_atom/1)
+    |> Enum.map(&String.to_existing_atom/1)
   end
 
   @doc "What the newest heartbeat says of a node."
   @spec lookup_node_health(%{supervisor: atom(), node_str: String.t()}) :: {:healthy, map()} | :stale | :unknown
   def lookup_node_health(%{supervisor: supervisor, node_str: node_str}) do
-    case Heartbeats.newest(Config.fetch!(supervisor)) do
-      %{^node_str => heartbeat} ->
-        if Eligibility.healthy?(heartbeat, System.system_time(:millisecond)), do: {:healthy, heartbeat}, else: :stale
+    config = Config.fetch!(supervisor)
 
-      %{} ->
-        :unknown
+    case Heartbeats.newest(config) do
+      %{^node_str => heartbeat} -> if Eligibility.fresh?(heartbeat, config), do: {:healthy, heartbeat}, else: :stale
+      %{} -> :unknown
     end
   end
 
@@ -92,10 +98,11 @@ defmodule DurableServer.LifecycleManager do
   @impl true
   def handle_info(:get_ready, state), do: {:noreply, get_ready(state)}
 
+  # Those of the others are read with every heartbeat of its own.
   def handle_info(:beat, state) do
     beat(state.config)
     again(:beat, state.config.heartbeat_interval_ms)
-    {:noreply, state}
+    {:noreply, run(state, :reconcile, &Heartbeats.reconcile/1)}
   end
 
   def handle_info(:reconcile, state) do
@@ -124,9 +131,7 @@ defmodule DurableServer.LifecycleManager do
   def handle_info(_stray, state), do: {:noreply, state}
 
   defp get_ready(%{config: config} = state) do
-    {module, backend} = config.storage_backend
-
-    case module.ensure_ready(backend) do
+    case StorageBackend.ensure_ready(config.storage_backend) do
       :ok ->
         beat(config)
         Heartbeats.reconcile(config)
@@ -178,20 +183,18 @@ defmodule DurableServer.LifecycleManager do
     if meta == %{}, do: nil, else: meta
   end
 
-  # Levels given by the caller belong to a server that runs now.
-  defp levels(config, opts, now) do
+  defp levels(config, opts) do
     case {Keyword.fetch(opts, :sticky_placement), opts[:key]} do
       {{:ok, levels}, _key} ->
-        {levels, now}
+        levels
 
       {:error, nil} ->
-        {nil, now}
+        nil
 
       {:error, key} ->
-        case Object.read(config.storage_backend, Config.storage_key(config, key)) do
-          {:ok, %{meta: %{status: :running} = meta}} -> {meta.sticky_placement, now}
-          {:ok, %{meta: meta}} -> {meta.sticky_placement, meta.last_heartbeat_at}
-          {:error, _reason} -> {nil, now}
+        case Object.read(config.storage_backend, Config.storage_key(config, key), consistent: false) do
+          {:ok, %{meta: meta}} -> meta.sticky_placement
+          {:error, _reason} -> nil
         end
     end
   end

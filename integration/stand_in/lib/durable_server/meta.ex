@@ -5,30 +5,43 @@ defmodule DurableServer.Meta do
   Pure: time comes in as an argument (`now`, wall clock in milliseconds).
   """
 
-  @version 1
   @crashes_kept 5
 
-  @type t :: map()
+  defstruct vsn: 1,
+            module: nil,
+            permanent: false,
+            pid: nil,
+            status: :stopped_graceful,
+            key: nil,
+            prefix: nil,
+            sticky_placement: nil,
+            sticky_placement_history: [],
+            supervisor: nil,
+            task_supervisor: nil,
+            dynamic_supervisor: nil,
+            node_ref: nil,
+            node_str: nil,
+            last_heartbeat_at: nil,
+            crash_history: [],
+            restart_attempt_node: nil,
+            restart_attempt_time: nil,
+            restart_attempt_ttl: nil,
+            init_from_ref: nil,
+            init_from_pid: nil
+
+  @type t :: %__MODULE__{}
   @type status ::
           :running | :stopped_graceful | :stopped_permanent | :crashed | :permanently_crashed | :deleting | :cordoned
 
-  @doc "The metadata of a server that `pid` is about to run here. What the previous owner left is kept where it still counts."
+  @doc """
+  The metadata of a server that `pid` is about to run here. Of what the previous owner left only its crashes and places are kept: a
+  reservation ends with the claim, and whether the server is permanent is known again only after `init`.
+  """
   @spec claimed(t() | nil, DurableServer.Config.t(), module(), pid(), list() | nil, integer()) :: t()
   def claimed(previous, config, module, pid, sticky, now) do
-    previous = previous || %{}
+    previous = previous || %__MODULE__{}
 
-    Map.merge(
-      %{
-        permanent: false,
-        crash_history: [],
-        restart_attempt_node: nil,
-        restart_attempt_time: nil,
-        restart_attempt_ttl: nil
-      },
-      previous
-    )
-    |> Map.merge(%{
-      vsn: @version,
+    %__MODULE__{
       module: module,
       node_str: Atom.to_string(node()),
       node_ref: config.node_ref,
@@ -40,20 +53,14 @@ defmodule DurableServer.Meta do
       task_supervisor: config.task_supervisor,
       dynamic_supervisor: config.dynamic_supervisor,
       last_heartbeat_at: now,
+      crash_history: previous.crash_history,
       sticky_placement: sticky,
-      sticky_placement_history: history(previous, sticky, now)
-    })
+      sticky_placement_history: history(previous.sticky_placement_history, sticky, now)
+    }
   end
-
-  @doc "After `init` on the new owner: the reservation has done its work."
-  @spec started(t(), boolean(), integer()) :: t()
-  def started(meta, permanent?, now), do: %{release(meta) | permanent: permanent?, last_heartbeat_at: now}
 
   @doc "The status a server ends with."
   @spec stopped(t(), status(), integer()) :: t()
-  def stopped(meta, :stopped_graceful, now),
-    do: %{meta | status: :stopped_graceful, last_heartbeat_at: now, crash_history: []}
-
   def stopped(meta, status, now), do: %{meta | status: status, last_heartbeat_at: now}
 
   @doc "Reserves the restart for `node_str` during `ttl_ms`."
@@ -64,25 +71,37 @@ defmodule DurableServer.Meta do
   @spec release(t()) :: t()
   def release(meta), do: %{meta | restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
 
+  @doc "Whether a reservation is valid; nil, not false, where there has been none."
+  @spec reserved?(t(), integer()) :: boolean() | nil
+  def reserved?(meta, now), do: meta.restart_attempt_ttl && now < meta.restart_attempt_ttl
+
   @doc "The node a valid reservation names, if there is one."
   @spec reserved_for(t(), integer()) :: String.t() | nil
-  def reserved_for(%{restart_attempt_node: node_str, restart_attempt_ttl: until}, now)
-      when is_binary(node_str) and is_integer(until) and until > now,
-      do: node_str
-
-  def reserved_for(_meta, _now), do: nil
+  def reserved_for(meta, now), do: if(reserved?(meta, now), do: meta.restart_attempt_node)
 
   @doc "Ends with a crash: the fifth in a row is for good."
   @spec crashed(t(), term(), integer()) :: t()
   def crashed(meta, reason, now) do
-    crash = %{reason: Exception.format_exit(reason), timestamp: now}
+    crash = %{reason: Exception.format_exit(reason), timestamp: now, node_ref: meta.node_ref}
     history = Enum.take([crash | meta.crash_history], @crashes_kept)
     status = if length(history) == @crashes_kept, do: :permanently_crashed, else: :crashed
     stopped(%{meta | crash_history: history}, status, now)
   end
 
-  defp history(%{sticky_placement: [_ | _] = old} = previous, sticky, now) when old != sticky,
-    do: Enum.take([%{at: now, placement: old} | Map.get(previous, :sticky_placement_history, [])], @crashes_kept)
+  @doc "The term that is stored: a map without what its place in the store says."
+  @spec to_storage_term(t()) :: map()
+  def to_storage_term(%__MODULE__{} = meta), do: meta |> Map.from_struct() |> Map.drop([:key, :prefix])
 
-  defp history(previous, _sticky, _now), do: Map.get(previous, :sticky_placement_history, [])
+  @doc "Reads it back. Raises `ArgumentError` for anything else."
+  @spec from_storage_term(term()) :: t()
+  def from_storage_term(%{status: status} = term) when is_atom(status) do
+    struct!(__MODULE__, Map.drop(term, [:__struct__]))
+  rescue
+    error in KeyError -> reraise ArgumentError, [message: Exception.message(error)], __STACKTRACE__
+  end
+
+  def from_storage_term(_other), do: raise(ArgumentError, "invalid persisted metadata")
+
+  defp history([%{placement: sticky} | _] = history, sticky, _now), do: history
+  defp history(history, sticky, now), do: Enum.take([%{at: now, placement: sticky} | history], @crashes_kept)
 end

@@ -2,45 +2,59 @@ defmodule DurableServer.Object do
   @moduledoc """
   The stored object of one server: reads, and the conditional writes by which ownership passes from one process to the next.
 
-  `backend` is `{module, state}` as in the supervisor's configuration. Every write here is conditional: on the etag of
-  what was read, or on there being nothing yet.
+  Every write of a server is conditional: on the etag of what was read, or on there being nothing yet.
   """
 
-  alias DurableServer.StoredState
+  alias DurableServer.{Meta, StorageBackend, StoredState}
 
-  @retries 3
+  @retries 5
 
-  @type backend :: {module(), term()}
+  @type backend :: StorageBackend.t()
 
-  @spec read(backend(), String.t()) :: {:ok, StoredState.t()} | {:error, term()}
-  def read({module, state}, storage_key) do
-    with {:ok, %{body: %StoredState{} = stored, etag: etag}} <- module.get_object(state, storage_key, consistent: true),
-         do: {:ok, %{stored | etag: etag}}
+  @spec read(backend(), String.t(), keyword()) :: {:ok, StoredState.t()} | {:error, term()}
+  def read(backend, storage_key, opts \\ [consistent: true]) do
+    case StorageBackend.get_object(backend, storage_key, opts) do
+      {:ok, %{body: %StoredState{} = stored, etag: etag}} -> {:ok, %{stored | etag: etag}}
+      {:ok, %{body: other}} -> {:error, {:unexpected_value_type, other}}
+      {:error, reason} -> {:error, reason}
+    end
   end
 
-  @spec write(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
-  def write({module, state}, storage_key, %StoredState{etag: nil} = stored) do
-    case module.try_claim(state, storage_key, stored) do
+  @doc "Takes the object over: created when there was none, else written under the etag of what was read."
+  @spec claim(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
+  def claim(backend, storage_key, %StoredState{etag: nil} = stored) do
+    case StorageBackend.try_claim(backend, storage_key, stored) do
       {:ok, {:claimed, etag}} -> {:ok, %{stored | etag: etag}}
       {:error, :already_claimed} -> {:error, :conflict}
       {:error, reason} -> {:error, reason}
     end
   end
 
-  def write({module, state}, storage_key, %StoredState{etag: etag} = stored) do
-    with {:ok, %{etag: etag}} <- module.put_object(state, storage_key, stored, etag: etag, max_retries: @retries),
+  def claim(backend, storage_key, %StoredState{} = stored), do: put(backend, storage_key, stored, [])
+
+  @doc "Writes under the etag of the last write. Transient failures are tried again by the backend."
+  @spec write(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
+  def write(backend, storage_key, stored), do: put(backend, storage_key, stored, max_retries: @retries)
+
+  @doc "Writes the metadata alone, if `owner` still has the object: to the state as it is stored."
+  @spec write_meta(backend(), String.t(), Meta.t(), keyword()) :: :ok | {:error, term()}
+  def write_meta(backend, storage_key, %Meta{} = meta, opts \\ []) do
+    with {:ok, stored} <- read(backend, storage_key),
+         true <- owner?(stored.meta, meta) || {:error, :ownership_mismatch},
+         {:ok, _written} <- write(backend, storage_key, Map.merge(%{stored | meta: meta}, Map.new(opts))),
+         do: :ok
+  end
+
+  @doc "What a reader of the store would get for a dumped state: keys become strings, atoms words, whatever the format does."
+  @spec through_store(backend(), map()) :: {:ok, map()} | {:error, term()}
+  def through_store(backend, dumped) do
+    with {:ok, encoded} <- StorageBackend.encode(backend, dumped), do: StorageBackend.decode(backend, encoded)
+  end
+
+  defp put(backend, storage_key, %StoredState{etag: etag} = stored, opts) do
+    with {:ok, %{etag: etag}} <- StorageBackend.put_object(backend, storage_key, stored, [etag: etag] ++ opts),
          do: {:ok, %{stored | etag: etag}}
   end
 
-  @spec delete(backend(), String.t(), StoredState.t()) :: :ok | {:error, term()}
-  def delete({module, state}, storage_key, %StoredState{etag: etag}),
-    do: module.delete_object(state, storage_key, etag: etag)
-
-  @doc "What a reader of the store would get for `state`: keys become strings, atoms words, whatever the format does."
-  @spec through_store(backend(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, term()}
-  def through_store({module, state}, %StoredState{etag: etag} = stored) do
-    with {:ok, encoded} <- module.encode(state, stored),
-         {:ok, %StoredState{} = decoded} <- module.decode(state, encoded),
-         do: {:ok, %{decoded | etag: etag}}
-  end
+  defp owner?(stored, meta), do: {stored.pid, stored.node_ref} == {meta.pid, meta.node_ref}
 end

@@ -1,26 +1,30 @@
 defmodule DurableServer.Ownership do
   @moduledoc """
-  Whether a stored server may be started by somebody new.
+  Whether a stored server may be started by another owner.
 
-  Reserved: only in the name of the reservation's node. Running: only when its owner is gone, that is its node
-  stopped its heartbeats or was started anew, or that node says that the process is dead.
+  Reserved: only in the name of the reservation's node. Else only when its owner is gone: it stopped gracefully, its node says that
+  the process is dead, its node was started anew, or its heartbeat has expired, in the store too.
   """
 
-  alias DurableServer.{Config, Eligibility, LifecycleManager, Meta}
+  alias DurableServer.{Config, Eligibility, Heartbeats, LifecycleManager, Meta}
 
   @ask_timeout_ms 3_000
+  # A deletion that has not ended by then never will.
+  @tombstone_ms 60_000
 
   @doc "`reservation` names the node in whose name the start is asked for, if any."
-  @spec check(Config.t(), Meta.t() | nil, String.t() | nil) :: :ok | {:error, :reserved | :locked | atom()}
-  def check(_config, nil, _reservation), do: :ok
-
+  @spec check(Config.t(), Meta.t(), String.t() | nil) ::
+          :ok
+          | {:error, :cordoned | {:restart_claimed, String.t()} | {:already_started, pid() | :deleting}}
   def check(config, meta, reservation) do
-    now = System.system_time(:millisecond)
+    claimed_by = Meta.reserved_for(meta, System.system_time(:millisecond))
 
     cond do
-      meta.status in [:cordoned, :deleting, :permanently_crashed] -> {:error, meta.status}
-      Meta.reserved_for(meta, now) not in [nil, reservation] -> {:error, :reserved}
-      meta.status == :running and owner_healthy?(config, meta, now) and not owner_gone?(meta, now) -> {:error, :locked}
+      meta.status == :cordoned -> {:error, :cordoned}
+      claimed_by not in [nil, reservation] -> {:error, {:restart_claimed, claimed_by}}
+      meta.status == :deleting -> if tombstone?(meta), do: {:error, {:already_started, :deleting}}, else: :ok
+      meta.status == :stopped_graceful -> :ok
+      owned?(config, meta) -> {:error, {:already_started, meta.pid}}
       true -> :ok
     end
   end
@@ -28,37 +32,47 @@ defmodule DurableServer.Ownership do
   @doc "Whether the discovery sweep may take it: permanent, not reserved, and its owner stopped or lost."
   @spec abandoned?(Config.t(), Meta.t()) :: boolean()
   def abandoned?(config, meta) do
-    now = System.system_time(:millisecond)
-
-    meta.permanent and Meta.reserved_for(meta, now) == nil and
+    meta.permanent and Meta.reserved_for(meta, System.system_time(:millisecond)) == nil and
       case meta.status do
-        :running -> not owner_healthy?(config, meta, now)
+        :running -> not healthy?(config, meta)
         status -> status in [:stopped_graceful, :crashed]
       end
   end
 
-  defp owner_healthy?(config, meta, now) do
-    case LifecycleManager.lookup_node_health(%{supervisor: config.name, node_str: meta.node_str}) do
-      {:healthy, %{node_ref: node_ref}} -> node_ref == meta.node_ref
-      :stale -> false
-      # Nothing heard of that node yet: its own last word decides.
-      :unknown -> now - meta.last_heartbeat_at <= Eligibility.max_age_ms()
-    end
-  end
+  defp tombstone?(meta), do: System.system_time(:millisecond) - meta.last_heartbeat_at <= @tombstone_ms
 
-  defp owner_gone?(%{pid: pid} = meta, now) do
+  defp owned?(config, %{pid: pid} = meta) do
     cond do
-      node(pid) == node() -> not Process.alive?(pid)
-      node(pid) in Node.list() -> not alive_there?(pid)
-      # Reserved and running: a start over there that has not finished. Its last write is conditional, so should it live
-      # on out of our sight, it will find that it lost.
-      true -> Meta.reserved_for(meta, now) != nil
+      node(pid) == node() -> lives_here?(config.name, pid, meta.node_ref)
+      node(pid) in Node.list() -> lives_there?(config, pid, meta)
+      true -> healthy?(config, meta)
     end
   end
 
-  defp alive_there?(pid) do
-    :erpc.call(node(pid), Process, :alive?, [pid], @ask_timeout_ms)
+  @doc false
+  @spec lives_here?(atom(), pid(), integer()) :: boolean()
+  def lives_here?(supervisor, pid, node_ref),
+    do: Process.alive?(pid) and DurableServer.Supervisor.node_ref(supervisor) == node_ref
+
+  defp lives_there?(config, pid, meta) do
+    :erpc.call(node(pid), __MODULE__, :lives_here?, [config.name, pid, meta.node_ref], @ask_timeout_ms)
   catch
-    :error, {:erpc, _unreachable} -> true
+    :error, {:erpc, _unreachable} -> healthy?(config, meta)
+  end
+
+  # A node that looks stale here is asked for in the store before its lock is taken.
+  defp healthy?(config, meta) do
+    case LifecycleManager.lookup_node_health(%{supervisor: config.name, node_str: meta.node_str}) do
+      {:healthy, %{node_ref: node_ref}} -> node_ref <= meta.node_ref
+      _stale_or_unknown -> healthy_in_store?(config, meta)
+    end
+  end
+
+  defp healthy_in_store?(config, meta) do
+    case Heartbeats.read(config, meta.node_str) do
+      {:ok, heartbeat} -> Eligibility.fresh?(heartbeat, config) and heartbeat.node_ref <= meta.node_ref
+      {:error, :not_found} -> false
+      {:error, _reason} -> true
+    end
   end
 end

@@ -4,88 +4,98 @@ defmodule DurableServer.Placement do
   one after the other.
   """
 
-  alias DurableServer.{Config, LifecycleManager, Remote, Server, Starter}
+  alias DurableServer.{Config, LifecycleManager, Object, Remote, Server, Starter, StoredState}
 
   @retries 3
-  @ask_again_ms 100
+  @timeout_ms 5_000
 
   @spec start(atom(), Starter.child(), keyword()) :: Server.result()
   def start(supervisor, child, opts) do
-    with :ok <- DurableServer.Supervisor.wait_until_ready(supervisor, timeout: opts[:timeout] || 5_000) do
-      case Starter.start(supervisor, child, Keyword.take(opts, [:timeout, :preloaded])) do
-        {:error, reason} = refused ->
-          if elsewhere?(reason) and not Keyword.get(opts, :local_only, false),
-            do: start_elsewhere(supervisor, child, opts, refused),
-            else: refused
+    start_opts = [timeout: Keyword.get(opts, :timeout, @timeout_ms)] ++ Keyword.take(opts, [:preloaded])
 
-        result ->
-          result
+    if Keyword.get(opts, :local_only, false) do
+      Starter.start_here(supervisor, child, start_opts)
+    else
+      case Starter.start(supervisor, child, start_opts) do
+        {:error, {:capacity_limit, _reason}} -> start_elsewhere(supervisor, child, opts, start_opts)
+        result -> result
       end
     end
   end
 
-  defp elsewhere?(:shutting_down), do: true
-  defp elsewhere?({:capacity_limit, _limit}), do: true
-  defp elsewhere?(_reason), do: false
-
-  defp start_elsewhere(supervisor, {module, child_opts} = child, opts, refused) do
+  defp start_elsewhere(supervisor, {module, child_opts} = child, opts, start_opts) do
     config = Config.fetch!(supervisor)
     limit = Keyword.get(opts, :max_placement_retries, @retries)
 
-    supervisor
-    |> LifecycleManager.find_eligible_nodes(module, limit: limit, key: child_opts[:key])
-    |> Enum.reduce_while(refused, fn target, _last ->
-      case Remote.start(config, target, child, Keyword.take(opts, [:timeout, :preloaded]), opts[:placement_timeout]) do
-        {:error, {:already_started, _}} = result -> {:halt, result}
-        {:error, _reason} = result -> {:cont, result}
-        result -> {:halt, result}
+    case LifecycleManager.find_eligible_nodes(supervisor, module, limit: limit, key: child_opts[:key]) do
+      [] -> {:error, {:capacity_limit, :no_available_nodes}}
+      targets -> try_nodes(targets, &Remote.start(config, &1, child, start_opts, opts[:placement_timeout]))
+    end
+  end
+
+  @doc "The first target that starts the server, or has it."
+  @spec try_nodes([node()], (node() -> Server.result())) :: Server.result()
+  def try_nodes(targets, start) do
+    Enum.find_value(targets, {:error, {:capacity_limit, :all_placement_attempts_failed}}, fn target ->
+      case tried(fn -> start.(target) end) do
+        {:ok, started} -> {:ok, started}
+        {:error, {:already_started, {pid, meta}}} -> {:ok, {pid, meta}}
+        _failed -> nil
       end
     end)
   end
 
-  @doc """
-  Like `start/3`, but a server that runs is fine, and one that another node is about to give up is waited for.
-
-  What is stored is read first and started from under that etag: with `existing: true`, a server that is deleted meanwhile is not
-  started anew.
-  """
-  @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
-  def ensure(supervisor, child, opts) do
-    config = Config.fetch!(supervisor)
-    deadline = System.monotonic_time(:millisecond) + (opts[:timeout] || config.restart_start_timeout_ms)
-    ensure_until(config, child, opts, deadline)
+  # Whatever a target answers, raises or throws: the next one is tried.
+  defp tried(fun) do
+    fun.()
+  catch
+    _kind, reason -> {:error, reason}
   end
 
-  defp ensure_until(config, {_module, child_opts} = child, opts, deadline) do
-    with nil <- DurableServer.Supervisor.lookup(config.name, child_opts[:key]),
-         {:ok, preloaded} <- stored(config, child_opts[:key], opts),
-         {:error, reason} <- start(config.name, child, preloaded ++ Keyword.delete(opts, :existing)) do
-      case reason do
-        {:already_started, found} -> {:ok, found}
-        waiting when waiting in [:reserved, :locked, :conflict] -> wait(config, child, opts, deadline)
-        reason -> {:error, reason}
-      end
+  @doc """
+  Like `start/3`, but a server that runs is fine.
+
+  What is stored is read first and started from under that etag: with `existing: true`, a server that is deleted meanwhile is not
+  started anew. Of a server whose owner is not in this node's registry `{:error, {:unreachable, pid}}`.
+  """
+  @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
+  def ensure(supervisor, {_module, child_opts} = child, opts) do
+    config = Config.fetch!(supervisor)
+    key = Keyword.fetch!(child_opts, :key)
+    deadline = Starter.deadline(Keyword.get(opts, :timeout, @timeout_ms))
+
+    with nil <- DurableServer.Supervisor.lookup(supervisor, key),
+         {:ok, preloaded} <- stored(config, key, opts),
+         opts = Keyword.put(Keyword.delete(opts, :existing), :timeout, Starter.left(deadline)),
+         {:error, {:already_started, owner}} <- start(supervisor, child, preloaded ++ opts) do
+      found(config, key, owner, deadline)
     else
       {pid, meta} when is_pid(pid) -> {:ok, {pid, meta}}
       result -> result
     end
   end
 
-  defp wait(config, child, opts, deadline) do
-    left = deadline - System.monotonic_time(:millisecond)
+  defp found(_config, _key, {pid, meta}, _deadline), do: {:ok, {pid, meta}}
+  defp found(_config, _key, :deleting, _deadline), do: {:error, {:already_started, :deleting}}
+  defp found(_config, _key, :noproc, _deadline), do: {:error, {:unreachable, :noproc}}
 
-    if left <= 0 do
-      {:error, :timeout}
-    else
-      Process.sleep(min(left, @ask_again_ms))
-      ensure_until(config, child, opts, deadline)
+  defp found(config, key, pid, deadline) do
+    until = System.monotonic_time(:millisecond) + min(Starter.left(deadline), Starter.registration_ms())
+
+    case Starter.await_registration(config.name, key, until) do
+      {^pid, meta} -> {:ok, {pid, meta}}
+      _other_or_none -> {:error, {:unreachable, pid}}
     end
   end
 
+  # A store that fails counts as one that has nothing.
   defp stored(config, key, opts) do
-    case DurableServer.Object.read(config.storage_backend, Config.storage_key(config, key)) do
+    existing? = Keyword.get(opts, :existing, false)
+
+    case Object.read(config.storage_backend, Config.storage_key(config, key), consistent: existing?) do
+      {:ok, %StoredState{meta: %{status: :deleting}}} when not existing? -> {:ok, []}
       {:ok, stored} -> {:ok, [preloaded: stored]}
-      {:error, _reason} -> if opts[:existing], do: {:error, :not_found}, else: {:ok, []}
+      {:error, _reason} -> if existing?, do: {:error, :not_found}, else: {:ok, []}
     end
   end
 end

@@ -2,24 +2,29 @@ defmodule DurableServer.Remote do
   @moduledoc """
   Starts on another node, by one erpc. What cannot be reached is `{:error, {:erpc, reason}}`; what was raised there is raised here.
 
-  A start that timed out may still succeed over there.
+  The start over there is given up after 5 s with `{:error, :timeout}`, and the process goes on booting all the same.
   """
 
   alias DurableServer.{LifecycleManager, Server, Starter}
 
   @spec start(DurableServer.Config.t(), node(), Starter.child(), Starter.opts(), timeout() | nil) :: Server.result()
   def start(config, target, child, opts, timeout \\ nil) do
-    :erpc.call(target, Starter, :start, [config.name, child, opts], timeout || timeout(config, target))
+    :erpc.call(target, Starter, :start_here, [config.name, child, opts], timeout || timeout(config, target))
   rescue
     error in ErlangError ->
       case error.original do
         {:erpc, reason} -> {:error, {:erpc, reason}}
         _raised_there -> reraise(error, __STACKTRACE__)
       end
+  catch
+    :throw, {:error, :not_ready} -> {:error, :not_ready}
   end
 
+  # The short limit only where both say the same region.
   defp timeout(config, target) do
-    if LifecycleManager.region(config, node()) == LifecycleManager.region(config, target),
+    local = LifecycleManager.region(config, node())
+
+    if local != nil and local == LifecycleManager.region(config, target),
       do: config.placement_erpc_timeout_same_region_ms,
       else: config.placement_erpc_timeout_cross_region_ms
   end

@@ -2,22 +2,24 @@ defmodule DurableServer.Server do
   @moduledoc """
   The process of one durable server.
 
-  It answers its starter only when it is fully up: claimed, loaded, initialised, stored and registered. Its last act is one
-  conditional write of its state, after the user's `terminate/2`. A conflict in any write means that somebody else
-  owns the key now; the server then stops and writes nothing more.
+  It answers its starter only when it is fully up: claimed, loaded, initialised, registered and stored. Its last act is one
+  conditional write of its state, after the user's `terminate/2`; the process ends whatever becomes of that write.
+
+  A conflict in any other write means that another owner has the object: the server then ends with
+  `{:shutdown, {:durable, {:fatal_exit, text}}}` and writes nothing more. Any other failure of a write is logged.
   """
 
   use GenServer
 
   require Logger
 
-  alias DurableServer.{Boot, Callbacks, Capacity, Config, Meta, Object}
+  alias DurableServer.{Boot, Callbacks, Capacity, Config, GroupMeta, Meta, Object, StorageBackend}
 
-  @sync_every_ms 5_000
+  @sync_every_ms 30_000
 
   @type result :: {:ok, {pid(), map() | nil}} | :ignore | {:error, term()}
 
-  defstruct [:config, :key, :module, :user, :stored, :opts, :user_meta, :sync_timer, ends: :by_reason, lost?: false]
+  defstruct [:config, :key, :module, :user, :stored, :opts, :user_meta, :sync_timer, :final, :asked_by]
 
   @doc "A child that tells `starter` (a process alias) how its start ended."
   @spec child_spec({Boot.request(), reference()}) :: Supervisor.child_spec()
@@ -39,7 +41,7 @@ defmodule DurableServer.Server do
   def init({%{config: config} = request, starter}) do
     Process.flag(:trap_exit, true)
 
-    with :ok <- if(Config.draining?(config), do: {:error, :shutting_down}, else: :ok),
+    with :ok <- if(Config.draining?(config), do: {:error, {:capacity_limit, :node_shutting_down}}, else: :ok),
          :ok <- Capacity.check(config, request.module),
          {:ok, _owner} <- Registry.register(config.server_registry, request.key, request.module) do
       {:ok, nil, {:continue, {__MODULE__, request, starter}}}
@@ -50,14 +52,16 @@ defmodule DurableServer.Server do
     end
   end
 
+  # What `init` raises ends the process, and its starter learns that from the end.
   @impl true
   def handle_continue({__MODULE__, request, starter}, nil) do
-    case Boot.run(request) do
-      {:ok, booted} ->
-        state = register(request, booted)
-        tell(starter, {:ok, {self(), state.user_meta}})
-        {:noreply, state}
-
+    with {:ok, booted} <- Boot.run(request),
+         :ok <- register(request, Keyword.get(booted.opts, :meta)),
+         {:ok, stored} <- Boot.store(request, booted) do
+      state = request |> started(booted, stored) |> sync_later()
+      tell(starter, {:ok, {self(), state.user_meta}})
+      if booted.continue, do: {:noreply, state, booted.continue}, else: {:noreply, state}
+    else
       :ignore ->
         tell(starter, :ignore)
         {:stop, {:shutdown, {:durable, :ignored}}, nil}
@@ -74,14 +78,13 @@ defmodule DurableServer.Server do
   def handle_call({:durable, :get_etag}, _from, state), do: {:reply, {:ok, state.stored.etag}, state}
   def handle_call({:durable, :await_start}, _from, state), do: {:reply, state.user_meta, state}
 
-  def handle_call({:durable, {:stop_with_status, status, reason}}, from, state) do
-    GenServer.reply(from, :ok)
-    {:stop, reason, %{state | ends: {:status, status}}}
-  end
+  # Answered after `terminate/2`, as every stop with a reply is.
+  def handle_call({:durable, {:stop_with_status, status, reason}}, _from, state),
+    do: {:stop, reason, :ok, %{state | final: {:status, status}}}
 
-  def handle_call({:durable, {:stop_for_rehome, node_str, ttl_ms, reason}}, from, state) do
-    GenServer.reply(from, :ok)
-    {:stop, reason, %{state | ends: {:reserved, node_str, ttl_ms}}}
+  def handle_call({:durable, {:stop_for_rehome, node_str, ttl_ms, reason}}, _from, state) do
+    meta = Meta.reserve(state.stored.meta, node_str, ttl_ms, now())
+    {:stop, reason, :ok, %{state | stored: %{state.stored | meta: meta}, final: {:status, :stopped_graceful}}}
   end
 
   def handle_call(message, from, state), do: settle(state.module.handle_call(message, from, state.user), state)
@@ -91,25 +94,24 @@ defmodule DurableServer.Server do
 
   @impl true
   def handle_info({:durable, {:sync_and_stop, _reason}}, state),
-    do: {:stop, :normal, %{state | ends: {:status, :stopped_graceful}}}
+    do: {:stop, :normal, %{state | final: {:status, :stopped_graceful}}}
 
   def handle_info({:durable, :sync}, state) do
-    case store(%{state | sync_timer: nil}) do
-      {:ok, state} ->
-        {:noreply, state}
-
-      {:error, :conflict} ->
-        {:stop, fatal(:conflict), %{state | lost?: true}}
-
-      # Best effort: the next change, or the stop, tries again.
-      {:error, reason} ->
-        Logger.warning("#{state.key}: not synced: #{inspect(reason)}")
-        {:noreply, %{state | sync_timer: nil}}
-    end
+    {:noreply, state |> sync() |> sync_later()}
   end
 
-  def handle_info({:EXIT, _from, {:shutdown, {:group_conflict, _key, _winner} = conflict}}, state),
-    do: {:stop, fatal(conflict), %{state | lost?: true}}
+  def handle_info({:durable, {:delete_request, ref, from}}, state) do
+    send(from, {:delete_in_progress, ref})
+    {:stop, {:shutdown, :delete}, %{state | final: :delete, asked_by: {from, {:delete_complete, ref}}}}
+  end
+
+  def handle_info({:durable, {:cordon_request, ref, from}}, state) do
+    send(from, {:cordon_in_progress, ref})
+    {:stop, :normal, %{state | final: {:status, :cordoned}, asked_by: {from, {:cordon_complete, ref}}}}
+  end
+
+  def handle_info({:EXIT, _from, {:group_registry_conflict, key, _meta}}, state),
+    do: fatal_exit(state, "#{key}: another process is registered")
 
   def handle_info(message, state) do
     case Callbacks.optional(state.module, :handle_info, [message, state.user], fn -> :unhandled end) do
@@ -118,105 +120,147 @@ defmodule DurableServer.Server do
     end
   end
 
+  # Not up yet, or no owner any more: nothing of ours to store.
   @impl true
   def terminate(_reason, nil), do: :ok
+  def terminate({:shutdown, {:durable, {:fatal_exit, _text}}}, _state), do: :ok
 
   def terminate(reason, state) do
-    terminate_user(reason, state)
-
-    with false <- state.lost?,
-         {:error, failure} <- store(%{state | stored: %{state.stored | meta: final_meta(reason, state)}}) do
-      Logger.error("#{state.key}: final state not stored: #{inspect(failure)}")
-    end
-  end
-
-  defp terminate_user(reason, state) do
     Callbacks.optional(state.module, :terminate, [reason, state.user], fn -> :ok end)
-  catch
-    kind, error -> Logger.error("#{state.key}: terminate failed: " <> Exception.format(kind, error, __STACKTRACE__))
+
+    result = finish(state.final, reason, state)
+    with {:error, failure} <- result, do: Logger.error("#{state.key}: final state not stored: #{inspect(failure)}")
+    with {pid, {tag, ref}} <- state.asked_by, do: send(pid, {tag, ref, result})
   end
 
-  defp final_meta(reason, %{stored: %{meta: meta}} = state) do
-    now = System.system_time(:millisecond)
+  defp finish({:status, status}, _reason, state), do: stop(state, status)
+  defp finish(:delete, _reason, state), do: delete(state)
+  defp finish(nil, :normal, _state), do: :ok
+  defp finish(nil, :shutdown, state), do: stop(state, :stopped_graceful)
+  defp finish(nil, {:shutdown, _reason}, state), do: stop(state, :stopped_graceful)
 
-    case state.ends do
-      {:reserved, node_str, ttl_ms} ->
-        meta |> Meta.stopped(:stopped_graceful, now) |> Meta.reserve(node_str, ttl_ms, now)
+  # Only the metadata: what a callback that raised has changed is not known.
+  defp finish(nil, reason, state) do
+    meta = Meta.crashed(state.stored.meta, reason, now())
+    Object.write_meta(state.config.storage_backend, storage_key(state), meta)
+  end
 
-      {:status, status} ->
-        Meta.stopped(meta, status, now)
+  defp stop(state, status) do
+    with {:ok, _state} <- write(state, Meta.stopped(state.stored.meta, status, now())), do: :ok
+  end
 
-      :by_reason ->
-        if graceful?(reason), do: Meta.stopped(meta, :stopped_graceful, now), else: Meta.crashed(meta, reason, now)
+  # A tombstone first, so that of a start meanwhile and the deletion one wins.
+  defp delete(state) do
+    tombstone = %{state.stored | state: %{}, meta: tombstone()}
+    backend = state.config.storage_backend
+
+    with {:ok, %{etag: etag}} <- Object.write(backend, storage_key(state), tombstone) do
+      case StorageBackend.delete_object(backend, storage_key(state), etag: etag) do
+        {:error, gone} when gone in [:not_found, :conflict] -> :ok
+        result -> result
+      end
     end
   end
 
-  defp graceful?(reason), do: reason in [:normal, :shutdown] or match?({:shutdown, _}, reason)
+  @doc false
+  @spec tombstone() :: Meta.t()
+  def tombstone, do: %Meta{status: :deleting, node_str: Atom.to_string(node()), last_heartbeat_at: now()}
 
-  defp register(%{config: config, key: key, module: module}, booted) do
-    user_meta = Keyword.get(booted.opts, :meta)
+  defp register(%{config: config, key: key, module: module}, user_meta) do
+    Group.register(config.name, key, %GroupMeta{
+      key: key,
+      module: module,
+      storage_key: Config.storage_key(config, key),
+      node_ref: config.node_ref,
+      start_time: now(),
+      user_meta: user_meta,
+      supervisor: config.name
+    })
+    |> case do
+      :ok -> :ok
+      {:error, {:taken, {pid, _meta}}} -> {:error, {:already_started, pid}}
+    end
+  end
 
-    :ok =
-      Group.register(config.name, key, %{
-        key: key,
-        module: module,
-        storage_key: Config.storage_key(config, key),
-        node_ref: config.node_ref,
-        start_time: System.system_time(:millisecond),
-        user_meta: user_meta,
-        supervisor: config.name
-      })
-
+  defp started(%{config: config, key: key, module: module}, booted, stored) do
     %__MODULE__{
       config: config,
       key: key,
       module: module,
       user: booted.user,
-      stored: booted.stored,
+      stored: stored,
       opts: booted.opts,
-      user_meta: user_meta
+      user_meta: Keyword.get(booted.opts, :meta)
     }
   end
 
   # What a user's callback returned: store first where it asks for that, remember the state, go on.
   defp settle(result, state) do
-    {sync?, result} = Callbacks.split_sync(result)
-    {user, at} = Callbacks.state(result)
-    changed = %{state | user: user}
+    case Callbacks.wish(result) do
+      {:go_on, sync?, opts, result, at} ->
+        changed = announce(%{state | user: elem(result, at)}, opts)
+        auto? = sync? or Keyword.get(state.opts, :auto_sync, false)
+        put_elem(result, at, if(auto?, do: sync(changed), else: changed))
 
-    if sync? do
-      case store(changed) do
-        {:ok, stored} -> put_elem(result, at, stored)
-        {:error, reason} -> {:stop, fatal(reason), %{changed | lost?: reason == :conflict}}
-      end
-    else
-      put_elem(result, at, if(user === state.user, do: changed, else: sync_later(changed)))
+      {:stop, _reason, :deleting, result, at} ->
+        put_elem(result, at, %{state | user: elem(result, at), final: :delete})
+
+      {:stop, _reason, status, result, at} ->
+        put_elem(result, at, %{state | user: elem(result, at), final: {:status, status}})
     end
   end
 
-  defp sync_later(%{sync_timer: nil} = state) do
-    if Keyword.get(state.opts, :auto_sync, true) do
-      every = Keyword.get(state.opts, :sync_every_ms, @sync_every_ms)
-      %{state | sync_timer: Process.send_after(self(), {:durable, :sync}, every)}
-    else
-      state
+  defp announce(state, opts) do
+    case opts[:meta] do
+      meta when is_map(meta) and meta != state.user_meta ->
+        :ok = register(state, meta)
+        %{state | user_meta: meta}
+
+      _same_or_none ->
+        state
     end
   end
 
-  defp sync_later(state), do: state
+  # Stores a state that has changed since it was stored last.
+  defp sync(state) do
+    dumped = state.module.dump_state(state.user)
 
-  defp store(state) do
-    storage_key = Config.storage_key(state.config, state.key)
+    case if(dumped == state.stored.state, do: {:ok, state}, else: write(state, dumped, beat(state.stored.meta))) do
+      {:ok, state} ->
+        state
 
+      {:error, :conflict} ->
+        fatal_exit(state, "#{state.key}: object updated by another owner, no longer run by #{inspect(self())} here")
+
+      {:error, reason} ->
+        Logger.error("#{state.key}: not synced: #{inspect(reason)}")
+        state
+    end
+  end
+
+  # One timer, however many asked for a sync meanwhile.
+  defp sync_later(state) do
+    if state.sync_timer, do: Process.cancel_timer(state.sync_timer)
+    every = Keyword.get(state.opts, :sync_every_ms, @sync_every_ms)
+    %{state | sync_timer: every && Process.send_after(self(), {:durable, :sync}, every)}
+  end
+
+  defp write(state, meta), do: write(state, state.module.dump_state(state.user), meta)
+
+  defp write(state, dumped, meta) do
     with {:ok, stored} <-
-           Object.write(state.config.storage_backend, storage_key, %{
-             state.stored
-             | state: state.module.dump_state(state.user)
-           }),
+           Object.write(state.config.storage_backend, storage_key(state), %{state.stored | state: dumped, meta: meta}),
          do: {:ok, %{state | stored: stored}}
   end
 
-  defp fatal(reason), do: {:shutdown, {:durable, {:fatal_exit, reason}}}
+  defp beat(meta), do: %{meta | last_heartbeat_at: now()}
 
+  defp fatal_exit(state, text) do
+    Logger.error("#{inspect(state.module)} #{text}")
+    exit({:shutdown, {:durable, {:fatal_exit, text}}})
+  end
+
+  defp storage_key(state), do: Config.storage_key(state.config, state.key)
+  defp now, do: System.system_time(:millisecond)
   defp tell(starter, result), do: :erlang.send(starter, {starter, result})
 end

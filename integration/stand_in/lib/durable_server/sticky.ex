@@ -46,14 +46,17 @@ defmodule DurableServer.Sticky do
   """
   @spec open_level(levels(), map() | nil, delays(), non_neg_integer()) :: non_neg_integer() | nil
   def open_level(levels, env_vars, delays, elapsed_ms) do
-    with index when is_integer(index) <- Enum.find_index(levels, &matches?(&1, env_vars || %{})) do
+    with index when is_integer(index) <- level(levels, env_vars) do
       wait = levels |> Enum.take(index) |> Enum.map(&delay(&1, delays || [])) |> Enum.sum()
       if wait <= elapsed_ms, do: index
     end
   end
 
+  @doc "The level at which a place matches, open or not: its index, or nil."
+  @spec level(levels(), map() | nil) :: non_neg_integer() | nil
+  def level(levels, env_vars), do: Enum.find_index(levels, &matches?(&1, env_vars || %{}))
+
   defp matches?(%{env_var: :any}, _env_vars), do: true
-  defp matches?(%{value: nil}, _env_vars), do: false
   defp matches?(%{env_var: name, value: value}, env_vars), do: Map.get(env_vars, name) == value
 
   defp delay(%{env_var: name}, delays) do

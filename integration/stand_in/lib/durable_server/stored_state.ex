@@ -8,13 +8,14 @@ defmodule DurableServer.StoredState do
   trip through JSON.
   """
 
-  @enforce_keys [:state, :meta, :vsn]
-  defstruct [:state, :meta, :vsn, :etag]
+  alias DurableServer.Meta
 
-  @type t :: %__MODULE__{state: map(), meta: map(), vsn: term(), etag: term()}
+  defstruct [:key, :prefix, :state, :meta, :vsn, :etag]
+
+  @type t :: %__MODULE__{state: map(), meta: Meta.t(), vsn: term(), etag: term()}
 
   @doc """
-      iex> stored = %DurableServer.StoredState{state: %{"n" => 1}, meta: %{status: :running}, vsn: 3}
+      iex> stored = %DurableServer.StoredState{state: %{"n" => 1}, meta: %DurableServer.Meta{status: :running}, vsn: 3}
       iex> term = DurableServer.StoredState.to_object_store_term(stored)
       iex> Map.keys(term)
       ["meta", "state", "vsn"]
@@ -24,11 +25,11 @@ defmodule DurableServer.StoredState do
       :not_stored_state
   """
   @spec to_object_store_term(t()) :: %{String.t() => term()}
-  def to_object_store_term(%__MODULE__{} = stored) do
+  def to_object_store_term(%__MODULE__{meta: %Meta{} = meta} = stored) do
     %{
       "vsn" => stored.vsn,
       "state" => stored.state,
-      "meta" => stored.meta |> :erlang.term_to_binary() |> Base.encode64()
+      "meta" => meta |> Meta.to_storage_term() |> :erlang.term_to_binary() |> Base.encode64()
     }
   end
 
@@ -36,7 +37,8 @@ defmodule DurableServer.StoredState do
   def from_object_store_term(%{"vsn" => vsn, "state" => state, "meta" => meta} = term)
       when map_size(term) == 3 and is_binary(meta) do
     # Not `:safe`: a node may read what a newer release wrote, with atoms it does not know yet.
-    {:ok, %__MODULE__{vsn: vsn, state: state, meta: meta |> Base.decode64!() |> :erlang.binary_to_term()}}
+    meta = meta |> Base.decode64!() |> :erlang.binary_to_term() |> Meta.from_storage_term()
+    {:ok, %__MODULE__{vsn: vsn, state: state, meta: meta}}
   rescue
     error in ArgumentError -> {:error, error}
   end

@@ -23,6 +23,7 @@ defmodule DurableServer.Supervisor do
     Options,
     Placement,
     Rehome,
+    Removal,
     Server,
     SingleFlight
   }
@@ -33,17 +34,15 @@ defmodule DurableServer.Supervisor do
 
   @doc "Starts the supervisor. See `DurableServer.Options`; an unknown option raises."
   @spec start_link(keyword()) :: Supervisor.on_start()
-  def start_link(opts) do
-    options = Options.validate!(opts)
-    Supervisor.start_link(__MODULE__, options, name: options.name)
-  end
+  def start_link(opts), do: Supervisor.start_link(__MODULE__, opts, name: Keyword.fetch!(opts, :name))
 
   @doc false
   def child_spec(opts),
     do: %{id: opts[:name] || __MODULE__, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
 
   @impl true
-  def init(options) do
+  def init(opts) do
+    options = Options.validate!(opts)
     {module, backend_opts} = options.backend
     {:ok, backend} = module.init_backend(backend_opts)
     config = Config.create(options, backend)
@@ -82,7 +81,10 @@ defmodule DurableServer.Supervisor do
   @spec rehome_child(name(), Starter.child(), keyword()) :: Server.result()
   def rehome_child(supervisor, child, opts \\ []), do: Rehome.run(supervisor, child, opts)
 
-  @doc "Who runs the key, as this node knows; nil also for a dead local process and for a node that is not connected."
+  @doc """
+  Who runs the key, as this node knows; nil also for a dead local process, for a node that is not connected, and where no such
+  supervisor runs.
+  """
   @spec lookup(name(), String.t()) :: {pid(), map() | nil} | nil
   def lookup(supervisor, key) do
     with {pid, meta} <- Group.lookup(supervisor, key), true <- reachable?(pid) do
@@ -95,6 +97,20 @@ defmodule DurableServer.Supervisor do
   @doc "Stops a server gracefully. A permanent one comes back with the next discovery sweep of any node."
   @spec terminate_child(name(), String.t() | pid()) :: :ok | {:error, :noproc}
   def terminate_child(supervisor, key_or_pid), do: stop(supervisor, key_or_pid, :stopped_graceful)
+
+  @doc "Stops a server, if it runs, and deletes what is stored of it."
+  @spec terminate_and_delete_child(name(), String.t(), timeout()) :: :ok | {:error, term()}
+  def terminate_and_delete_child(supervisor, key, timeout \\ 5_000) do
+    with {:error, :noproc} <- Removal.ask(supervisor, key, :delete, timeout),
+         do: Removal.delete(Config.fetch!(supervisor), key)
+  end
+
+  @doc "Stops a server, if it runs, and keeps it from being started until an operator allows that again."
+  @spec terminate_and_cordon_child(name(), String.t(), timeout: timeout()) :: :ok | {:error, term()}
+  def terminate_and_cordon_child(supervisor, key, opts \\ []) do
+    with {:error, :noproc} <- Removal.ask(supervisor, key, :cordon, Keyword.get(opts, :timeout, 5_000)),
+         do: Removal.cordon(Config.fetch!(supervisor), key)
+  end
 
   @doc "Stops a server for good: only an explicit start brings it back."
   @spec terminate_child_permanent(name(), String.t() | pid()) :: :ok | {:error, :noproc}
@@ -117,10 +133,10 @@ defmodule DurableServer.Supervisor do
     end
   end
 
-  @doc "The nodes whose heartbeats are known."
+  @doc "The nodes whose heartbeats have been read from the store."
   @spec get_cluster_nodes(name()) :: %{String.t() => %{heartbeat_meta: map() | nil}}
   def get_cluster_nodes(supervisor) do
-    for {node, heartbeat} <- Heartbeats.newest(Config.fetch!(supervisor)),
+    for {node, heartbeat} <- Heartbeats.cached_newest(Config.fetch!(supervisor)),
         into: %{},
         do: {node, Map.take(heartbeat, [:heartbeat_meta, :node_ref, :timestamp, :capacity, :resources, :env_vars])}
   end
@@ -129,9 +145,11 @@ defmodule DurableServer.Supervisor do
   @spec current_capacity(name()) :: map() | nil
   def current_capacity(supervisor), do: Capacity.current(Config.fetch!(supervisor))
 
-  @doc "Names this life of the supervisor: microseconds at its start."
-  @spec node_ref(name()) :: integer()
-  def node_ref(supervisor), do: Config.fetch!(supervisor).node_ref
+  @doc "Names this life of the supervisor: microseconds at its start. Nil where it does not run, and before it has its tables."
+  @spec node_ref(name()) :: integer() | nil
+  def node_ref(supervisor) do
+    with {:ok, config} <- Config.fetch(supervisor), do: config.node_ref, else: (:error -> nil)
+  end
 
   @spec ready?(name()) :: boolean()
   def ready?(supervisor) do
@@ -183,20 +201,8 @@ defmodule DurableServer.Supervisor do
     end
   end
 
-  defp stop(supervisor, pid, status) when is_pid(pid) do
-    ref = Process.monitor(pid)
-    timeout = Config.fetch!(supervisor).graceful_shutdown_timeout_ms
-
-    try do
-      GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}}, timeout)
-
-      receive do
-        {:DOWN, ^ref, :process, _pid, _reason} -> :ok
-      end
-    catch
-      :exit, _reason -> {:error, :noproc}
-    end
-  end
+  defp stop(_supervisor, pid, status) when is_pid(pid),
+    do: GenServer.call(pid, {:durable, {:stop_with_status, status, :normal}})
 
   defp reachable?(pid) when node(pid) == node(), do: Process.alive?(pid)
   defp reachable?(pid), do: node(pid) in Node.list()

@@ -3,7 +3,7 @@ defmodule Group.Event do
   One change in a `Group`, as seen by one replica.
 
   `type` is `:registered`, `:unregistered`, `:joined` or `:left`. `previous_meta` is set when a process replaced its own
-  metadata. `reason` says why a process is gone: its exit reason, `:noconnection`, `:conflict`, or nil when it left by itself.
+  metadata. `reason` says why a process is gone: its exit reason, `{:nodedown, node}`, `:conflict`, or nil when it left by itself.
   """
 
   defstruct [:type, :supervisor, :cluster, :key, :pid, :meta, :previous_meta, :reason]

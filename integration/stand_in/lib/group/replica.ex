@@ -114,7 +114,10 @@ defmodule Group.Replica do
 
   defp part(peer, state) do
     state = %{state | peers: Map.delete(state.peers, peer)}
-    Enum.reduce(rows_of(node(peer), state), state, fn {id, pid, _, _}, acc -> drop(id, pid, :noconnection, acc) end)
+
+    Enum.reduce(rows_of(node(peer), state), state, fn {id, pid, _, _}, acc ->
+      drop(id, pid, {:nodedown, node(pid)}, acc)
+    end)
   end
 
   # Rows of this node's own processes: changed here, watched here, told to every peer.
@@ -187,8 +190,8 @@ defmodule Group.Replica do
     end
   end
 
-  defp evict({{:registered, key}, loser, _meta, _stamp}, winner) when node(loser) == node(),
-    do: Process.exit(loser, {:shutdown, {:group_conflict, key, winner}})
+  defp evict({{:registered, key}, loser, meta, _stamp}, _winner) when node(loser) == node(),
+    do: Process.exit(loser, {:group_registry_conflict, key, meta})
 
   defp evict(_row, _winner), do: true
 

@@ -24,18 +24,9 @@ defmodule DurableServer.EligibilityTest do
     assert wrong == []
   end
 
-  test "a level whose wait is not over is closed, and so are those after it" do
-    levels = [%{env_var: "R", value: "x"}, %{env_var: "Z", value: "1"}, %{env_var: :any, value: :any}]
-    nodes = [node("n1", env_vars: %{"R" => "x"}), node("n2", env_vars: %{"Z" => "1"}), node("n3", [])]
-
-    ask = fn elapsed ->
-      Eligibility.eligible(nodes, query(levels: levels, delays: [R: 10, Z: 20, any: 0], elapsed_ms: elapsed))
-    end
-
-    assert ask.(0) == ["n1"]
-    assert ask.(10) == ["n1", "n2"]
-    assert ask.(29) == ["n1", "n2"]
-    assert ask.(30) == ["n1", "n2", "n3"]
+  test "a node whose name is no atom here is not eligible" do
+    name = Cluster.unique("never_heard_of") <> "@host"
+    assert Eligibility.eligible([%{node("n", age: 0) | node: name}], query([])) == []
   end
 
   test "of two heartbeats of a node the newer counts, unless it is too far ahead" do
@@ -70,6 +61,7 @@ defmodule DurableServer.EligibilityTest do
         levels: levels(recorded["sticky"])
       )
 
+    for heartbeat <- heartbeats, do: String.to_atom(heartbeat.node)
     Eligibility.eligible(heartbeats, query)
   end
 
@@ -88,13 +80,14 @@ defmodule DurableServer.EligibilityTest do
   defp atoms(map, value), do: Map.new(map, fn {key, inner} -> {String.to_atom(key), value.(inner)} end)
 
   defp node(name, facts) do
+    _known = String.to_atom(name)
     {age, facts} = Keyword.pop(facts, :age, 0)
     blank = %{node: name, timestamp: @now - age, capacity: nil, resources: nil, env_vars: nil, heartbeat_meta: nil}
     Map.merge(blank, Map.new(facts))
   end
 
   defp query(more) do
-    blank = %{local: "here", module: ModA, now: @now, future_skew_ms: 5_000, levels: nil, delays: nil, elapsed_ms: 0}
+    blank = %{local: "here", module: ModA, now: @now, future_skew_ms: 5_000, levels: nil}
     Map.merge(blank, Map.new(more))
   end
 end

@@ -40,19 +40,17 @@ defmodule DurableServer.StoredStateTest do
   end
 
   test "a reservation counts until it runs out, or is released" do
-    blank = %{restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
-    meta = Meta.reserve(blank, "n@host", 40_000, 1_000)
+    meta = Meta.reserve(%Meta{}, "n@host", 40_000, 1_000)
     assert Meta.reserved_for(meta, 40_999) == "n@host"
     assert Meta.reserved_for(meta, 41_000) == nil
     assert Meta.reserved_for(Meta.release(meta), 1_000) == nil
   end
 
-  test "the fifth crash in a row is for good; a graceful stop ends the row" do
+  test "the fifth crash is for good" do
     crash = fn meta, n -> Meta.crashed(meta, {:boom, n}, n) end
-    four = Enum.reduce(1..4, %{status: :running, crash_history: [], last_heartbeat_at: 0}, &crash.(&2, &1))
+    four = Enum.reduce(1..4, %Meta{status: :running}, &crash.(&2, &1))
     assert %{status: :crashed} = four
     assert %{status: :permanently_crashed} = crash.(four, 5)
-    assert %{status: :crashed} = four |> Meta.stopped(:stopped_graceful, 5) |> crash.(6)
   end
 
   defp read(%{"object_base64" => object}) do

@@ -8,7 +8,7 @@ defmodule Scribe do
 
   @impl true
   def init(state, info) do
-    {:ok, Map.put(state, :info, info), Map.get(info.init_info, info.key, [])}
+    {:ok, Map.put(state, :info, info), Map.get(info, info.key, [])}
   end
 
   @impl true

@@ -1,0 +1,171 @@
+defmodule Contract.AnswersTest do
+  @moduledoc """
+  Every answer of `start_child` and `ensure_started_child` that can be provoked, as their callers get it.
+  """
+
+  use ClusterCase, nodes: 3
+
+  @key "k"
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "started, started before here and elsewhere", %{a: a, b: b} = context do
+    start(context)
+    answer(context, "start_child: started", a, :start_child, [])
+    answer(context, "start_child: runs here", a, :start_child, [])
+    await_on(context, b, @key, a)
+    answer(context, "start_child: runs elsewhere", b, :start_child, [])
+    answer(context, "ensure_started_child: runs here", a, :ensure_started_child, [])
+    answer(context, "ensure_started_child: runs elsewhere", b, :ensure_started_child, [])
+    answer(context, "ensure_started_child: existing, runs elsewhere", b, :ensure_started_child, existing: true)
+  end
+
+  test "not there, stopped, stopped for good, deleted, cordoned", %{a: a, sup: sup} = context do
+    start(context)
+    answer(context, "ensure_started_child: existing, nothing stored", a, :ensure_started_child, existing: true)
+    answer(context, "ensure_started_child: nothing stored", a, :ensure_started_child, [])
+
+    for {name, stop} <- [
+          {"stopped", :terminate_child},
+          {"stopped for good", :terminate_child_permanent},
+          {"deleted", :terminate_and_delete_child},
+          {"cordoned", :terminate_and_cordon_child}
+        ] do
+      record(context, "#{stop}: runs here", call(a, Host, stop, [sup, @key]))
+      await_none(context, a, @key)
+      answer(context, "ensure_started_child: existing, #{name}", a, :ensure_started_child, existing: true)
+      answer(context, "ensure_started_child: #{name}", a, :ensure_started_child, [])
+    end
+
+    record(context, "terminate_child: cordoned", call(a, Host, :terminate_child, [sup, @key]))
+    record(context, "terminate_child: no such key", call(a, Host, :terminate_child, [sup, "nothing"]))
+
+    record(
+      context,
+      "terminate_child_permanent: no such key",
+      call(a, Host, :terminate_child_permanent, [sup, "nothing"])
+    )
+  end
+
+  test "init fails", %{a: a} = context do
+    start(context)
+
+    for trouble <- [:raise, :stop, :ignore], function <- [:start_child, :ensure_started_child] do
+      key = "#{trouble} #{function}"
+      Troublesome.arm(a, key, :init, trouble)
+      answer(context, "#{function}: init #{trouble}", a, function, [], {Troublesome, key})
+    end
+  end
+
+  test "init takes longer than the caller's time: a timeout, and it comes up all the same", %{a: a} = context do
+    start(context)
+    Troublesome.arm(a, @key, :init, :hang)
+    answer(context, "ensure_started_child: init hangs", a, :ensure_started_child, [timeout: 300], {Troublesome, @key})
+    Troublesome.disarm(a, @key, :init)
+    await_on(context, a, @key, a)
+  end
+
+  test "a node that drains, alone and with others", %{a: a} = context do
+    {:ok, _} = start_host(a, context.opts)
+    :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+    answer(context, "start_child: draining, local_only", a, :start_child, local_only: true)
+    answer(context, "start_child: draining, alone", a, :start_child, [])
+    answer(context, "ensure_started_child: draining, local_only", a, :ensure_started_child, local_only: true)
+    answer(context, "ensure_started_child: draining, alone", a, :ensure_started_child, [])
+  end
+
+  test "a node that drains, with others", %{a: a} = context do
+    start(context)
+    :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
+    answer(context, "ensure_started_child: draining, others free", a, :ensure_started_child, [])
+    # Every node can serve it by itself; which one did is not part of the answer.
+    Cluster.wait_until(fn -> whereis(context, a, @key) not in [nil, a] end)
+  end
+
+  test "full: in total, of a module, with others that are full too", %{a: a, b: b} = context do
+    {:ok, _} = start_host(a, context.opts ++ [max_children: 1])
+    start_server(context, a, Counter, "fills")
+    answer(context, "start_child: full in total, local_only", a, :start_child, local_only: true)
+    answer(context, "start_child: full in total, alone", a, :start_child, [])
+    answer(context, "ensure_started_child: full in total, alone", a, :ensure_started_child, [])
+
+    {:ok, _} = start_host(b, context.opts ++ [max_children: 1])
+    start_server(context, b, Counter, "fills too")
+    await_heartbeats([a, b], context.sup)
+    answer(context, "ensure_started_child: full in total, the other too", a, :ensure_started_child, [])
+  end
+
+  test "full of a module", %{a: a} = context do
+    {:ok, _} = start_host(a, context.opts ++ [max_children: %{Counter => 1}])
+    start_server(context, a, Counter, "fills")
+    answer(context, "start_child: full of the module, local_only", a, :start_child, local_only: true)
+
+    answer(
+      context,
+      "start_child: full of another module, local_only",
+      a,
+      :start_child,
+      [local_only: true],
+      {Troublesome, @key}
+    )
+  end
+
+  test "reserved for another node: refused until the caller's time is over", %{a: a, b: b} = context do
+    start(context)
+    pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
+    :ok = GenServer.call(pid, {:durable, {:stop_for_rehome, Atom.to_string(a), 40_000, :normal}})
+    await_none(context, b, @key)
+    answer(context, "ensure_started_child: reserved for another node", b, :ensure_started_child, timeout: 500)
+    answer(context, "start_child: reserved for another node", b, :start_child, local_only: true, timeout: 500)
+    answer(context, "ensure_started_child: reserved for this node", a, :ensure_started_child, timeout: 10_000)
+  end
+
+  test "runs on a node that is out of sight", %{a: a, b: b} = context do
+    start(context)
+    start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
+    disconnect(a, b)
+
+    try do
+      await_none(context, b, @key)
+      answer(context, "ensure_started_child: the owner is out of sight", b, :ensure_started_child, timeout: 500)
+      answer(context, "start_child: the owner is out of sight", b, :start_child, local_only: true, timeout: 500)
+    after
+      reconnect(a, b)
+    end
+  end
+
+  test "the store fails", %{a: a, store: store} = context do
+    start(context)
+    key = storage_key(context, @key)
+    SimulatedStore.fail_next(store, :get, key, :slow_down)
+
+    answer(context, "ensure_started_child: existing, the store fails the read", a, :ensure_started_child, existing: true)
+
+    SimulatedStore.fail_next(store, :claim, key, :slow_down)
+    answer(context, "ensure_started_child: the store fails the claim", a, :ensure_started_child, [])
+    SimulatedStore.fail_next(store, :put, key, :slow_down)
+    answer(context, "ensure_started_child: the store fails the write after init", a, :ensure_started_child, [])
+    answer(context, "ensure_started_child: the store had failed the write after init", a, :ensure_started_child, [])
+  end
+
+  test "no such supervisor here", %{a: a} = context do
+    for {function, opts} <- [start_child: [local_only: true, timeout: 100], lookup: nil, ready?: nil] do
+      args = if opts, do: [context.sup, child(), opts], else: Enum.take([context.sup, @key], arity(function))
+      {kind, reason} = call(a, Relay, :try, [{Host, function, args}])
+      record(context, "#{function}: no such supervisor", {kind, reason})
+    end
+  end
+
+  defp answer(context, row, node, function, opts, {module, key} \\ {Counter, @key}) do
+    child = {module, key: key, initial_state: %{key: key, count: 0, meta: %{}}}
+
+    record(context, row, call(node, Relay, :try, [{Host, function, [context.sup, child, opts]}]))
+  end
+
+  defp arity(:ready?), do: 1
+  defp arity(_function), do: 2
+
+  defp child, do: {Counter, key: @key, initial_state: %{}}
+end

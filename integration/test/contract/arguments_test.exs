@@ -1,0 +1,100 @@
+defmodule Contract.ArgumentsTest do
+  @moduledoc "What DurableServer passes to a storage backend, and the struct in which it keeps one."
+
+  use ClusterCase, nodes: 2
+
+  @key "k"
+
+  setup %{nodes: [a, b], opts: opts} = context do
+    {SimulatedStore, backend} = opts[:backend]
+    tell = [tell: self(), discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 20]
+    opts = Keyword.merge(opts, backend: {SpyStore, backend ++ tell}, heartbeat_interval_ms: 20)
+    start_hosts([a, b], opts)
+    {:ok, a: a, b: b, opts: opts, place: place(context)}
+  end
+
+  test "the callbacks of a life: start, sync, move, stop, deletion, sweep, heartbeat",
+       %{a: a, b: b, sup: sup} = context do
+    pid = start_server(context, a, Counter, @key)
+    await_on(context, b, @key, a)
+    1 = GenServer.call(pid, :add_sync)
+    {:ok, {_pid, _meta}} = until_moved(context, a, b)
+    await_on(context, a, @key, b)
+    {:ok, _info} = call(a, Host, :get_server_info, [sup, @key])
+    :ok = call(b, Host, :terminate_child, [sup, @key])
+    await_none(context, a, @key)
+    {:ok, _} = call(a, Host, :ensure_started_child, [sup, {Counter, key: @key, initial_state: %{}}, []])
+    {:ok, _} = call(a, Host, :ensure_started_child, [sup, {Counter, key: "new", initial_state: %{}}, [existing: false]])
+
+    {:error, :not_found} =
+      call(a, Host, :ensure_started_child, [sup, {Counter, key: "no", initial_state: %{}}, [existing: true]])
+
+    :ok = call(a, Host, :terminate_and_delete_child, [sup, "new"])
+    :ok = call(a, Host, :terminate_child, [sup, @key])
+    :ok = call(a, Host, :terminate_and_delete_child, [sup, @key])
+
+    for {callback, arguments} <- seen(context), do: record(context, "arguments of #{callback}", arguments)
+  end
+
+  test "the struct in which the configuration has the backend", %{a: a} = context do
+    config = call(a, Host, :__get_config__, [context.sup])
+    names = %{context.place => "location", self() => "test"}
+    record(context, "config: storage_backend", config.storage_backend, names)
+    record(context, "config: heartbeat_backend", config.heartbeat_backend, names)
+  end
+
+  # The target may hear of the stop only after it is asked for the start.
+  defp until_moved(context, source, target) do
+    wait_until(fn ->
+      case rehome(context, source, Counter, @key, target_node: target) do
+        {:ok, {pid, _meta}} = moved when node(pid) == target -> moved
+        {:error, {:already_started, {pid, _meta}}} when node(pid) == target -> {:ok, {pid, nil}}
+        _not_yet -> nil
+      end
+    end)
+  end
+
+  # All kinds of calls so far, each once, until none has come for as long as several sweeps and heartbeats take.
+  defp seen(context, seen \\ MapSet.new()) do
+    receive do
+      {SpyStore, callback, key, opts} ->
+        seen(context, MapSet.put(seen, {callback, {what(context, key), arguments(opts)}}))
+    after
+      0 ->
+        if MapSet.size(seen) > 0 and complete?(seen),
+          do: seen |> Enum.sort() |> Enum.group_by(&elem(&1, 0), &elem(&1, 1)),
+          else: wait_for_more(context, seen)
+    end
+  end
+
+  defp wait_for_more(context, seen) do
+    receive do
+      {SpyStore, callback, key, opts} ->
+        seen(context, MapSet.put(seen, {callback, {what(context, key), arguments(opts)}}))
+    end
+  end
+
+  # Etags, functions and what is left of a time are different in every call.
+  defp arguments(opts) do
+    for {name, value} <- Enum.sort(opts) do
+      {name,
+       case value do
+         etag when is_binary(etag) -> :etag
+         fun when is_function(fun) -> :function
+         left when name == :timeout and is_integer(left) -> :integer
+         other -> other
+       end}
+    end
+  end
+
+  # Both sweeps have listed.
+  defp complete?(seen) do
+    listed = for {:list_all_objects_stream, {what, _opts}} <- seen, do: what
+    :server in listed and :heartbeat in listed
+  end
+
+  defp what(_context, nil), do: :none
+
+  defp what(context, key),
+    do: if(String.starts_with?(key, storage_key(context, "__nodes/")), do: :heartbeat, else: :server)
+end

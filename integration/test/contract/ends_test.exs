@@ -1,0 +1,235 @@
+defmodule Contract.EndsTest do
+  @moduledoc """
+  Every way in which a durable server ends: what its caller gets, with which reason the process exits, what the store then holds.
+  """
+
+  use ClusterCase, nodes: 2
+
+  setup %{nodes: [a, b]} = context do
+    start(context)
+    {:ok, a: a, b: b}
+  end
+
+  for reason <- [
+        :normal,
+        :permanent,
+        :delete,
+        {:shutdown, :normal},
+        {:shutdown, :permanent},
+        {:shutdown, :delete},
+        {:error, :broken},
+        :shutdown,
+        :no_such_reason
+      ] do
+    test "a callback stops the server with #{inspect(reason)}", context do
+      reason = unquote(Macro.escape(reason))
+      ended(context, "callback stops with #{inspect(reason)}", fn pid -> GenServer.call(pid, {:stop, reason}) end)
+    end
+  end
+
+  test("a callback raises", context, do: ended(context, "callback raises", &GenServer.call(&1, :crash)))
+
+  test "messages that stop a server", context do
+    for {name, message} <- [
+          {"graceful", {:stop_with_status, :stopped_graceful, :shutdown}},
+          {"permanent", {:stop_with_status, :stopped_permanent, :shutdown}},
+          {"rehome", {:stop_for_rehome, "other@host", 40_000, :normal}}
+        ] do
+      ended(context, "message #{elem(message, 0)}, #{name}", &GenServer.call(&1, {:durable, message}), name)
+    end
+
+    ended(context, "message sync_and_stop", &send_only(&1, {:durable, {:sync_and_stop, :shutdown}}), "terminator")
+    ended(context, "exit signal :kill", &exit_signal(&1, :kill), "killed")
+    dynamic = :"#{context.sup}_dynamic"
+    stop = &call(context.a, DynamicSupervisor, :terminate_child, [dynamic, &1])
+    ended(context, "its dynamic supervisor stops it", stop, "shutdown")
+  end
+
+  test "the supervisor's functions that stop a server", %{a: a, sup: sup} = context do
+    for function <- [:terminate_child, :terminate_child_permanent, :terminate_and_delete_child] do
+      ended(context, "#{function}", fn _pid -> call(a, Host, function, [sup, "#{function}"]) end, "#{function}")
+    end
+  end
+
+  test "another owner has the object: with :sync, with the message :sync, at the end", context do
+    ended(
+      context,
+      "object taken, then a callback with :sync",
+      fn pid ->
+        overwrite(context, "sync")
+        GenServer.call(pid, :add_sync)
+      end,
+      "sync"
+    )
+
+    ended(
+      context,
+      "object taken, then the message :sync",
+      fn pid ->
+        GenServer.call(pid, :add)
+        overwrite(context, "message")
+        send_only(pid, {:durable, :sync})
+      end,
+      "message"
+    )
+
+    ended(
+      context,
+      "object taken, then stop_for_rehome",
+      fn pid ->
+        overwrite(context, "end")
+        GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
+      end,
+      "end"
+    )
+  end
+
+  test "the store fails a write: with :sync, with the message :sync, at the end", %{a: a, store: store} = context do
+    fail = &SimulatedStore.fail_next(store, :put, storage_key(context, &1), :slow_down)
+
+    pid = start_server(context, a, Counter, "sync")
+    fail.("sync")
+    record(context, "store fails, a callback with :sync", outcome(fn -> GenServer.call(pid, :add_sync) end))
+
+    record(
+      context,
+      "store fails, a callback with :sync: runs on",
+      {call(a, Process, :alive?, [pid]), count(context, "sync")}
+    )
+
+    pid = start_server(context, a, Counter, "message")
+    1 = GenServer.call(pid, :add)
+    fail.("message")
+    send(pid, {:durable, :sync})
+    {:ok, _etag} = GenServer.call(pid, {:durable, :get_etag})
+
+    record(
+      context,
+      "store fails, the message :sync: runs on",
+      {call(a, Process, :alive?, [pid]), count(context, "message")}
+    )
+
+    pid = start_server(context, a, Counter, "end")
+    1 = GenServer.call(pid, :add)
+    fail.("end")
+
+    ended(context, "store fails, stop_for_rehome", pid, "end", fn pid ->
+      GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
+    end)
+  end
+
+  test "the message :sync stores a state that has changed, and get_etag after it names the new object", context do
+    %{a: a, store: store} = context
+    pid = start_server(context, a, Counter, "k")
+    {:ok, first} = GenServer.call(pid, {:durable, :get_etag})
+    SimulatedStore.reset_stats(store)
+    send(pid, {:durable, :sync})
+    {:ok, unchanged} = GenServer.call(pid, {:durable, :get_etag})
+    puts = writes(context, "k", first)
+
+    1 = GenServer.call(pid, :add)
+    send(pid, {:durable, :sync})
+    {:ok, changed} = GenServer.call(pid, {:durable, :get_etag})
+
+    record(context, "message :sync", %{
+      unchanged_state: {unchanged == first, puts},
+      changed_state: {changed != first, changed == stored(context, "k").etag, count(context, "k")}
+    })
+  end
+
+  test "init that fails: what the starter and a waiting caller get, what is left", %{a: a} = context do
+    for trouble <- [:raise, :stop, :ignore] do
+      key = Atom.to_string(trouble)
+      Troublesome.arm(a, key, :init, :hang)
+      start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
+
+      starter =
+        Task.async(fn -> outcome(fn -> call(a, Host, :start_child, [context.sup, start, [local_only: true]]) end) end)
+
+      pid =
+        wait_until(fn ->
+          with [{_, pid, _, _} | _] <- call(a, Host, :which_children, [context.sup]), do: pid, else: (_ -> nil)
+        end)
+
+      await_claimed(context, key)
+      ref = Process.monitor(pid)
+      answered = make_ref()
+      send(pid, {:"$gen_call", {self(), answered}, :get})
+      Troublesome.arm(a, key, :init, trouble)
+
+      assert_receive {:DOWN, ^ref, :process, ^pid, reason}
+      refute_received {^answered, _}
+
+      record(context, "init fails: #{trouble}", %{starter: await_task(starter), exit: reason, left: left(context, key)})
+    end
+  end
+
+  test "init that fails of a server that was stored", %{a: a, b: b} = context do
+    for trouble <- [:raise, :stop, :ignore] do
+      key = Atom.to_string(trouble)
+      start_server(context, a, Troublesome, key, %{count: 3})
+      await_on(context, b, key, a)
+      :ok = call(a, Host, :terminate_child, [context.sup, key])
+      await_none(context, b, key)
+      Troublesome.arm(b, key, :init, trouble)
+      start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
+      answer = outcome(fn -> call(b, Host, :ensure_started_child, [context.sup, start, [timeout: 5_000]]) end)
+      record(context, "init of a stored server fails: #{trouble}", %{answer: answer, left: left(context, key)})
+
+      Troublesome.disarm(b, key, :init)
+      again = outcome(fn -> call(a, Host, :ensure_started_child, [context.sup, start, [timeout: 10_000]]) end)
+      record(context, "init of a stored server failed (#{trouble}): asked for elsewhere", again)
+    end
+  end
+
+  # Runs `fun` on a server of `key` and records what became of both.
+  defp ended(context, row, fun, key \\ "k"),
+    do: ended(context, row, start_server(context, context.a, Counter, key), key, fun)
+
+  defp ended(context, row, pid, key, fun) do
+    ref = Process.monitor(pid)
+    caller = outcome(fn -> fun.(pid) end)
+    assert_receive {:DOWN, ^ref, :process, ^pid, reason}
+    record(context, row, %{caller: caller, exit: reason, left: left(context, key)})
+  end
+
+  # What a caller gets: a value, or the reason of its exit without the call it names.
+  defp outcome(fun) do
+    {:returned, fun.()}
+  catch
+    :exit, {reason, {GenServer, :call, _args}} -> {:exited, reason}
+    kind, reason -> {:raised, kind, reason}
+  end
+
+  defp left(context, key) do
+    case SimulatedStore.peek(context.store, storage_key(context, key)) do
+      nil ->
+        :nothing
+
+      %{body: %{meta: meta, state: state}} ->
+        %{
+          status: meta.status,
+          owner: meta.node_str,
+          reserved_for: meta.restart_attempt_node,
+          count: state["count"],
+          crashes: length(meta.crash_history)
+        }
+    end
+  end
+
+  defp count(context, key), do: stored(context, key).state["count"]
+
+  defp await_claimed(context, key), do: wait_until(fn -> left(context, key) != :nothing end)
+
+  defp writes(context, key, etag), do: if(stored(context, key).etag == etag, do: :none, else: :some)
+
+  defp send_only(pid, message) do
+    send(pid, message)
+    :sent
+  end
+
+  defp exit_signal(pid, reason) do
+    Process.exit(pid, reason)
+    :sent
+  end
+end

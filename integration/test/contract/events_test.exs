@@ -1,0 +1,79 @@
+defmodule Contract.EventsTest do
+  @moduledoc "The events of one key, in their order, as another node gets them; and what `members` lists."
+
+  use ClusterCase, nodes: 3
+
+  setup %{nodes: [a, b, c]} = context do
+    start(context)
+    {:ok, a: a, b: b, c: c}
+  end
+
+  test "started, stopped, started again", %{a: a, c: c, sup: sup} = context do
+    {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
+    pid = start_server(context, a, Counter, "k", %{meta: %{region: "x"}})
+    first = events(relay, 1)
+    :ok = call(a, Host, :terminate_child, [sup, "k"])
+    second = events(relay, 1)
+    again = start_server(context, a, Counter, "k")
+    names = %{pid => "first", again => "second"}
+    record(context, "events: started, stopped, started", first ++ second ++ events(relay, 1), names)
+  end
+
+  test "moved", %{a: a, b: b, c: c, sup: sup} = context do
+    old = start_server(context, a, Counter, "k")
+    for node <- [b, c], do: await_on(context, node, "k", a)
+    {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
+    {:ok, {new, _meta}} = move(context, a, Counter, "k", target_node: b)
+    record(context, "events: moved", events(relay, 2), %{old => "old", new => "new"})
+  end
+
+  test "crashed, and its node killed", %{a: a, c: c, sup: sup} = context do
+    {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, :all]})
+    pid = start_server(context, a, Counter, "crashes")
+    events(relay, 1)
+    catch_exit(GenServer.call(pid, :crash))
+    record(context, "events: crashed", events(relay, 1), %{pid => "old"})
+
+    doomed = start_node()
+    {:ok, _} = start_host(doomed, context.opts)
+    pid = start_server(context, doomed, Counter, "dies")
+    await_on(context, c, "dies", doomed)
+    {dead, :ok} = Relay.start(c, {Group, :monitor, [sup, "dies"]})
+    Cluster.kill(doomed)
+    record(context, "events: its node was killed", events(dead, 1), %{pid => "old", doomed => "killed_node"})
+  end
+
+  test "members: of a server's key, of heartbeats", %{a: a, b: b, sup: sup} = context do
+    start_server(context, a, Counter, "k")
+    await_on(context, b, "k", a)
+
+    record(
+      context,
+      "Group.members: a server's key, here and elsewhere",
+      for(node <- [a, b], do: call(node, Group, :members, [sup, "k"]))
+    )
+
+    record(context, "Group.members: no such key", call(b, Group, :members, [sup, "nothing"]))
+    [{_pid, facts} | _more] = call(b, Group, :members, [sup, "__heartbeat"])
+    record(context, "Group.members: __heartbeat, the keys of its facts", facts |> Map.keys() |> Enum.sort())
+  end
+
+  test "what is registered of a server", %{a: a, sup: sup} = context do
+    start_server(context, a, Counter, "k", %{meta: %{region: "x"}})
+    %{"k" => {_pid, meta}} = call(a, Host, :__local_global_members__, [sup])
+    record(context, "__local_global_members__", meta, %{storage_key(context, "k") => "storage_key"})
+    {_pid, meta} = call(a, Host, :lookup, [sup, "k"])
+    record(context, "lookup", meta)
+    record(context, "lookup: nothing", call(a, Host, :lookup, [sup, "nothing"]))
+  end
+
+  # The next `count` events, however many come in one message.
+  defp events(_relay, 0), do: []
+
+  defp events(relay, count) do
+    assert_receive {^relay, {:group, events, _info}}
+    events = for event <- events, event.key != "__heartbeat", do: Map.take(event, [:type, :pid, :reason, :key])
+    assert length(events) <= count
+    events ++ events(relay, count - length(events))
+  end
+end

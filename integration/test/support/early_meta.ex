@@ -1,0 +1,25 @@
+defmodule EarlyMeta do
+  @moduledoc """
+  A `heartbeat_meta` function that asks the host for the supervisor's `node_ref` and notes what came of it, for the order of a
+  supervisor's start.
+  """
+
+  @doc "Names the supervisor that `ask/0` asks for, on `node`, and forgets what it noted."
+  @spec watch(node(), atom()) :: :ok
+  def watch(node, supervisor), do: :erpc.call(node, :persistent_term, :put, [__MODULE__, {supervisor, []}])
+
+  @doc "What the calls on `node` gave, first one first."
+  @spec asked(node()) :: [term()]
+  def asked(node) do
+    {_supervisor, answers} = :erpc.call(node, :persistent_term, :get, [__MODULE__])
+    Enum.reverse(answers)
+  end
+
+  @spec ask() :: map()
+  def ask do
+    {supervisor, answers} = :persistent_term.get(__MODULE__)
+    answer = Relay.try({DurableServer.Supervisor, :node_ref, [supervisor]})
+    :persistent_term.put(__MODULE__, {supervisor, [answer | answers]})
+    %{}
+  end
+end
