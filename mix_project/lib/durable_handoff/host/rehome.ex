@@ -89,8 +89,9 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A host that is stopping, or gone.
+  # A host that is stopping, or gone with its tables.
   defp note({:raised, :exit, _reason}), do: :known
+  defp note({:raised, :error, reason}) when reason == :badarg or is_struct(reason, ArgumentError), do: :known
   defp note({:raised, _kind, reason}), do: UnknownAnswer.note(:rehome_child, reason)
   defp note({:returned, result}), do: UnknownAnswer.note(:rehome_child, result)
 
