@@ -23,6 +23,19 @@ defmodule Contract.SupervisorTest do
     assert {:error, _reason} = call(a, Host, :start_child, [context.sup, stopped, [local_only: true]])
   end
 
+  test "a key or state that cannot be one raises in the function that is called", %{a: a} = context do
+    start(context)
+
+    for {function, args} <- [
+          start_child: [key: :atom, initial_state: %{}],
+          ensure_started_child: [key: "__nodes/a", initial_state: %{}],
+          ensure_started_child: [key: @key, initial_state: []]
+        ] do
+      call = {Host, function, [context.sup, {Counter, args}, []]}
+      assert {:error, %ArgumentError{}} = call(a, Relay, :try, [call])
+    end
+  end
+
   test "start_child on a full node: refused when it must be local, else placed elsewhere", %{a: a, b: b} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: 1])
     {:ok, _} = start_host(b, context.opts)

@@ -68,14 +68,32 @@ defmodule DurableServer.Supervisor do
   Options: `local_only:`, `timeout:` (of the start), `placement_timeout:` (of one remote try), `max_placement_retries:`.
   """
   @spec start_child(name(), Starter.child(), keyword()) :: Server.result()
-  def start_child(supervisor, child, opts \\ []), do: Placement.start(supervisor, child, opts)
+  def start_child(supervisor, child, opts \\ []) do
+    check!(child)
+    Placement.start(supervisor, child, opts)
+  end
 
   @doc """
   A running server for the key, started where needed. With `existing: true` in `opts` `{:error, :not_found}` when nothing is
   stored.
   """
   @spec ensure_started_child(name(), Starter.child(), keyword()) :: Server.result()
-  def ensure_started_child(supervisor, child, opts \\ []), do: Placement.ensure(supervisor, child, opts)
+  def ensure_started_child(supervisor, child, opts \\ []) do
+    check!(child)
+    Placement.ensure(supervisor, child, opts)
+  end
+
+  # Raised here, in the module that is called, as the real one does.
+  defp check!({_module, args}) do
+    key = args[:key]
+    if not is_binary(key), do: raise(ArgumentError, "expected :key to be a binary, got: #{inspect(key)}")
+
+    if key == "__nodes" or String.starts_with?(key, "__nodes/"),
+      do: raise(ArgumentError, ":key is reserved for heartbeats: #{inspect(key)}")
+
+    if not is_map(args[:initial_state]),
+      do: raise(ArgumentError, "expected :initial_state to be a map, got: #{inspect(args[:initial_state])}")
+  end
 
   @doc "Moves a server to `target_node:`; see `DurableServer.Rehome`."
   @spec rehome_child(name(), Starter.child(), keyword()) :: Server.result()

@@ -58,7 +58,7 @@ defmodule DurableHandoff.Host.Registry do
   | result | answers of `ensure_started_child` |
   |---|---|
   | `{:ok, pid}`: a process to try | `{:ok, {pid, _}}`; `{:already_started, {pid, _}}`; `{:already_started, pid}` and `{:unreachable, pid}` while this node is connected to it: that process holds the lock, the registry does not name it yet |
-  | `{:again, reason}`: later | `:timeout`, `:not_ready`, `:singleflight_overloaded`, `:conflict`, `{:already_started, :deleting}`, `{:already_started, :noproc}`, `{:unreachable, _}`, `{:restart_claimed, _}`, `{:locked, _}`, `{:erpc, _}`, `{:capacity_limit, _}`, `{:circuit_open, _}`, errors of the store (`DurableHandoff.Host.Outcome.blame/1`), and every answer that is not known |
+  | `{:again, reason}`: later | `:timeout`, `:not_ready`, `:singleflight_overloaded`, `:conflict`, `:max_children` (before 0.1.5), `{:already_started, :deleting}`, `{:already_started, :noproc}`, `{:unreachable, _}`, `{:restart_claimed, _}`, `{:locked, _}`, `{:erpc, _}`, `{:capacity_limit, _}`, `{:circuit_open, _}`, errors of the store (`DurableHandoff.Host.Outcome.blame/1`), and every answer that is not known |
   | `{:error, reason}`: final | `:ignore`, `:cordoned`, `:permanently_crashed`, `:not_found`, `{:bad_init_return, _}`, an exception of its `init` or `load_state`, a module that does not exist, a stored state that cannot be read, arguments that the host refuses |
 
   `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that starts or stops ends it.
@@ -85,7 +85,7 @@ defmodule DurableHandoff.Host.Registry do
   def started(answer), do: unknown(answer, answer)
 
   @final [:ignore, :cordoned, :permanently_crashed, :not_found]
-  @later [:timeout, :not_ready, :singleflight_overloaded, :conflict, :already_claimed]
+  @later [:timeout, :not_ready, :singleflight_overloaded, :conflict, :already_claimed, :max_children]
   @later_tags [:already_started, :unreachable, :restart_claimed, :locked, :erpc, :capacity_limit, :circuit_open]
 
   defp refused({:already_started, {pid, _meta}}) when is_pid(pid), do: {:ok, pid}

@@ -24,6 +24,7 @@ defmodule DurableHandoff.Host.RegistryTest do
           :not_ready,
           :singleflight_overloaded,
           :conflict,
+          :max_children,
           {:already_started, :deleting},
           {:already_started, :noproc},
           {:unreachable, :noproc},

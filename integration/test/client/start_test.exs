@@ -1,0 +1,104 @@
+defmodule Client.StartTest do
+  @moduledoc "Calls with `start:` whose server cannot be started yet, or never."
+
+  use HandoffCase, nodes: 2
+
+  alias DurableHandoff.Client.Waiting
+
+  @moduletag :capture_log
+  @key "k"
+
+  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
+
+  test "the store fails for a while: served when it is back, and told the store's error when it is not", context do
+    start_cluster(context)
+    for _ <- 1..12, do: SimulatedStore.fail_next(context.store, :claim, storage_key(context, @key), :unavailable)
+    assert {:error, {:start_failed, :unavailable}} = await_task(add(context, timeout: 1_000))
+    assert await_task(add(context, timeout: 60_000)) == {:ok, 1}
+    assert SimulatedStore.stats(context.store).error == 12
+  end
+
+  test "no node has room: served when there is, and told so when there is not", context do
+    %{a: a, b: b} = context
+    start_cluster(context, max_children: 1)
+    for {node, key} <- [{a, "s1"}, {b, "s2"}], do: start_server(context, node, Counter, key, %{permanent: false})
+    assert {:error, {:start_failed, limit}} = await_task(add(context, timeout: 1_000))
+    assert match?({:capacity_limit, _limit}, limit) or limit == :max_children
+    add = add(context, timeout: 12_000)
+    await_waiting(context)
+    :ok = call(b, Host, :terminate_child, [context.sup, "s2"])
+    assert await_task(add) == {:ok, 1}
+  end
+
+  test "all nodes drain: served when another one has come", %{a: a, b: b} = context do
+    start_cluster(context)
+    for node <- [a, b], do: :ok = call(node, LifecycleManager, :stop_discovery, [context.sup])
+    assert {:error, {:start_failed, {:capacity_limit, _limit}}} = await_task(add(context, timeout: 1_000))
+    add = add(context, timeout: 20_000)
+    await_waiting(context)
+    third = start_node()
+    start_handoff(context, third)
+    assert await_task(add) == {:ok, 1}
+    assert placement(context, [a, b, third]) == %{@key => third}
+  end
+
+  test "its init takes longer than the host waits: the request is sent to the process that boots", context do
+    %{a: a, b: b, sup: sup} = context
+    start_cluster(context)
+    Troublesome.arm(a, @key, :init, :hang)
+    child = {Troublesome, key: @key, initial_state: %{key: @key, count: 0}}
+    start = Task.async(fn -> call(a, Host, :start_child, [sup, child, [local_only: true, timeout: 60_000]]) end)
+
+    [{_id, booting, _type, _modules}] = wait_until(fn -> with [] <- call(a, Host, :which_children, [sup]), do: nil end)
+
+    wait_until(fn -> SimulatedStore.peek(context.store, storage_key(context, @key)) end)
+    add = add(context, start: {Troublesome, %{key: @key, count: 0}}, timeout: 10_000)
+    wait_until(fn -> call(a, Process, :info, [booting, :message_queue_len]) == {:message_queue_len, 1} end)
+    refute call(b, DurableHandoff, :whereis, [sup, @key])
+    Troublesome.disarm(a, @key, :init)
+    assert await_task(add) == {:ok, 1}
+    assert {:ok, {^booting, _meta}} = await_task(start)
+  end
+
+  test "its deletion is not complete: started anew when it is", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, @key, %{count: 5})
+    await_on(context, b, @key, a)
+    SimulatedStore.fail_next(context.store, :delete, storage_key(context, @key), :unavailable)
+    assert GenServer.call(pid, {:stop, {:shutdown, :delete}}) == :ok
+    await_none(context, b, @key)
+    assert {:error, {:start_failed, {:already_started, :deleting}}} = await_task(add(context, timeout: 1_000))
+    add = add(context, timeout: 20_000)
+    await_waiting(context)
+    :ok = SimulatedStore.delete_object(place(context), storage_key(context, @key))
+    assert await_task(add) == {:ok, 1}
+  end
+
+  test "its own init refuses or fails: the reason at once", %{a: a, b: b} = context do
+    start_cluster(context)
+
+    for trouble <- [:ignore, :stop, :raise] do
+      for node <- [a, b], do: Troublesome.arm(node, @key, :init, trouble)
+      failed = add(context, start: {Troublesome, %{key: @key, count: 0}}, timeout: :infinity)
+      assert {:error, {:start_failed, _reason}} = await_task(failed)
+    end
+  end
+
+  test "what the host refuses as an argument ends the call at once", context do
+    start_cluster(context)
+
+    for key <- [:no_binary, "__nodes/a"] do
+      options = [start: {Counter, %{}}, timeout: :infinity]
+
+      assert {:error, {:start_failed, {:error, %ArgumentError{}}}} =
+               call(context.b, DurableHandoff, :call, [context.sup, key, :add, options])
+    end
+  end
+
+  defp add(context, opts) do
+    opts = Keyword.put_new(opts, :start, {Counter, %{}})
+    Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
+  end
+
+  defp await_waiting(context), do: wait_until(fn -> call(context.b, Waiting, :counts, [context.sup]).callers == 1 end)
+end
