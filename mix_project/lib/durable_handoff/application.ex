@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the agent, and what notices that this VM goes down. An application that is part of a release takes the VM with it when its
+  # Starts the agent, what notices that this VM goes down, and what keeps the log readable. An application that is part of a release takes the VM with it when its
   # top supervisor gives up. These only ever make drains better and are not worth that, so the supervisor of each may give up
   # without consequence.
 
@@ -8,7 +8,7 @@ defmodule DurableHandoff.Application do
 
   @impl true
   def start(_type, _arguments) do
-    children = for module <- [DurableHandoff.Stopping, DurableHandoff.Agent], do: apart(module)
+    children = for module <- [DurableHandoff.Stopping, DurableHandoff.Quiet, DurableHandoff.Agent], do: apart(module)
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 

@@ -24,7 +24,7 @@ defmodule DurableHandoff.Attempt do
   require Logger
 
   alias DurableHandoff.Client.Waiting
-  alias DurableHandoff.{Clock, Host, Native}
+  alias DurableHandoff.{Clock, Host, Native, Quiet}
   alias DurableHandoff.Host.Rehome
 
   # Together they take less than the time that the engine keeps at the end for clearing.
@@ -105,7 +105,10 @@ defmodule DurableHandoff.Attempt do
     started = Clock.now_us()
     %{supervisor: supervisor, server: server} = attempt
     announce = &Waiting.announce(supervisor, server.key, &1)
-    {outcome, why} = Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce)
+
+    {outcome, why} =
+      Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)
+
     report(attempt, outcome, why, Clock.now_us() - started)
   end
 

@@ -23,6 +23,7 @@ defmodule DurableHandoff.Drain do
     Options,
     Peers,
     Progress,
+    Quiet,
     Report,
     Snapshot,
     Status,
@@ -80,6 +81,7 @@ defmodule DurableHandoff.Drain do
       host ->
         drain = watch(drain, host)
         :net_kernel.monitor_nodes(true, node_type: :all)
+        if drain.options.quiet, do: Quiet.hold()
         mark(drain)
 
         with {:ok, drain} <- drain |> snapshot() |> start_session() do

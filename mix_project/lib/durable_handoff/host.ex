@@ -41,6 +41,10 @@ defmodule DurableHandoff.Host do
     :ok
   end
 
+  @doc "The modules of the host package."
+  @spec modules() :: [module()]
+  def modules, do: Application.spec(:durable_server, :modules) || []
+
   @doc "The child specification of the unchanged host."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options), do: Supervisor.child_spec({DurableServer.Supervisor, options}, [])

@@ -97,11 +97,17 @@ defmodule DurableHandoff.Options do
         "what a drain cannot move in time is handed to other nodes, which start it as soon as it is stopped here, and this " <>
           "node starts what others hand to it (see `DurableHandoff.Leftovers`); `false`: neither"
     ],
+    quiet: [
+      type: :boolean,
+      default: true,
+      doc: "while a drain runs, the host package's modules log warnings and errors only (see `DurableHandoff.Quiet`)"
+    ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},
       default: nil,
       doc:
-        "how long the platform waits before it kills the node; a warning at start when drain and graceful shutdown cannot fit"
+        "how long the platform waits before it kills the node, counted from SIGTERM or `DurableHandoff.prepare_stop/0`. The drain is " <>
+          "cut to what is left of it after that (see `DurableHandoff.Deadline`), and a warning at start says when all of it cannot fit"
     ]
   ]
 
@@ -140,6 +146,7 @@ defmodule DurableHandoff.Options do
           eligible: :all | :permanent | (map() -> boolean() | integer()),
           executor: :auto | :embedded | {:node, node()},
           start_leftovers: boolean(),
+          quiet: boolean(),
           shutdown_budget_ms: nil | pos_integer()
         }
 

@@ -44,6 +44,7 @@ defmodule DurableHandoff.OptionsTest do
     {:max_failure_ratio, "half", "a number above 0 and at most 1"},
     {:wait_for_target_ms, -1, "an integer from 0"},
     {:reconnect, :always, "true or false"},
+    {:quiet, :yes, "true or false"},
     {:sticky, true, "one of :gated, :any_level, :ignore"},
     {:sticky, :ignored, "did you mean :ignore?"},
     {:prefer, :newest, "one of :new_release, :none"},

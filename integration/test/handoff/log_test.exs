@@ -1,0 +1,52 @@
+defmodule Handoff.LogTest do
+  @moduledoc "What an operator needs is in the log, whatever the host package logs about each move."
+
+  use HandoffCase, nodes: 2
+
+  setup %{nodes: [a, b]} = context do
+    for node <- context.nodes, do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    start_cluster(context)
+    for id <- call(a, :logger, :get_handler_ids, []), do: call(a, :logger, :set_handler_config, [id, :level, :none])
+    :ok = call(a, :logger, :set_primary_config, [:level, :info])
+    on_exit(fn -> call(a, :logger, :set_primary_config, [:level, :none]) end)
+    {:ok, a: a, b: b}
+  end
+
+  test "a drain quietens the host's modules, and puts them back", %{a: a} = context do
+    start_servers(context, a, 2)
+    own = DurableServer.Supervisor
+    :ok = call(a, :logger, :set_module_level, [own, :debug])
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    levels = Map.new(call(a, :logger, :get_module_level, []))
+    assert levels[DurableServer.LifecycleManager] == :warning
+    assert levels[own] == :debug
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 2}} = await_task(draining)
+    wait_until(fn -> call(a, :logger, :get_module_level, []) == [{own, :debug}] end)
+    :ok = call(a, :logger, :unset_module_level, [own])
+  end
+
+  test "quiet: false, or a higher level, leaves the log as it is", %{a: a} = context do
+    start_servers(context, a, 2)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, quiet: false) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    assert call(a, :logger, :get_module_level, []) == []
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 2}} = await_task(draining)
+  end
+
+  test "a drain that is killed leaves the host's levels as they were", %{a: a} = context do
+    start_servers(context, a, 2)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    true = call(a, Process, :exit, [drain, :kill])
+    assert {:error, {:drain_failed, :killed}} = await_task(draining)
+    wait_until(fn -> call(a, :logger, :get_module_level, []) == [] end)
+    SimulatedStore.resume(context.store)
+  end
+end

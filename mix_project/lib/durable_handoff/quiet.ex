@@ -1,0 +1,108 @@
+defmodule DurableHandoff.Quiet do
+  @moduledoc """
+  Keeps the host package's log lines about each move out of the log while a drain runs (option `quiet`).
+
+  The host logs about five lines for each server it moves, some of them as errors of attempts that are tried again at once. OTP's log handler
+  drops lines beyond 500 a second, and with them the few that an operator needs. So while a drain with `quiet: true` runs on this node
+
+    * modules of the host package log warnings and errors only. Modules that have a level of their own keep it, and a log level that is higher
+      anyway stays;
+    * the processes that run the moves log nothing of the host's at all: what came of each move is in the report, and in the event
+      `[:durable_handoff, :attempt, ...]`.
+
+  Everything is as before when the last such drain has ended, whatever ended it.
+  """
+
+  use GenServer
+
+  alias DurableHandoff.Host
+
+  @level :warning
+  @patience_ms 1_000
+
+  @doc "Started by the application."
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @doc "Quiet from now on until the calling process ends. Without this process the log stays as it is."
+  @spec hold() :: :ok
+  def hold do
+    GenServer.call(__MODULE__, :hold, @patience_ms)
+  catch
+    :exit, _reason -> :ok
+  end
+
+  @doc "Runs `fun`; while it is quiet on this node, the calling process logs nothing meanwhile."
+  @spec run((() -> result)) :: result when result: term()
+  def run(fun) do
+    if held?() do
+      silence()
+
+      try do
+        fun.()
+      after
+        unsilence()
+      end
+    else
+      fun.()
+    end
+  end
+
+  defp held?, do: :ets.whereis(__MODULE__) != :undefined and :ets.member(__MODULE__, :held)
+
+  # A level for one process exists from Elixir 1.15 on. The compiler is not asked which of them exists, nor is deprecated.
+  defp silence do
+    if process_levels?(),
+      do: apply(Logger, :put_process_level, [self(), :none]),
+      else: apply(Logger, :disable, [self()])
+  end
+
+  defp unsilence do
+    if process_levels?(),
+      do: apply(Logger, :delete_process_level, [self()]),
+      else: apply(Logger, :enable, [self()])
+  end
+
+  defp process_levels?, do: function_exported?(Logger, :put_process_level, 2)
+
+  @impl true
+  def init([]) do
+    Process.flag(:trap_exit, true)
+    :ets.new(__MODULE__, [:named_table, :protected, read_concurrency: true])
+    {:ok, %{holders: MapSet.new(), modules: []}}
+  end
+
+  @impl true
+  def handle_call(:hold, {pid, _tag}, state) do
+    state = if MapSet.size(state.holders) == 0, do: %{state | modules: quieten()}, else: state
+    {:reply, :ok, %{state | holders: MapSet.put(state.holders, Process.monitor(pid))}}
+  end
+
+  @impl true
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{holders: holders} = state) do
+    left = MapSet.delete(holders, monitor)
+    if MapSet.size(left) == 0 and MapSet.size(holders) > 0, do: restore(state.modules)
+    {:noreply, %{state | holders: left}}
+  end
+
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, state), do: restore(state.modules)
+
+  # The modules whose level was set.
+  defp quieten do
+    :ets.insert(__MODULE__, {:held, true})
+    %{level: primary} = :logger.get_primary_config()
+    own = for {module, _level} <- :logger.get_module_level(), do: module
+    modules = if :logger.compare_levels(primary, @level) == :lt, do: Host.modules() -- own, else: []
+    if modules != [], do: :logger.set_module_level(modules, @level)
+    modules
+  end
+
+  defp restore(modules) do
+    :ets.delete(__MODULE__, :held)
+    if modules != [], do: :logger.unset_module_level(modules)
+    :ok
+  end
+end

@@ -1,0 +1,26 @@
+defmodule DurableHandoff.QuietTest do
+  use ExUnit.Case, async: false
+
+  import DurableHandoff.Eventually
+  import ExUnit.CaptureLog
+
+  alias DurableHandoff.Quiet
+
+  require Logger
+
+  test "a process that runs a move logs nothing of the host's while a drain holds the log, and does again after it" do
+    holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
+    monitor = Process.monitor(holder)
+    wait_until(fn -> :ets.member(Quiet, :held) end)
+    assert capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) == ""
+    assert capture_log(fn -> Logger.error("after") end) =~ "after"
+
+    assert_raise RuntimeError, fn -> Quiet.run(fn -> raise "told to raise" end) end
+    assert capture_log(fn -> Logger.error("after a failure") end) =~ "after a failure"
+
+    send(holder, :end)
+    assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
+    wait_until(fn -> not :ets.member(Quiet, :held) end)
+    assert capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) =~ "inside"
+  end
+end
