@@ -18,10 +18,10 @@ defmodule Handoff.PlanTest do
     assert targets == %{Atom.to_string(b) => 4, Atom.to_string(c) => 4}
     assert plan.moves |> Enum.map(& &1.key) |> Enum.sort() == Enum.sort(keys)
     assert plan.stays == [%{key: "stays", module: Counter, reason: :excluded}]
-    assert %{round_trip_ms: round_trip_ms, drain_ms: drain_ms} = plan.estimate
+    assert %{round_trip_ms: round_trip_ms, drain_ms: drain_ms, fit: 8} = plan.estimate
     assert round_trip_ms >= 5
     # Eight servers, four at a time, four round trips each.
-    assert_in_delta drain_ms, 8 * round_trip_ms, 0.001
+    assert drain_ms >= 8 * round_trip_ms
     assert to_string(plan) =~ "8 of 9 servers would move to"
   end
 
@@ -36,6 +36,27 @@ defmodule Handoff.PlanTest do
     assert a in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]])
     assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [context.sup])
     assert is_pid(start_server(context, a, Counter, "after"))
+  end
+
+  test "a store that serves few requests at a time: the estimate is within a factor of two of the drain",
+       %{a: a} = context do
+    start_cluster(context)
+    SimulatedStore.configure(context.store, latency_ms: 20, slots: 2)
+    start_servers(context, a, 60)
+    {:ok, %{estimate: estimate, timeout_ms: 30_000}} = plan(context, a)
+    {:ok, %{moved: 60, duration_ms: duration_ms}} = drain(context, a)
+    assert estimate.fit == 60
+    assert estimate.drain_ms > duration_ms / 2 and estimate.drain_ms < duration_ms * 2
+    {:ok, %{estimate: nil}} = plan(context, a)
+  end
+
+  test "an estimate beyond timeout_ms says how many fit", %{a: a} = context do
+    start_cluster(context)
+    SimulatedStore.configure(context.store, latency_ms: 50, slots: 1)
+    start_servers(context, a, 10)
+    {:ok, plan} = plan(context, a, timeout_ms: 500)
+    assert plan.estimate.drain_ms > 500
+    assert plan.estimate.fit < 10
   end
 
   test "the drain does what the plan said", %{a: a} = context do

@@ -18,6 +18,7 @@ defmodule DurableHandoff.Drain do
     Attempt,
     Clock,
     Deadline,
+    Estimate,
     Executor,
     Host,
     Options,
@@ -82,9 +83,10 @@ defmodule DurableHandoff.Drain do
         drain = watch(drain, host)
         :net_kernel.monitor_nodes(true, node_type: :all)
         if drain.options.quiet, do: Quiet.hold()
+        estimate = Estimate.start(drain.supervisor)
         mark(drain)
 
-        with {:ok, drain} <- drain |> snapshot() |> start_session() do
+        with {:ok, drain} <- drain |> snapshot(estimate) |> start_session() do
           Process.send_after(self(), :refresh, @refresh_ms)
           {:ok, drain |> loop() |> report()}
         end
@@ -98,11 +100,13 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  defp snapshot(%{supervisor: supervisor, options: options} = drain) do
+  defp snapshot(%{supervisor: supervisor, options: options} = drain, estimate) do
     snapshot = Snapshot.take(supervisor, options, drain.deadline)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = length(Peers.in_reach(snapshot.view))
     log(:info, supervisor, Progress.opening(servers, excluded, others, options, drain.deadline))
+    timeout_ms = max(Deadline.left_ms(drain.deadline, drain.deadline.begin_us), 1)
+    Estimate.announce(estimate, servers, others, %{options | timeout_ms: timeout_ms})
     with text when text != nil <- Peers.advice(Peers.out_of_reach(snapshot.view)), do: log(:warning, supervisor, text)
     Telemetry.drain_start(supervisor, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)

@@ -3,28 +3,24 @@ defmodule DurableHandoff.Plan do
   What a drain would do now, without doing any of it.
 
   Guarantee: made by the same engine from the same snapshot as a drain, and read-only: nothing is marked, stopped, moved or
-  reserved, and the store sees at most three reads (and those of `eligible: :permanent`).
+  reserved, and the store sees at most fifty reads (and those of `eligible: :permanent`).
 
     * `moves`: `%{key:, module:, target:}` for each server that has a target;
     * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;
     * `targets`, `left`: the same in numbers;
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one. A drain connects to them
       (option `reconnect`); compare cookie, node names and `connect_all`;
-    * `estimate`: `%{round_trip_ms:, drain_ms:}`, nil when there is nothing to move or the store did not answer. A move is four
-      round trips to the store, one after the other; `drain_ms` is how long that takes with `max_concurrency` moves at a time. A store
-      that serves fewer requests at once takes longer.
+    * `timeout_ms`: what the drain would have;
+    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Estimate`), nil when there is nothing to move or the store did not
+      answer. `fit`: how many servers move within `timeout_ms`.
 
   Other nodes can change before the drain, and other nodes' drains count only once they happen.
   """
 
-  alias DurableHandoff.{Clock, Deadline, Host, Native, Options, Peers, Snapshot}
-
-  @round_trips_of_a_move 4
-  @samples 3
-  @sample_limit_ms 2_000
+  alias DurableHandoff.{Clock, Deadline, Estimate, Host, Native, Options, Peers, Snapshot}
 
   @enforce_keys [:supervisor, :total, :moves, :stays, :targets, :left, :estimate]
-  defstruct @enforce_keys ++ [out_of_reach: []]
+  defstruct @enforce_keys ++ [timeout_ms: 30_000, out_of_reach: []]
 
   @type t :: %__MODULE__{
           supervisor: atom(),
@@ -33,8 +29,9 @@ defmodule DurableHandoff.Plan do
           stays: [%{key: term(), module: module(), reason: DurableHandoff.Report.reason()}],
           targets: %{String.t() => pos_integer()},
           left: %{DurableHandoff.Report.reason() => pos_integer()},
+          timeout_ms: pos_integer(),
           out_of_reach: [String.t()],
-          estimate: nil | %{round_trip_ms: float(), drain_ms: float()}
+          estimate: nil | Estimate.t()
         }
 
   @doc "Plans a drain of `supervisor`."
@@ -55,6 +52,7 @@ defmodule DurableHandoff.Plan do
          stays: stays,
          targets: Enum.frequencies_by(moves, & &1.target),
          left: Enum.frequencies_by(stays, & &1.reason),
+         timeout_ms: options.timeout_ms,
          out_of_reach: Peers.out_of_reach(snapshot.view),
          estimate: estimate(supervisor, moves, options)
        }}
@@ -79,26 +77,13 @@ defmodule DurableHandoff.Plan do
 
   defp stay(server, reason), do: %{key: server.key, module: server.module, reason: reason}
 
+  defp estimate(_supervisor, [], _options), do: nil
+
   defp estimate(supervisor, moves, options) do
-    with [_ | _] = times <- moves |> Enum.take(@samples) |> Enum.flat_map(&round_trip_us(supervisor, &1.key)) do
-      round_trip_ms = Enum.at(Enum.sort(times), div(length(times), 2)) / 1_000
-      rounds = ceil(length(moves) / at_a_time(moves, options))
-      %{round_trip_ms: round_trip_ms, drain_ms: rounds * @round_trips_of_a_move * round_trip_ms}
-    else
-      [] -> nil
-    end
-  end
-
-  defp round_trip_us(supervisor, key) do
-    {time_us, read} = :timer.tc(fn -> Host.info_each([key], supervisor, 1, @sample_limit_ms) end)
-    if match?([{_key, {:ok, _info}}], read), do: [time_us], else: []
-  end
-
-  defp at_a_time(_moves, %{max_concurrency_per_target: nil} = options), do: options.max_concurrency
-
-  defp at_a_time(moves, options) do
     targets = moves |> Enum.uniq_by(& &1.target) |> length()
-    min(options.max_concurrency, targets * options.max_concurrency_per_target)
+
+    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key)),
+         do: Estimate.make(measured, length(moves), targets, options)
   end
 
   defimpl Inspect do
@@ -110,7 +95,9 @@ defmodule DurableHandoff.Plan do
   defimpl String.Chars do
     def to_string(plan) do
       estimate =
-        if plan.estimate, do: "; about #{ceil(plan.estimate.drain_ms)} ms, as long as the store keeps up", else: ""
+        if plan.estimate,
+          do: "; " <> DurableHandoff.Estimate.sentence(plan.estimate, length(plan.moves), plan.timeout_ms),
+          else: ""
 
       "#{length(plan.moves)} of #{plan.total} servers would move#{counts(" to ", plan.targets)}" <>
         "#{counts("; would stay: ", plan.left)}#{estimate}#{advice(plan)}"

@@ -1,0 +1,41 @@
+defmodule DurableHandoff.EstimateTest do
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.{Estimate, Options}
+
+  doctest Estimate
+
+  defp drain_ms(measured, moves, given \\ []), do: Estimate.make(measured, moves, 3, Options.new!(given)).drain_ms
+
+  # Drains that were measured on the stores named, on two cores that all nodes shared.
+  for {store, measured, moves, took_ms} <- [
+        {"8 slots of 10 ms", %{round_trip_us: 10_900, per_second: 660.0}, 500, 2_800},
+        {"10 ms, no limit", %{round_trip_us: 10_900, per_second: :infinity}, 800, 1_400},
+        {"directory", %{round_trip_us: 160, per_second: 12_000.0}, 2_000, 5_000},
+        {"moto", %{round_trip_us: 4_500, per_second: 210.0}, 200, 4_400}
+      ] do
+    test "within a factor of two: #{store}" do
+      ratio = drain_ms(unquote(Macro.escape(measured)), unquote(moves)) / unquote(took_ms)
+      assert ratio > 0.5 and ratio < 2.0
+    end
+  end
+
+  test "more servers take longer, a slower store takes longer, and a fixed concurrency does not climb" do
+    store = %{round_trip_us: 10_000, per_second: :infinity}
+    assert drain_ms(store, 200) < drain_ms(store, 400)
+    assert drain_ms(store, 200) < drain_ms(%{store | round_trip_us: 30_000}, 200)
+    assert drain_ms(store, 200, concurrency: :fixed) < drain_ms(store, 200)
+    assert drain_ms(store, 200) < drain_ms(store, 200, max_concurrency_per_target: 1)
+    assert drain_ms(store, 0) < drain_ms(store, 1)
+  end
+
+  test "what fits agrees with how long it takes" do
+    for per_second <- [:infinity, 50.0, 800.0], moves <- [1, 30, 1_000, 50_000], timeout_ms <- [200, 5_000, 60_000] do
+      measured = %{round_trip_us: 8_000, per_second: per_second}
+      estimate = Estimate.make(measured, moves, 3, Options.new!(timeout_ms: timeout_ms))
+      assert estimate.fit in 0..moves
+      if estimate.drain_ms > timeout_ms, do: assert(estimate.fit < moves)
+      if estimate.drain_ms < 0.9 * timeout_ms, do: assert(estimate.fit >= moves - 20)
+    end
+  end
+end
