@@ -31,6 +31,8 @@ defmodule DurableHandoff.Estimate do
   # One read for four servers, and so sixteen requests of the drain. For a small drain at least eight.
   @burst_share 4
   @least_burst 8
+  # A smaller drain is over before its estimate is worth the reads.
+  @worth_it 64
   # Fewer say nothing about a queue.
   @fewest 4
   @limit_ms 2_000
@@ -62,9 +64,10 @@ defmodule DurableHandoff.Estimate do
 
   # A drain reads an object that does not exist: those of its servers are for their moves.
   defp probe(supervisor) do
+    servers = Host.count(supervisor)
     storage = Host.storage(supervisor)
     read = fn -> match?({:error, :not_found}, Host.stored(storage, @no_key)) end
-    read |> List.duplicate(@singles + burst_size(Host.count(supervisor))) |> time()
+    if servers >= @worth_it, do: read |> List.duplicate(@singles + burst_size(servers)) |> time()
   end
 
   defp burst_size(moves), do: moves |> div(@burst_share) |> max(min(moves, @least_burst)) |> min(@most_burst)
@@ -176,7 +179,8 @@ defmodule DurableHandoff.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Measures in a process of its own, which a drain starts before it marks its node. `announce/4` then logs the estimate.
+  Measures in a process of its own, which a drain of 64 servers or more starts before it marks its node. `announce/4` then logs
+  the estimate.
   """
   @spec start(Host.name()) :: pid()
   def start(supervisor) do
