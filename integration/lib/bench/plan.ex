@@ -73,6 +73,8 @@ defmodule HandoffBench.Plan do
         end
 
       name = "n#{index}@pretended"
+      # DurableServer passes over nodes that this VM has never heard of.
+      _heard_of = String.to_atom(name)
 
       {name,
        %{

@@ -22,7 +22,8 @@ defmodule Servers.Counter do
     {:ok, state, permanent: state.permanent, meta: state.meta}
   end
 
-  def dump_state(state), do: state
+  # String keys, as a store of JSON makes them: EKV gives back what it was given.
+  def dump_state(state), do: Map.new(state, fn {name, value} -> {Atom.to_string(name), value} end)
 
   def load_state(_old_vsn, stored) do
     %{
