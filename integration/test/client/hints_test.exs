@@ -1,7 +1,7 @@
 defmodule Client.HintsTest do
   @moduledoc "Callers on a node whose registry does not learn of a move: the draining node tells them who the new owner is."
 
-  use HandoffCase, nodes: 3
+  use LeftoversCase, nodes: 3
 
   alias DurableHandoff.Client.Waiting
 
@@ -9,16 +9,15 @@ defmodule Client.HintsTest do
 
   # Node c has callers, and no node picks it as a target.
   setup %{nodes: [a, b, c], sup: sup} = context do
-    for node <- [a, b], do: start_handoff(context, node)
     host = {DurableServer.Supervisor, context.opts ++ [heartbeat_meta: %{"draining" => true}]}
     {:ok, _app} = start_children(c, [LateRegistry.client(sup), host])
     wait_until(fn -> call(c, Host, :ready?, [sup]) end)
-    await_heartbeats([a, b, c], sup)
     {:ok, a: a, b: b, c: c, key: unique("k")}
   end
 
   test "its registry shows no owner: a caller that waits is served, and so are later ones", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
+    start_handoffs(context)
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
     waiting = Task.async(fn -> add(context) end)
@@ -31,6 +30,7 @@ defmodule Client.HintsTest do
 
   test "its registry shows the old owner for ever: later callers are served", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
+    start_handoffs(context)
     old = start_server(context, a, Counter, key)
     await_on(context, c, key, a)
     LateRegistry.freeze(c, sup, key)
@@ -42,6 +42,7 @@ defmodule Client.HintsTest do
   end
 
   test "it moves on: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
+    start_handoffs(context)
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
     assert {:ok, %{moved: 1}} = drain(context, a)
@@ -52,6 +53,34 @@ defmodule Client.HintsTest do
     assert {:ok, %{moved: 1}} = drain(context, b)
     assert add(context) == {:ok, 2}
     assert placement(context, [a, b, third]) == %{key => third}
+  end
+
+  test "a shutdown leaves it and another node starts it: a caller that waits is served", context do
+    %{a: a, b: b, c: c, sup: sup, key: key} = context
+    app = start_uneven(context, a, [b])
+    LateRegistry.freeze(c, sup, key)
+    start_server(context, a, Counter, key)
+    waiting = Task.async(fn -> add(context) end)
+    wait_until(fn -> call(c, Waiting, :counts, [sup]).callers == 1 end)
+    block_drain(context, a)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> Map.has_key?(held(context, b), key) end)
+    unblock(a)
+    assert await_task(stopping) == :ok
+    assert await_task(waiting) == {:ok, 1}
+    assert call(b, DurableHandoff, :whereis, [sup, key])
+  end
+
+  test "the node that moves it has no client of its own: callers elsewhere are told all the same", context do
+    %{a: a, b: b, c: c, sup: sup, key: key} = context
+    drainer = {DurableHandoff.Drainer, supervisor: sup, handoff_on_shutdown: true}
+    {:ok, _app} = start_host(a, context.opts ++ [after: [drainer]])
+    start_handoff(context, b)
+    await_heartbeats([a, b, c], sup)
+    LateRegistry.freeze(c, sup, key)
+    start_server(context, a, Counter, key)
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    assert add(context) == {:ok, 1}
   end
 
   test "a thousand moves at once are one message for each node", %{a: a, c: c} = context do
@@ -66,6 +95,11 @@ defmodule Client.HintsTest do
     :ok = call(a, :sys, :resume, [Waiting.name(sup)])
 
     assert_receive {^listener, {DurableHandoff.Client, :owners, 1, ^owners}}, 15_000
+  end
+
+  defp start_handoffs(%{a: a, b: b, c: c, sup: sup} = context) do
+    for node <- [a, b], do: start_handoff(context, node)
+    await_heartbeats([a, b, c], sup)
   end
 
   defp add(%{c: c, sup: sup, key: key}) do

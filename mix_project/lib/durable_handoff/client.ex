@@ -25,8 +25,8 @@ defmodule DurableHandoff.Client do
       handled it. What that rests on is in `DurableHandoff.call/4`.
     * A caller that waits is woken when the registry learns of the new owner; a thousand callers waiting for one key are one
       subscription.
-    * Callers do not depend on the registry alone. The node that moves a server knows the new owner at once and tells the clients of
-      all nodes that it is connected to, in batches. A registry that lags, or that speaks another version in a rolling deploy, then costs
+    * Callers do not depend on the registry alone. The node that moves a server, or starts one that a shutdown left, knows the owner at
+      once and tells the clients of all nodes that it is connected to, in batches. A registry that lags, or that speaks another version in a rolling deploy, then costs
       a caller nothing. What was told is only tried, where the registry names no living owner; it is kept for up to a minute after its
       last use, at most #{DurableHandoff.Client.Hints.max()} servers.
     * A reply that comes too late is dropped; it never reaches the caller's mailbox.

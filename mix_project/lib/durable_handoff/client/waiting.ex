@@ -57,10 +57,25 @@ defmodule DurableHandoff.Client.Waiting do
   @doc """
   Tells this node's and all connected nodes' callers of `supervisor` that `key` runs as `pid` now, as the node that moved it knows.
 
-  Best effort: nodes that cannot be sent to at once are left out. Returns at once, also where the process does not run.
+  Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does not run here, there is a
+  message of its own for each server.
   """
   @spec announce(Host.name(), Waiters.key(), pid()) :: :ok
-  def announce(supervisor, key, pid), do: GenServer.cast(name(supervisor), {:moved, key, pid})
+  def announce(supervisor, key, pid) do
+    if Process.whereis(name(supervisor)),
+      do: GenServer.cast(name(supervisor), {:moved, key, pid}),
+      else: send_hints(supervisor, [{key, pid}])
+  end
+
+  # To a node that is busy or gone the sender would have to wait; a hint is not worth that.
+  defp send_hints(supervisor, owners) do
+    for some <- Enum.chunk_every(owners, @hints_per_message), node <- Node.list() do
+      message = {DurableHandoff.Client, :owners, @hints_version, some}
+      :erlang.send({name(supervisor), node}, message, [:noconnect, :nosuspend])
+    end
+
+    :ok
+  end
 
   @doc "How many callers wait, keys are subscribed to, servers are being started or are next, and hints are kept."
   @spec counts(Host.name()) :: %{
@@ -150,12 +165,7 @@ defmodule DurableHandoff.Client.Waiting do
   def handle_info(:net, state), do: {:noreply, cast_net(%{state | net: nil})}
 
   def handle_info(:send_hints, state) do
-    for owners <- state.outbox |> Enum.reverse() |> Enum.chunk_every(@hints_per_message), node <- Node.list() do
-      # To a node that is busy or gone this process would have to wait; a hint is not worth that.
-      message = {DurableHandoff.Client, :owners, @hints_version, owners}
-      :erlang.send({name(state.supervisor), node}, message, [:noconnect, :nosuspend])
-    end
-
+    send_hints(state.supervisor, Enum.reverse(state.outbox))
     {:noreply, %{state | outbox: []}}
   end
 

@@ -8,6 +8,7 @@ defmodule DurableHandoff.Leftovers.Receiver do
 
   require Logger
 
+  alias DurableHandoff.Client.Waiting
   alias DurableHandoff.{Clock, Host, Leftovers, Options, Telemetry}
   alias DurableHandoff.Host.{Departures, Existing}
   alias DurableHandoff.Leftovers.{Pace, Share}
@@ -233,6 +234,7 @@ defmodule DurableHandoff.Leftovers.Receiver do
         fn ->
           started_us = Clock.now_us()
           outcome = Existing.start(supervisor, key, entry.module, source, timeout_ms)
+          if outcome == :started, do: tell_callers(supervisor, key)
           send(parent, {:tried, self(), outcome, Clock.now_us() - started_us})
         end,
         [:monitor]
@@ -240,6 +242,11 @@ defmodule DurableHandoff.Leftovers.Receiver do
 
     receiver = put(receiver, Share.put(share, key, phase: :trying))
     %{receiver | tries: Map.put(receiver.tries, pid, {id, key, permit, monitor})}
+  end
+
+  # Callers wait for it on nodes whose registry may be late.
+  defp tell_callers(supervisor, key) do
+    with {:here, pid} <- Host.lookup(supervisor, key), do: Waiting.announce(supervisor, key, pid)
   end
 
   @doc "What came of a try."
