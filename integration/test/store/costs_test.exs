@@ -1,0 +1,60 @@
+defmodule Store.CostsTest do
+  @moduledoc "How many requests the store gets for what: as far as it does not depend on the intervals of the host."
+
+  use HandoffCase, nodes: 2
+
+  alias DurableHandoff.Store
+  alias Elixir.Store.Proxy
+
+  # What is in memory must not become too old on a busy machine, or a target be given up that takes its time.
+  @patient [placement_erpc_timeout_same_region_ms: 60_000]
+  @servers 10
+
+  setup context do
+    proxy = start_supervised!({Proxy, {:s3, []}})
+    config = [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+    store = [url: "s3://handoff/#{Cluster.unique("t")}", config: config, read_your_writes_ms: 60_000]
+    context = %{context | opts: Keyword.merge(context.opts, [backend: {Store, store}] ++ @patient)}
+    {:ok, proxy: proxy, store: store, context: context}
+  end
+
+  test "a server writes twice to start, once to sync, three times to move", %{context: context, proxy: proxy} do
+    [a, _b] = context.nodes
+    start_cluster(context)
+    keys = start_servers(context, a, @servers)
+    assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
+    for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add_sync)
+    assert writes(proxy) == %{"update" => @servers}
+    assert {:ok, %{moved: @servers, retried: 0}} = drain(context, a)
+    assert writes(proxy) == %{"update" => 3 * @servers}
+  end
+
+  test "a read, a write and a page are one request each; a listing with bodies reads each object",
+       %{store: options, proxy: proxy} do
+    {:ok, %{state: store}} = Store.init_backend(options)
+    cost = fn -> for(%{kind: kind} <- Proxy.requests(proxy), do: kind) end
+    {:ok, {:claimed, etag}} = Store.try_claim(store, "k1", %{})
+    assert cost.() == ["claim"]
+    {:ok, %{etag: etag}} = Store.put_object(store, "k1", %{"n" => 1}, etag: etag)
+    assert cost.() == ["update"]
+    {:ok, _object} = Store.put_object(store, "k2", %{})
+    assert cost.() == ["put"]
+    {:ok, %{etag: ^etag}} = Store.get_object(store, "k1", consistent: true)
+    assert cost.() == ["get"]
+    assert length(Enum.to_list(Store.list_all_objects_stream(store, ""))) == 2
+    assert cost.() == ["list"]
+    assert length(Enum.to_list(Store.list_all_objects_stream(store, "", include_objects: true))) == 2
+    assert Enum.sort(cost.()) == ["get", "get", "list"]
+  end
+
+  # Writes to the objects of servers since the last time this was asked. Heartbeats come whenever they are due.
+  defp writes(proxy) do
+    for(
+      %{kind: kind, path: path} <- Proxy.requests(proxy),
+      kind in ["put", "claim", "update", "delete"],
+      not String.contains?(path, "__nodes"),
+      do: kind
+    )
+    |> Enum.frequencies()
+  end
+end
