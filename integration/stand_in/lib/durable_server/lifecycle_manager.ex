@@ -9,19 +9,7 @@ defmodule DurableServer.LifecycleManager do
 
   require Logger
 
-  alias DurableServer.{
-    Capacity,
-    Config,
-    Discovery,
-    Eligibility,
-    HeartbeatWatchdog,
-    Heartbeats,
-    Object,
-    StorageBackend,
-    Sticky
-  }
-
-  @retry_ready_ms 500
+  alias DurableServer.{Capacity, Config, Discovery, Eligibility, HeartbeatWatchdog, Heartbeats, Object, Sticky}
 
   @doc false
   @spec start_link(Config.t()) :: GenServer.on_start()
@@ -96,8 +84,6 @@ defmodule DurableServer.LifecycleManager do
   end
 
   @impl true
-  def handle_info(:get_ready, state), do: {:noreply, get_ready(state)}
-
   # Those of the others are read with every heartbeat of its own.
   def handle_info(:beat, state) do
     beat(state.config)
@@ -131,20 +117,12 @@ defmodule DurableServer.LifecycleManager do
   def handle_info(_stray, state), do: {:noreply, state}
 
   defp get_ready(%{config: config} = state) do
-    case StorageBackend.ensure_ready(config.storage_backend) do
-      :ok ->
-        beat(config)
-        Heartbeats.reconcile(config)
-        Config.ready(config)
-        again(:beat, config.heartbeat_interval_ms)
-        again(:reconcile, config.heartbeat_reconcile_interval_ms)
-        again(:discover, config.discovery_interval_ms)
-
-      {:error, reason} ->
-        Logger.warning("storage is not ready: #{inspect(reason)}")
-        again(:get_ready, @retry_ready_ms)
-    end
-
+    beat(config)
+    Heartbeats.reconcile(config)
+    Config.ready(config)
+    again(:beat, config.heartbeat_interval_ms)
+    again(:reconcile, config.heartbeat_reconcile_interval_ms)
+    again(:discover, config.discovery_interval_ms)
     state
   end
 

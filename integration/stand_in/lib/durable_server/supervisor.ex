@@ -44,7 +44,8 @@ defmodule DurableServer.Supervisor do
   def init(opts) do
     options = Options.validate!(opts)
     {module, backend_opts} = options.backend
-    {:ok, backend} = module.init_backend(backend_opts)
+    {:ok, %{state: state} = backend} = module.init_backend(backend_opts)
+    :ok = module.ensure_ready(state)
     config = Config.create(options, backend)
 
     children = [
