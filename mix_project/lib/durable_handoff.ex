@@ -60,7 +60,7 @@ defmodule DurableHandoff do
 
   ## Calling servers
 
-  A move takes tens of milliseconds in which nobody answers for the server. `call/4` waits through it:
+  A move takes tens of milliseconds in which the server has no owner. `call/4` waits through it:
 
       case DurableHandoff.call(MyApp.Durable, "room/1", {:post, "hello"}) do
         {:ok, reply} -> reply
@@ -226,12 +226,14 @@ defmodule DurableHandoff do
   end
 
   @doc """
-  Calls the server `key` as `GenServer.call/3` does, wherever in the cluster it runs, and waits through a move.
+  Calls the server `key` as `GenServer.call/3` does, wherever in the cluster it runs, and waits through a
+  move.
 
-  Finds the owner and sends it the request. When there is no owner, or the owner goes away without having handled the request, it
-  waits for the new owner and sends it again, all within one `timeout`. It learns of the new owner from the registry, or from the node
-  that moved the server (`DurableHandoff.Client`). With the owner in place it costs what a lookup and a `GenServer.call/3` cost.
-  Never exits; options are in the module's documentation. The server is named by its key: for a pid use `GenServer.call/3`.
+  Finds the owner and sends it the request. When there is no owner, or the owner goes away without having
+  handled the request, it waits for the new owner and sends it again, all within one `timeout`. It learns of
+  the new owner from the registry, or from the node that moved the server (`DurableHandoff.Client`). With
+  the owner in place it costs what a lookup and a `GenServer.call/3` cost. Never exits; options are in the
+  module's documentation. The server is named by its key: for a pid use `GenServer.call/3`.
 
       {:ok, 42} = DurableHandoff.call(MyApp.Durable, "counter/1", :increment)
       {:ok, _reply} = DurableHandoff.call(MyApp.Durable, "room/1", :join, start: {MyApp.Room, %{members: []}}, timeout: 10_000)
@@ -248,8 +250,9 @@ defmodule DurableHandoff do
   | the connection was lost after sending | error | again | error |
   | no reply in time | error | error | error |
 
-  With `:unhandled` a request is sent again only if the exit reason proves that it was not handled. A server that has been told to stop
-  handles nothing more from its mailbox, and a reply that it has sent arrives before the news of its end. What the reasons mean:
+  With `:unhandled` a request is sent again only if the exit reason proves that it was not handled. A server
+  that has been told to stop handles nothing more from its mailbox, and a reply that it has sent arrives
+  before the news of its end. What the reasons mean:
 
   | exit reason | who ends a DurableServer so | was a request without a reply handled? |
   |---|---|---|
@@ -263,14 +266,16 @@ defmodule DurableHandoff do
   | `{:shutdown, _}` of a later version | unknown | perhaps |
   | `{:error, _}`, an exception, `:killed` and all others | a crash, a failed upgrade of the code, a kill after a time limit | perhaps |
 
-  So no request is handled twice, **if the server replies inside its callback**: with `{:reply, ...}`, `{:stop, reason, reply, state}` or
-  `GenServer.reply/2` before the callback returns. There are two exceptions, and both look like a request that was never handled:
+  So no request is handled twice, **if the server replies inside its callback**: with `{:reply, ...}`,
+  `{:stop, reason, reply, state}` or `GenServer.reply/2` before the callback returns. There are two
+  exceptions, and both look like a request that was never handled:
 
     * A server that takes a request (`{:noreply, ...}`), replies later, and is stopped in between.
-    * A callback that ends the server with `:normal` and does not reply: `{:stop, :normal, state}`, `{:stop, :delete, state}`,
-      `{:stop, :permanent, state}`. The same holds for one that calls `exit/1` with `:normal`, `:shutdown` or `:noproc`. DurableServer
-      gives a move the same reason. Reply (`{:stop, :normal, reply, state}`), or use `{:stop, {:shutdown, :normal}, state}`, where your
-      version has it.
+    * A callback that ends the server with `:normal` and does not reply: `{:stop, :normal, state}`,
+      `{:stop, :delete, state}`, `{:stop, :permanent, state}`. The same holds for one that calls `exit/1` with
+      `:normal`, `:shutdown` or `:noproc`. DurableServer gives a move the same reason. Reply
+      (`{:stop, :normal, reply, state}`), or use `{:stop, {:shutdown, :normal}, state}`, where your version
+      has it.
 
   For such requests use `retry: :never`, or make them safe to repeat.
 
@@ -280,7 +285,7 @@ defmodule DurableHandoff do
 
   | reason | was it handled? |
   |---|---|
-  | `:no_owner` | no: nobody ran the server within `timeout` |
+  | `:no_owner` | no: the server had no owner within `timeout` |
   | `:host_down` | no: the supervisor does not run on this node |
   | `{:overloaded, %{limit: name, max: n}}` | no: as many as may already wait (`DurableHandoff.Client`) |
   | `{:start_failed, reason}` | no: `start:` could not start it; `reason` is the host's, see below |
@@ -289,21 +294,26 @@ defmodule DurableHandoff do
   | `:noconnection` | perhaps: the connection to the owner was lost after sending |
   | any other | perhaps: this is the exit reason of the owner, as the host gives it. With `retry: :never` also reasons that say "no", such as `:noproc`, `:normal` and `:shutdown` |
 
+  With `retry: :always` a "no" is about the last sending: one before it may have been handled.
+
   ## Starting a server that is missing
 
-  `start: {Module, initial_state}` starts it where no owner is found, as `ensure_started_child` does and by the same claim rules, once for
-  all callers on this node that ask. A server that is merely moving is reserved for its mover: the start is refused, and
-  the caller is served by whichever comes first, the mover or a later start. So it never runs twice, and asking costs no more than a
-  read of the store. Without `start:` a server without an owner is waited for.
+  `start: {Module, initial_state}` starts it where no owner is found, as `ensure_started_child` does and by
+  the same claim rules, once for all callers on this node that ask. A server that is merely moving is
+  reserved for its mover: the start is refused, and the caller is served by whichever comes first, the mover
+  or a later start. So it never runs twice, and asking costs no more than a read of the store. Without
+  `start:` a server without an owner is waited for.
 
-  An answer of the host that means "later" does not end the call: a store that fails, nodes that are full, stopping or starting, another
-  start or a deletion under way, an answer of a later version that this library does not know. It is asked again until `timeout`, and
-  the error is then `{:start_failed, reason}` with the last answer; `:no_owner` if there was none yet. Where the host knows the process
-  that holds the server's lock, but not as registered, the request is sent to that process.
+  An answer of the host that means "later" does not end the call: a store that fails, nodes that are full,
+  stopping or starting, another start or a deletion under way, an answer of a later version that this
+  library does not know. It is asked again until `timeout`, and the error is then `{:start_failed, reason}`
+  with the last answer; `:no_owner` if there was none yet. Where the host knows the process that holds the
+  server's lock, but not as registered, the request is sent to that process.
 
-  These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own `init`; `:cordoned`,
-  `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that does not exist; arguments that the host refuses
-  (`DurableHandoff.Host.Registry.start/4` has the whole table).
+  These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own
+  `init`; `:cordoned`, `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module
+  that does not exist; arguments that the host refuses (`DurableHandoff.Host.Registry.start/4` has the whole
+  table).
   """
   @spec call(atom(), term(), term(), keyword()) :: {:ok, reply :: term()} | {:error, Client.error()}
   def call(supervisor, key, request, opts \\ []), do: Client.call(supervisor, key, request, opts)

@@ -1,17 +1,19 @@
 defmodule DurableHandoff.Client do
   @moduledoc """
-  Calls to durable servers that outlast a move: the process behind `DurableHandoff.call/4`, `cast/4` and `await/3`, and its limits.
+  Calls to durable servers that outlast a move: the process behind `DurableHandoff.call/4`, `cast/4` and
+  `await/3`, and its limits.
 
-  `DurableHandoff.Supervisor` starts it with its option `client:`. For a `DurableServer.Supervisor` that is already in a
-  supervision tree, put one anywhere in the tree, best before it, so that callers are served while it stops:
+  `DurableHandoff.Supervisor` starts it with its option `client:`. For a `DurableServer.Supervisor` that is
+  already in a supervision tree, put one anywhere in the tree, best before it, so that callers are served
+  while it stops:
 
       children = [
         {DurableHandoff.Client, supervisor: MyApp.Durable},
         {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: backend}
       ]
 
-  The calls work without it too: each caller that has to wait then looks for the new owner by itself, several times a second, and
-  nothing limits how many do.
+  The calls work without it too: each caller that has to wait then looks for the new owner by itself,
+  several times a second, and nothing limits how many do.
 
   ## Options
 
@@ -21,14 +23,15 @@ defmodule DurableHandoff.Client do
 
   ## Guarantees
 
-    * A request is sent to one process at a time, and with `retry: :unhandled` only ever again when the one before cannot have
-      handled it. What that rests on is in `DurableHandoff.call/4`.
-    * A caller that waits is woken when the registry learns of the new owner; a thousand callers waiting for one key are one
-      subscription.
-    * Callers do not depend on the registry alone. The node that moves a server, or starts one that a shutdown left, knows the owner at
-      once and tells the clients of all nodes that it is connected to, in batches. A registry that lags, or that speaks another version in a rolling deploy, then costs
-      a caller nothing. What was told is only tried, where the registry names no living owner; it is kept for up to a minute after its
-      last use, at most #{DurableHandoff.Client.Hints.max()} servers.
+    * A request is sent to one process at a time, and with `retry: :unhandled` only ever again when the one
+      before cannot have handled it. What that rests on is in `DurableHandoff.call/4`.
+    * A caller that waits is woken when the registry learns of the new owner; a thousand callers waiting for
+      one key are one subscription.
+    * Callers do not depend on the registry alone. The node that moves a server, or starts one that a
+      shutdown left, knows the owner at once and tells the clients of all nodes that it is connected to, in
+      batches. A registry that lags, or that speaks another version in a rolling deploy, then costs a caller
+      nothing. What was told is only tried, where the registry names no living owner; it is kept for up to a
+      minute after its last use, at most #{DurableHandoff.Client.Hints.max()} servers.
     * A reply that comes too late is dropped; it never reaches the caller's mailbox.
     * With the owner there, a call costs a lookup and a `GenServer.call`, and next to nothing else.
   """
@@ -36,8 +39,8 @@ defmodule DurableHandoff.Client do
   alias DurableHandoff.Client.{Limits, Options, Request, Wait, Waiting}
   alias DurableHandoff.{Host, Telemetry}
 
-  # Those a late registry may still name. Each costs a message that was in vain; more than a few in one call is a server that ends as
-  # soon as it starts.
+  # Those a late registry may still name. Each costs a message that was in vain; more than a few in one call
+  # is a server that ends as soon as it starts.
   @remembered 8
 
   @type error ::

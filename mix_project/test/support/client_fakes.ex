@@ -12,16 +12,16 @@ defmodule DurableHandoff.Client.FakeRegistry do
     name
   end
 
-  @doc "From now on lookups give this owner; nobody is told."
+  @doc "From now on lookups give this owner; no subscriber is told."
   def own(name, key, pid), do: :ets.insert(name, {{:owner, key}, pid})
 
-  @doc "Lookups give this owner, and whoever subscribed is told."
+  @doc "Lookups give this owner, and subscribers are told."
   def announce(name, key, pid) do
     own(name, key, pid)
     tell(name, key, pid)
   end
 
-  @doc "Whoever subscribed is told; lookups give what they gave."
+  @doc "Subscribers are told; lookups give what they gave."
   def tell(name, key, pid), do: for(subscriber <- subscribers(name, key), do: send(subscriber, {:changed, key, pid}))
 
   @doc "`fun` is called inside the next calls of `function`, before anything else."

@@ -1,12 +1,14 @@
 defmodule DurableHandoff.Client.Hints do
   @moduledoc false
-  # New owners that draining nodes have told of, for the time in which this node's registry does not know them yet.
+  # New owners that draining nodes have told of, for the time in which this node's registry does not know
+  # them yet.
   #
-  # A hint is good for one thing: to try that process. It can be wrong or old, so it never overrides the registry, and one that a caller
-  # has found dead is dropped. The latest hint for a key counts.
+  # A hint is good for one thing: to try that process. It can be wrong or old, so it never overrides the
+  # registry, and one that a caller has found dead is dropped. The latest hint for a key counts.
   #
-  # Bounds: a hint lives for 30 to 60 seconds after it arrived or was last used, and there are at most `max/0`. So there are two
-  # generations: hints are added to the younger one, which becomes the older one when it is half full or 30 seconds old.
+  # Bounds: a hint lives for 30 to 60 seconds after it arrived or was last used, and there are at most
+  # `max/0`. So there are two generations: hints are added to the younger one, which becomes the older one
+  # when it is half full or 30 seconds old.
 
   @generation_ms 30_000
   @max 20_000

@@ -2,8 +2,9 @@ defmodule DurableHandoff.Client.Options do
   @moduledoc false
   # The options of one call, cast or await.
   #
-  # Guarantee: what gets past `read!/2` can be used as it is; anything else raises `ArgumentError`, as options do everywhere here. Reading
-  # good options costs a fraction of a microsecond: they come with every call.
+  # Guarantee: what gets past `read!/2` can be used as it is; anything else raises `ArgumentError`, as
+  # options do everywhere here. Reading good options costs a fraction of a microsecond: they come with every
+  # call.
 
   alias DurableHandoff.Schema
 
@@ -23,7 +24,7 @@ defmodule DurableHandoff.Client.Options do
     start: [
       type: {:when, &__MODULE__.start?/1, "nil or {module, initial_state} with a map as initial state"},
       default: nil,
-      doc: "`{Module, initial_state}`: start the server where nobody runs it, as `ensure_started_child` does"
+      doc: "`{Module, initial_state}`: start the server where it has no owner, as `ensure_started_child` does"
     ]
   ]
 

@@ -1,17 +1,22 @@
 defmodule DurableHandoff.Client.Request do
   @moduledoc false
-  # One request sent to one process, and what the end of that process says about whether the request was handled.
+  # One request sent to one process, and what the end of that process says about whether the request was
+  # handled.
   #
   # What can be proven, and why:
   #
-  #   * The monitor is set before the request is sent, over the same connection, and signals between two processes keep their order. So
-  #     `:noproc` means that the process was gone before the request could arrive.
-  #   * A server that stops handles nothing more from its mailbox, and a reply that it sent arrives before its DOWN. So what remains is
-  #     whether the reason can be that of a callback, which may have been the one for this request.
-  #   * Without a connection nothing is sent: that is checked first. A connection that breaks between this check and the end of the call
-  #     counts as broken after sending. The monitor then ends with `:noconnection`, never with a reason of the server.
+  #   * The monitor is set before the request is sent, over the same connection, and signals between two
+  #     processes keep their order. So `:noproc` means that the process was gone before the request could
+  #     arrive.
+  #   * A server that stops handles nothing more from its mailbox, and a reply that it sent arrives before
+  #     its DOWN. So what remains is whether the reason can be that of a callback, which may have been the
+  #     one for this request.
+  #   * Without a connection nothing is sent: that is checked first. A connection that breaks between this
+  #     check and the end of the call counts as broken after sending. The monitor then ends with
+  #     `:noconnection`, never with a reason of the server.
   #
-  # How a DurableServer can end, in the versions from 0.1.1 up to what follows 0.1.5, and what that proves about a request without a reply:
+  # How a DurableServer can end, in the versions from 0.1.1 up to what follows 0.1.5, and what that proves
+  # about a request without a reply:
   #
   #   | reason | the server was ended by | handled? |
   #   |---|---|---|
@@ -26,10 +31,12 @@ defmodule DurableHandoff.Client.Request do
   #   | `{:error, _}`, an exception, `{:bad_callback_return, _}` | its callback, also a `code_change` after an upgrade | perhaps |
   #   | `:killed` | the Terminator, after its time limit; code that was purged | perhaps |
   #
-  # `:normal` is the one reason that does not tell its two causes apart: nothing else that the host does or stores does either. A move
-  # ends with it, so it has to count as not handled; a callback that stops its server with it has to reply (`DurableHandoff.call/4`).
+  # `:normal` is the one reason that does not tell its two causes apart: nothing else that the host does or
+  # stores does either. A move ends with it, so it has to count as not handled; a callback that stops its
+  # server with it has to reply (`DurableHandoff.call/4`).
   #
-  # Late replies go to an alias that is gone by then (GenServer.call has one for each call) and never reach the caller's mailbox.
+  # Late replies go to an alias that is gone by then (GenServer.call has one for each call) and never reach
+  # the caller's mailbox.
 
   alias DurableHandoff.Host.Registry
 

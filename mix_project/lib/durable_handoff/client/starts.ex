@@ -2,8 +2,9 @@ defmodule DurableHandoff.Client.Starts do
   @moduledoc false
   # The servers that are being started for callers that wait, and those that are next.
   #
-  # Each start is a process of its own, since the host may take its time; the owner of this value is sent its DOWN. It is no child of
-  # anybody: a start that outlives whoever asked for it is one more `ensure_started_child`, and ends by itself.
+  # Each start is a process of its own, since the host may take its time; the owner of this value is sent
+  # its DOWN. It is under no supervisor: a start that outlives its owner is one more `ensure_started_child`,
+  # and ends by itself.
 
   # Each start holds requests to the store, and one for a server that is being moved waits for that move.
   @max_running 64
@@ -62,10 +63,12 @@ defmodule DurableHandoff.Client.Starts do
   def result(reason), do: {:error, reason}
 
   @doc """
-  How long one start may take for a caller that has this much time, in milliseconds: half of it, at most ten seconds.
+  How long one start may take for a caller that has this much time, in milliseconds: half of it, at most ten
+  seconds.
 
-  The host may know at the end of the start only who the owner is (`{:unreachable, pid}`), or that it has to be asked again. There has
-  to be time left for that. A start that is cut short costs a read of the store: the process goes on booting.
+  The host may know at the end of the start only who the owner is (`{:unreachable, pid}`), or that it has to
+  be asked again. There has to be time left for that. A start that is cut short costs a read of the store:
+  the process goes on booting.
   """
   @spec timeout_ms(timeout() | integer()) :: pos_integer()
   def timeout_ms(:infinity), do: @longest_ms

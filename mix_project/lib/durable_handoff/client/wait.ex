@@ -1,7 +1,8 @@
 defmodule DurableHandoff.Client.Wait do
   @moduledoc false
-  # A caller's side of waiting for an owner: asks `DurableHandoff.Client.Waiting`, and where that process is absent or ends, looks for
-  # itself, a little less often each time, until the process is back or the time is up.
+  # A caller's side of waiting for an owner: asks `DurableHandoff.Client.Waiting`, and where that process is
+  # absent or ends, looks for itself, a little less often each time, until the process is back or the time
+  # is up.
 
   alias DurableHandoff.Client.{Starts, Waiting}
   alias DurableHandoff.Host
@@ -26,8 +27,8 @@ defmodule DurableHandoff.Client.Wait do
   @doc """
   The owner, once there is one that is none of those known to be gone.
 
-  `:start_failed` comes at once with a reason that is final (`DurableHandoff.Host.Registry.start/4`), else when the time is up, with the
-  last reason why the server could not be started yet.
+  `:start_failed` comes at once with a reason that is final (`DurableHandoff.Host.Registry.start/4`), else
+  when the time is up, with the last reason why the server could not be started yet.
   """
   @spec for_owner(t()) :: {:ok, pid()} | {:error, :no_owner | :host_down | {:overloaded | :start_failed, term()}}
   def for_owner(wait), do: for_owner(wait, 1)

@@ -29,7 +29,7 @@ defmodule DurableHandoff.Client.Waiters do
     end
   end
 
-  @doc "The keys somebody waits for."
+  @doc "The keys that callers wait for."
   @spec keys(t()) :: [key()]
   def keys(waiters), do: Map.keys(waiters.keys)
 

@@ -1,47 +1,55 @@
 defmodule DurableHandoff.Client.Waiting do
   @moduledoc false
-  # Waits on behalf of all callers of one supervisor on this node, and tells each of them the owner it waited for.
+  # Waits on behalf of all callers of one supervisor on this node, and tells each of them the owner it
+  # waited for.
   #
   # Guarantees:
   #
-  #   * However many wait for a key, the registry has one subscription to it; none when nobody waits.
-  #   * No wake-up is lost: it subscribes first and looks the owner up again afterwards. Should an event be lost all the same, the net
-  #     finds the owner: every key somebody waits for is looked up now and then.
+  #   * A key that callers wait for has one subscription in the registry, however many they are. Other keys
+  #     have none.
+  #   * No wake-up is lost: it subscribes first and looks the owner up again afterwards. Registry events can
+  #     be lost all the same, so every key with a waiting caller is also polled.
   #   * A caller is never told of a process it knows to be gone, nor of one this node cannot reach.
-  #   * A server that is to be started is started once, however many callers ask, and at most `@max_starting` servers at a time.
+  #   * A server that is to be started is started once, however many callers ask, and at most
+  #     `@max_starting` servers at a time.
   #   * No more wait than the limits allow; a caller that ends is forgotten.
-  #   * Callers do not depend on the registry alone: a draining node tells this process on every connected node who owns what it has
-  #     moved (`announce/3`). Where the registry names no owner, or one that the caller knows to be gone, such a hint is tried
-  #     (`DurableHandoff.Client.Hints`).
+  #   * Callers do not depend on the registry alone: a draining node tells this process on every connected
+  #     node who owns what it has moved (`announce/3`). Where the registry names no owner, or one that the
+  #     caller knows to be gone, such a hint is tried (`DurableHandoff.Client.Hints`).
   #
-  # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}` to the name of this process. The number is the
-  # version of the message; other versions are ignored, as versions of this library without hints ignore all of them.
+  # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}` to the name of this
+  # process. The number is the version of the message; other versions are ignored, as versions of this
+  # library without hints ignore all of them.
   #
-  # Nothing depends on it: callers that do not find it, or see it end, look for themselves (`DurableHandoff.Client.Wait`).
+  # Nothing depends on it: callers that do not find it, or see it end, look for themselves
+  # (`DurableHandoff.Client.Wait`).
 
   use GenServer
 
   alias DurableHandoff.Client.{Hints, Limits, Starts, Waiters}
   alias DurableHandoff.Host
 
-  @net_ms 200
-  # The net is for what events should have said: however many keys there are, it may take this fraction of the time at most.
-  @net_share 10
-  # For how many casts of the net callers go on waiting while the host is not up on this node. It restarts at once or not at all.
-  @host_gone_nets 5
+  @poll_ms 200
+  # Polls find what events should have told. However many keys there are, they may take at most this
+  # fraction of the time.
+  @poll_share 10
+  # For so many polls callers go on waiting while the host is not up on this node. It restarts at once or
+  # not at all.
+  @host_gone_polls 5
 
-  # A drain moves many servers in a moment; each connected node is sent one message for all that moved meanwhile.
+  # A drain moves many servers in a moment; each connected node is sent one message for all that moved
+  # meanwhile.
   @hints_every_ms 5
   @hints_version 1
   # The most that is sent, and read, in one message.
   @hints_per_message 1_000
 
-  @typedoc "`registry` is `DurableHandoff.Host.Registry` and `net_ms` absent everywhere but in tests."
+  @typedoc "`registry` is `DurableHandoff.Host.Registry` and `poll_ms` absent everywhere but in tests."
   @type arguments :: %{
           required(:supervisor) => Host.name(),
           required(:limits) => Limits.t(),
           required(:registry) => module(),
-          optional(:net_ms) => pos_integer()
+          optional(:poll_ms) => pos_integer()
         }
   @type question :: {:wait, Waiters.key(), dead :: [pid()], start :: nil | Host.Registry.start(), timeout()}
 
@@ -55,10 +63,11 @@ defmodule DurableHandoff.Client.Waiting do
   def name(supervisor), do: :"#{supervisor}_handoff_waiting"
 
   @doc """
-  Tells this node's and all connected nodes' callers of `supervisor` that `key` runs as `pid` now, as the node that moved it knows.
+  Tells this node's and all connected nodes' callers of `supervisor` that `key` runs as `pid` now, as the
+  node that moved it knows.
 
-  Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does not run here, there is a
-  message of its own for each server.
+  Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does
+  not run here, there is a message of its own for each server.
   """
   @spec announce(Host.name(), Waiters.key(), pid()) :: :ok
   def announce(supervisor, key, pid) do
@@ -77,12 +86,16 @@ defmodule DurableHandoff.Client.Waiting do
     :ok
   end
 
-  @doc "How many callers wait, keys are subscribed to, servers are being started or are next, and hints are kept."
+  @doc """
+  How many callers wait, keys are subscribed to, servers are being started or are next, and hints are kept;
+  whether it polls.
+  """
   @spec counts(Host.name()) :: %{
           callers: non_neg_integer(),
           subscriptions: non_neg_integer(),
           starts: non_neg_integer(),
-          hints: non_neg_integer()
+          hints: non_neg_integer(),
+          polling?: boolean()
         }
   def counts(supervisor), do: GenServer.call(name(supervisor), :counts, :infinity)
 
@@ -93,7 +106,7 @@ defmodule DurableHandoff.Client.Waiting do
 
     {:ok,
      Map.merge(arguments, %{
-       net_ms: Map.get(arguments, :net_ms, @net_ms),
+       poll_ms: Map.get(arguments, :poll_ms, @poll_ms),
        waiters: Waiters.new(),
        subscribed: MapSet.new(),
        starts: Starts.new(),
@@ -101,8 +114,8 @@ defmodule DurableHandoff.Client.Waiting do
        hints: Hints.new(now_ms()),
        outbox: [],
        host: nil,
-       nets_without_host: 0,
-       net: nil
+       polls_without_host: 0,
+       poll: nil
      })}
   end
 
@@ -117,7 +130,7 @@ defmodule DurableHandoff.Client.Waiting do
             waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start, until_ms: until(timeout)}
             state = %{state | waiters: Waiters.add(state.waiters, key, pid, waiter)}
             state = if start, do: update_in(state.starts, &Starts.want(&1, key)), else: state
-            {:noreply, state |> start_some() |> arm_net()}
+            {:noreply, state |> start_some() |> arm_poll()}
 
           {owner, state} ->
             {:reply, {:ok, owner}, unsubscribe_unused(state, key)}
@@ -147,7 +160,8 @@ defmodule DurableHandoff.Client.Waiting do
       callers: Waiters.count(state.waiters),
       subscriptions: MapSet.size(state.subscribed),
       starts: Starts.count(state.starts),
-      hints: Hints.count(state.hints)
+      hints: Hints.count(state.hints),
+      polling?: state.poll != nil
     }
 
     {:reply, counts, state}
@@ -162,7 +176,7 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   @impl true
-  def handle_info(:net, state), do: {:noreply, cast_net(%{state | net: nil})}
+  def handle_info(:poll, state), do: {:noreply, poll_all(%{state | poll: nil})}
 
   def handle_info(:send_hints, state) do
     send_hints(state.supervisor, Enum.reverse(state.outbox))
@@ -176,7 +190,7 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{host: {_host, monitor}} = state),
-    do: {:noreply, %{state | host: nil, nets_without_host: 0, subscribed: MapSet.new()}}
+    do: {:noreply, %{state | host: nil, polls_without_host: 0, subscribed: MapSet.new()}}
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case Starts.ended(state.starts, monitor) do
@@ -259,7 +273,7 @@ defmodule DurableHandoff.Client.Waiting do
     else
       case state.registry.subscribe(state.supervisor, key) do
         :ok -> update_in(state.subscribed, &MapSet.put(&1, key))
-        # The net looks, and tries again.
+        # The next poll tries again.
         {:error, _reason} -> state
       end
     end
@@ -278,28 +292,28 @@ defmodule DurableHandoff.Client.Waiting do
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
       nil -> state
-      pid -> %{state | host: {pid, Process.monitor(pid)}, nets_without_host: 0}
+      pid -> %{state | host: {pid, Process.monitor(pid)}, polls_without_host: 0}
     end
   end
 
   defp watch_host(state), do: state
 
-  # The net
+  # Polls
 
-  defp cast_net(state) do
+  defp poll_all(state) do
     began = now_ms()
     state = state |> watch_host() |> count_without_host()
 
     state =
-      if state.nets_without_host >= @host_gone_nets,
+      if state.polls_without_host >= @host_gone_polls,
         do: Enum.reduce(Waiters.keys(state.waiters), state, &answer(&2, &1, fn _all -> true end, {:error, :host_down})),
         else: Enum.reduce(Waiters.keys(state.waiters), state, &look(&2, &1))
 
-    state |> start_some() |> arm_net((now_ms() - began) * @net_share)
+    state |> start_some() |> arm_poll((now_ms() - began) * @poll_share)
   end
 
-  # Casts are counted, not time: while this VM is held up the host has no chance to come back.
-  defp count_without_host(%{host: nil} = state), do: update_in(state.nets_without_host, &(&1 + 1))
+  # Polls are counted, not time: while this VM is paused the host has no chance to come back.
+  defp count_without_host(%{host: nil} = state), do: update_in(state.polls_without_host, &(&1 + 1))
   defp count_without_host(state), do: state
 
   defp look(state, key) do
@@ -310,9 +324,9 @@ defmodule DurableHandoff.Client.Waiting do
     owners |> Enum.reduce(state, &wake(&2, key, &1)) |> want_start(key)
   end
 
-  defp arm_net(state, least_ms \\ 0) do
-    if state.net == nil and Waiters.count(state.waiters) > 0,
-      do: %{state | net: Process.send_after(self(), :net, max(state.net_ms, least_ms))},
+  defp arm_poll(state, least_ms \\ 0) do
+    if state.poll == nil and Waiters.count(state.waiters) > 0,
+      do: %{state | poll: Process.send_after(self(), :poll, max(state.poll_ms, least_ms))},
       else: state
   end
 
@@ -330,7 +344,7 @@ defmodule DurableHandoff.Client.Waiting do
       {key, starts} ->
         start_some(
           case Waiters.starter(state.waiters, key) do
-            # Nobody waits for it any more.
+            # No caller waits for it any more.
             nil -> %{state | starts: Starts.drop(starts, key)}
             waiter -> %{state | starts: Starts.run(starts, key, start_of(state, key, waiter))}
           end
@@ -345,7 +359,7 @@ defmodule DurableHandoff.Client.Waiting do
   # The registry may learn of it later, or never.
   defp started(state, key, {:ok, owner}), do: hint(state, key, owner)
 
-  # The net asks for it again.
+  # The next poll asks for it again.
   defp started(state, key, {:again, reason}) do
     if Waiters.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
   end

@@ -1,11 +1,13 @@
 defmodule DurableHandoff.Host.Registry do
   @moduledoc """
-  Who owns a key, and word of every change: the host's registry, as callers use it.
+  Who owns a key, and events of every change: the host's registry, as callers use it.
 
-  Guarantees: nothing here raises or exits because the host is absent, busy or of a later version; an owner it names was, a moment ago,
-  a process that could be reached from this node; everything is this node's own replica and waits for no other node, except `start/4`.
+  Guarantees: nothing here raises or exits because the host is absent, busy or of a later version; an owner
+  it names was, a moment ago, a process that could be reached from this node; everything is this node's own
+  replica and waits for no other node, except `start/4`.
 
-  Callers take the module as an argument, so that tests can force the order in which a registry learns of a move.
+  Callers take the module as an argument, so that tests can force the order in which a registry learns of a
+  move.
   """
 
   alias DurableHandoff.Host
@@ -61,7 +63,8 @@ defmodule DurableHandoff.Host.Registry do
   | `{:again, reason}`: later | `:timeout`, `:not_ready`, `:singleflight_overloaded`, `:conflict`, `:max_children` (before 0.1.5), `{:already_started, :deleting}`, `{:already_started, :noproc}`, `{:unreachable, _}`, `{:restart_claimed, _}`, `{:locked, _}`, `{:erpc, _}`, `{:capacity_limit, _}`, `{:circuit_open, _}`, errors of the store (`DurableHandoff.Host.Outcome.blame/1`), and every answer that is not known |
   | `{:error, reason}`: final | `:ignore`, `:cordoned`, `:permanently_crashed`, `:not_found`, `{:bad_init_return, _}`, an exception of its `init` or `load_state`, a module that does not exist, a stored state that cannot be read, arguments that the host refuses |
 
-  `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that starts or stops ends it.
+  `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that
+  starts or stops ends it.
   """
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}

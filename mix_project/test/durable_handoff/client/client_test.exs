@@ -1,5 +1,5 @@
 defmodule DurableHandoff.ClientTest do
-  @moduledoc "What callers see of a registry and of servers that do what the test says. Nothing here waits for the net unless it says so."
+  @moduledoc "What callers see of a registry and of servers that do what the test says. Nothing here waits for a poll unless it says so."
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
@@ -18,7 +18,7 @@ defmodule DurableHandoff.ClientTest do
   describe "with the owner there" do
     setup :waiting
 
-    test "the reply, and nobody waits", %{sup: sup} = context do
+    test "the reply, and no caller waits", %{sup: sup} = context do
       own(context)
       assert Client.call(FakeRegistry, sup, "k", :add, []) == {:ok, 1}
       assert FakeRegistry.count(sup, :subscribe) == 0
@@ -60,7 +60,7 @@ defmodule DurableHandoff.ClientTest do
       assert_receive {:added, _count}
     end
 
-    test "nobody comes in time: nothing was sent, nobody waits any more", %{sup: sup} = context do
+    test "no owner comes in time: nothing was sent, no caller waits any more", %{sup: sup} = context do
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 10) == {:error, :no_owner}
       assert Client.await(FakeRegistry, sup, "k", timeout: 0) == {:error, :no_owner}
       await_waiting(context, 0)
@@ -176,7 +176,7 @@ defmodule DurableHandoff.ClientTest do
   describe "the registry is late" do
     setup :waiting
 
-    test "and names an owner that has ended: waits for another, whoever names the old one again", context do
+    test "and names an owner that has ended: waits for another, however often the old one is named again", context do
       %{sup: sup} = context
       FakeRegistry.stale(sup)
       old = own(context)
@@ -385,7 +385,7 @@ defmodule DurableHandoff.ClientTest do
     {:ok, test_pid: self()}
   end
 
-  defp arguments(sup), do: %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, net_ms: @never_ms}
+  defp arguments(sup), do: %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
 
   defp start(%{counter: counter}) do
     {:ok, server} = FakeServer.start(counter)

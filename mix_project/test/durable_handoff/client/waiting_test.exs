@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Client.WaitingTest do
-  @moduledoc "The process that waits for callers: its net, its limits, the servers it has started, and those who die."
+  @moduledoc "The process that waits for callers: its polls, its limits, the servers it has started, and callers that die."
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
@@ -14,9 +14,9 @@ defmodule DurableHandoff.Client.WaitingTest do
     {:ok, sup: FakeRegistry.new(), counter: :counters.new(1, [])}
   end
 
-  describe "the net" do
+  describe "polling" do
     test "finds an owner that no event told of", %{sup: sup} = context do
-      waiting(context, net_ms: 10)
+      waiting(context, poll_ms: 10)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       FakeRegistry.own(sup, "k", server(context))
@@ -26,7 +26,7 @@ defmodule DurableHandoff.Client.WaitingTest do
     test "subscribes again when the host was started anew", %{sup: sup} = context do
       host = spawn(fn -> Process.sleep(:infinity) end)
       FakeRegistry.host(sup, host)
-      waiting(context, net_ms: 50)
+      waiting(context, poll_ms: 50)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       # Subscriptions end with the host.
@@ -40,31 +40,31 @@ defmodule DurableHandoff.Client.WaitingTest do
 
     test "tells callers when the host does not come back", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
-      waiting(context, net_ms: 10)
+      waiting(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :host_down}
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :host_down}
     end
 
-    test "counts casts, not time: a node that was held up has not looked for its host yet", %{sup: sup} = context do
+    test "counts polls, not time: a node that was paused has not looked for its host yet", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
       waiting = waiting(context)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
-      for _ <- 1..4, do: send(waiting, :net)
+      for _ <- 1..4, do: send(waiting, :poll)
       assert Waiting.counts(sup).callers == 1
-      send(waiting, :net)
+      send(waiting, :poll)
       assert Task.await(call) == {:error, :host_down}
     end
 
-    test "is not cast when nobody waits", %{sup: sup} = context do
-      waiting(context, net_ms: 10)
+    test "ends when no caller waits", %{sup: sup} = context do
+      waiting(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
       await_waiting(context, 0)
-      wait_until(fn -> :sys.get_state(Waiting.name(sup)).net == nil end)
+      wait_until(fn -> not Waiting.counts(sup).polling? end)
     end
   end
 
-  test "a registry that links its subscribers to itself and dies takes nobody with it", %{sup: sup} = context do
+  test "a registry that links its subscribers to itself and dies takes no caller with it", %{sup: sup} = context do
     parent = self()
     registry = spawn(fn -> Process.sleep(:infinity) end)
     FakeRegistry.on(sup, :subscribe, fn -> Process.link(registry) && send(parent, :linked) end)
@@ -155,7 +155,7 @@ defmodule DurableHandoff.Client.WaitingTest do
     end
 
     test "it is being moved and the mover gives up: started at a later try", %{sup: sup} = context do
-      waiting(context, net_ms: 10)
+      waiting(context, poll_ms: 10)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
@@ -165,7 +165,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "it cannot be started: those who asked hear why, the others go on waiting", %{sup: sup} = context do
+    test "it cannot be started: callers that asked are told why, the others go on waiting", %{sup: sup} = context do
       waiting(context)
       patient = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
@@ -181,7 +181,7 @@ defmodule DurableHandoff.Client.WaitingTest do
 
     test "it cannot be started yet, until the time is up: the last reason is told, and no other key's", context do
       %{sup: sup} = context
-      waiting(context, net_ms: 10)
+      waiting(context, poll_ms: 10)
       FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)
       calls = for key <- ["k", "l"], do: call(sup, key, start: {Room, %{}}, timeout: 1_000)
       assert [error: {:start_failed, {:no_quorum, "k"}}, error: {:start_failed, {:no_quorum, "l"}}] = await_tasks(calls)
@@ -196,7 +196,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       await_waiting(context, 0)
     end
 
-    test "the owner is found by the start alone: it serves those who come later, too", %{sup: sup} = context do
+    test "the owner is found by the start alone: it serves later callers, too", %{sup: sup} = context do
       waiting(context)
       server = server(context)
       FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, server} end)
@@ -225,7 +225,7 @@ defmodule DurableHandoff.Client.WaitingTest do
       assert await_task(call) == {:error, {:start_failed, :killed}}
     end
 
-    test "whoever asked has gone: nothing is started for nobody", %{sup: sup} = context do
+    test "the caller that asked has gone: nothing is started", %{sup: sup} = context do
       waiting(context)
       starting(context)
       running = for n <- 1..64, do: call(sup, "busy#{n}", start: {Room, %{}}, timeout: :infinity)
@@ -247,7 +247,7 @@ defmodule DurableHandoff.Client.WaitingTest do
   end
 
   defp waiting(%{sup: sup}, more \\ []) do
-    arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, net_ms: @never_ms}
+    arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
     start_supervised!(%{id: Waiting, start: {Waiting, :start_link, [Map.merge(arguments, Map.new(more))]}})
   end
 
