@@ -22,7 +22,7 @@ defmodule SimulatedStore do
   stores. The functions below take the same as `node` or `{name, node}`.
 
   Further backend options, all optional: `discovery_interval_ms:`, `heartbeat_interval_ms:`, `heartbeat_reconcile_interval_ms:`
-  (what the backend proposes as defaults), `list_includes_body:`.
+  (what the backend proposes as defaults).
 
   ## Forcing an order in tests
 
@@ -110,9 +110,8 @@ defmodule SimulatedStore do
   # optional ones, shall not keep this from compiling. The contract suite asserts them.
 
   def init_backend(opts) do
-    opts = Keyword.validate!(opts, [:node, :name, :list_includes_body | Map.keys(@defaults)])
-    {place, opts} = Keyword.split(opts, [:node, :name])
-    {features, intervals} = Keyword.split(opts, [:list_includes_body])
+    opts = Keyword.validate!(opts, [:node, :name | Map.keys(@defaults)])
+    {place, intervals} = Keyword.split(opts, [:node, :name])
 
     {:ok,
      %{
@@ -120,7 +119,7 @@ defmodule SimulatedStore do
        defaults: Map.merge(@defaults, Map.new(intervals)),
        features: %{
          heartbeat_subscribe?: false,
-         list_includes_body?: Keyword.get(features, :list_includes_body, false),
+         list_includes_body?: false,
          conditional_delete?: true
        }
      }}
@@ -162,8 +161,9 @@ defmodule SimulatedStore do
     # One request, made when the stream is first read.
     Stream.flat_map([prefix], fn prefix ->
       case request(location, {:list, prefix, nil}, opts) do
+        # No bodies, also where they are asked for: as the built-in object store.
         {:ok, objects} ->
-          Enum.map(objects, &listed(&1, opts[:include_objects]))
+          for {key, etag, _bytes} <- objects, do: %{key: key, etag: etag}
 
         {:error, reason} ->
           if handler = opts[:error_handler], do: handler.(reason)
@@ -178,9 +178,6 @@ defmodule SimulatedStore do
   def encode(_location, data), do: Codec.encode(data)
 
   def decode(_location, data), do: {:ok, Codec.decode!(data)}
-
-  defp listed({key, etag, bytes}, true), do: %{key: key, etag: etag, body: Codec.decode!(bytes)}
-  defp listed({key, etag, _bytes}, _without_body), do: %{key: key, etag: etag}
 
   # Simulated errors are transient: they are what `max_retries` is for.
   defp request(location, request, opts) do

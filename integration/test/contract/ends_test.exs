@@ -137,6 +137,14 @@ defmodule Contract.EndsTest do
     })
   end
 
+  test "terminate raises: the final write is not made", %{a: a} = context do
+    pid = start_server(context, a, Troublesome, "k", %{count: 0})
+    Troublesome.arm(a, "k", :terminate, :raise)
+    1 = GenServer.call(pid, :add)
+    stop = {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}}
+    ended(context, "terminate raises, stop_for_rehome", pid, "k", &GenServer.call(&1, stop))
+  end
+
   test "init that fails: what the starter and a waiting caller get, what is left", %{a: a} = context do
     for trouble <- [:raise, :stop, :ignore] do
       key = Atom.to_string(trouble)
