@@ -78,11 +78,17 @@ defmodule Recorded do
     version = recording()
 
     cond do
-      version && (failures == 0 or version != @stands_in_for) -> version |> file() |> File.write!(text(version, rows))
+      version && (failures == 0 or version != @stands_in_for) -> write(version, rows)
       version -> IO.puts(:stderr, "nothing recorded for #{version}: #{failures} tests failed")
       failures > 0 or not whole_suite?() -> :ok
       true -> check(Map.keys(:persistent_term.get(@rows)) -- for({row, _shape} <- rows, do: row))
     end
+  end
+
+  # The page that says how versions differ is made of these files.
+  defp write(version, rows) do
+    version |> file() |> File.write!(text(version, rows))
+    if System.get_env("HANDOFF_VERIFY"), do: Verified.write_page()
   end
 
   defp check([]), do: :ok

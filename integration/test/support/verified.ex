@@ -27,8 +27,12 @@ defmodule Verified do
     kept = Enum.reject(old, &(&1.suite in suites))
     File.mkdir_p!(@results)
     File.write!(file(version), text(version, Enum.sort_by(kept ++ results, & &1.suite)))
-    File.write!(@page, page())
+    write_page()
   end
+
+  @doc "Writes the page as it follows from the files."
+  @spec write_page() :: :ok
+  def write_page, do: File.write!(@page, page())
 
   @doc "The page as it follows from the files."
   @spec page() :: String.t()

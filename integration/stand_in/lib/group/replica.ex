@@ -29,6 +29,8 @@ defmodule Group.Replica do
   @impl true
   def init(group) do
     :ets.new(table(group), [:named_table, :ordered_set, :protected, read_concurrency: true])
+    # One process does here what eight do in the package: what it has not yet done makes a registry late.
+    Process.flag(:priority, :high)
     :ok = :net_kernel.monitor_nodes(true)
     state = %{group: group, peers: %{}, local: %{}, subscribers: %{}}
     Enum.each(Node.list(), &hello(&1, state))
