@@ -95,6 +95,12 @@ defmodule Client.StartTest do
     end
   end
 
+  test "its module does not exist: the reason at once", context do
+    start_cluster(context)
+    failed = add(context, start: {No.Such.Module, %{}}, timeout: :infinity)
+    assert {:error, {:start_failed, _reason}} = await_task(failed)
+  end
+
   defp add(context, opts) do
     opts = Keyword.put_new(opts, :start, {Counter, %{}})
     Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
