@@ -73,8 +73,7 @@ fn the_cookie_is_a_file_only_its_owner_reads_and_the_probes_are_paths_there_are(
 fn a_beam_pod_has_time_for_the_drain_and_for_the_graceful_shutdown_after_it() {
     let pod = pod("kubernetes-beam.yaml");
     let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
-    let hook = &pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"];
-    let hook: u64 = hook[1].as_str().and_then(|seconds| seconds.parse().ok()).expect("sleep, and how long");
-    // The library's default timeout, DurableServer's own shutdown, and a margin.
-    assert!(grace >= hook + 30 + 55 + 5, "{grace} s");
+    let hook = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("how long");
+    // Phoenix's endpoint, the library's default timeout, DurableServer's own shutdown, and a margin.
+    assert!(grace >= hook + 30 + 30 + 55 + 5, "{grace} s");
 }
