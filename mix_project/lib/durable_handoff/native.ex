@@ -23,8 +23,11 @@ defmodule DurableHandoff.Native do
           | :stopping
           | {:displaced, blame()}
           | :untouched
+          | {:untouched, blame()}
           | :gone
           | :lost_race
+          | :not_stored
+          | :not_storable
   @type event ::
           {:finished, id :: non_neg_integer(), attempt :: pos_integer(), outcome(), latency_us :: non_neg_integer()}
           | {:stopped, id :: non_neg_integer()}

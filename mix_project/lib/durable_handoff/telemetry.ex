@@ -31,7 +31,7 @@ defmodule DurableHandoff.Telemetry do
   | `duration` | native time units |
 
   Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome` (`{:moved, nil | node}`, `:retry_same`,
-  `:stopping`, `{:displaced, blame}`, `:untouched`, `:gone`, `:lost_race`).
+  `:stopping`, `{:displaced, blame}`, `:untouched`, `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:not_storable`).
 
   ### `[:durable_handoff, :attempt, :exception]`
 

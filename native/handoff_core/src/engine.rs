@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::breaker::Breaker;
 use crate::config::{Config, MAX_SERVERS};
-use crate::cooldown::{Cooldown, Cooldowns};
+use crate::cooldown::Cooldowns;
 use crate::event::{Action, EngineError, Event, Poll};
 use crate::ids::{ModuleId, NodeId, ServerId, StickyId};
 use crate::pending::Pending;
@@ -42,6 +42,7 @@ use crate::quantiles::Quantiles;
 use crate::reason::Reason;
 use crate::report::{Ended, Progress, Report};
 use crate::shared::Shared;
+use crate::store_health::{Gate, StoreHealth};
 use crate::time::Micros;
 use crate::view::ClusterView;
 
@@ -96,8 +97,10 @@ pub struct Engine {
     /// Displaced servers, the longest displaced first.
     displaced: BTreeSet<(Micros, ServerId)>,
     cooldowns: Cooldowns,
-    store: Cooldown,
+    store: StoreHealth,
     breaker: Breaker,
+    /// One for each module whose servers have failed to start elsewhere.
+    modules: BTreeMap<ModuleId, Breaker>,
     tally: Tally,
 }
 
@@ -145,8 +148,9 @@ impl Engine {
             active: BTreeMap::new(),
             displaced: BTreeSet::new(),
             cooldowns: Cooldowns::default(),
-            store: Cooldown::default(),
+            store: StoreHealth::default(),
             breaker: Breaker::new(config.max_consecutive_failures, config.max_failure_ratio),
+            modules: BTreeMap::new(),
             tally: Tally::default(),
             config,
         };
@@ -160,15 +164,20 @@ impl Engine {
         shared.limiter.on_tick(now);
         self.advance(now, shared);
         let mut waits = false;
+        let others = !self.pending.is_empty();
         match self.phase {
             Phase::Running => {
                 self.pending.reconsider();
                 self.retry_untouched(now);
-                waits |= self.start_displaced(now, shared, &mut actions);
+                waits |= self.start_displaced(now, others, shared, &mut actions);
                 waits |= self.start_pending(now, shared, &mut actions);
+                if self.store.running(now) == Gate::Probe {
+                    // No running server could go anywhere: whatever is displaced probes.
+                    waits |= self.start_displaced(now, false, shared, &mut actions);
+                }
             }
             // What has been stopped goes on, or is given back at once.
-            Phase::Waiting(_) => waits |= self.start_displaced(now, shared, &mut actions),
+            Phase::Waiting(_) => waits |= self.start_displaced(now, false, shared, &mut actions),
             Phase::Settling(_) | Phase::Over(_) => {}
         }
         if let Phase::Settling(ended) = self.phase {
@@ -263,6 +272,11 @@ impl Engine {
         matches!(self.phase, Phase::Over(_))
     }
 
+    /// Whether servers of that class are left as they are because those before them did not start elsewhere.
+    fn given_up(&self, class: usize) -> bool {
+        self.modules.get(&self.placement.class(class).module).is_some_and(Breaker::is_open)
+    }
+
     fn module(&self, id: ServerId) -> ModuleId {
         self.placement.class(self.classes[id.index()] as usize).module
     }
@@ -307,8 +321,10 @@ impl Engine {
     }
 
     fn decide(&mut self, id: ServerId, fate: Fate) {
+        let mut fate = fate;
         if let Some(server) = self.active.remove(&id) {
             self.displaced.remove(&(server.displaced_at, id));
+            fate = server.fate(fate);
         }
         self.fates[id.index()] = fate;
         match fate {

@@ -35,12 +35,16 @@ pub enum Outcome {
     Stopping,
     /// Stopped and reserved for the source: it runs nowhere until started or released.
     Displaced(Blame),
-    /// Nothing happened to it in this attempt.
-    Untouched,
+    /// Nothing happened to it in this attempt: it still runs at the source, or is as displaced as before.
+    Untouched(Blame),
     /// It is not there any more and nothing is left to move.
     Gone,
-    /// Another owner has it, or its last write was lost; no reservation is left.
+    /// Another owner has it; no reservation is left.
     LostRace,
+    /// Stopped here, but its final write failed: it runs nowhere until started, without what it did since its last sync.
+    NotStored,
+    /// Its state cannot be stored, whatever the store does. It was not stopped for that.
+    NotStorable,
 }
 
 /// Something happened.

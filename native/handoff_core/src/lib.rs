@@ -11,7 +11,7 @@
 //! | what counts as a node's load | [`placement`] (its `load`), [`ledger`] |
 //! | the order of servers | [`pending`] |
 //! | how many attempts at a time | [`limiter`] |
-//! | what a failure means | [`engine`] (its `outcome`), [`cooldown`], [`breaker`] |
+//! | what a failure means | [`engine`] (its `outcome`), [`cooldown`], [`store_health`], [`breaker`] |
 //! | when a drain starts, settles and ends | [`engine`] |
 //! | what it says of itself | [`report`], [`quantiles`], [`reason`] |
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod quantiles;
 pub mod reason;
 pub mod report;
 pub mod shared;
+pub mod store_health;
 pub mod time;
 pub mod view;
 

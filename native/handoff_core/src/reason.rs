@@ -20,7 +20,7 @@ pub enum Reason {
     Excluded = 6,
     /// Its own attempts failed: as many as allowed, or on every target there is.
     AttemptsExhausted = 7,
-    /// Somebody else started it, or its last write lost against another owner.
+    /// Another node started it, or wrote its object.
     LostRace = 8,
     /// It had stopped by itself before it could be moved.
     Gone = 9,
@@ -28,11 +28,15 @@ pub enum Reason {
     Cancelled = 10,
     /// No node that could take it has its module: another release runs there.
     ModuleMissing = 11,
+    /// It was stopped and its final write failed: it starts again from its last sync.
+    StateNotStored = 12,
+    /// Its state cannot be stored: it was left running.
+    NotStorable = 13,
 }
 
 impl Reason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Reason::NoTarget,
         Reason::StickyLocked,
         Reason::Capacity,
@@ -44,6 +48,8 @@ impl Reason {
         Reason::Gone,
         Reason::Cancelled,
         Reason::ModuleMissing,
+        Reason::StateNotStored,
+        Reason::NotStorable,
     ];
 
     /// The code used in result bytes and wire messages.
@@ -65,6 +71,8 @@ impl Reason {
             Reason::Gone => "gone",
             Reason::Cancelled => "cancelled",
             Reason::ModuleMissing => "module_missing",
+            Reason::StateNotStored => "state_not_stored",
+            Reason::NotStorable => "not_storable",
         }
     }
 }
@@ -90,6 +98,8 @@ mod tests {
                 (9, "gone"),
                 (10, "cancelled"),
                 (11, "module_missing"),
+                (12, "state_not_stored"),
+                (13, "not_storable"),
             ]
         );
     }

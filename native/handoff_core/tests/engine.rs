@@ -73,7 +73,7 @@ fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back
         drive.event(Event::NodeDown(name.into())).expect("known");
     }
     drive.moved(&first[0]);
-    drive.finish(&first[1], Outcome::Untouched);
+    drive.finish(&first[1], Outcome::Untouched(Blame::Unknown));
     assert!(drive.poll().is_empty() && !drive.finished);
     drive.later(3_000);
     assert!(drive.poll().is_empty() && !drive.finished);
@@ -297,7 +297,7 @@ fn an_untouched_server_tries_again_and_is_left_running_when_it_cannot() {
     let mut drive = Drive::new(Config { max_attempts: 2, ..config() }, &servers(1), two_targets());
     for _ in 0..2 {
         let attempt = drive.poll().remove(0);
-        drive.finish(&attempt, Outcome::Untouched);
+        drive.finish(&attempt, Outcome::Untouched(Blame::Unknown));
         drive.later(200);
     }
     drive.poll();
@@ -315,7 +315,7 @@ fn failures_in_a_row_end_the_drain_and_leave_the_rest_running() {
             drive.acknowledge_releases();
             started = drive.poll();
         }
-        drive.finish(&started[0], Outcome::Displaced(Blame::Server));
+        drive.finish(&started[0], Outcome::Displaced(Blame::Unknown));
     }
     assert!(drive.poll().is_empty());
     drive.acknowledge_releases();
@@ -342,20 +342,6 @@ fn one_dying_target_with_many_attempts_under_way_does_not_end_the_drain() {
     assert_eq!(count(&rest, "b@h"), 75);
     assert!(drive.finished);
     assert_eq!(drive.report().moved, 100);
-}
-
-#[test]
-fn a_store_that_fails_is_given_a_rest_before_anything_more_is_stopped() {
-    let mut drive = Drive::new(Config { max_concurrency: 4, ..config() }, &servers(20), two_targets());
-    let started = drive.poll();
-    started.iter().for_each(|attempt| drive.finish(attempt, Outcome::Displaced(Blame::Store)));
-    assert!(drive.poll().is_empty());
-    drive.later(50);
-    let again = drive.poll();
-    assert_eq!(again.len(), 4, "the displaced try again");
-    assert!(again.iter().all(|attempt| attempt.attempt == 2));
-    again.iter().for_each(|attempt| drive.moved(attempt));
-    assert_eq!(drive.move_all().len(), 16, "one success and all is well");
 }
 
 #[test]

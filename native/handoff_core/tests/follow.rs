@@ -92,7 +92,7 @@ fn a_follower_of_a_whole_drain_reports_the_same() {
                 attempt,
                 match turn % 11 {
                     0 => Outcome::Displaced(Blame::Server),
-                    3 => Outcome::Untouched,
+                    3 => Outcome::Untouched(Blame::Unknown),
                     5 => Outcome::RetrySame,
                     7 => Outcome::Gone,
                     _ => Outcome::Moved { node: None },

@@ -27,14 +27,16 @@ enum Step {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let blame = prop_oneof![Just(Blame::Target), Just(Blame::Server), Just(Blame::Store), Just(Blame::Unknown)];
+    let blame = || prop_oneof![Just(Blame::Target), Just(Blame::Server), Just(Blame::Store), Just(Blame::Unknown)];
     prop_oneof![
         12 => Just(Outcome::Moved { node: None }),
         1 => (0..4_usize).prop_map(|index| Outcome::Moved { node: Some(name(index)) }),
         2 => Just(Outcome::RetrySame),
         1 => Just(Outcome::Stopping),
-        4 => blame.prop_map(Outcome::Displaced),
-        1 => Just(Outcome::Untouched),
+        4 => blame().prop_map(Outcome::Displaced),
+        1 => blame().prop_map(Outcome::Untouched),
+        1 => Just(Outcome::NotStored),
+        1 => Just(Outcome::NotStorable),
         1 => Just(Outcome::Gone),
         1 => Just(Outcome::LostRace),
     ]
@@ -165,14 +167,14 @@ impl World {
                     other => other,
                 };
                 match &outcome {
-                    Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace => {
+                    Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => {
                         self.displaced.remove(&attempt.id);
                     }
-                    Outcome::RetrySame | Outcome::Displaced(_) => {
+                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored => {
                         self.displaced.insert(attempt.id);
                     }
                     Outcome::Stopping => self.stopping.push(attempt.id),
-                    Outcome::Untouched => {}
+                    Outcome::Untouched(_) => {}
                 }
                 if !matches!(outcome, Outcome::Moved { .. }) {
                     let module = self.modules[attempt.id as usize];

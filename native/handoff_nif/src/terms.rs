@@ -9,7 +9,7 @@ use handoff_core::time::Micros;
 use handoff_core::{
     Capacity, ClusterView, Config, ModuleId, NodeView, Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage,
 };
-use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTaggedEnum, NifUnitEnum, Term};
+use rustler::{Atom, Decoder, Error, NifMap, NifResult, NifTaggedEnum, NifUnitEnum, NifUntaggedEnum, Term};
 
 mod atoms {
     rustler::atoms! { total, cpu, max_cpu, memory, max_memory, disk, max_disk }
@@ -211,6 +211,20 @@ pub enum BlameTerm {
     Unknown,
 }
 
+/// An outcome. `:untouched` alone is `{:untouched, :unknown}`.
+#[derive(NifUntaggedEnum)]
+#[rustler(decode)]
+pub enum AnyOutcomeTerm {
+    Named(OutcomeTerm),
+    Unblamed(UnblamedTerm),
+}
+
+#[derive(NifUnitEnum)]
+#[rustler(decode)]
+pub enum UnblamedTerm {
+    Untouched,
+}
+
 #[derive(NifTaggedEnum)]
 #[rustler(decode)]
 pub enum OutcomeTerm {
@@ -218,9 +232,11 @@ pub enum OutcomeTerm {
     RetrySame,
     Stopping,
     Displaced(BlameTerm),
-    Untouched,
+    Untouched(BlameTerm),
     Gone,
     LostRace,
+    NotStored,
+    NotStorable,
 }
 
 /// An event, but for the view, which comes on its own (dirty) way.
@@ -228,7 +244,7 @@ pub enum OutcomeTerm {
 #[rustler(decode)]
 pub enum EventTerm {
     /// `{:finished, id, attempt, outcome, latency_us}`
-    Finished(u32, u32, OutcomeTerm, u64),
+    Finished(u32, u32, AnyOutcomeTerm, u64),
     /// `{:stopped, id}`
     Stopped(u32),
     /// `{:released, id}`
@@ -253,21 +269,38 @@ impl From<EventTerm> for Event {
     }
 }
 
+impl From<AnyOutcomeTerm> for Outcome {
+    fn from(term: AnyOutcomeTerm) -> Self {
+        match term {
+            AnyOutcomeTerm::Named(outcome) => outcome.into(),
+            AnyOutcomeTerm::Unblamed(UnblamedTerm::Untouched) => Outcome::Untouched(Blame::Unknown),
+        }
+    }
+}
+
 impl From<OutcomeTerm> for Outcome {
     fn from(term: OutcomeTerm) -> Self {
         match term {
             OutcomeTerm::Moved(node) => Outcome::Moved { node },
             OutcomeTerm::RetrySame => Outcome::RetrySame,
             OutcomeTerm::Stopping => Outcome::Stopping,
-            OutcomeTerm::Displaced(blame) => Outcome::Displaced(match blame {
-                BlameTerm::Target => Blame::Target,
-                BlameTerm::Server => Blame::Server,
-                BlameTerm::Store => Blame::Store,
-                BlameTerm::Unknown => Blame::Unknown,
-            }),
-            OutcomeTerm::Untouched => Outcome::Untouched,
+            OutcomeTerm::Displaced(blame) => Outcome::Displaced(blame.into()),
+            OutcomeTerm::Untouched(blame) => Outcome::Untouched(blame.into()),
             OutcomeTerm::Gone => Outcome::Gone,
             OutcomeTerm::LostRace => Outcome::LostRace,
+            OutcomeTerm::NotStored => Outcome::NotStored,
+            OutcomeTerm::NotStorable => Outcome::NotStorable,
+        }
+    }
+}
+
+impl From<BlameTerm> for Blame {
+    fn from(term: BlameTerm) -> Self {
+        match term {
+            BlameTerm::Target => Blame::Target,
+            BlameTerm::Server => Blame::Server,
+            BlameTerm::Store => Blame::Store,
+            BlameTerm::Unknown => Blame::Unknown,
         }
     }
 }

@@ -75,8 +75,14 @@ impl Baseline {
             Event::Finished { id, outcome, .. } => {
                 self.in_flight -= 1;
                 match outcome {
-                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::Untouched => self.queue.push_front(id),
-                    Outcome::Moved { .. } | Outcome::Stopping | Outcome::Gone | Outcome::LostRace => {}
+                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::Untouched(_) | Outcome::NotStored => {
+                        self.queue.push_front(id)
+                    }
+                    Outcome::Moved { .. }
+                    | Outcome::Stopping
+                    | Outcome::Gone
+                    | Outcome::LostRace
+                    | Outcome::NotStorable => {}
                 }
             }
             Event::Stopped { id } => self.queue.push_front(id),

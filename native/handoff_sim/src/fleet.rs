@@ -28,6 +28,8 @@ pub struct Server {
     pub priority: i32,
     /// It fails in `init` wherever it starts.
     pub poisoned: bool,
+    /// Its state is not in the store.
+    pub unsynced: bool,
     /// How often it was started elsewhere.
     pub moves: u32,
     /// When it was told to stop last.
@@ -52,7 +54,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Adds a server that runs on `node`.
-    pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool) {
+    pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool, unsynced: bool) {
         let (told_at, stopped_at, arrived_at, undone_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO, Micros::ZERO);
         let place = Place::On(node);
         self.servers.push(Server {
@@ -60,6 +62,7 @@ impl Fleet {
             sticky,
             priority,
             poisoned,
+            unsynced,
             moves: 0,
             told_at,
             stopped_at,
@@ -87,6 +90,11 @@ impl Fleet {
     /// The servers that run on a node, in order.
     pub fn on(&self, node: NodeIndex) -> Vec<ServerIndex> {
         (0..).zip(&self.servers).filter(|(_, server)| server.place == Place::On(node)).map(|(index, _)| index).collect()
+    }
+
+    /// A server has stored its state.
+    pub fn synced(&mut self, index: ServerIndex) {
+        self.servers[index as usize].unsynced = false;
     }
 
     /// A server is told to stop.

@@ -13,6 +13,7 @@
 //! | [`Rule::Counters`] | counters never fall, their sum is the total, results agree with what happened |
 //! | [`Rule::Protocol`] | legal events are taken, actions make sense, wake-ups are in the future, nothing follows the end |
 //! | [`Rule::Complete`] | where nothing goes wrong, whoever has somewhere to go gets there |
+//! | [`Rule::State`] | a server is stopped only when its state is in the store, or goes in then |
 //! | [`Rule::Panic`] | nothing panics |
 
 pub mod books;
@@ -37,6 +38,7 @@ pub enum Rule {
     Counters,
     Protocol,
     Complete,
+    State,
     Panic,
 }
 
@@ -150,11 +152,11 @@ impl Judge {
             *count -= 1;
         }
         let next = match outcome {
-            Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace => Stage::Decided,
-            Outcome::RetrySame | Outcome::Displaced(_) => Stage::Displaced,
+            Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => Stage::Decided,
+            Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored => Stage::Displaced,
             Outcome::Stopping => Stage::Stopping,
-            Outcome::Untouched if down => Stage::Displaced,
-            Outcome::Untouched => Stage::Untouched,
+            Outcome::Untouched(_) if down => Stage::Displaced,
+            Outcome::Untouched(_) => Stage::Untouched,
         };
         self.touched[id as usize] = next != Stage::Untouched;
         self.enter(id, next);

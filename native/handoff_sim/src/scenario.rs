@@ -70,6 +70,8 @@ pub struct Faults {
     pub gone: f64,
     /// A server (not an attempt) fails in `init` wherever it starts.
     pub poisoned: f64,
+    /// The server's state is not in the store when the run starts.
+    pub unsynced: f64,
     /// The target refuses for no reason we know.
     pub refusal: f64,
     /// A client has started it on another node already.

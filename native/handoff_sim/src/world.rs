@@ -60,6 +60,8 @@ struct Group {
 struct Drain {
     brain: Brain,
     judge: Judge,
+    /// The store failed an attempt, and none has succeeded since.
+    suspect: bool,
     group: usize,
     source: NodeIndex,
     servers: Vec<ServerIndex>,
@@ -115,7 +117,8 @@ impl World {
         for load in &scenario.servers {
             for _ in 0..load.count {
                 let poisoned = random.chance(scenario.faults.poisoned);
-                fleet.add(load.node, load.module, load.sticky, load.priority, poisoned);
+                let unsynced = random.chance(scenario.faults.unsynced);
+                fleet.add(load.node, load.module, load.sticky, load.priority, poisoned, unsynced);
                 cluster.arrive(load.node, load.module);
             }
         }

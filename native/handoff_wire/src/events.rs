@@ -90,9 +90,12 @@ fn write_outcome(outcome: &Outcome) -> Term {
         Outcome::RetrySame => atom("retry_same"),
         Outcome::Stopping => atom("stopping"),
         Outcome::Displaced(blame) => tuple(vec![atom("displaced"), choice(blame, &BLAME)]),
-        Outcome::Untouched => atom("untouched"),
+        Outcome::Untouched(Blame::Unknown) => atom("untouched"),
+        Outcome::Untouched(blame) => tuple(vec![atom("untouched"), choice(blame, &BLAME)]),
         Outcome::Gone => atom("gone"),
         Outcome::LostRace => atom("lost_race"),
+        Outcome::NotStored => atom("not_stored"),
+        Outcome::NotStorable => atom("not_storable"),
     }
 }
 
@@ -103,15 +106,18 @@ fn read_outcome(term: &Term) -> Result<Outcome, WireError> {
             Some("moved") if atom_name(value) == Some("nil") => Ok(Outcome::Moved { node: None }),
             Some("moved") => Ok(Outcome::Moved { node: Some(read_text(value, "moved")?) }),
             Some("displaced") => Ok(Outcome::Displaced(read_choice(value, "blame", &BLAME)?)),
+            Some("untouched") => Ok(Outcome::Untouched(read_choice(value, "blame", &BLAME)?)),
             _ => Err(WireError::Field { field: "outcome", takes }),
         };
     }
     match atom_name(term) {
         Some("retry_same") => Ok(Outcome::RetrySame),
         Some("stopping") => Ok(Outcome::Stopping),
-        Some("untouched") => Ok(Outcome::Untouched),
+        Some("untouched") => Ok(Outcome::Untouched(Blame::Unknown)),
         Some("gone") => Ok(Outcome::Gone),
         Some("lost_race") => Ok(Outcome::LostRace),
+        Some("not_stored") => Ok(Outcome::NotStored),
+        Some("not_storable") => Ok(Outcome::NotStorable),
         _ => Err(WireError::Field { field: "outcome", takes }),
     }
 }

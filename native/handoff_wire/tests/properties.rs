@@ -102,13 +102,15 @@ fn node() -> impl Strategy<Value = NodeView> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let blame = prop_oneof![Just(Blame::Target), Just(Blame::Server), Just(Blame::Store), Just(Blame::Unknown)];
+    let blame = || prop_oneof![Just(Blame::Target), Just(Blame::Server), Just(Blame::Store), Just(Blame::Unknown)];
     prop_oneof![
         option::of(name()).prop_map(|node| Outcome::Moved { node }),
-        blame.prop_map(Outcome::Displaced),
+        blame().prop_map(Outcome::Displaced),
         Just(Outcome::RetrySame),
         Just(Outcome::Stopping),
-        Just(Outcome::Untouched),
+        blame().prop_map(Outcome::Untouched),
+        Just(Outcome::NotStored),
+        Just(Outcome::NotStorable),
         Just(Outcome::Gone),
         Just(Outcome::LostRace),
     ]

@@ -33,15 +33,15 @@ impl Attempts {
         self.under_way.remove(&id);
         match outcome {
             Outcome::Moved { .. } => Some(now.since(self.stopped.remove(&id).unwrap_or(started))),
-            Outcome::Displaced(_) | Outcome::RetrySame | Outcome::Stopping => {
+            Outcome::Displaced(_) | Outcome::RetrySame | Outcome::Stopping | Outcome::NotStored => {
                 self.stopped.entry(id).or_insert(started);
                 None
             }
-            Outcome::Gone | Outcome::LostRace => {
+            Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => {
                 self.stopped.remove(&id);
                 None
             }
-            Outcome::Untouched => None,
+            Outcome::Untouched(_) => None,
         }
     }
 
@@ -74,7 +74,7 @@ mod tests {
     fn a_gap_begins_with_the_attempt_that_stopped_the_server_not_with_the_one_that_moved_it() {
         let mut attempts = Attempts::default();
         attempts.started(ID, 1, MS(100));
-        assert_eq!(attempts.ended(ID, 1, &Outcome::Untouched, MS(150)), None, "it still ran");
+        assert_eq!(attempts.ended(ID, 1, &Outcome::Untouched(Blame::Unknown), MS(150)), None, "it still ran");
         attempts.started(ID, 2, MS(200));
         assert_eq!(attempts.ended(ID, 2, &Outcome::Displaced(Blame::Target), MS(250)), None);
         attempts.started(ID, 3, MS(300));

@@ -303,8 +303,10 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::RetrySame => "retry_same",
         Outcome::Stopping => "stopping",
         Outcome::Displaced(_) => "displaced",
-        Outcome::Untouched => "untouched",
+        Outcome::Untouched(_) => "untouched",
         Outcome::Gone => "gone",
         Outcome::LostRace => "lost_race",
+        Outcome::NotStored => "not_stored",
+        Outcome::NotStorable => "not_storable",
     }
 }

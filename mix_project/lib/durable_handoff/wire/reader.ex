@@ -24,7 +24,9 @@ defmodule DurableHandoff.Wire.Reader do
     :lost_race,
     :gone,
     :cancelled,
-    :module_missing
+    :module_missing,
+    :state_not_stored,
+    :not_storable
   ]
 
   defguardp is_number_of(value) when is_integer(value) and value >= 0 and value <= @max_number

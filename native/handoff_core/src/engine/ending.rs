@@ -61,10 +61,16 @@ impl Engine {
         match self.phase {
             Phase::Over(_) => None,
             Phase::Settling(ended) if idle || now >= self.deadline => Some(ended),
-            Phase::Running if idle && !waits => Some(Ended::Done),
+            Phase::Running if idle && !waits => Some(self.done()),
             _ if now >= self.deadline => Some(Ended::Deadline),
             _ => None,
         }
+    }
+
+    /// How a drain ends in which nothing more can start.
+    pub(super) fn done(&self) -> Ended {
+        let given_up = self.pending.waiting().any(|(class, ids)| !ids.is_empty() && self.given_up(class));
+        if given_up { Ended::Failures } else { Ended::Done }
     }
 
     /// Decides every server that is not decided yet.
@@ -75,6 +81,7 @@ impl Engine {
                 Stage::Releasing { reason } => reason,
                 _ => ended.reason(),
             };
+            let reason = if self.active[&id].not_stored { Reason::StateNotStored } else { reason };
             self.fates[id.index()] = Fate::Left(reason);
             *self.tally.left.entry(reason).or_insert(0) += 1;
         }
@@ -111,7 +118,7 @@ impl Engine {
         match self.phase {
             Phase::Waiting(_) | Phase::Running => {
                 consider(self.last_start(shared) + Micros(1));
-                let rests = [self.cooldowns.next_end(now), self.store.ends(now), shared.limiter.next_tick()];
+                let rests = [self.cooldowns.next_end(now), self.store.next_change(now), shared.limiter.next_tick()];
                 rests.into_iter().flatten().for_each(&mut consider);
                 self.active.values().filter_map(Server::ready).for_each(&mut consider);
             }

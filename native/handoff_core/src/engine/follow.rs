@@ -99,7 +99,7 @@ impl Engine {
             Phase::Settling(ended) => ended,
             _ if self.breaker.is_open() => Ended::Failures,
             _ if now > self.last_start(shared) && !self.pending.is_empty() => Ended::Deadline,
-            _ => Ended::Done,
+            _ => self.done(),
         };
         self.finish(ended, now, shared);
         Ok(Action::Finish)

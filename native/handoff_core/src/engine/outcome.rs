@@ -1,8 +1,23 @@
 //! What the end of an attempt means: for the server, its target, the store, the limiter and the breaker.
 //!
 //! Guarantee: every outcome takes its assignment out of the ledger or turns it into an arrival, gives its permit back, and
-//! moves its server to exactly one next stage. Each rule of blame is in one place here.
+//! moves its server to exactly one next stage. Each rule of blame is in one place here:
+//!
+//! | blame | the server | the target | the store | the breaker |
+//! |---|---|---|---|---|
+//! | `Target` | charged, another target | rests, `Cooldown` | took the write of a server that was stopped | one incident |
+//! | `Server`, stopped: it did not start elsewhere | charged, another target | - | the same | its module's |
+//! | `Server`, still running | charged | - | - | - |
+//! | `Store`, `NotStored` | not charged, the same target after a pause | - | rests, then one probe, `StoreHealth` | - |
+//! | `Store`, though it served others since it failed this server | charged | - | - | - |
+//! | `Unknown` | charged, another target | - | - | one incident |
+//! | `NotStorable`, `Gone`, `LostRace` | decided | - | - | - |
+//!
+//! Charged: counts against `max_attempts`. The breaker counts only what says something about the next server; a start that fails says
+//! something about servers of the same module alone, which may be broken in the release that they go to. Which answer of the
+//! host is whose fault is the table of `DurableHandoff.Host.Outcome`.
 
+use crate::breaker::Breaker;
 use crate::engine::Engine;
 use crate::engine::server::{Fate, Stage};
 use crate::event::{Blame, EngineError, Outcome};
@@ -65,19 +80,25 @@ impl Engine {
             self.active.remove(&id);
             return Err(EngineError::Finished);
         }
+        self.tell_store(id, &outcome, started, now);
         match outcome {
             Outcome::Moved { .. } => self.moved(id, target, arrived_at.unwrap_or(target), started, now),
             Outcome::RetrySame => self.retry_same(id, target, started, now, &mut shared.ledger),
             Outcome::Stopping => self.stopping(id, started),
             Outcome::Displaced(blame) => self.displaced_by(id, target, blame, started, now),
-            Outcome::Untouched => self.untouched(id, now),
-            Outcome::Gone => self.decide(id, Fate::Left(Reason::Gone)),
-            Outcome::LostRace => {
-                // A last write that is lost is what a failing store looks like from here: count it, rest, stop fewer.
-                let incident = self.store.failed(started, now);
-                self.failed(incident);
-                self.decide(id, Fate::Left(Reason::LostRace));
+            Outcome::Untouched(blame) => self.untouched(id, target, blame, started, now),
+            Outcome::NotStored => {
+                if let Some(server) = self.active.get_mut(&id) {
+                    server.not_stored = true;
+                }
+                self.displaced_by(id, target, Blame::Store, started, now);
             }
+            Outcome::NotStorable => {
+                self.tally.failures += 1;
+                self.decide(id, Fate::Left(Reason::NotStorable));
+            }
+            Outcome::Gone => self.decide(id, Fate::Left(Reason::Gone)),
+            Outcome::LostRace => self.decide(id, Fate::Left(Reason::LostRace)),
         }
         Ok(())
     }
@@ -116,11 +137,16 @@ impl Engine {
 
     fn moved(&mut self, id: ServerId, target: NodeId, node: NodeId, started: Micros, now: Micros) {
         self.cooldowns.succeeded(target);
-        self.store.succeeded();
         self.breaker.succeeded();
-        let stopped_at = self.active.get(&id).and_then(|server| server.stopped_at).unwrap_or(started);
-        self.tally.gaps.record(now.since(stopped_at));
-        *self.tally.targets.entry(node).or_insert(0) += 1;
+        if let Some(breaker) = self.modules.get_mut(&self.placement.class(self.classes[id.index()] as usize).module) {
+            breaker.succeeded();
+        }
+        let server = self.active.get(&id);
+        if !server.is_some_and(|server| server.not_stored) {
+            let stopped_at = server.and_then(|server| server.stopped_at).unwrap_or(started);
+            self.tally.gaps.record(now.since(stopped_at));
+            *self.tally.targets.entry(node).or_insert(0) += 1;
+        }
         self.decide(id, Fate::Moved);
     }
 
@@ -146,31 +172,28 @@ impl Engine {
     }
 
     fn displaced_by(&mut self, id: ServerId, target: NodeId, blame: Blame, started: Micros, now: Micros) {
-        let incident = match blame {
-            Blame::Target => self.cooldowns.failed(target, started, now),
-            Blame::Store => self.store.failed(started, now),
-            Blame::Server | Blame::Unknown => true,
-        };
-        self.failed(incident);
+        self.failed(target, blame, started, now);
+        if blame == Blame::Server {
+            let limits = (self.config.max_consecutive_failures, self.config.max_failure_ratio);
+            let breaker = self.modules.entry(self.module(id)).or_insert_with(|| Breaker::new(limits.0, limits.1));
+            breaker.failed();
+        }
+        let pause = self.charge(id, blame, now);
         let Some(server) = self.active.get_mut(&id) else { return };
         server.stopped_at.get_or_insert(started);
-        server.charged += 1;
-        let pause = if blame == Blame::Store {
-            RETRY_PAUSE.times(1 << (server.charged - 1).min(6))
-        } else {
-            server.excluded.push(target);
-            Micros::ZERO
-        };
-        self.displace(id, now, now + pause);
+        if blame == Blame::Store {
+            return self.displace(id, now, now + pause);
+        }
+        server.excluded.push(target);
+        self.displace(id, now, now);
     }
 
-    fn untouched(&mut self, id: ServerId, now: Micros) {
-        self.failed(true);
+    fn untouched(&mut self, id: ServerId, target: NodeId, blame: Blame, started: Micros, now: Micros) {
+        self.failed(target, blame, started, now);
+        let ready = now + self.charge(id, blame, now);
         let max_attempts = self.config.max_attempts;
         let Some(server) = self.active.get_mut(&id) else { return };
-        server.charged += 1;
         let exhausted = server.charged >= max_attempts;
-        let ready = now + RETRY_PAUSE.times(1 << (server.charged - 1).min(6));
         match server.stopped_at {
             // An earlier attempt had stopped it: it is as displaced as before.
             Some(_) => self.displace(id, now, ready),
@@ -179,11 +202,52 @@ impl Engine {
         }
     }
 
-    /// Counts a failed attempt; the breaker counts incidents.
-    fn failed(&mut self, incident: bool) {
+    /// Counts a failed attempt, and an incident that says something about the next server, whichever that is.
+    fn failed(&mut self, target: NodeId, blame: Blame, started: Micros, now: Micros) {
         self.tally.failures += 1;
+        let incident = match blame {
+            Blame::Target => self.cooldowns.failed(target, started, now),
+            Blame::Unknown => true,
+            Blame::Server | Blame::Store => false,
+        };
         if incident {
             self.breaker.failed();
+        }
+    }
+
+    /// Counts a failed attempt against its server's `max_attempts`, and says how long to pause before it is tried again. The store's
+    /// failures are not charged, unless it served others between two failures of this server: then it is this server's object.
+    fn charge(&mut self, id: ServerId, blame: Blame, now: Micros) -> Micros {
+        let Some(server) = self.active.get_mut(&id) else { return Micros::ZERO };
+        if blame == Blame::Store {
+            server.charged += u32::from(server.refused);
+            server.store_failures += 1;
+            server.store_failed_at = Some(now);
+            return RETRY_PAUSE.times(1 << (server.store_failures - 1).min(6));
+        }
+        server.charged += 1;
+        RETRY_PAUSE.times(1 << (server.charged - 1).min(6))
+    }
+
+    /// What an outcome says about the store. A server that was stopped in this attempt and is displaced for another's sake
+    /// was written.
+    fn tell_store(&mut self, id: ServerId, outcome: &Outcome, started: Micros, now: Micros) {
+        let Some(server) = self.active.get_mut(&id) else { return };
+        let stopped_now = server.stopped_at.is_none();
+        match outcome {
+            Outcome::Moved { .. } => self.store.served(id, started),
+            Outcome::RetrySame | Outcome::Displaced(Blame::Target | Blame::Server) if stopped_now => {
+                self.store.served(id, started);
+            }
+            Outcome::Displaced(Blame::Store) | Outcome::Untouched(Blame::Store) | Outcome::NotStored => {
+                server.refused |= server.store_failed_at.is_some_and(|at| self.store.served_since(at));
+                if server.refused {
+                    self.store.ended(id);
+                } else {
+                    self.store.failed(id, started, now);
+                }
+            }
+            _ => self.store.ended(id),
         }
     }
 }
@@ -192,7 +256,15 @@ impl Engine {
 fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Moved { .. } => Verdict::Served,
-        Outcome::Displaced(Blame::Store) | Outcome::LostRace | Outcome::Untouched => Verdict::Overload,
-        Outcome::Displaced(_) | Outcome::RetrySame | Outcome::Stopping | Outcome::Gone => Verdict::Neutral,
+        Outcome::Displaced(Blame::Store) | Outcome::Untouched(Blame::Store | Blame::Unknown) | Outcome::NotStored => {
+            Verdict::Overload
+        }
+        Outcome::Displaced(_)
+        | Outcome::Untouched(_)
+        | Outcome::RetrySame
+        | Outcome::Stopping
+        | Outcome::Gone
+        | Outcome::LostRace
+        | Outcome::NotStorable => Verdict::Neutral,
     }
 }

@@ -13,11 +13,19 @@ use crate::ledger::Ledger;
 use crate::placement::{Access, Choice};
 use crate::reason::Reason;
 use crate::shared::Shared;
+use crate::store_health::Gate;
 use crate::time::Micros;
 
 impl Engine {
-    /// Starts displaced servers, the longest displaced first. True when one waits for a target that rests or is at its cap.
-    pub(super) fn start_displaced(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
+    /// Starts displaced servers, the longest displaced first. True when one waits for the store, or for a target that rests or is
+    /// at its cap. `others`: there are running servers that can probe the store.
+    pub(super) fn start_displaced(
+        &mut self,
+        now: Micros,
+        others: bool,
+        shared: &mut Shared,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let mut waits = false;
         let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
         for id in queue {
@@ -32,7 +40,9 @@ impl Engine {
                 actions.extend(self.give_up(id, Reason::AttemptsExhausted, &mut shared.ledger));
                 continue;
             }
-            if ready > now {
+            let runs = server.stopped_at.is_none();
+            let gate = if runs { self.store.running(now) } else { self.store.displaced(id, now, others) };
+            if ready > now || gate == Gate::Closed {
                 waits = true;
                 continue;
             }
@@ -73,11 +83,15 @@ impl Engine {
 
     /// Starts pending servers in order while there is room. True when some wait for room, a cap, or a rest to end.
     pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
-        if self.store.access(now) != Access::Open {
-            return !self.pending.is_empty();
-        }
         let mut waits = false;
         while let Some(class) = self.pending.next_class() {
+            if self.store.running(now) == Gate::Closed {
+                return true;
+            }
+            if self.given_up(class) {
+                self.pending.skip();
+                continue;
+            }
             if shared.limiter.available() == 0 || self.stopped_servers() >= self.config.max_concurrency as usize {
                 return true;
             }
@@ -117,7 +131,8 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in ready {
-            if self.stopped_servers() >= self.config.max_concurrency as usize {
+            if self.store.running(now) == Gate::Closed || self.stopped_servers() >= self.config.max_concurrency as usize
+            {
                 break;
             }
             self.displace(id, now, now);
@@ -145,6 +160,7 @@ impl Engine {
         self.unpin(id, &mut shared.ledger);
         shared.ledger.assign(node, self.module(id));
         let permit = shared.limiter.on_start(now);
+        self.store.started(id, now);
         self.tally.in_flight += 1;
         self.tally.attempts += 1;
         self.tally.highest_in_flight =

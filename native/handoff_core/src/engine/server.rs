@@ -57,6 +57,14 @@ pub struct Server {
     pub stopped_at: Option<Micros>,
     /// Its place in the queue of displaced servers.
     pub displaced_at: Micros,
+    /// How many attempts failed for the store's sake.
+    pub store_failures: u32,
+    /// When the last of them did.
+    pub store_failed_at: Option<Micros>,
+    /// The store refuses this server's object and serves others.
+    pub refused: bool,
+    /// Its final write failed: wherever it starts again, it was not moved.
+    pub not_stored: bool,
 }
 
 impl Server {
@@ -70,7 +78,16 @@ impl Server {
             excluded: Vec::new(),
             stopped_at: None,
             displaced_at: now,
+            store_failures: 0,
+            store_failed_at: None,
+            refused: false,
+            not_stored: false,
         }
+    }
+
+    /// What becomes of it when it ends like that. Where its final write failed nothing else counts, wherever it runs now.
+    pub fn fate(&self, fate: Fate) -> Fate {
+        if self.not_stored { Fate::Left(Reason::StateNotStored) } else { fate }
     }
 
     /// When it may be started, if it waits for that.

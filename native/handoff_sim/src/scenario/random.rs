@@ -142,6 +142,7 @@ fn faults(random: &mut Random) -> Faults {
         hang_for_ever: rare(0.5),
         gone: rare(0.2),
         poisoned: rare(0.3),
+        unsynced: rare(1.0),
         refusal: rare(0.5),
         elsewhere: rare(0.2),
         registry_lag_ms: rare(200.0),

@@ -106,7 +106,17 @@ impl World {
                 let drain = self.drains.len();
                 self.groups[group].drains.push(drain);
                 let (armed, wanted, over) = (None, None, None);
-                self.drains.push(Drain { brain, judge, group, source: node, servers, armed, wanted, over });
+                self.drains.push(Drain {
+                    brain,
+                    judge,
+                    suspect: false,
+                    group,
+                    source: node,
+                    servers,
+                    armed,
+                    wanted,
+                    over,
+                });
                 self.agenda.after(REFRESH, Due::Refresh(drain));
                 self.note(drain, 3, || format!("drains {} servers", specs.len()));
                 self.poll(drain);

@@ -1,10 +1,11 @@
-//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong in between.
+//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong in between. Before it
+//! stops a server that has something to store, or after a failure of the store, the source sees a write of its own go in.
 //!
 //! ```text
 //! begin ─▶ terminate ─▶ PUT state ─▶ GET ─▶ erpc to the target ─▶ PUT claim ─▶ PUT running ─▶ moved
 //!   │          │            │         │              │                │             │
-//!   │          └ stopping   └ lost    └ displaced    ├ retry same     └ displaced   └ displaced
-//!   ├ untouched               race      (store)      ├ displaced (target, server)
+//!   │          └ stopping   └ not     └ displaced    ├ retry same     └ displaced   └ displaced
+//!   ├ untouched               stored    (store)      ├ displaced (target, server)
 //!   ├ gone                                           └ moved elsewhere
 //!   └ already down: straight to GET
 //! ```
@@ -15,6 +16,7 @@ use handoff_core::{Blame, Event, Outcome, ServerId};
 use crate::agenda::millis;
 use crate::cluster::NodeIndex;
 use crate::fleet::{Place, ServerIndex};
+use crate::judge::Rule;
 use crate::world::{Due, World};
 
 /// How long the caller waits for the start on the target.
@@ -25,6 +27,7 @@ const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Begin,
+    Synced(bool),
     Terminated,
     Written(bool),
     Read(bool),
@@ -80,14 +83,25 @@ impl World {
         let (server, target) = (attempt.server, attempt.target);
         match step {
             Step::Begin => self.begin(token),
+            Step::Synced(true) => {
+                self.fleet.synced(server);
+                self.stop(token);
+            }
+            Step::Synced(false) => self.end(token, Outcome::Untouched(Blame::Store)),
             Step::Terminated => self.ask_store(token, Step::Written),
-            Step::Written(ok) => {
-                self.fleet.stop(server, ok, self.agenda.now(), &mut self.cluster);
-                if ok {
-                    self.ask_store(token, Step::Read);
-                } else {
-                    self.end(token, Outcome::LostRace);
+            Step::Written(true) => {
+                self.fleet.stop(server, true, self.agenda.now(), &mut self.cluster);
+                self.ask_store(token, Step::Read);
+            }
+            Step::Written(false) => {
+                // It is still stored as running here: no other node starts it.
+                self.fleet.stop(server, true, self.agenda.now(), &mut self.cluster);
+                if self.fleet.server(server).unsynced {
+                    let (at, drain) = (self.now(), self.attempts[token].as_ref().map_or(0, |attempt| attempt.drain));
+                    let detail = format!("server {server} was stopped, and its state was nowhere in the store");
+                    self.drains[drain].judge.breach(at, Rule::State, detail);
                 }
+                self.end(token, Outcome::NotStored);
             }
             Step::Read(false) => self.end(token, Outcome::Displaced(Blame::Store)),
             Step::Read(true) if !self.cluster.node(target).connected => {
@@ -105,28 +119,44 @@ impl World {
         let Some(attempt) = self.attempts[token].as_ref() else {
             return;
         };
-        let (server, source, target, timeout) = (attempt.server, attempt.source, attempt.target, attempt.timeout);
+        let (server, source, target) = (attempt.server, attempt.source, attempt.target);
         let faults = self.scenario.faults;
         match self.fleet.place(server) {
             Place::On(node) if node == source => {
                 if self.random.chance(faults.overloaded) {
-                    self.end(token, Outcome::Untouched);
+                    self.end(token, Outcome::Untouched(Blame::Unknown));
                 } else if self.random.chance(faults.gone) {
                     self.fleet.stop(server, false, self.agenda.now(), &mut self.cluster);
                     self.end(token, Outcome::Gone);
+                } else if self.fleet.server(server).unsynced || self.attempt_is_suspect(token) {
+                    self.ask_store(token, Step::Synced);
                 } else {
-                    self.fleet.tell(server, self.agenda.now());
-                    let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5));
-                    if self.random.chance(faults.hang) || takes > timeout {
-                        self.agenda.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
-                    } else {
-                        self.agenda.after(takes, Due::Attempt(token, Step::Terminated));
-                    }
+                    self.stop(token);
                 }
             }
             Place::On(node) => self.end(token, self.runs_on(node, target)),
             Place::Reserved => self.ask_store(token, Step::Read),
             Place::Free => self.end(token, Outcome::LostRace),
+        }
+    }
+
+    /// Whether the store failed this drain and was not seen to work since: then a write of the source's own goes first.
+    fn attempt_is_suspect(&self, token: usize) -> bool {
+        self.attempts[token].as_ref().is_some_and(|attempt| self.drains[attempt.drain].suspect)
+    }
+
+    fn stop(&mut self, token: usize) {
+        let Some(attempt) = self.attempts[token].as_ref() else {
+            return;
+        };
+        let (server, timeout) = (attempt.server, attempt.timeout);
+        let faults = self.scenario.faults;
+        self.fleet.tell(server, self.agenda.now());
+        let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5));
+        if self.random.chance(faults.hang) || takes > timeout {
+            self.agenda.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
+        } else {
+            self.agenda.after(takes, Due::Attempt(token, Step::Terminated));
         }
     }
 
@@ -323,6 +353,13 @@ impl World {
         self.note(drain, u64::from(id) << 8 | 9, || {
             format!("{id} attempt {number}: {outcome:?} after {} us", latency.0)
         });
+        match outcome {
+            Outcome::Moved { .. } => self.drains[drain].suspect = false,
+            Outcome::Displaced(Blame::Store) | Outcome::Untouched(Blame::Store) | Outcome::NotStored => {
+                self.drains[drain].suspect = true;
+            }
+            _ => {}
+        }
         let over = self.drains[drain].over.is_some();
         if !over {
             self.drains[drain].judge.told_outcome(id, &outcome);

@@ -1,0 +1,164 @@
+//! Whose fault a failed attempt is: the store's stops nothing on trust, a server's own touches no other.
+
+mod common;
+
+use common::{Attempt, Drive, config, node, servers, view};
+use handoff_core::{Blame, ClusterView, Config, Ended, ModuleId, Outcome, Reason, ServerSpec, StickyId};
+
+fn two_targets() -> ClusterView {
+    view(vec![node("a@h"), node("b@h")])
+}
+
+fn ids(attempts: &[Attempt]) -> Vec<u32> {
+    attempts.iter().map(|attempt| attempt.id).collect()
+}
+
+/// Polls every 10 ms, `finish` says how each attempt ends; at most `ms`.
+fn run(drive: &mut Drive, ms: u64, mut finish: impl FnMut(&Attempt) -> Outcome) {
+    for _ in 0..ms / 10 {
+        let started = drive.poll();
+        drive.acknowledge_releases();
+        drive.later(10);
+        for attempt in started {
+            let outcome = finish(&attempt);
+            drive.finish(&attempt, outcome);
+        }
+        if drive.finished {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_probed_by_one_displaced_server_before_a_running_one_is_stopped() {
+    let mut drive = Drive::new(Config { max_concurrency: 4, ..config() }, &servers(20), two_targets());
+    let started = drive.poll();
+    started.iter().for_each(|attempt| drive.finish(attempt, Outcome::Displaced(Blame::Store)));
+    assert!(drive.poll().is_empty());
+    drive.later(50);
+    let probe = drive.poll();
+    assert_eq!((ids(&probe), probe[0].attempt), (vec![0], 2), "one of the four");
+    drive.moved(&probe[0]);
+    let again = drive.poll();
+    assert_eq!(ids(&again), [1, 2, 3, 4], "one success and all is well: the displaced go first");
+    again.iter().for_each(|attempt| drive.moved(attempt));
+    assert_eq!(drive.move_all().len(), 15);
+}
+
+#[test]
+fn while_the_store_is_out_one_running_server_at_a_time_is_tried() {
+    let mut drive = Drive::new(Config { max_concurrency: 10, ..config() }, &servers(50), two_targets());
+    let (mut polls_with, mut most) = (0, 0);
+    for attempt in drive.poll() {
+        drive.finish(&attempt, Outcome::Untouched(Blame::Store));
+    }
+    for _ in 0..200 {
+        drive.later(25);
+        let started = drive.poll();
+        most = most.max(started.len());
+        polls_with += usize::from(!started.is_empty());
+        started.iter().for_each(|attempt| drive.finish(attempt, Outcome::Untouched(Blame::Store)));
+    }
+    assert_eq!(most, 1, "a batch was tried to find out whether the store is back");
+    assert!((3..=20).contains(&polls_with), "{polls_with} probes in five seconds");
+    run(&mut drive, 10_000, |_| Outcome::Moved { node: None });
+    assert!(drive.finished, "the store is back");
+    assert_eq!((drive.report().moved, drive.report().ended), (50, Some(Ended::Done)));
+}
+
+#[test]
+fn attempts_that_failed_for_the_store_do_not_use_up_max_attempts() {
+    let config = Config { max_attempts: 2, max_consecutive_failures: 3, ..config() };
+    let mut drive = Drive::new(config, &servers(6), two_targets());
+    let mut tries = 0;
+    run(&mut drive, 20_000, |_| {
+        tries += 1;
+        if tries <= 12 { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
+    });
+    assert_eq!((drive.report().moved, drive.report().ended), (6, Some(Ended::Done)));
+}
+
+#[test]
+fn a_server_whose_own_object_the_store_refuses_is_charged_and_holds_up_no_other() {
+    let mut drive = Drive::new(Config { max_concurrency: 4, ..config() }, &servers(100), two_targets());
+    let mut refused = 0;
+    run(&mut drive, 3_000, |attempt| {
+        refused += u32::from(attempt.id == 0);
+        if attempt.id == 0 { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
+    });
+    let report = drive.report();
+    assert_eq!((report.moved, report.left), (99, [(Reason::AttemptsExhausted, 1)].into()));
+    assert!(refused <= 6, "{refused} attempts for one server");
+}
+
+#[test]
+fn thirty_servers_in_a_row_with_faults_of_their_own_end_nothing() {
+    for fault in [Outcome::NotStorable, Outcome::Untouched(Blame::Server)] {
+        for faulty in [30, 300] {
+            let mut drive = Drive::new(config(), &servers(1_000), two_targets());
+            run(
+                &mut drive,
+                20_000,
+                |attempt| {
+                    if attempt.id < faulty { fault.clone() } else { Outcome::Moved { node: None } }
+                },
+            );
+            let report = drive.report();
+            let reason = if fault == Outcome::NotStorable { Reason::NotStorable } else { Reason::AttemptsExhausted };
+            assert_eq!(report.moved, u64::from(1_000 - faulty), "{fault:?}");
+            assert_eq!(report.left, [(reason, u64::from(faulty))].into(), "{fault:?}");
+            assert_eq!(report.ended, Some(Ended::Done), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn servers_that_do_not_start_elsewhere_end_the_drain_for_their_module_alone() {
+    let spec = |module| ServerSpec { module: ModuleId(module), sticky: StickyId(0), priority: 0 };
+    let specs: Vec<_> = (0..200).map(|id| spec(u32::from(id % 2 == 0))).collect();
+    let config = Config { modules: 2, max_concurrency: 1, max_consecutive_failures: 5, ..config() };
+    let mut drive = Drive::new(config, &specs, two_targets());
+    run(&mut drive, 20_000, |attempt| {
+        if attempt.id % 2 == 0 { Outcome::Displaced(Blame::Server) } else { Outcome::Moved { node: None } }
+    });
+    let report = drive.report();
+    assert_eq!((report.moved, report.ended), (100, Some(Ended::Failures)));
+    assert!(report.left[&Reason::Failures] >= 95, "{:?}", report.left);
+}
+
+#[test]
+fn a_server_whose_state_cannot_be_stored_is_left_running_at_once() {
+    let mut drive = Drive::new(config(), &servers(2), two_targets());
+    let started = drive.poll();
+    drive.finish(&started[0], Outcome::NotStorable);
+    drive.moved(&started[1]);
+    assert!(drive.poll().is_empty() && drive.finished && drive.released.is_empty());
+    assert_eq!(drive.report().left, [(Reason::NotStorable, 1)].into());
+    assert_eq!(drive.engine.results(), [12, 0]);
+}
+
+#[test]
+fn a_server_whose_final_write_failed_is_started_again_and_never_reported_as_moved() {
+    let mut drive = Drive::new(config(), &servers(2), two_targets());
+    let started = drive.poll();
+    drive.finish(&started[0], Outcome::NotStored);
+    drive.moved(&started[1]);
+    drive.later(50);
+    let again = drive.poll().remove(0);
+    assert_eq!((again.id, again.attempt), (0, 2), "it runs nowhere: it is brought up");
+    drive.moved(&again);
+    drive.poll();
+    assert!(drive.finished);
+    let report = drive.report();
+    assert_eq!((report.moved, report.gap.count, report.targets.values().sum()), (1, 1, 1_u64));
+    assert_eq!(report.left, [(Reason::StateNotStored, 1)].into());
+}
+
+#[test]
+fn a_server_whose_final_write_failed_is_reported_so_when_time_runs_out() {
+    let mut drive = Drive::new(Config { timeout_ms: 2_000, ..config() }, &servers(1), two_targets());
+    run(&mut drive, 3_000, |_| Outcome::NotStored);
+    assert!(drive.finished);
+    assert_eq!(drive.report().left, [(Reason::StateNotStored, 1)].into());
+    assert_eq!(drive.engine.results(), [11]);
+}
