@@ -11,7 +11,7 @@ defmodule DurableHandoff.Attempt do
       is asked again until the reservation has run out, within a minute. (A VM that ends before can leave one until then.)
 
       ```text
-      start ── attempt ──┬── moved, gone, lost race, untouched ──────────────► end
+      start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
                  ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
                  │       └── stopping ──► wait for DOWN ──┘   ├── drain gone ► clear the reservation, end
                  └──────────────── {:retry, ...} ─────────────┘
@@ -24,7 +24,7 @@ defmodule DurableHandoff.Attempt do
   require Logger
 
   alias DurableHandoff.Client.Waiting
-  alias DurableHandoff.{Clock, Host, Native, Quiet}
+  alias DurableHandoff.{Clock, Host, Native, Quiet, StoredFirst}
   alias DurableHandoff.Host.Rehome
 
   # Together they take less than the time that the engine keeps at the end for clearing.
@@ -32,12 +32,18 @@ defmodule DurableHandoff.Attempt do
   # After the drain has been told that the store fails; together a minute, in which the reservation runs out.
   @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
 
+  # `unsure?`: it was stopped, and whether its final write was stored has not been seen.
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [unsure?: false]
 
-  @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer()}
+  @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
   @type phase :: :attempting | :stopping | :displaced
-  @type result :: %{outcome: Native.outcome(), why: nil | Rehome.why() | :died, latency_us: non_neg_integer()}
+  @typedoc "`latency_us`: of the move alone, without what came before it while the server ran."
+  @type result :: %{
+          outcome: Native.outcome(),
+          why: nil | Rehome.why() | StoredFirst.why() | :final_write_failed | :store_takes_no_reads | :died,
+          latency_us: non_neg_integer()
+        }
 
   @doc "Starts the first attempt for `server`. The caller is the drain: it monitors the process and gets its messages."
   @spec start(Host.name(), Host.server(), order()) :: {pid(), reference()}
@@ -53,7 +59,7 @@ defmodule DurableHandoff.Attempt do
   end
 
   def replace(supervisor, server, :stopping, _order), do: spawn_for(supervisor, server, &await_stop/1)
-  def replace(supervisor, server, :displaced, _order), do: spawn_for(supervisor, server, &hold/1)
+  def replace(supervisor, server, :displaced, _order), do: spawn_for(supervisor, server, &hold(%{&1 | unsure?: true}))
 
   @doc "The next attempt for the server that `pid` holds."
   @spec retry(pid(), order()) :: :ok
@@ -68,6 +74,7 @@ defmodule DurableHandoff.Attempt do
   def phase_after(:stopping), do: :stopping
   def phase_after(:retry_same), do: :displaced
   def phase_after({:displaced, _blame}), do: :displaced
+  def phase_after(:not_stored), do: :displaced
   def phase_after(_settled), do: nil
 
   defp tell(pid, message) do
@@ -101,7 +108,34 @@ defmodule DurableHandoff.Attempt do
     with user when is_pid(user) <- Process.whereis(:user), do: Process.group_leader(self(), user)
   end
 
-  defp attempt(attempt, order, state) do
+  # A server is asked to store its state while it runs, and only then stopped.
+  defp attempt(attempt, order, :running) do
+    started = Clock.now_us()
+
+    case StoredFirst.check(attempt.supervisor, attempt.server, order.store, order.timeout_ms) do
+      :ok ->
+        left_ms = order.timeout_ms - div(Clock.now_us() - started, 1_000)
+        move(attempt, %{order | timeout_ms: max(left_ms, 1)}, :running)
+
+      {outcome, why} ->
+        report(attempt, outcome, why, Clock.now_us() - started)
+    end
+  end
+
+  # The host starts it from what is stored, whether or not its final write was: that has to be known before.
+  defp attempt(%{unsure?: true} = attempt, order, :displaced) do
+    started = Clock.now_us()
+
+    case Rehome.final_write(attempt.storage, attempt.server) do
+      :displaced -> move(%{attempt | unsure?: false}, order, :displaced)
+      :not_stored -> report(%{attempt | unsure?: false}, :not_stored, :final_write_failed, Clock.now_us() - started)
+      :unknown -> report(attempt, {:displaced, :store}, :store_takes_no_reads, Clock.now_us() - started)
+    end
+  end
+
+  defp attempt(attempt, order, :displaced), do: move(attempt, order, :displaced)
+
+  defp move(attempt, order, state) do
     started = Clock.now_us()
     %{supervisor: supervisor, server: server} = attempt
     announce = &Waiting.announce(supervisor, server.key, &1)
@@ -109,6 +143,7 @@ defmodule DurableHandoff.Attempt do
     {outcome, why} =
       Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)
 
+    attempt = %{attempt | unsure?: state == :running and outcome == {:displaced, :store}}
     report(attempt, outcome, why, Clock.now_us() - started)
   end
 
@@ -129,7 +164,7 @@ defmodule DurableHandoff.Attempt do
     receive do
       {:DOWN, ^monitor, :process, ^pid, _reason} ->
         send(attempt.drain, {:stopped, self()})
-        hold(attempt)
+        hold(%{attempt | unsure?: true})
     end
   end
 

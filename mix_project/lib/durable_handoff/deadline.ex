@@ -144,6 +144,12 @@ defmodule DurableHandoff.Deadline do
   @spec cancel_us(t()) :: integer()
   def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 
+  @doc """
+  Until when moves wait for servers to store their state: half of the engine's part. Then they go on beside it.
+  """
+  @spec store_us(t()) :: integer()
+  def store_us(deadline), do: deadline.begin_us + div(settle_us(deadline) - deadline.begin_us, 2)
+
   @doc "When the engine's part ends."
   @spec settle_us(t()) :: integer()
   def settle_us(deadline), do: deadline.end_us - settle_ms(deadline) * 1_000

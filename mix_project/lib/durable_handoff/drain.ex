@@ -28,10 +28,12 @@ defmodule DurableHandoff.Drain do
     Report,
     Snapshot,
     Status,
+    Storing,
     Telemetry
   }
 
   alias DurableHandoff.Executor.Session
+  alias DurableHandoff.Host.Sync
   alias DurableHandoff.Leftovers.Handover
 
   @refresh_ms 1_000
@@ -39,7 +41,19 @@ defmodule DurableHandoff.Drain do
 
   @enforce_keys [:supervisor, :options, :status, :deadline]
   defstruct @enforce_keys ++
-              [:snapshot, :session, :peers, watched: %{}, attempts: %{}, holders: %{}, first_errors: [], stays?: false]
+              [
+                :snapshot,
+                :session,
+                :peers,
+                :sync_watch,
+                :storing,
+                trust_store?: true,
+                watched: %{},
+                attempts: %{},
+                holders: %{},
+                first_errors: [],
+                stays?: false
+              ]
 
   @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
 
@@ -86,9 +100,13 @@ defmodule DurableHandoff.Drain do
         estimate = Estimate.start(drain.supervisor)
         mark(drain)
 
-        with {:ok, drain} <- drain |> snapshot(estimate) |> start_session() do
+        drain = drain |> snapshot(estimate) |> store_first()
+
+        with {:ok, drain} <- start_session(drain) do
           Process.send_after(self(), :refresh, @refresh_ms)
-          {:ok, drain |> loop() |> report()}
+          report = drain |> loop() |> report()
+          Sync.unwatch(drain.supervisor, drain.sync_watch)
+          {:ok, report}
         end
     end
   end
@@ -113,7 +131,35 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot, peers: peers}
   end
 
-  defp start_session(%{snapshot: snapshot, options: options, supervisor: supervisor} = drain) do
+  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is over. Those that stay by
+  # policy would be stored by the graceful shutdown, too.
+  defp store_first(%{snapshot: snapshot, supervisor: supervisor, deadline: deadline} = drain) do
+    watch = Sync.watch(supervisor)
+    until_us = Deadline.store_us(deadline)
+    servers = Tuple.to_list(snapshot.servers) ++ snapshot.excluded
+    storing = Storing.start(supervisor, servers, watch, drain.options.attempt_timeout_ms, until_us)
+    started = Clock.now_us()
+    await_stored(%{drain | sync_watch: watch, storing: storing}, Deadline.until_ms(until_us, started))
+    counts = Storing.counts(storing)
+    level = if counts.failed > 0, do: :warning, else: :info
+    log(level, supervisor, Progress.stored(counts, length(servers), Clock.now_us() - started))
+    %{drain | sync_watch: watch, storing: storing, trust_store?: counts.failed == 0}
+  end
+
+  # Everything else that arrives is heard by the loop.
+  defp await_stored(%{storing: %{pid: pid, monitor: monitor}, watched: watched}, timeout_ms) do
+    receive do
+      {Storing, ^pid} -> Process.demonitor(monitor, [:flush])
+      {:DOWN, ^monitor, :process, ^pid, _crashed} -> :ok
+      {__MODULE__, {:cancel, _why}} = cancel -> send(self(), cancel)
+      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send(self(), down)
+    after
+      timeout_ms -> :ok
+    end
+  end
+
+  defp start_session(%{options: options, supervisor: supervisor} = drain) do
+    %{snapshot: snapshot} = drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
     candidates = Executor.candidates(options.executor, supervisor, storage)
     now = Clock.now_us()
@@ -156,7 +202,8 @@ defmodule DurableHandoff.Drain do
   end
 
   defp act({:start, id, target, number, timeout_ms}, drain) do
-    order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1)}
+    store = %{watch: drain.sync_watch, trust?: drain.trust_store?}
+    order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1), store: store}
 
     case drain.holders do
       %{^id => holder} ->
@@ -186,7 +233,9 @@ defmodule DurableHandoff.Drain do
     if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
 
     drain =
-      drain |> tell({:finished, id, order.number, result.outcome, result.latency_us}) |> keep_error(attempt, result)
+      %{drain | trust_store?: trust_store?(result.outcome, drain.trust_store?)}
+      |> tell({:finished, id, order.number, result.outcome, result.latency_us})
+      |> keep_error(attempt, result)
 
     case Attempt.phase_after(result.outcome) do
       nil -> forget(drain, pid)
@@ -246,6 +295,10 @@ defmodule DurableHandoff.Drain do
     refresh(drain)
   end
 
+  # Done after the moves had begun.
+  defp handle({Storing, _pid}, drain), do: drain
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing: %{monitor: monitor}} = drain), do: drain
+
   # The Rust node's, if anybody's.
   defp handle(message, drain), do: %{drain | session: Session.message(drain.session, Clock.now_us(), message)}
 
@@ -287,6 +340,14 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
+  # The engine lets one attempt go first after an incident of the store; a server with nothing to store must not be the one that finds out.
+  defp trust_store?({:moved, _node}, _before), do: true
+
+  defp trust_store?(outcome, _before) when outcome in [:not_stored, {:displaced, :store}, {:untouched, :store}],
+    do: false
+
+  defp trust_store?(_outcome, before), do: before
+
   defp tell(drain, event), do: %{drain | session: Session.event(drain.session, Clock.now_us(), event)}
 
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
@@ -306,6 +367,7 @@ defmodule DurableHandoff.Drain do
           duration_us: duration_us,
           first_errors: drain.first_errors,
           out_of_reach: Peers.out_of_reach(drain.snapshot.view),
+          stored: Storing.counts(drain.storing),
           handed_on: hand_on(drain, Deadline.offer_ms(drain.deadline, now))
         })
       )

@@ -104,6 +104,19 @@ defmodule DurableHandoff.Host do
     _kind, reason -> {:error, reason}
   end
 
+  @doc "Whether this node's heartbeat is written to the same store as the states of its servers."
+  @spec heartbeats_in_storage?(name()) :: boolean()
+  def heartbeats_in_storage?(name) do
+    case config(name) do
+      %{heartbeat_backend: heartbeats, storage_backend: states} -> heartbeats == nil or heartbeats == states
+      config -> config != nil
+    end
+  end
+
+  @doc "How many servers the existing graceful shutdown stops at a time."
+  @spec graceful_concurrency(name()) :: pos_integer()
+  def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)
+
   @doc "The servers that run on this node. Reads no storage."
   @spec servers(name()) :: [server()]
   def servers(name) do

@@ -19,6 +19,20 @@ defmodule DurableHandoff.Progress do
     "#{done}/#{total} done#{left_as_they_are}, #{in_flight} in flight, #{round(rate)}/s#{to_go}"
   end
 
+  @doc """
+  The line when servers have been asked to store their state.
+
+      iex> DurableHandoff.Progress.stored(%{stored: 2_400, unchanged: 2_590, failed: 10}, 5_000, 1_200_000)
+      "4990 of 5000 servers are stored after 1200 ms: 2400 wrote their state, 2590 had nothing to write; 10 could not"
+  """
+  @spec stored(DurableHandoff.Storing.counts(), non_neg_integer(), non_neg_integer()) :: String.t()
+  def stored(%{stored: stored, unchanged: unchanged, failed: failed}, total, elapsed_us) do
+    could_not = if failed > 0, do: "; #{failed} could not", else: ""
+
+    "#{stored + unchanged} of #{total} servers are stored after #{div(elapsed_us, 1_000)} ms: #{stored} wrote their state, " <>
+      "#{unchanged} had nothing to write#{could_not}"
+  end
+
   @doc "The line at the start."
   @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t(), Deadline.t()) :: String.t()
   def opening(servers, excluded, nodes, options, deadline) do

@@ -5,8 +5,11 @@ defmodule DurableHandoff.Report do
   Guarantee: every server is counted exactly once: `total` is `moved` and the sum of `left`.
 
     * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`, `:sticky_locked`, `:capacity`,
-      `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race`, `:gone` or
-      `:module_missing` (no node that could take it has its module);
+      `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race`, `:gone`,
+      `:module_missing` (no node that could take it has its module), `:state_not_stored` (its final write failed: it starts again from
+      its last sync) or `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
+    * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing to store (`unchanged`), or
+      could not (`failed`);
     * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server answered nobody, as seen from here: from the start of the attempt
@@ -36,7 +39,8 @@ defmodule DurableHandoff.Report do
                 executor: :embedded,
                 executors_lost: [],
                 out_of_reach: [],
-                first_errors: []
+                first_errors: [],
+                stored: %{stored: 0, unchanged: 0, failed: 0}
               ]
 
   @type reason ::
@@ -51,6 +55,8 @@ defmodule DurableHandoff.Report do
           | :lost_race
           | :gone
           | :module_missing
+          | :state_not_stored
+          | :not_storable
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
   @type quantiles :: %{count: non_neg_integer(), p50: number(), p90: number(), p99: number(), max: number()}
 
@@ -71,14 +77,15 @@ defmodule DurableHandoff.Report do
           executor: :embedded | {:node, node()},
           executors_lost: [{node(), term()}],
           out_of_reach: [String.t()],
-          first_errors: [error()]
+          first_errors: [error()],
+          stored: DurableHandoff.Storing.counts()
         }
 
   @doc """
   The report of a drain from the engine's, which knows only the servers that policy let through.
 
   `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `executors_lost`, `first_errors`,
-  and `handed_on` where something was.
+  and, where something was, `handed_on` and `stored`.
   """
   @spec new(map(), map()) :: t()
   def new(engine, about) do
@@ -101,7 +108,8 @@ defmodule DurableHandoff.Report do
       executors_lost: about.executors_lost,
       first_errors: about.first_errors,
       handed_on: Map.get(about, :handed_on, 0),
-      out_of_reach: Map.get(about, :out_of_reach, [])
+      out_of_reach: Map.get(about, :out_of_reach, []),
+      stored: Map.get(about, :stored, %{stored: 0, unchanged: 0, failed: 0})
     }
   end
 
@@ -132,6 +140,7 @@ defmodule DurableHandoff.Report do
         report.retried > 0 && "; retried #{report.retried}",
         report.left != %{} && "; left #{report.total - report.moved} (#{counts(report.left)})",
         report.handed_on > 0 && ", #{report.handed_on} handed on",
+        stored(report.stored),
         report.ended != :done && "; ended early: #{report.ended}",
         report.out_of_reach != [] && "; " <> DurableHandoff.Peers.advice(report.out_of_reach),
         executor(report)
@@ -139,6 +148,10 @@ defmodule DurableHandoff.Report do
       |> Enum.filter(& &1)
       |> IO.iodata_to_binary()
     end
+
+    defp stored(%{stored: 0, failed: 0}), do: false
+    defp stored(%{stored: stored, failed: 0}), do: "; #{stored} stored before"
+    defp stored(%{stored: stored, failed: failed}), do: "; #{stored} stored before, #{failed} could not be"
 
     defp executor(%{executor: {:node, name}}), do: "; coordinated by #{name}"
 

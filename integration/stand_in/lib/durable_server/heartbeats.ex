@@ -13,7 +13,7 @@ defmodule DurableServer.Heartbeats do
   @retries 100
   @deadline_margin_ms 2_000
 
-  @doc "Stores, caches and broadcasts this node's heartbeat. To be called by the process that is joined to Group."
+  @doc "Stores, then caches and broadcasts this node's heartbeat. To be called by the process that is joined to Group."
   @spec beat(Config.t(), map()) :: :ok | {:error, term()}
   def beat(config, facts) do
     heartbeat =
@@ -23,11 +23,14 @@ defmodule DurableServer.Heartbeats do
         timestamp: System.system_time(:millisecond)
       })
 
-    cache(config, heartbeat)
-    :ok = Group.join(config.name, @group_key, heartbeat)
     opts = [max_retries: @retries, timeout: config.heartbeat_staleness_threshold_ms - @deadline_margin_ms]
     key = storage_key(config, heartbeat.node)
-    with {:ok, _object} <- StorageBackend.put_object(config.heartbeat_backend, key, to_stored(heartbeat), opts), do: :ok
+
+    # No node hears of a heartbeat that is not stored, not even this one.
+    with {:ok, _object} <- StorageBackend.put_object(config.heartbeat_backend, key, to_stored(heartbeat), opts) do
+      cache(config, heartbeat)
+      :ok = Group.join(config.name, @group_key, heartbeat)
+    end
   end
 
   @doc "Reads every stored heartbeat into the cache. A node stays there whose object is gone: its age says enough."

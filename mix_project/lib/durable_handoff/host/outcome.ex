@@ -16,11 +16,30 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
   | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
   | `{:error, {:shutdown_call_failed, _}}` | `{:look, :stopped_by_itself}` |
-  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:look, :reservation_lost}`: mostly its final write failed |
+  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:look, :reservation_lost}`: `:not_stored` where its final write failed |
   | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:look, :ended}` |
   | `{:error, {:capacity_limit, _}}`, `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
   | `{:error, :singleflight_overloaded}` | `:untouched` |
   | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}`, see `blame/1` |
+
+  Before it is asked, `DurableHandoff.StoredFirst` has the server store its state; that can end an attempt with `{:untouched, :store}`,
+  `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like this, and counts against:
+
+  | the attempt | against | which means |
+  |---|---|---|
+  | the target refuses, is full, unreachable or too slow | target | it rests, the server goes to another one; the breaker counts one incident |
+  | the server does not start there: `init` raises, stops, ignores or takes too long | server | another target; the breaker of its module counts it |
+  | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
+  | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
+  | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
+  | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
+  | the store fails one server again and again and serves others | server | `max_attempts` count |
+  | its `terminate/2` or final write is slow | no one | waited for until the deadline |
+  | the target's registry has not heard of the stop | no one | the same target again |
+  | another node has it, or it ended by itself | no one | `:lost_race`, `:gone` |
+  | an answer that is not known | no one | another target; the breaker counts one incident |
+
+  What each means for the next server is decided in `native/handoff_core/src/engine/outcome.rs`.
   """
 
   alias DurableHandoff.Native

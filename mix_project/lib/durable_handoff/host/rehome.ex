@@ -67,6 +67,20 @@ defmodule DurableHandoff.Host.Rehome do
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :retry_same
   end
 
+  @doc """
+  What is known of a displaced server whose last attempt failed in the store: `:not_stored` when its final write did, `:displaced` when it
+  did not or another node has it, `:unknown` while the store does not answer. One read.
+  """
+  @spec final_write(Host.storage() | nil, Host.server()) :: :not_stored | :displaced | :unknown
+  def final_write(storage, server) do
+    case Host.stored(storage, server.key) do
+      {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> :not_stored
+      {:ok, _stopped_or_elsewhere} -> :displaced
+      {:error, :not_found} -> :displaced
+      {:error, _reason} -> :unknown
+    end
+  end
+
   # The atom of a connected node exists; a name without one is nobody we could reach.
   defp connected(target) do
     node = String.to_existing_atom(target)
@@ -114,14 +128,10 @@ defmodule DurableHandoff.Host.Rehome do
   # It had ended before it was asked: what the host does about that is as without us.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 
-  # The host says so when its own reservation is not in the store after the stop. A server whose final write
-  # failed is not moved: it would start from its last sync, and count as moved.
-  defp settle(:reservation_lost, %{name: name, server: server} = attempt) do
-    case stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}}) do
-      :not_stored -> if Host.release(Host.storage(name), server.key) == :ok, do: :lost_race, else: {:displaced, :store}
-      outcome -> outcome
-    end
-  end
+  # The host says so when its own reservation is not in the store after the stop. A server whose final write failed is not moved,
+  # wherever it starts again: that is from its last sync.
+  defp settle(:reservation_lost, attempt),
+    do: stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}})
 
   defp settle(:ended, attempt) do
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :gone

@@ -1,0 +1,165 @@
+defmodule Handoff.StoredFirstTest do
+  @moduledoc """
+  States that are not in the store when a drain begins: a node that is killed, a store that is out for a moment, or a state that cannot be
+  stored costs none of them.
+  """
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+  test "the node is killed while moves have hardly begun: every state is in the store", %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 30)
+    hold_reads(context)
+    draining = start_drain(context, a, max_concurrency: 2)
+
+    # Two servers are stopped and wait for their reads; the others have not had their turn.
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    assert for(key <- keys, count_stored(context, key) != 1, do: key) == []
+
+    SimulatedStore.resume(context.store)
+    assert %{moved: 30, stored: %{stored: 30, unchanged: 0, failed: 0}} = await_drain(draining)
+  end
+
+  test "servers whose state is stored already are asked and write nothing", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 10)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    draining = start_drain(context, a, max_concurrency: 1)
+
+    # The first write of all is that of the first server's stop.
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert [{:put, _key}] = SimulatedStore.paused(context.store)
+    SimulatedStore.resume(context.store)
+    assert %{moved: 10, stored: %{stored: 0, unchanged: 10, failed: 0}} = await_drain(draining)
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "the store is out when the drain begins: nothing is stopped, and all move with their states when it is back",
+       %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 20)
+    SimulatedStore.configure(context.store, outage: :all)
+    SimulatedStore.reset_stats(context.store)
+    draining = start_drain(context, a)
+    # Each server has tried at least once.
+    wait_until(fn -> SimulatedStore.stats(context.store).error >= 20 end)
+    assert map_size(placement(context, [a])) == 20
+
+    SimulatedStore.configure(context.store, outage: :none)
+    assert %{moved: 20, left: left, ended: :done} = await_drain(draining)
+    assert left == %{}
+    assert_counts(context, keys, 1)
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "the store goes out in the middle of a drain: no other server is stopped, none is lost or set back",
+       %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 20)
+    hold_reads(context)
+    draining = start_drain(context, a, max_concurrency: 2, attempt_timeout_ms: 2_000)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    stopped = for {:get, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
+    running = keys -- stopped
+    for key <- running, do: 2 = GenServer.call(whereis(context, a, key), :add)
+
+    SimulatedStore.configure(context.store, outage: :all)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> progress(context, a).failures >= 5 end)
+    assert Enum.sort(Map.keys(placement(context, [a])) -- stopped) == Enum.sort(running)
+
+    SimulatedStore.configure(context.store, outage: :none)
+    assert %{moved: 20, left: left, ended: :done} = await_drain(draining)
+    assert left == %{}
+    assert_counts(context, stopped, 1)
+    assert_counts(context, running, 2)
+  end
+
+  test "only writes fail for a while: servers with and without something to store run on, and move later",
+       %{a: a} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 10)
+    hold_reads(context)
+    draining = start_drain(context, a, max_concurrency: 1)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    [{:get, first}] = SimulatedStore.paused(context.store)
+    [changed | _unchanged] = keys -- [Path.basename(first)]
+    1 = GenServer.call(whereis(context, a, changed), :add)
+
+    SimulatedStore.configure(context.store, outage: :writes)
+    SimulatedStore.resume(context.store)
+    # The first server is read, and cannot be started; others run, and are tried one at a time.
+    wait_until(fn -> progress(context, a).failures >= 4 end)
+    assert Map.keys(placement(context, [a])) -- [Path.basename(first)] == Enum.sort(keys) -- [Path.basename(first)]
+    SimulatedStore.configure(context.store, outage: :none)
+    assert %{moved: 10, left: left, failures: failures} = await_drain(draining)
+    assert {left, failures >= 4} == {%{}, true}
+    assert_counts(context, [changed], 1)
+  end
+
+  test "its final write fails after its stop: it is started again and never told as moved",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    1 = GenServer.call(pid, :add_sync)
+    SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :unavailable)
+
+    assert {:ok, %{moved: 0, left: left}} = drain(context, a)
+    assert left == %{state_not_stored: 1}
+    assert_all_run_on(context, ["k"], [b, c])
+    assert_counts(context, ["k"], 1)
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "states that cannot be stored: those servers run on and are named, the others move", %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 12)
+    {unstorable, others} = Enum.split(keys, 4)
+
+    for key <- unstorable, _ <- 1..8 do
+      SimulatedStore.fail_next(context.store, :put, storage_key(context, key), {:not_encodable, :a_pid})
+    end
+
+    assert {:ok, report} = drain(context, a, max_consecutive_failures: 2)
+    assert %{moved: 8, ended: :done, left: left, stored: %{stored: 8, failed: 4}} = report
+    assert left == %{not_storable: 4}
+    assert for(%{key: key, error: error} <- report.first_errors, error =~ "not_encodable", do: key) -- unstorable == []
+    assert length(report.first_errors) == 4
+    assert Enum.sort(Map.keys(placement(context, [a]))) == Enum.sort(unstorable)
+    assert_counts(context, others, 1)
+    for key <- unstorable, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
+  end
+
+  # Servers whose only change is not in the store.
+  defp start_unsynced(context, node, count) do
+    keys = start_servers(context, node, count)
+    for key <- keys, do: 1 = GenServer.call(whereis(context, node, key), :add)
+    keys
+  end
+
+  defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)
+
+  defp await_drain(task) do
+    assert {:ok, report} = await_task(task)
+    report
+  end
+
+  defp progress(context, node) do
+    {:ok, %{progress: progress}} = call(node, DurableHandoff, :status, [context.sup])
+    progress || %{failures: 0}
+  end
+
+  defp count_stored(context, key), do: SimulatedStore.peek(context.store, storage_key(context, key)).body.state["count"]
+
+  defp assert_counts(context, keys, count) do
+    placement = placement(context)
+
+    for key <- keys do
+      node = Map.fetch!(placement, key)
+      assert {key, GenServer.call(await_on(context, node, key, node), :get)} == {key, count}
+    end
+  end
+end

@@ -1,0 +1,129 @@
+defmodule DurableHandoff.Host.Sync do
+  @moduledoc """
+  Has a running server store its state, and finds out whether it did.
+
+  The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and goes on. It answers nothing. What
+  can be seen of it:
+
+  | | seen as |
+  |---|---|
+  | stored | another etag, by a call `{:durable, :get_etag}` that is answered after it |
+  | unchanged: no write | the same etag |
+  | the write failed | the same etag, and a line that the server's process logs as an error |
+  | another owner wrote the object, or its state cannot be dumped | the server ends |
+
+  So a failed write is told from an unchanged state by the line alone. `watch/1` takes part in logging while syncs run; where errors are
+  not logged at all it says so (`blind?/0`), and an unchanged server is then not known to be stored.
+
+  Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is harmless.
+  """
+
+  alias DurableHandoff.Host
+
+  @type watch :: :ets.tid()
+  @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
+
+  # What a failed write says of itself is short; an exception in it may carry a whole state.
+  @longest_cause 300
+
+  @doc "Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/2` tidies up."
+  @spec watch(Host.name()) :: watch()
+  def watch(name) do
+    table = :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
+    # One that a drain left behind when it was killed.
+    _none = :logger.remove_primary_filter(filter_id(name))
+    :ok = :logger.add_primary_filter(filter_id(name), {&__MODULE__.note_failure/2, table})
+    table
+  end
+
+  @spec unwatch(Host.name(), watch()) :: :ok
+  def unwatch(name, table) do
+    _removed_before = :logger.remove_primary_filter(filter_id(name))
+    :ets.delete(table)
+    :ok
+  end
+
+  @doc "Whether failed syncs cannot be seen, because errors of the host are not logged."
+  @spec blind?(watch()) :: boolean()
+  def blind?(table), do: :ets.info(table) == :undefined or not :logger.allow(:error, DurableServer)
+
+  @doc "Has the server `pid` store its state. Takes at most about `timeout_ms`."
+  @spec run(pid(), watch(), pos_integer()) :: result()
+  def run(pid, table, timeout_ms) do
+    until = System.monotonic_time(:millisecond) + timeout_ms
+
+    # What waits in its mailbox is done before it is watched: those callbacks may log errors of their own.
+    with {:ok, before} <- etag(pid, timeout_ms) do
+      insert(table, {pid, nil})
+      send(pid, {:durable, :sync})
+      answer = etag(pid, max(until - System.monotonic_time(:millisecond), 1))
+      cause = take(table, pid)
+
+      case answer do
+        {:ok, ^before} when cause == nil -> :unchanged
+        {:ok, ^before} -> {:failed, cause}
+        {:ok, _written} -> :stored
+        other -> other
+      end
+    end
+  end
+
+  @doc """
+  Whether the store takes a write now. Has the host write this node's heartbeat again, which it does for a node that is marked draining:
+  so nothing is at stake. False where that cannot be known.
+  """
+  @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
+  def store_takes_writes?(name, timeout_ms) do
+    since_ms = System.system_time(:millisecond)
+    Host.heartbeats_in_storage?(name) and Host.mark_draining(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms
+  end
+
+  @doc false
+  # A primary filter: it runs in the process that logs.
+  @spec note_failure(:logger.log_event(), watch()) :: :ignore
+  def note_failure(%{level: :error, msg: message}, table) do
+    if :ets.member(table, self()), do: :ets.insert(table, {self(), text(message)})
+    :ignore
+  rescue
+    # The table is gone with its drain.
+    ArgumentError -> :ignore
+  end
+
+  def note_failure(_event, _table), do: :ignore
+
+  defp etag(pid, timeout_ms) do
+    case GenServer.call(pid, {:durable, :get_etag}, timeout_ms) do
+      {:ok, etag} -> {:ok, etag}
+      other -> {:ended, {:unexpected, other}}
+    end
+  catch
+    :exit, {:timeout, _call} -> :timeout
+    :exit, {reason, _call} -> {:ended, reason}
+  end
+
+  defp insert(table, row) do
+    :ets.insert(table, row)
+  rescue
+    ArgumentError -> false
+  end
+
+  defp take(table, pid) do
+    case :ets.take(table, pid) do
+      [{^pid, cause}] -> cause
+      [] -> nil
+    end
+  rescue
+    ArgumentError -> nil
+  end
+
+  defp own_stamp_ms(name) do
+    own = Atom.to_string(node())
+    Enum.find_value(Host.View.build(name, [], []).nodes, 0, &(&1.name == own && &1.stamp_ms))
+  end
+
+  defp text({:string, text}), do: text |> IO.chardata_to_string() |> String.slice(0, @longest_cause)
+  defp text({:report, report}), do: inspect(report, limit: 10, printable_limit: @longest_cause)
+  defp text({format, arguments}), do: text({:string, :io_lib.format(format, arguments)})
+
+  defp filter_id(name), do: :"#{name}_handoff_syncs"
+end
