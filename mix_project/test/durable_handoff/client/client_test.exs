@@ -369,8 +369,8 @@ defmodule DurableHandoff.ClientTest do
   end
 
   test "a child without a supervisor's name raises and says what is right" do
-    assert_raise ArgumentError, ~r/got MyApp.Durable, expected options such as/, fn ->
-      Client.child_spec(MyApp.Durable)
+    for wrong <- [MyApp.Durable, self()] do
+      assert_raise ArgumentError, ~r/got .*, expected options such as/, fn -> Client.child_spec(wrong) end
     end
 
     assert_raise ArgumentError, ~r/:supervisor got nil/, fn -> Client.child_spec([]) end
