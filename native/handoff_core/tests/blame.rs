@@ -134,7 +134,7 @@ fn a_server_whose_state_cannot_be_stored_is_left_running_at_once() {
     drive.moved(&started[1]);
     assert!(drive.poll().is_empty() && drive.finished && drive.released.is_empty());
     assert_eq!(drive.report().left, [(Reason::NotStorable, 1)].into());
-    assert_eq!(drive.engine.results(), [12, 0]);
+    assert_eq!(drive.engine.results(), [Reason::NotStorable.code(), 0]);
 }
 
 #[test]
@@ -160,5 +160,5 @@ fn a_server_whose_final_write_failed_is_reported_so_when_time_runs_out() {
     run(&mut drive, 3_000, |_| Outcome::NotStored);
     assert!(drive.finished);
     assert_eq!(drive.report().left, [(Reason::StateNotStored, 1)].into());
-    assert_eq!(drive.engine.results(), [11]);
+    assert_eq!(drive.engine.results(), [Reason::StateNotStored.code()]);
 }
