@@ -13,14 +13,13 @@ defmodule Store.RehomeTest do
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
-    heartbeat_staleness_threshold_ms: 7_200_000,
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 
   # Nor may what is in memory become too old on a busy machine,
   @remember [read_your_writes_ms: 60_000]
   # or a target be given up that takes its time.
-  @patient [placement_erpc_timeout_cross_region_ms: 60_000]
+  @patient [placement_erpc_timeout_cross_region_ms: 60_000, heartbeat_staleness_threshold_ms: 7_200_000]
 
   setup_all do
     {:ok, nodes: Cluster.start_nodes(2)}
@@ -42,7 +41,7 @@ defmodule Store.RehomeTest do
 
   test "only the write that reserves a server for this node is answered from memory, once" do
     {:ok, %{state: state}} = Backend.init_backend([url: "memory:"] ++ @remember)
-    mine = %{status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())}
+    mine = struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node()))
     others = [%{mine | restart_attempt_node: "other@host"}, %{mine | status: :running}]
     stored = &%StoredState{state: %{}, meta: &1, vsn: 1}
 
@@ -66,7 +65,7 @@ defmodule Store.RehomeTest do
 
     mine = %StoredState{
       state: %{},
-      meta: %{status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())},
+      meta: struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())),
       vsn: 1
     }
 
@@ -128,7 +127,7 @@ defmodule Store.RehomeTest do
   defp stats(nodes, sup) do
     nodes
     |> Enum.map(fn node ->
-      %{storage_backend: {Backend, state}} = Cluster.call(node, Host, :__get_config__, [sup])
+      %{storage_backend: %{adapter: Backend, state: state}} = Cluster.call(node, Host, :__get_config__, [sup])
       Cluster.call(node, Backend, :stats, [state])
     end)
     |> Enum.reduce(fn stats, sum -> Map.merge(sum, stats, fn _name, a, b -> a + b end) end)

@@ -165,7 +165,10 @@ defmodule Store.ServerConformance do
 
   @doc "A stored state that names its owner."
   @spec owned(integer()) :: struct()
-  def owned(n), do: %StoredState{state: %{"n" => n}, meta: %{status: :running, pid: self(), node_str: "a@host"}, vsn: 1}
+  def owned(n) do
+    meta = struct!(DurableServer.Meta, status: :running, pid: self(), node_str: "a@host")
+    %StoredState{state: %{"n" => n}, meta: meta, vsn: 1}
+  end
 
   # What the error handler of a listing got.
   defp list(state, opts) do
