@@ -185,11 +185,12 @@ defmodule DurableHandoff.Store do
   def delete_object(%__MODULE__{} = store, key, opts \\ []), do: Request.run(store, {:delete, key, opts[:etag]}, opts)
 
   @doc """
-  All objects whose keys start with `prefix`, page by page, as `%{key:, etag:}`, and `body:` with `include_objects: true`.
+  All objects whose keys start with `prefix`, page by page, as `%{key:, etag:}`. `include_objects:` is taken and
+  changes nothing, as with DurableServer's own object storage: the host reads those that it needs.
 
-  `error_handler:` gets the reason of a failure and returns `:continue` (ask again; leave out an object that cannot be read) or
-  `:halt` (end here). Without one a failure raises `DurableHandoff.Store.ListingError`. Further options: `timeout:` in ms and
-  `max_retries:`, of each request.
+  `error_handler:` gets the reason of a failure and returns `:continue` (ask again) or `:halt` (end here). Without one
+  a failure raises `DurableHandoff.Store.ListingError`. Further options: `timeout:` in ms and `max_retries:`, of each
+  request.
   """
   @spec list_all_objects_stream(t(), String.t(), keyword()) :: Enumerable.t()
   def list_all_objects_stream(%__MODULE__{} = store, prefix, opts \\ []), do: Listing.stream(store, prefix, opts)
