@@ -76,7 +76,7 @@ defmodule Group do
   @spec demonitor(name(), pattern()) :: :ok
   def demonitor(name, pattern), do: tell(name, {:demonitor, pattern, self()})
 
-  # To this node's own replica, which waits for nobody. With a limit, a node that was paused for longer (a virtual machine that is moved,
+  # To this node's own replica, which waits for no other. With a limit, a node that was paused for longer (a virtual machine that is moved,
   # SIGSTOP) would end its own processes when it goes on: the limit is over before the answer is read.
   defp tell(name, request), do: GenServer.call(Replica.name(name), request, :infinity)
 end

@@ -20,7 +20,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: existing, runs elsewhere", b, :ensure_started_child, existing: true)
   end
 
-  test "not there, stopped, stopped for good, deleted, cordoned", %{a: a, sup: sup} = context do
+  test "not there, stopped, stopped for good, deleted", %{a: a} = context do
     start(context)
     answer(context, "ensure_started_child: existing, nothing stored", a, :ensure_started_child, existing: true)
     answer(context, "ensure_started_child: nothing stored", a, :ensure_started_child, [])
@@ -28,23 +28,24 @@ defmodule Contract.AnswersTest do
     for {name, stop} <- [
           {"stopped", :terminate_child},
           {"stopped for good", :terminate_child_permanent},
-          {"deleted", :terminate_and_delete_child},
-          {"cordoned", :terminate_and_cordon_child}
-        ] do
-      record(context, "#{stop}: runs here", call(a, Host, stop, [sup, @key]))
-      await_none(context, a, @key)
-      answer(context, "ensure_started_child: existing, #{name}", a, :ensure_started_child, existing: true)
-      answer(context, "ensure_started_child: #{name}", a, :ensure_started_child, [])
-    end
+          {"deleted", :terminate_and_delete_child}
+        ],
+        do: stopped(context, name, stop)
 
-    record(context, "terminate_child: cordoned", call(a, Host, :terminate_child, [sup, @key]))
-    record(context, "terminate_child: no such key", call(a, Host, :terminate_child, [sup, "nothing"]))
+    record(context, "terminate_child: no such key", call(a, Host, :terminate_child, [context.sup, "nothing"]))
 
     record(
       context,
       "terminate_child_permanent: no such key",
-      call(a, Host, :terminate_child_permanent, [sup, "nothing"])
+      call(a, Host, :terminate_child_permanent, [context.sup, "nothing"])
     )
+  end
+
+  test "cordoned", %{a: a, sup: sup} = context do
+    start(context)
+    start_server(context, a, Counter, @key)
+    stopped(context, "cordoned", :terminate_and_cordon_child)
+    record(context, "terminate_child: cordoned", call(a, Host, :terminate_child, [sup, @key]))
   end
 
   test "init fails", %{a: a} = context do
@@ -156,6 +157,13 @@ defmodule Contract.AnswersTest do
       {kind, reason} = call(a, Relay, :try, [{Host, function, args}])
       record(context, "#{function}: no such supervisor", {kind, reason})
     end
+  end
+
+  defp stopped(%{a: a} = context, name, stop) do
+    record(context, "#{stop}: runs here", call(a, Host, stop, [context.sup, @key]))
+    await_none(context, a, @key)
+    answer(context, "ensure_started_child: existing, #{name}", a, :ensure_started_child, existing: true)
+    answer(context, "ensure_started_child: #{name}", a, :ensure_started_child, [])
   end
 
   defp answer(context, row, node, function, opts, {module, key} \\ {Counter, @key}) do

@@ -9,39 +9,52 @@ defmodule Contract.PlacementTest do
 
   describe "heartbeats" do
     test "the stored form: a map with string keys under __nodes/", %{a: a, store: store} = context do
-      start(context, max_children: 7, heartbeat_meta: %{"version" => "1"}, placement_region: "x")
+      start(context, max_children: %{Counter => 7}, heartbeat_meta: %{"version" => "1"}, placement_region: "x")
       key = context.opts[:prefix] <> "__nodes/" <> Atom.to_string(a)
       heartbeat = SimulatedStore.peek(store, key).body
 
       assert heartbeat["node"] == Atom.to_string(a)
       assert heartbeat["node_ref"] == call(a, Host, :node_ref, [context.sup])
       assert is_integer(heartbeat["last_heartbeat_at"])
-      assert %{"total" => %{"current" => 0, "limit" => 7}} = heartbeat["capacity"]
+      assert %{"Elixir.Servers.Counter" => %{"current" => 0, "limit" => 7}} = heartbeat["capacity"]
       assert %{"version" => "1", "placement_region" => "x"} = heartbeat["heartbeat_meta"]
     end
 
     test "the cache: one row of seven for each node", %{a: a} = context do
-      start(context, [max_children: 7, heartbeat_meta: &ClusterCase.version_meta/0] ++ often_read(context))
+      start(
+        context,
+        [max_children: %{Counter => 7}, heartbeat_meta: &ClusterCase.version_meta/0] ++ often_read(context)
+      )
+
       table = :"durable_server_heartbeats_#{context.sup}"
       rows = wait_until(fn -> with rows when length(rows) >= 3 <- node_rows(a, table), do: rows, else: (_ -> nil) end)
 
       for node <- context.nodes do
         ref = call(node, Host, :node_ref, [context.sup])
         row = List.keyfind(rows, Atom.to_string(node), 0)
-        assert {_name, ^ref, stamp, %{total: %{current: 0, limit: 7}}, _resources, _env_vars, %{"version" => "1"}} = row
+
+        assert {_name, ^ref, stamp, %{Counter => %{current: 0, limit: 7}}, _resources, _env_vars, %{"version" => "1"}} =
+                 row
+
         assert is_integer(stamp)
       end
     end
 
     test "Group's members under __heartbeat: the same facts, newer", %{a: a, b: b} = context do
-      start(context, max_children: 7)
+      start(context, max_children: %{Counter => 7})
       members = call(a, Group, :members, [context.sup, "__heartbeat"])
       name = Atom.to_string(b)
       assert {pid, facts} = Enum.find(members, fn {_pid, facts} -> facts.node == name end)
       assert node(pid) == b
 
-      assert %{node_ref: _, timestamp: _, capacity: %{total: %{limit: 7}}, resources: _, env_vars: _, heartbeat_meta: _} =
-               facts
+      assert %{
+               node_ref: _,
+               timestamp: _,
+               capacity: %{Counter => %{limit: 7}},
+               resources: _,
+               env_vars: _,
+               heartbeat_meta: _
+             } = facts
     end
 
     test "get_cluster_nodes: all of them with what they say of themselves", %{a: a} = context do
@@ -87,7 +100,7 @@ defmodule Contract.PlacementTest do
     end
 
     test "a full node is not eligible; of two with limits the less busy comes first", %{a: a, b: b, c: c} = context do
-      start(context, [max_children: 2] ++ @soon)
+      start(context, [max_children: %{Counter => 2}] ++ @soon)
       start_server(context, b, Counter, "1")
       wait_until(fn -> eligible(context, a) == [c, b] end)
       start_server(context, b, Counter, "2")
@@ -177,7 +190,7 @@ defmodule Contract.PlacementTest do
 
       for _ <- 1..2, do: assert(:ok = call(a, LifecycleManager, :stop_discovery, [context.sup]))
       SimulatedStore.reset_stats(store)
-      assert :ok = call(a, LifecycleManager, :stop_discovery, [context.sup, 30_000])
+      assert :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
       assert %{put: 1} = SimulatedStore.stats(store)
     end
 
@@ -197,7 +210,7 @@ defmodule Contract.PlacementTest do
       SimulatedStore.pause(store)
 
       assert {:exit, {:timeout, _}} =
-               Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup, 50]}]})
+               Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup]}]})
 
       SimulatedStore.resume(store)
     end

@@ -43,7 +43,7 @@ defmodule Contract.ServerTest do
   end
 
   test "stop_with_status: replies, stops, stores the status", %{a: a} = context do
-    for status <- [:stopped_graceful, :stopped_permanent, :cordoned] do
+    for status <- [:stopped_graceful, :stopped_permanent] do
       key = Atom.to_string(status)
       pid = start_server(context, a, Counter, key)
       assert :ok = GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}})

@@ -33,7 +33,7 @@ defmodule Contract.StoredStateTest do
           {"a list", []},
           {"nil", nil}
         ] do
-      record(context, "StoredState.from_object_store_term: " <> row, tag(StoredState.from_object_store_term(object)))
+      record(context, "StoredState.from_object_store_term: " <> row, tried(object))
     end
   end
 
@@ -52,6 +52,11 @@ defmodule Contract.StoredStateTest do
   defp kind(value) when is_map(value), do: :map
   defp kind(value), do: value
 
-  defp tag({:ok, %struct{}}), do: {:ok, struct}
-  defp tag(other), do: other
+  defp tried(object) do
+    case Relay.try({StoredState, :from_object_store_term, [object]}) do
+      {:ok, {:ok, %struct{}}} -> {:ok, struct}
+      {:ok, other} -> other
+      raised -> {:raised, raised}
+    end
+  end
 end

@@ -22,7 +22,7 @@ defmodule Node.SeveralTest do
     RustNode.signal(chosen, "TERM")
     for node <- context.nodes, do: wait_until(fn -> not RustNode.offers?(node, first) end)
     name = other.name
-    assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c)
+    assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c, force: true)
   end
 
   test "one that is killed while nobody drains is not asked any more", %{a: a} = context do

@@ -1,6 +1,6 @@
 defmodule DurableServer.Discovery do
   @moduledoc """
-  One sweep over the store: permanent servers that nobody runs are started here.
+  One sweep over the store: permanent servers without a running owner are started here.
 
   Nodes sweep independently; of several that try one server the conditional claim lets one through. A valid reservation is
   respected, and so is a running owner until its heartbeat has expired.

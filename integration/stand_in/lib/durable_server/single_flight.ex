@@ -57,7 +57,7 @@ defmodule DurableServer.SingleFlight do
     end
   end
 
-  # The leader tells whoever waits when it lands. One that landed before we were listed tells us nothing.
+  # The leader tells all that wait when it lands. One that landed before we were listed tells us nothing.
   defp wait(registry, key, leader, ref) do
     timeout = if match?([{^leader, _}], Registry.lookup(registry, key)), do: :infinity, else: 0
 
