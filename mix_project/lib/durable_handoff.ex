@@ -42,7 +42,10 @@ defmodule DurableHandoff do
       DurableHandoff.Drain          one drain: snapshot, engine, report
       ·  monitors
       DurableHandoff.Attempt        one for each server on its way; outlives both if it must
+      DurableHandoff.Peers          one for each drain: asks the other nodes, connects to those out of reach
 
+  DurableHandoff.Stopping           one a VM: notices that it goes down, and marks all supervisors
+  DurableHandoff.Quiet              one a VM: keeps the host's lines about each move out of the log while drains run
   DurableHandoff.Agent              one a VM: knows the Rust nodes that offer to decide, answers operators
   ```
 

@@ -17,6 +17,14 @@ defmodule Handoff.CancelTest do
     assert_all_run_on(context, keys, [b])
   end
 
+  test "a second drain that finds no server leaves the report of the first", %{a: a} = context do
+    start_cluster(context, unswept(context))
+    start_servers(context, a, 3)
+    assert {:ok, %{moved: 3}} = drain(context, a)
+    assert {:ok, %{total: 0}} = drain(context, a)
+    assert {:ok, %{state: :drained, report: %{total: 3, moved: 3}}} = status(context, a)
+  end
+
   test "a call that waits joins a drain that nobody waits for", %{a: a} = context do
     start_cluster(context, unswept(context))
     start_servers(context, a, 2)
@@ -41,6 +49,7 @@ defmodule Handoff.CancelTest do
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = await_task(draining)
+    assert {:ok, %{state: :cancelled, marked: true}} = status(context, a)
     assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}

@@ -24,6 +24,33 @@ defmodule Handoff.StartTest do
       assert inspect(result) =~ "no_such_option"
     end
 
+    test "a misspelt handoff_on_shutdown raises with the right name", context do
+      assert_raise ArgumentError, ~r/:handoff_on_shutdwn, did you mean :handoff_on_shutdown\?/, fn ->
+        DurableHandoff.Supervisor.start_link(context.opts ++ [handoff_on_shutdwn: true])
+      end
+    end
+
+    test "what is no keyword list, and what is no name, raises and says what is expected" do
+      for call <- [
+            fn -> DurableHandoff.Supervisor.child_spec(MyApp) end,
+            fn -> DurableHandoff.Drainer.child_spec(MyApp) end,
+            fn -> DurableHandoff.drain(self()) end,
+            fn -> DurableHandoff.plan("MyApp") end,
+            fn -> DurableHandoff.status(nil) end,
+            fn -> DurableHandoff.cancel(self()) end
+          ] do
+        assert_raise ArgumentError, ~r/expected/, call
+      end
+    end
+
+    test "a second supervisor of one name is told that the first runs already", %{a: a} = context do
+      start_handoff(context, a)
+      host = call(a, DurableHandoff.Host, :whereis, [context.sup])
+      assert {:error, reason} = start_children(a, [{DurableHandoff.Supervisor, context.opts}])
+      assert {:already_started, host} == find(reason, :already_started)
+      assert call(a, DurableHandoff.Host, :whereis, [context.sup]) == host
+    end
+
     test "a missing or impossible name raises", context do
       assert_raise ArgumentError, ~r/:name got nil, expected an atom/, fn ->
         DurableHandoff.Supervisor.start_link(Keyword.delete(context.opts, :name))
@@ -195,4 +222,10 @@ defmodule Handoff.StartTest do
   rescue
     error -> error
   end
+
+  # The tuple with this tag, somewhere in what a failed start says.
+  defp find(term, tag) when is_tuple(term) and elem(term, 0) == tag, do: term
+  defp find(term, tag) when is_tuple(term), do: term |> Tuple.to_list() |> find(tag)
+  defp find(list, tag) when is_list(list), do: Enum.find_value(list, &find(&1, tag))
+  defp find(_other, _tag), do: nil
 end

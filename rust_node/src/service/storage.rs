@@ -90,7 +90,9 @@ impl Storage {
             let newer = id.and_then(|id| self.shared.ledger.newest(id)).filter(|newer| newer.stamp_ms > node.stamp_ms);
             if let Some(newer) = newer.filter(|newer| newer.started_at_ms == node.started_at_ms) {
                 let draining = node.draining || newer.draining;
-                *node = NodeView { connected: node.connected, draining, ..newer.clone() };
+                // What it lacks was asked for the modules of this drain.
+                let missing = std::mem::take(&mut node.missing);
+                *node = NodeView { connected: node.connected, draining, missing, ..newer.clone() };
             }
             // What was sent there since the number was reported may be in it twice then, until its own drain's next view. Rather that
             // than not at all.

@@ -157,6 +157,20 @@ fn a_limit_that_only_one_drain_knows_holds_after_another_drain_saw_a_newer_repor
 }
 
 #[test]
+fn drains_that_number_their_modules_differently_each_keep_to_the_modules_a_node_has() {
+    let lacking = |stamp_ms, module| NodeView { missing: vec![ModuleId(module)], ..target(stamp_ms, None) };
+    let mut service = service();
+    let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 3, lacking(5_000, 1));
+    assert_eq!(starts(&first).len(), 0, "it lacks N");
+    let second = start_modules(&mut service, "b@h", &["N", "M"], 1, 3, lacking(5_000, 0));
+    assert_eq!(starts(&second).len(), 3, "it has M");
+    // Another drain has seen a newer report, and asked for other modules.
+    start_modules(&mut service, "c@h", &["X", "M"], 1, 1, target(9_000, None));
+    let third = start_modules(&mut service, "d@h", &["N", "M"], 0, 3, lacking(6_000, 0));
+    assert_eq!(starts(&third).len(), 0, "it still lacks N");
+}
+
+#[test]
 fn a_number_of_a_module_without_a_name_ends_its_own_drain() {
     let mut service = service();
     tell(&mut service, MS(0), "a@h", open("a@h", 10));
