@@ -152,26 +152,20 @@ defmodule Handoff.CrashTest do
   end
 
   test "the store fails while a reservation is cleared: the drain ends, and it is cleared when the store is back",
-       %{nodes: [a | others]} = context do
+       %{nodes: [a | _others]} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 0})
-    for node <- others, do: Troublesome.arm(node, "k", :init, :raise)
-    key = storage_key(context, "k")
-
-    # It is written twice: when it stops, reserved, and when its reservation is cleared.
-    SimulatedStore.pause(context.store, {:put, key})
-    draining = Task.async(fn -> drain(context, a, max_attempts: 1) end)
+    hold_reads(context, "k")
+    draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    step_put(context)
-    wait_until(fn -> reservations(context) == ["k"] and SimulatedStore.paused(context.store) != [] end)
 
-    for _more_often_than_the_drain_waits_for <- 1..6,
-        do: SimulatedStore.fail_next(context.store, :put, key, :unavailable)
-
+    SimulatedStore.configure(context.store, outage: :all)
     SimulatedStore.resume(context.store)
+    :ok = call(a, DurableHandoff, :cancel, [context.sup])
 
-    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = await_task(draining)
+    assert {:ok, %{moved: 0, left: %{cancelled: 1}}} = await_task(draining)
     assert reservations(context) == ["k"]
+    SimulatedStore.configure(context.store, outage: :none)
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
   end
