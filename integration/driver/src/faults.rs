@@ -63,8 +63,8 @@ pub struct Setup {
     pub lacks_module: Option<usize>,
     /// Client processes.
     pub clients: u32,
-    /// Whether every server has to be moved by the drain: none is to be stopped and found later.
-    pub moves_all: bool,
+    /// How many of a hundred servers the drain has to move: those are not to be stopped and found later.
+    pub moves_percent: usize,
     /// Within how many seconds after the last act of the fault every server runs exactly once.
     pub bound_s: u32,
 }
@@ -86,7 +86,7 @@ pub const USUAL: Setup = Setup {
     slow_child_ms: 0,
     lacks_module: None,
     clients: 5,
-    moves_all: false,
+    moves_percent: 0,
     bound_s: 30,
 };
 

@@ -9,11 +9,15 @@ defmodule HandoffDemo.Commands do
   @starters 32
   @readers 50
   @read_ms 5_000
+  # So many at once, on a store that may be slow.
+  @start_ms 60_000
   @some 20
 
   @doc "Runs a command."
   @spec run(atom(), [term()]) :: {:ok, term()} | {:error, String.t()}
   def run(name, arguments) do
+    # A task that fails must not end this process before it has answered.
+    Process.flag(:trap_exit, true)
     {:ok, command(name, arguments)}
   rescue
     error -> {:error, Exception.format(:error, error, __STACKTRACE__)}
@@ -43,9 +47,7 @@ defmodule HandoffDemo.Commands do
   defp command(:start_servers, [first, step, last, bytes, synced, start_ms, newer?]) do
     kind = %{bytes: bytes, synced: synced, start_ms: start_ms, newer?: newer?}
 
-    first..(last - 1)//step
-    |> Task.async_stream(&start_here(&1, kind), max_concurrency: @starters, timeout: :infinity, ordered: false)
-    |> Enum.count()
+    length(each(first..(last - 1)//step, &start_here(&1, kind), @starters))
   end
 
   defp command(:missing, [servers]) do
@@ -60,24 +62,16 @@ defmodule HandoffDemo.Commands do
 
   defp command(:stop_clients, []), do: Clients.stop()
 
-  defp command(:counters, [servers]) do
-    0..(servers - 1)
-    |> Task.async_stream(&counter/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
-    |> Enum.map(fn {:ok, counter} -> counter end)
-  end
+  defp command(:counters, [servers]), do: each(0..(servers - 1), &counter/1, @readers)
 
   # Something that only its next stop or sync stores, in each server.
   defp command(:increment_all, [servers]) do
-    0..(servers - 1)
-    |> Task.async_stream(&increment/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
-    |> Enum.count(fn {:ok, {_counter, stored?}} -> not stored? end)
+    Enum.count(each(0..(servers - 1), &increment/1, @readers), fn {_counter, stored?} -> not stored? end)
   end
 
   # The servers that start again with no less than `counter`.
   defp command(:stored, [servers, counter]) do
-    0..(servers - 1)
-    |> Task.async_stream(&stored_now/1, max_concurrency: @readers, timeout: :infinity, ordered: false)
-    |> Enum.count(fn {:ok, stored} -> stored >= counter end)
+    Enum.count(each(0..(servers - 1), &stored_now/1, @readers), &(&1 >= counter))
   end
 
   defp command(:configure_store, [latency_ms, slots, error_rate, outage]),
@@ -113,10 +107,20 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
+  # What `fun` gives for each index, in any order; exits when one fails.
+  defp each(indices, fun, at_once) do
+    indices
+    |> Task.async_stream(fun, max_concurrency: at_once, timeout: :infinity, ordered: false)
+    |> Enum.map(fn
+      {:ok, result} -> result
+      {:exit, reason} -> exit(reason)
+    end)
+  end
+
   defp start_here(index, kind) do
     module = if kind.newer?, do: Newer.module(index), else: Server
     child = {module, key: Server.key(index), initial_state: Server.initial_state(index, kind)}
-    {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true)
+    {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true, timeout: @start_ms)
   end
 
   # Its own answer, its node, and whether the rest of its state is what it was; of a server that does not answer, what is stored.

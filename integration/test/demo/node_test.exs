@@ -46,6 +46,15 @@ defmodule HandoffDemo.NodeTest do
     assert reason =~ ~r/no match of right hand side value:\s+false/
   end
 
+  test "a command fails in a task of its own: it is answered with the reason", %{listener: listener} do
+    start_supervised!(SimulatedStore)
+    {_node, driver} = boot(listener, :app)
+    arguments = [0, 1, 1, nil, :none, 0, false]
+    assert {:ok, 1} = command(driver, 1, :start_servers, arguments)
+    assert {:error, reason} = command(driver, 2, :start_servers, arguments)
+    assert reason =~ "already_started"
+  end
+
   test "a reservation in the store is seen, and whether it outlived its time", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
