@@ -233,7 +233,7 @@ defmodule Handoff.ServerTroubleTest do
 
   # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process that has ended.
   defp leave_half_started(context, key, node) do
-    dead = call(node, Kernel, :spawn, [fn -> :ok end])
+    dead = call(node, Kernel, :spawn, [:erlang, :self, []])
     await_down(dead)
     free = %{restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
     owner = Map.merge(free, %{status: :running, pid: dead, node_str: Atom.to_string(node), permanent: false})
