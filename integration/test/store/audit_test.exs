@@ -16,7 +16,6 @@ defmodule Store.AuditTest do
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
-    heartbeat_staleness_threshold_ms: 7_200_000,
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 
@@ -69,7 +68,8 @@ defmodule Store.AuditTest do
   defp run_servers(options) do
     [alive, dead] = Cluster.start_nodes(2)
     [name: sup, prefix: prefix] = Cluster.unique_options()
-    Cluster.start_hosts([alive, dead], name: sup, prefix: prefix, backend: {Store, options ++ @quiet})
+    opts = [name: sup, prefix: prefix, heartbeat_staleness_threshold_ms: 7_200_000]
+    Cluster.start_hosts([alive, dead], opts ++ [backend: {Store, options ++ @quiet}])
 
     start = fn node, key ->
       child = {Counter, key: key, initial_state: %{count: 1}}

@@ -19,7 +19,11 @@ defmodule Store.RehomeTest do
   # Nor may what is in memory become too old on a busy machine,
   @remember [read_your_writes_ms: 60_000]
   # or a target be given up that takes its time.
-  @patient [placement_erpc_timeout_cross_region_ms: 60_000, heartbeat_staleness_threshold_ms: 7_200_000]
+  @patient [
+    placement_erpc_timeout_cross_region_ms: 60_000,
+    heartbeat_staleness_threshold_ms: 7_200_000,
+    initial_discovery_delay_ms: 3_600_000
+  ]
 
   setup_all do
     {:ok, nodes: Cluster.start_nodes(2)}

@@ -122,7 +122,7 @@ defmodule DurableServer.LifecycleManager do
     Config.ready(config)
     again(:beat, config.heartbeat_interval_ms)
     again(:reconcile, config.heartbeat_reconcile_interval_ms)
-    again(:discover, config.discovery_interval_ms)
+    again(:discover, config.initial_discovery_delay_ms || config.discovery_interval_ms)
     state
   end
 

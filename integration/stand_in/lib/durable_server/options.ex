@@ -7,6 +7,7 @@ defmodule DurableServer.Options do
     backend: nil,
     max_children: :infinity,
     discovery_interval_ms: nil,
+    initial_discovery_delay_ms: nil,
     heartbeat_interval_ms: nil,
     heartbeat_meta: nil,
     heartbeat_future_skew_tolerance_ms: 5_000,
