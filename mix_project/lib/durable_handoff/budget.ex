@@ -53,9 +53,9 @@ defmodule DurableHandoff.Budget do
   end
 
   @doc """
-  How long, in milliseconds, the children may take that stop before `pid`: those that were started after it, at each level of its
-  supervision tree. `ancestors` are the supervisors above it (`:"$ancestors"`), the nearest first. A child without a limit counts as
-  nothing.
+  How long, in milliseconds, the children may take that stop before `pid`: those that were started after it,
+  at each level of its supervision tree. `ancestors` are the supervisors above it (`:"$ancestors"`), the
+  nearest first. A child without a limit counts as nothing.
 
   Waits for each supervisor until it has started all its children, so it belongs into a process of its own.
   """

@@ -20,25 +20,28 @@ defmodule DurableHandoff.Deadline do
                                          │                              cancel_us          │
   ```
 
-    * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain, at most 500 ms, before its end.
-    * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of that before.
+    * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain, at
+      most 500 ms, before its end.
+    * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of that
+      before.
     * `end_us`: the Drainer goes on without the drain, whatever it does.
 
   ## What a drain of a shutdown gets
 
-  Without `shutdown_budget_ms` it gets `timeout_ms`. With one it gets what is left of the budget after `passed_ms`, less the time that the
-  graceful shutdown needs after it, and at most `timeout_ms`. The graceful shutdown keeps its whole
-  `graceful_shutdown_total_timeout_ms` where the budget was made for both (it is at least the sum of the two). A smaller budget cannot
-  hold that: there the graceful shutdown keeps what storing the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an
-  eighth of what is left in any case, so that the most important servers move.
+  Without `shutdown_budget_ms` it gets `timeout_ms`. With one it gets what is left of the budget after
+  `passed_ms`, less the time that the graceful shutdown needs after it, and at most `timeout_ms`. The graceful
+  shutdown keeps its whole `graceful_shutdown_total_timeout_ms` where the budget was made for both (it is at
+  least the sum of the two). A smaller budget cannot hold that: there the graceful shutdown keeps what storing
+  the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an eighth of what is left
+  in any case, so that the most important servers move.
   """
 
   @enforce_keys [:begin_us, :end_us]
   defstruct @enforce_keys ++ [:kill_us, :cut]
 
   @typedoc """
-  `kill_us`: when the platform kills the node, nil when that is not known. `cut`: nil, or why the drain has less than
-  `timeout_ms`: all in milliseconds, `passed_ms` since SIGTERM or `prepare_stop/0`.
+  `kill_us`: when the platform kills the node, nil when that is not known. `cut`: nil, or why the drain has
+  less than `timeout_ms`: all in milliseconds, `passed_ms` since SIGTERM or `prepare_stop/0`.
   """
   @type t :: %__MODULE__{
           begin_us: integer(),
@@ -56,8 +59,8 @@ defmodule DurableHandoff.Deadline do
         }
 
   @typedoc """
-  What a shutdown is divided by. `noted_us`: when it was known that the node stops, nil for now. `graceful_ms`: the host's limit of its
-  graceful shutdown; `need_ms`: what it is expected to take here.
+  What a shutdown is divided by. `noted_us`: when it was known that the node stops, nil for now.
+  `graceful_ms`: the host's limit of its graceful shutdown; `need_ms`: what it is expected to take here.
   """
   @type shutdown :: %{
           timeout_ms: pos_integer(),
@@ -128,8 +131,9 @@ defmodule DurableHandoff.Deadline do
   end
 
   @doc """
-  What the graceful shutdown of `servers` servers is expected to take, in milliseconds: it stops #{@graceful_at_a_time} at a time,
-  each with one write of `write_ms`. Twice that, for what their `terminate/2` does.
+  What the graceful shutdown of `servers` servers is expected to take, in milliseconds: it stops
+  #{@graceful_at_a_time} at a time, each with one write of `write_ms`. Twice that, for what their
+  `terminate/2` does.
 
       iex> DurableHandoff.Deadline.graceful_need_ms(5_000, 10)
       2_000
@@ -145,7 +149,8 @@ defmodule DurableHandoff.Deadline do
   def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 
   @doc """
-  Until when moves wait for servers to store their state: half of the engine's part. Then they go on beside it.
+  Until when moves wait for servers to store their state: half of the engine's part. Then they go on beside
+  it.
   """
   @spec store_us(t()) :: integer()
   def store_us(deadline), do: deadline.begin_us + div(settle_us(deadline) - deadline.begin_us, 2)

@@ -2,15 +2,16 @@ defmodule DurableHandoff.Estimate do
   @moduledoc """
   About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
 
-  A few reads one after the other give the latency of a request; then more, 16 at a time, the number of requests that the store serves in a
-  second. Where that is no less than latency alone explains, no limit of the store is in sight. A plan reads states of servers, a drain an
-  object that does not exist.
+  A few reads one after the other give the latency of a request; then more, 16 at a time, the number of
+  requests that the store serves in a second. Where that is no less than latency alone explains, no limit of
+  the store is in sight. A plan reads states of servers, a drain an object that does not exist.
 
-  `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight attempts at a time, by a quarter twice,
-  then by half, each step about two moves long, until the store, the nodes or `max_concurrency` hold it.
+  `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight attempts
+  at a time, by a quarter twice, then by half, each step about two moves long, until the store, the nodes or
+  `max_concurrency` hold it.
 
-  What it cannot know: servers whose `terminate/2` or `init` is slow, writes that are much slower than reads, and what other nodes that drain
-  at the same time ask of the store.
+  What it cannot know: servers whose `terminate/2` or `init` is slow, writes that are much slower than reads,
+  and what other nodes that drain at the same time ask of the store.
   """
 
   require Logger
@@ -51,8 +52,8 @@ defmodule DurableHandoff.Estimate do
   @type t :: %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
 
   @doc """
-  Measures the store of `supervisor` by reading the states of the servers `keys`, which are those to move. nil when the store does not
-  answer. Takes about ten round trips, four seconds at most.
+  Measures the store of `supervisor` by reading the states of the servers `keys`, which are those to move. nil
+  when the store does not answer. Takes about ten round trips, four seconds at most.
   """
   @spec measure(Host.name(), [term()]) :: nil | measured()
   def measure(supervisor, keys) do
@@ -179,8 +180,8 @@ defmodule DurableHandoff.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Measures in a process of its own, which a drain of 64 servers or more starts before it marks its node. `announce/4` then logs
-  the estimate.
+  Measures in a process of its own, which a drain of 64 servers or more starts before it marks its node.
+  `announce/4` then logs the estimate.
   """
   @spec start(Host.name()) :: pid()
   def start(supervisor) do

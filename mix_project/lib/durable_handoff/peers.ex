@@ -2,14 +2,16 @@ defmodule DurableHandoff.Peers do
   @moduledoc """
   Keeps an eye on the other nodes while a drain runs, in a process of its own.
 
-  Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`) whether they go down, and
-  whether they have the modules of the drain. The drain gets `{DurableHandoff.Peers, nodes_asked, answers}`.
+  Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`)
+  whether they go down, and whether they have the modules of the drain. The drain gets `{DurableHandoff.Peers,
+  nodes_asked, answers}`.
 
-  With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their heartbeats in the store, but not
-  connected. A cluster manager that disconnects a node as soon as it terminates makes all of them such nodes in the middle of a drain.
+  With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
+  heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it
+  terminates makes all of them such nodes in the middle of a drain.
 
-  Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at once; at most
-  1,000 names in a drain become atoms. It ends with the drain.
+  Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at
+  once; at most 1,000 names in a drain become atoms. It ends with the drain.
   """
 
   alias DurableHandoff.{Deadline, Host}
@@ -55,7 +57,8 @@ defmodule DurableHandoff.Peers do
   def in_reach(view), do: for(node <- healthy(view), node.connected, do: node.name)
 
   @doc """
-  `view` with the nodes of an `earlier` one that it lacks, as not connected: what the registry said of a node goes with the connection.
+  `view` with the nodes of an `earlier` one that it lacks, as not connected: what the registry said of a node
+  goes with the connection.
   """
   @spec with_lost(Host.View.t(), Host.View.t()) :: Host.View.t()
   def with_lost(view, earlier) do

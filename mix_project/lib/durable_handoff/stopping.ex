@@ -2,19 +2,19 @@ defmodule DurableHandoff.Stopping do
   @moduledoc """
   Knows that this VM goes down, as early as it can be known, and tells the other nodes at once.
 
-  Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that drains its connections can have
-  taken half a minute, in which other nodes that stop move their servers here.
+  Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that drains
+  its connections can have taken half a minute, in which other nodes that stop move their servers here.
 
   Three things make a VM count as one that goes down, for good:
 
-    * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about what other handlers do.
-      `config :durable_handoff, listen_to_sigterm: false` leaves it out.
+    * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about
+      what other handlers do. `config :durable_handoff, listen_to_sigterm: false` leaves it out.
     * `prepare/0` (`DurableHandoff.prepare_stop/0`), for platforms that stop a node in another way.
     * `:init.stop/0`, `System.stop/1`, `bin/my_app stop`: noticed within 250 ms.
 
-  Then, within a few milliseconds: the moment is noted (`noted_us/0`, what `shutdown_budget_ms` counts from), every supervisor with a
-  Drainer marks this node draining, all at once and each within five seconds, and every answer to other nodes
-  (`DurableHandoff.Host.Count`) says so. No server is stopped.
+  Then, within a few milliseconds: the moment is noted (`noted_us/0`, what `shutdown_budget_ms` counts from),
+  every supervisor with a Drainer marks this node draining, all at once and each within five seconds, and
+  every answer to other nodes (`DurableHandoff.Host.Count`) says so. No server is stopped.
   """
 
   use GenServer
@@ -33,8 +33,9 @@ defmodule DurableHandoff.Stopping do
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @doc """
-  Notes that this VM goes down, and marks all its supervisors. Returns when they are marked, after about five seconds at the latest.
-  `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their drains try again.
+  Notes that this VM goes down, and marks all its supervisors. Returns when they are marked, after about five
+  seconds at the latest. `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their
+  drains try again.
   """
   @spec prepare() :: :ok | {:error, {:not_marked, %{Host.name() => term()}}}
   def prepare do

@@ -1,17 +1,20 @@
 defmodule DurableHandoff.Host.Count do
   @moduledoc """
-  What other nodes say about themselves right now: how many servers they have, whether they go down, and which modules they lack.
+  What other nodes say about themselves right now: how many servers they have, whether they go down, and which
+  modules they lack.
 
-  Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the modules, and a node that cannot
-  answer (not connected, too slow, without this library or with one that is older than this question) is missing from the result. The planner
-  then goes by its heartbeat. The answers are as the nodes gave them: `DurableHandoff.Host.View` checks them.
+  Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the
+  modules, and a node that cannot answer (not connected, too slow, without this library or with one that is
+  older than this question) is missing from the result. The planner then goes by its heartbeat. The answers
+  are as the nodes gave them: `DurableHandoff.Host.View` checks them.
   """
 
   alias DurableHandoff.{Host, Status, Stopping}
 
   @typedoc """
-  A node's answer: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`; `stopping`: it goes down, or its
-  supervisor is marked; `missing`: those of the modules asked for that it cannot load.
+  A node's answer: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`;
+  `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules asked for that it
+  cannot load.
   """
   @type answer :: %{
           at_ms: integer(),
@@ -25,7 +28,8 @@ defmodule DurableHandoff.Host.Count do
   @type t :: %{String.t() => answer()}
 
   @doc """
-  Asks `nodes` about their supervisor `name`, and whether they can load `modules`; `timeout_ms` is for all nodes together.
+  Asks `nodes` about their supervisor `name`, and whether they can load `modules`; `timeout_ms` is for all
+  nodes together.
   """
   @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
   def ask(name, modules, nodes, timeout_ms) do
