@@ -94,13 +94,13 @@ defmodule DurableHandoff.Drain do
         {:error, :host_down}
 
       host ->
-        drain = watch(drain, host)
+        drain = drain |> watch(host) |> start_storing()
         :net_kernel.monitor_nodes(true, node_type: :all)
         if drain.options.quiet, do: Quiet.hold()
         estimate = Estimate.start(drain.supervisor)
         mark(drain)
 
-        drain = drain |> snapshot(estimate) |> store_first()
+        drain = drain |> snapshot(estimate) |> await_stored()
 
         with {:ok, drain} <- start_session(drain) do
           Process.send_after(self(), :refresh, @refresh_ms)
@@ -131,23 +131,26 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot, peers: peers}
   end
 
-  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is over. Those that stay by
-  # policy would be stored by the graceful shutdown, too.
-  defp store_first(%{snapshot: snapshot, supervisor: supervisor, deadline: deadline} = drain) do
+  # Before anything else: a graceful shutdown would begin with it, too. Those that stay by policy would be stored by that as well.
+  defp start_storing(%{supervisor: supervisor, deadline: deadline} = drain) do
     watch = Sync.watch(supervisor)
-    until_us = Deadline.store_us(deadline)
-    servers = Tuple.to_list(snapshot.servers) ++ snapshot.excluded
-    storing = Storing.start(supervisor, servers, watch, drain.options.attempt_timeout_ms, until_us)
-    started = Clock.now_us()
-    await_stored(%{drain | sync_watch: watch, storing: storing}, Deadline.until_ms(until_us, started))
-    counts = Storing.counts(storing)
+    servers = Host.servers(supervisor)
+    storing = Storing.start(supervisor, servers, watch, drain.options.attempt_timeout_ms, Deadline.store_us(deadline))
+    %{drain | sync_watch: watch, storing: storing}
+  end
+
+  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is over.
+  defp await_stored(%{deadline: deadline} = drain) do
+    await_storing(drain, Deadline.until_ms(Deadline.store_us(deadline), Clock.now_us()))
+    counts = Storing.counts(drain.storing)
     level = if counts.failed > 0, do: :warning, else: :info
-    log(level, supervisor, Progress.stored(counts, length(servers), Clock.now_us() - started))
-    %{drain | sync_watch: watch, storing: storing, trust_store?: counts.failed == 0}
+    total = Snapshot.size(drain.snapshot) + length(drain.snapshot.excluded)
+    log(level, drain.supervisor, Progress.stored(counts, total, Clock.now_us() - deadline.begin_us))
+    %{drain | trust_store?: counts.failed == 0}
   end
 
   # Everything else that arrives is heard by the loop.
-  defp await_stored(%{storing: %{pid: pid, monitor: monitor}, watched: watched}, timeout_ms) do
+  defp await_storing(%{storing: %{pid: pid, monitor: monitor}, watched: watched}, timeout_ms) do
     receive do
       {Storing, ^pid} -> Process.demonitor(monitor, [:flush])
       {:DOWN, ^monitor, :process, ^pid, _crashed} -> :ok
