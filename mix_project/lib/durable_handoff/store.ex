@@ -43,6 +43,41 @@ defmodule DurableHandoff.Store do
   With an endpoint of one's own, `consistent: true` and conditional writes carry `X-Tigris-Consistent: true`, which Tigris needs to
   ask the leader and other servers ignore.
 
+  ## What a store shows at the start
+
+  One owner for each key rests on conditional writes alone. Many servers accept the headers and ignore them, or look at the condition
+  first and write later; some proxies take the headers out. Therefore `ensure_ready/1`, which DurableServer calls when its
+  supervisor starts, lists one key and then lets writes race on the store itself: four claims of a fresh key, four updates of
+  one version, an update and a deletion of an old version, and reads in between. Exactly one of each four may win. This is done
+  under a key of its own below `durable_handoff_proof/`, which is deleted again, with at most 20 requests, and once an hour for
+  each store and VM. On a store that takes one write a second of each object it takes some seconds.
+
+  A store that fails is refused: the supervisor does not start, and the reason holds the text that is to be read.
+
+  | reason | what was seen |
+  |---|---|
+  | `{:conditions_ignored, facts}` | a write whose condition does not hold was applied |
+  | `{:conditions_not_atomic, facts}` | of four writes at the same time more than one was applied |
+  | `{:conditions_refused, facts}` | conditional writes are answered with an error (501) |
+  | `{:etags_not_usable, facts}` | a write under the etag just given is refused, with quotes and without |
+  | `{:weak_etags, facts}` | the same, where etags are weak (`W/"..."`): a proxy compresses |
+  | `{:stale_reads, facts}` | a read gave something else than what had just been written |
+  | `{:deletions_ignore_conditions, facts}` | a deletion of an old version deleted the new one |
+  | `{:credentials_read_only, facts}` | the credentials may list, but not write or delete |
+
+  The fact is `problem`: what that means and what to do, in a sentence. A store that takes etags only without quotes (Ceph before
+  version 20, DigitalOcean Spaces), or only with, is found out at the same time and works.
+
+  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The guarantees then are the
+  store's alone.
+
+  ## Deleting one version
+
+  On AWS, Azure and Google a deletion carries its condition. Other S3 servers often ignore it, or let a write of the same version
+  succeed as well, so that an acknowledged write is gone. There the version is first overwritten with a tombstone, under its etag,
+  and the tombstone is deleted: it rests on conditional writes again. A tombstone reads as an object that is not there. One whose
+  writer died blocks claims of its key for a minute (`:contended`) and is then written over.
+
   ## Reading what was just written
 
   A move reads the object straight back after the source's final write. That write reserves the server for this node, so until
@@ -52,29 +87,39 @@ defmodule DurableHandoff.Store do
 
   ## Errors
 
-  `{:error, :not_found | :conflict | :timeout | :overloaded | :slow_down | :contended}`, or with facts:
+  Besides those of the start, see above. "Sent again" is up to `max_retries:` times, after pauses that grow.
 
-  | reason | facts |
-  |---|---|
-  | `{:denied, facts}` | `status` (0: there were no usable credentials), `code`, the provider's word for it |
-  | `{:no_bucket, facts}` | `bucket` |
-  | `{:network, facts}` | `reason` |
-  | `{:server, facts}` | `status`, `code` |
-  | `{:io, facts}` | `action`, `reason` |
-  | `{:invalid_key, facts}` | `reason`: keys are paths, without empty parts, `.`, `..` and control characters, up to 1024 bytes |
-  | `{:invalid, facts}` | `problem`, in a URL or an option |
-  | `{:too_large, facts}` | `bytes`, `limit` |
-  | `{:not_encodable, exception}` | what JSON cannot write |
-  | `{:unreadable, facts}` | `key`, `error`: an object that is no JSON, or a stored state that this version of DurableServer cannot read |
+  | reason | meaning | sent again |
+  |---|---|---|
+  | `:not_found` | there is no object; an answer without the store's own code for it is not taken for one | no |
+  | `:conflict` | the condition does not hold | no; read back |
+  | `:already_claimed` | of `try_claim/3`: there is an object | no; read back |
+  | `:timeout` | no answer in time; a write may have been applied | yes |
+  | `:overloaded` | `max_waiting` requests wait already | no |
+  | `:contended` | another request for this object is in progress (409), or it is written too often (429 of R2 and Google) | yes; after a 429 up to ten times, each after a second for this key only |
+  | `:slow_down` | the store asks for fewer requests (503 or 429 with its code, `Retry-After`) | yes, not before `Retry-After` |
+  | `{:server, facts}` | `status`, `code`: any other answer that is no success | 5xx, 408, 499, and 400 that say so |
+  | `{:unsupported, facts}` | `status`, `code`: the store cannot do this (501, 405) | no |
+  | `{:not_a_store, facts}` | `status`: a page of a proxy or another server, whatever its status | yes |
+  | `{:network, facts}` | `reason`: the store was not reached, or the connection was lost; a write may have been applied | yes |
+  | `{:denied, facts}` | `status` (0: there are no usable credentials, the store was not asked), `code`, `reason`: the cause, such as no role, a clock that is wrong, another region | once, with credentials fetched anew, where they come from a service |
+  | `{:credentials, facts}` | `status`, `reason`: the service that gives out credentials fails; the store was not asked | up to ten seconds |
+  | `{:no_bucket, facts}` | `bucket` | no |
+  | `{:io, facts}` | `action`, `reason`: a directory's file system | no |
+  | `{:invalid_key, facts}` | `reason`: keys are paths, without empty parts, `.`, `..` and control characters, up to 1024 bytes | no |
+  | `{:too_large, facts}` | `bytes`, `limit` | no |
+  | `{:protocol, facts}` | `reason`: an answer without what it must have | no |
+  | `{:not_encodable, exception}` | what JSON cannot write | no |
+  | `{:unreadable, facts}` | `key`, `error`: an object that is no JSON, or a stored state that this version of DurableServer cannot read | no |
 
-  `:slow_down`: the store asked for fewer requests (503, 429, `SlowDown`) until retries ran out.
+  Which answer means what, for each provider and with its source, is one table: `native/state_store/src/answers/table.rs`.
   """
 
   alias DurableHandoff.{Host, Native}
   alias DurableHandoff.Store.{Body, Listing, Options, Place, Request}
 
   @derive {Inspect, only: [:url]}
-  @enforce_keys [:ref, :url, :place, :timeout_ms, :max_retries, :page_size]
+  @enforce_keys [:ref, :url, :place, :timeout_ms, :max_retries, :page_size, :strings]
   defstruct @enforce_keys
 
   @typedoc "An open store. Only its URL is ever inspected."
@@ -84,7 +129,8 @@ defmodule DurableHandoff.Store do
           place: term(),
           timeout_ms: pos_integer(),
           max_retries: non_neg_integer(),
-          page_size: pos_integer()
+          page_size: pos_integer(),
+          strings: :copy | :reference
         }
   @type etag :: String.t()
   @type object :: %{body: term(), etag: etag()}
@@ -96,31 +142,43 @@ defmodule DurableHandoff.Store do
   @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
 
   @doc """
-  Opens the store. Wrong options raise `ArgumentError`; a URL or `config` the store refuses is `{:error, {:invalid, facts}}`.
-  Nothing is sent: whether the store answers is what `ensure_ready/1` tells.
+  Opens the store. Wrong options, and a URL or `config` that cannot be, raise `ArgumentError` with what is wrong. Nothing is sent:
+  whether the store answers is what `ensure_ready/1` tells.
   """
-  @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}} | error()
+  @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}}
   def init_backend(opts) do
     options = Options.new!(opts)
 
-    with {:ok, ref} <- Native.store_open(options.url, options.config, bounds(options)) do
-      store =
-        struct!(__MODULE__, [
-          {:ref, ref},
-          {:place, Place.of(options.url, options.config)}
-          | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size]))
-        ])
-
-      {:ok,
-       %{
-         state: store,
-         defaults: options |> Map.take(@intervals) |> Map.put(:heartbeat_tracking_mode, :poll),
-         features: %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true}
-       }}
+    # Raised, because the host drops the reason of an error.
+    case Native.store_open(options.url, options.config, bounds(options)) do
+      {:ok, ref} -> {:ok, opened(ref, options)}
+      {:error, reason} -> raise ArgumentError, "DurableHandoff.Store cannot be opened: " <> problem(reason)
     end
   end
 
-  @doc "Whether the store answers, the bucket exists and the credentials are good."
+  defp opened(ref, options) do
+    store =
+      struct!(__MODULE__, [
+        {:ref, ref},
+        {:place, Place.of(options.url, options.config)}
+        | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size, :strings]))
+      ])
+
+    %{
+      state: store,
+      defaults: options |> Map.take(@intervals) |> Map.put(:heartbeat_tracking_mode, :poll),
+      features: %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true}
+    }
+  end
+
+  defp problem({:invalid, %{problem: problem}}), do: problem
+  defp problem({:io, %{action: action, reason: reason}}), do: "#{action}: #{reason}"
+  defp problem(reason), do: inspect(reason)
+
+  @doc """
+  Whether the store answers, the bucket exists, the credentials are good, and one owner for each key can be kept: see "What a
+  store shows at the start". A memory or directory store shows the same.
+  """
   @spec ensure_ready(t()) :: :ok | error()
   def ensure_ready(%__MODULE__{} = store), do: Request.run(store, :check, [])
 
@@ -128,7 +186,7 @@ defmodule DurableHandoff.Store do
   @spec get_object(t(), String.t(), keyword()) :: {:ok, object()} | error()
   def get_object(%__MODULE__{} = store, key, opts \\ []) do
     with {:ok, bytes, etag} <- Request.run(store, {:get, key, opts[:consistent] == true}, opts),
-         {:ok, body} <- Body.decode(bytes, key),
+         {:ok, body} <- Body.decode(bytes, store.strings, key),
          do: {:ok, %{body: body, etag: etag}}
   end
 
@@ -201,7 +259,7 @@ defmodule DurableHandoff.Store do
 
   @doc "What `get_object/3` would make of these bytes."
   @spec decode(t(), binary()) :: {:ok, term()} | error()
-  def decode(%__MODULE__{}, data), do: Body.decode(data)
+  def decode(%__MODULE__{strings: strings}, data), do: Body.decode(data, strings)
 
   @doc """
   What the store has done since it was opened: `requests` sent, of these `retries`, `slow_downs` (how often it was asked for fewer),
@@ -228,7 +286,8 @@ defmodule DurableHandoff.Store do
       attempt_timeout_ms: options.attempt_timeout_ms,
       max_object_bytes: options.max_object_bytes,
       cache_bytes: if(options.read_your_writes, do: options.read_your_writes_bytes, else: 0),
-      cache_ms: if(options.read_your_writes, do: options.read_your_writes_ms, else: 0)
+      cache_ms: if(options.read_your_writes, do: options.read_your_writes_ms, else: 0),
+      assume_conditions: options.conditional_writes == :assume
     }
   end
 end

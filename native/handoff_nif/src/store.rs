@@ -72,6 +72,7 @@ struct Bounds {
     max_object_bytes: u64,
     cache_bytes: usize,
     cache_ms: u64,
+    assume_conditions: bool,
 }
 
 #[derive(NifUnitEnum)]
@@ -116,6 +117,7 @@ fn store_open<'a>(env: Env<'a>, url: String, options: Vec<(String, String)>, bou
         cache_bytes: bounds.cache_bytes,
         cache_lasts: Duration::from_millis(bounds.cache_ms),
         read_only: false,
+        assume_conditions: bounds.assume_conditions,
     };
     let runtime = match shared_runtime() {
         Ok(runtime) => runtime,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Flaw;
+
 /// Why a request was not answered with what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -21,6 +23,12 @@ pub enum Error {
     /// Another request for the object was in the way (S3's 409).
     #[error("another request for the object was in progress")]
     Contended,
+    /// The object was written or read too often (429 of R2 and Google). Says nothing about the store.
+    #[error("too many requests for this object")]
+    Paced {
+        /// How long the store asks to leave this object alone.
+        retry_after: Option<Duration>,
+    },
     /// The store asks for fewer requests: 429, 503, `SlowDown`.
     #[error("the store asks to slow down (status {status})")]
     SlowDown {
@@ -29,13 +37,45 @@ pub enum Error {
         /// How long the store asks to be left alone.
         retry_after: Option<Duration>,
     },
-    /// The store refused the credentials.
-    #[error("access denied (status {status}, code {code})")]
+    /// The store refused the credentials, or there are none.
+    #[error("access denied (status {status}, code {code}): {reason}")]
     Denied {
         /// The HTTP status; 0 when there were no credentials to send.
         status: u16,
         /// The provider's error code.
         code: String,
+        /// The cause, as far as it is known.
+        reason: String,
+        /// Whether other credentials, fetched now, could be accepted.
+        expired: bool,
+    },
+    /// The service that gives out credentials fails. The store was not asked.
+    #[error("credentials cannot be fetched: {reason}")]
+    Credentials {
+        /// The HTTP status; 0 when there was no answer.
+        status: u16,
+        /// What was asked, and what it answered.
+        reason: String,
+    },
+    /// The answer comes from something that is no object store.
+    #[error("the answer (status {status}) does not come from an object store")]
+    NotAStore {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The store cannot do what was asked for.
+    #[error("the store does not support this request (status {status}, code {code})")]
+    Unsupported {
+        /// The HTTP status.
+        status: u16,
+        /// The provider's error code.
+        code: String,
+    },
+    /// The store cannot keep one owner for each key: see [`crate::Store::check`].
+    #[error("{}", flaw.problem())]
+    Unfit {
+        /// What it lacks.
+        flaw: Flaw,
     },
     /// The bucket, container or directory does not exist.
     #[error("the bucket {bucket} does not exist")]
@@ -50,6 +90,10 @@ pub enum Error {
         status: u16,
         /// The provider's error code.
         code: String,
+        /// Whether the same request may succeed later.
+        passes: bool,
+        /// Whether a write may have been applied.
+        unsure: bool,
     },
     /// The store was not reached, or the connection was lost. A write may have been applied when `sent`.
     #[error("the store cannot be reached: {reason}")]
@@ -112,8 +156,14 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::SlowDown { .. } | Self::Contended | Self::Network { .. } | Self::Timeout => true,
-            Self::Server { status, .. } => *status >= 500 || *status == 408,
+            Self::SlowDown { .. }
+            | Self::Contended
+            | Self::Paced { .. }
+            | Self::Credentials { .. }
+            | Self::NotAStore { .. }
+            | Self::Network { .. }
+            | Self::Timeout => true,
+            Self::Server { passes, .. } => *passes,
             _ => false,
         }
     }
@@ -124,7 +174,10 @@ impl Error {
         match self {
             Self::Timeout => true,
             Self::Network { sent, .. } => *sent,
-            Self::Server { status, .. } | Self::SlowDown { status, .. } => *status >= 500,
+            Self::Server { unsure, .. } => *unsure,
+            Self::SlowDown { status, .. } => *status >= 500,
+            // A proxy that answers with a page of its own may have sent the request on before.
+            Self::NotAStore { .. } => true,
             _ => false,
         }
     }
@@ -137,9 +190,13 @@ impl Error {
             Self::Conflict => "conflict",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
-            Self::Contended => "contended",
+            Self::Contended | Self::Paced { .. } => "contended",
             Self::SlowDown { .. } => "slow_down",
             Self::Denied { .. } => "denied",
+            Self::Credentials { .. } => "credentials",
+            Self::NotAStore { .. } => "not_a_store",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Unfit { flaw } => flaw.kind(),
             Self::NoBucket { .. } => "no_bucket",
             Self::Server { .. } => "server",
             Self::Network { .. } => "network",
@@ -157,9 +214,17 @@ impl Error {
     pub fn details(&self) -> Vec<(&'static str, Detail)> {
         let text = |text: &str| Detail::Text(text.to_owned());
         match self {
-            Self::Denied { status, code } | Self::Server { status, code } => {
+            Self::Server { status, code, .. } | Self::Unsupported { status, code } => {
                 vec![("status", Detail::Number(u64::from(*status))), ("code", text(code))]
             }
+            Self::Denied { status, code, reason, .. } => {
+                vec![("status", Detail::Number(u64::from(*status))), ("code", text(code)), ("reason", text(reason))]
+            }
+            Self::Credentials { status, reason } => {
+                vec![("status", Detail::Number(u64::from(*status))), ("reason", text(reason))]
+            }
+            Self::NotAStore { status } => vec![("status", Detail::Number(u64::from(*status)))],
+            Self::Unfit { flaw } => vec![("problem", text(flaw.problem()))],
             Self::NoBucket { bucket } => vec![("bucket", text(bucket))],
             Self::Network { reason, .. } => vec![("reason", text(reason))],
             Self::Io { action, reason } => vec![("action", text(action)), ("reason", text(reason))],

@@ -2,14 +2,15 @@
 //!
 //! Guarantee: never more than `max_in_flight` hold a turn, never more than `max_waiting` wait for one, first come first served.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 
 pub(crate) struct Gate {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_waiting: usize,
 }
@@ -26,25 +27,53 @@ impl Drop for Waiter<'_> {
 impl Gate {
     pub(crate) fn new(max_in_flight: usize, max_waiting: usize) -> Self {
         Self {
-            turns: Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            turns: Arc::new(Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
             max_waiting,
         }
     }
 
     /// A turn, held until it is dropped.
-    pub(crate) async fn enter(&self) -> Result<SemaphorePermit<'_>, Error> {
-        if let Ok(turn) = self.turns.try_acquire() {
-            return Ok(turn);
+    pub(crate) async fn enter(&self) -> Result<Turn, Error> {
+        if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(self.turn(permit));
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiter = Waiter(&self.waiting);
         if before >= self.max_waiting {
             return Err(Error::Overloaded);
         }
-        // Nobody closes the semaphore.
-        self.turns.acquire().await.map_err(|_closed| Error::Overloaded)
+        let permit = acquire(&self.turns).await?;
+        Ok(self.turn(permit))
     }
+
+    fn turn(&self, permit: OwnedSemaphorePermit) -> Turn {
+        Turn { turns: Arc::clone(&self.turns), permit: Some(permit) }
+    }
+}
+
+/// The place of one request among those under way.
+pub(crate) struct Turn {
+    turns: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Leaves the place to others.
+    pub(crate) fn leave(&mut self) {
+        self.permit = None;
+    }
+
+    /// Takes a place again. A request that had one is not counted among those that wait.
+    pub(crate) async fn take(&mut self) -> Result<(), Error> {
+        self.permit = Some(acquire(&self.turns).await?);
+        Ok(())
+    }
+}
+
+/// The semaphore is never closed.
+async fn acquire(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    Arc::clone(turns).acquire_owned().await.map_err(|_closed| Error::Overloaded)
 }
 
 #[cfg(test)]

@@ -15,29 +15,37 @@
 //! |---|---|
 //! | which URLs and options there are | `open` |
 //! | what a request is made of, the lost-answer rule | `store` |
+//! | what an answer means | `answers` |
 //! | when a request is sent again | `retry` |
+//! | what a store has to show at the start | `proof`, `flaw` |
+//! | deletions where the store has no atomic ones | `tombstone` |
 //! | how many at a time | `gate` |
 //! | which reads need no request | `cache` |
-//! | what the network stores do | `remote`, and `remote::wire` for headers and status codes |
+//! | what the network stores do | `remote`, `remote::wire` for headers and status codes, `remote::credentials` |
 //! | the files and locks of `file://` | `directory` |
 #![forbid(unsafe_code)]
 
 pub mod answers;
+mod backend;
 mod cache;
 mod directory;
 mod error;
+mod flaw;
 mod gate;
 mod key;
 mod memory;
 mod object;
 mod open;
+mod proof;
 mod remote;
 mod retry;
 mod runtime;
 mod settings;
 mod store;
+mod tombstone;
 
 pub use error::{Detail, Error};
+pub use flaw::Flaw;
 pub use object::{Condition, Limits, Object, ObjectRef, Page, Readback, Write};
 pub use runtime::shared_runtime;
 pub use settings::Settings;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::backend::Backend;
 use crate::directory::Directory;
 use crate::memory::Memory;
 use crate::remote;
-use crate::store::Backend;
 use crate::{Error, Settings};
 
 const EXPECTED: &str = "expected s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH, file:///DIR or memory:";

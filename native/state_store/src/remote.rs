@@ -5,21 +5,24 @@
 //! | | S3 | Azure | Google |
 //! |---|---|---|---|
 //! | a version is named by | etag | etag | generation |
-//! | conditional deletion | `If-Match`, after a look at the etag for servers that ignore it | `If-Match`, after a look | `x-goog-if-generation-match` |
-//! | etags in listings | as in reads | without the quotes, which are put back | of the content: looked up when a write names one |
+//! | conditional deletion | AWS: `If-Match`, after a look; others: see `tombstone` | `If-Match`, after a look | `x-goog-if-generation-match` |
+//! | etags in listings | with or without quotes: see `etags` | without the quotes, which are put back | of the content: looked up when a write names one |
 //! | deleting what is not there | success; the look comes first | not found | not found |
+//!
+//! What an answer means is in `answers`; what the services for credentials answer, in `credentials`.
 //!
 //! `object_store` itself does not retry here: retries belong to a request with its own limits, see `retry`.
 
 mod azure;
+mod credentials;
 mod error;
+pub(crate) mod etags;
 pub(crate) mod open;
 mod wire;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Uri;
 use http::header::{HeaderName, HeaderValue, IF_MATCH};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
@@ -27,34 +30,49 @@ use object_store::{
     GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 
+use crate::answers::{Protocol, Request};
 use crate::{Condition, Error, Object, ObjectRef, Page};
-use wire::Exchange;
+use credentials::Refresh;
+use etags::Etags;
+use wire::{Exchange, Seen};
 
 const IF_GENERATION_MATCH: HeaderName = HeaderName::from_static("x-goog-if-generation-match");
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Provider {
-    S3,
-    Azure,
-    Google,
-}
-
 pub(crate) struct Remote {
-    provider: Provider,
+    protocol: Protocol,
     bucket: String,
     store: Arc<dyn ObjectStore>,
     pages: Arc<dyn PaginatedListStore>,
     azure: Option<azure::Deletions>,
+    /// Where credentials come from a service.
+    refresh: Option<Arc<dyn Refresh>>,
+    etags: Etags,
     /// Not the provider's own endpoint: it may be one that has copies and a header to ask the leader.
     custom_endpoint: bool,
+    /// The provider documents that a conditional deletion and a write of the same version cannot both succeed.
+    deletes_atomically: bool,
     max_bytes: u64,
 }
 
 impl Remote {
+    pub(crate) fn deletes_atomically(&self) -> bool {
+        self.deletes_atomically
+    }
+
+    /// Only of S3: elsewhere versions are named in one way.
+    pub(crate) fn etags(&self) -> Option<&Etags> {
+        (self.protocol == Protocol::S3).then_some(&self.etags)
+    }
+
+    /// Makes the next request fetch its credentials. Says whether there can be other ones.
+    pub(crate) fn fetch_credentials(&self) -> bool {
+        self.refresh.as_ref().is_some_and(|refresh| refresh.refresh())
+    }
+
     pub(crate) async fn get(&self, key: &str, consistent: bool) -> Result<Object, Error> {
         let path = path(key)?;
         let (result, seen) = self
-            .exchange(consistent)
+            .exchange(Request::Get, consistent)
             .run(async {
                 let answer = self.store.get_opts(&path, GetOptions::default()).await?;
                 let meta = answer.meta.clone();
@@ -64,7 +82,7 @@ impl Remote {
                 Ok((meta, Some(answer.bytes().await?)))
             })
             .await;
-        match result.map_err(|error| self.error(&error, seen))? {
+        match result.map_err(|error| self.error(Request::Get, &error, seen))? {
             (meta, Some(body)) => Ok(Object { body, etag: self.etag(meta.e_tag, meta.version)? }),
             (meta, None) => Err(Error::TooLarge { bytes: meta.size, limit: self.max_bytes }),
         }
@@ -72,43 +90,42 @@ impl Remote {
 
     pub(crate) async fn put(&self, key: &str, body: Bytes, condition: &Condition) -> Result<String, Error> {
         let path = path(key)?;
-        let mode = match condition {
-            Condition::Always => PutMode::Overwrite,
-            Condition::Absent => PutMode::Create,
-            Condition::Etag(etag) => PutMode::Update(self.version(&path, etag).await?),
+        let (request, mode) = match condition {
+            Condition::Always => (Request::Put, PutMode::Overwrite),
+            Condition::Absent => (Request::Create, PutMode::Create),
+            Condition::Etag(etag) => (Request::Update, PutMode::Update(self.version(&path, etag).await?)),
         };
         let options = PutOptions { mode, ..PutOptions::default() };
         let (result, seen) = self
-            .exchange(*condition != Condition::Always)
+            .exchange(request, *condition != Condition::Always)
             .run(self.store.put_opts(&path, PutPayload::from(body), options))
             .await;
         match result {
             Ok(written) => self.etag(written.e_tag, written.version),
-            Err(error) => match self.error(&error, seen) {
-                Error::NotFound if *condition != Condition::Always => Err(Error::Conflict),
-                error => Err(error),
-            },
+            Err(error) => Err(self.error(request, &error, seen)),
         }
     }
 
-    pub(crate) async fn delete(&self, key: &str, condition: &Condition) -> Result<(), Error> {
+    /// `look` asks for the object first: S3 does not say that there was none.
+    pub(crate) async fn delete(&self, key: &str, condition: &Condition, look: bool) -> Result<(), Error> {
         let path = path(key)?;
         let etag = match condition {
             Condition::Etag(etag) => Some(etag.as_str()),
             _ => None,
         };
+        let request = if etag.is_some() { Request::DeleteIf } else { Request::Delete };
         let mut uri = None;
-        if self.provider != Provider::Google {
+        if self.protocol != Protocol::Google && look {
             let (found, seen) = self.look(&path).await?;
             if etag.is_some_and(|etag| found.e_tag.as_deref() != Some(etag)) {
                 return Err(Error::Conflict);
             }
-            uri = seen;
+            uri = seen.uri;
         }
-        let mut exchange = self.exchange(true);
+        let mut exchange = self.exchange(request, true);
         exchange.delete_if = match etag {
             // Azure's is part of what is signed.
-            Some(_etag) if self.provider == Provider::Azure => None,
+            Some(_etag) if self.protocol == Protocol::Azure => None,
             Some(etag) => Some(self.condition(&path, etag).await?),
             None => None,
         };
@@ -116,7 +133,7 @@ impl Remote {
             (Some(azure), Some(uri)) => exchange.run(azure.delete(uri, etag)).await,
             _ => exchange.run(self.store.delete(&path)).await,
         };
-        result.map_err(|error| self.error(&error, seen))
+        result.map_err(|error| self.error(request, &error, seen))
     }
 
     pub(crate) async fn list(&self, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {
@@ -124,10 +141,10 @@ impl Remote {
             PaginatedListOptions { max_keys: Some(max), page_token: after, ..PaginatedListOptions::default() };
         let first_page = options.page_token.is_none();
         let prefix = (!prefix.is_empty()).then_some(prefix);
-        let (result, seen) = self.exchange(true).run(self.pages.list_paginated(prefix, options)).await;
-        let answer = result.map_err(|error| self.error(&error, seen))?;
+        let (result, seen) = self.exchange(Request::List, true).run(self.pages.list_paginated(prefix, options)).await;
+        let answer = result.map_err(|error| self.error(Request::List, &error, seen))?;
         let mut objects = Vec::with_capacity(answer.result.objects.len());
-        if let (Provider::Azure, true, Some(prefix)) = (self.provider, first_page, prefix) {
+        if let (Protocol::Azure, true, Some(prefix)) = (self.protocol, first_page, prefix) {
             objects.extend(self.namesake(prefix).await?);
         }
         for meta in answer.result.objects {
@@ -150,47 +167,58 @@ impl Remote {
     }
 
     async fn head(&self, path: &Path) -> Result<ObjectMeta, Error> {
-        self.look(path).await.map(|(found, _uri)| found)
+        self.look(path).await.map(|(found, _seen)| found)
     }
 
     /// What is there, and where it is.
-    async fn look(&self, path: &Path) -> Result<(ObjectMeta, Option<Uri>), Error> {
-        let (result, seen) = self.exchange(true).run(self.store.head(path)).await;
+    async fn look(&self, path: &Path) -> Result<(ObjectMeta, Seen), Error> {
+        let (result, seen) = self.exchange(Request::Head, true).run(self.store.head(path)).await;
+        let silent = seen.code.is_empty() && seen.status.is_some_and(|status| (400..500).contains(&status));
         match result {
-            Ok(found) => Ok((found, seen.uri)),
-            Err(error) => Err(self.error(&error, seen)),
+            Ok(found) => Ok((found, seen)),
+            // An answer to HEAD has no body that could say what is missing. One to GET has.
+            Err(_unexplained) if silent => {
+                let (result, seen) =
+                    self.exchange(Request::Get, true).run(self.store.get_opts(path, GetOptions::default())).await;
+                match result {
+                    Ok(found) => Ok((found.meta, seen)),
+                    Err(error) => Err(self.error(Request::Get, &error, seen)),
+                }
+            }
+            Err(error) => Err(self.error(Request::Head, &error, seen)),
         }
     }
 
-    fn exchange(&self, consistent: bool) -> Exchange {
-        let mut exchange = Exchange::default();
-        exchange.consistent = consistent && self.custom_endpoint;
-        exchange
+    fn exchange(&self, request: Request, consistent: bool) -> Exchange {
+        Exchange { request, consistent: consistent && self.custom_endpoint, ..Exchange::default() }
     }
 
     /// What names a version in an answer to a read or a write.
     fn etag(&self, etag: Option<String>, generation: Option<String>) -> Result<String, Error> {
-        let named = if self.provider == Provider::Google { generation } else { etag };
-        named.ok_or(Error::Protocol { reason: "it names no version of the object" })
+        let named = if self.protocol == Protocol::Google { generation } else { etag };
+        named.map(|etag| self.etags.read(etag)).ok_or(Error::Protocol { reason: "it names no version of the object" })
     }
 
     fn listed_etag(&self, etag: Option<String>) -> Result<String, Error> {
         let etag = etag.ok_or(Error::Protocol { reason: "a listing without etags" })?;
-        let bare = self.provider == Provider::Azure && !etag.starts_with(['"', 'W']);
-        Ok(if bare { format!("\"{etag}\"") } else { etag })
+        match self.protocol {
+            Protocol::Azure if !etag.starts_with(['"', 'W']) => Ok(format!("\"{etag}\"")),
+            Protocol::S3 => Ok(self.etags.listed(etag)),
+            _ => Ok(etag),
+        }
     }
 
     async fn version(&self, path: &Path, etag: &str) -> Result<UpdateVersion, Error> {
-        match self.provider {
-            Provider::Google => Ok(UpdateVersion { e_tag: None, version: Some(self.generation(path, etag).await?) }),
-            _ => Ok(UpdateVersion { e_tag: Some(etag.to_owned()), version: None }),
+        match self.protocol {
+            Protocol::Google => Ok(UpdateVersion { e_tag: None, version: Some(self.generation(path, etag).await?) }),
+            _ => Ok(UpdateVersion { e_tag: Some(self.etags.sent(etag).into_owned()), version: None }),
         }
     }
 
     async fn condition(&self, path: &Path, etag: &str) -> Result<(HeaderName, HeaderValue), Error> {
-        let (name, value) = match self.provider {
-            Provider::Google => (IF_GENERATION_MATCH, self.generation(path, etag).await?),
-            _ => (IF_MATCH, etag.to_owned()),
+        let (name, value) = match self.protocol {
+            Protocol::Google => (IF_GENERATION_MATCH, self.generation(path, etag).await?),
+            _ => (IF_MATCH, self.etags.sent(etag).into_owned()),
         };
         // What is no header was never an etag of ours.
         let value = HeaderValue::from_str(&value).map_err(|_not_a_header| Error::Conflict)?;
@@ -211,7 +239,7 @@ impl Remote {
     }
 }
 
-/// Keys are checked before; this is `object_store`'s own word for the same rules.
+/// Keys are checked before; this is `object_store`'s own type for the same rules.
 fn path(key: &str) -> Result<Path, Error> {
     Path::parse(key).map_err(|_invalid| Error::InvalidKey { reason: "it is not a path" })
 }

@@ -3,19 +3,34 @@
 //! Guarantee: only errors that may pass ([`Error::is_retryable`]), at most as often as asked for, after pauses that grow, differ from
 //! one process to the next, and are never shorter than what the store asked for. The deadline is the caller's: a pause is
 //! dropped with it.
+//!
+//! Three kinds of failure say nothing about the store and have pauses of their own. A request that is sent once (`retries` is 0) has
+//! none of them.
+//! - An object that is written too often: a second for this key. Its turn is free meanwhile.
+//! - A service for credentials that fails: up to ten seconds.
+//! - Credentials that are no longer accepted: fetched again once, without a pause.
 
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-
 use crate::Error;
+use crate::gate::Turn;
+use backon::{BackoffBuilder, ExponentialBuilder};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// R2 and Google take one write a second for each object.
+const KEY_PAUSE: Duration = Duration::from_secs(1);
+const KEY_PAUSE_JITTER_MS: u64 = 100;
+const MAX_KEY_PAUSES: u32 = 10;
+const CREDENTIALS_FIRST_PAUSE: Duration = Duration::from_millis(100);
+const CREDENTIALS_LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// With the pauses above: ten seconds.
+const MAX_CREDENTIALS_PAUSES: usize = 13;
 
-/// What happened on the way to an answer.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// A request on the way to its answer.
+#[derive(Default)]
 pub(crate) struct Course {
     /// A write may have been applied without our knowing.
     pub(crate) unsure: bool,
@@ -23,18 +38,45 @@ pub(crate) struct Course {
     pub(crate) slow_downs: u32,
     /// How often the request was sent again.
     pub(crate) retries: u32,
+    turn: Option<Turn>,
+    key_pauses: u32,
+    fetched_again: bool,
 }
 
-pub(crate) async fn run<T, F>(retries: u32, course: &mut Course, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+impl Course {
+    /// One that has a turn until it is done or waits for its key.
+    pub(crate) fn with_turn(turn: Turn) -> Self {
+        Self { turn: Some(turn), ..Self::default() }
+    }
+
+    async fn pause_for_key(&mut self, pause: Duration) -> Result<(), Error> {
+        if let Some(turn) = &mut self.turn {
+            turn.leave();
+        }
+        tokio::time::sleep(pause).await;
+        match &mut self.turn {
+            Some(turn) => turn.take().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// `fetch_credentials` makes the next attempt use new credentials, and says whether there can be others.
+pub(crate) async fn run<T, F>(
+    retries: u32,
+    course: &mut Course,
+    fetch_credentials: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut pauses = ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_max_times(usize::try_from(retries).unwrap_or(usize::MAX))
-        .with_jitter()
-        .build();
+    let mut store_pauses = pauses(retries);
+    let mut credentials_pauses = growing(
+        CREDENTIALS_FIRST_PAUSE,
+        CREDENTIALS_LONGEST_PAUSE,
+        if retries == 0 { 0 } else { MAX_CREDENTIALS_PAUSES },
+    );
 
     loop {
         let error = match attempt().await {
@@ -42,44 +84,90 @@ where
             Err(error) => error,
         };
         course.unsure |= error.is_unsure();
-        course.slow_downs += u32::from(matches!(error, Error::SlowDown { .. }));
-        if !error.is_retryable() {
-            return Err(error);
+        match &error {
+            Error::Denied { expired: true, .. } if !course.fetched_again && fetch_credentials() => {
+                course.fetched_again = true;
+            }
+            Error::Paced { retry_after } if retries > 0 && course.key_pauses < MAX_KEY_PAUSES => {
+                course.key_pauses += 1;
+                course.pause_for_key(key_pause().max(retry_after.unwrap_or_default())).await?;
+            }
+            Error::Credentials { .. } => {
+                let Some(pause) = credentials_pauses.next() else { return Err(error) };
+                tokio::time::sleep(pause).await;
+            }
+            error if !error.is_retryable() || matches!(error, Error::Paced { .. }) => return Err(error.clone()),
+            error => {
+                let asked = match error {
+                    Error::SlowDown { retry_after, .. } => {
+                        course.slow_downs += 1;
+                        retry_after.unwrap_or_default()
+                    }
+                    _ => Duration::ZERO,
+                };
+                let Some(pause) = store_pauses.next() else { return Err(error.clone()) };
+                tokio::time::sleep(pause.max(asked)).await;
+            }
         }
-        let Some(pause) = pauses.next() else { return Err(error) };
-        let asked = match error {
-            Error::SlowDown { retry_after: Some(asked), .. } => asked,
-            _ => Duration::ZERO,
-        };
         course.retries += 1;
-        tokio::time::sleep(pause.max(asked)).await;
     }
+}
+
+/// Before each sending again of a request.
+pub(crate) fn pauses(retries: u32) -> impl Iterator<Item = Duration> {
+    growing(FIRST_PAUSE, LONGEST_PAUSE, usize::try_from(retries).unwrap_or(usize::MAX))
+}
+
+fn growing(first: Duration, longest: Duration, times: usize) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_max_times(times)
+        .with_jitter()
+        .build()
+}
+
+/// Differs a little, so that writers of one key do not meet again.
+fn key_pause() -> Duration {
+    KEY_PAUSE + Duration::from_millis(RandomState::new().build_hasher().finish() % KEY_PAUSE_JITTER_MS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::Gate;
     use std::cell::Cell;
 
     async fn sends(retries: u32, error: Error) -> (u32, Course) {
         let sent = Cell::new(0);
         let mut course = Course::default();
-        let answer: Result<(), Error> = run(retries, &mut course, || {
-            sent.set(sent.get() + 1);
-            let error = error.clone();
-            async { Err(error) }
-        })
+        let answer: Result<(), Error> = run(
+            retries,
+            &mut course,
+            || true,
+            || {
+                sent.set(sent.get() + 1);
+                let error = error.clone();
+                async { Err(error) }
+            },
+        )
         .await;
         assert_eq!(answer, Err(error));
         (sent.get(), course)
+    }
+
+    fn denied(expired: bool) -> Error {
+        Error::Denied { status: 403, code: String::new(), reason: String::new(), expired }
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_what_may_pass_is_sent_again() {
         assert_eq!(sends(3, Error::Conflict).await.0, 1);
         assert_eq!(sends(3, Error::NotFound).await.0, 1);
-        assert_eq!(sends(3, Error::Denied { status: 403, code: String::new() }).await.0, 1);
+        assert_eq!(sends(3, denied(false)).await.0, 1);
+        assert_eq!(sends(3, Error::Unsupported { status: 501, code: String::new() }).await.0, 1);
         assert_eq!(sends(3, Error::Contended).await.0, 4);
+        assert_eq!(sends(3, Error::NotAStore { status: 404 }).await.0, 4);
         assert_eq!(sends(0, Error::Contended).await.0, 1);
     }
 
@@ -90,5 +178,51 @@ mod tests {
         let (sent, course) = sends(2, slow).await;
         assert_eq!((sent, course.slow_downs, course.unsure), (3, 3, true));
         assert!(started.elapsed() >= Duration::from_secs(14));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_written_too_often_costs_no_retry_and_no_slow_down() {
+        let paced = Error::Paced { retry_after: None };
+        let (sent, course) = sends(1, paced.clone()).await;
+        assert_eq!((sent, course.slow_downs, course.unsure), (MAX_KEY_PAUSES + 1, 0, false));
+        assert_eq!(sends(0, paced).await.0, 1, "a request that is to be sent once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_for_its_key_gives_its_turn_to_others() {
+        let gate = Gate::new(1, 1);
+        let mut course = Course::with_turn(gate.enter().await.unwrap());
+        let answers = Cell::new(vec![Ok(()), Err(Error::Paced { retry_after: None })]);
+        let waits = run(
+            1,
+            &mut course,
+            || false,
+            || {
+                let mut left = answers.take();
+                let answer = left.pop().unwrap();
+                answers.set(left);
+                async { answer }
+            },
+        );
+        let (waited, other) = tokio::join!(waits, async {
+            let _turn = gate.enter().await.unwrap();
+            tokio::time::Instant::now()
+        });
+        assert_eq!(waited, Ok(()));
+        assert!(other.elapsed() >= KEY_PAUSE, "the other one had its turn before the pause was over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_the_credentials_of_ten_seconds_is_waited_for() {
+        let started = tokio::time::Instant::now();
+        sends(1, Error::Credentials { status: 503, reason: String::new() }).await;
+        assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
+        assert_eq!(sends(0, Error::Credentials { status: 503, reason: String::new() }).await.0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_are_refused_are_fetched_again_once() {
+        assert_eq!(sends(3, denied(true)).await.0, 2);
+        assert_eq!(sends(0, denied(true)).await.0, 2);
     }
 }

@@ -23,6 +23,9 @@ pub struct Settings {
     pub cache_lasts: Duration,
     /// Whether nothing may be changed: writes and deletions are refused, and opening a directory creates nothing.
     pub read_only: bool,
+    /// Whether the store is taken to keep conditional writes without showing it: for stores where nothing can be written at the
+    /// start.
+    pub assume_conditions: bool,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             cache_bytes: 8 * 1024 * 1024,
             cache_lasts: Duration::from_secs(5),
             read_only: false,
+            assume_conditions: false,
         }
     }
 }
@@ -53,6 +57,7 @@ impl fmt::Debug for Settings {
             .field("cache_bytes", &self.cache_bytes)
             .field("cache_lasts", &self.cache_lasts)
             .field("read_only", &self.read_only)
+            .field("assume_conditions", &self.assume_conditions)
             .finish()
     }
 }

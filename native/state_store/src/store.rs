@@ -7,20 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::directory::Directory;
 use crate::gate::Gate;
-use crate::memory::Memory;
-use crate::remote::Remote;
+use crate::proof::Identity;
+use crate::remote::etags::Etags;
 use crate::retry::{self, Course};
-use crate::{Condition, Error, Limits, Object, ObjectRef, Page, Readback, Settings, Write, key};
-
-/// Where the objects are.
-pub(crate) enum Backend {
-    Remote(Remote),
-    Directory(Arc<Directory>),
-    Memory(Arc<Memory>),
-}
+use crate::{Condition, Error, Limits, Object, ObjectRef, Page, Readback, Settings, Write, key, proof, tombstone};
 
 /// An open store. Cheap to clone; all clones share its bounds.
 #[derive(Clone)]
@@ -37,6 +30,8 @@ struct Inner {
     attempt_timeout: Duration,
     max_bytes: u64,
     read_only: bool,
+    assume_conditions: bool,
+    identity: Identity,
     counts: Counts,
 }
 
@@ -64,6 +59,14 @@ pub struct Stats {
     pub cached: u64,
 }
 
+/// What a write met.
+enum Met {
+    /// Nothing in its way: its new etag.
+    Nothing(String),
+    /// A deletion under way.
+    Tombstone,
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("url", &self.inner.url).finish_non_exhaustive()
@@ -86,6 +89,8 @@ impl Store {
             attempt_timeout: settings.attempt_timeout,
             max_bytes: settings.max_object_bytes,
             read_only: settings.read_only,
+            assume_conditions: settings.assume_conditions,
+            identity: Identity::new(url, settings),
             counts: Counts::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -111,12 +116,22 @@ impl Store {
         }
     }
 
-    /// Whether the store answers, the bucket is there and the credentials are good: a listing of at most one key.
+    /// Whether the store answers, the bucket is there, the credentials are good, and the store keeps one owner for each key: a
+    /// listing of at most one key, then a race of conditional writes under a key of its own (see `proof`). The race is left
+    /// out when it was won within the last hour, for a store that is open for reading only, and with
+    /// [`Settings::assume_conditions`].
     ///
     /// # Errors
-    /// What is wrong.
+    /// What is wrong; [`Error::Unfit`] for a store that lacks what the guarantees rest on.
     pub async fn check(&self, limits: Limits) -> Result<(), Error> {
-        self.list("", None, 1, limits).await.map(|_page| ())
+        let check = async {
+            self.list("", None, 1, limits).await?;
+            if self.inner.read_only || self.inner.assume_conditions {
+                return Ok(());
+            }
+            proof::ensure(self, &self.inner.identity, limits).await
+        };
+        tokio::time::timeout(limits.timeout, check).await.unwrap_or(Err(Error::Timeout))
     }
 
     /// Reads an object. `consistent` asks for the newest version where a store could answer with an older one. The read after a
@@ -130,7 +145,11 @@ impl Store {
             self.inner.counts.cached.fetch_add(1, Ordering::Relaxed);
             return Ok(object);
         }
-        self.request(limits, async |course| self.read(&key, consistent, limits.retries, course).await).await
+        self.request(limits, async |course| match self.read(&key, consistent, limits.retries, course).await {
+            Ok(there) if tombstone::is(&there.body) => Err(Error::NotFound),
+            answer => answer,
+        })
+        .await
     }
 
     /// Writes an object under a condition and gives its new etag.
@@ -154,27 +173,74 @@ impl Store {
     }
 
     async fn write(&self, key: &str, body: &Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
-        self.request(limits, async |course| {
-            let written = retry::run(limits.retries, course, || {
-                self.attempt(self.inner.backend.put(key, body.clone(), &write.condition))
-            })
-            .await;
-            let refused = written == Err(Error::Conflict) && write.condition != Condition::Always;
-            if !refused || (write.readback == Readback::AfterLostAnswer && !course.unsure) {
-                return written;
+        self.request(limits, async |course| self.write_once(key, body, write, limits.retries, course).await).await
+    }
+
+    async fn write_once(
+        &self,
+        key: &str,
+        body: &Bytes,
+        write: &Write,
+        retries: u32,
+        course: &mut Course,
+    ) -> Result<String, Error> {
+        let mut pauses = retry::pauses(retries);
+        loop {
+            match self.write_or_meet(key, body, write, retries, course).await? {
+                Met::Nothing(etag) => return Ok(etag),
+                // A deletion is under way: it takes a round trip.
+                Met::Tombstone => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(Error::Contended),
+                },
             }
-            let lost = course.unsure;
-            match self.read(key, true, limits.retries, course).await {
-                Ok(there) if there.body == *body => {
-                    self.inner.counts.readbacks.fetch_add(1, Ordering::Relaxed);
-                    Ok(there.etag)
-                }
-                // Nobody knows whether it was applied, and the caller must not be told that it was not.
-                Err(error) if lost && error != Error::NotFound => Err(error),
-                _other => Err(Error::Conflict),
+        }
+    }
+
+    async fn write_or_meet(
+        &self,
+        key: &str,
+        body: &Bytes,
+        write: &Write,
+        retries: u32,
+        course: &mut Course,
+    ) -> Result<Met, Error> {
+        let written = self.put_retried(key, body, &write.condition, retries, course).await;
+        let refused = written == Err(Error::Conflict) && write.condition != Condition::Always;
+        let read_back = write.readback == Readback::Always || course.unsure;
+        // What refuses a claim may be a tombstone, which is no object.
+        let claims = write.condition == Condition::Absent && self.inner.backend.needs_tombstones();
+        if !refused || !(read_back || claims) {
+            return written.map(Met::Nothing);
+        }
+        let lost = course.unsure;
+        match self.read(key, true, retries, course).await {
+            Ok(there) if there.body == *body && read_back => {
+                self.inner.counts.readbacks.fetch_add(1, Ordering::Relaxed);
+                Ok(Met::Nothing(there.etag))
             }
-        })
-        .await
+            Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
+                let over = Condition::Etag(there.etag);
+                self.put_retried(key, body, &over, retries, course).await.map(Met::Nothing)
+            }
+            Ok(there) if claims && tombstone::is(&there.body) => Ok(Met::Tombstone),
+            // Deleted in between: the claim may hold now.
+            Err(Error::NotFound) if claims && !lost => Ok(Met::Tombstone),
+            // Nobody knows whether it was applied, and the caller must not be told that it was not.
+            Err(error) if lost && error != Error::NotFound => Err(error),
+            _other => Err(Error::Conflict),
+        }
+    }
+
+    async fn put_retried(
+        &self,
+        key: &str,
+        body: &Bytes,
+        condition: &Condition,
+        retries: u32,
+        course: &mut Course,
+    ) -> Result<String, Error> {
+        self.retried(retries, course, || self.attempt(self.inner.backend.put(key, body.clone(), condition))).await
     }
 
     /// Deletes an object; with an etag only this version of it.
@@ -184,17 +250,39 @@ impl Store {
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);
-        let condition = etag.map_or(Condition::Always, Condition::Etag);
-        self.request(limits, async |course| {
-            let deleted =
-                retry::run(limits.retries, course, || self.attempt(self.inner.backend.delete(&key, &condition))).await;
-            match deleted {
-                // The answer to the deletion was lost: it is not there because we deleted it.
-                Err(Error::NotFound) if course.unsure => Ok(()),
-                deleted => deleted,
-            }
-        })
-        .await
+        self.request(limits, async |course| self.delete_once(&key, etag.as_deref(), limits.retries, course).await).await
+    }
+
+    async fn delete_once(&self, key: &str, etag: Option<&str>, retries: u32, course: &mut Course) -> Result<(), Error> {
+        let backend = &self.inner.backend;
+        let (condition, look) = match etag {
+            Some(etag) if backend.needs_tombstones() => (self.bury(key, etag, retries, course).await?, false),
+            Some(etag) => (Condition::Etag(etag.to_owned()), true),
+            None => (Condition::Always, true),
+        };
+        let buried = !look;
+        match self.retried(retries, course, || self.attempt(backend.delete(key, &condition, look))).await {
+            // The answer to the deletion was lost: it is not there because we deleted it.
+            Err(Error::NotFound) if course.unsure || buried => Ok(()),
+            // A claim has taken the place of the tombstone.
+            Err(Error::Conflict) if buried => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Overwrites one version of an object with a tombstone. Says what to delete.
+    async fn bury(&self, key: &str, etag: &str, retries: u32, course: &mut Course) -> Result<Condition, Error> {
+        let (condition, body) = (Condition::Etag(etag.to_owned()), tombstone::new());
+        match self.put_retried(key, &body, &condition, retries, course).await {
+            Ok(etag) => Ok(Condition::Etag(etag)),
+            Err(Error::Conflict) => match self.read(key, true, retries, course).await {
+                Ok(there) if there.body == body => Ok(Condition::Etag(there.etag)),
+                Ok(there) if tombstone::is(&there.body) => Err(Error::NotFound),
+                Ok(_newer) => Err(Error::Conflict),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's [`Page::next`].
@@ -205,10 +293,11 @@ impl Store {
         let own = &self.inner.prefix;
         let prefix = format!("{own}{prefix}");
         self.request(limits, async |course| {
-            let mut page = retry::run(limits.retries, course, || {
-                self.attempt(self.inner.backend.list(&prefix, after.clone(), max.max(1)))
-            })
-            .await?;
+            let mut page = self
+                .retried(limits.retries, course, || {
+                    self.attempt(self.inner.backend.list(&prefix, after.clone(), max.max(1)))
+                })
+                .await?;
             page.objects = page
                 .objects
                 .into_iter()
@@ -233,8 +322,16 @@ impl Store {
         if self.inner.read_only { Err(Error::ReadOnly) } else { self.key(key) }
     }
 
+    /// An object, or a tombstone.
     async fn read(&self, key: &str, consistent: bool, retries: u32, course: &mut Course) -> Result<Object, Error> {
-        retry::run(retries, course, || self.attempt(self.inner.backend.get(key, consistent))).await
+        self.retried(retries, course, || self.attempt(self.inner.backend.get(key, consistent))).await
+    }
+
+    async fn retried<T, F>(&self, retries: u32, course: &mut Course, attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        retry::run(retries, course, || self.inner.backend.fetch_credentials(), attempt).await
     }
 
     /// One request with its turn, within its time.
@@ -245,15 +342,19 @@ impl Store {
     ) -> Result<T, Error> {
         let mut course = Course::default();
         let answer = tokio::time::timeout(limits.timeout, async {
-            let _turn = self.inner.gate.enter().await?;
+            course = Course::with_turn(self.inner.gate.enter().await?);
             work(&mut course).await
         })
         .await
         .unwrap_or(Err(Error::Timeout));
+        self.count(&course);
+        answer
+    }
+
+    fn count(&self, course: &Course) {
         let counts = &self.inner.counts;
         counts.retries.fetch_add(u64::from(course.retries), Ordering::Relaxed);
         counts.slow_downs.fetch_add(u64::from(course.slow_downs), Ordering::Relaxed);
-        answer
     }
 
     /// One sending of a request. One that hangs is as good as lost.
@@ -263,36 +364,45 @@ impl Store {
     }
 }
 
-impl Backend {
-    async fn get(&self, key: &str, consistent: bool) -> Result<Object, Error> {
-        match self {
-            Self::Remote(remote) => remote.get(key, consistent).await,
-            Self::Directory(directory) => directory.get(key).await,
-            Self::Memory(memory) => memory.get(key),
-        }
+/// Requests of the proof: without a turn, so that they meet whatever the bounds are. Its key is under the store's prefix.
+impl Store {
+    pub(crate) async fn get_ungated(&self, key: &str, limits: Limits) -> Result<Object, Error> {
+        let key = self.key(key)?;
+        let mut course = Course::default();
+        let answer = self.read(&key, true, limits.retries, &mut course).await;
+        self.count(&course);
+        answer
     }
 
-    async fn put(&self, key: &str, body: Bytes, condition: &Condition) -> Result<String, Error> {
-        match self {
-            Self::Remote(remote) => remote.put(key, body, condition).await,
-            Self::Directory(directory) => directory.put(key, body, condition.clone()).await,
-            Self::Memory(memory) => memory.put(key, body, condition),
-        }
+    pub(crate) async fn put_ungated(
+        &self,
+        key: &str,
+        body: &Bytes,
+        write: &Write,
+        limits: Limits,
+    ) -> Result<String, Error> {
+        let key = self.writable(key)?;
+        let mut course = Course::default();
+        let answer = self.write_once(&key, body, write, limits.retries, &mut course).await;
+        self.count(&course);
+        answer
     }
 
-    async fn delete(&self, key: &str, condition: &Condition) -> Result<(), Error> {
-        match self {
-            Self::Remote(remote) => remote.delete(key, condition).await,
-            Self::Directory(directory) => directory.delete(key, condition.clone()).await,
-            Self::Memory(memory) => memory.delete(key, condition),
-        }
+    pub(crate) async fn delete_ungated(&self, key: &str, etag: Option<&str>, limits: Limits) -> Result<(), Error> {
+        let key = self.writable(key)?;
+        let mut course = Course::default();
+        let answer = self.delete_once(&key, etag, limits.retries, &mut course).await;
+        self.count(&course);
+        answer
     }
 
-    async fn list(&self, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {
-        match self {
-            Self::Remote(remote) => remote.list(prefix, after, max).await,
-            Self::Directory(directory) => directory.list(prefix, after, max).await,
-            Self::Memory(memory) => Ok(memory.list(prefix, after.as_deref(), max)),
+    pub(crate) fn are_etags_flipped(&self) -> bool {
+        self.inner.backend.etags().is_some_and(Etags::is_flipped)
+    }
+
+    pub(crate) fn set_etags_flipped(&self, flipped: bool) {
+        if let Some(etags) = self.inner.backend.etags() {
+            etags.set_flipped(flipped);
         }
     }
 }

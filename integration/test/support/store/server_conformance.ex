@@ -88,7 +88,7 @@ defmodule Store.ServerConformance do
       test "the store asks to slow down: retried, counted, and a value of its own when retries run out" do
         {proxy, state} = behind_proxy(@kind)
         slow_down = {:answer, 503, [{"retry-after", "0"}], "<Error><Code>SlowDown</Code></Error>"}
-        Proxy.plan(proxy, [slow_down, {:answer, 429, [], ""}])
+        Proxy.plan(proxy, [slow_down, slow_down])
         assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, max_retries: 2)
         assert %{slow_downs: 2, retries: 2} = Backend.stats(state)
         Proxy.plan(proxy, [slow_down, slow_down])

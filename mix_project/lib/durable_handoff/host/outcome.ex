@@ -200,7 +200,11 @@ defmodule DurableHandoff.Host.Outcome do
   def blame({tag, _detail}) when tag in [:mirror_failed, :promotion_failed, :storage_unavailable], do: :store
   # DurableHandoff.Store.
   def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store
-  def blame({kind, facts}) when kind in [:network, :server, :denied, :no_bucket, :io] and is_map(facts), do: :store
+
+  def blame({kind, facts})
+      when kind in [:network, :server, :unsupported, :not_a_store, :denied, :credentials, :no_bucket, :io, :protocol] and
+             is_map(facts),
+      do: :store
 
   # This server's own object: any other can be moved.
   def blame({kind, _facts}) when kind in [:not_encodable, :unreadable, :too_large, :invalid_key], do: :server

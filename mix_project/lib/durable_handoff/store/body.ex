@@ -15,25 +15,27 @@ defmodule DurableHandoff.Store.Body do
     error -> {:error, {:not_encodable, error}}
   end
 
-  @spec decode(term()) :: {:ok, term()} | {:error, {:unreadable, Exception.t()}}
-  def decode(bytes) when is_binary(bytes) do
-    with {:ok, object} <- parse(bytes), do: decode(object)
+  @doc "`strings` is the codec's option: whether strings are copies, or parts of `bytes` that keep all of it in memory."
+  @spec decode(term(), :copy | :reference) :: {:ok, term()} | {:error, {:unreadable, Exception.t()}}
+  def decode(bytes, strings) when is_binary(bytes) do
+    with {:ok, object} <- parse(bytes, strings), do: decode(object, strings)
   end
 
   # Decoded already: a caller that cannot know which of the two it has.
-  def decode(object) do
+  def decode(object, _strings) do
     with {:error, error} <- StoredState.from_object(object), do: {:error, {:unreadable, error}}
   end
 
   @doc "The same for bytes read from `key`, which the error then names."
-  @spec decode(binary(), key :: String.t()) ::
+  @spec decode(binary(), :copy | :reference, key :: String.t()) ::
           {:ok, term()} | {:error, {:unreadable, %{key: String.t(), error: Exception.t()}}}
-  def decode(bytes, key) do
-    with {:error, {:unreadable, error}} <- decode(bytes), do: {:error, {:unreadable, %{key: key, error: error}}}
+  def decode(bytes, strings, key) do
+    with {:error, {:unreadable, error}} <- decode(bytes, strings),
+         do: {:error, {:unreadable, %{key: key, error: error}}}
   end
 
-  defp parse(bytes) do
-    {:ok, Codec.decode!(bytes)}
+  defp parse(bytes, strings) do
+    {:ok, Codec.decode!(bytes, strings: strings)}
   rescue
     error -> {:error, {:unreadable, error}}
   end

@@ -55,6 +55,20 @@ defmodule DurableHandoff.Store.Options do
       doc: "how much is kept for that"
     ],
     read_your_writes_ms: [type: {:integer, 1, 60_000}, default: 5_000, doc: "and for how long"],
+    strings: [
+      type: {:one_of, [:copy, :reference]},
+      default: :copy,
+      doc:
+        "strings of more than 64 bytes in a state that was read: copies, or parts of the object, which then stays in memory " <>
+          "as a whole for as long as one of them does"
+    ],
+    conditional_writes: [
+      type: {:one_of, [:prove, :assume]},
+      default: :prove,
+      doc:
+        "`:prove`: at the start the store shows that it keeps one owner for each key, see below; `:assume`: it is believed, for " <>
+          "stores where nothing can be written at the start"
+    ],
     discovery_interval_ms: [
       type: {:integer, 1, 24 * @hour_ms},
       default: 60_000,

@@ -202,6 +202,10 @@ defmodule DurableHandoff.Host.OutcomeTest do
         network: %{reason: "connection refused"},
         server: %{status: 500, code: "InternalError"},
         denied: %{status: 403, code: "AccessDenied"},
+        credentials: %{status: 503, reason: "busy"},
+        unsupported: %{status: 501, code: "NotImplemented"},
+        not_a_store: %{status: 404},
+        protocol: %{reason: "no etag"},
         no_bucket: %{bucket: "b"},
         io: %{action: "locking", reason: "no space left"}
       ]

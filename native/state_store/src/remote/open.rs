@@ -3,16 +3,19 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::client::HttpConnector;
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
+use object_store::azure::{AzureConfigKey, AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::client::HttpClient;
+use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, CredentialProvider, ObjectStore, RetryConfig};
 
+use super::Remote;
 use super::azure::Deletions;
+use super::credentials::{Credentials, Refresh};
+use super::etags::Etags;
 use super::wire::Connector;
-use super::{Provider, Remote};
+use crate::answers::Protocol;
 use crate::{Error, Settings};
 
 /// The account every emulator knows.
@@ -29,14 +32,19 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
     if is_plain(endpoint.as_deref()) {
         builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true");
     }
-    let store = builder
-        .with_disable_bulk_delete(true)
-        .with_retry(no_retries())
-        .with_http_connector(Connector)
-        .build()
-        .map_err(|error| refused(settings, &error))?;
-    let remote = remote(Provider::S3, bucket, Arc::new(store), settings);
-    Ok(Remote { custom_endpoint: endpoint.is_some(), ..remote })
+    builder = builder.with_disable_bulk_delete(true).with_retry(no_retries());
+    let opened = open(
+        settings,
+        move |connector, credentials: Option<AwsCredentialProvider>| {
+            let builder = builder.clone().with_http_connector(connector);
+            credentials.into_iter().fold(builder, AmazonS3Builder::with_credentials).build()
+        },
+        |store| Arc::clone(store.credentials()),
+    )?;
+    let custom_endpoint = endpoint.is_some();
+    let is_aws = endpoint.as_deref().is_none_or(is_aws);
+    let remote = remote(Protocol::S3, bucket, opened, settings);
+    Ok(Remote { custom_endpoint, deletes_atomically: is_aws, ..remote })
 }
 
 pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -52,20 +60,21 @@ pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Erro
         None => String::new(),
     };
     let signed = builder.get_config_value(&AzureConfigKey::SkipSignature).is_none_or(|value| value != "true");
-    let plain = emulator || is_plain(endpoint.as_deref());
-    if plain {
+    if emulator || is_plain(endpoint.as_deref()) {
         builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), "true");
     }
-    let store = builder
-        .with_retry(no_retries())
-        .with_http_connector(Connector)
-        .build()
-        .map_err(|error| refused(settings, &error))?;
-    let http =
-        Connector.connect(&ClientOptions::new().with_allow_http(plain)).map_err(|error| refused(settings, &error))?;
-    let store = Arc::new(store);
-    let azure = Some(Deletions { store: Arc::clone(&store), account, signed, http });
-    Ok(Remote { azure, ..remote(Provider::Azure, container, store, settings) })
+    builder = builder.with_retry(no_retries());
+    let opened = open(
+        settings,
+        move |connector, credentials: Option<AzureCredentialProvider>| {
+            let builder = builder.clone().with_http_connector(connector);
+            credentials.into_iter().fold(builder, MicrosoftAzureBuilder::with_credentials).build()
+        },
+        |store| Arc::clone(store.credentials()),
+    )?;
+    let (store, http) = (Arc::clone(&opened.store), opened.http.clone());
+    let azure = Some(Deletions { store, account, signed, http });
+    Ok(Remote { azure, ..remote(Protocol::Azure, container, opened, settings) })
 }
 
 pub(crate) fn google(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -76,28 +85,76 @@ pub(crate) fn google(bucket: &str, settings: &Settings) -> Result<Remote, Error>
     if is_plain(builder.get_config_value(&GoogleConfigKey::BaseUrl).as_deref()) {
         builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
     }
-    let store = builder
-        .with_retry(no_retries())
-        .with_http_connector(Connector)
-        .build()
-        .map_err(|error| refused(settings, &error))?;
-    Ok(remote(Provider::Google, bucket, Arc::new(store), settings))
+    builder = builder.with_retry(no_retries());
+    let opened = open(
+        settings,
+        move |connector, credentials: Option<GcpCredentialProvider>| {
+            let builder = builder.clone().with_http_connector(connector);
+            credentials.into_iter().fold(builder, GoogleCloudStorageBuilder::with_credentials).build()
+        },
+        |store| Arc::clone(store.credentials()),
+    )?;
+    Ok(remote(Protocol::Google, bucket, opened, settings))
+}
+
+/// A store, the client of its requests, and what fetches its credentials anew where they are fetched at all.
+struct Opened<S> {
+    store: Arc<S>,
+    http: HttpClient,
+    refresh: Option<Arc<dyn Refresh>>,
+}
+
+type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
+
+/// Builds a store, and once more with its credentials watched when they come from a service.
+fn open<S, T: Send + Sync + 'static>(
+    settings: &Settings,
+    build: impl Fn(Connector, Option<Provider<T>>) -> object_store::Result<S> + Send + Sync + 'static,
+    credentials: impl Fn(&S) -> Provider<T> + Send + Sync + 'static,
+) -> Result<Opened<S>, Error> {
+    let connector = Connector::default();
+    let store = build(connector.clone(), None).map_err(|error| refused(settings, &error))?;
+    let fetches = connector.count() > 1;
+    let (store, refresh) = if fetches {
+        let inner = credentials(&store);
+        let build = Arc::new(build);
+        let again = Arc::clone(&build);
+        let anew = move || again(Connector::default(), None).map(|store| credentials(&store));
+        let watched = Arc::new(Credentials::new(inner, anew, settings.attempt_timeout));
+        let store =
+            build(connector.clone(), Some(Arc::clone(&watched) as _)).map_err(|error| refused(settings, &error))?;
+        (store, Some(watched as Arc<dyn Refresh>))
+    } else {
+        (store, None)
+    };
+    let http = connector.last().ok_or_else(|| Error::Invalid { problem: "no HTTP client was made".to_owned() })?;
+    Ok(Opened { store: Arc::new(store), http, refresh })
 }
 
 /// What every provider has.
-fn remote<S>(provider: Provider, bucket: &str, store: Arc<S>, settings: &Settings) -> Remote
+fn remote<S>(protocol: Protocol, bucket: &str, opened: Opened<S>, settings: &Settings) -> Remote
 where
     S: ObjectStore + PaginatedListStore,
 {
     Remote {
-        provider,
+        protocol,
         bucket: bucket.to_owned(),
-        pages: Arc::clone(&store) as _,
-        store,
+        pages: Arc::clone(&opened.store) as _,
+        store: opened.store,
         azure: None,
+        refresh: opened.refresh,
+        etags: Etags::default(),
         custom_endpoint: false,
+        deletes_atomically: true,
         max_bytes: settings.max_object_bytes,
     }
+}
+
+/// AWS itself, by another name: an interface endpoint, a dual-stack or a FIPS one.
+fn is_aws(endpoint: &str) -> bool {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_scheme, rest)| rest);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|suffix| host.ends_with(suffix))
 }
 
 /// The options by the provider's names, all unknown ones in one message.
@@ -117,7 +174,7 @@ fn options<K: FromStr>(settings: &Settings) -> Result<Vec<(K, String)>, Error> {
     }
 }
 
-/// Whoever writes `http://` means it.
+/// `http://` in an endpoint is meant as written.
 fn is_plain(endpoint: Option<&str>) -> bool {
     endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }

@@ -1,36 +1,51 @@
 //! What goes over the wire and comes back: headers that `object_store` does not know, and the status codes it keeps to itself.
 //!
 //! The client's own requests run inside the task of the request they belong to, so what to add and what was seen travel in a
-//! task-local value.
+//! task-local value. Exchanges for credentials have one of their own: see `credentials`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, DATE, ETAG, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Uri};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 
+use super::credentials::Failure;
+use crate::answers::Request;
+
 tokio::task_local! {
     static EXCHANGE: Arc<Exchange>;
 }
 
 const TIGRIS_CONSISTENT: HeaderName = HeaderName::from_static("x-tigris-consistent");
-/// Where clouds answer questions about the machine: credentials, when none were given.
-const METADATA_SERVICE: &str = "169.254.169.254";
+const BUCKET_REGION: &str = "x-amz-bucket-region";
 const CODE_LENGTH: usize = 64;
+const REGION_LENGTH: usize = 24;
+/// Error documents are short. A longer one is not read.
+const MAX_ERROR_BYTES: u64 = 256 * 1024;
+
+/// Whom a request is for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    #[default]
+    Store,
+    Credentials,
+}
 
 /// One request: what to add to it, and what was seen of its answer.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
+    pub(super) role: Role,
+    pub(super) request: Request,
     /// Ask the leader, not a copy.
     pub(super) consistent: bool,
     /// The condition of a deletion.
     pub(super) delete_if: Option<(HeaderName, HeaderValue)>,
-    seen: Mutex<Seen>,
+    pub(super) seen: Mutex<Seen>,
 }
 
 /// The last thing that was seen.
@@ -39,8 +54,16 @@ pub(super) struct Seen {
     pub(super) status: Option<u16>,
     pub(super) code: String,
     pub(super) retry_after: Option<Duration>,
+    /// The region of the bucket, where the answer names it.
+    pub(super) region: String,
+    /// The store's clock.
+    pub(super) date: String,
     pub(super) lost: Option<Lost>,
-    /// Where a request was answered with success.
+    /// A success that no store would give.
+    pub(super) not_a_store: bool,
+    /// There were no credentials to send.
+    pub(super) credentials: Option<Failure>,
+    /// Where the request went.
     pub(super) uri: Option<Uri>,
 }
 
@@ -60,11 +83,16 @@ impl Exchange {
         (result, seen)
     }
 
+    /// Tells the request under way in this task that it has no credentials.
+    pub(super) fn without_credentials(failure: Failure) {
+        // Outside of a request nobody asks why.
+        let _ = EXCHANGE.try_with(|exchange| exchange.saw(Seen { credentials: Some(failure), ..Seen::default() }));
+    }
+
     fn add_headers(&self, request: &mut HttpRequest) {
         if self.consistent {
             request.headers_mut().insert(TIGRIS_CONSISTENT, HeaderValue::from_static("true"));
         }
-        // Only the deletion itself: requests for credentials are part of the exchange too.
         if request.method() == Method::DELETE
             && let Some((name, value)) = &self.delete_if
         {
@@ -75,18 +103,50 @@ impl Exchange {
     fn saw(&self, seen: Seen) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
+
+    /// Whether a success is one that a store gives to this request. `object_store` believes any.
+    fn is_credible(&self, response: &HttpResponse) -> bool {
+        let headers = response.headers();
+        match self.request {
+            Request::Get | Request::Head | Request::Put | Request::Create | Request::Update => {
+                headers.contains_key(ETAG)
+            }
+            Request::Delete | Request::DeleteIf => {
+                let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+                length.is_none_or(|length| length == "0")
+            }
+            // What a listing is, its body says.
+            Request::List => true,
+        }
+    }
 }
 
-/// The connector of every store: the usual client, watched.
-#[derive(Debug)]
-pub(super) struct Connector;
+/// The connector of every store: the usual client, watched. It is where all clients of a store are made, so that all of them have
+/// the same options.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Connector {
+    made: Arc<Mutex<Vec<HttpClient>>>,
+}
+
+impl Connector {
+    /// How many clients were made. A store that needs no exchange for its credentials has one.
+    pub(super) fn count(&self) -> usize {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The client that was made last, which is the store's own.
+    pub(super) fn last(&self) -> Option<HttpClient> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         // Fails when there is one already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Wire { client }))
+        let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(options)? });
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+        Ok(client)
     }
 }
 
@@ -101,42 +161,76 @@ impl HttpService for Wire {
         let Ok(exchange) = EXCHANGE.try_with(Arc::clone) else {
             return self.client.execute(request).await;
         };
-        exchange.add_headers(&mut request);
+        if exchange.role == Role::Store {
+            exchange.add_headers(&mut request);
+        }
         let uri = request.uri().clone();
-        let about_credentials = uri.host() == Some(METADATA_SERVICE);
         match self.client.execute(request).await {
-            Ok(response) if response.status().is_success() => {
-                let status = Some(response.status().as_u16());
-                exchange.saw(Seen { status, uri: Some(uri), ..Seen::default() });
+            Ok(response) if !response.status().is_success() => refused(&exchange, uri, response).await,
+            Ok(response) if exchange.role == Role::Credentials => {
+                exchange.saw(Seen { status: Some(response.status().as_u16()), uri: Some(uri), ..Seen::default() });
                 Ok(response)
             }
-            Ok(response) => refused(&exchange, response).await,
+            Ok(response) => succeeded(&exchange, uri, response).await,
             Err(error) => {
-                exchange.saw(Seen { lost: Some(lost(&error, about_credentials)), ..Seen::default() });
+                exchange.saw(Seen { lost: Some(lost(&error)), uri: Some(uri), ..Seen::default() });
                 Err(error)
             }
         }
     }
 }
 
-/// Reads the whole answer, which is short, to know the provider's own word for it.
-async fn refused(exchange: &Exchange, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let credible = exchange.is_credible(&response);
+    let seen = Seen { status: Some(response.status().as_u16()), uri: Some(uri), ..Seen::default() };
+    if !credible {
+        exchange.saw(Seen { not_a_store: true, ..seen });
+        return Err(not_a_store());
+    }
+    exchange.saw(seen.clone());
+    if exchange.request != Request::List {
+        return Ok(response);
+    }
     let (parts, body) = response.into_parts();
-    let body = body.bytes().await.unwrap_or_default();
+    let body = body.bytes().await?;
+    if is_listing(&body) {
+        Ok(HttpResponse::from_parts(parts, body.into()))
+    } else {
+        exchange.saw(Seen { not_a_store: true, ..seen });
+        Err(not_a_store())
+    }
+}
+
+/// `object_store` reads any markup as an empty listing.
+fn is_listing(body: &[u8]) -> bool {
+    const ROOTS: [&[u8]; 2] = [b"<ListBucketResult", b"<EnumerationResults"];
+    let start = &body[..body.len().min(1_024)];
+    ROOTS.iter().any(|root| start.windows(root.len()).any(|window| window == *root))
+}
+
+fn not_a_store() -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, std::io::Error::other("the answer does not come from an object store"))
+}
+
+/// Reads the whole answer, which is short, to know the provider's own code for it.
+async fn refused(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
+    let body = if length > MAX_ERROR_BYTES { Default::default() } else { body.bytes().await.unwrap_or_default() };
     exchange.saw(Seen {
         status: Some(parts.status.as_u16()),
         code: code(&parts.headers, &body),
         retry_after: retry_after(&parts.headers),
+        region: region(&parts.headers, &body),
+        date: text(DATE).unwrap_or_default().to_owned(),
+        uri: Some(uri),
         ..Seen::default()
     });
     Ok(HttpResponse::from_parts(parts, body.into()))
 }
 
-fn lost(error: &HttpError, about_credentials: bool) -> Lost {
-    if about_credentials {
-        let reason = "no credentials were given, and this machine's metadata service has none".to_owned();
-        return Lost { reason, sent: false };
-    }
+fn lost(error: &HttpError) -> Lost {
     // The innermost cause is the operating system's or the TLS library's; the outer ones only say that a request failed.
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -145,21 +239,29 @@ fn lost(error: &HttpError, about_credentials: bool) -> Lost {
     Lost { reason: cause.to_string(), sent: error.kind() != HttpErrorKind::Connect }
 }
 
-/// Azure's header, or the `Code` of the XML that all of them answer with.
+/// Azure's header, or the `Code` of the XML that all of them answer with. Services for credentials also write JSON.
 fn code(headers: &HeaderMap, body: &[u8]) -> String {
     let named = headers.get("x-ms-error-code").and_then(|value| value.to_str().ok());
-    let written = || {
-        let body = std::str::from_utf8(body).ok()?;
-        let (_before, after) = body.split_once("<Code>")?;
-        Some(after.split_once("</Code>")?.0)
-    };
-    let code = named.or_else(written).unwrap_or_default();
-    // A code is one word. Anything else could be an echo of what was sent.
-    if code.len() <= CODE_LENGTH && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        code.to_owned()
-    } else {
-        String::new()
-    }
+    let code = named.or_else(|| element(body, "<Code>", "</Code>")).or_else(|| element(body, "\"error\":\"", "\""));
+    word(code, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn region(headers: &HeaderMap, body: &[u8]) -> String {
+    let named = headers.get(BUCKET_REGION).and_then(|value| value.to_str().ok());
+    let region =
+        named.or_else(|| element(body, "<Region>", "</Region>")).filter(|region| region.len() <= REGION_LENGTH);
+    word(region, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn element<'a>(body: &'a [u8], start: &str, end: &str) -> Option<&'a str> {
+    let body = std::str::from_utf8(body).ok()?;
+    let (_before, after) = body.split_once(start)?;
+    Some(after.split_once(end)?.0)
+}
+
+/// A code is one word. Anything else could be an echo of what was sent.
+fn word(text: Option<&str>, has: impl Fn(u8) -> bool) -> String {
+    text.filter(|text| text.len() <= CODE_LENGTH && text.bytes().all(has)).unwrap_or_default().to_owned()
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -1,0 +1,26 @@
+defmodule Store.PinnedTest do
+  @moduledoc "How much of an object stays in memory with what was read from it."
+
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Store
+
+  @large 1_000_000
+  @small String.duplicate("s", 100)
+
+  defp read(opts) do
+    {:ok, %{state: store}} = Store.init_backend([url: "memory:"] ++ opts)
+    {:ok, _} = Store.put_object(store, "k", %{"large" => String.duplicate("l", @large), "small" => @small})
+    {:ok, %{body: %{"small" => small}}} = Store.get_object(store, "k")
+    assert small == @small
+    :binary.referenced_byte_size(small)
+  end
+
+  test "one small string of a large state keeps only itself" do
+    assert read([]) == byte_size(@small)
+  end
+
+  test "with strings: :reference it keeps the whole object" do
+    assert read(strings: :reference) > @large
+  end
+end

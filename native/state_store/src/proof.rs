@@ -1,0 +1,219 @@
+//! The proof at the start: a store shows that of several writes under one condition exactly one is applied.
+//!
+//! "One owner for each key" rests on conditional writes alone. Many servers accept the headers and ignore them, or look at the condition
+//! first and write later. One request after the other does not show the latter; only a race does.
+//!
+//! Guarantees
+//! - Each proof writes under a key of its own, and deletes it.
+//! - A proof that succeeds counts for an hour, for all stores of this process with the same URL and options. Those that ask at the
+//!   same time wait for the one under way.
+//! - What fails is named: [`Flaw`].
+//!
+//! It takes twenty requests at most where nothing fails, in about ten round trips.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
+
+use crate::store::Store;
+use crate::{Condition, Error, Flaw, Limits, Readback, Settings, Write};
+
+const HOLDS_FOR: Duration = Duration::from_secs(3_600);
+/// Where no state is: servers' keys are under the prefixes of their supervisors.
+const PREFIX: &str = "durable_handoff_proof/";
+/// A proof is worth some patience.
+const MIN_RETRIES: u32 = 3;
+
+/// What is known of a store since when.
+#[derive(Debug, Clone, Copy)]
+struct Proven {
+    at: Instant,
+    flipped: bool,
+}
+
+type Entry = Arc<tokio::sync::Mutex<Option<Proven>>>;
+
+static PROVEN: OnceLock<Mutex<HashMap<Identity, Entry>>> = OnceLock::new();
+
+/// The URL and all options, which are not kept themselves: any may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    url: String,
+    options: u64,
+}
+
+impl Identity {
+    pub(crate) fn new(url: &str, settings: &Settings) -> Self {
+        let mut hasher = DefaultHasher::new();
+        settings.options.hash(&mut hasher);
+        Self { url: url.to_owned(), options: hasher.finish() }
+    }
+}
+
+/// Proves the store, unless that was done within the last hour.
+pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits) -> Result<(), Error> {
+    let entry = {
+        let mut proven = PROVEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody proves at the moment and that are too old.
+        proven.retain(|_identity, entry| {
+            Arc::strong_count(entry) > 1 || entry.try_lock().is_ok_and(|entry| holds(&entry))
+        });
+        Arc::clone(proven.entry(identity.clone()).or_default())
+    };
+    let mut entry = entry.lock().await;
+    if let Some(proven) = *entry
+        && holds(&entry)
+    {
+        store.set_etags_flipped(proven.flipped);
+        return Ok(());
+    }
+    let limits = Limits { retries: limits.retries.max(MIN_RETRIES), ..limits };
+    let flipped = prove(store, limits).await?;
+    *entry = Some(Proven { at: Instant::now(), flipped });
+    Ok(())
+}
+
+fn holds(entry: &Option<Proven>) -> bool {
+    entry.is_some_and(|proven| proven.at.elapsed() < HOLDS_FOR)
+}
+
+/// Unlike any other, in all processes.
+pub(crate) fn nonce() -> String {
+    let mut bytes = [0; 16];
+    // Without the system's randomness nothing else works either; a signature needs it, too.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether etags have to be sent in their other form.
+async fn prove(store: &Store, limits: Limits) -> Result<bool, Error> {
+    let key = format!("{PREFIX}{}", nonce());
+    let proof = Proof { store, key: &key, limits };
+    let result = proof.run().await;
+    if result.is_err() {
+        // A store that refused the proof may refuse this as well; then an object of a few bytes stays.
+        let _ = store.delete_ungated(&key, None, limits).await;
+    }
+    result
+}
+
+struct Proof<'a> {
+    store: &'a Store,
+    key: &'a str,
+    limits: Limits,
+}
+
+impl Proof<'_> {
+    async fn run(&self) -> Result<bool, Error> {
+        let (body, etag) = self.claim().await?;
+        self.read_back(&body, &etag).await?;
+        let (body, newer, flipped) = self.update(&etag).await?;
+        match self.put(Condition::Etag(etag.clone())).await.1 {
+            Err(Error::Conflict) => {}
+            Ok(_) => return unfit(Flaw::ConditionsIgnored),
+            Err(error) => return Err(named(error)),
+        }
+        self.read_back(&body, &newer).await?;
+        self.delete(&etag, &newer).await?;
+        Ok(flipped)
+    }
+
+    /// Several claims of a fresh key: one wins.
+    async fn claim(&self) -> Result<(Bytes, String), Error> {
+        let mut won = self.race(&Condition::Absent).await?;
+        match (won.len(), won.pop()) {
+            (1, Some(winner)) => Ok(winner),
+            (0, _) => unfit(Flaw::ConditionsRefused),
+            _several => match self.put(Condition::Absent).await.1 {
+                Ok(_) => unfit(Flaw::ConditionsIgnored),
+                Err(_) => unfit(Flaw::ConditionsNotAtomic),
+            },
+        }
+    }
+
+    /// Several updates of one version: one wins. None wins where etags have to be sent in another form.
+    async fn update(&self, etag: &str) -> Result<(Bytes, String, bool), Error> {
+        let condition = Condition::Etag(etag.to_owned());
+        let mut won = self.race(&condition).await?;
+        let mut flipped = self.store.are_etags_flipped();
+        if won.is_empty() && etag.starts_with("W/") {
+            return unfit(Flaw::WeakEtags);
+        }
+        if won.is_empty() {
+            flipped = !flipped;
+            self.store.set_etags_flipped(flipped);
+            won = self.race(&condition).await?;
+            if won.is_empty() {
+                self.store.set_etags_flipped(!flipped);
+                return unfit(Flaw::EtagsNotUsable);
+            }
+        }
+        match (won.len(), won.pop()) {
+            (1, Some((body, newer))) => Ok((body, newer, flipped)),
+            _several => match self.put(condition).await.1 {
+                Ok(_) => unfit(Flaw::ConditionsIgnored),
+                Err(_) => unfit(Flaw::ConditionsNotAtomic),
+            },
+        }
+    }
+
+    async fn read_back(&self, body: &Bytes, etag: &str) -> Result<(), Error> {
+        match self.store.get_ungated(self.key, self.limits).await {
+            Ok(found) if found.body == *body && found.etag == etag => Ok(()),
+            Ok(_) | Err(Error::NotFound) => unfit(Flaw::StaleReads),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A deletion of an old version leaves the new one, and one of the new version does not.
+    async fn delete(&self, old: &str, newer: &str) -> Result<(), Error> {
+        match self.store.delete_ungated(self.key, Some(old), self.limits).await {
+            Err(Error::Conflict) => {}
+            Ok(()) => return unfit(Flaw::DeletionsIgnoreConditions),
+            Err(error) => return Err(named(error)),
+        }
+        self.store.delete_ungated(self.key, Some(newer), self.limits).await.map_err(named)
+    }
+
+    /// Those of four writes at the same time that were applied.
+    async fn race(&self, condition: &Condition) -> Result<Vec<(Bytes, String)>, Error> {
+        let put = || self.put(condition.clone());
+        let answers: [_; 4] = tokio::join!(put(), put(), put(), put()).into();
+        let mut won = Vec::new();
+        for (body, answer) in answers {
+            match answer {
+                Ok(etag) => won.push((body, etag)),
+                Err(Error::Conflict | Error::Contended | Error::Paced { .. }) => {}
+                Err(error) => return Err(named(error)),
+            }
+        }
+        Ok(won)
+    }
+
+    async fn put(&self, condition: Condition) -> (Bytes, Result<String, Error>) {
+        let body = Bytes::from(format!("{{\"durable_handoff_proof\":\"{}\"}}", nonce()));
+        let write = Write { condition, readback: Readback::AfterLostAnswer, keep: false };
+        let answer = self.store.put_ungated(self.key, &body, &write, self.limits).await;
+        (body, answer)
+    }
+}
+
+fn unfit<T>(flaw: Flaw) -> Result<T, Error> {
+    Err(Error::Unfit { flaw })
+}
+
+/// What an error of a conditional write says about the store.
+fn named(error: Error) -> Error {
+    match error {
+        Error::Unsupported { .. } => Error::Unfit { flaw: Flaw::ConditionsRefused },
+        // The listing before was allowed. A clock or a region that is wrong would have been refused there.
+        Error::Denied { .. } => Error::Unfit { flaw: Flaw::CredentialsReadOnly },
+        error => error,
+    }
+}

@@ -1,0 +1,189 @@
+//! Credentials are not the store: what metadata services, STS and token endpoints answer never looks like an answer about an object.
+//!
+//! Guarantees
+//! - An exchange for credentials that fails is [`Error::Credentials`] when it may work later, else [`Error::Denied`] with the
+//!   cause, whatever the request was.
+//! - One exchange at a time. Requests that came while it was under way share its failure.
+//! - An exchange ends after [`PATIENCE`], or half of what one sending of a request may take.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use object_store::CredentialProvider;
+use tokio::time::Instant;
+
+use super::wire::{Exchange, Role, Seen};
+use crate::Error;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there are no credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    status: u16,
+    code: String,
+    reason: String,
+    /// Whether the exchange may work a moment later.
+    passes: bool,
+}
+
+/// Which answers of a service for credentials may be different later: status, code (empty: any), and where it is published.
+/// All others are final.
+const PASSING: &[(u16, u16, &str, &str)] = &[
+    (400, 400, "IDPCommunicationError", "AWS STS: AssumeRoleWithWebIdentity, errors; may be retried"),
+    (400, 400, "Throttling", "AWS SDKs: throttling error codes"),
+    (400, 400, "ThrottlingException", "AWS SDKs: throttling error codes"),
+    (400, 400, "temporarily_unavailable", "RFC 6749, 4.1.2.1; Microsoft Entra error codes"),
+    (408, 408, "", "RFC 9110"),
+    (410, 410, "", "Azure metadata service: being updated, available within 70 seconds"),
+    (425, 425, "", "RFC 9110"),
+    (429, 429, "", "AWS, Azure and Google metadata services: throttled"),
+    (500, 599, "", "AWS, Azure and Google: retry with backoff"),
+];
+
+/// A provider of credentials that tells its failures apart from the store's.
+pub(super) struct Credentials<T: 'static> {
+    inner: Mutex<Arc<dyn CredentialProvider<Credential = T>>>,
+    make: Make<T>,
+    patience: Duration,
+    /// Whether there have been any: a service that was there once is expected back.
+    had: AtomicBool,
+    failed: tokio::sync::Mutex<Option<(Instant, Failure)>>,
+}
+
+type Make<T> = Box<dyn Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync>;
+
+/// Makes the next request use credentials that are fetched anew.
+pub(super) trait Refresh: Send + Sync {
+    fn refresh(&self) -> bool;
+}
+
+impl<T> Credentials<T> {
+    /// `make` builds what `inner` is again, without what it remembers.
+    pub(super) fn new(
+        inner: Arc<dyn CredentialProvider<Credential = T>>,
+        make: impl Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync + 'static,
+        attempt_timeout: Duration,
+    ) -> Self {
+        Self {
+            inner: Mutex::new(inner),
+            make: Box::new(make),
+            patience: PATIENCE.min(attempt_timeout / 2),
+            had: AtomicBool::new(false),
+            failed: Default::default(),
+        }
+    }
+
+    fn inner(&self) -> Arc<dyn CredentialProvider<Credential = T>> {
+        Arc::clone(&self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T> fmt::Debug for Credentials<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync> Refresh for Credentials<T> {
+    fn refresh(&self) -> bool {
+        let Ok(anew) = (self.make)() else { return false };
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = anew;
+        true
+    }
+}
+
+#[async_trait]
+impl<T: Send + Sync> CredentialProvider for Credentials<T> {
+    type Credential = T;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<T>> {
+        let asked = Instant::now();
+        let mut failed = self.failed.lock().await;
+        if let Some((at, failure)) = &*failed
+            && *at >= asked
+        {
+            return Err(without(failure.clone()));
+        }
+        let exchange = Exchange { role: Role::Credentials, ..Exchange::default() };
+        let inner = self.inner();
+        let fetched = tokio::time::timeout(self.patience, exchange.run(inner.get_credential())).await;
+        let failure = match fetched {
+            Ok((Ok(credential), _seen)) => {
+                self.had.store(true, Ordering::Relaxed);
+                *failed = None;
+                return Ok(credential);
+            }
+            Ok((Err(_error), seen)) => failure(seen, self.had.load(Ordering::Relaxed)),
+            Err(_elapsed) => Failure {
+                status: 0,
+                code: String::new(),
+                reason: "the service for credentials does not answer".to_owned(),
+                passes: true,
+            },
+        };
+        *failed = Some((Instant::now(), failure.clone()));
+        Err(without(failure))
+    }
+}
+
+fn without(failure: Failure) -> object_store::Error {
+    let source = failure.reason.clone().into();
+    Exchange::without_credentials(failure);
+    object_store::Error::Generic { store: "credentials", source }
+}
+
+fn failure(seen: Seen, had: bool) -> Failure {
+    let place = seen.uri.as_ref().and_then(|uri| uri.host()).unwrap_or("the service for credentials").to_owned();
+    match (seen.status, seen.lost) {
+        (_, Some(lost)) => Failure {
+            status: 0,
+            code: "NoCredentials".to_owned(),
+            reason: if had {
+                format!("{place} cannot be reached: {}", lost.reason)
+            } else {
+                format!(
+                    "no credentials were given, and {place}, which could give some, cannot be reached: {}",
+                    lost.reason
+                )
+            },
+            passes: had,
+        },
+        (Some(status), None) if status < 300 => Failure {
+            status,
+            code: "UnusableCredentials".to_owned(),
+            reason: format!("what {place} answered are no credentials"),
+            passes: had,
+        },
+        (Some(status), None) => {
+            let passes = PASSING.iter().any(|(first, last, code, _source)| {
+                (*first..=*last).contains(&status) && (code.is_empty() || *code == seen.code)
+            });
+            let hint = if status == 404 { ": no role is attached to this machine" } else { "" };
+            let code = if seen.code.is_empty() { "NoCredentials".to_owned() } else { seen.code };
+            let reason = format!("{place} gives no credentials (status {status}, code {code}){hint}");
+            Failure { status, code, reason, passes }
+        }
+        (None, None) => Failure {
+            status: 0,
+            code: "UnusableCredentials".to_owned(),
+            reason: "the credentials that were given, or the file that should hold them, cannot be used".to_owned(),
+            passes: false,
+        },
+    }
+}
+
+impl From<Failure> for Error {
+    /// The store has not answered: its status is 0.
+    fn from(failure: Failure) -> Self {
+        let Failure { status, code, reason, passes } = failure;
+        if passes {
+            Self::Credentials { status, reason }
+        } else {
+            Self::Denied { status: 0, code, reason, expired: false }
+        }
+    }
+}

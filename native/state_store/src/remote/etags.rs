@@ -1,0 +1,84 @@
+//! The two habits of S3 servers: etags with quotes, as HTTP has them, and without.
+//!
+//! Ceph before 20 and DigitalOcean Spaces give etags with quotes and accept them in `If-Match` only without; R2 accepts them
+//! only with. Listings differ from reads on some. Which habit a store has is found out once, by the proof at the start.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Debug, Default)]
+pub(crate) struct Etags {
+    /// Conditions take etags in the other form than reads give them.
+    flipped: AtomicBool,
+    /// Reads and writes give etags with quotes.
+    quoted: AtomicBool,
+    /// Reads and writes give etags without quotes.
+    bare: AtomicBool,
+}
+
+impl Etags {
+    /// As it is to be sent in a condition.
+    pub(crate) fn sent<'a>(&self, etag: &'a str) -> Cow<'a, str> {
+        if self.flipped.load(Ordering::Relaxed) { other(etag) } else { Cow::Borrowed(etag) }
+    }
+
+    /// As it was read.
+    pub(crate) fn read(&self, etag: String) -> String {
+        let habit = if etag.starts_with('"') { &self.quoted } else { &self.bare };
+        if !habit.load(Ordering::Relaxed) {
+            habit.store(true, Ordering::Relaxed);
+        }
+        etag
+    }
+
+    /// As a read would give what a listing gave.
+    pub(crate) fn listed(&self, etag: String) -> String {
+        let (quoted, bare) = (self.quoted.load(Ordering::Relaxed), self.bare.load(Ordering::Relaxed));
+        match (quoted, bare, etag.starts_with('"')) {
+            (true, false, false) if !etag.starts_with("W/") => other(&etag).into_owned(),
+            (false, true, true) => other(&etag).into_owned(),
+            _same_or_unknown => etag,
+        }
+    }
+
+    pub(crate) fn is_flipped(&self) -> bool {
+        self.flipped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_flipped(&self, flipped: bool) {
+        self.flipped.store(flipped, Ordering::Relaxed);
+    }
+}
+
+/// Without quotes what has some, and the other way round.
+fn other(etag: &str) -> Cow<'_, str> {
+    match etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')) {
+        Some(bare) => Cow::Borrowed(bare),
+        None => Cow::Owned(format!("\"{etag}\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_names_versions_as_reads_do_whatever_its_own_habit() {
+        let etags = Etags::default();
+        assert_eq!(etags.listed("a".into()), "a", "nothing was read yet");
+        etags.read("\"a\"".into());
+        assert_eq!((etags.listed("a".into()), etags.listed("\"a\"".into())), ("\"a\"".into(), "\"a\"".into()));
+        assert_eq!(etags.listed("W/\"a\"".into()), "W/\"a\"");
+        let bare = Etags::default();
+        bare.read("a".into());
+        assert_eq!((bare.listed("a".into()), bare.listed("\"a\"".into())), ("a".into(), "a".into()));
+    }
+
+    #[test]
+    fn a_condition_is_sent_in_the_form_the_store_takes() {
+        let etags = Etags::default();
+        assert_eq!(etags.sent("\"a\""), "\"a\"");
+        etags.set_flipped(true);
+        assert_eq!((etags.sent("\"a\""), etags.sent("a")), (Cow::from("a"), Cow::from("\"a\"")));
+    }
+}

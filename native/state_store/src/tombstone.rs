@@ -1,0 +1,67 @@
+//! Deleting one version of an object where the store's own conditional deletion cannot be relied on.
+//!
+//! Some S3 servers let a write and a conditional deletion of the same version both succeed (Ceph in half of all races), and some
+//! ignore the condition. Conditional writes have been proven, so a deletion is made one: the version is overwritten with a tombstone
+//! under its etag, which only one writer can do, and the tombstone is deleted.
+//!
+//! Guarantees
+//! - A write that was acknowledged is never deleted by a deletion of another version.
+//! - A tombstone is read as an object that is not there. Nothing is written over it but a claim, and by a claim only when its
+//!   writer has had a minute to delete it and did not.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+const START: &[u8] = b"{\"durable_handoff_deleted\":";
+const MAX_BYTES: usize = 96;
+/// Longer than any attempt to delete takes.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// A new one, unlike any other.
+pub(crate) fn new() -> Bytes {
+    let mut body = START.to_vec();
+    body.extend_from_slice(format!("{},\"id\":\"{}\"}}", now().as_millis(), crate::proof::nonce()).as_bytes());
+    body.into()
+}
+
+pub(crate) fn is(body: &[u8]) -> bool {
+    body.len() <= MAX_BYTES && body.starts_with(START)
+}
+
+/// Whether its writer has given up.
+pub(crate) fn is_abandoned(body: &[u8]) -> bool {
+    is(body) && written(body).is_none_or(|written| now().saturating_sub(written) > ABANDONED)
+}
+
+fn written(body: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(body.strip_prefix(START)?).ok()?;
+    let digits = text.split_once(',')?.0;
+    Some(Duration::from_millis(digits.parse().ok()?))
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_is_known_by_its_bytes_and_no_state_is_taken_for_one() {
+        let tombstone = new();
+        assert!(is(&tombstone) && !is_abandoned(&tombstone), "{tombstone:?}");
+        assert_ne!(tombstone, new());
+        for body in ["", "{}", r#"{"vsn":1,"state":{},"meta":"g"}"#, r#"{"durable_handoff":1}"#] {
+            assert!(!is(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_tombstone_of_a_writer_that_died_is_abandoned_after_a_minute() {
+        let old = (now() - Duration::from_secs(61)).as_millis();
+        assert!(is_abandoned(format!("{{\"durable_handoff_deleted\":{old},\"id\":\"x\"}}").as_bytes()));
+        assert!(is_abandoned(b"{\"durable_handoff_deleted\":?"));
+    }
+}

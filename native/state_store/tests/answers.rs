@@ -1,0 +1,177 @@
+//! Answers that are no success, and services for credentials that fail.
+
+mod common;
+
+use common::{KEYS, count, limits, once, server, store, under, with_options};
+use state_store::{Condition, Error, Store};
+use store_servers::{Kind, Rule, Server};
+
+/// Without keys: credentials come from the metadata service, which the server plays.
+fn without_keys(server: &Server) -> Store {
+    with_options(server, &[("metadata_endpoint", server.endpoint())])
+}
+
+async fn every_request(store: &Store) -> Vec<(&'static str, Result<(), Error>)> {
+    let put = |condition| async move { store.put("k", "1".into(), &under(condition), once()).await.map(|_| ()) };
+    vec![
+        ("get", store.get("k", true, once()).await.map(|_| ())),
+        ("put", put(Condition::Always).await),
+        ("claim", put(Condition::Absent).await),
+        ("update", put(Condition::Etag("\"1\"".into())).await),
+        ("delete", store.delete("k", None, once()).await),
+        ("delete one version", store.delete("k", Some("\"1\"".into()), once()).await),
+        ("list", store.list("", None, 1, once()).await.map(|_| ())),
+        ("check", store.check(once()).await),
+    ]
+}
+
+#[tokio::test]
+async fn a_machine_without_a_role_is_told_so_whatever_is_asked_for() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    for status in [404, 400, 403] {
+        server.script().set(vec![Rule::on(Kind::Credentials).answer(status, "")]);
+        for (request, answer) in every_request(&store).await {
+            let named =
+                matches!(&answer, Err(Error::Denied { status: 0, reason, .. }) if reason.contains("credentials"));
+            assert!(named, "{request} with status {status}: {answer:?}");
+        }
+    }
+    let asked: u64 = [Kind::Get, Kind::Put, Kind::Claim, Kind::Update, Kind::Head, Kind::Delete, Kind::List]
+        .into_iter()
+        .map(|kind| count(&server, kind))
+        .sum();
+    assert_eq!(asked, 0, "the store was asked without credentials");
+}
+
+#[tokio::test]
+async fn credentials_that_fail_for_a_moment_are_waited_for() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    server.script().set(vec![Rule::on(Kind::Credentials).times(3).answer(503, "")]);
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+    assert_eq!(store.stats().slow_downs, 0);
+    server.script().set(vec![Rule::on(Kind::Credentials).answer(503, "")]);
+    let none = without_keys(&server).get("k", true, once()).await;
+    assert!(
+        matches!(&none, Err(Error::Credentials { status: 503, reason }) if reason.contains("127.0.0.1")),
+        "{none:?}"
+    );
+}
+
+#[tokio::test]
+async fn credentials_of_a_service_that_went_away_after_it_worked_are_waited_for() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    // As good as expired at once: each request asks for new ones.
+    server.credentials_last(1);
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+    server.script().set(vec![Rule::on(Kind::Credentials).times(2).cut()]);
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn a_silent_service_for_credentials_is_not_taken_for_a_silent_store() {
+    let server = server(&[]).await;
+    let mut settings = common::settings(&server, &[("metadata_endpoint", server.endpoint())]);
+    settings.attempt_timeout = std::time::Duration::from_millis(400);
+    let store = Store::open("s3://handoff", &settings).unwrap();
+    server.script().set(vec![Rule { then: store_servers::Then::Hang, ..Rule::on(Kind::Credentials) }]);
+    let answer = store.get("k", true, once()).await;
+    assert!(matches!(&answer, Err(Error::Credentials { status: 0, .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_share_one_exchange_for_credentials() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    let get = || store.get("k", true, limits());
+    let answers: [_; 4] = tokio::join!(get(), get(), get(), get()).into();
+    assert!(answers.iter().all(|answer| *answer == Err(Error::NotFound)), "{answers:?}");
+    assert_eq!(count(&server, Kind::Credentials), 3, "a token, a role, its keys");
+}
+
+#[tokio::test]
+async fn credentials_that_are_refused_are_fetched_again_once() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    server.script().set(vec![Rule::on(Kind::Put).times(1).error(400, "ExpiredToken")]);
+    let write = under(Condition::Always);
+    let put = || store.put("k", "1".into(), &write, limits());
+    assert!(put().await.is_ok());
+    assert_eq!(count(&server, Kind::Credentials), 6);
+    server.script().set(vec![Rule::on(Kind::Put).error(403, "InvalidAccessKeyId")]);
+    let denied = put().await;
+    assert!(matches!(&denied, Err(Error::Denied { status: 403, .. })), "{denied:?}");
+    assert_eq!((count(&server, Kind::Credentials), count(&server, Kind::Put)), (9, 4));
+}
+
+#[tokio::test]
+async fn keys_that_were_given_and_are_refused_are_not_sent_again() {
+    let server = server(&[]).await;
+    let store = with_options(&server, KEYS);
+    server.script().set(vec![Rule::on(Kind::Get).error(403, "InvalidAccessKeyId")]);
+    assert!(matches!(store.get("k", true, limits()).await, Err(Error::Denied { .. })));
+    assert_eq!(count(&server, Kind::Get), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_gave_up_a_write_may_have_passed_it_on() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    for (status, body) in [(499, ""), (502, ""), (504, ""), (520, "<html></html>"), (408, ""), (404, "<html></html>")] {
+        for applied in [false, true] {
+            let key = format!("k{status}{applied}");
+            let rule = Rule { applied, ..Rule::default().times(1).answer(status, body) };
+            server.script().set(vec![Rule { on: vec![Kind::Claim], ..rule.clone() }]);
+            let etag = store.put(&key, "1".into(), &under(Condition::Absent), limits()).await.expect("a claim");
+            server.script().set(vec![Rule { on: vec![Kind::Update], ..rule }]);
+            let etag = store.put(&key, "2".into(), &under(Condition::Etag(etag)), limits()).await.expect("an update");
+            let there = store.get(&key, true, limits()).await.expect("an object");
+            assert_eq!((there.body.as_ref(), there.etag), (&b"2"[..], etag), "status {status}, applied {applied}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_writer_between_a_lost_answer_and_its_repetition_is_a_conflict() {
+    let server = server(&[]).await;
+    let (ours, theirs) = (store(&server), store(&server));
+    let etag = theirs.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    theirs.put("k", "2".into(), &under(Condition::Etag(etag.clone())), limits()).await.unwrap();
+    server.script().set(vec![Rule::on(Kind::Update).times(1).answer(499, "")]);
+    assert_eq!(ours.put("k", "3".into(), &under(Condition::Etag(etag)), limits()).await, Err(Error::Conflict));
+}
+
+#[tokio::test]
+async fn an_object_that_is_written_twice_a_second_is_waited_for_and_the_store_is_not_blamed() {
+    let server = server(&[store_servers::Flaw::OneWritePerSecond]).await;
+    let store = store(&server);
+    let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    let one_retry = state_store::Limits { retries: 1, ..limits() };
+    let etag = store.put("k", "2".into(), &under(Condition::Etag(etag)), one_retry).await.unwrap();
+    assert!(store.put("k", "3".into(), &under(Condition::Etag(etag)), one_retry).await.is_ok());
+    assert_eq!(store.stats().slow_downs, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_early_is_asked_for_again() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    store.put("k", "0123456789".into(), &under(Condition::Always), limits()).await.unwrap();
+    for kind in [Kind::Get, Kind::List] {
+        server.script().set(vec![Rule { then: store_servers::Then::CutBody, ..Rule::on(kind).times(1) }]);
+        assert_eq!(store.get("k", true, limits()).await.unwrap().body, "0123456789");
+        assert_eq!(store.list("", None, 10, limits()).await.unwrap().objects.len(), 1);
+        assert_eq!(server.script().counts().rules, [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_in_another_region_is_named() {
+    let server = server(&[]).await;
+    let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>";
+    server.script().set(vec![Rule::on(Kind::Get).answer(400, body)]);
+    let answer = store(&server).get("k", true, limits()).await;
+    assert!(matches!(&answer, Err(Error::Denied { reason, .. }) if reason.contains("eu-west-3")), "{answer:?}");
+}

@@ -1,0 +1,123 @@
+//! Deleting one version of an object, on servers whose own conditional deletion cannot be relied on.
+
+mod common;
+
+use common::{keys, limits, once, server, settings, store, under};
+use state_store::{Condition, Error, Settings, Store};
+use store_servers::{Flaw as Wrong, Kind, Rule};
+
+#[tokio::test]
+async fn of_a_write_and_a_deletion_of_one_version_one_wins() {
+    for flaw in [Wrong::DeletionNotAtomic, Wrong::DeletionIgnoresConditions] {
+        let server = server(&[flaw]).await;
+        let store = store(&server);
+        for round in 0..20 {
+            let key = format!("k{round}");
+            let etag = store.put(&key, "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+            let write = under(Condition::Etag(etag.clone()));
+            let (written, deleted) =
+                tokio::join!(store.put(&key, "2".into(), &write, limits()), store.delete(&key, Some(etag), limits()));
+            let there = store.get(&key, true, limits()).await;
+            match (&written, &deleted) {
+                (Ok(etag), Err(Error::Conflict)) => assert_eq!(there.as_ref().map(|there| &there.etag), Ok(etag)),
+                (Err(Error::Conflict), Ok(())) => assert_eq!(there, Err(Error::NotFound)),
+                both => panic!("{flaw:?}, round {round}: {both:?}, there is {there:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_version_is_gone_and_an_old_one_or_none_is_told() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    assert_eq!(store.delete("k", Some("\"1\"".into()), limits()).await, Err(Error::NotFound));
+    let old = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    let new = store.put("k", "2".into(), &under(Condition::Etag(old.clone())), limits()).await.unwrap();
+    assert_eq!(store.delete("k", Some(old), limits()).await, Err(Error::Conflict));
+    assert_eq!(store.delete("k", Some(new), limits()).await, Ok(()));
+    assert_eq!(keys(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn lost_answers_of_a_deletion_are_no_conflict() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    for (round, rule) in [Rule::on(Kind::Update), Rule::on(Kind::Delete)].into_iter().enumerate() {
+        let key = format!("k{round}");
+        let etag = store.put(&key, "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+        server.script().set(vec![rule.times(1).applied().cut()]);
+        assert_eq!(store.delete(&key, Some(etag), limits()).await, Ok(()), "round {round}");
+    }
+    assert_eq!(keys(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tombstone_that_could_not_be_deleted_is_no_object_and_blocks_claims_only_until_it_is_abandoned() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    server.script().set(vec![Rule::on(Kind::Delete).error(503, "")]);
+    let deleted = store.delete("k", Some(etag.clone()), once()).await;
+    assert!(matches!(deleted, Err(Error::Server { status: 503, .. })), "{deleted:?}");
+    server.script().set(Vec::new());
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+    let claim = under(Condition::Absent);
+    assert_eq!(store.put("k", "2".into(), &claim, once()).await, Err(Error::Contended));
+    assert_eq!(store.delete("k", Some(etag), limits()).await, Err(Error::NotFound), "deleted already");
+
+    let abandoned = "{\"durable_handoff_deleted\":1000,\"id\":\"0\"}";
+    store.put("k", abandoned.into(), &under(Condition::Always), limits()).await.unwrap();
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+    let claims: [_; 4] = {
+        let one = || store.put("k", "3".into(), &claim, limits());
+        tokio::join!(one(), one(), one(), one()).into()
+    };
+    assert_eq!(claims.iter().filter(|claim| claim.is_ok()).count(), 1, "{claims:?}");
+    assert_eq!(store.get("k", true, limits()).await.unwrap().body, "3");
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_refused_says_why() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let refused = [
+        (Rule::default().error(404, "NoSuchBucket"), Error::NoBucket { bucket: "handoff".into() }),
+        (Rule::default().error(409, "OperationAborted"), Error::Contended),
+        (Rule::default().error(409, "InvalidBucketState"), server_error(409, "InvalidBucketState")),
+    ];
+    for (rule, error) in refused {
+        server.script().set(vec![rule]);
+        assert_eq!(store.delete("k", None, once()).await, Err(error.clone()));
+        assert_eq!(store.delete("k", Some("\"1\"".into()), once()).await, Err(error));
+    }
+    server.script().set(vec![Rule::default().error(403, "AccessDenied")]);
+    for etag in [None, Some("\"1\"".to_owned())] {
+        let denied = store.delete("k", etag, once()).await;
+        assert!(matches!(&denied, Err(Error::Denied { code, .. }) if code == "AccessDenied"), "{denied:?}");
+    }
+}
+
+fn server_error(status: u16, code: &str) -> Error {
+    Error::Server { status, code: code.into(), passes: false, unsure: false }
+}
+
+/// The in-memory server answers reads and deletions as Azure does, as far as this needs it.
+#[tokio::test]
+async fn the_options_of_azure_reach_its_deletions() {
+    let server = server(&[]).await;
+    let options = vec![
+        ("endpoint".to_owned(), server.endpoint().to_owned()),
+        ("account_name".to_owned(), "account".to_owned()),
+        ("skip_signature".to_owned(), "true".to_owned()),
+        ("user_agent".to_owned(), "handoff-test".to_owned()),
+    ];
+    let azure = Store::open("az://handoff", &Settings { options, ..Settings::default() }).unwrap();
+    let s3 = Store::open("s3://handoff", &settings(&server, common::KEYS)).unwrap();
+    s3.put("k", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    server.script().requests();
+    assert_eq!(azure.delete("k", None, limits()).await, Ok(()));
+    let agents: Vec<_> =
+        server.script().requests().into_iter().map(|seen| (seen.method, seen.headers["user-agent"].clone())).collect();
+    assert_eq!(agents, [("HEAD".into(), "handoff-test".into()), ("DELETE".into(), "handoff-test".into())]);
+}

@@ -1,0 +1,170 @@
+//! What a store shows at the start, and what it is refused for.
+
+mod common;
+
+use common::{count, keys, limits, once, server, settings, store, under};
+use state_store::{Condition, Error, Flaw, Settings, Store};
+use store_servers::{Flaw as Wrong, Kind, Rule};
+
+async fn check(flaws: &[Wrong]) -> Result<(), Error> {
+    store(&server(flaws).await).check(limits()).await
+}
+
+fn unfit(flaw: Flaw) -> Result<(), Error> {
+    Err(Error::Unfit { flaw })
+}
+
+#[tokio::test]
+async fn a_good_store_is_proven_once_and_nothing_is_left_behind() {
+    let server = server(&[]).await;
+    let first = store(&server);
+    assert_eq!(first.check(limits()).await, Ok(()));
+    let requests: Vec<_> = server.script().requests().into_iter().map(|seen| seen.kind).collect();
+    assert!(requests.len() <= 20, "{} requests: {requests:?}", requests.len());
+    assert_eq!(keys(&first).await, Vec::<String>::new());
+    server.script().requests();
+    assert_eq!(store(&server).check(limits()).await, Ok(()));
+    assert_eq!(server.script().requests().len(), 1, "the second store of this process only lists");
+}
+
+#[tokio::test]
+async fn stores_that_start_together_share_one_proof() {
+    let server = server(&[]).await;
+    let (one, two) = (store(&server), store(&server));
+    assert_eq!(tokio::join!(one.check(limits()), two.check(limits())), (Ok(()), Ok(())));
+    assert_eq!(count(&server, Kind::Claim), 4);
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_a_condition_is_refused() {
+    for flaw in [Wrong::IgnoresConditions, Wrong::IgnoresIfMatch, Wrong::IgnoresIfNoneMatch] {
+        let server = server(&[flaw]).await;
+        let store = store(&server);
+        assert_eq!(store.check(limits()).await, unfit(Flaw::ConditionsIgnored), "{flaw:?}");
+        assert_eq!(keys(&store).await, Vec::<String>::new(), "{flaw:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_looks_first_and_writes_later_is_refused() {
+    assert_eq!(check(&[Wrong::NotAtomic]).await, unfit(Flaw::ConditionsNotAtomic));
+}
+
+#[tokio::test]
+async fn a_store_that_answers_conditions_with_501_is_refused_without_asking_again() {
+    let server = server(&[Wrong::RefusesConditions]).await;
+    assert_eq!(store(&server).check(limits()).await, unfit(Flaw::ConditionsRefused));
+    assert_eq!(count(&server, Kind::Claim), 4);
+}
+
+#[tokio::test]
+async fn etags_are_sent_in_the_form_that_the_store_takes() {
+    for flaw in [Wrong::EtagsWithoutQuotesOnly, Wrong::EtagsWithQuotesOnly] {
+        let server = server(&[flaw]).await;
+        let first = store(&server);
+        assert_eq!(first.check(limits()).await, Ok(()), "{flaw:?}");
+        let etag = first.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+        let newer = first.put("k", "2".into(), &under(Condition::Etag(etag.clone())), limits()).await.unwrap();
+        let stale = first.put("k", "3".into(), &under(Condition::Etag(etag)), limits()).await;
+        assert_eq!(stale, Err(Error::Conflict), "{flaw:?}");
+        assert_eq!(first.get("k", true, limits()).await.unwrap().etag, newer, "{flaw:?}");
+        let listed = first.list("", None, 10, limits()).await.unwrap().objects;
+        assert_eq!(listed[0].etag, newer, "{flaw:?}");
+        let second = store(&server);
+        assert_eq!(second.check(limits()).await, Ok(()), "{flaw:?}");
+        assert_eq!(second.delete("k", Some(newer), limits()).await, Ok(()), "{flaw:?}: known from the first store");
+    }
+}
+
+#[tokio::test]
+async fn what_else_a_store_is_refused_for_has_a_name_of_its_own() {
+    assert_eq!(check(&[Wrong::WeakEtags]).await, unfit(Flaw::WeakEtags));
+    assert_eq!(check(&[Wrong::StaleReads]).await, unfit(Flaw::StaleReads));
+    assert_eq!(check(&[Wrong::ReadOnly]).await, unfit(Flaw::CredentialsReadOnly));
+    assert_eq!(check(&[Wrong::NoBucket]).await, Err(Error::NoBucket { bucket: "handoff".into() }));
+    let clock = check(&[Wrong::ClockSkewed]).await.unwrap_err();
+    assert!(matches!(&clock, Error::Denied { status: 403, reason, .. } if reason.contains("clock")), "{clock}");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_etag_at_all_is_refused() {
+    let server = server(&[]).await;
+    server.script().set(vec![Rule::on(Kind::Update).error(412, "PreconditionFailed")]);
+    assert_eq!(store(&server).check(limits()).await, unfit(Flaw::EtagsNotUsable));
+}
+
+#[tokio::test]
+async fn credentials_that_may_not_delete_are_refused() {
+    let server = server(&[]).await;
+    server.script().set(vec![Rule::on(Kind::Delete).error(403, "AccessDenied")]);
+    assert_eq!(store(&server).check(limits()).await, unfit(Flaw::CredentialsReadOnly));
+}
+
+#[tokio::test]
+async fn claims_that_meet_on_a_good_store_do_not_make_it_look_like_a_bad_one() {
+    let server = server(&[]).await;
+    // AWS answers like this to one of two conditional writes at the same time. Google and R2 limit writes of one object.
+    server.script().set(vec![
+        Rule::on(Kind::Claim).times(1).error(409, "ConditionalRequestConflict"),
+        Rule::on(Kind::Claim).times(1).error(429, "ServiceUnavailable"),
+        Rule::on(Kind::Update).times(1).error(500, "InternalError"),
+        Rule::on(Kind::Update).times(1).applied().error(502, ""),
+    ]);
+    assert_eq!(store(&server).check(limits()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_store_that_takes_one_write_a_second_of_each_object_is_proven() {
+    let server = server(&[Wrong::OneWritePerSecond]).await;
+    let store = store(&server);
+    assert_eq!(store.check(limits()).await, Ok(()));
+    assert_eq!(store.stats().slow_downs, 0);
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_store() {
+    let server = server(&[Wrong::WebPage]).await;
+    let store = store(&server);
+    let no_store = Error::NotAStore { status: 200 };
+    assert_eq!(store.check(once()).await, Err(no_store.clone()));
+    assert_eq!(store.get("k", true, once()).await, Err(no_store.clone()));
+    assert_eq!(store.put("k", "1".into(), &under(Condition::Always), once()).await, Err(no_store.clone()));
+    assert_eq!(store.list("", None, 1, once()).await, Err(no_store.clone()));
+    assert_eq!(store.delete("k", None, once()).await, Err(no_store.clone()));
+    assert_eq!(store.delete("k", Some("\"1\"".into()), once()).await, Err(no_store));
+}
+
+#[tokio::test]
+async fn a_store_is_taken_as_it_is_where_that_is_asked_for() {
+    let server = server(&[Wrong::IgnoresConditions]).await;
+    let options = settings(&server, common::KEYS);
+    for settings in
+        [Settings { assume_conditions: true, ..options.clone() }, Settings { read_only: true, ..options.clone() }]
+    {
+        let store = Store::open("s3://handoff", &settings).unwrap();
+        assert_eq!(store.check(limits()).await, Ok(()));
+    }
+    assert_eq!((count(&server, Kind::List), server.script().requests().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn stores_without_a_network_are_proven_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    for url in ["memory:".to_owned(), format!("file://{}", folder.path().display())] {
+        let store = Store::open(&url, &Settings::default()).unwrap();
+        assert_eq!(store.check(limits()).await, Ok(()), "{url}");
+        assert_eq!(keys(&store).await, Vec::<String>::new(), "{url}");
+    }
+}
+
+/// The NIF and the Rust node spawn requests.
+#[test]
+fn requests_can_be_spawned() {
+    fn send<T: Send>(_: T) {}
+    let store = Store::open("memory:", &Settings::default()).unwrap();
+    send(store.check(limits()));
+    send(store.get("k", true, limits()));
+    send(store.delete("k", None, limits()));
+    send(store.list("", None, 1, limits()));
+    send(store.put("k", "1".into(), &under(Condition::Always), limits()));
+}
