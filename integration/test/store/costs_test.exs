@@ -25,7 +25,8 @@ defmodule Store.CostsTest do
     assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
     for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add_sync)
     assert writes(proxy) == %{"update" => @servers}
-    assert {:ok, %{moved: @servers, retried: 0}} = drain(context, a)
+    # A retry, of a target that has not heard of the stop yet, writes nothing.
+    assert {:ok, %{moved: @servers}} = drain(context, a)
     assert writes(proxy) == %{"update" => 3 * @servers}
   end
 

@@ -117,7 +117,12 @@ defmodule Recorded do
     strings = for {node, name} <- nodes, into: %{}, do: {Atom.to_string(node), name}
     sup = context[:sup]
     own = %{sup => "supervisor", context[:opts][:prefix] => "prefix"}
-    own = for part <- ~w(dynamic task_sup), into: own, do: {:"#{sup}_#{part}", "supervisor_#{part}"}
+
+    own =
+      for part <- ~w(dynamic task_sup), name = "#{sup}_#{part}", key <- [name, String.to_atom(name)], into: own do
+        {key, "supervisor_#{part}"}
+      end
+
     Enum.reduce([strings, own], atoms, &Map.merge/2) |> Map.delete(nil)
   end
 end
