@@ -1,0 +1,122 @@
+defmodule Store.TroubledDrainTest do
+  @moduledoc """
+  A drain of 200 servers, each with a state that is not stored yet, on an S3 server that is in trouble all the time: all are moved or
+  left running, no state is lost or set back, and no server runs twice.
+  """
+
+  use HandoffCase, nodes: 3
+
+  alias DurableHandoff.Store
+  alias Elixir.Store.Proxy
+
+  @servers 200
+  @moduletag timeout: 300_000
+  # The troubled drain may take its time; what it must not do is to give up.
+  @drain [timeout_ms: 120_000]
+  # What a slow store does to a move must not look like a target that does not answer.
+  @patient [placement_erpc_timeout_same_region_ms: 60_000]
+  @writes [:put, :claim, :update]
+
+  setup context do
+    proxy = start_supervised!({Proxy, {:s3, []}})
+    config = Map.get(context, :config, access_key_id: "test", secret_access_key: "test")
+    {:ok, proxy: proxy, context: on_store(context, proxy, config)}
+  end
+
+  test "one write a second and key (429, as Google Cloud Storage and R2 answer): all move", %{proxy: proxy} = test do
+    keys = start_stored(test)
+    Proxy.rules(proxy, [%{on: @writes, within_ms: 1_000, then: error(429, "TooManyRequests")}])
+    assert {:ok, %{moved: @servers, left: left, failures: 0}} = drained(test)
+    assert left == %{}
+    assert [hits] = Proxy.counts(proxy).rules
+    assert hits >= @servers
+    assert_kept(test, keys)
+  end
+
+  test "every fifth write is applied and answered with 499: all move", %{proxy: proxy} = test do
+    keys = start_stored(test)
+    Proxy.rules(proxy, [%{on: @writes, every: 5, applied: true, then: %{answer: %{status: 499}}}])
+    assert {:ok, %{moved: @servers, left: left}} = drained(test)
+    assert left == %{}
+    assert [hits] = Proxy.counts(proxy).rules
+    assert hits >= div(@servers * 3, 5)
+    assert_kept(test, keys)
+  end
+
+  test "one connection of twenty is cut, half of them after the request was applied: all move",
+       %{proxy: proxy} = test do
+    keys = start_stored(test)
+    Proxy.rules(proxy, [%{every: 40, then: :cut}, %{every: 40, skip: 20, applied: true, then: :cut}])
+    assert {:ok, %{moved: @servers, left: left}} = drained(test)
+    assert left == %{}
+    assert [before, applied] = Proxy.counts(proxy).rules
+    assert before > 0 and applied > 0
+    assert_kept(test, keys)
+  end
+
+  @tag config: []
+  test "no credentials for three seconds, of those that end within a minute: nothing is lost", %{proxy: proxy} = test do
+    Proxy.credentials_last(proxy, 60)
+    keys = start_stored(test)
+    Proxy.rules(proxy, [%{on: [:credentials], for_ms: 3_000, then: %{answer: %{status: 500}}}])
+    assert {:ok, %{moved: moved, left: left}} = drained(test)
+    assert moved + Enum.sum(Map.values(left)) == @servers
+    assert [hits] = Proxy.counts(proxy).rules
+    assert hits > 0
+    assert_kept(test, keys)
+  end
+
+  test "undisturbed: all move", test do
+    keys = start_stored(test)
+    assert {:ok, %{moved: @servers}} = drained(test)
+    assert_kept(test, keys)
+  end
+
+  defp on_store(context, proxy, config) do
+    endpoint = [endpoint: Proxy.endpoint(proxy), metadata_endpoint: Proxy.endpoint(proxy), region: "us-east-1"]
+    store = {Store, url: "s3://handoff/#{Cluster.unique("t")}", config: endpoint ++ config}
+    %{context | opts: Keyword.merge(context.opts, [backend: store] ++ @patient)}
+  end
+
+  # Servers that have counted once since they were last stored.
+  defp start_stored(%{context: %{nodes: [a | _]} = context}) do
+    start_cluster(context)
+    keys = start_servers(context, a, @servers)
+    for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add)
+    keys
+  end
+
+  defp drained(%{context: %{nodes: [a | _]} = context} = test) do
+    {:ok, report} = result = drain(context, a, @drain)
+    figures(test, report)
+    result
+  end
+
+  # With HANDOFF_FIGURES, for the comparison with the undisturbed drain.
+  defp figures(test, report) do
+    if System.get_env("HANDOFF_FIGURES") do
+      figures =
+        Map.take(report, [:moved, :left, :retried, :failures, :duration_ms, :gap_ms, :concurrency, :first_errors])
+
+      IO.puts("\n#{test.test}: #{inspect(figures, limit: 20)}\n  #{inspect(Proxy.counts(test.proxy))}")
+    end
+  end
+
+  defp error(status, code), do: %{answer: %{status: status, body: "<Error><Code>#{code}</Code></Error>"}}
+
+  # Each server runs once, or is started by the first who asks, and has counted once.
+  defp assert_kept(%{context: %{nodes: [a | others]} = context, proxy: proxy}, keys) do
+    Proxy.rules(proxy, [])
+    running = Map.keys(placement(context))
+    await_startable(context, hd(others), keys -- running)
+    placement = placement(context)
+    assert Enum.sort(Map.keys(placement)) == Enum.sort(keys)
+
+    for {key, node} <- placement do
+      pid = wait_until(fn -> whereis(context, node, key) end)
+      assert {key, GenServer.call(pid, :get)} == {key, 1}
+    end
+
+    assert Enum.all?(placement, fn {_key, node} -> node in [a | others] end)
+  end
+end
