@@ -21,6 +21,8 @@ defmodule Store.CostsTest do
   test "a server writes twice to start, once to sync, three times to move", %{context: context, proxy: proxy} do
     [a, _b] = context.nodes
     start_cluster(context)
+    # Those of the proof at the start.
+    writes(proxy)
     keys = start_servers(context, a, @servers)
     assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
     for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add_sync)
