@@ -24,6 +24,9 @@ use crate::report::{ModeReport, Versions};
 use crate::run::recovery::counters;
 use crate::{Error, Result};
 
+/// How many servers are named.
+const SOME: usize = 5;
+
 /// Between two looks at the whole cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -141,9 +144,15 @@ fn wrong_owners(scene: &mut Scene) -> Result<Option<String>> {
             *owners.entry(key).or_default() += 1;
         }
     }
-    let with = |wanted: &dyn Fn(u32) -> bool| owners.values().filter(|&&count| wanted(count)).count();
+    let with = |wanted: &dyn Fn(u32) -> bool| -> Vec<Key> {
+        owners.iter().filter(|(_, count)| wanted(**count)).map(|(&key, _)| key).collect()
+    };
     let (none, several) = (with(&|count| count == 0), with(&|count| count > 1));
-    Ok((none + several > 0).then(|| format!("{none} servers run nowhere, {several} run more than once")))
+    let some = |keys: &[Key]| keys.iter().take(SOME).map(|key| format!(" {key}")).collect::<String>();
+    Ok((none.len() + several.len() > 0).then(|| {
+        let (nowhere, twice) = (some(&none), some(&several));
+        format!("{} servers run nowhere{nowhere}, {} run more than once{twice}", none.len(), several.len())
+    }))
 }
 
 fn silent(counters: &[Counter]) -> Option<String> {
