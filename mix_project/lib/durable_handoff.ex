@@ -2,9 +2,9 @@ defmodule DurableHandoff do
   @moduledoc """
   Moves durable servers to other nodes while they still run, instead of stopping them, when a node shuts down.
 
-  Without it a node that shuts down stops its `DurableServer`s. Others find the permanent ones at their next sweep, up to a minute later,
-  and the rest when somebody asks for them. With it the node first moves each server to a node that has room, and callers wait for
-  a few round trips to the store.
+  Without it, a node that shuts down stops its `DurableServer`s. Other nodes start the permanent ones at their next sweep, up to a
+  minute later, and the others when a request comes. With it, the node first moves each server to a node that has room, and
+  callers wait for a few round trips to the store.
 
       children = [
         {DurableHandoff.Supervisor,
@@ -12,23 +12,25 @@ defmodule DurableHandoff do
          handoff_on_shutdown: [timeout_ms: 30_000, max_concurrency: 50]}
       ]
 
-  Everything but `handoff_on_shutdown` goes to `DurableServer.Supervisor` untouched, and every call keeps using it with the same name.
+  All options but `handoff_on_shutdown` and `client` go unchanged to `DurableServer.Supervisor`. Your calls keep using it, with
+  the same name.
   For a supervisor that is already in your tree, see `DurableHandoff.Drainer`.
 
   ## Guarantees
 
-    * **A drain never makes things worse than no drain:** a server that is not moved is left as it was, no reservation stays behind, and
-      the existing graceful shutdown takes care of it. A server is stopped here only when a target is known that is healthy,
-      connected, not draining itself and has room.
+    * **A drain never makes things worse than no drain:** a server that is not moved stays as it was, no reservation stays behind, and
+      the existing graceful shutdown stops it. A server is stopped only when a healthy, connected node that is not draining has
+      room for it.
     * **The node never waits longer than `timeout_ms`**, whatever fails.
     * **At most `max_concurrency` servers are down at any time** because of a drain.
-    * **Nothing runs twice:** every start is the host's own conditional claim.
+    * **Nothing runs twice:** every start is DurableServer's own conditional claim.
     * **A Rust node is never needed:** without one, or when it is lost, the engine in this VM decides.
     * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`, `retry: :unhandled`).
-    * **Nothing is lost that a graceful shutdown would have kept:** what a drain could not move in time is stopped and stored as before, and
-      handed to the other nodes, one of which starts each server as soon as it is stored, not at its next sweep
-      (`DurableHandoff.Leftovers`; `start_leftovers: false` switches it off).
-    * Whatever fails is in the log, and in the report with its reason.
+    * **Nothing is lost that a graceful shutdown would have kept:** all servers store their state before any is moved
+      (`DurableHandoff.Storing`), and each again before it is stopped (`DurableHandoff.StoredFirst`). What a drain could not
+      move in time is stopped and stored as before; another node starts it as soon as it is stored, instead of at its next sweep
+      (`DurableHandoff.Leftovers`; `start_leftovers: false` switches that off).
+    * The report and the log name each failure with its reason.
 
   ## What runs where
 
@@ -41,18 +43,23 @@ defmodule DurableHandoff do
       ·  monitors
       DurableHandoff.Drain          one drain: snapshot, engine, report
       ·  monitors
-      DurableHandoff.Attempt        one for each server on its way; outlives both if it must
+      DurableHandoff.Attempt        one for each server that moves; can outlive both
       DurableHandoff.Peers          one for each drain: asks the other nodes, connects to those out of reach
+      DurableHandoff.Storing        one for each drain: has the servers store their state first
 
-  DurableHandoff.Stopping           one a VM: notices that it goes down, and marks all supervisors
-  DurableHandoff.Quiet              one a VM: keeps the host's lines about each move out of the log while drains run
-  DurableHandoff.Agent              one a VM: knows the Rust nodes that offer to decide, answers operators
+  DurableHandoff.Stopping           one per VM: notices that it goes down, and marks all supervisors
+  DurableHandoff.Quiet              one per VM: keeps DurableServer's lines about moves out of the log during drains
+  DurableHandoff.Agent              one per VM: knows the Rust nodes that can decide, answers operators
   ```
 
-  One drain, top to bottom: the Drainer starts a Drain; it marks the node draining, takes a `DurableHandoff.Snapshot` and gives it to the
-  Rust engine in this VM, or to a Rust node that runs the same engine for all draining nodes (`DurableHandoff.Executor`); the engine says which server goes where now; a `DurableHandoff.Attempt` asks the host to move it
-  (`DurableHandoff.Host`) and its outcome goes back to the engine; until all is settled or the time is up. Then everybody gets the
-  `DurableHandoff.Report`.
+  One drain, step by step:
+
+    1. The Drainer starts a Drain, which marks the node draining and has all servers store their state.
+    2. The Drain takes a `DurableHandoff.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
+       same engine for all draining nodes (`DurableHandoff.Executor`).
+    3. The engine decides which server moves where. A `DurableHandoff.Attempt` asks DurableServer to move it
+       (`DurableHandoff.Host`) and gives the outcome to the engine.
+    4. When every server is settled, or the time is up, all callers of the drain get the `DurableHandoff.Report`.
 
   ## Options
 
@@ -70,7 +77,7 @@ defmodule DurableHandoff do
         {:error, reason} -> {:error, reason}
       end
 
-  So do `cast/4` and `await/3`; `whereis/2` only looks. They take these options:
+  So do `cast/4` and `await/3`; `whereis/2` never waits. They take these options:
 
   #{DurableHandoff.Client.Options.docs()}
 
@@ -104,11 +111,11 @@ defmodule DurableHandoff do
   node stays marked draining afterwards: this cannot be undone. A shutdown drains again what stayed or came since.
 
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running already. `status/1` says how
-  far it is, and has the report when it has ended; `cancel/1` ends it early.
+  far it is, and has the report at the end; `cancel/1` ends it early.
 
-  Without another node that could take servers nothing could move, and this node would start nothing any more until its supervisor is
-  restarted. So that is refused with `:no_peers`. `force: true` drains all the same, and so does a `wait_for_target_ms` above 0, which waits
-  for a node to come.
+  If no other node can take servers, the answer is `:no_peers` and nothing changes: a drain would move nothing and would keep this
+  node from starting servers until its supervisor is restarted. `force: true` drains all the same, and so does a
+  `wait_for_target_ms` above 0, which waits for a node to come.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue` (only when the node shuts down
   meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
@@ -143,22 +150,22 @@ defmodule DurableHandoff do
   end
 
   @doc """
-  Says that this VM goes down: for the `prep_stop/1` of an application, and for a preStop hook.
+  Marks this VM as going down. Call it in `prep_stop/1` of an application, or in a preStop hook.
 
       def prep_stop(state) do
         DurableHandoff.prepare_stop()
         state
       end
 
-  Marks every supervisor of this VM draining, all at once, and notes the moment, from which `shutdown_budget_ms` counts. Other nodes send no
-  servers here from then on. Nothing is stopped: that is for the shutdown that follows. After SIGTERM the library does this
-  by itself (`DurableHandoff.Stopping`), so call it where a node is stopped in another way, or earlier than by SIGTERM. Calling it again is
-  harmless.
+  Marks every supervisor of this VM draining, all at once, and notes the time, from which `shutdown_budget_ms` counts. Other nodes
+  send no servers here from then on. It stops no server; the shutdown that follows does. The library does all this by itself on
+  SIGTERM and `:init.stop/0` (`DurableHandoff.Stopping`), so call it only where a node is stopped in another way, or before SIGTERM.
+  Calling it again is harmless.
 
   **There is no way back:** this node starts no servers until its supervisors are restarted.
 
-  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: the store did not take the mark of these
-  supervisors; their drains try again.
+  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: these supervisors could not be marked
+  in the store; their drains try again.
   """
   @spec prepare_stop() :: :ok | {:error, {:not_marked, %{atom() => term()}}}
   def prepare_stop, do: Stopping.prepare()
@@ -184,8 +191,8 @@ defmodule DurableHandoff do
   end
 
   @doc """
-  Ends the drain that runs on this node: nothing more is started, what is in flight settles, and whoever waits for the drain gets
-  its report, with `ended: :cancelled`.
+  Ends the drain that runs on this node: no further move starts, moves in flight finish, and all callers that wait for the drain
+  get its report, with `ended: :cancelled`.
 
   Servers that have not moved go on running here. The node stays marked draining all the same: other nodes send it nothing and it
   starts nothing new until its supervisor is restarted. During a shutdown the rest is stopped by the existing graceful shutdown, and
@@ -195,7 +202,7 @@ defmodule DurableHandoff do
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
 
   @doc """
-  What `drain/2` would do now: who would go where, who would not and why, and about how long it would take. Changes nothing.
+  What `drain/2` would do now: which server goes where, which stays and why, and about how long it takes. Changes nothing.
 
   Works for every `DurableServer.Supervisor` on this node; one without a Drainer is planned with the default options.
   """
@@ -257,7 +264,7 @@ defmodule DurableHandoff do
   that has been told to stop handles nothing more from its mailbox, and a reply that it has sent arrives
   before the news of its end. What the reasons mean:
 
-  | exit reason | who ends a DurableServer so | was a request without a reply handled? |
+  | exit reason | what ends a DurableServer with it | was a request without a reply handled? |
   |---|---|---|
   | `:normal` | a move, the graceful shutdown, `terminate_child`, `terminate_child_permanent`, a cordon | no |
   | `:normal` | a callback that returns `{:stop, :normal, state}`, `{:stop, :delete, state}` or `{:stop, :permanent, state}` | yes, if it was the callback of this request: **see below** |

@@ -51,7 +51,7 @@ defmodule DurableHandoff.Agent do
     {:ok, %{monitors: %{}, requests: %{}}}
   end
 
-  # It takes no calls: whoever asks is told by the exit of its own call.
+  # It takes no calls: the caller exits.
   @impl true
   def handle_call(_unknown, _from, state), do: {:noreply, ignored(state)}
 
@@ -76,9 +76,9 @@ defmodule DurableHandoff.Agent do
   defp take({:announce, pid, %{accepting: true, release: release}}, state), do: offer(state, pid, release)
   defp take({:announce, pid, %{accepting: false}}, state), do: withdraw(state, node(pid))
 
-  # Of a refusal nobody knows the sender but the node's own drains; the announcement that takes the offer back comes with it.
+  # Only the drains of that node know the sender of a refusal. The announcement that withdraws the offer comes with it.
   defp take({:refuse, _id, reason}, state) do
-    Logger.warning("[durable_handoff] a Rust node refuses what this node said: #{inspect(reason, limit: 10)}")
+    Logger.warning("[durable_handoff] a Rust node refused a message of this node: #{inspect(reason, limit: 10)}")
     state
   end
 

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Attempt do
   @moduledoc """
-  One server on its way to another node: a process that runs its attempts and answers for it until its fate is settled.
+  The process that moves one server: it runs the server's attempts and is responsible for it until it is settled.
 
   Guarantees:
 
@@ -101,7 +101,7 @@ defmodule DurableHandoff.Attempt do
     )
   end
 
-  # The host may link whoever calls it to processes of its own, and these stop in a shutdown. An application that stops kills
+  # The host may link its callers to processes of its own, and these stop in a shutdown. An application that stops kills
   # every process that has its group leader.
   defp stay_alive do
     Process.flag(:trap_exit, true)
@@ -202,8 +202,8 @@ defmodule DurableHandoff.Attempt do
   # Without a clock: what the requests themselves take only makes it try for longer.
   defp clear_later(%{supervisor: supervisor, server: server} = attempt, {:error, reason}) do
     Logger.warning(
-      "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared yet; other nodes " <>
-        "start it when it is, or has run out, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
+      "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared yet; it is tried again. " <>
+        "Other nodes can start the server when it is cleared or has expired, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
     )
 
     [first_ms | pauses_ms] = @later_pauses_ms

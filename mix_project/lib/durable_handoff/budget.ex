@@ -13,11 +13,11 @@ defmodule DurableHandoff.Budget do
   @spec opening(Options.t(), non_neg_integer(), non_neg_integer()) :: String.t()
   def opening(%Options{} = options, graceful_ms, before_ms) do
     "handoff is on: a shutdown drains for at most #{options.timeout_ms} ms, at most #{options.max_concurrency} servers at a time; " <>
-      "it may take #{sum(options, graceful_ms, before_ms)}; " <> budget(options)
+      "all of it may take #{sum(options, graceful_ms, before_ms)}; " <> budget(options)
   end
 
   defp budget(%{shutdown_budget_ms: nil}) do
-    "no shutdown_budget_ms is given, so the platform is taken to wait for all of it. Platforms wait for less by default " <>
+    "no shutdown_budget_ms is set, so the library assumes that the platform waits that long. Platforms wait less by default " <>
       "(#{@platforms}): configure both"
   end
 

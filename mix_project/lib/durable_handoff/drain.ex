@@ -7,7 +7,7 @@ defmodule DurableHandoff.Drain do
     * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself (`DurableHandoff.Attempt`).
     * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
     * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`). This process carries orders
-      out and tells what came of them. It never waits for anybody: not for an attempt, not for another node.
+      out and tells what came of them. It waits neither for an attempt nor for another node.
 
   The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
   """
@@ -259,7 +259,13 @@ defmodule DurableHandoff.Drain do
   defp handle({:DOWN, _monitor, :process, pid, reason}, drain) when is_map_key(drain.attempts, pid) do
     %{id: id, order: order, phase: phase} = drain.attempts[pid]
     %{key: key} = Snapshot.server(drain.snapshot, id)
-    log(:error, drain.supervisor, "the attempt for #{inspect(key)} died, looking where it is: #{inspect(reason)}")
+
+    log(
+      :error,
+      drain.supervisor,
+      "the attempt for #{inspect(key)} died; a new one looks up where the server is: #{inspect(reason)}"
+    )
+
     drain = forget(drain, pid)
     # What it had been told to release is still reserved, for all we know.
     if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
@@ -302,7 +308,7 @@ defmodule DurableHandoff.Drain do
   defp handle({Storing, _pid}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing: %{monitor: monitor}} = drain), do: drain
 
-  # The Rust node's, if anybody's.
+  # From the Rust node, or unknown.
   defp handle(message, drain), do: %{drain | session: Session.message(drain.session, Clock.now_us(), message)}
 
   defp refresh(drain) do
@@ -310,7 +316,11 @@ defmodule DurableHandoff.Drain do
     {result, session} = Session.view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
-      log(:warning, drain.supervisor, "going on with the last view of the cluster: #{inspect(reason, limit: 10)}")
+      log(
+        :warning,
+        drain.supervisor,
+        "the drain continues with the last view of the cluster: #{inspect(reason, limit: 10)}"
+      )
     end
 
     %{drain | session: session}

@@ -2,7 +2,7 @@ defmodule DurableHandoff.Executor do
   @moduledoc """
   Who decides in a drain: which server goes where, when, and what to do after a failure.
 
-  Guarantee: whoever decides, it gets the same configuration, servers, view and events and answers with the same orders; a drain
+  Guarantee: every executor gets the same configuration, servers, view and events and answers with the same orders; a drain
   does not depend on which one it is, nor on whether it stays. `DurableHandoff.Executor.Session` says how.
 
     * `:embedded`: the Rust engine inside this VM. Always there.
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Executor do
   end
 
   @doc """
-  The order in which everybody asks Rust nodes to drain a storage.
+  The order in which all nodes ask Rust nodes to drain a storage.
 
       iex> nodes = for name <- [:a@h, :b@h, :c@h], do: {name, self(), "1.0"}
       iex> [{first, _, _} | rest] = DurableHandoff.Executor.rank(nodes, "storage")

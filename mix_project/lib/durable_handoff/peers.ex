@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Peers do
   @moduledoc """
-  Keeps an eye on the other nodes while a drain runs, in a process of its own.
+  Asks the other nodes while a drain runs, and connects to nodes out of reach. A process of its own.
 
   Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`)
   whether they go down, and whether they have the modules of the drain. The drain gets `{DurableHandoff.Peers,

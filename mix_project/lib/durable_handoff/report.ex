@@ -12,8 +12,8 @@ defmodule DurableHandoff.Report do
       could not (`failed`);
     * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
-    * `gap_ms`: quantiles of the time in which a moved server answered nobody, as seen from here: from the start of the attempt
-      that stopped it until it was moved. An upper bound;
+    * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from the start of the
+      attempt that stopped it until it was moved. An upper bound;
     * `targets`: servers moved, by node;
     * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
     * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;

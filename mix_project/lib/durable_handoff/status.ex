@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Status do
   @moduledoc false
-  # What a supervisor's drain is doing, in a table that the Drainer owns and anybody may read: `DurableHandoff.status/1` has to answer
+  # What a supervisor's drain is doing, in a table that the Drainer owns and all processes may read: `DurableHandoff.status/1` has to answer
   # while the Drainer is busy draining in its terminate/2.
 
   alias DurableHandoff.{Host, Options, Report}
@@ -88,7 +88,7 @@ defmodule DurableHandoff.Status do
   defp supervisor(table) do
     if String.ends_with?(Atom.to_string(table), @suffix), do: :ets.lookup_element(table, :supervisor, 2)
   rescue
-    # Gone since, or somebody else's.
+    # Gone since, or owned by another process.
     ArgumentError -> nil
   end
 

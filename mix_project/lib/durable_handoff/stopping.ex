@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Stopping do
   @moduledoc """
-  Knows that this VM goes down, as early as it can be known, and tells the other nodes at once.
+  Notices as early as possible that this VM goes down, and tells the other nodes at once.
 
   Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that drains
   its connections can have taken half a minute, in which other nodes that stop move their servers here.
@@ -58,7 +58,7 @@ defmodule DurableHandoff.Stopping do
 
     for {name, reason} <- failed do
       Logger.warning(
-        "[durable_handoff] #{inspect(name)}: could not mark this node draining, its drain tries again: " <>
+        "[durable_handoff] #{inspect(name)}: could not mark this node draining; its drain tries again: " <>
           inspect(reason, limit: 10, printable_limit: 200)
       )
     end
@@ -121,7 +121,7 @@ defmodule DurableHandoff.Stopping do
 
   defp listen do
     with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, self()) do
-      Logger.warning("[durable_handoff] SIGTERM is not listened to: #{inspect(reason, limit: 10)}")
+      Logger.warning("[durable_handoff] could not install the SIGTERM handler: #{inspect(reason, limit: 10)}")
     end
   catch
     # A VM that handles no signals.

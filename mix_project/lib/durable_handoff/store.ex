@@ -31,9 +31,8 @@ defmodule DurableHandoff.Store do
   | `file:///DIR` | a directory of this machine | |
   | `memory:NAME` | this VM, for tests and trials | |
 
-  One suite of tests holds for all of them. S3 and Azure are tested on moto and Azurite; for Google Cloud Storage there is no
-  emulator with the XML API and generation preconditions that could be installed from a package registry (`gcp-storage-emulator`
-  has neither), so it is tested on a stub written after Google's reference.
+  One conformance suite runs on all of them: S3 on moto, ministack and Ceph, Azure on Azurite, Google Cloud Storage on a server
+  written after Google's reference. `docs/STORES.md` lists what each provider needs and what was verified where.
 
   PATH is put in front of every key. `config` takes every option of the Rust crate `object_store` by its name; what is not
   given comes from the environment under the usual names (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
@@ -52,7 +51,8 @@ defmodule DurableHandoff.Store do
   under a key of its own below `durable_handoff_proof/`, which is deleted again, with at most 20 requests, and once an hour for
   each store and VM. On a store that takes one write a second of each object it takes some seconds.
 
-  A store that fails is refused: the supervisor does not start, and the reason holds the text that is to be read.
+  A store that fails this is refused: the supervisor does not start, and the fact `problem` of the reason says what that means and
+  what to do.
 
   | reason | what was seen |
   |---|---|
@@ -65,11 +65,11 @@ defmodule DurableHandoff.Store do
   | `{:deletions_ignore_conditions, facts}` | a deletion of an old version deleted the new one |
   | `{:credentials_read_only, facts}` | the credentials may list, but not write or delete |
 
-  The fact is `problem`: what that means and what to do, in a sentence. A store that takes etags only without quotes (Ceph before
-  version 20, DigitalOcean Spaces), or only with, is found out at the same time and works.
+  A store that takes etags only without quotes (Ceph before
+  version 20, DigitalOcean Spaces), or only with, is recognised by the same proof and works.
 
-  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The guarantees then are the
-  store's alone.
+  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The guarantees then depend on
+  the store alone.
 
   ## Deleting one version
 
@@ -81,9 +81,9 @@ defmodule DurableHandoff.Store do
   ## Reading what was just written
 
   A move reads the object straight back after the source's final write. That write reserves the server for this node, so until
-  the reservation is used nobody else writes the object, and the store answers the one read that follows with what it
-  just wrote, within `read_your_writes_ms`: three round trips a move instead of four. Should somebody else have written all the
-  same, what is then written under that etag is refused. Every other read asks the store.
+  the reservation is used no other node writes the object, and the store answers the one read that follows with what it
+  just wrote, within `read_your_writes_ms`: three round trips a move instead of four. If another node has written all the
+  same, the next write under that etag is refused. Every other read asks the store.
 
   ## Errors
 
@@ -273,10 +273,10 @@ defmodule DurableHandoff.Store do
   @spec storage_identity(t()) :: term()
   def storage_identity(%__MODULE__{place: place}), do: place
 
-  # Bytes that name their owner are nobody else's. Others may be the same by chance.
+  # Bytes that name their owner belong to it alone. Others may be the same by chance.
   defp readback(data), do: if(Host.StoredState.stored_state?(data), do: :always, else: :after_lost_answer)
 
-  # Until a reservation for this node is used, cleared or runs out, nobody else writes the object.
+  # Until a reservation for this node is used, cleared or runs out, no other node writes the object.
   defp keep?(data), do: Host.StoredState.reserved_for(data) == Atom.to_string(node())
 
   defp bounds(options) do

@@ -2,8 +2,8 @@ defmodule DurableHandoff.StoredFirst do
   @moduledoc """
   Whether a server that runs here may be stopped now, as far as its state is concerned.
 
-  The host stops a server whatever becomes of its final write. So an `DurableHandoff.Attempt` has it store its state just before, while it
-  still runs. Then a store that goes out between the two loses nothing that was there at that moment.
+  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Attempt` has it store its state just before, while it
+  still runs. If the store fails between the two, only changes after that moment are lost.
 
   | its sync | the store takes a write now | meaning |
   |---|---|---|
@@ -14,7 +14,7 @@ defmodule DurableHandoff.StoredFirst do
   | failed | no | `{:untouched, :store}` |
   | failed, and again | yes | `:not_storable`: its own state is what cannot be stored |
   | it ended by an exception | | `:not_storable` |
-  | it ended otherwise | | the attempt finds out why |
+  | it ended in another way | | the attempt finds out why |
   | no answer in time | | `{:untouched, :server}` |
 
   The write that is asked for is this node's heartbeat (`DurableHandoff.Host.Sync.store_takes_writes?/2`).

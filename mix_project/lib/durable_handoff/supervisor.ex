@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Supervisor do
   @moduledoc """
-  A `DurableServer.Supervisor` that hands its servers over when it is stopped.
+  A `DurableServer.Supervisor` that moves its servers to other nodes when it is stopped.
 
       {DurableHandoff.Supervisor,
        name: MyApp.Durable, prefix: "myapp/", backend: backend,
@@ -23,8 +23,8 @@ defmodule DurableHandoff.Supervisor do
 
     * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what `DurableHandoff.call/4` needs: no
       Drainer, no addition to its heartbeats.
-    * The host's life does not depend on ours: only a start with wrong options, without DurableServer or without the engine fails, and
-      says what to do.
+    * DurableServer's supervisor does not depend on this library's processes. Only a start with wrong options, without
+      DurableServer or without the engine fails; the error says what to do.
   """
 
   use Supervisor
@@ -33,7 +33,7 @@ defmodule DurableHandoff.Supervisor do
 
   @doc """
   Starts both. Raises `ArgumentError` when an option is wrong. `{:error, {:already_started, pid}}` when a supervisor of that name runs
-  already, whoever started it.
+  already, also when started by other code.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(arguments) do

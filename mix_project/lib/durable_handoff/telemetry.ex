@@ -44,19 +44,19 @@ defmodule DurableHandoff.Telemetry do
   | measurement | |
   |---|---|
   | `left` | servers that were to be handed on |
-  | `handed_on` | servers that somebody accepted |
+  | `handed_on` | servers that other nodes accepted |
 
   Metadata: `supervisor`, `targets` (servers by node).
 
   ### `[:durable_handoff, :leftovers, :stop]`
 
-  This node is done with a share of what a drain elsewhere left.
+  This node has finished a share of the servers that a drain elsewhere left.
 
   | measurement | |
   |---|---|
   | `duration` | since the share came, native time units |
   | `started` | servers started here |
-  | `running` | servers that somebody else had started first |
+  | `running` | servers that another node had started first |
   | `passed_on` | servers that another receiver, or a later share, has now |
   | `dropped` | servers given up |
 
@@ -64,7 +64,7 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :fallback]`
 
-  Something else than planned takes over.
+  A fallback takes over.
 
   | measurement | |
   |---|---|
@@ -82,13 +82,13 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :wait, :stop]`
 
-  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that found one at once say nothing.
+  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that find one at once send no event.
 
   | measurement | |
   |---|---|
   | `duration` | native time units, from the beginning to the end, the answer included |
-  | `waited` | native time units, the part of it in which there was nobody to send to |
-  | `unanswered` | how many times the request was sent and came to nothing |
+  | `waited` | native time units, the part of it without a known owner |
+  | `unanswered` | how many times the request was sent without being handled |
 
   Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`), `reason` (nil, or that of
   the error).

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Host.Departures do
   Word of every server that comes up or goes down anywhere in the cluster, from the host's registry.
 
   Guarantees: nothing here raises because the host is absent, busy or of a later version; a message that is none of its own is
-  `[]`. Words can be lost (a replica that was cut off): whoever waits for one looks by itself from time to time, too.
+  `[]`. Events can be lost (a replica that was cut off), so waiters also poll.
   """
 
   alias DurableHandoff.Host

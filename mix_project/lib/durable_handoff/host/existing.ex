@@ -22,12 +22,12 @@ defmodule DurableHandoff.Host.Existing do
 
   @typedoc """
     * `:started`: it runs here now;
-    * `{:running, node}`: somebody else started it, or it never stopped;
+    * `{:running, node}`: another node started it, or it never stopped;
     * `{:wait, why}`: not now: it is still up at the source, being started elsewhere, reserved, or locked by a node that cannot be
       reached and is not known to be dead (`t:lock/0`);
     * `{:refused, why}`: not here: this node is `:draining` or `:full`;
     * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` may be either;
-    * `{:left_alone, status}`: nobody may start it but whoever asks for it.
+    * `{:left_alone, status}`: only an explicit request may start it.
   """
   @type outcome ::
           :started
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Host.Existing do
           | {:failed, :store | :server | :unknown}
           | {:left_alone, atom()}
 
-  @doc "Starts the server `key` of `module` on this node, if `source` has left it and nobody else runs it. Blocks up to `timeout_ms`."
+  @doc "Starts the server `key` of `module` on this node, if `source` has left it and no other node runs it. Blocks up to `timeout_ms`."
   @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
   def start(name, key, module, source, timeout_ms) do
     with nil <- running(name, key, source),
@@ -93,7 +93,7 @@ defmodule DurableHandoff.Host.Existing do
     owner = meta |> Map.get(:node_str) |> to_string()
 
     case Map.get(meta, :status) do
-      _any when owner != source -> somebody_else(name, meta, owner)
+      _any when owner != source -> other_owner(name, meta, owner)
       :stopped_graceful -> if reserved?(meta, now_ms), do: {:wait, :reserved}, else: :ok
       :running -> lock(name, meta, owner)
       status when is_atom(status) -> {:left_alone, status}
@@ -103,7 +103,7 @@ defmodule DurableHandoff.Host.Existing do
 
   # A start, over there or here, that has not been announced yet; or one that failed, and then only a request
   # starts it again.
-  defp somebody_else(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
+  defp other_owner(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
     case Host.alive?(pid) do
       true -> {:wait, :starting}
       false -> :ok
@@ -111,7 +111,7 @@ defmodule DurableHandoff.Host.Existing do
     end
   end
 
-  defp somebody_else(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
+  defp other_owner(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
 
   # A node that can be reached can be asked whether the process is alive, and that is what the host's claim does.
   defp lock(name, meta, owner) do

@@ -58,7 +58,7 @@ defmodule DurableHandoff.Host.Rehome do
   defp as_before(result, _state), do: result
 
   @doc """
-  The outcome for a server whose attempt ended without an answer: looks where it is now. If it is displaced nobody is to blame:
+  The outcome for a server whose attempt ended without an answer: looks where it is now. If it is displaced nothing is blamed:
   the same target again.
   """
   @spec look(Host.name(), Host.server(), String.t()) :: Native.outcome()
@@ -81,7 +81,7 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # The atom of a connected node exists; a name without one is nobody we could reach.
+  # The atom of a connected node exists; a name without one is no node that could be reached.
   defp connected(target) do
     node = String.to_existing_atom(target)
     if node in Node.list(:connected), do: node

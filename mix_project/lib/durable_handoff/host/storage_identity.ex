@@ -109,7 +109,7 @@ defmodule DurableHandoff.Host.StorageIdentity do
   defp plain(_key, value) when is_binary(value) or is_atom(value) or is_integer(value), do: value
   defp plain(_key, _value), do: nil
 
-  # The hash need not resist anybody: there is nothing secret in it. This one is part of every VM.
+  # The hash needs no cryptographic strength: nothing in it is secret. This one is part of every VM.
   defp digest(term),
     do: term |> :erlang.term_to_binary(minor_version: 2) |> :erlang.md5() |> Base.encode16(case: :lower)
 end

@@ -11,7 +11,7 @@ defmodule DurableHandoff.Host.StoredState do
   def stored_state?(%{__struct__: DurableServer.StoredState}), do: true
   def stored_state?(_other), do: false
 
-  @doc "The name of the node that a stored state is reserved for, and nobody else may start, or nil."
+  @doc "The name of the node that a stored state is reserved for, so that no other may start it, or nil."
   @spec reserved_for(term()) :: String.t() | nil
   def reserved_for(%{__struct__: DurableServer.StoredState, meta: %{status: :stopped_graceful} = meta}),
     do: Map.get(meta, :restart_attempt_node)

@@ -4,7 +4,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
 
   Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many
   servers meets the same one many times. Kinds are told apart by the atoms in the answer, so that there are
-  only as many as the host has words for.
+  only as many as the host has atoms for.
   """
 
   require Logger
@@ -20,8 +20,8 @@ defmodule DurableHandoff.Host.UnknownAnswer do
       :persistent_term.put(kind, true)
 
       Logger.warning(
-        "[durable_handoff] DurableServer #{version()} answered #{function} with what this library does not know; it counts as " <>
-          "a failure that may have been anything: #{inspect(answer, limit: 10, printable_limit: 500)}",
+        "[durable_handoff] DurableServer #{version()} gave #{function} an answer that this library does not know; it " <>
+          "counts as a failure of unknown cause: #{inspect(answer, limit: 10, printable_limit: 500)}",
         durable_handoff: {:unknown_answer, function}
       )
 

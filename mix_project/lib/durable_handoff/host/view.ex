@@ -16,7 +16,7 @@ defmodule DurableHandoff.Host.View do
 
   alias DurableHandoff.Host
 
-  # Integers beyond this are no counts, limits or times of anybody, and would not fit the engine's numbers.
+  # Larger integers are no real counts, limits or times, and would not fit the engine's numbers.
   @sane 0x1F_FFFF_FFFF_FFFF
   @longest_name 255
 

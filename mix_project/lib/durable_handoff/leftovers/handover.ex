@@ -71,7 +71,7 @@ defmodule DurableHandoff.Leftovers.Handover do
         count
 
       {:DOWN, ^monitor, :process, ^pid, reason} ->
-        log(snapshot, :error, "what was left could not be handed on: #{inspect(reason, limit: 20)}")
+        log(snapshot, :error, "servers that were not moved could not be handed on: #{inspect(reason, limit: 20)}")
         0
     after
       budget_ms ->
@@ -137,7 +137,7 @@ defmodule DurableHandoff.Leftovers.Handover do
     Enum.take(from ++ before, @in_line)
   end
 
-  # `[{name, accepted}]`. An owner that refuses is out of its line before anybody waits for it.
+  # `[{name, accepted}]`. An owner that refuses leaves its line before any other node waits for it.
   defp send_all(shares, deadline_us) do
     shares
     |> Enum.map(fn {name, message} ->

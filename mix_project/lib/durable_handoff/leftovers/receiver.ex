@@ -402,10 +402,10 @@ defmodule DurableHandoff.Leftovers.Receiver do
 
   defp listen(%{listening?: true} = receiver), do: receiver
 
-  # Without the registry's words there is still the look once a second.
+  # Without registry events the receiver still polls once a second.
   defp listen(receiver) do
     with {:error, reason} <- Departures.subscribe(receiver.supervisor),
-         do: log(receiver, :warning, "the registry cannot be listened to: #{inspect(reason, limit: 10)}")
+         do: log(receiver, :warning, "could not subscribe to the registry, polling only: #{inspect(reason, limit: 10)}")
 
     %{receiver | listening?: true}
   end

@@ -5,7 +5,7 @@ defmodule DurableHandoff.Leftovers.Share do
   A share goes to a *line* of receivers. The first one, its owner, starts the servers; each of the others waits until all before it are
   gone or have stood down. Until then its servers are in `standby`; after that, or when they were passed on to it, they are `entries`.
 
-  Guarantee: what `new/3` accepts is bounded and of the right shape, whoever sent it.
+  Guarantee: what `new/3` accepts is bounded and of the right shape, whatever was sent.
   """
 
   alias DurableHandoff.Host.Existing
@@ -84,7 +84,7 @@ defmodule DurableHandoff.Leftovers.Share do
   def new(%{version: version}, _receiver, _now_ms) when version != @version, do: {:error, :unsupported}
   def new(_other, _receiver, _now_ms), do: {:error, :malformed}
 
-  @doc "Whether everybody before this receiver is out of the way."
+  @doc "Whether all receivers before this one are gone."
   @spec mine?(t()) :: boolean()
   def mine?(share), do: MapSet.size(share.earlier) == 0
 

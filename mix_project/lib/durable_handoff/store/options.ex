@@ -72,7 +72,7 @@ defmodule DurableHandoff.Store.Options do
     discovery_interval_ms: [
       type: {:integer, 1, 24 * @hour_ms},
       default: 60_000,
-      doc: "proposed to DurableServer: how often a node looks for servers that nobody runs"
+      doc: "proposed to DurableServer: how often a node looks for servers without an owner"
     ],
     heartbeat_interval_ms: [
       type: {:integer, 1, @hour_ms},

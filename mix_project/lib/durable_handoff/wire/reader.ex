@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Wire.Reader do
   @moduledoc false
-  # The fields of each kind of message that this side receives, checked before anybody believes them.
+  # The fields of each kind of message that this side receives, checked before use.
   #
   # Guarantee: linear in what it looks at, which is bounded; never raises, also for improper lists and structs.
 
