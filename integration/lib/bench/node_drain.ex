@@ -123,7 +123,7 @@ defmodule HandoffBench.NodeDrain do
 
         receive do
           {:stop, from} ->
-            # Not in order: there is nothing left to hand over, and the servers are nobody's.
+            # Not in order: no server is left to move, and none has an owner.
             Process.exit(sup, :kill)
             send(from, {:stopped, self()})
         end

@@ -106,8 +106,8 @@ defmodule HandoffDemo.Client do
 
     case outcome do
       "ok" -> %{tally | acknowledged: bump(tally.acknowledged, index)}
-      # Nobody was there to apply it.
-      nobody when nobody in ["not_found", "noproc"] -> tally
+      # There was no process to apply it.
+      none when none in ["not_found", "noproc"] -> tally
       # The server may have counted it and ended, or been cut off, before its answer was here.
       _open -> %{tally | uncertain: bump(tally.uncertain, index)}
     end

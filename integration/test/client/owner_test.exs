@@ -161,7 +161,7 @@ defmodule Client.OwnerTest do
     Task.shutdown(sent_again)
   end
 
-  test "nobody runs it: started once for callers on all nodes", %{a: a, b: b} = context do
+  test "it runs nowhere: started once for callers on all nodes", %{a: a, b: b} = context do
     calls =
       for node <- [a, b], _ <- 1..20 do
         call_from(context, node, :add, start: {Counter, %{profile: %{"colour" => "red"}}}, timeout: 30_000)

@@ -1,5 +1,5 @@
 defmodule Contract.ReservationTest do
-  @moduledoc "A reservation keeps everybody but its owner from starting a server, until it is cleared."
+  @moduledoc "A reservation keeps all nodes but its owner from starting a server, until it is cleared."
 
   use ClusterCase, nodes: 2
 
@@ -9,9 +9,9 @@ defmodule Contract.ReservationTest do
     start(context, backend(context, discovery_interval_ms: 20))
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    # Displaced: stopped by a move that found nobody to start it.
-    [nobody] = [:"nobody@127.0.0.1"]
-    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: nobody)
+    # Displaced: stopped by a move whose target is not there.
+    [absent] = [:"nobody@127.0.0.1"]
+    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: absent)
     await_none(context, b, @key)
     {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
   end

@@ -91,7 +91,7 @@ defmodule HandoffDemo.NodeTest do
     assert output(node) =~ "nodes of the demo are started by integration/demo"
   end
 
-  test "nobody listens: the node ends and says so", %{listener: listener} do
+  test "no driver listens: the node ends with an error", %{listener: listener} do
     {:ok, port} = :inet.port(listener)
     :ok = :gen_tcp.close(listener)
     node = open([{"HANDOFF_DEMO_NODE", config(:store, port)}])

@@ -23,7 +23,7 @@ defmodule Handoff.BreakerTest do
     assert map_size(placement(context, [a])) >= 15
     assert reservations(context) == []
 
-    # The rest shuts down as before: every state is stored, and whoever asks gets the server.
+    # The rest shuts down as before: every state is stored, and a request starts the server.
     :ok = stop_children(a, app_a)
     for key <- keys, do: Troublesome.disarm(b, key, :init)
 

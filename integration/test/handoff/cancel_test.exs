@@ -25,7 +25,7 @@ defmodule Handoff.CancelTest do
     assert {:ok, %{state: :drained, report: %{total: 3, moved: 3}}} = status(context, a)
   end
 
-  test "a call that waits joins a drain that nobody waits for", %{a: a} = context do
+  test "a call that waits joins a drain that has no caller", %{a: a} = context do
     start_cluster(context, unswept(context))
     start_servers(context, a, 2)
     hold_reads(context)

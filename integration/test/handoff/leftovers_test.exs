@@ -6,7 +6,7 @@ defmodule Handoff.LeftoversTest do
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "the deadline passes: what is left starts elsewhere at once, with its state, although nobody sweeps",
+  test "the deadline passes: what is left starts elsewhere at once, with its state, although no node sweeps",
        %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 20)

@@ -33,7 +33,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b])
   end
 
-  test "a Drainer in somebody else's tree does the same", %{a: a, b: b} = context do
+  test "a Drainer in a supervision tree of the application does the same", %{a: a, b: b} = context do
     drainer = {DurableHandoff.Drainer, supervisor: context.sup, handoff_on_shutdown: [timeout_ms: 10_000]}
     {:ok, app} = start_host(a, context.opts ++ [after: [drainer]])
     {:ok, _app} = start_host(b, context.opts)

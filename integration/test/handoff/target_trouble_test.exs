@@ -44,7 +44,7 @@ defmodule Handoff.TargetTroubleTest do
     assert {:ok, %{moved: 0, total: 2, left: left, first_errors: [%{key: "s1"} | _]}} = await_task(draining)
     assert left |> Map.values() |> Enum.sum() == 2
     assert reservations(context) == []
-    # What was displaced waits for whoever asks for it; the other still runs.
+    # What was displaced waits for a request; the other still runs.
     assert Map.keys(placement(%{context | nodes: [a]})) == keys -- ["s1"]
   end
 

@@ -9,7 +9,7 @@ defmodule Node.AgentTest do
   setup %{nodes: [a, b, fake]} = context do
     for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     player = call(fake, FakeRustNode, :start, [self(), [silent: context[:silent] == true]])
-    # That of the test before has ended; whoever was offered it hears of that in a moment.
+    # That of the test before has ended; nodes it had offered itself to learn of that in a moment.
     for node <- [a, b], do: wait_until(fn -> call(node, Agent, :nodes, []) == [] end)
     {:ok, %{context | nodes: [a, b]} |> Map.merge(%{a: a, b: b, fake: fake, player: player})}
   end
@@ -53,7 +53,7 @@ defmodule Node.AgentTest do
     end
   end
 
-  test "what nobody can read changes nothing and is counted", %{a: a} do
+  test "an unreadable message changes nothing and is counted", %{a: a} do
     before = call(a, Agent, :info, [])
 
     for odd <- [:hello, {:durable_handoff, 1, :announce, :no_pid, %{}}, {:durable_handoff, 1, :never_heard_of}, %{}],

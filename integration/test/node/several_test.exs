@@ -1,5 +1,5 @@
 defmodule Node.SeveralTest do
-  @moduledoc "Several Rust nodes: everybody asks the same one, and the next when it goes."
+  @moduledoc "Several Rust nodes: all nodes ask the same one, and the next when it goes."
 
   use HandoffCase, nodes: 3
 
@@ -25,7 +25,7 @@ defmodule Node.SeveralTest do
     assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c, force: true)
   end
 
-  test "one that is killed while nobody drains is not asked any more", %{a: a} = context do
+  test "one that is killed while no node drains is not asked any more", %{a: a} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     RustNode.signal(rust, "KILL")

@@ -1,6 +1,6 @@
 defmodule Store.AuditTest do
   @moduledoc """
-  The audit of what real servers on real nodes left in a store: one in order, one whose reservation nobody used, one whose node
+  The audit of what real servers on real nodes left in a store: one in order, one whose reservation was not used, one whose node
   is dead, and an object that is none.
   """
 

@@ -102,7 +102,7 @@ defmodule Store.FaultsTest do
       Proxy.plan(proxy, [:hang, :hang])
       requests = for n <- 1..3, do: Request.start(state, {:get, "k#{n}", false}, timeout: 60_000)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 2 end)
-      # The third waits for its turn, or is about to: whoever comes fourth is the one too many.
+      # The third waits for its turn, or is about to: the fourth is one too many.
       Cluster.wait_until(fn -> Backend.get_object(state, "k4", timeout: 100) == {:error, :overloaded} end)
       assert 2 = Proxy.open(proxy)
       Enum.each(requests, &Request.cancel/1)

@@ -63,7 +63,7 @@ defmodule Store.RehomeTest do
     assert %{cached: 1} = Backend.stats(state)
   end
 
-  test "somebody else's write or deletion makes what is in memory useless, not wrong" do
+  test "after another writer's write or deletion the copy in memory is not used" do
     name = Cluster.unique("shared")
     [ours, theirs] = for _ <- 1..2, do: elem(Backend.init_backend([url: "memory:" <> name] ++ @remember), 1).state
 

@@ -43,7 +43,7 @@ defmodule Cluster do
     :ok
   end
 
-  @doc "A name nobody else uses on this machine."
+  @doc "A name that no other process uses on this machine."
   @spec unique(String.t()) :: String.t()
   def unique(prefix),
     do: "#{prefix}_#{System.unique_integer([:positive])}_#{:rand.uniform(0xFFFFFFFF)}"

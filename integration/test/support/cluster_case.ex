@@ -129,11 +129,11 @@ defmodule ClusterCase do
     :ok
   end
 
-  @doc "Waits until `node` sees nobody under a key it has known, as it will some time after a stop elsewhere."
+  @doc "Waits until `node` sees no owner of a key any more, as it will some time after a stop elsewhere."
   @spec await_none(map(), node(), String.t()) :: true
   def await_none(context, node, key), do: Cluster.wait_until(fn -> whereis(context, node, key) == nil end)
 
-  @doc "What a task gives, which may have to move servers for it. How long that takes nobody asks here."
+  @doc "What a task gives, which may have to move servers for it. Does not measure how long that takes."
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
 

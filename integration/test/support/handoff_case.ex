@@ -147,7 +147,7 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "Waits until each of `keys`, servers of `Servers.Counter`, runs for whoever asks for it on `node`."
+  @doc "Waits until each of `keys`, servers of `Servers.Counter`, runs when it is started on request on `node`."
   @spec await_startable(map(), node(), [String.t()]) :: :ok
   def await_startable(context, node, keys) do
     for key <- keys do

@@ -1,6 +1,6 @@
 defmodule LeftoversCase do
   @moduledoc """
-  A test of what a drain leaves: `HandoffCase`, on a cluster where nobody sweeps.
+  A test of what a drain leaves: `HandoffCase`, on a cluster without sweeps.
 
       use LeftoversCase, nodes: 3
 

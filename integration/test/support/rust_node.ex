@@ -18,7 +18,7 @@ defmodule RustNode do
 
   @type t :: %__MODULE__{name: node(), port: port(), os_pid: String.t()}
 
-  # Ends the program when nobody is at the other end any more; a port alone only closes its standard input. Not once it has ended by
+  # Ends the program when the other end is gone; a port alone only closes its standard input. Not once it has ended by
   # itself: its number may be another one's by then.
   @wrapper ~S"""
   exec 3<&0

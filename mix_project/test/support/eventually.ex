@@ -5,7 +5,7 @@ defmodule DurableHandoff.Eventually do
 
   @task_ms 60_000
 
-  @doc "What a task gives. How long it takes nobody asks here."
+  @doc "What a task gives. Does not measure how long that takes."
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
 

@@ -31,7 +31,7 @@ defmodule HandoffBench.Call.Nodes do
   @doc false
   @spec run(pid(), atom(), node()) :: term()
   def run(parent, supervisor, store) do
-    # Marking draining and the like is logged on every node; nobody reads it here.
+    # Marking draining and the like is logged on every node and not needed here.
     Logger.configure(level: :error)
 
     {:ok, _sup} =

@@ -205,7 +205,7 @@ defmodule Store.Conformance do
     Task.await_many(tasks, 60_000)
   end
 
-  @doc "Adds one, however often somebody else is first."
+  @doc "Adds one, however often another writer is first."
   @spec increment(module(), term(), String.t()) :: :ok
   def increment(backend, state, key) do
     case backend.update_object(state, key, fn %{body: %{"n" => n}} -> {:ok, %{"n" => n + 1}} end, []) do

@@ -78,7 +78,7 @@ defmodule Store.ServerConformance do
       end
 
       test "there is no server" do
-        # Nobody takes port 1, as somebody might one that was free a moment ago.
+        # No process takes port 1; one that was free a moment ago could be taken.
         for answer <- every_request(at(@kind, "http://127.0.0.1:1"), max_retries: 0) do
           assert {:error, {:network, %{reason: reason}}} = answer
           assert reason =~ "refused"

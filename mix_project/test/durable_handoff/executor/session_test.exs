@@ -242,7 +242,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       end
     end
 
-    test "when the node sends what nobody can read" do
+    test "when the node sends an unreadable message" do
       {session, id} = running(1)
       session = lost(session, &say(&1, {:orders, id, [:start | :improper]}))
       assert executors_lost(session) == [{node(), {:not_understood, {:field, :orders}}}]

@@ -51,7 +51,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, {:already_started, {context.old, %{}}}}, context) == :retry_same
     end
 
-    test "somebody else has started it: look whether it lives", context do
+    test "another node has started it: check that it lives", context do
       for pid <- [context.there, context.elsewhere, context.here] do
         assert classify({:error, {:already_started, {pid, %{}}}}, context) == {:look, {:runs_as, pid}}
       end
@@ -226,7 +226,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
-    test "nobody in particular", context do
+    test "unknown", context do
       assert classify({:error, :something_new}, context) == {:look, {:displaced, :unknown}}
     end
   end

@@ -130,7 +130,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert node == node()
   end
 
-  test "a backend that raises, and shapes nobody knows, still have one" do
+  test "a backend that raises, and unknown shapes, still have one" do
     for storage <- [
           nil,
           {{Raising, %{url: "x"}}, "p"},

@@ -90,7 +90,7 @@ defmodule DurableHandoff.Leftovers.ReceiverTest do
     assert entry(receiver, id, "z").phase == :resting
   end
 
-  test "a node that is draining stands down: everybody later hears of it, nothing more is taken", %{receiver: receiver} do
+  test "a node that is draining stands down: all later ones are told, and it takes nothing more", %{receiver: receiver} do
     {receiver, _id} = take(receiver, ["a"], [self()])
     {receiver, pids} = trying(receiver)
     me = self()
