@@ -1,5 +1,5 @@
 defmodule Client.HintsTest do
-  @moduledoc "Callers on a node whose registry does not learn of a move: the draining node tells them who the new owner is."
+  @moduledoc "Callers on a node whose registry does not learn of a move: the draining node sends them the new owner."
 
   use LeftoversCase, nodes: 3
 
@@ -41,7 +41,7 @@ defmodule Client.HintsTest do
     assert placement(context, [a, b]) == %{key => b}
   end
 
-  test "it moves on: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
+  test "it moves twice: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
     start_handoffs(context)
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
@@ -71,7 +71,7 @@ defmodule Client.HintsTest do
     assert call(b, DurableHandoff, :whereis, [sup, key])
   end
 
-  test "the node that moves it has no client of its own: callers elsewhere are told all the same", context do
+  test "the node that moves it has no client of its own: callers elsewhere still get the hint", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     drainer = {DurableHandoff.Drainer, supervisor: sup, handoff_on_shutdown: true}
     {:ok, _app} = start_host(a, context.opts ++ [after: [drainer]])

@@ -10,7 +10,7 @@ defmodule Client.StartTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "the store fails for a while: served when it is back, and told the store's error when it is not", context do
+  test "the store fails for a while: served when it is back, and the store's error when it stays out", context do
     start_cluster(context)
     for _ <- 1..12, do: SimulatedStore.fail_next(context.store, :claim, storage_key(context, @key), :unavailable)
     assert {:error, {:start_failed, :unavailable}} = await_task(add(context, timeout: 1_000))
@@ -18,7 +18,7 @@ defmodule Client.StartTest do
     assert SimulatedStore.stats(context.store).error == 12
   end
 
-  test "no node has room: served when there is, and told so when there is not", context do
+  test "no node has room: served when there is room, and the reason when there is none", context do
     %{a: a, b: b} = context
     start_cluster(context, max_children: 1)
     for {node, key} <- [{a, "s1"}, {b, "s2"}], do: start_server(context, node, Counter, key, %{permanent: false})

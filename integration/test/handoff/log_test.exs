@@ -1,5 +1,5 @@
 defmodule Handoff.LogTest do
-  @moduledoc "What an operator needs is in the log, whatever the host package logs about each move."
+  @moduledoc "The lines that an operator needs are in the log, however much DurableServer logs about each move."
 
   use HandoffCase, nodes: 2
 

@@ -32,7 +32,7 @@ defmodule Handoff.MissingModuleTest do
     assert Enum.all?(context.everywhere, &(placement[&1] in [b, c]))
   end
 
-  test "a module that is on the disk of the other node and not loaded there is no missing one", %{a: a} = context do
+  test "a module on the other node's disk that is not loaded counts as present", %{a: a} = context do
     for node <- context.nodes -- [a] do
       call(node, :code, :purge, [Troublesome])
       call(node, :code, :delete, [Troublesome])

@@ -1,5 +1,5 @@
 defmodule Handoff.NoTargetTest do
-  @moduledoc "Nowhere to go: nothing is stopped by the drain, it returns at once, and says why."
+  @moduledoc "No target: the drain stops no server, returns at once, and gives the reason."
 
   use HandoffCase, nodes: 2
 

@@ -1,5 +1,5 @@
 defmodule Handoff.OutOfReachTest do
-  @moduledoc "Nodes that the store knows and this node is not connected to: named, connected to, waited for."
+  @moduledoc "Nodes with a heartbeat in the store but without a connection: a drain names them, connects to them and waits for them."
 
   use HandoffCase, nodes: 3
 

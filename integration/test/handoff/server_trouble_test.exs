@@ -43,7 +43,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_moved(context, b, "slow", a), :get) == 3
   end
 
-  test "busy until after the drain: it cannot store its state, so it is not stopped and runs on", %{a: a} = context do
+  test "busy until after the drain: it cannot store its state, so it keeps running", %{a: a} = context do
     start_cluster(context)
     busy = start_server(context, a, Troublesome, "busy", %{count: 0})
     :ok = GenServer.call(busy, :block)

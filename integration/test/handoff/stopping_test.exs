@@ -1,5 +1,5 @@
 defmodule Handoff.StoppingTest do
-  @moduledoc "A node that goes down is known to be one before its Drainer's turn comes, and gets no server of another."
+  @moduledoc "A node that goes down is marked before its Drainer stops, and gets no servers of other nodes."
 
   use HandoffCase, nodes: 1
 
@@ -29,7 +29,8 @@ defmodule Handoff.StoppingTest do
     send(slow, :go_on)
   end
 
-  test "SIGTERM marks the node before a slow child in front of our turn has stopped", %{a: a, b: b, c: c} = context do
+  test "SIGTERM marks the node before a slow child, which stops before the Drainer, has stopped",
+       %{a: a, b: b, c: c} = context do
     start_with_slow_child(context, b)
     for node <- [a, c], do: start_handoff(context, node)
     await_heartbeats(context.nodes, context.sup)

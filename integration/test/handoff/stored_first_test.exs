@@ -100,7 +100,7 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, [changed], 1)
   end
 
-  test "its final write fails after its stop: it is started again and never told as moved",
+  test "its final write fails after its stop: it starts again and never counts as moved",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")

@@ -1,5 +1,5 @@
 defmodule Store.CostsTest do
-  @moduledoc "How many requests the store gets for what: as far as it does not depend on the intervals of the host."
+  @moduledoc "How many requests each operation costs the store, where that does not depend on DurableServer's intervals."
 
   use HandoffCase, nodes: 2
 

@@ -1,5 +1,5 @@
 defmodule Store.LivesTest do
-  @moduledoc "What a server can go through, with its objects in `DurableHandoff.Store`."
+  @moduledoc "A server's whole life, with its objects in `DurableHandoff.Store`."
 
   use HandoffCase, nodes: 2
 

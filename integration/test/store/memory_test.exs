@@ -1,5 +1,5 @@
 defmodule Store.PinnedTest do
-  @moduledoc "How much of an object stays in memory with what was read from it."
+  @moduledoc "How much memory a state that was read keeps alive."
 
   use ExUnit.Case, async: true
 

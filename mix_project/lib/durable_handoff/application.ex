@@ -1,8 +1,7 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the agent, what notices that this VM goes down, and what keeps the log readable. An application that is part of a release takes the VM with it when its
-  # top supervisor gives up. These only ever make drains better and are not worth that, so the supervisor of each may give up
-  # without consequence.
+  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Quiet`. An application of a release ends the VM when its top
+  # supervisor gives up. These processes only improve drains, so the supervisor of each is temporary.
 
   use Application
 

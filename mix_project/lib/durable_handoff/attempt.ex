@@ -32,7 +32,7 @@ defmodule DurableHandoff.Attempt do
   # After the drain has been told that the store fails; together a minute, in which the reservation runs out.
   @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
 
-  # `unsure?`: it was stopped, and whether its final write was stored has not been seen.
+  # `unsure?`: it was stopped, and it is unknown whether its final write was stored.
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
   defstruct @enforce_keys ++ [unsure?: false]
 
@@ -122,7 +122,7 @@ defmodule DurableHandoff.Attempt do
     end
   end
 
-  # The host starts it from what is stored, whether or not its final write was: that has to be known before.
+  # DurableServer starts it from the stored state even if its final write failed, so that has to be checked before.
   defp attempt(%{unsure?: true} = attempt, order, :displaced) do
     started = Clock.now_us()
 

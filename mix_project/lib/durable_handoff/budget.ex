@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Budget do
   @moduledoc false
-  # What is said about time: at start, and when a drain is cut. `DurableHandoff.Deadline` divides it.
+  # Log lines about time: at start, and when a drain is cut. `DurableHandoff.Deadline` divides it.
 
   alias DurableHandoff.{Host, Options}
 

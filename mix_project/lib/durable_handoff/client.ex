@@ -39,8 +39,8 @@ defmodule DurableHandoff.Client do
   alias DurableHandoff.Client.{Limits, Options, Request, Wait, Waiting}
   alias DurableHandoff.{Host, Telemetry}
 
-  # Those a late registry may still name. Each costs a message that was in vain; more than a few in one call
-  # is a server that ends as soon as it starts.
+  # Dead processes that a late registry may still name. Each costs one useless message; more than a few in one
+  # call mean a server that ends as soon as it starts.
   @remembered 8
 
   @type error ::

@@ -119,7 +119,7 @@ defmodule DurableHandoff.Deadline do
     end
   end
 
-  # A node that still runs when its budget is over was told that it stops long before its platform knew: the budget begins now.
+  # The node outlived its budget, so it was marked long before the platform began to count: the budget begins now.
   defp noted_us(begin_us, %{noted_us: noted_us, budget_ms: budget_ms}) do
     if noted_us != nil and noted_us <= begin_us and noted_us + budget_ms * 1_000 > begin_us,
       do: noted_us,

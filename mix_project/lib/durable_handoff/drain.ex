@@ -131,7 +131,7 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot, peers: peers}
   end
 
-  # Before anything else: a graceful shutdown would begin with it, too. Those that stay by policy would be stored by that as well.
+  # First of all, as a graceful shutdown does. It includes servers that stay by policy: a shutdown would store them, too.
   defp start_storing(%{supervisor: supervisor, deadline: deadline} = drain) do
     watch = Sync.watch(supervisor)
     servers = Host.servers(supervisor)
@@ -149,7 +149,7 @@ defmodule DurableHandoff.Drain do
     %{drain | trust_store?: counts.failed == 0}
   end
 
-  # Everything else that arrives is heard by the loop.
+  # The loop handles all other messages.
   defp await_storing(%{storing: %{pid: pid, monitor: monitor}, watched: watched}, timeout_ms) do
     receive do
       {Storing, ^pid} -> Process.demonitor(monitor, [:flush])
@@ -232,7 +232,7 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order} = attempt = drain.attempts[pid]
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
 
-    # It may be going down, which others are not to find out one by one.
+    # It may be going down: one answer spares attempts that would each fail.
     if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
 
     drain =
@@ -283,7 +283,7 @@ defmodule DurableHandoff.Drain do
     tell(%{drain | snapshot: Snapshot.lost(drain.snapshot, name)}, {:node_down, name}) |> refresh()
   end
 
-  # It becomes a target when it has been asked.
+  # It becomes a target after it has answered `Peers`, or not in time.
   defp handle({:nodeup, _node, _info}, drain) do
     Peers.look_now(drain.peers)
     drain
@@ -304,7 +304,7 @@ defmodule DurableHandoff.Drain do
     refresh(drain)
   end
 
-  # Done after the moves had begun.
+  # Storing ended after the moves had begun.
   defp handle({Storing, _pid}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing: %{monitor: monitor}} = drain), do: drain
 
@@ -353,7 +353,8 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
-  # The engine lets one attempt go first after an incident of the store; a server with nothing to store must not be the one that finds out.
+  # After a store failure the engine lets one attempt go first. A server with nothing to store would prove nothing, so it must
+  # test the store.
   defp trust_store?({:moved, _node}, _before), do: true
 
   defp trust_store?(outcome, _before) when outcome in [:not_stored, {:displaced, :store}, {:untouched, :store}],

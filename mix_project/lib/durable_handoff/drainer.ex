@@ -132,10 +132,10 @@ defmodule DurableHandoff.Drainer do
       deadline = deadline(state, now)
       joined? = state.drain != nil
       state = %{state | stopping?: true}
-      # No time at all: a drain would only hold up the shutdown.
+      # No time is left: a drain would only delay the shutdown.
       state = if joined? or now < deadline.end_us, do: drain_within(state, deadline, now), else: state
       now = Clock.now_us()
-      # A drain that was started from elsewhere may have had other options, or failed: what it left is drained here.
+      # The earlier drain may have had other options, or failed: drain what it left.
       if joined? and not state.cancelled? and now < deadline.end_us,
         do: drain_within(state, %{deadline | begin_us: now}, now)
     end

@@ -29,12 +29,12 @@ defmodule DurableHandoff.Estimate do
   @singles 3
   @most_burst 48
   @at_a_time 16
-  # One read for four servers, and so sixteen requests of the drain. For a small drain at least eight.
+  # One read for each four servers, which cost the drain sixteen requests. At least eight reads.
   @burst_share 4
   @least_burst 8
   # A smaller drain is over before its estimate is worth the reads.
   @worth_it 64
-  # Fewer say nothing about a queue.
+  # Fewer reads do not show whether requests queue.
   @fewest 4
   @limit_ms 2_000
   @no_key "__durable_handoff/estimate"
@@ -63,7 +63,7 @@ defmodule DurableHandoff.Estimate do
     |> time()
   end
 
-  # A drain reads an object that does not exist: those of its servers are for their moves.
+  # A drain reads an object that does not exist, because reads of its servers would disturb their moves.
   defp probe(supervisor) do
     servers = Host.count(supervisor)
     storage = Host.storage(supervisor)

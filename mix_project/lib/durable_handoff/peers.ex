@@ -100,7 +100,7 @@ defmodule DurableHandoff.Peers do
     %{state | view: view} |> connect(view) |> await(System.monotonic_time(:millisecond) + @look_ms)
   end
 
-  # Each asked for no more than what is done now.
+  # One poll answers all requests that wait.
   defp forget_requests do
     receive do
       :look -> forget_requests()

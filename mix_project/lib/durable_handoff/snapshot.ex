@@ -160,8 +160,8 @@ defmodule DurableHandoff.Snapshot do
     |> MapSet.new()
   end
 
-  # With all that the planner can ask about these servers, and nothing else. A node is not connected for the planner before it was asked,
-  # whether it answered or not.
+  # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether or
+  # not it answered.
   defp view(name, modules, stickies, counts, asked) do
     variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, counts)

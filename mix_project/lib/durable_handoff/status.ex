@@ -35,7 +35,8 @@ defmodule DurableHandoff.Status do
   @spec ended(t(), {:ok, Report.t()} | {:error, term()}) :: true
   def ended(table, {:ok, report}) do
     :ets.insert(table, state: if(report.ended == :cancelled, do: :cancelled, else: :drained))
-    # A drain that found no server, such as the shutdown's after one from a console, says less than the one before.
+
+    # A drain that found no server, such as the shutdown's after one from a console, does not replace the report of the one before.
     if report.total > 0 or :ets.lookup_element(table, :report, 2) == nil,
       do: :ets.insert(table, report: report),
       else: true

@@ -25,7 +25,7 @@ defmodule DurableHandoff.Stopping do
   alias DurableHandoff.Stopping.Signal
 
   @look_ms 250
-  # The host keeps the time by itself; a host that hangs in another way is left behind.
+  # DurableServer has a timeout of its own; this limit is for one that hangs in another way.
   @patience_ms 500
 
   @doc "Started by the application."
@@ -104,10 +104,10 @@ defmodule DurableHandoff.Stopping do
     end
   end
 
-  # An application that replaces all handlers of the signal takes ours out; it decides.
+  # An application that replaces all handlers of the signal removes this one; that is its choice.
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  # This process goes on listening while supervisors are marked. Once is enough.
+  # Marking runs beside this process, once.
   defp prepare_aside(:preparing), do: :preparing
 
   defp prepare_aside(nil) do

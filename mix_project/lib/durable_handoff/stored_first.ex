@@ -27,7 +27,7 @@ defmodule DurableHandoff.StoredFirst do
   @type how :: %{watch: Sync.watch(), trust?: boolean()}
   @type why :: {:sync_failed, String.t()} | {:sync_ended, term()} | :store_takes_no_writes | :busy
 
-  # A store that works answers within this, and a host that is asked again tries for longer by itself.
+  # A working store answers within this time.
   @probe_ms 2_000
 
   @spec check(Host.name(), Host.server(), how(), timeout_ms :: pos_integer()) :: :ok | {Native.outcome(), why()}
@@ -64,6 +64,6 @@ defmodule DurableHandoff.StoredFirst do
   defp other({:ended, {%{__exception__: true}, stacktrace} = reason}) when is_list(stacktrace),
     do: {:not_storable, {:sync_ended, reason}}
 
-  # A conflict, or it was on its way out: what is in the store says what became of it.
+  # A conflict, or it was stopping already: the attempt reads the store to find out.
   defp other({:ended, _reason}), do: :ok
 end

@@ -12,7 +12,7 @@ defmodule DurableHandoff.Storing do
     * Never waits for one server: once all have been asked, those that take more than twice as long as any other (and 500 ms) go on
       by themselves.
     * While the store is out it asks again, at most every second, until its time is over.
-    * Servers whose write fails although the store takes writes are left to their own attempt.
+    * Servers whose write fails while the store takes others are tried again by their own attempt.
 
   The process that starts it gets `{DurableHandoff.Storing, pid}` when it is done. It ends with that process.
   """
@@ -83,7 +83,7 @@ defmodule DurableHandoff.Storing do
     end
   end
 
-  # The store works, so what fails again is the server's own.
+  # The store works, so a second failure is the server's own.
   defp last_pass(storing, servers, gone) do
     failed = pass(storing, servers, gone)
     :counters.put(storing.counters, @failed, length(failed))

@@ -1,7 +1,6 @@
 defmodule DurableHandoff.Client.Hints do
   @moduledoc false
-  # New owners that draining nodes have told of, for the time in which this node's registry does not know
-  # them yet.
+  # New owners that draining nodes have sent, for the time until this node's registry has them.
   #
   # A hint is good for one thing: to try that process. It can be wrong or old, so it never overrides the
   # registry, and one that a caller has found dead is dropped. The latest hint for a key counts.

@@ -1,7 +1,6 @@
 defmodule DurableHandoff.Client.Waiting do
   @moduledoc false
-  # Waits on behalf of all callers of one supervisor on this node, and tells each of them the owner it
-  # waited for.
+  # Waits on behalf of all callers of one supervisor on this node, and sends each of them its owner.
   #
   # Guarantees:
   #
@@ -30,8 +29,8 @@ defmodule DurableHandoff.Client.Waiting do
   alias DurableHandoff.Host
 
   @poll_ms 200
-  # Polls find what events should have told. However many keys there are, they may take at most this
-  # fraction of the time.
+  # Polls find owners whose events were lost. They may take at most this fraction of the time, for any
+  # number of keys.
   @poll_share 10
   # For so many polls callers go on waiting while the host is not up on this node. It restarts at once or
   # not at all.
@@ -256,7 +255,7 @@ defmodule DurableHandoff.Client.Waiting do
     end
   end
 
-  # From another node: what is no pair of a key and a process is passed over.
+  # From another node: ignores everything but pairs of a key and a process.
   defp hints(state, [{key, pid} | owners], limit) when is_pid(pid) and limit > 0,
     do: state |> hint(key, pid) |> hints(owners, limit - 1)
 

@@ -152,7 +152,7 @@ defmodule DurableHandoff.Host.Existing do
   def meaning({:returned, {:ok, {pid, _meta}}}, source) when is_pid(pid), do: runs(pid, source)
   def meaning({:returned, {:error, reason}}, source), do: error(reason, source)
   def meaning({:returned, :ignore}, _source), do: {:failed, :server}
-  # How the host says locally that it is still booting.
+  # DurableServer's local answer while it boots.
   def meaning({:raised, :throw, {:error, :not_ready}}, _source), do: {:wait, :starting}
 
   # A host that is starting, stopping or gone.

@@ -68,8 +68,8 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, {:exception, reason, _stacktrace}}, _old_pid, _target),
     do: {:look, {:displaced, blame_remote(reason)}}
 
-  # Where a lost reservation was to be told apart, the host combines nil with `and`: the final write did not
-  # go in.
+  # DurableServer fails this way when it checks a lost reservation (`nil and ...`): the final write was not
+  # stored.
   def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:look, :reservation_lost}
 
   def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
@@ -81,7 +81,7 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %{__struct__: CaseClauseError, term: :ignore}}, _old_pid, _target),
     do: {:look, {:displaced, :server}}
 
-  # Raised by the host here: whatever it says, it is not the server's own code, which runs in other processes.
+  # DurableServer raised in this process, so the server's own code, which runs in others, is not to blame.
   def classify({:raised, :error, reason}, _old_pid, _target),
     do: {:look, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
 

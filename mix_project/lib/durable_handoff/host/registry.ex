@@ -110,7 +110,7 @@ defmodule DurableHandoff.Host.Registry do
     end
   end
 
-  # By the host itself, about its arguments; or because its code is not there.
+  # From DurableServer itself: invalid arguments, or its code is missing.
   defp raised(:error, %ArgumentError{} = error, [{DurableServer.Supervisor, _function, _arity, _location} | _stack]),
     do: {:error, {:error, error}}
 

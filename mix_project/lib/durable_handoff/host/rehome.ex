@@ -125,7 +125,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
   defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: {:displaced, :server}, free: :gone})
-  # It had ended before it was asked: what the host does about that is as without us.
+  # It had ended before it was asked: DurableServer handles that as without a drain.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 
   # The host says so when its own reservation is not in the store after the stop. A server whose final write failed is not moved,
@@ -210,7 +210,7 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # `pid` has won the lock. It is registered once its init has run; if it ends before, that was init.
+  # `pid` holds the lock. It is registered after its init; if it ends before, its init failed.
   defp await_init(pid, attempt) do
     monitor = Process.monitor(pid)
     outcome = await_init(pid, monitor, attempt)

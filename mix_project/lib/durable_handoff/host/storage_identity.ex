@@ -37,7 +37,7 @@ defmodule DurableHandoff.Host.StorageIdentity do
   ]
   @urls [:url, :endpoint, :s3_endpoint, :base_url]
   @endpoints [:endpoint, :s3_endpoint, :base_url]
-  # Wrappers of wrappers of wrappers; deeper is no configuration.
+  # The deepest nesting of wrappers that is followed.
   @depth 6
 
   @doc "The identity of a supervisor's storage, as 32 hexadecimal digits."

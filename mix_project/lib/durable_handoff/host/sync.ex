@@ -23,7 +23,7 @@ defmodule DurableHandoff.Host.Sync do
   @type watch :: :ets.tid()
   @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
 
-  # What a failed write says of itself is short; an exception in it may carry a whole state.
+  # Limits the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
   @doc "Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/2` tidies up."
@@ -52,7 +52,7 @@ defmodule DurableHandoff.Host.Sync do
   def run(pid, table, timeout_ms) do
     until = System.monotonic_time(:millisecond) + timeout_ms
 
-    # What waits in its mailbox is done before it is watched: those callbacks may log errors of their own.
+    # Its earlier messages are handled before it is watched: their callbacks may log errors of their own.
     with {:ok, before} <- etag(pid, timeout_ms) do
       insert(table, {pid, nil})
       send(pid, {:durable, :sync})

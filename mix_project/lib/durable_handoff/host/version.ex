@@ -35,10 +35,10 @@ defmodule DurableHandoff.Host.Version do
     {Group, :demonitor, [2], "callers poll for new owners"}
   ]
 
-  @typedoc "What is known of the host: its version, nil when it is no application here, and whether it exports a function."
+  @typedoc "Facts about DurableServer: its version (nil: it is no application here), and whether it exports a function."
   @type facts :: %{version: String.t() | nil, exported?: (module(), atom(), arity() -> boolean())}
 
-  @doc "The versions that all suites ran on."
+  @doc "The released versions that the contract suite was run on: `integration/stand_in/VERIFIED.md`."
   @spec verified() :: [String.t()]
   def verified, do: @verified
 
@@ -118,7 +118,7 @@ defmodule DurableHandoff.Host.Version do
     with version when is_binary(version) <- version, {:ok, version} <- Version.parse(version) do
       Version.compare(version, than) == :lt
     else
-      # Without a version its functions decide.
+      # Without a version, its functions are checked.
       _unknown -> false
     end
   end

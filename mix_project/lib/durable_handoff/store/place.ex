@@ -1,9 +1,9 @@
 defmodule DurableHandoff.Store.Place do
   @moduledoc false
-  # Where a store really is: the same on every node that uses it, with no secret in it.
+  # Identifies a store: the same on every node that uses it, without secrets.
   #
-  # The bucket alone does not say it: two services, or two accounts, may each have one of that name. Which of
-  # them is meant may stand in the configuration or in the environment, under more than one name.
+  # The bucket's name is not enough: two services or accounts may each have such a bucket. Service and account are
+  # in the configuration or in the environment, under several names.
 
   alias DurableHandoff.Host.StorageIdentity
 
