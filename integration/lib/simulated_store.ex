@@ -13,16 +13,16 @@ defmodule SimulatedStore do
       of their arrival. Latency 0 answers at once.
     * Objects are bytes: what is read back has been encoded and decoded, with string keys as from JSON.
     * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows from `seed`.
-    * During an `outage` of `:all` requests, or of `:writes`, these fail with `{:error, :unavailable}`, change nothing, and are not
-      repeated.
+    * During an `outage` of `:all` requests, or of `:writes`, these fail with `{:error, :unavailable}`, change
+      nothing, and are not repeated.
 
   ## Where the store is
 
   `node:` in the backend's options (default: the node that starts the supervisor), and `name:` where one node holds several
   stores. The functions below take the same as `node` or `{name, node}`.
 
-  Further backend options, all optional: `discovery_interval_ms:`, `heartbeat_interval_ms:`, `heartbeat_reconcile_interval_ms:`
-  (what the backend proposes as defaults).
+  Further backend options, all optional: `discovery_interval_ms:`, `heartbeat_interval_ms:`,
+  `heartbeat_reconcile_interval_ms:` (what the backend proposes as defaults).
 
   ## Forcing an order in tests
 

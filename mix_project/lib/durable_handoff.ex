@@ -2,9 +2,9 @@ defmodule DurableHandoff do
   @moduledoc """
   Moves durable servers to other nodes while they still run, instead of stopping them, when a node shuts down.
 
-  Without it, a node that shuts down stops its `DurableServer`s. Other nodes start the permanent ones at their next sweep, up to a
-  minute later, and the others when a request comes. With it, the node first moves each server to a node that has room, and
-  callers wait for a few round trips to the store.
+  Without it, a node that shuts down stops its `DurableServer`s. Other nodes start the permanent ones at their
+  next sweep, up to a minute later, and the others when a request comes. With it, the node first moves each
+  server to a node that has room, and callers wait for a few round trips to the store.
 
       children = [
         {DurableHandoff.Supervisor,
@@ -12,24 +12,25 @@ defmodule DurableHandoff do
          handoff_on_shutdown: [timeout_ms: 30_000, max_concurrency: 50]}
       ]
 
-  All options but `handoff_on_shutdown` and `client` go unchanged to `DurableServer.Supervisor`. Your calls keep using it, with
-  the same name.
-  For a supervisor that is already in your tree, see `DurableHandoff.Drainer`.
+  All options but `handoff_on_shutdown` and `client` go unchanged to `DurableServer.Supervisor`. Your calls
+  keep using it, with the same name. For a supervisor that is already in your tree, see
+  `DurableHandoff.Drainer`.
 
   ## Guarantees
 
-    * **A drain never makes things worse than no drain:** a server that is not moved stays as it was, no reservation stays behind, and
-      the existing graceful shutdown stops it. A server is stopped only when a healthy, connected node that is not draining has
-      room for it.
+    * **A drain never makes things worse than no drain:** a server that is not moved stays as it was, no
+      reservation stays behind, and the existing graceful shutdown stops it. A server is stopped only when a
+      healthy, connected node that is not draining has room for it.
     * **The node never waits longer than `timeout_ms`**, whatever fails.
     * **At most `max_concurrency` servers are down at any time** because of a drain.
     * **Nothing runs twice:** every start is DurableServer's own conditional claim.
     * **A Rust node is never needed:** without one, or when it is lost, the engine in this VM decides.
     * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`, `retry: :unhandled`).
-    * **Nothing is lost that a graceful shutdown would have kept:** all servers store their state before any is moved
-      (`DurableHandoff.Storing`), and each again before it is stopped (`DurableHandoff.StoredFirst`). What a drain could not
-      move in time is stopped and stored as before; another node starts it as soon as it is stored, instead of at its next sweep
-      (`DurableHandoff.Leftovers`; `start_leftovers: false` switches that off).
+    * **Nothing is lost that a graceful shutdown would have kept:** all servers store their state before any
+      is moved (`DurableHandoff.Storing`), and each again before it is stopped (`DurableHandoff.StoredFirst`).
+      What a drain could not move in time is stopped and stored as before; another node starts it as soon as
+      it is stored, instead of at its next sweep (`DurableHandoff.Leftovers`; `start_leftovers: false`
+      switches that off).
     * The report and the log name each failure with its reason.
 
   ## What runs where
@@ -110,15 +111,16 @@ defmodule DurableHandoff do
   `overrides` are options for this drain alone. A drain that is already running is waited for instead; its own options count. The
   node stays marked draining afterwards: this cannot be undone. A shutdown drains again what stayed or came since.
 
-  With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running already. `status/1` says how
-  far it is, and has the report at the end; `cancel/1` ends it early.
+  With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running
+  already. `status/1` says how far it is, and has the report at the end; `cancel/1` ends it early.
 
-  If no other node can take servers, the answer is `:no_peers` and nothing changes: a drain would move nothing and would keep this
-  node from starting servers until its supervisor is restarted. `force: true` drains all the same, and so does a
-  `wait_for_target_ms` above 0, which waits for a node to come.
+  If no other node can take servers, the answer is `:no_peers` and nothing changes: a drain would move nothing
+  and would keep this node from starting servers until its supervisor is restarted. `force: true` drains all
+  the same, and so does a `wait_for_target_ms` above 0, which waits for a node to come.
 
-  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue` (only when the node shuts down
-  meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
+  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue`
+  (only when the node shuts down meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises
+  `ArgumentError` when an option is wrong.
   """
   @spec drain(atom(), keyword()) ::
           Drain.result()
@@ -157,15 +159,15 @@ defmodule DurableHandoff do
         state
       end
 
-  Marks every supervisor of this VM draining, all at once, and notes the time, from which `shutdown_budget_ms` counts. Other nodes
-  send no servers here from then on. It stops no server; the shutdown that follows does. The library does all this by itself on
-  SIGTERM and `:init.stop/0` (`DurableHandoff.Stopping`), so call it only where a node is stopped in another way, or before SIGTERM.
-  Calling it again is harmless.
+  Marks every supervisor of this VM draining, all at once, and notes the time, from which `shutdown_budget_ms`
+  counts. Other nodes send no servers here from then on. It stops no server; the shutdown that follows does.
+  The library does all this by itself on SIGTERM and `:init.stop/0` (`DurableHandoff.Stopping`), so call it
+  only where a node is stopped in another way, or before SIGTERM. Calling it again is harmless.
 
   **There is no way back:** this node starts no servers until its supervisors are restarted.
 
-  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: these supervisors could not be marked
-  in the store; their drains try again.
+  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: these supervisors
+  could not be marked in the store; their drains try again.
   """
   @spec prepare_stop() :: :ok | {:error, {:not_marked, %{atom() => term()}}}
   def prepare_stop, do: Stopping.prepare()
@@ -191,8 +193,8 @@ defmodule DurableHandoff do
   end
 
   @doc """
-  Ends the drain that runs on this node: no further move starts, moves in flight finish, and all callers that wait for the drain
-  get its report, with `ended: :cancelled`.
+  Ends the drain that runs on this node: no further move starts, moves in flight finish, and all callers that
+  wait for the drain get its report, with `ended: :cancelled`.
 
   Servers that have not moved go on running here. The node stays marked draining all the same: other nodes send it nothing and it
   starts nothing new until its supervisor is restarted. During a shutdown the rest is stopped by the existing graceful shutdown, and
@@ -202,7 +204,8 @@ defmodule DurableHandoff do
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
 
   @doc """
-  What `drain/2` would do now: which server goes where, which stays and why, and about how long it takes. Changes nothing.
+  What `drain/2` would do now: which server goes where, which stays and why, and about how long it takes.
+  Changes nothing.
 
   Works for every `DurableServer.Supervisor` on this node; one without a Drainer is planned with the default options.
   """
@@ -218,10 +221,10 @@ defmodule DurableHandoff do
   @doc """
   What `supervisor`'s drain is doing on this node. Answers during a shutdown too.
 
-  `progress` is that of the current or the last drain, `report` that of the last one that ended; one that found no server does not
-  replace an earlier one. `state`: `:cancelled` after a drain that was cancelled. `marked`: this node is marked draining, by a drain or by
-  `prepare_stop/0`, and starts no servers. `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this
-  one.
+  `progress` is that of the current or the last drain, `report` that of the last one that ended; one that
+  found no server does not replace an earlier one. `state`: `:cancelled` after a drain that was cancelled.
+  `marked`: this node is marked draining, by a drain or by `prepare_stop/0`, and starts no servers.
+  `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
   """
   @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer}
   def status(supervisor) do

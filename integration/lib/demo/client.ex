@@ -3,10 +3,10 @@ defmodule HandoffDemo.Client do
   One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application code does without any
   knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is counted and not repeated.
 
-  Where it is to, it asks for one in so many increments to be stored before the answer. A counter that was answered so, and that this
-  client then found in the store, may not be undone by anything.
+  With `sync_one_in` it asks for one in so many increments to be stored before the answer. A counter that was
+  answered and that the client then found in the store must never go back.
 
-  It calls at a fixed rate, not so long after each answer: else a slow answer, or a busy machine, would mean fewer calls just when
+  It calls at a fixed rate. With a pause after each answer, slow answers would mean fewer calls just when
   calls fail, and the worse mode would look better.
   """
 
@@ -22,8 +22,9 @@ defmodule HandoffDemo.Client do
   @typedoc "`kept`: by server the highest counter that was in the store when it was answered."
   @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), kept: map(), times: times()}
   @typedoc """
-  What clients do: call one of servers `0..servers - 1` every `every_ms`, ask for one in `sync_one_in` increments to be stored (0: for
-  none), and read a counter from the store by `stored`. Answered calls are counted at 1, failed ones at 2 of `calls`.
+  What clients do: call one of servers `0..servers - 1` every `every_ms`, ask for one in `sync_one_in`
+  increments to be stored (0: for none), and read a counter from the store by `stored`. Answered calls are
+  counted at 1, failed ones at 2 of `calls`.
   """
   @type job :: %{
           how: how(),

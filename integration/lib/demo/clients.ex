@@ -10,8 +10,8 @@ defmodule HandoffDemo.Clients do
   @tell_every_ms 250
 
   @typedoc """
-  Calls by outcome; per server how many increments were answered, how many may or may not have been applied, and the highest counter
-  that must not be undone; and every call as `t:HandoffDemo.Client.times/0`.
+  Calls by outcome; per server how many increments were answered, how many may or may not have been applied,
+  and the highest counter that must not be undone; and every call as `t:HandoffDemo.Client.times/0`.
   """
   @type result ::
           {[{outcome :: String.t(), count :: pos_integer()}],

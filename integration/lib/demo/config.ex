@@ -31,9 +31,10 @@ defmodule HandoffDemo.Config do
   defstruct @keys
 
   @typedoc """
-  `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the node that plays the
-  store or a URL, `executor` decides in drains of this node, `client` says how clients call, `generation` is this node's release, `newer`
-  says whether it has `HandoffDemo.Newer`, and what takes `slow_child_ms` to stop stops before the servers.
+  `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the
+  node that plays the store or a URL, `executor` decides in drains of this node, `client` says how clients
+  call, `generation` is this node's release, `newer` says whether it has `HandoffDemo.Newer`, and what takes
+  `slow_child_ms` to stop stops before the servers.
   """
   @type t :: %__MODULE__{
           label: String.t(),
@@ -105,7 +106,8 @@ defmodule HandoffDemo.Config do
     end
   end
 
-  # How long a heartbeat counts. The stand-in takes it from the application's environment: see HandoffDemo.Main.
+  # How long a heartbeat counts. The stand-in takes it from the application's environment: see
+  # HandoffDemo.Main.
   defp ages(%{heartbeat_max_age_ms: nil}), do: []
 
   defp ages(config) do

@@ -1,7 +1,7 @@
 defmodule HandoffDemo.Newer do
   @moduledoc """
-  A kind of server that only some releases have. Nodes that have it make its module when they boot; no file has it, so the others
-  cannot load it.
+  A server module that only some releases have. Nodes that have it compile it when they boot. It is in no
+  file, so other nodes cannot load it.
   """
 
   alias HandoffDemo.Server

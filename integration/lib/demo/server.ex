@@ -2,8 +2,9 @@ defmodule HandoffDemo.Server do
   @moduledoc """
   The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that keeps a chat or a cart.
 
-  It records when its user code starts and stops, and its counter then. It stores its state only when it stops: an increment that a
-  move loses is lost for good, and shows. A `synced` one stores each increment before it answers.
+  It records when its user code starts and stops, and its counter then. It stores its state only when it
+  stops: an increment that a move loses is lost for good, and shows. A `synced` one stores each increment
+  before it answers.
   """
 
   use DurableServer, vsn: 1
@@ -15,8 +16,8 @@ defmodule HandoffDemo.Server do
   def key(index), do: "account-#{index}"
 
   @typedoc """
-  `bytes` of its document, nil for about 4 KB of what documents are made of; `synced`: whether none of the servers or every second one
-  stores each increment; `start_ms`: how long each start takes.
+  `bytes` of its document, nil for about 4 KB of what documents are made of; `synced`: whether none of the
+  servers or every second one stores each increment; `start_ms`: how long each start takes.
   """
   @type kind :: %{bytes: nil | pos_integer(), synced: :none | :half, start_ms: non_neg_integer()}
 

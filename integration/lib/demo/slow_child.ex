@@ -1,6 +1,6 @@
 defmodule HandoffDemo.SlowChild do
   @moduledoc """
-  Something of the application that stops before its durable servers and takes its time, as an endpoint does that lets its connections end.
+  A child that stops before the durable servers and takes long, as an endpoint that waits for its connections.
   """
 
   use GenServer, shutdown: :infinity

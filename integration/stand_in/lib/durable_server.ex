@@ -13,22 +13,25 @@ defmodule DurableServer do
 
       DurableServer.Supervisor.start_child(MyApp.Durable, {Counter, key: "c1", initial_state: %{count: 0}})
 
-  This is **not** the Hex package `durable_server`. It is a test double with a contract: it does what `:durable_handoff`
-  relies on in version 0.1.4 of that package (its main branch at e197e4d), the same way, and little else. The contract suite of the integration project
-  asserts that; the README says where the double is simpler.
+  This is **not** the Hex package `durable_server`. It is a test double with a contract: it does what
+  `:durable_handoff` relies on in version 0.1.4 of that package (its main branch at e197e4d), the same way,
+  and little else. The contract suite of the integration project asserts that; the README says where the
+  double is simpler.
 
   What it guarantees: one key has at most one owner, because every change of owner is a conditional write; the state in the
   store is the last one that was synced, and a graceful stop syncs.
 
   ## Callbacks
 
-  `init/1` (or `init/2` with the supervisor's `init_info` among the facts) returns `{:ok, state}`, `{:ok, state, opts}` or `:ignore`.
-  Options: `permanent:` (restarted elsewhere by itself; default false), `meta:` (a map that others see in `lookup/2`), `auto_sync:`
-  (a change is stored at the end of the callback; default false) and `sync_every_ms:` (changes are stored this often; default 30_000).
+  `init/1` (or `init/2` with the supervisor's `init_info` among the facts) returns `{:ok, state}`,
+  `{:ok, state, opts}` or `:ignore`. Options: `permanent:` (restarted elsewhere by itself; default false),
+  `meta:` (a map that others see in `lookup/2`), `auto_sync:` (a change is stored at the end of the callback;
+  default false) and `sync_every_ms:` (changes are stored this often; default 30_000).
 
-  `handle_call/3`, `handle_cast/2`, `handle_info/2`, `handle_continue/2` and `terminate/2` are those of GenServer. A return tuple that ends
-  in `:sync` stores the state before anything else happens. Reasons to stop are `:normal`, `:permanent` (only an explicit start brings
-  it back), `:delete`, the same in `{:shutdown, reason}`, and `{:error, reason}`; any other is a crash.
+  `handle_call/3`, `handle_cast/2`, `handle_info/2`, `handle_continue/2` and `terminate/2` are those of
+  GenServer. A return tuple that ends in `:sync` stores the state before anything else happens. Reasons to
+  stop are `:normal`, `:permanent` (only an explicit start brings it back), `:delete`, the same in
+  `{:shutdown, reason}`, and `{:error, reason}`; any other is a crash.
 
   `dump_state/1` gives the map to store; `load_state/2` makes a state of it again, after the store turned its keys into strings.
   """

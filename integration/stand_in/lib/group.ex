@@ -9,10 +9,11 @@ defmodule Group do
     * Changes made on one node arrive everywhere in the order in which they were made.
     * A process that exits is forgotten everywhere; a node that disconnects is forgotten with all its processes, and is
       learnt again, complete, when it returns.
-    * Two processes registered under one key (a healed partition) end as one: the newer registration stays, the other
-      process is told to exit with `{:group_registry_conflict, key, meta}`.
+    * Two processes registered under one key (a healed partition) end as one: the newer registration stays,
+      the other process is told to exit with `{:group_registry_conflict, key, meta}`.
 
-  A key has at most one *registered* process (`register/3`, `lookup/2`) and any number of *joined* ones (`join/3`, `members/2`).
+  A key has at most one *registered* process (`register/3`, `lookup/2`) and any number of *joined* ones
+  (`join/3`, `members/2`).
   """
 
   alias Group.Replica
@@ -76,7 +77,8 @@ defmodule Group do
   @spec demonitor(name(), pattern()) :: :ok
   def demonitor(name, pattern), do: tell(name, {:demonitor, pattern, self()})
 
-  # To this node's own replica, which waits for no other. With a limit, a node that was paused for longer (a virtual machine that is moved,
-  # SIGSTOP) would end its own processes when it goes on: the limit is over before the answer is read.
+  # To this node's own replica, which waits for no other. With a limit, a node that was paused for longer (a
+  # virtual machine that is moved, SIGSTOP) would end its own processes when it goes on: the limit is over
+  # before the answer is read.
   defp tell(name, request), do: GenServer.call(Replica.name(name), request, :infinity)
 end

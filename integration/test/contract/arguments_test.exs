@@ -54,7 +54,8 @@ defmodule Contract.ArgumentsTest do
     end)
   end
 
-  # All kinds of calls so far, each once, until none has come for as long as several sweeps and heartbeats take.
+  # All kinds of calls so far, each once, until none has come for as long as several sweeps and heartbeats
+  # take.
   defp seen(context, seen \\ MapSet.new()) do
     receive do
       {SpyStore, callback, key, opts} ->

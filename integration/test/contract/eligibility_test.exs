@@ -1,6 +1,7 @@
 defmodule Contract.EligibilityTest do
   @moduledoc """
-  Recorded answers of the real `find_eligible_nodes`, asked again of a running supervisor: heartbeats in its table, nodes out.
+  Recorded answers of the real `find_eligible_nodes`, asked again of a running supervisor: heartbeats in its
+  table, nodes out.
   """
 
   use ClusterCase, nodes: 1

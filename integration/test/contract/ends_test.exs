@@ -1,6 +1,7 @@
 defmodule Contract.EndsTest do
   @moduledoc """
-  Every way in which a durable server ends: what its caller gets, with which reason the process exits, what the store then holds.
+  Every way in which a durable server ends: what its caller gets, with which reason the process exits, what
+  the store then holds.
   """
 
   use ClusterCase, nodes: 2

@@ -13,7 +13,8 @@ defmodule Handoff.EligibilityTest do
     seed = :rand.uniform(0xFFFFFFFF)
     :rand.seed(:exsss, {seed, 1, 1})
 
-    # The host passes over the delays here, so all levels are open; a node whose name is no atom is none for it.
+    # The host passes over the delays here, so all levels are open; a node whose name is no atom is none for
+    # it.
     delays = for module <- @modules, do: {module, [REGION: 0, ZONE: 0, any: 0]}
     for n <- 1..12, do: String.to_atom("n#{n}@host")
 

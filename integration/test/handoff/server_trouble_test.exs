@@ -231,7 +231,8 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, ["k"], [b, c])
   end
 
-  # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process that has ended.
+  # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process
+  # that has ended.
   defp leave_half_started(context, key, node) do
     dead = call(node, Kernel, :spawn, [:erlang, :self, []])
     await_down(dead)

@@ -1,7 +1,7 @@
 defmodule Handoff.StoredFirstTest do
   @moduledoc """
-  States that are not in the store when a drain begins: a node that is killed, a store that is out for a moment, or a state that cannot be
-  stored costs none of them.
+  States that are not stored when a drain begins. None is lost when the node is killed, when the store fails
+  for a moment, or when another state cannot be stored.
   """
 
   use HandoffCase, nodes: 3

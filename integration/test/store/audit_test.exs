@@ -1,7 +1,7 @@
 defmodule Store.AuditTest do
   @moduledoc """
-  The audit of what real servers on real nodes left in a store: one in order, one whose reservation was not used, one whose node
-  is dead, and an object that is none.
+  The audit of what real servers on real nodes left in a store: one in order, one whose reservation was not
+  used, one whose node is dead, and an object that is none.
   """
 
   use ExUnit.Case, async: true

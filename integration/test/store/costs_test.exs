@@ -62,7 +62,8 @@ defmodule Store.CostsTest do
     assert cost.() == ["list"]
   end
 
-  # Writes to the objects of servers since the last time this was asked. Heartbeats come whenever they are due.
+  # Writes to the objects of servers since the last time this was asked. Heartbeats come whenever they are
+  # due.
   defp writes(proxy) do
     for(
       %{kind: kind, path: path} <- Proxy.requests(proxy),

@@ -5,7 +5,8 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
   defmodule Store.OtherBackendsTest do
     @moduledoc "Drains of supervisors whose states are in EKV, or in two stores at once."
 
-    # The first three have servers; the others hold EKV's data, so that a quorum can be lost without a node that servers are on.
+    # The first three have servers; the others hold EKV's data, so that a quorum can be lost without a node
+    # that servers are on.
     use HandoffCase, nodes: 6
 
     alias DurableServer.Backends.{EKVStore, MirrorStore}

@@ -1,6 +1,7 @@
 defmodule Store.RefusedTest do
   @moduledoc """
-  Stores that cannot keep one owner for each key are refused at the start, on servers that are wrong on purpose and on real ones.
+  Stores that cannot keep one owner for each key are refused at the start, on servers that are wrong on
+  purpose and on real ones.
   """
 
   use ExUnit.Case, async: true
@@ -51,7 +52,8 @@ defmodule Store.RefusedTest do
     assert {:error, {:conditions_ignored, _facts}} = Backend.ensure_ready(store)
   end
 
-  # The verdict is the server's own: Ceph applies several writes that race in a bucket with versions, others do not.
+  # The verdict is the server's own: Ceph applies several writes that race in a bucket with versions, others
+  # do not.
   for kind <- [:s3, :ministack], bucket <- ["handoff", "versioned"] do
     test "#{kind}, bucket #{bucket}: ready means one winner, and a refusal means more than one" do
       options = Servers.options(unquote(kind), url: "s3://#{unquote(bucket)}/#{Cluster.unique("t")}")

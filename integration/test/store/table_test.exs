@@ -1,7 +1,7 @@
 defmodule Store.TableTest do
   @moduledoc """
-  The table of docs/STORES.md, which test runs on which server, is made from the tests. `HANDOFF_WRITE_TABLE=1 mix test` of this file
-  writes it.
+  The table of docs/STORES.md, which test runs on which server, is made from the tests.
+  `HANDOFF_WRITE_TABLE=1 mix test` of this file writes it.
   """
 
   use ExUnit.Case, async: true

@@ -1,7 +1,7 @@
 defmodule Store.TroubledDrainTest do
   @moduledoc """
-  A drain of 200 servers, each with a state that is not stored yet, on an S3 server that is in trouble all the time: all are moved or
-  left running, no state is lost or set back, and no server runs twice.
+  A drain of 200 servers, each with a state that is not stored yet, on an S3 server that fails all the time:
+  all servers move or keep running, no state is lost or set back, and no server runs twice.
   """
 
   use HandoffCase, nodes: 3

@@ -29,7 +29,8 @@ defmodule Cluster do
   @call_timeout_ms 60_000
   @wait_ms 15_000
 
-  # What DurableServer needs, as far as the test's VM runs it: the stand-in has its own registry and no telemetry.
+  # What DurableServer needs, as far as the test's VM runs it: the stand-in has its own registry and no
+  # telemetry.
   @host_apps [:logger, :durable_server, :group, :telemetry]
 
   # Peers idle most of the time; spinning schedulers would take the cores from the one that works.
@@ -217,7 +218,8 @@ defmodule Cluster do
   end
 
   @doc """
-  Errors are logged as on any node, but no handler prints them. The library sees by them that a server could not store its state.
+  Errors are logged as on any node, but no handler prints them. The library sees by them that a server could
+  not store its state.
   """
   @spec print_nothing() :: :ok
   def print_nothing do

@@ -1,7 +1,7 @@
 defmodule EarlyMeta do
   @moduledoc """
-  A `heartbeat_meta` function that asks the host for the supervisor's `node_ref` and notes what came of it, for the order of a
-  supervisor's start.
+  A `heartbeat_meta` function that asks the host for the supervisor's `node_ref` and notes what came of it,
+  for the order of a supervisor's start.
   """
 
   @doc "Names the supervisor that `ask/0` asks for, on `node`, and forgets what it noted."

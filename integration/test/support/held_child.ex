@@ -1,6 +1,7 @@
 defmodule HeldChild do
   @moduledoc """
-  A child of a supervision tree that takes its time to stop, as a web server does that waits for its connections: until the test says so.
+  A child of a supervision tree that stops only when the test allows it, as a web server that waits for its
+  connections.
 
   The test gets `{:stopping, node, pid}` when it is told to stop, and sends it `:go_on`.
   """

@@ -1,10 +1,11 @@
 defmodule LateRegistry do
   @moduledoc """
-  The registry of a node that learns nothing more of some keys: lookups go on giving what they gave, and no event comes. For clients on a node
-  whose replica lags, is cut off, or speaks another version than the rest of the cluster.
+  A registry that gets no updates for some keys: lookups keep their last answer, and no event arrives. As on a
+  node whose replica lags, is cut off, or speaks another version than the rest of the cluster.
 
-  It has the functions of `DurableHandoff.Host.Registry`. `client/1` is the child that uses it, beside a bare `DurableServer.Supervisor`; calls
-  through it are `DurableHandoff.Client.call(LateRegistry, sup, key, request, opts)`.
+  It has the functions of `DurableHandoff.Host.Registry`. `client/1` is the child that uses it, beside a bare
+  `DurableServer.Supervisor`; calls through it are
+  `DurableHandoff.Client.call(LateRegistry, sup, key, request, opts)`.
   """
 
   alias DurableHandoff.Client.{Limits, Waiting}

@@ -5,9 +5,9 @@ defmodule Recorded do
       record(context, "start_child: already started", answer)
 
   On the real package with `HANDOFF_RECORD=VERSION` the contract suite writes its rows to
-  `test/vectors/contract/VERSION.txt`. In every other run a row must be the same as in the committed file of the
-  version that the stand-in stands in for; a difference fails the test and names the row. A run of the whole suite
-  that leaves out a committed row fails, too (`check/0`).
+  `test/vectors/contract/VERSION.txt`. In every other run a row must be the same as in the committed file of
+  the version that the stand-in stands in for; a difference fails the test and names the row. A run of the
+  whole suite that leaves out a committed row fails, too (`check/0`).
 
   A row is a shape (`Recorded.Shape`): no pid, no time, no text of the package.
   """
@@ -31,8 +31,8 @@ defmodule Recorded do
   end
 
   @doc """
-  Records one row, or compares it with the committed one. Nodes, supervisor and prefix of the test get names in it; `names` has
-  more, as `%{value => name}`.
+  Records one row, or compares it with the committed one. Nodes, supervisor and prefix of the test get names
+  in it; `names` has more, as `%{value => name}`.
   """
   @spec record(map(), String.t(), term(), %{term() => String.t()}) :: :ok
   def record(context, row, answer, names \\ %{}) do
@@ -71,8 +71,8 @@ defmodule Recorded do
 
   defp recording, do: System.get_env("HANDOFF_RECORD")
 
-  # Only a run of the whole suite has all rows: of a part of it nothing can be said. A version that fails some tests has rows all the same,
-  # but not the one that all are compared with.
+  # Only a run of the whole suite has all rows: of a part of it nothing can be said. A version that fails some
+  # tests has rows all the same, but not the one that all are compared with.
   defp ended(%{failures: failures}) do
     rows = :ets.tab2list(@rows)
     version = recording()

@@ -18,8 +18,8 @@ defmodule RustNode do
 
   @type t :: %__MODULE__{name: node(), port: port(), os_pid: String.t()}
 
-  # Ends the program when the other end is gone; a port alone only closes its standard input. Not once it has ended by
-  # itself: its number may be another one's by then.
+  # Ends the program when the other end is gone; a port alone only closes its standard input. Not once it has
+  # ended by itself: its number may be another one's by then.
   @wrapper ~S"""
   exec 3<&0
   "$@" &

@@ -1,6 +1,7 @@
 defmodule SpyStore do
   @moduledoc """
-  A `SimulatedStore` that tells a process which callbacks are called with which arguments, as `{SpyStore, callback, key, options}`.
+  A `SimulatedStore` that sends a process each callback with its arguments, as
+  `{SpyStore, callback, key, options}`.
 
   Backend options: those of `SimulatedStore`, and `tell:`, the process.
   """

@@ -1,9 +1,11 @@
 defmodule Verified do
   @moduledoc """
-  What was run on which version of DurableServer, and with which result: `stand_in/VERIFIED.md` and the files it is made from.
+  What was run on which version of DurableServer, and with which result: `stand_in/VERIFIED.md` and the files
+  it is made from.
 
-  `../verify VERSION` runs the suites with `Verified.Formatter`, which notes the result of each in `stand_in/verified/VERSION.txt` and
-  writes the page anew. Nothing in either is written by hand; a test keeps the page and the files together.
+  `../verify VERSION` runs the suites with `Verified.Formatter`, which notes the result of each in
+  `stand_in/verified/VERSION.txt` and writes the page anew. Nothing in either is written by hand; a test keeps
+  the page and the files together.
   """
 
   @stand_in Path.expand("../../stand_in", __DIR__)

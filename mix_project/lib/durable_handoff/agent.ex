@@ -76,7 +76,8 @@ defmodule DurableHandoff.Agent do
   defp take({:announce, pid, %{accepting: true, release: release}}, state), do: offer(state, pid, release)
   defp take({:announce, pid, %{accepting: false}}, state), do: withdraw(state, node(pid))
 
-  # Only the drains of that node know the sender of a refusal. The announcement that withdraws the offer comes with it.
+  # Only the drains of that node know the sender of a refusal. The announcement that withdraws the offer comes
+  # with it.
   defp take({:refuse, _id, reason}, state) do
     Logger.warning("[durable_handoff] a Rust node refused a message of this node: #{inspect(reason, limit: 10)}")
     state

@@ -1,7 +1,8 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Quiet`. An application of a release ends the VM when its top
-  # supervisor gives up. These processes only improve drains, so the supervisor of each is temporary.
+  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Quiet`. An application of a release ends
+  # the VM when its top supervisor gives up. These processes only improve drains, so the supervisor of each is
+  # temporary.
 
   use Application
 

@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Attempt do
   @moduledoc """
-  The process that moves one server: it runs the server's attempts and is responsible for it until it is settled.
+  The process that moves one server: it runs the server's attempts and is responsible for it until it is
+  settled.
 
   Guarantees:
 
@@ -101,8 +102,8 @@ defmodule DurableHandoff.Attempt do
     )
   end
 
-  # The host may link its callers to processes of its own, and these stop in a shutdown. An application that stops kills
-  # every process that has its group leader.
+  # The host may link its callers to processes of its own, and these stop in a shutdown. An application that
+  # stops kills every process that has its group leader.
   defp stay_alive do
     Process.flag(:trap_exit, true)
     with user when is_pid(user) <- Process.whereis(:user), do: Process.group_leader(self(), user)
@@ -122,7 +123,8 @@ defmodule DurableHandoff.Attempt do
     end
   end
 
-  # DurableServer starts it from the stored state even if its final write failed, so that has to be checked before.
+  # DurableServer starts it from the stored state even if its final write failed, so that has to be checked
+  # before.
   defp attempt(%{unsure?: true} = attempt, order, :displaced) do
     started = Clock.now_us()
 

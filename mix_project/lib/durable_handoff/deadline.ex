@@ -81,7 +81,8 @@ defmodule DurableHandoff.Deadline do
   @longest_ask_ms 500
   # The host's limit of one graceful stop, and how many it stops at a time.
   @graceful_at_a_time 50
-  # The graceful shutdown is allowed this many times what it is expected to take, and at least the second number.
+  # The graceful shutdown is allowed this many times what it is expected to take, and at least the second
+  # number.
   @graceful_factor 2
   @least_graceful_ms 500
   # terminate/2 keeps the drain's end by itself; the supervisor's own limits only have to be later.
@@ -119,7 +120,8 @@ defmodule DurableHandoff.Deadline do
     end
   end
 
-  # The node outlived its budget, so it was marked long before the platform began to count: the budget begins now.
+  # The node outlived its budget, so it was marked long before the platform began to count: the budget begins
+  # now.
   defp noted_us(begin_us, %{noted_us: noted_us, budget_ms: budget_ms}) do
     if noted_us != nil and noted_us <= begin_us and noted_us + budget_ms * 1_000 > begin_us,
       do: noted_us,

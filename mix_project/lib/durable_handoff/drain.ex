@@ -4,10 +4,12 @@ defmodule DurableHandoff.Drain do
 
   Guarantees:
 
-    * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself (`DurableHandoff.Attempt`).
+    * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself
+      (`DurableHandoff.Attempt`).
     * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
-    * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`). This process carries orders
-      out and tells what came of them. It waits neither for an attempt nor for another node.
+    * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`).
+      This process carries orders out and tells what came of them. It waits neither for an attempt nor for
+      another node.
 
   The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
   """
@@ -131,7 +133,8 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot, peers: peers}
   end
 
-  # First of all, as a graceful shutdown does. It includes servers that stay by policy: a shutdown would store them, too.
+  # First of all, as a graceful shutdown does. It includes servers that stay by policy: a shutdown would store
+  # them, too.
   defp start_storing(%{supervisor: supervisor, deadline: deadline} = drain) do
     watch = Sync.watch(supervisor)
     servers = Host.servers(supervisor)
@@ -139,7 +142,8 @@ defmodule DurableHandoff.Drain do
     %{drain | sync_watch: watch, storing: storing}
   end
 
-  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is over.
+  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is
+  # over.
   defp await_stored(%{deadline: deadline} = drain) do
     await_storing(drain, Deadline.until_ms(Deadline.store_us(deadline), Clock.now_us()))
     counts = Storing.counts(drain.storing)
@@ -353,8 +357,8 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
-  # After a store failure the engine lets one attempt go first. A server with nothing to store would prove nothing, so it must
-  # test the store.
+  # After a store failure the engine lets one attempt go first. A server with nothing to store would prove
+  # nothing, so it must test the store.
   defp trust_store?({:moved, _node}, _before), do: true
 
   defp trust_store?(outcome, _before) when outcome in [:not_stored, {:displaced, :store}, {:untouched, :store}],

@@ -14,8 +14,8 @@ defmodule DurableHandoff.Drainer do
 
   Guarantees:
 
-    * `terminate/2` returns within `timeout_ms`, whatever fails, and never crashes because a drain did. With a `shutdown_budget_ms` it
-      returns early enough for what comes after it (`DurableHandoff.Deadline`).
+    * `terminate/2` returns within `timeout_ms`, whatever fails, and never crashes because a drain did. With a
+      `shutdown_budget_ms` it returns early enough for what comes after it (`DurableHandoff.Deadline`).
     * Only a shutdown drains. A Drainer that crashes or is stopped for another reason moves nothing.
     * One drain at a time: `DurableHandoff.drain/2` and a shutdown that find one running wait for that one. A shutdown then drains
       what that one left, or what came since.

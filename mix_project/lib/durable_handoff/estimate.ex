@@ -20,8 +20,8 @@ defmodule DurableHandoff.Estimate do
 
   # One read and three conditional writes, one after the other.
   @requests_of_a_move 4
-  # What a move costs the BEAM nodes themselves: two processes, a remote call, registry events. Measured with stores that answer at
-  # once, on two cores that source and targets share.
+  # What a move costs the BEAM nodes themselves: two processes, a remote call, registry events. Measured with
+  # stores that answer at once, on two cores that source and targets share.
   @move_us 2_000
   # Marking the node, the snapshot, asking the other nodes.
   @start_us 50_000

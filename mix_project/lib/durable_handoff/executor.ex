@@ -2,8 +2,9 @@ defmodule DurableHandoff.Executor do
   @moduledoc """
   Who decides in a drain: which server goes where, when, and what to do after a failure.
 
-  Guarantee: every executor gets the same configuration, servers, view and events and answers with the same orders; a drain
-  does not depend on which one it is, nor on whether it stays. `DurableHandoff.Executor.Session` says how.
+  Guarantee: every executor gets the same configuration, servers, view and events and answers with the same
+  orders; a drain does not depend on which one it is, nor on whether it stays.
+  `DurableHandoff.Executor.Session` says how.
 
     * `:embedded`: the Rust engine inside this VM. Always there.
     * `{:node, name}`: the Rust node of that name, which coordinates all draining nodes, once it has announced itself here. Without it the

@@ -39,7 +39,8 @@ defmodule DurableHandoff.Heartbeat do
 
   defp with_ours(odd, _name, _generation), do: odd
 
-  # The host calls the function once to check it, before it is up: then it would log that its tables are not there.
+  # The host calls the function once to check it, before it is up: then it would log that its tables are not
+  # there.
   defp ours(name, generation) do
     if Host.whereis(name),
       do: %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)},

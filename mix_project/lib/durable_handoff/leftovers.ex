@@ -2,15 +2,18 @@ defmodule DurableHandoff.Leftovers do
   @moduledoc """
   Starts here, at once, what a drain elsewhere could not move in time.
 
-  A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`, `:attempts_exhausted`, or
-  `:cancelled` during a shutdown; one that `DurableHandoff.cancel/1` ended hands on only what it had stopped already) hands the list to this process on other nodes (`DurableHandoff.Leftovers.Handover`), before the existing
-  shutdown stops these servers. Here each one is started as soon as its graceful stop is in storage, instead of at another node's next
-  sweep. Servers that are not permanent count like permanent ones: the policy that let them into the drain decides.
+  A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`,
+  `:attempts_exhausted`, or `:cancelled` during a shutdown; one that `DurableHandoff.cancel/1` ended hands on
+  only what it had stopped already) hands the list to this process on other nodes
+  (`DurableHandoff.Leftovers.Handover`), before the existing shutdown stops these servers. Here each one is
+  started as soon as its graceful stop is in storage, instead of at another node's next sweep. Servers that
+  are not permanent count like permanent ones: the policy that let them into the drain decides.
 
   Guarantees:
 
-    * Nothing runs twice. A start is the host's own conditional claim (`DurableHandoff.Host.Existing`), so it does not matter who
-      else tries: a discovery sweep, a client, another receiver. A server that has been started already stays where it is.
+    * Nothing runs twice. A start is the host's own conditional claim (`DurableHandoff.Host.Existing`), so it
+      does not matter who else tries: a discovery sweep, a client, another receiver. A server that has been
+      started already stays where it is.
     * Nothing is started that was stopped for good, deleted, cordoned, or has crashed.
     * A source that dies before its graceful shutdown has ended changes only the time: its lock has to expire first.
     * If this node goes down, or drains, the next receiver in line takes over what it has not started. A line has three.

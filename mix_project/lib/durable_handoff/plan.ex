@@ -2,17 +2,17 @@ defmodule DurableHandoff.Plan do
   @moduledoc """
   What a drain would do now, without doing any of it.
 
-  Guarantee: made by the same engine from the same snapshot as a drain, and read-only: nothing is marked, stopped, moved or
-  reserved, and the store sees at most fifty reads (and those of `eligible: :permanent`).
+  Guarantee: made by the same engine from the same snapshot as a drain, and read-only: nothing is marked,
+  stopped, moved or reserved, and the store sees at most fifty reads (and those of `eligible: :permanent`).
 
     * `moves`: `%{key:, module:, target:}` for each server that has a target;
     * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;
     * `targets`, `left`: the same in numbers;
-    * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one. A drain connects to them
-      (option `reconnect`); compare cookie, node names and `connect_all`;
+    * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
+      A drain connects to them (option `reconnect`); compare cookie, node names and `connect_all`;
     * `timeout_ms`: what the drain would have;
-    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Estimate`), nil when there is nothing to move or the store did not
-      answer. `fit`: how many servers move within `timeout_ms`.
+    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Estimate`), nil when there is nothing
+      to move or the store did not answer. `fit`: how many servers move within `timeout_ms`.
 
   Other nodes can change before the drain, and other nodes' drains count only once they happen.
   """

@@ -51,7 +51,8 @@ defmodule DurableHandoff.Quiet do
 
   defp held?, do: :ets.whereis(__MODULE__) != :undefined and :ets.member(__MODULE__, :held)
 
-  # A level for one process exists from Elixir 1.15 on. The compiler is not asked which of them exists, nor is deprecated.
+  # A level for one process exists from Elixir 1.15 on. The compiler is not asked which of them exists, nor is
+  # deprecated.
   defp silence do
     if process_levels?(),
       do: apply(Logger, :put_process_level, [self(), :none]),

@@ -4,22 +4,23 @@ defmodule DurableHandoff.Report do
 
   Guarantee: every server is counted exactly once: `total` is `moved` and the sum of `left`.
 
-    * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`, `:sticky_locked`, `:capacity`,
-      `:deadline`, `:failures`, `:cancelled`, `:excluded`, `:attempts_exhausted`, `:lost_race`, `:gone`,
-      `:module_missing` (no node that could take it has its module), `:state_not_stored` (its final write failed: it starts again from
-      its last sync) or `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
-    * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing to store (`unchanged`), or
-      could not (`failed`);
+    * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`,
+      `:sticky_locked`, `:capacity`, `:deadline`, `:failures`, `:cancelled`, `:excluded`,
+      `:attempts_exhausted`, `:lost_race`, `:gone`, `:module_missing` (no node that could take it has its
+      module), `:state_not_stored` (its final write failed: it starts again from its last sync) or
+      `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
+    * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing
+      to store (`unchanged`), or could not (`failed`);
     * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
-    * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from the start of the
-      attempt that stopped it until it was moved. An upper bound;
+    * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from
+      the start of the attempt that stopped it until it was moved. An upper bound;
     * `targets`: servers moved, by node;
     * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
     * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;
     * `executor`: who decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
-    * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the drain ended: no server can go
-      there. Compare cookie, node names and `connect_all`;
+    * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the
+      drain ended: no server can go there. Compare cookie, node names and `connect_all`;
     * `executors_lost`: the Rust nodes that were asked to decide and did not until the end, each with the reason, the first one first. With
       `executor: :embedded` the engine in this VM went on after the last of them. Reasons: `:silent` (nothing heard for two
       seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds), `{:refused, reason}`,
@@ -84,8 +85,8 @@ defmodule DurableHandoff.Report do
   @doc """
   The report of a drain from the engine's, which knows only the servers that policy let through.
 
-  `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `executors_lost`, `first_errors`,
-  and, where something was, `handed_on` and `stored`.
+  `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`,
+  `executors_lost`, `first_errors`, and, where something was, `handed_on` and `stored`.
   """
   @spec new(map(), map()) :: t()
   def new(engine, about) do

@@ -2,9 +2,9 @@ defmodule DurableHandoff.Snapshot do
   @moduledoc """
   What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
 
-  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see `DurableHandoff.Policy`). Only what it knows of other
-  nodes changes (`look/1`, `answered/3`, `lost/2`).
-  The engine knows a server only by its number; the way back to key, module and pid is `server/2`.
+  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
+  `DurableHandoff.Policy`). Only what it knows of other nodes changes (`look/1`, `answered/3`, `lost/2`). The
+  engine knows a server only by its number; the way back to key, module and pid is `server/2`.
   """
 
   require Logger
@@ -76,8 +76,8 @@ defmodule DurableHandoff.Snapshot do
   end
 
   @doc """
-  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Peers`). The numbers of servers stay those of the first
-  answer: since then the engine has counted by itself.
+  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Peers`). The numbers of servers
+  stay those of the first answer: since then the engine has counted by itself.
   """
   @spec answered(t(), [String.t()], Host.Count.t()) :: t()
   def answered(%__MODULE__{} = snapshot, nodes, answers) do
@@ -160,8 +160,8 @@ defmodule DurableHandoff.Snapshot do
     |> MapSet.new()
   end
 
-  # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether or
-  # not it answered.
+  # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether
+  # or not it answered.
   defp view(name, modules, stickies, counts, asked) do
     variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, counts)

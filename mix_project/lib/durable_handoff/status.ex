@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Status do
   @moduledoc false
-  # What a supervisor's drain is doing, in a table that the Drainer owns and all processes may read: `DurableHandoff.status/1` has to answer
-  # while the Drainer is busy draining in its terminate/2.
+  # What a supervisor's drain is doing, in a table that the Drainer owns and all processes may read:
+  # `DurableHandoff.status/1` has to answer while the Drainer is busy draining in its terminate/2.
 
   alias DurableHandoff.{Host, Options, Report}
 
@@ -36,7 +36,8 @@ defmodule DurableHandoff.Status do
   def ended(table, {:ok, report}) do
     :ets.insert(table, state: if(report.ended == :cancelled, do: :cancelled, else: :drained))
 
-    # A drain that found no server, such as the shutdown's after one from a console, does not replace the report of the one before.
+    # A drain that found no server, such as the shutdown's after one from a console, does not replace the
+    # report of the one before.
     if report.total > 0 or :ets.lookup_element(table, :report, 2) == nil,
       do: :ets.insert(table, report: report),
       else: true

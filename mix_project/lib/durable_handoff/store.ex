@@ -31,8 +31,9 @@ defmodule DurableHandoff.Store do
   | `file:///DIR` | a directory of this machine | |
   | `memory:NAME` | this VM, for tests and trials | |
 
-  One conformance suite runs on all of them: S3 on moto, ministack and Ceph, Azure on Azurite, Google Cloud Storage on a server
-  written after Google's reference. `docs/STORES.md` lists what each provider needs and what was verified where.
+  One conformance suite runs on all of them: S3 on moto, ministack and Ceph, Azure on Azurite, Google Cloud
+  Storage on a server written after Google's reference. `docs/STORES.md` lists what each provider needs and
+  what was verified where.
 
   PATH is put in front of every key. `config` takes every option of the Rust crate `object_store` by its name; what is not
   given comes from the environment under the usual names (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
@@ -44,15 +45,16 @@ defmodule DurableHandoff.Store do
 
   ## What a store shows at the start
 
-  One owner for each key rests on conditional writes alone. Many servers accept the headers and ignore them, or look at the condition
-  first and write later; some proxies take the headers out. Therefore `ensure_ready/1`, which DurableServer calls when its
-  supervisor starts, lists one key and then lets writes race on the store itself: four claims of a fresh key, four updates of
-  one version, an update and a deletion of an old version, and reads in between. Exactly one of each four may win. This is done
-  under a key of its own below `durable_handoff_proof/`, which is deleted again, with at most 20 requests, and once an hour for
+  One owner for each key rests on conditional writes alone. Many servers accept the headers and ignore them,
+  or look at the condition first and write later; some proxies take the headers out. Therefore
+  `ensure_ready/1`, which DurableServer calls when its supervisor starts, lists one key and then lets writes
+  race on the store itself: four claims of a fresh key, four updates of one version, an update and a deletion
+  of an old version, and reads in between. Exactly one of each four may win. This is done under a key of its
+  own below `durable_handoff_proof/`, which is deleted again, with at most 20 requests, and once an hour for
   each store and VM. On a store that takes one write a second of each object it takes some seconds.
 
-  A store that fails this is refused: the supervisor does not start, and the fact `problem` of the reason says what that means and
-  what to do.
+  A store that fails this is refused: the supervisor does not start, and the fact `problem` of the reason says
+  what that means and what to do.
 
   | reason | what was seen |
   |---|---|
@@ -68,22 +70,24 @@ defmodule DurableHandoff.Store do
   A store that takes etags only without quotes (Ceph before
   version 20, DigitalOcean Spaces), or only with, is recognised by the same proof and works.
 
-  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The guarantees then depend on
-  the store alone.
+  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The
+  guarantees then depend on the store alone.
 
   ## Deleting one version
 
-  On AWS, Azure and Google a deletion carries its condition. Other S3 servers often ignore it, or let a write of the same version
-  succeed as well, so that an acknowledged write is gone. There the version is first overwritten with a tombstone, under its etag,
-  and the tombstone is deleted: it rests on conditional writes again. A tombstone reads as an object that is not there. One whose
-  writer died blocks claims of its key for a minute (`:contended`) and is then written over.
+  On AWS, Azure and Google a deletion carries its condition. Other S3 servers often ignore it, or let a write
+  of the same version succeed as well, so that an acknowledged write is gone. There the version is first
+  overwritten with a tombstone, under its etag, and the tombstone is deleted: it rests on conditional writes
+  again. A tombstone reads as an object that is not there. One whose writer died blocks claims of its key for
+  a minute (`:contended`) and is then written over.
 
   ## Reading what was just written
 
-  A move reads the object straight back after the source's final write. That write reserves the server for this node, so until
-  the reservation is used no other node writes the object, and the store answers the one read that follows with what it
-  just wrote, within `read_your_writes_ms`: three round trips a move instead of four. If another node has written all the
-  same, the next write under that etag is refused. Every other read asks the store.
+  A move reads the object straight back after the source's final write. That write reserves the server for
+  this node, so until the reservation is used no other node writes the object, and the store answers the one
+  read that follows with what it just wrote, within `read_your_writes_ms`: three round trips a move instead of
+  four. If another node has written all the same, the next write under that etag is refused. Every other read
+  asks the store.
 
   ## Errors
 
@@ -112,7 +116,8 @@ defmodule DurableHandoff.Store do
   | `{:not_encodable, exception}` | what JSON cannot write | no |
   | `{:unreadable, facts}` | `key`, `error`: an object that is no JSON, or a stored state that this version of DurableServer cannot read | no |
 
-  Which answer means what, for each provider and with its source, is one table: `native/state_store/src/answers/table.rs`.
+  Which answer means what, for each provider and with its source, is one table:
+  `native/state_store/src/answers/table.rs`.
   """
 
   alias DurableHandoff.{Host, Native}
@@ -142,8 +147,8 @@ defmodule DurableHandoff.Store do
   @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
 
   @doc """
-  Opens the store. Wrong options, and a URL or `config` that cannot be, raise `ArgumentError` with what is wrong. Nothing is sent:
-  whether the store answers is what `ensure_ready/1` tells.
+  Opens the store. Wrong options, and a URL or `config` that cannot be, raise `ArgumentError` with what is
+  wrong. Nothing is sent: whether the store answers is what `ensure_ready/1` tells.
   """
   @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}}
   def init_backend(opts) do
@@ -176,8 +181,8 @@ defmodule DurableHandoff.Store do
   defp problem(reason), do: inspect(reason)
 
   @doc """
-  Whether the store answers, the bucket exists, the credentials are good, and one owner for each key can be kept: see "What a
-  store shows at the start". A memory or directory store shows the same.
+  Whether the store answers, the bucket exists, the credentials are good, and one owner for each key can be
+  kept: see "What a store shows at the start". A memory or directory store shows the same.
   """
   @spec ensure_ready(t()) :: :ok | error()
   def ensure_ready(%__MODULE__{} = store), do: Request.run(store, :check, [])
@@ -191,8 +196,8 @@ defmodule DurableHandoff.Store do
   end
 
   @doc """
-  Writes an object; with `etag:` only over that version of it, else `{:error, :conflict}`. Options: `etag:`, `timeout:` in ms,
-  `max_retries:`. The answer's body is `data`, as with DurableServer's own backends.
+  Writes an object; with `etag:` only over that version of it, else `{:error, :conflict}`. Options: `etag:`,
+  `timeout:` in ms, `max_retries:`. The answer's body is `data`, as with DurableServer's own backends.
   """
   @spec put_object(t(), String.t(), term(), keyword()) :: {:ok, object()} | error()
   def put_object(%__MODULE__{} = store, key, data, opts \\ []) do
@@ -216,10 +221,10 @@ defmodule DurableHandoff.Store do
   end
 
   @doc """
-  Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun` returns
-  `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all of it is
-  done again, up to `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further option:
-  `timeout:` in ms, of each request.
+  Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun`
+  returns `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all
+  of it is done again, up to `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further
+  option: `timeout:` in ms, of each request.
   """
   @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::
           {:ok, object()} | error()
@@ -243,12 +248,12 @@ defmodule DurableHandoff.Store do
   def delete_object(%__MODULE__{} = store, key, opts \\ []), do: Request.run(store, {:delete, key, opts[:etag]}, opts)
 
   @doc """
-  All objects whose keys start with `prefix`, page by page, as `%{key:, etag:}`. `include_objects:` is taken and
-  changes nothing, as with DurableServer's own object storage: the host reads those that it needs.
+  All objects whose keys start with `prefix`, page by page, as `%{key:, etag:}`. `include_objects:` is taken
+  and changes nothing, as with DurableServer's own object storage: the host reads those that it needs.
 
-  `error_handler:` gets the reason of a failure and returns `:continue` (ask again) or `:halt` (end here). Without one
-  a failure raises `DurableHandoff.Store.ListingError`. Further options: `timeout:` in ms and `max_retries:`, of each
-  request.
+  `error_handler:` gets the reason of a failure and returns `:continue` (ask again) or `:halt` (end here).
+  Without one a failure raises `DurableHandoff.Store.ListingError`. Further options: `timeout:` in ms and
+  `max_retries:`, of each request.
   """
   @spec list_all_objects_stream(t(), String.t(), keyword()) :: Enumerable.t()
   def list_all_objects_stream(%__MODULE__{} = store, prefix, opts \\ []), do: Listing.stream(store, prefix, opts)

@@ -2,8 +2,9 @@ defmodule DurableHandoff.StoredFirst do
   @moduledoc """
   Whether a server that runs here may be stopped now, as far as its state is concerned.
 
-  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Attempt` has it store its state just before, while it
-  still runs. If the store fails between the two, only changes after that moment are lost.
+  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Attempt` has it store its
+  state just before, while it still runs. If the store fails between the two, only changes after that moment
+  are lost.
 
   | its sync | the store takes a write now | meaning |
   |---|---|---|

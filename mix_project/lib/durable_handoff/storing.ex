@@ -2,15 +2,16 @@ defmodule DurableHandoff.Storing do
   @moduledoc """
   Has the servers of a drain store their state while they go on running, before any is moved.
 
-  A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the other, and each stores its state
-  then. So a drain stores first: at any moment, at least as many states are in storage as there would be without it. A server whose state
-  is unchanged writes nothing, so where servers are synced this takes milliseconds.
+  A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the
+  other, and each stores its state then. So a drain stores first: at any moment, at least as many states are
+  in storage as there would be without it. A server whose state is unchanged writes nothing, so where servers
+  are synced this takes milliseconds.
 
   Guarantees:
 
     * Asks as many servers at a time as the graceful shutdown stops.
-    * Never waits for one server: once all have been asked, those that take more than twice as long as any other (and 500 ms) go on
-      by themselves.
+    * Never waits for one server: once all have been asked, those that take more than twice as long as any
+      other (and 500 ms) go on by themselves.
     * While the store is out it asks again, at most every second, until its time is over.
     * Servers whose write fails while the store takes others are tried again by their own attempt.
 
@@ -35,7 +36,8 @@ defmodule DurableHandoff.Storing do
   @failed 3
 
   @doc """
-  Starts for `servers`, in that order. One server may take `timeout_ms`; no server is asked again after `until_us`.
+  Starts for `servers`, in that order. One server may take `timeout_ms`; no server is asked again after
+  `until_us`.
   """
   @spec start(Host.name(), [Host.server()], Sync.watch(), timeout_ms :: pos_integer(), until_us :: integer()) :: t()
   def start(supervisor, servers, watch, timeout_ms, until_us) do
@@ -64,7 +66,8 @@ defmodule DurableHandoff.Storing do
   end
 
   @doc """
-  How far it is: servers that have written their state, those that had nothing to write, and those whose write failed last.
+  How far it is: servers that have written their state, those that had nothing to write, and those whose write
+  failed last.
   """
   @spec counts(t()) :: counts()
   def counts(%{counters: counters}) do

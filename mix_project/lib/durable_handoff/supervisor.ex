@@ -23,8 +23,8 @@ defmodule DurableHandoff.Supervisor do
 
     * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what `DurableHandoff.call/4` needs: no
       Drainer, no addition to its heartbeats.
-    * DurableServer's supervisor does not depend on this library's processes. Only a start with wrong options, without
-      DurableServer or without the engine fails; the error says what to do.
+    * DurableServer's supervisor does not depend on this library's processes. Only a start with wrong options,
+      without DurableServer or without the engine fails; the error says what to do.
   """
 
   use Supervisor
@@ -32,8 +32,8 @@ defmodule DurableHandoff.Supervisor do
   alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options, Schema}
 
   @doc """
-  Starts both. Raises `ArgumentError` when an option is wrong. `{:error, {:already_started, pid}}` when a supervisor of that name runs
-  already, also when started by other code.
+  Starts both. Raises `ArgumentError` when an option is wrong. `{:error, {:already_started, pid}}` when a
+  supervisor of that name runs already, also when started by other code.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(arguments) do

@@ -30,8 +30,9 @@ defmodule DurableHandoff.Telemetry do
   |---|---|
   | `duration` | native time units |
 
-  Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome` (`{:moved, nil | node}`, `:retry_same`,
-  `:stopping`, `{:displaced, blame}`, `:untouched`, `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:not_storable`).
+  Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome`
+  (`{:moved, nil | node}`, `:retry_same`, `:stopping`, `{:displaced, blame}`, `:untouched`,
+  `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:not_storable`).
 
   ### `[:durable_handoff, :attempt, :exception]`
 
@@ -82,7 +83,8 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :wait, :stop]`
 
-  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that find one at once send no event.
+  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that find
+  one at once send no event.
 
   | measurement | |
   |---|---|

@@ -2,15 +2,16 @@ defmodule DurableServer.Boot do
   @moduledoc """
   The start of one server, in its own process: read, load, claim, init, store.
 
-  The claim ends a reservation, and `init` runs after it. So an `init` that raises leaves an object that a dead process
-  owns; one that ignores, and a failed write after it, leave a stopped one. Storage cost: a read (none when the object
-  comes with the request, two when it had an owner before) and two conditional writes.
+  The claim ends a reservation, and `init` runs after it. So an `init` that raises leaves an object that a
+  dead process owns; one that ignores, and a failed write after it, leave a stopped one. Storage cost: a read
+  (none when the object comes with the request, two when it had an owner before) and two conditional writes.
   """
 
   alias DurableServer.{Callbacks, Config, Meta, Object, Ownership, StorageBackend, Sticky, StoredState}
 
   @typedoc """
-  `preloaded`: the object as read by the node that asks. `reservation`: the node in whose name a reserved server may be started.
+  `preloaded`: the object as read by the node that asks. `reservation`: the node in whose name a reserved
+  server may be started.
   """
   @type request :: %{
           config: Config.t(),

@@ -1,7 +1,7 @@
 defmodule DurableServer.Heartbeats do
   @moduledoc """
-  What this node knows of all nodes: its cache of stored heartbeats, and those that arrive through Group. Per node the
-  newer counts.
+  What this node knows of all nodes: its cache of stored heartbeats, and those that arrive through Group. Per
+  node the newer counts.
 
   The cache is the ETS table `:"durable_server_heartbeats_NAME"` of
   `{node_string, node_ref, ts_ms, capacity, resources, env_vars, heartbeat_meta}`.

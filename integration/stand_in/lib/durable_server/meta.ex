@@ -1,6 +1,7 @@
 defmodule DurableServer.Meta do
   @moduledoc """
-  The facts about ownership stored beside a state: who runs it, how it last ended, and for whom a restart is reserved.
+  The facts about ownership stored beside a state: who runs it, how it last ended, and for whom a restart is
+  reserved.
 
   Pure: time comes in as an argument (`now`, wall clock in milliseconds).
   """
@@ -34,8 +35,9 @@ defmodule DurableServer.Meta do
           :running | :stopped_graceful | :stopped_permanent | :crashed | :permanently_crashed | :deleting | :cordoned
 
   @doc """
-  The metadata of a server that `pid` is about to run here. Of what the previous owner left only its crashes and places are kept: a
-  reservation ends with the claim, and whether the server is permanent is known again only after `init`.
+  The metadata of a server that `pid` is about to run here. Of what the previous owner left only its crashes
+  and places are kept: a reservation ends with the claim, and whether the server is permanent is known again
+  only after `init`.
   """
   @spec claimed(t() | nil, DurableServer.Config.t(), module(), pid(), list() | nil, integer()) :: t()
   def claimed(previous, config, module, pid, sticky, now) do

@@ -1,6 +1,7 @@
 defmodule DurableServer.Object do
   @moduledoc """
-  The stored object of one server: reads, and the conditional writes by which ownership passes from one process to the next.
+  The stored object of one server: reads, and the conditional writes by which ownership passes from one
+  process to the next.
 
   Every write of a server is conditional: on the etag of what was read, or on there being nothing yet.
   """

@@ -1,7 +1,7 @@
 defmodule DurableServer.Placement do
   @moduledoc """
-  Where a start asked for on this node happens: here, unless this node is full or draining; then on the best eligible nodes,
-  one after the other.
+  Where a start asked for on this node happens: here, unless this node is full or draining; then on the best
+  eligible nodes, one after the other.
   """
 
   alias DurableServer.{Config, LifecycleManager, Object, Remote, Server, Starter, StoredState}
@@ -55,8 +55,9 @@ defmodule DurableServer.Placement do
   @doc """
   Like `start/3`, but a server that runs is fine.
 
-  What is stored is read first and started from under that etag: with `existing: true`, a server that is deleted meanwhile is not
-  started anew. Of a server whose owner is not in this node's registry `{:error, {:unreachable, pid}}`.
+  What is stored is read first and started from under that etag: with `existing: true`, a server that is
+  deleted meanwhile is not started anew. Of a server whose owner is not in this node's registry
+  `{:error, {:unreachable, pid}}`.
   """
   @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
   def ensure(supervisor, {_module, child_opts} = child, opts) do

@@ -1,10 +1,12 @@
 defmodule DurableServer.Rehome do
   @moduledoc """
-  Moves one server to another node: stop it with a reservation for this node, read what it left, start it there.
+  Moves one server to another node: stop it with a reservation for this node, read what it left, start it
+  there.
 
-  Runs in the caller, once at a time per key and module on this node. On success it costs one read and three conditional
-  writes, one after the other. From the moment the server has stopped until its target claims it, or until the reservation is
-  cleared or runs out, no other node starts it; calling again from this node goes on where the last call failed.
+  Runs in the caller, once at a time per key and module on this node. On success it costs one read and three
+  conditional writes, one after the other. From the moment the server has stopped until its target claims it,
+  or until the reservation is cleared or runs out, no other node starts it; calling again from this node goes
+  on where the last call failed.
 
   A stop whose final write failed is found out at the read, and raises. So does an `init` that ignores.
   """

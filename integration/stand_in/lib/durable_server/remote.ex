@@ -2,7 +2,8 @@ defmodule DurableServer.Remote do
   @moduledoc """
   Starts on another node, by one erpc. What cannot be reached is `{:error, {:erpc, reason}}`; what was raised there is raised here.
 
-  The start over there is given up after 5 s with `{:error, :timeout}`, and the process goes on booting all the same.
+  The start over there is given up after 5 s with `{:error, :timeout}`, and the process goes on booting all
+  the same.
   """
 
   alias DurableServer.{LifecycleManager, Server, Starter}

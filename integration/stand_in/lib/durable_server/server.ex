@@ -2,11 +2,13 @@ defmodule DurableServer.Server do
   @moduledoc """
   The process of one durable server.
 
-  It answers its starter only when it is fully up: claimed, loaded, initialised, registered and stored. Its last act is one
-  conditional write of its state, after the user's `terminate/2`; the process ends whatever becomes of that write.
+  It answers its starter only when it is fully up: claimed, loaded, initialised, registered and stored. Its
+  last act is one conditional write of its state, after the user's `terminate/2`; the process ends whatever
+  becomes of that write.
 
   A conflict in any other write means that another owner has the object: the server then ends with
-  `{:shutdown, {:durable, {:fatal_exit, text}}}` and writes nothing more. Any other failure of a write is logged.
+  `{:shutdown, {:durable, {:fatal_exit, text}}}` and writes nothing more. Any other failure of a write is
+  logged.
   """
 
   use GenServer
@@ -36,7 +38,8 @@ defmodule DurableServer.Server do
   @spec start_link({Boot.request(), reference()}) :: GenServer.on_start()
   def start_link(arg), do: GenServer.start_link(__MODULE__, arg)
 
-  # Runs while the dynamic supervisor waits, so starts are admitted one at a time; storage is left to `handle_continue`.
+  # Runs while the dynamic supervisor waits, so starts are admitted one at a time; storage is left to
+  # `handle_continue`.
   @impl true
   def init({%{config: config} = request, starter}) do
     Process.flag(:trap_exit, true)

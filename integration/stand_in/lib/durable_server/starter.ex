@@ -26,8 +26,9 @@ defmodule DurableServer.Starter do
   end
 
   @doc """
-  Errors besides those of `init`: `{:already_started, {pid, meta}}`, `{:already_started, pid}` of an owner that is not in this node's
-  registry, `{:already_started, :deleting}`, `{:capacity_limit, reason}`, `:cordoned`, `:timeout`.
+  Errors besides those of `init`: `{:already_started, {pid, meta}}`, `{:already_started, pid}` of an owner
+  that is not in this node's registry, `{:already_started, :deleting}`, `{:capacity_limit, reason}`,
+  `:cordoned`, `:timeout`.
   """
   @spec start(atom(), child(), opts()) :: Server.result()
   def start(supervisor, {module, child_opts}, opts \\ []) do
@@ -144,7 +145,8 @@ defmodule DurableServer.Starter do
     end
   end
 
-  # Another caller's start, or a running server: queued behind its start, the question is answered when it is up.
+  # Another caller's start, or a running server: queued behind its start, the question is answered when it is
+  # up.
   defp join(request, pid, deadline) do
     {:error, {:already_started, {pid, GenServer.call(pid, {:durable, :await_start}, left(deadline))}}}
   catch

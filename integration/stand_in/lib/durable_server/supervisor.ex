@@ -101,8 +101,8 @@ defmodule DurableServer.Supervisor do
   def rehome_child(supervisor, child, opts \\ []), do: Rehome.run(supervisor, child, opts)
 
   @doc """
-  Who runs the key, as this node knows; nil also for a dead local process, for a node that is not connected, and where no such
-  supervisor runs.
+  Who runs the key, as this node knows; nil also for a dead local process, for a node that is not connected,
+  and where no such supervisor runs.
   """
   @spec lookup(name(), String.t()) :: {pid(), map() | nil} | nil
   def lookup(supervisor, key) do

@@ -2,10 +2,10 @@ defmodule Group.Replica do
   @moduledoc """
   This node's copy of a `Group`, and the only writer of this node's part of it.
 
-  Each replica owns the rows of its own node's processes and copies those of its peers. A replica greets the one of every
-  node that it sees come; two that have met send each other all rows they own, then every change, and a replica that sees the
-  other end, or its node go, forgets the rows of that node. Messages from one peer arrive in order, so a copy is never
-  wrong, only late.
+  Each replica owns the rows of its own node's processes and copies those of its peers. A replica greets the
+  one of every node that it sees come; two that have met send each other all rows they own, then every change,
+  and a replica that sees the other end, or its node go, forgets the rows of that node. Messages from one peer
+  arrive in order, so a copy is never wrong, only late.
 
   Not through OTP's `:pg`: a scope of OTP 25 ends at the first message of one of OTP 29, and clusters here are of both.
 

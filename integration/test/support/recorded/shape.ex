@@ -1,7 +1,7 @@
 defmodule Recorded.Shape do
   @moduledoc """
-  A term as text that is the same in every run: tags, small numbers and short words stay, identities and moments
-  become the name of their kind. Maps are written in the order of their keys, the same on every OTP.
+  A term as text that is the same in every run: tags, small numbers and short words stay, identities and
+  moments become the name of their kind. Maps are written in the order of their keys, the same on every OTP.
   """
 
   @width 100

@@ -4,12 +4,13 @@ defmodule Servers.Troublesome do
 
       Servers.Troublesome.arm(target, "key", :init, :raise)
 
-  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`, `:stop` or `:hang`;
-  `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`, or as it is armed then.
+  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`,
+  `:stop` or `:hang`; `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`, or as it is
+  armed then.
 
-  Calls: `:get`, `:add`; `:block` answers at once and then handles nothing more until `disarm(node, key, :call)`;
-  `{:add, test, ending}` counts, sends `test` a `{:handled, node}` and ends with `:sync` (as a reply that is stored first),
-  `{:stop, reason}` (without a reply) or `{:exit, reason}`.
+  Calls: `:get`, `:add`; `:block` answers at once and then handles nothing more until
+  `disarm(node, key, :call)`; `{:add, test, ending}` counts, sends `test` a `{:handled, node}` and ends with
+  `:sync` (as a reply that is stored first), `{:stop, reason}` (without a reply) or `{:exit, reason}`.
   """
 
   use DurableServer, vsn: 1

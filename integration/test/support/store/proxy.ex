@@ -4,8 +4,9 @@ defmodule Store.Proxy do
 
       {:ok, proxy} = Proxy.start_link("http://127.0.0.1:9000")
 
-  is a proxy before another server; `{:s3, flaws}` is an S3 server in memory that is wrong in these ways (`store-servers s3 --help`
-  names them), `:google` a Google Cloud Storage. All of them answer the exchanges for credentials, too. It ends with its owner.
+  is a proxy before another server; `{:s3, flaws}` is an S3 server in memory that is wrong in these ways
+  (`store-servers s3 --help` names them), `:google` a Google Cloud Storage. All of them answer the exchanges
+  for credentials, too. It ends with its owner.
 
   `rules/2` says what happens to which requests, with the fields of `store_servers::Rule`:
 

@@ -1,6 +1,7 @@
 defmodule Verified.Formatter do
   @moduledoc """
-  Notes the result of every suite that a run has finished, under the version in `HANDOFF_VERIFY`. A suite is a folder of `test`.
+  Notes the result of every suite that a run has finished, under the version in `HANDOFF_VERIFY`. A suite is a
+  folder of `test`.
   """
 
   use GenServer

@@ -7,8 +7,8 @@ defmodule DurableHandoff.Executor.Session do
     * The engine in this VM is there from the first moment and knows everything. While a Rust node decides, it follows: it takes in
       every order before that is carried out, and every event. So it needs no start, no history and no guess to go on: it knows of each server
       where it is, how often it was tried and since when it is stopped, and it has had the deadline of the drain from the start.
-    * An order that no engine would give, such as a second attempt for a server that is under way, is not carried out: the node that sends it
-      is not asked any more.
+    * An order that no engine would give, such as a second attempt for a server that is under way, is not
+      carried out: the node that sends it is not asked any more.
     * The engine here takes over at once when the Rust node refuses, is gone, cannot be sent to or sends what cannot be understood, and after
       two seconds in which nothing was heard of it (`DurableHandoff.Executor.Link`). Orders that arrive after that are ignored. A node that is
       lost before it ordered anything is replaced by the next one that offers itself, unless it cost the two seconds.

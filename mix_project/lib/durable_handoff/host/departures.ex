@@ -2,8 +2,8 @@ defmodule DurableHandoff.Host.Departures do
   @moduledoc """
   Word of every server that comes up or goes down anywhere in the cluster, from the host's registry.
 
-  Guarantees: nothing here raises because the host is absent, busy or of a later version; a message that is none of its own is
-  `[]`. Events can be lost (a replica that was cut off), so waiters also poll.
+  Guarantees: nothing here raises because the host is absent, busy or of a later version; a message that is
+  none of its own is `[]`. Events can be lost (a replica that was cut off), so waiters also poll.
   """
 
   alias DurableHandoff.Host

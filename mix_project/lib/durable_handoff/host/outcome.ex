@@ -2,9 +2,9 @@ defmodule DurableHandoff.Host.Outcome do
   @moduledoc """
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
-  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:look, question}` for
-  `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown answer is never taken for
-  a success.
+  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a
+  `{:look, question}` for `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown
+  answer is never taken for a success.
 
   | answer | outcome |
   |---|---|
@@ -22,8 +22,9 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, :singleflight_overloaded}` | `:untouched` |
   | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}`, see `blame/1` |
 
-  Before it is asked, `DurableHandoff.StoredFirst` has the server store its state; that can end an attempt with `{:untouched, :store}`,
-  `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like this, and counts against:
+  Before it is asked, `DurableHandoff.StoredFirst` has the server store its state; that can end an attempt
+  with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like
+  this, and counts against:
 
   | the attempt | against | which means |
   |---|---|---|

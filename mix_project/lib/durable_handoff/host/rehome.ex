@@ -2,14 +2,14 @@ defmodule DurableHandoff.Host.Rehome do
   @moduledoc """
   One rehome, and what became of the server.
 
-  Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this node is always reported
-  `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to give back; nothing is
-  stopped for a target that is not connected; a server is reported moved only when it is registered on another
-  node, which the host does after its `init`.
+  Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this
+  node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
+  give back; nothing is stopped for a target that is not connected; a server is reported moved only when it is
+  registered on another node, which the host does after its `init`.
 
-  It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about a second to see
-  what became of a server whose answer was ambiguous. A server that is in `init` on the target then is waited
-  for until the attempt's time is over.
+  It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about
+  a second to see what became of a server whose answer was ambiguous. A server that is in `init` on the target
+  then is waited for until the attempt's time is over.
   """
 
   alias DurableHandoff.{Clock, Host, Native}
@@ -27,8 +27,8 @@ defmodule DurableHandoff.Host.Rehome do
   Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the node named
   `target`.
 
-  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when the host names one, which no
-  registry may know yet.
+  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when the host
+  names one, which no registry may know yet.
   """
   @spec run(Host.name(), Host.server(), state(), String.t(), pos_integer(), (pid() -> term())) ::
           {Native.outcome(), nil | why()}
@@ -58,8 +58,8 @@ defmodule DurableHandoff.Host.Rehome do
   defp as_before(result, _state), do: result
 
   @doc """
-  The outcome for a server whose attempt ended without an answer: looks where it is now. If it is displaced nothing is blamed:
-  the same target again.
+  The outcome for a server whose attempt ended without an answer: looks where it is now. If it is displaced
+  nothing is blamed: the same target again.
   """
   @spec look(Host.name(), Host.server(), String.t()) :: Native.outcome()
   def look(name, server, target) do
@@ -68,8 +68,9 @@ defmodule DurableHandoff.Host.Rehome do
   end
 
   @doc """
-  What is known of a displaced server whose last attempt failed in the store: `:not_stored` when its final write did, `:displaced` when it
-  did not or another node has it, `:unknown` while the store does not answer. One read.
+  What is known of a displaced server whose last attempt failed in the store: `:not_stored` when its final
+  write did, `:displaced` when it did not or another node has it, `:unknown` while the store does not answer.
+  One read.
   """
   @spec final_write(Host.storage() | nil, Host.server()) :: :not_stored | :displaced | :unknown
   def final_write(storage, server) do
@@ -128,8 +129,8 @@ defmodule DurableHandoff.Host.Rehome do
   # It had ended before it was asked: DurableServer handles that as without a drain.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 
-  # The host says so when its own reservation is not in the store after the stop. A server whose final write failed is not moved,
-  # wherever it starts again: that is from its last sync.
+  # The host says so when its own reservation is not in the store after the stop. A server whose final write
+  # failed is not moved, wherever it starts again: that is from its last sync.
   defp settle(:reservation_lost, attempt),
     do: stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}})
 

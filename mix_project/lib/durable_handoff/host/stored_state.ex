@@ -2,8 +2,8 @@ defmodule DurableHandoff.Host.StoredState do
   @moduledoc """
   Between the host's stored state and the map of three keys that plain nodes read and write.
 
-  Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope that cannot be
-  opened is an error, never an exception, and never taken for something else.
+  Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope that
+  cannot be opened is an error, never an exception, and never taken for something else.
   """
 
   @doc "Whether a term is the host's stored state. Such bytes name their owner, so two writers never write the same."

@@ -2,8 +2,8 @@ defmodule DurableHandoff.Host.Sync do
   @moduledoc """
   Has a running server store its state, and finds out whether it did.
 
-  The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and goes on. It answers nothing. What
-  can be seen of it:
+  The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and goes
+  on. It answers nothing. What can be seen of it:
 
   | | seen as |
   |---|---|
@@ -12,8 +12,9 @@ defmodule DurableHandoff.Host.Sync do
   | the write failed | the same etag, and a line that the server's process logs as an error |
   | another owner wrote the object, or its state cannot be dumped | the server ends |
 
-  So a failed write is told from an unchanged state by the line alone. `watch/1` takes part in logging while syncs run; where errors are
-  not logged at all it says so (`blind?/0`), and an unchanged server is then not known to be stored.
+  So a failed write is told from an unchanged state by the line alone. `watch/1` takes part in logging while
+  syncs run; where errors are not logged at all it says so (`blind?/0`), and an unchanged server is then not
+  known to be stored.
 
   Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is harmless.
   """
@@ -69,8 +70,8 @@ defmodule DurableHandoff.Host.Sync do
   end
 
   @doc """
-  Whether the store takes a write now. Has the host write this node's heartbeat again, which it does for a node that is marked draining:
-  so nothing is at stake. False where that cannot be known.
+  Whether the store takes a write now. Has the host write this node's heartbeat again, which it does for a
+  node that is marked draining: so nothing is at stake. False where that cannot be known.
   """
   @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
   def store_takes_writes?(name, timeout_ms) do

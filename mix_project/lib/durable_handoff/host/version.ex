@@ -2,9 +2,10 @@ defmodule DurableHandoff.Host.Version do
   @moduledoc """
   Which DurableServer runs here, and whether this library can work with it.
 
-  Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a drain. A version that
-  cannot move a server safely is refused with what to do; one that lacks something less is named with what does not work. Versions
-  other than those that all suites ran on work as far as they answer as these do, and are named as not verified.
+  Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a
+  drain. A version that cannot move a server safely is refused with what to do; one that lacks something less
+  is named with what does not work. Versions other than those that all suites ran on work as far as they
+  answer as these do, and are named as not verified.
   """
 
   require Logger
@@ -70,7 +71,8 @@ defmodule DurableHandoff.Host.Version do
   end
 
   @doc """
-  What a start logs about the host: at `:info` when it has all that the library uses, at `:warning` with what is lost when not.
+  What a start logs about the host: at `:info` when it has all that the library uses, at `:warning` with what
+  is lost when not.
 
       iex> {:info, "DurableServer 0.1.4 (verified)"} =
       ...>   DurableHandoff.Host.Version.describe(%{version: "0.1.4", exported?: fn _, _, _ -> true end})

@@ -9,9 +9,9 @@ defmodule DurableHandoff.Host.View do
   that is too far in the future is ignored before that comparison: a node whose clock was wrong for a moment must not hide its
   later, right heartbeats.
 
-  Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked (`DurableHandoff.Host.Count`): numbers
-  of servers that are newer than the heartbeat replace those in it, and a node that says that it goes down counts as draining. Whether a
-  node is healthy, only its heartbeats say.
+  Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked
+  (`DurableHandoff.Host.Count`): numbers of servers that are newer than the heartbeat replace those in it, and
+  a node that says that it goes down counts as draining. Whether a node is healthy, only its heartbeats say.
   """
 
   alias DurableHandoff.Host

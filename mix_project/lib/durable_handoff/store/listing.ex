@@ -2,9 +2,9 @@ defmodule DurableHandoff.Store.Listing do
   @moduledoc false
   # A listing as a stream: a page is asked for when the one before it has been consumed.
   #
-  # Lists without bodies, also with `include_objects:`, as DurableServer's own object storage does. DurableServer then
-  # reads what it needs. A sweep needs only servers that do not run; with bodies, every node would read every server
-  # at every sweep.
+  # Lists without bodies, also with `include_objects:`, as DurableServer's own object storage does.
+  # DurableServer then reads what it needs. A sweep needs only servers that do not run; with bodies, every
+  # node would read every server at every sweep.
   #
   # Guarantee: a listing that failed never looks like one that is complete. The error goes to the caller's handler, and raises
   # where there is none.

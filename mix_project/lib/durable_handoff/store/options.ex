@@ -66,8 +66,8 @@ defmodule DurableHandoff.Store.Options do
       type: {:one_of, [:prove, :assume]},
       default: :prove,
       doc:
-        "`:prove`: at the start the store shows that it keeps one owner for each key, see below; `:assume`: it is believed, for " <>
-          "stores where nothing can be written at the start"
+        "`:prove`: at the start the store proves that it keeps one owner for each key, see below; `:assume`: no proof, for " <>
+          "credentials that cannot write at the start"
     ],
     discovery_interval_ms: [
       type: {:integer, 1, 24 * @hour_ms},

@@ -2,8 +2,8 @@ defmodule DurableHandoff.Store.Place do
   @moduledoc false
   # Identifies a store: the same on every node that uses it, without secrets.
   #
-  # The bucket's name is not enough: two services or accounts may each have such a bucket. Service and account are
-  # in the configuration or in the environment, under several names.
+  # The bucket's name is not enough: two services or accounts may each have such a bucket. Service and account
+  # are in the configuration or in the environment, under several names.
 
   alias DurableHandoff.Host.StorageIdentity
 
