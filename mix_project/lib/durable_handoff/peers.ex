@@ -71,7 +71,7 @@ defmodule DurableHandoff.Peers do
   What to do about nodes out of reach, for log lines and plans. nil when there is none.
 
       iex> DurableHandoff.Peers.advice(["app-2@h"])
-      "not connected although healthy by the store: app-2@h; compare cookie, node names (basename) and connect_all on both sides"
+      "healthy by their heartbeats but not connected: app-2@h; compare cookie, node names (basename) and connect_all on both sides"
   """
   @spec advice([String.t()]) :: nil | String.t()
   def advice([]), do: nil
@@ -80,7 +80,7 @@ defmodule DurableHandoff.Peers do
     {shown, rest} = Enum.split(names, 10)
     more = if rest == [], do: "", else: " and #{length(rest)} more"
 
-    "not connected although healthy by the store: #{Enum.join(shown, ", ")}#{more}; " <>
+    "healthy by their heartbeats but not connected: #{Enum.join(shown, ", ")}#{more}; " <>
       "compare cookie, node names (basename) and connect_all on both sides"
   end
 

@@ -151,8 +151,8 @@ defmodule DurableHandoff.Report do
     end
 
     defp stored(%{stored: 0, failed: 0}), do: false
-    defp stored(%{stored: stored, failed: 0}), do: "; #{stored} stored before"
-    defp stored(%{stored: stored, failed: failed}), do: "; #{stored} stored before, #{failed} could not be"
+    defp stored(%{stored: stored, failed: 0}), do: "; #{stored} stored their state first"
+    defp stored(%{stored: stored, failed: failed}), do: "; #{stored} stored their state first, #{failed} could not"
 
     defp executor(%{executor: {:node, name}}), do: "; coordinated by #{name}"
 
