@@ -88,9 +88,11 @@ defmodule DurableHandoff.Budget do
     |> shutdown_ms(supervisor)
   end
 
-  # One after the other.
+  # One after the other. A DynamicSupervisor does not survive the question for a specification; the children of
+  # such a supervisor have no ids.
   defp shutdown_ms(children, supervisor) do
     children
+    |> Enum.reject(fn {id, _pid, _type, _modules} -> id == :undefined end)
     |> Enum.map(fn {id, pid, type, _modules} ->
       case :supervisor.get_childspec(supervisor, id) do
         {:ok, %{shutdown: shutdown_ms}} when is_integer(shutdown_ms) -> shutdown_ms
@@ -101,7 +103,7 @@ defmodule DurableHandoff.Budget do
     |> Enum.sum()
   end
 
-  # Those of a DynamicSupervisor or a Task.Supervisor are stopped all at once, each within its own limit.
+  # Those of a DynamicSupervisor or a Task.Supervisor stop all at once, and count as nothing.
   defp inner_ms(pid), do: if(supervisor?(pid), do: pid |> children() |> shutdown_ms(pid), else: 0)
 
   defp children(supervisor), do: GenServer.call(supervisor, :which_children, :infinity)

@@ -45,6 +45,26 @@ defmodule DurableHandoff.BudgetTest do
       assert Budget.before_ms(ours, [top]) == 0
     end
 
+    test "a DynamicSupervisor with children survives being asked, beside ours, below and above" do
+      dynamic = %{
+        id: :dynamic,
+        start: {DynamicSupervisor, :start_link, [[strategy: :one_for_one]]},
+        type: :supervisor
+      }
+
+      top = start_supervised!(tree(:top, [child(:ours, 1), tree(:web, [dynamic]), child(:job, 30)]))
+      [ours] = for {:ours, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
+      [web] = for {:web, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
+      [{:dynamic, dynamic, _type, _modules}] = Supervisor.which_children(web)
+      for id <- [:one, :two], do: {:ok, _pid} = DynamicSupervisor.start_child(dynamic, child(id, 700))
+      started = DynamicSupervisor.which_children(dynamic)
+
+      assert Budget.before_ms(ours, [top]) == 30
+      {:undefined, below, _type, _modules} = List.last(started)
+      assert Budget.before_ms(below, [dynamic]) == 0
+      assert DynamicSupervisor.which_children(dynamic) == started
+    end
+
     test "what is no supervisor ends the search, such as the master of an application, or a name that is gone" do
       ours = start_supervised!(child(:ours, 1))
       assert Budget.before_ms(ours, [self(), :gone]) == 0
