@@ -104,12 +104,14 @@ defmodule DurableHandoff.Drain do
 
         drain = drain |> snapshot(estimate) |> await_stored()
 
-        with {:ok, drain} <- start_session(drain) do
-          Process.send_after(self(), :refresh, @refresh_ms)
-          report = drain |> loop() |> report()
-          Sync.unwatch(drain.supervisor, drain.sync_watch)
-          {:ok, report}
-        end
+        result =
+          with {:ok, drain} <- start_session(drain) do
+            Process.send_after(self(), :refresh, @refresh_ms)
+            {:ok, drain |> loop() |> report()}
+          end
+
+        Sync.unwatch(drain.sync_watch)
+        result
     end
   end
 

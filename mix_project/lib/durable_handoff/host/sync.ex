@@ -9,11 +9,11 @@ defmodule DurableHandoff.Host.Sync do
   |---|---|
   | stored | another etag, by a call `{:durable, :get_etag}` that is answered after it |
   | unchanged: no write | the same etag |
-  | the write failed | the same etag, and a line that the server's process logs as an error |
+  | the write failed | the same etag, and a line that the host logs as an error in the server's process |
   | another owner wrote the object, or its state cannot be dumped | the server ends |
 
   So a failed write is told from an unchanged state by the line alone. `watch/1` takes part in logging while
-  syncs run; where errors are not logged at all it says so (`blind?/0`), and an unchanged server is then not
+  syncs run; where errors are not logged at all it says so (`blind?/1`), and an unchanged server is then not
   known to be stored.
 
   Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is harmless.
@@ -27,7 +27,7 @@ defmodule DurableHandoff.Host.Sync do
   # Limits the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
-  @doc "Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/2` tidies up."
+  @doc "Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/1` tidies up."
   @spec watch(Host.name()) :: watch()
   def watch(name) do
     table = :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
@@ -37,16 +37,19 @@ defmodule DurableHandoff.Host.Sync do
     table
   end
 
-  @spec unwatch(Host.name(), watch()) :: :ok
-  def unwatch(name, table) do
-    _removed_before = :logger.remove_primary_filter(filter_id(name))
+  @spec unwatch(watch()) :: :ok
+  def unwatch(table) do
+    with {id, _filter} <- filter(table), do: :logger.remove_primary_filter(id)
     :ets.delete(table)
     :ok
   end
 
-  @doc "Whether failed syncs cannot be seen, because errors of the host are not logged."
+  @doc "Whether failed syncs cannot be seen: errors of the host are not logged, or a later drain looks for them."
   @spec blind?(watch()) :: boolean()
-  def blind?(table), do: :ets.info(table) == :undefined or not :logger.allow(:error, DurableServer)
+  def blind?(table), do: filter(table) == nil or not :logger.allow(:error, DurableServer)
+
+  defp filter(table),
+    do: Enum.find(:logger.get_primary_config().filters, &match?({_id, {_function, ^table}}, &1))
 
   @doc "Has the server `pid` store its state. Takes at most about `timeout_ms`."
   @spec run(pid(), watch(), pos_integer()) :: result()
@@ -82,8 +85,8 @@ defmodule DurableHandoff.Host.Sync do
   @doc false
   # A primary filter: it runs in the process that logs.
   @spec note_failure(:logger.log_event(), watch()) :: :ignore
-  def note_failure(%{level: :error, msg: message}, table) do
-    if :ets.member(table, self()), do: :ets.insert(table, {self(), text(message)})
+  def note_failure(%{level: :error, msg: message, meta: %{mfa: {module, _function, _arity}}}, table) do
+    if :ets.member(table, self()) and host?(module), do: :ets.insert(table, {self(), cause(message)})
     :ignore
   rescue
     # The table is gone with its drain.
@@ -120,6 +123,16 @@ defmodule DurableHandoff.Host.Sync do
   defp own_stamp_ms(name) do
     own = Atom.to_string(node())
     Enum.find_value(Host.View.build(name, [], []).nodes, 0, &(&1.name == own && &1.stamp_ms))
+  end
+
+  defp host?(DurableServer), do: true
+  defp host?(module), do: module |> Atom.to_string() |> String.starts_with?("Elixir.DurableServer.")
+
+  # The logger takes out a filter that raises.
+  defp cause(message) do
+    text(message)
+  rescue
+    _unreadable -> "an error that is no text"
   end
 
   defp text({:string, text}), do: text |> IO.chardata_to_string() |> String.slice(0, @longest_cause)

@@ -1,0 +1,61 @@
+defmodule DurableHandoff.Host.SyncTest do
+  # Primary filters of the logger are the VM's.
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureLog
+
+  alias DurableHandoff.Host.Sync
+
+  defmodule Server do
+    @moduledoc false
+    # Its state is unchanged, or cannot be written: the host then logs an error.
+    use GenServer
+
+    @impl true
+    def init(line), do: {:ok, line}
+
+    @impl true
+    def handle_call({:durable, :get_etag}, _from, line), do: {:reply, {:ok, "etag"}, line}
+
+    @impl true
+    def handle_info({:durable, :sync}, {module, text} = line) do
+      :logger.log(:error, text, %{mfa: {module, :handle_info, 2}})
+      {:noreply, line}
+    end
+  end
+
+  defp sync(watch, module, text) do
+    pid = start_supervised!(%{id: make_ref(), start: {GenServer, :start_link, [Server, {module, text}]}})
+    {result, _log} = with_log(fn -> Sync.run(pid, watch, 1_000) end)
+    result
+  end
+
+  defp watch(name) do
+    watch = Sync.watch(name)
+    on_exit(fn -> :logger.remove_primary_filter(:"#{name}_handoff_syncs") end)
+    watch
+  end
+
+  test "the end of a drain that was overdue does not blind the drain after it" do
+    overdue = watch(Sync.Later)
+    later = watch(Sync.Later)
+    assert Sync.blind?(overdue)
+    Sync.unwatch(overdue)
+    refute Sync.blind?(later)
+    assert {:failed, _cause} = sync(later, DurableServer, "k failed periodic sync: :no_quorum")
+
+    Sync.unwatch(later)
+    assert Sync.blind?(later)
+  end
+
+  test "a failed sync is seen however unreadable its line is" do
+    watch = watch(Sync.Unreadable)
+    assert {:failed, _cause} = sync(watch, DurableServer, ["caf", <<233>>])
+    assert {:failed, "k" <> _rest} = sync(watch, DurableServer, "k failed periodic sync: :no_quorum")
+    refute Sync.blind?(watch)
+  end
+
+  test "an error that the server's own callbacks log is no failed sync" do
+    assert :unchanged = sync(watch(Sync.Own), MyApp.Server, "no such item")
+  end
+end
