@@ -4,6 +4,7 @@ defmodule DurableHandoff.QuietTest do
   import DurableHandoff.Eventually
   import ExUnit.CaptureLog
 
+  alias DurableHandoff.Host.UnknownAnswer
   alias DurableHandoff.Quiet
 
   require Logger
@@ -22,5 +23,17 @@ defmodule DurableHandoff.QuietTest do
     assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
     wait_until(fn -> not :ets.member(Quiet, :held) end)
     assert capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) =~ "inside"
+  end
+
+  test "an answer that is not known is logged by a process that runs a move, too" do
+    holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
+    wait_until(fn -> :ets.member(Quiet, :held) end)
+
+    assert capture_log(fn ->
+             assert Quiet.run(fn -> UnknownAnswer.note(:while_quiet, {:error, :of_a_later_version}) end) == :logged
+           end) =~ "of_a_later_version"
+
+    send(holder, :end)
+    wait_until(fn -> not :ets.member(Quiet, :held) end)
   end
 end
