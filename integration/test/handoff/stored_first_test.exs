@@ -78,6 +78,17 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, running, 2)
   end
 
+  test "writes hang from the start: no server with nothing to store is stopped to find that out", %{a: a} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 6)
+    1 = GenServer.call(whereis(context, a, hd(keys)), :add)
+    SimulatedStore.pause(context.store, fn op, _key -> op == :put end)
+    assert {:ok, %{moved: 0}} = drain(context, a, timeout_ms: 3_000)
+    writing = for {:put, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
+    assert for(key <- keys, key in writing, do: key) == [hd(keys)]
+    SimulatedStore.resume(context.store)
+  end
+
   test "only writes fail for a while: servers with and without something to store run on, and move later",
        %{a: a} = context do
     start_cluster(context)

@@ -152,7 +152,13 @@ defmodule DurableHandoff.Drain do
     level = if counts.failed > 0, do: :warning, else: :info
     total = Snapshot.size(drain.snapshot) + length(drain.snapshot.excluded)
     log(level, drain.supervisor, Progress.stored(counts, total, Clock.now_us() - deadline.begin_us))
-    %{drain | trust_store?: counts.failed == 0}
+    %{drain | trust_store?: trust_store?(drain.supervisor, counts, total)}
+  end
+
+  # A store that hangs fails no write in this time. Where no write of a heartbeat can ask it, its servers go by what failed.
+  defp trust_store?(supervisor, counts, total) do
+    counts.failed == 0 and
+      (counts.stored + counts.unchanged >= total or not Host.heartbeats_in_storage?(supervisor))
   end
 
   # The loop handles all other messages.
