@@ -124,6 +124,19 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, ["k"], 1)
   end
 
+  test "its final write fails, and the read after it with what is not known: it is never told as moved",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    1 = GenServer.call(pid, :add_sync)
+    for op <- [:put, :get], do: SimulatedStore.fail_next(context.store, op, storage_key(context, "k"), :strange)
+
+    assert {:ok, %{moved: 0, left: left}} = drain(context, a)
+    assert left == %{state_not_stored: 1}
+    assert_all_run_on(context, ["k"], [b, c])
+    assert_counts(context, ["k"], 1)
+  end
+
   @tag guarantee: "A drain never makes things worse than no drain"
   test "states that cannot be stored: those servers run on and are named, the others move", %{a: a} = context do
     start_cluster(context)

@@ -145,7 +145,9 @@ defmodule DurableHandoff.Attempt do
     {outcome, why} =
       Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)
 
-    attempt = %{attempt | unsure?: state == :running and outcome == {:displaced, :store}}
+    # An error that is not known may be the store's, too.
+    unsure? = state == :running and outcome in [{:displaced, :store}, {:displaced, :unknown}]
+    attempt = %{attempt | unsure?: unsure?}
     report(attempt, outcome, why, Clock.now_us() - started)
   end
 
