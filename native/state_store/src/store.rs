@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::proof::Identity;
 use crate::remote::etags::Etags;
 use crate::retry::{self, Course};
+use crate::tombstone::Tombstone;
 use crate::{Condition, Error, Limits, Object, ObjectRef, Page, Readback, Settings, Write, key, proof, tombstone};
 
 /// An open store. Cheap to clone; all clones share its bounds.
@@ -221,7 +222,11 @@ impl Store {
             }
             Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
                 let over = Condition::Etag(there.etag);
-                self.put_retried(key, body, &over, retries, course).await.map(Met::Nothing)
+                match self.put_retried(key, body, &over, retries, course).await {
+                    // Another claim was faster, or the answer to this one was lost: the next look tells.
+                    Err(Error::Conflict) => Ok(Met::Tombstone),
+                    written => written.map(Met::Nothing),
+                }
             }
             Ok(there) if claims && tombstone::is(&there.body) => Ok(Met::Tombstone),
             // Deleted in between: the claim may hold now.
@@ -255,34 +260,75 @@ impl Store {
 
     async fn delete_once(&self, key: &str, etag: Option<&str>, retries: u32, course: &mut Course) -> Result<(), Error> {
         let backend = &self.inner.backend;
-        let (condition, look) = match etag {
-            Some(etag) if backend.needs_tombstones() => (self.bury(key, etag, retries, course).await?, false),
-            Some(etag) => (Condition::Etag(etag.to_owned()), true),
-            None => (Condition::Always, true),
+        let condition = match etag {
+            Some(etag) if backend.needs_tombstones() => {
+                let tombstone = Tombstone::new();
+                let etag = self.bury(key, etag, &tombstone, retries, course).await?;
+                return self.unearth(key, etag, &tombstone, retries, course).await;
+            }
+            Some(etag) => Condition::Etag(etag.to_owned()),
+            None => Condition::Always,
         };
-        let buried = !look;
-        match self.retried(retries, course, || self.attempt(backend.delete(key, &condition, look))).await {
+        match self.retried(retries, course, || self.attempt(backend.delete(key, &condition, true))).await {
             // The answer to the deletion was lost: it is not there because we deleted it.
-            Err(Error::NotFound) if course.unsure || buried => Ok(()),
-            // A claim has taken the place of the tombstone.
-            Err(Error::Conflict) if buried => Ok(()),
+            Err(Error::NotFound) if course.unsure => Ok(()),
             deleted => deleted,
         }
     }
 
-    /// Overwrites one version of an object with a tombstone. Says what to delete.
-    async fn bury(&self, key: &str, etag: &str, retries: u32, course: &mut Course) -> Result<Condition, Error> {
-        let (condition, body) = (Condition::Etag(etag.to_owned()), tombstone::new());
-        match self.put_retried(key, &body, &condition, retries, course).await {
-            Ok(etag) => Ok(Condition::Etag(etag)),
+    /// Overwrites one version of an object with a tombstone. The tombstone's etag.
+    async fn bury(
+        &self,
+        key: &str,
+        etag: &str,
+        tombstone: &Tombstone,
+        retries: u32,
+        course: &mut Course,
+    ) -> Result<String, Error> {
+        let condition = Condition::Etag(etag.to_owned());
+        match self.put_retried(key, tombstone.body(), &condition, retries, course).await {
             Err(Error::Conflict) => match self.read(key, true, retries, course).await {
-                Ok(there) if there.body == body => Ok(Condition::Etag(there.etag)),
+                Ok(there) if there.body == *tombstone.body() => Ok(there.etag),
                 Ok(there) if tombstone::is(&there.body) => Err(Error::NotFound),
                 Ok(_newer) => Err(Error::Conflict),
                 Err(error) => Err(error),
             },
-            Err(error) => Err(error),
+            buried => buried,
         }
+    }
+
+    /// Deletes a tombstone. The store may ignore the condition of that, and then the request deletes whatever it finds. So it is
+    /// sent only while no claim can be there: not after a while, not again without a look, and not again while one without an
+    /// answer may be on its way. What stays is no object, and is written over once it is abandoned.
+    async fn unearth(
+        &self,
+        key: &str,
+        etag: String,
+        tombstone: &Tombstone,
+        retries: u32,
+        course: &mut Course,
+    ) -> Result<(), Error> {
+        let (backend, condition) = (&self.inner.backend, Condition::Etag(etag));
+        let sent = AtomicBool::new(false);
+        let attempt = || async {
+            if sent.swap(true, Ordering::Relaxed) {
+                match self.attempt(backend.get(key, true)).await {
+                    Ok(there) if there.body == *tombstone.body() => {}
+                    Ok(_) | Err(Error::NotFound) => return Ok(Ok(())),
+                    Err(error) => return Err(error),
+                }
+            }
+            if tombstone.is_old() {
+                return Ok(Err(Error::Timeout));
+            }
+            match self.attempt(backend.delete(key, &condition, false)).await {
+                // A claim has taken the place of the tombstone.
+                Ok(()) | Err(Error::NotFound | Error::Conflict) => Ok(Ok(())),
+                Err(Error::Timeout) => Ok(Err(Error::Timeout)),
+                Err(error) => Err(error),
+            }
+        };
+        self.retried(retries, course, attempt).await?
     }
 
     /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's [`Page::next`].

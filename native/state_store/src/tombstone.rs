@@ -7,22 +7,40 @@
 //! Guarantees
 //! - A write that was acknowledged is never deleted by a deletion of another version.
 //! - A tombstone is read as an object that is not there. Nothing is written over it but a claim, and by a claim only when its
-//!   writer has had a minute to delete it and did not.
+//!   writer has had a minute to delete it and did not. The minute is by two machines' clocks: they must not differ by more than
+//!   half of it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 const START: &[u8] = b"{\"durable_handoff_deleted\":";
 const MAX_BYTES: usize = 96;
-/// Longer than any attempt to delete takes.
+/// Twice as long as its writer goes on deleting it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// A new one, unlike any other.
-pub(crate) fn new() -> Bytes {
-    let mut body = START.to_vec();
-    body.extend_from_slice(format!("{},\"id\":\"{}\"}}", now().as_millis(), crate::proof::nonce()).as_bytes());
-    body.into()
+/// One that this process writes, unlike any other.
+pub(crate) struct Tombstone {
+    body: Bytes,
+    made: Instant,
+}
+
+impl Tombstone {
+    pub(crate) fn new() -> Self {
+        let mut body = START.to_vec();
+        body.extend_from_slice(format!("{},\"id\":\"{}\"}}", now().as_millis(), crate::proof::nonce()).as_bytes());
+        Self { body: body.into(), made: Instant::now() }
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Whether others may soon take it for abandoned, so that it must no longer be deleted.
+    pub(crate) fn is_old(&self) -> bool {
+        self.made.elapsed() > ABANDONED / 2
+    }
 }
 
 pub(crate) fn is(body: &[u8]) -> bool {
@@ -50,12 +68,20 @@ mod tests {
 
     #[test]
     fn a_tombstone_is_known_by_its_bytes_and_no_state_is_taken_for_one() {
-        let tombstone = new();
-        assert!(is(&tombstone) && !is_abandoned(&tombstone), "{tombstone:?}");
-        assert_ne!(tombstone, new());
+        let tombstone = Tombstone::new();
+        assert!(is(tombstone.body()) && !is_abandoned(tombstone.body()), "{:?}", tombstone.body());
+        assert_ne!(tombstone.body(), Tombstone::new().body());
         for body in ["", "{}", r#"{"vsn":1,"state":{},"meta":"g"}"#, r#"{"durable_handoff":1}"#] {
             assert!(!is(body.as_bytes()), "{body}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tombstone_is_not_deleted_any_more_long_before_it_is_abandoned() {
+        let tombstone = Tombstone::new();
+        assert!(!tombstone.is_old());
+        tokio::time::advance(ABANDONED / 2 + Duration::from_millis(1)).await;
+        assert!(tombstone.is_old());
     }
 
     #[test]

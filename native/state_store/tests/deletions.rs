@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{keys, limits, once, server, settings, store, under};
+use std::time::Duration;
+
+use common::{count, keys, limits, once, server, settings, store, under};
 use state_store::{Condition, Error, Settings, Store};
 use store_servers::{Flaw as Wrong, Kind, Rule};
 
@@ -50,6 +52,50 @@ async fn lost_answers_of_a_deletion_are_no_conflict() {
         assert_eq!(store.delete(&key, Some(etag), limits()).await, Ok(()), "round {round}");
     }
     assert_eq!(keys(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_sent_again_leaves_the_claim_that_came_in_between() {
+    let server = server(&[Wrong::DeletionIgnoresConditions]).await;
+    let (one, two) = (store(&server), store(&server));
+    let etag = one.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    // A second deletion would wait until the claim is there, and delete it.
+    let again = Rule { hold: true, ..Rule::on(Kind::Delete) };
+    server.script().set(vec![Rule::on(Kind::Delete).times(1).applied().error(503, ""), again]);
+    let claim = async {
+        let mut claimed = Err(Error::Contended);
+        while claimed == Err(Error::Contended) || claimed == Err(Error::Conflict) {
+            claimed = two.put("k", "2".into(), &under(Condition::Absent), limits()).await;
+        }
+        server.script().release(1);
+        claimed.unwrap()
+    };
+    let (deleted, claimed) = tokio::join!(one.delete("k", Some(etag), limits()), claim);
+    assert_eq!(deleted, Ok(()));
+    assert_eq!(one.get("k", true, limits()).await.map(|there| there.etag), Ok(claimed));
+}
+
+#[tokio::test]
+async fn a_deletion_that_may_still_be_on_its_way_is_not_sent_again() {
+    let server = server(&[Wrong::DeletionIgnoresConditions]).await;
+    let impatient = Settings { attempt_timeout: Duration::from_millis(300), ..settings(&server, common::KEYS) };
+    let store = Store::open("s3://handoff", &impatient).unwrap();
+    let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);
+    assert_eq!(store.delete("k", Some(etag), limits()).await, Err(Error::Timeout));
+    assert_eq!(count(&server, Kind::Delete), 1);
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn a_claim_over_an_abandoned_tombstone_whose_answer_was_lost_is_a_success() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let abandoned = "{\"durable_handoff_deleted\":1000,\"id\":\"0\"}";
+    store.put("k", abandoned.into(), &under(Condition::Always), limits()).await.unwrap();
+    server.script().set(vec![Rule::on(Kind::Update).times(1).applied().cut()]);
+    let claimed = store.put("k", "1".into(), &under(Condition::Absent), limits()).await;
+    assert_eq!(store.get("k", true, limits()).await.map(|there| there.etag), claimed);
 }
 
 #[tokio::test]
