@@ -168,6 +168,32 @@ async fn an_answer_that_ends_early_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_redirect_of_a_write_is_not_taken_for_its_success() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let other = store.put("other", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    let headers = vec![("location".to_owned(), "/handoff/other".to_owned())];
+    for status in [301, 302, 303, 307, 308] {
+        let then = store_servers::Then::Answer { status, headers: headers.clone(), body: String::new() };
+        server.script().set(vec![Rule { then, key: Some("/handoff/k".into()), ..Rule::default() }]);
+        for condition in [Condition::Always, Condition::Absent, Condition::Etag(other.clone())] {
+            let written = store.put("k", "2".into(), &under(condition.clone()), once()).await;
+            assert!(written.is_err(), "{status} to a write under {condition:?}: {written:?}");
+        }
+        let read = store.get("k", true, once()).await;
+        assert_eq!(read, Err(Error::NotAStore { status: 200 }), "{status} to a read");
+    }
+}
+
+#[tokio::test]
+async fn a_long_page_of_an_error_is_not_read_to_its_end() {
+    let server = server(&[]).await;
+    let page = format!("<Error>{}<Code>NoSuchKey</Code></Error>", " ".repeat(1024 * 1024));
+    server.script().set(vec![Rule::on(Kind::Get).answer(404, &page)]);
+    assert_eq!(store(&server).get("k", true, once()).await, Err(Error::NotAStore { status: 404 }));
+}
+
+#[tokio::test]
 async fn a_bucket_in_another_region_is_named() {
     let server = server(&[]).await;
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>";

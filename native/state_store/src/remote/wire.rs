@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE, ETAG, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Uri};
+use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
 };
+use tower_http::follow_redirect::RequestUri;
 
 use super::credentials::Failure;
 use crate::answers::Request;
@@ -26,7 +30,9 @@ const BUCKET_REGION: &str = "x-amz-bucket-region";
 const CODE_LENGTH: usize = 64;
 const REGION_LENGTH: usize = 24;
 /// Error documents are short. A longer one is not read.
-const MAX_ERROR_BYTES: u64 = 256 * 1024;
+const MAX_ERROR_BYTES: usize = 256 * 1024;
+/// A page has 1,000 keys at most, each of 1,024 bytes before they are escaped.
+const MAX_LISTING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Whom a request is for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +187,7 @@ impl HttpService for Wire {
 }
 
 async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let credible = exchange.is_credible(&response);
+    let credible = !was_redirected(&uri, &response) && exchange.is_credible(&response);
     let seen = Seen { status: Some(response.status().as_u16()), uri: Some(uri), ..Seen::default() };
     if !credible {
         exchange.saw(Seen { not_a_store: true, ..seen });
@@ -192,12 +198,28 @@ async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Res
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let body = body.bytes().await?;
+    let body = read(body, MAX_LISTING_BYTES).await?;
     if is_listing(&body) {
         Ok(HttpResponse::from_parts(parts, body.into()))
     } else {
         exchange.saw(Seen { not_a_store: true, ..seen });
         Err(not_a_store())
+    }
+}
+
+/// The HTTP client follows redirects, which `object_store` does not let us switch off. A write that is redirected becomes a read
+/// (303), and that one's success is not the write's.
+fn was_redirected(uri: &Uri, response: &HttpResponse) -> bool {
+    // The client sends what `Url` makes of an address: without a default port, for example.
+    let sent = || url::Url::parse(&uri.to_string()).ok()?.as_str().parse::<Uri>().ok();
+    let last = response.extensions().get::<RequestUri>().map(|RequestUri(last)| last);
+    last.is_some_and(|last| last != uri && sent().as_ref() != Some(last))
+}
+
+async fn read(body: HttpResponseBody, most: usize) -> Result<Bytes, HttpError> {
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(error))),
     }
 }
 
@@ -216,8 +238,7 @@ fn not_a_store() -> HttpError {
 async fn refused(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
-    let body = if length > MAX_ERROR_BYTES { Default::default() } else { body.bytes().await.unwrap_or_default() };
+    let body = read(body, MAX_ERROR_BYTES).await.unwrap_or_default();
     exchange.saw(Seen {
         status: Some(parts.status.as_u16()),
         code: code(&parts.headers, &body),
@@ -266,4 +287,35 @@ fn word(text: Option<&str>, has: impl Fn(u8) -> bool) -> String {
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redirected(asked: &'static str, answered: &'static str) -> bool {
+        let mut response = HttpResponse::new(Bytes::new().into());
+        response.extensions_mut().insert(RequestUri(Uri::from_static(answered)));
+        was_redirected(&Uri::from_static(asked), &response)
+    }
+
+    #[test]
+    fn an_address_that_is_only_written_in_another_way_is_no_redirect() {
+        for (asked, answered) in [
+            ("https://s3.internal:443/b/k", "https://s3.internal/b/k"),
+            ("http://S3.Internal:80/b?list-type=2", "http://s3.internal/b?list-type=2"),
+            ("http://127.1/b/k%7E'", "http://127.0.0.1/b/k%7E'"),
+        ] {
+            assert!(!redirected(asked, answered), "{asked}");
+        }
+        assert!(redirected("https://s3.internal/b/k", "https://s3.internal/login"));
+        assert!(redirected("https://s3.internal/b/k", "http://s3.internal/b/k"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_longer_than_it_may_be_is_not_read_to_its_end() {
+        let body = || HttpResponseBody::from(Bytes::from_static(b"1234"));
+        assert!(read(body(), 3).await.is_err());
+        assert_eq!(read(body(), 4).await.unwrap(), "1234");
+    }
 }
