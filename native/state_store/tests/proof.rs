@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{count, keys, limits, once, server, settings, store, under};
-use state_store::{Condition, Error, Flaw, Settings, Store};
+use state_store::{Condition, Error, Flaw, Limits, Settings, Store};
 use store_servers::{Flaw as Wrong, Kind, Rule};
 
 async fn check(flaws: &[Wrong]) -> Result<(), Error> {
@@ -79,6 +81,7 @@ async fn etags_are_sent_in_the_form_that_the_store_takes() {
 #[tokio::test]
 async fn what_else_a_store_is_refused_for_has_a_name_of_its_own() {
     assert_eq!(check(&[Wrong::WeakEtags]).await, unfit(Flaw::WeakEtags));
+    assert_eq!(check(&[Wrong::WeakEtagsOfReads]).await, unfit(Flaw::WeakEtags));
     assert_eq!(check(&[Wrong::StaleReads]).await, unfit(Flaw::StaleReads));
     assert_eq!(check(&[Wrong::ReadOnly]).await, unfit(Flaw::CredentialsReadOnly));
     assert_eq!(check(&[Wrong::NoBucket]).await, Err(Error::NoBucket { bucket: "handoff".into() }));
@@ -111,6 +114,23 @@ async fn claims_that_meet_on_a_good_store_do_not_make_it_look_like_a_bad_one() {
         Rule::on(Kind::Update).times(1).applied().error(502, ""),
     ]);
     assert_eq!(store(&server).check(limits()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_store_that_has_no_time_for_the_race_is_not_called_a_bad_one() {
+    for kind in [Kind::Claim, Kind::Update] {
+        let server = server(&[]).await;
+        server.script().set(vec![Rule::on(kind).error(409, "ConditionalRequestConflict")]);
+        assert_eq!(store(&server).check(limits()).await, Err(Error::Contended), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flaw_is_named_also_where_the_store_does_not_answer_deletions() {
+    let server = server(&[Wrong::IgnoresConditions]).await;
+    server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);
+    let impatient = Limits { timeout: Duration::from_secs(8), ..limits() };
+    assert_eq!(store(&server).check(impatient).await, unfit(Flaw::ConditionsIgnored));
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub enum Flaw {
     EtagsWithQuotesOnly,
     /// Etags are weak, so that `If-Match`, which compares strongly, never holds (proxies that compress).
     WeakEtags,
+    /// The same, and only answers with a body have them (nginx with gzip).
+    WeakEtagsOfReads,
     /// Answers have no etag (a proxy that strips headers).
     NoEtags,
     /// A conditional deletion checks, and deletes a moment later (Ceph).

@@ -68,7 +68,12 @@ impl S3 {
         let current = contents.bucket.objects.get(key).ok_or((StatusCode::NOT_FOUND, "NoSuchKey"))?;
         let object = contents.stale.get(key).unwrap_or(current);
         let answer = Answer::new(StatusCode::OK).with_body("application/json", object.body.clone());
-        Ok(self.describe(answer, object).with_header("last-modified", MODIFIED))
+        let answer = if self.has(Flaw::WeakEtagsOfReads) {
+            answer.with_header("etag", &format!("W/\"{}\"", object.etag))
+        } else {
+            self.describe(answer, object)
+        };
+        Ok(answer.with_header("last-modified", MODIFIED))
     }
 
     async fn write(&self, key: String, request: &Request) -> Result<Answer, Refusal> {
