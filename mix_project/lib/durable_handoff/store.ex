@@ -78,8 +78,9 @@ defmodule DurableHandoff.Store do
   On AWS, Azure and Google a deletion carries its condition. Other S3 servers often ignore it, or let a write
   of the same version succeed as well, so that an acknowledged write is gone. There the version is first
   overwritten with a tombstone, under its etag, and the tombstone is deleted: it rests on conditional writes
-  again. A tombstone reads as an object that is not there. One whose writer died blocks claims of its key for
-  a minute (`:contended`) and is then written over.
+  again. A tombstone reads as an object that is not there. One whose writer died, or got no answer in time,
+  blocks claims of its key for a minute (`:contended`) and is then written over. Therefore the clocks of two
+  nodes must not differ by more than half a minute.
 
   ## Reading what was just written
 
@@ -104,7 +105,7 @@ defmodule DurableHandoff.Store do
   | `:slow_down` | the store asks for fewer requests (503 or 429 with its code, `Retry-After`) | yes, not before `Retry-After` |
   | `{:server, facts}` | `status`, `code`: any other answer that is no success | 5xx, 408, 499, and 400 that say so |
   | `{:unsupported, facts}` | `status`, `code`: the store cannot do this (501, 405) | no |
-  | `{:not_a_store, facts}` | `status`: a page of a proxy or another server, whatever its status | yes |
+  | `{:not_a_store, facts}` | `status`: a page of a proxy or another server, whatever its status, or a redirect | yes |
   | `{:network, facts}` | `reason`: the store was not reached, or the connection was lost; a write may have been applied | yes |
   | `{:denied, facts}` | `status` (0: there are no usable credentials, the store was not asked), `code`, `reason`: the cause, such as no role, a clock that is wrong, another region | once, with credentials fetched anew, where they come from a service |
   | `{:credentials, facts}` | `status`, `reason`: the service that gives out credentials fails; the store was not asked | up to ten seconds |
