@@ -36,7 +36,7 @@ defmodule DurableHandoff.Peers do
         ask_ms: Deadline.ask_ms(deadline),
         reconnect?: reconnect?,
         connecting: %{},
-        names: MapSet.new()
+        tried: %{}
       })
     end)
   end
@@ -124,12 +124,15 @@ defmodule DurableHandoff.Peers do
   defp connect(state, view) do
     busy = Map.values(state.connecting)
 
+    # Those that were tried least go first: some that cannot be reached must not keep out the others.
     (out_of_reach(view) -- busy)
-    |> Enum.filter(&(&1 in state.names or MapSet.size(state.names) < @most_names))
+    |> Enum.filter(&(is_map_key(state.tried, &1) or map_size(state.tried) < @most_names))
+    |> Enum.sort_by(&Map.get(state.tried, &1, 0))
     |> Enum.take(@most_connecting - length(busy))
     |> Enum.reduce(state, fn name, state ->
       {_pid, monitor} = spawn_monitor(fn -> Node.connect(String.to_atom(name)) end)
-      %{state | connecting: Map.put(state.connecting, monitor, name), names: MapSet.put(state.names, name)}
+      connecting = Map.put(state.connecting, monitor, name)
+      %{state | connecting: connecting, tried: Map.update(state.tried, name, 1, &(&1 + 1))}
     end)
   end
 end

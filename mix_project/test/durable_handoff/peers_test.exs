@@ -1,0 +1,27 @@
+defmodule DurableHandoff.PeersTest do
+  use ExUnit.Case, async: true
+
+  import DurableHandoff.Eventually
+
+  alias DurableHandoff.{Clock, Deadline, Host, Peers}
+
+  # A node becomes an atom when it is tried.
+  defp tried?(name) do
+    is_atom(String.to_existing_atom(name))
+  rescue
+    ArgumentError -> false
+  end
+
+  test "ten nodes that cannot be reached do not keep a drain from trying the others" do
+    view = Host.View.build(:no_host, [], [])
+    names = for n <- 1..25, do: "peers-#{System.unique_integer([:positive])}-#{n}@127.0.0.1"
+    nodes = for name <- names, do: %{name: name, connected: false, draining: false, stamp_ms: view.now_ms}
+    snapshot = %{supervisor: :no_host, modules: [], view: %{view | nodes: nodes}}
+    peers = Peers.start(snapshot, true, Deadline.drain(Clock.now_us(), 30_000))
+
+    wait_until(fn ->
+      Peers.look_now(peers)
+      Enum.all?(names, &tried?/1)
+    end)
+  end
+end
