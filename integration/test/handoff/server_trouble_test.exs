@@ -175,6 +175,17 @@ defmodule Handoff.ServerTroubleTest do
     assert stored(context, "k").state["count"] == 5
   end
 
+  test "its final write lost to a start that then failed: it is given back, not taken for another owner's",
+       %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
+    pid = start_server(context, a, Troublesome, "k", %{count: 5})
+    leave_half_started(context, "k", b)
+
+    server = %{key: "k", module: Troublesome, pid: pid, meta: %{}}
+    rehome = [context.sup, server, :running, Atom.to_string(b), 5_000]
+    assert {{:displaced, :server}, _why} = call(a, DurableHandoff.Host.Rehome, :run, rehome)
+  end
+
   test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)

@@ -166,6 +166,7 @@ defmodule DurableHandoff.Host.Rehome do
       _nowhere ->
         case Host.stored(Host.storage(name), server.key) do
           {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> unsaved
+          {:ok, %{meta: %{status: :running, pid: pid}}} when is_pid(pid) -> owned_by(pid)
           {:ok, %{meta: %{status: :running}}} -> :lost_race
           {:ok, %{meta: %{status: :stopped_graceful} = meta}} -> reserved_for(meta, free)
           {:ok, _ended} -> :gone
@@ -174,6 +175,10 @@ defmodule DurableHandoff.Host.Rehome do
         end
     end
   end
+
+  # A process that took the lock and ended before its start was complete owns nothing: its node keeps the lock
+  # in the store, so the server would run nowhere.
+  defp owned_by(pid), do: if(Host.alive?(pid) == false, do: {:displaced, :server}, else: :lost_race)
 
   defp reserved_for(meta, free) do
     cond do
