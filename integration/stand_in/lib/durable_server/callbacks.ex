@@ -36,7 +36,7 @@ defmodule DurableServer.Callbacks do
 
   defp ending(:sync, result, at), do: {:go_on, true, [], result, at}
   defp ending(opts, result, at) when is_list(opts), do: {:go_on, Keyword.get(opts, :sync, false), opts, result, at}
-  defp ending(action, result, at), do: {:go_on, false, [], Tuple.append(result, action), at}
+  defp ending(action, result, at), do: {:go_on, false, [], Tuple.insert_at(result, tuple_size(result), action), at}
 
   # The process ends with the plain words as with any stop of its own choice.
   defp exit_as(result) when elem(result, 1) in [:permanent, :delete], do: put_elem(result, 1, :normal)
