@@ -81,7 +81,7 @@ fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back
     assert_eq!(drive.move_all().len(), 5);
     assert!(drive.finished);
 
-    // Nobody comes back: what runs is left running.
+    // No target comes back: the servers that run are left running.
     let mut drive = Drive::new(config, &servers(6), two_targets());
     let first = drive.poll();
     first.iter().for_each(|attempt| drive.moved(attempt));

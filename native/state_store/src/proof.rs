@@ -61,7 +61,7 @@ impl Identity {
 pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits) -> Result<(), Error> {
     let entry = {
         let mut proven = PROVEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody proves at the moment and that are too old.
+        // Drops entries that are too old and have no proof under way.
         proven.retain(|_identity, entry| {
             Arc::strong_count(entry) > 1 || entry.try_lock().is_ok_and(|entry| holds(&entry))
         });

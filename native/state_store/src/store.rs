@@ -231,7 +231,7 @@ impl Store {
             Ok(there) if claims && tombstone::is(&there.body) => Ok(Met::Tombstone),
             // Deleted in between: the claim may hold now.
             Err(Error::NotFound) if claims && !lost => Ok(Met::Tombstone),
-            // Nobody knows whether it was applied, and the caller must not be told that it was not.
+            // It may have been applied, so the caller must not be told that it was not.
             Err(error) if lost && error != Error::NotFound => Err(error),
             _other => Err(Error::Conflict),
         }

@@ -91,7 +91,7 @@ impl Exchange {
 
     /// Tells the request under way in this task that it has no credentials.
     pub(super) fn without_credentials(failure: Failure) {
-        // Outside of a request nobody asks why.
+        // Outside of a request the cause is not asked for.
         let _ = EXCHANGE.try_with(|exchange| exchange.saw(Seen { credentials: Some(failure), ..Seen::default() }));
     }
 
