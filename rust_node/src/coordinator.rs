@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::dist::{Delivery, Inbound, Mailbox, MonitorRef, Node, Process};
+use crate::distribution::{Delivery, Inbound, Mailbox, MonitorRef, Node, Process};
 use crate::metrics::Metrics;
 use crate::service::presence::{Agent, Presence};
 use crate::service::{DrainInfo, Key, Output, Service, ServiceLimits};

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Query, RELEASE, Snapshot};
-use crate::dist::Node;
+use crate::distribution::Node;
 use crate::service::DrainInfo;
 
 /// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a probe...
@@ -117,7 +117,7 @@ impl Source {
     }
 
     fn nodes(&self, coordinator: &Snapshot) -> Vec<ConnectedNode> {
-        let node = |peer: crate::dist::PeerInfo| ConnectedNode {
+        let node = |peer: crate::distribution::PeerInfo| ConnectedNode {
             library: coordinator.agents.get(&peer.name).cloned(),
             name: peer.name,
             hidden: peer.hidden,

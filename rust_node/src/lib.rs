@@ -7,13 +7,13 @@
 //!   settings ─▶ commands ─▶ coordinator ─▶ service ─▶ handoff_core     who goes where, and when
 //!                   │            │
 //!                   ▼            ▼
-//!                 http         dist ◀─▶ BEAM nodes                      sockets, TLS, handshake, frames
+//!                 http         distribution ◀─▶ BEAM nodes              sockets, TLS, handshake, frames
 //! ```
 //!
 //! | to change | look at |
 //! |---|---|
 //! | what travels, and what each side does with it | the crate `handoff_wire` |
-//! | connections, limits against hostile peers | [`dist`] |
+//! | connections, limits against hostile peers | [`distribution`] |
 //! | drains: taking, sharing, forgetting them | [`service`] |
 //! | the clock, announcing, stopping | [`coordinator`] |
 //! | flags, variables, the file | [`settings`] |
@@ -24,7 +24,7 @@
 
 pub mod commands;
 pub mod coordinator;
-pub mod dist;
+pub mod distribution;
 pub mod http;
 pub mod metrics;
 pub mod service;

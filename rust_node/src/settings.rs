@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::dist::tls::TlsFiles;
-use crate::dist::{AllowList, Cookie, Limits, NodeName, names};
+use crate::distribution::tls::TlsFiles;
+use crate::distribution::{AllowList, Cookie, Limits, NodeName, names};
 
 pub use raw::Flags;
 use raw::Raw;

@@ -6,12 +6,12 @@ mod support;
 use std::time::{Duration, Instant};
 
 use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS, term};
-use rust_node::dist::handshake::HandshakeError;
+use rust_node::distribution::handshake::HandshakeError;
 use support::{COOKIE, Node, Peer, SOON, eventually, node_name, still_serves};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// What one peer may make the node hold (`dist::limits`): frame, allowance, write queue, one decoded message; and then some for
+/// What one peer may make the node hold (`distribution::limits`): frame, allowance, write queue, one decoded message; and then some for
 /// what the process needs anyway.
 const BOUND: u64 = 64 * 1024 * 1024;
 

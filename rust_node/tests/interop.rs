@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use eetf::Term;
 use handoff_wire::term::{self, atom, atom_name, tuple};
-use rust_node::dist::dialler::Dialler;
-use rust_node::dist::epmd::{self, PortMapperError};
-use rust_node::dist::{AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named};
+use rust_node::distribution::dialler::Dialler;
+use rust_node::distribution::epmd::{self, PortMapperError};
+use rust_node::distribution::{
+    AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named,
+};
 use rust_node::metrics::Metrics;
 use support::{Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
 
@@ -281,7 +283,7 @@ async fn idle(tick_time: Duration, idle: Duration) -> (support::Process, Dist, M
     }
 }
 
-/// That this node's half of it does not depend on how busy the machine is, is shown at `dist::connection`.
+/// That this node's half of it does not depend on how busy the machine is, is shown at `distribution::connection`.
 #[tokio::test]
 async fn an_idle_connection_outlives_the_tick_time() {
     let (_beam, node, _mailbox) = idle(Duration::from_secs(8), Duration::from_secs(17)).await;

@@ -103,16 +103,19 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
     let mut node = node_over_tls(directory.path());
     let (other, _) = self::directory(otps()[0]);
     certificates(other.path());
-    let files = rust_node::dist::tls::TlsFiles {
+    let files = rust_node::distribution::tls::TlsFiles {
         ca: directory.path().join("ca.pem"),
         certificate: other.path().join("cert.pem"),
         key: other.path().join("key.pem"),
     };
-    let dist = rust_node::dist::Node::new(rust_node::dist::NodeOptions {
+    let dist = rust_node::distribution::Node::new(rust_node::distribution::NodeOptions {
         local: support::local(&short_name("look"), support::COOKIE),
-        limits: rust_node::dist::Limits { handshake_timeout: support::SOON, ..rust_node::dist::Limits::default() },
-        allow: rust_node::dist::AllowList::default(),
-        tls: Some(rust_node::dist::tls::Tls::load(&files).expect("they go together")),
+        limits: rust_node::distribution::Limits {
+            handshake_timeout: support::SOON,
+            ..rust_node::distribution::Limits::default()
+        },
+        allow: rust_node::distribution::AllowList::default(),
+        tls: Some(rust_node::distribution::tls::Tls::load(&files).expect("they go together")),
         epmd_port: 4369,
         metrics: rust_node::metrics::Metrics::default(),
     });

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rust_node::dist::handshake::Local;
-use rust_node::dist::tls::Tls;
-use rust_node::dist::{AllowList, Cookie, Limits, Node, NodeOptions, names};
+use rust_node::distribution::handshake::Local;
+use rust_node::distribution::tls::Tls;
+use rust_node::distribution::{AllowList, Cookie, Limits, Node, NodeOptions, names};
 use rust_node::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

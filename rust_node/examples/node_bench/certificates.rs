@@ -5,7 +5,7 @@ use std::path::Path;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rust_node::dist::tls::{Tls, TlsFiles};
+use rust_node::distribution::tls::{Tls, TlsFiles};
 
 /// Writes them, and gives back this side's TLS and the BEAM's flags.
 pub fn make(directory: &Path) -> anyhow::Result<(Tls, String)> {

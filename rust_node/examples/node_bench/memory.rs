@@ -4,8 +4,8 @@ use anyhow::Context;
 use handoff_core::{Config, ModuleId, NodeView, ServerSpec, Source, StickyId};
 use handoff_wire::servers::PER_CHUNK;
 use handoff_wire::{DrainId, DrainOpen, DrainStart, Keepalive, Message, NODE_PROCESS, Servers, ViewPart};
-use rust_node::dist::dialler::dial;
-use rust_node::dist::{Inbound, Mailbox, Process, names};
+use rust_node::distribution::dialler::dial;
+use rust_node::distribution::{Inbound, Mailbox, Process, names};
 use serde::Serialize;
 use tokio::time::timeout;
 

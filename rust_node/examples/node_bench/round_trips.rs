@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use handoff_wire::term::{self, atom, tuple, uint};
-use rust_node::dist::dialler::dial;
-use rust_node::dist::{Inbound, Mailbox, Node, Process, names};
+use rust_node::distribution::dialler::dial;
+use rust_node::distribution::{Inbound, Mailbox, Node, Process, names};
 use serde::Serialize;
 use tokio::time::timeout;
 

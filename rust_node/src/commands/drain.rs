@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::exit::Exit;
 use super::run::{random_creation, start};
-use crate::dist::dialler::dial;
-use crate::dist::{Inbound, Mailbox, Node, NodeName, Process};
+use crate::distribution::dialler::dial;
+use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process};
 use crate::settings::Settings;
 use bar::Bar;
 use report::Summary;

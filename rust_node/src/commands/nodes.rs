@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
-use crate::dist::dialler::{dial, nodes_at, nodes_known_by};
-use crate::dist::{Inbound, MonitorRef, Node, NodeName, Process};
+use crate::distribution::dialler::{dial, nodes_at, nodes_known_by};
+use crate::distribution::{Inbound, MonitorRef, Node, NodeName, Process};
 use crate::settings::Settings;
 
 /// For the agents' answers.

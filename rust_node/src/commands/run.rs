@@ -11,10 +11,10 @@ use tracing::{info, warn};
 
 use super::exit::Exit;
 use crate::coordinator::{Coordinator, RELEASE};
-use crate::dist::dialler::Dialler;
-use crate::dist::handshake::Local;
-use crate::dist::tls::Tls;
-use crate::dist::{Node, NodeOptions, epmd, listener};
+use crate::distribution::dialler::Dialler;
+use crate::distribution::handshake::Local;
+use crate::distribution::tls::Tls;
+use crate::distribution::{Node, NodeOptions, epmd, listener};
 use crate::http;
 use crate::metrics::Metrics;
 use crate::service::ServiceLimits;

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: all drains together hold at most [`ServiceLimits::servers`] times about 40 bytes (twice that while an engine is built), and
 //! for each drain a few copies of its view, which has at most `handoff_wire::view::MAX_BYTES`. Whoever has the cookie can ask for
-//! that much; whoever has not gets no further than `dist::limits`.
+//! that much; whoever has not gets no further than `distribution::limits`.
 
 use handoff_core::time::Micros;
 

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use eetf::{Pid, Term};
 use handoff_wire::{Message, NODE_PROCESS, term};
-use rust_node::dist::control::{self, Control};
-use rust_node::dist::dialler::{self, DialError};
-use rust_node::dist::frame::{self, Frame};
-use rust_node::dist::handshake::{self, HandshakeError, Local, Prefix};
-use rust_node::dist::{Cookie, Limits, Node as Dist, NodeName, names};
+use rust_node::distribution::control::{self, Control};
+use rust_node::distribution::dialler::{self, DialError};
+use rust_node::distribution::frame::{self, Frame};
+use rust_node::distribution::handshake::{self, HandshakeError, Local, Prefix};
+use rust_node::distribution::{Cookie, Limits, Node as Dist, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

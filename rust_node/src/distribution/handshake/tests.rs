@@ -1,5 +1,5 @@
 use super::*;
-use crate::dist::names;
+use crate::distribution::names;
 
 fn local(name: &str, cookie: &str) -> Local {
     Local { name: names::parse(name).expect("a name"), creation: 7, cookie: Cookie::new(cookie).expect("a cookie") }

@@ -5,7 +5,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{HandshakeError, LONGEST, NodeName, Prefix};
-use crate::dist::names;
+use crate::distribution::names;
 
 pub(super) fn put_name(message: &mut Vec<u8>, name: &NodeName) {
     let name = name.to_string();
