@@ -27,7 +27,7 @@ defmodule DurableHandoff do
     * **A Rust node is never needed:** without one, or when it is lost, the engine in this VM decides.
     * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`, `retry: :unhandled`).
     * **Nothing is lost that a graceful shutdown would have kept:** all servers store their state before any
-      is moved (`DurableHandoff.Storing`), and each again before it is stopped (`DurableHandoff.StoredFirst`).
+      is moved (`DurableHandoff.Drain.Storing`), and each again before it is stopped (`DurableHandoff.Drain.StoredFirst`).
       What a drain could not move in time is stopped and stored as before; another node starts it as soon as
       it is stored, instead of at its next sweep (`DurableHandoff.Leftovers`; `start_leftovers: false`
       switches that off).
@@ -44,21 +44,21 @@ defmodule DurableHandoff do
       ·  monitors
       DurableHandoff.Drain          one drain: snapshot, engine, report
       ·  monitors
-      DurableHandoff.Attempt        one for each server that moves; can outlive both
-      DurableHandoff.Peers          one for each drain: asks the other nodes, connects to those out of reach
-      DurableHandoff.Storing        one for each drain: has the servers store their state first
+      DurableHandoff.Drain.Attempt        one for each server that moves; can outlive both
+      DurableHandoff.Drain.Peers          one for each drain: asks the other nodes, connects to those out of reach
+      DurableHandoff.Drain.Storing        one for each drain: has the servers store their state first
 
   DurableHandoff.Stopping           one per VM: notices that it goes down, and marks all supervisors
-  DurableHandoff.Quiet              one per VM: keeps DurableServer's lines about moves out of the log during drains
+  DurableHandoff.Drain.Quiet              one per VM: keeps DurableServer's lines about moves out of the log during drains
   DurableHandoff.Agent              one per VM: knows the Rust nodes that can decide, answers operators
   ```
 
   One drain, step by step:
 
     1. The Drainer starts a Drain, which marks the node draining and has all servers store their state.
-    2. The Drain takes a `DurableHandoff.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
+    2. The Drain takes a `DurableHandoff.Drain.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
        same engine for all draining nodes (`DurableHandoff.Executor`).
-    3. The engine decides which server moves where. A `DurableHandoff.Attempt` asks DurableServer to move it
+    3. The engine decides which server moves where. A `DurableHandoff.Drain.Attempt` asks DurableServer to move it
        (`DurableHandoff.Host`) and gives the outcome to the engine.
     4. When every server is settled, or the time is up, all callers of the drain get the `DurableHandoff.Report`.
 
@@ -94,7 +94,8 @@ defmodule DurableHandoff do
     * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next start of the node.
   """
 
-  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Peers, Plan, Report, Status, Stopping}
+  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Status, Stopping}
+  alias DurableHandoff.Drain.Peers
 
   @type status :: %{
           supervisor: atom(),

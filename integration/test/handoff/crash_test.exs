@@ -103,7 +103,7 @@ defmodule Handoff.CrashTest do
     [drain] = drain_processes(a, [DurableHandoff.Drain])
     {_relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
     SimulatedStore.resume(context.store)
-    [attempt] = drain_processes(a, [DurableHandoff.Attempt])
+    [attempt] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     wait_until(fn -> holds?(a, attempt) end)
     assert reservations(context) == ["k"]
     call(a, Process, :exit, [drain, :kill])
@@ -118,7 +118,7 @@ defmodule Handoff.CrashTest do
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    [attempt] = drain_processes(a, [DurableHandoff.Attempt])
+    [attempt] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     call(a, Process, :exit, [attempt, :kill])
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
@@ -142,7 +142,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     step_put(context)
     assert reservations(context) == ["k2"]
-    [holder] = drain_processes(a, [DurableHandoff.Attempt])
+    [holder] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     call(a, Process, :exit, [holder, :kill])
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     SimulatedStore.resume(context.store)
@@ -219,5 +219,5 @@ defmodule Handoff.CrashTest do
   defp holds?(node, attempt),
     do:
       call(node, Process, :info, [attempt, :current_function]) ==
-        {:current_function, {DurableHandoff.Attempt, :hold, 1}}
+        {:current_function, {DurableHandoff.Drain.Attempt, :hold, 1}}
 end

@@ -149,7 +149,7 @@ defmodule Handoff.TargetTroubleTest do
 
   # The attempt on `node` that looks for a late start, suspended while it does; nil when there is none.
   defp hold_look(node, relay) do
-    Enum.find(drain_processes(node, [DurableHandoff.Attempt]), fn pid ->
+    Enum.find(drain_processes(node, [DurableHandoff.Drain.Attempt]), fn pid ->
       if looks?(node, pid) and Relay.call(relay, {Relay, :try, [{:erlang, :suspend_process, [pid]}]}) == {:ok, true} do
         # It may have gone on in between.
         looks?(node, pid) or not Relay.call(relay, {:erlang, :resume_process, [pid]})

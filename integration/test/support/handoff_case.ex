@@ -181,7 +181,7 @@ defmodule HandoffCase do
 
   @doc "The pids on `node` that belong to a drain: their initial function is one of the library's."
   @spec drain_processes(node(), [module()]) :: [pid()]
-  def drain_processes(node, modules \\ [DurableHandoff.Drain, DurableHandoff.Attempt]) do
+  def drain_processes(node, modules \\ [DurableHandoff.Drain, DurableHandoff.Drain.Attempt]) do
     for pid <- Cluster.call(node, Process, :list, []),
         {:dictionary, dictionary} <- [Cluster.call(node, Process, :info, [pid, :dictionary])],
         {module, _function, _arity} <- [dictionary[:"$initial_call"]],

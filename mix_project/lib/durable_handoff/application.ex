@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Quiet`. An application of a release ends
+  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Drain.Quiet`. An application of a release ends
   # the VM when its top supervisor gives up. These processes only improve drains, so the supervisor of each is
   # temporary.
 
@@ -8,7 +8,9 @@ defmodule DurableHandoff.Application do
 
   @impl true
   def start(_type, _arguments) do
-    children = for module <- [DurableHandoff.Stopping, DurableHandoff.Quiet, DurableHandoff.Agent], do: apart(module)
+    children =
+      for module <- [DurableHandoff.Stopping, DurableHandoff.Drain.Quiet, DurableHandoff.Agent], do: apart(module)
+
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 

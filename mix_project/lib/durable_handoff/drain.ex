@@ -5,7 +5,7 @@ defmodule DurableHandoff.Drain do
   Guarantees:
 
     * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself
-      (`DurableHandoff.Attempt`).
+      (`DurableHandoff.Drain.Attempt`).
     * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
     * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`).
       This process carries orders out and tells what came of them. It waits neither for an attempt nor for
@@ -16,23 +16,8 @@ defmodule DurableHandoff.Drain do
 
   require Logger
 
-  alias DurableHandoff.{
-    Attempt,
-    Clock,
-    Deadline,
-    Estimate,
-    Executor,
-    Host,
-    Options,
-    Peers,
-    Progress,
-    Quiet,
-    Report,
-    Snapshot,
-    Status,
-    Storing,
-    Telemetry
-  }
+  alias DurableHandoff.{Clock, Deadline, Executor, Host, Options, Report, Status, Telemetry}
+  alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Host.Sync

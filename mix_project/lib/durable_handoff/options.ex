@@ -50,7 +50,7 @@ defmodule DurableHandoff.Options do
       default: true,
       doc:
         "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes that disconnect " <>
-          "it, such as a cluster manager makes them do when a pod terminates (see `DurableHandoff.Peers`)"
+          "it, such as a cluster manager makes them do when a pod terminates (see `DurableHandoff.Drain.Peers`)"
     ],
     sticky: [
       type: {:one_of, [:gated, :any_level, :ignore]},
@@ -100,7 +100,8 @@ defmodule DurableHandoff.Options do
     quiet: [
       type: :boolean,
       default: true,
-      doc: "while a drain runs, the host package's modules log warnings and errors only (see `DurableHandoff.Quiet`)"
+      doc:
+        "while a drain runs, the host package's modules log warnings and errors only (see `DurableHandoff.Drain.Quiet`)"
     ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},

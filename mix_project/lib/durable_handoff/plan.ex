@@ -11,13 +11,14 @@ defmodule DurableHandoff.Plan do
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
       A drain connects to them (option `reconnect`); compare cookie, node names and `connect_all`;
     * `timeout_ms`: what the drain would have;
-    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Estimate`), nil when there is nothing
+    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Drain.Estimate`), nil when there is nothing
       to move or the store did not answer. `fit`: how many servers move within `timeout_ms`.
 
   Other nodes can change before the drain, and other nodes' drains count only once they happen.
   """
 
-  alias DurableHandoff.{Clock, Deadline, Estimate, Host, Native, Options, Peers, Snapshot}
+  alias DurableHandoff.{Clock, Deadline, Host, Native, Options}
+  alias DurableHandoff.Drain.{Estimate, Peers, Snapshot}
 
   @enforce_keys [:supervisor, :total, :moves, :stays, :targets, :left, :estimate]
   defstruct @enforce_keys ++ [timeout_ms: 30_000, out_of_reach: []]
@@ -96,7 +97,7 @@ defmodule DurableHandoff.Plan do
     def to_string(plan) do
       estimate =
         if plan.estimate,
-          do: "; " <> DurableHandoff.Estimate.sentence(plan.estimate, length(plan.moves), plan.timeout_ms),
+          do: "; " <> DurableHandoff.Drain.Estimate.sentence(plan.estimate, length(plan.moves), plan.timeout_ms),
           else: ""
 
       "#{length(plan.moves)} of #{plan.total} servers would move#{counts(" to ", plan.targets)}" <>
@@ -104,7 +105,7 @@ defmodule DurableHandoff.Plan do
     end
 
     defp advice(%{out_of_reach: []}), do: ""
-    defp advice(%{out_of_reach: names}), do: "; " <> DurableHandoff.Peers.advice(names)
+    defp advice(%{out_of_reach: names}), do: "; " <> DurableHandoff.Drain.Peers.advice(names)
 
     defp counts(_lead, map) when map == %{}, do: ""
     defp counts(lead, map), do: lead <> (map |> Enum.sort() |> Enum.map_join(", ", fn {name, n} -> "#{name} #{n}" end))

@@ -79,7 +79,7 @@ defmodule DurableHandoff.Report do
           executors_lost: [{node(), term()}],
           out_of_reach: [String.t()],
           first_errors: [error()],
-          stored: DurableHandoff.Storing.counts()
+          stored: DurableHandoff.Drain.Storing.counts()
         }
 
   @doc """
@@ -143,7 +143,7 @@ defmodule DurableHandoff.Report do
         report.handed_on > 0 && ", #{report.handed_on} handed on",
         stored(report.stored),
         report.ended != :done && "; ended early: #{report.ended}",
-        report.out_of_reach != [] && "; " <> DurableHandoff.Peers.advice(report.out_of_reach),
+        report.out_of_reach != [] && "; " <> DurableHandoff.Drain.Peers.advice(report.out_of_reach),
         executor(report)
       ]
       |> Enum.filter(& &1)

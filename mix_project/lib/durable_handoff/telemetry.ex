@@ -121,7 +121,8 @@ defmodule DurableHandoff.Telemetry do
   end
 
   @doc false
-  @spec attempt(Host.name(), Host.server(), DurableHandoff.Attempt.order(), DurableHandoff.Attempt.result()) :: :ok
+  @spec attempt(Host.name(), Host.server(), DurableHandoff.Drain.Attempt.order(), DurableHandoff.Drain.Attempt.result()) ::
+          :ok
   def attempt(supervisor, server, order, result) do
     metadata = %{
       supervisor: supervisor,

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.ReportTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Progress
+  doctest DurableHandoff.Drain.Progress
 
   alias DurableHandoff.Report
 

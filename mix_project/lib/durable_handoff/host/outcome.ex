@@ -22,7 +22,7 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, :singleflight_overloaded}` | `:untouched` |
   | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}`, see `blame/1` |
 
-  Before it is asked, `DurableHandoff.StoredFirst` has the server store its state; that can end an attempt
+  Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an attempt
   with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like
   this, and counts against:
 

@@ -31,7 +31,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
     end
   end
 
-  # A process that runs a move logs nothing itself (`DurableHandoff.Quiet`).
+  # A process that runs a move logs nothing itself (`DurableHandoff.Drain.Quiet`).
   defp aside(fun) do
     {pid, monitor} = spawn_monitor(fun)
 

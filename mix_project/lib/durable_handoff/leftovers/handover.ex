@@ -16,7 +16,8 @@ defmodule DurableHandoff.Leftovers.Handover do
 
   require Logger
 
-  alias DurableHandoff.{Clock, Leftovers, Native, Options, Snapshot, Telemetry}
+  alias DurableHandoff.{Clock, Leftovers, Native, Options, Telemetry}
+  alias DurableHandoff.Drain.Snapshot
   alias DurableHandoff.Leftovers.Share
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]

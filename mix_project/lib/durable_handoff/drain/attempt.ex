@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Attempt do
+defmodule DurableHandoff.Drain.Attempt do
   @moduledoc """
   The process that moves one server: it runs the server's attempts and is responsible for it until it is
   settled.
@@ -25,7 +25,8 @@ defmodule DurableHandoff.Attempt do
   require Logger
 
   alias DurableHandoff.Client.Waiting
-  alias DurableHandoff.{Clock, Host, Native, Quiet, StoredFirst}
+  alias DurableHandoff.{Clock, Host, Native}
+  alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.Rehome
 
   # Together they take less than the time that the engine keeps at the end for clearing.

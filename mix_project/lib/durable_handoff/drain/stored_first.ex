@@ -1,8 +1,8 @@
-defmodule DurableHandoff.StoredFirst do
+defmodule DurableHandoff.Drain.StoredFirst do
   @moduledoc """
   Whether a server that runs here may be stopped now, as far as its state is concerned.
 
-  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Attempt` has it store its
+  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Drain.Attempt` has it store its
   state just before, while it still runs. If the store fails between the two, only changes after that moment
   are lost.
 

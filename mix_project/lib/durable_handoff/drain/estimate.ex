@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Estimate do
+defmodule DurableHandoff.Drain.Estimate do
   @moduledoc """
   About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
 
@@ -116,7 +116,7 @@ defmodule DurableHandoff.Estimate do
 
       iex> options = DurableHandoff.Options.new!(timeout_ms: 10_000)
       iex> slow = %{round_trip_us: 10_000, per_second: 100.0}
-      iex> %{drain_ms: drain_ms, fit: fit} = DurableHandoff.Estimate.make(slow, 1_000, 3, options)
+      iex> %{drain_ms: drain_ms, fit: fit} = DurableHandoff.Drain.Estimate.make(slow, 1_000, 3, options)
       iex> {round(drain_ms / 1_000), fit in 200..300}
       {40, true}
   """

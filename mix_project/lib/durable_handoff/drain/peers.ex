@@ -1,9 +1,9 @@
-defmodule DurableHandoff.Peers do
+defmodule DurableHandoff.Drain.Peers do
   @moduledoc """
   Asks the other nodes while a drain runs, and connects to nodes out of reach. A process of its own.
 
   Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`)
-  whether they go down, and whether they have the modules of the drain. The drain gets `{DurableHandoff.Peers,
+  whether they go down, and whether they have the modules of the drain. The drain gets `{DurableHandoff.Drain.Peers,
   nodes_asked, answers}`.
 
   With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
@@ -21,7 +21,7 @@ defmodule DurableHandoff.Peers do
   @most_names 1_000
 
   @doc "Starts for the calling drain, which is to end by `deadline`."
-  @spec start(DurableHandoff.Snapshot.t(), reconnect? :: boolean(), Deadline.t()) :: pid()
+  @spec start(DurableHandoff.Drain.Snapshot.t(), reconnect? :: boolean(), Deadline.t()) :: pid()
   def start(%{supervisor: supervisor, modules: modules, view: view}, reconnect?, deadline) do
     drain = self()
 
@@ -70,7 +70,7 @@ defmodule DurableHandoff.Peers do
   @doc """
   What to do about nodes out of reach, for log lines and plans. nil when there is none.
 
-      iex> DurableHandoff.Peers.advice(["app-2@h"])
+      iex> DurableHandoff.Drain.Peers.advice(["app-2@h"])
       "healthy by their heartbeats but not connected: app-2@h; compare cookie, node names (basename) and connect_all on both sides"
   """
   @spec advice([String.t()]) :: nil | String.t()

@@ -1,11 +1,11 @@
-defmodule DurableHandoff.QuietTest do
+defmodule DurableHandoff.Drain.QuietTest do
   use ExUnit.Case, async: false
 
   import DurableHandoff.Eventually
   import ExUnit.CaptureLog
 
   alias DurableHandoff.Host.UnknownAnswer
-  alias DurableHandoff.Quiet
+  alias DurableHandoff.Drain.Quiet
 
   require Logger
 

@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Storing do
+defmodule DurableHandoff.Drain.Storing do
   @moduledoc """
   Has the servers of a drain store their state while they go on running, before any is moved.
 
@@ -15,7 +15,7 @@ defmodule DurableHandoff.Storing do
     * While the store is out it asks again, at most every second, until its time is over.
     * Servers whose write fails while the store takes others are tried again by their own attempt.
 
-  The process that starts it gets `{DurableHandoff.Storing, pid}` when it is done. It ends with that process.
+  The process that starts it gets `{DurableHandoff.Drain.Storing, pid}` when it is done. It ends with that process.
   """
 
   alias DurableHandoff.{Clock, Host}

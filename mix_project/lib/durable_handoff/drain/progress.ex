@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Progress do
+defmodule DurableHandoff.Drain.Progress do
   @moduledoc false
   # How far a drain is, for the log and for `DurableHandoff.status/1`.
 
@@ -7,7 +7,7 @@ defmodule DurableHandoff.Progress do
   @doc """
   The line that is logged every second.
 
-      iex> DurableHandoff.Progress.line(%{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
+      iex> DurableHandoff.Drain.Progress.line(%{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
       "250/500 done (10 left as they are), 8 in flight, 125/s, about 2 s to go"
   """
   @spec line(map(), pos_integer()) :: String.t()
@@ -22,10 +22,10 @@ defmodule DurableHandoff.Progress do
   @doc """
   The line when servers have been asked to store their state.
 
-      iex> DurableHandoff.Progress.stored(%{stored: 2_400, unchanged: 2_590, failed: 10}, 5_000, 1_200_000)
+      iex> DurableHandoff.Drain.Progress.stored(%{stored: 2_400, unchanged: 2_590, failed: 10}, 5_000, 1_200_000)
       "4990 of 5000 servers are stored after 1200 ms: 2400 wrote their state, 2590 had nothing to write; 10 could not"
   """
-  @spec stored(DurableHandoff.Storing.counts(), non_neg_integer(), non_neg_integer()) :: String.t()
+  @spec stored(DurableHandoff.Drain.Storing.counts(), non_neg_integer(), non_neg_integer()) :: String.t()
   def stored(%{stored: stored, unchanged: unchanged, failed: failed}, total, elapsed_us) do
     could_not = if failed > 0, do: "; #{failed} could not", else: ""
 

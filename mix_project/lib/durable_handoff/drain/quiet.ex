@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Quiet do
+defmodule DurableHandoff.Drain.Quiet do
   @moduledoc """
   Keeps the host package's log lines about each move out of the log while a drain runs (option `quiet`).
 

@@ -1,4 +1,4 @@
-defmodule DurableHandoff.Snapshot do
+defmodule DurableHandoff.Drain.Snapshot do
   @moduledoc """
   What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
 
@@ -9,7 +9,8 @@ defmodule DurableHandoff.Snapshot do
 
   require Logger
 
-  alias DurableHandoff.{Deadline, Host, Options, Peers, Policy}
+  alias DurableHandoff.{Deadline, Host, Options, Policy}
+  alias DurableHandoff.Drain.Peers
 
   # How long a drain without targets waits for nodes that it has lost or is not connected to.
   @wait_for_lost_ms 5_000
@@ -76,7 +77,7 @@ defmodule DurableHandoff.Snapshot do
   end
 
   @doc """
-  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Peers`). The numbers of servers
+  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Drain.Peers`). The numbers of servers
   stay those of the first answer: since then the engine has counted by itself.
   """
   @spec answered(t(), [String.t()], Host.Count.t()) :: t()

@@ -1,9 +1,10 @@
-defmodule DurableHandoff.PeersTest do
+defmodule DurableHandoff.Drain.PeersTest do
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
 
-  alias DurableHandoff.{Clock, Deadline, Host, Peers}
+  alias DurableHandoff.{Clock, Deadline, Host}
+  alias DurableHandoff.Drain.Peers
 
   # A node becomes an atom when it is tried.
   defp tried?(name) do

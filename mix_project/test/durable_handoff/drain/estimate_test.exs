@@ -1,7 +1,8 @@
-defmodule DurableHandoff.EstimateTest do
+defmodule DurableHandoff.Drain.EstimateTest do
   use ExUnit.Case, async: true
 
-  alias DurableHandoff.{Estimate, Options}
+  alias DurableHandoff.Options
+  alias DurableHandoff.Drain.Estimate
 
   doctest Estimate
 
