@@ -115,7 +115,7 @@ defmodule DurableHandoff.Drain do
     timeout_ms = max(Deadline.left_ms(drain.deadline, drain.deadline.begin_us), 1)
     Estimate.announce(estimate, servers, others, %{options | timeout_ms: timeout_ms})
     with text when text != nil <- Peers.advice(Peers.out_of_reach(snapshot.view)), do: log(:warning, supervisor, text)
-    Telemetry.drain_start(supervisor, servers, excluded)
+    Telemetry.drain_start(supervisor, drain.deadline, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
     %{drain | snapshot: snapshot, peers: peers}
   end
@@ -383,7 +383,7 @@ defmodule DurableHandoff.Drain do
         })
       )
 
-    Telemetry.drain_stop(report, duration_us)
+    Telemetry.drain_stop(report, drain.deadline, Clock.now_us())
     report
   end
 

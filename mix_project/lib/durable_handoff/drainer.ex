@@ -130,6 +130,7 @@ defmodule DurableHandoff.Drainer do
     if Drain.shutdown?(reason) do
       now = Clock.now_us()
       deadline = deadline(state, now)
+      Telemetry.shutdown_start(state.supervisor, deadline)
       joined? = state.drain != nil
       state = %{state | stopping?: true}
       # No time is left: a drain would only delay the shutdown.
@@ -138,6 +139,8 @@ defmodule DurableHandoff.Drainer do
       # The earlier drain may have had other options, or failed: drain what it left.
       if joined? and not state.cancelled? and now < deadline.end_us,
         do: drain_within(state, %{deadline | begin_us: now}, now)
+
+      Telemetry.shutdown_stop(state.supervisor, deadline, Clock.now_us())
     end
   end
 

@@ -4,11 +4,39 @@ defmodule DurableHandoff.Telemetry do
 
   Guarantee: without `:telemetry` nothing happens, and nothing is loaded or waited for.
 
+  All times are in native units. `monotonic_time` and `deadline` are instants of `System.monotonic_time/0` on the
+  node that drains.
+
+  ### `[:durable_handoff, :shutdown, :start]`
+
+  A supervisor that stops has told its Drainer to drain.
+
+  | measurement | |
+  |---|---|
+  | `monotonic_time` | when it began |
+  | `deadline` | when the shutdown goes on, whatever the drain does (`DurableHandoff.Deadline`) |
+
+  Metadata: `supervisor`.
+
+  ### `[:durable_handoff, :shutdown, :stop]`
+
+  The shutdown goes on. Comes also when the drain failed, was given up, or did not begin.
+
+  | measurement | |
+  |---|---|
+  | `monotonic_time` | when it ended |
+  | `duration` | how long it held the shutdown up |
+  | `deadline` | as in `:start`. `monotonic_time` is at most 200 ms later |
+
+  Metadata: `supervisor`.
+
   ### `[:durable_handoff, :drain, :start]`
 
   | measurement | |
   |---|---|
-  | `system_time` | native time units |
+  | `system_time` | |
+  | `monotonic_time` | when the drain began |
+  | `deadline` | when it ends at the latest |
   | `servers`, `excluded` | to be moved; left out by policy |
 
   Metadata: `supervisor`.
@@ -17,7 +45,8 @@ defmodule DurableHandoff.Telemetry do
 
   | measurement | |
   |---|---|
-  | `duration` | native time units |
+  | `monotonic_time`, `duration` | when the drain ended, and how long it took |
+  | `deadline` | as in `:start` |
   | `total`, `moved`, `left`, `retried` | servers |
 
   Metadata: `supervisor`, `report` (`DurableHandoff.Report`).
@@ -28,7 +57,7 @@ defmodule DurableHandoff.Telemetry do
 
   | measurement | |
   |---|---|
-  | `duration` | native time units |
+  | `duration` | |
 
   Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome`
   (`{:moved, nil | node}`, `:retry_same`, `:stopping`, `{:displaced, blame}`, `:untouched`,
@@ -55,7 +84,7 @@ defmodule DurableHandoff.Telemetry do
 
   | measurement | |
   |---|---|
-  | `duration` | since the share came, native time units |
+  | `duration` | since the share came |
   | `started` | servers started here |
   | `running` | servers that another node had started first |
   | `passed_on` | servers that another receiver, or a later share, has now |
@@ -88,35 +117,54 @@ defmodule DurableHandoff.Telemetry do
 
   | measurement | |
   |---|---|
-  | `duration` | native time units, from the beginning to the end, the answer included |
-  | `waited` | native time units, the part of it without a known owner |
+  | `duration` | from the beginning to the end, the answer included |
+  | `waited` | the part of it without a known owner |
   | `unanswered` | how many times the request was sent without being handled |
 
   Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`), `reason` (nil, or that of
   the error).
   """
 
-  alias DurableHandoff.{Host, Report}
+  alias DurableHandoff.{Clock, Deadline, Host, Report}
   alias DurableHandoff.Leftovers.Share
 
   @doc false
-  @spec drain_start(Host.name(), non_neg_integer(), non_neg_integer()) :: :ok
-  def drain_start(supervisor, servers, excluded) do
-    measurements = %{system_time: System.system_time(), servers: servers, excluded: excluded}
+  @spec shutdown_start(Host.name(), Deadline.t()) :: :ok
+  def shutdown_start(supervisor, deadline) do
+    measurements = %{monotonic_time: instant(deadline.begin_us), deadline: instant(deadline.end_us)}
+    execute([:shutdown, :start], measurements, %{supervisor: supervisor})
+  end
+
+  @doc false
+  @spec shutdown_stop(Host.name(), Deadline.t(), ended_us :: non_neg_integer()) :: :ok
+  def shutdown_stop(supervisor, deadline, ended_us),
+    do: execute([:shutdown, :stop], ended(deadline, ended_us), %{supervisor: supervisor})
+
+  @doc false
+  @spec drain_start(Host.name(), Deadline.t(), non_neg_integer(), non_neg_integer()) :: :ok
+  def drain_start(supervisor, deadline, servers, excluded) do
+    measurements = %{
+      system_time: System.system_time(),
+      monotonic_time: instant(deadline.begin_us),
+      deadline: instant(deadline.end_us),
+      servers: servers,
+      excluded: excluded
+    }
+
     execute([:drain, :start], measurements, %{supervisor: supervisor})
   end
 
   @doc false
-  @spec drain_stop(Report.t(), duration_us :: non_neg_integer()) :: :ok
-  def drain_stop(report, duration_us) do
-    measurements = %{
-      duration: native(duration_us),
+  @spec drain_stop(Report.t(), Deadline.t(), ended_us :: non_neg_integer()) :: :ok
+  def drain_stop(report, deadline, ended_us) do
+    servers = %{
       total: report.total,
       moved: report.moved,
       left: report.total - report.moved,
       retried: report.retried
     }
 
+    measurements = Map.merge(ended(deadline, ended_us), servers)
     execute([:drain, :stop], measurements, %{supervisor: report.supervisor, report: report})
   end
 
@@ -198,6 +246,16 @@ defmodule DurableHandoff.Telemetry do
     if function_exported?(telemetry, :execute, 3), do: apply(telemetry, :execute, [event, measurements, metadata])
     :ok
   end
+
+  defp ended(deadline, ended_us) do
+    %{
+      monotonic_time: instant(ended_us),
+      duration: native(ended_us - deadline.begin_us),
+      deadline: instant(deadline.end_us)
+    }
+  end
+
+  defp instant(us), do: Clock.monotonic_time(us)
 
   defp native(microseconds), do: System.convert_time_unit(microseconds, :microsecond, :native)
 end

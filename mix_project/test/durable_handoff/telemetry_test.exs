@@ -4,15 +4,16 @@ defmodule DurableHandoff.TelemetryTest do
 
   import DurableHandoff.Eventually, only: [await_name: 1]
 
-  alias DurableHandoff.{Report, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Report, Telemetry}
 
   @server %{key: "k", module: Room, meta: nil, pid: nil}
   @order %{number: 2, target: "a@h", timeout_ms: 1_000}
+  @deadline Deadline.drain(1_000, 30_000)
 
   test "without :telemetry nothing happens" do
     refute Code.ensure_loaded?(:telemetry)
     assert Telemetry.fallback(Sup, :failures) == :ok
-    assert Telemetry.drain_start(Sup, 1, 0) == :ok
+    assert Telemetry.drain_start(Sup, @deadline, 1, 0) == :ok
   end
 
   describe "with :telemetry" do
@@ -35,10 +36,12 @@ defmodule DurableHandoff.TelemetryTest do
     end
 
     test "the start and the end of a drain" do
-      Telemetry.drain_start(Sup, 5, 1)
+      Telemetry.drain_start(Sup, @deadline, 5, 1)
 
-      assert_received {[:durable_handoff, :drain, :start], %{servers: 5, excluded: 1, system_time: _},
+      assert_received {[:durable_handoff, :drain, :start], %{servers: 5, excluded: 1, system_time: _} = measured,
                        %{supervisor: Sup}}
+
+      assert measured.deadline - measured.monotonic_time == native(30_000_000)
 
       report = %Report{
         supervisor: Sup,
@@ -52,12 +55,28 @@ defmodule DurableHandoff.TelemetryTest do
         concurrency: %{last: 1, highest: 1}
       }
 
-      Telemetry.drain_stop(report, 2_000)
-      duration = System.convert_time_unit(2_000, :microsecond, :native)
+      Telemetry.drain_stop(report, @deadline, 3_000)
+      duration = native(2_000)
 
       assert_received {[:durable_handoff, :drain, :stop],
                        %{duration: ^duration, total: 6, moved: 5, left: 1, retried: 2},
                        %{supervisor: Sup, report: ^report}}
+    end
+
+    test "the start and the end of a shutdown, in instants of System.monotonic_time/0" do
+      before = System.monotonic_time()
+      begin_us = Clock.now_us()
+      deadline = Deadline.drain(begin_us, 30_000)
+      Telemetry.shutdown_start(Sup, deadline)
+      assert_received {[:durable_handoff, :shutdown, :start], started, %{supervisor: Sup}}
+      # The engine's clock counts whole microseconds.
+      assert started.monotonic_time in (before - native(1))..System.monotonic_time()
+      assert started.deadline == started.monotonic_time + native(30_000_000)
+
+      Telemetry.shutdown_stop(Sup, deadline, begin_us + 5_000)
+      assert_received {[:durable_handoff, :shutdown, :stop], stopped, %{supervisor: Sup}}
+      duration = native(5_000)
+      assert stopped == %{started | monotonic_time: started.monotonic_time + duration} |> Map.put(:duration, duration)
     end
 
     test "an attempt that was answered" do
@@ -103,4 +122,6 @@ defmodule DurableHandoff.TelemetryTest do
       assert_received {[:durable_handoff, :fallback], %{count: 1}, %{supervisor: Sup, reason: {:drain_failed, :x}}}
     end
   end
+
+  defp native(us), do: System.convert_time_unit(us, :microsecond, :native)
 end
