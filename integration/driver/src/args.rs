@@ -1,12 +1,15 @@
 //! The command line. Whatever is wrong with it is said before anything is started, by flag and with the reason.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::settings::{Client, Concurrency, Deploy, Executor, Mode, Scenario, Settings};
+use crate::flags::{fraction, twice, writable};
+use crate::releases::Releases;
+use crate::settings::{Concurrency, Deploy, Scenario, Settings, Synced};
 use crate::store::{self, Store};
+use crate::variant::{Client, Executor, Mode, Variant};
 
 const LONG_ABOUT: &str = "\
 Replaces BEAM nodes under client load and measures what becomes of their durable servers.
@@ -151,7 +154,7 @@ impl Args {
             Ok(store) => store,
             Err(reason) => return conflict(reason),
         };
-        let settings = Settings::from_args(self, store);
+        let settings = self.settings_on(store);
 
         if self.deploy.is_some() && self.scenario != Scenario::Rolling {
             return conflict(format!(
@@ -191,36 +194,48 @@ impl Args {
         }
         Ok(settings)
     }
+
+    /// What the flags mean on this store. Whether they fit together is not checked: see [`Args::settings`].
+    pub fn settings_on(&self, store: Store) -> Settings {
+        let quick = self.quick;
+        let or = |given: Option<u32>, usual, short| given.unwrap_or(if quick { short } else { usual });
+        let draining = (self.scenario == Scenario::Together).then(|| self.draining.unwrap_or(2));
+        Settings {
+            releases: Releases::new(&self.beams),
+            scenario: self.scenario,
+            deploy: (self.scenario == Scenario::Rolling).then(|| self.deploy.unwrap_or(Deploy::Surge)),
+            nodes: or(self.nodes, 3, 3),
+            draining,
+            servers: or(self.servers, 300, 120).saturating_mul(draining.unwrap_or(1)),
+            clients: or(self.clients, 20, 20),
+            modes: Variant::all(&self.modes, &self.executor, self.kill_node_at.is_some(), &self.client),
+            kill_node_at: self.kill_node_at,
+            max_concurrency: self.max_concurrency,
+            concurrency: self.concurrency,
+            timeout_ms: 30_000,
+            attempt_timeout_ms: 15_000,
+            store,
+            state_bytes: None,
+            start_ms: 0,
+            synced: Synced::None,
+            sync_one_in: 0,
+            heartbeat_max_age_ms: None,
+            slow_child_ms: 0,
+            clock_ahead: None,
+            lacks_module: None,
+            partitions: false,
+            call_every_ms: 10,
+            quick,
+            discovery_interval_ms: or(None, 60_000, 10_000),
+            heartbeat_interval_ms: or(None, 10_000, 1_000),
+            warm_up_ms: or(None, 2_000, 500),
+            recovery_bound_s: 300,
+        }
+    }
 }
 
 /// The most servers of a run.
 const MAX_SERVERS: u32 = 100_000;
-
-/// Why a list of flag values cannot be run, if it names one twice.
-pub(crate) fn twice<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> Option<String> {
-    let (_, twice) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))?;
-    Some(format!("{flag} names {twice} twice; each runs once"))
-}
-
-fn fraction(value: &str) -> Result<f64, String> {
-    match value.parse() {
-        Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
-        _ => Err("takes a number from 0 to 1".to_owned()),
-    }
-}
-
-/// Checked before the run: an unwritable file would otherwise be found out minutes later, with the figures gone.
-pub(crate) fn writable(value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(value);
-    if path.as_os_str().is_empty() {
-        return Err("a file name is needed".to_owned());
-    }
-    if path.is_dir() {
-        return Err("this is a directory; a file name is needed".to_owned());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() { Ok(path) } else { Err(format!("the directory {} does not exist", folder.display())) }
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,6 @@ pub mod events;
 pub mod link;
 pub mod node;
 pub mod node_config;
-pub mod process;
 pub mod term;
 
 pub use cluster::{Cluster, DrainEnd};

@@ -1,12 +1,86 @@
-//! `integration/bench drain`: one node with all servers is drained, by today's shutdown, by plain task streams and by `durable_handoff`,
-//! on stores of several shapes. Each drain is a run of the demo on nodes of its own, so every figure is what the demo would have shown.
-//!
-//! What it is for: a task stream has to be told how many servers to move at once, and no number suits every store. The best figure of
-//! any stream, another one for each store and for gap and time, is what the ratios are made of.
+//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, measured against what else there is.
 
-pub mod args;
-pub mod contender;
-pub mod figures;
-pub mod run;
-pub mod shape;
-pub mod table;
+pub mod drain;
+pub mod killed;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use serde::Serialize;
+
+use crate::Result;
+use crate::interrupt::Interrupt;
+use crate::paths::Paths;
+use crate::progress::Progress;
+
+/// The command line as typed.
+#[derive(Debug, Parser)]
+#[command(name = "integration/bench", bin_name = "integration/bench")]
+pub enum Bench {
+    /// Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of several shapes
+    Drain(drain::args::Args),
+    /// Kills a node in the middle of its shutdown and counts the states in storage, with and without durable_handoff
+    Killed(killed::args::Args),
+}
+
+/// What a measurement has shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// For people.
+    pub table: String,
+    /// For programs.
+    pub json: String,
+    /// What did not hold.
+    pub broken: Vec<String>,
+}
+
+impl Bench {
+    /// The command line of this process. Flags that do not fit together end the process with an explanation.
+    pub fn from_command_line() -> Self {
+        let bench = Self::parse();
+        let refused = match &bench {
+            Self::Drain(args) => args.refused(),
+            Self::Killed(args) => args.refused(),
+        };
+        if let Some(reason) = refused {
+            Self::command().error(ErrorKind::ValueValidation, reason).exit();
+        }
+        bench
+    }
+
+    /// The file that is to have the figures as JSON.
+    pub fn json(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Drain(args) => args.json.as_deref(),
+            Self::Killed(args) => args.json.as_deref(),
+        }
+    }
+
+    /// Measures.
+    pub fn run(&self, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Shown> {
+        match self {
+            Self::Drain(args) => {
+                let report = drain::run::run(args, paths, interrupt, progress)?;
+                Ok(Shown { table: report.table(), json: json(&report), broken: report.broken() })
+            }
+            Self::Killed(args) => {
+                let report = killed::run::run(args, paths, interrupt, progress)?;
+                Ok(Shown { table: report.table(), json: json(&report), broken: report.broken() })
+            }
+        }
+    }
+}
+
+/// A report as JSON.
+fn json(report: &impl Serialize) -> String {
+    serde_json::to_string_pretty(report).expect("a report has string keys and finite numbers only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Bench::command().debug_assert();
+    }
+}

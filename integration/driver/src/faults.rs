@@ -12,7 +12,8 @@ pub mod table;
 
 use crate::Result;
 use crate::kept::FinalWrites;
-use crate::settings::{ClockAhead, Executor};
+use crate::settings::ClockAhead;
+use crate::variant::Executor;
 use scene::Scene;
 
 /// One fault.

@@ -8,7 +8,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`args`], [`settings`], [`store`], [`variant`], [`beams`] | the command line, checked, and what it means |
-//! | [`places`], [`random`] | what a run makes on this machine |
+//! | [`paths`], [`random`] | what a run makes on this machine |
 //! | [`beam`], [`rust_node`] | nodes as processes, the control connection, its messages |
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
 //! | [`history`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
@@ -20,25 +20,28 @@
 
 pub mod args;
 pub mod beam;
-pub mod beams;
 pub mod bench;
+pub mod durations;
 pub mod error;
 pub mod faults;
+pub mod flags;
 pub mod history;
 pub mod interrupt;
 pub mod kept;
-pub mod killed;
 pub mod metrics;
-pub mod places;
+pub mod paths;
+pub mod process;
 pub mod progress;
 pub mod quantiles;
 pub mod random;
+pub mod releases;
 pub mod render;
 pub mod report;
 pub mod run;
 pub mod rust_node;
 pub mod settings;
 pub mod store;
+pub mod tables;
 pub mod variant;
 
 pub use error::{Error, Result};

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use handoff_demo::args::Args;
+use handoff_demo::durations::rounded;
 use handoff_demo::interrupt::Interrupt;
-use handoff_demo::places::{Places, Temporary};
+use handoff_demo::paths::{Paths, TempDir};
 use handoff_demo::progress::Progress;
-use handoff_demo::render::{page, rows, table};
+use handoff_demo::render::{page, table};
 use handoff_demo::report::{Report, write};
 use handoff_demo::run::run_mode;
 use handoff_demo::settings::Settings;
@@ -29,10 +30,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
-    let places = Temporary::new("handoff-demo-")?;
-    let report = match measure(settings, places.places(), &interrupt) {
+    let paths = TempDir::new("handoff-demo-")?;
+    let report = match measure(settings, paths.paths(), &interrupt) {
         Ok(report) => report,
-        Err(error) => return Err(places.explained(error).into()),
+        Err(error) => return Err(paths.explained(error).into()),
     };
 
     // Files first: what took minutes to measure must not get lost because the table could not be written to a closed pipe.
@@ -53,18 +54,18 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     }
 }
 
-fn measure(settings: Settings, places: &Places, interrupt: &Interrupt) -> Result<Report, Error> {
+fn measure(settings: Settings, paths: &Paths, interrupt: &Interrupt) -> Result<Report, Error> {
     let progress = Progress::to_stderr();
     let mut modes = Vec::new();
     let mut measured_on: Option<report::Versions> = None;
     for &mode in &settings.modes {
         let line = progress.mode(mode);
-        let (figures, versions) = run_mode(mode, &settings, places, interrupt, &line)?;
+        let (figures, versions) = run_mode(mode, &settings, paths, interrupt, &line)?;
         line.done(&format!(
             "{} of {} handed over, gap p50 {}",
             figures.moved,
             figures.total,
-            rows::duration(figures.gap_ms.p50)
+            rounded(figures.gap_ms.p50)
         ));
         modes.push((mode, figures));
         measured_on.get_or_insert(versions);

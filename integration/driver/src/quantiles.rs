@@ -29,6 +29,12 @@ impl Quantiles {
     }
 }
 
+/// The middle one of `values`, 0 without any; of an even number the lower, which was measured, too.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
 /// Microseconds as milliseconds; exact for every duration this program can see.
 #[expect(clippy::cast_precision_loss, reason = "2^53 microseconds are 285 years")]
 pub fn millis(micros: u64) -> f64 {

@@ -8,8 +8,8 @@ pub mod table;
 #[cfg(test)]
 pub mod fixture;
 
-use crate::beams::releases;
 use crate::report::Report;
+use crate::report::nodes::started_on;
 
 /// How to say that the stand-in is not the real thing; everywhere the version is shown.
 pub fn host(report: &Report) -> String {
@@ -22,9 +22,9 @@ pub fn host(report: &Report) -> String {
 
 /// What the nodes ran on: the clients' node's release, in a mixed cluster every one.
 pub fn versions(report: &Report) -> String {
-    let mixed = report.settings.beams.are_mixed().then(|| report.modes.first()).flatten();
+    let mixed = report.settings.releases.are_mixed().then(|| report.modes.first()).flatten();
     mixed.map_or_else(
         || format!("Elixir {}, OTP {}", report.versions.elixir, report.versions.otp),
-        |(_, mode)| format!("mixed: {}", releases(&mode.nodes).into_keys().collect::<Vec<_>>().join("; ")),
+        |(_, mode)| format!("mixed: {}", started_on(&mode.nodes).into_keys().collect::<Vec<_>>().join("; ")),
     )
 }

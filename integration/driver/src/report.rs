@@ -1,5 +1,7 @@
 //! The figures of a run, in the form in which they are written as JSON.
 
+pub mod nodes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -8,9 +10,11 @@ use serde::Serialize;
 
 use crate::beam::events;
 use crate::quantiles::Quantiles;
-use crate::settings::{Executor, Mode, Settings};
-use crate::variant::Variant;
+use crate::settings::Settings;
+use crate::variant::{Executor, Mode, Variant};
 use crate::{Error, Result};
+
+pub use nodes::NodeReport;
 
 /// What the figures were measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,26 +157,6 @@ impl ModeReport {
             (self.altered_states as u64, "states are not what they were"),
         ];
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
-    }
-}
-
-/// An application node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NodeReport {
-    /// The node.
-    pub node: String,
-    /// Its Elixir.
-    pub elixir: String,
-    /// Its Erlang/OTP.
-    pub otp: String,
-    /// Servers that started on it, over the whole run.
-    pub started: usize,
-}
-
-impl NodeReport {
-    /// What it ran on, in words.
-    pub fn release(&self) -> String {
-        format!("Elixir {}, OTP {}", self.elixir, self.otp)
     }
 }
 

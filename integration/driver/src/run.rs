@@ -13,23 +13,24 @@ use crate::history::NodeId;
 use crate::interrupt::Interrupt;
 use crate::kept::FinalWrites;
 use crate::metrics::{Observed, figures};
-use crate::places::Places;
+use crate::paths::Paths;
 use crate::progress::ModeProgress;
 use crate::quantiles::Quantiles;
+use crate::report::nodes::not_mixed;
 use crate::report::{Load, ModeReport, Versions};
-use crate::settings::{Mode, Settings};
-use crate::variant::Variant;
+use crate::settings::Settings;
+use crate::variant::{Mode, Variant};
 use crate::{Error, Result};
 
 /// Measures one column on fresh nodes and a fresh store.
 pub fn run_mode(
     variant: Variant,
     settings: &Settings,
-    places: &Places,
+    paths: &Paths,
     interrupt: &Interrupt,
     progress: &ModeProgress,
 ) -> Result<(ModeReport, Versions)> {
-    let mut cluster = Cluster::new(variant, settings, places, interrupt)?;
+    let mut cluster = Cluster::new(variant, settings, paths, interrupt)?;
     let stage = stage::set(&mut cluster, settings, progress)?;
 
     let mut notes = Vec::new();
@@ -67,7 +68,7 @@ pub fn run_mode(
     let waited_ms = Quantiles::of_micros(cluster.waited_us().to_vec());
     let decided_by = decided_by(&cluster, &mut notes);
     let figures = figures(&observed);
-    if let Some(reason) = settings.beams.missing(&figures.nodes) {
+    if let Some(reason) = not_mixed(&settings.releases, &figures.nodes) {
         return Err(Error::NotMixed { reason });
     }
     Ok((ModeReport { store_ops, store_load, decided_by, waited_ms, notes, ..figures }, versions.into()))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::beam::process::Process;
+use crate::process::Process;
 use crate::{Error, Result};
 
 /// The program's name; it lies in the directory of the driver's own.

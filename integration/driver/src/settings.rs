@@ -1,27 +1,15 @@
 //! What one run of the demo does: every number that shapes it, as it also appears in the report.
 
-use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::Args;
-use crate::beams::Beams;
+use crate::durations::exact;
+use crate::flags::shown_as_flag;
+use crate::releases::Releases;
 use crate::store::Store;
-use crate::variant::{Variant, flag_value};
-
-/// How a node's servers are treated when it stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The existing shutdown, no handoff
-    Graceful,
-    /// A plain task stream over `rehome_child`
-    Naive,
-    /// `durable_handoff`
-    Handoff,
-}
+use crate::variant::Variant;
 
 /// Which nodes are taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -33,26 +21,6 @@ pub enum Scenario {
     Rolling,
     /// Several nodes, which have --servers each, stop at the same moment
     Together,
-}
-
-/// Who decides in a drain of handoff mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Executor {
-    /// The engine inside each draining node, for itself
-    Embedded,
-    /// One `durable-handoff-node run` for all of them
-    Node,
-}
-
-/// How clients call servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Client {
-    /// `lookup` and `GenServer.call`; a failed call is counted and not repeated
-    Plain,
-    /// `DurableHandoff.call`, which waits for a server that moves
-    Handoff,
 }
 
 /// When a rolling deploy starts the fresh node.
@@ -85,16 +53,7 @@ pub enum Synced {
     Half,
 }
 
-macro_rules! display_as_flag_value {
-    ($($name:ty),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&flag_value(self))
-            }
-        }
-    )*};
-}
-display_as_flag_value!(Mode, Scenario, Deploy, Concurrency, Executor, Client, Synced);
+shown_as_flag!(Scenario, Deploy, Concurrency, Synced);
 
 /// A node whose clock is ahead of the others'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -109,7 +68,8 @@ pub struct ClockAhead {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     /// What starts nodes.
-    pub beams: Beams,
+    #[serde(rename = "beams")]
+    pub releases: Releases,
     /// Which nodes are taken away.
     pub scenario: Scenario,
     /// How fresh nodes come; `None` when there are none.
@@ -169,44 +129,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings that the flags mean; what of the flags does not fit together is left to [`Args::settings`].
-    pub fn from_args(args: &Args, store: Store) -> Self {
-        let quick = args.quick;
-        let or = |given: Option<u32>, usual, short| given.unwrap_or(if quick { short } else { usual });
-        let draining = (args.scenario == Scenario::Together).then(|| args.draining.unwrap_or(2));
-        Self {
-            beams: Beams::new(&args.beams),
-            scenario: args.scenario,
-            deploy: (args.scenario == Scenario::Rolling).then(|| args.deploy.unwrap_or(Deploy::Surge)),
-            nodes: or(args.nodes, 3, 3),
-            draining,
-            servers: or(args.servers, 300, 120).saturating_mul(draining.unwrap_or(1)),
-            clients: or(args.clients, 20, 20),
-            modes: Variant::all(&args.modes, &args.executor, args.kill_node_at.is_some(), &args.client),
-            kill_node_at: args.kill_node_at,
-            max_concurrency: args.max_concurrency,
-            concurrency: args.concurrency,
-            timeout_ms: 30_000,
-            attempt_timeout_ms: 15_000,
-            store,
-            state_bytes: None,
-            start_ms: 0,
-            synced: Synced::None,
-            sync_one_in: 0,
-            heartbeat_max_age_ms: None,
-            slow_child_ms: 0,
-            clock_ahead: None,
-            lacks_module: None,
-            partitions: false,
-            call_every_ms: 10,
-            quick,
-            discovery_interval_ms: or(None, 60_000, 10_000),
-            heartbeat_interval_ms: or(None, 10_000, 1_000),
-            warm_up_ms: or(None, 2_000, 500),
-            recovery_bound_s: 300,
-        }
-    }
-
     /// [`Self::warm_up_ms`] as a duration.
     pub fn warm_up(&self) -> Duration {
         Duration::from_millis(self.warm_up_ms.into())
@@ -228,10 +150,9 @@ impl Settings {
 
     /// The settings by name, for people.
     pub fn described(&self) -> Vec<(&'static str, String)> {
-        let seconds = |ms: u32| format!("{} s", f64::from(ms) / 1_000.0);
         let every = |ms: u32, usual: &str| {
             let shortened = if self.quick { format!(", shortened by --quick (else {usual})") } else { String::new() };
-            format!("every {}{shortened}", seconds(ms))
+            format!("every {}{shortened}", exact(ms.into()))
         };
         let scenario = match (self.scenario, self.deploy) {
             (Scenario::Drain, _) => "drain: the node with all servers stops, the others are free".to_owned(),
@@ -262,7 +183,7 @@ impl Settings {
             ),
             ("Discovery", every(self.discovery_interval_ms, "60 s")),
             ("Heartbeats", every(self.heartbeat_interval_ms, "10 s")),
-            ("Warm-up", format!("{} of client load, and as long at the end", seconds(self.warm_up_ms))),
+            ("Warm-up", format!("{} of client load, and as long at the end", exact(self.warm_up_ms.into()))),
         ];
         if let Some(part) = self.kill_node_at {
             described.push((

@@ -5,7 +5,41 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::settings::{Client, Executor, Mode};
+use crate::flags::shown_as_flag;
+
+/// How a node's servers are treated when it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The existing shutdown, no handoff
+    Graceful,
+    /// A plain task stream over `rehome_child`
+    Naive,
+    /// `durable_handoff`
+    Handoff,
+}
+
+/// Who decides in a drain of handoff mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executor {
+    /// The engine inside each draining node, for itself
+    Embedded,
+    /// One `durable-handoff-node run` for all of them
+    Node,
+}
+
+/// How clients call servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Client {
+    /// `lookup` and `GenServer.call`; a failed call is counted and not repeated
+    Plain,
+    /// `DurableHandoff.call`, which waits for a server that moves
+    Handoff,
+}
+
+shown_as_flag!(Mode, Executor, Client);
 
 /// One column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +125,6 @@ impl From<Mode> for Variant {
     fn from(mode: Mode) -> Self {
         Self { mode, executor: Executor::Embedded, killed: false, client: Client::Plain, names_client: false }
     }
-}
-
-/// For messages: the value as it is given on the command line.
-pub(crate) fn flag_value(value: &impl ValueEnum) -> String {
-    value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::node::Node;
 use super::node_config::{Common, NodeConfig, RUST, Role};
 use crate::history::{Moment, NodeId, Record};
 use crate::interrupt::Interrupt;
-use crate::places::Places;
+use crate::paths::Paths;
 use crate::random::hex;
 use crate::rust_node::RustNode;
 use crate::settings::Settings;
@@ -46,7 +46,7 @@ pub struct DrainEnd {
 pub struct Cluster {
     settings: Settings,
     common: Common,
-    places: Places,
+    paths: Paths,
     interrupt: Interrupt,
     links: Links,
     nodes: Vec<Node>,
@@ -63,17 +63,17 @@ pub struct Cluster {
 
 impl Cluster {
     /// An empty cluster.
-    pub fn new(variant: Variant, settings: &Settings, places: &Places, interrupt: &Interrupt) -> Result<Self> {
+    pub fn new(variant: Variant, settings: &Settings, paths: &Paths, interrupt: &Interrupt) -> Result<Self> {
         let token = hex(16)?;
         let links = Links::listen(token.clone()).map_err(Error::io("listening on the loopback interface"))?;
         // The suffix is in every node name: several runs can share a machine and its EPMD.
         let (cookie, suffix) = (hex(16)?, hex(4)?);
-        let store_url = places.store_url(&settings.store, &variant.slug())?;
+        let store_url = paths.store_url(&settings.store, &variant.slug())?;
         let common = Common { variant, store_url, token, cookie, suffix, port: links.port() };
         Ok(Self {
             settings: settings.clone(),
             common,
-            places: places.clone(),
+            paths: paths.clone(),
             interrupt: interrupt.clone(),
             links,
             nodes: Vec::new(),
@@ -99,7 +99,7 @@ impl Cluster {
         let mut fresh = Vec::new();
         for config in configs {
             fresh.push(NodeId(self.nodes.len()));
-            self.nodes.push(Node::spawn(config, &self.common, &self.settings, &self.places.logs)?);
+            self.nodes.push(Node::spawn(config, &self.common, &self.settings, &self.paths.logs)?);
         }
         let waited_for = fresh.clone();
         self.wait("booting nodes", BOOT_BOUND, |cluster| {
@@ -120,9 +120,9 @@ impl Cluster {
     /// Starts the Rust node and waits until it takes drains. The application nodes have to be up.
     pub fn start_rust_node(&mut self) -> Result<()> {
         let connect: Vec<String> = self.alive_as(Role::App).map(|id| self.node(id).name.clone()).collect();
-        let log = self.places.logs.join(format!("{}-rust.log", self.common.variant.slug()));
+        let log = self.paths.logs.join(format!("{}-rust.log", self.common.variant.slug()));
         let name = self.common.full_name(RUST);
-        self.rust_node = Some(RustNode::spawn(&name, &connect, &self.common.cookie, &self.places.scratch, &log)?);
+        self.rust_node = Some(RustNode::spawn(&name, &connect, &self.common.cookie, &self.paths.scratch, &log)?);
         self.wait("the Rust node getting ready", BOOT_BOUND, |cluster| {
             Ok(cluster.rust_node.as_mut().is_some_and(RustNode::is_ready).then_some(()))
         })

@@ -12,7 +12,7 @@ use super::commands::Command;
 use super::events::Versions;
 use super::link::{now_us, write_frame};
 use super::node_config::{Common, NodeConfig};
-use super::process::Process;
+use crate::process::Process;
 use crate::settings::Settings;
 use crate::{Error, Result};
 

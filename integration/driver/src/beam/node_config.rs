@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use eetf::Term;
 
 use super::term::{atom, int, map, text, tuple};
-use crate::settings::{Executor, Settings};
-use crate::variant::Variant;
+use crate::settings::Settings;
+use crate::variant::{Executor, Variant};
 
 /// What a node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::args::Args;
     use crate::beam::term::{as_atom, as_text};
-    use crate::settings::Mode;
+    use crate::variant::Mode;
 
     #[test]
     fn a_node_is_told_everything_but_the_cookie() {

@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use handoff_demo::Error;
-use handoff_demo::beams::Beams;
 use handoff_demo::faults::Fault;
 use handoff_demo::faults::args::Args;
 use handoff_demo::faults::run::run;
 use handoff_demo::faults::table::{RealRun, Shown, closing, page};
 use handoff_demo::interrupt::Interrupt;
-use handoff_demo::places::Temporary;
+use handoff_demo::paths::TempDir;
 use handoff_demo::progress::Progress;
 use handoff_demo::random::seed;
+use handoff_demo::releases::Releases;
 use handoff_demo::report::write;
 
 fn main() -> ExitCode {
@@ -81,14 +81,14 @@ fn one(
     interrupt: &Interrupt,
     line: &handoff_demo::progress::ModeProgress,
 ) -> anyhow::Result<Shown> {
-    let places = Temporary::new("handoff-faults-")?;
-    let mut shown = match run(fault, args.client, Beams::new(&args.beams), seed, places.places(), interrupt, line) {
+    let paths = TempDir::new("handoff-faults-")?;
+    let mut shown = match run(fault, args.client, Releases::new(&args.beams), seed, paths.paths(), interrupt, line) {
         Ok(found) => Shown::new(fault, seed, found),
         Err(error) if error.is_from_before_the_nodes() => return Err(error.into()),
         Err(error) => Shown::failed(fault, seed, error.in_full()),
     };
     if !shown.passed() {
-        shown.broken.push(places.keep_logs());
+        shown.broken.push(paths.keep_logs());
     }
     Ok(shown)
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use super::Fault;
 use super::catalogue::all;
-use crate::settings::Client;
+use crate::variant::Client;
 
 /// The command line as typed.
 #[derive(Debug, Parser)]

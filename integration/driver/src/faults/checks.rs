@@ -20,6 +20,7 @@ use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
 use crate::beam::{Cluster, DrainEnd};
 use crate::history::{Drain, Key, Moment, NodeId, Record};
 use crate::metrics::{Observed, figures};
+use crate::report::nodes::not_mixed;
 use crate::report::{ModeReport, Versions};
 use crate::run::recovery::counters;
 use crate::{Error, Result};
@@ -99,7 +100,7 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     if figures.moved * 100 < scene.setup.moves_percent * figures.total {
         broken.push(format!("{} of {} servers were not moved", figures.total - figures.moved, figures.total));
     }
-    broken.extend(scene.settings.beams.missing(&figures.nodes));
+    broken.extend(not_mixed(&scene.settings.releases, &figures.nodes));
     broken.extend(outlived(scene)?);
     broken.extend(overdue(&scene.cluster, &drains, scene.setup));
     broken.extend(left_behind(&mut scene.cluster, before)?);

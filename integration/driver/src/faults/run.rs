@@ -5,28 +5,28 @@ use super::scene::Scene;
 use super::{Fault, Setup};
 use crate::Result;
 use crate::beam::Cluster;
-use crate::beams::Beams;
 use crate::interrupt::Interrupt;
-use crate::places::Places;
+use crate::paths::Paths;
 use crate::progress::ModeProgress;
+use crate::releases::Releases;
 use crate::run::stage;
-use crate::settings::{Client, Concurrency, Mode, Scenario, Settings, Synced};
+use crate::settings::{Concurrency, Scenario, Settings, Synced};
 use crate::store::Store;
-use crate::variant::Variant;
+use crate::variant::{Client, Mode, Variant};
 
 /// Runs a fault.
 pub fn run(
     fault: &Fault,
     client: Client,
-    beams: Beams,
+    releases: Releases,
     seed: u64,
-    places: &Places,
+    paths: &Paths,
     interrupt: &Interrupt,
     progress: &ModeProgress,
 ) -> Result<Found> {
     let variant = Variant { executor: fault.setup.executor, client, ..Mode::Handoff.into() };
-    let settings = settings(&fault.setup, variant, beams);
-    let mut cluster = Cluster::new(variant, &settings, places, interrupt)?;
+    let settings = settings(&fault.setup, variant, releases);
+    let mut cluster = Cluster::new(variant, &settings, paths, interrupt)?;
     let stage = stage::set(&mut cluster, &settings, progress)?;
     let there = before(&mut cluster)?;
     let mut scene = Scene::new(fault, cluster, stage, &settings, seed, progress);
@@ -35,9 +35,9 @@ pub fn run(
 }
 
 /// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (30).
-fn settings(setup: &Setup, variant: Variant, beams: Beams) -> Settings {
+fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
     Settings {
-        beams,
+        releases,
         scenario: Scenario::Together,
         deploy: None,
         nodes: setup.nodes,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fault;
 use super::checks::Found;
-use crate::beams::releases;
+use crate::report::nodes::started_on;
 
 /// One run.
 #[derive(Debug, Serialize)]
@@ -55,7 +55,7 @@ impl Shown {
             moved: figures.moved,
             targets: figures.targets,
             decided,
-            releases: releases(&figures.nodes),
+            releases: started_on(&figures.nodes),
             calls: figures.calls,
             failed_calls: figures.failed_calls,
             broken,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::beams::Beams;
 use crate::quantiles::Quantiles;
+use crate::releases::Releases;
 use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
-use crate::settings::{Concurrency, Deploy, Mode, Scenario, Settings, Synced};
+use crate::settings::{Concurrency, Deploy, Scenario, Settings, Synced};
 use crate::store::Store;
+use crate::variant::Mode;
 
 /// All three modes of a rolling deploy of one node.
 pub fn report() -> Report {
@@ -17,7 +18,7 @@ pub fn report() -> Report {
             otp: "25".into(),
         },
         settings: Settings {
-            beams: Beams::new(&[]),
+            releases: Releases::new(&[]),
             scenario: Scenario::Rolling,
             deploy: Some(Deploy::Surge),
             nodes: 2,

@@ -7,9 +7,9 @@ use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::element::Circle;
 use plotters::prelude::{ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, TextStyle};
 
+use crate::durations::exact;
 use crate::report::Report;
-use crate::settings::{Client, Executor, Mode};
-use crate::variant::Variant;
+use crate::variant::{Client, Executor, Mode, Variant};
 use crate::{Error, Result};
 
 /// Text and axes.
@@ -99,7 +99,7 @@ fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Res
         .x_label_formatter(&|seconds| {
             if until_s < 5.0 { format!("{seconds:.1}") } else { format!("{seconds:.0}") }
         })
-        .y_label_formatter(&|ms| axis_label(*ms))
+        .y_label_formatter(&|ms| exact(*ms))
         .draw()
         .map_err(|error| failed(&error))?;
     for (mode, of) in &report.modes {
@@ -110,10 +110,6 @@ fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Res
         chart.draw_series(dots).map_err(|error| failed(&error))?;
     }
     area.present().map_err(|error| failed(&error))
-}
-
-fn axis_label(ms: f64) -> String {
-    if ms < 1_000.0 { format!("{ms} ms") } else { format!("{} s", ms / 1_000.0) }
 }
 
 #[cfg(test)]

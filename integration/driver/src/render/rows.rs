@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::beams::releases;
+use crate::durations::rounded;
 use crate::quantiles::Quantiles;
+use crate::report::nodes::started_on;
 use crate::report::{DrainReport, ModeReport, NodeReport, Report};
-use crate::settings::{Client, Executor, Mode, Scenario};
-use crate::variant::Variant;
+use crate::settings::Scenario;
+use crate::variant::{Client, Executor, Mode, Variant};
 
 /// Keeps a number and what belongs to it on one line.
 const NBSP: char = '\u{a0}';
@@ -35,17 +36,17 @@ pub fn rows(report: &Report) -> Vec<Row> {
         row("handed over", "running elsewhere before their node was gone, of all servers on stopping nodes", &|m| {
             format!("{} of {}", m.moved, m.total)
         }),
-        row("gap p50", "from user terminate/2 to the next init", &|m| duration(m.gap_ms.p50)),
-        row("gap p90", "nine of ten gaps are at most this", &|m| duration(m.gap_ms.p90)),
-        row("gap p99", "99 of 100 gaps are at most this", &|m| duration(m.gap_ms.p99)),
-        row("gap max", "the longest gap", &|m| duration(m.gap_ms.max)),
+        row("gap p50", "from user terminate/2 to the next init", &|m| rounded(m.gap_ms.p50)),
+        row("gap p90", "nine of ten gaps are at most this", &|m| rounded(m.gap_ms.p90)),
+        row("gap p99", "99 of 100 gaps are at most this", &|m| rounded(m.gap_ms.p99)),
+        row("gap max", "the longest gap", &|m| rounded(m.gap_ms.max)),
         row(
             "drain",
             "from SIGTERM until nothing was left to do; at the same time: until the last ended, else summed",
-            &|m| duration(Some(m.drain_ms)),
+            &|m| rounded(Some(m.drain_ms)),
         ),
         row("all back after", "from the first SIGTERM until the last server was back", &|m| {
-            m.recovery_ms.map_or("never".to_owned(), |ms| duration(Some(ms)))
+            m.recovery_ms.map_or("never".to_owned(), |ms| rounded(Some(ms)))
         }),
         row("failed calls", "client calls that came back without an answer; clients repeat none", &|m| {
             format!("{} of {} ({})", grouped(m.failed_calls), grouped(m.calls), percent(m.failed_calls, m.calls))
@@ -86,14 +87,14 @@ pub fn rows(report: &Report) -> Vec<Row> {
             m.store_load.map_or("-".to_owned(), |load| format!("mean {:.1}, max {}", load.mean, load.max))
         }));
     }
-    if report.settings.beams.are_mixed() {
+    if report.settings.releases.are_mixed() {
         rows.push(row("on OTP", "release of each application node", &|m| {
             let node = |of: &NodeReport| format!("{}{NBSP}{}", of.node, of.otp);
             m.nodes.iter().map(node).collect::<Vec<_>>().join(", ")
         }));
         rows.push(row("started on", "servers that started on nodes of each release, the first start included", &|m| {
             let on = |(release, count): (&String, &usize)| format!("{count} on {release}").replace(' ', "\u{a0}");
-            releases(&m.nodes).iter().map(on).collect::<Vec<_>>().join("; ")
+            started_on(&m.nodes).iter().map(on).collect::<Vec<_>>().join("; ")
         }));
     }
     rows.push(match report.settings.scenario {
@@ -130,11 +131,11 @@ pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
             node: drain.node.clone(),
             values: [
                 format!("{} of {}", drain.moved, drain.total),
-                duration(drain.gap_ms.p50),
-                duration(drain.gap_ms.p99),
-                duration(drain.gap_ms.max),
-                duration(Some(drain.drain_ms)),
-                duration(Some(drain.shutdown_ms)),
+                rounded(drain.gap_ms.p50),
+                rounded(drain.gap_ms.p99),
+                rounded(drain.gap_ms.max),
+                rounded(Some(drain.drain_ms)),
+                rounded(Some(drain.shutdown_ms)),
             ],
         };
         of.drains.iter().map(row).collect::<Vec<_>>()
@@ -189,18 +190,6 @@ fn killed_verdict(report: &Report) -> Option<String> {
     ))
 }
 
-/// A duration with three significant digits.
-pub fn duration(ms: Option<f64>) -> String {
-    match ms {
-        None => "-".to_owned(),
-        Some(ms) if ms < 10.0 => format!("{ms:.2} ms"),
-        Some(ms) if ms < 100.0 => format!("{ms:.1} ms"),
-        Some(ms) if ms < 1_000.0 => format!("{ms:.0} ms"),
-        Some(ms) if ms < 10_000.0 => format!("{:.2} s", ms / 1_000.0),
-        Some(ms) => format!("{:.1} s", ms / 1_000.0),
-    }
-}
-
 /// A count with its thousands set apart.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
@@ -219,7 +208,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 fn times(ms: &Quantiles) -> String {
-    [ms.p50, ms.p99, ms.max].map(|ms| duration(ms).replace(' ', "\u{a0}")).join(" / ")
+    [ms.p50, ms.p99, ms.max].map(|ms| rounded(ms).replace(' ', "\u{a0}")).join(" / ")
 }
 
 fn shares(shares: &BTreeMap<String, usize>) -> String {
@@ -240,15 +229,8 @@ fn store_ops(ops: &BTreeMap<String, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::beams::Beams;
+    use crate::releases::Releases;
     use crate::render::fixture;
-
-    #[test]
-    fn durations_keep_three_digits() {
-        let shown = [0.5, 31.26, 208.4, 2_800.0, 44_300.0].map(|ms| duration(Some(ms)));
-        assert_eq!(shown, ["0.50 ms", "31.3 ms", "208 ms", "2.80 s", "44.3 s"]);
-        assert_eq!(duration(None), "-");
-    }
 
     #[test]
     fn thousands_are_set_apart() {
@@ -267,7 +249,7 @@ mod tests {
     fn a_mixed_cluster_says_which_node_ran_on_what() {
         let mut report = fixture::report();
         assert!(rows(&report).iter().all(|row| row.name != "on OTP"));
-        report.settings.beams = Beams::new(&["one".to_owned(), "other".to_owned()]);
+        report.settings.releases = Releases::new(&["one".to_owned(), "other".to_owned()]);
         for (_, mode) in &mut report.modes {
             (mode.nodes[1].otp, mode.nodes[1].elixir) = ("29".into(), "1.20.1".into());
         }

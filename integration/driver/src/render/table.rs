@@ -1,12 +1,12 @@
 //! The closing table.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::Table;
 
 use super::rows::{DRAIN_COLUMNS, drain_rows, notes, rows, verdicts};
 use super::{host, versions};
 use crate::report::Report;
 use crate::settings::Scenario;
+use crate::tables;
 
 /// The whole closing text: what was measured, the comparison, in a rolling deploy every drain, and the notes.
 pub fn closing(report: &Report) -> String {
@@ -22,35 +22,20 @@ pub fn closing(report: &Report) -> String {
 }
 
 fn comparison(report: &Report) -> Table {
-    let mut table = table();
-    table.set_header(header(
-        [""].into_iter().map(str::to_owned).chain(report.modes.iter().map(|(mode, _)| mode.to_string())),
-    ));
+    let names = report.modes.iter().map(|(mode, _)| mode.to_string());
+    let mut table = tables::table([String::new()].into_iter().chain(names));
     for row in rows(report) {
-        let values = row.values.into_iter().map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
-        table.add_row([Cell::new(row.name)].into_iter().chain(values));
+        table.add_row(tables::row([row.name], row.values));
     }
     table
 }
 
 fn drains(report: &Report) -> Table {
-    let mut table = table();
-    table.set_header(header(["", "node"].into_iter().chain(DRAIN_COLUMNS).map(str::to_owned)));
+    let mut table = tables::table(["", "node"].into_iter().chain(DRAIN_COLUMNS));
     for row in drain_rows(report) {
-        let values = row.values.into_iter().map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
-        table.add_row([Cell::new(row.mode), Cell::new(row.node)].into_iter().chain(values));
+        table.add_row(tables::row([&row.mode, &row.node], row.values));
     }
     table
-}
-
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table
-}
-
-fn header(names: impl IntoIterator<Item = String>) -> Vec<Cell> {
-    names.into_iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)).collect()
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use crate::beam::node_config::{NodeConfig, Role, STORE};
 use crate::beam::term::{as_list_of, as_text};
 use crate::history::NodeId;
 use crate::progress::ModeProgress;
-use crate::settings::{Executor, Mode, Scenario, Settings};
+use crate::settings::{Scenario, Settings};
 use crate::store::Store;
+use crate::variant::{Executor, Mode};
 
 /// How long nodes may take to see each other's heartbeats, and a registry to learn of all servers.
 const SETTLE_BOUND: Duration = Duration::from_secs(120);
@@ -37,7 +38,10 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
         (Scenario::Rolling, _) => "new",
     };
     let clock_ahead_s = settings.clock_ahead.filter(|ahead| ahead.node == index).map_or(0, |ahead| ahead.seconds);
-    let elixir = settings.beams.app(settings.scenario, generation, index);
+    let elixir = match settings.scenario {
+        Scenario::Rolling => settings.releases.of_generation(generation),
+        Scenario::Drain | Scenario::Together => settings.releases.in_turn(index),
+    };
     let newer = settings.lacks_module.is_some_and(|lacking| lacking != index);
     NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
 }
@@ -60,7 +64,7 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
             cluster.start(vec![NodeConfig {
                 label: STORE.into(),
                 role: Role::Store,
-                elixir: settings.beams.store(),
+                elixir: settings.releases.store(),
                 generation: 1,
                 clock_ahead_s: 0,
                 newer: false,
@@ -72,7 +76,7 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
     let mut configs = vec![NodeConfig {
         label: "clients".into(),
         role: Role::Client,
-        elixir: settings.beams.client(),
+        elixir: settings.releases.client(),
         generation: 1,
         clock_ahead_s: 0,
         newer: false,

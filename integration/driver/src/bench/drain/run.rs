@@ -8,10 +8,10 @@ use super::figures::on_store;
 use super::shape::Shape;
 use super::table::Report;
 use crate::args;
+use crate::durations::rounded;
 use crate::interrupt::Interrupt;
-use crate::places::Places;
+use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::render::rows::duration;
 use crate::report::ModeReport;
 use crate::run::run_mode;
 use crate::settings::Settings;
@@ -25,7 +25,7 @@ const CLIENTS: u32 = 4;
 const BACK_WITHIN_S: u32 = 5;
 
 /// Runs everything.
-pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
+pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
     let (mut stores, mut versions) = (Vec::new(), None);
     for &shape in &args.stores {
         let mut measured: Vec<(Contender, Vec<ModeReport>)> =
@@ -34,8 +34,8 @@ pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progr
             for (contender, reports) in &mut measured {
                 let line = progress.line(format!("{}, {}, {round}", shape.described(), contender.name()));
                 let settings = settings(args, shape, *contender);
-                let (report, on) = run_mode(contender.variant(), &settings, places, interrupt, &line)?;
-                line.done(&format!("gap p99 {}, drain {:.0} ms", duration(report.gap_ms.p99), report.drain_ms));
+                let (report, on) = run_mode(contender.variant(), &settings, paths, interrupt, &line)?;
+                line.done(&format!("gap p99 {}, drain {:.0} ms", rounded(report.gap_ms.p99), report.drain_ms));
                 versions.get_or_insert(on);
                 reports.push(report);
             }
@@ -56,7 +56,7 @@ pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progr
 /// Those of `integration/demo --quick --scenario drain`, but for what is measured.
 fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
-    let settings = Settings::from_args(&demo, shape.store());
+    let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
     Settings {
         servers: args.servers,

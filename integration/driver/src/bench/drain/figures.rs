@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::shape::Shape;
+use crate::quantiles::median;
 use crate::report::ModeReport;
 
 /// One store, and everything that was measured on it.
@@ -99,17 +100,11 @@ fn at_store_max(round: &ModeReport) -> f64 {
     round.store_load.map_or(0.0, |load| load.max as f64)
 }
 
-/// The middle one; of an even number the lower, which was measured, too.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::render::fixture;
-    use crate::settings::Executor;
+    use crate::variant::Executor;
 
     fn round(p99: f64, drain_ms: f64) -> ModeReport {
         let (_, mut round) = fixture::report().modes.remove(2);

@@ -4,15 +4,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tempfile::TempDir;
-
 use crate::random::hex;
 use crate::store::Store;
 use crate::{Error, Result};
 
 /// The directories of a run.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct Paths {
     /// What nodes say.
     pub logs: PathBuf,
     /// Everything else.
@@ -21,7 +19,7 @@ pub struct Places {
     pub run: String,
 }
 
-impl Places {
+impl Paths {
     /// These directories, for a run of its own.
     pub fn new(logs: PathBuf, scratch: PathBuf) -> Result<Self> {
         Ok(Self { logs, scratch, run: hex(4)? })
@@ -52,13 +50,13 @@ impl Places {
 
 /// Directories of a run that end with it.
 #[derive(Debug)]
-pub struct Temporary {
-    places: Places,
-    logs: TempDir,
-    _scratch: TempDir,
+pub struct TempDir {
+    paths: Paths,
+    logs: tempfile::TempDir,
+    _scratch: tempfile::TempDir,
 }
 
-impl Temporary {
+impl TempDir {
     /// New ones, whose names begin with `prefix`.
     pub fn new(prefix: &str) -> Result<Self> {
         let directory = |what| {
@@ -66,13 +64,13 @@ impl Temporary {
             made.map_err(Error::io(format!("creating a directory for {what}")))
         };
         let (logs, scratch) = (directory("the nodes' logs")?, directory("the store")?);
-        let places = Places::new(logs.path().to_owned(), scratch.path().to_owned())?;
-        Ok(Self { places, logs, _scratch: scratch })
+        let paths = Paths::new(logs.path().to_owned(), scratch.path().to_owned())?;
+        Ok(Self { paths, logs, _scratch: scratch })
     }
 
     /// Where they are.
-    pub fn places(&self) -> &Places {
-        &self.places
+    pub fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// Keeps the logs, and says where they are.
@@ -95,8 +93,8 @@ mod tests {
 
     #[test]
     fn logs_stay_where_nodes_had_a_part_in_the_error() {
-        let logs = |places: &Temporary| places.places().logs.clone();
-        let (gone, kept) = (Temporary::new("places-test-").unwrap(), Temporary::new("places-test-").unwrap());
+        let logs = |paths: &TempDir| paths.paths().logs.clone();
+        let (gone, kept) = (TempDir::new("handoff-test-").unwrap(), TempDir::new("handoff-test-").unwrap());
         let (gone_logs, kept_logs) = (logs(&gone), logs(&kept));
         assert!(matches!(gone.explained(Error::Interrupted), Error::Interrupted));
         assert!(!gone_logs.exists());
@@ -109,13 +107,13 @@ mod tests {
     #[test]
     fn every_column_has_a_store_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places { logs: dir.path().into(), scratch: dir.path().into(), run: "ab12".into() };
-        let first = places.store_url(&Store::Directory, "naive").unwrap().unwrap();
-        let second = places.store_url(&Store::Directory, "handoff").unwrap().unwrap();
+        let paths = Paths { logs: dir.path().into(), scratch: dir.path().into(), run: "ab12".into() };
+        let first = paths.store_url(&Store::Directory, "naive").unwrap().unwrap();
+        let second = paths.store_url(&Store::Directory, "handoff").unwrap().unwrap();
         assert_ne!(first, second);
         assert!(dir.path().join("store/naive").is_dir());
 
         let s3 = Store::Url { url: "s3://bucket/x".into() };
-        assert_eq!(places.store_url(&s3, "naive").unwrap().unwrap(), "s3://bucket/x/handoff-demo-ab12/naive");
+        assert_eq!(paths.store_url(&s3, "naive").unwrap().unwrap(), "s3://bucket/x/handoff-demo-ab12/naive");
     }
 }

@@ -1,10 +1,11 @@
 //! The table and the JSON.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
+use crate::durations::tenths;
+use crate::quantiles::millis;
 use crate::report::Versions;
+use crate::tables;
 
 /// Two runs of the same differ by a few of a hundred.
 const AT_LEAST: f64 = 0.95;
@@ -51,36 +52,25 @@ pub struct AtKill {
 
 impl AtKill {
     fn shown(&self) -> String {
-        let stopped = self.stopped_after_ms.map(|ms| format!(", stopped after {}.{} s", ms / 1_000, ms % 1_000 / 100));
+        // Milliseconds as seconds, as microseconds are milliseconds.
+        let stopped = self.stopped_after_ms.map(|ms| format!(", stopped after {}", tenths(millis(ms))));
         format!("{}{}", self.stored, stopped.unwrap_or_default())
     }
 }
 
+const COLUMNS: [&str; 6] =
+    ["store", "killed after", "stored without", "stored with handoff", "running elsewhere", "held"];
+
 impl Report {
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header([
-            "store",
-            "killed after",
-            "stored without",
-            "stored with handoff",
-            "running elsewhere",
-            "held",
-        ]);
+        let mut table = tables::table(COLUMNS);
         for row in &self.rows {
             let held = if row.fewer().is_none() { "yes" } else { "NO" };
-            let cells = [row.without.shown(), row.with.shown(), row.with.started.to_string(), held.to_owned()];
-            let cells = cells.map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
-            table.add_row([Cell::new(&row.store), Cell::new(format!("{} s", row.after_s))].into_iter().chain(cells));
+            let figures = [row.without.shown(), row.with.shown(), row.with.started.to_string(), held.to_owned()];
+            table.add_row(tables::row([&row.store, &format!("{} s", row.after_s)], figures));
         }
         format!("States of {} servers in storage when their node is killed; {}\n{table}\n", self.servers, self.versions)
-    }
-
-    /// The report as JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
     }
 
     /// Where fewer states are stored with `durable_handoff` than without.

@@ -1,12 +1,11 @@
 //! The table and the JSON.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::figures::{OnStore, Row};
-use crate::render::rows::duration;
+use crate::durations::rounded;
 use crate::report::Versions;
+use crate::tables;
 
 /// All that was measured, in the form in which it is written as JSON.
 #[derive(Debug, Serialize)]
@@ -44,14 +43,11 @@ const COLUMNS: [&str; 12] = [
 impl Report {
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(COLUMNS.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+        let mut table = tables::table(COLUMNS);
         for of in &self.stores {
             for (at, row) in of.rows.iter().enumerate() {
                 let store = if at == 0 { of.store.described() } else { "" };
-                let values = values(row).map(|value| Cell::new(value).set_alignment(CellAlignment::Right));
-                table.add_row([Cell::new(store), Cell::new(&row.name)].into_iter().chain(values));
+                table.add_row(tables::row([store, &row.name], values(row)));
             }
         }
         let Versions { elixir, otp, .. } = &self.versions;
@@ -62,11 +58,6 @@ impl Report {
              in no gap, so that the streams look better than they are.\n",
             self.back_within_s
         )
-    }
-
-    /// The report as JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
     }
 
     /// What did not hold, by store and contender.
@@ -83,11 +74,11 @@ fn values(row: &Row) -> [String; 10] {
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
     let shares: Vec<String> = row.targets.values().map(ToString::to_string).collect();
     [
-        duration(Some(row.gap_p50_ms)),
-        duration(Some(row.gap_p99_ms)),
-        duration(Some(row.gap_max_ms)),
+        rounded(Some(row.gap_p50_ms)),
+        rounded(Some(row.gap_p99_ms)),
+        rounded(Some(row.gap_max_ms)),
         ratio(row.p99_ratio),
-        duration(Some(row.drain_ms)),
+        rounded(Some(row.drain_ms)),
         ratio(row.drain_ratio),
         format!("{:.0}", row.per_second),
         format!("{:.0}, max {:.0}", row.at_store_mean, row.at_store_max),
@@ -99,11 +90,11 @@ fn values(row: &Row) -> [String; 10] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::contender::Contender;
-    use crate::bench::figures::on_store;
-    use crate::bench::shape::Shape;
+    use crate::bench::drain::contender::Contender;
+    use crate::bench::drain::figures::on_store;
+    use crate::bench::drain::shape::Shape;
     use crate::render::fixture;
-    use crate::settings::Executor;
+    use crate::variant::Executor;
 
     fn report() -> Report {
         let demo = fixture::report();
@@ -127,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_json_names_the_measurement_and_what_it_ran_on() {
-        let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&crate::bench::json(&report())).unwrap();
         assert_eq!((json["bench"].as_str(), json["otp"].as_str()), (Some("drain"), Some("25")));
         assert_eq!(json["stores"][0]["store"], "slots");
         assert_eq!(json["stores"][0]["rows"][0]["p99_ratio"], 1.0);

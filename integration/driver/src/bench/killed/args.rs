@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::args::{twice, writable};
-use crate::settings::Executor;
+use crate::flags::{twice, writable};
 use crate::store::{self, Store};
+use crate::variant::Executor;
 
 /// The command line as typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "integration/bench killed",
     bin_name = "integration/bench killed",
-    about = "Kills a node in the middle of its shutdown and counts the states that are in storage, with and without durable_handoff",
     after_help = "Exits with 1 when fewer than 95 of 100 states are stored with durable_handoff that are without it: two runs of the same \
                   differ by a few."
 )]

@@ -6,15 +6,14 @@ use clap::Parser;
 
 use super::contender::Contender;
 use super::shape::Shape;
-use crate::args::{twice, writable};
-use crate::settings::Executor;
+use crate::flags::{twice, writable};
+use crate::variant::Executor;
 
 /// The command line as typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "integration/bench drain",
     bin_name = "integration/bench drain",
-    about = "Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of several shapes",
     after_help = "Three nodes, all servers on the one that stops, clients that call. The ratios are to the best task stream on the same \
                   store: the one with the shortest gaps, and the one that was done first. Heartbeats come every second and discovery \
                   every 10 s (60 s in production), which flatters graceful shutdown.\n\
@@ -63,7 +62,7 @@ pub struct Args {
 impl Args {
     /// Why these flags cannot be run together, if so.
     pub fn refused(&self) -> Option<String> {
-        let shown = |shapes: &[Shape]| shapes.iter().map(crate::variant::flag_value).collect::<Vec<_>>();
+        let shown = |shapes: &[Shape]| shapes.iter().map(crate::flags::flag_value).collect::<Vec<_>>();
         [
             twice("--stores", &shown(&self.stores)),
             twice("--graceful", &shown(&self.graceful)),

@@ -11,19 +11,19 @@ use crate::beam::Cluster;
 use crate::beam::commands::Command;
 use crate::beam::term::as_u32;
 use crate::interrupt::Interrupt;
-use crate::places::Places;
+use crate::paths::Paths;
 use crate::progress::{ModeProgress, Progress};
 use crate::report::Versions;
 use crate::run::stage;
-use crate::settings::{Mode, Settings};
-use crate::variant::Variant;
+use crate::settings::Settings;
+use crate::variant::{Mode, Variant};
 use crate::{Error, Result};
 
 /// How much longer than its time a kill may come: the driver waits for no node in between.
 const LATE: Duration = Duration::from_secs(30);
 
 /// Runs everything.
-pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
+pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
     let (mut rows, mut versions) = (Vec::new(), None);
     for name in &args.only {
         for &after_s in &args.after {
@@ -32,11 +32,9 @@ pub fn run(args: &Args, places: &Places, interrupt: &Interrupt, progress: &Progr
                 let variant = if mode == Mode::Handoff { Variant { executor, ..mode.into() } } else { mode.into() };
                 let line = progress.line(format!("{name}, killed after {after_s} s, {variant}"));
                 // A folder of its own in the store, as every column of the demo has.
-                let places = Places::new(
-                    places.logs.clone(),
-                    places.scratch.join(format!("{name}-{after_s}").replace('/', "_")),
-                )?;
-                let (at_kill, on) = at_kill(args, name, after_s, variant, &places, interrupt, &line)?;
+                let paths =
+                    Paths::new(paths.logs.clone(), paths.scratch.join(format!("{name}-{after_s}").replace('/', "_")))?;
+                let (at_kill, on) = at_kill(args, name, after_s, variant, &paths, interrupt, &line)?;
                 line.done(&format!("{} of {} stored", at_kill.stored, args.servers));
                 versions.get_or_insert(on);
                 Ok::<_, Error>(at_kill)
@@ -54,13 +52,13 @@ fn at_kill(
     name: &str,
     after_s: u32,
     variant: Variant,
-    places: &Places,
+    paths: &Paths,
     interrupt: &Interrupt,
     progress: &ModeProgress,
 ) -> Result<(AtKill, Versions)> {
     let settings = settings(args, name, variant);
     let servers = settings.servers;
-    let mut cluster = Cluster::new(variant, &settings, places, interrupt)?;
+    let mut cluster = Cluster::new(variant, &settings, paths, interrupt)?;
     let (stage, _) = stage::servers(&mut cluster, &settings, progress)?;
     let unsynced = as_u32(&cluster.call(stage.client, Command::IncrementAll { servers })?)?;
     if unsynced != servers {
@@ -90,7 +88,7 @@ fn at_kill(
 /// As in production: sweeps every 60 s, the usual heartbeats, the usual time for a drain.
 fn settings(args: &Args, name: &str, variant: Variant) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--scenario", "drain", "--nodes", "3"]);
-    let settings = Settings::from_args(&demo, store(name));
+    let settings = demo.settings_on(store(name));
     let Args { servers, slow_child_ms, .. } = *args;
     // Heartbeats every second: the nodes have to know each other soon, not most of a minute after they have booted.
     Settings { servers, slow_child_ms, modes: vec![variant], heartbeat_interval_ms: 1_000, ..settings }

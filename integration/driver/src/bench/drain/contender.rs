@@ -1,7 +1,6 @@
 //! Who moves the servers.
 
-use crate::settings::{Executor, Mode};
-use crate::variant::Variant;
+use crate::variant::{Executor, Mode, Variant};
 
 /// A way to drain a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
