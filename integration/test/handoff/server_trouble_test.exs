@@ -182,8 +182,25 @@ defmodule Handoff.ServerTroubleTest do
     leave_half_started(context, "k", b)
 
     server = %{key: "k", module: Troublesome, pid: pid, meta: %{}}
-    rehome = [context.sup, server, :running, Atom.to_string(b), 5_000]
-    assert {{:displaced, :server}, _why} = call(a, DurableHandoff.Host.Rehome, :run, rehome)
+    assert {{:displaced, :server}, _why} = move(context, a, server, b)
+  end
+
+  test "its start on the target is registered and then fails: displaced, not moved", %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
+    pid = start_server(context, a, Counter, "k", %{count: 5})
+    key = storage_key(context, "k")
+    SimulatedStore.pause(context.store, {:get, key})
+    SimulatedStore.fail_next(context.store, :get, key, :unavailable)
+
+    server = %{key: "k", module: Counter, pid: pid, meta: %{}}
+    moving = Task.async(fn -> move(context, a, server, b) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    await_down(pid)
+    call(b, FailingStart, :start, [context.sup, "k", Counter])
+    await_on(context, a, "k", b)
+    SimulatedStore.resume(context.store)
+
+    assert {{:displaced, :store}, {:returned, {:error, _reason}}} = Task.await(moving)
   end
 
   test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
@@ -241,6 +258,9 @@ defmodule Handoff.ServerTroubleTest do
     assert left == %{}
     assert_all_run_on(context, ["k"], [b, c])
   end
+
+  defp move(context, source, server, target),
+    do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 5_000])
 
   # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process
   # that has ended.

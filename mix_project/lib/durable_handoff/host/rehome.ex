@@ -4,8 +4,8 @@ defmodule DurableHandoff.Host.Rehome do
 
   Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this
   node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
-  give back; nothing is stopped for a target that is not connected; a server is reported moved only when it is
-  registered on another node, which the host does after its `init`.
+  give back; nothing is stopped for a target that is not connected; after an answer that leaves it open, a server is
+  reported moved only when the process that is registered on another node answers (see `Host.started?/2`).
 
   It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about
   a second to see what became of a server whose answer was ambiguous. A server that is in `init` on the target
@@ -110,11 +110,10 @@ defmodule DurableHandoff.Host.Rehome do
   defp note({:raised, _kind, reason}), do: UnknownAnswer.note(:rehome_child, reason)
   defp note({:returned, result}), do: UnknownAnswer.note(:rehome_child, result)
 
-  defp settle({:runs_as, pid}, %{target: target}) do
-    case Host.alive?(pid) do
+  defp settle({:runs_as, pid}, attempt) do
+    case Host.started?(pid, patience_ms(attempt)) do
       true when node(pid) == node() -> :untouched
-      true when node(pid) == target -> {:moved, nil}
-      true -> {:moved, Atom.to_string(node(pid))}
+      true -> moved(pid, attempt)
       # A registry that still names a dead process: the same as not having heard of the stop.
       false -> :retry_same
       :unknown -> {:displaced, :target}
@@ -138,18 +137,23 @@ defmodule DurableHandoff.Host.Rehome do
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :gone
   end
 
-  defp settle({:displaced, blame}, %{name: name, server: server, target: target}) do
+  defp settle({:displaced, blame}, %{name: name, server: server} = attempt) do
     if Process.alive?(server.pid) do
       :untouched
     else
       case Host.lookup(name, server.key) do
-        {:elsewhere, pid} when node(pid) == target -> {:moved, nil}
-        {:elsewhere, pid} -> {:moved, Atom.to_string(node(pid))}
+        {:elsewhere, pid} -> if started?(pid, attempt), do: moved(pid, attempt), else: {:displaced, blame}
         {:here, pid} when pid != server.pid -> :untouched
         _nowhere -> {:displaced, blame}
       end
     end
   end
+
+  defp moved(pid, %{target: target}), do: {:moved, if(node(pid) != target, do: Atom.to_string(node(pid)))}
+
+  defp started?(pid, attempt), do: Host.started?(pid, patience_ms(attempt)) == true
+
+  defp patience_ms(%{until_us: until_us}), do: max(div(until_us - Clock.now_us(), 1_000), @patience_ms)
 
   defp settle_stopped(%{server: server} = attempt, outcomes) do
     if down_soon?(server.pid), do: stored_outcome(attempt, outcomes), else: :stopping
@@ -158,11 +162,10 @@ defmodule DurableHandoff.Host.Rehome do
   # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as
   # running here, so its final write failed and it can only start from its last sync. `free`: it is stored as
   # stopped, and reserved for no node.
-  defp stored_outcome(%{name: name, server: server}, %{unsaved: unsaved, free: free}) do
-    case Host.lookup(name, server.key) do
-      {:elsewhere, _pid} ->
-        :lost_race
-
+  defp stored_outcome(%{name: name, server: server} = attempt, %{unsaved: unsaved, free: free}) do
+    with {:elsewhere, pid} <- Host.lookup(name, server.key), true <- started?(pid, attempt) do
+      :lost_race
+    else
       _nowhere ->
         case Host.stored(Host.storage(name), server.key) do
           {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> unsaved
