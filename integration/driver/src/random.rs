@@ -34,6 +34,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A whole number from `low` to `high`.
+    pub fn whole(&mut self, low: u64, high: u64) -> u64 {
+        low + self.number() % (high - low + 1)
+    }
+
     /// A number from `low` to `high`.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
     pub fn between(&mut self, low: f64, high: f64) -> f64 {

@@ -3,6 +3,7 @@
 pub mod deploy;
 pub mod recovery;
 pub mod stage;
+pub mod unsynced;
 
 use std::collections::BTreeMap;
 

@@ -22,7 +22,7 @@ defmodule HandoffDemo.Clients do
   def start_link(how), do: GenServer.start_link(__MODULE__, how, name: __MODULE__)
 
   @doc "Starts `count` clients. See `t:HandoffDemo.Client.job/0`."
-  @spec start(pos_integer(), map()) :: :ok
+  @spec start(non_neg_integer(), map()) :: :ok
   def start(count, job), do: GenServer.call(__MODULE__, {:start, count, job})
 
   @doc "Lets every client finish its call, stops them all and adds up what they saw."
@@ -36,7 +36,7 @@ defmodule HandoffDemo.Clients do
   def handle_call({:start, count, job}, _from, state) do
     calls = :counters.new(2, [:write_concurrency])
     job = Map.merge(job, %{how: state.how, calls: calls})
-    clients = for _ <- 1..count, do: Client.start_link(job)
+    clients = for _ <- 1..count//1, do: Client.start_link(job)
     Process.send_after(self(), :tell, @tell_every_ms)
     {:reply, :ok, %{state | clients: clients, calls: calls}}
   end

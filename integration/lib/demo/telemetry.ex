@@ -9,7 +9,12 @@ defmodule HandoffDemo.Telemetry do
 
   alias HandoffDemo.Control
 
-  @events [[:durable_handoff, :drain, :stop], [:durable_handoff, :fallback], [:durable_handoff, :wait, :stop]]
+  @events [
+    [:durable_handoff, :drain, :stop],
+    [:durable_handoff, :shutdown, :stop],
+    [:durable_handoff, :fallback],
+    [:durable_handoff, :wait, :stop]
+  ]
 
   @doc "From now on events go to the driver. Before the library starts."
   @spec attach() :: :ok
@@ -28,6 +33,13 @@ defmodule HandoffDemo.Telemetry do
   def handle([:durable_handoff, :drain, :stop], _measurements, %{report: report}, _config) do
     executor = if report.executor == :embedded, do: "embedded", else: "node"
     Control.send_event({:drained, executor, report.moved, report.total, Atom.to_string(report.ended)})
+  end
+
+  # How long the drain held the shutdown up, and for how long it might.
+  def handle([:durable_handoff, :shutdown, :stop], %{duration: duration} = times, _metadata, _config) do
+    drawn = times.deadline - (times.monotonic_time - duration)
+    [took_us, drawn_us] = for time <- [duration, drawn], do: System.convert_time_unit(time, :native, :microsecond)
+    Control.send_event({:shutdown, took_us, max(drawn_us, 0)})
   end
 
   def handle([:durable_handoff, :fallback], _measurements, %{reason: reason}, _config),

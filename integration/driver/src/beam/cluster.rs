@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eetf::Term;
 
 use super::commands::Command;
-use super::events::{Drained, Event, Reported};
+use super::events::{Drained, Event, HeldUp, Reported};
 use super::link::{Incoming, Links, now_us};
 use super::node::Node;
 use super::node_config::{Common, NodeConfig, RUST, Role};
@@ -53,6 +53,7 @@ pub struct Cluster {
     rust_node: Option<RustNode>,
     records: Vec<Record>,
     drained: Vec<DrainEnd>,
+    held_up: Vec<(NodeId, HeldUp)>,
     fallbacks: Vec<(NodeId, String)>,
     waited_us: Vec<u64>,
     started: u32,
@@ -80,6 +81,7 @@ impl Cluster {
             rust_node: None,
             records: Vec::new(),
             drained: Vec::new(),
+            held_up: Vec::new(),
             fallbacks: Vec::new(),
             waited_us: Vec::new(),
             started: 0,
@@ -136,6 +138,11 @@ impl Cluster {
     /// How drains of `durable_handoff` have ended so far.
     pub fn drained(&self) -> &[DrainEnd] {
         &self.drained
+    }
+
+    /// How long drains have held up the shutdowns of nodes.
+    pub fn held_up(&self) -> &[(NodeId, HeldUp)] {
+        &self.held_up
     }
 
     /// What took over in drains of `durable_handoff` so far, other than planned.
@@ -307,6 +314,7 @@ impl Cluster {
             }
             Event::Calls { ok, failed } => self.calls = (ok, failed),
             Event::Drained(report) => self.drained.push(DrainEnd { node: id, at_us: now_us(), report }),
+            Event::Shutdown(held_up) => self.held_up.push((id, held_up)),
             Event::Waited(waited_us) => self.waited_us.push(waited_us),
             Event::Fallback(reason) => self.fallbacks.push((id, reason)),
             Event::Reply { id, answer } => {

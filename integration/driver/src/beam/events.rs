@@ -7,6 +7,7 @@
 //! | `{records, [{Moment, Key, Process, AtUs, Counter}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
 //! | `{drained, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
+//! | `{shutdown, TookUs, DrawnUs}` | the shutdown of a supervisor went on: how long its drain held it up, and for how long it might |
 //! | `{waited, Us}` | a call had to wait for its server so long |
 //! | `{fallback, Reason}` | something else than planned took over in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
@@ -58,6 +59,22 @@ pub struct Drained {
     pub ended: String,
 }
 
+/// How long a drain held up the shutdown of a supervisor, by the monotonic clock of its node, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldUp {
+    /// From the Drainer's turn until the shutdown went on.
+    pub took_us: u64,
+    /// From the Drainer's turn until the deadline that the library drew.
+    pub drawn_us: u64,
+}
+
+impl HeldUp {
+    /// How long after its deadline the shutdown went on; 0 for one in time.
+    pub fn late_us(self) -> u64 {
+        self.took_us.saturating_sub(self.drawn_us)
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -74,6 +91,8 @@ pub enum Event {
     },
     /// A drain has ended.
     Drained(Drained),
+    /// A shutdown went on.
+    Shutdown(HeldUp),
     /// Something else than planned took over.
     Fallback(String),
     /// A call had to wait for its server; microseconds.
@@ -107,6 +126,9 @@ impl Event {
                 total: as_u64(total)?,
                 ended: as_text(ended)?,
             })),
+            ("shutdown", [took_us, drawn_us]) => {
+                Ok(Self::Shutdown(HeldUp { took_us: as_u64(took_us)?, drawn_us: as_u64(drawn_us)? }))
+            }
             ("fallback", [reason]) => Ok(Self::Fallback(as_text(reason)?)),
             ("waited", [waited_us]) => Ok(Self::Waited(as_u64(waited_us)?)),
             ("reply", [id, answer]) => {
@@ -170,6 +192,16 @@ mod tests {
         let event = Event::read(&tuple([atom("drained"), text("node"), int(90), int(100), text("deadline")])).unwrap();
         let drained = Drained { executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
         assert_eq!(event, Event::Drained(drained));
+    }
+
+    #[test]
+    fn a_shutdown_that_went_on_after_its_deadline_says_how_much() {
+        let held_up = |took_us, drawn_us| {
+            let event = Event::read(&tuple([atom("shutdown"), int(took_us), int(drawn_us)])).unwrap();
+            let Event::Shutdown(held_up) = event else { panic!("{event:?}") };
+            held_up.late_us()
+        };
+        assert_eq!([held_up(15_000_100, 15_000_000), held_up(400_000, 15_000_000)], [100, 0]);
     }
 
     #[test]

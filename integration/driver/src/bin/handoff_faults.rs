@@ -10,8 +10,9 @@ use clap::Parser;
 use handoff_demo::Error;
 use handoff_demo::faults::Fault;
 use handoff_demo::faults::args::Args;
-use handoff_demo::faults::run::run;
-use handoff_demo::faults::table::{RealRun, Shown, closing, page};
+use handoff_demo::faults::page::page;
+use handoff_demo::faults::run::Run;
+use handoff_demo::faults::table::{Shown, closing};
 use handoff_demo::interrupt::Interrupt;
 use handoff_demo::paths::TempDir;
 use handoff_demo::progress::Progress;
@@ -40,7 +41,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         return Ok(true);
     }
     // Before the run: a file that cannot be read must not cost what takes minutes.
-    let real: Vec<RealRun> = match &args.real {
+    let real: Vec<Shown> = match &args.real {
         Some(path) => {
             serde_json::from_str(&std::fs::read_to_string(path).with_context(|| path.display().to_string())?)?
         }
@@ -82,7 +83,15 @@ fn one(
     line: &handoff_demo::progress::ModeProgress,
 ) -> anyhow::Result<Shown> {
     let paths = TempDir::new("handoff-faults-")?;
-    let mut shown = match run(fault, args.client, Releases::new(&args.beams), seed, paths.paths(), interrupt, line) {
+    let run = Run {
+        client: args.client,
+        releases: Releases::new(&args.beams),
+        seed,
+        paths: paths.paths(),
+        interrupt,
+        progress: line,
+    };
+    let mut shown = match run.run(fault) {
         Ok(found) => Shown::new(fault, seed, found),
         Err(error) if error.is_from_before_the_nodes() => return Err(error.into()),
         Err(error) => Shown::failed(fault, seed, error.in_full()),

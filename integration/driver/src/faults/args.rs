@@ -14,10 +14,11 @@ use crate::variant::Client;
     name = "integration/faults",
     bin_name = "integration/faults",
     about = "Kills, pauses and parts nodes of real clusters while clients call, and checks that nothing is lost",
-    after_help = "After each run every server has to run exactly once within the fault's bound, no acknowledged increment may be \
-                  lost that was stored or could be, none counted twice, no reservation may have outlived its time, and no process or table of \
-                  the library may be left. Half of the servers store each increment, the others when they stop.\n\
-                  Exits with 1 when anything of that does not hold."
+    after_help = "After each run every server has to run exactly once within the fault's bound. No acknowledged increment may be lost \
+                  that was stored or could be, and none counted twice. No reservation may outlive its time, no process or table of \
+                  the library may be left, and no drain may hold up a shutdown for longer than its deadline and 200 ms. Half of the \
+                  servers store each increment, the others when they stop.\n\
+                  Exits with 1 when any of that does not hold."
 )]
 pub struct Args {
     /// Only these faults; --list names all

@@ -7,22 +7,28 @@
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
 //! 6. No server is started on a node that was told to stop a second before.
-//! 7. No node waits for its drain longer than its `timeout_ms`.
+//! 7. No drain holds up a shutdown for longer than the deadline that the library draws (`DurableHandoff.Deadline`) and 200 ms, by the
+//!    monotonic clock of its node; and that deadline is at most `timeout_ms` away.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Setup;
 use super::scene::Scene;
 use crate::beam::commands::{Command, Counter, read_calls};
+use crate::beam::events::HeldUp;
 use crate::beam::node_config::Role;
 use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
 use crate::beam::{Cluster, DrainEnd};
 use crate::history::{Drain, Key, Moment, NodeId, Record};
 use crate::metrics::{Observed, figures};
+use crate::quantiles::millis;
 use crate::report::nodes::not_mixed;
 use crate::report::{ModeReport, Versions};
 use crate::run::recovery::counters;
+use crate::run::unsynced::are_fewer;
 use crate::{Error, Result};
 
 /// How many servers are named.
@@ -36,6 +42,9 @@ const TIDY_WITHIN: Duration = Duration::from_secs(20);
 
 /// From SIGTERM to the start of the drain, and from its end to the driver.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+/// How much later than its deadline a shutdown may go on, in microseconds.
+const LATE_US: u64 = 200_000;
 
 /// What was under way when a node was told to stop may still come up there, in microseconds.
 const KNOWN_US: u64 = 1_000_000;
@@ -55,10 +64,34 @@ pub struct Found {
     pub figures: ModeReport,
     /// What it ran on.
     pub versions: Versions,
+    /// How long after its deadline the latest shutdown went on; `None` where no node stopped in order.
+    pub late_ms: Option<f64>,
+    /// States in storage at the kill, where they were counted.
+    pub stored: Option<Stored>,
     /// Who decided at the end of each drain, and what took over before.
     pub decided: Vec<String>,
     /// What does not hold; empty for a run that passed.
     pub broken: Vec<String>,
+}
+
+/// States in storage when a node is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// With `durable_handoff`.
+    pub with: u32,
+    /// When the same is done without it.
+    pub without: u32,
+}
+
+impl Found {
+    /// Notes how many states were in storage, with `durable_handoff` and without it.
+    pub fn compare(&mut self, with: u32, without: u32) {
+        self.stored = Some(Stored { with, without });
+        if are_fewer(with, without) {
+            self.broken
+                .push(format!("{with} states were in storage at the kill, and {without} without durable_handoff"));
+        }
+    }
 }
 
 /// Takes down what is there before the fault.
@@ -80,7 +113,10 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     }
 
     let client = scene.stage.client;
-    let calls = read_calls(&scene.cluster.call(client, Command::StopClients)?)?;
+    let mut calls = read_calls(&scene.cluster.call(client, Command::StopClients)?)?;
+    if scene.incremented {
+        (0..scene.settings.servers).for_each(|key| *calls.acknowledged.entry(key).or_default() += 1);
+    }
     let counters = counters(&mut scene.cluster, &scene.stage, scene.settings)?;
     let everyone: Vec<_> = alive(&scene.cluster);
     scene.cluster.call_each(everyone.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
@@ -103,10 +139,12 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     broken.extend(not_mixed(&scene.settings.releases, &figures.nodes));
     broken.extend(outlived(scene)?);
     broken.extend(overdue(&scene.cluster, &drains, scene.setup));
+    broken.extend(late(scene, &drains));
     broken.extend(left_behind(&mut scene.cluster, before)?);
     let versions = scene.cluster.node(client).versions.clone();
     let versions = versions.ok_or_else(|| Error::protocol("a client without versions"))?.into();
-    Ok(Found { settled_s, figures, versions, decided: decided(&scene.cluster), broken })
+    let late_ms = scene.cluster.held_up().iter().map(|(_, held_up)| millis(held_up.late_us())).reduce(f64::max);
+    Ok(Found { settled_s, figures, versions, late_ms, stored: None, decided: decided(&scene.cluster), broken })
 }
 
 fn decided(cluster: &Cluster) -> Vec<String> {
@@ -196,6 +234,29 @@ fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> 
     (longest > bound).then(|| format!("a node waited {seconds:.1} s for its drain, and may wait {timeout_ms} ms"))
 }
 
+/// What is wrong with how long drains held up the shutdowns of nodes that were not killed.
+fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
+    let orderly = drains.iter().map(|drain| drain.node).filter(|&node| !scene.was_killed(node));
+    let of_node = |node| {
+        let held_up = scene.cluster.held_up().iter().filter(|(of, _)| *of == node).map(|(_, held_up)| *held_up);
+        let wrong = too_long(&held_up.collect::<Vec<_>>(), scene.setup.timeout_ms)?;
+        Some(format!("{} {wrong}", scene.cluster.node(node).config.label))
+    };
+    orderly.filter_map(of_node).collect()
+}
+
+/// A node that stops in order says how long it was held up. It must neither be later than its deadline nor have drawn it too late.
+fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
+    if held_up.is_empty() {
+        return Some("did not say how long its drain held it up".to_owned());
+    }
+    let wrong = |of: &&HeldUp| of.late_us() > LATE_US || of.drawn_us > u64::from(timeout_ms) * 1_000;
+    held_up.iter().find(wrong).map(|of| {
+        let [took, drawn] = [of.took_us, of.drawn_us].map(millis);
+        format!("was held up for {took} ms, until a deadline {drawn} ms away, and may be for {timeout_ms} ms")
+    })
+}
+
 fn ours(cluster: &mut Cluster) -> Result<BTreeMap<NodeId, Vec<String>>> {
     let nodes = alive(cluster);
     let answers = cluster.call_each(nodes.iter().map(|&id| (id, Command::Ours)).collect(), |_| {})?;
@@ -237,6 +298,19 @@ fn surplus(now: &[String], before: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shutdown_is_not_held_up_for_longer_than_its_deadline_and_the_deadline_is_within_the_timeout() {
+        let wrong = |took_us, drawn_us| too_long(&[HeldUp { took_us, drawn_us }], 15_000);
+        assert_eq!(
+            [wrong(15_200_000, 15_000_000), wrong(90_000, 15_000_000), wrong(1_100_000, 1_000_000)],
+            [None, None, None]
+        );
+        assert!(wrong(15_200_001, 15_000_000).unwrap().contains("15200.001 ms"));
+        assert!(wrong(1_200_001, 1_000_000).is_some(), "late for a deadline that was cut");
+        assert!(wrong(90_000, 15_000_001).is_some(), "drawn later than the timeout");
+        assert!(too_long(&[], 15_000).unwrap().contains("did not say"));
+    }
 
     #[test]
     fn one_process_more_of_a_kind_is_left_behind_and_one_less_is_not() {

@@ -10,28 +10,56 @@ use crate::paths::Paths;
 use crate::progress::ModeProgress;
 use crate::releases::Releases;
 use crate::run::stage;
-use crate::settings::{Concurrency, Scenario, Settings, Synced};
+use crate::settings::{Concurrency, Scenario, Settings};
 use crate::store::Store;
 use crate::variant::{Client, Mode, Variant};
 
-/// Runs a fault.
-pub fn run(
-    fault: &Fault,
-    client: Client,
-    releases: Releases,
-    seed: u64,
-    paths: &Paths,
-    interrupt: &Interrupt,
-    progress: &ModeProgress,
-) -> Result<Found> {
-    let variant = Variant { executor: fault.setup.executor, client, ..Mode::Handoff.into() };
-    let settings = settings(&fault.setup, variant, releases);
-    let mut cluster = Cluster::new(variant, &settings, paths, interrupt)?;
-    let stage = stage::set(&mut cluster, &settings, progress)?;
-    let there = before(&mut cluster)?;
-    let mut scene = Scene::new(fault, cluster, stage, &settings, seed, progress);
-    (fault.inject)(&mut scene)?;
-    after(&mut scene, &there)
+/// What a run is given.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// How clients call.
+    pub client: Client,
+    /// What starts nodes.
+    pub releases: Releases,
+    /// What chance does.
+    pub seed: u64,
+    /// Where the run writes.
+    pub paths: &'a Paths,
+    /// Whether it is to end.
+    pub interrupt: &'a Interrupt,
+    /// What the person at the terminal sees.
+    pub progress: &'a ModeProgress,
+}
+
+impl Run<'_> {
+    /// Runs a fault and checks everything.
+    pub fn run(&self, fault: &Fault) -> Result<Found> {
+        let without = if fault.setup.compared { self.stored_without(fault)? } else { None };
+        let variant = Variant { executor: fault.setup.executor, client: self.client, ..Mode::Handoff.into() };
+        let settings = settings(&fault.setup, variant, self.releases.clone());
+        let mut scene = self.scene(fault, variant, &settings)?;
+        let before = before(&mut scene.cluster)?;
+        (fault.inject)(&mut scene)?;
+        let mut found = after(&mut scene, &before)?;
+        if let (Some(with), Some(without)) = (scene.stored, without) {
+            found.compare(with, without);
+        }
+        Ok(found)
+    }
+
+    /// How many states are in storage when the same is done, at the same moments, to a cluster without `durable_handoff`.
+    fn stored_without(&self, fault: &Fault) -> Result<Option<u32>> {
+        let settings = settings(&fault.setup, Mode::Graceful.into(), self.releases.clone());
+        let mut scene = self.scene(fault, Mode::Graceful.into(), &settings)?;
+        (fault.inject)(&mut scene)?;
+        Ok(scene.stored)
+    }
+
+    fn scene<'a>(&'a self, fault: &Fault, variant: Variant, settings: &'a Settings) -> Result<Scene<'a>> {
+        let mut cluster = Cluster::new(variant, settings, self.paths, self.interrupt)?;
+        let stage = stage::set(&mut cluster, settings, self.progress)?;
+        Ok(Scene::new(fault.setup, cluster, stage, settings, self.seed, self.progress))
+    }
 }
 
 /// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (30).
@@ -53,7 +81,7 @@ fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
         store: Store::Simulated { latency_ms: setup.latency_ms, slots: setup.slots, error_rate: 0.0 },
         state_bytes: setup.state_bytes,
         start_ms: 0,
-        synced: Synced::Half,
+        synced: setup.synced,
         sync_one_in: 10,
         heartbeat_max_age_ms: Some(setup.heartbeat_max_age_ms),
         slow_child_ms: setup.slow_child_ms,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Setup};
+use super::setup::Setup;
 use crate::Result;
 use crate::beam::Cluster;
 use crate::beam::commands::{Command, Outage};
@@ -11,6 +11,7 @@ use crate::history::{Drain, NodeId};
 use crate::progress::ModeProgress;
 use crate::random::Random;
 use crate::run::stage::{Stage, app};
+use crate::run::unsynced;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -34,14 +35,19 @@ pub struct Scene<'a> {
     pub setup: Setup,
     /// What the fault itself found not to hold.
     pub broken: Vec<String>,
+    /// Whether every server was incremented once by [`Self::increment_all`].
+    pub incremented: bool,
+    /// How many of those increments were in storage when the fault counted them.
+    pub stored: Option<u32>,
     told: Vec<(NodeId, u64)>,
+    killed: Vec<NodeId>,
     started_before: u32,
 }
 
 impl<'a> Scene<'a> {
     /// The cluster, before anything is done to it.
     pub fn new(
-        fault: &Fault,
+        setup: Setup,
         cluster: Cluster,
         stage: Stage,
         settings: &'a Settings,
@@ -50,8 +56,22 @@ impl<'a> Scene<'a> {
     ) -> Self {
         let started_before = cluster.started();
         let random = Random::new(seed);
-        let (setup, broken, told) = (fault.setup, Vec::new(), Vec::new());
-        Self { cluster, stage, settings, random, progress, setup, broken, told, started_before }
+        let (broken, told, killed) = (Vec::new(), Vec::new(), Vec::new());
+        let (incremented, stored) = (false, None);
+        Self {
+            cluster,
+            stage,
+            settings,
+            random,
+            progress,
+            setup,
+            broken,
+            incremented,
+            stored,
+            told,
+            killed,
+            started_before,
+        }
     }
 
     /// The node that drains.
@@ -76,7 +96,25 @@ impl<'a> Scene<'a> {
     pub fn kill(&mut self, id: NodeId) -> Result<()> {
         self.progress.step(&format!("killing {}", self.cluster.node(id).config.label));
         self.remember(id, now_us());
+        self.killed.push(id);
         self.cluster.node_mut(id).kill()
+    }
+
+    /// Whether a node was killed.
+    pub fn was_killed(&self, id: NodeId) -> bool {
+        self.killed.contains(&id)
+    }
+
+    /// Increments every server once, and lets none store it. No client may call.
+    pub fn increment_all(&mut self) -> Result<()> {
+        self.incremented = true;
+        unsynced::increment_all(&mut self.cluster, &self.stage, self.setup.servers)
+    }
+
+    /// Counts the increments of [`Self::increment_all`] that are in storage.
+    pub fn count_stored(&mut self) -> Result<()> {
+        self.stored = Some(unsynced::stored(&mut self.cluster, &self.stage, self.setup.servers)?);
+        Ok(())
     }
 
     fn remember(&mut self, id: NodeId, at_us: u64) {

@@ -8,13 +8,11 @@ use super::args::{Args, store};
 use super::table::{AtKill, Report, Row};
 use crate::args;
 use crate::beam::Cluster;
-use crate::beam::commands::Command;
-use crate::beam::term::as_u32;
 use crate::interrupt::Interrupt;
 use crate::paths::Paths;
 use crate::progress::{ModeProgress, Progress};
 use crate::report::Versions;
-use crate::run::stage;
+use crate::run::{stage, unsynced};
 use crate::settings::Settings;
 use crate::variant::{Mode, Variant};
 use crate::{Error, Result};
@@ -60,10 +58,7 @@ fn at_kill(
     let servers = settings.servers;
     let mut cluster = Cluster::new(variant, &settings, paths, interrupt)?;
     let (stage, _) = stage::servers(&mut cluster, &settings, progress)?;
-    let unsynced = as_u32(&cluster.call(stage.client, Command::IncrementAll { servers })?)?;
-    if unsynced != servers {
-        return Err(Error::protocol(format!("{unsynced} of {servers} servers have something to store")));
-    }
+    unsynced::increment_all(&mut cluster, &stage, servers)?;
 
     progress.step("stopping the node");
     let (source, started_before) = (stage.apps[0], cluster.started());
@@ -77,7 +72,7 @@ fn at_kill(
     cluster.node_mut(source).kill()?;
     progress.step("counting what is stored");
     let started = cluster.started() - started_before;
-    let stored = as_u32(&cluster.call(stage.client, Command::Stored { servers, counter: 1 })?)?;
+    let stored = unsynced::stored(&mut cluster, &stage, servers)?;
     let gone_us = cluster.node(source).gone_us.filter(|_| ended);
     let stopped_after_ms = gone_us.map(|gone_us| gone_us.saturating_sub(sigterm_us) / 1_000);
     let versions =

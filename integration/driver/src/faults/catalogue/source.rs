@@ -1,6 +1,7 @@
 //! Faults of the draining node.
 
 use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+use crate::settings::Synced;
 
 /// A drain that takes longer than five seconds.
 const SLOW: Setup = Setup { slots: Some(2), latency_ms: 40, bound_s: RESERVED_BOUND_S, clients: 1, ..USUAL };
@@ -30,6 +31,32 @@ pub const FAULTS: &[Fault] = &[
             scene.let_pass(5_000, "the source is draining")?;
             scene.kill(scene.source())?;
             // Nodes whose sweeps keep the store so busy that heartbeats fail give themselves up, with these short times at least.
+            scene.quick_store()
+        },
+    },
+    Fault {
+        name: "killed-early",
+        done: "The source has 1,000 servers with increments that are not in storage, on a store that takes 200 writes a second. It is told \
+               to stop, and killed 1.5 to 4 s later. The same is done to a cluster without durable_handoff. No client calls.",
+        happens: "At the kill as many states are in storage as without durable_handoff, or more.",
+        setup: Setup {
+            servers: 1_000,
+            slots: Some(8),
+            latency_ms: 40,
+            timeout_ms: 30_000,
+            synced: Synced::None,
+            compared: true,
+            clients: 0,
+            bound_s: 90,
+            ..USUAL
+        },
+        inject: |scene| {
+            let after_ms = scene.random.whole(1_500, 4_000);
+            scene.increment_all()?;
+            scene.terminate(scene.source())?;
+            scene.let_pass(after_ms, "the source is stopping")?;
+            scene.kill(scene.source())?;
+            scene.count_stored()?;
             scene.quick_store()
         },
     },

@@ -1,0 +1,162 @@
+//! The page of the documentation: figures in a table that stays narrow, prose in a list under it.
+
+use super::Fault;
+use super::table::{Row, Shown};
+
+/// Lines of prose end here.
+const WIDTH: usize = 110;
+
+const INTRODUCTION: &str = "\
+# Reliability
+
+What happens to servers when something fails during a drain, and how that was shown. `./integration/faults --write-docs`
+writes this page. `./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
+
+Every run starts real operating-system nodes: application nodes, a node with clients that call all the time, a node that
+plays the object store and, where the Rust node takes part, `durable-handoff-node`. Every second server stores each
+increment before it answers. The others store their state when they stop, as most servers in production do. Clients ask
+them for a sync with one in ten increments, and read the store after each.
+
+After the fault the following has to hold, or the run has failed:
+
+1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
+2. No acknowledged increment is lost, except one that was not to be stored and whose server was cut off (its node was
+   killed). No state is older than its last sync that was answered, or than its last orderly stop. No increment is
+   counted twice, and the rest of every state is unchanged.
+3. No server started while another process of it had not stopped.
+4. No reservation outlives its time.
+5. No process and no table of the library is left on a node that was there before and is still there.
+6. No server is started on a node that was told to stop a second before.
+7. No drain holds up a shutdown for longer than its deadline and 200 ms, by the monotonic clock of its node. The
+   deadline is the one that `DurableHandoff.Deadline` draws, at most `timeout_ms` away.
+
+So that runs take seconds instead of minutes, nodes look for lost servers every 2 s (60 s in production), send
+heartbeats every 0.5 s (10 s), and count on them for 8 s (30 s; the same where a clock is wrong, 20 s where the store is
+out for 10 s). An attempt may take 3 s (15 s). In production a sweep finds servers that much later. OTP's `global` is
+told not to disconnect further nodes when two lose their connection.
+";
+
+const LEGEND: &str = "\
+*held*: runs in which everything held. *drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \
+everything they moved was up; the longest. *settled*: from the last act of the fault, and the end of every node it \
+ended, until every server ran exactly once and answered; the longest. *moved*: servers that ran elsewhere before their \
+node was gone, of all servers on nodes that ended; sweeps found the rest, or nodes that had accepted them started them.";
+
+/// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some faults.
+pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
+    let (here, there) = (Row::all(faults, shown), Row::all(faults, real));
+    let mut page = format!(
+        "{INTRODUCTION}\n{}\n\n\
+         | fault | held | drain | settled | moved | real: held | drain | settled |\n\
+         |---|---|---|---|---|---|---|---|\n",
+        wrapped(&hosts(shown, real), 0)
+    );
+    for (here, there) in here.iter().zip(&there) {
+        let cells = [here.passed(), here.drain(), here.settled(), here.moved()].into_iter().chain(on_real(there));
+        page.push_str(&format!("| `{}` | {} |\n", here.fault.name, cells.collect::<Vec<_>>().join(" | ")));
+    }
+    page.push_str(&format!("\n{}\n\n## The faults\n\n", wrapped(LEGEND, 0)));
+    for (here, there) in here.iter().zip(&there) {
+        let Fault { name, done, happens, setup, .. } = here.fault;
+        let stored = [("", here.stored()), (" on the real DurableServer", there.stored())];
+        let stored =
+            stored.into_iter().filter_map(|(host, states)| Some(format!(" States in storage{host}: {}.", states?)));
+        let item = format!(
+            "- **`{name}`**: {done} *Then:* {happens} Bound: {} s.{}",
+            setup.bound_s,
+            stored.collect::<String>()
+        );
+        page.push_str(&format!("{}\n", wrapped(&item, 2)));
+    }
+    page
+}
+
+/// The cells of the real DurableServer; a fault need not have run there.
+fn on_real(row: &Row) -> [String; 3] {
+    if row.runs.is_empty() {
+        ["not run", "", ""].map(str::to_owned)
+    } else {
+        [row.passed(), row.drain(), row.settled()]
+    }
+}
+
+/// What the columns ran on, and how well deadlines were kept there.
+fn hosts(shown: &[Shown], real: &[Shown]) -> String {
+    let named = |runs: &[Shown]| {
+        let mut names: Vec<&str> =
+            runs.iter().map(|run| run.durable_server.as_str()).filter(|name| !name.is_empty()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let latest = runs.iter().filter_map(|run| run.late_ms).reduce(f64::max);
+        let latest = latest.map(|ms| format!(" (the latest shutdown went on {ms:.0} ms after its deadline)"));
+        if names.is_empty() { "not run".to_owned() } else { names.join(", ") + &latest.unwrap_or_default() }
+    };
+    format!(
+        "The first figures are from {}, those of the last three columns from the real one: {}.",
+        named(shown),
+        named(real)
+    )
+}
+
+/// The text in lines of [`WIDTH`] characters, all but the first indented.
+fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line + 1 + word.chars().count() > WIDTH {
+            lines.push(format!("{}{word}", " ".repeat(indent)));
+        } else if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::catalogue::all;
+    use crate::faults::checks::Stored;
+
+    fn shown(fault: &Fault, host: &str, broken: &[&str]) -> Shown {
+        let (fault, durable_server) = (fault.name.to_owned(), host.to_owned());
+        let broken = broken.iter().map(|&reason| reason.to_owned()).collect();
+        Shown { fault, durable_server, drain_s: 1.25, settled_s: 3.25, late_ms: Some(12.0), broken, ..Shown::default() }
+    }
+
+    #[test]
+    fn a_fault_that_was_not_run_on_the_real_one_says_so() {
+        let faults = all();
+        let real = |broken: &[&str]| shown(faults[0], "DurableServer 0.1.7 (external)", broken);
+        let real = [real(&[]), real(&["3 acknowledged increments are lost"])];
+        // As `--real` reads it: older files lack fields.
+        let mut json = serde_json::to_value(&real).unwrap();
+        json[1].as_object_mut().unwrap().remove("late_ms");
+        let real: Vec<Shown> = serde_json::from_value(json).unwrap();
+        let stored = Some(Stored { with: 700, without: 640 });
+        let here = [0, 1].map(|at| Shown { stored, ..shown(faults[at], "DurableServer 0.1.5 (stand-in)", &[]) });
+
+        let page = page(&faults[..2], &here, &real);
+        let row = |at: usize| page.lines().find(|line| line.starts_with(&format!("| `{}`", faults[at].name))).unwrap();
+        assert!(row(0).ends_with("| 1 of 2 | 1.2 s | 3.2 s |"), "{page}");
+        assert!(row(1).ends_with("| not run |  |  |"), "{page}");
+        for expected in
+            ["DurableServer 0.1.5 (stand-in) (the latest shutdown", "0.1.7 (external)", "700, and 640 without"]
+        {
+            assert!(page.replace("\n  ", " ").replace('\n', " ").contains(expected), "no {expected:?} in {page}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_readable_in_a_narrow_window() {
+        let faults = all();
+        let here: Vec<Shown> = faults.iter().map(|fault| shown(fault, "DurableServer 0.1.5 (stand-in)", &[])).collect();
+        let page = page(&faults, &here, &[]);
+        let long = page.lines().find(|line| line.chars().count() > WIDTH + 10);
+        assert_eq!(long, None);
+        for fault in faults {
+            assert_eq!(page.matches(&format!("`{}`", fault.name)).count(), 2, "{}", fault.name);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The clusters that faults are done to.
+
+use crate::kept::FinalWrites;
+use crate::settings::{ClockAhead, Synced};
+use crate::variant::Executor;
+
+/// A cluster for a fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Application nodes.
+    pub nodes: u32,
+    /// How many of them, from the first on, have servers.
+    pub full: u32,
+    /// Servers, in all.
+    pub servers: u32,
+    /// Size of each state; `None` for about 4 KB.
+    pub state_bytes: Option<u32>,
+    /// Who decides.
+    pub executor: Executor,
+    /// Duration of one store request.
+    pub latency_ms: u32,
+    /// Requests the store serves at once.
+    pub slots: Option<u32>,
+    /// The whole drain.
+    pub timeout_ms: u32,
+    /// How often nodes look for servers that run nowhere.
+    pub discovery_interval_ms: u32,
+    /// A node whose clock is wrong.
+    pub clock_ahead: Option<ClockAhead>,
+    /// How old a heartbeat may be.
+    pub heartbeat_max_age_ms: u32,
+    /// Whether the store is sure to take what servers write last.
+    pub final_writes: FinalWrites,
+    /// How long something takes to stop that each application node stops before its servers.
+    pub slow_child_ms: u32,
+    /// The application node, from 0, whose release lacks the module of half of the servers.
+    pub lacks_module: Option<usize>,
+    /// Which servers store each increment before it is answered.
+    pub synced: Synced,
+    /// Client processes.
+    pub clients: u32,
+    /// Whether the fault is done to a cluster without `durable_handoff` first, to compare what is in storage.
+    pub compared: bool,
+    /// How many of a hundred servers the drain has to move: those are not to be stopped and found later.
+    pub moves_percent: usize,
+    /// Within how many seconds after the last act of the fault every server runs exactly once.
+    pub bound_s: u32,
+}
+
+/// Three nodes, all servers on the first, and nothing special.
+pub const USUAL: Setup = Setup {
+    nodes: 3,
+    full: 1,
+    servers: 120,
+    state_bytes: None,
+    executor: Executor::Embedded,
+    latency_ms: 5,
+    slots: None,
+    timeout_ms: 15_000,
+    discovery_interval_ms: 2_000,
+    clock_ahead: None,
+    heartbeat_max_age_ms: 8_000,
+    final_writes: FinalWrites::Count,
+    slow_child_ms: 0,
+    lacks_module: None,
+    synced: Synced::Half,
+    clients: 5,
+    compared: false,
+    moves_percent: 0,
+    bound_s: 30,
+};
+
+/// As [`USUAL`], and the Rust node decides.
+pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
+
+/// A reservation of a node that was killed with servers between two nodes holds for 40 s; then the next sweep finds them.
+pub const RESERVED_BOUND_S: u32 = 60;

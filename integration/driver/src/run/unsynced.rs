@@ -1,0 +1,40 @@
+//! States that are not in storage when a node is told to stop, and how many of them are when it is killed.
+
+use super::stage::Stage;
+use crate::beam::Cluster;
+use crate::beam::commands::Command;
+use crate::beam::term::as_u32;
+use crate::{Error, Result};
+
+/// Two runs of the same differ by a few of a hundred.
+const AT_LEAST: f64 = 0.95;
+
+/// Increments every server once and lets none of them store it.
+pub fn increment_all(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Result<()> {
+    let unsynced = as_u32(&cluster.call(stage.client, Command::IncrementAll { servers })?)?;
+    if unsynced == servers {
+        return Ok(());
+    }
+    Err(Error::protocol(format!("{unsynced} of {servers} servers have something to store")))
+}
+
+/// How many servers have that increment in storage, wherever they run.
+pub fn stored(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Result<u32> {
+    as_u32(&cluster.call(stage.client, Command::Stored { servers, counter: 1 })?)
+}
+
+/// Whether clearly fewer states are in storage with `durable_handoff` than without it.
+pub fn are_fewer(with: u32, without: u32) -> bool {
+    f64::from(with) < AT_LEAST * f64::from(without)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_states_less_are_not_fewer() {
+        assert!(are_fewer(900, 1_000));
+        assert!(!are_fewer(990, 1_000) && !are_fewer(2_000, 1_000) && !are_fewer(0, 0));
+    }
+}
