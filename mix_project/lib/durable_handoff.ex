@@ -50,7 +50,7 @@ defmodule DurableHandoff do
 
   DurableHandoff.Stopping           one per VM: notices that it goes down, and marks all supervisors
   DurableHandoff.Drain.Quiet              one per VM: keeps DurableServer's lines about moves out of the log during drains
-  DurableHandoff.Agent              one per VM: knows the Rust nodes that can decide, answers operators
+  DurableHandoff.Wire.Endpoint      one per VM: receives what Rust nodes and operators send
   ```
 
   One drain, step by step:
@@ -119,7 +119,7 @@ defmodule DurableHandoff do
   and would keep this node from starting servers until its supervisor is restarted. `force: true` drains all
   the same, and so does a `wait_for_target_ms` above 0, which waits for a node to come.
 
-  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:host_down`, `:overdue`
+  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:supervisor_not_running`, `:overdue`
   (only when the node shuts down meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises
   `ArgumentError` when an option is wrong.
   """
@@ -199,7 +199,7 @@ defmodule DurableHandoff do
 
   Servers that have not moved go on running here. The node stays marked draining all the same: other nodes send it nothing and it
   starts nothing new until its supervisor is restarted. During a shutdown the rest is stopped by the existing graceful shutdown, and
-  handed on as at any other end of a drain.
+  offered to other nodes as at any other end of a drain.
   """
   @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
@@ -210,13 +210,13 @@ defmodule DurableHandoff do
 
   Works for every `DurableServer.Supervisor` on this node; one without a Drainer is planned with the default options.
   """
-  @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, :host_down | {:invalid, [String.t()]}}
+  @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
   def plan(supervisor, overrides \\ []) do
     name!(supervisor)
     Host.ensure_loaded!()
     options = with %{options: options} <- Status.read(supervisor), do: options, else: (nil -> Options.new!(true))
     options = Options.override!(options, overrides)
-    if Host.whereis(supervisor), do: Plan.make(supervisor, options), else: {:error, :host_down}
+    if Host.whereis(supervisor), do: Plan.make(supervisor, options), else: {:error, :supervisor_not_running}
   end
 
   @doc """
@@ -300,7 +300,7 @@ defmodule DurableHandoff do
   | reason | was it handled? |
   |---|---|
   | `:no_owner` | no: the server had no owner within `timeout` |
-  | `:host_down` | no: the supervisor does not run on this node |
+  | `:supervisor_not_running` | no: the supervisor does not run on this node |
   | `{:overloaded, %{limit: name, max: n}}` | no: as many as may already wait (`DurableHandoff.Client`) |
   | `{:start_failed, reason}` | no: `start:` could not start it; `reason` is the host's, see below |
   | `:calling_self` | no: a server cannot call itself |

@@ -80,7 +80,7 @@ defmodule HandoffBench.NodeDrain do
       ])
 
     [source | _targets] = nodes
-    await(fn -> List.keymember?(:erpc.call(source, DurableHandoff.Agent, :nodes, []), name, 0) end)
+    await(fn -> List.keymember?(:erpc.call(source, DurableHandoff.RustNodes, :all, []), name, 0) end)
     %{name: name, port: port}
   end
 

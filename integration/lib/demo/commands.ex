@@ -42,7 +42,7 @@ defmodule HandoffDemo.Commands do
 
   # The Rust nodes that this node's drains are offered.
   defp command(:executors, []),
-    do: for({name, _pid, _release} <- DurableHandoff.Agent.nodes(), do: Atom.to_string(name))
+    do: for({name, _pid, _release} <- DurableHandoff.RustNodes.all(), do: Atom.to_string(name))
 
   defp command(:start_servers, [first, step, last, bytes, synced, start_ms, newer?]) do
     kind = %{bytes: bytes, synced: synced, start_ms: start_ms, newer?: newer?}

@@ -75,7 +75,7 @@ defmodule Client.DrainTest do
     keys
   end
 
-  defp waiting(context, node), do: call(node, DurableHandoff.Client.Waiting, :counts, [context.sup])
+  defp waiting(context, node), do: call(node, DurableHandoff.Client.Server, :counts, [context.sup])
 
   defp counts(context, node, keys) do
     for key <- keys,

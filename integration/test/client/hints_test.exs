@@ -3,7 +3,7 @@ defmodule Client.HintsTest do
 
   use LeftoversCase, nodes: 3
 
-  alias DurableHandoff.Client.Waiting
+  alias DurableHandoff.Client.Server
 
   @moduletag :capture_log
 
@@ -21,7 +21,7 @@ defmodule Client.HintsTest do
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
     waiting = Task.async(fn -> add(context) end)
-    wait_until(fn -> call(c, Waiting, :counts, [sup]).callers == 1 end)
+    wait_until(fn -> call(c, Server, :counts, [sup]).callers == 1 end)
     assert {:ok, %{moved: 1}} = drain(context, a)
     assert await_task(waiting) == {:ok, 1}
     assert add(context) == {:ok, 2}
@@ -61,7 +61,7 @@ defmodule Client.HintsTest do
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
     waiting = Task.async(fn -> add(context) end)
-    wait_until(fn -> call(c, Waiting, :counts, [sup]).callers == 1 end)
+    wait_until(fn -> call(c, Server, :counts, [sup]).callers == 1 end)
     block_drain(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> Map.has_key?(held(context, b), key) end)
@@ -87,12 +87,12 @@ defmodule Client.HintsTest do
     %{sup: sup} = context = another_supervisor(context)
     start_handoff(context, a)
     {listener, _self} = Relay.start(c)
-    true = call(c, Process, :register, [listener, Waiting.name(sup)])
+    true = call(c, Process, :register, [listener, Server.name(sup)])
     owners = for n <- 1..1_000, do: {"k#{n}", self()}
 
-    :ok = call(a, :sys, :suspend, [Waiting.name(sup)])
-    for {key, pid} <- owners, do: :ok = call(a, Waiting, :announce, [sup, key, pid])
-    :ok = call(a, :sys, :resume, [Waiting.name(sup)])
+    :ok = call(a, :sys, :suspend, [Server.name(sup)])
+    for {key, pid} <- owners, do: :ok = call(a, Server, :announce, [sup, key, pid])
+    :ok = call(a, :sys, :resume, [Server.name(sup)])
 
     assert_receive {^listener, {DurableHandoff.Client, :owners, 1, ^owners}}, 15_000
   end

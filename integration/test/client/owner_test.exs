@@ -201,13 +201,14 @@ defmodule Client.OwnerTest do
   end
 
   test "a supervisor that does not run on the caller's node is said so", %{a: a} do
-    assert call(a, DurableHandoff, :call, [:nowhere, @key, :add, [timeout: :infinity]]) == {:error, :host_down}
+    assert call(a, DurableHandoff, :call, [:nowhere, @key, :add, [timeout: :infinity]]) ==
+             {:error, :supervisor_not_running}
   end
 
   test "the process that waits is killed: callers are answered all the same", %{a: a, b: b} = context do
     calls = for _ <- 1..20, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 20)
-    waiting = call(b, Process, :whereis, [DurableHandoff.Client.Waiting.name(context.sup)])
+    waiting = call(b, Process, :whereis, [DurableHandoff.Client.Server.name(context.sup)])
     Process.exit(waiting, :kill)
     await_down(waiting)
     await_callers(context, b, 20)
@@ -238,11 +239,11 @@ defmodule Client.OwnerTest do
   end
 
   defp await_callers(context, node, count) do
-    name = DurableHandoff.Client.Waiting.name(context.sup)
+    name = DurableHandoff.Client.Server.name(context.sup)
 
     wait_until(fn ->
       call(node, Process, :whereis, [name]) != nil and
-        call(node, DurableHandoff.Client.Waiting, :counts, [context.sup]).callers == count
+        call(node, DurableHandoff.Client.Server, :counts, [context.sup]).callers == count
     end)
   end
 

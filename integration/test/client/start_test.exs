@@ -3,7 +3,7 @@ defmodule Client.StartTest do
 
   use HandoffCase, nodes: 2
 
-  alias DurableHandoff.Client.Waiting
+  alias DurableHandoff.Client.Server
 
   @moduletag :capture_log
   @key "k"
@@ -106,5 +106,5 @@ defmodule Client.StartTest do
     Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
   end
 
-  defp await_waiting(context), do: wait_until(fn -> call(context.b, Waiting, :counts, [context.sup]).callers == 1 end)
+  defp await_waiting(context), do: wait_until(fn -> call(context.b, Server, :counts, [context.sup]).callers == 1 end)
 end

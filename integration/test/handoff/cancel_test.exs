@@ -48,7 +48,7 @@ defmodule Handoff.CancelTest do
     await_heard(context, b)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, handed_on: 0}} = await_task(draining)
+    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, adopted_later: 0}} = await_task(draining)
     assert {:ok, %{state: :cancelled, marked: true}} = status(context, a)
     assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
@@ -70,7 +70,8 @@ defmodule Handoff.CancelTest do
     await_all_on(context, keys, [b])
   end
 
-  test "cancel during a shutdown: no second drain, and what is left is handed on", %{a: a, b: b} = context do
+  test "cancel during a shutdown: no second drain, and what is left is offered to other nodes",
+       %{a: a, b: b} = context do
     [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_servers(context, a, 4)
     listen_to_log(context, a)

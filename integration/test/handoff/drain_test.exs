@@ -115,7 +115,7 @@ defmodule Handoff.DrainTest do
     assert drain(context, a) == {:error, :no_drainer}
     assert call(a, DurableHandoff, :status, [context.sup]) == {:error, :no_drainer}
     assert {:ok, %{total: 0}} = call(a, DurableHandoff, :plan, [context.sup, []])
-    assert call(a, DurableHandoff, :plan, [:no_such_supervisor, []]) == {:error, :host_down}
+    assert call(a, DurableHandoff, :plan, [:no_such_supervisor, []]) == {:error, :supervisor_not_running}
   end
 
   test "a wrong override raises where it was given", %{a: a} = context do

@@ -15,7 +15,7 @@ defmodule Handoff.LeftoversTest do
     for node <- [a, b, c], do: listen_to_log(context, node)
 
     stopping = Task.async(fn -> stop_children(a, app) end)
-    await_log(a, "handed on 21 of 21 servers that were not moved to")
+    await_log(a, "other nodes accepted 21 of 21 servers")
     unblock(a)
     assert :ok = await_task(stopping)
 
@@ -26,7 +26,7 @@ defmodule Handoff.LeftoversTest do
     await_log(b, "servers that #{a} left")
   end
 
-  test "a drain that is held up past the limit hands on what is left all the same", %{a: a, b: b, c: c} = context do
+  test "a drain that is held up past the limit offers what is left all the same", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4)
     block_drain(context, a)
@@ -38,7 +38,7 @@ defmodule Handoff.LeftoversTest do
     {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
     await_log(a, "the drain failed, the existing shutdown goes on: :overdue")
     true = Relay.call(relay, {:erlang, :resume_process, [drain]})
-    await_log(a, "handed on 5 of 5 servers that were not moved to")
+    await_log(a, "other nodes accepted 5 of 5 servers")
     unblock(a)
     :ok = await_task(stopping)
     await_all_on(context, ["blocker" | keys], [b, c])
@@ -62,7 +62,7 @@ defmodule Handoff.LeftoversTest do
     stopping = Task.async(fn -> stop_children(a, app) end)
     # The second is for a drain that is held up itself at its deadline.
     {_level, summary} = await_log(a, ~r/moved 0 of 4|the existing shutdown goes on: :overdue/)
-    refute summary =~ "handed on"
+    refute summary =~ "accepted by other nodes"
     for node <- [b, c], do: assert(held(context, node) == %{})
     unblock(a)
     :ok = await_task(stopping)
@@ -161,7 +161,7 @@ defmodule Handoff.LeftoversTest do
     await_idle(context, [b, c])
   end
 
-  test "telemetry says what was handed on, and what became of it", %{c: c} = context do
+  test "telemetry says what was accepted, and what became of it", %{c: c} = context do
     # Nodes of this test alone: they keep the :telemetry they are given.
     [source, receiver] = start_nodes(2)
     context = %{context | nodes: [source, receiver]}
@@ -172,7 +172,7 @@ defmodule Handoff.LeftoversTest do
     stop_blocked(context, source, app)
     {sup, target} = {context.sup, Atom.to_string(receiver)}
 
-    assert_receive {:event, [:durable_handoff, :leftovers, :handed_on], %{left: 4, handed_on: 4},
+    assert_receive {:event, [:durable_handoff, :leftovers, :offer], %{left: 4, accepted: 4},
                     %{supervisor: ^sup, targets: %{^target => 4}}}
 
     assert_receive {:event, [:durable_handoff, :leftovers, :stop], %{started: started, running: running, dropped: 0},
@@ -183,7 +183,7 @@ defmodule Handoff.LeftoversTest do
     assert c in Node.list()
   end
 
-  # Stops the application; goes on with the blocker when what is left has been handed on.
+  # Stops the application; goes on with the blocker when other nodes have accepted what is left.
   defp stop_blocked(context, node, app) do
     stopping = Task.async(fn -> stop_children(node, app) end)
     others = for other <- Node.list(), receiver?(context, other, node), do: other

@@ -152,10 +152,10 @@ defmodule Handoff.ServerTroubleTest do
     assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
     leave_half_started(context, "k", b)
     # Still armed: not started, and no reason to think that it runs.
-    assert {:failed, :server} = call(b, DurableHandoff.Host.Existing, :start, [context.sup, "k", Troublesome, a, 5_000])
+    assert {:failed, :server} = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 5_000])
 
     Troublesome.disarm(b, "k", :init)
-    assert :started = call(b, DurableHandoff.Host.Existing, :start, [context.sup, "k", Troublesome, a, 5_000])
+    assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 5_000])
     assert GenServer.call(await_on(context, c, "k", b), :get) == 5
   end
 

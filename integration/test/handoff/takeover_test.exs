@@ -19,7 +19,7 @@ defmodule Handoff.TakeoverTest do
     other = start_node()
     keys = leave(context, a, [b, other])
     call(other, Process, :exit, [receiver(context, other), :kill])
-    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :standby])) end)
+    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :pending])) end)
     SimulatedStore.resume(context.store)
     await_all_on(context, ["blocker" | keys], [b, other])
     await_idle(context, [b, other])
@@ -30,7 +30,7 @@ defmodule Handoff.TakeoverTest do
     leaving = start_node()
     keys = leave(context, a, [b, leaving])
     assert {:ok, %{total: 0}} = drain(context, leaving)
-    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :standby])) end)
+    wait_until(fn -> Enum.all?(keys, &(held(context, b)[&1] not in [nil, :pending])) end)
     assert held(context, leaving) == %{}
     SimulatedStore.resume(context.store)
     await_all_on(context, ["blocker" | keys], [b])
@@ -40,7 +40,7 @@ defmodule Handoff.TakeoverTest do
     draining = start_node()
     start_uneven(context, a, [b, draining])
     {:ok, _report} = drain(context, draining)
-    message = DurableHandoff.Leftovers.Share.message(make_ref(), a, [{"k", Counter}], [receiver(context, draining)])
+    message = DurableHandoff.Leftovers.Message.offer(make_ref(), a, [{"k", Counter}], [receiver(context, draining)])
     assert GenServer.call(receiver(context, draining), :ready?) == {:error, :draining}
     assert GenServer.call(receiver(context, draining), {:take, message}) == {:error, :draining}
   end
@@ -131,6 +131,6 @@ defmodule Handoff.TakeoverTest do
   end
 
   defp phase(context, nodes, key) do
-    Enum.find_value(nodes, fn node -> with :standby <- held(context, node)[key], do: nil end)
+    Enum.find_value(nodes, fn node -> with :pending <- held(context, node)[key], do: nil end)
   end
 end

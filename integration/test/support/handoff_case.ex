@@ -169,8 +169,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a shutdown leaves: what it has
-  handed on starts after it.
+  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a shutdown leaves: other
+  nodes start it afterwards.
   """
   @spec await_all_on(map(), [String.t()], [node()]) :: true
   def await_all_on(context, keys, nodes) do
@@ -286,7 +286,7 @@ defmodule HandoffCase do
             [:drain, :stop],
             [:attempt, :stop],
             [:attempt, :exception],
-            [:leftovers, :handed_on],
+            [:leftovers, :offer],
             [:leftovers, :stop],
             [:fallback]
           ],

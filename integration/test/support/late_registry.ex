@@ -8,7 +8,7 @@ defmodule LateRegistry do
   `DurableHandoff.Client.call(LateRegistry, sup, key, request, opts)`.
   """
 
-  alias DurableHandoff.Client.{Limits, Waiting}
+  alias DurableHandoff.Client.{Limits, Server}
   alias DurableHandoff.Host.Registry
 
   @doc "From now on `node` learns nothing more of `key`, which has to be unique among all tests."
@@ -21,8 +21,8 @@ defmodule LateRegistry do
   @doc "The process that waits for callers of `supervisor` on its node, as a child of a supervision tree."
   @spec client(atom()) :: Supervisor.child_spec()
   def client(supervisor) do
-    waiting = %{supervisor: supervisor, limits: Limits.new!([]), registry: __MODULE__}
-    %{id: Waiting, start: {Waiting, :start_link, [waiting]}}
+    arguments = %{supervisor: supervisor, limits: Limits.new!([]), registry: __MODULE__}
+    %{id: Server, start: {Server, :start_link, [arguments]}}
   end
 
   def owner(supervisor, key) do
@@ -32,9 +32,7 @@ defmodule LateRegistry do
     end
   end
 
-  def changes(message) do
-    with [_ | _] = changes <- Registry.changes(message), do: Enum.reject(changes, fn {key, _pid} -> frozen(key) end)
-  end
+  def events(message), do: for({_type, key, _pid} = event <- Registry.events(message), frozen(key) == nil, do: event)
 
   defdelegate subscribe(supervisor, key), to: Registry
   defdelegate unsubscribe(supervisor, key), to: Registry

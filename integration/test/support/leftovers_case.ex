@@ -55,24 +55,24 @@ defmodule LeftoversCase do
 
   @doc "The phases of what is the receiver's on `node` to start."
   @spec active(map(), node()) :: %{String.t() => term()}
-  def active(context, node), do: Map.reject(held(context, node), fn {_key, phase} -> phase == :standby end)
+  def active(context, node), do: Map.reject(held(context, node), fn {_key, phase} -> phase == :pending end)
 
-  @doc "What the receiver on `node` holds, by key: the phase it is in, `:standby` for what is another one's."
+  @doc "What the receiver on `node` holds, by key: the phase it is in, `:pending` for what is another one's."
   @spec held(map(), node()) :: %{String.t() => term()}
   def held(context, node) do
-    %{receiver: %{shares: shares}} = Cluster.wait_until(fn -> state(context, node) end)
+    %{adoptions: adoptions} = Cluster.wait_until(fn -> state(context, node) end)
 
-    for {_id, share} <- shares,
+    for {_id, adoption} <- adoptions,
         {key, phase} <-
-          Enum.map(share.standby, fn {key, _module} -> {key, :standby} end) ++
-            Enum.map(share.entries, fn {key, entry} -> {key, entry.phase} end),
+          Enum.map(adoption.pending, fn {key, _module} -> {key, :pending} end) ++
+            Enum.map(adoption.entries, fn {key, entry} -> {key, entry.phase} end),
         into: %{},
         do: {key, phase}
   end
 
   # A process that is being restarted has none.
   defp state(context, node) do
-    get = {:sys, :get_state, [DurableHandoff.Leftovers.name(context.sup), 30_000]}
+    get = {:sys, :get_state, [DurableHandoff.Leftovers.Message.name(context.sup), 30_000]}
 
     with {kind, _reason} when kind != :ok <- Cluster.call(node, Relay, :try, [get]),
          do: nil,
@@ -81,7 +81,8 @@ defmodule LeftoversCase do
 
   @doc "The process that starts leftovers on `node`."
   @spec receiver(map(), node()) :: pid() | nil
-  def receiver(context, node), do: Cluster.call(node, Process, :whereis, [DurableHandoff.Leftovers.name(context.sup)])
+  def receiver(context, node),
+    do: Cluster.call(node, Process, :whereis, [DurableHandoff.Leftovers.Message.name(context.sup)])
 
   @doc "How many reads of `key` are held."
   @spec held_reads(map(), String.t()) :: non_neg_integer()

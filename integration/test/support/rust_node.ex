@@ -53,8 +53,8 @@ defmodule RustNode do
   def offers?(node, name), do: name in for({offered, _pid, _release} <- offers(node), do: offered)
 
   @doc "What `node` offers its drains."
-  @spec offers(node()) :: [DurableHandoff.Agent.offered()]
-  def offers(node), do: Cluster.call(node, DurableHandoff.Agent, :nodes, [])
+  @spec offers(node()) :: [DurableHandoff.RustNodes.rust_node()]
+  def offers(node), do: Cluster.call(node, DurableHandoff.RustNodes, :all, [])
 
   @doc "Sends a signal, such as \"KILL\", \"TERM\" or \"STOP\"."
   @spec signal(t(), String.t()) :: :ok

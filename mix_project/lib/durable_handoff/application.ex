@@ -1,16 +1,16 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the agent, `DurableHandoff.Stopping` and `DurableHandoff.Drain.Quiet`. An application of a release ends
-  # the VM when its top supervisor gives up. These processes only improve drains, so the supervisor of each is
-  # temporary.
+  # Starts the processes of which a VM has one. An application of a release ends the VM when its top supervisor
+  # gives up. These processes only improve drains, so the supervisor of each is temporary.
 
   use Application
 
+  alias DurableHandoff.{Drain, Stopping, Wire}
+
   @impl true
   def start(_type, _arguments) do
-    children =
-      for module <- [DurableHandoff.Stopping, DurableHandoff.Drain.Quiet, DurableHandoff.Agent], do: apart(module)
-
+    DurableHandoff.Status.init()
+    children = for module <- [Stopping, Drain.Quiet, Wire.Endpoint], do: apart(module)
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 

@@ -21,7 +21,7 @@ defmodule DurableHandoff.Drain do
 
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Host.Sync
-  alias DurableHandoff.Leftovers.Handover
+  alias DurableHandoff.Leftovers.Offer
 
   @refresh_ms 1_000
   @first_errors 5
@@ -42,7 +42,7 @@ defmodule DurableHandoff.Drain do
                 stays?: false
               ]
 
-  @type result :: {:ok, Report.t()} | {:error, :host_down | {:invalid, [String.t()]}}
+  @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
   @doc "Starts a drain for the calling Drainer, which monitors it."
   @spec start(Host.name(), Options.t(), Deadline.t(), Status.t()) :: {pid(), reference()}
@@ -59,8 +59,8 @@ defmodule DurableHandoff.Drain do
   end
 
   @doc """
-  Nothing more is started; what is in flight may end; then the drain does. `:shutdown`: this node goes down, and what is left is handed
-  on; `:request`: it goes on running what is left.
+  Nothing more is started; what is in flight may end; then the drain does. `:shutdown`: this node goes down, and what is left is offered
+  to other nodes; `:request`: it goes on running what is left.
   """
   @spec cancel(pid(), :shutdown | :request) :: :ok
   def cancel(pid, why) do
@@ -78,7 +78,7 @@ defmodule DurableHandoff.Drain do
   defp run(drain) do
     case Host.whereis(drain.supervisor) do
       nil ->
-        {:error, :host_down}
+        {:error, :supervisor_not_running}
 
       host ->
         drain = drain |> watch(host) |> start_storing()
@@ -181,7 +181,7 @@ defmodule DurableHandoff.Drain do
     drain = catch_up(drain)
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
     drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
-    Status.progress(drain.status, Session.progress(session))
+    Status.put_progress(drain.status, Session.progress(session))
     if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
   end
 
@@ -268,7 +268,7 @@ defmodule DurableHandoff.Drain do
     if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
   end
 
-  # The Drainer or the host. In a shutdown the Drainer gives up at its limit; what is left is handed on all the same.
+  # The Drainer or the host. In a shutdown the Drainer gives up at its limit; what is left is offered to other nodes all the same.
   defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
     do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
 
@@ -306,11 +306,11 @@ defmodule DurableHandoff.Drain do
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing: %{monitor: monitor}} = drain), do: drain
 
   # From the Rust node, or unknown.
-  defp handle(message, drain), do: %{drain | session: Session.message(drain.session, Clock.now_us(), message)}
+  defp handle(message, drain), do: %{drain | session: Session.handle_message(drain.session, Clock.now_us(), message)}
 
   defp refresh(drain) do
     drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
-    {result, session} = Session.view(drain.session, Clock.now_us(), drain.snapshot.view)
+    {result, session} = Session.send_view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
       log(
@@ -359,7 +359,7 @@ defmodule DurableHandoff.Drain do
 
   defp trust_store?(_outcome, before), do: before
 
-  defp tell(drain, event), do: %{drain | session: Session.event(drain.session, Clock.now_us(), event)}
+  defp tell(drain, event), do: %{drain | session: Session.handle_event(drain.session, Clock.now_us(), event)}
 
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 
@@ -379,7 +379,7 @@ defmodule DurableHandoff.Drain do
           first_errors: drain.first_errors,
           out_of_reach: Peers.out_of_reach(drain.snapshot.view),
           stored: Storing.counts(drain.storing),
-          handed_on: hand_on(drain, Deadline.offer_ms(drain.deadline, now))
+          adopted_later: offer_leftovers(drain, Deadline.offer_ms(drain.deadline, now))
         })
       )
 
@@ -387,8 +387,8 @@ defmodule DurableHandoff.Drain do
     report
   end
 
-  defp hand_on(%{options: options} = drain, budget_ms) do
-    Handover.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)
+  defp offer_leftovers(%{options: options} = drain, budget_ms) do
+    Offer.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
 
   defp until(:infinity), do: :infinity

@@ -217,8 +217,8 @@ defmodule DurableHandoff.Drainer do
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
   defp ensure_draining(%{drain: nil} = state, options, deadline) do
-    Leftovers.stand_down(state.supervisor)
-    Status.draining(state.status)
+    Leftovers.Message.stand_down(state.supervisor)
+    Status.put_draining(state.status)
     %{state | drain: Drain.start(state.supervisor, options, deadline, state.status)}
   end
 
@@ -246,7 +246,7 @@ defmodule DurableHandoff.Drainer do
 
   defp ended(state, result) do
     announce(state.supervisor, result)
-    Status.ended(state.status, result)
+    Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     %{state | drain: nil, waiting: []}
   end

@@ -9,6 +9,8 @@ defmodule DurableHandoff.Host do
   (`DurableHandoff.Host.Outcome`).
   """
 
+  alias DurableHandoff.Clock
+
   @type name :: atom()
   @type server :: %{key: term(), module: module(), meta: term(), pid: pid()}
   @type storage :: {backend :: term(), prefix :: String.t()}
@@ -117,6 +119,17 @@ defmodule DurableHandoff.Host do
   @spec graceful_concurrency(name()) :: pos_integer()
   def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)
 
+  @doc """
+  Lets the calling process outlive every application. DurableServer links its callers to processes of its own, which
+  stop in a shutdown, and an application that stops kills every process that has its group leader.
+  """
+  @spec leave_application() :: :ok
+  def leave_application do
+    Process.flag(:trap_exit, true)
+    with user when is_pid(user) <- Process.whereis(:user), do: Process.group_leader(self(), user)
+    :ok
+  end
+
   @doc "The servers that run on this node. Reads no storage."
   @spec servers(name()) :: [server()]
   def servers(name) do
@@ -168,7 +181,7 @@ defmodule DurableHandoff.Host do
   """
   @spec info_each(Enumerable.t(), name(), pos_integer(), pos_integer()) :: [{term(), {:ok, map()} | {:error, term()}}]
   def info_each(keys, name, concurrency, budget_ms) do
-    deadline = System.monotonic_time(:millisecond) + budget_ms
+    deadline_us = Clock.after_ms(budget_ms)
 
     keys
     |> Task.async_stream(&{&1, info(name, &1)},
@@ -177,7 +190,7 @@ defmodule DurableHandoff.Host do
       timeout: max(div(budget_ms, 4), 1),
       on_timeout: :kill_task
     )
-    |> Stream.take_while(fn _result -> System.monotonic_time(:millisecond) < deadline end)
+    |> Stream.take_while(fn _result -> Clock.now_us() < deadline_us end)
     |> Enum.flat_map(fn
       {:ok, result} -> [result]
       {:exit, _timeout} -> []

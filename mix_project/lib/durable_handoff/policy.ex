@@ -2,11 +2,11 @@ defmodule DurableHandoff.Policy do
   @moduledoc """
   Which servers a drain moves, and which of them first.
 
-  Guarantee: a policy that is broken excludes nothing. A function that raises or returns something else than `true`, `false` or a
-  priority, and a server with a malformed `handoff` entry, are reported in the log, and the server is treated as if they
-  were absent: a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
+  Guarantee: a broken policy excludes nothing. A function that raises or returns something else than `true`,
+  `false` or a priority, and a malformed `handoff` entry of a server, are reported in the log and count as absent:
+  a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
 
-  The first of these that has something to say decides:
+  The first of these that applies to a server decides:
 
     1. the server itself: `init` returned `meta: %{handoff: false}` (stays) or `meta: %{handoff: [priority: 5]}` (moves);
     2. `modules`: `%{Mod => false}` (stays); `%{Mod => [priority: 10]}` sets the priority of the servers of `Mod`;
@@ -14,9 +14,9 @@ defmodule DurableHandoff.Policy do
 
   Servers of a higher priority move first; without one it is 0.
 
-  `eligible: :permanent` asks the store about each server that 1 and 2 leave open, because whether a server is permanent is
-  known only there: one read for each, at most `max_concurrency` at a time, for at most a quarter of `timeout_ms`. A server
-  whose answer did not come in time counts as permanent.
+  `eligible: :permanent` reads from the store whether each server that 1 and 2 leave open is permanent: one read
+  for each, at most `max_concurrency` at a time, for at most a quarter of `timeout_ms`. A server whose answer did
+  not come in time counts as permanent.
   """
 
   alias DurableHandoff.Options
@@ -25,7 +25,7 @@ defmodule DurableHandoff.Policy do
   @type decision :: {:move, priority :: integer()} | {:ask_store, priority :: integer()} | :stay
 
   @doc """
-  The decision about one server, and what was wrong with the policy (nil: nothing).
+  The decision about one server, and what is wrong with the policy, or nil.
 
       iex> options = DurableHandoff.Options.new!(modules: %{MyApp.Cache => false})
       iex> DurableHandoff.Policy.decide(%{module: MyApp.Cache, key: "c", meta: %{}}, options)
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Policy do
   def decide(server, %Options{} = options) do
     by_module = by_module(Map.get(options.modules, server.module, true))
 
-    case own_word(server.meta) do
+    case meta_policy(server.meta) do
       :none ->
         by_options(by_module, options.eligible, server)
 
@@ -56,10 +56,10 @@ defmodule DurableHandoff.Policy do
     end
   end
 
-  defp own_word(%{handoff: false}), do: :stay
-  defp own_word(%{handoff: entry}) when entry in [true, nil, []], do: {:move, nil}
+  defp meta_policy(%{handoff: false}), do: :stay
+  defp meta_policy(%{handoff: entry}) when entry in [true, nil, []], do: {:move, nil}
 
-  defp own_word(%{handoff: entry}) do
+  defp meta_policy(%{handoff: entry}) do
     with [priority: priority] <- entry, true <- Options.priority?(priority) do
       {:move, priority}
     else
@@ -67,7 +67,7 @@ defmodule DurableHandoff.Policy do
     end
   end
 
-  defp own_word(_meta), do: :none
+  defp meta_policy(_meta), do: :none
 
   defp by_module(false), do: :stay
   defp by_module(true), do: {:move, 0}

@@ -11,7 +11,7 @@ defmodule DurableHandoff.Report do
       `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
     * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing
       to store (`unchanged`), or could not (`failed`);
-    * `handed_on`: servers of `left` that other nodes have accepted to start once they are stopped here (`DurableHandoff.Leftovers`);
+    * `adopted_later`: servers of `left` that other nodes have accepted, to start them once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from
       the start of the attempt that stopped it until it was moved. An upper bound;
@@ -24,7 +24,7 @@ defmodule DurableHandoff.Report do
     * `executors_lost`: the Rust nodes that were asked to decide and did not until the end, each with the reason, the first one first. With
       `executor: :embedded` the engine in this VM went on after the last of them. Reasons: `:silent` (nothing heard for two
       seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds), `{:refused, reason}`,
-      `{:not_understood, what}`, `{:out_of_order, kind}` and `{:nonsense, order}`;
+      `{:not_understood, what}`, `{:out_of_order, kind}` and `{:invalid_order, order}`;
     * `first_errors`: the first few attempts that did not move their server, each with key, module, target and what happened.
 
   `to_string/1` gives one line for the log.
@@ -33,7 +33,7 @@ defmodule DurableHandoff.Report do
   @enforce_keys [:supervisor, :total, :moved, :left, :retried, :gap_ms, :duration_ms, :targets, :concurrency]
   defstruct @enforce_keys ++
               [
-                handed_on: 0,
+                adopted_later: 0,
                 attempts: 0,
                 failures: 0,
                 ended: :done,
@@ -66,7 +66,7 @@ defmodule DurableHandoff.Report do
           total: non_neg_integer(),
           moved: non_neg_integer(),
           left: %{reason() => pos_integer()},
-          handed_on: non_neg_integer(),
+          adopted_later: non_neg_integer(),
           retried: non_neg_integer(),
           gap_ms: quantiles(),
           duration_ms: number(),
@@ -86,7 +86,7 @@ defmodule DurableHandoff.Report do
   The report of a drain from the engine's, which knows only the servers that policy let through.
 
   `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`,
-  `executors_lost`, `first_errors`, and, where something was, `handed_on` and `stored`.
+  `executors_lost`, `first_errors`, and, where something was, `adopted_later` and `stored`.
   """
   @spec new(map(), map()) :: t()
   def new(engine, about) do
@@ -108,7 +108,7 @@ defmodule DurableHandoff.Report do
       executor: about.executor,
       executors_lost: about.executors_lost,
       first_errors: about.first_errors,
-      handed_on: Map.get(about, :handed_on, 0),
+      adopted_later: Map.get(about, :adopted_later, 0),
       out_of_reach: Map.get(about, :out_of_reach, []),
       stored: Map.get(about, :stored, %{stored: 0, unchanged: 0, failed: 0})
     }
@@ -140,7 +140,7 @@ defmodule DurableHandoff.Report do
         report.moved > 0 && "; at most #{report.concurrency.highest} at a time",
         report.retried > 0 && "; retried #{report.retried}",
         report.left != %{} && "; left #{report.total - report.moved} (#{counts(report.left)})",
-        report.handed_on > 0 && ", #{report.handed_on} handed on",
+        report.adopted_later > 0 && ", #{report.adopted_later} accepted by other nodes",
         stored(report.stored),
         report.ended != :done && "; ended early: #{report.ended}",
         report.out_of_reach != [] && "; " <> DurableHandoff.Drain.Peers.advice(report.out_of_reach),

@@ -18,6 +18,20 @@ defmodule DurableHandoff.Schema do
           | {:problems, (String.t(), term() -> [String.t()])}
   @type t :: [{atom(), [type: option_type(), default: term(), doc: String.t()]}]
 
+  @doc "Whether a term can be the name of a module or of a registered process."
+  defguard is_name(term) when is_atom(term) and term not in [nil, true, false]
+
+  @doc "Returns `name`, the name of a supervisor. Raises `ArgumentError` when it cannot be one; `what` names the argument."
+  @spec supervisor_name!(term(), String.t()) :: atom()
+  def supervisor_name!(name, _what) when is_name(name), do: name
+
+  def supervisor_name!(other, what) do
+    hint = if is_pid(other), do: ". A server is found by its key; for its pid there is GenServer", else: ""
+
+    raise ArgumentError,
+          "#{what} got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable#{hint}"
+  end
+
   @doc "The options as a Markdown table."
   @spec docs(t()) :: String.t()
   def docs(schema) do

@@ -1,39 +1,42 @@
 defmodule DurableHandoff.Status do
   @moduledoc false
-  # What a supervisor's drain is doing, in a table that the Drainer owns and all processes may read:
-  # `DurableHandoff.status/1` has to answer while the Drainer is busy draining in its terminate/2.
+  # The state of a supervisor's drain, in a table that the Drainer owns and all processes may read:
+  # `DurableHandoff.status/1` has to answer while the Drainer drains in its terminate/2.
+  #
+  # A table of the application lists the supervisors that have or had a Drainer here. Where the application does
+  # not run, no process needs that list.
 
   alias DurableHandoff.{Host, Options, Report}
-
-  @suffix "_handoff_status"
 
   @type t :: :ets.table()
   @type state :: :idle | :draining | :drained | :cancelled | :failed
 
-  @doc "The table of the calling Drainer. It goes when the Drainer goes."
+  @doc "Makes the list of supervisors. Its owner is the process that starts the application."
+  @spec init() :: :ok
+  def init do
+    :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
+    :ok
+  end
+
+  @doc "Makes the table of the calling Drainer. It ends with the Drainer."
   @spec new(Host.name(), Options.t()) :: t()
   def new(supervisor, options) do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
-    :ets.insert(table, supervisor: supervisor, options: options, state: :idle, progress: nil, report: nil, marked: false)
-
+    :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false)
+    put(__MODULE__, {supervisor})
     table
   end
 
-  @spec draining(t()) :: true
-  def draining(table), do: :ets.insert(table, state: :draining, progress: nil, marked: true)
+  @spec put_draining(t()) :: true
+  def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil, marked: true)
 
   # The Drainer may be gone, and the table with it, while the drain it started settles.
-  @spec progress(t(), map()) :: :ok
-  def progress(table, progress) do
-    :ets.insert(table, progress: progress)
-    :ok
-  rescue
-    ArgumentError -> :ok
-  end
+  @spec put_progress(t(), map()) :: :ok
+  def put_progress(table, progress), do: put(table, progress: progress)
 
-  @spec ended(t(), {:ok, Report.t()} | {:error, term()}) :: true
-  def ended(table, {:ok, report}) do
+  @spec put_result(t(), {:ok, Report.t()} | {:error, term()}) :: true
+  def put_result(table, {:ok, report}) do
     :ets.insert(table, state: if(report.ended == :cancelled, do: :cancelled, else: :drained))
 
     # A drain that found no server, such as the shutdown's after one from a console, does not replace the
@@ -43,9 +46,9 @@ defmodule DurableHandoff.Status do
       else: true
   end
 
-  def ended(table, {:error, _reason}), do: :ets.insert(table, state: :failed)
+  def put_result(table, {:error, _reason}), do: :ets.insert(table, state: :failed)
 
-  @doc "All that is known, nil when no Drainer runs for `supervisor`."
+  @doc "The whole table, nil when no Drainer runs for `supervisor`."
   @spec read(Host.name()) ::
           nil
           | %{
@@ -57,21 +60,15 @@ defmodule DurableHandoff.Status do
             }
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
-      %{options: _, state: _, marked: _, progress: _, report: _} = status -> Map.delete(status, :supervisor)
+      %{options: _, state: _, marked: _, progress: _, report: _} = status -> status
       _being_made -> nil
     end
   rescue
     ArgumentError -> nil
   end
 
-  # The Drainer may be gone.
-  @spec mark(Host.name()) :: :ok
-  def mark(supervisor) do
-    :ets.insert(table(supervisor), marked: true)
-    :ok
-  rescue
-    ArgumentError -> :ok
-  end
+  @spec put_marked(Host.name()) :: :ok
+  def put_marked(supervisor), do: put(table(supervisor), marked: true)
 
   @doc "Whether this node was marked draining for `supervisor`: there is no way back."
   @spec marked?(Host.name()) :: boolean()
@@ -84,15 +81,18 @@ defmodule DurableHandoff.Status do
   @doc "Every supervisor on this node that has a Drainer."
   @spec supervisors() :: [Host.name()]
   def supervisors do
-    Enum.sort(for table <- :ets.all(), is_atom(table), name = supervisor(table), do: name)
-  end
-
-  defp supervisor(table) do
-    if String.ends_with?(Atom.to_string(table), @suffix), do: :ets.lookup_element(table, :supervisor, 2)
+    Enum.sort(for {name} <- :ets.tab2list(__MODULE__), :ets.whereis(table(name)) != :undefined, do: name)
   rescue
-    # Gone since, or owned by another process.
-    ArgumentError -> nil
+    ArgumentError -> []
   end
 
-  defp table(supervisor), do: :"#{supervisor}#{@suffix}"
+  # The owner of the table may be gone.
+  defp put(table, row) do
+    :ets.insert(table, row)
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
+  defp table(supervisor), do: :"#{supervisor}_handoff_status"
 end

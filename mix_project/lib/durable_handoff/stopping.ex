@@ -67,7 +67,7 @@ defmodule DurableHandoff.Stopping do
   end
 
   defp mark(name) do
-    Status.mark(name)
+    Status.put_marked(name)
     Host.mark_draining(name, Deadline.mark_ms())
   end
 

@@ -67,27 +67,27 @@ defmodule DurableHandoff.Telemetry do
 
   The host raised, exited or threw, or the attempt's process died. As `:stop`, and in the metadata `kind` and `reason`.
 
-  ### `[:durable_handoff, :leftovers, :handed_on]`
+  ### `[:durable_handoff, :leftovers, :offer]`
 
-  A drain has handed what it could not move to other nodes (`DurableHandoff.Leftovers`).
+  A drain has offered what it could not move to other nodes (`DurableHandoff.Leftovers`).
 
   | measurement | |
   |---|---|
-  | `left` | servers that were to be handed on |
-  | `handed_on` | servers that other nodes accepted |
+  | `left` | servers that were offered |
+  | `accepted` | servers that other nodes accepted |
 
   Metadata: `supervisor`, `targets` (servers by node).
 
   ### `[:durable_handoff, :leftovers, :stop]`
 
-  This node has finished a share of the servers that a drain elsewhere left.
+  This node is done with the servers of one offer that it has accepted.
 
   | measurement | |
   |---|---|
-  | `duration` | since the share came |
+  | `duration` | since the offer came |
   | `started` | servers started here |
   | `running` | servers that another node had started first |
-  | `passed_on` | servers that another receiver, or a later share, has now |
+  | `forwarded` | servers that another receiver, or a later offer, has now |
   | `dropped` | servers given up |
 
   Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`, `:left_alone`, `:failed`, `:draining`).
@@ -126,7 +126,8 @@ defmodule DurableHandoff.Telemetry do
   """
 
   alias DurableHandoff.{Clock, Deadline, Host, Report}
-  alias DurableHandoff.Leftovers.Share
+  alias DurableHandoff.Client.Call
+  alias DurableHandoff.Leftovers.Adoption
 
   @doc false
   @spec shutdown_start(Host.name(), Deadline.t()) :: :ok
@@ -196,24 +197,25 @@ defmodule DurableHandoff.Telemetry do
   end
 
   @doc false
-  @spec leftovers_handed_on(Host.name(), non_neg_integer(), %{String.t() => pos_integer()}) :: :ok
-  def leftovers_handed_on(supervisor, left, targets) do
-    measurements = %{left: left, handed_on: targets |> Map.values() |> Enum.sum()}
-    execute([:leftovers, :handed_on], measurements, %{supervisor: supervisor, targets: targets})
+  @spec leftovers_offer(Host.name(), non_neg_integer(), %{String.t() => pos_integer()}) :: :ok
+  def leftovers_offer(supervisor, left, targets) do
+    measurements = %{left: left, accepted: targets |> Map.values() |> Enum.sum()}
+    execute([:leftovers, :offer], measurements, %{supervisor: supervisor, targets: targets})
   end
 
   @doc false
-  @spec leftovers_stop(Host.name(), Share.t()) :: :ok
-  def leftovers_stop(supervisor, share) do
+  @spec leftovers_stop(Host.name(), Adoption.t(), duration_us :: non_neg_integer()) :: :ok
+  def leftovers_stop(supervisor, adoption, duration_us) do
     measurements = %{
-      duration: System.monotonic_time() - System.convert_time_unit(share.received_ms, :millisecond, :native),
-      started: share.started,
-      running: share.running,
-      passed_on: share.passed_on,
-      dropped: share.dropped |> Map.values() |> Enum.sum()
+      duration: native(duration_us),
+      started: adoption.started,
+      running: adoption.running,
+      forwarded: adoption.forwarded,
+      dropped: adoption.dropped |> Map.values() |> Enum.sum()
     }
 
-    execute([:leftovers, :stop], measurements, %{supervisor: supervisor, source: share.source, dropped: share.dropped})
+    metadata = %{supervisor: supervisor, source: adoption.source, dropped: adoption.dropped}
+    execute([:leftovers, :stop], measurements, metadata)
   end
 
   @doc false
@@ -221,19 +223,12 @@ defmodule DurableHandoff.Telemetry do
   def fallback(supervisor, reason), do: execute([:fallback], %{count: 1}, %{supervisor: supervisor, reason: reason})
 
   @doc false
-  @spec waited(map(), %{duration: integer(), waited: integer()}, {:ok, term()} | {:error, term()}) :: :ok
-  def waited(client, times, result) do
+  @spec waited(Call.t(), duration_us :: non_neg_integer(), {:ok, term()} | {:error, term()}) :: :ok
+  def waited(call, duration_us, result) do
     {result, reason} = with {:ok, _reply} <- result, do: {:ok, nil}
-
-    metadata = %{
-      supervisor: client.supervisor,
-      key: client.key,
-      operation: client.operation,
-      result: result,
-      reason: reason
-    }
-
-    execute([:wait, :stop], Map.put(times, :unanswered, client.unanswered), metadata)
+    measurements = %{duration: native(duration_us), waited: native(call.waited_us), unanswered: call.unanswered}
+    metadata = %{supervisor: call.supervisor, key: call.key, operation: call.operation, result: result, reason: reason}
+    execute([:wait, :stop], measurements, metadata)
   end
 
   defp execute(event, measurements, metadata) do

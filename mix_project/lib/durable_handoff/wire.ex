@@ -8,6 +8,8 @@ defmodule DurableHandoff.Wire do
   Every message is `{:durable_handoff, 1, kind, ...}`. Servers travel as their numbers, keys and states never.
   """
 
+  import Kernel, except: [send: 2]
+
   alias DurableHandoff.Wire.Reader
 
   @tag :durable_handoff
@@ -16,39 +18,42 @@ defmodule DurableHandoff.Wire do
   @per_part 100
   @max_events 10_000
 
-  @type id :: non_neg_integer()
+  @type id :: Reader.id()
+  @type reason :: Reader.reason()
   @type message :: tuple()
-  @type received ::
-          {:announce, pid(), %{release: String.t(), accepting: boolean()}}
-          | {:opened | :started, id()}
-          | {:orders, id(), [DurableHandoff.Native.action()]}
-          | {:progress, id()}
-          | {:report, id(), map()}
-          | {:refuse, nil | id(), reason()}
-          | {:describe, id(), pid()}
-          | {:drain_request, id(), pid(),
-             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}}
-  @type reason ::
-          :unknown_drain
-          | :duplicate
-          | :silent
-          | :stopping
-          | :failed
-          | {:version, got :: non_neg_integer(), takes :: non_neg_integer()}
-          | {:invalid, [String.t()]}
-          | {:full, String.t(), non_neg_integer()}
-          | {:out_of_order, String.t()}
+  @type received :: Reader.received()
+
+  @doc "The registered name of the process on a BEAM node that Rust nodes and operators send to."
+  @spec endpoint_process() :: atom()
+  # The name that the protocol has for it; no module of that name exists.
+  def endpoint_process, do: :"Elixir.DurableHandoff.Agent"
+
+  @doc """
+  Sends a message to a process of another node. Never waits, neither for a connection nor for one that is full:
+  a message that cannot go now is not sent.
+  """
+  @spec send(pid() | {atom(), node()}, term()) :: :ok | :nosuspend | :noconnect
+  def send(to, message), do: :erlang.send(to, message, [:nosuspend, :noconnect])
 
   @doc "The registered name of a Rust node's end."
   @spec node_process() :: atom()
   def node_process, do: @tag
 
-  @doc "How often each side of a drain says that it is there, and for how long the other may be silent."
+  @doc "The interval at which each side of a drain sends a keepalive."
   @spec keepalive_ms() :: pos_integer()
   def keepalive_ms, do: 500
 
+  @doc "How long a side of a drain waits for any message before it counts the other one as lost."
   @spec silence_ms() :: pos_integer()
   def silence_ms, do: 2_000
+
+  @doc "The version of this library, as the messages say it."
+  @spec release() :: String.t()
+  def release do
+    with vsn when is_list(vsn) <- Application.spec(:durable_handoff, :vsn),
+         do: List.to_string(vsn),
+         else: (_ -> "0.0.0")
+  end
 
   @doc """
   A message from outside.
@@ -71,7 +76,7 @@ defmodule DurableHandoff.Wire do
   def read(_message), do: :other
 
   @spec welcome(pid(), String.t()) :: message()
-  def welcome(agent, release), do: message(:welcome, [agent, %{release: release}])
+  def welcome(endpoint, release), do: message(:welcome, [endpoint, %{release: release}])
 
   @doc "`spec`: `%{supervisor:, storage:, count:, modules:, config:}`."
   @spec drain_open(id(), pid(), map()) :: message()

@@ -5,6 +5,7 @@ defmodule DurableHandoff.TelemetryTest do
   import DurableHandoff.Eventually, only: [await_name: 1]
 
   alias DurableHandoff.{Clock, Deadline, Report, Telemetry}
+  alias DurableHandoff.Client.{Call, FakeRegistry}
 
   @server %{key: "k", module: Room, meta: nil, pid: nil}
   @order %{number: 2, target: "a@h", timeout_ms: 1_000}
@@ -100,19 +101,24 @@ defmodule DurableHandoff.TelemetryTest do
     end
 
     test "a call that waited, however it ended" do
-      client = %{supervisor: Sup, key: "k", operation: :call, unanswered: 1}
-      assert Telemetry.waited(client, %{duration: 9, waited: 5}, {:ok, :reply}) == :ok
+      call = %{Call.new(FakeRegistry, Sup, "k", :call, []) | unanswered: 1, waited_us: 5}
+      assert Telemetry.waited(call, 9, {:ok, :reply}) == :ok
 
-      assert_received {[:durable_handoff, :wait, :stop], %{duration: 9, waited: 5, unanswered: 1},
+      [duration, waited] = for us <- [9, 5], do: System.convert_time_unit(us, :microsecond, :native)
+
+      assert_received {[:durable_handoff, :wait, :stop], %{duration: ^duration, waited: ^waited, unanswered: 1},
                        %{supervisor: Sup, key: "k", operation: :call, result: :ok, reason: nil}}
 
-      Telemetry.waited(client, %{duration: 9, waited: 5}, {:error, :no_owner})
+      Telemetry.waited(call, 9, {:error, :no_owner})
       assert_received {[:durable_handoff, :wait, :stop], _times, %{result: :error, reason: :no_owner}}
     end
 
     test "a call that waits says so once, one that does not says nothing" do
-      assert DurableHandoff.call(:nowhere, "k", :add) == {:error, :host_down}
-      assert_received {[:durable_handoff, :wait, :stop], %{unanswered: 0}, %{operation: :call, reason: :host_down}}
+      assert DurableHandoff.call(:nowhere, "k", :add) == {:error, :supervisor_not_running}
+
+      assert_received {[:durable_handoff, :wait, :stop], %{unanswered: 0},
+                       %{operation: :call, reason: :supervisor_not_running}}
+
       assert DurableHandoff.whereis(:nowhere, "k") == nil
       refute_received {[:durable_handoff | _], _, _}
     end

@@ -57,8 +57,8 @@ defmodule DurableHandoff.Client.FakeRegistry do
     :ok
   end
 
-  def changes({:changed, key, pid}), do: [{key, pid}]
-  def changes(_other), do: :unknown
+  def events({:changed, key, pid}), do: [{:registered, key, pid}]
+  def events(_other), do: []
 
   def up(name), do: get(name, :up, nil)
 

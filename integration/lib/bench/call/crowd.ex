@@ -6,7 +6,7 @@ defmodule HandoffBench.Call.Crowd do
   drain goes on, on a store of 8 slots of 10 ms. Each caller increments once, so the counters say whether all were answered once.
   """
 
-  alias DurableHandoff.Client.Waiting
+  alias DurableHandoff.Client
   alias HandoffBench.Call.{Nodes, Server}
 
   @type figures :: %{
@@ -36,8 +36,8 @@ defmodule HandoffBench.Call.Crowd do
     memory = :erlang.memory(:processes)
     ref = make_ref()
     {arrive_us, counts} = :timer.tc(fn -> arrive(ref, supervisor, keys, callers) end)
-    :erlang.garbage_collect(Process.whereis(Waiting.name(supervisor)))
-    {:memory, waiting_bytes} = Process.info(Process.whereis(Waiting.name(supervisor)), :memory)
+    :erlang.garbage_collect(Process.whereis(Client.Server.name(supervisor)))
+    {:memory, waiting_bytes} = Process.info(Process.whereis(Client.Server.name(supervisor)), :memory)
     callers_bytes = :erlang.memory(:processes) - memory - waiting_bytes
 
     SimulatedStore.configure(node(), latency_ms: 10, slots: 8)
@@ -88,7 +88,7 @@ defmodule HandoffBench.Call.Crowd do
   end
 
   defp all_wait(supervisor, callers) do
-    with %{callers: ^callers} = counts <- Waiting.counts(supervisor), do: counts, else: (_fewer -> nil)
+    with %{callers: ^callers} = counts <- Client.Server.counts(supervisor), do: counts, else: (_fewer -> nil)
   end
 
   # When each answer came; a caller with an error has none. In whichever order they come: 50,000 messages are too many to search.

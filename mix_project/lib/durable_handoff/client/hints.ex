@@ -9,35 +9,35 @@ defmodule DurableHandoff.Client.Hints do
   # `max/0`. So there are two generations: hints are added to the younger one, which becomes the older one
   # when it is half full or 30 seconds old.
 
-  @generation_ms 30_000
+  @generation_us 30_000_000
   @max 20_000
 
   @type key :: term()
-  @opaque t :: %{young: %{key() => pid()}, old: %{key() => pid()}, since_ms: integer()}
+  @opaque t :: %{young: %{key() => pid()}, old: %{key() => pid()}, since_us: integer()}
 
-  @spec new(now_ms :: integer()) :: t()
-  def new(now_ms), do: %{young: %{}, old: %{}, since_ms: now_ms}
+  @spec new(now_us :: integer()) :: t()
+  def new(now_us), do: %{young: %{}, old: %{}, since_us: now_us}
 
-  @doc "The most hints that are kept."
+  @doc "The largest number of hints that are kept."
   @spec max() :: pos_integer()
   def max, do: @max
 
-  @doc "How many hints are kept."
+  @doc "The number of hints that are kept."
   @spec count(t()) :: non_neg_integer()
   def count(hints), do: map_size(hints.young) + map_size(hints.old)
 
-  @spec put(t(), key(), pid(), now_ms :: integer()) :: t()
-  def put(hints, key, pid, now_ms) do
-    hints = age(hints, now_ms)
+  @spec put(t(), key(), pid(), now_us :: integer()) :: t()
+  def put(hints, key, pid, now_us) do
+    hints = age(hints, now_us)
     %{hints | young: Map.put(hints.young, key, pid), old: Map.delete(hints.old, key)}
   end
 
   @doc "The hint for `key`, which then counts as used."
-  @spec get(t(), key(), now_ms :: integer()) :: {pid() | nil, t()}
-  def get(hints, key, now_ms) do
-    case age(hints, now_ms) do
+  @spec get(t(), key(), now_us :: integer()) :: {pid() | nil, t()}
+  def get(hints, key, now_us) do
+    case age(hints, now_us) do
       %{young: %{^key => pid}} = hints -> {pid, hints}
-      %{old: %{^key => pid}} = hints -> {pid, put(hints, key, pid, now_ms)}
+      %{old: %{^key => pid}} = hints -> {pid, put(hints, key, pid, now_us)}
       hints -> {nil, hints}
     end
   end
@@ -46,11 +46,11 @@ defmodule DurableHandoff.Client.Hints do
   @spec drop(t(), key()) :: t()
   def drop(hints, key), do: %{hints | young: Map.delete(hints.young, key), old: Map.delete(hints.old, key)}
 
-  defp age(%{young: young, since_ms: since_ms} = hints, now_ms) do
+  defp age(%{young: young, since_us: since_us} = hints, now_us) do
     cond do
-      now_ms - since_ms >= 2 * @generation_ms -> new(now_ms)
-      now_ms - since_ms >= @generation_ms -> %{hints | young: %{}, old: young, since_ms: since_ms + @generation_ms}
-      map_size(young) >= div(@max, 2) -> %{hints | young: %{}, old: young, since_ms: now_ms}
+      now_us - since_us >= 2 * @generation_us -> new(now_us)
+      now_us - since_us >= @generation_us -> %{hints | young: %{}, old: young, since_us: since_us + @generation_us}
+      map_size(young) >= div(@max, 2) -> %{hints | young: %{}, old: young, since_us: now_us}
       true -> hints
     end
   end

@@ -8,7 +8,7 @@ defmodule DurableHandoff.Client.Limits do
     max_waiting: [
       type: {:integer, 1, 10_000_000},
       default: 100_000,
-      doc: "callers on this node that wait at a time, for whichever server"
+      doc: "callers on this node that wait at a time, for all servers"
     ],
     max_waiting_per_key: [
       type: {:integer, 1, 10_000_000},
@@ -42,7 +42,7 @@ defmodule DurableHandoff.Client.Limits do
     struct!(__MODULE__, given)
   end
 
-  @doc "Whether one more may wait where `waiting` do in all and `for_key` of them for the same server."
+  @doc "Whether one more caller may wait beside `waiting` others, `for_key` of which wait for the same server."
   @spec admit(t(), non_neg_integer(), non_neg_integer()) ::
           :ok | {:error, {:overloaded, %{limit: atom(), max: pos_integer()}}}
   def admit(%__MODULE__{max_waiting: max}, waiting, _for_key) when waiting >= max,

@@ -2,9 +2,10 @@ defmodule DurableHandoff.Client.Options do
   @moduledoc false
   # The options of one call, cast or await.
   #
-  # Guarantee: what gets past `read!/2` can be used as it is; anything else raises `ArgumentError`, as
-  # options do everywhere here. Reading good options costs a fraction of a microsecond: they come with every
-  # call.
+  # Guarantee: what `read!/2` returns is valid; anything else raises `ArgumentError`, as options do everywhere
+  # here. Reading good options costs a fraction of a microsecond: they come with every call.
+
+  import DurableHandoff.Schema, only: [is_name: 1]
 
   alias DurableHandoff.Schema
 
@@ -14,7 +15,7 @@ defmodule DurableHandoff.Client.Options do
     timeout: [
       type: {:when, &__MODULE__.timeout?/1, "milliseconds up to a day (#{@day_ms}), or :infinity"},
       default: 5_000,
-      doc: "all of it: every wait, every sending and the answer; milliseconds or `:infinity`"
+      doc: "time for the whole call: waiting, sending and the reply; milliseconds or `:infinity`"
     ],
     retry: [
       type: {:one_of, [:unhandled, :never, :always]},
@@ -65,7 +66,7 @@ defmodule DurableHandoff.Client.Options do
     do: read(rest, %{options | retry: value}, given, :call)
 
   defp read([{:start, {module, %{} = _state} = value} | rest], options, given, operation)
-       when is_atom(module) and module not in [nil, true, false],
+       when is_name(module),
        do: read(rest, %{options | start: value}, given, operation)
 
   defp read([{:start, nil} | rest], options, given, operation), do: read(rest, options, given, operation)
@@ -86,6 +87,6 @@ defmodule DurableHandoff.Client.Options do
   def timeout?(value), do: value == :infinity or (is_integer(value) and value in 0..@day_ms)
 
   @doc false
-  def start?({module, %{}}), do: is_atom(module) and module not in [nil, true, false]
+  def start?({module, %{}}), do: is_name(module)
   def start?(value), do: value == nil
 end

@@ -24,7 +24,7 @@ defmodule DurableHandoff.Drain.Attempt do
 
   require Logger
 
-  alias DurableHandoff.Client.Waiting
+  alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.Rehome
@@ -89,7 +89,7 @@ defmodule DurableHandoff.Drain.Attempt do
 
     :proc_lib.spawn_opt(
       fn ->
-        stay_alive()
+        Host.leave_application()
 
         work.(%__MODULE__{
           drain: drain,
@@ -101,13 +101,6 @@ defmodule DurableHandoff.Drain.Attempt do
       end,
       [:monitor]
     )
-  end
-
-  # The host may link its callers to processes of its own, and these stop in a shutdown. An application that
-  # stops kills every process that has its group leader.
-  defp stay_alive do
-    Process.flag(:trap_exit, true)
-    with user when is_pid(user) <- Process.whereis(:user), do: Process.group_leader(self(), user)
   end
 
   # A server is asked to store its state while it runs, and only then stopped.
@@ -141,7 +134,7 @@ defmodule DurableHandoff.Drain.Attempt do
   defp move(attempt, order, state) do
     started = Clock.now_us()
     %{supervisor: supervisor, server: server} = attempt
-    announce = &Waiting.announce(supervisor, server.key, &1)
+    announce = &Server.announce(supervisor, server.key, &1)
 
     {outcome, why} =
       Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)

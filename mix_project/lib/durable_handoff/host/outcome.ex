@@ -3,24 +3,24 @@ defmodule DurableHandoff.Host.Outcome do
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
   Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a
-  `{:look, question}` for `DurableHandoff.Host.Rehome` to settle by looking where the server is. An unknown
+  `{:verify, question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
   answer is never taken for a success.
 
   | answer | outcome |
   |---|---|
   | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
   | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not heard of the stop yet |
-  | `{:error, {:already_started, {pid, _}}}` | `{:look, {:runs_as, pid}}`: it is registered, so its `init` has run |
-  | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:look, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
-  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:look, {:may_come_up, blame}}`: the host gave up waiting, the start goes on |
+  | `{:error, {:already_started, {pid, _}}}` | `{:verify, {:runs_as, pid}}`: it is registered, so its `init` has run |
+  | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:verify, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
+  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: the host gave up waiting, the start goes on |
   | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
   | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
-  | `{:error, {:shutdown_call_failed, _}}` | `{:look, :stopped_by_itself}` |
-  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:look, :reservation_lost}`: `:not_stored` where its final write failed |
-  | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:look, :ended}` |
+  | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
+  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: `:not_stored` where its final write failed |
+  | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:verify, :ended}` |
   | `{:error, {:capacity_limit, _}}`, `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
   | `{:error, :singleflight_overloaded}` | `:untouched` |
-  | any other error; raised, exited, thrown | `{:look, {:displaced, blame}}`, see `blame/1` |
+  | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
 
   Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an attempt
   with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like
@@ -56,7 +56,7 @@ defmodule DurableHandoff.Host.Outcome do
           | {:displaced, Native.blame()}
 
   @doc "The meaning of `answer` for the server that ran as `old_pid` and was to go to `target`."
-  @spec classify(answer(), old_pid :: pid(), target :: node()) :: Native.outcome() | {:look, question()}
+  @spec classify(answer(), old_pid :: pid(), target :: node()) :: Native.outcome() | {:verify, question()}
   def classify({:returned, result}, old_pid, target), do: returned(result, old_pid, target)
 
   def classify({:raised, :error, %ErlangError{original: {:erpc, reason}}}, _old_pid, _target), do: erpc(reason)
@@ -64,29 +64,29 @@ defmodule DurableHandoff.Host.Outcome do
 
   # Raised over there, before any server of ours was asked to start: the host is not up on the target, or is going down.
   def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
-    do: {:look, {:displaced, blame_remote(reason)}}
+    do: {:verify, {:displaced, blame_remote(reason)}}
 
   def classify({:raised, :error, {:exception, reason, _stacktrace}}, _old_pid, _target),
-    do: {:look, {:displaced, blame_remote(reason)}}
+    do: {:verify, {:displaced, blame_remote(reason)}}
 
   # DurableServer fails this way when it checks a lost reservation (`nil and ...`): the final write was not
   # stored.
-  def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:look, :reservation_lost}
+  def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:verify, :reservation_lost}
 
   def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
-    do: {:look, :reservation_lost}
+    do: {:verify, :reservation_lost}
 
   # The host has no clause for :ignore from the remote init.
-  def classify({:raised, :error, {:case_clause, :ignore}}, _old_pid, _target), do: {:look, {:displaced, :server}}
+  def classify({:raised, :error, {:case_clause, :ignore}}, _old_pid, _target), do: {:verify, {:displaced, :server}}
 
   def classify({:raised, :error, %{__struct__: CaseClauseError, term: :ignore}}, _old_pid, _target),
-    do: {:look, {:displaced, :server}}
+    do: {:verify, {:displaced, :server}}
 
   # DurableServer raised in this process, so the server's own code, which runs in others, is not to blame.
   def classify({:raised, :error, reason}, _old_pid, _target),
-    do: {:look, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
+    do: {:verify, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
 
-  def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:look, {:displaced, blame(reason)}}
+  def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:verify, {:displaced, blame(reason)}}
 
   @doc "The process on another node that runs the server now, if `answer` names one that is not `old_pid`."
   @spec owner(answer(), old_pid :: pid()) :: pid() | nil
@@ -101,52 +101,52 @@ defmodule DurableHandoff.Host.Outcome do
     case {elem(result, 0), elem(result, 1)} do
       {:ok, started} -> with_pid(started, &started(&1, old_pid, target))
       {:error, reason} -> error(reason, old_pid)
-      _unknown -> {:look, {:displaced, :unknown}}
+      _unknown -> {:verify, {:displaced, :unknown}}
     end
   end
 
-  defp returned(:ignore, _old_pid, _target), do: {:look, {:displaced, :server}}
-  defp returned(_unknown, _old_pid, _target), do: {:look, {:displaced, :unknown}}
+  defp returned(:ignore, _old_pid, _target), do: {:verify, {:displaced, :server}}
+  defp returned(_unknown, _old_pid, _target), do: {:verify, {:displaced, :unknown}}
 
   defp started(old_pid, old_pid, _target), do: :retry_same
   defp started(pid, _old_pid, target) when node(pid) == target and target != node(), do: {:moved, nil}
   defp started(pid, _old_pid, _target) when node(pid) != node(), do: {:moved, Atom.to_string(node(pid))}
-  defp started(pid, _old_pid, _target), do: {:look, {:runs_as, pid}}
+  defp started(pid, _old_pid, _target), do: {:verify, {:runs_as, pid}}
 
   defp error({:already_started, old_pid}, old_pid), do: :retry_same
-  defp error({:already_started, pid}, _old_pid) when is_pid(pid), do: {:look, {:boots_as, pid}}
-  defp error({:already_started, :noproc}, _old_pid), do: {:look, {:may_come_up, :unknown}}
-  defp error({:already_started, :deleting}, _old_pid), do: {:look, :ended}
+  defp error({:already_started, pid}, _old_pid) when is_pid(pid), do: {:verify, {:boots_as, pid}}
+  defp error({:already_started, :noproc}, _old_pid), do: {:verify, {:may_come_up, :unknown}}
+  defp error({:already_started, :deleting}, _old_pid), do: {:verify, :ended}
 
   defp error({:already_started, started}, old_pid) do
-    with_pid(started, fn pid -> if pid == old_pid, do: :retry_same, else: {:look, {:runs_as, pid}} end)
+    with_pid(started, fn pid -> if pid == old_pid, do: :retry_same, else: {:verify, {:runs_as, pid}} end)
   end
 
   defp error({:unreachable, pid}, old_pid), do: error({:already_started, pid}, old_pid)
-  defp error({:restart_claimed, _node}, _old_pid), do: {:look, {:may_come_up, :unknown}}
-  defp error(:timeout, _old_pid), do: {:look, {:may_come_up, :unknown}}
-  defp error(reason, _old_pid) when reason in [:not_found, :cordoned, :permanently_crashed], do: {:look, :ended}
+  defp error({:restart_claimed, _node}, _old_pid), do: {:verify, {:may_come_up, :unknown}}
+  defp error(:timeout, _old_pid), do: {:verify, {:may_come_up, :unknown}}
+  defp error(reason, _old_pid) when reason in [:not_found, :cordoned, :permanently_crashed], do: {:verify, :ended}
 
   defp error({:shutdown_call_failed, :timeout}, _old_pid), do: :stopping
 
   defp error({:shutdown_call_failed, reason}, _old_pid) when is_tuple(reason) and elem(reason, 0) == :timeout,
     do: :stopping
 
-  defp error({:shutdown_call_failed, _reason}, _old_pid), do: {:look, :stopped_by_itself}
+  defp error({:shutdown_call_failed, _reason}, _old_pid), do: {:verify, :stopped_by_itself}
   defp error(:shutdown_timeout, _old_pid), do: :stopping
   defp error({:shutdown_timeout, _detail}, _old_pid), do: :stopping
-  defp error(:rehome_reservation_lost, _old_pid), do: {:look, :reservation_lost}
-  defp error({:rehome_reservation_lost, _detail}, _old_pid), do: {:look, :reservation_lost}
+  defp error(:rehome_reservation_lost, _old_pid), do: {:verify, :reservation_lost}
+  defp error({:rehome_reservation_lost, _detail}, _old_pid), do: {:verify, :reservation_lost}
   defp error(:singleflight_overloaded, _old_pid), do: :untouched
   defp error({:capacity_limit, _detail}, _old_pid), do: {:displaced, :target}
   defp error(:not_ready, _old_pid), do: {:displaced, :target}
   defp error({:erpc, reason}, _old_pid), do: erpc(reason)
-  defp error(reason, _old_pid), do: {:look, {:displaced, blame(reason)}}
+  defp error(reason, _old_pid), do: {:verify, {:displaced, blame(reason)}}
 
   defp erpc(:noconnection), do: {:displaced, :target}
-  defp erpc(:timeout), do: {:look, {:may_come_up, :target}}
+  defp erpc(:timeout), do: {:verify, {:may_come_up, :target}}
   defp erpc({:erpc, reason}), do: erpc(reason)
-  defp erpc(_other), do: {:look, {:displaced, :target}}
+  defp erpc(_other), do: {:verify, {:displaced, :target}}
 
   # `pid`, or a tuple that begins with it: `{pid, meta}` today.
   defp with_pid(pid, meaning) when is_pid(pid), do: meaning.(pid)
@@ -154,7 +154,7 @@ defmodule DurableHandoff.Host.Outcome do
   defp with_pid(started, meaning) when is_tuple(started) and tuple_size(started) > 0 and is_pid(elem(started, 0)),
     do: meaning.(elem(started, 0))
 
-  defp with_pid(_unknown, _meaning), do: {:look, {:displaced, :unknown}}
+  defp with_pid(_unknown, _meaning), do: {:verify, {:displaced, :unknown}}
 
   defp blame_remote(%ArgumentError{}), do: :target
   defp blame_remote(:badarg), do: :target

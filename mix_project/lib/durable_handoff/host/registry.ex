@@ -1,10 +1,11 @@
 defmodule DurableHandoff.Host.Registry do
   @moduledoc """
-  Who owns a key, and events of every change: the host's registry, as callers use it.
+  DurableServer's registry: lookups by key, and an event for each key that is registered or unregistered.
 
-  Guarantees: nothing here raises or exits because the host is absent, busy or of a later version; an owner
-  it names was, a moment ago, a process that could be reached from this node; everything is this node's own
-  replica and waits for no other node, except `start/4`.
+  Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an owner
+  returned here was, a moment ago, a process that could be reached from this node; everything reads this node's
+  own replica and waits for no other node, except `start/4`. Events can be lost (a replica that was cut off), so
+  waiters also poll.
 
   Callers take the module as an argument, so that tests can force the order in which a registry learns of a
   move.
@@ -15,6 +16,8 @@ defmodule DurableHandoff.Host.Registry do
 
   @type key :: term()
   @type start :: {module(), initial_state :: map()}
+  @typedoc "The process is the one that was registered under the key, or no longer is."
+  @type event :: {:registered | :unregistered, key(), pid()}
 
   @doc "The process that owns `key` as this node knows it; nil also for one that cannot be reached from here now."
   @spec owner(Host.name(), key()) :: pid() | nil
@@ -31,7 +34,7 @@ defmodule DurableHandoff.Host.Registry do
   def reachable?(pid) when node(pid) == node(), do: Process.alive?(pid)
   def reachable?(pid), do: node(pid) in Node.list(:connected)
 
-  @doc "From now on the calling process is sent a message for every change of `key`, or of `:all`; `changes/1` reads it."
+  @doc "Sends the calling process a message for every event of `key`, or of `:all` keys, from now on."
   @spec subscribe(Host.name(), key() | :all) :: :ok | {:error, term()}
   def subscribe(name, key), do: Host.perform(Group, :monitor, [name, key])
 
@@ -42,13 +45,15 @@ defmodule DurableHandoff.Host.Registry do
     :ok
   end
 
-  @doc "The keys a message is about, each with the process that was registered; `:unknown` for any other message."
-  @spec changes(message :: term()) :: [{key(), pid()}] | :unknown
-  def changes({:group, events, _info}) when is_list(events) do
-    for %{type: :registered, key: key, pid: pid} <- events, is_pid(pid), do: {key, pid}
+  @doc "The events in a message of the registry, in their order; none in any other message."
+  @spec events(message :: term()) :: [event()]
+  def events({:group, events, _info}) when is_list(events) do
+    for %{type: type, key: key, pid: pid} <- events, is_pid(pid), type in [:registered, :unregistered] do
+      {type, key, pid}
+    end
   end
 
-  def changes(_other), do: :unknown
+  def events(_other), do: []
 
   @doc "A process that lives as long as the registry and its subscriptions; nil when the host is not up on this node."
   @spec up(Host.name()) :: pid() | nil

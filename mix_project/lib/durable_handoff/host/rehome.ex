@@ -92,7 +92,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp meaning(answer, %{server: server, target: target} = attempt) do
     case Outcome.classify(answer, server.pid, target) do
-      {:look, question} ->
+      {:verify, question} ->
         if question == {:displaced, :unknown}, do: note(answer)
         {settle(question, attempt), answer}
 

@@ -4,8 +4,6 @@ defmodule DurableHandoff.Wire.Reader do
   #
   # Guarantee: linear in what it looks at, which is bounded; never raises, also for improper lists and structs.
 
-  alias DurableHandoff.Wire
-
   @max_text 4_096
   @max_orders 10_000
   @max_problems 1_000
@@ -29,10 +27,32 @@ defmodule DurableHandoff.Wire.Reader do
     :not_storable
   ]
 
+  @type id :: non_neg_integer()
+  @type received ::
+          {:announce, pid(), %{release: String.t(), accepting: boolean()}}
+          | {:opened | :started, id()}
+          | {:orders, id(), [DurableHandoff.Native.action()]}
+          | {:progress, id()}
+          | {:report, id(), map()}
+          | {:refuse, nil | id(), reason()}
+          | {:describe, id(), pid()}
+          | {:drain_request, id(), pid(),
+             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}}
+  @type reason ::
+          :unknown_drain
+          | :duplicate
+          | :silent
+          | :stopping
+          | :failed
+          | {:version, got :: non_neg_integer(), takes :: non_neg_integer()}
+          | {:invalid, [String.t()]}
+          | {:full, String.t(), non_neg_integer()}
+          | {:out_of_order, String.t()}
+
   defguardp is_number_of(value) when is_integer(value) and value >= 0 and value <= @max_number
   defguardp is_server(value) when is_integer(value) and value >= 0 and value <= @max_server
 
-  @spec read(atom(), [term()]) :: {:ok, Wire.received()} | {:error, :kind | {:field, atom()}}
+  @spec read(atom(), [term()]) :: {:ok, received()} | {:error, :kind | {:field, atom()}}
   def read(:announce, [pid, %{release: release, accepting: accepting}]) when is_pid(pid) and is_boolean(accepting) do
     if text?(release),
       do: {:ok, {:announce, pid, %{release: release, accepting: accepting}}},

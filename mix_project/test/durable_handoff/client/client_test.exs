@@ -5,7 +5,7 @@ defmodule DurableHandoff.ClientTest do
   import DurableHandoff.Eventually
 
   alias DurableHandoff.Client
-  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
+  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
 
   @moduletag :capture_log
   @never_ms 3_600_000
@@ -224,7 +224,7 @@ defmodule DurableHandoff.ClientTest do
       tell(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 2}
-      assert Waiting.counts(sup).subscriptions == 0
+      assert Server.counts(sup).subscriptions == 0
     end
 
     test "and names the old owner still: callers that come later are served", %{sup: sup} = context do
@@ -264,25 +264,25 @@ defmodule DurableHandoff.ClientTest do
     end
 
     test "in a message of another version, or in one that is broken: passed over", %{sup: sup} = context do
-      before = Process.whereis(Waiting.name(sup))
+      before = Process.whereis(Server.name(sup))
       server = start(context)
 
       for owners <- [:nonsense, [:nonsense | :improper], [{"k", :no_pid}, {"k"}, nil], %{}, nil],
           do: tell(sup, owners)
 
       for version <- [0, 2, :nonsense, nil],
-          do: send(Waiting.name(sup), {DurableHandoff.Client, :owners, version, [{"k", server}]})
+          do: send(Server.name(sup), {DurableHandoff.Client, :owners, version, [{"k", server}]})
 
       assert Client.await(FakeRegistry, sup, "k", timeout: 10) == {:error, :no_owner}
       # What is right in a message counts.
       tell(sup, [:nonsense, {"k", server} | :improper])
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:ok, server}
-      assert Process.whereis(Waiting.name(sup)) == before
+      assert Process.whereis(Server.name(sup)) == before
     end
 
     test "of more than a message may hold: the rest is passed over", %{sup: sup} do
       tell(sup, for(n <- 1..5_000, do: {n, self()}))
-      assert Waiting.counts(sup).hints == 1_000
+      assert Server.counts(sup).hints == 1_000
     end
   end
 
@@ -301,7 +301,7 @@ defmodule DurableHandoff.ClientTest do
 
     test "a supervisor that does not run here is said so at once", %{sup: sup} do
       FakeRegistry.host(sup, nil)
-      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :host_down}
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
     end
 
     test "a caller starts the server itself", %{sup: sup} = context do
@@ -320,11 +320,11 @@ defmodule DurableHandoff.ClientTest do
     end
 
     test "it ends while callers wait, and comes back: all are answered", %{sup: sup} = context do
-      {:ok, first} = GenServer.start(Waiting, arguments(sup), name: Waiting.name(sup))
+      {:ok, first} = GenServer.start(Server, arguments(sup), name: Server.name(sup))
       calls = for _ <- 1..50, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 50)
       Process.exit(first, :kill)
-      wait_until(fn -> Process.whereis(Waiting.name(sup)) == nil end)
+      wait_until(fn -> Process.whereis(Server.name(sup)) == nil end)
       # Its subscription went with it.
       :ets.insert(sup, {{:subscribers, "k"}, []})
       waiting(context)
@@ -381,7 +381,7 @@ defmodule DurableHandoff.ClientTest do
   end
 
   defp waiting(%{sup: sup}) do
-    start_supervised!(%{id: Waiting, start: {Waiting, :start_link, [arguments(sup)]}})
+    start_supervised!(%{id: Server, start: {Server, :start_link, [arguments(sup)]}})
     {:ok, test_pid: self()}
   end
 
@@ -393,7 +393,7 @@ defmodule DurableHandoff.ClientTest do
   end
 
   # As a draining node does.
-  defp tell(sup, owners), do: send(Waiting.name(sup), {DurableHandoff.Client, :owners, 1, owners})
+  defp tell(sup, owners), do: send(Server.name(sup), {DurableHandoff.Client, :owners, 1, owners})
 
   defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
   defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
@@ -408,7 +408,7 @@ defmodule DurableHandoff.ClientTest do
   defp async(fun), do: Task.async(fun)
 
   defp await_waiting(%{sup: sup}, count) do
-    wait_until(fn -> Waiting.counts(sup).callers == count end)
+    wait_until(fn -> Server.counts(sup).callers == count end)
   end
 
   defp await_queued(server, count) do

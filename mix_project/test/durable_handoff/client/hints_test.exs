@@ -12,16 +12,16 @@ defmodule DurableHandoff.Client.HintsTest do
   end
 
   test "a hint that is not used is gone after a minute at most, and kept for half a minute" do
-    hints = Hints.new(0) |> Hints.put("k", pid(1), 29_999)
-    assert {_pid, _hints} = Hints.get(hints, "k", 59_999)
-    assert {nil, _hints} = Hints.get(hints, "k", 89_999)
-    assert {nil, _hints} = Hints.get(hints, "k", 3_600_000)
+    hints = Hints.new(0) |> Hints.put("k", pid(1), 29_999_000)
+    assert {_pid, _hints} = Hints.get(hints, "k", 59_999_000)
+    assert {nil, _hints} = Hints.get(hints, "k", 89_999_000)
+    assert {nil, _hints} = Hints.get(hints, "k", 3_600_000_000)
   end
 
   test "a hint in use stays for as long as it is used" do
     hints =
       Enum.reduce(0..20, Hints.new(0) |> Hints.put("k", pid(1), 0), fn n, hints ->
-        assert {pid, hints} = Hints.get(hints, "k", n * 25_000)
+        assert {pid, hints} = Hints.get(hints, "k", n * 25_000_000)
         assert pid == pid(1)
         hints
       end)

@@ -51,7 +51,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert {[], wake, session} = Session.poll(session, @second)
       assert heard(:keepalive) == [id]
       assert wake == @second + 500_000
-      session = Session.message(session, @second, message({:progress, id, %{}}))
+      session = Session.handle_message(session, @second, message({:progress, id, %{}}))
       {[], _wake, session} = Session.poll(session, @second + 499_999)
       refute_received {@me, 1, :keepalive, _id}
       {[], _wake, _session} = Session.poll(session, @second + 500_000)
@@ -60,9 +60,9 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "is told of a new view, the latest one only, after what happened before" do
       {session, id} = running(1)
-      {:ok, session} = Session.view(session, 0, view(["a@h"]))
-      {:ok, session} = Session.view(session, 0, view(["a@h", "c@h"]))
-      session = Session.event(session, 0, {:node_down, "b@h"})
+      {:ok, session} = Session.send_view(session, 0, view(["a@h"]))
+      {:ok, session} = Session.send_view(session, 0, view(["a@h", "c@h"]))
+      session = Session.handle_event(session, 0, {:node_down, "b@h"})
       {[], _wake, _session} = poll(session)
       assert heard(:events) == [id, [{:node_down, "b@h"}]]
       assert [^id, 1, 1, _now, [%{name: "a@h"}, %{name: "c@h"}]] = heard(:view)
@@ -87,7 +87,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     test "a cancel is carried out here, at once" do
       {session, id} = running(3)
       {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
-      session = Session.event(session, 10, :cancel)
+      session = Session.handle_event(session, 10, :cancel)
       assert heard(:drain_close) == [id]
       session = say(session, {:orders, id, [start(1, "a@h")]})
       assert {[], _wake, session} = poll(session)
@@ -100,7 +100,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     test "the deadline is kept here, whatever the node says" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
-      session = Enum.reduce(1..29, session, &Session.message(&2, &1 * @second, message({:progress, id, %{}})))
+      session = Enum.reduce(1..29, session, &Session.handle_message(&2, &1 * @second, message({:progress, id, %{}})))
       assert {[:finish], _wake, session} = Session.poll(session, 30 * @second)
       assert {%{left: %{deadline: 2}}, %{executor: {:node, _name}}} = Session.report(session, 9)
     end
@@ -123,7 +123,7 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "when the node speaks another version" do
       {session, id} = running(1)
-      session = lost(session, &Session.message(&1, 0, {@me, 2, :orders, id, :of_the_future}))
+      session = lost(session, &Session.handle_message(&1, 0, {@me, 2, :orders, id, :of_the_future}))
       assert executors_lost(session) == [{node(), {:not_understood, {:version, 2}}}]
     end
 
@@ -143,7 +143,7 @@ defmodule DurableHandoff.Executor.SessionTest do
 
       # What the node orders now is late.
       session = say(session, {:orders, id, [start(5, "a@h")]})
-      session = session |> finished(3, 1, {:moved, nil}) |> Session.event(3 * @second, {:stopped, 2})
+      session = session |> finished(3, 1, {:moved, nil}) |> Session.handle_event(3 * @second, {:stopped, 2})
       assert {[{:start, 2, _, 2, _}, {:start, 5, _, 1, _}], _wake, session} = Session.poll(session, 3 * @second)
 
       session =
@@ -162,7 +162,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       {[], wake, session} = session |> quiet(@second) |> Session.poll(5 * @second)
       assert wake == 5 * @second + 500_000
       # What the node said meanwhile is heard now.
-      session = Session.message(session, 5 * @second, message({:progress, id, %{}}))
+      session = Session.handle_message(session, 5 * @second, message({:progress, id, %{}}))
       {[], _wake, session} = Session.poll(session, 10 * @second)
 
       {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 15 * @second) end)
@@ -175,7 +175,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
       Process.exit(node, :kill)
       assert_receive {:DOWN, _monitor, :process, ^node, :killed} = down
-      session = lost(session, &Session.message(&1, 0, down))
+      session = lost(session, &Session.handle_message(&1, 0, down))
       assert {[{:start, 1, _, 1, _}], _wake, session} = poll(session)
       assert executors_lost(session) == [{node(), {:down, :killed}}]
     end
@@ -199,7 +199,7 @@ defmodule DurableHandoff.Executor.SessionTest do
         {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
         order = unquote(Macro.escape(order))
         session = lost(session, &say(&1, {:orders, id, [order, start(2, "a@h")]}))
-        assert executors_lost(session) == [{node(), {:nonsense, order}}]
+        assert executors_lost(session) == [{node(), {:invalid_order, order}}]
         assert {[{:start, 1, _, 1, _}, {:start, 2, _, 1, _}], _wake, _session} = poll(session)
       end
     end
@@ -208,7 +208,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       {session, id} = running(9)
       session = lost(session, &say(&1, {:orders, id, for(n <- 0..8, do: start(n, "a@h"))}))
       assert {[_, _, _, _], _wake, session} = poll(session)
-      assert [{_name, {:nonsense, {:start, 4, "a@h", 1, 1_000}}}] = executors_lost(session)
+      assert [{_name, {:invalid_order, {:start, 4, "a@h", 1, 1_000}}}] = executors_lost(session)
     end
 
     test "when the node ends the drain while something is under way" do
@@ -217,7 +217,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       session = say(session, {:orders, id, [:finish]})
       session = lost(session, &say(&1, {:report, id, report(2, 0, %{no_target: 2})}))
       assert {[{:start, 1, _, 1, _}], _wake, session} = poll(session)
-      assert executors_lost(session) == [{node(), {:nonsense, :finish}}]
+      assert executors_lost(session) == [{node(), {:invalid_order, :finish}}]
     end
 
     test "when the node's report does not add up" do
@@ -225,7 +225,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       session = say(session, {:orders, id, [:finish]})
       session = lost(session, &say(&1, {:report, id, report(2, 1, %{})}))
       assert {[_, _], _wake, session} = poll(session)
-      assert executors_lost(session) == [{node(), {:nonsense, :finish}}]
+      assert executors_lost(session) == [{node(), {:invalid_order, :finish}}]
     end
 
     for {what, message} <- [
@@ -264,7 +264,7 @@ defmodule DurableHandoff.Executor.SessionTest do
         do: assert(say(session, message) == session)
 
     for message <- [:hello, {@me}, {:EXIT, self(), :x}, {:DOWN, make_ref(), :process, self(), :x}],
-        do: assert(Session.message(session, 0, message) == session)
+        do: assert(Session.handle_message(session, 0, message) == session)
   end
 
   test "a node that is lost before it ordered anything is replaced by the next, unless it cost two seconds" do
@@ -326,10 +326,12 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   defp poll(session), do: Session.poll(session, 0)
-  defp say(session, what), do: Session.message(session, 0, message(what))
+  defp say(session, what), do: Session.handle_message(session, 0, message(what))
   defp message(what), do: List.to_tuple([@me, 1 | Tuple.to_list(what)])
   defp start(id, target), do: {:start, id, target, 1, 1_000}
-  defp finished(session, id, attempt, outcome), do: Session.event(session, 10, {:finished, id, attempt, outcome, 5})
+
+  defp finished(session, id, attempt, outcome),
+    do: Session.handle_event(session, 10, {:finished, id, attempt, outcome, 5})
 
   defp lost(session, work) do
     {session, log} = with_log(fn -> work.(session) end)

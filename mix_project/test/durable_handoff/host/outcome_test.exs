@@ -53,12 +53,12 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
     test "another node has started it: check that it lives", context do
       for pid <- [context.there, context.elsewhere, context.here] do
-        assert classify({:error, {:already_started, {pid, %{}}}}, context) == {:look, {:runs_as, pid}}
+        assert classify({:error, {:already_started, {pid, %{}}}}, context) == {:verify, {:runs_as, pid}}
       end
     end
 
     test "an answer with a process of this node that is not the old one is no move", context do
-      assert classify({:ok, {context.here, %{}}}, context) == {:look, {:runs_as, context.here}}
+      assert classify({:ok, {context.here, %{}}}, context) == {:verify, {:runs_as, context.here}}
     end
 
     test "the stop is queued or accepted", context do
@@ -68,35 +68,37 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
 
     test "a process that only holds the lock may still be in init: it has not moved", context do
-      assert classify({:error, {:already_started, context.there}}, context) == {:look, {:boots_as, context.there}}
-      assert classify({:error, {:unreachable, context.there}}, context) == {:look, {:boots_as, context.there}}
+      assert classify({:error, {:already_started, context.there}}, context) == {:verify, {:boots_as, context.there}}
+      assert classify({:error, {:unreachable, context.there}}, context) == {:verify, {:boots_as, context.there}}
       assert classify({:error, {:already_started, context.old}}, context) == :retry_same
     end
 
     test "the host gave up waiting for a slow init, which is neither the store's fault nor a move", context do
-      assert classify({:error, :timeout}, context) == {:look, {:may_come_up, :unknown}}
-      assert classify({:error, {:already_started, :noproc}}, context) == {:look, {:may_come_up, :unknown}}
-      assert classify({:error, {:unreachable, :noproc}}, context) == {:look, {:may_come_up, :unknown}}
-      assert classify({:error, {:restart_claimed, "c@host"}}, context) == {:look, {:may_come_up, :unknown}}
+      assert classify({:error, :timeout}, context) == {:verify, {:may_come_up, :unknown}}
+      assert classify({:error, {:already_started, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
+      assert classify({:error, {:unreachable, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
+      assert classify({:error, {:restart_claimed, "c@host"}}, context) == {:verify, {:may_come_up, :unknown}}
     end
 
     test "a server that was deleted, cordoned or has crashed for good is not displaced", context do
       for reason <- [:not_found, :cordoned, :permanently_crashed, {:already_started, :deleting}] do
-        assert classify({:error, reason}, context) == {:look, :ended}
+        assert classify({:error, reason}, context) == {:verify, :ended}
       end
     end
 
     test "it died or was stopping by itself", context do
       for reason <- [{:noproc, :call}, {:normal, :call}, {:shutdown, :call}, :noproc, {{:nodedown, :n}, :call}] do
-        assert classify({:error, {:shutdown_call_failed, reason}}, context) == {:look, :stopped_by_itself}
+        assert classify({:error, {:shutdown_call_failed, reason}}, context) == {:verify, :stopped_by_itself}
       end
     end
 
     test "the reservation is lost", context do
-      assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) == {:look, :reservation_lost}
+      assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) ==
+               {:verify, :reservation_lost}
+
       # What the host really does: `nil and ...`.
-      assert raised(:error, {:badbool, :and, nil}, context) == {:look, :reservation_lost}
-      assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:look, :reservation_lost}
+      assert raised(:error, {:badbool, :and, nil}, context) == {:verify, :reservation_lost}
+      assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:verify, :reservation_lost}
     end
 
     test "the target refuses", context do
@@ -108,7 +110,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
 
     test "the answer of the remote start was lost", context do
-      assert classify({:error, {:erpc, :timeout}}, context) == {:look, {:may_come_up, :target}}
+      assert classify({:error, {:erpc, :timeout}}, context) == {:verify, {:may_come_up, :target}}
     end
 
     test "nothing happened", context do
@@ -138,7 +140,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
             {},
             7
           ] do
-        assert classify(result, context) == {:look, {:displaced, :unknown}}, inspect(result)
+        assert classify(result, context) == {:verify, {:displaced, :unknown}}, inspect(result)
       end
     end
   end
@@ -158,15 +160,15 @@ defmodule DurableHandoff.Host.OutcomeTest do
             {:unexpected_value_type, %{}},
             {:EXIT, {%RuntimeError{}, []}}
           ] do
-        assert classify({:error, reason}, context) == {:look, {:displaced, :server}}, inspect(reason)
+        assert classify({:error, reason}, context) == {:verify, {:displaced, :server}}, inspect(reason)
       end
 
-      assert classify(:ignore, context) == {:look, {:displaced, :server}}
+      assert classify(:ignore, context) == {:verify, {:displaced, :server}}
     end
 
     test "the target", context do
       for reason <- [{:nodedown, :n}, :noconnection, {:erpc, :notsup}, {:undef, [{Room, :init, [%{}], []}]}] do
-        assert classify({:error, reason}, context) == {:look, {:displaced, :target}}, inspect(reason)
+        assert classify({:error, reason}, context) == {:verify, {:displaced, :target}}, inspect(reason)
       end
     end
 
@@ -193,7 +195,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
             {:mirror_failed, :no_quorum},
             {:storage_unavailable, :closed}
           ] do
-        assert classify({:error, reason}, context) == {:look, {:displaced, :store}}, inspect(reason)
+        assert classify({:error, reason}, context) == {:verify, {:displaced, :store}}, inspect(reason)
       end
     end
 
@@ -211,7 +213,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       ]
 
       for reason <- [:slow_down, :overloaded, :contended | facts] do
-        assert classify({:error, reason}, context) == {:look, {:displaced, :store}}, inspect(reason)
+        assert classify({:error, reason}, context) == {:verify, {:displaced, :store}}, inspect(reason)
       end
     end
 
@@ -222,52 +224,52 @@ defmodule DurableHandoff.Host.OutcomeTest do
             too_large: %{bytes: 2, limit: 1},
             invalid_key: %{reason: "it is empty"}
           ] do
-        assert classify({:error, reason}, context) == {:look, {:displaced, :server}}, inspect(reason)
+        assert classify({:error, reason}, context) == {:verify, {:displaced, :server}}, inspect(reason)
       end
     end
 
     test "unknown", context do
-      assert classify({:error, :something_new}, context) == {:look, {:displaced, :unknown}}
+      assert classify({:error, :something_new}, context) == {:verify, {:displaced, :unknown}}
     end
   end
 
   describe "an answer that is no answer" do
     test "raised, exited, thrown", context do
       # The server's own code runs in other processes.
-      assert raised(:error, %RuntimeError{}, context) == {:look, {:displaced, :unknown}}
+      assert raised(:error, %RuntimeError{}, context) == {:verify, {:displaced, :unknown}}
 
       assert raised(:error, %{__struct__: Req.TransportError, __exception__: true}, context) ==
-               {:look, {:displaced, :store}}
+               {:verify, {:displaced, :store}}
 
       # Its init answered :ignore, for which the host has no clause.
-      assert raised(:error, {:case_clause, :ignore}, context) == {:look, {:displaced, :server}}
-      assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:look, {:displaced, :server}}
+      assert raised(:error, {:case_clause, :ignore}, context) == {:verify, {:displaced, :server}}
+      assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:verify, {:displaced, :server}}
 
       assert raised(:error, {:case_clause, {:ok, {context.there, %{}}, :more}}, context) ==
-               {:look, {:displaced, :unknown}}
+               {:verify, {:displaced, :unknown}}
 
-      assert raised(:exit, {:noproc, :call}, context) == {:look, {:displaced, :unknown}}
-      assert raised(:exit, {{:nodedown, :n}, :call}, context) == {:look, {:displaced, :target}}
-      assert raised(:throw, :ball, context) == {:look, {:displaced, :unknown}}
+      assert raised(:exit, {:noproc, :call}, context) == {:verify, {:displaced, :unknown}}
+      assert raised(:exit, {{:nodedown, :n}, :call}, context) == {:verify, {:displaced, :target}}
+      assert raised(:throw, :ball, context) == {:verify, {:displaced, :unknown}}
     end
 
     test "raised on the target before the server was asked to start: the host is not up there", context do
       for reason <- [%ArgumentError{}, :badarg, {:noproc, :call}] do
         raised = %ErlangError{original: {:exception, reason, []}}
-        assert raised(:error, raised, context) == {:look, {:displaced, :target}}
-        assert raised(:error, {:exception, reason, []}, context) == {:look, {:displaced, :target}}
+        assert raised(:error, raised, context) == {:verify, {:displaced, :target}}
+        assert raised(:error, {:exception, reason, []}, context) == {:verify, {:displaced, :target}}
       end
 
-      assert raised(:exit, {:exception, {:noproc, :call}}, context) == {:look, {:displaced, :target}}
+      assert raised(:exit, {:exception, {:noproc, :call}}, context) == {:verify, {:displaced, :target}}
 
       assert raised(:error, %ErlangError{original: {:exception, :undef, []}}, context) ==
-               {:look, {:displaced, :unknown}}
+               {:verify, {:displaced, :unknown}}
     end
 
     test "erpc's own errors mean what they mean when they are returned", context do
       assert raised(:error, %ErlangError{original: {:erpc, :noconnection}}, context) == {:displaced, :target}
       assert raised(:error, {:erpc, :noconnection}, context) == {:displaced, :target}
-      assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:look, {:may_come_up, :target}}
+      assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:verify, {:may_come_up, :target}}
     end
   end
 

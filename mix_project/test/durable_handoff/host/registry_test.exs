@@ -6,6 +6,19 @@ defmodule DurableHandoff.Host.RegistryTest do
 
   @moduletag :capture_log
 
+  test "events of keys that were registered and unregistered, and none in any other message" do
+    event = %{type: :unregistered, key: "k", pid: self()}
+
+    assert Registry.events({:group, [event, %{event | type: :registered}], %{}}) == [
+             {:unregistered, "k", self()},
+             {:registered, "k", self()}
+           ]
+
+    assert Registry.events({:group, [%{event | type: :joined}, %{type: :registered}], %{}}) == []
+    assert Registry.events(:unknown) == []
+    assert Registry.subscribe(:no_such_supervisor, :all) != :ok
+  end
+
   test "an owner, new or old: try it" do
     assert Registry.started({:ok, {self(), %{}}}) == {:ok, self()}
     assert Registry.started({:error, {:already_started, {self(), nil}}}) == {:ok, self()}

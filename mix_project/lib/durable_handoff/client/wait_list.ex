@@ -1,6 +1,6 @@
-defmodule DurableHandoff.Client.Waiters do
+defmodule DurableHandoff.Client.WaitList do
   @moduledoc false
-  # Who waits for which key. A caller waits for one key at a time, so its pid names its wait.
+  # The callers that wait, by key. A caller waits for one key at a time, so its pid identifies its wait.
 
   @typedoc "`dead`: processes the caller knows to be gone, which a registry that is late may still name."
   @type waiter :: %{
@@ -8,7 +8,7 @@ defmodule DurableHandoff.Client.Waiters do
           monitor: reference(),
           dead: [pid()],
           start: nil | {module(), map()},
-          until_ms: integer() | :infinity
+          until_us: integer() | :infinity
         }
   @type key :: term()
   @opaque t :: %{keys: %{key() => %{pid() => waiter()}}, callers: %{pid() => key()}}
@@ -16,11 +16,11 @@ defmodule DurableHandoff.Client.Waiters do
   @spec new() :: t()
   def new, do: %{keys: %{}, callers: %{}}
 
-  @doc "How many wait in all."
+  @doc "The number of callers that wait."
   @spec count(t()) :: non_neg_integer()
   def count(waiters), do: map_size(waiters.callers)
 
-  @doc "How many wait for `key`."
+  @doc "The number of callers that wait for `key`."
   @spec count(t(), key()) :: non_neg_integer()
   def count(%{keys: keys}, key) do
     case keys do
@@ -33,14 +33,14 @@ defmodule DurableHandoff.Client.Waiters do
   @spec keys(t()) :: [key()]
   def keys(waiters), do: Map.keys(waiters.keys)
 
-  @doc "The caller `pid` waits for `key`, and for nothing else any more."
+  @doc "The caller `pid` waits for `key` from now on."
   @spec add(t(), key(), pid(), waiter()) :: t()
   def add(waiters, key, pid, waiter) do
     waiting = waiters.keys |> Map.get(key, %{}) |> Map.put(pid, waiter)
     %{keys: Map.put(waiters.keys, key, waiting), callers: Map.put(waiters.callers, pid, key)}
   end
 
-  @doc "Forgets the caller `pid`; what it waited for, if it did."
+  @doc "Removes the caller `pid`. Returns what it waited for, nil when it did not."
   @spec remove(t(), pid()) :: {{key(), waiter()} | nil, t()}
   def remove(waiters, pid) do
     case waiters.callers do
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Client.Waiters do
     end
   end
 
-  @doc "Takes out those waiting for `key` for whom `wanted?` is true."
+  @doc "Removes and returns those waiting for `key` for whom `wanted?` is true."
   @spec take(t(), key(), (waiter() -> boolean())) :: {[waiter()], t()}
   def take(waiters, key, wanted?) do
     {taken, rest} = waiters.keys |> Map.get(key, %{}) |> Enum.split_with(fn {_pid, waiter} -> wanted?.(waiter) end)
@@ -61,7 +61,7 @@ defmodule DurableHandoff.Client.Waiters do
     {taken, %{keys: put(waiters.keys, key, Map.new(rest)), callers: Map.drop(waiters.callers, pids)}}
   end
 
-  @doc "One of those waiting for `key` who would have it started: the one that has the most time."
+  @doc "Of the callers that wait for `key` and want it started, the one with the most time left."
   @spec starter(t(), key()) :: waiter() | nil
   def starter(%{keys: keys}, key) do
     keys
@@ -69,7 +69,7 @@ defmodule DurableHandoff.Client.Waiters do
     |> Map.values()
     |> Enum.filter(& &1.start)
     # Atoms are greater than numbers: :infinity comes first.
-    |> Enum.max_by(& &1.until_ms, fn -> nil end)
+    |> Enum.max_by(& &1.until_us, fn -> nil end)
   end
 
   defp put(keys, key, waiting) when waiting == %{}, do: Map.delete(keys, key)

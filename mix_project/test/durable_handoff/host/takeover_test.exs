@@ -1,7 +1,7 @@
-defmodule DurableHandoff.Host.ExistingTest do
+defmodule DurableHandoff.Host.TakeoverTest do
   use ExUnit.Case, async: true
 
-  alias DurableHandoff.Host.{Departures, Existing}
+  alias DurableHandoff.Host.Takeover
 
   @moduletag :capture_log
   @source :source@somewhere
@@ -35,34 +35,21 @@ defmodule DurableHandoff.Host.ExistingTest do
         {:of_a_later_version, {:failed, :unknown}}
       ] do
     test "the answer #{inspect(answer)}" do
-      assert Existing.meaning({:returned, unquote(Macro.escape(answer))}, @source) == unquote(outcome)
+      assert Takeover.meaning({:returned, unquote(Macro.escape(answer))}, @source) == unquote(outcome)
     end
   end
 
   test "whose process it is decides who started it" do
-    assert Existing.meaning({:returned, {:ok, {self(), %{}}}}, @source) == :started
-    assert Existing.meaning({:returned, {:error, {:already_started, {self(), nil}}}}, @source) == :started
+    assert Takeover.meaning({:returned, {:ok, {self(), %{}}}}, @source) == :started
+    assert Takeover.meaning({:returned, {:error, {:already_started, {self(), nil}}}}, @source) == :started
     # One that only holds the lock may still fail.
-    assert Existing.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
+    assert Takeover.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
   end
 
   test "a host that raises is no reason to raise" do
-    assert Existing.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
+    assert Takeover.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
     # What the host throws while it boots.
-    assert Existing.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}
-    assert Existing.start(:no_such_supervisor, "k", Some.Module, @source, 100) == {:failed, :store}
-    assert Departures.subscribe(:no_such_supervisor) != :ok
-  end
-
-  test "words of the registry, and what is none" do
-    event = %{type: :unregistered, key: "k", pid: self()}
-
-    assert Departures.read({:group, [event, %{event | type: :registered}], %{}}) == [
-             {:down, "k", node()},
-             {:up, "k", node()}
-           ]
-
-    assert Departures.read({:group, [%{event | type: :joined}, %{type: :registered}], %{}}) == []
-    assert Departures.read(:unknown) == []
+    assert Takeover.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}
+    assert Takeover.start(:no_such_supervisor, "k", Some.Module, @source, 100) == {:failed, :store}
   end
 end

@@ -1,10 +1,10 @@
-defmodule DurableHandoff.Client.Starts do
+defmodule DurableHandoff.Client.StartQueue do
   @moduledoc false
   # The servers that are being started for callers that wait, and those that are next.
   #
-  # Each start is a process of its own, since the host may take its time; the owner of this value is sent
-  # its DOWN. It is under no supervisor: a start that outlives its owner is one more `ensure_started_child`,
-  # and ends by itself.
+  # Each start runs in a process of its own, because DurableServer may take long; the owner of this value
+  # gets its DOWN. It is under no supervisor: a start that outlives its owner is one more
+  # `ensure_started_child`, and ends by itself.
 
   # Each start holds requests to the store, and one for a server that is being moved waits for that move.
   @max_running 64
@@ -17,16 +17,16 @@ defmodule DurableHandoff.Client.Starts do
   @spec new() :: t()
   def new, do: %{running: %{}, known: %{}, queue: :queue.new()}
 
-  @doc "How many run or are next."
+  @doc "The number of starts that run or wait for their turn."
   @spec count(t()) :: non_neg_integer()
   def count(starts), do: map_size(starts.known)
 
-  @doc "`key` is to be started, unless it is already."
+  @doc "Queues a start of `key`, unless one is queued or runs."
   @spec want(t(), key()) :: t()
   def want(%{known: known} = starts, key) when is_map_key(known, key), do: starts
   def want(starts, key), do: %{starts | known: Map.put(starts.known, key, true), queue: :queue.in(key, starts.queue)}
 
-  @doc "The key to start now, if there is one and not too much runs: for `run/3` or `drop/2`."
+  @doc "The key to start now, for `run/3` or `drop/2`; nil when none waits or the limit is reached."
   @spec next(t()) :: {key(), t()} | nil
   def next(%{running: running}) when map_size(running) >= @max_running, do: nil
 
@@ -44,11 +44,11 @@ defmodule DurableHandoff.Client.Starts do
     put_in(starts.running[monitor], key)
   end
 
-  @doc "`key` is not to be started after all."
+  @doc "Removes `key`: it needs no start any more."
   @spec drop(t(), key()) :: t()
   def drop(starts, key), do: %{starts | known: Map.delete(starts.known, key)}
 
-  @doc "The key whose start `monitor` watched, if it is one; it may then be wanted again."
+  @doc "Removes the start that `monitor` watched and returns its key; nil when it watched none."
   @spec ended(t(), reference()) :: {key(), t()} | nil
   def ended(starts, monitor) do
     case starts.running do
@@ -57,7 +57,7 @@ defmodule DurableHandoff.Client.Starts do
     end
   end
 
-  @doc "What a start that ended with `reason` came to."
+  @doc "The result of a start whose process ended with `reason`."
   @spec result(term()) :: result()
   def result({:shutdown, {__MODULE__, result}}), do: result
   def result(reason), do: {:error, reason}
@@ -66,8 +66,8 @@ defmodule DurableHandoff.Client.Starts do
   How long one start may take for a caller that has this much time, in milliseconds: half of it, at most ten
   seconds.
 
-  The host may know at the end of the start only who the owner is (`{:unreachable, pid}`), or that it has to
-  be asked again. There has to be time left for that. A start that is cut short costs a read of the store:
+  DurableServer may say only at the end of a start which process holds the lock (`{:unreachable, pid}`), or
+  that it has to be asked again; that needs time, too. A start that is cut short costs a read of the store:
   the process goes on booting.
   """
   @spec timeout_ms(timeout() | integer()) :: pos_integer()

@@ -1,11 +1,12 @@
-defmodule DurableHandoff.Host.Existing do
+defmodule DurableHandoff.Host.Takeover do
   @moduledoc """
-  Starts here a server that another node stopped, when that is allowed.
+  Starts a server here that another node stopped, when that is allowed.
 
   Guarantees:
 
-    * Only by the host's own claim: the start is a conditional write on what was read, so of all that try at one time (a discovery
-      sweep, a client, another receiver) one goes ahead. Trying at a wrong moment costs a read, never a second owner.
+    * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that try at
+      one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment costs a
+      read, never a second owner.
     * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what
       another node failed to start since. What was stopped for good, deleted, cordoned or has crashed, and
       what another node has run since, is left alone.
@@ -17,16 +18,17 @@ defmodule DurableHandoff.Host.Existing do
   alias DurableHandoff.Host
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
-  @typedoc "A node and the wall-clock time until which its last word about a server holds, should nothing else be heard of it."
+  @typedoc "A node, and the wall-clock time until which its last heartbeat in a server's state keeps the lock."
   @type lock :: {node_name :: String.t(), until_ms :: integer()}
 
   @typedoc """
     * `:started`: it runs here now;
     * `{:running, node}`: another node started it, or it never stopped;
-    * `{:wait, why}`: not now: it is still up at the source, being started elsewhere, reserved, or locked by a node that cannot be
-      reached and is not known to be dead (`t:lock/0`);
+    * `{:wait, why}`: not now: it is still up at the source, being started elsewhere, reserved, or locked by a
+      node that cannot be reached and is not known to be dead (`t:lock/0`);
     * `{:refused, why}`: not here: this node is `:draining` or `:full`;
-    * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` may be either;
+    * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` can be
+      either;
     * `{:left_alone, status}`: only an explicit request may start it.
   """
   @type outcome ::
@@ -37,7 +39,7 @@ defmodule DurableHandoff.Host.Existing do
           | {:failed, :store | :server | :unknown}
           | {:left_alone, atom()}
 
-  @doc "Starts the server `key` of `module` on this node, if `source` has left it and no other node runs it. Blocks up to `timeout_ms`."
+  @doc "Starts the server on this node, if `source` has stopped it and no other node runs it. Blocks up to `timeout_ms`."
   @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
   def start(name, key, module, source, timeout_ms) do
     with nil <- running(name, key, source),
@@ -65,8 +67,8 @@ defmodule DurableHandoff.Host.Existing do
   end
 
   @doc """
-  Whether what a node has locked is worth asking for: the node can be reached, and then the host asks it; or its newest heartbeat
-  is too old. Reads no storage.
+  Whether a start may succeed although a node holds the lock: the node can be reached, so DurableServer asks it
+  whether the process is alive; or its newest heartbeat is too old. Reads no storage.
   """
   @spec open?(Host.name(), lock()) :: boolean()
   def open?(name, {node_name, until_ms}) do
@@ -81,7 +83,7 @@ defmodule DurableHandoff.Host.Existing do
   defp health(name, node_name) do
     apply(DurableServer.LifecycleManager, :lookup_node_health, [%{supervisor: name, node_str: node_name}])
   catch
-    # The host is not up here: then nothing can be started here either.
+    # DurableServer is not up here: then nothing can be started here either.
     _kind, _reason -> {:healthy, nil}
   end
 
@@ -115,8 +117,8 @@ defmodule DurableHandoff.Host.Existing do
 
   # A node that can be reached can be asked whether the process is alive, and that is what the host's claim does.
   defp lock(name, meta, owner) do
-    last_word_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
-    lock = {owner, last_word_ms + Host.lock_heartbeat_age_ms(name)}
+    heartbeat_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
+    lock = {owner, heartbeat_ms + Host.lock_heartbeat_age_ms(name)}
     if open?(name, lock), do: :ok, else: {:wait, {:locked, lock}}
   end
 
@@ -188,7 +190,7 @@ defmodule DurableHandoff.Host.Existing do
   end
 
   defp runs(pid, _source) when node(pid) == node(), do: :started
-  # The host has not heard of its end yet: in a moment.
+  # DurableServer has not noticed its end yet.
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
   defp runs(pid, _source), do: {:running, node(pid)}
 end

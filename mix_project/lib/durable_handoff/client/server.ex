@@ -1,6 +1,6 @@
-defmodule DurableHandoff.Client.Waiting do
+defmodule DurableHandoff.Client.Server do
   @moduledoc false
-  # Waits on behalf of all callers of one supervisor on this node, and sends each of them its owner.
+  # Finds the owners for which the callers of one supervisor on this node wait, and answers them.
   #
   # Guarantees:
   #
@@ -8,40 +8,59 @@ defmodule DurableHandoff.Client.Waiting do
   #     have none.
   #   * No wake-up is lost: it subscribes first and looks the owner up again afterwards. Registry events can
   #     be lost all the same, so every key with a waiting caller is also polled.
-  #   * A caller is never told of a process it knows to be gone, nor of one this node cannot reach.
-  #   * A server that is to be started is started once, however many callers ask, and at most
-  #     `@max_starting` servers at a time.
-  #   * No more wait than the limits allow; a caller that ends is forgotten.
-  #   * Callers do not depend on the registry alone: a draining node tells this process on every connected
-  #     node who owns what it has moved (`announce/3`). Where the registry names no owner, or one that the
+  #   * A caller never gets a process that it knows to be gone, nor one that this node cannot reach.
+  #   * A server that is to be started is started once, however many callers ask, and `StartQueue` bounds how
+  #     many starts run at a time.
+  #   * No more callers wait than the limits allow; a caller that ends is forgotten.
+  #   * Callers do not depend on the registry alone: a draining node sends this process on every connected
+  #     node the owners of what it has moved (`announce/3`). Where the registry names no owner, or one that the
   #     caller knows to be gone, such a hint is tried (`DurableHandoff.Client.Hints`).
   #
-  # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}` to the name of this
+  # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}`, to the name of this
   # process. The number is the version of the message; other versions are ignored, as versions of this
-  # library without hints ignore all of them.
+  # library without hints ignore all of them. Both names are part of that message: a node of another release
+  # uses them.
   #
-  # Nothing depends on it: callers that do not find it, or see it end, look for themselves
-  # (`DurableHandoff.Client.Wait`).
+  # Nothing depends on it: callers that do not find it, or see it end, poll the registry themselves
+  # (`DurableHandoff.Client.Call`).
 
   use GenServer
 
-  alias DurableHandoff.Client.{Hints, Limits, Starts, Waiters}
-  alias DurableHandoff.Host
+  alias DurableHandoff.Client.{Hints, Limits, StartQueue, WaitList}
+  alias DurableHandoff.{Clock, Host}
 
   @poll_ms 200
   # Polls find owners whose events were lost. They may take at most this fraction of the time, for any
   # number of keys.
   @poll_share 10
-  # For so many polls callers go on waiting while the host is not up on this node. It restarts at once or
-  # not at all.
-  @host_gone_polls 5
+  # Callers go on waiting for this many polls while the supervisor is not up on this node. It restarts at once
+  # or not at all.
+  @max_polls_without_supervisor 5
 
   # A drain moves many servers in a moment; each connected node is sent one message for all that moved
   # meanwhile.
   @hints_every_ms 5
+  # No alias: a reference to that module would be a dependency on it.
+  @hints_tag :"Elixir.DurableHandoff.Client"
   @hints_version 1
   # The most that is sent, and read, in one message.
   @hints_per_message 1_000
+
+  defstruct [
+    :supervisor,
+    :limits,
+    :registry,
+    :hints,
+    :waiters,
+    :starts,
+    poll_ms: @poll_ms,
+    subscribed: MapSet.new(),
+    refusals: %{},
+    outbox: [],
+    host: nil,
+    polls_without_supervisor: 0,
+    poll: nil
+  ]
 
   @typedoc "`registry` is `DurableHandoff.Host.Registry` and `poll_ms` absent everywhere but in tests."
   @type arguments :: %{
@@ -50,7 +69,7 @@ defmodule DurableHandoff.Client.Waiting do
           required(:registry) => module(),
           optional(:poll_ms) => pos_integer()
         }
-  @type question :: {:wait, Waiters.key(), dead :: [pid()], start :: nil | Host.Registry.start(), timeout()}
+  @type question :: {:wait, WaitList.key(), dead :: [pid()], start :: nil | Host.Registry.start(), timeout()}
 
   @doc "Starts it under the name that callers look for."
   @spec start_link(arguments()) :: GenServer.on_start()
@@ -68,7 +87,7 @@ defmodule DurableHandoff.Client.Waiting do
   Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does
   not run here, there is a message of its own for each server.
   """
-  @spec announce(Host.name(), Waiters.key(), pid()) :: :ok
+  @spec announce(Host.name(), WaitList.key(), pid()) :: :ok
   def announce(supervisor, key, pid) do
     if Process.whereis(name(supervisor)),
       do: GenServer.cast(name(supervisor), {:moved, key, pid}),
@@ -78,7 +97,7 @@ defmodule DurableHandoff.Client.Waiting do
   # To a node that is busy or gone the sender would have to wait; a hint is not worth that.
   defp send_hints(supervisor, owners) do
     for some <- Enum.chunk_every(owners, @hints_per_message), node <- Node.list() do
-      message = {DurableHandoff.Client, :owners, @hints_version, some}
+      message = {@hints_tag, :owners, @hints_version, some}
       :erlang.send({name(supervisor), node}, message, [:noconnect, :nosuspend])
     end
 
@@ -103,32 +122,28 @@ defmodule DurableHandoff.Client.Waiting do
     # A registry may link its subscribers to itself; its end must not be ours.
     Process.flag(:trap_exit, true)
 
-    {:ok,
-     Map.merge(arguments, %{
-       poll_ms: Map.get(arguments, :poll_ms, @poll_ms),
-       waiters: Waiters.new(),
-       subscribed: MapSet.new(),
-       starts: Starts.new(),
-       refusals: %{},
-       hints: Hints.new(now_ms()),
-       outbox: [],
-       host: nil,
-       polls_without_host: 0,
-       poll: nil
-     })}
+    state = %__MODULE__{waiters: WaitList.new(), starts: StartQueue.new(), hints: Hints.new(Clock.now_us())}
+    {:ok, struct!(state, arguments)}
   end
 
   @impl true
   def handle_call({:wait, key, dead, start, timeout}, {pid, _tag} = from, state) do
-    case Limits.admit(state.limits, Waiters.count(state.waiters), Waiters.count(state.waiters, key)) do
+    case Limits.admit(state.limits, WaitList.count(state.waiters), WaitList.count(state.waiters, key)) do
       :ok ->
         state = state |> watch_host() |> subscribe(key)
 
         case usable(state, key, dead) do
           {nil, state} ->
-            waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start, until_ms: until(timeout)}
-            state = %{state | waiters: Waiters.add(state.waiters, key, pid, waiter)}
-            state = if start, do: update_in(state.starts, &Starts.want(&1, key)), else: state
+            waiter = %{
+              from: from,
+              monitor: Process.monitor(pid),
+              dead: dead,
+              start: start,
+              until_us: Clock.after_ms(timeout)
+            }
+
+            state = %{state | waiters: WaitList.add(state.waiters, key, pid, waiter)}
+            state = if start, do: update_in(state.starts, &StartQueue.want(&1, key)), else: state
             {:noreply, state |> start_some() |> arm_poll()}
 
           {owner, state} ->
@@ -156,9 +171,9 @@ defmodule DurableHandoff.Client.Waiting do
 
   def handle_call(:counts, _from, state) do
     counts = %{
-      callers: Waiters.count(state.waiters),
+      callers: WaitList.count(state.waiters),
       subscriptions: MapSet.size(state.subscribed),
-      starts: Starts.count(state.starts),
+      starts: StartQueue.count(state.starts),
       hints: Hints.count(state.hints),
       polling?: state.poll != nil
     }
@@ -182,18 +197,18 @@ defmodule DurableHandoff.Client.Waiting do
     {:noreply, %{state | outbox: []}}
   end
 
-  def handle_info({DurableHandoff.Client, :owners, version, owners}, state) do
+  def handle_info({@hints_tag, :owners, version, owners}, state) do
     if version == @hints_version,
       do: {:noreply, hints(state, owners, @hints_per_message)},
       else: {:noreply, state}
   end
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{host: {_host, monitor}} = state),
-    do: {:noreply, %{state | host: nil, polls_without_host: 0, subscribed: MapSet.new()}}
+    do: {:noreply, %{state | host: nil, polls_without_supervisor: 0, subscribed: MapSet.new()}}
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
-    case Starts.ended(state.starts, monitor) do
-      {key, starts} -> {:noreply, %{state | starts: starts} |> started(key, Starts.result(reason)) |> start_some()}
+    case StartQueue.ended(state.starts, monitor) do
+      {key, starts} -> {:noreply, %{state | starts: starts} |> started(key, StartQueue.result(reason)) |> start_some()}
       nil -> {:noreply, forget(state, pid)}
     end
   end
@@ -201,22 +216,22 @@ defmodule DurableHandoff.Client.Waiting do
   def handle_info({:EXIT, _registry, _reason}, state), do: {:noreply, state}
 
   def handle_info(message, state) do
-    case state.registry.changes(message) do
-      :unknown -> {:noreply, state}
-      changes -> {:noreply, Enum.reduce(changes, state, fn {key, pid}, state -> wake(state, key, pid) end)}
-    end
+    {:noreply,
+     for {:registered, key, pid} <- state.registry.events(message), reduce: state do
+       state -> wake(state, key, pid)
+     end}
   end
 
   # Callers
 
   defp wake(state, key, owner) do
-    if Waiters.count(state.waiters, key) > 0 and Host.Registry.reachable?(owner),
+    if WaitList.count(state.waiters, key) > 0 and Host.Registry.reachable?(owner),
       do: answer(state, key, &(owner not in &1.dead), {:ok, owner}),
       else: state
   end
 
   defp answer(state, key, whom?, answer) do
-    {answered, waiters} = Waiters.take(state.waiters, key, whom?)
+    {answered, waiters} = WaitList.take(state.waiters, key, whom?)
 
     for waiter <- answered do
       Process.demonitor(waiter.monitor, [:flush])
@@ -227,7 +242,7 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   defp forget(state, pid) do
-    case Waiters.remove(state.waiters, pid) do
+    case WaitList.remove(state.waiters, pid) do
       {nil, _waiters} ->
         state
 
@@ -246,7 +261,7 @@ defmodule DurableHandoff.Client.Waiting do
   # Hints
 
   defp hinted(state, key, dead) do
-    {pid, hints} = Hints.get(state.hints, key, now_ms())
+    {pid, hints} = Hints.get(state.hints, key, Clock.now_us())
 
     cond do
       pid in dead -> {nil, %{state | hints: Hints.drop(hints, key)}}
@@ -255,14 +270,14 @@ defmodule DurableHandoff.Client.Waiting do
     end
   end
 
-  # From another node: ignores everything but pairs of a key and a process.
+  # From another node: everything but pairs of a key and a process is ignored.
   defp hints(state, [{key, pid} | owners], limit) when is_pid(pid) and limit > 0,
     do: state |> hint(key, pid) |> hints(owners, limit - 1)
 
   defp hints(state, [_invalid | owners], limit) when limit > 0, do: hints(state, owners, limit - 1)
   defp hints(state, _end_or_too_many, _limit), do: state
 
-  defp hint(state, key, pid), do: wake(%{state | hints: Hints.put(state.hints, key, pid, now_ms())}, key, pid)
+  defp hint(state, key, pid), do: wake(%{state | hints: Hints.put(state.hints, key, pid, Clock.now_us())}, key, pid)
 
   # Subscriptions
 
@@ -279,7 +294,7 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   defp unsubscribe_unused(state, key) do
-    if Waiters.count(state.waiters, key) > 0 do
+    if WaitList.count(state.waiters, key) > 0 do
       state
     else
       if key in state.subscribed, do: :ok = state.registry.unsubscribe(state.supervisor, key)
@@ -291,7 +306,7 @@ defmodule DurableHandoff.Client.Waiting do
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
       nil -> state
-      pid -> %{state | host: {pid, Process.monitor(pid)}, polls_without_host: 0}
+      pid -> %{state | host: {pid, Process.monitor(pid)}, polls_without_supervisor: 0}
     end
   end
 
@@ -300,20 +315,25 @@ defmodule DurableHandoff.Client.Waiting do
   # Polls
 
   defp poll_all(state) do
-    began = now_ms()
-    state = state |> watch_host() |> count_without_host()
+    began_us = Clock.now_us()
+    state = state |> watch_host() |> count_without_supervisor()
 
     state =
-      if state.polls_without_host >= @host_gone_polls,
-        do: Enum.reduce(Waiters.keys(state.waiters), state, &answer(&2, &1, fn _all -> true end, {:error, :host_down})),
-        else: Enum.reduce(Waiters.keys(state.waiters), state, &look(&2, &1))
+      if state.polls_without_supervisor >= @max_polls_without_supervisor,
+        do:
+          Enum.reduce(
+            WaitList.keys(state.waiters),
+            state,
+            &answer(&2, &1, fn _all -> true end, {:error, :supervisor_not_running})
+          ),
+        else: Enum.reduce(WaitList.keys(state.waiters), state, &look(&2, &1))
 
-    state |> start_some() |> arm_poll((now_ms() - began) * @poll_share)
+    state |> start_some() |> arm_poll(div((Clock.now_us() - began_us) * @poll_share, 1_000))
   end
 
-  # Polls are counted, not time: while this VM is paused the host has no chance to come back.
-  defp count_without_host(%{host: nil} = state), do: update_in(state.polls_without_host, &(&1 + 1))
-  defp count_without_host(state), do: state
+  # Polls are counted, not time: while this VM is paused the supervisor cannot come back.
+  defp count_without_supervisor(%{host: nil} = state), do: update_in(state.polls_without_supervisor, &(&1 + 1))
+  defp count_without_supervisor(state), do: state
 
   defp look(state, key) do
     state = subscribe(state, key)
@@ -324,7 +344,7 @@ defmodule DurableHandoff.Client.Waiting do
   end
 
   defp arm_poll(state, least_ms \\ 0) do
-    if state.poll == nil and Waiters.count(state.waiters) > 0,
+    if state.poll == nil and WaitList.count(state.waiters) > 0,
       do: %{state | poll: Process.send_after(self(), :poll, max(state.poll_ms, least_ms))},
       else: state
   end
@@ -332,27 +352,27 @@ defmodule DurableHandoff.Client.Waiting do
   # Starts
 
   defp want_start(state, key) do
-    if Waiters.starter(state.waiters, key), do: update_in(state.starts, &Starts.want(&1, key)), else: state
+    if WaitList.starter(state.waiters, key), do: update_in(state.starts, &StartQueue.want(&1, key)), else: state
   end
 
   defp start_some(state) do
-    case Starts.next(state.starts) do
+    case StartQueue.next(state.starts) do
       nil ->
         state
 
       {key, starts} ->
         start_some(
-          case Waiters.starter(state.waiters, key) do
+          case WaitList.starter(state.waiters, key) do
             # No caller waits for it any more.
-            nil -> %{state | starts: Starts.drop(starts, key)}
-            waiter -> %{state | starts: Starts.run(starts, key, start_of(state, key, waiter))}
+            nil -> %{state | starts: StartQueue.drop(starts, key)}
+            waiter -> %{state | starts: StartQueue.run(starts, key, start_of(state, key, waiter))}
           end
         )
     end
   end
 
   defp start_of(%{registry: registry, supervisor: supervisor}, key, waiter) do
-    fn -> registry.start(supervisor, key, waiter.start, Starts.timeout_ms(left(waiter.until_ms))) end
+    fn -> registry.start(supervisor, key, waiter.start, StartQueue.timeout_ms(Clock.until_ms(waiter.until_us))) end
   end
 
   # The registry may learn of it later, or never.
@@ -360,16 +380,8 @@ defmodule DurableHandoff.Client.Waiting do
 
   # The next poll asks for it again.
   defp started(state, key, {:again, reason}) do
-    if Waiters.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
+    if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
   end
 
   defp started(state, key, {:error, reason}), do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
-
-  defp until(:infinity), do: :infinity
-  defp until(timeout), do: now_ms() + timeout
-
-  defp left(:infinity), do: :infinity
-  defp left(until_ms), do: until_ms - now_ms()
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -1,11 +1,11 @@
-defmodule DurableHandoff.Client.WaitingTest do
+defmodule DurableHandoff.Client.ServerTest do
   @moduledoc "The process that waits for callers: its polls, its limits, the servers it has started, and callers that die."
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
 
   alias DurableHandoff.Client
-  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Waiting}
+  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
 
   @moduletag :capture_log
   @never_ms 3_600_000
@@ -41,8 +41,8 @@ defmodule DurableHandoff.Client.WaitingTest do
     test "tells callers when the host does not come back", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
       waiting(context, poll_ms: 10)
-      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :host_down}
-      assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :host_down}
+      assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
+      assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :supervisor_not_running}
     end
 
     test "counts polls, not time: a node that was paused has not looked for its host yet", %{sup: sup} = context do
@@ -51,16 +51,16 @@ defmodule DurableHandoff.Client.WaitingTest do
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       for _ <- 1..4, do: send(waiting, :poll)
-      assert Waiting.counts(sup).callers == 1
+      assert Server.counts(sup).callers == 1
       send(waiting, :poll)
-      assert Task.await(call) == {:error, :host_down}
+      assert Task.await(call) == {:error, :supervisor_not_running}
     end
 
     test "ends when no caller waits", %{sup: sup} = context do
       waiting(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
       await_waiting(context, 0)
-      wait_until(fn -> not Waiting.counts(sup).polling? end)
+      wait_until(fn -> not Server.counts(sup).polling? end)
     end
   end
 
@@ -75,7 +75,7 @@ defmodule DurableHandoff.Client.WaitingTest do
     Process.exit(registry, :kill)
     FakeRegistry.announce(sup, "k", server(context))
     assert await_task(call) == {:ok, 1}
-    assert Process.whereis(Waiting.name(sup)) == waiting
+    assert Process.whereis(Server.name(sup)) == waiting
   end
 
   test "callers that die while they wait are forgotten, and the subscription with the last", %{sup: sup} = context do
@@ -252,7 +252,7 @@ defmodule DurableHandoff.Client.WaitingTest do
 
   defp waiting(%{sup: sup}, more \\ []) do
     arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
-    start_supervised!(%{id: Waiting, start: {Waiting, :start_link, [Map.merge(arguments, Map.new(more))]}})
+    start_supervised!(%{id: Server, start: {Server, :start_link, [Map.merge(arguments, Map.new(more))]}})
   end
 
   # Every start asks the test, which answers `{:starting, pid}` with what it shall return.
@@ -276,10 +276,10 @@ defmodule DurableHandoff.Client.WaitingTest do
   defp call(sup, key, options), do: Task.async(fn -> Client.call(FakeRegistry, sup, key, :add, options) end)
 
   defp await_waiting(%{sup: sup}, count) do
-    wait_until(fn -> Waiting.counts(sup).callers == count end)
+    wait_until(fn -> Server.counts(sup).callers == count end)
   end
 
   defp await_no_start(%{sup: sup}) do
-    wait_until(fn -> Waiting.counts(sup).starts == 0 end)
+    wait_until(fn -> Server.counts(sup).starts == 0 end)
   end
 end

@@ -1,73 +1,74 @@
-defmodule Node.AgentTest do
-  @moduledoc "The agent, and drains, against a Rust node that a test plays: a process on another node."
+defmodule Node.EndpointTest do
+  @moduledoc "The endpoint, and drains, against a Rust node that a test plays: a process on another node."
 
   use HandoffCase, nodes: 3
 
-  alias DurableHandoff.Agent
+  alias DurableHandoff.RustNodes
+  alias DurableHandoff.Wire.Endpoint
 
   # The third node is no member: on it runs the process that plays the Rust node.
   setup %{nodes: [a, b, fake]} = context do
     for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     player = call(fake, FakeRustNode, :start, [self(), [silent: context[:silent] == true]])
     # That of the test before has ended; nodes it had offered itself to learn of that in a moment.
-    for node <- [a, b], do: wait_until(fn -> call(node, Agent, :nodes, []) == [] end)
+    for node <- [a, b], do: wait_until(fn -> call(node, RustNodes, :all, []) == [] end)
     {:ok, %{context | nodes: [a, b]} |> Map.merge(%{a: a, b: b, fake: fake, player: player})}
   end
 
   describe "the offer" do
     test "from the announcement until it is taken back", %{a: a, fake: fake, player: player} do
       announce(a, player)
-      assert_receive {:played, {:durable_handoff, 1, :welcome, agent, %{release: release}}}
-      assert {node(agent), is_binary(release)} == {a, true}
-      assert call(a, Agent, :nodes, []) == [{fake, player, "1.0"}]
+      assert_receive {:played, {:durable_handoff, 1, :welcome, endpoint, %{release: release}}}
+      assert {node(endpoint), is_binary(release)} == {a, true}
+      assert call(a, RustNodes, :all, []) == [{fake, player, "1.0"}]
 
       announce(a, player, false)
-      wait_until(fn -> call(a, Agent, :nodes, []) == [] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) == [] end)
     end
 
     test "ends when the Rust node does", %{a: a, player: player} do
       announce(a, player)
-      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) != [] end)
       Process.exit(player, :kill)
-      wait_until(fn -> call(a, Agent, :nodes, []) == [] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) == [] end)
     end
 
     test "is that of the newer announcement, and ends with that one only", %{a: a, fake: fake, player: old} do
       announce(a, old)
-      wait_until(fn -> call(a, Agent, :nodes, []) == [{fake, old, "1.0"}] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) == [{fake, old, "1.0"}] end)
       Process.exit(old, :kill)
       new = call(fake, FakeRustNode, :start, [self()])
       announce(a, new)
-      wait_until(fn -> call(a, Agent, :nodes, []) == [{fake, new, "1.0"}] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) == [{fake, new, "1.0"}] end)
     end
 
-    test "comes back with the agent", %{a: a, player: player} do
+    test "comes back with the endpoint", %{a: a, player: player} do
       announce(a, player)
-      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
-      agent = call(a, Process, :whereis, [Agent])
-      call(a, Process, :exit, [agent, :kill])
-      wait_until(fn -> call(a, Process, :whereis, [Agent]) not in [nil, agent] end)
-      assert call(a, Agent, :nodes, []) == []
+      wait_until(fn -> call(a, RustNodes, :all, []) != [] end)
+      endpoint = call(a, Process, :whereis, [DurableHandoff.Agent])
+      call(a, Process, :exit, [endpoint, :kill])
+      wait_until(fn -> call(a, Process, :whereis, [DurableHandoff.Agent]) not in [nil, endpoint] end)
+      assert call(a, RustNodes, :all, []) == []
       announce(a, player)
-      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) != [] end)
     end
   end
 
   test "an unreadable message changes nothing and is counted", %{a: a} do
-    before = call(a, Agent, :info, [])
+    before = call(a, Endpoint, :info, [])
 
     for odd <- [:hello, {:durable_handoff, 1, :announce, :no_pid, %{}}, {:durable_handoff, 1, :never_heard_of}, %{}],
         do: say(a, odd)
 
-    GenServer.cast({Agent, a}, :odd)
-    wait_until(fn -> call(a, Agent, :info, []).ignored == before.ignored + 5 end)
-    assert call(a, Agent, :nodes, []) == []
+    GenServer.cast({DurableHandoff.Agent, a}, :odd)
+    wait_until(fn -> call(a, Endpoint, :info, []).ignored == before.ignored + 5 end)
+    assert call(a, RustNodes, :all, []) == []
   end
 
   test "a message of another version is answered with a refusal that says so", %{a: a} do
     say(a, {:durable_handoff, 2, :announce, self(), :of_the_future})
     assert_receive {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
-    assert call(a, Agent, :info, []).version >= 1
+    assert call(a, Endpoint, :info, []).version >= 1
   end
 
   describe "an operator" do
@@ -119,7 +120,7 @@ defmodule Node.AgentTest do
       start_cluster(context)
       keys = start_servers(context, a, 5)
       announce(a, player)
-      wait_until(fn -> call(a, Agent, :nodes, []) != [] end)
+      wait_until(fn -> call(a, RustNodes, :all, []) != [] end)
       draining = Task.async(fn -> drain(context, a) end)
       assert_receive {:played, {:durable_handoff, 1, :drain_open, id, drain, %{count: 5}}}
       {:ok, keys: keys, draining: draining, id: id, drain: drain}
@@ -147,7 +148,7 @@ defmodule Node.AgentTest do
       open(context)
       order = {:start, 3, Atom.to_string(b), 1, 5_000}
       tell(drain, {:durable_handoff, 1, :orders, id, [order, order]})
-      assert [{_, {:nonsense, ^order}}] = assert_all_moved(context)
+      assert [{_, {:invalid_order, ^order}}] = assert_all_moved(context)
     end
   end
 
@@ -172,6 +173,6 @@ defmodule Node.AgentTest do
     say(node, {:durable_handoff, 1, :drain_request, request, self(), what})
   end
 
-  defp say(node, message), do: send({Agent, node}, message)
+  defp say(node, message), do: send({DurableHandoff.Agent, node}, message)
   defp tell(pid, message), do: send(pid, message)
 end

@@ -1,15 +1,13 @@
-defmodule DurableHandoff.Agent.Operator do
+defmodule DurableHandoff.Operator do
   @moduledoc """
-  What an operator may ask a node: who are you, and drain (or say what a drain would do).
+  Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain, drain.
 
-  Each function runs in a process of its own and ends when the answer is out. Guarantees: every request is answered once, with what was asked
-  for or with a refusal that says why; progress in between every 500 ms; the drain goes on when the operator is gone.
-  No name from outside becomes an atom.
+  Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
+  answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the drain
+  goes on when the operator is gone. No name from outside becomes an atom.
   """
 
-  require Logger
-
-  alias DurableHandoff.{Agent, Host, Report, Status, Wire}
+  alias DurableHandoff.{Host, Log, Report, Status, Wire}
 
   @step_ms 500
   @max_supervisors 10_000
@@ -19,7 +17,7 @@ defmodule DurableHandoff.Agent.Operator do
   def describe(request, from) do
     supervisors = for name <- Enum.take(Status.supervisors(), @max_supervisors), info = supervisor(name), do: info
 
-    info = %{release: Agent.release(), now_ms: System.system_time(:millisecond), supervisors: supervisors}
+    info = %{release: Wire.release(), now_ms: System.system_time(:millisecond), supervisors: supervisors}
     answer(from, Wire.description(request, info))
   end
 
@@ -48,7 +46,7 @@ defmodule DurableHandoff.Agent.Operator do
     end
   end
 
-  # As people write it, with or without the prefix that Elixir gives aliases.
+  # With or without the prefix that Elixir gives aliases.
   defp find(text) do
     names = Status.supervisors()
 
@@ -81,7 +79,7 @@ defmodule DurableHandoff.Agent.Operator do
     end
   end
 
-  # A wrong override raises; the operator is to read why.
+  # A wrong override raises; the operator gets the message.
   defp guarded(work) do
     work.()
   rescue
@@ -111,10 +109,10 @@ defmodule DurableHandoff.Agent.Operator do
   defp refusal(:no_peers),
     do:
       {:invalid,
-       ["no other node could take its servers: nothing would move, and this node would start nothing any more"]}
+       ["no other node could take its servers: nothing would move, and this node would start no more servers"]}
 
   defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
-  defp refusal(:host_down), do: {:invalid, ["it does not run any more"]}
+  defp refusal(:supervisor_not_running), do: {:invalid, ["it does not run any more"]}
 
   defp refusal({:no_supervisor, text, names}) do
     known = if names == [], do: "none", else: names |> Enum.take(20) |> Enum.map_join(", ", &inspect/1)
@@ -122,13 +120,14 @@ defmodule DurableHandoff.Agent.Operator do
   end
 
   defp refusal(reason) do
-    Logger.error("[durable_handoff] the drain an operator asked for failed: #{inspect(reason, limit: 20)}")
+    text = "the drain an operator asked for failed: #{inspect(reason, limit: 20)}"
+    Log.error(:operator_drain_failed, nil, text, reason: reason)
     :failed
   end
 
   defp cut(text), do: String.slice(text, 0, 1_000)
 
-  # This process may wait for a connection that is full: it has nothing else to do.
+  # May wait for a connection that is full: this process has nothing else to do.
   defp answer(to, message) do
     :erlang.send(to, message, [:noconnect])
     :ok

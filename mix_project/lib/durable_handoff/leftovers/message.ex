@@ -1,0 +1,77 @@
+defmodule DurableHandoff.Leftovers.Message do
+  @moduledoc false
+  # What sources and receivers of leftovers send each other, and the name of a receiver's process.
+  #
+  # Nodes of another release read these messages: their shapes, and the two names below, are fixed. A receiver
+  # answers a call that it does not know with `{:error, :unsupported}` and ignores every other message.
+
+  alias DurableHandoff.Host
+
+  # No alias: a reference to that module would be a dependency on it.
+  @tag :"Elixir.DurableHandoff.Leftovers"
+  @version 1
+
+  @typedoc "`line`: the receivers in the order of their turns; the first one starts the servers."
+  @type offer :: %{
+          version: pos_integer(),
+          id: reference(),
+          source: node(),
+          servers: [{key :: term(), module()}],
+          line: [pid(), ...]
+        }
+
+  @doc "The name of the receiver of `supervisor`, on every node."
+  @spec name(Host.name()) :: atom()
+  def name(supervisor), do: :"#{supervisor}_handoff_leftovers"
+
+  @doc "The version of `t:offer/0` that this library sends and takes."
+  @spec version() :: pos_integer()
+  def version, do: @version
+
+  @doc "The offer that is sent to each receiver of `line`."
+  @spec offer(reference(), node(), [{term(), module()}], [pid(), ...]) :: offer()
+  def offer(id, source, servers, line),
+    do: %{version: @version, id: id, source: source, servers: servers, line: line}
+
+  @doc "Asks the process `name` on a node, or a receiver, and returns at once; for `:gen_server.receive_response/2`."
+  @spec ask(pid() | {atom(), node()}, :ready? | {:accept, offer()}) :: :gen_server.request_id()
+  def ask(receiver, :ready?), do: :gen_server.send_request(receiver, :ready?)
+  def ask(receiver, {:accept, offer}), do: :gen_server.send_request(receiver, {:take, offer})
+
+  @doc "Tells the receiver of this node that the node drains: it starts nothing more."
+  @spec stand_down(Host.name()) :: :ok
+  def stand_down(supervisor) do
+    with pid when is_pid(pid) <- Process.whereis(name(supervisor)), do: tell(pid, :stand_down)
+    :ok
+  end
+
+  @doc "Tells `receiver` that the receiver `pid` starts nothing more."
+  @spec stood_down(pid(), pid()) :: :ok
+  def stood_down(receiver, pid), do: tell(receiver, {:stood_down, pid})
+
+  @doc "Gives `receiver` the turn for some servers of an offer that it has accepted."
+  @spec forward(pid(), reference(), [term()]) :: :ok
+  def forward(receiver, id, keys), do: tell(receiver, {:pass, id, keys})
+
+  @doc "Tells `receiver` that no server of an offer is left for it."
+  @spec settled(pid(), reference()) :: :ok
+  def settled(receiver, id), do: tell(receiver, {:settled, id})
+
+  @doc "What a message means to a receiver."
+  @spec read(term()) ::
+          :stand_down
+          | {:stood_down, pid()}
+          | {:forwarded, term(), [term()]}
+          | {:settled, term()}
+          | :unknown
+  def read({@tag, :stand_down}), do: :stand_down
+  def read({@tag, {:stood_down, pid}}) when is_pid(pid), do: {:stood_down, pid}
+  def read({@tag, {:pass, id, keys}}) when is_list(keys), do: {:forwarded, id, keys}
+  def read({@tag, {:settled, id}}), do: {:settled, id}
+  def read(_other), do: :unknown
+
+  defp tell(receiver, message) do
+    send(receiver, {@tag, message})
+    :ok
+  end
+end

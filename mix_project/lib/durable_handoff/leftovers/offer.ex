@@ -1,0 +1,186 @@
+defmodule DurableHandoff.Leftovers.Offer do
+  @moduledoc """
+  Offers what a drain could not move to the receivers on other nodes.
+
+  Guarantees:
+
+    * Takes no longer than it is given: an offer that is not answered by then goes on by itself, and counts as
+      not accepted.
+    * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this library, of
+      a version before it had receivers, with `start_leftovers: false`, or draining itself.
+    * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and load
+      count. What finds no place is left to the existing shutdown.
+    * At most #{DurableHandoff.Leftovers.Adoption.most_servers()} servers, those of the highest priority.
+
+  Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
+  """
+
+  alias DurableHandoff.{Clock, Host, Log, Native, Options, Telemetry}
+  alias DurableHandoff.Drain.Snapshot
+  alias DurableHandoff.Leftovers.{Adoption, Message}
+
+  @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
+  @in_line 3
+  # How long the process goes on after the drain stopped waiting for it: the graceful shutdown takes a while, too.
+  @patience_ms 5_000
+
+  @doc """
+  Offers what was left, by the `results` of the engine (one byte a server). `stays?`: this node goes on running
+  its servers, so only those that an attempt has stopped are offered. Returns how many servers were accepted
+  within `budget_ms`.
+  """
+  @spec run(Snapshot.t(), binary(), Options.t(), stays? :: boolean(), budget_ms :: integer()) :: non_neg_integer()
+  def run(_snapshot, _results, %{start_leftovers: false}, _stays?, _budget_ms), do: 0
+
+  def run(snapshot, results, options, stays?, budget_ms) do
+    case left_over(snapshot, results, stays?) do
+      [] -> 0
+      left_over -> offer_aside(snapshot, left_over, options, max(budget_ms, 1))
+    end
+  end
+
+  # The numbers and entries of the servers, the highest priority first.
+  defp left_over(snapshot, results, stays?) do
+    codes = for {reason, code} <- Native.reasons(), reason in @left_over, do: code
+
+    results
+    |> :binary.bin_to_list()
+    |> Enum.zip(snapshot.entries)
+    |> Enum.with_index()
+    |> Enum.filter(fn {{code, _entry}, id} ->
+      code in codes and not (stays? and Process.alive?(Snapshot.server(snapshot, id).pid))
+    end)
+    |> Enum.sort_by(fn {{_code, {_module, _sticky, priority}}, _id} -> -priority end)
+    |> Enum.take(Adoption.most_servers())
+    |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
+  end
+
+  # In a process of its own: a slow receiver must not hold up the shutdown, and the end of the drain must not cut
+  # off what is on its way.
+  defp offer_aside(snapshot, left_over, options, budget_ms) do
+    {pid, monitor} =
+      :proc_lib.spawn_opt(
+        fn ->
+          Host.leave_application()
+          exit({:accepted, offer(snapshot, left_over, options)})
+        end,
+        [:monitor]
+      )
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, {:accepted, count}} ->
+        count
+
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
+        Log.error(
+          :leftovers_not_offered,
+          snapshot.supervisor,
+          "servers that were not moved could not be offered to other nodes: #{inspect(reason, limit: 20)}",
+          reason: reason
+        )
+
+        0
+    after
+      budget_ms ->
+        Process.demonitor(monitor, [:flush])
+        0
+    end
+  end
+
+  defp offer(snapshot, left_over, options) do
+    deadline_us = Clock.after_ms(@patience_ms)
+    view = Snapshot.look(snapshot).view
+    ready = snapshot |> candidates(view) |> ask(snapshot.supervisor, deadline_us)
+
+    accepted =
+      snapshot |> offers(left_over, options, view, ready) |> send_all(deadline_us) |> Map.reject(&match?({_, 0}, &1))
+
+    announce(snapshot.supervisor, length(left_over), accepted)
+    accepted |> Map.values() |> Enum.sum()
+  end
+
+  defp candidates(snapshot, view) do
+    for %{name: name, connected: true, draining: false} <- view.nodes, name != snapshot.source.name, do: name
+  end
+
+  # `[{name, pid}]` of the receivers that answer, in alphabetical order.
+  defp ask(names, supervisor, deadline_us) do
+    process = Message.name(supervisor)
+
+    names
+    |> Enum.sort()
+    # A connected node's name is an atom here.
+    |> Enum.map(&{&1, Message.ask({process, String.to_existing_atom(&1)}, :ready?)})
+    |> Enum.flat_map(fn {name, request} ->
+      case answer(request, deadline_us) do
+        {:ready, pid} when is_pid(pid) -> [{name, pid}]
+        _not_there_or_draining -> []
+      end
+    end)
+  end
+
+  defp offers(_snapshot, _left_over, _options, _view, []), do: []
+
+  defp offers(snapshot, left_over, options, view, ready) do
+    names = Enum.map(ready, fn {name, _pid} -> name end)
+    config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
+    view = %{view | nodes: Enum.filter(view.nodes, &(&1.name in names))}
+    {:ok, plan} = Native.plan(config, Enum.map(left_over, fn {_id, entry} -> entry end), view)
+    targets = List.to_tuple(plan.targets)
+    assigned = for <<index::signed-little-32 <- plan.assignment>>, do: index
+
+    left_over
+    |> Enum.zip(assigned)
+    |> Enum.filter(fn {_server, index} -> index >= 0 end)
+    |> Enum.group_by(fn {_server, index} -> elem(targets, index) end, fn {{id, _entry}, _index} -> id end)
+    |> Enum.map(fn {name, ids} ->
+      servers = for id <- ids, %{key: key, module: module} = Snapshot.server(snapshot, id), do: {key, module}
+      line = ready |> line(name) |> Enum.map(fn {_name, pid} -> pid end)
+      {name, Message.offer(make_ref(), node(), servers, line)}
+    end)
+  end
+
+  # The receiver itself and those after it, as on a ring.
+  defp line(ready, name) do
+    {before, from} = Enum.split_while(ready, fn {other, _pid} -> other != name end)
+    Enum.take(from ++ before, @in_line)
+  end
+
+  # Servers accepted, by node. A receiver that refuses leaves its line before any other node waits for it.
+  defp send_all(offers, deadline_us) do
+    offers
+    |> Enum.map(fn {name, offer} -> {name, offer, Enum.map(offer.line, &{&1, Message.ask(&1, {:accept, offer})})} end)
+    |> Map.new(fn {name, offer, requests} ->
+      answers = for {pid, request} <- requests, do: {pid, answer(request, deadline_us)}
+      {accepted, refused} = Enum.split_with(answers, &match?({_pid, {:ok, _count}}, &1))
+      for {pid, {:error, _reason}} <- refused, {other, _ok} <- accepted, do: Message.stood_down(other, pid)
+      {name, if(accepted == [], do: 0, else: length(offer.servers))}
+    end)
+  end
+
+  defp answer(request, deadline_us) do
+    case :gen_server.receive_response(request, Clock.until_ms(deadline_us)) do
+      {:reply, answer} -> answer
+      :timeout -> :timeout
+      {:error, _gone} -> :gone
+    end
+  end
+
+  defp announce(supervisor, left, targets) do
+    accepted = targets |> Map.values() |> Enum.sum()
+    to = targets |> Enum.sort() |> Enum.map_join(", ", fn {name, count} -> "#{name} #{count}" end)
+    where = if accepted > 0, do: ": #{to}; they start there once they are stopped here", else: ""
+
+    Log.write(
+      if(accepted == left, do: :info, else: :warning),
+      :leftovers_offered,
+      supervisor,
+      "other nodes accepted #{accepted} of #{left} servers that were not moved#{where}",
+      left: left,
+      accepted: accepted,
+      targets: targets
+    )
+
+    Telemetry.leftovers_offer(supervisor, left, targets)
+  end
+end

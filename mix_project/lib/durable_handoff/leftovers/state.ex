@@ -1,0 +1,438 @@
+defmodule DurableHandoff.Leftovers.State do
+  @moduledoc false
+  # State machine of the process of `DurableHandoff.Leftovers`.
+  #
+  # Guarantees: a server is an entry of at most one adoption here, the latest. Each entry waits for a registry
+  # event, a timer or the end of a start; `tick/2` polls for those whose event was lost. Every adoption ends,
+  # at the latest when it expires, with one line in the log and one event.
+
+  alias DurableHandoff.Client.Server
+  alias DurableHandoff.{Clock, Host, Log, Options, Telemetry}
+  alias DurableHandoff.Host.{Registry, Takeover}
+  alias DurableHandoff.Leftovers.{Adoption, Message, Pace}
+
+  @most_held 300_000
+  @most_remembered 1_000
+  @first_rest_ms 100
+  @longest_rest_ms 5_000
+  # See `Pace`.
+  @rush_us 10_000_000
+
+  @enforce_keys [:supervisor, :options, :pace, :draining?]
+  defstruct @enforce_keys ++
+              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), tries: %{}, stood_down: MapSet.new()] ++
+              [subscribed?: false, ticking?: false, rush_until_us: nil]
+
+  @type t :: %__MODULE__{
+          supervisor: Host.name(),
+          options: Options.t(),
+          pace: Pace.t(),
+          draining?: boolean(),
+          adoptions: %{reference() => Adoption.t()},
+          monitors: %{reference() => [reference()]},
+          holder: %{term() => reference()},
+          queue: :queue.queue({reference(), term()}),
+          tries: %{pid() => {reference(), term(), Pace.permit(), reference()}},
+          stood_down: MapSet.t(pid()),
+          subscribed?: boolean(),
+          ticking?: boolean(),
+          rush_until_us: nil | integer()
+        }
+
+  @spec new(Host.name(), Options.t(), boolean()) :: t()
+  def new(supervisor, options, draining?) do
+    pace = Pace.new(options.concurrency, options.max_concurrency)
+    %__MODULE__{supervisor: supervisor, options: options, pace: pace, draining?: draining?}
+  end
+
+  @spec idle?(t()) :: boolean()
+  def idle?(state), do: state.adoptions == %{}
+
+  # Offers
+
+  @doc "Accepts an offer; `begin/2` has to follow."
+  @spec accept(t(), Adoption.t()) :: {:ok, t()} | {:error, :draining | :full | :known}
+  def accept(%{draining?: true}, _adoption), do: {:error, :draining}
+  def accept(%{adoptions: adoptions}, %{id: id}) when is_map_key(adoptions, id), do: {:error, :known}
+
+  def accept(state, adoption) do
+    held = state.adoptions |> Map.values() |> Enum.map(&Adoption.size/1) |> Enum.sum()
+
+    if held + Adoption.size(adoption) > @most_held do
+      {:error, :full}
+    else
+      monitors = for pid <- MapSet.to_list(adoption.earlier) ++ adoption.later, do: Process.monitor(pid)
+      # Receivers that stood down before this offer came.
+      adoption = Enum.reduce(state.stood_down, adoption, &Adoption.without(&2, &1))
+      {:ok, put(%{state | monitors: Map.put(state.monitors, adoption.id, monitors)}, adoption)}
+    end
+  end
+
+  @doc "Begins with a new adoption if it is this receiver's turn."
+  @spec begin(t(), reference()) :: t()
+  def begin(state, id) do
+    case state.adoptions do
+      %{^id => adoption} -> if Adoption.mine?(adoption), do: activate(state, adoption, :all), else: state
+      %{} -> state
+    end
+  end
+
+  @doc "Adopts servers that a receiver before this one cannot start."
+  @spec forwarded(t(), term(), [term()]) :: t()
+  def forwarded(%{adoptions: adoptions} = state, id, keys) when is_map_key(adoptions, id),
+    do: activate(state, adoptions[id], keys)
+
+  def forwarded(state, _id, _keys), do: state
+
+  @doc "No server of an adoption is left for this receiver."
+  @spec settled(t(), term()) :: t()
+  def settled(%{adoptions: adoptions} = state, id) when is_map_key(adoptions, id),
+    do: state |> put(%{adoptions[id] | pending: []}) |> close(id)
+
+  def settled(state, _id), do: state
+
+  @doc "Another receiver is gone, or starts nothing more."
+  @spec drop_receiver(t(), pid(), :gone | :stood_down) :: t()
+  def drop_receiver(state, pid, how) do
+    stood_down =
+      case how do
+        :gone -> MapSet.delete(state.stood_down, pid)
+        :stood_down -> state.stood_down |> forget_too_many() |> MapSet.put(pid)
+      end
+
+    Enum.reduce(Map.keys(state.adoptions), %{state | stood_down: stood_down}, &without(&2, &1, pid))
+  end
+
+  # Taking over one adoption can change or end another one.
+  defp without(%{adoptions: adoptions} = state, id, pid) when is_map_key(adoptions, id) do
+    before = adoptions[id]
+    adoption = Adoption.without(before, pid)
+    state = put(state, adoption)
+
+    if Adoption.mine?(adoption) and not Adoption.mine?(before) do
+      Log.info(
+        :leftovers_taken_over,
+        state.supervisor,
+        "taking over #{length(adoption.pending)} servers that #{adoption.source} left from #{node(pid)}",
+        source: adoption.source,
+        servers: length(adoption.pending)
+      )
+
+      activate(state, adoption, :all)
+    else
+      state
+    end
+  end
+
+  defp without(state, _ended, _pid), do: state
+
+  @doc "This node starts nothing more: the next receivers in line, where there are any, adopt everything."
+  @spec stand_down(t()) :: t()
+  def stand_down(state) do
+    state.adoptions
+    |> Enum.flat_map(fn {_id, adoption} -> adoption.later end)
+    |> Enum.uniq()
+    |> Enum.each(&Message.stood_down(&1, self()))
+
+    Enum.reduce(state.adoptions, %{state | draining?: true}, fn {_id, adoption}, state ->
+      finish(
+        state,
+        Adoption.settle_all(adoption, if(adoption.later == [], do: {:dropped, :draining}, else: :forwarded))
+      )
+    end)
+  end
+
+  defp activate(state, adoption, which) do
+    state = state |> subscribe() |> rush(adoption)
+    {adoption, keys} = Adoption.activate(adoption, which)
+    state = Enum.reduce(keys, put(state, adoption), &hold(&2, &1, adoption.id))
+    state = Enum.reduce(keys, state, &locate(&2, adoption.id, &1))
+    close(state, adoption.id)
+  end
+
+  defp rush(state, adoption) do
+    receivers = MapSet.size(adoption.earlier) + 1 + length(adoption.later)
+    %{state | pace: Pace.rush(state.pace, receivers), rush_until_us: Clock.now_us() + @rush_us}
+  end
+
+  # The latest adoption counts: an earlier one came from a drain of another node, before the server moved, or of
+  # the same node.
+  defp hold(%{holder: holder} = state, key, id) do
+    state =
+      case holder do
+        %{^key => earlier} when earlier != id -> settle(state, earlier, key, :forwarded)
+        %{} -> state
+      end
+
+    %{state | holder: Map.put(state.holder, key, id)}
+  end
+
+  # One server, from the first lookup to its end
+
+  @doc "A key was registered or unregistered by a process on `node`."
+  @spec registry_event(t(), :registered | :unregistered, term(), node()) :: t()
+  def registry_event(%{holder: holder} = state, :unregistered, key, node) when is_map_key(holder, key) do
+    id = holder[key]
+    if state.adoptions[id].source == node, do: enqueue(state, id, key, :waiting), else: state
+  end
+
+  def registry_event(%{holder: holder} = state, :registered, key, node) when is_map_key(holder, key) do
+    %{source: source, entries: entries} = state.adoptions[holder[key]]
+
+    # A start that runs may be what was registered: its own outcome counts.
+    if node == source or entries[key].phase == :trying,
+      do: state,
+      else: settle(state, holder[key], key, :running)
+  end
+
+  def registry_event(state, _type, _other_key, _node), do: state
+
+  @doc "Queues an entry that is in `phase`."
+  @spec enqueue(t(), term(), term(), Adoption.phase()) :: t()
+  def enqueue(state, id, key, phase) do
+    case state.adoptions do
+      %{^id => %{entries: %{^key => %{phase: ^phase}}} = adoption} ->
+        state = put(state, Adoption.put(adoption, key, phase: :queued))
+        %{state | queue: :queue.in({id, key}, state.queue)}
+
+      %{} ->
+        state
+    end
+  end
+
+  @doc "Starts as many queued servers as the pace allows."
+  @spec pump(t()) :: t()
+  def pump(state) do
+    case next(state) do
+      {nil, state} ->
+        state
+
+      {{id, key, entry}, state} ->
+        case Pace.take(state.pace) do
+          {nil, pace} -> %{state | pace: pace, queue: :queue.in_r({id, key}, state.queue)}
+          {permit, pace} -> %{state | pace: pace} |> try_one(id, key, entry, permit) |> pump()
+        end
+    end
+  end
+
+  # The first of the queue that is still queued.
+  defp next(state) do
+    case :queue.out(state.queue) do
+      {:empty, _queue} ->
+        {nil, state}
+
+      {{:value, {id, key}}, queue} ->
+        state = %{state | queue: queue}
+
+        case state.adoptions do
+          %{^id => %{entries: %{^key => %{phase: :queued} = entry}}} -> {{id, key, entry}, state}
+          %{} -> next(state)
+        end
+    end
+  end
+
+  defp try_one(state, id, key, entry, permit) do
+    adoption = state.adoptions[id]
+    {parent, supervisor, source} = {self(), state.supervisor, adoption.source}
+    timeout_ms = state.options.attempt_timeout_ms
+
+    {pid, monitor} =
+      :proc_lib.spawn_opt(
+        fn ->
+          started_us = Clock.now_us()
+          outcome = Takeover.start(supervisor, key, entry.module, source, timeout_ms)
+          if outcome == :started, do: announce_owner(supervisor, key)
+          send(parent, {:tried, self(), outcome, Clock.now_us() - started_us})
+        end,
+        [:monitor]
+      )
+
+    state = put(state, Adoption.put(adoption, key, phase: :trying))
+    %{state | tries: Map.put(state.tries, pid, {id, key, permit, monitor})}
+  end
+
+  # Callers wait for it on nodes whose registry may be late.
+  defp announce_owner(supervisor, key) do
+    with {:here, pid} <- Host.lookup(supervisor, key), do: Server.announce(supervisor, key, pid)
+  end
+
+  @doc "The outcome of a start."
+  @spec tried(t(), pid(), Takeover.outcome(), non_neg_integer()) :: t()
+  def tried(%{tries: tries} = state, pid, outcome, latency_us) when is_map_key(tries, pid) do
+    {{id, key, permit, monitor}, tries} = Map.pop!(tries, pid)
+    Process.demonitor(monitor, [:flush])
+    pace = Pace.give(state.pace, permit, latency_us, verdict(outcome))
+    state = %{state | tries: tries, pace: pace}
+
+    # The adoption may have ended, or a later one may hold the server.
+    case state.adoptions do
+      %{^id => %{entries: %{^key => %{phase: :trying} = entry}}} -> result(state, id, key, entry, outcome)
+      %{} -> state
+    end
+  end
+
+  def tried(state, _pid, _outcome, _latency_us), do: state
+
+  @doc "A process has ended: a start without an outcome, or another receiver."
+  @spec down(t(), pid()) :: t()
+  def down(%{tries: tries} = state, pid) when is_map_key(tries, pid),
+    do: tried(state, pid, {:failed, :unknown}, 0)
+
+  def down(state, pid), do: drop_receiver(state, pid, :gone)
+
+  defp verdict(:started), do: :served
+  defp verdict({:failed, :store}), do: :overload
+  defp verdict(_not_the_store), do: :neutral
+
+  defp result(state, id, key, _entry, :started), do: settle(state, id, key, :started)
+  defp result(state, id, key, _entry, {:running, _node}), do: settle(state, id, key, :running)
+  defp result(state, id, key, _entry, {:left_alone, _status}), do: settle(state, id, key, {:dropped, :left_alone})
+  # It may have stopped while this start ran: that event has been received already.
+  defp result(state, id, key, _entry, {:wait, :still_running}),
+    do: state |> phase(id, key, :waiting) |> locate(id, key)
+
+  defp result(state, id, key, _entry, {:wait, {:locked, lock}}), do: phase(state, id, key, {:locked, lock})
+  defp result(state, id, key, entry, {:wait, _passing}), do: rest(state, id, key, entry)
+  defp result(state, _id, _key, _entry, {:refused, :draining}), do: stand_down(state)
+
+  defp result(state, id, key, entry, {:refused, :full}) do
+    case state.adoptions[id].later do
+      [next | _others] ->
+        Message.forward(next, id, [key])
+        settle(state, id, key, :forwarded)
+
+      [] ->
+        rest(state, id, key, entry)
+    end
+  end
+
+  defp result(state, id, key, entry, {:failed, :server}) do
+    entry = %{entry | faults: entry.faults + 1}
+
+    if entry.faults >= state.options.max_attempts,
+      do: settle(state, id, key, {:dropped, :failed}),
+      else: rest(state, id, key, entry)
+  end
+
+  defp result(state, id, key, entry, {:failed, _store_or_unknown}), do: rest(state, id, key, entry)
+
+  defp phase(state, id, key, phase), do: put(state, Adoption.put(state.adoptions[id], key, phase: phase))
+
+  defp rest(state, id, key, entry) do
+    Process.send_after(self(), {:rested, id, key}, min(@first_rest_ms * 2 ** min(entry.tries, 10), @longest_rest_ms))
+    changes = [phase: :resting, tries: entry.tries + 1, faults: entry.faults]
+    put(state, Adoption.put(state.adoptions[id], key, changes))
+  end
+
+  defp settle(state, id, key, why) do
+    state = if state.holder[key] == id, do: %{state | holder: Map.delete(state.holder, key)}, else: state
+    state |> put(Adoption.settle(state.adoptions[id], key, why)) |> close(id)
+  end
+
+  # Time
+
+  @doc "Once a second: drops what has expired, and polls for servers whose registry event was lost."
+  @spec tick(t(), integer()) :: t()
+  def tick(state, now_us) do
+    Enum.reduce(state.adoptions, calm(state, now_us), fn {id, adoption}, state ->
+      if Adoption.expired?(adoption, now_us) do
+        finish(state, Adoption.settle_all(adoption, {:dropped, :expired}))
+      else
+        state = Enum.reduce(Adoption.in_phase(adoption, &(&1 == :waiting)), state, &locate(&2, id, &1))
+        unlock(state, adoption)
+      end
+    end)
+  end
+
+  defp calm(%{rush_until_us: nil} = state, _now_us), do: state
+
+  defp calm(state, now_us) do
+    stopping? =
+      Enum.any?(state.adoptions, fn {_id, adoption} -> Adoption.in_phase(adoption, &(&1 == :waiting)) != [] end)
+
+    if stopping? and now_us < state.rush_until_us,
+      do: state,
+      else: %{state | pace: Pace.calm(state.pace), rush_until_us: nil}
+  end
+
+  # By this node's registry.
+  defp locate(state, id, key) do
+    case state.adoptions do
+      %{^id => %{entries: %{^key => %{phase: :waiting}}, source: source}} ->
+        case Takeover.where(state.supervisor, key, source) do
+          nil -> enqueue(state, id, key, :waiting)
+          :at_source -> state
+          {:running, _node} -> settle(state, id, key, :running)
+        end
+
+      %{} ->
+        state
+    end
+  end
+
+  defp unlock(state, adoption) do
+    locked = for {key, %{phase: {:locked, lock}}} <- adoption.entries, do: {lock, key}
+    locks = locked |> Enum.map(fn {lock, _key} -> lock end) |> Enum.uniq()
+    open = locks |> Enum.filter(&Takeover.open?(state.supervisor, &1)) |> MapSet.new()
+
+    Enum.reduce(locked, state, fn {lock, key}, state ->
+      if lock in open, do: enqueue(state, adoption.id, key, {:locked, lock}), else: state
+    end)
+  end
+
+  # The end of an adoption
+
+  # Later receivers can forget it, unless one of them was forwarded servers: that one may go down, too.
+  defp close(state, id) do
+    case state.adoptions do
+      %{^id => %{pending: [], entries: none} = adoption} when none == %{} ->
+        if adoption.forwarded == 0, do: Enum.each(adoption.later, &Message.settled(&1, id))
+        finish(state, adoption)
+
+      %{} ->
+        state
+    end
+  end
+
+  defp finish(state, adoption) do
+    {monitors, others} = Map.pop(state.monitors, adoption.id, [])
+    Enum.each(monitors, &Process.demonitor(&1, [:flush]))
+    if adoption.total > 0, do: announce(state, adoption)
+    holder = Map.reject(state.holder, fn {_key, id} -> id == adoption.id end)
+    unsubscribe(%{state | adoptions: Map.delete(state.adoptions, adoption.id), monitors: others, holder: holder})
+  end
+
+  defp announce(state, adoption) do
+    level = if adoption.dropped == %{}, do: :info, else: :warning
+    fields = Map.take(adoption, [:source, :total, :started, :running, :forwarded, :dropped])
+    Log.write(level, :leftovers_ended, state.supervisor, to_string(adoption), fields)
+    Telemetry.leftovers_stop(state.supervisor, adoption, Clock.now_us() - adoption.accepted_us)
+  end
+
+  # Once, for as long as there are adoptions. Without events the receiver still polls once a second.
+  defp subscribe(%{subscribed?: true} = state), do: state
+
+  defp subscribe(state) do
+    with {:error, reason} <- Registry.subscribe(state.supervisor, :all) do
+      Log.warning(
+        :leftovers_poll_only,
+        state.supervisor,
+        "could not subscribe to the registry, polling only: #{inspect(reason, limit: 10)}",
+        reason: reason
+      )
+    end
+
+    %{state | subscribed?: true}
+  end
+
+  defp unsubscribe(%{subscribed?: true, adoptions: adoptions} = state) when adoptions == %{} do
+    Registry.unsubscribe(state.supervisor, :all)
+    %{state | subscribed?: false}
+  end
+
+  defp unsubscribe(state), do: state
+
+  defp put(state, adoption), do: %{state | adoptions: Map.put(state.adoptions, adoption.id, adoption)}
+
+  defp forget_too_many(pids), do: if(MapSet.size(pids) >= @most_remembered, do: MapSet.new(), else: pids)
+end

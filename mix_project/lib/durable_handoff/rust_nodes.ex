@@ -1,0 +1,86 @@
+defmodule DurableHandoff.RustNodes do
+  @moduledoc """
+  The Rust nodes that have announced that they take drains: a table that every process may read. A drain reads it
+  without asking a process.
+
+  At most 64 Rust nodes. One is in the table from its announcement until it withdraws, stops or is gone. A newer
+  announcement of the same node replaces the earlier one.
+
+  The table belongs to `DurableHandoff.Wire.Endpoint`; the functions that change it are for that process alone.
+  """
+
+  alias DurableHandoff.{Log, Wire}
+
+  @max_nodes 64
+
+  @enforce_keys [:monitors]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{monitors: %{reference() => node()}}
+  @type rust_node :: {name :: node(), pid(), release :: String.t()}
+
+  @doc "The Rust nodes that take drains now, by name."
+  @spec all() :: [rust_node()]
+  def all do
+    Enum.sort(:ets.tab2list(__MODULE__))
+  rescue
+    # The endpoint does not run.
+    ArgumentError -> []
+  end
+
+  @doc false
+  @spec new() :: t()
+  def new do
+    :ets.new(__MODULE__, [:named_table, :protected, read_concurrency: true])
+    %__MODULE__{monitors: %{}}
+  end
+
+  @doc false
+  # `:full`: there are 64 others.
+  @spec announced(t(), pid(), String.t()) :: {:ok, t()} | :full
+  def announced(nodes, pid, release) do
+    name = node(pid)
+
+    cond do
+      :ets.lookup(__MODULE__, name) == [{name, pid, release}] ->
+        welcome(pid)
+        {:ok, nodes}
+
+      map_size(nodes.monitors) >= @max_nodes and not :ets.member(__MODULE__, name) ->
+        :full
+
+      true ->
+        nodes = withdrawn(nodes, name)
+        monitor = Process.monitor(pid)
+        :ets.insert(__MODULE__, {name, pid, release})
+        text = "the Rust node #{name} (#{String.slice(release, 0, 64)}) offers to coordinate drains"
+        Log.info(:rust_node_announced, nil, text, node: name, release: release)
+        welcome(pid)
+        {:ok, %{nodes | monitors: Map.put(nodes.monitors, monitor, name)}}
+    end
+  end
+
+  defp welcome(pid), do: Wire.send(pid, Wire.welcome(self(), Wire.release()))
+
+  @doc false
+  @spec withdrawn(t(), node()) :: t()
+  def withdrawn(nodes, name) do
+    :ets.delete(__MODULE__, name)
+    {gone, monitors} = Enum.split_with(nodes.monitors, fn {_monitor, other} -> other == name end)
+    for {monitor, _name} <- gone, do: Process.demonitor(monitor, [:flush])
+
+    if gone != [],
+      do: Log.info(:rust_node_withdrawn, nil, "the Rust node #{name} coordinates no more drains", node: name)
+
+    %{nodes | monitors: Map.new(monitors)}
+  end
+
+  @doc false
+  @spec down(t(), reference()) :: {:ok, t()} | :unknown
+  def down(nodes, monitor) do
+    case nodes.monitors do
+      %{^monitor => name} -> {:ok, withdrawn(nodes, name)}
+      %{} -> :unknown
+    end
+  end
+end

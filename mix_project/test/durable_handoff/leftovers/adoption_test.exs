@@ -1,0 +1,92 @@
+defmodule DurableHandoff.Leftovers.AdoptionTest do
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Leftovers.{Adoption, Message}
+
+  @source :source@somewhere
+
+  defp adoption(servers, line \\ [self()], now_us \\ 0) do
+    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, line), self(), now_us)
+    adoption
+  end
+
+  defp process, do: spawn(fn -> :ok end)
+
+  describe "an offer from another node" do
+    test "a list that is too long is refused" do
+      servers = List.duplicate({"k", Some.Module}, Adoption.most_servers() + 1)
+      assert {:error, :malformed} = Adoption.new(Message.offer(make_ref(), @source, servers, [self()]), self(), 0)
+      assert {:ok, _share} = Adoption.new(Message.offer(make_ref(), @source, tl(servers), [self()]), self(), 0)
+    end
+
+    test "a line that is too long, or without the receiver, is refused" do
+      for line <- [List.duplicate(self(), 9), [process()], []] do
+        message = Message.offer(make_ref(), @source, [{"k", Some.Module}], line)
+        assert {:error, :malformed} = Adoption.new(message, self(), 0)
+      end
+    end
+
+    test "a later version is refused as such, not misread" do
+      message = Message.offer(make_ref(), @source, [], [self()])
+      assert {:error, :unsupported} = Adoption.new(%{message | version: 2}, self(), 0)
+    end
+
+    test "anything of another shape is refused" do
+      message = Message.offer(make_ref(), @source, [{"k", Some.Module}], [self()])
+
+      for wrong <- [
+            nil,
+            %{},
+            %{message | id: 1},
+            %{message | source: "a@h"},
+            %{message | source: node()},
+            %{message | servers: [{"k", Some.Module} | :improper]},
+            %{message | servers: [{"k", nil}]},
+            %{message | servers: ["k"]},
+            %{message | line: [self() | :improper]},
+            %{message | line: [:me]}
+          ] do
+        assert {:error, :malformed} = Adoption.new(wrong, self(), 0)
+      end
+    end
+  end
+
+  test "it is the receiver's turn when all before it are gone" do
+    [first, second, last] = for _ <- 1..3, do: process()
+    adoption = adoption([{"k", Some.Module}], [first, second, self(), last])
+    refute Adoption.mine?(adoption)
+    adoption = adoption |> Adoption.without(second) |> Adoption.without(last)
+    refute Adoption.mine?(adoption)
+    assert adoption.later == []
+    assert adoption |> Adoption.without(first) |> Adoption.mine?()
+  end
+
+  test "what was forwarded before is not begun a second time when all of it is taken over" do
+    adoption = adoption([{"a", Some.Module}, {"b", Some.Module}])
+    assert {adoption, ["b"]} = Adoption.activate(adoption, ["b", "unknown"])
+    adoption = Adoption.put(adoption, "b", phase: :trying)
+    assert {adoption, ["a"]} = Adoption.activate(adoption, :all)
+    assert adoption.entries["b"].phase == :trying
+    assert {2, []} = {adoption.total, adoption.pending}
+  end
+
+  test "every server is counted once, with its reason" do
+    {adoption, _keys} = ["a", "b", "c", "d"] |> Enum.map(&{&1, Some.Module}) |> adoption() |> Adoption.activate(:all)
+
+    adoption =
+      adoption
+      |> Adoption.settle("a", :started)
+      |> Adoption.settle("b", :running)
+      |> Adoption.settle("c", {:dropped, :failed})
+
+    assert "started 1 of 4 servers that source@somewhere left (run elsewhere 1, failed 1)" = to_string(adoption)
+    adoption = Adoption.settle_all(adoption, {:dropped, :expired})
+    assert adoption.dropped == %{failed: 1, expired: 1}
+    assert Adoption.size(adoption) == 0
+  end
+
+  test "it expires after five minutes" do
+    refute Adoption.expired?(adoption([], [self()], 1_000), 300_000_999)
+    assert Adoption.expired?(adoption([], [self()], 1_000), 300_001_000)
+  end
+end

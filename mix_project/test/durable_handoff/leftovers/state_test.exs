@@ -1,0 +1,166 @@
+defmodule DurableHandoff.Leftovers.StateTest do
+  @moduledoc "The receiver's rules, on a node without DurableServer: the test plays the registry and the store."
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+
+  @moduletag :capture_log
+
+  alias DurableHandoff.{Leftovers, Options}
+  alias DurableHandoff.Leftovers.{Adoption, Message, State}
+
+  @source :source@somewhere
+
+  setup do
+    options = Options.new!(max_concurrency: 2, concurrency: :fixed, max_attempts: 2)
+    {:ok, state: State.new(:"no_such_#{System.unique_integer([:positive])}", options, false)}
+  end
+
+  defp take(state, keys, later \\ []) do
+    servers = for key <- keys, do: {key, Some.Module}
+    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, [self() | later]), self(), 0)
+    {:ok, state} = State.accept(state, adoption)
+    {capture(fn -> State.begin(state, adoption.id) end), adoption.id}
+  end
+
+  # It warns that there is no registry to subscribe to.
+  defp capture(fun) do
+    {result, _log} = with_log(fun)
+    result
+  end
+
+  defp entry(state, id, key), do: state.adoptions[id].entries[key]
+
+  # A try whose process is known, but which has not answered.
+  defp trying(state) do
+    state = State.pump(state)
+    {state, for({pid, {_id, key, _permit, _monitor}} <- state.tries, into: %{}, do: {key, pid})}
+  end
+
+  test "no more are tried at a time than the pace allows, the first ones first", %{state: state} do
+    {state, id} = take(state, ["a", "b", "c"])
+    {state, pids} = trying(state)
+    assert Enum.sort(Map.keys(pids)) == ["a", "b"]
+    assert entry(state, id, "c").phase == :queued
+    {_receiver, pids} = state |> State.tried(pids["a"], :started, 1) |> trying()
+    assert Enum.sort(Map.keys(pids)) == ["b", "c"]
+  end
+
+  test "a server that fails to start is tried so often and no more", %{state: state} do
+    {state, id} = take(state, ["a", "b"])
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["a"], {:failed, :server}, 1)
+    assert entry(state, id, "a").phase == :resting
+    {state, pids} = state |> State.enqueue(id, "a", :resting) |> trying()
+    state = State.tried(state, pids["a"], {:failed, :server}, 1)
+    assert entry(state, id, "a") == nil
+    assert state.adoptions[id].dropped == %{failed: 1}
+  end
+
+  test "a store that fails costs no attempt", %{state: state} do
+    {state, id} = take(state, ["a"])
+
+    state =
+      Enum.reduce(1..10, state, fn _again, state ->
+        {state, pids} = trying(state)
+        state |> State.tried(pids["a"], {:failed, :store}, 1) |> State.enqueue(id, "a", :resting)
+      end)
+
+    assert %{tries: 10, faults: 0} = entry(state, id, "a")
+  end
+
+  test "a server registered on another node is left alone; at the source that means nothing", %{state: state} do
+    {state, id} = take(state, ["a", "b"])
+
+    state =
+      state
+      |> State.registry_event(:registered, "a", @source)
+      |> State.registry_event(:registered, "b", :other@somewhere)
+
+    assert entry(state, id, "a") != nil
+    assert entry(state, id, "b") == nil
+    assert state.adoptions[id].running == 1
+  end
+
+  test "a full node forwards a server; the last one in line keeps it", %{state: state} do
+    {state, id} = take(state, ["a", "z"], [self()])
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["a"], {:refused, :full}, 1)
+    assert_received {Leftovers, {:pass, ^id, ["a"]}}
+    assert entry(state, id, "a") == nil
+
+    state = State.drop_receiver(state, self(), :gone)
+    {state, pids} = {state, Map.new(state.tries, fn {pid, {_id, key, _permit, _monitor}} -> {key, pid} end)}
+    state = State.tried(state, pids["z"], {:refused, :full}, 1)
+    assert entry(state, id, "z").phase == :resting
+  end
+
+  test "a node that is draining stands down: it tells all later receivers, and accepts nothing more", %{state: state} do
+    {state, _id} = take(state, ["a"], [self()])
+    {state, pids} = trying(state)
+    me = self()
+    state = State.tried(state, pids["a"], {:refused, :draining}, 1)
+    assert_received {Leftovers, {:stood_down, ^me}}
+    assert State.idle?(state) and state.draining?
+    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, [], [self()]), self(), 0)
+    assert {:error, :draining} = State.accept(state, adoption)
+  end
+
+  test "a receiver before it stood down before the offer came: it is this one's turn at once", %{state: state} do
+    owner = spawn(fn -> Process.sleep(:infinity) end)
+    state = State.drop_receiver(state, owner, :stood_down)
+    message = Message.offer(make_ref(), @source, [{"a", Some.Module}], [owner, self()])
+    {:ok, adoption} = Adoption.new(message, self(), 0)
+    {:ok, state} = State.accept(state, adoption)
+    state = capture(fn -> State.begin(state, adoption.id) end)
+    assert entry(state, adoption.id, "a").phase == :queued
+    Process.exit(owner, :kill)
+  end
+
+  test "an adoption that ends because another one is taken over stays ended", %{state: state} do
+    owner = spawn(fn -> Process.sleep(:infinity) end)
+    [first, second] = Enum.sort([make_ref(), make_ref()])
+    {:ok, pending} = Adoption.new(Message.offer(first, @source, [{"a", Some.Module}], [owner, self()]), self(), 0)
+    {:ok, state} = State.accept(state, pending)
+    {:ok, adoption} = Adoption.new(Message.offer(second, @source, [{"a", Some.Module}], [self()]), self(), 0)
+    {:ok, state} = State.accept(state, adoption)
+    state = capture(fn -> State.begin(state, second) end)
+
+    state = capture(fn -> State.drop_receiver(state, owner, :gone) end)
+    assert Map.keys(state.adoptions) == [first]
+    Process.exit(owner, :kill)
+  end
+
+  test "more than it may hold is refused", %{state: state} do
+    servers = for n <- 1..Adoption.most_servers(), do: {n, Some.Module}
+    owner = spawn(fn -> Process.sleep(:infinity) end)
+
+    results =
+      Enum.scan(1..4, {nil, state}, fn _share, {_result, state} ->
+        {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, [owner, self()]), self(), 0)
+
+        case State.accept(state, adoption) do
+          {:ok, state} -> {:ok, state}
+          {:error, reason} -> {reason, state}
+        end
+      end)
+
+    assert Enum.map(results, &elem(&1, 0)) == [:ok, :ok, :ok, :full]
+    Process.exit(owner, :kill)
+  end
+
+  test "what has not been started after five minutes is dropped, with a warning", %{state: state} do
+    {state, id} = take(state, ["a"])
+    assert capture_log(fn -> assert state |> State.tick(300_000_000) |> State.idle?() end) =~ "expired 1"
+    assert entry(state, id, "a") != nil
+  end
+
+  test "an answer that comes after its adoption is gone gives its permit back, and nothing else", %{state: state} do
+    {state, _id} = take(state, ["a"])
+    {state, pids} = trying(state)
+    state = capture(fn -> State.tick(state, 300_000_000) end)
+    state = State.tried(state, pids["a"], :started, 1)
+    assert state.tries == %{}
+    assert State.idle?(state)
+  end
+end
