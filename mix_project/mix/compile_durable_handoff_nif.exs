@@ -1,44 +1,52 @@
 defmodule Mix.Tasks.Compile.DurableHandoffNif do
   @moduledoc """
-  Builds the Rust engine (`native/handoff_nif`) with cargo and puts it into `priv/native`.
+  Builds the Rust libraries of durable_handoff with cargo and puts them into `priv/native`: `handoff_nif`, the
+  engine and the codec, and `store_nif`, the stores.
+
+  `config :durable_handoff, store: false` leaves the stores out: they are neither built nor installed, and
+  `DurableHandoff.Store` raises an error that says so. After a change of that line, run
+  `mix deps.compile durable_handoff --force`.
 
   Guarantees:
 
-    * cargo runs only when a source of the engine changed, or with `--force`. A hash of everything the build reads is kept beside the
-      library it produced, so several build directories (environments, Elixir versions) share one library.
+    * cargo runs at most once, and only when a source changed or with `--force`. A hash of everything the build reads is kept
+      beside each library, so several build directories (environments, Elixir versions) share one.
     * A library in use is never written to. The new one is a new file that takes the old one's name; a running VM keeps the
       old one open until it restarts.
 
-  Set `DURABLE_HANDOFF_NIF` to the path of a prebuilt library to build without Rust. `CARGO`, `CARGO_TARGET_DIR` and cargo's
-  own configuration files mean what they mean to cargo.
+  Set `DURABLE_HANDOFF_NIF` to build without Rust: to a directory with both libraries, or to the file of the first
+  with the second beside it. `CARGO`, `CARGO_TARGET_DIR` and cargo's own configuration files mean what they mean
+  to cargo.
   """
 
   use Mix.Task.Compiler
 
-  @crate "handoff_nif"
+  @engine "handoff_nif"
+  @store "store_nif"
 
   @impl true
   def run(args) do
+    unless @store in libraries(), do: remove(@store)
     source = source()
     hash = source_hash(source)
 
-    if up_to_date?(hash) and "--force" not in args do
-      {:noop, []}
-    else
-      source |> library() |> install(hash)
-      {:ok, []}
+    case Enum.reject(libraries(), &(up_to_date?(&1, hash.(&1)) and "--force" not in args)) do
+      [] ->
+        {:noop, []}
+
+      outdated ->
+        for {library, path} <- built(source, outdated), do: install(library, path, hash.(library))
+        # priv may not have existed when Mix linked it into the build directory.
+        Mix.Project.build_structure()
+        {:ok, []}
     end
   end
 
   @impl true
-  def manifests, do: [stamp()]
+  def manifests, do: Enum.map(libraries(), &stamp/1)
 
   @impl true
-  def clean do
-    File.rm(installed())
-    File.rm(stamp())
-    :ok
-  end
+  def clean, do: Enum.each([@engine, @store], &remove/1)
 
   @doc "The hash over the names and bytes of `files`, named relative to `root`: the same tree gives the same hash anywhere."
   def content_hash(root, files) do
@@ -53,8 +61,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     |> Base.encode16(case: :lower)
   end
 
-  @doc "The path of the built library in cargo's JSON messages, or nil. Elixir 1.14 has no JSON module: this reads one field."
-  def library_in(cargo_messages) do
+  @doc "The path of a built library in cargo's JSON messages, or nil. Elixir 1.14 has no JSON module: this reads one field."
+  def library_in(cargo_messages, library) do
     cargo_messages
     |> String.split("\n", trim: true)
     |> Enum.filter(&(&1 =~ ~s("reason":"compiler-artifact") and &1 =~ ~s("cdylib")))
@@ -64,47 +72,70 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
         |> Regex.scan(names, capture: :all_but_first)
         |> List.flatten()
         |> Enum.map(&String.replace(&1, "\\\\", "\\"))
-        |> Enum.find(&(Path.basename(&1) =~ @crate and Path.extname(&1) in [".so", ".dylib", ".dll"]))
+        |> Enum.find(&String.ends_with?(&1, file_names(library)))
       end
     end)
   end
 
+  # The names that cargo and people give a library.
+  defp file_names(library), do: for(name <- ["lib", ""], type <- ~w(.so .dylib .dll), do: name <> library <> type)
+
+  defp libraries, do: if(Application.get_env(:durable_handoff, :store, true), do: [@engine, @store], else: [@engine])
+
   defp source do
     case System.get_env("DURABLE_HANDOFF_NIF", "") do
       "" -> {:workspace, workspace()}
-      path -> {:prebuilt, prebuilt(Path.expand(path))}
+      path -> {:prebuilt, Map.new(libraries(), &{&1, prebuilt(&1, Path.expand(path))})}
     end
   end
 
-  defp prebuilt(path) do
-    unless File.regular?(path) do
-      Mix.raise(
-        "DURABLE_HANDOFF_NIF is set to #{path}, but there is no file. Point it at a prebuilt library or unset it."
-      )
-    end
+  # The engine's file may have any name.
+  defp prebuilt(library, path) do
+    directory = if File.dir?(path), do: path, else: Path.dirname(path)
 
-    path
+    cond do
+      library == @engine and File.regular?(path) -> path
+      file = Enum.find(file_names(library), &File.regular?(Path.join(directory, &1))) -> Path.join(directory, file)
+      true -> no_prebuilt!(library, path, directory)
+    end
+  end
+
+  defp no_prebuilt!(library, path, directory) do
+    missing =
+      if File.exists?(path),
+        do: "there is no #{library} in #{directory} (#{Enum.join(file_names(library), ", ")})",
+        else: "there is no such file or directory"
+
+    leave_out = if library == @store, do: " To do without stores, configure `config :durable_handoff, store: false`."
+
+    Mix.raise("""
+    DURABLE_HANDOFF_NIF is set to #{path}, but #{missing}.
+    Point it at a directory with #{Enum.join(libraries(), " and ")}, or unset it to build with cargo.#{leave_out}\
+    """)
   end
 
   defp workspace do
     root = Path.expand("..", File.cwd!())
 
-    unless File.regular?(Path.join(root, "Cargo.toml")) and File.dir?(Path.join(root, "native/#{@crate}")) do
+    unless File.regular?(Path.join(root, "Cargo.toml")) and File.dir?(Path.join(root, "native/#{@engine}")) do
       Mix.raise("""
       The Rust sources of durable_handoff are not at #{root}.
       They live beside mix_project in its repository: take the dependency with `git: ..., subdir: "mix_project"` (not `sparse:`) \
-      or as a path, or set DURABLE_HANDOFF_NIF to a prebuilt library.\
+      or as a path, or set DURABLE_HANDOFF_NIF to a directory with prebuilt libraries.\
       """)
     end
 
     root
   end
 
-  # The machine is part of it: a checkout may be shared with a container.
-  defp source_hash({:prebuilt, path}), do: "prebuilt " <> content_hash(Path.dirname(path), [path])
+  # From a library's name to the hash of what it is made of. The machine is part of it: a checkout may be shared with a container.
+  defp source_hash({:prebuilt, paths}),
+    do: fn library -> "prebuilt " <> content_hash(Path.dirname(paths[library]), [paths[library]]) end
 
-  defp source_hash({:workspace, root}),
-    do: "#{:erlang.system_info(:system_architecture)} " <> content_hash(root, sources(root))
+  defp source_hash({:workspace, root}) do
+    hash = "#{:erlang.system_info(:system_architecture)} " <> content_hash(root, sources(root))
+    fn _library -> hash end
+  end
 
   defp sources(root) do
     fixed = Enum.map(~w(Cargo.toml Cargo.lock rust-toolchain.toml .cargo/config.toml), &Path.join(root, &1))
@@ -112,41 +143,47 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     Enum.filter(fixed, &File.regular?/1) ++ Enum.reject(native, &String.contains?(&1, "/target/"))
   end
 
-  defp up_to_date?(hash), do: File.read(stamp()) == {:ok, hash} and File.regular?(installed())
+  defp up_to_date?(library, hash), do: File.read(stamp(library)) == {:ok, hash} and File.regular?(installed(library))
 
-  defp library({:prebuilt, path}), do: path
-  defp library({:workspace, root}), do: cargo_build(root)
+  defp built({:prebuilt, paths}, libraries), do: Map.take(paths, libraries)
+  defp built({:workspace, root}, libraries), do: cargo_build(root, libraries)
 
-  defp cargo_build(root) do
+  defp cargo_build(root, libraries) do
     cargo = System.get_env("CARGO") || System.find_executable("cargo") || no_cargo!()
-    Mix.shell().info("Compiling the Rust engine of durable_handoff (cargo build --release -p #{@crate})")
-    args = ~w(build --release --locked -p #{@crate} --message-format json-render-diagnostics)
+    packages = Enum.flat_map(libraries, &["-p", &1])
+
+    Mix.shell().info(
+      "Compiling the Rust libraries of durable_handoff (cargo build --release #{Enum.join(packages, " ")})"
+    )
+
+    args = ~w(build --release --locked) ++ packages ++ ~w(--message-format json-render-diagnostics)
 
     # Standard error is not captured: cargo's progress and its errors reach the terminal as cargo wrote them.
     case System.cmd(cargo, args, cd: root) do
       {messages, 0} ->
-        library_in(messages) || Mix.raise("cargo built #{@crate} but named no shared library in its messages.")
+        for library <- libraries do
+          path = library_in(messages, library)
+          {library, path || Mix.raise("cargo built #{library} but named no shared library in its messages.")}
+        end
 
       {_messages, status} ->
-        Mix.raise("cargo build of durable_handoff's engine failed with exit status #{status}; cargo's output is above.")
+        Mix.raise("cargo build of durable_handoff failed with exit status #{status}; cargo's output is above.")
     end
   end
 
   defp no_cargo! do
     Mix.raise("""
     durable_handoff's engine is written in Rust and cargo is not on the PATH.
-    Install Rust from https://rustup.rs, or set DURABLE_HANDOFF_NIF to a prebuilt library.\
+    Install Rust from https://rustup.rs, or set DURABLE_HANDOFF_NIF to a directory with prebuilt libraries.\
     """)
   end
 
   # The stamp goes last: a build that is interrupted here is done again.
-  defp install(library, hash) do
-    File.mkdir_p!(Path.dirname(installed()))
-    File.rm(stamp())
-    replace!(installed(), &File.cp!(library, &1))
-    replace!(stamp(), &File.write!(&1, hash))
-    # priv may not have existed when Mix linked it into the build directory.
-    Mix.Project.build_structure()
+  defp install(library, path, hash) do
+    File.mkdir_p!(Path.dirname(installed(library)))
+    File.rm(stamp(library))
+    replace!(installed(library), &File.cp!(path, &1))
+    replace!(stamp(library), &File.write!(&1, hash))
   end
 
   defp replace!(path, write) do
@@ -155,11 +192,16 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     File.rename!(temporary, path)
   end
 
-  # The VM looks for .dll on Windows and for .so everywhere else, macOS included.
-  defp installed do
-    extension = if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
-    Path.join([File.cwd!(), "priv", "native", @crate <> extension])
+  defp remove(library) do
+    File.rm(installed(library))
+    File.rm(stamp(library))
   end
 
-  defp stamp, do: Path.join([File.cwd!(), "priv", "native", "#{@crate}.hash"])
+  # The VM looks for .dll on Windows and for .so everywhere else, macOS included.
+  defp installed(library) do
+    extension = if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+    Path.join([File.cwd!(), "priv", "native", library <> extension])
+  end
+
+  defp stamp(library), do: Path.join([File.cwd!(), "priv", "native", "#{library}.hash"])
 end

@@ -12,6 +12,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     write(root, "Cargo.toml", "[workspace]")
     write(root, "Cargo.lock", "")
     write(root, "native/handoff_nif/src/lib.rs", "version 1")
+    write(root, "native/store_nif/src/lib.rs", "store 1")
     id = System.unique_integer([:positive])
 
     write(root, "project/mix.exs", """
@@ -26,9 +27,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       #!/bin/sh
       echo "$@" >> #{root}/calls
       [ -f #{root}/broken ] && exit 101
-      mkdir -p #{root}/target/release && cp native/handoff_nif/src/lib.rs #{root}/target/release/libhandoff_nif.so
+      mkdir -p #{root}/target/release
       echo '{"reason":"compiler-artifact","target":{"crate_types":["lib"],"name":"other"},"filenames":["/x/libother.rlib"]}'
-      echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"],"name":"handoff_nif"},"filenames":["#{root}/target/release/libhandoff_nif.so"],"fresh":false}'
+      for name in handoff_nif store_nif; do
+        case "$*" in *" -p $name "*) ;; *) continue ;; esac
+        file=#{root}/target/release/lib$name.so
+        cp native/$name/src/lib.rs $file
+        echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"],"name":"'$name'"},"filenames":["'$file'"],"fresh":false}'
+      done
       echo '{"reason":"build-finished","success":true}'
       """)
 
@@ -40,10 +46,51 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     {:ok, root: root, app: :"nif_fixture_#{id}"}
   end
 
-  test "builds with the lock file, in release mode, only the engine, and installs what cargo named", context do
+  test "one call builds both libraries with the lock file, in release mode, and what cargo named is installed",
+       context do
     assert compile(context) == {:ok, []}
-    assert calls(context) == ["build --release --locked -p handoff_nif --message-format json-render-diagnostics"]
+
+    assert calls(context) == [
+             "build --release --locked -p handoff_nif -p store_nif --message-format json-render-diagnostics"
+           ]
+
     assert File.read!(installed(context)) == "version 1"
+    assert File.read!(installed(context, "store_nif")) == "store 1"
+  end
+
+  describe "config :durable_handoff, store: false" do
+    setup do
+      Application.put_env(:durable_handoff, :store, false)
+      on_exit(fn -> Application.delete_env(:durable_handoff, :store) end)
+    end
+
+    test "neither builds nor asks for the stores", %{root: root} = context do
+      File.rm_rf!(Path.join(root, "native/store_nif"))
+      assert compile(context) == {:ok, []}
+      assert calls(context) == ["build --release --locked -p handoff_nif --message-format json-render-diagnostics"]
+      refute File.exists?(installed(context, "store_nif"))
+      assert compile(context) == {:noop, []}
+    end
+
+    test "takes a library away that was built before, and without the line it comes back alone", context do
+      Application.delete_env(:durable_handoff, :store)
+      compile(context)
+      Application.put_env(:durable_handoff, :store, false)
+      assert compile(context) == {:noop, []}
+      refute File.exists?(installed(context, "store_nif"))
+      Application.delete_env(:durable_handoff, :store)
+      assert compile(context) == {:ok, []}
+      assert File.exists?(installed(context, "store_nif"))
+
+      assert List.last(calls(context)) ==
+               "build --release --locked -p store_nif --message-format json-render-diagnostics"
+    end
+
+    test "DURABLE_HANDOFF_NIF needs no library of the stores", %{root: root} = context do
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      assert compile(context) == {:ok, []}
+      refute File.exists?(installed(context, "store_nif"))
+    end
   end
 
   test "the library is found through the build directory, on the first build too", context do
@@ -66,10 +113,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
   test "a library that another machine left in the same checkout is built again", %{root: root} = context do
     compile(context)
-    [stamp] = Path.wildcard(Path.join(root, "project/priv/native/*.hash"))
-    [_machine, hash] = stamp |> File.read!() |> String.split(" ")
-    File.write!(stamp, "another-machine " <> hash)
+
+    for stamp <- Path.wildcard(Path.join(root, "project/priv/native/*.hash")) do
+      [_machine, hash] = stamp |> File.read!() |> String.split(" ")
+      File.write!(stamp, "another-machine " <> hash)
+    end
+
     assert compile(context) == {:ok, []}
+    assert [both, both] = calls(context)
   end
 
   test "a changed, new or removed source builds again", %{root: root} = context do
@@ -99,9 +150,12 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
   test "a library that is gone is built again", context do
     compile(context)
-    File.rm!(installed(context))
-    assert compile(context) == {:ok, []}
-    assert File.exists?(installed(context))
+
+    for library <- ["handoff_nif", "store_nif"] do
+      File.rm!(installed(context, library))
+      assert compile(context) == {:ok, []}
+      assert File.exists?(installed(context, library))
+    end
   end
 
   test "a library in use is replaced by a new file, never written to", %{root: root} = context do
@@ -147,20 +201,32 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   end
 
   describe "DURABLE_HANDOFF_NIF" do
-    test "a prebuilt library is installed without cargo or sources", %{root: root} = context do
+    test "a directory with both libraries is installed without cargo or sources", %{root: root} = context do
       File.rm_rf!(Path.join(root, "native"))
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt 1")})
+      write(root, "prebuilt/libhandoff_nif.so", "prebuilt 1")
+      write(root, "prebuilt/store_nif.dylib", "prebuilt store")
+      environment(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "prebuilt")})
       assert compile(context) == {:ok, []}
       assert compile(context) == {:noop, []}
       assert File.read!(installed(context)) == "prebuilt 1"
+      assert File.read!(installed(context, "store_nif")) == "prebuilt store"
       refute File.exists?(Path.join(root, "calls"))
 
-      write(root, "prebuilt.so", "prebuilt 2")
+      write(root, "prebuilt/libhandoff_nif.so", "prebuilt 2")
       assert compile(context) == {:ok, []}
       assert File.read!(installed(context)) == "prebuilt 2"
     end
 
+    test "a file of any name is the engine's, with the stores' beside it", %{root: root} = context do
+      write(root, "libstore_nif.so", "prebuilt store")
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", "prebuilt")})
+      assert compile(context) == {:ok, []}
+      assert File.read!(installed(context)) == "prebuilt"
+      assert File.read!(installed(context, "store_nif")) == "prebuilt store"
+    end
+
     test "taking it away builds from the sources again", %{root: root} = context do
+      write(root, "libstore_nif.so", "prebuilt store")
       environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       compile(context)
       environment(%{"DURABLE_HANDOFF_NIF" => nil})
@@ -171,23 +237,28 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     test "a path without a file is an error", %{root: root} = context do
       environment(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "nowhere.so")})
 
-      assert_raise Mix.Error, ~r/DURABLE_HANDOFF_NIF is set to .*nowhere\.so, but there is no file/, fn ->
+      assert_raise Mix.Error, ~r/DURABLE_HANDOFF_NIF is set to .*nowhere\.so, but there is no such file/, fn ->
         compile(context)
       end
+    end
+
+    test "without the stores' library the error says how to do without", %{root: root} = context do
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      assert_raise Mix.Error, ~r/there is no store_nif in .*store: false/s, fn -> compile(context) end
     end
   end
 
   test "clean removes what was installed, and the next compile builds", context do
     compile(context)
-    in_project(context, fn -> Compiler.clean() end)
-    refute File.exists?(installed(context))
+    assert in_project(context, fn -> Compiler.clean() end) == :ok
+    for library <- ["handoff_nif", "store_nif"], do: refute(File.exists?(installed(context, library)))
     assert compile(context) == {:ok, []}
   end
 
-  test "the manifest exists after a compile", context do
+  test "the manifests exist after a compile", context do
     compile(context)
-    assert [manifest] = in_project(context, fn -> Compiler.manifests() end)
-    assert File.regular?(manifest)
+    assert [_engine, _store] = manifests = in_project(context, fn -> Compiler.manifests() end)
+    assert Enum.all?(manifests, &File.regular?/1)
   end
 
   describe "content_hash/2" do
@@ -212,27 +283,26 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
   end
 
-  describe "library_in/1" do
+  describe "library_in/2" do
     test "finds the shared library among other artifacts and files" do
       message =
         ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib","rlib"],"name":"handoff_nif"},) <>
           ~s("filenames":["/t/libhandoff_nif.rlib","/t/libhandoff_nif.dylib"],"executable":null})
 
-      assert Compiler.library_in("noise\n" <> message <> "\n") == "/t/libhandoff_nif.dylib"
+      assert Compiler.library_in("noise\n" <> message <> "\n", "handoff_nif") == "/t/libhandoff_nif.dylib"
     end
 
     test "reads a Windows path" do
       message =
         ~S({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["C:\\t\\handoff_nif.dll","C:\\t\\handoff_nif.dll.lib"]})
 
-      assert Compiler.library_in(message) == "C:\\t\\handoff_nif.dll"
+      assert Compiler.library_in(message, "handoff_nif") == "C:\\t\\handoff_nif.dll"
     end
 
     test "nothing there is nil" do
-      assert Compiler.library_in("") == nil
-
-      assert Compiler.library_in(~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})) ==
-               nil
+      other = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libstore_nif.so"]})
+      none = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})
+      for messages <- ["", other, none], do: assert(Compiler.library_in(messages, "handoff_nif") == nil)
     end
   end
 
@@ -249,7 +319,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     Mix.Project.in_project(app, Path.join(root, "project"), fn _module -> fun.() end)
   end
 
-  defp installed(%{root: root}), do: Path.join([root, "project", "priv", "native", "handoff_nif" <> @extension])
+  defp installed(%{root: root}, library \\ "handoff_nif"),
+    do: Path.join([root, "project", "priv", "native", library <> @extension])
 
   defp calls(%{root: root}), do: root |> Path.join("calls") |> File.read!() |> String.split("\n", trim: true)
 

@@ -1,14 +1,13 @@
 defmodule DurableHandoff.Native do
   @moduledoc false
-  # The Rust engine inside this VM: one stub for every function of native/handoff_nif, nothing else.
-  #
-  # Guarantees: a library that is missing or does not load never stops an application from booting by itself. Every stub then
-  # raises DurableHandoff.NativeError, which names the file, the VM's own reason and the remedy.
+  # The engine and the codec: one stub for every function of native/handoff_nif.
   #
   # Times are those of DurableHandoff.Clock; heartbeat stamps are wall-clock milliseconds. Servers are named by
   # their index in the list given to engine_new/4: keys and states stay in Elixir.
 
-  @on_load :load
+  use DurableHandoff.Native.Library, "handoff_nif"
+
+  @on_load :on_load
 
   @type engine :: reference()
   @type view :: map()
@@ -36,21 +35,10 @@ defmodule DurableHandoff.Native do
           | :cancel
 
   @doc false
-  def load do
-    path = path()
-    result = :erlang.load_nif(String.to_charlist(path), 0)
-    :persistent_term.put(__MODULE__, {path, result})
-    # Anything but :ok would unload this module and turn every clear error into an "undefined function".
-    :ok
-  end
-
-  @doc "`:ok`, or the exception that says why the engine is not there and what to do."
-  @spec check() :: :ok | {:error, Exception.t()}
-  def check do
-    case :persistent_term.get(__MODULE__, nil) do
-      {_path, :ok} -> :ok
-      {path, {:error, reason}} -> {:error, DurableHandoff.NativeError.exception(path: path, reason: reason)}
-      nil -> {:error, DurableHandoff.NativeError.exception(path: path(), reason: :not_loaded)}
+  def on_load do
+    with :ok <- accept_code() do
+      load_library()
+      :ok
     end
   end
 
@@ -117,39 +105,6 @@ defmodule DurableHandoff.Native do
           {limit :: pos_integer(), out :: non_neg_integer(), next_us :: nil | integer()} | {:error, :busy}
   def limiter_state(_limiter), do: missing()
 
-  # Object stores. Every request is answered by a message {tag, answer} to the caller: `:ok`, `{:ok, body, etag}` of a get,
-  # `{:ok, etag}` of a put, `{:ok, [{key, etag}], next}` of a list, `{:error, kind}` or `{:error, {kind, facts}}`.
-
-  @spec store_open(url :: String.t(), [{String.t(), String.t()}], bounds :: map()) ::
-          {:ok, reference()} | {:error, term()}
-  def store_open(_url, _options, _bounds), do: missing()
-
-  @spec store_request(
-          store :: reference(),
-          tag :: reference(),
-          request :: term(),
-          timeout_ms :: integer(),
-          retries :: integer()
-        ) :: reference()
-  def store_request(_store, _tag, _request, _timeout_ms, _retries), do: missing()
-
-  # The same on a dirty scheduler, for bodies that take more than a moment to copy.
-  @spec store_request_dirty(
-          store :: reference(),
-          tag :: reference(),
-          request :: term(),
-          timeout_ms :: integer(),
-          retries :: integer()
-        ) :: reference()
-  def store_request_dirty(_store, _tag, _request, _timeout_ms, _retries), do: missing()
-
-  # true: given up, no answer will come. false: the answer has been sent.
-  @spec store_cancel(request :: reference()) :: boolean()
-  def store_cancel(_request), do: missing()
-
-  @spec store_stats(store :: reference()) :: %{atom() => non_neg_integer()}
-  def store_stats(_store), do: missing()
-
   # States to JSON and back. What DurableHandoff.Codec has to fill in comes as {value} or {key, :key} between binaries;
   # :too_large and :refused say that another call or another module has to do it.
 
@@ -166,27 +121,4 @@ defmodule DurableHandoff.Native do
 
   @spec codec_decode_dirty(binary(), copy :: boolean()) :: term() | :refused
   def codec_decode_dirty(_text, _copy), do: missing()
-
-  # Raises as `raise` would, and tells compilers and type checkers that this body is replaced at run time.
-  defp missing do
-    {:error, error} = check()
-    :erlang.nif_error(error)
-  end
-
-  # The application's own directory in a release and under Mix; without one (a script with -pa), beside the compiled modules.
-  defp path do
-    priv =
-      case {:code.priv_dir(:durable_handoff), :code.which(__MODULE__)} do
-        {priv, _beam} when is_list(priv) ->
-          List.to_string(priv)
-
-        {_none, beam} when is_list(beam) ->
-          beam |> List.to_string() |> Path.dirname() |> Path.join("../priv") |> Path.expand()
-
-        {_none, _unknown} ->
-          Path.expand("priv")
-      end
-
-    Path.join([priv, "native", "handoff_nif"])
-  end
 end

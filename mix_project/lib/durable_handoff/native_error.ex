@@ -1,5 +1,8 @@
 defmodule DurableHandoff.NativeError do
-  @moduledoc "Raised when the Rust engine is not loaded. The message names the file, the VM's reason and what to do."
+  @moduledoc """
+  Raised when a Rust library of durable_handoff is not loaded: the engine with the codec (`handoff_nif`), or the
+  stores (`store_nif`). The message names the file, the VM's reason and what to do.
+  """
 
   defexception [:path, :reason]
 
@@ -8,22 +11,28 @@ defmodule DurableHandoff.NativeError do
   @impl true
   def message(%{path: path, reason: reason}) do
     """
-    the Rust engine of durable_handoff is not loaded.
+    the Rust library #{Path.basename(path)} of durable_handoff is not loaded.
       looked for: #{path} (.so, on Windows .dll)
       because:    #{explain(reason)}
       what to do: #{remedy(reason)}\
     """
   end
 
+  defp explain(:left_out), do: "the configuration leaves it out: config :durable_handoff, store: false"
   defp explain({kind, text}) when is_list(text), do: "#{kind}: #{text}"
   defp explain(reason), do: inspect(reason)
 
+  defp remedy(:left_out),
+    do: "use another backend than DurableHandoff.Store, or remove that line and run #{compile()}."
+
   # The VM keeps one library for a module: code reloading and hot upgrades cannot replace it.
   defp remedy({kind, _text}) when kind in [:reload, :upgrade],
-    do: "restart the VM; the engine cannot be replaced in a running one."
+    do: "restart the VM; a library cannot be replaced in a running one."
 
   defp remedy(_reason) do
-    "remove that file if it is there and run `mix deps.compile durable_handoff --force` (it needs cargo, from " <>
-      "https://rustup.rs), or set DURABLE_HANDOFF_NIF to a prebuilt library for this machine and compile again."
+    "remove that file if it is there and run #{compile()} (it needs cargo, from https://rustup.rs), or set " <>
+      "DURABLE_HANDOFF_NIF to a directory with libraries built for this machine and compile again."
   end
+
+  defp compile, do: "`mix deps.compile durable_handoff --force`"
 end

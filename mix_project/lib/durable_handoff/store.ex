@@ -121,8 +121,8 @@ defmodule DurableHandoff.Store do
   `native/state_store/src/answers/table.rs`.
   """
 
-  alias DurableHandoff.{Host, Native}
-  alias DurableHandoff.Store.{Body, Listing, Options, Place, Request}
+  alias DurableHandoff.Host
+  alias DurableHandoff.Store.{Body, Listing, Native, Options, Place, Request}
 
   @derive {Inspect, only: [:url]}
   @enforce_keys [:ref, :url, :place, :timeout_ms, :max_retries, :page_size, :strings]
@@ -154,6 +154,7 @@ defmodule DurableHandoff.Store do
   @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}}
   def init_backend(opts) do
     options = Options.new!(opts)
+    with {:error, error} <- Native.load(), do: raise(error)
 
     # Raised, because the host drops the reason of an error.
     case Native.store_open(options.url, options.config, bounds(options)) do

@@ -1,9 +1,10 @@
 defmodule DurableHandoff.NativeTest do
-  use ExUnit.Case, async: true
+  # Not async: one of its tests loads code that others run.
+  use ExUnit.Case
 
   import DurableHandoff.EngineTerms, only: [view: 1]
 
-  alias DurableHandoff.{EngineTerms, Native, NativeError}
+  alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Store}
 
   @source %{name: "a@h", started_at_ms: nil, generation: nil, region: nil}
   @config EngineTerms.config(%{source: @source})
@@ -12,18 +13,23 @@ defmodule DurableHandoff.NativeTest do
     assert Native.check() == :ok
   end
 
-  test "every function of the library has a stub, and every stub is replaced" do
-    assert [_ | _] = Native.reasons()
+  test "every function of a library has a stub, and every stub is replaced" do
+    assert :ok = Store.Native.load()
+    assert :ok = Store.Native.load()
 
-    for {name, arity} <- Native.__info__(:functions), name not in [:load, :check, :reasons] do
+    for module <- [Native, Store.Native],
+        {name, arity} <- module.__info__(:functions),
+        {name, arity} not in [check: 0, load: 0, on_load: 0, reasons: 0] do
       # The library does what it does with such terms, an ArgumentError for most; only a stub raises NativeError.
       try do
-        apply(Native, name, List.duplicate(:wrong, arity))
+        apply(module, name, List.duplicate(:wrong, arity))
       rescue
-        error in DurableHandoff.NativeError -> flunk("#{name}/#{arity}: #{Exception.message(error)}")
+        error in NativeError -> flunk("#{name}/#{arity}: #{Exception.message(error)}")
         _error in [ArgumentError, ErlangError] -> :ok
       end
     end
+
+    assert [_ | _] = Native.reasons()
   end
 
   test "one drain of one server, by hand" do
@@ -63,20 +69,9 @@ defmodule DurableHandoff.NativeTest do
       {:ok, ebin: ebin}
     end
 
-    # In a VM of its own: this one has the library.
-    defp elixir(ebin, code) do
-      {output, _status} =
-        System.cmd(System.find_executable("elixir"), ["-pa", ebin, "-e", code],
-          stderr_to_stdout: true,
-          env: [{"ERL_FLAGS", nil}]
-        )
-
-      output
-    end
-
     test "every call says where it was looked for, why it did not load and what to do", %{ebin: ebin} do
       output = elixir(ebin, "DurableHandoff.Native.reasons()")
-      assert output =~ "(DurableHandoff.NativeError) the Rust engine of durable_handoff is not loaded."
+      assert output =~ "(DurableHandoff.NativeError) the Rust library handoff_nif of durable_handoff is not loaded."
       assert output =~ Path.join([Path.dirname(ebin), "priv", "native", "handoff_nif"])
       assert output =~ "load_failed"
       assert output =~ "DURABLE_HANDOFF_NIF"
@@ -91,14 +86,66 @@ defmodule DurableHandoff.NativeTest do
       """
 
       assert elixir(ebin, fake_host <> "DurableHandoff.Supervisor.start_link(name: S, handoff_on_shutdown: true)") =~
-               "the Rust engine of durable_handoff is not loaded"
+               "the Rust library handoff_nif of durable_handoff is not loaded"
 
       assert elixir(ebin, fake_host <> "IO.inspect DurableHandoff.Supervisor.start_link(name: S)") =~ "{:ok, #PID<"
     end
   end
 
-  test "a library that cannot be replaced in a running VM says so" do
-    message = Exception.message(%NativeError{path: "p", reason: {:upgrade, ~c"Upgrade not supported"}})
-    assert message =~ "restart the VM"
+  # The VM logs a warning.
+  @tag :capture_log
+  test "code that is loaded again is refused while its library is in use, and the running code keeps working" do
+    assert :ok = Store.Native.load()
+    {:ok, engine} = Native.engine_new(@config, [{0, 0, 0}], view(["b@h"]), 1)
+    {:ok, %{state: store}} = Store.init_backend(url: "memory:#{inspect(make_ref())}")
+
+    for module <- [Native, Store.Native] do
+      assert {:error, :on_load_failure} = :code.load_file(module)
+      assert module.check() == :ok
+    end
+
+    assert Codec.decode!(Codec.encode!(%{"a" => 1})) == %{"a" => 1}
+    assert {:ok, [{:start, 0, "b@h", 1, _timeout_ms}], _wake} = Native.engine_poll(engine, 2)
+    assert {:ok, %{etag: etag}} = Store.put_object(store, "k", %{"b" => 2})
+    assert :ok = Store.delete_object(store, "k", etag: etag)
+  end
+
+  describe "the library of the stores" do
+    test "is loaded when a store is opened, not before" do
+      code = """
+      {:module, module} = Code.ensure_loaded(DurableHandoff.Store.Native)
+      DurableHandoff.Codec.encode!(1)
+      IO.inspect(unused: module.check() == :ok)
+      {:ok, _backend} = DurableHandoff.Store.init_backend(url: "memory:")
+      IO.inspect(opened: module.check())
+      """
+
+      output = elixir(Mix.Project.compile_path(), code)
+      assert output =~ "unused: false"
+      assert output =~ "opened: :ok"
+    end
+
+    test "is not asked for where the configuration leaves it out" do
+      code = """
+      Application.put_env(:durable_handoff, :store, false)
+      DurableHandoff.Store.init_backend(url: "memory:")
+      """
+
+      output = elixir(Mix.Project.compile_path(), code)
+      assert output =~ "(DurableHandoff.NativeError) the Rust library store_nif of durable_handoff is not loaded."
+      assert output =~ "config :durable_handoff, store: false"
+      assert output =~ "mix deps.compile durable_handoff --force"
+    end
+  end
+
+  # In a VM of its own: this one has the libraries.
+  defp elixir(ebin, code) do
+    {output, _status} =
+      System.cmd(System.find_executable("elixir"), ["-pa", ebin, "-e", code],
+        stderr_to_stdout: true,
+        env: [{"ERL_FLAGS", nil}]
+      )
+
+    output
   end
 end

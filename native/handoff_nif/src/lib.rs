@@ -1,4 +1,4 @@
-//! The drain engine as an Erlang NIF: decode, call `handoff_core`, encode, and nothing else.
+//! The drain engine and the codec as an Erlang NIF: decode, call `handoff_core` or `state_codec`, encode.
 //!
 //! Guarantees
 //! - No function runs longer than about a millisecond on a normal scheduler: whatever grows with the number of servers or
@@ -14,7 +14,6 @@
 //! | `limiter.rs` | the engine's limiter alone, for work that is not a drain |
 //! | `terms.rs` | maps and tuples from Elixir to the engine's types |
 //! | `codec.rs` | states to JSON and back: its `heap.rs` is the only unsafe code |
-//! | `store.rs` | object stores as resources; requests are answered by message |
 //! | `answers.rs` | the engine's types to maps and tuples for Elixir |
 
 mod answers;
@@ -22,7 +21,6 @@ mod codec;
 mod engine;
 mod limiter;
 mod plan;
-mod store;
 mod terms;
 
 rustler::init!("Elixir.DurableHandoff.Native");

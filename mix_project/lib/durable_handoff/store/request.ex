@@ -5,7 +5,8 @@ defmodule DurableHandoff.Store.Request do
   # Guarantees: exactly one answer, in the caller's own process; an answer that comes too late is not left in its mailbox; a
   # caller that dies takes its request with it.
 
-  alias DurableHandoff.{Native, Store}
+  alias DurableHandoff.Store
+  alias DurableHandoff.Store.Native
 
   # The store itself answers when the time is up. This is for a store that does not: its threads starve or failed.
   @grace_ms 2_000

@@ -1,4 +1,4 @@
-//! Answers and errors of a store as terms. `DurableHandoff.Native` documents their shapes.
+//! Answers and errors of a store as terms. `DurableHandoff.Store.Native` documents their shapes.
 
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, NewBinary, NifMap, NifResult, Term};

@@ -1,4 +1,4 @@
-//! Object stores as resources. A request is handed to the store's own threads and answered by message.
+//! Object stores as an Erlang NIF: stores are resources, and each request is answered by a message to its caller.
 //!
 //! Guarantees
 //! - No function waits: a scheduler is held for as long as it takes to copy the arguments.
@@ -239,3 +239,5 @@ impl From<ConditionTerm> for Condition {
         }
     }
 }
+
+rustler::init!("Elixir.DurableHandoff.Store.Native");

@@ -1,0 +1,67 @@
+defmodule DurableHandoff.Native.Library do
+  @moduledoc false
+  # `use DurableHandoff.Native.Library, "handoff_nif"`: loads priv/native/handoff_nif into a module of stubs.
+  #
+  # It injects code because :erlang.load_nif/2 loads a library into the module that calls it, and because an
+  # @on_load function can run before any other module of the application is loaded.
+  #
+  # A library that is missing or does not load does not keep an application from booting: the code is accepted,
+  # and its stubs raise DurableHandoff.NativeError.
+  #
+  # The VM cannot give the library to a second version of the code. Unless that is refused, :code.load_file/1 or
+  # a relup replaces working code by stubs. Refused, the VM keeps the working code and logs a warning.
+
+  defmacro __using__(name) do
+    quote do
+      @doc "`:ok`, or the exception that says why the library is not loaded and what to do."
+      @spec check() :: :ok | {:error, Exception.t()}
+      def check do
+        case :persistent_term.get(__MODULE__, nil) do
+          {_path, :ok} -> :ok
+          {path, {:error, reason}} -> {:error, DurableHandoff.NativeError.exception(path: path, reason: reason)}
+          nil -> {:error, DurableHandoff.NativeError.exception(path: path(), reason: :not_loaded)}
+        end
+      end
+
+      defp load_library do
+        path = path()
+
+        case :erlang.load_nif(String.to_charlist(path), 0) do
+          # Another process was faster.
+          {:error, {:reload, _text}} -> :ok
+          result -> :persistent_term.put(__MODULE__, {path, result})
+        end
+      end
+
+      # The answer to an @on_load: :ok, or the refusal of new code. There, "loaded" is the code that is to be replaced.
+      defp accept_code do
+        if match?({_path, :ok}, :persistent_term.get(__MODULE__, nil)) and :erlang.module_loaded(__MODULE__),
+          do: {:error, "the running code has #{path()}, which new code cannot get before the VM restarts"},
+          else: :ok
+      end
+
+      # Raises as `raise` would, and tells compilers and type checkers that this body is replaced at run time.
+      defp missing do
+        {:error, error} = check()
+        :erlang.nif_error(error)
+      end
+
+      # The application's directory in a release and under Mix; without one (a script with -pa), beside the compiled modules.
+      defp path do
+        priv =
+          case {:code.priv_dir(:durable_handoff), :code.which(__MODULE__)} do
+            {priv, _beam} when is_list(priv) ->
+              List.to_string(priv)
+
+            {_none, beam} when is_list(beam) ->
+              beam |> List.to_string() |> Path.dirname() |> Path.join("../priv") |> Path.expand()
+
+            {_none, _unknown} ->
+              Path.expand("priv")
+          end
+
+        Path.join([priv, "native", unquote(name)])
+      end
+    end
+  end
+end
