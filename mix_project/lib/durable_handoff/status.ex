@@ -6,7 +6,7 @@ defmodule DurableHandoff.Status do
   # A table of the application lists the supervisors that have or had a Drainer here. Where the application does
   # not run, no process needs that list.
 
-  alias DurableHandoff.{Host, Options, Report}
+  alias DurableHandoff.{Host, Options}
 
   @type t :: :ets.table()
   @type state :: :idle | :draining | :drained | :cancelled | :failed
@@ -35,7 +35,7 @@ defmodule DurableHandoff.Status do
   @spec put_progress(t(), map()) :: :ok
   def put_progress(table, progress), do: put(table, progress: progress)
 
-  @spec put_result(t(), {:ok, Report.t()} | {:error, term()}) :: true
+  @spec put_result(t(), {:ok, report :: struct()} | {:error, term()}) :: true
   def put_result(table, {:ok, report}) do
     :ets.insert(table, state: if(report.ended == :cancelled, do: :cancelled, else: :drained))
 
@@ -56,7 +56,7 @@ defmodule DurableHandoff.Status do
               state: state(),
               marked: boolean(),
               progress: nil | map(),
-              report: nil | Report.t()
+              report: nil | struct()
             }
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do

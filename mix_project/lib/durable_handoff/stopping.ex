@@ -120,7 +120,7 @@ defmodule DurableHandoff.Stopping do
   defp init_stops?, do: match?({:stopping, _progress}, :init.get_status())
 
   defp listen do
-    with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, self()) do
+    with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, {self(), &note/0}) do
       Logger.warning("[durable_handoff] could not install the SIGTERM handler: #{inspect(reason, limit: 10)}")
     end
   catch

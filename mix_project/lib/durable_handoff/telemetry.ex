@@ -126,7 +126,6 @@ defmodule DurableHandoff.Telemetry do
   """
 
   alias DurableHandoff.{Clock, Deadline, Host, Report}
-  alias DurableHandoff.Client.Call
   alias DurableHandoff.Leftovers.Adoption
 
   @doc false
@@ -223,7 +222,7 @@ defmodule DurableHandoff.Telemetry do
   def fallback(supervisor, reason), do: execute([:fallback], %{count: 1}, %{supervisor: supervisor, reason: reason})
 
   @doc false
-  @spec waited(Call.t(), duration_us :: non_neg_integer(), {:ok, term()} | {:error, term()}) :: :ok
+  @spec waited(call :: map(), duration_us :: non_neg_integer(), {:ok, term()} | {:error, term()}) :: :ok
   def waited(call, duration_us, result) do
     {result, reason} = with {:ok, _reply} <- result, do: {:ok, nil}
     measurements = %{duration: native(duration_us), waited: native(call.waited_us), unanswered: call.unanswered}

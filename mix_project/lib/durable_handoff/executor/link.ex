@@ -33,10 +33,19 @@ defmodule DurableHandoff.Executor.Link do
                 pause_forgiven?: false
               ]
 
+  @typedoc "What is sent to a Rust node at the start; `config` and `entries` as for the engine here."
+  @type job :: %{
+          supervisor: String.t(),
+          storage: String.t(),
+          modules: [String.t()],
+          config: map(),
+          entries: [tuple()],
+          view: map()
+        }
   @type t :: %__MODULE__{}
   @type input :: {:order, DurableHandoff.Native.action()} | {:ended, map()}
 
-  @spec open(pid(), DurableHandoff.Executor.Session.job(), integer(), integer()) :: t()
+  @spec open(pid(), job(), integer(), integer()) :: t()
   def open(pid, job, deadline_us, now) do
     id = System.unique_integer([:positive])
     spec = job |> Map.take([:supervisor, :storage, :modules, :config]) |> Map.put(:count, length(job.entries))

@@ -33,19 +33,10 @@ defmodule DurableHandoff.Executor.Session do
   defstruct @enforce_keys ++
               [:link, :decided_by, :ended, candidates: [], lost: [], orders: [], job: nil, ordered?: false]
 
-  @typedoc "What is sent to a Rust node at the start; `config` and `entries` as for the engine here."
-  @type job :: %{
-          supervisor: String.t(),
-          storage: String.t(),
-          modules: [String.t()],
-          config: map(),
-          entries: [tuple()],
-          view: map()
-        }
   @type t :: %__MODULE__{}
 
   @doc "Starts the engine, and asks the first of `candidates` to decide."
-  @spec start(atom(), job(), [RustNodes.rust_node()], now_us :: integer()) :: {:ok, t()} | {:error, term()}
+  @spec start(atom(), Link.job(), [RustNodes.rust_node()], now_us :: integer()) :: {:ok, t()} | {:error, term()}
   def start(supervisor, job, candidates, now) do
     with {:ok, engine} <- Embedded.start(job.config, job.entries, job.view, now) do
       deadline_us = now + job.config.timeout_ms * 1_000

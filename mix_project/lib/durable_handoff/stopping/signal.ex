@@ -1,24 +1,23 @@
 defmodule DurableHandoff.Stopping.Signal do
   @moduledoc false
   # The handler of `DurableHandoff.Stopping` in `:erl_signal_server`. A handler that is added comes before
-  # those that are there, OTP's own among them, which calls `:init.stop/0`.
+  # those that are there, OTP's own among them, which calls `:init.stop/0`. Its state: the process that gets
+  # `:sigterm`, and a function to call before that.
 
   @behaviour :gen_event
 
-  alias DurableHandoff.Stopping
+  @impl true
+  def init({listener, note}), do: {:ok, {listener, note}}
 
   @impl true
-  def init(listener), do: {:ok, listener}
-
-  @impl true
-  def handle_event(:sigterm, listener) do
-    Stopping.note()
+  def handle_event(:sigterm, {listener, note}) do
+    note.()
     send(listener, :sigterm)
-    {:ok, listener}
+    {:ok, {listener, note}}
   end
 
-  def handle_event(_other_signal, listener), do: {:ok, listener}
+  def handle_event(_other_signal, state), do: {:ok, state}
 
   @impl true
-  def handle_call(_unknown, listener), do: {:ok, {:error, :unknown}, listener}
+  def handle_call(_unknown, state), do: {:ok, {:error, :unknown}, state}
 end
