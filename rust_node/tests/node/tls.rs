@@ -1,13 +1,11 @@
 //! Distribution over TLS with real BEAMs, in both directions, and with short names.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::{self, Node, Otp, otps};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use support::{Node, Otp, otps};
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const ASK: &str = include_str!("beam/ask.exs");

@@ -1,5 +1,4 @@
 //! The real node process, real BEAMs, and a peer that says whatever a test wants.
-#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

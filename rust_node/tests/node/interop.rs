@@ -1,9 +1,8 @@
 //! The node among real BEAMs: the OTP of this machine, and another one where it is installed.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
 use eetf::Term;
 use handoff_wire::term::{self, atom, atom_name, tuple};
 use rust_node::distribution::dialler::Dialler;
@@ -12,7 +11,6 @@ use rust_node::distribution::{
     AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named,
 };
 use rust_node::metrics::Metrics;
-use support::{Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const DRAIN: &str = include_str!("beam/drain.exs");

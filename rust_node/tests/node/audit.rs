@@ -30,7 +30,7 @@ impl Place {
 
     /// A recorded object, and a heartbeat of the node that owns it.
     async fn put_recorded(&self, name: &str) {
-        let vectors: Value = serde_json::from_str(include_str!("../../test/vectors/envelope.json")).unwrap();
+        let vectors: Value = serde_json::from_str(include_str!("../../../test/vectors/envelope.json")).unwrap();
         let object = vectors["objects"].as_array().unwrap().iter().find(|object| object["name"] == name).unwrap();
         self.put(&format!("x/{name}"), base64(object["object_base64"].as_str().unwrap())).await;
     }

@@ -1,10 +1,9 @@
 //! What a peer that is let in can do wrong in a drain: each test is named after what it does. In every one the process stays up, the
 //! drains of others are not touched, and a counter says what happened.
 
-mod support;
-
 use std::time::Instant;
 
+use crate::support::{Node, Peer, SOON, still_serves};
 use handoff_core::event::{Event, Outcome};
 use handoff_core::limiter::Concurrency;
 use handoff_core::time::Micros;
@@ -13,7 +12,6 @@ use handoff_wire::{
     DrainId, DrainOpen, DrainStart, Events, Keepalive, Message, NODE_PROCESS, Orders, Refuse, RefuseReason, Servers,
     ViewPart, term,
 };
-use support::{Node, Peer, SOON, still_serves};
 
 const ID: DrainId = DrainId(1);
 

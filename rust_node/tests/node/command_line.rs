@@ -1,12 +1,10 @@
 //! Flags, variables and files, as an operator meets them.
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use support::{Node, SOON};
+use crate::support::{self, Node, SOON};
 use tokio::net::TcpSocket;
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {

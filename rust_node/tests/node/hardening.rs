@@ -1,13 +1,11 @@
 //! What a hostile or broken peer can do to the real process: each test is named after what it does. In every one the process
 //! stays up and goes on serving others, and a counter says what happened.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{COOKIE, Node, Peer, SOON, eventually, node_name, still_serves};
 use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS, term};
 use rust_node::distribution::handshake::HandshakeError;
-use support::{COOKIE, Node, Peer, SOON, eventually, node_name, still_serves};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -1,11 +1,9 @@
 //! `drain` against a BEAM that plays the agent: how each way a drain can go ends, for people and for scripts.
 
-mod support;
-
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::{Attempts, Otp, Process, node_name, otps};
+use crate::support::{self, Attempts, Otp, Process, node_name, otps};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 

@@ -1,0 +1,11 @@
+//! The real process: one program for all of its tests, because each would link the whole node again.
+
+mod audit;
+mod command_line;
+mod deployment;
+mod hardening;
+mod interop;
+mod misbehaviour;
+mod operator;
+mod support;
+mod tls;
