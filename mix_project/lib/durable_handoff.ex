@@ -40,23 +40,23 @@ defmodule DurableHandoff do
   ├── DurableHandoff.Client         stopped last: callers wait there for owners that move
   ├── DurableServer.Supervisor      stopped second: its graceful shutdown stops what is left
   ├── DurableHandoff.Leftovers      starts here what drains of other nodes could not move
-  └── DurableHandoff.Drainer        stopped first: its terminate/2 drains
-      ·  monitors
+  └── DurableHandoff.Drainer        stopped first, and drains
+      ·
+      DurableHandoff.Drain.Storing  one for each Drainer: has the servers store their state first
       DurableHandoff.Drain          one drain: snapshot, engine, report
       ·  monitors
-      DurableHandoff.Drain.Attempt        one for each server that moves; can outlive both
-      DurableHandoff.Drain.Peers          one for each drain: asks the other nodes, connects to those out of reach
-      DurableHandoff.Drain.Storing        one for each drain: has the servers store their state first
+      DurableHandoff.Drain.Attempt  one for each server that moves; can outlive both
+      DurableHandoff.Drain.Peers    one for each drain: asks the other nodes, connects to those out of reach
 
-  DurableHandoff.Stopping           one per VM: notices that it goes down, and marks all supervisors
-  DurableHandoff.Drain.Quiet              one per VM: keeps DurableServer's lines about moves out of the log during drains
+  DurableHandoff.Stopping           one per VM: notices that it goes down, and tells all Drainers
+  DurableHandoff.Drain.Quiet        one per VM: keeps DurableServer's lines about moves out of the log during drains
   DurableHandoff.Wire.Endpoint      one per VM: receives what Rust nodes and operators send
   ```
 
   One drain, step by step:
 
-    1. The Drainer starts a Drain, which marks the node draining and has all servers store their state.
-    2. The Drain takes a `DurableHandoff.Drain.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
+    1. When the node is told to stop, it is marked draining, and the Drainer has all servers store their state.
+    2. At its turn the Drainer starts a Drain. When all states are stored, that takes a `DurableHandoff.Drain.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
        same engine for all draining nodes (`DurableHandoff.Executor`).
     3. The engine decides which server moves where. A `DurableHandoff.Drain.Attempt` asks DurableServer to move it
        (`DurableHandoff.Host`) and gives the outcome to the engine.
@@ -103,6 +103,7 @@ defmodule DurableHandoff do
           marked: boolean(),
           progress: nil | map(),
           report: nil | Report.t(),
+          waiting: non_neg_integer(),
           out_of_reach: [String.t()]
         }
 
@@ -161,7 +162,8 @@ defmodule DurableHandoff do
       end
 
   Marks every supervisor of this VM draining, all at once, and notes the time, from which `shutdown_budget_ms`
-  counts. Other nodes send no servers here from then on. It stops no server; the shutdown that follows does.
+  counts. Other nodes send no servers here from then on, and all servers store their state while they run. It
+  stops no server; the shutdown that follows does.
   The library does all this by itself on SIGTERM and `:init.stop/0` (`DurableHandoff.Stopping`), so call it
   only where a node is stopped in another way, or before SIGTERM. Calling it again is harmless.
 
@@ -224,6 +226,7 @@ defmodule DurableHandoff do
 
   `progress` is that of the current or the last drain, `report` that of the last one that ended; one that
   found no server does not replace an earlier one. `state`: `:cancelled` after a drain that was cancelled.
+  `waiting`: callers of `drain/2` that wait for the drain that runs.
   `marked`: this node is marked draining, by a drain or by `prepare_stop/0`, and starts no servers.
   `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
   """

@@ -87,8 +87,9 @@ defmodule Handoff.ShutdownTest do
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> held(context) == 4 end)
+    listen_to_telemetry(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> drainer_terminates?(context, a) end)
+    assert_receive {:event, [:durable_handoff, :shutdown, :start], _joined, _metadata}, 60_000
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{moved: 4}} = await_task(draining)
@@ -104,8 +105,9 @@ defmodule Handoff.ShutdownTest do
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a, eligible: &HandoffCase.not_s1/1) end)
     wait_until(fn -> held(context) == 3 end)
+    listen_to_telemetry(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> drainer_terminates?(context, a) end)
+    assert_receive {:event, [:durable_handoff, :shutdown, :start], _joined, _metadata}, 60_000
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{moved: 3, left: %{excluded: 1}}} = await_task(draining)
@@ -122,8 +124,7 @@ defmodule Handoff.ShutdownTest do
     wait_until(fn -> held(context) == 4 end)
     assert {:ok, %{state: :draining}} = call(a, DurableHandoff, :status, [context.sup])
     draining = Task.async(fn -> drain(context, a) end)
-    drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
-    wait_until(fn -> joined?(a, drainer) end)
+    wait_until(fn -> drain_waiters(context, a) == 1 end)
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{moved: 4}} = await_task(draining)
@@ -175,11 +176,11 @@ defmodule Handoff.ShutdownTest do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 3_000, attempt_timeout_ms: 300])
     stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
     Troublesome.arm(a, "stuck", :terminate, :hang)
-    listen_to_log(context, a)
+    listen_to_telemetry(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
 
-    # The second is for a drain that is held up itself just then.
-    await_log(a, ~r/moved 0 of 1.*ended early: deadline|the existing shutdown goes on: :overdue/)
+    # The graceful shutdown, which comes then, waits for the server.
+    assert_held_up_for_at_most(a, 3_000)
     assert call(a, Process, :alive?, [stuck])
     Troublesome.disarm(a, "stuck", :terminate)
     assert :ok = await_task(stopping)
@@ -187,26 +188,37 @@ defmodule Handoff.ShutdownTest do
     assert reservations(context) == []
   end
 
-  defp held(context), do: length(SimulatedStore.paused(context.store))
+  @tag guarantee: "The node never waits longer than `timeout_ms`"
+  test "a drain that hangs itself, and a Drainer that hangs: the shutdown goes on at the limit", %{a: a} = context do
+    for hanging <- [DurableHandoff.Drain, :drainer] do
+      context = another_supervisor(context)
+      [app | _apps] = start_cluster(context, name: context.sup, handoff_on_shutdown: [timeout_ms: 1_000])
+      start_servers(context, a, 2)
+      drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+      hold_reads(context)
+      draining = Task.async(fn -> drain(context, a) end)
+      wait_until(fn -> held(context) == 2 end)
+      pid = if hanging == :drainer, do: drainer, else: hd(drain_processes(a, [hanging]))
+      {relay, true} = Relay.start(a, {:erlang, :suspend_process, [pid]})
+      listen_to_telemetry(a)
+      stopping = Task.async(fn -> stop_children(a, app) end)
 
-  defp drainer_terminates?(context, node) do
-    drainer = call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
-    {:current_stacktrace, frames} = call(node, Process, :info, [drainer, :current_stacktrace])
-    Enum.any?(frames, &match?({DurableHandoff.Drainer, :await, _arity, _location}, &1))
-  end
-
-  # A caller waits for its answer, and the call is no longer in the mailbox: taken, although the Drainer is in terminate/2.
-  defp joined?(node, drainer) do
-    {:monitored_by, monitors} = call(node, Process, :info, [drainer, :monitored_by])
-
-    Enum.any?(monitors, &waits_in_a_call?(node, &1)) and
-      call(node, Process, :info, [drainer, :message_queue_len]) == {:message_queue_len, 0}
-  end
-
-  defp waits_in_a_call?(node, pid) do
-    case call(node, Process, :info, [pid, [:status, :current_stacktrace]]) do
-      [status: :waiting, current_stacktrace: [{:gen, _function, _arity, _location} | _]] -> true
-      _other -> false
+      assert_held_up_for_at_most(a, 1_000)
+      Process.exit(relay, :kill)
+      SimulatedStore.resume(context.store)
+      assert {:error, _overdue_or_no_drainer} = await_task(draining)
+      assert :ok = await_task(stopping)
+      wait_until(fn -> drain_processes(a) == [] end)
     end
   end
+
+  # By the node's own clock, which both instants are of. The Drainer's turn has 100 ms to answer in.
+  defp assert_held_up_for_at_most(node, timeout_ms) do
+    assert_receive {:event, [:durable_handoff, :shutdown, :stop], measured, _metadata}, 60_000
+    ms = &call(node, System, :convert_time_unit, [&1, :native, :millisecond])
+    assert ms.(measured.deadline - (measured.monotonic_time - measured.duration)) == timeout_ms
+    assert ms.(measured.monotonic_time - measured.deadline) <= 200
+  end
+
+  defp held(context), do: length(SimulatedStore.paused(context.store))
 end

@@ -94,9 +94,10 @@ defmodule Handoff.StartTest do
       ours = {DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]}
       nested = %{id: :nested, start: {Supervisor, :start_link, [[slow], [strategy: :one_for_one]]}, type: :supervisor}
       {:ok, app} = start_children(a, [quick, ours, nested, Supervisor.child_spec(quick, id: :quick_too)])
-      drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
-      {:dictionary, dictionary} = call(a, Process, :info, [drainer, :dictionary])
-      assert call(a, DurableHandoff.Budget, :before_ms, [drainer, dictionary[:"$ancestors"]]) == 45_000
+      children = call(a, Supervisor, :which_children, [:"#{context.sup}_handoff"])
+      {_id, shutdown, :worker, _modules} = List.keyfind(children, DurableHandoff.Drainer.Shutdown, 0)
+      {:dictionary, dictionary} = call(a, Process, :info, [shutdown, :dictionary])
+      assert call(a, DurableHandoff.Budget, :before_ms, [shutdown, dictionary[:"$ancestors"]]) == 45_000
 
       stopping = Task.async(fn -> stop_children(a, app) end)
 
@@ -122,9 +123,15 @@ defmodule Handoff.StartTest do
 
       # An hour ago, less what is left for half a second of drain.
       noted_us = call(leaving, DurableHandoff.Clock, :now_us, []) - 3_600_500_000
-      call(leaving, :persistent_term, :put, [DurableHandoff.Stopping, noted_us])
+      call(leaving, :persistent_term, :put, [DurableHandoff.Stopping.Moment, noted_us])
       listen_to_telemetry(leaving)
       stopping = Task.async(fn -> stop(leaving) end)
+      assert_receive {:event, [:durable_handoff, :shutdown, :start], given, _metadata}, 60_000
+
+      given_ms =
+        call(leaving, System, :convert_time_unit, [given.deadline - given.monotonic_time, :native, :millisecond])
+
+      assert given_ms in 1..500
 
       assert_receive {:event, [:durable_handoff, :drain, :stop], _measurements, %{report: report}}, 60_000
       assert report.ended == :deadline

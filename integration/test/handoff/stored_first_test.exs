@@ -157,11 +157,33 @@ defmodule Handoff.StoredFirstTest do
     for key <- unstorable, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
   end
 
-  # Servers whose only change is not in the store.
-  defp start_unsynced(context, node, count) do
-    keys = start_servers(context, node, count)
-    for key <- keys, do: 1 = GenServer.call(whereis(context, node, key), :add)
-    keys
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+  test "no move begins while a server waits for its turn to store its state", %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 80)
+    SimulatedStore.pause(context.store, fn op, key -> op in [:get, :put] and key =~ ~r"/s\d+$" end)
+    draining = start_drain(context, a)
+
+    # The host stops 50 at a time. Each write that is let through makes room for one more; none is for a move.
+    for stored <- 1..79 do
+      wait_until(fn -> length(SimulatedStore.paused(context.store)) == min(50, 81 - stored) end)
+      assert Enum.all?(SimulatedStore.paused(context.store), &match?({:put, _key}, &1))
+      assert map_size(placement(context, [a])) == 80
+      SimulatedStore.step(context.store)
+    end
+
+    SimulatedStore.resume(context.store)
+    assert %{moved: 80, stored: %{stored: 80, unchanged: 0, failed: 0}} = await_drain(draining)
+    assert_counts(context, keys, 1)
+  end
+
+  test "writes hang, and more servers wait than may write: none is stopped before its turn", %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 60)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 2_000)
+    assert length(SimulatedStore.paused(context.store)) == 50
+    SimulatedStore.resume(context.store)
   end
 
   defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)
@@ -174,16 +196,5 @@ defmodule Handoff.StoredFirstTest do
   defp progress(context, node) do
     {:ok, %{progress: progress}} = call(node, DurableHandoff, :status, [context.sup])
     progress || %{failures: 0}
-  end
-
-  defp count_stored(context, key), do: SimulatedStore.peek(context.store, storage_key(context, key)).body.state["count"]
-
-  defp assert_counts(context, keys, count) do
-    placement = placement(context)
-
-    for key <- keys do
-      node = Map.fetch!(placement, key)
-      assert {key, GenServer.call(await_on(context, node, key, node), :get)} == {key, count}
-    end
   end
 end

@@ -54,6 +54,31 @@ defmodule HandoffCase do
     end
   end
 
+  @doc "`start_servers/3` of servers whose only change, to a count of 1, is not in the store."
+  @spec start_unsynced(map(), node(), pos_integer()) :: [String.t()]
+  def start_unsynced(context, node, count) do
+    keys = start_servers(context, node, count)
+    for key <- keys, do: 1 = GenServer.call(ClusterCase.whereis(context, node, key), :add)
+    keys
+  end
+
+  @doc "The count of a server of `Servers.Counter` in the store."
+  @spec count_stored(map(), String.t()) :: non_neg_integer()
+  def count_stored(context, key), do: ClusterCase.stored(context, key).state["count"]
+
+  @doc "Fails unless each of `keys`, servers of `Servers.Counter`, runs with this count."
+  @spec assert_counts(map(), [String.t()], non_neg_integer()) :: :ok
+  def assert_counts(context, keys, count) do
+    placement = placement(context)
+
+    for key <- keys do
+      node = Map.fetch!(placement, key)
+      assert {key, GenServer.call(ClusterCase.await_on(context, node, key, node), :get)} == {key, count}
+    end
+
+    :ok
+  end
+
   @doc "`DurableHandoff.drain/2` on `node`."
   @spec drain(map(), node(), keyword()) :: term()
   def drain(context, node, overrides \\ []), do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides])
@@ -68,8 +93,8 @@ defmodule HandoffCase do
   @doc "How many callers wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
   def drain_waiters(context, node) do
-    drainer = Cluster.call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
-    length(Cluster.call(node, :sys, :get_state, [drainer, 60_000]).waiting)
+    {:ok, %{waiting: waiting}} = Cluster.call(node, DurableHandoff, :status, [context.sup])
+    waiting
   end
 
   @doc "The pid that `node` sees under a key, once it has heard that the server left `source`: a third node hears it when it does."
@@ -282,6 +307,8 @@ defmodule HandoffCase do
   def listen_to_telemetry(node) do
     events =
       for event <- [
+            [:shutdown, :start],
+            [:shutdown, :stop],
             [:drain, :start],
             [:drain, :stop],
             [:attempt, :stop],
@@ -292,12 +319,16 @@ defmodule HandoffCase do
           ],
           do: [:durable_handoff | event]
 
-    if Cluster.call(node, Code, :ensure_loaded?, [:telemetry]) do
+    loaded? = Cluster.call(node, Code, :ensure_loaded?, [:telemetry])
+
+    if loaded? and Cluster.call(node, :erlang, :function_exported, [:telemetry, :attach_many, 4]) do
       :ok = Cluster.call(node, :telemetry, :attach_many, [make_ref(), events, &__MODULE__.forward_event/4, self()])
     else
       {:module, :telemetry, binary, _term} = Module.create(:telemetry, forwarding(self()), Macro.Env.location(__ENV__))
       :code.purge(:telemetry)
       :code.delete(:telemetry)
+      # That of an earlier test, which had other listeners.
+      Cluster.call(node, :code, :purge, [:telemetry])
       {:module, :telemetry} = Cluster.call(node, :code, :load_binary, [:telemetry, ~c"made by a test", binary])
       :ok
     end

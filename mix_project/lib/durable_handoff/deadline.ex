@@ -13,13 +13,17 @@ defmodule DurableHandoff.Deadline do
       │            passed_ms             │                                                 │   graceful_ms   │
                                          ▼                                                 ▼
                                       begin_us                                           end_us
-                                         ├── mark ≤ 1/2, counts ≤ 1/20, policy ≤ 1/4       │
-                                         ├───────── attempts ─────────┬── offer leftovers ─┤
-                                         │                            ▼    3/4 of it       │
-                                         │                      settle_us   ▼              │
-                                         │                              cancel_us          │
+      ├── states are stored ─────────────┼── until each was asked ──┐                      │
+                                         ├─ mark ≤ 1/2 ─┤           ▼                      │
+                                         │                counts ≤ 1/20, policy ≤ 1/4      │
+                                         │                          ├─ attempts ─┬─ offer ─┤
+                                         │                                       ▼   3/4   │
+                                         │                                 settle_us   ▼   │
+                                         │                                         cancel_us
   ```
 
+    * `store_us`: half of the way from `begin_us` to `settle_us`. Until then the drain also waits for states
+      whose write failed or takes long. It waits longer than that only for servers that have not been asked.
     * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain, at
       most 500 ms, before its end.
     * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of that
@@ -85,6 +89,8 @@ defmodule DurableHandoff.Deadline do
   # number.
   @graceful_factor 2
   @least_graceful_ms 500
+  # The Drainer answers between two messages.
+  @answer_ms 100
   # terminate/2 keeps the drain's end by itself; the supervisor's own limits only have to be later.
   @margin_ms 5_000
 
@@ -150,12 +156,16 @@ defmodule DurableHandoff.Deadline do
   @spec cancel_us(t()) :: integer()
   def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 
-  @doc """
-  Until when moves wait for servers to store their state: half of the engine's part. Then they go on beside
-  it.
-  """
+  @doc "Until when moves wait for servers that have been asked to store their state: half of the engine's part."
   @spec store_us(t()) :: integer()
   def store_us(deadline), do: deadline.begin_us + div(settle_us(deadline) - deadline.begin_us, 2)
+
+  @doc """
+  Until when a failed write is tried again after `prepare_stop/0` or SIGTERM at `now_us`, while no drain has
+  begun: a whole `shutdown_budget_ms`, or `timeout_ms` where there is none.
+  """
+  @spec prepared_us(integer(), nil | pos_integer(), pos_integer()) :: integer()
+  def prepared_us(now_us, budget_ms, timeout_ms), do: now_us + (budget_ms || timeout_ms) * 1_000
 
   @doc "When the engine's part ends."
   @spec settle_us(t()) :: integer()
@@ -169,6 +179,14 @@ defmodule DurableHandoff.Deadline do
   @spec left_ms(t(), integer()) :: non_neg_integer()
   def left_ms(deadline, now_us), do: until_ms(deadline.end_us, now_us)
 
+  @doc "How long the shutdown waits for the Drainer, which answers at `end_us`. Longer than that only for one that hangs."
+  @spec answer_ms(t(), integer()) :: pos_integer()
+  def answer_ms(deadline, now_us), do: left_ms(deadline, now_us) + @answer_ms
+
+  @doc "How long a Drainer that hangs is waited for."
+  @spec answer_ms() :: pos_integer()
+  def answer_ms, do: @answer_ms
+
   @doc "Milliseconds from `now_us` until `instant_us`, at least 0."
   @spec until_ms(integer(), integer()) :: non_neg_integer()
   def until_ms(instant_us, now_us), do: max(div(instant_us - now_us + 999, 1_000), 0)
@@ -181,13 +199,14 @@ defmodule DurableHandoff.Deadline do
   @spec mark_ms() :: pos_integer()
   def mark_ms, do: @longest_mark_ms
 
-  @doc "How long other nodes may be asked, all of them together."
-  @spec ask_ms(t()) :: pos_integer()
-  def ask_ms(deadline), do: deadline |> share_ms(20) |> min(@longest_ask_ms)
+  @doc "How long other nodes may be asked at `now_us`, all of them together."
+  @spec ask_ms(t(), integer()) :: pos_integer()
+  def ask_ms(deadline, now_us),
+    do: deadline |> share_ms(20) |> min(@longest_ask_ms) |> min(engine_ms(deadline, now_us))
 
-  @doc "How long reading the policy of the servers from the store may take."
-  @spec policy_ms(t()) :: pos_integer()
-  def policy_ms(deadline), do: share_ms(deadline, 4)
+  @doc "How long reading the policy of the servers from the store may take at `now_us`."
+  @spec policy_ms(t(), integer()) :: pos_integer()
+  def policy_ms(deadline, now_us), do: max(div(engine_ms(deadline, now_us), 4), 1)
 
   @doc "How long offering leftovers may take from `now_us` on: the report has to be out before the Drainer goes on."
   @spec offer_ms(t(), integer()) :: non_neg_integer()

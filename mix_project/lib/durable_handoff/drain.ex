@@ -20,20 +20,18 @@ defmodule DurableHandoff.Drain do
   alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
-  alias DurableHandoff.Host.Sync
   alias DurableHandoff.Leftovers.Offer
 
   @refresh_ms 1_000
   @first_errors 5
 
-  @enforce_keys [:supervisor, :options, :status, :deadline]
+  @enforce_keys [:supervisor, :options, :status, :deadline, :storing]
   defstruct @enforce_keys ++
               [
                 :snapshot,
                 :session,
                 :peers,
-                :sync_watch,
-                :storing,
+                :storing_monitor,
                 trust_store?: true,
                 watched: %{},
                 attempts: %{},
@@ -44,18 +42,20 @@ defmodule DurableHandoff.Drain do
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
-  @doc "Starts a drain for the calling Drainer, which monitors it."
-  @spec start(Host.name(), Options.t(), Deadline.t(), Status.t()) :: {pid(), reference()}
-  def start(supervisor, options, deadline, status) do
+  @doc "Starts a drain for the calling Drainer, which monitors it. `storing`: that of the Drainer (`DurableHandoff.Drain.Storing`)."
+  @spec start(Host.name(), Options.t(), Deadline.t(), Status.t(), Storing.t()) :: {pid(), reference()}
+  def start(supervisor, options, deadline, status, storing) do
     drainer = self()
 
-    :proc_lib.spawn_opt(
-      fn ->
-        drain = %__MODULE__{supervisor: supervisor, options: options, status: status, deadline: deadline}
-        send(drainer, {:drained, self(), drain |> watch(drainer) |> run()})
-      end,
-      [:monitor]
-    )
+    drain = %__MODULE__{
+      supervisor: supervisor,
+      options: options,
+      status: status,
+      deadline: deadline,
+      storing: storing
+    }
+
+    :proc_lib.spawn_opt(fn -> send(drainer, {:drained, self(), drain |> watch(drainer) |> run()}) end, [:monitor])
   end
 
   @doc """
@@ -75,28 +75,24 @@ defmodule DurableHandoff.Drain do
   def shutdown?(_other), do: false
 
   @spec run(%__MODULE__{}) :: result()
-  defp run(drain) do
-    case Host.whereis(drain.supervisor) do
+  defp run(%{supervisor: supervisor, storing: storing, deadline: deadline} = drain) do
+    case Host.whereis(supervisor) do
       nil ->
         {:error, :supervisor_not_running}
 
       host ->
-        drain = drain |> watch(host) |> start_storing()
+        drain = %{watch(drain, host) | storing_monitor: Storing.join(storing, Deadline.store_us(deadline))}
         :net_kernel.monitor_nodes(true, node_type: :all)
         if drain.options.quiet, do: Quiet.hold()
-        estimate = Estimate.start(drain.supervisor)
         mark(drain)
 
-        drain = drain |> snapshot(estimate) |> await_stored()
+        # All that reads the store comes after that.
+        drain = await_stored(drain)
 
-        result =
-          with {:ok, drain} <- start_session(drain) do
-            Process.send_after(self(), :refresh, @refresh_ms)
-            {:ok, drain |> loop() |> report()}
-          end
-
-        Sync.unwatch(drain.sync_watch)
-        result
+        with {:ok, drain} <- drain |> snapshot() |> start_session() do
+          Process.send_after(self(), :refresh, @refresh_ms)
+          {:ok, drain |> loop() |> report()}
+        end
     end
   end
 
@@ -107,37 +103,47 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  defp snapshot(%{supervisor: supervisor, options: options} = drain, estimate) do
+  # Nothing is moved before every server that runs here was asked to store its state.
+  defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
+    await_storing(drain)
+    counts = Storing.counts(drain.storing)
+    level = if counts.failed > 0, do: :warning, else: :info
+    total = Host.count(supervisor)
+    log(level, supervisor, Progress.stored(counts, total, Clock.now_us() - deadline.begin_us))
+    %{drain | trust_store?: trust_store?(supervisor, counts, total)}
+  end
+
+  # The loop handles all other messages.
+  defp await_storing(%{storing: %{pid: pid}, storing_monitor: monitor, watched: watched, deadline: deadline} = drain) do
+    now = Clock.now_us()
+
+    receive do
+      {Storing, ^pid} -> :ok
+      {:DOWN, ^monitor, :process, ^pid, _crashed} -> :ok
+      {__MODULE__, {:cancel, _why}} = cancel -> send(self(), cancel)
+      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send(self(), down)
+    after
+      min(@refresh_ms, Deadline.until_ms(Deadline.settle_us(deadline), now)) ->
+        if now < Deadline.settle_us(deadline) do
+          counts = Storing.counts(drain.storing)
+          total = Host.count(drain.supervisor)
+          log(:info, drain.supervisor, Progress.stored(counts, total, now - deadline.begin_us))
+          await_storing(drain)
+        end
+    end
+  end
+
+  defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     snapshot = Snapshot.take(supervisor, options, drain.deadline)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = length(Peers.in_reach(snapshot.view))
-    log(:info, supervisor, Progress.opening(servers, excluded, others, options, drain.deadline))
-    timeout_ms = max(Deadline.left_ms(drain.deadline, drain.deadline.begin_us), 1)
-    Estimate.announce(estimate, servers, others, %{options | timeout_ms: timeout_ms})
+    left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
+    log(:info, supervisor, Progress.opening(servers, excluded, others, options, left_ms))
+    Estimate.announce(supervisor, servers, others, %{options | timeout_ms: max(left_ms, 1)})
     with text when text != nil <- Peers.advice(Peers.out_of_reach(snapshot.view)), do: log(:warning, supervisor, text)
     Telemetry.drain_start(supervisor, drain.deadline, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
     %{drain | snapshot: snapshot, peers: peers}
-  end
-
-  # First of all, as a graceful shutdown does. It includes servers that stay by policy: a shutdown would store
-  # them, too.
-  defp start_storing(%{supervisor: supervisor, deadline: deadline} = drain) do
-    watch = Sync.watch(supervisor)
-    servers = Host.servers(supervisor)
-    storing = Storing.start(supervisor, servers, watch, drain.options.attempt_timeout_ms, Deadline.store_us(deadline))
-    %{drain | sync_watch: watch, storing: storing}
-  end
-
-  # Nothing is moved before every server that runs here was asked to store its state, or the time for that is
-  # over.
-  defp await_stored(%{deadline: deadline} = drain) do
-    await_storing(drain, Deadline.until_ms(Deadline.store_us(deadline), Clock.now_us()))
-    counts = Storing.counts(drain.storing)
-    level = if counts.failed > 0, do: :warning, else: :info
-    total = Snapshot.size(drain.snapshot) + length(drain.snapshot.excluded)
-    log(level, drain.supervisor, Progress.stored(counts, total, Clock.now_us() - deadline.begin_us))
-    %{drain | trust_store?: trust_store?(drain.supervisor, counts, total)}
   end
 
   # A store that hangs fails no write in this time. Where no write of a heartbeat can ask it, its servers go by what failed.
@@ -146,20 +152,8 @@ defmodule DurableHandoff.Drain do
       (counts.stored + counts.unchanged >= total or not Host.heartbeats_in_storage?(supervisor))
   end
 
-  # The loop handles all other messages.
-  defp await_storing(%{storing: %{pid: pid, monitor: monitor}, watched: watched}, timeout_ms) do
-    receive do
-      {Storing, ^pid} -> Process.demonitor(monitor, [:flush])
-      {:DOWN, ^monitor, :process, ^pid, _crashed} -> :ok
-      {__MODULE__, {:cancel, _why}} = cancel -> send(self(), cancel)
-      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send(self(), down)
-    after
-      timeout_ms -> :ok
-    end
-  end
-
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
-    %{snapshot: snapshot} = drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
+    %{snapshot: snapshot} = drain
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
     candidates = Executor.candidates(options.executor, supervisor, storage)
     now = Clock.now_us()
@@ -202,7 +196,7 @@ defmodule DurableHandoff.Drain do
   end
 
   defp act({:start, id, target, number, timeout_ms}, drain) do
-    store = %{watch: drain.sync_watch, trust?: drain.trust_store?}
+    store = %{watch: drain.storing.watch, trust?: drain.trust_store?}
     order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1), store: store}
 
     case drain.holders do
@@ -301,9 +295,9 @@ defmodule DurableHandoff.Drain do
     refresh(drain)
   end
 
-  # Storing ended after the moves had begun.
+  # Storing was done after the moves had begun, or crashed.
   defp handle({Storing, _pid}, drain), do: drain
-  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing: %{monitor: monitor}} = drain), do: drain
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing_monitor: monitor} = drain), do: drain
 
   # From the Rust node, or unknown.
   defp handle(message, drain), do: %{drain | session: Session.handle_message(drain.session, Clock.now_us(), message)}

@@ -14,8 +14,8 @@ defmodule DurableHandoff.Drainer do
 
   Guarantees:
 
-    * `terminate/2` returns within `timeout_ms`, whatever fails, and never crashes because a drain did. With a
-      `shutdown_budget_ms` it returns early enough for what comes after it (`DurableHandoff.Deadline`).
+    * It holds a shutdown up for at most `timeout_ms`, whatever fails, and never crashes because a drain did.
+      With a `shutdown_budget_ms` it leaves enough for what comes after it (`DurableHandoff.Deadline`).
     * Only a shutdown drains. A Drainer that crashes or is stopped for another reason moves nothing.
     * One drain at a time: `DurableHandoff.drain/2` and a shutdown that find one running wait for that one. A shutdown then drains
       what that one left, or what came since.
@@ -23,8 +23,11 @@ defmodule DurableHandoff.Drainer do
 
   ```text
   Supervisor               started by start_link/1
-  ├── Leftovers            unless `start_leftovers: false`; stopped second
-  └── Drainer              stopped first, and drains
+  ├── Leftovers            unless `start_leftovers: false`; stopped last
+  ├── Drainer              one drain at a time, for callers and for the shutdown
+  │   ├─ Storing           has the servers store their state; from SIGTERM on, or with the drain
+  │   └─ Drain             neither is linked to the Drainer: they settle what they have begun
+  └── Shutdown             stopped first: its terminate/2 has the Drainer drain, and waits for it
   ```
   """
 
@@ -32,10 +35,12 @@ defmodule DurableHandoff.Drainer do
 
   require Logger
 
-  alias DurableHandoff.{Budget, Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Stopping, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Telemetry}
+  alias DurableHandoff.Drain.Storing
+  alias DurableHandoff.Drainer.Shutdown
 
-  # One conditional write of an object store in the same region.
-  @assumed_write_ms 50
+  @enforce_keys [:supervisor, :options, :status]
+  defstruct @enforce_keys ++ [:storing, :drain, :shutdown, waiting: [], cancelled?: false]
 
   @doc "Takes `:supervisor`, the name of the DurableServer.Supervisor, and `:handoff_on_shutdown` (`DurableHandoff.Options`)."
   @spec start_link(keyword()) :: GenServer.on_start()
@@ -51,7 +56,11 @@ defmodule DurableHandoff.Drainer do
         Host.Version.check!()
         Host.Version.announce(supervisor)
         leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
-        children = leftovers ++ [worker(supervisor, options)]
+
+        children =
+          leftovers ++
+            [worker(supervisor, options), {Shutdown, {supervisor, options, &drain_for_shutdown(supervisor, &1)}}]
+
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
     end
   end
@@ -60,7 +69,8 @@ defmodule DurableHandoff.Drainer do
     %{
       id: __MODULE__,
       start: {GenServer, :start_link, [__MODULE__, {supervisor, options}, [name: name(supervisor)]]},
-      shutdown: Deadline.child_ms(options.timeout_ms, :inner),
+      # It has no terminate/2: only one that hangs takes any time.
+      shutdown: Deadline.answer_ms(),
       modules: [__MODULE__]
     }
   end
@@ -95,6 +105,17 @@ defmodule DurableHandoff.Drainer do
   @spec cancel(Host.name()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: call(supervisor, :cancel)
 
+  @doc "Has all servers store their state from now on: this node is about to stop. Returns at once."
+  @spec prepare(Host.name()) :: :ok
+  def prepare(supervisor), do: GenServer.cast(name(supervisor), :prepare)
+
+  # Returns when the shutdown may go on: by `deadline`, whatever happens.
+  defp drain_for_shutdown(supervisor, deadline) do
+    GenServer.call(name(supervisor), {:shutdown, deadline}, Deadline.answer_ms(deadline, Clock.now_us()))
+  catch
+    :exit, {reason, {GenServer, :call, _arguments}} -> announce(supervisor, {:error, {:drain_failed, reason}})
+  end
+
   defp call(supervisor, request) do
     # It answers between two messages; to give up waiting would leave open what has become of the request.
     GenServer.call(name(supervisor), request, :infinity)
@@ -104,157 +125,159 @@ defmodule DurableHandoff.Drainer do
 
   @impl true
   def init({supervisor, options}) do
-    Process.flag(:trap_exit, true)
-    announce_budget(supervisor, options)
+    preload()
+    {:ok, %__MODULE__{supervisor: supervisor, options: options, status: Status.new(supervisor, options)}}
+  end
 
-    {:ok,
-     %{
-       supervisor: supervisor,
-       options: options,
-       status: Status.new(supervisor, options),
-       drain: nil,
-       waiting: [],
-       stopping?: false,
-       cancelled?: false
-     }}
+  # In interactive mode a module is loaded when it is first called: not in the middle of a shutdown.
+  defp preload do
+    modules = Application.spec(:durable_handoff, :modules) || []
+    :proc_lib.spawn(fn -> :code.ensure_modules_loaded(modules) end)
   end
 
   @impl true
-  def handle_call(request, from, state), do: {:noreply, asked(request, from, state)}
-
-  @impl true
-  def handle_info(message, state), do: {:noreply, handle(message, state)}
-
-  @impl true
-  def terminate(reason, state) do
-    if Drain.shutdown?(reason) do
-      now = Clock.now_us()
-      deadline = deadline(state, now)
-      Telemetry.shutdown_start(state.supervisor, deadline)
-      joined? = state.drain != nil
-      state = %{state | stopping?: true}
-      # No time is left: a drain would only delay the shutdown.
-      state = if joined? or now < deadline.end_us, do: drain_within(state, deadline, now), else: state
-      now = Clock.now_us()
-      # The earlier drain may have had other options, or failed: drain what it left.
-      if joined? and not state.cancelled? and now < deadline.end_us,
-        do: drain_within(state, %{deadline | begin_us: now}, now)
-
-      Telemetry.shutdown_stop(state.supervisor, deadline, Clock.now_us())
-    end
-  end
-
-  defp deadline(%{supervisor: supervisor, options: options}, now) do
-    deadline =
-      Deadline.shutdown(now, %{
-        timeout_ms: options.timeout_ms,
-        budget_ms: options.shutdown_budget_ms,
-        noted_us: Stopping.noted_us(),
-        graceful_ms: Host.graceful_shutdown_ms(supervisor),
-        need_ms: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
-      })
-
-    with %{} = cut <- deadline.cut do
-      Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{Budget.cut(cut)}")
-    end
-
-    deadline
-  end
-
-  # A drain that was started with a later limit is told to end in time for this one; one that is started here knows it.
-  defp drain_within(%{options: options} = state, deadline, now) do
-    joined? = state.drain != nil
-    %{drain: {pid, _monitor}} = state = ensure_draining(state, options, deadline)
-    if joined?, do: send_at(Deadline.cancel_us(deadline), now, {:cancel, pid})
-    send_at(deadline.end_us, now, {:give_up, pid})
-    await(state)
-  end
-
-  defp send_at(instant_us, now, message),
-    do: Process.send_after(self(), message, Deadline.until_ms(instant_us, now))
-
-  defp await(%{drain: nil} = state), do: state
-
-  defp await(state) do
-    receive do
-      # As a GenServer's own loop would see it; that one has ended.
-      {:"$gen_call", from, request} -> request |> asked(from, state) |> await()
-      message -> message |> handle(state) |> await()
-    end
-  end
-
-  defp asked({:drain, options}, from, state), do: state |> ensure_draining(options, asked_for(options)) |> wait(from)
-
-  defp asked({:start_drain, options}, from, state) do
-    answer = if state.drain == nil, do: :started, else: :joined
+  def handle_call({:drain, options}, from, state) do
     state = ensure_draining(state, options, asked_for(options))
-    # After that: who asks status/1 next sees this drain, not the one before.
-    GenServer.reply(from, {:ok, answer})
-    state
+    {:noreply, put_waiting(state, [from | state.waiting])}
   end
 
-  defp asked(:cancel, from, %{drain: nil} = state) do
-    GenServer.reply(from, {:error, :not_draining})
-    state
+  def handle_call({:start_drain, options}, _from, state) do
+    answer = if state.drain == nil, do: :started, else: :joined
+    # Before the answer: a caller that asks status/1 next sees this drain, not the one before.
+    {:reply, {:ok, answer}, ensure_draining(state, options, asked_for(options))}
   end
 
-  defp asked(:cancel, from, %{drain: {pid, _monitor}} = state) do
+  def handle_call(:cancel, _from, %{drain: nil} = state), do: {:reply, {:error, :not_draining}, state}
+
+  def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
+    stopping? = state.shutdown != nil
+
     Logger.warning(
       "[durable_handoff] #{inspect(state.supervisor)}: the drain is cancelled on request: it ends when what is in flight has " <>
         "settled. This node stays marked draining: " <>
-        if(state.stopping?,
+        if(stopping?,
           do: "the existing shutdown stops the rest",
           else:
             "what has not moved goes on running here, and nothing new is started here until the supervisor is restarted"
         )
     )
 
-    Drain.cancel(pid, if(state.stopping?, do: :shutdown, else: :request))
-    GenServer.reply(from, :ok)
-    %{state | cancelled?: state.stopping?}
+    Drain.cancel(pid, if(stopping?, do: :shutdown, else: :request))
+    {:reply, :ok, %{state | cancelled?: stopping?}}
   end
+
+  def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
+    Telemetry.shutdown_start(state.supervisor, deadline)
+    state = %{state | shutdown: %{from: from, deadline: deadline, again?: earlier != nil}}
+    {:noreply, if(earlier, do: join_for_shutdown(state, deadline), else: start_for_shutdown(state))}
+  end
+
+  @impl true
+  def handle_cast(:prepare, %{drain: nil, options: options} = state) do
+    state = ensure_storing(state)
+    Storing.ask(state.storing, Deadline.prepared_us(Clock.now_us(), options.shutdown_budget_ms, options.timeout_ms))
+    {:noreply, state}
+  end
+
+  # The drain that runs has asked them.
+  def handle_cast(:prepare, state), do: {:noreply, state}
+
+  @impl true
+  def handle_info({:drained, pid, result}, %{drain: {pid, monitor}} = state) do
+    Process.demonitor(monitor, [:flush])
+    {:noreply, ended(state, result)}
+  end
+
+  def handle_info({:DOWN, monitor, :process, pid, reason}, %{drain: {pid, monitor}} = state),
+    do: {:noreply, ended(state, {:error, {:drain_failed, reason}})}
+
+  def handle_info({:DOWN, monitor, :process, _pid, _crashed}, %{storing: %{monitor: monitor}} = state),
+    do: {:noreply, stop_storing(state)}
+
+  def handle_info({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
+    Drain.cancel(pid, :shutdown)
+    {:noreply, state}
+  end
+
+  def handle_info({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: {:noreply, ended(state, {:error, :overdue})}
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  # A drain that was started with a later limit is told to end in time for this one.
+  defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
+    send_at(Deadline.cancel_us(deadline), {:cancel, pid})
+    send_at(deadline.end_us, {:give_up, pid})
+    state
+  end
+
+  # No time is left: a drain would only delay the shutdown.
+  defp start_for_shutdown(%{shutdown: %{deadline: deadline}} = state) do
+    now = Clock.now_us()
+
+    if now < deadline.end_us do
+      %{drain: {pid, _monitor}} = state = ensure_draining(state, state.options, %{deadline | begin_us: now})
+      send_at(deadline.end_us, {:give_up, pid})
+      state
+    else
+      let_shutdown_go_on(state)
+    end
+  end
+
+  defp let_shutdown_go_on(%{shutdown: %{from: from}} = state) do
+    GenServer.reply(from, :ok)
+    state
+  end
+
+  defp send_at(instant_us, message),
+    do: Process.send_after(self(), message, Deadline.until_ms(instant_us, Clock.now_us()))
 
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
-  defp ensure_draining(%{drain: nil} = state, options, deadline) do
-    Leftovers.Message.stand_down(state.supervisor)
+  defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline) do
+    Leftovers.Message.stand_down(supervisor)
     Status.put_draining(state.status)
-    %{state | drain: Drain.start(state.supervisor, options, deadline, state.status)}
+    state = ensure_storing(state)
+    %{state | drain: Drain.start(supervisor, options, deadline, state.status, state.storing)}
   end
 
   defp ensure_draining(state, _options, _deadline), do: state
 
-  defp wait(state, from), do: %{state | waiting: [from | state.waiting]}
+  defp ensure_storing(%{storing: nil} = state),
+    do: %{state | storing: Storing.start(state.supervisor, state.options.attempt_timeout_ms)}
 
-  defp handle({:drained, pid, result}, %{drain: {pid, monitor}} = state) do
-    Process.demonitor(monitor, [:flush])
-    ended(state, result)
+  defp ensure_storing(state), do: state
+
+  defp stop_storing(%{storing: nil} = state), do: state
+
+  defp stop_storing(%{storing: storing} = state) do
+    Storing.stop(storing)
+    %{state | storing: nil}
   end
 
-  defp handle({:DOWN, monitor, :process, pid, reason}, %{drain: {pid, monitor}} = state) do
-    ended(state, {:error, {:drain_failed, reason}})
+  defp put_waiting(state, waiting) do
+    Status.put_waiting(state.status, length(waiting))
+    %{state | waiting: waiting}
   end
-
-  defp handle({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
-    Drain.cancel(pid, :shutdown)
-    state
-  end
-
-  defp handle({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: ended(state, {:error, :overdue})
-
-  defp handle(_unknown, state), do: state
 
   defp ended(state, result) do
     announce(state.supervisor, result)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    %{state | drain: nil, waiting: []}
+    %{stop_storing(state) | drain: nil} |> put_waiting([]) |> after_drain()
   end
+
+  defp after_drain(%{shutdown: nil} = state), do: state
+
+  # The earlier drain may have had other options, or failed: drain what it left.
+  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state),
+    do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
+
+  defp after_drain(state), do: let_shutdown_go_on(state)
 
   defp announce(supervisor, {:ok, report}) do
     level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning
     Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{report}")
     if report.ended == :failures, do: Telemetry.fallback(supervisor, :failures)
+    :ok
   end
 
   defp announce(supervisor, {:error, reason}) do
@@ -264,17 +287,6 @@ defmodule DurableHandoff.Drainer do
     )
 
     Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
-  end
-
-  # The children that stop before this one are started after it: their supervisors answer when all are.
-  defp announce_budget(supervisor, options) do
-    {drainer, ancestors} = {self(), Process.get(:"$ancestors", [])}
-
-    :proc_lib.spawn(fn ->
-      {opening, warning} = Budget.lines(supervisor, options, Budget.before_ms(drainer, ancestors))
-      Logger.info("[durable_handoff] #{inspect(supervisor)}: #{opening}")
-      if warning, do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{warning}")
-    end)
   end
 
   defp arguments!(arguments) do

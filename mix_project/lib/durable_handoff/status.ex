@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Status do
   @moduledoc false
   # The state of a supervisor's drain, in a table that the Drainer owns and all processes may read:
-  # `DurableHandoff.status/1` has to answer while the Drainer drains in its terminate/2.
+  # `DurableHandoff.status/1` has to answer during a shutdown, too.
   #
   # A table of the application lists the supervisors that have or had a Drainer here. Where the application does
   # not run, no process needs that list.
@@ -23,13 +23,16 @@ defmodule DurableHandoff.Status do
   def new(supervisor, options) do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
-    :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false)
+    :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false, waiting: 0)
     put(__MODULE__, {supervisor})
     table
   end
 
   @spec put_draining(t()) :: true
   def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil, marked: true)
+
+  @spec put_waiting(t(), non_neg_integer()) :: true
+  def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
 
   # The Drainer may be gone, and the table with it, while the drain it started settles.
   @spec put_progress(t(), map()) :: :ok
@@ -56,11 +59,12 @@ defmodule DurableHandoff.Status do
               state: state(),
               marked: boolean(),
               progress: nil | map(),
-              report: nil | struct()
+              report: nil | struct(),
+              waiting: non_neg_integer()
             }
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
-      %{options: _, state: _, marked: _, progress: _, report: _} = status -> status
+      %{options: _, state: _, marked: _, progress: _, report: _, waiting: _} = status -> status
       _being_made -> nil
     end
   rescue

@@ -12,17 +12,24 @@ defmodule DurableHandoff.Stopping do
     * `prepare/0` (`DurableHandoff.prepare_stop/0`), for platforms that stop a node in another way.
     * `:init.stop/0`, `System.stop/1`, `bin/my_app stop`: noticed within 250 ms.
 
-  Then, within a few milliseconds: the moment is noted (`noted_us/0`, what `shutdown_budget_ms` counts from),
-  every supervisor with a Drainer marks this node draining, all at once and each within five seconds, and
-  every answer to other nodes (`DurableHandoff.Host.Count`) says so. No server is stopped.
+  Then, within a few milliseconds:
+
+    * The moment is noted (`DurableHandoff.Stopping.Moment`; `shutdown_budget_ms` counts from it), and every answer to other nodes
+      (`DurableHandoff.Host.Count`) says so.
+    * For every supervisor with a Drainer, the servers begin to store their state, as many at a time as the
+      graceful shutdown stops (`DurableHandoff.Drain.Storing`). The time that other children take to stop is
+      time for this.
+    * Every supervisor with a Drainer marks this node draining, all at once and each within five seconds.
+
+  No server is stopped.
   """
 
   use GenServer
 
   require Logger
 
-  alias DurableHandoff.{Clock, Deadline, Host, Status}
-  alias DurableHandoff.Stopping.Signal
+  alias DurableHandoff.{Deadline, Drainer, Host, Status}
+  alias DurableHandoff.Stopping.{Moment, Signal}
 
   @look_ms 250
   # DurableServer has a timeout of its own; this limit is for one that hangs in another way.
@@ -33,14 +40,15 @@ defmodule DurableHandoff.Stopping do
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
   @doc """
-  Notes that this VM goes down, and marks all its supervisors. Returns when they are marked, after about five
-  seconds at the latest. `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their
+  Notes that this VM goes down, has all servers store their state, and marks all supervisors. Returns when
+  they are marked, after about five seconds at the latest. `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their
   drains try again.
   """
   @spec prepare() :: :ok | {:error, {:not_marked, %{Host.name() => term()}}}
   def prepare do
-    note()
+    Moment.note()
     names = Status.supervisors()
+    Enum.each(names, &Drainer.prepare/1)
 
     failed =
       names
@@ -71,19 +79,6 @@ defmodule DurableHandoff.Stopping do
     Host.mark_draining(name, Deadline.mark_ms())
   end
 
-  @doc "When it was known first that this VM goes down, in microseconds of the engine's clock. nil: it does not, for all that is known."
-  @spec noted_us() :: nil | non_neg_integer()
-  def noted_us, do: :persistent_term.get(__MODULE__, nil)
-
-  @doc "Whether this VM goes down."
-  @spec stopping?() :: boolean()
-  def stopping?, do: noted_us() != nil or init_stops?()
-
-  @doc false
-  # Called in the process of the signal server, too: never waits. The first moment counts.
-  @spec note() :: :ok
-  def note, do: if(noted_us() == nil, do: :persistent_term.put(__MODULE__, Clock.now_us()), else: :ok)
-
   @impl true
   def init([]) do
     if Application.get_env(:durable_handoff, :listen_to_sigterm, true), do: listen()
@@ -95,8 +90,8 @@ defmodule DurableHandoff.Stopping do
   def handle_info(:sigterm, state), do: {:noreply, prepare_aside(state)}
 
   def handle_info(:look, state) do
-    if init_stops?() do
-      note()
+    if Moment.init_stops?() do
+      Moment.note()
       {:noreply, prepare_aside(state)}
     else
       look_later()
@@ -117,10 +112,8 @@ defmodule DurableHandoff.Stopping do
 
   defp look_later, do: Process.send_after(self(), :look, @look_ms)
 
-  defp init_stops?, do: match?({:stopping, _progress}, :init.get_status())
-
   defp listen do
-    with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, {self(), &note/0}) do
+    with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, self()) do
       Logger.warning("[durable_handoff] could not install the SIGTERM handler: #{inspect(reason, limit: 10)}")
     end
   catch

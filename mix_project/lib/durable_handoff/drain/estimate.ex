@@ -64,11 +64,10 @@ defmodule DurableHandoff.Drain.Estimate do
   end
 
   # A drain reads an object that does not exist, because reads of its servers would disturb their moves.
-  defp probe(supervisor) do
-    servers = Host.count(supervisor)
+  defp probe(supervisor, moves) do
     storage = Host.storage(supervisor)
     read = fn -> match?({:error, :not_found}, Host.stored(storage, @no_key)) end
-    if servers >= @worth_it, do: read |> List.duplicate(@singles + burst_size(servers)) |> time()
+    read |> List.duplicate(@singles + burst_size(moves)) |> time()
   end
 
   defp burst_size(moves), do: moves |> div(@burst_share) |> max(min(moves, @least_burst)) |> min(@most_burst)
@@ -180,32 +179,23 @@ defmodule DurableHandoff.Drain.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Measures in a process of its own, which a drain of 64 servers or more starts before it marks its node.
-  `announce/4` then logs the estimate.
+  Measures in a process of its own, for a drain of 64 servers or more, and logs how long `moves` moves to
+  `targets` nodes take. A warning when that is more than `timeout_ms`. Nothing, when the calling drain has
+  ended by then.
   """
-  @spec start(Host.name()) :: pid()
-  def start(supervisor) do
+  @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t()) :: :ok
+  def announce(_supervisor, moves, targets, _options) when moves < @worth_it or targets == 0, do: :ok
+
+  def announce(supervisor, moves, targets, options) do
     drain = self()
 
     :proc_lib.spawn(fn ->
-      monitor = Process.monitor(drain)
-      measured = probe(supervisor)
-
-      receive do
-        {:announce, moves, targets, options} -> log(supervisor, measured, moves, targets, options)
-        {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
-      end
+      measured = probe(supervisor, moves)
+      if measured && Process.alive?(drain), do: log(supervisor, measured, moves, targets, options)
     end)
-  end
 
-  @doc "Logs how long `moves` moves to `targets` nodes take, as soon as that is known. A warning when it is more than `timeout_ms`."
-  @spec announce(pid(), non_neg_integer(), non_neg_integer(), Options.t()) :: :ok
-  def announce(pid, moves, targets, options) do
-    send(pid, {:announce, moves, targets, options})
     :ok
   end
-
-  defp log(_supervisor, measured, moves, targets, _options) when measured == nil or moves == 0 or targets == 0, do: :ok
 
   defp log(supervisor, measured, moves, targets, options) do
     estimate = make(measured, moves, targets, options)

@@ -14,7 +14,7 @@ defmodule DurableHandoff.Drain.Peers do
   once; at most 1,000 names in a drain become atoms. It ends with the drain.
   """
 
-  alias DurableHandoff.{Deadline, Host}
+  alias DurableHandoff.{Clock, Deadline, Host}
 
   @look_ms 1_000
   @most_connecting 10
@@ -33,7 +33,7 @@ defmodule DurableHandoff.Drain.Peers do
         supervisor: supervisor,
         modules: modules,
         view: view,
-        ask_ms: Deadline.ask_ms(deadline),
+        ask_ms: Deadline.ask_ms(deadline, Clock.now_us()),
         reconnect?: reconnect?,
         connecting: %{},
         tried: %{}

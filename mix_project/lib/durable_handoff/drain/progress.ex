@@ -2,7 +2,7 @@ defmodule DurableHandoff.Drain.Progress do
   @moduledoc false
   # How far a drain is, for the log and for `DurableHandoff.status/1`.
 
-  alias DurableHandoff.{Deadline, Options}
+  alias DurableHandoff.Options
 
   @doc """
   The line that is logged every second.
@@ -34,9 +34,9 @@ defmodule DurableHandoff.Drain.Progress do
   end
 
   @doc "The line at the start."
-  @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t(), Deadline.t()) :: String.t()
-  def opening(servers, excluded, nodes, options, deadline) do
+  @spec opening(non_neg_integer(), non_neg_integer(), non_neg_integer(), Options.t(), non_neg_integer()) :: String.t()
+  def opening(servers, excluded, nodes, options, left_ms) do
     "draining #{servers} servers#{if excluded > 0, do: " (#{excluded} stay by policy)"} to #{nodes} connected nodes, at most " <>
-      "#{options.max_concurrency} at a time, for at most #{Deadline.left_ms(deadline, deadline.begin_us)} ms"
+      "#{options.max_concurrency} at a time, for at most #{left_ms} ms"
   end
 end

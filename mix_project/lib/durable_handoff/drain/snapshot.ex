@@ -9,7 +9,7 @@ defmodule DurableHandoff.Drain.Snapshot do
 
   require Logger
 
-  alias DurableHandoff.{Deadline, Host, Options, Policy}
+  alias DurableHandoff.{Clock, Deadline, Host, Options, Policy}
   alias DurableHandoff.Drain.Peers
 
   # How long a drain without targets waits for nodes that it has lost or is not connected to.
@@ -156,7 +156,7 @@ defmodule DurableHandoff.Drain.Snapshot do
     decided
     |> Stream.filter(&match?({_server, {{:ask_store, _priority}, _problem}}, &1))
     |> Stream.map(fn {server, _decision} -> server.key end)
-    |> Host.info_each(name, options.max_concurrency, Deadline.policy_ms(deadline))
+    |> Host.info_each(name, options.max_concurrency, Deadline.policy_ms(deadline, Clock.now_us()))
     |> Enum.flat_map(fn {key, info} -> if match?({:ok, %{permanent: false}}, info), do: [key], else: [] end)
     |> MapSet.new()
   end
@@ -173,7 +173,8 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp counts(name, modules, deadline) do
     known = Peers.in_reach(Host.View.build(name, [], [], %{}))
     connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
-    {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, Deadline.ask_ms(deadline))}
+    ask_ms = Deadline.ask_ms(deadline, Clock.now_us())
+    {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, ask_ms)}
   end
 
   defp source(name, options, view) do

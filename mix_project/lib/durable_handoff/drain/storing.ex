@@ -1,68 +1,96 @@
 defmodule DurableHandoff.Drain.Storing do
   @moduledoc """
-  Has the servers of a drain store their state while they go on running, before any is moved.
+  Has the servers of a supervisor store their state while they go on running, before any is moved.
 
   A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the
-  other, and each stores its state then. So a drain stores first: at any moment, at least as many states are
-  in storage as there would be without it. A server whose state is unchanged writes nothing, so where servers
-  are synced this takes milliseconds.
+  other, and each stores its state then. So servers store first: at any moment, at least as many states are in
+  storage as there would be without a drain. A server whose state is unchanged writes nothing, so where
+  servers are synced this takes milliseconds.
+
+  The Drainer starts one such process when the node is told to stop (`DurableHandoff.Stopping`), or at the
+  latest when a drain begins. The drain joins it, and moves nothing before it is done.
 
   Guarantees:
 
     * Asks as many servers at a time as the graceful shutdown stops.
+    * It is done no earlier than when every server has been asked since the last `ask/2` or `join/2`. So no
+      request for a move is made while a state that has changed still waits for its turn.
     * Never waits for one server: once all have been asked, those that take more than twice as long as any
       other (and 500 ms) go on by themselves.
     * While the store is out it asks again, at most every second, until its time is over.
     * Servers whose write fails while the store takes others are tried again by their own attempt.
-
-  The process that starts it gets `{DurableHandoff.Drain.Storing, pid}` when it is done. It ends with that process.
+    * It ends with the Drainer.
   """
 
-  alias DurableHandoff.{Clock, Host}
+  use GenServer
+
+  alias DurableHandoff.{Clock, Deadline, Host}
   alias DurableHandoff.Host.Sync
 
-  @enforce_keys [:supervisor, :watch, :timeout_ms, :until_us, :concurrency, :counters]
-  defstruct @enforce_keys
+  @enforce_keys [:supervisor, :watch, :timeout_ms, :concurrency, :counters]
+  defstruct @enforce_keys ++
+              [
+                :until_us,
+                :drain,
+                :timer,
+                phase: :done,
+                queue: :queue.new(),
+                running: %{},
+                results: %{},
+                longest_us: 0,
+                pauses_ms: []
+              ]
 
-  @type t :: %{pid: pid(), monitor: reference(), counters: :counters.counters_ref()}
+  @type t :: %{pid: pid(), monitor: reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
   @type counts :: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
 
   @least_patience_ms 500
   @pauses_ms [250, 500, 1_000]
   @probe_ms 1_000
 
-  @stored 1
-  @unchanged 2
-  @failed 3
+  @counted [:stored, :unchanged, :failed]
 
   @doc """
-  Starts for `servers`, in that order. One server may take `timeout_ms`; no server is asked again after
-  `until_us`.
+  Starts for the calling Drainer. One server may take `timeout_ms`. Asks nothing yet.
   """
-  @spec start(Host.name(), [Host.server()], Sync.watch(), timeout_ms :: pos_integer(), until_us :: integer()) :: t()
-  def start(supervisor, servers, watch, timeout_ms, until_us) do
-    drain = self()
-
+  @spec start(Host.name(), timeout_ms :: pos_integer()) :: t()
+  def start(supervisor, timeout_ms) do
     storing = %__MODULE__{
       supervisor: supervisor,
-      watch: watch,
+      watch: Sync.watch(supervisor),
       timeout_ms: timeout_ms,
-      until_us: until_us,
       concurrency: Host.graceful_concurrency(supervisor),
-      counters: :counters.new(3, [])
+      counters: :counters.new(length(@counted), [])
     }
 
-    {pid, monitor} =
-      :proc_lib.spawn_opt(
-        fn ->
-          gone = Process.monitor(drain)
-          run(storing, servers, gone, @pauses_ms)
-          send(drain, {__MODULE__, self()})
-        end,
-        [:monitor]
-      )
+    {:ok, pid} = GenServer.start(__MODULE__, {storing, self()})
+    %{pid: pid, monitor: Process.monitor(pid), watch: storing.watch, counters: storing.counters}
+  end
 
-    %{pid: pid, monitor: monitor, counters: storing.counters}
+  @doc "Ends it. For the process that started it, which monitors it."
+  @spec stop(t()) :: :ok
+  def stop(%{pid: pid, monitor: monitor, watch: watch}) do
+    Process.demonitor(monitor, [:flush])
+    Process.exit(pid, :shutdown)
+    Sync.unwatch(watch)
+  end
+
+  @doc """
+  Asks all servers that run now, those that wait for their turn first. No failed write is tried again after
+  `until_us`.
+  """
+  @spec ask(t(), until_us :: integer()) :: :ok
+  def ask(%{pid: pid}, until_us), do: GenServer.cast(pid, {:ask, until_us, nil})
+
+  @doc """
+  As `ask/2`, for the calling drain. It gets `{DurableHandoff.Drain.Storing, pid}` when this is done: at
+  `until_us` at the latest if all servers have been asked by then.
+  """
+  @spec join(t(), until_us :: integer()) :: monitor :: reference()
+  def join(%{pid: pid}, until_us) do
+    monitor = Process.monitor(pid)
+    GenServer.cast(pid, {:ask, until_us, self()})
+    monitor
   end
 
   @doc """
@@ -71,79 +99,125 @@ defmodule DurableHandoff.Drain.Storing do
   """
   @spec counts(t()) :: counts()
   def counts(%{counters: counters}) do
-    [stored, unchanged, failed] = for index <- [@stored, @unchanged, @failed], do: :counters.get(counters, index)
-    %{stored: stored, unchanged: unchanged, failed: failed}
+    for {name, index} <- Enum.with_index(@counted, 1), into: %{}, do: {name, :counters.get(counters, index)}
   end
 
-  defp run(storing, servers, gone, pauses_ms) do
-    failed = pass(storing, servers, gone)
-    :counters.put(storing.counters, @failed, length(failed))
+  @impl true
+  def init({storing, drainer}) do
+    Process.monitor(drainer)
+    {:ok, storing}
+  end
 
+  @impl true
+  def handle_cast({:ask, until_us, drain}, storing) do
+    storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
+    busy = for {_worker, server} <- storing.running, into: MapSet.new(), do: server.pid
+    first = :queue.to_list(storing.queue)
+    asked = for server <- first, into: busy, do: server.pid
+    again = for server <- Host.servers(storing.supervisor), server.pid not in asked, do: server
+    {:noreply, ask_all(storing, :first, first ++ again)}
+  end
+
+  @impl true
+  def handle_info({:synced, worker, result, took_us}, storing) do
+    {server, running} = Map.pop!(storing.running, worker)
+    storing = %{storing | running: running, longest_us: max(storing.longest_us, took_us)}
+    {:noreply, storing |> note(server.key, result) |> go_on()}
+  end
+
+  def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing), do: {:noreply, round_done(storing)}
+
+  def handle_info({:timeout, timer, :again}, %{timer: timer} = storing),
+    do: {:noreply, ask_all(storing, :first, failed(storing))}
+
+  # The Drainer is gone. Takes the workers with it.
+  def handle_info({:DOWN, _monitor, :process, _drainer, _reason}, storing), do: {:stop, :shutdown, storing}
+  def handle_info(_late_timer, storing), do: {:noreply, storing}
+
+  # `:first`: failures may be the store's. `:last`: the store works, so a failure is the server's own.
+  defp ask_all(storing, phase, servers), do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers)})
+
+  # Answers of servers that took too long.
+  defp go_on(%{phase: phase} = storing) when phase in [:paused, :done], do: storing
+
+  defp go_on(%{queue: queue} = storing) do
     cond do
-      failed == [] or Clock.now_us() >= storing.until_us -> :ok
-      Sync.store_takes_writes?(storing.supervisor, @probe_ms) -> last_pass(storing, failed, gone)
-      true -> again(storing, failed, gone, pauses_ms)
+      not :queue.is_empty(queue) and map_size(storing.running) < storing.concurrency ->
+        {{:value, server}, queue} = :queue.out(queue)
+        go_on(%{storing | queue: queue, running: Map.put(storing.running, sync(storing, server), server)})
+
+      not :queue.is_empty(queue) ->
+        storing
+
+      map_size(storing.running) == 0 ->
+        round_done(storing)
+
+      true ->
+        set_timer(storing, :patience, patience_ms(storing))
     end
   end
 
-  # The store works, so a second failure is the server's own.
-  defp last_pass(storing, servers, gone) do
-    failed = pass(storing, servers, gone)
-    :counters.put(storing.counters, @failed, length(failed))
+  defp patience_ms(%{until_us: until_us, longest_us: longest_us}) do
+    @least_patience_ms |> max(div(2 * longest_us, 1_000)) |> min(Deadline.until_ms(until_us, Clock.now_us()))
   end
 
-  defp again(storing, servers, gone, [pause_ms | later]) do
-    receive do
-      {:DOWN, ^gone, :process, _drain, _reason} -> exit(:normal)
-    after
-      pause_ms -> run(storing, servers, gone, if(later == [], do: [pause_ms], else: later))
+  defp sync(%{watch: watch, timeout_ms: timeout_ms}, %{pid: pid}) do
+    storing = self()
+
+    spawn_link(fn ->
+      started = Clock.now_us()
+      result = Sync.run(pid, watch, timeout_ms)
+      send(storing, {:synced, self(), result, Clock.now_us() - started})
+    end)
+  end
+
+  defp round_done(storing) do
+    cond do
+      storing.phase == :last or failed(storing) == [] or Clock.now_us() >= storing.until_us -> done(storing)
+      Sync.store_takes_writes?(storing.supervisor, @probe_ms) -> ask_all(storing, :last, failed(storing))
+      true -> pause(storing)
     end
   end
 
-  # Asks every server once; those whose write failed. A worker takes the next server when it has its answer.
-  defp pass(storing, servers, gone) do
-    queue = List.to_tuple(servers)
-    job = %{queue: queue, next: :atomics.new(1, []), owner: self(), ref: make_ref()}
-    for _ <- 1..min(storing.concurrency, tuple_size(queue))//1, do: spawn_link(fn -> work(storing, job) end)
-    collect(storing, job, gone, %{open: tuple_size(queue), longest_us: 0, failed: []})
+  defp done(%{drain: drain} = storing) do
+    if drain, do: send(drain, {__MODULE__, self()})
+    %{storing | phase: :done, drain: nil}
   end
 
-  defp work(%{until_us: until_us} = storing, %{queue: queue, owner: owner, ref: ref} = job) do
-    index = :atomics.add_get(job.next, 1, 1)
-    started = Clock.now_us()
-
-    if index <= tuple_size(queue) and started < until_us do
-      server = elem(queue, index - 1)
-      result = Sync.run(server.pid, storing.watch, storing.timeout_ms)
-      send(owner, {ref, server, result, Clock.now_us() - started})
-      work(storing, job)
-    end
+  defp pause(%{pauses_ms: [pause_ms | later]} = storing) do
+    set_timer(%{storing | phase: :paused, pauses_ms: if(later == [], do: [pause_ms], else: later)}, :again, pause_ms)
   end
 
-  defp collect(_storing, _job, _gone, %{open: 0, failed: failed}), do: Enum.reverse(failed)
+  # A later timer replaces it.
+  defp set_timer(storing, message, time_ms), do: %{storing | timer: :erlang.start_timer(time_ms, self(), message)}
 
-  defp collect(storing, %{ref: ref} = job, gone, pass) do
-    receive do
-      {^ref, server, result, took_us} ->
-        count(storing.counters, result)
-        failed = if match?({:failed, _cause}, result), do: [server | pass.failed], else: pass.failed
-        pass = %{pass | open: pass.open - 1, longest_us: max(pass.longest_us, took_us), failed: failed}
-        collect(storing, job, gone, pass)
-
-      {:DOWN, ^gone, :process, _drain, _reason} ->
-        # Takes the workers with it.
-        exit(:shutdown)
-    after
-      max(@least_patience_ms, div(2 * pass.longest_us, 1_000)) ->
-        if all_asked?(job) or Clock.now_us() >= storing.until_us,
-          do: Enum.reverse(pass.failed),
-          else: collect(storing, job, gone, pass)
-    end
+  # Those whose write failed last and which still run.
+  defp failed(%{results: results, supervisor: supervisor} = storing) do
+    if counts(storing).failed == 0,
+      do: [],
+      else: for(%{key: key} = server <- Host.servers(supervisor), results[key] == :failed, do: server)
   end
 
-  defp all_asked?(%{queue: queue, next: next}), do: :atomics.get(next, 1) > tuple_size(queue)
+  # A state that was written by this process stays one that was.
+  defp note(%{results: results, counters: counters} = storing, key, result) do
+    before = Map.get(results, key)
 
-  defp count(counters, :stored), do: :counters.add(counters, @stored, 1)
-  defp count(counters, :unchanged), do: :counters.add(counters, @unchanged, 1)
-  defp count(_counters, _failed_ended_or_busy), do: :ok
+    now =
+      case result do
+        {:failed, _cause} -> :failed
+        :unchanged when before == :stored -> :stored
+        result when result in [:stored, :unchanged] -> result
+        {:ended, _reason} -> before
+        :timeout -> nil
+      end
+
+    count(counters, before, -1)
+    count(counters, now, 1)
+    %{storing | results: Map.put(results, key, now)}
+  end
+
+  defp count(_counters, nil, _change), do: :ok
+
+  defp count(counters, result, change),
+    do: :counters.add(counters, Enum.find_index(@counted, &(&1 == result)) + 1, change)
 end

@@ -9,7 +9,8 @@ defmodule DurableHandoff.Host.Count do
   are as the nodes gave them: `DurableHandoff.Host.View` checks them.
   """
 
-  alias DurableHandoff.{Host, Status, Stopping}
+  alias DurableHandoff.{Host, Status}
+  alias DurableHandoff.Stopping.Moment
 
   @typedoc """
   A node's answer: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`;
@@ -42,7 +43,7 @@ defmodule DurableHandoff.Host.Count do
   def here(name, modules) do
     # The time first: what arrives while we count may be counted twice, never not at all.
     at_ms = System.system_time(:millisecond)
-    stopping = Stopping.stopping?() or Status.marked?(name)
+    stopping = Moment.stopping?() or Status.marked?(name)
 
     cond do
       Host.whereis(name) ->

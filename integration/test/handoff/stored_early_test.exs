@@ -1,0 +1,83 @@
+defmodule Handoff.StoredEarlyTest do
+  @moduledoc "Servers store their state from the moment at which their node is told to stop, not from the drain's turn on."
+
+  use HandoffCase, nodes: 1
+
+  # Nodes of its own for each test: there is no way back.
+  setup do
+    [a, b] = start_nodes(2)
+    for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    {:ok, a: a, b: b, nodes: [a, b]}
+  end
+
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+  test "a child behind ours is still stopping: every state is in the store before the drain's turn",
+       %{a: a, b: b} = context do
+    start_with_slow_child(context, a, true)
+    start_handoff(context, b)
+    await_heartbeats(context.nodes, context.sup)
+    keys = start_unsynced(context, a, 60)
+    {_output, 0} = System.cmd("kill", ["-TERM", call(a, System, :pid, [])])
+    assert_receive {:stopping, _node, slow}, 60_000
+    wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
+    assert {:ok, %{state: :idle, marked: true}} = call(a, DurableHandoff, :status, [context.sup])
+    assert map_size(placement(context, [a])) == 60
+
+    # At its turn only what has changed since is stored again, and no server is stopped before.
+    changed = hd(keys)
+    2 = GenServer.call(whereis(context, a, changed), :add)
+    SimulatedStore.reset_stats(context.store)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    send(slow, :go_on)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert SimulatedStore.paused(context.store) == [{:put, storage_key(context, changed)}]
+    assert map_size(placement(context, [a])) == 60
+    SimulatedStore.resume(context.store)
+    await_all_on(context, keys, [b])
+    assert_counts(context, [changed], 2)
+    assert_counts(context, keys -- [changed], 1)
+  end
+
+  test "without handoff nothing is stored before the graceful shutdown", %{a: a} = context do
+    start_with_slow_child(context, a, false)
+    [key] = start_unsynced(context, a, 1)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    :ok = call(a, :init, :stop, [])
+    assert_receive {:stopping, _node, slow}, 60_000
+    # What a Drainer would have asked the server before, it would have done by now.
+    1 = GenServer.call(whereis(context, a, key), :get)
+    assert count_stored(context, key) == 0
+    send(slow, :go_on)
+    wait_until(fn -> count_stored(context, key) == 1 end)
+  end
+
+  test "prepare_stop/0 again: what has changed since is stored", %{a: a} = context do
+    start_cluster(context)
+    [changed, other] = start_unsynced(context, a, 2)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    wait_until(fn -> Enum.map([changed, other], &count_stored(context, &1)) == [1, 1] end)
+    2 = GenServer.call(whereis(context, a, changed), :add)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    wait_until(fn -> Enum.map([changed, other], &count_stored(context, &1)) == [2, 1] end)
+    assert map_size(placement(context, [a])) == 2
+  end
+
+  test "the Drainer ends while servers store their state: nothing more is asked", %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 60)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 50 end)
+    true = call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"]), :kill])
+    wait_until(fn -> drain_processes(a, [DurableHandoff.Drain.Storing]) == [] end)
+    SimulatedStore.resume(context.store)
+    for key <- keys, do: GenServer.call(whereis(context, a, key), :get)
+    assert Enum.count(keys, &(count_stored(context, &1) == 1)) == 50
+  end
+
+  defp start_with_slow_child(context, node, handoff) do
+    supervisor = {DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: handoff]}
+    {:ok, _app} = start_children(node, [supervisor, {HeldChild, {self(), 60_000}}])
+    wait_until(fn -> call(node, Host, :ready?, [context.sup]) end)
+  end
+end

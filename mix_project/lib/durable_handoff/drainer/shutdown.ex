@@ -1,0 +1,68 @@
+defmodule DurableHandoff.Drainer.Shutdown do
+  @moduledoc false
+  # The child of a Drainer's supervisor that is stopped first. Its terminate/2 has the Drainer drain, and waits.
+  # The Drainer itself goes on answering meanwhile, as the GenServer that it is.
+
+  use GenServer
+
+  require Logger
+
+  alias DurableHandoff.{Budget, Clock, Deadline, Drain, Host, Options, Telemetry}
+  alias DurableHandoff.Stopping.Moment
+
+  # One conditional write of an object store in the same region.
+  @assumed_write_ms 50
+
+  # `drain`: drains until the deadline that it is given, and returns by then.
+  @spec child_spec({Host.name(), Options.t(), drain :: (Deadline.t() -> :ok)}) :: Supervisor.child_spec()
+  def child_spec({_supervisor, options, _drain} = arguments) do
+    %{
+      id: __MODULE__,
+      start: {GenServer, :start_link, [__MODULE__, arguments]},
+      shutdown: Deadline.child_ms(options.timeout_ms, :inner)
+    }
+  end
+
+  @impl true
+  def init({supervisor, options, _drain} = arguments) do
+    Process.flag(:trap_exit, true)
+    announce_budget(supervisor, options)
+    {:ok, arguments}
+  end
+
+  # The children that stop before this one are started after it: their supervisors answer when all are.
+  defp announce_budget(supervisor, options) do
+    {shutdown, ancestors} = {self(), Process.get(:"$ancestors", [])}
+
+    :proc_lib.spawn(fn ->
+      {opening, warning} = Budget.lines(supervisor, options, Budget.before_ms(shutdown, ancestors))
+      Logger.info("[durable_handoff] #{inspect(supervisor)}: #{opening}")
+      if warning, do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{warning}")
+    end)
+  end
+
+  @impl true
+  def terminate(reason, {supervisor, options, drain}) do
+    if Drain.shutdown?(reason) do
+      deadline = deadline(supervisor, options)
+      drain.(deadline)
+      Telemetry.shutdown_stop(supervisor, deadline, Clock.now_us())
+    end
+  end
+
+  defp deadline(supervisor, options) do
+    deadline =
+      Deadline.shutdown(Clock.now_us(), %{
+        timeout_ms: options.timeout_ms,
+        budget_ms: options.shutdown_budget_ms,
+        noted_us: Moment.noted_us(),
+        graceful_ms: Host.graceful_shutdown_ms(supervisor),
+        need_ms: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
+      })
+
+    with %{} = cut <- deadline.cut,
+         do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{Budget.cut(cut)}")
+
+    deadline
+  end
+end
