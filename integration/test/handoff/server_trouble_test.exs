@@ -203,6 +203,19 @@ defmodule Handoff.ServerTroubleTest do
     assert {{:displaced, :store}, {:returned, {:error, _reason}}} = Task.await(moving)
   end
 
+  test "a start elsewhere is registered and then fails: a receiver starts the server", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k", %{count: 5})
+    :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+    await_down(pid)
+    await_none(context, b, "k")
+    call(c, FailingStart, :start, [context.sup, "k", Counter])
+    await_on(context, b, "k", c)
+
+    assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Counter, a, 5_000])
+    assert GenServer.call(await_on(context, a, "k", b), :get) == 5
+  end
+
   test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)

@@ -39,6 +39,9 @@ defmodule DurableHandoff.Host.Takeover do
           | {:failed, :store | :server | :unknown}
           | {:left_alone, atom()}
 
+  # What a running server may take to answer.
+  @patience_ms 1_000
+
   @doc "Starts the server on this node, if `source` has stopped it and no other node runs it. Blocks up to `timeout_ms`."
   @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
   def start(name, key, module, source, timeout_ms) do
@@ -53,18 +56,9 @@ defmodule DurableHandoff.Host.Takeover do
     end
   end
 
-  @doc """
-  Where this node's registry sees the server: nil when it runs nowhere, `:at_source`, or the outcome that it runs.
-  """
-  @spec where(Host.name(), term(), node()) :: nil | :at_source | {:running, node()}
-  def where(name, key, source) do
-    case Host.lookup(name, key) do
-      nil -> nil
-      {:here, _pid} -> {:running, node()}
-      {:elsewhere, pid} when node(pid) == source -> :at_source
-      {:elsewhere, pid} -> {:running, node(pid)}
-    end
-  end
+  @doc "Whether this node's registry still names a process of `source`."
+  @spec at_source?(Host.name(), term(), source :: node()) :: boolean()
+  def at_source?(name, key, source), do: match?({:elsewhere, pid} when node(pid) == source, Host.lookup(name, key))
 
   @doc """
   Whether a start may succeed although a node holds the lock: the node can be reached, so DurableServer asks it
@@ -87,8 +81,13 @@ defmodule DurableHandoff.Host.Takeover do
     _kind, _reason -> {:healthy, nil}
   end
 
+  # A process that is registered may be about to fail: DurableServer registers it before its first write.
   defp running(name, key, source) do
-    with :at_source <- where(name, key, source), do: {:wait, :still_running}
+    case Host.lookup(name, key) do
+      {:elsewhere, pid} when node(pid) == source -> {:wait, :still_running}
+      {_place, pid} -> if Host.started?(pid, @patience_ms) != false, do: {:running, node(pid)}
+      nil -> nil
+    end
   end
 
   defp permitted(name, meta, source, now_ms) do

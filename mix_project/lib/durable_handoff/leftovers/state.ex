@@ -177,15 +177,20 @@ defmodule DurableHandoff.Leftovers.State do
   end
 
   def registry_event(%{holder: holder} = state, :registered, key, node) when is_map_key(holder, key) do
-    %{source: source, entries: entries} = state.adoptions[holder[key]]
-
-    # A start that runs may be what was registered: its own outcome counts.
-    if node == source or entries[key].phase == :trying,
-      do: state,
-      else: settle(state, holder[key], key, :running)
+    id = holder[key]
+    if state.adoptions[id].source == node, do: state, else: confirm(state, id, key)
   end
 
   def registry_event(state, _type, _other_key, _node), do: state
+
+  # The start of a registered server may still fail, and then nothing else starts it again: a try finds out. One
+  # that runs has its own outcome.
+  defp confirm(state, id, key) do
+    case state.adoptions[id].entries[key].phase do
+      phase when phase in [:queued, :trying] -> state
+      phase -> enqueue(state, id, key, phase)
+    end
+  end
 
   @doc "Queues an entry that is in `phase`."
   @spec enqueue(t(), term(), term(), Adoption.phase()) :: t()
@@ -359,11 +364,7 @@ defmodule DurableHandoff.Leftovers.State do
   defp locate(state, id, key) do
     case state.adoptions do
       %{^id => %{entries: %{^key => %{phase: :waiting}}, source: source}} ->
-        case Takeover.where(state.supervisor, key, source) do
-          nil -> enqueue(state, id, key, :waiting)
-          :at_source -> state
-          {:running, _node} -> settle(state, id, key, :running)
-        end
+        if Takeover.at_source?(state.supervisor, key, source), do: state, else: enqueue(state, id, key, :waiting)
 
       %{} ->
         state

@@ -69,15 +69,21 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert %{tries: 10, faults: 0} = entry(state, id, "a")
   end
 
-  test "a server registered on another node is left alone; at the source that means nothing", %{state: state} do
+  test "a server registered on another node is tried, which tells whether it has started; at the source that means nothing",
+       %{state: state} do
     {state, id} = take(state, ["a", "b"])
+    {state, pids} = trying(state)
+    state = Enum.reduce(["a", "b"], state, &State.tried(&2, pids[&1], {:wait, :starting}, 1))
 
     state =
       state
       |> State.registry_event(:registered, "a", @source)
       |> State.registry_event(:registered, "b", :other@somewhere)
 
-    assert entry(state, id, "a") != nil
+    assert entry(state, id, "a").phase == :resting
+    assert entry(state, id, "b").phase == :queued
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["b"], {:running, :other@somewhere}, 1)
     assert entry(state, id, "b") == nil
     assert state.adoptions[id].running == 1
   end
