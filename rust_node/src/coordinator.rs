@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eetf::Pid;
+use etf::Pid;
 use handoff_core::time::Micros;
 use handoff_wire::{AGENT_PROCESS, Announce, Message, NODE_PROCESS, Refuse, RefuseReason, WireError};
 use tokio::sync::{mpsc, oneshot};
@@ -158,7 +158,7 @@ impl Coordinator {
 
     fn message(&mut self, now: Micros, delivery: &Delivery) {
         let peer = &delivery.peer;
-        match Message::from_bytes(&delivery.payload) {
+        match Message::from_checked(&delivery.payload) {
             Ok(Message::Welcome(welcome)) => {
                 let agent = Agent { pid: welcome.agent.clone(), release: welcome.release };
                 if welcome.agent.node.name == **peer && self.presence.welcomed(peer, agent) {

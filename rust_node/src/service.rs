@@ -25,7 +25,7 @@ mod storage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eetf::Pid;
+use etf::Pid;
 use handoff_core::time::Micros;
 use handoff_wire::{
     DrainId, KEEPALIVE_MS, Message, ProgressUpdate, Refuse, RefuseReason, ReportMessage, SILENCE_MS, Started,

@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use handoff_core::event::{Event, Outcome};
 use handoff_core::time::Micros;
 use handoff_core::{Capacity, ClusterView, NodeView, Scope, ServerId};
-use handoff_wire::{DrainId, Events, Message, ViewPart, check};
+use handoff_wire::{DrainId, Events, Message, ViewPart};
 
 fn view() -> Message {
     let node = |index: u32| NodeView {
@@ -39,7 +39,9 @@ fn benches(criterion: &mut Criterion) {
         let bytes = message.to_bytes().expect("a message can be written");
         let mut group = criterion.benchmark_group("message");
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(BenchmarkId::new("check", name), |bencher| bencher.iter(|| check(black_box(&bytes))));
+        group.bench_function(BenchmarkId::new("check", name), |bencher| {
+            bencher.iter(|| etf::Checked::whole(black_box(&bytes)))
+        });
         group.bench_function(BenchmarkId::new("read", name), |bencher| {
             bencher.iter(|| Message::from_bytes(black_box(&bytes)));
         });

@@ -3,11 +3,9 @@
 //! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is known by its pid, so
 //! that its end can be monitored.
 
-use eetf::{Pid, Term};
+use etf::{Error, Fields, Pid, Term, boolean, map, read_bool, read_pid, read_text, text};
 
-use crate::error::WireError;
-use crate::message::{Body, exactly};
-use crate::term::{Fields, boolean, map, read_bool, read_text, text};
+use crate::body::{Body, exactly};
 
 /// `{durable_handoff, 1, announce, Pid, #{release, accepting}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +26,7 @@ impl Body for Announce {
         vec![self.node.clone().into(), info]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [node, info] = exactly(fields)?;
         let info = Fields::of(info, "announce")?;
         Ok(Announce {
@@ -55,17 +53,9 @@ impl Body for Welcome {
         vec![self.agent.clone().into(), map([("release", text(&self.release))])]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [agent, info] = exactly(fields)?;
         let info = Fields::of(info, "welcome")?;
         Ok(Welcome { agent: read_pid(agent, "agent")?, release: info.need("release", read_text)? })
-    }
-}
-
-/// Reads a pid.
-pub(crate) fn read_pid(term: &Term, field: &'static str) -> Result<Pid, WireError> {
-    match term {
-        Term::Pid(pid) => Ok(pid.clone()),
-        _ => Err(WireError::Field { field, takes: "a pid" }),
     }
 }

@@ -2,16 +2,13 @@
 //!
 //! Guarantee: types and counts are checked here; ranges and cross-field rules are the engine's ([`Config::validate`]).
 
-use eetf::Term;
+use etf::{
+    Error, Fields, Term, atom, atom_name, choice, elements, float, int, list, map, optional, read_choice, read_each,
+    read_f64, read_i64, read_text, read_u32, read_u64, text, tuple, uint,
+};
 use handoff_core::config::{Prefer, StickyLevel, StickyPolicy};
 use handoff_core::limiter::Concurrency;
 use handoff_core::{Config, Source};
-
-use crate::error::WireError;
-use crate::term::{
-    Fields, atom, atom_name, choice, elements, float, int, list, map, optional, read_choice, read_each, read_f64,
-    read_i64, read_text, read_u32, read_u64, text, tuple, uint,
-};
 
 /// More distinct signatures than this are a mistake: there is about one for each callback module.
 pub const MAX_STICKIES: usize = 10_000;
@@ -38,14 +35,14 @@ pub(crate) fn write(config: &Config) -> Term {
         ("sticky", choice(&config.sticky, &STICKY)),
         ("prefer", choice(&config.prefer, &PREFER)),
         ("source", write_source(&config.source)),
-        ("stickies", list(config.stickies.iter().map(|levels| write_signature(levels)).collect())),
+        ("stickies", list(config.stickies.iter().map(|levels| write_signature(levels)))),
         ("modules", uint(config.modules.into())),
         ("max_age_ms", int(config.max_age_ms)),
         ("future_skew_ms", int(config.future_skew_ms)),
     ])
 }
 
-pub(crate) fn read(term: &Term, field: &'static str) -> Result<Config, WireError> {
+pub(crate) fn read(term: &Term, field: &'static str) -> Result<Config, Error> {
     let fields = Fields::of(term, field)?;
     Ok(Config {
         max_concurrency: fields.need("max_concurrency", read_u32)?,
@@ -78,7 +75,7 @@ fn write_source(source: &Source) -> Term {
     ])
 }
 
-fn read_source(term: &Term, field: &'static str) -> Result<Source, WireError> {
+fn read_source(term: &Term, field: &'static str) -> Result<Source, Error> {
     let fields = Fields::of(term, field)?;
     Ok(Source {
         name: fields.need("name", read_text)?,
@@ -91,14 +88,14 @@ fn read_source(term: &Term, field: &'static str) -> Result<Source, WireError> {
 fn write_signature(levels: &[StickyLevel]) -> Term {
     let level = |level: &StickyLevel| match level {
         StickyLevel::Env { name, value, delay_ms } => {
-            tuple(vec![atom("env"), text(name), optional(value.as_deref().map(text)), uint(*delay_ms)])
+            tuple([atom("env"), text(name), optional(value.as_deref().map(text)), uint(*delay_ms)])
         }
-        StickyLevel::Any { delay_ms } => tuple(vec![atom("any"), uint(*delay_ms)]),
+        StickyLevel::Any { delay_ms } => tuple([atom("any"), uint(*delay_ms)]),
     };
-    list(levels.iter().map(level).collect())
+    list(levels.iter().map(level))
 }
 
-fn read_signature(term: &Term) -> Result<Vec<StickyLevel>, WireError> {
+fn read_signature(term: &Term) -> Result<Vec<StickyLevel>, Error> {
     read_each(term, "stickies", MAX_LEVELS, |level| match elements(level) {
         Some([kind, name, value, delay]) if atom_name(kind) == Some("env") => Ok(StickyLevel::Env {
             name: read_text(name, "sticky variable")?,
@@ -111,6 +108,6 @@ fn read_signature(term: &Term) -> Result<Vec<StickyLevel>, WireError> {
         Some([kind, delay]) if atom_name(kind) == Some("any") => {
             Ok(StickyLevel::Any { delay_ms: read_u64(delay, "sticky delay")? })
         }
-        _ => Err(WireError::Field { field: "stickies", takes: "{env, Name, Value, DelayMs} or {any, DelayMs}" }),
+        _ => Err(Error::Field { field: "stickies", takes: "{env, Name, Value, DelayMs} or {any, DelayMs}" }),
     })
 }

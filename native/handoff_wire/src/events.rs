@@ -2,17 +2,15 @@
 //!
 //! Guarantee: an event is exactly an event of the embedded engine, in the same shape; the view travels by itself.
 
-use eetf::Term;
+use etf::{
+    Error, Term, atom, atom_name, choice, elements, list, optional, read_choice, read_each, read_text, read_u32,
+    read_u64, text, tuple, uint,
+};
 use handoff_core::ServerId;
 use handoff_core::event::{Blame, Event, Outcome};
 use handoff_core::time::Micros;
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{
-    atom, atom_name, choice, elements, list, optional, read_choice, read_each, read_text, read_u32, read_u64, text,
-    tuple, uint,
-};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// In one message. A drainer sends what it has, whenever it has something.
 pub const MAX_EVENTS: usize = 10_000;
@@ -34,10 +32,10 @@ impl Body for Events {
     const KIND: &'static str = "events";
 
     fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), list(self.events.iter().filter_map(write).collect())]
+        vec![uint(self.id.0), list(self.events.iter().filter_map(write))]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, events] = exactly(fields)?;
         Ok(Events { id: read_id(id)?, events: read_each(events, "events", MAX_EVENTS, read)? })
     }
@@ -45,22 +43,22 @@ impl Body for Events {
 
 fn write(event: &Event) -> Option<Term> {
     Some(match event {
-        Event::Finished { id, attempt, outcome, latency } => tuple(vec![
+        Event::Finished { id, attempt, outcome, latency } => tuple([
             atom("finished"),
             uint(id.0.into()),
             uint((*attempt).into()),
             write_outcome(outcome),
             uint(latency.0),
         ]),
-        Event::Stopped { id } => tuple(vec![atom("stopped"), uint(id.0.into())]),
-        Event::Released { id } => tuple(vec![atom("released"), uint(id.0.into())]),
-        Event::NodeDown(name) => tuple(vec![atom("node_down"), text(name)]),
+        Event::Stopped { id } => tuple([atom("stopped"), uint(id.0.into())]),
+        Event::Released { id } => tuple([atom("released"), uint(id.0.into())]),
+        Event::NodeDown(name) => tuple([atom("node_down"), text(name)]),
         Event::Cancel => atom("cancel"),
         Event::View(_) => return None,
     })
 }
 
-fn read(term: &Term) -> Result<Event, WireError> {
+fn read(term: &Term) -> Result<Event, Error> {
     let server = |term: &Term| read_u32(term, "server").map(ServerId);
     match elements(term) {
         Some([kind, id, attempt, outcome, latency]) if atom_name(kind) == Some("finished") => Ok(Event::Finished {
@@ -80,18 +78,18 @@ fn read(term: &Term) -> Result<Event, WireError> {
     }
 }
 
-fn unknown() -> Result<Event, WireError> {
-    Err(WireError::Field { field: "event", takes: "finished, stopped, released, node_down or cancel" })
+fn unknown() -> Result<Event, Error> {
+    Err(Error::Field { field: "event", takes: "finished, stopped, released, node_down or cancel" })
 }
 
 fn write_outcome(outcome: &Outcome) -> Term {
     match outcome {
-        Outcome::Moved { node } => tuple(vec![atom("moved"), optional(node.as_deref().map(text))]),
+        Outcome::Moved { node } => tuple([atom("moved"), optional(node.as_deref().map(text))]),
         Outcome::RetrySame => atom("retry_same"),
         Outcome::Stopping => atom("stopping"),
-        Outcome::Displaced(blame) => tuple(vec![atom("displaced"), choice(blame, &BLAME)]),
+        Outcome::Displaced(blame) => tuple([atom("displaced"), choice(blame, &BLAME)]),
         Outcome::Untouched(Blame::Unknown) => atom("untouched"),
-        Outcome::Untouched(blame) => tuple(vec![atom("untouched"), choice(blame, &BLAME)]),
+        Outcome::Untouched(blame) => tuple([atom("untouched"), choice(blame, &BLAME)]),
         Outcome::Gone => atom("gone"),
         Outcome::LostRace => atom("lost_race"),
         Outcome::NotStored => atom("not_stored"),
@@ -99,7 +97,7 @@ fn write_outcome(outcome: &Outcome) -> Term {
     }
 }
 
-fn read_outcome(term: &Term) -> Result<Outcome, WireError> {
+fn read_outcome(term: &Term) -> Result<Outcome, Error> {
     let takes = "an outcome as the embedded engine takes it";
     if let Some([kind, value]) = elements(term) {
         return match atom_name(kind) {
@@ -107,7 +105,7 @@ fn read_outcome(term: &Term) -> Result<Outcome, WireError> {
             Some("moved") => Ok(Outcome::Moved { node: Some(read_text(value, "moved")?) }),
             Some("displaced") => Ok(Outcome::Displaced(read_choice(value, "blame", &BLAME)?)),
             Some("untouched") => Ok(Outcome::Untouched(read_choice(value, "blame", &BLAME)?)),
-            _ => Err(WireError::Field { field: "outcome", takes }),
+            _ => Err(Error::Field { field: "outcome", takes }),
         };
     }
     match atom_name(term) {
@@ -118,6 +116,6 @@ fn read_outcome(term: &Term) -> Result<Outcome, WireError> {
         Some("lost_race") => Ok(Outcome::LostRace),
         Some("not_stored") => Ok(Outcome::NotStored),
         Some("not_storable") => Ok(Outcome::NotStorable),
-        _ => Err(WireError::Field { field: "outcome", takes }),
+        _ => Err(Error::Field { field: "outcome", takes }),
     }
 }

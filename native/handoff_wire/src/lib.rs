@@ -1,8 +1,7 @@
 //! The messages between BEAM nodes and the Rust node: checking, encoding, decoding.
 //!
-//! Guarantee: bytes are checked before they are decoded ([`check()`]), decoded before they are believed, and what comes out of
-//! [`Message::from_bytes`] is within every limit stated here. No socket, no clock, no process: this crate only knows
-//! shapes.
+//! Guarantee: bytes are checked before they are decoded ([`etf::Checked`]), and a [`Message`] that was read is within every limit
+//! stated here. This crate knows no socket, clock or process.
 //!
 //! # Who says what
 //!
@@ -85,11 +84,12 @@
 //! | `refuse` | [`refuse`] |
 //! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done` | [`operator`] |
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 // What comes from outside must not be able to end the process.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod announce;
-pub mod check;
+mod body;
 pub mod config;
 pub mod error;
 pub mod events;
@@ -103,15 +103,14 @@ pub mod refuse;
 pub mod report;
 pub mod servers;
 pub mod start;
-pub mod term;
 pub mod view;
 
 pub use announce::{Announce, Welcome};
-pub use check::check;
-pub use error::{CheckError, WireError};
+pub use body::DrainId;
+pub use error::WireError;
 pub use events::Events;
 pub use liveness::{DrainClose, KEEPALIVE_MS, Keepalive, SILENCE_MS};
-pub use message::{AGENT_PROCESS, DrainId, Message, NODE_PROCESS, VERSION};
+pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened};
 pub use operator::{Describe, Description, DrainDone, DrainRequest, DrainStep, RequestId, SupervisorInfo};
 pub use orders::Orders;

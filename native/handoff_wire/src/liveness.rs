@@ -2,11 +2,9 @@
 //!
 //! Guarantee: neither carries anything that could be wrong but the drain's id.
 
-use eetf::Term;
+use etf::{Error, Term, uint};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::uint;
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// How often each side of a drain says that it is there, milliseconds.
 pub const KEEPALIVE_MS: u64 = 500;
@@ -27,7 +25,7 @@ impl Body for Keepalive {
         vec![uint(self.id.0)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id] = exactly(fields)?;
         Ok(Keepalive { id: read_id(id)? })
     }
@@ -47,7 +45,7 @@ impl Body for DrainClose {
         vec![uint(self.id.0)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id] = exactly(fields)?;
         Ok(DrainClose { id: read_id(id)? })
     }

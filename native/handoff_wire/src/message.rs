@@ -3,9 +3,10 @@
 //! Guarantee: a message of another version is refused by that name, whatever its kind and fields; a message that was
 //! decoded is within every limit of this crate.
 
-use eetf::Term;
+use etf::{Checked, Term, atom, atom_name, elements, encode, read_u64, tuple, uint};
 
 use crate::announce::{Announce, Welcome};
+use crate::body::Body;
 use crate::error::WireError;
 use crate::events::Events;
 use crate::liveness::{DrainClose, Keepalive};
@@ -17,7 +18,6 @@ use crate::refuse::Refuse;
 use crate::report::ReportMessage;
 use crate::servers::Servers;
 use crate::start::{DrainStart, Started};
-use crate::term::{atom, atom_name, decode, elements, encode, read_u64, tuple, uint};
 use crate::view::ViewPart;
 
 /// The version of these messages. It changes when an existing field changes its meaning; new kinds and new map keys do not
@@ -29,29 +29,6 @@ pub const TAG: &str = "durable_handoff";
 pub const NODE_PROCESS: &str = "durable_handoff";
 /// The registered name of a BEAM node's end.
 pub const AGENT_PROCESS: &str = "Elixir.DurableHandoff.Agent";
-
-/// A drain, numbered by the node that drains. Two nodes may use the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DrainId(pub u64);
-
-/// One kind of message.
-pub(crate) trait Body: Sized {
-    /// The third element.
-    const KIND: &'static str;
-    /// The elements after the kind.
-    fn write(&self) -> Vec<Term>;
-    /// Reads the elements after the kind.
-    fn read(fields: &[Term]) -> Result<Self, WireError>;
-}
-
-/// The fields of a message that has exactly `N`.
-pub(crate) fn exactly<const N: usize>(fields: &[Term]) -> Result<&[Term; N], WireError> {
-    fields.try_into().map_err(|_| WireError::Field { field: "message", takes: "the documented number of elements" })
-}
-
-pub(crate) fn read_id(term: &Term) -> Result<DrainId, WireError> {
-    read_u64(term, "drain id").map(DrainId)
-}
 
 macro_rules! messages {
     ($($(#[$doc:meta])* $name:ident($body:ty)),* $(,)?) => {
@@ -81,7 +58,7 @@ macro_rules! messages {
 
             fn read(kind: &str, fields: &[Term]) -> Result<Self, WireError> {
                 match kind {
-                    $(<$body>::KIND => <$body>::read(fields).map(Message::$name),)*
+                    $(<$body>::KIND => Ok(Message::$name(<$body>::read(fields)?)),)*
                     _ => Err(WireError::Kind { kind: kind.chars().take(64).collect() }),
                 }
             }
@@ -142,7 +119,7 @@ impl Message {
     /// Reads a decoded term.
     ///
     /// # Errors
-    /// [`WireError::NotOurs`], [`WireError::Version`], [`WireError::Kind`], or what is wrong with a field.
+    /// [`WireError`].
     pub fn from_term(term: &Term) -> Result<Self, WireError> {
         let (version, kind, fields) = match elements(term) {
             Some([tag, version, kind, fields @ ..]) if atom_name(tag) == Some(TAG) => (version, kind, fields),
@@ -158,17 +135,25 @@ impl Message {
     /// As bytes of the external term format.
     ///
     /// # Errors
-    /// [`WireError::Encode`].
-    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
+    /// [`etf::Error::Encode`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, etf::Error> {
         encode(&self.to_term())
+    }
+
+    /// Decodes and reads bytes that were checked.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn from_checked(bytes: &Checked<'_>) -> Result<Self, WireError> {
+        Message::from_term(&bytes.decode()?)
     }
 
     /// Checks, decodes and reads bytes of the external term format.
     ///
     /// # Errors
-    /// As [`Message::from_term`], and [`WireError::Check`] and [`WireError::Decode`].
+    /// [`WireError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        Message::from_term(&decode(bytes)?.0)
+        Message::from_checked(&Checked::whole(bytes).map_err(etf::Error::from)?)
     }
 }
 
@@ -183,17 +168,20 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_even_when_its_kind_is_unknown() {
-        let term = tuple(vec![atom(TAG), uint(2), atom("brand_new")]);
+        let term = tuple([atom(TAG), uint(2), atom("brand_new")]);
         assert!(matches!(Message::from_term(&term), Err(WireError::Version { got: 2, takes: 1 })));
     }
 
     #[test]
     fn terms_that_are_not_ours_are_told_from_ours_that_are_wrong() {
         assert!(matches!(Message::from_term(&atom("hello")), Err(WireError::NotOurs)));
-        assert!(matches!(Message::from_term(&tuple(vec![atom("other"), uint(1)])), Err(WireError::NotOurs)));
-        let unknown = tuple(vec![atom(TAG), uint(1), atom(&"k".repeat(200))]);
+        assert!(matches!(Message::from_term(&tuple([atom("other"), uint(1)])), Err(WireError::NotOurs)));
+        let unknown = tuple([atom(TAG), uint(1), atom(&"k".repeat(200))]);
         assert!(matches!(Message::from_term(&unknown), Err(WireError::Kind { kind }) if kind.len() == 64));
-        let short = tuple(vec![atom(TAG), uint(1), atom("keepalive")]);
-        assert!(matches!(Message::from_term(&short), Err(WireError::Field { field: "message", .. })));
+        let short = tuple([atom(TAG), uint(1), atom("keepalive")]);
+        assert!(matches!(
+            Message::from_term(&short),
+            Err(WireError::Term { source: etf::Error::Field { field: "message", .. } })
+        ));
     }
 }

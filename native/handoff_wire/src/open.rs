@@ -2,15 +2,12 @@
 //!
 //! Guarantee: what a drain will need is known and bounded before a single server is sent.
 
-use eetf::{Pid, Term};
+use etf::{Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, text, uint};
 use handoff_core::Config;
 use handoff_core::config::MAX_SERVERS;
 
-use crate::announce::read_pid;
+use crate::body::{Body, DrainId, exactly, read_id};
 use crate::config;
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{Fields, list, map, read_each, read_text, read_u64, text, uint};
 
 /// More callback modules than this are a mistake.
 pub const MAX_MODULES: usize = 10_000;
@@ -44,13 +41,13 @@ impl Body for DrainOpen {
             ("supervisor", text(&self.supervisor)),
             ("storage", text(&self.storage)),
             ("count", uint(self.count.into())),
-            ("modules", list(self.modules.iter().map(|name| text(name)).collect())),
+            ("modules", list(self.modules.iter().map(|name| text(name)))),
             ("config", config::write(&self.config)),
         ]);
         vec![uint(self.id.0), self.drainer.clone().into(), spec]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, drainer, spec] = exactly(fields)?;
         let spec = Fields::of(spec, "drain_open")?;
         let count = spec.need("count", read_u64)?;
@@ -68,9 +65,9 @@ impl Body for DrainOpen {
     }
 }
 
-fn read_count(count: u64) -> Result<u32, WireError> {
+fn read_count(count: u64) -> Result<u32, Error> {
     let got = usize::try_from(count).unwrap_or(usize::MAX);
-    u32::try_from(count).ok().filter(|_| got <= MAX_SERVERS).ok_or(WireError::TooMany {
+    u32::try_from(count).ok().filter(|_| got <= MAX_SERVERS).ok_or(Error::TooMany {
         what: "servers of a drain",
         got,
         takes: MAX_SERVERS,
@@ -91,7 +88,7 @@ impl Body for Opened {
         vec![uint(self.id.0)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id] = exactly(fields)?;
         Ok(Opened { id: read_id(id)? })
     }

@@ -3,15 +3,13 @@
 //! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The agent decides; a
 //! request is a request.
 
-use eetf::{Pid, Term};
+use etf::{
+    Error, Fields, Pid, Term, boolean, int, list, map, optional, read_bool, read_each, read_i64, read_pid, read_text,
+    read_u64, text, uint,
+};
 use handoff_core::{Progress, Report};
 
-use crate::announce::read_pid;
-use crate::error::WireError;
-use crate::message::{Body, exactly};
-use crate::term::{
-    Fields, boolean, int, list, map, optional, read_bool, read_each, read_i64, read_text, read_u64, text, uint,
-};
+use crate::body::{Body, exactly};
 use crate::{progress, report};
 
 /// Supervisors on one node.
@@ -37,7 +35,7 @@ impl Body for Describe {
         vec![uint(self.request.0), self.from.clone().into()]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, from] = exactly(fields)?;
         Ok(Describe { request: RequestId(read_u64(request, "request")?), from: read_pid(from, "from")? })
     }
@@ -87,12 +85,12 @@ impl Body for Description {
         let info = map([
             ("release", text(&self.release)),
             ("now_ms", int(self.now_ms)),
-            ("supervisors", list(self.supervisors.iter().map(supervisor).collect())),
+            ("supervisors", list(self.supervisors.iter().map(supervisor))),
         ]);
         vec![uint(self.request.0), info]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, info] = exactly(fields)?;
         let info = Fields::of(info, "description")?;
         let supervisor = |term: &Term| {
@@ -141,7 +139,7 @@ impl Body for DrainRequest {
         vec![uint(self.request.0), self.from.clone().into(), what]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, from, what] = exactly(fields)?;
         let what = Fields::of(what, "drain_request")?;
         Ok(DrainRequest {
@@ -170,7 +168,7 @@ impl Body for DrainStep {
         vec![uint(self.request.0), progress::write(&self.progress)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, progress] = exactly(fields)?;
         Ok(DrainStep {
             request: RequestId(read_u64(request, "request")?),
@@ -196,7 +194,7 @@ impl Body for DrainDone {
         vec![uint(self.request.0), report::write(&self.report)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, report] = exactly(fields)?;
         Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: report::read(report, "report")? })
     }

@@ -2,13 +2,11 @@
 //!
 //! Guarantee: an order is exactly an action of the embedded engine, in the same shape.
 
-use eetf::Term;
+use etf::{Error, Term, atom, atom_name, elements, list, read_each, read_text, read_u32, read_u64, text, tuple, uint};
 use handoff_core::time::Micros;
 use handoff_core::{Action, ServerId};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{atom, atom_name, elements, list, read_each, read_text, read_u32, read_u64, text, tuple, uint};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// As many as may be in flight.
 pub const MAX_ORDERS: usize = 10_000;
@@ -33,10 +31,10 @@ impl Body for Orders {
     const KIND: &'static str = "orders";
 
     fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), list(self.actions.iter().map(write).collect())]
+        vec![uint(self.id.0), list(self.actions.iter().map(write))]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, actions] = exactly(fields)?;
         Ok(Orders { id: read_id(id)?, actions: read_each(actions, "orders", MAX_ORDERS, read)? })
     }
@@ -44,19 +42,15 @@ impl Body for Orders {
 
 fn write(action: &Action) -> Term {
     match action {
-        Action::Start { id, target, attempt, timeout } => tuple(vec![
-            atom("start"),
-            uint(id.0.into()),
-            text(target),
-            uint((*attempt).into()),
-            uint(timeout.as_millis()),
-        ]),
-        Action::Release { id } => tuple(vec![atom("release"), uint(id.0.into())]),
+        Action::Start { id, target, attempt, timeout } => {
+            tuple([atom("start"), uint(id.0.into()), text(target), uint((*attempt).into()), uint(timeout.as_millis())])
+        }
+        Action::Release { id } => tuple([atom("release"), uint(id.0.into())]),
         Action::Finish => atom("finish"),
     }
 }
 
-fn read(term: &Term) -> Result<Action, WireError> {
+fn read(term: &Term) -> Result<Action, Error> {
     match elements(term) {
         Some([kind, id, target, attempt, timeout_ms]) if atom_name(kind) == Some("start") => Ok(Action::Start {
             id: ServerId(read_u32(id, "server")?),
@@ -68,6 +62,6 @@ fn read(term: &Term) -> Result<Action, WireError> {
             Ok(Action::Release { id: ServerId(read_u32(id, "server")?) })
         }
         None if atom_name(term) == Some("finish") => Ok(Action::Finish),
-        _ => Err(WireError::Field { field: "order", takes: "start, release or finish" }),
+        _ => Err(Error::Field { field: "order", takes: "start, release or finish" }),
     }
 }

@@ -2,12 +2,10 @@
 //!
 //! Guarantee: the keys are those of the embedded engine's progress.
 
-use eetf::Term;
+use etf::{Error, Fields, Term, boolean, map, read_bool, read_u32, read_u64, uint};
 use handoff_core::Progress;
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{Fields, boolean, map, read_bool, read_u32, read_u64, uint};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// `{durable_handoff, 1, progress, Id, #{total, pending, ...}}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +23,7 @@ impl Body for ProgressUpdate {
         vec![uint(self.id.0), write(&self.progress)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, progress] = exactly(fields)?;
         Ok(ProgressUpdate { id: read_id(id)?, progress: read(progress, "progress")? })
     }
@@ -47,7 +45,7 @@ pub(crate) fn write(progress: &Progress) -> Term {
     ])
 }
 
-pub(crate) fn read(term: &Term, field: &'static str) -> Result<Progress, WireError> {
+pub(crate) fn read(term: &Term, field: &'static str) -> Result<Progress, Error> {
     let fields = Fields::of(term, field)?;
     Ok(Progress {
         total: fields.need("total", read_u64)?,

@@ -4,11 +4,9 @@
 
 use std::fmt;
 
-use eetf::Term;
+use etf::{Error, Term, atom, atom_name, elements, list, optional, read_each, read_text, read_u64, text, tuple, uint};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{atom, atom_name, elements, list, optional, read_each, read_text, read_u64, text, tuple, uint};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// In one refusal.
 const MAX_PROBLEMS: usize = 1_000;
@@ -85,7 +83,7 @@ impl Body for Refuse {
         vec![optional(self.id.map(|id| uint(id.0))), write(&self.reason)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, reason] = exactly(fields)?;
         let id = match atom_name(id) {
             Some("nil") => None,
@@ -97,13 +95,12 @@ impl Body for Refuse {
 
 fn write(reason: &RefuseReason) -> Term {
     match reason {
-        RefuseReason::Version { got, takes } => tuple(vec![atom("version"), uint(*got), uint(*takes)]),
-        RefuseReason::Invalid { problems } => tuple(vec![
-            atom("invalid"),
-            list(problems.iter().take(MAX_PROBLEMS).map(|problem| text(problem)).collect()),
-        ]),
-        RefuseReason::Full { what, limit } => tuple(vec![atom("full"), text(what), uint(*limit)]),
-        RefuseReason::OutOfOrder { what } => tuple(vec![atom("out_of_order"), text(what)]),
+        RefuseReason::Version { got, takes } => tuple([atom("version"), uint(*got), uint(*takes)]),
+        RefuseReason::Invalid { problems } => {
+            tuple([atom("invalid"), list(problems.iter().take(MAX_PROBLEMS).map(|problem| text(problem)))])
+        }
+        RefuseReason::Full { what, limit } => tuple([atom("full"), text(what), uint(*limit)]),
+        RefuseReason::OutOfOrder { what } => tuple([atom("out_of_order"), text(what)]),
         RefuseReason::UnknownDrain => atom("unknown_drain"),
         RefuseReason::Duplicate => atom("duplicate"),
         RefuseReason::Silent => atom("silent"),
@@ -112,8 +109,8 @@ fn write(reason: &RefuseReason) -> Term {
     }
 }
 
-fn read(term: &Term) -> Result<RefuseReason, WireError> {
-    let unknown = || Err(WireError::Field { field: "reason", takes: "a documented reason" });
+fn read(term: &Term) -> Result<RefuseReason, Error> {
+    let unknown = || Err(Error::Field { field: "reason", takes: "a documented reason" });
     match elements(term) {
         Some([kind, got, takes]) if atom_name(kind) == Some("version") => {
             Ok(RefuseReason::Version { got: read_u64(got, "version")?, takes: read_u64(takes, "version")? })

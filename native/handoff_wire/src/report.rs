@@ -2,18 +2,16 @@
 //!
 //! Guarantee: the keys are those of the embedded engine's report.
 
-use eetf::Term;
+use etf::{
+    Error, Fields, Term, atom, atom_name, list, map, optional, read_each, read_text, read_tuple, read_u32, read_u64,
+    text, tuple, uint,
+};
 use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 use handoff_core::view::MAX_NODES;
 use handoff_core::{Ended, Reason, Report};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{
-    Fields, atom, atom_name, list, map, optional, read_each, read_text, read_tuple, read_u32, read_u64, text, tuple,
-    uint,
-};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 const ENDED: [Ended; 4] = [Ended::Done, Ended::Deadline, Ended::Failures, Ended::Cancelled];
 
@@ -33,7 +31,7 @@ impl Body for ReportMessage {
         vec![uint(self.id.0), write(&self.report)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, report] = exactly(fields)?;
         Ok(ReportMessage { id: read_id(id)?, report: read(report, "report")? })
     }
@@ -50,7 +48,7 @@ pub(crate) fn write(report: &Report) -> Term {
         ("retried", uint(report.retried)),
         ("gap_us", map(gap.map(|(key, value)| (key, uint(value))))),
         ("duration_us", uint(report.duration.0)),
-        ("targets", list(report.targets.iter().map(|(name, count)| tuple(vec![text(name), uint(*count)])).collect())),
+        ("targets", list(report.targets.iter().map(|(name, count)| tuple([text(name), uint(*count)])))),
         ("concurrency", map(concurrency.map(|(key, value)| (key, uint(value.into()))))),
         ("attempts", uint(report.attempts)),
         ("failures", uint(report.failures)),
@@ -58,7 +56,7 @@ pub(crate) fn write(report: &Report) -> Term {
     ])
 }
 
-pub(crate) fn read(term: &Term, field: &'static str) -> Result<Report, WireError> {
+pub(crate) fn read(term: &Term, field: &'static str) -> Result<Report, Error> {
     let fields = Fields::of(term, field)?;
     let left = fields.need("left", Fields::of)?;
     let mut reasons = std::collections::BTreeMap::new();
@@ -97,7 +95,7 @@ pub(crate) fn read(term: &Term, field: &'static str) -> Result<Report, WireError
             ENDED
                 .into_iter()
                 .find(|ended| atom_name(term) == Some(ended.name()))
-                .ok_or(WireError::Field { field, takes: "done, deadline, failures or cancelled" })
+                .ok_or(Error::Field { field, takes: "done, deadline, failures or cancelled" })
         })?,
     })
 }

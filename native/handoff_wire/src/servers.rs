@@ -3,12 +3,10 @@
 //! Guarantee: a message stays below 64 KB, holds whole records only, and at most [`PER_CHUNK`] of them. A server's id is its
 //! position in the drain; keys never travel.
 
-use eetf::Term;
+use etf::{Error, Term, binary, read_bytes, read_u32, uint};
 use handoff_core::{ModuleId, ServerSpec, StickyId};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{binary, read_bytes, read_u32, uint};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// Module index, sticky index (both unsigned) and priority (signed): three times 32 bits, big endian.
 pub const RECORD: usize = 12;
@@ -39,15 +37,15 @@ impl Body for Servers {
         vec![uint(self.id.0), uint(self.first.into()), binary(bytes)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, first, records] = exactly(fields)?;
         let records = read_bytes(records, "servers")?;
         let (whole, rest) = records.as_chunks::<RECORD>();
         if whole.len() > PER_CHUNK {
-            return Err(WireError::TooMany { what: "servers in a chunk", got: whole.len(), takes: PER_CHUNK });
+            return Err(Error::TooMany { what: "servers in a chunk", got: whole.len(), takes: PER_CHUNK });
         }
         if !rest.is_empty() {
-            return Err(WireError::Field { field: "servers", takes: "whole records of 12 bytes" });
+            return Err(Error::Field { field: "servers", takes: "whole records of 12 bytes" });
         }
         Ok(Servers { id: read_id(id)?, first: read_u32(first, "first")?, servers: whole.iter().map(record).collect() })
     }

@@ -2,11 +2,9 @@
 //!
 //! Guarantee: the deadline travels as time left, so that it needs no common clock; the way here only shortens it.
 
-use eetf::Term;
+use etf::{Error, Term, read_u64, uint};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{read_u64, uint};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// `{durable_handoff, 1, drain_start, Id, LeftMs}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,7 @@ impl Body for DrainStart {
         vec![uint(self.id.0), uint(self.left_ms)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, left_ms] = exactly(fields)?;
         Ok(DrainStart { id: read_id(id)?, left_ms: read_u64(left_ms, "left_ms")? })
     }
@@ -44,7 +42,7 @@ impl Body for Started {
         vec![uint(self.id.0)]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id] = exactly(fields)?;
         Ok(Started { id: read_id(id)? })
     }

@@ -3,16 +3,14 @@
 //! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view, never more nodes
 //! than the engine takes, and never more than [`MAX_BYTES`].
 
-use eetf::Term;
+use etf::{
+    Error, Fields, Term, atom, atom_name, boolean, float, int, list, map, optional, read_bool, read_each, read_f64,
+    read_i64, read_text, read_tuple, read_u32, read_u64, text, tuple, uint,
+};
 use handoff_core::view::MAX_NODES;
 use handoff_core::{Capacity, ClusterView, ModuleId, NodeView, Resources, Scope, Usage};
 
-use crate::error::WireError;
-use crate::message::{Body, DrainId, exactly, read_id};
-use crate::term::{
-    Fields, atom, atom_name, boolean, float, int, list, map, optional, read_bool, read_each, read_f64, read_i64,
-    read_text, read_tuple, read_u32, read_u64, text, tuple, uint,
-};
+use crate::body::{Body, DrainId, exactly, read_id};
 
 /// Nodes in one part: with a hundred capacity limits and variables each, still far below the largest frame.
 pub const PER_PART: usize = 100;
@@ -57,11 +55,11 @@ impl Body for ViewPart {
     const KIND: &'static str = "view";
 
     fn write(&self) -> Vec<Term> {
-        let nodes = list(self.nodes.iter().map(write_node).collect());
+        let nodes = list(self.nodes.iter().map(write_node));
         vec![uint(self.id.0), uint(self.part.into()), uint(self.parts.into()), int(self.now_ms), nodes]
     }
 
-    fn read(fields: &[Term]) -> Result<Self, WireError> {
+    fn read(fields: &[Term]) -> Result<Self, Error> {
         let [id, part, parts, now_ms, nodes] = exactly(fields)?;
         Ok(ViewPart {
             id: read_id(id)?,
@@ -85,8 +83,8 @@ impl ViewParts {
     /// Adds a part; the whole view when it was the last. Part 1 always begins a new view.
     ///
     /// # Errors
-    /// [`WireError::Field`] for a part that does not follow the one before, [`WireError::TooMany`]; the unfinished view is gone.
-    pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, WireError> {
+    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]; the unfinished view is gone.
+    pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, Error> {
         if part.part == 1 {
             *self = ViewParts { nodes: Vec::new(), bytes: 0, next: 1 };
         }
@@ -94,15 +92,15 @@ impl ViewParts {
         let bytes = self.bytes + part.nodes.iter().map(weight).sum::<usize>();
         if part.part != self.next || part.part == 0 || part.part > part.parts {
             *self = ViewParts::default();
-            return Err(WireError::Field { field: "part", takes: "the part after the one before" });
+            return Err(Error::Field { field: "part", takes: "the part after the one before" });
         }
         if total > MAX_NODES {
             *self = ViewParts::default();
-            return Err(WireError::TooMany { what: "nodes of a view", got: total, takes: MAX_NODES });
+            return Err(Error::TooMany { what: "nodes of a view", got: total, takes: MAX_NODES });
         }
         if bytes > MAX_BYTES {
             *self = ViewParts::default();
-            return Err(WireError::TooMany { what: "bytes of a view", got: bytes, takes: MAX_BYTES });
+            return Err(Error::TooMany { what: "bytes of a view", got: bytes, takes: MAX_BYTES });
         }
         self.nodes.extend(part.nodes);
         self.bytes = bytes;
@@ -130,7 +128,7 @@ fn write_node(node: &NodeView) -> Term {
             Scope::Total => atom("total"),
             Scope::Module(ModuleId(index)) => uint(index.into()),
         };
-        tuple(vec![scope, float(capacity.current), float(capacity.limit)])
+        tuple([scope, float(capacity.current), float(capacity.limit)])
     };
     let fields = [
         ("name", text(&node.name)),
@@ -141,17 +139,17 @@ fn write_node(node: &NodeView) -> Term {
         ("region", optional(node.region.as_deref().map(text))),
         ("draining", boolean(node.draining)),
         ("connected", boolean(node.connected)),
-        ("capacity", list(node.capacity.iter().map(capacity).collect())),
+        ("capacity", list(node.capacity.iter().map(capacity))),
         ("resources", write_resources(node.resources)),
-        ("env", list(node.env.iter().map(|(name, value)| tuple(vec![text(name), text(value)])).collect())),
+        ("env", list(node.env.iter().map(|(name, value)| tuple([text(name), text(value)])))),
     ];
     let counted_at_ms = node.counted_at_ms.map(|counted_at_ms| ("counted_at_ms", int(counted_at_ms)));
-    let missing = || list(node.missing.iter().map(|ModuleId(index)| uint((*index).into())).collect());
+    let missing = || list(node.missing.iter().map(|ModuleId(index)| uint((*index).into())));
     let missing = (!node.missing.is_empty()).then(|| ("missing", missing()));
     map(fields.into_iter().chain(counted_at_ms).chain(missing))
 }
 
-fn read_node(term: &Term) -> Result<NodeView, WireError> {
+fn read_node(term: &Term) -> Result<NodeView, Error> {
     let fields = Fields::of(term, "node")?;
     Ok(NodeView {
         name: fields.need("name", read_text)?,
@@ -180,7 +178,7 @@ fn read_node(term: &Term) -> Result<NodeView, WireError> {
     })
 }
 
-fn read_capacity(term: &Term) -> Result<Capacity, WireError> {
+fn read_capacity(term: &Term) -> Result<Capacity, Error> {
     let [scope, current, limit] = read_tuple(term, "capacity")?;
     Ok(Capacity {
         scope: match atom_name(scope) {
@@ -205,11 +203,10 @@ fn write_resources(resources: Resources) -> Term {
     map(numbers.map(|(key, number)| (key, optional(number.map(float)))))
 }
 
-fn read_resources(term: &Term, field: &'static str) -> Result<Resources, WireError> {
+fn read_resources(term: &Term, field: &'static str) -> Result<Resources, Error> {
     let fields = Fields::of(term, field)?;
-    let usage = |used, max| {
-        Ok::<_, WireError>(Usage { used: fields.maybe(used, read_f64)?, max: fields.maybe(max, read_f64)? })
-    };
+    let usage =
+        |used, max| Ok::<_, Error>(Usage { used: fields.maybe(used, read_f64)?, max: fields.maybe(max, read_f64)? });
     Ok(Resources {
         cpu: usage("cpu", "max_cpu")?,
         memory: usage("memory", "max_memory")?,
@@ -260,7 +257,7 @@ mod tests {
             joined.add(ViewPart { id: DrainId(1), part, parts: 1_000, now_ms: 0, nodes: nodes.clone() })
         };
         let refused = (1..=most + 1).find_map(|part| add(part).err());
-        assert!(matches!(refused, Some(WireError::TooMany { what: "bytes of a view", .. })), "{refused:?}");
+        assert!(matches!(refused, Some(Error::TooMany { what: "bytes of a view", .. })), "{refused:?}");
     }
 
     #[test]
@@ -272,6 +269,6 @@ mod tests {
         };
         let most = u32::try_from(MAX_NODES / PER_PART).expect("fits");
         (1..=most).for_each(|part| assert!(add(&mut joined, part).expect("below the limit").is_none()));
-        assert!(matches!(add(&mut joined, most + 1), Err(WireError::TooMany { .. })));
+        assert!(matches!(add(&mut joined, most + 1), Err(Error::TooMany { .. })));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use eetf::{Atom, Pid};
+use etf::{Atom, Pid};
 use handoff_core::config::StickyLevel;
 use handoff_core::event::{Blame, Event, Outcome};
 use handoff_core::quantiles::Summary;

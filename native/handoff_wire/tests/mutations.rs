@@ -1,7 +1,7 @@
 //! Golden messages, damaged at random: whatever arrives gets an answer, never a panic, and what is taken is within the limits.
 //! The entry is the one a fuzzer would use: [`Message::from_bytes`], pure and from bytes alone.
 
-use handoff_wire::{Message, ViewParts, check, servers, term};
+use handoff_wire::{Message, ViewParts, servers};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -79,7 +79,7 @@ proptest! {
             Ok(message) => {
                 // What is taken could be sent again, and whoever holds it holds no more than was sent.
                 let again = message.to_bytes().expect("encodes");
-                prop_assert!(check(&again).is_ok());
+                prop_assert!(etf::Checked::whole(&again).is_ok());
                 match message {
                     Message::Servers(chunk) => prop_assert!(chunk.servers.len() <= servers::PER_CHUNK),
                     Message::View(part) => {
@@ -91,6 +91,6 @@ proptest! {
             Err(error) => prop_assert!(error.to_string().len() < 512, "{error}"),
         }
         // As every other message is read that is not ours.
-        let _either = term::decode(&bytes);
+        let _either = etf::Checked::whole(&bytes).map(|term| term.decode());
     }
 }

@@ -13,6 +13,7 @@
 //! | what counts as a finding | [`findings`] |
 //! | how it is shown | [`table`] |
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod findings;
 pub mod object;

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use eetf::{Map, Term};
+use etf::{Checked, Fields, Term, atom_name, read_i64, read_text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -59,13 +59,10 @@ pub fn server(body: &[u8]) -> Result<Server, String> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(body).map_err(|error| format!("it is no JSON envelope: {error}"))?;
     let meta = STANDARD.decode(envelope.meta).map_err(|error| format!("its meta is no Base64: {error}"))?;
-    // The decoder trusts what it is given.
-    handoff_wire::check::check(&meta).map_err(|error| format!("its meta is no term: {error}"))?;
-    match Term::decode(meta.as_slice()) {
-        Ok(Term::Map(meta)) => from_meta(&meta).ok_or_else(|| "its meta has no status".to_owned()),
-        Ok(_other) => Err("its meta is no map".to_owned()),
-        Err(error) => Err(format!("its meta is no term: {error}")),
-    }
+    let no_term = |error: etf::Error| format!("its meta is no term: {error}");
+    let meta = Checked::first(&meta).map_err(|error| no_term(error.into()))?.0.decode().map_err(no_term)?;
+    let meta = Fields::of(&meta, "meta").map_err(|_| "its meta is no map".to_owned())?;
+    from_meta(&meta).ok_or_else(|| "its meta has no status".to_owned())
 }
 
 /// Reads a node's heartbeat, or says why it cannot be read.
@@ -79,39 +76,19 @@ pub fn heartbeat(body: &[u8]) -> Result<Heartbeat, String> {
     Ok(Heartbeat { at_ms: stored.last_heartbeat_at, node_ref: stored.node_ref, draining })
 }
 
-fn from_meta(meta: &Map) -> Option<Server> {
-    let status = word(field(meta, "status")?)?;
-    let reserved_for = field(meta, "restart_attempt_node").and_then(word);
-    let until = field(meta, "restart_attempt_ttl").and_then(number);
+fn from_meta(meta: &Fields<'_>) -> Option<Server> {
+    let name = |key| meta.get(key).and_then(name);
+    let number = |key| meta.get(key).and_then(|term| read_i64(term, key).ok());
     Some(Server {
-        status,
-        node: field(meta, "node_str").and_then(word),
-        node_ref: field(meta, "node_ref").and_then(number),
-        permanent: field(meta, "permanent").and_then(word).as_deref() == Some("true"),
-        reservation: reserved_for.map(|node| (node, until)),
+        status: name("status")?,
+        node: name("node_str"),
+        node_ref: number("node_ref"),
+        permanent: name("permanent").as_deref() == Some("true"),
+        reservation: name("restart_attempt_node").map(|node| (node, number("restart_attempt_ttl"))),
     })
 }
 
-fn field<'a>(meta: &'a Map, name: &str) -> Option<&'a Term> {
-    meta.map.iter().find_map(|(key, value)| match key {
-        Term::Atom(atom) if atom.name == name => Some(value),
-        _ => None,
-    })
-}
-
-/// A name, written as an atom or as a string; nothing for nil.
-fn word(term: &Term) -> Option<String> {
-    match term {
-        Term::Atom(atom) if atom.name != "nil" => Some(atom.name.clone()),
-        Term::Binary(binary) => String::from_utf8(binary.bytes.clone()).ok(),
-        _ => None,
-    }
-}
-
-fn number(term: &Term) -> Option<i64> {
-    match term {
-        Term::FixInteger(number) => Some(i64::from(number.value)),
-        Term::BigInteger(number) => i64::try_from(&number.value).ok(),
-        _ => None,
-    }
+/// A name, written as an atom or as a string.
+fn name(term: &Term) -> Option<String> {
+    atom_name(term).map(str::to_owned).or_else(|| read_text(term, "name").ok())
 }

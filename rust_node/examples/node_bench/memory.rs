@@ -70,7 +70,7 @@ pub async fn measure(count: u32) -> anyhow::Result<Memory> {
 async fn orders(mailbox: &mut Mailbox) -> anyhow::Result<()> {
     loop {
         if let Some(Inbound::Message(delivery)) = timeout(SOON, mailbox.receive()).await.context("no orders")? {
-            match Message::from_bytes(&delivery.payload)? {
+            match Message::from_checked(&delivery.payload)? {
                 Message::Orders(_) => return Ok(()),
                 Message::Refuse(refuse) => anyhow::bail!("refused: {}", refuse.reason),
                 _ => {}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use handoff_wire::term::{self, atom, tuple, uint};
+use etf::{atom, tuple, uint};
 use rust_node::distribution::dialler::dial;
 use rust_node::distribution::{Inbound, Mailbox, Node, Process, names};
 use serde::Serialize;
@@ -71,7 +71,7 @@ async fn from_rust(
 ) -> anyhow::Result<f64> {
     let process = Process::Name("echo".to_owned());
     let pid = mailbox.pid.clone();
-    let ask = |number: u64| node.send(echo, &pid, &process, tuple(vec![pid.clone().into(), uint(number)]));
+    let ask = |number: u64| node.send(echo, &pid, &process, tuple([pid.clone().into(), uint(number)]));
     let began = Instant::now();
     let until = began + Duration::from_millis(round_ms);
     for number in 1..=in_flight {
@@ -94,7 +94,7 @@ async fn from_rust(
 }
 
 async fn number(mailbox: &mut Mailbox) -> anyhow::Result<u64> {
-    Ok(term::read_u64(&answer(mailbox).await?, "number")?)
+    Ok(etf::read_u64(&answer(mailbox).await?, "number")?)
 }
 
 async fn from_beam(
@@ -106,19 +106,19 @@ async fn from_beam(
     round_ms: u64,
 ) -> anyhow::Result<f64> {
     let pid = mailbox.pid.clone();
-    let request = tuple(vec![atom("measure"), pid.clone().into(), atom(echo), uint(in_flight.into()), uint(round_ms)]);
+    let request = tuple([atom("measure"), pid.clone().into(), atom(echo), uint(in_flight.into()), uint(round_ms)]);
     node.send(asker, &pid, &Process::Name("measure".to_owned()), request)?;
     let answer = answer(mailbox).await?;
-    let [count, took_us] = term::read_tuple(&answer, "figures")?;
-    let count = u32::try_from(term::read_u64(count, "count")?)?;
-    let took_us = u32::try_from(term::read_u64(took_us, "took")?)?;
+    let [count, took_us] = etf::read_tuple(&answer, "figures")?;
+    let count = u32::try_from(etf::read_u64(count, "count")?)?;
+    let took_us = u32::try_from(etf::read_u64(took_us, "took")?)?;
     Ok(f64::from(count) * 1e6 / f64::from(took_us))
 }
 
-async fn answer(mailbox: &mut Mailbox) -> anyhow::Result<eetf::Term> {
+async fn answer(mailbox: &mut Mailbox) -> anyhow::Result<etf::Term> {
     loop {
         match timeout(SOON, mailbox.receive()).await.context("no answer")? {
-            Some(Inbound::Message(delivery)) => return Ok(term::decode(&delivery.payload)?.0),
+            Some(Inbound::Message(delivery)) => return Ok(delivery.payload.decode()?),
             Some(Inbound::PeerUp { .. }) => {}
             other => anyhow::bail!("instead of an answer: {other:?}"),
         }

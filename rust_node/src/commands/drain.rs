@@ -136,7 +136,7 @@ async fn listen(mailbox: &mut Mailbox, request: RequestId, bar: &mut Bar) -> End
                     _ => Ending::Lost(format!("its agent has ended ({reason})")),
                 };
             }
-            Inbound::Message(delivery) => match Message::from_bytes(&delivery.payload) {
+            Inbound::Message(delivery) => match Message::from_checked(&delivery.payload) {
                 Ok(Message::DrainStep(step)) if step.request == request => {
                     heard = true;
                     bar.show(&step.progress);

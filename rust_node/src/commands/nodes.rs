@@ -115,7 +115,7 @@ async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
         while !waiting.is_empty() {
             match mailbox.receive().await {
                 Some(Inbound::Message(delivery)) => {
-                    if let Ok(Message::Description(description)) = Message::from_bytes(&delivery.payload) {
+                    if let Ok(Message::Description(description)) = Message::from_checked(&delivery.payload) {
                         waiting.remove(&*delivery.peer);
                         lines.insert(delivery.peer.to_string(), Some(description));
                     }

@@ -5,14 +5,12 @@
 
 use std::time::Duration;
 
-use eetf::{Pid, Reference, Term};
 use erl_dist::message::Message;
-use handoff_wire::term::{self, atom, atom_name, tuple};
+use etf::{Pid, Reference, Term, atom, atom_name, pid, tuple};
 
 use super::control::Process;
 use super::node::Node;
 use super::peers::SendError;
-use super::signals::pid;
 use super::watches::Answer;
 
 /// Why a call has no answer.
@@ -57,10 +55,10 @@ pub struct Request {
 impl Request {
     /// `{'$gen_call', {Pid, Tag}, Body}`.
     pub fn read(message: Term) -> Option<Request> {
-        let [kind, from, body] = term::elements(&message)? else {
+        let [kind, from, body] = etf::elements(&message)? else {
             return None;
         };
-        let [caller, tag] = term::elements(from)? else {
+        let [caller, tag] = etf::elements(from)? else {
             return None;
         };
         (atom_name(kind) == Some("$gen_call"))
@@ -94,14 +92,14 @@ impl Node {
         // However this ends, also by being dropped.
         let _waiting = Waiting { node: self, pid: &own, number };
         let tag = Term::from(self.new_reference(number));
-        let request = tuple(vec![atom("$gen_call"), tuple(vec![own.clone().into(), tag.clone()]), body]);
+        let request = tuple([atom("$gen_call"), tuple([own.clone().into(), tag.clone()]), body]);
         self.send(peer, &own, &target, request)?;
         match tokio::time::timeout(timeout, answer).await {
             Err(_) => Err(CallError::Timeout),
             Ok(Err(_)) => Err(CallError::Down { reason: "the node has stopped".to_owned() }),
             Ok(Ok(Answer::Down(reason))) => Err(CallError::Down { reason }),
-            Ok(Ok(Answer::Reply(payload))) => match term::decode(&payload) {
-                Ok((Term::Tuple(mut reply), _)) if reply.elements.len() == 2 && reply.elements[0] == tag => {
+            Ok(Ok(Answer::Reply(payload))) => match payload.decode() {
+                Ok(Term::Tuple(mut reply)) if reply.elements.len() == 2 && reply.elements[0] == tag => {
                     reply.elements.pop().ok_or(CallError::Shape)
                 }
                 _ => Err(CallError::Shape),
@@ -115,7 +113,7 @@ impl Node {
     /// [`SendError`].
     pub fn reply(&self, peer: &str, own: &Pid, request: Request, answer: Term) -> Result<(), SendError> {
         let alias = request.alias().cloned();
-        let message = tuple(vec![request.tag, answer]);
+        let message = tuple([request.tag, answer]);
         self.push(
             peer,
             match alias {

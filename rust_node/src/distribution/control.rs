@@ -4,8 +4,7 @@
 //! stay bytes; whoever wants one decodes it. Fields are read here and not with `erl_dist`'s types, which exchange the fields of traced
 //! sends and decode every payload on the way.
 
-use eetf::{Pid, Reference, Term};
-use handoff_wire::{CheckError, WireError, check, term};
+use etf::{CheckError, Checked, Pid, Reference, Term, pid, reference};
 
 /// Who is meant: a process by pid or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,12 +87,11 @@ pub enum Control {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// The control term or the payload was not taken.
-    #[error("{source}")]
-    Wire {
-        /// Why.
+    /// The control term or the payload is not accepted.
+    #[error(transparent)]
+    Term {
         #[from]
-        source: WireError,
+        source: etf::Error,
     },
     /// An operation that is unknown, or has other fields.
     #[error("control message {operation:?}")]
@@ -107,8 +105,8 @@ impl ControlError {
     /// True when no conforming node sends this: the connection is of no use any more.
     pub fn is_malformed(&self) -> bool {
         match self {
-            ControlError::Wire { source: WireError::Check { source } } => source.is_malformed(),
-            ControlError::Wire { .. } => false,
+            ControlError::Term { source: etf::Error::Check { source } } => source.is_malformed(),
+            ControlError::Term { .. } => false,
             ControlError::Operation { operation } => operation.is_none(),
         }
     }
@@ -116,8 +114,8 @@ impl ControlError {
     /// For the counter.
     pub fn label(&self) -> &'static str {
         match self {
-            ControlError::Wire { source: WireError::Check { source } } => match source {
-                CheckError::Truncated => "truncated",
+            ControlError::Term { source: etf::Error::Check { source } } => match source {
+                CheckError::Truncated | CheckError::Trailing { .. } => "truncated",
                 CheckError::Version { .. } => "version_byte",
                 CheckError::Tag { .. } => "tag",
                 CheckError::TooDeep => "too_deep",
@@ -125,36 +123,34 @@ impl ControlError {
                 CheckError::Bits => "bits",
                 _ => "too_long",
             },
-            ControlError::Wire { .. } => "undecodable",
+            ControlError::Term { .. } => "undecodable",
             ControlError::Operation { .. } => "operation",
         }
     }
 }
 
-/// Reads a message: what it says, and its payload, checked but not decoded (empty if it has none).
+/// Reads a message: what it says, and its payload, which is not decoded here; `None` if it has none or one that is not accepted.
 ///
 /// # Errors
 /// [`ControlError`].
-pub fn parse(message: &[u8]) -> Result<(Control, &[u8]), ControlError> {
-    let (control, length) = term::decode(message)?;
-    let payload = message.get(length..).unwrap_or_default();
-    let elements = term::elements(&control).unwrap_or_default();
-    let operation = elements.first().and_then(|operation| term::read_u64(operation, "operation").ok());
+pub fn parse(message: &[u8]) -> Result<(Control, Option<Checked<'_>>), ControlError> {
+    let (control, payload) = Checked::first(message).map_err(etf::Error::from)?;
+    let control = control.decode()?;
+    let elements = etf::elements(&control).unwrap_or_default();
+    let operation = elements.first().and_then(|operation| etf::read_u64(operation, "operation").ok());
     let control = read(operation, elements).ok_or(ControlError::Operation { operation })?;
-    if has_payload(operation) {
-        match check(payload) {
-            Ok(taken) if taken == payload.len() => {}
-            Ok(_) => return Err(WireError::from(CheckError::Truncated).into()),
-            // The end of a process matters whatever its reason is.
-            Err(error) if !error.is_malformed() && matches!(control, Control::MonitorExit { .. }) => {
-                return Ok((control, &[]));
-            }
-            Err(error) => return Err(WireError::from(error).into()),
-        }
-    } else if !payload.is_empty() {
-        return Err(WireError::from(CheckError::Truncated).into());
+    if !has_payload(operation) {
+        return match payload.len() {
+            0 => Ok((control, None)),
+            bytes => Err(etf::Error::from(CheckError::Trailing { bytes }).into()),
+        };
     }
-    Ok((control, payload))
+    match Checked::whole(payload) {
+        Ok(payload) => Ok((control, Some(payload))),
+        // The end of a process matters whatever its reason is.
+        Err(error) if !error.is_malformed() && matches!(control, Control::MonitorExit { .. }) => Ok((control, None)),
+        Err(error) => Err(etf::Error::from(error).into()),
+    }
 }
 
 fn has_payload(operation: Option<u64>) -> bool {
@@ -165,51 +161,40 @@ fn read(operation: Option<u64>, elements: &[Term]) -> Option<Control> {
     Some(match (operation?, elements) {
         // SEND, SEND_TT, SEND_SENDER, SEND_SENDER_TT
         (2, [_, _, to]) | (12, [_, _, to, _]) | (22, [_, _, to]) | (23, [_, _, to, _]) => {
-            Control::Send { to: pid(to)? }
+            Control::Send { to: pid(to).cloned()? }
         }
         // REG_SEND, REG_SEND_TT
         (6, [_, from, _, to]) | (16, [_, from, _, to, _]) => {
-            Control::RegSend { from: pid(from)?, to: term::atom_name(to)?.to_owned() }
+            Control::RegSend { from: pid(from).cloned()?, to: etf::atom_name(to)?.to_owned() }
         }
         // ALIAS_SEND, ALIAS_SEND_TT
-        (33, [_, _, alias]) | (34, [_, _, alias, _]) => Control::AliasSend { alias: reference(alias)? },
+        (33, [_, _, alias]) | (34, [_, _, alias, _]) => Control::AliasSend { alias: reference(alias).cloned()? },
         // LINK
-        (1, [_, from, to]) => Control::Link { from: pid(from)?, to: pid(to)? },
+        (1, [_, from, to]) => Control::Link { from: pid(from).cloned()?, to: pid(to).cloned()? },
         // UNLINK_ID
-        (35, [_, id, from, to]) => Control::UnlinkId { id: id.clone(), from: pid(from)?, to: pid(to)? },
+        (35, [_, id, from, to]) => {
+            Control::UnlinkId { id: id.clone(), from: pid(from).cloned()?, to: pid(to).cloned()? }
+        }
         // MONITOR_P, DEMONITOR_P
         (19, [_, from, to, monitor]) => {
-            Control::Monitor { from: pid(from)?, to: process(to)?, reference: reference(monitor)? }
+            Control::Monitor { from: pid(from).cloned()?, to: process(to)?, reference: reference(monitor).cloned()? }
         }
-        (20, [_, _, _, monitor]) => Control::Demonitor { reference: reference(monitor)? },
+        (20, [_, _, _, monitor]) => Control::Demonitor { reference: reference(monitor).cloned()? },
         // MONITOR_P_EXIT, PAYLOAD_MONITOR_P_EXIT
-        (21, [_, _, _, monitor, reason]) => {
-            Control::MonitorExit { reference: reference(monitor)?, reason: term::atom_name(reason).map(str::to_owned) }
-        }
-        (28, [_, _, _, monitor]) => Control::MonitorExit { reference: reference(monitor)?, reason: None },
+        (21, [_, _, _, monitor, reason]) => Control::MonitorExit {
+            reference: reference(monitor).cloned()?,
+            reason: etf::atom_name(reason).map(str::to_owned),
+        },
+        (28, [_, _, _, monitor]) => Control::MonitorExit { reference: reference(monitor).cloned()?, reason: None },
         // SPAWN_REQUEST, SPAWN_REQUEST_TT
         (29, [_, request, from, _, _, _]) | (30, [_, request, from, _, _, _, _]) => {
-            Control::SpawnRequest { reference: reference(request)?, from: pid(from)? }
+            Control::SpawnRequest { reference: reference(request).cloned()?, from: pid(from).cloned()? }
         }
         // EXIT, UNLINK, NODE_LINK, GROUP_LEADER, EXIT2, EXIT_TT, EXIT2_TT, PAYLOAD_EXIT and its three variants, SPAWN_REPLY,
         // SPAWN_REPLY_TT, UNLINK_ID_ACK
         (3 | 4 | 5 | 7 | 8 | 13 | 18 | 24..=27 | 31 | 32 | 36, _) => Control::Nothing,
         _ => return None,
     })
-}
-
-fn pid(term: &Term) -> Option<Pid> {
-    match term {
-        Term::Pid(pid) => Some(pid.clone()),
-        _ => None,
-    }
-}
-
-fn reference(term: &Term) -> Option<Reference> {
-    match term {
-        Term::Reference(reference) => Some((**reference).clone()),
-        _ => None,
-    }
 }
 
 fn process(term: &Term) -> Option<Process> {
@@ -243,8 +228,9 @@ mod tests {
 
     #[test]
     fn what_erl_dist_writes_is_understood() {
-        let payload = term::atom("hello");
-        let encoded = term::encode(&payload).expect("encodes");
+        let payload = etf::atom("hello");
+        let encoded = etf::encode(&payload).expect("encodes");
+        let encoded = Checked::whole(&encoded).expect("passes the check");
         let sends = [
             (Message::send(a_pid(), payload.clone()), Control::Send { to: a_pid() }),
             (
@@ -254,17 +240,17 @@ mod tests {
         ];
         for (message, expected) in sends {
             let bytes = written(message);
-            assert_eq!(parse(&bytes).expect("understood"), (expected, &*encoded));
+            assert_eq!(parse(&bytes).expect("understood"), (expected, Some(encoded.clone())));
         }
         let monitor = Message::monitor_p(a_pid(), PidOrAtom::Atom("x".into()), a_reference());
         let expected = Control::Monitor { from: a_pid(), to: Process::Name("x".into()), reference: a_reference() };
-        assert_eq!(parse(&written(monitor)).expect("understood"), (expected, &[][..]));
+        assert_eq!(parse(&written(monitor)).expect("understood"), (expected, None));
     }
 
     #[test]
     fn an_exit_with_a_reason_that_is_not_taken_is_still_an_exit() {
-        let control = term::tuple(vec![term::uint(28), a_pid().into(), a_pid().into(), Term::from(a_reference())]);
-        let mut bytes = term::encode(&control).expect("encodes");
+        let control = etf::tuple([etf::uint(28), a_pid().into(), a_pid().into(), Term::from(a_reference())]);
+        let mut bytes = etf::encode(&control).expect("encodes");
         bytes.extend([131, 112, 0, 0, 0, 9]);
         let (control, _) = parse(&bytes).expect("a local fun as reason");
         assert_eq!(control, Control::MonitorExit { reference: a_reference(), reason: None });
@@ -273,19 +259,19 @@ mod tests {
     #[test]
     fn unknown_operations_and_other_shapes_are_refused_by_number() {
         for (control, expected) in [
-            (term::tuple(vec![term::uint(99)]), Some(99)),
-            (term::tuple(vec![term::uint(2), term::uint(1)]), Some(2)),
-            (term::atom("x"), None),
-            (term::tuple(vec![]), None),
+            (etf::tuple([etf::uint(99)]), Some(99)),
+            (etf::tuple([etf::uint(2), etf::uint(1)]), Some(2)),
+            (etf::atom("x"), None),
+            (etf::tuple([]), None),
         ] {
-            let bytes = term::encode(&control).expect("encodes");
+            let bytes = etf::encode(&control).expect("encodes");
             assert!(matches!(parse(&bytes), Err(ControlError::Operation { operation }) if operation == expected));
         }
     }
 
     #[test]
     fn bytes_after_the_message_are_malformed() {
-        let mut bytes = written(Message::send(a_pid(), term::atom("x")));
+        let mut bytes = written(Message::send(a_pid(), etf::atom("x")));
         bytes.push(0);
         assert!(parse(&bytes).is_err_and(|error| error.is_malformed()));
     }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use handoff_wire::term::{self, atom, tuple};
+use etf::{atom, tuple};
 use rand::RngExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
@@ -189,12 +189,12 @@ pub async fn nodes_at(name: &NodeName) -> Vec<NodeName> {
 /// The visible nodes a connected node is connected to.
 pub async fn nodes_known_by(node: &Node, peer: &str) -> Vec<NodeName> {
     let leader = node.new_pid().into();
-    let request = tuple(vec![atom("call"), atom("erlang"), atom("nodes"), term::list(vec![]), leader]);
+    let request = tuple([atom("call"), atom("erlang"), atom("nodes"), etf::list([]), leader]);
     let answer = node.call(peer, "rex", request, ASK_TIMEOUT).await;
     let answer = answer.inspect_err(|error| debug!(peer, %error, "does not say which nodes it knows"));
     let Ok(answer) = answer else { return Vec::new() };
-    let names = term::read_list(&answer, "nodes").unwrap_or_default();
-    names.iter().filter_map(term::atom_name).filter_map(|name| names::parse(name).ok()).collect()
+    let names = etf::read_list(&answer, "nodes").unwrap_or_default();
+    names.iter().filter_map(etf::atom_name).filter_map(|name| names::parse(name).ok()).collect()
 }
 
 /// Connects to a node.

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: what one peer can make this node hold is at most [`Limits::max_frame`] (being read) + [`Limits::inbound`] (read, not
 //! yet looked at) + [`Limits::write_queue`] (written, not yet taken) bytes, plus one decoded message (at most 16 MB, see
-//! `handoff_wire::check`); what strangers can make it hold is [`Limits::handshakes`] sockets for
+//! `etf::check`); what strangers can make it hold is [`Limits::handshakes`] sockets for
 //! [`Limits::handshake_timeout`].
 
 use std::time::Duration;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use eetf::Pid;
+use etf::{Checked, Pid};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -22,8 +22,7 @@ pub struct Delivery {
     pub peer: Arc<str>,
     /// The process it came from, where the sender said so.
     pub from: Option<Pid>,
-    /// The term, checked and not yet decoded.
-    pub payload: Vec<u8>,
+    pub payload: Checked<'static>,
     pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eetf::{Atom, Pid, Reference, Term};
 use erl_dist::message::Message;
+use etf::{Atom, Pid, Reference, Term};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

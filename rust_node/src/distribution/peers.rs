@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eetf::{Pid, Reference};
 use erl_dist::message::Message;
+use etf::{Pid, Reference};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use eetf::{Atom, FixInteger, Pid, Term};
 use erl_dist::message::Message;
 use erl_dist::term::PidOrAtom;
-use handoff_wire::term;
+use etf::{Atom, Checked, FixInteger, Pid};
 use tracing::debug;
 
 use super::calls;
@@ -19,7 +18,7 @@ use super::watches::monitor_exit;
 use crate::metrics::Metrics;
 
 /// Does what the message asks for.
-pub(super) async fn handle(reading: &Reading, control: Control, payload: &[u8]) {
+pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<Checked<'_>>) {
     let (node, peer) = (&reading.node, &*reading.peer);
     let ignored = |kind: &'static str| Metrics::count(&node.options().metrics.refused, kind);
     let answer = |message: Message| {
@@ -27,25 +26,27 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: &[u8]) 
             debug!(peer, %error, "answer not sent");
         }
     };
-    match control {
-        Control::Send { to } => {
-            if !node.answered(peer, &to, payload) {
+    match (control, payload) {
+        (Control::Send { to }, Some(payload)) => {
+            if !node.answered(peer, &to, &payload) {
                 deliver(reading, None, &Process::Pid(to), payload).await;
             }
         }
-        Control::RegSend { from, to } if to == "net_kernel" => net_kernel(reading, &from, payload),
-        Control::RegSend { from, to } => deliver(reading, Some(from), &Process::Name(to), payload).await,
+        (Control::RegSend { from, to }, Some(payload)) if to == "net_kernel" => net_kernel(reading, &from, &payload),
+        (Control::RegSend { from, to }, Some(payload)) => {
+            deliver(reading, Some(from), &Process::Name(to), payload).await
+        }
         // No alias is ever made here.
-        Control::AliasSend { .. } => ignored("no_such_process"),
-        Control::Link { from, to } => {
+        (Control::AliasSend { .. }, _) => ignored("no_such_process"),
+        (Control::Link { from, to }, _) => {
             if !node.is_alive(&Process::Pid(to.clone())) {
-                answer(Message::exit(to, from, term::atom("noproc")));
+                answer(Message::exit(to, from, etf::atom("noproc")));
             }
         }
-        Control::UnlinkId { id, from, to } => {
+        (Control::UnlinkId { id, from, to }, _) => {
             answer(Message::UnlinkIdAck(erl_dist::message::UnlinkIdAck { id, from_pid: to, to_pid: from }));
         }
-        Control::Monitor { from, to, reference } => {
+        (Control::Monitor { from, to, reference }, _) => {
             if !node.is_alive(&to) {
                 answer(monitor_exit(to, from, reference, "noproc"));
             } else if !node.watched(peer, reference.clone(), from.clone(), to.clone()) {
@@ -53,15 +54,15 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: &[u8]) 
                 answer(monitor_exit(to, from, reference, "system_limit"));
             }
         }
-        Control::Demonitor { reference } => node.unwatched(peer, &reference),
-        Control::MonitorExit { reference, reason } => {
+        (Control::Demonitor { reference }, _) => node.unwatched(peer, &reference),
+        (Control::MonitorExit { reference, reason }, payload) => {
             let reason = reason.or_else(|| {
-                let (reason, _) = term::decode(payload).ok()?;
-                term::atom_name(&reason).map(str::to_owned)
+                let reason = payload?.decode().ok()?;
+                etf::atom_name(&reason).map(str::to_owned)
             });
             node.ended(peer, &reference, reason);
         }
-        Control::SpawnRequest { reference, from } => {
+        (Control::SpawnRequest { reference, from }, _) => {
             ignored("spawn");
             answer(Message::SpawnReply(erl_dist::message::SpawnReply {
                 req_id: reference,
@@ -70,18 +71,19 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: &[u8]) 
                 result: PidOrAtom::Atom(Atom::from("notsup")),
             }));
         }
-        Control::Nothing => {}
+        // `control::parse` gives every send its payload.
+        (Control::Send { .. } | Control::RegSend { .. }, None) | (Control::Nothing, _) => {}
     }
 }
 
 /// Puts a message into a mailbox, as soon as the peer's allowance has room for it. Messages for nobody cost nothing.
-async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: &[u8]) {
+async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Checked<'_>) {
     let metrics = &reading.node.options().metrics;
     if !reading.node.is_alive(to) {
         Metrics::count(&metrics.refused, "no_such_process");
         return;
     }
-    let grains = u32::try_from(payload.len().div_ceil(GRAIN).max(1)).unwrap_or(u32::MAX);
+    let grains = u32::try_from(payload.as_bytes().len().div_ceil(GRAIN).max(1)).unwrap_or(u32::MAX);
     let allowance = &reading.allowance;
     let permit = match Arc::clone(allowance).try_acquire_many_owned(grains) {
         Ok(permit) => Some(permit),
@@ -93,7 +95,7 @@ async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: &[
     };
     let make = || {
         let peer = Arc::clone(&reading.peer);
-        Inbound::Message(Delivery { peer, from, payload: payload.to_vec(), _permit: permit })
+        Inbound::Message(Delivery { peer, from, payload: payload.into_owned(), _permit: permit })
     };
     if !reading.node.deliver(&reading.peer, reading.id, to, make) {
         Metrics::count(&metrics.refused, "no_such_process");
@@ -101,23 +103,15 @@ async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: &[
 }
 
 /// `net_kernel` is asked one thing: `{is_auth, Node}`, by `Node.ping`.
-fn net_kernel(reading: &Reading, from: &Pid, payload: &[u8]) {
-    let request = term::decode(payload).ok().and_then(|(request, _)| calls::Request::read(request));
+fn net_kernel(reading: &Reading, from: &Pid, payload: &Checked<'_>) {
+    let request = payload.decode().ok().and_then(calls::Request::read);
     let is_ping = |request: &calls::Request| {
-        term::elements(&request.body).and_then(|body| body.first()).and_then(term::atom_name) == Some("is_auth")
+        etf::elements(&request.body).and_then(|body| body.first()).and_then(etf::atom_name) == Some("is_auth")
     };
     match request {
         Some(request) if is_ping(&request) => {
-            let _gone = reading.node.reply(&reading.peer, from, request, term::atom("yes"));
+            let _gone = reading.node.reply(&reading.peer, from, request, etf::atom("yes"));
         }
         _ => Metrics::count(&reading.node.options().metrics.refused, "net_kernel"),
-    }
-}
-
-/// The pid in a term.
-pub(super) fn pid(term: &Term) -> Option<&Pid> {
-    match term {
-        Term::Pid(pid) => Some(pid),
-        _ => None,
     }
 }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use eetf::{Atom, Pid, Reference, Term};
 use erl_dist::message::Message;
 use erl_dist::term::PidOrAtom;
+use etf::{Atom, Checked, Pid, Reference, Term};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
@@ -26,7 +26,7 @@ pub(super) struct Waiter {
 /// How a call is answered.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Reply(Vec<u8>),
+    Reply(Checked<'static>),
     Down(String),
 }
 
@@ -79,11 +79,11 @@ impl Node {
     }
 
     /// An answer to a call, if `to` waits for one. False otherwise.
-    pub(super) fn answered(&self, peer: &str, to: &Pid, payload: &[u8]) -> bool {
+    pub(super) fn answered(&self, peer: &str, to: &Pid, payload: &Checked<'_>) -> bool {
         let mut state = self.lock();
         let waits = to.serial == 0 && state.waiters.get(&to.id).is_some_and(|waiter| *waiter.peer == *peer);
         if waits {
-            state.answer(to.id, Answer::Reply(payload.to_vec()));
+            state.answer(to.id, Answer::Reply(payload.clone().into_owned()));
         }
         waits
     }

@@ -3,11 +3,11 @@
 //! Guarantee: it is in one stage, with what belongs to that stage; attempts that are under way when it is forgotten are given
 //! back to the ledger and the limiter that others use.
 
-use eetf::Pid;
+use etf::Pid;
 use handoff_core::event::{Event, Outcome};
 use handoff_core::time::Micros;
 use handoff_core::{Action, ClusterView, Config, Engine, EngineError, ModuleId, Progress, Report, Scope, ServerSpec};
-use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts, WireError};
+use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts};
 
 use super::attempts::Attempts;
 use super::storage::Storage;
@@ -290,9 +290,11 @@ fn out_of_order(what: &str) -> Taken {
     Taken::Refused(RefuseReason::OutOfOrder { what: what.to_owned() })
 }
 
-fn refused(error: &WireError) -> Taken {
+fn refused(error: &etf::Error) -> Taken {
     Taken::Refused(match error {
-        WireError::TooMany { what, takes, .. } => RefuseReason::Full { what: (*what).to_owned(), limit: *takes as u64 },
+        etf::Error::TooMany { what, takes, .. } => {
+            RefuseReason::Full { what: (*what).to_owned(), limit: *takes as u64 }
+        }
         other => RefuseReason::OutOfOrder { what: other.to_string() },
     })
 }

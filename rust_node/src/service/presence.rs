@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eetf::Pid;
+use etf::Pid;
 use handoff_core::time::Micros;
 
 /// Until an agent has answered.

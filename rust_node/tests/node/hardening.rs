@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{COOKIE, Node, Peer, SOON, eventually, node_name, still_serves};
-use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS, term};
+use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS};
 use rust_node::distribution::handshake::HandshakeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -89,10 +89,10 @@ async fn every_hostile_term() {
 async fn an_unknown_control_message() {
     let mut node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
-    peer.raw(&term::tuple(vec![term::uint(99), term::uint(1)]), &[]).await.expect("sent");
+    peer.raw(&etf::tuple([etf::uint(99), etf::uint(1)]), &[]).await.expect("sent");
     node.counted("durable_handoff_refused_total{kind=\"operation\"}", 1.0).await;
     assert!(peer.ping().await, "refused, not dropped");
-    peer.raw(&term::atom("nonsense"), &[]).await.expect("sent");
+    peer.raw(&etf::atom("nonsense"), &[]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "no conforming node sends that");
     still_serves(&mut node).await;
 }
@@ -189,7 +189,7 @@ async fn a_peer_that_floods() {
     let mut other = Peer::connect(&node).await;
     let mut peer = Peer::connect(&node).await;
     let message = Message::from(Keepalive { id: DrainId(9) }).to_bytes().expect("encodes");
-    let payload = term::encode(&term::binary(vec![7; 1_000])).expect("encodes");
+    let payload = etf::encode(&etf::binary(vec![7; 1_000])).expect("encodes");
     // So many arrive however slow the node is.
     for _ in 0..100 {
         peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
@@ -264,7 +264,7 @@ async fn peer_with_more_queued_than_sockets_hold(node: &Node) -> Peer {
     for _ in 0..8 {
         peer.ask_for(900_000).await.expect("sent");
     }
-    peer.send_to(NODE_PROCESS, &term::encode(&term::atom("after_all_of_it")).expect("encodes")).await.expect("sent");
+    peer.send_to(NODE_PROCESS, &etf::encode(&etf::atom("after_all_of_it")).expect("encodes")).await.expect("sent");
     node.counted("durable_handoff_refused_total{kind=\"not_ours\"}", 1.0).await;
     peer
 }

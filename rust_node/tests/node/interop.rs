@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{self, Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
-use eetf::Term;
-use handoff_wire::term::{self, atom, atom_name, tuple};
+use etf::{atom, atom_name, tuple};
 use rust_node::distribution::dialler::Dialler;
 use rust_node::distribution::epmd::{self, PortMapperError};
 use rust_node::distribution::{
@@ -50,8 +49,7 @@ async fn a_beam_of_each_otp_is_dialled_called_and_monitored() {
         dial(&node, &beam).await.expect("connected");
         assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { hidden: false, .. }));
 
-        let who =
-            tuple(vec![atom("call"), atom("erlang"), atom("node"), term::list(vec![]), mailbox.pid.clone().into()]);
+        let who = tuple([atom("call"), atom("erlang"), atom("node"), etf::list([]), mailbox.pid.clone().into()]);
         let answer = node.call(&beam, "rex", who, SOON).await.expect("answered");
         assert_eq!(atom_name(&answer), Some(&*beam));
         let nobody = node.call(&beam, "nobody", atom("x"), SOON).await;
@@ -99,27 +97,23 @@ async fn every_message_reaches_a_beam_and_comes_back() {
                 .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits"))
                 .collect();
             let message = handoff_wire::Message::from_bytes(&bytes).expect("a message");
-            let echo = tuple(vec![atom("echo"), mailbox.pid.clone().into(), message.to_term()]);
+            let echo = tuple([atom("echo"), mailbox.pid.clone().into(), message.to_term()]);
             node.send(&beam, &mailbox.pid, &Named::Name(AGENT.to_owned()), echo).expect("sent");
             match next(&mut mailbox).await {
                 Inbound::Message(delivery) => {
-                    assert_eq!(handoff_wire::Message::from_bytes(&delivery.payload).expect("a message"), message);
+                    assert_eq!(handoff_wire::Message::from_checked(&delivery.payload).expect("a message"), message);
                 }
                 other => panic!("{other:?}"),
             }
         }
-        let awkward = [
-            term::list(vec![term::int(-1), term::int(-2)]),
-            term::list(vec![term::uint(1)]),
-            Term::from(eetf::List::nil()),
-        ];
+        let awkward = [etf::list([etf::int(-1), etf::int(-2)]), etf::list([etf::uint(1)]), etf::list([])];
         for sent in awkward {
-            let expected = term::read_each(&sent, "list", 9, |term| term::read_i64(term, "n")).expect("a list");
-            let echo = tuple(vec![atom("echo"), mailbox.pid.clone().into(), sent]);
+            let expected = etf::read_each(&sent, "list", 9, |term| etf::read_i64(term, "n")).expect("a list");
+            let echo = tuple([atom("echo"), mailbox.pid.clone().into(), sent]);
             node.send(&beam, &mailbox.pid, &Named::Name(AGENT.to_owned()), echo).expect("sent");
             let Inbound::Message(delivery) = next(&mut mailbox).await else { panic!("a message") };
-            let (back, _) = term::decode(&delivery.payload).expect("a term");
-            assert_eq!(term::read_each(&back, "list", 9, |term| term::read_i64(term, "n")).expect("a list"), expected);
+            let back = delivery.payload.decode().expect("a term");
+            assert_eq!(etf::read_each(&back, "list", 9, |term| etf::read_i64(term, "n")).expect("a list"), expected);
         }
         node.stop();
     }

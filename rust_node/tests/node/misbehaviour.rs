@@ -10,7 +10,7 @@ use handoff_core::time::Micros;
 use handoff_core::{Action, Config, ModuleId, NodeView, ServerId, ServerSpec, Source, StickyId};
 use handoff_wire::{
     DrainId, DrainOpen, DrainStart, Events, Keepalive, Message, NODE_PROCESS, Orders, Refuse, RefuseReason, Servers,
-    ViewPart, term,
+    ViewPart,
 };
 
 const ID: DrainId = DrainId(1);
@@ -94,8 +94,8 @@ async fn unless_silent<T>(scenario: impl AsyncFn() -> Result<T, RefuseReason>) -
 async fn a_message_of_a_newer_version() {
     let node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
-    let newer = term::tuple(vec![term::atom("durable_handoff"), term::uint(2), term::atom("keepalive"), term::uint(1)]);
-    peer.send_to(NODE_PROCESS, &term::encode(&newer).expect("encodes")).await.expect("sent");
+    let newer = etf::tuple([etf::atom("durable_handoff"), etf::uint(2), etf::atom("keepalive"), etf::uint(1)]);
+    peer.send_to(NODE_PROCESS, &etf::encode(&newer).expect("encodes")).await.expect("sent");
     assert_eq!(refusal(&mut peer).await, RefuseReason::Version { got: 2, takes: 1 });
     node.counted("durable_handoff_refused_total{kind=\"version\"}", 1.0).await;
 }

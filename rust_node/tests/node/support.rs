@@ -7,8 +7,8 @@ use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use eetf::{Pid, Term};
-use handoff_wire::{Message, NODE_PROCESS, term};
+use etf::{Pid, Term};
+use handoff_wire::{Message, NODE_PROCESS};
 use rust_node::distribution::control::{self, Control};
 use rust_node::distribution::dialler::{self, DialError};
 use rust_node::distribution::frame::{self, Frame};
@@ -318,17 +318,17 @@ impl Peer {
     }
 
     fn reg_send(&self, process: &str) -> Term {
-        let unused = term::atom("");
-        term::tuple(vec![term::uint(6), self.pid.clone().into(), unused, term::atom(process)])
+        let unused = etf::atom("");
+        etf::tuple([etf::uint(6), self.pid.clone().into(), unused, etf::atom(process)])
     }
 
     /// Asks for an answer as long as `length`, and does not read it.
     pub async fn ask_for(&mut self, length: usize) -> std::io::Result<()> {
         // A ping's answer repeats the tag.
-        let from = term::tuple(vec![self.pid.clone().into(), term::binary(vec![7; length])]);
-        let question = term::tuple(vec![term::atom("is_auth"), term::atom(&self.name)]);
-        let request = term::tuple(vec![term::atom("$gen_call"), from, question]);
-        self.send_to("net_kernel", &term::encode(&request).expect("encodes")).await
+        let from = etf::tuple([self.pid.clone().into(), etf::binary(vec![7; length])]);
+        let question = etf::tuple([etf::atom("is_auth"), etf::atom(&self.name)]);
+        let request = etf::tuple([etf::atom("$gen_call"), from, question]);
+        self.send_to("net_kernel", &etf::encode(&request).expect("encodes")).await
     }
 
     pub async fn tell(&mut self, message: impl Into<Message>) {
@@ -351,7 +351,7 @@ impl Peer {
                     Ok(Frame::Tick) => {}
                     Ok(Frame::Message(message)) => {
                         let (control, payload) = control::parse(message).expect("the node sends what it takes");
-                        return Some((control, payload.to_vec()));
+                        return Some((control, payload.map_or_else(Vec::new, |payload| payload.as_bytes().to_vec())));
                     }
                     Err(_) => return None,
                 }
@@ -372,14 +372,14 @@ impl Peer {
 
     /// True when the node answers a ping over this connection.
     pub async fn ping(&mut self) -> bool {
-        let tag = term::uint(rand::random());
-        let from = term::tuple(vec![self.pid.clone().into(), tag.clone()]);
-        let question = term::tuple(vec![term::atom("is_auth"), term::atom(&self.name)]);
-        let request = term::tuple(vec![term::atom("$gen_call"), from, question]);
-        if self.send_to("net_kernel", &term::encode(&request).expect("encodes")).await.is_err() {
+        let tag = etf::uint(rand::random());
+        let from = etf::tuple([self.pid.clone().into(), tag.clone()]);
+        let question = etf::tuple([etf::atom("is_auth"), etf::atom(&self.name)]);
+        let request = etf::tuple([etf::atom("$gen_call"), from, question]);
+        if self.send_to("net_kernel", &etf::encode(&request).expect("encodes")).await.is_err() {
             return false;
         }
-        let expected = term::encode(&term::tuple(vec![tag, term::atom("yes")])).expect("encodes");
+        let expected = etf::encode(&etf::tuple([tag, etf::atom("yes")])).expect("encodes");
         while let Some((_, payload)) = self.receive().await {
             if payload == expected {
                 return true;
@@ -391,9 +391,9 @@ impl Peer {
 
 fn framed(control: &Term, payload: &[u8]) -> Vec<u8> {
     let frame = frame::build(|out| {
-        out.extend(term::encode(control)?);
+        out.extend(etf::encode(control)?);
         out.extend(payload);
-        Ok::<_, handoff_wire::WireError>(())
+        Ok::<_, etf::Error>(())
     });
     frame.expect("encodes")
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use eetf::Term;
+use etf::Term;
 
 use super::commands::Command;
 use super::events::{Drained, Event, HeldUp, Reported};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use eetf::Term;
+use etf::Term;
 
 use super::term::{
     as_atom, as_bytes, as_list, as_list_of, as_text, as_tuple_of, as_u32, as_u64, atom, float, int, list, text, tuple,

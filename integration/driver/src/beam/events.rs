@@ -12,7 +12,7 @@
 //! | `{fallback, Reason}` | something else than planned took over in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
 
-use eetf::Term;
+use etf::Term;
 
 use super::term::{as_atom, as_list_of, as_text, as_tuple, as_tuple_of, as_u32, as_u64};
 use crate::history::{Key, Moment};

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use eetf::Term;
+use etf::Term;
 
 use super::events::{Event, read_hello};
 use crate::{Error, Result};
@@ -142,6 +142,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Term>> {
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;
+    // Without the check, whose limits are for strangers: the counters of 100,000 servers are more terms than it lets through.
     Term::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
 }
 

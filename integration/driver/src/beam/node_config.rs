@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use eetf::Term;
+use etf::Term;
 
 use super::term::{atom, int, map, text, tuple};
 use crate::settings::Settings;

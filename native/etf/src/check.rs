@@ -1,11 +1,8 @@
-//! Whether bytes are a term that may be decoded at all, decided before anything is allocated for them.
+//! Whether bytes may be decoded, decided before anything is allocated for them.
 //!
-//! Guarantee: [`check`] allocates nothing, does not recurse, and takes time linear in the bytes it looks at. What passes has
-//! only tags on the allow-list, every length backed by bytes that are there, at most [`MAX_DEPTH`] nested containers, at
-//! most [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes. The decoder behind it trusts lengths, recurses,
-//! inflates, and panics on two tags; nothing reaches it but through here.
-
-use crate::error::CheckError;
+//! Guarantee: the check allocates nothing, does not recurse, and takes time linear in the bytes it looks at. What passes has only
+//! tags on the allow-list, every length backed by bytes that are there, at most [`MAX_DEPTH`] nested containers, at most
+//! [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes.
 
 /// Deeper than any message of this protocol or of the kernel processes it talks to; far below what a thread's stack holds.
 pub const MAX_DEPTH: usize = 64;
@@ -21,11 +18,50 @@ const MAX_ATOM: usize = 1_020;
 /// The version byte in front of every term.
 const VERSION: u8 = 131;
 
-/// Checks the term at the start of `bytes` and says how many bytes it takes; what follows it is not looked at.
-///
-/// # Errors
-/// [`CheckError`]; [`CheckError::is_malformed`] tells broken bytes from a term that is well formed but not taken here.
-pub fn check(bytes: &[u8]) -> Result<usize, CheckError> {
+/// Why bytes are not decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The bytes end before the term does, or a length is larger than what is left.
+    #[error("the term is cut short")]
+    Truncated,
+    /// Bytes after the one term that was expected.
+    #[error("{bytes} bytes after the term")]
+    Trailing { bytes: usize },
+    /// Not the external term format.
+    #[error("version byte {got}, expected 131")]
+    Version { got: u8 },
+    /// A tag that is unknown or not accepted: compressed terms, local funs, cache references.
+    #[error("tag {tag} is not accepted")]
+    Tag { tag: u8 },
+    /// More nested containers than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// More terms than [`MAX_TERMS`].
+    #[error("more than {MAX_TERMS} terms")]
+    TooManyTerms,
+    /// A bit string whose last byte has no bits or more than eight.
+    #[error("a bit string with an impossible last byte")]
+    Bits,
+    /// Longer than the format allows, or an integer above [`MAX_BIGNUM`].
+    #[error("{what} of length {got}")]
+    TooLong { what: &'static str, got: usize },
+}
+
+impl CheckError {
+    /// True when no conforming node sends this; false for a valid term that is not accepted here.
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            CheckError::Truncated | CheckError::Trailing { .. } | CheckError::Version { .. } | CheckError::Bits => true,
+            CheckError::Tag { .. } | CheckError::TooDeep | CheckError::TooManyTerms | CheckError::TooLong { .. } => {
+                false
+            }
+        }
+    }
+}
+
+/// The length of the term at the start of `bytes`, if that passes. What follows it is not looked at.
+pub(crate) fn check(bytes: &[u8]) -> Result<usize, CheckError> {
     let mut cursor = Cursor { bytes, at: 0 };
     match cursor.byte()? {
         VERSION => {}
