@@ -43,8 +43,9 @@
 //! # Where the constants come from
 //!
 //! Each is named where it is used and says what it stands for. Those that are not consequences of something (growth factors,
-//! thresholds, waits) were chosen on the simulated stores of `examples/limiter_table.rs`: 80 stores of 1 to unlimited slots,
-//! with and without noise, 21 seeds each. None of them is sharp: a fifth more or less moves the table by a few percent.
+//! thresholds, waits) were chosen on 80 simulated stores of 1 to unlimited slots, with and without noise, 21 seeds
+//! each. None of them is sharp: a fifth more or less moves the figures by a few percent. `handoff_sim table` shows some
+//! of these stores, and `handoff_sim/tests/limiter.rs` says what has to hold on them.
 //!
 //! # Related work
 //!

@@ -1,75 +1,8 @@
-//! The limiter on simulated stores: against the best fixed limit of the same simulation, never against a clock.
-
-#[path = "support/sim/mod.rs"]
-mod sim;
+//! The limiter by itself. How it fares on simulated stores is tested in `handoff_sim`.
 
 use handoff_core::limiter::{Concurrency, Limiter, Permit, Verdict};
 use handoff_core::time::Micros;
 use proptest::prelude::*;
-use sim::{Outcome, Shape, UNLIMITED, drain};
-
-const SEEDS: u64 = 50;
-const SERVERS: usize = 500;
-
-/// The ratio adaptive / fixed of one figure, seed by seed, sorted.
-fn ratios(shape: &Shape, limit: u32, figure: fn(&Outcome) -> f64) -> Vec<(f64, u64)> {
-    let mut ratios: Vec<(f64, u64)> = (0..SEEDS)
-        .map(|seed| {
-            let adaptive = drain(shape, Concurrency::Adaptive, 50, SERVERS, seed);
-            let fixed = drain(shape, Concurrency::Fixed, limit, SERVERS, seed);
-            (figure(&adaptive) / figure(&fixed), seed)
-        })
-        .collect();
-    ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
-    ratios
-}
-
-/// Nine in ten seeds stay below `bound`; the message names the seed that does not.
-fn assert_mostly_below(shape: &Shape, limit: u32, figure: fn(&Outcome) -> f64, bound: f64) {
-    let ratios = ratios(shape, limit, figure);
-    let (ratio, seed) = ratios[ratios.len() * 9 / 10];
-    assert!(ratio <= bound, "{}: {ratio:.2} times fixed {limit} at seed {seed}, takes at most {bound}", shape.name);
-}
-
-#[test]
-fn a_store_of_eight_slots_is_drained_with_the_gap_and_the_speed_of_the_best_fixed_limit() {
-    for shape in [
-        Shape::new(8, 10.0),
-        Shape::new(8, 10.0).jitter(2.0),
-        Shape::new(8, 10.0).cpu(0.6).jitter(2.0).stalls(1.0, 10.0).cold(8, 20.0),
-    ] {
-        assert_mostly_below(&shape, 8, |outcome| outcome.p99, 1.6);
-        assert_mostly_below(&shape, 8, |outcome| outcome.total, 1.2);
-    }
-}
-
-#[test]
-fn a_store_without_a_queue_costs_no_gap_while_the_limit_climbs() {
-    let shape = Shape::new(UNLIMITED, 10.0).jitter(2.0);
-    assert_mostly_below(&shape, 50, |outcome| outcome.p50, 1.05);
-    assert_mostly_below(&shape, 50, |outcome| outcome.total, 1.6);
-}
-
-#[test]
-fn fewer_slots_than_the_first_limit_are_found_by_looking_down() {
-    for slots in [2, 4] {
-        let shape = Shape::new(slots, 10.0).jitter(2.0);
-        assert_mostly_below(&shape, 4, |outcome| outcome.p50, 1.2);
-        assert_mostly_below(&shape, 4, |outcome| outcome.total, 1.3);
-    }
-}
-
-#[test]
-fn servers_whose_own_stop_is_slow_are_not_taken_for_a_slow_store() {
-    let shape = Shape::new(UNLIMITED, 10.0).tail(0.02, 20.0);
-    assert_mostly_below(&shape, 50, |outcome| outcome.total, 1.6);
-}
-
-#[test]
-fn a_store_that_refuses_for_a_while_is_used_fully_again_afterwards() {
-    let shape = Shape::new(8, 10.0).errors(500.0, 800.0, 0.8);
-    assert_mostly_below(&shape, 8, |outcome| outcome.total, 2.0);
-}
 
 #[test]
 fn a_limit_that_is_not_in_use_never_rises() {

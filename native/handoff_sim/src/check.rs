@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 
-use crate::judge::{Rule, Violation};
+use crate::checker::{Rule, Violation};
 use crate::scenario::random;
 use crate::world::{self, DrainOutcome, Outcome};
 

@@ -1,6 +1,6 @@
 //! The real drain engine in a simulated cluster: virtual time, nodes, store and servers, with everything that can go wrong.
 //!
-//! Guarantee: a run depends on its scenario alone, seed included. A broken promise is found by [`judge`], which shares no
+//! Guarantee: a run depends on its scenario alone, seed included. A broken promise is found by [`checker`], which shares no
 //! code with the engine, and is seen again by running the same seed:
 //!
 //! ```text
@@ -9,25 +9,26 @@
 //!
 //! | to change | look at |
 //! |---|---|
-//! | what is checked | [`judge`] |
+//! | what is checked | [`checker`] |
 //! | the scenarios with a name | [`scenario::named`] |
 //! | what random scenarios are made of | [`scenario::random`] |
 //! | how a rehome goes, and how it fails | [`world`] (its `rehome`) |
 //! | nodes, clocks, heartbeats | [`cluster`] |
+//! | the processors and the network around the store | [`world`] (its `noise`) |
 //! | the object store | [`store`] |
 //! | what the engine is compared with | [`baseline`] |
 //! | the printed tables | [`tables`] |
 #![forbid(unsafe_code)]
 
-pub mod agenda;
 pub mod baseline;
-pub mod brain;
 pub mod check;
+pub mod checker;
 pub mod cluster;
-pub mod fleet;
-pub mod judge;
+pub mod decider;
+pub mod event_queue;
 pub mod random;
 pub mod scenario;
+pub mod servers;
 pub mod store;
 pub mod tables;
 pub mod world;

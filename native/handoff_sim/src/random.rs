@@ -37,6 +37,11 @@ impl Random {
         low + self.bits() % (high - low + 1)
     }
 
+    /// In `low..=high`.
+    pub fn within(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+
     /// An index below `length`, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.bits() % length as u64).unwrap_or(0)

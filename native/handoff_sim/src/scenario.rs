@@ -28,6 +28,8 @@ pub struct Scenario {
     pub stickies: Vec<Vec<StickyLevel>>,
     /// The store of all of them.
     pub store: StoreShape,
+    /// What attempts meet outside the store.
+    pub noise: Noise,
     /// What goes wrong by chance.
     pub faults: Faults,
     /// What happens when.
@@ -55,6 +57,21 @@ pub struct Load {
     pub sticky: u32,
     /// Their priority.
     pub priority: i32,
+}
+
+/// What attempts meet outside the store. Nothing by default. Times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Noise {
+    /// Work on the source's processor, of two cores, before each request to the store.
+    pub cpu_ms: f64,
+    /// A delay before each request, evenly distributed up to this.
+    pub jitter_ms: f64,
+    /// Moments in which the whole machine stands still: how many a second, and how long on average.
+    pub stalls: (f64, f64),
+    /// So many first attempts take so much longer: code is loaded, connections are made.
+    pub cold: (u32, f64),
+    /// The share of servers whose own `terminate` takes so much longer.
+    pub slow_stop: (f64, f64),
 }
 
 /// What goes wrong by chance, as probabilities of one attempt where not said otherwise.

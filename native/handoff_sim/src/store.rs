@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use handoff_core::time::Micros;
 
-use crate::agenda::millis;
+use crate::event_queue::millis;
 use crate::random::Random;
 
 /// How a store answers in a span of time.

@@ -8,20 +8,21 @@
 
 mod events;
 mod host;
+mod noise;
 mod outcome;
 mod rehome;
 
 use handoff_core::time::Micros;
 use handoff_core::{Event, Shared};
 
-use crate::agenda::Agenda;
-use crate::brain::Brain;
+use crate::checker::ledger::Ledger;
+use crate::checker::{Checker, Violation};
 use crate::cluster::{Cluster, Heartbeat, NodeIndex};
-use crate::fleet::{Fleet, ServerIndex};
-use crate::judge::books::Books;
-use crate::judge::{Judge, Violation};
+use crate::decider::Decider;
+use crate::event_queue::EventQueue;
 use crate::random::Random;
 use crate::scenario::{Scenario, When};
+use crate::servers::{ServerIndex, Servers};
 use crate::store::Store;
 
 pub use outcome::{DrainOutcome, Outcome};
@@ -43,13 +44,14 @@ enum Due {
     Clear { drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool },
     Cleared { drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool, ok: bool },
     Lost(NodeIndex),
+    Stall,
 }
 
 /// Drains that share a ledger and a limiter; one drain alone has its own.
 #[derive(Debug)]
 struct Group {
     shared: Shared,
-    books: Books,
+    ledger: Ledger,
     ceiling: u32,
     in_flight: u32,
     drains: Vec<usize>,
@@ -58,14 +60,14 @@ struct Group {
 /// One drain of the run.
 #[derive(Debug)]
 struct Drain {
-    brain: Brain,
-    judge: Judge,
+    decider: Decider,
+    checker: Checker,
     /// The store failed an attempt, and none has succeeded since.
     suspect: bool,
     group: usize,
     source: NodeIndex,
     servers: Vec<ServerIndex>,
-    /// The earliest wake-up that is entered in the agenda.
+    /// The earliest wake-up that is entered in the queue.
     armed: Option<Micros>,
     /// The wake-up the engine asked for last.
     wanted: Option<Micros>,
@@ -76,11 +78,14 @@ struct Drain {
 #[derive(Debug)]
 pub struct World {
     scenario: Scenario,
-    agenda: Agenda<Due>,
+    queue: EventQueue<Due>,
     random: Random,
     cluster: Cluster,
-    fleet: Fleet,
+    servers: Servers,
     store: Store,
+    cores: noise::Cores,
+    /// Attempts started so far.
+    started: u32,
     attempts: Vec<Option<Attempt>>,
     vacant: Vec<usize>,
     drains: Vec<Drain>,
@@ -109,7 +114,7 @@ pub fn run_traced(scenario: Scenario) -> Outcome {
 impl World {
     fn new(scenario: Scenario, traced: bool) -> World {
         let mut random = Random::new(scenario.seed);
-        let mut fleet = Fleet::default();
+        let mut servers = Servers::default();
         let mut cluster = Cluster::new(scenario.nodes.clone(), scenario.modules, START);
         for index in (0..cluster.len()).filter(|index| scenario.nodes[*index].age_ms >= 0) {
             cluster.start(index, START);
@@ -118,13 +123,15 @@ impl World {
             for _ in 0..load.count {
                 let poisoned = random.chance(scenario.faults.poisoned);
                 let unsynced = random.chance(scenario.faults.unsynced);
-                fleet.add(load.node, load.module, load.sticky, load.priority, poisoned, unsynced);
+                servers.add(load.node, load.module, load.sticky, load.priority, poisoned, unsynced);
                 cluster.arrive(load.node, load.module);
             }
         }
         let mut world = World {
-            agenda: Agenda::new(START),
+            queue: EventQueue::new(START),
             store: Store::new(scenario.store.clone(), START),
+            cores: noise::Cores::default(),
+            started: 0,
             attempts: Vec::new(),
             vacant: Vec::new(),
             drains: Vec::new(),
@@ -140,13 +147,14 @@ impl World {
             scenario,
             random,
             cluster,
-            fleet,
+            servers,
         };
         (0..world.cluster.len()).for_each(|index| world.first_heartbeat(index));
+        world.first_stall();
         for (index, (when, _)) in world.scenario.script.clone().into_iter().enumerate() {
             world.open += 1;
             if let When::At(ms) = when {
-                world.agenda.at(START + Micros::from_millis(ms), Due::Script(index));
+                world.queue.at(START + Micros::from_millis(ms), Due::Script(index));
             }
         }
         world
@@ -154,7 +162,7 @@ impl World {
 
     fn run(mut self) -> Outcome {
         while self.open > 0 || self.drains.iter().any(|drain| drain.over.is_none()) {
-            let Some(due) = self.agenda.advance() else { break };
+            let Some(due) = self.queue.advance() else { break };
             self.events += 1;
             self.happen(due);
         }
@@ -162,7 +170,7 @@ impl World {
     }
 
     fn now(&self) -> Micros {
-        self.agenda.now()
+        self.queue.now()
     }
 
     fn happen(&mut self, due: Due) {
@@ -177,6 +185,7 @@ impl World {
             Due::Clear { drain, id, server, tries, tell } => self.clear(drain, id, server, tries, tell),
             Due::Cleared { drain, id, server, tries, tell, ok } => self.cleared(drain, id, server, tries, tell, ok),
             Due::Lost(node) => self.lost(node),
+            Due::Stall => self.stall(),
         }
     }
 
@@ -187,7 +196,7 @@ impl World {
         }
         let ms = self.now().since(START).0 as f64 / 1_000.0;
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{ms:>10.3} {} {}", self.drains[drain].judge.source(), line()));
+            trace.push(format!("{ms:>10.3} {} {}", self.drains[drain].checker.source(), line()));
         }
     }
 

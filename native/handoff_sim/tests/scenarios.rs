@@ -57,7 +57,7 @@ fn in_a_scale_in_servers_are_spread_where_either_simple_rule_piles_them_up() {
 
 #[test]
 fn the_limiter_is_near_the_best_fixed_concurrency_on_a_store_with_eight_slots() {
-    let shape = &stores::shapes()[0].1;
+    let shape = &stores::shapes()[0];
     let (best, blind, ours) =
         (stores::measure(shape, Some(8), 3), stores::measure(shape, Some(50), 3), stores::measure(shape, None, 3));
     assert!(ours.drain <= best.drain * 1.3, "drain: {ours:?}, fixed 8: {best:?}");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use handoff_sim::random::Random;
+
 use super::setup::Setup;
 use crate::Result;
 use crate::beam::Cluster;
@@ -9,7 +11,6 @@ use crate::beam::commands::{Command, Outage};
 use crate::beam::link::now_us;
 use crate::history::{Drain, NodeId};
 use crate::progress::ModeProgress;
-use crate::random::Random;
 use crate::run::stage::{Stage, app};
 use crate::run::unsynced;
 use crate::settings::Settings;

@@ -3,7 +3,7 @@
 use handoff_core::{Config, Source};
 
 use crate::scenario::deploy::Deploy;
-use crate::scenario::{Faults, Load, Scenario, Strategy};
+use crate::scenario::{Faults, Load, Noise, Scenario, Strategy};
 use crate::store::{StoreShape, Weather};
 
 /// One row of the table.
@@ -133,6 +133,7 @@ impl Named {
             modules: 2,
             stickies: vec![Vec::new()],
             store: StoreShape { weather: self.weather.to_vec(), ..StoreShape::steady(Some(8), 10.0) },
+            noise: Noise::default(),
             faults: Faults { terminate_ms: 0.5, registry_lag_ms: 2.0, unsynced: self.unsynced(), ..Faults::default() },
             script: self.deploy.script(self.nodes),
             config: Config { source: Source::default(), ..Config::default() },

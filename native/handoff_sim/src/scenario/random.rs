@@ -7,7 +7,7 @@ use handoff_core::{Config, Prefer, StickyPolicy};
 use crate::cluster::{NodeSpec, ZONE};
 use crate::random::Random;
 use crate::scenario::deploy::{NEW_RELEASE, OLD_RELEASE, node};
-use crate::scenario::{Do, Faults, Load, Scenario, Strategy, When};
+use crate::scenario::{Do, Faults, Load, Noise, Scenario, Strategy, When};
 use crate::store::{StoreShape, Weather};
 
 /// One in three scenarios has no trouble at all: there everything that can be moved must be.
@@ -28,6 +28,7 @@ pub fn scenario(seed: u64) -> Scenario {
         name: format!("random {seed}"),
         seed,
         store: store(clean, &mut random),
+        noise: Noise::default(),
         faults: if clean { quiet(&mut random) } else { faults(&mut random) },
         script: script(count, drains, clean, &mut random),
         config: config(clean, &mut random),

@@ -5,9 +5,9 @@ use handoff_core::Config;
 use handoff_core::limiter::Concurrency;
 use serde::Serialize;
 
-use crate::scenario::Scenario;
 use crate::scenario::deploy::Deploy;
 use crate::scenario::named::{NAMED, Named};
+use crate::scenario::{Noise, Scenario};
 use crate::store::{StoreShape, Weather};
 use crate::tables::{median, table};
 use crate::world;
@@ -30,17 +30,34 @@ pub struct Measured {
     pub drain: f64,
 }
 
-/// The store shapes.
-pub fn shapes() -> Vec<(&'static str, StoreShape)> {
+/// A store, and what attempts meet on the way there.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// What it is called.
+    pub name: &'static str,
+    /// The store.
+    pub store: StoreShape,
+    /// The way there.
+    pub noise: Noise,
+}
+
+/// The shapes of the table.
+pub fn shapes() -> Vec<Shape> {
+    let quiet = |name, store| Shape { name, store, noise: Noise::default() };
     let spread = |slots, latency_ms, sigma| StoreShape { sigma, ..StoreShape::steady(slots, latency_ms) };
     let worse = vec![(1_000, 60_000, Weather::Slow(4.0))];
+    let busy = Noise { cpu_ms: 1.0, jitter_ms: 3.0, stalls: (1.5, 15.0), ..Noise::default() };
+    let slow_stops = Noise { cpu_ms: 0.3, slow_stop: (0.02, 800.0), ..Noise::default() };
     vec![
-        ("8 slots, 10 ms", StoreShape::steady(Some(8), 10.0)),
-        ("2 slots, 10 ms", StoreShape::steady(Some(2), 10.0)),
-        ("32 slots, 25 ms, spread", spread(Some(32), 25.0, 0.4)),
-        ("no queue, 10 ms, spread", spread(None, 10.0, 0.4)),
-        ("16 slots, 100 ms", StoreShape::steady(Some(16), 100.0)),
-        ("8 slots, 10 ms, then 40 ms", StoreShape { weather: worse, ..StoreShape::steady(Some(8), 10.0) }),
+        quiet("8 slots, 10 ms", StoreShape::steady(Some(8), 10.0)),
+        quiet("2 slots, 10 ms", StoreShape::steady(Some(2), 10.0)),
+        quiet("32 slots, 25 ms, spread", spread(Some(32), 25.0, 0.4)),
+        quiet("no queue, 10 ms, spread", spread(None, 10.0, 0.4)),
+        quiet("16 slots, 100 ms", StoreShape::steady(Some(16), 100.0)),
+        quiet("8 slots, 10 ms, then 40 ms", StoreShape { weather: worse, ..StoreShape::steady(Some(8), 10.0) }),
+        Shape { name: "8 slots, 10 ms, busy machine", store: StoreShape::steady(Some(8), 10.0), noise: busy },
+        Shape { name: "no queue, 10 ms, busy machine", store: StoreShape::steady(None, 10.0), noise: busy },
+        Shape { name: "no queue, 10 ms, slow stops", store: StoreShape::steady(None, 10.0), noise: slow_stops },
     ]
 }
 
@@ -61,10 +78,10 @@ pub struct Row {
 
 /// One row for each store shape.
 pub fn stores(seeds: u64) -> Vec<Row> {
-    shapes().into_iter().filter_map(|(name, shape)| row(name, &shape, seeds)).collect()
+    shapes().iter().filter_map(|shape| row(shape, seeds)).collect()
 }
 
-fn row(store: &'static str, shape: &StoreShape, seeds: u64) -> Option<Row> {
+fn row(shape: &Shape, seeds: u64) -> Option<Row> {
     let all = FIXED.map(|fixed| (fixed, measure(shape, Some(fixed), seeds)));
     let fastest = all.iter().map(|(_, it)| it.drain).fold(f64::INFINITY, f64::min);
     let quick = all.into_iter().filter(|(_, it)| it.drain <= fastest * SLOWER);
@@ -72,7 +89,7 @@ fn row(store: &'static str, shape: &StoreShape, seeds: u64) -> Option<Row> {
     let adaptive = measure(shape, None, seeds);
     let ratio =
         Measured { p50: adaptive.p50 / fixed.p50, p99: adaptive.p99 / fixed.p99, drain: adaptive.drain / fixed.drain };
-    Some(Row { store, best_fixed, fixed, adaptive, ratio })
+    Some(Row { store: shape.name, best_fixed, fixed, adaptive, ratio })
 }
 
 /// The rows as text.
@@ -101,22 +118,25 @@ pub fn text(rows: &[Row]) -> Table {
     text
 }
 
-/// One drain to three nodes, with a fixed concurrency or the adaptive limiter.
-pub fn measure(shape: &StoreShape, fixed: Option<u32>, seeds: u64) -> Measured {
-    let runs: Vec<world::Outcome> = (0..seeds).map(|seed| world::run(scenario(shape, fixed, seed))).collect();
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
-    let drain = |run: &world::Outcome| run.drains[0].took.0 as f64 / 1_000.0;
-    Measured {
-        p50: median(runs.iter().map(|run| run.gap_ms(50)).collect()),
-        p99: median(runs.iter().map(|run| run.gap_ms(99)).collect()),
-        drain: median(runs.iter().map(drain).collect()),
-    }
+/// Drains to three nodes, with a fixed concurrency or the adaptive limiter; medians over the seeds.
+pub fn measure(shape: &Shape, fixed: Option<u32>, seeds: u64) -> Measured {
+    let runs: Vec<Measured> = (0..seeds).map(|seed| drain(shape, fixed, seed)).collect();
+    let of = |figure: fn(&Measured) -> f64| median(runs.iter().map(figure).collect());
+    Measured { p50: of(|run| run.p50), p99: of(|run| run.p99), drain: of(|run| run.drain) }
 }
 
-fn scenario(shape: &StoreShape, fixed: Option<u32>, seed: u64) -> Scenario {
+/// One of these drains.
+pub fn drain(shape: &Shape, fixed: Option<u32>, seed: u64) -> Measured {
+    let run = world::run(scenario(shape, fixed, seed));
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
+    let drain = run.drains[0].took.0 as f64 / 1_000.0;
+    Measured { p50: run.gap_ms(50), p99: run.gap_ms(99), drain }
+}
+
+fn scenario(shape: &Shape, fixed: Option<u32>, seed: u64) -> Scenario {
     let mut scenario = Named { nodes: 4, servers: SERVERS, deploy: Deploy::Single, ..NAMED[0] }.scenario(seed);
     scenario.servers.retain(|load| load.node == 0);
-    scenario.store = shape.clone();
+    (scenario.store, scenario.noise) = (shape.store.clone(), shape.noise);
     // Long enough for one attempt at a time on the slowest of the stores.
     scenario.config = Config { timeout_ms: 600_000, ..scenario.config };
     if let Some(max_concurrency) = fixed {

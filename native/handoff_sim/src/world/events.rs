@@ -3,10 +3,10 @@
 use handoff_core::time::Micros;
 use handoff_core::{ClusterView, Config, Event, ModuleId, ServerSpec, Shared, Source, StickyId};
 
-use crate::brain::Brain;
+use crate::checker::ledger::Ledger;
+use crate::checker::{Checker, Rule, Violation};
 use crate::cluster::NodeIndex;
-use crate::judge::books::Books;
-use crate::judge::{Judge, Rule, Violation};
+use crate::decider::Decider;
 use crate::scenario::deploy::NEW_RELEASE;
 use crate::scenario::{Do, Strategy, When};
 use crate::world::{Drain, Due, Group, World};
@@ -23,7 +23,7 @@ impl World {
             Do::Drain(node) => self.begin_drain(node),
             Do::Cancel(node) => {
                 if let Some(drain) = self.draining(node) {
-                    self.drains[drain].judge.told_cancelled();
+                    self.drains[drain].checker.told_cancelled();
                     self.note(drain, 1, || "cancelled".into());
                     self.tell(drain, Event::Cancel);
                 }
@@ -33,18 +33,18 @@ impl World {
                     self.cluster.node_mut(node).spec.generation = NEW_RELEASE;
                 }
                 self.cluster.start(node, self.now());
-                self.groups.iter_mut().for_each(|group| group.books.forget(node));
+                self.groups.iter_mut().for_each(|group| group.ledger.forget(node));
                 self.first_heartbeat(node);
             }
             Do::Kill(node) => {
                 self.take_down(node);
                 self.cluster.node_mut(node).connected = false;
-                self.agenda.after(NOTICE, Due::Lost(node));
+                self.queue.after(NOTICE, Due::Lost(node));
             }
             Do::Vanish(node) => self.take_down(node),
             Do::Disconnect(node) => {
                 self.cluster.node_mut(node).connected = false;
-                self.agenda.after(NOTICE, Due::Lost(node));
+                self.queue.after(NOTICE, Due::Lost(node));
             }
             Do::Reconnect(node) => self.cluster.node_mut(node).connected = self.cluster.node(node).alive,
         }
@@ -52,7 +52,7 @@ impl World {
 
     fn take_down(&mut self, node: NodeIndex) {
         self.cluster.node_mut(node).alive = false;
-        self.fleet.lose(node, self.agenda.now(), &mut self.cluster);
+        self.servers.lose(node, self.queue.now(), &mut self.cluster);
     }
 
     /// Running drains are told that a node is gone, unless it is back already.
@@ -63,7 +63,7 @@ impl World {
         let name = self.cluster.node(node).spec.name.clone();
         for drain in 0..self.drains.len() {
             if self.drains[drain].over.is_none() && self.drains[drain].source != node {
-                self.drains[drain].judge.told_lost(&name);
+                self.drains[drain].checker.told_lost(&name);
                 self.note(drain, 2, || format!("{name} is lost"));
                 self.tell(drain, Event::NodeDown(name.clone()));
             }
@@ -82,12 +82,12 @@ impl World {
         self.cluster.node_mut(node).draining = true;
         // `stop_discovery` writes a heartbeat that says so.
         self.write_heartbeat(node);
-        let servers = self.fleet.on(node);
+        let servers = self.servers.on(node);
         let config = self.config(node);
         let specs: Vec<ServerSpec> = servers
             .iter()
             .map(|index| {
-                let server = self.fleet.server(*index);
+                let server = self.servers.get(*index);
                 ServerSpec {
                     module: ModuleId(server.module),
                     sticky: StickyId(server.sticky),
@@ -97,18 +97,18 @@ impl World {
             .collect();
         let group = self.group_for(&config);
         let view = if self.scenario.asks { self.cluster.view_asked(node, now) } else { self.cluster.view(node, now) };
-        let mut judge = Judge::new(&config, specs.iter().map(|spec| spec.sticky.0).collect(), now);
-        judge.shown(view.clone());
-        self.enter_in_books(group, &view);
+        let mut checker = Checker::new(&config, specs.iter().map(|spec| spec.sticky.0).collect(), now);
+        checker.shown(view.clone());
+        self.enter_in_ledger(group, &view);
         let shared = &mut self.groups[group].shared;
-        match Brain::new(self.scenario.strategy, &config, &specs, view, now, shared) {
-            Ok(brain) => {
+        match Decider::new(self.scenario.strategy, &config, &specs, view, now, shared) {
+            Ok(decider) => {
                 let drain = self.drains.len();
                 self.groups[group].drains.push(drain);
                 let (armed, wanted, over) = (None, None, None);
                 self.drains.push(Drain {
-                    brain,
-                    judge,
+                    decider,
+                    checker,
                     suspect: false,
                     group,
                     source: node,
@@ -117,7 +117,7 @@ impl World {
                     wanted,
                     over,
                 });
-                self.agenda.after(REFRESH, Due::Refresh(drain));
+                self.queue.after(REFRESH, Due::Refresh(drain));
                 self.note(drain, 3, || format!("drains {} servers", specs.len()));
                 self.poll(drain);
             }
@@ -150,7 +150,7 @@ impl World {
         }
         self.groups.push(Group {
             shared: Shared::new(config),
-            books: Books::new(self.cluster.len(), self.scenario.modules as usize),
+            ledger: Ledger::new(self.cluster.len(), self.scenario.modules as usize),
             ceiling: config.max_concurrency,
             in_flight: 0,
             drains: Vec::new(),
@@ -159,11 +159,11 @@ impl World {
     }
 
     /// A drain of a group is shown a view taken now.
-    pub(super) fn enter_in_books(&mut self, group: usize, view: &ClusterView) {
+    pub(super) fn enter_in_ledger(&mut self, group: usize, view: &ClusterView) {
         let seen = (0..self.cluster.len()).filter_map(|node| Some((node, self.cluster.seen_written(node)?)));
         for ((node, written), shown) in seen.zip(&view.nodes) {
             let counted = if shown.counted_at_ms.is_some() { self.now() } else { written };
-            self.groups[group].books.shown(node, counted, shown);
+            self.groups[group].ledger.shown(node, counted, shown);
         }
     }
 
@@ -173,7 +173,7 @@ impl World {
             if let When::After(awaited, ms) = when
                 && *awaited == node
             {
-                self.agenda.after(Micros::from_millis(*ms), Due::Script(index));
+                self.queue.after(Micros::from_millis(*ms), Due::Script(index));
             }
         }
     }
@@ -191,13 +191,13 @@ impl World {
             self.cluster.show(node, stuck);
         } else if fresh {
             self.write_heartbeat(node);
-            self.agenda.after(Micros::from_millis(spec.heartbeat_every_ms), Due::Heartbeat(node));
+            self.queue.after(Micros::from_millis(spec.heartbeat_every_ms), Due::Heartbeat(node));
         } else {
             let age = self.random.between(0, spec.heartbeat_every_ms);
             let mut last = self.cluster.write(node, self.now());
             last.backdate(Micros::from_millis(age));
             self.cluster.show(node, last);
-            self.agenda.after(Micros::from_millis(spec.heartbeat_every_ms - age), Due::Heartbeat(node));
+            self.queue.after(Micros::from_millis(spec.heartbeat_every_ms - age), Due::Heartbeat(node));
         }
     }
 
@@ -205,7 +205,7 @@ impl World {
         if self.cluster.node(node).alive {
             self.write_heartbeat(node);
             let every = Micros::from_millis(self.cluster.node(node).spec.heartbeat_every_ms);
-            self.agenda.after(every, Due::Heartbeat(node));
+            self.queue.after(every, Due::Heartbeat(node));
         }
     }
 
@@ -214,7 +214,7 @@ impl World {
         if spec.heartbeat_every_ms > 0 {
             let delay = Micros::from_millis(spec.heartbeat_delay_ms);
             let heartbeat = Box::new(self.cluster.write(node, self.now()));
-            self.agenda.after(delay, Due::Seen(node, heartbeat));
+            self.queue.after(delay, Due::Seen(node, heartbeat));
         }
     }
 

@@ -3,10 +3,10 @@
 use handoff_core::time::Micros;
 use handoff_core::{Action, EngineError, Event, ServerId};
 
-use crate::agenda::millis;
+use crate::checker::Rule;
 use crate::cluster::NodeIndex;
-use crate::fleet::{Place, ServerIndex};
-use crate::judge::Rule;
+use crate::event_queue::millis;
+use crate::servers::{Place, ServerIndex};
 use crate::world::rehome::{Attempt, Step};
 use crate::world::{Due, World, events};
 
@@ -23,27 +23,27 @@ impl World {
         }
         let group = self.drains[drain].group;
         let state = &mut self.drains[drain];
-        let poll = state.brain.poll(now, &mut self.groups[group].shared);
+        let poll = state.decider.poll(now, &mut self.groups[group].shared);
         for action in &poll.actions {
             if self.drains[drain].over.is_some() {
-                self.drains[drain].judge.breach(now, Rule::Protocol, format!("{action:?} after the end"));
+                self.drains[drain].checker.breach(now, Rule::Protocol, format!("{action:?} after the end"));
             }
             self.carry_out(drain, action);
         }
         let (group, state) = (&self.groups[group], &mut self.drains[drain]);
         if group.in_flight > group.ceiling && self.scenario.coordinated {
             let detail = format!("{} in flight of all drains, the ceiling is {}", group.in_flight, group.ceiling);
-            state.judge.breach(now, Rule::Ceiling, detail);
+            state.checker.breach(now, Rule::Ceiling, detail);
         }
-        if let Some(engine) = state.brain.engine() {
-            state.judge.polled(now, &poll, engine, &group.shared);
+        if let Some(engine) = state.decider.engine() {
+            state.checker.polled(now, &poll, engine, &group.shared);
         }
         state.wanted = poll.wake;
         if let Some(wake) = poll.wake
             && state.armed.is_none_or(|armed| wake < armed)
         {
             state.armed = Some(wake);
-            self.agenda.at(wake, Due::Wake(drain));
+            self.queue.at(wake, Due::Wake(drain));
         }
     }
 
@@ -58,7 +58,7 @@ impl World {
         match state.wanted {
             Some(wanted) if wanted > now => {
                 state.armed = Some(wanted);
-                self.agenda.at(wanted, Due::Wake(drain));
+                self.queue.at(wanted, Due::Wake(drain));
             }
             _ => self.poll(drain),
         }
@@ -70,7 +70,7 @@ impl World {
             Action::Release { id } => {
                 let (now, server) = (self.now(), self.drains[drain].servers[id.index()]);
                 if self.is_engine() {
-                    self.drains[drain].judge.releases(now, id.0);
+                    self.drains[drain].checker.releases(now, id.0);
                 }
                 self.note(drain, 4, || format!("release {}", id.0));
                 self.open += 1;
@@ -85,19 +85,19 @@ impl World {
         let state = &mut self.drains[drain];
         let server = state.servers[id as usize];
         let Some(node) = self.cluster.find(target) else {
-            state.judge.breach(now, Rule::Target, format!("start of {id} on {target}, which does not exist"));
+            state.checker.breach(now, Rule::Target, format!("start of {id} on {target}, which does not exist"));
             return;
         };
-        let (module, source) = (self.fleet.server(server).module, state.source);
+        let (module, source) = (self.servers.get(server).module, state.source);
         let grace = self.grace(self.drains[drain].group, node);
         let engine = self.is_engine();
         let state = &mut self.drains[drain];
         let group = &mut self.groups[state.group];
         if engine {
             let action = (id, target, attempt, timeout);
-            state.judge.starts(now, action, node, module, &group.books, grace);
+            state.checker.starts(now, action, node, module, &group.ledger, grace);
         }
-        group.books.start(node, module);
+        group.ledger.start(node, module);
         group.in_flight += 1;
         self.note(drain, u64::from(id) << 8 | 5, || format!("start {id} on {target}, attempt {attempt}"));
         let token = self.vacant.pop().unwrap_or_else(|| {
@@ -106,8 +106,8 @@ impl World {
         });
         self.attempts[token] = Some(Attempt::new(drain, id, server, source, node, attempt, now, timeout));
         self.open += 1;
-        let overhead = millis(self.random.exponential(0.3));
-        self.agenda.after(overhead, Due::Attempt(token, Step::Begin));
+        let overhead = millis(self.random.exponential(0.3)) + self.cold();
+        self.queue.after(overhead, Due::Attempt(token, Step::Begin));
     }
 
     /// How much later than it was written a heartbeat may be taken to have been written. None where clocks agree; where a
@@ -124,11 +124,11 @@ impl World {
 
     fn finish(&mut self, drain: usize) {
         let now = self.now();
-        let (fleet, state) = (&self.fleet, &mut self.drains[drain]);
-        if let Some(engine) = state.brain.engine() {
+        let (all, state) = (&self.servers, &mut self.drains[drain]);
+        if let Some(engine) = state.decider.engine() {
             let (servers, source) = (&state.servers, state.source);
             let shared = &self.groups[state.group].shared;
-            state.judge.finished(now, engine, shared, |id| fleet.server(servers[id as usize]), source);
+            state.checker.finished(now, engine, shared, |id| all.get(servers[id as usize]), source);
         }
         state.over = Some(now);
         let source = state.source;
@@ -147,11 +147,11 @@ impl World {
             Event::View(_) => String::new(),
             other => format!("{other:?}"),
         };
-        match state.brain.on_event(now, event, &mut self.groups[state.group].shared) {
+        match state.decider.on_event(now, event, &mut self.groups[state.group].shared) {
             Ok(()) => !over,
             Err(EngineError::Finished) if over => false,
             Err(error) => {
-                state.judge.breach(now, Rule::Protocol, format!("{what}: refused: {error}"));
+                state.checker.breach(now, Rule::Protocol, format!("{what}: refused: {error}"));
                 !over
             }
         }
@@ -162,20 +162,20 @@ impl World {
             return;
         }
         let view = self.cluster.view(self.drains[drain].source, self.now());
-        self.drains[drain].judge.shown(view.clone());
-        self.enter_in_books(self.drains[drain].group, &view);
+        self.drains[drain].checker.shown(view.clone());
+        self.enter_in_ledger(self.drains[drain].group, &view);
         self.tell(drain, Event::View(view));
-        self.agenda.after(events::REFRESH, Due::Refresh(drain));
+        self.queue.after(events::REFRESH, Due::Refresh(drain));
     }
 
     /// A server that had been told to stop is down.
     pub(super) fn down(&mut self, drain: usize, id: u32) {
         self.open -= 1;
         let (now, server) = (self.now(), self.drains[drain].servers[id as usize]);
-        self.fleet.stop(server, true, now, &mut self.cluster);
+        self.servers.stop(server, true, now, &mut self.cluster);
         self.note(drain, 7, || format!("{id} is down"));
         if self.drains[drain].over.is_none() {
-            self.drains[drain].judge.told_stopped(id);
+            self.drains[drain].checker.told_stopped(id);
             self.tell(drain, Event::Stopped { id: ServerId(id) });
         } else {
             self.clean_up(drain, id, server);
@@ -184,7 +184,7 @@ impl World {
 
     /// An attempt whose drain is over clears the reservation itself.
     pub(super) fn clean_up(&mut self, drain: usize, id: u32, server: ServerIndex) {
-        if self.fleet.place(server) == Place::Reserved {
+        if self.servers.place(server) == Place::Reserved {
             self.open += 1;
             self.clear(drain, id, server, CLEAR_TRIES, false);
         }
@@ -192,23 +192,23 @@ impl World {
 
     /// Clears a reservation: one request, conditional on the object being as the source wrote it.
     pub(super) fn clear(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool) {
-        let (at, ok) = self.store.request(self.agenda.now(), &mut self.random);
-        self.agenda.at(at, Due::Cleared { drain, id, server, tries: tries - 1, tell, ok });
+        let (at, ok) = self.store.request(self.queue.now(), &mut self.random);
+        self.queue.at(at, Due::Cleared { drain, id, server, tries: tries - 1, tell, ok });
     }
 
     pub(super) fn cleared(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool, ok: bool) {
         if !ok && tries > 0 {
-            self.agenda.after(CLEAR_PAUSE, Due::Clear { drain, id, server, tries, tell });
+            self.queue.after(CLEAR_PAUSE, Due::Clear { drain, id, server, tries, tell });
             return;
         }
         self.open -= 1;
         if !ok {
             self.unreleased += 1;
-        } else if self.fleet.place(server) == Place::Reserved {
-            self.fleet.stop(server, false, self.agenda.now(), &mut self.cluster);
+        } else if self.servers.place(server) == Place::Reserved {
+            self.servers.stop(server, false, self.queue.now(), &mut self.cluster);
         }
         if tell && self.drains[drain].over.is_none() {
-            self.drains[drain].judge.told_released(id);
+            self.drains[drain].checker.told_released(id);
             self.note(drain, 8, || format!("{id} is released"));
             self.tell(drain, Event::Released { id: ServerId(id) });
         }

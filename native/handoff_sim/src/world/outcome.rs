@@ -3,8 +3,8 @@
 use handoff_core::time::Micros;
 use handoff_core::{Ended, Reason, Report};
 
-use crate::fleet::Place;
-use crate::judge::{Rule, Violation};
+use crate::checker::{Rule, Violation};
+use crate::servers::Place;
 use crate::world::World;
 
 /// One drain of a run.
@@ -85,7 +85,7 @@ impl World {
         let clean = self.scenario.is_clean();
         for drain in &mut self.drains {
             let shared = &self.groups[drain.group].shared;
-            let report = drain.brain.engine().map(|engine| engine.report(now, shared));
+            let report = drain.decider.engine().map(|engine| engine.report(now, shared));
             if clean && let Some(report) = &report {
                 let late = report.left.keys().find(|reason| match reason {
                     Reason::NoTarget | Reason::StickyLocked | Reason::Capacity | Reason::ModuleMissing => false,
@@ -94,27 +94,27 @@ impl World {
                 });
                 if let Some(reason) = late {
                     let detail = format!("servers left as {reason:?} though nothing went wrong: {report:?}");
-                    drain.judge.breach(now, Rule::Complete, detail);
+                    drain.checker.breach(now, Rule::Complete, detail);
                 }
             }
-            broken.append(&mut drain.judge.broken);
-            let took = drain.over.unwrap_or(now).since(drain.judge.started());
-            drains.push(DrainOutcome { source: drain.judge.source().to_owned(), took, report });
+            broken.append(&mut drain.checker.broken);
+            let took = drain.over.unwrap_or(now).since(drain.checker.started());
+            drains.push(DrainOutcome { source: drain.checker.source().to_owned(), took, report });
         }
-        let reserved = self.fleet.servers().iter().filter(|server| server.place() == Place::Reserved).count() as u64;
+        let reserved = self.servers.all().iter().filter(|server| server.place() == Place::Reserved).count() as u64;
         if self.is_engine() && reserved > self.unreleased {
             let detail = format!("{reserved} reservations are left, {} could not be cleared", self.unreleased);
             broken.push(Violation { at: now, rule: Rule::Displaced, detail });
         }
         self.gaps.sort_unstable();
-        let down = self.fleet.servers().iter().filter(|server| !matches!(server.place(), Place::On(_))).count();
+        let down = self.servers.all().iter().filter(|server| !matches!(server.place(), Place::On(_))).count();
         Outcome {
             name: self.scenario.name,
             seed: self.scenario.seed,
             broken,
             drains,
             gaps: self.gaps,
-            moves: self.fleet.servers().iter().map(|server| server.moves).collect(),
+            moves: self.servers.all().iter().map(|server| server.moves).collect(),
             loads: (0..self.cluster.len()).map(|node| self.cluster.node(node).servers()).collect(),
             down: down as u64,
             unreleased: self.unreleased,

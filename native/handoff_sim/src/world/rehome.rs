@@ -13,10 +13,10 @@
 use handoff_core::time::Micros;
 use handoff_core::{Blame, Event, Outcome, ServerId};
 
-use crate::agenda::millis;
+use crate::checker::Rule;
 use crate::cluster::NodeIndex;
-use crate::fleet::{Place, ServerIndex};
-use crate::judge::Rule;
+use crate::event_queue::millis;
+use crate::servers::{Place, ServerIndex};
 use crate::world::{Due, World};
 
 /// How long the caller waits for the start on the target.
@@ -27,6 +27,8 @@ const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Begin,
+    /// A request reaches the store.
+    Ask(fn(bool) -> Step),
     Synced(bool),
     Terminated,
     Written(bool),
@@ -83,23 +85,24 @@ impl World {
         let (server, target) = (attempt.server, attempt.target);
         match step {
             Step::Begin => self.begin(token),
+            Step::Ask(then) => self.request(token, then),
             Step::Synced(true) => {
-                self.fleet.synced(server);
+                self.servers.synced(server);
                 self.stop(token);
             }
             Step::Synced(false) => self.end(token, Outcome::Untouched(Blame::Store)),
             Step::Terminated => self.ask_store(token, Step::Written),
             Step::Written(true) => {
-                self.fleet.stop(server, true, self.agenda.now(), &mut self.cluster);
+                self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
                 self.ask_store(token, Step::Read);
             }
             Step::Written(false) => {
                 // It is still stored as running here: no other node starts it.
-                self.fleet.stop(server, true, self.agenda.now(), &mut self.cluster);
-                if self.fleet.server(server).unsynced {
+                self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
+                if self.servers.get(server).unsynced {
                     let (at, drain) = (self.now(), self.attempts[token].as_ref().map_or(0, |attempt| attempt.drain));
                     let detail = format!("server {server} was stopped, and its state was nowhere in the store");
-                    self.drains[drain].judge.breach(at, Rule::State, detail);
+                    self.drains[drain].checker.breach(at, Rule::State, detail);
                 }
                 self.end(token, Outcome::NotStored);
             }
@@ -121,14 +124,14 @@ impl World {
         };
         let (server, source, target) = (attempt.server, attempt.source, attempt.target);
         let faults = self.scenario.faults;
-        match self.fleet.place(server) {
+        match self.servers.place(server) {
             Place::On(node) if node == source => {
                 if self.random.chance(faults.overloaded) {
                     self.end(token, Outcome::Untouched(Blame::Unknown));
                 } else if self.random.chance(faults.gone) {
-                    self.fleet.stop(server, false, self.agenda.now(), &mut self.cluster);
+                    self.servers.stop(server, false, self.queue.now(), &mut self.cluster);
                     self.end(token, Outcome::Gone);
-                } else if self.fleet.server(server).unsynced || self.attempt_is_suspect(token) {
+                } else if self.servers.get(server).unsynced || self.attempt_is_suspect(token) {
                     self.ask_store(token, Step::Synced);
                 } else {
                     self.stop(token);
@@ -151,45 +154,45 @@ impl World {
         };
         let (server, timeout) = (attempt.server, attempt.timeout);
         let faults = self.scenario.faults;
-        self.fleet.tell(server, self.agenda.now());
-        let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5));
+        self.servers.tell(server, self.queue.now());
+        let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5)) + self.slow_stop();
         if self.random.chance(faults.hang) || takes > timeout {
-            self.agenda.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
+            self.queue.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
         } else {
-            self.agenda.after(takes, Due::Attempt(token, Step::Terminated));
+            self.queue.after(takes, Due::Attempt(token, Step::Terminated));
         }
     }
 
     /// One erpc to the target.
     fn call(&mut self, token: usize) {
-        let now = self.agenda.now();
+        let now = self.queue.now();
         let lag = millis(self.random.exponential(self.scenario.faults.registry_lag_ms));
         let Some(attempt) = self.attempts[token].as_mut() else {
             return;
         };
         (attempt.called, attempt.lag) = (now, lag);
         let distance = millis(self.cluster.distance_ms(attempt.source, attempt.target));
-        self.agenda.after(distance, Due::Attempt(token, Step::AtTarget));
+        self.queue.after(distance, Due::Attempt(token, Step::AtTarget));
     }
 
     fn at_target(&mut self, token: usize) {
-        let now = self.agenda.now();
+        let now = self.queue.now();
         let Some(attempt) = self.attempts[token].as_ref() else {
             return;
         };
         let (server, target, lag) = (attempt.server, attempt.target, attempt.lag);
-        let (module, stopped_at) = (self.fleet.server(server).module, self.fleet.server(server).stopped_at);
+        let (module, stopped_at) = (self.servers.get(server).module, self.servers.get(server).stopped_at);
         if !self.cluster.node(target).alive {
             let refused = Outcome::Displaced(Blame::Target);
             if self.cluster.node(target).connected {
                 let at = self.call_ends(token);
-                self.agenda.at(at, Due::Attempt(token, Step::GiveUp(refused)));
+                self.queue.at(at, Due::Attempt(token, Step::GiveUp(refused)));
             } else {
                 self.end(token, refused);
             }
             return;
         }
-        if let Place::On(node) = self.fleet.place(server) {
+        if let Place::On(node) = self.servers.place(server) {
             self.end(token, self.runs_on(node, target));
         } else if now.since(stopped_at) < lag {
             self.end(token, Outcome::RetrySame);
@@ -198,7 +201,7 @@ impl World {
             self.end(token, Outcome::Displaced(Blame::Target));
         } else if !self.cluster.is_ready(target, now) || self.random.chance(self.scenario.faults.refusal) {
             self.end(token, Outcome::Displaced(Blame::Target));
-        } else if self.fleet.server(server).poisoned {
+        } else if self.servers.get(server).poisoned {
             self.end(token, Outcome::Displaced(Blame::Server));
         } else if self.random.chance(self.scenario.faults.elsewhere) {
             self.started_elsewhere(token);
@@ -213,8 +216,8 @@ impl World {
             return;
         };
         let (server, source, target) = (attempt.server, attempt.source, attempt.target);
-        let module = self.fleet.server(server).module;
-        let now = self.agenda.now();
+        let module = self.servers.get(server).module;
+        let now = self.queue.now();
         let running: Vec<NodeIndex> = (0..self.cluster.len())
             .filter(|node| *node != source && self.cluster.is_ready(*node, now) && !self.cluster.is_full(*node, module))
             .collect();
@@ -222,14 +225,14 @@ impl World {
             true => self.end(token, Outcome::Displaced(Blame::Unknown)),
             false => {
                 let node = self.random.pick(&running);
-                self.fleet.start(server, node, now, &mut self.cluster);
+                self.servers.start(server, node, now, &mut self.cluster);
                 self.end(token, self.runs_on(node, target));
             }
         }
     }
 
     fn claimed(&mut self, token: usize, ok: bool) {
-        let now = self.agenda.now();
+        let now = self.queue.now();
         let Some(attempt) = self.attempts[token].as_mut() else {
             return;
         };
@@ -241,25 +244,25 @@ impl World {
         if !ok {
             return self.end(token, Outcome::Displaced(Blame::Store));
         }
-        match self.fleet.place(server) {
+        match self.servers.place(server) {
             Place::On(node) => self.end(token, self.runs_on(node, target)),
             // Released meanwhile: the object is not as it was, the claim loses.
             Place::Free => self.end(token, Outcome::LostRace),
             Place::Reserved => {
-                self.fleet.start(server, target, now, &mut self.cluster);
+                self.servers.start(server, target, now, &mut self.cluster);
                 self.ask_store(token, Step::Announced);
             }
         }
     }
 
     fn announced(&mut self, token: usize, ok: bool) {
-        let now = self.agenda.now();
+        let now = self.queue.now();
         let Some(attempt) = self.attempts[token].as_mut() else {
             return;
         };
         attempt.busy = false;
         let (server, target) = (attempt.server, attempt.target);
-        let runs = self.fleet.place(server) == Place::On(target);
+        let runs = self.servers.place(server) == Place::On(target);
         if !runs {
             self.end(token, Outcome::Displaced(Blame::Target));
         } else if ok {
@@ -267,7 +270,7 @@ impl World {
         } else {
             // A start whose caller has given up may have been found running by a later attempt: then it is nobody's.
             let reserved = !self.attempts[token].as_ref().is_some_and(|attempt| attempt.answered);
-            self.fleet.undo(server, reserved, now, &mut self.cluster);
+            self.servers.undo(server, reserved, now, &mut self.cluster);
             self.end(token, Outcome::Displaced(Blame::Store));
         }
     }
@@ -285,12 +288,20 @@ impl World {
         }
     }
 
-    /// A request to the store; when the target makes it and its answer would come too late, the caller gives up before.
+    /// Makes a request to the store, which may take a while to get there.
     fn ask_store(&mut self, token: usize, then: fn(bool) -> Step) {
-        let (at, ok) = self.store.request(self.agenda.now(), &mut self.random);
+        match self.on_the_way() {
+            Micros::ZERO => self.request(token, then),
+            later => self.queue.after(later, Due::Attempt(token, Step::Ask(then))),
+        }
+    }
+
+    /// A request at the store. When the target makes it and its answer would come too late, the caller gives up before.
+    fn request(&mut self, token: usize, then: fn(bool) -> Step) {
+        let (at, ok) = self.store.request(self.queue.now(), &mut self.random);
         let step = then(ok);
         let at_target = matches!(step, Step::Claimed(_) | Step::Announced(_));
-        self.agenda.at(at, Due::Attempt(token, step));
+        self.queue.at(at, Due::Attempt(token, step));
         if at_target {
             let ends = self.call_ends(token);
             let Some(attempt) = self.attempts[token].as_mut() else {
@@ -298,7 +309,7 @@ impl World {
             };
             attempt.busy = true;
             if at > ends && !attempt.answered {
-                self.agenda.at(ends, Due::Attempt(token, Step::GiveUp(Outcome::Displaced(Blame::Target))));
+                self.queue.at(ends, Due::Attempt(token, Step::GiveUp(Outcome::Displaced(Blame::Target))));
             }
         }
     }
@@ -330,25 +341,25 @@ impl World {
 
     /// Tells the drain how an attempt ended.
     fn answer(&mut self, token: usize, outcome: Outcome) {
-        let now = self.agenda.now();
+        let now = self.queue.now();
         let Some(attempt) = self.attempts[token].as_ref() else {
             return;
         };
         let (drain, id, server, target, number) =
             (attempt.drain, attempt.id, attempt.server, attempt.target, attempt.number);
         let latency = now.since(attempt.began);
-        let module = self.fleet.server(server).module;
+        let module = self.servers.get(server).module;
         let group = &mut self.groups[self.drains[drain].group];
         group.in_flight -= 1;
-        group.books.end(target, module);
-        if let (Outcome::Moved { .. }, Place::On(node)) = (&outcome, self.fleet.place(server)) {
-            group.books.arrive(node, module, self.fleet.server(server).arrived_at);
-            self.gaps.push(now.since(self.fleet.server(server).told_at).0);
+        group.ledger.end(target, module);
+        if let (Outcome::Moved { .. }, Place::On(node)) = (&outcome, self.servers.place(server)) {
+            group.ledger.arrive(node, module, self.servers.get(server).arrived_at);
+            self.gaps.push(now.since(self.servers.get(server).told_at).0);
         }
         if outcome == Outcome::Stopping && !self.random.chance(self.scenario.faults.hang_for_ever) {
             let down = millis(self.random.exponential(2_000.0));
             self.open += 1;
-            self.agenda.after(down, Due::Down { drain, id });
+            self.queue.after(down, Due::Down { drain, id });
         }
         self.note(drain, u64::from(id) << 8 | 9, || {
             format!("{id} attempt {number}: {outcome:?} after {} us", latency.0)
@@ -362,7 +373,7 @@ impl World {
         }
         let over = self.drains[drain].over.is_some();
         if !over {
-            self.drains[drain].judge.told_outcome(id, &outcome);
+            self.drains[drain].checker.told_outcome(id, &outcome);
         }
         let event = Event::Finished { id: ServerId(id), attempt: number, outcome, latency };
         if !self.tell(drain, event) {

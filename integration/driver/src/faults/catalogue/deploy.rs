@@ -15,7 +15,7 @@ const MOVES_ALL: Setup = Setup { moves_percent: 100, ..USUAL };
 
 /// The source and two targets lose sight of each other for 3 s.
 fn disconnected(scene: &mut Scene) -> Result<()> {
-    let part = scene.random.between(0.1, 0.5);
+    let part = scene.random.within(0.1, 0.5);
     let source = scene.source();
     let others: Vec<_> = scene.stage.apps.iter().copied().filter(|&id| id != source).collect();
     scene.terminate(source)?;

@@ -17,7 +17,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "The source goes on with its own engine and with what is left.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.between(0.0, 0.8);
+            let part = scene.random.within(0.0, 0.8);
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;
             scene.cluster.rust_node().map_or(Ok(()), RustNode::kill)
@@ -30,7 +30,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "After two seconds of silence the source goes on with its own engine; what the Rust node says later is ignored.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.between(0.0, 0.8);
+            let part = scene.random.within(0.0, 0.8);
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;
             scene.cluster.rust_node().map_or(Ok(()), RustNode::pause)?;
@@ -44,7 +44,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "The source goes on with its own engine at once.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.between(0.0, 0.8);
+            let part = scene.random.within(0.0, 0.8);
             let source = scene.source();
             scene.terminate(source)?;
             scene.await_moved(part)?;

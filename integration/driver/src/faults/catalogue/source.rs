@@ -14,7 +14,7 @@ pub const FAULTS: &[Fault] = &[
                   between two nodes once its reservation has run out, too, at most 40 s later.",
         setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: |scene| {
-            let part = scene.random.between(0.1, 0.9);
+            let part = scene.random.within(0.1, 0.9);
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;
             scene.kill(scene.source())
@@ -51,7 +51,7 @@ pub const FAULTS: &[Fault] = &[
             ..USUAL
         },
         inject: |scene| {
-            let after_ms = scene.random.whole(1_500, 4_000);
+            let after_ms = scene.random.between(1_500, 4_000);
             scene.increment_all()?;
             scene.terminate(scene.source())?;
             scene.let_pass(after_ms, "the source is stopping")?;
@@ -82,7 +82,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "There is one drain. The shutdown waits for it, within its time.",
         setup: USUAL,
         inject: |scene| {
-            let part = scene.random.between(0.2, 0.8);
+            let part = scene.random.within(0.2, 0.8);
             let source = scene.source();
             scene.cluster.call(source, crate::beam::commands::Command::Drain)?;
             scene.await_moved(0.1)?;

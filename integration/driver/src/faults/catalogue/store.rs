@@ -15,7 +15,7 @@ const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..FAI
 
 /// Refuses requests from a random point of the drain on.
 fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
-    let part = scene.random.between(0.1, 0.9);
+    let part = scene.random.within(0.1, 0.9);
     scene.terminate(scene.source())?;
     scene.await_moved(part)?;
     scene.store_out(outage, milliseconds)
@@ -30,7 +30,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "Attempts wait or time out; the drain goes on when the store answers again, or ends in its time.",
         setup: FAILING,
         inject: |scene| {
-            let part = scene.random.between(0.1, 0.5);
+            let part = scene.random.within(0.1, 0.5);
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;
             scene.to_store(Command::PauseStore)?;

@@ -20,7 +20,7 @@ pub const FAULTS: &[Fault] = &[
                   sweep once its heartbeat has run out.",
         setup: USUAL,
         inject: |scene| {
-            let part = scene.random.between(0.2, 0.8);
+            let part = scene.random.within(0.2, 0.8);
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;
             scene.kill(scene.target())
@@ -44,7 +44,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "Attempts towards it time out and are tried on the other target; the drain ends in its time.",
         setup: USUAL,
         inject: |scene| {
-            let part = scene.random.between(0.1, 0.5);
+            let part = scene.random.within(0.1, 0.5);
             let target = scene.target();
             scene.terminate(scene.source())?;
             scene.await_moved(part)?;

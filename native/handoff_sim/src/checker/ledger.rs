@@ -9,7 +9,7 @@ use crate::cluster::NodeIndex;
 
 /// One node.
 #[derive(Debug, Clone, Default)]
-struct Page {
+struct NodeEntry {
     /// When the newest numbers that any drain of the group was shown were counted, and the limits with them.
     report: Option<(Micros, Vec<Capacity>)>,
     /// Attempts under way, by module.
@@ -20,19 +20,19 @@ struct Page {
 
 /// Every node.
 #[derive(Debug, Clone)]
-pub struct Books {
-    pages: Vec<Page>,
+pub struct Ledger {
+    entries: Vec<NodeEntry>,
 }
 
-impl Books {
+impl Ledger {
     /// Nothing shown of any of so many nodes, nothing sent there.
     pub fn new(nodes: usize, modules: usize) -> Self {
-        Books { pages: vec![Page { in_flight: vec![0; modules], ..Page::default() }; nodes] }
+        Ledger { entries: vec![NodeEntry { in_flight: vec![0; modules], ..NodeEntry::default() }; nodes] }
     }
 
     /// A drain of the group is shown a node's numbers, counted at that time: for a heartbeat, or because it was asked.
     pub fn shown(&mut self, node: NodeIndex, counted: Micros, view: &NodeView) {
-        let report = &mut self.pages[node].report;
+        let report = &mut self.entries[node].report;
         if report.as_ref().is_none_or(|(known, _)| *known < counted) {
             *report = Some((counted, view.capacity.clone()));
         }
@@ -41,7 +41,7 @@ impl Books {
     /// The limit that one more server of `module` exceeds, if any, by what was shown and what was sent since. `grace`: how
     /// much later than it was written a heartbeat may be taken to have been written.
     pub fn over_limit(&self, node: NodeIndex, module: u32, grace: Micros) -> Option<String> {
-        let (written, limits) = self.pages[node].report.as_ref()?;
+        let (written, limits) = self.entries[node].report.as_ref()?;
         let written = *written + grace;
         limits.iter().find_map(|limit| {
             let since = match limit.scope {
@@ -55,30 +55,30 @@ impl Books {
 
     /// An attempt starts.
     pub fn start(&mut self, node: NodeIndex, module: u32) {
-        self.pages[node].in_flight[module as usize] += 1;
+        self.entries[node].in_flight[module as usize] += 1;
     }
 
     /// An attempt ended.
     pub fn end(&mut self, node: NodeIndex, module: u32) {
-        self.pages[node].in_flight[module as usize] -= 1;
+        self.entries[node].in_flight[module as usize] -= 1;
     }
 
     /// A server has started on a node at that time.
     pub fn arrive(&mut self, node: NodeIndex, module: u32, at: Micros) {
-        self.pages[node].arrived.push_back((at, module));
+        self.entries[node].arrived.push_back((at, module));
     }
 
     /// The node starts anew: what had arrived there is gone. Attempts under way end as any other.
     pub fn forget(&mut self, node: NodeIndex) {
-        self.pages[node].arrived.clear();
+        self.entries[node].arrived.clear();
     }
 
     /// Servers of `module`, or of all modules, that a heartbeat written at `written` cannot contain.
     fn since(&self, node: NodeIndex, module: Option<u32>, written: Micros) -> u32 {
-        let page = &self.pages[node];
+        let entry = &self.entries[node];
         let counts = |of: u32| module.is_none_or(|module| module == of);
-        let in_flight: u32 = (0..).zip(&page.in_flight).filter(|(of, _)| counts(*of)).map(|(_, count)| count).sum();
-        let arrived = page.arrived.iter().rev().filter(|(at, of)| *at > written && counts(*of)).count();
+        let in_flight: u32 = (0..).zip(&entry.in_flight).filter(|(of, _)| counts(*of)).map(|(_, count)| count).sum();
+        let arrived = entry.arrived.iter().rev().filter(|(at, of)| *at > written && counts(*of)).count();
         in_flight + u32::try_from(arrived).unwrap_or(u32::MAX)
     }
 }

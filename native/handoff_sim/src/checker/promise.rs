@@ -3,16 +3,16 @@
 use handoff_core::time::Micros;
 use handoff_core::{Engine, NodeView, Poll, Shared, StickyLevel, StickyPolicy};
 
+use crate::checker::ledger::Ledger;
+use crate::checker::{Checker, Rule, Stage};
 use crate::cluster::NodeIndex;
-use crate::fleet::{Place, Server};
-use crate::judge::books::Books;
-use crate::judge::{Judge, Rule, Stage};
+use crate::servers::{Place, Server};
 
 /// Large drains are asked for their progress only every so many polls: the answer costs time in proportion to what is active.
 const PROGRESS_EVERY: u64 = 256;
 const LARGE: usize = 10_000;
 
-impl Judge {
+impl Checker {
     /// An attempt starts. `grace`: how much later than it was written a heartbeat may be taken to have been written.
     pub fn starts(
         &mut self,
@@ -20,7 +20,7 @@ impl Judge {
         action: (u32, &str, u32, Micros),
         node: NodeIndex,
         module: u32,
-        books: &Books,
+        ledger: &Ledger,
         grace: Micros,
     ) {
         let (id, target, attempt, timeout) = action;
@@ -28,7 +28,7 @@ impl Judge {
         if let Some(problem) = self.bad_target(target, id, module) {
             self.breach(now, Rule::Target, format!("{what}: {problem}"));
         }
-        if let Some(problem) = books.over_limit(node, module, grace) {
+        if let Some(problem) = ledger.over_limit(node, module, grace) {
             self.breach(now, Rule::Limit, format!("{what}: {problem}"));
         }
         let down = match self.stages[id as usize] {

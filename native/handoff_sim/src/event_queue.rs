@@ -9,7 +9,7 @@ use handoff_core::time::Micros;
 
 /// Everything that is going to happen.
 #[derive(Debug)]
-pub struct Agenda<T> {
+pub struct EventQueue<T> {
     now: Micros,
     entered: u64,
     heap: BinaryHeap<Reverse<Entry<T>>>,
@@ -22,10 +22,10 @@ struct Entry<T> {
     what: T,
 }
 
-impl<T> Agenda<T> {
+impl<T> EventQueue<T> {
     /// Nothing to happen, at this moment.
     pub fn new(now: Micros) -> Self {
-        Agenda { now, entered: 0, heap: BinaryHeap::new() }
+        EventQueue { now, entered: 0, heap: BinaryHeap::new() }
     }
 
     /// The time of what happened last.

@@ -16,7 +16,7 @@
 //! | [`Rule::State`] | a server is stopped only when its state is in the store, or goes in then |
 //! | [`Rule::Panic`] | nothing panics |
 
-pub mod books;
+pub mod ledger;
 mod promise;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -66,7 +66,7 @@ pub(crate) enum Stage {
 
 /// Watches one drain.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Checker {
     source: String,
     config: Config,
     started: Micros,
@@ -97,11 +97,11 @@ pub struct Judge {
 /// So many violations of one drain are told; the first says most.
 const TOLD: usize = 8;
 
-impl Judge {
+impl Checker {
     /// Watches a drain that starts now, of servers with these sticky signatures.
     pub fn new(config: &Config, sticky_of: Vec<u32>, now: Micros) -> Self {
         let total = sticky_of.len();
-        Judge {
+        Checker {
             sticky_of,
             source: config.source.name.clone(),
             config: config.clone(),

@@ -8,14 +8,14 @@ use crate::scenario::Strategy;
 
 /// See the module documentation.
 #[derive(Debug)]
-pub enum Brain {
+pub enum Decider {
     /// The real engine.
     Engine(Box<Engine>),
     /// A rule without a plan.
     Baseline(Box<Baseline>),
 }
 
-impl Brain {
+impl Decider {
     /// A drain that begins now.
     ///
     /// # Errors
@@ -27,19 +27,19 @@ impl Brain {
         view: ClusterView,
         now: Micros,
         shared: &mut Shared,
-    ) -> Result<Brain, EngineError> {
+    ) -> Result<Decider, EngineError> {
         if strategy == Strategy::Engine {
-            return Engine::new(config.clone(), servers, view, now, shared).map(Box::new).map(Brain::Engine);
+            return Engine::new(config.clone(), servers, view, now, shared).map(Box::new).map(Decider::Engine);
         }
         let baseline = Baseline::new(strategy, config.clone(), servers, view, now);
-        Ok(Brain::Baseline(Box::new(baseline)))
+        Ok(Decider::Baseline(Box::new(baseline)))
     }
 
     /// What to do now.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         match self {
-            Brain::Engine(engine) => engine.poll(now, shared),
-            Brain::Baseline(baseline) => {
+            Decider::Engine(engine) => engine.poll(now, shared),
+            Decider::Baseline(baseline) => {
                 let actions: Vec<Action> = baseline.poll(now);
                 let wake = (!baseline.is_over()).then(|| baseline.deadline());
                 Poll { actions, wake }
@@ -53,8 +53,8 @@ impl Brain {
     /// The engine's.
     pub fn on_event(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
         match self {
-            Brain::Engine(engine) => engine.on_event(now, event, shared),
-            Brain::Baseline(baseline) => {
+            Decider::Engine(engine) => engine.on_event(now, event, shared),
+            Decider::Baseline(baseline) => {
                 baseline.on_event(event);
                 Ok(())
             }
@@ -64,8 +64,8 @@ impl Brain {
     /// The engine, where it decides.
     pub fn engine(&self) -> Option<&Engine> {
         match self {
-            Brain::Engine(engine) => Some(engine),
-            Brain::Baseline(_) => None,
+            Decider::Engine(engine) => Some(engine),
+            Decider::Baseline(_) => None,
         }
     }
 }

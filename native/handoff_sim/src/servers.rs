@@ -48,11 +48,11 @@ pub type ServerIndex = u32;
 
 /// All servers.
 #[derive(Debug, Default)]
-pub struct Fleet {
+pub struct Servers {
     servers: Vec<Server>,
 }
 
-impl Fleet {
+impl Servers {
     /// Adds a server that runs on `node`.
     pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool, unsynced: bool) {
         let (told_at, stopped_at, arrived_at, undone_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO, Micros::ZERO);
@@ -73,12 +73,12 @@ impl Fleet {
     }
 
     /// A server.
-    pub fn server(&self, index: ServerIndex) -> &Server {
+    pub fn get(&self, index: ServerIndex) -> &Server {
         &self.servers[index as usize]
     }
 
     /// All servers.
-    pub fn servers(&self) -> &[Server] {
+    pub fn all(&self) -> &[Server] {
         &self.servers
     }
 

@@ -1,0 +1,69 @@
+//! What attempts meet outside the store: processors that they share, a network, a machine that stands still, a cold start.
+
+use handoff_core::time::Micros;
+
+use crate::event_queue::millis;
+use crate::world::{Due, World};
+
+/// The processors of a draining node.
+#[derive(Debug, Default)]
+pub(super) struct Cores([Micros; 2]);
+
+impl Cores {
+    /// Does work on the core that is free first; when it is done.
+    fn work(&mut self, now: Micros, work: Micros) -> Micros {
+        let [one, other] = &mut self.0;
+        let core = if *one <= *other { one } else { other };
+        *core = (*core).max(now) + work;
+        *core
+    }
+
+    fn stall(&mut self, until: Micros) {
+        self.0 = self.0.map(|free| free.max(until));
+    }
+}
+
+impl World {
+    /// Enters the first stall, where there are any.
+    pub(super) fn first_stall(&mut self) {
+        if self.scenario.noise.stalls.0 > 0.0 {
+            self.next_stall();
+        }
+    }
+
+    /// The machine stands still for a while.
+    pub(super) fn stall(&mut self) {
+        let lasts = self.random.exponential(self.scenario.noise.stalls.1);
+        self.cores.stall(self.now() + millis(lasts));
+        self.next_stall();
+    }
+
+    fn next_stall(&mut self) {
+        let pause = self.random.exponential(1_000.0 / self.scenario.noise.stalls.0);
+        self.queue.after(millis(pause), Due::Stall);
+    }
+
+    /// How much later the attempt that starts now begins, because nothing is warm yet.
+    pub(super) fn cold(&mut self) -> Micros {
+        let (attempts, longer) = self.scenario.noise.cold;
+        self.started += 1;
+        if self.started <= attempts { millis(longer) } else { Micros::ZERO }
+    }
+
+    /// How much longer the server that stops now takes by itself.
+    pub(super) fn slow_stop(&mut self) -> Micros {
+        let (share, longer) = self.scenario.noise.slow_stop;
+        if self.random.chance(share) { millis(longer) } else { Micros::ZERO }
+    }
+
+    /// How long it takes until a request reaches the store.
+    pub(super) fn on_the_way(&mut self) -> Micros {
+        let noise = self.scenario.noise;
+        if noise.cpu_ms == 0.0 && noise.jitter_ms == 0.0 {
+            return Micros::ZERO;
+        }
+        let now = self.now();
+        let done = self.cores.work(now, millis(noise.cpu_ms));
+        done.since(now) + millis(self.random.unit() * noise.jitter_ms)
+    }
+}
