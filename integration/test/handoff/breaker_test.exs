@@ -55,7 +55,7 @@ defmodule Handoff.BreakerTest do
     # Half of its time it waits for that answer.
     assert {:ok, %{moved: 5, duration_ms: duration_ms}} = drain(context, a, timeout_ms: 10_000)
     assert duration_ms <= 10_000
-    {:warning, _line} = await_log(a, "could not mark this node draining, going on")
+    {:warning, _line} = await_log(a, :mark_failed)
     SimulatedStore.resume(context.store)
     assert_all_run_on(context, keys, [b])
   end

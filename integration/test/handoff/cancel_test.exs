@@ -53,7 +53,7 @@ defmodule Handoff.CancelTest do
     assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 3, b => 1}
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}
-    {:warning, _line} = await_log(a, "stays marked draining: what has not moved goes on running here")
+    {:warning, _line} = await_log(a, :drain_cancelled, %{shutdown: false})
     wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
   end
 
@@ -80,7 +80,7 @@ defmodule Handoff.CancelTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     SimulatedStore.resume(context.store)
-    {:warning, _line} = await_log(a, "the existing shutdown stops the rest")
+    {:warning, _line} = await_log(a, :drain_cancelled, %{shutdown: true})
     assert :ok = await_task(stopping)
     await_all_on(context, keys, [b])
   end

@@ -61,7 +61,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     kill_drain(a)
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
-    {:error, _line} = await_log(a, "the drain failed, the existing shutdown goes on: {:drain_failed, :killed}")
+    {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}})
     assert {:ok, %{state: :failed}} = call(a, DurableHandoff, :status, [context.sup])
 
     await_heard(context, b)

@@ -15,7 +15,7 @@ defmodule Handoff.LeftoversTest do
     for node <- [a, b, c], do: listen_to_log(context, node)
 
     stopping = Task.async(fn -> stop_children(a, app) end)
-    await_log(a, "other nodes accepted 21 of 21 servers")
+    await_log(a, :leftovers_offered, %{accepted: 21, left: 21})
     unblock(a)
     assert :ok = await_task(stopping)
 
@@ -23,7 +23,7 @@ defmodule Handoff.LeftoversTest do
     assert context |> placement([b, c]) |> Map.take(keys) |> Map.values() |> Enum.frequencies() |> map_size() == 2
     for key <- keys, do: assert(GenServer.call(await_moved(context, b, key, a), :get) == 1)
     await_idle(context, [b, c])
-    await_log(b, "servers that #{a} left")
+    await_log(b, :leftovers_ended, %{source: a})
   end
 
   test "a drain that is held up past the limit offers what is left all the same", %{a: a, b: b, c: c} = context do
@@ -36,9 +36,9 @@ defmodule Handoff.LeftoversTest do
     wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
     [drain] = drain_processes(a, [DurableHandoff.Drain])
     {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
-    await_log(a, "the drain failed, the existing shutdown goes on: :overdue")
+    await_log(a, :drain_failed, %{reason: :overdue})
     true = Relay.call(relay, {:erlang, :resume_process, [drain]})
-    await_log(a, "other nodes accepted 5 of 5 servers")
+    await_log(a, :leftovers_offered, %{accepted: 5, left: 5})
     unblock(a)
     :ok = await_task(stopping)
     await_all_on(context, ["blocker" | keys], [b, c])
@@ -61,8 +61,8 @@ defmodule Handoff.LeftoversTest do
     listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
     # The second is for a drain that is held up itself at its deadline.
-    {_level, summary} = await_log(a, ~r/moved 0 of 4|the existing shutdown goes on: :overdue/)
-    refute summary =~ "accepted by other nodes"
+    assert_receive {:log, ^a, _level, event, metadata} when event in [:drain_ended, :drain_failed], 30_000
+    with %{report: report} <- metadata, do: assert(%{moved: 0, adopted_later: 0} = report)
     for node <- [b, c], do: assert(held(context, node) == %{})
     unblock(a)
     :ok = await_task(stopping)

@@ -54,10 +54,9 @@ defmodule Handoff.PolicyTest do
     start_servers(context, a, 3)
     listen_to_log(context, a)
     assert {:ok, %{moved: 3}} = drain(context, a, eligible: &HandoffCase.broken_policy/1)
-    assert_receive {:log, ^a, :warning, text}
-    assert text =~ "the handoff policy was ignored for 3 servers"
-    assert text =~ "told to raise"
-    refute_received {:log, ^a, :warning, _another}
+    assert_receive {:log, ^a, :warning, :policy_ignored, %{servers: 3, problem: problem}}
+    assert problem =~ "told to raise"
+    refute_received {:log, ^a, :warning, _another, _metadata}
   end
 
   test "eligible: :permanent reads the store once for each server that is left open", %{a: a, b: b} = context do

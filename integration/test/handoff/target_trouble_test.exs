@@ -135,7 +135,7 @@ defmodule Handoff.TargetTroubleTest do
   defp await_view_of(context, node, target) do
     await_heartbeats([node, target], context.sup)
     listen_to_log(context, node)
-    for _one_before_and_one_after_it_looked <- 1..2, do: {:info, _progress} = await_log(node, "in flight")
+    for _one_before_and_one_after_it_looked <- 1..2, do: {:info, _progress} = await_log(node, :drain_progress)
   end
 
   defp forget_draining(context, node, of, row) do

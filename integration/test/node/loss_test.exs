@@ -1,5 +1,5 @@
 defmodule Node.LossTest do
-  @moduledoc "The Rust node goes in the middle of a drain: the source goes on, by itself, with what is left."
+  @moduledoc "A Rust node is lost in the middle of a drain: the source decides about the rest itself."
 
   use HandoffCase, nodes: 3
 
@@ -29,7 +29,7 @@ defmodule Node.LossTest do
     assert [{_name, :silent}] = assert_goes_on(context)
   end
 
-  test "it is stopped (SIGTERM): it hands over and ends", %{rust: rust} = context do
+  test "it is stopped (SIGTERM): it refuses the drain and ends", %{rust: rust} = context do
     RustNode.signal(rust, "TERM")
     assert [{_name, {:refused, :stopping}}] = assert_goes_on(context)
     assert RustNode.await_exit(rust) == "0"
@@ -41,7 +41,7 @@ defmodule Node.LossTest do
     # A wrong cookie keeps it from coming back.
     call(a, Node, :set_cookie, [rust.name, :cut_off])
     call(a, Node, :disconnect, [rust.name])
-    # It hears of the end, or finds it when it has something to say.
+    # It notices the lost connection, or finds none when it sends.
     assert [{_name, reason}] = assert_goes_on(context)
     assert reason in [{:down, :noconnection}, :noconnection]
   end
@@ -50,8 +50,7 @@ defmodule Node.LossTest do
   defp assert_goes_on(%{rust: rust, keys: keys, draining: draining} = context) do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
     name = rust.name
-    {:warning, _line} = await_log(context.a, "the Rust node #{inspect(name)} does not coordinate this drain any more")
-
+    {:warning, _line} = await_log(context.a, :executor_lost, %{node: name})
     SimulatedStore.resume(context.store)
     assert {:ok, report} = await_task(draining)
     assert %{total: 30, moved: 30, left: left, executor: :embedded, ended: :done, gap_ms: %{count: 30}} = report

@@ -36,7 +36,10 @@ defmodule ClusterCase do
     # What an earlier test armed must not meet the servers of this one.
     for node <- nodes, node in Node.list(), do: Servers.Troublesome.disarm_all(node)
     store = String.to_atom(Cluster.unique("store"))
-    start_supervised!({SimulatedStore, name: store})
+    # Not by `start_supervised!/1`: the store outlives the test, until what the test left on the nodes has ended.
+    {:ok, pid} = SimulatedStore.start_link(name: store)
+    Process.unlink(pid)
+    on_exit(fn -> GenServer.stop(pid) end)
     [name: sup, prefix: _] = names = Cluster.unique_options()
     {:ok, store: {store, node()}, sup: sup, opts: names ++ [backend: {SimulatedStore, name: store, node: node()}]}
   end

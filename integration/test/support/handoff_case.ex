@@ -16,7 +16,7 @@ defmodule HandoffCase do
       use ClusterCase, unquote(opts)
       import HandoffCase
 
-      setup %{nodes: nodes}, do: end_earlier(nodes)
+      setup context, do: end_with_test(context)
     end
   end
 
@@ -215,49 +215,45 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Ends what earlier tests have left on `nodes`: supervisors, whose store ended with their test and which say so in the log, and attempts
-  that go on clearing a reservation there, for a minute.
+  Ends what the test started on its nodes when the test ends. What the library leaves by then (processes of a
+  drain, tables, registered names) has to end by itself, while the store still answers; if it does not, it is a
+  leak, and the test fails.
   """
-  @spec end_earlier([node()]) :: :ok
-  def end_earlier(nodes) do
-    for node <- nodes, do: :ok = Cluster.call(node, __MODULE__, :end_here, [])
-    :ok
+  @spec end_with_test(map()) :: :ok
+  def end_with_test(%{nodes: nodes, store: store} = context) do
+    ExUnit.Callbacks.on_exit(fn ->
+      SimulatedStore.configure(store, outage: :none, error_rate: 0.0, latency_ms: 0)
+      SimulatedStore.resume(store)
+      nodes = Enum.filter(nodes, &(&1 in Node.list()))
+      for node <- nodes, do: Servers.Troublesome.disarm_all(node)
+      for node <- nodes, do: Cluster.call(node, __MODULE__, :kill_applications, [])
+      for node <- nodes, do: Cluster.wait_until(fn -> left_behind(node, context.sup) == [] end, 30_000)
+    end)
   end
 
+  # Killed, not stopped: a stop would drain.
   @doc false
-  # Again until there is none: a process that is killed may be replaced before the one that replaces it is killed.
-  @spec end_here() :: :ok
-  def end_here do
+  @spec kill_applications() :: :ok
+  def kill_applications do
     masters =
       for {app, _description, _vsn} <- :application.which_applications(:infinity),
           match?({:ok, {Cluster.Application, _children}}, :application.get_key(app, :mod)),
-          do: :application_controller.get_master(app)
+          master when is_pid(master) <- [:application_controller.get_master(app)],
+          do: {:group_leader, master}
 
-    of_tests = for pid <- Process.list(), Process.info(pid, :group_leader) in group_leaders(masters), do: pid
-
-    case of_tests ++ drain_processes(node()) do
-      [] ->
-        :ok
-
-      pids ->
-        pids |> Enum.map(&kill/1) |> Enum.each(&await_end/1)
-        end_here()
-    end
+    # All processes of an application have its master as their group leader, the master too.
+    for pid <- Process.list(), Process.info(pid, :group_leader) in masters, do: Process.exit(pid, :kill)
+    :ok
   end
 
-  # All processes of an application have its master as their group leader, the master too.
-  defp group_leaders(masters), do: for(master <- masters, is_pid(master), do: {:group_leader, master})
+  @doc "Processes of drains on `node`, and tables and registered names of the supervisor `sup` there."
+  @spec left_behind(node(), atom()) :: [term()]
+  def left_behind(node, sup) do
+    tables = for table <- Cluster.call(node, :ets, :all, []), is_atom(table), do: table
+    names = tables ++ Cluster.call(node, Process, :registered, [])
 
-  defp kill(pid) do
-    monitor = Process.monitor(pid)
-    Process.exit(pid, :kill)
-    monitor
-  end
-
-  defp await_end(monitor) do
-    receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
-    end
+    drain_processes(node) ++
+      for(name <- names, String.starts_with?(Atom.to_string(name), "#{sup}_handoff"), do: name)
   end
 
   @doc "A policy for `eligible`: everything but the server `s1`."
@@ -273,30 +269,26 @@ defmodule HandoffCase do
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
 
   @doc """
-  Sends every log line of `node` from now on to the test, as `{:log, node, level, text}`; they are printed nowhere. Only those of this
-  library that are not about the supervisor of another test, and others that name this one's: the host has words of its own.
+  Sends the log lines of `node` from now on to the test, as `{:log, node, level, event, metadata}`; they are
+  printed nowhere. Those of this library about the test's supervisor or the whole VM, with their event and metadata
+  (`DurableHandoff.Log`); and those of DurableServer, as event `:host`.
   """
   @spec listen_to_log(map(), node()) :: :ok
   def listen_to_log(context, node) do
     for id <- Cluster.call(node, :logger, :get_handler_ids, []),
         do: :ok = Cluster.call(node, :logger, :set_handler_config, [id, :level, :none])
 
-    :ok =
-      Cluster.call(node, :logger, :add_handler, [
-        :test,
-        HandoffCase.LogForwarder,
-        %{config: %{test: self(), sup: inspect(context.sup)}}
-      ])
-
+    config = %{config: %{test: self(), sup: context.sup}}
+    :ok = Cluster.call(node, :logger, :add_handler, [:test, HandoffCase.LogForwarder, config])
     :ok = Cluster.call(node, :logger, :set_primary_config, [:level, :info])
     ExUnit.Callbacks.on_exit(fn -> quiet(node) end)
   end
 
-  @doc "Waits for a line of `node` that has `text` in it, after `listen_to_log/2`: its level and all of it. Lines before it are lost."
-  @spec await_log(node(), String.t() | Regex.t()) :: {Logger.level(), String.t()}
-  def await_log(node, text) do
-    assert_receive {:log, ^node, level, line}
-    if line =~ text, do: {level, line}, else: await_log(node, text)
+  @doc "Waits for the line of `event` on `node`, after `listen_to_log/2`, whose metadata has `fields`: its level and metadata."
+  @spec await_log(node(), atom(), map()) :: {Logger.level(), map()}
+  def await_log(node, event, fields \\ %{}) do
+    assert_receive {:log, ^node, level, ^event, metadata}, 30_000
+    if Map.take(metadata, Map.keys(fields)) == fields, do: {level, metadata}, else: await_log(node, event, fields)
   end
 
   @doc """
@@ -356,14 +348,17 @@ defmodule HandoffCase do
 end
 
 defmodule HandoffCase.LogForwarder do
-  @moduledoc "A logger handler that sends what is logged to a test."
+  @moduledoc "A logger handler that sends the lines of this library and of DurableServer to a test."
 
   @doc "The callback of `:logger` for one log event."
   @spec log(:logger.log_event(), :logger.handler_config()) :: term()
-  def log(%{level: level} = event, %{config: %{test: test, sup: sup}}) do
-    text = event |> :logger_formatter.format(%{single_line: false, template: [:msg]}) |> IO.chardata_to_string()
-    if String.contains?(text, sup) or ours?(text), do: send(test, {:log, node(), level, text})
+  def log(%{level: level, meta: %{durable_handoff: event} = metadata}, %{config: %{test: test, sup: sup}}) do
+    if Map.get(metadata, :supervisor, sup) == sup, do: send(test, {:log, node(), level, event, metadata})
   end
 
-  defp ours?(text), do: String.starts_with?(text, "[durable_handoff]") and not String.contains?(text, ":sup_")
+  def log(%{level: level, meta: %{mfa: {module, _function, _arity}} = metadata}, %{config: %{test: test}}) do
+    if module in DurableHandoff.Host.modules(), do: send(test, {:log, node(), level, :host, metadata})
+  end
+
+  def log(_other, _config), do: :ok
 end

@@ -60,23 +60,14 @@ defmodule LeftoversCase do
   @doc "What the receiver on `node` holds, by key: the phase it is in, `:pending` for what is another one's."
   @spec held(map(), node()) :: %{String.t() => term()}
   def held(context, node) do
-    %{adoptions: adoptions} = Cluster.wait_until(fn -> state(context, node) end)
+    # A process that is being restarted does not answer.
+    held = {DurableHandoff.Leftovers, :held, [context.sup]}
 
-    for {_id, adoption} <- adoptions,
-        {key, phase} <-
-          Enum.map(adoption.pending, fn {key, _module} -> {key, :pending} end) ++
-            Enum.map(adoption.entries, fn {key, entry} -> {key, entry.phase} end),
-        into: %{},
-        do: {key, phase}
-  end
-
-  # A process that is being restarted has none.
-  defp state(context, node) do
-    get = {:sys, :get_state, [DurableHandoff.Leftovers.Message.name(context.sup), 30_000]}
-
-    with {kind, _reason} when kind != :ok <- Cluster.call(node, Relay, :try, [get]),
-         do: nil,
-         else: ({:ok, state} -> state)
+    Cluster.wait_until(fn ->
+      with {kind, _reason} when kind != :ok <- Cluster.call(node, Relay, :try, [held]),
+           do: nil,
+           else: ({:ok, held} -> held)
+    end)
   end
 
   @doc "The process that starts leftovers on `node`."

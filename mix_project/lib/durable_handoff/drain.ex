@@ -14,9 +14,7 @@ defmodule DurableHandoff.Drain do
   The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
   """
 
-  require Logger
-
-  alias DurableHandoff.{Clock, Deadline, Executor, Host, Options, Report, Status, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
   alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
@@ -99,7 +97,12 @@ defmodule DurableHandoff.Drain do
   # Without the mark servers may still come here and others may choose this node. That is no reason not to move what can be moved.
   defp mark(%{supervisor: supervisor, deadline: deadline}) do
     with {:error, reason} <- Host.mark_draining(supervisor, Deadline.mark_ms(deadline)) do
-      log(:warning, supervisor, "could not mark this node draining, going on: #{inspect(reason, limit: 10)}")
+      Log.warning(
+        :mark_failed,
+        supervisor,
+        "could not mark this node draining, going on: #{inspect(reason, limit: 10)}",
+        reason: reason
+      )
     end
   end
 
@@ -109,7 +112,15 @@ defmodule DurableHandoff.Drain do
     counts = Storing.counts(drain.storing)
     level = if counts.failed > 0, do: :warning, else: :info
     total = Host.count(supervisor)
-    log(level, supervisor, Progress.stored(counts, total, Clock.now_us() - deadline.begin_us))
+
+    Log.write(
+      level,
+      :states_stored,
+      supervisor,
+      Progress.stored(counts, total, Clock.now_us() - deadline.begin_us),
+      counts
+    )
+
     %{drain | trust_store?: trust_store?(supervisor, counts, total)}
   end
 
@@ -127,7 +138,7 @@ defmodule DurableHandoff.Drain do
         if now < Deadline.settle_us(deadline) do
           counts = Storing.counts(drain.storing)
           total = Host.count(drain.supervisor)
-          log(:info, drain.supervisor, Progress.stored(counts, total, now - deadline.begin_us))
+          Log.info(:storing_progress, drain.supervisor, Progress.stored(counts, total, now - deadline.begin_us), counts)
           await_storing(drain)
         end
     end
@@ -138,9 +149,14 @@ defmodule DurableHandoff.Drain do
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = length(Peers.in_reach(snapshot.view))
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
-    log(:info, supervisor, Progress.opening(servers, excluded, others, options, left_ms))
+    text = Progress.opening(servers, excluded, others, options, left_ms)
+    Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
     Estimate.announce(supervisor, servers, others, %{options | timeout_ms: max(left_ms, 1)})
-    with text when text != nil <- Peers.advice(Peers.out_of_reach(snapshot.view)), do: log(:warning, supervisor, text)
+    out_of_reach = Peers.out_of_reach(snapshot.view)
+
+    with text when text != nil <- Peers.advice(out_of_reach),
+         do: Log.warning(:nodes_out_of_reach, supervisor, text, nodes: out_of_reach)
+
     Telemetry.drain_start(supervisor, drain.deadline, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
     %{drain | snapshot: snapshot, peers: peers}
@@ -251,11 +267,8 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order, phase: phase} = drain.attempts[pid]
     %{key: key} = Snapshot.server(drain.snapshot, id)
 
-    log(
-      :error,
-      drain.supervisor,
-      "the attempt for #{inspect(key)} died; a new one looks up where the server is: #{inspect(reason)}"
-    )
+    text = "the attempt for #{inspect(key)} died; a new one looks up where the server is: #{inspect(reason)}"
+    Log.error(:attempt_died, drain.supervisor, text, key: key, reason: reason)
 
     drain = forget(drain, pid)
     # What it had been told to release is still reserved, for all we know.
@@ -286,12 +299,9 @@ defmodule DurableHandoff.Drain do
   defp handle(:refresh, drain) do
     Process.send_after(self(), :refresh, @refresh_ms)
 
-    log(
-      :info,
-      drain.supervisor,
-      Progress.line(Session.progress(drain.session), Clock.now_us() - drain.deadline.begin_us)
-    )
-
+    progress = Session.progress(drain.session)
+    text = Progress.line(progress, Clock.now_us() - drain.deadline.begin_us)
+    Log.info(:drain_progress, drain.supervisor, text, Map.take(progress, [:total, :moved, :left, :in_flight]))
     refresh(drain)
   end
 
@@ -307,11 +317,8 @@ defmodule DurableHandoff.Drain do
     {result, session} = Session.send_view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
-      log(
-        :warning,
-        drain.supervisor,
-        "the drain continues with the last view of the cluster: #{inspect(reason, limit: 10)}"
-      )
+      text = "the drain continues with the last view of the cluster: #{inspect(reason, limit: 10)}"
+      Log.warning(:view_refused, drain.supervisor, text, reason: reason)
     end
 
     %{drain | session: session}
@@ -387,6 +394,4 @@ defmodule DurableHandoff.Drain do
 
   defp until(:infinity), do: :infinity
   defp until(wake_us), do: max(0, div(wake_us - Clock.now_us() + 999, 1_000))
-
-  defp log(level, supervisor, text), do: Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{text}")
 end

@@ -33,9 +33,7 @@ defmodule DurableHandoff.Drainer do
 
   use GenServer
 
-  require Logger
-
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Native, Options, Status, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Log, Native, Options, Status, Telemetry}
   alias DurableHandoff.Drain.Storing
   alias DurableHandoff.Drainer.Shutdown
 
@@ -152,15 +150,17 @@ defmodule DurableHandoff.Drainer do
   def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
     stopping? = state.shutdown != nil
 
-    Logger.warning(
-      "[durable_handoff] #{inspect(state.supervisor)}: the drain is cancelled on request: it ends when what is in flight has " <>
-        "settled. This node stays marked draining: " <>
-        if(stopping?,
-          do: "the existing shutdown stops the rest",
-          else:
-            "what has not moved goes on running here, and nothing new is started here until the supervisor is restarted"
-        )
-    )
+    rest =
+      if stopping?,
+        do: "the existing shutdown stops the rest",
+        else:
+          "what has not moved goes on running here, and this node starts no servers until the supervisor is restarted"
+
+    text =
+      "the drain is cancelled on request: it ends when what is in flight has settled. This node stays marked draining: " <>
+        rest
+
+    Log.warning(:drain_cancelled, state.supervisor, text, shutdown: stopping?)
 
     Drain.cancel(pid, if(stopping?, do: :shutdown, else: :request))
     {:reply, :ok, %{state | cancelled?: stopping?}}
@@ -275,16 +275,14 @@ defmodule DurableHandoff.Drainer do
 
   defp announce(supervisor, {:ok, report}) do
     level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning
-    Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{report}")
+    Log.write(level, :drain_ended, supervisor, to_string(report), report: report)
     if report.ended == :failures, do: Telemetry.fallback(supervisor, :failures)
     :ok
   end
 
   defp announce(supervisor, {:error, reason}) do
-    Logger.error(
-      "[durable_handoff] #{inspect(supervisor)}: the drain failed, the existing shutdown goes on: " <>
-        inspect(reason, limit: 20, printable_limit: 1_000)
-    )
+    shown = inspect(reason, limit: 20, printable_limit: 1_000)
+    Log.error(:drain_failed, supervisor, "the drain failed, the existing shutdown goes on: #{shown}", reason: reason)
 
     Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
   end

@@ -50,6 +50,10 @@ defmodule DurableHandoff.Leftovers do
   def start_link({supervisor, options}),
     do: GenServer.start_link(__MODULE__, {supervisor, options}, name: Message.name(supervisor))
 
+  @doc "The servers that this node has accepted and not yet settled, with their phases; `:pending` while earlier receivers in line run."
+  @spec held(Host.name()) :: %{(key :: term()) => :pending | Adoption.phase()}
+  def held(supervisor), do: GenServer.call(Message.name(supervisor), :held, :infinity)
+
   @impl true
   def init({supervisor, options}) do
     Process.flag(:trap_exit, true)
@@ -70,6 +74,8 @@ defmodule DurableHandoff.Leftovers do
       {:error, reason} -> {:reply, {:error, reason}, state}
     end
   end
+
+  def handle_call(:held, _from, state), do: {:reply, State.held(state), state}
 
   # Of a later version.
   def handle_call(_unknown, _from, state), do: {:reply, {:error, :unsupported}, state}

@@ -12,6 +12,30 @@ defmodule DurableHandoff.Log do
 
   | event | level | fields |
   |---|---|---|
+  | `:durable_server` (which one runs here) | info; warning when it lacks functions | `version` |
+  | `:handoff_on`, `:budget_too_small` | info, warning | |
+  | `:mark_failed` | warning | `reason` |
+  | `:no_sigterm_handler` | warning | `reason` |
+  | `:drain_cut` | warning | `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms` |
+  | `:storing_progress`, `:states_stored` | info; warning when some could not be stored | `stored`, `unchanged`, `failed` |
+  | `:policy_ignored` | warning | `servers`, and `key` and `problem` of the first |
+  | `:drain_started` | info | `servers`, `excluded`, `targets` (nodes) |
+  | `:nodes_out_of_reach` | warning | `nodes` |
+  | `:estimate` | info; warning when it does not fit | `round_trip_ms`, `drain_ms`, `fit` (servers) |
+  | `:drain_progress` | info | `total`, `moved`, `left`, `in_flight` |
+  | `:view_refused` | warning | `reason` |
+  | `:attempt_died` | error | `key`, `reason` |
+  | `:reservation_left` | warning | `key`, `reason` |
+  | `:drain_cancelled` | warning | `shutdown` (whether the node shuts down) |
+  | `:drain_ended` | info; warning when servers were left | `report` |
+  | `:drain_failed` | error | `reason` |
+  | `:unknown_answer` | warning | `function`, `answer` |
+  | `:rust_node_announced`, `:rust_node_withdrawn` | info | `node` |
+  | `:rust_node_refused` | warning | `reason` |
+  | `:rust_node_version` | warning | `node`, `version` |
+  | `:no_executor` | warning | `node` |
+  | `:executor_lost` | warning | `node`, `reason` |
+  | `:operator_drain_failed` | error | `reason` |
   | `:leftovers_offered` | info; warning when servers found no node | `left`, `accepted`, `targets` |
   | `:leftovers_not_offered` | error | `reason` |
   | `:leftovers_taken_over` | info | `source`, `servers` |

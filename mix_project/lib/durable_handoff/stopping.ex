@@ -26,9 +26,7 @@ defmodule DurableHandoff.Stopping do
 
   use GenServer
 
-  require Logger
-
-  alias DurableHandoff.{Deadline, Drainer, Host, Status}
+  alias DurableHandoff.{Deadline, Drainer, Host, Log, Status}
   alias DurableHandoff.Stopping.{Moment, Signal}
 
   @look_ms 250
@@ -65,10 +63,9 @@ defmodule DurableHandoff.Stopping do
       end)
 
     for {name, reason} <- failed do
-      Logger.warning(
-        "[durable_handoff] #{inspect(name)}: could not mark this node draining; its drain tries again: " <>
-          inspect(reason, limit: 10, printable_limit: 200)
-      )
+      shown = inspect(reason, limit: 10, printable_limit: 200)
+      text = "could not mark this node draining; its drain tries again: #{shown}"
+      Log.warning(:mark_failed, name, text, reason: reason)
     end
 
     if failed == [], do: :ok, else: {:error, {:not_marked, Map.new(failed)}}
@@ -114,7 +111,9 @@ defmodule DurableHandoff.Stopping do
 
   defp listen do
     with {:error, reason} <- :gen_event.add_sup_handler(:erl_signal_server, {Signal, __MODULE__}, self()) do
-      Logger.warning("[durable_handoff] could not install the SIGTERM handler: #{inspect(reason, limit: 10)}")
+      Log.warning(:no_sigterm_handler, nil, "could not install the SIGTERM handler: #{inspect(reason, limit: 10)}",
+        reason: reason
+      )
     end
   catch
     # A VM that handles no signals.

@@ -22,10 +22,8 @@ defmodule DurableHandoff.Drain.Attempt do
   `{:released, pid, :ok | {:error, reason}}`.
   """
 
-  require Logger
-
   alias DurableHandoff.Client.Server
-  alias DurableHandoff.{Clock, Host, Native}
+  alias DurableHandoff.{Clock, Host, Log, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.Rehome
 
@@ -199,10 +197,11 @@ defmodule DurableHandoff.Drain.Attempt do
 
   # Without a clock: what the requests themselves take only makes it try for longer.
   defp clear_later(%{supervisor: supervisor, server: server} = attempt, {:error, reason}) do
-    Logger.warning(
-      "[durable_handoff] #{inspect(supervisor)}: the reservation of #{inspect(server.key)} could not be cleared yet; it is tried again. " <>
-        "Other nodes can start the server when it is cleared or has expired, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
-    )
+    text =
+      "the reservation of #{inspect(server.key)} could not be cleared yet; it is tried again. Other nodes can start the " <>
+        "server when it is cleared or has expired, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
+
+    Log.warning(:reservation_left, supervisor, text, key: server.key, reason: reason)
 
     [first_ms | pauses_ms] = @later_pauses_ms
     Process.sleep(first_ms)

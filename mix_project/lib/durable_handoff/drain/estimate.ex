@@ -14,9 +14,7 @@ defmodule DurableHandoff.Drain.Estimate do
   and what other nodes that drain at the same time ask of the store.
   """
 
-  require Logger
-
-  alias DurableHandoff.{Host, Options}
+  alias DurableHandoff.{Host, Log, Options}
 
   # One read and three conditional writes, one after the other.
   @requests_of_a_move 4
@@ -200,10 +198,9 @@ defmodule DurableHandoff.Drain.Estimate do
   defp log(supervisor, measured, moves, targets, options) do
     estimate = make(measured, moves, targets, options)
 
-    Logger.log(
-      if(estimate.drain_ms > options.timeout_ms, do: :warning, else: :info),
-      "[durable_handoff] #{inspect(supervisor)}: the drain takes #{sentence(estimate, moves, options.timeout_ms)}"
-    )
+    level = if estimate.drain_ms > options.timeout_ms, do: :warning, else: :info
+    text = "the drain takes #{sentence(estimate, moves, options.timeout_ms)}"
+    Log.write(level, :estimate, supervisor, text, estimate)
   end
 
   @doc "One sentence; with what does not fit in `timeout_ms`."

@@ -7,9 +7,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   engine knows a server only by its number; the way back to key, module and pid is `server/2`.
   """
 
-  require Logger
-
-  alias DurableHandoff.{Clock, Deadline, Host, Options, Policy}
+  alias DurableHandoff.{Clock, Deadline, Host, Log, Options, Policy}
   alias DurableHandoff.Drain.Peers
 
   # How long a drain without targets waits for nodes that it has lost or is not connected to.
@@ -124,7 +122,7 @@ defmodule DurableHandoff.Drain.Snapshot do
 
   defp select(servers, name, options, deadline) do
     decided = Enum.map(servers, fn server -> {server, Policy.decide(server, options)} end)
-    report(for {server, {_decision, problem}} when problem != nil <- decided, do: {server, problem})
+    report(name, for({server, {_decision, problem}} when problem != nil <- decided, do: {server, problem}))
     temporary = temporary(decided, name, options, deadline)
 
     Enum.reduce(Enum.reverse(decided), {[], []}, fn
@@ -142,13 +140,14 @@ defmodule DurableHandoff.Drain.Snapshot do
   end
 
   # A hundred thousand servers with the same mistake are one line in the log.
-  defp report([]), do: :ok
+  defp report(_supervisor, []), do: :ok
 
-  defp report([{server, problem} | _] = problems) do
-    Logger.warning(
-      "[durable_handoff] the handoff policy was ignored for #{length(problems)} servers; the first: " <>
+  defp report(supervisor, [{server, problem} | _] = problems) do
+    text =
+      "the handoff policy was ignored for #{length(problems)} servers; the first: " <>
         "#{inspect(server.module)} #{inspect(server.key)}: #{problem}"
-    )
+
+    Log.warning(:policy_ignored, supervisor, text, servers: length(problems), key: server.key, problem: problem)
   end
 
   # The keys of the servers that the store says are not permanent.

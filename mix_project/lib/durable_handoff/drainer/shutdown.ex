@@ -5,9 +5,7 @@ defmodule DurableHandoff.Drainer.Shutdown do
 
   use GenServer
 
-  require Logger
-
-  alias DurableHandoff.{Budget, Clock, Deadline, Drain, Host, Options, Telemetry}
+  alias DurableHandoff.{Budget, Clock, Deadline, Drain, Host, Log, Options, Telemetry}
   alias DurableHandoff.Stopping.Moment
 
   # One conditional write of an object store in the same region.
@@ -36,8 +34,8 @@ defmodule DurableHandoff.Drainer.Shutdown do
 
     :proc_lib.spawn(fn ->
       {opening, warning} = Budget.lines(supervisor, options, Budget.before_ms(shutdown, ancestors))
-      Logger.info("[durable_handoff] #{inspect(supervisor)}: #{opening}")
-      if warning, do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{warning}")
+      Log.info(:handoff_on, supervisor, opening)
+      if warning, do: Log.warning(:budget_too_small, supervisor, warning)
     end)
   end
 
@@ -61,7 +59,7 @@ defmodule DurableHandoff.Drainer.Shutdown do
       })
 
     with %{} = cut <- deadline.cut,
-         do: Logger.warning("[durable_handoff] #{inspect(supervisor)}: #{Budget.cut(cut)}")
+         do: Log.warning(:drain_cut, supervisor, Budget.cut(cut), cut)
 
     deadline
   end

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   only as many as the host has atoms for.
   """
 
-  require Logger
+  alias DurableHandoff.Log
 
   @doc "Logs `answer` of `function`, unless one of its kind has been logged. Returns whether it was."
   @spec note(function :: atom(), answer :: term()) :: :logged | :known
@@ -20,11 +20,11 @@ defmodule DurableHandoff.Host.UnknownAnswer do
       :persistent_term.put(kind, true)
 
       aside(fn ->
-        Logger.warning(
-          "[durable_handoff] DurableServer #{version()} answered #{function} with what this library does not know; it counts as " <>
-            "a failure that may have been anything: #{inspect(answer, limit: 10, printable_limit: 500)}",
-          durable_handoff: {:unknown_answer, function}
-        )
+        text =
+          "DurableServer #{version()} answered #{function} with what this library does not know; it counts as " <>
+            "a failure of unknown cause: #{inspect(answer, limit: 10, printable_limit: 500)}"
+
+        Log.warning(:unknown_answer, nil, text, function: function, answer: answer)
       end)
 
       :logged

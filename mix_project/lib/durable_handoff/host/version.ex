@@ -8,7 +8,7 @@ defmodule DurableHandoff.Host.Version do
   answer as these do, and are named as not verified.
   """
 
-  require Logger
+  alias DurableHandoff.Log
 
   # The first version that reserves a server while it moves.
   @oldest "0.1.3"
@@ -99,7 +99,7 @@ defmodule DurableHandoff.Host.Version do
   @spec announce(DurableHandoff.Host.name()) :: :ok
   def announce(name) do
     {level, text} = describe()
-    Logger.log(level, "[durable_handoff] #{inspect(name)}: #{text}")
+    Log.write(level, :durable_server, name, text, version: facts().version)
   end
 
   defp refuse(why) do

@@ -48,6 +48,17 @@ defmodule DurableHandoff.Leftovers.State do
   @spec idle?(t()) :: boolean()
   def idle?(state), do: state.adoptions == %{}
 
+  @doc "Every server here with its phase."
+  @spec held(t()) :: %{term() => :pending | Adoption.phase()}
+  def held(state) do
+    for {_id, adoption} <- state.adoptions,
+        {key, phase} <-
+          Enum.map(adoption.pending, fn {key, _module} -> {key, :pending} end) ++
+            Enum.map(adoption.entries, fn {key, entry} -> {key, entry.phase} end),
+        into: %{},
+        do: {key, phase}
+  end
+
   # Offers
 
   @doc "Accepts an offer; `begin/2` has to follow."

@@ -5,10 +5,12 @@ defmodule DurableHandoff.Executor.SessionTest do
 
   import DurableHandoff.EngineTerms, only: [view: 1]
   import DurableHandoff.Eventually, only: [await_name: 1]
-  import ExUnit.CaptureLog
+  import DurableHandoff.LogEvents
 
   alias DurableHandoff.EngineTerms
   alias DurableHandoff.Executor.Session
+
+  @moduletag :capture_log
 
   @me :durable_handoff
   @second 1_000_000
@@ -23,7 +25,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   describe "a drain that a Rust node decides" do
     test "is opened, loaded, started, ordered, told, and closed" do
       {session, id} = running(3)
-      session = say(session, {:orders, id, [start(0, "a@h"), start(1, "b@h")]})
+      session = received(session, {:orders, id, [start(0, "a@h"), start(1, "b@h")]})
       {orders, _wake, session} = poll(session)
       assert [{:start, 0, "a@h", 1, ms}, {:start, 1, "b@h", 1, _ms}] = orders
       assert ms in 1..15_000
@@ -33,10 +35,10 @@ defmodule DurableHandoff.Executor.SessionTest do
       {[], _wake, session} = poll(session)
       assert heard(:events) == [id, [{:finished, 0, 1, {:moved, nil}, 5}, {:finished, 1, 1, {:moved, nil}, 5}]]
 
-      session = say(session, {:orders, id, [start(2, "a@h")]})
+      session = received(session, {:orders, id, [start(2, "a@h")]})
       {[_order], _wake, session} = poll(session)
       {[], _wake, session} = session |> finished(2, 1, {:moved, nil}) |> poll()
-      session = session |> say({:orders, id, [:finish]}) |> say({:report, id, report(3, 3, %{})})
+      session = session |> received({:orders, id, [:finish]}) |> received({:report, id, report(3, 3, %{})})
       assert {[:finish], _wake, session} = poll(session)
       assert [^id] = heard(:drain_close)
 
@@ -77,19 +79,19 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "why servers stayed is for the node to say, how many moved is not" do
       {session, id} = running(2)
-      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
-      session = session |> say({:orders, id, [:finish]}) |> say({:report, id, report(2, 1, %{capacity: 1})})
+      session = session |> received({:orders, id, [:finish]}) |> received({:report, id, report(2, 1, %{capacity: 1})})
       assert {[:finish], _wake, session} = poll(session)
       assert {%{moved: 1, left: %{capacity: 1}}, %{executor: {:node, _name}}} = Session.report(session, 9)
     end
 
     test "a cancel is carried out here, at once" do
       {session, id} = running(3)
-      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Session.handle_event(session, 10, :cancel)
       assert heard(:drain_close) == [id]
-      session = say(session, {:orders, id, [start(1, "a@h")]})
+      session = received(session, {:orders, id, [start(1, "a@h")]})
       assert {[], _wake, session} = poll(session)
       assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
 
@@ -99,7 +101,7 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "the deadline is kept here, whatever the node says" do
       {session, id} = running(2)
-      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Enum.reduce(1..29, session, &Session.handle_message(&2, &1 * @second, message({:progress, id, %{}})))
       assert {[:finish], _wake, session} = Session.poll(session, 30 * @second)
       assert {%{left: %{deadline: 2}}, %{executor: {:node, _name}}} = Session.report(session, 9)
@@ -110,14 +112,14 @@ defmodule DurableHandoff.Executor.SessionTest do
     test "when the node refuses" do
       session = started(2)
       [id | _rest] = heard(:drain_open)
-      session = lost(session, fn session -> say(session, {:refuse, id, {:full, "drains", 9}}) end)
+      session = lost(session, fn session -> received(session, {:refuse, id, {:full, "drains", 9}}) end)
       assert {[{:start, 0, _, 1, _}, {:start, 1, _, 1, _}], _wake, session} = poll(session)
       assert executors_lost(session) == [{node(), {:refused, {:full, "drains", 9}}}]
     end
 
     test "when the node does not speak this version" do
       session = started(1)
-      session = lost(session, &say(&1, {:refuse, nil, {:version, 1, 2}}))
+      session = lost(session, &received(&1, {:refuse, nil, {:version, 1, 2}}))
       assert executors_lost(session) == [{node(), {:refused, {:version, 1, 2}}}]
     end
 
@@ -127,22 +129,22 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert executors_lost(session) == [{node(), {:not_understood, {:version, 2}}}]
     end
 
-    test "two seconds after the node's last word, and with all that is known of each server" do
+    test "two seconds after the node's last message, and with all that is known of each server" do
       {session, id} = running(6)
       orders = for id <- 0..3, do: start(id, "a@h")
-      {[_, _, _, _], _wake, session} = session |> say({:orders, id, orders}) |> poll()
+      {[_, _, _, _], _wake, session} = session |> received({:orders, id, orders}) |> poll()
       session = session |> finished(0, 1, {:moved, nil}) |> finished(1, 1, {:displaced, :server})
       session = finished(session, 2, 1, :stopping)
       {[], wake, session} = session |> quiet(2 * @second) |> Session.poll(2 * @second - 1)
       assert wake == 2 * @second
 
-      {{orders, _wake, session}, log} = with_log(fn -> Session.poll(session, 2 * @second) end)
-      assert log =~ "does not coordinate this drain any more (:silent)"
+      {{orders, _wake, session}, log} = collect(fn -> Session.poll(session, 2 * @second) end)
+      assert [{:warning, :executor_lost, %{supervisor: Sup, reason: :silent}}] = log
       # The displaced one first, not where it failed; then one that was never tried; the others are stopped already.
       assert [{:start, 1, "b@h", 2, _}, {:start, 4, _, 1, _}] = orders
 
       # What the node orders now is late.
-      session = say(session, {:orders, id, [start(5, "a@h")]})
+      session = received(session, {:orders, id, [start(5, "a@h")]})
       session = session |> finished(3, 1, {:moved, nil}) |> Session.handle_event(3 * @second, {:stopped, 2})
       assert {[{:start, 2, _, 2, _}, {:start, 5, _, 1, _}], _wake, session} = Session.poll(session, 3 * @second)
 
@@ -157,22 +159,22 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: :embedded, executors_lost: [{node(), :silent}]}
     end
 
-    test "not for a time in which this VM was held up, unless there is a second one without a word in between" do
+    test "not for a pause of this VM, unless a second one follows without a message in between" do
       {session, id} = running(2)
       {[], wake, session} = session |> quiet(@second) |> Session.poll(5 * @second)
       assert wake == 5 * @second + 500_000
-      # What the node said meanwhile is heard now.
+      # A message that the node sent meanwhile is received now.
       session = Session.handle_message(session, 5 * @second, message({:progress, id, %{}}))
       {[], _wake, session} = Session.poll(session, 10 * @second)
 
-      {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 15 * @second) end)
+      {{[_, _], _wake, session}, _log} = collect(fn -> Session.poll(session, 15 * @second) end)
       assert executors_lost(session) == [{node(), :silent}]
     end
 
     test "when the node dies, without waiting" do
       node = spawn(fn -> receive(do: (:never -> :ok)) end)
       {session, id} = running(2, node)
-      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       Process.exit(node, :kill)
       assert_receive {:DOWN, _monitor, :process, ^node, :killed} = down
       session = lost(session, &Session.handle_message(&1, 0, down))
@@ -182,8 +184,8 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "orders that were heard before the loss are carried out all the same" do
       {session, id} = running(2)
-      session = say(session, {:orders, id, [start(1, "a@h")]})
-      session = lost(session, &say(&1, {:refuse, id, :stopping}))
+      session = received(session, {:orders, id, [start(1, "a@h")]})
+      session = lost(session, &received(&1, {:refuse, id, :stopping}))
       assert {[{:start, 1, "a@h", 1, _}, {:start, 0, _, 1, _}], _wake, _session} = poll(session)
     end
 
@@ -196,9 +198,9 @@ defmodule DurableHandoff.Executor.SessionTest do
         ] do
       test "when the node orders #{what}, which is not done" do
         {session, id} = running(3)
-        {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
+        {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
         order = unquote(Macro.escape(order))
-        session = lost(session, &say(&1, {:orders, id, [order, start(2, "a@h")]}))
+        session = lost(session, &received(&1, {:orders, id, [order, start(2, "a@h")]}))
         assert executors_lost(session) == [{node(), {:invalid_order, order}}]
         assert {[{:start, 1, _, 1, _}, {:start, 2, _, 1, _}], _wake, _session} = poll(session)
       end
@@ -206,24 +208,24 @@ defmodule DurableHandoff.Executor.SessionTest do
 
     test "when the node stops more servers at a time than may be" do
       {session, id} = running(9)
-      session = lost(session, &say(&1, {:orders, id, for(n <- 0..8, do: start(n, "a@h"))}))
+      session = lost(session, &received(&1, {:orders, id, for(n <- 0..8, do: start(n, "a@h"))}))
       assert {[_, _, _, _], _wake, session} = poll(session)
       assert [{_name, {:invalid_order, {:start, 4, "a@h", 1, 1_000}}}] = executors_lost(session)
     end
 
     test "when the node ends the drain while something is under way" do
       {session, id} = running(2)
-      {[_order], _wake, session} = session |> say({:orders, id, [start(0, "a@h")]}) |> poll()
-      session = say(session, {:orders, id, [:finish]})
-      session = lost(session, &say(&1, {:report, id, report(2, 0, %{no_target: 2})}))
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = received(session, {:orders, id, [:finish]})
+      session = lost(session, &received(&1, {:report, id, report(2, 0, %{no_target: 2})}))
       assert {[{:start, 1, _, 1, _}], _wake, session} = poll(session)
       assert executors_lost(session) == [{node(), {:invalid_order, :finish}}]
     end
 
     test "when the node's report does not add up" do
       {session, id} = running(2)
-      session = say(session, {:orders, id, [:finish]})
-      session = lost(session, &say(&1, {:report, id, report(2, 1, %{})}))
+      session = received(session, {:orders, id, [:finish]})
+      session = lost(session, &received(&1, {:report, id, report(2, 1, %{})}))
       assert {[_, _], _wake, session} = poll(session)
       assert executors_lost(session) == [{node(), {:invalid_order, :finish}}]
     end
@@ -237,14 +239,14 @@ defmodule DurableHandoff.Executor.SessionTest do
         session = started(1)
         [id | _rest] = heard(:drain_open)
         message = unquote(Macro.escape(message)) |> put_elem(1, id)
-        session = lost(session, &say(&1, message))
+        session = lost(session, &received(&1, message))
         assert [{_name, {:out_of_order, _kind}}] = executors_lost(session)
       end
     end
 
     test "when the node sends an unreadable message" do
       {session, id} = running(1)
-      session = lost(session, &say(&1, {:orders, id, [:start | :improper]}))
+      session = lost(session, &received(&1, {:orders, id, [:start | :improper]}))
       assert executors_lost(session) == [{node(), {:not_understood, {:field, :orders}}}]
     end
 
@@ -261,7 +263,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     {session, id} = running(2)
 
     for message <- [{:refuse, id + 1, :stopping}, {:orders, id + 1, [start(0, "a@h")]}],
-        do: assert(say(session, message) == session)
+        do: assert(received(session, message) == session)
 
     for message <- [:hello, {@me}, {:EXIT, self(), :x}, {:DOWN, make_ref(), :process, self(), :x}],
         do: assert(Session.handle_message(session, 0, message) == session)
@@ -272,12 +274,12 @@ defmodule DurableHandoff.Executor.SessionTest do
     {:ok, session} = Session.start(Sup, job(2), candidates, 0)
     {[], _wake, session} = poll(session)
     [first | _rest] = heard(:drain_open)
-    session = lost(session, &say(&1, {:refuse, first, :stopping}))
+    session = lost(session, &received(&1, {:refuse, first, :stopping}))
     {[], _wake, session} = poll(session)
     [second | _rest] = heard(:drain_open)
     assert second != first
     session = quiet(session, 2 * @second)
-    {{[_, _], _wake, session}, _log} = with_log(fn -> Session.poll(session, 2 * @second) end)
+    {{[_, _], _wake, session}, _log} = collect(fn -> Session.poll(session, 2 * @second) end)
     assert executors_lost(session) == [first@h: {:refused, :stopping}, second@h: :silent]
     refute_received {@me, 1, :drain_open, _id, _pid, _spec}
   end
@@ -298,7 +300,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert byte_size(records) == 12 * count
     assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = heard(:view)
     assert [^id, 30_000] = heard(:drain_start)
-    {say(session, {:started, id}), id}
+    {received(session, {:started, id}), id}
   end
 
   # A drain asks what to do every 500 ms at least, and nothing comes of it before `until`.
@@ -316,7 +318,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert [id, ^me, %{supervisor: "Sup", storage: "0f", count: ^count, modules: ["M"], config: @config}] =
              heard(:drain_open)
 
-    {say(session, {:opened, id}), id}
+    {received(session, {:opened, id}), id}
   end
 
   defp started(count, pid \\ self()) do
@@ -326,7 +328,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   defp poll(session), do: Session.poll(session, 0)
-  defp say(session, what), do: Session.handle_message(session, 0, message(what))
+  defp received(session, what), do: Session.handle_message(session, 0, message(what))
   defp message(what), do: List.to_tuple([@me, 1 | Tuple.to_list(what)])
   defp start(id, target), do: {:start, id, target, 1, 1_000}
 
@@ -334,8 +336,8 @@ defmodule DurableHandoff.Executor.SessionTest do
     do: Session.handle_event(session, 10, {:finished, id, attempt, outcome, 5})
 
   defp lost(session, work) do
-    {session, log} = with_log(fn -> work.(session) end)
-    assert log =~ "does not coordinate this drain any more"
+    {session, log} = collect(fn -> work.(session) end)
+    assert [{:warning, :executor_lost, %{supervisor: Sup}}] = log
     session
   end
 

@@ -1,30 +1,35 @@
 defmodule DurableHandoff.Host.UnknownAnswerTest do
   use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
+  import DurableHandoff.LogEvents
+
+  @moduletag :capture_log
 
   alias DurableHandoff.Host.UnknownAnswer
 
   test "a drain of many servers logs an answer once, whatever facts it holds" do
-    log =
-      capture_log(fn ->
-        assert UnknownAnswer.note(:once, {:error, {:of_a_later_version, %{pid: self()}}}) == :logged
+    answer = {:error, {:of_a_later_version, %{pid: self()}}}
 
-        for n <- 1..100 do
-          assert UnknownAnswer.note(:once, {:error, {:of_a_later_version, %{n: n}}}) == :known
-        end
-      end)
+    {_result, lines} =
+      collect(
+        fn ->
+          assert UnknownAnswer.note(:once, answer) == :logged
 
-    assert log =~ "of_a_later_version"
+          for n <- 1..100 do
+            assert UnknownAnswer.note(:once, {:error, {:of_a_later_version, %{n: n}}}) == :known
+          end
+        end,
+        &(&1.durable_handoff == :unknown_answer and &1.function == :once)
+      )
+
+    assert [{:warning, :unknown_answer, %{answer: ^answer}}] = lines
   end
 
   test "another answer, and another function, are logged too" do
-    capture_log(fn ->
-      assert UnknownAnswer.note(:another, {:error, :one}) == :logged
-      assert UnknownAnswer.note(:another, {:error, :two}) == :logged
-      assert UnknownAnswer.note(:another, {:ok, "text"}) == :logged
-      assert UnknownAnswer.note(:another, {:ok, "other text"}) == :known
-      assert UnknownAnswer.note(:a_third, {:error, :one}) == :logged
-    end)
+    assert UnknownAnswer.note(:another, {:error, :one}) == :logged
+    assert UnknownAnswer.note(:another, {:error, :two}) == :logged
+    assert UnknownAnswer.note(:another, {:ok, "text"}) == :logged
+    assert UnknownAnswer.note(:another, {:ok, "other text"}) == :known
+    assert UnknownAnswer.note(:a_third, {:error, :one}) == :logged
   end
 end

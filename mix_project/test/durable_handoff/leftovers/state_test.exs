@@ -2,7 +2,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
   @moduledoc "The receiver's rules, on a node without DurableServer: the test plays the registry and the store."
   use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
+  import DurableHandoff.LogEvents
 
   @moduletag :capture_log
 
@@ -20,13 +20,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     servers = for key <- keys, do: {key, Some.Module}
     {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, [self() | later]), self(), 0)
     {:ok, state} = State.accept(state, adoption)
-    {capture(fn -> State.begin(state, adoption.id) end), adoption.id}
-  end
-
-  # It warns that there is no registry to subscribe to.
-  defp capture(fun) do
-    {result, _log} = with_log(fun)
-    result
+    {State.begin(state, adoption.id), adoption.id}
   end
 
   defp entry(state, id, key), do: state.adoptions[id].entries[key]
@@ -118,7 +112,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     message = Message.offer(make_ref(), @source, [{"a", Some.Module}], [owner, self()])
     {:ok, adoption} = Adoption.new(message, self(), 0)
     {:ok, state} = State.accept(state, adoption)
-    state = capture(fn -> State.begin(state, adoption.id) end)
+    state = State.begin(state, adoption.id)
     assert entry(state, adoption.id, "a").phase == :queued
     Process.exit(owner, :kill)
   end
@@ -130,9 +124,9 @@ defmodule DurableHandoff.Leftovers.StateTest do
     {:ok, state} = State.accept(state, pending)
     {:ok, adoption} = Adoption.new(Message.offer(second, @source, [{"a", Some.Module}], [self()]), self(), 0)
     {:ok, state} = State.accept(state, adoption)
-    state = capture(fn -> State.begin(state, second) end)
+    state = State.begin(state, second)
 
-    state = capture(fn -> State.drop_receiver(state, owner, :gone) end)
+    state = State.drop_receiver(state, owner, :gone)
     assert Map.keys(state.adoptions) == [first]
     Process.exit(owner, :kill)
   end
@@ -157,14 +151,16 @@ defmodule DurableHandoff.Leftovers.StateTest do
 
   test "what has not been started after five minutes is dropped, with a warning", %{state: state} do
     {state, id} = take(state, ["a"])
-    assert capture_log(fn -> assert state |> State.tick(300_000_000) |> State.idle?() end) =~ "expired 1"
+    {state_after, log} = collect(fn -> State.tick(state, 300_000_000) end)
+    assert State.idle?(state_after)
+    assert [{:warning, :leftovers_ended, %{source: @source, total: 1, dropped: %{expired: 1}}}] = log
     assert entry(state, id, "a") != nil
   end
 
   test "an answer that comes after its adoption is gone gives its permit back, and nothing else", %{state: state} do
     {state, _id} = take(state, ["a"])
     {state, pids} = trying(state)
-    state = capture(fn -> State.tick(state, 300_000_000) end)
+    state = State.tick(state, 300_000_000)
     state = State.tried(state, pids["a"], :started, 1)
     assert state.tries == %{}
     assert State.idle?(state)
