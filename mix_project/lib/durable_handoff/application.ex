@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the processes of which a VM has one. An application of a release ends the VM when its top supervisor
-  # gives up. These processes only improve drains, so the supervisor of each is temporary.
+  # Starts the processes of which a VM has one. An application of a release ends the VM when its top
+  # supervisor gives up. These processes only improve drains, so the supervisor of each is temporary.
 
   use Application
 

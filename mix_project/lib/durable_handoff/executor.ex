@@ -11,9 +11,9 @@ defmodule DurableHandoff.Executor do
       itself here. Without it the embedded engine runs the drain, and a warning says so.
     * `:auto`: a Rust node when one has announced itself, else embedded.
 
-  With several Rust nodes, every node of a cluster chooses the same one for the same storage (rendezvous hashing),
-  so that all drains of a storage meet in one place. When it is lost, all choose the same next one, and only the
-  drains of that storage change.
+  With several Rust nodes, every node of a cluster chooses the same one for the same storage (rendezvous
+  hashing), so that all drains of a storage meet in one place. When it is lost, all choose the same next one,
+  and only the drains of that storage change.
   """
 
   alias DurableHandoff.{Log, RustNodes, Telemetry}

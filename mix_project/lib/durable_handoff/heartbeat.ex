@@ -1,20 +1,21 @@
 defmodule DurableHandoff.Heartbeat do
   @moduledoc """
-  What a node tells the others with its heartbeats, under the key `"durable_handoff"`:
+  Adds facts about this node to its heartbeats, under the key `"durable_handoff"`:
 
     * `"generation"`: its release (option `generation`);
     * `"started_at"`: when its supervisor started, wall-clock milliseconds;
     * `"servers"`: how many servers run there.
 
-  Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function, every key kept, and
-  a function that raises or returns something odd does to the heartbeat what it did before. What is added here never raises.
+  Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function,
+  every key kept, and a function that raises or returns something odd does to the heartbeat what it did
+  before. What is added here never raises.
   """
 
   alias DurableHandoff.Host
 
   @key "durable_handoff"
 
-  @doc "`host_options` with a `heartbeat_meta` that also says the above."
+  @doc "`host_options` with a `heartbeat_meta` that has these facts, too."
   @spec add(keyword(), String.t() | nil) :: keyword()
   def add(host_options, generation) do
     name = Keyword.get(host_options, :name)
@@ -29,7 +30,7 @@ defmodule DurableHandoff.Heartbeat do
       meta when is_function(meta, 0) ->
         Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta.(), name, generation) end)
 
-      # Not for us to judge: the host says what is wrong with it.
+      # DurableServer rejects it with a reason.
       _odd ->
         host_options
     end
@@ -39,8 +40,8 @@ defmodule DurableHandoff.Heartbeat do
 
   defp with_ours(odd, _name, _generation), do: odd
 
-  # The host calls the function once to check it, before it is up: then it would log that its tables are not
-  # there.
+  # DurableServer calls the function once to check it, before it is up: then it would log that its tables are
+  # not there.
   defp ours(name, generation) do
     if Host.whereis(name),
       do: %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)},

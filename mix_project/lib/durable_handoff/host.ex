@@ -1,10 +1,11 @@
 defmodule DurableHandoff.Host do
   @moduledoc """
-  All this library knows of DurableServer, in one place.
+  The one place that knows DurableServer.
 
-  Guarantees: this module and those under it are the only ones that name `DurableServer`, its `LifecycleManager`, `Group` or their
-  tables, so that a change there is a change here. No function raises, exits or throws because the host is absent, busy or of
-  a later version, except `ensure_loaded!/0` and `started!/1`, which say what to do. What it says about other nodes has been checked
+  Guarantees: this module and those under it are the only ones that name `DurableServer`, its
+  `LifecycleManager`, `Group` or their tables, so that a change there is a change here. No function raises,
+  exits or throws because DurableServer is absent, busy or of a later version, except `ensure_loaded!/0` and
+  `started!/1`, which say what to do. What it returns about other nodes has been checked
   (`DurableHandoff.Host.View`), what a rehome left behind has one of the seven meanings the engine knows
   (`DurableHandoff.Host.Outcome`).
   """
@@ -17,7 +18,7 @@ defmodule DurableHandoff.Host do
   @type sticky_level ::
           {:env, variable :: String.t(), value :: String.t() | nil, delay_ms :: integer()} | {:any, integer()}
 
-  @doc "Raises unless DurableServer can be called."
+  @doc "Raises `ArgumentError` unless DurableServer is available."
   @spec ensure_loaded!() :: :ok
   def ensure_loaded! do
     unless Code.ensure_loaded?(DurableServer.Supervisor) and Code.ensure_loaded?(DurableServer.LifecycleManager) do
@@ -30,7 +31,7 @@ defmodule DurableHandoff.Host do
     :ok
   end
 
-  @doc "Raises unless the supervisor `name` runs on this node."
+  @doc "Raises `ArgumentError` unless the supervisor `name` runs on this node."
   @spec started!(name()) :: :ok
   def started!(name) do
     unless config(name) do
@@ -47,21 +48,21 @@ defmodule DurableHandoff.Host do
   @spec modules() :: [module()]
   def modules, do: Application.spec(:durable_server, :modules) || []
 
-  @doc "The child specification of the unchanged host."
+  @doc "The child specification of the unchanged `DurableServer.Supervisor`."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options), do: Supervisor.child_spec({DurableServer.Supervisor, options}, [])
 
-  @doc "A process that ends when the host does (they all do, it is one-for-all), nil when it is not up."
+  @doc "A process that ends when the supervisor does (it is one-for-all); nil when the supervisor does not run."
   @spec whereis(name()) :: pid() | nil
   def whereis(name), do: Process.whereis(:"#{name}_lifecycle_manager")
 
-  @doc "The host's configuration, nil when it is not up."
+  @doc "The configuration of the supervisor; nil when it does not run."
   @spec config(name()) :: map() | nil
   def config(name) do
     ask(fn -> supervisor(:__get_config__, [name]) end, nil, &is_map/1)
   end
 
-  @doc "How long the existing graceful shutdown can take, in milliseconds."
+  @doc "The longest time, in milliseconds, that the existing graceful shutdown can take."
   @spec graceful_shutdown_ms(name()) :: pos_integer()
   def graceful_shutdown_ms(name), do: number(config(name), :graceful_shutdown_total_timeout_ms, 55_000)
 
@@ -69,11 +70,11 @@ defmodule DurableHandoff.Host do
   @spec future_skew_ms(name()) :: non_neg_integer()
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
 
-  @doc "How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in the host."
+  @doc "How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in DurableServer."
   @spec max_heartbeat_age_ms() :: pos_integer()
   def max_heartbeat_age_ms, do: 50_000
 
-  @doc "How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of the host."
+  @doc "How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of DurableServer."
   @spec lock_heartbeat_age_ms(name()) :: pos_integer()
   def lock_heartbeat_age_ms(name), do: number(config(name), :heartbeat_staleness_threshold_ms, 30_000)
 
@@ -89,13 +90,13 @@ defmodule DurableHandoff.Host do
   def node_ref_to_ms(_other), do: nil
 
   @doc """
-  Marks this node draining: it starts no more servers and no node picks it as a target. There is no way back, and doing it again
-  is harmless.
+  Marks this node draining: it starts no more servers and no node picks it as a target. There is no way back,
+  and doing it again is harmless.
   """
   @spec mark_draining(name(), timeout()) :: :ok | {:error, term()}
   def mark_draining(name, timeout_ms) do
     manager = DurableServer.LifecycleManager
-    # Before 0.1.5 the host waits for 5 s, whatever is asked.
+    # Before 0.1.5 DurableServer waits for 5 s, whatever is asked.
     arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
 
     case host(manager, :stop_discovery, arguments) do
@@ -120,8 +121,8 @@ defmodule DurableHandoff.Host do
   def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)
 
   @doc """
-  Lets the calling process outlive every application. DurableServer links its callers to processes of its own, which
-  stop in a shutdown, and an application that stops kills every process that has its group leader.
+  Lets the calling process outlive every application. DurableServer links its callers to processes of its own,
+  which stop in a shutdown, and an application that stops kills every process that has its group leader.
   """
   @spec leave_application() :: :ok
   def leave_application do
@@ -138,11 +139,11 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "How many servers run on this node."
+  @doc "The number of servers that run on this node."
   @spec count(name()) :: non_neg_integer()
   def count(name), do: map_size(members(name))
 
-  @doc "This node's capacity limits and how much of them is taken, nil without limits. Keys as in a heartbeat."
+  @doc "This node's capacity limits with their current use, nil without limits. Keys as in a heartbeat."
   @spec capacity(name()) :: map() | nil
   def capacity(name), do: ask(fn -> supervisor(:current_capacity, [name]) end, nil, &is_map/1)
 
@@ -163,7 +164,7 @@ defmodule DurableHandoff.Host do
     end)
   end
 
-  @doc "What the store knows of a server: one read."
+  @doc "A server's info from the store: one read."
   @spec info(name(), term()) :: {:ok, map()} | {:error, term()}
   def info(name, key) do
     case supervisor(:get_server_info, [name, key]) do
@@ -176,8 +177,8 @@ defmodule DurableHandoff.Host do
   end
 
   @doc """
-  `info/2` of many servers as `{key, result}`, at most `concurrency` at a time. Ends after about `budget_ms`; what is not
-  known by then is missing from the result.
+  `info/2` of many servers as `{key, result}`, at most `concurrency` at a time. Ends after about `budget_ms`;
+  what is not known by then is missing from the result.
   """
   @spec info_each(Enumerable.t(), name(), pos_integer(), pos_integer()) :: [{term(), {:ok, map()} | {:error, term()}}]
   def info_each(keys, name, concurrency, budget_ms) do
@@ -209,7 +210,7 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "The raw call. Its answer is only meaningful to `DurableHandoff.Host.Outcome`."
+  @doc "Calls `rehome_child/3`. `DurableHandoff.Host.Outcome` interprets the answer."
   @spec rehome_child(name(), server(), node(), timeout_ms :: pos_integer()) :: DurableHandoff.Host.Outcome.answer()
   def rehome_child(name, server, target, timeout_ms) do
     child = {server.module, key: server.key, initial_state: %{}}
@@ -237,10 +238,10 @@ defmodule DurableHandoff.Host do
 
     * A reservation for this node is cleared.
     * A server that is stored as running, and whose process is dead on a node that can be asked, is stored as
-      stopped: its `init` failed there, or its final write failed here. The host's sweep takes the one for a
-      server that is not permanent, and the other for a running one until heartbeats have run out. It was
-      running until it was to be moved, so it is stored as permanent; its next `init` says again whether it
-      is.
+      stopped: its `init` failed there, or its final write failed here. To DurableServer's sweep the former
+      looks like a server that is not permanent, and the latter like one that runs, until heartbeats have run
+      out. It ran until it was to be moved, so it is stored as permanent; its next `init` decides again
+      whether it is.
 
   Every write is conditional on what was read: what another node has started since is left alone.
   """
@@ -347,11 +348,12 @@ defmodule DurableHandoff.Host do
 
   defp supervisor(function, arguments), do: host(DurableServer.Supervisor, function, arguments)
 
-  # The host is no dependency of this library, so the compiler is not asked whether these functions exist.
+  # DurableServer is no dependency of this library, so the compiler is not asked whether these functions
+  # exist.
   defp host(module, function, arguments), do: apply(module, function, arguments)
 
-  # The host's functions raise or exit while it is starting, stopping or gone: then, and for an answer of an unknown shape, the
-  # default is as much as can be known.
+  # DurableServer's functions raise or exit while it is starting, stopping or gone: then, and for an answer of
+  # an unknown shape, the default is as much as can be known.
   defp ask(call, default, expected?) do
     answer = call.()
     if expected?.(answer), do: answer, else: default

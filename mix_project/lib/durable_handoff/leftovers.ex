@@ -11,17 +11,17 @@ defmodule DurableHandoff.Leftovers do
 
   Guarantees:
 
-    * Nothing runs twice. A start is DurableServer's own conditional claim (`DurableHandoff.Host.Takeover`), so
-      it does not matter what else tries: a discovery sweep, a client, another receiver. A server that has been
-      started already stays where it is.
+    * Nothing runs twice. A start is DurableServer's own conditional claim (`DurableHandoff.Host.Takeover`),
+      so it does not matter what else tries: a discovery sweep, a client, another receiver. A server that has
+      been started already stays where it is.
     * Nothing is started that was stopped for good, deleted, cordoned, or has crashed.
     * A source that dies before its graceful shutdown has ended changes only the time: its lock has to expire
       first.
     * If this node goes down, or drains, the next receiver in line adopts what it has not started. A line has
       three.
     * Bounded: at most 300,000 servers are held; what has not been started after five minutes is dropped;
-      starts run at the pace that the engine's limiter finds, or up to eight at a time while the store does not
-      fail; at most `max_concurrency`.
+      starts run at the pace that the engine's limiter finds, or up to eight at a time while the store does
+      not fail; at most `max_concurrency`.
     * Nothing depends on it. Without it, or when it crashes, DurableServer's own discovery starts the servers.
 
   One for each supervisor with `start_leftovers: true`, beside its Drainer and stopped after it.

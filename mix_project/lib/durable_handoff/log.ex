@@ -8,7 +8,8 @@ defmodule DurableHandoff.Log do
     * `supervisor`: the supervisor it is about, where it is about one;
     * the fields of the event.
 
-  All lines come from this module, so `Logger.put_module_level(DurableHandoff.Log, :warning)` sets their level.
+  All lines come from this module, so `Logger.put_module_level(DurableHandoff.Log, :warning)` sets their
+  level.
 
   | event | level | fields |
   |---|---|---|

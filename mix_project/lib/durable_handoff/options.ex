@@ -117,8 +117,9 @@ defmodule DurableHandoff.Options do
   @moduledoc """
   The options of `handoff_on_shutdown`.
 
-  Guarantee: a value that gets past `new!/1` is one that every part of the drain can use as it is. Anything else raises
-  `ArgumentError` with every problem at once, each naming the option, what it got and what it takes.
+  Guarantee: a value that gets past `new!/1` is one that every part of the drain can use as it is. Anything
+  else raises `ArgumentError` with every problem at once, each naming the option, what it got and what it
+  takes.
 
   #{@docs}
 
@@ -252,7 +253,8 @@ defmodule DurableHandoff.Options do
     if :generation in given, do: options, else: %{options | generation: release_version()}
   end
 
-  # RELEASE_VSN is set by the scripts of a release. The application is the one whose supervision tree the calling process is in.
+  # RELEASE_VSN is set by the scripts of a release. The application is the one whose supervision tree the
+  # calling process is in.
   defp release_version do
     case System.get_env("RELEASE_VSN", "") do
       "" -> application_version(:application.get_application(self()))

@@ -3,20 +3,22 @@ defmodule DurableHandoff.Policy do
   Which servers a drain moves, and which of them first.
 
   Guarantee: a broken policy excludes nothing. A function that raises or returns something else than `true`,
-  `false` or a priority, and a malformed `handoff` entry of a server, are reported in the log and count as absent:
-  a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
+  `false` or a priority, and a malformed `handoff` entry of a server, are reported in the log and count as
+  absent: a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
 
   The first of these that applies to a server decides:
 
-    1. the server itself: `init` returned `meta: %{handoff: false}` (stays) or `meta: %{handoff: [priority: 5]}` (moves);
-    2. `modules`: `%{Mod => false}` (stays); `%{Mod => [priority: 10]}` sets the priority of the servers of `Mod`;
+    1. the server itself: `init` returned `meta: %{handoff: false}` (stays) or `meta: %{handoff: [priority:
+       5]}` (moves);
+    2. `modules`: `%{Mod => false}` (stays); `%{Mod => [priority: 10]}` sets the priority of the servers of
+       `Mod`;
     3. `eligible`.
 
   Servers of a higher priority move first; without one it is 0.
 
-  `eligible: :permanent` reads from the store whether each server that 1 and 2 leave open is permanent: one read
-  for each, at most `max_concurrency` at a time, for at most a quarter of `timeout_ms`. A server whose answer did
-  not come in time counts as permanent.
+  `eligible: :permanent` reads from the store whether each server that 1 and 2 leave open is permanent: one
+  read for each, at most `max_concurrency` at a time, for at most a quarter of `timeout_ms`. A server whose
+  answer did not come in time counts as permanent.
   """
 
   alias DurableHandoff.Options
@@ -43,7 +45,7 @@ defmodule DurableHandoff.Policy do
 
       {:malformed, entry} ->
         {decision, _problem} = by_options(by_module, options.eligible, server)
-        {decision, "its meta says handoff: #{inspect(entry, limit: 5)}, expected true, false or [priority: integer]"}
+        {decision, "its meta has handoff: #{inspect(entry, limit: 5)}, expected true, false or [priority: integer]"}
 
       :stay ->
         {:stay, nil}

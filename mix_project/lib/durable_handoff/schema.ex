@@ -1,12 +1,14 @@
 defmodule DurableHandoff.Schema do
   @moduledoc false
-  # Options described once: a keyword list of `name: [type:, default:, doc:]` that checks, fills in and documents itself.
+  # Options described once: a keyword list of `name: [type:, default:, doc:]` that checks, fills in and
+  # documents itself.
   #
-  # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it takes.
+  # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it
+  # takes.
   #
-  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`, `{:optional, type}` (nil too),
-  # `{:when, predicate, text}` (what `predicate` is true for; `text` says what that is) and `{:problems, fun}`, where
-  # `fun.(name, value)` returns a list of sentences.
+  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`, `{:optional,
+  # type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them) and
+  # `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
 
   @type option_type ::
           :boolean

@@ -6,8 +6,9 @@ defmodule DurableHandoff.Supervisor do
        name: MyApp.Durable, prefix: "myapp/", backend: backend,
        handoff_on_shutdown: [timeout_ms: 30_000]}
 
-  Takes `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`) out of its options and passes all others
-  on as they are. Every call goes on using `DurableServer.Supervisor` and the same name.
+  Takes `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`) out of its
+  options and passes all others on as they are. Every call goes on using `DurableServer.Supervisor` and the
+  same name.
 
   ```text
   DurableHandoff.Supervisor        one_for_one
@@ -21,10 +22,10 @@ defmodule DurableHandoff.Supervisor do
 
   Guarantees:
 
-    * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what `DurableHandoff.call/4` needs: no
-      Drainer, no addition to its heartbeats.
+    * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what
+      `DurableHandoff.call/4` needs: no Drainer, no addition to its heartbeats.
     * DurableServer's supervisor does not depend on this library's processes. Only a start with wrong options,
-      without DurableServer or without the engine fails; the error says what to do.
+      without DurableServer or without the engine fails; the error names what to do.
   """
 
   use Supervisor
@@ -103,7 +104,7 @@ defmodule DurableHandoff.Supervisor do
     end
   end
 
-  # The host refuses a name it does not know, with a list of its own options.
+  # DurableServer refuses a name it does not know, with a list of its own options.
   defp not_misspelt!(host_options) do
     for {name, _value} <- host_options, Schema.similar?(name, :handoff_on_shutdown) do
       raise ArgumentError,

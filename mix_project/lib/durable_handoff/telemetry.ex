@@ -4,12 +4,12 @@ defmodule DurableHandoff.Telemetry do
 
   Guarantee: without `:telemetry` nothing happens, and nothing is loaded or waited for.
 
-  All times are in native units. `monotonic_time` and `deadline` are instants of `System.monotonic_time/0` on the
-  node that drains.
+  All times are in native units. `monotonic_time` and `deadline` are instants of `System.monotonic_time/0` on
+  the node that drains.
 
   ### `[:durable_handoff, :shutdown, :start]`
 
-  A supervisor that stops has told its Drainer to drain.
+  A supervisor stops, and its Drainer drains.
 
   | measurement | |
   |---|---|
@@ -65,7 +65,8 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :attempt, :exception]`
 
-  The host raised, exited or threw, or the attempt's process died. As `:stop`, and in the metadata `kind` and `reason`.
+  DurableServer raised, exited or threw, or the attempt's process died. As `:stop`, and in the metadata `kind`
+  and `reason`.
 
   ### `[:durable_handoff, :leftovers, :offer]`
 
@@ -90,7 +91,8 @@ defmodule DurableHandoff.Telemetry do
   | `forwarded` | servers that another receiver, or a later offer, has now |
   | `dropped` | servers given up |
 
-  Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`, `:left_alone`, `:failed`, `:draining`).
+  Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`,
+  `:left_alone`, `:failed`, `:draining`).
 
   ### `[:durable_handoff, :fallback]`
 
@@ -121,8 +123,8 @@ defmodule DurableHandoff.Telemetry do
   | `waited` | the part of it without a known owner |
   | `unanswered` | how many times the request was sent without being handled |
 
-  Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`), `reason` (nil, or that of
-  the error).
+  Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`),
+  `reason` (nil, or that of the error).
   """
 
   alias DurableHandoff.{Clock, Deadline, Host, Report}
@@ -234,8 +236,8 @@ defmodule DurableHandoff.Telemetry do
     execute(:telemetry, [:durable_handoff | event], measurements, metadata)
   end
 
-  # Asked each time, never loaded by us: in an application that uses telemetry it is loaded long before a drain. It is no
-  # dependency of this library, so the compiler is not asked whether it exists.
+  # Asked each time, never loaded by us: in an application that uses telemetry it is loaded long before a
+  # drain. It is no dependency of this library, so the compiler is not asked whether it exists.
   defp execute(telemetry, event, measurements, metadata) do
     if function_exported?(telemetry, :execute, 3), do: apply(telemetry, :execute, [event, measurements, metadata])
     :ok

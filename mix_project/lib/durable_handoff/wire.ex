@@ -1,9 +1,11 @@
 defmodule DurableHandoff.Wire do
   @moduledoc """
-  The messages between this node and a Rust node. Their meaning and order are documented once, in the Rust crate `handoff_wire`.
+  The messages between this node and a Rust node. Their meaning and order are documented once, in the Rust
+  crate `handoff_wire`.
 
-  Guarantees: what `read/1` accepts has the documented shape and is within the documented bounds; a message of another version is told from
-  one that is wrong; nothing here raises, whatever it is given. What the functions below build, the Rust side accepts.
+  Guarantees: what `read/1` accepts has the documented shape and is within the documented bounds; a message of
+  another version is told from one that is wrong; nothing here raises, whatever it is given. What the
+  functions below build, the Rust side accepts.
 
   Every message is `{:durable_handoff, 1, kind, ...}`. Servers travel as their numbers, keys and states never.
   """
@@ -29,8 +31,8 @@ defmodule DurableHandoff.Wire do
   def endpoint_process, do: :"Elixir.DurableHandoff.Agent"
 
   @doc """
-  Sends a message to a process of another node. Never waits, neither for a connection nor for one that is full:
-  a message that cannot go now is not sent.
+  Sends a message to a process of another node. Never waits, neither for a connection nor for one that is
+  full: a message that cannot go now is not sent.
   """
   @spec send(pid() | {atom(), node()}, term()) :: :ok | :nosuspend | :noconnect
   def send(to, message), do: :erlang.send(to, message, [:nosuspend, :noconnect])
@@ -47,7 +49,7 @@ defmodule DurableHandoff.Wire do
   @spec silence_ms() :: pos_integer()
   def silence_ms, do: 2_000
 
-  @doc "The version of this library, as the messages say it."
+  @doc "The version of this library."
   @spec release() :: String.t()
   def release do
     with vsn when is_list(vsn) <- Application.spec(:durable_handoff, :vsn),
@@ -58,8 +60,8 @@ defmodule DurableHandoff.Wire do
   @doc """
   A message from outside.
 
-  `:other` is no message of this protocol; `{:version, got}` one of another version; `:kind` is not for this side or unknown here;
-  `{:field, name}` says what is wrong with one that is.
+  `:other` is no message of this protocol; `{:version, got}` one of another version; `:kind` is not for this
+  side or unknown here; `{:field, name}` names the wrong field of one that is.
   """
   @spec read(term()) ::
           {:ok, received()} | :other | {:error, {:version, term()} | :kind | {:field, atom()}}

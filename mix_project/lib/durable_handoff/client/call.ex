@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Client.Call do
   @moduledoc false
-  # One call, cast or await, in the process of its caller: finds the owner, sends, waits for a new owner, sends
-  # again.
+  # One call, cast or await, in the process of its caller: finds the owner, sends, waits for a new owner,
+  # sends again.
   #
   # It waits by a call of `DurableHandoff.Client.Server`. Where that process is absent or ends, it polls the
   # registry, a little less often each time, until the process is back or the time is up.
@@ -27,8 +27,8 @@ defmodule DurableHandoff.Client.Call do
 
   @typedoc """
   `dead`: processes this caller knows to be gone; `unanswered`: requests sent so far without a reply;
-  `waited_us`: time without a known owner, nil when the first lookup found one; `refusal`: why the server could
-  not be started yet.
+  `waited_us`: time without a known owner, nil when the first lookup found one; `refusal`: why the server
+  could not be started yet.
   """
   @type t :: %__MODULE__{
           registry: module(),

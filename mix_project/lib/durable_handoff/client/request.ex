@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Client.Request do
   @moduledoc false
-  # One request sent to one process, and what the end of that process says about whether the request was
+  # One request sent to one process, and what the end of that process proves about whether the request was
   # handled.
   #
   # What can be proven, and why:
@@ -31,8 +31,8 @@ defmodule DurableHandoff.Client.Request do
   #   | `{:error, _}`, an exception, `{:bad_callback_return, _}` | its callback, also a `code_change` after an upgrade | perhaps |
   #   | `:killed` | the Terminator, after its time limit; code that was purged | perhaps |
   #
-  # `:normal` is the one reason that does not tell its two causes apart: nothing else that the host does or
-  # stores does either. A move ends with it, so it has to count as not handled; a callback that stops its
+  # `:normal` is the one reason with two causes that nothing distinguishes: neither what DurableServer does
+  # nor what it stores. A move ends with it, so it has to count as not handled; a callback that stops its
   # server with it has to reply (`DurableHandoff.call/4`).
   #
   # Late replies go to an alias that is gone by then (GenServer.call has one for each call) and never reach

@@ -13,8 +13,8 @@ defmodule DurableHandoff.Client.Server do
   #     many starts run at a time.
   #   * No more callers wait than the limits allow; a caller that ends is forgotten.
   #   * Callers do not depend on the registry alone: a draining node sends this process on every connected
-  #     node the owners of what it has moved (`announce/3`). Where the registry names no owner, or one that the
-  #     caller knows to be gone, such a hint is tried (`DurableHandoff.Client.Hints`).
+  #     node the owners of what it has moved (`announce/3`). Where the registry names no owner, or one that
+  #     the caller knows to be gone, such a hint is tried (`DurableHandoff.Client.Hints`).
   #
   # Hints are sent in batches, as `{DurableHandoff.Client, :owners, 1, [{key, pid}]}`, to the name of this
   # process. The number is the version of the message; other versions are ignored, as versions of this
@@ -71,21 +71,20 @@ defmodule DurableHandoff.Client.Server do
         }
   @type question :: {:wait, WaitList.key(), dead :: [pid()], start :: nil | Host.Registry.start(), timeout()}
 
-  @doc "Starts it under the name that callers look for."
+  @doc "Starts the process, registered as `name/1`."
   @spec start_link(arguments()) :: GenServer.on_start()
   def start_link(%{supervisor: supervisor} = arguments),
     do: GenServer.start_link(__MODULE__, arguments, name: name(supervisor))
 
-  @doc "Where callers find it."
+  @doc "The name of the process, on every node: other nodes send hints there."
   @spec name(Host.name()) :: atom()
   def name(supervisor), do: :"#{supervisor}_handoff_waiting"
 
   @doc """
-  Tells this node's and all connected nodes' callers of `supervisor` that `key` runs as `pid` now, as the
-  node that moved it knows.
+  Sends callers of `supervisor` on this node and all connected nodes the hint that `key` runs as `pid` now.
 
-  Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does
-  not run here, there is a message of its own for each server.
+  Best effort: nodes that cannot be sent to at once are left out. Returns at once. Where the process does not
+  run here, each hint is a message of its own.
   """
   @spec announce(Host.name(), WaitList.key(), pid()) :: :ok
   def announce(supervisor, key, pid) do
@@ -94,7 +93,7 @@ defmodule DurableHandoff.Client.Server do
       else: send_hints(supervisor, [{key, pid}])
   end
 
-  # To a node that is busy or gone the sender would have to wait; a hint is not worth that.
+  # A node that is busy or gone is left out: waiting for it costs more than a hint saves.
   defp send_hints(supervisor, owners) do
     for some <- Enum.chunk_every(owners, @hints_per_message), node <- Node.list() do
       message = {@hints_tag, :owners, @hints_version, some}
@@ -105,7 +104,7 @@ defmodule DurableHandoff.Client.Server do
   end
 
   @doc """
-  How many callers wait, keys are subscribed to, servers are being started or are next, and hints are kept;
+  The numbers of callers that wait, of subscribed keys, of starts that run or are queued, and of hints; and
   whether it polls.
   """
   @spec counts(Host.name()) :: %{
@@ -302,7 +301,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # Subscriptions end with the host, so its end is watched, and its return looked for.
+  # Subscriptions end with the supervisor, so its end is monitored, and polls find it again.
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
       nil -> state

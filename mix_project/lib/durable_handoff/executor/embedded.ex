@@ -1,11 +1,11 @@
 defmodule DurableHandoff.Executor.Embedded do
   @moduledoc false
-  # The engine in this VM. Everything it answers is a value: it never waits and keeps no clock.
+  # The engine in this VM. A function of its arguments and its state: it never waits and reads no clock.
 
   alias DurableHandoff.Native
 
-  # Up to here a poll stays far below a millisecond, which is what a normal scheduler may be kept. A dirty one costs each poll
-  # up to 50 microseconds.
+  # Up to here a poll stays far below a millisecond, which is what a normal scheduler may be kept. A dirty one
+  # costs each poll up to 50 microseconds.
   @small_servers 5_000
   @small_nodes 50
 

@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Executor.Link do
   @moduledoc false
-  # The protocol between one drain and one Rust node, on the draining side (crate handoff_wire). Decides nothing.
+  # The protocol between one drain and one Rust node, on the draining side (crate handoff_wire). Decides
+  # nothing.
   #
   # Guarantees:
   #

@@ -5,14 +5,14 @@ defmodule DurableHandoff.Executor.Session do
   Guarantees:
 
     * The engine in this VM runs from the first moment. While a Rust node decides, the engine follows: it
-      validates and applies every order before the order is carried out, and every event. So it can take over at
-      any point without replaying history.
-    * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender is
-      dropped for the rest of the drain.
+      validates and applies every order before the order is carried out, and every event. So it can take over
+      at any point without replaying history.
+    * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender
+      is dropped for the rest of the drain.
     * The engine here takes over at once when the Rust node refuses, is gone, cannot be sent to or sends what
       cannot be understood, and after two seconds without a message from it (`DurableHandoff.Executor.Link`).
-      Orders that arrive after that are ignored. A node that is lost before its first order is replaced by the next
-      one, unless two seconds were spent on it.
+      Orders that arrive after that are ignored. A node that is lost before its first order is replaced by the
+      next one, unless two seconds were spent on it.
     * The deadline, and a cancel, are enforced here.
     * The report counts every server once, with every executor.
 

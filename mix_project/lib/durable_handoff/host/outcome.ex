@@ -2,17 +2,17 @@ defmodule DurableHandoff.Host.Outcome do
   @moduledoc """
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
-  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a
-  `{:verify, question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
-  answer is never taken for a success.
+  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:verify,
+  question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown answer
+  is never taken for a success.
 
   | answer | outcome |
   |---|---|
   | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
-  | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not heard of the stop yet |
+  | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not seen the stop yet |
   | `{:error, {:already_started, {pid, _}}}` | `{:verify, {:runs_as, pid}}`: it is registered, so its `init` has run |
   | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:verify, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
-  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: the host gave up waiting, the start goes on |
+  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: DurableServer gave up waiting, the start goes on |
   | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
   | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
   | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
@@ -22,9 +22,9 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, :singleflight_overloaded}` | `:untouched` |
   | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
 
-  Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an attempt
-  with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can fail like
-  this, and counts against:
+  Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an
+  attempt with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can
+  fail like this, and counts against:
 
   | the attempt | against | which means |
   |---|---|---|
@@ -36,7 +36,7 @@ defmodule DurableHandoff.Host.Outcome do
   | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
   | the store fails one server again and again and serves others | server | `max_attempts` count |
   | its `terminate/2` or final write is slow | no one | waited for until the deadline |
-  | the target's registry has not heard of the stop | no one | the same target again |
+  | the target's registry has not seen the stop | no one | the same target again |
   | another node has it, or it ended by itself | no one | `:lost_race`, `:gone` |
   | an answer that is not known | no one | another target; the breaker counts one incident |
 
@@ -62,7 +62,8 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %ErlangError{original: {:erpc, reason}}}, _old_pid, _target), do: erpc(reason)
   def classify({:raised, :error, {:erpc, reason}}, _old_pid, _target), do: erpc(reason)
 
-  # Raised over there, before any server of ours was asked to start: the host is not up on the target, or is going down.
+  # Raised over there, before any server of ours was asked to start: DurableServer is not up on the target, or
+  # is going down.
   def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
     do: {:verify, {:displaced, blame_remote(reason)}}
 
@@ -76,7 +77,7 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
     do: {:verify, :reservation_lost}
 
-  # The host has no clause for :ignore from the remote init.
+  # DurableServer has no clause for :ignore from the remote init.
   def classify({:raised, :error, {:case_clause, :ignore}}, _old_pid, _target), do: {:verify, {:displaced, :server}}
 
   def classify({:raised, :error, %{__struct__: CaseClauseError, term: :ignore}}, _old_pid, _target),
@@ -162,8 +163,8 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote(_other), do: :unknown
 
   @doc """
-  Whose fault an error of the host is. It decides what the engine does next: another target at once, a slower
-  pace, or the next server. Only clear cases are told apart.
+  Whose fault an error of DurableServer is. It decides what the engine does next: another target at once, a
+  slower pace, or the next server. Only clear cases are distinguished.
 
   | blame | errors |
   |---|---|
@@ -190,14 +191,14 @@ defmodule DurableHandoff.Host.Outcome do
   def blame(%{__struct__: Req.Response}), do: :store
   def blame(%{__exception__: true, __struct__: kind}), do: if(http?(kind), do: :store, else: :server)
   def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :max_retries_exceeded], do: :store
-  # EKV. Its :shutting_down is the store's: the host itself never gives that reason.
+  # EKV. Its :shutting_down is the store's: DurableServer itself never gives that reason.
   def blame(reason) when reason in [:no_quorum, :quorum_timeout, :unconfirmed, :shutting_down], do: :store
   def blame(reason) when reason in [:cluster_overflow, :cluster_not_ready], do: :store
 
   def blame({tag, _detail}) when tag in [:consistent_read_failed, :ekv_exit, :ekv_runtime_error, :ekv_not_started],
     do: :store
 
-  # The mirror, and the host from 0.1.7 on.
+  # The mirror, and DurableServer from 0.1.7 on.
   def blame({tag, _detail}) when tag in [:mirror_failed, :promotion_failed, :storage_unavailable], do: :store
   # DurableHandoff.Store.
   def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store

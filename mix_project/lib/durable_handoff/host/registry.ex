@@ -2,10 +2,10 @@ defmodule DurableHandoff.Host.Registry do
   @moduledoc """
   DurableServer's registry: lookups by key, and an event for each key that is registered or unregistered.
 
-  Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an owner
-  returned here was, a moment ago, a process that could be reached from this node; everything reads this node's
-  own replica and waits for no other node, except `start/4`. Events can be lost (a replica that was cut off), so
-  waiters also poll.
+  Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an
+  owner returned here was, a moment ago, a process that could be reached from this node; everything reads this
+  node's own replica and waits for no other node, except `start/4`. Events can be lost (a replica that was cut
+  off), so waiters also poll.
 
   Callers take the module as an argument, so that tests can force the order in which a registry learns of a
   move.
@@ -55,18 +55,18 @@ defmodule DurableHandoff.Host.Registry do
 
   def events(_other), do: []
 
-  @doc "A process that lives as long as the registry and its subscriptions; nil when the host is not up on this node."
+  @doc "A process that lives as long as the registry and its subscriptions; nil when DurableServer is not up on this node."
   @spec up(Host.name()) :: pid() | nil
   def up(name), do: Host.whereis(name)
 
   @doc """
-  Starts the server by the host's own claim rules, on a node that they choose.
+  Starts the server by DurableServer's own claim rules, on a node that they choose.
 
   | result | answers of `ensure_started_child` |
   |---|---|
   | `{:ok, pid}`: a process to try | `{:ok, {pid, _}}`; `{:already_started, {pid, _}}`; `{:already_started, pid}` and `{:unreachable, pid}` while this node is connected to it: that process holds the lock, the registry does not name it yet |
   | `{:again, reason}`: later | `:timeout`, `:not_ready`, `:singleflight_overloaded`, `:conflict`, `:max_children` (before 0.1.5), `{:already_started, :deleting}`, `{:already_started, :noproc}`, `{:unreachable, _}`, `{:restart_claimed, _}`, `{:locked, _}`, `{:erpc, _}`, `{:capacity_limit, _}`, `{:circuit_open, _}`, errors of the store (`DurableHandoff.Host.Outcome.blame/1`), and every answer that is not known |
-  | `{:error, reason}`: final | `:ignore`, `:cordoned`, `:permanently_crashed`, `:not_found`, `{:bad_init_return, _}`, an exception of its `init` or `load_state`, a module that does not exist, a stored state that cannot be read, arguments that the host refuses |
+  | `{:error, reason}`: final | `:ignore`, `:cordoned`, `:permanently_crashed`, `:not_found`, `{:bad_init_return, _}`, an exception of its `init` or `load_state`, a module that does not exist, a stored state that cannot be read, arguments that DurableServer refuses |
 
   `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that
   starts or stops ends it.
@@ -77,7 +77,7 @@ defmodule DurableHandoff.Host.Registry do
     child = {module, key: key, initial_state: initial_state}
     started(apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]))
   catch
-    # How the host says that a supervisor still boots.
+    # DurableServer throws this while it boots.
     :throw, {:error, reason} -> refused(reason)
     # A supervisor that is starting or stopping on this node.
     :exit, reason -> {:again, reason}

@@ -4,18 +4,20 @@ defmodule DurableHandoff.Host.Rehome do
 
   Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this
   node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
-  give back; nothing is stopped for a target that is not connected; after an answer that leaves it open, a server is
-  reported moved only when the process that is registered on another node answers (see `Host.started?/2`).
+  give back; nothing is stopped for a target that is not connected; after an answer that leaves it open, a
+  server is reported moved only when the process that is registered on another node answers (see
+  `Host.started?/2`).
 
-  It blocks for as long as the host takes (stop, final write, one read, one remote start), plus at most about
-  a second to see what became of a server whose answer was ambiguous. A server that is in `init` on the target
-  then is waited for until the attempt's time is over.
+  It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
+  about a second to see what became of a server whose answer was ambiguous. A server that is in `init` on the
+  target then is waited for until the attempt's time is over.
   """
 
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
-  # A remote start whose answer was lost usually shows up within a few round trips or not at all; every look is a local one.
+  # A remote start whose answer was lost usually shows up within a few round trips or not at all; every look
+  # is a local one.
   @look_every_ms 50
   @looks 20
   @patience_ms 1_000
@@ -24,11 +26,11 @@ defmodule DurableHandoff.Host.Rehome do
   @type why :: Outcome.answer() | :not_connected | :not_running
 
   @doc """
-  Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the node named
-  `target`.
+  Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the
+  node named `target`.
 
-  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when the host
-  names one, which no registry may know yet.
+  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when
+  DurableServer names one, which no registry may know yet.
   """
   @spec run(Host.name(), Host.server(), state(), String.t(), pos_integer(), (pid() -> term())) ::
           {Native.outcome(), nil | why()}
@@ -58,8 +60,8 @@ defmodule DurableHandoff.Host.Rehome do
   defp as_before(result, _state), do: result
 
   @doc """
-  The outcome for a server whose attempt ended without an answer: looks where it is now. If it is displaced
-  nothing is blamed: the same target again.
+  The outcome for a server whose attempt ended without an answer: finds out where it is now. If it is
+  displaced nothing is blamed: the same target again.
   """
   @spec look(Host.name(), Host.server(), String.t()) :: Native.outcome()
   def look(name, server, target) do
@@ -104,7 +106,7 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A host that is stopping, or gone with its tables.
+  # A DurableServer that is stopping, or gone with its tables.
   defp note({:raised, :exit, _reason}), do: :known
   defp note({:raised, :error, reason}) when reason == :badarg or is_struct(reason, ArgumentError), do: :known
   defp note({:raised, _kind, reason}), do: UnknownAnswer.note(:rehome_child, reason)
@@ -114,7 +116,7 @@ defmodule DurableHandoff.Host.Rehome do
     case Host.started?(pid, patience_ms(attempt)) do
       true when node(pid) == node() -> :untouched
       true -> moved(pid, attempt)
-      # A registry that still names a dead process: the same as not having heard of the stop.
+      # A registry that still names a dead process: the same as a target that has not seen the stop.
       false -> :retry_same
       :unknown -> {:displaced, :target}
     end
@@ -128,8 +130,8 @@ defmodule DurableHandoff.Host.Rehome do
   # It had ended before it was asked: DurableServer handles that as without a drain.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 
-  # The host says so when its own reservation is not in the store after the stop. A server whose final write
-  # failed is not moved, wherever it starts again: that is from its last sync.
+  # DurableServer answers this when its own reservation is not in the store after the stop. A server whose
+  # final write failed is not moved, wherever it starts again: that is from its last sync.
   defp settle(:reservation_lost, attempt),
     do: stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}})
 
@@ -191,8 +193,8 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A start whose answer was lost, or that the host no longer waits for. It shows up within a few round trips,
-  # or is still in init.
+  # A start whose answer was lost, or that DurableServer no longer waits for. It shows up within a few round
+  # trips, or is still in init.
   defp await_start(blame, attempt, looks) do
     case settle({:displaced, blame}, attempt) do
       {:displaced, _blame} when looks > 1 ->

@@ -1,12 +1,12 @@
 defmodule DurableHandoff.Host.StoredState do
   @moduledoc """
-  Between the host's stored state and the map of three keys that plain nodes read and write.
+  Between DurableServer's stored state and the map of three keys that plain nodes read and write.
 
   Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope that
   cannot be opened is an error, never an exception, and never taken for something else.
   """
 
-  @doc "Whether a term is the host's stored state. Such bytes name their owner, so two writers never write the same."
+  @doc "Whether a term is DurableServer's stored state. Such bytes name their owner, so two writers never write the same."
   @spec stored_state?(term()) :: boolean()
   def stored_state?(%{__struct__: DurableServer.StoredState}), do: true
   def stored_state?(_other), do: false
@@ -26,10 +26,10 @@ defmodule DurableHandoff.Host.StoredState do
   def to_object(other), do: other
 
   @doc """
-  What was read: a stored state where the host takes it for one, anything else as it is.
+  What was read: a stored state where DurableServer takes it for one, anything else as it is.
 
-  `{:error, exception}` when the host cannot read it: a broken envelope, one of a later version, or an answer
-  that this library does not know.
+  `{:error, exception}` when DurableServer cannot read it: a broken envelope, one of a later version, or an
+  answer that this library does not know.
   """
   @spec from_object(term(), host :: module()) :: {:ok, term()} | {:error, Exception.t()}
   def from_object(object, host \\ DurableServer.StoredState)
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Host.StoredState do
       {:ok, %{__struct__: DurableServer.StoredState} = stored} -> {:ok, stored}
       :not_stored_state -> {:ok, object}
       {:error, error} when is_exception(error) -> {:error, error}
-      other -> {:error, RuntimeError.exception("unexpected answer of the host: #{inspect(other, limit: 5)}")}
+      other -> {:error, RuntimeError.exception("unexpected answer of DurableServer: #{inspect(other, limit: 5)}")}
     end
   rescue
     error -> {:error, error}

@@ -4,13 +4,13 @@ defmodule DurableHandoff.Host.Takeover do
 
   Guarantees:
 
-    * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that try at
-      one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment costs a
-      read, never a second owner.
+    * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that try
+      at one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment costs
+      a read, never a second owner.
     * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what
       another node failed to start since. What was stopped for good, deleted, cordoned or has crashed, and
       what another node has run since, is left alone.
-    * Never raises. Every answer of the host, also one of a later version, is one of `t:outcome/0`.
+    * Never raises. Every answer of DurableServer, also one of a later version, is one of `t:outcome/0`.
 
   Two reads and two writes when it starts; the first read alone when it may not.
   """
@@ -27,8 +27,8 @@ defmodule DurableHandoff.Host.Takeover do
     * `{:wait, why}`: not now: it is still up at the source, being started elsewhere, reserved, or locked by a
       node that cannot be reached and is not known to be dead (`t:lock/0`);
     * `{:refused, why}`: not here: this node is `:draining` or `:full`;
-    * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` can be
-      either;
+    * `{:failed, why}`: the `:store` did not answer, or the `:server` itself failed to start; `:unknown` can
+      be either;
     * `{:left_alone, status}`: only an explicit request may start it.
   """
   @type outcome ::
@@ -61,8 +61,8 @@ defmodule DurableHandoff.Host.Takeover do
   def at_source?(name, key, source), do: match?({:elsewhere, pid} when node(pid) == source, Host.lookup(name, key))
 
   @doc """
-  Whether a start may succeed although a node holds the lock: the node can be reached, so DurableServer asks it
-  whether the process is alive; or its newest heartbeat is too old. Reads no storage.
+  Whether a start may succeed although a node holds the lock: the node can be reached, so DurableServer asks
+  it whether the process is alive; or its newest heartbeat is too old. Reads no storage.
   """
   @spec open?(Host.name(), lock()) :: boolean()
   def open?(name, {node_name, until_ms}) do
@@ -114,7 +114,8 @@ defmodule DurableHandoff.Host.Takeover do
 
   defp other_owner(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
 
-  # A node that can be reached can be asked whether the process is alive, and that is what the host's claim does.
+  # A node that can be reached can be asked whether the process is alive, and that is what DurableServer's
+  # claim does.
   defp lock(name, meta, owner) do
     heartbeat_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
     lock = {owner, heartbeat_ms + Host.lock_heartbeat_age_ms(name)}
@@ -137,7 +138,7 @@ defmodule DurableHandoff.Host.Takeover do
   end
 
   @doc """
-  What the host's answer means.
+  What DurableServer's answer means.
 
   | answer of `ensure_started_child` | outcome |
   |---|---|
@@ -156,7 +157,7 @@ defmodule DurableHandoff.Host.Takeover do
   # DurableServer's local answer while it boots.
   def meaning({:raised, :throw, {:error, :not_ready}}, _source), do: {:wait, :starting}
 
-  # A host that is starting, stopping or gone.
+  # A DurableServer that is starting, stopping or gone.
   def meaning({:raised, :exit, _reason}, _source), do: {:failed, :unknown}
   def meaning({:returned, answer}, _source), do: unknown(answer)
   def meaning({:raised, _kind, reason}, _source), do: unknown(reason)

@@ -1,15 +1,15 @@
 defmodule DurableHandoff.Host.UnknownAnswer do
   @moduledoc """
-  Answers of the host that this version of the library does not know.
+  Answers of DurableServer that this version of the library does not know.
 
   Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many
-  servers meets the same one many times. Kinds are told apart by the atoms in the answer, so that there are
-  only as many as the host has atoms for.
+  servers gets the same one many times. The kind of an answer is its shape and its atoms, so there are only as
+  many kinds as DurableServer has atoms for.
   """
 
   alias DurableHandoff.Log
 
-  @doc "Logs `answer` of `function`, unless one of its kind has been logged. Returns whether it was."
+  @doc "Logs `answer` of `function`, unless one of its kind has been logged already (`:known`)."
   @spec note(function :: atom(), answer :: term()) :: :logged | :known
   def note(function, answer) do
     kind = {__MODULE__, function, kind(answer, 4)}

@@ -26,7 +26,7 @@ defmodule DurableHandoff.Host.Version do
   ]
 
   @wanted [
-    {DurableServer.Supervisor, :node_ref, [1], "nodes are not told apart by when they started"},
+    {DurableServer.Supervisor, :node_ref, [1], "nodes of one name are not distinguished by their start"},
     {DurableServer.Supervisor, :current_capacity, [1], "limits are known from heartbeats alone"},
     {DurableServer.Supervisor, :__get_sticky_placement_for_module__, [2], "sticky placement is ignored"},
     {DurableServer.Supervisor, :get_server_info, [2], "`eligible: :permanent` moves nothing"},
@@ -43,7 +43,7 @@ defmodule DurableHandoff.Host.Version do
   @spec verified() :: [String.t()]
   def verified, do: @verified
 
-  @doc "The host of this VM."
+  @doc "DurableServer of this VM."
   @spec facts() :: facts()
   def facts do
     _ = Application.load(:durable_server)
@@ -71,8 +71,8 @@ defmodule DurableHandoff.Host.Version do
   end
 
   @doc """
-  What a start logs about the host: at `:info` when it has all that the library uses, at `:warning` with what
-  is lost when not.
+  What a start logs about DurableServer: at `:info` when it has all that the library uses, at `:warning` with
+  what is lost when not.
 
       iex> {:info, "DurableServer 0.1.4 (verified)"} =
       ...>   DurableHandoff.Host.Version.describe(%{version: "0.1.4", exported?: fn _, _, _ -> true end})

@@ -2,16 +2,17 @@ defmodule DurableHandoff.Host.View do
   @moduledoc """
   The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
 
-  Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what it should be is
-  absent; a row that cannot be a heartbeat is left out; nothing here raises.
+  Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what it
+  should be is absent; a row that cannot be a heartbeat is left out; nothing here raises.
 
-  A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The newer one counts. One
-  that is too far in the future is ignored before that comparison: a node whose clock was wrong for a moment must not hide its
-  later, right heartbeats.
+  A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The
+  newer one counts. One that is too far in the future is ignored before that comparison: a node whose clock
+  was wrong for a moment must not hide its later, right heartbeats.
 
   Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked
   (`DurableHandoff.Host.Count`): numbers of servers that are newer than the heartbeat replace those in it, and
-  a node that says that it goes down counts as draining. Whether a node is healthy, only its heartbeats say.
+  a node that answers that it goes down counts as draining. Whether a node is healthy is decided by its
+  heartbeats alone.
   """
 
   alias DurableHandoff.Host
@@ -25,8 +26,9 @@ defmodule DurableHandoff.Host.View do
   @doc """
   The view of the supervisor `name` now.
 
-  `modules` are the modules of the drain in the engine's order, `variables` the environment variables its sticky levels name:
-  only what the planner can ask for is handed on. `counts` is what nodes answered when they were asked.
+  `modules` are the modules of the drain in the engine's order, `variables` the environment variables its
+  sticky levels name: the view has only what the planner uses. `counts`: the answers of
+  `DurableHandoff.Host.Count`.
   """
   @spec build(Host.name(), [module()], [String.t()], Host.Count.t()) :: t()
   def build(name, modules, variables, counts \\ %{}) do
@@ -43,7 +45,7 @@ defmodule DurableHandoff.Host.View do
   end
 
   @doc false
-  # The part without I/O. `rows` are 7-tuples as in the host's table.
+  # The part without I/O. `rows` are 7-tuples as in DurableServer's table.
   def from(rows, facts) do
     nodes =
       for {name, stamp_ms, row} <- newest(rows, facts.now_ms + facts.skew_ms) do
@@ -54,7 +56,8 @@ defmodule DurableHandoff.Host.View do
   end
 
   @doc false
-  # Which number in the engine's view a key of `capacity` stands for. A key may come back from the store as a string.
+  # Which number in the engine's view a key of `capacity` stands for. A key may come back from the store as a
+  # string.
   def slots(modules) do
     for {module, slot} <- [{:total, :total} | Enum.with_index(modules)],
         key <- [module, Atom.to_string(module)],

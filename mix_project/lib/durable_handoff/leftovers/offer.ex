@@ -6,10 +6,10 @@ defmodule DurableHandoff.Leftovers.Offer do
 
     * Takes no longer than it is given: an offer that is not answered by then goes on by itself, and counts as
       not accepted.
-    * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this library, of
-      a version before it had receivers, with `start_leftovers: false`, or draining itself.
-    * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and load
-      count. What finds no place is left to the existing shutdown.
+    * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this library,
+      of a version before it had receivers, with `start_leftovers: false`, or draining itself.
+    * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and
+      load count. What finds no place is left to the existing shutdown.
     * At most #{DurableHandoff.Leftovers.Adoption.most_servers()} servers, those of the highest priority.
 
   Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
@@ -21,13 +21,14 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
   @in_line 3
-  # How long the process goes on after the drain stopped waiting for it: the graceful shutdown takes a while, too.
+  # How long the process goes on after the drain stopped waiting for it: the graceful shutdown takes a while,
+  # too.
   @patience_ms 5_000
 
   @doc """
-  Offers what was left, by the `results` of the engine (one byte a server). `stays?`: this node goes on running
-  its servers, so only those that an attempt has stopped are offered. Returns how many servers were accepted
-  within `budget_ms`.
+  Offers what was left, by the `results` of the engine (one byte a server). `stays?`: this node goes on
+  running its servers, so only those that an attempt has stopped are offered. Returns how many servers were
+  accepted within `budget_ms`.
   """
   @spec run(Snapshot.t(), binary(), Options.t(), stays? :: boolean(), budget_ms :: integer()) :: non_neg_integer()
   def run(_snapshot, _results, %{start_leftovers: false}, _stays?, _budget_ms), do: 0
@@ -55,8 +56,8 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
   end
 
-  # In a process of its own: a slow receiver must not hold up the shutdown, and the end of the drain must not cut
-  # off what is on its way.
+  # In a process of its own: a slow receiver must not hold up the shutdown, and the end of the drain must not
+  # cut off what is on its way.
   defp offer_aside(snapshot, left_over, options, budget_ms) do
     {pid, monitor} =
       :proc_lib.spawn_opt(

@@ -1,22 +1,25 @@
 defmodule DurableHandoff.Leftovers.Pace do
   @moduledoc false
-  # How many starts at a time: the engine's limiter, with a floor. Several receivers of one drain share a store and know nothing of each
-  # other; each sees the others, and the source's last writes, as a slower store and takes less.
+  # How many starts at a time: the engine's limiter, with a floor. Several receivers of one drain share a
+  # store without coordination; each sees the others, and the source's last writes, as a slower
+  # store and takes less.
   #
-  # The limiter keeps attempts few because a server waits stopped while its attempt waits for the store. Leftovers are stopped anyway, so
-  # few in flight gain them nothing: a store that does not fail gets at least as many as the limiter begins with.
+  # The limiter keeps attempts few because a server waits stopped while its attempt waits for the store.
+  # Leftovers are stopped anyway, so few in flight gain them nothing: a store that does not fail gets at least
+  # as many as the limiter begins with.
   #
-  # While the source still stops servers, fifty at a time, the starts of all receivers together get twice as many (`rush/2`): a start
-  # takes four requests and a stop one, so a store that serves all requests alike then stops few more servers than can be started soon
-  # after, and each is away for less time. That slows the stops down, which have a limit of their own (55 s in all), to a third at
-  # most: the receiver ends it after ten seconds.
+  # While the source still stops servers, fifty at a time, the starts of all receivers together get twice as
+  # many (`rush/2`): a start takes four requests and a stop one, so a store that serves all requests alike
+  # then stops few more servers than can be started soon after, and each is away for less time. That slows the
+  # stops down, which have a limit of their own (55 s in all), to a third at most: the receiver ends it after
+  # ten seconds.
   #
-  # Guarantee: at most `ceiling` permits are out, and one always can be. Only for the process that made it.
+  # Guarantee: at most `ceiling` permits are out, and one always can be. For the process that made it alone.
 
   alias DurableHandoff.{Clock, Native}
 
   @floor 8
-  # Twice as many as the host's graceful shutdown stops at a time.
+  # Twice as many as DurableServer's graceful shutdown stops at a time.
   @rush 100
 
   @enforce_keys [:limiter, :ceiling, :floor]
@@ -36,11 +39,11 @@ defmodule DurableHandoff.Leftovers.Pace do
   def new(mode, ceiling),
     do: calm(%__MODULE__{limiter: Native.limiter_new(mode, ceiling), ceiling: ceiling, floor: ceiling})
 
-  @doc "The source stops servers now, and so many receivers start them."
+  @doc "The source stops servers now, and `receivers` receivers start them: raises the floor."
   @spec rush(t(), receivers :: pos_integer()) :: t()
   def rush(pace, receivers), do: %{pace | floor: @rush |> div(receivers) |> max(@floor) |> min(pace.ceiling)}
 
-  @doc "It does not, or has done it for long enough."
+  @doc "Ends `rush/2`."
   @spec calm(t()) :: t()
   def calm(pace), do: %{pace | floor: min(@floor, pace.ceiling)}
 
@@ -54,7 +57,7 @@ defmodule DurableHandoff.Leftovers.Pace do
     end
   end
 
-  @doc "Gives a permit back. `:served`: the latency says how busy the store is; `:overload`: the store failed."
+  @doc "Gives a permit back. `:served`: the latency measures the load of the store; `:overload`: the store failed."
   @spec give(t(), permit(), non_neg_integer(), verdict()) :: t()
   def give(pace, permit, latency_us, verdict) do
     if permit != :beside, do: Native.limiter_give(pace.limiter, Clock.now_us(), permit, latency_us, verdict)

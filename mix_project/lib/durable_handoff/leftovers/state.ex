@@ -166,8 +166,8 @@ defmodule DurableHandoff.Leftovers.State do
     %{state | pace: Pace.rush(state.pace, receivers), rush_until_us: Clock.now_us() + @rush_us}
   end
 
-  # The latest adoption counts: an earlier one came from a drain of another node, before the server moved, or of
-  # the same node.
+  # The latest adoption counts: an earlier one came from a drain of another node, before the server moved, or
+  # of the same node.
   defp hold(%{holder: holder} = state, key, id) do
     state =
       case holder do

@@ -2,7 +2,8 @@ defmodule DurableHandoff.Wire.Reader do
   @moduledoc false
   # The fields of each kind of message that this side receives, checked before use.
   #
-  # Guarantee: linear in what it looks at, which is bounded; never raises, also for improper lists and structs.
+  # Guarantee: linear in the size of the message, which is bounded; never raises, also for improper lists and
+  # structs.
 
   @max_text 4_096
   @max_orders 10_000
