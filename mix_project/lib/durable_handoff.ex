@@ -94,7 +94,7 @@ defmodule DurableHandoff do
     * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next start of the node.
   """
 
-  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Status, Stopping}
+  alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Schema, Status, Stopping}
   alias DurableHandoff.Drain.Peers
 
   @type status :: %{
@@ -189,11 +189,7 @@ defmodule DurableHandoff do
     end
   end
 
-  defp name!(name) when is_atom(name) and name not in [nil, true, false], do: name
-
-  defp name!(other) do
-    raise ArgumentError, "got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable"
-  end
+  defp name!(name), do: Schema.supervisor_name!(name, "DurableHandoff: the first argument")
 
   @doc """
   Ends the drain that runs on this node: no further move starts, moves in flight finish, and all callers that

@@ -52,7 +52,7 @@ defmodule Handoff.StartTest do
     end
 
     test "a missing or impossible name raises", context do
-      assert_raise ArgumentError, ~r/:name got nil, expected an atom/, fn ->
+      assert_raise ArgumentError, ~r/:name got nil, expected the name/, fn ->
         DurableHandoff.Supervisor.start_link(Keyword.delete(context.opts, :name))
       end
     end

@@ -33,16 +33,13 @@ defmodule DurableHandoff.Codec do
   it never changes the result.
   """
 
-  alias DurableHandoff.Codec.Plain
+  alias DurableHandoff.Codec.{DecodeError, Plain}
   alias DurableHandoff.{Native, NativeError}
 
   # Up to that many bytes a call stays on its scheduler. A dirty call costs 3 microseconds, and 50 when the dirty scheduler sleeps.
   @short 128 * 1024
 
-  @type reason ::
-          {:unexpected_end, offset :: non_neg_integer()}
-          | {:invalid_byte, offset :: non_neg_integer(), byte()}
-          | {:unexpected_sequence, offset :: non_neg_integer(), binary()}
+  @type reason :: DecodeError.reason()
   @type encode_option :: {:size_hint, bytes :: non_neg_integer()}
   @type decode_option :: {:strings, :reference | :copy}
 

@@ -33,7 +33,7 @@ defmodule DurableHandoff.Drainer do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Log, Native, Options, Status, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema, Status, Telemetry}
   alias DurableHandoff.Drain.Storing
   alias DurableHandoff.Drainer.Shutdown
 
@@ -295,19 +295,13 @@ defmodule DurableHandoff.Drainer do
 
     case Keyword.validate(arguments, [:supervisor, handoff_on_shutdown: true]) do
       {:ok, arguments} ->
-        {supervisor!(arguments[:supervisor]), Options.new!(arguments[:handoff_on_shutdown])}
+        {Schema.supervisor_name!(arguments[:supervisor], "DurableHandoff.Drainer: :supervisor"),
+         Options.new!(arguments[:handoff_on_shutdown])}
 
       {:error, unknown} ->
         raise ArgumentError,
               "DurableHandoff.Drainer got unknown options #{inspect(unknown)}, expected :supervisor and :handoff_on_shutdown"
     end
-  end
-
-  defp supervisor!(name) when is_atom(name) and name not in [nil, true, false], do: name
-
-  defp supervisor!(other) do
-    raise ArgumentError,
-          "DurableHandoff.Drainer: :supervisor got #{inspect(other)}, expected the name of a DurableServer.Supervisor"
   end
 
   defp name(supervisor), do: :"#{supervisor}_handoff_drainer"

@@ -1,4 +1,6 @@
 defmodule DurableHandoff.Options do
+  import DurableHandoff.Schema, only: [is_name: 1]
+
   alias DurableHandoff.Schema
 
   @day_ms 86_400_000
@@ -198,7 +200,7 @@ defmodule DurableHandoff.Options do
   def eligible?(value), do: value in [:all, :permanent] or is_function(value, 1)
 
   @doc false
-  def executor?({:node, name}), do: is_atom(name) and name not in [nil, true, false]
+  def executor?({:node, name}), do: is_name(name)
   def executor?(value), do: value in [:auto, :embedded]
 
   @doc false

@@ -28,7 +28,7 @@ defmodule DurableHandoff.Schema do
   def supervisor_name!(name, _what) when is_name(name), do: name
 
   def supervisor_name!(other, what) do
-    hint = if is_pid(other), do: ". A server is found by its key; for its pid there is GenServer", else: ""
+    hint = if is_pid(other), do: "; for the pid of a server use GenServer", else: ""
 
     raise ArgumentError,
           "#{what} got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable#{hint}"

@@ -46,7 +46,7 @@ defmodule DurableHandoff.Supervisor do
     not_misspelt!(host_options)
     Host.ensure_loaded!()
     if options != :disabled, do: check!()
-    name = name!(host_options)
+    name = Schema.supervisor_name!(host_options[:name], "DurableHandoff.Supervisor: :name")
 
     case Host.whereis(name) do
       nil -> Supervisor.start_link(__MODULE__, {name, host_options, options, limits})
@@ -109,19 +109,6 @@ defmodule DurableHandoff.Supervisor do
     for {name, _value} <- host_options, Schema.similar?(name, :handoff_on_shutdown) do
       raise ArgumentError,
             "DurableHandoff.Supervisor: unknown option #{inspect(name)}, did you mean :handoff_on_shutdown?"
-    end
-  end
-
-  defp name!(host_options) do
-    case Keyword.fetch(host_options, :name) do
-      {:ok, name} when is_atom(name) and name not in [nil, true, false] ->
-        name
-
-      other ->
-        got = with {:ok, name} <- other, do: name, else: (:error -> nil)
-
-        raise ArgumentError,
-              "DurableHandoff.Supervisor: :name got #{inspect(got)}, expected an atom such as MyApp.Durable"
     end
   end
 end

@@ -6,12 +6,16 @@ defmodule DurableHandoff.Codec.DecodeError do
   `data` (the text).
   """
 
+  @type reason ::
+          {:unexpected_end, offset :: non_neg_integer()}
+          | {:invalid_byte, offset :: non_neg_integer(), byte()}
+          | {:unexpected_sequence, offset :: non_neg_integer(), binary()}
   @type t :: %__MODULE__{message: String.t(), offset: non_neg_integer(), data: binary()}
 
   defexception [:message, :offset, :data]
 
   @doc false
-  @spec from(DurableHandoff.Codec.reason(), binary()) :: t()
+  @spec from(reason(), binary()) :: t()
   def from(reason, data), do: %__MODULE__{message: describe(reason), offset: elem(reason, 1), data: data}
 
   defp describe({:unexpected_end, _offset} = reason), do: "unexpected end of JSON binary" <> position(reason)

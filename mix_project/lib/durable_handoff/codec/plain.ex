@@ -10,7 +10,7 @@ defmodule DurableHandoff.Codec.Plain do
     defdelegate encode_to_iodata!(term), to: JSON
 
     @doc "The term of a text, or why there is none."
-    @spec decode(binary()) :: {:ok, term()} | {:error, DurableHandoff.Codec.reason()}
+    @spec decode(binary()) :: {:ok, term()} | {:error, DurableHandoff.Codec.DecodeError.reason()}
     defdelegate decode(text), to: JSON
 
     @doc "The term of a text; raises `JSON.DecodeError`."
@@ -24,7 +24,7 @@ defmodule DurableHandoff.Codec.Plain do
     defdelegate encode_to_iodata!(term), to: Encoder
 
     @doc "The term of a text, or why there is none."
-    @spec decode(binary()) :: {:ok, term()} | {:error, DurableHandoff.Codec.reason()}
+    @spec decode(binary()) :: {:ok, term()} | {:error, DurableHandoff.Codec.DecodeError.reason()}
     defdelegate decode(text), to: Decoder
 
     @doc "The term of a text; raises `DurableHandoff.Codec.DecodeError`."

@@ -21,7 +21,7 @@ defmodule DurableHandoff.Drain.Peers do
   @most_names 1_000
 
   @doc "Starts for the calling drain, which is to end by `deadline`."
-  @spec start(DurableHandoff.Drain.Snapshot.t(), reconnect? :: boolean(), Deadline.t()) :: pid()
+  @spec start(snapshot :: map(), reconnect? :: boolean(), Deadline.t()) :: pid()
   def start(%{supervisor: supervisor, modules: modules, view: view}, reconnect?, deadline) do
     drain = self()
 
@@ -97,7 +97,7 @@ defmodule DurableHandoff.Drain.Peers do
     nodes = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
     answers = Host.Count.ask(state.supervisor, state.modules, nodes, state.ask_ms)
     send(state.drain, {__MODULE__, Enum.map(nodes, &Atom.to_string/1), answers})
-    %{state | view: view} |> connect(view) |> await(System.monotonic_time(:millisecond) + @look_ms)
+    %{state | view: view} |> connect(view) |> await(Clock.after_ms(@look_ms))
   end
 
   # One poll answers all requests that wait.
@@ -109,13 +109,13 @@ defmodule DurableHandoff.Drain.Peers do
     end
   end
 
-  defp await(%{drain: drain, connecting: connecting} = state, at_ms) do
+  defp await(%{drain: drain, connecting: connecting} = state, at_us) do
     receive do
       :look -> look(state)
       {:DOWN, _monitor, :process, ^drain, _reason} -> :ok
-      {:DOWN, monitor, :process, _pid, _reason} -> await(%{state | connecting: Map.delete(connecting, monitor)}, at_ms)
+      {:DOWN, monitor, :process, _pid, _reason} -> await(%{state | connecting: Map.delete(connecting, monitor)}, at_us)
     after
-      max(at_ms - System.monotonic_time(:millisecond), 0) -> look(state)
+      Clock.until_ms(at_us) -> look(state)
     end
   end
 

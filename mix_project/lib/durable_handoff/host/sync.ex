@@ -19,7 +19,7 @@ defmodule DurableHandoff.Host.Sync do
   Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is harmless.
   """
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Clock, Host}
 
   @type watch :: :ets.tid()
   @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
@@ -54,13 +54,13 @@ defmodule DurableHandoff.Host.Sync do
   @doc "Has the server `pid` store its state. Takes at most about `timeout_ms`."
   @spec run(pid(), watch(), pos_integer()) :: result()
   def run(pid, table, timeout_ms) do
-    until = System.monotonic_time(:millisecond) + timeout_ms
+    until_us = Clock.after_ms(timeout_ms)
 
     # Its earlier messages are handled before it is watched: their callbacks may log errors of their own.
     with {:ok, before} <- etag(pid, timeout_ms) do
       insert(table, {pid, nil})
       send(pid, {:durable, :sync})
-      answer = etag(pid, max(until - System.monotonic_time(:millisecond), 1))
+      answer = etag(pid, max(Clock.until_ms(until_us), 1))
       cause = take(table, pid)
 
       case answer do

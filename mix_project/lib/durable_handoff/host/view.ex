@@ -15,6 +15,8 @@ defmodule DurableHandoff.Host.View do
   heartbeats alone.
   """
 
+  import DurableHandoff.Schema, only: [is_name: 1]
+
   alias DurableHandoff.Host
 
   # Larger integers are no real counts, limits or times, and would not fit the engine's numbers.
@@ -180,7 +182,7 @@ defmodule DurableHandoff.Host.View do
     if byte_size(value) <= @longest_name and String.valid?(value), do: value
   end
 
-  defp text(value) when is_atom(value) and value not in [nil, true, false], do: Atom.to_string(value)
+  defp text(value) when is_name(value), do: Atom.to_string(value)
   defp text(_other), do: nil
 
   defp number(value) when is_float(value), do: value

@@ -9,13 +9,12 @@ defmodule DurableHandoff.Store.Listing do
   # Guarantee: a listing that failed never looks like one that is complete. The error goes to the caller's handler, and raises
   # where there is none.
 
-  alias DurableHandoff.Store
-  alias DurableHandoff.Store.Request
+  alias DurableHandoff.Store.{ListingError, Request}
 
   # A handler that says :continue asks for the same page again, and not for ever.
   @again 3
 
-  @spec stream(Store.t(), String.t(), keyword()) :: Enumerable.t()
+  @spec stream(Request.store(), String.t(), keyword()) :: Enumerable.t()
   def stream(store, prefix, opts) do
     {request_opts, opts} = Keyword.split(opts, [:timeout, :max_retries])
     context = %{store: store, prefix: prefix, request_opts: request_opts, opts: opts}
@@ -37,7 +36,7 @@ defmodule DurableHandoff.Store.Listing do
 
   defp handle(%{opts: opts, store: store, prefix: prefix}, reason) do
     case opts[:error_handler] do
-      nil -> raise DurableHandoff.Store.ListingError, url: store.url, prefix: prefix, reason: reason
+      nil -> raise ListingError, url: store.url, prefix: prefix, reason: reason
       handler -> handler.(reason)
     end
   end

@@ -5,7 +5,6 @@ defmodule DurableHandoff.Store.Request do
   # Guarantees: exactly one answer, in the caller's own process; an answer that comes too late is not left in its mailbox; a
   # caller that dies takes its request with it.
 
-  alias DurableHandoff.Store
   alias DurableHandoff.Store.Native
 
   # The store itself answers when the time is up. This is for a store that does not: its threads starve or failed.
@@ -16,17 +15,26 @@ defmodule DurableHandoff.Store.Request do
   # The longest timeout in ms, and the largest number of retries: an hour, as in the options of a store.
   @most 3_600_000
 
+  @typedoc "What a `DurableHandoff.Store` has for its requests."
+  @type store :: %{
+          :ref => reference(),
+          :url => String.t(),
+          :timeout_ms => non_neg_integer(),
+          :max_retries => non_neg_integer(),
+          :page_size => pos_integer(),
+          optional(atom()) => term()
+        }
   @type answer :: :ok | {:ok, term()} | {:ok, term(), term()} | {:error, term()}
 
   @doc """
   Sends a request and waits for its answer. Options: `timeout:` in ms, `max_retries:`. Where one is absent,
   `:infinity` or of a kind that a later host may send, the store's own value counts.
   """
-  @spec run(Store.t(), tuple() | atom(), keyword()) :: answer()
+  @spec run(store(), tuple() | atom(), keyword()) :: answer()
   def run(store, request, opts), do: store |> start(request, opts) |> await()
 
   @doc "Sends a request. `await/1` gets its answer."
-  @spec start(Store.t(), tuple() | atom(), keyword()) :: {reference(), term(), non_neg_integer()}
+  @spec start(store(), tuple() | atom(), keyword()) :: {reference(), term(), non_neg_integer()}
   def start(store, request, opts) do
     tag = make_ref()
     timeout = number(opts[:timeout], store.timeout_ms)

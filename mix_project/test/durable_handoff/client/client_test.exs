@@ -365,7 +365,9 @@ defmodule DurableHandoff.ClientTest do
       assert_raise ArgumentError, text, fn -> call.(wrong) end
     end
 
-    assert_raise ArgumentError, ~r/found by its key/, fn -> DurableHandoff.call(self(), "k", :add) end
+    assert_raise ArgumentError, ~r/for the pid of a server use GenServer/, fn ->
+      DurableHandoff.call(self(), "k", :add)
+    end
   end
 
   test "a child without a supervisor's name raises and says what is right" do
