@@ -9,6 +9,5 @@ pub mod events;
 pub mod link;
 pub mod node;
 pub mod node_config;
-pub mod term;
 
 pub use cluster::{Cluster, DrainEnd};

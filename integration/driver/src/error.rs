@@ -116,6 +116,13 @@ pub enum Error {
     },
 }
 
+/// What a node sent is not what the protocol promises.
+impl From<etf::Error> for Error {
+    fn from(error: etf::Error) -> Self {
+        Self::protocol(error.to_string())
+    }
+}
+
 impl Error {
     /// For `map_err`: an I/O error with what was being done.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {

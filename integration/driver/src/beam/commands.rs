@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use etf::Term;
-
-use super::term::{
-    as_atom, as_bytes, as_list, as_list_of, as_text, as_tuple_of, as_u32, as_u64, atom, float, int, list, text, tuple,
+use etf::{
+    Term, atom, atom_name, boolean, float, list, optional, read_bool, read_bytes, read_each, read_text, read_tuple,
+    read_u32, read_u64, text, tuple, uint,
 };
+
 use crate::history::Key;
 use crate::settings::Synced;
 use crate::{Error, Result};
@@ -142,35 +142,31 @@ impl Command {
     pub fn to_term(&self, id: u64) -> Term {
         let arguments = match self {
             Self::Connect(names) | Self::Cut(names) | Self::Heal(names) => {
-                vec![list(names.iter().map(|name| text(name)).collect::<Vec<_>>())]
+                vec![list(names.iter().map(|name| text(name)))]
             }
             Self::StartServers { first, step, end, state_bytes, synced, start_ms, newer } => vec![
-                int((*first).into()),
-                int((*step).into()),
-                int((*end).into()),
-                state_bytes.map_or(atom("nil"), |bytes| int(bytes.into())),
+                uint((*first).into()),
+                uint((*step).into()),
+                uint((*end).into()),
+                optional(state_bytes.map(|bytes| uint(bytes.into()))),
                 atom(&synced.to_string()),
-                int((*start_ms).into()),
-                flag(*newer),
+                uint((*start_ms).into()),
+                boolean(*newer),
             ],
             Self::Missing { servers } | Self::Counters { servers } | Self::IncrementAll { servers } => {
-                vec![int((*servers).into())]
+                vec![uint((*servers).into())]
             }
-            Self::Stored { servers, counter } => vec![int((*servers).into()), int((*counter).into())],
+            Self::Stored { servers, counter } => vec![uint((*servers).into()), uint((*counter).into())],
             Self::StartClients { clients, servers, every_ms, sync_one_in } => {
-                [clients, servers, every_ms, sync_one_in].map(|&number| int(number.into())).to_vec()
+                [clients, servers, every_ms, sync_one_in].map(|&number| uint(number.into())).to_vec()
             }
             Self::ConfigureStore { latency_ms, slots, error_rate, outage } => {
-                vec![int((*latency_ms).into()), slots_term(*slots), float(*error_rate), atom(outage.name())]
+                vec![uint((*latency_ms).into()), slots_term(*slots), float(*error_rate), atom(outage.name())]
             }
             _without_arguments => vec![],
         };
-        tuple([int(id), atom(self.name()), list(arguments)])
+        tuple([uint(id), atom(self.name()), list(arguments)])
     }
-}
-
-fn flag(flag: bool) -> Term {
-    atom(if flag { "true" } else { "false" })
 }
 
 /// What the simulated store refuses for a while.
@@ -196,7 +192,7 @@ impl Outage {
 
 /// Slots as the store takes them.
 fn slots_term(slots: Option<u32>) -> Term {
-    slots.map_or(atom("infinity"), |slots| int(slots.into()))
+    slots.map_or(atom("infinity"), |slots| uint(slots.into()))
 }
 
 /// A node as another node's heartbeat table shows it.
@@ -210,12 +206,33 @@ pub struct Seen {
     pub stamp_ms: u64,
 }
 
+/// More elements than any list of a run has.
+const MOST: usize = 1 << 20;
+
+/// A list of at most [`MOST`] elements, which it names when it cannot be read.
+pub fn read_all<T>(
+    term: &Term,
+    field: &'static str,
+    read: impl FnMut(&Term) -> Result<T, etf::Error>,
+) -> Result<Vec<T>, etf::Error> {
+    read_each(term, field, MOST, read)
+}
+
+/// Reads a list of names.
+pub fn read_names(term: &Term) -> Result<Vec<String>> {
+    Ok(read_all(term, "names", |name| read_text(name, "name"))?)
+}
+
 /// Reads the answer to [`Command::View`].
 pub fn read_view(term: &Term) -> Result<Vec<Seen>> {
-    as_list_of(term, |seen| {
-        let [name, draining, stamp_ms] = as_tuple_of(seen)?;
-        Ok(Seen { name: as_text(name)?, draining: as_atom(draining)? == "true", stamp_ms: as_u64(stamp_ms)? })
-    })
+    Ok(read_all(term, "view", |seen| {
+        let [name, draining, stamp_ms] = read_tuple(seen, "seen")?;
+        Ok(Seen {
+            name: read_text(name, "name")?,
+            draining: read_bool(draining, "draining")?,
+            stamp_ms: read_u64(stamp_ms, "stamp_ms")?,
+        })
+    })?)
 }
 
 /// Servers that cannot be found.
@@ -229,8 +246,13 @@ pub struct Missing {
 
 /// Reads the answer to [`Command::Missing`].
 pub fn read_missing(term: &Term) -> Result<Missing> {
-    let [count, some] = as_tuple_of(term)?;
-    Ok(Missing { count: as_u64(count)?, some: as_list_of(some, as_u32)? })
+    let [count, some] = read_tuple(term, "missing")?;
+    Ok(Missing { count: read_u64(count, "count")?, some: read_keys(some)? })
+}
+
+/// Reads a list of servers.
+pub fn read_keys(term: &Term) -> Result<Vec<Key>> {
+    Ok(read_all(term, "keys", |key| read_u32(key, "key"))?)
 }
 
 /// What the clients saw.
@@ -273,16 +295,17 @@ impl Calls {
 
 /// Reads the answer to [`Command::StopClients`].
 pub fn read_calls(term: &Term) -> Result<Calls> {
-    let [outcomes, servers, times] = as_tuple_of(term)?;
+    let [outcomes, servers, times] = read_tuple(term, "calls")?;
     let mut calls =
-        Calls { outcomes: read_counts(outcomes)?, times: read_times(as_bytes(times)?)?, ..Calls::default() };
-    for server in as_list(servers)? {
-        let [key, acknowledged, uncertain, kept] = as_tuple_of(&server)?;
-        let key = as_u32(key)?;
-        calls.acknowledged.insert(key, as_u64(acknowledged)?);
-        calls.uncertain.insert(key, as_u64(uncertain)?);
-        calls.kept.insert(key, as_u64(kept)?);
-    }
+        Calls { outcomes: read_counts(outcomes)?, times: read_times(read_bytes(times, "times")?)?, ..Calls::default() };
+    read_all(servers, "servers", |server| {
+        let [key, acknowledged, uncertain, kept] = read_tuple(server, "server")?;
+        let key = read_u32(key, "key")?;
+        calls.acknowledged.insert(key, read_u64(acknowledged, "acknowledged")?);
+        calls.uncertain.insert(key, read_u64(uncertain, "uncertain")?);
+        calls.kept.insert(key, read_u64(kept, "kept")?);
+        Ok(())
+    })?;
     Ok(calls)
 }
 
@@ -313,26 +336,31 @@ pub struct Counter {
 
 /// Reads the answer to [`Command::Counters`].
 pub fn read_counters(term: &Term) -> Result<Vec<Counter>> {
-    as_list_of(term, |counter| {
-        let [key, value, node, intact] = as_tuple_of(counter)?;
-        let node = if matches!(node, Term::Atom(_)) { None } else { Some(as_text(node)?) };
-        Ok(Counter { key: as_u32(key)?, value: as_u64(value)?, node, intact: as_atom(intact)? == "true" })
-    })
+    Ok(read_all(term, "counters", |counter| {
+        let [key, value, node, intact] = read_tuple(counter, "counter")?;
+        Ok(Counter {
+            key: read_u32(key, "key")?,
+            value: read_u64(value, "value")?,
+            node: if atom_name(node).is_some() { None } else { Some(read_text(node, "node")?) },
+            intact: read_bool(intact, "intact")?,
+        })
+    })?)
 }
 
 /// Reads a list of `{Name, Count}`.
 pub fn read_counts(term: &Term) -> Result<BTreeMap<String, u64>> {
-    let pairs = as_list_of(term, |pair| {
-        let [name, count] = as_tuple_of(pair)?;
-        Ok((as_text(name)?, as_u64(count)?))
+    let pairs = read_all(term, "counts", |pair| {
+        let [name, count] = read_tuple(pair, "count")?;
+        Ok((read_text(name, "name")?, read_u64(count, "count")?))
     })?;
     Ok(pairs.into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use etf::binary;
+
     use super::*;
-    use crate::beam::term::bytes;
 
     #[test]
     fn commands_are_id_name_arguments() {
@@ -346,15 +374,15 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let view = list([tuple([text("node1@127.0.0.1"), atom("true"), int(1_760_000_000_000)])]);
+        let view = list([tuple([text("node1@127.0.0.1"), atom("true"), uint(1_760_000_000_000)])]);
         let seen = Seen { name: "node1@127.0.0.1".into(), draining: true, stamp_ms: 1_760_000_000_000 };
         assert_eq!(read_view(&view).unwrap(), [seen]);
 
-        let missing = tuple([int(2), list([int(5), int(9)])]);
+        let missing = tuple([uint(2), list([uint(5), uint(9)])]);
         assert_eq!(read_missing(&missing).unwrap(), Missing { count: 2, some: vec![5, 9] });
 
-        let answering = tuple([int(1), int(40), text("node1@127.0.0.1"), atom("false")]);
-        let counters = list([answering, tuple([int(2), int(7), atom("nil"), atom("true")])]);
+        let answering = tuple([uint(1), uint(40), text("node1@127.0.0.1"), atom("false")]);
+        let counters = list([answering, tuple([uint(2), uint(7), atom("nil"), atom("true")])]);
         let counters = read_counters(&counters).unwrap();
         assert_eq!((counters[0].node.as_deref(), counters[0].intact), (Some("node1@127.0.0.1"), false));
         assert_eq!(counters[1], Counter { key: 2, value: 7, node: None, intact: true });
@@ -363,9 +391,10 @@ mod tests {
     #[test]
     fn calls_count_everything_but_ok_as_failed() {
         let outcomes =
-            list([tuple([text("ok"), int(90)]), tuple([text("noproc"), int(3)]), tuple([text("timeout"), int(1)])]);
-        let times = bytes([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 7, 1]);
-        let calls = read_calls(&tuple([outcomes, list([tuple([int(4), int(90), int(1), int(40)])]), times])).unwrap();
+            list([tuple([text("ok"), uint(90)]), tuple([text("noproc"), uint(3)]), tuple([text("timeout"), uint(1)])]);
+        let times = binary([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 7, 1]);
+        let calls =
+            read_calls(&tuple([outcomes, list([tuple([uint(4), uint(90), uint(1), uint(40)])]), times])).unwrap();
         assert_eq!(calls.times, [CallTime { at_us: 256, took_us: 7, answered: true }]);
         assert_eq!((calls.total(), calls.failed()), (94, 4));
         assert_eq!((calls.acknowledged[&4], calls.uncertain[&4], calls.kept[&4]), (90, 1, 40));

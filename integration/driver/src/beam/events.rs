@@ -12,9 +12,9 @@
 //! | `{fallback, Reason}` | something else than planned took over in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
 
-use etf::Term;
+use etf::{Term, atom_name, elements, read_bytes, read_choice, read_text, read_tuple, read_u32, read_u64};
 
-use super::term::{as_atom, as_list_of, as_text, as_tuple, as_tuple_of, as_u32, as_u64};
+use super::commands::read_all;
 use crate::history::{Key, Moment};
 use crate::{Error, Result};
 
@@ -109,35 +109,37 @@ pub enum Event {
 impl Event {
     /// Reads an event.
     pub fn read(term: &Term) -> Result<Self> {
-        let elements = as_tuple(term)?;
-        let (tag, rest) = elements.split_first().ok_or_else(|| Error::protocol("an empty tuple"))?;
-        match (as_atom(tag)?, rest) {
+        let (tag, rest) =
+            elements(term).and_then(<[Term]>::split_first).ok_or_else(|| Error::protocol("an event is no tuple"))?;
+        match (atom_name(tag).unwrap_or_default(), rest) {
             ("ready", [otp, elixir, version, kind]) => Ok(Self::Ready(Versions {
-                otp: as_text(otp)?,
-                elixir: as_text(elixir)?,
-                host_version: as_text(version)?,
-                host_kind: as_text(kind)?,
+                otp: read_text(otp, "otp")?,
+                elixir: read_text(elixir, "elixir")?,
+                host_version: read_text(version, "version")?,
+                host_kind: read_text(kind, "kind")?,
             })),
-            ("records", [records]) => Ok(Self::Records(as_list_of(records, read_record)?)),
-            ("calls", [ok, failed]) => Ok(Self::Calls { ok: as_u64(ok)?, failed: as_u64(failed)? }),
+            ("records", [records]) => Ok(Self::Records(read_all(records, "records", read_record)?)),
+            ("calls", [ok, failed]) => Ok(Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? }),
             ("drained", [executor, moved, total, ended]) => Ok(Self::Drained(Drained {
-                executor: as_text(executor)?,
-                moved: as_u64(moved)?,
-                total: as_u64(total)?,
-                ended: as_text(ended)?,
+                executor: read_text(executor, "executor")?,
+                moved: read_u64(moved, "moved")?,
+                total: read_u64(total, "total")?,
+                ended: read_text(ended, "ended")?,
             })),
-            ("shutdown", [took_us, drawn_us]) => {
-                Ok(Self::Shutdown(HeldUp { took_us: as_u64(took_us)?, drawn_us: as_u64(drawn_us)? }))
-            }
-            ("fallback", [reason]) => Ok(Self::Fallback(as_text(reason)?)),
-            ("waited", [waited_us]) => Ok(Self::Waited(as_u64(waited_us)?)),
+            ("shutdown", [took_us, drawn_us]) => Ok(Self::Shutdown(HeldUp {
+                took_us: read_u64(took_us, "took_us")?,
+                drawn_us: read_u64(drawn_us, "drawn_us")?,
+            })),
+            ("fallback", [reason]) => Ok(Self::Fallback(read_text(reason, "reason")?)),
+            ("waited", [waited_us]) => Ok(Self::Waited(read_u64(waited_us, "waited_us")?)),
             ("reply", [id, answer]) => {
-                let [kind, value] = as_tuple_of(answer)?;
-                let answer = match as_atom(kind)? {
-                    "ok" => Ok(value.clone()),
-                    _ => Err(as_text(value)?),
+                let [kind, value] = read_tuple(answer, "answer")?;
+                let answer = match atom_name(kind) {
+                    Some("ok") => Ok(value.clone()),
+                    // A stack trace may be longer than other texts.
+                    _ => Err(String::from_utf8_lossy(read_bytes(value, "reason")?).into_owned()),
                 };
-                Ok(Self::Reply { id: as_u64(id)?, answer })
+                Ok(Self::Reply { id: read_u64(id, "id")?, answer })
             }
             (other, _) => Err(Error::protocol(format!("no event is called {other} with {} elements", rest.len()))),
         }
@@ -146,34 +148,36 @@ impl Event {
 
 /// Reads the first frame: the label of the node that knows `token`.
 pub fn read_hello(term: &Term, token: &str) -> Result<String> {
-    let [tag, sent, label] = as_tuple_of(term)?;
-    if as_atom(tag)? != "hello" || as_text(sent)? != token {
+    let [tag, sent, label] = read_tuple(term, "hello")?;
+    if atom_name(tag) != Some("hello") || read_text(sent, "token")? != token {
         return Err(Error::protocol("a connection without this run's token"));
     }
-    as_text(label)
+    Ok(read_text(label, "label")?)
 }
 
-fn read_record(term: &Term) -> Result<Reported> {
-    let [moment, key, process, at_us, counter] = as_tuple_of(term)?;
-    let moment = match as_atom(moment)? {
-        "init" => Moment::Init,
-        "terminate" => Moment::Terminate,
-        "down" => Moment::Down,
-        "failed" => Moment::Failed,
-        other => return Err(Error::protocol(format!("no moment is called {other}"))),
-    };
-    let (at_us, counter) = (as_u64(at_us)?, as_u64(counter)?);
-    Ok(Reported { moment, key: as_u32(key)?, process: as_text(process)?, at_us, counter })
+const MOMENTS: [(&str, Moment); 4] =
+    [("init", Moment::Init), ("terminate", Moment::Terminate), ("down", Moment::Down), ("failed", Moment::Failed)];
+
+fn read_record(term: &Term) -> Result<Reported, etf::Error> {
+    let [moment, key, process, at_us, counter] = read_tuple(term, "record")?;
+    Ok(Reported {
+        moment: read_choice(moment, "moment", &MOMENTS)?,
+        key: read_u32(key, "key")?,
+        process: read_text(process, "process")?,
+        at_us: read_u64(at_us, "at_us")?,
+        counter: read_u64(counter, "counter")?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use etf::{atom, list, text, tuple, uint};
+
     use super::*;
-    use crate::beam::term::{atom, int, list, text, tuple};
 
     #[test]
     fn records_are_read() {
-        let record = tuple([atom("init"), int(7), text("<0.5.0>"), int(1_760_000_000_000_000), int(3)]);
+        let record = tuple([atom("init"), uint(7), text("<0.5.0>"), uint(1_760_000_000_000_000), uint(3)]);
         let event = Event::read(&tuple([atom("records"), list([record])])).unwrap();
         assert_eq!(
             event,
@@ -189,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_drain_says_who_decided() {
-        let event = Event::read(&tuple([atom("drained"), text("node"), int(90), int(100), text("deadline")])).unwrap();
+        let event =
+            Event::read(&tuple([atom("drained"), text("node"), uint(90), uint(100), text("deadline")])).unwrap();
         let drained = Drained { executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
         assert_eq!(event, Event::Drained(drained));
     }
@@ -197,7 +202,7 @@ mod tests {
     #[test]
     fn a_shutdown_that_went_on_after_its_deadline_says_how_much() {
         let held_up = |took_us, drawn_us| {
-            let event = Event::read(&tuple([atom("shutdown"), int(took_us), int(drawn_us)])).unwrap();
+            let event = Event::read(&tuple([atom("shutdown"), uint(took_us), uint(drawn_us)])).unwrap();
             let Event::Shutdown(held_up) = event else { panic!("{event:?}") };
             held_up.late_us()
         };
@@ -206,8 +211,8 @@ mod tests {
 
     #[test]
     fn replies_carry_a_term_or_a_reason() {
-        let reply = |kind, value| tuple([atom("reply"), int(3), tuple([atom(kind), value])]);
-        assert_eq!(Event::read(&reply("ok", int(1))).unwrap(), Event::Reply { id: 3, answer: Ok(int(1)) });
+        let reply = |kind, value| tuple([atom("reply"), uint(3), tuple([atom(kind), value])]);
+        assert_eq!(Event::read(&reply("ok", uint(1))).unwrap(), Event::Reply { id: 3, answer: Ok(uint(1)) });
         let refused = Event::read(&reply("error", text("no"))).unwrap();
         assert_eq!(refused, Event::Reply { id: 3, answer: Err("no".into()) });
     }
@@ -219,7 +224,7 @@ mod tests {
             atom("ready"),
             tuple([atom("ready"), text("25")]),
             tuple([atom("reboot")]),
-            tuple([atom("records"), list([tuple([atom("born"), int(7), text("<0.5.0>"), int(1), int(0)])])]),
+            tuple([atom("records"), list([tuple([atom("born"), uint(7), text("<0.5.0>"), uint(1), uint(0)])])]),
         ] {
             assert!(matches!(Event::read(&term), Err(Error::Protocol { .. })), "{term}");
         }

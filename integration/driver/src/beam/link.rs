@@ -163,8 +163,9 @@ pub fn now_us() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use etf::{atom, text, tuple, uint};
+
     use super::*;
-    use crate::beam::term::{atom, int, text, tuple};
 
     /// The bound on every wait; nothing here takes nearly that long.
     const PATIENCE: Duration = Duration::from_secs(120);
@@ -186,7 +187,7 @@ mod tests {
         let mut socket = connect(&links, "secret");
         assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { label, .. }) if label == "node1"));
 
-        write_frame(&mut socket, &tuple([atom("calls"), int(5), int(1)])).unwrap();
+        write_frame(&mut socket, &tuple([atom("calls"), uint(5), uint(1)])).unwrap();
         let said = links.next(PATIENCE);
         assert!(matches!(said, Some(Incoming::Said { event: Ok(Event::Calls { ok: 5, failed: 1 }), .. })), "{said:?}");
 

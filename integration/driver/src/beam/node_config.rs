@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use etf::Term;
+use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 
-use super::term::{atom, int, map, text, tuple};
 use crate::settings::Settings;
 use crate::variant::{Executor, Variant};
 
@@ -69,10 +68,7 @@ pub const RUST: &str = "rust";
 impl NodeConfig {
     /// The configuration as hexadecimal digits of the external term format.
     pub fn to_hex(&self, common: &Common, settings: &Settings) -> String {
-        let mut bytes = Vec::new();
-        self.to_term(common, settings)
-            .encode(&mut bytes)
-            .expect("a map of atoms, binaries and integers encodes into memory");
+        let bytes = encode(&self.to_term(common, settings)).expect("its atoms and integers are short");
         bytes.iter().fold(String::new(), |mut hex, byte| {
             write!(hex, "{byte:02x}").expect("writing to a string succeeds");
             hex
@@ -101,17 +97,17 @@ impl NodeConfig {
             ("executor", executor),
             ("generation", text(&self.generation.to_string())),
             ("token", text(&common.token)),
-            ("port", int(common.port.into())),
+            ("port", uint(common.port.into())),
             ("store", store),
-            ("discovery_interval_ms", int(settings.discovery_interval_ms.into())),
-            ("heartbeat_interval_ms", int(settings.heartbeat_interval_ms.into())),
-            ("max_concurrency", int(settings.max_concurrency.into())),
+            ("discovery_interval_ms", uint(settings.discovery_interval_ms.into())),
+            ("heartbeat_interval_ms", uint(settings.heartbeat_interval_ms.into())),
+            ("max_concurrency", uint(settings.max_concurrency.into())),
             ("concurrency", atom(&settings.concurrency.to_string())),
-            ("timeout_ms", int(settings.timeout_ms.into())),
-            ("attempt_timeout_ms", int(settings.attempt_timeout_ms.into())),
-            ("heartbeat_max_age_ms", settings.heartbeat_max_age_ms.map_or(atom("nil"), |age_ms| int(age_ms.into()))),
-            ("slow_child_ms", int(settings.slow_child_ms.into())),
-            ("newer", atom(if self.newer { "true" } else { "false" })),
+            ("timeout_ms", uint(settings.timeout_ms.into())),
+            ("attempt_timeout_ms", uint(settings.attempt_timeout_ms.into())),
+            ("heartbeat_max_age_ms", optional(settings.heartbeat_max_age_ms.map(|age_ms| uint(age_ms.into())))),
+            ("slow_child_ms", uint(settings.slow_child_ms.into())),
+            ("newer", boolean(self.newer)),
         ])
     }
 }
@@ -119,10 +115,10 @@ impl NodeConfig {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use etf::{atom_name, read_text};
 
     use super::*;
     use crate::args::Args;
-    use crate::beam::term::{as_atom, as_text};
     use crate::variant::Mode;
 
     #[test]
@@ -148,9 +144,9 @@ mod tests {
         let bytes: Vec<u8> =
             (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         let Term::Map(sent) = Term::decode(bytes.as_slice()).unwrap() else { panic!("not a map") };
-        assert_eq!(as_atom(&sent.map[&atom("mode")]).unwrap(), "handoff");
+        assert_eq!(atom_name(&sent.map[&atom("mode")]), Some("handoff"));
         assert_eq!(sent.map[&atom("store")], tuple([atom("simulated"), text("store-ab12@127.0.0.1")]));
         assert_eq!(sent.map[&atom("executor")], tuple([atom("node"), text("rust-ab12@127.0.0.1")]));
-        assert!(sent.map.values().all(|value| as_text(value).ok().as_deref() != Some("c00kie")));
+        assert!(sent.map.values().all(|value| read_text(value, "value").ok().as_deref() != Some("c00kie")));
     }
 }

@@ -13,14 +13,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use etf::{read_text, read_tuple, read_u64};
 use serde::{Deserialize, Serialize};
 
 use super::Setup;
 use super::scene::Scene;
-use crate::beam::commands::{Command, Counter, read_calls};
+use crate::beam::commands::{Command, Counter, read_all, read_calls, read_keys, read_names};
 use crate::beam::events::HeldUp;
 use crate::beam::node_config::Role;
-use crate::beam::term::{as_list_of, as_text, as_tuple_of, as_u32, as_u64};
 use crate::beam::{Cluster, DrainEnd};
 use crate::history::{Drain, Key, Moment, NodeId, Record};
 use crate::metrics::{Observed, figures};
@@ -179,7 +179,7 @@ fn wrong_owners(scene: &mut Scene) -> Result<Option<String>> {
     let apps: Vec<_> = scene.cluster.alive_as(Role::App).map(|id| (id, Command::Running)).collect();
     let mut owners: BTreeMap<Key, u32> = (0..scene.settings.servers).map(|key| (key, 0)).collect();
     for answer in scene.cluster.call_each(apps, |_| {})? {
-        for key in as_list_of(&answer, as_u32)? {
+        for key in read_keys(&answer)? {
             *owners.entry(key).or_default() += 1;
         }
     }
@@ -202,9 +202,10 @@ fn silent(counters: &[Counter]) -> Option<String> {
 /// Reservations whose time is over although every server had time to be started anew.
 fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     let store = scene.stage.store.ok_or_else(|| Error::protocol("a run of faults without its store"))?;
-    let reservations = as_list_of(&scene.cluster.call(store, Command::Reservations)?, |reservation| {
-        let [key, left_ms] = as_tuple_of(reservation)?;
-        Ok((as_text(key)?, as_u64(left_ms)?))
+    let answer = scene.cluster.call(store, Command::Reservations)?;
+    let reservations = read_all(&answer, "reservations", |reservation| {
+        let [key, left_ms] = read_tuple(reservation, "reservation")?;
+        Ok((read_text(key, "key")?, read_u64(left_ms, "left_ms")?))
     })?;
     let outlived: Vec<_> = reservations.into_iter().filter(|(_, left_ms)| *left_ms == 0).map(|(key, _)| key).collect();
     Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
@@ -260,7 +261,7 @@ fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
 fn ours(cluster: &mut Cluster) -> Result<BTreeMap<NodeId, Vec<String>>> {
     let nodes = alive(cluster);
     let answers = cluster.call_each(nodes.iter().map(|&id| (id, Command::Ours)).collect(), |_| {})?;
-    nodes.into_iter().zip(answers).map(|(id, answer)| Ok((id, as_list_of(&answer, as_text)?))).collect()
+    nodes.into_iter().zip(answers).map(|(id, answer)| Ok((id, read_names(&answer)?))).collect()
 }
 
 fn left_behind(cluster: &mut Cluster, before: &Before) -> Result<Vec<String>> {

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::beam::Cluster;
-use crate::beam::commands::{Command, Outage, read_missing, read_view};
+use crate::beam::commands::{Command, Outage, read_missing, read_names, read_view};
 use crate::beam::node_config::{NodeConfig, Role, STORE};
-use crate::beam::term::{as_list_of, as_text};
 use crate::history::NodeId;
 use crate::progress::ModeProgress;
 use crate::settings::{Scenario, Settings};
@@ -176,7 +175,7 @@ pub fn wait_until_coordinated(cluster: &mut Cluster) -> Result<()> {
     look(cluster, "the Rust node announcing itself to every node", |cluster| {
         let apps: Vec<_> = cluster.alive_as(Role::App).map(|id| (id, Command::Executors)).collect();
         for answer in cluster.call_each(apps, |_| {})? {
-            if !as_list_of(&answer, as_text)?.contains(&name) {
+            if !read_names(&answer)?.contains(&name) {
                 return Ok(false);
             }
         }

@@ -1,9 +1,10 @@
 //! States that are not in storage when a node is told to stop, and how many of them are when it is killed.
 
+use etf::read_u32;
+
 use super::stage::Stage;
 use crate::beam::Cluster;
 use crate::beam::commands::Command;
-use crate::beam::term::as_u32;
 use crate::{Error, Result};
 
 /// Two runs of the same differ by a few of a hundred.
@@ -11,7 +12,8 @@ const AT_LEAST: f64 = 0.95;
 
 /// Increments every server once and lets none of them store it.
 pub fn increment_all(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Result<()> {
-    let unsynced = as_u32(&cluster.call(stage.client, Command::IncrementAll { servers })?)?;
+    let answer = cluster.call(stage.client, Command::IncrementAll { servers })?;
+    let unsynced = read_u32(&answer, "unsynced")?;
     if unsynced == servers {
         return Ok(());
     }
@@ -20,7 +22,8 @@ pub fn increment_all(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Resu
 
 /// How many servers have that increment in storage, wherever they run.
 pub fn stored(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Result<u32> {
-    as_u32(&cluster.call(stage.client, Command::Stored { servers, counter: 1 })?)
+    let answer = cluster.call(stage.client, Command::Stored { servers, counter: 1 })?;
+    Ok(read_u32(&answer, "stored")?)
 }
 
 /// Whether clearly fewer states are in storage with `durable_handoff` than without it.
