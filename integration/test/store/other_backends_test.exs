@@ -14,8 +14,6 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
     @servers 60
     # So much of the drain is over when the quorum is lost.
     @moved_before 10
-    # How long the quorum is lost; the length of the fault, nothing waits for it to be over.
-    @outage_ms 2_000
     @ready_ms 30_000
 
     setup %{nodes: [a, b, c | members]} = context do
@@ -72,7 +70,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
 
         for {_number, node, app} <- lost, do: :ok = Cluster.call(node, Application, :stop, [app])
         assert {:error, _no_quorum} = Cluster.call(a, EKV, :put, [ekv, "probe", 1, [consistent: true]])
-        Process.sleep(@outage_ms)
+        wait_until(fn -> failures(a, apps) > 0 end, @ready_ms)
         for {number, node, _app} <- lost, do: member.(number, node)
 
         assert {:ok, %{total: total, moved: moved}} = await_task(draining)
@@ -122,6 +120,12 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
         for _ <- 1..n, do: GenServer.call(pid, :add)
         {key, n}
       end
+    end
+
+    # Attempts of the drain on `node` that have failed so far.
+    defp failures(node, apps) do
+      {:ok, %{progress: progress}} = Cluster.call(node, DurableHandoff, :status, [apps.sup])
+      progress.failures
     end
 
     # What could not be moved is found by a sweep, every 3 s on EKV.
