@@ -1,7 +1,7 @@
 defmodule SimulatedStore do
   @moduledoc """
-  A storage backend for tests and measurements: one process on one node of the cluster holds all objects, and behaves like
-  an object store of settable speed.
+  A storage backend for tests and measurements: one process on one node of the cluster holds all objects, and
+  behaves like an object store of settable speed.
 
       {:ok, _} = SimulatedStore.start_link(latency_ms: 10, slots: 8)
       {DurableServer.Supervisor, name: MyApp.Durable, prefix: "x/", backend: {SimulatedStore, node: node()}}
@@ -9,25 +9,27 @@ defmodule SimulatedStore do
   What it guarantees:
 
     * Conditional writes are atomic, and a read sees every write that was answered before.
-    * Each request takes one of `slots`, holds it `latency_ms`, is applied and answered. Requests wait for a slot in the order
+    * Each request takes one of `slots`, holds it `latency_ms`, is applied and answered. Requests wait for a
+      slot in the order
       of their arrival. Latency 0 answers at once.
     * Objects are bytes: what is read back has been encoded and decoded, with string keys as from JSON.
-    * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows from `seed`.
+    * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows
+      from `seed`.
     * During an `outage` of `:all` requests, or of `:writes`, these fail with `{:error, :unavailable}`, change
       nothing, and are not repeated.
 
   ## Where the store is
 
-  `node:` in the backend's options (default: the node that starts the supervisor), and `name:` where one node holds several
-  stores. The functions below take the same as `node` or `{name, node}`.
+  `node:` in the backend's options (default: the node that starts the supervisor), and `name:` where one node
+  holds several stores. The functions below take the same as `node` or `{name, node}`.
 
   Further backend options, all optional: `discovery_interval_ms:`, `heartbeat_interval_ms:`,
   `heartbeat_reconcile_interval_ms:` (what the backend proposes as defaults).
 
   ## Forcing an order in tests
 
-  `pause/2` holds matching requests before they take a slot, `paused/1` shows them, `step/2` lets the oldest one through,
-  `resume/1` all. `fail_next/4` fails the next matching request, once, without a retry.
+  `pause/2` holds matching requests before they take a slot, `paused/1` shows them, `step/2` lets the oldest
+  one through, `resume/1` all. `fail_next/4` fails the next matching request, once, without a retry.
 
       SimulatedStore.pause(node, {:put, "x/key"})
       # ... start something that writes "x/key"; wait until SimulatedStore.paused(node) == [put: "x/key"] ...
@@ -50,7 +52,10 @@ defmodule SimulatedStore do
 
   @type location :: node() | {name :: atom(), node()}
   @type op :: :get | :put | :claim | :delete | :list
-  @typedoc "Every request, those of a key, those of an operation on a key, or those for which a function of operation and key says so."
+  @typedoc """
+  Every request, those of a key, those of an operation on a key, or those for which a function of operation
+  and key says so.
+  """
   @type matcher :: :all | String.t() | {op(), String.t()} | (op(), String.t() -> boolean())
   @type setting ::
           {:latency_ms, non_neg_integer()}
@@ -106,8 +111,8 @@ defmodule SimulatedStore do
   @spec keys(location()) :: [String.t()]
   def keys(location), do: call(location, :keys)
 
-  # The callbacks of DurableServer.StorageBackend. Not declared as such: a version of DurableServer that has more of them, or
-  # optional ones, shall not keep this from compiling. The contract suite asserts them.
+  # The callbacks of DurableServer.StorageBackend. Not declared as such: a version of DurableServer that has
+  # more of them, or optional ones, shall not keep this from compiling. The contract suite asserts them.
 
   def init_backend(opts) do
     opts = Keyword.validate!(opts, [:node, :name | Map.keys(@defaults)])

@@ -1,4 +1,4 @@
-//! The command line. Whatever is wrong with it is said before anything is started, by flag and with the reason.
+//! The command line. Errors are found before anything is started, and name the flag and the reason.
 
 use std::path::PathBuf;
 
@@ -12,22 +12,22 @@ use crate::store::{self, Store};
 use crate::variant::{Client, Executor, Mode, Variant};
 
 const LONG_ABOUT: &str = "\
-Replaces BEAM nodes under client load and measures what becomes of their durable servers.
+Replaces BEAM nodes under client load and measures what happens to their durable servers.
 
-Starts real operating-system nodes on this machine: application nodes with the servers, a node with clients that keep calling them, and, \
-where asked for, a node that plays an object store and the Rust node. Then takes application nodes away with SIGTERM, as a deploy does, once per mode, each mode on fresh \
-nodes and a fresh store. Ends with a table that compares the modes.";
+Starts real operating-system nodes on this machine: application nodes with the servers, a node with clients that call \
+them, and on request a simulated object store and the Rust node. Then stops application nodes with SIGTERM, as a \
+deploy does, once per mode, each mode on fresh nodes and a fresh store. Ends with a table that compares the modes.";
 
 const AFTER_HELP: &str = "\
 Modes:
   graceful  no handoff: a node stops its servers, other nodes find them at their next sweep (every 60 s)
-  naive     the 20 lines anyone would write: a task stream over rehome_child, without a target
+  naive     a task stream over rehome_child without a target, in 20 lines
   handoff   durable_handoff with handoff_on_shutdown; one column for every --executor
 
 Store:
-  Without a flag, DurableHandoff.Store in a temporary directory, removed at the end. --latency-ms, --slots and --error-rate are what
-  only the simulated store has, and choose it. At a URL every column writes below a folder of its own, which stays; credentials come
-  from the environment. memory: is refused: it is the memory of one process, and the nodes are several.
+  The default is DurableHandoff.Store in a temporary directory, removed at the end. --latency-ms, --slots and
+  --error-rate choose the simulated store. At a URL each column writes to its own folder, which stays; credentials
+  come from the environment. memory: is refused: it is the memory of one process, and there are several nodes.
 
 Examples:
   integration/demo --quick
@@ -42,7 +42,7 @@ Examples:
 #[command(
     name = "integration/demo",
     bin_name = "integration/demo",
-    about = "Replaces BEAM nodes under client load and measures what becomes of their durable servers",
+    about = "Replaces BEAM nodes under client load and measures what happens to their durable servers",
     long_about = LONG_ABOUT,
     after_help = AFTER_HELP,
     args_override_self = true
@@ -52,8 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=32))]
     pub nodes: Option<u32>,
 
-    /// Durable servers: rolling spreads them evenly over the nodes, drain puts all on the first, together puts as many on each node
-    /// that stops [default: 300; 120 with --quick]
+    /// Durable servers: rolling spreads them evenly over the nodes, drain puts all on the first, together
+    /// puts as many on each node that stops [default: 300; 120 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub servers: Option<u32>,
 
@@ -69,7 +69,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Scenario::Rolling)]
     pub scenario: Scenario,
 
-    /// Start each fresh node before the old one is told to stop, or after it is gone; rolling only [default: surge]
+    /// Start each fresh node before the old one is told to stop, or after it is gone; rolling only [default:
+    /// surge]
     #[arg(long, value_enum)]
     pub deploy: Option<Deploy>,
 
@@ -81,11 +82,12 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE,...", default_value = "graceful,naive,handoff")]
     pub modes: Vec<Mode>,
 
-    /// Who decides in handoff mode; several: one column each
+    /// What decides in handoff mode; several: one column each
     #[arg(long, value_enum, value_delimiter = ',', value_name = "EXECUTOR,...", default_value = "embedded")]
     pub executor: Vec<Executor>,
 
-    /// Adds a column in which the Rust node is killed when this part of the servers has moved, 0 to 1; needs --executor node
+    /// Adds a column in which the Rust node is killed when this part of the servers has moved, 0 to 1; needs
+    /// --executor node
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub kill_node_at: Option<f64>,
 
@@ -97,7 +99,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Concurrency::Adaptive)]
     pub concurrency: Concurrency,
 
-    /// Where states are kept: simulated, file:///DIR, s3://BUCKET/PATH, gs://..., az://... [default: a temporary directory]
+    /// Where states are kept: simulated, file:///DIR, s3://BUCKET/PATH, gs://..., az://... [default: a
+    /// temporary directory]
     #[arg(long, value_name = "STORE", value_parser = store::parse)]
     pub store: Option<String>,
 
@@ -113,12 +116,13 @@ pub struct Args {
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub error_rate: Option<f64>,
 
-    /// What starts nodes instead of `elixir`, each with a code path of its own; several take turns, in a rolling deploy old nodes are the
-    /// first's and fresh ones the last's
+    /// Commands that start nodes instead of `elixir`, each with its own code path; several take turns, and a
+    /// rolling deploy goes from the first to the last
     #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
     pub beams: Vec<String>,
 
-    /// Exit with 1 when anything was lost or there twice, a server did not answer at the end, or somebody else decided than was to
+    /// Exit with 1 when an increment was lost or counted twice, a server ran twice or did not answer at the
+    /// end, or another executor decided than the one asked for
     #[arg(long)]
     pub check: bool,
 
@@ -130,8 +134,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub html: Option<PathBuf>,
 
-    /// About a minute in all: fewer servers, a shorter warm-up, heartbeats every second instead of every 10 s, and discovery every
-    /// 10 s instead of every 60 s, which flatters graceful
+    /// About a minute in all: fewer servers, a shorter warm-up, heartbeats every second instead of every 10
+    /// s, and discovery every 10 s instead of every 60 s, which flatters graceful
     #[arg(long)]
     pub quick: bool,
 }

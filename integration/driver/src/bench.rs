@@ -1,4 +1,5 @@
-//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, measured against what else there is.
+//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, measured against what else
+//! there is.
 
 pub mod drain;
 pub mod killed;
@@ -16,9 +17,11 @@ use crate::progress::Progress;
 #[derive(Debug, Parser)]
 #[command(name = "integration/bench", bin_name = "integration/bench")]
 pub enum Bench {
-    /// Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of several shapes
+    /// Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of
+    /// several shapes
     Drain(drain::args::Args),
-    /// Kills a node in the middle of its shutdown and counts the states in storage, with and without durable_handoff
+    /// Kills a node in the middle of its shutdown and counts the states in storage, with and without
+    /// durable_handoff
     Killed(killed::args::Args),
 }
 
@@ -55,7 +58,6 @@ impl Bench {
         }
     }
 
-    /// Measures.
     pub fn run(&self, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Shown> {
         match self {
             Self::Drain(args) => {

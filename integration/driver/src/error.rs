@@ -25,7 +25,6 @@ pub enum Error {
     /// The Rust node's program cannot be executed.
     #[error("cannot start {program}, which --executor node needs (cargo build --release --package rust_node)")]
     RustNodeMissing {
-        /// The program.
         program: std::path::PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -37,15 +36,11 @@ pub enum Error {
 
     /// A mixed cluster was asked for, and one release had no part in what happened.
     #[error("{reason}")]
-    NotMixed {
-        /// Which one.
-        reason: String,
-    },
+    NotMixed { reason: String },
 
-    /// A node ended although nobody told it to.
+    /// A node ended although the driver did not stop it.
     #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]
     NodeEnded {
-        /// Its label.
         node: String,
         /// What the driver was doing.
         doing: String,
@@ -58,7 +53,6 @@ pub enum Error {
     /// A node answered a command with an error.
     #[error("node {node} could not do {command}: {reason}")]
     Refused {
-        /// Its label.
         node: String,
         /// The command's name.
         command: &'static str,
@@ -80,7 +74,6 @@ pub enum Error {
     TooLong {
         /// What was waited for.
         doing: String,
-        /// The bound.
         seconds: u64,
     },
 
@@ -146,8 +139,8 @@ impl Error {
         text
     }
 
-    /// The status with which a program ends that failed, perhaps with one of these: after an interrupt what a shell reports for a process
-    /// that SIGINT ended.
+    /// The status with which a program ends that failed, perhaps with one of these: after an interrupt what a
+    /// shell reports for a process that SIGINT ended.
     pub fn exit_status(error: Option<&Self>) -> u8 {
         if matches!(error, Some(Self::Interrupted)) { 130 } else { 1 }
     }

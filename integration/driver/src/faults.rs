@@ -1,7 +1,8 @@
-//! Faults in real clusters: nodes killed, paused and parted, stores that fail, while clients keep calling and every server is watched.
+//! Faults in real clusters: nodes are killed, paused and disconnected and stores fail, while clients call and
+//! every server is recorded.
 //!
-//! A fault is an entry of the [`catalogue`]: what is done, what is guaranteed, a cluster, and a function that does it. After every
-//! run the same [`checks`] decide.
+//! A fault is an entry of the [`catalogue`]: what is done, what happens, a cluster, and a function that does
+//! it. The same [`checks`] run after each.
 
 pub mod args;
 pub mod catalogue;
@@ -17,7 +18,6 @@ use scene::Scene;
 
 pub use setup::{RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE};
 
-/// One fault.
 #[derive(Debug)]
 pub struct Fault {
     /// Its name, for `--only`.

@@ -1,7 +1,8 @@
-//! What was recorded while a mode ran, put in order: the lives of every server and its moves from one to the next.
+//! What was recorded while a mode ran, put in order: the lives of every server and its moves from one to the
+//! next.
 //!
-//! A *life* is one process of one server: from its user `init` to its user `terminate/2`. All moments are microseconds of the
-//! wall clock of one machine, taken inside the callbacks.
+//! A *life* is one process of one server: from its user `init` to its user `terminate/2`. All moments are
+//! microseconds of the wall clock of one machine, taken inside the callbacks.
 
 use std::collections::BTreeMap;
 
@@ -19,22 +20,19 @@ pub enum Moment {
     Init,
     /// Its user `terminate/2` began.
     Terminate,
-    /// The process was gone, after an orderly end: its last act was to store its state.
+    /// The process is gone, after an orderly end: it stored its state last.
     Down,
-    /// The process was gone, and had failed or lost its object.
+    /// The process is gone, and failed or lost its object.
     Failed,
 }
 
 /// One recorded moment of one server process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where.
     pub node: NodeId,
-    /// Which server.
     pub key: Key,
     /// Which process: its pid, unique on that node.
     pub process: String,
-    /// What happened.
     pub moment: Moment,
     /// When, in microseconds.
     pub at_us: u64,
@@ -60,7 +58,8 @@ pub struct Life {
     pub node: NodeId,
     /// Its user `init`.
     pub init_us: u64,
-    /// Its user `terminate/2`, or where that never ran, the end of the process or of its node; `None` while it runs.
+    /// Its user `terminate/2`, or where that never ran, the end of the process or of its node; `None` while
+    /// it runs.
     pub end_us: Option<u64>,
     /// Its counter at its user `init`: what it found stored.
     pub found: u64,
@@ -77,10 +76,9 @@ pub enum End {
     CutOff,
 }
 
-/// A server's way from one life to the next.
+/// A server's step from one life to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
-    /// Which server.
     pub key: Key,
     /// Where it stopped.
     pub from: NodeId,
@@ -93,7 +91,7 @@ pub struct Move {
 }
 
 impl Move {
-    /// The time in which the server answered nobody; 0 for lives that overlap.
+    /// How long the server was unavailable; 0 for lives that overlap.
     pub fn gap_us(&self) -> u64 {
         self.started_us.saturating_sub(self.stopped_us)
     }

@@ -1,11 +1,12 @@
-//! Ctrl-C and SIGTERM end a run in order: whoever waits sees the flag, returns an error, and the nodes are ended on the way out.
+//! Ctrl-C and SIGTERM end a run in order: each wait checks a flag and returns an error, and dropping the
+//! cluster ends its nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// Whether somebody wants the run to end.
+/// Whether the run is to end.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 

@@ -1,8 +1,9 @@
-//! What a server's counter must not fall below, whatever was done to its nodes. Pure.
+//! The value that a server's counter must not fall below. Pure.
 //!
-//! An acknowledged increment may be lost in one case only: it was not to be stored before it was answered, and the server's
-//! process was cut off before it could store its state (its node was killed, or the host gave the process up). Even then the counter is
-//! no lower than the last one that was stored: by a sync that was answered, by an orderly stop, or as a later process found it.
+//! An acknowledged increment may be lost in one case only: it was not to be stored before it was answered,
+//! and the server's process was cut off before it could store its state (its node was killed, or
+//! DurableServer ended the process). Even then the counter is no lower than the last one that was stored: by
+//! a sync that was answered, by an orderly stop, or as a later process found it.
 
 use crate::beam::commands::Calls;
 use crate::history::{End, Key, Life};
@@ -12,7 +13,8 @@ use crate::history::{End, Key, Life};
 pub enum FinalWrites {
     /// It can: a lost one is a fault.
     Count,
-    /// The store fails them at random, for longer than a shutdown lasts; the host then stops the server all the same.
+    /// The store fails them at random, for longer than a shutdown lasts; DurableServer then stops the server
+    /// all the same.
     MayFail,
 }
 

@@ -1,22 +1,23 @@
-//! The demo's driver. It starts operating-system BEAM nodes with durable servers and clients, takes nodes away the way a deploy does, and
-//! says what the clients and the servers saw: once with the existing graceful shutdown, once with a naive handoff, once with
-//! `durable_handoff`.
+//! The demo's driver. It starts operating-system BEAM nodes with durable servers and clients, stops nodes as
+//! a deploy does, and reports what clients and servers saw: with the existing graceful shutdown, with a naive
+//! handoff, and with `durable_handoff`.
 //!
-//! It guarantees that the figures of all modes come from the same code, from one clock, from nodes and a store that no earlier mode has
-//! touched, and that no node outlives the driver.
+//! Guarantees: the figures of all modes come from the same code and one clock, each mode has fresh nodes and
+//! a fresh store, and no node outlives the driver.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`args`], [`settings`], [`store`], [`variant`], [`beams`] | the command line, checked, and what it means |
-//! | [`paths`], [`random`] | what a run makes on this machine |
-//! | [`beam`], [`rust_node`] | nodes as processes, the control connection, its messages |
+//! | [`args`], [`flags`], [`settings`], [`store`], [`variant`], [`releases`] | the command line, checked, and what it means |
+//! | [`paths`], [`random`] | files, names and secrets of a run |
+//! | [`beam`], [`rust_node`], [`process`] | nodes as processes, the control connection, its messages |
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
-//! | [`history`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
-//! | [`report`], [`render`] | the figures as JSON, table, plot and page |
-//! | [`bench`], [`faults`] | the same clusters measured on several stores, and broken |
-//! | [`progress`], [`interrupt`], [`error`] | what the person at the terminal sees and does |
+//! | [`history`], [`kept`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
+//! | [`report`], [`render`], [`tables`], [`durations`] | the figures as JSON, table, plot and page |
+//! | [`bench`], [`faults`] | the same clusters, measured on several stores, and with faults |
+//! | [`progress`], [`interrupt`], [`error`] | progress, Ctrl-C, errors |
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod args;
 pub mod beam;

@@ -1,4 +1,5 @@
-//! The command line of the demo; started by `integration/demo`, which builds both sides and sets the code path.
+//! The command line of the demo; started by `integration/demo`, which builds both sides and sets the code
+//! path.
 
 #![forbid(unsafe_code)]
 
@@ -36,7 +37,8 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
         Err(error) => return Err(paths.explained(error).into()),
     };
 
-    // Files first: what took minutes to measure must not get lost because the table could not be written to a closed pipe.
+    // Files first: what took minutes to measure must not get lost because the table could not be written to a
+    // closed pipe.
     if let Some(path) = &args.json {
         write(path, &report.to_json())?;
     }
@@ -61,12 +63,7 @@ fn measure(settings: Settings, paths: &Paths, interrupt: &Interrupt) -> Result<R
     for &mode in &settings.modes {
         let line = progress.mode(mode);
         let (figures, versions) = run_mode(mode, &settings, paths, interrupt, &line)?;
-        line.done(&format!(
-            "{} of {} handed over, gap p50 {}",
-            figures.moved,
-            figures.total,
-            rounded(figures.gap_ms.p50)
-        ));
+        line.done(&format!("{} of {} moved, gap p50 {}", figures.moved, figures.total, rounded(figures.gap_ms.p50)));
         modes.push((mode, figures));
         measured_on.get_or_insert(versions);
     }

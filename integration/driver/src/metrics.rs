@@ -196,8 +196,9 @@ fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     (quantiles(during), quantiles(otherwise))
 }
 
-/// Acknowledged increments that are missing in the counters and had to be kept, and counted ones that no client can have caused; per
-/// server, then summed, so that one server's loss cannot hide behind another's surplus.
+/// Acknowledged increments that are missing in the counters and had to be kept, and counted ones that no
+/// client can have caused; per server, then summed, so that one server's loss cannot hide behind another's
+/// surplus.
 fn increments(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> (u64, u64) {
     let of = |by_key: &BTreeMap<Key, u64>, key| by_key.get(&key).copied().unwrap_or(0);
     observed.counters.iter().fold((0, 0), |(lost, extra), counter| {
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn moved_left_and_targets_of_one_drain() {
-        // Server 0 is handed over, server 1 is found 40 s after its node is gone, server 2 was never there.
+        // Server 0 is moved, server 1 is found 40 s after its node is gone, server 2 was never there.
         let records = [
             life(0, OLD, S, Some(10 * S)),
             life(0, NEW, 10 * S + 30_000, None),
@@ -368,7 +369,8 @@ mod tests {
             uncertain: BTreeMap::from([(0, 0), (1, 0), (2, 5)]),
             ..Calls::default()
         };
-        // 0 lost three, 1 counted two twice, 2 applied four of five calls whose answer was lost.
+        // Server 0 lost three, server 1 counted two twice, server 2 applied four of five calls whose answer
+        // was lost.
         let counters = [counter(0, 97, Some("new1")), counter(1, 102, Some("new1")), counter(2, 104, Some("old2"))];
         let report = figures(&with(&[], &[], &calls, &counters));
         assert_eq!((report.lost_increments, report.extra_increments), (3, 2));

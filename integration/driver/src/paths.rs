@@ -1,5 +1,5 @@
-//! Where a run writes on this machine. All of it is gone when the run is over, but for the logs of one that failed and what
-//! the caller named.
+//! Where a run writes on this machine. All of it is gone when the run is over, but for the logs of one that
+//! failed and what the caller named.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,6 @@ use crate::{Error, Result};
 pub struct Paths {
     /// What nodes say.
     pub logs: PathBuf,
-    /// Everything else.
     pub scratch: PathBuf,
     /// Tells this run's objects from those of others at the same URL.
     pub run: String,

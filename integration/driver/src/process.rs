@@ -1,4 +1,4 @@
-//! One child process. Whoever drops it ends it: on success, on an error and on a panic, no node is left running.
+//! A child process, killed on drop: after success, an error or a panic no node is left running.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -20,14 +20,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own: Ctrl-C at the terminal reaches the driver alone, which then ends its children.
+    /// Starts `command` in a process group of its own: Ctrl-C at the terminal reaches the driver alone, which
+    /// then ends its children.
     pub fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let output = File::create(log)?;
         let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0).spawn()?;
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// The operating system's number for the process. It stays this process's own until the process has been waited for.
+    /// The operating system's number for the process. It stays this process's own until the process has been
+    /// waited for.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -82,7 +84,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here, and a node also halts by itself when its control connection closes.
+        // Nothing can be done about a failure here, and a node also halts by itself when its control
+        // connection closes.
         let _ = self.kill();
     }
 }

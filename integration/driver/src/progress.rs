@@ -1,4 +1,5 @@
-//! What the person at the terminal sees while a run goes on: one line per mode. Without a terminal, one line per step.
+//! What the person at the terminal sees while a run goes on: one line per mode. Without a terminal, one line
+//! per step.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -109,7 +110,7 @@ impl ModeProgress {
     fn print(&self, text: &str) {
         self.state.borrow_mut().last_printed = Instant::now();
         if !self.on_terminal {
-            // Progress that nobody can be shown is no reason to end a run.
+            // A closed standard error stream does not end a run.
             let _ = writeln!(io::stderr(), "{:9} {text}", self.name);
         }
     }

@@ -1,4 +1,5 @@
-//! Quantiles by the nearest-rank method: every value reported is one that was measured, never an interpolation.
+//! Quantiles by the nearest-rank method: every value reported is one that was measured, never an
+//! interpolation.
 
 use serde::Serialize;
 

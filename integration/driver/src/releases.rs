@@ -1,7 +1,8 @@
-//! What the nodes of a run are started with: one `elixir`, or several that take turns, for clusters of several releases.
+//! What the nodes of a run are started with: one `elixir`, or several that take turns, for clusters of
+//! several releases.
 //!
-//! A command brings its own code path (compiled code of one Elixir is of no use to another): a script that sets
-//! `ERL_LIBS` and runs that Elixir, as `integration/mixed` writes them.
+//! A command brings its own code path (compiled code of one Elixir is of no use to another): a script that
+//! sets `ERL_LIBS` and runs that Elixir, as `integration/mixed` writes them.
 
 use serde::Serialize;
 

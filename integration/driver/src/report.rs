@@ -21,7 +21,6 @@ pub use nodes::NodeReport;
 pub struct Versions {
     /// The durable servers' host.
     pub durable_server: HostVersion,
-    /// Elixir.
     pub elixir: String,
     /// Erlang/OTP.
     pub otp: String,
@@ -79,8 +78,8 @@ pub struct ModeReport {
     pub left: usize,
     /// From the old process's user `terminate/2` to the new one's `init`, over all moves.
     pub gap_ms: Quantiles,
-    /// From SIGTERM until nothing ran on the node any more and everything it handed over was up; of drains at the same time from the first
-    /// SIGTERM to the last end, of others the sum.
+    /// From SIGTERM until nothing ran on the node any more and everything it moved was up. Overlapping drains
+    /// count once, others are summed.
     pub drain_ms: f64,
     /// From the first SIGTERM until the last server was back; `None` when some were not.
     pub recovery_ms: Option<f64>,
@@ -88,7 +87,6 @@ pub struct ModeReport {
     pub targets: BTreeMap<String, usize>,
     /// Servers per node at the end.
     pub final_share: BTreeMap<String, usize>,
-    /// Client calls.
     pub calls: u64,
     /// Of these, without an answer.
     pub failed_calls: u64,
@@ -148,7 +146,7 @@ impl Load {
 }
 
 impl ModeReport {
-    /// What does not hold that holds in every mode, whatever fails: nothing is lost, nothing is there twice.
+    /// What of the following does not hold, in any mode: nothing is lost, nothing runs or counts twice.
     pub fn broken(&self) -> Vec<String> {
         let counts = [
             (self.lost_increments, "acknowledged increments are lost"),
@@ -163,7 +161,6 @@ impl ModeReport {
 /// The figures of one stopped node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DrainReport {
-    /// The node.
     pub node: String,
     /// Servers on it.
     pub total: usize,
@@ -173,7 +170,7 @@ pub struct DrainReport {
     pub left: usize,
     /// Gaps of its servers.
     pub gap_ms: Quantiles,
-    /// From SIGTERM until nothing ran on it any more and everything it handed over was up.
+    /// From SIGTERM until nothing ran on it any more and everything it moved was up.
     pub drain_ms: f64,
     /// From SIGTERM until it was gone.
     pub shutdown_ms: f64,
@@ -181,7 +178,6 @@ pub struct DrainReport {
     pub targets: BTreeMap<String, usize>,
 }
 
-/// One gap.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GapPoint {
     /// When it began, from the first SIGTERM.
@@ -196,8 +192,8 @@ impl Report {
         self.modes.iter().find(|(variant, _)| variant.is(mode, executor)).map(|(_, report)| report)
     }
 
-    /// What did not hold, by column: what [`ModeReport::broken`] says, servers that did not come back, and drains in which somebody else
-    /// decided than the column's name says.
+    /// What did not hold, by column: see [`ModeReport::broken`], servers that did not come back, and drains
+    /// in which another executor decided than the column's.
     pub fn broken(&self) -> Vec<String> {
         let of_mode = |(variant, mode): &(Variant, ModeReport)| {
             let mut broken = mode.broken();

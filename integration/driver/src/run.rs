@@ -41,7 +41,8 @@ pub fn run_mode(
     let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
-    // As long as before the first drain: calls outside drains are those of the cluster before and of the one after.
+    // As long as before the first drain: calls outside drains are those of the cluster before and of the one
+    // after.
     progress.step("clients going on");
     cluster.listen_for(settings.warm_up(), "clients going on")?;
 
@@ -79,7 +80,8 @@ fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BT
     store.map(|id| read_counts(&cluster.call(id, Command::StoreStats)?)).transpose()
 }
 
-/// Drains by who decided in them, from their own reports. A column that is not what its name says gets a note.
+/// Drains by who decided in them, from their own reports. A column that is not what its name says gets a
+/// note.
 fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
     let variant = cluster.variant();
     let mut decided: BTreeMap<String, usize> = BTreeMap::new();

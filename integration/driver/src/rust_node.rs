@@ -1,4 +1,5 @@
-//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver, ended with the run.
+//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver, ended
+//! with the run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -30,8 +31,8 @@ pub struct RustNode {
 }
 
 impl RustNode {
-    /// Starts one that connects to these nodes and finds the others through them. Its cookie goes into a file of `scratch` that only
-    /// this user can read.
+    /// Starts one that connects to these nodes and finds the others through them. Its cookie goes into a file
+    /// of `scratch` that only this user can read.
     pub fn spawn(name: &str, connect: &[String], cookie: &str, scratch: &Path, log: &Path) -> Result<Self> {
         let cookie_file = scratch.join(format!("cookie-{name}"));
         let mut options = OpenOptions::new();
@@ -60,23 +61,23 @@ impl RustNode {
         self.http.is_some_and(|address| matches!(get(address, "/readyz"), Ok(answer) if answer.contains(" 200 ")))
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.told_to_stop = true;
         self.process.kill().map_err(Error::io("ending the Rust node"))
     }
 
-    /// Holds it: it keeps its connections and says nothing more.
+    /// Pauses it: it keeps its connections and sends nothing.
     pub fn pause(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGSTOP).map_err(Error::io("pausing the Rust node"))
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGCONT).map_err(Error::io("resuming the Rust node"))
     }
 
-    /// The error for one that has ended although nobody told it to.
+    /// The error for one that ended although the driver did not stop it.
     pub fn ended(&mut self, doing: &str) -> Option<Error> {
         let status = self.process.status().ok().flatten().filter(|_| !self.told_to_stop)?.to_string();
         Some(Error::NodeEnded {

@@ -74,13 +74,11 @@ pub struct Settings {
     pub scenario: Scenario,
     /// How fresh nodes come; `None` when there are none.
     pub deploy: Option<Deploy>,
-    /// Application nodes.
     pub nodes: u32,
     /// How many of them stop at the same moment; `None` where one at a time does.
     pub draining: Option<u32>,
     /// Durable servers, in all.
     pub servers: u32,
-    /// Client processes.
     pub clients: u32,
     /// What is compared, in this order.
     pub modes: Vec<Variant>,
@@ -102,7 +100,8 @@ pub struct Settings {
     pub start_ms: u32,
     /// Which servers store each increment before it is answered, or their states only when they stop.
     pub synced: Synced,
-    /// Clients ask for one in so many increments to be stored before the answer, and look whether it is; 0 for none.
+    /// Clients ask for one in so many increments to be stored before the answer, and look whether it is; 0
+    /// for none.
     pub sync_one_in: u32,
     /// How old a heartbeat may be, in runs of faults; `None` for what `DurableServer` has by itself.
     pub heartbeat_max_age_ms: Option<u32>,
@@ -110,15 +109,18 @@ pub struct Settings {
     pub slow_child_ms: u32,
     /// In runs of faults: a node whose clock is wrong.
     pub clock_ahead: Option<ClockAhead>,
-    /// In runs of faults: the application node, from 0, whose release lacks the module of half of the servers.
+    /// In runs of faults: the application node, from 0, whose release lacks the module of half of the
+    /// servers.
     pub lacks_module: Option<usize>,
-    /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then parts more of them.
+    /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then
+    /// parts more of them.
     pub partitions: bool,
     /// Between two calls of a client.
     pub call_every_ms: u32,
     /// Whether defaults were shortened.
     pub quick: bool,
-    /// How often every node looks for servers that run nowhere. 60 s is what DurableServer does on object storage.
+    /// How often every node looks for servers that run nowhere. 60 s is what DurableServer does on object
+    /// storage.
     pub discovery_interval_ms: u32,
     /// How often every node says how loaded it is. 10 s is DurableServer's default.
     pub heartbeat_interval_ms: u32,

@@ -19,7 +19,7 @@ pub enum Mode {
     Handoff,
 }
 
-/// Who decides in a drain of handoff mode.
+/// What decides in a drain of handoff mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Executor {
@@ -41,12 +41,11 @@ pub enum Client {
 
 shown_as_flag!(Mode, Executor, Client);
 
-/// One column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
     /// How servers are treated when their node stops.
     pub mode: Mode,
-    /// Who decides in a drain.
+    /// What decides in a drain.
     pub executor: Executor,
     /// Whether the Rust node is killed in the middle of the drain.
     pub killed: bool,
@@ -57,7 +56,8 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Every column that the flags ask for, in the order of running: modes, of handoff each executor, of each the clients.
+    /// Every column that the flags ask for, in the order of running: modes, of handoff each executor, of each
+    /// the clients.
     pub fn all(modes: &[Mode], executors: &[Executor], kill_node: bool, clients: &[Client]) -> Vec<Self> {
         let of_mode = |&mode: &Mode| match mode {
             Mode::Handoff => executors
@@ -120,7 +120,7 @@ impl Serialize for Variant {
     }
 }
 
-/// The mode with everything else as it is without flags.
+/// The mode with the default of everything else.
 impl From<Mode> for Variant {
     fn from(mode: Mode) -> Self {
         Self { mode, executor: Executor::Embedded, killed: false, client: Client::Plain, names_client: false }

@@ -1,4 +1,5 @@
-//! The driver as a process, with a stand-in for `elixir` on its PATH: whatever ends it, its children are gone and it says why.
+//! The driver as a process, with a stand-in for `elixir` on its PATH: whatever ends it, its children are gone
+//! and it says why.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,8 +2,9 @@ defmodule HandoffBench.Call do
   @moduledoc """
   What `DurableHandoff.call` costs when nothing moves, and what it bears when much does.
 
-  Three nodes on this machine with the same supervisor: this one, where the callers are, and two others. First one server here and
-  one on another node, called both ways in turn (`HandoffBench.Call.Overhead`); then a crowd (`HandoffBench.Call.Crowd`).
+  Three nodes on this machine with the same supervisor: this one, where the callers are, and two others. First
+  one server here and one on another node, called both ways in turn (`HandoffBench.Call.Overhead`); then a
+  crowd (`HandoffBench.Call.Crowd`).
   """
 
   alias HandoffBench.Call.{Crowd, Nodes, Overhead}

@@ -1,12 +1,12 @@
 defmodule HandoffBench.Codec do
   @moduledoc """
-  The codec against what states are encoded with otherwise: Elixir's `JSON`; `:jiffy` where there is no `JSON`; the library's own
-  Elixir code where there is neither.
+  The codec against what states are encoded with otherwise: Elixir's `JSON`; `:jiffy` where there is no
+  `JSON`; the library's own Elixir code where there is neither.
 
-  Every figure is a median over rounds in which the codec and its peer take turns, each in a new process; who comes first changes
-  from round to round. A ratio is the median of those of the rounds, so that a machine that changes its speed, or has other
-  things to do, changes both sides of it. Then, in a VM with one scheduler, how long a process that only yields waits while another one
-  encodes and decodes 5 MB.
+  Every figure is a median over rounds in which the codec and its peer take turns, each in a new process; who
+  comes first changes from round to round. A ratio is the median of those of the rounds, so that a machine
+  that changes its speed, or has other things to do, changes both sides of it. Then, in a VM with one
+  scheduler, how long a process that only yields waits while another one encodes and decodes 5 MB.
   """
 
   @compile {:no_warn_undefined, JSON}

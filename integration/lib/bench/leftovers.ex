@@ -1,12 +1,14 @@
 defmodule HandoffBench.Leftovers do
   @moduledoc """
-  Servers that a drain could not move in time: how long each of them is down, with `start_leftovers` and without it.
+  Servers that a drain could not move in time: how long each of them is down, with `start_leftovers` and
+  without it.
 
-  Both runs are the same: a store of so many slots, a source with all servers, receivers with none, every node an operating-system
-  process. The source is shut down (SIGTERM) with a `timeout_ms` that is too short. Each server tells this node when it stops and when
-  it starts (`HandoffBench.Leftovers.Server`); the gap is the time in between, of servers that the drain itself did not move.
-  Without `start_leftovers` they wait for the host's ordinary sweep, every 60 s. The sweeps of a node are due that long after its start
-  and after one another, so how long they wait depends on when the drain comes; the time until the next sweep is printed.
+  Both runs are the same: a store of so many slots, a source with all servers, receivers with none, every node
+  an operating-system process. The source is shut down (SIGTERM) with a `timeout_ms` that is too short. Each
+  server tells this node when it stops and when it starts (`HandoffBench.Leftovers.Server`); the gap is the
+  time in between, of servers that the drain itself did not move. Without `start_leftovers` they wait for the
+  host's ordinary sweep, every 60 s. The sweeps of a node are due that long after its start and after one
+  another, so how long they wait depends on when the drain comes; the time until the next sweep is printed.
 
   In the end every server is asked who owns it, and its counter is compared with what was synced before.
   """

@@ -1,9 +1,11 @@
 defmodule HandoffBench.NodeDrain do
   @moduledoc """
-  What it costs that a Rust node decides: the same drain with `executor: {:node, name}` and with `executor: :embedded`.
+  What it costs that a Rust node decides: the same drain with `executor: {:node, name}` and with `executor:
+  :embedded`.
 
-  A source and two targets, VMs of their own, and the real Rust node, all on this machine; the store answers at once and is in this
-  VM. Every drain is of fresh servers under a supervisor of its own. What differs between the two is who decides, and the way there and back.
+  A source and two targets, VMs of their own, and the real Rust node, all on this machine; the store answers
+  at once and is in this VM. Every drain is of fresh servers under a supervisor of its own. What differs
+  between the two is who decides, and the way there and back.
   """
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}

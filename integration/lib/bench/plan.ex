@@ -1,10 +1,12 @@
 defmodule HandoffBench.Plan do
   @moduledoc """
-  How long planning takes: the engine for all servers at once, against the host's own placement asked once for each server.
+  How long planning takes: the engine for all servers at once, against the host's own placement asked once for
+  each server.
 
-  Both see the same cluster: heartbeats of made-up nodes in the store, which the host reads as it reads those of
-  real ones; the library sees what the host has through `DurableHandoff.Host.View`. The host is asked for a sample of the servers, because all of them take minutes;
-  its time for all is the sample's scaled up. Then the engine alone plans three sizes, for the growth of time and memory.
+  Both see the same cluster: heartbeats of made-up nodes in the store, which the host reads as it reads those
+  of real ones; the library sees what the host has through `DurableHandoff.Host.View`. The host is asked for a
+  sample of the servers, because all of them take minutes; its time for all is the sample's scaled up. Then
+  the engine alone plans three sizes, for the growth of time and memory.
   """
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}
@@ -32,7 +34,8 @@ defmodule HandoffBench.Plan do
     :ok
   end
 
-  # The heartbeats of made-up nodes are in the store before the host starts; it finds them as it finds those of real ones.
+  # The heartbeats of made-up nodes are in the store before the host starts; it finds them as it finds those
+  # of real ones.
   defp start_host(nodes) do
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
     {:ok, %{state: store}} = SimulatedStore.init_backend(node: node())
@@ -112,7 +115,7 @@ defmodule HandoffBench.Plan do
   end
 
   defp measure_engine(servers, view) do
-    # Nobody can connect to a pretended node; the planner only takes nodes it could reach.
+    # A made-up node cannot be connected, and the planner only takes nodes that are.
     view = %{view | nodes: Enum.map(view.nodes, &%{&1 | connected: true})}
     entries = for index <- 1..servers, do: {rem(index, 3), 0, 0}
     config = config()

@@ -1,7 +1,10 @@
 defmodule HandoffBench.Timing do
   @moduledoc "How long a call takes, and the middle of several measurements."
 
-  @doc "Microseconds of one call of `fun`, over `count` calls in a process of their own, after one that does not count."
+  @doc """
+  Microseconds of one call of `fun`, over `count` calls in a process of their own, after one that does not
+  count.
+  """
   @spec per_call_us((() -> term()), pos_integer()) :: float()
   def per_call_us(fun, count) do
     Task.await(

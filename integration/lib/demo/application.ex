@@ -9,7 +9,8 @@ defmodule HandoffDemo.Application do
                                     > DurableHandoff.Supervisor                      (application node, handoff)
                                     > HandoffDemo.SlowChild                          (application node, where one is wanted)
 
-  Children stop in reverse: the recorder sees the end of every server, and the connection closes when nothing runs here any more.
+  Children stop in reverse: the recorder sees the end of every server, and the connection closes when nothing
+  runs here any more.
   """
 
   use Application

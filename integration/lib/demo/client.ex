@@ -1,7 +1,8 @@
 defmodule HandoffDemo.Client do
   @moduledoc """
-  One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application code does without any
-  knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is counted and not repeated.
+  One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application
+  code does without any knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is
+  counted and not repeated.
 
   With `sync_one_in` it asks for one in so many increments to be stored before the answer. A counter that was
   answered and that the client then found in the store must never go back.
@@ -15,9 +16,15 @@ defmodule HandoffDemo.Client do
   @call_ms 5_000
 
   @opaque t :: pid()
-  @typedoc "`:plain`: `lookup` and `GenServer.call`. `:handoff`: `DurableHandoff.call`, which waits for a server that moves."
+  @typedoc """
+  `:plain`: `lookup` and `GenServer.call`. `:handoff`: `DurableHandoff.call`, which waits for a server that
+  moves.
+  """
   @type how :: :plain | :handoff
-  @typedoc "A call: when it began in microseconds of the wall clock (64 bits), how long it took (32), whether it was answered (8)."
+  @typedoc """
+  A call: when it began in microseconds of the wall clock (64 bits), how long it took (32), whether it was
+  answered (8).
+  """
   @type times :: iodata()
   @typedoc "`kept`: by server the highest counter that was in the store when it was answered."
   @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), kept: map(), times: times()}

@@ -1,6 +1,7 @@
 defmodule HandoffDemo.Clients do
   @moduledoc """
-  The clients of the demo: a fixed number of processes on one node that call servers until they are told to stop.
+  The clients of the demo: a fixed number of processes on one node that call servers until they are told to
+  stop.
   """
 
   use GenServer

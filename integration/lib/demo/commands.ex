@@ -123,7 +123,8 @@ defmodule HandoffDemo.Commands do
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true, timeout: @start_ms)
   end
 
-  # Its own answer, its node, and whether the rest of its state is what it was; of a server that does not answer, what is stored.
+  # Its own answer, its node, and whether the rest of its state is what it was; of a server that does not
+  # answer, what is stored.
   defp counter(index) do
     {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
     {counter, intact} = GenServer.call(pid, :report, @read_ms)

@@ -1,13 +1,20 @@
 defmodule HandoffDemo.Leftovers do
   @moduledoc """
-  What a drain must not leave behind: processes and tables of the library on a node, and reservations in the store.
+  What a drain must not leave behind: processes and tables of the library on a node, and reservations in the
+  store.
   """
 
-  @doc "The library's processes and tables on this node, by name; the same list before and after means that nothing was left."
+  @doc """
+  The library's processes and tables on this node, by name; the same list before and after means that
+  nothing was left.
+  """
   @spec ours() :: [String.t()]
   def ours, do: Enum.sort(processes() ++ tables())
 
-  @doc "Every reservation in the simulated store of this node: the object's key, and for how many ms more it holds (0: outlived)."
+  @doc """
+  Every reservation in the simulated store of this node: the object's key, and for how many ms more it holds
+  (0: outlived).
+  """
   @spec reservations() :: [{String.t(), non_neg_integer()}]
   def reservations do
     now = System.system_time(:millisecond)

@@ -2,7 +2,7 @@ defmodule HandoffDemo.Main do
   @moduledoc """
   A node of the demo, from its configuration to `ready`.
 
-  Whatever goes wrong on the way ends the node with the reason on its output, which the driver shows.
+  An error ends the node with the reason on its output, which the driver shows.
   """
 
   alias HandoffDemo.{Config, Control, Newer, Telemetry}
@@ -43,8 +43,8 @@ defmodule HandoffDemo.Main do
     end
   end
 
-  # An application of its own, made up here: only what runs in an application is shut down in order on SIGTERM. Permanent: when the tree
-  # gives up, so does the node.
+  # An application of its own, made up here: only what runs in an application is shut down in order on
+  # SIGTERM. Permanent: when the tree gives up, so does the node.
   defp start(config) do
     properties = [
       description: ~c"a node of the demo",

@@ -2,8 +2,9 @@ defmodule HandoffDemo.Naive do
   @moduledoc """
   The handoff that anyone would write: when the node stops, move every server, so many at a time.
 
-  It is what `durable_handoff` is compared with, so it is a fair one: it stops before the supervisor it drains, marks the node as draining
-  first, and gives every move time. It names no target: `rehome_child/3` finds one itself.
+  It is what `durable_handoff` is compared with, so it is a fair one: it stops before the supervisor it
+  drains, marks the node as draining first, and gives every move time. It names no target: `rehome_child/3`
+  finds one itself.
   """
 
   use GenServer, shutdown: 60_000

@@ -1,16 +1,19 @@
 defmodule HandoffDemo.Recorder do
   @moduledoc """
-  Takes down when server processes of this node start, stop and are gone, and sends it to the driver in batches.
+  Takes down when server processes of this node start, stop and are gone, and sends it to the driver in
+  batches.
 
-  Times are microseconds of the wall clock, read in the process that they are about: all nodes of the demo share one machine and so one
-  clock. Nothing recorded before `flush/0`, or before this process is stopped, is missing at the driver afterwards.
+  Times are microseconds of the wall clock, read in the process that they are about: all nodes of the demo
+  share one machine and so one clock. Nothing recorded before `flush/0`, or before this process is stopped, is
+  missing at the driver afterwards.
   """
 
   use GenServer, shutdown: 30_000
 
   alias HandoffDemo.Control
 
-  # Short: what a killed node has not sent is lost, and a life whose end is lost seems to overlap the next one.
+  # Short: what a killed node has not sent is lost, and a life whose end is lost seems to overlap the next
+  # one.
   @batch_ms 5
 
   @typedoc "What happened to a server: `:down` and `:failed` are ends of its process, in order or not."
@@ -20,7 +23,10 @@ defmodule HandoffDemo.Recorder do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "Records that the calling process, one of server number `index`, starts or stops, and its counter. Never waits."
+  @doc """
+  Records that the calling process, one of server number `index`, starts or stops, and its counter. Never
+  waits.
+  """
   @spec record(:init | :terminate, non_neg_integer(), non_neg_integer()) :: :ok
   def record(moment, index, counter),
     do: GenServer.cast(__MODULE__, {:record, moment, index, self(), :os.system_time(:microsecond), counter})

@@ -1,6 +1,7 @@
 defmodule HandoffDemo.Server do
   @moduledoc """
-  The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that keeps a chat or a cart.
+  The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that
+  keeps a chat or a cart.
 
   It records when its user code starts and stops, and its counter then. It stores its state only when it
   stops: an increment that a move loses is lost for good, and shows. A `synced` one stores each increment

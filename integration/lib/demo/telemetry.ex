@@ -1,10 +1,10 @@
 defmodule HandoffDemo.Telemetry do
   @moduledoc """
-  Tells the driver how each drain of this node ended, who decided, and how long callers waited: what the library says through
-  `:telemetry`.
+  Tells the driver how each drain of this node ended, who decided, and how long callers waited: what the
+  library says through `:telemetry`.
 
-  The library needs no `:telemetry` and uses it where it is loaded. Where it is not, as beside the stand-in host, this module makes one
-  that has the single function which the library calls.
+  The library needs no `:telemetry` and uses it where it is loaded. Where it is not, as beside the stand-in
+  host, this module makes one that has the single function which the library calls.
   """
 
   alias HandoffDemo.Control

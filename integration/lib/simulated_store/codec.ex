@@ -1,7 +1,7 @@
 defmodule SimulatedStore.Codec do
   @moduledoc """
-  Objects as bytes. A stored state goes through its three-key form; everything loses what JSON would lose: atoms become
-  strings, and what JSON cannot write is an error.
+  Objects as bytes. A stored state goes through its three-key form; everything loses what JSON would lose:
+  atoms become strings, and what JSON cannot write is an error.
   """
 
   @compile {:no_warn_undefined, DurableServer.StoredState}

@@ -1,7 +1,8 @@
 defmodule SimulatedStore.Stats do
   @moduledoc """
-  What a `SimulatedStore` counts: requests when they are answered, the most that were served at a time, and how many were there, served
-  or in line: at most, and on average over the time in which there were any (`outstanding_us` by `busy_us`).
+  What a `SimulatedStore` counts: requests when they are answered, the most that were served at a time, and
+  how many were there, served or in line: at most, and on average over the time in which there were any
+  (`outstanding_us` by `busy_us`).
   """
 
   @type t :: %{

@@ -1,4 +1,5 @@
-//! An engine that follows another one: it knows the same, goes on where the other stopped, and refuses nonsense.
+//! An engine that follows another one: it knows the same, goes on where the other stopped, and refuses
+//! nonsense.
 
 mod common;
 
@@ -113,7 +114,8 @@ fn a_follower_of_a_whole_drain_reports_the_same() {
     assert_eq!(leader.0.results(), follower.0.results());
     let mut led = leader.0.report(pair.now, &leader.1);
     let followed = follower.0.report(pair.now, &follower.1);
-    // A follower hears of a start later, so its own gaps are a little shorter, and it takes in each order by itself.
+    // A follower hears of a start later, so its own gaps are a little shorter, and it takes in each order by
+    // itself.
     led.gap = followed.gap;
     led.duration = followed.duration;
     led.last_limit = followed.last_limit;

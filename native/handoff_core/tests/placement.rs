@@ -54,8 +54,9 @@ fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
     assert_eq!(drive.move_all().len(), 3, "2 of 5 are reported, so 3 fit");
 }
 
-/// Moves 200 servers, forty at a time, to a@h and b@h, which start empty. In every round a@h writes a heartbeat after the servers on their way have
-/// been registered there and before the source hears of it; `numbers` is what it says for so many. b@h writes none. How many each got.
+/// Moves 200 servers, forty at a time, to a@h and b@h, which start empty. In every round a@h writes a
+/// heartbeat after the servers on their way have been registered there and before the source hears of it;
+/// `numbers` is what it says for so many. b@h writes none. How many each got.
 fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usize, usize) {
     let (mut on_a, mut on_b) = (0, 0);
     let seen = |now_ms, on_a, wrote_ms| ClusterView {

@@ -160,7 +160,7 @@ impl World {
             Step::End(index, outcome) if !self.in_flight.is_empty() => {
                 let attempt = self.in_flight.swap_remove(index % self.in_flight.len());
                 let outcome = match outcome {
-                    // A node nobody has a report of could not be held against a limit here.
+                    // A node without a report has no limit to check here.
                     Outcome::Moved { node: Some(other) } if !self.reports.contains_key(&other) => {
                         Outcome::Moved { node: None }
                     }

@@ -1,5 +1,5 @@
-//! What the engine is compared with: a task stream that calls `rehome_child` for one server after the other, each time with
-//! the node that a simple rule puts first, fifty at a time, and nothing remembered in between.
+//! What the engine is compared with: a task stream that calls `rehome_child` for one server after the other,
+//! each time with the node that a simple rule puts first, fifty at a time, and nothing remembered in between.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use handoff_core::{Action, ClusterView, Config, Event, Outcome, ServerId, Server
 
 use crate::scenario::Strategy;
 
-/// See the module documentation.
 #[derive(Debug)]
 pub struct Baseline {
     strategy: Strategy,

@@ -1,7 +1,7 @@
 //! The promises of the engine, checked from outside on every action and every answer.
 //!
-//! Guarantee: nothing here asks the engine's placement, ledger or limiter; a promise is judged by what the drain was shown
-//! and by what is true in the simulated world.
+//! Guarantee: nothing here asks the engine's placement, ledger or limiter; a promise is checked against what
+//! the drain was shown and what is true in the simulated world.
 //!
 //! | rule | promise |
 //! |---|---|
@@ -9,10 +9,10 @@
 //! | [`Rule::Limit`] | a capacity limit holds for what was reported plus everything sent since |
 //! | [`Rule::Ceiling`] | attempts in flight, in all and per target, and servers that are down stay within their ceilings |
 //! | [`Rule::Deadline`] | the drain ends by its deadline, and no attempt is given longer than that |
-//! | [`Rule::Displaced`] | whatever was stopped is placed or released |
+//! | [`Rule::Displaced`] | every server that was stopped is placed or released |
 //! | [`Rule::Counters`] | counters never fall, their sum is the total, results agree with what happened |
 //! | [`Rule::Protocol`] | legal events are taken, actions make sense, wake-ups are in the future, nothing follows the end |
-//! | [`Rule::Complete`] | where nothing goes wrong, whoever has somewhere to go gets there |
+//! | [`Rule::Complete`] | where nothing goes wrong, every server that has a target gets there |
 //! | [`Rule::State`] | a server is stopped only when its state is in the store, or goes in then |
 //! | [`Rule::Panic`] | nothing panics |
 
@@ -45,11 +45,8 @@ pub enum Rule {
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// When.
     pub at: Micros,
-    /// Which.
     pub rule: Rule,
-    /// What happened.
     pub detail: String,
 }
 
@@ -177,7 +174,6 @@ impl Checker {
         &self.source
     }
 
-    /// When it began.
     pub fn started(&self) -> Micros {
         self.started
     }

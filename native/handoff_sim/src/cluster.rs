@@ -1,6 +1,7 @@
 //! The virtual nodes: what is true of them, what their heartbeats say, and what of that the others have seen.
 //!
-//! Guarantee: a view contains only what had been written and had arrived by then, stamped by clocks that may be wrong.
+//! Guarantee: a view contains only what had been written and had arrived by then, stamped by clocks that may
+//! be wrong.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,6 @@ pub const WALL: i64 = 1_800_000_000_000;
 pub struct NodeSpec {
     /// `name@host`.
     pub name: String,
-    /// Its release.
     pub generation: &'static str,
     /// Its placement region.
     pub region: &'static str,
@@ -76,7 +76,6 @@ pub struct Node {
     seen: Option<Heartbeat>,
 }
 
-/// All nodes.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,

@@ -1,4 +1,4 @@
-//! Whoever decides in a drain: the real engine, or what it is compared with.
+//! What decides in a drain: the real engine, or a rule that it is compared with.
 
 use handoff_core::time::Micros;
 use handoff_core::{Action, ClusterView, Config, Engine, EngineError, Event, Poll, ServerSpec, Shared};
@@ -6,7 +6,6 @@ use handoff_core::{Action, ClusterView, Config, Engine, EngineError, Event, Poll
 use crate::baseline::Baseline;
 use crate::scenario::Strategy;
 
-/// See the module documentation.
 #[derive(Debug)]
 pub enum Decider {
     /// The real engine.

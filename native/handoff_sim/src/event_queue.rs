@@ -1,6 +1,7 @@
 //! Virtual time: what happens next, and when.
 //!
-//! Guarantee: time never goes back; things due at the same moment happen in the order in which they were entered.
+//! Guarantee: time never goes back; things due at the same moment happen in the order in which they were
+//! entered.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

@@ -1,7 +1,8 @@
-//! The real drain engine in a simulated cluster: virtual time, nodes, store and servers, with everything that can go wrong.
+//! The real drain engine in a simulated cluster: virtual time, nodes, store and servers, with everything that
+//! can go wrong.
 //!
-//! Guarantee: a run depends on its scenario alone, seed included. A broken promise is found by [`checker`], which shares no
-//! code with the engine, and is seen again by running the same seed:
+//! Guarantee: a run depends only on its scenario, which includes the seed. [`checker`] shares no code with
+//! the engine and finds broken promises. The same seed shows one again:
 //!
 //! ```text
 //! cargo run --release -p handoff_sim -- --seed N
@@ -19,6 +20,7 @@
 //! | what the engine is compared with | [`baseline`] |
 //! | the printed tables | [`tables`] |
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod baseline;
 pub mod check;

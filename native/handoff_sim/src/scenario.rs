@@ -36,7 +36,6 @@ pub struct Scenario {
     pub script: Vec<(When, Do)>,
     /// Every drain's configuration; the source is filled in.
     pub config: Config,
-    /// Who decides.
     pub strategy: Strategy,
     /// Drains share one ledger and one limiter, as in the Rust node.
     pub coordinated: bool,
@@ -49,13 +48,10 @@ pub struct Scenario {
 pub struct Load {
     /// Where they run.
     pub node: NodeIndex,
-    /// How many.
     pub count: u32,
-    /// Their module.
     pub module: u32,
     /// Their sticky signature.
     pub sticky: u32,
-    /// Their priority.
     pub priority: i32,
 }
 
@@ -119,9 +115,9 @@ pub enum Do {
     Start(NodeIndex),
     /// The same under the same name with the new release.
     Upgrade(NodeIndex),
-    /// The node's processes end; everybody notices within milliseconds. What runs there is down.
+    /// The node's processes end; all nodes notice within milliseconds. Its servers are down.
     Kill(NodeIndex),
-    /// The same, but nobody notices: the region or the network is gone.
+    /// The same, but no node notices: the region or the network is gone.
     Vanish(NodeIndex),
     /// The connections to it are lost, though it runs.
     Disconnect(NodeIndex),
@@ -129,12 +125,13 @@ pub enum Do {
     Reconnect(NodeIndex),
 }
 
-/// Who decides which server goes where.
+/// What decides where servers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// The real engine.
     Engine,
-    /// `rehome_child` without a target: the first node by the existing rules, without limits the newest heartbeat.
+    /// `rehome_child` without a target: the first node by the existing rules, without limits the newest
+    /// heartbeat.
     NewestHeartbeat,
     /// The eligible node that reported the fewest servers, without counting what was sent since.
     LeastBusy,

@@ -11,20 +11,17 @@ use crate::cluster::{Cluster, NodeIndex};
 pub enum Place {
     /// It runs there.
     On(NodeIndex),
-    /// Down, reserved for the node that stopped it: nobody else may start it.
+    /// Down, reserved for the node that stopped it: no other may start it.
     Reserved,
-    /// Down, and whoever wants may start it.
+    /// Down, and any node may start it.
     Free,
 }
 
-/// One server.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Its module.
     pub module: u32,
     /// Its sticky signature.
     pub sticky: u32,
-    /// Its priority.
     pub priority: i32,
     /// It fails in `init` wherever it starts.
     pub poisoned: bool,
@@ -38,7 +35,7 @@ pub struct Server {
     pub stopped_at: Micros,
     /// When it was started elsewhere last.
     pub arrived_at: Micros,
-    /// When a start elsewhere last failed after all: whoever had seen it there finds it gone.
+    /// When a start elsewhere last failed in the end: a caller that saw it there finds it gone.
     pub undone_at: Micros,
     place: Place,
 }

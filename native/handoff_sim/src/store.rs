@@ -1,7 +1,7 @@
 //! The virtual object store: slots, latency, outages, refusals.
 //!
-//! Guarantee: requests are served first come, first served, so the moment a request will be answered is known when it is
-//! made; a refused request takes no slot.
+//! Guarantee: requests are served first come, first served, so the moment a request will be answered is known
+//! when it is made; a refused request takes no slot.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

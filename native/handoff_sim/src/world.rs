@@ -1,10 +1,11 @@
 //! A run: virtual time, nodes, store, servers and drains put together.
 //!
-//! Guarantee: the same scenario gives the same run, event for event; [`Outcome::digest`] says whether two runs were the same.
+//! Guarantee: the same scenario gives the same run, event for event; [`Outcome::digest`] says whether two
+//! runs were the same.
 //!
-//! The world plays the host's part. It polls after every event and at the time the engine asks for, runs the attempts
-//! ([`rehome`]), refreshes views, and cleans up after attempts that end when their drain is over ([`host`]). What happens
-//! by script is in [`events`].
+//! The world plays the host's part. It polls after every event and at the time the engine asks for, runs the
+//! attempts ([`rehome`]), refreshes views, and cleans up after attempts that end when their drain is over
+//! ([`host`]). What happens by script is in [`events`].
 
 mod events;
 mod host;
@@ -74,7 +75,6 @@ struct Drain {
     over: Option<Micros>,
 }
 
-/// See the module documentation.
 #[derive(Debug)]
 pub struct World {
     scenario: Scenario,
@@ -200,8 +200,9 @@ impl World {
         }
     }
 
-    /// Tells a drain something, then polls it and whoever shares its limiter. They take turns: whoever is polled first after
-    /// a permit came back gets it, and if that were always the drain whose attempt ended, the others would starve.
+    /// Passes an event to a drain, then polls it and the drains that share its limiter. They take turns: the
+    /// first one that is polled after a permit is free gets it, and the others would starve if that were
+    /// always the drain whose attempt ended.
     fn tell(&mut self, drain: usize, event: Event) -> bool {
         let taken = self.deliver(drain, event);
         let together = &self.groups[self.drains[drain].group].drains;

@@ -1,4 +1,5 @@
-//! The adaptive limiter on stores of many shapes, against the best fixed concurrency of the same simulation, never against a clock.
+//! The adaptive limiter on stores of many shapes, against the best fixed concurrency of the same simulation,
+//! never against a clock.
 
 use handoff_sim::scenario::Noise;
 use handoff_sim::store::{StoreShape, Weather};
@@ -21,7 +22,8 @@ fn shape(name: &'static str, slots: Option<u32>, noise: Noise) -> Shape {
     Shape { name, store: StoreShape::steady(slots, 10.0), noise }
 }
 
-/// Each figure is at most so many times that of the fixed limit; the message names the seed of one that is not.
+/// Each figure is at most so many times that of the fixed limit; the message names the seed of one that is
+/// not.
 fn assert_mostly_below(shape: &Shape, fixed: u32, bounds: &[(&str, Figure, f64)]) {
     let runs: Vec<_> =
         (0..SEEDS).map(|seed| (seed, drain(shape, None, seed), drain(shape, Some(fixed), seed))).collect();

@@ -35,9 +35,9 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct DrainEnd {
     /// Which node it was about.
     pub node: NodeId,
-    /// When the driver heard of it, in microseconds of the wall clock.
+    /// When the driver received it, in microseconds of the wall clock.
     pub at_us: u64,
-    /// What the node said of it.
+    /// The node's report.
     pub report: Drained,
 }
 
@@ -239,7 +239,7 @@ impl Cluster {
         &mut self.nodes[id.0]
     }
 
-    /// Takes in what nodes say until `condition` gives a value.
+    /// Receives messages from nodes until `condition` gives a value.
     pub fn wait<T>(
         &mut self,
         doing: &str,
@@ -258,7 +258,7 @@ impl Cluster {
         }
     }
 
-    /// Takes in what nodes say for a while.
+    /// Receives messages from nodes for a while.
     pub fn listen_for(&mut self, time: Duration, doing: &str) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -332,14 +332,14 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // All at once first: one after the other, the remaining nodes would keep busy reacting to each node lost.
-        // The Rust node first, for the same reason.
+        // All at once first: one after the other, the remaining nodes would keep busy reacting to each node
+        // lost. The Rust node first, for the same reason.
         self.rust_node = None;
         for node in &mut self.nodes {
             node.hang_up();
         }
         for node in &mut self.nodes {
-            // Dropping the process tries again; there is nobody to tell.
+            // Dropping the process tries again, and a destructor returns no error.
             let _ = node.kill();
         }
     }

@@ -1,6 +1,7 @@
 //! What the driver tells nodes, and how their answers read.
 //!
-//! A command is `{Id, Name, Arguments}` with the arguments in a list; its answer is the `reply` event with the same id.
+//! A command is `{Id, Name, Arguments}` with the arguments in a list; its answer is the `reply` event with
+//! the same id.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,6 @@ use crate::history::Key;
 use crate::settings::Synced;
 use crate::{Error, Result};
 
-/// One command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Connect to these nodes.
@@ -24,7 +24,6 @@ pub enum Command {
     Executors,
     /// Start servers `first`, `first + step`, ... below `end` here, nowhere else.
     StartServers {
-        /// The first key.
         first: Key,
         /// Between two keys.
         step: u32,
@@ -57,7 +56,8 @@ pub enum Command {
     },
     /// Stop the clients. Answer: [`read_calls`].
     StopClients,
-    /// Ask every server for its counter; of those that do not answer, read the stored state. Answer: [`read_counters`].
+    /// Ask every server for its counter; of those that do not answer, read the stored state. Answer:
+    /// [`read_counters`].
     Counters {
         /// How many there are.
         servers: u32,
@@ -71,7 +71,6 @@ pub enum Command {
     Stored {
         /// How many there are.
         servers: u32,
-        /// What counts.
         counter: u32,
     },
     /// Set how the simulated store behaves.
@@ -172,9 +171,7 @@ impl Command {
 /// What the simulated store refuses for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// Nothing.
     None,
-    /// Every request.
     All,
     /// Writes, claims and deletions.
     Writes,
@@ -238,7 +235,6 @@ pub fn read_view(term: &Term) -> Result<Vec<Seen>> {
 /// Servers that cannot be found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// How many.
     pub count: u64,
     /// The first few.
     pub some: Vec<Key>,
@@ -266,7 +262,6 @@ pub struct Calls {
     pub uncertain: BTreeMap<Key, u64>,
     /// By server: the highest counter that was in the store when it was answered.
     pub kept: BTreeMap<Key, u64>,
-    /// Every call.
     pub times: Vec<CallTime>,
 }
 
@@ -282,7 +277,6 @@ pub struct CallTime {
 }
 
 impl Calls {
-    /// All calls.
     pub fn total(&self) -> u64 {
         self.outcomes.values().sum()
     }
@@ -324,9 +318,7 @@ fn read_times(bytes: &[u8]) -> Result<Vec<CallTime>> {
 /// A server's counter at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// Which server.
     pub key: Key,
-    /// Its value.
     pub value: u64,
     /// The full name of the node it runs on; `None` when it does not answer and the value is the stored one.
     pub node: Option<String>,

@@ -23,7 +23,6 @@ use crate::{Error, Result};
 pub struct Versions {
     /// Erlang/OTP release.
     pub otp: String,
-    /// Elixir version.
     pub elixir: String,
     /// Version of the `durable_server` application.
     pub host_version: String,
@@ -34,7 +33,6 @@ pub struct Versions {
 /// A moment as a node sends it; the driver adds which node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
-    /// What happened.
     pub moment: Moment,
     /// To which server.
     pub key: Key,
@@ -51,7 +49,6 @@ pub struct Reported {
 pub struct Drained {
     /// Who decided: `embedded` or `node`.
     pub executor: String,
-    /// Servers moved.
     pub moved: u64,
     /// Servers it was about.
     pub total: u64,
@@ -59,7 +56,8 @@ pub struct Drained {
     pub ended: String,
 }
 
-/// How long a drain held up the shutdown of a supervisor, by the monotonic clock of its node, in microseconds.
+/// How long a drain held up the shutdown of a supervisor, by the monotonic clock of its node, in
+/// microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldUp {
     /// From the Drainer's turn until the shutdown went on.
@@ -75,7 +73,6 @@ impl HeldUp {
     }
 }
 
-/// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The node is up.
@@ -83,12 +80,7 @@ pub enum Event {
     /// Moments of server processes.
     Records(Vec<Reported>),
     /// Calls so far.
-    Calls {
-        /// Answered calls.
-        ok: u64,
-        /// Failed calls.
-        failed: u64,
-    },
+    Calls { ok: u64, failed: u64 },
     /// A drain has ended.
     Drained(Drained),
     /// A shutdown went on.

@@ -1,7 +1,7 @@
 //! The driver's side of the control connections: frames, and threads that turn sockets into one channel.
 //!
-//! Frames are bounded, and a connection must present the run's token in its first frame within seconds, so that another process
-//! of this machine can neither feed figures nor hold the driver up.
+//! Frames are bounded, and a connection must present the run's token in its first frame within seconds, so
+//! that another process of this machine can neither feed figures nor hold the driver up.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// The largest frame: the counters of 100,000 servers are under 8 MB.
 const MAX_FRAME: usize = 64 << 20;
 
-/// How long a fresh connection may take to say who it is.
+/// How long a fresh connection may take to send its first frame.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// What comes from the connections.
@@ -29,7 +29,6 @@ pub enum Incoming {
     Connected {
         /// The node's label.
         label: String,
-        /// The connection.
         writer: TcpStream,
     },
     /// A node said something.
@@ -114,7 +113,7 @@ fn serve(mut socket: TcpStream, token: &str, hello_within: Duration, sender: &Se
         let (hello, writer) = prepared.map_err(io)?;
         Ok((read_hello(&hello, token)?, writer))
     };
-    // Not one of ours: nobody to tell.
+    // Not one of our nodes: the connection is closed without an answer.
     let Ok((label, writer)) = greeting() else { return };
     let mut open = sender.send(Incoming::Connected { label: label.clone(), writer }).is_ok();
     while open {
@@ -142,7 +141,8 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Term>> {
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;
-    // Without the check, whose limits are for strangers: the counters of 100,000 servers are more terms than it lets through.
+    // Without the check, whose limits are for strangers: the counters of 100,000 servers are more terms than
+    // it lets through.
     Term::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
 }
 
@@ -155,7 +155,7 @@ pub fn write_frame(to: &mut impl Write, term: &Term) -> io::Result<()> {
     to.write_all(&bytes)
 }
 
-/// Microseconds of the wall clock, which the nodes read, too.
+/// Microseconds of the wall clock, which is also the nodes'.
 pub fn now_us() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
@@ -170,7 +170,7 @@ mod tests {
     /// The bound on every wait; nothing here takes nearly that long.
     const PATIENCE: Duration = Duration::from_secs(120);
 
-    /// A test may be held for longer than a node may take to say who it is.
+    /// A test may be held for longer than a node may take to send its first frame.
     fn listen() -> Links {
         Links::listen_with("secret".into(), PATIENCE).unwrap()
     }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_says_nothing_is_dropped() {
+    fn a_connection_that_sends_nothing_is_dropped() {
         let links = Links::listen_with("secret".into(), Duration::from_millis(1)).unwrap();
         let mut silent = TcpStream::connect((Ipv4Addr::LOCALHOST, links.port())).unwrap();
         silent.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -16,13 +16,12 @@ use crate::process::Process;
 use crate::settings::Settings;
 use crate::{Error, Result};
 
-/// How long a node that closed its connection may take to exit before its failure is reported without a status.
+/// How long a node that closed its connection may take to exit before its failure is reported without a
+/// status.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// One node.
 #[derive(Debug)]
 pub struct Node {
-    /// Its configuration.
     pub config: NodeConfig,
     /// Its full name.
     pub name: String,
@@ -73,13 +72,13 @@ impl Node {
         self.control = Some(control);
     }
 
-    /// It says that it is up.
+    /// It is up.
     pub fn ready(&mut self, versions: Versions) {
         self.versions = Some(versions);
         self.up_us = Some(now_us());
     }
 
-    /// Its connection is gone; says whether it was told to go.
+    /// Its connection is closed. Returns whether the driver stopped it.
     pub fn closed(&mut self, at_us: u64) -> bool {
         self.control = None;
         self.gone_us = Some(at_us);
@@ -91,7 +90,7 @@ impl Node {
         self.control.is_some()
     }
 
-    /// Whether it was told to go.
+    /// Whether the driver stopped it.
     pub fn was_told_to_stop(&self) -> bool {
         self.told_to_stop
     }
@@ -105,7 +104,7 @@ impl Node {
         sent.map_err(Error::io(format!("sending {} to {}", command.name(), self.config.label)))
     }
 
-    /// Tells it to stop, as a deploy does, and says when.
+    /// Sends SIGTERM, as a deploy does. Returns when.
     pub fn sigterm(&mut self) -> Result<u64> {
         self.told_to_stop = true;
         let at_us = now_us();
@@ -113,27 +112,27 @@ impl Node {
         Ok(at_us)
     }
 
-    /// Holds it: it keeps its connections and answers nothing.
+    /// Pauses it: it keeps its connections and answers nothing.
     pub fn pause(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGSTOP).map_err(Error::io(format!("pausing {}", self.config.label)))
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGCONT).map_err(Error::io(format!("resuming {}", self.config.label)))
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.told_to_stop = true;
         self.process.kill().map_err(Error::io(format!("ending {}", self.config.label)))
     }
 
-    /// Lets go of it: a node halts when its connection closes.
+    /// Closes its connection: then a node halts.
     pub fn hang_up(&mut self) {
         self.told_to_stop = true;
         if let Some(socket) = self.control.take() {
-            // Closed by the other side already: just as well.
+            // An error means that the node has closed it already.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -150,7 +149,7 @@ impl Node {
         expected && matches!(self.process.status(), Ok(Some(_)))
     }
 
-    /// The error for a node that is on its way out although nobody told it to go.
+    /// The error for a node that ends although the driver did not stop it.
     pub fn last_words(&mut self, doing: &str) -> Error {
         let until = Instant::now() + LAST_WORDS;
         let status = loop {

@@ -1,4 +1,5 @@
-//! What a node is told when it boots: one term, in an environment variable that only the owner of the process can read.
+//! What a node is told when it boots: one term, in an environment variable that only the owner of the process
+//! can read.
 
 use std::fmt::Write as _;
 
@@ -12,9 +13,9 @@ use crate::variant::{Executor, Variant};
 pub enum Role {
     /// Holds the simulated object store.
     Store,
-    /// Runs the clients. Has a supervisor for its registry replica, marked draining so that it never takes servers.
+    /// Runs the clients. Has a supervisor for its registry replica, marked draining so that it never takes
+    /// servers.
     Client,
-    /// Runs servers.
     App,
 }
 
@@ -27,7 +28,6 @@ pub struct NodeConfig {
     pub role: Role,
     /// The command that starts it.
     pub elixir: String,
-    /// Its release.
     pub generation: u32,
     /// How many seconds its clock is ahead of the others'.
     pub clock_ahead_s: u32,

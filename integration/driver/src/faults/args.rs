@@ -13,7 +13,7 @@ use crate::variant::Client;
 #[command(
     name = "integration/faults",
     bin_name = "integration/faults",
-    about = "Kills, pauses and parts nodes of real clusters while clients call, and checks that nothing is lost",
+    about = "Kills, pauses and disconnects nodes of real clusters while clients call, and checks that nothing is lost",
     after_help = "After each run every server has to run exactly once within the fault's bound. No acknowledged increment may be lost \
                   that was stored or could be, and none counted twice. No reservation may outlive its time, no process or table of \
                   the library may be left, and no drain may hold up a shutdown for longer than its deadline and 200 ms. Half of the \
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Client::Plain)]
     pub client: Client,
 
-    /// What starts nodes instead of `elixir`, each with a code path of its own; several take turns
+    /// Commands that start nodes instead of `elixir`, each with its own code path; several take turns
     #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
     pub beams: Vec<String>,
 

@@ -1,14 +1,16 @@
-//! What has to hold after every fault, whatever it was.
+//! What has to hold after every fault.
 //!
 //! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-//! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before it could store its state;
-//!    none is counted twice, and the rest of every state is what it was. See [`crate::kept`].
+//! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before
+//!    it could store its state; none is counted twice, and the rest of every state is unchanged. See
+//!    [`crate::kept`].
 //! 3. No server started while another process of it had not stopped.
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
 //! 6. No server is started on a node that was told to stop a second before.
-//! 7. No drain holds up a shutdown for longer than the deadline that the library draws (`DurableHandoff.Deadline`) and 200 ms, by the
-//!    monotonic clock of its node; and that deadline is at most `timeout_ms` away.
+//! 7. No drain holds up a shutdown for longer than the deadline that the library draws
+//!    (`DurableHandoff.Deadline`) and 200 ms, by the monotonic clock of its node; and that deadline is at
+//!    most `timeout_ms` away.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -37,7 +39,8 @@ const SOME: usize = 5;
 /// Between two looks at the whole cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long the library's processes may take to end after the last server is back: attempts end within their own time.
+/// How long the library's processes may take to end after the last server is back: attempts end within their
+/// own time.
 const TIDY_WITHIN: Duration = Duration::from_secs(20);
 
 /// From SIGTERM to the start of the drain, and from its end to the driver.
@@ -94,12 +97,12 @@ impl Found {
     }
 }
 
-/// Takes down what is there before the fault.
+/// Notes what is there before the fault.
 pub fn before(cluster: &mut Cluster) -> Result<Before> {
     Ok(Before { ours: ours(cluster)? })
 }
 
-/// Checks everything. The fault is over, its nodes may still be stopping.
+/// Checks everything. The fault is over; nodes may still be stopping.
 pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     let drains = scene.drains()?;
     let since = Instant::now();
@@ -161,7 +164,8 @@ fn alive(cluster: &Cluster) -> Vec<NodeId> {
     cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect()
 }
 
-/// Waits until every server has one process in the whole cluster and answers the clients' node; otherwise says what is wrong.
+/// Waits until every server has one process in the whole cluster and answers the clients' node; otherwise
+/// says what is wrong.
 fn settle(scene: &mut Scene, until: Instant) -> Result<Option<String>> {
     loop {
         let wrong = match wrong_owners(scene)? {
@@ -246,7 +250,8 @@ fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
     orderly.filter_map(of_node).collect()
 }
 
-/// A node that stops in order says how long it was held up. It must neither be later than its deadline nor have drawn it too late.
+/// A node that stops in order says how long it was held up. It must neither be later than its deadline nor
+/// have drawn it too late.
 fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
     if held_up.is_empty() {
         return Some("did not say how long its drain held it up".to_owned());

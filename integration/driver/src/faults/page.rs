@@ -42,7 +42,8 @@ everything they moved was up; the longest. *settled*: from the last act of the f
 ended, until every server ran exactly once and answered; the longest. *moved*: servers that ran elsewhere before their \
 node was gone, of all servers on nodes that ended; sweeps found the rest, or nodes that had accepted them started them.";
 
-/// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some faults.
+/// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some
+/// faults.
 pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
     let (here, there) = (Row::all(faults, shown), Row::all(faults, real));
     let mut page = format!(

@@ -47,7 +47,8 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// How many states are in storage when the same is done, at the same moments, to a cluster without `durable_handoff`.
+    /// How many states are in storage when the same is done, at the same moments, to a cluster without
+    /// `durable_handoff`.
     fn stored_without(&self, fault: &Fault) -> Result<Option<u32>> {
         let settings = settings(&fault.setup, Mode::Graceful.into(), self.releases.clone());
         let mut scene = self.scene(fault, Mode::Graceful.into(), &settings)?;
@@ -62,7 +63,8 @@ impl Run<'_> {
     }
 }
 
-/// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10) that count for 8 s (30).
+/// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10)
+/// that count for 8 s (30).
 fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
     Settings {
         releases,

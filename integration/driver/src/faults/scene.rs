@@ -1,4 +1,4 @@
-//! The cluster while a fault is done to it: what a fault can do, and what is remembered of it.
+//! The cluster during a fault: what a fault can do, and what it has done.
 
 use std::time::Duration;
 
@@ -19,16 +19,14 @@ use crate::store::Store;
 /// How long anything may take that a fault waits for; beyond it the run has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// See the module documentation.
 #[derive(Debug)]
 pub struct Scene<'a> {
-    /// The nodes.
     pub cluster: Cluster,
-    /// Who is who.
+    /// Which node has which role.
     pub stage: Stage,
     /// What the run is set to.
     pub settings: &'a Settings,
-    /// The only source of chance.
+    /// The only source of random numbers.
     pub random: Random,
     /// What the person at the terminal sees.
     pub progress: &'a ModeProgress,
@@ -85,7 +83,7 @@ impl<'a> Scene<'a> {
         *self.stage.apps.last().expect("every cluster has application nodes")
     }
 
-    /// Tells a node to stop, as a deploy does.
+    /// Sends SIGTERM to a node, as a deploy does.
     pub fn terminate(&mut self, id: NodeId) -> Result<()> {
         self.progress.step(&format!("stopping {}", self.cluster.node(id).config.label));
         let at_us = self.cluster.node_mut(id).sigterm()?;
@@ -93,7 +91,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Ends a node at once.
+    /// Kills a node.
     pub fn kill(&mut self, id: NodeId) -> Result<()> {
         self.progress.step(&format!("killing {}", self.cluster.node(id).config.label));
         self.remember(id, now_us());
@@ -141,7 +139,7 @@ impl<'a> Scene<'a> {
             .wait(&format!("{label} stopping"), PATIENCE, |cluster| Ok(cluster.node_mut(id).has_ended()?.then_some(())))
     }
 
-    /// Lets time pass; the clients go on.
+    /// Waits; the clients keep calling.
     pub fn let_pass(&mut self, milliseconds: u64, what: &str) -> Result<()> {
         self.progress.step(what);
         self.cluster.listen_for(Duration::from_millis(milliseconds), what)
@@ -175,7 +173,7 @@ impl<'a> Scene<'a> {
         name.map_or(Ok(()), |name| self.tell(id, Command::Cut(vec![name])))
     }
 
-    /// Tells a node something; one that ends meanwhile need not answer.
+    /// Sends a command to a node, which may end before it answers.
     fn tell(&mut self, id: NodeId, command: Command) -> Result<()> {
         let asked = self.cluster.ask(id, &command)?;
         self.cluster.wait(command.name(), PATIENCE, |cluster| {
@@ -204,7 +202,7 @@ impl<'a> Scene<'a> {
         self.store(None)
     }
 
-    /// Tells the store's node something.
+    /// Sends a command to the store's node.
     pub fn to_store(&mut self, command: Command) -> Result<()> {
         let store = self.stage.store.expect("runs of faults have the simulated store");
         self.cluster.call(store, command).map(drop)

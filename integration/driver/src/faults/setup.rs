@@ -7,7 +7,6 @@ use crate::variant::Executor;
 /// A cluster for a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// Application nodes.
     pub nodes: u32,
     /// How many of them, from the first on, have servers.
     pub full: u32,
@@ -15,7 +14,6 @@ pub struct Setup {
     pub servers: u32,
     /// Size of each state; `None` for about 4 KB.
     pub state_bytes: Option<u32>,
-    /// Who decides.
     pub executor: Executor,
     /// Duration of one store request.
     pub latency_ms: u32,
@@ -37,7 +35,6 @@ pub struct Setup {
     pub lacks_module: Option<usize>,
     /// Which servers store each increment before it is answered.
     pub synced: Synced,
-    /// Client processes.
     pub clients: u32,
     /// Whether the fault is done to a cluster without `durable_handoff` first, to compare what is in storage.
     pub compared: bool,
@@ -73,5 +70,6 @@ pub const USUAL: Setup = Setup {
 /// As [`USUAL`], and the Rust node decides.
 pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
 
-/// A reservation of a node that was killed with servers between two nodes holds for 40 s; then the next sweep finds them.
+/// A reservation of a node that was killed with servers between two nodes holds for 40 s; then the next sweep
+/// finds them.
 pub const RESERVED_BOUND_S: u32 = 60;

@@ -24,7 +24,8 @@ pub struct Shown {
     pub settled_s: f64,
     /// From SIGTERM until nothing ran on the draining nodes any more and what they moved was up, in seconds.
     pub drain_s: f64,
-    /// How long after its deadline the latest shutdown went on, in milliseconds; `None` where no node stopped in order.
+    /// How long after its deadline the latest shutdown went on, in milliseconds; `None` where no node stopped
+    /// in order.
     pub late_ms: Option<f64>,
     /// States in storage at the kill, where they were counted.
     pub stored: Option<Stored>,
@@ -38,7 +39,6 @@ pub struct Shown {
     pub decided: Vec<String>,
     /// Servers that started on each release of Elixir and OTP, the first start included.
     pub releases: BTreeMap<String, usize>,
-    /// Client calls.
     pub calls: u64,
     /// Of these, without an answer.
     pub failed_calls: u64,
@@ -47,7 +47,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// A run that came to its checks.
+    /// A run that reached its checks.
     pub fn new(fault: &Fault, seed: u64, found: Found) -> Self {
         let Found { settled_s, figures, versions, late_ms, stored, decided, broken } = found;
         Self {
@@ -93,7 +93,6 @@ impl Shown {
 /// A fault's runs, summed up.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// The fault.
     pub fault: &'a Fault,
     /// Its runs, perhaps none.
     pub runs: Vec<&'a Shown>,

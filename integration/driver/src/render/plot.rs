@@ -1,7 +1,7 @@
 //! The plot: every gap over the time at which it began, one colour a mode, on a logarithmic axis.
 //!
-//! Drawn with a few fixed colours. In the page, style rules on these give them their values for a light or a dark background; the
-//! plot alone shows them as they are.
+//! Drawn with a few fixed colours. In the page, style rules on these give them their values for a light or a
+//! dark background; the plot alone shows them as they are.
 
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::element::Circle;
@@ -23,8 +23,8 @@ const SIZE: (u32, u32) = (1_000, 460);
 /// The smallest gap the axis can show: a logarithm has no zero.
 const FLOOR_MS: f64 = 0.1;
 
-/// A column's colour on a light and on a dark background. Modes differ in hue, distinguishable with the common colour deficiencies;
-/// columns of the same mode in brightness where only the clients differ.
+/// A column's colour on a light and on a dark background. Modes differ in hue, distinguishable with the
+/// common colour deficiencies; columns of the same mode in brightness where only the clients differ.
 pub fn shades(variant: Variant) -> [RGBColor; 2] {
     let [light, dark] = match (variant.mode, variant.executor, variant.killed) {
         (Mode::Graceful, ..) => [RGBColor(0xC8, 0x3E, 0x4D), RGBColor(0xF0, 0x70, 0x7C)],

@@ -112,7 +112,6 @@ pub struct DrainRow {
     pub mode: String,
     /// The column's word in style rules.
     pub slug: String,
-    /// The node.
     pub node: String,
     /// The figures, in the order of [`DRAIN_COLUMNS`].
     pub values: [String; 6],
@@ -185,7 +184,7 @@ fn killed_verdict(report: &Report) -> Option<String> {
     let alive = report.mode(Mode::Handoff, Executor::Node)?;
     let added_s = (killed.drain_ms - alive.drain_ms) / 1_000.0;
     Some(format!(
-        "With the Rust node killed in the middle {} of {} servers were handed over; the drain took {added_s:.2} s longer.",
+        "With the Rust node killed in the middle {} of {} servers were moved; the drain took {added_s:.2} s longer.",
         killed.moved, killed.total
     ))
 }

@@ -9,7 +9,6 @@ use crate::releases::Releases;
 /// An application node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeReport {
-    /// The node.
     pub node: String,
     /// Its Elixir.
     pub elixir: String,
@@ -34,7 +33,8 @@ pub fn started_on(nodes: &[NodeReport]) -> BTreeMap<String, usize> {
     })
 }
 
-/// Why a run with several commands was not a mixed one, if so: two of them are the same release, or one ran no server.
+/// Why a run with several commands was not a mixed one, if so: two of them are the same release, or one ran
+/// no server.
 pub fn not_mixed(releases: &Releases, nodes: &[NodeReport]) -> Option<String> {
     if !releases.are_mixed() {
         return None;

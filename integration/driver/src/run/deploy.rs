@@ -11,7 +11,8 @@ use crate::progress::ModeProgress;
 use crate::rust_node::RustNode;
 use crate::settings::{Deploy, Scenario, Settings};
 
-/// When a node that was told to stop is killed: the drain (30 s), the graceful shutdown after it (55 s), and half as much again.
+/// When a node that was told to stop is killed: the drain (30 s), the graceful shutdown after it (55 s), and
+/// half as much again.
 const STOP_BOUND: Duration = Duration::from_secs(130);
 
 /// Takes nodes away as the scenario says.
@@ -44,9 +45,10 @@ pub fn run(
     }
 }
 
-/// Starts a node of the new release and waits until it is a member like any other: until every node has its heartbeat, and since the
-/// last drain one of every other node, too. Nodes boot in a second here; a deploy that went on at once would outrun the heartbeats by
-/// which nodes know each other's load. None does that pulls images and waits for health checks.
+/// Starts a node of the new release and waits until it is a member like any other: until every node has its
+/// heartbeat, and since the last drain one of every other node, too. Nodes boot in a second here; a deploy
+/// that went on at once would outrun the heartbeats by which nodes know each other's load. None does that
+/// pulls images and waits for health checks.
 fn bring(
     cluster: &mut Cluster,
     settings: &Settings,

@@ -1,4 +1,5 @@
-//! After the last node is gone: waiting until every server answers again, and reading what each of them has counted.
+//! After the last node is gone: waiting until every server answers again, and reading what each of them has
+//! counted.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How many of the missing servers are named.
 const SOME: usize = 20;
 
-/// Waits until the clients' registry knows every server and every server answers; says whether that was so within the settings' bound.
+/// Waits until the clients' registry knows every server and every server answers; says whether that was so
+/// within the settings' bound.
 pub fn wait(
     cluster: &mut Cluster,
     stage: &Stage,
@@ -44,7 +46,8 @@ pub fn wait(
     Ok(missing.count == 0)
 }
 
-/// The servers that are not back. Asks the registry first: it answers at once, and calling servers that it does not know is in vain.
+/// The servers that are not back. Asks the registry first, which answers at once: servers that it does not
+/// know cannot be called.
 fn look(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<Missing> {
     let unknown = read_missing(&cluster.call(stage.client, Command::Missing { servers: settings.servers })?)?;
     if unknown.count > 0 {

@@ -55,7 +55,8 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
     Ok(stage)
 }
 
-/// Starts the nodes and the servers, and nothing that calls them; since when nodes may have looked for lost servers.
+/// Starts the nodes and the servers, and nothing that calls them; since when nodes may have looked for lost
+/// servers.
 pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<(Stage, Instant)> {
     progress.step(&format!("starting {} nodes", settings.nodes + 1 + u32::from(settings.store.is_simulated())));
     let store = if settings.store.is_simulated() {
@@ -108,8 +109,9 @@ pub fn start_clients(settings: &Settings) -> Command {
     Command::StartClients { clients, servers, every_ms, sync_one_in }
 }
 
-/// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together, so right after the start
-/// every gap would be the longest possible, a full interval; half an interval is what a node stopped at any time sees on average.
+/// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together,
+/// so right after the start every gap would be the longest possible, a full interval; half an interval is
+/// what a node stopped at any time sees on average.
 fn await_typical_moment(
     cluster: &mut Cluster,
     sweeps_from: Instant,
@@ -127,7 +129,8 @@ fn await_typical_moment(
 
 fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, progress: &ModeProgress) -> Result<()> {
     progress.step("starting servers");
-    // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free ones beside them.
+    // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free
+    // ones beside them.
     let step = settings.full_nodes();
     let Settings { servers: end, state_bytes, synced, start_ms, .. } = *settings;
     let newer = settings.lacks_module.is_some();
@@ -142,8 +145,8 @@ fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, prog
     })
 }
 
-/// Waits until every node with a supervisor has a heartbeat of every application node that is up, sent at `since_us` or later, and
-/// knows that the clients' node takes no servers.
+/// Waits until every node with a supervisor has a heartbeat of every application node that is up, sent at
+/// `since_us` or later, and knows that the clients' node takes no servers.
 pub fn wait_until_all_see_all(cluster: &mut Cluster, since_us: u64) -> Result<()> {
     look(cluster, "every node seeing every other node's heartbeat", |cluster| {
         let apps: Vec<_> = cluster.alive_as(Role::App).collect();

@@ -2,8 +2,9 @@ defmodule HandoffBench.Call.Crowd do
   @moduledoc """
   Many callers on this node, all waiting at once for servers that are on their way from one node to another.
 
-  The order is forced: the drain stops every server and is held where it reads them back; the callers arrive, until all wait; then the
-  drain goes on, on a store of 8 slots of 10 ms. Each caller increments once, so the counters say whether all were answered once.
+  The order is forced: the drain stops every server and is held where it reads them back; the callers arrive,
+  until all wait; then the drain goes on, on a store of 8 slots of 10 ms. Each caller increments once, so the
+  counters say whether all were answered once.
   """
 
   alias DurableHandoff.Client
@@ -23,7 +24,10 @@ defmodule HandoffBench.Call.Crowd do
           subscriptions: non_neg_integer()
         }
 
-  @doc "Moves `servers` servers from `source` to wherever the drain puts them, with `callers` waiting for them here."
+  @doc """
+  Moves `servers` servers from `source` to wherever the drain puts them, with `callers` waiting for them
+  here.
+  """
   @spec measure(atom(), node(), pos_integer(), pos_integer()) :: figures()
   def measure(supervisor, source, callers, servers) do
     keys = start_servers(supervisor, source, servers)
@@ -91,7 +95,8 @@ defmodule HandoffBench.Call.Crowd do
     with %{callers: ^callers} = counts <- Client.Server.counts(supervisor), do: counts, else: (_fewer -> nil)
   end
 
-  # When each answer came; a caller with an error has none. In whichever order they come: 50,000 messages are too many to search.
+  # When each answer came; a caller with an error has none. In whichever order they come: 50,000 messages are
+  # too many to search.
   defp answers(ref, callers), do: for(_ <- 1..callers, {{:ok, _count}, at} <- [answer(ref)], do: at)
 
   defp answer(ref) do

@@ -1,12 +1,16 @@
 defmodule HandoffBench.Call.Nodes do
   @moduledoc """
-  Nodes of the measurement: operating-system processes on this machine that run the same supervisor as this node, on this node's store.
+  Nodes of the measurement: operating-system processes on this machine that run the same supervisor as this
+  node, on this node's store.
   """
 
   @boot_ms 60_000
   @looks 600
 
-  @doc "Makes this VM a node with a store and a supervisor, and starts `count` more with that supervisor; their names."
+  @doc """
+  Makes this VM a node with a store and a supervisor, and starts `count` more with that supervisor; their
+  names.
+  """
   @spec start(atom(), pos_integer()) :: [node()]
   def start(supervisor, count) do
     {:ok, _net} = Node.start(:"bench_#{random()}@127.0.0.1", :longnames)
@@ -23,7 +27,7 @@ defmodule HandoffBench.Call.Nodes do
   def await(fun, looks \\ @looks) do
     cond do
       result = fun.() -> result
-      looks == 0 -> raise "waited a minute in vain"
+      looks == 0 -> raise "the condition did not hold within a minute"
       true -> Process.sleep(100) && await(fun, looks - 1)
     end
   end

@@ -1,6 +1,7 @@
 defmodule HandoffBench.Call.Overhead do
   @moduledoc """
-  The time of a call with its owner in place: `lookup` + `GenServer.call` against `DurableHandoff.call`, the same server, in turn.
+  The time of a call with its owner in place: `lookup` + `GenServer.call` against `DurableHandoff.call`, the
+  same server, in turn.
   """
 
   import HandoffBench.Timing

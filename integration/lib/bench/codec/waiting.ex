@@ -1,7 +1,7 @@
 defmodule HandoffBench.Codec.Waiting do
   @moduledoc """
-  How long a process waits for its turn while another one encodes and decodes large states, in a VM of its own with one
-  scheduler of each kind.
+  How long a process waits for its turn while another one encodes and decodes large states, in a VM of its own
+  with one scheduler of each kind.
 
   The waiting process does nothing but give up its turn and look at the clock when it is given the next one.
   """

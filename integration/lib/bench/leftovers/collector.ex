@@ -1,6 +1,7 @@
 defmodule HandoffBench.Leftovers.Collector do
   @moduledoc false
-  # What the servers say of themselves: when each came up and went down, and where. Wall clock: all nodes are on one machine.
+  # What the servers say of themselves: when each came up and went down, and where. Wall clock: all nodes are
+  # on one machine.
 
   use GenServer
 

@@ -5,8 +5,9 @@ defmodule HandoffBench.Leftovers.Figures do
   alias HandoffBench.Leftovers.Collector
 
   @doc """
-  The gaps in milliseconds, sorted, of the servers that the drain left: those that stopped at `source` after it had ended, or, when
-  the source was killed at `killed_us`, those that never stopped. A gap ends with the first start elsewhere.
+  The gaps in milliseconds, sorted, of the servers that the drain left: those that stopped at `source` after
+  it had ended, or, when the source was killed at `killed_us`, those that never stopped. A gap ends with the
+  first start elsewhere.
   """
   @spec gaps([Collector.event()], node(), nil | integer()) :: [float()]
   def gaps(events, source, killed_us) do

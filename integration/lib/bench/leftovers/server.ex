@@ -1,6 +1,7 @@
 defmodule HandoffBench.Leftovers.Server do
   @moduledoc false
-  # A server that tells the collector when it comes up and goes down, with a counter that is stored before every answer.
+  # A server that tells the collector when it comes up and goes down, with a counter that is stored before
+  # every answer.
 
   use DurableServer, vsn: 1
 

@@ -1,6 +1,7 @@
 defmodule HandoffBench.Store.Httpc do
   @moduledoc """
-  The peer: conditional PUTs to S3 with what Erlang brings along, `httpc` and `crypto`. Signature Version 4 as S3 specifies it.
+  The peer: conditional PUTs to S3 with what Erlang brings along, `httpc` and `crypto`. Signature Version 4 as
+  S3 specifies it.
   """
 
   @region "us-east-1"
@@ -12,7 +13,10 @@ defmodule HandoffBench.Store.Httpc do
   def key_id, do: @key_id
   def secret, do: @secret
 
-  @doc "A function of key, data and etag that writes and returns the new etag, on as many kept connections as there are writers."
+  @doc """
+  A function of key, data and etag that writes and returns the new etag, on as many kept connections as
+  there are writers.
+  """
   @spec client(String.t(), pos_integer()) :: (String.t(), term(), String.t() | nil -> String.t())
   def client(endpoint, writers) do
     {:ok, _started} = Application.ensure_all_started(:inets)

@@ -1,4 +1,5 @@
-//! What the drains of one group were shown of each node, and whom they sent there, kept without the engine's ledger.
+//! What the drains of one group were shown of each node, and whom they sent there, kept without the engine's
+//! ledger.
 
 use std::collections::VecDeque;
 
@@ -7,7 +8,6 @@ use handoff_core::{Capacity, NodeView, Scope};
 
 use crate::cluster::NodeIndex;
 
-/// One node.
 #[derive(Debug, Clone, Default)]
 struct NodeEntry {
     /// When the newest numbers that any drain of the group was shown were counted, and the limits with them.
@@ -18,7 +18,6 @@ struct NodeEntry {
     arrived: VecDeque<(Micros, u32)>,
 }
 
-/// Every node.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     entries: Vec<NodeEntry>,
@@ -30,7 +29,8 @@ impl Ledger {
         Ledger { entries: vec![NodeEntry { in_flight: vec![0; modules], ..NodeEntry::default() }; nodes] }
     }
 
-    /// A drain of the group is shown a node's numbers, counted at that time: for a heartbeat, or because it was asked.
+    /// A drain of the group is shown a node's numbers, counted at that time: for a heartbeat, or because it
+    /// was asked.
     pub fn shown(&mut self, node: NodeIndex, counted: Micros, view: &NodeView) {
         let report = &mut self.entries[node].report;
         if report.as_ref().is_none_or(|(known, _)| *known < counted) {
@@ -38,8 +38,8 @@ impl Ledger {
         }
     }
 
-    /// The limit that one more server of `module` exceeds, if any, by what was shown and what was sent since. `grace`: how
-    /// much later than it was written a heartbeat may be taken to have been written.
+    /// The limit that one more server of `module` exceeds, if any, by what was shown and what was sent since.
+    /// `grace`: how much later than it was written a heartbeat may be taken to have been written.
     pub fn over_limit(&self, node: NodeIndex, module: u32, grace: Micros) -> Option<String> {
         let (written, limits) = self.entries[node].report.as_ref()?;
         let written = *written + grace;

@@ -8,12 +8,14 @@ use crate::checker::{Checker, Rule, Stage};
 use crate::cluster::NodeIndex;
 use crate::servers::{Place, Server};
 
-/// Large drains are asked for their progress only every so many polls: the answer costs time in proportion to what is active.
+/// Large drains are asked for their progress only every so many polls: the answer costs time in proportion to
+/// what is active.
 const PROGRESS_EVERY: u64 = 256;
 const LARGE: usize = 10_000;
 
 impl Checker {
-    /// An attempt starts. `grace`: how much later than it was written a heartbeat may be taken to have been written.
+    /// An attempt starts. `grace`: how much later than it was written a heartbeat may be taken to have been
+    /// written.
     pub fn starts(
         &mut self,
         now: Micros,

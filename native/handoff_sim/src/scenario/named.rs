@@ -54,7 +54,6 @@ const PLAIN: Named = Named {
     expect: ALL,
 };
 
-/// The table.
 pub const NAMED: &[Named] = &[
     Named { name: "rolling-surge", deploy: Deploy::Surge, expect: Expect { moves: 1.01, ..ALL }, ..PLAIN },
     Named { name: "rolling-in-place", deploy: Deploy::InPlace, expect: Expect { moves: 1.25, ..ALL }, ..PLAIN },
@@ -64,7 +63,7 @@ pub const NAMED: &[Named] = &[
     Named {
         name: "whole-cluster-stop",
         deploy: Deploy::WholeStop,
-        // Nobody is left to go to, but every node sends its first servers before it has heard of the others' drains.
+        // No target is left, but every node moves its first servers before it knows of the others' drains.
         expect: Expect { moved: 0.0, moves: 0.1, down: 0.25 },
         ..PLAIN
     },
@@ -89,7 +88,8 @@ pub const NAMED: &[Named] = &[
         name: "store-outage",
         servers: 500,
         weather: &[(300, 2_300, Weather::Refusing(1.0))],
-        // Only servers whose final write was under way when it began; they are started again, and do not count as moved.
+        // Only servers whose final write was under way when it began; they are started again, and do not
+        // count as moved.
         expect: Expect { moved: 0.95, moves: 1.0, down: 0.0 },
         ..PLAIN
     },

@@ -12,7 +12,8 @@ use crate::world::{self, Outcome};
 /// Servers on the nodes before the deploy, in turn: clusters are never even, 50 on average.
 const SERVERS: [u32; 5] = [20, 80, 50, 35, 65];
 
-/// Who decides, whether a drain starts by asking nodes for their number of servers, and what the table calls that.
+/// Who decides, whether a drain starts by asking nodes for their number of servers, and what the table calls
+/// that.
 const DECIDERS: [(Strategy, bool, &str); 4] = [
     (Strategy::NewestHeartbeat, false, "newest heartbeat (naive)"),
     (Strategy::LeastBusy, false, "least busy as reported"),
@@ -27,7 +28,6 @@ pub struct Row {
     pub deploy: &'static str,
     /// How many there are before.
     pub nodes: usize,
-    /// Who decides.
     pub decided_by: &'static str,
     /// Moves of all servers over all servers.
     pub moves: f64,

@@ -47,7 +47,6 @@ pub struct Row {
     pub servers: u32,
     /// Nodes in every view.
     pub nodes: usize,
-    /// Servers moved.
     pub moved: u64,
     /// Things that happened.
     pub events: u64,

@@ -1,4 +1,5 @@
-//! Gap and drain time with the adaptive limiter, beside the best fixed concurrency, which nobody knows beforehand.
+//! Gap and drain time with the adaptive limiter, beside the best fixed concurrency, which is not known
+//! beforehand.
 
 use comfy_table::Table;
 use handoff_core::Config;
@@ -19,7 +20,7 @@ const SLOWER: f64 = 1.2;
 /// Servers in a drain: enough for quantiles, as few as a small production node has.
 const SERVERS: u32 = 500;
 
-/// What a configuration came to on a store: medians over the seeds, milliseconds.
+/// Figures of a configuration on a store, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
     /// Gap of half of the servers.
@@ -35,7 +36,6 @@ pub struct Measured {
 pub struct Shape {
     /// What it is called.
     pub name: &'static str,
-    /// The store.
     pub store: StoreShape,
     /// The way there.
     pub noise: Noise,
@@ -68,11 +68,11 @@ pub struct Row {
     pub store: &'static str,
     /// The fixed concurrency that was best there.
     pub best_fixed: u32,
-    /// What that came to.
+    /// Its figures.
     pub fixed: Measured,
-    /// What the adaptive limiter came to.
+    /// The figures of the adaptive limiter.
     pub adaptive: Measured,
-    /// The second over the first.
+    /// Adaptive over fixed.
     pub ratio: Measured,
 }
 

@@ -178,7 +178,8 @@ impl World {
         }
     }
 
-    /// A node that starts writes a heartbeat at once; one that runs already wrote its last somewhen in the interval before.
+    /// A node that starts writes a heartbeat at once; one that runs already wrote its last somewhen in the
+    /// interval before.
     pub(super) fn first_heartbeat(&mut self, node: NodeIndex) {
         let spec = self.cluster.node(node).spec.clone();
         if !self.cluster.node(node).alive {

@@ -47,7 +47,8 @@ impl World {
         }
     }
 
-    /// The moment for which a wake-up was entered: polls if the engine still asks for it, else waits for the one it wants.
+    /// The moment for which a wake-up was entered: polls if the engine still asks for it, else waits for the
+    /// one it wants.
     pub(super) fn wake(&mut self, drain: usize) {
         let now = self.now();
         let state = &mut self.drains[drain];
@@ -110,8 +111,9 @@ impl World {
         self.queue.after(overhead, Due::Attempt(token, Step::Begin));
     }
 
-    /// How much later than it was written a heartbeat may be taken to have been written. None where clocks agree; where a
-    /// source of the group has a clock behind the target's, the time the heartbeat takes to be seen.
+    /// How much later than it was written a heartbeat may be taken to have been written. None where clocks
+    /// agree; where a source of the group has a clock behind the target's, the time the heartbeat takes to be
+    /// seen.
     fn grace(&self, group: usize, target: NodeIndex) -> Micros {
         let spec = &self.cluster.node(target).spec;
         let mut sources = self.drains.iter().filter(|drain| drain.group == group).map(|drain| drain.source);

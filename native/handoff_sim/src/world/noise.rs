@@ -1,4 +1,5 @@
-//! What attempts meet outside the store: processors that they share, a network, a machine that stands still, a cold start.
+//! What attempts meet outside the store: processors that they share, a network, a machine that stands still,
+//! a cold start.
 
 use handoff_core::time::Micros;
 

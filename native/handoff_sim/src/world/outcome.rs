@@ -29,7 +29,8 @@ pub struct Outcome {
     pub broken: Vec<Violation>,
     /// In the order in which they began.
     pub drains: Vec<DrainOutcome>,
-    /// From the start of the attempt that stopped a server to its answer that it runs elsewhere, microseconds, sorted.
+    /// From the start of the attempt that stopped a server to its answer that it runs elsewhere,
+    /// microseconds, sorted.
     pub gaps: Vec<u64>,
     /// How often each server was moved.
     pub moves: Vec<u32>,

@@ -1,5 +1,6 @@
-//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong in between. Before it
-//! stops a server that has something to store, or after a failure of the store, the source sees a write of its own go in.
+//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong
+//! in between. Before it stops a server that has something to store, or after a failure of the store, the
+//! source sees a write of its own go in.
 //!
 //! ```text
 //! begin ─▶ terminate ─▶ PUT state ─▶ GET ─▶ erpc to the target ─▶ PUT claim ─▶ PUT running ─▶ moved
@@ -143,7 +144,8 @@ impl World {
         }
     }
 
-    /// Whether the store failed this drain and was not seen to work since: then a write of the source's own goes first.
+    /// Whether the store failed this drain and was not seen to work since: then a write of the source's own
+    /// goes first.
     fn attempt_is_suspect(&self, token: usize) -> bool {
         self.attempts[token].as_ref().is_some_and(|attempt| self.drains[attempt.drain].suspect)
     }
@@ -268,7 +270,8 @@ impl World {
         } else if ok {
             self.end(token, Outcome::Moved { node: None });
         } else {
-            // A start whose caller has given up may have been found running by a later attempt: then it is nobody's.
+            // A start whose caller has given up may have been found running by a later attempt: then no
+            // attempt keeps its reservation.
             let reserved = !self.attempts[token].as_ref().is_some_and(|attempt| attempt.answered);
             self.servers.undo(server, reserved, now, &mut self.cluster);
             self.end(token, Outcome::Displaced(Blame::Store));
@@ -296,7 +299,8 @@ impl World {
         }
     }
 
-    /// A request at the store. When the target makes it and its answer would come too late, the caller gives up before.
+    /// A request at the store. When the target makes it and its answer would come too late, the caller gives
+    /// up before.
     fn request(&mut self, token: usize, then: fn(bool) -> Step) {
         let (at, ok) = self.store.request(self.queue.now(), &mut self.random);
         let step = then(ok);
@@ -329,7 +333,7 @@ impl World {
     fn end(&mut self, token: usize, outcome: Outcome) {
         let answered = self.attempts[token].as_ref().is_none_or(|attempt| attempt.answered);
         if answered {
-            // Nobody listens; a server that did not come up after all stays with the drain's later attempts.
+            // The caller has gone on. A server that did not start stays with the drain's later attempts.
             self.attempts[token] = None;
         } else {
             self.answer(token, outcome);

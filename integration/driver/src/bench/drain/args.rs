@@ -46,7 +46,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrency: u32,
 
-    /// Where graceful shutdown is measured, too: about 15 s each, and what it takes hardly depends on the store
+    /// Where graceful shutdown is measured, too: about 15 s each, and what it takes hardly depends on the
+    /// store
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 

@@ -28,7 +28,6 @@ impl Contender {
         if let Self::Stream(at_once) = self { at_once } else { ceiling }
     }
 
-    /// Its name.
     pub fn name(self) -> String {
         match self {
             Self::Graceful => "graceful shutdown".to_owned(),

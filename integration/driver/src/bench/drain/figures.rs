@@ -12,7 +12,6 @@ use crate::report::ModeReport;
 /// One store, and everything that was measured on it.
 #[derive(Debug, Serialize)]
 pub struct OnStore {
-    /// Which one.
     pub store: Shape,
     /// What was measured, in that order.
     pub rows: Vec<Row>,
@@ -27,7 +26,8 @@ pub struct Row {
     pub moved: usize,
     /// Servers on the node.
     pub total: usize,
-    /// Servers that ran nowhere when the bound for being back was over, in the worst round; they are in no gap.
+    /// Servers that ran nowhere when the bound for being back was over, in the worst round; they are in no
+    /// gap.
     pub not_back: usize,
     /// Half of the gaps, from `terminate/2` to the next `init`, are at most this.
     pub gap_p50_ms: f64,

@@ -20,11 +20,10 @@ use crate::{Error, Result};
 /// Enough to see what callers see, too few to be what is measured on a small machine.
 const CLIENTS: u32 = 4;
 
-/// How long servers may take to be back after the drain. What a task stream leaves stopped and reserved takes 40 s and more until
-/// a sweep finds it: that it does is counted, how long exactly is not worth the wait.
+/// How long servers may take to be back after the drain. What a task stream leaves stopped and reserved takes
+/// 40 s and more until a sweep finds it: that it does is counted, how long exactly is not worth the wait.
 const BACK_WITHIN_S: u32 = 5;
 
-/// Runs everything.
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
     let (mut stores, mut versions) = (Vec::new(), None);
     for &shape in &args.stores {

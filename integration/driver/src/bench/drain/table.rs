@@ -10,7 +10,6 @@ use crate::tables;
 /// All that was measured, in the form in which it is written as JSON.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Which measurement.
     pub bench: &'static str,
     /// What it ran on.
     #[serde(flatten)]
@@ -21,7 +20,6 @@ pub struct Report {
     pub rounds: u32,
     /// How long servers had to be back, but after graceful shutdown.
     pub back_within_s: u32,
-    /// The figures.
     pub stores: Vec<OnStore>,
 }
 

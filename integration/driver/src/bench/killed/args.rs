@@ -25,7 +25,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "SECONDS,...", default_value = "2,5,10,20", value_parser = clap::value_parser!(u32).range(1..=120))]
     pub after: Vec<u32>,
 
-    /// Where states are kept: directory, slots (8 requests at once, 10 ms each), or a URL such as s3://BUCKET/PATH
+    /// Where states are kept: directory, slots (8 requests at once, 10 ms each), or a URL such as
+    /// s3://BUCKET/PATH
     #[arg(long, value_delimiter = ',', value_name = "STORE,...", default_value = "directory,slots", value_parser = place)]
     pub only: Vec<String>,
 

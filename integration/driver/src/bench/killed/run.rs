@@ -20,7 +20,6 @@ use crate::{Error, Result};
 /// How much longer than its time a kill may come: the driver waits for no node in between.
 const LATE: Duration = Duration::from_secs(30);
 
-/// Runs everything.
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
     let (mut rows, mut versions) = (Vec::new(), None);
     for name in &args.only {
@@ -85,6 +84,7 @@ fn settings(args: &Args, name: &str, variant: Variant) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--scenario", "drain", "--nodes", "3"]);
     let settings = demo.settings_on(store(name));
     let Args { servers, slow_child_ms, .. } = *args;
-    // Heartbeats every second: the nodes have to know each other soon, not most of a minute after they have booted.
+    // Heartbeats every second: the nodes have to know each other soon, not most of a minute after they have
+    // booted.
     Settings { servers, slow_child_ms, modes: vec![variant], heartbeat_interval_ms: 1_000, ..settings }
 }

@@ -11,7 +11,6 @@ use crate::tables;
 /// All that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Which measurement.
     pub bench: &'static str,
     /// What it ran on.
     #[serde(flatten)]
@@ -20,7 +19,6 @@ pub struct Report {
     pub servers: u32,
     /// How long something took to stop before them.
     pub slow_child_ms: u32,
-    /// The figures.
     pub rows: Vec<Row>,
 }
 

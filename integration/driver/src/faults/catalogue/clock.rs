@@ -1,18 +1,18 @@
-//! Clocks that are wrong, for everything on a node: the host, the library, and Erlang itself (libfaketime).
+//! Wrong clocks, for everything on a node: DurableServer, the library, and Erlang itself (libfaketime).
 
 use crate::faults::{Fault, Setup, USUAL};
 use crate::settings::ClockAhead;
 
 const AHEAD_S: u32 = 10;
 
-/// Less than a clock is wrong by would make nodes take each other for dead, which they do not in production.
+/// As in production, heartbeats count for longer than the clock is wrong.
 const USUAL_AGE: Setup = Setup { heartbeat_max_age_ms: 30_000, ..USUAL };
 
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "clock-of-a-target-ahead",
         done: "The clock of one of two targets is 10 s ahead: its heartbeats come from the future.",
-        happens: "Heartbeats from the future are not believed, so nothing goes there; everything goes to the other target.",
+        happens: "Heartbeats from the future do not count, so nothing goes there; everything goes to the other target.",
         setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL_AGE },
         inject: |scene| scene.terminate(scene.source()),
     },

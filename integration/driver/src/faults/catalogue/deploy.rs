@@ -1,4 +1,4 @@
-//! What deploys do besides telling one node to stop.
+//! Deploys that do more than stop one node.
 
 use crate::Result;
 use crate::faults::scene::Scene;
@@ -7,13 +7,14 @@ use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
 /// Between the first and the second node that are told to stop.
 const SOON_MS: u64 = 500;
 
-/// How long nodes of a whole cluster that stops may take: to move nothing takes no time, and neither do 120 writes.
+/// How long the nodes of a cluster may take when all of them stop: nothing is moved, and 120 writes are
+/// short.
 const WHOLE_CLUSTER_US: u64 = 5_000_000;
 
-/// Whatever is done here, there is a target and there is time.
+/// There is a target, and there is time.
 const MOVES_ALL: Setup = Setup { moves_percent: 100, ..USUAL };
 
-/// The source and two targets lose sight of each other for 3 s.
+/// The source and its two targets are disconnected for 3 s.
 fn disconnected(scene: &mut Scene) -> Result<()> {
     let part = scene.random.within(0.1, 0.5);
     let source = scene.source();
@@ -30,7 +31,7 @@ fn disconnected(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Every node stops; fresh ones come when all are gone.
+/// Every node stops. Fresh ones start when all are gone.
 fn whole_cluster(scene: &mut Scene) -> Result<()> {
     let apps = scene.stage.apps.clone();
     for &id in &apps {
@@ -49,15 +50,15 @@ fn whole_cluster(scene: &mut Scene) -> Result<()> {
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "slow-child",
-        done: "The source is told to stop. Something that its application stops before the servers takes 3 s.",
+        done: "The source is told to stop. A child that its application stops before the servers takes 3 s.",
         happens: "All servers are moved, in what is left of the time.",
         setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {
         name: "two-within-a-second",
-        done: "The source is told to stop, and half a second later one of two targets, which has no servers. On both, something takes 3 s \
-               to stop before the servers are moved.",
+        done: "The source is told to stop, and half a second later one of two targets, which has no servers. On both, a child takes \
+               3 s to stop before the servers are moved.",
         happens: "Nothing is moved to the target that is going down; everything goes to the other one.",
         setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
         inject: |scene| {
@@ -70,8 +71,8 @@ pub const FAULTS: &[Fault] = &[
         name: "disconnected-by-cluster-manager",
         done: "Both targets disconnect the source at a random point of its drain, as a cluster manager does with a pod that terminates, and \
                connect to it again 3 s later.",
-        happens: "What runs is left running; the drain goes on when it sees a target again. Servers that were on their way when the \
-                  connection was lost may start there all the same, or be found by a sweep.",
+        happens: "What runs is left running; the drain goes on when a target is connected again. Servers in flight when the \
+                  connection was lost start there all the same, or a sweep finds them.",
         setup: Setup { bound_s: RESERVED_BOUND_S, moves_percent: 80, ..USUAL },
         inject: disconnected,
     },

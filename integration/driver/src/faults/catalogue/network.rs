@@ -1,4 +1,4 @@
-//! Nodes that lose sight of each other. Both run on and reach everybody else, the store too.
+//! Two nodes lose their connection. Both keep running and reach all others and the store.
 
 use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
 

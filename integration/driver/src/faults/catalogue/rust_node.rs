@@ -1,4 +1,4 @@
-//! Faults of the Rust node. The BEAM nodes lose a coordinator and nothing else.
+//! Faults of the Rust node. The BEAM nodes lose nothing but a coordinator.
 
 use crate::faults::{Fault, WITH_RUST_NODE};
 use crate::rust_node::RustNode;
@@ -26,8 +26,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "rust-node-paused",
         done: "The Rust node stops answering (SIGSTOP) at a random point of the drain, keeps its connections, and goes on 6 s later \
-               with orders that nobody waits for any more.",
-        happens: "After two seconds of silence the source goes on with its own engine; what the Rust node says later is ignored.",
+               with orders that are out of date.",
+        happens: "After two seconds of silence the source goes on with its own engine; later orders of the Rust node are ignored.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
             let part = scene.random.within(0.0, 0.8);

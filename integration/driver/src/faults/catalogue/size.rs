@@ -1,4 +1,4 @@
-//! Much of everything.
+//! Large clusters and large states.
 
 use crate::faults::{Fault, Setup, USUAL};
 

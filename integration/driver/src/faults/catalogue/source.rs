@@ -30,7 +30,8 @@ pub const FAULTS: &[Fault] = &[
             scene.terminate(scene.source())?;
             scene.let_pass(5_000, "the source is draining")?;
             scene.kill(scene.source())?;
-            // Nodes whose sweeps keep the store so busy that heartbeats fail give themselves up, with these short times at least.
+            // With these short times, sweeps that keep the store busy would make heartbeats fail, and their
+            // nodes stop.
             scene.quick_store()
         },
     },

@@ -9,11 +9,11 @@ use crate::kept::FinalWrites;
 /// A server that was stopped while the store was out may have to wait for its reservation to run out.
 const FAILING: Setup = Setup { bound_s: RESERVED_BOUND_S, timeout_ms: 20_000, ..USUAL };
 
-/// Heartbeats fail as well, and a node that cannot send any for as long as they count gives itself up. What was stopped while the store
-/// was out is found when those of the node that stopped have run out, too.
+/// Heartbeats fail too, and a node that cannot send any for as long as they count stops its servers. A server
+/// that was stopped during the outage is found once the heartbeats of its node have expired.
 const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..FAILING };
 
-/// Refuses requests from a random point of the drain on.
+/// The store refuses requests from a random point of the drain on.
 fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
     let part = scene.random.within(0.1, 0.9);
     scene.terminate(scene.source())?;
@@ -42,7 +42,7 @@ pub const FAULTS: &[Fault] = &[
         name: "store-errors",
         done: "One in five requests to the store fails, during the whole drain and until the source has ended.",
         happens: "Attempts are repeated, or given up so that servers are stopped and found as without a drain. The last write of a \
-                  server that is stopped may fail, so that what it had not synced is lost, as without a drain.",
+                  server that is stopped may fail. Then its unsynced state is lost, as without a drain.",
         setup: Setup { final_writes: FinalWrites::MayFail, ..FAILING },
         inject: |scene| {
             scene.store(Some((5, 0.2)))?;
