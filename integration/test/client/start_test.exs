@@ -60,6 +60,7 @@ defmodule Client.StartTest do
     assert {:ok, {^booting, _meta}} = await_task(start)
   end
 
+  @tag after_0_1_4: "it starts a server whose deletion is not complete"
   test "its deletion is not complete: started anew when it is", %{a: a, b: b} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, @key, %{count: 5})
@@ -84,6 +85,7 @@ defmodule Client.StartTest do
     end
   end
 
+  @tag after_0_1_4: "it takes such keys"
   test "what the host refuses as an argument ends the call at once", context do
     start_cluster(context)
 

@@ -9,6 +9,7 @@ defmodule Handoff.EligibilityTest do
   @modules [Servers.Counter, Servers.Troublesome]
   @variables ["REGION", "ZONE"]
 
+  @tag after_0_1_4: "it believes in heartbeats from the future"
   test "for random views, modules and sticky levels the same nodes in the same order", context do
     seed = :rand.uniform(0xFFFFFFFF)
     :rand.seed(:exsss, {seed, 1, 1})
@@ -16,7 +17,7 @@ defmodule Handoff.EligibilityTest do
     # The host passes over the delays here, so all levels are open; a node whose name is no atom is none for
     # it.
     delays = for module <- @modules, do: {module, [REGION: 0, ZONE: 0, any: 0]}
-    for n <- 1..12, do: String.to_atom("n#{n}@host")
+    Enum.each(1..12, &String.to_atom("n#{&1}@host"))
 
     # Nothing but this test is to change the table: no heartbeat but the own one is in the store.
     opts = Keyword.merge(context.opts, backend(context, heartbeat_reconcile_interval_ms: 3_600_000))

@@ -45,7 +45,7 @@ defmodule Handoff.NoTargetTest do
   @tag guarantee: "A drain never makes things worse than no drain"
   test "all full: as many move as there is room, the rest keeps running", %{a: a, b: b} = context do
     start_handoff(context, a)
-    start_handoff(context, b, max_children: 3)
+    start_handoff(context, b, max_children: %{total: 3})
     await_heartbeats([a, b], context.sup)
     keys = start_servers(context, a, 5)
     assert {:ok, %{moved: 3, left: %{capacity: 2}}} = drain(context, a)

@@ -112,9 +112,8 @@ defmodule Handoff.StartTest do
     test "what has passed of it since the node was told to stop is cut from the drain", %{b: b} = context do
       leaving = start_node()
       {:ok, _apps} = call(leaving, Application, :ensure_all_started, [:durable_handoff])
-      options = [graceful_shutdown_total_timeout_ms: 1_000]
       handoff = [timeout_ms: 3_600_000, shutdown_budget_ms: 3_602_000]
-      start_handoff(context, leaving, options ++ [handoff_on_shutdown: handoff])
+      start_handoff(context, leaving, handoff_on_shutdown: handoff)
       start_handoff(context, b)
       await_heartbeats([leaving, b], context.sup)
       start_server(context, leaving, Troublesome, "stuck", %{count: 0})
@@ -122,7 +121,7 @@ defmodule Handoff.StartTest do
       Troublesome.arm(leaving, "stuck", :terminate, :hang)
 
       # An hour ago, less what is left for half a second of drain.
-      noted_us = call(leaving, DurableHandoff.Clock, :now_us, []) - 3_600_500_000
+      noted_us = call(leaving, DurableHandoff.Clock, :now_us, []) - 3_601_000_000
       call(leaving, :persistent_term, :put, [DurableHandoff.Stopping.Moment, noted_us])
       listen_to_telemetry(leaving)
       stopping = Task.async(fn -> stop(leaving) end)

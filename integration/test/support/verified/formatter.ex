@@ -34,9 +34,11 @@ defmodule Verified.Formatter do
       date: Date.to_iso8601(Date.utc_today()),
       passed: Enum.count(tests, &(&1.state == nil)),
       failed: for(%{state: {kind, _reason}} = test <- tests, kind in [:failed, :invalid], do: name(test)),
-      excluded: for(%{state: {:excluded, _}, tags: %{stand_in_only: why}} = test <- tests, do: {name(test), why})
+      excluded: for(%{state: {:excluded, _}} = test <- tests, why = why(test.tags), do: {name(test), why})
     }
   end
+
+  defp why(tags), do: tags[:stand_in_only] || tags[:after_0_1_4]
 
   defp name(test), do: "#{inspect(test.module)}, #{test.name |> Atom.to_string() |> String.replace_prefix("test ", "")}"
 end

@@ -18,7 +18,7 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
   | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: `:not_stored` where its final write failed |
   | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:verify, :ended}` |
-  | `{:error, {:capacity_limit, _}}`, `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
+  | `{:error, {:capacity_limit, _}}`, `:max_children` (0.1.4 and older), `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
   | `{:error, :singleflight_overloaded}` | `:untouched` |
   | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
 
@@ -140,7 +140,7 @@ defmodule DurableHandoff.Host.Outcome do
   defp error({:rehome_reservation_lost, _detail}, _old_pid), do: {:verify, :reservation_lost}
   defp error(:singleflight_overloaded, _old_pid), do: :untouched
   defp error({:capacity_limit, _detail}, _old_pid), do: {:displaced, :target}
-  defp error(:not_ready, _old_pid), do: {:displaced, :target}
+  defp error(reason, _old_pid) when reason in [:max_children, :not_ready], do: {:displaced, :target}
   defp error({:erpc, reason}, _old_pid), do: erpc(reason)
   defp error(reason, _old_pid), do: {:verify, {:displaced, blame(reason)}}
 

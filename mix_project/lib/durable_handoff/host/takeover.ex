@@ -146,7 +146,7 @@ defmodule DurableHandoff.Host.Takeover do
   | `:timeout`, `{:unreachable, _}`, `:singleflight_overloaded`, `:not_ready`, `:conflict` | `{:wait, :starting}`: later |
   | `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:left_alone, _}` |
   | `{:capacity_limit, :node_shutting_down}` | `{:refused, :draining}` |
-  | `{:capacity_limit, _}` | `{:refused, :full}` |
+  | `{:capacity_limit, _}`, `:max_children` (0.1.4 and older) | `{:refused, :full}` |
   | `:not_found` | `{:failed, :store}`: it was there a moment ago, and before 0.1.7 a read that failed looks the same |
   | any other | `{:failed, _}`, by `DurableHandoff.Host.Outcome.blame/1` |
   """
@@ -172,6 +172,7 @@ defmodule DurableHandoff.Host.Takeover do
   defp error({:unreachable, _pid_or_noproc}, _source), do: {:wait, :starting}
   defp error({:capacity_limit, :node_shutting_down}, _source), do: {:refused, :draining}
   defp error({:capacity_limit, _limit}, _source), do: {:refused, :full}
+  defp error(:max_children, _source), do: {:refused, :full}
   defp error(reason, _source) when reason in @later, do: {:wait, :starting}
   defp error(status, _source) when status in @over, do: {:left_alone, status}
   defp error(:not_found, _source), do: {:failed, :store}

@@ -104,7 +104,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
     test "the target refuses", context do
       full = [:node_shutting_down, :max_children_total, :max_children_module, :max_cpu, :max_memory, :max_disk]
 
-      for reason <- Enum.map(full, &{:capacity_limit, &1}) ++ [:not_ready, {:erpc, :noconnection}] do
+      for reason <- Enum.map(full, &{:capacity_limit, &1}) ++ [:max_children, :not_ready, {:erpc, :noconnection}] do
         assert classify({:error, reason}, context) == {:displaced, :target}
       end
     end

@@ -9,6 +9,7 @@ defmodule DurableHandoff.Host.TakeoverTest do
   for {answer, outcome} <- [
         {{:error, {:capacity_limit, :max_children_total}}, {:refused, :full}},
         {{:error, {:capacity_limit, :max_memory}}, {:refused, :full}},
+        {{:error, :max_children}, {:refused, :full}},
         {{:error, {:capacity_limit, :node_shutting_down}}, {:refused, :draining}},
         # Later.
         {{:error, :timeout}, {:wait, :starting}},
