@@ -83,6 +83,10 @@ defmodule DurableHandoff.Native do
   @spec reasons() :: [{atom(), 1..254}]
   def reasons, do: missing()
 
+  # The defaults of a drain's configuration, and the ranges of its numbers.
+  @spec config() :: {map(), [{name :: String.t(), low :: non_neg_integer(), high :: pos_integer()}]}
+  def config, do: missing()
+
   # The engine's limiter alone. A permit is nil when no more may run at a time now; each is given back once.
 
   @spec limiter_new(:adaptive | :fixed, ceiling :: pos_integer()) :: reference()

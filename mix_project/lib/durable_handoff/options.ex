@@ -9,7 +9,8 @@ defmodule DurableHandoff.Options do
 
   @milliseconds {:integer, 1, @day_ms}
 
-  # The one place where an option exists: checks, defaults and documentation are all read from here.
+  # The one place where an option exists: checks, defaults, types and documentation are all read from here. `engine: true` passes it
+  # to the engine, which has a field of the same name (native/handoff_core/src/config.rs).
   @schema [
     enabled: [
       type: :boolean,
@@ -17,25 +18,30 @@ defmodule DurableHandoff.Options do
       doc: "`false` switches handoff off and leaves the existing shutdown as it is"
     ],
     timeout_ms: [type: @milliseconds, default: 30_000, doc: "the whole drain; the node never waits longer for it"],
-    max_concurrency: [type: {:integer, 1, 10_000}, default: 50, doc: "ceiling of attempts in flight"],
+    max_concurrency: [engine: true, type: {:integer, 1, 10_000}, default: 50, doc: "ceiling of attempts in flight"],
     concurrency: [
+      engine: true,
       type: {:one_of, [:adaptive, :fixed]},
       default: :adaptive,
       doc: "`:adaptive` finds the smallest concurrency with full throughput; `:fixed` always uses `max_concurrency`"
     ],
     max_concurrency_per_target: [
+      engine: true,
       type: {:optional, {:integer, 1, 10_000}},
       default: nil,
       doc: "ceiling of attempts in flight towards one target"
     ],
     attempt_timeout_ms: [type: @milliseconds, default: 15_000, doc: "one attempt; cut to what is left of `timeout_ms`"],
-    max_attempts: [type: {:integer, 1, 100}, default: 3, doc: "attempts for one server"],
+    max_attempts: [engine: true, type: {:integer, 1, 100}, default: 3, doc: "attempts for one server"],
     max_consecutive_failures: [
+      engine: true,
       type: {:integer, 1, 1_000_000},
       default: 10,
       doc: "failed attempts in a row after which the drain gives up and the existing shutdown takes over"
     ],
     max_failure_ratio: [
+      spec: quote(do: number()),
+      engine: true,
       type: {:when, &__MODULE__.ratio?/1, "a number above 0 and at most 1"},
       default: 0.5,
       doc: "the same for the share of failed attempts among the latest"
@@ -55,6 +61,7 @@ defmodule DurableHandoff.Options do
           "it, such as a cluster manager makes them do when a pod terminates (see `DurableHandoff.Drain.Peers`)"
     ],
     sticky: [
+      engine: true,
       type: {:one_of, [:gated, :any_level, :ignore]},
       default: :gated,
       doc:
@@ -62,6 +69,7 @@ defmodule DurableHandoff.Options do
           "prefer by level but accept all; `:ignore`"
     ],
     prefer: [
+      engine: true,
       type: {:one_of, [:new_release, :none]},
       default: :new_release,
       doc: "`:new_release`: nodes of a newer release first, so that a rolling deploy moves a server once or twice"
@@ -74,11 +82,13 @@ defmodule DurableHandoff.Options do
           "application that starts the supervisor"
     ],
     modules: [
+      spec: quote(do: %{module() => boolean() | [priority: integer()]}),
       type: {:problems, &__MODULE__.module_problems/2},
       default: %{},
       doc: "`%{Mod => false}` never moves servers of `Mod`; `%{Mod => [priority: 10]}` moves them earlier (default 0)"
     ],
     eligible: [
+      spec: quote(do: :all | :permanent | (map() -> boolean() | integer())),
       type: {:when, &__MODULE__.eligible?/1, ":all, :permanent or a function of one argument"},
       default: :all,
       doc:
@@ -86,6 +96,7 @@ defmodule DurableHandoff.Options do
           "`%{key: key, module: module, meta: meta}` that returns `true`, `false` or a priority"
     ],
     executor: [
+      spec: quote(do: :auto | :embedded | {:node, node()}),
       type: {:when, &__MODULE__.executor?/1, ":auto, :embedded or {:node, name}"},
       default: :auto,
       doc:
@@ -130,33 +141,18 @@ defmodule DurableHandoff.Options do
 
   defstruct [:given | Keyword.keys(@schema)]
 
-  @type t :: %__MODULE__{
-          given: [atom()],
-          enabled: boolean(),
-          timeout_ms: pos_integer(),
-          max_concurrency: pos_integer(),
-          concurrency: :adaptive | :fixed,
-          max_concurrency_per_target: nil | pos_integer(),
-          attempt_timeout_ms: pos_integer(),
-          max_attempts: pos_integer(),
-          max_consecutive_failures: pos_integer(),
-          max_failure_ratio: number(),
-          wait_for_target_ms: nil | non_neg_integer(),
-          reconnect: boolean(),
-          sticky: :gated | :any_level | :ignore,
-          prefer: :new_release | :none,
-          generation: nil | String.t(),
-          modules: %{module() => boolean() | [priority: integer()]},
-          eligible: :all | :permanent | (map() -> boolean() | integer()),
-          executor: :auto | :embedded | {:node, node()},
-          start_leftovers: boolean(),
-          quiet: boolean(),
-          shutdown_budget_ms: nil | pos_integer()
-        }
+  @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
 
   @doc "The options as a Markdown table, for other modules' documentation."
   @spec docs() :: String.t()
   def docs, do: @docs
+
+  @doc "The options that the engine takes as they are."
+  @spec engine(t()) :: map()
+  def engine(%__MODULE__{} = options), do: Map.take(options, for({name, entry} <- @schema, entry[:engine], do: name))
+
+  @doc false
+  def schema, do: @schema
 
   @doc """
   Checks the value of `handoff_on_shutdown`. `:disabled` when it asks for no handoff.

@@ -41,8 +41,12 @@ defmodule DurableHandoff.Plan do
     snapshot = Snapshot.take(supervisor, options, Deadline.drain(Clock.now_us(), options.timeout_ms))
     config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
 
-    with {:ok, plan} <- Native.plan(config, snapshot.entries, snapshot.view) do
-      {moves, stays} = assign(snapshot, plan)
+    with {:ok, assigned} <- assign(config, snapshot.entries, snapshot.view) do
+      {moves, stays} =
+        snapshot.servers |> Tuple.to_list() |> Enum.zip(assigned) |> Enum.split_with(&match?({_, {:ok, _}}, &1))
+
+      moves = for {server, {:ok, target}} <- moves, do: %{key: server.key, module: server.module, target: target}
+      stays = for {server, {:error, reason}} <- stays, do: stay(server, reason)
       stays = stays ++ for server <- snapshot.excluded, do: stay(server, :excluded)
 
       {:ok,
@@ -60,20 +64,20 @@ defmodule DurableHandoff.Plan do
     end
   end
 
-  # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
-  defp assign(snapshot, %{targets: targets, assignment: assignment}) do
-    targets = List.to_tuple(targets)
-    reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
-    assigned = for <<number::signed-little-32 <- assignment>>, do: number
+  @doc "The target of each server of `entries`, or why it has none, in their order. Nothing is started."
+  @spec assign(map(), [tuple()], Native.view()) ::
+          {:ok, [{:ok, String.t()} | {:error, DurableHandoff.Report.reason()}]} | {:error, {:invalid, [String.t()]}}
+  def assign(config, entries, view) do
+    with {:ok, %{targets: targets, assignment: assignment}} <- Native.plan(config, entries, view) do
+      targets = List.to_tuple(targets)
+      reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
 
-    {moves, stays} =
-      snapshot.servers
-      |> Tuple.to_list()
-      |> Enum.zip(assigned)
-      |> Enum.split_with(fn {_server, number} -> number >= 0 end)
-
-    {for({server, index} <- moves, do: %{key: server.key, module: server.module, target: elem(targets, index)}),
-     for({server, code} <- stays, do: stay(server, Map.fetch!(reasons, -code)))}
+      # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
+      {:ok,
+       for <<number::signed-little-32 <- assignment>> do
+         if number >= 0, do: {:ok, elem(targets, number)}, else: {:error, Map.fetch!(reasons, -number)}
+       end}
+    end
   end
 
   defp stay(server, reason), do: %{key: server.key, module: server.module, reason: reason}

@@ -14,7 +14,9 @@ defmodule DurableHandoff.Report do
     * `adopted_later`: servers of `left` that other nodes have accepted, to start them once they are stopped here (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from
-      the start of the attempt that stopped it until it was moved. An upper bound;
+      the start of the attempt that stopped it until it was moved. An upper bound; `gap_us`: the same in
+      microseconds;
+    * `duration_ms`, `duration_us`: the whole drain;
     * `targets`: servers moved, by node;
     * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
     * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;
@@ -30,7 +32,36 @@ defmodule DurableHandoff.Report do
   `to_string/1` gives one line for the log.
   """
 
-  @enforce_keys [:supervisor, :total, :moved, :left, :retried, :gap_ms, :duration_ms, :targets, :concurrency]
+  # Those of the engine (native/handoff_core/src/reason.rs), in its order.
+  @reasons [
+    :no_target,
+    :sticky_locked,
+    :capacity,
+    :deadline,
+    :failures,
+    :excluded,
+    :attempts_exhausted,
+    :lost_race,
+    :gone,
+    :cancelled,
+    :module_missing,
+    :state_not_stored,
+    :not_storable
+  ]
+
+  @enforce_keys [
+    :supervisor,
+    :total,
+    :moved,
+    :left,
+    :retried,
+    :gap_us,
+    :gap_ms,
+    :duration_us,
+    :duration_ms,
+    :targets,
+    :concurrency
+  ]
   defstruct @enforce_keys ++
               [
                 adopted_later: 0,
@@ -44,20 +75,8 @@ defmodule DurableHandoff.Report do
                 stored: %{stored: 0, unchanged: 0, failed: 0}
               ]
 
-  @type reason ::
-          :no_target
-          | :sticky_locked
-          | :capacity
-          | :deadline
-          | :failures
-          | :cancelled
-          | :excluded
-          | :attempts_exhausted
-          | :lost_race
-          | :gone
-          | :module_missing
-          | :state_not_stored
-          | :not_storable
+  @typedoc "Why a server was not moved."
+  @type reason :: unquote(DurableHandoff.Schema.union(@reasons))
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
   @type quantiles :: %{count: non_neg_integer(), p50: number(), p90: number(), p99: number(), max: number()}
 
@@ -68,7 +87,9 @@ defmodule DurableHandoff.Report do
           left: %{reason() => pos_integer()},
           adopted_later: non_neg_integer(),
           retried: non_neg_integer(),
+          gap_us: quantiles(),
           gap_ms: quantiles(),
+          duration_us: non_neg_integer(),
           duration_ms: number(),
           targets: %{String.t() => pos_integer()},
           concurrency: %{last: non_neg_integer(), highest: non_neg_integer()},
@@ -81,6 +102,10 @@ defmodule DurableHandoff.Report do
           first_errors: [error()],
           stored: DurableHandoff.Drain.Storing.counts()
         }
+
+  @doc "Every reason why a server may be left."
+  @spec reasons() :: [reason()]
+  def reasons, do: @reasons
 
   @doc """
   The report of a drain from the engine's, which knows only the servers that policy let through.
@@ -98,7 +123,9 @@ defmodule DurableHandoff.Report do
       moved: engine.moved,
       left: Map.reject(left, fn {_reason, count} -> count == 0 end),
       retried: engine.retried,
+      gap_us: engine.gap_us,
       gap_ms: Map.new(engine.gap_us, fn {name, value} -> {name, if(name == :count, do: value, else: ms(value))} end),
+      duration_us: about.duration_us,
       duration_ms: ms(about.duration_us),
       targets: for({name, count} <- engine.targets, count > 0, into: %{}, do: {name, count}),
       concurrency: engine.concurrency,
@@ -118,15 +145,9 @@ defmodule DurableHandoff.Report do
   @spec to_engine(t()) :: map()
   def to_engine(%__MODULE__{} = report) do
     report
-    |> Map.take([:total, :moved, :left, :retried, :concurrency, :attempts, :failures, :ended])
-    |> Map.merge(%{
-      gap_us: Map.new(report.gap_ms, fn {name, value} -> {name, if(name == :count, do: value, else: us(value))} end),
-      duration_us: us(report.duration_ms),
-      targets: Enum.sort(report.targets)
-    })
+    |> Map.take([:total, :moved, :left, :retried, :gap_us, :duration_us, :concurrency, :attempts, :failures, :ended])
+    |> Map.put(:targets, Enum.sort(report.targets))
   end
-
-  defp us(milliseconds), do: round(milliseconds * 1_000)
 
   defp ms(microseconds), do: Float.round(microseconds / 1_000, 3)
 

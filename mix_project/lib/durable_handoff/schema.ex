@@ -20,6 +20,21 @@ defmodule DurableHandoff.Schema do
           | {:problems, (String.t(), term() -> [String.t()])}
   @type t :: [{atom(), [type: option_type(), default: term(), doc: String.t()]}]
 
+  @doc "The options and the types of their values, for a typespec."
+  @spec specs(t()) :: [{atom(), Macro.t()}]
+  def specs(schema), do: for({name, entry} <- schema, do: {name, entry[:spec] || spec(entry[:type])})
+
+  defp spec(:boolean), do: quote(do: boolean())
+  defp spec(:string), do: quote(do: String.t())
+  defp spec({:integer, low, _high}) when low > 0, do: quote(do: pos_integer())
+  defp spec({:integer, _low, _high}), do: quote(do: integer())
+  defp spec({:one_of, values}), do: union(values)
+  defp spec({:optional, type}), do: union([nil, spec(type)])
+
+  @doc "The type of one of `types`."
+  @spec union([Macro.t()]) :: Macro.t()
+  def union(types), do: Enum.reduce(Enum.reverse(types), &quote(do: unquote(&1) | unquote(&2)))
+
   @doc "Whether a term can be the name of a module or of a registered process."
   defguard is_name(term) when is_atom(term) and term not in [nil, true, false]
 

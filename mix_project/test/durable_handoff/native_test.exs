@@ -4,7 +4,7 @@ defmodule DurableHandoff.NativeTest do
 
   import DurableHandoff.EngineTerms, only: [view: 1]
 
-  alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Store}
+  alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Options, Report, Store}
 
   @source %{name: "a@h", started_at_ms: nil, generation: nil, region: nil}
   @config EngineTerms.config(%{source: @source})
@@ -19,7 +19,7 @@ defmodule DurableHandoff.NativeTest do
 
     for module <- [Native, Store.Native],
         {name, arity} <- module.__info__(:functions),
-        {name, arity} not in [check: 0, load: 0, on_load: 0, reasons: 0] do
+        {name, arity} not in [check: 0, load: 0, on_load: 0] do
       # The library does what it does with such terms, an ArgumentError for most; only a stub raises NativeError.
       try do
         apply(module, name, List.duplicate(:wrong, arity))
@@ -28,8 +28,22 @@ defmodule DurableHandoff.NativeTest do
         _error in [ArgumentError, ErlangError] -> :ok
       end
     end
+  end
 
-    assert [_ | _] = Native.reasons()
+  test "ranges, defaults and reasons are those of the engine" do
+    {defaults, ranges} = Native.config()
+    ranges = Map.new(ranges, fn {name, low, high} -> {name, {:integer, low, high}} end)
+    schema = Options.schema()
+
+    for {name, _value} <- Options.engine(Options.new!(true)) do
+      assert schema[name][:default] == Map.fetch!(defaults, name), "default of #{name}"
+    end
+
+    for {name, range} <- ranges, entry = schema[String.to_atom(name)] do
+      assert entry[:type] in [range, {:optional, range}], "range of #{name}"
+    end
+
+    assert Enum.map(Native.reasons(), fn {reason, _code} -> reason end) == Report.reasons()
   end
 
   test "one drain of one server, by hand" do

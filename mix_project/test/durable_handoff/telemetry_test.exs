@@ -50,7 +50,9 @@ defmodule DurableHandoff.TelemetryTest do
         moved: 5,
         left: %{excluded: 1},
         retried: 2,
+        gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
         gap_ms: %{count: 5, p50: 1, p90: 1, p99: 1, max: 1},
+        duration_us: 1_500,
         duration_ms: 2.0,
         targets: %{"a@h" => 5},
         concurrency: %{last: 1, highest: 1}

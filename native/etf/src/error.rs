@@ -27,6 +27,9 @@ pub enum Error {
     /// A field is missing, has another type, or is outside of its range.
     #[error("{field}: takes {takes}")]
     Field { field: &'static str, takes: &'static str },
+    /// A value in a field is not as its type has it.
+    #[error("{field}: {source}")]
+    Value { field: &'static str, source: term_serde::Error },
     /// More elements than the reader takes.
     #[error("{what}: got {got}, takes at most {takes}")]
     TooMany { what: &'static str, got: usize, takes: usize },

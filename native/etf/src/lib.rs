@@ -19,6 +19,7 @@
 //! | `checked` | the type of bytes that passed |
 //! | `write` | terms from values |
 //! | `read` | values from terms, each error names the field |
+//! | `value` | both for types that serde knows |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 // What comes from outside must not be able to end the process.
@@ -28,6 +29,7 @@ pub mod check;
 mod checked;
 mod error;
 mod read;
+mod value;
 mod write;
 
 pub use check::CheckError;
@@ -38,4 +40,5 @@ pub use read::{
     Fields, MAX_TEXT, atom_name, elements, pid, read_bool, read_bytes, read_choice, read_each, read_f64, read_i64,
     read_list, read_pid, read_text, read_tuple, read_u32, read_u64, reference,
 };
+pub use value::{read_value, value};
 pub use write::{atom, binary, boolean, choice, encode, float, int, list, map, optional, text, tuple, uint};

@@ -14,6 +14,7 @@ pub const MAX_CONCURRENCY: u32 = 10_000;
 
 /// How sticky placement is honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StickyPolicy {
     /// The existing rule: a level is open once the delays of the levels before it have passed, which for a server that
     /// is running now means: only when their sum is zero.
@@ -26,6 +27,7 @@ pub enum StickyPolicy {
 
 /// Whether nodes of the new release come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Prefer {
     /// Freshness tiers, see [`crate::freshness`].
     NewRelease,
@@ -35,6 +37,7 @@ pub enum Prefer {
 
 /// One level of a sticky signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StickyLevel {
     /// The node's environment variable `name` must have the value it has on the source. `None`: it is not set there,
     /// and then no node matches.
@@ -64,6 +67,7 @@ impl StickyLevel {
 
 /// The draining node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Source {
     /// Its node name, `name@host`.
     pub name: String,
@@ -77,6 +81,7 @@ pub struct Source {
 
 /// Everything one drain is told at its start.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// Ceiling of attempts in flight.
     pub max_concurrency: u32,
@@ -97,6 +102,7 @@ pub struct Config {
     /// How long to wait while there is no target, milliseconds: for a first one, and again whenever the last one is lost.
     pub wait_for_target_ms: u64,
     /// The same while a node that would be one is known but not connected.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub wait_for_lost_ms: u64,
     /// How sticky placement is honoured.
     pub sticky: StickyPolicy,
@@ -138,28 +144,48 @@ impl Default for Config {
     }
 }
 
+/// A number of a configuration and the range it must be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number {
+    /// Its field.
+    pub name: &'static str,
+    /// Its value, if it has one.
+    pub value: Option<u64>,
+    /// The smallest it may be.
+    pub low: u64,
+    /// The largest it may be.
+    pub high: u64,
+}
+
 impl Config {
+    /// The numbers that have a range. A host that checks its own options compares its ranges with these.
+    pub fn numbers(&self) -> [Number; 8] {
+        let number = |name, value, low, high| Number { name, value, low, high };
+        let count = |value: u32| Some(u64::from(value));
+        let per_target = self.max_concurrency_per_target.and_then(count);
+        [
+            number("max_concurrency", count(self.max_concurrency), 1, MAX_CONCURRENCY.into()),
+            number("max_concurrency_per_target", per_target, 1, MAX_CONCURRENCY.into()),
+            number("timeout_ms", Some(self.timeout_ms), 1, MAX_TIMEOUT_MS),
+            number("attempt_timeout_ms", Some(self.attempt_timeout_ms), 1, MAX_TIMEOUT_MS),
+            number("max_attempts", count(self.max_attempts), 1, 100),
+            number("max_consecutive_failures", count(self.max_consecutive_failures), 1, 1_000_000),
+            number("wait_for_target_ms", Some(self.wait_for_target_ms), 0, MAX_TIMEOUT_MS),
+            number("wait_for_lost_ms", Some(self.wait_for_lost_ms), 0, MAX_TIMEOUT_MS),
+        ]
+    }
+
     /// Checks every field and the fields against each other.
     ///
     /// # Errors
     /// One sentence for each problem found, never only the first.
     pub fn validate(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
-        let mut range = |name: &str, got: u64, low: u64, high: u64| {
-            if got < low || got > high {
-                problems.push(format!("{name}: got {got}, takes {low} to {high}"));
+        for Number { name, value, low, high } in self.numbers() {
+            if value.is_some_and(|got| got < low || got > high) {
+                problems.push(format!("{name}: got {}, takes {low} to {high}", value.unwrap_or_default()));
             }
-        };
-        range("max_concurrency", self.max_concurrency.into(), 1, MAX_CONCURRENCY.into());
-        if let Some(cap) = self.max_concurrency_per_target {
-            range("max_concurrency_per_target", cap.into(), 1, MAX_CONCURRENCY.into());
         }
-        range("timeout_ms", self.timeout_ms, 1, MAX_TIMEOUT_MS);
-        range("attempt_timeout_ms", self.attempt_timeout_ms, 1, MAX_TIMEOUT_MS);
-        range("max_attempts", self.max_attempts.into(), 1, 1_000);
-        range("max_consecutive_failures", self.max_consecutive_failures.into(), 1, 1_000_000);
-        range("wait_for_target_ms", self.wait_for_target_ms, 0, MAX_TIMEOUT_MS);
-        range("wait_for_lost_ms", self.wait_for_lost_ms, 0, MAX_TIMEOUT_MS);
         if !(self.max_failure_ratio > 0.0 && self.max_failure_ratio <= 1.0) {
             problems.push(format!(
                 "max_failure_ratio: got {}, takes a number above 0.0 and at most 1.0",

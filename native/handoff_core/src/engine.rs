@@ -40,7 +40,7 @@ use crate::pending::Pending;
 use crate::placement::{Class, Placement};
 use crate::quantiles::Quantiles;
 use crate::reason::Reason;
-use crate::report::{Ended, Progress, Report};
+use crate::report::{AtATime, Ended, Progress, Report};
 use crate::shared::Shared;
 use crate::store_health::{Gate, StoreHealth};
 use crate::time::Micros;
@@ -251,8 +251,7 @@ impl Engine {
             gap: self.tally.gaps.summary(),
             duration: self.ended.unwrap_or(now).since(self.started),
             targets: self.tally.targets.iter().map(|(id, count)| (shared.names.name(*id).clone(), *count)).collect(),
-            last_limit: shared.limiter.limit(),
-            highest_in_flight: self.tally.highest_in_flight,
+            concurrency: AtATime { last: shared.limiter.limit(), highest: self.tally.highest_in_flight },
             attempts: self.tally.attempts,
             failures: self.tally.failures,
             ended: match self.phase {

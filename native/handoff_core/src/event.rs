@@ -10,6 +10,7 @@ use crate::view::ClusterView;
 
 /// Whose fault a failed attempt was: it decides who is avoided next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Blame {
     /// The target refused, is full, not ready, unreachable or too slow: rest it, try another.
     Target,
@@ -23,6 +24,7 @@ pub enum Blame {
 
 /// How an attempt ended, normalised by the host (see the table of `rehome_child` results in the contract).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Outcome {
     /// It runs elsewhere: on the attempt's target, or on the named node when somebody else started it there.
     Moved {
@@ -36,7 +38,7 @@ pub enum Outcome {
     /// Stopped and reserved for the source: it runs nowhere until started or released.
     Displaced(Blame),
     /// Nothing happened to it in this attempt: it still runs at the source, or is as displaced as before.
-    Untouched(Blame),
+    Untouched(#[cfg_attr(feature = "serde", serde(deserialize_with = "crate::shape::blame_or_unknown"))] Blame),
     /// It is not there any more and nothing is left to move.
     Gone,
     /// Another owner has it; no reservation is left.
@@ -49,6 +51,7 @@ pub enum Outcome {
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Event {
     /// An attempt ended.
     Finished {
@@ -72,6 +75,7 @@ pub enum Event {
         id: ServerId,
     },
     /// The cluster was looked at anew.
+    #[cfg_attr(feature = "serde", serde(skip))]
     View(ClusterView),
     /// The distribution connection to a node was lost.
     NodeDown(String),
@@ -81,16 +85,19 @@ pub enum Event {
 
 /// Something is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Action {
     /// Start an attempt.
     Start {
         /// Which server.
         id: ServerId,
         /// Towards which node.
+        #[cfg_attr(feature = "serde", serde(with = "crate::shape::text"))]
         target: Arc<str>,
-        /// The how manyth start of this server it is, from 1.
+        /// Attempt number, starting at 1.
         attempt: u32,
         /// How long it may take.
+        #[cfg_attr(feature = "serde", serde(with = "crate::shape::millis"))]
         timeout: Micros,
     },
     /// Clear the reservation of a displaced server that is given up.

@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 /// A durable server: its position in the list the drain was started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ServerId(pub u32);
 
 /// A callback module: its position in the caller's table of modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ModuleId(pub u32);
 
 /// A sticky signature: its position in [`crate::Config::stickies`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StickyId(pub u32);
 
 /// A BEAM node: its position in a [`NodeTable`]. Stable for as long as the table lives.

@@ -32,6 +32,8 @@ pub mod plan;
 pub mod quantiles;
 pub mod reason;
 pub mod report;
+#[cfg(feature = "serde")]
+mod shape;
 pub mod shared;
 pub mod store_health;
 pub mod time;
@@ -43,6 +45,6 @@ pub use event::{Action, Blame, EngineError, Event, Outcome, Poll};
 pub use ids::{ModuleId, NodeId, ServerId, StickyId};
 pub use plan::{Plan, plan};
 pub use reason::Reason;
-pub use report::{Ended, Progress, Report};
+pub use report::{AtATime, Ended, Progress, Report};
 pub use shared::Shared;
 pub use view::{Capacity, ClusterView, NodeView, Resources, Scope, Usage};

@@ -70,6 +70,7 @@ use recent::Recent;
 
 /// Whether the limiter may look for a smaller number than its ceiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Concurrency {
     /// Look for the smallest limit that still has the full throughput.
     Adaptive,
@@ -79,6 +80,7 @@ pub enum Concurrency {
 
 /// What the end of an attempt says about the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Verdict {
     /// The store did its part: the latency counts.
     Served,

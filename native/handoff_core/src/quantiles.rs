@@ -12,6 +12,7 @@ pub struct Quantiles {
 
 /// What a report says about a set of spans, microseconds; all zero for an empty set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Summary {
     /// How many spans.
     pub count: u64,

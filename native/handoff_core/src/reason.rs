@@ -5,6 +5,7 @@
 /// Why a server was left to the existing graceful shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Reason {
     /// No other healthy, connected node that is not draining itself.
     NoTarget = 1,

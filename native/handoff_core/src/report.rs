@@ -11,6 +11,7 @@ use crate::time::Micros;
 
 /// Why a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Ended {
     /// Nothing was left to do.
     Done,
@@ -45,6 +46,7 @@ impl Ended {
 
 /// Where a drain is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Progress {
     /// All servers.
     pub total: u64,
@@ -70,28 +72,41 @@ pub struct Progress {
     pub finished: bool,
 }
 
+/// How many attempts a drain had at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct AtATime {
+    /// The limiter's last limit.
+    pub last: u32,
+    /// The most in flight at any time.
+    pub highest: u32,
+}
+
 /// The summary of a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Report {
     /// All servers.
     pub total: u64,
     /// Running elsewhere.
     pub moved: u64,
     /// Not moved, by reason.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::shape::known_reasons"))]
     pub left: BTreeMap<Reason, u64>,
     /// Servers that needed more than one attempt.
     pub retried: u64,
     /// From the start of the attempt that stopped a server until it was moved: an upper bound of the time it answered
     /// nobody.
+    #[cfg_attr(feature = "serde", serde(rename = "gap_us"))]
     pub gap: Summary,
     /// From the start of the drain to its end, or to now.
+    #[cfg_attr(feature = "serde", serde(rename = "duration_us"))]
     pub duration: Micros,
     /// Servers per node they were moved to, by name.
+    #[cfg_attr(feature = "serde", serde(with = "crate::shape::pairs"))]
     pub targets: BTreeMap<Arc<str>, u64>,
-    /// The limiter's last limit.
-    pub last_limit: u32,
-    /// The most attempts ever in flight.
-    pub highest_in_flight: u32,
+    /// How many attempts at a time.
+    pub concurrency: AtATime,
     /// Attempts started.
     pub attempts: u64,
     /// Attempts failed.

@@ -8,6 +8,7 @@ use std::ops::{Add, Sub};
 
 /// Microseconds of the caller's monotonic clock: a point in time or a span, never negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Micros(pub u64);
 
 impl Micros {

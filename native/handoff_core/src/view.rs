@@ -19,6 +19,11 @@ pub enum Scope {
 
 /// A capacity limit as its node reported it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "(Scope, f64, f64)", into = "(Scope, f64, f64)")
+)]
 pub struct Capacity {
     /// What is counted.
     pub scope: Scope,
@@ -46,6 +51,11 @@ impl Usage {
 
 /// What a node reported about its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "crate::shape::Machine", into = "crate::shape::Machine")
+)]
 pub struct Resources {
     /// Processor.
     pub cpu: Usage,
@@ -57,12 +67,14 @@ pub struct Resources {
 
 /// One node's newest heartbeat and what the source knows of it besides.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeView {
     /// Node name, `name@host`.
     pub name: String,
     /// When the heartbeat was written, wall-clock milliseconds of that node.
     pub stamp_ms: i64,
     /// When `servers` and the `current` of `capacity` were counted, by the same clock, if the node was asked since that heartbeat.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub counted_at_ms: Option<i64>,
     /// When its supervisor started, wall-clock milliseconds; known where this library runs.
     pub started_at_ms: Option<i64>,
@@ -79,10 +91,12 @@ pub struct NodeView {
     /// Its capacity limits.
     pub capacity: Vec<Capacity>,
     /// Its machine.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub resources: Resources,
     /// The environment variables sticky rules ask for.
     pub env: Vec<(String, String)>,
     /// Modules of the drain that it said it cannot load. A node that was not asked, or cannot answer, lacks none.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub missing: Vec<ModuleId>,
 }
 
@@ -114,6 +128,7 @@ impl NodeView {
 
 /// All nodes at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ClusterView {
     /// The source's wall clock when the view was taken, milliseconds.
     pub now_ms: i64,

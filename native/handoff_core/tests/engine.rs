@@ -21,7 +21,7 @@ fn everything_moves_and_the_report_adds_up() {
     assert!(drive.finished);
     assert_eq!((report.total, report.moved, report.retried, report.failures), (200, 200, 0, 0));
     assert_eq!(report.ended, Some(Ended::Done));
-    assert_eq!(report.highest_in_flight, 50);
+    assert_eq!(report.concurrency.highest, 50);
     assert_eq!(report.gap.max, 10_000);
     assert_eq!(drive.engine.results(), vec![0; 200]);
 }

@@ -118,7 +118,7 @@ fn a_follower_of_a_whole_drain_reports_the_same() {
     // itself.
     led.gap = followed.gap;
     led.duration = followed.duration;
-    led.last_limit = followed.last_limit;
+    led.concurrency.last = followed.concurrency.last;
     assert_eq!(led, followed);
     assert!(followed.moved > 50 && followed.retried > 0 && followed.left.len() > 1, "{followed:?}");
 }

@@ -6,14 +6,22 @@
 
 use std::sync::{Mutex, TryLockError};
 
-use handoff_core::event::Event;
+use handoff_core::event::{Action, Event};
 use handoff_core::time::Micros;
-use handoff_core::{Engine, Shared};
+use handoff_core::{ClusterView, Config, Engine, ModuleId, ServerSpec, Shared, StickyId};
 use rustler::types::atom;
 use rustler::{Encoder, Env, Error, NewBinary, NifResult, Resource, ResourceArc, Term};
 
 use crate::answers;
-use crate::terms::{ActionTerm, ConfigTerm, EventTerm, ServerTerm, ViewTerm, server};
+use crate::terms::Value;
+
+/// One server: module, sticky signature, priority. Not through serde: there may be a million of them.
+pub type ServerTerm = (u32, u32, i32);
+
+/// A server as the engine takes it.
+pub fn server((module, sticky, priority): ServerTerm) -> ServerSpec {
+    ServerSpec { module: ModuleId(module), sticky: StickyId(sticky), priority }
+}
 
 /// One drain.
 pub struct Drain {
@@ -48,23 +56,22 @@ impl Drain {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn engine_new<'a>(
     env: Env<'a>,
-    config: ConfigTerm<'a>,
+    Value(config): Value<Config>,
     servers: Vec<ServerTerm>,
-    view: ViewTerm<'a>,
+    Value(view): Value<ClusterView>,
     now_us: u64,
-) -> NifResult<Term<'a>> {
-    let config = config.into_config()?;
+) -> Term<'a> {
     let servers: Vec<_> = servers.into_iter().map(server).collect();
     let mut shared = match config.validate() {
         Ok(()) => Shared::new(&config),
-        Err(problems) => return Ok(answers::refused(env, &handoff_core::EngineError::Invalid { problems })),
+        Err(problems) => return answers::refused(env, &handoff_core::EngineError::Invalid { problems }),
     };
-    match Engine::new(config, &servers, view.into_view()?, Micros(now_us), &mut shared) {
+    match Engine::new(config, &servers, view, Micros(now_us), &mut shared) {
         Ok(engine) => {
             let drain = ResourceArc::new(Drain { state: Mutex::new((engine, shared)) });
-            Ok((atom::ok(), drain).encode(env))
+            (atom::ok(), drain).encode(env)
         }
-        Err(error) => Ok(answers::refused(env, &error)),
+        Err(error) => answers::refused(env, &error),
     }
 }
 
@@ -81,33 +88,48 @@ fn engine_poll_dirty<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -
 }
 
 #[rustler::nif]
-fn engine_event<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, event: EventTerm) -> NifResult<Term<'a>> {
-    take_in(env, &drain, now_us, event.into())
+fn engine_event<'a>(
+    env: Env<'a>,
+    drain: ResourceArc<Drain>,
+    now_us: u64,
+    Value(event): Value<Event>,
+) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, event)
 }
 
 #[rustler::nif]
-fn engine_follow<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, action: ActionTerm) -> NifResult<Term<'a>> {
+fn engine_follow<'a>(
+    env: Env<'a>,
+    drain: ResourceArc<Drain>,
+    now_us: u64,
+    Value(action): Value<Action>,
+) -> NifResult<Term<'a>> {
     drain.with(env, |engine, shared| {
-        Ok(match engine.follow(Micros(now_us), &action.into(), shared) {
-            Ok(action) => (atom::ok(), answers::action(env, &action)).encode(env),
+        Ok(match engine.follow(Micros(now_us), &action, shared) {
+            Ok(action) => (atom::ok(), Value(action)).encode(env),
             Err(error) => answers::refused(env, &error),
         })
     })
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn engine_view<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, view: ViewTerm<'a>) -> NifResult<Term<'a>> {
-    take_in(env, &drain, now_us, Event::View(view.into_view()?))
+fn engine_view<'a>(
+    env: Env<'a>,
+    drain: ResourceArc<Drain>,
+    now_us: u64,
+    Value(view): Value<ClusterView>,
+) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, Event::View(view))
 }
 
 #[rustler::nif]
 fn engine_progress(env: Env<'_>, drain: ResourceArc<Drain>) -> NifResult<Term<'_>> {
-    drain.with(env, |engine, shared| Ok(answers::progress(env, engine.progress(shared))))
+    drain.with(env, |engine, shared| Ok(Value(engine.progress(shared)).encode(env)))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn engine_report<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
-    drain.with(env, |engine, shared| answers::report(env, &engine.report(Micros(now_us), shared)))
+    drain.with(env, |engine, shared| Ok(Value(engine.report(Micros(now_us), shared)).encode(env)))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

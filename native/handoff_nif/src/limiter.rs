@@ -10,9 +10,10 @@ use std::sync::{Mutex, TryLockError};
 use handoff_core::limiter::{Concurrency, Limiter, Permit, Verdict};
 use handoff_core::time::Micros;
 use rustler::types::atom;
-use rustler::{Encoder, Env, Error, NifResult, NifUnitEnum, Resource, ResourceArc, Term};
+use rustler::{Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
 
 use crate::answers;
+use crate::terms::Value;
 
 /// A limiter and the permits that are out, by the numbers Elixir knows them by.
 struct Permits {
@@ -29,21 +30,6 @@ pub struct Pace {
 #[rustler::resource_impl]
 impl Resource for Pace {}
 
-#[derive(NifUnitEnum)]
-#[rustler(decode)]
-enum ModeTerm {
-    Adaptive,
-    Fixed,
-}
-
-#[derive(NifUnitEnum)]
-#[rustler(decode)]
-enum VerdictTerm {
-    Served,
-    Overload,
-    Neutral,
-}
-
 impl Pace {
     fn with<'a>(&self, env: Env<'a>, work: impl FnOnce(&mut Permits) -> Term<'a>) -> NifResult<Term<'a>> {
         match self.state.try_lock() {
@@ -55,11 +41,7 @@ impl Pace {
 }
 
 #[rustler::nif]
-fn limiter_new(mode: ModeTerm, ceiling: u32) -> ResourceArc<Pace> {
-    let mode = match mode {
-        ModeTerm::Adaptive => Concurrency::Adaptive,
-        ModeTerm::Fixed => Concurrency::Fixed,
-    };
+fn limiter_new(Value(mode): Value<Concurrency>, ceiling: u32) -> ResourceArc<Pace> {
     let limiter = Limiter::new(mode, ceiling);
     ResourceArc::new(Pace { state: Mutex::new(Permits { limiter, out: BTreeMap::new(), last: 0 }) })
 }
@@ -86,15 +68,10 @@ fn limiter_give<'a>(
     now_us: u64,
     permit: u64,
     latency_us: u64,
-    verdict: VerdictTerm,
+    Value(verdict): Value<Verdict>,
 ) -> NifResult<Term<'a>> {
     pace.with(env, |permits| {
         if let Some(permit) = permits.out.remove(&permit) {
-            let verdict = match verdict {
-                VerdictTerm::Served => Verdict::Served,
-                VerdictTerm::Overload => Verdict::Overload,
-                VerdictTerm::Neutral => Verdict::Neutral,
-            };
             permits.limiter.on_finish(Micros(now_us), permit, Micros(latency_us), verdict);
         }
         atom::ok().encode(env)

@@ -1,29 +1,31 @@
-//! The dry run, the existing rules alone, and the list of reasons.
+//! The dry run, the existing rules alone, and what the engine says of itself.
+
+use std::collections::BTreeMap;
 
 use handoff_core::eligibility::{self, Query};
-use handoff_core::{Reason, StickyPolicy};
+use handoff_core::{ClusterView, Config, Reason, StickyPolicy};
 use rustler::types::atom;
-use rustler::{Atom, Encoder, Env, NewBinary, NifMap, NifResult, Term};
+use rustler::{Encoder, Env, NewBinary, NifMap, Term};
 
 use crate::answers;
-use crate::terms::{ConfigTerm, OwnedQuery, QueryTerm, ServerTerm, ViewTerm, server};
+use crate::engine::{ServerTerm, server};
+use crate::terms::{Question, Value};
 
 #[derive(NifMap)]
 #[rustler(encode)]
 struct PlanAnswer<'a> {
     targets: Vec<String>,
     assignment: Term<'a>,
-    reasons: Term<'a>,
+    reasons: Value<BTreeMap<Reason, u64>>,
     per_target: Vec<(String, u64)>,
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn plan<'a>(env: Env<'a>, config: ConfigTerm<'a>, servers: Vec<ServerTerm>, view: ViewTerm<'a>) -> NifResult<Term<'a>> {
-    let config = config.into_config()?;
+fn plan<'a>(env: Env<'a>, config: Value<Config>, servers: Vec<ServerTerm>, view: Value<ClusterView>) -> Term<'a> {
     let servers: Vec<_> = servers.into_iter().map(server).collect();
-    let plan = match handoff_core::plan(&config, &servers, view.into_view()?) {
+    let plan = match handoff_core::plan(&config.0, &servers, view.0) {
         Ok(plan) => plan,
-        Err(error) => return Ok(answers::refused(env, &error)),
+        Err(error) => return answers::refused(env, &error),
     };
     let mut assignment = NewBinary::new(env, plan.assignments.len() * 4);
     for (bytes, assigned) in assignment.as_mut_slice().chunks_exact_mut(4).zip(&plan.assignments) {
@@ -37,31 +39,32 @@ fn plan<'a>(env: Env<'a>, config: ConfigTerm<'a>, servers: Vec<ServerTerm>, view
     let targets: Vec<String> = plan.targets.iter().map(|name| name.to_string()).collect();
     let per_target =
         targets.iter().cloned().zip(plan.per_target.iter().copied()).filter(|(_, count)| *count > 0).collect();
-    let answer = PlanAnswer {
-        targets,
-        assignment: assignment.into(),
-        reasons: answers::reasons(env, plan.reasons.iter().map(|(reason, count)| (*reason, *count)))?,
-        per_target,
-    };
-    Ok((atom::ok(), answer).encode(env))
+    let answer = PlanAnswer { targets, assignment: assignment.into(), reasons: Value(plan.reasons), per_target };
+    (atom::ok(), answer).encode(env)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn eligible<'a>(view: ViewTerm<'a>, query: QueryTerm) -> NifResult<Vec<String>> {
-    let view = view.into_view()?;
-    let owned = OwnedQuery::from(query);
+fn eligible(Value(view): Value<ClusterView>, Value(question): Value<Question>) -> Vec<String> {
     let query = Query {
-        source: &owned.source,
-        module: owned.module,
-        sticky: &owned.sticky,
+        source: &question.source,
+        module: question.module,
+        sticky: &question.sticky,
         policy: StickyPolicy::Gated,
-        max_age_ms: owned.max_age_ms,
-        future_skew_ms: owned.future_skew_ms,
+        max_age_ms: question.max_age_ms,
+        future_skew_ms: question.future_skew_ms,
     };
-    Ok(eligibility::eligible(&view, &query).into_iter().map(|index| view.nodes[index].name.clone()).collect())
+    eligibility::eligible(&view, &query).into_iter().map(|index| view.nodes[index].name.clone()).collect()
 }
 
 #[rustler::nif]
-fn reasons(env: Env<'_>) -> NifResult<Vec<(Atom, u8)>> {
-    Reason::ALL.iter().map(|reason| Ok((answers::reason(env, *reason)?, reason.code()))).collect()
+fn reasons() -> Value<Vec<(Reason, u8)>> {
+    Value(Reason::ALL.iter().map(|reason| (*reason, reason.code())).collect())
+}
+
+/// The defaults of a configuration, and the ranges of its numbers.
+#[rustler::nif]
+fn config() -> (Value<Config>, Vec<(String, u64, u64)>) {
+    let config = Config::default();
+    let ranges = config.numbers().map(|number| (number.name.to_owned(), number.low, number.high)).into();
+    (Value(config), ranges)
 }

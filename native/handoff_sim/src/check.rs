@@ -103,7 +103,7 @@ fn summary(drain: &DrainOutcome) -> String {
         report.left,
         report.attempts,
         report.failures,
-        report.highest_in_flight,
+        report.concurrency.highest,
         report.gap
     )
 }

@@ -72,7 +72,7 @@
 //! |---|---|
 //! | the envelope, the version, the list of kinds | [`message`] |
 //! | `announce`, `welcome` | [`announce`] |
-//! | `drain_open`, `opened` | [`open`], its configuration [`config`] |
+//! | `drain_open`, `opened` | [`open`] |
 //! | `servers` | [`servers`] |
 //! | `view` | [`view`] |
 //! | `drain_start`, `started` | [`start`] |
@@ -90,7 +90,6 @@
 
 pub mod announce;
 mod body;
-pub mod config;
 pub mod error;
 pub mod events;
 pub mod liveness;

@@ -2,12 +2,13 @@
 //!
 //! Guarantee: what a drain will need is known and bounded before a single server is sent.
 
-use etf::{Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, text, uint};
+use etf::{
+    Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, read_value, text, uint, value,
+};
 use handoff_core::Config;
 use handoff_core::config::MAX_SERVERS;
 
 use crate::body::{Body, DrainId, exactly, read_id};
-use crate::config;
 
 /// More callback modules than this are a mistake.
 pub const MAX_MODULES: usize = 10_000;
@@ -42,7 +43,7 @@ impl Body for DrainOpen {
             ("storage", text(&self.storage)),
             ("count", uint(self.count.into())),
             ("modules", list(self.modules.iter().map(|name| text(name)))),
-            ("config", config::write(&self.config)),
+            ("config", value(&self.config)),
         ]);
         vec![uint(self.id.0), self.drainer.clone().into(), spec]
     }
@@ -59,7 +60,7 @@ impl Body for DrainOpen {
             supervisor: spec.need("supervisor", read_text)?,
             storage: spec.need("storage", read_text)?,
             count: read_count(count)?,
-            config: spec.need("config", config::read)?,
+            config: spec.need("config", read_value)?,
             modules,
         })
     }

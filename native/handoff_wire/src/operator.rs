@@ -4,16 +4,12 @@
 //! request is a request.
 
 use etf::{
-    Error, Fields, Pid, Term, boolean, int, list, map, optional, read_bool, read_each, read_i64, read_pid, read_text,
-    read_u64, text, uint,
+    Error, Fields, Pid, Term, boolean, int, map, optional, read_bool, read_i64, read_pid, read_text, read_u64,
+    read_value, text, uint, value,
 };
 use handoff_core::{Progress, Report};
 
 use crate::body::{Body, exactly};
-use crate::{progress, report};
-
-/// Supervisors on one node.
-const MAX_SUPERVISORS: usize = 10_000;
 
 /// The number of a question, chosen by who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +38,7 @@ impl Body for Describe {
 }
 
 /// One supervisor of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SupervisorInfo {
     /// Its name.
     pub name: String,
@@ -73,19 +69,10 @@ impl Body for Description {
     const KIND: &'static str = "description";
 
     fn write(&self) -> Vec<Term> {
-        let supervisor = |info: &SupervisorInfo| {
-            map([
-                ("name", text(&info.name)),
-                ("generation", optional(info.generation.as_deref().map(text))),
-                ("started_at_ms", optional(info.started_at_ms.map(int))),
-                ("servers", uint(info.servers)),
-                ("draining", boolean(info.draining)),
-            ])
-        };
         let info = map([
             ("release", text(&self.release)),
             ("now_ms", int(self.now_ms)),
-            ("supervisors", list(self.supervisors.iter().map(supervisor))),
+            ("supervisors", value(&self.supervisors)),
         ]);
         vec![uint(self.request.0), info]
     }
@@ -93,21 +80,11 @@ impl Body for Description {
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, info] = exactly(fields)?;
         let info = Fields::of(info, "description")?;
-        let supervisor = |term: &Term| {
-            let fields = Fields::of(term, "supervisor")?;
-            Ok(SupervisorInfo {
-                name: fields.need("name", read_text)?,
-                generation: fields.maybe("generation", read_text)?,
-                started_at_ms: fields.maybe("started_at_ms", read_i64)?,
-                servers: fields.need("servers", read_u64)?,
-                draining: fields.need("draining", read_bool)?,
-            })
-        };
         Ok(Description {
             request: RequestId(read_u64(request, "request")?),
             release: info.need("release", read_text)?,
             now_ms: info.need("now_ms", read_i64)?,
-            supervisors: info.need("supervisors", |term, key| read_each(term, key, MAX_SUPERVISORS, supervisor))?,
+            supervisors: info.need("supervisors", read_value)?,
         })
     }
 }
@@ -165,15 +142,12 @@ impl Body for DrainStep {
     const KIND: &'static str = "drain_step";
 
     fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), progress::write(&self.progress)]
+        vec![uint(self.request.0), value(&self.progress)]
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, progress] = exactly(fields)?;
-        Ok(DrainStep {
-            request: RequestId(read_u64(request, "request")?),
-            progress: progress::read(progress, "progress")?,
-        })
+        Ok(DrainStep { request: RequestId(read_u64(request, "request")?), progress: read_value(progress, "progress")? })
     }
 }
 
@@ -191,11 +165,11 @@ impl Body for DrainDone {
     const KIND: &'static str = "drain_done";
 
     fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), report::write(&self.report)]
+        vec![uint(self.request.0), value(&self.report)]
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, report] = exactly(fields)?;
-        Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: report::read(report, "report")? })
+        Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: read_value(report, "report")? })
     }
 }

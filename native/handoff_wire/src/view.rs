@@ -3,19 +3,14 @@
 //! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view, never more nodes
 //! than the engine takes, and never more than [`MAX_BYTES`].
 
-use etf::{
-    Error, Fields, Term, atom, atom_name, boolean, float, int, list, map, optional, read_bool, read_each, read_f64,
-    read_i64, read_text, read_tuple, read_u32, read_u64, text, tuple, uint,
-};
+use etf::{Error, Term, int, list, read_each, read_i64, read_u32, read_value, uint, value};
 use handoff_core::view::MAX_NODES;
-use handoff_core::{Capacity, ClusterView, ModuleId, NodeView, Resources, Scope, Usage};
+use handoff_core::{Capacity, ClusterView, ModuleId, NodeView};
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
 /// Nodes in one part: with a hundred capacity limits and variables each, still far below the largest frame.
 pub const PER_PART: usize = 100;
-/// Capacity limits, environment variables and missing modules of one node.
-const MAX_PER_NODE: usize = 10_000;
 /// What a view may take in memory, about: 1,600 bytes for each node of the largest.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
@@ -55,7 +50,7 @@ impl Body for ViewPart {
     const KIND: &'static str = "view";
 
     fn write(&self) -> Vec<Term> {
-        let nodes = list(self.nodes.iter().map(write_node));
+        let nodes = list(self.nodes.iter().map(value));
         vec![uint(self.id.0), uint(self.part.into()), uint(self.parts.into()), int(self.now_ms), nodes]
     }
 
@@ -66,7 +61,7 @@ impl Body for ViewPart {
             part: read_u32(part, "part")?,
             parts: read_u32(parts, "parts")?,
             now_ms: read_i64(now_ms, "now_ms")?,
-            nodes: read_each(nodes, "nodes", PER_PART, read_node)?,
+            nodes: read_each(nodes, "nodes", PER_PART, |node| read_value(node, "node"))?,
         })
     }
 }
@@ -120,98 +115,6 @@ fn weight(node: &NodeView) -> usize {
     let capacity = node.capacity.len() * size_of::<Capacity>();
     let missing = node.missing.len() * size_of::<ModuleId>();
     size_of::<NodeView>() + text + capacity + missing + node.env.iter().map(pair).sum::<usize>()
-}
-
-fn write_node(node: &NodeView) -> Term {
-    let capacity = |capacity: &Capacity| {
-        let scope = match capacity.scope {
-            Scope::Total => atom("total"),
-            Scope::Module(ModuleId(index)) => uint(index.into()),
-        };
-        tuple([scope, float(capacity.current), float(capacity.limit)])
-    };
-    let fields = [
-        ("name", text(&node.name)),
-        ("stamp_ms", int(node.stamp_ms)),
-        ("started_at_ms", optional(node.started_at_ms.map(int))),
-        ("generation", optional(node.generation.as_deref().map(text))),
-        ("servers", optional(node.servers.map(uint))),
-        ("region", optional(node.region.as_deref().map(text))),
-        ("draining", boolean(node.draining)),
-        ("connected", boolean(node.connected)),
-        ("capacity", list(node.capacity.iter().map(capacity))),
-        ("resources", write_resources(node.resources)),
-        ("env", list(node.env.iter().map(|(name, value)| tuple([text(name), text(value)])))),
-    ];
-    let counted_at_ms = node.counted_at_ms.map(|counted_at_ms| ("counted_at_ms", int(counted_at_ms)));
-    let missing = || list(node.missing.iter().map(|ModuleId(index)| uint((*index).into())));
-    let missing = (!node.missing.is_empty()).then(|| ("missing", missing()));
-    map(fields.into_iter().chain(counted_at_ms).chain(missing))
-}
-
-fn read_node(term: &Term) -> Result<NodeView, Error> {
-    let fields = Fields::of(term, "node")?;
-    Ok(NodeView {
-        name: fields.need("name", read_text)?,
-        stamp_ms: fields.need("stamp_ms", read_i64)?,
-        counted_at_ms: fields.maybe("counted_at_ms", read_i64)?,
-        started_at_ms: fields.maybe("started_at_ms", read_i64)?,
-        generation: fields.maybe("generation", read_text)?,
-        servers: fields.maybe("servers", read_u64)?,
-        region: fields.maybe("region", read_text)?,
-        draining: fields.need("draining", read_bool)?,
-        connected: fields.need("connected", read_bool)?,
-        capacity: fields.need("capacity", |term, key| read_each(term, key, MAX_PER_NODE, read_capacity))?,
-        resources: fields.maybe("resources", read_resources)?.unwrap_or_default(),
-        env: fields.need("env", |term, key| {
-            read_each(term, key, MAX_PER_NODE, |pair| {
-                let [name, value] = read_tuple(pair, "env")?;
-                Ok((read_text(name, "env name")?, read_text(value, "env value")?))
-            })
-        })?,
-        // Added by a later release; one before it says nothing.
-        missing: fields
-            .maybe("missing", |term, key| {
-                read_each(term, key, MAX_PER_NODE, |index| Ok(ModuleId(read_u32(index, "missing")?)))
-            })?
-            .unwrap_or_default(),
-    })
-}
-
-fn read_capacity(term: &Term) -> Result<Capacity, Error> {
-    let [scope, current, limit] = read_tuple(term, "capacity")?;
-    Ok(Capacity {
-        scope: match atom_name(scope) {
-            Some("total") => Scope::Total,
-            _ => Scope::Module(ModuleId(read_u32(scope, "capacity scope")?)),
-        },
-        current: read_f64(current, "current")?,
-        limit: read_f64(limit, "limit")?,
-    })
-}
-
-fn write_resources(resources: Resources) -> Term {
-    let Resources { cpu, memory, disk } = resources;
-    let numbers = [
-        ("cpu", cpu.used),
-        ("max_cpu", cpu.max),
-        ("memory", memory.used),
-        ("max_memory", memory.max),
-        ("disk", disk.used),
-        ("max_disk", disk.max),
-    ];
-    map(numbers.map(|(key, number)| (key, optional(number.map(float)))))
-}
-
-fn read_resources(term: &Term, field: &'static str) -> Result<Resources, Error> {
-    let fields = Fields::of(term, field)?;
-    let usage =
-        |used, max| Ok::<_, Error>(Usage { used: fields.maybe(used, read_f64)?, max: fields.maybe(max, read_f64)? });
-    Ok(Resources {
-        cpu: usage("cpu", "max_cpu")?,
-        memory: usage("memory", "max_memory")?,
-        disk: usage("disk", "max_disk")?,
-    })
 }
 
 #[cfg(test)]

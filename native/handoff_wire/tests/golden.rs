@@ -10,7 +10,7 @@ use handoff_core::event::{Blame, Event, Outcome};
 use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, Capacity, Config, Ended, ModuleId, NodeView, Progress, Reason, Report, Resources, Scope, ServerId,
+    Action, AtATime, Capacity, Config, Ended, ModuleId, NodeView, Progress, Reason, Report, Resources, Scope, ServerId,
     ServerSpec, Source, StickyId, Usage,
 };
 use handoff_wire::{
@@ -118,8 +118,7 @@ fn report() -> Report {
         gap: Summary { count: 7, p50: 1_000, p90: 2_000, p99: 3_000, max: 5_000_000_000 },
         duration: Micros(123_456),
         targets: BTreeMap::from([("b@h".into(), 4), ("c@h".into(), 3)]),
-        last_limit: 8,
-        highest_in_flight: 12,
+        concurrency: AtATime { last: 8, highest: 12 },
         attempts: 11,
         failures: 1,
         ended: Some(Ended::Done),

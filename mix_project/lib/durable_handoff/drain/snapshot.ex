@@ -97,16 +97,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   @spec engine_config(t(), Options.t(), pos_integer()) :: map()
   def engine_config(%__MODULE__{} = snapshot, %Options{} = options, timeout_ms) do
     options
-    |> Map.take([
-      :max_concurrency,
-      :concurrency,
-      :max_concurrency_per_target,
-      :max_attempts,
-      :max_consecutive_failures,
-      :max_failure_ratio,
-      :sticky,
-      :prefer
-    ])
+    |> Options.engine()
     |> Map.merge(%{
       timeout_ms: timeout_ms,
       attempt_timeout_ms: min(options.attempt_timeout_ms, timeout_ms),

@@ -15,7 +15,7 @@ defmodule DurableHandoff.Leftovers.Offer do
   Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
   """
 
-  alias DurableHandoff.{Clock, Host, Log, Native, Options, Telemetry}
+  alias DurableHandoff.{Clock, Host, Log, Native, Options, Plan, Telemetry}
   alias DurableHandoff.Drain.Snapshot
   alias DurableHandoff.Leftovers.{Adoption, Message}
 
@@ -126,14 +126,12 @@ defmodule DurableHandoff.Leftovers.Offer do
     names = Enum.map(ready, fn {name, _pid} -> name end)
     config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
     view = %{view | nodes: Enum.filter(view.nodes, &(&1.name in names))}
-    {:ok, plan} = Native.plan(config, Enum.map(left_over, fn {_id, entry} -> entry end), view)
-    targets = List.to_tuple(plan.targets)
-    assigned = for <<index::signed-little-32 <- plan.assignment>>, do: index
+    {:ok, assigned} = Plan.assign(config, Enum.map(left_over, fn {_id, entry} -> entry end), view)
 
     left_over
     |> Enum.zip(assigned)
-    |> Enum.filter(fn {_server, index} -> index >= 0 end)
-    |> Enum.group_by(fn {_server, index} -> elem(targets, index) end, fn {{id, _entry}, _index} -> id end)
+    |> Enum.filter(&match?({_server, {:ok, _target}}, &1))
+    |> Enum.group_by(fn {_server, {:ok, target}} -> target end, fn {{id, _entry}, _assigned} -> id end)
     |> Enum.map(fn {name, ids} ->
       servers = for id <- ids, %{key: key, module: module} = Snapshot.server(snapshot, id), do: {key, module}
       line = ready |> line(name) |> Enum.map(fn {_name, pid} -> pid end)

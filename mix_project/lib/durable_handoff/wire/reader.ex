@@ -12,22 +12,6 @@ defmodule DurableHandoff.Wire.Reader do
   @max_number 0xFFFF_FFFF_FFFF_FFFF
   @max_server 0xFFFF_FFFF
 
-  @reasons [
-    :no_target,
-    :sticky_locked,
-    :capacity,
-    :deadline,
-    :failures,
-    :excluded,
-    :attempts_exhausted,
-    :lost_race,
-    :gone,
-    :cancelled,
-    :module_missing,
-    :state_not_stored,
-    :not_storable
-  ]
-
   @type id :: non_neg_integer()
   @type received ::
           {:announce, pid(), %{release: String.t(), accepting: boolean()}}
@@ -112,7 +96,12 @@ defmodule DurableHandoff.Wire.Reader do
   defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended})
        when is_number_of(total) and is_number_of(moved) and is_number_of(last) and
               ended in [:done, :deadline, :failures, :cancelled] do
-    left = for {reason, count} <- Map.take(left, @reasons), is_number_of(count), into: %{}, do: {reason, count}
+    left =
+      for {reason, count} <- Map.take(left, DurableHandoff.Report.reasons()),
+          is_number_of(count),
+          into: %{},
+          do: {reason, count}
+
     {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended}}
   end
 

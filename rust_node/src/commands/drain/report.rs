@@ -59,7 +59,7 @@ impl Summary {
             failures: report.failures,
             duration_us: report.duration.0,
             gap_us: Gap { count: gap.count, p50: gap.p50, p90: gap.p90, p99: gap.p99, max: gap.max },
-            concurrency: Concurrency { last: report.last_limit, highest: report.highest_in_flight },
+            concurrency: Concurrency { last: report.concurrency.last, highest: report.concurrency.highest },
             targets: report.targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
         }
     }
@@ -119,6 +119,8 @@ mod tests {
     use handoff_core::quantiles::Summary as Quantiles;
     use handoff_core::time::Micros;
 
+    use handoff_core::AtATime;
+
     use super::*;
 
     fn summary(left: &[(Reason, u64)], dry_run: bool) -> Summary {
@@ -137,8 +139,7 @@ mod tests {
             gap: Quantiles { count: 8, p50: 35_000, p90: 50_000, p99: 80_000, max: 1_250_000 },
             duration: Micros(2_900_000),
             targets: BTreeMap::from([("b@h".into(), 5), ("c@h".into(), 3)]),
-            last_limit: 8,
-            highest_in_flight: 12,
+            concurrency: AtATime { last: 8, highest: 12 },
             attempts: 11,
             failures: 1,
             ended: Some(Ended::Done),

@@ -1,0 +1,28 @@
+//! serde for Erlang terms, whichever form they are kept in: a NIF's or those of the external term format.
+//!
+//! | Rust | term |
+//! |---|---|
+//! | a struct | a map with atoms as keys |
+//! | a variant without fields | an atom |
+//! | a variant with fields, named or not | a tuple of the variant's name and its fields, in their order |
+//! | a struct of one unnamed field | what the field is |
+//! | a tuple | a tuple |
+//! | a sequence | a list |
+//! | a map | a map |
+//! | a string | a binary |
+//! | `None` | `nil` |
+//!
+//! Guarantees
+//! - Keys that are not known are ignored, and a key whose value is `nil` counts as absent: a later release may add some.
+//! - A float is also read from an integer. An atom is no string, a tuple no list.
+//! - An error names the keys that lead to it.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
+mod error;
+mod read;
+mod write;
+
+pub use error::Error;
+pub use read::{Kind, ReadTerm, from_term};
+pub use write::{MakeTerm, to_term};
