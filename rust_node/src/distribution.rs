@@ -4,7 +4,7 @@
 //!   listener ─┐                       ┌─▶ mailbox of a registered process
 //!             ├─ handshake ─ connection ─▶ waiting call
 //!   dialler ──┘    │  ▲               └─▶ net_kernel, monitors, links: answered on the spot
-//!        ▲         │  └── peers: who is connected; node: who is registered; watches: who is monitored and waited for
+//!        ▲         │  └── state: peers (connected), processes (registered), watches (monitored), calls (under way)
 //!        └─ discovery (which nodes do the connected ones know?)
 //! ```
 //!
@@ -23,11 +23,14 @@ pub mod frame;
 pub mod handshake;
 pub mod limits;
 pub mod listener;
-mod mailbox;
 pub mod names;
 pub mod node;
+mod numbers;
 mod peers;
+mod processes;
+mod queue;
 mod signals;
+mod state;
 #[cfg(test)]
 mod testing;
 pub mod tls;
@@ -37,7 +40,8 @@ pub use calls::CallError;
 pub use control::Process;
 pub use cookie::Cookie;
 pub use limits::Limits;
-pub use mailbox::{Delivery, Inbound, Mailbox, MonitorRef};
 pub use names::{AllowList, NodeName};
-pub use node::{Node, NodeOptions};
-pub use peers::{PeerInfo, SendError};
+pub use node::{Mailbox, Node, NodeOptions};
+pub use peers::PeerInfo;
+pub use processes::{Delivery, Inbound, MonitorRef};
+pub use queue::SendError;

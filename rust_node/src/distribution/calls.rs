@@ -3,15 +3,14 @@
 //! Guarantee: a monitor is set before the request is sent, so a callee that is not there is known at once and not at the
 //! deadline; a call that is given up leaves nothing behind, and a late answer to it is dropped.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use erl_dist::message::Message;
-use etf::{Pid, Reference, Term, atom, atom_name, pid, tuple};
+use erl_dist::message::{AliasSend, Message};
+use etf::{Checked, Pid, Reference, Term, atom, atom_name, pid, tuple};
+use tokio::sync::oneshot;
 
-use super::control::Process;
-use super::node::Node;
-use super::peers::SendError;
-use super::watches::Answer;
+use super::queue::SendError;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,61 +78,67 @@ impl Request {
         }
         of(&self.tag)
     }
-}
 
-impl Node {
-    /// Calls a registered process of a connected node.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub async fn call(&self, peer: &str, process: &str, body: Term, timeout: Duration) -> Result<Term, CallError> {
-        let target = Process::Name(process.to_owned());
-        let (own, number, answer) = self.wait(peer, target.clone()).ok_or(CallError::NotConnected)?;
-        // However this ends, also by being dropped.
-        let _waiting = Waiting { node: self, pid: &own, number };
-        let tag = Term::from(self.new_reference(number));
-        let request = tuple([atom("$gen_call"), tuple([own.clone().into(), tag.clone()]), body]);
-        self.send(peer, &own, &target, request)?;
-        match tokio::time::timeout(timeout, answer).await {
-            Err(_) => Err(CallError::Timeout),
-            Ok(Err(_)) => Err(CallError::Down { reason: "the node has stopped".to_owned() }),
-            Ok(Ok(Answer::Down(reason))) => Err(CallError::Down { reason }),
-            Ok(Ok(Answer::Reply(payload))) => match payload.decode() {
-                Ok(Term::Tuple(mut reply)) if reply.elements.len() == 2 && reply.elements[0] == tag => {
-                    reply.elements.pop().ok_or(CallError::Shape)
-                }
-                _ => Err(CallError::Shape),
-            },
+    /// The answer to the call, from the process `own`.
+    pub(super) fn reply(self, own: &Pid, answer: Term) -> Message {
+        let alias = self.alias().cloned();
+        let message = tuple([self.tag, answer]);
+        match alias {
+            Some(alias) => Message::AliasSend(AliasSend { from_pid: own.clone(), alias, message }),
+            None => Message::send(self.from, message),
         }
     }
 
-    /// Answers a call.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub fn reply(&self, peer: &str, own: &Pid, request: Request, answer: Term) -> Result<(), SendError> {
-        let alias = request.alias().cloned();
-        let message = tuple([request.tag, answer]);
-        self.push(
-            peer,
-            match alias {
-                Some(alias) => {
-                    Message::AliasSend(erl_dist::message::AliasSend { from_pid: own.clone(), alias, message })
-                }
-                None => Message::send(request.from, message),
-            },
-        )
+    /// The message of a call to another node: the answer goes to `from` and repeats the tag.
+    pub(super) fn write(from: &Pid, tag: Term, body: Term) -> Term {
+        tuple([atom("$gen_call"), tuple([from.clone().into(), tag]), body])
     }
 }
 
-struct Waiting<'a> {
-    node: &'a Node,
-    pid: &'a Pid,
-    number: u64,
+/// How a call is answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Reply(Checked<'static>),
+    /// The callee or the connection is gone, with the reason.
+    Down(String),
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.node.stop_waiting(self.pid, self.number);
+/// Calls under way, by the id of the pid that the answer goes to.
+#[derive(Debug, Default)]
+pub(super) struct Calls(HashMap<u32, Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
+    peer: Arc<str>,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Calls {
+    pub(super) fn begin(&mut self, call: u32, peer: Arc<str>) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.insert(call, Waiter { peer, answer });
+        receiver
+    }
+
+    pub(super) fn remove(&mut self, call: u32) {
+        self.0.remove(&call);
+    }
+
+    /// Whether a message of `peer` to that pid is the answer to a call.
+    pub(super) fn expects(&self, peer: &str, to: &Pid) -> bool {
+        to.serial == 0 && self.0.get(&to.id).is_some_and(|waiter| *waiter.peer == *peer)
+    }
+
+    pub(super) fn answer(&mut self, call: u32, answer: Answer) {
+        if let Some(waiter) = self.0.remove(&call) {
+            let _given_up = waiter.answer.send(answer);
+        }
+    }
+
+    /// Answers the calls to a peer whose connection has ended.
+    pub(super) fn end_all_to(&mut self, peer: &str) {
+        for (_, waiter) in self.0.extract_if(|_, waiter| *waiter.peer == *peer) {
+            let _given_up = waiter.answer.send(Answer::Down("noconnection".to_owned()));
+        }
     }
 }

@@ -4,11 +4,7 @@
 //! queue is bounded in bytes; a tick goes out whenever nothing else has for a quarter of the tick time; a peer that sends
 //! nothing for the whole of it, or takes nothing for the whole of it, is dropped.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -17,50 +13,14 @@ use super::control::{self, ControlError};
 use super::frame::{self, Frame, FrameError};
 use super::handshake::Peer;
 use super::node::Node;
-use super::peers::{NotTaken, SendError};
-use super::signals;
+use super::peers::NotTaken;
+use super::queue::{self, Frames};
+use super::signals::{self, Reading};
 use crate::metrics::Metrics;
 
 const BUFFER: usize = 64 * 1024;
 /// After so many bytes what was written is flushed and no longer counted as waiting.
 const BATCH: usize = 256 * 1024;
-/// The allowance is counted in these, so that it fits a semaphore and small messages cost something.
-pub(super) const GRAIN: usize = 256;
-
-/// Frames on their way to a peer.
-#[derive(Debug, Clone)]
-pub(super) struct Queue {
-    frames: mpsc::UnboundedSender<Vec<u8>>,
-    waiting: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-impl Queue {
-    /// # Errors
-    /// `Full` when that would be more than the limit, `NotConnected` when the connection has ended.
-    pub(super) fn push(&self, frame: Vec<u8>) -> Result<(), SendError> {
-        let length = frame.len();
-        if self.waiting.fetch_add(length, Ordering::AcqRel) + length > self.limit {
-            self.waiting.fetch_sub(length, Ordering::AcqRel);
-            return Err(SendError::Full);
-        }
-        self.frames.send(frame).map_err(|_ended| SendError::NotConnected)
-    }
-
-    /// True when everything was handed to the socket.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
-    }
-}
-
-/// One connection's identity, for what its reader does.
-pub(super) struct Reading {
-    pub(super) node: Node,
-    pub(super) peer: Arc<str>,
-    pub(super) id: u64,
-    pub(super) allowance: Arc<Semaphore>,
-}
-
 /// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one peer: see
 /// [`Node::attach`].
 ///
@@ -71,23 +31,16 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let limits = node.options().limits.clone();
-    let (frames, receiver) = mpsc::unbounded_channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let queue = Queue { frames, waiting: Arc::clone(&waiting), limit: limits.write_queue };
+    let (queue, frames) = queue::queue(limits.write_queue);
     let (name, end) = node.attach(peer, id, queue).inspect_err(|why| {
         warn!(peer = %peer.name, %why, "connection not taken");
         Metrics::count(&node.options().metrics.dropped, why.label());
     })?;
     let (read_half, write_half) = tokio::io::split(stream);
-    let reading = Reading {
-        node: node.clone(),
-        peer: Arc::clone(&name),
-        id,
-        allowance: Arc::new(Semaphore::new(limits.inbound.div_ceil(GRAIN).max(1))),
-    };
+    let reading = Reading::new(node, &name, id);
     let node = node.clone();
     tokio::spawn(async move {
-        let writing = write(write_half, receiver, waiting, limits.tick_time);
+        let writing = write(write_half, frames, limits.tick_time);
         let why = tokio::select! {
             () = end.cancelled() => None,
             why = read(&reading, read_half, &end) => why,
@@ -147,13 +100,12 @@ fn refused(reading: &Reading, error: &ControlError) {
 /// written and the stream shut down: then it is the peer that closes, and the reader that sees it.
 async fn write<W: AsyncWrite + Unpin>(
     half: W,
-    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
-    waiting: Arc<AtomicUsize>,
+    mut queue: Frames,
     tick_time: std::time::Duration,
 ) -> Option<&'static str> {
     let mut writer = BufWriter::with_capacity(BUFFER, half);
     loop {
-        let first = match timeout(tick_time / 4, frames.recv()).await {
+        let first = match timeout(tick_time / 4, queue.frames.recv()).await {
             Ok(Some(frame)) => Some(frame),
             Ok(None) => {
                 return match timeout(tick_time, writer.shutdown()).await {
@@ -173,10 +125,10 @@ async fn write<W: AsyncWrite + Unpin>(
                     while let Some(frame) = next {
                         writer.write_all(&frame).await?;
                         written += frame.len();
-                        next = (written < BATCH).then(|| frames.try_recv().ok()).flatten();
+                        next = (written < BATCH).then(|| queue.frames.try_recv().ok()).flatten();
                     }
                     writer.flush().await?;
-                    waiting.fetch_sub(written, Ordering::AcqRel);
+                    queue.written(written);
                     return Ok(());
                 }
             }

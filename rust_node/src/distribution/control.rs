@@ -4,7 +4,8 @@
 //! stay bytes; whoever wants one decodes it. Fields are read here and not with `erl_dist`'s types, which exchange the fields of traced
 //! sends and decode every payload on the way.
 
-use etf::{CheckError, Checked, Pid, Reference, Term, pid, reference};
+use erl_dist::term::PidOrAtom;
+use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
 
 /// Who is meant: a process by pid or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -13,6 +14,15 @@ pub enum Process {
     Pid(Pid),
     /// By registered name.
     Name(String),
+}
+
+impl From<Process> for PidOrAtom {
+    fn from(process: Process) -> Self {
+        match process {
+            Process::Pid(pid) => PidOrAtom::Pid(pid),
+            Process::Name(name) => PidOrAtom::Atom(Atom::from(name)),
+        }
+    }
 }
 
 /// A control message.
@@ -208,7 +218,6 @@ fn process(term: &Term) -> Option<Process> {
 #[cfg(test)]
 mod tests {
     use erl_dist::message::Message;
-    use erl_dist::term::PidOrAtom;
 
     use super::*;
 

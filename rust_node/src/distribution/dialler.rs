@@ -116,8 +116,7 @@ impl Dialler {
         let limits = &self.node.options().limits;
         let mut failures = 0;
         loop {
-            let connected = self.node.lock().peers.get(&*name.to_string()).map(|link| link.end.clone());
-            if let Some(end) = connected {
+            if let Some(end) = self.node.connection(&name.to_string()) {
                 end.cancelled().await;
                 failures = 0;
             } else {
@@ -248,14 +247,14 @@ struct Dialling<'a> {
 
 impl<'a> Dialling<'a> {
     fn begin(node: &'a Node, name: String) -> Self {
-        node.lock().dialling.insert(name.clone());
+        node.begin_dialling(&name);
         Dialling { node, name }
     }
 }
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        self.node.lock().dialling.remove(&self.name);
+        self.node.end_dialling(&self.name);
     }
 }
 

@@ -78,7 +78,7 @@ where
     if names::is_long(named.name()) != names::is_long(&local.name) {
         return Err(named.refuse("not_allowed").await);
     }
-    let dialling = node.lock().dialling.contains(&name);
+    let dialling = node.is_dialling(&name);
     let status = match dialling {
         // Both dial at once: the greater name's attempt is the one that goes on.
         true if local.name.to_string() > name => return Err(named.refuse("nok").await),

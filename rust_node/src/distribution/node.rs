@@ -1,25 +1,30 @@
-//! The node: its name and numbers, the processes registered here, and the state that the files beside this one share.
+//! The node: a handle over who is connected, who is registered, who is monitored and which calls are under way.
 //!
-//! Guarantee: the lock is held for look-ups and queueing only, never across an await. Whatever ends, a connection or a
-//! process, leaves no waiter and no monitor behind.
+//! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a process ends, every
+//! waiting call, monitor and mailbox that it concerns learns of it, once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use erl_dist::message::Message;
-use etf::{Atom, Pid, Reference, Term};
-use tokio::sync::mpsc;
+use etf::{Atom, Checked, Pid, Reference, Term};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
+use super::calls::{Answer, CallError, Request};
 use super::control::Process;
-use super::handshake::Local;
+use super::handshake::{Local, Peer};
 use super::limits::Limits;
-use super::mailbox::{Inbound, Mailbox};
 use super::names::AllowList;
-use super::peers::{Link, SendError};
+use super::numbers::{Numbers, number_of};
+use super::peers::{Monitor, NotTaken, PeerInfo};
+use super::processes::{Inbound, MonitorRef};
+use super::queue::{Queue, SendError};
+use super::state::{State, monitor_exit, written};
 use super::tls::Tls;
-use super::watches::{Waiter, Watch, Watcher, monitor_exit};
+use super::watches::{Watch, Watcher};
 use crate::metrics::Metrics;
 
 /// What a node is made of.
@@ -46,47 +51,53 @@ pub struct Node(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: NodeOptions,
+    numbers: Numbers,
     state: Mutex<State>,
-    next: AtomicU64,
     stopped: CancellationToken,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) peers: BTreeMap<Arc<str>, Link>,
-    /// Nodes being dialled by us.
-    pub(super) dialling: HashSet<String>,
-    pub(super) processes: HashMap<String, Registered>,
-    /// Calls under way, by the pid the answer goes to.
-    pub(super) waiters: HashMap<u32, Waiter>,
-    /// Monitors set here, by the number in their reference.
-    pub(super) watches: HashMap<u64, Watch>,
+/// A registered process: its pid, and what it receives. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Mailbox {
+    pub pid: Pid,
+    name: String,
+    node: Node,
+    receiver: UnboundedReceiver<Inbound>,
 }
 
-#[derive(Debug)]
-pub(super) struct Registered {
-    pid: Pid,
-    pub(super) mailbox: mpsc::UnboundedSender<Inbound>,
+impl Mailbox {
+    /// The next message or event; `None` when the node has stopped.
+    pub async fn receive(&mut self) -> Option<Inbound> {
+        self.receiver.recv().await
+    }
+
+    /// The next message or event, if there is one already.
+    pub fn try_receive(&mut self) -> Option<Inbound> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.node.unregister(&self.name, &self.pid);
+    }
 }
 
 impl Node {
     /// A node that is not connected to anything yet.
     pub fn new(options: NodeOptions) -> Self {
         Node(Arc::new(Inner {
-            options,
-            state: Mutex::default(),
-            // Pids and references count from here; 0 looks like a system process.
-            next: AtomicU64::new(1),
+            numbers: Numbers::new(&options.local),
+            state: Mutex::new(State::new(options.metrics.clone())),
             stopped: CancellationToken::new(),
+            options,
         }))
     }
 
-    /// Its name.
     pub fn name(&self) -> String {
         self.0.options.local.name.to_string()
     }
 
-    /// What it was made of.
     pub fn options(&self) -> &NodeOptions {
         &self.0.options
     }
@@ -98,17 +109,33 @@ impl Node {
 
     /// Registers a process. `None` when the name is taken.
     pub fn register(&self, name: &str) -> Option<Mailbox> {
-        let (mailbox, receiver) = mpsc::unbounded_channel();
         let pid = self.new_pid();
         let mut state = self.lock();
-        if state.processes.contains_key(name) {
-            return None;
+        let receiver = state.processes.register(name, pid.clone())?;
+        if let Some(mailbox) = state.processes.mailbox(&Process::Name(name.to_owned())) {
+            for (peer, hidden) in state.peers.iter() {
+                let _closed = mailbox.send(Inbound::PeerUp { peer: Arc::clone(peer), hidden });
+            }
         }
-        for (peer, link) in &state.peers {
-            let _closed = mailbox.send(Inbound::PeerUp { peer: Arc::clone(peer), hidden: link.hidden });
-        }
-        state.processes.insert(name.to_owned(), Registered { pid: pid.clone(), mailbox });
         Some(Mailbox { pid, name: name.to_owned(), node: self.clone(), receiver })
+    }
+
+    fn unregister(&self, name: &str, pid: &Pid) {
+        let is_it = |process: &Process| match process {
+            Process::Pid(other) => other == pid,
+            Process::Name(other) => other == name,
+        };
+        let mut state = self.lock();
+        let gone = state.processes.unregister(name, pid);
+        let set_by_it = gone.map(|mailbox| state.watches.all_by(&mailbox)).unwrap_or_default();
+        let held_on_it = state.peers.take_monitors(is_it);
+        drop(state);
+        for number in set_by_it {
+            self.unwatch(pid, number);
+        }
+        for (peer, monitor) in held_on_it {
+            let _gone = self.push(&peer, monitor_exit(monitor, "normal"));
+        }
     }
 
     /// Sends a term to a process of a connected node.
@@ -125,104 +152,247 @@ impl Node {
         )
     }
 
-    // What follows is for the other files of the layer.
+    /// Calls a registered process of a connected node. The monitor on it is set before the request is sent.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn call(&self, peer: &str, process: &str, body: Term, timeout: Duration) -> Result<Term, CallError> {
+        let target = Process::Name(process.to_owned());
+        let (own, number) = (self.0.numbers.new_call_pid(), self.new_number());
+        let answer = self.begin_call(peer, &own, number, target.clone()).ok_or(CallError::NotConnected)?;
+        // However this ends, also by being dropped.
+        let _waiting = Waiting { node: self, pid: &own, number };
+        let tag = Term::from(self.0.numbers.reference(number));
+        self.send(peer, &own, &target, Request::write(&own, tag.clone(), body))?;
+        match tokio::time::timeout(timeout, answer).await {
+            Err(_) => Err(CallError::Timeout),
+            Ok(Err(_)) => Err(CallError::Down { reason: "the node has stopped".to_owned() }),
+            Ok(Ok(Answer::Down(reason))) => Err(CallError::Down { reason }),
+            Ok(Ok(Answer::Reply(payload))) => match payload.decode() {
+                Ok(Term::Tuple(mut reply)) if reply.elements.len() == 2 && reply.elements[0] == tag => {
+                    reply.elements.pop().ok_or(CallError::Shape)
+                }
+                _ => Err(CallError::Shape),
+            },
+        }
+    }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    fn begin_call(&self, peer: &str, own: &Pid, number: u64, target: Process) -> Option<oneshot::Receiver<Answer>> {
+        let mut state = self.lock();
+        let peer = state.peers.name(peer)?;
+        let answer = state.calls.begin(own.id, Arc::clone(&peer));
+        let watch = Watch { peer, target, by: Watcher::Call(own.id) };
+        state.watch(number, watch, own.clone(), self.0.numbers.reference(number));
+        Some(answer)
+    }
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn reply(&self, peer: &str, own: &Pid, request: Request, answer: Term) -> Result<(), SendError> {
+        self.push(peer, request.reply(own, answer))
+    }
+
+    /// Monitors a process of another node for a process of this one. When the node is not connected, `Down` comes at once.
+    pub fn monitor(&self, by: &Mailbox, peer: &str, target: Process) -> MonitorRef {
+        let number = self.new_number();
+        let mut state = self.lock();
+        if let Some(mailbox) = state.processes.mailbox(&Process::Name(by.name.clone())).cloned() {
+            let watch = Watch { peer: peer.into(), target, by: Watcher::Process(mailbox) };
+            state.watch(number, watch, by.pid.clone(), self.0.numbers.reference(number));
+        }
+        MonitorRef(number)
+    }
+
+    /// Takes a monitor back. A `Down` that is in the mailbox already stays there.
+    pub fn demonitor(&self, by: &Mailbox, monitor: MonitorRef) {
+        self.unwatch(&by.pid, monitor.0);
+    }
+
+    fn unwatch(&self, by: &Pid, number: u64) {
+        let Some(watch) = self.lock().watches.remove(number) else {
+            return;
+        };
+        let reference = self.0.numbers.reference(number);
+        let _gone = self.push(&watch.peer, Message::demonitor_p(by.clone(), watch.target.into(), reference));
+    }
+
+    /// The connected nodes.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.lock().peers.list()
+    }
+
+    /// Ends the connection to a node.
+    pub fn disconnect(&self, peer: &str) {
+        if let Some(end) = self.connection(peer) {
+            end.cancel();
+        }
+    }
+
+    /// Waits until everything queued so far was handed to the sockets, at most that long.
+    pub async fn flushed(&self, at_most: Duration) {
+        let all_empty = async {
+            while !self.lock().peers.are_flushed() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(at_most, all_empty).await;
+    }
+
+    /// Ends every connection and task of the node at once.
+    pub fn stop(&self) {
+        self.forget_peers().iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Ends every connection and task of the node, connections in good order: what is queued goes out first, then the peer is
+    /// read to the end. To close while something of the peer's is unread would have the operating system reset the
+    /// connection, and the peer might lose what was sent last. At most that long, then as [`Node::stop`].
+    pub async fn close(&self, at_most: Duration) {
+        let ends = self.forget_peers();
+        let all_closed = async {
+            for end in &ends {
+                end.cancelled().await;
+            }
+        };
+        let _in_time = tokio::time::timeout(at_most, all_closed).await;
+        ends.iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Forgets every peer and accepts no more. What ends their connections.
+    fn forget_peers(&self) -> Vec<CancellationToken> {
+        self.stopped().cancel();
+        let mut state = self.lock();
+        let peers: Vec<Arc<str>> = state.peers.iter().map(|(name, _)| Arc::clone(name)).collect();
+        peers.iter().filter_map(|peer| state.peers.id(peer).and_then(|id| state.forget(peer, id))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock; if something did, the state is still whole enough to go on with.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A number that was not drawn before. Those of connections order them: see [`Node::attach`].
     pub(super) fn new_number(&self) -> u64 {
-        self.0.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn own_atom(&self) -> Atom {
-        Atom::from(self.name())
+        self.0.numbers.draw()
     }
 
     pub(super) fn new_pid(&self) -> Pid {
-        let number = self.new_number();
-        let [id, serial] = halves(number);
-        Pid { node: self.own_atom(), id, serial, creation: self.0.options.local.creation }
+        self.0.numbers.new_pid()
     }
 
-    pub(super) fn new_reference(&self, number: u64) -> Reference {
-        let [low, high] = halves(number);
-        // Nodes may take only 18 bits of the first word for granted.
-        Reference {
-            node: self.own_atom(),
-            id: vec![low & 0x3_ffff, low, high],
-            creation: self.0.options.local.creation,
-        }
+    /// Queues a message for a peer.
+    pub(super) fn push(&self, peer: &str, message: Message) -> Result<(), SendError> {
+        let frame = written(message)?;
+        self.lock().peers.push(peer, frame)
     }
 
-    /// The number behind a reference made here.
-    pub(super) fn number_of(reference: &Reference) -> Option<u64> {
-        match reference.id[..] {
-            [_, low, high] => Some(u64::from(high) << 32 | u64::from(low)),
-            _ => None,
+    /// What is cancelled when the connection to a peer ends; `None` without a connection.
+    pub(super) fn connection(&self, peer: &str) -> Option<CancellationToken> {
+        self.lock().peers.end(peer)
+    }
+
+    /// Until [`Node::end_dialling`], a connection that this peer makes knows that it is being dialled.
+    pub(super) fn begin_dialling(&self, peer: &str) {
+        self.lock().peers.begin_dialling(peer);
+    }
+
+    pub(super) fn end_dialling(&self, peer: &str) {
+        self.lock().peers.end_dialling(peer);
+    }
+
+    pub(super) fn is_dialling(&self, peer: &str) -> bool {
+        self.lock().peers.is_dialling(peer)
+    }
+
+    /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer goes by the
+    /// connection it made last, and tasks of two handshakes may come here in either order: so the id of a connection that was
+    /// accepted is drawn when it was, and that of one that was dialled when the peer has let it in.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub(super) fn attach(&self, peer: &Peer, id: u64, queue: Queue) -> Result<(Arc<str>, CancellationToken), NotTaken> {
+        let name: Arc<str> = peer.name.to_string().into();
+        let mut state = self.lock();
+        if let Some(other) = state.peers.id(&name) {
+            if other > id {
+                return Err(NotTaken::Outdated);
+            }
+            info!(peer = %name, "connected anew, the earlier connection is ended");
+            state.detach(&name, other);
         }
+        if self.stopped().is_cancelled() {
+            return Err(NotTaken::Stopped);
+        }
+        if state.peers.len() >= self.options().limits.peers {
+            return Err(NotTaken::TooMany);
+        }
+        let hidden = peer.is_hidden();
+        let end = state.peers.add(Arc::clone(&name), id, queue, hidden);
+        state.processes.send_to_all(|| Inbound::PeerUp { peer: Arc::clone(&name), hidden });
+        info!(peer = %name, hidden, "connected");
+        Ok((name, end))
+    }
+
+    /// Ends a connection, if it is still the connection to that node: calls, monitors and mailboxes learn of it.
+    pub(super) fn detach(&self, peer: &str, id: u64) {
+        self.lock().detach(peer, id);
     }
 
     /// Puts a message of a peer into a mailbox. False when there is no such process, or the connection is not current.
     pub(super) fn deliver(&self, peer: &str, id: u64, to: &Process, make: impl FnOnce() -> Inbound) -> bool {
         let state = self.lock();
-        if state.peers.get(peer).is_none_or(|link| link.id != id) {
-            return false;
-        }
-        state.find(to).is_some_and(|process| process.mailbox.send(make()).is_ok())
+        state.peers.id(peer) == Some(id)
+            && state.processes.mailbox(to).is_some_and(|mailbox| mailbox.send(make()).is_ok())
     }
 
     /// Whether a process of that name or pid is here; `net_kernel` is.
     pub(super) fn is_alive(&self, process: &Process) -> bool {
-        matches!(process, Process::Name(name) if name == "net_kernel") || self.lock().find(process).is_some()
+        matches!(process, Process::Name(name) if name == "net_kernel")
+            || self.lock().processes.mailbox(process).is_some()
     }
 
-    pub(super) fn unregister(&self, name: &str, pid: &Pid) {
+    /// Keeps a monitor that a peer has set. False when it holds too many.
+    pub(super) fn hold_monitor(&self, peer: &str, monitor: Monitor) -> bool {
+        self.lock().peers.add_monitor(peer, self.options().limits.monitors, monitor)
+    }
+
+    pub(super) fn release_monitor(&self, peer: &str, reference: &Reference) {
+        self.lock().peers.remove_monitor(peer, reference);
+    }
+
+    /// Answers the call that waits at `to`. False when none does.
+    pub(super) fn answer_call(&self, peer: &str, to: &Pid, payload: &Checked<'_>) -> bool {
         let mut state = self.lock();
-        let mut set_by_it = Vec::new();
-        if state.processes.get(name).is_some_and(|process| process.pid == *pid)
-            && let Some(gone) = state.processes.remove(name)
-        {
-            let by_it = |watch: &Watch| matches!(&watch.by, Watcher::Process(by) if by.same_channel(&gone.mailbox));
-            set_by_it.extend(state.watches.iter().filter(|(_, watch)| by_it(watch)).map(|(number, _)| *number));
+        let expected = state.calls.expects(peer, to);
+        if expected {
+            state.calls.answer(to.id, Answer::Reply(payload.clone().into_owned()));
         }
-        let is_it = |process: &Process| match process {
-            Process::Pid(other) => other == pid,
-            Process::Name(other) => other == name,
-        };
-        let mut exits = Vec::new();
-        for (peer, link) in &mut state.peers {
-            for (_, (reference, from, to)) in link.monitors.extract_if(|_, (_, _, to)| is_it(to)) {
-                exits.push((Arc::clone(peer), monitor_exit(to, from, reference, "normal")));
-            }
-        }
-        drop(state);
-        for number in set_by_it {
-            self.unwatch(pid, number);
-        }
-        for (peer, message) in exits {
-            let _gone = self.push(&peer, message);
+        expected
+    }
+
+    /// Ends a monitor that was set here, because the peer says that the process has ended.
+    pub(super) fn end_watch(&self, peer: &str, reference: &Reference, reason: Option<String>) {
+        let mut state = self.lock();
+        if let Some(number) = number_of(reference).filter(|number| state.watches.is_at(*number, peer)) {
+            state.end_watch(number, reason);
         }
     }
 }
 
-impl State {
-    pub(super) fn find(&self, process: &Process) -> Option<&Registered> {
-        match process {
-            Process::Name(name) => self.processes.get(name),
-            Process::Pid(pid) => self.processes.values().find(|process| process.pid == *pid),
-        }
-    }
+/// A call under way; dropping it takes the monitor back.
+struct Waiting<'a> {
+    node: &'a Node,
+    pid: &'a Pid,
+    number: u64,
+}
 
-    pub(super) fn tell_all(&self, make: impl Fn() -> Inbound) {
-        for process in self.processes.values() {
-            let _closed = process.mailbox.send(make());
-        }
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.node.lock().calls.remove(self.pid.id);
+        self.node.unwatch(self.pid, self.number);
     }
 }
 
-pub(super) fn halves(number: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-    [u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([a, b, c, d])]
-}
+#[cfg(test)]
+mod tests;

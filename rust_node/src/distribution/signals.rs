@@ -8,14 +8,34 @@ use std::sync::Arc;
 use erl_dist::message::Message;
 use erl_dist::term::PidOrAtom;
 use etf::{Atom, Checked, FixInteger, Pid};
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::calls;
-use super::connection::{GRAIN, Reading};
 use super::control::{Control, Process};
-use super::mailbox::{Delivery, Inbound};
-use super::watches::monitor_exit;
+use super::node::Node;
+use super::peers::Monitor;
+use super::processes::{Delivery, Inbound};
+use super::state::monitor_exit;
 use crate::metrics::Metrics;
+
+/// The allowance is counted in units of so many bytes, so that it fits a semaphore and small messages cost something.
+const GRAIN: usize = 256;
+
+/// The connection that messages are read from.
+pub(super) struct Reading {
+    pub(super) node: Node,
+    pub(super) peer: Arc<str>,
+    id: u64,
+    allowance: Arc<Semaphore>,
+}
+
+impl Reading {
+    pub(super) fn new(node: &Node, peer: &Arc<str>, id: u64) -> Self {
+        let grains = node.options().limits.inbound.div_ceil(GRAIN).max(1);
+        Reading { node: node.clone(), peer: Arc::clone(peer), id, allowance: Arc::new(Semaphore::new(grains)) }
+    }
+}
 
 /// Does what the message asks for.
 pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<Checked<'_>>) {
@@ -28,7 +48,7 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
     };
     match (control, payload) {
         (Control::Send { to }, Some(payload)) => {
-            if !node.answered(peer, &to, &payload) {
+            if !node.answer_call(peer, &to, &payload) {
                 deliver(reading, None, &Process::Pid(to), payload).await;
             }
         }
@@ -47,20 +67,21 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
             answer(Message::UnlinkIdAck(erl_dist::message::UnlinkIdAck { id, from_pid: to, to_pid: from }));
         }
         (Control::Monitor { from, to, reference }, _) => {
-            if !node.is_alive(&to) {
-                answer(monitor_exit(to, from, reference, "noproc"));
-            } else if !node.watched(peer, reference.clone(), from.clone(), to.clone()) {
+            let monitor = Monitor { reference, by: from, target: to };
+            if !node.is_alive(&monitor.target) {
+                answer(monitor_exit(monitor, "noproc"));
+            } else if !node.hold_monitor(peer, monitor.clone()) {
                 ignored("too_many_monitors");
-                answer(monitor_exit(to, from, reference, "system_limit"));
+                answer(monitor_exit(monitor, "system_limit"));
             }
         }
-        (Control::Demonitor { reference }, _) => node.unwatched(peer, &reference),
+        (Control::Demonitor { reference }, _) => node.release_monitor(peer, &reference),
         (Control::MonitorExit { reference, reason }, payload) => {
             let reason = reason.or_else(|| {
                 let reason = payload?.decode().ok()?;
                 etf::atom_name(&reason).map(str::to_owned)
             });
-            node.ended(peer, &reference, reason);
+            node.end_watch(peer, &reference, reason);
         }
         (Control::SpawnRequest { reference, from }, _) => {
             ignored("spawn");

@@ -31,7 +31,7 @@ async fn the_connection_a_peer_made_last_replaces_the_one_before() {
     let (_second, taken) = connect(&node, PEER, 2);
     assert_eq!(taken, Ok(()));
     ended(first).await;
-    assert_eq!(node.lock().peers[PEER].id, 2);
+    assert_eq!(node.lock().peers.id(PEER), Some(2));
 }
 
 /// The tasks of two handshakes end in either order.
@@ -43,8 +43,8 @@ async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() 
     let (first, taken) = connect(&node, PEER, 1);
     assert_eq!(taken, Err(NotTaken::Outdated));
     ended(first).await;
-    let link = &node.lock().peers[PEER];
-    assert!(link.id == 2 && !link.end.is_cancelled());
+    assert_eq!(node.lock().peers.id(PEER), Some(2));
+    assert!(node.connection(PEER).is_some_and(|end| !end.is_cancelled()));
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_connection_too_many_is_not_taken() {
 async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read_until_it_does() {
     let node = node(Limits::default());
     let mut peer = connected(&node);
-    node.push_frame(&node.lock(), PEER, frame(7)).expect("queued");
+    node.lock().peers.push(PEER, frame(7)).expect("queued");
     let closing = tokio::spawn({
         let node = node.clone();
         async move { node.close(LONG).await }
@@ -82,7 +82,7 @@ async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read
 async fn a_peer_that_does_not_close_is_not_waited_for_any_longer_than_that() {
     let node = node(Limits::default());
     let mut peer = connected(&node);
-    node.push_frame(&node.lock(), PEER, frame(7)).expect("queued");
+    node.lock().peers.push(PEER, frame(7)).expect("queued");
     node.close(Duration::from_secs(2)).await;
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.expect("the end, not an error");
@@ -103,6 +103,6 @@ async fn a_connection_that_ends_is_no_slow_reader() {
     let node = node(Limits::default());
     let _peer = connected(&node);
     node.disconnect(PEER);
-    assert_eq!(node.push_frame(&node.lock(), PEER, frame(7)), Err(SendError::NotConnected));
+    assert_eq!(node.lock().peers.push(PEER, frame(7)), Err(SendError::NotConnected));
     assert!(!node.options().metrics.render().contains("slow_reader"));
 }
