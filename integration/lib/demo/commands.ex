@@ -40,7 +40,7 @@ defmodule HandoffDemo.Commands do
         do: {heartbeat.node, meta["draining"] == true, heartbeat.timestamp}
   end
 
-  # The Rust nodes that this node's drains are offered.
+  # The Rust nodes that this node knows.
   defp command(:executors, []),
     do: for({name, _pid, _release} <- DurableHandoff.RustNodes.all(), do: Atom.to_string(name))
 

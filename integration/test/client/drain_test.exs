@@ -62,8 +62,8 @@ defmodule Client.DrainTest do
     wait_until(fn -> waiting(context, b).subscriptions == 0 end)
   end
 
-  # The keys of `count` servers of node a, which so many callers on each of `nodes` call while `move` runs. No call may fail, and what was
-  # answered has to be what they counted.
+  # The keys of `count` servers of node a, which so many callers on each of `nodes` call while `move` runs. No
+  # call may fail, and what was answered has to be what they counted.
   defp under_load(%{a: a, b: b} = context, {nodes, callers}, count, opts, move) do
     SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
     keys = start_servers(context, a, count)

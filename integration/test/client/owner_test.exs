@@ -21,7 +21,7 @@ defmodule Client.OwnerTest do
     assert call(b, DurableHandoff, :cast, [sup, @key, :nothing_it_knows]) == :ok
   end
 
-  test "it is told to move with the request behind that in its mailbox: handled once, by the new owner", context do
+  test "it is asked to move with the request behind that in its mailbox: handled once, by the new owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
@@ -39,7 +39,7 @@ defmodule Client.OwnerTest do
     refute Task.yield(call, 0)
   end
 
-  test "it is told to move with the request before that in its mailbox: handled once, by the old owner", context do
+  test "it is asked to move with the request before that in its mailbox: handled once, by the old owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
@@ -180,7 +180,7 @@ defmodule Client.OwnerTest do
   end
 
   @tag after_0_1_4: "it knows no cordoned servers"
-  test "it cannot be started: the host's reason", %{a: a, b: b, sup: sup} = context do
+  test "it cannot be started: DurableServer's reason", %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     :ok = GenServer.call(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
@@ -190,7 +190,7 @@ defmodule Client.OwnerTest do
     assert await_task(failed) == {:error, {:start_failed, :cordoned}}
   end
 
-  test "a bare supervisor, without the process that waits: callers look for themselves", %{a: a, b: b} = context do
+  test "a bare supervisor, without a client process: callers poll themselves", %{a: a, b: b} = context do
     [name: sup, prefix: _] = names = unique_options()
     start_hosts([a, b], names ++ [backend: context.opts[:backend]])
     context = %{context | sup: sup, opts: Keyword.merge(context.opts, names)}
@@ -201,12 +201,12 @@ defmodule Client.OwnerTest do
     assert await_task(call_from(context, a, :add, timeout: :infinity)) == {:ok, 2}
   end
 
-  test "a supervisor that does not run on the caller's node is said so", %{a: a} do
+  test "a supervisor that does not run on the caller's node is an error at once", %{a: a} do
     assert call(a, DurableHandoff, :call, [:nowhere, @key, :add, [timeout: :infinity]]) ==
              {:error, :supervisor_not_running}
   end
 
-  test "the process that waits is killed: callers are answered all the same", %{a: a, b: b} = context do
+  test "the client process is killed: callers are answered all the same", %{a: a, b: b} = context do
     calls = for _ <- 1..20, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 20)
     waiting = call(b, Process, :whereis, [DurableHandoff.Client.Server.name(context.sup)])
@@ -217,7 +217,8 @@ defmodule Client.OwnerTest do
     assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..20, do: {:ok, n})
   end
 
-  test "the host restarts on the caller's node: callers go on waiting, and are answered", %{a: a, b: b} = context do
+  test "DurableServer restarts on the caller's node: callers go on waiting, and are answered",
+       %{a: a, b: b} = context do
     calls = for _ <- 1..5, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 5)
     host = call(b, DurableHandoff.Host, :whereis, [context.sup])

@@ -42,7 +42,7 @@ defmodule Client.StartTest do
     assert placement(context, [a, b, third]) == %{@key => third}
   end
 
-  test "its init takes longer than the host waits: the request is sent to the process that boots", context do
+  test "its init takes longer than DurableServer waits: the request is sent to the process that boots", context do
     %{a: a, b: b, sup: sup} = context
     start_cluster(context)
     Troublesome.arm(a, @key, :init, :hang)
@@ -86,7 +86,7 @@ defmodule Client.StartTest do
   end
 
   @tag after_0_1_4: "it takes such keys"
-  test "what the host refuses as an argument ends the call at once", context do
+  test "what DurableServer refuses as an argument ends the call at once", context do
     start_cluster(context)
 
     for key <- [:no_binary, "__nodes/a"] do

@@ -10,13 +10,13 @@ defmodule Node.EndpointTest do
   setup %{nodes: [a, b, fake]} = context do
     for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     player = call(fake, FakeRustNode, :start, [self(), [silent: context[:silent] == true]])
-    # That of the test before has ended; nodes it had offered itself to learn of that in a moment.
+    # That of the test before has ended; nodes that knew it learn of that in a moment.
     for node <- [a, b], do: wait_until(fn -> call(node, RustNodes, :all, []) == [] end)
     {:ok, %{context | nodes: [a, b]} |> Map.merge(%{a: a, b: b, fake: fake, player: player})}
   end
 
-  describe "the offer" do
-    test "from the announcement until it is taken back", %{a: a, fake: fake, player: player} do
+  describe "an announcement" do
+    test "counts until it is withdrawn", %{a: a, fake: fake, player: player} do
       announce(a, player)
       assert_receive {:played, {:durable_handoff, 1, :welcome, endpoint, %{release: release}}}
       assert {node(endpoint), is_binary(release)} == {a, true}
@@ -58,15 +58,15 @@ defmodule Node.EndpointTest do
     before = call(a, Endpoint, :info, [])
 
     for odd <- [:hello, {:durable_handoff, 1, :announce, :no_pid, %{}}, {:durable_handoff, 1, :never_heard_of}, %{}],
-        do: say(a, odd)
+        do: send_to(a, odd)
 
     GenServer.cast({DurableHandoff.Agent, a}, :odd)
     wait_until(fn -> call(a, Endpoint, :info, []).ignored == before.ignored + 5 end)
     assert call(a, RustNodes, :all, []) == []
   end
 
-  test "a message of another version is answered with a refusal that says so", %{a: a} do
-    say(a, {:durable_handoff, 2, :announce, self(), :of_the_future})
+  test "a message of another version is answered with a refusal of that version", %{a: a} do
+    send_to(a, {:durable_handoff, 2, :announce, self(), :of_the_future})
     assert_receive {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
     assert call(a, Endpoint, :info, []).version >= 1
   end
@@ -75,7 +75,7 @@ defmodule Node.EndpointTest do
     test "learns which supervisors run here", %{a: a} = context do
       start_cluster(context, handoff_on_shutdown: [generation: "7.1"])
       start_servers(context, a, 3)
-      say(a, {:durable_handoff, 1, :describe, 5, self()})
+      send_to(a, {:durable_handoff, 1, :describe, 5, self()})
 
       assert_receive {:durable_handoff, 1, :description, 5, %{release: _, now_ms: now_ms, supervisors: supervisors}}
 
@@ -106,7 +106,12 @@ defmodule Node.EndpointTest do
 
     test "is refused with a reason what cannot be", %{a: a} = context do
       start_cluster(context)
-      say(a, {:durable_handoff, 1, :drain_request, 3, self(), %{supervisor: "Nobody", timeout_ms: nil, dry_run: true}})
+
+      send_to(
+        a,
+        {:durable_handoff, 1, :drain_request, 3, self(), %{supervisor: "Nobody", timeout_ms: nil, dry_run: true}}
+      )
+
       assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [why]}}
       assert why =~ "no supervisor Nobody with a Drainer"
       ask(a, 4, context, timeout_ms: 0)
@@ -127,7 +132,7 @@ defmodule Node.EndpointTest do
     end
 
     test "refuses: embedded", %{id: id, drain: drain} = context do
-      tell(drain, {:durable_handoff, 1, :refuse, id, {:full, "drains", 1}})
+      send(drain, {:durable_handoff, 1, :refuse, id, {:full, "drains", 1}})
       assert [{_, {:refused, {:full, "drains", 1}}}] = assert_all_moved(context)
     end
 
@@ -138,7 +143,7 @@ defmodule Node.EndpointTest do
 
     test "dies in the middle: what it ordered counts, and the rest moves", %{b: b, id: id, drain: drain} = context do
       open(context)
-      tell(drain, {:durable_handoff, 1, :orders, id, [{:start, 3, Atom.to_string(b), 1, 5_000}]})
+      send(drain, {:durable_handoff, 1, :orders, id, [{:start, 3, Atom.to_string(b), 1, 5_000}]})
       assert_receive {:played, {:durable_handoff, 1, :events, ^id, [{:finished, 3, 1, _outcome, _us} | _]}}
       Process.exit(context.player, :kill)
       assert [{_, {:down, :killed}}] = assert_all_moved(context)
@@ -147,16 +152,16 @@ defmodule Node.EndpointTest do
     test "orders the same server twice: not done, embedded", %{b: b, id: id, drain: drain} = context do
       open(context)
       order = {:start, 3, Atom.to_string(b), 1, 5_000}
-      tell(drain, {:durable_handoff, 1, :orders, id, [order, order]})
+      send(drain, {:durable_handoff, 1, :orders, id, [order, order]})
       assert [{_, {:invalid_order, ^order}}] = assert_all_moved(context)
     end
   end
 
   defp open(%{id: id, drain: drain}) do
-    tell(drain, {:durable_handoff, 1, :opened, id})
+    send(drain, {:durable_handoff, 1, :opened, id})
     assert_receive {:played, {:durable_handoff, 1, :servers, ^id, 0, _records}}
     assert_receive {:played, {:durable_handoff, 1, :drain_start, ^id, _left_ms}}
-    tell(drain, {:durable_handoff, 1, :started, id})
+    send(drain, {:durable_handoff, 1, :started, id})
   end
 
   defp assert_all_moved(%{keys: keys, draining: draining, b: b} = context) do
@@ -166,13 +171,12 @@ defmodule Node.EndpointTest do
   end
 
   defp announce(node, pid, accepting \\ true),
-    do: say(node, {:durable_handoff, 1, :announce, pid, %{release: "1.0", accepting: accepting}})
+    do: send_to(node, {:durable_handoff, 1, :announce, pid, %{release: "1.0", accepting: accepting}})
 
   defp ask(node, request, context, what) do
     what = Map.merge(%{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}, Map.new(what))
-    say(node, {:durable_handoff, 1, :drain_request, request, self(), what})
+    send_to(node, {:durable_handoff, 1, :drain_request, request, self(), what})
   end
 
-  defp say(node, message), do: send({DurableHandoff.Agent, node}, message)
-  defp tell(pid, message), do: send(pid, message)
+  defp send_to(node, message), do: send({DurableHandoff.Agent, node}, message)
 end

@@ -5,7 +5,8 @@ defmodule Node.LossTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  # A third of the servers has moved and four are in the middle of their move, held, when the node is dealt with.
+  # A third of the servers has moved and four are in the middle of their move, held, when the node is dealt
+  # with.
   setup context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
@@ -33,7 +34,7 @@ defmodule Node.LossTest do
     RustNode.signal(rust, "TERM")
     assert [{_name, {:refused, :stopping}}] = assert_goes_on(context)
     assert RustNode.await_exit(rust) == "0"
-    wait_until(fn -> RustNode.offers(context.a) == [] end)
+    wait_until(fn -> RustNode.announced(context.a) == [] end)
   end
 
   @tag guarantee: "A Rust node is never needed"
@@ -46,7 +47,8 @@ defmodule Node.LossTest do
     assert reason in [{:down, :noconnection}, :noconnection]
   end
 
-  # The four that are under way when the node is lost end afterwards: their moves count, and no server moves twice.
+  # The four that are under way when the node is lost end afterwards: their moves count, and no server moves
+  # twice.
   defp assert_goes_on(%{rust: rust, keys: keys, draining: draining} = context) do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
     name = rust.name
@@ -62,7 +64,8 @@ defmodule Node.LossTest do
     report.executors_lost
   end
 
-  # Reads of every server after the first `count` that are stopped are held: they are stopped, and not started anywhere.
+  # Reads of every server after the first `count` that are stopped are held: they are stopped, and not started
+  # anywhere.
   defp hold_after(context, count) do
     prefix = storage_key(context, "s")
     let_through = :ets.new(:let_through, [:public])

@@ -20,7 +20,7 @@ defmodule Node.SeveralTest do
 
     {[chosen], [other]} = Enum.split_with(rusts, &(&1.name == first))
     RustNode.signal(chosen, "TERM")
-    for node <- context.nodes, do: wait_until(fn -> not RustNode.offers?(node, first) end)
+    for node <- context.nodes, do: wait_until(fn -> not RustNode.announced?(node, first) end)
     name = other.name
     assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c, force: true)
   end
@@ -29,7 +29,7 @@ defmodule Node.SeveralTest do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     RustNode.signal(rust, "KILL")
-    wait_until(fn -> RustNode.offers(a) == [] end)
+    wait_until(fn -> RustNode.announced(a) == [] end)
     start_servers(context, a, 2)
     assert {:ok, %{moved: 2, executor: :embedded, executors_lost: []}} = drain(context, a)
   end

@@ -1,6 +1,7 @@
 defmodule Cluster do
   @moduledoc """
-  Real BEAM nodes for tests: operating-system processes on this machine, all connected to one another and to the test.
+  Real BEAM nodes for tests: operating-system processes on this machine, all connected to one another and to
+  the test.
 
       [a, b] = Cluster.start_nodes(2)
       {:ok, _app} = Cluster.start_host(a, name: Sup, prefix: "x/", backend: {SimulatedStore, node: node()})
@@ -10,17 +11,19 @@ defmodule Cluster do
   What it guarantees:
 
     * Nodes started in a test, or in `setup_all`, are gone after it, and when the test's VM dies.
-    * What `start_children/2` starts runs in an OTP application of its own on that node: it outlives the call that started it, and
-      `stop/1` (or SIGTERM) shuts it down in order, as in a deployed release. `kill/1` does not ask.
+    * What `start_children/2` starts runs in an OTP application of its own on that node: it outlives the call
+      that started it, and `stop/1` (or SIGTERM) shuts it down in order, as in a deployed release. `kill/1`
+      does not ask.
     * Names are unique, so suites may run side by side on one machine.
 
-  A node boots in about a second: start nodes once for a module, and use a fresh supervisor name and prefix a test
-  (`unique/1`). Wait for conditions with `wait_until/2`; never sleep.
+  A node boots in about a second: start nodes once for a module, and use a fresh supervisor name and prefix a
+  test (`unique/1`). Wait for conditions with `wait_until/2`; never sleep.
 
   ## Partitions
 
-  `disconnect/2` cuts two nodes off from each other and keeps them apart until `reconnect/2`; both stay connected to the test.
-  Nodes run with `prevent_overlapping_partitions false`, else the others would drop one of the two.
+  `disconnect/2` cuts two nodes off from each other and keeps them apart until `reconnect/2`; both stay
+  connected to the test. Nodes run with `prevent_overlapping_partitions false`, else the others would drop one
+  of the two.
   """
 
   import ExUnit.Assertions, only: [flunk: 1]
@@ -57,7 +60,8 @@ defmodule Cluster do
   end
 
   @doc """
-  Starts `count` nodes at the same time. Options: `env:` (`[{"VARIABLE", "value"}]`), `args:` (for the emulator), `name:` (a prefix).
+  Starts `count` nodes at the same time. Options: `env:` (`[{"VARIABLE", "value"}]`), `args:` (for the
+  emulator), `name:` (a prefix).
   """
   @spec start_nodes(pos_integer(), keyword()) :: [node()]
   def start_nodes(count, opts \\ []) do

@@ -7,7 +7,8 @@ defmodule ClusterCase do
   starts the nodes once for the module. Each test gets, in its context:
 
     * `nodes`: the nodes, `store`: where its `SimulatedStore` is, `sup`: a supervisor name;
-    * `opts`: options for that supervisor on that store. Nothing is started on the nodes: see `start/2` and `Cluster.start_hosts/2`.
+    * `opts`: options for that supervisor on that store. Nothing is started on the nodes: see `start/2` and
+      `Cluster.start_hosts/2`.
 
   Everything of `Cluster` and this module is imported; `Host` is `DurableServer.Supervisor`.
   """
@@ -36,7 +37,8 @@ defmodule ClusterCase do
     # What an earlier test armed must not meet the servers of this one.
     for node <- nodes, node in Node.list(), do: Servers.Troublesome.disarm_all(node)
     store = String.to_atom(Cluster.unique("store"))
-    # Not by `start_supervised!/1`: the store outlives the test, until what the test left on the nodes has ended.
+    # Not by `start_supervised!/1`: the store outlives the test, until what the test left on the nodes has
+    # ended.
     {:ok, pid} = SimulatedStore.start_link(name: store)
     Process.unlink(pid)
     on_exit(fn -> GenServer.stop(pid) end)
@@ -94,8 +96,8 @@ defmodule ClusterCase do
   end
 
   @doc """
-  `rehome/5` of a server of `node` whose target has heard of the stop when it is asked for the start: one that has not answers with the
-  old pid. Lets through whatever else is held.
+  `rehome/5` of a server of `node` whose target has seen the stop when it is asked for the start: one that
+  has not answers with the old pid. Lets through whatever else is held.
   """
   @spec move(map(), node(), module(), String.t(), keyword()) :: term()
   def move(context, node, module, key, opts) do
@@ -114,8 +116,8 @@ defmodule ClusterCase do
   end
 
   @doc """
-  Holds moves of a server of `node` from now on where they have stopped it and not yet asked for its start: at their read. `targets` know
-  the server by then, else it would seem to them as if it had been stopped already.
+  Holds moves of a server of `node` from now on where they have stopped it and not yet asked for its start: at
+  their read. `targets` know the server by then, else it would seem to them as if it had been stopped already.
   """
   @spec hold_move(map(), node(), String.t(), [node()]) :: :ok
   def hold_move(context, node, key, targets) do
@@ -123,7 +125,7 @@ defmodule ClusterCase do
     SimulatedStore.pause(context.store, {:get, storage_key(context, key)})
   end
 
-  @doc "Waits until a move is held (`hold_move/4`) and `targets` have heard of the stop."
+  @doc "Waits until a move is held (`hold_move/4`) and `targets` have seen the stop."
   @spec await_stopped(map(), String.t(), [node()]) :: :ok
   def await_stopped(context, key, targets) do
     read = {:get, storage_key(context, key)}
@@ -180,7 +182,8 @@ defmodule ClusterCase do
   def storage_key(context, key), do: context.opts[:prefix] <> key
 
   @doc """
-  Stores a heartbeat of a node that need not exist, `age_ms` old. Nodes learn of it when they next read the stored heartbeats.
+  Stores a heartbeat of a node that need not exist, `age_ms` old. Nodes learn of it when they next read the
+  stored heartbeats.
   """
   @spec put_heartbeat(map(), String.t(), integer(), map()) :: :ok
   def put_heartbeat(context, name, age_ms, facts \\ %{}) do

@@ -1,6 +1,6 @@
 defmodule EarlyMeta do
   @moduledoc """
-  A `heartbeat_meta` function that asks the host for the supervisor's `node_ref` and notes what came of it,
+  A `heartbeat_meta` function that asks DurableServer for the supervisor's `node_ref` and notes the result,
   for the order of a supervisor's start.
   """
 

@@ -1,6 +1,6 @@
 defmodule FailingStart do
   @moduledoc """
-  A server whose start is about to fail: registered, as the host does before it stores that the server runs,
+  A server whose start is about to fail: registered, as DurableServer does before it stores that the server runs,
   and ends without an answer to what it is asked next.
   """
 

@@ -1,8 +1,9 @@
 defmodule FakeRustNode do
   @moduledoc """
-  The process of a Rust node, played by a test: it has the name that the protocol says, and hands every message to the test as
-  `{:played, message}`. What it says, the test says: the protocol looks at what is in a message, not at who sent it. Only that it is
-  there it tells its drains by itself, unless it is `silent: true`: the test may be held up for longer than a node may say nothing.
+  The process of a Rust node, played by a test. It has the name that the protocol gives it, and sends every message
+  to the test as `{:played, message}`. The test sends what the node is to send: the protocol looks at the content of
+  a message, not at its sender. Keepalives to its drains it sends itself, unless it is `silent: true`: the test may
+  pause for longer than a node may be silent.
   """
 
   @alive_every_ms 500
@@ -44,11 +45,11 @@ defmodule FakeRustNode do
 
       message ->
         send(test, {:played, message})
-        play(test, heard(message, drains))
+        play(test, track(message, drains))
     end
   end
 
-  defp heard({:durable_handoff, 1, :drain_open, id, drain, _spec}, drains), do: Map.put(drains, id, drain)
-  defp heard({:durable_handoff, 1, :drain_close, id}, drains), do: Map.delete(drains, id)
-  defp heard(_message, drains), do: drains
+  defp track({:durable_handoff, 1, :drain_open, id, drain, _spec}, drains), do: Map.put(drains, id, drain)
+  defp track({:durable_handoff, 1, :drain_close, id}, drains), do: Map.delete(drains, id)
+  defp track(_message, drains), do: drains
 end

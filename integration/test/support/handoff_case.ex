@@ -97,7 +97,7 @@ defmodule HandoffCase do
     waiting
   end
 
-  @doc "The pid that `node` sees under a key, once it has heard that the server left `source`: a third node hears it when it does."
+  @doc "The pid that `node` sees under a key, once its registry shows that the server left `source`; a third node learns it at another moment."
   @spec await_moved(map(), node(), String.t(), node()) :: pid()
   def await_moved(context, node, key, source) do
     Cluster.wait_until(fn ->
@@ -106,7 +106,7 @@ defmodule HandoffCase do
     end)
   end
 
-  @doc "`start_servers/3`, and waits until `knower` has heard of each."
+  @doc "`start_servers/3`, and waits until the registry of `knower` has each."
   @spec start_known(map(), node(), pos_integer(), node()) :: [String.t()]
   def start_known(context, node, count, knower) do
     keys = start_servers(context, node, count)
@@ -115,8 +115,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Waits until `node`, which knows them (`start_known/4`), has heard of the stop of all servers whose reads are held: before that it refuses
-  to start them.
+  Waits until `node`, which knows them (`start_known/4`), has seen the stop of all servers whose reads are
+  held: before that it refuses to start them.
   """
   @spec await_heard(map(), node()) :: :ok
   def await_heard(context, node) do
@@ -126,7 +126,7 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "Every key with the node it runs on, as each node says of itself. A key that runs twice fails the test."
+  @doc "Every key with the node it runs on, by each node's own list. A key that runs twice fails the test."
   @spec placement(map(), [node()]) :: %{String.t() => node()}
   def placement(context, nodes \\ nil) do
     running =
@@ -139,7 +139,7 @@ defmodule HandoffCase do
     Map.new(running)
   end
 
-  @doc "The keys that the store says are reserved for a node."
+  @doc "The keys that are reserved for a node in the store."
   @spec reservations(map()) :: [String.t()]
   def reservations(context) do
     for storage_key <- SimulatedStore.keys(context.store),
@@ -148,7 +148,7 @@ defmodule HandoffCase do
         do: String.replace_prefix(storage_key, context.opts[:prefix], "")
   end
 
-  @doc "What `node` has heard last of the heartbeat of `of`, as the host's table keeps it."
+  @doc "The newest heartbeat of `of` at `node`, as DurableServer's table keeps it."
   @spec heartbeat_row(map(), node(), node()) :: tuple()
   def heartbeat_row(context, node, of) do
     name = Atom.to_string(of)
@@ -194,8 +194,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a shutdown leaves: other
-  nodes start it afterwards.
+  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a
+  shutdown leaves: other nodes start it afterwards.
   """
   @spec await_all_on(map(), [String.t()], [node()]) :: true
   def await_all_on(context, keys, nodes) do
@@ -216,8 +216,8 @@ defmodule HandoffCase do
 
   @doc """
   Ends what the test started on its nodes when the test ends. What the library leaves by then (processes of a
-  drain, tables, registered names) has to end by itself, while the store still answers; if it does not, it is a
-  leak, and the test fails.
+  drain, tables, registered names) has to end by itself, while the store still answers; if it does not, it is
+  a leak, and the test fails.
   """
   @spec end_with_test(map()) :: :ok
   def end_with_test(%{nodes: nodes, store: store} = context) do
@@ -227,8 +227,14 @@ defmodule HandoffCase do
       nodes = Enum.filter(nodes, &(&1 in Node.list()))
       for node <- nodes, do: Servers.Troublesome.disarm_all(node)
       for node <- nodes, do: Cluster.call(node, __MODULE__, :kill_applications, [])
-      for node <- nodes, do: Cluster.wait_until(fn -> left_behind(node, context.sup) == [] end, 30_000)
+      for node <- nodes, do: await_nothing_left(node, context.sup)
     end)
+  end
+
+  defp await_nothing_left(node, sup) do
+    Cluster.wait_until(fn -> left_behind(node, sup) == [] end, 30_000)
+  rescue
+    ExUnit.AssertionError -> flunk("left on #{node} by this test: #{inspect(left_behind(node, sup))}")
   end
 
   # Killed, not stopped: a stop would drain.
@@ -264,14 +270,14 @@ defmodule HandoffCase do
   @spec broken_policy(map()) :: no_return()
   def broken_policy(_server), do: raise("told to raise")
 
-  @doc "A `heartbeat_meta` that says what the node's application environment says."
+  @doc "A `heartbeat_meta` with a value of the node's application environment."
   @spec heartbeat_meta() :: map()
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
 
   @doc """
   Sends the log lines of `node` from now on to the test, as `{:log, node, level, event, metadata}`; they are
-  printed nowhere. Those of this library about the test's supervisor or the whole VM, with their event and metadata
-  (`DurableHandoff.Log`); and those of DurableServer, as event `:host`.
+  printed nowhere. Those of this library about the test's supervisor or the whole VM, with their event and
+  metadata (`DurableHandoff.Log`); and those of DurableServer, as event `:host`.
   """
   @spec listen_to_log(map(), node()) :: :ok
   def listen_to_log(context, node) do
@@ -292,8 +298,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Sends every event of the library on `node` from now on to the test, as `{:event, name, measurements, metadata}`. Where the node has
-  no `:telemetry` it gets one that can do just that, for the rest of its life.
+  Sends every event of the library on `node` from now on to the test, as `{:event, name, measurements,
+  metadata}`. Where the node has no `:telemetry` it gets one that can do just that, for the rest of its life.
   """
   @spec listen_to_telemetry(node()) :: :ok
   def listen_to_telemetry(node) do

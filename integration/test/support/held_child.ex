@@ -3,7 +3,7 @@ defmodule HeldChild do
   A child of a supervision tree that stops only when the test allows it, as a web server that waits for its
   connections.
 
-  The test gets `{:stopping, node, pid}` when it is told to stop, and sends it `:go_on`.
+  The test gets `{:stopping, node, pid}` when it is to stop, and sends it `:go_on`.
   """
 
   use GenServer

@@ -1,7 +1,7 @@
 defmodule JsonReader do
   @moduledoc """
-  Reads the JSON of this project's golden files, on Elixir versions that have no JSON module. Not a general parser: it trusts
-  its input. Objects become maps with string keys.
+  Reads the JSON of this project's golden files, on Elixir versions that have no JSON module. Not a general
+  parser: it trusts its input. Objects become maps with string keys.
   """
 
   @doc """

@@ -40,8 +40,8 @@ defmodule LeftoversCase do
   end
 
   @doc """
-  Starts the server "blocker" on `node`, which every drain there begins with and which does not stop until `unblock/1`: at the deadline
-  a drain with one attempt at a time has moved nothing.
+  Starts the server "blocker" on `node`, which every drain there begins with and which does not stop until
+  `unblock/1`: at the deadline a drain with one attempt at a time has moved nothing.
   """
   @spec block_drain(map(), node()) :: :ok
   def block_drain(context, node) do

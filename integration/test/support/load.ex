@@ -1,6 +1,7 @@
 defmodule Load do
   @moduledoc """
-  Clients on a node that increment random counters through `DurableHandoff.call/4`, one call after the other, until they are stopped.
+  Clients on a node that increment random counters through `DurableHandoff.call/4`, one call after the other,
+  until they are stopped.
   """
 
   @enforce_keys [:pids]

@@ -5,8 +5,9 @@ defmodule RustNode do
       rust = RustNode.start([a, b])
       RustNode.signal(rust, "KILL")
 
-  Guarantees: `start/2` returns once every given node offers it to its drains; the process is gone after the test, when no node offers it
-  any more, and when the test's VM dies. The cookie goes there in a file that only its owner may read.
+  Guarantees: `start/2` returns once every given node knows it; the process is gone after the
+  test, when no node knows it any more, and when the test's VM dies. The cookie goes there in a file that
+  only its owner may read.
 
   The program is the one that `DURABLE_HANDOFF_NODE` names, else what `cargo build` makes of this repository.
   """
@@ -33,7 +34,7 @@ defmodule RustNode do
   echo "exit $status"
   """
 
-  @doc "Starts one that connects to `nodes`, and waits until each of them offers it. `arguments` go to the program."
+  @doc "Starts one that connects to `nodes`, and waits until each of them knows it. `arguments` go to the program."
   @spec start([node()], [String.t()]) :: t()
   def start(nodes, arguments \\ []) do
     for node <- nodes, do: {:ok, _apps} = Cluster.call(node, Application, :ensure_all_started, [:durable_handoff])
@@ -43,18 +44,21 @@ defmodule RustNode do
     port = open(run ++ arguments)
     rust = %__MODULE__{name: name, port: port, os_pid: await_line(port, "pid ")}
     # The port has ended with the test.
-    ExUnit.Callbacks.on_exit(fn -> for node <- nodes, do: Cluster.wait_until(fn -> not offered?(node, name) end) end)
-    for node <- nodes, do: Cluster.wait_until(fn -> offers?(node, name) end, 30_000)
+    ExUnit.Callbacks.on_exit(fn ->
+      for node <- nodes, do: Cluster.wait_until(fn -> not still_announced?(node, name) end)
+    end)
+
+    for node <- nodes, do: Cluster.wait_until(fn -> announced?(node, name) end, 30_000)
     rust
   end
 
-  @doc "Whether drains of `node` are offered the Rust node of that name."
-  @spec offers?(node(), node()) :: boolean()
-  def offers?(node, name), do: name in for({offered, _pid, _release} <- offers(node), do: offered)
+  @doc "Whether `node` knows the Rust node of that name."
+  @spec announced?(node(), node()) :: boolean()
+  def announced?(node, name), do: name in for({other, _pid, _release} <- announced(node), do: other)
 
-  @doc "What `node` offers its drains."
-  @spec offers(node()) :: [DurableHandoff.RustNodes.rust_node()]
-  def offers(node), do: Cluster.call(node, DurableHandoff.RustNodes, :all, [])
+  @doc "The Rust nodes that `node` knows."
+  @spec announced(node()) :: [DurableHandoff.RustNodes.rust_node()]
+  def announced(node), do: Cluster.call(node, DurableHandoff.RustNodes, :all, [])
 
   @doc "Sends a signal, such as \"KILL\", \"TERM\" or \"STOP\"."
   @spec signal(t(), String.t()) :: :ok
@@ -92,13 +96,14 @@ defmodule RustNode do
           do: String.replace_prefix(line, start, ""),
           else: await_line(port, start, [line | before])
     after
-      30_000 -> flunk("the Rust node said nothing like #{inspect(start)}: #{inspect(Enum.reverse(before))}")
+      30_000 ->
+        flunk("the Rust node printed no line that begins with #{inspect(start)}: #{inspect(Enum.reverse(before))}")
     end
   end
 
   # By a node that may be gone.
-  defp offered?(node, name) do
-    offers?(node, name)
+  defp still_announced?(node, name) do
+    announced?(node, name)
   rescue
     ErlangError -> false
   end

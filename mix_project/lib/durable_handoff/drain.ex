@@ -171,7 +171,7 @@ defmodule DurableHandoff.Drain do
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
     %{snapshot: snapshot} = drain
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
-    candidates = Executor.candidates(options.executor, supervisor, storage)
+    rust_nodes = Executor.rust_nodes(options.executor, supervisor, storage)
     now = Clock.now_us()
 
     job = %{
@@ -183,7 +183,7 @@ defmodule DurableHandoff.Drain do
       view: snapshot.view
     }
 
-    with {:ok, session} <- Session.start(supervisor, job, candidates, now), do: {:ok, %{drain | session: session}}
+    with {:ok, session} <- Session.start(supervisor, job, rust_nodes, now), do: {:ok, %{drain | session: session}}
   end
 
   # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.

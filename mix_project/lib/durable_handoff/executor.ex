@@ -19,11 +19,11 @@ defmodule DurableHandoff.Executor do
   alias DurableHandoff.{Log, RustNodes, Telemetry}
 
   @doc "The Rust nodes that may run a drain of `supervisor` on the storage of that identity, in the order to ask them; none for embedded."
-  @spec candidates(:auto | :embedded | {:node, node()}, atom(), String.t()) :: [RustNodes.rust_node()]
-  def candidates(:embedded, _supervisor, _storage), do: []
-  def candidates(:auto, _supervisor, storage), do: rank(RustNodes.all(), storage)
+  @spec rust_nodes(:auto | :embedded | {:node, node()}, atom(), String.t()) :: [RustNodes.rust_node()]
+  def rust_nodes(:embedded, _supervisor, _storage), do: []
+  def rust_nodes(:auto, _supervisor, storage), do: rank(RustNodes.all(), storage)
 
-  def candidates({:node, name}, supervisor, _storage) do
+  def rust_nodes({:node, name}, supervisor, _storage) do
     case Enum.filter(RustNodes.all(), fn {other, _pid, _release} -> other == name end) do
       [] ->
         text = "no Rust node #{inspect(name)} has announced itself; the engine in this VM runs the drain"

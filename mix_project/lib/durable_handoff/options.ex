@@ -9,16 +9,26 @@ defmodule DurableHandoff.Options do
 
   @milliseconds {:integer, 1, @day_ms}
 
-  # The one place where an option exists: checks, defaults, types and documentation are all read from here. `engine: true` passes it
-  # to the engine, which has a field of the same name (native/handoff_core/src/config.rs).
+  # The one place where an option exists: checks, defaults, types and documentation are all read from here.
+  # `engine: true` passes it to the engine, which has a field of the same name
+  # (native/handoff_core/src/config.rs).
   @schema [
     enabled: [
       type: :boolean,
       default: true,
       doc: "`false` switches handoff off and leaves the existing shutdown as it is"
     ],
-    timeout_ms: [type: @milliseconds, default: 30_000, doc: "the whole drain; the node never waits longer for it"],
-    max_concurrency: [engine: true, type: {:integer, 1, 10_000}, default: 50, doc: "ceiling of attempts in flight"],
+    timeout_ms: [
+      type: @milliseconds,
+      default: 30_000,
+      doc: "time for the whole drain; a shutdown never waits longer for it"
+    ],
+    max_concurrency: [
+      engine: true,
+      type: {:integer, 1, 10_000},
+      default: 50,
+      doc: "servers moved at a time, and so the servers that are down at once because of the drain"
+    ],
     concurrency: [
       engine: true,
       type: {:one_of, [:adaptive, :fixed]},
@@ -29,44 +39,55 @@ defmodule DurableHandoff.Options do
       engine: true,
       type: {:optional, {:integer, 1, 10_000}},
       default: nil,
-      doc: "ceiling of attempts in flight towards one target"
+      doc: "the same for one target node; `nil`: only `max_concurrency` counts"
     ],
-    attempt_timeout_ms: [type: @milliseconds, default: 15_000, doc: "one attempt; cut to what is left of `timeout_ms`"],
-    max_attempts: [engine: true, type: {:integer, 1, 100}, default: 3, doc: "attempts for one server"],
+    attempt_timeout_ms: [
+      type: @milliseconds,
+      default: 15_000,
+      doc: "time for one attempt to move a server, at most what is left of `timeout_ms`"
+    ],
+    max_attempts: [
+      engine: true,
+      type: {:integer, 1, 100},
+      default: 3,
+      doc: "attempts to move one server; failures of the store do not count"
+    ],
     max_consecutive_failures: [
       engine: true,
       type: {:integer, 1, 1_000_000},
       default: 10,
-      doc: "failed attempts in a row after which the drain gives up and the existing shutdown takes over"
+      doc: "failed attempts in a row after which the drain ends, and the existing shutdown stops the rest"
     ],
     max_failure_ratio: [
       spec: quote(do: number()),
       engine: true,
       type: {:when, &__MODULE__.ratio?/1, "a number above 0 and at most 1"},
       default: 0.5,
-      doc: "the same for the share of failed attempts among the latest"
+      doc: "the same for the part of the latest 20 attempts that failed"
     ],
     wait_for_target_ms: [
       type: {:optional, {:integer, 0, @day_ms}},
       default: nil,
       doc:
-        "how long a drain without any target waits for one, for deploys that stop the old node before they start the new one; nothing " <>
-          "that runs is stopped meanwhile. `nil`: 5,000 while a node is known that was lost or is not connected, else 0"
+        "how long a drain without any target waits for one, for deploys that stop the old node before they start the " <>
+          "new one; no running server is stopped meanwhile. `nil`: 5,000 while a node is known that was lost or is not " <>
+          "connected, else 0"
     ],
     reconnect: [
       type: :boolean,
       default: true,
       doc:
-        "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes that disconnect " <>
-          "it, such as a cluster manager makes them do when a pod terminates (see `DurableHandoff.Drain.Peers`)"
+        "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes " <>
+          "that disconnect from it, as a cluster manager makes them do when a pod terminates " <>
+          "(see `DurableHandoff.Drain.Peers`)"
     ],
     sticky: [
       engine: true,
       type: {:one_of, [:gated, :any_level, :ignore]},
       default: :gated,
       doc:
-        "`:gated`: sticky placement as DurableServer has it, a level is open when the delays before it are 0; `:any_level`: " <>
-          "prefer by level but accept all; `:ignore`"
+        "`:gated`: sticky placement as in DurableServer, a level is open when the delays before it are 0; " <>
+          "`:any_level`: nodes of a better level are preferred, all are accepted; `:ignore`: levels do not count"
     ],
     prefer: [
       engine: true,
@@ -78,8 +99,8 @@ defmodule DurableHandoff.Options do
       type: {:optional, :string},
       default: nil,
       doc:
-        "what \"another release\" compares. Default: `RELEASE_VSN`, which releases set; without it the version of the " <>
-          "application that starts the supervisor"
+        "the name of this node's release, for `prefer`. `nil`: `RELEASE_VSN`, which releases set; without it the version " <>
+          "of the application that starts the supervisor"
     ],
     modules: [
       spec: quote(do: %{module() => boolean() | [priority: integer()]}),
@@ -100,15 +121,16 @@ defmodule DurableHandoff.Options do
       type: {:when, &__MODULE__.executor?/1, ":auto, :embedded or {:node, name}"},
       default: :auto,
       doc:
-        "who decides: `:embedded` is the Rust engine in this VM; `{:node, name}` the Rust node of that name, if it has announced " <>
-          "itself, else `:embedded` with a warning; `:auto` a Rust node when one has, else `:embedded` (see `DurableHandoff.Executor`)"
+        "what decides: `:embedded` is the Rust engine in this VM; `{:node, name}` the Rust node of that name, if it has " <>
+          "announced itself, else `:embedded` with a warning; `:auto` a Rust node when one has, else `:embedded` " <>
+          "(see `DurableHandoff.Executor`)"
     ],
     start_leftovers: [
       type: :boolean,
       default: true,
       doc:
-        "what a drain cannot move in time is handed to other nodes, which start it as soon as it is stopped here, and this " <>
-          "node starts what others hand to it (see `DurableHandoff.Leftovers`); `false`: neither"
+        "servers that a drain cannot move in time are offered to other nodes, which start them as soon as they are " <>
+          "stopped here, and this node accepts such offers (see `DurableHandoff.Leftovers`); `false`: neither"
     ],
     quiet: [
       type: :boolean,
@@ -120,8 +142,9 @@ defmodule DurableHandoff.Options do
       type: {:optional, @milliseconds},
       default: nil,
       doc:
-        "how long the platform waits before it kills the node, counted from SIGTERM or `DurableHandoff.prepare_stop/0`. The drain is " <>
-          "cut to what is left of it after that (see `DurableHandoff.Deadline`), and a warning at start says when all of it cannot fit"
+        "how long the platform waits before it kills the node, counted from SIGTERM or " <>
+          "`DurableHandoff.prepare_stop/0`. The drain is cut to what is left of it (see `DurableHandoff.Deadline`); a " <>
+          "warning at start names a budget that is too small"
     ]
   ]
 
@@ -130,9 +153,8 @@ defmodule DurableHandoff.Options do
   @moduledoc """
   The options of `handoff_on_shutdown`.
 
-  Guarantee: a value that gets past `new!/1` is one that every part of the drain can use as it is. Anything
-  else raises `ArgumentError` with every problem at once, each naming the option, what it got and what it
-  takes.
+  Guarantee: every part of the drain can use what `new!/1` returns without a check. Anything else raises
+  `ArgumentError` with every problem at once, each naming the option, its value and what it takes.
 
   #{@docs}
 

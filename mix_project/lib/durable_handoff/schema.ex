@@ -54,11 +54,15 @@ defmodule DurableHandoff.Schema do
   def docs(schema) do
     rows =
       Enum.map_join(schema, "\n", fn {name, entry} ->
-        "| `#{name}` | `#{inspect(entry[:default])}` | #{String.replace(entry[:doc], "|", "\\|")} |"
+        "| `#{name}` | `#{inspect(entry[:default])}` | #{takes(entry[:type])} | #{String.replace(entry[:doc], "|", "\\|")} |"
       end)
 
-    "| option | default | meaning |\n|---|---|---|\n" <> rows
+    "| option | default | takes | meaning |\n|---|---|---|---|\n" <> rows
   end
+
+  # What the meaning describes itself, such as the entries of a map.
+  defp takes({:problems, _fun}), do: ""
+  defp takes(type), do: type |> expected() |> String.replace("|", "\\|")
 
   @doc "Every option with its default."
   @spec defaults(t()) :: keyword()

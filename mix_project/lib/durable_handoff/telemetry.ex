@@ -110,7 +110,7 @@ defmodule DurableHandoff.Telemetry do
   | `{:drain_failed, reason}` | the drain could not run: the existing shutdown stops everything |
   | `:overdue` | the drain did not end within `timeout_ms`: the existing shutdown goes on without it |
   | `{:no_executor, node}` | the Rust node asked for is not there: the engine in this VM decides |
-  | `{:executor_lost, node, reason}` | the Rust node that decided refused, went or fell silent: the next one that offers itself, if it had ordered nothing yet, else the engine in this VM decides (reasons: `DurableHandoff.Report`) |
+  | `{:executor_lost, node, reason}` | the Rust node that decided refused, went or fell silent: the next Rust node, if it had ordered nothing yet, else the engine in this VM decides (reasons: `DurableHandoff.Report`) |
 
   ### `[:durable_handoff, :wait, :stop]`
 

@@ -31,7 +31,7 @@ defmodule DurableHandoff.DeadlineTest do
   test "a budget that cannot hold both leaves what the servers are expected to need" do
     docker = %{@k8s | budget_ms: 10_000, noted_us: 0}
     assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 2_000})) == 5_000
-    # Never more than the host itself allows its graceful shutdown.
+    # Never more than DurableServer itself allows its graceful shutdown.
     assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 9_000, graceful_ms: 4_000})) == 3_000
   end
 

@@ -27,7 +27,7 @@ defmodule DurableHandoff.HeartbeatTest do
     for odd <- [nil, :odd, [a: 1], "x"], do: assert(meta(heartbeat_meta: fn -> odd end).() == odd)
   end
 
-  test "a meta that is neither map nor function goes to the host as it is" do
+  test "a meta that is neither map nor function goes to DurableServer as it is" do
     for odd <- ["odd", [a: 1], :odd, &Function.identity/1], do: assert(meta(heartbeat_meta: odd) == odd)
   end
 

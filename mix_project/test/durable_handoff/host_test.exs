@@ -4,7 +4,7 @@ defmodule DurableHandoff.HostTest do
 
   alias DurableHandoff.Host
 
-  test "a supervisor that is to start says what to add" do
+  test "a supervisor without DurableServer raises, and names the dependency to add" do
     for start <- [
           fn -> DurableHandoff.Supervisor.start_link(name: MySup, prefix: "x/", handoff_on_shutdown: true) end,
           fn -> DurableHandoff.Supervisor.start_link(name: MySup, prefix: "x/") end,
@@ -21,7 +21,7 @@ defmodule DurableHandoff.HostTest do
     end
   end
 
-  test "nothing that asks the host crashes" do
+  test "nothing that asks DurableServer crashes" do
     assert Host.config(MySup) == nil
     assert Host.whereis(MySup) == nil
     assert Host.storage(MySup) == nil

@@ -19,7 +19,7 @@ defmodule DurableHandoff.PolicyTest do
     assert decide(modules: %{Other => false}) == {{:move, 0}, nil}
   end
 
-  describe "the server's own word wins" do
+  describe "the server's own meta wins" do
     test "over modules" do
       assert decide([meta: %{handoff: false}], modules: %{Room => [priority: 9]}) == {:stay, nil}
       assert decide([meta: %{handoff: [priority: 5]}], modules: %{Room => false}) == {{:move, 5}, nil}
@@ -33,7 +33,7 @@ defmodule DurableHandoff.PolicyTest do
       assert decide([meta: %{handoff: [priority: 1]}], eligible: :permanent) == {{:move, 1}, nil}
     end
 
-    test "but not when it is malformed: then it counts as not said, and the problem is named" do
+    test "but not when it is malformed: then it counts as absent, and the problem is named" do
       for entry <- [:no, "false", [priority: :high], [prio: 1], %{priority: 1}, [priority: 10_000_000_000], [1], {1}] do
         assert {{:move, 3}, problem} = decide([meta: %{handoff: entry}], modules: %{Room => [priority: 3]})
         assert problem =~ "expected true, false or [priority: integer]"

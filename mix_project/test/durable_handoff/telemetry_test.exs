@@ -115,7 +115,7 @@ defmodule DurableHandoff.TelemetryTest do
       assert_received {[:durable_handoff, :wait, :stop], _times, %{result: :error, reason: :no_owner}}
     end
 
-    test "a call that waits says so once, one that does not says nothing" do
+    test "a call that waits sends one event, one that does not sends none" do
       assert DurableHandoff.call(:nowhere, "k", :add) == {:error, :supervisor_not_running}
 
       assert_received {[:durable_handoff, :wait, :stop], %{unanswered: 0},

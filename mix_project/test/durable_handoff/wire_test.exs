@@ -1,6 +1,7 @@
 defmodule DurableHandoff.WireTest do
-  # The golden bytes are those that native/handoff_wire reads and writes as well (test/vectors/wire). Numbers, texts and pids are
-  # the same on both sides by the format; what is checked here is that both mean the same messages.
+  # The golden bytes are those that native/handoff_wire reads and writes as well (test/vectors/wire). Numbers,
+  # texts and pids are the same on both sides by the format; what is checked here is that both mean the same
+  # messages.
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Wire
@@ -33,9 +34,9 @@ defmodule DurableHandoff.WireTest do
         assert same?(received, message)
       end
     else
-      test "#{file}: #{name} is what this side says" do
+      test "#{file}: #{name} is what this side builds" do
         message = :erlang.binary_to_term(unquote(bytes))
-        assert said(unquote(kind), message |> Tuple.to_list() |> Enum.drop(3)) == message
+        assert built(unquote(kind), message |> Tuple.to_list() |> Enum.drop(3)) == message
         assert Wire.read(message) == {:error, :kind}
       end
     end
@@ -53,26 +54,26 @@ defmodule DurableHandoff.WireTest do
   defp same?({:progress, id}, message), do: id == elem(message, 3)
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
-  defp said(:welcome, [agent, %{release: release}]), do: Wire.welcome(agent, release)
-  defp said(:drain_open, [id, drainer, spec]), do: Wire.drain_open(id, drainer, spec)
+  defp built(:welcome, [endpoint, %{release: release}]), do: Wire.welcome(endpoint, release)
+  defp built(:drain_open, [id, drainer, spec]), do: Wire.drain_open(id, drainer, spec)
 
-  defp said(:servers, [id, first, records]) do
+  defp built(:servers, [id, first, records]) do
     entries = for <<module::32, sticky::32, priority::signed-32 <- records>>, do: {module, sticky, priority}
     {message, next, []} = Wire.servers(id, first, entries)
     assert next == first + length(entries)
     message
   end
 
-  defp said(:view, [id, 1, 1, now_ms, nodes]), do: hd(Wire.view(id, %{now_ms: now_ms, nodes: nodes}))
-  defp said(:drain_start, [id, left_ms]), do: Wire.drain_start(id, left_ms)
-  defp said(:events, [id, events]), do: hd(Wire.events(id, events))
-  defp said(:keepalive, [id]), do: Wire.keepalive(id)
-  defp said(:drain_close, [id]), do: Wire.drain_close(id)
-  defp said(:description, [request, info]), do: Wire.description(request, info)
-  defp said(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
-  defp said(:drain_done, [request, report]), do: Wire.drain_done(request, report)
+  defp built(:view, [id, 1, 1, now_ms, nodes]), do: hd(Wire.view(id, %{now_ms: now_ms, nodes: nodes}))
+  defp built(:drain_start, [id, left_ms]), do: Wire.drain_start(id, left_ms)
+  defp built(:events, [id, events]), do: hd(Wire.events(id, events))
+  defp built(:keepalive, [id]), do: Wire.keepalive(id)
+  defp built(:drain_close, [id]), do: Wire.drain_close(id)
+  defp built(:description, [request, info]), do: Wire.description(request, info)
+  defp built(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
+  defp built(:drain_done, [request, report]), do: Wire.drain_done(request, report)
 
-  test "a message of another version is told from one that is wrong, whatever is in it" do
+  test "a message of another version is distinguished from one that is wrong, whatever is in it" do
     assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}
     assert Wire.read({:durable_handoff, :two, :orders, 1, []}) == {:error, {:version, :two}}
     assert Wire.read({:durable_handoff, 1, :brand_new}) == {:error, :kind}

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Client.FakeRegistry do
   @moduledoc """
-  A registry that says what the test tells it to, when the test tells it to. It has the functions of `DurableHandoff.Host.Registry`; the
-  supervisor's name is the name of its table.
+  A registry that the test controls: what lookups return, and when events are sent. It has the functions of
+  `DurableHandoff.Host.Registry`; the supervisor's name is the name of its table.
   """
 
   @doc "A registry of its own for the calling test, with a host that is up."
@@ -12,16 +12,16 @@ defmodule DurableHandoff.Client.FakeRegistry do
     name
   end
 
-  @doc "From now on lookups give this owner; no subscriber is told."
+  @doc "From now on lookups give this owner; no event is sent."
   def own(name, key, pid), do: :ets.insert(name, {{:owner, key}, pid})
 
-  @doc "Lookups give this owner, and subscribers are told."
+  @doc "Lookups give this owner, and subscribers get the event."
   def announce(name, key, pid) do
     own(name, key, pid)
     tell(name, key, pid)
   end
 
-  @doc "Subscribers are told; lookups give what they gave."
+  @doc "Subscribers get the event; lookups give what they gave."
   def tell(name, key, pid), do: for(subscriber <- subscribers(name, key), do: send(subscriber, {:changed, key, pid}))
 
   @doc "`fun` is called inside the next calls of `function`, before anything else."
@@ -82,7 +82,7 @@ end
 
 defmodule DurableHandoff.Client.FakeServer do
   @moduledoc """
-  A server that counts, in a counter that outlives it, the requests it handled, and ends when and how it is told.
+  A server that counts, in a counter that outlives it, the requests it handled, and ends when and how the test wants.
   """
 
   use GenServer

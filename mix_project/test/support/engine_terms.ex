@@ -1,7 +1,7 @@
 defmodule DurableHandoff.EngineTerms do
   @moduledoc """
-  What the engine is given, for tests that are the drain: one module, no sticky placement, nodes without load or limits. The same
-  values as `Snapshot` and `Host.View` would make.
+  What the engine is given, for tests that are the drain: one module, no sticky placement, nodes without load
+  or limits. The same values as `Snapshot` and `Host.View` would make.
   """
 
   @config %{

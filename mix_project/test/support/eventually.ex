@@ -1,11 +1,11 @@
 defmodule DurableHandoff.Eventually do
-  @moduledoc "Waiting for a condition that no message tells of, with a bound."
+  @moduledoc "Waits for a condition that sends no message, with a bound."
 
   import ExUnit.Assertions, only: [flunk: 1]
 
   @task_ms 60_000
 
-  @doc "What a task gives. Does not measure how long that takes."
+  @doc "The result of a task."
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
 
@@ -17,7 +17,7 @@ defmodule DurableHandoff.Eventually do
   @spec await_name(atom()) :: :ok
   def await_name(name), do: wait_until(fn -> Process.whereis(name) == nil end)
 
-  @doc "Returns once `condition` is true; fails the test when it is not after so many looks, ten milliseconds apart."
+  @doc "Returns once `condition` is true; fails the test when it is not after so many polls, ten milliseconds apart."
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
   def wait_until(condition, looks \\ 1_500) do
     cond do

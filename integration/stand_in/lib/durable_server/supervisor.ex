@@ -14,6 +14,8 @@ defmodule DurableServer.Supervisor do
 
   use Supervisor
 
+  require Logger
+
   alias DurableServer.{
     Capacity,
     Config,
@@ -167,7 +169,15 @@ defmodule DurableServer.Supervisor do
   @doc "Names this life of the supervisor: microseconds at its start. Nil where it does not run, and before it has its tables."
   @spec node_ref(name()) :: integer() | nil
   def node_ref(supervisor) do
-    with {:ok, config} <- Config.fetch(supervisor), do: config.node_ref, else: (:error -> nil)
+    case Config.fetch(supervisor) do
+      {:ok, config} ->
+        config.node_ref
+
+      # As the real one, also while it boots.
+      :error ->
+        Logger.warning("no ets table found for #{inspect(supervisor)}")
+        nil
+    end
   end
 
   @spec ready?(name()) :: boolean()

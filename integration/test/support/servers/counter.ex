@@ -2,9 +2,9 @@ defmodule Servers.Counter do
   @moduledoc """
   A durable server as people write them: a counter with a nested profile beside it.
 
-  What its `initial_state` may hold: `count:`, `profile:` (any JSON-like map), `permanent:` (default true), `meta:` (a map of what
-  others see, atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync` (stored before the reply),
-  `{:put, key, value}`, `:node`.
+  What its `initial_state` may hold: `count:`, `profile:` (any JSON-like map), `permanent:` (default true),
+  `meta:` (a map of what others see, atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync`
+  (stored before the reply), `{:put, key, value}`, `:node`.
   """
 
   use DurableServer, vsn: 1

@@ -1,6 +1,6 @@
 defmodule Servers.Troublesome do
   @moduledoc """
-  A durable server that fails where it is told to, on the node where it is told to.
+  A durable server that fails at the armed place, on the armed node.
 
       Servers.Troublesome.arm(target, "key", :init, :raise)
 

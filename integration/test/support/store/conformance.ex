@@ -102,7 +102,7 @@ defmodule Store.Conformance do
         assert {:ok, %{body: %{"n" => 2}, etag: ^second}} = @backend.get_object(state, "k", consistent: true)
       end
 
-      test "options as the host gives them, and such as a later one may give, raise nothing", %{state: state} do
+      test "options as DurableServer gives them, and such as a later one may give, raise nothing", %{state: state} do
         assert {:error, :not_found} = @backend.update_object(state, "k", &{:ok, &1.body}, timeout: :infinity)
 
         for opts <- [

@@ -1,7 +1,7 @@
 defmodule Store.ServerConformance do
   @moduledoc """
-  What a store behind a network has to do when the network, the server or the credentials fail, asserted on the server that
-  `use` names, through a proxy of each test's own.
+  What a store behind a network has to do when the network, the server or the credentials fail, asserted on
+  the server that `use` names, through a proxy of each test's own.
 
       use Store.ServerConformance, kind: :s3
   """
@@ -67,7 +67,8 @@ defmodule Store.ServerConformance do
               &Backend.put_object(state, "k", %{"n" => 1}, &1),
               &Backend.delete_object(state, "k", &1)
             ] do
-          # On a busy machine the time may be up before the request is on its way: again, until one has come to the proxy.
+          # On a busy machine the time may be up before the request is on its way: again, until one has come
+          # to the proxy.
           Cluster.wait_until(fn ->
             assert {:error, :timeout} = request.(timeout: 300)
             Proxy.requests(proxy) != []

@@ -1,8 +1,10 @@
 defmodule Store.Servers do
   @moduledoc """
-  The object storage servers that `integration/servers run -- COMMAND` starts, as options of a `DurableHandoff.Store`.
+  The object storage servers that `integration/servers run -- COMMAND` starts, as options of a
+  `DurableHandoff.Store`.
 
-  Each call is a path of its own in the server's bucket. A test that needs a server fails without it, and says what to run.
+  Each call is a path of its own in the server's bucket. A test that needs a server fails without it, and says
+  what to run.
   """
 
   # Public: the account of every Azurite.

@@ -31,16 +31,16 @@ defmodule DurableHandoff.Executor.Session do
 
   @enforce_keys [:supervisor, :engine, :deadline_us]
   defstruct @enforce_keys ++
-              [:link, :decided_by, :ended, candidates: [], lost: [], orders: [], job: nil, ordered?: false]
+              [:link, :decided_by, :ended, rust_nodes: [], lost: [], orders: [], job: nil, ordered?: false]
 
   @type t :: %__MODULE__{}
 
-  @doc "Starts the engine, and asks the first of `candidates` to decide."
+  @doc "Starts the engine, and asks the first of `rust_nodes` to decide."
   @spec start(atom(), Link.job(), [RustNodes.rust_node()], now_us :: integer()) :: {:ok, t()} | {:error, term()}
-  def start(supervisor, job, candidates, now) do
+  def start(supervisor, job, rust_nodes, now) do
     with {:ok, engine} <- Embedded.start(job.config, job.entries, job.view, now) do
       deadline_us = now + job.config.timeout_ms * 1_000
-      session = %__MODULE__{supervisor: supervisor, engine: engine, deadline_us: deadline_us, candidates: candidates}
+      session = %__MODULE__{supervisor: supervisor, engine: engine, deadline_us: deadline_us, rust_nodes: rust_nodes}
       {:ok, ask_next(%{session | job: job}, now)}
     end
   end
@@ -151,11 +151,11 @@ defmodule DurableHandoff.Executor.Session do
       report.moved + Enum.sum(Map.values(report.left)) == report.total
   end
 
-  defp ask_next(%{candidates: []} = session, _now), do: %{session | job: nil}
+  defp ask_next(%{rust_nodes: []} = session, _now), do: %{session | job: nil}
 
-  defp ask_next(%{candidates: [{name, pid, _release} | others]} = session, now) do
+  defp ask_next(%{rust_nodes: [{name, pid, _release} | others]} = session, now) do
     link = Link.open(pid, session.job, session.deadline_us, now)
-    %{session | link: link, decided_by: name, candidates: others}
+    %{session | link: link, decided_by: name, rust_nodes: others}
   end
 
   # Ends the Rust node's part in this drain.

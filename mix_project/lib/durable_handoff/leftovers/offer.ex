@@ -91,7 +91,7 @@ defmodule DurableHandoff.Leftovers.Offer do
   defp offer(snapshot, left_over, options) do
     deadline_us = Clock.after_ms(@patience_ms)
     view = Snapshot.look(snapshot).view
-    ready = snapshot |> candidates(view) |> ask(snapshot.supervisor, deadline_us)
+    ready = snapshot |> targets(view) |> ask(snapshot.supervisor, deadline_us)
 
     accepted =
       snapshot |> offers(left_over, options, view, ready) |> send_all(deadline_us) |> Map.reject(&match?({_, 0}, &1))
@@ -100,7 +100,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     accepted |> Map.values() |> Enum.sum()
   end
 
-  defp candidates(snapshot, view) do
+  defp targets(snapshot, view) do
     for %{name: name, connected: true, draining: false} <- view.nodes, name != snapshot.source.name, do: name
   end
 

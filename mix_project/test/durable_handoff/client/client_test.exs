@@ -1,5 +1,5 @@
 defmodule DurableHandoff.ClientTest do
-  @moduledoc "What callers see of a registry and of servers that do what the test says. Nothing here waits for a poll unless it says so."
+  @moduledoc "Callers, with a registry and servers that the test controls. Only tests that name a poll wait for one."
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
@@ -39,7 +39,7 @@ defmodule DurableHandoff.ClientTest do
       refute_received _anything
     end
 
-    test "a server that calls itself is told so", %{sup: sup} do
+    test "a server that calls itself gets an error", %{sup: sup} do
       FakeRegistry.own(sup, "k", self())
       assert Client.call(FakeRegistry, sup, "k", :add, []) == {:error, :calling_self}
     end
@@ -93,7 +93,7 @@ defmodule DurableHandoff.ClientTest do
           {:shutdown, {:durable, :ignored}},
           {:shutdown, {:durable, {:init_failed, :cordoned}}}
         ] do
-      test "as one that was told to stop, or never came up (#{inspect(reason)}): sent again", %{sup: sup} = context do
+      test "as one that was asked to stop, or never came up (#{inspect(reason)}): sent again", %{sup: sup} = context do
         old = own(context)
         FakeServer.block(old)
         call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
@@ -210,18 +210,18 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  describe "the registry never learns of the move, a draining node tells" do
+  describe "the registry never learns of the move, a draining node sends a hint" do
     setup :waiting
 
     test "a caller that waits is served", %{sup: sup} = context do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 1)
-      tell(sup, [{"other", self()}, {"k", start(context)}])
+      hint(sup, [{"other", self()}, {"k", start(context)}])
       assert await_task(call) == {:ok, 1}
     end
 
     test "callers that come later are served", %{sup: sup} = context do
-      tell(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 2}
       assert Server.counts(sup).subscriptions == 0
@@ -230,28 +230,28 @@ defmodule DurableHandoff.ClientTest do
     test "and names the old owner still: callers that come later are served", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       context |> own() |> kill()
-      tell(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
     test "twice: the second owner is tried", %{sup: sup} = context do
       first = start(context)
-      tell(sup, [{"k", first}])
+      hint(sup, [{"k", first}])
       kill(first)
-      tell(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
     test "of a process that is gone: nothing is handled twice, and the caller waits on", %{sup: sup} = context do
       blocked = start(context)
       FakeServer.block(blocked)
-      tell(sup, [{"k", blocked}])
+      hint(sup, [{"k", blocked}])
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_queued(blocked, 1)
       FakeServer.stop(blocked, :shutdown)
       await_waiting(context, 1)
       # Told again by another node that is late.
-      tell(sup, [{"k", blocked}])
+      hint(sup, [{"k", blocked}])
       await_waiting(context, 1)
       announce(context)
       assert await_task(call) == {:ok, 1}
@@ -259,7 +259,7 @@ defmodule DurableHandoff.ClientTest do
 
     test "the registry's own owner comes first", %{sup: sup} = context do
       own(context)
-      tell(sup, [{"k", self()}])
+      hint(sup, [{"k", self()}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
@@ -268,26 +268,26 @@ defmodule DurableHandoff.ClientTest do
       server = start(context)
 
       for owners <- [:nonsense, [:nonsense | :improper], [{"k", :no_pid}, {"k"}, nil], %{}, nil],
-          do: tell(sup, owners)
+          do: hint(sup, owners)
 
       for version <- [0, 2, :nonsense, nil],
           do: send(Server.name(sup), {DurableHandoff.Client, :owners, version, [{"k", server}]})
 
       assert Client.await(FakeRegistry, sup, "k", timeout: 10) == {:error, :no_owner}
       # What is right in a message counts.
-      tell(sup, [:nonsense, {"k", server} | :improper])
+      hint(sup, [:nonsense, {"k", server} | :improper])
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:ok, server}
       assert Process.whereis(Server.name(sup)) == before
     end
 
     test "of more than a message may hold: the rest is passed over", %{sup: sup} do
-      tell(sup, for(n <- 1..5_000, do: {n, self()}))
+      hint(sup, for(n <- 1..5_000, do: {n, self()}))
       assert Server.counts(sup).hints == 1_000
     end
   end
 
   describe "without the process that waits for callers" do
-    test "a caller looks for itself", %{sup: sup} = context do
+    test "a caller polls itself", %{sup: sup} = context do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       wait_until(fn -> FakeRegistry.count(sup, :owner) > 3 end)
       context |> start() |> then(&FakeRegistry.own(sup, "k", &1))
@@ -299,7 +299,7 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
     end
 
-    test "a supervisor that does not run here is said so at once", %{sup: sup} do
+    test "a supervisor that does not run here is an error at once", %{sup: sup} do
       FakeRegistry.host(sup, nil)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
     end
@@ -312,7 +312,7 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "l", :add, start: {Room, %{}}) == {:error, {:start_failed, :full}}
     end
 
-    test "a caller that cannot start it yet is told why when its time is up", %{sup: sup} do
+    test "a caller that cannot start it yet gets the reason when its time is up", %{sup: sup} do
       FakeRegistry.starts(sup, fn _key, _start, _ms -> {:again, :no_quorum} end)
 
       assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 50) ==
@@ -334,7 +334,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a bad option raises and says what is right", %{sup: sup} do
+  test "a bad option raises and names what is right", %{sup: sup} do
     for {options, text} <- [
           {[timout: 5], ~r/unknown option :timout, did you mean :timeout/},
           {[timeout: -1], ~r/:timeout got -1, expected milliseconds/},
@@ -353,7 +353,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a process or nothing in the place of the supervisor's name raises and says what is right" do
+  test "a process or nothing in the place of the supervisor's name raises and names what is right" do
     for wrong <- [self(), nil, true, "MyApp.Durable", {:via, Registry, :x}],
         {operation, call} <- [
           call: &DurableHandoff.call(&1, "k", :add),
@@ -370,7 +370,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a child without a supervisor's name raises and says what is right" do
+  test "a child without a supervisor's name raises and names what is right" do
     for wrong <- [MyApp.Durable, self()] do
       assert_raise ArgumentError, ~r/got .*, expected options such as/, fn -> Client.child_spec(wrong) end
     end
@@ -395,12 +395,12 @@ defmodule DurableHandoff.ClientTest do
   end
 
   # As a draining node does.
-  defp tell(sup, owners), do: send(Server.name(sup), {DurableHandoff.Client, :owners, 1, owners})
+  defp hint(sup, owners), do: send(Server.name(sup), {DurableHandoff.Client, :owners, 1, owners})
 
   defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
   defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
 
-  # Gone when this returns: a caller that came before would find it, and hear of its end.
+  # Gone when this returns: a caller that came before would find it, and get its end.
   defp kill(server) do
     ref = Process.monitor(server)
     Process.exit(server, :kill)

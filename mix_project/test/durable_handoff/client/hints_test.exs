@@ -37,7 +37,7 @@ defmodule DurableHandoff.Client.HintsTest do
     assert pid == pid(many)
   end
 
-  test "one key, told of again and again, is one hint" do
+  test "many hints for one key are one hint" do
     hints = Enum.reduce(1..(3 * Hints.max()), Hints.new(0), &Hints.put(&2, "k", pid(&1), 0))
     assert Hints.count(hints) == 1
   end

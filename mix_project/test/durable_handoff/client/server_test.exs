@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Client.ServerTest do
-  @moduledoc "The process that waits for callers: its polls, its limits, the servers it has started, and callers that die."
+  @moduledoc "The client process: its polls, its limits, the servers it has started, and callers that die."
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
@@ -15,7 +15,7 @@ defmodule DurableHandoff.Client.ServerTest do
   end
 
   describe "polling" do
-    test "finds an owner that no event told of", %{sup: sup} = context do
+    test "finds an owner whose event was lost", %{sup: sup} = context do
       waiting(context, poll_ms: 10)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
@@ -23,13 +23,13 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "subscribes again when the host was started anew", %{sup: sup} = context do
+    test "subscribes again when DurableServer was started anew", %{sup: sup} = context do
       host = spawn(fn -> Process.sleep(:infinity) end)
       FakeRegistry.host(sup, host)
       waiting(context, poll_ms: 50)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
-      # Subscriptions end with the host.
+      # Subscriptions end with DurableServer.
       :ets.insert(sup, {{:subscribers, "k"}, []})
       FakeRegistry.host(sup, self())
       Process.exit(host, :kill)
@@ -38,7 +38,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "tells callers when the host does not come back", %{sup: sup} = context do
+    test "answers callers when DurableServer does not come back", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
       waiting(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
@@ -165,7 +165,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "it cannot be started: callers that asked are told why, the others go on waiting", %{sup: sup} = context do
+    test "it cannot be started: callers that asked get the reason, the others go on waiting", %{sup: sup} = context do
       waiting(context)
       patient = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
@@ -179,7 +179,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(patient) == {:ok, 1}
     end
 
-    test "it cannot be started yet, until the time is up: the last reason is told, and no other key's", context do
+    test "it cannot be started yet, until the time is up: the error has the last reason, and no other key's", context do
       %{sup: sup} = context
       waiting(context, poll_ms: 10)
       FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)

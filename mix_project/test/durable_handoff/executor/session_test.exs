@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Executor.SessionTest do
-  # The test is the Rust node: it has the name that a drain sends to, hears what it is sent, and answers what it wants. Time is an
-  # argument, so nothing here waits.
+  # The test is the Rust node: it has the name that a drain sends to, gets what it is sent, and answers what
+  # it wants. Time is an argument, so nothing here waits.
   use ExUnit.Case
 
   import DurableHandoff.EngineTerms, only: [view: 1]
@@ -23,7 +23,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   describe "a drain that a Rust node decides" do
-    test "is opened, loaded, started, ordered, told, and closed" do
+    test "is opened, loaded, started, ordered, sent events, and closed" do
       {session, id} = running(3)
       session = received(session, {:orders, id, [start(0, "a@h"), start(1, "b@h")]})
       {orders, _wake, session} = poll(session)
@@ -33,14 +33,14 @@ defmodule DurableHandoff.Executor.SessionTest do
 
       session = session |> finished(0, 1, {:moved, nil}) |> finished(1, 1, {:moved, nil})
       {[], _wake, session} = poll(session)
-      assert heard(:events) == [id, [{:finished, 0, 1, {:moved, nil}, 5}, {:finished, 1, 1, {:moved, nil}, 5}]]
+      assert sent(:events) == [id, [{:finished, 0, 1, {:moved, nil}, 5}, {:finished, 1, 1, {:moved, nil}, 5}]]
 
       session = received(session, {:orders, id, [start(2, "a@h")]})
       {[_order], _wake, session} = poll(session)
       {[], _wake, session} = session |> finished(2, 1, {:moved, nil}) |> poll()
       session = session |> received({:orders, id, [:finish]}) |> received({:report, id, report(3, 3, %{})})
       assert {[:finish], _wake, session} = poll(session)
-      assert [^id] = heard(:drain_close)
+      assert [^id] = sent(:drain_close)
 
       assert {%{total: 3, moved: 3, ended: :done, targets: [{"a@h", 2}, {"b@h", 1}], concurrency: %{last: 7}}, who} =
                Session.report(session, 9)
@@ -48,26 +48,26 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: {:node, node()}, executors_lost: []}
     end
 
-    test "hears from its source every 500 ms, also while nothing happens" do
+    test "gets a message every 500 ms, also while nothing happens" do
       {session, id} = running(1)
       assert {[], wake, session} = Session.poll(session, @second)
-      assert heard(:keepalive) == [id]
+      assert sent(:keepalive) == [id]
       assert wake == @second + 500_000
       session = Session.handle_message(session, @second, message({:progress, id, %{}}))
       {[], _wake, session} = Session.poll(session, @second + 499_999)
       refute_received {@me, 1, :keepalive, _id}
       {[], _wake, _session} = Session.poll(session, @second + 500_000)
-      assert heard(:keepalive) == [id]
+      assert sent(:keepalive) == [id]
     end
 
-    test "is told of a new view, the latest one only, after what happened before" do
+    test "gets a new view, the latest one only, after earlier events" do
       {session, id} = running(1)
       {:ok, session} = Session.send_view(session, 0, view(["a@h"]))
       {:ok, session} = Session.send_view(session, 0, view(["a@h", "c@h"]))
       session = Session.handle_event(session, 0, {:node_down, "b@h"})
       {[], _wake, _session} = poll(session)
-      assert heard(:events) == [id, [{:node_down, "b@h"}]]
-      assert [^id, 1, 1, _now, [%{name: "a@h"}, %{name: "c@h"}]] = heard(:view)
+      assert sent(:events) == [id, [{:node_down, "b@h"}]]
+      assert [^id, 1, 1, _now, [%{name: "a@h"}, %{name: "c@h"}]] = sent(:view)
       refute_received {@me, 1, :view, _id, _part, _parts, _now, _nodes}
     end
 
@@ -77,7 +77,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert_chunks(id, 0, 1_000_000)
     end
 
-    test "why servers stayed is for the node to say, how many moved is not" do
+    test "the node decides why servers stayed, not how many moved" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
@@ -90,7 +90,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       {session, id} = running(3)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Session.handle_event(session, 10, :cancel)
-      assert heard(:drain_close) == [id]
+      assert sent(:drain_close) == [id]
       session = received(session, {:orders, id, [start(1, "a@h")]})
       assert {[], _wake, session} = poll(session)
       assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
@@ -99,7 +99,7 @@ defmodule DurableHandoff.Executor.SessionTest do
                Session.report(session, 9)
     end
 
-    test "the deadline is kept here, whatever the node says" do
+    test "the deadline is kept here, whatever the node sends" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Enum.reduce(1..29, session, &Session.handle_message(&2, &1 * @second, message({:progress, id, %{}})))
@@ -111,7 +111,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   describe "the engine here goes on" do
     test "when the node refuses" do
       session = started(2)
-      [id | _rest] = heard(:drain_open)
+      [id | _rest] = sent(:drain_open)
       session = lost(session, fn session -> received(session, {:refuse, id, {:full, "drains", 9}}) end)
       assert {[{:start, 0, _, 1, _}, {:start, 1, _, 1, _}], _wake, session} = poll(session)
       assert executors_lost(session) == [{node(), {:refused, {:full, "drains", 9}}}]
@@ -140,7 +140,8 @@ defmodule DurableHandoff.Executor.SessionTest do
 
       {{orders, _wake, session}, log} = collect(fn -> Session.poll(session, 2 * @second) end)
       assert [{:warning, :executor_lost, %{supervisor: Sup, reason: :silent}}] = log
-      # The displaced one first, not where it failed; then one that was never tried; the others are stopped already.
+      # The displaced one first, not where it failed; then one that was never tried; the others are stopped
+      # already.
       assert [{:start, 1, "b@h", 2, _}, {:start, 4, _, 1, _}] = orders
 
       # What the node orders now is late.
@@ -182,7 +183,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert executors_lost(session) == [{node(), {:down, :killed}}]
     end
 
-    test "orders that were heard before the loss are carried out all the same" do
+    test "orders that were received before the loss are carried out all the same" do
       {session, id} = running(2)
       session = received(session, {:orders, id, [start(1, "a@h")]})
       session = lost(session, &received(&1, {:refuse, id, :stopping}))
@@ -237,7 +238,7 @@ defmodule DurableHandoff.Executor.SessionTest do
         ] do
       test "when the node sends #{what}" do
         session = started(1)
-        [id | _rest] = heard(:drain_open)
+        [id | _rest] = sent(:drain_open)
         message = unquote(Macro.escape(message)) |> put_elem(1, id)
         session = lost(session, &received(&1, message))
         assert [{_name, {:out_of_order, _kind}}] = executors_lost(session)
@@ -270,13 +271,13 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   test "a node that is lost before it ordered anything is replaced by the next, unless it cost two seconds" do
-    candidates = [{:first@h, self(), "1"}, {:second@h, self(), "1"}, {:third@h, self(), "1"}]
-    {:ok, session} = Session.start(Sup, job(2), candidates, 0)
+    rust_nodes = [{:first@h, self(), "1"}, {:second@h, self(), "1"}, {:third@h, self(), "1"}]
+    {:ok, session} = Session.start(Sup, job(2), rust_nodes, 0)
     {[], _wake, session} = poll(session)
-    [first | _rest] = heard(:drain_open)
+    [first | _rest] = sent(:drain_open)
     session = lost(session, &received(&1, {:refuse, first, :stopping}))
     {[], _wake, session} = poll(session)
-    [second | _rest] = heard(:drain_open)
+    [second | _rest] = sent(:drain_open)
     assert second != first
     session = quiet(session, 2 * @second)
     {{[_, _], _wake, session}, _log} = collect(fn -> Session.poll(session, 2 * @second) end)
@@ -296,10 +297,10 @@ defmodule DurableHandoff.Executor.SessionTest do
   defp running(count, pid \\ self()) do
     {session, id} = opened(count, pid)
     {[], _wake, session} = poll(session)
-    assert [^id, 0, records] = heard(:servers)
+    assert [^id, 0, records] = sent(:servers)
     assert byte_size(records) == 12 * count
-    assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = heard(:view)
-    assert [^id, 30_000] = heard(:drain_start)
+    assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = sent(:view)
+    assert [^id, 30_000] = sent(:drain_start)
     {received(session, {:started, id}), id}
   end
 
@@ -316,7 +317,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     me = self()
 
     assert [id, ^me, %{supervisor: "Sup", storage: "0f", count: ^count, modules: ["M"], config: @config}] =
-             heard(:drain_open)
+             sent(:drain_open)
 
     {received(session, {:opened, id}), id}
   end
@@ -347,7 +348,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   # The fields of the next message of that kind.
-  defp heard(kind) do
+  defp sent(kind) do
     messages = Process.info(self(), :messages) |> elem(1)
     message = Enum.find(messages, &match?([@me, 1, ^kind | _fields], is_tuple(&1) && Tuple.to_list(&1)))
     assert message, "no #{kind} among #{inspect(messages, limit: 50)}"

@@ -3,7 +3,8 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
   alias DurableHandoff.Host.Outcome
 
-  # A pid of another node, made from its external form: 103 is the tag of such a pid, 100 that of the node's atom.
+  # A pid of another node, made from its external form: 103 is the tag of such a pid, 100 that of the node's
+  # atom.
   defp pid_on(node) do
     name = Atom.to_string(node)
     :erlang.binary_to_term(<<131, 88, 119, byte_size(name), name::binary, 1::32, 0::32, 1::32>>)
@@ -73,7 +74,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, {:already_started, context.old}}, context) == :retry_same
     end
 
-    test "the host gave up waiting for a slow init, which is neither the store's fault nor a move", context do
+    test "DurableServer gave up waiting for a slow init, which is neither the store's fault nor a move", context do
       assert classify({:error, :timeout}, context) == {:verify, {:may_come_up, :unknown}}
       assert classify({:error, {:already_started, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
       assert classify({:error, {:unreachable, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
@@ -96,7 +97,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) ==
                {:verify, :reservation_lost}
 
-      # What the host really does: `nil and ...`.
+      # What DurableServer really does: `nil and ...`.
       assert raised(:error, {:badbool, :and, nil}, context) == {:verify, :reservation_lost}
       assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:verify, :reservation_lost}
     end
@@ -241,7 +242,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert raised(:error, %{__struct__: Req.TransportError, __exception__: true}, context) ==
                {:verify, {:displaced, :store}}
 
-      # Its init answered :ignore, for which the host has no clause.
+      # Its init answered :ignore, for which DurableServer has no clause.
       assert raised(:error, {:case_clause, :ignore}, context) == {:verify, {:displaced, :server}}
       assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:verify, {:displaced, :server}}
 
@@ -253,7 +254,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert raised(:throw, :ball, context) == {:verify, {:displaced, :unknown}}
     end
 
-    test "raised on the target before the server was asked to start: the host is not up there", context do
+    test "raised on the target before the server was asked to start: DurableServer is not up there", context do
       for reason <- [%ArgumentError{}, :badarg, {:noproc, :call}] do
         raised = %ErlangError{original: {:exception, reason, []}}
         assert raised(:error, raised, context) == {:verify, {:displaced, :target}}

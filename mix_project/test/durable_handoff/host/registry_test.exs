@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Host.RegistryTest do
-  @moduledoc "What the host's answers to a start mean for callers that wait."
+  @moduledoc "What DurableServer's answers to a start mean for callers that wait."
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Host.Registry

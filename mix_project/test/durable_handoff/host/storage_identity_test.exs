@@ -40,7 +40,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     refute StorageIdentity.of(s3(%{endpoint: "https://store.example/y"})) == identity
   end
 
-  test "a backend may say itself where it is" do
+  test "a backend may define its own identity" do
     assert StorageIdentity.of({{Speaking, %{where: 1, x: 1}}, "p"}) ==
              StorageIdentity.of({{Speaking, %{where: 1, x: 2}}, "p"})
 

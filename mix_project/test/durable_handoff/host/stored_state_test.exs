@@ -31,7 +31,7 @@ defmodule DurableHandoff.Host.StoredStateTest do
     assert read("readable") == {:ok, Host.stored()}
   end
 
-  test "a state that the host cannot read is an error, never a plain map that may be written over" do
+  test "a state that DurableServer cannot read is an error, never a plain map that may be written over" do
     for meta <- ["?", "of a later version", "bare", "raises"] do
       assert {:error, error} = read(meta)
       assert is_exception(error)
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Host.StoredStateTest do
     assert {:error, %ArgumentError{}} = StoredState.from_object(%{"$durable_server_stored_state" => 1}, Host)
   end
 
-  test "what the host takes for no stored state goes through: heartbeats, and maps with similar keys" do
+  test "what DurableServer takes for no stored state goes through: heartbeats, and maps with similar keys" do
     for object <- [%{"node" => "a@h"}, %{"vsn" => 1, "state" => %{}, "meta" => %{}}, %{}, [1], "text", 1, nil] do
       assert StoredState.from_object(object, Host) == {:ok, object}
     end
@@ -50,7 +50,7 @@ defmodule DurableHandoff.Host.StoredStateTest do
     assert StoredState.from_object(Host.stored(), Host) == {:ok, Host.stored()}
   end
 
-  test "without the host a map cannot be told from a stored state" do
+  test "without DurableServer a map cannot be distinguished from a stored state" do
     assert {:error, %UndefinedFunctionError{}} = StoredState.from_object(%{"vsn" => 1}, NoSuchHost)
   end
 end

@@ -8,7 +8,7 @@ defmodule DurableHandoff.Host.SyncTest do
 
   defmodule Server do
     @moduledoc false
-    # Its state is unchanged, or cannot be written: the host then logs an error.
+    # Its state is unchanged, or cannot be written: DurableServer then logs an error.
     use GenServer
 
     @impl true

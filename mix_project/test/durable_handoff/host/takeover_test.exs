@@ -22,7 +22,7 @@ defmodule DurableHandoff.Host.TakeoverTest do
         {{:error, {:already_started, :deleting}}, {:left_alone, :deleting}},
         {{:error, :cordoned}, {:left_alone, :cordoned}},
         {{:error, :permanently_crashed}, {:left_alone, :permanently_crashed}},
-        # A store that failed looks like this to the host before 0.1.7, and like the next ones after.
+        # A store that failed looks like this to DurableServer before 0.1.7, and like the next ones after.
         {{:error, :not_found}, {:failed, :store}},
         {{:error, {:storage_unavailable, :no_quorum}}, {:failed, :store}},
         {{:error, :unavailable}, {:failed, :store}},
@@ -49,7 +49,7 @@ defmodule DurableHandoff.Host.TakeoverTest do
 
   test "a host that raises is no reason to raise" do
     assert Takeover.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
-    # What the host throws while it boots.
+    # What DurableServer throws while it boots.
     assert Takeover.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}
     assert Takeover.start(:no_such_supervisor, "k", Some.Module, @source, 100) == {:failed, :store}
   end

@@ -15,7 +15,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "one without rehome_child is refused whatever its version says, and the function is named" do
+  test "one without rehome_child is refused whatever its version is, and the function is named" do
     for version <- ["0.1.4", "0.2.0", nil, "odd"] do
       assert_raise ArgumentError, ~r/DurableServer.Supervisor.rehome_child\/3/, fn ->
         Version.check!(host(version, rehome_child: 3))
@@ -23,7 +23,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "every version since 0.1.3 is taken, also one that cannot be told" do
+  test "every version since 0.1.3 is taken, also an unknown one" do
     for version <- ["0.1.3", "0.1.4", "0.1.5-dev", "0.1.8", "1.0.0", nil],
         do: assert(Version.check!(host(version)) == :ok)
   end
@@ -36,7 +36,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "the line at start says whether it was verified, and names what is lacking and what is lost" do
+  test "the line at start has whether it was verified, and names what is lacking and what is lost" do
     assert {:info, verified} = Version.describe(host("0.1.3"))
     assert verified =~ "0.1.3 (verified)"
     assert {:info, other} = Version.describe(host("9.9.9"))

@@ -88,12 +88,12 @@ defmodule DurableHandoff.Host.ViewTest do
       end
     end
 
-    test "modules it lacks are told by the drain's numbers" do
+    test "modules it lacks have the drain's numbers" do
       answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: false, missing: [Cache, Unasked, Cache]}
       assert %{draining: false, missing: [1]} = one(row(), facts(counts: %{"a@h" => answer}))
     end
 
-    test "an odd answer about modules or stopping says nothing" do
+    test "an odd answer about modules or stopping is ignored" do
       for odd <- [nil, :all, %{}, [Room | Cache], ["x"], 7] do
         answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: odd, missing: odd}
         assert %{draining: false, missing: []} = one(row(), facts(counts: %{"a@h" => answer}))
@@ -105,7 +105,7 @@ defmodule DurableHandoff.Host.ViewTest do
     end
   end
 
-  test "everything a heartbeat can say" do
+  test "everything a heartbeat can have" do
     node =
       one(
         row(

@@ -33,7 +33,7 @@ defmodule DurableHandoff.Leftovers.PaceTest do
     assert length(permits) >= 8
   end
 
-  test "a store that fails gets as few as the limiter says, but never none" do
+  test "a store that fails gets as few as the limiter allows, but never none" do
     pace =
       Enum.reduce(1..50, Pace.new(:adaptive, 50), fn _round, pace ->
         {permits, pace} = take_all(pace)

@@ -63,7 +63,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert %{tries: 10, faults: 0} = entry(state, id, "a")
   end
 
-  test "a server registered on another node is tried, which tells whether it has started; at the source that means nothing",
+  test "a server registered on another node is tried, which shows whether it has started; at the source that means nothing",
        %{state: state} do
     {state, id} = take(state, ["a", "b"])
     {state, pids} = trying(state)
@@ -95,7 +95,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "z").phase == :resting
   end
 
-  test "a node that is draining stands down: it tells all later receivers, and accepts nothing more", %{state: state} do
+  test "a node that is draining stands down: all later receivers get that, and it accepts nothing more", %{state: state} do
     {state, _id} = take(state, ["a"], [self()])
     {state, pids} = trying(state)
     me = self()

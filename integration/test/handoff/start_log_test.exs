@@ -1,0 +1,23 @@
+defmodule Handoff.StartLogTest do
+  @moduledoc "The log of a start: DurableServer evaluates `heartbeat_meta` before its tables exist."
+
+  use HandoffCase, nodes: 1
+
+  @moduletag :capture_log
+
+  setup %{nodes: [node]} = context do
+    listen_to_log(context, node)
+    {:ok, node: node}
+  end
+
+  test "a supervisor with handoff that starts makes DurableServer log no warning", %{node: node} = context do
+    start_handoff(context, node, handoff_on_shutdown: [generation: "7.1"])
+    assert {:info, _metadata} = await_log(node, :handoff_on)
+    for level <- [:warning, :error], do: refute_received({:log, ^node, ^level, :host, _metadata})
+  end
+
+  test "a warning of DurableServer would be seen here", %{node: node} do
+    assert call(node, Host, :node_ref, [:no_such_supervisor]) == nil
+    assert {:warning, _metadata} = await_log(node, :host)
+  end
+end
