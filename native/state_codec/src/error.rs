@@ -1,7 +1,5 @@
 //! Why an output was given up or a text refused.
 
-use crate::parser::Declined;
-
 /// Why something was not written. One byte, so that a walk through many values passes it in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -57,6 +55,10 @@ pub enum ReadError {
     #[error("the reader declined")]
     Declined,
 }
+
+/// A sink wants no more events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declined;
 
 impl From<Declined> for ReadError {
     fn from(_: Declined) -> Self {

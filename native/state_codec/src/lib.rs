@@ -27,9 +27,9 @@ pub mod parser;
 pub mod scan;
 pub mod text;
 
-pub use error::{ReadError, WriteError};
+pub use error::{Declined, ReadError, WriteError};
 pub use output::{Output, Storage};
-pub use parser::{Declined, Event, Parser, Sink, Text};
+pub use parser::{Event, Parser, Sink, Text};
 
 /// The deepest nesting that is read or written without the help of whoever has a growing stack.
 pub const MAX_DEPTH: usize = 128;

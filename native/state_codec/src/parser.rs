@@ -10,7 +10,7 @@
 mod number;
 mod string;
 
-use crate::{MAX_DEPTH, Output, ReadError};
+use crate::{Declined, MAX_DEPTH, Output, ReadError};
 
 /// One step through a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,10 +71,6 @@ pub trait Sink {
     /// [`Declined`] ends the walk.
     fn take(&mut self, event: Event<'_>) -> Result<(), Declined>;
 }
-
-/// A sink wants no more events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Declined;
 
 /// The brackets that are open: one bit for each, set for an object, the innermost lowest.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,4 +1,6 @@
-//! Which keys there are: those that every store can hold under exactly this name.
+//! Which keys there are: those that every store can hold under exactly this name. And parts of keys that no other process makes.
+
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Error;
 
@@ -16,6 +18,14 @@ pub(crate) fn check(key: &str) -> Result<(), Error> {
         _ if key.split('/').any(|part| part == "." || part == "..") => refuse("a part of it is . or .."),
         _ => Ok(()),
     }
+}
+
+/// 32 hexadecimal digits that no other call gives, in any process.
+pub(crate) fn nonce() -> String {
+    let mut bytes = [0; 16];
+    // Without the system's randomness nothing else works either; a signature needs it, too.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! | what a request is made of, the lost-answer rule | `store` |
 //! | what an answer means | `answers` |
 //! | when a request is sent again | `retry` |
-//! | what a store has to show at the start | `proof`, `flaw` |
+//! | what a store has to show at the start | `store::proof`, `flaw` |
 //! | deletions where the store has no atomic ones | `tombstone` |
 //! | how many at a time | `gate` |
 //! | which reads need no request | `cache` |
@@ -36,7 +36,6 @@ mod key;
 mod memory;
 mod object;
 mod open;
-mod proof;
 mod remote;
 mod retry;
 mod runtime;

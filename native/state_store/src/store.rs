@@ -1,5 +1,7 @@
 //! A store: one backend, its prefix, its gate, and what makes a request whole.
 
+mod proof;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,11 +12,11 @@ use bytes::Bytes;
 use crate::backend::Backend;
 use crate::cache::Cache;
 use crate::gate::Gate;
-use crate::proof::Identity;
 use crate::remote::etags::Etags;
 use crate::retry::{self, Course};
 use crate::tombstone::Tombstone;
-use crate::{Condition, Error, Limits, Object, ObjectRef, Page, Readback, Settings, Write, key, proof, tombstone};
+use crate::{Condition, Error, Limits, Object, ObjectRef, Page, Readback, Settings, Write, key, tombstone};
+use proof::Identity;
 
 /// An open store. Cheap to clone; all clones share its bounds.
 #[derive(Clone)]

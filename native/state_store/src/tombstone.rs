@@ -29,7 +29,7 @@ pub(crate) struct Tombstone {
 impl Tombstone {
     pub(crate) fn new() -> Self {
         let mut body = START.to_vec();
-        body.extend_from_slice(format!("{},\"id\":\"{}\"}}", now().as_millis(), crate::proof::nonce()).as_bytes());
+        body.extend_from_slice(format!("{},\"id\":\"{}\"}}", now().as_millis(), crate::key::nonce()).as_bytes());
         Self { body: body.into(), made: Instant::now() }
     }
 

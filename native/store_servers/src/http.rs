@@ -5,6 +5,9 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
+/// The largest body of a request or an answer.
+pub(crate) const LARGEST_BODY: usize = 64 * 1024 * 1024;
+
 /// A request, its body read.
 #[derive(Debug, Clone)]
 pub struct Request {

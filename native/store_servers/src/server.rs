@@ -18,11 +18,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::credentials::Credentials;
-use crate::http::{Answer, Request};
+use crate::http::{Answer, LARGEST_BODY, Request};
 use crate::{Backend, Kind, Rule, Script, Then};
 
-/// The largest body of a request or an answer.
-pub(crate) const LARGEST_BODY: usize = 64 * 1024 * 1024;
 const MAX_CONNECTIONS: usize = 1_024;
 /// After an accept that failed: without file descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

@@ -8,8 +8,7 @@ use hyper::{Uri, client};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::http::{Answer, Request};
-use crate::server::LARGEST_BODY;
+use crate::http::{Answer, LARGEST_BODY, Request};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 

@@ -15,20 +15,10 @@ use async_trait::async_trait;
 use object_store::CredentialProvider;
 use tokio::time::Instant;
 
-use super::wire::{Exchange, Role, Seen};
+use super::wire::{Exchange, Failure, Role, Seen};
 use crate::Error;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why there are no credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    status: u16,
-    code: String,
-    reason: String,
-    /// Whether the exchange may work a moment later.
-    passes: bool,
-}
 
 /// Which answers of a service for credentials may be different later: status, code (empty: any), and where it is published.
 /// All others are final.

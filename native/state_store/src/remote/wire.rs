@@ -18,7 +18,6 @@ use object_store::client::{
 };
 use tower_http::follow_redirect::RequestUri;
 
-use super::credentials::Failure;
 use crate::answers::Request;
 
 tokio::task_local! {
@@ -52,6 +51,16 @@ pub(super) struct Exchange {
     /// The condition of a deletion.
     pub(super) delete_if: Option<(HeaderName, HeaderValue)>,
     pub(super) seen: Mutex<Seen>,
+}
+
+/// Why there are no credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) status: u16,
+    pub(super) code: String,
+    pub(super) reason: String,
+    /// Whether the exchange may work a moment later.
+    pub(super) passes: bool,
 }
 
 /// The last thing that was seen.

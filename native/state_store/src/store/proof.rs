@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
-use crate::store::Store;
+use super::Store;
+use crate::key::nonce;
 use crate::{Condition, Error, Flaw, Limits, Readback, Settings, Write};
 
 const HOLDS_FOR: Duration = Duration::from_secs(3_600);
@@ -82,14 +82,6 @@ pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits) -
 
 fn holds(entry: &Option<Proven>) -> bool {
     entry.is_some_and(|proven| proven.at.elapsed() < HOLDS_FOR)
-}
-
-/// Unlike any other, in all processes.
-pub(crate) fn nonce() -> String {
-    let mut bytes = [0; 16];
-    // Without the system's randomness nothing else works either; a signature needs it, too.
-    let _ = SystemRandom::new().fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether etags have to be sent in their other form.
