@@ -28,8 +28,9 @@ defmodule Handoff.BreakerTest do
     for key <- keys, do: Troublesome.disarm(b, key, :init)
 
     for key <- keys do
-      child = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
-      assert {:ok, _} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+      # A receiver may start it at the same moment.
+      options = [start: {Troublesome, %{key: key, count: 0}}, timeout: 60_000]
+      assert {:ok, 0} = call(b, DurableHandoff, :call, [context.sup, key, :get, options])
     end
 
     assert map_size(placement(context, [b])) == 20
