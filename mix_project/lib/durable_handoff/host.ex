@@ -1,4 +1,7 @@
 defmodule DurableHandoff.Host do
+  # DurableServer is no dependency of this library. All calls of it here, and under `host/`, go through `apply`, so
+  # that the compiler does not look for its functions.
+
   @moduledoc """
   The one place that knows DurableServer.
 
@@ -99,7 +102,7 @@ defmodule DurableHandoff.Host do
     # Before 0.1.5 DurableServer waits for 5 s, whatever is asked.
     arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
 
-    case host(manager, :stop_discovery, arguments) do
+    case apply(manager, :stop_discovery, arguments) do
       :ok -> :ok
       other -> {:error, other}
     end
@@ -309,7 +312,7 @@ defmodule DurableHandoff.Host do
   # Calls what is done for its effect, in a host that may be absent, busy or of a later version.
   @spec perform(module(), atom(), [term()]) :: :ok | {:error, term()}
   def perform(module, function, arguments) do
-    case host(module, function, arguments) do
+    case apply(module, function, arguments) do
       {:error, reason} -> {:error, reason}
       _ok -> :ok
     end
@@ -322,7 +325,7 @@ defmodule DurableHandoff.Host do
   def stored(nil, _key), do: {:error, :not_running}
 
   def stored({backend, prefix}, key) do
-    case host(DurableServer, :fetch_stored_state, [backend, %{key: key, prefix: prefix}, [consistent: true]]) do
+    case apply(DurableServer, :fetch_stored_state, [backend, %{key: key, prefix: prefix}, [consistent: true]]) do
       {:ok, %{meta: meta} = state} when is_map(meta) -> {:ok, state}
       {:error, reason} -> {:error, reason}
       other -> {:error, {:unexpected, other}}
@@ -346,11 +349,7 @@ defmodule DurableHandoff.Host do
 
   defp number(nil, _key, default), do: default
 
-  defp supervisor(function, arguments), do: host(DurableServer.Supervisor, function, arguments)
-
-  # DurableServer is no dependency of this library, so the compiler is not asked whether these functions
-  # exist.
-  defp host(module, function, arguments), do: apply(module, function, arguments)
+  defp supervisor(function, arguments), do: apply(DurableServer.Supervisor, function, arguments)
 
   # DurableServer's functions raise or exit while it is starting, stopping or gone: then, and for an answer of
   # an unknown shape, the default is as much as can be known.

@@ -35,7 +35,6 @@ defmodule DurableHandoff.Host.StoredState do
   def from_object(object, host \\ DurableServer.StoredState)
 
   def from_object(object, host) when is_map(object) and not is_struct(object) do
-    # DurableServer is no dependency, so `apply` keeps the compiler from warning about the function.
     case apply(host, :from_object_store_term, [object]) do
       {:ok, %{__struct__: DurableServer.StoredState} = stored} -> {:ok, stored}
       :not_stored_state -> {:ok, object}

@@ -159,7 +159,7 @@ defmodule DurableHandoff.Host.View do
   end
 
   defp group_rows(name) do
-    for {_pid, %{} = beat} <- members(Group, name) do
+    for {_pid, %{} = beat} <- apply(Group, :members, [name, "__heartbeat"]) do
       fields = [:node, :node_ref, :timestamp, :capacity, :resources, :env_vars, :heartbeat_meta]
       fields |> Enum.map(&Map.get(beat, &1)) |> List.to_tuple()
     end
@@ -167,9 +167,6 @@ defmodule DurableHandoff.Host.View do
     # The store's heartbeats are enough: Group only makes them fresher.
     _kind, _reason -> []
   end
-
-  # No dependency of this library, so the compiler is not asked whether it exists.
-  defp members(group, name), do: apply(group, :members, [name, "__heartbeat"])
 
   defp map(value) when is_map(value) and not is_struct(value), do: value
   defp map(_other), do: %{}

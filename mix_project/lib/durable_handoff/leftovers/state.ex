@@ -6,10 +6,9 @@ defmodule DurableHandoff.Leftovers.State do
   # event, a timer or the end of a start; `tick/2` polls for those whose event was lost. Every adoption ends,
   # at the latest when it expires, with one line in the log and one event.
 
-  alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Host, Log, Options, Telemetry}
   alias DurableHandoff.Host.{Registry, Takeover}
-  alias DurableHandoff.Leftovers.{Adoption, Message, Pace}
+  alias DurableHandoff.Leftovers.{Adoption, Message, Starts}
 
   @most_held 300_000
   @most_remembered 1_000
@@ -18,21 +17,20 @@ defmodule DurableHandoff.Leftovers.State do
   # See `Pace`.
   @rush_us 10_000_000
 
-  @enforce_keys [:supervisor, :options, :pace, :draining?]
+  @enforce_keys [:supervisor, :options, :starts, :draining?]
   defstruct @enforce_keys ++
-              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), tries: %{}, stood_down: MapSet.new()] ++
+              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: MapSet.new()] ++
               [subscribed?: false, ticking?: false, rush_until_us: nil]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
           options: Options.t(),
-          pace: Pace.t(),
+          starts: Starts.t(),
           draining?: boolean(),
           adoptions: %{reference() => Adoption.t()},
           monitors: %{reference() => [reference()]},
           holder: %{term() => reference()},
           queue: :queue.queue({reference(), term()}),
-          tries: %{pid() => {reference(), term(), Pace.permit(), reference()}},
           stood_down: MapSet.t(pid()),
           subscribed?: boolean(),
           ticking?: boolean(),
@@ -41,8 +39,8 @@ defmodule DurableHandoff.Leftovers.State do
 
   @spec new(Host.name(), Options.t(), boolean()) :: t()
   def new(supervisor, options, draining?) do
-    pace = Pace.new(options.concurrency, options.max_concurrency)
-    %__MODULE__{supervisor: supervisor, options: options, pace: pace, draining?: draining?}
+    starts = Starts.new(options.concurrency, options.max_concurrency)
+    %__MODULE__{supervisor: supervisor, options: options, starts: starts, draining?: draining?}
   end
 
   @spec idle?(t()) :: boolean()
@@ -163,7 +161,7 @@ defmodule DurableHandoff.Leftovers.State do
 
   defp rush(state, adoption) do
     receivers = MapSet.size(adoption.earlier) + 1 + length(adoption.later)
-    %{state | pace: Pace.rush(state.pace, receivers), rush_until_us: Clock.now_us() + @rush_us}
+    %{state | starts: Starts.rush(state.starts, receivers), rush_until_us: Clock.now_us() + @rush_us}
   end
 
   # The latest adoption counts: an earlier one came from a drain of another node, before the server moved, or
@@ -224,9 +222,14 @@ defmodule DurableHandoff.Leftovers.State do
         state
 
       {{id, key, entry}, state} ->
-        case Pace.take(state.pace) do
-          {nil, pace} -> %{state | pace: pace, queue: :queue.in_r({id, key}, state.queue)}
-          {permit, pace} -> %{state | pace: pace} |> try_one(id, key, entry, permit) |> pump()
+        %{supervisor: supervisor, options: options, adoptions: %{^id => adoption}} = state
+
+        case Starts.run(state.starts, supervisor, {id, key}, entry.module, adoption.source, options.attempt_timeout_ms) do
+          {:started, starts} ->
+            %{state | starts: starts} |> put(Adoption.put(adoption, key, phase: :trying)) |> pump()
+
+          {:full, starts} ->
+            %{state | starts: starts, queue: :queue.in_r({id, key}, state.queue)}
         end
     end
   end
@@ -247,58 +250,26 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  defp try_one(state, id, key, entry, permit) do
-    adoption = state.adoptions[id]
-    {parent, supervisor, source} = {self(), state.supervisor, adoption.source}
-    timeout_ms = state.options.attempt_timeout_ms
-
-    {pid, monitor} =
-      :proc_lib.spawn_opt(
-        fn ->
-          started_us = Clock.now_us()
-          outcome = Takeover.start(supervisor, key, entry.module, source, timeout_ms)
-          if outcome == :started, do: announce_owner(supervisor, key)
-          send(parent, {:tried, self(), outcome, Clock.now_us() - started_us})
-        end,
-        [:monitor]
-      )
-
-    state = put(state, Adoption.put(adoption, key, phase: :trying))
-    %{state | tries: Map.put(state.tries, pid, {id, key, permit, monitor})}
-  end
-
-  # Callers wait for it on nodes whose registry may be late.
-  defp announce_owner(supervisor, key) do
-    with {:here, pid} <- Host.lookup(supervisor, key), do: Server.announce(supervisor, key, pid)
-  end
-
-  @doc "The outcome of a start."
+  @doc "The outcome of the start that ran as `pid`."
   @spec tried(t(), pid(), Takeover.outcome(), non_neg_integer()) :: t()
-  def tried(%{tries: tries} = state, pid, outcome, latency_us) when is_map_key(tries, pid) do
-    {{id, key, permit, monitor}, tries} = Map.pop!(tries, pid)
-    Process.demonitor(monitor, [:flush])
-    pace = Pace.give(state.pace, permit, latency_us, verdict(outcome))
-    state = %{state | tries: tries, pace: pace}
+  def tried(state, pid, outcome, latency_us) do
+    with {{id, key}, starts} <- Starts.ended(state.starts, pid, outcome, latency_us) do
+      state = %{state | starts: starts}
 
-    # The adoption may have ended, or a later one may hold the server.
-    case state.adoptions do
-      %{^id => %{entries: %{^key => %{phase: :trying} = entry}}} -> result(state, id, key, entry, outcome)
-      %{} -> state
+      # The adoption may have ended, or a later one may hold the server.
+      case state.adoptions do
+        %{^id => %{entries: %{^key => %{phase: :trying} = entry}}} -> result(state, id, key, entry, outcome)
+        %{} -> state
+      end
+    else
+      nil -> state
     end
   end
 
-  def tried(state, _pid, _outcome, _latency_us), do: state
-
   @doc "A process has ended: a start without an outcome, or another receiver."
   @spec down(t(), pid()) :: t()
-  def down(%{tries: tries} = state, pid) when is_map_key(tries, pid),
-    do: tried(state, pid, {:failed, :unknown}, 0)
-
+  def down(state, pid) when is_map_key(state.starts.running, pid), do: tried(state, pid, {:failed, :unknown}, 0)
   def down(state, pid), do: drop_receiver(state, pid, :gone)
-
-  defp verdict(:started), do: :served
-  defp verdict({:failed, :store}), do: :overload
-  defp verdict(_not_the_store), do: :neutral
 
   defp result(state, id, key, _entry, :started), do: settle(state, id, key, :started)
   defp result(state, id, key, _entry, {:running, _node}), do: settle(state, id, key, :running)
@@ -368,7 +339,7 @@ defmodule DurableHandoff.Leftovers.State do
 
     if stopping? and now_us < state.rush_until_us,
       do: state,
-      else: %{state | pace: Pace.calm(state.pace), rush_until_us: nil}
+      else: %{state | starts: Starts.calm(state.starts), rush_until_us: nil}
   end
 
   # By this node's registry.

@@ -28,7 +28,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
   # A try whose process is known, but which has not answered.
   defp trying(state) do
     state = State.pump(state)
-    {state, for({pid, {_id, key, _permit, _monitor}} <- state.tries, into: %{}, do: {key, pid})}
+    {state, for({pid, {{_id, key}, _permit, _monitor}} <- state.starts.running, into: %{}, do: {key, pid})}
   end
 
   test "no more are tried at a time than the pace allows, the first ones first", %{state: state} do
@@ -90,7 +90,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "a") == nil
 
     state = State.drop_receiver(state, self(), :gone)
-    {state, pids} = {state, Map.new(state.tries, fn {pid, {_id, key, _permit, _monitor}} -> {key, pid} end)}
+    {state, pids} = {state, Map.new(state.starts.running, fn {pid, {{_id, key}, _permit, _monitor}} -> {key, pid} end)}
     state = State.tried(state, pids["z"], {:refused, :full}, 1)
     assert entry(state, id, "z").phase == :resting
   end
@@ -162,7 +162,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     {state, pids} = trying(state)
     state = State.tick(state, 300_000_000)
     state = State.tried(state, pids["a"], :started, 1)
-    assert state.tries == %{}
+    assert state.starts.running == %{}
     assert State.idle?(state)
   end
 end
