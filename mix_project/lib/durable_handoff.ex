@@ -25,12 +25,12 @@ defmodule DurableHandoff do
     * **At most `max_concurrency` servers are down at any time** because of a drain.
     * **Nothing runs twice:** every start is DurableServer's own conditional claim.
     * **A Rust node is never needed:** without one, or when it is lost, the engine in this VM decides.
-    * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`, `retry: :unhandled`).
+    * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`).
     * **Nothing is lost that a graceful shutdown would have kept:** all servers store their state before any
-      is moved (`DurableHandoff.Drain.Storing`), and each again before it is stopped (`DurableHandoff.Drain.StoredFirst`).
-      What a drain could not move in time is stopped and stored as before; another node starts it as soon as
-      it is stored, instead of at its next sweep (`DurableHandoff.Leftovers`; `start_leftovers: false`
-      switches that off).
+      is moved (`DurableHandoff.Drain.Storing`), and each again before it is stopped
+      (`DurableHandoff.Drain.StoredFirst`). What a drain could not move in time is stopped and stored as
+      before; another node starts it as soon as it is stored, instead of at its next sweep
+      (`DurableHandoff.Leftovers`; `start_leftovers: false` switches that off).
     * The report and the log name each failure with its reason.
 
   ## What runs where
@@ -55,19 +55,22 @@ defmodule DurableHandoff do
 
   One drain, step by step:
 
-    1. When the node is told to stop, it is marked draining, and the Drainer has all servers store their state.
-    2. At its turn the Drainer starts a Drain. When all states are stored, that takes a `DurableHandoff.Drain.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs the
-       same engine for all draining nodes (`DurableHandoff.Executor`).
-    3. The engine decides which server moves where. A `DurableHandoff.Drain.Attempt` asks DurableServer to move it
-       (`DurableHandoff.Host`) and gives the outcome to the engine.
-    4. When every server is settled, or the time is up, all callers of the drain get the `DurableHandoff.Report`.
+    1. When the node begins to stop, it is marked draining, and the Drainer has all servers store their
+       state.
+    2. At its turn the Drainer starts a Drain. When all states are stored, that takes a
+       `DurableHandoff.Drain.Snapshot` and gives it to the Rust engine in this VM, or to a Rust node that runs
+       the same engine for all draining nodes (`DurableHandoff.Executor`).
+    3. The engine decides which server moves where. A `DurableHandoff.Drain.Attempt` asks DurableServer to
+       move it (`DurableHandoff.Host`) and gives the outcome to the engine.
+    4. When every server is settled, or the time is up, all callers of the drain get the
+       `DurableHandoff.Report`.
 
   ## Options
 
   #{DurableHandoff.Options.docs()}
 
-  `handoff_on_shutdown: true` takes all defaults; `false`, `nil` or no such option: no handoff. Which servers move, and which first, is
-  described in `DurableHandoff.Policy`.
+  `handoff_on_shutdown: true` takes all defaults; `false`, `nil` or no such option: no handoff. Which servers
+  move, and which first, is described in `DurableHandoff.Policy`.
 
   ## Calling servers
 
@@ -82,7 +85,8 @@ defmodule DurableHandoff do
 
   #{DurableHandoff.Client.Options.docs()}
 
-  How many callers may wait at a time is the option `client:` of `DurableHandoff.Supervisor` (`DurableHandoff.Client`).
+  How many callers may wait at a time is the option `client:` of `DurableHandoff.Supervisor`
+  (`DurableHandoff.Client`).
 
   ## Watching it
 
@@ -90,8 +94,10 @@ defmodule DurableHandoff do
 
   ## Limits
 
-    * Marking a node draining cannot be undone. After `drain/2` the node starts no more servers until its supervisor is restarted.
-    * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next start of the node.
+    * Marking a node draining cannot be undone. After `drain/2` the node starts no more servers until its
+      supervisor is restarted.
+    * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next
+      start of the node.
   """
 
   alias DurableHandoff.{Client, Drain, Drainer, Host, Options, Plan, Report, Schema, Status, Stopping}
@@ -110,8 +116,9 @@ defmodule DurableHandoff do
   @doc """
   Drains `supervisor` on this node now and returns the report: for a pre-stop hook or an operator.
 
-  `overrides` are options for this drain alone. A drain that is already running is waited for instead; its own options count. The
-  node stays marked draining afterwards: this cannot be undone. A shutdown drains again what stayed or came since.
+  `overrides` are options for this drain alone. A drain that is already running is waited for instead; its own
+  options count. The node stays marked draining afterwards: this cannot be undone. A shutdown drains again
+  what stayed or came since.
 
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain is running
   already. `status/1` says how far it is, and has the report at the end; `cancel/1` ends it early.
@@ -120,9 +127,9 @@ defmodule DurableHandoff do
   and would keep this node from starting servers until its supervisor is restarted. `force: true` drains all
   the same, and so does a `wait_for_target_ms` above 0, which waits for a node to come.
 
-  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here), `:supervisor_not_running`, `:overdue`
-  (only when the node shuts down meanwhile), `{:invalid, texts}` or `{:drain_failed, reason}`. Raises
-  `ArgumentError` when an option is wrong.
+  Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
+  `:supervisor_not_running`, `:overdue` (only when the node shuts down meanwhile), `{:invalid, texts}` or
+  `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
   """
   @spec drain(atom(), keyword()) ::
           Drain.result()
@@ -195,9 +202,9 @@ defmodule DurableHandoff do
   Ends the drain that runs on this node: no further move starts, moves in flight finish, and all callers that
   wait for the drain get its report, with `ended: :cancelled`.
 
-  Servers that have not moved go on running here. The node stays marked draining all the same: other nodes send it nothing and it
-  starts nothing new until its supervisor is restarted. During a shutdown the rest is stopped by the existing graceful shutdown, and
-  offered to other nodes as at any other end of a drain.
+  Servers that have not moved go on running here. The node stays marked draining all the same: other nodes
+  send it nothing and it starts nothing new until its supervisor is restarted. During a shutdown the rest is
+  stopped by the existing graceful shutdown, and offered to other nodes as at any other end of a drain.
   """
   @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
@@ -206,7 +213,8 @@ defmodule DurableHandoff do
   What `drain/2` would do now: which server goes where, which stays and why, and about how long it takes.
   Changes nothing.
 
-  Works for every `DurableServer.Supervisor` on this node; one without a Drainer is planned with the default options.
+  Works for every `DurableServer.Supervisor` on this node; one without a Drainer is planned with the default
+  options.
   """
   @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
   def plan(supervisor, overrides \\ []) do
@@ -332,22 +340,26 @@ defmodule DurableHandoff do
   def call(supervisor, key, request, opts \\ []), do: Client.call(supervisor, key, request, opts)
 
   @doc """
-  Sends the server `key` a message as `GenServer.cast/2` does. Waits for an owner where there is none, at most `timeout`.
+  Sends the server `key` a message as `GenServer.cast/2` does. Waits for an owner where there is none, at most
+  `timeout`.
 
-  `:ok` says that it was sent to the owner this node knows, no more: an owner that is stopping loses it. What must arrive is a
-  `call/4`. Options are those of `call/4` but `retry`; so are the errors that say that nothing was handled.
+  `:ok` says that it was sent to the owner this node knows, no more: an owner that is stopping loses it. What
+  must arrive is a `call/4`. Options are those of `call/4` but `retry`; so are the errors that say that
+  nothing was handled.
   """
   @spec cast(atom(), term(), term(), keyword()) :: :ok | {:error, Client.error()}
   def cast(supervisor, key, message, opts \\ []), do: Client.cast(supervisor, key, message, opts)
 
   @doc """
-  The process that runs the server `key`, as this node knows it; nil when there is none or it cannot be reached. Never waits.
+  The process that runs the server `key`, as this node knows it; nil when there is none or it cannot be
+  reached. Never waits.
   """
   @spec whereis(atom(), term()) :: pid() | nil
   def whereis(supervisor, key), do: Client.whereis(supervisor, key)
 
   @doc """
-  Waits until the server `key` has an owner; its pid. Options are those of `call/4` but `retry`; so are the errors.
+  Waits until the server `key` has an owner; its pid. Options are those of `call/4` but `retry`; so are the
+  errors.
   """
   @spec await(atom(), term(), keyword()) :: {:ok, pid()} | {:error, Client.error()}
   def await(supervisor, key, opts \\ []), do: Client.await(supervisor, key, opts)

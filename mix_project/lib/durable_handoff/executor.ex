@@ -18,7 +18,10 @@ defmodule DurableHandoff.Executor do
 
   alias DurableHandoff.{Log, RustNodes, Telemetry}
 
-  @doc "The Rust nodes that may run a drain of `supervisor` on the storage of that identity, in the order to ask them; none for embedded."
+  @doc """
+  The Rust nodes that may run a drain of `supervisor` on the storage of that identity, in the order to ask
+  them; none for embedded.
+  """
   @spec rust_nodes(:auto | :embedded | {:node, node()}, atom(), String.t()) :: [RustNodes.rust_node()]
   def rust_nodes(:embedded, _supervisor, _storage), do: []
   def rust_nodes(:auto, _supervisor, storage), do: rank(RustNodes.all(), storage)

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host do
-  # DurableServer is no dependency of this library. All calls of it here, and under `host/`, go through `apply`, so
-  # that the compiler does not look for its functions.
+  # DurableServer is no dependency of this library. All calls of it here, and under `host/`, go through
+  # `apply`, so that the compiler does not look for its functions.
 
   @moduledoc """
   The one place that knows DurableServer.
@@ -73,15 +73,22 @@ defmodule DurableHandoff.Host do
   @spec future_skew_ms(name()) :: non_neg_integer()
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
 
-  @doc "How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in DurableServer."
+  @doc """
+  How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in DurableServer.
+  """
   @spec max_heartbeat_age_ms() :: pos_integer()
   def max_heartbeat_age_ms, do: 50_000
 
-  @doc "How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of DurableServer."
+  @doc """
+  How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of
+  DurableServer.
+  """
   @spec lock_heartbeat_age_ms(name()) :: pos_integer()
   def lock_heartbeat_age_ms(name), do: number(config(name), :heartbeat_staleness_threshold_ms, 30_000)
 
-  @doc "When the supervisor started, wall clock. Every node derives the same value from the heartbeat's `node_ref`."
+  @doc """
+  When the supervisor started, wall clock. Every node derives the same value from the heartbeat's `node_ref`.
+  """
   @spec started_at_ms(name()) :: pos_integer() | nil
   def started_at_ms(name) do
     fn -> supervisor(:node_ref, [name]) end |> ask(nil, &is_integer/1) |> node_ref_to_ms()
@@ -150,7 +157,10 @@ defmodule DurableHandoff.Host do
   @spec capacity(name()) :: map() | nil
   def capacity(name), do: ask(fn -> supervisor(:current_capacity, [name]) end, nil, &is_map/1)
 
-  @doc "The sticky levels of servers of `module` that run here: they want this node's values. `[]` without sticky placement."
+  @doc """
+  The sticky levels of servers of `module` that run here: they want this node's values. `[]` without sticky
+  placement.
+  """
   @spec sticky_levels(name(), module()) :: [sticky_level()]
   def sticky_levels(name, module) do
     fn -> supervisor(:__get_sticky_placement_for_module__, [name, module]) end

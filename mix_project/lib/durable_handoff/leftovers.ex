@@ -50,7 +50,10 @@ defmodule DurableHandoff.Leftovers do
   def start_link({supervisor, options}),
     do: GenServer.start_link(__MODULE__, {supervisor, options}, name: Message.name(supervisor))
 
-  @doc "The servers that this node has accepted and not yet settled, with their phases; `:pending` while earlier receivers in line run."
+  @doc """
+  The servers that this node has accepted and not yet settled, with their phases; `:pending` while earlier
+  receivers in line run.
+  """
   @spec held(Host.name()) :: %{(key :: term()) => :pending | Adoption.phase()}
   def held(supervisor), do: GenServer.call(Message.name(supervisor), :held, :infinity)
 

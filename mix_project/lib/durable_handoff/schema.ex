@@ -7,8 +7,8 @@ defmodule DurableHandoff.Schema do
   # takes.
   #
   # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`, `{:optional,
-  # type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them) and
-  # `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
+  # type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them)
+  # and `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
 
   @type option_type ::
           :boolean
@@ -38,7 +38,10 @@ defmodule DurableHandoff.Schema do
   @doc "Whether a term can be the name of a module or of a registered process."
   defguard is_name(term) when is_atom(term) and term not in [nil, true, false]
 
-  @doc "Returns `name`, the name of a supervisor. Raises `ArgumentError` when it cannot be one; `what` names the argument."
+  @doc """
+  Returns `name`, the name of a supervisor. Raises `ArgumentError` when it cannot be one; `what` names the
+  argument.
+  """
   @spec supervisor_name!(term(), String.t()) :: atom()
   def supervisor_name!(name, _what) when is_name(name), do: name
 

@@ -75,7 +75,10 @@ defmodule DurableHandoff.Client.Call do
     }
   end
 
-  @doc "Calls `send` with an owner and the milliseconds left, until an outcome of it ends the call or the time is up."
+  @doc """
+  Calls `send` with an owner and the milliseconds left, until an outcome of it ends the call or the time is
+  up.
+  """
   @spec run(t(), (pid(), timeout() -> Request.outcome())) :: {:ok, term()} | {:error, error()}
   def run(call, send) do
     case call.registry.owner(call.supervisor, call.key) do

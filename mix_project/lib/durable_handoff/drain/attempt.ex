@@ -55,7 +55,7 @@ defmodule DurableHandoff.Drain.Attempt do
   """
   @spec replace(Host.name(), Host.server(), phase(), nil | order()) :: {pid(), reference()}
   def replace(supervisor, server, :attempting, order) do
-    spawn_for(supervisor, server, &report(&1, Rehome.look(supervisor, server, order.target), :died, 0))
+    spawn_for(supervisor, server, &report(&1, Rehome.locate(supervisor, server, order.target), :died, 0))
   end
 
   def replace(supervisor, server, :stopping, _order), do: spawn_for(supervisor, server, &await_stop/1)

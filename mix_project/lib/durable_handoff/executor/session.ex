@@ -64,7 +64,10 @@ defmodule DurableHandoff.Executor.Session do
     end
   end
 
-  @doc "Passes on an event. An engine ignores events that no longer concern it, such as the end of an attempt after the deadline."
+  @doc """
+  Passes on an event. An engine ignores events that no longer concern it, such as the end of an attempt after
+  the deadline.
+  """
   @spec handle_event(t(), integer(), DurableHandoff.Native.event()) :: t()
   def handle_event(session, now, :cancel) do
     Embedded.event(session.engine, now, :cancel)
@@ -103,7 +106,9 @@ defmodule DurableHandoff.Executor.Session do
   @spec progress(t()) :: map()
   def progress(%{engine: engine}), do: Embedded.progress(engine)
 
-  @doc "The result of each server when the drain is over, one byte each: 0 moved, else a code of `Native.reasons/0`."
+  @doc """
+  The result of each server when the drain is over, one byte each: 0 moved, else a code of `Native.reasons/0`.
+  """
   @spec results(t()) :: binary()
   def results(%{engine: engine}), do: Embedded.results(engine)
 

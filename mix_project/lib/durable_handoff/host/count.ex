@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Host.Count do
   @moduledoc """
-  What other nodes say about themselves right now: how many servers they have, whether they go down, and which
-  modules they lack.
+  Asks other nodes for current facts about themselves: how many servers they have, whether they go down, and
+  which modules they lack.
 
   Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the
   modules, and a node that cannot answer (not connected, too slow, without this library or with one that is
@@ -13,9 +13,9 @@ defmodule DurableHandoff.Host.Count do
   alias DurableHandoff.Stopping.Moment
 
   @typedoc """
-  A node's answer: wall-clock milliseconds of that node, number of servers, the host's `current_capacity`;
-  `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules asked for that it
-  cannot load.
+  A node's answer: wall-clock milliseconds of that node, number of servers, DurableServer's
+  `current_capacity`; `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules
+  asked for that it cannot load.
   """
   @type answer :: %{
           at_ms: integer(),

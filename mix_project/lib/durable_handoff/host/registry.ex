@@ -19,7 +19,9 @@ defmodule DurableHandoff.Host.Registry do
   @typedoc "The process is the one that was registered under the key, or no longer is."
   @type event :: {:registered | :unregistered, key(), pid()}
 
-  @doc "The process that owns `key` as this node knows it; nil also for one that cannot be reached from here now."
+  @doc """
+  The process that owns `key` as this node knows it; nil also for one that cannot be reached from here now.
+  """
   @spec owner(Host.name(), key()) :: pid() | nil
   def owner(name, key) do
     case Host.lookup(name, key) do
@@ -55,7 +57,10 @@ defmodule DurableHandoff.Host.Registry do
 
   def events(_other), do: []
 
-  @doc "A process that lives as long as the registry and its subscriptions; nil when DurableServer is not up on this node."
+  @doc """
+  A process that lives as long as the registry and its subscriptions; nil when DurableServer is not up on this
+  node.
+  """
   @spec up(Host.name()) :: pid() | nil
   def up(name), do: Host.whereis(name)
 

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host.Rehome do
   @moduledoc """
-  One rehome, and what became of the server.
+  Moves one server with `rehome_child/3`, and finds out where it is afterwards.
 
   Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this
   node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
@@ -9,17 +9,17 @@ defmodule DurableHandoff.Host.Rehome do
   `Host.started?/2`).
 
   It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
-  about a second to see what became of a server whose answer was ambiguous. A server that is in `init` on the
+  about a second to find a server after an ambiguous answer. A server that is in `init` on the
   target then is waited for until the attempt's time is over.
   """
 
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
-  # A remote start whose answer was lost usually shows up within a few round trips or not at all; every look
+  # A remote start whose answer was lost usually shows up within a few round trips or not at all; every lookup
   # is a local one.
-  @look_every_ms 50
-  @looks 20
+  @poll_every_ms 50
+  @polls 20
   @patience_ms 1_000
 
   @type state :: :running | :displaced
@@ -63,8 +63,8 @@ defmodule DurableHandoff.Host.Rehome do
   The outcome for a server whose attempt ended without an answer: finds out where it is now. If it is
   displaced nothing is blamed: the same target again.
   """
-  @spec look(Host.name(), Host.server(), String.t()) :: Native.outcome()
-  def look(name, server, target) do
+  @spec locate(Host.name(), Host.server(), String.t()) :: Native.outcome()
+  def locate(name, server, target) do
     attempt = %{name: name, server: server, target: connected(target), until_us: Clock.now_us()}
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :retry_same
   end
@@ -123,7 +123,7 @@ defmodule DurableHandoff.Host.Rehome do
   end
 
   defp settle({:boots_as, pid}, attempt), do: await_init(pid, attempt)
-  defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @looks)
+  defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @polls)
 
   # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
   defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: {:displaced, :server}, free: :gone})
@@ -195,11 +195,11 @@ defmodule DurableHandoff.Host.Rehome do
 
   # A start whose answer was lost, or that DurableServer no longer waits for. It shows up within a few round
   # trips, or is still in init.
-  defp await_start(blame, attempt, looks) do
+  defp await_start(blame, attempt, polls) do
     case settle({:displaced, blame}, attempt) do
-      {:displaced, _blame} when looks > 1 ->
-        Process.sleep(@look_every_ms)
-        await_start(blame, attempt, looks - 1)
+      {:displaced, _blame} when polls > 1 ->
+        Process.sleep(@poll_every_ms)
+        await_start(blame, attempt, polls - 1)
 
       {:displaced, _blame} ->
         case Host.stored(Host.storage(attempt.name), attempt.server.key) do
@@ -234,7 +234,7 @@ defmodule DurableHandoff.Host.Rehome do
       {:DOWN, ^monitor, :process, ^pid, :noconnection} -> settle({:displaced, :target}, attempt)
       {:DOWN, ^monitor, :process, ^pid, _reason} -> settle({:displaced, :server}, attempt)
     after
-      @look_every_ms ->
+      @poll_every_ms ->
         case settle({:displaced, :server}, attempt) do
           {:displaced, :server} = still ->
             if Clock.now_us() < attempt.until_us, do: await_init(pid, monitor, attempt), else: still

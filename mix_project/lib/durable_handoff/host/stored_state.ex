@@ -6,7 +6,10 @@ defmodule DurableHandoff.Host.StoredState do
   cannot be opened is an error, never an exception, and never taken for something else.
   """
 
-  @doc "Whether a term is DurableServer's stored state. Such bytes name their owner, so two writers never write the same."
+  @doc """
+  Whether a term is DurableServer's stored state. Such bytes name their owner, so two writers never write the
+  same.
+  """
   @spec stored_state?(term()) :: boolean()
   def stored_state?(%{__struct__: DurableServer.StoredState}), do: true
   def stored_state?(_other), do: false

@@ -27,7 +27,10 @@ defmodule DurableHandoff.Host.Sync do
   # Limits the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
-  @doc "Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/1` tidies up."
+  @doc """
+  Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/1` tidies
+  up.
+  """
   @spec watch(Host.name()) :: watch()
   def watch(name) do
     table = :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
@@ -44,7 +47,9 @@ defmodule DurableHandoff.Host.Sync do
     :ok
   end
 
-  @doc "Whether failed syncs cannot be seen: errors of the host are not logged, or a later drain looks for them."
+  @doc """
+  Whether failed syncs cannot be seen: errors of the host are not logged, or a later drain looks for them.
+  """
   @spec blind?(watch()) :: boolean()
   def blind?(table), do: filter(table) == nil or not :logger.allow(:error, DurableServer)
 

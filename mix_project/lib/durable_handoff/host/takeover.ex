@@ -42,7 +42,10 @@ defmodule DurableHandoff.Host.Takeover do
   # What a running server may take to answer.
   @patience_ms 1_000
 
-  @doc "Starts the server on this node, if `source` has stopped it and no other node runs it. Blocks up to `timeout_ms`."
+  @doc """
+  Starts the server on this node, if `source` has stopped it and no other node runs it. Blocks up to
+  `timeout_ms`.
+  """
   @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
   def start(name, key, module, source, timeout_ms) do
     with nil <- running(name, key, source),

@@ -36,7 +36,9 @@ defmodule DurableHandoff.Host.Version do
     {Group, :demonitor, [2], "callers poll for new owners"}
   ]
 
-  @typedoc "Facts about DurableServer: its version (nil: it is no application here), and whether it exports a function."
+  @typedoc """
+  Facts about DurableServer: its version (nil: it is no application here), and whether it exports a function.
+  """
   @type facts :: %{version: String.t() | nil, exported?: (module(), atom(), arity() -> boolean())}
 
   @doc "The released versions that the contract suite was run on: `integration/stand_in/VERIFIED.md`."

@@ -87,7 +87,10 @@ defmodule DurableHandoff.Leftovers.Adoption do
   def without(adoption, pid),
     do: %{adoption | earlier: MapSet.delete(adoption.earlier, pid), later: adoption.later -- [pid]}
 
-  @doc "Turns all pending servers into entries, or only those with one of `keys`. Returns the new keys in their order."
+  @doc """
+  Turns all pending servers into entries, or only those with one of `keys`. Returns the new keys in their
+  order.
+  """
   @spec activate(t(), :all | [term()]) :: {t(), [term()]}
   def activate(adoption, :all), do: activate(%{adoption | pending: []}, adoption.pending, [])
 

@@ -33,7 +33,9 @@ defmodule DurableHandoff.Leftovers.Message do
   def offer(id, source, servers, line),
     do: %{version: @version, id: id, source: source, servers: servers, line: line}
 
-  @doc "Asks the process `name` on a node, or a receiver, and returns at once; for `:gen_server.receive_response/2`."
+  @doc """
+  Asks the process `name` on a node, or a receiver, and returns at once; for `:gen_server.receive_response/2`.
+  """
   @spec ask(pid() | {atom(), node()}, :ready? | {:accept, offer()}) :: :gen_server.request_id()
   def ask(receiver, :ready?), do: :gen_server.send_request(receiver, :ready?)
   def ask(receiver, {:accept, offer}), do: :gen_server.send_request(receiver, {:take, offer})

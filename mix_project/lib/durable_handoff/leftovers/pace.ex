@@ -57,7 +57,9 @@ defmodule DurableHandoff.Leftovers.Pace do
     end
   end
 
-  @doc "Gives a permit back. `:served`: the latency measures the load of the store; `:overload`: the store failed."
+  @doc """
+  Gives a permit back. `:served`: the latency measures the load of the store; `:overload`: the store failed.
+  """
   @spec give(t(), permit(), non_neg_integer(), verdict()) :: t()
   def give(pace, permit, latency_us, verdict) do
     if permit != :beside, do: Native.limiter_give(pace.limiter, Clock.now_us(), permit, latency_us, verdict)

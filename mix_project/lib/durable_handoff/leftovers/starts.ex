@@ -2,8 +2,8 @@ defmodule DurableHandoff.Leftovers.Starts do
   @moduledoc false
   # The starts that run, each in a process of its own, as many at a time as `Pace` allows.
   #
-  # The process that owns this value gets `{:tried, pid, outcome, latency_us}` from each, or the DOWN of one that
-  # died before that.
+  # The process that owns this value gets `{:tried, pid, outcome, latency_us}` from each, or the DOWN of one
+  # that died before that.
 
   alias DurableHandoff.{Clock, Host}
   alias DurableHandoff.Client.Server

@@ -23,7 +23,9 @@ defmodule DurableHandoff.Wire.Endpoint do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: Wire.endpoint_process())
 
-  @doc "Messages since it started that were not understood, of another version, or too many; and the Rust nodes."
+  @doc """
+  Messages since it started that were not understood, of another version, or too many; and the Rust nodes.
+  """
   @spec info() :: %{
           nodes: [RustNodes.rust_node()],
           ignored: non_neg_integer(),
