@@ -111,6 +111,43 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, [changed], 1)
   end
 
+  test "heartbeats elsewhere: after an incident servers with nothing to store move again", %{a: a} = context do
+    start_supervised!(Supervisor.child_spec({SimulatedStore, name: :heartbeats}, id: :heartbeats))
+    heartbeats = {SimulatedStore, name: :heartbeats, node: node()}
+    start_cluster(context, heartbeat_backend: heartbeats)
+    keys = start_servers(context, a, 6)
+    first = hd(keys)
+    1 = GenServer.call(whereis(context, a, first), :add)
+    SimulatedStore.configure(context.store, outage: :writes)
+    draining = start_drain(context, a, max_concurrency: 1)
+    # Its write has failed at its turn, too: the others are not stopped on trust.
+    wait_until(fn -> progress(context, a).failures >= 1 end)
+    assert map_size(placement(context, [a])) == 6
+    SimulatedStore.configure(context.store, outage: :none)
+    assert %{moved: 6, left: left} = await_drain(draining)
+    assert left == %{}
+    assert storage_key(context, "__durable_handoff/probe") not in SimulatedStore.keys(context.store)
+  end
+
+  test "the store is slow and refuses a state: its attempt ends in time, and stops nothing without time for a move",
+       %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 1)
+    pid = whereis(context, a, "s1")
+    for _ <- 1..8, do: SimulatedStore.fail_next(context.store, :put, storage_key(context, "s1"), :slow_down)
+    listen_to_telemetry(a)
+    # A sync, a probe and another sync do not fit.
+    SimulatedStore.configure(context.store, latency_ms: 600)
+    draining = start_drain(context, a, attempt_timeout_ms: 1_000, timeout_ms: 10_000)
+
+    assert_receive {:event, [:durable_handoff, :attempt, :stop], %{duration: duration}, metadata}, 60_000
+    assert %{outcome: {:untouched, _blame}} = metadata
+    assert call(a, System, :convert_time_unit, [duration, :native, :millisecond]) <= 1_200
+    assert call(a, Process, :alive?, [pid])
+    SimulatedStore.configure(context.store, latency_ms: 0)
+    await_drain(draining)
+  end
+
   test "its final write fails after its stop: it starts again and never counts as moved",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)

@@ -18,6 +18,7 @@ defmodule DurableHandoff.Drain do
   alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
+  alias DurableHandoff.Host.Outcome
   alias DurableHandoff.Leftovers.Offer
 
   @refresh_ms 1_000
@@ -121,7 +122,7 @@ defmodule DurableHandoff.Drain do
       counts
     )
 
-    %{drain | trust_store?: trust_store?(supervisor, counts, total)}
+    %{drain | trust_store?: all_stored?(counts, total)}
   end
 
   # The loop handles all other messages.
@@ -162,11 +163,8 @@ defmodule DurableHandoff.Drain do
     %{drain | snapshot: snapshot, peers: peers}
   end
 
-  # A store that hangs fails no write in this time. Where no write of a heartbeat can ask it, its servers go by what failed.
-  defp trust_store?(supervisor, counts, total) do
-    counts.failed == 0 and
-      (counts.stored + counts.unchanged >= total or not Host.heartbeats_in_storage?(supervisor))
-  end
+  # A store that hangs fails no write in this time.
+  defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
 
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
     %{snapshot: snapshot} = drain
@@ -241,6 +239,8 @@ defmodule DurableHandoff.Drain do
 
     # It may be going down: one answer spares attempts that would each fail.
     if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
+    # The engine must know of a lost connection before it hears what that did: the attempt is not to blame.
+    drain = if lost?(order.target, result), do: node_down(drain, order.target), else: drain
 
     drain =
       %{drain | trust_store?: trust_store?(result.outcome, drain.trust_store?)}
@@ -283,8 +283,7 @@ defmodule DurableHandoff.Drain do
 
   defp handle({:nodedown, node, _info}, drain) do
     Peers.look_now(drain.peers)
-    name = Atom.to_string(node)
-    tell(%{drain | snapshot: Snapshot.lost(drain.snapshot, name)}, {:node_down, name}) |> refresh()
+    drain |> node_down(Atom.to_string(node)) |> refresh()
   end
 
   # It becomes a target after it has answered `Peers`, or not in time.
@@ -323,6 +322,13 @@ defmodule DurableHandoff.Drain do
 
     %{drain | session: session}
   end
+
+  defp node_down(drain, name), do: tell(%{drain | snapshot: Snapshot.lost(drain.snapshot, name)}, {:node_down, name})
+
+  defp lost?(target, %{outcome: {_outcome, :target}, why: why}),
+    do: Outcome.connection_lost?(why) or target not in Enum.map(Node.list(:connected), &Atom.to_string/1)
+
+  defp lost?(_target, _result), do: false
 
   defp replace(drain, id, phase, order) do
     server = Snapshot.server(drain.snapshot, id)

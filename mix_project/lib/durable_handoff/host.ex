@@ -241,6 +241,30 @@ defmodule DurableHandoff.Host do
     with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
   end
 
+  # Never written: no object has this etag, and this key has no object.
+  @probe_key "__durable_handoff/probe"
+  @probe_etag "1"
+
+  @doc """
+  Whether the store answers a conditional write that cannot succeed, an update of an object that does not exist.
+  A store that takes no writes fails it in another way.
+  """
+  @spec refuses_stale_write?(name(), timeout_ms :: pos_integer()) :: boolean()
+  def refuses_stale_write?(name, timeout_ms) do
+    with {backend, prefix} <- storage(name) do
+      opts = [etag: @probe_etag, max_retries: 0, timeout: timeout_ms]
+      arguments = [backend, prefix <> @probe_key, %{}, opts]
+      write = Task.async(fn -> perform(DurableServer.StorageBackend, :put_object, arguments) end)
+      # A backend may take no notice of the time limit.
+      match?(
+        {:ok, {:error, refused}} when refused in [:conflict, :not_found],
+        Task.yield(write, timeout_ms) || Task.shutdown(write, :brutal_kill)
+      )
+    else
+      nil -> false
+    end
+  end
+
   @doc "Whether a stored `meta` reserves its server for this node: a displaced server of ours."
   @spec ours?(map()) :: boolean()
   def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]

@@ -97,6 +97,8 @@ pub struct Engine {
     /// Displaced servers, the longest displaced first.
     displaced: BTreeSet<(Micros, ServerId)>,
     cooldowns: Cooldowns,
+    /// When the connection to a node was last lost.
+    lost: BTreeMap<NodeId, Micros>,
     store: StoreHealth,
     breaker: Breaker,
     /// One for each module whose servers have failed to start elsewhere.
@@ -148,6 +150,7 @@ impl Engine {
             active: BTreeMap::new(),
             displaced: BTreeSet::new(),
             cooldowns: Cooldowns::default(),
+            lost: BTreeMap::new(),
             store: StoreHealth::default(),
             breaker: Breaker::new(config.max_consecutive_failures, config.max_failure_ratio),
             modules: BTreeMap::new(),
@@ -176,7 +179,7 @@ impl Engine {
                     waits |= self.start_displaced(now, false, shared, &mut actions);
                 }
             }
-            // What has been stopped goes on, or is given back at once.
+            // What has been stopped goes on, is held for a lost node, or is given back.
             Phase::Waiting(_) => waits |= self.start_displaced(now, false, shared, &mut actions),
             Phase::Settling(_) | Phase::Over(_) => {}
         }
@@ -216,6 +219,7 @@ impl Engine {
             Event::NodeDown(name) => {
                 if let Some(node) = shared.names.get(&name) {
                     self.placement.disconnect(node);
+                    self.lost.insert(node, now);
                 }
             }
             Event::Cancel => self.phase = Phase::Settling(Ended::Cancelled),

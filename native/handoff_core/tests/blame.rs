@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Attempt, Drive, config, node, servers, view};
-use handoff_core::{Blame, ClusterView, Config, Ended, ModuleId, Outcome, Reason, ServerSpec, StickyId};
+use handoff_core::{
+    Blame, ClusterView, Config, Ended, Event, ModuleId, NodeView, Outcome, Reason, ServerSpec, StickyId,
+};
 
 fn two_targets() -> ClusterView {
     view(vec![node("a@h"), node("b@h")])
@@ -76,6 +78,40 @@ fn attempts_that_failed_for_the_store_do_not_use_up_max_attempts() {
         if tries <= 12 { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
     });
     assert_eq!((drive.report().moved, drive.report().ended), (6, Some(Ended::Done)));
+}
+
+#[test]
+fn attempts_whose_connection_was_lost_are_charged_to_nothing() {
+    let config = Config { max_attempts: 2, max_consecutive_failures: 3, wait_for_lost_ms: 5_000, ..config() };
+    let (away, back) = (NodeView { connected: false, ..node("a@h") }, node("a@h"));
+    let mut drive = Drive::new(config, &servers(6), view(vec![back.clone()]));
+    for round in 0..5 {
+        let started = drive.poll();
+        assert!(!started.is_empty(), "nothing was tried after {round} lost connections");
+        drive.event(Event::NodeDown("a@h".into())).unwrap();
+        for (index, attempt) in started.iter().enumerate() {
+            let blame = if index == 0 { Outcome::Untouched(Blame::Target) } else { Outcome::Displaced(Blame::Target) };
+            // One that an earlier attempt has stopped stays stopped.
+            drive.finish(attempt, if round == 0 { blame } else { Outcome::Displaced(Blame::Target) });
+        }
+        drive.event(Event::View(view(vec![away.clone()]))).unwrap();
+        assert!(drive.poll().is_empty(), "tried on a node without a connection");
+        drive.later(900);
+        drive.event(Event::View(view(vec![back.clone()]))).unwrap();
+    }
+    assert_eq!(drive.move_all().len(), 6);
+    assert_eq!((drive.report().moved, drive.report().ended), (6, Some(Ended::Done)));
+}
+
+#[test]
+fn an_attempt_that_begins_after_a_lost_connection_is_charged() {
+    let config = Config { max_attempts: 2, max_consecutive_failures: 100, ..config() };
+    let mut drive = Drive::new(config, &servers(1), two_targets());
+    drive.event(Event::NodeDown("a@h".into())).unwrap();
+    drive.event(Event::View(two_targets())).unwrap();
+    drive.later(10);
+    run(&mut drive, 20_000, |_| Outcome::Untouched(Blame::Target));
+    assert_eq!(drive.report().left.get(&Reason::AttemptsExhausted), Some(&1));
 }
 
 #[test]

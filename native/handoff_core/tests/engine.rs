@@ -106,14 +106,21 @@ fn nodes_that_go_down_too_are_not_waited_for() {
 }
 
 #[test]
-fn a_server_that_lost_its_target_in_mid_move_is_given_back_while_the_others_wait() {
+fn a_server_that_lost_its_target_in_mid_move_is_held_for_a_moment_and_given_back_while_the_others_wait() {
     let config = Config { wait_for_lost_ms: 5_000, max_concurrency: 1, ..config() };
     let mut drive = Drive::new(config, &servers(3), view(vec![node("a@h")]));
     let first = drive.poll().remove(0);
     drive.event(Event::NodeDown("a@h".into())).expect("known");
     drive.finish(&first, Outcome::Displaced(Blame::Target));
     assert!(drive.poll().is_empty() && !drive.finished);
+    assert!(drive.released.is_empty());
+    drive.now = drive.wake.expect("until then it is held");
+    assert!(drive.poll().is_empty() && !drive.finished);
     assert_eq!(drive.released, [first.id]);
+    drive.acknowledge_releases();
+    drive.event(Event::View(view(vec![node("a@h")]))).expect("valid");
+    assert_eq!(drive.move_all().len(), 2);
+    assert_eq!(drive.report().left, [(Reason::NoTarget, 1)].into());
 }
 
 #[test]

@@ -18,17 +18,16 @@ defmodule DurableServer.Config do
   }
 
   @doc "Builds the configuration and its tables. To be called by the supervisor process, which then owns them."
-  @spec create(map(), %{state: term(), defaults: map(), features: map()}) :: t()
-  def create(options, backend) do
+  @spec create(map(), StorageBackend.t(), nil | StorageBackend.t()) :: t()
+  def create(options, storage, heartbeats) do
     name = options.name
-    {adapter, _opts} = options.backend
-    defaults = Map.merge(@backend_defaults, backend.defaults)
-    storage = struct!(StorageBackend, Map.put(backend, :adapter, adapter))
+    heartbeats = heartbeats || storage
+    defaults = Map.merge(@backend_defaults, heartbeats.defaults)
 
     config =
       Map.merge(options, %{
         storage_backend: storage,
-        heartbeat_backend: storage,
+        heartbeat_backend: heartbeats,
         discovery_interval_ms: options.discovery_interval_ms || defaults.discovery_interval_ms,
         heartbeat_interval_ms: options.heartbeat_interval_ms || defaults.heartbeat_interval_ms,
         heartbeat_reconcile_interval_ms: defaults.heartbeat_reconcile_interval_ms,

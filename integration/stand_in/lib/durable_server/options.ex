@@ -5,6 +5,7 @@ defmodule DurableServer.Options do
     name: nil,
     prefix: nil,
     backend: nil,
+    heartbeat_backend: nil,
     max_children: :infinity,
     discovery_interval_ms: nil,
     initial_discovery_delay_ms: nil,

@@ -27,7 +27,8 @@ defmodule DurableServer.Supervisor do
     Rehome,
     Removal,
     Server,
-    SingleFlight
+    SingleFlight,
+    StorageBackend
   }
 
   alias DurableServer.{HeartbeatWatchdog, Starter, Terminator}
@@ -42,13 +43,17 @@ defmodule DurableServer.Supervisor do
   def child_spec(opts),
     do: %{id: opts[:name] || __MODULE__, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
 
+  defp open({module, opts}) do
+    {:ok, %{state: state} = backend} = module.init_backend(opts)
+    :ok = module.ensure_ready(state)
+    struct!(StorageBackend, Map.put(backend, :adapter, module))
+  end
+
   @impl true
   def init(opts) do
     options = Options.validate!(opts)
-    {module, backend_opts} = options.backend
-    {:ok, %{state: state} = backend} = module.init_backend(backend_opts)
-    :ok = module.ensure_ready(state)
-    config = Config.create(options, backend)
+    heartbeats = if options.heartbeat_backend, do: open(options.heartbeat_backend)
+    config = Config.create(options, open(options.backend), heartbeats)
 
     children = [
       {Group.Replica, config.name},

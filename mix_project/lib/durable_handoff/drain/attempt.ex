@@ -23,7 +23,7 @@ defmodule DurableHandoff.Drain.Attempt do
   """
 
   alias DurableHandoff.Client.Server
-  alias DurableHandoff.{Clock, Host, Log, Native}
+  alias DurableHandoff.{Clock, Deadline, Host, Log, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.Rehome
 
@@ -31,6 +31,9 @@ defmodule DurableHandoff.Drain.Attempt do
   @pauses_ms [50, 150]
   # After the drain has been told that the store fails; together a minute, in which the reservation runs out.
   @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
+
+  # A server is not stopped for a move that has less than this.
+  @least_move_ms 50
 
   # `unsure?`: it was stopped, and it is unknown whether its final write was stored.
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
@@ -104,14 +107,14 @@ defmodule DurableHandoff.Drain.Attempt do
   # A server is asked to store its state while it runs, and only then stopped.
   defp attempt(attempt, order, :running) do
     started = Clock.now_us()
+    until_us = started + order.timeout_ms * 1_000
 
-    case StoredFirst.check(attempt.supervisor, attempt.server, order.store, order.timeout_ms) do
-      :ok ->
-        left_ms = order.timeout_ms - div(Clock.now_us() - started, 1_000)
-        move(attempt, %{order | timeout_ms: max(left_ms, 1)}, :running)
-
-      {outcome, why} ->
-        report(attempt, outcome, why, Clock.now_us() - started)
+    with :ok <- StoredFirst.check(attempt.supervisor, attempt.server, order.store, until_us),
+         left_ms when left_ms >= @least_move_ms <- Deadline.until_ms(until_us, Clock.now_us()) do
+      move(attempt, %{order | timeout_ms: left_ms}, :running)
+    else
+      {outcome, why} -> report(attempt, outcome, why, Clock.now_us() - started)
+      _too_little -> report(attempt, {:untouched, :server}, :busy, Clock.now_us() - started)
     end
   end
 

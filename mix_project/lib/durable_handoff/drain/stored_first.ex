@@ -16,12 +16,13 @@ defmodule DurableHandoff.Drain.StoredFirst do
   | failed, and again | yes | `:not_storable`: its own state is what cannot be stored |
   | it ended by an exception | | `:not_storable` |
   | it ended in another way | | the attempt finds out why |
-  | no answer in time | | `{:untouched, :server}` |
+  | no answer in time, or too little time is left for a move | | `{:untouched, :server}` |
 
-  The write that is asked for is this node's heartbeat (`DurableHandoff.Host.Sync.store_takes_writes?/2`).
+  How the store is asked for a write: `DurableHandoff.Host.Sync.store_takes_writes?/2`. All of it together takes
+  no longer than the attempt has.
   """
 
-  alias DurableHandoff.{Host, Native}
+  alias DurableHandoff.{Clock, Deadline, Host, Native}
   alias DurableHandoff.Host.Sync
 
   @typedoc "`watch`: where failed syncs are seen; `trust?`: no incident of the store since it was last seen to take a write."
@@ -31,11 +32,12 @@ defmodule DurableHandoff.Drain.StoredFirst do
   # A working store answers within this time.
   @probe_ms 2_000
 
-  @spec check(Host.name(), Host.server(), how(), timeout_ms :: pos_integer()) :: :ok | {Native.outcome(), why()}
-  def check(supervisor, server, %{watch: watch, trust?: trust?}, timeout_ms) do
-    writes? = fn -> Sync.store_takes_writes?(supervisor, min(@probe_ms, timeout_ms)) end
+  @doc "`until_us`: when the attempt ends. What is left by then is for the move."
+  @spec check(Host.name(), Host.server(), how(), until_us :: integer()) :: :ok | {Native.outcome(), why()}
+  def check(supervisor, server, %{watch: watch, trust?: trust?}, until_us) do
+    writes? = fn -> Sync.store_takes_writes?(supervisor, min(@probe_ms, left_ms(until_us))) end
 
-    case Sync.run(server.pid, watch, timeout_ms) do
+    case Sync.run(server.pid, watch, left_ms(until_us)) do
       :stored ->
         :ok
 
@@ -45,15 +47,17 @@ defmodule DurableHandoff.Drain.StoredFirst do
           else: {{:untouched, :store}, :store_takes_no_writes}
 
       {:failed, cause} ->
-        if writes?.(), do: again(server, watch, timeout_ms), else: {{:untouched, :store}, {:sync_failed, cause}}
+        if writes?.(), do: again(server, watch, until_us), else: {{:untouched, :store}, {:sync_failed, cause}}
 
       other ->
         other(other)
     end
   end
 
-  defp again(server, watch, timeout_ms) do
-    case Sync.run(server.pid, watch, timeout_ms) do
+  defp left_ms(until_us), do: max(Deadline.until_ms(until_us, Clock.now_us()), 1)
+
+  defp again(server, watch, until_us) do
+    case Sync.run(server.pid, watch, left_ms(until_us)) do
       result when result in [:stored, :unchanged] -> :ok
       {:failed, cause} -> {:not_storable, {:sync_failed, cause}}
       other -> other(other)

@@ -29,6 +29,7 @@ defmodule DurableHandoff.Host.Outcome do
   | the attempt | against | which means |
   |---|---|---|
   | the target refuses, is full, unreachable or too slow | target | it rests, the server goes to another one; the breaker counts one incident |
+  | the connection to the target is lost meanwhile | no one | any target that is connected |
   | the server does not start there: `init` raises, stops, ignores or takes too long | server | another target; the breaker of its module counts it |
   | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
   | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
@@ -88,6 +89,14 @@ defmodule DurableHandoff.Host.Outcome do
     do: {:verify, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
 
   def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:verify, {:displaced, blame(reason)}}
+
+  @doc "Whether `why` says that the connection to the target was lost."
+  @spec connection_lost?(term()) :: boolean()
+  def connection_lost?(:not_connected), do: true
+  def connection_lost?({:returned, {:error, {:erpc, reason}}}), do: reason in [:noconnection, {:erpc, :noconnection}]
+  def connection_lost?({:raised, :error, %ErlangError{original: reason}}), do: reason == {:erpc, :noconnection}
+  def connection_lost?({:raised, :error, reason}), do: reason == {:erpc, :noconnection}
+  def connection_lost?(_other), do: false
 
   @doc "The process on another node that runs the server now, if `answer` names one that is not `old_pid`."
   @spec owner(answer(), old_pid :: pid()) :: pid() | nil

@@ -37,7 +37,7 @@ defmodule DurableHandoff.Host.Rehome do
   def run(name, server, state, target, timeout_ms, on_owner \\ &Function.identity/1) do
     case {connected(target), state} do
       {nil, :running} ->
-        {:untouched, :not_connected}
+        {{:untouched, :target}, :not_connected}
 
       {nil, :displaced} ->
         {{:displaced, :target}, :not_connected}

@@ -79,12 +79,16 @@ defmodule DurableHandoff.Host.Sync do
 
   @doc """
   Whether the store takes a write now. Has the host write this node's heartbeat again, which it does for a
-  node that is marked draining: so nothing is at stake. False where that cannot be known.
+  node that is marked draining: so nothing is at stake. A supervisor that keeps its heartbeats elsewhere has the
+  store refuse a write (`DurableHandoff.Host.refuses_stale_write?/2`). False where it cannot be known.
   """
   @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
   def store_takes_writes?(name, timeout_ms) do
     since_ms = System.system_time(:millisecond)
-    Host.heartbeats_in_storage?(name) and Host.mark_draining(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms
+
+    if Host.heartbeats_in_storage?(name),
+      do: Host.mark_draining(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms,
+      else: Host.refuses_stale_write?(name, timeout_ms)
   end
 
   @doc false

@@ -120,6 +120,7 @@ impl Engine {
                 consider(self.last_start(shared) + Micros(1));
                 let rests = [self.cooldowns.next_end(now), self.store.next_change(now), shared.limiter.next_tick()];
                 rests.into_iter().flatten().for_each(&mut consider);
+                self.held_until().filter(|_| !self.displaced.is_empty()).into_iter().for_each(&mut consider);
                 self.active.values().filter_map(Server::ready).for_each(&mut consider);
             }
             Phase::Settling(_) | Phase::Over(_) => {}

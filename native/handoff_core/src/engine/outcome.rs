@@ -6,6 +6,7 @@
 //! | blame | the server | the target | the store | the breaker |
 //! |---|---|---|---|---|
 //! | `Target` | charged, another target | rests, `Cooldown` | took the write of a server that was stopped | one incident |
+//! | `Target`, its connection was lost meanwhile | not charged, any target | - | the same | - |
 //! | `Server`, stopped: it did not start elsewhere | charged, another target | - | the same | its module's |
 //! | `Server`, still running | charged | - | - | - |
 //! | `Store`, `NotStored` | not charged, the same target after a pause | - | rests, then one probe, `StoreHealth` | - |
@@ -172,6 +173,13 @@ impl Engine {
     }
 
     fn displaced_by(&mut self, id: ServerId, target: NodeId, blame: Blame, started: Micros, now: Micros) {
+        if blame == Blame::Target && self.was_lost(target, started) {
+            self.tally.failures += 1;
+            if let Some(server) = self.active.get_mut(&id) {
+                server.stopped_at.get_or_insert(started);
+            }
+            return self.displace(id, now, now);
+        }
         self.failed(target, blame, started, now);
         if blame == Blame::Server {
             let limits = (self.config.max_consecutive_failures, self.config.max_failure_ratio);
@@ -189,8 +197,13 @@ impl Engine {
     }
 
     fn untouched(&mut self, id: ServerId, target: NodeId, blame: Blame, started: Micros, now: Micros) {
-        self.failed(target, blame, started, now);
-        let ready = now + self.charge(id, blame, now);
+        let ready = if blame == Blame::Target && self.was_lost(target, started) {
+            self.tally.failures += 1;
+            now
+        } else {
+            self.failed(target, blame, started, now);
+            now + self.charge(id, blame, now)
+        };
         let max_attempts = self.config.max_attempts;
         let Some(server) = self.active.get_mut(&id) else { return };
         let exhausted = server.charged >= max_attempts;
@@ -200,6 +213,12 @@ impl Engine {
             None if exhausted => self.decide(id, Fate::Left(Reason::AttemptsExhausted)),
             None => server.stage = Stage::Untouched { ready },
         }
+    }
+
+    /// Whether the connection to a target was lost since an attempt began. That says nothing about the target or the server, and
+    /// nothing goes there before the node is connected again.
+    fn was_lost(&self, target: NodeId, started: Micros) -> bool {
+        self.lost.get(&target).is_some_and(|&at| at >= started)
     }
 
     /// Counts a failed attempt, and an incident that says something about the next server, whichever that is.

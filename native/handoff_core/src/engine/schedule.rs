@@ -17,6 +17,12 @@ use crate::store_health::Gate;
 use crate::time::Micros;
 
 impl Engine {
+    /// Until when displaced servers are held for nodes whose connection was lost: as long as running ones wait for them. After that
+    /// they are given back, so that other nodes can start them.
+    pub(super) fn held_until(&self) -> Option<Micros> {
+        self.lost.values().max().map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
+    }
+
     /// Starts displaced servers, the longest displaced first. True when one waits for the store, or for a target that rests or is
     /// at its cap. `others`: there are running servers that can probe the store.
     pub(super) fn start_displaced(
@@ -67,6 +73,10 @@ impl Engine {
                     if let Some(node) = pinned {
                         self.pin(id, node, &mut shared.ledger);
                     }
+                }
+                // No node refused it, and one may be back in a moment.
+                Choice::Nowhere if server.excluded.is_empty() && self.held_until().is_some_and(|until| now < until) => {
+                    waits = true;
                 }
                 Choice::Nowhere => {
                     let reason = if server.excluded.is_empty() {

@@ -71,9 +71,8 @@ pub const FAULTS: &[Fault] = &[
         name: "disconnected-by-cluster-manager",
         done: "Both targets disconnect the source at a random point of its drain, as a cluster manager does with a pod that terminates, and \
                connect to it again 3 s later.",
-        happens: "What runs is left running; the drain goes on when a target is connected again. Servers in flight when the \
-                  connection was lost start there all the same, or a sweep finds them.",
-        setup: Setup { bound_s: RESERVED_BOUND_S, moves_percent: 80, ..USUAL },
+        happens: "What runs is left running, and servers in flight are held; the drain goes on when a target is connected again.",
+        setup: MOVES_ALL,
         inject: disconnected,
     },
     Fault {
