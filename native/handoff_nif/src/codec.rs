@@ -51,6 +51,11 @@ const LONG_OUTPUT: usize = 1024 * 1024 * 1024;
 /// Bounds of a dirty call. As many holes cost Elixir far more than the walk it is spared.
 const LONG: Bounds = Bounds { holes: 1024 * 1024, forecast: usize::MAX };
 
+heap::nif!(codec_encode / 1, Normal);
+heap::nif!(codec_encode_dirty / 2, DirtyCpu);
+heap::nif!(codec_decode / 2, Normal);
+heap::nif!(codec_decode_dirty / 2, DirtyCpu);
+
 /// The JSON of a term: a binary, or a list of binaries and holes (`{value}`, `{value, :key}`); `:too_large` for this call.
 fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     let output = Output::new(memory::borrow(), SHORT_OUTPUT);

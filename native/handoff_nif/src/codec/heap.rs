@@ -11,6 +11,8 @@ mod calls;
 mod pages;
 mod pool;
 
+pub(super) use calls::{nif, run};
+
 use std::ffi::{c_char, c_uint};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;

@@ -5,33 +5,33 @@
 //!
 //! Guarantee: a panic is raised as the error `:nif_panicked` in the process that called.
 
-use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe};
 
-use rustler::codegen_runtime::inventory;
 use rustler::sys::{self, ErlNifEnv, ErlNifTerm};
-use rustler::{Nif, SchedulerFlags};
 
 use super::{Handle, Heap};
-use crate::codec;
 
 mod atoms {
     rustler::atoms! { nif_panicked }
 }
 
-/// A NIF of the name and with the arguments of `codec::$name`.
+/// A NIF of the name and with the arguments of `$name`.
 macro_rules! nif {
     ($name:ident / $arity:literal, $scheduler:ident) => {
-        inventory::submit! {
-            Nif {
+        rustler::codegen_runtime::inventory::submit! {
+            rustler::Nif {
                 name: concat!(stringify!($name), "\0").as_ptr().cast(),
                 arity: $arity,
-                flags: SchedulerFlags::$scheduler as u32,
+                flags: rustler::SchedulerFlags::$scheduler as u32,
                 raw_func: {
-                    unsafe extern "C" fn call(env: *mut ErlNifEnv, _: c_int, arguments: *const ErlNifTerm) -> ErlNifTerm {
+                    unsafe extern "C" fn call(
+                        env: *mut rustler::sys::ErlNifEnv,
+                        _: std::ffi::c_int,
+                        arguments: *const rustler::sys::ErlNifTerm,
+                    ) -> rustler::sys::ErlNifTerm {
                         // SAFETY: this is the VM, calling with as many arguments as it was told.
-                        unsafe { run::<$arity>(env, arguments, codec::$name) }
+                        unsafe { $crate::codec::heap::run::<$arity>(env, arguments, $name) }
                     }
                     call
                 },
@@ -40,17 +40,14 @@ macro_rules! nif {
     };
 }
 
-nif!(codec_encode / 1, Normal);
-nif!(codec_encode_dirty / 2, DirtyCpu);
-nif!(codec_decode / 2, Normal);
-nif!(codec_decode_dirty / 2, DirtyCpu);
+pub(in crate::codec) use nif;
 
 /// Answers a call with what `work` makes of its arguments.
 ///
 /// # Safety
 /// `env` is the environment of a call that is running, and `arguments` are `N` terms of it.
 #[inline(always)]
-unsafe fn run<const N: usize>(
+pub(in crate::codec) unsafe fn run<const N: usize>(
     env: *mut ErlNifEnv,
     arguments: *const ErlNifTerm,
     work: impl for<'a> FnOnce(Heap<'a>, [Handle<'a>; N]) -> Handle<'a>,
