@@ -89,10 +89,15 @@ defmodule Node.EndpointTest do
     test "gets a plan, then a drain with progress and report", %{a: a, b: b} = context do
       start_cluster(context)
       start_servers(context, a, 3)
-      ask(a, 1, context, dry_run: true)
+      ask(a, 1, context, dry_run: true, plan: true)
       target = Atom.to_string(b)
 
-      assert_receive {:durable_handoff, 1, :drain_done, 1, %{total: 3, moved: 3, targets: [{^target, 3}], ended: :done}}
+      assert_receive {:durable_handoff, 1, :plan, 1, %{total: 3, moves: 3, targets: [{^target, 3}], left: left}}
+      assert left == %{}
+
+      # A command of a release without plans asks for none.
+      ask(a, 6, context, dry_run: true)
+      assert_receive {:durable_handoff, 1, :drain_done, 6, %{total: 3, moved: 3, targets: [{^target, 3}], ended: :done}}
 
       assert placement(context) |> Map.values() |> Enum.uniq() == [a]
 

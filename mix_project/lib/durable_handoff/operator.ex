@@ -23,13 +23,18 @@ defmodule DurableHandoff.Operator do
   end
 
   @doc "Drains a supervisor here, or plans it (`dry_run: true`)."
-  @spec drain(Wire.id(), pid(), %{supervisor: String.t(), timeout_ms: nil | pos_integer(), dry_run: boolean()}) :: :ok
+  @spec drain(Wire.id(), pid(), %{
+          supervisor: String.t(),
+          timeout_ms: nil | pos_integer(),
+          dry_run: boolean(),
+          plan: boolean()
+        }) :: :ok
   def drain(request, from, what) do
     overrides = if what.timeout_ms, do: [timeout_ms: what.timeout_ms], else: []
 
     with {:ok, name} <- find(what.supervisor),
-         {:ok, report} <- run(name, overrides, what.dry_run, {request, from}) do
-      answer(from, Wire.drain_done(request, report))
+         {:ok, message} <- run(name, overrides, what, {request, from}) do
+      answer(from, message)
     else
       {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
     end
@@ -57,20 +62,22 @@ defmodule DurableHandoff.Operator do
     end
   end
 
-  defp run(name, overrides, true, _whom) do
-    with {:ok, plan} <- guarded(fn -> DurableHandoff.plan(name, overrides) end), do: {:ok, planned(plan)}
+  defp run(name, overrides, %{dry_run: true} = what, {request, _from}) do
+    with {:ok, plan} <- guarded(fn -> DurableHandoff.plan(name, overrides) end) do
+      {:ok, if(what.plan, do: Wire.plan(request, planned(plan)), else: Wire.drain_done(request, as_report(plan)))}
+    end
   end
 
-  defp run(name, overrides, false, whom) do
+  defp run(name, overrides, %{dry_run: false}, {request, _from} = whom) do
     {_pid, monitor} =
       spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.drain(name, overrides) end)}) end)
 
-    await(name, monitor, whom)
+    with {:ok, report} <- await(name, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
   end
 
   defp await(name, monitor, {request, from} = whom) do
     receive do
-      {:DOWN, ^monitor, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, Report.to_engine(report)}
+      {:DOWN, ^monitor, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, report}
       {:DOWN, ^monitor, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
       {:DOWN, ^monitor, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
     after
@@ -88,21 +95,31 @@ defmodule DurableHandoff.Operator do
   end
 
   defp planned(plan) do
-    drain_ms = if plan.estimate, do: plan.estimate.drain_ms, else: 0
-
     %{
       total: plan.total,
-      moved: length(plan.moves),
+      moves: length(plan.moves),
       left: plan.left,
-      retried: 0,
-      gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
-      duration_us: round(drain_ms * 1_000),
       targets: Enum.sort(plan.targets),
-      concurrency: %{last: 0, highest: 0},
-      attempts: 0,
-      failures: 0,
-      ended: :done
+      timeout_ms: plan.timeout_ms,
+      estimate_us: plan.estimate && round(plan.estimate.drain_ms * 1_000),
+      out_of_reach: plan.out_of_reach
     }
+  end
+
+  # For a command of an earlier release, which takes nothing else.
+  defp as_report(plan) do
+    %{total: total, moves: moved, left: left, targets: targets, estimate_us: estimate_us} = planned(plan)
+
+    Map.merge(
+      %{total: total, moved: moved, left: left, targets: targets, duration_us: estimate_us || 0, ended: :done},
+      %{
+        retried: 0,
+        gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
+        concurrency: %{last: 0, highest: 0},
+        attempts: 0,
+        failures: 0
+      }
+    )
   end
 
   defp refusal({:invalid, texts}), do: {:invalid, Enum.map(texts, &cut/1)}

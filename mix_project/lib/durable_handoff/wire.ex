@@ -126,6 +126,10 @@ defmodule DurableHandoff.Wire do
   @spec drain_step(id(), map()) :: message()
   def drain_step(request, progress), do: message(:drain_step, [request, progress])
 
+  @doc "`plan`: `%{total:, moves:, left:, targets:, timeout_ms:, estimate_us:, out_of_reach:}`."
+  @spec plan(id(), map()) :: message()
+  def plan(request, plan), do: message(:plan, [request, plan])
+
   @spec drain_done(id(), map()) :: message()
   def drain_done(request, report), do: message(:drain_done, [request, report])
 

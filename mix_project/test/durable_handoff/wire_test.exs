@@ -51,6 +51,9 @@ defmodule DurableHandoff.WireTest do
     id == elem(message, 3) and Map.take(sent, [:total, :moved, :left, :ended]) == Map.delete(report, :last)
   end
 
+  defp same?({:drain_request, request, from, what}, message),
+    do: {request, from, what} == {elem(message, 3), elem(message, 4), Map.put_new(elem(message, 5), :plan, false)}
+
   defp same?({:progress, id}, message), do: id == elem(message, 3)
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
@@ -72,6 +75,7 @@ defmodule DurableHandoff.WireTest do
   defp built(:description, [request, info]), do: Wire.description(request, info)
   defp built(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
   defp built(:drain_done, [request, report]), do: Wire.drain_done(request, report)
+  defp built(:plan, [request, plan]), do: Wire.plan(request, plan)
 
   test "a message of another version is distinguished from one that is wrong, whatever is in it" do
     assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}

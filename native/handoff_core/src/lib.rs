@@ -33,7 +33,7 @@ pub mod quantiles;
 pub mod reason;
 pub mod report;
 #[cfg(feature = "serde")]
-mod shape;
+pub mod shape;
 pub mod shared;
 pub mod store_health;
 pub mod time;

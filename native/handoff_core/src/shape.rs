@@ -90,8 +90,11 @@ impl From<Resources> for Machine {
     }
 }
 
-/// A reason of a later release is not counted.
-pub(crate) fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Reason, u64>, D::Error> {
+/// Counts by reason; a reason of a later release is not counted.
+///
+/// # Errors
+/// For what is no map of counts.
+pub fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Reason, u64>, D::Error> {
     let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
     Ok(Reason::ALL.into_iter().filter_map(|reason| Some((reason, *counts.get(reason.name())?))).collect())
 }
@@ -132,17 +135,18 @@ pub(crate) mod millis {
 }
 
 /// A map with text for keys, as a list of pairs.
-pub(crate) mod pairs {
+#[allow(missing_docs, clippy::missing_errors_doc, reason = "the functions of a serde module")]
+pub mod pairs {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<Arc<str>, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(map: &BTreeMap<Arc<str>, u64>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map.iter().map(|(name, count)| (&**name, count)))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Arc<str>, u64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Arc<str>, u64>, D::Error> {
         let pairs = Vec::<(String, u64)>::deserialize(deserializer)?;
         Ok(pairs.into_iter().map(|(name, count)| (name.into(), count)).collect())
     }

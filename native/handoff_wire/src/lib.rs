@@ -65,7 +65,7 @@
 //!     │◀─────────────────────────── description ──│
 //!     │ drain_request ───────────────────────────▶│
 //!     │◀──── drain_step (every 500 ms) ... ───────│
-//!     │◀──────────────── drain_done, or refuse ───│
+//!     │◀────── drain_done, plan or refuse ────────│
 //! ```
 //!
 //! | message | file |
@@ -82,7 +82,7 @@
 //! | `progress` | [`progress`] |
 //! | `report` | [`report`] |
 //! | `refuse` | [`refuse`] |
-//! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done` | [`operator`] |
+//! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done`, `plan` | [`operator`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 // What comes from outside must not be able to end the process.
@@ -111,7 +111,9 @@ pub use events::Events;
 pub use liveness::{DrainClose, KEEPALIVE_MS, Keepalive, SILENCE_MS};
 pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened};
-pub use operator::{Describe, Description, DrainDone, DrainRequest, DrainStep, RequestId, SupervisorInfo};
+pub use operator::{
+    Describe, Description, DrainDone, DrainRequest, DrainStep, PlanDone, PlanSummary, RequestId, SupervisorInfo,
+};
 pub use orders::Orders;
 pub use progress::ProgressUpdate;
 pub use refuse::{Refuse, RefuseReason};

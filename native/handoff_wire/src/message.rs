@@ -11,7 +11,7 @@ use crate::error::WireError;
 use crate::events::Events;
 use crate::liveness::{DrainClose, Keepalive};
 use crate::open::{DrainOpen, Opened};
-use crate::operator::{Describe, Description, DrainDone, DrainRequest, DrainStep};
+use crate::operator::{Describe, Description, DrainDone, DrainRequest, DrainStep, PlanDone};
 use crate::orders::Orders;
 use crate::progress::ProgressUpdate;
 use crate::refuse::Refuse;
@@ -113,6 +113,8 @@ messages! {
     DrainStep(DrainStep),
     /// Agent to operator: how it ended.
     DrainDone(DrainDone),
+    /// Agent to operator: what a drain would do.
+    Plan(PlanDone),
 }
 
 impl Message {

@@ -7,7 +7,11 @@ use etf::{
     Error, Fields, Pid, Term, boolean, int, map, optional, read_bool, read_i64, read_pid, read_text, read_u64,
     read_value, text, uint, value,
 };
-use handoff_core::{Progress, Report};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use handoff_core::{Progress, Reason, Report, shape};
+use serde::{Deserialize, Serialize};
 
 use crate::body::{Body, exactly};
 
@@ -38,7 +42,7 @@ impl Body for Describe {
 }
 
 /// One supervisor of a node.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorInfo {
     /// Its name.
     pub name: String,
@@ -89,7 +93,7 @@ impl Body for Description {
     }
 }
 
-/// `{durable_handoff, 1, drain_request, Request, Pid, #{supervisor, timeout_ms, dry_run}}`
+/// `{durable_handoff, 1, drain_request, Request, Pid, #{supervisor, timeout_ms, dry_run, plan}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrainRequest {
     /// The question.
@@ -100,8 +104,10 @@ pub struct DrainRequest {
     pub supervisor: String,
     /// Instead of its configured time.
     pub timeout_ms: Option<u64>,
-    /// Only say who would go where.
+    /// Only say which server would go where.
     pub dry_run: bool,
+    /// The answer to a dry run may be a [`PlanDone`]. False from releases before there was one: they get a [`DrainDone`].
+    pub plan: bool,
 }
 
 impl Body for DrainRequest {
@@ -112,6 +118,7 @@ impl Body for DrainRequest {
             ("supervisor", text(&self.supervisor)),
             ("timeout_ms", optional(self.timeout_ms.map(uint))),
             ("dry_run", boolean(self.dry_run)),
+            ("plan", boolean(self.plan)),
         ]);
         vec![uint(self.request.0), self.from.clone().into(), what]
     }
@@ -125,6 +132,7 @@ impl Body for DrainRequest {
             supervisor: what.need("supervisor", read_text)?,
             timeout_ms: what.maybe("timeout_ms", read_u64)?,
             dry_run: what.need("dry_run", read_bool)?,
+            plan: what.maybe("plan", read_bool)?.unwrap_or(false),
         })
     }
 }
@@ -151,8 +159,8 @@ impl Body for DrainStep {
     }
 }
 
-/// `{durable_handoff, 1, drain_done, Request, Report}`. A dry run answers with a report too: `moved` is what would move, `targets` where
-/// to, `left` the rest.
+/// `{durable_handoff, 1, drain_done, Request, Report}`. To a question without `plan`, also the answer to a dry run: `moved` is what
+/// would move, `targets` where to, `left` the rest, `duration_us` the estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrainDone {
     /// The question.
@@ -171,5 +179,48 @@ impl Body for DrainDone {
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, report] = exactly(fields)?;
         Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: read_value(report, "report")? })
+    }
+}
+
+/// What a drain would do.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PlanSummary {
+    /// All servers.
+    pub total: u64,
+    /// Those that have a target.
+    pub moves: u64,
+    /// Those that have none, by reason.
+    #[serde(deserialize_with = "shape::known_reasons")]
+    pub left: BTreeMap<Reason, u64>,
+    /// Servers per node they would go to, by name.
+    #[serde(with = "shape::pairs")]
+    pub targets: BTreeMap<Arc<str>, u64>,
+    /// The time that the drain would have, milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// About how long it would take, microseconds; absent when the store did not answer or nothing would move.
+    pub estimate_us: Option<u64>,
+    /// Healthy nodes that are not connected.
+    pub out_of_reach: Vec<String>,
+}
+
+/// `{durable_handoff, 1, plan, Request, #{total, moves, left, targets, timeout_ms, estimate_us, out_of_reach}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanDone {
+    /// The question.
+    pub request: RequestId,
+    /// The answer.
+    pub plan: PlanSummary,
+}
+
+impl Body for PlanDone {
+    const KIND: &'static str = "plan";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.request.0), value(&self.plan)]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, plan] = exactly(fields)?;
+        Ok(PlanDone { request: RequestId(read_u64(request, "request")?), plan: read_value(plan, "plan")? })
     }
 }

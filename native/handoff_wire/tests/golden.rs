@@ -15,8 +15,8 @@ use handoff_core::{
 };
 use handoff_wire::{
     Announce, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen, DrainRequest, DrainStart, DrainStep,
-    Events, Keepalive, Message, Opened, Orders, ProgressUpdate, Refuse, RefuseReason, ReportMessage, RequestId,
-    Servers, Started, SupervisorInfo, ViewPart, Welcome,
+    Events, Keepalive, Message, Opened, Orders, PlanDone, PlanSummary, ProgressUpdate, Refuse, RefuseReason,
+    ReportMessage, RequestId, Servers, Started, SupervisorInfo, ViewPart, Welcome,
 };
 
 const DRAIN: DrainId = DrainId(7);
@@ -122,6 +122,18 @@ fn report() -> Report {
         attempts: 11,
         failures: 1,
         ended: Some(Ended::Done),
+    }
+}
+
+fn plan() -> PlanSummary {
+    PlanSummary {
+        total: 10,
+        moves: 7,
+        left: BTreeMap::from([(Reason::NoTarget, 1), (Reason::Excluded, 2)]),
+        targets: BTreeMap::from([("b@h".into(), 4), ("c@h".into(), 3)]),
+        timeout_ms: Some(30_000),
+        estimate_us: Some(1_250_500),
+        out_of_reach: vec!["d@h".into()],
     }
 }
 
@@ -236,11 +248,24 @@ fn expected() -> Vec<(&'static str, Message)> {
                 supervisor: "MyApp.Durable".into(),
                 timeout_ms: None,
                 dry_run: true,
+                plan: false,
             }
             .into(),
         ),
         ("drain_step", DrainStep { request: RequestId(2), progress: progress() }.into()),
         ("drain_done", DrainDone { request: RequestId(2), report: report() }.into()),
+        ("plan_request", {
+            let question = DrainRequest {
+                request: RequestId(3),
+                from: pid(),
+                supervisor: "MyApp.Durable".into(),
+                timeout_ms: Some(5_000),
+                dry_run: true,
+                plan: true,
+            };
+            question.into()
+        }),
+        ("plan", PlanDone { request: RequestId(3), plan: plan() }.into()),
         ("keys_of_later", announce("9.0", false).into()),
     ]
 }

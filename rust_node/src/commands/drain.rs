@@ -4,13 +4,16 @@
 //! there; and the command ends: with the report, a refusal, the end of the connection, or after [`SILENCE`] without a word.
 
 mod bar;
+mod plan;
 mod report;
 
+use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use handoff_wire::{AGENT_PROCESS, DrainRequest, Message, RequestId};
+use handoff_wire::{AGENT_PROCESS, DrainRequest, Message, PlanSummary, RequestId};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
@@ -20,6 +23,7 @@ use crate::distribution::dialler::dial;
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process};
 use crate::settings::Settings;
 use bar::Bar;
+use plan::Plan;
 use report::Summary;
 
 /// Steps come twice a second once the drain runs. Before that the node marks itself and looks at its servers, which takes calls to
@@ -46,9 +50,17 @@ pub struct DrainFlags {
     pub json: bool,
 }
 
+#[cfg(test)]
+impl DrainFlags {
+    fn for_tests(dry_run: bool) -> Self {
+        DrainFlags { node: "a@h".into(), supervisor: "MyApp.Durable".into(), timeout_ms: None, dry_run, json: false }
+    }
+}
+
 /// How the conversation with the agent ended.
 enum Ending {
     Report(handoff_core::Report),
+    Plan(PlanSummary),
     Refused(String),
     Lost(String),
     Interrupted,
@@ -77,16 +89,24 @@ pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit
         Ok(Ending::Interrupted) => say(&format!("the drain goes on at {name}"), Exit::Interrupted),
         Ok(Ending::Report(report)) => {
             let summary = Summary::new(&flags, report);
-            let mut out = std::io::stdout().lock();
-            if flags.json {
-                serde_json::to_writer_pretty(&mut out, &summary)?;
-                writeln!(out)?;
-            } else {
-                out.write_all(summary.to_string().as_bytes())?;
-            }
-            Ok(if summary.is_complete() { Exit::Done } else { Exit::Left })
+            show(&flags, &summary, summary.is_complete())
+        }
+        Ok(Ending::Plan(plan)) => {
+            let plan = Plan::new(&flags, plan);
+            show(&flags, &plan, plan.is_complete())
         }
     }
+}
+
+fn show(flags: &DrainFlags, what: &(impl Serialize + Display), complete: bool) -> anyhow::Result<Exit> {
+    let mut out = std::io::stdout().lock();
+    if flags.json {
+        serde_json::to_writer_pretty(&mut out, what)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(what.to_string().as_bytes())?;
+    }
+    Ok(if complete { Exit::Done } else { Exit::Left })
 }
 
 /// From dialling to the end; `Err`: it was not reached.
@@ -110,14 +130,15 @@ async fn converse(
         supervisor: flags.supervisor.clone(),
         timeout_ms: flags.timeout_ms,
         dry_run: flags.dry_run,
+        plan: flags.dry_run,
     };
     if let Err(error) = node.send(&name.to_string(), &mailbox.pid, &agent, Message::from(question).to_term()) {
         return Ok(Err(format!("{name} cannot be reached: {error}")));
     }
-    Ok(Ok(listen(&mut mailbox, request, bar).await))
+    Ok(Ok(listen(&mut mailbox, request, flags.dry_run, bar).await))
 }
 
-async fn listen(mailbox: &mut Mailbox, request: RequestId, bar: &mut Bar) -> Ending {
+async fn listen(mailbox: &mut Mailbox, request: RequestId, dry_run: bool, bar: &mut Bar) -> Ending {
     let mut heard = false;
     loop {
         let inbound = match timeout(SILENCE, mailbox.receive()).await {
@@ -141,6 +162,10 @@ async fn listen(mailbox: &mut Mailbox, request: RequestId, bar: &mut Bar) -> End
                     heard = true;
                     bar.show(&step.progress);
                 }
+                Ok(Message::Plan(done)) if done.request == request => return Ending::Plan(done.plan),
+                Ok(Message::DrainDone(done)) if done.request == request && dry_run => {
+                    return Ending::Plan(plan_of_earlier_release(done.report));
+                }
                 Ok(Message::DrainDone(done)) if done.request == request => return Ending::Report(done.report),
                 Ok(Message::Refuse(refuse)) if refuse.id.is_none_or(|id| id.0 == request.0) => {
                     return Ending::Refused(refuse.reason.to_string());
@@ -149,6 +174,18 @@ async fn listen(mailbox: &mut Mailbox, request: RequestId, bar: &mut Bar) -> End
                 Err(error) => tracing::warn!(%error, "an answer that is not understood"),
             },
         }
+    }
+}
+
+/// A node whose release has no plan message answers a dry run with a drain's report.
+fn plan_of_earlier_release(report: handoff_core::Report) -> PlanSummary {
+    PlanSummary {
+        total: report.total,
+        moves: report.moved,
+        left: report.left,
+        targets: report.targets,
+        estimate_us: Some(report.duration.0).filter(|us| *us > 0),
+        ..PlanSummary::default()
     }
 }
 

@@ -63,10 +63,21 @@ fn a_drain_that_leaves_servers_is_exit_code_5_and_json_says_why() {
 }
 
 #[test]
-fn a_dry_run_asks_for_one_and_does_not_say_that_anything_moved() {
-    let (mut beam, name) = agent(otps()[0], "done");
-    let output = drain(&name, &["--dry-run"]);
+fn a_dry_run_asks_for_a_plan_and_ends_with_5_when_servers_would_stay() {
+    let (mut beam, name) = agent(otps()[0], "plan");
+    let output = drain(&name, &["--dry-run", "--json"]);
     assert_eq!(beam.line("asked "), "MyApp.Durable nil true");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    assert_eq!((&plan["dry_run"], &plan["moved"], &plan["left"]["no_target"]), (&true.into(), &18.into(), &2.into()));
+    assert_eq!((&plan["estimate_us"], plan.get("attempts")), (&1_500_000.into(), None));
+}
+
+#[test]
+fn a_node_of_an_earlier_release_answers_a_dry_run_with_a_report_which_is_shown_as_a_plan() {
+    let (_beam, name) = agent(otps()[0], "done");
+    let output = drain(&name, &["--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(texts(&output).0.contains("dry run: 20 of 20 servers would move"), "{output:?}");
 }
 

@@ -66,6 +66,16 @@ report = %{
   ended: :done
 }
 
+plan = %{
+  total: 10,
+  moves: 7,
+  left: %{no_target: 1, excluded: 2},
+  targets: [{"b@h", 4}, {"c@h", 3}],
+  timeout_ms: 30_000,
+  estimate_us: 1_250_500,
+  out_of_reach: ["d@h"]
+}
+
 events = [
   {:finished, 0, 1, {:moved, nil}, 1_500},
   {:finished, 1, 1, {:moved, "c@h"}, 5_000_000_000},
@@ -138,6 +148,8 @@ messages = [
   drain_request: [2, pid, %{supervisor: "MyApp.Durable", timeout_ms: nil, dry_run: true}],
   drain_step: [2, progress],
   drain_done: [2, report],
+  plan_request: [3, pid, %{supervisor: "MyApp.Durable", timeout_ms: 5_000, dry_run: true, plan: true}],
+  plan: [3, plan],
   # A key that a later release may add.
   keys_of_later: [pid, %{release: "9.0", accepting: false, zone: "x"}]
 ]
@@ -145,6 +157,7 @@ messages = [
 kind = fn
   :keys_of_later -> :announce
   :view_asked -> :view
+  :plan_request -> :drain_request
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name
 end
 

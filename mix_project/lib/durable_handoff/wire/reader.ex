@@ -22,7 +22,7 @@ defmodule DurableHandoff.Wire.Reader do
           | {:refuse, nil | id(), reason()}
           | {:describe, id(), pid()}
           | {:drain_request, id(), pid(),
-             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}}
+             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean(), plan: boolean()}}
   @type reason ::
           :unknown_drain
           | :duplicate
@@ -75,7 +75,9 @@ defmodule DurableHandoff.Wire.Reader do
         {:error, {:field, :timeout_ms}}
 
       true ->
-        {:ok, {:drain_request, request, from, %{supervisor: supervisor, timeout_ms: timeout_ms, dry_run: dry_run}}}
+        # Releases before there was a plan message do not ask for one.
+        what = %{supervisor: supervisor, timeout_ms: timeout_ms, dry_run: dry_run, plan: Map.get(what, :plan) == true}
+        {:ok, {:drain_request, request, from, what}}
     end
   end
 

@@ -14,6 +14,7 @@ use crate::commands::columns::{columns, duration_us};
 pub(super) struct Summary {
     node: String,
     supervisor: String,
+    /// Of the JSON, which tells a drain from a plan by it.
     dry_run: bool,
     ended: Option<&'static str>,
     total: u64,
@@ -49,7 +50,7 @@ impl Summary {
         Summary {
             node: flags.node.clone(),
             supervisor: flags.supervisor.clone(),
-            dry_run: flags.dry_run,
+            dry_run: false,
             ended: report.ended.map(handoff_core::Ended::name),
             total: report.total,
             moved: report.moved,
@@ -64,52 +65,52 @@ impl Summary {
         }
     }
 
-    /// Nothing was left that was there to be moved.
     pub(super) fn is_complete(&self) -> bool {
-        self.left.iter().all(|(reason, count)| *count == 0 || *reason == Reason::Gone.name())
+        is_complete(&self.left)
+    }
+}
+
+/// Nothing was left that was there to be moved.
+pub(super) fn is_complete(left: &BTreeMap<&'static str, u64>) -> bool {
+    left.iter().all(|(reason, count)| *count == 0 || *reason == Reason::Gone.name())
+}
+
+/// Rows in groups: the first of each names the group.
+#[derive(Default)]
+pub(super) struct Rows(pub(super) Vec<[String; 3]>);
+
+impl Rows {
+    pub(super) fn group<'a>(&mut self, mut group: &str, rows: impl IntoIterator<Item = (&'a str, String)>) {
+        for (name, value) in rows {
+            self.0.push([std::mem::take(&mut group).to_owned(), name.to_owned(), value]);
+        }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { node, supervisor, total, moved, .. } = self;
-        if self.dry_run {
-            writeln!(f, "{supervisor} on {node}, dry run: {moved} of {total} servers would move")?;
-        } else {
-            let took = duration_us(self.duration_us);
-            let ended = self.ended.unwrap_or("not over");
-            writeln!(f, "{supervisor} on {node}: {moved} of {total} servers moved in {took} ({ended})")?;
-        }
-        let mut rows: Vec<[String; 3]> = Vec::new();
-        let mut row = |what: &str, name: &str, value: String| rows.push([what, name, &value].map(str::to_owned));
-        let mut what = "left";
-        for (reason, count) in self.left.iter().filter(|(_, count)| **count > 0) {
-            row(std::mem::take(&mut what), reason, count.to_string());
-        }
-        let mut what = "targets";
-        for (target, count) in &self.targets {
-            row(std::mem::take(&mut what), target, count.to_string());
-        }
+        let took = duration_us(self.duration_us);
+        let ended = self.ended.unwrap_or("not over");
+        writeln!(f, "{supervisor} on {node}: {moved} of {total} servers moved in {took} ({ended})")?;
+        let mut rows = Rows::default();
+        let left = self.left.iter().filter(|(_, count)| **count > 0);
+        rows.group("left", left.map(|(reason, count)| (*reason, count.to_string())));
+        rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         if self.gap_us.count > 0 {
             let Gap { p50, p90, p99, max, .. } = self.gap_us;
-            let mut what = "gap";
-            for (name, us) in [("p50", p50), ("p90", p90), ("p99", p99), ("max", max)] {
-                row(std::mem::take(&mut what), name, duration_us(us));
-            }
+            let quantiles = [("p50", p50), ("p90", p90), ("p99", p99), ("max", max)];
+            rows.group("gap", quantiles.map(|(name, us)| (name, duration_us(us))));
         }
-        if !self.dry_run {
-            let mut what = "attempts";
-            for (name, value) in [
-                ("started", self.attempts),
-                ("failed", self.failures),
-                ("servers retried", self.retried),
-                ("in flight at most", self.concurrency.highest.into()),
-                ("limit at the end", self.concurrency.last.into()),
-            ] {
-                row(std::mem::take(&mut what), name, value.to_string());
-            }
-        }
-        f.write_str(&columns(&rows))
+        let attempts = [
+            ("started", self.attempts),
+            ("failed", self.failures),
+            ("servers retried", self.retried),
+            ("in flight at most", self.concurrency.highest.into()),
+            ("limit at the end", self.concurrency.last.into()),
+        ];
+        rows.group("attempts", attempts.map(|(name, value)| (name, value.to_string())));
+        f.write_str(&columns(&rows.0))
     }
 }
 
@@ -123,14 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn summary(left: &[(Reason, u64)], dry_run: bool) -> Summary {
-        let flags = DrainFlags {
-            node: "a@h".to_owned(),
-            supervisor: "MyApp.Durable".to_owned(),
-            timeout_ms: None,
-            dry_run,
-            json: false,
-        };
+    fn summary(left: &[(Reason, u64)]) -> Summary {
         let report = Report {
             total: 10,
             moved: 8,
@@ -144,12 +138,12 @@ mod tests {
             failures: 1,
             ended: Some(Ended::Done),
         };
-        Summary::new(&flags, report)
+        Summary::new(&DrainFlags::for_tests(false), report)
     }
 
     #[test]
     fn the_table_says_who_moved_where_and_who_was_left_and_why() {
-        let text = summary(&[(Reason::NoTarget, 2)], false).to_string();
+        let text = summary(&[(Reason::NoTarget, 2)]).to_string();
         let expected = "\
 MyApp.Durable on a@h: 8 of 10 servers moved in 2900 ms (done)
 left      no_target          2
@@ -170,14 +164,7 @@ attempts  started            11
 
     #[test]
     fn only_servers_that_were_there_to_be_moved_count_as_left() {
-        assert!(summary(&[(Reason::Gone, 2)], false).is_complete());
-        assert!(!summary(&[(Reason::Gone, 1), (Reason::Deadline, 1)], false).is_complete());
-    }
-
-    #[test]
-    fn a_dry_run_does_not_say_that_anything_moved() {
-        let text = summary(&[], true).to_string();
-        assert!(text.starts_with("MyApp.Durable on a@h, dry run: 8 of 10 servers would move\n"), "{text}");
-        assert!(!text.contains("attempts"), "{text}");
+        assert!(summary(&[(Reason::Gone, 2)]).is_complete());
+        assert!(!summary(&[(Reason::Gone, 1), (Reason::Deadline, 1)]).is_complete());
     }
 }

@@ -1,5 +1,6 @@
 # An agent as an operator meets it. AGENT says how it answers a drain_request:
-#   done, left      two steps, then a report with nothing or something left
+#   done, left      two steps, then a report with nothing or something left; of an earlier release to a dry run
+#   plan            a plan
 #   refuse          it does not know the supervisor
 #   hold            steps without end
 #   exit, vanish    one step, then the agent or the whole node is gone
@@ -46,6 +47,21 @@ defmodule Operator do
   defp answer("vanish", request, from) do
     step(request, from, 3)
     System.halt(0)
+  end
+
+  defp answer("plan", request, from) do
+    plan = %{
+      total: 20,
+      moves: 18,
+      left: %{no_target: 2},
+      targets: [{"b@h", 18}],
+      timeout_ms: 30_000,
+      estimate_us: 1_500_000,
+      out_of_reach: []
+    }
+
+    send(from, {@tag, 1, :plan, request, plan})
+    wait()
   end
 
   defp answer(mode, request, from) when mode in ["done", "left"] do

@@ -1,0 +1,90 @@
+//! What a drain would do, as a table and as JSON. JSON has the keys and units of the wire's plan, and `moved` for `moves` as a drain's
+//! report has it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use handoff_wire::PlanSummary;
+use serde::Serialize;
+
+use super::DrainFlags;
+use super::report::{Rows, is_complete};
+use crate::commands::columns::{columns, duration_us};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Plan {
+    node: String,
+    supervisor: String,
+    dry_run: bool,
+    total: u64,
+    moved: u64,
+    left: BTreeMap<&'static str, u64>,
+    targets: BTreeMap<String, u64>,
+    timeout_ms: Option<u64>,
+    estimate_us: Option<u64>,
+    out_of_reach: Vec<String>,
+}
+
+impl Plan {
+    pub(super) fn new(flags: &DrainFlags, plan: PlanSummary) -> Self {
+        Plan {
+            node: flags.node.clone(),
+            supervisor: flags.supervisor.clone(),
+            dry_run: true,
+            total: plan.total,
+            moved: plan.moves,
+            left: plan.left.iter().map(|(reason, count)| (reason.name(), *count)).collect(),
+            targets: plan.targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+            timeout_ms: plan.timeout_ms,
+            estimate_us: plan.estimate_us,
+            out_of_reach: plan.out_of_reach,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        is_complete(&self.left)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { node, supervisor, total, moved, .. } = self;
+        writeln!(f, "{supervisor} on {node}, dry run: {moved} of {total} servers would move")?;
+        let mut rows = Rows::default();
+        rows.group("left", self.left.iter().map(|(reason, count)| (*reason, count.to_string())));
+        rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
+        rows.group("time", self.estimate_us.map(|us| ("estimate", duration_us(us))));
+        rows.group("not connected", self.out_of_reach.iter().map(|name| (&**name, String::new())));
+        f.write_str(&columns(&rows.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handoff_core::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_dry_run_does_not_say_that_anything_moved() {
+        let plan = PlanSummary {
+            total: 10,
+            moves: 8,
+            left: BTreeMap::from([(Reason::NoTarget, 2)]),
+            targets: BTreeMap::from([("b@h".into(), 8)]),
+            timeout_ms: Some(30_000),
+            estimate_us: Some(2_900_000),
+            out_of_reach: vec!["c@h".into()],
+        };
+        let plan = Plan::new(&DrainFlags::for_tests(true), plan);
+        let expected = "\
+MyApp.Durable on a@h, dry run: 8 of 10 servers would move
+left           no_target  2
+targets        b@h        8
+time           estimate   2900 ms
+not connected  c@h
+";
+        assert_eq!(plan.to_string(), expected);
+        assert!(!plan.is_complete());
+    }
+}
