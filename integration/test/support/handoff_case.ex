@@ -298,8 +298,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Sends every event of the library on `node` from now on to the test, as `{:event, name, measurements,
-  metadata}`. Where the node has no `:telemetry` it gets one that can do just that, for the rest of its life.
+  Sends every event of the library on `node` from now on to the test, as
+  `{:event, name, measurements, metadata}`. Where the node has no `:telemetry` it gets one that can do just that, for the rest of its life.
   """
   @spec listen_to_telemetry(node()) :: :ok
   def listen_to_telemetry(node) do

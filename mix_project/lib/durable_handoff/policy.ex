@@ -8,8 +8,8 @@ defmodule DurableHandoff.Policy do
 
   The first of these that applies to a server decides:
 
-    1. the server itself: `init` returned `meta: %{handoff: false}` (stays) or `meta: %{handoff: [priority:
-       5]}` (moves);
+    1. the server itself: `init` returned `meta: %{handoff: false}` (stays) or
+       `meta: %{handoff: [priority: 5]}` (moves);
     2. `modules`: `%{Mod => false}` (stays); `%{Mod => [priority: 10]}` sets the priority of the servers of
        `Mod`;
     3. `eligible`.

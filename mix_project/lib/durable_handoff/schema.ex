@@ -6,8 +6,8 @@ defmodule DurableHandoff.Schema do
   # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it
   # takes.
   #
-  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`, `{:optional,
-  # type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them)
+  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`,
+  # `{:optional, type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them)
   # and `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
 
   @type option_type ::

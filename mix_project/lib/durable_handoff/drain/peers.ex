@@ -3,8 +3,8 @@ defmodule DurableHandoff.Drain.Peers do
   Asks the other nodes while a drain runs, and connects to nodes out of reach. A process of its own.
 
   Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`)
-  whether they go down, and whether they have the modules of the drain. The drain gets `{DurableHandoff.Drain.Peers,
-  nodes_asked, answers}`.
+  whether they go down, and whether they have the modules of the drain. The drain gets
+  `{DurableHandoff.Drain.Peers, nodes_asked, answers}`.
 
   With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
   heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it

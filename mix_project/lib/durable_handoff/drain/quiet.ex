@@ -21,6 +21,9 @@ defmodule DurableHandoff.Drain.Quiet do
   @level :warning
   @patience_ms 1_000
 
+  # The monitors of those who hold it, and the modules whose level was changed.
+  defstruct holders: MapSet.new(), modules: []
+
   @doc "Started by the application."
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
@@ -71,7 +74,7 @@ defmodule DurableHandoff.Drain.Quiet do
   def init([]) do
     Process.flag(:trap_exit, true)
     :ets.new(__MODULE__, [:named_table, :protected, read_concurrency: true])
-    {:ok, %{holders: MapSet.new(), modules: []}}
+    {:ok, %__MODULE__{}}
   end
 
   @impl true

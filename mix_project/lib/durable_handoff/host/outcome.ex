@@ -2,9 +2,9 @@ defmodule DurableHandoff.Host.Outcome do
   @moduledoc """
   What an answer of `rehome_child/3` means for the server that was to be moved.
 
-  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or a `{:verify,
-  question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown answer
-  is never taken for a success.
+  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or
+  `{:verify, question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
+  answer is never taken for a success.
 
   | answer | outcome |
   |---|---|

@@ -4,12 +4,15 @@ defmodule DurableHandoff.Drain.QuietTest do
   import DurableHandoff.Eventually
   import ExUnit.CaptureLog
 
-  alias DurableHandoff.Host.UnknownAnswer
   alias DurableHandoff.Drain.Quiet
+  alias DurableHandoff.Host.UnknownAnswer
+  alias DurableHandoff.LogEvents
+
+  @moduletag :capture_log
 
   require Logger
 
-  test "a process that runs a move logs nothing of the host's while a drain holds the log, and does again after it" do
+  test "a process that runs a move logs nothing while a drain holds the log, and does again after it" do
     holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
     monitor = Process.monitor(holder)
     wait_until(fn -> :ets.member(Quiet, :held) end)
@@ -29,9 +32,14 @@ defmodule DurableHandoff.Drain.QuietTest do
     holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
     wait_until(fn -> :ets.member(Quiet, :held) end)
 
-    assert capture_log(fn ->
-             assert Quiet.run(fn -> UnknownAnswer.note(:while_quiet, {:error, :of_a_later_version}) end) == :logged
-           end) =~ "of_a_later_version"
+    {result, lines} =
+      LogEvents.collect(
+        fn -> Quiet.run(fn -> UnknownAnswer.note(:while_quiet, {:error, :of_a_later_version}) end) end,
+        &match?(%{durable_handoff: :unknown_answer, function: :while_quiet}, &1)
+      )
+
+    assert result == :logged
+    assert [{:warning, :unknown_answer, %{answer: {:error, :of_a_later_version}}}] = lines
 
     send(holder, :end)
     wait_until(fn -> not :ets.member(Quiet, :held) end)
