@@ -11,9 +11,17 @@ defmodule Handoff.StartLogTest do
   end
 
   test "a supervisor with handoff that starts makes DurableServer log no warning", %{node: node} = context do
+    {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     start_handoff(context, node, handoff_on_shutdown: [generation: "7.1"])
     assert {:info, _metadata} = await_log(node, :handoff_on)
     for level <- [:warning, :error], do: refute_received({:log, ^node, ^level, :host, _metadata})
+    refute_received {:log, ^node, _level, :application_not_started, _metadata}
+  end
+
+  test "a Drainer on a node without the application :durable_handoff warns", %{node: node} = context do
+    call(node, Application, :stop, [:durable_handoff])
+    start_handoff(context, node)
+    assert {:warning, _metadata} = await_log(node, :application_not_started)
   end
 
   test "a warning of DurableServer would be seen here", %{node: node} do

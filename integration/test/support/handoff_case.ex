@@ -204,14 +204,10 @@ defmodule HandoffCase do
     assert reservations(context) == []
   end
 
-  @doc "The pids on `node` that belong to a drain: their initial function is one of the library's."
+  @doc "The pids on `node` that belong to a drain: they began in one of `modules`."
   @spec drain_processes(node(), [module()]) :: [pid()]
   def drain_processes(node, modules \\ [DurableHandoff.Drain, DurableHandoff.Drain.Attempt]) do
-    for pid <- Cluster.call(node, Process, :list, []),
-        {:dictionary, dictionary} <- [Cluster.call(node, Process, :info, [pid, :dictionary])],
-        {module, _function, _arity} <- [dictionary[:"$initial_call"]],
-        module in modules,
-        do: pid
+    for {pid, module} <- Cluster.call(node, __MODULE__, :library_processes, []), module in modules, do: pid
   end
 
   @doc """
@@ -252,14 +248,28 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "Processes of drains on `node`, and tables and registered names of the supervisor `sup` there."
+  @doc "Processes of the library on `node`, and tables and registered names of the supervisor `sup` there."
   @spec left_behind(node(), atom()) :: [term()]
   def left_behind(node, sup) do
     tables = for table <- Cluster.call(node, :ets, :all, []), is_atom(table), do: table
     names = tables ++ Cluster.call(node, Process, :registered, [])
 
-    drain_processes(node) ++
+    Cluster.call(node, __MODULE__, :library_processes, []) ++
       for(name <- names, String.starts_with?(Atom.to_string(name), "#{sup}_handoff"), do: name)
+  end
+
+  # Those that live as long as the application.
+  @permanent [DurableHandoff.Stopping, DurableHandoff.Drain.Quiet, DurableHandoff.Wire.Endpoint]
+
+  @doc "The processes of the library on this node, with the modules they began in, but for those of its application."
+  @spec library_processes() :: [{pid(), module()}]
+  def library_processes do
+    for pid <- Process.list(),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        {module, _function, _arity} <- [dictionary[:"$initial_call"]],
+        String.starts_with?(Atom.to_string(module), "Elixir.DurableHandoff."),
+        module not in @permanent,
+        do: {pid, module}
   end
 
   @doc "A policy for `eligible`: everything but the server `s1`."

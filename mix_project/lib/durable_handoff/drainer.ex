@@ -53,6 +53,7 @@ defmodule DurableHandoff.Drainer do
         with {:error, error} <- Native.check(), do: raise(error)
         Host.Version.check!()
         Host.Version.announce(supervisor)
+        warn_without_application(supervisor)
         leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
 
         children =
@@ -71,6 +72,17 @@ defmodule DurableHandoff.Drainer do
       shutdown: Deadline.answer_ms(),
       modules: [__MODULE__]
     }
+  end
+
+  # As a dependency with `runtime: false`, or in a release that leaves it out.
+  defp warn_without_application(supervisor) do
+    if Process.whereis(DurableHandoff.TopSupervisor) == nil do
+      text =
+        "the application :durable_handoff does not run: SIGTERM is not noticed, prepare_stop/0 marks nothing, and no " <>
+          "Rust node can coordinate the drains of this node"
+
+      Log.warning(:application_not_started, supervisor, text)
+    end
   end
 
   @doc "A child that has `timeout_ms` to drain before its supervisor would kill it."

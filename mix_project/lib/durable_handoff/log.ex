@@ -14,6 +14,7 @@ defmodule DurableHandoff.Log do
   | event | level | fields |
   |---|---|---|
   | `:durable_server` (which one runs here) | info; warning when it lacks functions | `version` |
+  | `:application_not_started` | warning | |
   | `:handoff_on`, `:budget_too_small` | info, warning | |
   | `:mark_failed` | warning | `reason` |
   | `:no_sigterm_handler` | warning | `reason` |

@@ -3,8 +3,8 @@ defmodule DurableHandoff.Status do
   # The state of a supervisor's drain, in a table that the Drainer owns and all processes may read:
   # `DurableHandoff.status/1` has to answer during a shutdown, too.
   #
-  # A table of the application lists the supervisors that have or had a Drainer here. Where the application
-  # does not run, no process needs that list.
+  # A table of the application lists the supervisors that have or had a Drainer here. Without the application,
+  # which a Drainer warns about when it starts, the list is empty.
 
   alias DurableHandoff.{Host, Options}
 
