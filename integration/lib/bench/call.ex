@@ -24,7 +24,7 @@ defmodule HandoffBench.Call do
     there = Overhead.measure(@sup, other, max(div(options.calls, 10), 1), options.rounds)
     crowd = Crowd.measure(@sup, source, options.callers, options.servers)
     print(here, there, crowd)
-    if options.json, do: File.write!(options.json, json(here, there, crowd))
+    Options.write_json(options, %{owner_here: here, owner_elsewhere: there, crowd: crowd})
     :ok
   end
 
@@ -53,16 +53,4 @@ defmodule HandoffBench.Call do
 
   defp us(number), do: number |> number() |> String.pad_leading(10)
   defp number(number), do: :erlang.float_to_binary(number * 1.0, decimals: 2)
-
-  # Numbers only, so no encoder is needed where Elixir has none.
-  defp json(here, there, crowd) do
-    object = fn figures -> "{" <> Enum.map_join(figures, ", ", fn {key, value} -> ~s("#{key}": #{value}) end) <> "}" end
-
-    """
-    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}",
-     "owner_here": #{object.(here)},
-     "owner_elsewhere": #{object.(there)},
-     "crowd": #{object.(crowd)}}
-    """
-  end
 end

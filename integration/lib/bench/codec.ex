@@ -35,7 +35,7 @@ defmodule HandoffBench.Codec do
     print(rows, peer)
     waits = Waiting.measure(options.seconds)
     print_waits(waits)
-    if options.json, do: File.write!(options.json, Codec.encode!(report(rows, waits, peer, keys)))
+    Options.write_json(options, %{peer: peer.name, keys: keys, states: rows, waits: waits})
     :ok
   end
 
@@ -148,8 +148,4 @@ defmodule HandoffBench.Codec do
 
   defp number(value) when value >= 1_000, do: value |> round() |> Integer.to_string()
   defp number(value), do: :erlang.float_to_binary(value * 1.0, decimals: 2)
-
-  defp report(rows, waits, peer, keys) do
-    %{elixir: System.version(), otp: System.otp_release(), peer: peer.name, keys: keys, states: rows, waits: waits}
-  end
 end

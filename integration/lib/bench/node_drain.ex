@@ -42,7 +42,7 @@ defmodule HandoffBench.NodeDrain do
     Enum.each(peers, &:peer.stop/1)
     figures = for {name, _executor} <- executors, into: %{}, do: {name, median(Keyword.get_values(times, name))}
     print(options, figures)
-    if options.json, do: File.write!(options.json, json(options, figures))
+    Options.write_json(options, json(options, figures))
     :ok
   end
 
@@ -164,13 +164,8 @@ defmodule HandoffBench.NodeDrain do
     """)
   end
 
-  # Numbers only, so no encoder is needed where Elixir has none.
-  defp json(options, figures) do
-    """
-    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}", "servers": #{options.servers}, "rounds": #{options.rounds},
-     "embedded_ms": #{figures.embedded}, "node_ms": #{figures.node}, "ratio": #{figures.node / figures.embedded}}
-    """
-  end
+  defp json(%{servers: servers, rounds: rounds}, %{embedded: embedded_ms, node: node_ms}),
+    do: %{servers: servers, rounds: rounds, embedded_ms: embedded_ms, node_ms: node_ms, ratio: node_ms / embedded_ms}
 
   defp suffix, do: Base.encode16(:crypto.strong_rand_bytes(5), case: :lower)
 end

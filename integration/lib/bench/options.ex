@@ -30,6 +30,15 @@ defmodule HandoffBench.Options do
     end
   end
 
+  @doc "Writes figures, and the versions of Elixir and OTP, to the file that `--json` names, if it names one."
+  @spec write_json(map(), map()) :: :ok
+  def write_json(%{json: nil}, _figures), do: :ok
+
+  def write_json(%{json: path}, figures) do
+    versions = %{elixir: System.version(), otp: System.otp_release()}
+    File.write!(path, DurableHandoff.Codec.encode!(Map.merge(versions, figures)))
+  end
+
   defp takes(strict) do
     flags = for {name, _type} <- [json: :string] ++ strict, do: OptionParser.to_argv([{name, true}]) |> hd()
     Enum.join(flags, ", ")

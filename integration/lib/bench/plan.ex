@@ -30,7 +30,8 @@ defmodule HandoffBench.Plan do
     engine = engine(options.servers, view)
     sizes = Enum.map(@sizes, &engine(&1, view))
     print(options, host, engine, sizes)
-    if options.json, do: File.write!(options.json, json(options, host, engine, sizes))
+    ratio = host.all_ms / engine.ms
+    Options.write_json(options, %{nodes: options.nodes, host: host, engine: engine, ratio: ratio, sizes: sizes})
     :ok
   end
 
@@ -181,19 +182,4 @@ defmodule HandoffBench.Plan do
   end
 
   defp ms(number), do: :erlang.float_to_binary(number * 1.0, decimals: 1)
-
-  # Numbers only, so no encoder is needed where Elixir has none.
-  defp json(options, host, engine, sizes) do
-    size = fn size ->
-      ~s({"servers": #{size.servers}, "ms": #{size.ms}, "ns_per_server": #{size.ns_per_server}, "peak_mb": #{size.peak_mb}})
-    end
-
-    """
-    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}", "nodes": #{options.nodes},
-     "host": {"calls": #{host.calls}, "per_call_us": #{host.per_call_us}, "all_ms": #{host.all_ms}},
-     "engine": #{size.(engine)},
-     "ratio": #{host.all_ms / engine.ms},
-     "sizes": [#{Enum.map_join(sizes, ", ", size)}]}
-    """
-  end
 end

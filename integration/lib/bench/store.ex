@@ -40,7 +40,7 @@ defmodule HandoffBench.Store do
 
     figures = for {name, _put} <- clients, into: %{}, do: {name, medians(Keyword.get_values(rounds, name))}
     print(options, figures)
-    if options.json, do: File.write!(options.json, json(options, figures))
+    Options.write_json(options, json(options, figures))
     :ok
   end
 
@@ -122,16 +122,16 @@ defmodule HandoffBench.Store do
   defp figure(number, width), do: number |> round() |> Integer.to_string() |> String.pad_leading(width)
   defp ratio(number), do: number |> :erlang.float_to_binary(decimals: 2) |> String.pad_leading(8)
 
-  # Numbers only, so no encoder is needed where Elixir has none.
   defp json(options, %{store: store, httpc: httpc}) do
-    client = fn figures -> ~s({"puts_per_second": #{figures.per_second}, "cpu_us_per_put": #{figures.cpu_us}}) end
+    client = fn figures -> %{puts_per_second: figures.per_second, cpu_us_per_put: figures.cpu_us} end
 
-    """
-    {"elixir": "#{System.version()}", "otp": "#{System.otp_release()}", "writers": #{options.writers}, "bytes": #{options.bytes},
-     "store": #{client.(store)},
-     "httpc": #{client.(httpc)},
-     "ratio_puts_per_second": #{store.per_second / httpc.per_second},
-     "ratio_cpu_per_put": #{store.cpu_us / httpc.cpu_us}}
-    """
+    %{
+      writers: options.writers,
+      bytes: options.bytes,
+      store: client.(store),
+      httpc: client.(httpc),
+      ratio_puts_per_second: store.per_second / httpc.per_second,
+      ratio_cpu_per_put: store.cpu_us / httpc.cpu_us
+    }
   end
 end
