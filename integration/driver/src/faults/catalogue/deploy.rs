@@ -25,6 +25,9 @@ fn disconnected(scene: &mut Scene) -> Result<()> {
         scene.part(source, other)?;
     }
     scene.let_pass(3_000, "the source has no connection to its targets")?;
+    if scene.cluster.node_mut(source).has_ended()? {
+        scene.broken.push("the source had ended before its targets were back".into());
+    }
     for &other in &others {
         scene.heal(source, other)?;
     }
@@ -72,7 +75,8 @@ pub const FAULTS: &[Fault] = &[
         done: "Both targets disconnect the source at a random point of its drain, as a cluster manager does with a pod that terminates, and \
                connect to it again 3 s later.",
         happens: "What runs is left running, and servers in flight are held; the drain goes on when a target is connected again.",
-        setup: MOVES_ALL,
+        // Slow enough for the drain to be under way when the connections are lost.
+        setup: Setup { slots: Some(4), latency_ms: 40, clients: 1, ..MOVES_ALL },
         inject: disconnected,
     },
     Fault {
