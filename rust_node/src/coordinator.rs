@@ -1,7 +1,7 @@
 //! Between the distribution layer and the drain service: messages in, messages out, and the clock.
 //!
-//! Guarantee: everything that waits in the mailbox is taken in before the engines decide, so that a burst of outcomes costs one
-//! decision; what is sent in one round goes out in one round.
+//! Guarantee: everything that waits in the mailbox is handled before the engines decide, so that a burst of
+//! outcomes costs one decision; what is sent in one round goes out in one round.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,13 +39,11 @@ pub struct Query(pub oneshot::Sender<Snapshot>);
 /// Where the coordinator is.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Every drain.
     pub drains: Vec<DrainInfo>,
     /// The nodes whose agents know this node, with the library's release.
     pub agents: BTreeMap<String, String>,
 }
 
-/// See the module documentation.
 #[derive(Debug)]
 pub struct Coordinator {
     node: Node,
@@ -84,7 +82,8 @@ impl Coordinator {
         })
     }
 
-    /// Works until `stop`; then every drain has been handed back to its node, and every agent told.
+    /// Runs until `stop`; then hands every drain back to its node and announces to every agent that this node
+    /// stops.
     pub async fn run(mut self, mut queries: mpsc::Receiver<Query>, stop: CancellationToken) {
         loop {
             let wake = self.service.wake().into_iter().chain(self.presence.wake()).min();
@@ -99,8 +98,8 @@ impl Coordinator {
                 Some(query) = queries.recv() => self.answer(query),
                 () = sleep(pause) => {}
             }
-            // One time for the whole round, from before the mailbox is emptied: a drain is silent only if nothing of it is in there,
-            // however long this takes.
+            // One time for the whole round, from before the mailbox is emptied: a drain is silent only if
+            // nothing of it is in there, however long this takes.
             let now = self.now();
             first.into_iter().for_each(|inbound| self.take_in(now, inbound));
             for _ in 1..BATCH {
@@ -111,7 +110,7 @@ impl Coordinator {
             }
             self.service.advance(now);
             self.send_out();
-            for peer in self.presence.due(now) {
+            for peer in self.presence.take_due(now) {
                 self.announce(&peer, true);
             }
         }
@@ -135,11 +134,11 @@ impl Coordinator {
             Inbound::Message(delivery) => self.message(now, &delivery),
             Inbound::PeerUp { hidden: true, .. } => {}
             Inbound::PeerUp { peer, hidden: false } => {
-                self.presence.connected(now, Arc::clone(&peer));
+                self.presence.add_node(now, Arc::clone(&peer));
                 self.announce(&peer, true);
             }
             Inbound::PeerDown { peer } => {
-                self.presence.disconnected(&peer);
+                self.presence.remove_node(&peer);
                 self.service.peer_down(now, &peer);
             }
             Inbound::Down { monitor, peer, reason } => match self.monitors.remove(&monitor) {
@@ -149,7 +148,7 @@ impl Coordinator {
                     self.service.drainer_down(now, &key);
                 }
                 Some(Watched::Agent(peer, pid)) => {
-                    self.presence.agent_down(now, &peer, &pid);
+                    self.presence.remove_agent(now, &peer, &pid);
                 }
                 None => {}
             },
@@ -161,20 +160,20 @@ impl Coordinator {
         match Message::from_checked(&delivery.payload) {
             Ok(Message::Welcome(welcome)) => {
                 let agent = Agent { pid: welcome.agent.clone(), release: welcome.release };
-                if welcome.agent.node.name == **peer && self.presence.welcomed(peer, agent) {
+                if welcome.agent.node.name == **peer && self.presence.add_agent(peer, agent) {
                     info!(%peer, "an agent knows this node");
                     let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(welcome.agent.clone()));
                     self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer), welcome.agent));
                 }
             }
             Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
-            Ok(message) => self.service.message(now, peer, delivery.from.as_ref(), message),
+            Ok(message) => self.service.receive(now, peer, delivery.from.as_ref(), message),
             Err(error) => self.refuse(peer, delivery.from.as_ref(), &error),
         }
     }
 
     fn refuse(&self, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
-        warn!(%peer, %error, "message not taken");
+        warn!(%peer, %error, "message refused");
         let (kind, reason) = match error {
             WireError::Version { got, takes } => ("version", Some(RefuseReason::Version { got: *got, takes: *takes })),
             WireError::NotOurs => ("not_ours", None),
@@ -199,7 +198,7 @@ impl Coordinator {
     }
 
     fn send_out(&mut self) {
-        for output in self.service.outputs() {
+        for output in self.service.take_outputs() {
             match output {
                 Output::Send { peer, to, message } => self.send(&peer, &Process::Pid(to), &message),
                 Output::Monitor { key, drainer } => {

@@ -5,7 +5,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 while it takes drains: its coordinator answers, EPMD knows it if it listens, and, if it was told of nodes, one of them is connected; else 503 with the reason |
+//! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason |
 //! | `/metrics` | Prometheus text |
 //! | `/drains` | JSON, every drain |
 //! | `/nodes` | JSON, every connected node |
@@ -27,7 +27,8 @@ use crate::coordinator::{Query, RELEASE, Snapshot};
 use crate::distribution::Node;
 use crate::service::DrainInfo;
 
-/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a probe...
+/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a
+/// probe...
 const PROBE_ANSWER: Duration = Duration::from_millis(800);
 /// ...and than the five that the command `status` waits.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -35,13 +36,11 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// What the answers are made from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The node.
     pub node: Node,
-    /// Its coordinator.
     pub queries: mpsc::Sender<Query>,
     /// Cancelled when it stops.
     pub stopping: CancellationToken,
-    /// It was told of nodes to connect to.
+    /// Whether nodes to connect to are configured.
     pub has_seeds: bool,
     /// Whether EPMD knows it; without one it does not listen.
     pub registered: Option<watch::Receiver<bool>>,
@@ -52,9 +51,7 @@ pub struct Source {
 /// What a running node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its name.
     pub name: String,
-    /// Its release.
     pub release: String,
     /// For how long it runs, seconds.
     pub running_s: u64,
@@ -69,7 +66,6 @@ pub struct Status {
 /// A connected node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectedNode {
-    /// Its name.
     pub name: String,
     /// A hidden one.
     pub hidden: bool,
@@ -79,7 +75,6 @@ pub struct ConnectedNode {
     pub library: Option<String>,
 }
 
-/// The service.
 pub fn router(source: Source) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -101,7 +96,7 @@ impl Source {
         timeout(at_most, asked).await.ok().flatten()
     }
 
-    /// Why no drain is taken, as far as that is known here.
+    /// Why no drain is accepted, as far as this module knows.
     fn not_ready(&self, coordinator: Option<&Snapshot>) -> Option<&'static str> {
         if self.stopping.is_cancelled() {
             Some("stopping")

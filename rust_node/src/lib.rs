@@ -1,7 +1,7 @@
 //! `durable-handoff-node`: a hidden node that coordinates the drains of a BEAM cluster.
 //!
-//! It decides; the draining node acts. It evaluates nothing on a BEAM node but `erlang:nodes()`, and it can be killed at any
-//! moment: the draining nodes go on by themselves.
+//! It decides; the draining node acts. It evaluates nothing on a BEAM node but `erlang:nodes()`, and it can
+//! be killed at any moment: the draining nodes go on with their embedded engines.
 //!
 //! ```text
 //!   settings ─▶ commands ─▶ coordinator ─▶ service ─▶ handoff_core     who goes where, and when

@@ -44,7 +44,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Have a node drain one of its supervisors, and show how it goes. The node does it: it goes on when this command ends
+    /// Have a node drain one of its supervisors, and show its progress. The drain continues on the node when
+    /// this command ends
     #[command(after_help = Exit::help())]
     Drain {
         #[command(flatten)]
@@ -127,7 +128,7 @@ fn log(settings: &Settings, log_level: &str) {
 }
 
 fn say(text: &str) {
-    // Standard error may be closed; there is nobody to tell then.
+    // Standard error may be closed.
     let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");
 }
 

@@ -1,6 +1,7 @@
 //! What the node counts, in Prometheus' format.
 //!
-//! Guarantee: labels come from fixed sets in this program, never from a peer, so the number of series is bounded.
+//! Guarantee: labels come from fixed sets in this program, never from a peer, so the number of series is
+//! bounded.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub struct Metrics {
     pub handshakes: Family<Kind, Counter>,
     /// Connections ended by this node, by reason.
     pub dropped: Family<Kind, Counter>,
-    /// Frames and messages not taken, by reason.
+    /// Frames and messages refused, by reason.
     pub refused: Family<Kind, Counter>,
     /// Times a peer's socket was not read because it had sent more than could be looked at.
     pub throttled: Counter,
@@ -44,10 +45,9 @@ pub struct Metrics {
     pub drains_ended: Family<Kind, Counter>,
     /// Attempts by outcome.
     pub attempts: Family<Kind, Counter>,
-    /// Servers moved.
     pub moved: Counter,
-    /// Gaps as reports have them: from the start of the attempt that stopped a server until it was moved, an upper bound of the
-    /// time it answered nobody.
+    /// Gaps as reports have them: from the start of the attempt that stopped a server until it was moved, an
+    /// upper bound of the time it was unavailable.
     pub gap_seconds: Histogram,
     /// Limits of all storages together.
     pub limit: Gauge,
@@ -78,7 +78,7 @@ impl Default for Metrics {
         registry.register("connections", "BEAM nodes connected", metrics.connections.clone());
         registry.register("handshakes", "Handshakes by how they ended", metrics.handshakes.clone());
         registry.register("peers_dropped", "Connections ended by this node, by reason", metrics.dropped.clone());
-        registry.register("refused", "Frames and messages not taken, by reason", metrics.refused.clone());
+        registry.register("refused", "Frames and messages refused, by reason", metrics.refused.clone());
         registry.register("throttled", "Times a peer was not read because it sent too much", metrics.throttled.clone());
         registry.register("messages", "Messages of the drain protocol, by kind", metrics.messages.clone());
         registry.register("drains", "Drains open", metrics.drains.clone());

@@ -1,9 +1,10 @@
 //! The drain service: every draining node's decisions, made in one place.
 //!
 //! Guarantees
-//! - No socket and no clock: messages and time go in, messages come out ([`Service::outputs`]). The same calls give the same answers.
-//! - One engine for each drain; one ledger and one limiter for each storage, over all drains on it, in turn. Two nodes that drain
-//!   at once neither pile onto the same target nor double the load on the store.
+//! - No socket and no clock: messages and time go in, messages come out ([`Service::take_outputs`]). The same
+//!   calls give the same answers.
+//! - One engine for each drain; one ledger and one limiter for each storage, over all drains on it, in turn.
+//!   Two nodes that drain at once neither pile onto the same target nor double the load on the store.
 //! - A drain that ends, however, gives back what it held of ledger and limiter.
 //! - A message that does not fit changes nothing or ends its own drain; it never touches another.
 //!
@@ -37,7 +38,7 @@ pub use info::DrainInfo;
 pub use limits::ServiceLimits;
 use storage::Storage;
 
-/// A drain: whose, and which of its.
+/// A drain, identified by its node and that node's number for it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The draining node.
@@ -49,30 +50,19 @@ pub struct Key {
 /// What is to be done for the service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Send this.
     Send {
         /// To a process of this node.
         peer: Arc<str>,
         /// To this process.
         to: Pid,
-        /// The message.
         message: Box<Message>,
     },
     /// Monitor the drain's process; its end is [`Service::drainer_down`].
-    Monitor {
-        /// The drain.
-        key: Key,
-        /// Its process.
-        drainer: Pid,
-    },
+    Monitor { key: Key, drainer: Pid },
     /// The monitor is not needed any more.
-    Demonitor {
-        /// The drain.
-        key: Key,
-    },
+    Demonitor { key: Key },
 }
 
-/// See the module documentation.
 #[derive(Debug)]
 pub struct Service {
     limits: ServiceLimits,
@@ -100,12 +90,13 @@ impl Service {
     }
 
     /// What is to be done since the last call.
-    pub fn outputs(&mut self) -> Vec<Output> {
+    pub fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Takes in a message of a drain. `from` is its sender, where that is known. Call [`Service::advance`] after one or several.
-    pub fn message(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, message: Message) {
+    /// Takes in a message of a drain. `from` is its sender, where that is known. Call [`Service::advance`]
+    /// after one or several.
+    pub fn receive(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, message: Message) {
         Metrics::count(&self.metrics.messages, message.kind());
         let id = match &message {
             Message::DrainOpen(open) => open.id,
@@ -129,7 +120,7 @@ impl Service {
             }
             return;
         };
-        drain.heard = now;
+        drain.received_at = now;
         let Some(storage) = self.storages.get_mut(&drain.storage) else {
             return;
         };
@@ -196,8 +187,8 @@ impl Service {
                     messages.push(ReportMessage { id: key.id, report }.into());
                 }
             }
-            if now.since(drain.told) >= Micros::from_millis(KEEPALIVE_MS) {
-                drain.told = now;
+            if now.since(drain.progress_sent_at) >= Micros::from_millis(KEEPALIVE_MS) {
+                drain.progress_sent_at = now;
                 messages.push(ProgressUpdate { id: key.id, progress: drain.progress(storage) }.into());
             }
             let to = |message| Output::Send {
@@ -218,15 +209,14 @@ impl Service {
     /// When [`Service::advance`] is needed at the latest.
     pub fn wake(&self) -> Option<Micros> {
         let of_drains = self.drains.values().flat_map(|drain| {
-            let silent = drain.heard + Micros::from_millis(SILENCE_MS);
-            let tell = drain.told + Micros::from_millis(KEEPALIVE_MS);
+            let silent = drain.received_at + Micros::from_millis(SILENCE_MS);
+            let tell = drain.progress_sent_at + Micros::from_millis(KEEPALIVE_MS);
             [Some(silent), Some(tell), drain.wake]
         });
         let of_storages = self.storages.values().map(|storage| storage.forgotten_at(self.limits.remember));
         of_drains.chain(of_storages).flatten().min()
     }
 
-    /// Every drain.
     pub fn drains(&self, now: Micros) -> Vec<DrainInfo> {
         let info = |(key, drain): (&Key, &Drain)| {
             let progress = self.storages.get(&drain.storage).map(|storage| drain.progress(storage)).unwrap_or_default();
@@ -251,7 +241,7 @@ impl Service {
         let silence = Micros::from_millis(SILENCE_MS);
         let mut gone = Vec::new();
         for (key, drain) in &self.drains {
-            if now.since(drain.heard) >= silence {
+            if now.since(drain.received_at) >= silence {
                 gone.push((key.clone(), RefuseReason::Silent, "silent"));
             } else if drain.is_overdue(now, self.limits.linger) {
                 gone.push((key.clone(), RefuseReason::UnknownDrain, "overdue"));
@@ -289,7 +279,7 @@ impl Service {
         let sum = |of: fn(&Storage) -> u32| self.storages.values().map(|storage| i64::from(of(storage))).sum();
         self.metrics.limit.set(sum(|storage| storage.shared.limiter.limit()));
         self.metrics.in_flight.set(sum(|storage| storage.shared.limiter.in_flight()));
-        // Last: whoever reads that there is no drain any more reads what that left in the others.
+        // Last, so that a reader that sees no drain sees its final counters.
         self.metrics.drains.set(i64::try_from(self.drains.len()).unwrap_or(i64::MAX));
     }
 }

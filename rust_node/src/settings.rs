@@ -1,7 +1,7 @@
 //! Settings: by flag, by environment variable, by file, in this order of precedence.
 //!
-//! Guarantee: every problem of every source is reported at once, each naming the setting, what it got and what it takes. The
-//! cookie has no flag and no place in the file.
+//! Guarantee: every problem of every source is reported at once, each naming the setting, what it got and
+//! what it takes. The cookie has no flag and no place in the file.
 
 mod raw;
 
@@ -21,7 +21,6 @@ pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     Text,
     /// One object a line.
     Json,
@@ -59,7 +58,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From flags (and, through them, the environment), the file they name, and `cookie` for the cookie's variable.
+    /// From flags (and, through them, the environment), the file they name, and `cookie` for the cookie's
+    /// variable.
     ///
     /// # Errors
     /// Every problem.
@@ -94,7 +94,8 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
             problems.push("name: needed with listen, takes name@host".to_owned());
             None
         }
-        // Nobody dials a node that does not listen, so any name of the right kind will do. Names with addresses are long ones.
+        // Without a listener the host part is never resolved, so any valid name works. Names with addresses
+        // are long ones.
         (None, seed) if seed.is_some() || !connect_dns.is_empty() => {
             let host = seed.map_or("127.0.0.1", |seed| seed.host());
             let own = format!("durable_handoff_{:08x}@{host}", rand::random::<u32>());

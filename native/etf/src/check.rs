@@ -1,12 +1,14 @@
 //! Whether bytes may be decoded, decided before anything is allocated for them.
 //!
-//! Guarantee: the check allocates nothing, does not recurse, and takes time linear in the bytes it looks at. What passes has only
-//! tags on the allow-list, every length backed by bytes that are there, at most [`MAX_DEPTH`] nested containers, at most
-//! [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes.
+//! Guarantee: the check allocates nothing, does not recurse, and takes time linear in the bytes it looks at.
+//! What passes has only tags on the allow-list, every length backed by bytes that are there, at most
+//! [`MAX_DEPTH`] nested containers, at most [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes.
 
-/// Deeper than any message of this protocol or of the kernel processes it talks to; far below what a thread's stack holds.
+/// Deeper than any message of this protocol or of the kernel processes it talks to; far below what a thread's
+/// stack holds.
 pub const MAX_DEPTH: usize = 64;
-/// Enough for ten thousand events in one message. A decoded term takes about 60 bytes, so one message stays below 16 MB.
+/// Enough for ten thousand events in one message. A decoded term takes about 60 bytes, so one message stays
+/// below 16 MB.
 pub const MAX_TERMS: usize = 250_000;
 /// Longest big integer, bytes.
 pub const MAX_BIGNUM: usize = 4_096;

@@ -15,7 +15,8 @@ impl<'a> Checked<'a> {
     /// The term at the start of `bytes`, and the bytes after it, which are not looked at.
     ///
     /// # Errors
-    /// [`CheckError`]; [`CheckError::is_malformed`] tells broken bytes from a valid term that is not accepted here.
+    /// [`CheckError`]; [`CheckError::is_malformed`] tells broken bytes from a valid term that is not accepted
+    /// here.
     pub fn first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), CheckError> {
         let (term, rest) = bytes.split_at_checked(check(bytes)?).ok_or(CheckError::Truncated)?;
         Ok((Checked(Cow::Borrowed(term)), rest))

@@ -1,8 +1,8 @@
 //! Values from terms, without trusting them.
 //!
-//! Guarantee: a list is read in each of the three forms it can arrive in; numbers are read whether they came as small or big
-//! integers, floats also as integers; text is UTF-8 and bounded. A reader that gets something else answers [`Error::Field`] with
-//! the `field` it was given and what it takes.
+//! Guarantee: a list is read in each of the three forms it can arrive in; numbers are read whether they came
+//! as small or big integers, floats also as integers; text is UTF-8 and bounded. A reader that gets something
+//! else answers [`Error::Field`] with the `field` it was given and what it takes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -144,7 +144,8 @@ pub fn reference(term: &Term) -> Option<&Reference> {
     }
 }
 
-/// A map with atoms as keys, being read. Keys that are not asked for are ignored: a later release may add some.
+/// A map with atoms as keys, being read. Keys that are not asked for are ignored: a later release may add
+/// some.
 pub struct Fields<'a>(&'a HashMap<Term, Term>);
 
 impl<'a> Fields<'a> {

@@ -1,6 +1,7 @@
 //! Terms from values.
 //!
-//! Guarantee: a list built here arrives as that list (the encoder alone corrupts lists of small integers with a negative one).
+//! Guarantee: a list built here arrives as that list (the encoder alone corrupts lists of small integers with
+//! a negative one).
 
 use std::collections::HashMap;
 
@@ -59,8 +60,8 @@ pub fn tuple(elements: impl IntoIterator<Item = Term>) -> Term {
     Term::from(Tuple::from(elements.into_iter().collect::<Vec<_>>()))
 }
 
-/// A proper list. The encoder writes integers below 256 as bytes without looking at their sign; such a list is built as an improper
-/// one that ends in `[]`, which is the same list.
+/// A proper list. The encoder writes integers below 256 as bytes without looking at their sign; such a list
+/// is built as an improper one that ends in `[]`, which is the same list.
 pub fn list(elements: impl IntoIterator<Item = Term>) -> Term {
     let elements: Vec<Term> = elements.into_iter().collect();
     let small = |term: &Term| matches!(term, Term::FixInteger(FixInteger { value }) if *value < 256);

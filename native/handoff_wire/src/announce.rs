@@ -1,7 +1,7 @@
 //! `announce` and `welcome`: how the two sides find each other.
 //!
-//! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is known by its pid, so
-//! that its end can be monitored.
+//! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is
+//! known by its pid, so that its end can be monitored.
 
 use etf::{Error, Fields, Pid, Term, boolean, map, read_bool, read_pid, read_text, text};
 
@@ -40,7 +40,6 @@ impl Body for Announce {
 /// `{durable_handoff, 1, welcome, Pid, #{release}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Welcome {
-    /// The agent.
     pub agent: Pid,
     /// The library's release.
     pub release: String,

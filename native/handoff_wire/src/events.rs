@@ -1,6 +1,7 @@
 //! `events`: what came of the orders, and what else happened at the source.
 //!
-//! Guarantee: an event is exactly an event of the embedded engine, in the same shape; the view travels by itself.
+//! Guarantee: an event is exactly an event of the embedded engine, in the same shape; the view is a message
+//! of its own.
 
 use etf::{Error, Term, list, read_each, read_value, uint, value};
 use handoff_core::Event;
@@ -14,7 +15,6 @@ pub const MAX_EVENTS: usize = 10_000;
 /// {released, Server} | {node_down, Name} | cancel]}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Events {
-    /// The drain.
     pub id: DrainId,
     /// What happened, the oldest first.
     pub events: Vec<Event>,

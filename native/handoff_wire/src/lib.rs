@@ -1,15 +1,16 @@
 //! The messages between BEAM nodes and the Rust node: checking, encoding, decoding.
 //!
-//! Guarantee: bytes are checked before they are decoded ([`etf::Checked`]), and a [`Message`] that was read is within every limit
-//! stated here. This crate knows no socket, clock or process.
+//! Guarantee: bytes are checked before they are decoded ([`etf::Checked`]), and a [`Message`] that was read
+//! is within every limit stated here. This crate knows no socket, clock or process.
 //!
-//! # Who says what
+//! # Messages and their order
 //!
-//! A message is a tuple `{durable_handoff, 1, Kind, ...}`: a tag, the version, a kind, the kind's fields. The Rust node's end
-//! is registered as [`NODE_PROCESS`], a BEAM node's end ([`AGENT_PROCESS`]) is the library's agent; a drain is between the
-//! Rust node and the process that drains. Text is a UTF-8 binary of at most 4,096 bytes, what is not there is `nil`, times are
-//! integers. Maps have atoms as keys; a key that is not known is ignored, so a later release may add some. Servers are
-//! dense numbers from 0; keys and states never travel.
+//! A message is a tuple `{durable_handoff, 1, Kind, ...}`: a tag, the version, a kind, the kind's fields. The
+//! Rust node's end is registered as [`NODE_PROCESS`], a BEAM node's end ([`AGENT_PROCESS`]) is the library's
+//! agent; a drain is between the Rust node and the process that drains. Text is a UTF-8 binary of at most
+//! 4,096 bytes, what is not there is `nil`, times are integers. Maps have atoms as keys; a key that is not
+//! known is ignored, so a later release may add some. Servers are dense numbers from 0; keys and states never
+//! travel.
 //!
 //! ```text
 //!  Rust node                                BEAM node: agent            and one process for each drain
@@ -17,7 +18,7 @@
 //!     │◀──────────────────────────── welcome ─│  (the Rust node monitors the agent; on its end it announces again)
 //!     │                                                                          │
 //!     │◀──────────────────────────────────── drain_open (configuration, count) ──│  monitors the announced pid
-//!     │ opened ─────────────────────────────────────────────────────────────────▶│  or refuse: go on embedded
+//!     │ opened ─────────────────────────────────────────────────────────────────▶│  or refuse: embedded engine
 //!     │◀──────────────────────────────────────────── servers (5,000 at a time) ──│
 //!     │◀──────────────────────────────────────────── view (100 nodes at a time) ─│
 //!     │◀───────────────────────────────────────────── drain_start (time left) ───│
@@ -33,29 +34,32 @@
 //!
 //! # What the BEAM side does
 //!
-//! The **agent** answers every `announce` whose `accepting` is true with `welcome`, sent to the pid in it, and monitors that pid.
-//! It offers the nodes that have announced themselves and not gone to the drains of its node. `accepting: false`, a `DOWN`
-//! or a `refuse` with `stopping` take a node off the offer.
+//! The **agent** answers every `announce` whose `accepting` is true with `welcome`, sent to the pid in it,
+//! and monitors that pid. It gives the drains of its node the list of the nodes that have announced
+//! themselves and are still there. `accepting: false`, a `DOWN` or a `refuse` with `stopping` take a node off
+//! that list.
 //!
-//! A **drain** sends to the name [`NODE_PROCESS`] on the announced pid's node, from the process that drains: answers to what
-//! cannot be understood go to the sender. It monitors the announced pid. It picks an id that its node has not used before,
-//! sends `drain_open`, and from then on `keepalive` every [`KEEPALIVE_MS`]. After `opened` it sends `servers`, the first
-//! `view` and `drain_start`, without
-//! waiting in between. `orders` are the embedded engine's actions and `events` its events, in the same shapes, so one loop
-//! serves both. The embedded engine follows from the start: it takes in every order before that is carried out, and every
-//! event. So it knows at any moment where each server is, and an order that no engine would give is noticed. The drain leaves
-//! the Rust node and goes on with the embedded engine when it gets such an order, a `refuse` for its drain, the
-//! `DOWN` of the announced pid, nothing at all for [`SILENCE_MS`] (every message counts as a sign of life), or cannot send. Orders that
-//! arrive after that are ignored; `drain_close` tells the Rust node. Attempts that were under way go on. The deadline and a
-//! cancel are carried out at the source, which then closes the drain. After `finish` comes the `report`: only with it the drain is over, and
-//! why servers were left that were never tried is taken from it.
+//! A **drain** sends to the name [`NODE_PROCESS`] on the announced pid's node, from the process that drains:
+//! answers to what cannot be understood go to the sender. It monitors the announced pid. It picks an id that
+//! its node has not used before, sends `drain_open`, and from then on `keepalive` every [`KEEPALIVE_MS`].
+//! After `opened` it sends `servers`, the first `view` and `drain_start`, without waiting in between.
+//! `orders` are the embedded engine's actions and `events` its events, in the same shapes, so one loop serves
+//! both. The embedded engine follows from the start: it takes in every order before that is carried out, and
+//! every event. So it knows at any moment where each server is, and an invalid order is detected. The drain
+//! leaves the Rust node and continues with the embedded engine after such an order, a `refuse` for its drain,
+//! the `DOWN` of the announced pid, [`SILENCE_MS`] without a message, or a message that it cannot send.
+//! Orders that arrive after that are ignored; `drain_close` tells the Rust node.
+//! Attempts under way continue. The deadline and a cancel are carried out at the source, which then closes
+//! the drain. After `finish` comes the `report`: only with it the drain is over, and why servers were left
+//! that were never tried is taken from it.
 //!
 //! # What the Rust node does
 //!
 //! It knows a drain by the connection it came over and its id. Of a message that is for no drain it answers
-//! `refuse` with `unknown_drain`, of a newer version `{version, Got, 1}`. It forgets a drain on `drain_close`, when the drain's
-//! process or connection ends, after [`SILENCE_MS`] without a message (answering `silent`), and when it stops (answering
-//! `stopping`). It never sends anything but the messages above.
+//! `refuse` with `unknown_drain`, of a newer version `{version, Got, 1}`. It forgets a drain on
+//! `drain_close`, when the drain's process or connection ends, after [`SILENCE_MS`] without a message
+//! (answering `silent`), and when it stops (answering `stopping`). It never sends anything but the messages
+//! above.
 //!
 //! # An operator
 //!

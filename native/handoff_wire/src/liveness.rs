@@ -1,4 +1,5 @@
-//! `keepalive` and `drain_close`: how the node knows that a drainer is still there, and that it needs nothing more.
+//! `keepalive` and `drain_close`: how the node knows that a drainer is still there, and that it needs nothing
+//! more.
 //!
 //! Guarantee: neither carries anything that could be wrong but the drain's id.
 
@@ -14,7 +15,6 @@ pub const SILENCE_MS: u64 = 2_000;
 /// `{durable_handoff, 1, keepalive, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
-    /// The drain.
     pub id: DrainId,
 }
 
@@ -34,7 +34,6 @@ impl Body for Keepalive {
 /// `{durable_handoff, 1, drain_close, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainClose {
-    /// The drain.
     pub id: DrainId,
 }
 

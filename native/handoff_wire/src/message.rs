@@ -1,7 +1,7 @@
 //! The envelope every message is in, and the one list of kinds.
 //!
-//! Guarantee: a message of another version is refused by that name, whatever its kind and fields; a message that was
-//! decoded is within every limit of this crate.
+//! Guarantee: a message of another version is refused by that name, whatever its kind and fields; a message
+//! that was decoded is within every limit of this crate.
 
 use etf::{Checked, Term, atom, atom_name, elements, encode, read_u64, tuple, uint};
 
@@ -20,8 +20,9 @@ use crate::servers::Servers;
 use crate::start::{DrainStart, Started};
 use crate::view::ViewPart;
 
-/// The version of these messages. It changes when an existing field changes its meaning; new kinds and new map keys do not
-/// need it, because both sides ignore keys they do not know and refuse kinds they do not know.
+/// The version of these messages. It changes when an existing field changes its meaning; new kinds and new
+/// map keys do not need it, because both sides ignore keys they do not know and refuse kinds they do not
+/// know.
 pub const VERSION: u64 = 1;
 /// The first element of every message.
 pub const TAG: &str = "durable_handoff";
@@ -73,13 +74,13 @@ macro_rules! messages {
 }
 
 messages! {
-    /// Rust node to agent: I am here.
+    /// Rust node to agent: this node exists, and accepts drains or no more.
     Announce(Announce),
-    /// Agent to Rust node: I know, and this is me.
+    /// Agent to Rust node: the announcement has arrived; names the agent.
     Welcome(Welcome),
     /// Drainer to Rust node: a drain is to be run.
     DrainOpen(DrainOpen),
-    /// Rust node to drainer: go on.
+    /// Rust node to drainer: the drain is accepted.
     Opened(Opened),
     /// Drainer to Rust node: some of the drain's servers.
     Servers(Servers),
@@ -89,27 +90,27 @@ messages! {
     DrainStart(DrainStart),
     /// Rust node to drainer: it has begun.
     Started(Started),
-    /// Rust node to drainer: do this.
+    /// Rust node to drainer: actions to execute.
     Orders(Orders),
-    /// Drainer to Rust node: this happened.
+    /// Drainer to Rust node: outcomes of actions.
     Events(Events),
-    /// Drainer to Rust node: still here.
+    /// Drainer to Rust node: a sign of life.
     Keepalive(Keepalive),
-    /// Rust node to drainer: still here, and this is how far it is.
+    /// Rust node to drainer: progress, also a sign of life.
     Progress(ProgressUpdate),
     /// Rust node to drainer: the drain's summary.
     Report(ReportMessage),
-    /// Drainer to Rust node: nothing more comes.
+    /// Drainer to Rust node: the drain is over here.
     DrainClose(DrainClose),
-    /// Either side: no, and why.
+    /// Either side: a refusal with its reason.
     Refuse(Refuse),
-    /// Operator to agent: who are you?
+    /// Operator to agent: asks for a description of the node.
     Describe(Describe),
-    /// Agent to operator: this.
+    /// Agent to operator: the description.
     Description(Description),
     /// Operator to agent: drain a supervisor, or say what a drain would do.
     DrainRequest(DrainRequest),
-    /// Agent to operator: how far it is.
+    /// Agent to operator: progress.
     DrainStep(DrainStep),
     /// Agent to operator: how it ended.
     DrainDone(DrainDone),

@@ -22,13 +22,13 @@ pub struct DrainOpen {
     pub drainer: Pid,
     /// The supervisor's name, for people.
     pub supervisor: String,
-    /// Names the object storage and prefix. Drains with the same text share ledger and limiter; it is compared, never parsed,
-    /// so a hash of the backend's options does.
+    /// Names the object storage and prefix. Drains with the same text share ledger and limiter; it is
+    /// compared, never parsed, so a hash of the backend's options does.
     pub storage: String,
     /// How many servers will follow.
     pub count: u32,
-    /// Names of the callback modules, in the order of their indices. Each drain numbers its modules as it likes; drains on one
-    /// storage mean the same module by the same name.
+    /// Names of the callback modules, in the order of their indices. Each drain numbers its modules as it
+    /// likes; drains on one storage mean the same module by the same name.
     pub modules: Vec<String>,
     /// As for the embedded engine. Its `timeout_ms` is replaced by the time left that `drain_start` names.
     pub config: Config,
@@ -78,7 +78,6 @@ fn read_count(count: u64) -> Result<u32, Error> {
 /// `{durable_handoff, 1, opened, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// The drain.
     pub id: DrainId,
 }
 

@@ -1,7 +1,7 @@
 //! What the command line asks an agent: who are you, and drain.
 //!
-//! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The agent decides; a
-//! request is a request.
+//! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The
+//! agent decides; a request is a request.
 
 use etf::{
     Error, Fields, Pid, Term, boolean, int, map, optional, read_bool, read_i64, read_pid, read_text, read_u64,
@@ -22,7 +22,6 @@ pub struct RequestId(pub u64);
 /// `{durable_handoff, 1, describe, Request, Pid}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Describe {
-    /// The question.
     pub request: RequestId,
     /// Where the answer goes.
     pub from: Pid,
@@ -44,7 +43,6 @@ impl Body for Describe {
 /// One supervisor of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorInfo {
-    /// Its name.
     pub name: String,
     /// The release it runs.
     pub generation: Option<String>,
@@ -59,13 +57,11 @@ pub struct SupervisorInfo {
 /// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors}}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The question.
     pub request: RequestId,
     /// The library's release.
     pub release: String,
     /// The node's wall clock, milliseconds.
     pub now_ms: i64,
-    /// Its supervisors.
     pub supervisors: Vec<SupervisorInfo>,
 }
 
@@ -96,11 +92,9 @@ impl Body for Description {
 /// `{durable_handoff, 1, drain_request, Request, Pid, #{supervisor, timeout_ms, dry_run, plan}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrainRequest {
-    /// The question.
     pub request: RequestId,
-    /// Where progress and report go; the drain goes on when it is gone.
+    /// Receives progress and report. The drain continues when this process ends.
     pub from: Pid,
-    /// The supervisor.
     pub supervisor: String,
     /// Instead of its configured time.
     pub timeout_ms: Option<u64>,
@@ -140,9 +134,7 @@ impl Body for DrainRequest {
 /// `{durable_handoff, 1, drain_step, Request, Progress}`, about twice a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainStep {
-    /// The question.
     pub request: RequestId,
-    /// How far it is.
     pub progress: Progress,
 }
 
@@ -159,13 +151,11 @@ impl Body for DrainStep {
     }
 }
 
-/// `{durable_handoff, 1, drain_done, Request, Report}`. To a question without `plan`, also the answer to a dry run: `moved` is what
-/// would move, `targets` where to, `left` the rest, `duration_us` the estimate.
+/// `{durable_handoff, 1, drain_done, Request, Report}`. To a question without `plan`, also the answer to a dry
+/// run: `moved` is what would move, `targets` where to, `left` the rest, `duration_us` the estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrainDone {
-    /// The question.
     pub request: RequestId,
-    /// The summary.
     pub report: Report,
 }
 

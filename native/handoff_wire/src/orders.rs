@@ -10,10 +10,10 @@ use crate::body::{Body, DrainId, exactly, read_id};
 /// As many as may be in flight.
 pub const MAX_ORDERS: usize = 10_000;
 
-/// `{durable_handoff, 1, orders, Id, [{start, Server, Target, Attempt, TimeoutMs} | {release, Server} | finish]}`
+/// `{durable_handoff, 1, orders, Id, [{start, Server, Target, Attempt, TimeoutMs} | {release, Server} |
+/// finish]}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orders {
-    /// The drain.
     pub id: DrainId,
     /// What to do.
     pub actions: Vec<Action>,

@@ -1,4 +1,4 @@
-//! `progress`: how far a drain is; it is also the node's sign of life.
+//! `progress`: what a drain has done so far. Also the Rust node's sign of life.
 //!
 //! Guarantee: the keys are those of the embedded engine's progress.
 
@@ -10,7 +10,6 @@ use crate::body::{Body, DrainId, exactly, read_id};
 /// `{durable_handoff, 1, progress, Id, #{total, pending, ...}}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressUpdate {
-    /// The drain.
     pub id: DrainId,
     /// Where it is.
     pub progress: Progress,

@@ -1,6 +1,7 @@
-//! `refuse`: no, and why. After it the sender has forgotten the drain it names, unless the reason says that it is somebody else's.
+//! `refuse`: a refusal with its reason. After it the sender has forgotten the drain it names, unless the
+//! reason is `duplicate`.
 //!
-//! Guarantee: whoever is refused can tell "try again elsewhere" from "mend this" by the reason alone.
+//! Guarantee: the reason alone tells the receiver whether to try another node or to correct the request.
 
 use std::fmt;
 
@@ -17,7 +18,6 @@ const MAX_PROBLEMS: usize = 1_000;
 pub enum RefuseReason {
     /// `{version, Got, Takes}`: the message's version is not spoken here.
     Version {
-        /// Its version.
         got: u64,
         /// The version spoken here.
         takes: u64,
@@ -28,12 +28,7 @@ pub enum RefuseReason {
         problems: Vec<String>,
     },
     /// `{full, What, Limit}`: as much of it as this side takes.
-    Full {
-        /// What.
-        what: String,
-        /// The limit.
-        limit: u64,
-    },
+    Full { what: String, limit: u64 },
     /// `{out_of_order, What}`: the message does not fit to those before it.
     OutOfOrder {
         /// What was expected.
@@ -41,9 +36,9 @@ pub enum RefuseReason {
     },
     /// `unknown_drain`: there is none of that number, or no more.
     UnknownDrain,
-    /// `duplicate`: there is one of that number already; it goes on.
+    /// `duplicate`: a drain of that number exists already and continues.
     Duplicate,
-    /// `silent`: nothing was heard for two seconds.
+    /// `silent`: no message arrived for two seconds.
     Silent,
     /// `stopping`: this side is shutting down.
     Stopping,
@@ -72,7 +67,6 @@ impl fmt::Display for RefuseReason {
 pub struct Refuse {
     /// The drain, or the operator's request, when it was one.
     pub id: Option<DrainId>,
-    /// Why.
     pub reason: RefuseReason,
 }
 

@@ -10,9 +10,7 @@ use crate::body::{Body, DrainId, exactly, read_id};
 /// `{durable_handoff, 1, report, Id, #{total, moved, left, ...}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportMessage {
-    /// The drain.
     pub id: DrainId,
-    /// Its summary.
     pub report: Report,
 }
 

@@ -1,7 +1,7 @@
 //! `servers`: a chunk of the drain's servers as dense records.
 //!
-//! Guarantee: a message stays below 64 KB, holds whole records only, and at most [`PER_CHUNK`] of them. A server's id is its
-//! position in the drain; keys never travel.
+//! Guarantee: a message stays below 64 KB, holds whole records only, and at most [`PER_CHUNK`] of them. A
+//! server's id is its position in the drain; keys never travel.
 
 use etf::{Error, Term, binary, read_bytes, read_u32, uint};
 use handoff_core::{ModuleId, ServerSpec, StickyId};
@@ -16,11 +16,9 @@ pub const PER_CHUNK: usize = 5_000;
 /// `{durable_handoff, 1, servers, Id, First, <<Module:32, Sticky:32, Priority:32/signed, ...>>}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Servers {
-    /// The drain.
     pub id: DrainId,
     /// The id of the first server here; chunks come in order and without a hole.
     pub first: u32,
-    /// The servers.
     pub servers: Vec<ServerSpec>,
 }
 

@@ -1,6 +1,7 @@
 //! `drain_start` and `started`: the engine begins.
 //!
-//! Guarantee: the deadline travels as time left, so that it needs no common clock; the way here only shortens it.
+//! Guarantee: the deadline travels as time left, so that it needs no common clock; the way here only shortens
+//! it.
 
 use etf::{Error, Term, read_u64, uint};
 
@@ -9,7 +10,6 @@ use crate::body::{Body, DrainId, exactly, read_id};
 /// `{durable_handoff, 1, drain_start, Id, LeftMs}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainStart {
-    /// The drain.
     pub id: DrainId,
     /// Milliseconds until its deadline, when this was sent.
     pub left_ms: u64,
@@ -31,7 +31,6 @@ impl Body for DrainStart {
 /// `{durable_handoff, 1, started, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
-    /// The drain.
     pub id: DrainId,
 }
 

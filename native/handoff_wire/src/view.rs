@@ -1,7 +1,7 @@
 //! `view`: the cluster as the source sees it, in parts.
 //!
-//! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view, never more nodes
-//! than the engine takes, and never more than [`MAX_BYTES`].
+//! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view,
+//! never more nodes than the engine takes, and never more than [`MAX_BYTES`].
 
 use etf::{Error, Term, int, list, read_each, read_i64, read_u32, read_value, uint, value};
 use handoff_core::view::MAX_NODES;
@@ -14,10 +14,10 @@ pub const PER_PART: usize = 100;
 /// What a view may take in memory, about: 1,600 bytes for each node of the largest.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// `{durable_handoff, 1, view, Id, Part, Parts, NowMs, [Node]}`, parts numbered from 1; a view of no nodes has one empty part.
+/// `{durable_handoff, 1, view, Id, Part, Parts, NowMs, [Node]}`, parts numbered from 1; a view of no nodes
+/// has one empty part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ViewPart {
-    /// The drain.
     pub id: DrainId,
     /// Which part this is.
     pub part: u32,
@@ -78,7 +78,8 @@ impl ViewParts {
     /// Adds a part; the whole view when it was the last. Part 1 always begins a new view.
     ///
     /// # Errors
-    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]; the unfinished view is gone.
+    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]; the unfinished
+    /// view is gone.
     pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, Error> {
         if part.part == 1 {
             *self = ViewParts { nodes: Vec::new(), bytes: 0, next: 1 };

@@ -1,4 +1,5 @@
-//! Bytes written by real BEAMs are read as what they mean. test/vectors/wire/generate.exs says what was written.
+//! Bytes written by real BEAMs are read as what they mean. test/vectors/wire/generate.exs says what was
+//! written.
 
 use std::collections::BTreeMap;
 use std::fs;

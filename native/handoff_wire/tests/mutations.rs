@@ -1,5 +1,6 @@
-//! Golden messages, damaged at random: whatever arrives gets an answer, never a panic, and what is taken is within the limits.
-//! The entry is the one a fuzzer would use: [`Message::from_bytes`], pure and from bytes alone.
+//! Golden messages, damaged at random: whatever arrives gets an answer, never a panic, and what is taken is
+//! within the limits. The entry is the one a fuzzer would use: [`Message::from_bytes`], pure and from bytes
+//! alone.
 
 use handoff_wire::{Message, ViewParts, servers};
 use proptest::collection::vec;

@@ -1,11 +1,13 @@
 //! Which modules of a crate use which.
 //!
-//! Modules with one parent must use each other in one direction only; each counts with everything below it. A module and its own
-//! submodules may use each other: a submodule is a part of its parent, and sees what that keeps private.
+//! Modules with one parent must use each other in one direction only; each counts with everything below it. A
+//! module and its own submodules may use each other: a submodule is a part of its parent, and sees what that
+//! keeps private.
 //!
-//! A module is a file. It uses the module where an item is defined: a path through a re-export counts for the file behind it, and a
-//! re-export itself counts for nothing, so that a `lib.rs` may be a map of its crate. Code of tests is left out. Paths inside of
-//! macro calls are not seen; the `use` that brings their names into the file is.
+//! A module is a file. It uses the module where an item is defined: a path through a re-export counts for the
+//! file behind it, and a re-export itself counts for nothing, so that a `lib.rs` may be a map of its crate.
+//! Code of tests is left out. Paths inside of macro calls are not seen; the `use` that brings their names
+//! into the file is.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +68,8 @@ impl Graph {
         (self.0.len(), self.0.values().map(BTreeSet::len).sum())
     }
 
-    /// Modules with one parent that use each other in a circle, each taken with everything below it. Empty when there is no cycle.
+    /// Modules with one parent that use each other in a circle, each taken with everything below it. Empty
+    /// when there is no cycle.
     pub fn cycles(&self) -> Vec<String> {
         let mut siblings: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
         for (module, used) in self.0.iter().flat_map(|(module, used)| used.iter().map(move |used| (module, used))) {

@@ -18,9 +18,9 @@ pub struct Report {
     pub by_owner: BTreeMap<String, BTreeMap<String, u64>>,
     /// The nodes that have a heartbeat.
     pub nodes: Vec<Node>,
-    /// Reservations that outlived their time: nobody came for the server.
+    /// Reservations that outlived their time: the server was not started.
     pub outlived_reservations: Findings<Reservation>,
-    /// Servers that are said to run on a node that does not.
+    /// Servers recorded as running on a node that does not run.
     pub orphans: Findings<Orphan>,
     /// Objects that cannot be read.
     pub unreadable: Findings<Unreadable>,
@@ -38,7 +38,6 @@ pub struct Findings<T> {
 /// A node and its heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// Its name.
     pub name: String,
     /// How old its last heartbeat is.
     pub heartbeat_age_ms: i64,
@@ -48,12 +47,11 @@ pub struct Node {
     pub draining: bool,
 }
 
-/// A server that stays down until its reservation is cleared or somebody asks for it.
+/// A server that stays down until its reservation is cleared or a caller asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reservation {
     /// The server's object.
     pub key: String,
-    /// For whom.
     pub node: String,
     /// How long ago it ran out.
     pub outlived_ms: i64,
@@ -64,15 +62,14 @@ pub struct Reservation {
 pub struct Orphan {
     /// The server's object.
     pub key: String,
-    /// The owner.
     pub node: String,
-    /// Whether another node will start it again by itself.
+    /// Whether another node will start it again without a request.
     pub permanent: bool,
-    /// Why the owner is taken for gone.
+    /// Why the owner is considered gone.
     pub why: Gone,
 }
 
-/// Why an owner is taken for gone.
+/// Why an owner is considered gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "heartbeat_age_ms")]
 pub enum Gone {
@@ -87,9 +84,7 @@ pub enum Gone {
 /// An object that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
-    /// The object.
     pub key: String,
-    /// Why.
     pub why: String,
 }
 

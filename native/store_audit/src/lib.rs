@@ -1,11 +1,13 @@
-//! An audit of a store: what it says, by itself, about the durable servers in it.
+//! An audit of a store: what its objects say about the durable servers.
 //!
 //! Guarantees
 //! - It only lists and reads: nothing is written, claimed or cleared.
 //! - An object that cannot be read is a finding, not a failure; only a listing that fails ends the audit.
-//! - Bounded: [`READS_AT_A_TIME`] objects in memory, [`MAX_FINDINGS`] findings of a kind kept by name; the counts are complete.
+//! - Bounded: [`READS_AT_A_TIME`] objects in memory, [`MAX_FINDINGS`] findings of a kind kept by name; the
+//!   counts are complete.
 //!
-//! What it finds is a moment's picture: a server that moves while the audit reads is seen where it was or where it is.
+//! What it finds is a moment's picture: a server that moves while the audit reads is seen where it was or
+//! where it is.
 //!
 //! | to change | look at |
 //! |---|---|
@@ -32,7 +34,7 @@ use findings::{Collector, Report};
 pub const READS_AT_A_TIME: usize = 32;
 /// Findings of one kind that are kept by name.
 pub const MAX_FINDINGS: usize = 10_000;
-/// A node whose last heartbeat is older is taken for gone: the age that DurableServer's own placement uses.
+/// A node whose last heartbeat is older is considered gone: the age that DurableServer's own placement uses.
 pub const MAX_HEARTBEAT_AGE_MS: i64 = 50_000;
 
 const PAGE: usize = 1_000;
@@ -40,7 +42,7 @@ const LIMITS: Limits = Limits { timeout: Duration::from_secs(60), retries: 5 };
 /// Where heartbeats are, behind the supervisor's prefix.
 const NODES: &str = "__nodes/";
 
-/// How far an audit is. Nobody knows how much is still to come: a listing does not say.
+/// Progress of an audit. The total is unknown: a listing does not give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Objects listed so far.
@@ -51,8 +53,8 @@ pub struct Progress {
     pub complete: bool,
 }
 
-/// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock that heartbeats and reservations are
-/// held against. `progress` is called after every page.
+/// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock that heartbeats and
+/// reservations are held against. `progress` is called after every page.
 ///
 /// # Errors
 /// When the store cannot be listed.
@@ -74,7 +76,7 @@ pub async fn audit(
             far.listed += 1;
             let (store, turns) = (store.clone(), Arc::clone(&turns));
             reads.spawn(async move {
-                // Nobody closes the semaphore.
+                // The semaphore is never closed.
                 let _turn = turns.acquire().await;
                 let read = store.get(&listed.key, true, LIMITS).await;
                 (listed.key, read)

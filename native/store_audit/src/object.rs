@@ -15,7 +15,7 @@ pub struct Server {
     pub node: Option<String>,
     /// That node's start, which tells it from a later one of the same name.
     pub node_ref: Option<i64>,
-    /// Whether it is to run again by itself.
+    /// Whether it is started again without a request.
     pub permanent: bool,
     /// The node it is reserved for, and until when (wall clock, ms).
     pub reservation: Option<(String, Option<i64>)>,
@@ -34,7 +34,7 @@ pub struct Heartbeat {
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    // The state can be megabytes and is nobody's business here.
+    // The state can be megabytes and is not needed here.
     #[serde(borrow, rename = "state")]
     _state: &'a RawValue,
     meta: String,

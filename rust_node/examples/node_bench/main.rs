@@ -1,6 +1,7 @@
 //! Measurements of the node; `integration/bench node` builds and runs it.
 //!
-//! - Round trips between this node's distribution layer and a BEAM process, against two BEAMs, in turn in the same run, over TCP and TLS.
+//! - Round trips between this node's distribution layer and a BEAM process, against two BEAMs, in turn in the
+//!   same run, over TCP and TLS.
 //! - Resident memory of `durable-handoff-node` with a drain of a million servers.
 //! - With `--idle`: a node that holds many connections and says nothing but ticks.
 

@@ -2,21 +2,23 @@
 //!
 //! Guarantee: nothing is written. The store is opened for reading only, and refuses writes itself.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use state_store::{Settings, Store};
 use store_audit::{Progress, audit, table};
 
-/// How often a listing that takes long says so where there is no terminal: in a log or a job's output.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Between two lines of progress where stderr is no terminal: in a log or a job's output.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What to audit.
 #[derive(Debug, Args)]
 pub struct AuditFlags {
-    /// s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///DIR; credentials come from the environment
+    /// s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///DIR; credentials come from the
+    /// environment
     #[arg(long, env = "DURABLE_HANDOFF_STORE")]
     pub store: String,
     /// The supervisor's prefix
@@ -35,9 +37,9 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
     let settings = Settings { read_only: true, ..Settings::default() };
     let store = Store::open(&flags.store, &settings).context("opening the store")?;
     let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-    let mut teller = Teller::new(std::io::stderr(), std::io::stderr().is_terminal(), Instant::now());
-    let report = audit(&store, &flags.prefix, now_ms, |far| teller.tell(far, Instant::now())).await;
-    teller.end();
+    let mut counter = Counter::new(ProgressDrawTarget::stderr(), std::io::stderr(), Instant::now());
+    let report = audit(&store, &flags.prefix, now_ms, |progress| counter.show(progress, Instant::now())).await;
+    counter.bar.finish_and_clear();
     let report = report.with_context(|| format!("auditing {}", store.url()))?;
     let mut out = std::io::stdout().lock();
     if flags.json {
@@ -51,64 +53,67 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
-/// Says how far an audit is: on a terminal in one line that is written over, elsewhere in a line now and then.
-struct Teller<W: Write> {
-    out: W,
-    terminal: bool,
-    next: Instant,
-    started_line: bool,
+/// Shows how far an audit is: a counter on a terminal, elsewhere a line every ten seconds.
+struct Counter<W: Write> {
+    bar: ProgressBar,
+    log: W,
+    next_line: Instant,
 }
 
-impl<W: Write> Teller<W> {
-    fn new(out: W, terminal: bool, now: Instant) -> Self {
-        Self { out, terminal, next: now + SAY_EVERY, started_line: false }
+impl<W: Write> Counter<W> {
+    fn new(target: ProgressDrawTarget, log: W, now: Instant) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        // The template is fixed; if it were wrong, the default one would do.
+        if let Ok(style) = ProgressStyle::with_template("{pos} objects read") {
+            bar.set_style(style);
+        }
+        Self { bar, log, next_line: now + LINE_EVERY }
     }
 
-    fn tell(&mut self, far: Progress, now: Instant) {
-        // Progress that cannot be shown is no reason to stop.
-        let _closed = if self.terminal {
-            self.started_line = true;
-            write!(self.out, "\r{} objects read", far.read).and_then(|()| self.out.flush())
-        } else if now >= self.next {
-            self.next = now + SAY_EVERY;
-            writeln!(self.out, "{} objects read", far.read)
-        } else {
-            Ok(())
-        };
-    }
-
-    /// Leaves a terminal as if nothing had been said.
-    fn end(&mut self) {
-        if self.started_line {
-            let _closed = write!(self.out, "\r\u{1b}[K").and_then(|()| self.out.flush());
+    fn show(&mut self, progress: Progress, now: Instant) {
+        self.bar.set_position(progress.read);
+        if self.bar.is_hidden() && now >= self.next_line {
+            self.next_line = now + LINE_EVERY;
+            // Progress that cannot be shown is no reason to stop.
+            let _closed = writeln!(self.log, "{} objects read", progress.read);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
-    fn told(terminal: bool, after_s: &[u64]) -> String {
-        let started = Instant::now();
-        let mut teller = Teller::new(Vec::new(), terminal, started);
-        for (page, seconds) in (1..).zip(after_s) {
-            let far = Progress { listed: page * 1_000, read: page * 1_000, complete: false };
-            teller.tell(far, started + Duration::from_secs(*seconds));
-        }
-        teller.end();
-        String::from_utf8(teller.out).unwrap()
+    fn read(objects: u64) -> Progress {
+        Progress { listed: objects, read: objects, complete: false }
     }
 
     #[test]
-    fn a_terminal_has_one_line_that_is_gone_at_the_end() {
-        assert_eq!(told(true, &[1, 2]), "\r1000 objects read\r2000 objects read\r\u{1b}[K");
-        assert_eq!(told(true, &[]), "");
+    fn a_terminal_shows_the_latest_count_and_nothing_at_the_end() {
+        let terminal = InMemoryTerm::new(4, 80);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let mut counter = Counter::new(target, Vec::new(), Instant::now());
+        counter.show(read(1_000), Instant::now());
+        counter.show(read(2_000), Instant::now());
+        counter.bar.force_draw();
+        assert_eq!(terminal.contents(), "2000 objects read");
+        counter.bar.finish_and_clear();
+        assert_eq!((terminal.contents(), counter.log), (String::new(), Vec::new()));
     }
 
     #[test]
-    fn a_log_has_a_line_now_and_then_and_none_for_what_is_over_at_once() {
-        assert_eq!(told(false, &[1, 2]), "");
-        assert_eq!(told(false, &[9, 11, 12, 25]), "2000 objects read\n4000 objects read\n");
+    fn a_log_has_a_line_every_ten_seconds_and_none_for_an_audit_shorter_than_that() {
+        let logged = |seconds: &[u64]| {
+            let started = Instant::now();
+            let mut counter = Counter::new(ProgressDrawTarget::hidden(), Vec::new(), started);
+            for (page, seconds) in (1..).zip(seconds) {
+                counter.show(read(page * 1_000), started + Duration::from_secs(*seconds));
+            }
+            String::from_utf8(counter.log).unwrap()
+        };
+        assert_eq!(logged(&[1, 2]), "");
+        assert_eq!(logged(&[9, 11, 12, 25]), "2000 objects read\n4000 objects read\n");
     }
 }

@@ -1,7 +1,8 @@
 //! `drain`: have a node drain one of its supervisors, watch it, and show its report.
 //!
-//! Guarantee: the drain belongs to the node. Whatever becomes of this command (interrupted, killed, disconnected), the drain goes on
-//! there; and the command ends: with the report, a refusal, the end of the connection, or after [`SILENCE`] without a word.
+//! Guarantee: the drain belongs to the node. Whatever becomes of this command (interrupted, killed,
+//! disconnected), the drain goes on there; and the command ends: with the report, a refusal, the end of the
+//! connection, or after [`SILENCE`] without a word.
 
 mod bar;
 mod plan;
@@ -26,8 +27,8 @@ use bar::Bar;
 use plan::Plan;
 use report::Summary;
 
-/// Steps come twice a second once the drain runs. Before that the node marks itself and looks at its servers, which takes calls to
-/// the store; so does a dry run.
+/// Steps come twice a second once the drain runs. Before that the node marks itself and looks at its servers,
+/// which takes calls to the store; so does a dry run.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What to drain, and how.

@@ -22,24 +22,19 @@ const ANSWERS: Duration = Duration::from_secs(3);
 /// A node and what it says of itself.
 #[derive(Debug, Serialize)]
 pub struct NodeLine {
-    /// Its name.
     pub name: String,
     /// The release of the library there, if it runs there.
     pub library: Option<String>,
-    /// Its supervisors.
     pub supervisors: Vec<SupervisorLine>,
 }
 
-/// A supervisor.
 #[derive(Debug, Serialize)]
 pub struct SupervisorLine {
-    /// Its name.
     pub name: String,
     /// The release it runs.
     pub release: Option<String>,
     /// Since it started.
     pub age_s: Option<i64>,
-    /// Its servers.
     pub servers: u64,
     /// Whether it is draining.
     pub draining: bool,
@@ -128,7 +123,7 @@ async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
             }
         }
     };
-    // Whoever has not answered by then is listed by its name alone.
+    // A node that has not answered by then is listed by its name alone.
     let _in_time = timeout(ANSWERS, answers).await;
     Ok(lines.into_iter().map(|(name, description)| line(name, description)).collect())
 }

@@ -35,7 +35,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
         None => None,
     };
-    // Before anybody is told that this node is there.
+    // Before this node announces itself.
     let http_listener = match settings.http {
         Some(address) => {
             Some(TcpListener::bind(address).await.with_context(|| format!("cannot serve HTTP on {address}"))?)
@@ -84,15 +84,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
         _ = interrupt.recv() => {}
         ended = &mut working => {
             ended.context("the coordinator has failed")?;
-            anyhow::bail!("the coordinator has ended by itself");
+            anyhow::bail!("the coordinator ended unexpectedly");
         }
     }
     stopping.cancel();
     tokio::select! {
         biased;
         ended = working => ended.context("the coordinator has failed while stopping")?,
-        _ = terminate.recv() => anyhow::bail!("ended by a second signal before every node was told"),
-        _ = interrupt.recv() => anyhow::bail!("ended by a second signal before every node was told"),
+        _ = terminate.recv() => anyhow::bail!("ended by a second signal before every drain was handed back"),
+        _ = interrupt.recv() => anyhow::bail!("ended by a second signal before every drain was handed back"),
     }
     node.stop();
     drop(registration);
@@ -113,7 +113,7 @@ pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> 
     }))
 }
 
-/// An incarnation no port mapper has given; small numbers are taken by old nodes.
+/// An incarnation that no port mapper has given; small numbers belong to old nodes.
 pub(super) fn random_creation() -> u32 {
     rand::random::<u32>() | 0x8000_0000
 }

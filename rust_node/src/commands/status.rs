@@ -1,6 +1,7 @@
 //! `status`: what a running node coordinates, asked of its HTTP service.
 //!
-//! Guarantee: it needs no cookie and connects to no cluster; an answer longer than [`LONGEST`] or later than [`ANSWER`] is an error.
+//! Guarantee: it needs no cookie and connects to no cluster; an answer longer than [`LONGEST`] or later than
+//! [`ANSWER`] is an error.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! `gen_server` calls, out and in.
 //!
-//! Guarantee: a monitor is set before the request is sent, so a callee that is not there is known at once and not at the
-//! deadline; a call that is given up leaves nothing behind, and a late answer to it is dropped.
+//! Guarantee: a monitor is set before the request is sent, so a callee that is not there is known at once and
+//! not at the deadline; a call that is given up leaves nothing behind, and a late answer to it is dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,10 +21,7 @@ pub enum CallError {
     NotConnected,
     /// The callee ended, or was never there.
     #[error("the callee is gone: {reason}")]
-    Down {
-        /// Why.
-        reason: String,
-    },
+    Down { reason: String },
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
@@ -34,7 +31,6 @@ pub enum CallError {
     /// The request could not be sent.
     #[error("{source}")]
     Send {
-        /// Why.
         #[from]
         source: SendError,
     },
@@ -43,7 +39,6 @@ pub enum CallError {
 /// A call that came in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Who waits.
     pub from: Pid,
     /// Goes back with the answer.
     tag: Term,

@@ -1,8 +1,9 @@
 //! One connection: a task that reads, a task that writes.
 //!
-//! Guarantee: the reader never waits for anybody who handles a message, only for room in the peer's own allowance; the writer's
-//! queue is bounded in bytes; a tick goes out whenever nothing else has for a quarter of the tick time; a peer that sends
-//! nothing for the whole of it, or takes nothing for the whole of it, is dropped.
+//! Guarantee: the reader never waits for the recipient of a message, only for room in the peer's own
+//! allowance; the writer's queue is bounded in bytes; a tick goes out whenever nothing else has for a quarter
+//! of the tick time; a peer that sends nothing for the whole of it, or takes nothing for the whole of it, is
+//! dropped.
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::time::timeout;
@@ -19,10 +20,10 @@ use super::signals::{self, Reading};
 use crate::metrics::Metrics;
 
 const BUFFER: usize = 64 * 1024;
-/// After so many bytes what was written is flushed and no longer counted as waiting.
+/// Bytes written before a flush, after which they no longer count as unwritten.
 const BATCH: usize = 256 * 1024;
-/// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one peer: see
-/// [`Node::attach`].
+/// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one
+/// peer: see [`Node::attach`].
 ///
 /// # Errors
 /// [`NotTaken`], and the stream is closed.
@@ -33,7 +34,7 @@ where
     let limits = node.options().limits.clone();
     let (queue, frames) = queue::queue(limits.write_queue);
     let (name, end) = node.attach(peer, id, queue).inspect_err(|why| {
-        warn!(peer = %peer.name, %why, "connection not taken");
+        warn!(peer = %peer.name, %why, "connection refused");
         Metrics::count(&node.options().metrics.dropped, why.label());
     })?;
     let (read_half, write_half) = tokio::io::split(stream);
@@ -96,8 +97,9 @@ fn refused(reading: &Reading, error: &ControlError) {
     warn!(peer = %reading.peer, %error, "message refused");
 }
 
-/// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what is in it is
-/// written and the stream shut down: then it is the peer that closes, and the reader that sees it.
+/// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what
+/// is in it is written and the stream shut down: then it is the peer that closes, and the reader that sees
+/// it.
 async fn write<W: AsyncWrite + Unpin>(
     half: W,
     mut queue: Frames,
@@ -151,7 +153,7 @@ mod tests {
     use super::super::testing::{PEER, connect, node};
     use super::*;
 
-    // Time passes here only when nobody has anything to do, so that a tick is late for no other reason than ours.
+    // Time is paused: it advances only when every task waits, so only a bug can make a tick late.
 
     #[tokio::test(start_paused = true)]
     async fn a_tick_goes_out_every_quarter_of_the_tick_time_and_a_peer_that_ticks_stays() {

@@ -1,8 +1,8 @@
-//! Control messages: what a peer may say besides its payloads.
+//! Control messages: what a peer may ask for besides delivering payloads.
 //!
-//! Guarantee: [`parse`] knows every operation a BEAM of OTP 25 to 29 can send with our flags, and refuses the rest by number. Payloads
-//! stay bytes; whoever wants one decodes it. Fields are read here and not with `erl_dist`'s types, which exchange the fields of traced
-//! sends and decode every payload on the way.
+//! Guarantee: [`parse`] knows every operation a BEAM of OTP 25 to 29 can send with our flags, and refuses the
+//! rest by number. Payloads stay bytes until a recipient decodes them. Fields are read here and not with
+//! `erl_dist`'s types, which exchange the fields of traced sends and decode every payload on the way.
 
 use erl_dist::term::PidOrAtom;
 use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
@@ -10,7 +10,6 @@ use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
 /// Who is meant: a process by pid or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Process {
-    /// By pid.
     Pid(Pid),
     /// By registered name.
     Name(String),
@@ -29,48 +28,28 @@ impl From<Process> for PidOrAtom {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Control {
     /// A message to a pid.
-    Send {
-        /// To whom.
-        to: Pid,
-    },
+    Send { to: Pid },
     /// A message to a registered name.
-    RegSend {
-        /// From whom.
-        from: Pid,
-        /// To whom.
-        to: String,
-    },
+    RegSend { from: Pid, to: String },
     /// A message to an alias.
-    AliasSend {
-        /// To which.
-        alias: Reference,
-    },
+    AliasSend { alias: Reference },
     /// A link is set up.
-    Link {
-        /// By whom.
-        from: Pid,
-        /// With whom.
-        to: Pid,
-    },
-    /// A link is taken back and the acknowledgement waited for.
+    Link { from: Pid, to: Pid },
+    /// A link is removed; the peer waits for the acknowledgement.
     UnlinkId {
         /// To be repeated in the acknowledgement.
         id: Term,
-        /// By whom.
         from: Pid,
-        /// With whom.
         to: Pid,
     },
-    /// Somebody monitors a process here.
+    /// A process of the peer monitors a process here.
     Monitor {
-        /// Who.
         from: Pid,
-        /// Whom.
         to: Process,
         /// Names the monitor.
         reference: Reference,
     },
-    /// That monitor is taken back.
+    /// The peer removes that monitor.
     Demonitor {
         /// Names the monitor.
         reference: Reference,
@@ -86,10 +65,10 @@ pub enum Control {
     SpawnRequest {
         /// Names the request.
         reference: Reference,
-        /// Who asks.
         from: Pid,
     },
-    /// Nothing follows from it here: exits of linked processes, group leaders, node links, answers to what is never asked.
+    /// Valid and without effect here: exits of linked processes, group leaders, node links, answers to what
+    /// is never asked.
     Nothing,
 }
 
@@ -139,7 +118,8 @@ impl ControlError {
     }
 }
 
-/// Reads a message: what it says, and its payload, which is not decoded here; `None` if it has none or one that is not accepted.
+/// Reads a message: what it says, and its payload, which is not decoded here; `None` if it has none or one
+/// that is not accepted.
 ///
 /// # Errors
 /// [`ControlError`].
@@ -200,8 +180,8 @@ fn read(operation: Option<u64>, elements: &[Term]) -> Option<Control> {
         (29, [_, request, from, _, _, _]) | (30, [_, request, from, _, _, _, _]) => {
             Control::SpawnRequest { reference: reference(request).cloned()?, from: pid(from).cloned()? }
         }
-        // EXIT, UNLINK, NODE_LINK, GROUP_LEADER, EXIT2, EXIT_TT, EXIT2_TT, PAYLOAD_EXIT and its three variants, SPAWN_REPLY,
-        // SPAWN_REPLY_TT, UNLINK_ID_ACK
+        // EXIT, UNLINK, NODE_LINK, GROUP_LEADER, EXIT2, EXIT_TT, EXIT2_TT, PAYLOAD_EXIT and its three
+        // variants, SPAWN_REPLY, SPAWN_REPLY_TT, UNLINK_ID_ACK
         (3 | 4 | 5 | 7 | 8 | 13 | 18 | 24..=27 | 31 | 32 | 36, _) => Control::Nothing,
         _ => return None,
     })

@@ -1,7 +1,7 @@
 //! The secret that nodes of a cluster share.
 //!
-//! Guarantee: it is never printed. It comes from a file nobody else can read, or from the environment; there is no way to
-//! give it on the command line, where every user of the machine could see it.
+//! Guarantee: it is never printed. It comes from a file that only its owner can read, or from the
+//! environment; there is no way to give it on the command line, where every user of the machine could see it.
 
 use std::fmt;
 use std::fs::File;
@@ -13,7 +13,6 @@ use std::sync::Arc;
 /// An atom's length, which is what the BEAM takes.
 const LONGEST: usize = 255;
 
-/// See the module documentation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie(Arc<str>);
 
@@ -23,16 +22,10 @@ pub struct Cookie(Arc<str>);
 pub enum CookieError {
     /// The file cannot be read.
     #[error("cookie file {path}: {source}")]
-    Io {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
+    Io { path: String, source: std::io::Error },
     /// Others may read the file.
     #[error("cookie file {path}: mode {mode:04o}, takes 0600 or 0400 (chmod 600 {path})")]
     Mode {
-        /// Which.
         path: String,
         /// Its permission bits.
         mode: u32,

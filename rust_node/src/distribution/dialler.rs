@@ -1,11 +1,13 @@
-//! Reaching the nodes we are told about, and every node these know.
+//! Connects to the configured nodes, and to every node that these know.
 //!
-//! Guarantee: a node that was named by the operator is dialled for ever, with pauses that double up to the longest and vary
-//! by half, so that nodes coming back are not all dialled at once. A node that was only heard of, from another node or from DNS, is
-//! forgotten when it cannot be reached; it is heard of again when some connected node has a connection to it, or DNS still names it.
+//! Guarantee: a configured node is dialled without end, with pauses that double up to the longest and vary by
+//! half, so that nodes that come back are not all dialled at once. A node that was discovered, through
+//! another node or DNS, is forgotten when it cannot be reached. It is rediscovered while a connected node or
+//! DNS names it.
 //!
-//! Connected nodes are asked with one fixed call to `rex`, `erlang:nodes()`: it is there on every node, takes no part in any
-//! decision and changes nothing. It is the only function this node ever has a BEAM node evaluate.
+//! Connected nodes are asked with one fixed call to `rex`, `erlang:nodes()`: it is there on every node, takes
+//! no part in any decision and changes nothing. It is the only function this node ever has a BEAM node
+//! evaluate.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -41,10 +43,8 @@ pub enum DialError {
         #[from]
         source: epmd::PortMapperError,
     },
-    /// The handshake.
     #[error("{source}")]
     Handshake {
-        /// Why.
         #[from]
         source: HandshakeError,
     },
@@ -64,8 +64,8 @@ pub struct Dialler {
 }
 
 impl Dialler {
-    /// Keeps `seeds` connected, and the nodes at every address of the hosts in `dns`, and asks connected nodes for more if
-    /// `discover`.
+    /// Keeps `seeds` connected, and the nodes at every address of the hosts in `dns`, and asks connected
+    /// nodes for more if `discover`.
     pub fn start(node: Node, seeds: &[NodeName], dns: &[NodeName], discover: bool) -> Dialler {
         let dialler = Dialler { node, known: Arc::default() };
         seeds.iter().for_each(|seed| dialler.add(seed.clone(), true));
@@ -166,8 +166,8 @@ impl Dialler {
     }
 }
 
-/// A node at each address that DNS has for the host of `name`, named by the address: that is how the pods behind a headless
-/// Kubernetes service are called.
+/// A node at each address that DNS has for the host of `name`, named by the address: that is how the pods
+/// behind a headless Kubernetes service are called.
 pub async fn nodes_at(name: &NodeName) -> Vec<NodeName> {
     match timeout(ASK_TIMEOUT, lookup_host((name.host(), 0))).await {
         Ok(Ok(addresses)) => {

@@ -1,6 +1,7 @@
 //! The port mapper: where a node listens, and that we do.
 //!
-//! Guarantee: a registration lasts as long as [`Registration`] is kept; when the port mapper restarts, the node registers again.
+//! Guarantee: a registration lasts as long as [`Registration`] is kept; when the port mapper restarts, the
+//! node registers again.
 
 use std::time::Duration;
 
@@ -26,9 +27,7 @@ pub enum PortMapperError {
     Io {
         /// Where it should be.
         host: String,
-        /// Its port.
         port: u16,
-        /// Why.
         source: std::io::Error,
     },
     /// It answered something else than asked.

@@ -1,7 +1,7 @@
 //! Frames: a length of four bytes and that many bytes; none of them is a tick.
 //!
-//! Guarantee: nothing is allocated for a frame that is longer than the limit; a frame with an unknown first byte ends the
-//! connection, because what follows could not be trusted either.
+//! Guarantee: nothing is allocated for a frame that is longer than the limit; a frame with an unknown first
+//! byte ends the connection, because what follows could not be trusted either.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -10,7 +10,6 @@ pub const PASS_THROUGH: u8 = 112;
 /// Kept between frames; larger buffers are given back.
 const KEEP: usize = 64 * 1024;
 
-/// What arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// A sign of life.
@@ -25,22 +24,12 @@ pub enum Frame<'a> {
 pub enum FrameError {
     /// Longer than the limit.
     #[error("a frame of {length} bytes, takes at most {limit}")]
-    TooLong {
-        /// Its length.
-        length: usize,
-        /// The limit.
-        limit: usize,
-    },
+    TooLong { length: usize, limit: usize },
     /// A first byte other than [`PASS_THROUGH`].
     #[error("a frame of type {got}, takes {PASS_THROUGH}")]
-    Type {
-        /// The byte.
-        got: u8,
-    },
-    /// The connection.
+    Type { got: u8 },
     #[error("{source}")]
     Io {
-        /// Why.
         #[from]
         source: std::io::Error,
     },

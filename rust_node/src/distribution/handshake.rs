@@ -1,8 +1,8 @@
 //! The distribution handshake, version 6 (OTP 23 and later), as client and as server.
 //!
-//! Guarantee: each phase consumes the one before, so they cannot be run out of order; no message of it is longer than
-//! [`LONGEST`]; digests are compared in constant time; a connection comes out only after the peer has proved that it knows the
-//! cookie. The caller puts the time limit around it.
+//! Guarantee: each phase consumes the one before, so they cannot be run out of order; no message of it is
+//! longer than [`LONGEST`]; digests are compared in constant time; a connection comes out only after the peer
+//! has proved that it knows the cookie. The caller puts the time limit around it.
 //!
 //! ```text
 //!   client                      server
@@ -13,8 +13,8 @@
 //!   receive acknowledgement ◀── send acknowledgement → so does the server
 //! ```
 //!
-//! It is our own because `erl_dist`'s cannot go on after the status `alive`, knows no limit of size, and writes the 2-byte lengths of
-//! plain TCP only, where TLS has 4.
+//! It is our own because `erl_dist`'s cannot continue after the status `alive`, knows no limit of size, and
+//! writes the 2-byte lengths of plain TCP only, where TLS has 4.
 
 mod wire;
 
@@ -32,7 +32,6 @@ pub const LONGEST: usize = 1_024;
 /// How the length of a handshake message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefix {
-    /// Plain TCP.
     Two,
     /// TLS (`inet_tls_dist`).
     Four,
@@ -41,9 +40,7 @@ pub enum Prefix {
 /// This node, as the handshake tells it.
 #[derive(Debug, Clone)]
 pub struct Local {
-    /// Its name.
     pub name: NodeName,
-    /// Its incarnation.
     pub creation: u32,
     /// The shared secret.
     pub cookie: Cookie,
@@ -52,11 +49,9 @@ pub struct Local {
 /// The other node, once the handshake is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name.
     pub name: NodeName,
     /// What it can do.
     pub flags: DistributionFlags,
-    /// Its incarnation.
     pub creation: u32,
 }
 
@@ -71,19 +66,14 @@ impl Peer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The connection.
     #[error("{source}")]
     Io {
-        /// Why.
         #[from]
         source: std::io::Error,
     },
     /// A message longer than any of the handshake.
     #[error("a handshake message of {length} bytes")]
-    TooLong {
-        /// Its length.
-        length: usize,
-    },
+    TooLong { length: usize },
     /// A message that is not the expected one, or cut short.
     #[error("expected {expected}")]
     Unexpected {
@@ -116,8 +106,9 @@ pub enum HandshakeError {
     },
 }
 
-/// What this node can do. No distribution header, no fragments, no remote spawn; see the facts each flag stands for in the
-/// OTP documentation. Exit reasons come as payloads, so that a reason that is not taken does not hide the exit itself.
+/// What this node can do. No distribution header, no fragments, no remote spawn; see the facts each flag
+/// stands for in the OTP documentation. Exit reasons come as payloads, so that a reason that is not accepted
+/// does not hide the exit itself.
 pub fn flags() -> DistributionFlags {
     DistributionFlags::mandatory()
         | DistributionFlags::DIST_MONITOR
@@ -196,7 +187,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     Ok((wire.stream, peer))
 }
 
-/// The server's side after the peer has said who it is.
+/// The server's side after the peer has sent its name.
 #[derive(Debug)]
 pub struct Named<S> {
     wire: Wire<S>,
@@ -235,8 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
         }
     }
 
-    /// Goes on. `status` is `ok` or `ok_simultaneous`; never `alive`, whose answer would be one more round trip for a
-    /// connection that is replaced anyway once the peer has proved itself.
+    /// Continues the handshake. `status` is `ok` or `ok_simultaneous`; never `alive`, whose answer would be
+    /// one more round trip for a connection that is replaced anyway once the peer has proved itself.
     ///
     /// # Errors
     /// [`HandshakeError`].

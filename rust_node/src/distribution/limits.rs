@@ -1,16 +1,17 @@
 //! Every bound of the distribution layer, with its reason.
 //!
-//! Guarantee: what one peer can make this node hold is at most [`Limits::max_frame`] (being read) + [`Limits::inbound`] (read, not
-//! yet looked at) + [`Limits::write_queue`] (written, not yet taken) bytes, plus one decoded message (at most 16 MB, see
-//! `etf::check`); what strangers can make it hold is [`Limits::handshakes`] sockets for
-//! [`Limits::handshake_timeout`].
+//! Guarantee: what one peer can make this node hold is at most [`Limits::max_frame`] (being read) +
+//! [`Limits::inbound`] (read, not yet looked at) + [`Limits::write_queue`] (written, not yet taken) bytes,
+//! plus one decoded message (at most 16 MB, see `etf::check`); what strangers can make it hold is
+//! [`Limits::handshakes`] sockets for [`Limits::handshake_timeout`].
 
 use std::time::Duration;
 
 /// See the module documentation. The defaults are what `durable-handoff-node` runs with; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Longest frame. Our own messages stay below 64 KB; a view of a hundred nodes with long lists may be longer.
+    /// Longest frame. Our own messages stay below 64 KB; a view of a hundred nodes with long lists may be
+    /// longer.
     pub max_frame: usize,
     /// Bytes of one peer's messages waiting to be looked at; then its socket is not read until some are.
     pub inbound: usize,
@@ -20,17 +21,17 @@ pub struct Limits {
     pub handshakes: usize,
     /// From accept or dial to the end of the handshake, TLS included.
     pub handshake_timeout: Duration,
-    /// Connected peers.
     pub peers: usize,
     /// Monitors one peer may hold on processes here.
     pub monitors: usize,
-    /// As the BEAM's `net_ticktime`: ticks are sent every quarter of it, a peer that is silent for all of it is dropped.
+    /// As the BEAM's `net_ticktime`: ticks are sent every quarter of it, a peer that is silent for all of it
+    /// is dropped.
     pub tick_time: Duration,
     /// The first and the longest pause between attempts to dial a node.
     pub backoff: (Duration, Duration),
     /// How often connected nodes are asked which nodes they know.
     pub discovery: Duration,
-    /// A node that was only heard of is forgotten after so many attempts without a connection.
+    /// Failed attempts after which a discovered node is forgotten.
     pub forget_after: u32,
     /// Nodes known, connected or not.
     pub known: usize,

@@ -1,7 +1,8 @@
 //! Letting other nodes in.
 //!
-//! Guarantee: at most [`super::Limits::handshakes`] strangers at a time, each for at most [`super::Limits::handshake_timeout`]; more are
-//! turned away at once. An existing connection is replaced only by a peer that has proved it knows the cookie.
+//! Guarantee: at most [`super::Limits::handshakes`] strangers at a time, each for at most
+//! [`super::Limits::handshake_timeout`]; more are turned away at once. An existing connection is replaced
+//! only by a peer that has proved it knows the cookie.
 
 use std::sync::Arc;
 
@@ -80,13 +81,13 @@ where
     }
     let dialling = node.is_dialling(&name);
     let status = match dialling {
-        // Both dial at once: the greater name's attempt is the one that goes on.
+        // Both dial at once: the greater name's attempt continues.
         true if local.name.to_string() > name => return Err(named.refuse("nok").await),
         true => "ok_simultaneous",
         false => "ok",
     };
     let (stream, peer) = named.let_in(status, local).await?;
-    // Not taken is said and counted there; the handshake itself went well.
+    // A refusal is logged and counted there; the handshake itself succeeded.
     let _not_taken = connection::start(node, stream, &peer, id);
     Ok(())
 }

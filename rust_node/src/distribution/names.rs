@@ -26,7 +26,8 @@ pub fn is_long(name: &NodeName) -> bool {
     name.host().contains(['.', ':'])
 }
 
-/// Which nodes may be peers: patterns of names in which `*` is any run of characters. No pattern at all allows every name.
+/// Which nodes may be peers: patterns of names in which `*` is any run of characters. No pattern at all
+/// allows every name.
 #[derive(Debug, Clone, Default)]
 pub struct AllowList(Arc<[String]>);
 

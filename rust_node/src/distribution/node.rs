@@ -1,7 +1,8 @@
-//! The node: a handle over who is connected, who is registered, who is monitored and which calls are under way.
+//! The node: a handle over who is connected, who is registered, who is monitored and which calls are under
+//! way.
 //!
-//! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a process ends, every
-//! waiting call, monitor and mailbox that it concerns learns of it, once.
+//! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a
+//! process ends, every waiting call, monitor and mailbox that it concerns learns of it, once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +33,6 @@ use crate::metrics::Metrics;
 pub struct NodeOptions {
     /// Name, incarnation, cookie.
     pub local: Local,
-    /// Its bounds.
     pub limits: Limits,
     /// Which peers it takes.
     pub allow: AllowList,
@@ -40,7 +40,6 @@ pub struct NodeOptions {
     pub tls: Option<Tls>,
     /// The port mapper's port.
     pub epmd_port: u16,
-    /// Its counters.
     pub metrics: Metrics,
 }
 
@@ -194,7 +193,8 @@ impl Node {
         self.push(peer, request.reply(own, answer))
     }
 
-    /// Monitors a process of another node for a process of this one. When the node is not connected, `Down` comes at once.
+    /// Monitors a process of another node for a process of this one. When the node is not connected, `Down`
+    /// comes at once.
     pub fn monitor(&self, by: &Mailbox, peer: &str, target: Process) -> MonitorRef {
         let number = self.new_number();
         let mut state = self.lock();
@@ -230,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Waits until everything queued so far was handed to the sockets, at most that long.
+    /// Waits until everything queued so far was handed to the sockets, for at most `at_most`.
     pub async fn flushed(&self, at_most: Duration) {
         let all_empty = async {
             while !self.lock().peers.are_flushed() {
@@ -245,9 +245,10 @@ impl Node {
         self.forget_peers().iter().for_each(CancellationToken::cancel);
     }
 
-    /// Ends every connection and task of the node, connections in good order: what is queued goes out first, then the peer is
-    /// read to the end. To close while something of the peer's is unread would have the operating system reset the
-    /// connection, and the peer might lose what was sent last. At most that long, then as [`Node::stop`].
+    /// Ends every connection and task of the node, connections in good order: what is queued goes out first,
+    /// then the peer is read to the end. To close while something of the peer's is unread would have the
+    /// operating system reset the connection, and the peer might lose what was sent last. After `at_most`, as
+    /// [`Node::stop`].
     pub async fn close(&self, at_most: Duration) {
         let ends = self.forget_peers();
         let all_closed = async {
@@ -268,7 +269,8 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; if something did, the state is still whole enough to go on with.
+        // Nothing panics while it holds the lock; if something did, the state is still consistent enough to
+        // use.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -305,9 +307,10 @@ impl Node {
         self.lock().peers.is_dialling(peer)
     }
 
-    /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer goes by the
-    /// connection it made last, and tasks of two handshakes may come here in either order: so the id of a connection that was
-    /// accepted is drawn when it was, and that of one that was dialled when the peer has let it in.
+    /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer
+    /// goes by the connection it made last, and tasks of two handshakes may come here in either order: so the
+    /// id of a connection that was accepted is drawn when it was, and that of one that was dialled when the
+    /// peer has let it in.
     ///
     /// # Errors
     /// [`NotTaken`].
@@ -334,12 +337,14 @@ impl Node {
         Ok((name, end))
     }
 
-    /// Ends a connection, if it is still the connection to that node: calls, monitors and mailboxes learn of it.
+    /// Ends a connection, if it is still the connection to that node: calls, monitors and mailboxes learn of
+    /// it.
     pub(super) fn detach(&self, peer: &str, id: u64) {
         self.lock().detach(peer, id);
     }
 
-    /// Puts a message of a peer into a mailbox. False when there is no such process, or the connection is not current.
+    /// Puts a message of a peer into a mailbox. False when there is no such process, or the connection is not
+    /// current.
     pub(super) fn deliver(&self, peer: &str, id: u64, to: &Process, make: impl FnOnce() -> Inbound) -> bool {
         let state = self.lock();
         state.peers.id(peer) == Some(id)

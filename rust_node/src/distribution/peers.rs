@@ -22,7 +22,6 @@ pub(super) struct Peers {
     metrics: Metrics,
 }
 
-/// One connection.
 #[derive(Debug)]
 struct Link {
     id: u64,
@@ -46,7 +45,6 @@ pub(super) struct Monitor {
 /// A connected node, for people.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PeerInfo {
-    /// Its name.
     pub name: String,
     /// A hidden one.
     pub hidden: bool,
@@ -140,8 +138,8 @@ impl Peers {
         end
     }
 
-    /// Forgets a connection, if it is still that peer's, and its queue with it: the writer ends when it has sent what is in there.
-    /// What ends the connection itself.
+    /// Forgets a connection, if it is still that peer's, and its queue with it: the writer ends when it has
+    /// sent what is in there. What ends the connection itself.
     pub(super) fn remove(&mut self, peer: &str, id: u64) -> Option<(Arc<str>, CancellationToken)> {
         self.links.get(peer).filter(|link| link.id == id)?;
         let (name, link) = self.links.remove_entry(peer)?;

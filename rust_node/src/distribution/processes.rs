@@ -1,7 +1,7 @@
 //! The processes registered on this node, and what they receive.
 //!
-//! Guarantee: a mailbox holds at most [`super::Limits::inbound`] bytes of messages for each peer; the permit in a delivery gives them
-//! back when it is dropped.
+//! Guarantee: a mailbox holds at most [`super::Limits::inbound`] bytes of messages for each peer; the permit
+//! in a delivery gives them back when it is dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use super::control::Process;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MonitorRef(pub(super) u64);
 
-/// A message.
 #[derive(Debug)]
 pub struct Delivery {
     /// The sending node.

@@ -1,7 +1,8 @@
 //! What follows from each message a BEAM can send.
 //!
-//! Guarantee: every request that wants an answer gets one: a monitor or link of a process that is not here its `noproc`, an
-//! unlink its acknowledgement, a remote spawn its refusal, a ping its `yes`. The rest is delivered or counted.
+//! Guarantee: every request that wants an answer gets one: a monitor or link of a process that is not here
+//! its `noproc`, an unlink its acknowledgement, a remote spawn its refusal, a ping its `yes`. The rest is
+//! delivered or counted.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::processes::{Delivery, Inbound};
 use super::state::monitor_exit;
 use crate::metrics::Metrics;
 
-/// The allowance is counted in units of so many bytes, so that it fits a semaphore and small messages cost something.
+/// Bytes in one unit of the allowance: the count fits a semaphore, and small messages cost something.
 const GRAIN: usize = 256;
 
 /// The connection that messages are read from.
@@ -97,7 +98,8 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
     }
 }
 
-/// Puts a message into a mailbox, as soon as the peer's allowance has room for it. Messages for nobody cost nothing.
+/// Puts a message into a mailbox, as soon as the peer's allowance has room for it. A message without a
+/// recipient costs nothing.
 async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Checked<'_>) {
     let metrics = &reading.node.options().metrics;
     if !reading.node.is_alive(to) {
@@ -110,7 +112,7 @@ async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Ch
         Ok(permit) => Some(permit),
         Err(_) => {
             metrics.throttled.inc();
-            // Only this peer waits, and with it everything else it has to say.
+            // Only this peer waits, with all of its messages.
             Arc::clone(allowance).acquire_many_owned(grains).await.ok()
         }
     };

@@ -64,7 +64,8 @@ impl State {
         }
     }
 
-    /// Forgets a connection, if it is still that peer's, and everything that depends on it. What ends the connection itself.
+    /// Forgets a connection, if it is still that peer's, and everything that depends on it. What ends the
+    /// connection itself.
     pub(super) fn forget(&mut self, peer: &str, id: u64) -> Option<CancellationToken> {
         let (name, end) = self.peers.remove(peer, id)?;
         self.calls.end_all_to(&name);

@@ -11,9 +11,9 @@ use super::node::{Node, NodeOptions};
 use super::peers::NotTaken;
 use crate::metrics::Metrics;
 
-/// Some peer.
 pub(super) const PEER: &str = "peer@127.0.0.1";
-/// What is on its way on a connection, at most, bytes. Less than what tests send, so that nothing arrives unread.
+/// What is on its way on a connection, at most, bytes. Less than what tests send, so that nothing arrives
+/// unread.
 pub(super) const HOLDS: usize = 64;
 
 pub(super) fn node(limits: Limits) -> Node {

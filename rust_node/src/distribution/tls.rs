@@ -29,7 +29,6 @@ pub enum TlsError {
     /// A file is missing, or not what it should be.
     #[error("{path}: {problem}")]
     File {
-        /// Which.
         path: String,
         /// What is wrong.
         problem: String,

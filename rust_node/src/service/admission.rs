@@ -1,6 +1,7 @@
 //! Taking a drain, or saying why not.
 //!
-//! Guarantee: a drain that is refused leaves nothing behind; one that is taken is within every limit of the service.
+//! Guarantee: a drain that is refused leaves nothing behind; one that is accepted is within every limit of
+//! the service.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! The attempts of one drain that are under way, and how long its servers have answered nobody.
+//! The attempts of one drain that are under way, and how long its servers have been unavailable.
 //!
-//! Guarantee: a gap is counted as the engine's report counts it: from the start of the attempt that stopped the server until it was
-//! moved. What is held is one entry for each server in an attempt or stopped, so at most the engine's ceiling.
+//! Guarantee: a gap is counted as the engine's report counts it: from the start of the attempt that stopped
+//! the server until it was moved. What is held is one entry for each server in an attempt or stopped, so at
+//! most the engine's ceiling.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,6 @@ use handoff_core::ServerId;
 use handoff_core::event::Outcome;
 use handoff_core::time::Micros;
 
-/// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// Which attempt of a server is under way, and since when.
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_of_another_attempt_is_nobodys_gap() {
+    fn an_outcome_of_another_attempt_counts_as_no_gap() {
         let mut attempts = Attempts::default();
         attempts.started(ID, 2, MS(0));
         assert_eq!(attempts.ended(ID, 1, &Outcome::Moved { node: None }, MS(5)), None);

@@ -1,7 +1,7 @@
 //! One drain.
 //!
-//! Guarantee: it is in one stage, with what belongs to that stage; attempts that are under way when it is forgotten are given
-//! back to the ledger and the limiter that others use.
+//! Guarantee: it is in one stage, with what belongs to that stage; attempts that are under way when it is
+//! forgotten are given back to the ledger and the limiter that others use.
 
 use etf::Pid;
 use handoff_core::event::{Event, Outcome};
@@ -13,7 +13,6 @@ use super::attempts::Attempts;
 use super::storage::Storage;
 use crate::metrics::Metrics;
 
-/// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Drain {
     /// Where orders go.
@@ -24,10 +23,10 @@ pub(super) struct Drain {
     /// How many servers were announced.
     pub(super) count: u32,
     pub(super) opened: Micros,
-    /// When its process last said something.
-    pub(super) heard: Micros,
-    /// When it was last told how far it is.
-    pub(super) told: Micros,
+    /// When the last message of its process arrived.
+    pub(super) received_at: Micros,
+    /// When the last progress was sent to it.
+    pub(super) progress_sent_at: Micros,
     /// When its engine is to be polled at the latest.
     pub(super) wake: Option<Micros>,
     /// What its own numbers of modules are on its storage.
@@ -63,8 +62,8 @@ impl Drain {
             storage: open.storage,
             count: open.count,
             opened: now,
-            heard: now,
-            told: now,
+            received_at: now,
+            progress_sent_at: now,
             wake: None,
             modules,
             views: ViewParts::default(),
@@ -157,7 +156,8 @@ impl Drain {
         }
     }
 
-    /// Gives back what attempts under way and servers that wait hold: as far as others are concerned they are gone.
+    /// Gives back what attempts under way and servers that wait hold: as far as others are concerned they are
+    /// gone.
     pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
         let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
             return;

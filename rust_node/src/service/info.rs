@@ -2,20 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A drain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainInfo {
     /// The draining node.
     pub node: String,
-    /// Its supervisor.
     pub supervisor: String,
     /// `loading`, `running` or `over`.
     pub stage: String,
     /// Since it was opened.
     pub age_ms: u64,
-    /// Its servers.
     pub total: u64,
-    /// Running elsewhere.
     pub moved: u64,
     /// Given up or found gone.
     pub left: u64,

@@ -1,12 +1,12 @@
 //! Bounds of the drain service, each with its reason.
 //!
-//! Guarantee: all drains together hold at most [`ServiceLimits::servers`] times about 40 bytes (twice that while an engine is built), and
-//! for each drain a few copies of its view, which has at most `handoff_wire::view::MAX_BYTES`. Whoever has the cookie can ask for
-//! that much; whoever has not gets no further than `distribution::limits`.
+//! Guarantee: all drains together hold at most [`ServiceLimits::servers`] times about 40 bytes (twice that
+//! while an engine is built), and for each drain a few copies of its view, which has at most
+//! `handoff_wire::view::MAX_BYTES`. Only a peer with the cookie can use that much; others are bounded by
+//! `distribution::limits`.
 
 use handoff_core::time::Micros;
 
-/// See the module documentation.
 #[derive(Debug, Clone)]
 pub struct ServiceLimits {
     /// Drains at a time.
@@ -19,7 +19,8 @@ pub struct ServiceLimits {
     pub names: usize,
     /// How long a drain that is over waits for its last outcomes.
     pub linger: Micros,
-    /// How long a storage is remembered after its last drain: its ledger knows what was sent where since the last heartbeats.
+    /// How long a storage is remembered after its last drain: its ledger knows what was sent where since the
+    /// last heartbeats.
     pub remember: Micros,
 }
 

@@ -1,7 +1,7 @@
-//! Who knows that this node is here.
+//! Which agents know this node.
 //!
-//! Guarantee: every connected, visible node is told when it connects and every two seconds until its agent answers; when the
-//! agent ends, it is told again, for the next one.
+//! Guarantee: this node announces itself to every connected, visible node when that connects, and every two
+//! seconds until its agent answers. When the agent ends, it starts again, for the next agent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use std::sync::Arc;
 use etf::Pid;
 use handoff_core::time::Micros;
 
-/// Until an agent has answered.
+/// Between two announcements to a node whose agent has not answered.
 const AGAIN: Micros = Micros::from_millis(2_000);
 
 #[derive(Debug)]
 enum Stage {
-    /// Told then.
-    Told(Micros),
+    /// The time of the last announcement to it.
+    Announced(Micros),
     /// Its agent has answered.
     Welcome(Agent),
 }
@@ -23,31 +23,29 @@ enum Stage {
 /// An agent that knows this node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
-    /// Its pid.
     pub pid: Pid,
     /// The library's release.
     pub release: String,
 }
 
-/// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Presence {
     peers: BTreeMap<Arc<str>, Stage>,
 }
 
 impl Presence {
-    /// A node has connected; tell it.
-    pub fn connected(&mut self, now: Micros, peer: Arc<str>) {
-        self.peers.insert(peer, Stage::Told(now));
+    /// A node has connected, and this node announces itself to it.
+    pub fn add_node(&mut self, now: Micros, peer: Arc<str>) {
+        self.peers.insert(peer, Stage::Announced(now));
     }
 
     /// A node is gone.
-    pub fn disconnected(&mut self, peer: &str) {
+    pub fn remove_node(&mut self, peer: &str) {
         self.peers.remove(peer);
     }
 
     /// An agent has answered. True when it is not the one known already, and is to be monitored.
-    pub fn welcomed(&mut self, peer: &str, agent: Agent) -> bool {
+    pub fn add_agent(&mut self, peer: &str, agent: Agent) -> bool {
         match self.peers.get_mut(peer) {
             Some(Stage::Welcome(known)) if *known == agent => false,
             Some(stage) => {
@@ -58,19 +56,19 @@ impl Presence {
         }
     }
 
-    /// An agent has ended. True when it was the one that is known, and the node is to be told again: the next one may have
-    /// answered before.
-    pub fn agent_down(&mut self, now: Micros, peer: &str, pid: &Pid) -> bool {
+    /// An agent has ended. True when it was the one that is known, so that announcements start again: the
+    /// next agent may have answered before.
+    pub fn remove_agent(&mut self, now: Micros, peer: &str, pid: &Pid) -> bool {
         let stage = self.peers.get_mut(peer);
         let ended = stage.filter(|stage| matches!(stage, Stage::Welcome(known) if known.pid == *pid));
-        ended.map(|stage| *stage = Stage::Told(now)).is_some()
+        ended.map(|stage| *stage = Stage::Announced(now)).is_some()
     }
 
-    /// The nodes to be told again now.
-    pub fn due(&mut self, now: Micros) -> Vec<Arc<str>> {
+    /// Takes the nodes that are due for an announcement now.
+    pub fn take_due(&mut self, now: Micros) -> Vec<Arc<str>> {
         let mut due = Vec::new();
         for (peer, stage) in &mut self.peers {
-            if let Stage::Told(at) = stage
+            if let Stage::Announced(at) = stage
                 && now.since(*at) >= AGAIN
             {
                 *at = now;
@@ -80,20 +78,20 @@ impl Presence {
         due
     }
 
-    /// When [`Presence::due`] has something next.
+    /// When [`Presence::take_due`] has something next.
     pub fn wake(&self) -> Option<Micros> {
-        let told = self.peers.values().filter_map(|stage| match stage {
-            Stage::Told(at) => Some(*at + AGAIN),
+        let announced = self.peers.values().filter_map(|stage| match stage {
+            Stage::Announced(at) => Some(*at + AGAIN),
             Stage::Welcome(_) => None,
         });
-        told.min()
+        announced.min()
     }
 
     /// The agents that know this node.
     pub fn agents(&self) -> impl Iterator<Item = (&Arc<str>, &Agent)> {
         self.peers.iter().filter_map(|(peer, stage)| match stage {
             Stage::Welcome(agent) => Some((peer, agent)),
-            Stage::Told(_) => None,
+            Stage::Announced(_) => None,
         })
     }
 }
@@ -109,33 +107,33 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_told_until_its_agent_answers_and_again_when_it_ends() {
+    fn a_node_gets_announcements_until_its_agent_answers_and_again_when_it_ends() {
         let mut presence = Presence::default();
-        presence.connected(MS(0), "a@h".into());
-        assert_eq!(presence.due(MS(1_999)).len(), 0);
-        assert_eq!(presence.due(MS(2_000)).len(), 1);
+        presence.add_node(MS(0), "a@h".into());
+        assert_eq!(presence.take_due(MS(1_999)).len(), 0);
+        assert_eq!(presence.take_due(MS(2_000)).len(), 1);
         assert_eq!(presence.wake(), Some(MS(4_000)));
-        assert!(presence.welcomed("a@h", agent(1)));
-        assert!(!presence.welcomed("a@h", agent(1)), "the same again");
-        assert_eq!((presence.due(MS(9_000)).len(), presence.wake(), presence.agents().count()), (0, None, 1));
-        assert!(presence.agent_down(MS(9_000), "a@h", &agent(1).pid));
-        assert_eq!(presence.due(MS(11_000)).len(), 1);
+        assert!(presence.add_agent("a@h", agent(1)));
+        assert!(!presence.add_agent("a@h", agent(1)), "the same again");
+        assert_eq!((presence.take_due(MS(9_000)).len(), presence.wake(), presence.agents().count()), (0, None, 1));
+        assert!(presence.remove_agent(MS(9_000), "a@h", &agent(1).pid));
+        assert_eq!(presence.take_due(MS(11_000)).len(), 1);
     }
 
     #[test]
-    fn an_agent_stays_known_when_the_one_before_it_is_heard_to_have_ended() {
+    fn an_agent_stays_known_when_the_one_before_it_is_reported_down() {
         let mut presence = Presence::default();
-        presence.connected(MS(0), "a@h".into());
-        assert!(presence.welcomed("a@h", agent(1)) && presence.welcomed("a@h", agent(2)));
-        assert!(!presence.agent_down(MS(1), "a@h", &agent(1).pid));
+        presence.add_node(MS(0), "a@h".into());
+        assert!(presence.add_agent("a@h", agent(1)) && presence.add_agent("a@h", agent(2)));
+        assert!(!presence.remove_agent(MS(1), "a@h", &agent(1).pid));
         assert_eq!(presence.agents().map(|(_, agent)| agent.pid.id).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
-    fn a_node_that_is_gone_is_not_told() {
+    fn a_node_that_is_gone_gets_no_announcement() {
         let mut presence = Presence::default();
-        presence.connected(MS(0), "a@h".into());
-        presence.disconnected("a@h");
-        assert_eq!((presence.due(MS(9_000)).len(), presence.welcomed("a@h", agent(1))), (0, false));
+        presence.add_node(MS(0), "a@h".into());
+        presence.remove_node("a@h");
+        assert_eq!((presence.take_due(MS(9_000)).len(), presence.add_agent("a@h", agent(1))), (0, false));
     }
 }

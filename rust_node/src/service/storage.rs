@@ -1,11 +1,12 @@
 //! One object storage: what its drains share.
 //!
 //! Guarantees
-//! - The ledger outlives the last drain for a while, so that a drain that follows at once does not send everything to the nodes
-//!   the last one has just filled.
+//! - The ledger outlives the last drain for a while, so that a drain that follows at once does not send
+//!   everything to the nodes the last one has just filled.
 //! - Every drain numbers its modules itself; here a module has one number for all of them, by its name.
-//! - Engines take over newer reports that others have seen. A drain sends only the limits of its own modules and the variables of
-//!   its own sticky rules, so what others sent of a node is added to each view: a limit one drain knows is kept by all.
+//! - Engines take over newer reports that others have seen. A drain sends only the limits of its own modules
+//!   and the variables of its own sticky rules, so what others sent of a node is added to each view: a limit
+//!   one drain knows is kept by all.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,6 @@ use handoff_core::ledger::Count;
 use handoff_core::time::Micros;
 use handoff_core::{Capacity, ClusterView, Config, ModuleId, NodeView, Scope, Shared};
 
-/// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Storage {
     /// Names, ledger, limiter.
@@ -94,8 +94,8 @@ impl Storage {
                 let missing = std::mem::take(&mut node.missing);
                 *node = NodeView { connected: node.connected, draining, missing, ..newer.clone() };
             }
-            // What was sent there since the number was reported may be in it twice then, until its own drain's next view. Rather that
-            // than not at all.
+            // What was sent there since the number was reported may be in it twice then, until its own
+            // drain's next view. Rather that than not at all.
             let assigned = |module| {
                 let count = Count::Limited(Scope::Module(module));
                 id.map_or(0, |id| self.shared.ledger.assigned_of(id, count))

@@ -63,9 +63,9 @@ fn service() -> Service {
 
 /// Sends, advances, and answers with what was sent back to the drain's process.
 fn tell(service: &mut Service, now: Micros, peer: &str, message: impl Into<Message>) -> Vec<Message> {
-    service.message(now, &name(peer), Some(&drainer(peer)), message.into());
+    service.receive(now, &name(peer), Some(&drainer(peer)), message.into());
     service.advance(now);
-    sent_to(service.outputs(), peer)
+    sent_to(service.take_outputs(), peer)
 }
 
 fn sent_to(outputs: Vec<Output>, peer: &str) -> Vec<Message> {

@@ -57,8 +57,8 @@ settings! {
     /// BEAM nodes to connect to, with commas in between; nodes they know are found
     #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST,...", value_delimiter = ',')]
     connect: Vec<String>,
-    /// The same, but the host stands for every address DNS has for it, and a node is named by its address: the pods behind a headless
-    /// Kubernetes service
+    /// The same, but the host stands for every address DNS has for it, and a node is named by its address:
+    /// the pods behind a headless Kubernetes service
     #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST,...", value_delimiter = ',')]
     connect_dns: Vec<String>,
     /// Accept connections there and register in EPMD; port 0 takes any
@@ -142,11 +142,7 @@ impl FromToml for Vec<String> {
 }
 
 fn unknown(key: &str) -> String {
-    // Close enough to be meant: the same letters but for two.
-    let distance = |known: &str| {
-        let shared = key.chars().filter(|letter| known.contains(*letter)).count();
-        key.len().max(known.len()) - shared.min(known.len())
-    };
+    let distance = |known: &str| strsim::damerau_levenshtein(key, known);
     match Raw::KEYS.iter().min_by_key(|known| distance(known)) {
         Some(known) if distance(known) <= 2 => format!("no such setting, did you mean {known}?"),
         _ => format!("no such setting, there are: {}", Raw::KEYS.join(", ")),

@@ -16,8 +16,8 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .expect("it runs")
 }
 
-/// A port of this machine that nobody listens on, for as long as the socket is kept. Whoever sets the same option, as servers
-/// do, may listen there meanwhile; nobody else is given it.
+/// A port of this machine that nobody listens on, for as long as the socket is kept. Whoever sets the same
+/// option, as servers do, may listen there meanwhile; nobody else is given it.
 fn port_of_nobody() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
@@ -179,8 +179,8 @@ fn a_service_that_is_something_else_is_an_error_not_a_table() {
 
 #[tokio::test]
 async fn a_node_that_epmd_has_forgotten_is_not_ready_until_it_is_registered_again() {
-    // Also while there is no EPMD on it: a connection to a port that is nobody's may be given this port as its own, and is then
-    // connected to itself.
+    // Also while there is no EPMD on it: a connection to a port that is nobody's may be given this port as
+    // its own, and is then connected to itself.
     let (_held, port) = port_of_nobody();
     let port = port.to_string();
     let epmd = async || {

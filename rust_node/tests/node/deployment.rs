@@ -1,4 +1,5 @@
-//! The files of docs/deployment are what they say: settings the node knows, and a grace period that a drain fits in.
+//! The files of docs/deployment are what they say: settings the node knows, and a grace period that a drain
+//! fits in.
 
 use std::path::{Path, PathBuf};
 

@@ -241,8 +241,8 @@ async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
     assert!(node.is_alive());
 }
 
-/// A BEAM and a node of that tick time, after both have sent nothing but ticks for `idle`. Whoever is held for more than a tick
-/// is late, and rightly dropped by the other: then it is all done again.
+/// A BEAM and a node of that tick time, after both have sent nothing but ticks for `idle`. Whoever is held
+/// for more than a tick is late, and rightly dropped by the other: then it is all done again.
 async fn idle(tick_time: Duration, idle: Duration) -> (support::Process, Dist, Mailbox) {
     let flags = ["--erl", &format!("-kernel net_ticktime {}", tick_time.as_secs())];
     let until = Instant::now() + SOON;
@@ -275,14 +275,16 @@ async fn idle(tick_time: Duration, idle: Duration) -> (support::Process, Dist, M
     }
 }
 
-/// That this node's half of it does not depend on how busy the machine is, is shown at `distribution::connection`.
+/// That this node's half of it does not depend on how busy the machine is, is shown at
+/// `distribution::connection`.
 #[tokio::test]
 async fn an_idle_connection_outlives_the_tick_time() {
     let (_beam, node, _mailbox) = idle(Duration::from_secs(8), Duration::from_secs(17)).await;
     node.stop();
 }
 
-/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time, and only then.
+/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time, and only
+/// then.
 #[tokio::test]
 async fn a_peer_that_is_silent_is_dropped() {
     let (beam, node, mut mailbox) = idle(Duration::from_secs(4), Duration::from_secs(6)).await;
@@ -309,7 +311,8 @@ async fn the_nodes_of_the_cluster_are_listed_with_what_their_agents_say() {
     }
 }
 
-/// What `nodes` says of two nodes; it waits for each for seconds only, and is asked again if that was not enough.
+/// What `nodes` says of two nodes; it waits for each for seconds only, and is asked again if that was not
+/// enough.
 fn listed(connect: &str) -> Vec<serde_json::Value> {
     let until = Instant::now() + SOON;
     loop {

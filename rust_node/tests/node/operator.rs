@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::{self, Attempts, Otp, Process, node_name, otps};
+use crate::support::{self, Otp, Process, node_name, otps};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 
@@ -23,15 +23,8 @@ fn command(node: &str, flags: &[&str]) -> Command {
     command
 }
 
-/// Of a node that is there. A handshake that was held for seconds is given up before anything is asked for: then once more.
 fn drain(node: &str, flags: &[&str]) -> Output {
-    let mut attempts = Attempts::first();
-    loop {
-        let output = command(node, flags).output().expect("it runs");
-        if output.status.code() != Some(3) || !attempts.again() {
-            return output;
-        }
-    }
+    command(node, flags).output().expect("it runs")
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -123,16 +116,9 @@ fn an_interrupted_command_says_that_the_drain_goes_on_and_it_does() {
     while beam.line("stepped at ").parse::<u128>().expect("a number") <= ended {}
 }
 
-/// The command, once it shows how far the drain is. As for [`drain`], it may take more than one.
+/// The command, once it shows how far the drain is.
 fn shown(node: &str) -> Process {
-    let mut attempts = Attempts::first();
-    loop {
-        let mut process = Process::spawn(&mut command(node, &[]));
-        if process.line_unless_ended("3/20 done").is_some() {
-            return process;
-        }
-        let again = attempts.again();
-        assert_eq!(process.exit_code(), Some(3), "{:?}", process.seen());
-        assert!(again, "{:?}", process.seen());
-    }
+    let mut process = Process::spawn(&mut command(node, &[]));
+    process.line("3/20 done");
+    process
 }

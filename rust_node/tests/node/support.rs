@@ -13,7 +13,7 @@ use rust_node::distribution::control::{self, Control};
 use rust_node::distribution::dialler::{self, DialError};
 use rust_node::distribution::frame::{self, Frame};
 use rust_node::distribution::handshake::{self, HandshakeError, Local, Prefix};
-use rust_node::distribution::{Cookie, Limits, Node as Dist, NodeName, names};
+use rust_node::distribution::{Cookie, Node as Dist, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -162,7 +162,8 @@ impl Node {
         eventually(series, async || self.metric(series).await >= least).await;
     }
 
-    /// Asks again while the coordinator, as the answer says, was not heard in time: that it is slow says nothing of what it does.
+    /// Asks again while the coordinator, as the answer says, was not heard in time: that it is slow says
+    /// nothing of what it does.
     pub async fn get(&self, path: &str) -> String {
         let until = Instant::now() + SOON;
         loop {
@@ -216,38 +217,9 @@ fn port_of_http(process: &mut Process) -> u16 {
     port(&process.line("serving HTTP address="))
 }
 
-/// Attempts at something with a handshake in it. One that was held for as long as a handshake may take, here or at the other
-/// side, is made again, because its end says nothing about either node.
-pub struct Attempts {
-    began: Instant,
-    until: Instant,
-}
-
-impl Attempts {
-    /// The first one begins.
-    pub fn first() -> Attempts {
-        let began = Instant::now();
-        Attempts { began, until: began + SOON }
-    }
-
-    /// One has failed: true when it is to be made again, which then begins.
-    pub fn again(&mut self) -> bool {
-        let now = Instant::now();
-        let held = now - self.began >= Limits::default().handshake_timeout;
-        self.began = now;
-        held && now < self.until
-    }
-}
-
-/// Dials as the node does, in [`Attempts`].
+/// Dials as the node does.
 pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
-    let mut attempts = Attempts::first();
-    loop {
-        let outcome = dialler::dial(node, &name(to)).await;
-        if outcome.is_ok() || !attempts.again() {
-            return outcome;
-        }
-    }
+    dialler::dial(node, &name(to)).await
 }
 
 /// Asks again until it is so.
@@ -282,29 +254,15 @@ impl Peer {
     }
 
     pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, HandshakeError> {
-        let port = node.port;
-        Peer::connect_over(async || TcpStream::connect(("127.0.0.1", port)).await, node, own, cookie).await
+        Peer::connect_over(TcpStream::connect(("127.0.0.1", node.port)).await?, node, own, cookie).await
     }
 
-    /// Let in, or why not, in [`Attempts`].
-    pub async fn connect_over(
-        open: impl AsyncFn() -> std::io::Result<TcpStream>,
-        node: &Node,
-        own: &str,
-        cookie: &str,
-    ) -> Result<Peer, HandshakeError> {
+    /// Over a connection of the caller's making.
+    pub async fn connect_over(stream: TcpStream, node: &Node, own: &str, cookie: &str) -> Result<Peer, HandshakeError> {
         let local = local(own, cookie);
-        let mut attempts = Attempts::first();
-        loop {
-            match handshake::connect(open().await?, Prefix::Two, &local, &name(&node.name)).await {
-                Ok((stream, _)) => {
-                    let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
-                    return Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() });
-                }
-                Err(error) if !attempts.again() => return Err(error),
-                Err(_) => {}
-            }
-        }
+        let (stream, _) = handshake::connect(stream, Prefix::Two, &local, &name(&node.name)).await?;
+        let pid = Pid { node: own.into(), id: 1, serial: 0, creation: local.creation };
+        Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() })
     }
 
     /// Sends control and payload as they are.
@@ -404,7 +362,8 @@ pub struct Otp {
     pub root: Option<&'static str>,
 }
 
-/// The OTP of this machine, and the one below the root that `HANDOFF_OTP_ROOT` names (for `chroot`), where it is set.
+/// The OTP of this machine, and the one below the root that `HANDOFF_OTP_ROOT` names (for `chroot`), where it
+/// is set.
 pub fn otps() -> Vec<Otp> {
     let mut all = vec![Otp { root: None }];
     if let Ok(root) = std::env::var("HANDOFF_OTP_ROOT") {

@@ -1,4 +1,4 @@
-//! How far a drain is: a bar with rate and time left on a terminal, a line now and then elsewhere.
+//! Progress of a drain: a bar with rate and time left on a terminal, a line now and then elsewhere.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,7 +9,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const STEPS_A_LINE: u32 = 10;
 const TEMPLATE: &str = "{bar:32} {human_pos}/{human_len}  {per_sec:.dim}  {eta} left  {msg}";
 
-/// See the module documentation.
 pub(super) struct Bar {
     bar: ProgressBar,
     /// Not a terminal: steps shown so far.
@@ -36,7 +35,7 @@ impl Bar {
         if let Some(shown) = &mut self.lines {
             if *shown % STEPS_A_LINE == 0 {
                 let text = format!("{done}/{} done, {}", progress.total, counts(progress));
-                // Progress nobody can see is no reason to stop.
+                // Progress that cannot be shown is no reason to stop.
                 let _closed = writeln!(std::io::stderr(), "{text}");
             }
             *shown += 1;

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::DrainFlags;
 use crate::commands::columns::{columns, duration_us};
 
-/// See the module documentation.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     node: String,

@@ -68,7 +68,7 @@ async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read
         let node = node.clone();
         async move { node.close(LONG).await }
     });
-    // Nobody reads what was sent last yet, and the peer still writes: more than the connection holds.
+    // What was sent last is unread, and the peer still writes: more than the connection holds.
     peer.write_all(&[0; 4_096]).await.expect("the node reads on");
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.expect("the end, not an error");

@@ -60,7 +60,7 @@ fn stopping_hands_every_drain_back_and_takes_no_more() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 10, &["c@h"]);
     service.stop(MS(1));
-    assert_eq!(refusal(&sent_to(service.outputs(), "a@h")), Some(&RefuseReason::Stopping));
+    assert_eq!(refusal(&sent_to(service.take_outputs(), "a@h")), Some(&RefuseReason::Stopping));
     assert_eq!(refusal(&tell(&mut service, MS(2), "a@h", open("a@h", 1))), Some(&RefuseReason::Stopping));
 }
 

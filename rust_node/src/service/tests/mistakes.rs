@@ -59,7 +59,7 @@ fn more_servers_than_announced_and_a_wrong_configuration_are_refused() {
         other => panic!("{other:?}"),
     }
     let stranger = DrainOpen { drainer: drainer("b@h"), ..open("a@h", 1) };
-    service.message(MS(0), &name("a@h"), None, stranger.into());
+    service.receive(MS(0), &name("a@h"), None, stranger.into());
     assert_eq!(service.drains(MS(0)).len(), 0, "orders would go to another node");
 }
 

@@ -26,11 +26,11 @@ fn two_drains_on_one_storage_share_its_limit_and_its_targets() {
             assert!(a.abs_diff(b) <= 20, "{a} and {b}: both have their turn");
         }
         for peer in ["a@h", "b@h"] {
-            service.message(now, &name(peer), None, Keepalive { id: ID }.into());
+            service.receive(now, &name(peer), None, Keepalive { id: ID }.into());
         }
-        service.message(now, &name(source), None, finished(id, attempt, Outcome::Moved { node: None }).into());
+        service.receive(now, &name(source), None, finished(id, attempt, Outcome::Moved { node: None }).into());
         service.advance(now);
-        let outputs = service.outputs();
+        let outputs = service.take_outputs();
         for peer in ["a@h", "b@h"] {
             in_flight.extend(starts(&sent_to(outputs.clone(), peer)).into_iter().map(|start| (peer, start)));
         }
@@ -59,9 +59,9 @@ fn a_drainer_that_falls_silent_is_forgotten_after_two_seconds_and_its_permits_ar
     assert_eq!(starts(&start(&mut service, MS(1_000), "b@h", 100, &["c@h"])).len(), 0);
     service.advance(MS(1_999));
     assert_eq!(service.drains(MS(1_999)).len(), 2);
-    service.outputs();
+    service.take_outputs();
     service.advance(MS(2_000));
-    let outputs = service.outputs();
+    let outputs = service.take_outputs();
     assert_eq!(refusal(&sent_to(outputs.clone(), "a@h")), Some(&RefuseReason::Silent));
     assert!(outputs.contains(&Output::Demonitor { key: Key { peer: name("a@h"), id: ID } }));
     assert_eq!(starts(&sent_to(outputs, "b@h")).len(), 8, "what the silent one held");
@@ -73,7 +73,7 @@ fn a_drainer_that_ends_or_is_disconnected_gives_its_permits_back() {
     let ends: [End; 3] = [
         |service| service.drainer_down(MS(10), &Key { peer: name("a@h"), id: ID }),
         |service| service.peer_down(MS(10), "a@h"),
-        |service| service.message(MS(10), &name("a@h"), None, DrainClose { id: ID }.into()),
+        |service| service.receive(MS(10), &name("a@h"), None, DrainClose { id: ID }.into()),
     ];
     for end in ends {
         let mut service = service();
@@ -81,9 +81,9 @@ fn a_drainer_that_ends_or_is_disconnected_gives_its_permits_back() {
         start(&mut service, MS(0), "b@h", 100, &["c@h"]);
         end(&mut service);
         service.advance(MS(10));
-        let outputs = service.outputs();
+        let outputs = service.take_outputs();
         assert_eq!(starts(&sent_to(outputs.clone(), "b@h")).len(), 8);
-        assert_eq!(sent_to(outputs, "a@h"), [], "nobody is there to be told");
+        assert_eq!(sent_to(outputs, "a@h"), [], "no process is left to send to");
     }
 }
 
