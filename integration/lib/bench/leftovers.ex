@@ -38,7 +38,7 @@ defmodule HandoffBench.Leftovers do
     names = if options.only, do: [String.to_existing_atom(options.only)], else: [:with, :without]
     runs = for name <- names, do: {name, run(options, name == :with)}
     Figures.print(options, runs)
-    if options.json, do: File.write!(options.json, Figures.json(options, runs))
+    Options.write_json(options, Figures.json(options, runs))
     if Enum.any?(runs, fn {_name, run} -> run.wrong > 0 end), do: System.halt(1), else: :ok
   end
 

@@ -62,24 +62,26 @@ defmodule HandoffBench.Leftovers.Figures do
     IO.puts("\n  wrong: servers without exactly one owner, or without what was synced")
   end
 
-  @doc "The same as JSON. Numbers only, so no encoder is needed where Elixir has none."
-  @spec json(map(), [{:with | :without, map()}]) :: String.t()
+  @doc "The same, for `--json`."
+  @spec json(map(), [{:with | :without, map()}]) :: map()
   def json(options, runs) do
-    sides =
-      for {name, run} <- runs do
-        ~s("#{name}": {"left": #{length(run.gaps)}, "gap_p50_ms": #{quantile(run.gaps, 0.5)}, ) <>
-          ~s("gap_p99_ms": #{quantile(run.gaps, 0.99)}, "gap_max_ms": #{quantile(run.gaps, 1.0)}, ) <>
-          ~s("next_sweep_ms": #{run.next_sweep_ms}, "max_in_flight": #{run.stats.max_in_flight}, "wrong": #{run.wrong}})
-      end
+    settings = [:servers, :timeout_ms, :slots, :latency_ms, :kill_target, :kill_source]
+    sides = for {name, run} <- runs, into: %{}, do: {name, side(run)}
+    ratio = with {:ok, ratio} <- ratio(runs), do: %{ratio_p99: ratio}, else: (:error -> %{})
 
-    ratio = with {:ok, ratio} <- ratio(runs), do: [~s("ratio_p99": #{ratio})], else: (:error -> [])
+    options |> Map.take(settings) |> Map.put(:fail_percent, options.fail) |> Map.merge(sides) |> Map.merge(ratio)
+  end
 
-    setting =
-      ~s("servers": #{options.servers}, "timeout_ms": #{options.timeout_ms}, "slots": #{options.slots}, ) <>
-        ~s("latency_ms": #{options.latency_ms}, "fail_percent": #{options.fail}, "kill_target": #{options.kill_target}, ) <>
-        ~s("kill_source": #{options.kill_source})
-
-    "{" <> Enum.join([setting | sides] ++ ratio, ",\n ") <> "}\n"
+  defp side(run) do
+    %{
+      left: length(run.gaps),
+      gap_p50_ms: quantile(run.gaps, 0.5),
+      gap_p99_ms: quantile(run.gaps, 0.99),
+      gap_max_ms: quantile(run.gaps, 1.0),
+      next_sweep_ms: run.next_sweep_ms,
+      max_in_flight: run.stats.max_in_flight,
+      wrong: run.wrong
+    }
   end
 
   defp ratio(runs) do
