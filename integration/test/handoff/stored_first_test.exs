@@ -119,7 +119,8 @@ defmodule Handoff.StoredFirstTest do
     first = hd(keys)
     1 = GenServer.call(whereis(context, a, first), :add)
     SimulatedStore.configure(context.store, outage: :writes)
-    draining = start_drain(context, a, max_concurrency: 1)
+    # Moves begin when half of the time is over.
+    draining = start_drain(context, a, max_concurrency: 1, timeout_ms: 16_000)
     # Its write has failed at its turn, too: the others are not stopped on trust.
     wait_until(fn -> progress(context, a).failures >= 1 end)
     assert map_size(placement(context, [a])) == 6

@@ -12,6 +12,33 @@ defmodule DurableHandoff.Drain do
       another node.
 
   The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
+
+  ## One server, in the engine, here and in its Attempt
+
+  The engine decides on a server by its stage. This process keeps, for each Attempt, the phase in which a new one
+  would take over if it died. The Attempt is the process that acts.
+
+  ```text
+   engine             Drain (phase)       Attempt                                the server
+   ─────────────────────────────────────────────────────────────────────────────────────────────────
+   pending            -                   -                                      runs here
+     │ start
+   in flight          :attempting         stores it, then rehomes it             runs, then is stopped
+     ├ moved, left    -                   ends                                   elsewhere, or as it was
+     ├ untouched      -                   ends                                   runs here, tried again
+     ├ stopping       :stopping           waits for its end                      is in terminate/2
+     │   │ stopped
+     └ displaced      :displaced          holds it: reserved for this node       runs nowhere
+         │ start
+       in flight      :attempting         rehomes it again                       runs nowhere
+         │ release
+       releasing      :releasing          clears the reservation                 runs nowhere
+         │ released
+       left           -                   ends                                   free for other nodes
+  ```
+
+  If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node decides, its
+  engine and the one here take the same events, so either has these stages.
   """
 
   alias DurableHandoff.{Clock, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
@@ -41,7 +68,7 @@ defmodule DurableHandoff.Drain do
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
-  @doc "Starts a drain for the calling Drainer, which monitors it. `storing`: that of the Drainer (`DurableHandoff.Drain.Storing`)."
+  @doc "Starts a drain for the calling Drainer, which monitors it and owns `storing`."
   @spec start(Host.name(), Options.t(), Deadline.t(), Status.t(), Storing.t()) :: {pid(), reference()}
   def start(supervisor, options, deadline, status, storing) do
     drainer = self()
@@ -312,7 +339,7 @@ defmodule DurableHandoff.Drain do
   defp handle(message, drain), do: %{drain | session: Session.handle_message(drain.session, Clock.now_us(), message)}
 
   defp refresh(drain) do
-    drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
+    drain = %{drain | snapshot: Snapshot.refresh(drain.snapshot)}
     {result, session} = Session.send_view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
@@ -371,7 +398,7 @@ defmodule DurableHandoff.Drain do
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
 
   defp report(drain) do
-    drain = %{drain | snapshot: Snapshot.look(drain.snapshot)}
+    drain = %{drain | snapshot: Snapshot.refresh(drain.snapshot)}
     now = Clock.now_us()
     duration_us = now - drain.deadline.begin_us
     {engine, who} = Session.report(drain.session, now)

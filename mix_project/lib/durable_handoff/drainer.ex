@@ -56,9 +56,8 @@ defmodule DurableHandoff.Drainer do
         warn_without_application(supervisor)
         leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
 
-        children =
-          leftovers ++
-            [worker(supervisor, options), {Shutdown, {supervisor, options, &drain_for_shutdown(supervisor, &1)}}]
+        work = %{prepare: fn -> prepare(supervisor) end, drain: &drain_for_shutdown(supervisor, &1)}
+        children = leftovers ++ [worker(supervisor, options), {Shutdown, {supervisor, options, work}}]
 
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
     end

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
 
   Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
-  `DurableHandoff.Policy`). Only what it knows of other nodes changes (`look/1`, `answered/3`, `lost/2`). The
+  `DurableHandoff.Policy`). Only what it knows of other nodes changes (`refresh/1`, `answered/3`, `lost/2`). The
   engine knows a server only by its number; the way back to key, module and pid is `server/2`.
   """
 
@@ -39,7 +39,7 @@ defmodule DurableHandoff.Drain.Snapshot do
     module_index = index(modules)
     sticky_index = index(stickies)
     {asked, counts} = counts(name, modules, deadline)
-    view = view(name, modules, stickies, counts, asked)
+    view = current_view(name, modules, stickies, counts, asked)
 
     %__MODULE__{
       supervisor: name,
@@ -67,10 +67,13 @@ defmodule DurableHandoff.Drain.Snapshot do
   @spec size(t()) :: non_neg_integer()
   def size(%__MODULE__{servers: servers}), do: tuple_size(servers)
 
-  @doc "The snapshot with the cluster as it is now in `view`. Nodes that were known and are gone from it stay, as not connected."
-  @spec look(t()) :: t()
-  def look(%__MODULE__{} = snapshot) do
-    view = view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
+  @doc """
+  The snapshot with the cluster as it is now in `view`. Nodes that were known and are gone from it stay, as not
+  connected.
+  """
+  @spec refresh(t()) :: t()
+  def refresh(%__MODULE__{} = snapshot) do
+    view = current_view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
     %{snapshot | view: Peers.with_lost(view, snapshot.view)}
   end
 
@@ -153,7 +156,7 @@ defmodule DurableHandoff.Drain.Snapshot do
 
   # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether
   # or not it answered.
-  defp view(name, modules, stickies, counts, asked) do
+  defp current_view(name, modules, stickies, counts, asked) do
     variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, counts)
     %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in asked})}

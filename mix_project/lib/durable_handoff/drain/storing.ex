@@ -33,9 +33,11 @@ defmodule DurableHandoff.Drain.Storing do
                 :until_us,
                 :drain,
                 :timer,
+                listening?: false,
                 phase: :done,
                 queue: :queue.new(),
                 running: %{},
+                answered: %{},
                 results: %{},
                 longest_us: 0,
                 pauses_ms: []
@@ -57,7 +59,7 @@ defmodule DurableHandoff.Drain.Storing do
   def start(supervisor, timeout_ms) do
     storing = %__MODULE__{
       supervisor: supervisor,
-      watch: Sync.watch(supervisor),
+      watch: Sync.watch(),
       timeout_ms: timeout_ms,
       concurrency: Host.graceful_concurrency(supervisor),
       counters: :counters.new(length(@counted), [])
@@ -105,26 +107,40 @@ defmodule DurableHandoff.Drain.Storing do
   @impl true
   def init({storing, drainer}) do
     Process.monitor(drainer)
+    pid = self()
+
+    # Meanwhile the servers are listed: each millisecond counts on a node that may be killed.
+    spawn_link(fn ->
+      Sync.listen(storing.supervisor, storing.watch)
+      send(pid, :listening)
+    end)
+
     {:ok, storing}
   end
 
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
-    busy = for {_worker, server} <- storing.running, into: MapSet.new(), do: server.pid
-    first = :queue.to_list(storing.queue)
-    asked = for server <- first, into: busy, do: server.pid
-    again = for server <- Host.servers(storing.supervisor), server.pid not in asked, do: server
-    {:noreply, ask_all(storing, :first, first ++ again)}
+    {:noreply, ask_all(%{storing | answered: %{}}, :first, to_ask(storing))}
   end
+
+  # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
+  defp to_ask(%{phase: :done} = storing) do
+    busy = for {_worker, server} <- storing.running, into: MapSet.new(), do: server.pid
+    for server <- Host.servers(storing.supervisor), server.pid not in busy, do: server
+  end
+
+  defp to_ask(storing), do: :queue.to_list(storing.queue) ++ Map.values(storing.answered)
 
   @impl true
   def handle_info({:synced, worker, result, took_us}, storing) do
     {server, running} = Map.pop!(storing.running, worker)
-    storing = %{storing | running: running, longest_us: max(storing.longest_us, took_us)}
+    answered = Map.put(storing.answered, server.pid, server)
+    storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
     {:noreply, storing |> note(server.key, result) |> go_on()}
   end
 
+  def handle_info(:listening, storing), do: {:noreply, go_on(%{storing | listening?: true})}
   def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing), do: {:noreply, round_done(storing)}
 
   def handle_info({:timeout, timer, :again}, %{timer: timer} = storing),
@@ -136,6 +152,9 @@ defmodule DurableHandoff.Drain.Storing do
 
   # `:first`: failures may be the store's. `:last`: the store works, so a failure is the server's own.
   defp ask_all(storing, phase, servers), do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers)})
+
+  # Nothing is asked before failures can be seen.
+  defp go_on(%{listening?: false} = storing), do: storing
 
   # Answers of servers that took too long.
   defp go_on(%{phase: phase} = storing) when phase in [:paused, :done], do: storing
@@ -181,7 +200,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp done(%{drain: drain} = storing) do
     if drain, do: send(drain, {__MODULE__, self()})
-    %{storing | phase: :done, drain: nil}
+    %{storing | phase: :done, drain: nil, answered: %{}}
   end
 
   defp pause(%{pauses_ms: [pause_ms | later]} = storing) do

@@ -11,9 +11,12 @@ defmodule DurableHandoff.Drainer.Shutdown do
   # One conditional write of an object store in the same region.
   @assumed_write_ms 50
 
-  # `drain`: drains until the deadline that it is given, and returns by then.
-  @spec child_spec({Host.name(), Options.t(), drain :: (Deadline.t() -> :ok)}) :: Supervisor.child_spec()
-  def child_spec({_supervisor, options, _drain} = arguments) do
+  # `prepare`: has the servers store their state, and returns at once. `drain`: drains until the deadline that it
+  # is given, and returns by then.
+  @type work :: %{prepare: (() -> :ok), drain: (Deadline.t() -> :ok)}
+
+  @spec child_spec({Host.name(), Options.t(), work()}) :: Supervisor.child_spec()
+  def child_spec({_supervisor, options, _work} = arguments) do
     %{
       id: __MODULE__,
       start: {GenServer, :start_link, [__MODULE__, arguments]},
@@ -22,7 +25,7 @@ defmodule DurableHandoff.Drainer.Shutdown do
   end
 
   @impl true
-  def init({supervisor, options, _drain} = arguments) do
+  def init({supervisor, options, _work} = arguments) do
     Process.flag(:trap_exit, true)
     announce_budget(supervisor, options)
     {:ok, arguments}
@@ -40,22 +43,24 @@ defmodule DurableHandoff.Drainer.Shutdown do
   end
 
   @impl true
-  def terminate(reason, {supervisor, options, drain}) do
+  def terminate(reason, {supervisor, options, work}) do
     if Drain.shutdown?(reason) do
-      deadline = deadline(supervisor, options)
-      drain.(deadline)
+      begin_us = Clock.now_us()
+      work.prepare.()
+      deadline = deadline(supervisor, options, begin_us)
+      work.drain.(deadline)
       Telemetry.shutdown_stop(supervisor, deadline, Clock.now_us())
     end
   end
 
-  defp deadline(supervisor, options) do
+  defp deadline(supervisor, options, begin_us) do
     deadline =
-      Deadline.shutdown(Clock.now_us(), %{
+      Deadline.shutdown(begin_us, %{
         timeout_ms: options.timeout_ms,
         budget_ms: options.shutdown_budget_ms,
         noted_us: Moment.noted_us(),
         graceful_ms: Host.graceful_shutdown_ms(supervisor),
-        need_ms: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
+        need_ms: need_ms(supervisor, options)
       })
 
     with %{} = cut <- deadline.cut,
@@ -63,4 +68,8 @@ defmodule DurableHandoff.Drainer.Shutdown do
 
     deadline
   end
+
+  # Counting many servers takes a while.
+  defp need_ms(_supervisor, %{shutdown_budget_ms: nil}), do: 0
+  defp need_ms(supervisor, _options), do: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
 end

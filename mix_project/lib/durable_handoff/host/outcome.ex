@@ -34,7 +34,7 @@ defmodule DurableHandoff.Host.Outcome do
   | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
   | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
   | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
-  | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
+  | its final write fails after the stop, or its `terminate/2` raises before it | store | the same, and `:state_not_stored` in the report wherever it starts again |
   | the store fails one server again and again and serves others | server | `max_attempts` count |
   | its `terminate/2` or final write is slow | no one | waited for until the deadline |
   | the target's registry has not seen the stop | no one | the same target again |

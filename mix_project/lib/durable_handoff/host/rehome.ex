@@ -126,7 +126,7 @@ defmodule DurableHandoff.Host.Rehome do
   defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @polls)
 
   # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
-  defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: {:displaced, :server}, free: :gone})
+  defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: :not_stored, free: :gone})
   # It had ended before it was asked: DurableServer handles that as without a drain.
   defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
 

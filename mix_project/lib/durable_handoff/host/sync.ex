@@ -12,7 +12,7 @@ defmodule DurableHandoff.Host.Sync do
   | the write failed | the same etag, and a line that the host logs as an error in the server's process |
   | another owner wrote the object, or its state cannot be dumped | the server ends |
 
-  So a failed write is told from an unchanged state by the line alone. `watch/1` takes part in logging while
+  So a failed write is told from an unchanged state by the line alone. `listen/2` takes part in logging while
   syncs run; where errors are not logged at all it says so (`blind?/1`), and an unchanged server is then not
   known to be stored.
 
@@ -27,17 +27,16 @@ defmodule DurableHandoff.Host.Sync do
   # Limits the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
-  @doc """
-  Starts to look for failed syncs of the supervisor `name`. Ends with the calling process; `unwatch/1` tidies
-  up.
-  """
-  @spec watch(Host.name()) :: watch()
-  def watch(name) do
-    table = :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
-    # One that a drain left behind when it was killed.
+  @doc "A table for failed syncs. Ends with the calling process; `unwatch/1` tidies up."
+  @spec watch() :: watch()
+  def watch, do: :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
+
+  @doc "From now on failed syncs of the supervisor `name` are noted in `table`. The logger may take a while to answer."
+  @spec listen(Host.name(), watch()) :: :ok
+  def listen(name, table) do
+    # One that a Drainer left behind when it was killed.
     _none = :logger.remove_primary_filter(filter_id(name))
     :ok = :logger.add_primary_filter(filter_id(name), {&__MODULE__.note_failure/2, table})
-    table
   end
 
   @spec unwatch(watch()) :: :ok

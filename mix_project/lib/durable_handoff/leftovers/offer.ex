@@ -90,7 +90,7 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   defp offer(snapshot, left_over, options) do
     deadline_us = Clock.after_ms(@patience_ms)
-    view = Snapshot.look(snapshot).view
+    view = Snapshot.refresh(snapshot).view
     ready = snapshot |> targets(view) |> ask(snapshot.supervisor, deadline_us)
 
     accepted =

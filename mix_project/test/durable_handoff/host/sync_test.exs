@@ -31,7 +31,8 @@ defmodule DurableHandoff.Host.SyncTest do
   end
 
   defp watch(name) do
-    watch = Sync.watch(name)
+    watch = Sync.watch()
+    :ok = Sync.listen(name, watch)
     on_exit(fn -> :logger.remove_primary_filter(:"#{name}_handoff_syncs") end)
     watch
   end
