@@ -1,5 +1,5 @@
-# The compiler has to exist before anything of this project is compiled. It lives outside lib/ so that it is not compiled a
-# second time into the application: a release needs the library it built, not Mix.
+# The compiler must exist before this project is compiled. It is outside of lib/, so it is not part of the application: a
+# release needs the libraries that it built, not Mix.
 unless Code.ensure_loaded?(Mix.Tasks.Compile.DurableHandoffNif) do
   Code.require_file("mix/compile_durable_handoff_nif.exs", __DIR__)
 end

@@ -9,14 +9,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   Guarantees:
 
-    * cargo runs at most once, and only when a source changed or with `--force`. A hash of everything the build reads is kept
-      beside each library, so several build directories (environments, Elixir versions) share one.
-    * A library in use is never written to. The new one is a new file that takes the old one's name; a running VM keeps the
-      old one open until it restarts.
+    * cargo runs at most once, and only when a source changed or with `--force`. A hash of everything that the build
+      reads is kept beside each library, so several build directories (environments, Elixir versions) share one.
+    * A library in use is never written to. The new library is a new file of the same name; a running VM keeps the old
+      one open until it restarts.
 
-  Set `DURABLE_HANDOFF_NIF` to build without Rust: to a directory with both libraries, or to the file of the first
-  with the second beside it. `CARGO`, `CARGO_TARGET_DIR` and cargo's own configuration files mean what they mean
-  to cargo.
+  To build without Rust, set `DURABLE_HANDOFF_NIF` to a directory with both libraries, or to the file of the first
+  with the second beside it. cargo reads `CARGO_TARGET_DIR` and its own configuration files as usual; `CARGO` names
+  another cargo.
   """
 
   use Mix.Task.Compiler
@@ -48,7 +48,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
   @impl true
   def clean, do: Enum.each([@engine, @store], &remove/1)
 
-  @doc "The hash over the names and bytes of `files`, named relative to `root`: the same tree gives the same hash anywhere."
+  @doc "The hash of the bytes of `files` and their names relative to `root`: the same tree has the same hash anywhere."
   def content_hash(root, files) do
     files
     |> Enum.sort()
@@ -61,7 +61,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     |> Base.encode16(case: :lower)
   end
 
-  @doc "The path of a built library in cargo's JSON messages, or nil. Elixir 1.14 has no JSON module: this reads one field."
+  @doc "The path of a built library in cargo's JSON messages, or nil. Reads one field: Elixir 1.14 has no JSON module."
   def library_in(cargo_messages, library) do
     cargo_messages
     |> String.split("\n", trim: true)
@@ -128,7 +128,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     root
   end
 
-  # From a library's name to the hash of what it is made of. The machine is part of it: a checkout may be shared with a container.
+  # A function from a library's name to the hash of its sources. The machine is part of it: a checkout may be shared
+  # with a container.
   defp source_hash({:prebuilt, paths}),
     do: fn library -> "prebuilt " <> content_hash(Path.dirname(paths[library]), [paths[library]]) end
 

@@ -1,22 +1,22 @@
 defmodule DurableHandoff.Codec do
   @moduledoc """
-  States to JSON and back, as Elixir's `JSON` does it and several times as fast.
+  Encodes states as JSON and decodes them, with the results of Elixir's `JSON`, several times as fast.
 
   Guarantees:
 
-    * Encoding gives, byte for byte, what `JSON.encode!/1` gives, and decoding, term for term, what `JSON.decode!/1` gives. Where
-      these raise, the same exception is raised here. Bodies written with either are read with either.
-    * No process waits for another one's state: up to 128 KB a call runs on a normal scheduler for less than a
-      millisecond; more is done on a dirty one. Every call counts against its caller's time slice.
+    * Encoding gives the bytes of `JSON.encode!/1`, and decoding the term of `JSON.decode!/1`. Where these raise,
+      this module raises the same exception. Each reads what the other wrote.
+    * A large state does not block other processes: a call for up to 128 KB runs on a normal scheduler for less than
+      a millisecond, a larger one on a dirty scheduler. Every call is charged to its caller's time slice.
     * No term and no text ends the VM, however deep, long or broken.
 
-  The work is done by a NIF. Whatever it does not know it leaves to `JSON`, piece by piece: structs that implement
-  `JSON.Encoder`, keys that implement `String.Chars`, integers above 64 bits, what is nested deeper than 128 levels, and every error.
-  A `DateTime` in UTC it knows itself.
+  A NIF does the work. It leaves some parts to `JSON`: structs that implement `JSON.Encoder`, keys that implement
+  `String.Chars`, integers above 64 bits, terms nested deeper than 128 levels, and every error. It encodes a
+  `DateTime` in UTC itself.
 
-  On Elixir before 1.18, which has no `JSON`, this library writes and reads these pieces itself, with the same results. In place of
-  `JSON.Encoder` stands `DurableHandoff.Codec.Encodable`, and a text that is not JSON raises `DurableHandoff.Codec.DecodeError` with the
-  fields and the message of `JSON.DecodeError`.
+  Elixir before 1.18 has no `JSON`. There, this library encodes and decodes these parts itself, with the same
+  results: `DurableHandoff.Codec.Encodable` replaces `JSON.Encoder`, and a text that is not JSON raises
+  `DurableHandoff.Codec.DecodeError`, which has the fields and the message of `JSON.DecodeError`.
 
       iex> DurableHandoff.Codec.encode!(%{"count" => 3, "tags" => ["a", nil], "at" => ~U[2026-01-02 03:04:05Z]})
       ~S({"at":"2026-01-02T03:04:05Z","count":3,"tags":["a",null]})
@@ -25,18 +25,19 @@ defmodule DurableHandoff.Codec do
 
   ## Memory
 
-  Strings of more than 64 bytes in a decoded term are parts of the text they were read from, and keep all of it in memory; those that
-  had escapes are parts of blocks of at most 64 KB (above 16 KB, of at most 4 MB), or on their own. A state that keeps a few of them
-  for long and drops the rest is better decoded with `strings: :copy`.
+  A string of more than 64 bytes in a decoded term refers to the text that was decoded and keeps all of it in memory.
+  A string with escapes has its own memory, or shares a block of at most 64 KB (above 16 KB, of at most 4 MB). For a
+  state that keeps a few strings for long and drops the rest, use `strings: :copy`.
 
-  A long output grows while it is written. `size_hint: bytes`, for instance the size of the same state when it was last written, saves that;
-  it never changes the result.
+  The buffer of a long output grows during encoding. `size_hint: bytes` avoids that, for example with the size of the
+  last encoding of the same state. It never changes the result.
   """
 
   alias DurableHandoff.Codec.{DecodeError, Plain}
   alias DurableHandoff.{Native, NativeError}
 
-  # Up to that many bytes a call stays on its scheduler. A dirty call costs 3 microseconds, and 50 when the dirty scheduler sleeps.
+  # Up to that many bytes a call stays on its scheduler. A dirty call costs 3 microseconds, and 50 when the dirty
+  # scheduler sleeps.
   @short 128 * 1024
 
   @type reason :: DecodeError.reason()
@@ -52,7 +53,7 @@ defmodule DurableHandoff.Codec do
     end
   end
 
-  @doc "The JSON of a term; cheaper than `encode!/2` when the term has parts that the NIF leaves to Elixir."
+  @doc "The JSON of a term as iodata. Cheaper than `encode!/2` for terms with parts that the NIF leaves to Elixir."
   @spec encode_to_iodata!(term(), [encode_option()]) :: iodata()
   def encode_to_iodata!(term, options \\ []) do
     case write(term, options) do
@@ -86,7 +87,7 @@ defmodule DurableHandoff.Codec do
   end
 
   @doc """
-  The term of a JSON text, or what is wrong with it, in the words of `JSON.decode/1`.
+  The term of a JSON text, or the error of `JSON.decode/1`.
 
       iex> DurableHandoff.Codec.decode("[1, 2.5]")
       {:ok, [1, 2.5]}

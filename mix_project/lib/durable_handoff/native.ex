@@ -109,7 +109,7 @@ defmodule DurableHandoff.Native do
           {limit :: pos_integer(), out :: non_neg_integer(), next_us :: nil | integer()} | {:error, :busy}
   def limiter_state(_limiter), do: missing()
 
-  # States to JSON and back. What DurableHandoff.Codec has to fill in comes as {value} or {key, :key} between binaries;
+  # JSON. Parts that DurableHandoff.Codec must encode come as {value} or {key, :key} between binaries;
   # :too_large and :refused say that another call or another module has to do it.
 
   @type encoded :: binary() | [binary() | {term()} | {term(), :key}]

@@ -11,7 +11,8 @@ defmodule DurableHandoff.Report do
       `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
     * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing
       to store (`unchanged`), or could not (`failed`);
-    * `adopted_later`: servers of `left` that other nodes have accepted, to start them once they are stopped here (`DurableHandoff.Leftovers`);
+    * `adopted_later`: servers of `left` that other nodes have accepted; they start them once they are stopped here
+      (`DurableHandoff.Leftovers`);
     * `retried`: servers that took more than one attempt;
     * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from
       the start of the attempt that stopped it until it was moved. An upper bound; `gap_us`: the same in
@@ -23,11 +24,12 @@ defmodule DurableHandoff.Report do
     * `executor`: who decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
     * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the
       drain ended: no server can go there. Compare cookie, node names and `connect_all`;
-    * `executors_lost`: the Rust nodes that were asked to decide and did not until the end, each with the reason, the first one first. With
-      `executor: :embedded` the engine in this VM went on after the last of them. Reasons: `:silent` (nothing heard for two
-      seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds), `{:refused, reason}`,
+    * `executors_lost`: Rust nodes that were asked to decide and did not until the end, in order, each with the reason.
+      With `executor: :embedded` the engine in this VM took over from the last of them. Reasons: `:silent` (no message
+      for two seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds),
+      `{:refused, reason}`,
       `{:not_understood, what}`, `{:out_of_order, kind}` and `{:invalid_order, order}`;
-    * `first_errors`: the first few attempts that did not move their server, each with key, module, target and what happened.
+    * `first_errors`: the first few attempts that did not move their server, each with key, module, target and error.
 
   `to_string/1` gives one line for the log.
   """

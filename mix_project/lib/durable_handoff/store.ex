@@ -5,17 +5,17 @@ defmodule DurableHandoff.Store do
       {DurableServer.Supervisor,
        name: MyApp.Durable, prefix: "myapp/", backend: {DurableHandoff.Store, url: "s3://my-bucket"}}
 
-  What it guarantees:
+  Guarantees:
 
-    * Every conditional write is applied when its condition holds and never otherwise: by etag on S3 and Azure, by generation on
-      Google Cloud Storage, by file lock and content hash in a directory (several VMs on one machine, safe against crashes).
-    * A conditional write whose answer was lost is not mistaken for a lost race: a refused one is read back, and the object that has
-      exactly these bytes and this owner is the write.
-    * A request ends within its `timeout:`. No scheduler waits for it; a caller that dies takes its request with it.
-    * Bounded: requests under way and requests waiting for their turn. One more is `{:error, :overloaded}`, at once.
+    * A conditional write is applied if and only if its condition holds: by etag on S3 and Azure, by generation on
+      Google Cloud Storage, by file lock and content hash in a directory (several VMs on one machine, crash-safe).
+    * A conditional write whose response was lost is not taken for a lost race: after a refusal the object is read
+      back, and if it has exactly these bytes and this owner, the write succeeded.
+    * A request ends within its `timeout:` and blocks no scheduler. It is cancelled when its caller dies.
+    * Requests in flight and waiting requests are bounded. One more returns `{:error, :overloaded}` at once.
     * Credentials are never inspected, logged, or part of an error.
-    * Objects are those of DurableServer's own object storage backend, both ways: change a supervisor from one to the other, node by
-      node, with the data that is there.
+    * The objects are compatible with DurableServer's own object storage backend, both ways: a cluster can change from
+      one to the other, node by node, with its data.
 
   ## Options
 
@@ -35,13 +35,13 @@ defmodule DurableHandoff.Store do
   Storage on a server written after Google's reference. `docs/STORES.md` lists what each provider needs and
   what was verified where.
 
-  PATH is put in front of every key. `config` takes every option of the Rust crate `object_store` by its name; what is not
-  given comes from the environment under the usual names (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
-  `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...), and on a machine of the cloud from its metadata service.
-  `http://` in an endpoint is meant as written.
+  PATH is the prefix of every key. `config` takes every option of the Rust crate `object_store` by name. Options that
+  are absent come from the usual environment variables (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
+  `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...), and on a cloud machine from its metadata
+  service. An `http://` endpoint is used without TLS.
 
-  With an endpoint of one's own, `consistent: true` and conditional writes carry `X-Tigris-Consistent: true`, which Tigris needs to
-  ask the leader and other servers ignore.
+  With a custom endpoint, reads with `consistent: true` and conditional writes send `X-Tigris-Consistent: true`:
+  Tigris then asks the leader, other servers ignore it.
 
   ## What a store shows at the start
 
@@ -269,7 +269,7 @@ defmodule DurableHandoff.Store do
   def decode(%__MODULE__{strings: strings}, data), do: Body.decode(data, strings)
 
   @doc """
-  What the store has done since it was opened: `requests` sent, of these `retries`, `slow_downs` (how often it was asked for fewer),
+  Counts since the store was opened: `requests` sent, of these `retries`, `slow_downs` (requests for a lower rate),
   `readbacks` (refused writes that were ours), `cached` (reads answered with what was just written).
   """
   @spec stats(t()) :: %{atom() => non_neg_integer()}

@@ -1,23 +1,23 @@
-//! States to JSON and back, as NIFs. `DurableHandoff.Codec` is their only caller and documents what they are for.
+//! JSON encoding and decoding of states, as NIFs. `DurableHandoff.Codec` is the only caller and documents them.
 //!
 //! Guarantees
-//! - No call runs longer than about a millisecond on a normal scheduler: input and output are bounded there, more is a dirty
-//!   call. Every call counts against the time slice of its process.
-//! - No recursion deeper than 128 levels, no memory beyond a multiple of input and output, no term asked what it may not be asked.
+//! - No call runs longer than about a millisecond on a normal scheduler: its input and output are bounded, larger ones
+//!   use a dirty call. Every call is charged to the time slice of its process.
+//! - Recursion is at most 128 levels deep, and memory is at most a multiple of input and output.
 //!
 //! | file | what |
 //! |---|---|
 //! | `heap.rs` | reading and making terms: all the unsafe code |
-//! | `heap/calls.rs` | how the VM calls what is here |
+//! | `heap/calls.rs` | the functions that the VM calls |
 //! | `heap/pages.rs` | large pages for large outputs |
 //! | `heap/pool.rs` | strings that share a binary |
-//! | `encode.rs` | a term walked into JSON, and the holes it leaves |
+//! | `encode.rs` | a term to JSON, with holes for what Elixir must encode |
 //! | `calendar.rs` | a `DateTime` as a string |
-//! | `decode.rs` | JSON read into a term |
-//! | `keys.rs` | keys that come again |
-//! | `names.rs` | atoms that come again |
-//! | `memory.rs` | memory that is kept between calls, and output that grows |
-//! | `time.rs` | what a call costs its process |
+//! | `decode.rs` | JSON to a term |
+//! | `keys.rs` | cache of object keys |
+//! | `names.rs` | cache of atom texts |
+//! | `memory.rs` | buffers kept between calls, and output that grows |
+//! | `time.rs` | time slices charged for calls |
 
 mod calendar;
 mod decode;
@@ -39,16 +39,18 @@ mod atoms {
     rustler::atoms! { key, refused, too_large }
 }
 
-/// Output of a call on a normal scheduler: a third of a millisecond at the slowest rate measured.
+/// Largest output of a call on a normal scheduler: a third of a millisecond at the slowest rate measured.
 const SHORT_OUTPUT: usize = 128 * 1024;
 
-/// Bounds of such a call. A hole costs as much as a few dozen bytes; a sixteenth of the output says what the rest will be like.
+/// Bounds of such a call. A hole costs as much as a few dozen bytes. A sixteenth of the output is enough to forecast
+/// the rest.
 const SHORT: Bounds = Bounds { holes: 2 * 1024, forecast: SHORT_OUTPUT / 16 };
 
-/// Above that the VM writes the whole itself: it may end the process for it, we could only end the VM.
+/// Above that, Elixir encodes the whole term: the VM can end a process that runs out of memory, a NIF could only end
+/// the VM.
 const LONG_OUTPUT: usize = 1024 * 1024 * 1024;
 
-/// Bounds of a dirty call. As many holes cost Elixir far more than the walk it is spared.
+/// Bounds of a dirty call. More holes cost Elixir more than the NIF saves.
 const LONG: Bounds = Bounds { holes: 1024 * 1024, forecast: usize::MAX };
 
 heap::nif!(codec_encode / 1, Normal);
@@ -56,7 +58,7 @@ heap::nif!(codec_encode_dirty / 2, DirtyCpu);
 heap::nif!(codec_decode / 2, Normal);
 heap::nif!(codec_decode_dirty / 2, DirtyCpu);
 
-/// The JSON of a term: a binary, or a list of binaries and holes (`{value}`, `{value, :key}`); `:too_large` for this call.
+/// Encodes a term: a binary, or a list of binaries and holes (`{value}`, `{value, :key}`), or `:too_large` for this call.
 fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     let output = Output::new(memory::borrow(), SHORT_OUTPUT);
     let (encoded, output) = encode(heap, term, output, SHORT);
@@ -70,7 +72,7 @@ fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     result.unwrap_or_else(|| atoms::too_large().into())
 }
 
-/// The same without a bound, into memory of about as many bytes as expected to begin with.
+/// The same for large terms; `expected` is the size of the first buffer in bytes.
 fn codec_encode_dirty<'a>(heap: Heap<'a>, [term, expected]: [Handle<'a>; 2]) -> Handle<'a> {
     let expected = heap.integer(expected).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let output = Output::new(Growing::new(expected), LONG_OUTPUT);
@@ -80,12 +82,12 @@ fn codec_encode_dirty<'a>(heap: Heap<'a>, [term, expected]: [Handle<'a>; 2]) -> 
         let (storage, len) = output.into_parts();
         finish(heap, storage.into_binary(heap, len), len, &holes)
     });
-    // What is too large even here is one hole.
+    // A term that is too large even for this call becomes one hole.
     let result = result.or_else(|| one_hole(heap, term));
     result.unwrap_or_else(|| atoms::too_large().into())
 }
 
-/// The term a JSON text stands for; `:refused` when Elixir has to look at it.
+/// Decodes a JSON text; `:refused` when Elixir must decode it or report the error.
 fn codec_decode<'a>(heap: Heap<'a>, [text, copy]: [Handle<'a>; 2]) -> Handle<'a> {
     decode(heap, text, copy == atom::true_().into()).unwrap_or_else(|| atoms::refused().into())
 }
@@ -109,7 +111,7 @@ fn encode<'a, S: Storage>(
     })
 }
 
-/// Nothing written: Elixir does it all.
+/// One hole for the whole term: Elixir encodes all of it.
 fn one_hole<'a>(heap: Heap<'a>, term: Handle<'a>) -> Option<Handle<'a>> {
     heap.make_list(&[heap.make_tuple(&[term])?])
 }

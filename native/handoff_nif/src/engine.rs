@@ -1,8 +1,8 @@
 //! The engine as a resource: one drain, its ledger and its limiter behind one lock.
 //!
-//! Guarantee: the lock is only ever tried. A drain has one process that polls it, so a taken lock is a caller's mistake and
-//! comes back as `{:error, :busy}`; after a panic inside the engine every call says so instead of going on with half a
-//! state.
+//! Guarantee: no call waits for the lock. One process polls a drain, so a lock that is held is a caller's mistake: the
+//! call returns `{:error, :busy}`. After a panic inside the engine every call raises, because the state may be half
+//! changed.
 
 use std::sync::{Mutex, TryLockError};
 
@@ -80,8 +80,8 @@ fn engine_poll<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifR
     drain.poll(env, now_us)
 }
 
-/// The same for large drains: after a new view a poll looks at every node once for each class of servers, and the last
-/// one at every server that is left.
+/// The same for large drains: after a new view a poll checks every node for each class of servers, and the last poll
+/// visits every server that is left.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn engine_poll_dirty<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
     drain.poll(env, now_us)

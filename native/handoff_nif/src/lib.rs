@@ -1,20 +1,20 @@
 //! The drain engine and the codec as an Erlang NIF: decode, call `handoff_core` or `state_codec`, encode.
 //!
 //! Guarantees
-//! - No function runs longer than about a millisecond on a normal scheduler: whatever grows with the number of servers or
-//!   nodes is a dirty call.
-//! - A term of the wrong shape is a `badarg`, a panic is an Erlang error (rustler catches it, in the codec `heap/calls.rs`), values out of bounds are
-//!   `{:error, {:invalid, problems}}`. Nothing here can end the VM.
-//! - Nobody waits for a lock: an engine in use by another process is `{:error, :busy}`.
+//! - No function runs longer than about a millisecond on a normal scheduler: work that grows with the number of
+//!   servers or nodes is a dirty call.
+//! - A term of the wrong shape raises `badarg`. Values out of bounds return `{:error, {:invalid, problems}}`. A panic
+//!   becomes an Erlang error: rustler catches it, in the codec `heap/calls.rs`. Nothing here can end the VM.
+//! - No call waits for a lock: an engine that another process is using returns `{:error, :busy}`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `engine.rs` | the engine as a resource: new, poll, event, view, progress, report, results |
-//! | `plan.rs` | the dry run, the existing rules alone, the list of reasons |
+//! | `plan.rs` | the plan, the eligibility rules alone, reasons, defaults and ranges |
 //! | `limiter.rs` | the engine's limiter alone, for work that is not a drain |
-//! | `terms.rs` | maps and tuples from Elixir to the engine's types |
+//! | `terms.rs` | the engine's types as arguments and results, through serde |
 //! | `codec.rs` | states to JSON and back: its `heap.rs` is the only unsafe code |
-//! | `answers.rs` | the engine's types to maps and tuples for Elixir |
+//! | `answers.rs` | results of the engine's calls |
 
 mod answers;
 mod codec;

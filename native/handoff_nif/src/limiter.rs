@@ -1,8 +1,10 @@
-//! The engine's concurrency limiter alone, for work that is not a drain: starting here what another node had to leave.
+//! The concurrency limiter alone, for work that is not a drain: starting the leftovers of another node.
 //!
 //! Guarantees
-//! - A permit is counted from when it is taken until it is first given back, once; a permit nobody knows is ignored.
-//! - The lock is only ever tried: a taken one is `{:error, :busy}`. Every call is O(log n) in the permits out.
+//! - A permit counts from the moment it is taken until it is returned. Returning it twice, or returning an unknown
+//!   permit, has no effect.
+//! - No call waits for the lock: when it is held, the call returns `{:error, :busy}`. Every call is O(log n) in the
+//!   permits in use.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, TryLockError};

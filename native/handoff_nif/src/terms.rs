@@ -1,6 +1,6 @@
-//! The engine's types as arguments and answers of NIFs. Their shapes are those of `term_serde`.
+//! The engine's types as arguments and results of NIFs, in the shapes of `term_serde`.
 //!
-//! Guarantee: a term of the wrong shape is a `badarg`; reasons, endings and keys carry the engine's own names.
+//! Guarantee: a term of the wrong shape raises `badarg`. Reasons, endings and keys have the engine's names.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use term_serde::{Kind, MakeTerm, ReadTerm, from_term, to_term};
 
-/// An argument or an answer that serde reads or writes.
+/// An argument or a result that serde reads or writes.
 pub struct Value<T>(pub T);
 
 impl<'a, T: DeserializeOwned + 'a> Decoder<'a> for Value<T> {
@@ -21,12 +21,12 @@ impl<'a, T: DeserializeOwned + 'a> Decoder<'a> for Value<T> {
 
 impl<T: Serialize> Encoder for Value<T> {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        // Every type that is given here has a form.
+        // Every type used here has a term.
         to_term(Make(env), &self.0).unwrap_or_else(|_| rustler::types::atom::error().encode(env))
     }
 }
 
-/// Whose eligibility is asked for, by the existing rules alone.
+/// The arguments of `eligible/2`: which nodes may take a server, by the eligibility rules alone.
 #[derive(Deserialize)]
 pub struct Question {
     /// The node that asks.

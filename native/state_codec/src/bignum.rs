@@ -1,4 +1,4 @@
-//! Integers that no machine word holds: from decimal digits to the external term format, which the BEAM reads.
+//! Integers of more than 64 bits: from decimal digits to the external term format, which the BEAM reads.
 //!
 //! Guarantee: bounded work. The conversion is quadratic, so that more than 600 digits are left to Elixir.
 

@@ -1,4 +1,4 @@
-//! Why an output was given up or a text refused.
+//! Why writing stopped or a text was refused.
 
 /// Why something was not written. One byte, so that a walk through many values passes it in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -7,7 +7,7 @@ pub enum WriteError {
     /// The output would be larger than the limit it was given.
     #[error("the output is larger than its limit")]
     TooLarge,
-    /// The allocator said no.
+    /// Out of memory.
     #[error("no memory for the output")]
     OutOfMemory,
     /// A string is not UTF-8.
@@ -48,7 +48,7 @@ pub enum ReadError {
         /// The position of the bracket that was one too many.
         at: usize,
     },
-    /// The allocator said no to a string with escapes.
+    /// Out of memory for a string with escapes.
     #[error("no memory for a string")]
     OutOfMemory,
     /// The reader of the events wanted no more of them.

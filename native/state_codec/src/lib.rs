@@ -31,5 +31,5 @@ pub use error::{Declined, ReadError, WriteError};
 pub use output::{Output, Storage};
 pub use parser::{Event, Parser, Sink, Text};
 
-/// The deepest nesting that is read or written without the help of whoever has a growing stack.
+/// The deepest nesting that is read or written here; the caller handles deeper terms on a growing stack.
 pub const MAX_DEPTH: usize = 128;

@@ -208,7 +208,7 @@ impl<'i> Parser<'i> {
         }
     }
 
-    /// Goes past a word that has the first letter of `word`.
+    /// Reads `word`, whose first letter has been seen.
     #[inline]
     fn word(&self, start: usize, word: &str, event: Event<'static>, sink: &mut impl Sink) -> Result<usize, ReadError> {
         let rest = &self.input.as_bytes()[start..];

@@ -118,7 +118,7 @@ impl Row {
 }
 
 impl Meaning {
-    /// Whether the same request may succeed later without anybody's help.
+    /// Whether the same request may succeed later without intervention.
     #[must_use]
     pub fn passes(self) -> bool {
         matches!(self, Self::Again | Self::AgainForKey | Self::SlowDown | Self::Outage | Self::NotAStore)

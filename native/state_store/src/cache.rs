@@ -1,11 +1,11 @@
-//! What this process wrote and is the only one to read back, for the one read that follows.
+//! Answers the first read after a write from memory.
 //!
 //! Guarantees
-//! - An answer from here is the newest version this process knows of: a write or a deletion forgets the key when it begins, and
-//!   writes of one key that overlap with each other or with a deletion keep nothing, in whatever order their answers come.
-//! - It is used once, and only for a few seconds. It can be older than the store when somebody else wrote meanwhile: then the
-//!   write that follows is under an etag that is gone, and refused.
-//! - Bounded in bytes; the oldest go first.
+//! - The cached object is the newest version that this process knows: a write or a deletion removes the key when it
+//!   begins, and overlapping changes of one key cache nothing, whatever the order of their responses.
+//! - It is used once, within a few seconds. It can be older than the store if another node wrote meanwhile: then the next
+//!   write has an outdated etag and is refused.
+//! - Bounded in bytes; the oldest objects are removed first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,11 +24,11 @@ pub(crate) struct Cache {
 #[derive(Default)]
 struct Kept {
     by_key: HashMap<String, Entry>,
-    /// Keys by age, with the number of their entry. Those whose entry is gone or another by now are passed over.
+    /// Keys by age, with the number of their entry. A key whose entry was removed or replaced is skipped.
     ages: VecDeque<(u64, String)>,
     bytes: usize,
     numbers: u64,
-    /// Keys with changes under way.
+    /// Keys with changes in flight.
     changing: HashMap<String, Changes>,
 }
 
@@ -38,7 +38,7 @@ struct Changes {
     overlap: bool,
 }
 
-/// A write or a deletion under way.
+/// A write or a deletion in flight.
 pub(crate) struct Change<'a> {
     cache: &'a Cache,
     key: &'a str,
@@ -55,7 +55,7 @@ impl Cache {
         Self { max_bytes, lasts, kept: Mutex::default() }
     }
 
-    /// To be held until the answer is there, whatever it is.
+    /// Held until the change has ended, whatever its result.
     pub(crate) fn change<'a>(&'a self, key: &'a str) -> Change<'a> {
         let mut kept = self.lock();
         kept.forget(key);
@@ -65,7 +65,7 @@ impl Cache {
         Change { cache: self, key }
     }
 
-    /// The object, if it was written here a moment ago and not read since.
+    /// The object, if this process wrote it recently and has not read it since.
     pub(crate) fn take(&self, key: &str) -> Option<Object> {
         let entry = self.lock().forget(key)?;
         (entry.at.elapsed() <= self.lasts).then_some(entry.object)
@@ -77,7 +77,7 @@ impl Cache {
 }
 
 impl Change<'_> {
-    /// It was a write, it is done, and the next read is to be answered from here.
+    /// The write succeeded; the next read is answered from memory.
     pub(crate) fn wrote(self, object: Object) {
         let mut kept = self.cache.lock();
         let overlap = kept.changing.get(self.key).is_none_or(|changes| changes.overlap);
@@ -128,7 +128,7 @@ impl Kept {
         }
     }
 
-    /// Ages of entries that are gone must not pile up behind one that stays.
+    /// Removes the ages of entries that are gone, which would pile up behind an entry that stays.
     fn compact(&mut self) {
         if self.ages.len() > 2 * self.by_key.len() + 1 {
             let by_key = &self.by_key;

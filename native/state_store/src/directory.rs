@@ -39,7 +39,7 @@ pub(crate) struct Directory {
     local: Vec<Arc<Mutex<()>>>,
 }
 
-/// Set when nobody waits for the answer any more: a write that has not happened then must not.
+/// Set when the request was cancelled: a write that has not happened yet must not happen.
 struct GivenUp(Arc<AtomicBool>);
 
 impl Drop for GivenUp {
@@ -141,7 +141,7 @@ impl Directory {
         let _given_up = GivenUp(Arc::clone(&flag));
         let directory = Arc::clone(self);
         blocking(move || {
-            // Both go into the thread: it may outlive the request, and still nobody else may write meanwhile.
+            // The thread holds both: it may outlive the request, and no other writer may run meanwhile.
             let _local = local;
             let _lock = directory.lock(number, &flag)?;
             work(&directory, &flag)
@@ -184,7 +184,7 @@ impl Directory {
         let temporary = self.root.join("incoming").join(temporary_name());
         let written = self.write_through(&temporary, path, body, given_up);
         if written.is_err() {
-            // Whatever went wrong is what the caller should hear of, not this.
+            // The first error is the one to report.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -192,7 +192,7 @@ impl Directory {
 
     fn write_through(&self, temporary: &Path, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
         let fail = |action| move |error: io::Error| Error::io(action, &error);
-        // Never into a file that is there: it would be somebody else's.
+        // Fails if the file exists: it belongs to another writer.
         let mut file = File::create_new(temporary).map_err(fail("creating a temporary file"))?;
         file.write_all(body).map_err(fail("writing the object"))?;
         file.sync_data().map_err(fail("syncing the object"))?;
@@ -207,7 +207,7 @@ impl Directory {
     }
 }
 
-/// Creates a directory and makes its name as lasting as what will be in it.
+/// Creates a directory and syncs its parent, so that the directory survives a power cut.
 fn make(directory: &Path, root: &Path) -> Result<(), Error> {
     if directory.is_dir() || directory == root {
         return Ok(());
@@ -240,15 +240,15 @@ fn missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A name that nobody else has: not another store of this process on the same directory, nor a process with the same number in
-/// another container that shares it.
+/// A unique name: another store of this process may use the same directory, and so may a process with the same number in
+/// another container.
 fn temporary_name() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{:016x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Best effort: what cannot be removed is in nobody's way.
+/// Best effort: a file that stays does no harm.
 fn sweep(incoming: &Path) {
     let Ok(entries) = fs::read_dir(incoming) else { return };
     let now = SystemTime::now();

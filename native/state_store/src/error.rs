@@ -1,10 +1,10 @@
-//! What can go wrong, in words that are safe to log.
+//! Errors, safe to log.
 
 use std::time::Duration;
 
 use crate::Flaw;
 
-/// Why a request was not answered with what was asked for.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,10 +14,10 @@ pub enum Error {
     /// The condition of the write does not hold.
     #[error("the object is not what the condition says")]
     Conflict,
-    /// The deadline came first. A write may have been applied.
+    /// The deadline passed. A write may have been applied.
     #[error("no answer in time")]
     Timeout,
-    /// Too many requests wait for their turn already.
+    /// Too many requests are waiting.
     #[error("too many requests are waiting")]
     Overloaded,
     /// Another request for the object was in the way (S3's 409).
@@ -26,7 +26,7 @@ pub enum Error {
     /// The object was written or read too often (429 of R2 and Google). Says nothing about the store.
     #[error("too many requests for this object")]
     Paced {
-        /// How long the store asks to leave this object alone.
+        /// The pause that the store asks for, for this object.
         retry_after: Option<Duration>,
     },
     /// The store asks for fewer requests: 429, 503, `SlowDown`.
@@ -34,7 +34,7 @@ pub enum Error {
     SlowDown {
         /// The HTTP status.
         status: u16,
-        /// How long the store asks to be left alone.
+        /// The pause that the store asks for.
         retry_after: Option<Duration>,
     },
     /// The store refused the credentials, or there are none.
@@ -49,21 +49,21 @@ pub enum Error {
         /// Whether other credentials, fetched now, could be accepted.
         expired: bool,
     },
-    /// The service that gives out credentials fails. The store was not asked.
+    /// The service for credentials failed. The store received no request.
     #[error("credentials cannot be fetched: {reason}")]
     Credentials {
         /// The HTTP status; 0 when there was no answer.
         status: u16,
-        /// What was asked, and what it answered.
+        /// The request and the response.
         reason: String,
     },
-    /// The answer comes from something that is no object store.
+    /// The response comes from a server that is no object store.
     #[error("the answer (status {status}) does not come from an object store")]
     NotAStore {
         /// The HTTP status.
         status: u16,
     },
-    /// The store cannot do what was asked for.
+    /// The store does not support the request.
     #[error("the store does not support this request (status {status}, code {code})")]
     Unsupported {
         /// The HTTP status.
@@ -98,7 +98,7 @@ pub enum Error {
     /// The store was not reached, or the connection was lost. A write may have been applied when `sent`.
     #[error("the store cannot be reached: {reason}")]
     Network {
-        /// The transport's own words.
+        /// The transport's message.
         reason: String,
         /// Whether the request may have arrived.
         sent: bool,
@@ -108,7 +108,7 @@ pub enum Error {
     Io {
         /// What was being done.
         action: &'static str,
-        /// The operating system's words.
+        /// The operating system's message.
         reason: String,
     },
     /// No store can hold an object under this key.
@@ -134,7 +134,7 @@ pub enum Error {
         /// The largest one allowed.
         limit: u64,
     },
-    /// An answer that is no answer to what was asked.
+    /// A response that lacks a required part.
     #[error("the store's answer makes no sense: {reason}")]
     Protocol {
         /// What is missing.
@@ -142,7 +142,7 @@ pub enum Error {
     },
 }
 
-/// One more fact about an error, for those who show it as data.
+/// A fact about an error, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
     /// A number.
@@ -168,7 +168,7 @@ impl Error {
         }
     }
 
-    /// Whether a write that ended like this may have been applied all the same.
+    /// Whether a write that failed like this may have been applied.
     #[must_use]
     pub fn is_unsure(&self) -> bool {
         match self {
@@ -176,13 +176,13 @@ impl Error {
             Self::Network { sent, .. } => *sent,
             Self::Server { unsure, .. } => *unsure,
             Self::SlowDown { status, .. } => *status >= 500,
-            // A proxy that answers with a page of its own may have sent the request on before.
+            // A proxy that responds with its own page may have forwarded the request.
             Self::NotAStore { .. } => true,
             _ => false,
         }
     }
 
-    /// One word for the kind of error, the same in every language.
+    /// Name of the kind of error, the same in Rust and Elixir.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -209,7 +209,7 @@ impl Error {
         }
     }
 
-    /// The facts that go with the kind; empty when the kind says it all.
+    /// The facts beside the kind; may be empty.
     #[must_use]
     pub fn details(&self) -> Vec<(&'static str, Detail)> {
         let text = |text: &str| Detail::Text(text.to_owned());

@@ -1,4 +1,4 @@
-//! What a store can lack that one owner for each key depends on.
+//! Why a store cannot guarantee one owner for each key.
 
 /// Why a store is refused. Found by [`crate::Store::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// One word, the same in every language.
+    /// Its name, the same in Rust and Elixir.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Flaw {
         }
     }
 
-    /// For the people who run it: what was seen, what it means, what to do.
+    /// For operators: what was observed, what it means, what to do.
     #[must_use]
     pub fn problem(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! How many requests are under way at a time.
+//! Limits the requests in flight.
 //!
-//! Guarantee: never more than `max_in_flight` hold a turn, never more than `max_waiting` wait for one, first come first served.
+//! Guarantee: at most `max_in_flight` requests have a turn and at most `max_waiting` wait for one, in order of arrival.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ pub(crate) struct Gate {
     max_waiting: usize,
 }
 
-/// Counts one waiter for as long as it waits, also when its request is given up.
+/// Counts a waiter until it has a turn or its request is cancelled.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl Drop for Waiter<'_> {
@@ -52,19 +52,19 @@ impl Gate {
     }
 }
 
-/// The place of one request among those under way.
+/// The turn of one request.
 pub(crate) struct Turn {
     turns: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
-    /// Leaves the place to others.
+    /// Releases the turn.
     pub(crate) fn leave(&mut self) {
         self.permit = None;
     }
 
-    /// Takes a place again. A request that had one is not counted among those that wait.
+    /// Takes a turn again. A request that had one does not count as waiting.
     pub(crate) async fn take(&mut self) -> Result<(), Error> {
         self.permit = Some(acquire(&self.turns).await?);
         Ok(())

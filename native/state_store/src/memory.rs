@@ -1,6 +1,6 @@
 //! `memory:`: objects of this process, for tests and trials.
 //!
-//! `memory:` opens a store of its own; `memory:NAME` the one of that name, shared by all who have it open and gone with the last.
+//! `memory:` opens a new store; `memory:NAME` the store of that name, which lives until the last one that opened it closes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -84,7 +84,7 @@ impl Memory {
     }
 }
 
-/// Whether a write under `condition` may go ahead, given the etag that is there.
+/// Whether `condition` holds, given the current etag.
 pub(crate) fn check(condition: &Condition, current: Option<&str>) -> Result<(), Error> {
     let holds = match condition {
         Condition::Always => true,
@@ -94,7 +94,7 @@ pub(crate) fn check(condition: &Condition, current: Option<&str>) -> Result<(), 
     if holds { Ok(()) } else { Err(Error::Conflict) }
 }
 
-/// Every change under these locks is one insertion or removal: whoever panicked left nothing half done.
+/// Every change under these locks is one insertion or removal, so a panic leaves no partial change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The nouns of a request and of its answer.
+//! Types of requests and responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub struct Object {
     /// Its bytes.
     pub body: Bytes,
-    /// What names this version of it: an etag, a generation, a content hash. Opaque.
+    /// Identifies this version: an etag, a generation or a content hash. Opaque.
     pub etag: String,
 }
 
@@ -27,7 +27,7 @@ pub struct ObjectRef {
 pub struct Page {
     /// The objects, in the store's order.
     pub objects: Vec<ObjectRef>,
-    /// Where to go on, or nothing when this was the last page.
+    /// Where the next page starts; `None` on the last page.
     pub next: Option<String>,
 }
 
@@ -42,13 +42,13 @@ pub enum Condition {
     Etag(String),
 }
 
-/// When a refused conditional write is read back. An object that then has exactly the bytes of the write *is* the write, and
-/// the refusal was the answer to a second copy of it.
+/// When a refused conditional write is read back. If the object has exactly the bytes of the write, the write succeeded,
+/// and the refusal was the response to a second copy of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readback {
-    /// After every refusal: for bytes that nobody else writes, because they name their owner.
+    /// After every refusal: for bytes that name their owner, which no other writer has.
     Always,
-    /// Only when an answer was lost before: for bytes that two writers may have in common.
+    /// Only after a lost response: for bytes that two writers may have in common.
     AfterLostAnswer,
 }
 
@@ -66,8 +66,8 @@ pub struct Limits {
 pub struct Write {
     /// What must hold.
     pub condition: Condition,
-    /// What a refusal is taken for.
+    /// When a refusal is read back.
     pub readback: Readback,
-    /// Whether to answer the read that follows with what was written: for objects that nobody else may write meanwhile.
+    /// Whether the next read is answered from memory: for objects that no other node may write meanwhile.
     pub keep: bool,
 }

@@ -11,10 +11,10 @@ const WORKERS: usize = 2;
 /// File operations run on threads of their own, as many as requests in flight would need.
 const MAX_BLOCKING: usize = 64;
 
-/// The one runtime of this process, started at the first call and never stopped.
+/// The runtime of this process: the first call starts it, and it never stops.
 ///
 /// # Errors
-/// When the operating system gives no threads.
+/// When the operating system creates no threads.
 pub fn shared_runtime() -> std::io::Result<Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle().clone());
@@ -25,7 +25,7 @@ pub fn shared_runtime() -> std::io::Result<Handle> {
         .thread_name("state_store")
         .enable_all()
         .build()?;
-    // Of two first calls at a time one runtime stays; the other one is stopped without waiting for anything.
+    // Of two concurrent first calls one runtime is kept; the other stops at once.
     if let Err(runtime) = RUNTIME.set(runtime) {
         runtime.shutdown_background();
     }

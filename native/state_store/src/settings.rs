@@ -13,18 +13,17 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Requests that may wait for their turn.
     pub max_waiting: usize,
-    /// How long one sending of a request may take, within the request's own timeout.
+    /// Timeout of one attempt of a request, within the request's own timeout.
     pub attempt_timeout: Duration,
     /// The largest object that is read or written.
     pub max_object_bytes: u64,
-    /// How much of what was just written is kept for the read that follows; 0 for nothing.
+    /// Bytes of written objects that are kept for the next read; 0 keeps none.
     pub cache_bytes: usize,
     /// How long it is kept.
     pub cache_lasts: Duration,
     /// Whether nothing may be changed: writes and deletions are refused, and opening a directory creates nothing.
     pub read_only: bool,
-    /// Whether the store is taken to keep conditional writes without showing it: for stores where nothing can be written at the
-    /// start.
+    /// Whether conditional writes are assumed to work, without a proof: for credentials that cannot write at the start.
     pub assume_conditions: bool,
 }
 
@@ -63,7 +62,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// `text` with every option's value blotted out, for messages that come from elsewhere.
+    /// `text` without the values of options, for messages of other libraries.
     pub(crate) fn redact(&self, text: &str) -> String {
         self.options
             .iter()

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 const START: &[u8] = b"{\"durable_handoff_deleted\":";
 const MAX_BYTES: usize = 96;
-/// Twice as long as its writer goes on deleting it.
+/// Twice as long as its writer tries to delete it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// One that this process writes, unlike any other.
@@ -47,7 +47,7 @@ pub(crate) fn is(body: &[u8]) -> bool {
     body.len() <= MAX_BYTES && body.starts_with(START)
 }
 
-/// Whether its writer has given up.
+/// Whether its writer has stopped trying to delete it.
 pub(crate) fn is_abandoned(body: &[u8]) -> bool {
     is(body) && written(body).is_none_or(|written| now().saturating_sub(written) > ABANDONED)
 }

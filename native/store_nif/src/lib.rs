@@ -1,10 +1,10 @@
 //! Object stores as an Erlang NIF: stores are resources, and each request is answered by a message to its caller.
 //!
 //! Guarantees
-//! - No function waits: a scheduler is held for as long as it takes to copy the arguments.
-//! - A request is answered with exactly one message `{tag, answer}`, or with none after a cancellation that said so. One whose
-//!   handle is garbage is cancelled: nobody is left who could want the answer.
-//! - What the options hold is in no term, message or error.
+//! - No function waits: a call takes as long as copying its arguments.
+//! - A request gets exactly one message `{tag, answer}`, or none after `store_cancel` has returned true. A request whose
+//!   handle is garbage collected is cancelled.
+//! - Values of options appear in no term, message or error.
 
 mod answer;
 
@@ -37,7 +37,7 @@ const WAITING: u8 = 0;
 const ANSWERED: u8 = 1;
 const CANCELLED: u8 = 2;
 
-/// A request under way: `WAITING` until either its answer or its cancellation comes first.
+/// A request in flight: `WAITING` until it is answered or cancelled, whichever comes first.
 pub struct RequestResource {
     state: Arc<AtomicU8>,
     task: AbortHandle,
@@ -47,7 +47,7 @@ pub struct RequestResource {
 impl Resource for RequestResource {}
 
 impl RequestResource {
-    /// Whether no answer was sent and none will be.
+    /// Returns whether it was cancelled: no answer was sent and none will be.
     fn cancel(&self) -> bool {
         let cancelled =
             self.state.compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire) != Err(ANSWERED);
@@ -97,7 +97,7 @@ enum RequestTerm<'a> {
     List(String, Option<String>, usize),
 }
 
-/// A request that owns what it needs, for another thread.
+/// A request that owns its data, for another thread.
 enum Request {
     Check,
     Get(String, bool),
@@ -141,7 +141,7 @@ fn store_request<'a>(
     start(env, &store, tag, request, timeout_ms, retries)
 }
 
-/// The same for bodies that take more than a moment to copy.
+/// The same on a dirty scheduler, for large bodies.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn store_request_dirty<'a>(
     env: Env<'a>,
@@ -154,7 +154,7 @@ fn store_request_dirty<'a>(
     start(env, &store, tag, request, timeout_ms, retries)
 }
 
-/// Whether the request is given up and no answer will come. If not, its answer has been sent already.
+/// Cancels a request. True: no answer will come. False: the answer has been sent.
 #[rustler::nif]
 fn store_cancel(request: ResourceArc<RequestResource>) -> bool {
     request.cancel()
@@ -206,7 +206,7 @@ struct Reply {
 impl Reply {
     fn send(mut self, tag: &SavedTerm, answer: &Answer) {
         if self.state.compare_exchange(WAITING, ANSWERED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            // Fails when the process is gone: then nobody waits.
+            // Fails when the process has ended.
             let _ = self.env.send_and_clear(&self.to, |env| (tag.load(env), answer.encode(env)));
         }
     }

@@ -1,9 +1,9 @@
 defmodule DurableHandoff.Codec.Decoder do
   @moduledoc false
-  # JSON to terms without the NIF and without Elixir's JSON module: what reads, on Elixir before 1.18, the texts that the NIF
-  # refuses, and says what is wrong with them.
+  # Decodes JSON without the NIF and without Elixir's JSON module: on Elixir before 1.18, for texts that the NIF
+  # refuses, and for their errors.
   #
-  # Guarantee: the terms and the error reasons of `JSON.decode/1`, offsets included. Nesting is bounded by memory alone.
+  # Guarantee: the terms and the error reasons of `JSON.decode/1`, with the same offsets. Only memory limits nesting.
 
   alias DurableHandoff.Codec.UTF8
 
@@ -12,7 +12,7 @@ defmodule DurableHandoff.Codec.Decoder do
           | {:invalid_byte, non_neg_integer(), byte()}
           | {:unexpected_sequence, non_neg_integer(), binary()}
 
-  @doc "The term `text` stands for, or why it stands for none."
+  @doc "The term of `text`, or why it is not JSON."
   @spec decode(binary()) :: {:ok, term()} | {:error, reason()}
   def decode(text) when is_binary(text) do
     {value, rest} = value(text, text)
@@ -21,7 +21,7 @@ defmodule DurableHandoff.Codec.Decoder do
     {__MODULE__, reason} -> {:error, reason}
   end
 
-  # Every function takes what is left and the whole text, and returns a value and what is left behind it.
+  # Every function takes the rest and the whole text, and returns a value and the rest after it.
 
   defp value(<<byte, rest::binary>>, text) when byte in ~c" \t\n\r", do: value(rest, text)
   defp value(<<?", rest::binary>>, text), do: string(rest, text)
@@ -97,7 +97,7 @@ defmodule DurableHandoff.Codec.Decoder do
 
   defp fraction(rest, start, text), do: float(taken(start, rest), rest, start, text)
 
-  # Erlang reads no float without a fraction. A zero gives up its sign here, as it does in JSON.
+  # Erlang reads no float without a fraction. A zero loses its sign here, as in JSON.
   defp exponent(digits, integer, start, text) do
     rest = digits |> sign() |> some_digits(text)
     float(integer <> ".0e" <> taken(digits, rest), rest, start, text)
@@ -125,7 +125,7 @@ defmodule DurableHandoff.Codec.Decoder do
     end
   end
 
-  # Up to the first byte that needs a closer look.
+  # Up to the first byte that is not plain.
   defp plain(<<char::utf8, rest::binary>>) when char >= ?\s and char not in [?", ?\\], do: plain(rest)
   defp plain(rest), do: rest
 
@@ -193,7 +193,7 @@ defmodule DurableHandoff.Codec.Decoder do
     throw({__MODULE__, {:unexpected_sequence, at(start, text), binary_part(start, 0, size)}})
   end
 
-  # A text that ends within the `lookahead` bytes that would have decided ends too early; else the next byte is wrong.
+  # A text that ends within `lookahead` bytes is incomplete; otherwise the next byte is wrong.
   @spec unexpected!(binary(), binary(), non_neg_integer()) :: no_return()
   defp unexpected!(rest, text, lookahead) do
     if byte_size(rest) <= lookahead do

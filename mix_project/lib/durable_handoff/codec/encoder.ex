@@ -1,9 +1,9 @@
 defmodule DurableHandoff.Codec.Encoder do
   @moduledoc false
-  # Terms to JSON without the NIF and without Elixir's JSON module: what fills the holes on Elixir before 1.18.
+  # Encodes JSON without the NIF and without Elixir's JSON module: on Elixir before 1.18, what the NIF leaves out.
   #
-  # Guarantee: the bytes and the exceptions of Elixir's JSON. There is no JSON.Encoder before 1.18: its place is taken by a
-  # protocol of this library.
+  # Guarantee: the bytes and the exceptions of Elixir's JSON. Before 1.18 a protocol of this library replaces
+  # JSON.Encoder.
 
   alias DurableHandoff.Codec.{Encodable, UTF8}
 

@@ -2,7 +2,7 @@ defmodule DurableHandoff.Codec.Plain do
   @moduledoc false
   # JSON without the NIF: Elixir's own module where there is one (from 1.18 on), else the one in this library.
   #
-  # Guarantee: whatever the NIF leaves out is written, read or refused here, so that the whole is what JSON alone would give.
+  # Guarantee: encodes, decodes or refuses what the NIF leaves out, so that the whole result is that of JSON.
 
   if Code.ensure_loaded?(JSON) do
     @doc "The JSON of a term; raises what `JSON.encode_to_iodata!/1` raises."
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Codec.Plain do
     end
   end
 
-  @doc "A key that is neither text nor atom nor small integer, as JSON writes it."
+  @doc "A key that is no binary, atom or small integer, as JSON writes it."
   @spec encode_key!(term()) :: iodata()
   def encode_key!(key) when is_atom(key), do: key |> Atom.to_string() |> encode_to_iodata!()
   def encode_key!(key) when is_binary(key), do: encode_to_iodata!(key)

@@ -1,9 +1,9 @@
 defmodule DurableHandoff.Codec.UTF8 do
   @moduledoc false
-  # What is wrong with bytes that are not UTF-8.
+  # Finds the first error in bytes that are not UTF-8.
   #
-  # Guarantee: names the byte at which a decoder that reads one byte after the other knows: the first that starts no
-  # character, or the first that does not go on with the one before. Overlong forms, surrogates and characters above U+10FFFF show in
+  # Guarantee: the position is that of a decoder that reads byte by byte: the first byte that starts no character, or
+  # that does not continue the character before. For overlong forms, surrogates and characters above U+10FFFF that is
   # the second byte.
 
   @type problem :: {:invalid_byte, offset :: non_neg_integer(), byte()} | :unexpected_end

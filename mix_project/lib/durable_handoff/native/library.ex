@@ -33,7 +33,8 @@ defmodule DurableHandoff.Native.Library do
         end
       end
 
-      # The answer to an @on_load: :ok, or the refusal of new code. There, "loaded" is the code that is to be replaced.
+      # For @on_load: :ok, or an error that makes the VM refuse new code. While @on_load runs, module_loaded/1 is about
+      # the code that would be replaced.
       defp accept_code do
         if match?({_path, :ok}, :persistent_term.get(__MODULE__, nil)) and :erlang.module_loaded(__MODULE__),
           do: {:error, "the running code has #{path()}, which new code cannot get before the VM restarts"},
@@ -46,7 +47,7 @@ defmodule DurableHandoff.Native.Library do
         :erlang.nif_error(error)
       end
 
-      # The application's directory in a release and under Mix; without one (a script with -pa), beside the compiled modules.
+      # The application's directory in a release and under Mix; else (a script with -pa) beside the compiled modules.
       defp path do
         priv =
           case {:code.priv_dir(:durable_handoff), :code.which(__MODULE__)} do

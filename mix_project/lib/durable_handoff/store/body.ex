@@ -15,13 +15,13 @@ defmodule DurableHandoff.Store.Body do
     error -> {:error, {:not_encodable, error}}
   end
 
-  @doc "`strings` is the codec's option: whether strings are copies, or parts of `bytes` that keep all of it in memory."
+  @doc "Decodes an object. `strings` is the option of `DurableHandoff.Codec`."
   @spec decode(term(), :copy | :reference) :: {:ok, term()} | {:error, {:unreadable, Exception.t()}}
   def decode(bytes, strings) when is_binary(bytes) do
     with {:ok, object} <- parse(bytes, strings), do: decode(object, strings)
   end
 
-  # Decoded already: a caller that cannot know which of the two it has.
+  # The caller has decoded the JSON already.
   def decode(object, _strings) do
     with {:error, error} <- StoredState.from_object(object), do: {:error, {:unreadable, error}}
   end

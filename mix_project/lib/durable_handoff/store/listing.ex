@@ -1,17 +1,16 @@
 defmodule DurableHandoff.Store.Listing do
   @moduledoc false
-  # A listing as a stream: a page is asked for when the one before it has been consumed.
+  # A listing as a stream: the next page is requested when the page before it has been consumed.
   #
   # Lists without bodies, also with `include_objects:`, as DurableServer's own object storage does.
   # DurableServer then reads what it needs. A sweep needs only servers that do not run; with bodies, every
   # node would read every server at every sweep.
   #
-  # Guarantee: a listing that failed never looks like one that is complete. The error goes to the caller's handler, and raises
-  # where there is none.
+  # Guarantee: a failed listing never looks complete. The error goes to the caller's handler; without one it raises.
 
   alias DurableHandoff.Store.{ListingError, Request}
 
-  # A handler that says :continue asks for the same page again, and not for ever.
+  # How often a handler may answer :continue for the same page.
   @again 3
 
   @spec stream(Request.store(), String.t(), keyword()) :: Enumerable.t()

@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Store.ListingError do
-  @moduledoc "Raised by a listing that failed and was given no `error_handler:`: what it gave so far is not all there is."
+  @moduledoc "Raised by a listing that failed and has no `error_handler:`. The objects before it are not all objects."
 
   defexception [:url, :prefix, :reason]
 

@@ -47,12 +47,12 @@ defmodule DurableHandoff.Store.Native do
           handle :: reference()
   def store_request(_store, _tag, _request, _timeout_ms, _retries), do: missing()
 
-  # The same on a dirty scheduler, for bodies that take more than a moment to copy.
+  # The same on a dirty scheduler, for large bodies.
   @spec store_request_dirty(store(), tag :: reference(), request(), timeout_ms :: integer(), retries :: integer()) ::
           handle :: reference()
   def store_request_dirty(_store, _tag, _request, _timeout_ms, _retries), do: missing()
 
-  # true: given up, no answer will come. false: the answer has been sent.
+  # true: cancelled, no answer will come. false: the answer has been sent.
   @spec store_cancel(handle :: reference()) :: boolean()
   def store_cancel(_handle), do: missing()
 

@@ -2,12 +2,12 @@ defmodule DurableHandoff.Store.Request do
   @moduledoc false
   # One request to a store: sent by the caller, answered by message.
   #
-  # Guarantees: exactly one answer, in the caller's own process; an answer that comes too late is not left in its mailbox; a
+  # Guarantees: exactly one answer, in the caller's own process; a late answer does not stay in its mailbox; a
   # caller that dies takes its request with it.
 
   alias DurableHandoff.Store.Native
 
-  # The store itself answers when the time is up. This is for a store that does not: its threads starve or failed.
+  # The store answers when the time is up. This is for a store whose threads do not run.
   @grace_ms 2_000
   # Copying more than this takes longer than a normal scheduler should be held.
   @dirty_bytes 131_072

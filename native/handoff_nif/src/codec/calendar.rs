@@ -1,7 +1,7 @@
-//! A `DateTime` in UTC: the one struct that is common enough in states to be written here.
+//! `DateTime` in UTC: the one struct that is common enough in states to be encoded here.
 //!
-//! Guarantee: only a complete `DateTime` of the ISO calendar in UTC whose fields are in their ranges; everything else is left
-//! to Elixir.
+//! Guarantee: encodes only a complete `DateTime` of the ISO calendar in UTC whose fields are in range. Everything else is
+//! left to Elixir.
 
 use std::ops::RangeInclusive;
 
@@ -15,7 +15,7 @@ mod atoms {
     }
 }
 
-/// The JSON string of the struct `map` of `module`, when it is one this file knows.
+/// The JSON string of the struct `map` of `module`, if it is such a `DateTime`.
 pub fn date_time<'a>(heap: Heap<'a>, map: Handle<'a>, module: Handle<'a>) -> Option<Vec<u8>> {
     if module != atoms::date_time().into() {
         return None;

@@ -1,10 +1,10 @@
-//! JSON read into a term.
+//! Decodes JSON into a term.
 //!
-//! Guarantee: the term is what Elixir's `JSON` would have made. Of keys that come twice the first counts. Strings of more than
-//! 64 bytes are parts of the input, which lives as long as they do, or of a pool when they have escapes; with `copy` each
-//! string is on its own.
-//! What is not UTF-8, not JSON, nested deeper than 128, or holds an integer of more than 600 digits is refused: Elixir
-//! reads it, or says what is wrong with it.
+//! Guarantee: the term is what Elixir's `JSON` makes. Of duplicate keys the first counts. A string of more than 64 bytes
+//! refers to the input, which stays in memory as long as the string, or to a pool if it has escapes; with `copy` each
+//! string has its own memory.
+//! A text that is not UTF-8 or not JSON, is nested deeper than 128, or has an integer of more than 600 digits is refused:
+//! Elixir decodes it or reports the error.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use super::memory::{self, Stacks};
 /// Shorter strings are smaller as copies than as references.
 const SHORT: usize = 64;
 
-/// What is being built.
+/// The terms under construction.
 struct Builder<'a> {
     heap: Heap<'a>,
     input: Handle<'a>,
@@ -31,7 +31,7 @@ struct Builder<'a> {
     pools: Pools<'a>,
 }
 
-/// The term `input`, which is the binary `binary`, stands for. `None` when Elixir has to see it.
+/// Decodes `input`, the bytes of `binary`. `None` when Elixir must decode it.
 pub fn decode<'a>(heap: Heap<'a>, binary: Handle<'a>, input: &str, copy: bool) -> Option<Handle<'a>> {
     let (stacks, buffer) = memory::borrow_stacks();
     let mut builder = Builder {
@@ -53,7 +53,7 @@ pub fn decode<'a>(heap: Heap<'a>, binary: Handle<'a>, input: &str, copy: bool) -
 }
 
 impl Sink for Builder<'_> {
-    /// Inlined into the parser once for each kind of event, so that none is ever put into memory to be asked what it is.
+    /// Inlined into the parser for each kind of event, so that no event is stored and matched again.
     #[inline(always)]
     fn take(&mut self, event: Event<'_>) -> Result<(), Declined> {
         let heap = self.heap;

@@ -1,12 +1,12 @@
-//! A term walked into JSON.
+//! Encodes a term as JSON.
 //!
 //! Guarantees
-//! - What stands in the output is what Elixir's `JSON` would have written there. Whatever this walk does not know, or knows to be
-//!   an error, becomes a *hole*: its bytes are left out, its place and the term are kept, and Elixir fills it in, in order, or
-//!   raises what `JSON` raises. Holes are structs, tuples and other terms without a JSON form, integers above 64 bits,
-//!   strings that are not UTF-8, keys that are neither binary, atom nor integer, and what is nested deeper than 128.
-//! - The work is bounded by what is written and by the number of holes, however large the term is: terms share their parts, so that a
-//!   few words can stand for more values than could ever be walked. Nothing written is taken back to go on elsewhere.
+//! - The output is what Elixir's `JSON` writes. What the encoder does not know, or knows to be an error, becomes a *hole*:
+//!   the encoder records the term and its position, and Elixir encodes it later, in order, or raises what `JSON` raises.
+//!   Holes are structs, tuples and other terms without a JSON form, integers above 64 bits, strings that are not UTF-8,
+//!   keys that are neither binary, atom nor integer, and terms nested deeper than 128.
+//! - The work is bounded by the output and the number of holes, not by the size of the term: terms share their parts, so
+//!   a small term can stand for more values than could ever be visited. Output is never rewritten.
 
 use rustler::types::atom;
 use state_codec::output::copy_small;
@@ -16,26 +16,26 @@ use super::calendar;
 use super::heap::{Guess, Handle, Heap};
 use super::names::{Name, Names};
 
-/// Fewer elements say nothing about those that follow.
+/// Fewer elements do not allow a forecast.
 const ALIKE: usize = 8;
 
-/// So many parts of a state are looked at for others that are long.
+/// How many other parts of a state the forecast looks at.
 const BESIDE: usize = 64;
 
-/// What an element of a list takes that nothing is known of: a small number and a comma.
+/// Bytes assumed for an element of unknown size: a small number and a comma.
 const SHORT: usize = 4;
 
-/// Something Elixir has to write.
+/// A term that Elixir must encode.
 pub struct Hole<'a> {
-    /// Its place: how many bytes stand before it.
+    /// Its position in the output, in bytes.
     pub at: usize,
     /// The term.
     pub term: Handle<'a>,
-    /// Whether it is a key, to be made a string first.
+    /// Whether it is a key, which must become a string first.
     pub key: bool,
 }
 
-/// Terms that are compared with instead of asked about.
+/// Terms recognised by comparison, without a call to the VM.
 struct Words<'a> {
     null: Handle<'a>,
     yes: Handle<'a>,
@@ -44,22 +44,22 @@ struct Words<'a> {
     structure: Handle<'a>,
 }
 
-/// When to give up.
+/// When to stop early.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     /// More holes than that are too many.
     pub holes: usize,
-    /// Once a list or a map has written that much, and what is left of it will not fit if it goes on like that, the walk ends
-    /// there instead of at the limit.
+    /// Once a list or a map has written that many bytes and the rest is forecast not to fit, encoding stops there instead of
+    /// at the limit.
     pub forecast: usize,
 }
 
-/// Why a walk ended early.
+/// Why encoding stopped early.
 #[derive(Clone, Copy)]
 pub enum Stop {
     /// The output or the holes are too many for this call.
     Full,
-    /// A list without a proper end, which nothing can stand for: the whole term is Elixir's to refuse.
+    /// An improper list. No hole can stand for its end, so Elixir refuses the whole term.
     Improper,
 }
 
@@ -70,7 +70,7 @@ impl From<WriteError> for Stop {
     }
 }
 
-/// A walk through one term.
+/// Encodes one term.
 pub struct Encoder<'a, 'n, S> {
     heap: Heap<'a>,
     words: Words<'a>,
@@ -82,7 +82,7 @@ pub struct Encoder<'a, 'n, S> {
 }
 
 impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
-    /// A walk through `whole` that writes to `output` and gives up at its limit or at these bounds.
+    /// An encoder of `whole` that writes to `output` and stops at its limit or at these bounds.
     pub fn new(heap: Heap<'a>, whole: Handle<'a>, names: &'n mut Names, output: Output<S>, bounds: Bounds) -> Self {
         let words = Words {
             null: atom::nil().into(),
@@ -106,8 +106,8 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
 
     /// Writes one value that has `depth` containers around it.
     ///
-    /// Every question to the VM is a call: the ones a term is likely to say yes to come first, and whatever says no to them is
-    /// asked them all.
+    /// Every type check is a call to the VM, so the likely types come first; a term that is none of them goes through all
+    /// checks.
     fn value(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
         match term.guess() {
             Guess::Boxed => {
@@ -139,7 +139,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.any(term, depth)
     }
 
-    /// A value that is not what it looks like, or something rare.
+    /// A value whose type differs from the guess, or a rare one.
     #[cold]
     fn any(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
         if term == self.words.empty_list {
@@ -193,7 +193,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         if depth == MAX_DEPTH {
             return self.hole(map, false);
         }
-        // Asked before the walk: the key may be the last one, behind more than anyone wants to write in vain.
+        // Checked first: `__struct__` may be the last key, after a large part that would be written in vain.
         if let Some(module) = self.heap.value(map, self.words.structure) {
             return self.structure(map, module);
         }
@@ -288,7 +288,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
-    /// A key that is not what it looks like, or a new one, or something rare.
+    /// A key whose type differs from the guess, a new one, or a rare one.
     #[cold]
     fn any_key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
         if let Some(bytes) = self.heap.bytes(key) {

@@ -1,7 +1,7 @@
-//! The VM's terms: what can be asked of one and how one is made, each call to the VM in one place.
+//! The VM's terms: every call that reads or creates one.
 //!
-//! Guarantee: a [`Handle`] belongs to the call it was read or made in and cannot outlive it. `enif_term_type` is not used: on
-//! OTP 29 it ends the VM when it meets a native record, so every question here is one that may be asked of any term.
+//! Guarantee: a [`Handle`] belongs to the call that read or created it and cannot outlive it. `enif_term_type` is not
+//! used: on OTP 29 it ends the VM for a native record. Every check used here is safe for any term.
 //!
 //! What every unsafe block here relies on: `env` is the environment of the NIF call that is running, because only
 //! `calls.rs` makes a [`Heap`], for the length of the call; every handle is a term of that environment, because only this file makes them.
@@ -39,14 +39,14 @@ impl<'a> Handle<'a> {
         Handle(term, PhantomData)
     }
 
-    /// What the VM calls it.
+    /// Its representation in the VM.
     #[inline]
     pub fn word(self) -> Word {
         Word(self.0)
     }
 }
 
-/// What the VM calls a term, to be compared and nothing else.
+/// The VM's representation of a term, only for comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Word(ErlNifTerm);
@@ -60,8 +60,8 @@ impl Word {
     }
 }
 
-/// What a term looks like it is. Only a guess, from how every VM so far marks its terms: it says what to ask first, never what
-/// a term is.
+/// The likely type of a term, from the tag bits that every VM so far uses. It only decides which check comes first, never
+/// the result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
     /// A list that is not empty.
@@ -201,7 +201,7 @@ impl<'a> Heap<'a> {
     #[inline]
     pub fn make_binary(self, bytes: &[u8]) -> Handle<'a> {
         let mut term = ErlNifTerm::default();
-        // SAFETY: the VM hands out as many bytes as it was asked for; nobody else knows of them yet.
+        // SAFETY: the VM allocates as many bytes as requested, and no other code has them yet.
         let target = unsafe {
             let data = sys::enif_make_new_binary(self.env, bytes.len(), &raw mut term);
             std::slice::from_raw_parts_mut(data, bytes.len())
@@ -210,7 +210,7 @@ impl<'a> Heap<'a> {
         Handle::new(term)
     }
 
-    /// A binary that was made outside of the call, without a copy.
+    /// A binary created outside of the call, without a copy.
     pub fn release(self, binary: OwnedBinary) -> Handle<'a> {
         // SAFETY: see the top of this file; the environment it makes is gone before the call returns.
         let env = unsafe { Env::new(&self.lifetime, self.env) };
@@ -275,7 +275,7 @@ impl<'a> Heap<'a> {
         (made != 0 && (count <= SMALL_MAP || self.size(map) == count)).then_some(map)
     }
 
-    /// The term that these bytes of the external term format stand for.
+    /// Decodes bytes of the external term format.
     pub fn make_external(self, bytes: &[u8]) -> Option<Handle<'a>> {
         let mut term = ErlNifTerm::default();
         // SAFETY: the VM checks the bytes.

@@ -1,10 +1,10 @@
-//! The keys of one text that were made into terms already: in a list of objects the same few come again and again.
+//! Cache of the keys of one text as terms: the objects of a list repeat the same few keys.
 //!
-//! Guarantee: a fixed amount of memory, none for a text of a few objects; a key that is not remembered is only made once more.
+//! Guarantee: fixed memory, none for a text with few objects. A key that is not cached is created again.
 
 use super::heap::Handle;
 
-/// The first objects of a text are not worth remembering their keys.
+/// Caching starts with this object: for fewer it does not pay.
 const FEW: usize = 3;
 
 const SLOTS: usize = 128;

@@ -1,7 +1,7 @@
-//! Memory that output is written to while nobody knows how long it gets.
+//! Buffers for output of unknown length.
 //!
-//! Guarantee: a thread keeps at most the memory of one short output and of what reading needs, about a megabyte and a half,
-//! between calls; a panic in between only loses it.
+//! Guarantee: between calls a thread keeps at most the buffers of one short output and of one decoding, about 1.5 MB.
+//! A panic only loses them.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use state_codec::{Storage, WriteError};
 
 use super::heap::{Handle, Heap, prefer_large};
 
-/// Terms and bytes a thread keeps room for.
+/// The largest buffers that a thread keeps, in terms and bytes.
 const KEPT_TERMS: usize = 16 * 1024;
 const KEPT_BYTES: usize = 1024 * 1024;
 
@@ -20,7 +20,8 @@ thread_local! {
     static SHORT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's memory for short outputs. Its pages are mapped already: mapping them anew costs more than a short encoding.
+/// The thread's buffer for short outputs. Its pages are mapped already: mapping new ones costs more than a short
+/// encoding.
 pub fn borrow() -> Vec<u8> {
     SHORT.take()
 }
@@ -30,7 +31,7 @@ pub fn give_back(memory: Vec<u8>) {
     SHORT.set(memory);
 }
 
-/// What is read before it becomes part of something larger.
+/// Decoded terms whose list or map is not complete yet.
 #[derive(Default)]
 pub struct Stacks<'a> {
     /// Keys of the objects that are open.
@@ -73,11 +74,11 @@ impl Stacks<'_> {
     }
 }
 
-/// How long the last long output was. States of one application are of a size: mapping pages anew while one grows costs
-/// more than writing it.
+/// Length of the last long output. States of one application are of similar size, and growing a buffer costs more than
+/// writing it.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// A first guess is at least that long, and no longer than that, whatever the caller expects.
+/// Bounds of the first buffer, whatever the caller expects.
 const SHORTEST_GUESS: usize = 256 * 1024;
 const LONGEST_GUESS: usize = 64 * 1024 * 1024;
 
@@ -85,7 +86,7 @@ const LONGEST_GUESS: usize = 64 * 1024 * 1024;
 pub struct Growing(OwnedBinary);
 
 impl Growing {
-    /// One for an output of about `expected` bytes; 0 when nobody knows.
+    /// A buffer for an output of about `expected` bytes; 0 means unknown.
     pub fn new(expected: usize) -> Self {
         let guess = if expected == 0 { LAST.load(Ordering::Relaxed) } else { expected };
         let spare = guess / 16 + SLACK;

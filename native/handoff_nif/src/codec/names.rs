@@ -1,13 +1,13 @@
-//! The texts of atoms that were written before. An atom means the same text as long as the VM lives, so that each thread
-//! remembers the last few hundred it met: a state with atoms for keys costs less than one with strings.
+//! Cache of atom texts. An atom has the same text as long as the VM runs, so each thread caches the last few hundred: a
+//! state with atoms for keys costs less than one with strings.
 //!
-//! Guarantee: a fixed amount of memory a thread; an atom that is not remembered is only asked for once more.
+//! Guarantee: fixed memory for each thread. The text of an atom that is not cached is read from the VM.
 
 use std::cell::RefCell;
 
 use super::heap::{Handle, Heap, Word};
 
-/// Two atoms share a place: with one, two that are used in turn could drive each other out.
+/// Each place holds two atoms: with one, two atoms used in turn would evict each other.
 const PAIRS: usize = 128;
 
 /// Room for a text, its quotes and a colon.
@@ -25,7 +25,7 @@ thread_local! {
     static NAMES: RefCell<Names> = const { RefCell::new(Names([[Slot::EMPTY; 2]; PAIRS])) };
 }
 
-/// What a thread remembers.
+/// The cache of one thread.
 pub struct Names([[Slot; 2]; PAIRS]);
 
 /// The text of an atom.
@@ -36,13 +36,13 @@ pub enum Name<'n> {
     Raw(String),
 }
 
-/// Runs `work` with what this thread remembers.
+/// Runs `work` with the cache of this thread.
 pub fn with<R>(work: impl FnOnce(&mut Names) -> R) -> R {
     NAMES.with_borrow_mut(work)
 }
 
 impl Names {
-    /// What is remembered of `term`, if it is an atom.
+    /// The cached text of `term`, if it is an atom.
     #[inline]
     pub fn remembered(&self, term: Handle<'_>) -> Option<&[u8]> {
         let word = term.word();

@@ -1,8 +1,7 @@
-//! What a call costs its process of its time slice.
+//! Charges calls to the time slice of their process.
 //!
-//! Guarantee: every byte is charged. The VM counts in hundredths of a slice of a millisecond; what is less than one is kept
-//! and charged to the next call on this thread, because rounding it up would make a process that reads small states pay for
-//! ten times the time it used, and wait as long.
+//! Guarantee: every byte is charged. The VM counts in hundredths of a slice of a millisecond. A smaller remainder is kept
+//! and charged to the next call on this thread: rounded up, small states would be charged ten times their time.
 
 use std::cell::Cell;
 

@@ -31,7 +31,7 @@ impl<'i> Parser<'i> {
         }
         match bytes.get(end) {
             Some(b'.') => self.float(start, end, negative, digits),
-            // A zero with an exponent and no fraction gives up its sign, as it does in Erlang.
+            // A zero with an exponent and no fraction loses its sign, as in Erlang.
             Some(b'e' | b'E') => self.float(start, end, negative && !zero, digits),
             _ => Ok((self.integer(start, end, negative, &digits), end)),
         }

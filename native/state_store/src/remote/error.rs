@@ -8,7 +8,7 @@ use super::wire::Seen;
 use crate::Error;
 use crate::answers::{self, Meaning, Request};
 
-/// A clock that differs by more is worth a word in any refusal. S3 refuses at fifteen minutes.
+/// A larger difference of clocks is mentioned in every refusal. S3 refuses at fifteen minutes.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
 impl Remote {

@@ -183,7 +183,7 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
 }
 
-/// The builder's own words and all causes, such as certificate authorities that are not there. They name options and repeat
+/// The builder's message and all causes, such as certificate authorities that are not there. They name options and repeat
 /// values: the values are taken out.
 fn refused(settings: &Settings, error: &object_store::Error) -> Error {
     let mut problem = error.to_string();

@@ -289,7 +289,7 @@ fn element<'a>(body: &'a [u8], start: &str, end: &str) -> Option<&'a str> {
     Some(after.split_once(end)?.0)
 }
 
-/// A code is one word. Anything else could be an echo of what was sent.
+/// A code is one word. Anything else could repeat parts of the request.
 fn word(text: Option<&str>, has: impl Fn(u8) -> bool) -> String {
     text.filter(|text| text.len() <= CODE_LENGTH && text.bytes().all(has)).unwrap_or_default().to_owned()
 }

@@ -1,9 +1,9 @@
 //! The codec's NIFs as the VM calls them.
 //!
-//! rustler's attribute for NIFs allocates a list of the arguments and decodes each: a tenth of what it takes to encode a few
-//! fields. Here a call costs what the VM asks for it, and the rest is as rustler does it.
+//! rustler's attribute for NIFs allocates a list of the arguments and decodes each: a tenth of the cost of encoding a few
+//! fields. These functions take the arguments as they are; the rest is as in rustler.
 //!
-//! Guarantee: a panic is raised as the error `:nif_panicked` in the process that called.
+//! Guarantee: a panic raises `:nif_panicked` in the calling process.
 
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,7 +16,7 @@ mod atoms {
     rustler::atoms! { nif_panicked }
 }
 
-/// A NIF of the name and with the arguments of `$name`.
+/// Registers the function `$name` as a NIF of that name.
 macro_rules! nif {
     ($name:ident / $arity:literal, $scheduler:ident) => {
         rustler::codegen_runtime::inventory::submit! {
@@ -30,7 +30,7 @@ macro_rules! nif {
                         _: std::ffi::c_int,
                         arguments: *const rustler::sys::ErlNifTerm,
                     ) -> rustler::sys::ErlNifTerm {
-                        // SAFETY: this is the VM, calling with as many arguments as it was told.
+                        // SAFETY: the VM calls with the registered number of arguments.
                         unsafe { $crate::codec::heap::run::<$arity>(env, arguments, $name) }
                     }
                     call
@@ -42,7 +42,7 @@ macro_rules! nif {
 
 pub(in crate::codec) use nif;
 
-/// Answers a call with what `work` makes of its arguments.
+/// Runs `work` on the arguments of a call.
 ///
 /// # Safety
 /// `env` is the environment of a call that is running, and `arguments` are `N` terms of it.
@@ -55,7 +55,7 @@ pub(in crate::codec) unsafe fn run<const N: usize>(
     // SAFETY: a handle is a term and nothing else.
     let arguments = unsafe { arguments.cast::<[Handle<'_>; N]>().read() };
     let heap = Heap { env, lifetime: PhantomData };
-    // What a panic leaves half done is memory that is kept between calls; that is lost then.
+    // A panic can leave only the buffers kept between calls in a bad state, and loses them.
     match panic::catch_unwind(AssertUnwindSafe(|| work(heap, arguments))) {
         Ok(answer) => answer.0,
         // SAFETY: see above.

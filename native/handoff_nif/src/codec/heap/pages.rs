@@ -1,6 +1,6 @@
-//! Large pages for large outputs: to have five megabytes mapped in pages of four kilobytes takes longer than to fill them.
+//! Large pages for large outputs: mapping five megabytes in pages of four kilobytes takes longer than filling them.
 //!
-//! Guarantee: a hint to the system and nothing else. Where it has no large pages, or none left, nothing changes.
+//! Guarantee: only a hint to the operating system. Without large pages, nothing changes.
 
 /// Bytes of a large page.
 #[cfg(target_os = "linux")]

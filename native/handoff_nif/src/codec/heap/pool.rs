@@ -1,8 +1,8 @@
-//! Strings that share a binary. A binary of its own costs a string of a few hundred bytes more to make, and to give up later,
-//! than everything else about it.
+//! Strings that share a binary. For a string of a few hundred bytes, allocating and freeing a binary costs more than
+//! everything else.
 //!
-//! Guarantee: a pool is no larger than what was put before it, and than 64 KB, or 4 MB where strings are long, so that what it
-//! wastes is bounded by what it holds, and what one string keeps in memory by that.
+//! Guarantee: a pool is no larger than the strings before it, and at most 64 KB, or 4 MB for long strings. So unused
+//! memory is bounded by the strings, and one string keeps at most that much in memory.
 
 use rustler::sys;
 use rustler::sys::ErlNifTerm;
@@ -18,7 +18,7 @@ const LARGEST: usize = 64 * 1024;
 const LONG: usize = LARGEST / 4;
 const LARGEST_LONG: usize = 4 * 1024 * 1024;
 
-/// Where the strings of one call go.
+/// The pools of one call.
 pub struct Pools<'a> {
     short: Pool<'a>,
     long: Pool<'a>,
@@ -38,7 +38,7 @@ impl<'a> Pools<'a> {
     }
 }
 
-/// Where those of a kind go.
+/// The pool of short or of long strings.
 struct Pool<'a> {
     largest: usize,
     /// Bytes of all strings so far.
