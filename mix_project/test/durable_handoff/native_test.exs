@@ -125,6 +125,14 @@ defmodule DurableHandoff.NativeTest do
   end
 
   describe "the library of the stores" do
+    test "is there for a process that asks while another one is loading it" do
+      assert :ok = Store.Native.load()
+      # Loaded, and not recorded yet.
+      :persistent_term.erase(Store.Native)
+      assert :ok = Store.Native.load()
+      assert {:ok, _backend} = Store.init_backend(url: "memory:")
+    end
+
     test "is loaded when a store is opened, not before" do
       code = """
       {:module, module} = Code.ensure_loaded(DurableHandoff.Store.Native)

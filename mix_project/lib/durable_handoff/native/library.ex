@@ -26,11 +26,14 @@ defmodule DurableHandoff.Native.Library do
       defp load_library do
         path = path()
 
-        case :erlang.load_nif(String.to_charlist(path), 0) do
-          # Another process was faster.
-          {:error, {:reload, _text}} -> :ok
-          result -> :persistent_term.put(__MODULE__, {path, result})
-        end
+        result =
+          case :erlang.load_nif(String.to_charlist(path), 0) do
+            # Another process has loaded it and may not have recorded that yet.
+            {:error, {:reload, _text}} -> :ok
+            result -> result
+          end
+
+        :persistent_term.put(__MODULE__, {path, result})
       end
 
       # For @on_load: :ok, or an error that makes the VM refuse new code. While @on_load runs, module_loaded/1 is about
