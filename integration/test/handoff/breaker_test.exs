@@ -36,6 +36,28 @@ defmodule Handoff.BreakerTest do
     assert map_size(placement(context, [b])) == 20
   end
 
+  test "one module starts on no node: the report says so, and servers of others move at full speed",
+       %{a: a, b: b} = context do
+    start_cluster(context)
+    broken = for n <- 1..30, do: "t#{n}"
+
+    for key <- broken do
+      start_server(context, a, Troublesome, key, %{count: 0})
+      Troublesome.arm(b, key, :init, :raise)
+    end
+
+    others = start_servers(context, a, 20)
+    # Each attempt on its own, so that all thirty come first.
+    options = [max_consecutive_failures: 3, max_concurrency: 1, modules: %{Troublesome => [priority: 10]}]
+    assert {:ok, %{moved: 20, left: left, first_errors: errors} = report} = drain(context, a, options)
+    assert left |> Map.values() |> Enum.sum() == 30
+    # Most of them were not touched: their module was given up after a few.
+    assert left.failures >= 25
+    assert report.attempts < 30
+    assert errors |> Enum.map(& &1.module) |> Enum.uniq() == [Troublesome]
+    for key <- others, do: await_on(context, b, key, b)
+  end
+
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the store fails every request: nothing stays reserved once it is back", %{a: a} = context do
     start_cluster(context)
