@@ -34,6 +34,7 @@ defmodule DurableHandoff.Drain.Storing do
                 :drain,
                 :timer,
                 listening?: false,
+                unsure: [],
                 phase: :done,
                 queue: :queue.new(),
                 running: %{},
@@ -109,7 +110,8 @@ defmodule DurableHandoff.Drain.Storing do
     Process.monitor(drainer)
     pid = self()
 
-    # Meanwhile the servers are listed: each millisecond counts on a node that may be killed.
+    # Servers are asked meanwhile: each millisecond counts on a node that may be killed. A state that was written
+    # is seen without the logger.
     spawn_link(fn ->
       Sync.listen(storing.supervisor, storing.watch)
       send(pid, :listening)
@@ -121,12 +123,12 @@ defmodule DurableHandoff.Drain.Storing do
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
-    {:noreply, ask_all(%{storing | answered: %{}}, :first, to_ask(storing))}
+    {:noreply, ask_all(%{storing | answered: %{}, unsure: []}, :first, to_ask(storing))}
   end
 
   # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
   defp to_ask(%{phase: :done} = storing) do
-    busy = for {_worker, server} <- storing.running, into: MapSet.new(), do: server.pid
+    busy = for {_worker, {server, _listening?}} <- storing.running, into: MapSet.new(), do: server.pid
     for server <- Host.servers(storing.supervisor), server.pid not in busy, do: server
   end
 
@@ -134,14 +136,23 @@ defmodule DurableHandoff.Drain.Storing do
 
   @impl true
   def handle_info({:synced, worker, result, took_us}, storing) do
-    {server, running} = Map.pop!(storing.running, worker)
+    {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = Map.put(storing.answered, server.pid, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
-    {:noreply, storing |> note(server.key, result) |> go_on()}
+
+    # It may have failed: its line in the log was not seen.
+    storing =
+      if result == :unchanged and not listening?,
+        do: %{storing | unsure: [server | storing.unsure]},
+        else: note(storing, server.key, result)
+
+    {:noreply, go_on(storing)}
   end
 
   def handle_info(:listening, storing), do: {:noreply, go_on(%{storing | listening?: true})}
-  def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing), do: {:noreply, round_done(storing)}
+
+  def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing),
+    do: {:noreply, if(storing.listening?, do: round_done(storing), else: storing)}
 
   def handle_info({:timeout, timer, :again}, %{timer: timer} = storing),
     do: {:noreply, ask_all(storing, :first, failed(storing))}
@@ -153,23 +164,28 @@ defmodule DurableHandoff.Drain.Storing do
   # `:first`: failures may be the store's. `:last`: the store works, so a failure is the server's own.
   defp ask_all(storing, phase, servers), do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers)})
 
-  # Nothing is asked before failures can be seen.
-  defp go_on(%{listening?: false} = storing), do: storing
-
   # Answers of servers that took too long.
   defp go_on(%{phase: phase} = storing) when phase in [:paused, :done], do: storing
+
+  defp go_on(%{listening?: true, unsure: [_ | _] = unsure} = storing),
+    do: go_on(%{storing | unsure: [], queue: :queue.join(storing.queue, :queue.from_list(unsure))})
 
   defp go_on(%{queue: queue} = storing) do
     cond do
       not :queue.is_empty(queue) and map_size(storing.running) < storing.concurrency ->
         {{:value, server}, queue} = :queue.out(queue)
-        go_on(%{storing | queue: queue, running: Map.put(storing.running, sync(storing, server), server)})
+
+        go_on(%{
+          storing
+          | queue: queue,
+            running: Map.put(storing.running, sync(storing, server), {server, storing.listening?})
+        })
 
       not :queue.is_empty(queue) ->
         storing
 
       map_size(storing.running) == 0 ->
-        round_done(storing)
+        if storing.listening?, do: round_done(storing), else: storing
 
       true ->
         set_timer(storing, :patience, patience_ms(storing))
