@@ -212,7 +212,7 @@ defmodule Handoff.ShutdownTest do
     end
   end
 
-  # By the node's own clock, which both instants are of. The Drainer's turn has 100 ms to answer in.
+  # By the node's own clock, which both instants are of. A Drainer that hangs is waited for a little longer.
   defp assert_held_up_for_at_most(node, timeout_ms) do
     assert_receive {:event, [:durable_handoff, :shutdown, :stop], measured, _metadata}, 60_000
     ms = &call(node, System, :convert_time_unit, [&1, :native, :millisecond])

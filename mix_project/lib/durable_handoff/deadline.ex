@@ -90,7 +90,7 @@ defmodule DurableHandoff.Deadline do
   @graceful_factor 2
   @least_graceful_ms 500
   # The Drainer answers between two messages.
-  @answer_ms 100
+  @answer_ms 50
   # terminate/2 keeps the drain's end by itself; the supervisor's own limits only have to be later.
   @margin_ms 5_000
 
