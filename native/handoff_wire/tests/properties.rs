@@ -55,7 +55,6 @@ fn config() -> impl Strategy<Value = Config> {
             max_consecutive_failures: small[2],
             max_failure_ratio: ratio,
             wait_for_target_ms: times[2],
-            wait_for_lost_ms: times[2] / 2,
             sticky,
             prefer,
             source,
@@ -63,6 +62,8 @@ fn config() -> impl Strategy<Value = Config> {
             modules: small[3],
             max_age_ms: ages[0],
             future_skew_ms: ages[1],
+            // Fields of later releases need no line here.
+            ..Config::default()
         },
     )
 }
