@@ -31,9 +31,10 @@ After the fault the following has to hold, or the run has failed:
    deadline is the one that `DurableHandoff.Deadline` draws, at most `timeout_ms` away.
 
 So that runs take seconds instead of minutes, nodes look for lost servers every 2 s (60 s in production), send
-heartbeats every 0.5 s (10 s), and count on them for 8 s (30 s; the same where a clock is wrong, 20 s where the store is
-out for 10 s). An attempt may take 3 s (15 s). In production a sweep finds servers that much later. OTP's `global` is
-told not to disconnect further nodes when two lose their connection.
+heartbeats every 0.5 s (10 s), and count on them for 8 s (30 s; the same where a clock is wrong, a drain gets one
+second, or servers or their states are many, 20 s where the store is out for 10 s). An attempt may take 3 s (15 s). In
+production a sweep finds servers that much later. OTP's `global` is told not to disconnect further nodes when two lose
+their connection.
 ";
 
 const LEGEND: &str = "\

@@ -72,6 +72,9 @@ pub const FAULTS: &[Fault] = &[
             slots: Some(4),
             latency_ms: 40,
             discovery_interval_ms: 600_000,
+            // DurableServer restarts itself when no heartbeat was written for three quarters of this. Here they
+            // wait behind the starts of what was not moved, for longer than the usual time allows.
+            heartbeat_max_age_ms: 30_000,
             clients: 1,
             ..USUAL
         },
