@@ -92,7 +92,7 @@ defmodule Contract.ServerTest do
     SimulatedStore.pause(store, {:put, key})
     assert 1 = GenServer.call(pid, :add)
     send(pid, {:durable, {:sync_and_stop, :shutdown}})
-    wait_until(fn -> in_terminate?(a, pid) end)
+    wait_until(fn -> Troublesome.hangs?(a, @key, :terminate) end)
     assert SimulatedStore.paused(store) == []
 
     Troublesome.disarm(a, @key, :terminate)
@@ -150,12 +150,5 @@ defmodule Contract.ServerTest do
     catch_exit(GenServer.call(pid, :crash))
     wait_until(fn -> stored(context, @key).meta.status == :crashed end)
     wait_until(fn -> call(a, Host, :count_children, [context.sup]).active == 0 end)
-  end
-
-  defp in_terminate?(node, pid) do
-    {:current_stacktrace, frames} = call(node, Process, :info, [pid, :current_stacktrace])
-
-    Enum.any?(frames, &match?({Troublesome, :terminate, 2, _}, &1)) or
-      Enum.any?(frames, &match?({Troublesome, :hang, 3, _}, &1))
   end
 end

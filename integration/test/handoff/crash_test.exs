@@ -104,7 +104,7 @@ defmodule Handoff.CrashTest do
     {_relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
     SimulatedStore.resume(context.store)
     [attempt] = drain_processes(a, [DurableHandoff.Drain.Attempt])
-    wait_until(fn -> holds?(a, attempt) end)
+    wait_until(fn -> reported?(a, drain, attempt) end)
     assert reservations(context) == ["k"]
     call(a, Process, :exit, [drain, :kill])
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
@@ -215,9 +215,9 @@ defmodule Handoff.CrashTest do
     call(node, Process, :exit, [drain, :kill])
   end
 
-  # The attempt has ended: its process waits for what is to become of the server.
-  defp holds?(node, attempt),
-    do:
-      call(node, Process, :info, [attempt, :current_function]) ==
-        {:current_function, {DurableHandoff.Drain.Attempt, :hold, 1}}
+  # The attempt has ended: its result is in the mailbox of the drain, which is suspended.
+  defp reported?(node, drain, attempt) do
+    {:messages, messages} = call(node, Process, :info, [drain, :messages])
+    Enum.any?(messages, &match?({:attempted, ^attempt, _result}, &1))
+  end
 end

@@ -25,6 +25,11 @@ defmodule Servers.Troublesome do
   @spec disarm(node(), String.t(), place()) :: boolean()
   def disarm(node, key, place), do: :erpc.call(node, :persistent_term, :erase, [{__MODULE__, key, place}])
 
+  @doc "Whether the server hangs at `place` now."
+  @spec hangs?(node(), String.t(), place()) :: boolean()
+  def hangs?(node, key, place),
+    do: :erpc.call(node, :persistent_term, :get, [{__MODULE__, key, {:hangs, place}}, false])
+
   @doc "Takes everything back on `node`."
   @spec disarm_all(node()) :: :ok
   def disarm_all(node) do
@@ -82,9 +87,16 @@ defmodule Servers.Troublesome do
   defp armed(key, place), do: :persistent_term.get({__MODULE__, key, place}, nil)
 
   defp hang(key, place, result) do
+    :persistent_term.put({__MODULE__, key, {:hangs, place}}, true)
+
     receive do
     after
-      10 -> if armed(key, place) == :hang, do: hang(key, place, result), else: result
+      10 -> if armed(key, place) == :hang, do: hang(key, place, result), else: go_on(key, place, result)
     end
+  end
+
+  defp go_on(key, place, result) do
+    :persistent_term.erase({__MODULE__, key, {:hangs, place}})
+    result
   end
 end

@@ -196,5 +196,7 @@ defmodule DurableHandoff.Host.Takeover do
   defp runs(pid, _source) when node(pid) == node(), do: :started
   # DurableServer has not noticed its end yet.
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
-  defp runs(pid, _source), do: {:running, node(pid)}
+  # A registry that still names a process whose start has failed.
+  defp runs(pid, _source),
+    do: if(Host.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
 end
