@@ -41,7 +41,7 @@ defmodule DurableHandoff.Host.Version do
   """
   @type facts :: %{version: String.t() | nil, exported?: (module(), atom(), arity() -> boolean())}
 
-  @doc "The released versions that the contract suite was run on: `integration/stand_in/VERIFIED.md`."
+  @doc "The released versions that the suites were run on: `integration/stand_in/VERIFIED.md`."
   @spec verified() :: [String.t()]
   def verified, do: @verified
 
