@@ -143,7 +143,8 @@ defmodule Handoff.StoredFirstTest do
 
     assert_receive {:event, [:durable_handoff, :attempt, :stop], %{duration: duration}, metadata}, 60_000
     assert %{outcome: {:untouched, _blame}} = metadata
-    assert call(a, System, :convert_time_unit, [duration, :native, :millisecond]) <= 1_200
+    # The three of them take 1,800.
+    assert call(a, System, :convert_time_unit, [duration, :native, :millisecond]) < 1_800
     assert call(a, Process, :alive?, [pid])
     SimulatedStore.configure(context.store, latency_ms: 0)
     await_drain(draining)
