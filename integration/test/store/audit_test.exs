@@ -12,7 +12,7 @@ defmodule Store.AuditTest do
   alias Elixir.Store.{Audit, Places}
   alias Servers.Counter
 
-  # Nobody may put in order what the audit is to find.
+  # No node may put in order what the audit is to find.
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,

@@ -14,7 +14,7 @@ use crate::time::Micros;
 const FIRST_REST: Micros = Micros::from_millis(250);
 /// The longest rest: a drain is over in seconds.
 const LONGEST_REST: Micros = Micros::from_millis(4_000);
-/// From so many incidents in a row on, nobody waits for a target any more.
+/// From so many incidents in a row on, no server waits for a target any more.
 const GIVEN_UP_AFTER: u32 = 3;
 
 /// The incidents of one target, or of the store.

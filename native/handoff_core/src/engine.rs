@@ -2,8 +2,8 @@
 //!
 //! Guarantees
 //! - The same calls with the same arguments give the same actions, whichever host runs it.
-//! - At most `max_concurrency` servers are in flight, stopping, displaced or being released: so many answer nobody at the
-//!   worst.
+//! - At most `max_concurrency` servers are in flight, stopping, displaced or being released, so at most that many servers
+//!   are unavailable at once.
 //! - Every displaced server is started again elsewhere or released; nothing is started that would usually not end in time;
 //!   [`Action::Finish`] comes at the deadline at the latest.
 //! - An event that does not fit is refused and changes nothing.

@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out: the whole protocol between it and whoever runs the attempts.
+//! What goes into the engine and what comes out: the whole protocol between it and the caller that runs the attempts.
 //!
 //! Guarantee: these types carry everything; the engine reads no clock, no registry and no store.
 
@@ -18,7 +18,7 @@ pub enum Blame {
     Server,
     /// The object store: fewer attempts at a time, the same targets.
     Store,
-    /// Nobody knows: try another target for this server.
+    /// Not known: try another target for this server.
     Unknown,
 }
 

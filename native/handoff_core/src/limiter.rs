@@ -16,7 +16,7 @@
 //!
 //! A store serves so many requests at a time and queues the rest. Attempts beyond that number (*the knee*) gain no throughput, they
 //! only wait, and every attempt waits with its server stopped: the gap. With 8 slots of 10 ms, 50 in flight make every gap six
-//! times as long as 8 do, and the drain no faster. Nobody can know the knee beforehand, it moves, and a drain of 500 servers
+//! times as long as 8 do, and the drain no faster. The knee is not known beforehand, it moves, and a drain of 500 servers
 //! lasts sixty round trips: there is little time to search, and only five of them may suffer before it shows in the slowest percent.
 //!
 //! # Method
@@ -36,8 +36,8 @@
 //! *Refusals.* `overload` halves the limit when more is refused than usual, and undoes it when that changes nothing.
 //!
 //! *Attempts that hang.* One that is far older than those that were served meanwhile does not wait for the store. It keeps its place
-//! under the ceiling but no longer counts against the limit (`flight`). When nothing ends at all, nobody can tell a
-//! hanging store from hanging servers: [`Limiter::next_tick`] asks to be called, and lets one more attempt go, a canary. If it is
+//! under the ceiling but no longer counts against the limit (`flight`). When nothing ends at all, a hanging store
+//! looks like hanging servers: [`Limiter::next_tick`] asks to be called, and lets one more attempt go, a canary. If it is
 //! served, the others are the ones that hang.
 //!
 //! # Where the constants come from

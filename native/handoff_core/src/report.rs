@@ -95,8 +95,8 @@ pub struct Report {
     pub left: BTreeMap<Reason, u64>,
     /// Servers that needed more than one attempt.
     pub retried: u64,
-    /// From the start of the attempt that stopped a server until it was moved: an upper bound of the time it answered
-    /// nobody.
+    /// From the start of the attempt that stopped a server until it was moved: an upper bound of the time it was
+    /// unavailable.
     #[cfg_attr(feature = "serde", serde(rename = "gap_us"))]
     pub gap: Summary,
     /// From the start of the drain to its end, or to now.

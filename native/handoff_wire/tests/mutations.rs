@@ -78,7 +78,7 @@ proptest! {
         edits.into_iter().for_each(|edit| apply(&mut bytes, edit, &all));
         match Message::from_bytes(&bytes) {
             Ok(message) => {
-                // What is taken could be sent again, and whoever holds it holds no more than was sent.
+                // What is accepted could be sent again, and takes no more memory than what was sent.
                 let again = message.to_bytes().expect("encodes");
                 prop_assert!(etf::Checked::whole(&again).is_ok());
                 match message {

@@ -49,7 +49,7 @@ impl Drop for Process {
     }
 }
 
-/// A name nobody has, of the kind of `host`.
+/// A node name that is not in use, of the kind of `host`.
 pub fn unique(prefix: &str, host: &str) -> String {
     format!("{prefix}_{:08x}@{host}", rand::random::<u32>())
 }

@@ -1,4 +1,4 @@
-//! Connections over which nobody says anything: only ticks keep them.
+//! Idle connections: only ticks keep them.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -191,7 +191,7 @@ fn plan_of_earlier_release(report: handoff_core::Report) -> PlanSummary {
 }
 
 fn say(text: &str, exit: Exit) -> anyhow::Result<Exit> {
-    // Standard error may be closed; there is nobody to tell then.
+    // Standard error may be closed; then there is nothing left to do.
     let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");
     Ok(exit)
 }

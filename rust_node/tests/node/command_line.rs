@@ -16,9 +16,9 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .expect("it runs")
 }
 
-/// A port of this machine that nobody listens on, for as long as the socket is kept. Whoever sets the same
-/// option, as servers do, may listen there meanwhile; nobody else is given it.
-fn port_of_nobody() -> (TcpSocket, u16) {
+/// A port of this machine without a listener, reserved for as long as the socket is kept. A server that sets the
+/// same option may listen on it; the kernel gives it to no other socket.
+fn unused_port() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
@@ -157,7 +157,7 @@ async fn a_running_node_says_what_it_coordinates() {
 
 #[test]
 fn the_status_of_a_node_that_is_not_there_is_exit_code_3() {
-    let (_held, port) = port_of_nobody();
+    let (_held, port) = unused_port();
     assert_eq!(run(&["status", "--http", &format!("127.0.0.1:{port}")], &[]).status.code(), Some(3));
     assert_eq!(run(&["status", "--http", "nonsense"], &[]).status.code(), Some(2));
 }
@@ -179,9 +179,9 @@ fn a_service_that_is_something_else_is_an_error_not_a_table() {
 
 #[tokio::test]
 async fn a_node_that_epmd_has_forgotten_is_not_ready_until_it_is_registered_again() {
-    // Also while there is no EPMD on it: a connection to a port that is nobody's may be given this port as
-    // its own, and is then connected to itself.
-    let (_held, port) = port_of_nobody();
+    // Reserved also while EPMD is down: a connection to a port without a listener may be given that same port
+    // as its own, and is then connected to itself.
+    let (_held, port) = unused_port();
     let port = port.to_string();
     let epmd = async || {
         let process = support::Process::spawn(Command::new("epmd").args(["-port", &port, "-address", "127.0.0.1"]));

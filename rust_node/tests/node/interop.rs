@@ -241,8 +241,8 @@ async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
     assert!(node.is_alive());
 }
 
-/// A BEAM and a node of that tick time, after both have sent nothing but ticks for `idle`. Whoever is held
-/// for more than a tick is late, and rightly dropped by the other: then it is all done again.
+/// A BEAM and a node of that tick time, after both have sent nothing but ticks for `idle`. A side
+/// that the machine holds up for more than a tick is dropped by the other, rightly: then both start anew.
 async fn idle(tick_time: Duration, idle: Duration) -> (support::Process, Dist, Mailbox) {
     let flags = ["--erl", &format!("-kernel net_ticktime {}", tick_time.as_secs())];
     let until = Instant::now() + SOON;

@@ -86,7 +86,7 @@ impl Process {
         &self.seen
     }
 
-    /// Every line of a process that has ended or is about to: also what it said last and nobody has read yet.
+    /// Every line of a process that has ended or is about to: also the last ones, which were not read yet.
     pub fn every_line(&mut self) -> &[String] {
         let until = Instant::now() + SOON;
         loop {

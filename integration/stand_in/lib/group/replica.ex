@@ -103,7 +103,7 @@ defmodule Group.Replica do
     end
   end
 
-  # Nobody hears it where this group does not run; when it starts there, it says hello itself.
+  # It is lost where this group does not run; when it starts there, it announces itself.
   defp hello(node, state), do: send({name(state.group), node}, {:hello, self()})
 
   defp meet(peer, state) when is_map_key(state.peers, peer), do: state

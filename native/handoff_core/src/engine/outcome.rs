@@ -151,7 +151,7 @@ impl Engine {
         self.decide(id, Fate::Moved);
     }
 
-    /// The target did not know of the stop yet: there again in a moment, and nobody else gets its place meanwhile.
+    /// The target has not seen the stop yet: the same target again shortly, and its reserved slot is kept.
     fn retry_same(&mut self, id: ServerId, target: NodeId, started: Micros, now: Micros, ledger: &mut Ledger) {
         let Some(server) = self.active.get_mut(&id) else { return };
         if server.repeats >= MAX_REPEATS {

@@ -124,7 +124,7 @@ impl Engine {
         waits
     }
 
-    /// Servers that answer nobody, or may not: in flight, stopping, displaced or being released.
+    /// Servers that are unavailable, or may be: in flight, stopping, displaced or being released.
     pub(super) fn stopped_servers(&self) -> usize {
         let tally = &self.tally;
         let told_to_stop = usize::try_from(tally.in_flight + tally.stopping + tally.releasing).unwrap_or(usize::MAX);
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Servers whose last attempt did nothing have had their turn: they go before pending ones, as far as there is room for more
-    /// that answer nobody.
+    /// that are unavailable.
     pub(super) fn retry_untouched(&mut self, now: Micros) {
         let ready: Vec<ServerId> = self
             .active

@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_the_drain_explains_leaves_the_projection_as_it_was() {
-        // 10 servers were reported and 6 sent since. 4 of these are in the next report, and nobody here knows of their arrival yet.
+        // 10 servers were reported and 6 sent since. 4 of these are in the next report, and their arrival is not known here yet.
         assert_eq!(overlap(16.0, 14.0, 6, 0), 4.0);
         // All have arrived and are in the report.
         assert_eq!(overlap(16.0, 16.0, 0, 6), 0.0);

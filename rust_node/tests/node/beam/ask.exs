@@ -30,7 +30,7 @@ receive do
     :ok
 end
 
-# A monitor and a demonitor of what is there, and messages nobody takes.
+# A monitor and a demonitor of what is there, and messages that are not for this process.
 present = Process.monitor({:durable_handoff, rust})
 send({:durable_handoff, rust}, fn -> :a_local_fun end)
 send({:durable_handoff, rust}, {:durable_handoff, 2, :keepalive, 1})
