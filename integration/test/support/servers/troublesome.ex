@@ -88,15 +88,15 @@ defmodule Servers.Troublesome do
 
   defp hang(key, place, result) do
     :persistent_term.put({__MODULE__, key, {:hangs, place}}, true)
-
-    receive do
-    after
-      10 -> if armed(key, place) == :hang, do: hang(key, place, result), else: go_on(key, place, result)
-    end
-  end
-
-  defp go_on(key, place, result) do
+    await_disarm(key, place)
     :persistent_term.erase({__MODULE__, key, {:hangs, place}})
     result
+  end
+
+  defp await_disarm(key, place) do
+    receive do
+    after
+      10 -> if armed(key, place) == :hang, do: await_disarm(key, place)
+    end
   end
 end
