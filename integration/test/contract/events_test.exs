@@ -43,6 +43,29 @@ defmodule Contract.EventsTest do
     record(context, "events: its node was killed", events(dead, 1), %{pid => "old", doomed => "killed_node"})
   end
 
+  # It answers nothing until it is stored that it runs.
+  test "registered, and then its first write fails", %{a: a, c: c, sup: sup, store: store} = context do
+    {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
+    SimulatedStore.pause(store, {:put, storage_key(context, "k")})
+    child = {Counter, key: "k", initial_state: %{key: "k"}}
+    start = Task.async(fn -> call(a, Host, :start_child, [sup, child, [local_only: true]]) end)
+    [%{pid: pid}] = registered = events(relay, 1)
+
+    etag = Task.async(fn -> catch_exit(GenServer.call(pid, {:durable, :get_etag}, :infinity)) end)
+    wait_until(fn -> call(a, Process, :info, [pid, :message_queue_len]) == {:message_queue_len, 1} end)
+    assert Task.yield(etag, 0) == nil
+    SimulatedStore.configure(store, outage: :writes)
+    SimulatedStore.resume(store)
+
+    record(context, "start_child: its first write fails", await_task(start))
+    {reason, _call} = await_task(etag)
+    record(context, "get_etag: its first write fails", reason)
+    names = %{pid => "failed"}
+    record(context, "events: registered, and then its first write fails", registered ++ events(relay, 1), names)
+    left = Map.take(stored(context, "k").meta, [:status, :pid, :permanent])
+    record(context, "stored: its first write fails", left, names)
+  end
+
   test "members: of a server's key, of heartbeats", %{a: a, b: b, sup: sup} = context do
     start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
