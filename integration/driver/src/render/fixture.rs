@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use clap::Parser as _;
+
+use crate::args::Args;
 use crate::quantiles::Quantiles;
-use crate::releases::Releases;
 use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
-use crate::settings::{Concurrency, Deploy, Scenario, Settings, Synced};
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::Mode;
 
 /// All three modes of a rolling deploy of one node.
 pub fn report() -> Report {
+    let store = Store::Simulated { latency_ms: 10, slots: None, error_rate: 0.0 };
     Report {
         versions: Versions {
             durable_server: HostVersion { version: "0.1.5".into(), kind: "stand-in".into() },
@@ -18,35 +21,10 @@ pub fn report() -> Report {
             otp: "25".into(),
         },
         settings: Settings {
-            releases: Releases::new(&[]),
-            scenario: Scenario::Rolling,
-            deploy: Some(Deploy::Surge),
             nodes: 2,
             servers: 200,
-            clients: 20,
-            draining: None,
             modes: [Mode::Graceful, Mode::Naive, Mode::Handoff].map(Into::into).to_vec(),
-            kill_node_at: None,
-            max_concurrency: 50,
-            concurrency: Concurrency::Adaptive,
-            timeout_ms: 30_000,
-            attempt_timeout_ms: 15_000,
-            store: Store::Simulated { latency_ms: 10, slots: None, error_rate: 0.0 },
-            state_bytes: None,
-            start_ms: 0,
-            synced: Synced::None,
-            sync_one_in: 0,
-            heartbeat_max_age_ms: None,
-            slow_child_ms: 0,
-            clock_ahead: None,
-            lacks_module: None,
-            partitions: false,
-            call_every_ms: 10,
-            quick: false,
-            discovery_interval_ms: 60_000,
-            heartbeat_interval_ms: 10_000,
-            warm_up_ms: 2_000,
-            recovery_bound_s: 300,
+            ..Args::parse_from(["integration/demo"]).settings_on(store)
         },
         modes: vec![
             (
