@@ -206,10 +206,14 @@ defmodule DurableHandoff.Drain.Storing do
     end)
   end
 
+  defp round_done(%{phase: :last} = storing), do: done(storing)
+
   defp round_done(storing) do
+    failed = failed(storing)
+
     cond do
-      storing.phase == :last or failed(storing) == [] or Clock.now_us() >= storing.until_us -> done(storing)
-      Sync.store_takes_writes?(storing.supervisor, @probe_ms) -> ask_all(storing, :last, failed(storing))
+      failed == [] or Clock.now_us() >= storing.until_us -> done(storing)
+      Sync.store_takes_writes?(storing.supervisor, @probe_ms) -> ask_all(storing, :last, failed)
       true -> pause(storing)
     end
   end
