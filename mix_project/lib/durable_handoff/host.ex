@@ -324,24 +324,6 @@ defmodule DurableHandoff.Host do
     _kind, _reason -> :unknown
   end
 
-  @doc """
-  Whether a server that is registered as `pid` has started. DurableServer registers a server before it stores
-  that the server runs, and ends it when that write fails; until then the process answers nothing.
-
-  Asks the process and waits at most `timeout_ms`. One that lives and does not answer in that time is taken as
-  started: it is busy. `:unknown`: its node cannot be asked.
-  """
-  @spec started?(pid(), timeout_ms :: pos_integer()) :: boolean() | :unknown
-  def started?(pid, timeout_ms) do
-    _etag = GenServer.call(pid, {:durable, :get_etag}, timeout_ms)
-    true
-  catch
-    :exit, {:timeout, _call} -> alive?(pid)
-    :exit, {{:nodedown, _node}, _call} -> :unknown
-    :exit, {:noconnection, _call} -> :unknown
-    :exit, _ended -> false
-  end
-
   @doc false
   # Calls what is done for its effect, in a host that may be absent, busy or of a later version.
   @spec perform(module(), atom(), [term()]) :: :ok | {:error, term()}

@@ -6,7 +6,7 @@ defmodule DurableHandoff.Host.Rehome do
   node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
   give back; nothing is stopped for a target that is not connected; after an answer that leaves it open, a
   server is reported moved only when the process that is registered on another node answers (see
-  `Host.started?/2`).
+  `Sync.started?/2`).
 
   It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
   about a second to find a server after an ambiguous answer. A server that is in `init` on the
@@ -14,7 +14,7 @@ defmodule DurableHandoff.Host.Rehome do
   """
 
   alias DurableHandoff.{Clock, Host, Native}
-  alias DurableHandoff.Host.{Outcome, UnknownAnswer}
+  alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}
 
   # A remote start whose answer was lost usually shows up within a few round trips or not at all; every lookup
   # is a local one.
@@ -113,7 +113,7 @@ defmodule DurableHandoff.Host.Rehome do
   defp note({:returned, result}), do: UnknownAnswer.note(:rehome_child, result)
 
   defp settle({:runs_as, pid}, attempt) do
-    case Host.started?(pid, patience_ms(attempt)) do
+    case Sync.started?(pid, patience_ms(attempt)) do
       true when node(pid) == node() -> :untouched
       true -> moved(pid, attempt)
       # A registry that still names a dead process: the same as a target that has not seen the stop.
@@ -153,7 +153,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp moved(pid, %{target: target}), do: {:moved, if(node(pid) != target, do: Atom.to_string(node(pid)))}
 
-  defp started?(pid, attempt), do: Host.started?(pid, patience_ms(attempt)) == true
+  defp started?(pid, attempt), do: Sync.started?(pid, patience_ms(attempt)) == true
 
   defp patience_ms(%{until_us: until_us}), do: max(div(until_us - Clock.now_us(), 1_000), @patience_ms)
 

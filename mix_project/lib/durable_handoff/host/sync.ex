@@ -90,6 +90,25 @@ defmodule DurableHandoff.Host.Sync do
       else: Host.refuses_stale_write?(name, timeout_ms)
   end
 
+  @doc """
+  Whether a server that is registered as `pid` has started. DurableServer registers a server before it stores
+  that the server runs, and ends it when that write fails; until then the process answers nothing.
+
+  Asks the process and waits at most `timeout_ms`. One that lives and does not answer in that time is taken as
+  started: it is busy. `:unknown`: its node cannot be asked.
+  """
+  @spec started?(pid(), timeout_ms :: pos_integer()) :: boolean() | :unknown
+  def started?(pid, timeout_ms) do
+    case etag(pid, timeout_ms) do
+      {:ok, _etag} -> true
+      :timeout -> Host.alive?(pid)
+      {:ended, {:unexpected, _answer}} -> true
+      {:ended, {:nodedown, _node}} -> :unknown
+      {:ended, :noconnection} -> :unknown
+      {:ended, _reason} -> false
+    end
+  end
+
   @doc false
   # A primary filter: it runs in the process that logs.
   @spec note_failure(:logger.log_event(), watch()) :: :ignore

@@ -16,7 +16,7 @@ defmodule DurableHandoff.Host.Takeover do
   """
 
   alias DurableHandoff.Host
-  alias DurableHandoff.Host.{Outcome, UnknownAnswer}
+  alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}
 
   @typedoc "A node, and the wall-clock time until which its last heartbeat in a server's state keeps the lock."
   @type lock :: {node_name :: String.t(), until_ms :: integer()}
@@ -88,7 +88,7 @@ defmodule DurableHandoff.Host.Takeover do
   defp running(name, key, source) do
     case Host.lookup(name, key) do
       {:elsewhere, pid} when node(pid) == source -> {:wait, :still_running}
-      {_place, pid} -> if Host.started?(pid, @patience_ms) != false, do: {:running, node(pid)}
+      {_place, pid} -> if Sync.started?(pid, @patience_ms) != false, do: {:running, node(pid)}
       nil -> nil
     end
   end
@@ -198,5 +198,5 @@ defmodule DurableHandoff.Host.Takeover do
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
   # A registry that still names a process whose start has failed.
   defp runs(pid, _source),
-    do: if(Host.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
+    do: if(Sync.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
 end
