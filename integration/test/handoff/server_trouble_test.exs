@@ -42,6 +42,27 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_moved(context, b, "raises", a), :get) == 3
   end
 
+  test "terminate/2 of servers raises: that counts against no store, so the others are not held up",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    listen_to_telemetry(a)
+    raising = for number <- 1..6, do: "raises-#{number}"
+
+    for key <- raising do
+      start_server(context, a, Troublesome, key, %{count: 3})
+      Troublesome.arm(a, key, :terminate, :raise)
+    end
+
+    assert {:ok, %{total: 6, moved: 0, left: %{state_not_stored: 6}}} = drain(context, a, max_attempts: 1)
+
+    for key <- raising do
+      assert_receive {:event, [_library, :attempt, _end], _duration, %{key: ^key, attempt: 1, outcome: outcome}}, 30_000
+      assert outcome == :stop_failed
+    end
+
+    assert_all_run_on(context, raising, [b, c])
+  end
+
   test "terminate/2 takes longer than an attempt may: it moves once it has stopped", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     slow = start_server(context, a, Troublesome, "slow", %{count: 3})

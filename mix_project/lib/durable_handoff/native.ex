@@ -26,6 +26,7 @@ defmodule DurableHandoff.Native do
           | :gone
           | :lost_race
           | :not_stored
+          | :stop_failed
           | :not_storable
   @type event ::
           {:finished, id :: non_neg_integer(), attempt :: pos_integer(), outcome(), latency_us :: non_neg_integer()}

@@ -61,7 +61,7 @@ defmodule DurableHandoff.Telemetry do
 
   Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome`
   (`{:moved, nil | node}`, `:retry_same`, `:stopping`, `{:displaced, blame}`, `:untouched`,
-  `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:not_storable`).
+  `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:stop_failed`, `:not_storable`).
 
   ### `[:durable_handoff, :attempt, :exception]`
 

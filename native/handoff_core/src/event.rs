@@ -45,6 +45,9 @@ pub enum Outcome {
     LostRace,
     /// Stopped here, but its final write failed: it runs nowhere until started, without what it did since its last sync.
     NotStored,
+    /// Stopped here and ended by a fault of its own before its final write. For the server the same as [`Outcome::NotStored`]; it
+    /// says nothing about the store.
+    StopFailed,
     /// Its state cannot be stored, whatever the store does. It was not stopped for that.
     NotStorable,
 }

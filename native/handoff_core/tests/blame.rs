@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Attempt, Drive, config, node, servers, view};
+use handoff_core::time::Micros;
 use handoff_core::{
     Blame, ClusterView, Config, Ended, Event, ModuleId, NodeView, Outcome, Reason, ServerSpec, StickyId,
 };
@@ -188,6 +189,31 @@ fn a_server_whose_final_write_failed_is_started_again_and_never_reported_as_move
     let report = drive.report();
     assert_eq!((report.moved, report.gap.count, report.targets.values().sum()), (1, 1, 1_u64));
     assert_eq!(report.left, [(Reason::StateNotStored, 1)].into());
+}
+
+#[test]
+fn servers_whose_terminate_raises_slow_down_and_end_nothing_for_the_others() {
+    let time = |fails: u32| {
+        let mut drive = Drive::new(config(), &servers(300), two_targets());
+        run(&mut drive, 30_000, |start| {
+            if start.id < fails && start.attempt == 1 { Outcome::StopFailed } else { Outcome::Moved { node: None } }
+        });
+        assert!(drive.finished && drive.released.is_empty());
+        (drive.now, drive.report())
+    };
+    let (healthy, _) = time(0);
+    let (troubled, report) = time(30);
+    assert_eq!((report.moved, report.left), (270, [(Reason::StateNotStored, 30)].into()));
+    assert_eq!((report.attempts, report.ended), (330, Some(Ended::Done)));
+    assert!(troubled.since(healthy) <= Micros::from_millis(100), "{troubled:?} instead of {healthy:?}");
+}
+
+#[test]
+fn a_server_that_is_told_to_have_failed_its_stop_again_and_again_is_given_up() {
+    let mut drive = Drive::new(config(), &servers(1), two_targets());
+    run(&mut drive, 30_000, |_| Outcome::StopFailed);
+    assert_eq!(drive.report().left, [(Reason::StateNotStored, 1)].into());
+    assert!(drive.finished && drive.report().attempts <= 4, "{} attempts", drive.report().attempts);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => blame().prop_map(Outcome::Displaced),
         1 => blame().prop_map(Outcome::Untouched),
         1 => Just(Outcome::NotStored),
+        1 => Just(Outcome::StopFailed),
         1 => Just(Outcome::NotStorable),
         1 => Just(Outcome::Gone),
         1 => Just(Outcome::LostRace),
@@ -170,7 +171,7 @@ impl World {
                     Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => {
                         self.displaced.remove(&attempt.id);
                     }
-                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored => {
+                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored | Outcome::StopFailed => {
                         self.displaced.insert(attempt.id);
                     }
                     Outcome::Stopping => self.stopping.push(attempt.id),

@@ -74,9 +74,11 @@ impl Baseline {
             Event::Finished { id, outcome, .. } => {
                 self.in_flight -= 1;
                 match outcome {
-                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::Untouched(_) | Outcome::NotStored => {
-                        self.queue.push_front(id)
-                    }
+                    Outcome::RetrySame
+                    | Outcome::Displaced(_)
+                    | Outcome::Untouched(_)
+                    | Outcome::NotStored
+                    | Outcome::StopFailed => self.queue.push_front(id),
                     Outcome::Moved { .. }
                     | Outcome::Stopping
                     | Outcome::Gone

@@ -150,7 +150,7 @@ impl Checker {
         }
         let next = match outcome {
             Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => Stage::Decided,
-            Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored => Stage::Displaced,
+            Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored | Outcome::StopFailed => Stage::Displaced,
             Outcome::Stopping => Stage::Stopping,
             Outcome::Untouched(_) if down => Stage::Displaced,
             Outcome::Untouched(_) => Stage::Untouched,

@@ -79,6 +79,8 @@ pub struct Faults {
     pub hang: f64,
     /// Such a server never goes down.
     pub hang_for_ever: f64,
+    /// The server's own `terminate` raises, and its final write is skipped.
+    pub stop_fails: f64,
     /// The server stops by itself before it is told to.
     pub gone: f64,
     /// A server (not an attempt) fails in `init` wherever it starts.

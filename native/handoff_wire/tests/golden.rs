@@ -157,6 +157,7 @@ fn events() -> Vec<Event> {
         finished(8, 1, Outcome::Untouched(Blame::Store), 0),
         finished(9, 1, Outcome::NotStored, 0),
         finished(10, 1, Outcome::NotStorable, 0),
+        finished(11, 1, Outcome::StopFailed, 0),
         Event::Stopped { id: ServerId(3) },
         Event::Released { id: ServerId(4) },
         Event::NodeDown("c@h".into()),

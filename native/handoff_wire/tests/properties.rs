@@ -111,6 +111,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Stopping),
         blame().prop_map(Outcome::Untouched),
         Just(Outcome::NotStored),
+        Just(Outcome::StopFailed),
         Just(Outcome::NotStorable),
         Just(Outcome::Gone),
         Just(Outcome::LostRace),

@@ -33,7 +33,11 @@ impl Attempts {
         self.under_way.remove(&id);
         match outcome {
             Outcome::Moved { .. } => Some(now.since(self.stopped.remove(&id).unwrap_or(started))),
-            Outcome::Displaced(_) | Outcome::RetrySame | Outcome::Stopping | Outcome::NotStored => {
+            Outcome::Displaced(_)
+            | Outcome::RetrySame
+            | Outcome::Stopping
+            | Outcome::NotStored
+            | Outcome::StopFailed => {
                 self.stopped.entry(id).or_insert(started);
                 None
             }

@@ -309,6 +309,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Gone => "gone",
         Outcome::LostRace => "lost_race",
         Outcome::NotStored => "not_stored",
+        Outcome::StopFailed => "stop_failed",
         Outcome::NotStorable => "not_storable",
     }
 }

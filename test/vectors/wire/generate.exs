@@ -88,6 +88,7 @@ events = [
   {:finished, 8, 1, {:untouched, :store}, 0},
   {:finished, 9, 1, :not_stored, 0},
   {:finished, 10, 1, :not_storable, 0},
+  {:finished, 11, 1, :stop_failed, 0},
   {:stopped, 3},
   {:released, 4},
   {:node_down, "c@h"},

@@ -25,7 +25,7 @@ defmodule DurableHandoff.Drain.Attempt do
   alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Deadline, Host, Log, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
-  alias DurableHandoff.Host.Rehome
+  alias DurableHandoff.Host.{Outcome, Rehome}
 
   # Together they take less than the time that the engine keeps at the end for clearing.
   @pauses_ms [50, 150]
@@ -35,9 +35,9 @@ defmodule DurableHandoff.Drain.Attempt do
   # A server is not stopped for a move that has less than this.
   @least_move_ms 50
 
-  # `unsure?`: it was stopped, and it is unknown whether its final write was stored.
+  # `unsure`: it was stopped, and it is unknown whether its final write was stored. If it was not, this outcome.
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
-  defstruct @enforce_keys ++ [unsure?: false]
+  defstruct @enforce_keys ++ [:unsure]
 
   @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
   @type phase :: :attempting | :stopping | :displaced
@@ -62,7 +62,9 @@ defmodule DurableHandoff.Drain.Attempt do
   end
 
   def replace(supervisor, server, :stopping, _order), do: spawn_for(supervisor, server, &await_stop/1)
-  def replace(supervisor, server, :displaced, _order), do: spawn_for(supervisor, server, &hold(%{&1 | unsure?: true}))
+
+  def replace(supervisor, server, :displaced, _order),
+    do: spawn_for(supervisor, server, &hold(%{&1 | unsure: :not_stored}))
 
   @doc "The next attempt for the server that `pid` holds."
   @spec retry(pid(), order()) :: :ok
@@ -77,7 +79,7 @@ defmodule DurableHandoff.Drain.Attempt do
   def phase_after(:stopping), do: :stopping
   def phase_after(:retry_same), do: :displaced
   def phase_after({:displaced, _blame}), do: :displaced
-  def phase_after(:not_stored), do: :displaced
+  def phase_after(unsaved) when unsaved in [:not_stored, :stop_failed], do: :displaced
   def phase_after(_settled), do: nil
 
   defp tell(pid, message) do
@@ -120,12 +122,12 @@ defmodule DurableHandoff.Drain.Attempt do
 
   # DurableServer starts it from the stored state even if its final write failed, so that has to be checked
   # before.
-  defp attempt(%{unsure?: true} = attempt, order, :displaced) do
+  defp attempt(%{unsure: unsaved} = attempt, order, :displaced) when unsaved != nil do
     started = Clock.now_us()
 
     case Rehome.final_write(attempt.storage, attempt.server) do
-      :displaced -> move(%{attempt | unsure?: false}, order, :displaced)
-      :not_stored -> report(%{attempt | unsure?: false}, :not_stored, :final_write_failed, Clock.now_us() - started)
+      :displaced -> move(%{attempt | unsure: nil}, order, :displaced)
+      :not_stored -> report(%{attempt | unsure: nil}, unsaved, :final_write_failed, Clock.now_us() - started)
       :unknown -> report(attempt, {:displaced, :store}, :store_takes_no_reads, Clock.now_us() - started)
     end
   end
@@ -142,7 +144,7 @@ defmodule DurableHandoff.Drain.Attempt do
 
     # An error that is not known may be the store's, too.
     unsure? = state == :running and outcome in [{:displaced, :store}, {:displaced, :unknown}]
-    attempt = %{attempt | unsure?: unsure?}
+    attempt = %{attempt | unsure: if(unsure?, do: :not_stored)}
     report(attempt, outcome, why, Clock.now_us() - started)
   end
 
@@ -161,9 +163,9 @@ defmodule DurableHandoff.Drain.Attempt do
     monitor = Process.monitor(pid)
 
     receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} ->
+      {:DOWN, ^monitor, :process, ^pid, reason} ->
         send(attempt.drain, {:stopped, self()})
-        hold(%{attempt | unsure?: true})
+        hold(%{attempt | unsure: Outcome.unsaved(reason)})
     end
   end
 

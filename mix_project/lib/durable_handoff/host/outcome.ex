@@ -16,7 +16,7 @@ defmodule DurableHandoff.Host.Outcome do
   | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
   | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
   | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
-  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: `:not_stored` where its final write failed |
+  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: without its final write, see `unsaved/1` |
   | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:verify, :ended}` |
   | `{:error, {:capacity_limit, _}}`, `:max_children` (0.1.4 and older), `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
   | `{:error, :singleflight_overloaded}` | `:untouched` |
@@ -34,7 +34,8 @@ defmodule DurableHandoff.Host.Outcome do
   | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
   | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
   | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
-  | its final write fails after the stop, or its `terminate/2` raises before it | store | the same, and `:state_not_stored` in the report wherever it starts again |
+  | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
+  | its `terminate/2` raises, so there is no final write | no one | it starts again from the sync just before; `:state_not_stored` in the report |
   | the store fails one server again and again and serves others | server | `max_attempts` count |
   | its `terminate/2` or final write is slow | no one | waited for until the deadline |
   | the target's registry has not seen the stop | no one | the same target again |
@@ -170,6 +171,19 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote(:badarg), do: :target
   defp blame_remote({:noproc, _call}), do: :target
   defp blame_remote(_other), do: :unknown
+
+  @doc """
+  The outcome for a server that ended for `reason` when it was told to stop, if the store then lacks its final
+  write: `:stop_failed` where its own code raised before that write, else `:not_stored`, the store's.
+  """
+  @spec unsaved(reason :: term()) :: :stop_failed | :not_stored
+  def unsaved({reason, [{_module, _function, _arity, _location} | _stack]}), do: raised(reason)
+  # It called a process that is gone.
+  def unsaved({reason, {GenServer, :call, _arguments}}), do: raised(reason)
+  def unsaved(_other), do: :not_stored
+
+  # A backend may raise what its HTTP client raised.
+  defp raised(reason), do: if(blame(reason) == :store, do: :not_stored, else: :stop_failed)
 
   @doc """
   Whose fault an error of DurableServer is. It decides what the engine does next: another target at once, a

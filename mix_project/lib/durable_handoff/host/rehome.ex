@@ -43,15 +43,24 @@ defmodule DurableHandoff.Host.Rehome do
         {{:displaced, :target}, :not_connected}
 
       {node, _state} ->
-        attempt = %{name: name, server: server, target: node, until_us: Clock.now_us() + timeout_ms * 1_000}
+        attempt = attempt(name, server, node, Clock.now_us() + timeout_ms * 1_000)
+        result = run(attempt, state, timeout_ms, on_owner)
+        Process.demonitor(attempt.monitor, [:flush])
+        result
+    end
+  end
 
-        if state == :running and not Process.alive?(server.pid) do
-          {settle(:not_running, attempt), :not_running}
-        else
-          answer = Host.rehome_child(name, server, node, timeout_ms)
-          with pid when is_pid(pid) <- Outcome.owner(answer, server.pid), do: on_owner.(pid)
-          answer |> meaning(attempt) |> as_before(state)
-        end
+  # DurableServer does not say why a server ended. So it is monitored while it is stopped.
+  defp attempt(name, server, target, until_us),
+    do: %{name: name, server: server, target: target, until_us: until_us, monitor: Process.monitor(server.pid)}
+
+  defp run(%{name: name, server: server, target: target} = attempt, state, timeout_ms, on_owner) do
+    if state == :running and not Process.alive?(server.pid) do
+      {settle(:not_running, attempt), :not_running}
+    else
+      answer = Host.rehome_child(name, server, target, timeout_ms)
+      with pid when is_pid(pid) <- Outcome.owner(answer, server.pid), do: on_owner.(pid)
+      answer |> meaning(attempt) |> as_before(state)
     end
   end
 
@@ -65,7 +74,7 @@ defmodule DurableHandoff.Host.Rehome do
   """
   @spec locate(Host.name(), Host.server(), String.t()) :: Native.outcome()
   def locate(name, server, target) do
-    attempt = %{name: name, server: server, target: connected(target), until_us: Clock.now_us()}
+    attempt = attempt(name, server, connected(target), Clock.now_us())
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :retry_same
   end
 
@@ -126,14 +135,13 @@ defmodule DurableHandoff.Host.Rehome do
   defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @polls)
 
   # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
-  defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, %{unsaved: :not_stored, free: :gone})
+  defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, :gone)
   # It had ended before it was asked: DurableServer handles that as without a drain.
-  defp settle(:not_running, attempt), do: settle_stopped(attempt, %{unsaved: :gone, free: :gone})
+  defp settle(:not_running, attempt), do: stored_outcome(attempt, %{unsaved: :gone, free: :gone})
 
   # DurableServer answers this when its own reservation is not in the store after the stop. A server whose
   # final write failed is not moved, wherever it starts again: that is from its last sync.
-  defp settle(:reservation_lost, attempt),
-    do: stored_outcome(attempt, %{unsaved: :not_stored, free: {:displaced, :unknown}})
+  defp settle(:reservation_lost, attempt), do: settle_stopped(attempt, {:displaced, :unknown})
 
   defp settle(:ended, attempt) do
     with {:displaced, _blame} <- settle({:displaced, :unknown}, attempt), do: :gone
@@ -157,12 +165,18 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp patience_ms(%{until_us: until_us}), do: max(div(until_us - Clock.now_us(), 1_000), @patience_ms)
 
-  defp settle_stopped(%{server: server} = attempt, outcomes) do
-    if down_soon?(server.pid), do: stored_outcome(attempt, outcomes), else: :stopping
+  # Of one that was down already the reason is `:noproc`.
+  defp settle_stopped(%{monitor: monitor} = attempt, free) do
+    receive do
+      {:DOWN, ^monitor, :process, _pid, reason} ->
+        stored_outcome(attempt, %{unsaved: Outcome.unsaved(reason), free: free})
+    after
+      @patience_ms -> :stopping
+    end
   end
 
   # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as
-  # running here, so its final write failed and it can only start from its last sync. `free`: it is stored as
+  # running here, so it has no final write and can only start from its last sync. `free`: it is stored as
   # stopped, and reserved for no node.
   defp stored_outcome(%{name: name, server: server} = attempt, %{unsaved: unsaved, free: free}) do
     with {:elsewhere, pid} <- Host.lookup(name, server.key), true <- started?(pid, attempt) do
@@ -242,16 +256,6 @@ defmodule DurableHandoff.Host.Rehome do
           outcome ->
             outcome
         end
-    end
-  end
-
-  defp down_soon?(pid) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, _pid, _reason} -> true
-    after
-      @patience_ms -> Process.demonitor(monitor, [:flush]) && false
     end
   end
 end

@@ -93,6 +93,22 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
+    test "code of its own raised before its final write: not the store's" do
+      stack = [{MyApp.Counter, :terminate, 2, []}]
+
+      for reason <- [{%RuntimeError{}, stack}, {:function_clause, stack}, {{:nocatch, 1}, stack}],
+          do: assert(Outcome.unsaved(reason) == :stop_failed)
+
+      assert Outcome.unsaved({:noproc, {GenServer, :call, [MyApp.Cache, :flush, 5_000]}}) == :stop_failed
+    end
+
+    test "it ended without a final write, and the cause may be the store's" do
+      backend = [{MyApp.Backend, :put_object, 4, []}]
+
+      for reason <- [:normal, :killed, :noproc, {:timeout, backend}, {:timeout, {GenServer, :call, [:ekv, :put]}}],
+          do: assert(Outcome.unsaved(reason) == :not_stored)
+    end
+
     test "the reservation is lost", context do
       assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) ==
                {:verify, :reservation_lost}

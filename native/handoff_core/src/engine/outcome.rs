@@ -11,6 +11,7 @@
 //! | `Server`, still running | charged | - | - | - |
 //! | `Store`, `NotStored` | not charged, the same target after a pause | - | rests, then one probe, `StoreHealth` | - |
 //! | `Store`, though it served others since it failed this server | charged | - | - | - |
+//! | `StopFailed` | charged only when it had been stopped before | - | - | - |
 //! | `Unknown` | charged, another target | - | - | one incident |
 //! | `NotStorable`, `Gone`, `LostRace` | decided | - | - | - |
 //!
@@ -89,11 +90,10 @@ impl Engine {
             Outcome::Displaced(blame) => self.displaced_by(id, target, blame, started, now),
             Outcome::Untouched(blame) => self.untouched(id, target, blame, started, now),
             Outcome::NotStored => {
-                if let Some(server) = self.active.get_mut(&id) {
-                    server.not_stored = true;
-                }
+                self.not_stored(id);
                 self.displaced_by(id, target, Blame::Store, started, now);
             }
+            Outcome::StopFailed => self.stop_failed(id, started, now),
             Outcome::NotStorable => {
                 self.tally.failures += 1;
                 self.decide(id, Fate::Left(Reason::NotStorable));
@@ -170,6 +170,23 @@ impl Engine {
             server.stage = Stage::Stopping;
             self.tally.stopping += 1;
         }
+    }
+
+    /// Wherever it starts again, it was not moved.
+    fn not_stored(&mut self, id: ServerId) {
+        if let Some(server) = self.active.get_mut(&id) {
+            server.not_stored = true;
+        }
+    }
+
+    /// Its own `terminate` failed. That happens once; an outcome that comes again is charged, so that it ends.
+    fn stop_failed(&mut self, id: ServerId, started: Micros, now: Micros) {
+        self.not_stored(id);
+        self.tally.failures += 1;
+        let Some(server) = self.active.get_mut(&id) else { return };
+        server.charged += u32::from(server.stopped_at.is_some());
+        server.stopped_at.get_or_insert(started);
+        self.displace(id, now, now);
     }
 
     fn displaced_by(&mut self, id: ServerId, target: NodeId, blame: Blame, started: Micros, now: Micros) {
@@ -284,6 +301,7 @@ fn verdict(outcome: &Outcome) -> Verdict {
         | Outcome::Stopping
         | Outcome::Gone
         | Outcome::LostRace
+        | Outcome::StopFailed
         | Outcome::NotStorable => Verdict::Neutral,
     }
 }

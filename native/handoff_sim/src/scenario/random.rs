@@ -148,6 +148,7 @@ fn faults(random: &mut Random) -> Faults {
         elsewhere: rare(0.2),
         registry_lag_ms: rare(200.0),
         terminate_ms: rare(300.0),
+        stop_fails: rare(0.2),
     }
 }
 

@@ -92,6 +92,10 @@ impl World {
                 self.stop(token);
             }
             Step::Synced(false) => self.end(token, Outcome::Untouched(Blame::Store)),
+            Step::Terminated if self.random.chance(self.scenario.faults.stop_fails) => {
+                self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
+                self.end(token, Outcome::StopFailed);
+            }
             Step::Terminated => self.ask_store(token, Step::Written),
             Step::Written(true) => {
                 self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
