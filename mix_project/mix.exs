@@ -8,6 +8,7 @@ defmodule DurableHandoff.MixProject do
   use Mix.Project
 
   @version "0.1.0"
+  @source_url "https://example.com/durable_handoff"
 
   def project do
     [
@@ -20,11 +21,31 @@ defmodule DurableHandoff.MixProject do
       consolidate_protocols: Mix.env() != :test,
       description:
         "Moves durable servers to other nodes while they still run, instead of stopping them, when a node shuts down",
-      package: [licenses: ["MIT"]],
+      source_url: @source_url,
+      package: package(),
       elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
-      deps: []
+      deps: if(packaged?(), do: deps(), else: [])
     ]
   end
+
+  # integration/package puts the folder together that `mix hex.build` packs. priv is not in it: it would hold the libraries of
+  # the machine that builds the package.
+  defp package do
+    [
+      licenses: ["MIT"],
+      links: %{"Source" => @source_url, "Changelog" => @source_url <> "/blob/v#{@version}/CHANGELOG.md"},
+      files:
+        ~w(lib mix mix.exs .formatter.exs Cargo.toml Cargo.lock .cargo native README.md CHANGELOG.md LICENSE) ++
+          Path.wildcard("checksum-*.exs")
+    ]
+  end
+
+  # Not in the repository, where they would make Mix ask for Hex.
+  defp deps,
+    do: [{:durable_server, "~> 0.1 and >= 0.1.3", optional: true}, {:telemetry, "~> 0.4 or ~> 1.0", optional: true}]
+
+  # In the repository the Rust crates are beside this project, in the package they are in it.
+  defp packaged?, do: File.dir?(Path.join(__DIR__, "native"))
 
   # DurableServer and :telemetry are found at run time: the library starts with whichever version of them is there.
   def application, do: [extra_applications: [:logger], mod: {DurableHandoff.Application, []}]

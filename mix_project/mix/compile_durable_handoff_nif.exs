@@ -114,18 +114,17 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     """)
   end
 
+  # The Hex package has the Rust sources in it, the repository has them beside mix_project.
   defp workspace do
-    root = Path.expand("..", File.cwd!())
+    roots = [File.cwd!(), Path.expand("..", File.cwd!())]
 
-    unless File.regular?(Path.join(root, "Cargo.toml")) and File.dir?(Path.join(root, "native/#{@engine}")) do
+    Enum.find(roots, &(File.regular?(Path.join(&1, "Cargo.toml")) and File.dir?(Path.join(&1, "native/#{@engine}")))) ||
       Mix.raise("""
-      The Rust sources of durable_handoff are not at #{root}.
-      They live beside mix_project in its repository: take the dependency with `git: ..., subdir: "mix_project"` (not `sparse:`) \
-      or as a path, or set DURABLE_HANDOFF_NIF to a directory with prebuilt libraries.\
+      The Rust sources of durable_handoff are neither in #{Enum.join(roots, " nor in ")}.
+      The Hex package holds them. In the repository they are beside mix_project: take the dependency with \
+      `git: ..., subdir: "mix_project"` (not `sparse:`) or as a path, or set DURABLE_HANDOFF_NIF to a directory with \
+      prebuilt libraries.\
       """)
-    end
-
-    root
   end
 
   # A function from a library's name to the hash of its sources. The machine is part of it: a checkout may be shared

@@ -1,0 +1,38 @@
+# Starts a second node, drains this one, and fails unless every server then runs there with its state.
+{:ok, _pid, other} =
+  :peer.start_link(%{
+    name: :peer.random_name(),
+    host: '127.0.0.1',
+    longnames: true,
+    args: ['-setcookie', Atom.to_charlist(Node.get_cookie())]
+  })
+
+:ok = :erpc.call(other, :code, :add_paths, [:code.get_path()])
+{:ok, _apps} = :erpc.call(other, Application, :ensure_all_started, [:trial])
+
+wait = fn wait, tries, done ->
+  cond do
+    done.() -> :ok
+    tries == 0 -> raise "the other node did not become a target in time"
+    true -> Process.sleep(100) && wait.(wait, tries - 1, done)
+  end
+end
+
+keys = for n <- 1..20, do: "counter/#{n}"
+
+for key <- keys do
+  child = {Trial.Counter, key: key, initial_state: %{count: 0}}
+  {:ok, _} = DurableServer.Supervisor.start_child(Trial.Durable, child, local_only: true)
+  {:ok, 1} = DurableHandoff.call(Trial.Durable, key, :add)
+end
+
+wait.(wait, 300, fn -> match?({:ok, %{moves: moves}} when length(moves) == 20, DurableHandoff.plan(Trial.Durable)) end)
+{:ok, %{total: 20, moved: 20} = report} = DurableHandoff.drain(Trial.Durable)
+
+for key <- keys do
+  {pid, _meta} = DurableServer.Supervisor.lookup(Trial.Durable, key)
+  ^other = node(pid)
+  {:ok, 2} = DurableHandoff.call(Trial.Durable, key, :add)
+end
+
+IO.puts(report)
