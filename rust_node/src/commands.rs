@@ -1,5 +1,6 @@
 //! The commands. [`exit`] lists how they end.
 
+mod agent;
 pub mod audit;
 mod columns;
 pub mod drain;

@@ -10,7 +10,7 @@ use rust_node::commands::audit::AuditFlags;
 use rust_node::commands::drain::DrainFlags;
 use rust_node::commands::exit::Exit;
 use rust_node::commands::status::StatusFlags;
-use rust_node::settings::{COOKIE_VARIABLE, Flags, LogFormat, Settings};
+use rust_node::settings::{AskFlags, COOKIE_VARIABLE, Find, Flags, Given, LogFormat, Settings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, fmt};
 
 /// Coordinates the drains of a BEAM cluster whose nodes use durable_handoff.
 #[derive(Debug, Parser)]
-#[command(version, after_help = Exit::help())]
+#[command(name = "durable-handoff-node", version, after_help = Exit::help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,10 +39,12 @@ enum Command {
     #[command(after_help = Exit::help())]
     Nodes {
         #[command(flatten)]
-        flags: Flags,
+        find: Find,
         /// As JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        flags: AskFlags,
     },
     /// Have a node drain one of its supervisors, and show its progress. The drain continues on the node when
     /// this command ends
@@ -51,7 +53,7 @@ enum Command {
         #[command(flatten)]
         drain: DrainFlags,
         #[command(flatten)]
-        flags: Flags,
+        flags: AskFlags,
     },
     /// Audit a store: servers by status and owner, what was left behind, what cannot be read. Only reads
     #[command(after_help = Exit::help())]
@@ -62,12 +64,12 @@ fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run { flags } => with_settings(flags, "info", commands::run::run),
         Command::Status(flags) => block_on(commands::status::status(flags)),
-        Command::Nodes { flags, json } => {
-            with_settings(flags, "warn", |settings| commands::nodes::nodes(settings, json))
+        Command::Nodes { find, json, flags } => {
+            with_settings(flags.of_cluster(find), "warn", |settings| commands::nodes::nodes(settings, json))
         }
         Command::Drain { drain, flags } => {
-            let flags = flags.connect_to(&drain.node);
-            with_settings(flags, "warn", |settings| commands::drain::drain(settings, drain))
+            let given = flags.of_node(&drain.node);
+            with_settings(given, "warn", |settings| commands::drain::drain(settings, drain))
         }
         Command::Audit(flags) => block_on(async {
             let clean = commands::audit::run(flags).await?;
@@ -77,11 +79,11 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-fn with_settings<F>(flags: Flags, log_level: &str, work: impl FnOnce(Settings) -> F) -> Exit
+fn with_settings<F>(given: impl Into<Given>, log_level: &str, work: impl FnOnce(Settings) -> F) -> Exit
 where
     F: Future<Output = anyhow::Result<Exit>>,
 {
-    match Settings::load(flags, std::env::var(COOKIE_VARIABLE).ok()) {
+    match Settings::load(given, std::env::var(COOKIE_VARIABLE).ok()) {
         Ok(settings) => {
             log(&settings, log_level);
             block_on(work(settings))

@@ -31,6 +31,7 @@ use handoff_core::time::Micros;
 use handoff_wire::{
     DrainId, KEEPALIVE_MS, Message, ProgressUpdate, Refuse, RefuseReason, ReportMessage, SILENCE_MS, Started,
 };
+use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 use drain::{Drain, Taken};
@@ -127,6 +128,7 @@ impl Service {
         match drain.take(now, message, storage, &self.metrics) {
             Taken::Fine => {}
             Taken::Started => {
+                drain.span.in_scope(|| info!("drain started"));
                 let (to, message) = (drain.drainer.clone(), Started { id }.into());
                 self.outputs.push(Output::Send { peer: Arc::clone(peer), to, message: Box::new(message) });
             }
@@ -189,7 +191,9 @@ impl Service {
             }
             if now.since(drain.progress_sent_at) >= Micros::from_millis(KEEPALIVE_MS) {
                 drain.progress_sent_at = now;
-                messages.push(ProgressUpdate { id: key.id, progress: drain.progress(storage) }.into());
+                let progress = drain.progress(storage);
+                drain.log_progress(now, &progress);
+                messages.push(ProgressUpdate { id: key.id, progress }.into());
             }
             let to = |message| Output::Send {
                 peer: Arc::clone(&key.peer),
@@ -259,6 +263,11 @@ impl Service {
         };
         if drain.stage_name() != "over" {
             Metrics::count(&self.metrics.drains_ended, kind);
+            let reason = reason.as_ref().map(tracing::field::display);
+            drain.span.in_scope(|| match kind {
+                "closed" => info!("drain closed by its node"),
+                _ => warn!(kind, reason, "drain forgotten before its end"),
+            });
         }
         if let Some(storage) = self.storages.get_mut(&drain.storage) {
             drain.give_back(now, storage);

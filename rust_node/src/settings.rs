@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::distribution::tls::TlsFiles;
 use crate::distribution::{AllowList, Cookie, Limits, NodeName, names};
 
-pub use raw::Flags;
 use raw::Raw;
+pub use raw::{AskFlags, Find, Flags, Given};
 
 /// The environment variable with the cookie itself.
 pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
@@ -63,13 +63,11 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem.
-    pub fn load(flags: Flags, cookie: Option<String>) -> Result<Settings, Vec<String>> {
+    pub fn load(given: impl Into<Given>, cookie: Option<String>) -> Result<Settings, Vec<String>> {
+        let Given { config, raw, of_file } = given.into();
         let mut problems = Vec::new();
-        let file = match &flags.config {
-            Some(path) => read_file(path, &mut problems),
-            None => Raw::default(),
-        };
-        check(flags.raw.or(file), cookie, problems)
+        let file = config.map_or_else(Raw::default, |path| read_file(&path, &mut problems));
+        check(raw.or(of_file.select(file)), cookie, problems)
     }
 }
 
@@ -84,6 +82,8 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
 }
 
 fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<Settings, Vec<String>> {
+    // One that is wrong is a problem of its own, and not missing as well.
+    let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
     let connect = node_names("connect", raw.connect, &mut problems);
     let connect_dns = node_names("connect_dns", raw.connect_dns, &mut problems);
     let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
@@ -102,7 +102,9 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
             keep(names::parse(&own), "name", &mut problems)
         }
         (None, _) => {
-            problems.push("connect, connect_dns or listen: at least one is needed".to_owned());
+            if !given {
+                problems.push("connect, connect_dns or listen: at least one is needed".to_owned());
+            }
             None
         }
     };

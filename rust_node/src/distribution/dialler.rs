@@ -17,7 +17,7 @@ use std::time::Duration;
 use etf::{atom, tuple};
 use rand::RngExt;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::connection;
@@ -26,6 +26,7 @@ use super::handshake::{self, HandshakeError, Prefix};
 use super::listener::label;
 use super::names::{self, NodeName};
 use super::node::Node;
+use super::processes::Inbound;
 use super::tls;
 use crate::metrics::Metrics;
 
@@ -147,22 +148,31 @@ impl Dialler {
         }
     }
 
+    /// Asks a node which nodes it knows when it connects, and all of them at intervals.
     async fn discover(self) {
-        let every = self.node.options().limits.discovery;
+        let Some(mut mailbox) = self.node.register("durable_handoff_discovery") else { return };
+        let mut poll = interval(self.node.options().limits.discovery);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut asked = tokio::task::JoinSet::new();
-            for peer in self.node.peers().into_iter().filter(|peer| !peer.hidden) {
-                let node = self.node.clone();
-                asked.spawn(async move { nodes_known_by(&node, &peer.name).await });
-            }
-            while let Some(answer) = asked.join_next().await {
-                answer.unwrap_or_default().into_iter().for_each(|name| self.add(name, false));
-            }
             tokio::select! {
-                () = self.node.stopped().cancelled() => return,
-                () = sleep(every) => {}
+                inbound = mailbox.receive() => match inbound {
+                    Some(Inbound::PeerUp { peer, hidden: false }) => self.ask(peer.to_string()),
+                    Some(_) => {}
+                    None => return,
+                },
+                _ = poll.tick() => {
+                    self.node.peers().into_iter().filter(|peer| !peer.hidden).for_each(|peer| self.ask(peer.name));
+                }
             }
         }
+    }
+
+    fn ask(&self, peer: String) {
+        let dialler = self.clone();
+        tokio::spawn(async move {
+            let known = nodes_known_by(&dialler.node, &peer).await;
+            known.into_iter().for_each(|name| dialler.add(name, false));
+        });
     }
 }
 

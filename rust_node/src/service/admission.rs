@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use handoff_core::time::Micros;
 use handoff_wire::{DrainOpen, Opened, RefuseReason};
+use tracing::warn;
 
 use super::drain::Drain;
 use super::storage::Storage;
@@ -18,6 +19,7 @@ impl Service {
         let (id, drainer) = (key.id, open.drainer.clone());
         if let Some(reason) = self.objection(&key, &open) {
             Metrics::count(&self.metrics.refused, "drain");
+            warn!(node = %key.peer, id = id.0, supervisor = %open.supervisor, %reason, "drain refused");
             return self.refuse(key.peer, drainer, id, reason);
         }
         let storage = self.storages.entry(open.storage.clone()).or_insert_with(|| Storage::new(&open.config, now));

@@ -8,10 +8,14 @@ use handoff_core::event::{Event, Outcome};
 use handoff_core::time::Micros;
 use handoff_core::{Action, ClusterView, Config, Engine, EngineError, ModuleId, Progress, Report, Scope, ServerSpec};
 use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts};
+use tracing::{Span, error_span, info, warn};
 
 use super::attempts::Attempts;
 use super::storage::Storage;
 use crate::metrics::Metrics;
+
+/// Between two log lines about the progress of a drain.
+const LOG_EVERY: Micros = Micros::from_millis(10_000);
 
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -27,6 +31,10 @@ pub(super) struct Drain {
     pub(super) received_at: Micros,
     /// When the last progress was sent to it.
     pub(super) progress_sent_at: Micros,
+    /// When its progress was last in the log.
+    logged_at: Micros,
+    /// What every log line about it says: node, number, supervisor.
+    pub(super) span: Span,
     /// When its engine is to be polled at the latest.
     pub(super) wake: Option<Micros>,
     /// What its own numbers of modules are on its storage.
@@ -56,7 +64,12 @@ pub(super) enum Taken {
 
 impl Drain {
     pub(super) fn new(open: DrainOpen, modules: Vec<ModuleId>, now: Micros) -> Self {
+        // Of the highest level: a level that keeps lines out must keep no fields out of the others.
+        let span = error_span!("drain", node = %open.drainer.node.name, id = open.id.0, supervisor = %open.supervisor);
+        span.in_scope(|| info!(servers = open.count, storage = %open.storage, "drain opened"));
         Drain {
+            span,
+            logged_at: now,
             drainer: open.drainer,
             supervisor: open.supervisor,
             storage: open.storage,
@@ -122,6 +135,7 @@ impl Drain {
             return (orders, None);
         }
         let report = engine.report(now, &storage.shared);
+        self.span.in_scope(|| log_report(&report));
         let stage = Stage::Loading { config: Box::default(), servers: Vec::new(), view: None };
         if let Stage::Running { engine, mut attempts } = std::mem::replace(&mut self.stage, stage) {
             attempts.over();
@@ -129,6 +143,16 @@ impl Drain {
         }
         self.wake = None;
         (orders, Some(report))
+    }
+
+    /// Logs how far it is, now and then while it runs.
+    pub(super) fn log_progress(&mut self, now: Micros, progress: &Progress) {
+        if !matches!(self.stage, Stage::Running { .. }) || now.since(self.logged_at) < LOG_EVERY {
+            return;
+        }
+        self.logged_at = now;
+        let Progress { total, moved, left, in_flight, displaced, failures, limit, .. } = *progress;
+        self.span.in_scope(|| info!(total, moved, left, in_flight, displaced, failures, limit, "draining"));
     }
 
     pub(super) fn is_due(&self, now: Micros) -> bool {
@@ -279,6 +303,21 @@ impl Drain {
                 metrics.gap_seconds.observe(gap.0 as f64 / 1e6);
             }
         }
+    }
+}
+
+fn log_report(report: &Report) {
+    let Report { total, moved, retried, attempts, failures, .. } = *report;
+    let ended = report.ended.map_or("unknown", handoff_core::Ended::name);
+    let left: u64 = report.left.values().sum();
+    let (duration_ms, gap_p99_ms) = (report.duration.as_millis(), Micros(report.gap.p99).as_millis());
+    let by_reason: Vec<String> =
+        report.left.iter().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
+    let reasons = by_reason.join(", ");
+    if left == 0 {
+        info!(ended, total, moved, retried, attempts, failures, duration_ms, gap_p99_ms, "drain ended");
+    } else {
+        warn!(ended, total, moved, left, reasons, retried, attempts, failures, duration_ms, gap_p99_ms, "drain ended");
     }
 }
 

@@ -4,44 +4,126 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Flags that every command takes. Each has an environment variable and a key in the file.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Flags {
-    /// TOML file with settings; its keys are the flags' names with underscores.
-    #[arg(long, env = "DURABLE_HANDOFF_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
+/// What was given to a command, on the command line and in variables, and the file with the rest.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub(super) config: Option<PathBuf>,
     pub(super) raw: Raw,
+    pub(super) of_file: OfFile,
 }
 
-impl Flags {
-    /// The same, to connect to that node and no other.
+/// Which settings of a file a command takes. A file is written for `run`: a second node with its name would take
+/// over its connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum OfFile {
+    #[default]
+    All,
+    /// Those of [`Join`] and [`Find`].
+    FindAndJoin,
+    /// Those of [`Join`].
+    Join,
+}
+
+/// Flags of `run`. Each has an environment variable and a key in the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// TOML file with settings; its keys are the flags' names with underscores
+    #[arg(long, env = "DURABLE_HANDOFF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    serve: Serve,
+    #[command(flatten)]
+    find: Find,
+    #[command(flatten)]
+    join: Join,
+}
+
+impl From<Flags> for Given {
+    fn from(Flags { config, serve, find, join }: Flags) -> Given {
+        Given { config, raw: Raw::from(serve).or(find.into()).or(join.into()), of_file: OfFile::All }
+    }
+}
+
+/// Flags of a command that connects, asks and ends.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AskFlags {
+    /// TOML file with settings, as `run` takes it; of these only how to connect
+    #[arg(long, env = "DURABLE_HANDOFF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    // No variable: where that is set, a node of this name runs already.
+    /// Name of this command in the cluster, name@host [default: a random one that fits the nodes to connect to]
+    #[arg(long, value_name = "NAME@HOST")]
+    name: Option<String>,
+    #[command(flatten)]
+    join: Join,
+}
+
+impl AskFlags {
+    /// To connect to that node and no other.
     #[must_use]
-    pub fn connect_to(mut self, node: &str) -> Self {
-        self.raw.connect = Some(vec![node.to_owned()]);
-        self
+    pub fn of_node(self, node: &str) -> Given {
+        let connect = Some(vec![node.to_owned()]);
+        self.given(Raw { connect, ..Raw::default() }, OfFile::Join)
+    }
+
+    /// To connect to the nodes that are found.
+    #[must_use]
+    pub fn of_cluster(self, find: Find) -> Given {
+        self.given(find.into(), OfFile::FindAndJoin)
+    }
+
+    fn given(self, raw: Raw, of_file: OfFile) -> Given {
+        let raw = Raw { name: self.name, ..raw.or(self.join.into()) };
+        Given { config: self.config, raw, of_file }
+    }
+}
+
+impl OfFile {
+    /// The settings that the command takes.
+    pub(super) fn select(self, raw: Raw) -> Raw {
+        match self {
+            OfFile::All => raw,
+            OfFile::FindAndJoin => Raw { name: None, listen: None, http: None, ..raw },
+            OfFile::Join => {
+                Raw { connect: None, connect_dns: None, discovery: None, ..OfFile::FindAndJoin.select(raw) }
+            }
+        }
     }
 }
 
 macro_rules! settings {
-    ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
+    ($($(#[$about:meta])* $group:ident { $($(#[$attribute:meta])* $name:ident: $kind:ty,)* })*) => {
         /// Each setting, if it was given.
-        #[derive(Debug, Clone, Default, Args)]
+        #[derive(Debug, Clone, Default)]
         pub(super) struct Raw {
-            $($(#[$attribute])* pub(super) $name: Option<$kind>,)*
+            $($(pub(super) $name: Option<$kind>,)*)*
         }
 
+        $(
+            $(#[$about])*
+            #[derive(Debug, Clone, Default, Args)]
+            pub struct $group {
+                $($(#[$attribute])* $name: Option<$kind>,)*
+            }
+
+            impl From<$group> for Raw {
+                fn from(flags: $group) -> Raw {
+                    Raw { $($name: flags.$name,)* ..Raw::default() }
+                }
+            }
+        )*
+
         impl Raw {
-            const KEYS: &[&str] = &[$(stringify!($name)),*];
+            const KEYS: &[&str] = &[$($(stringify!($name),)*)*];
 
             /// These, and the others where these have none.
             pub(super) fn or(self, other: Raw) -> Raw {
-                Raw { $($name: self.$name.or(other.$name),)* }
+                Raw { $($($name: self.$name.or(other.$name),)*)* }
             }
 
             fn set(&mut self, key: &str, value: toml::Value) -> Result<(), String> {
                 match key {
-                    $(stringify!($name) => self.$name = Some(<$kind as FromToml>::read(value)?),)*
+                    $($(stringify!($name) => self.$name = Some(<$kind as FromToml>::read(value)?),)*)*
                     _ => return Err(unknown(key)),
                 }
                 Ok(())
@@ -51,52 +133,61 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Name of this node, name@host [default: a random one that fits the nodes to connect to]
-    #[arg(long, env = "DURABLE_HANDOFF_NAME", value_name = "NAME@HOST")]
-    name: String,
-    /// BEAM nodes to connect to, with commas in between; nodes they know are found
-    #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST,...", value_delimiter = ',')]
-    connect: Vec<String>,
-    /// The same, but the host stands for every address DNS has for it, and a node is named by its address:
-    /// the pods behind a headless Kubernetes service
-    #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST,...", value_delimiter = ',')]
-    connect_dns: Vec<String>,
-    /// Accept connections there and register in EPMD; port 0 takes any
-    #[arg(long, env = "DURABLE_HANDOFF_LISTEN", value_name = "ADDRESS:PORT")]
-    listen: String,
-    /// File with the cookie, readable by its owner only [the cookie itself: variable DURABLE_HANDOFF_COOKIE]
-    #[arg(long, env = "DURABLE_HANDOFF_COOKIE_FILE", value_name = "FILE")]
-    cookie_file: String,
-    /// Only nodes whose name matches one of these patterns (* is any run of characters)
-    #[arg(long, env = "DURABLE_HANDOFF_ALLOW", value_name = "PATTERN,...", value_delimiter = ',')]
-    allow: Vec<String>,
-    /// TLS: PEM file with the authority of every node's certificate
-    #[arg(long, env = "DURABLE_HANDOFF_TLS_CA", value_name = "FILE")]
-    tls_ca: String,
-    /// TLS: PEM file with this node's certificate
-    #[arg(long, env = "DURABLE_HANDOFF_TLS_CERTIFICATE", value_name = "FILE")]
-    tls_certificate: String,
-    /// TLS: PEM file with its private key
-    #[arg(long, env = "DURABLE_HANDOFF_TLS_KEY", value_name = "FILE")]
-    tls_key: String,
-    /// Port of EPMD [default: 4369]
-    #[arg(long, env = "ERL_EPMD_PORT", value_name = "PORT")]
-    epmd_port: String,
-    /// As net_ticktime of the BEAM nodes, seconds [default: 60]
-    #[arg(long, env = "DURABLE_HANDOFF_TICK_TIME_S", value_name = "SECONDS")]
-    tick_time_s: String,
-    /// Whether connected nodes are asked which nodes they know [default: true]
-    #[arg(long, env = "DURABLE_HANDOFF_DISCOVERY", value_name = "true|false")]
-    discovery: String,
-    /// Serve /healthz, /readyz, /metrics, /drains and /nodes there
-    #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
-    http: String,
-    /// Log lines as text or json [default: text]
-    #[arg(long, env = "DURABLE_HANDOFF_LOG_FORMAT", value_name = "text|json")]
-    log_format: String,
-    /// error, warn, info, debug, trace, or target=level,... [default: info for run, else warn]
-    #[arg(long, env = "DURABLE_HANDOFF_LOG_LEVEL", value_name = "LEVEL")]
-    log_level: String,
+    /// What only a node that runs has.
+    Serve {
+        /// Name of this node, name@host [default: a random one that fits the nodes to connect to]
+        #[arg(long, env = "DURABLE_HANDOFF_NAME", value_name = "NAME@HOST")]
+        name: String,
+        /// Accept connections there and register in EPMD; port 0 takes any
+        #[arg(long, env = "DURABLE_HANDOFF_LISTEN", value_name = "ADDRESS:PORT")]
+        listen: String,
+        /// Serve /healthz, /readyz, /metrics, /drains and /nodes there
+        #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
+        http: String,
+    }
+    /// Which nodes to connect to.
+    Find {
+        /// BEAM nodes to connect to, with commas in between; nodes they know are found
+        #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST,...", value_delimiter = ',')]
+        connect: Vec<String>,
+        /// The same, but the host stands for every address DNS has for it, and a node is named by its address:
+        /// the pods behind a headless Kubernetes service
+        #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST,...", value_delimiter = ',')]
+        connect_dns: Vec<String>,
+        /// Whether connected nodes are asked which nodes they know [default: true]
+        #[arg(long, env = "DURABLE_HANDOFF_DISCOVERY", value_name = "true|false")]
+        discovery: String,
+    }
+    /// How to connect to any node, and what to log.
+    Join {
+        /// File with the cookie, readable by its owner only [the cookie itself: variable DURABLE_HANDOFF_COOKIE]
+        #[arg(long, env = "DURABLE_HANDOFF_COOKIE_FILE", value_name = "FILE")]
+        cookie_file: String,
+        /// Only nodes whose name matches one of these patterns (* is any run of characters)
+        #[arg(long, env = "DURABLE_HANDOFF_ALLOW", value_name = "PATTERN,...", value_delimiter = ',')]
+        allow: Vec<String>,
+        /// TLS: PEM file with the authority of every node's certificate
+        #[arg(long, env = "DURABLE_HANDOFF_TLS_CA", value_name = "FILE")]
+        tls_ca: String,
+        /// TLS: PEM file with this node's certificate
+        #[arg(long, env = "DURABLE_HANDOFF_TLS_CERTIFICATE", value_name = "FILE")]
+        tls_certificate: String,
+        /// TLS: PEM file with its private key
+        #[arg(long, env = "DURABLE_HANDOFF_TLS_KEY", value_name = "FILE")]
+        tls_key: String,
+        /// Port of EPMD [default: 4369]
+        #[arg(long, env = "ERL_EPMD_PORT", value_name = "PORT")]
+        epmd_port: String,
+        /// As net_ticktime of the BEAM nodes, seconds [default: 60]
+        #[arg(long, env = "DURABLE_HANDOFF_TICK_TIME_S", value_name = "SECONDS")]
+        tick_time_s: String,
+        /// Log lines as text or json [default: text]
+        #[arg(long, env = "DURABLE_HANDOFF_LOG_FORMAT", value_name = "text|json")]
+        log_format: String,
+        /// error, warn, info, debug, trace, or target=level,... [default: info for run, else warn]
+        #[arg(long, env = "DURABLE_HANDOFF_LOG_LEVEL", value_name = "LEVEL")]
+        log_level: String,
+    }
 }
 
 impl Raw {

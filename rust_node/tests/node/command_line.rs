@@ -43,6 +43,47 @@ fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
 }
 
 #[test]
+fn one_mistake_gives_one_error() {
+    for arguments in [&["run", "--connect", "nohost"][..], &["drain", "nohost"], &["run", "--listen", "nowhere"]] {
+        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    }
+}
+
+#[test]
+fn the_version_names_the_program() {
+    let said = String::from_utf8(run(&["--version"], &[]).stdout).expect("text");
+    assert_eq!(said.trim(), concat!("durable-handoff-node ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn commands_that_only_ask_list_no_flag_of_a_node_that_runs() {
+    let flags = |command: &str| String::from_utf8(run(&[command, "--help"], &[]).stdout).expect("text");
+    for of_run in ["--listen ", "--http ", "DURABLE_HANDOFF_NAME"] {
+        assert!(flags("run").contains(of_run), "{of_run}");
+        assert!(!flags("drain").contains(of_run) && !flags("nodes").contains(of_run), "{of_run}");
+    }
+    assert!(flags("nodes").contains("--connect ") && !flags("drain").contains("--connect "));
+}
+
+#[test]
+fn a_command_does_not_take_the_name_of_the_node_that_its_file_is_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("node.toml");
+    std::fs::write(&file, "name = 'rust'\nlisten = 'nowhere'\nconnect = 'a@127.0.0.1'\n").expect("written");
+    let file = file.display().to_string();
+    let code = |arguments: &[&str]| {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--config", &file]).collect();
+        run(&arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]).status.code()
+    };
+    // The settings of the file that are wrong are those of `run`: the command gets as far as connecting.
+    assert_eq!(code(&["run"]), Some(2));
+    assert_eq!(code(&["drain", "nobody_here@127.0.0.1"]), Some(3));
+    assert_eq!(code(&["nodes"]), Some(3));
+}
+
+#[test]
 fn a_cookie_on_the_command_line_is_not_understood() {
     let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie", "secret"], &[]);
     assert_eq!(output.status.code(), Some(2));

@@ -154,6 +154,18 @@ async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
 }
 
 #[tokio::test]
+async fn a_node_that_connects_is_asked_at_once_which_others_it_knows() {
+    let (first, second) = (node_name("beam"), node_name("beam"));
+    let _one = waiting(otps()[0], &first, None, &[]);
+    let _two = waiting(otps()[0], &second, Some(&first), &[]);
+    // No poll is due before the test ends.
+    let node = dist(Limits { discovery: 10 * SOON, ..Limits::default() });
+    let _dialler = Dialler::start(node.clone(), &[name(&first)], &[], true);
+    eventually("both are connected", async || node.peers().len() == 2).await;
+    node.stop();
+}
+
+#[tokio::test]
 async fn a_node_is_found_at_each_address_dns_has_for_a_host() {
     let beam = node_name("beam");
     let _process = waiting(otps()[0], &beam, None, &[]);
@@ -190,6 +202,26 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
         node.counted("durable_handoff_drains_ended_total{kind=\"done\"}", 1.0).await;
         eventually("it is closed", async || node.get("/drains").await.ends_with("[]")).await;
     }
+}
+
+#[test]
+fn every_log_line_of_a_drain_says_which_and_the_last_how_it_ended() {
+    let beam_name = node_name("beam");
+    let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "run"), ("DRAIN_COUNT", "50")], &[]);
+    beam.line("up");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+    command.args(["run", "--connect", &beam_name, "--log-format", "json"]);
+    let mut node = support::Process::spawn(command.env("DURABLE_HANDOFF_COOKIE", support::COOKIE));
+    node.line("\"ended\":\"done\"");
+    let lines = node.seen().iter().map(|line| serde_json::from_str(line).expect("JSON"));
+    let of_drain: Vec<serde_json::Value> =
+        lines.filter(|line: &serde_json::Value| line["span"]["name"] == "drain").collect();
+    assert!(of_drain.len() >= 3, "opened, started, ended: {of_drain:?}");
+    for line in &of_drain {
+        assert_eq!((&line["span"]["node"], line["span"]["id"].is_u64()), (&beam_name.as_str().into(), true), "{line}");
+    }
+    let ended = &of_drain[of_drain.len() - 1];
+    assert_eq!((&ended["level"], &ended["fields"]["moved"]), (&"INFO".into(), &50.into()), "{ended}");
 }
 
 #[tokio::test]

@@ -23,6 +23,13 @@ fn command(node: &str, flags: &[&str]) -> Command {
     command
 }
 
+/// Without a supervisor.
+fn drain_the_only_one(node: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+    command.args(["drain", node]).env("DURABLE_HANDOFF_COOKIE", support::COOKIE);
+    command.output().expect("it runs")
+}
+
 fn drain(node: &str, flags: &[&str]) -> Output {
     command(node, flags).output().expect("it runs")
 }
@@ -42,6 +49,20 @@ fn a_drain_that_moves_everything_ends_with_its_report_and_0() {
         assert_eq!(output.status.code(), Some(0), "{said} {progress}");
         assert!(said.contains("20 of 20 servers moved in 1500 ms (done)") && said.contains("b@h"), "{said}");
         assert!(progress.contains("3/20 done"), "not a terminal, so lines: {progress}");
+    }
+}
+
+#[test]
+fn a_node_with_one_supervisor_needs_no_name_for_it_and_one_with_several_names_them() {
+    let (mut beam, name) = agent(otps()[0], "done");
+    let output = drain_the_only_one(&name);
+    assert_eq!((output.status.code(), &*beam.line("asked ")), (Some(0), "MyApp.Durable nil false"), "{output:?}");
+    assert!(texts(&output).0.starts_with("MyApp.Durable on "), "{output:?}");
+    for (mode, expected, code) in [("several", "--supervisor takes one of: A, B", 2), ("bare", "has a Drainer", 6)] {
+        let (_beam, name) = agent(otps()[0], mode);
+        let output = drain_the_only_one(&name);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(texts(&output).1.contains(expected), "{output:?}");
     }
 }
 

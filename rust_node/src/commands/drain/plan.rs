@@ -1,5 +1,5 @@
-//! What a drain would do, as a table and as JSON. JSON has the keys and units of the wire's plan, and `moved` for `moves` as a drain's
-//! report has it.
+//! What a drain would do, as a table and as JSON. JSON has the keys and units of the wire's plan, and `moved`
+//! for `moves`, as a drain's report has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 use handoff_wire::PlanSummary;
 use serde::Serialize;
 
-use super::DrainFlags;
+use super::Subject;
 use super::report::{Rows, is_complete};
 use crate::commands::columns::{columns, duration_us};
 
@@ -26,10 +26,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(flags: &DrainFlags, plan: PlanSummary) -> Self {
+    pub(super) fn new(subject: Subject, plan: PlanSummary) -> Self {
         Plan {
-            node: flags.node.clone(),
-            supervisor: flags.supervisor.clone(),
+            node: subject.node,
+            supervisor: subject.supervisor,
             dry_run: true,
             total: plan.total,
             moved: plan.moves,
@@ -53,7 +53,10 @@ impl fmt::Display for Plan {
         let mut rows = Rows::default();
         rows.group("left", self.left.iter().map(|(reason, count)| (*reason, count.to_string())));
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
-        rows.group("time", self.estimate_us.map(|us| ("estimate", duration_us(us))));
+        let estimate = self.estimate_us.map_or_else(|| "unknown: the store did not answer".to_owned(), duration_us);
+        let limit = self.timeout_ms.map(|ms| ("limit", duration_us(ms.saturating_mul(1_000))));
+        // Nothing that moves takes no time.
+        rows.group("time", (*moved > 0).then_some(("estimate", estimate)).into_iter().chain(limit));
         rows.group("not connected", self.out_of_reach.iter().map(|name| (&**name, String::new())));
         f.write_str(&columns(&rows.0))
     }
@@ -76,12 +79,13 @@ mod tests {
             estimate_us: Some(2_900_000),
             out_of_reach: vec!["c@h".into()],
         };
-        let plan = Plan::new(&DrainFlags::for_tests(true), plan);
+        let plan = Plan::new(Subject::for_tests(), plan);
         let expected = "\
 MyApp.Durable on a@h, dry run: 8 of 10 servers would move
 left           no_target  2
 targets        b@h        8
 time           estimate   2900 ms
+               limit      30.0 s
 not connected  c@h
 ";
         assert_eq!(plan.to_string(), expected);

@@ -6,7 +6,7 @@ use std::fmt;
 use handoff_core::{Reason, Report};
 use serde::Serialize;
 
-use super::DrainFlags;
+use super::Subject;
 use crate::commands::columns::{columns, duration_us};
 
 #[derive(Debug, Serialize)]
@@ -44,11 +44,11 @@ struct Concurrency {
 }
 
 impl Summary {
-    pub(super) fn new(flags: &DrainFlags, report: Report) -> Self {
+    pub(super) fn new(subject: Subject, report: Report) -> Self {
         let gap = report.gap;
         Summary {
-            node: flags.node.clone(),
-            supervisor: flags.supervisor.clone(),
+            node: subject.node,
+            supervisor: subject.supervisor,
             dry_run: false,
             ended: report.ended.map(handoff_core::Ended::name),
             total: report.total,
@@ -137,7 +137,7 @@ mod tests {
             failures: 1,
             ended: Some(Ended::Done),
         };
-        Summary::new(&DrainFlags::for_tests(false), report)
+        Summary::new(Subject::for_tests(), report)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #   refuse          it does not know the supervisor
 #   hold            steps without end
 #   exit, vanish    one step, then the agent or the whole node is gone
+#   several, bare   it has two supervisors, or none; in every other mode MyApp.Durable
 #   none            there is no agent
 defmodule Operator do
   @tag :durable_handoff
@@ -16,13 +17,27 @@ defmodule Operator do
   def run(mode) do
     Process.register(self(), DurableHandoff.Agent)
     IO.puts("up")
+    serve(mode)
+  end
 
+  defp serve(mode) do
     receive do
+      {@tag, 1, :describe, request, from} ->
+        info = %{release: "9.9.9", now_ms: 60_000, supervisors: Enum.map(supervisors(mode), &supervisor/1)}
+        send(from, {@tag, 1, :description, request, info})
+        serve(mode)
+
       {@tag, 1, :drain_request, request, from, what} ->
         IO.puts("asked #{what.supervisor} #{inspect(what.timeout_ms)} #{what.dry_run}")
         answer(mode, request, from)
     end
   end
+
+  defp supervisors("several"), do: ["A", "B"]
+  defp supervisors("bare"), do: []
+  defp supervisors(_mode), do: ["MyApp.Durable"]
+
+  defp supervisor(name), do: %{name: name, generation: "1", started_at_ms: 0, servers: 20, draining: false}
 
   defp answer("refuse", request, from) do
     send(from, {@tag, 1, :refuse, request, {:invalid, ["supervisor: there is no Nope"]}})

@@ -1,0 +1,158 @@
+//! A conversation of a command with the agent of one node.
+//!
+//! Guarantee: every wait ends: with an answer, a refusal, the end of the agent or of the connection, or after
+//! [`SILENCE`] without a message.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use handoff_wire::{AGENT_PROCESS, Describe, Message, RequestId};
+use tokio::time::timeout;
+
+use super::exit::Exit;
+use crate::distribution::dialler::dial;
+use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process};
+
+/// Steps come twice a second once a drain runs. Before that the node marks itself and looks at its servers,
+/// which takes calls to the store; so does a dry run.
+const SILENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct Agent<'a> {
+    node: &'a Node,
+    name: &'a NodeName,
+    mailbox: Mailbox,
+    request: RequestId,
+    answered: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    Unreachable(String),
+    Refused(String),
+    /// It was there, and is no more.
+    Lost(String),
+    /// The command lacks a flag.
+    Incomplete(String),
+}
+
+impl NoAnswer {
+    /// Says why on standard error. `at_work` follows when what was asked for may go on.
+    pub(super) fn say(&self, name: &NodeName, at_work: &str) -> Exit {
+        let (text, exit) = match self {
+            NoAnswer::Unreachable(why) => (format!("{name} cannot be reached: {why}"), Exit::Unreachable),
+            NoAnswer::Refused(why) => (format!("{name} refuses: {why}"), Exit::Refused),
+            NoAnswer::Lost(why) => (format!("{name}: {why}{at_work}"), Exit::Lost),
+            NoAnswer::Incomplete(why) => (why.clone(), Exit::Settings),
+        };
+        say(&text);
+        exit
+    }
+}
+
+impl<'a> Agent<'a> {
+    pub(super) async fn reach(node: &'a Node, name: &'a NodeName) -> Result<Agent<'a>, NoAnswer> {
+        dial(node, name).await.map_err(unreachable)?;
+        let mailbox = node.register("durable_handoff_operator");
+        let mailbox = mailbox.ok_or_else(|| unreachable("another command of this process is connected"))?;
+        // Before any question: without an agent its `noproc` is the answer.
+        let _monitor = node.monitor(&mailbox, &name.to_string(), agent_process());
+        Ok(Agent { node, name, mailbox, request: RequestId(rand::random::<u32>().into()), answered: false })
+    }
+
+    /// Asks a question, made from its number and the process that waits for the answer.
+    pub(super) fn ask<M: Into<Message>>(
+        &mut self,
+        question: impl FnOnce(RequestId, etf::Pid) -> M,
+    ) -> Result<(), NoAnswer> {
+        self.request.0 += 1;
+        let message = question(self.request, self.mailbox.pid.clone()).into().to_term();
+        let sent = self.node.send(&self.name.to_string(), &self.mailbox.pid, &agent_process(), message);
+        sent.map_err(unreachable)
+    }
+
+    /// The next message that `take` wants. It gets the number of the last question.
+    pub(super) async fn next<T>(
+        &mut self,
+        mut take: impl FnMut(RequestId, Message) -> Option<T>,
+    ) -> Result<T, NoAnswer> {
+        loop {
+            let message = self.receive().await?;
+            let kind = message.kind();
+            match take(self.request, message) {
+                Some(answer) => return Ok(answer),
+                None => tracing::debug!(kind, "not for this command"),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Message, NoAnswer> {
+        loop {
+            let inbound = match timeout(SILENCE, self.mailbox.receive()).await {
+                Err(_) => return Err(NoAnswer::Lost(format!("no message for {} s", SILENCE.as_secs()))),
+                Ok(None) => return Err(NoAnswer::Lost("stopped here".to_owned())),
+                Ok(Some(inbound)) => inbound,
+            };
+            match inbound {
+                Inbound::PeerUp { .. } => {}
+                Inbound::PeerDown { .. } => return Err(NoAnswer::Lost("the connection has ended".to_owned())),
+                Inbound::Down { reason, .. } => return Err(self.down(reason)),
+                Inbound::Message(delivery) => match Message::from_checked(&delivery.payload) {
+                    Ok(Message::Refuse(refuse)) if refuse.id.is_none_or(|id| id.0 == self.request.0) => {
+                        return Err(NoAnswer::Refused(refuse.reason.to_string()));
+                    }
+                    Ok(message) => {
+                        self.answered = true;
+                        return Ok(message);
+                    }
+                    Err(error) => tracing::warn!(%error, "an answer that is not understood"),
+                },
+            }
+        }
+    }
+
+    fn down(&self, reason: Option<String>) -> NoAnswer {
+        match &*reason.unwrap_or_else(|| "unknown".to_owned()) {
+            "noproc" if !self.answered => NoAnswer::Refused("durable_handoff does not run there".to_owned()),
+            "noconnection" => NoAnswer::Lost("the connection has ended".to_owned()),
+            reason => NoAnswer::Lost(format!("its agent has ended ({reason})")),
+        }
+    }
+
+    /// That supervisor, or the only one of the node.
+    pub(super) async fn supervisor(&mut self, given: Option<&str>) -> Result<String, NoAnswer> {
+        if let Some(given) = given {
+            return Ok(given.to_owned());
+        }
+        self.ask(|request, from| Describe { request, from })?;
+        let described = self.next(|request, message| match message {
+            Message::Description(description) if description.request == request => Some(description),
+            _ => None,
+        });
+        let mut names: Vec<String> = described.await?.supervisors.into_iter().map(|info| info.name).collect();
+        match (names.pop(), names.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                names.push(last);
+                let text = format!("{} has several, --supervisor takes one of: {}", self.name, names.join(", "));
+                Err(NoAnswer::Incomplete(text))
+            }
+            (None, _) => Err(NoAnswer::Refused("no supervisor there has a Drainer".to_owned())),
+        }
+    }
+}
+
+fn agent_process() -> Process {
+    Process::Name(AGENT_PROCESS.to_owned())
+}
+
+fn unreachable(why: impl fmt::Display) -> NoAnswer {
+    NoAnswer::Unreachable(why.to_string())
+}
+
+/// On standard error.
+pub(super) fn say(text: &str) {
+    // It may be closed; then there is nothing left to do.
+    let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");
+}
