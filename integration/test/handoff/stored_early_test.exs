@@ -53,6 +53,20 @@ defmodule Handoff.StoredEarlyTest do
     wait_until(fn -> count_stored(context, key) == 1 end)
   end
 
+  test "the supervisor of the servers answers nothing: their states are stored all the same", %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 3)
+    running = for key <- keys, do: whereis(context, a, key)
+    assert Enum.sort(call(a, DurableHandoff.Host, :processes, [context.sup])) == Enum.sort(running)
+
+    supervisor = :"#{context.sup}_dynamic"
+    :ok = call(a, :sys, :suspend, [supervisor])
+    assert Enum.sort(call(a, DurableHandoff.Host, :processes, [context.sup])) == Enum.sort(running)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
+    :ok = call(a, :sys, :resume, [supervisor])
+  end
+
   test "prepare_stop/0 again: what has changed since is stored", %{a: a} = context do
     start_cluster(context)
     [changed, other] = start_unsynced(context, a, 2)

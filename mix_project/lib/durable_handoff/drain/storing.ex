@@ -27,6 +27,7 @@ defmodule DurableHandoff.Drain.Storing do
   alias DurableHandoff.{Clock, Deadline, Host}
   alias DurableHandoff.Host.Sync
 
+  # A server is its process: listing their keys takes time in which nothing is stored.
   @enforce_keys [:supervisor, :watch, :timeout_ms, :concurrency, :counters]
   defstruct @enforce_keys ++
               [
@@ -38,7 +39,7 @@ defmodule DurableHandoff.Drain.Storing do
                 phase: :done,
                 queue: :queue.new(),
                 running: %{},
-                answered: %{},
+                answered: MapSet.new(),
                 results: %{},
                 longest_us: 0,
                 pauses_ms: []
@@ -123,28 +124,28 @@ defmodule DurableHandoff.Drain.Storing do
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
-    {:noreply, ask_all(%{storing | answered: %{}, unsure: []}, :first, to_ask(storing))}
+    {:noreply, ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))}
   end
 
   # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
   defp to_ask(%{phase: :done} = storing) do
-    busy = for {_worker, {server, _listening?}} <- storing.running, into: MapSet.new(), do: server.pid
-    for server <- Host.servers(storing.supervisor), server.pid not in busy, do: server
+    busy = for {_worker, {server, _listening?}} <- storing.running, into: MapSet.new(), do: server
+    for server <- Host.processes(storing.supervisor), server not in busy, do: server
   end
 
-  defp to_ask(storing), do: :queue.to_list(storing.queue) ++ Map.values(storing.answered)
+  defp to_ask(storing), do: :queue.to_list(storing.queue) ++ MapSet.to_list(storing.answered)
 
   @impl true
   def handle_info({:synced, worker, result, took_us}, storing) do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
-    answered = Map.put(storing.answered, server.pid, server)
+    answered = MapSet.put(storing.answered, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
 
     # It may have failed: its line in the log was not seen.
     storing =
       if result == :unchanged and not listening?,
         do: %{storing | unsure: [server | storing.unsure]},
-        else: note(storing, server.key, result)
+        else: note(storing, server, result)
 
     {:noreply, go_on(storing)}
   end
@@ -196,12 +197,12 @@ defmodule DurableHandoff.Drain.Storing do
     @least_patience_ms |> max(div(2 * longest_us, 1_000)) |> min(Deadline.until_ms(until_us, Clock.now_us()))
   end
 
-  defp sync(%{watch: watch, timeout_ms: timeout_ms}, %{pid: pid}) do
+  defp sync(%{watch: watch, timeout_ms: timeout_ms}, server) do
     storing = self()
 
     spawn_link(fn ->
       started = Clock.now_us()
-      result = Sync.run(pid, watch, timeout_ms)
+      result = Sync.run(server, watch, timeout_ms)
       send(storing, {:synced, self(), result, Clock.now_us() - started})
     end)
   end
@@ -220,7 +221,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp done(%{drain: drain} = storing) do
     if drain, do: send(drain, {__MODULE__, self()})
-    %{storing | phase: :done, drain: nil, answered: %{}}
+    %{storing | phase: :done, drain: nil, answered: MapSet.new()}
   end
 
   defp pause(%{pauses_ms: [pause_ms | later]} = storing) do
@@ -231,15 +232,11 @@ defmodule DurableHandoff.Drain.Storing do
   defp set_timer(storing, message, time_ms), do: %{storing | timer: :erlang.start_timer(time_ms, self(), message)}
 
   # Those whose write failed last and which still run.
-  defp failed(%{results: results, supervisor: supervisor} = storing) do
-    if counts(storing).failed == 0,
-      do: [],
-      else: for(%{key: key} = server <- Host.servers(supervisor), results[key] == :failed, do: server)
-  end
+  defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
   # A state that was written by this process stays one that was.
-  defp note(%{results: results, counters: counters} = storing, key, result) do
-    before = Map.get(results, key)
+  defp note(%{results: results, counters: counters} = storing, server, result) do
+    before = Map.get(results, server)
 
     now =
       case result do
@@ -252,7 +249,7 @@ defmodule DurableHandoff.Drain.Storing do
 
     count(counters, before, -1)
     count(counters, now, 1)
-    %{storing | results: Map.put(results, key, now)}
+    %{storing | results: Map.put(results, server, now)}
   end
 
   defp count(_counters, nil, _change), do: :ok
