@@ -16,135 +16,186 @@ defmodule DurableHandoff.Options do
     enabled: [
       type: :boolean,
       default: true,
-      doc: "`false` switches handoff off and leaves the existing shutdown as it is"
+      doc: "`false` switches handoff off: a shutdown is then DurableServer's own",
+      change: "to keep the other options in place while handoff is off, for example in one environment",
+      example: {:code, "config_env() == :prod"}
     ],
     timeout_ms: [
       type: @milliseconds,
       default: 30_000,
-      doc: "time for the whole drain; a shutdown never waits longer for it"
+      doc: "the time that a drain may take. A shutdown never waits longer for it",
+      change:
+        "when `DurableHandoff.plan/2` estimates more than this, or when the platform kills the node earlier. See " <>
+          "`shutdown_budget_ms`",
+      example: 60_000
     ],
     max_concurrency: [
       engine: true,
       type: {:integer, 1, 10_000},
       default: 50,
-      doc: "servers moved at a time, and so the servers that are down at once because of the drain"
+      doc: "how many servers move at a time. At most so many are down at once because of the drain",
+      change:
+        "to a higher value when the report's `concurrency.highest` reaches it and the store serves more requests; to a " <>
+          "lower one to spare the store",
+      example: 200
     ],
     concurrency: [
       engine: true,
       type: {:one_of, [:adaptive, :fixed]},
       default: :adaptive,
-      doc: "`:adaptive` finds the smallest concurrency with full throughput; `:fixed` always uses `max_concurrency`"
+      doc:
+        "`:adaptive` measures the moves and uses the smallest concurrency that has the full throughput; `:fixed` always " <>
+          "uses `max_concurrency`",
+      change: "to compare with a plain task stream, or where the right number is known",
+      example: :fixed
     ],
     max_concurrency_per_target: [
       engine: true,
       type: {:optional, {:integer, 1, 10_000}},
       default: nil,
-      doc: "the same for one target node; `nil`: only `max_concurrency` counts"
+      doc: "how many servers move to the same node at a time. `nil`: only `max_concurrency` limits it",
+      change: "when starting a server costs a node much, such as a large `init`",
+      example: 20
     ],
     attempt_timeout_ms: [
       type: @milliseconds,
       default: 15_000,
-      doc: "time for one attempt to move a server, at most what is left of `timeout_ms`"
+      doc: "the time that one attempt to move a server may take, at most what is left of `timeout_ms`",
+      change: "to a higher value when `terminate/2` or `init/1` of your servers takes several seconds",
+      example: 25_000
     ],
     max_attempts: [
       engine: true,
       type: {:integer, 1, 100},
       default: 3,
-      doc: "attempts to move one server; failures of the store do not count"
+      doc: "how often a drain tries to move one server. Failures of the store do not count",
+      change: "to 1 when a server should stay after its first failure",
+      example: 1
     ],
     max_consecutive_failures: [
       engine: true,
       type: {:integer, 1, 1_000_000},
       default: 10,
-      doc: "failed attempts in a row after which the drain ends, and the existing shutdown stops the rest"
+      doc: "the drain ends after so many failed attempts in a row, and the graceful shutdown stops the rest",
+      change: "to a higher value in large clusters, where one target can fail many attempts before it is left out",
+      example: 30
     ],
     max_failure_ratio: [
       spec: quote(do: number()),
       engine: true,
       type: {:when, &__MODULE__.ratio?/1, "a number above 0 and at most 1"},
       default: 0.5,
-      doc: "the same for the part of the latest 20 attempts that failed"
+      doc: "the drain ends when more than this part of the latest 20 attempts failed",
+      change: "to 1 to keep trying until the time is up",
+      example: 1
     ],
     wait_for_target_ms: [
       type: {:optional, {:integer, 0, @day_ms}},
       default: nil,
       doc:
-        "how long a drain without any target waits for one, for deploys that stop the old node before they start the " <>
-          "new one; no running server is stopped meanwhile. `nil`: 5,000 while a node is known that was lost or is not " <>
-          "connected, else 0"
+        "how long a drain that has no target waits for one. No running server is stopped meanwhile. `nil`: 5,000 while a " <>
+          "node is known that was lost or is not connected, else 0",
+      change: "when a deploy stops the old node before it starts the new one. At most `timeout_ms`",
+      example: 20_000
     ],
     reconnect: [
       type: :boolean,
       default: true,
       doc:
-        "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes " <>
-          "that disconnect from it, as a cluster manager makes them do when a pod terminates " <>
-          "(see `DurableHandoff.Drain.Peers`)"
+        "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes that " <>
+          "disconnect from it, as cluster managers do when a pod terminates",
+      change: "where nodes that share a store must not be connected",
+      example: false
     ],
     sticky: [
       engine: true,
       type: {:one_of, [:gated, :any_level, :ignore]},
       default: :gated,
       doc:
-        "`:gated`: sticky placement as in DurableServer, a level is open when the delays before it are 0; " <>
-          "`:any_level`: nodes of a better level are preferred, all are accepted; `:ignore`: levels do not count"
+        "how DurableServer's sticky placement counts. `:gated`: as in DurableServer, a level is open when the delays of the " <>
+          "levels before it are 0; `:any_level`: nodes of a better level are preferred, and every node is accepted; " <>
+          "`:ignore`: levels do not count",
+      change: "when the report says `:sticky_locked` and a server in the wrong place is better than one that is down",
+      example: :any_level
     ],
     prefer: [
       engine: true,
       type: {:one_of, [:new_release, :none]},
       default: :new_release,
-      doc: "`:new_release`: nodes of a newer release first, so that a rolling deploy moves a server once or twice"
+      doc:
+        "`:new_release`: nodes of a newer release come first, so that a rolling deploy moves a server once or twice; " <>
+          "`:none`: only load counts",
+      change: "for deploys where old and new nodes are to be loaded evenly all the time",
+      example: :none
     ],
     generation: [
       type: {:optional, :string},
       default: nil,
       doc:
-        "the name of this node's release, for `prefer`. `nil`: `RELEASE_VSN`, which releases set; without it the version " <>
-          "of the application that starts the supervisor"
+        "the name of this node's release, for `prefer`. `nil`: `RELEASE_VSN`, which releases set; without it, the version " <>
+          "of the application that starts the supervisor",
+      change: "when your deploys do not change the version, for example to the commit",
+      example: {:code, ~S|System.fetch_env!("GIT_SHA")|}
     ],
     modules: [
       spec: quote(do: %{module() => boolean() | [priority: integer()]}),
       type: {:problems, &__MODULE__.module_problems/2},
+      takes: "a map from modules to `true`, `false` or `[priority: integer]`",
       default: %{},
-      doc: "`%{Mod => false}` never moves servers of `Mod`; `%{Mod => [priority: 10]}` moves them earlier (default 0)"
+      doc:
+        "`false`: servers of this module are never moved. A priority, 0 by default: servers of a higher one move first. See " <>
+          "`DurableHandoff.Policy`",
+      change: "to leave out what is not worth a move, and to put first what your users notice first",
+      example: %{MyApp.Cache => false, MyApp.Room => [priority: 10]}
     ],
     eligible: [
       spec: quote(do: :all | :permanent | (map() -> boolean() | integer())),
       type: {:when, &__MODULE__.eligible?/1, ":all, :permanent or a function of one argument"},
       default: :all,
       doc:
-        "`:all`; `:permanent` (costs one read of the store for each server, see `DurableHandoff.Policy`); or a function of " <>
-          "`%{key: key, module: module, meta: meta}` that returns `true`, `false` or a priority"
+        "which servers a drain moves. `:permanent`: only permanent ones, at the cost of one read of the store for each " <>
+          "server. A function gets `%{key: key, module: module, meta: meta}` and returns `true`, `false` or a priority. See " <>
+          "`DurableHandoff.Policy`",
+      change: "when the choice depends on the key or on the `meta` of a server",
+      example: {:code, ~S|fn server -> not String.starts_with?(server.key, "tmp/") end|}
     ],
     executor: [
       spec: quote(do: :auto | :embedded | {:node, node()}),
       type: {:when, &__MODULE__.executor?/1, ":auto, :embedded or {:node, name}"},
       default: :auto,
       doc:
-        "what decides: `:embedded` is the Rust engine in this VM; `{:node, name}` the Rust node of that name, if it has " <>
-          "announced itself, else `:embedded` with a warning; `:auto` a Rust node when one has, else `:embedded` " <>
-          "(see `DurableHandoff.Executor`)"
+        "what decides which server moves where and when. `:embedded`: the Rust engine in this VM. `{:node, name}`: the Rust " <>
+          "node of that name; the engine in this VM, with a warning, when it has not announced itself. `:auto`: a Rust node " <>
+          "when one has announced itself, else the engine in this VM",
+      change: "to `:embedded` to keep Rust nodes out of this supervisor's drains",
+      example: :embedded
     ],
     start_leftovers: [
       type: :boolean,
       default: true,
       doc:
-        "servers that a drain cannot move in time are offered to other nodes, which start them as soon as they are " <>
-          "stopped here, and this node accepts such offers (see `DurableHandoff.Leftovers`); `false`: neither"
+        "when a drain cannot move some servers in time, it offers them to other nodes, which start them as soon as they " <>
+          "are stopped here. This node also accepts such offers. `false`: neither",
+      change: "when only DurableServer's own sweep should start servers",
+      example: false
     ],
     quiet: [
       type: :boolean,
       default: true,
       doc:
-        "while a drain runs, the host package's modules log warnings and errors only (see `DurableHandoff.Drain.Quiet`)"
+        "while a drain runs, modules of DurableServer log only warnings and errors, and processes that move a server log " <>
+          "nothing of DurableServer's",
+      change: "to see DurableServer's own lines about each move",
+      example: false
     ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},
       default: nil,
       doc:
-        "how long the platform waits before it kills the node, counted from SIGTERM or " <>
-          "`DurableHandoff.prepare_stop/0`. The drain is cut to what is left of it (see `DurableHandoff.Deadline`); a " <>
-          "warning at start names a budget that is too small"
+        "how long the platform waits before it kills the node, counted from SIGTERM or `DurableHandoff.prepare_stop/0`. A " <>
+          "drain in a shutdown takes at most what is left of it. A warning at start names a budget that is too small",
+      change: "always in production: set it to the grace period of your platform",
+      example: 120_000
     ]
   ]
 
@@ -153,23 +204,30 @@ defmodule DurableHandoff.Options do
   @moduledoc """
   The options of `handoff_on_shutdown`.
 
-  Guarantee: every part of the drain can use what `new!/1` returns without a check. Anything else raises
-  `ArgumentError` with every problem at once, each naming the option, its value and what it takes.
+      {DurableHandoff.Supervisor,
+       name: MyApp.Durable, prefix: "myapp/", backend: backend,
+       handoff_on_shutdown: [timeout_ms: 30_000, shutdown_budget_ms: 120_000]}
+
+  `true` takes all defaults. `false`, `nil` or no option: no handoff. A wrong option raises `ArgumentError` at
+  start. The message lists every problem, each with the option, its value and what is valid.
+
+  Most of them can be given for one drain too: `DurableHandoff.drain(MyApp.Durable, timeout_ms: 60_000)`.
+
+  ## Options
 
   #{@docs}
-
-  The option absent, `nil` or `false`: no handoff. `true` alone: all defaults.
   """
 
   defstruct [:given | Keyword.keys(@schema)]
 
   @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
 
-  @doc "The options as a Markdown table, for other modules' documentation."
+  @doc false
   @spec docs() :: String.t()
   def docs, do: @docs
 
-  @doc "The options that the engine takes as they are."
+  @doc false
+  # The options that the engine takes as they are.
   @spec engine(t()) :: map()
   def engine(%__MODULE__{} = options), do: Map.take(options, for({name, entry} <- @schema, entry[:engine], do: name))
 
@@ -177,7 +235,7 @@ defmodule DurableHandoff.Options do
   def schema, do: @schema
 
   @doc """
-  Checks the value of `handoff_on_shutdown`. `:disabled` when it asks for no handoff.
+  Checks the value of `handoff_on_shutdown`. Returns `:disabled` when handoff is off. Raises `ArgumentError`.
 
       iex> DurableHandoff.Options.new!(nil)
       :disabled
@@ -201,13 +259,13 @@ defmodule DurableHandoff.Options do
     end
   end
 
-  @doc """
-  `options` with `overrides` (of one `DurableHandoff.drain/2` or `plan/2`), checked the same way.
-  """
+  @doc false
+  # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way.
   @spec override!(t(), term()) :: t()
   def override!(%__MODULE__{} = options, overrides), do: %{cast!(overrides, options, "options") | enabled: true}
 
-  @doc "Whether `value` can be a server's priority."
+  @doc false
+  # Whether `value` can be a server's priority.
   @spec priority?(term()) :: boolean()
   def priority?(value), do: is_integer(value) and abs(value) <= @max_priority
 

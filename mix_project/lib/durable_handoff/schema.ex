@@ -1,7 +1,8 @@
 defmodule DurableHandoff.Schema do
   @moduledoc false
   # Options described once: a keyword list of `name: [type:, default:, doc:]` that checks, fills in and
-  # documents itself.
+  # documents itself. Only for the documentation: `change:`, when to change the default; `example:`, a value;
+  # `takes:`, the values that are valid, where the type has no text; `required:`.
   #
   # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it
   # takes.
@@ -18,7 +19,16 @@ defmodule DurableHandoff.Schema do
           | {:optional, option_type()}
           | {:when, (term() -> boolean()), String.t()}
           | {:problems, (String.t(), term() -> [String.t()])}
-  @type t :: [{atom(), [type: option_type(), default: term(), doc: String.t()]}]
+  @type entry :: [
+          type: option_type(),
+          default: term(),
+          doc: String.t(),
+          change: String.t(),
+          example: term(),
+          takes: String.t(),
+          required: boolean()
+        ]
+  @type t :: [{atom(), entry()}]
 
   @doc "The options and the types of their values, for a typespec."
   @spec specs(t()) :: [{atom(), Macro.t()}]
@@ -52,20 +62,36 @@ defmodule DurableHandoff.Schema do
           "#{what} got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable#{hint}"
   end
 
-  @doc "The options as a Markdown table."
+  @doc "The options as a Markdown list."
   @spec docs(t()) :: String.t()
-  def docs(schema) do
-    rows =
-      Enum.map_join(schema, "\n", fn {name, entry} ->
-        "| `#{name}` | `#{inspect(entry[:default])}` | #{takes(entry[:type])} | #{String.replace(entry[:doc], "|", "\\|")} |"
-      end)
+  def docs(schema), do: Enum.map_join(schema, "\n", fn {name, entry} -> item(name, entry) end)
 
-    "| option | default | takes | meaning |\n|---|---|---|---|\n" <> rows
+  defp item(name, entry) do
+    takes = entry[:takes] || expected(entry[:type])
+
+    default =
+      if entry[:default] == nil and entry[:required], do: "required", else: "default `#{value(entry[:default])}`"
+
+    change = if entry[:change], do: "\n    *Change it* #{sentence(entry[:change])}", else: ""
+    # As given in code: the examples of functions are text.
+    example = if entry[:example], do: " Example: `#{name}: #{example_text(entry[:example])}`", else: ""
+
+    """
+      * `#{name}`: #{digits(takes)}; #{default}.
+
+        #{sentence(entry[:doc])}#{change}#{example}
+    """
   end
 
-  # What the meaning describes itself, such as the entries of a map.
-  defp takes({:problems, _fun}), do: ""
-  defp takes(type), do: type |> expected() |> String.replace("|", "\\|")
+  defp example_text({:code, text}), do: text
+  defp example_text(term), do: value(term)
+
+  defp value(term), do: term |> inspect() |> digits()
+
+  # 86400000 as 86_400_000.
+  defp digits(text), do: Regex.replace(~r/\d(?=(\d{3})+\b)/, text, "\\0_")
+
+  defp sentence(text), do: String.upcase(String.first(text)) <> String.slice(text, 1..-1//1) <> "."
 
   @doc "Every option with its default."
   @spec defaults(t()) :: keyword()

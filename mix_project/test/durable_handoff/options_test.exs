@@ -126,13 +126,24 @@ defmodule DurableHandoff.OptionsTest do
     end
   end
 
-  test "every option is in the documentation, with its default" do
+  test "every option is in the documentation, with type, range and default, and its example is valid" do
     docs = Options.docs()
 
-    for {name, _value} <- %Options{} |> Map.from_struct() |> Map.delete(:given) do
-      assert docs =~ "| `#{name}` |"
+    for {name, entry} <- Options.schema() do
+      assert docs =~ "  * `#{name}`: "
+      assert entry[:change], "#{name} does not say when to change it"
+
+      value =
+        case entry[:example] do
+          {:code, "config_env" <> _} -> true
+          {:code, "System" <> _} -> "4f2a1c"
+          {:code, text} -> text |> Code.eval_string() |> elem(0)
+          value -> value
+        end
+
+      assert Options.new!([{name, value}])
     end
 
-    assert docs =~ "| `timeout_ms` | `30000` |"
+    assert docs =~ "  * `timeout_ms`: a positive integer up to 86_400_000; default `30_000`."
   end
 end

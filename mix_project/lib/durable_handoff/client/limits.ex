@@ -8,12 +8,14 @@ defmodule DurableHandoff.Client.Limits do
     max_waiting: [
       type: {:integer, 1, 10_000_000},
       default: 100_000,
-      doc: "callers on this node that wait at a time, for all servers"
+      doc: "how many callers on this node wait at a time, for all servers",
+      example: 20_000
     ],
     max_waiting_per_key: [
       type: {:integer, 1, 10_000_000},
       default: 10_000,
-      doc: "callers on this node that wait at a time for one server"
+      doc: "how many callers on this node wait at a time for one server",
+      example: 1_000
     ]
   ]
 
@@ -23,7 +25,7 @@ defmodule DurableHandoff.Client.Limits do
 
   @type t :: %__MODULE__{max_waiting: pos_integer(), max_waiting_per_key: pos_integer()}
 
-  @doc "The options as a Markdown table."
+  @doc "The options as a Markdown list."
   @spec docs() :: String.t()
   def docs, do: @docs
 

@@ -15,17 +15,21 @@ defmodule DurableHandoff.Client.Options do
     timeout: [
       type: {:when, &__MODULE__.timeout?/1, "milliseconds up to a day (#{@day_ms}), or :infinity"},
       default: 5_000,
-      doc: "time for the whole call: waiting, sending and the reply; milliseconds or `:infinity`"
+      doc: "the time for the whole call in milliseconds: waiting, sending and the reply",
+      example: 10_000
     ],
     retry: [
       type: {:one_of, [:unhandled, :never, :always]},
       default: :unhandled,
-      doc: "when a request that was sent is sent again (`call/4` only)"
+      doc: "when a request that was sent is sent again (`call/4` only)",
+      change: "to `:always` for requests that may be handled twice, to `:never` for those that must not",
+      example: :never
     ],
     start: [
       type: {:when, &__MODULE__.start?/1, "nil or {module, initial_state} with a map as initial state"},
       default: nil,
-      doc: "`{Module, initial_state}`: start the server where it has no owner, as `ensure_started_child` does"
+      doc: "`{Module, initial_state}`: start the server where it has no owner, as `ensure_started_child` does",
+      example: {MyApp.Room, %{members: []}}
     ]
   ]
 
@@ -40,7 +44,7 @@ defmodule DurableHandoff.Client.Options do
         }
   @type operation :: :call | :cast | :await
 
-  @doc "The options as a Markdown table."
+  @doc "The options as a Markdown list."
   @spec docs() :: String.t()
   def docs, do: @docs
 

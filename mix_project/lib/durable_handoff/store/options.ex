@@ -7,102 +7,133 @@ defmodule DurableHandoff.Store.Options do
   @schema [
     url: [
       type: {:problems, &__MODULE__.url_problems/2},
+      takes: "`s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH`, `file:///DIR` or `memory:NAME`",
+      required: true,
       default: nil,
-      doc: "required: `s3://BUCKET/PATH`, `gs://BUCKET/PATH`, `az://CONTAINER/PATH`, `file:///DIR` or `memory:NAME`"
+      doc: "where the objects are",
+      example: "s3://my-bucket/durable"
     ],
     config: [
       type: {:problems, &__MODULE__.config_problems/2},
+      takes: "a keyword list, or a function that returns one",
       default: [],
-      doc:
-        "the provider's own options, see below; a keyword list, or a function that returns one so that secrets are in no " <>
-          "child specification"
+      doc: "the provider's own options, see below. With a function, no secret is part of a child specification",
+      example: {:code, ~S|[region: "eu-central-1"]|}
     ],
     timeout_ms: [
       type: {:integer, 1, @hour_ms},
       default: 30_000,
-      doc: "a whole request, retries included, where the caller gives no `timeout:`"
+      doc: "the time for a request, retries included, where the caller gives no `timeout:`",
+      example: 10_000
     ],
     attempt_timeout_ms: [
       type: {:integer, 1, @hour_ms},
       default: 10_000,
-      doc: "one sending of a request; one that hangs is sent again"
+      doc: "the time for one try of a request. One that takes longer is cancelled and sent again",
+      change: "to a lower value for a store nearby, so that a connection that hangs is noticed earlier",
+      example: 2_000
     ],
     max_retries: [
       type: {:integer, 0, 100},
       default: 3,
-      doc: "how often a failed request is sent again, where the caller gives no `max_retries:`"
+      doc: "how often a failed request is sent again, where the caller gives no `max_retries:`",
+      example: 5
     ],
-    max_in_flight: [type: {:integer, 1, 10_000}, default: 64, doc: "requests under way at a time"],
+    max_in_flight: [
+      type: {:integer, 1, 10_000},
+      default: 64,
+      doc: "how many requests are in flight at a time",
+      change: "to a higher value when `max_concurrency` of a drain is above it and the store can serve more",
+      example: 256
+    ],
     max_waiting: [
       type: {:integer, 0, 1_000_000},
       default: 4_096,
-      doc: "requests that wait for their turn; one more is `{:error, :overloaded}` at once"
+      doc: "how many requests wait for their turn. One more returns `{:error, :overloaded}` at once",
+      example: 20_000
     ],
     max_object_bytes: [
       type: {:integer, 1, 1_073_741_824},
       default: 67_108_864,
-      doc: "the largest object that is read or written"
+      doc: "the largest object that is read or written",
+      example: 1_048_576
     ],
-    page_size: [type: {:integer, 1, 1_000}, default: 1_000, doc: "objects in a page of a listing"],
+    page_size: [
+      type: {:integer, 1, 1_000},
+      default: 1_000,
+      doc: "how many objects a page of a listing has",
+      example: 100
+    ],
     read_your_writes: [
       type: :boolean,
       default: true,
-      doc: "answer the read after a move's final write from memory: three round trips a move instead of four"
+      doc: "answer the read after a move's final write from memory: three round trips a move instead of four",
+      example: false
     ],
     read_your_writes_bytes: [
       type: {:integer, 1, 1_073_741_824},
       default: 8_388_608,
-      doc: "how much is kept for that"
+      doc: "how many bytes of written objects `read_your_writes` keeps",
+      change: "to a higher value when `max_concurrency` times the size of a state is more",
+      example: 67_108_864
     ],
-    read_your_writes_ms: [type: {:integer, 1, 60_000}, default: 5_000, doc: "and for how long"],
+    read_your_writes_ms: [
+      type: {:integer, 1, 60_000},
+      default: 5_000,
+      doc: "for how long `read_your_writes` keeps an object",
+      example: 10_000
+    ],
     strings: [
       type: {:one_of, [:copy, :reference]},
       default: :copy,
       doc:
-        "strings of more than 64 bytes in a state that was read: copies, or parts of the object, which then stays in memory " <>
-          "as a whole for as long as one of them does"
+        "what becomes of strings of more than 64 bytes in a state that was read. `:copy`: each is copied. `:reference`: each " <>
+          "refers to the object, which stays in memory as a whole for as long as one of them does",
+      change: "to `:reference` when servers keep most of their state for as long as they run",
+      example: :reference
     ],
     conditional_writes: [
       type: {:one_of, [:prove, :assume]},
       default: :prove,
-      doc:
-        "`:prove`: at the start the store proves that it keeps one owner for each key, see below; `:assume`: no proof, for " <>
-          "credentials that cannot write at the start"
+      doc: "`:prove`: the store proves at start that it keeps one owner for each key, see below; `:assume`: no proof",
+      change: "when the credentials cannot write yet at start",
+      example: :assume
     ],
     discovery_interval_ms: [
       type: {:integer, 1, 24 * @hour_ms},
       default: 60_000,
-      doc: "proposed to DurableServer: how often a node looks for servers without an owner"
+      doc: "proposed to DurableServer: how often a node looks for servers without an owner",
+      example: 30_000
     ],
     heartbeat_interval_ms: [
       type: {:integer, 1, @hour_ms},
       default: 10_000,
-      doc: "proposed to DurableServer: how often a node writes its heartbeat"
+      doc: "proposed to DurableServer: how often a node writes its heartbeat",
+      example: 5_000
     ],
     heartbeat_reconcile_interval_ms: [
       type: {:integer, 1, @hour_ms},
       default: 30_000,
-      doc: "proposed to DurableServer: how often a node reads all heartbeats"
+      doc: "proposed to DurableServer: how often a node reads all heartbeats",
+      example: 15_000
     ]
   ]
 
   @docs Schema.docs(@schema)
   @what "options of DurableHandoff.Store"
 
-  @moduledoc """
-  The options of `DurableHandoff.Store`.
-
-  Guarantees:
-
-    * Anything wrong raises `ArgumentError` with every problem at once, each naming the option and what it takes.
-    * What was given as `url` or in `config` is in no message: it may be, or hold, a secret.
-
-  #{@docs}
-  """
+  @moduledoc false
+  # The options of `DurableHandoff.Store`.
+  #
+  # Guarantees:
+  #
+  #   * Anything wrong raises `ArgumentError` with every problem at once, each naming the option and what it
+  #     takes.
+  #   * What was given as `url` or in `config` is in no message: it may be, or hold, a secret.
 
   @type t :: %{atom() => term()}
 
-  @doc "The options as a Markdown table, for other modules' documentation."
+  @doc "The options as a Markdown list, for other modules' documentation."
   @spec docs() :: String.t()
   def docs, do: @docs
 
