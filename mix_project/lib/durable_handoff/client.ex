@@ -1,10 +1,9 @@
 defmodule DurableHandoff.Client do
   @moduledoc """
-  Calls to durable servers that outlast a move: the process behind `DurableHandoff.call/4`, `cast/4` and
-  `await/3`, and its limits.
+  The process in which `DurableHandoff.call/4`, `cast/4` and `await/3` wait for the new owner of a server.
 
-  `DurableHandoff.Supervisor` starts it with its option `client:`. For a `DurableServer.Supervisor` that is
-  already in a supervision tree, put one anywhere in the tree, best before it, so that callers are served
+  `DurableHandoff.Supervisor` starts it, with its option `client:`. For a `DurableServer.Supervisor` that is
+  already in a supervision tree, put one anywhere in the tree, best before it, so that callers can still wait
   while it stops:
 
       children = [
@@ -12,8 +11,8 @@ defmodule DurableHandoff.Client do
         {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: backend}
       ]
 
-  The calls work without it too: each caller that has to wait then polls for the new owner several times a
-  second, and nothing limits how many do.
+  The calls work without it too. Each caller that has to wait then polls for the new owner several times a
+  second, and their number has no limit.
 
   ## Options
 
@@ -24,16 +23,15 @@ defmodule DurableHandoff.Client do
   ## Guarantees
 
     * A request is sent to one process at a time. With `retry: :unhandled` it is sent again only when the
-      process before cannot have handled it. What that rests on is in `DurableHandoff.call/4`.
-    * A caller that waits is woken when the registry learns of the new owner; a thousand callers waiting for
-      one key are one subscription.
-    * Callers do not depend on the registry alone. The node that moves a server, or starts one that a
-      shutdown left, knows the owner at once and sends it to the clients of all nodes that it is connected
-      to, in batches. A registry that lags, or that speaks another version in a rolling deploy, then costs a
-      caller nothing. Such a hint is only tried, where the registry names no living owner. It is kept for up
-      to a minute after its last use, at most #{DurableHandoff.Client.Hints.max()} servers.
-    * A reply that comes too late is dropped; it never reaches the caller's mailbox.
-    * With the owner there, a call costs a lookup and a `GenServer.call`, and next to nothing else.
+      process before cannot have handled it (`DurableHandoff.call/4`).
+    * Callers are woken when the registry learns of the new owner. A thousand callers of one key need one
+      subscription.
+    * Callers do not depend on the registry alone. The node that moves or starts a server sends its new owner to
+      the clients on all connected nodes, in batches. So a registry that lags, or whose versions do not match
+      during a rolling deploy, delays no caller. A client uses such a hint only while the registry has no living
+      owner. It keeps at most #{DurableHandoff.Client.Hints.max()} hints, each for a minute after its last use.
+    * A reply that comes too late is dropped. It never reaches the caller's mailbox.
+    * With the owner in place, a call costs a lookup and a `GenServer.call`.
   """
 
   import DurableHandoff.Schema, only: [supervisor_name!: 2]
@@ -41,9 +39,19 @@ defmodule DurableHandoff.Client do
   alias DurableHandoff.Client.{Call, Limits, Request, Server}
   alias DurableHandoff.Host
 
-  @type error :: Call.error()
+  @typedoc "See \"Errors\" of `DurableHandoff.call/4`."
+  @type error ::
+          :timeout
+          | :no_owner
+          | :noproc
+          | :noconnection
+          | :supervisor_not_running
+          | :calling_self
+          | {:overloaded, %{limit: atom(), max: pos_integer()}}
+          | {:start_failed, term()}
+          | (exit_reason :: term())
 
-  @doc "A child of a supervision tree; see above."
+  @doc "A child of a supervision tree, see above."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
     unless Keyword.keyword?(arguments) do

@@ -1,44 +1,43 @@
 defmodule DurableHandoff.Deadline do
-  @moduledoc """
-  How the time of a shutdown is divided. The only module that divides it: every other one is given a deadline.
-
-  Pure: instants in, instants out. Instants are microseconds of the engine's clock, spans are milliseconds.
-
-  ```text
-   SIGTERM, prepare_stop/0                                                        the platform kills the node
-   noted_us                                                                    noted_us + shutdown_budget_ms
-      │                                                                                               kill_us
-      ▼                                                                                                  ▼
-      ├── children that stop before us ──┬─────────── drain, at most timeout_ms ───────────┬── graceful ─────┤
-      │            passed_ms             │                                                 │   graceful_ms   │
-                                         ▼                                                 ▼
-                                      begin_us                                           end_us
-      ├── states are stored ─────────────┼── until each was asked ──┐                      │
-                                         ├─ mark ≤ 1/2 ─┤           ▼                      │
-                                         │                counts ≤ 1/20, policy ≤ 1/4      │
-                                         │                          ├─ attempts ─┬─ offer ─┤
-                                         │                                       ▼   3/4   │
-                                         │                                 settle_us   ▼   │
-                                         │                                         cancel_us
-  ```
-
-    * `store_us`: half of the way from `begin_us` to `settle_us`. Until then the drain also waits for states
-      whose write failed or takes long. It waits longer than that only for servers that have not been asked.
-    * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain, at
-      most 500 ms, before its end.
-    * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of that
-      before.
-    * `end_us`: the Drainer goes on without the drain, whatever it does.
-
-  ## What a drain of a shutdown gets
-
-  Without `shutdown_budget_ms` it gets `timeout_ms`. With one it gets what is left of the budget after
-  `passed_ms`, less the time that the graceful shutdown needs after it, and at most `timeout_ms`. The graceful
-  shutdown keeps its whole `graceful_shutdown_total_timeout_ms` where the budget was made for both (it is at
-  least the sum of the two). A smaller budget cannot hold that: there the graceful shutdown keeps what storing
-  the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an eighth of what is left
-  in any case, so that the most important servers move.
-  """
+  @moduledoc false
+  # How the time of a shutdown is divided. The only module that divides it: every other one is given a
+  # deadline.
+  #
+  # Pure: instants in, instants out. Instants are microseconds of the engine's clock, spans are milliseconds.
+  #
+  #  SIGTERM, prepare_stop/0                                                        the platform kills the
+  #  node noted_us                                                                    noted_us +
+  #  shutdown_budget_ms
+  #     │                                                                                               kill_us
+  #     ▼                                                                                                  ▼
+  #     ├── children that stop before us ──┬─────────── drain, at most timeout_ms ───────────┬── graceful ─────┤
+  #     │            passed_ms             │                                                 │   graceful_ms   │
+  #                                        ▼                                                 ▼
+  #                                     begin_us                                           end_us
+  #     ├── states are stored ─────────────┼── until each was asked ──┐                      │
+  #                                        ├─ mark ≤ 1/2 ─┤           ▼                      │
+  #                                        │                counts ≤ 1/20, policy ≤ 1/4      │
+  #                                        │                          ├─ attempts ─┬─ offer ─┤
+  #                                        │                                       ▼   3/4   │
+  #                                        │                                 settle_us   ▼   │
+  #                                        │                                         cancel_us
+  #
+  #   * `store_us`: half of the way from `begin_us` to `settle_us`. Until then the drain also waits for states
+  #     whose write failed or takes long. It waits longer than that only for servers that have not been asked.
+  #   * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain,
+  #     at most 500 ms, before its end.
+  #   * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of
+  #     that before.
+  #   * `end_us`: the Drainer goes on without the drain, whatever it does.
+  #
+  # ## What a drain of a shutdown gets
+  #
+  # Without `shutdown_budget_ms` it gets `timeout_ms`. With one it gets what is left of the budget after
+  # `passed_ms`, less the time that the graceful shutdown needs after it, and at most `timeout_ms`. The
+  # graceful shutdown keeps its whole `graceful_shutdown_total_timeout_ms` where the budget was made for both
+  # (it is at least the sum of the two). A smaller budget cannot hold that: there the graceful shutdown keeps
+  # what storing the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an eighth
+  # of what is left in any case, so that the most important servers move.
 
   @enforce_keys [:begin_us, :end_us]
   defstruct @enforce_keys ++ [:kill_us, :cut]

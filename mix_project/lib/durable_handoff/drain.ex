@@ -1,45 +1,42 @@
 defmodule DurableHandoff.Drain do
-  @moduledoc """
-  One drain, from marking the node to the report, in a process of its own.
-
-  Guarantees:
-
-    * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself
-      (`DurableHandoff.Drain.Attempt`).
-    * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
-    * It decides nothing: an engine says which server goes where and when (`DurableHandoff.Executor.Session`).
-      This process carries orders out and tells what came of them. It waits neither for an attempt nor for
-      another node.
-
-  The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
-
-  ## One server, in the engine, here and in its Attempt
-
-  The engine decides on a server by its stage. This process keeps, for each Attempt, the phase in which a new one
-  would take over if it died. The Attempt is the process that acts.
-
-  ```text
-   engine             Drain (phase)       Attempt                                the server
-   ─────────────────────────────────────────────────────────────────────────────────────────────────
-   pending            -                   -                                      runs here
-     │ start
-   in flight          :attempting         stores it, then rehomes it             runs, then is stopped
-     ├ moved, left    -                   ends                                   elsewhere, or as it was
-     ├ untouched      -                   ends                                   runs here, tried again
-     ├ stopping       :stopping           waits for its end                      is in terminate/2
-     │   │ stopped
-     └ displaced      :displaced          holds it: reserved for this node       runs nowhere
-         │ start
-       in flight      :attempting         rehomes it again                       runs nowhere
-         │ release
-       releasing      :releasing          clears the reservation                 runs nowhere
-         │ released
-       left           -                   ends                                   free for other nodes
-  ```
-
-  If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node decides, its
-  engine and the one here take the same events, so either has these stages.
-  """
+  @moduledoc false
+  # One drain, from marking the node to the report, in a process of its own.
+  #
+  # Guarantees:
+  #
+  #   * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself
+  #     (`DurableHandoff.Drain.Attempt`).
+  #   * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
+  #   * It decides nothing: an engine says which server goes where and when
+  #     (`DurableHandoff.Executor.Session`). This process carries orders out and tells what came of them. It
+  #     waits neither for an attempt nor for another node.
+  #
+  # The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
+  #
+  # ## One server, in the engine, here and in its Attempt
+  #
+  # The engine decides on a server by its stage. This process keeps, for each Attempt, the phase in which a
+  # new one would take over if it died. The Attempt is the process that acts.
+  #
+  #  engine             Drain (phase)       Attempt                                the server
+  #  ─────────────────────────────────────────────────────────────────────────────────────────────────
+  #  pending            -                   -                                      runs here
+  #    │ start
+  #  in flight          :attempting         stores it, then rehomes it             runs, then is stopped
+  #    ├ moved, left    -                   ends                                   elsewhere, or as it was
+  #    ├ untouched      -                   ends                                   runs here, tried again
+  #    ├ stopping       :stopping           waits for its end                      is in terminate/2
+  #    │   │ stopped
+  #    └ displaced      :displaced          holds it: reserved for this node       runs nowhere
+  #        │ start
+  #      in flight      :attempting         rehomes it again                       runs nowhere
+  #        │ release
+  #      releasing      :releasing          clears the reservation                 runs nowhere
+  #        │ released
+  #      left           -                   ends                                   free for other nodes
+  #
+  # If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node
+  # decides, its engine and the one here take the same events, so either has these stages.
 
   alias DurableHandoff.{Clock, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
   alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}

@@ -2,32 +2,37 @@ defmodule DurableHandoff.Drainer do
   @moduledoc """
   Drains a supervisor when it is stopped.
 
-  `DurableHandoff.Supervisor` starts one. For a `DurableServer.Supervisor` that is already in a supervision tree, put one right after it:
+  `DurableHandoff.Supervisor` starts one. For a `DurableServer.Supervisor` that is already in a supervision tree,
+  put one right after it:
 
       children = [
         {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: backend},
         {DurableHandoff.Drainer, supervisor: MyApp.Durable, handoff_on_shutdown: [timeout_ms: 30_000]}
       ]
 
-  Children are stopped last to first: the Drainer drains while everything before it still runs. Nodes whose supervisor has only
-  a Drainer tell the others neither release nor load; they still work, as sources and as targets.
+  A supervisor stops its children last to first, so the Drainer drains while everything before it still runs. A
+  node whose supervisor has only a Drainer works as source and as target, but tells the other nodes neither its
+  release nor its load between two drains.
 
-  Guarantees:
+  ## Guarantees
 
-    * It holds a shutdown up for at most `timeout_ms`, whatever fails, and never crashes because a drain did.
-      With a `shutdown_budget_ms` it leaves enough for what comes after it (`DurableHandoff.Deadline`).
-    * Only a shutdown drains. A Drainer that crashes or is stopped for another reason moves nothing.
-    * One drain at a time: `DurableHandoff.drain/2` and a shutdown that find one running wait for that one. A shutdown then drains
-      what that one left, or what came since.
-    * A drain that is cancelled ends as soon as what is in flight has settled. A shutdown starts no other after it.
+    * It delays a shutdown by at most `timeout_ms`, whatever fails, and does not crash because a drain did. With
+      `shutdown_budget_ms` it leaves enough time for the graceful shutdown after it.
+    * Only a shutdown drains. When a Drainer crashes, or is stopped for another reason, nothing moves.
+    * One drain at a time. `DurableHandoff.drain/2` and a shutdown that find one running wait for it. A shutdown
+      then drains what stayed, or was started since.
+    * After `DurableHandoff.cancel/1` a drain ends as soon as the moves in flight have settled. A shutdown starts
+      no other one after it.
+
+  ## Processes
 
   ```text
-  Supervisor               started by start_link/1
-  ├── Leftovers            unless `start_leftovers: false`; stopped last
-  ├── Drainer              one drain at a time, for callers and for the shutdown
-  │   ├─ Storing           has the servers store their state; from SIGTERM on, or with the drain
-  │   └─ Drain             neither is linked to the Drainer: they settle what they have begun
-  └── Shutdown             stopped first: its terminate/2 has the Drainer drain, and waits for it
+  Supervisor       started by start_link/1
+  ├── Leftovers    unless `start_leftovers: false`; stopped last
+  ├── Drainer      one drain at a time, for callers and for the shutdown
+  │   ├─ Storing   has the servers store their state, from SIGTERM on or when a drain starts
+  │   └─ Drain     one drain. Neither is linked to the Drainer: they settle what they have begun
+  └── Shutdown     stopped first: its terminate/2 asks the Drainer to drain, and waits
   ```
   """
 
@@ -40,7 +45,10 @@ defmodule DurableHandoff.Drainer do
   @enforce_keys [:supervisor, :options, :status]
   defstruct @enforce_keys ++ [:storing, :drain, :shutdown, waiting: [], cancelled?: false]
 
-  @doc "Takes `:supervisor`, the name of the DurableServer.Supervisor, and `:handoff_on_shutdown` (`DurableHandoff.Options`)."
+  @doc """
+  Starts a Drainer. Options: `:supervisor`, the name of the `DurableServer.Supervisor`, and `:handoff_on_shutdown`
+  (`DurableHandoff.Options`). Raises `ArgumentError` when one is wrong.
+  """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(arguments) do
     case arguments!(arguments) do
@@ -84,7 +92,7 @@ defmodule DurableHandoff.Drainer do
     end
   end
 
-  @doc "A child that has `timeout_ms` to drain before its supervisor would kill it."
+  @doc "A child of a supervision tree. Its supervisor gives it `timeout_ms` to drain."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
     {supervisor, options} = arguments!(arguments)
@@ -98,7 +106,8 @@ defmodule DurableHandoff.Drainer do
     }
   end
 
-  @doc "Drains now, or waits for the drain that runs. `options` count only for a drain that this call starts."
+  @doc false
+  # Drains now, or waits for the drain that runs. `options` count only for a drain that this call starts.
   @spec drain(Host.name(), Options.t()) :: Drain.result() | {:error, :no_drainer | {:drain_failed, term()} | :overdue}
   def drain(supervisor, %Options{} = options) do
     GenServer.call(name(supervisor), {:drain, options}, :infinity)
@@ -106,15 +115,18 @@ defmodule DurableHandoff.Drainer do
     :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
   end
 
-  @doc "Starts a drain and returns at once: `:started`, or `:joined` when one runs already."
+  @doc false
+  # Starts a drain and returns at once: `:started`, or `:joined` when one runs already.
   @spec start_drain(Host.name(), Options.t()) :: {:ok, :started | :joined} | {:error, :no_drainer}
   def start_drain(supervisor, %Options{} = options), do: call(supervisor, {:start_drain, options})
 
-  @doc "Ends the drain that runs."
+  @doc false
+  # Ends the drain that runs.
   @spec cancel(Host.name()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: call(supervisor, :cancel)
 
-  @doc "Has all servers store their state from now on: this node is about to stop. Returns at once."
+  @doc false
+  # Has all servers store their state from now on: this node is about to stop. Returns at once.
   @spec prepare(Host.name()) :: :ok
   def prepare(supervisor), do: GenServer.cast(name(supervisor), :prepare)
 

@@ -1,20 +1,19 @@
 defmodule DurableHandoff.Executor do
-  @moduledoc """
-  The option `executor`: what decides which server goes where, when, and what happens after a failure.
-
-  Guarantee: every executor gets the same configuration, servers, view and events and answers with the same
-  orders. A drain does not depend on which one it has, nor on whether it is lost
-  (`DurableHandoff.Executor.Session`).
-
-    * `:embedded`: the Rust engine inside this VM. Always there.
-    * `{:node, name}`: the Rust node of that name, which coordinates all draining nodes, once it has announced
-      itself here. Without it the embedded engine runs the drain, and a warning says so.
-    * `:auto`: a Rust node when one has announced itself, else embedded.
-
-  With several Rust nodes, every node of a cluster chooses the same one for the same storage (rendezvous
-  hashing), so that all drains of a storage meet in one place. When it is lost, all choose the same next one,
-  and only the drains of that storage change.
-  """
+  @moduledoc false
+  # The option `executor`: what decides which server goes where, when, and what happens after a failure.
+  #
+  # Guarantee: every executor gets the same configuration, servers, view and events and answers with the same
+  # orders. A drain does not depend on which one it has, nor on whether it is lost
+  # (`DurableHandoff.Executor.Session`).
+  #
+  #   * `:embedded`: the Rust engine inside this VM. Always there.
+  #   * `{:node, name}`: the Rust node of that name, which coordinates all draining nodes, once it has
+  #     announced itself here. Without it the embedded engine runs the drain, and a warning says so.
+  #   * `:auto`: a Rust node when one has announced itself, else embedded.
+  #
+  # With several Rust nodes, every node of a cluster chooses the same one for the same storage (rendezvous
+  # hashing), so that all drains of a storage meet in one place. When it is lost, all choose the same next
+  # one, and only the drains of that storage change.
 
   alias DurableHandoff.{Log, RustNodes, Telemetry}
 

@@ -1,15 +1,14 @@
 defmodule DurableHandoff.Heartbeat do
-  @moduledoc """
-  Adds facts about this node to its heartbeats, under the key `"durable_handoff"`:
-
-    * `"generation"`: its release (option `generation`);
-    * `"started_at"`: when its supervisor started, wall-clock milliseconds;
-    * `"servers"`: how many servers run there.
-
-  Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function,
-  every key kept, and a function that raises or returns something odd does to the heartbeat what it did
-  before. What is added here never raises.
-  """
+  @moduledoc false
+  # Adds facts about this node to its heartbeats, under the key `"durable_handoff"`:
+  #
+  #   * `"generation"`: its release (option `generation`);
+  #   * `"started_at"`: when its supervisor started, wall-clock milliseconds;
+  #   * `"servers"`: how many servers run there.
+  #
+  # Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function,
+  # every key kept, and a function that raises or returns something odd does to the heartbeat what it did
+  # before. What is added here never raises.
 
   alias DurableHandoff.Host
 

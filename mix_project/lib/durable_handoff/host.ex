@@ -2,16 +2,15 @@ defmodule DurableHandoff.Host do
   # DurableServer is no dependency of this library. All calls of it here, and under `host/`, go through
   # `apply`, so that the compiler does not look for its functions.
 
-  @moduledoc """
-  The one place that knows DurableServer.
-
-  Guarantees: this module and those under it are the only ones that name `DurableServer`, its
-  `LifecycleManager`, `Group` or their tables, so that a change there is a change here. No function raises,
-  exits or throws because DurableServer is absent, busy or of a later version, except `ensure_loaded!/0` and
-  `started!/1`, which say what to do. What it returns about other nodes has been checked
-  (`DurableHandoff.Host.View`), what a rehome left behind has one of the seven meanings the engine knows
-  (`DurableHandoff.Host.Outcome`).
-  """
+  @moduledoc false
+  # The one place that knows DurableServer.
+  #
+  # Guarantees: this module and those under it are the only ones that name `DurableServer`, its
+  # `LifecycleManager`, `Group` or their tables, so that a change there is a change here. No function raises,
+  # exits or throws because DurableServer is absent, busy or of a later version, except `ensure_loaded!/0` and
+  # `started!/1`, which say what to do. What it returns about other nodes has been checked
+  # (`DurableHandoff.Host.View`), what a rehome left behind has one of the seven meanings the engine knows
+  # (`DurableHandoff.Host.Outcome`).
 
   alias DurableHandoff.Clock
 

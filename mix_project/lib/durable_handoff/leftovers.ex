@@ -1,41 +1,39 @@
 defmodule DurableHandoff.Leftovers do
-  @moduledoc """
-  Starts servers here that a drain on another node could not move in time.
-
-  A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`,
-  `:attempts_exhausted`, or `:cancelled` during a shutdown) offers them to this process on other nodes
-  (`DurableHandoff.Leftovers.Offer`), before the existing shutdown stops them. After `DurableHandoff.cancel/1`
-  it offers only what it had stopped already. A node that accepts an offer starts each server as soon as its
-  graceful stop is in storage, instead of at the next sweep. Servers that are not permanent count like
-  permanent ones: the policy that let them into the drain decides.
-
-  Guarantees:
-
-    * Nothing runs twice. A start is DurableServer's own conditional claim (`DurableHandoff.Host.Takeover`),
-      so it does not matter what else tries: a discovery sweep, a client, another receiver. A server that has
-      been started already stays where it is.
-    * Nothing is started that was stopped for good, deleted, cordoned, or has crashed.
-    * A source that dies before its graceful shutdown has ended changes only the time: its lock has to expire
-      first.
-    * If this node goes down, or drains, the next receiver in line adopts what it has not started. A line has
-      three.
-    * Bounded: at most 300,000 servers are held; what has not been started after five minutes is dropped;
-      starts run at the pace that the engine's limiter finds, or up to eight at a time while the store does
-      not fail; at most `max_concurrency`.
-    * Nothing depends on it. Without it, or when it crashes, DurableServer's own discovery starts the servers.
-
-  One for each supervisor with `start_leftovers: true`, beside its Drainer and stopped after it.
-
-  ```text
-  pending ── all before it are gone ──► waiting ── down at the source ──► queued ──► trying ──┬─► started, runs elsewhere, dropped
-                                         ▲   ▲                              ▲           ├─► resting ──► queued
-                                         │   └── still up ───────────────────┼───────────┤
-                                         └────── locked by a dead node ──────┴───────────┘
-  ```
-
-  A server that stops by itself, gracefully, within these five minutes on a node that was drained but not shut
-  down is adopted, too, and started elsewhere once.
-  """
+  @moduledoc false
+  # Starts servers here that a drain on another node could not move in time.
+  #
+  # A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`,
+  # `:attempts_exhausted`, or `:cancelled` during a shutdown) offers them to this process on other nodes
+  # (`DurableHandoff.Leftovers.Offer`), before the existing shutdown stops them. After
+  # `DurableHandoff.cancel/1` it offers only what it had stopped already. A node that accepts an offer starts
+  # each server as soon as its graceful stop is in storage, instead of at the next sweep. Servers that are not
+  # permanent count like permanent ones: the policy that let them into the drain decides.
+  #
+  # Guarantees:
+  #
+  #   * Nothing runs twice. A start is DurableServer's own conditional claim (`DurableHandoff.Host.Takeover`),
+  #     so it does not matter what else tries: a discovery sweep, a client, another receiver. A server that
+  #     has been started already stays where it is.
+  #   * Nothing is started that was stopped for good, deleted, cordoned, or has crashed.
+  #   * A source that dies before its graceful shutdown has ended changes only the time: its lock has to
+  #     expire first.
+  #   * If this node goes down, or drains, the next receiver in line adopts what it has not started. A line
+  #     has three.
+  #   * Bounded: at most 300,000 servers are held; what has not been started after five minutes is dropped;
+  #     starts run at the pace that the engine's limiter finds, or up to eight at a time while the store does
+  #     not fail; at most `max_concurrency`.
+  #   * Nothing depends on it. Without it, or when it crashes, DurableServer's own discovery starts the
+  #     servers.
+  #
+  # One for each supervisor with `start_leftovers: true`, beside its Drainer and stopped after it.
+  #
+  # pending ── all before it are gone ──► waiting ── down at the source ──► queued ──► trying ──┬─► started, runs elsewhere, dropped
+  #                                        ▲   ▲                              ▲           ├─► resting ──► queued
+  #                                        │   └── still up ───────────────────┼───────────┤
+  #                                        └────── locked by a dead node ──────┴───────────┘
+  #
+  # A server that stops by itself, gracefully, within these five minutes on a node that was drained but not
+  # shut down is adopted, too, and started elsewhere once.
 
   use GenServer
 

@@ -2,11 +2,13 @@ defmodule DurableHandoff.Log do
   @moduledoc """
   The log lines of this library.
 
-  Each line has a text for people, and metadata for programs, which stays the same when a text changes:
+  Each line has a text for people, and metadata for programs. The metadata stays the same when a text changes:
 
     * `durable_handoff`: the event, an atom of the table below;
-    * `supervisor`: the supervisor it is about, where it is about one;
+    * `supervisor`: the name of the supervisor, except in lines about the whole VM;
     * the fields of the event.
+
+  The guide "Troubleshooting" has the cause of each warning and error, and what to do.
 
   All lines come from this module, so `Logger.put_module_level(DurableHandoff.Log, :warning)` sets their
   level.

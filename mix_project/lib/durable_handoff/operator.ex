@@ -1,12 +1,11 @@
 defmodule DurableHandoff.Operator do
-  @moduledoc """
-  Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain,
-  drain.
-
-  Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
-  answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
-  drain goes on when the operator is gone. No name from outside becomes an atom.
-  """
+  @moduledoc false
+  # Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain,
+  # drain.
+  #
+  # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
+  # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
+  # drain goes on when the operator is gone. No name from outside becomes an atom.
 
   alias DurableHandoff.{Host, Log, Report, Status, Wire}
 

@@ -1,20 +1,24 @@
 defmodule DurableHandoff.Plan do
   @moduledoc """
-  What a drain would do now, without doing any of it.
+  What a drain would do now.
 
-  Guarantee: made by the same engine from the same snapshot as a drain, and read-only: nothing is marked,
-  stopped, moved or reserved, and the store sees at most fifty reads (and those of `eligible: :permanent`).
+      {:ok, plan} = DurableHandoff.plan(MyApp.Durable)
+      IO.puts(plan)
+
+  Guarantee: made by the same engine from the same snapshot as a drain, and read-only. Nothing is marked, stopped,
+  moved or reserved. The store serves at most fifty reads (and those of `eligible: :permanent`).
 
     * `moves`: `%{key:, module:, target:}` for each server that has a target;
     * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;
-    * `targets`, `left`: the same in numbers;
-    * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
-      A drain connects to them (option `reconnect`); compare cookie, node names and `connect_all`;
-    * `timeout_ms`: what the drain would have;
-    * `estimate`: `%{round_trip_ms:, drain_ms:, fit:}` (`DurableHandoff.Drain.Estimate`), nil when there is nothing
-      to move or the store did not answer. `fit`: how many servers move within `timeout_ms`.
+    * `targets`, `left`: the number of servers by target, and by reason;
+    * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one. A
+      drain connects to them (option `reconnect`). Compare cookie, node names and `connect_all`;
+    * `timeout_ms`: the time that the drain would have;
+    * `estimate`: `nil` when there is nothing to move or the store did not answer. Else a map: `round_trip_ms` of
+      one request, `drain_ms` (right within a factor of two), and `fit`, how many servers move within `timeout_ms`.
+      Slow callbacks and writes that are much slower than reads are not part of it.
 
-  Other nodes can change before the drain, and other nodes' drains count only once they happen.
+  Other nodes can change before the drain, and drains of other nodes are not known in advance.
   """
 
   alias DurableHandoff.{Clock, Deadline, Host, Native, Options}
@@ -32,10 +36,10 @@ defmodule DurableHandoff.Plan do
           left: %{DurableHandoff.Report.reason() => pos_integer()},
           timeout_ms: pos_integer(),
           out_of_reach: [String.t()],
-          estimate: nil | Estimate.t()
+          estimate: nil | %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
         }
 
-  @doc "Plans a drain of `supervisor`."
+  @doc false
   @spec make(Host.name(), Options.t()) :: {:ok, t()} | {:error, {:invalid, [String.t()]}}
   def make(supervisor, %Options{} = options) do
     snapshot = Snapshot.take(supervisor, options, Deadline.drain(Clock.now_us(), options.timeout_ms))
@@ -64,7 +68,8 @@ defmodule DurableHandoff.Plan do
     end
   end
 
-  @doc "The target of each server of `entries`, or why it has none, in their order. Nothing is started."
+  @doc false
+  # The target of each server of `entries`, or why it has none, in their order. Nothing is started.
   @spec assign(map(), [tuple()], Native.view()) ::
           {:ok, [{:ok, String.t()} | {:error, DurableHandoff.Report.reason()}]} | {:error, {:invalid, [String.t()]}}
   def assign(config, entries, view) do

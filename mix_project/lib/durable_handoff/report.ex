@@ -2,36 +2,35 @@ defmodule DurableHandoff.Report do
   @moduledoc """
   What a drain did.
 
-  Guarantee: every server is counted exactly once: `total` is `moved` and the sum of `left`.
+      {:ok, report} = DurableHandoff.drain(MyApp.Durable)
+      IO.puts(report)
+      # moved 998 of 1000 in 3.1 s to app@b 499, app@c 499; gap p50 38 ms, ...; left 2 (not_storable 2)
 
-    * `left`: servers by the reason why they were not moved; only reasons that occurred. `:no_target`,
-      `:sticky_locked`, `:capacity`, `:deadline`, `:failures`, `:cancelled`, `:excluded`,
-      `:attempts_exhausted`, `:lost_race`, `:gone`, `:module_missing` (no node that could take it has its
-      module), `:state_not_stored` (its final write failed: it starts again from its last sync) or
-      `:not_storable` (its state cannot be stored, see `first_errors`: it was not stopped);
-    * `stored`: servers that stored their state while they ran, before any was moved (`stored`), had nothing
-      to store (`unchanged`), or could not (`failed`);
-    * `adopted_later`: servers of `left` that other nodes have accepted; they start them once they are stopped here
-      (`DurableHandoff.Leftovers`);
-    * `retried`: servers that took more than one attempt;
-    * `gap_ms`: quantiles of the time in which a moved server was unavailable, measured by the source: from
-      the start of the attempt that stopped it until it was moved. An upper bound; `gap_us`: the same in
-      microseconds;
-    * `duration_ms`, `duration_us`: the whole drain;
+  Guarantee: every server is counted exactly once: `total` is `moved` plus the sum of `left`.
+
+  ## Fields
+
+    * `total`, `moved`: servers that ran here when the drain began, and those that run on another node now;
+    * `left`: servers that were not moved, by reason; only reasons that occurred. The guide "Troubleshooting" has
+      the cause of each reason and what to do;
+    * `adopted_later`: servers of `left` that other nodes have accepted. They start them once they are stopped here;
+    * `stored`: what became of the servers' states before any server was moved: `stored`, `unchanged` (nothing to
+      store) or `failed`;
+    * `retried`: servers that needed more than one attempt; `attempts`, `failures`: attempts, and those that failed;
+    * `gap_ms`: quantiles of the time in which a moved server was down: from the start of the attempt that stopped
+      it until it was moved. An upper bound. `gap_us`: the same in microseconds;
+    * `duration_ms`, `duration_us`: the time of the whole drain;
     * `targets`: servers moved, by node;
-    * `concurrency`: attempts in flight at the end, and the highest allowed at any time;
-    * `ended`: `:done`, `:deadline`, `:failures` (too many; the existing shutdown took over) or `:cancelled`;
-    * `executor`: who decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
-    * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the
-      drain ended: no server can go there. Compare cookie, node names and `connect_all`;
-    * `executors_lost`: Rust nodes that were asked to decide and did not until the end, in order, each with the reason.
-      With `executor: :embedded` the engine in this VM took over from the last of them. Reasons: `:silent` (no message
-      for two seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be sent for two seconds),
-      `{:refused, reason}`,
-      `{:not_understood, what}`, `{:out_of_order, kind}` and `{:invalid_order, order}`;
-    * `first_errors`: the first few attempts that did not move their server, each with key, module, target and error.
-
-  `to_string/1` gives one line for the log.
+    * `concurrency`: attempts in flight at the end (`last`), and the most that were allowed (`highest`);
+    * `ended`: `:done`, `:deadline` (the time was up), `:failures` (too many) or `:cancelled`;
+    * `executor`: what decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
+    * `executors_lost`: Rust nodes that began to decide and did not until the end, in order, with the reason:
+      `:silent` (no message for two seconds), `{:down, reason}`, `:noconnection`, `:congested` (nothing could be
+      sent for two seconds), `{:refused, reason}`, `{:not_understood, what}`, `{:out_of_order, kind}` or
+      `{:invalid_order, order}`;
+    * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the drain
+      ended. Compare cookie, node names and `connect_all`;
+    * `first_errors`: the first few attempts that failed, each with key, module, target and error.
   """
 
   # Those of the engine (native/handoff_core/src/reason.rs), in its order.
@@ -102,19 +101,17 @@ defmodule DurableHandoff.Report do
           executors_lost: [{node(), term()}],
           out_of_reach: [String.t()],
           first_errors: [error()],
-          stored: DurableHandoff.Drain.Storing.counts()
+          stored: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
         }
 
   @doc "Every reason why a server may be left."
   @spec reasons() :: [reason()]
   def reasons, do: @reasons
 
-  @doc """
-  The report of a drain from the engine's, which knows only the servers that policy let through.
-
-  `about` says the rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`,
-  `executors_lost`, `first_errors`, and, where something was, `adopted_later` and `stored`.
-  """
+  @doc false
+  # The report of a drain from the engine's, which has only the servers that the policy lets move. `about` has the
+  # rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `executors_lost`,
+  # `first_errors`, and optionally `adopted_later` and `stored`.
   @spec new(map(), map()) :: t()
   def new(engine, about) do
     left = if about.excluded > 0, do: Map.put(engine.left, :excluded, about.excluded), else: engine.left
@@ -143,7 +140,8 @@ defmodule DurableHandoff.Report do
     }
   end
 
-  @doc "The report in the engine's own terms, as operators get it from every kind of node."
+  @doc false
+  # The report in the engine's own terms, as operators get it from every kind of node.
   @spec to_engine(t()) :: map()
   def to_engine(%__MODULE__{} = report) do
     report

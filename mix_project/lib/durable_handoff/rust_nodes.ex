@@ -1,14 +1,13 @@
 defmodule DurableHandoff.RustNodes do
-  @moduledoc """
-  The Rust nodes that have announced that they take drains: a table that every process may read. A drain reads
-  it without asking a process.
-
-  At most 64 Rust nodes. One is in the table from its announcement until it withdraws, stops or is gone. A
-  newer announcement of the same node replaces the earlier one.
-
-  The table belongs to `DurableHandoff.Wire.Endpoint`; the functions that change it are for that process
-  alone.
-  """
+  @moduledoc false
+  # The Rust nodes that have announced that they take drains: a table that every process may read. A drain
+  # reads it without asking a process.
+  #
+  # At most 64 Rust nodes. One is in the table from its announcement until it withdraws, stops or is gone. A
+  # newer announcement of the same node replaces the earlier one.
+  #
+  # The table belongs to `DurableHandoff.Wire.Endpoint`; the functions that change it are for that process
+  # alone.
 
   alias DurableHandoff.{Log, Wire}
 

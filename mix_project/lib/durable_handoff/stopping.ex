@@ -1,28 +1,28 @@
 defmodule DurableHandoff.Stopping do
-  @moduledoc """
-  Notices as early as possible that this VM goes down, and tells the other nodes at once.
-
-  Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that drains
-  its connections can have taken half a minute, in which other nodes that stop move their servers here.
-
-  Three things make a VM count as one that goes down, for good:
-
-    * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about
-      what other handlers do. `config :durable_handoff, listen_to_sigterm: false` leaves it out.
-    * `prepare/0` (`DurableHandoff.prepare_stop/0`), for platforms that stop a node in another way.
-    * `:init.stop/0`, `System.stop/1`, `bin/my_app stop`: noticed within 250 ms.
-
-  Then, within a few milliseconds:
-
-    * The moment is noted (`DurableHandoff.Stopping.Moment`; `shutdown_budget_ms` counts from it), and every answer to other nodes
-      (`DurableHandoff.Host.Count`) says so.
-    * For every supervisor with a Drainer, the servers begin to store their state, as many at a time as the
-      graceful shutdown stops (`DurableHandoff.Drain.Storing`). The time that other children take to stop is
-      time for this.
-    * Every supervisor with a Drainer marks this node draining, all at once and each within five seconds.
-
-  No server is stopped.
-  """
+  @moduledoc false
+  # Notices as early as possible that this VM goes down, and tells the other nodes at once.
+  #
+  # Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that
+  # drains its connections can have taken half a minute, in which other nodes that stop move their servers
+  # here.
+  #
+  # Three things make a VM count as one that goes down, for good:
+  #
+  #   * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about
+  #     what other handlers do. `config :durable_handoff, listen_to_sigterm: false` leaves it out.
+  #   * `prepare/0` (`DurableHandoff.prepare_stop/0`), for platforms that stop a node in another way.
+  #   * `:init.stop/0`, `System.stop/1`, `bin/my_app stop`: noticed within 250 ms.
+  #
+  # Then, within a few milliseconds:
+  #
+  #   * The moment is noted (`DurableHandoff.Stopping.Moment`; `shutdown_budget_ms` counts from it), and every
+  #     answer to other nodes (`DurableHandoff.Host.Count`) says so.
+  #   * For every supervisor with a Drainer, the servers begin to store their state, as many at a time as the
+  #     graceful shutdown stops (`DurableHandoff.Drain.Storing`). The time that other children take to stop is
+  #     time for this.
+  #   * Every supervisor with a Drainer marks this node draining, all at once and each within five seconds.
+  #
+  # No server is stopped.
 
   use GenServer
 

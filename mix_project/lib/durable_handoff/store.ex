@@ -21,18 +21,19 @@ defmodule DurableHandoff.Store do
 
   #{DurableHandoff.Store.Options.docs()}
 
-  ## Where, and with which credentials
+  ## URLs and credentials
 
-  | URL | store | `config` |
-  |---|---|---|
-  | `s3://BUCKET/PATH` | S3 and what speaks its protocol | `region`, `endpoint`, `access_key_id`, `secret_access_key`, `session_token`, `virtual_hosted_style_request` |
-  | `gs://BUCKET/PATH` | Google Cloud Storage | `service_account` (a path), `service_account_key` (JSON), `bearer_token`, `base_url` |
-  | `az://CONTAINER/PATH` | Azure Blob Storage | `account_name`, `account_key`, `sas_token`, `client_id`, `client_secret`, `tenant_id`, `endpoint` |
-  | `file:///DIR` | a directory of this machine | |
-  | `memory:NAME` | this VM, for tests and trials | |
+    * `s3://BUCKET/PATH`: S3, and stores with its protocol. `config`: `region`, `endpoint`, `access_key_id`,
+      `secret_access_key`, `session_token`, `virtual_hosted_style_request`.
+    * `gs://BUCKET/PATH`: Google Cloud Storage. `config`: `service_account` (a path), `service_account_key` (JSON),
+      `bearer_token`, `base_url`.
+    * `az://CONTAINER/PATH`: Azure Blob Storage. `config`: `account_name`, `account_key`, `sas_token`, `client_id`,
+      `client_secret`, `tenant_id`, `endpoint`.
+    * `file:///DIR`: a directory of this machine.
+    * `memory:NAME`: memory of this VM, for tests and trials.
 
   One conformance suite runs on all of them: S3 on moto, ministack and Ceph, Azure on Azurite, Google Cloud
-  Storage on a server written after Google's reference. `docs/STORES.md` lists what each provider needs and
+  Storage on a server written after Google's reference. The guide "Stores" lists what each provider needs and
   what was verified where.
 
   PATH is the prefix of every key. `config` takes every option of the Rust crate `object_store` by name. Options that
@@ -43,17 +44,17 @@ defmodule DurableHandoff.Store do
   With a custom endpoint, reads with `consistent: true` and conditional writes send `X-Tigris-Consistent: true`:
   Tigris then asks the leader, other servers ignore it.
 
-  ## What a store shows at the start
+  ## The proof at start
 
-  One owner for each key rests on conditional writes alone. Many servers accept the headers and ignore them,
-  or look at the condition first and write later; some proxies take the headers out. Therefore
-  `ensure_ready/1`, which DurableServer calls when its supervisor starts, lists one key and then lets writes
-  race on the store itself: four claims of a fresh key, four updates of one version, an update and a deletion
-  of an old version, and reads in between. Exactly one of each four may win. This is done under a key of its
-  own below `durable_handoff_proof/`, which is deleted again, with at most 20 requests, and once an hour for
-  each store and VM. On a store that takes one write a second of each object it takes some seconds.
+  Only conditional writes guarantee one owner for each key. Many servers accept their headers and ignore them, or
+  check the condition first and write later; some proxies remove the headers. Therefore `ensure_ready/1`, which
+  DurableServer calls when its supervisor starts, lists one key and then races writes on the store itself: four
+  claims of a fresh key, four updates of one version, an update and a deletion of an old version, and reads in
+  between. Exactly one of each four may win. The key is below `durable_handoff_proof/` and is deleted again. The
+  proof takes at most 20 requests, once an hour for each store and VM. On a store that allows one write a second
+  for each object it takes some seconds.
 
-  A store that fails this is refused: the supervisor does not start, and the fact `problem` of the reason says
+  A store that fails the proof is refused: the supervisor does not start. `problem` in the facts of the reason says
   what that means and what to do.
 
   | reason | what was seen |
@@ -67,11 +68,11 @@ defmodule DurableHandoff.Store do
   | `{:deletions_ignore_conditions, facts}` | a deletion of an old version deleted the new one |
   | `{:credentials_read_only, facts}` | the credentials may list, but not write or delete |
 
-  A store that takes etags only without quotes (Ceph before
-  version 20, DigitalOcean Spaces), or only with, is recognised by the same proof and works.
+  The same proof finds out whether a store takes etags with or without quotes (Ceph before version 20 and
+  DigitalOcean Spaces: only without). Both work.
 
-  `conditional_writes: :assume` leaves the race out, for credentials that cannot write at the start. The
-  guarantees then depend on the store alone.
+  `conditional_writes: :assume` skips the race, for credentials that cannot write at start. The guarantees then
+  depend on the store alone.
 
   ## Deleting one version
 
@@ -92,33 +93,40 @@ defmodule DurableHandoff.Store do
 
   ## Errors
 
-  Besides those of the start, see above. "Sent again" is up to `max_retries:` times, after pauses that grow.
+  Besides those of the start, see above. Unless an entry says otherwise, the request is not sent again. "Sent
+  again" means up to `max_retries:` times, after pauses that grow.
 
-  | reason | meaning | sent again |
-  |---|---|---|
-  | `:not_found` | there is no object; an answer without the store's own code for it is not taken for one | no |
-  | `:conflict` | the condition does not hold | no; read back |
-  | `:already_claimed` | of `try_claim/3`: there is an object | no; read back |
-  | `:timeout` | no answer in time; a write may have been applied | yes |
-  | `:overloaded` | `max_waiting` requests wait already | no |
-  | `:contended` | another request for this object is in progress (409), or it is written too often (429 of R2 and Google) | yes; after a 429 up to ten times, each after a second for this key only |
-  | `:slow_down` | the store asks for fewer requests (503 or 429 with its code, `Retry-After`) | yes, not before `Retry-After` |
-  | `{:server, facts}` | `status`, `code`: any other answer that is no success | 5xx, 408, 499, and 400 that say so |
-  | `{:unsupported, facts}` | `status`, `code`: the store cannot do this (501, 405) | no |
-  | `{:not_a_store, facts}` | `status`: a page of a proxy or another server, whatever its status, or a redirect | yes |
-  | `{:network, facts}` | `reason`: the store was not reached, or the connection was lost; a write may have been applied | yes |
-  | `{:denied, facts}` | `status` (0: there are no usable credentials, the store was not asked), `code`, `reason`: the cause, such as no role, a clock that is wrong, another region | once, with credentials fetched anew, where they come from a service |
-  | `{:credentials, facts}` | `status`, `reason`: the service that gives out credentials fails; the store was not asked | up to ten seconds |
-  | `{:no_bucket, facts}` | `bucket` | no |
-  | `{:io, facts}` | `action`, `reason`: a directory's file system | no |
-  | `{:invalid_key, facts}` | `reason`: keys are paths, without empty parts, `.`, `..` and control characters, up to 1024 bytes | no |
-  | `{:too_large, facts}` | `bytes`, `limit` | no |
-  | `{:protocol, facts}` | `reason`: an answer without what it must have | no |
-  | `{:not_encodable, exception}` | what JSON cannot write | no |
-  | `{:unreadable, facts}` | `key`, `error`: an object that is no JSON, or a stored state that this version of DurableServer cannot read | no |
+    * `:not_found`: there is no object. Only an answer with the store's own code for it counts.
+    * `:conflict`: the condition does not hold. The object was read back first.
+    * `:already_claimed`, of `try_claim/3`: there is an object. It was read back first.
+    * `:timeout`: no answer in time. A write may have been applied. Sent again.
+    * `:overloaded`: `max_waiting` requests wait already.
+    * `:contended`: another request for this object is in progress (409), or it is written too often (429 of R2
+      and Google). Sent again; after a 429 up to ten times, each after a second, for this key only.
+    * `:slow_down`: the store asks for fewer requests (503 or 429 with its code, `Retry-After`). Sent again, not
+      before `Retry-After`.
+    * `{:server, facts}`, with `status` and `code`: any other answer that is no success. Sent again after 5xx, 408,
+      499, and a 400 that asks for it.
+    * `{:unsupported, facts}`, with `status` and `code`: the store cannot do this (501, 405).
+    * `{:not_a_store, facts}`, with `status`: a page of a proxy or of another server, or a redirect. Sent again.
+    * `{:network, facts}`, with `reason`: the store was not reached, or the connection was lost. A write may have
+      been applied. Sent again.
+    * `{:denied, facts}`, with `status`, `code` and `reason`, the cause, such as no role, a wrong clock, another
+      region. Status 0: there are no usable credentials, and nothing was sent. Sent again once, with new
+      credentials, where they come from a service.
+    * `{:credentials, facts}`, with `status` and `reason`: the service that gives out credentials fails. Asked
+      again for up to ten seconds.
+    * `{:no_bucket, facts}`, with `bucket`.
+    * `{:io, facts}`, with `action` and `reason`: the file system of a directory.
+    * `{:invalid_key, facts}`, with `reason`: keys are paths of up to 1024 bytes, without empty parts, `.`, `..` and
+      control characters.
+    * `{:too_large, facts}`, with `bytes` and `limit`.
+    * `{:protocol, facts}`, with `reason`: an answer lacks a part that it must have.
+    * `{:not_encodable, exception}`: a term that JSON cannot represent.
+    * `{:unreadable, facts}`, with `key` and `error`: an object that is not JSON, or a stored state that this version
+      of DurableServer cannot read.
 
-  Which answer means what, for each provider and with its source, is one table:
-  `native/state_store/src/answers/table.rs`.
+  `native/state_store/src/answers/table.rs` has the answers of each provider, what they mean, and the source.
   """
 
   alias DurableHandoff.Host
@@ -148,8 +156,8 @@ defmodule DurableHandoff.Store do
   @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
 
   @doc """
-  Opens the store. Wrong options, and a URL or `config` that cannot be, raise `ArgumentError` with what is
-  wrong. Nothing is sent: whether the store answers is what `ensure_ready/1` tells.
+  Opens the store. Raises `ArgumentError`, which says what is wrong, for wrong options, URLs and `config`. Sends
+  nothing to the store: `ensure_ready/1` finds out whether it answers.
   """
   @spec init_backend(keyword()) :: {:ok, %{state: t(), defaults: map(), features: map()}}
   def init_backend(opts) do
@@ -184,7 +192,7 @@ defmodule DurableHandoff.Store do
 
   @doc """
   Whether the store answers, the bucket exists, the credentials are good, and one owner for each key can be
-  kept: see "What a store shows at the start". A memory or directory store shows the same.
+  kept: see "The proof at start". Memory and directory stores prove the same.
   """
   @spec ensure_ready(t()) :: :ok | error()
   def ensure_ready(%__MODULE__{} = store), do: Request.run(store, :check, [])

@@ -6,26 +6,27 @@ defmodule DurableHandoff.Supervisor do
        name: MyApp.Durable, prefix: "myapp/", backend: backend,
        handoff_on_shutdown: [timeout_ms: 30_000]}
 
-  Takes `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`) out of its
-  options and passes all others on as they are. Every call goes on using `DurableServer.Supervisor` and the
-  same name.
+  Its own options are `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`). It
+  passes all others to `DurableServer.Supervisor` as they are. Your calls keep using `DurableServer.Supervisor`
+  and the same name.
 
   ```text
   DurableHandoff.Supervisor        one_for_one
   ├── Supervisor
-  │   └── DurableHandoff.Client    stopped last: calls from this node wait for the new owners until the end
-  ├── DurableServer.Supervisor     unchanged; stopped second, its graceful shutdown stops what is left
-  └── Supervisor                   so that one that keeps crashing takes nothing else with it
-      ├── DurableHandoff.Leftovers starts what other nodes could not move in time
+  │   └── DurableHandoff.Client    stopped last: calls from this node can wait for new owners
+  ├── DurableServer.Supervisor     unchanged; stopped second: its graceful shutdown stops the rest
+  └── Supervisor                   keeps crashes of these two away from the others
+      ├── Leftovers                starts what other nodes could not move in time
       └── DurableHandoff.Drainer   stopped first, and drains
   ```
 
   Guarantees:
 
-    * Without `handoff_on_shutdown`, or with `false`, this is a `DurableServer.Supervisor` and what
-      `DurableHandoff.call/4` needs: no Drainer, no addition to its heartbeats.
-    * DurableServer's supervisor does not depend on this library's processes. Only a start with wrong options,
-      without DurableServer or without the engine fails; the error names what to do.
+    * Without `handoff_on_shutdown`, or with `false`, it starts only a `DurableServer.Supervisor` and a
+      `DurableHandoff.Client`: no Drainer, nothing added to heartbeats.
+    * A crash in this library does not stop DurableServer's supervisor.
+    * A start fails only with wrong options, without DurableServer, or without the engine's library. The error says
+      what to do.
   """
 
   use Supervisor
@@ -33,8 +34,8 @@ defmodule DurableHandoff.Supervisor do
   alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options, Schema}
 
   @doc """
-  Starts both. Raises `ArgumentError` when an option is wrong. `{:error, {:already_started, pid}}` when a
-  supervisor of that name runs already, also when started by other code.
+  Starts the supervisor. Raises `ArgumentError` when an option is wrong. Returns
+  `{:error, {:already_started, pid}}` when a supervisor of that name already runs, whatever started it.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(arguments) do
@@ -59,7 +60,7 @@ defmodule DurableHandoff.Supervisor do
     Host.Version.check!()
   end
 
-  @doc "The child of the application's supervisor. It may take as long as it needs to stop."
+  @doc "A child of the application's supervisor. It has as much time as it needs to stop."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
     keyword!(arguments)

@@ -1,11 +1,11 @@
 defmodule DurableHandoff.Telemetry do
   @moduledoc """
-  The events of this library, through `:telemetry` when it is loaded.
+  The events that this library sends through `:telemetry`, when that is loaded.
 
-  Guarantee: without `:telemetry` nothing happens, and nothing is loaded or waited for.
+  Guarantee: without `:telemetry` no event is sent, nothing is loaded, and nothing is delayed.
 
   All times are in native units. `monotonic_time` and `deadline` are instants of `System.monotonic_time/0` on
-  the node that drains.
+  the node that drains. The guide "Metrics" has definitions for `Telemetry.Metrics`.
 
   ### `[:durable_handoff, :shutdown, :start]`
 
@@ -14,18 +14,18 @@ defmodule DurableHandoff.Telemetry do
   | measurement | |
   |---|---|
   | `monotonic_time` | when it began |
-  | `deadline` | when the shutdown goes on, whatever the drain does (`DurableHandoff.Deadline`) |
+  | `deadline` | when the shutdown goes on, whatever the drain does |
 
   Metadata: `supervisor`.
 
   ### `[:durable_handoff, :shutdown, :stop]`
 
-  The shutdown goes on. Comes also when the drain failed, was given up, or did not begin.
+  The shutdown goes on. Also sent when the drain failed, ended too late, or did not begin.
 
   | measurement | |
   |---|---|
   | `monotonic_time` | when it ended |
-  | `duration` | how long it held the shutdown up |
+  | `duration` | how long it delayed the shutdown |
   | `deadline` | as in `:start`. `monotonic_time` is at most 200 ms later |
 
   Metadata: `supervisor`.
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :attempt, :stop]`
 
-  An attempt ended with an answer.
+  An attempt to move a server ended, with or without success.
 
   | measurement | |
   |---|---|
@@ -65,12 +65,12 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :attempt, :exception]`
 
-  DurableServer raised, exited or threw, or the attempt's process died. As `:stop`, and in the metadata `kind`
-  and `reason`.
+  DurableServer raised, exited or threw, or the process of the attempt died. Measurements and metadata are those
+  of `:stop`, and `kind` and `reason`.
 
   ### `[:durable_handoff, :leftovers, :offer]`
 
-  A drain has offered what it could not move to other nodes (`DurableHandoff.Leftovers`).
+  A drain has offered what it could not move to other nodes.
 
   | measurement | |
   |---|---|
@@ -81,14 +81,14 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :leftovers, :stop]`
 
-  This node is done with the servers of one offer that it has accepted.
+  All servers of an offer that this node has accepted are settled.
 
   | measurement | |
   |---|---|
   | `duration` | since the offer came |
   | `started` | servers started here |
   | `running` | servers that another node had started first |
-  | `forwarded` | servers that another receiver, or a later offer, has now |
+  | `forwarded` | servers that were passed on to another node, or are part of a later offer |
   | `dropped` | servers given up |
 
   Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`,
@@ -96,7 +96,7 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :fallback]`
 
-  A fallback takes over.
+  A part of the drain failed, and another takes over.
 
   | measurement | |
   |---|---|
@@ -109,18 +109,18 @@ defmodule DurableHandoff.Telemetry do
   | `:failures` | too many attempts failed: the existing shutdown stops the rest |
   | `{:drain_failed, reason}` | the drain could not run: the existing shutdown stops everything |
   | `:overdue` | the drain did not end within `timeout_ms`: the existing shutdown goes on without it |
-  | `{:no_executor, node}` | the Rust node asked for is not there: the engine in this VM decides |
-  | `{:executor_lost, node, reason}` | the Rust node that decided refused, went or fell silent: the next Rust node, if it had ordered nothing yet, else the engine in this VM decides (reasons: `DurableHandoff.Report`) |
+  | `{:no_executor, node}` | the Rust node of the option `executor` has not announced itself: the engine in this VM decides |
+  | `{:executor_lost, node, reason}` | the Rust node refused, is gone or silent: the next Rust node decides, or the engine in this VM when moves have begun (reasons: `DurableHandoff.Report`) |
 
   ### `[:durable_handoff, :wait, :stop]`
 
-  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. Those that find
-  one at once send no event.
+  A `DurableHandoff.call/4`, `cast/4` or `await/3` that had to wait for an owner has ended. A call that finds the
+  owner at once sends no event.
 
   | measurement | |
   |---|---|
   | `duration` | from the beginning to the end, the answer included |
-  | `waited` | the part of it without a known owner |
+  | `waited` | the part of `duration` in which no owner was known |
   | `unanswered` | how many times the request was sent without being handled |
 
   Metadata: `supervisor`, `key`, `operation` (`:call`, `:cast`, `:await`), `result` (`:ok` or `:error`),

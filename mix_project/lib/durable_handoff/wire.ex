@@ -1,14 +1,14 @@
 defmodule DurableHandoff.Wire do
-  @moduledoc """
-  The messages between this node and a Rust node. Their meaning and order are documented once, in the Rust
-  crate `handoff_wire`.
-
-  Guarantees: what `read/1` accepts has the documented shape and is within the documented bounds; a message of
-  another version is told from one that is wrong; nothing here raises, whatever it is given. What the
-  functions below build, the Rust side accepts.
-
-  Every message is `{:durable_handoff, 1, kind, ...}`. Servers travel as their numbers, keys and states never.
-  """
+  @moduledoc false
+  # The messages between this node and a Rust node. Their meaning and order are documented once, in the Rust
+  # crate `handoff_wire`.
+  #
+  # Guarantees: what `read/1` accepts has the documented shape and is within the documented bounds; a message
+  # of another version is told from one that is wrong; nothing here raises, whatever it is given. What the
+  # functions below build, the Rust side accepts.
+  #
+  # Every message is `{:durable_handoff, 1, kind, ...}`. Servers travel as their numbers, keys and states
+  # never.
 
   import Kernel, except: [send: 2]
 

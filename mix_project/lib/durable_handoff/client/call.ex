@@ -45,17 +45,6 @@ defmodule DurableHandoff.Client.Call do
           refusal: nil | {:start_failed, term()}
         }
 
-  @type error ::
-          :timeout
-          | :no_owner
-          | :noproc
-          | :noconnection
-          | :supervisor_not_running
-          | :calling_self
-          | {:overloaded, %{limit: atom(), max: pos_integer()}}
-          | {:start_failed, term()}
-          | (exit_reason :: term())
-
   @doc "A call that begins now. Raises `ArgumentError` when an argument is wrong."
   @spec new(module(), Host.name(), term(), Options.operation(), keyword()) :: t()
   def new(registry, supervisor, key, operation, given) do
@@ -79,7 +68,7 @@ defmodule DurableHandoff.Client.Call do
   Calls `send` with an owner and the milliseconds left, until an outcome of it ends the call or the time is
   up.
   """
-  @spec run(t(), (pid(), timeout() -> Request.outcome())) :: {:ok, term()} | {:error, error()}
+  @spec run(t(), (pid(), timeout() -> Request.outcome())) :: {:ok, term()} | {:error, reason :: term()}
   def run(call, send) do
     case call.registry.owner(call.supervisor, call.key) do
       nil -> wait(call, send)

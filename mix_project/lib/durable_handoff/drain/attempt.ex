@@ -1,26 +1,24 @@
 defmodule DurableHandoff.Drain.Attempt do
-  @moduledoc """
-  The process that moves one server: it runs the server's attempts and is responsible for it until it is
-  settled.
-
-  Guarantees:
-
-    * It is under no supervisor, of no application, and survives what it is linked to: nothing but the end of the VM stops it in
-      the middle of a rehome.
-    * A server that is down and reserved for this node always has a live process that holds it. When the drain that gave the
-      orders is gone, whatever the cause, that process clears the reservation itself, even after the host is gone. A store that fails
-      is asked again until the reservation has run out, within a minute. (A VM that ends before can leave one until then.)
-
-      ```text
-      start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
-                 ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
-                 │       └── stopping ──► wait for DOWN ──┘   ├── drain gone ► clear the reservation, end
-                 └──────────────── {:retry, ...} ─────────────┘
-      ```
-
-  Messages to the drain, each with this process' pid: `{:attempted, pid, result}`, `{:stopped, pid}` and
-  `{:released, pid, :ok | {:error, reason}}`.
-  """
+  @moduledoc false
+  # The process that moves one server: it runs the server's attempts and is responsible for it until it is
+  # settled.
+  #
+  # Guarantees:
+  #
+  #   * It is under no supervisor, of no application, and survives what it is linked to: nothing but the end
+  #     of the VM stops it in the middle of a rehome.
+  #   * A server that is down and reserved for this node always has a live process that holds it. When the
+  #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
+  #     even after the host is gone. A store that fails is asked again until the reservation has run out,
+  #     within a minute. (A VM that ends before can leave one until then.)
+  #
+  #     start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
+  #                ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
+  #                │       └── stopping ──► wait for DOWN ──┘   ├── drain gone ► clear the reservation, end
+  #                └──────────────── {:retry, ...} ─────────────┘
+  #
+  # Messages to the drain, each with this process' pid: `{:attempted, pid, result}`, `{:stopped, pid}` and
+  # `{:released, pid, :ok | {:error, reason}}`.
 
   alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Deadline, Host, Log, Native}

@@ -1,18 +1,17 @@
 defmodule DurableHandoff.Drain.Estimate do
-  @moduledoc """
-  About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
-
-  A few reads one after the other give the latency of a request; then more, 16 at a time, the number of
-  requests that the store serves in a second. Where that is no less than latency alone explains, no limit of
-  the store is in sight. A plan reads states of servers, a drain an object that does not exist.
-
-  `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight attempts
-  at a time, by a quarter twice, then by half, each step about two moves long, until the store, the nodes or
-  `max_concurrency` hold it.
-
-  What it cannot know: servers whose `terminate/2` or `init` is slow, writes that are much slower than reads,
-  and what other nodes that drain at the same time ask of the store.
-  """
+  @moduledoc false
+  # About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
+  #
+  # A few reads one after the other give the latency of a request; then more, 16 at a time, the number of
+  # requests that the store serves in a second. Where that is no less than latency alone explains, no limit of
+  # the store is in sight. A plan reads states of servers, a drain an object that does not exist.
+  #
+  # `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight
+  # attempts at a time, by a quarter twice, then by half, each step about two moves long, until the store, the
+  # nodes or `max_concurrency` hold it.
+  #
+  # What it cannot know: servers whose `terminate/2` or `init` is slow, writes that are much slower than
+  # reads, and what other nodes that drain at the same time ask of the store.
 
   alias DurableHandoff.{Host, Log, Options}
 

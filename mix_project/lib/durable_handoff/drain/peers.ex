@@ -1,18 +1,17 @@
 defmodule DurableHandoff.Drain.Peers do
-  @moduledoc """
-  Asks the other nodes while a drain runs, and connects to nodes out of reach. A process of its own.
-
-  Once a second, and whenever a node comes or goes, it asks the connected nodes (`DurableHandoff.Host.Count`)
-  whether they go down, and whether they have the modules of the drain. The drain gets
-  `{DurableHandoff.Drain.Peers, nodes_asked, answers}`.
-
-  With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
-  heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it
-  terminates makes all of them such nodes in the middle of a drain.
-
-  Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at
-  once; at most 1,000 names in a drain become atoms. It ends with the drain.
-  """
+  @moduledoc false
+  # Asks the other nodes while a drain runs, and connects to nodes out of reach. A process of its own.
+  #
+  # Once a second, and whenever a node comes or goes, it asks the connected nodes
+  # (`DurableHandoff.Host.Count`) whether they go down, and whether they have the modules of the drain. The
+  # drain gets `{DurableHandoff.Drain.Peers, nodes_asked, answers}`.
+  #
+  # With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
+  # heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it
+  # terminates makes all of them such nodes in the middle of a drain.
+  #
+  # Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at
+  # once; at most 1,000 names in a drain become atoms. It ends with the drain.
 
   alias DurableHandoff.{Clock, Deadline, Host}
 

@@ -1,18 +1,17 @@
 defmodule DurableHandoff.Drain.Quiet do
-  @moduledoc """
-  Keeps the host package's log lines about each move out of the log while a drain runs (option `quiet`).
-
-  The host logs about five lines for each server it moves, some of them as errors of attempts that are tried
-  again at once. OTP's log handler drops lines beyond 500 a second, and with them the few that an operator
-  needs. So while a drain with `quiet: true` runs on this node
-
-    * modules of the host package log warnings and errors only. Modules that have a level of their own keep
-      it, and a log level that is higher anyway stays;
-    * the processes that run the moves log nothing of the host's at all: what came of each move is in the
-      report, and in the event `[:durable_handoff, :attempt, ...]`.
-
-  Everything is as before when the last such drain has ended, whatever ended it.
-  """
+  @moduledoc false
+  # Keeps the host package's log lines about each move out of the log while a drain runs (option `quiet`).
+  #
+  # The host logs about five lines for each server it moves, some of them as errors of attempts that are tried
+  # again at once. OTP's log handler drops lines beyond 500 a second, and with them the few that an operator
+  # needs. So while a drain with `quiet: true` runs on this node
+  #
+  #   * modules of the host package log warnings and errors only. Modules that have a level of their own keep
+  #     it, and a log level that is higher anyway stays;
+  #   * the processes that run the moves log nothing of the host's at all: what came of each move is in the
+  #     report, and in the event `[:durable_handoff, :attempt, ...]`.
+  #
+  # Everything is as before when the last such drain has ended, whatever ended it.
 
   use GenServer
 

@@ -1,11 +1,11 @@
 defmodule DurableHandoff.Drain.Snapshot do
-  @moduledoc """
-  What a drain starts from: the servers of this node that are to move, numbered, and everything the engine has to know of them.
-
-  Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
-  `DurableHandoff.Policy`). Only what it knows of other nodes changes (`refresh/1`, `answered/3`, `lost/2`). The
-  engine knows a server only by its number; the way back to key, module and pid is `server/2`.
-  """
+  @moduledoc false
+  # What a drain starts from: the servers of this node that are to move, numbered, and everything the engine
+  # has to know of them.
+  #
+  # Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
+  # `DurableHandoff.Policy`). Only what it knows of other nodes changes (`refresh/1`, `answered/3`, `lost/2`).
+  # The engine knows a server only by its number; the way back to key, module and pid is `server/2`.
 
   alias DurableHandoff.{Clock, Deadline, Host, Log, Options, Policy}
   alias DurableHandoff.Drain.Peers

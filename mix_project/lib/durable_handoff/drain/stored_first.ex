@@ -1,26 +1,25 @@
 defmodule DurableHandoff.Drain.StoredFirst do
-  @moduledoc """
-  Whether a server that runs here may be stopped now, as far as its state is concerned.
-
-  The host stops a server whatever becomes of its final write. So a `DurableHandoff.Drain.Attempt` has it store its
-  state just before, while it still runs. If the store fails between the two, only changes after that moment
-  are lost.
-
-  | its sync | the store takes a write now | meaning |
-  |---|---|---|
-  | stored | | may be stopped |
-  | unchanged | not asked | may be stopped |
-  | unchanged, after an incident of the store, or failed syncs cannot be seen | yes | may be stopped |
-  | the same | no | `{:untouched, :store}` |
-  | failed | no | `{:untouched, :store}` |
-  | failed, and again | yes | `:not_storable`: its own state is what cannot be stored |
-  | it ended by an exception | | `:not_storable` |
-  | it ended in another way | | the attempt finds out why |
-  | no answer in time, or too little time is left for a move | | `{:untouched, :server}` |
-
-  How the store is asked for a write: `DurableHandoff.Host.Sync.store_takes_writes?/2`. All of it together takes
-  no longer than the attempt has.
-  """
+  @moduledoc false
+  # Whether a server that runs here may be stopped now, as far as its state is concerned.
+  #
+  # The host stops a server whatever becomes of its final write. So a `DurableHandoff.Drain.Attempt` has it
+  # store its state just before, while it still runs. If the store fails between the two, only changes after
+  # that moment are lost.
+  #
+  # | its sync | the store takes a write now | meaning |
+  # |---|---|---|
+  # | stored | | may be stopped |
+  # | unchanged | not asked | may be stopped |
+  # | unchanged, after an incident of the store, or failed syncs cannot be seen | yes | may be stopped |
+  # | the same | no | `{:untouched, :store}` |
+  # | failed | no | `{:untouched, :store}` |
+  # | failed, and again | yes | `:not_storable`: its own state is what cannot be stored |
+  # | it ended by an exception | | `:not_storable` |
+  # | it ended in another way | | the attempt finds out why |
+  # | no answer in time, or too little time is left for a move | | `{:untouched, :server}` |
+  #
+  # How the store is asked for a write: `DurableHandoff.Host.Sync.store_takes_writes?/2`. All of it together
+  # takes no longer than the attempt has.
 
   alias DurableHandoff.{Clock, Deadline, Host, Native}
   alias DurableHandoff.Host.Sync

@@ -1,26 +1,25 @@
 defmodule DurableHandoff.Drain.Storing do
-  @moduledoc """
-  Has the servers of a supervisor store their state while they go on running, before any is moved.
-
-  A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the
-  other, and each stores its state then. So servers store first: at any moment, at least as many states are in
-  storage as there would be without a drain. A server whose state is unchanged writes nothing, so where
-  servers are synced this takes milliseconds.
-
-  The Drainer starts one such process when the node is told to stop (`DurableHandoff.Stopping`), or at the
-  latest when a drain begins. The drain joins it, and moves nothing before it is done.
-
-  Guarantees:
-
-    * Asks as many servers at a time as the graceful shutdown stops.
-    * It is done no earlier than when every server has been asked since the last `ask/2` or `join/2`. So no
-      request for a move is made while a state that has changed still waits for its turn.
-    * Never waits for one server: once all have been asked, those that take more than twice as long as any
-      other (and 500 ms) go on by themselves.
-    * While the store is out it asks again, at most every second, until its time is over.
-    * Servers whose write fails while the store takes others are tried again by their own attempt.
-    * It ends with the Drainer.
-  """
+  @moduledoc false
+  # Has the servers of a supervisor store their state while they go on running, before any is moved.
+  #
+  # A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the
+  # other, and each stores its state then. So servers store first: at any moment, at least as many states are
+  # in storage as there would be without a drain. A server whose state is unchanged writes nothing, so where
+  # servers are synced this takes milliseconds.
+  #
+  # The Drainer starts one such process when the node is told to stop (`DurableHandoff.Stopping`), or at the
+  # latest when a drain begins. The drain joins it, and moves nothing before it is done.
+  #
+  # Guarantees:
+  #
+  #   * Asks as many servers at a time as the graceful shutdown stops.
+  #   * It is done no earlier than when every server has been asked since the last `ask/2` or `join/2`. So no
+  #     request for a move is made while a state that has changed still waits for its turn.
+  #   * Never waits for one server: once all have been asked, those that take more than twice as long as any
+  #     other (and 500 ms) go on by themselves.
+  #   * While the store is out it asks again, at most every second, until its time is over.
+  #   * Servers whose write fails while the store takes others are tried again by their own attempt.
+  #   * It ends with the Drainer.
 
   use GenServer
 

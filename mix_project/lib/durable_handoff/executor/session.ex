@@ -1,30 +1,27 @@
 defmodule DurableHandoff.Executor.Session do
-  @moduledoc """
-  The executor of one drain, and its replacement when it is lost.
-
-  Guarantees:
-
-    * The engine in this VM runs from the first moment. While a Rust node decides, the engine follows: it
-      validates and applies every order before the order is carried out, and every event. So it can take over
-      at any point without replaying history.
-    * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender
-      is dropped for the rest of the drain.
-    * The engine here takes over at once when the Rust node refuses, is gone, cannot be sent to or sends what
-      cannot be understood, and after two seconds without a message from it (`DurableHandoff.Executor.Link`).
-      Orders that arrive after that are ignored. A node that is lost before its first order is replaced by the
-      next one, unless two seconds were spent on it.
-    * The deadline, and a cancel, are enforced here.
-    * The report counts every server once, with every executor.
-
-  ```text
-           ┌────────── poll: orders to carry out ◀──────────┐
-    drain ─┤                                     engine in this VM ◀── follow ── orders of the Rust node
-           └── events, views ─▶ engine in this VM           │
-                           └▶ Link ─▶ Rust node ────────────┘
-  ```
-
-  A value of the drain's process, which passes on messages that it does not know (`handle_message/3`).
-  """
+  @moduledoc false
+  # The executor of one drain, and its replacement when it is lost.
+  #
+  # Guarantees:
+  #
+  #   * The engine in this VM runs from the first moment. While a Rust node decides, the engine follows: it
+  #     validates and applies every order before the order is carried out, and every event. So it can take
+  #     over at any point without replaying history.
+  #   * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender
+  #     is dropped for the rest of the drain.
+  #   * The engine here takes over at once when the Rust node refuses, is gone, cannot be sent to or sends
+  #     what cannot be understood, and after two seconds without a message from it
+  #     (`DurableHandoff.Executor.Link`). Orders that arrive after that are ignored. A node that is lost
+  #     before its first order is replaced by the next one, unless two seconds were spent on it.
+  #   * The deadline, and a cancel, are enforced here.
+  #   * The report counts every server once, with every executor.
+  #
+  #          ┌────────── poll: orders to carry out ◀──────────┐
+  #   drain ─┤                                     engine in this VM ◀── follow ── orders of the Rust node
+  #          └── events, views ─▶ engine in this VM           │
+  #                          └▶ Link ─▶ Rust node ────────────┘
+  #
+  # A value of the drain's process, which passes on messages that it does not know (`handle_message/3`).
 
   alias DurableHandoff.Executor.{Embedded, Link}
   alias DurableHandoff.{Log, RustNodes, Telemetry}

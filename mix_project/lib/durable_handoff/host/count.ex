@@ -1,13 +1,12 @@
 defmodule DurableHandoff.Host.Count do
-  @moduledoc """
-  Asks other nodes for current facts about themselves: how many servers they have, whether they go down, and
-  which modules they lack.
-
-  Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the
-  modules, and a node that cannot answer (not connected, too slow, without this library or with one that is
-  older than this question) is missing from the result. The planner then goes by its heartbeat. The answers
-  are as the nodes gave them: `DurableHandoff.Host.View` checks them.
-  """
+  @moduledoc false
+  # Asks other nodes for current facts about themselves: how many servers they have, whether they go down, and
+  # which modules they lack.
+  #
+  # Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the
+  # modules, and a node that cannot answer (not connected, too slow, without this library or with one that is
+  # older than this question) is missing from the result. The planner then goes by its heartbeat. The answers
+  # are as the nodes gave them: `DurableHandoff.Host.View` checks them.
 
   alias DurableHandoff.{Host, Status}
   alias DurableHandoff.Stopping.Moment

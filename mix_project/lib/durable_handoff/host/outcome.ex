@@ -1,49 +1,48 @@
 defmodule DurableHandoff.Host.Outcome do
-  @moduledoc """
-  What an answer of `rehome_child/3` means for the server that was to be moved.
-
-  Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or
-  `{:verify, question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
-  answer is never taken for a success.
-
-  | answer | outcome |
-  |---|---|
-  | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
-  | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not seen the stop yet |
-  | `{:error, {:already_started, {pid, _}}}` | `{:verify, {:runs_as, pid}}`: it is registered, so its `init` has run |
-  | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:verify, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
-  | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: DurableServer gave up waiting, the start goes on |
-  | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
-  | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
-  | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
-  | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: without its final write, see `unsaved/1` |
-  | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:verify, :ended}` |
-  | `{:error, {:capacity_limit, _}}`, `:max_children` (0.1.4 and older), `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
-  | `{:error, :singleflight_overloaded}` | `:untouched` |
-  | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
-
-  Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an
-  attempt with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can
-  fail like this, and counts against:
-
-  | the attempt | against | which means |
-  |---|---|---|
-  | the target refuses, is full, unreachable or too slow | target | it rests, the server goes to another one; the breaker counts one incident |
-  | the connection to the target is lost meanwhile | no one | any target that is connected |
-  | the server does not start there: `init` raises, stops, ignores or takes too long | server | another target; the breaker of its module counts it |
-  | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
-  | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
-  | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
-  | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
-  | its `terminate/2` raises, so there is no final write | no one | it starts again from the sync just before; `:state_not_stored` in the report |
-  | the store fails one server again and again and serves others | server | `max_attempts` count |
-  | its `terminate/2` or final write is slow | no one | waited for until the deadline |
-  | the target's registry has not seen the stop | no one | the same target again |
-  | another node has it, or it ended by itself | no one | `:lost_race`, `:gone` |
-  | an answer that is not known | no one | another target; the breaker counts one incident |
-
-  What each means for the next server is decided in `native/handoff_core/src/engine/outcome.rs`.
-  """
+  @moduledoc false
+  # What an answer of `rehome_child/3` means for the server that was to be moved.
+  #
+  # Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or `{:verify,
+  # question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
+  # answer is never taken for a success.
+  #
+  # | answer | outcome |
+  # |---|---|
+  # | `{:ok, {pid, _}}` on another node | `{:moved, nil}`, or `{:moved, node}` when it is not the target |
+  # | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not seen the stop yet |
+  # | `{:error, {:already_started, {pid, _}}}` | `{:verify, {:runs_as, pid}}`: it is registered, so its `init` has run |
+  # | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:verify, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
+  # | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: DurableServer gave up waiting, the start goes on |
+  # | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
+  # | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
+  # | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |
+  # | `{:error, {:rehome_reservation_lost, _}}`, `BadBooleanError` | `{:verify, :reservation_lost}`: without its final write, see `unsaved/1` |
+  # | `{:error, :not_found}`, `{:already_started, :deleting}`, `:cordoned`, `:permanently_crashed` | `{:verify, :ended}` |
+  # | `{:error, {:capacity_limit, _}}`, `:max_children` (0.1.4 and older), `:not_ready`, `{:erpc, :noconnection}` | `{:displaced, :target}` |
+  # | `{:error, :singleflight_overloaded}` | `:untouched` |
+  # | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
+  #
+  # Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an
+  # attempt with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can
+  # fail like this, and counts against:
+  #
+  # | the attempt | against | which means |
+  # |---|---|---|
+  # | the target refuses, is full, unreachable or too slow | target | it rests, the server goes to another one; the breaker counts one incident |
+  # | the connection to the target is lost meanwhile | no one | any target that is connected |
+  # | the server does not start there: `init` raises, stops, ignores or takes too long | server | another target; the breaker of its module counts it |
+  # | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
+  # | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
+  # | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
+  # | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
+  # | its `terminate/2` raises, so there is no final write | no one | it starts again from the sync just before; `:state_not_stored` in the report |
+  # | the store fails one server again and again and serves others | server | `max_attempts` count |
+  # | its `terminate/2` or final write is slow | no one | waited for until the deadline |
+  # | the target's registry has not seen the stop | no one | the same target again |
+  # | another node has it, or it ended by itself | no one | `:lost_race`, `:gone` |
+  # | an answer that is not known | no one | another target; the breaker counts one incident |
+  #
+  # What each means for the next server is decided in `native/handoff_core/src/engine/outcome.rs`.
 
   alias DurableHandoff.Native
 

@@ -1,15 +1,14 @@
 defmodule DurableHandoff.Host.Registry do
-  @moduledoc """
-  DurableServer's registry: lookups by key, and an event for each key that is registered or unregistered.
-
-  Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an
-  owner returned here was, a moment ago, a process that could be reached from this node; everything reads this
-  node's own replica and waits for no other node, except `start/4`. Events can be lost (a replica that was cut
-  off), so waiters also poll.
-
-  Callers take the module as an argument, so that tests can force the order in which a registry learns of a
-  move.
-  """
+  @moduledoc false
+  # DurableServer's registry: lookups by key, and an event for each key that is registered or unregistered.
+  #
+  # Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an
+  # owner returned here was, a moment ago, a process that could be reached from this node; everything reads
+  # this node's own replica and waits for no other node, except `start/4`. Events can be lost (a replica that
+  # was cut off), so waiters also poll.
+  #
+  # Callers take the module as an argument, so that tests can force the order in which a registry learns of a
+  # move.
 
   alias DurableHandoff.Host
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}

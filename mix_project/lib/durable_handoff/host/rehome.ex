@@ -1,17 +1,16 @@
 defmodule DurableHandoff.Host.Rehome do
-  @moduledoc """
-  Moves one server with `rehome_child/3`, and finds out where it is afterwards.
-
-  Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for this
-  node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something to
-  give back; nothing is stopped for a target that is not connected; after an answer that leaves it open, a
-  server is reported moved only when the process that is registered on another node answers (see
-  `Sync.started?/2`).
-
-  It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
-  about a second to find a server after an ambiguous answer. A server that is in `init` on the
-  target then is waited for until the attempt's time is over.
-  """
+  @moduledoc false
+  # Moves one server with `rehome_child/3`, and finds out where it is afterwards.
+  #
+  # Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for
+  # this node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something
+  # to give back; nothing is stopped for a target that is not connected; after an answer that leaves it open,
+  # a server is reported moved only when the process that is registered on another node answers (see
+  # `Sync.started?/2`).
+  #
+  # It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
+  # about a second to find a server after an ambiguous answer. A server that is in `init` on the
+  # target then is waited for until the attempt's time is over.
 
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}

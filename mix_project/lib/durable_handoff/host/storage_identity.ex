@@ -1,21 +1,20 @@
 defmodule DurableHandoff.Host.StorageIdentity do
-  @moduledoc """
-  A text that is the same on every node that keeps its servers in the same place, and different elsewhere.
-
-  Guarantees: made of the prefix and of where the backend really points to, and of nothing that could be a
-  secret; hashed, so that it names no bucket. Never raises.
-
-    * A backend that keeps others in its state (a mirror, encryption, a cache) is where these are: wrapping a
-      store, or changing which side of a mirror is read, does not move it.
-    * A backend may say where it is: `storage_identity/1`, called with its state, returns any term.
-    * Else it is its module and the values of well-known keys of its state: `url`, `bucket`, `container`,
-      `account_name`, `endpoint`, `s3_endpoint`, `base_url`, `host`, `port`, `path`, `root`, `dir`,
-      `database`, `table`, `namespace`, `name`; of a URL neither user nor query. `region` counts where there
-      is no endpoint: beside one, nodes of several regions may name the same store differently.
-    * What a state holds beyond that, such as credentials, connections and pids, does not count. A backend
-      with none of these keys is its module and the prefix: drains with the same prefix then share their
-      limits, which costs at most some speed.
-  """
+  @moduledoc false
+  # A text that is the same on every node that keeps its servers in the same place, and different elsewhere.
+  #
+  # Guarantees: made of the prefix and of where the backend really points to, and of nothing that could be a
+  # secret; hashed, so that it names no bucket. Never raises.
+  #
+  #   * A backend that keeps others in its state (a mirror, encryption, a cache) is where these are: wrapping
+  #     a store, or changing which side of a mirror is read, does not move it.
+  #   * A backend may say where it is: `storage_identity/1`, called with its state, returns any term.
+  #   * Else it is its module and the values of well-known keys of its state: `url`, `bucket`, `container`,
+  #     `account_name`, `endpoint`, `s3_endpoint`, `base_url`, `host`, `port`, `path`, `root`, `dir`,
+  #     `database`, `table`, `namespace`, `name`; of a URL neither user nor query. `region` counts where there
+  #     is no endpoint: beside one, nodes of several regions may name the same store differently.
+  #   * What a state holds beyond that, such as credentials, connections and pids, does not count. A backend
+  #     with none of these keys is its module and the prefix: drains with the same prefix then share their
+  #     limits, which costs at most some speed.
 
   @keys [
     :url,

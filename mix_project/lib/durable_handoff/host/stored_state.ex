@@ -1,10 +1,9 @@
 defmodule DurableHandoff.Host.StoredState do
-  @moduledoc """
-  Between DurableServer's stored state and the map of three keys that plain nodes read and write.
-
-  Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope that
-  cannot be opened is an error, never an exception, and never taken for something else.
-  """
+  @moduledoc false
+  # Between DurableServer's stored state and the map of three keys that plain nodes read and write.
+  #
+  # Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope
+  # that cannot be opened is an error, never an exception, and never taken for something else.
 
   @doc """
   Whether a term is DurableServer's stored state. Such bytes name their owner, so two writers never write the

@@ -1,23 +1,23 @@
 defmodule DurableHandoff.Host.Sync do
-  @moduledoc """
-  Has a running server store its state, and finds out whether it did.
-
-  The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and goes
-  on. It answers nothing. What can be seen of it:
-
-  | | seen as |
-  |---|---|
-  | stored | another etag, by a call `{:durable, :get_etag}` that is answered after it |
-  | unchanged: no write | the same etag |
-  | the write failed | the same etag, and a line that the host logs as an error in the server's process |
-  | another owner wrote the object, or its state cannot be dumped | the server ends |
-
-  So a failed write is told from an unchanged state by the line alone. `listen/2` takes part in logging while
-  syncs run; where errors are not logged at all it says so (`blind?/1`), and an unchanged server is then not
-  known to be stored.
-
-  Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is harmless.
-  """
+  @moduledoc false
+  # Has a running server store its state, and finds out whether it did.
+  #
+  # The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and
+  # goes on. It answers nothing. What can be seen of it:
+  #
+  # | | seen as |
+  # |---|---|
+  # | stored | another etag, by a call `{:durable, :get_etag}` that is answered after it |
+  # | unchanged: no write | the same etag |
+  # | the write failed | the same etag, and a line that the host logs as an error in the server's process |
+  # | another owner wrote the object, or its state cannot be dumped | the server ends |
+  #
+  # So a failed write is told from an unchanged state by the line alone. `listen/2` takes part in logging
+  # while syncs run; where errors are not logged at all it says so (`blind?/1`), and an unchanged server is
+  # then not known to be stored.
+  #
+  # Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is
+  # harmless.
 
   alias DurableHandoff.{Clock, Host}
 

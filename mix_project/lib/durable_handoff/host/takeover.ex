@@ -1,19 +1,18 @@
 defmodule DurableHandoff.Host.Takeover do
-  @moduledoc """
-  Starts a server here that another node stopped, when that is allowed.
-
-  Guarantees:
-
-    * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that try
-      at one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment costs
-      a read, never a second owner.
-    * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or what
-      another node failed to start since. What was stopped for good, deleted, cordoned or has crashed, and
-      what another node has run since, is left alone.
-    * Never raises. Every answer of DurableServer, also one of a later version, is one of `t:outcome/0`.
-
-  Two reads and two writes when it starts; the first read alone when it may not.
-  """
+  @moduledoc false
+  # Starts a server here that another node stopped, when that is allowed.
+  #
+  # Guarantees:
+  #
+  #   * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that
+  #     try at one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment
+  #     costs a read, never a second owner.
+  #   * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or
+  #     what another node failed to start since. What was stopped for good, deleted, cordoned or has crashed,
+  #     and what another node has run since, is left alone.
+  #   * Never raises. Every answer of DurableServer, also one of a later version, is one of `t:outcome/0`.
+  #
+  # Two reads and two writes when it starts; the first read alone when it may not.
 
   alias DurableHandoff.Host
   alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}

@@ -1,12 +1,11 @@
 defmodule DurableHandoff.Host.Version do
-  @moduledoc """
-  Which DurableServer runs here, and whether this library can work with it.
-
-  Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a
-  drain. A version that cannot move a server safely is refused with what to do; one that lacks something less
-  is named with what does not work. Versions other than those that all suites ran on work as far as they
-  answer as these do, and are named as not verified.
-  """
+  @moduledoc false
+  # Which DurableServer runs here, and whether this library can work with it.
+  #
+  # Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a
+  # drain. A version that cannot move a server safely is refused with what to do; one that lacks something
+  # less is named with what does not work. Versions other than those that all suites ran on work as far as
+  # they answer as these do, and are named as not verified.
 
   alias DurableHandoff.Log
 

@@ -1,19 +1,18 @@
 defmodule DurableHandoff.Host.View do
-  @moduledoc """
-  The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
-
-  Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what it
-  should be is absent; a row that cannot be a heartbeat is left out; nothing here raises.
-
-  A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The
-  newer one counts. One that is too far in the future is ignored before that comparison: a node whose clock
-  was wrong for a moment must not hide its later, right heartbeats.
-
-  Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked
-  (`DurableHandoff.Host.Count`): numbers of servers that are newer than the heartbeat replace those in it, and
-  a node that answers that it goes down counts as draining. Whether a node is healthy is decided by its
-  heartbeats alone.
-  """
+  @moduledoc false
+  # The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
+  #
+  # Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what
+  # it should be is absent; a row that cannot be a heartbeat is left out; nothing here raises.
+  #
+  # A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The
+  # newer one counts. One that is too far in the future is ignored before that comparison: a node whose clock
+  # was wrong for a moment must not hide its later, right heartbeats.
+  #
+  # Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked
+  # (`DurableHandoff.Host.Count`): numbers of servers that are newer than the heartbeat replace those in it,
+  # and a node that answers that it goes down counts as draining. Whether a node is healthy is decided by its
+  # heartbeats alone.
 
   import DurableHandoff.Schema, only: [is_name: 1]
 

@@ -1,14 +1,13 @@
 defmodule DurableHandoff.Leftovers.Adoption do
-  @moduledoc """
-  An offer that a receiver has accepted: its servers, the receivers in line for them, and the state of each
-  server. Data only.
-
-  An offer goes to a *line* of receivers. The first one adopts the servers, that is, starts them. Each of the
-  others waits until all receivers before it are gone or have stood down. Until then its servers are
-  `pending`; after that, or when they were forwarded to it, they are `entries`.
-
-  Guarantee: what `new/3` accepts is bounded and of the right shape, whatever was sent.
-  """
+  @moduledoc false
+  # An offer that a receiver has accepted: its servers, the receivers in line for them, and the state of each
+  # server. Data only.
+  #
+  # An offer goes to a *line* of receivers. The first one adopts the servers, that is, starts them. Each of
+  # the others waits until all receivers before it are gone or have stood down. Until then its servers are
+  # `pending`; after that, or when they were forwarded to it, they are `entries`.
+  #
+  # Guarantee: what `new/3` accepts is bounded and of the right shape, whatever was sent.
 
   import DurableHandoff.Schema, only: [is_name: 1]
 

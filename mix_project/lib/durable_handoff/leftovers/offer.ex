@@ -1,19 +1,18 @@
 defmodule DurableHandoff.Leftovers.Offer do
-  @moduledoc """
-  Offers what a drain could not move to the receivers on other nodes.
-
-  Guarantees:
-
-    * Takes no longer than it is given: an offer that is not answered by then goes on by itself, and counts as
-      not accepted.
-    * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this library,
-      of a version before it had receivers, with `start_leftovers: false`, or draining itself.
-    * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and
-      load count. What finds no place is left to the existing shutdown.
-    * At most #{DurableHandoff.Leftovers.Adoption.most_servers()} servers, those of the highest priority.
-
-  Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
-  """
+  @moduledoc false
+  # Offers what a drain could not move to the receivers on other nodes.
+  #
+  # Guarantees:
+  #
+  #   * Takes no longer than it is given: an offer that is not answered by then goes on by itself, and counts
+  #     as not accepted.
+  #   * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this
+  #     library, of a version before it had receivers, with `start_leftovers: false`, or draining itself.
+  #   * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and
+  #     load count. What finds no place is left to the existing shutdown.
+  #   * At most 100,000 servers, those of the highest priority.
+  #
+  # Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
 
   alias DurableHandoff.{Clock, Host, Log, Native, Options, Plan, Telemetry}
   alias DurableHandoff.Drain.Snapshot

@@ -1,5 +1,6 @@
 defmodule DurableHandoff.Stopping.Moment do
-  @moduledoc "Whether this VM goes down, and since when. `DurableHandoff.Stopping` finds that out."
+  @moduledoc false
+  # Whether this VM goes down, and since when. `DurableHandoff.Stopping` finds that out.
 
   alias DurableHandoff.Clock
 

@@ -1,14 +1,13 @@
 defmodule DurableHandoff.Wire.Endpoint do
-  @moduledoc """
-  The process that Rust nodes and operators send to. One for each VM.
-
-  Guarantees:
-
-    * It never waits: operators' requests run in processes of their own, at most 32 at a time.
-    * It only listens. A VM without a Rust node in its cluster pays one idle process and two empty tables.
-    * A message that it does not understand changes nothing and is counted (`info/0`). A message of another
-      version is answered with a refusal that says so, where it names a process to answer.
-  """
+  @moduledoc false
+  # The process that Rust nodes and operators send to. One for each VM.
+  #
+  # Guarantees:
+  #
+  #   * It never waits: operators' requests run in processes of their own, at most 32 at a time.
+  #   * It only listens. A VM without a Rust node in its cluster pays one idle process and two empty tables.
+  #   * A message that it does not understand changes nothing and is counted (`info/0`). A message of another
+  #     version is answered with a refusal that says so, where it names a process to answer.
 
   use GenServer
 
