@@ -8,9 +8,8 @@
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
 //! 6. No server is started on a node that was told to stop a second before.
-//! 7. No drain holds up a shutdown for longer than the deadline that the library draws
-//!    (`DurableHandoff.Deadline`) and 200 ms, by the monotonic clock of its node; and that deadline is at
-//!    most `timeout_ms` away.
+//! 7. No drain delays a shutdown by more than 200 ms beyond its deadline (`DurableHandoff.Deadline`), by the
+//!    monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

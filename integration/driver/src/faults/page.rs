@@ -1,4 +1,5 @@
-//! The page of the documentation: figures in a table that stays narrow, prose in a list under it.
+//! The page of the documentation: a section for each fault, with its figures in a list. A table of them all is too
+//! wide to read on a phone.
 
 use super::Fault;
 use super::table::{Row, Shown};
@@ -27,8 +28,8 @@ After the fault the following has to hold, or the run has failed:
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is still there.
 6. No server is started on a node that was told to stop a second before.
-7. No drain holds up a shutdown for longer than its deadline and 200 ms, by the monotonic clock of its node. The
-   deadline is the one that `DurableHandoff.Deadline` draws, at most `timeout_ms` away.
+7. No drain delays a shutdown by more than 200 ms beyond its deadline, by the monotonic clock of its node. The
+   deadline is at most `timeout_ms` after the drain began.
 
 So that runs take seconds instead of minutes, nodes look for lost servers every 2 s (60 s in production), send
 heartbeats every 0.5 s (10 s), and count on them for 8 s (30 s; the same where a clock is wrong, a drain gets one
@@ -38,51 +39,38 @@ their connection.
 ";
 
 const LEGEND: &str = "\
-*held*: runs in which everything held. *drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \
-everything they moved was up; the longest. *settled*: from the last act of the fault, and the end of every node it \
-ended, until every server ran exactly once and answered; the longest. *moved*: servers that ran elsewhere before their \
-node was gone, of all servers on nodes that ended; sweeps found the rest, or nodes that had accepted them started them.";
+*Held*: runs in which everything held. *Drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \
+everything they moved was up; the longest. *Settled*: from the last act of the fault, and the end of every node it \
+ended, until every server ran exactly once and answered; the longest. *Moved*: servers that ran elsewhere before their \
+node was gone, of all servers on nodes that ended. Sweeps found the rest, or nodes that had accepted them started them.";
 
 /// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some
 /// faults.
 pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
     let (here, there) = (Row::all(faults, shown), Row::all(faults, real));
-    let mut page = format!(
-        "{INTRODUCTION}\n{}\n\n\
-         | fault | held | drain | settled | moved | real: held | drain | settled |\n\
-         |---|---|---|---|---|---|---|---|\n",
-        wrapped(&hosts(shown, real), 0)
-    );
-    for (here, there) in here.iter().zip(&there) {
-        let cells = [here.passed(), here.drain(), here.settled(), here.moved()].into_iter().chain(on_real(there));
-        page.push_str(&format!("| `{}` | {} |\n", here.fault.name, cells.collect::<Vec<_>>().join(" | ")));
-    }
-    page.push_str(&format!("\n{}\n\n## The faults\n\n", wrapped(LEGEND, 0)));
+    let mut page =
+        format!("{INTRODUCTION}\n{}\n\n{}\n\n## The faults\n", wrapped(&hosts(shown, real), 0), wrapped(LEGEND, 0));
     for (here, there) in here.iter().zip(&there) {
         let Fault { name, done, happens, setup, .. } = here.fault;
-        let stored = [("", here.stored()), (" on the real DurableServer", there.stored())];
-        let stored =
-            stored.into_iter().filter_map(|(host, states)| Some(format!(" States in storage{host}: {}.", states?)));
-        let item = format!(
-            "- **`{name}`**: {done} *Then:* {happens} Bound: {} s.{}",
-            setup.bound_s,
-            stored.collect::<String>()
-        );
-        page.push_str(&format!("{}\n", wrapped(&item, 2)));
+        let text = format!("{done} *Then:* {happens} Bound: {} s.", setup.bound_s);
+        page.push_str(&format!("\n### `{name}`\n\n{}\n\n", wrapped(&text, 0)));
+        for (host, row) in [("Stand-in", here), ("DurableServer", there)] {
+            page.push_str(&format!("{}\n", wrapped(&format!("- {host}: {}.", figures(row)), 2)));
+        }
     }
     page
 }
 
-/// The cells of the real DurableServer; a fault need not have run there.
-fn on_real(row: &Row) -> [String; 3] {
+/// What came of the runs of one fault. It need not have run.
+fn figures(row: &Row) -> String {
     if row.runs.is_empty() {
-        ["not run", "", ""].map(str::to_owned)
-    } else {
-        [row.passed(), row.drain(), row.settled()]
+        return "not run".to_owned();
     }
+    let stored = row.stored().map(|states| format!(", states in storage {states}")).unwrap_or_default();
+    format!("held {}, drain {}, settled {}, moved {}{stored}", row.passed(), row.drain(), row.settled(), row.moved())
 }
 
-/// What the columns ran on, and how well deadlines were kept there.
+/// What the faults ran on, and how well deadlines were kept there.
 fn hosts(shown: &[Shown], real: &[Shown]) -> String {
     let named = |runs: &[Shown]| {
         let mut names: Vec<&str> =
@@ -93,11 +81,7 @@ fn hosts(shown: &[Shown], real: &[Shown]) -> String {
         let latest = latest.map(|ms| format!(" (the latest shutdown went on {ms:.0} ms after its deadline)"));
         if names.is_empty() { "not run".to_owned() } else { names.join(", ") + &latest.unwrap_or_default() }
     };
-    format!(
-        "The first figures are from {}, those of the last three columns from the real one: {}.",
-        named(shown),
-        named(real)
-    )
+    format!("*Stand-in*: {}. *DurableServer*: {}.", named(shown), named(real))
 }
 
 /// The text in lines of [`WIDTH`] characters, all but the first indented.
@@ -140,9 +124,12 @@ mod tests {
         let here = [0, 1].map(|at| Shown { stored, ..shown(faults[at], "DurableServer 0.1.5 (stand-in)", &[]) });
 
         let page = page(&faults[..2], &here, &real);
-        let row = |at: usize| page.lines().find(|line| line.starts_with(&format!("| `{}`", faults[at].name))).unwrap();
-        assert!(row(0).ends_with("| 1 of 2 | 1.2 s | 3.2 s |"), "{page}");
-        assert!(row(1).ends_with("| not run |  |  |"), "{page}");
+        let real_figures = |at: usize| {
+            let (_before, section) = page.split_once(&format!("### `{}`", faults[at].name)).unwrap();
+            section.lines().find(|line| line.starts_with("- DurableServer: ")).unwrap().to_owned()
+        };
+        assert!(real_figures(0).contains("held 1 of 2, drain 1.2 s, settled 3.2 s, moved "), "{page}");
+        assert_eq!(real_figures(1), "- DurableServer: not run.", "{page}");
         for expected in
             ["DurableServer 0.1.5 (stand-in) (the latest shutdown", "0.1.7 (external)", "700, and 640 without"]
         {
@@ -157,8 +144,9 @@ mod tests {
         let page = page(&faults, &here, &[]);
         let long = page.lines().find(|line| line.chars().count() > WIDTH + 10);
         assert_eq!(long, None);
+        assert!(!page.contains("|---"), "{page}");
         for fault in faults {
-            assert_eq!(page.matches(&format!("`{}`", fault.name)).count(), 2, "{}", fault.name);
+            assert_eq!(page.matches(&format!("### `{}`\n", fault.name)).count(), 1, "{}", fault.name);
         }
     }
 }
