@@ -113,8 +113,8 @@ defmodule DurableHandoff.Options do
       default: :gated,
       doc:
         "how DurableServer's sticky placement counts. `:gated`: as in DurableServer, a level is open when the delays of the " <>
-          "levels before it are 0; `:any_level`: nodes of a better level are preferred, and every node is accepted; " <>
-          "`:ignore`: levels do not count",
+          "levels before it are 0; `:any_level`: nodes of a better level are preferred, and every node that matches a level is " <>
+          "accepted; `:ignore`: levels do not count",
       change: "when the report says `:sticky_locked` and a server in the wrong place is better than one that is down",
       example: :any_level
     ],

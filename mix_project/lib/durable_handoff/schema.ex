@@ -67,14 +67,15 @@ defmodule DurableHandoff.Schema do
   def docs(schema), do: Enum.map_join(schema, "\n", fn {name, entry} -> item(name, entry) end)
 
   defp item(name, entry) do
-    takes = entry[:takes] || expected(entry[:type])
+    takes = entry[:takes] || entry[:type] |> expected() |> as_code()
 
     default =
       if entry[:default] == nil and entry[:required], do: "required", else: "default `#{value(entry[:default])}`"
 
-    change = if entry[:change], do: "\n    *Change it* #{sentence(entry[:change])}", else: ""
-    # As given in code: the examples of functions are text.
-    example = if entry[:example], do: " Example: `#{name}: #{example_text(entry[:example])}`", else: ""
+    change = if entry[:change], do: " *Change it* #{entry[:change]}.", else: ""
+
+    example =
+      if Keyword.has_key?(entry, :example), do: " Example: `#{name}: #{example_text(entry[:example])}`", else: ""
 
     """
       * `#{name}`: #{digits(takes)}; #{default}.
@@ -83,10 +84,14 @@ defmodule DurableHandoff.Schema do
     """
   end
 
+  # Code that has to be shown as it is written, such as a function.
   defp example_text({:code, text}), do: text
   defp example_text(term), do: value(term)
 
   defp value(term), do: term |> inspect() |> digits()
+
+  # The atoms of a text, and what they are in.
+  defp as_code(text), do: Regex.replace(~r/\{:[^}]+\}|(?<!\w):[a-z_]+|\b(nil|true|false)\b/, text, "`\\0`")
 
   # 86400000 as 86_400_000.
   defp digits(text), do: Regex.replace(~r/\d(?=(\d{3})+\b)/, text, "\\0_")
