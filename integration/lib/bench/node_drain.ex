@@ -8,25 +8,20 @@ defmodule HandoffBench.NodeDrain do
   between the two is who decides, and the way there and back.
   """
 
-  @compile {:no_warn_undefined, [DurableServer.Supervisor]}
-
   import HandoffBench.Timing, only: [median: 1]
 
-  alias HandoffBench.Options
+  alias HandoffBench.{Nodes, Options}
 
   @defaults %{servers: 10_000, rounds: 3}
-  @boot_ms 60_000
 
   @doc "Runs the measurement with command-line arguments and prints its table."
   @spec main([String.t()]) :: :ok
   def main(argv) do
     options = Options.parse!(argv, [servers: :integer, rounds: :integer, program: :string], @defaults)
     Logger.configure(level: :warning)
-    {:ok, _pid} = Node.start(:"bench_#{suffix()}@127.0.0.1", :longnames)
-    Node.set_cookie(:"bench_#{suffix()}")
+    Nodes.start_distribution()
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
-    {peers, [source | _targets] = nodes} = Enum.unzip(for _ <- 1..3, do: start_peer())
-    for node <- nodes, other <- nodes, do: :erpc.call(node, :net_kernel, :connect_node, [other])
+    {peers, [source | _targets] = nodes} = Nodes.start(3)
     rust = start_rust_node(options.program, nodes)
     executors = [embedded: :embedded, node: {:node, rust.name}]
 
@@ -46,32 +41,11 @@ defmodule HandoffBench.NodeDrain do
     :ok
   end
 
-  defp start_peer do
-    paths = Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
-    cookie = Node.get_cookie() |> Atom.to_charlist()
-
-    {:ok, peer, node} =
-      :peer.start(%{
-        name: :"bench_#{suffix()}",
-        host: ~c"127.0.0.1",
-        longnames: true,
-        connection: :standard_io,
-        args: [~c"-setcookie", cookie | paths],
-        wait_boot: @boot_ms
-      })
-
-    true = :peer.call(peer, :net_kernel, :connect_node, [node()])
-    for app <- [:logger, :durable_handoff], do: {:ok, _apps} = :erpc.call(node, Application, :ensure_all_started, [app])
-    # How the hosts end after each drain is loud and of no interest.
-    :ok = :erpc.call(node, Logger, :configure, [[level: :none]])
-    {peer, node}
-  end
-
   # Ends when this VM does: the shell in between reads to the end of its input.
   @wrapper ~S(exec 3<&0; "$@" >&2 & pid=$!; cat <&3 >/dev/null; kill -KILL $pid)
 
   defp start_rust_node(program, nodes) do
-    name = :"rust_#{suffix()}@127.0.0.1"
+    name = :"rust_#{Nodes.suffix()}@127.0.0.1"
     run = ["run", "--name", name, "--connect", Enum.join(nodes, ","), "--log-level", "warn"]
 
     port =
@@ -82,76 +56,25 @@ defmodule HandoffBench.NodeDrain do
       ])
 
     [source | _targets] = nodes
-    await(fn -> List.keymember?(:erpc.call(source, DurableHandoff.RustNodes, :all, []), name, 0) end)
+    Nodes.await(fn -> List.keymember?(:erpc.call(source, DurableHandoff.RustNodes, :all, []), name, 0) end)
     %{name: name, port: port}
   end
 
   # Milliseconds, as the report says them.
   defp drain(source, nodes, executor, servers) do
-    sup = :"bench_#{suffix()}"
+    sup = :"bench_#{Nodes.suffix()}"
     options = [name: sup, prefix: "#{sup}/", backend: {SimulatedStore, node: node()}]
     # The targets hand nothing over when they are ended: that would be measured with the next drain.
-    holders = for node <- nodes, do: start_supervisor(node, options ++ [handoff_on_shutdown: node == source])
-    await(fn -> length(:erpc.call(source, DurableHandoff.Host.View, :build, [sup, [], []]).nodes) == length(nodes) end)
-
-    1..servers
-    |> Task.async_stream(&start_server(source, sup, &1), max_concurrency: 16, timeout: @boot_ms)
-    |> Stream.run()
+    holders = for node <- nodes, do: Nodes.start_supervisor(node, options ++ [handoff_on_shutdown: node == source])
+    Nodes.await_heartbeats(source, sup, length(nodes))
+    Nodes.start_servers(source, sup, HandoffBench.NodeDrain.Server, servers)
 
     overrides = [executor: executor, timeout_ms: 600_000]
     {:ok, report} = :erpc.call(source, DurableHandoff, :drain, [sup, overrides], :infinity)
     ^servers = report.moved
     [] = report.executors_lost
-    for holder <- holders, do: stop(holder)
+    Enum.each(holders, &Nodes.stop_supervisor/1)
     report.duration_ms
-  end
-
-  defp start_server(source, sup, index) do
-    child = {HandoffBench.NodeDrain.Server, key: "s#{index}", initial_state: %{}}
-
-    {:ok, _started} =
-      :erpc.call(source, DurableServer.Supervisor, :start_child, [sup, child, [local_only: true]], @boot_ms)
-  end
-
-  # A process that stays: the supervisor would end with the call that starts it.
-  defp start_supervisor(node, options) do
-    parent = self()
-
-    holder =
-      Node.spawn(node, fn ->
-        Process.flag(:trap_exit, true)
-        {:ok, sup} = Supervisor.start_link([{DurableHandoff.Supervisor, options}], strategy: :one_for_one)
-        send(parent, {:started, self()})
-
-        receive do
-          {:stop, from} ->
-            # Not in order: no server is left to move, and none has an owner.
-            Process.exit(sup, :kill)
-            send(from, {:stopped, self()})
-        end
-      end)
-
-    receive do
-      {:started, ^holder} -> holder
-    after
-      @boot_ms -> raise "the supervisor did not start on #{node}"
-    end
-  end
-
-  defp stop(holder) do
-    send(holder, {:stop, self()})
-
-    receive do
-      {:stopped, ^holder} -> :ok
-    end
-  end
-
-  defp await(condition, looks \\ 600) do
-    cond do
-      condition.() -> :ok
-      looks == 0 -> raise "not so within a minute"
-      true -> Process.sleep(100) && await(condition, looks - 1)
-    end
   end
 
   defp print(options, figures) do
@@ -166,6 +89,4 @@ defmodule HandoffBench.NodeDrain do
 
   defp json(%{servers: servers, rounds: rounds}, %{embedded: embedded_ms, node: node_ms}),
     do: %{servers: servers, rounds: rounds, embedded_ms: embedded_ms, node_ms: node_ms, ratio: node_ms / embedded_ms}
-
-  defp suffix, do: Base.encode16(:crypto.strong_rand_bytes(5), case: :lower)
 end

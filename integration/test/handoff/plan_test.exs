@@ -50,6 +50,20 @@ defmodule Handoff.PlanTest do
     {:ok, %{estimate: nil}} = plan(context, a)
   end
 
+  test "a drain whose servers have stored their states needs no reads for its estimate", %{a: a} = context do
+    start_cluster(context, quiet(context))
+    start_unsynced(context, a, 70)
+    listen_to_log(context, a)
+    SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
+    SimulatedStore.reset_stats(context.store)
+    {:ok, %{moved: 70}} = drain(context, a)
+    {_level, %{drain_ms: drain_ms}} = await_log(a, :estimate)
+    # 70 moves, four requests each, two at a time.
+    assert drain_ms > 70 * 4 * 5 / 2 * 0.5
+    # A move reads once.
+    assert SimulatedStore.stats(context.store).get <= 70 + 5
+  end
+
   test "an estimate beyond timeout_ms says how many fit", %{a: a} = context do
     start_cluster(context)
     SimulatedStore.configure(context.store, latency_ms: 50, slots: 1)

@@ -176,7 +176,8 @@ defmodule DurableHandoff.Drain do
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
     text = Progress.opening(servers, excluded, others, options, left_ms)
     Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
-    Estimate.announce(supervisor, servers, others, %{options | timeout_ms: max(left_ms, 1)})
+    options = %{options | timeout_ms: max(left_ms, 1)}
+    Estimate.announce(supervisor, servers, others, options, Storing.written(drain.storing))
     out_of_reach = Peers.out_of_reach(snapshot.view)
 
     with text when text != nil <- Peers.advice(out_of_reach),

@@ -93,7 +93,14 @@ defmodule DurableHandoff.Plan do
     targets = moves |> Enum.uniq_by(& &1.target) |> length()
 
     with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key)),
-         do: Estimate.make(measured, length(moves), targets, options)
+         do:
+           Estimate.make(
+             measured,
+             length(moves),
+             targets,
+             options,
+             {length(moves), Host.graceful_concurrency(supervisor)}
+           )
   end
 
   defimpl Inspect do

@@ -2,16 +2,19 @@ defmodule DurableHandoff.Drain.Estimate do
   @moduledoc false
   # About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
   #
-  # A few reads one after the other give the latency of a request; then more, 16 at a time, the number of
-  # requests that the store serves in a second. Where that is no less than latency alone explains, no limit of
-  # the store is in sight. A plan reads states of servers, a drain an object that does not exist.
+  # A few reads one after the other give the latency of a request; then more at once the number of requests that
+  # the store serves in a second. Where that is not much less than latency alone explains, no limit of the store is in
+  # sight. A plan reads states of servers. A drain knows how fast its servers have stored their states; where few had
+  # something to store, it reads an object that does not exist.
   #
-  # `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight
-  # attempts at a time, by a quarter twice, then by half, each step about two moves long, until the store, the
-  # nodes or `max_concurrency` hold it.
+  # `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight attempts
+  # at a time, by a quarter twice, then by half, each step about two moves long, until the store, the nodes or
+  # `max_concurrency` hold it.
   #
-  # What it cannot know: servers whose `terminate/2` or `init` is slow, writes that are much slower than
-  # reads, and what other nodes that drain at the same time ask of the store.
+  # A plan adds the time in which all servers store their state first, as if each had something to store.
+  #
+  # What it cannot know: servers whose `terminate/2` or `init` is slow, what other nodes that drain at the same time
+  # ask of the store, and, in a plan, writes that are much slower than reads.
 
   alias DurableHandoff.{Host, Log, Options}
 
@@ -20,12 +23,13 @@ defmodule DurableHandoff.Drain.Estimate do
   # What a move costs the BEAM nodes themselves: two processes, a remote call, registry events. Measured with
   # stores that answer at once, on two cores that source and targets share.
   @move_us 2_000
+  # The same for a server that stores its state while it runs.
+  @sync_us 100
   # Marking the node, the snapshot, asking the other nodes.
   @start_us 50_000
 
   @singles 3
   @most_burst 48
-  @at_a_time 16
   # One read for each four servers, which cost the drain sixteen requests. At least eight reads.
   @burst_share 4
   @least_burst 8
@@ -35,8 +39,9 @@ defmodule DurableHandoff.Drain.Estimate do
   @fewest 4
   @limit_ms 2_000
   @no_key "__durable_handoff/estimate"
-  # Below this part of what latency alone explains, requests wait for one another in the store.
-  @queueing 0.7
+  # Below this part of what latency alone explains, requests wait for one another in the store. A busy machine
+  # halves it.
+  @queueing 0.4
 
   @first_limit 8
   @steps [1.25, 1.25]
@@ -83,8 +88,11 @@ defmodule DurableHandoff.Drain.Estimate do
     do: %{round_trip_us: round_trip_us, per_second: :infinity}
 
   defp burst(reads, round_trip_us) do
-    at_a_time = min(@at_a_time, length(reads))
-    {time_us, answered} = timed(reads, at_a_time)
+    {time_us, answered} = timed(reads, length(reads))
+    measured(round_trip_us, answered, time_us, length(reads))
+  end
+
+  defp measured(round_trip_us, answered, time_us, at_a_time) do
     per_second = answered * 1.0e6 / time_us
     limited? = answered > 0 and per_second < @queueing * at_a_time * 1.0e6 / round_trip_us
     %{round_trip_us: round_trip_us, per_second: if(limited?, do: per_second, else: :infinity)}
@@ -108,7 +116,8 @@ defmodule DurableHandoff.Drain.Estimate do
   end
 
   @doc """
-  About how long `moves` moves to `targets` nodes take.
+  About how long `moves` moves to `targets` nodes take, after `states` servers have stored their state, `at_a_time`
+  of them at a time.
 
       iex> options = DurableHandoff.Options.new!(timeout_ms: 10_000)
       iex> slow = %{round_trip_us: 10_000, per_second: 100.0}
@@ -116,19 +125,24 @@ defmodule DurableHandoff.Drain.Estimate do
       iex> {round(drain_ms / 1_000), fit in 200..300}
       {40, true}
   """
-  @spec make(measured(), non_neg_integer(), pos_integer(), Options.t()) :: t()
-  def make(measured, moves, targets, %Options{} = options) do
+  @spec make(measured(), non_neg_integer(), pos_integer(), Options.t(), {non_neg_integer(), pos_integer()}) :: t()
+  def make(measured, moves, targets, %Options{} = options, {states, at_a_time} \\ {0, 1}) do
     move_us = @requests_of_a_move * measured.round_trip_us + @move_us
     ceiling = ceiling(options, targets)
     {limit, steps} = if options.concurrency == :fixed, do: {ceiling, []}, else: {min(@first_limit, ceiling), @steps}
     climb = %{move_us: move_us, ceiling: ceiling, most: most_per_us(measured.per_second)}
-    start_us = @start_us + 2 * measured.round_trip_us
+    start_us = @start_us + 2 * measured.round_trip_us + storing_us(measured, states, at_a_time)
 
     %{
       round_trip_ms: measured.round_trip_us / 1_000,
       drain_ms: climb(climb, limit, steps, start_us, moves) / 1_000,
       fit: fit(climb, limit, steps, options.timeout_ms * 1_000 - start_us, moves)
     }
+  end
+
+  defp storing_us(%{per_second: per_second, round_trip_us: round_trip_us}, states, at_a_time) do
+    served_us = if per_second == :infinity, do: 0.0, else: states * 1.0e6 / per_second
+    max(served_us, states * (round_trip_us / at_a_time + @sync_us))
   end
 
   defp ceiling(%{max_concurrency_per_target: nil} = options, _targets), do: options.max_concurrency
@@ -176,14 +190,19 @@ defmodule DurableHandoff.Drain.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Measures in a process of its own, for a drain of 64 servers or more, and logs how long `moves` moves to
-  `targets` nodes take. A warning when that is more than `timeout_ms`. Nothing, when the calling drain has
-  ended by then.
+  Logs how long `moves` moves to `targets` nodes take, for a drain of 64 servers or more: from what was
+  `written` (`DurableHandoff.Drain.Storing.written/1`), else from reads, in a process of its own. A warning when
+  that is more than `timeout_ms`. Nothing, when the calling drain has ended by then.
   """
-  @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t()) :: :ok
-  def announce(_supervisor, moves, targets, _options) when moves < @worth_it or targets == 0, do: :ok
+  @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t(), nil | map()) :: :ok
+  def announce(_supervisor, moves, targets, _options, _written) when moves < @worth_it or targets == 0, do: :ok
 
-  def announce(supervisor, moves, targets, options) do
+  def announce(supervisor, moves, targets, options, %{} = written) do
+    at_a_time = min(written.written, Host.graceful_concurrency(supervisor))
+    log(supervisor, measured(written.shortest_us, written.written, written.span_us, at_a_time), moves, targets, options)
+  end
+
+  def announce(supervisor, moves, targets, options, nil) do
     drain = self()
 
     :proc_lib.spawn(fn ->

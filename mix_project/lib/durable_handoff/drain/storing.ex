@@ -41,7 +41,8 @@ defmodule DurableHandoff.Drain.Storing do
                 answered: MapSet.new(),
                 results: %{},
                 longest_us: 0,
-                pauses_ms: []
+                pauses_ms: [],
+                round: %{begin_us: 0, written: 0, shortest_us: :infinity}
               ]
 
   @type t :: %{pid: pid(), monitor: reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
@@ -52,6 +53,10 @@ defmodule DurableHandoff.Drain.Storing do
   @probe_ms 1_000
 
   @counted [:stored, :unchanged, :failed]
+  # Behind those counted: what `written/1` gives.
+  @measured [:written, :span_us, :shortest_us]
+  # Fewer writes say little about the store.
+  @least_written 8
 
   @doc """
   Starts for the calling Drainer. One server may take `timeout_ms`. Asks nothing yet.
@@ -63,7 +68,7 @@ defmodule DurableHandoff.Drain.Storing do
       watch: Sync.watch(),
       timeout_ms: timeout_ms,
       concurrency: Host.graceful_concurrency(supervisor),
-      counters: :counters.new(length(@counted), [])
+      counters: :counters.new(length(@counted) + length(@measured), [])
     }
 
     {:ok, pid} = GenServer.start(__MODULE__, {storing, self()})
@@ -105,6 +110,20 @@ defmodule DurableHandoff.Drain.Storing do
     for {name, index} <- Enum.with_index(@counted, 1), into: %{}, do: {name, :counters.get(counters, index)}
   end
 
+  @doc """
+  How fast the store has written: so many states within `span_us`, the fastest in `shortest_us`. nil when few
+  servers had something to write.
+  """
+  @spec written(t()) :: nil | %{written: pos_integer(), span_us: pos_integer(), shortest_us: pos_integer()}
+  def written(%{counters: counters}) do
+    measured =
+      for {name, index} <- Enum.with_index(@measured, length(@counted) + 1),
+          into: %{},
+          do: {name, :counters.get(counters, index)}
+
+    if measured.written > 0, do: measured
+  end
+
   @impl true
   def init({storing, drainer}) do
     Process.monitor(drainer)
@@ -122,7 +141,13 @@ defmodule DurableHandoff.Drain.Storing do
 
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
+    round =
+      if storing.phase == :done,
+        do: %{begin_us: Clock.now_us(), written: 0, shortest_us: :infinity},
+        else: storing.round
+
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
+    storing = %{storing | round: round}
     {:noreply, ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))}
   end
 
@@ -139,6 +164,7 @@ defmodule DurableHandoff.Drain.Storing do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = MapSet.put(storing.answered, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
+    storing = if result == :stored, do: measure(storing, took_us), else: storing
 
     # It may have failed: its line in the log was not seen.
     storing =
@@ -232,6 +258,17 @@ defmodule DurableHandoff.Drain.Storing do
 
   # Those whose write failed last and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
+
+  defp measure(%{round: round, counters: counters} = storing, took_us) do
+    round = %{round | written: round.written + 1, shortest_us: min(round.shortest_us, max(took_us, 1))}
+    values = [round.written, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
+
+    if round.written >= @least_written do
+      for {value, index} <- Enum.with_index(values, length(@counted) + 1), do: :counters.put(counters, index, value)
+    end
+
+    %{storing | round: round}
+  end
 
   # A state that was written by this process stays one that was.
   defp note(%{results: results, counters: counters} = storing, server, result) do

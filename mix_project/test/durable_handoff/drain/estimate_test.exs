@@ -30,6 +30,18 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert drain_ms(store, 0) < drain_ms(store, 1)
   end
 
+  test "states that are stored first take their time, and what fits is less" do
+    options = Options.new!(timeout_ms: 5_000)
+
+    for measured <- [%{round_trip_us: 10_000, per_second: 800.0}, %{round_trip_us: 50_000, per_second: :infinity}] do
+      moves_only = Estimate.make(measured, 1_000, 3, options)
+      all = Estimate.make(measured, 1_000, 3, options, {1_000, 50})
+      # One request for each state beside the four of a move.
+      assert_in_delta all.drain_ms / moves_only.drain_ms, 1.25, 0.1
+      assert all.fit < moves_only.fit
+    end
+  end
+
   test "what fits agrees with how long it takes" do
     for per_second <- [:infinity, 50.0, 800.0], moves <- [1, 30, 1_000, 50_000], timeout_ms <- [200, 5_000, 60_000] do
       measured = %{round_trip_us: 8_000, per_second: per_second}

@@ -1,0 +1,138 @@
+defmodule HandoffBench.Estimate do
+  @moduledoc """
+  How right the estimate of a drain's time is, on four stores: what the plan says, and the line in the log when the
+  drain begins to move, beside the drain that follows.
+
+  A source and two targets, VMs of their own on this machine. Every second server has something to store. Each
+  drain is of fresh servers under a supervisor of its own. The plan's estimate is for the whole drain, the line's for
+  what comes after it.
+  """
+
+  alias HandoffBench.{Nodes, Options}
+  alias HandoffBench.Estimate.Server
+
+  @defaults %{servers: 1_000, stores: "directory,slots,instant,latency", rounds: 1}
+  @stores %{
+    "directory" => "a directory",
+    "slots" => "8 slots x 10 ms",
+    "instant" => "no latency",
+    "latency" => "50 ms"
+  }
+  @line_ms 30_000
+
+  @doc "Runs the measurement with command-line arguments and prints its table. Halts with 1 when an estimate is wrong."
+  @spec main([String.t()]) :: :ok
+  def main(argv) do
+    options = Options.parse!(argv, [servers: :integer, stores: :string, rounds: :integer], @defaults)
+    stores = String.split(options.stores, ",")
+    for store <- stores, not is_map_key(@stores, store), do: Mix.raise("--stores takes #{names()}, not #{store}")
+    Logger.configure(level: :warning)
+    Nodes.start_distribution()
+    {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
+    {peers, nodes} = Nodes.start(3)
+    # Code loading, connections.
+    drain("instant", nodes, 100)
+    rows = for _ <- 1..options.rounds, store <- stores, do: drain(store, nodes, options.servers)
+    Enum.each(peers, &:peer.stop/1)
+    File.rm_rf!(directory())
+    print(options, rows)
+    Options.write_json(options, %{servers: options.servers, rows: rows})
+    if Enum.any?(rows, &wrong?/1), do: System.halt(1), else: :ok
+  end
+
+  defp names, do: @stores |> Map.keys() |> Enum.join(", ")
+
+  defp drain(store, [source | _targets] = nodes, servers) do
+    sup = :"bench_#{Nodes.suffix()}"
+    options = [name: sup, prefix: "#{sup}/", backend: backend(store)]
+    # The targets hand nothing over when they are ended: that would be measured with the next drain.
+    holders = for node <- nodes, do: Nodes.start_supervisor(node, options ++ [handoff_on_shutdown: node == source])
+    Nodes.await_heartbeats(source, sup, length(nodes))
+    pids = Nodes.start_servers(source, sup, Server, servers)
+    for pid <- Enum.take_every(pids, 2), do: :ok = GenServer.call(pid, :add)
+    slow(store)
+
+    {:ok, %{estimate: %{drain_ms: plan_ms}}} =
+      :erpc.call(source, DurableHandoff, :plan, [sup, [timeout_ms: 600_000]], :infinity)
+
+    listen(source)
+    {:ok, report} = :erpc.call(source, DurableHandoff, :drain, [sup, [timeout_ms: 600_000]], :infinity)
+    ended_us = now_us(source)
+    {line_ms, told_us} = line()
+    ^servers = report.moved
+    SimulatedStore.configure(node(), latency_ms: 0, slots: :infinity)
+    :ok = :erpc.call(source, :logger, :set_primary_config, [:level, :none])
+    Enum.each(holders, &Nodes.stop_supervisor/1)
+
+    %{
+      store: store,
+      plan_ms: plan_ms,
+      drain_ms: report.duration_ms,
+      line_ms: line_ms,
+      rest_ms: (ended_us - told_us) / 1_000
+    }
+  end
+
+  defp slow("slots"), do: SimulatedStore.configure(node(), latency_ms: 10, slots: 8)
+  defp slow("latency"), do: SimulatedStore.configure(node(), latency_ms: 50)
+  defp slow(_at_once), do: :ok
+
+  defp backend("directory") do
+    File.mkdir_p!(directory())
+    {DurableHandoff.Store, url: "file://#{directory()}"}
+  end
+
+  defp backend(_simulated), do: {SimulatedStore, node: node()}
+
+  defp directory, do: Path.join(System.tmp_dir!(), "handoff_#{node()}")
+
+  defp now_us(node), do: :erpc.call(node, DurableHandoff.Clock, :now_us, [])
+
+  # This VM gets the line of the estimate, and when the source wrote it.
+  defp listen(source) do
+    _earlier = :erpc.call(source, :logger, :remove_handler, [:estimate])
+    :ok = :erpc.call(source, :logger, :set_primary_config, [:level, :info])
+    for id <- :erpc.call(source, :logger, :get_handler_ids, []), do: silence(source, id)
+    :ok = :erpc.call(source, :logger, :add_handler, [:estimate, __MODULE__, %{config: %{bench: self()}}])
+  end
+
+  defp silence(source, id), do: :ok = :erpc.call(source, :logger, :set_handler_config, [id, :level, :none])
+
+  @doc false
+  def log(%{meta: %{durable_handoff: :estimate, drain_ms: drain_ms}}, %{config: %{bench: bench}}),
+    do: send(bench, {:estimate, drain_ms, DurableHandoff.Clock.now_us()})
+
+  def log(_event, _config), do: :ok
+
+  defp line do
+    receive do
+      {:estimate, drain_ms, told_us} -> {drain_ms, told_us}
+    after
+      @line_ms -> raise "the drain has logged no estimate"
+    end
+  end
+
+  defp wrong?(row),
+    do: Enum.any?([{row.plan_ms, row.drain_ms}, {row.line_ms, row.rest_ms}], fn {a, b} -> a / b > 2 or b / a > 2 end)
+
+  defp print(options, rows) do
+    IO.puts("""
+    Estimates of drains of #{options.servers} servers, half of them with something to store, Elixir #{System.version()}, OTP #{System.otp_release()}
+
+      store              plan      drain     ratio   line      rest      ratio
+    #{Enum.map_join(rows, "\n", &shown/1)}
+
+    plan: the estimate of plan/2, drain: the drain that followed; line: the estimate in the log, rest: from then on.
+    """)
+  end
+
+  defp shown(row) do
+    figures = [seconds(row.plan_ms), seconds(row.drain_ms), ratio(row.plan_ms / row.drain_ms)]
+    figures = figures ++ [seconds(row.line_ms), seconds(row.rest_ms), ratio(row.line_ms / row.rest_ms)]
+    note = if wrong?(row), do: "  NOT within a factor of two", else: ""
+    "  " <> String.pad_trailing(@stores[row.store], 19) <> Enum.map_join(figures, &String.pad_trailing(&1, 10)) <> note
+  end
+
+  defp seconds(ms), do: ratio(ms / 1_000) <> " s"
+  defp ratio(number), do: :erlang.float_to_binary(number / 1, decimals: 2)
+end
