@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::distribution::tls::TlsFiles;
-use crate::distribution::{AllowList, Cookie, Limits, NodeName, names};
+use crate::distribution::{AllowList, Cookie, Limits, NodeName, Seed, names};
 
 use raw::Raw;
 pub use raw::{AskFlags, Find, Flags, Given};
@@ -32,9 +32,9 @@ pub struct Settings {
     /// This node's name.
     pub name: NodeName,
     /// Nodes to connect to.
-    pub connect: Vec<NodeName>,
+    pub connect: Vec<Seed>,
     /// Nodes to connect to at every address of a host.
-    pub connect_dns: Vec<NodeName>,
+    pub connect_dns: Vec<Seed>,
     /// Where to accept connections, if at all.
     pub listen: Option<SocketAddr>,
     /// The shared secret.
@@ -45,6 +45,10 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// The port mapper's port.
     pub epmd_port: u16,
+    /// The port of every node that is not given one of its own.
+    pub dist_port: Option<u16>,
+    /// Whether to register in EPMD when listening.
+    pub register: bool,
     /// Bounds and times of the distribution layer.
     pub limits: Limits,
     /// Whether connected nodes are asked for more nodes.
@@ -84,8 +88,8 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
 fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<Settings, Vec<String>> {
     // One that is wrong is a problem of its own, and not missing as well.
     let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
-    let connect = node_names("connect", raw.connect, &mut problems);
-    let connect_dns = node_names("connect_dns", raw.connect_dns, &mut problems);
+    let connect = seeds("connect", raw.connect, &mut problems);
+    let connect_dns = seeds("connect_dns", raw.connect_dns, &mut problems);
     let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
     let http = raw.http.as_deref().and_then(|text| address("http", text, &mut problems));
     let name = match (raw.name, connect.first()) {
@@ -97,7 +101,7 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
         // Without a listener the host part is never resolved, so any valid name works. Names with addresses
         // are long ones.
         (None, seed) if seed.is_some() || !connect_dns.is_empty() => {
-            let host = seed.map_or("127.0.0.1", |seed| seed.host());
+            let host = seed.map_or("127.0.0.1", |seed| seed.name.host());
             let own = format!("durable_handoff_{:08x}@{host}", rand::random::<u32>());
             keep(names::parse(&own), "name", &mut problems)
         }
@@ -109,7 +113,7 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
         }
     };
     if let Some(name) = &name {
-        for seed in connect.iter().filter(|seed| names::is_long(seed) != names::is_long(name)) {
+        for seed in connect.iter().map(|seed| &seed.name).filter(|seed| names::is_long(seed) != names::is_long(name)) {
             problems.push(format!("connect: {seed} and {name} are a long and a short name, takes names of one kind"));
         }
         if !connect_dns.is_empty() && !names::is_long(name) {
@@ -117,21 +121,16 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
                 "connect_dns: {name} is a short name, takes a long one: nodes there are named by addresses"
             ));
         }
-        if connect.contains(name) {
+        if connect.iter().any(|seed| seed.name == *name) {
             problems.push(format!("connect: {name} is this node"));
         }
     }
     let tls = tls(raw.tls_ca, raw.tls_certificate, raw.tls_key, &mut problems);
     let epmd_port = number("epmd_port", raw.epmd_port.as_deref(), 4_369, 1..=65_535, &mut problems);
     let tick = number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600, &mut problems);
-    let discovery = match raw.discovery.as_deref() {
-        None | Some("true") => true,
-        Some("false") => false,
-        Some(other) => {
-            problems.push(format!("discovery: got {other:?}, takes true or false"));
-            true
-        }
-    };
+    let dist_port = raw.dist_port.as_deref().map(|text| number("dist_port", Some(text), 1, 1..=65_535, &mut problems));
+    let register = flag("register", raw.register.as_deref(), dist_port.is_none(), &mut problems);
+    let discovery = flag("discovery", raw.discovery.as_deref(), true, &mut problems);
     let log_format = match raw.log_format.as_deref() {
         None | Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
@@ -164,6 +163,8 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
             allow: AllowList::new(raw.allow.unwrap_or_default()),
             tls,
             epmd_port: u16::try_from(epmd_port).unwrap_or(4_369),
+            dist_port: dist_port.and_then(|port| u16::try_from(port).ok()),
+            register,
             limits,
             discovery,
             http,
@@ -174,8 +175,20 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     }
 }
 
-fn node_names(setting: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<NodeName> {
-    texts.unwrap_or_default().iter().filter_map(|text| keep(names::parse(text), setting, problems)).collect()
+fn seeds(setting: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
+    texts.unwrap_or_default().iter().filter_map(|text| keep(names::parse_seed(text), setting, problems)).collect()
+}
+
+fn flag(setting: &str, text: Option<&str>, default: bool, problems: &mut Vec<String>) -> bool {
+    match text {
+        None => default,
+        Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            problems.push(format!("{setting}: got {other:?}, takes true or false"));
+            default
+        }
+    }
 }
 
 fn keep<T, E: std::fmt::Display>(result: Result<T, E>, setting: &str, problems: &mut Vec<String>) -> Option<T> {
@@ -183,7 +196,8 @@ fn keep<T, E: std::fmt::Display>(result: Result<T, E>, setting: &str, problems: 
 }
 
 fn address(setting: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
-    let parsed = text.parse().map_err(|_| format!("got {text:?}, takes an address and a port as 127.0.0.1:8080"));
+    let parsed =
+        text.parse().map_err(|_| format!("got {text:?}, takes an address and a port as 127.0.0.1:8080 or [::1]:8080"));
     keep(parsed, setting, problems)
 }
 
@@ -262,6 +276,18 @@ mod tests {
         assert!(names::is_long(&settings.name));
         let problems = with("connect_dns = 'app@app-headless'\nname = 'rust@h'").expect_err("a short name");
         assert!(problems[0].starts_with("connect_dns:"), "{problems:?}");
+    }
+
+    #[test]
+    fn fixed_ports_are_taken_for_one_node_and_for_all_and_need_no_epmd() {
+        let settings = with("connect = ['app@127.0.0.1:9105', 'app@[::1]:9105', 'app@::2']").expect("enough");
+        let ports: Vec<Option<u16>> = settings.connect.iter().map(|seed| seed.port).collect();
+        assert_eq!((ports, settings.dist_port, settings.register), (vec![Some(9_105), Some(9_105), None], None, true));
+        let settings = with("connect = 'app@::1'\ndist_port = 9105").expect("enough");
+        assert_eq!((settings.dist_port, settings.register), (Some(9_105), false));
+        assert!(with("connect = 'app@::1'\ndist_port = 9105\nregister = true").expect("enough").register);
+        let problems = with("connect = 'app@::1:x:y'\ndist_port = 0\nregister = 1").expect_err("all wrong");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 
     #[test]

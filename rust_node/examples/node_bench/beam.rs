@@ -74,6 +74,7 @@ pub fn own_node(name: &str, tls: Option<Tls>) -> anyhow::Result<Node> {
         allow: AllowList::default(),
         tls,
         epmd_port: 4_369,
+        dist_port: None,
         metrics: Metrics::default(),
     }))
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use handoff_core::{Config, ModuleId, NodeView, ServerSpec, Source, StickyId};
 use handoff_wire::servers::PER_CHUNK;
 use handoff_wire::{DrainId, DrainOpen, DrainStart, Keepalive, Message, NODE_PROCESS, Servers, ViewPart};
-use rust_node::distribution::dialler::dial;
+use rust_node::distribution::dial::dial;
 use rust_node::distribution::{Inbound, Mailbox, Process, names};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -30,8 +30,10 @@ pub async fn measure(count: u32) -> anyhow::Result<Memory> {
     let own = unique("source", "127.0.0.1");
     let source = own_node(&own, None)?;
     let mut mailbox = source.register("drain").context("the name is free")?;
-    until("connected", async || Ok(dial(&source, &names::parse(&name).map_err(anyhow::Error::msg)?).await.is_ok()))
-        .await?;
+    until("connected", async || {
+        Ok(dial(&source, &names::parse(&name).map_err(anyhow::Error::msg)?.into()).await.is_ok())
+    })
+    .await?;
     let before_bytes = process.memory()?;
     let to = Process::Name(NODE_PROCESS.to_owned());
     let pid = mailbox.pid.clone();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use etf::{atom, tuple, uint};
-use rust_node::distribution::dialler::dial;
+use rust_node::distribution::dial::dial;
 use rust_node::distribution::{Inbound, Mailbox, Node, Process, names};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTr
         let node = own_node(&unique("rust", "localhost"), tls)?;
         let mut mailbox = node.register("bench").context("the name is free")?;
         for name in [&echo, &asker] {
-            dial(&node, &names::parse(name).map_err(anyhow::Error::msg)?).await?;
+            dial(&node, &names::parse(name).map_err(anyhow::Error::msg)?.into()).await?;
         }
         for in_flight in [1, 64] {
             let (mut rust, mut beam) = (Vec::new(), Vec::new());

@@ -11,8 +11,8 @@ use handoff_wire::{AGENT_PROCESS, Describe, Message, RequestId};
 use tokio::time::timeout;
 
 use super::exit::Exit;
-use crate::distribution::dialler::dial;
-use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process};
+use crate::distribution::dial::dial;
+use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
 /// Steps come twice a second once a drain runs. Before that the node marks itself and looks at its servers,
 /// which takes calls to the store; so does a dry run.
@@ -52,8 +52,9 @@ impl NoAnswer {
 }
 
 impl<'a> Agent<'a> {
-    pub(super) async fn reach(node: &'a Node, name: &'a NodeName) -> Result<Agent<'a>, NoAnswer> {
-        dial(node, name).await.map_err(unreachable)?;
+    pub(super) async fn reach(node: &'a Node, seed: &'a Seed) -> Result<Agent<'a>, NoAnswer> {
+        let name = &seed.name;
+        dial(node, seed).await.map_err(unreachable)?;
         let mailbox = node.register("durable_handoff_operator");
         let mailbox = mailbox.ok_or_else(|| unreachable("another command of this process is connected"))?;
         // Before any question: without an agent its `noproc` is the answer.

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::agent::{Agent, NoAnswer, say};
 use super::exit::Exit;
 use super::run::{random_creation, start};
-use crate::distribution::{Node, NodeName};
+use crate::distribution::{Node, Seed};
 use crate::settings::Settings;
 use bar::Bar;
 use plan::Plan;
@@ -68,11 +68,12 @@ enum Answer {
 /// What kept it from starting or printing.
 pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let Some(name) = settings.connect.first().cloned() else { anyhow::bail!("no node to drain") };
+    let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to drain") };
+    let name = &seed.name;
     let node = start(&settings, random_creation())?;
     let mut bar = Bar::new();
     let ending = tokio::select! {
-        ending = converse(&node, &name, &flags, &mut bar) => Some(ending),
+        ending = converse(&node, &seed, &flags, &mut bar) => Some(ending),
         _ = interrupt.recv() => None,
     };
     bar.end();
@@ -83,7 +84,7 @@ pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit
             say(&format!("the drain goes on at {name}"));
             Ok(Exit::Interrupted)
         }
-        Some(Err(why)) => Ok(why.say(&name, "; the drain may go on there")),
+        Some(Err(why)) => Ok(why.say(name, "; the drain may go on there")),
         Some(Ok((subject, Answer::Report(report)))) => {
             let summary = Summary::new(subject, report);
             show(&flags, &summary, summary.is_complete())
@@ -106,13 +107,8 @@ fn show(flags: &DrainFlags, what: &(impl Serialize + Display), complete: bool) -
     Ok(if complete { Exit::Done } else { Exit::Left })
 }
 
-async fn converse(
-    node: &Node,
-    name: &NodeName,
-    flags: &DrainFlags,
-    bar: &mut Bar,
-) -> Result<(Subject, Answer), NoAnswer> {
-    let mut agent = Agent::reach(node, name).await?;
+async fn converse(node: &Node, seed: &Seed, flags: &DrainFlags, bar: &mut Bar) -> Result<(Subject, Answer), NoAnswer> {
+    let mut agent = Agent::reach(node, seed).await?;
     let supervisor = agent.supervisor(flags.supervisor.as_deref()).await?;
     agent.ask(|request, from| DrainRequest {
         request,
@@ -135,7 +131,7 @@ async fn converse(
         _ => None,
     });
     let answer = answer.await?;
-    Ok((Subject { node: name.to_string(), supervisor }, answer))
+    Ok((Subject { node: seed.name.to_string(), supervisor }, answer))
 }
 
 /// A node whose release has no plan message answers a dry run with a drain's report.

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
-use crate::distribution::dialler::{dial, nodes_at, nodes_known_by};
-use crate::distribution::{Inbound, MonitorRef, Node, NodeName, Process};
+use crate::distribution::dial::dial;
+use crate::distribution::dialler::{nodes_at, nodes_known_by};
+use crate::distribution::{Inbound, MonitorRef, Node, Process, Seed};
 use crate::settings::Settings;
 
 /// For the agents' answers.
@@ -66,20 +67,20 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
 /// Dials the given nodes, the nodes these know, and so on.
 async fn connect_all(node: &Node, settings: &Settings) {
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
-    let mut next: Vec<NodeName> = settings.connect.clone();
-    for name in &settings.connect_dns {
-        next.extend(nodes_at(name).await);
+    let mut next: Vec<Seed> = settings.connect.clone();
+    for host in &settings.connect_dns {
+        next.extend(nodes_at(host).await);
     }
     while !next.is_empty() {
         let mut round = JoinSet::new();
-        for name in next.drain(..).filter(|name| seen.insert(name.to_string())) {
+        for seed in next.drain(..).filter(|seed| seen.insert(seed.name.to_string())) {
             let (node, discovery) = (node.clone(), settings.discovery);
             round.spawn(async move {
-                match dial(&node, &name).await {
-                    Ok(()) if discovery => nodes_known_by(&node, &name.to_string()).await,
+                match dial(&node, &seed).await {
+                    Ok(()) if discovery => nodes_known_by(&node, &seed.name.to_string()).await,
                     Ok(()) => Vec::new(),
                     Err(error) => {
-                        tracing::warn!(%name, %error, "not reached");
+                        tracing::warn!(name = %seed.name, %error, "not reached");
                         Vec::new()
                     }
                 }

@@ -43,11 +43,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
         None => None,
     };
     let registration = match &listener {
-        Some(listener) => {
+        Some(listener) if settings.register => {
             let port = listener.local_addr()?.port();
             Some(epmd::register(settings.epmd_port, settings.name.name(), port).await?)
         }
-        None => None,
+        _ => None,
     };
     let creation = registration.as_ref().map_or_else(random_creation, |registration| registration.creation);
     let node = start(&settings, creation)?;
@@ -109,6 +109,7 @@ pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> 
         allow: settings.allow.clone(),
         tls,
         epmd_port: settings.epmd_port,
+        dist_port: settings.dist_port,
         metrics: Metrics::default(),
     }))
 }

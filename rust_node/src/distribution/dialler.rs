@@ -10,52 +10,23 @@
 //! evaluate.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etf::{atom, tuple};
 use rand::RngExt;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::connection;
-use super::epmd;
-use super::handshake::{self, HandshakeError, Prefix};
-use super::listener::label;
-use super::names::{self, NodeName};
+use super::dial::dial;
+use super::hosts;
+use super::names::{self, Seed};
 use super::node::Node;
 use super::processes::Inbound;
-use super::tls;
-use crate::metrics::Metrics;
 
 /// For the answer to `erlang:nodes()`, or of DNS.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why a node was not reached.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DialError {
-    /// The port mapper of its machine.
-    #[error("{source}")]
-    PortMapper {
-        /// What it said.
-        #[from]
-        source: epmd::PortMapperError,
-    },
-    #[error("{source}")]
-    Handshake {
-        #[from]
-        source: HandshakeError,
-    },
-    /// It took too long.
-    #[error("no connection in time")]
-    Timeout,
-    /// This node does not take it.
-    #[error("not allowed, connected otherwise meanwhile, or as many connections as there may be")]
-    NotTaken,
-}
 
 /// The nodes being kept connected.
 #[derive(Debug, Clone)]
@@ -67,11 +38,11 @@ pub struct Dialler {
 impl Dialler {
     /// Keeps `seeds` connected, and the nodes at every address of the hosts in `dns`, and asks connected
     /// nodes for more if `discover`.
-    pub fn start(node: Node, seeds: &[NodeName], dns: &[NodeName], discover: bool) -> Dialler {
+    pub fn start(node: Node, seeds: &[Seed], dns: &[Seed], discover: bool) -> Dialler {
         let dialler = Dialler { node, known: Arc::default() };
         seeds.iter().for_each(|seed| dialler.add(seed.clone(), true));
-        for name in dns {
-            tokio::spawn(dialler.clone().resolve(name.clone()));
+        for host in dns {
+            tokio::spawn(dialler.clone().resolve(host.clone()));
         }
         if discover {
             tokio::spawn(dialler.clone().discover());
@@ -88,45 +59,46 @@ impl Dialler {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, name: NodeName, seed: bool) {
+    fn add(&self, seed: Seed, configured: bool) {
         let options = self.node.options();
+        let name = &seed.name;
         let text = name.to_string();
-        let ours = name == options.local.name || names::is_long(&name) != names::is_long(&options.local.name);
+        let ours = *name == options.local.name || names::is_long(name) != names::is_long(&options.local.name);
         if ours || !options.allow.allows(&text) {
             return;
         }
         let mut known = self.lock();
         if known.len() < options.limits.known && known.insert(text) {
-            tokio::spawn(self.clone().keep(name, seed));
+            tokio::spawn(self.clone().keep(seed, configured));
         }
     }
 
     /// Keeps one node connected until it is forgotten or this node stops.
-    async fn keep(self, name: NodeName, seed: bool) {
+    async fn keep(self, seed: Seed, configured: bool) {
         let stopped = self.node.stopped().clone();
         tokio::select! {
             () = stopped.cancelled() => {}
-            () = self.dial_for_ever(&name, seed) => {
-                info!(peer = %name, "not reachable, forgotten");
-                self.lock().remove(&name.to_string());
+            () = self.dial_for_ever(&seed, configured) => {
+                info!(peer = %seed.name, "not reachable, forgotten");
+                self.lock().remove(&seed.name.to_string());
             }
         }
     }
 
-    async fn dial_for_ever(&self, name: &NodeName, seed: bool) {
+    async fn dial_for_ever(&self, seed: &Seed, configured: bool) {
         let limits = &self.node.options().limits;
         let mut failures = 0;
         loop {
-            if let Some(end) = self.node.connection(&name.to_string()) {
+            if let Some(end) = self.node.connection(&seed.name.to_string()) {
                 end.cancelled().await;
                 failures = 0;
             } else {
-                match dial(&self.node, name).await {
+                match dial(&self.node, seed).await {
                     Ok(()) => continue,
                     Err(error) => {
-                        debug!(peer = %name, %error, failures, "not reached");
+                        debug!(peer = %seed.name, %error, failures, "not reached");
                         failures += 1;
-                        if !seed && failures >= limits.forget_after {
+                        if !configured && failures >= limits.forget_after {
                             return;
                         }
                     }
@@ -137,10 +109,10 @@ impl Dialler {
     }
 
     /// Looks a host up again and again.
-    async fn resolve(self, name: NodeName) {
+    async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {
-            nodes_at(&name).await.into_iter().for_each(|name| self.add(name, false));
+            nodes_at(&host).await.into_iter().for_each(|seed| self.add(seed, false));
             tokio::select! {
                 () = self.node.stopped().cancelled() => return,
                 () = sleep(every) => {}
@@ -171,101 +143,43 @@ impl Dialler {
         let dialler = self.clone();
         tokio::spawn(async move {
             let known = nodes_known_by(&dialler.node, &peer).await;
-            known.into_iter().for_each(|name| dialler.add(name, false));
+            known.into_iter().for_each(|seed| dialler.add(seed, false));
         });
     }
 }
 
-/// A node at each address that DNS has for the host of `name`, named by the address: that is how the pods
+/// A node at each address that DNS has for the host of `seed`, named by the address: that is how the pods
 /// behind a headless Kubernetes service are called.
-pub async fn nodes_at(name: &NodeName) -> Vec<NodeName> {
-    match timeout(ASK_TIMEOUT, lookup_host((name.host(), 0))).await {
+pub async fn nodes_at(seed: &Seed) -> Vec<Seed> {
+    let (base, host) = (seed.name.name(), seed.name.host());
+    match timeout(ASK_TIMEOUT, hosts::resolve(host)).await {
         Ok(Ok(addresses)) => {
-            let at = |address: SocketAddr| names::parse(&format!("{}@{}", name.name(), address.ip())).ok();
-            addresses.filter_map(at).collect()
+            let at = |address: IpAddr| {
+                let name = names::parse(&format!("{base}@{address}")).ok()?;
+                Some(Seed { name, port: seed.port })
+            };
+            addresses.into_iter().filter_map(at).collect()
         }
         Ok(Err(error)) => {
-            warn!(host = name.host(), %error, "not found in DNS");
+            warn!(host, %error, "not found in DNS");
             Vec::new()
         }
         Err(_) => {
-            warn!(host = name.host(), "DNS does not answer");
+            warn!(host, "DNS does not answer");
             Vec::new()
         }
     }
 }
 
 /// The visible nodes a connected node is connected to.
-pub async fn nodes_known_by(node: &Node, peer: &str) -> Vec<NodeName> {
+pub async fn nodes_known_by(node: &Node, peer: &str) -> Vec<Seed> {
     let leader = node.new_pid().into();
     let request = tuple([atom("call"), atom("erlang"), atom("nodes"), etf::list([]), leader]);
     let answer = node.call(peer, "rex", request, ASK_TIMEOUT).await;
     let answer = answer.inspect_err(|error| debug!(peer, %error, "does not say which nodes it knows"));
     let Ok(answer) = answer else { return Vec::new() };
     let names = etf::read_list(&answer, "nodes").unwrap_or_default();
-    names.iter().filter_map(etf::atom_name).filter_map(|name| names::parse(name).ok()).collect()
-}
-
-/// Connects to a node.
-///
-/// # Errors
-/// [`DialError`].
-pub async fn dial(node: &Node, name: &NodeName) -> Result<(), DialError> {
-    let text = name.to_string();
-    if !node.options().allow.allows(&text) {
-        return Err(DialError::NotTaken);
-    }
-    let _dialling = Dialling::begin(node, text);
-    let limit = node.options().limits.handshake_timeout;
-    let outcome = timeout(limit, reach(node, name)).await.unwrap_or(Err(DialError::Timeout));
-    let kind = match &outcome {
-        Ok(()) => "dialled",
-        Err(DialError::Handshake { source }) => label(source),
-        Err(DialError::PortMapper { .. }) => "epmd",
-        Err(DialError::Timeout) => "timeout",
-        Err(DialError::NotTaken) => "not_taken",
-    };
-    Metrics::count(&node.options().metrics.handshakes, kind);
-    outcome
-}
-
-async fn reach(node: &Node, name: &NodeName) -> Result<(), DialError> {
-    let options = node.options();
-    let port = epmd::lookup(name.host(), options.epmd_port, name.name()).await?;
-    let stream = TcpStream::connect((name.host(), port)).await.map_err(HandshakeError::from)?;
-    stream.set_nodelay(true).map_err(HandshakeError::from)?;
-    let taken = match &options.tls {
-        None => {
-            let (stream, peer) = handshake::connect(stream, Prefix::Two, &options.local, name).await?;
-            connection::start(node, stream, &peer, node.new_number())
-        }
-        Some(tls) => {
-            let host = tls::server_name(name.host()).map_err(HandshakeError::from)?;
-            let stream = tls.connector.connect(host, stream).await.map_err(HandshakeError::from)?;
-            let (stream, peer) = handshake::connect(stream, Prefix::Four, &options.local, name).await?;
-            connection::start(node, stream, &peer, node.new_number())
-        }
-    };
-    taken.map_err(|_| DialError::NotTaken)
-}
-
-/// A dial under way, so that an accept of the same node knows of it.
-struct Dialling<'a> {
-    node: &'a Node,
-    name: String,
-}
-
-impl<'a> Dialling<'a> {
-    fn begin(node: &'a Node, name: String) -> Self {
-        node.begin_dialling(&name);
-        Dialling { node, name }
-    }
-}
-
-impl Drop for Dialling<'_> {
-    fn drop(&mut self) {
-        self.node.end_dialling(&self.name);
-    }
+    names.iter().filter_map(etf::atom_name).filter_map(|name| names::parse(name).ok()).map(Seed::from).collect()
 }
 
 /// Between half and all of the first pause, doubled for each failure, up to the longest.

@@ -3,6 +3,7 @@
 //! Guarantee: a registration lasts as long as [`Registration`] is kept; when the port mapper restarts, the
 //! node registers again.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
@@ -12,6 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use tracing::{info, warn};
+
+use super::hosts;
 
 /// Between attempts to register again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -54,13 +57,13 @@ pub enum PortMapperError {
     },
 }
 
-/// The port of node `name` on `host`.
+/// The port of node `name` on `host`, which has these addresses.
 ///
 /// # Errors
 /// [`PortMapperError`].
-pub async fn lookup(host: &str, epmd_port: u16, name: &str) -> Result<u16, PortMapperError> {
+pub async fn lookup(host: &str, addresses: &[IpAddr], epmd_port: u16, name: &str) -> Result<u16, PortMapperError> {
     let ask = async {
-        let client = EpmdClient::new(connect(host, epmd_port).await?);
+        let client = EpmdClient::new(connect(host, addresses, epmd_port).await?);
         client.get_node(name).await.map_err(|source| PortMapperError::Answer { host: host.to_owned(), source })
     };
     match tokio::time::timeout(TIMEOUT, ask).await {
@@ -117,8 +120,10 @@ pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registrat
 
 async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<TcpStream>, u32), PortMapperError> {
     let host = "localhost";
+    // Not resolved: EPMD may be bound to one family, and a machine may know localhost in the other only.
+    let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let ask = async {
-        let client = EpmdClient::new(connect(host, epmd_port).await?);
+        let client = EpmdClient::new(connect(host, &addresses, epmd_port).await?);
         let entry = NodeEntry::new_hidden(name, port);
         client.register(entry).await.map_err(|source| PortMapperError::Answer { host: host.to_owned(), source })
     };
@@ -129,8 +134,8 @@ async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<
     }
 }
 
-async fn connect(host: &str, port: u16) -> Result<Compat<TcpStream>, PortMapperError> {
-    match TcpStream::connect((host, port)).await {
+async fn connect(host: &str, addresses: &[IpAddr], port: u16) -> Result<Compat<TcpStream>, PortMapperError> {
+    match hosts::connect(addresses, port).await {
         Ok(stream) => Ok(stream.compat()),
         Err(source) => Err(PortMapperError::Io { host: host.to_owned(), port, source }),
     }

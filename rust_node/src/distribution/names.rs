@@ -2,6 +2,7 @@
 //!
 //! Guarantee: a name that is not on the allow-list is neither dialled nor let in.
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -19,6 +20,50 @@ pub fn parse(text: &str) -> Result<NodeName, String> {
     } else {
         Err(format!("node name {text:?}: takes name@host without spaces"))
     }
+}
+
+/// A node to connect to, and its distribution port where EPMD is not asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    pub name: NodeName,
+    pub port: Option<u16>,
+}
+
+impl From<NodeName> for Seed {
+    fn from(name: NodeName) -> Self {
+        Seed { name, port: None }
+    }
+}
+
+/// Parses `name@host` and `name@host:port`. An IPv6 address is in brackets when a port follows:
+/// `name@[fd00::7]:9105`, but also `name@fd00::7`.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn parse_seed(text: &str) -> Result<Seed, String> {
+    let Some((name, host)) = text.split_once('@') else { return parse(text).map(Seed::from) };
+    let (host, port) = match (host.strip_prefix('['), host.split_once(':')) {
+        (Some(rest), _) => {
+            let (address, rest) = rest.split_once(']').unwrap_or((rest, "missing"));
+            address.parse::<Ipv6Addr>().map_err(|_| format!("node name {text:?}: takes [IPV6]:PORT after the @"))?;
+            match rest.strip_prefix(':') {
+                _ if rest.is_empty() => (address, None),
+                Some(port) => (address, Some(port)),
+                None => return Err(format!("node name {text:?}: takes [IPV6]:PORT after the @")),
+            }
+        }
+        (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
+        (None, _) => (host, None),
+    };
+    if host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
+        return Err(format!("node name {text:?}: {host} is not an IPv6 address"));
+    }
+    let port = match port.map(str::parse::<u16>) {
+        None => None,
+        Some(Ok(port)) if port > 0 => Some(port),
+        Some(_) => return Err(format!("node name {text:?}: takes a port of 1 to 65535 after the colon")),
+    };
+    Ok(Seed { name: parse(&format!("{name}@{host}"))?, port })
 }
 
 /// True for a long name: its host has a dot (or is an IPv6 address), as the BEAM decides it.
@@ -87,6 +132,35 @@ mod tests {
     fn no_pattern_allows_every_name() {
         assert!(AllowList::default().allows("x@y"));
         assert!(!AllowList::new(["a@b".to_owned()]).allows("x@y"));
+    }
+
+    #[test]
+    fn a_port_is_told_from_an_address() {
+        for (text, name, port) in [
+            ("app@host", "app@host", None),
+            ("app@127.0.0.1:9105", "app@127.0.0.1", Some(9_105)),
+            ("app@host:1", "app@host", Some(1)),
+            ("app@::1", "app@::1", None),
+            ("app@[::1]", "app@::1", None),
+            ("app@[fdaa:0:18::2]:9105", "app@fdaa:0:18::2", Some(9_105)),
+        ] {
+            let seed = parse_seed(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((seed.name.to_string(), seed.port), (name.to_owned(), port), "{text}");
+        }
+        for text in [
+            "app@host:",
+            "app@host:0",
+            "app@host:65536",
+            "app@h:x",
+            "app@[::1",
+            "app@[::1]9",
+            "app@[h]:1",
+            "app@a::h",
+            "app",
+            "app@:1",
+        ] {
+            assert!(parse_seed(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct NodeOptions {
     pub tls: Option<Tls>,
     /// The port mapper's port.
     pub epmd_port: u16,
+    /// The port of every node that is not given one of its own; without it, the port mapper is asked.
+    pub dist_port: Option<u16>,
     pub metrics: Metrics,
 }
 

@@ -24,6 +24,7 @@ pub(super) fn node(limits: Limits) -> Node {
         allow: AllowList::default(),
         tls: None,
         epmd_port: 4369,
+        dist_port: None,
         metrics: Metrics::default(),
     })
 }

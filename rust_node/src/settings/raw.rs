@@ -83,7 +83,7 @@ impl OfFile {
     pub(super) fn select(self, raw: Raw) -> Raw {
         match self {
             OfFile::All => raw,
-            OfFile::FindAndJoin => Raw { name: None, listen: None, http: None, ..raw },
+            OfFile::FindAndJoin => Raw { name: None, listen: None, register: None, http: None, ..raw },
             OfFile::Join => {
                 Raw { connect: None, connect_dns: None, discovery: None, ..OfFile::FindAndJoin.select(raw) }
             }
@@ -138,21 +138,25 @@ settings! {
         /// Name of this node, name@host [default: a random one that fits the nodes to connect to]
         #[arg(long, env = "DURABLE_HANDOFF_NAME", value_name = "NAME@HOST")]
         name: String,
-        /// Accept connections there and register in EPMD; port 0 takes any
+        /// Accept connections there and register in EPMD; port 0 takes any. [::]:9100 takes both families
         #[arg(long, env = "DURABLE_HANDOFF_LISTEN", value_name = "ADDRESS:PORT")]
         listen: String,
+        /// Whether a node that listens registers in EPMD [default: true without --dist-port]
+        #[arg(long, env = "DURABLE_HANDOFF_REGISTER", value_name = "true|false")]
+        register: String,
         /// Serve /healthz, /readyz, /metrics, /drains and /nodes there
         #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
         http: String,
     }
     /// Which nodes to connect to.
     Find {
-        /// BEAM nodes to connect to, with commas in between; nodes they know are found
-        #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST,...", value_delimiter = ',')]
+        /// BEAM nodes to connect to, with commas in between; nodes they know are found. With a port
+        /// (app@10.0.0.1:9105, app@[fd00::7]:9105) EPMD is not asked for it
+        #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect: Vec<String>,
         /// The same, but the host stands for every address DNS has for it, and a node is named by its address:
         /// the pods behind a headless Kubernetes service
-        #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST,...", value_delimiter = ',')]
+        #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect_dns: Vec<String>,
         /// Whether connected nodes are asked which nodes they know [default: true]
         #[arg(long, env = "DURABLE_HANDOFF_DISCOVERY", value_name = "true|false")]
@@ -178,6 +182,10 @@ settings! {
         /// Port of EPMD [default: 4369]
         #[arg(long, env = "ERL_EPMD_PORT", value_name = "PORT")]
         epmd_port: String,
+        /// Port of every node that is not given one of its own: as -erl_epmd_port of BEAM nodes that run without
+        /// EPMD. Then this node does not register in EPMD either
+        #[arg(long, env = "ERL_DIST_PORT", value_name = "PORT")]
+        dist_port: String,
         /// As net_ticktime of the BEAM nodes, seconds [default: 60]
         #[arg(long, env = "DURABLE_HANDOFF_TICK_TIME_S", value_name = "SECONDS")]
         tick_time_s: String,

@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::support::{self, Node, SOON};
-use tokio::net::TcpSocket;
+use crate::support::{self, Node, SOON, unused_port};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
@@ -14,16 +13,6 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .envs(environment.iter().copied())
         .output()
         .expect("it runs")
-}
-
-/// A port of this machine without a listener, reserved for as long as the socket is kept. A server that sets the
-/// same option may listen on it; the kernel gives it to no other socket.
-fn unused_port() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("set");
-    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
-    let port = socket.local_addr().expect("an address").port();
-    (socket, port)
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn dist(limits: Limits) -> Dist {
         allow: AllowList::default(),
         tls: None,
         epmd_port: 4369,
+        dist_port: None,
         metrics: Metrics::default(),
     })
 }
@@ -143,7 +144,7 @@ async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
         drop(one);
         eventually("the killed one is gone", async || node.metric(connections).await < 2.0).await;
         eventually("its name is free", async || {
-            let port = epmd::lookup("127.0.0.1", 4369, name(&first).name()).await;
+            let port = epmd::lookup("localhost", &[[127, 0, 0, 1].into()], 4369, name(&first).name()).await;
             matches!(port, Err(PortMapperError::Unknown { .. }))
         })
         .await;
@@ -160,7 +161,7 @@ async fn a_node_that_connects_is_asked_at_once_which_others_it_knows() {
     let _two = waiting(otps()[0], &second, Some(&first), &[]);
     // No poll is due before the test ends.
     let node = dist(Limits { discovery: 10 * SOON, ..Limits::default() });
-    let _dialler = Dialler::start(node.clone(), &[name(&first)], &[], true);
+    let _dialler = Dialler::start(node.clone(), &[name(&first).into()], &[], true);
     eventually("both are connected", async || node.peers().len() == 2).await;
     node.stop();
 }
@@ -183,7 +184,7 @@ async fn a_node_that_is_only_heard_of_is_forgotten_when_it_is_gone() {
     let two = waiting(otp, &second, Some(&first), &[]);
     let pause = (Duration::from_millis(5), Duration::from_millis(20));
     let node = dist(Limits { backoff: pause, discovery: Duration::from_millis(100), ..Limits::default() });
-    let dialler = Dialler::start(node.clone(), &[name(&first)], &[], true);
+    let dialler = Dialler::start(node.clone(), &[name(&first).into()], &[], true);
     eventually("both are connected", async || node.peers().len() == 2).await;
     drop(two);
     eventually("one is forgotten", async || dialler.known() == [first.clone()]).await;

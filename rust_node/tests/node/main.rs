@@ -7,5 +7,6 @@ mod hardening;
 mod interop;
 mod misbehaviour;
 mod operator;
+mod reach;
 mod support;
 mod tls;

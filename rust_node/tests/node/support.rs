@@ -10,19 +10,33 @@ use std::time::{Duration, Instant};
 use etf::{Pid, Term};
 use handoff_wire::{Message, NODE_PROCESS};
 use rust_node::distribution::control::{self, Control};
-use rust_node::distribution::dialler::{self, DialError};
+use rust_node::distribution::dial::{self, DialError};
 use rust_node::distribution::frame::{self, Frame};
 use rust_node::distribution::handshake::{self, HandshakeError, Local, Prefix};
 use rust_node::distribution::{Cookie, Node as Dist, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 pub const COOKIE: &str = "a-test-cookie";
 /// The bound on every wait; nothing here takes nearly that long.
 pub const SOON: Duration = Duration::from_secs(120);
 
 pub fn node_name(prefix: &str) -> String {
-    format!("{prefix}_{:08x}@127.0.0.1", rand::random::<u32>())
+    node_name_at(prefix, "127.0.0.1")
+}
+
+pub fn node_name_at(prefix: &str, host: &str) -> String {
+    format!("{prefix}_{:08x}@{host}", rand::random::<u32>())
+}
+
+/// A port of this machine without a listener, reserved for as long as the socket is kept. A server that sets the
+/// same option may listen on it; the kernel gives it to no other socket.
+pub fn unused_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("set");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    (socket, port)
 }
 
 pub fn name(text: &str) -> NodeName {
@@ -137,11 +151,15 @@ impl Node {
     }
 
     pub fn start_as(name: &str, arguments: &[&str]) -> Node {
+        Node::listening(name, "127.0.0.1:0", arguments)
+    }
+
+    pub fn listening(name: &str, address: &str, arguments: &[&str]) -> Node {
         port_mapper();
         let name = name.to_owned();
         let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
         command
-            .args(["run", "--name", &name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["run", "--name", &name, "--listen", address, "--http", "127.0.0.1:0"])
             .args(arguments)
             .env("DURABLE_HANDOFF_COOKIE", COOKIE);
         let mut process = Process::spawn(&mut command);
@@ -219,7 +237,7 @@ fn port_of_http(process: &mut Process) -> u16 {
 
 /// Dials as the node does.
 pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
-    dialler::dial(node, &name(to)).await
+    dial::dial(node, &name(to).into()).await
 }
 
 /// Asks again until it is so.
@@ -384,7 +402,7 @@ impl Otp {
                 command
             }
         };
-        let kind = if node.contains('.') { "--name" } else { "--sname" };
+        let kind = if node.contains(['.', ':']) { "--name" } else { "--sname" };
         command.args([kind, node, "--cookie", COOKIE]).args(flags).args(["-e", code]).env("LC_ALL", "C.UTF-8");
         command.envs(environment.iter().copied());
         Process::spawn(&mut command)

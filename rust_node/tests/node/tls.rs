@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{self, Node, Otp, otps};
+use crate::support::{self, Node, Otp, node_name_at, otps};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const ASK: &str = include_str!("beam/ask.exs");
 
 fn short_name(prefix: &str) -> String {
-    format!("{prefix}_{:08x}@localhost", rand::random::<u32>())
+    node_name_at(prefix, "localhost")
 }
 
-/// An authority, and a certificate of its for `localhost`, in a new directory.
+/// An authority, and a certificate of its for `localhost` and `::1`, in a new directory.
 fn certificates(directory: &Path) {
     let mut ca = CertificateParams::new(vec![]).expect("parameters");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,7 +24,9 @@ fn certificates(directory: &Path) {
     let ca_key = KeyPair::generate().expect("a key");
     let ca_certificate = ca.self_signed(&ca_key).expect("signed");
     let issuer = Issuer::new(ca, ca_key);
-    let mut own = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    let mut own = CertificateParams::new(vec!["localhost".to_owned(), "::1".to_owned()]).expect("parameters");
+    // A BEAM that dials compares the text of the address with names, never with addresses.
+    own.subject_alt_names.push(SanType::DnsName("::1".try_into().expect("text")));
     own.distinguished_name.push(DnType::CommonName, "localhost");
     own.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -43,7 +46,7 @@ fn directory(otp: Otp) -> (tempfile::TempDir, PathBuf) {
     (directory, seen)
 }
 
-fn beam_flags(directory: &Path, seen: &Path) -> String {
+fn beam_flags(directory: &Path, seen: &Path, driver: &str) -> String {
     let seen = seen.display();
     let options = format!(
         "{{cacertfile,\"{seen}/ca.pem\"}},{{certfile,\"{seen}/cert.pem\"}},{{keyfile,\"{seen}/key.pem\"}},{{verify,verify_peer}}"
@@ -53,7 +56,7 @@ fn beam_flags(directory: &Path, seen: &Path) -> String {
     // The other OTP's root may have no /etc/hosts.
     let hosts = "{host,{127,0,0,1},[\"localhost\"]}.\n{lookup,[file,native]}.\n";
     std::fs::write(directory.join("inetrc"), hosts).expect("written");
-    format!("-proto_dist inet_tls -ssl_dist_optfile {seen}/ssl.conf")
+    format!("-proto_dist {driver} -ssl_dist_optfile {seen}/ssl.conf")
 }
 
 fn node_flags(directory: &Path) -> Vec<String> {
@@ -64,21 +67,30 @@ fn node_flags(directory: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_beam_is_dialled_and_dials_over_tls() {
+    both_ways("inet_tls", "localhost", "127.0.0.1:0").await;
+}
+
+#[tokio::test]
+async fn a_beam_at_an_ipv6_address_is_dialled_and_dials_over_tls() {
+    both_ways("inet6_tls", "::1", "[::1]:0").await;
+}
+
+async fn both_ways(driver: &str, host: &str, listen: &str) {
     for otp in otps() {
         let (directory, seen) = directory(otp);
         certificates(directory.path());
-        let erl = beam_flags(directory.path(), &seen);
-        let beam_name = short_name("beam");
+        let erl = beam_flags(directory.path(), &seen, driver);
+        let beam_name = node_name_at("beam", host);
         let hosts = seen.join("inetrc").display().to_string();
         let mut beam = otp.run(&beam_name, WAIT, &[("ERL_INETRC", &hosts)], &["--erl", &erl]);
         beam.line("up");
         let mut flags = node_flags(directory.path());
         flags.extend(["--connect".to_owned(), beam_name]);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let node = Node::start_as(&short_name("rust"), &flags);
+        let node = Node::listening(&node_name_at("rust", host), listen, &flags);
         node.counted("durable_handoff_connections", 1.0).await;
-        let mut asking =
-            otp.run(&short_name("beam"), ASK, &[("RUST", &node.name), ("ERL_INETRC", &hosts)], &["--erl", &erl]);
+        let environment = [("RUST", &*node.name), ("ERL_INETRC", &hosts)];
+        let mut asking = otp.run(&node_name_at("beam", host), ASK, &environment, &["--erl", &erl]);
         asking.line("all asked");
     }
 }
@@ -115,6 +127,7 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
         allow: rust_node::distribution::AllowList::default(),
         tls: Some(rust_node::distribution::tls::Tls::load(&files).expect("they go together")),
         epmd_port: 4369,
+        dist_port: None,
         metrics: rust_node::metrics::Metrics::default(),
     });
     let stranger = support::dial(&dist, &node.name).await;

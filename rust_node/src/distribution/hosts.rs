@@ -1,0 +1,87 @@
+//! Hosts: their addresses, and a connection to one of these.
+//!
+//! Guarantee: at most [`LONGEST`] addresses are taken from an answer. A host with several addresses, such as one
+//! of each family, is reached if one of them answers: the next address is tried [`STAGGER`] after the one
+//! before, or at once when that one has failed (RFC 8305, without its preferences).
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Addresses, or records, taken from one answer of DNS.
+pub(super) const LONGEST: usize = 256;
+/// Between the beginnings of attempts at two addresses of a host.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The addresses of a host, of both families, at least one.
+///
+/// # Errors
+/// What the system's resolver says.
+pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in lookup_host((host, 0)).await?.map(|address| address.ip()) {
+        if addresses.len() == LONGEST {
+            break;
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
+}
+
+/// A connection to that port at one of the addresses: the first that accepts.
+///
+/// # Errors
+/// That of the address that failed last.
+pub(super) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+    let mut left = addresses.iter();
+    let mut attempts = JoinSet::new();
+    let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
+    loop {
+        let next = left.next();
+        if let Some(address) = next {
+            attempts.spawn(TcpStream::connect((*address, port)));
+        }
+        let ended = match next {
+            Some(_) => timeout(STAGGER, attempts.join_next()).await.ok(),
+            None => Some(attempts.join_next().await),
+        };
+        match ended {
+            Some(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Some(Some(Ok(Err(error)))) => last = error,
+            Some(Some(Err(cancelled))) => last = io::Error::other(cancelled),
+            Some(None) => return Err(last),
+            // The next address, beside those that are under way.
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_whose_first_addresses_do_not_answer_is_reached_at_another() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        // Nothing listens at the first. The second is from a block for documentation: its packets are lost, or
+        // the machine has no route to it.
+        let refused = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let lost: IpAddr = "192.0.2.1".parse().expect("an address");
+        let stream = connect(&[refused, lost, Ipv4Addr::LOCALHOST.into()], port).await.expect("connected");
+        assert_eq!(stream.peer_addr().expect("connected").ip(), Ipv4Addr::LOCALHOST);
+        let error = connect(&[refused], port).await.expect_err("nothing listens there");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect(&[], port).await.is_err());
+    }
+}

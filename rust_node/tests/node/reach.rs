@@ -1,0 +1,94 @@
+//! Reaching real BEAMs, in both directions, where there is no EPMD or no IPv4.
+
+use crate::support::{Node, Otp, Process, node_name_at, otps, unused_port};
+
+const WAIT: &str = include_str!("beam/wait.exs");
+const ASK: &str = include_str!("beam/ask.exs");
+
+/// A BEAM that does with the node whatever a BEAM can.
+fn asked(otp: Otp, host: &str, node: &Node, erl: &str) {
+    let mut beam = otp.run(&node_name_at("beam", host), ASK, &[("RUST", &node.name)], &["--erl", erl]);
+    beam.line("all asked");
+    assert_eq!(beam.exit_code(), Some(0));
+}
+
+fn waiting(otp: Otp, name: &str, erl: &str) -> Process {
+    let mut beam = otp.run(name, WAIT, &[], &["--erl", erl]);
+    beam.line("up");
+    beam
+}
+
+/// Each at an address of its own: without EPMD, every node of a cluster listens at the same port.
+fn without_epmd(address: &str, port: u16) -> String {
+    let address = address.replace('.', ",");
+    format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{{address}}}")
+}
+
+#[tokio::test]
+async fn a_cluster_without_epmd() {
+    for otp in otps() {
+        let (_held, port) = unused_port();
+        let beam_name = node_name_at("beam", "127.0.0.1");
+        let _beam = waiting(otp, &beam_name, &without_epmd("127.0.0.1", port));
+        let (listen, port_text) = (format!("127.0.0.2:{port}"), port.to_string());
+        let name = node_name_at("rust", "127.0.0.2");
+        // A port mapper that is not there is not missed.
+        let (_held, no_epmd) = unused_port();
+        let no_epmd = no_epmd.to_string();
+        let flags = ["--connect", &beam_name, "--dist-port", &port_text, "--epmd-port", &no_epmd];
+        let node = Node::listening(&name, &listen, &flags);
+        node.counted("durable_handoff_connections", 1.0).await;
+        assert!(node.get("/readyz").await.starts_with("HTTP/1.1 200"));
+        asked(otp, "127.0.0.3", &node, &without_epmd("127.0.0.3", port));
+    }
+}
+
+#[tokio::test]
+async fn one_node_at_a_fixed_port_and_others_in_epmd() {
+    for otp in otps() {
+        let (_held, port) = unused_port();
+        let fixed = node_name_at("beam", "127.0.0.1");
+        let _fixed = waiting(otp, &fixed, &without_epmd("127.0.0.1", port));
+        let registered = node_name_at("beam", "127.0.0.1");
+        let _registered = waiting(otp, &registered, "");
+        let node = Node::start(&["--connect", &format!("{fixed}:{port},{registered}")]);
+        node.counted("durable_handoff_connections", 2.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_has_ipv6_only() {
+    for otp in otps() {
+        let erl = "-proto_dist inet6_tcp";
+        let (first, second) = (node_name_at("beam", "::1"), node_name_at("beam", "::1"));
+        let _first = waiting(otp, &first, erl);
+        let mut second_beam = otp.run(&second, WAIT, &[("OTHER", &first)], &["--erl", erl]);
+        second_beam.line("up");
+        let node = Node::listening(&node_name_at("rust", "::1"), "[::1]:0", &["--connect", &first]);
+        // The second is known by the first only.
+        node.counted("durable_handoff_connections", 2.0).await;
+        asked(otp, "::1", &node, erl);
+    }
+}
+
+#[tokio::test]
+async fn a_node_at_an_ipv6_address_and_a_fixed_port() {
+    for otp in otps() {
+        let (_held, port) = unused_port();
+        let name = node_name_at("beam", "::1");
+        let _beam = waiting(otp, &name, &format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}"));
+        let node = Node::start(&["--connect", &format!("{}:{port}", name.replace("::1", "[::1]"))]);
+        node.counted("durable_handoff_connections", 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_found_at_an_ipv6_address_is_named_by_it() {
+    let (_held, port) = unused_port();
+    let name = node_name_at("beam", "::1");
+    let _beam = waiting(otps()[0], &name, &format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}"));
+    // As DNS and Fly.io write it; the BEAM has the short form.
+    let spelt = name.replace("::1", "[0:0:0:0:0:0:0:1]");
+    let node = Node::start(&["--connect-dns", &format!("{spelt}:{port}")]);
+    node.counted("durable_handoff_connections", 1.0).await;
+}
