@@ -52,6 +52,7 @@ defmodule DurableHandoff do
   ├── DurableServer.Supervisor     stopped second: its graceful shutdown stops the rest
   └── Supervisor
       ├── Leftovers                starts here what other nodes could not move
+      ├── Cordon                   cordons this node, and takes that back
       └── DurableHandoff.Drainer   stopped first, and drains
   ```
 
@@ -59,19 +60,20 @@ defmodule DurableHandoff do
 
   ## Limits
 
-    * Marking a node as draining cannot be undone. After `drain/2` the node starts no more servers until its
-      supervisor is restarted.
+    * The mark of a shutdown cannot be undone: from then on the node starts no servers until its supervisor is
+      restarted. `drain/2` only cordons the node, and `uncordon/1` takes that back.
     * The engine cannot be replaced in a running VM: a new version of this library takes effect with the next
       start of the node.
   """
 
-  alias DurableHandoff.{Client, Drainer, Host, Options, Plan, Report, Schema, Status, Stopping}
+  alias DurableHandoff.{Client, Cordon, Drainer, Host, Options, Plan, Report, Schema, Status, Stopping}
   alias DurableHandoff.Drain.Peers
 
   @type status :: %{
           supervisor: atom(),
           state: :idle | :draining | :drained | :cancelled | :failed,
           marked: boolean(),
+          cordoned: boolean(),
           progress: nil | map(),
           report: nil | Report.t(),
           waiting: non_neg_integer(),
@@ -83,15 +85,15 @@ defmodule DurableHandoff do
   node is stopped.
 
   `overrides` are options (`DurableHandoff.Options`) for this drain only. If a drain already runs, the call waits
-  for that one, and its options count. The node stays marked as draining: this cannot be undone. A shutdown
-  drains again what stayed or was started since.
+  for that one, and its options count. The node is cordoned from the start of the drain on, and stays cordoned:
+  `uncordon/1` has it take servers again. A shutdown drains again what stayed or was started since.
 
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain already runs.
   `status/1` has the progress, and the report at the end. `cancel/1` ends the drain early.
 
   If no other node can take servers, it returns `{:error, :no_peers}` and changes nothing. A drain would move
-  nothing then, and would keep this node from starting servers until its supervisor is restarted. `force: true`
-  drains all the same, and so does a `wait_for_target_ms` above 0, which waits for a node.
+  nothing then, and would only cordon this node. `force: true` drains all the same, and so does a
+  `wait_for_target_ms` above 0, which waits for a node.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
   `:supervisor_not_running`, `:overdue` (only when the node shuts down meanwhile), `{:invalid, texts}` or
@@ -176,14 +178,38 @@ defmodule DurableHandoff do
   Ends the drain that runs on this node. No further move starts, moves in flight finish, and all callers of
   `drain/2` get the report, with `ended: :cancelled`.
 
-  Servers that have not moved go on running here. The node stays marked as draining: other nodes send it no
-  servers, and it starts none until its supervisor is restarted. During a shutdown the graceful shutdown stops
+  Servers that have not moved go on running here. The node stays cordoned: other nodes send it no
+  servers, and it starts none until `uncordon/1`. During a shutdown the graceful shutdown stops
   the rest, which is offered to other nodes as at any other end of a drain.
 
       :ok = DurableHandoff.cancel(MyApp.Durable)
   """
   @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
+
+  @doc """
+  Cordons this node: it takes no servers, and what runs goes on running.
+
+  Other nodes send it none, also in drains that run already, and DurableServer's own placement chooses other
+  nodes. It starts none itself: `ensure_started_child` on this node places the server elsewhere. Connected nodes
+  learn of it at once, the others with the next heartbeat. `uncordon/1` takes it back. A cordon ends with the
+  supervisor. To cordon a node again, or one that shuts down, changes nothing.
+
+      :ok = DurableHandoff.cordon(MyApp.Durable)
+  """
+  @spec cordon(atom()) :: :ok | {:error, :no_drainer | :supervisor_not_running}
+  def cordon(supervisor), do: supervisor |> name!() |> Cordon.cordon()
+
+  @doc """
+  Takes back `cordon/1`, and the cordon that a `drain/2` has left: this node takes servers again.
+
+  Errors: `:stopping`: the node shuts down, or `prepare_stop/0` was called; that is final. `:draining`: a drain
+  runs here; end it with `cancel/1` first. `:no_drainer`, `:supervisor_not_running`.
+
+      :ok = DurableHandoff.uncordon(MyApp.Durable)
+  """
+  @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running}
+  def uncordon(supervisor), do: supervisor |> name!() |> Cordon.uncordon()
 
   @doc """
   What `drain/2` would do now: which server moves where, which stays and why, and an estimate of the time.
@@ -208,7 +234,9 @@ defmodule DurableHandoff do
   The state of `supervisor`'s drain on this node. Answers during a shutdown too.
 
     * `state`: `:idle`, `:draining`, or how the last drain ended: `:drained`, `:cancelled`, `:failed`;
-    * `marked`: this node is marked as draining, by a drain or by `prepare_stop/0`, and starts no servers;
+    * `marked`: this node takes and starts no servers;
+    * `cordoned`: that is so because of `cordon/1` or `drain/2`, and `uncordon/1` takes it back. Else a shutdown
+      or `prepare_stop/0` has marked the node for good;
     * `progress`: that of the current or the last drain;
     * `report`: that of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;

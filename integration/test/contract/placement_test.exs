@@ -216,6 +216,58 @@ defmodule Contract.PlacementTest do
     end
   end
 
+  describe "a cordon" do
+    # What `DurableHandoff.Host.Mark` relies on besides: the row of `stop_discovery` alone, put and taken by hand.
+    test "the row alone: starts here are refused, heartbeats say it; without it both are as before",
+         %{a: a} = context do
+      start(context, @soon)
+      %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
+      child = {Counter, key: "k", initial_state: %{}}
+      start_here = fn -> call(a, Host, :start_child, [context.sup, child, [local_only: true]]) end
+      wait_until(fn -> call(a, :ets, :lookup, [table, :shutting_down]) == [] end)
+
+      call(a, :ets, :insert, [table, {:shutting_down, true}])
+      assert {:error, {:capacity_limit, :node_shutting_down}} = start_here.()
+      wait_until(fn -> draining?(context, a, Atom.to_string(a)) end)
+
+      call(a, :ets, :delete, [table, :shutting_down])
+      assert {:ok, {_pid, _meta}} = start_here.()
+      wait_until(fn -> not draining?(context, a, Atom.to_string(a)) end)
+    end
+
+    test "a row of another name in that table disturbs nothing", %{a: a} = context do
+      start(context, @soon)
+      %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
+      call(a, :ets, :insert, [table, {DurableHandoff.Host.Mark, :cordoned}])
+      assert is_pid(start_server(context, a, Counter, "k"))
+      assert call(a, Host, :ready?, [context.sup])
+    end
+
+    test "a heartbeat that another process of the node joins counts while it is the newest",
+         %{a: a, b: b, c: c} = context do
+      start(context, heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000)
+      own = own_heartbeat(context, b)
+      meta = Map.put(own.heartbeat_meta || %{}, "draining", true)
+      {relay, _} = Relay.start(b)
+      newer = %{own | timestamp: own.timestamp + 1, heartbeat_meta: meta}
+      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", newer]})
+      wait_until(fn -> eligible(context, a) == [c] end)
+
+      # Joined again, it replaces what the process had said.
+      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{own | timestamp: own.timestamp + 2}]})
+      wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
+      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp + 3}]})
+      wait_until(fn -> eligible(context, a) == [c] end)
+
+      # One that is older counts for nothing, and leaving leaves the node's own.
+      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp - 1}]})
+      wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
+      :ok = Relay.call(relay, {Group, :leave, [context.sup, "__heartbeat"]})
+      wait_until(fn -> match?(%{timestamp: _}, own_heartbeat(context, b)) end)
+      assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
+    end
+  end
+
   defp eligible(context, node, opts \\ [], module \\ Counter) do
     opts = Keyword.merge([limit: 10, sticky_placement: nil], opts)
     call(node, LifecycleManager, :find_eligible_nodes, [context.sup, module, opts])
@@ -227,7 +279,8 @@ defmodule Contract.PlacementTest do
   defp node_rows(node, table), do: for(row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: row)
 
   defp own_heartbeat(context, node) do
-    [{_pid, facts}] = call(node, Group, :members, [context.sup, "__heartbeat"])
+    name = Atom.to_string(node)
+    [facts] = for {_pid, %{node: ^name} = facts} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: facts
     facts
   end
 

@@ -109,6 +109,36 @@ defmodule Node.EndpointTest do
       assert left == %{}
     end
 
+    test "cordons one supervisor and takes it back, and all of a node", %{a: a} = context do
+      start_cluster(context)
+      name = inspect(context.sup)
+      send_to(a, {:durable_handoff, 1, :cordon_request, 1, self(), %{supervisor: name, cordon: true}})
+      assert_receive {:durable_handoff, 1, :cordon_done, 1, %{supervisors: [^name]}}
+      assert %{draining: true, cordoned: true} = described(a, name)
+      send_to(a, {:durable_handoff, 1, :cordon_request, 2, self(), %{supervisor: nil, cordon: false}})
+      assert_receive {:durable_handoff, 1, :cordon_done, 2, %{supervisors: names}}
+      assert name in names
+      assert %{draining: false, cordoned: false} = described(a, name)
+    end
+
+    test "who misspells a supervisor is told the right one, and one that drains is not uncordoned", %{a: a} = context do
+      start_cluster(context)
+      name = inspect(context.sup)
+      what = %{supervisor: String.slice(name, 0..-2//1), cordon: true}
+      send_to(a, {:durable_handoff, 1, :cordon_request, 1, self(), what})
+      assert_receive {:durable_handoff, 1, :refuse, 1, {:invalid, [why]}}
+      assert why =~ "did you mean #{name}?"
+
+      start_servers(context, a, 1)
+      hold_reads(context)
+      ask(a, 2, context, [])
+      assert_receive {:durable_handoff, 1, :drain_step, 2, %{in_flight: 1}}
+      send_to(a, {:durable_handoff, 1, :cordon_request, 3, self(), %{supervisor: name, cordon: false}})
+      assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [_why]}}
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :drain_done, 2, %{moved: 1}}
+    end
+
     test "is refused with a reason what cannot be", %{a: a} = context do
       start_cluster(context)
 
@@ -181,6 +211,12 @@ defmodule Node.EndpointTest do
   defp ask(node, request, context, what) do
     what = Map.merge(%{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}, Map.new(what))
     send_to(node, {:durable_handoff, 1, :drain_request, request, self(), what})
+  end
+
+  defp described(node, name) do
+    send_to(node, {:durable_handoff, 1, :describe, 9, self()})
+    assert_receive {:durable_handoff, 1, :description, 9, %{supervisors: supervisors}}
+    Enum.find(supervisors, &(&1.name == name))
   end
 
   defp send_to(node, message), do: send({DurableHandoff.Agent, node}, message)

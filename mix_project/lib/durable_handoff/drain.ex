@@ -38,7 +38,7 @@ defmodule DurableHandoff.Drain do
   # If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node
   # decides, its engine and the one here take the same events, so either has these stages.
 
-  alias DurableHandoff.{Clock, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
+  alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
   alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
@@ -48,7 +48,7 @@ defmodule DurableHandoff.Drain do
   @refresh_ms 1_000
   @first_errors 5
 
-  @enforce_keys [:supervisor, :options, :status, :deadline, :storing]
+  @enforce_keys [:supervisor, :options, :status, :deadline, :why, :storing]
   defstruct @enforce_keys ++
               [
                 :snapshot,
@@ -65,9 +65,12 @@ defmodule DurableHandoff.Drain do
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
+  @typedoc "`:shutdown`: this node goes down; `:request`: it goes on running what is left."
+  @type why :: :shutdown | :request
+
   @doc "Starts a drain for the calling Drainer, which monitors it and owns `storing`."
-  @spec start(Host.name(), Options.t(), Deadline.t(), Status.t(), Storing.t()) :: {pid(), reference()}
-  def start(supervisor, options, deadline, status, storing) do
+  @spec start(Host.name(), Options.t(), Deadline.t(), why(), Status.t(), Storing.t()) :: {pid(), reference()}
+  def start(supervisor, options, deadline, why, status, storing) do
     drainer = self()
 
     drain = %__MODULE__{
@@ -75,6 +78,7 @@ defmodule DurableHandoff.Drain do
       options: options,
       status: status,
       deadline: deadline,
+      why: why,
       storing: storing
     }
 
@@ -82,10 +86,10 @@ defmodule DurableHandoff.Drain do
   end
 
   @doc """
-  Nothing more is started; what is in flight may end; then the drain does. `:shutdown`: this node goes down, and what is left is offered
-  to other nodes; `:request`: it goes on running what is left.
+  Nothing more is started; what is in flight may end; then the drain does. With `:shutdown` what is left is
+  offered to other nodes.
   """
-  @spec cancel(pid(), :shutdown | :request) :: :ok
+  @spec cancel(pid(), why()) :: :ok
   def cancel(pid, why) do
     send(pid, {__MODULE__, {:cancel, why}})
     :ok
@@ -119,17 +123,18 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  # Without the mark servers may still come here and others may choose this node. That is no reason not to move what can be moved.
-  defp mark(%{supervisor: supervisor, deadline: deadline}) do
-    with {:error, reason} <- Host.mark_draining(supervisor, Deadline.mark_ms(deadline)) do
-      Log.warning(
-        :mark_failed,
-        supervisor,
-        "could not mark this node draining, going on: #{inspect(reason, limit: 10)}",
-        reason: reason
-      )
+  # Without the mark servers may still come here and others may choose this node. That is no reason not to move
+  # what can be moved.
+  defp mark(%{supervisor: supervisor} = drain) do
+    with {:error, reason} <- put_mark(drain) do
+      text = "could not mark this node draining, going on: #{inspect(reason, limit: 10)}"
+      Log.warning(:mark_failed, supervisor, text, reason: reason)
     end
   end
+
+  # Only a shutdown marks for good.
+  defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
+  defp put_mark(%{why: :shutdown} = drain), do: Host.Mark.stop(drain.supervisor, Deadline.mark_ms(drain.deadline))
 
   # Nothing is moved before every server that runs here was asked to store its state.
   defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do

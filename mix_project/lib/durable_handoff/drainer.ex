@@ -29,6 +29,7 @@ defmodule DurableHandoff.Drainer do
   ```text
   Supervisor       started by start_link/1
   ├── Leftovers    unless `start_leftovers: false`; stopped last
+  ├── Cordon       cordons this node, and takes that back
   ├── Drainer      one drain at a time, for callers and for the shutdown
   │   ├─ Storing   has the servers store their state, from SIGTERM on or when a drain starts
   │   └─ Drain     one drain. Neither is linked to the Drainer: they settle what they have begun
@@ -38,7 +39,21 @@ defmodule DurableHandoff.Drainer do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema, Status, Telemetry}
+  alias DurableHandoff.{
+    Clock,
+    Cordon,
+    Deadline,
+    Drain,
+    Host,
+    Leftovers,
+    Log,
+    Native,
+    Options,
+    Schema,
+    Status,
+    Telemetry
+  }
+
   alias DurableHandoff.Drain.Storing
   alias DurableHandoff.Drainer.Shutdown
 
@@ -65,7 +80,9 @@ defmodule DurableHandoff.Drainer do
         leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
 
         work = %{prepare: fn -> prepare(supervisor) end, drain: &drain_for_shutdown(supervisor, &1)}
-        children = leftovers ++ [worker(supervisor, options), {Shutdown, {supervisor, options, work}}]
+
+        children =
+          leftovers ++ [{Cordon, supervisor}, worker(supervisor, options), {Shutdown, {supervisor, options, work}}]
 
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
     end
@@ -158,14 +175,14 @@ defmodule DurableHandoff.Drainer do
 
   @impl true
   def handle_call({:drain, options}, from, state) do
-    state = ensure_draining(state, options, asked_for(options))
+    state = ensure_draining(state, options, asked_for(options), :request)
     {:noreply, put_waiting(state, [from | state.waiting])}
   end
 
   def handle_call({:start_drain, options}, _from, state) do
     answer = if state.drain == nil, do: :started, else: :joined
     # Before the answer: a caller that asks status/1 next sees this drain, not the one before.
-    {:reply, {:ok, answer}, ensure_draining(state, options, asked_for(options))}
+    {:reply, {:ok, answer}, ensure_draining(state, options, asked_for(options), :request)}
   end
 
   def handle_call(:cancel, _from, %{drain: nil} = state), do: {:reply, {:error, :not_draining}, state}
@@ -177,11 +194,9 @@ defmodule DurableHandoff.Drainer do
       if stopping?,
         do: "the existing shutdown stops the rest",
         else:
-          "what has not moved goes on running here, and this node starts no servers until the supervisor is restarted"
+          "what has not moved goes on running here, and this node stays cordoned: uncordon/1 has it take servers again"
 
-    text =
-      "the drain is cancelled on request: it ends when what is in flight has settled. This node stays marked draining: " <>
-        rest
+    text = "the drain is cancelled on request: it ends when what is in flight has settled; " <> rest
 
     Log.warning(:drain_cancelled, state.supervisor, text, shutdown: stopping?)
 
@@ -191,6 +206,7 @@ defmodule DurableHandoff.Drainer do
 
   def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
     Telemetry.shutdown_start(state.supervisor, deadline)
+    Status.put_marked(state.supervisor)
     state = %{state | shutdown: %{from: from, deadline: deadline, again?: earlier != nil}}
     {:noreply, if(earlier, do: join_for_shutdown(state, deadline), else: start_for_shutdown(state))}
   end
@@ -237,7 +253,7 @@ defmodule DurableHandoff.Drainer do
     now = Clock.now_us()
 
     if now < deadline.end_us do
-      %{drain: {pid, _monitor}} = state = ensure_draining(state, state.options, %{deadline | begin_us: now})
+      %{drain: {pid, _monitor}} = state = ensure_draining(state, state.options, %{deadline | begin_us: now}, :shutdown)
       send_at(deadline.end_us, {:give_up, pid})
       state
     else
@@ -255,14 +271,14 @@ defmodule DurableHandoff.Drainer do
 
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
-  defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline) do
+  defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline, why) do
     Leftovers.Message.stand_down(supervisor)
     Status.put_draining(state.status)
     state = ensure_storing(state)
-    %{state | drain: Drain.start(supervisor, options, deadline, state.status, state.storing)}
+    %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing)}
   end
 
-  defp ensure_draining(state, _options, _deadline), do: state
+  defp ensure_draining(state, _options, _deadline, _why), do: state
 
   defp ensure_storing(%{storing: nil} = state),
     do: %{state | storing: Storing.start(state.supervisor, state.options.attempt_timeout_ms)}

@@ -6,6 +6,8 @@ defmodule DurableHandoff.Heartbeat do
   #   * `"started_at"`: when its supervisor started, wall-clock milliseconds;
   #   * `"servers"`: how many servers run there.
   #
+  # While the node is cordoned (`DurableHandoff.cordon/1`) they also say `"draining" => true`.
+  #
   # Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function,
   # every key kept, and a function that raises or returns something odd does to the heartbeat what it did
   # before. What is added here never raises.
@@ -35,7 +37,10 @@ defmodule DurableHandoff.Heartbeat do
     end
   end
 
-  defp with_ours(%{} = meta, name, generation), do: Map.put_new(meta, @key, ours(name, generation))
+  defp with_ours(%{} = meta, name, generation) do
+    meta = Map.put_new(meta, @key, ours(name, generation))
+    if Host.Mark.mark(name) == :cordoned, do: meta |> Map.delete(:draining) |> Map.put("draining", true), else: meta
+  end
 
   defp with_ours(odd, _name, _generation), do: odd
 

@@ -101,24 +101,6 @@ defmodule DurableHandoff.Host do
   def node_ref_to_ms(ref) when is_integer(ref) and ref > 0 and ref < 0x1F_FFFF_FFFF_FFFF, do: div(ref, 1_000)
   def node_ref_to_ms(_other), do: nil
 
-  @doc """
-  Marks this node draining: it starts no more servers and no node picks it as a target. There is no way back,
-  and doing it again is harmless.
-  """
-  @spec mark_draining(name(), timeout()) :: :ok | {:error, term()}
-  def mark_draining(name, timeout_ms) do
-    manager = DurableServer.LifecycleManager
-    # Before 0.1.5 DurableServer waits for 5 s, whatever is asked.
-    arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
-
-    case apply(manager, :stop_discovery, arguments) do
-      :ok -> :ok
-      other -> {:error, other}
-    end
-  catch
-    _kind, reason -> {:error, reason}
-  end
-
   @doc "Whether this node's heartbeat is written to the same store as the states of its servers."
   @spec heartbeats_in_storage?(name()) :: boolean()
   def heartbeats_in_storage?(name) do

@@ -58,9 +58,8 @@ defmodule DurableHandoff.Leftovers do
   @impl true
   def init({supervisor, options}) do
     Process.flag(:trap_exit, true)
-    # A node that was drained before this process crashed is still marked.
-    draining? = match?(%{state: state} when state != :idle, Status.read(supervisor))
-    {:ok, State.new(supervisor, options, draining?)}
+    # A node that was marked before this process crashed still is.
+    {:ok, State.new(supervisor, options, Status.marked?(supervisor))}
   end
 
   @impl true
@@ -101,6 +100,7 @@ defmodule DurableHandoff.Leftovers do
   defp handle(message, state) do
     case Message.read(message) do
       :stand_down -> State.stand_down(state)
+      :stand_up -> State.stand_up(state)
       {:stood_down, pid} -> State.drop_receiver(state, pid, :stood_down)
       {:forwarded, id, keys} -> State.forwarded(state, id, keys)
       {:settled, id} -> State.settled(state, id)

@@ -19,6 +19,7 @@ defmodule DurableHandoff.Log do
   | `:application_not_started` | warning | |
   | `:handoff_on`, `:budget_too_small` | info, warning | |
   | `:mark_failed` | warning | `reason` |
+  | `:cordoned`, `:uncordoned` | info | |
   | `:no_sigterm_handler` | warning | `reason` |
   | `:drain_cut` | warning | `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms` |
   | `:storing_progress`, `:states_stored` | info; warning when some could not be stored | `stored`, `unchanged`, `failed` |

@@ -1,13 +1,13 @@
 defmodule DurableHandoff.Operator do
   @moduledoc false
   # Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain,
-  # drain.
+  # drain, cordon, uncordon.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
   # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
   # drain goes on when the operator is gone. No name from outside becomes an atom.
 
-  alias DurableHandoff.{Host, Log, Report, Status, Wire}
+  alias DurableHandoff.{Cordon, Host, Log, Report, Schema, Status, Wire}
 
   @step_ms 500
   @max_supervisors 10_000
@@ -39,14 +39,41 @@ defmodule DurableHandoff.Operator do
     end
   end
 
+  @doc """
+  Cordons a supervisor here, or takes that back (`cordon: false`); all of this node without a `supervisor`. Of
+  all, those that stop are left out of the answer, and only if none is left that is a refusal.
+  """
+  @spec cordon(Wire.id(), pid(), %{supervisor: nil | String.t(), cordon: boolean()}) :: :ok
+  def cordon(request, from, %{supervisor: nil} = what) do
+    results = for name <- Enum.take(Status.supervisors(), @max_supervisors), do: {name, change(name, what)}
+
+    case {for({name, :ok} <- results, do: inspect(name)), results} do
+      {[], [{_name, {:error, reason}} | _others]} -> answer(from, Wire.refuse(request, refusal(reason)))
+      {[], []} -> answer(from, Wire.refuse(request, refusal(:no_supervisors)))
+      {names, _results} -> answer(from, Wire.cordon_done(request, names))
+    end
+  end
+
+  def cordon(request, from, what) do
+    with {:ok, name} <- find(what.supervisor), :ok <- change(name, what) do
+      answer(from, Wire.cordon_done(request, [inspect(name)]))
+    else
+      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
+    end
+  end
+
+  defp change(name, %{cordon: true}), do: Cordon.cordon(name)
+  defp change(name, %{cordon: false}), do: Cordon.uncordon(name)
+
   defp supervisor(name) do
-    with %{options: options, marked: marked} <- Status.read(name) do
+    with %{options: options, marked: marked, cordoned: cordoned} <- Status.read(name) do
       %{
         name: inspect(name),
         generation: options.generation,
         started_at_ms: Host.started_at_ms(name),
         servers: Host.count(name),
-        draining: marked
+        draining: marked,
+        cordoned: cordoned
       }
     end
   end
@@ -124,16 +151,20 @@ defmodule DurableHandoff.Operator do
   defp refusal({:invalid, texts}), do: {:invalid, Enum.map(texts, &cut/1)}
 
   defp refusal(:no_peers),
-    do:
-      {:invalid,
-       ["no other node could take its servers: nothing would move, and this node would start no more servers"]}
+    do: {:invalid, ["no other node could take its servers: nothing would move, and this node would only be cordoned"]}
+
+  defp refusal(:stopping), do: {:invalid, ["the node shuts down: its mark cannot be taken back"]}
+  defp refusal(:draining), do: {:invalid, ["it drains now: uncordon it when the drain has ended"]}
+  defp refusal(:no_supervisors), do: {:invalid, ["no supervisor with a DurableHandoff.Drainer runs on #{node()}"]}
 
   defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
   defp refusal(:supervisor_not_running), do: {:invalid, ["it does not run any more"]}
 
   defp refusal({:no_supervisor, text, names}) do
-    known = if names == [], do: "none", else: names |> Enum.take(20) |> Enum.map_join(", ", &inspect/1)
-    {:invalid, [cut("no supervisor #{text} with a Drainer on #{node()}; there is: #{known}")]}
+    known = Enum.map(names, &inspect/1)
+    meant = with name when name != nil <- Schema.nearest(text, known), do: ", did you mean #{name}?"
+    shown = if known == [], do: "none", else: known |> Enum.take(20) |> Enum.join(", ")
+    {:invalid, [cut("no supervisor #{text} with a Drainer on #{node()}#{meant || "; there is: #{shown}"}")]}
   end
 
   defp refusal(reason) do

@@ -30,6 +30,9 @@ defmodule DurableHandoff.Schema do
         ]
   @type t :: [{atom(), entry()}]
 
+  # Lets a swapped, missing or doubled letter through and keeps unrelated names apart.
+  @similar 0.75
+
   @doc "The options and the types of their values, for a typespec."
   @spec specs(t()) :: [{atom(), Macro.t()}]
   def specs(schema), do: for({name, entry} <- schema, do: {name, entry[:spec] || spec(entry[:type])})
@@ -170,17 +173,31 @@ defmodule DurableHandoff.Schema do
 
   @doc "Whether one of two names may be the other, misspelt."
   @spec similar?(atom(), atom()) :: boolean()
-  # Lets a swapped, missing or doubled letter through and keeps unrelated names apart.
-  def similar?(a, b), do: similarity(a, b) > 0.75
+  def similar?(a, b), do: similarity(a, b) > @similar
+
+  @doc """
+  The nearest of `choices` when `value` may be that one, misspelt; else nil. All are atoms, or all are strings.
+
+      iex> DurableHandoff.Schema.nearest("app-1@host", ["app1@host", "db@host"])
+      "app1@host"
+      iex> DurableHandoff.Schema.nearest("x", [])
+      nil
+  """
+  @spec nearest(choice, [choice]) :: choice | nil when choice: atom() | String.t()
+  def nearest(value, choices) do
+    nearest = Enum.max_by(choices, &similarity(&1, value), fn -> nil end)
+    if nearest != nil and similarity(nearest, value) > @similar, do: nearest
+  end
 
   defp did_you_mean(value, choices) when is_atom(value) and value != nil do
-    nearest = Enum.max_by(choices, &similarity(&1, value))
-    if similar?(nearest, value), do: ", did you mean #{inspect(nearest)}?", else: ""
+    with nearest when nearest != nil <- nearest(value, choices),
+         do: ", did you mean #{inspect(nearest)}?",
+         else: (nil -> "")
   end
 
   defp did_you_mean(_value, _choices), do: ""
 
-  defp similarity(a, b), do: String.jaro_distance(Atom.to_string(a), Atom.to_string(b))
+  defp similarity(a, b), do: String.jaro_distance(to_string(a), to_string(b))
 
   defp list(values), do: Enum.map_join(values, ", ", &inspect/1)
 end

@@ -7,6 +7,7 @@ defmodule DurableHandoff.Status do
   # which a Drainer warns about when it starts, the list is empty.
 
   alias DurableHandoff.{Host, Options}
+  alias DurableHandoff.Host.Mark
 
   @type t :: :ets.table()
   @type state :: :idle | :draining | :drained | :cancelled | :failed
@@ -29,7 +30,7 @@ defmodule DurableHandoff.Status do
   end
 
   @spec put_draining(t()) :: true
-  def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil, marked: true)
+  def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
 
   @spec put_waiting(t(), non_neg_integer()) :: true
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
@@ -58,25 +59,36 @@ defmodule DurableHandoff.Status do
               options: Options.t(),
               state: state(),
               marked: boolean(),
+              cordoned: boolean(),
               progress: nil | map(),
               report: nil | struct(),
               waiting: non_neg_integer()
             }
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
-      %{options: _, state: _, marked: _, progress: _, report: _, waiting: _} = status -> status
+      %{options: _, state: _, marked: _, progress: _, report: _, waiting: _} = status -> with_mark(status, supervisor)
       _being_made -> nil
     end
   rescue
     ArgumentError -> nil
   end
 
+  defp with_mark(status, supervisor) do
+    mark = Mark.mark(supervisor)
+    Map.merge(status, %{marked: status.marked or mark != :none, cordoned: mark == :cordoned and not status.marked})
+  end
+
+  @doc "This node is about to be marked for good."
   @spec put_marked(Host.name()) :: :ok
   def put_marked(supervisor), do: put(table(supervisor), marked: true)
 
-  @doc "Whether this node was marked draining for `supervisor`: there is no way back."
+  @doc "Whether this node takes no servers for `supervisor`: it is cordoned, or marked draining for good."
   @spec marked?(Host.name()) :: boolean()
-  def marked?(supervisor) do
+  def marked?(supervisor), do: stopping?(supervisor) or Mark.mark(supervisor) != :none
+
+  @doc "Whether this node was told to mark itself draining for good, even if DurableServer has not answered."
+  @spec stopping?(Host.name()) :: boolean()
+  def stopping?(supervisor) do
     :ets.lookup_element(table(supervisor), :marked, 2)
   rescue
     ArgumentError -> false

@@ -73,7 +73,7 @@ defmodule DurableHandoff.Stopping do
 
   defp mark(name) do
     Status.put_marked(name)
-    Host.mark_draining(name, Deadline.mark_ms())
+    Host.Mark.stop(name, Deadline.mark_ms())
   end
 
   @impl true

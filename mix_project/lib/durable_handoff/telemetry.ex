@@ -51,6 +51,16 @@ defmodule DurableHandoff.Telemetry do
 
   Metadata: `supervisor`, `report` (`DurableHandoff.Report`).
 
+  ### `[:durable_handoff, :mark]`
+
+  This node was cordoned or uncordoned.
+
+  | measurement | |
+  |---|---|
+  | `count` | 1 |
+
+  Metadata: `supervisor`, `mark` (`:cordoned` or `:none`).
+
   ### `[:durable_handoff, :attempt, :stop]`
 
   An attempt to move a server ended, with or without success.
@@ -196,6 +206,10 @@ defmodule DurableHandoff.Telemetry do
         execute([:attempt, :stop], measurements, metadata)
     end
   end
+
+  @doc false
+  @spec mark(Host.name(), Host.Mark.t()) :: :ok
+  def mark(supervisor, mark), do: execute([:mark], %{count: 1}, %{supervisor: supervisor, mark: mark})
 
   @doc false
   @spec leftovers_offer(Host.name(), non_neg_integer(), %{String.t() => pos_integer()}) :: :ok

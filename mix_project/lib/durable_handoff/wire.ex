@@ -133,6 +133,14 @@ defmodule DurableHandoff.Wire do
   @spec drain_done(id(), map()) :: message()
   def drain_done(request, report), do: message(:drain_done, [request, report])
 
+  @doc "`supervisors`: the names of those that are now cordoned, or not any more, as they were asked to be."
+  @spec cordon_done(id(), [String.t()]) :: message()
+  def cordon_done(request, supervisors), do: message(:cordon_done, [request, %{supervisors: supervisors}])
+
+  @doc "`move`: `%{from:, to:, gap_us:, attempts:}`."
+  @spec move_done(id(), map()) :: message()
+  def move_done(request, move), do: message(:move_done, [request, move])
+
   @doc "The refusal of a message of another version."
   @spec refuse_version(term()) :: message()
   def refuse_version(got), do: refuse(nil, {:version, if(is_integer(got) and got >= 0, do: got, else: 0), @version})

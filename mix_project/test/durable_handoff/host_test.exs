@@ -32,7 +32,12 @@ defmodule DurableHandoff.HostTest do
     assert Host.lookup(MySup, "k") == nil
     assert Host.graceful_shutdown_ms(MySup) == 55_000
     assert Host.future_skew_ms(MySup) == 5_000
-    assert {:error, _reason} = Host.mark_draining(MySup, 10)
+    assert {:error, _reason} = Host.Mark.stop(MySup, 10)
+    assert {:error, :supervisor_not_running} = Host.Mark.cordon(MySup)
+    assert {:error, :supervisor_not_running} = Host.Mark.uncordon(MySup)
+    assert :none = Host.Mark.mark(MySup)
+    assert :told = Host.Mark.announce(MySup)
+    assert :ok = Host.Mark.leave(MySup)
     assert {:error, _reason} = Host.info(MySup, "k")
     assert {:error, :not_running} = Host.stored(nil, "k")
     assert {:error, :not_running} = Host.release(nil, "k")

@@ -14,7 +14,8 @@ defmodule DurableHandoff.WireTest do
              [_line, name, hex] <- Regex.scan(~r/"name": "(\w+)", "hex": "([0-9a-f]+)"/, File.read!(file)),
              do: {Path.basename(file), name, Base.decode16!(hex, case: :lower)}
 
-  @received ~w(announce opened started orders progress report refuse describe drain_request)a
+  @received ~w(announce opened started orders progress report refuse describe drain_request
+               cordon_request move_request rebalance_request)a
 
   test "there are golden files, and cases in them" do
     assert length(@files) >= 2
@@ -76,6 +77,8 @@ defmodule DurableHandoff.WireTest do
   defp built(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
   defp built(:drain_done, [request, report]), do: Wire.drain_done(request, report)
   defp built(:plan, [request, plan]), do: Wire.plan(request, plan)
+  defp built(:cordon_done, [request, %{supervisors: supervisors}]), do: Wire.cordon_done(request, supervisors)
+  defp built(:move_done, [request, move]), do: Wire.move_done(request, move)
 
   test "a message of another version is distinguished from one that is wrong, whatever is in it" do
     assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}
@@ -118,7 +121,14 @@ defmodule DurableHandoff.WireTest do
           {:message, :describe, [1, :not_a_pid]},
           {:supervisor, :drain_request, [1, self(), %{supervisor: MyApp.Durable, timeout_ms: nil, dry_run: true}]},
           {:timeout_ms, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: 1.5, dry_run: true}]},
-          {:message, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: nil}]}
+          {:message, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: nil}]},
+          {:supervisor, :cordon_request, [1, self(), %{supervisor: :all, cordon: true}]},
+          {:message, :cordon_request, [1, self(), %{supervisor: "S", cordon: 1}]},
+          {:key, :move_request, [1, self(), %{supervisor: "S", to: "b@h"}]},
+          {:to, :move_request, [1, self(), %{supervisor: "S", key: "k", to: :b@h}]},
+          {:message, :move_request, [1, self(), [supervisor: "S"]]},
+          {:timeout_ms, :rebalance_request, [1, self(), %{supervisor: "S", timeout_ms: -1, dry_run: true}]},
+          {:message, :rebalance_request, [1, :no_pid, %{supervisor: "S", dry_run: true}]}
         ] do
       assert Wire.read(List.to_tuple([:durable_handoff, 1, kind | fields])) == {:error, {:field, field}}
     end

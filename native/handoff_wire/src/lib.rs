@@ -70,7 +70,15 @@
 //!     │ drain_request ───────────────────────────▶│
 //!     │◀──── drain_step (every 500 ms) ... ───────│
 //!     │◀────── drain_done, plan or refuse ────────│
+//!     │ rebalance_request: answered the same way ▶│
+//!     │ cordon_request ──────────────────────────▶│
+//!     │◀──────────────── cordon_done or refuse ───│
+//!     │ move_request ────────────────────────────▶│
+//!     │◀────────────────── move_done or refuse ───│
 //! ```
+//!
+//! An agent of an earlier release does not answer a kind that it does not know. Its `description` tells: without
+//! `cordoned` it knows neither `cordon_request` nor what was added with it.
 //!
 //! | message | file |
 //! |---|---|
@@ -86,7 +94,7 @@
 //! | `progress` | [`progress`] |
 //! | `report` | [`report`] |
 //! | `refuse` | [`refuse`] |
-//! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done`, `plan` | [`operator`] |
+//! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done`, `plan`, `cordon_request`, `cordon_done`, `move_request`, `move_done`, `rebalance_request` | [`operator`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 // What comes from outside must not be able to end the process.
@@ -116,7 +124,8 @@ pub use liveness::{DrainClose, KEEPALIVE_MS, Keepalive, SILENCE_MS};
 pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened};
 pub use operator::{
-    Describe, Description, DrainDone, DrainRequest, DrainStep, PlanDone, PlanSummary, RequestId, SupervisorInfo,
+    CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
+    PlanDone, PlanSummary, RebalanceRequest, RequestId, SupervisorInfo,
 };
 pub use orders::Orders;
 pub use progress::ProgressUpdate;

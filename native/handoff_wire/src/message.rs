@@ -11,7 +11,10 @@ use crate::error::WireError;
 use crate::events::Events;
 use crate::liveness::{DrainClose, Keepalive};
 use crate::open::{DrainOpen, Opened};
-use crate::operator::{Describe, Description, DrainDone, DrainRequest, DrainStep, PlanDone};
+use crate::operator::{
+    CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
+    PlanDone, RebalanceRequest,
+};
 use crate::orders::Orders;
 use crate::progress::ProgressUpdate;
 use crate::refuse::Refuse;
@@ -116,6 +119,16 @@ messages! {
     DrainDone(DrainDone),
     /// Agent to operator: what a drain would do.
     Plan(PlanDone),
+    /// Operator to agent: take no more servers, or take them again.
+    CordonRequest(CordonRequest),
+    /// Agent to operator: done.
+    CordonDone(CordonDone),
+    /// Operator to agent: move one server.
+    MoveRequest(MoveRequest),
+    /// Agent to operator: where it runs now.
+    MoveDone(MoveDone),
+    /// Operator to agent: move what is above this node's share.
+    RebalanceRequest(RebalanceRequest),
 }
 
 impl Message {

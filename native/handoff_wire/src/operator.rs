@@ -1,4 +1,4 @@
-//! What the command line asks an agent: who are you, and drain.
+//! What the command line asks an agent: describe the node, drain, cordon, move a server, rebalance.
 //!
 //! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The
 //! agent decides; a request is a request.
@@ -50,8 +50,11 @@ pub struct SupervisorInfo {
     pub started_at_ms: Option<i64>,
     /// How many servers it has.
     pub servers: u64,
-    /// Whether it is draining.
+    /// Whether it takes no servers: it is cordoned or marked draining.
     pub draining: bool,
+    /// Whether that can be taken back. Absent from releases that cannot be cordoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<bool>,
 }
 
 /// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors}}`
@@ -212,5 +215,183 @@ impl Body for PlanDone {
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, plan] = exactly(fields)?;
         Ok(PlanDone { request: RequestId(read_u64(request, "request")?), plan: read_value(plan, "plan")? })
+    }
+}
+
+/// `{durable_handoff, 1, cordon_request, Request, Pid, #{supervisor, cordon}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct CordonRequest {
+    pub request: RequestId,
+    /// Receives the answer.
+    pub from: Pid,
+    /// Absent: all of the node.
+    pub supervisor: Option<String>,
+    /// True: take no more servers. False: take them again.
+    pub cordon: bool,
+}
+
+impl Body for CordonRequest {
+    const KIND: &'static str = "cordon_request";
+
+    fn write(&self) -> Vec<Term> {
+        let what =
+            map([("supervisor", optional(self.supervisor.as_deref().map(text))), ("cordon", boolean(self.cordon))]);
+        vec![uint(self.request.0), self.from.clone().into(), what]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, from, what] = exactly(fields)?;
+        let what = Fields::of(what, "cordon_request")?;
+        Ok(CordonRequest {
+            request: RequestId(read_u64(request, "request")?),
+            from: read_pid(from, "from")?,
+            supervisor: what.maybe("supervisor", read_text)?,
+            cordon: what.need("cordon", read_bool)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, cordon_done, Request, #{supervisors}}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CordonDone {
+    pub request: RequestId,
+    /// Those that are now as they were asked to be.
+    pub supervisors: Vec<String>,
+}
+
+impl Body for CordonDone {
+    const KIND: &'static str = "cordon_done";
+
+    fn write(&self) -> Vec<Term> {
+        vec![uint(self.request.0), map([("supervisors", value(&self.supervisors))])]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, what] = exactly(fields)?;
+        let what = Fields::of(what, "cordon_done")?;
+        Ok(CordonDone {
+            request: RequestId(read_u64(request, "request")?),
+            supervisors: what.need("supervisors", read_value)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, move_request, Request, Pid, #{supervisor, key, to, timeout_ms}}`
+#[derive(Debug, Clone, PartialEq)]
+pub struct MoveRequest {
+    pub request: RequestId,
+    /// Receives the answer. The move goes on when this process ends.
+    pub from: Pid,
+    pub supervisor: String,
+    /// The key of the server, which may run on any node of the cluster.
+    pub key: String,
+    /// The target; absent: the best one.
+    pub to: Option<String>,
+    /// Instead of the configured time for one attempt.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Body for MoveRequest {
+    const KIND: &'static str = "move_request";
+
+    fn write(&self) -> Vec<Term> {
+        let what = map([
+            ("supervisor", text(&self.supervisor)),
+            ("key", text(&self.key)),
+            ("to", optional(self.to.as_deref().map(text))),
+            ("timeout_ms", optional(self.timeout_ms.map(uint))),
+        ]);
+        vec![uint(self.request.0), self.from.clone().into(), what]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, from, what] = exactly(fields)?;
+        let what = Fields::of(what, "move_request")?;
+        Ok(MoveRequest {
+            request: RequestId(read_u64(request, "request")?),
+            from: read_pid(from, "from")?,
+            supervisor: what.need("supervisor", read_text)?,
+            key: what.need("key", read_text)?,
+            to: what.maybe("to", read_text)?,
+            timeout_ms: what.maybe("timeout_ms", read_u64)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, move_done, Request, #{from, to, gap_us, attempts}}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveDone {
+    pub request: RequestId,
+    /// The node where the server ran.
+    pub from: String,
+    /// The node where it runs now.
+    pub to: String,
+    /// How long it was unavailable at most, microseconds.
+    pub gap_us: u64,
+    pub attempts: u64,
+}
+
+impl Body for MoveDone {
+    const KIND: &'static str = "move_done";
+
+    fn write(&self) -> Vec<Term> {
+        let what = map([
+            ("from", text(&self.from)),
+            ("to", text(&self.to)),
+            ("gap_us", uint(self.gap_us)),
+            ("attempts", uint(self.attempts)),
+        ]);
+        vec![uint(self.request.0), what]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, what] = exactly(fields)?;
+        let what = Fields::of(what, "move_done")?;
+        Ok(MoveDone {
+            request: RequestId(read_u64(request, "request")?),
+            from: what.need("from", read_text)?,
+            to: what.need("to", read_text)?,
+            gap_us: what.need("gap_us", read_u64)?,
+            attempts: what.need("attempts", read_u64)?,
+        })
+    }
+}
+
+/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms}}`. Answered as a
+/// [`DrainRequest`] with `plan` is; `total` counts the servers that are to move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RebalanceRequest {
+    pub request: RequestId,
+    /// Receives progress and report. The rebalance goes on when this process ends.
+    pub from: Pid,
+    pub supervisor: String,
+    /// Only say what would move.
+    pub dry_run: bool,
+    /// Instead of its configured time.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Body for RebalanceRequest {
+    const KIND: &'static str = "rebalance_request";
+
+    fn write(&self) -> Vec<Term> {
+        let what = map([
+            ("supervisor", text(&self.supervisor)),
+            ("dry_run", boolean(self.dry_run)),
+            ("timeout_ms", optional(self.timeout_ms.map(uint))),
+        ]);
+        vec![uint(self.request.0), self.from.clone().into(), what]
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        let [request, from, what] = exactly(fields)?;
+        let what = Fields::of(what, "rebalance_request")?;
+        Ok(RebalanceRequest {
+            request: RequestId(read_u64(request, "request")?),
+            from: read_pid(from, "from")?,
+            supervisor: what.need("supervisor", read_text)?,
+            dry_run: what.need("dry_run", read_bool)?,
+            timeout_ms: what.maybe("timeout_ms", read_u64)?,
+        })
     }
 }

@@ -15,9 +15,10 @@ use handoff_core::{
     ServerSpec, Source, StickyId, Usage,
 };
 use handoff_wire::{
-    Announce, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen, DrainRequest, DrainStart, DrainStep,
-    Events, Keepalive, Message, Opened, Orders, PlanDone, PlanSummary, ProgressUpdate, Refuse, RefuseReason,
-    ReportMessage, RequestId, Servers, Started, SupervisorInfo, ViewPart, Welcome,
+    Announce, CordonDone, CordonRequest, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen,
+    DrainRequest, DrainStart, DrainStep, Events, Keepalive, Message, MoveDone, MoveRequest, Opened, Orders, PlanDone,
+    PlanSummary, ProgressUpdate, RebalanceRequest, Refuse, RefuseReason, ReportMessage, RequestId, Servers, Started,
+    SupervisorInfo, ViewPart, Welcome,
 };
 
 const DRAIN: DrainId = DrainId(7);
@@ -238,6 +239,7 @@ fn expected() -> Vec<(&'static str, Message)> {
                     started_at_ms: Some(1_700_000_000_000),
                     servers: 500,
                     draining: true,
+                    cordoned: None,
                 }],
             }
             .into(),
@@ -268,6 +270,53 @@ fn expected() -> Vec<(&'static str, Message)> {
             question.into()
         }),
         ("plan", PlanDone { request: RequestId(3), plan: plan() }.into()),
+        ("description_cordoned", {
+            let supervisor = SupervisorInfo {
+                name: "MyApp.Durable".into(),
+                generation: None,
+                started_at_ms: None,
+                servers: 7,
+                draining: true,
+                cordoned: Some(true),
+            };
+            let release = "0.2.0".into();
+            Description { request: RequestId(4), release, now_ms: 1_700_000_001_000, supervisors: vec![supervisor] }
+                .into()
+        }),
+        ("cordon_request", CordonRequest { request: RequestId(5), from: pid(), supervisor: None, cordon: true }.into()),
+        ("uncordon_request", {
+            let supervisor = Some("MyApp.Durable".into());
+            CordonRequest { request: RequestId(6), from: pid(), supervisor, cordon: false }.into()
+        }),
+        ("cordon_done", CordonDone { request: RequestId(5), supervisors: vec!["MyApp.Durable".into()] }.into()),
+        (
+            "move_request",
+            MoveRequest {
+                request: RequestId(7),
+                from: pid(),
+                supervisor: "MyApp.Durable".into(),
+                key: "room/1".into(),
+                to: Some("c@h".into()),
+                timeout_ms: None,
+            }
+            .into(),
+        ),
+        (
+            "move_done",
+            MoveDone { request: RequestId(7), from: "b@h".into(), to: "c@h".into(), gap_us: 21_500, attempts: 1 }
+                .into(),
+        ),
+        (
+            "rebalance_request",
+            RebalanceRequest {
+                request: RequestId(8),
+                from: pid(),
+                supervisor: "MyApp.Durable".into(),
+                dry_run: true,
+                timeout_ms: Some(5_000),
+            }
+            .into(),
+        ),
         ("keys_of_later", announce("9.0", false).into()),
     ]
 }

@@ -151,6 +151,22 @@ messages = [
   drain_done: [2, report],
   plan_request: [3, pid, %{supervisor: "MyApp.Durable", timeout_ms: 5_000, dry_run: true, plan: true}],
   plan: [3, plan],
+  description_cordoned: [
+    4,
+    %{
+      release: "0.2.0",
+      now_ms: 1_700_000_001_000,
+      supervisors: [
+        %{name: "MyApp.Durable", generation: nil, started_at_ms: nil, servers: 7, draining: true, cordoned: true}
+      ]
+    }
+  ],
+  cordon_request: [5, pid, %{supervisor: nil, cordon: true}],
+  uncordon_request: [6, pid, %{supervisor: "MyApp.Durable", cordon: false}],
+  cordon_done: [5, %{supervisors: ["MyApp.Durable"]}],
+  move_request: [7, pid, %{supervisor: "MyApp.Durable", key: "room/1", to: "c@h", timeout_ms: nil}],
+  move_done: [7, %{from: "b@h", to: "c@h", gap_us: 21_500, attempts: 1}],
+  rebalance_request: [8, pid, %{supervisor: "MyApp.Durable", dry_run: true, timeout_ms: 5_000}],
   # A key that a later release may add.
   keys_of_later: [pid, %{release: "9.0", accepting: false, zone: "x"}]
 ]
@@ -159,6 +175,8 @@ kind = fn
   :keys_of_later -> :announce
   :view_asked -> :view
   :plan_request -> :drain_request
+  :description_cordoned -> :description
+  :uncordon_request -> :cordon_request
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name
 end
 

@@ -20,6 +20,7 @@ defmodule DurableHandoff.Host.Sync do
   # harmless.
 
   alias DurableHandoff.{Clock, Host}
+  alias DurableHandoff.Host.Mark
 
   @type watch :: :ets.tid()
   @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
@@ -77,16 +78,17 @@ defmodule DurableHandoff.Host.Sync do
   end
 
   @doc """
-  Whether the store takes a write now. Has the host write this node's heartbeat again, which it does for a
-  node that is marked draining: so nothing is at stake. A supervisor that keeps its heartbeats elsewhere has the
-  store refuse a write (`DurableHandoff.Host.refuses_stale_write?/2`). False where it cannot be known.
+  Whether the store takes a write now. For a node that is marked draining for good it has the host write this
+  node's heartbeat again, by marking it once more: so nothing is at stake. Any other node, and a supervisor that
+  keeps its heartbeats elsewhere, has the store refuse a write (`DurableHandoff.Host.refuses_stale_write?/2`).
+  False where it cannot be known.
   """
   @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
   def store_takes_writes?(name, timeout_ms) do
     since_ms = System.system_time(:millisecond)
 
-    if Host.heartbeats_in_storage?(name),
-      do: Host.mark_draining(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms,
+    if Mark.mark(name) == :final and Host.heartbeats_in_storage?(name),
+      do: Mark.stop(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms,
       else: Host.refuses_stale_write?(name, timeout_ms)
   end
 

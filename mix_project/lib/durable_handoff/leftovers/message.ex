@@ -40,10 +40,17 @@ defmodule DurableHandoff.Leftovers.Message do
   def ask(receiver, :ready?), do: :gen_server.send_request(receiver, :ready?)
   def ask(receiver, {:accept, offer}), do: :gen_server.send_request(receiver, {:take, offer})
 
-  @doc "Tells the receiver of this node that the node drains: it starts nothing more."
+  @doc "Tells the receiver of this node that the node drains or is cordoned: it starts nothing more."
   @spec stand_down(Host.name()) :: :ok
   def stand_down(supervisor) do
     with pid when is_pid(pid) <- Process.whereis(name(supervisor)), do: tell(pid, :stand_down)
+    :ok
+  end
+
+  @doc "Tells the receiver of this node that the node takes servers again."
+  @spec stand_up(Host.name()) :: :ok
+  def stand_up(supervisor) do
+    with pid when is_pid(pid) <- Process.whereis(name(supervisor)), do: tell(pid, :stand_up)
     :ok
   end
 
@@ -62,11 +69,13 @@ defmodule DurableHandoff.Leftovers.Message do
   @doc "What a message means to a receiver."
   @spec read(term()) ::
           :stand_down
+          | :stand_up
           | {:stood_down, pid()}
           | {:forwarded, term(), [term()]}
           | {:settled, term()}
           | :unknown
   def read({@tag, :stand_down}), do: :stand_down
+  def read({@tag, :stand_up}), do: :stand_up
   def read({@tag, {:stood_down, pid}}) when is_pid(pid), do: {:stood_down, pid}
   def read({@tag, {:pass, id, keys}}) when is_list(keys), do: {:forwarded, id, keys}
   def read({@tag, {:settled, id}}), do: {:settled, id}

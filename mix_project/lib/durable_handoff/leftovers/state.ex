@@ -151,6 +151,10 @@ defmodule DurableHandoff.Leftovers.State do
     end)
   end
 
+  @doc "This node starts servers again. What others have adopted meanwhile stays theirs."
+  @spec stand_up(t()) :: t()
+  def stand_up(state), do: %{state | draining?: false}
+
   defp activate(state, adoption, which) do
     state = state |> subscribe() |> rush(adoption)
     {adoption, keys} = Adoption.activate(adoption, which)

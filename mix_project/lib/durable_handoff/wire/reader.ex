@@ -23,6 +23,11 @@ defmodule DurableHandoff.Wire.Reader do
           | {:describe, id(), pid()}
           | {:drain_request, id(), pid(),
              %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean(), plan: boolean()}}
+          | {:cordon_request, id(), pid(), %{supervisor: nil | String.t(), cordon: boolean()}}
+          | {:move_request, id(), pid(),
+             %{supervisor: String.t(), key: String.t(), to: nil | String.t(), timeout_ms: nil | non_neg_integer()}}
+          | {:rebalance_request, id(), pid(),
+             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}}
   @type reason ::
           :unknown_drain
           | :duplicate
@@ -81,11 +86,35 @@ defmodule DurableHandoff.Wire.Reader do
     end
   end
 
+  def read(:cordon_request, [request, from, %{cordon: cordon} = what])
+      when is_number_of(request) and is_pid(from) and is_boolean(cordon),
+      do: request(:cordon_request, request, from, what, supervisor: &optional_text?/1)
+
+  def read(:move_request, [request, from, %{} = what]) when is_number_of(request) and is_pid(from) do
+    fields = [supervisor: &text?/1, key: &text?/1, to: &optional_text?/1, timeout_ms: &optional_number?/1]
+    request(:move_request, request, from, what, fields)
+  end
+
+  def read(:rebalance_request, [request, from, %{dry_run: dry_run} = what])
+      when is_number_of(request) and is_pid(from) and is_boolean(dry_run),
+      do: request(:rebalance_request, request, from, what, supervisor: &text?/1, timeout_ms: &optional_number?/1)
+
   def read(kind, _fields)
-      when kind in [:announce, :opened, :started, :orders, :progress, :report, :refuse, :describe, :drain_request],
+      when kind in [:announce, :opened, :started, :orders, :progress, :report, :refuse, :describe, :drain_request] or
+             kind in [:cordon_request, :move_request, :rebalance_request],
       do: {:error, {:field, :message}}
 
   def read(_unknown, _fields), do: {:error, :kind}
+
+  # What is optional may be absent. Keys that are not known are left out.
+  defp request(kind, request, from, what, checks) do
+    fields = Map.new(checks, fn {name, _check} -> {name, Map.get(what, name)} end)
+
+    case Enum.find(checks, fn {name, check} -> not check.(fields[name]) end) do
+      nil -> {:ok, {kind, request, from, Map.merge(fields, Map.take(what, [:cordon, :dry_run]))}}
+      {name, _check} -> {:error, {:field, name}}
+    end
+  end
 
   defp order?({:start, id, target, attempt, timeout_ms}) do
     is_server(id) and is_server(attempt) and is_number_of(timeout_ms) and text?(target)
@@ -115,6 +144,9 @@ defmodule DurableHandoff.Wire.Reader do
   defp reason?({:full, what, limit}), do: text?(what) and is_number_of(limit)
   defp reason?({:out_of_order, what}), do: text?(what)
   defp reason?(_unknown), do: false
+
+  defp optional_text?(value), do: value == nil or text?(value)
+  defp optional_number?(value), do: value == nil or is_number_of(value)
 
   defp text?(value), do: is_binary(value) and byte_size(value) <= @max_text and String.valid?(value)
 

@@ -1,0 +1,181 @@
+defmodule Handoff.CordonTest do
+  @moduledoc "A node that is cordoned takes no servers, everybody knows at once, and it can be taken back."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  # DurableServer's own heartbeats tell nothing within a test.
+  @silent [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000]
+
+  test "other nodes learn of it at once, and of its end, without a heartbeat", %{a: a, b: b, c: c} = context do
+    start_cluster(context, @silent)
+    pid = start_server(context, b, Counter, "k")
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:ok, %{marked: true, cordoned: true, state: :idle}} = status(context, b)
+    wait_until(fn -> eligible(context, a) == [c] end)
+    assert whereis(context, b, "k") == pid
+
+    # Again, and right after it the other way round.
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    assert {:ok, %{marked: false, cordoned: false}} = status(context, b)
+    wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    wait_until(fn -> eligible(context, a) == [c] end)
+  end
+
+  test "heartbeats go on to say it, and what told it before them is gone", %{a: a, b: b, c: c} = context do
+    start_cluster(context, heartbeat_interval_ms: 50)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    wait_until(fn -> match?([{_manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
+    [{_manager, %{"durable_handoff" => %{"servers" => 0}}}] = own_heartbeats(context, b)
+    assert eligible(context, a) == [c]
+
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    wait_until(fn -> match?([{_manager, meta}] when not is_map_key(meta, "draining"), own_heartbeats(context, b)) end)
+    assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
+  end
+
+  test "a heartbeat that was under way and says the old mark does not undo it", %{a: a, b: b, c: c} = context do
+    start_cluster(context, heartbeat_interval_ms: 50)
+    # One whose facts are from before is in the store's hands; what it says arrives after the cordon.
+    heartbeat = storage_key(context, "__nodes/" <> Atom.to_string(b))
+    SimulatedStore.pause(context.store, {:put, heartbeat})
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?([{_manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
+    wait_until(fn -> eligible(context, a) == [c] end)
+  end
+
+  test "a start on the node itself is placed elsewhere, and here again when it is uncordoned",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, b, "k")
+    child = {Counter, key: "k", initial_state: %{}}
+    assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert node(pid) in [a, c]
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    assert {:ok, {pid, _meta}} = start_here(context, b, "k2")
+    assert node(pid) == b
+  end
+
+  test "drains of other nodes leave it out, and drains that run already, too", %{a: a, b: b, c: c} = context do
+    start_cluster(context, @silent)
+    keys = start_servers(context, a, 12)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    before = running_on(context, b)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 12}} = await_task(draining)
+    assert running_on(context, b) == before
+    await_all_on(context, keys, [b, c])
+
+    # No node is left that takes servers: one was drained and so is cordoned, the other one was cordoned.
+    assert {:error, :no_peers} = drain(context, c)
+    assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    wait_until(fn -> eligible(context, c) == [a] end)
+    assert {:ok, %{moved: moved, left: %{}}} = drain(context, c)
+    assert moved == 12 - before
+    assert running_on(context, a) == moved
+  end
+
+  test "drain/2 cordons: uncordon/1 has the node take servers again", %{a: a, b: b, c: c} = context do
+    start_cluster(context, @silent)
+    keys = start_servers(context, a, 4)
+    assert {:ok, %{moved: 4}} = drain(context, a)
+    assert {:ok, %{state: :drained, marked: true, cordoned: true}} = status(context, a)
+    assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, a, "new")
+    assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert {:ok, %{state: :drained, marked: false, cordoned: false}} = status(context, a)
+    for node <- [b, c], do: wait_until(fn -> a in eligible(context, node) end)
+    assert {:ok, _report} = drain(context, b)
+    assert {:ok, _report} = drain(context, c)
+    await_all_on(context, keys, [a])
+  end
+
+  test "uncordon during a drain is refused until the drain is cancelled", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 1) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert {:error, :draining} = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{ended: :cancelled}} = await_task(draining)
+    assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert {:ok, _server} = start_here(context, a, "new")
+  end
+
+  test "a store that fails in a drain from a console does not make the mark final", %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 3)
+    SimulatedStore.configure(context.store, outage: :writes)
+    assert {:ok, %{moved: 0}} = drain(context, a, timeout_ms: 2_000)
+    SimulatedStore.configure(context.store, outage: :none)
+    assert {:ok, %{cordoned: true}} = status(context, a)
+    assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    wait_until(fn -> match?({:ok, _server}, start_here(context, a, "new")) end)
+  end
+
+  test "no Drainer: an error, not a crash", %{a: a} = context do
+    start_host(a, context.opts)
+    assert {:error, :no_drainer} = call(a, DurableHandoff, :cordon, [context.sup])
+    assert {:error, :no_drainer} = call(a, DurableHandoff, :uncordon, [context.sup])
+  end
+
+  describe "a mark that is final" do
+    setup do
+      node = start_node()
+      {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+      {:ok, doomed: node}
+    end
+
+    test "prepare_stop/0: uncordon says that the node stops, also where it was cordoned before",
+         %{a: a, doomed: doomed} = context do
+      context = %{context | nodes: [a, doomed]}
+      start_cluster(context)
+      assert :ok = call(doomed, DurableHandoff, :cordon, [context.sup])
+      assert :ok = call(doomed, DurableHandoff, :prepare_stop, [])
+      assert {:error, :stopping} = call(doomed, DurableHandoff, :uncordon, [context.sup])
+      assert :ok = call(doomed, DurableHandoff, :cordon, [context.sup])
+      assert {:error, :stopping} = call(doomed, DurableHandoff, :uncordon, [context.sup])
+      assert {:ok, %{marked: true, cordoned: false}} = status(context, doomed)
+      assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, doomed, "k")
+    end
+
+    test "a shutdown that finds the node cordoned drains as any other", %{a: a, doomed: doomed} = context do
+      context = %{context | nodes: [a, doomed]}
+      [_app, app] = start_cluster(context)
+      keys = start_servers(context, doomed, 5)
+      assert :ok = call(doomed, DurableHandoff, :cordon, [context.sup])
+      :ok = stop_children(doomed, app)
+      await_all_on(context, keys, [a])
+    end
+  end
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+  defp running_on(context, node), do: length(call(node, DurableHandoff.Host, :servers, [context.sup]))
+
+  defp start_here(context, node, key) do
+    child = {Counter, key: key, initial_state: %{}}
+    call(node, Host, :start_child, [context.sup, child, [local_only: true]])
+  end
+
+  defp eligible(context, node),
+    do: call(node, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9, sticky_placement: nil]])
+
+  defp own_heartbeats(context, node) do
+    name = Atom.to_string(node)
+
+    for {pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]),
+        do: {pid, beat.heartbeat_meta}
+  end
+end

@@ -1,0 +1,123 @@
+defmodule DurableHandoff.Cordon do
+  @moduledoc false
+  # Cordons this node for one supervisor, and takes that back. One process beside each Drainer.
+  #
+  # A cordoned node takes no servers: other nodes send none, their drains and DurableServer's own placement choose
+  # other nodes, and it starts none itself (`DurableHandoff.Host.Mark`). What runs goes on running. Connected
+  # nodes learn of the change within milliseconds; the others with the next heartbeat, within ten seconds as
+  # DurableServer is configured by default. A drain that runs on another node asks once a second besides.
+  #
+  # This process is a member of the group of heartbeats until DurableServer's own heartbeat says the same.
+
+  use GenServer
+
+  alias DurableHandoff.{Host, Leftovers, Log, Status, Telemetry}
+  alias DurableHandoff.Host.Mark
+
+  @check_ms 500
+  # One for the change, one for a heartbeat that was under way, and one to spare. A `heartbeat_meta` of the user
+  # that always says "draining" is not contradicted for longer.
+  @most_joins 3
+
+  @doc "Starts the process of `supervisor`."
+  @spec start_link(Host.name()) :: GenServer.on_start()
+  def start_link(supervisor), do: GenServer.start_link(__MODULE__, supervisor, name: name(supervisor))
+
+  @doc "Cordons this node. `:ok` also when it is cordoned or marked for good already."
+  @spec cordon(Host.name(), timeout()) :: :ok | {:error, :no_drainer | :supervisor_not_running | :timeout}
+  def cordon(supervisor, timeout_ms \\ :infinity), do: call(supervisor, :cordon, timeout_ms)
+
+  @doc """
+  Takes `cordon/1` back. `:ok` also when the node is not cordoned. Errors: `:stopping` (the mark is final),
+  `:draining` (a drain runs here), `:no_drainer`, `:supervisor_not_running`.
+  """
+  @spec uncordon(Host.name()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running}
+  def uncordon(supervisor), do: call(supervisor, :uncordon, :infinity)
+
+  defp call(supervisor, request, timeout_ms) do
+    GenServer.call(name(supervisor), request, timeout_ms)
+  catch
+    :exit, {:timeout, {GenServer, :call, _arguments}} -> {:error, :timeout}
+    :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
+  end
+
+  @impl true
+  def init(supervisor) do
+    state = %{supervisor: supervisor, joins: 0, timer: nil}
+    # One before this one may have crashed, and what it told the other nodes went with it.
+    {:ok, if(Mark.mark(supervisor) == :cordoned, do: look_later(state), else: state)}
+  end
+
+  @impl true
+  def handle_call(:cordon, _from, %{supervisor: supervisor} = state) do
+    before = Mark.mark(supervisor)
+
+    case Mark.cordon(supervisor) do
+      {:ok, mark} when mark != before ->
+        Leftovers.Message.stand_down(supervisor)
+        text = "this node is cordoned: it takes no servers, and what runs goes on running, until uncordon/1"
+        Log.info(:cordoned, supervisor, text)
+        Telemetry.mark(supervisor, mark)
+        {:reply, :ok, announce(%{state | joins: 0})}
+
+      {:ok, _as_before} ->
+        {:reply, :ok, state}
+
+      error ->
+        {:reply, error, state}
+    end
+  end
+
+  def handle_call(:uncordon, _from, %{supervisor: supervisor} = state) do
+    cond do
+      Status.stopping?(supervisor) -> {:reply, {:error, :stopping}, state}
+      match?(%{state: :draining}, Status.read(supervisor)) -> {:reply, {:error, :draining}, state}
+      true -> uncordon(Mark.mark(supervisor), state)
+    end
+  end
+
+  @impl true
+  def handle_info(:look, state), do: {:noreply, announce(%{state | timer: nil})}
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  defp uncordon(before, %{supervisor: supervisor} = state) do
+    case Mark.uncordon(supervisor) do
+      {:ok, :none} when before == :cordoned ->
+        Leftovers.Message.stand_up(supervisor)
+        Log.info(:uncordoned, supervisor, "this node is not cordoned any more: it takes servers again")
+        Telemetry.mark(supervisor, :none)
+        {:reply, :ok, announce(%{state | joins: 0})}
+
+      {:ok, :none} ->
+        {:reply, :ok, state}
+
+      {:ok, _final} ->
+        {:reply, {:error, :stopping}, state}
+
+      error ->
+        {:reply, error, state}
+    end
+  end
+
+  defp announce(%{joins: @most_joins} = state), do: leave(state)
+
+  defp announce(state) do
+    case Mark.announce(state.supervisor) do
+      :joined -> look_later(%{state | joins: state.joins + 1})
+      :waiting -> look_later(state)
+      :told -> leave(state)
+    end
+  end
+
+  defp leave(%{joins: 0} = state), do: state
+
+  defp leave(state) do
+    Mark.leave(state.supervisor)
+    %{state | joins: 0}
+  end
+
+  defp look_later(%{timer: nil} = state), do: %{state | timer: Process.send_after(self(), :look, @check_ms)}
+  defp look_later(state), do: state
+
+  defp name(supervisor), do: :"#{supervisor}_handoff_cordon"
+end

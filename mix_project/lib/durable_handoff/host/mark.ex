@@ -1,0 +1,163 @@
+defmodule DurableHandoff.Host.Mark do
+  @moduledoc false
+  # Whether this node takes servers for a supervisor, and how the other nodes learn of it at once.
+  #
+  # | mark | set by | taken back by | local starts | heartbeats |
+  # |---|---|---|---|---|
+  # | `:none` | | | allowed | as they are |
+  # | `:cordoned` | `cordon/1` | `uncordon/1` | refused | `"draining" => true` |
+  # | `:final` | `stop/2`, DurableServer's own shutdown | nothing | refused | `"draining" => true` |
+  #
+  # DurableServer keeps one row in its table while it shuts down: with it, it refuses local starts and its
+  # heartbeats say `"draining" => true`. A cordon sets the same row, and beside it one that says that the row is
+  # ours. DurableServer's `stop_discovery` also ends its discovery, which nothing starts again: that is the final
+  # mark. While a node is cordoned its discovery goes on; what it finds it cannot start here.
+  #
+  # Guarantees: `uncordon/1` never undoes a final mark, also when both run at the same time. All marks end with
+  # DurableServer's supervisor. Nothing raises when that does not run.
+
+  alias DurableHandoff.Host
+
+  @type t :: :none | :cordoned | :final
+
+  @heartbeats "__heartbeat"
+
+  @doc "The mark of the supervisor `name` on this node; `:none` when it does not run."
+  @spec mark(Host.name()) :: t()
+  def mark(name) do
+    with table when table != nil <- table(name), [_row] <- :ets.lookup(table, :shutting_down) do
+      if :ets.lookup(table, __MODULE__) == [{__MODULE__, :cordoned}], do: :cordoned, else: :final
+    else
+      _none -> :none
+    end
+  rescue
+    ArgumentError -> :none
+  end
+
+  @doc "Cordons this node. A final mark stays as it is."
+  @spec cordon(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
+  def cordon(name) do
+    change(name, fn table ->
+      # The row that says whose it is goes first: without it the other one counts as final.
+      if not :ets.member(table, :shutting_down) do
+        :ets.insert_new(table, {__MODULE__, :cordoned})
+        :ets.insert(table, {:shutting_down, true})
+      end
+    end)
+  end
+
+  @doc "Takes `cordon/1` back. A final mark stays as it is."
+  @spec uncordon(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
+  def uncordon(name) do
+    change(name, fn table ->
+      if :ets.select_delete(table, [{{__MODULE__, :cordoned}, [], [true]}]) == 1 do
+        :ets.delete(table, :shutting_down)
+        # stop/2 announces itself before DurableServer sets the row that may just have been deleted.
+        if :ets.member(table, __MODULE__), do: :ets.insert(table, {:shutting_down, true})
+      end
+    end)
+  end
+
+  @doc """
+  Marks this node draining for good: it starts no more servers and no node picks it as a target. There is no
+  way back, and doing it again is harmless.
+  """
+  @spec stop(Host.name(), timeout()) :: :ok | {:error, term()}
+  def stop(name, timeout_ms) do
+    change(name, fn table -> :ets.insert(table, {__MODULE__, :final}) end)
+    manager = DurableServer.LifecycleManager
+    # Before 0.1.5 DurableServer waits for 5 s, whatever is asked.
+    arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
+
+    case apply(manager, :stop_discovery, arguments) do
+      :ok -> :ok
+      other -> {:error, other}
+    end
+  catch
+    _kind, reason -> {:error, reason}
+  end
+
+  @doc """
+  Tells the nodes of the cluster what the mark is now, instead of with the next heartbeat.
+
+  The calling process joins the group of the heartbeats with a copy of this node's newest one, its stamp one
+  millisecond later and its meta with the mark. Of the heartbeats of a node the newest counts: this one until
+  DurableServer's next.
+
+  `:joined`: it has joined, or joined again, since the newest one said another mark: one that was under way can.
+  `:waiting`: DurableServer's next has not come yet. `:told`: it has, and it says the mark.
+  """
+  @spec announce(Host.name()) :: :joined | :waiting | :told
+  def announce(name) do
+    draining? = mark(name) != :none
+    own = own_heartbeats(name)
+    newest = Enum.max_by(own, fn {_from, beat} -> beat.timestamp end, fn -> nil end)
+
+    case newest do
+      nil ->
+        :waiting
+
+      {from, beat} ->
+        cond do
+          draining?(beat) != draining? -> join(name, %{with_mark(beat, draining?) | timestamp: beat.timestamp + 1})
+          from == Host.whereis(name) -> :told
+          true -> :waiting
+        end
+    end
+  catch
+    # Group or the table is gone: the supervisor stops.
+    _kind, _reason -> :told
+  end
+
+  @doc "Takes back what `announce/1` of the calling process has told."
+  @spec leave(Host.name()) :: :ok
+  def leave(name) do
+    apply(Group, :leave, [name, @heartbeats])
+    :ok
+  catch
+    _kind, _reason -> :ok
+  end
+
+  defp join(name, beat) do
+    apply(Group, :join, [name, @heartbeats, beat])
+    :joined
+  end
+
+  # DurableServer's table has a new heartbeat before the group has it.
+  defp own_heartbeats(name) do
+    own = Atom.to_string(node())
+    members = for {pid, %{node: ^own} = beat} <- apply(Group, :members, [name, @heartbeats]), do: {pid, beat}
+
+    stored =
+      for {^own, node_ref, timestamp, capacity, resources, env_vars, meta} <-
+            :ets.lookup(:"durable_server_heartbeats_#{name}", own) do
+        beat = %{node: own, node_ref: node_ref, timestamp: timestamp, capacity: capacity, resources: resources}
+        {:table, Map.merge(beat, %{env_vars: env_vars, heartbeat_meta: meta})}
+      end
+
+    # Of two with the same stamp the member's counts.
+    members ++ stored
+  end
+
+  defp draining?(%{heartbeat_meta: %{"draining" => true}}), do: true
+  defp draining?(_beat), do: false
+
+  defp with_mark(beat, true), do: %{beat | heartbeat_meta: Map.put(beat.heartbeat_meta || %{}, "draining", true)}
+  defp with_mark(beat, false), do: %{beat | heartbeat_meta: Map.delete(beat.heartbeat_meta || %{}, "draining")}
+
+  defp change(name, change) do
+    case table(name) do
+      nil ->
+        {:error, :supervisor_not_running}
+
+      table ->
+        change.(table)
+        {:ok, mark(name)}
+    end
+  rescue
+    # It ended just now.
+    ArgumentError -> {:error, :supervisor_not_running}
+  end
+
+  defp table(name), do: with(%{ets_table: table} <- Host.config(name), do: table, else: (_ -> nil))
+end
