@@ -4,7 +4,7 @@ defmodule DurableHandoff.Log do
 
   Each line has a text for people, and metadata for programs. The metadata stays the same when a text changes:
 
-    * `durable_handoff`: the event, an atom of the table below;
+    * `durable_handoff`: the event, an atom of the list below;
     * `supervisor`: the name of the supervisor, except in lines about the whole VM;
     * the fields of the event.
 
@@ -13,39 +13,44 @@ defmodule DurableHandoff.Log do
   All lines come from this module, so `Logger.put_module_level(DurableHandoff.Log, :warning)` sets their
   level.
 
-  | event | level | fields |
-  |---|---|---|
-  | `:durable_server` (which one runs here) | info; warning when it lacks functions | `version` |
-  | `:application_not_started` | warning | |
-  | `:handoff_on`, `:budget_too_small` | info, warning | |
-  | `:mark_failed` | warning | `reason` |
-  | `:cordoned`, `:uncordoned` | info | |
-  | `:no_sigterm_handler` | warning | `reason` |
-  | `:drain_cut` | warning | `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms` |
-  | `:storing_progress`, `:states_stored` | info; warning when some could not be stored | `stored`, `unchanged`, `failed` |
-  | `:policy_ignored` | warning | `servers`, and `key` and `problem` of the first |
-  | `:drain_started` | info | `servers`, `excluded`, `targets` (nodes) |
-  | `:nodes_out_of_reach` | warning | `nodes` |
-  | `:estimate` | info; warning when it does not fit | `round_trip_ms`, `drain_ms`, `fit` (servers) |
-  | `:drain_progress` | info | `total`, `moved`, `left`, `in_flight` |
-  | `:view_refused` | warning | `reason` |
-  | `:attempt_died` | error | `key`, `reason` |
-  | `:reservation_left` | warning | `key`, `reason` |
-  | `:drain_cancelled` | warning | `shutdown` (whether the node shuts down) |
-  | `:drain_ended` | info; warning when servers were left | `report` |
-  | `:drain_failed` | error | `reason` |
-  | `:unknown_answer` | warning | `function`, `answer` |
-  | `:rust_node_announced`, `:rust_node_withdrawn` | info | `node` |
-  | `:rust_node_refused` | warning | `reason` |
-  | `:rust_node_version` | warning | `node`, `version` |
-  | `:no_executor` | warning | `node` |
-  | `:executor_lost` | warning | `node`, `reason` |
-  | `:operator_drain_failed` | error | `reason` |
-  | `:leftovers_offered` | info; warning when servers found no node | `left`, `accepted`, `targets` |
-  | `:leftovers_not_offered` | error | `reason` |
-  | `:leftovers_taken_over` | info | `source`, `servers` |
-  | `:leftovers_ended` | info; warning when servers were dropped | `source`, `total`, `started`, `running`, `forwarded`, `dropped` |
-  | `:leftovers_poll_only` | warning | `reason` |
+  ## Events
+
+    * `:durable_server`, the version found at start: info; warning when it lacks functions. Fields:
+      `version`.
+    * `:application_not_started`: warning.
+    * `:handoff_on`, `:budget_too_small`: info, warning.
+    * `:mark_failed`: warning. Fields: `reason`.
+    * `:cordoned`, `:uncordoned`: info.
+    * `:no_sigterm_handler`: warning. Fields: `reason`.
+    * `:drain_cut`: warning. Fields: `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms`.
+    * `:storing_progress`, `:states_stored`: info; warning when some could not be stored. Fields:
+      `stored`, `unchanged`, `failed`.
+    * `:policy_ignored`: warning. Fields: `servers`, and `key` and `problem` of the first.
+    * `:drain_started`: info. Fields: `servers`, `excluded`, `targets` (nodes).
+    * `:nodes_out_of_reach`: warning. Fields: `nodes`.
+    * `:estimate`: info; warning when it does not fit. Fields: `round_trip_ms`, `drain_ms`, `fit`
+      (servers).
+    * `:drain_progress`: info. Fields: `total`, `moved`, `left`, `in_flight`.
+    * `:view_refused`: warning. Fields: `reason`.
+    * `:attempt_died`: error. Fields: `key`, `reason`.
+    * `:reservation_left`: warning. Fields: `key`, `reason`.
+    * `:drain_cancelled`: warning. Fields: `shutdown` (whether the node shuts down).
+    * `:drain_ended`: info; warning when servers were left. Fields: `report`.
+    * `:drain_failed`: error. Fields: `reason`.
+    * `:unknown_answer`: warning. Fields: `function`, `answer`.
+    * `:rust_node_announced`, `:rust_node_withdrawn`: info. Fields: `node`.
+    * `:rust_node_refused`: warning. Fields: `reason`.
+    * `:rust_node_version`: warning. Fields: `node`, `version`.
+    * `:no_executor`: warning. Fields: `node`.
+    * `:executor_lost`: warning. Fields: `node`, `reason`.
+    * `:operator_drain_failed`: error. Fields: `reason`.
+    * `:leftovers_offered`: info; warning when servers found no node. Fields: `left`, `accepted`,
+      `targets`.
+    * `:leftovers_not_offered`: error. Fields: `reason`.
+    * `:leftovers_taken_over`: info. Fields: `source`, `servers`.
+    * `:leftovers_ended`: info; warning when servers were dropped. Fields: `source`, `total`, `started`,
+      `running`, `forwarded`, `dropped`.
+    * `:leftovers_poll_only`: warning. Fields: `reason`.
   """
 
   require Logger
