@@ -8,9 +8,9 @@ defmodule DurableHandoff.Heartbeat do
   #
   # While the node is cordoned (`DurableHandoff.cordon/1`) they also say `"draining" => true`.
   #
-  # Guarantee: the user's own `heartbeat_meta` arrives as it would without this library: a map or a function,
-  # every key kept, and a function that raises or returns something odd does to the heartbeat what it did
-  # before. What is added here never raises.
+  # Guarantee: the user's own `heartbeat_meta`, a map or a function, has the same effect as without this
+  # library. Every key is kept, also when its function raises or returns something invalid. The code here never
+  # raises.
 
   alias DurableHandoff.Host
 

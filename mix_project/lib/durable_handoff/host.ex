@@ -3,18 +3,17 @@ defmodule DurableHandoff.Host do
   # `apply`, so that the compiler does not look for its functions.
 
   @moduledoc false
-  # The one place that knows DurableServer.
+  # The only module that calls DurableServer.
   #
-  # Guarantees: this module and those under it are the only ones that name `DurableServer`, its
-  # `LifecycleManager`, `Group` or their tables, so that a change there is a change here. No function raises,
-  # exits or throws because DurableServer is absent, busy or of a later version, except `ensure_loaded!/0` and
-  # `started!/1`, which say what to do. What it returns about other nodes has been checked
-  # (`DurableHandoff.Host.View`), what a rehome left behind has one of the seven meanings the engine knows
-  # (`DurableHandoff.Host.Outcome`).
+  # Guarantees: only this module and those under it name `DurableServer`, its `LifecycleManager`, `Group` or
+  # their tables, so a change in DurableServer needs a change here only. No function raises, exits or throws
+  # because DurableServer is absent, busy or of a later version, except `ensure_loaded!/0` and `started!/1`,
+  # whose errors say what to do. Data about other nodes is checked (`DurableHandoff.Host.View`). Every result of
+  # a move becomes one of the outcomes that the engine knows (`DurableHandoff.Host.Outcome`).
 
   alias DurableHandoff.Clock
 
-  # The supervisor of the servers answers in this time, or is starting one.
+  # The supervisor of the servers answers within this time, or it is busy starting a server.
   @list_ms 100
 
   @type name :: atom()
@@ -67,7 +66,7 @@ defmodule DurableHandoff.Host do
     ask(fn -> supervisor(:__get_config__, [name]) end, nil, &is_map/1)
   end
 
-  @doc "The longest time, in milliseconds, that the existing graceful shutdown can take."
+  @doc "The longest time, in milliseconds, that DurableServer's graceful shutdown can take."
   @spec graceful_shutdown_ms(name()) :: pos_integer()
   def graceful_shutdown_ms(name), do: number(config(name), :graceful_shutdown_total_timeout_ms, 55_000)
 
@@ -96,7 +95,7 @@ defmodule DurableHandoff.Host do
     fn -> supervisor(:node_ref, [name]) end |> ask(nil, &is_integer/1) |> node_ref_to_ms()
   end
 
-  @doc "A node reference (microseconds of wall clock) in milliseconds; nil for what cannot be one."
+  @doc "A node reference (microseconds of wall clock) in milliseconds; nil for an invalid one."
   @spec node_ref_to_ms(term()) :: pos_integer() | nil
   def node_ref_to_ms(ref) when is_integer(ref) and ref > 0 and ref < 0x1F_FFFF_FFFF_FFFF, do: div(ref, 1_000)
   def node_ref_to_ms(_other), do: nil
@@ -110,7 +109,7 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "How many servers the existing graceful shutdown stops at a time."
+  @doc "How many servers DurableServer's graceful shutdown stops at a time."
   @spec graceful_concurrency(name()) :: pos_integer()
   def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)
 
@@ -231,15 +230,15 @@ defmodule DurableHandoff.Host do
   end
 
   @doc """
-  Where the supervisor keeps its servers, nil when it is not up. Good for `release/2` even after its end,
-  unless the supervisor runs the storage itself.
+  The storage of the supervisor, nil when it is not up. `release/2` can use it even after the end of the
+  supervisor, unless the supervisor runs the storage itself.
   """
   @spec storage(name()) :: storage() | nil
   def storage(name) do
     with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
   end
 
-  # Never written: no object has this etag, and this key has no object.
+  # This write always fails: no object has this etag, and there is no object with this key.
   @probe_key "__durable_handoff/probe"
   @probe_etag "1"
 
@@ -253,7 +252,7 @@ defmodule DurableHandoff.Host do
       opts = [etag: @probe_etag, max_retries: 0, timeout: timeout_ms]
       arguments = [backend, prefix <> @probe_key, %{}, opts]
       write = Task.async(fn -> perform(DurableServer.StorageBackend, :put_object, arguments) end)
-      # A backend may take no notice of the time limit.
+      # A backend may ignore the time limit.
       match?(
         {:ok, {:error, refused}} when refused in [:conflict, :not_found],
         Task.yield(write, timeout_ms) || Task.shutdown(write, :brutal_kill)
@@ -263,7 +262,7 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "Whether a stored `meta` reserves its server for this node: a displaced server of ours."
+  @doc "Whether a stored `meta` reserves its server for this node, so this node has displaced it."
   @spec ours?(map()) :: boolean()
   def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
 

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.RustNodes do
   @moduledoc false
-  # The Rust nodes that have announced that they take drains: a table that every process may read. A drain
-  # reads it without asking a process.
+  # The Rust nodes that have announced themselves: a table that every process may read, so a drain need not
+  # ask a process.
   #
   # At most 64 Rust nodes. One is in the table from its announcement until it withdraws, stops or is gone. A
   # newer announcement of the same node replaces the earlier one.

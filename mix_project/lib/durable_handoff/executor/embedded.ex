@@ -4,8 +4,8 @@ defmodule DurableHandoff.Executor.Embedded do
 
   alias DurableHandoff.Native
 
-  # Up to here a poll stays far below a millisecond, which is what a normal scheduler may be kept. A dirty one
-  # costs each poll up to 50 microseconds.
+  # Up to this many servers a poll takes far less than a millisecond, so it may run on a normal scheduler. A
+  # dirty scheduler adds up to 50 microseconds to each poll.
   @small_servers 5_000
   @small_nodes 50
 

@@ -5,14 +5,14 @@ defmodule DurableHandoff.Executor.Link do
   #
   # Guarantees:
   #
-  #   * Nothing here waits. What cannot be sent now, because the connection is full, is sent later in the same
-  #     order. The link is lost after two seconds of that, and without a connection.
-  #   * The node gets a message every 500 ms. The link is lost when the node sends none for two seconds, ends,
-  #     refuses, or sends what cannot be understood. Messages about another drain are ignored.
+  #   * Nothing here waits. Messages that cannot be sent now, because the connection is busy, are sent later in
+  #     the same order. The link is lost after two seconds of that, and when the connection is lost.
+  #   * The node gets a message at least every 500 ms. The link is lost when the node sends nothing for two
+  #     seconds, ends, refuses, or sends an invalid message. Messages about another drain are ignored.
   #   * If this VM itself was paused, the pause does not count as silence of the node: messages sent meanwhile
   #     are still in the socket. At most one pause is forgiven between two messages.
-  #   * What waits to be sent is bounded: servers are encoded when their turn comes, views that wait are
-  #     replaced by newer ones, and events are at most those of the attempts under way.
+  #   * The queue is bounded: servers are encoded only when they are sent, a newer view replaces one that waits,
+  #     and there are at most the events of the attempts in flight.
 
   alias DurableHandoff.Wire
 

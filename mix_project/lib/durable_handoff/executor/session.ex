@@ -9,10 +9,10 @@ defmodule DurableHandoff.Executor.Session do
   #     over at any point without replaying history.
   #   * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender
   #     is dropped for the rest of the drain.
-  #   * The engine here takes over at once when the Rust node refuses, is gone, cannot be sent to or sends
-  #     what cannot be understood, and after two seconds without a message from it
-  #     (`DurableHandoff.Executor.Link`). Orders that arrive after that are ignored. A node that is lost
-  #     before its first order is replaced by the next one, unless two seconds were spent on it.
+  #   * The engine here takes over when the Rust node is lost: at once when it refuses, is gone, cannot be sent
+  #     to or sends an invalid message, and after two seconds without a message from it
+  #     (`DurableHandoff.Executor.Link`). Orders that arrive later are ignored. A node that is lost before its
+  #     first order is replaced by the next Rust node, unless two seconds have passed.
   #   * The deadline, and a cancel, are enforced here.
   #   * The report counts every server once, with every executor.
   #
@@ -21,7 +21,8 @@ defmodule DurableHandoff.Executor.Session do
   #          └── events, views ─▶ engine in this VM           │
   #                          └▶ Link ─▶ Rust node ────────────┘
   #
-  # A value of the drain's process, which passes on messages that it does not know (`handle_message/3`).
+  # A session is a value that the drain's process holds. That process passes on messages that it does not
+  # know (`handle_message/3`).
 
   alias DurableHandoff.Executor.{Embedded, Link}
   alias DurableHandoff.{Log, RustNodes, Telemetry}

@@ -3,10 +3,10 @@ defmodule DurableHandoff.Host.Count do
   # Asks other nodes for current facts about themselves: how many servers they have, whether they go down, and
   # which modules they lack.
   #
-  # Guarantee: asking takes no longer than the time given, changes nothing but that the asked node loads the
-  # modules, and a node that cannot answer (not connected, too slow, without this library or with one that is
-  # older than this question) is missing from the result. The planner then goes by its heartbeat. The answers
-  # are as the nodes gave them: `DurableHandoff.Host.View` checks them.
+  # Guarantee: asking takes no longer than the time given, and has no effect except that the asked node loads
+  # the modules. A node that does not answer (not connected, too slow, without this library or with a version
+  # that does not know the question) is missing from the result; the planner then uses its heartbeat. The
+  # answers are not checked here: `DurableHandoff.Host.View` does that.
 
   alias DurableHandoff.{Host, Status}
   alias DurableHandoff.Stopping.Moment

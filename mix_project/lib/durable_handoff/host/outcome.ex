@@ -22,25 +22,25 @@ defmodule DurableHandoff.Host.Outcome do
   # | `{:error, :singleflight_overloaded}` | `:untouched` |
   # | any other error; raised, exited, thrown | `{:verify, {:displaced, blame}}`, see `blame/1` |
   #
-  # Before it is asked, `DurableHandoff.Drain.StoredFirst` has the server store its state; that can end an
-  # attempt with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. All in all an attempt can
-  # fail like this, and counts against:
+  # Before that, `DurableHandoff.Drain.StoredFirst` has the server store its state, which can end an attempt
+  # with `{:untouched, :store}`, `{:untouched, :server}` or `:not_storable`. An attempt can fail in these ways,
+  # each of which counts against the target, the server, the store or nothing:
   #
   # | the attempt | against | which means |
   # |---|---|---|
   # | the target refuses, is full, unreachable or too slow | target | it rests, the server goes to another one; the breaker counts one incident |
-  # | the connection to the target is lost meanwhile | no one | any target that is connected |
+  # | the connection to the target is lost meanwhile | nothing | any target that is connected |
   # | the server does not start there: `init` raises, stops, ignores or takes too long | server | another target; the breaker of its module counts it |
   # | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
   # | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
   # | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
   # | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
-  # | its `terminate/2` raises, so there is no final write | no one | it starts again from the sync just before; `:state_not_stored` in the report |
+  # | its `terminate/2` raises, so there is no final write | nothing | it starts again from the sync just before; `:state_not_stored` in the report |
   # | the store fails one server again and again and serves others | server | `max_attempts` count |
-  # | its `terminate/2` or final write is slow | no one | waited for until the deadline |
-  # | the target's registry has not seen the stop | no one | the same target again |
-  # | another node has it, or it ended by itself | no one | `:lost_race`, `:gone` |
-  # | an answer that is not known | no one | another target; the breaker counts one incident |
+  # | its `terminate/2` or final write is slow | nothing | waited for until the deadline |
+  # | the target's registry has not seen the stop | nothing | the same target again |
+  # | another node has it, or it ended by itself | nothing | `:lost_race`, `:gone` |
+  # | an answer that is not known | nothing | another target; the breaker counts one incident |
   #
   # What each means for the next server is decided in `native/handoff_core/src/engine/outcome.rs`.
 
@@ -63,8 +63,8 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %ErlangError{original: {:erpc, reason}}}, _old_pid, _target), do: erpc(reason)
   def classify({:raised, :error, {:erpc, reason}}, _old_pid, _target), do: erpc(reason)
 
-  # Raised over there, before any server of ours was asked to start: DurableServer is not up on the target, or
-  # is going down.
+  # Raised on the target before it was asked to start the server: DurableServer is not up there, or is
+  # stopping.
   def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
     do: {:verify, {:displaced, blame_remote(reason)}}
 
@@ -220,7 +220,7 @@ defmodule DurableHandoff.Host.Outcome do
   def blame({tag, _detail}) when tag in [:consistent_read_failed, :ekv_exit, :ekv_runtime_error, :ekv_not_started],
     do: :store
 
-  # The mirror, and DurableServer from 0.1.7 on.
+  # The mirror backend, and DurableServer from 0.1.7 on.
   def blame({tag, _detail}) when tag in [:mirror_failed, :promotion_failed, :storage_unavailable], do: :store
   # DurableHandoff.Store.
   def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store

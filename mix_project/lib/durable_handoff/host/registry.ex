@@ -2,10 +2,10 @@ defmodule DurableHandoff.Host.Registry do
   @moduledoc false
   # DurableServer's registry: lookups by key, and an event for each key that is registered or unregistered.
   #
-  # Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version; an
-  # owner returned here was, a moment ago, a process that could be reached from this node; everything reads
-  # this node's own replica and waits for no other node, except `start/4`. Events can be lost (a replica that
-  # was cut off), so waiters also poll.
+  # Guarantees: nothing here raises or exits because DurableServer is absent, busy or of a later version. An
+  # owner that is returned could be reached from this node a moment ago. All functions but `start/4` read this
+  # node's replica and wait for no other node. Events can be lost while a replica is cut off, so waiters also
+  # poll.
   #
   # Callers take the module as an argument, so that tests can force the order in which a registry learns of a
   # move.
@@ -15,11 +15,11 @@ defmodule DurableHandoff.Host.Registry do
 
   @type key :: term()
   @type start :: {module(), initial_state :: map()}
-  @typedoc "The process is the one that was registered under the key, or no longer is."
+  @typedoc "The process that was registered or unregistered under the key."
   @type event :: {:registered | :unregistered, key(), pid()}
 
   @doc """
-  The process that owns `key` as this node knows it; nil also for one that cannot be reached from here now.
+  The process that owns `key` as this node knows it; nil when there is none or it cannot be reached from here.
   """
   @spec owner(Host.name(), key()) :: pid() | nil
   def owner(name, key) do
@@ -30,7 +30,7 @@ defmodule DurableHandoff.Host.Registry do
     end
   end
 
-  @doc "Whether a message to `pid` would find a connection, or a live process where it is one of this node."
+  @doc "Whether `pid` can be sent a message: its node is connected or, on this node, it is alive."
   @spec reachable?(pid()) :: boolean()
   def reachable?(pid) when node(pid) == node(), do: Process.alive?(pid)
   def reachable?(pid), do: node(pid) in Node.list(:connected)

@@ -1,20 +1,20 @@
 defmodule DurableHandoff.Host.StorageIdentity do
   @moduledoc false
-  # A text that is the same on every node that keeps its servers in the same place, and different elsewhere.
+  # A text that identifies a storage: the same on all nodes that keep their servers in the same place.
   #
-  # Guarantees: made of the prefix and of where the backend really points to, and of nothing that could be a
-  # secret; hashed, so that it names no bucket. Never raises.
+  # Guarantees: it is a hash of the prefix and of the place that the backend points to. It contains no secret
+  # and no name of a bucket. Never raises.
   #
-  #   * A backend that keeps others in its state (a mirror, encryption, a cache) is where these are: wrapping
-  #     a store, or changing which side of a mirror is read, does not move it.
+  #   * A backend that wraps others (a mirror, encryption, a cache) has their identity: wrapping a store, or
+  #     changing which side of a mirror is read, does not change it.
   #   * A backend may say where it is: `storage_identity/1`, called with its state, returns any term.
   #   * Else it is its module and the values of well-known keys of its state: `url`, `bucket`, `container`,
   #     `account_name`, `endpoint`, `s3_endpoint`, `base_url`, `host`, `port`, `path`, `root`, `dir`,
   #     `database`, `table`, `namespace`, `name`; of a URL neither user nor query. `region` counts where there
   #     is no endpoint: beside one, nodes of several regions may name the same store differently.
-  #   * What a state holds beyond that, such as credentials, connections and pids, does not count. A backend
-  #     with none of these keys is its module and the prefix: drains with the same prefix then share their
-  #     limits, which costs at most some speed.
+  #   * Everything else in a state, such as credentials, connections and pids, does not count. A backend with
+  #     none of these keys is identified by its module and the prefix. Two such storages with the same prefix
+  #     then share their limits, which costs at most some speed.
 
   @keys [
     :url,
@@ -44,7 +44,7 @@ defmodule DurableHandoff.Host.StorageIdentity do
   def of(nil), do: digest(:none)
   def of({backend, prefix}), do: digest({prefix, backend(backend, @depth)})
 
-  @doc "A URL as part of an identity: without user, query and fragment. Nil for what is none."
+  @doc "A URL as part of an identity: without user, query and fragment. nil when it is not a URL."
   @spec url(term()) :: term()
   def url(value) when is_binary(value) do
     case URI.new(value) do

@@ -1,9 +1,10 @@
 defmodule DurableHandoff.Host.StoredState do
   @moduledoc false
-  # Between DurableServer's stored state and the map of three keys that plain nodes read and write.
+  # Converts between DurableServer's stored state and the map of three keys that nodes without this backend
+  # read and write.
   #
-  # Guarantees: everything that is no stored state goes through unchanged, in both directions; an envelope
-  # that cannot be opened is an error, never an exception, and never taken for something else.
+  # Guarantees: a term that is not a stored state stays unchanged in both directions. An envelope that cannot
+  # be decoded is an error, never an exception.
 
   @doc """
   Whether a term is DurableServer's stored state. Such bytes name their owner, so two writers never write the
@@ -20,7 +21,7 @@ defmodule DurableHandoff.Host.StoredState do
 
   def reserved_for(_other), do: nil
 
-  @doc "What is written: the three-key map of a stored state, anything else as it is."
+  @doc "The term to write: the three-key map of a stored state, any other term as it is."
   @spec to_object(term()) :: term()
   def to_object(%{__struct__: DurableServer.StoredState} = stored),
     do: apply(DurableServer.StoredState, :to_object_store_term, [stored])
@@ -28,7 +29,7 @@ defmodule DurableHandoff.Host.StoredState do
   def to_object(other), do: other
 
   @doc """
-  What was read: a stored state where DurableServer takes it for one, anything else as it is.
+  The term that was read: a stored state where DurableServer accepts it as one, any other term as it is.
 
   `{:error, exception}` when DurableServer cannot read it: a broken envelope, one of a later version, or an
   answer that this library does not know.

@@ -2,8 +2,8 @@ defmodule DurableHandoff.Host.Sync do
   @moduledoc false
   # Has a running server store its state, and finds out whether it did.
   #
-  # The host's own timer sends a server `{:durable, :sync}`: it stores its state when that has changed, and
-  # goes on. It answers nothing. What can be seen of it:
+  # DurableServer's timer sends a server `{:durable, :sync}`. The server then stores its state if that has
+  # changed. It sends no reply, so the result has to be observed:
   #
   # | | seen as |
   # |---|---|
@@ -12,9 +12,9 @@ defmodule DurableHandoff.Host.Sync do
   # | the write failed | the same etag, and a line that the host logs as an error in the server's process |
   # | another owner wrote the object, or its state cannot be dumped | the server ends |
   #
-  # So a failed write is told from an unchanged state by the line alone. `listen/2` takes part in logging
-  # while syncs run; where errors are not logged at all it says so (`blind?/1`), and an unchanged server is
-  # then not known to be stored.
+  # So only the log line distinguishes a failed write from an unchanged state. `listen/2` adds a log filter
+  # while syncs run. Where errors are not logged at all (`blind?/1`), it is unknown whether an unchanged server
+  # is stored.
   #
   # Guarantees: nothing here raises; a sync that is not answered in time may still run later, which is
   # harmless.

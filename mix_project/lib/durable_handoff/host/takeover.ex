@@ -1,15 +1,15 @@
 defmodule DurableHandoff.Host.Takeover do
   @moduledoc false
-  # Starts a server here that another node stopped, when that is allowed.
+  # Starts a server here that another node has stopped, if that is allowed.
   #
   # Guarantees:
   #
-  #   * Only by DurableServer's own claim: the start is a conditional write on what was read, so of all that
-  #     try at one time (a discovery sweep, a client, another receiver) one succeeds. Trying at a wrong moment
-  #     costs a read, never a second owner.
-  #   * Only what `source` stopped gracefully, or left running when it died and whose lock has expired, or
-  #     what another node failed to start since. What was stopped for good, deleted, cordoned or has crashed,
-  #     and what another node has run since, is left alone.
+  #   * Every start is DurableServer's own claim, a conditional write over the version that was read. Of all that
+  #     try at the same time (a discovery sweep, a client, another receiver) one succeeds. Trying too early costs
+  #     a read, never a second owner.
+  #   * It starts a server only if `source` stopped it gracefully, if `source` died while it ran and its lock has
+  #     expired, or if another node has failed to start it since. It does not start a server that was stopped
+  #     for good, deleted, cordoned or has crashed, or that another node has run since.
   #   * Never raises. Every answer of DurableServer, also one of a later version, is one of `t:outcome/0`.
   #
   # Two reads and two writes when it starts; the first read alone when it may not.

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Leftovers.Message do
   @moduledoc false
-  # What sources and receivers of leftovers send each other, and the name of a receiver's process.
+  # The messages between sources and receivers of leftovers, and the name of a receiver's process.
   #
   # Nodes of another release read these messages: their shapes, and the two names below, are fixed. A receiver
   # answers a call that it does not know with `{:error, :unsupported}` and ignores every other message.
@@ -58,7 +58,7 @@ defmodule DurableHandoff.Leftovers.Message do
   @spec stood_down(pid(), pid()) :: :ok
   def stood_down(receiver, pid), do: tell(receiver, {:stood_down, pid})
 
-  @doc "Gives `receiver` the turn for some servers of an offer that it has accepted."
+  @doc "Asks `receiver` to start some servers of an offer that it has accepted."
   @spec forward(pid(), reference(), [term()]) :: :ok
   def forward(receiver, id, keys), do: tell(receiver, {:pass, id, keys})
 
@@ -66,7 +66,7 @@ defmodule DurableHandoff.Leftovers.Message do
   @spec settled(pid(), reference()) :: :ok
   def settled(receiver, id), do: tell(receiver, {:settled, id})
 
-  @doc "What a message means to a receiver."
+  @doc "Decodes a message that a receiver got."
   @spec read(term()) ::
           :stand_down
           | :stand_up

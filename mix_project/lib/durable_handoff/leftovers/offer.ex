@@ -4,12 +4,12 @@ defmodule DurableHandoff.Leftovers.Offer do
   #
   # Guarantees:
   #
-  #   * Takes no longer than it is given: an offer that is not answered by then goes on by itself, and counts
-  #     as not accepted.
-  #   * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers: not one without this
-  #     library, of a version before it had receivers, with `start_leftovers: false`, or draining itself.
-  #   * The engine plans which node gets which server, as in a drain: limits, sticky placement, releases and
-  #     load count. What finds no place is left to the existing shutdown.
+  #   * Takes no longer than it is given. An offer without an answer by then counts as not accepted, and its
+  #     process waits on for the answer.
+  #   * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers. Nodes without this library,
+  #     with `start_leftovers: false`, or that drain themselves get none.
+  #   * The engine plans which node gets which server, as in a drain: by limits, sticky placement, releases
+  #     and load. Servers without a target are left to DurableServer's graceful shutdown.
   #   * At most 100,000 servers, those of the highest priority.
   #
   # Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
@@ -20,8 +20,8 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
   @in_line 3
-  # How long the process goes on after the drain stopped waiting for it: the graceful shutdown takes a while,
-  # too.
+  # How long the process goes on after the drain has stopped waiting for it. The graceful shutdown takes a while
+  # as well.
   @patience_ms 5_000
 
   @doc """
@@ -55,8 +55,8 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
   end
 
-  # In a process of its own: a slow receiver must not hold up the shutdown, and the end of the drain must not
-  # cut off what is on its way.
+  # In a process of its own: a slow receiver must not delay the shutdown, and the end of the drain must not
+  # cancel offers that are in flight.
   defp offer_aside(snapshot, left_over, options, budget_ms) do
     {pid, monitor} =
       :proc_lib.spawn_opt(

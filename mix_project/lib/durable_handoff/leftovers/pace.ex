@@ -1,20 +1,20 @@
 defmodule DurableHandoff.Leftovers.Pace do
   @moduledoc false
-  # How many starts at a time: the engine's limiter, with a floor. Several receivers of one drain share a
-  # store without coordination; each sees the others, and the source's last writes, as a slower
-  # store and takes less.
+  # How many leftovers are started at a time: the engine's limiter, with a lower bound. Several receivers of
+  # one drain share a store without coordination. Each sees the requests of the others, and the source's last
+  # writes, as a slower store, and starts fewer at a time.
   #
-  # The limiter keeps attempts few because a server waits stopped while its attempt waits for the store.
-  # Leftovers are stopped anyway, so few in flight gain them nothing: a store that does not fail gets at least
-  # as many as the limiter begins with.
+  # In a drain the limiter keeps the number of attempts low, because a server is down while its attempt waits
+  # for the store. Leftovers are down anyway, so that does not help them. While the store does not fail, at
+  # least as many start as the limiter begins with.
   #
-  # While the source still stops servers, fifty at a time, the starts of all receivers together get twice as
-  # many (`rush/2`): a start takes four requests and a stop one, so a store that serves all requests alike
-  # then stops few more servers than can be started soon after, and each is away for less time. That slows the
-  # stops down, which have a limit of their own (55 s in all), to a third at most: the receiver ends it after
-  # ten seconds.
+  # While the source still stops servers, fifty at a time, all receivers together start twice as many
+  # (`rush/2`). A start takes four requests and a stop takes one. Without this, servers would be stopped much
+  # faster than they can be started, and each would be down for longer. It slows the stops to a third at most.
+  # They have a time limit (55 s in all), so the receiver ends this after ten seconds.
   #
-  # Guarantee: at most `ceiling` permits are out, and one always can be. For the process that made it alone.
+  # Guarantee: at most `ceiling` permits are in use, and at least one is always available when none is in use.
+  # Only the process that created it may use it.
 
   alias DurableHandoff.{Clock, Native}
 

@@ -196,8 +196,8 @@ defmodule DurableHandoff.Leftovers.State do
 
   def registry_event(state, _type, _other_key, _node), do: state
 
-  # The start of a registered server may still fail, and then nothing else starts it again: a try finds out.
-  # One that runs has its own outcome.
+  # The start of a registered server may still fail, and then nothing else starts it. Trying to start it here
+  # finds out. A try that runs already reports its own outcome.
   defp confirm(state, id, key) do
     case state.adoptions[id].entries[key].phase do
       phase when phase in [:queued, :trying] -> state
