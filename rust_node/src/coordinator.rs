@@ -3,13 +3,15 @@
 //! Guarantee: everything that waits in the mailbox is handled before the engines decide, so that a burst of
 //! outcomes costs one decision; what is sent in one round goes out in one round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etf::Pid;
 use handoff_core::time::Micros;
-use handoff_wire::{AGENT_PROCESS, Announce, Message, NODE_PROCESS, Refuse, RefuseReason, WireError};
+use handoff_wire::{
+    AGENT_PROCESS, Announce, Describe, Message, NODE_PROCESS, Refuse, RefuseReason, RequestId, WireError,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +19,9 @@ use tracing::{debug, info, warn};
 
 use crate::distribution::{Delivery, Inbound, Mailbox, MonitorRef, Node, Process};
 use crate::metrics::Metrics;
+use crate::service::overview::{Overview, SupervisorLine};
 use crate::service::presence::{Agent, Presence};
-use crate::service::{DrainInfo, Key, Output, Service, ServiceLimits};
+use crate::service::{DrainInfo, EndedDrain, Key, Output, Refusal, Service, ServiceLimits};
 
 /// This program's release.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -40,6 +43,12 @@ pub struct Query(pub oneshot::Sender<Snapshot>);
 #[derive(Debug)]
 pub struct Snapshot {
     pub drains: Vec<DrainInfo>,
+    /// The latest drains that have ended, the last one first.
+    pub ended: Vec<EndedDrain>,
+    /// What was refused lately, the last one first.
+    pub refused: Vec<Refusal>,
+    /// What each node has said lately of its supervisors.
+    pub supervisors: BTreeMap<String, Vec<SupervisorLine>>,
     /// The nodes whose agents know this node, with the library's release.
     pub agents: BTreeMap<String, String>,
 }
@@ -50,6 +59,7 @@ pub struct Coordinator {
     mailbox: Mailbox,
     service: Service,
     presence: Presence,
+    overview: Overview,
     /// What each monitor of ours is for.
     monitors: HashMap<MonitorRef, Watched>,
     drainers: HashMap<Key, MonitorRef>,
@@ -75,6 +85,7 @@ impl Coordinator {
             node: node.clone(),
             service: Service::new(limits, metrics.clone()),
             presence: Presence::default(),
+            overview: Overview::default(),
             monitors: HashMap::new(),
             drainers: HashMap::new(),
             metrics,
@@ -166,14 +177,19 @@ impl Coordinator {
                     self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer), welcome.agent));
                 }
             }
+            // From a node that was not asked it is a message like any other.
+            Ok(Message::Description(description)) if self.overview.was_asked(peer) => {
+                self.overview.take(now, peer, description);
+            }
             Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
             Ok(message) => self.service.receive(now, peer, delivery.from.as_ref(), message),
-            Err(error) => self.refuse(peer, delivery.from.as_ref(), &error),
+            Err(error) => self.refuse(now, peer, delivery.from.as_ref(), &error),
         }
     }
 
-    fn refuse(&self, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
+    fn refuse(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
         warn!(%peer, %error, "message refused");
+        self.service.note_refusal(now, peer, None, error.to_string());
         let (kind, reason) = match error {
             WireError::Version { got, takes } => ("version", Some(RefuseReason::Version { got: *got, takes: *takes })),
             WireError::NotOurs => ("not_ours", None),
@@ -216,8 +232,28 @@ impl Coordinator {
         }
     }
 
-    fn answer(&self, Query(to): Query) {
+    fn answer(&mut self, Query(to): Query) {
+        let now = self.now();
+        if self.overview.is_due(now) {
+            self.describe(now);
+        }
         let agents = self.presence.agents().map(|(peer, agent)| (peer.to_string(), agent.release.clone())).collect();
-        let _gone = to.send(Snapshot { drains: self.service.drains(self.now()), agents });
+        let _gone = to.send(Snapshot {
+            drains: self.service.drains(now),
+            ended: self.service.ended(now),
+            refused: self.service.refused(now),
+            supervisors: self.overview.lines(now),
+            agents,
+        });
+    }
+
+    /// Asks every agent what it says of its node.
+    fn describe(&mut self, now: Micros) {
+        let peers: BTreeSet<Arc<str>> = self.presence.agents().map(|(peer, _)| Arc::clone(peer)).collect();
+        let question = Describe { request: RequestId(0), from: self.mailbox.pid.clone() }.into();
+        for peer in &peers {
+            self.send(peer, &Process::Name(AGENT_PROCESS.to_owned()), &question);
+        }
+        self.overview.ask(now, peers);
     }
 }

@@ -4,17 +4,24 @@
 //!
 //! | path | answer |
 //! |---|---|
+//! | `/` | a page for people, which shows what `/status` says |
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason |
 //! | `/metrics` | Prometheus text |
 //! | `/drains` | JSON, every drain |
 //! | `/nodes` | JSON, every connected node |
-//! | `/status` | JSON, all of that, as the command `status` shows it |
+//! | `/status` | JSON, all of that, as the command `status` shows it, and the latest drains and refusals |
+//!
+//! Every answer has headers that keep browsers from guessing its type and from showing it inside of another
+//! page. The page may run its own script and ask this server, and nothing else ([`page`]).
+
+mod page;
 
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -25,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Query, RELEASE, Snapshot};
 use crate::distribution::Node;
-use crate::service::DrainInfo;
+use crate::service::overview::SupervisorLine;
+use crate::service::{DrainInfo, EndedDrain, Refusal};
 
 /// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a
 /// probe...
@@ -49,7 +57,7 @@ pub struct Source {
 }
 
 /// What a running node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub name: String,
     pub release: String,
@@ -61,6 +69,12 @@ pub struct Status {
     pub nodes: Vec<ConnectedNode>,
     /// Drains it coordinates.
     pub drains: Vec<DrainInfo>,
+    /// The latest drains that have ended, the last one first.
+    #[serde(default)]
+    pub ended: Vec<EndedDrain>,
+    /// What was refused lately, the last one first.
+    #[serde(default)]
+    pub refused: Vec<Refusal>,
 }
 
 /// A connected node.
@@ -73,10 +87,14 @@ pub struct ConnectedNode {
     pub connected_s: u64,
     /// The release of the library there, once its agent has answered.
     pub library: Option<String>,
+    /// What it says of its supervisors, once it has answered.
+    #[serde(default)]
+    pub supervisors: Vec<SupervisorLine>,
 }
 
 pub fn router(source: Source) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -84,6 +102,7 @@ pub fn router(source: Source) -> Router {
         .route("/nodes", get(nodes))
         .route("/status", get(status))
         .with_state(source)
+        .layer(map_response(page::protect))
 }
 
 impl Source {
@@ -114,6 +133,7 @@ impl Source {
     fn nodes(&self, coordinator: &Snapshot) -> Vec<ConnectedNode> {
         let node = |peer: crate::distribution::PeerInfo| ConnectedNode {
             library: coordinator.agents.get(&peer.name).cloned(),
+            supervisors: coordinator.supervisors.get(&peer.name).cloned().unwrap_or_default(),
             name: peer.name,
             hidden: peer.hidden,
             connected_s: peer.connected_s,
@@ -152,6 +172,8 @@ async fn status(State(source): State<Source>) -> Response {
         not_ready,
         nodes: source.nodes(&snapshot),
         drains: snapshot.drains,
+        ended: snapshot.ended,
+        refused: snapshot.refused,
     }))
 }
 

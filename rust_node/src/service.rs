@@ -18,8 +18,11 @@
 mod admission;
 mod attempts;
 mod drain;
+mod history;
 mod info;
 mod limits;
+pub mod overview;
+mod pace;
 pub mod presence;
 mod storage;
 
@@ -35,7 +38,9 @@ use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 use drain::{Drain, Taken};
-pub use info::DrainInfo;
+use history::History;
+pub use history::{EndedDrain, Refusal};
+pub use info::{DrainInfo, Gaps};
 pub use limits::ServiceLimits;
 use storage::Storage;
 
@@ -71,6 +76,7 @@ pub struct Service {
     drains: BTreeMap<Key, Drain>,
     storages: BTreeMap<String, Storage>,
     outputs: Vec<Output>,
+    history: History,
     stopping: bool,
     /// Grows with every round, so that no drain is always asked first.
     turn: usize,
@@ -85,6 +91,7 @@ impl Service {
             drains: BTreeMap::new(),
             storages: BTreeMap::new(),
             outputs: Vec::new(),
+            history: History::default(),
             stopping: false,
             turn: 0,
         }
@@ -186,13 +193,14 @@ impl Service {
                 if let Some(report) = report {
                     let ended = report.ended.map_or("unknown", handoff_core::Ended::name);
                     Metrics::count(&self.metrics.drains_ended, ended);
+                    self.history.add_ended(now, drain.ended(&key.peer, EndedDrain::of(&report)));
                     messages.push(ReportMessage { id: key.id, report }.into());
                 }
             }
             if now.since(drain.progress_sent_at) >= Micros::from_millis(KEEPALIVE_MS) {
                 drain.progress_sent_at = now;
                 let progress = drain.progress(storage);
-                drain.log_progress(now, &progress);
+                drain.note(now, &progress);
                 messages.push(ProgressUpdate { id: key.id, progress }.into());
             }
             let to = |message| Output::Send {
@@ -226,6 +234,7 @@ impl Service {
             let progress = self.storages.get(&drain.storage).map(|storage| drain.progress(storage)).unwrap_or_default();
             DrainInfo {
                 node: key.peer.to_string(),
+                id: key.id.0,
                 supervisor: drain.supervisor.clone(),
                 stage: drain.stage_name().to_owned(),
                 age_ms: now.since(drain.opened).as_millis(),
@@ -236,9 +245,26 @@ impl Service {
                 displaced: progress.displaced,
                 failures: progress.failures,
                 limit: progress.limit,
+                moved_per_s: drain.pace.per_second(),
+                gaps: drain.gaps(),
             }
         };
         self.drains.iter().map(info).collect()
+    }
+
+    /// The latest drains that have ended, the last one first.
+    pub fn ended(&self, now: Micros) -> Vec<EndedDrain> {
+        self.history.ended(now)
+    }
+
+    /// What was refused lately, the last one first.
+    pub fn refused(&self, now: Micros) -> Vec<Refusal> {
+        self.history.refused(now)
+    }
+
+    /// Remembers that something of a node was refused.
+    pub fn note_refusal(&mut self, now: Micros, peer: &str, supervisor: Option<&str>, why: String) {
+        self.history.add_refused(now, peer, supervisor, why);
     }
 
     fn drop_silent(&mut self, now: Micros) {
@@ -261,7 +287,8 @@ impl Service {
         let Some(mut drain) = self.drains.remove(key) else {
             return;
         };
-        if drain.stage_name() != "over" {
+        let over = drain.stage_name() == "over";
+        if !over {
             Metrics::count(&self.metrics.drains_ended, kind);
             let reason = reason.as_ref().map(tracing::field::display);
             drain.span.in_scope(|| match kind {
@@ -269,7 +296,18 @@ impl Service {
                 _ => warn!(kind, reason, "drain forgotten before its end"),
             });
         }
+        if let (Some(reason), "refused") = (&reason, kind) {
+            self.history.add_refused(now, &key.peer, Some(&drain.supervisor), reason.to_string());
+        }
         if let Some(storage) = self.storages.get_mut(&drain.storage) {
+            // What ends with this process needs no history.
+            if !over
+                && !self.stopping
+                && let Some(report) = drain.report(now, storage)
+            {
+                let ended = drain.ended(&key.peer, EndedDrain::of(&report));
+                self.history.add_ended(now, EndedDrain { ended: kind.to_owned(), ..ended });
+            }
             drain.give_back(now, storage);
             storage.left(now);
         }

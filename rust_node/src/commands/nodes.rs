@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
-use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId, SupervisorInfo};
+use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ use super::run::{random_creation, start};
 use crate::distribution::dial::dial;
 use crate::distribution::dialler::{nodes_at, nodes_known_by};
 use crate::distribution::{Inbound, MonitorRef, Node, Process, Seed};
+use crate::service::overview::SupervisorLine;
 use crate::settings::Settings;
 
 /// For the agents' answers.
@@ -27,18 +28,6 @@ pub struct NodeLine {
     /// The release of the library there, if it runs there.
     pub library: Option<String>,
     pub supervisors: Vec<SupervisorLine>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct SupervisorLine {
-    pub name: String,
-    /// The release it runs.
-    pub release: Option<String>,
-    /// Since it started.
-    pub age_s: Option<i64>,
-    pub servers: u64,
-    /// Whether it is draining.
-    pub draining: bool,
 }
 
 /// Connects, asks, prints.
@@ -134,14 +123,7 @@ fn line(name: String, description: Option<Description>) -> NodeLine {
         return NodeLine { name, library: None, supervisors: Vec::new() };
     };
     let now_ms = description.now_ms;
-    let supervisor = |info: SupervisorInfo| SupervisorLine {
-        name: info.name,
-        release: info.generation,
-        age_s: info.started_at_ms.map(|started| now_ms.saturating_sub(started) / 1_000),
-        servers: info.servers,
-        draining: info.draining,
-    };
-    let supervisors = description.supervisors.into_iter().map(supervisor).collect();
+    let supervisors = description.supervisors.into_iter().map(|info| SupervisorLine::new(info, now_ms)).collect();
     NodeLine { name, library: Some(description.release), supervisors }
 }
 
@@ -161,7 +143,7 @@ fn table(lines: &[NodeLine]) -> String {
                 supervisor.release.clone().unwrap_or_else(|| "-".to_owned()),
                 supervisor.age_s.map_or_else(|| "-".to_owned(), |age| format!("{age}s")),
                 supervisor.servers.to_string(),
-                if supervisor.draining { "draining" } else { "running" }.to_owned(),
+                supervisor.state().to_owned(),
             ]);
         }
     }

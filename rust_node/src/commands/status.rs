@@ -20,8 +20,8 @@ use super::columns::columns;
 use super::exit::Exit;
 use crate::http::Status;
 
-/// A thousand nodes and a thousand drains take less than a tenth of it.
-const LONGEST: usize = 8 * 1024 * 1024;
+/// The most that a thousand nodes and a thousand drains with the longest names take; usual ones take 1 MB.
+const LONGEST: usize = 32 * 1024 * 1024;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Whom to ask.
@@ -128,7 +128,7 @@ fn age(seconds: u64) -> String {
 mod tests {
     use super::*;
     use crate::http::ConnectedNode;
-    use crate::service::DrainInfo;
+    use crate::service::{DrainInfo, Gaps};
 
     #[test]
     fn a_node_with_a_drain_says_where_it_is() {
@@ -137,9 +137,11 @@ mod tests {
             hidden: false,
             connected_s: 5,
             library: library.map(str::to_owned),
+            supervisors: Vec::new(),
         };
         let drain = DrainInfo {
             node: "a@h".to_owned(),
+            id: 1,
             supervisor: "MyApp.Durable".to_owned(),
             stage: "running".to_owned(),
             age_ms: 3_500,
@@ -150,6 +152,8 @@ mod tests {
             displaced: 2,
             failures: 3,
             limit: 9,
+            moved_per_s: 40.0,
+            gaps: Gaps::default(),
         };
         let mut status = Status {
             name: "rust@h".to_owned(),
@@ -158,6 +162,8 @@ mod tests {
             not_ready: None,
             nodes: vec![node("a@h", Some("0.1.0")), node("b@h", None)],
             drains: vec![drain],
+            ended: Vec::new(),
+            refused: Vec::new(),
         };
         let expected = "\
 rust@h (release 0.1.0), running for 2h, ready, 2 nodes connected, 1 of them with durable_handoff

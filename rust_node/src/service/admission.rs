@@ -19,6 +19,7 @@ impl Service {
         let (id, drainer) = (key.id, open.drainer.clone());
         if let Some(reason) = self.objection(&key, &open) {
             Metrics::count(&self.metrics.refused, "drain");
+            self.note_refusal(now, &key.peer, Some(&open.supervisor), reason.to_string());
             warn!(node = %key.peer, id = id.0, supervisor = %open.supervisor, %reason, "drain refused");
             return self.refuse(key.peer, drainer, id, reason);
         }

@@ -11,6 +11,9 @@ use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts}
 use tracing::{Span, error_span, info, warn};
 
 use super::attempts::Attempts;
+use super::history::EndedDrain;
+use super::info::Gaps;
+use super::pace::Pace;
 use super::storage::Storage;
 use crate::metrics::Metrics;
 
@@ -33,6 +36,7 @@ pub(super) struct Drain {
     pub(super) progress_sent_at: Micros,
     /// When its progress was last in the log.
     logged_at: Micros,
+    pub(super) pace: Pace,
     /// What every log line about it says: node, number, supervisor.
     pub(super) span: Span,
     /// When its engine is to be polled at the latest.
@@ -70,6 +74,7 @@ impl Drain {
         Drain {
             span,
             logged_at: now,
+            pace: Pace::default(),
             drainer: open.drainer,
             supervisor: open.supervisor,
             storage: open.storage,
@@ -145,14 +150,33 @@ impl Drain {
         (orders, Some(report))
     }
 
-    /// Logs how far it is, now and then while it runs.
-    pub(super) fn log_progress(&mut self, now: Micros, progress: &Progress) {
+    /// Remembers how far it is, and logs it now and then while it runs.
+    pub(super) fn note(&mut self, now: Micros, progress: &Progress) {
+        self.pace.sample(now, progress.moved);
         if !matches!(self.stage, Stage::Running { .. }) || now.since(self.logged_at) < LOG_EVERY {
             return;
         }
         self.logged_at = now;
         let Progress { total, moved, left, in_flight, displaced, failures, limit, .. } = *progress;
         self.span.in_scope(|| info!(total, moved, left, in_flight, displaced, failures, limit, "draining"));
+    }
+
+    pub(super) fn gaps(&self) -> Gaps {
+        Gaps { gap_us: self.pace.quantiles(), gaps: self.pace.buckets() }
+    }
+
+    /// The same, with who it is of and its gaps; the report has the exact quantiles.
+    pub(super) fn ended(&self, node: &str, ended: EndedDrain) -> EndedDrain {
+        let gaps = Gaps { gap_us: ended.gaps.gap_us, gaps: self.pace.buckets() };
+        EndedDrain { node: node.to_owned(), supervisor: self.supervisor.clone(), gaps, ..ended }
+    }
+
+    /// The report so far, once servers may move.
+    pub(super) fn report(&self, now: Micros, storage: &Storage) -> Option<Report> {
+        match &self.stage {
+            Stage::Loading { .. } => None,
+            Stage::Running { engine, .. } | Stage::Over { engine, .. } => Some(engine.report(now, &storage.shared)),
+        }
     }
 
     pub(super) fn is_due(&self, now: Micros) -> bool {
@@ -299,6 +323,7 @@ impl Drain {
         if let Some(gap) = gap {
             metrics.moved.inc();
             if taken.is_ok() {
+                self.pace.record_gap(gap);
                 #[expect(clippy::cast_precision_loss, reason = "a duration in seconds")]
                 metrics.gap_seconds.observe(gap.0 as f64 / 1e6);
             }

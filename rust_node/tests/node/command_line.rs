@@ -121,6 +121,38 @@ async fn health_readiness_metrics_and_lists_are_served() {
 }
 
 #[tokio::test]
+async fn the_page_and_what_it_asks_for_are_served_with_headers_that_keep_other_pages_out() {
+    let node = Node::start(&[]);
+    for (path, kind) in [("/", "text/html"), ("/status", "application/json"), ("/metrics", "text"), ("/nowhere", "")] {
+        let answer = node.get(path).await.to_ascii_lowercase();
+        for header in ["x-content-type-options: nosniff", "x-frame-options: deny", "frame-ancestors 'none'", kind] {
+            assert!(answer.contains(header), "{path}, {header}: {answer}");
+        }
+    }
+    let status: serde_json::Value = serde_json::from_str(body(&node.get("/status").await)).expect("JSON");
+    assert_eq!((&status["ended"], &status["refused"]), (&serde_json::json!([]), &serde_json::json!([])));
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_is_in_the_status_with_its_reason() {
+    let node = Node::start(&[]);
+    let mut peer = support::Peer::connect(&node).await;
+    let nonsense = etf::tuple([etf::atom("durable_handoff"), etf::uint(1), etf::atom("<b>nonsense</b>")]);
+    peer.send_to("durable_handoff", &etf::encode(&nonsense).expect("encodes")).await.expect("sent");
+    let mut status = serde_json::Value::Null;
+    support::eventually("it is listed", async || {
+        status = serde_json::from_str(body(&node.get("/status").await)).expect("JSON");
+        status["refused"][0]["node"] == *peer.name
+    })
+    .await;
+    assert!(status["refused"][0]["why"].as_str().expect("text").contains("<b>nonsense</b>"), "{status}");
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head and a body").1
+}
+
+#[tokio::test]
 async fn a_node_that_reaches_nobody_is_not_ready() {
     let node = Node::start(&["--connect", "nobody_here@127.0.0.1"]);
     assert!(node.get("/readyz").await.starts_with("HTTP/1.1 503"));

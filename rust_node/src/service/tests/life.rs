@@ -88,3 +88,36 @@ fn a_million_servers_arrive_in_chunks_and_start() {
     assert_eq!(starts(&answers).len(), 8);
     assert_eq!(service.drains(MS(0))[0].total, 1_000_000);
 }
+
+#[test]
+fn a_drain_that_has_ended_and_one_whose_node_was_lost_are_remembered_with_their_numbers() {
+    let mut service = service();
+    let orders = start(&mut service, MS(0), "a@h", 2, &["b@h"]);
+    for (id, attempt, _) in starts(&orders) {
+        tell(&mut service, MS(40), "a@h", finished(id, attempt, Outcome::Moved { node: None }));
+    }
+    assert_eq!(service.drains(MS(40))[0].gaps.gap_us.count, 2);
+    let ended = service.ended(MS(3_040));
+    assert_eq!((ended.len(), &*ended[0].ended, ended[0].moved, ended[0].ago_s), (1, "done", 2, 3));
+    assert_eq!((ended[0].gaps.gap_us.max, &*ended[0].gaps.gaps), (40_000, &[(40_000, 2)][..]));
+    assert_eq!((ended[0].targets["b@h"], &*ended[0].node, &*ended[0].supervisor), (2, "a@h", "Sup"));
+    tell(&mut service, MS(3_040), "a@h", DrainClose { id: ID });
+    assert_eq!(service.ended(MS(3_040)).len(), 1, "its end is known already");
+
+    start(&mut service, MS(4_000), "a@h", 9, &["b@h"]);
+    service.peer_down(MS(5_000), "a@h");
+    let ended = service.ended(MS(5_000));
+    assert_eq!((ended.len(), &*ended[0].ended, ended[0].total, ended[0].moved), (2, "peer_down", 9, 0));
+}
+
+#[test]
+fn what_is_refused_is_remembered_with_its_reason() {
+    let mut service = service();
+    tell(&mut service, MS(0), "a@h", DrainOpen { drainer: drainer("b@h"), ..open("a@h", 1) });
+    tell(&mut service, MS(0), "a@h", open("a@h", 1));
+    tell(&mut service, MS(1_000), "a@h", DrainStart { id: ID, left_ms: 1 });
+    let refused = service.refused(MS(3_000));
+    let whys: Vec<&str> = refused.iter().map(|refusal| &*refusal.why).collect();
+    assert!(whys[0].contains("servers before drain_start") && whys[1].contains("drainer: takes a process"), "{whys:?}");
+    assert_eq!((refused[1].supervisor.as_deref(), refused[1].ago_s, &*refused[0].node), (Some("Sup"), 3, "a@h"));
+}

@@ -1,0 +1,84 @@
+//! The page for people, and the headers of every answer.
+//!
+//! Guarantee: the page is one file without a request to elsewhere. Its style and script carry a number made
+//! for each answer, and the policy allows what carries it and nothing else: text of a node that became markup
+//! would still not run.
+
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{Html, IntoResponse, Response};
+
+const PAGE: &str = include_str!("page.html");
+/// Stands in the page where the number belongs.
+const NONCE: &str = "{{nonce}}";
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+pub(super) async fn page() -> Response {
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+         img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    );
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(PAGE.replace(NONCE, &nonce))).into_response()
+}
+
+/// Adds the headers that an answer has not set itself.
+pub(super) async fn protect(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_small_asks_only_its_own_server_and_makes_no_markup_of_texts() {
+        assert!(PAGE.len() < 60_000, "{} bytes", PAGE.len());
+        for never in [
+            "http://",
+            "https://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "style=\"",
+            " onclick",
+        ] {
+            // The namespace of SVG is a name, not an address.
+            let text = PAGE.replace("http://www.w3.org/2000/svg", "");
+            assert!(!text.contains(never), "{never}");
+        }
+    }
+
+    #[tokio::test]
+    async fn style_and_script_carry_the_number_that_the_policy_allows_and_it_is_new_each_time() {
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            let response = protect(page().await).await;
+            let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+            assert_eq!(response.headers()[header::X_FRAME_OPTIONS], "DENY");
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            let (_, rest) = policy.split_once("script-src 'nonce-").unwrap();
+            let number = rest[..32].to_owned();
+            assert_eq!(body.matches(&format!("nonce=\"{number}\"")).count(), 2, "{policy}");
+            assert!(!body.contains(NONCE) && !policy.contains("unsafe"), "{policy}");
+            numbers.push(number);
+        }
+        assert_ne!(numbers[0], numbers[1]);
+    }
+}

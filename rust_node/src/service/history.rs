@@ -1,0 +1,194 @@
+//! The latest drains that have ended, and the latest that were refused.
+//!
+//! Guarantee: holds [`KEPT`] of each, with texts and lists cut, so that no peer can make it grow.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use handoff_core::Report;
+use handoff_core::time::Micros;
+use serde::{Deserialize, Serialize};
+
+use super::info::Gaps;
+
+const KEPT: usize = 20;
+/// Targets of a drain that are named; the others are added up.
+const TARGETS: usize = 50;
+const TEXT: usize = 300;
+
+/// A drain that this node coordinated and that has ended, or that it lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndedDrain {
+    /// Counts all drains that have ended, so that two are told apart.
+    pub number: u64,
+    pub node: String,
+    pub supervisor: String,
+    /// `done`, `deadline`, `failures` or `cancelled`; else why this node did not see its end, such as
+    /// `peer_down`.
+    pub ended: String,
+    /// How long ago, seconds.
+    pub ago_s: u64,
+    pub total: u64,
+    pub moved: u64,
+    /// Servers that were not moved, by reason.
+    pub left: BTreeMap<String, u64>,
+    pub retried: u64,
+    pub attempts: u64,
+    pub failures: u64,
+    pub duration_ms: u64,
+    #[serde(flatten)]
+    pub gaps: Gaps,
+    /// Servers per node they were moved to.
+    pub targets: BTreeMap<String, u64>,
+    /// The most in flight at any time.
+    pub highest: u32,
+    /// Attempts that might be in flight at its end.
+    pub limit: u32,
+}
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The node that asked.
+    pub node: String,
+    /// Of a drain.
+    pub supervisor: Option<String>,
+    pub why: String,
+    /// How long ago, seconds.
+    pub ago_s: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct History {
+    ended: VecDeque<(Micros, EndedDrain)>,
+    refused: VecDeque<(Micros, Refusal)>,
+    count: u64,
+}
+
+impl History {
+    pub(super) fn add_ended(&mut self, now: Micros, mut drain: EndedDrain) {
+        self.count += 1;
+        drain.number = self.count;
+        cut(&mut drain.supervisor);
+        push(&mut self.ended, now, drain);
+    }
+
+    pub(super) fn add_refused(&mut self, now: Micros, node: &str, supervisor: Option<&str>, why: String) {
+        let mut refusal = Refusal { node: node.to_owned(), supervisor: supervisor.map(str::to_owned), why, ago_s: 0 };
+        cut(&mut refusal.why);
+        refusal.supervisor.as_mut().map(cut);
+        push(&mut self.refused, now, refusal);
+    }
+
+    /// The latest first.
+    pub(super) fn ended(&self, now: Micros) -> Vec<EndedDrain> {
+        let aged = |(at, drain): &(Micros, EndedDrain)| EndedDrain { ago_s: seconds(now, *at), ..drain.clone() };
+        self.ended.iter().rev().map(aged).collect()
+    }
+
+    /// The latest first.
+    pub(super) fn refused(&self, now: Micros) -> Vec<Refusal> {
+        let aged = |(at, refusal): &(Micros, Refusal)| Refusal { ago_s: seconds(now, *at), ..refusal.clone() };
+        self.refused.iter().rev().map(aged).collect()
+    }
+}
+
+impl EndedDrain {
+    /// What a report says; who it is of, and the gaps' plot, are to be filled in.
+    pub(super) fn of(report: &Report) -> EndedDrain {
+        let mut by_count: Vec<(String, u64)> =
+            report.targets.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+        by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let others = by_count.split_off(by_count.len().min(TARGETS));
+        if !others.is_empty() {
+            let count = others.iter().map(|(_, count)| count).sum();
+            by_count.push((format!("{} other nodes", others.len()), count));
+        }
+        EndedDrain {
+            number: 0,
+            node: String::new(),
+            supervisor: String::new(),
+            ended: report.ended.map_or("unknown", handoff_core::Ended::name).to_owned(),
+            ago_s: 0,
+            total: report.total,
+            moved: report.moved,
+            left: report.left.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            retried: report.retried,
+            attempts: report.attempts,
+            failures: report.failures,
+            duration_ms: report.duration.as_millis(),
+            gaps: Gaps { gap_us: report.gap, gaps: Vec::new() },
+            targets: by_count.into_iter().collect(),
+            highest: report.concurrency.highest,
+            limit: report.concurrency.last,
+        }
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<(Micros, T)>, now: Micros, item: T) {
+    if queue.len() == KEPT {
+        queue.pop_front();
+    }
+    queue.push_back((now, item));
+}
+
+fn seconds(now: Micros, at: Micros) -> u64 {
+    now.since(at).as_millis() / 1_000
+}
+
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Micros = |seconds| Micros::from_millis(seconds * 1_000);
+
+    #[test]
+    fn a_peer_that_is_refused_without_end_fills_a_list_of_twenty_with_short_texts() {
+        let mut history = History::default();
+        (0..100).for_each(|at| history.add_refused(S(at), "a@h", Some("é".repeat(1_000).as_str()), "é".repeat(1_000)));
+        let refused = history.refused(S(100));
+        assert_eq!((refused.len(), refused[0].ago_s, refused[19].ago_s), (KEPT, 1, 20));
+        assert_eq!(refused[0].why.chars().count(), TEXT + 1);
+        assert_eq!(refused[0].supervisor.as_deref().map(|name| name.chars().count()), Some(TEXT + 1));
+    }
+
+    #[test]
+    fn targets_beyond_the_fullest_fifty_are_added_up() {
+        let target = |n: u64| (format!("n{n:03}@h").into(), n);
+        let report = Report { targets: (1..=60).map(target).collect(), ..empty() };
+        let drain = EndedDrain::of(&report);
+        assert_eq!((drain.targets.len(), drain.targets["10 other nodes"]), (51, 55));
+        assert_eq!(drain.targets.values().sum::<u64>(), 60 * 61 / 2);
+    }
+
+    #[test]
+    fn drains_are_numbered_and_the_latest_is_the_first() {
+        let mut history = History::default();
+        (0..30).for_each(|at| history.add_ended(S(at), EndedDrain::of(&empty())));
+        let ended = history.ended(S(60));
+        assert_eq!((ended.len(), ended[0].number, ended[0].ago_s, ended[19].number), (KEPT, 30, 31, 11));
+    }
+
+    fn empty() -> Report {
+        let engine = handoff_core::Report {
+            total: 0,
+            moved: 0,
+            left: BTreeMap::new(),
+            retried: 0,
+            gap: handoff_core::quantiles::Summary::default(),
+            duration: Micros::ZERO,
+            targets: BTreeMap::new(),
+            concurrency: handoff_core::AtATime::default(),
+            attempts: 0,
+            failures: 0,
+            ended: None,
+        };
+        engine
+    }
+}

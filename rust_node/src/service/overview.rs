@@ -1,0 +1,152 @@
+//! What the nodes say of themselves: release, age, servers, cordon.
+//!
+//! Guarantees
+//! - Nodes are asked while this is looked at, at most every two seconds; a look waits for no answer.
+//! - An answer that was not asked for is not taken. Of each node [`KEPT`] supervisors are kept, and nothing is
+//!   shown that is older than [`STALE`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handoff_core::time::Micros;
+use handoff_wire::{Description, SupervisorInfo};
+use serde::{Deserialize, Serialize};
+
+const KEPT: usize = 16;
+const TEXT: usize = 200;
+const AGAIN: Micros = Micros::from_millis(2_000);
+const STALE: Micros = Micros::from_millis(30_000);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorLine {
+    pub name: String,
+    /// The release it runs.
+    pub release: Option<String>,
+    /// Since it started.
+    pub age_s: Option<i64>,
+    pub servers: u64,
+    /// Whether it takes no servers: it is draining or cordoned.
+    pub draining: bool,
+    /// Whether that can be taken back. Absent from releases that cannot be cordoned.
+    #[serde(default)]
+    pub cordoned: Option<bool>,
+}
+
+impl SupervisorLine {
+    /// `now_ms` is the clock of its node.
+    pub fn new(info: SupervisorInfo, now_ms: i64) -> SupervisorLine {
+        SupervisorLine {
+            name: info.name,
+            release: info.generation,
+            age_s: info.started_at_ms.map(|started| now_ms.saturating_sub(started) / 1_000),
+            servers: info.servers,
+            draining: info.draining,
+            cordoned: info.cordoned,
+        }
+    }
+
+    /// In one word.
+    pub fn state(&self) -> &'static str {
+        match (self.cordoned, self.draining) {
+            (Some(true), _) => "cordoned",
+            (_, true) => "draining",
+            (_, false) => "running",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Overview {
+    asked_at: Option<Micros>,
+    asked: BTreeSet<Arc<str>>,
+    nodes: BTreeMap<Arc<str>, (Micros, Vec<SupervisorLine>)>,
+}
+
+impl Overview {
+    /// Whether nodes are to be asked now.
+    pub fn is_due(&self, now: Micros) -> bool {
+        self.asked_at.is_none_or(|at| now.since(at) >= AGAIN)
+    }
+
+    /// These are asked now.
+    pub fn ask(&mut self, now: Micros, peers: BTreeSet<Arc<str>>) {
+        self.asked_at = Some(now);
+        self.nodes.retain(|peer, _| peers.contains(peer));
+        self.asked = peers;
+    }
+
+    /// Whether an answer of that node is still to come.
+    pub fn was_asked(&self, peer: &str) -> bool {
+        self.asked.contains(peer)
+    }
+
+    /// Takes the answer of a node that was asked.
+    pub fn take(&mut self, now: Micros, peer: &Arc<str>, description: Description) {
+        if !self.asked.remove(peer) {
+            return;
+        }
+        let now_ms = description.now_ms;
+        let line = |info| {
+            let mut line = SupervisorLine::new(info, now_ms);
+            line.name = line.name.chars().take(TEXT).collect();
+            line.release = line.release.map(|release| release.chars().take(TEXT).collect());
+            line
+        };
+        let lines = description.supervisors.into_iter().take(KEPT).map(line).collect();
+        self.nodes.insert(Arc::clone(peer), (now, lines));
+    }
+
+    /// What each node has said lately.
+    pub fn lines(&self, now: Micros) -> BTreeMap<String, Vec<SupervisorLine>> {
+        let fresh = self.nodes.iter().filter(|(_, (at, _))| now.since(*at) < STALE);
+        fresh.map(|(peer, (_, lines))| (peer.to_string(), lines.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handoff_wire::RequestId;
+
+    use super::*;
+
+    const S: fn(u64) -> Micros = |seconds| Micros::from_millis(seconds * 1_000);
+
+    fn description(supervisors: usize) -> Description {
+        let info = SupervisorInfo {
+            name: "Sup".repeat(1_000),
+            generation: Some("1".to_owned()),
+            started_at_ms: Some(1_000),
+            servers: 7,
+            draining: false,
+            cordoned: Some(true),
+        };
+        let supervisors = vec![info; supervisors];
+        Description { request: RequestId(1), release: "1".to_owned(), now_ms: 62_000, supervisors }
+    }
+
+    #[test]
+    fn an_answer_is_shown_until_it_is_stale_and_only_if_it_was_asked_for() {
+        let mut overview = Overview::default();
+        let peer: Arc<str> = "a@h".into();
+        overview.take(S(0), &peer, description(1));
+        assert!(overview.lines(S(0)).is_empty() && overview.is_due(S(0)), "not asked");
+        overview.ask(S(0), BTreeSet::from([Arc::clone(&peer)]));
+        assert!(!overview.is_due(S(1)) && overview.is_due(S(2)));
+        overview.take(S(1), &peer, description(100));
+        assert!(!overview.was_asked(&peer), "answered already");
+        let lines = &overview.lines(S(2))["a@h"];
+        assert_eq!((lines.len(), lines[0].age_s, lines[0].name.len()), (KEPT, Some(61), TEXT));
+        assert_eq!(lines[0].state(), "cordoned");
+        assert!(overview.lines(S(31)).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_forgotten_when_the_others_are_asked_again() {
+        let mut overview = Overview::default();
+        let peer: Arc<str> = "a@h".into();
+        overview.ask(S(0), BTreeSet::from([Arc::clone(&peer)]));
+        overview.take(S(0), &peer, description(1));
+        overview.ask(S(2), BTreeSet::new());
+        assert!(overview.lines(S(2)).is_empty());
+    }
+}
