@@ -12,7 +12,8 @@ use crate::beam::{COOKIE, Process, get, node, unique, until};
 #[derive(Debug, Serialize)]
 pub struct Idle {
     connections: usize,
-    tick_time_s: u64,
+    /// `net_ticktime` of the BEAMs, in turn.
+    tick_times_s: Vec<u64>,
     seconds: u64,
     connected_at_the_end: usize,
     /// The age of the youngest connection at the end: younger than the measurement means it was made anew.
@@ -21,11 +22,14 @@ pub struct Idle {
     node_bytes: u64,
 }
 
-/// Connects and waits.
-pub async fn measure(connections: usize, seconds: u64, tick_time_s: u64) -> anyhow::Result<Idle> {
+/// Connects and waits. The node has its own default tick time.
+///
+/// # Errors
+/// When a connection was lost, even if it was made anew, or nothing could be measured.
+pub async fn measure(connections: usize, seconds: u64, tick_times_s: &[u64]) -> anyhow::Result<Idle> {
     let mut beams = Vec::new();
     let mut names = Vec::new();
-    for _ in 0..connections {
+    for tick_time_s in tick_times_s.iter().cycle().take(connections) {
         let name = unique("idle", "127.0.0.1");
         let mut command = Command::new("erl");
         command.args(["-noinput", "+S", "1:1", "-kernel", "net_ticktime", &tick_time_s.to_string()]);
@@ -33,7 +37,7 @@ pub async fn measure(connections: usize, seconds: u64, tick_time_s: u64) -> anyh
         beams.push(Process::start(&mut command, "up")?.0);
         names.push(name);
     }
-    let arguments = ["--connect", &names.join(","), "--tick-time-s", &tick_time_s.to_string(), "--discovery", "false"];
+    let arguments = ["--connect", &names.join(","), "--discovery", "false"];
     let (process, http) = node(&arguments.map(str::to_owned))?;
     let connected = async || -> anyhow::Result<Vec<u64>> {
         let nodes: serde_json::Value = serde_json::from_str(&get(http, "/nodes").await?)?;
@@ -46,23 +50,28 @@ pub async fn measure(connections: usize, seconds: u64, tick_time_s: u64) -> anyh
     let metrics = get(http, "/metrics").await?;
     let dropped = metrics.lines().filter(|line| line.starts_with("durable_handoff_peers_dropped_total{"));
     let dropped = dropped.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
-    Ok(Idle {
+    let idle = Idle {
         connections,
-        tick_time_s,
+        tick_times_s: tick_times_s.to_vec(),
         seconds,
         connected_at_the_end: ages.len(),
         youngest_s: ages.iter().copied().min().unwrap_or(0),
         dropped,
         node_bytes: process.memory()?,
-    })
+    };
+    let is_kept = ages.len() == connections && idle.youngest_s >= seconds && dropped == 0;
+    anyhow::ensure!(is_kept, "a connection was lost\n{}", idle.table());
+    Ok(idle)
 }
 
 impl Idle {
     /// For people.
     pub fn table(&self) -> String {
-        let Idle { connections, tick_time_s, seconds, connected_at_the_end, youngest_s, dropped, node_bytes } = self;
+        let Idle { connections, tick_times_s, seconds, connected_at_the_end, youngest_s, dropped, node_bytes } = self;
+        let tick_times: Vec<String> = tick_times_s.iter().map(u64::to_string).collect();
         format!(
-            "Idle connections at net_ticktime {tick_time_s}\n{connections} connected, {connected_at_the_end} after {seconds} s, the youngest {youngest_s} s old, {dropped} dropped; {} MB resident\n",
+            "Idle connections to BEAMs of net_ticktime {}\n{connections} connected, {connected_at_the_end} after {seconds} s, the youngest {youngest_s} s old, {dropped} dropped; {} MB resident\n",
+            tick_times.join(", "),
             node_bytes / 1_048_576
         )
     }

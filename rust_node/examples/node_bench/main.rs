@@ -33,15 +33,18 @@ struct Flags {
     /// Hold idle connections too: takes the time of --idle-seconds, and about 40 MB for each BEAM
     #[arg(long)]
     idle: bool,
+    /// Hold idle connections and measure nothing else; fails when one is lost
+    #[arg(long)]
+    idle_only: bool,
     /// BEAM nodes that are connected
     #[arg(long, default_value_t = 50)]
     idle_nodes: usize,
     /// For how long
     #[arg(long, default_value_t = 180)]
     idle_seconds: u64,
-    /// Their net_ticktime
-    #[arg(long, default_value_t = 8)]
-    idle_tick_time: u64,
+    /// Their net_ticktime, several in turn
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 15, 60])]
+    idle_tick_time: Vec<u64>,
     /// The figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -51,15 +54,17 @@ struct Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let mut results = serde_json::Map::new();
-    // On a worker of the runtime, where the node's own coordinator is, too.
-    let round_trips = tokio::spawn(round_trips::measure(flags.rounds, flags.round_ms)).await??;
-    print(&round_trips::table(&round_trips))?;
-    results.insert("round_trips".to_owned(), serde_json::to_value(&round_trips)?);
-    let memory = memory::measure(flags.servers).await?;
-    print(&memory.table())?;
-    results.insert("memory".to_owned(), serde_json::to_value(&memory)?);
-    if flags.idle {
-        let idle = idle::measure(flags.idle_nodes, flags.idle_seconds, flags.idle_tick_time).await?;
+    if !flags.idle_only {
+        // On a worker of the runtime, where the node's own coordinator is, too.
+        let round_trips = tokio::spawn(round_trips::measure(flags.rounds, flags.round_ms)).await??;
+        print(&round_trips::table(&round_trips))?;
+        results.insert("round_trips".to_owned(), serde_json::to_value(&round_trips)?);
+        let memory = memory::measure(flags.servers).await?;
+        print(&memory.table())?;
+        results.insert("memory".to_owned(), serde_json::to_value(&memory)?);
+    }
+    if flags.idle || flags.idle_only {
+        let idle = idle::measure(flags.idle_nodes, flags.idle_seconds, &flags.idle_tick_time).await?;
         print(&idle.table())?;
         results.insert("idle".to_owned(), serde_json::to_value(&idle)?);
     }

@@ -1,9 +1,15 @@
 //! One connection: a task that reads, a task that writes.
 //!
 //! Guarantee: the reader never waits for the recipient of a message, only for room in the peer's own
-//! allowance; the writer's queue is bounded in bytes; a tick goes out whenever nothing else has for a quarter
-//! of the tick time; a peer that sends nothing for the whole of it, or takes nothing for the whole of it, is
-//! dropped.
+//! allowance; the writer's queue is bounded in bytes; a tick goes out whenever nothing else has for
+//! [`TICK_EVERY`]; a peer that sends nothing for the tick time, or takes nothing for all of it, is dropped.
+//!
+//! How long the peer's own tick time is does not matter: ours are frequent enough for any from eight seconds
+//! on, and a peer that is silent for half of ours, because it ticks less often, is asked for a sign of life.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::time::timeout;
@@ -22,6 +28,10 @@ use crate::metrics::Metrics;
 const BUFFER: usize = 64 * 1024;
 /// Bytes written before a flush, after which they no longer count as unwritten.
 const BATCH: usize = 256 * 1024;
+/// Between ticks at the most: a quarter of the shortest `net_ticktime` that a peer may have, 8 s, because a BEAM
+/// looks four times in it and drops a peer that has sent nothing between all of its looks.
+pub const TICK_EVERY: Duration = Duration::from_secs(2);
+
 /// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one
 /// peer: see [`Node::attach`].
 ///
@@ -63,8 +73,17 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
     let metrics = &reading.node.options().metrics;
     let mut reader = BufReader::with_capacity(BUFFER, half);
     let mut buffer = Vec::new();
+    let half = limits.tick_time / 2;
     while !end.is_cancelled() {
-        let message = match timeout(limits.tick_time, frame::read(&mut reader, &mut buffer, limits.max_frame)).await {
+        let mut next = pin!(frame::read(&mut reader, &mut buffer, limits.max_frame));
+        let read = match timeout(half, &mut next).await {
+            Err(_) => {
+                ask_for_sign_of_life(reading, half);
+                timeout(half, next).await
+            }
+            in_time => in_time,
+        };
+        let message = match read {
             Err(_) => return Some("silent"),
             Ok(Err(FrameError::Io { source })) => {
                 debug!(peer = %reading.peer, %source, "connection closed");
@@ -92,6 +111,16 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
     None
 }
 
+/// Asks what `Node.ping` asks, which every node answers. The answer counts like any other frame.
+fn ask_for_sign_of_life(reading: &Reading, at_most: Duration) {
+    let (node, peer) = (reading.node.clone(), Arc::clone(&reading.peer));
+    tokio::spawn(async move {
+        let question = etf::tuple([etf::atom("is_auth"), etf::atom(&node.name())]);
+        let answer = node.call(&peer, "net_kernel", question, at_most).await;
+        debug!(%peer, answered = answer.is_ok(), "asked for a sign of life");
+    });
+}
+
 fn refused(reading: &Reading, error: &ControlError) {
     Metrics::count(&reading.node.options().metrics.refused, error.label());
     warn!(peer = %reading.peer, %error, "message refused");
@@ -100,14 +129,11 @@ fn refused(reading: &Reading, error: &ControlError) {
 /// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what
 /// is in it is written and the stream shut down: then it is the peer that closes, and the reader that sees
 /// it.
-async fn write<W: AsyncWrite + Unpin>(
-    half: W,
-    mut queue: Frames,
-    tick_time: std::time::Duration,
-) -> Option<&'static str> {
+async fn write<W: AsyncWrite + Unpin>(half: W, mut queue: Frames, tick_time: Duration) -> Option<&'static str> {
+    let tick_every = TICK_EVERY.min(tick_time / 4);
     let mut writer = BufWriter::with_capacity(BUFFER, half);
     loop {
-        let first = match timeout(tick_time / 4, queue.frames.recv()).await {
+        let first = match timeout(tick_every, queue.frames.recv()).await {
             Ok(Some(frame)) => Some(frame),
             Ok(None) => {
                 return match timeout(tick_time, writer.shutdown()).await {
@@ -149,6 +175,8 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
+    use super::super::calls::Request;
+    use super::super::control::Control;
     use super::super::limits::Limits;
     use super::super::testing::{PEER, connect, node};
     use super::*;
@@ -156,19 +184,44 @@ mod tests {
     // Time is paused: it advances only when every task waits, so only a bug can make a tick late.
 
     #[tokio::test(start_paused = true)]
-    async fn a_tick_goes_out_every_quarter_of_the_tick_time_and_a_peer_that_ticks_stays() {
-        let node = node(Limits::default());
-        let tick_time = node.options().limits.tick_time;
+    async fn ticks_are_frequent_enough_for_a_peer_of_eight_seconds_whatever_our_own_tick_time() {
+        for (own, every) in [(3_600, 2_000), (60, 2_000), (8, 2_000), (4, 1_000)] {
+            let node = node(Limits { tick_time: Duration::from_secs(own), ..Limits::default() });
+            let (mut peer, taken) = connect(&node, PEER, 1);
+            assert_eq!(taken, Ok(()));
+            let began = Instant::now();
+            for number in 1..=8 {
+                let mut tick = [1; 4];
+                peer.read_exact(&mut tick).await.expect("connected");
+                assert_eq!((tick, began.elapsed().as_millis()), ([0; 4], number * every), "own tick time {own} s");
+                peer.write_all(&[0; 4]).await.expect("connected");
+            }
+            assert_eq!(node.peers().len(), 1);
+        }
+    }
+
+    /// A BEAM of `net_ticktime` 3600 ticks every quarter of an hour, and answers pings.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_ticks_less_often_than_our_tick_time_stays_because_it_answers() {
+        let node = node(Limits { tick_time: Duration::from_secs(4), ..Limits::default() });
         let (mut peer, taken) = connect(&node, PEER, 1);
         assert_eq!(taken, Ok(()));
-        let began = Instant::now();
-        for quarter in 1..=8 {
-            let mut tick = [1; 4];
-            peer.read_exact(&mut tick).await.expect("connected");
-            assert_eq!((tick, began.elapsed()), ([0; 4], tick_time * quarter / 4));
-            peer.write_all(&[0; 4]).await.expect("connected");
+        let (began, mut asked) = (Instant::now(), 0);
+        let mut buffer = Vec::new();
+        while began.elapsed() < Duration::from_secs(901) {
+            let Frame::Message(message) = frame::read(&mut peer, &mut buffer, 1_024).await.expect("connected") else {
+                continue;
+            };
+            let (control, payload) = control::parse(message).expect("well formed");
+            if let (Control::RegSend { from, to }, Some(payload)) = (control, payload) {
+                assert_eq!(to, "net_kernel");
+                let question = Request::read(payload.decode().expect("a term")).expect("a call");
+                let answer = frame::build(|out| question.reply(&from, etf::atom("yes")).write_into(out));
+                peer.write_all(&answer.expect("encodes")).await.expect("connected");
+                asked += 1;
+            }
         }
-        assert_eq!(node.peers().len(), 1);
+        assert_eq!((node.peers().len(), asked), (1, 450), "once each half of our own tick time");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,8 +24,7 @@ pub struct Limits {
     pub peers: usize,
     /// Monitors one peer may hold on processes here.
     pub monitors: usize,
-    /// As the BEAM's `net_ticktime`: ticks are sent every quarter of it, a peer that is silent for all of it
-    /// is dropped.
+    /// A peer that is silent for all of it is dropped. It need not be the peers' `net_ticktime`.
     pub tick_time: Duration,
     /// The first and the longest pause between attempts to dial a node.
     pub backoff: (Duration, Duration),

@@ -186,7 +186,8 @@ settings! {
         /// EPMD. Then this node does not register in EPMD either
         #[arg(long, env = "ERL_DIST_PORT", value_name = "PORT")]
         dist_port: String,
-        /// As net_ticktime of the BEAM nodes, seconds [default: 60]
+        /// Seconds of silence after which a node counts as gone, 4 to 3600. Need not be their net_ticktime, which
+        /// may be anything from 8 s on [default: 60]
         #[arg(long, env = "DURABLE_HANDOFF_TICK_TIME_S", value_name = "SECONDS")]
         tick_time_s: String,
         /// Log lines as text or json [default: text]
