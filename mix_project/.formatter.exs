@@ -1,4 +1,4 @@
 [
   line_length: 120,
-  inputs: ["{mix,.formatter}.exs", "mix/*.exs", "{config,lib,test}/**/*.{ex,exs}"]
+  inputs: ["{mix,.formatter}.exs", "mix/**/*.exs", "{config,lib,test}/**/*.{ex,exs}"]
 ]

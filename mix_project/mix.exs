@@ -1,7 +1,10 @@
 # The compiler must exist before this project is compiled. It is outside of lib/, so it is not part of the application: a
 # release needs the libraries that it built, not Mix.
 unless Code.ensure_loaded?(Mix.Tasks.Compile.DurableHandoffNif) do
-  Code.require_file("mix/compile_durable_handoff_nif.exs", __DIR__)
+  for file <-
+        ~w(build/machine build/download build/precompiled build/cargo compile_durable_handoff_nif archive_durable_handoff_nif) do
+    Code.require_file("mix/#{file}.exs", __DIR__)
+  end
 end
 
 defmodule DurableHandoff.MixProject do

@@ -2,9 +2,9 @@
 {:ok, _pid, other} =
   :peer.start_link(%{
     name: :peer.random_name(),
-    host: '127.0.0.1',
+    host: ~c"127.0.0.1",
     longnames: true,
-    args: ['-setcookie', Atom.to_charlist(Node.get_cookie())]
+    args: [~c"-setcookie", Atom.to_charlist(Node.get_cookie())]
   })
 
 :ok = :erpc.call(other, :code, :add_paths, [:code.get_path()])

@@ -1,7 +1,14 @@
 defmodule Mix.Tasks.Compile.DurableHandoffNif do
   @moduledoc """
-  Builds the Rust libraries of durable_handoff with cargo and puts them into `priv/native`: `handoff_nif`, the
-  engine and the codec, and `store_nif`, the stores.
+  Puts the Rust libraries of durable_handoff into `priv/native`: `handoff_nif`, the engine and the codec, and
+  `store_nif`, the stores.
+
+  They come from the first of these:
+
+    1. `DURABLE_HANDOFF_NIF`: a directory with both, or the file of the first with the second beside it;
+    2. a precompiled archive, if the package has a checksum of one for this machine: from the cache, or downloaded.
+       An archive whose checksum is wrong is always an error;
+    3. cargo, from the Rust sources in the package. It needs the version that `Cargo.toml` names and a C compiler.
 
   `config :durable_handoff, store: false` leaves the stores out: they are neither built nor installed, and
   `DurableHandoff.Store` raises an error that says so. After a change of that line, run
@@ -9,17 +16,32 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   Guarantees:
 
-    * cargo runs at most once, and only when a source changed or with `--force`. A hash of everything that the build
-      reads is kept beside each library, so several build directories (environments, Elixir versions) share one.
+    * Nothing is built or downloaded unless a source changed, the machine is another, or with `--force`. What a library was
+      made from is written beside it, so several build directories (environments, Elixir versions) share one. A machine is its
+      architecture and its C library with the version: a tree that another container sees is built again there.
     * A library in use is never written to. The new library is a new file of the same name; a running VM keeps the old
       one open until it restarts.
 
-  To build without Rust, set `DURABLE_HANDOFF_NIF` to a directory with both libraries, or to the file of the first
-  with the second beside it. cargo reads `CARGO_TARGET_DIR` and its own configuration files as usual; `CARGO` names
-  another cargo.
+  ## Environment variables
+
+    * `DURABLE_HANDOFF_NIF`: see above.
+    * `DURABLE_HANDOFF_BUILD`: `1` or `true` builds with cargo although there is a precompiled archive.
+    * `DURABLE_HANDOFF_CACHE`: the directory for archives, instead of one in the user's cache.
+    * `DURABLE_HANDOFF_URL`: where archives are, instead of the release's page: a mirror. The checksums are the same.
+    * `HTTPS_PROXY`, `NO_PROXY`, `HEX_CACERTS_PATH`: for the download.
+    * `CARGO`, `CARGO_TARGET_DIR`, `RUSTFLAGS`: as usual, as are cargo's own configuration files. For a dependency in `deps`
+      cargo builds in the dependency's build directory, not in `deps`.
+
+  ## Without Rust
+
+  On a machine without a precompiled archive, and without Rust, take the libraries from another machine with the same
+  architecture and C library: build there, copy the files in `priv/native`, and set `DURABLE_HANDOFF_NIF` to their directory. A
+  library runs on the glibc that it was built with and on newer ones.
   """
 
   use Mix.Task.Compiler
+
+  alias DurableHandoff.Build.{Cargo, Machine, Precompiled}
 
   @engine "handoff_nif"
   @store "store_nif"
@@ -27,15 +49,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
   @impl true
   def run(args) do
     unless @store in libraries(), do: remove(@store)
-    source = source()
-    hash = source_hash(source)
+    sources = sources(Machine.id())
 
-    case Enum.reject(libraries(), &(up_to_date?(&1, hash.(&1)) and "--force" not in args)) do
+    case Enum.reject(sources, &(up_to_date?(&1) and "--force" not in args)) do
       [] ->
         {:noop, []}
 
       outdated ->
-        for {library, path} <- built(source, outdated), do: install(library, path, hash.(library))
+        install(outdated)
         # priv may not have existed when Mix linked it into the build directory.
         Mix.Project.build_structure()
         {:ok, []}
@@ -47,6 +68,9 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   @impl true
   def clean, do: Enum.each([@engine, @store], &remove/1)
+
+  @doc "The files of the libraries that are installed, by name."
+  def installed, do: Map.new(libraries(), &{&1, installed(&1)})
 
   @doc "The hash of the bytes of `files` and their names relative to `root`: the same tree has the same hash anywhere."
   def content_hash(root, files) do
@@ -61,49 +85,118 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     |> Base.encode16(case: :lower)
   end
 
-  @doc "The path of a built library in cargo's JSON messages, or nil. Reads one field: Elixir 1.14 has no JSON module."
-  def library_in(cargo_messages, library) do
-    cargo_messages
-    |> String.split("\n", trim: true)
-    |> Enum.filter(&(&1 =~ ~s("reason":"compiler-artifact") and &1 =~ ~s("cdylib")))
-    |> Enum.find_value(fn message ->
-      with [_, names] <- Regex.run(~r/"filenames":\[(.*?)\]/, message) do
-        ~r/"((?:[^"\\]|\\.)*)"/
-        |> Regex.scan(names, capture: :all_but_first)
-        |> List.flatten()
-        |> Enum.map(&String.replace(&1, "\\\\", "\\"))
-        |> Enum.find(&String.ends_with?(&1, file_names(library)))
-      end
-    end)
-  end
-
-  # The names that cargo and people give a library.
-  defp file_names(library), do: for(name <- ["lib", ""], type <- ~w(.so .dylib .dll), do: name <> library <> type)
-
   defp libraries, do: if(Application.get_env(:durable_handoff, :store, true), do: [@engine, @store], else: [@engine])
 
-  defp source do
+  # Where each library comes from, and which stamps say that it came from there.
+  defp sources(machine) do
+    root = workspace()
+    hash = root && content_hash(root, rust_sources(root))
+
     case System.get_env("DURABLE_HANDOFF_NIF", "") do
-      "" -> {:workspace, workspace()}
-      path -> {:prebuilt, Map.new(libraries(), &{&1, prebuilt(&1, Path.expand(path))})}
+      "" ->
+        for library <- libraries(),
+            do: %{
+              library: library,
+              root: root,
+              archive: Precompiled.archive(library),
+              stamp: "#{machine} #{hash}",
+              given: "#{Machine.kind()} prebuilt #{hash} ",
+              machine: machine
+            }
+
+      path ->
+        for library <- libraries(), file = prebuilt(library, Path.expand(path)) do
+          # Without glibc's version, which is checked against what the library needs.
+          stamp = "#{Machine.kind()} prebuilt #{hash} " <> content_hash(Path.dirname(file), [file])
+          %{library: library, file: file, stamp: stamp}
+        end
     end
+  end
+
+  defp up_to_date?(%{library: library} = source) do
+    with {:ok, stamp} <- File.read(stamp(library)), true <- File.regular?(installed(library)) do
+      stamp == source.stamp or stamp == archive_stamp(source) or given?(source, stamp)
+    else
+      _none -> false
+    end
+  end
+
+  # Installed from DURABLE_HANDOFF_NIF earlier, for these very sources: it stays where nothing could build another, as in
+  # `mix release` of a tree that was compiled before.
+  defp given?(%{root: root, given: given, library: library}, stamp) do
+    root != nil and String.starts_with?(stamp, given) and Cargo.find() == nil and
+      Machine.fits(File.read!(installed(library))) == :ok
+  end
+
+  defp given?(_source, _stamp), do: false
+
+  defp archive_stamp(%{archive: %{sha256: sha256}, machine: machine}), do: "#{machine} precompiled #{sha256}"
+  defp archive_stamp(_source), do: nil
+
+  defp install(sources) do
+    {given, others} = Enum.split_with(sources, &Map.has_key?(&1, :file))
+    for source <- given, do: put(source.library, &File.cp!(source.file, &1), source.stamp)
+
+    unfinished = Enum.flat_map(others, &fetched/1)
+    if unfinished != [], do: build(unfinished)
+  end
+
+  # [] when the precompiled library is installed, else what has to be built, with the reason.
+  defp fetched(%{archive: nil} = source), do: [{source, nil}]
+
+  defp fetched(%{archive: archive, library: library} = source) do
+    case Precompiled.fetch(archive) do
+      {:ok, bytes} ->
+        put(library, &File.write!(&1, bytes), archive_stamp(source))
+        []
+
+      {:error, reason} ->
+        [{source, reason}]
+    end
+  end
+
+  defp build(unfinished) do
+    reasons = for {_source, reason} <- unfinished, reason, do: "No precompiled library: #{reason}.\n"
+    sources = for {source, _reason} <- unfinished, do: source
+    cargo = Cargo.find() || no_cargo!(reasons)
+    root = hd(sources).root || no_sources!()
+    for reason <- reasons, do: Mix.shell().info(reason <> "Building it with cargo instead.")
+    files = Cargo.build!(cargo, root, Enum.map(sources, & &1.library), target(root))
+    for source <- sources, do: put(source.library, &File.cp!(files[source.library], &1), source.stamp)
+  end
+
+  # A dependency's directory is fetched again with each version, and may be in a layer of an image of its own: gigabytes of what
+  # cargo leaves do not belong there.
+  defp target(root) do
+    deps = Mix.Project.deps_path() <> "/"
+
+    if System.get_env("CARGO_TARGET_DIR", "") == "" and (root == File.cwd!() or String.starts_with?(root, deps)),
+      do: Path.join(Mix.Project.app_path(), "cargo")
   end
 
   # The engine's file may have any name.
   defp prebuilt(library, path) do
     directory = if File.dir?(path), do: path, else: Path.dirname(path)
+    found = Enum.find(Cargo.file_names(library), &File.regular?(Path.join(directory, &1)))
 
-    cond do
-      library == @engine and File.regular?(path) -> path
-      file = Enum.find(file_names(library), &File.regular?(Path.join(directory, &1))) -> Path.join(directory, file)
-      true -> no_prebuilt!(library, path, directory)
+    file =
+      cond do
+        library == @engine and File.regular?(path) -> path
+        found -> Path.join(directory, found)
+        true -> no_prebuilt!(library, path, directory)
+      end
+
+    with {:error, reason} <- Machine.fits(File.read!(file)) do
+      Mix.raise("DURABLE_HANDOFF_NIF: #{file} does not load here: #{reason}. Build it on the system that it runs on.")
     end
+
+    file
   end
 
   defp no_prebuilt!(library, path, directory) do
     missing =
       if File.exists?(path),
-        do: "there is no #{library} in #{directory} (#{Enum.join(file_names(library), ", ")})",
+        do: "there is no #{library} in #{directory} (#{Enum.join(Cargo.file_names(library), ", ")})",
         else: "there is no such file or directory"
 
     leave_out = if library == @store, do: " To do without stores, configure `config :durable_handoff, store: false`."
@@ -115,75 +208,42 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
   end
 
   # The Hex package has the Rust sources in it, the repository has them beside mix_project.
-  defp workspace do
-    roots = [File.cwd!(), Path.expand("..", File.cwd!())]
+  defp workspace, do: Enum.find(roots(), &sources?/1)
 
-    Enum.find(roots, &(File.regular?(Path.join(&1, "Cargo.toml")) and File.dir?(Path.join(&1, "native/#{@engine}")))) ||
-      Mix.raise("""
-      The Rust sources of durable_handoff are neither in #{Enum.join(roots, " nor in ")}.
-      The Hex package holds them. In the repository they are beside mix_project: take the dependency with \
-      `git: ..., subdir: "mix_project"` (not `sparse:`) or as a path, or set DURABLE_HANDOFF_NIF to a directory with \
-      prebuilt libraries.\
-      """)
+  defp roots, do: [File.cwd!(), Path.expand("..", File.cwd!())]
+
+  defp sources?(root),
+    do: File.regular?(Path.join(root, "Cargo.toml")) and File.dir?(Path.join(root, "native/#{@engine}"))
+
+  defp no_sources! do
+    Mix.raise("""
+    The Rust sources of durable_handoff are neither in #{Enum.join(roots(), " nor in ")}.
+    The Hex package holds them. In the repository they are beside mix_project: take the dependency with \
+    `git: ..., subdir: "mix_project"` (not `sparse:`) or as a path, or set DURABLE_HANDOFF_NIF to a directory with \
+    prebuilt libraries.\
+    """)
   end
 
-  # A function from a library's name to the hash of its sources. The machine is part of it: a checkout may be shared
-  # with a container.
-  defp source_hash({:prebuilt, paths}),
-    do: fn library -> "prebuilt " <> content_hash(Path.dirname(paths[library]), [paths[library]]) end
-
-  defp source_hash({:workspace, root}) do
-    hash = "#{:erlang.system_info(:system_architecture)} " <> content_hash(root, sources(root))
-    fn _library -> hash end
+  defp no_cargo!(reasons) do
+    Mix.raise("""
+    #{reasons}durable_handoff's engine is written in Rust and cargo is not on the PATH.
+    Install Rust from https://rustup.rs and a C compiler, or set DURABLE_HANDOFF_NIF to a directory with prebuilt \
+    libraries. In a Dockerfile both belong into the stage that runs `mix deps.compile`.\
+    """)
   end
 
-  defp sources(root) do
+  defp rust_sources(root) do
     fixed = Enum.map(~w(Cargo.toml Cargo.lock rust-toolchain.toml .cargo/config.toml), &Path.join(root, &1))
     native = Path.wildcard(Path.join(root, "native/**/*.{rs,toml}"))
     Enum.filter(fixed, &File.regular?/1) ++ Enum.reject(native, &String.contains?(&1, "/target/"))
   end
 
-  defp up_to_date?(library, hash), do: File.read(stamp(library)) == {:ok, hash} and File.regular?(installed(library))
-
-  defp built({:prebuilt, paths}, libraries), do: Map.take(paths, libraries)
-  defp built({:workspace, root}, libraries), do: cargo_build(root, libraries)
-
-  defp cargo_build(root, libraries) do
-    cargo = System.get_env("CARGO") || System.find_executable("cargo") || no_cargo!()
-    packages = Enum.flat_map(libraries, &["-p", &1])
-
-    Mix.shell().info(
-      "Compiling the Rust libraries of durable_handoff (cargo build --release #{Enum.join(packages, " ")})"
-    )
-
-    args = ~w(build --release --locked) ++ packages ++ ~w(--message-format json-render-diagnostics)
-
-    # Standard error is not captured: cargo's progress and its errors reach the terminal as cargo wrote them.
-    case System.cmd(cargo, args, cd: root) do
-      {messages, 0} ->
-        for library <- libraries do
-          path = library_in(messages, library)
-          {library, path || Mix.raise("cargo built #{library} but named no shared library in its messages.")}
-        end
-
-      {_messages, status} ->
-        Mix.raise("cargo build of durable_handoff failed with exit status #{status}; cargo's output is above.")
-    end
-  end
-
-  defp no_cargo! do
-    Mix.raise("""
-    durable_handoff's engine is written in Rust and cargo is not on the PATH.
-    Install Rust from https://rustup.rs, or set DURABLE_HANDOFF_NIF to a directory with prebuilt libraries.\
-    """)
-  end
-
   # The stamp goes last: a build that is interrupted here is done again.
-  defp install(library, path, hash) do
+  defp put(library, write, stamp) do
     File.mkdir_p!(Path.dirname(installed(library)))
     File.rm(stamp(library))
-    replace!(installed(library), &File.cp!(path, &1))
-    replace!(stamp(library), &File.write!(&1, hash))
+    replace!(installed(library), write)
+    replace!(stamp(library), &File.write!(&1, stamp))
   end
 
   defp replace!(path, write) do

@@ -2,6 +2,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   # Not async: the compiler works in the current directory and with environment variables.
   use ExUnit.Case
 
+  alias DurableHandoff.Build.{Cargo, Machine}
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
 
   @moduletag :tmp_dir
@@ -9,7 +10,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
   # A workspace with a project beside the Rust sources, and a cargo that notes its calls and "builds" what the sources say.
   setup %{tmp_dir: root} do
-    write(root, "Cargo.toml", "[workspace]")
+    write(root, "Cargo.toml", "[workspace.package]\nrust-version = \"1.91\"\n")
+    write(root, "version", "cargo 1.91.0 (aaaaaaaaa 2025-10-28)")
     write(root, "Cargo.lock", "")
     write(root, "native/handoff_nif/src/lib.rs", "version 1")
     write(root, "native/store_nif/src/lib.rs", "store 1")
@@ -25,7 +27,9 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     cargo =
       write(root, "bin/cargo", """
       #!/bin/sh
+      [ "$1" = --version ] && { cat #{root}/version; exit; }
       echo "$@" >> #{root}/calls
+      echo "$CARGO_TARGET_DIR" > #{root}/target_dir
       [ -f #{root}/broken ] && exit 101
       mkdir -p #{root}/target/release
       echo '{"reason":"compiler-artifact","target":{"crate_types":["lib"],"name":"other"},"filenames":["/x/libother.rlib"]}'
@@ -39,7 +43,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       """)
 
     File.chmod!(cargo, 0o755)
-    environment(%{"CARGO" => cargo, "DURABLE_HANDOFF_NIF" => nil})
+    environment(%{"CARGO" => cargo, "CARGO_TARGET_DIR" => nil, "RUSTFLAGS" => nil, "DURABLE_HANDOFF_NIF" => nil})
     previous_shell = Mix.shell()
     Mix.shell(Mix.Shell.Quiet)
     on_exit(fn -> Mix.shell(previous_shell) end)
@@ -195,6 +199,47 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert_raise Mix.Error, ~r/rustup\.rs.*DURABLE_HANDOFF_NIF/s, fn -> compile(context) end
   end
 
+  test "a Rust that is too old is named with its version and the one that is needed, before anything is built",
+       %{root: root} = context do
+    for program <- ["cargo", "rustc"] do
+      write(root, "version", "#{program} 1.63.0 (fd542dfac 2022-06-29)")
+      assert_raise Mix.Error, ~r/cargo is of Rust 1\.63, and durable_handoff needs 1\.91/, fn -> compile(context) end
+    end
+
+    refute File.exists?(Path.join(root, "calls"))
+    # A wrapper that does not tell its version is given the build.
+    write(root, "version", "who knows")
+    assert compile(context) == {:ok, []}
+  end
+
+  test "in the repository cargo builds where it always does, in a package outside of its directory",
+       %{root: root} = context do
+    compile(context)
+    assert File.read!(Path.join(root, "target_dir")) == "\n"
+
+    # Now the sources are in the project, as in the package.
+    for name <- ~w(Cargo.toml Cargo.lock native),
+        do: File.rename!(Path.join(root, name), Path.join(root, "project/#{name}"))
+
+    in_project(context, fn -> Compiler.run(["--force"]) end)
+    app_path = in_project(context, fn -> Mix.Project.app_path() end)
+    assert File.read!(Path.join(root, "target_dir")) == Path.join(app_path, "cargo") <> "\n"
+
+    environment(%{"CARGO_TARGET_DIR" => "/elsewhere"})
+    in_project(context, fn -> Compiler.run(["--force"]) end)
+    assert File.read!(Path.join(root, "target_dir")) == "/elsewhere\n"
+  end
+
+  test "on musl RUSTFLAGS does not take away the flag without which no shared library can be built" do
+    environment(%{"RUSTFLAGS" => "-C target-cpu=native"})
+    assert Cargo.environment(nil, true) == [{"RUSTFLAGS", "-C target-cpu=native -C target-feature=-crt-static"}]
+    assert Cargo.environment(nil, false) == []
+    environment(%{"RUSTFLAGS" => "-C target-feature=-crt-static"})
+    assert Cargo.environment("/t", true) == [{"CARGO_TARGET_DIR", "/t"}]
+    environment(%{"RUSTFLAGS" => nil})
+    assert Cargo.environment(nil, true) == []
+  end
+
   test "without the sources the error says where they should come from", %{root: root} = context do
     File.rm_rf!(Path.join(root, "native"))
     assert_raise Mix.Error, ~r/subdir: "mix_project"/, fn -> compile(context) end
@@ -232,6 +277,31 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       environment(%{"DURABLE_HANDOFF_NIF" => nil})
       assert compile(context) == {:ok, []}
       assert File.read!(installed(context)) == "version 1"
+    end
+
+    test "without cargo what it installed stays until a source changes, as in a release of a tree that was compiled before",
+         %{root: root} = context do
+      write(root, "libstore_nif.so", "prebuilt store")
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      compile(context)
+      environment(%{"DURABLE_HANDOFF_NIF" => nil, "CARGO" => Path.join(root, "no-cargo")})
+      assert compile(context) == {:noop, []}
+      assert File.read!(installed(context)) == "prebuilt"
+
+      write(root, "native/handoff_nif/src/lib.rs", "version 2")
+      assert_raise Mix.Error, ~r/cargo is not on the PATH/, fn -> compile(context) end
+    end
+
+    test "a library that needs a newer glibc than the machine has is an error that says so", %{root: root} = context do
+      write(root, "libstore_nif.so", "prebuilt store")
+      library = <<0x7F, "ELF", 0, "GLIBC_999.1", 0>>
+      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", library)})
+
+      if Machine.glibc() do
+        assert_raise Mix.Error, ~r/needs glibc 999\.1.*on the system that it runs on/s, fn -> compile(context) end
+      else
+        assert compile(context) == {:ok, []}
+      end
     end
 
     test "a path without a file is an error", %{root: root} = context do
@@ -289,20 +359,20 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
         ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib","rlib"],"name":"handoff_nif"},) <>
           ~s("filenames":["/t/libhandoff_nif.rlib","/t/libhandoff_nif.dylib"],"executable":null})
 
-      assert Compiler.library_in("noise\n" <> message <> "\n", "handoff_nif") == "/t/libhandoff_nif.dylib"
+      assert Cargo.library_in("noise\n" <> message <> "\n", "handoff_nif") == "/t/libhandoff_nif.dylib"
     end
 
     test "reads a Windows path" do
       message =
         ~S({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["C:\\t\\handoff_nif.dll","C:\\t\\handoff_nif.dll.lib"]})
 
-      assert Compiler.library_in(message, "handoff_nif") == "C:\\t\\handoff_nif.dll"
+      assert Cargo.library_in(message, "handoff_nif") == "C:\\t\\handoff_nif.dll"
     end
 
     test "nothing there is nil" do
       other = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libstore_nif.so"]})
       none = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})
-      for messages <- ["", other, none], do: assert(Compiler.library_in(messages, "handoff_nif") == nil)
+      for messages <- ["", other, none], do: assert(Cargo.library_in(messages, "handoff_nif") == nil)
     end
   end
 

@@ -30,6 +30,16 @@ defmodule DurableHandoff.NativeError do
     do: "restart the VM; a library cannot be replaced in a running one."
 
   defp remedy(_reason) do
+    # A release has neither Mix nor the sources.
+    if System.get_env("RELEASE_ROOT"), do: rebuild(), else: recompile()
+  end
+
+  defp rebuild do
+    "build the release on the system that it runs on, or on one with the same architecture and C library. A " <>
+      "library that was built with a newer glibc than this system's does not load here."
+  end
+
+  defp recompile do
     "remove that file if it is there and run #{compile()} (it needs cargo, from https://rustup.rs), or set " <>
       "DURABLE_HANDOFF_NIF to a directory with libraries built for this machine and compile again."
   end

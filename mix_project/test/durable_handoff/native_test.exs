@@ -91,6 +91,12 @@ defmodule DurableHandoff.NativeTest do
       assert output =~ "DURABLE_HANDOFF_NIF"
     end
 
+    test "in a release, which has no Mix, it says where to build it", %{ebin: ebin} do
+      output = elixir(ebin, "System.put_env(~s(RELEASE_ROOT), ~s(/app)); DurableHandoff.Native.reasons()")
+      assert output =~ "build the release on the system that it runs on"
+      refute output =~ "mix deps.compile"
+    end
+
     test "a supervisor with handoff does not start, one without does not care", %{ebin: ebin} do
       fake_host = """
       defmodule DurableServer.LifecycleManager do end

@@ -1,0 +1,92 @@
+defmodule DurableHandoff.Build.DownloadTest do
+  # Not async: proxies are in the environment.
+  use ExUnit.Case
+
+  alias DurableHandoff.Build.Download
+  alias DurableHandoff.LoopbackServer, as: Server
+
+  @limits [max_bytes: 1000, idle_ms: 60_000, total_ms: 60_000]
+
+  setup do
+    names = ~w(http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY HEX_CACERTS_PATH)
+    before = Map.new(names, &{&1, System.get_env(&1)})
+    Enum.each(names, &System.delete_env/1)
+    on_exit(fn -> System.put_env(before) end)
+  end
+
+  test "the body arrives as it was sent, over a redirect too" do
+    target = start(fn _request -> Server.ok("the body") end)
+
+    first =
+      start(fn _request ->
+        "HTTP/1.1 302 Found\r\nlocation: #{Server.url(target)}/b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+      end)
+
+    assert Download.get(Server.url(first) <> "/a", @limits) == {:ok, "the body"}
+    assert ["GET /b HTTP/1.1" <> _] = Server.requests(target)
+  end
+
+  test "an answer other than 200 is named" do
+    server = start(fn _request -> Server.status("404 Not Found") end)
+    assert Download.get(Server.url(server), @limits) == {:error, "the server answered 404 Not Found"}
+  end
+
+  test "a server that sends nothing, or stops in the middle, ends the download" do
+    for part <- ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"] do
+      server = start(fn _request -> {:hang, part} end)
+      assert {:error, reason} = Download.get(Server.url(server), Keyword.put(@limits, :idle_ms, 50))
+      assert reason == "nothing arrived for 50 ms"
+    end
+  end
+
+  test "the time for the whole download is bounded, however much arrives" do
+    server = start(fn _request -> {:hang, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"} end)
+    assert {:error, reason} = Download.get(Server.url(server), Keyword.put(@limits, :total_ms, 50))
+    assert reason =~ "50 ms" or reason =~ "timeout"
+  end
+
+  test "an answer that is too large is refused before all of it has arrived" do
+    server =
+      start(fn _request ->
+        {:hang, "HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n" <> String.duplicate("x", 5000)}
+      end)
+
+    assert Download.get(Server.url(server), @limits) == {:error, "the answer has more than 1000 bytes"}
+  end
+
+  test "without a server the reason is named" do
+    server = start(fn _request -> "" end)
+    url = Server.url(server)
+    GenServer.stop(server)
+    assert {:error, "the download failed: " <> reason} = Download.get(url, @limits)
+    assert reason =~ "econnrefused"
+  end
+
+  test "a proxy gets the request, with its password, unless no_proxy names the host" do
+    target = start(fn _request -> Server.ok("direct") end)
+    proxy = start(fn _request -> Server.ok("through the proxy") end)
+    System.put_env("HTTP_PROXY", String.replace(Server.url(proxy), "://", "://user:p%40ss@"))
+
+    assert Download.get(Server.url(target) <> "/x", @limits) == {:ok, "through the proxy"}
+    assert [request] = Server.requests(proxy)
+    assert request =~ "GET #{Server.url(target)}/x HTTP/1.1"
+    assert request =~ ~r/proxy-authorization: Basic #{Regex.escape(Base.encode64("user:p@ss"))}/i
+
+    System.put_env("NO_PROXY", "example.com,127.0.0.1")
+    assert Download.get(Server.url(target) <> "/x", @limits) == {:ok, "direct"}
+  end
+
+  test "an HTTPS download asks the proxy for a tunnel, and does without none" do
+    proxy = start(fn _request -> Server.status("403 Forbidden") end)
+    System.put_env("HTTPS_PROXY", Server.url(proxy))
+    assert {:error, _reason} = Download.get("https://example.com/x", @limits)
+    assert ["CONNECT example.com:443 HTTP/1.1" <> _] = Server.requests(proxy)
+  end
+
+  test "a proxy that is no URL is named" do
+    System.put_env("HTTP_PROXY", "proxy.internal:3128")
+    assert {:error, "HTTP_PROXY is no URL" <> _} = Download.get("http://example.com/", @limits)
+  end
+
+  defp start(answer), do: start_supervised!({Server, answer}, id: make_ref())
+end
