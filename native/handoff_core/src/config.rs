@@ -3,7 +3,7 @@
 //! Guarantee: [`Config::validate`] reports every problem at once, each naming the field, what it got and what it takes;
 //! a validated configuration cannot make the engine divide by zero, wait for ever or start nothing for ever.
 
-use crate::limiter::Concurrency;
+use crate::limiter::{Concurrency, Learnt};
 
 /// How many servers one drain may have: ids are `u32`, and a drain of more has other problems first.
 pub const MAX_SERVERS: usize = 10_000_000;
@@ -87,6 +87,9 @@ pub struct Config {
     pub max_concurrency: u32,
     /// Whether the limiter may look for a smaller number.
     pub concurrency: Concurrency,
+    /// What an earlier drain on the same store has found out.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub learnt: Option<Learnt>,
     /// Ceiling of attempts in flight towards one target.
     pub max_concurrency_per_target: Option<u32>,
     /// The whole drain, milliseconds.
@@ -125,6 +128,7 @@ impl Default for Config {
         Config {
             max_concurrency: 50,
             concurrency: Concurrency::Adaptive,
+            learnt: None,
             max_concurrency_per_target: None,
             timeout_ms: 30_000,
             attempt_timeout_ms: 15_000,

@@ -256,6 +256,7 @@ impl Engine {
             duration: self.ended.unwrap_or(now).since(self.started),
             targets: self.tally.targets.iter().map(|(id, count)| (shared.names.name(*id).clone(), *count)).collect(),
             concurrency: AtATime { last: shared.limiter.limit(), highest: self.tally.highest_in_flight },
+            learnt: shared.limiter.learnt(),
             attempts: self.tally.attempts,
             failures: self.tally.failures,
             ended: match self.phase {

@@ -33,6 +33,9 @@
 //! finds nothing but queue. Latency that changes while the limit does not is a change of the store, and looked into at once. How
 //! many attempts a decision takes depends on how much they differ among each other.
 //!
+//! *What was learnt before* ([`Learnt`]), by an earlier drain or by a look at the store before anything was stopped, is where the
+//! search starts. The first attempts have to take about as long as they did then.
+//!
 //! *Refusals.* `overload` halves the limit when more is refused than usual, and undoes it when that changes nothing.
 //!
 //! *Attempts that hang.* One that is far older than those that were served meanwhile does not wait for the store. It keeps its place
@@ -78,6 +81,19 @@ pub enum Concurrency {
     Fixed,
 }
 
+/// What a drain has found out about its store, and the next one may start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Learnt {
+    /// So many attempts at a time.
+    pub limit: u32,
+    /// What an attempt took then.
+    #[cfg_attr(feature = "serde", serde(rename = "latency_us"))]
+    pub latency: Micros,
+    /// With more the store is slower; else more were not tried.
+    pub knee: bool,
+}
+
 /// What the end of an attempt says about the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -120,13 +136,19 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter that lets no more than `ceiling` attempts run at a time. A ceiling of 0 counts as 1.
     pub fn new(mode: Concurrency, ceiling: u32) -> Self {
+        Limiter::starting_from(mode, ceiling, None)
+    }
+
+    /// The same, which starts from what was learnt. If the first attempts take longer than then, it looks further down, or starts
+    /// as a new one does.
+    pub fn starting_from(mode: Concurrency, ceiling: u32, learnt: Option<Learnt>) -> Self {
         let ceiling = ceiling.max(1);
         Limiter {
             mode,
             ceiling,
             flight: Flight::default(),
             highest: 0,
-            knee: Knee::new(ceiling),
+            knee: Knee::new(ceiling, learnt),
             overloads: Overloads::default(),
             recent: Recent::default(),
             canaries: 0,
@@ -140,6 +162,11 @@ impl Limiter {
             Concurrency::Adaptive => self.knee.limit(),
             Concurrency::Fixed => self.ceiling,
         }
+    }
+
+    /// What the next drain on this store may start from. Nothing before a limit was measured, and nothing with a fixed one.
+    pub fn learnt(&self) -> Option<Learnt> {
+        self.knee.found().filter(|_| self.mode == Concurrency::Adaptive)
     }
 
     /// Attempts started and not finished. Can exceed the limit after it fell, and by those that hang; never the ceiling, as long

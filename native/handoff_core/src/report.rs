@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::limiter::Learnt;
 use crate::quantiles::Summary;
 use crate::reason::Reason;
 use crate::time::Micros;
@@ -107,6 +108,9 @@ pub struct Report {
     pub targets: BTreeMap<Arc<str>, u64>,
     /// How many attempts at a time.
     pub concurrency: AtATime,
+    /// What the next drain on this store may start from.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub learnt: Option<Learnt>,
     /// Attempts started.
     pub attempts: u64,
     /// Attempts failed.

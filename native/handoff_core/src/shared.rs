@@ -25,7 +25,7 @@ impl Shared {
         Shared {
             names: NodeTable::default(),
             ledger: Ledger::default(),
-            limiter: Limiter::new(config.concurrency, config.max_concurrency),
+            limiter: Limiter::starting_from(config.concurrency, config.max_concurrency, config.learnt),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The adaptive limiter on stores of many shapes, against the best fixed concurrency of the same simulation,
 //! never against a clock.
 
+use handoff_core::limiter::Learnt;
+use handoff_core::time::Micros;
 use handoff_sim::scenario::Noise;
 use handoff_sim::store::{StoreShape, Weather};
-use handoff_sim::tables::stores::{Measured, Shape, drain};
+use handoff_sim::tables::stores::{Measured, Shape, drain, drain_from, learnt};
 
 /// Nine in ten of them have to stay below the bound.
 const SEEDS: u64 = 30;
@@ -65,6 +67,59 @@ fn fewer_slots_than_the_first_limit_are_found_by_looking_down() {
 fn servers_whose_own_stop_is_slow_are_not_taken_for_a_slow_store() {
     let slow_stops = Noise { slow_stop: (0.02, 800.0), ..CPU };
     assert_mostly_below(&shape("slow stops", None, slow_stops), 50, &[("drain", DRAIN, 1.6)]);
+}
+
+/// Machines that have other work, too.
+const BUSY: Noise = Noise { cpu_ms: 0.6, jitter_ms: 2.0, stalls: (1.0, 10.0), cold: (8, 20.0), slow_stop: (0.0, 0.0) };
+
+#[test]
+fn the_second_drain_starts_where_the_first_has_ended() {
+    // Slots, the best fixed limit, and at most so many times its p99 and time.
+    for (slots, best, noise, p99, time) in [
+        (None, 50, CPU, 1.05, 1.05),
+        (None, 50, JITTER, 1.05, 1.05),
+        (None, 50, BUSY, 1.05, 1.1),
+        (Some(8), 8, CPU, 1.25, 1.05),
+        (Some(8), 8, JITTER, 1.25, 1.05),
+        (Some(8), 8, BUSY, 1.7, 1.05),
+        (Some(2), 2, CPU, 1.5, 1.05),
+        (Some(2), 2, JITTER, 1.5, 1.05),
+        (Some(1), 1, JITTER, 2.0, 1.05),
+    ] {
+        let shape = shape("", slots, noise);
+        let second = ratios(|seed| drain_from(&shape, learnt(&shape, seed + 100), seed), &shape, best);
+        println!("{slots:?}: p99 and time of the second drain {second:.2?} times fixed {best}");
+        assert!(second.0 <= p99 && second.1 <= time, "{slots:?}, {noise:?}: {second:?}, at most {p99} and {time}");
+    }
+}
+
+#[test]
+fn what_was_learnt_and_no_longer_holds_is_found_out_within_the_drain() {
+    let learnt = |limit, ms, knee| Learnt { limit, latency: Micros::from_millis(ms), knee };
+    // A store that has fewer slots now, or more, and how much longer the drain takes than with the best fixed limit.
+    for (slots, best, wrong, time) in [
+        (Some(1), 1, learnt(50, 45, false), 1.1),
+        (Some(2), 2, learnt(50, 45, false), 1.1),
+        (Some(8), 8, learnt(50, 45, false), 1.1),
+        (Some(8), 8, learnt(2, 42, true), 1.3),
+        (None, 50, learnt(8, 45, true), 2.0),
+        (None, 50, learnt(2, 42, true), 4.0),
+    ] {
+        let (_, took) =
+            ratios(|seed| drain_from(&shape("", slots, JITTER), Some(wrong), seed), &shape("", slots, JITTER), best);
+        assert!(took <= time, "{slots:?}, started from {wrong:?}: {took:.2} times fixed {best}, at most {time}");
+    }
+}
+
+/// The ninth tenth of the ratios of p99 and time to those of the fixed limit.
+fn ratios(of: impl Fn(u64) -> Measured, shape: &Shape, fixed: u32) -> (f64, f64) {
+    let runs: Vec<_> = (0..SEEDS).map(|seed| (of(seed), drain(shape, Some(fixed), seed))).collect();
+    let ninth = |figure: Figure| {
+        let mut ratios: Vec<f64> = runs.iter().map(|(ours, best)| figure(ours) / figure(best)).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() * 9 / 10]
+    };
+    (ninth(P99), ninth(DRAIN))
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use etf::{Atom, Pid};
 use handoff_core::config::StickyLevel;
 use handoff_core::event::{Blame, Event, Outcome};
+use handoff_core::limiter::Learnt;
 use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 use handoff_core::{
@@ -121,6 +122,7 @@ fn report() -> Report {
         duration: Micros(123_456),
         targets: BTreeMap::from([("b@h".into(), 4), ("c@h".into(), 3)]),
         concurrency: AtATime { last: 8, highest: 12 },
+        learnt: Some(Learnt { limit: 8, latency: Micros(42_000), knee: true }),
         attempts: 11,
         failures: 1,
         ended: Some(Ended::Done),

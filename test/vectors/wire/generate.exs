@@ -61,6 +61,7 @@ report = %{
   duration_us: 123_456,
   targets: [{"b@h", 4}, {"c@h", 3}],
   concurrency: %{last: 8, highest: 12},
+  learnt: %{limit: 8, latency_us: 42_000, knee: true},
   attempts: 11,
   failures: 1,
   ended: :done

@@ -4,6 +4,8 @@
 //! measurement made while the limit was in use.
 //!
 //! ```text
+//!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower: Drop, much slower: Measure)
+//!                        ▼
 //!            Measure ──► Climb ◄──────────── probe up ───────────┐
 //!                        │   │                                   │
 //!          queue / blind │   │ queue, or no longer flat          │
@@ -23,6 +25,7 @@
 
 use std::cmp::Ordering;
 
+use super::Learnt;
 use super::flight::{Ended, Flight};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
@@ -43,6 +46,8 @@ const FREE: f64 = 0.15;
 /// Above this share a step costs more than it brings, throughput over latency (Kleinrock's power) falls: go back.
 const TOO_DEAR: f64 = 0.5;
 
+/// How far up to look for more from where the knee was: so little that it does not show in the slowest percent.
+const PROBE_UP: f64 = 1.125;
 /// How far down to look for the queue. A probe down costs throughput only, 30 % for two round trips.
 const PROBE_DOWN: f64 = 0.7;
 /// How far down when a first step has failed, so that it is not known whether even the start was above the knee.
@@ -55,6 +60,9 @@ const QUARTER: f64 = 0.25;
 const NO_QUEUE: f64 = 1.05;
 /// With this share of a drop's possible fall or more there was nothing but queue: the knee is further down.
 const ALL_QUEUE: f64 = 0.75;
+
+/// A limit that was learnt is held to be right up to this ratio of the latencies: processors are not as busy each time.
+const SAME: f64 = 1.5;
 
 /// Latency at an unchanged limit that is this much longer or shorter than usual is a change of the store, not noise.
 const SLOWER: f64 = 1.2;
@@ -78,6 +86,8 @@ const SPREAD_WEIGHT: f64 = 0.3;
 /// Generations of attempts between probes: at first, and at most after probes that found nothing.
 const FIRST_WAIT: u32 = 2;
 const LONGEST_WAIT: u32 = 16;
+/// At a limit that was learnt and is confirmed: should the store serve more by now, that is soon found out.
+const WAIT_LEARNT: u32 = 4;
 /// At the ceiling, reached without ever meeting a queue, only a change of the store can make a probe worth it.
 const WAIT_AT_CEILING: u32 = 8;
 
@@ -92,6 +102,8 @@ const LOWEST_CUT: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
+    /// At a limit that was learnt before, with that latency; `again`: a second look.
+    Learnt { latency: f64, knee: bool, again: bool },
     /// Nothing is known about this limit.
     Measure,
     /// One step up from `from`, where latency was `flat`. Blind: nothing is known about limits below `from`.
@@ -123,15 +135,20 @@ pub(super) struct Knee {
     measured: bool,
     /// The latest measured latency.
     latest: f64,
+    found: Option<Learnt>,
 }
 
 impl Knee {
-    pub fn new(ceiling: u32) -> Self {
-        let limit = START.min(ceiling);
+    pub fn new(ceiling: u32, learnt: Option<Learnt>) -> Self {
+        let limit = learnt.map_or(START, |learnt| learnt.limit).clamp(1, ceiling);
+        let stage = learnt.map_or(Stage::Measure, |learnt| {
+            let knee = learnt.knee && learnt.limit <= ceiling;
+            Stage::Learnt { latency: as_float(learnt.latency), knee, again: false }
+        });
         Knee {
             ceiling,
             limit,
-            stage: Stage::Measure,
+            stage,
             window: Window::open(1, limit),
             spread: LEAST_SPREAD,
             wait: FIRST_WAIT,
@@ -139,7 +156,13 @@ impl Knee {
             wall: None,
             measured: false,
             latest: 0.0,
+            found: None,
         }
+    }
+
+    /// The limit that the search has come to, if it was measured.
+    pub fn found(&self) -> Option<Learnt> {
+        self.found
     }
 
     pub fn limit(&self) -> u32 {
@@ -201,6 +224,7 @@ impl Knee {
 
     fn on_measure(&mut self, measure: Measure, flight: &Flight) {
         match self.stage {
+            Stage::Learnt { latency, knee, again } => self.learnt(measure, latency, knee, again, flight),
             Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
             Stage::Measure => self.climb(measure, 0, !self.measured, flight),
             Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
@@ -217,6 +241,29 @@ impl Knee {
         }
     }
 
+    /// The limit that was learnt was measured.
+    fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, again: bool, flight: &Flight) {
+        let ratio = measure.latency / latency;
+        let noise = 2.0 * self.noise(measure, measure);
+        if ratio <= SAME + noise {
+            if !knee {
+                return self.climb(measure, CAREFUL_STEPS, false, flight);
+            }
+            self.wait = WAIT_LEARNT;
+            return self.hold(self.limit, Some(measure), flight);
+        }
+        if ratio > MUCH_SLOWER + noise {
+            return self.enter(Stage::Measure, self.limit.min(START), flight);
+        }
+        if !again {
+            // The first attempts of a node load code and make connections.
+            self.stage = Stage::Learnt { latency, knee, again: true };
+            self.window = Window::open(flight.next(), self.window_size());
+            return;
+        }
+        self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, false, flight);
+    }
+
     /// A step up was measured.
     fn climbed(&mut self, measure: Measure, from: u32, flat: Measure, step: u32, blind: bool, flight: &Flight) {
         let growth = f64::from(self.limit) / f64::from(from) - 1.0;
@@ -229,6 +276,7 @@ impl Knee {
         if ratio <= free + noise {
             self.wait = FIRST_WAIT;
             self.wall = self.wall.filter(|wall| self.limit < *wall);
+            self.find(measure, false);
             if self.limit == self.ceiling {
                 return self.hold(self.limit, Some(measure), flight);
             }
@@ -273,11 +321,11 @@ impl Knee {
         let usual = usual.pooled(measure);
         let at_ceiling = self.limit == self.ceiling;
         let wait = if at_ceiling { self.wait.max(WAIT_AT_CEILING) } else { self.wait };
-        if attempts / self.limit < wait {
+        if attempts / self.limit.max(START) < wait {
             self.again(Stage::Hold { usual: Some(usual), attempts, alarmed: false }, flight);
         } else if self.probe_up_next && !at_ceiling {
             self.probe_up_next = false;
-            self.climb(usual, 0, false, flight);
+            self.climb_by(PROBE_UP, usual, 0, false, flight);
         } else {
             self.probe_up_next = true;
             self.wait_longer();
@@ -314,11 +362,15 @@ impl Knee {
     }
 
     fn climb(&mut self, flat: Measure, step: u32, blind: bool, flight: &Flight) {
+        let factor = if step < CAREFUL_STEPS { CAREFUL } else { BRISK };
+        self.climb_by(factor, flat, step, blind, flight);
+    }
+
+    fn climb_by(&mut self, factor: f64, flat: Measure, step: u32, blind: bool, flight: &Flight) {
         let from = self.limit;
         if from >= self.ceiling {
             return self.hold(from, Some(flat), flight);
         }
-        let factor = if step < CAREFUL_STEPS { CAREFUL } else { BRISK };
         let next = rounded(f64::from(from) * factor).max(from + 1);
         let at_wall = self.wall.is_some_and(|wall| f64::from(next) > NEAR_WALL * f64::from(wall));
         if at_wall && step > 0 {
@@ -328,8 +380,15 @@ impl Knee {
         }
     }
 
+    fn find(&mut self, measure: Measure, knee: bool) {
+        self.found = Some(Learnt { limit: self.limit, latency: micros(measure.latency), knee });
+    }
+
     fn hold(&mut self, limit: u32, usual: Option<Measure>, flight: &Flight) {
         self.enter(Stage::Hold { usual, attempts: 0, alarmed: false }, limit, flight);
+        if let Some(usual) = usual {
+            self.find(usual, self.limit < self.ceiling);
+        }
     }
 
     fn drop(&mut self, factor: f64, before: Measure, blind: bool, flight: &Flight) {
@@ -359,7 +418,7 @@ impl Knee {
 
     fn window_size(&self) -> u32 {
         match self.stage {
-            Stage::Measure | Stage::Climb { .. } | Stage::Drop { .. } => self.limit.clamp(4, 8),
+            Stage::Learnt { .. } | Stage::Measure | Stage::Climb { .. } | Stage::Drop { .. } => self.limit.clamp(4, 8),
             Stage::Hold { .. } => self.limit.clamp(8, 12),
             Stage::Cut { .. } | Stage::Recover { .. } => self.limit.min(8),
         }
@@ -383,4 +442,9 @@ impl Knee {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "limits are positive, and casts saturate")]
 fn rounded(limit: f64) -> u32 {
     (limit + 0.5) as u32
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of an attempt are far below 2^53")]
+fn as_float(latency: Micros) -> f64 {
+    (latency.0 as f64).max(1.0)
 }

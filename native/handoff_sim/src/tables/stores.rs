@@ -3,7 +3,7 @@
 
 use comfy_table::Table;
 use handoff_core::Config;
-use handoff_core::limiter::Concurrency;
+use handoff_core::limiter::{Concurrency, Learnt};
 use serde::Serialize;
 
 use crate::scenario::deploy::Deploy;
@@ -11,7 +11,7 @@ use crate::scenario::named::{NAMED, Named};
 use crate::scenario::{Noise, Scenario};
 use crate::store::{StoreShape, Weather};
 use crate::tables::{median, table};
-use crate::world;
+use crate::world::{self, Outcome};
 
 /// Fixed concurrencies that are tried.
 const FIXED: [u32; 8] = [1, 2, 4, 8, 12, 16, 32, 50];
@@ -127,7 +127,26 @@ pub fn measure(shape: &Shape, fixed: Option<u32>, seeds: u64) -> Measured {
 
 /// One of these drains.
 pub fn drain(shape: &Shape, fixed: Option<u32>, seed: u64) -> Measured {
-    let run = world::run(scenario(shape, fixed, seed));
+    measured(&world::run(scenario(shape, fixed, seed)))
+}
+
+/// One that starts from what was learnt.
+pub fn drain_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Measured {
+    measured(&world::run(starting_from(shape, learnt, seed)))
+}
+
+/// What a drain on this store leaves for the next one.
+pub fn learnt(shape: &Shape, seed: u64) -> Option<Learnt> {
+    world::run(scenario(shape, None, seed)).drains[0].report.as_ref().and_then(|report| report.learnt)
+}
+
+fn starting_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Scenario {
+    let mut scenario = scenario(shape, None, seed);
+    scenario.config.learnt = learnt;
+    scenario
+}
+
+fn measured(run: &Outcome) -> Measured {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
     let drain = run.drains[0].took.0 as f64 / 1_000.0;
     Measured { p50: run.gap_ms(50), p99: run.gap_ms(99), drain }

@@ -133,6 +133,7 @@ mod tests {
             duration: Micros(2_900_000),
             targets: BTreeMap::from([("b@h".into(), 5), ("c@h".into(), 3)]),
             concurrency: AtATime { last: 8, highest: 12 },
+            learnt: None,
             attempts: 11,
             failures: 1,
             ended: Some(Ended::Done),
