@@ -185,6 +185,7 @@ mod tests {
             duration: Micros::ZERO,
             targets: BTreeMap::new(),
             concurrency: handoff_core::AtATime::default(),
+            learnt: None,
             attempts: 0,
             failures: 0,
             ended: None,
