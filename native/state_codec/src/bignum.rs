@@ -1,11 +1,11 @@
 //! Integers of more than 64 bits: from decimal digits to the external term format, which the BEAM reads.
 //!
-//! Guarantee: bounded work. The conversion is quadratic, so that more than 600 digits are left to Elixir.
+//! Guarantee: bounded work. The conversion is quadratic, so integers of more than 600 digits are left to Elixir.
 
-/// More digits than that would not fit the one-byte length of the format either.
+/// The length field of the format has one byte, which more digits would not fit either.
 const MOST_DIGITS: usize = 600;
 
-/// Digits that fit one step: ten to the nineteenth fits 64 bits.
+/// Digits converted in one step: ten to the nineteenth fits 64 bits.
 const STEP: usize = 19;
 
 /// `digits`, with a sign or without, in the external term format; `None` when they are too many.

@@ -1,6 +1,6 @@
-//! Why writing stopped or a text was refused.
+//! Errors of writing and of parsing.
 
-/// Why something was not written. One byte, so that a walk through many values passes it in a register.
+/// An error of writing. One byte, so that functions return it in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -15,14 +15,14 @@ pub enum WriteError {
     InvalidUtf8,
 }
 
-/// Why a text is not read. Positions are bytes from its start.
+/// An error of parsing. Positions are bytes from the start of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The text ends inside a value.
     #[error("the text ends inside a value")]
     UnexpectedEnd,
-    /// A byte that cannot stand where it stands.
+    /// A byte that is not valid at its position.
     #[error("unexpected byte {byte} at {at}")]
     UnexpectedByte {
         /// Its position.
@@ -36,27 +36,27 @@ pub enum ReadError {
         /// The position of its backslash.
         at: usize,
     },
-    /// A number no float can hold.
+    /// A number that is too large for a float.
     #[error("the number at {at} is too large for a float")]
     NumberRange {
         /// The position of its first byte.
         at: usize,
     },
-    /// More arrays and objects inside each other than [`MAX_DEPTH`](crate::MAX_DEPTH).
+    /// Arrays and objects nested deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
     #[error("nested too deeply at {at}")]
     TooDeep {
-        /// The position of the bracket that was one too many.
+        /// The position of the bracket that exceeded the depth.
         at: usize,
     },
     /// Out of memory for a string with escapes.
     #[error("no memory for a string")]
     OutOfMemory,
-    /// The reader of the events wanted no more of them.
+    /// The sink declined an event.
     #[error("the reader declined")]
     Declined,
 }
 
-/// A sink wants no more events.
+/// Returned by a sink that takes no more events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declined;
 
@@ -67,7 +67,7 @@ impl From<Declined> for ReadError {
 }
 
 impl From<WriteError> for ReadError {
-    /// Strings are unescaped without a limit: what else can go wrong is memory.
+    /// Unescaping has no size limit, so the only error is a lack of memory.
     fn from(_: WriteError) -> Self {
         ReadError::OutOfMemory
     }

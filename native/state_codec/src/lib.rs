@@ -1,9 +1,9 @@
 //! State to JSON and back, byte for byte as Elixir's `JSON` module writes it: the parts that need no BEAM.
 //!
 //! Guarantees
-//! - What is written is what Elixir writes: its escapes, its integers, its floats (`float_to_binary(F, [:short])`).
-//! - What is read is what Elixir reads: a text is refused here exactly when it is refused there, numbers that fit no float
-//!   included. Nesting deeper than [`MAX_DEPTH`] is refused with an error of its own, for a reader that has no such bound.
+//! - The output is that of Elixir: its escapes, its integers, its floats (`float_to_binary(F, [:short])`).
+//! - A text is accepted if and only if Elixir accepts it. Nesting deeper than [`MAX_DEPTH`] has an error of its own,
+//!   so that the caller can use a parser without that limit.
 //! - Bounded memory: an [`Output`] never grows past the limit it was given, a [`Parser`] keeps one bit a level and the longest
 //!   string with escapes. An allocation that fails while writing is a value ([`WriteError::OutOfMemory`]).
 //! - The same bytes on every machine: [`scan`] has a portable path and faster ones for x86-64, chosen at run time, tested
@@ -11,7 +11,7 @@
 //!
 //! | to change | look at |
 //! |---|---|
-//! | how bytes are looked at sixteen or thirty-two at a time | [`scan`], the only place with `unsafe` |
+//! | how sixteen or thirty-two bytes are scanned at a time | [`scan`], the only module with `unsafe` |
 //! | how a string is escaped | [`text`] |
 //! | how a number is written | [`number`] |
 //! | integers above 64 bits | [`bignum`] |
@@ -31,5 +31,5 @@ pub use error::{Declined, ReadError, WriteError};
 pub use output::{Output, Storage};
 pub use parser::{Event, Parser, Sink, Text};
 
-/// The deepest nesting that is read or written here; the caller handles deeper terms on a growing stack.
+/// The deepest nesting that is read or written here. The caller handles deeper terms with a stack on the heap.
 pub const MAX_DEPTH: usize = 128;

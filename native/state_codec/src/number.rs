@@ -7,7 +7,7 @@
 use crate::WriteError;
 use crate::output::{Output, Storage, copy_small};
 
-/// From here on floats no longer have an integer of their own.
+/// 2^53: above it, neighbouring integers share a float.
 const LARGEST_PLAIN: f64 = 9_007_199_254_740_992.0;
 
 /// Writes an integer.
@@ -45,7 +45,7 @@ fn put_all<S: Storage>(output: &mut Output<S>, bytes: &[u8]) -> Result<(), Write
     Ok(())
 }
 
-/// Whether the digits are written plainly here and there: a fraction that does not start with many zeros.
+/// Whether the plain notation is certain to be the shorter one: a fraction that does not start with many zeros.
 #[inline]
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "asks whether there is a fraction")]
 fn plain_as_it_is(float: f64) -> bool {
@@ -53,11 +53,11 @@ fn plain_as_it_is(float: f64) -> bool {
     (0.001..LARGEST_PLAIN).contains(&size) && (size as i64) as f64 != size
 }
 
-/// How many hundredths a float is, when it is a price or the like: the float nearest to a decimal with two places, not a
-/// whole number, from 0.01 on.
+/// The float as a number of hundredths, if it is nearest to a decimal with two places, such as a price: not a whole
+/// number, and at least 0.01.
 ///
-/// Of the decimals with at most fifteen digits no two have the same nearest float, so that this one is the shortest: one
-/// with fewer digits would be another of them.
+/// No two decimals of at most fifteen digits have the same nearest float. So this decimal is the shortest one: one
+/// with fewer digits would have another nearest float.
 #[inline]
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "below 10^13")]
 fn hundredths(float: f64) -> Option<u64> {
@@ -97,7 +97,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Reads what the digit library printed, in whichever notation.
+    /// Parses the output of the digit library, in either notation.
     fn read(printed: &[u8]) -> Self {
         let mut decimal = Decimal { negative: false, digits: [b'0'; 17], len: 0, point: 0 };
         let mut zeros = 0;

@@ -1,16 +1,16 @@
-//! Where the bytes of an encoding go: a window into storage that grows, up to a limit.
+//! The output buffer of an encoding: it grows, up to a limit.
 //!
-//! Guarantee: after [`Output::reserve`] returned `Ok`, that many bytes and [`SLACK`] more can be written without growing. The
-//! slack is what lets a scan store whole vectors and an escape store eight bytes without looking at what is left.
+//! Guarantee: after [`Output::reserve`] returned `Ok`, that many bytes and [`SLACK`] more can be written without growing.
+//! With the slack, a scan can store whole vectors and an escape eight bytes without a check of the room left.
 
 use crate::WriteError;
 
-/// Bytes behind every reservation that may be overwritten with anything.
+/// Bytes after every reservation that writers may overwrite.
 pub const SLACK: usize = 64;
 
-/// Initialised bytes that can be made more.
+/// Initialised bytes that can grow.
 pub trait Storage: AsRef<[u8]> + AsMut<[u8]> {
-    /// Makes the storage at least `len` bytes long; what is there stays.
+    /// Makes the storage at least `len` bytes long and keeps its content.
     ///
     /// # Errors
     /// [`WriteError::OutOfMemory`] when the allocator refuses.
@@ -32,7 +32,7 @@ pub struct Output<S> {
     storage: S,
     len: usize,
     limit: usize,
-    /// How much of the storage may be used: all of it, or the limit and the slack.
+    /// The usable part of the storage: all of it, or the limit plus the slack.
     room: usize,
 }
 
@@ -55,28 +55,28 @@ impl<S: Storage> Output<S> {
         self.len == 0
     }
 
-    /// How many bytes it may become long.
+    /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// What was written.
+    /// The bytes written so far.
     pub fn written(&self) -> &[u8] {
         &self.storage.as_ref()[..self.len]
     }
 
-    /// Gives the storage back, with how much of it was written.
+    /// Returns the storage, and how many of its bytes were written.
     pub fn into_parts(self) -> (S, usize) {
         (self.storage, self.len)
     }
 
-    /// Takes back everything written after the first `len` bytes.
+    /// Truncates to the first `len` bytes.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Room for `more` bytes and the slack behind them.
+    /// Makes room for `more` bytes and the slack after them.
     ///
     /// # Errors
     /// [`WriteError::TooLarge`] past the limit, [`WriteError::OutOfMemory`] when the storage cannot grow.
@@ -86,8 +86,8 @@ impl<S: Storage> Output<S> {
         if needed <= self.room { Ok(()) } else { self.grow(needed) }
     }
 
-    /// The same, and the room itself. A writer that knows its length writes there and counts once: bytes written one by one
-    /// through the output cost a round trip through memory each.
+    /// As [`reserve`](Self::reserve), and returns the room. A writer that knows its length writes there and calls
+    /// `advance` once: writing single bytes through the output loads and stores its length for each.
     ///
     /// # Errors
     /// Those of [`reserve`](Self::reserve).
@@ -111,13 +111,13 @@ impl<S: Storage> Output<S> {
         self.len += 1;
     }
 
-    /// How many bytes fit before the storage has to grow, the slack included.
+    /// How many bytes fit before the storage has to grow, including the slack.
     #[inline]
     pub fn left(&self) -> usize {
         self.storage.as_ref().len() - self.len
     }
 
-    /// Everything behind what was written, for a scan that stores as it goes.
+    /// The room after the bytes written so far, for a scan that stores as it goes.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
         &mut self.storage.as_mut()[self.len..]

@@ -1,27 +1,26 @@
-//! A parser that hands one event after the other to a [`Sink`]: nothing built, nothing looked at twice.
+//! A parser that passes events to a [`Sink`]. It builds no values and reads each byte once.
 //!
-//! Guarantee: the events of a text are exactly what Elixir's `JSON.decode!/1` makes a term of, in order; a text it refuses
-//! ends in an error here, as does one nested deeper than [`MAX_DEPTH`]. No recursion; memory is the longest string that
-//! has escapes.
+//! Guarantee: the events are those of the term that Elixir's `JSON.decode!/1` returns, in order. A text that it refuses
+//! is an error here, and so is one nested deeper than [`MAX_DEPTH`]. No recursion; the memory used is that of the
+//! longest string with escapes.
 //!
-//! Where the walk is in the text is passed from function to function and returned, so that it stays in a register: every byte
-//! that is read waits for it.
+//! Functions take and return the position in the text, so that it stays in a register: every read depends on it.
 
 mod number;
 mod string;
 
 use crate::{Declined, MAX_DEPTH, Output, ReadError};
 
-/// One step through a text.
+/// An event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event<'p> {
     /// `null`
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// An integer that fits. `-0` is 0.
+    /// An integer that fits 64 bits. `-0` is 0.
     Integer(i64),
-    /// The digits, with their sign, of one that does not.
+    /// The digits, with their sign, of an integer that does not fit.
     BigInteger(&'p str),
     /// A number with a fraction or an exponent, rounded to the nearest float.
     Float(f64),
@@ -49,7 +48,7 @@ pub enum Text<'p> {
         /// What they are: UTF-8.
         text: &'p [u8],
     },
-    /// They had escapes: UTF-8 without them, gone after the event.
+    /// The contents without their escapes, as UTF-8, valid only during the event.
     Unescaped(&'p [u8]),
 }
 
@@ -63,7 +62,7 @@ impl<'p> Text<'p> {
     }
 }
 
-/// Who is told of the events of a text.
+/// Receives the events of a text.
 pub trait Sink {
     /// Takes the next event.
     ///
@@ -116,25 +115,25 @@ impl<'i> Parser<'i> {
         Parser::with_buffer(input, Vec::new())
     }
 
-    /// The same, with memory of an earlier one to put unescaped strings into.
+    /// As `new`, with the memory of an earlier parser for unescaped strings.
     pub fn with_buffer(input: &'i str, buffer: Vec<u8>) -> Self {
         Parser { input, unescaped: Output::new(buffer, usize::MAX) }
     }
 
-    /// The memory for unescaped strings, to be used again.
+    /// Returns the memory for unescaped strings, for another parser.
     pub fn into_buffer(self) -> Vec<u8> {
         self.unescaped.into_parts().0
     }
 
-    /// Tells `sink` of everything in the text, in order.
+    /// Passes all events of the text to `sink`, in order.
     ///
     /// # Errors
-    /// Why the text is not read to its end. What the sink was told up to there stands for nothing.
+    /// Why the text was refused. The events up to there mean nothing.
     #[inline]
     pub fn read(&mut self, sink: &mut impl Sink) -> Result<(), ReadError> {
         let mut nesting = Nesting::default();
         let mut at = 0;
-        // Once around for each value that is in no container or in one that is open, with its key.
+        // One iteration for each value, with its key.
         'values: loop {
             if nesting.in_object() {
                 at = self.key(at, sink)?;

@@ -1,4 +1,4 @@
-//! Looks for the bytes a JSON string cannot hold as they are: the quote, the backslash and everything below the space.
+//! Finds the bytes that a JSON string must escape: the quote, the backslash and everything below the space.
 //!
 //! Guarantee: every kernel gives the same answer for every input (tested against each other and against a byte-by-byte
 //! reference). Which one runs depends on the machine and on the length: short texts stay on the path that needs no call.
@@ -11,10 +11,10 @@ mod x86;
 
 use crate::output::SLACK;
 
-/// From how many bytes on the widest vectors pay for the call that reaches them.
+/// From this many bytes on, the widest vectors are faster despite the cost of the call.
 const WIDE: usize = 64;
 
-/// What stood before the first special byte, or before the end.
+/// The run before the first special byte, or before the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How many bytes.
@@ -23,20 +23,20 @@ pub struct Run {
     pub ascii: bool,
 }
 
-/// What each byte below 0x60 is replaced with, and how long that is; 0 for a byte that is not special. Never above 6.
+/// The escape of each byte below 0x60, and its length: at most 6, and 0 for a byte that is not special.
 pub type Escapes = [([u8; 8], u8); 0x60];
 
-/// What [`copy_escaped`] may write, at most, for the next block it looks at.
+/// The most that [`copy_escaped`] may write for a block.
 pub const BLOCK_ROOM: usize = 256;
 
-/// What became of whole blocks.
+/// The result for whole blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocks {
     /// How many bytes were read.
     pub read: usize,
-    /// How many bytes stand for them.
+    /// How many bytes were written for them.
     pub written: usize,
-    /// Whether those that were read are UTF-8. Not asked of what is unescaped, where it is known.
+    /// Whether the bytes read are UTF-8. Not checked when unescaping, where that is known.
     pub valid: bool,
 }
 
@@ -81,7 +81,7 @@ impl Kernel {
         }
     }
 
-    /// [`copy_escaped`] by this kernel; only the widest one has a way of its own.
+    /// [`copy_escaped`] by this kernel; only the widest one has its own implementation.
     pub fn copy_escaped(self, src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -90,7 +90,7 @@ impl Kernel {
         }
     }
 
-    /// [`copy_unescaped`] by this kernel; only the widest one has a way of its own.
+    /// [`copy_unescaped`] by this kernel; only the widest one has its own implementation.
     pub fn copy_unescaped(self, src: &[u8], dst: &mut [u8], letters: &[u8; 256]) -> Blocks {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@
 use crate::output::{Output, Storage};
 use crate::{WriteError, scan};
 
-/// Bytes of the longest escape, and two more that make it a word.
+/// The bytes of the longest escape, padded to a word of eight.
 const ESCAPE: usize = 8;
 
 /// The escape of each byte below 0x60 that has one, and its length.
@@ -74,10 +74,10 @@ fn put_quoted<S: Storage, const BEFORE: usize, const BEHIND: usize>(
 
 /// Writes what is left of a string behind its first `run`, and the end of it.
 fn put_escaped<S: Storage>(output: &mut Output<S>, bytes: &[u8], run: scan::Run, end: &[u8]) -> Result<(), WriteError> {
-    // What follows is a character of its own: the parts are UTF-8 when the whole is.
+    // The byte to escape is a whole character: the parts before and after it are UTF-8 if the whole is.
     let mut valid = run.ascii || is_utf8(&bytes[..run.len]);
     let mut rest = &bytes[run.len..];
-    // Where the bytes to escape are close together, starting a scan anew behind each costs more than the scan.
+    // If the bytes to escape are close together, restarting the scan after each costs more than the scan itself.
     loop {
         let room = output.room(rest.len() + scan::BLOCK_ROOM + end.len())?;
         let blocks = scan::copy_escaped(rest, room, &ESCAPES);

@@ -1,13 +1,14 @@
-//! What an answer that is no success means: one table of data, which tests can iterate.
+//! What an unsuccessful response means: one table of data, which tests can iterate.
 //!
-//! A row is found by protocol, kind of request, status and the provider's error code; the first row that fits counts. Each row says
-//! which provider's publication it is taken from. What the exchanges for credentials answer is not here: see `remote::credentials`.
+//! A row is found by protocol, kind of request, status and the provider's error code; the first row that matches
+//! counts. Each row names its source, a publication of the provider. Responses of services for credentials are
+//! in `remote::credentials`.
 
 mod table;
 
 pub use table::TABLE;
 
-/// The protocol a store speaks. S3 stands for everything that speaks it: AWS, R2, Tigris, MinIO, Ceph, Spaces.
+/// The protocol of a store. S3 includes all compatible stores: AWS, R2, Tigris, MinIO, Ceph, Spaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// S3 and what is compatible with it.
@@ -18,21 +19,21 @@ pub enum Protocol {
     Azure,
 }
 
-/// What was asked for.
+/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Request {
     /// Read an object.
     #[default]
     Get,
-    /// Read an object's etag. Answers have no body, and on S3 no code.
+    /// Read an object's etag. Responses have no body, and on S3 no error code.
     Head,
     /// Write an object without a condition.
     Put,
-    /// Write an object where there is none.
+    /// Create an object: write it if there is none.
     Create,
-    /// Write an object over one version of it.
+    /// Replace one version of an object.
     Update,
-    /// Delete an object, whatever it is.
+    /// Delete an object, whatever its version.
     Delete,
     /// Delete one version of an object.
     DeleteIf,
@@ -40,7 +41,7 @@ pub enum Request {
     List,
 }
 
-/// What to do about an answer.
+/// What to do after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// Final: there is no such object.
@@ -51,7 +52,7 @@ pub enum Meaning {
     NoBucket,
     /// Final: the credentials do not allow it.
     Denied,
-    /// The credentials are not known or no longer good: fetch them once more, then as [`Meaning::Denied`].
+    /// The credentials are unknown or have expired: fetch new ones once, then as [`Meaning::Denied`].
     Expired,
     /// Final: this machine's clock is wrong.
     Clock,
@@ -61,19 +62,19 @@ pub enum Meaning {
     Unsupported,
     /// Final, for any other reason.
     Refused,
-    /// Another request for the object is in progress: again after a short pause.
+    /// Another request for the object is in progress: retry after a short pause.
     Again,
-    /// This object was written or read too often: again after a pause for this key. Says nothing about the store.
+    /// This object was written or read too often: retry after a pause for this key. The store is fine.
     AgainForKey,
-    /// The store asks for fewer requests: again after a longer pause, and slower from now on.
+    /// The store asks for fewer requests: retry after a longer pause, and send fewer from now on.
     SlowDown,
-    /// The store, or what is in front of it, fails: again after a pause.
+    /// The store, or a proxy in front of it, fails: retry after a pause.
     Outage,
-    /// The answer comes from something that is no store: a proxy's own page. Again after a pause.
+    /// The response is not from a store but, for example, a proxy's own page: retry after a pause.
     NotAStore,
 }
 
-/// Which error codes a row is about.
+/// The error codes that a row matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// Any, or none.
@@ -87,17 +88,17 @@ pub enum Code {
 /// A row of [`TABLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The protocols it is about.
+    /// The protocols it matches.
     pub protocols: &'static [Protocol],
-    /// The kinds of request it is about.
+    /// The kinds of request it matches.
     pub requests: &'static [Request],
-    /// The first and the last status it is about.
+    /// The first and the last status it matches.
     pub statuses: (u16, u16),
-    /// The codes it is about.
+    /// The error codes it matches.
     pub code: Code,
     /// What to do.
     pub meaning: Meaning,
-    /// Whether a write that was answered like this may have been applied.
+    /// Whether a write with this response may have been applied.
     pub unsure: bool,
     /// Where this is published.
     pub source: &'static str,
@@ -125,7 +126,7 @@ impl Meaning {
     }
 }
 
-/// The row for an answer. Every status that is no success has one.
+/// The row for a response. Every unsuccessful status has one.
 #[must_use]
 pub fn find(protocol: Protocol, request: Request, status: u16, code: &str) -> &'static Row {
     TABLE.iter().find(|row| row.fits(protocol, request, status, code)).unwrap_or(&table::UNKNOWN)

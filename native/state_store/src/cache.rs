@@ -3,8 +3,8 @@
 //! Guarantees
 //! - The cached object is the newest version that this process knows: a write or a deletion removes the key when it
 //!   begins, and overlapping changes of one key cache nothing, whatever the order of their responses.
-//! - It is used once, within a few seconds. It can be older than the store if another node wrote meanwhile: then the next
-//!   write has an outdated etag and is refused.
+//! - It is used once, within a few seconds. If another node has written meanwhile, it is outdated. The next write
+//!   then has an outdated etag and is refused.
 //! - Bounded in bytes; the oldest objects are removed first.
 
 use std::collections::{HashMap, VecDeque};
@@ -128,7 +128,7 @@ impl Kept {
         }
     }
 
-    /// Removes the ages of entries that are gone, which would pile up behind an entry that stays.
+    /// Removes the ages of entries that are gone. They would accumulate behind an entry that stays.
     fn compact(&mut self) {
         if self.ages.len() > 2 * self.by_key.len() + 1 {
             let by_key = &self.by_key;

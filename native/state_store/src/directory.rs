@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::memory::check;
 use crate::{Condition, Error, Object, Page};
 
-/// Keys share this many locks. More would only be more files.
+/// Keys share this many locks. More locks would only mean more files.
 const LOCKS: usize = 256;
 /// The holder of a lock keeps it for a few milliseconds: two file syncs.
 const LOCK_POLL: Duration = Duration::from_micros(500);
@@ -39,7 +39,7 @@ pub(crate) struct Directory {
     local: Vec<Arc<Mutex<()>>>,
 }
 
-/// Set when the request was cancelled: a write that has not happened yet must not happen.
+/// Set when the request was cancelled: a write that has not begun must not begin.
 struct GivenUp(Arc<AtomicBool>);
 
 impl Drop for GivenUp {
@@ -49,8 +49,8 @@ impl Drop for GivenUp {
 }
 
 impl Directory {
-    /// Creates what is missing and removes what dead processes left, unless it is for reading only: then the directory must be
-    /// there, and stays as it is.
+    /// Creates missing directories and removes temporary files of dead processes. For reading only, the directory
+    /// must exist and is not changed.
     pub(crate) fn open(root: &Path, max_bytes: u64, read_only: bool) -> Result<Arc<Self>, Error> {
         if read_only {
             fs::read_dir(root).map_err(|error| Error::io("opening the directory", &error))?;
@@ -141,7 +141,7 @@ impl Directory {
         let _given_up = GivenUp(Arc::clone(&flag));
         let directory = Arc::clone(self);
         blocking(move || {
-            // The thread holds both: it may outlive the request, and no other writer may run meanwhile.
+            // The thread owns both locks: it may outlive the request, and no other writer may run until it ends.
             let _local = local;
             let _lock = directory.lock(number, &flag)?;
             work(&directory, &flag)
@@ -240,15 +240,15 @@ fn missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A unique name: another store of this process may use the same directory, and so may a process with the same number in
-/// another container.
+/// A unique name. Another store of this process may use the same directory, and so may a process with the same
+/// process id in another container.
 fn temporary_name() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{:016x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Best effort: a file that stays does no harm.
+/// Best effort: a file that cannot be removed is harmless.
 fn sweep(incoming: &Path) {
     let Ok(entries) = fs::read_dir(incoming) else { return };
     let now = SystemTime::now();

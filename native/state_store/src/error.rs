@@ -12,7 +12,7 @@ pub enum Error {
     #[error("no such object")]
     NotFound,
     /// The condition of the write does not hold.
-    #[error("the object is not what the condition says")]
+    #[error("the condition of the write does not hold")]
     Conflict,
     /// The deadline passed. A write may have been applied.
     #[error("no answer in time")]
@@ -127,7 +127,7 @@ pub enum Error {
     #[error("the store is open for reading only")]
     ReadOnly,
     /// An object larger than this store reads or writes.
-    #[error("an object of {bytes} bytes, where {limit} is the most")]
+    #[error("the object has {bytes} bytes, more than the limit of {limit}")]
     TooLarge {
         /// Its size.
         bytes: u64,
@@ -135,7 +135,7 @@ pub enum Error {
         limit: u64,
     },
     /// A response that lacks a required part.
-    #[error("the store's answer makes no sense: {reason}")]
+    #[error("the store's response is invalid: {reason}")]
     Protocol {
         /// What is missing.
         reason: &'static str,

@@ -1,13 +1,13 @@
-//! Which keys there are: those that every store can hold under exactly this name. And parts of keys that no other process makes.
+//! Valid keys: those that every store keeps under exactly this name. Also unique parts for keys.
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::Error;
 
-/// S3's bound, the smallest of all stores.
+/// The limit of S3, the lowest of all stores.
 const MAX_BYTES: usize = 1_024;
 
-/// Keys are paths. What a provider would silently read as another key is refused.
+/// Keys are paths. A key that a provider would silently treat as another one is refused.
 pub(crate) fn check(key: &str) -> Result<(), Error> {
     let refuse = |reason| Err(Error::InvalidKey { reason });
     match key {
@@ -20,10 +20,10 @@ pub(crate) fn check(key: &str) -> Result<(), Error> {
     }
 }
 
-/// 32 hexadecimal digits that no other call gives, in any process.
+/// 32 random hexadecimal digits, unique across processes.
 pub(crate) fn nonce() -> String {
     let mut bytes = [0; 16];
-    // Without the system's randomness nothing else works either; a signature needs it, too.
+    // Without the system's random numbers no request works either: signatures need them too.
     let _ = SystemRandom::new().fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -42,26 +42,26 @@ pub enum Condition {
     Etag(String),
 }
 
-/// When a refused conditional write is read back. If the object has exactly the bytes of the write, the write succeeded,
-/// and the refusal was the response to a second copy of it.
+/// When a refused conditional write is verified by reading the object back. If the object has exactly the bytes
+/// of the write, the write succeeded: the refusal was the response to a second copy of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readback {
-    /// After every refusal: for bytes that name their owner, which no other writer has.
+    /// After every refusal: for bytes that name their owner, so no other writer sends the same.
     Always,
-    /// Only after a lost response: for bytes that two writers may have in common.
+    /// Only after a lost response: for bytes that two writers may both send.
     AfterLostAnswer,
 }
 
 /// How long a request may take, and how often it may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From the call to the answer: waiting for a turn, sending, pauses, sending again.
+    /// The time for the whole request: waiting for its turn, sending, pauses, retries.
     pub timeout: Duration,
     /// How often a failed request is sent again.
     pub retries: u32,
 }
 
-/// How a write is done.
+/// Options of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// What must hold.

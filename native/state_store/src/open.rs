@@ -1,4 +1,4 @@
-//! Which store a URL names.
+//! Opens the backend that a URL names.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::{Error, Settings};
 
 const EXPECTED: &str = "expected s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH, file:///DIR or memory:";
 
-/// The backend and the prefix that every key gets.
+/// The backend, and the prefix of every key.
 pub(crate) fn open(url: &str, settings: &Settings) -> Result<(Backend, String), Error> {
     let (scheme, rest) = url.split_once(':').ok_or_else(|| invalid(EXPECTED))?;
     match (scheme, rest.strip_prefix("//")) {

@@ -7,11 +7,11 @@
 //! | a version is named by | etag | etag | generation |
 //! | conditional deletion | AWS: `If-Match`, after a look; others: see `tombstone` | `If-Match`, after a look | `x-goog-if-generation-match` |
 //! | etags in listings | with or without quotes: see `etags` | without the quotes, which are put back | of the content: looked up when a write names one |
-//! | deleting what is not there | success; the look comes first | not found | not found |
+//! | deleting an absent object | success; a read comes first | not found | not found |
 //!
-//! What an answer means is in `answers`; what the services for credentials answer, in `credentials`.
+//! `answers` has the meaning of responses, `credentials` that of responses from services for credentials.
 //!
-//! `object_store` itself does not retry here: retries belong to a request with its own limits, see `retry`.
+//! `object_store` itself does not retry here: retries count against the limits of a request, see `retry`.
 
 mod azure;
 mod credentials;
@@ -47,7 +47,7 @@ pub(crate) struct Remote {
     /// Where credentials come from a service.
     refresh: Option<Arc<dyn Refresh>>,
     etags: Etags,
-    /// Not the provider's own endpoint: it may be one that has copies and a header to ask the leader.
+    /// A custom endpoint. It may have replicas, and a header that asks the leader.
     custom_endpoint: bool,
     /// The provider documents that a conditional deletion and a write of the same version cannot both succeed.
     deletes_atomically: bool,
@@ -59,12 +59,12 @@ impl Remote {
         self.deletes_atomically
     }
 
-    /// Only of S3: elsewhere versions are named in one way.
+    /// Only for S3: other stores have one form of etags.
     pub(crate) fn etags(&self) -> Option<&Etags> {
         (self.protocol == Protocol::S3).then_some(&self.etags)
     }
 
-    /// Makes the next request fetch its credentials. Says whether there can be other ones.
+    /// Makes the next request fetch new credentials. False when they do not come from a service.
     pub(crate) fn fetch_credentials(&self) -> bool {
         self.refresh.as_ref().is_some_and(|refresh| refresh.refresh())
     }
@@ -154,7 +154,7 @@ impl Remote {
         Ok(Page { objects, next: answer.page_token })
     }
 
-    /// `object_store` takes Azure's object of exactly the prefix's name for a directory and leaves it out.
+    /// On Azure `object_store` treats an object whose name is exactly the prefix as a directory, and omits it.
     async fn namesake(&self, prefix: &str) -> Result<Option<ObjectRef>, Error> {
         if prefix.ends_with('/') {
             return Ok(None);
@@ -170,13 +170,13 @@ impl Remote {
         self.look(path).await.map(|(found, _seen)| found)
     }
 
-    /// What is there, and where it is.
+    /// The object's version, and the URL where it was found.
     async fn look(&self, path: &Path) -> Result<(ObjectMeta, Seen), Error> {
         let (result, seen) = self.exchange(Request::Head, true).run(self.store.head(path)).await;
         let silent = seen.code.is_empty() && seen.status.is_some_and(|status| (400..500).contains(&status));
         match result {
             Ok(found) => Ok((found, seen)),
-            // An answer to HEAD has no body that could say what is missing. One to GET has.
+            // A response to HEAD has no body that says what is missing. A response to GET has.
             Err(_unexplained) if silent => {
                 let (result, seen) =
                     self.exchange(Request::Get, true).run(self.store.get_opts(path, GetOptions::default())).await;
@@ -193,7 +193,7 @@ impl Remote {
         Exchange { request, consistent: consistent && self.custom_endpoint, ..Exchange::default() }
     }
 
-    /// What names a version in an answer to a read or a write.
+    /// The version in the response to a read or a write.
     fn etag(&self, etag: Option<String>, generation: Option<String>) -> Result<String, Error> {
         let named = if self.protocol == Protocol::Google { generation } else { etag };
         named.map(|etag| self.etags.read(etag)).ok_or(Error::Protocol { reason: "it names no version of the object" })
@@ -220,12 +220,13 @@ impl Remote {
             Protocol::Google => (IF_GENERATION_MATCH, self.generation(path, etag).await?),
             _ => (IF_MATCH, self.etags.sent(etag).into_owned()),
         };
-        // What is no header was never an etag of ours.
+        // A value that is not a valid header cannot be an etag from a response.
         let value = HeaderValue::from_str(&value).map_err(|_not_a_header| Error::Conflict)?;
         Ok((name, value))
     }
 
-    /// Google's listings name the content, not the generation: the generation that has this content now, if it still has it.
+    /// Google's listings have a hash of the content, not the generation. Returns the current generation, if its
+    /// content still has that hash.
     async fn generation(&self, path: &Path, etag: &str) -> Result<String, Error> {
         if etag.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(etag.to_owned());

@@ -1,14 +1,12 @@
 //! When a failed request is sent again.
 //!
-//! Guarantee: only errors that may pass ([`Error::is_retryable`]), at most as often as asked for, after pauses that grow, differ from
-//! one process to the next, and are never shorter than what the store asked for. The deadline is the caller's: a pause is
-//! dropped with it.
+//! Guarantee: only retryable errors ([`Error::is_retryable`]) are retried, at most as often as asked for. Pauses grow,
+//! have jitter, and are never shorter than what the store asked for. The caller's deadline ends a pause too.
 //!
-//! Three kinds of failure say nothing about the store and have pauses of their own. A request that is sent once (`retries` is 0) has
-//! none of them.
-//! - An object that is written too often: a second for this key. Its turn is free meanwhile.
+//! Three kinds of failure do not count as failures of the store and have their own pauses (none with `retries: 0`):
+//! - An object that is written too often: a second, for this key. Other requests use its turn meanwhile.
 //! - A service for credentials that fails: up to ten seconds.
-//! - Credentials that are no longer accepted: fetched again once, without a pause.
+//! - Credentials that are no longer accepted: new ones are fetched once, without a pause.
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -29,14 +27,14 @@ const CREDENTIALS_LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// With the pauses above: ten seconds.
 const MAX_CREDENTIALS_PAUSES: usize = 13;
 
-/// A request on the way to its answer.
+/// A request until its final response.
 #[derive(Default)]
 pub(crate) struct Course {
-    /// A write may have been applied without our knowing.
+    /// A write whose response was lost may have been applied.
     pub(crate) unsure: bool,
     /// How often the store asked to slow down.
     pub(crate) slow_downs: u32,
-    /// How often the request was sent again.
+    /// How often the request was retried.
     pub(crate) retries: u32,
     turn: Option<Turn>,
     key_pauses: u32,
@@ -44,7 +42,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// One that has a turn until it is done or waits for its key.
+    /// A request with a turn, which it keeps until it ends or waits for its key.
     pub(crate) fn with_turn(turn: Turn) -> Self {
         Self { turn: Some(turn), ..Self::default() }
     }
@@ -113,7 +111,7 @@ where
     }
 }
 
-/// Before each sending again of a request.
+/// The pause before a retry.
 pub(crate) fn pauses(retries: u32) -> impl Iterator<Item = Duration> {
     growing(FIRST_PAUSE, LONGEST_PAUSE, usize::try_from(retries).unwrap_or(usize::MAX))
 }
@@ -127,7 +125,7 @@ fn growing(first: Duration, longest: Duration, times: usize) -> impl Iterator<It
         .build()
 }
 
-/// Differs a little, so that writers of one key do not meet again.
+/// With jitter, so that writers of one key do not collide again.
 fn key_pause() -> Duration {
     KEY_PAUSE + Duration::from_millis(RandomState::new().build_hasher().finish() % KEY_PAUSE_JITTER_MS)
 }

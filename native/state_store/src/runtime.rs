@@ -6,9 +6,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
-/// Requests wait for the network; two threads keep up with thousands of them a second.
+/// Requests mostly wait for the network, so two threads handle thousands of them a second.
 const WORKERS: usize = 2;
-/// File operations run on threads of their own, as many as requests in flight would need.
+/// File operations block, so they run on threads of their own: as many as there can be requests in flight.
 const MAX_BLOCKING: usize = 64;
 
 /// The runtime of this process: the first call starts it, and it never stops.

@@ -1,4 +1,4 @@
-//! A store: one backend, its prefix, its gate, and what makes a request whole.
+//! A store: a backend, a prefix, a gate, and the steps of a request.
 
 mod proof;
 
@@ -50,23 +50,23 @@ struct Counts {
 /// What a store has done since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Requests sent, repetitions included.
+    /// Requests sent, including retries.
     pub requests: u64,
-    /// Of these, sent again after a failure.
+    /// Of these, retries after a failure.
     pub retries: u64,
     /// How often the store asked for fewer requests.
     pub slow_downs: u64,
     /// Conditional writes that were refused and turned out to be applied.
     pub readbacks: u64,
-    /// Reads that were answered with what was just written.
+    /// Reads that were answered from memory with what was just written.
     pub cached: u64,
 }
 
-/// What a write met.
+/// The result of a write.
 enum Met {
-    /// Nothing in its way: its new etag.
+    /// Applied: the new etag.
     Nothing(String),
-    /// A deletion under way.
+    /// Refused, because a deletion is in progress.
     Tombstone,
 }
 
@@ -77,10 +77,10 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a store without asking it anything: whether it answers is what [`Store::check`] tells.
+    /// Opens a store without sending a request. [`Store::check`] finds out whether it works.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a URL or an option that cannot be, [`Error::Io`] for a directory that cannot be made.
+    /// [`Error::Invalid`] for an invalid URL or option, [`Error::Io`] for a directory that cannot be created.
     pub fn open(url: &str, settings: &Settings) -> Result<Self, Error> {
         let (backend, prefix) = crate::open::open(url, settings)?;
         let inner = Inner {
@@ -119,13 +119,13 @@ impl Store {
         }
     }
 
-    /// Whether the store answers, the bucket is there, the credentials are good, and the store keeps one owner for each key: a
-    /// listing of at most one key, then a race of conditional writes under a key of its own (see `proof`). The race is left
-    /// out when it was won within the last hour, for a store that is open for reading only, and with
+    /// Checks that the store answers, the bucket exists, the credentials are valid, and the store keeps one owner for
+    /// each key. Lists at most one key, then races conditional writes under a key of its own (see `proof`). The race is
+    /// skipped if the store has passed it within the last hour, is open for reading only, or has
     /// [`Settings::assume_conditions`].
     ///
     /// # Errors
-    /// What is wrong; [`Error::Unfit`] for a store that lacks what the guarantees rest on.
+    /// [`Error::Unfit`] for a store that cannot keep one owner; else the error of the request.
     pub async fn check(&self, limits: Limits) -> Result<(), Error> {
         let check = async {
             self.list("", None, 1, limits).await?;
@@ -166,7 +166,7 @@ impl Store {
         if bytes > self.inner.max_bytes {
             return Err(Error::TooLarge { bytes, limit: self.inner.max_bytes });
         }
-        // What happens to the object from here on is known only when the answer is there.
+        // From here on the state of the object is unknown until the response is there.
         let change = self.inner.cache.change(&key);
         let etag = self.write(&key, &body, write, limits).await?;
         if write.keep {
@@ -211,7 +211,7 @@ impl Store {
         let written = self.put_retried(key, body, &write.condition, retries, course).await;
         let refused = written == Err(Error::Conflict) && write.condition != Condition::Always;
         let read_back = write.readback == Readback::Always || course.unsure;
-        // What refuses a claim may be a tombstone, which is no object.
+        // A claim may have been refused because of a tombstone, which does not count as an object.
         let claims = write.condition == Condition::Absent && self.inner.backend.needs_tombstones();
         if !refused || !(read_back || claims) {
             return written.map(Met::Nothing);
@@ -225,7 +225,7 @@ impl Store {
             Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
                 let over = Condition::Etag(there.etag);
                 match self.put_retried(key, body, &over, retries, course).await {
-                    // Another claim was faster, or the answer to this one was lost: the next look tells.
+                    // Another claim was faster, or the response to this one was lost: the next read finds out.
                     Err(Error::Conflict) => Ok(Met::Tombstone),
                     written => written.map(Met::Nothing),
                 }
@@ -272,13 +272,13 @@ impl Store {
             None => Condition::Always,
         };
         match self.retried(retries, course, || self.attempt(backend.delete(key, &condition, true))).await {
-            // The answer to the deletion was lost: it is not there because we deleted it.
+            // The response to the deletion was lost: the object is absent because this request deleted it.
             Err(Error::NotFound) if course.unsure => Ok(()),
             deleted => deleted,
         }
     }
 
-    /// Overwrites one version of an object with a tombstone. The tombstone's etag.
+    /// Overwrites one version of an object with a tombstone. Returns the tombstone's etag.
     async fn bury(
         &self,
         key: &str,
@@ -299,9 +299,10 @@ impl Store {
         }
     }
 
-    /// Deletes a tombstone. The store may ignore the condition of that, and then the request deletes whatever it finds. So it is
-    /// sent only while no claim can be there: not after a while, not again without a look, and not again while one without an
-    /// answer may be on its way. What stays is no object, and is written over once it is abandoned.
+    /// Deletes a tombstone. The store may ignore the condition of the deletion and delete whatever is there. So it is
+    /// sent only while no claim can have replaced the tombstone: not late, not again without a read, and not again while
+    /// an unanswered deletion may still arrive. A tombstone that stays does not count as an object, and a claim
+    /// overwrites it once it is abandoned.
     async fn unearth(
         &self,
         key: &str,
@@ -382,7 +383,7 @@ impl Store {
         retry::run(retries, course, || self.inner.backend.fetch_credentials(), attempt).await
     }
 
-    /// One request with its turn, within its time.
+    /// Runs one request: waits for its turn, and ends it at its deadline.
     async fn request<T>(
         &self,
         limits: Limits,
@@ -405,14 +406,15 @@ impl Store {
         counts.slow_downs.fetch_add(u64::from(course.slow_downs), Ordering::Relaxed);
     }
 
-    /// One sending of a request. One that hangs is as good as lost.
+    /// Sends a request once. One that hangs counts as lost.
     async fn attempt<T>(&self, sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.inner.counts.requests.fetch_add(1, Ordering::Relaxed);
         tokio::time::timeout(self.inner.attempt_timeout, sending).await.unwrap_or(Err(Error::Timeout))
     }
 }
 
-/// Requests of the proof: without a turn, so that they meet whatever the bounds are. Its key is under the store's prefix.
+/// Sends a request of the proof. It needs no turn, so that the requests race whatever the limits are. The key is
+/// under the store's prefix.
 impl Store {
     pub(crate) async fn get_ungated(&self, key: &str, limits: Limits) -> Result<Object, Error> {
         let key = self.key(key)?;

@@ -1,14 +1,14 @@
 //! Deleting one version of an object where the store's own conditional deletion cannot be relied on.
 //!
-//! Some S3 servers let a write and a conditional deletion of the same version both succeed (Ceph in half of all races), and some
-//! ignore the condition. Conditional writes have been proven, so a deletion is made one: the version is overwritten with a tombstone
-//! under its etag, which only one writer can do, and the tombstone is deleted.
+//! On some S3 servers a write and a conditional deletion of the same version can both succeed (on Ceph in half of all
+//! races), and some ignore the condition. Conditional writes have been proven to work, so a deletion starts with one:
+//! it overwrites the version with a tombstone under its etag, which only one writer can do. Then it deletes the
+//! tombstone.
 //!
 //! Guarantees
 //! - A write that was acknowledged is never deleted by a deletion of another version.
-//! - A tombstone is read as an object that is not there. Nothing is written over it but a claim, and by a claim only when its
-//!   writer has had a minute to delete it and did not. The minute is by two machines' clocks: they must not differ by more than
-//!   half of it.
+//! - A tombstone reads as an absent object. Only a claim may overwrite it, and only when its writer has not deleted it
+//!   within a minute. Two machines measure that minute, so their clocks must not differ by more than half of it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 96;
 /// Twice as long as its writer tries to delete it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// One that this process writes, unlike any other.
+/// A new tombstone with unique content.
 pub(crate) struct Tombstone {
     body: Bytes,
     made: Instant,
@@ -37,7 +37,7 @@ impl Tombstone {
         &self.body
     }
 
-    /// Whether others may soon take it for abandoned, so that it must no longer be deleted.
+    /// Whether other writers may soon treat it as abandoned. From then on its writer must not delete it.
     pub(crate) fn is_old(&self) -> bool {
         self.made.elapsed() > ABANDONED / 2
     }

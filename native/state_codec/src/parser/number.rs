@@ -3,16 +3,16 @@
 use super::{Event, Parser};
 use crate::ReadError;
 
-/// Every power of ten that is a float of its own: a product with one of them is rounded once, correctly.
+/// Every power of ten that is exactly a float: a product with one of them is rounded once, so correctly.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];
 
-/// Below that every integer is a float of its own.
+/// Every integer up to this one is exactly a float.
 const EXACT: u64 = 1 << 53;
 
-/// As many digits fit into 64 bits whatever they are.
+/// Any number of this many digits fits 64 bits.
 const DIGITS: usize = 19;
 
 impl<'i> Parser<'i> {

@@ -12,13 +12,13 @@ use std::arch::x86_64::{
     _mm256_testz_si256, _mm256_xor_si256,
 };
 
-/// Sets of half bytes, one bit for each.
+/// Sets of nibbles, one bit for each.
 const ANY: u16 = 0xffff;
 const ASCII: u16 = 0x00ff;
 const FOLLOWING: u16 = 0x0f00;
 const LEADING: u16 = 0xf000;
 
-/// What cannot be: the upper and the lower half of a byte, and the upper half of the next one.
+/// Invalid pairs of bytes: the upper and the lower nibble of a byte, and the upper nibble of the next one.
 const WRONG: [[u16; 3]; 8] = [
     // A character that ends early, and one that goes on too long.
     [LEADING, ANY, ASCII | LEADING],

@@ -40,7 +40,7 @@ const CONDITIONAL: &[Request] = &[Create, Update];
 const CONDITIONS: &[Request] = &[Create, Update, DeleteIf];
 const WITH_BODY: &[Request] = &[Get, Put, Create, Update, Delete, DeleteIf, List];
 
-/// What no row is about: a status below 200 or above 599.
+/// For a status below 200 or above 599, which no row matches.
 pub(super) const UNKNOWN: Row = unsure(ALL, EVERY, (0, u16::MAX), Any, Outage, HTTP);
 
 const fn row(
@@ -54,7 +54,7 @@ const fn row(
     Row { protocols, requests, statuses, code, meaning, unsure: false, source }
 }
 
-/// A row for answers after which nothing is known about what was applied.
+/// A row for responses after which it is unknown whether a write was applied.
 const fn unsure(
     protocols: &'static [Protocol],
     requests: &'static [Request],
@@ -85,7 +85,7 @@ pub static TABLE: &[Row] = &[
     unsure(&[S3], EVERY, (503, 503), Is("RequestLimitExceeded"), SlowDown, BOTOCORE),
     unsure(&[S3], EVERY, (509, 509), Any, SlowDown, BOTOCORE),
     unsure(&[Azure], EVERY, (503, 503), Is("ServerBusy"), SlowDown, AZURE),
-    // What the store cannot do.
+    // Requests that the store does not support.
     row(ALL, EVERY, (501, 501), Any, Unsupported, HTTP),
     row(&[S3], EVERY, (400, 499), Is("NotImplemented"), Unsupported, AWS),
     row(&[Azure], EVERY, (400, 400), Is("ConditionHeadersNotSupported"), Unsupported, AZURE),
@@ -123,7 +123,7 @@ pub static TABLE: &[Row] = &[
     row(&[S3], EVERY, (409, 409), Is("ConditionalRequestConflict"), Again, AWS_CONDITIONS),
     row(&[S3, Google], EVERY, (409, 409), Is("OperationAborted"), Again, AWS),
     row(&[S3], EVERY, (409, 409), Is("ConcurrentModification"), Again, CEPH),
-    // Refused for a state of the object that no condition of ours is about.
+    // Refused because of a state of the object, such as a lease, which is not the condition of the request.
     row(&[Azure], EVERY, (412, 412), Is("LeaseIdMissing"), Refused, AZURE_BLOBS),
     row(&[Azure], EVERY, (409, 409), Is("BlobImmutableDueToPolicy"), Refused, AZURE_BLOBS),
     row(&[Azure], EVERY, (409, 409), Is("BlobImmutableDueToLegalHold"), Refused, AZURE_BLOBS),
@@ -135,7 +135,7 @@ pub static TABLE: &[Row] = &[
     row(ALL, CONDITIONS, (409, 409), Any, Conflict, AWS_CONDITIONS),
     row(ALL, CONDITIONS, (412, 412), Any, Conflict, HTTP),
     row(ALL, EVERY, (409, 409), Any, Again, AWS),
-    // Requests that did not arrive whole, or whose connection was given up on the way.
+    // Requests that arrived in part, or whose connection was closed on the way.
     row(&[S3], EVERY, (400, 400), Is("RequestTimeout"), Again, BOTOCORE),
     row(&[S3], EVERY, (400, 400), Is("RequestTimeoutException"), Again, BOTOCORE),
     row(&[S3], EVERY, (400, 400), Is("PriorRequestNotComplete"), Again, BOTOCORE),
@@ -149,7 +149,7 @@ pub static TABLE: &[Row] = &[
     // Not allowed.
     row(ALL, EVERY, (403, 403), Any, Denied, AWS),
     row(ALL, EVERY, (407, 407), Any, Denied, HTTP),
-    // All other errors of the client, and of servers and of what is in front of them.
+    // All other client errors, and errors of servers and of proxies in front of them.
     row(ALL, EVERY, (400, 498), Any, Refused, HTTP),
     unsure(&[S3], EVERY, (503, 503), Is("XMinioServerNotInitialized"), Outage, MINIO),
     unsure(&[S3], EVERY, (503, 503), Is("ServiceUnavailable"), Outage, CEPH),

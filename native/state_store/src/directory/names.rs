@@ -32,7 +32,7 @@ pub(super) fn directory(part: &str) -> String {
     }
 }
 
-/// The part of a key that a name in a directory stands for, or nothing for a name that is none of ours.
+/// The part of a key that a file name encodes; `None` for a name that this store did not make.
 pub(super) fn part(name: &str, is_directory: bool) -> Option<String> {
     let escaped = if is_directory { name } else { name.strip_suffix(FILE)? };
     let part = unescape(escaped)?;

@@ -1,4 +1,4 @@
-//! Azure's deletions. `object_store` only deletes there in batches, where a condition has no place.
+//! Deletions on Azure. There `object_store` deletes in batches only, which take no condition.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use object_store::client::{HttpClient, HttpRequestBody};
 pub(super) struct Deletions {
     pub(super) store: Arc<MicrosoftAzure>,
     pub(super) account: String,
-    /// Not for containers that are open to everybody.
+    /// Not for containers with public access, which need no signature.
     pub(super) signed: bool,
     pub(super) http: HttpClient,
 }
@@ -31,7 +31,7 @@ impl Deletions {
         }
         match self.http.execute(request).await {
             Ok(answer) if answer.status().is_success() => Ok(()),
-            // What exactly was seen on the wire.
+            // The exact cause is in what was seen on the wire.
             _refused => Err(unusable()),
         }
     }

@@ -1,9 +1,10 @@
-//! Credentials are not the store: what metadata services, STS and token endpoints answer never looks like an answer about an object.
+//! Requests to services for credentials (metadata services, STS, token endpoints). Their responses are kept apart
+//! from those of the store: a 404 of such a service must not look like a missing object.
 //!
 //! Guarantees
 //! - An exchange for credentials that fails is [`Error::Credentials`] when it may work later, else [`Error::Denied`] with the
 //!   cause, whatever the request was.
-//! - One exchange at a time. Requests that came while it was under way share its failure.
+//! - One exchange at a time. Requests that wait for it share its failure.
 //! - An exchange ends after [`PATIENCE`], or half of what one sending of a request may take.
 
 use std::fmt;
@@ -20,8 +21,8 @@ use crate::Error;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which answers of a service for credentials may be different later: status, code (empty: any), and where it is published.
-/// All others are final.
+/// Responses of services for credentials that are worth a retry: status, code (empty: any), and source. All
+/// others are final.
 const PASSING: &[(u16, u16, &str, &str)] = &[
     (400, 400, "IDPCommunicationError", "AWS STS: AssumeRoleWithWebIdentity, errors; may be retried"),
     (400, 400, "Throttling", "AWS SDKs: throttling error codes"),
@@ -34,12 +35,12 @@ const PASSING: &[(u16, u16, &str, &str)] = &[
     (500, 599, "", "AWS, Azure and Google: retry with backoff"),
 ];
 
-/// A provider of credentials that tells its failures apart from the store's.
+/// A provider of credentials whose failures are distinguished from the store's.
 pub(super) struct Credentials<T: 'static> {
     inner: Mutex<Arc<dyn CredentialProvider<Credential = T>>>,
     make: Make<T>,
     patience: Duration,
-    /// Whether there have been any: a service that was there once is expected back.
+    /// Whether it has given any: then a service that is gone is expected to come back.
     had: AtomicBool,
     failed: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
@@ -52,7 +53,7 @@ pub(super) trait Refresh: Send + Sync {
 }
 
 impl<T> Credentials<T> {
-    /// `make` builds what `inner` is again, without what it remembers.
+    /// `make` builds `inner` anew, without its cached credentials.
     pub(super) fn new(
         inner: Arc<dyn CredentialProvider<Credential = T>>,
         make: impl Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync + 'static,

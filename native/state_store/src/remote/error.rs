@@ -1,5 +1,5 @@
-//! An answer that is no success, in our words. Made of what was seen on the wire, never of the client's own text, which holds
-//! URLs.
+//! Turns an unsuccessful response into an [`Error`]. It uses what was seen on the wire, never the client's own
+//! message, which contains URLs.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use super::wire::Seen;
 use crate::Error;
 use crate::answers::{self, Meaning, Request};
 
-/// A larger difference of clocks is mentioned in every refusal. S3 refuses at fifteen minutes.
+/// A larger difference between clocks is part of every refusal's reason. S3 refuses from fifteen minutes on.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
 impl Remote {
@@ -58,7 +58,7 @@ fn refusal(seen: &Seen) -> String {
     clock(seen).unwrap_or_else(|| "the store does not accept the credentials for this request".to_owned())
 }
 
-/// By how much this machine's clock is wrong, when that is more than any network explains.
+/// The difference between this machine's clock and the store's, if it is larger than network delays explain.
 fn clock(seen: &Seen) -> Option<String> {
     let theirs = httpdate::parse_http_date(&seen.date).ok()?;
     let now = SystemTime::now();
@@ -77,7 +77,7 @@ fn elsewhere(seen: &Seen) -> String {
     }
 }
 
-/// Nothing was sent: credentials that cannot be had, or a key that makes no signature.
+/// Nothing was sent: there are no credentials, or they cannot sign a request.
 fn local(error: &object_store::Error) -> Error {
     let code = match error {
         object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. } => "NoCredentials",

@@ -1,28 +1,28 @@
-//! The two habits of S3 servers: etags with quotes, as HTTP has them, and without.
+//! S3 servers differ in the form of etags: with quotes, as in HTTP, or without.
 //!
 //! Ceph before 20 and DigitalOcean Spaces give etags with quotes and accept them in `If-Match` only without; R2 accepts them
-//! only with. Listings differ from reads on some. Which habit a store has is found out once, by the proof at the start.
+//! only with. On some, listings differ from reads. The proof at start finds out which form a store takes.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Default)]
 pub(crate) struct Etags {
-    /// Conditions take etags in the other form than reads give them.
+    /// Conditions need etags in the other form than reads return.
     flipped: AtomicBool,
-    /// Reads and writes give etags with quotes.
+    /// Reads and writes return etags with quotes.
     quoted: AtomicBool,
-    /// Reads and writes give etags without quotes.
+    /// Reads and writes return etags without quotes.
     bare: AtomicBool,
 }
 
 impl Etags {
-    /// As it is to be sent in a condition.
+    /// The etag in the form for a condition.
     pub(crate) fn sent<'a>(&self, etag: &'a str) -> Cow<'a, str> {
         if self.flipped.load(Ordering::Relaxed) { other(etag) } else { Cow::Borrowed(etag) }
     }
 
-    /// As it was read.
+    /// The etag in the form in which it was read.
     pub(crate) fn read(&self, etag: String) -> String {
         let habit = if etag.starts_with('"') { &self.quoted } else { &self.bare };
         if !habit.load(Ordering::Relaxed) {
@@ -31,7 +31,7 @@ impl Etags {
         etag
     }
 
-    /// As a read would give what a listing gave.
+    /// The etag of a listing in the form that a read would return.
     pub(crate) fn listed(&self, etag: String) -> String {
         let (quoted, bare) = (self.quoted.load(Ordering::Relaxed), self.bare.load(Ordering::Relaxed));
         match (quoted, bare, etag.starts_with('"')) {
@@ -50,7 +50,7 @@ impl Etags {
     }
 }
 
-/// Without quotes what has some, and the other way round.
+/// Removes the quotes, or adds them if there are none.
 fn other(etag: &str) -> Cow<'_, str> {
     match etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')) {
         Some(bare) => Cow::Borrowed(bare),

@@ -18,7 +18,7 @@ use super::wire::Connector;
 use crate::answers::Protocol;
 use crate::{Error, Settings};
 
-/// The account every emulator knows.
+/// The account that all emulators accept.
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 
 pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -97,7 +97,7 @@ pub(crate) fn google(bucket: &str, settings: &Settings) -> Result<Remote, Error>
     Ok(remote(Protocol::Google, bucket, opened, settings))
 }
 
-/// A store, the client of its requests, and what fetches its credentials anew where they are fetched at all.
+/// A store, the HTTP client of its requests and, if its credentials come from a service, what fetches new ones.
 struct Opened<S> {
     store: Arc<S>,
     http: HttpClient,
@@ -106,7 +106,7 @@ struct Opened<S> {
 
 type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
 
-/// Builds a store, and once more with its credentials watched when they come from a service.
+/// Builds a store. If its credentials come from a service, builds it again with these credentials watched.
 fn open<S, T: Send + Sync + 'static>(
     settings: &Settings,
     build: impl Fn(Connector, Option<Provider<T>>) -> object_store::Result<S> + Send + Sync + 'static,
@@ -150,7 +150,7 @@ where
     }
 }
 
-/// AWS itself, by another name: an interface endpoint, a dual-stack or a FIPS one.
+/// AWS itself under another host name: an interface, dual-stack or FIPS endpoint.
 fn is_aws(endpoint: &str) -> bool {
     let host = endpoint.split_once("://").map_or(endpoint, |(_scheme, rest)| rest);
     let host = host.split(['/', ':']).next().unwrap_or_default();
@@ -174,7 +174,7 @@ fn options<K: FromStr>(settings: &Settings) -> Result<Vec<(K, String)>, Error> {
     }
 }
 
-/// `http://` in an endpoint is meant as written.
+/// Plain HTTP is allowed if and only if the endpoint says `http://`.
 fn is_plain(endpoint: Option<&str>) -> bool {
     endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }
@@ -183,8 +183,8 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
 }
 
-/// The builder's message and all causes, such as certificate authorities that are not there. They name options and repeat
-/// values: the values are taken out.
+/// The builder's message with all causes, such as missing certificate authorities. The values of options are
+/// removed from it, because they may be secret.
 fn refused(settings: &Settings, error: &object_store::Error) -> Error {
     let mut problem = error.to_string();
     let mut cause = std::error::Error::source(error);

@@ -1,7 +1,8 @@
-//! What goes over the wire and comes back: headers that `object_store` does not know, and the status codes it keeps to itself.
+//! Access to the HTTP layer below `object_store`: adds headers that it does not know, and records status codes that
+//! it does not return.
 //!
-//! The client's own requests run inside the task of the request they belong to, so what to add and what was seen travel in a
-//! task-local value. Exchanges for credentials have one of their own: see `credentials`.
+//! The client's HTTP requests run in the task of the store request that they belong to, so both are in a task-local
+//! value. Exchanges for credentials have their own: see `credentials`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +34,7 @@ const MAX_ERROR_BYTES: usize = 256 * 1024;
 /// A page has 1,000 keys at most, each of 1,024 bytes before they are escaped.
 const MAX_LISTING_BYTES: usize = 16 * 1024 * 1024;
 
-/// Whom a request is for.
+/// What a request is sent to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     #[default]
@@ -41,12 +42,12 @@ pub(super) enum Role {
     Credentials,
 }
 
-/// One request: what to add to it, and what was seen of its answer.
+/// One request: what to add to it, and what was seen of its response.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     pub(super) role: Role,
     pub(super) request: Request,
-    /// Ask the leader, not a copy.
+    /// Ask the leader, not a replica.
     pub(super) consistent: bool,
     /// The condition of a deletion.
     pub(super) delete_if: Option<(HeaderName, HeaderValue)>,
@@ -59,7 +60,7 @@ pub(super) struct Failure {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) reason: String,
-    /// Whether the exchange may work a moment later.
+    /// Whether a retry of the exchange may succeed.
     pub(super) passes: bool,
 }
 
@@ -69,12 +70,12 @@ pub(super) struct Seen {
     pub(super) status: Option<u16>,
     pub(super) code: String,
     pub(super) retry_after: Option<Duration>,
-    /// The region of the bucket, where the answer names it.
+    /// The region of the bucket, if the response names it.
     pub(super) region: String,
     /// The store's clock.
     pub(super) date: String,
     pub(super) lost: Option<Lost>,
-    /// A success that no store would give.
+    /// A successful status with a body that no store would send.
     pub(super) not_a_store: bool,
     /// There were no credentials to send.
     pub(super) credentials: Option<Failure>,
@@ -90,7 +91,7 @@ pub(super) struct Lost {
 }
 
 impl Exchange {
-    /// Runs `request` with this exchange, and tells what was seen last.
+    /// Runs `request` with this exchange, and returns what was seen last.
     pub(super) async fn run<T>(self, request: impl Future<Output = T>) -> (T, Seen) {
         let exchange = Arc::new(self);
         let result = EXCHANGE.scope(Arc::clone(&exchange), request).await;
@@ -98,7 +99,7 @@ impl Exchange {
         (result, seen)
     }
 
-    /// Tells the request under way in this task that it has no credentials.
+    /// Records for the request in this task that it has no credentials.
     pub(super) fn without_credentials(failure: Failure) {
         // Outside of a request the cause is not asked for.
         let _ = EXCHANGE.try_with(|exchange| exchange.saw(Seen { credentials: Some(failure), ..Seen::default() }));
@@ -119,7 +120,7 @@ impl Exchange {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    /// Whether a success is one that a store gives to this request. `object_store` believes any.
+    /// Whether a successful response can be from a store. `object_store` accepts any.
     fn is_credible(&self, response: &HttpResponse) -> bool {
         let headers = response.headers();
         match self.request {
@@ -130,7 +131,7 @@ impl Exchange {
                 let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
                 length.is_none_or(|length| length == "0")
             }
-            // What a listing is, its body says.
+            // For listings the body is checked.
             Request::List => true,
         }
     }
@@ -144,7 +145,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// How many clients were made. A store that needs no exchange for its credentials has one.
+    /// How many clients were made. A store whose credentials do not come from a service has one.
     pub(super) fn count(&self) -> usize {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -157,7 +158,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Fails when there is one already, which is as good.
+        // Fails when there is one already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(options)? });
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
@@ -216,8 +217,8 @@ async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Res
     }
 }
 
-/// The HTTP client follows redirects, which `object_store` does not let us switch off. A write that is redirected becomes a read
-/// (303), and that one's success is not the write's.
+/// The HTTP client follows redirects, and `object_store` does not let us switch that off. A redirected write becomes
+/// a read (303), whose success is not that of the write.
 fn was_redirected(uri: &Uri, response: &HttpResponse) -> bool {
     // The client sends what `Url` makes of an address: without a default port, for example.
     let sent = || url::Url::parse(&uri.to_string()).ok()?.as_str().parse::<Uri>().ok();
@@ -232,7 +233,7 @@ async fn read(body: HttpResponseBody, most: usize) -> Result<Bytes, HttpError> {
     }
 }
 
-/// `object_store` reads any markup as an empty listing.
+/// `object_store` reads any markup, such as an HTML page, as an empty listing.
 fn is_listing(body: &[u8]) -> bool {
     const ROOTS: [&[u8]; 2] = [b"<ListBucketResult", b"<EnumerationResults"];
     let start = &body[..body.len().min(1_024)];
@@ -243,7 +244,7 @@ fn not_a_store() -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, std::io::Error::other("the answer does not come from an object store"))
 }
 
-/// Reads the whole answer, which is short, to know the provider's own code for it.
+/// Reads the whole response, which is short, for the provider's error code.
 async fn refused(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -289,7 +290,7 @@ fn element<'a>(body: &'a [u8], start: &str, end: &str) -> Option<&'a str> {
     Some(after.split_once(end)?.0)
 }
 
-/// A code is one word. Anything else could repeat parts of the request.
+/// An error code is a single word. Other texts could contain parts of the request, such as secrets.
 fn word(text: Option<&str>, has: impl Fn(u8) -> bool) -> String {
     text.filter(|text| text.len() <= CODE_LENGTH && text.bytes().all(has)).unwrap_or_default().to_owned()
 }

@@ -1,13 +1,13 @@
-//! The proof at the start: a store shows that of several writes under one condition exactly one is applied.
+//! The proof at start: finds out whether, of several writes under one condition, exactly one is applied.
 //!
-//! "One owner for each key" rests on conditional writes alone. Many servers accept the headers and ignore them, or look at the condition
-//! first and write later. One request after the other does not show the latter; only a race does.
+//! Only conditional writes guarantee one owner for each key. Many servers accept the headers and ignore them, or
+//! check the condition first and write later. Only a race of requests reveals the latter.
 //!
 //! Guarantees
 //! - Each proof writes under a key of its own, and deletes it.
 //! - A proof that succeeds counts for an hour, for all stores of this process with the same URL and options. Those that ask at the
 //!   same time wait for the one under way.
-//! - What fails is named: [`Flaw`].
+//! - A failure has a cause: [`Flaw`].
 //!
 //! It takes twenty requests at most where nothing fails, in about ten round trips.
 
@@ -25,13 +25,13 @@ use crate::key::nonce;
 use crate::{Condition, Error, Flaw, Limits, Readback, Settings, Write};
 
 const HOLDS_FOR: Duration = Duration::from_secs(3_600);
-/// Where no state is: servers' keys are under the prefixes of their supervisors.
+/// No state has such a key: the keys of servers are under the prefixes of their supervisors.
 const PREFIX: &str = "durable_handoff_proof/";
-/// A proof is worth some patience.
+/// Longer than for other requests, because a proof runs once an hour.
 const MIN_RETRIES: u32 = 3;
 const CLEARING: Duration = Duration::from_secs(2);
 
-/// What is known of a store since when.
+/// The result of a proof, and when it was made.
 #[derive(Debug, Clone, Copy)]
 struct Proven {
     at: Instant,
@@ -42,7 +42,7 @@ type Entry = Arc<tokio::sync::Mutex<Option<Proven>>>;
 
 static PROVEN: OnceLock<Mutex<HashMap<Identity, Entry>>> = OnceLock::new();
 
-/// The URL and all options, which are not kept themselves: any may be a secret.
+/// A hash of the URL and all options. They are not kept, because any of them may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     url: String,
@@ -159,7 +159,7 @@ impl Proof<'_> {
     async fn read_back(&self, body: &Bytes, etag: &str) -> Result<(), Error> {
         match self.store.get_ungated(self.key, self.limits).await {
             Ok(found) if found.body == *body && found.etag == etag => Ok(()),
-            // What compresses weakens the etags of answers that have a body.
+            // A proxy that compresses makes the etags of responses with a body weak.
             Ok(found) if found.etag.starts_with("W/") && !etag.starts_with("W/") => unfit(Flaw::WeakEtags),
             Ok(_) | Err(Error::NotFound) => unfit(Flaw::StaleReads),
             Err(error) => Err(error),
@@ -176,7 +176,7 @@ impl Proof<'_> {
         self.store.delete_ungated(self.key, Some(newer), self.limits).await.map_err(named)
     }
 
-    /// Those of four writes at the same time that were applied. A store that had no time for any of them has shown nothing.
+    /// Which of four concurrent writes were applied. If the store was too busy for all of them, the race is void.
     async fn race(&self, condition: &Condition) -> Result<Vec<(Bytes, String)>, Error> {
         let put = || self.put(condition.clone());
         let answers: [_; 4] = tokio::join!(put(), put(), put(), put()).into();
@@ -207,7 +207,7 @@ fn unfit<T>(flaw: Flaw) -> Result<T, Error> {
     Err(Error::Unfit { flaw })
 }
 
-/// What an error of a conditional write says about the store.
+/// The flaw that an error of a conditional write reveals.
 fn named(error: Error) -> Error {
     match error {
         Error::Unsupported { .. } => Error::Unfit { flaw: Flaw::ConditionsRefused },
