@@ -270,7 +270,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert File.read!(installed(context, "store_nif")) == "prebuilt store"
     end
 
-    test "taking it away builds from the sources again", %{root: root} = context do
+    test "unset again: the libraries are built from the sources", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
       environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       compile(context)
@@ -340,7 +340,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
                Compiler.content_hash(Path.join(root, "b"), Enum.reverse(b))
     end
 
-    test "tells apart names, bytes and where one file ends", %{root: root} do
+    test "distinguishes names, contents and the end of each file", %{root: root} do
       trees = [[{"x", "ab"}], [{"y", "ab"}], [{"x", "ba"}], [{"x", "a"}, {"b", ""}], [{"x", "a"}, {"", "b"}], []]
 
       hashes =
@@ -369,7 +369,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert Cargo.library_in(message, "handoff_nif") == "C:\\t\\handoff_nif.dll"
     end
 
-    test "nothing there is nil" do
+    test "without a shared library it is nil" do
       other = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libstore_nif.so"]})
       none = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})
       for messages <- ["", other, none], do: assert(Cargo.library_in(messages, "handoff_nif") == nil)

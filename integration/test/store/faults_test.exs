@@ -30,7 +30,7 @@ defmodule Store.FaultsTest do
 
   defp methods(proxy), do: for(%{method: method} <- Proxy.requests(proxy), do: method)
 
-  test "a claim that was sent twice on the way, unknown to us, is a success for who names its owner, and lost otherwise",
+  test "a claim that the network sent twice: a success if it names its owner, else a lost race",
        %{proxy: proxy} do
     state = open(proxy)
     {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
@@ -47,7 +47,7 @@ defmodule Store.FaultsTest do
     assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
   end
 
-  test "the store is left alone for as long as it asks, and no longer than the caller waits", %{proxy: proxy} do
+  test "Retry-After: nothing is sent earlier, and the caller's timeout holds", %{proxy: proxy} do
     state = open(proxy)
     Proxy.plan(proxy, [{:answer, 503, [{"retry-after", "3600"}], ""}])
     assert {:error, :timeout} = Backend.get_object(state, "k", timeout: 3_000)
@@ -78,7 +78,7 @@ defmodule Store.FaultsTest do
       assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, timeout: 30_000)
     end
 
-    test "a caller that is killed takes its request with it", %{proxy: proxy} do
+    test "a caller is killed: its request is cancelled", %{proxy: proxy} do
       state = open(proxy)
       Proxy.plan(proxy, [:hang])
       caller = spawn(fn -> Backend.get_object(state, "k", timeout: 60_000) end)
@@ -147,11 +147,11 @@ defmodule Store.FaultsTest do
       end
     end
 
-    test "a directory that cannot be" do
+    test "a directory that cannot be opened" do
       assert_raise ArgumentError, ~r/creating the directory/, fn -> Backend.init_backend(url: "file:///dev/null/no") end
     end
 
-    test "URLs and options that cannot be, each with a word for it" do
+    test "invalid URLs and options, each error naming what is wrong" do
       for url <- [
             "",
             "s3:bucket",
@@ -169,7 +169,7 @@ defmodule Store.FaultsTest do
       assert_raise ArgumentError, ~r/reigon/, fn -> Backend.init_backend(url: "s3://b", config: [reigon: "x"]) end
     end
 
-    test "keys that are no paths" do
+    test "invalid keys" do
       {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
 
       for key <- ["", "/a", "a/", "a//b", "a/../b", "a\nb", String.duplicate("k", 2_000)] do

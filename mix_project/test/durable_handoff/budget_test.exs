@@ -65,7 +65,7 @@ defmodule DurableHandoff.BudgetTest do
       assert DynamicSupervisor.which_children(dynamic) == started
     end
 
-    test "what is no supervisor ends the search, such as the master of an application, or a name that is gone" do
+    test "an ancestor that is not a supervisor ends the search: an application master, or a name that is gone" do
       ours = start_supervised!(child(:ours, 1))
       assert Budget.before_ms(ours, [self(), :gone]) == 0
       assert Budget.before_ms(ours, [:gone]) == 0

@@ -60,7 +60,7 @@ defmodule DurableHandoff.DeadlineTest do
     end
   end
 
-  test "what happens inside of a drain happens in order and in time" do
+  test "the phases of a drain end in order and before its deadline" do
     for timeout_ms <- [1, 9, 10, 100, 1_000, 30_000, 86_400_000] do
       deadline = Deadline.drain(7, timeout_ms)
 

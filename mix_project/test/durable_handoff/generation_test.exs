@@ -15,7 +15,7 @@ defmodule DurableHandoff.GenerationTest do
     assert Options.new!(true).generation == "1.2.3"
   end
 
-  test "what the user says wins, nil included" do
+  test "a generation that is given wins, also nil" do
     System.put_env("RELEASE_VSN", "1.2.3")
     assert Options.new!(generation: "blue").generation == "blue"
     assert Options.new!(generation: nil).generation == nil

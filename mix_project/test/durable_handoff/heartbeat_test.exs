@@ -31,7 +31,7 @@ defmodule DurableHandoff.HeartbeatTest do
     for odd <- ["odd", [a: 1], :odd, &Function.identity/1], do: assert(meta(heartbeat_meta: odd) == odd)
   end
 
-  test "our key in the user's map is the user's" do
+  test "a \"durable_handoff\" key of the user's own is kept" do
     assert meta(heartbeat_meta: %{"durable_handoff" => 1}).() == %{"durable_handoff" => 1}
   end
 end

@@ -93,7 +93,7 @@ defmodule DurableHandoff.OptionsTest do
     assert error.message =~ ":timeout_ms"
   end
 
-  test "what is no keyword list raises" do
+  test "anything but a keyword list raises" do
     for value <- [:on, 5, "true", %{timeout_ms: 1}, [:enabled], [{"timeout_ms", 1}]] do
       assert_raise ArgumentError, ~r/expected a keyword list/, fn -> Options.new!(value) end
     end

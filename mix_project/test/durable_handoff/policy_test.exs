@@ -68,7 +68,7 @@ defmodule DurableHandoff.PolicyTest do
       end
     end
 
-    test "a function that returns nonsense excludes nothing" do
+    test "a function that returns an invalid value excludes nothing" do
       for answer <- [nil, :ok, "true", 1.5, 10_000_000_000] do
         assert {{:move, 0}, problem} = decide(eligible: fn _ -> answer end)
         assert problem =~ "eligible returned #{inspect(answer)}"

@@ -51,25 +51,25 @@ defmodule DurableHandoff.ReportTest do
     assert report.duration_ms == 2812.0
   end
 
-  test "what operators get has the engine's microseconds" do
+  test "operators get durations in microseconds" do
     assert %{gap_us: gap_us, duration_us: 2_812_000, targets: [{"a@h", 250}, {"b@h", 247}]} =
              Report.to_engine(report([]))
 
     assert gap_us == @engine.gap_us
   end
 
-  test "one line says it all" do
+  test "the log line has counts, gaps and reasons" do
     assert to_string(report([])) ==
              "moved 497 of 500 in 2.8 s to a@h 250, b@h 247; gap p50 35 ms, p99 80 ms, max 120 ms; at most 16 at a time; " <>
                "retried 4; left 3 (deadline 1, no_target 2); ended early: deadline"
   end
 
-  test "who decided is in the line when it was not the engine here all along" do
+  test "the log line names a Rust node that decided, and those that were lost" do
     assert to_string(report(executor: {:node, :rust@h})) =~ "; coordinated by rust@h"
     assert to_string(report(executors_lost: [{:rust@h, :silent}])) =~ "; went on without rust@h"
   end
 
-  test "an operator gets it in the engine's own terms" do
+  test "an operator gets the report in the engine's terms" do
     expected =
       Map.merge(@engine, %{total: 507, left: %{no_target: 2, deadline: 1, excluded: 7}, duration_us: 2_812_000})
 

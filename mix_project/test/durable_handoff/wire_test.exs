@@ -89,12 +89,12 @@ defmodule DurableHandoff.WireTest do
     assert Wire.refuse_version(:two) == {:durable_handoff, 1, :refuse, nil, {:version, 0, 1}}
   end
 
-  test "what is no message of ours is passed over" do
+  test "a message that is not of this protocol is ignored" do
     for other <- [:hello, nil, [], {}, {:durable_handoff}, {:durable_handoff, 1}, {:other, 1, :orders}, %{}, self()],
         do: assert(Wire.read(other) == :other)
   end
 
-  test "a field that is not as documented is named, and nothing raises" do
+  test "an invalid field is named, and nothing raises" do
     too_long = String.duplicate("x", 4_097)
     order = {:start, 0, "b@h", 1, 1_000}
 

@@ -115,7 +115,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert Client.call(FakeRegistry, sup, "c", :add, timeout: 0) == {:error, :no_owner}
     end
 
-    test "wrong ones raise where the child is made" do
+    test "wrong limits raise in child_spec/1" do
       assert_raise ArgumentError, ~r/did you mean :max_waiting_per_key/, fn ->
         Client.child_spec(supervisor: Sup, max_waiting_pr_key: 1)
       end

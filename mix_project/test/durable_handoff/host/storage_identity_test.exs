@@ -101,7 +101,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert of(object_store(%{s3_endpoint: "https://user:secret@s3.example"})) == here
   end
 
-  test "a wrapper is where the store in it is" do
+  test "a wrapper has the identity of the store in it" do
     store = object_store(%{})
     encrypted = backend(EncryptedStore, %{inner: store, keys: %{current: "secret"}})
     cached = backend(CachedStore, %{__struct__: CachedStore, options: %{backend: encrypted}, dir: "/tmp/of/this/node"})
@@ -116,7 +116,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert of(mirror(ekv(:one), object_store(%{}))) == before
   end
 
-  test "our own store: bucket names repeat at other services and accounts" do
+  test "DurableHandoff.Store: equal bucket names at other services or accounts are different storages" do
     place = &DurableHandoff.Store.Place.of/2
     s3 = &place.("s3://bucket/path", &1)
     assert s3.([]) == s3.([{"secret_access_key", "x"}])

@@ -40,7 +40,7 @@ defmodule DurableHandoff.Host.StoredStateTest do
     assert {:error, %ArgumentError{}} = StoredState.from_object(%{"$durable_server_stored_state" => 1}, Host)
   end
 
-  test "what DurableServer takes for no stored state goes through: heartbeats, and maps with similar keys" do
+  test "terms that are not a stored state stay unchanged: heartbeats, and maps with similar keys" do
     for object <- [%{"node" => "a@h"}, %{"vsn" => 1, "state" => %{}, "meta" => %{}}, %{}, [1], "text", 1, nil] do
       assert StoredState.from_object(object, Host) == {:ok, object}
     end

@@ -37,7 +37,7 @@ defmodule DurableHandoff.Host.SyncTest do
     watch
   end
 
-  test "the end of a drain that was overdue does not blind the drain after it" do
+  test "an overdue drain ends while the next one runs: failed syncs are still seen" do
     overdue = watch(Sync.Later)
     later = watch(Sync.Later)
     assert Sync.blind?(overdue)

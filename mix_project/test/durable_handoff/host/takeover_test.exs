@@ -40,14 +40,14 @@ defmodule DurableHandoff.Host.TakeoverTest do
     end
   end
 
-  test "whose process it is decides who started it" do
+  test "the node of the process is the one that started the server" do
     assert Takeover.meaning({:returned, {:ok, {self(), %{}}}}, @source) == :started
     assert Takeover.meaning({:returned, {:error, {:already_started, {self(), nil}}}}, @source) == :started
     # One that only holds the lock may still fail.
     assert Takeover.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
   end
 
-  test "a host that raises is no reason to raise" do
+  test "DurableServer raises: the answer is an outcome all the same" do
     assert Takeover.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
     # What DurableServer throws while it boots.
     assert Takeover.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}

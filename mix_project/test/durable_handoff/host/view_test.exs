@@ -93,7 +93,7 @@ defmodule DurableHandoff.Host.ViewTest do
       assert %{draining: false, missing: [1]} = one(row(), facts(counts: %{"a@h" => answer}))
     end
 
-    test "an odd answer about modules or stopping is ignored" do
+    test "an invalid answer about modules or stopping is ignored" do
       for odd <- [nil, :all, %{}, [Room | Cache], ["x"], 7] do
         answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: odd, missing: odd}
         assert %{draining: false, missing: []} = one(row(), facts(counts: %{"a@h" => answer}))
@@ -220,7 +220,7 @@ defmodule DurableHandoff.Host.ViewTest do
     ~D[2020-01-01]
   ]
 
-  test "junk in any field is as if the field were absent, and the engine takes what is left" do
+  test "an invalid field counts as absent, and the engine accepts the rest" do
     for field <- [:ref, :capacity, :resources, :env, :meta], junk <- @junk do
       node = one(row([{field, junk}]))
       assert node.name == "a@h"
