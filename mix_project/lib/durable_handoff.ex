@@ -66,7 +66,7 @@ defmodule DurableHandoff do
       start of the node.
   """
 
-  alias DurableHandoff.{Client, Cordon, Drainer, Host, Options, Plan, Report, Schema, Status, Stopping}
+  alias DurableHandoff.{Client, Cordon, Drainer, Host, Move, Options, Plan, Report, Schema, Status, Stopping}
   alias DurableHandoff.Drain.Peers
 
   @type status :: %{
@@ -210,6 +210,34 @@ defmodule DurableHandoff do
   """
   @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running}
   def uncordon(supervisor), do: supervisor |> name!() |> Cordon.uncordon()
+
+  @doc """
+  Moves the server `key` to another node, wherever in the cluster it runs now.
+
+      {:ok, %{to: node}} = DurableHandoff.move(MyApp.Durable, "room/1")
+      {:ok, _moved} = DurableHandoff.move(MyApp.Durable, "room/1", to: :"app-2@host")
+
+  A move is an attempt of a drain of this one server: the same placement, the same guarantees, and callers wait
+  through it. Policy does not count. `gap_ms` in the answer: how long the server was unavailable at most. A server
+  that runs on `to` already stays, with `attempts: 0`.
+
+  #{DurableHandoff.Move.docs()}
+
+  Errors:
+
+    * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it. `did_you_mean`: a key on this node that is near;
+    * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
+    * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, or why `to` is
+      no target: `:not_connected`, `:draining` (cordoned, or it stops). `error`: the first failure, as text.
+      `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it at its next sweep;
+    * `:draining`: the server's node drains;
+    * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;
+    * `:no_drainer`, `:supervisor_not_running`.
+
+  Raises `ArgumentError` when an option is wrong.
+  """
+  @spec move(atom(), term(), keyword()) :: {:ok, Move.moved()} | {:error, Move.error()}
+  def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
   @doc """
   What `drain/2` would do now: which server moves where, which stays and why, and an estimate of the time.

@@ -139,6 +139,26 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :drain_done, 2, %{moved: 1}}
     end
 
+    test "moves a server, and learns why not", %{a: a, b: b} = context do
+      start_cluster(context)
+      start_servers(context, a, 1)
+      what = %{supervisor: inspect(context.sup), key: "s1", to: Atom.to_string(b), timeout_ms: nil}
+      send_to(a, {:durable_handoff, 1, :move_request, 1, self(), what})
+      {from, to} = {Atom.to_string(a), Atom.to_string(b)}
+      assert_receive {:durable_handoff, 1, :move_done, 1, %{from: ^from, to: ^to, gap_us: gap_us, attempts: _}}
+      assert gap_us > 0
+
+      send_to(a, {:durable_handoff, 1, :move_request, 2, self(), %{what | to: to <> "x"}})
+      assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}
+      assert why =~ "did you mean #{to}?"
+      send_to(a, {:durable_handoff, 1, :move_request, 3, self(), %{what | key: "s2", to: nil}})
+      assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [why]}}
+      assert why =~ "no server s2"
+      send_to(a, {:durable_handoff, 1, :move_request, 4, self(), %{what | timeout_ms: 0}})
+      assert_receive {:durable_handoff, 1, :refuse, 4, {:invalid, [why]}}
+      assert why =~ ":timeout_ms got 0"
+    end
+
     test "is refused with a reason what cannot be", %{a: a} = context do
       start_cluster(context)
 

@@ -65,11 +65,18 @@ defmodule DurableHandoff.Drain do
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
-  @typedoc "`:shutdown`: this node goes down; `:request`: it goes on running what is left."
-  @type why :: :shutdown | :request
+  @typedoc """
+  `:shutdown`: this node goes down; `:request`: it goes on running what is left. A move is a drain of one server
+  (`DurableHandoff.Move`): it marks nothing, and only that server stores its state, in its attempt.
+  """
+  @type why :: :shutdown | :request | {:move, Host.server(), target :: nil | String.t()}
 
-  @doc "Starts a drain for the calling Drainer, which monitors it and owns `storing`."
-  @spec start(Host.name(), Options.t(), Deadline.t(), why(), Status.t(), Storing.t()) :: {pid(), reference()}
+  @doc """
+  Starts a drain for the calling process, a Drainer, which owns `storing`, and monitors it. A move has neither
+  `status` nor `storing`.
+  """
+  @spec start(Host.name(), Options.t(), Deadline.t(), why(), nil | Status.t(), nil | Storing.t()) ::
+          {pid(), reference()}
   def start(supervisor, options, deadline, why, status, storing) do
     drainer = self()
 
@@ -89,7 +96,7 @@ defmodule DurableHandoff.Drain do
   Nothing more is started; what is in flight may end; then the drain does. With `:shutdown` what is left is
   offered to other nodes.
   """
-  @spec cancel(pid(), why()) :: :ok
+  @spec cancel(pid(), :shutdown | :request) :: :ok
   def cancel(pid, why) do
     send(pid, {__MODULE__, {:cancel, why}})
     :ok
@@ -102,19 +109,15 @@ defmodule DurableHandoff.Drain do
   def shutdown?(_other), do: false
 
   @spec run(%__MODULE__{}) :: result()
-  defp run(%{supervisor: supervisor, storing: storing, deadline: deadline} = drain) do
+  defp run(%{supervisor: supervisor} = drain) do
     case Host.whereis(supervisor) do
       nil ->
         {:error, :supervisor_not_running}
 
       host ->
-        drain = %{watch(drain, host) | storing_monitor: Storing.join(storing, Deadline.store_us(deadline))}
         :net_kernel.monitor_nodes(true, node_type: :all)
         if drain.options.quiet, do: Quiet.hold()
-        mark(drain)
-
-        # All that reads the store comes after that.
-        drain = await_stored(drain)
+        drain = drain |> watch(host) |> prepare()
 
         with {:ok, drain} <- drain |> snapshot() |> start_session() do
           Process.send_after(self(), :refresh, @refresh_ms)
@@ -122,6 +125,15 @@ defmodule DurableHandoff.Drain do
         end
     end
   end
+
+  # All that reads the store comes after that.
+  defp prepare(%{why: why, storing: storing} = drain) when why in [:shutdown, :request] do
+    drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(drain.deadline))}
+    mark(drain)
+    await_stored(drain)
+  end
+
+  defp prepare(drain), do: %{drain | storing: Storing.none(), stays?: true}
 
   # Without the mark servers may still come here and others may choose this node. That is no reason not to move
   # what can be moved.
@@ -175,9 +187,20 @@ defmodule DurableHandoff.Drain do
   end
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
-    snapshot = Snapshot.take(supervisor, options, drain.deadline)
+    snapshot = Snapshot.take(supervisor, options, drain.deadline, drain.why)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = length(Peers.in_reach(snapshot.view))
+    announce(drain, snapshot, others)
+    Telemetry.drain_start(kind(drain), supervisor, drain.deadline, servers, excluded)
+    peers = Peers.start(snapshot, options.reconnect, drain.deadline)
+    %{drain | snapshot: snapshot, peers: peers}
+  end
+
+  # The line of a move is the one of its end.
+  defp announce(%{why: {:move, _server, _target}}, _snapshot, _others), do: :ok
+
+  defp announce(%{supervisor: supervisor, options: options} = drain, snapshot, others) do
+    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
     text = Progress.opening(servers, excluded, others, options, left_ms)
     Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
@@ -187,11 +210,10 @@ defmodule DurableHandoff.Drain do
 
     with text when text != nil <- Peers.advice(out_of_reach),
          do: Log.warning(:nodes_out_of_reach, supervisor, text, nodes: out_of_reach)
-
-    Telemetry.drain_start(supervisor, drain.deadline, servers, excluded)
-    peers = Peers.start(snapshot, options.reconnect, drain.deadline)
-    %{drain | snapshot: snapshot, peers: peers}
   end
+
+  defp kind(%{why: {:move, _server, _target}}), do: :move
+  defp kind(_drain), do: :drain
 
   # A store that hangs fails no write in this time.
   defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
@@ -199,7 +221,6 @@ defmodule DurableHandoff.Drain do
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
     %{snapshot: snapshot} = drain
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
-    rust_nodes = Executor.rust_nodes(options.executor, supervisor, storage)
     now = Clock.now_us()
 
     job = %{
@@ -211,15 +232,20 @@ defmodule DurableHandoff.Drain do
       view: snapshot.view
     }
 
-    with {:ok, session} <- Session.start(supervisor, job, rust_nodes, now), do: {:ok, %{drain | session: session}}
+    with {:ok, session} <- Session.start(supervisor, job, rust_nodes(drain, storage), now),
+         do: {:ok, %{drain | session: session}}
   end
+
+  # One server needs no coordination.
+  defp rust_nodes(%{why: {:move, _server, _target}}, _storage), do: []
+  defp rust_nodes(drain, storage), do: Executor.rust_nodes(drain.options.executor, drain.supervisor, storage)
 
   # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.
   defp loop(drain) do
     drain = catch_up(drain)
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
     drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
-    Status.put_progress(drain.status, Session.progress(session))
+    if drain.status, do: Status.put_progress(drain.status, Session.progress(session))
     if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
   end
 
@@ -420,9 +446,12 @@ defmodule DurableHandoff.Drain do
         })
       )
 
-    Telemetry.drain_stop(report, drain.deadline, Clock.now_us())
+    Telemetry.drain_stop(kind(drain), report, drain.deadline, Clock.now_us())
     report
   end
+
+  # What a move has stopped it starts again itself.
+  defp offer_leftovers(%{why: {:move, _server, _target}}, _budget_ms), do: 0
 
   defp offer_leftovers(%{options: options} = drain, budget_ms) do
     Offer.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)

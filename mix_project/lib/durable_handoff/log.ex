@@ -21,6 +21,8 @@ defmodule DurableHandoff.Log do
     * `:handoff_on`, `:budget_too_small`: info, warning.
     * `:mark_failed`: warning. Fields: `reason`.
     * `:cordoned`, `:uncordoned`: info.
+    * `:moved`, `:not_moved` (`DurableHandoff.move/3`): info, warning. Fields: `key`, and `to`, or `reason` and
+      `runs_on`.
     * `:no_sigterm_handler`: warning. Fields: `reason`.
     * `:drain_cut`: warning. Fields: `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms`.
     * `:storing_progress`, `:states_stored`: info; warning when some could not be stored. Fields:

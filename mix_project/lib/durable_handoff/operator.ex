@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Operator do
   @moduledoc false
   # Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain,
-  # drain, cordon, uncordon.
+  # drain, cordon, uncordon, move a server.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
   # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
@@ -58,6 +58,32 @@ defmodule DurableHandoff.Operator do
     with {:ok, name} <- find(what.supervisor), :ok <- change(name, what) do
       answer(from, Wire.cordon_done(request, [inspect(name)]))
     else
+      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
+    end
+  end
+
+  @doc "Moves one server, wherever in the cluster it runs."
+  @spec move(Wire.id(), pid(), %{
+          supervisor: String.t(),
+          key: String.t(),
+          to: nil | String.t(),
+          timeout_ms: nil | non_neg_integer()
+        }) :: :ok
+  def move(request, from, what) do
+    options = [to: what.to, timeout_ms: what.timeout_ms]
+
+    with {:ok, name} <- find(what.supervisor),
+         {:ok, moved} <- guarded(fn -> DurableHandoff.move(name, what.key, options) end) do
+      move = %{
+        from: Atom.to_string(moved.from),
+        to: Atom.to_string(moved.to),
+        gap_us: round(moved.gap_ms * 1_000),
+        attempts: moved.attempts
+      }
+
+      answer(from, Wire.move_done(request, move))
+    else
+      {:error, :draining} -> answer(from, Wire.refuse(request, {:invalid, ["its node drains now, and moves it"]}))
       {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
     end
   end
@@ -160,6 +186,18 @@ defmodule DurableHandoff.Operator do
   defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
   defp refusal(:supervisor_not_running), do: {:invalid, ["it does not run any more"]}
 
+  defp refusal({:unknown_key, about}), do: {:invalid, [unknown("no server", about, "runs")]}
+  defp refusal({:unknown_node, about}), do: {:invalid, [unknown("no node", about, "has a heartbeat")]}
+
+  defp refusal({:owner_failed, %{node: node, reason: reason}}),
+    do: {:invalid, [cut("its node #{node} could not be asked: #{inspect(reason, limit: 10)}")]}
+
+  defp refusal({:not_moved, why}) do
+    where = if why.runs_on, do: "it runs on #{why.runs_on}", else: "it runs nowhere until the next sweep"
+    error = if why.error, do: " (#{why.error})", else: ""
+    {:invalid, [cut("not moved#{if why.to, do: " to #{why.to}"}: #{why.reason}#{error}; #{where}")]}
+  end
+
   defp refusal({:no_supervisor, text, names}) do
     known = Enum.map(names, &inspect/1)
     meant = with name when name != nil <- Schema.nearest(text, known), do: ", did you mean #{name}?"
@@ -171,6 +209,11 @@ defmodule DurableHandoff.Operator do
     text = "the drain an operator asked for failed: #{inspect(reason, limit: 20)}"
     Log.error(:operator_drain_failed, nil, text, reason: reason)
     :failed
+  end
+
+  defp unknown(what, %{given: given, did_you_mean: near}, predicate) do
+    hint = if near, do: ", did you mean #{near}?", else: ""
+    cut("#{what} #{given} #{predicate}#{hint}")
   end
 
   defp cut(text), do: String.slice(text, 0, 1_000)

@@ -51,6 +51,11 @@ defmodule DurableHandoff.Telemetry do
 
   Metadata: `supervisor`, `report` (`DurableHandoff.Report`).
 
+  ### `[:durable_handoff, :move, :start]` and `[:durable_handoff, :move, :stop]`
+
+  `DurableHandoff.move/3` moves a server of this node. Measurements and metadata are those of a drain, of one
+  server.
+
   ### `[:durable_handoff, :mark]`
 
   This node was cordoned or uncordoned.
@@ -140,6 +145,8 @@ defmodule DurableHandoff.Telemetry do
   alias DurableHandoff.{Clock, Deadline, Host, Report}
   alias DurableHandoff.Leftovers.Adoption
 
+  @typep kind :: :drain | :move | :rebalance
+
   @doc false
   @spec shutdown_start(Host.name(), Deadline.t()) :: :ok
   def shutdown_start(supervisor, deadline) do
@@ -153,8 +160,8 @@ defmodule DurableHandoff.Telemetry do
     do: execute([:shutdown, :stop], ended(deadline, ended_us), %{supervisor: supervisor})
 
   @doc false
-  @spec drain_start(Host.name(), Deadline.t(), non_neg_integer(), non_neg_integer()) :: :ok
-  def drain_start(supervisor, deadline, servers, excluded) do
+  @spec drain_start(kind(), Host.name(), Deadline.t(), non_neg_integer(), non_neg_integer()) :: :ok
+  def drain_start(kind, supervisor, deadline, servers, excluded) do
     measurements = %{
       system_time: System.system_time(),
       monotonic_time: instant(deadline.begin_us),
@@ -163,12 +170,12 @@ defmodule DurableHandoff.Telemetry do
       excluded: excluded
     }
 
-    execute([:drain, :start], measurements, %{supervisor: supervisor})
+    execute([kind, :start], measurements, %{supervisor: supervisor})
   end
 
   @doc false
-  @spec drain_stop(Report.t(), Deadline.t(), ended_us :: non_neg_integer()) :: :ok
-  def drain_stop(report, deadline, ended_us) do
+  @spec drain_stop(kind(), Report.t(), Deadline.t(), ended_us :: non_neg_integer()) :: :ok
+  def drain_stop(kind, report, deadline, ended_us) do
     servers = %{
       total: report.total,
       moved: report.moved,
@@ -177,7 +184,7 @@ defmodule DurableHandoff.Telemetry do
     }
 
     measurements = Map.merge(ended(deadline, ended_us), servers)
-    execute([:drain, :stop], measurements, %{supervisor: report.supervisor, report: report})
+    execute([kind, :stop], measurements, %{supervisor: report.supervisor, report: report})
   end
 
   @doc false

@@ -14,7 +14,7 @@ defmodule DurableHandoff.TelemetryTest do
   test "without :telemetry nothing happens" do
     refute Code.ensure_loaded?(:telemetry)
     assert Telemetry.fallback(Sup, :failures) == :ok
-    assert Telemetry.drain_start(Sup, @deadline, 1, 0) == :ok
+    assert Telemetry.drain_start(:drain, Sup, @deadline, 1, 0) == :ok
   end
 
   describe "with :telemetry" do
@@ -37,7 +37,7 @@ defmodule DurableHandoff.TelemetryTest do
     end
 
     test "the start and the end of a drain" do
-      Telemetry.drain_start(Sup, @deadline, 5, 1)
+      Telemetry.drain_start(:drain, Sup, @deadline, 5, 1)
 
       assert_received {[:durable_handoff, :drain, :start], %{servers: 5, excluded: 1, system_time: _} = measured,
                        %{supervisor: Sup}}
@@ -58,7 +58,7 @@ defmodule DurableHandoff.TelemetryTest do
         concurrency: %{last: 1, highest: 1}
       }
 
-      Telemetry.drain_stop(report, @deadline, 3_000)
+      Telemetry.drain_stop(:drain, report, @deadline, 3_000)
       duration = native(2_000)
 
       assert_received {[:durable_handoff, :drain, :stop],

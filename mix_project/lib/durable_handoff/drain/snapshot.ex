@@ -14,7 +14,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   @wait_for_lost_ms 5_000
 
   @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked, :source, :view]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [:only]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
@@ -26,22 +26,28 @@ defmodule DurableHandoff.Drain.Snapshot do
           counts: Host.Count.t(),
           asked: MapSet.t(String.t()),
           source: map(),
-          view: Host.View.t()
+          view: Host.View.t(),
+          only: nil | String.t()
         }
 
+  @typedoc "One server for one node, or for the best one (nil); else all that policy lets through."
+  @type scope :: {:move, Host.server(), target :: nil | String.t()} | atom()
+
   @doc "Takes the snapshot of the supervisor `name`, in the parts of `deadline` that are for it."
-  @spec take(Host.name(), Options.t(), Deadline.t()) :: t()
-  def take(name, %Options{} = options, %Deadline{} = deadline) do
-    {moving, excluded} = name |> Host.servers() |> select(name, options, deadline)
+  @spec take(Host.name(), Options.t(), Deadline.t(), scope()) :: t()
+  def take(name, %Options{} = options, %Deadline{} = deadline, scope \\ :all) do
+    {moving, excluded} = select(scope, name, options, deadline)
     modules = moving |> Enum.map(fn {server, _priority} -> server.module end) |> Enum.uniq()
     sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
     stickies = sticky_of |> Map.values() |> Enum.uniq()
     module_index = index(modules)
     sticky_index = index(stickies)
     {asked, counts} = counts(name, modules, deadline)
-    view = current_view(name, modules, stickies, counts, asked)
+    only = with {:move, _server, target} <- scope, do: target, else: (_ -> nil)
+    view = name |> current_view(modules, stickies, counts, asked) |> restrict(only)
 
     %__MODULE__{
+      only: only,
       supervisor: name,
       servers: moving |> Enum.map(fn {server, _priority} -> server end) |> List.to_tuple(),
       entries:
@@ -73,7 +79,11 @@ defmodule DurableHandoff.Drain.Snapshot do
   """
   @spec refresh(t()) :: t()
   def refresh(%__MODULE__{} = snapshot) do
-    view = current_view(snapshot.supervisor, snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
+    view =
+      snapshot.supervisor
+      |> current_view(snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
+      |> restrict(snapshot.only)
+
     %{snapshot | view: Peers.with_lost(view, snapshot.view)}
   end
 
@@ -114,8 +124,11 @@ defmodule DurableHandoff.Drain.Snapshot do
     })
   end
 
-  defp select(servers, name, options, deadline) do
-    decided = Enum.map(servers, fn server -> {server, Policy.decide(server, options)} end)
+  # Who names a server means it, whatever policy says.
+  defp select({:move, server, _target}, _name, _options, _deadline), do: {[{server, 0}], []}
+
+  defp select(_all, name, options, deadline) do
+    decided = Enum.map(Host.servers(name), fn server -> {server, Policy.decide(server, options)} end)
     report(name, for({server, {_decision, problem}} when problem != nil <- decided, do: {server, problem}))
     temporary = temporary(decided, name, options, deadline)
 
@@ -161,6 +174,9 @@ defmodule DurableHandoff.Drain.Snapshot do
     view = Host.View.build(name, modules, variables, counts)
     %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in asked})}
   end
+
+  defp restrict(view, nil), do: view
+  defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
   # Only nodes with a heartbeat and a connection can become targets.
   defp counts(name, modules, deadline) do

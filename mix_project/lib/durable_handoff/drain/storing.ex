@@ -45,7 +45,7 @@ defmodule DurableHandoff.Drain.Storing do
                 round: %{begin_us: 0, written: 0, shortest_us: :infinity}
               ]
 
-  @type t :: %{pid: pid(), monitor: reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
+  @type t :: %{pid: nil | pid(), monitor: nil | reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
   @type counts :: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
 
   @least_patience_ms 500
@@ -57,6 +57,15 @@ defmodule DurableHandoff.Drain.Storing do
   @measured [:written, :span_us, :shortest_us]
   # Fewer writes say little about the store.
   @least_written 8
+
+  @doc """
+  In the place of one, for the calling process, where servers store their state in their own attempts alone. A sync
+  that fails is not seen, so the store is asked for a write before a server that is unchanged is stopped.
+  """
+  @spec none() :: t()
+  def none do
+    %{pid: nil, monitor: nil, watch: Sync.watch(), counters: :counters.new(length(@counted ++ @measured), [])}
+  end
 
   @doc """
   Starts for the calling Drainer. One server may take `timeout_ms`. Asks nothing yet.

@@ -97,6 +97,9 @@ defmodule DurableHandoff.Wire.Endpoint do
   defp receive_message({:cordon_request, request, from, what}, state),
     do: answer(state, request, from, fn -> Operator.cordon(request, from, what) end)
 
+  defp receive_message({:move_request, request, from, what}, state),
+    do: answer(state, request, from, fn -> Operator.move(request, from, what) end)
+
   defp receive_message(_for_a_drain, state), do: count(state, :ignored)
 
   defp answer(state, request, from, _answer) when map_size(state.requests) >= @max_requests do

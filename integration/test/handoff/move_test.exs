@@ -1,0 +1,125 @@
+defmodule Handoff.MoveTest do
+  @moduledoc "One server is moved on request: to a named or the best node, from any node, and every refusal says why."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  test "to a named node, as atom or text, with its state; callers wait through it", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 1)
+    hold_reads(context)
+    moving = Task.async(fn -> move(context, a, "s1", to: b) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    # Sent while the server has no owner.
+    calling = Task.async(fn -> call(c, DurableHandoff, :call, [context.sup, "s1", :get, [timeout: 30_000]]) end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{from: ^a, to: ^b, gap_ms: gap_ms, attempts: attempts}} = await_task(moving)
+    assert gap_ms > 0 and attempts >= 1
+    assert {:ok, 1} = await_task(calling)
+    await_on(context, a, "s1", b)
+
+    assert {:ok, %{to: ^c}} = move(context, b, "s1", to: Atom.to_string(c))
+    assert_counts(context, ["s1"], 1)
+    assert_all_run_on(context, ["s1"], [c])
+  end
+
+  test "to the best node, asked on a node that does not run it", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_servers(context, b, 4)
+    start_server(context, a, Counter, "k")
+    await_on(context, b, "k", a)
+    assert {:ok, %{from: ^a, to: ^c, attempts: 1}} = move(context, b, "k")
+    await_on(context, b, "k", c)
+  end
+
+  test "it runs there already: nothing is done", %{a: a} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    assert {:ok, %{from: ^a, to: ^a, attempts: 0}} = move(context, a, "k", to: a)
+    assert whereis(context, a, "k") == pid
+  end
+
+  test "a server that policy keeps in drains moves when it is named", %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [modules: %{Counter => false}])
+    start_server(context, a, Counter, "k")
+    assert {:ok, %{moved: 0}} = drain(context, a)
+    assert {:ok, %{to: ^b}} = move(context, a, "k", to: b)
+  end
+
+  test "names that do not exist: an error with the nearest", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "room/12")
+    near = Atom.to_string(b)
+    misspelt = String.replace(near, "@", "x@")
+
+    assert {:error, {:unknown_node, %{given: ^misspelt, did_you_mean: ^near}}} =
+             move(context, a, "room/12", to: misspelt)
+
+    assert {:error, {:unknown_key, %{given: "rom/12", did_you_mean: "room/12"}}} = move(context, a, "rom/12")
+    assert {:error, {:unknown_key, %{given: {:k, 1}, did_you_mean: nil}}} = move(context, a, {:k, 1})
+    assert {:error, :no_drainer} = call(a, DurableHandoff, :move, [NoSuchSupervisor, "room/12"])
+    assert_raise ArgumentError, ~r/unknown option :too, did you mean :to/, fn -> move(context, a, "room/12", too: b) end
+    assert whereis(context, a, "room/12") == pid
+  end
+
+  test "a node that cannot take it: refused with the reason, and the server is not stopped",
+       %{a: a, b: b, c: c} = context do
+    start_handoff(context, a)
+    start_handoff(context, b)
+    start_handoff(context, c, max_children: 1)
+    await_heartbeats(context.nodes, context.sup)
+    pid = start_server(context, a, Counter, "k")
+    start_server(context, c, Counter, "full")
+
+    assert {:error, {:not_moved, %{reason: :capacity, runs_on: ^a}}} = move(context, a, "k", to: c)
+    :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:error, {:not_moved, %{reason: :draining, to: to, runs_on: ^a}}} = move(context, a, "k", to: b)
+    assert to == Atom.to_string(b)
+    assert {:error, {:not_moved, %{reason: reason}}} = move(context, a, "k")
+    assert reason in [:capacity, :no_target]
+    :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    # What the store says of it stays when the connection is gone.
+    wait_until(fn -> call(a, Host, :get_cluster_nodes, [context.sup])[to] end)
+    disconnect(a, b)
+    assert {:error, {:not_moved, %{reason: :not_connected}}} = move(context, a, "k", to: b)
+    reconnect(a, b)
+    assert whereis(context, a, "k") == pid
+    assert reservations(context) == []
+  end
+
+  test "its init fails on the target: it runs again at once, and the error says where", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
+    assert {:error, {:not_moved, %{to: _, runs_on: node, error: error}}} = move(context, a, "k", to: b)
+    assert is_binary(error)
+    assert is_atom(node) and node != nil
+    assert [_where] = Map.values(placement(context))
+    assert reservations(context) == []
+  end
+
+  test "not during a drain of its node", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 1) end)
+    wait_until(fn -> match?([_one], SimulatedStore.paused(context.store)) end)
+    [{:get, held}] = SimulatedStore.paused(context.store)
+    other = hd(["s1", "s2"] -- [String.replace_prefix(held, context.opts[:prefix], "")])
+    assert {:error, :draining} = move(context, a, other, to: b)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 2}} = await_task(draining)
+  end
+
+  test "from a cordoned node, and many at a time", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 10)
+    :ok = call(a, DurableHandoff, :cordon, [context.sup])
+    moves = for key <- keys, do: Task.async(fn -> move(context, a, key) end)
+    for result <- await_tasks(moves), do: assert({:ok, %{from: ^a}} = result)
+    await_all_on(context, keys, [b, c])
+  end
+
+  defp move(context, node, key, options \\ []), do: call(node, DurableHandoff, :move, [context.sup, key, options])
+end

@@ -1,0 +1,209 @@
+defmodule DurableHandoff.Move do
+  @moduledoc false
+  # Moves one server on request: `DurableHandoff.move/3`.
+  #
+  # A move is a drain of one server (`DurableHandoff.Drain`), so placement, outcomes, hints to callers and what
+  # becomes of a server that is stopped and cannot start are those of a drain. It runs on the node of the server;
+  # a request on another node is passed on. If the target fails after the server was stopped, the server is
+  # started again where DurableServer places it, at once.
+
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
+  alias DurableHandoff.Host.{Count, Registry, View}
+
+  require Schema
+
+  @type moved :: %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}
+  @type error ::
+          :draining
+          | :no_drainer
+          | :supervisor_not_running
+          | {:unknown_key | :unknown_node, %{given: term(), did_you_mean: nil | term()}}
+          | {:owner_failed, %{node: node(), reason: term()}}
+          | {:not_moved, %{reason: atom(), to: nil | String.t(), error: nil | String.t(), runs_on: nil | node()}}
+
+  # A server that is moved by another caller at the same time is somewhere else when its node is asked.
+  @hops 3
+  # Besides the move itself: asking the nodes, starting again.
+  @margin_ms 10_000
+  # Comparing names takes microseconds each.
+  @most_compared 10_000
+  @ask_ms 500
+
+  @schema [
+    to: [
+      type: {:optional, {:when, &__MODULE__.target?/1, "the name of a node"}},
+      default: nil,
+      doc: "the target; `nil`: the best node, by the placement of a drain"
+    ],
+    timeout_ms: [
+      type: {:optional, {:integer, 1, 86_400_000}},
+      default: nil,
+      doc: "time for the whole move; `nil`: `attempt_timeout_ms`"
+    ]
+  ]
+
+  @doc "The options, as a list for the documentation."
+  @spec docs() :: String.t()
+  def docs, do: Schema.docs(@schema)
+
+  @doc false
+  def target?(value), do: (is_binary(value) and value != "") or Schema.is_name(value)
+
+  @doc "Moves the server `key`, wherever in the cluster it runs. Raises `ArgumentError` when an option is wrong."
+  @spec run(Host.name(), term(), keyword()) :: {:ok, moved()} | {:error, error()}
+  def run(supervisor, key, options) do
+    Schema.check!(@schema, options, "options")
+    options = Map.new(Keyword.merge(Schema.defaults(@schema), options))
+    options = %{options | to: options.to && to_string(options.to)}
+
+    case Status.read(supervisor) do
+      nil ->
+        {:error, :no_drainer}
+
+      %{options: handoff} ->
+        hop(supervisor, key, %{options | timeout_ms: options.timeout_ms || handoff.attempt_timeout_ms}, @hops)
+    end
+  end
+
+  defp hop(supervisor, key, options, hops) do
+    case Host.lookup(supervisor, key) do
+      nil ->
+        if Host.whereis(supervisor), do: unknown_key(supervisor, key), else: {:error, :supervisor_not_running}
+
+      {:here, pid} ->
+        here(supervisor, key, pid, options)
+
+      {:elsewhere, pid} ->
+        case there(node(pid), supervisor, key, options) do
+          {:error, {:unknown_key, _here_again}} when hops > 1 -> hop(supervisor, key, options, hops - 1)
+          result -> result
+        end
+    end
+  end
+
+  defp there(node, supervisor, key, options) do
+    :erpc.call(node, __MODULE__, :as_owner, [supervisor, key, options], options.timeout_ms + @margin_ms)
+  catch
+    # A release that has no such function, a lost connection, a limit that is over.
+    _kind, reason -> {:error, {:owner_failed, %{node: node, reason: reason}}}
+  end
+
+  @doc "Moves the server if it runs on this node. For other nodes."
+  @spec as_owner(Host.name(), term(), map()) :: {:ok, moved()} | {:error, error()}
+  def as_owner(supervisor, key, options) do
+    case Host.lookup(supervisor, key) do
+      {:here, pid} -> here(supervisor, key, pid, options)
+      _gone -> {:error, {:unknown_key, %{given: key, did_you_mean: nil}}}
+    end
+  end
+
+  defp here(supervisor, key, pid, options) do
+    own = Atom.to_string(node())
+
+    with %{options: handoff, state: state} <- Status.read(supervisor),
+         false <- state == :draining or Status.stopping?(supervisor),
+         %{} = server <- Enum.find(Host.servers(supervisor), &(&1.key == key and &1.pid == pid)),
+         :ok <- known_node(supervisor, options.to) do
+      if options.to == own,
+        do: {:ok, %{from: node(), to: node(), gap_ms: 0, attempts: 0}},
+        else: move(supervisor, server, %{handoff | wait_for_target_ms: 0}, options)
+    else
+      nil -> if Status.read(supervisor), do: unknown_key(supervisor, key), else: {:error, :no_drainer}
+      true -> {:error, :draining}
+      error -> error
+    end
+  end
+
+  defp move(supervisor, server, handoff, %{to: to, timeout_ms: timeout_ms}) do
+    deadline = Deadline.drain(Clock.now_us(), timeout_ms)
+    handoff = Options.override!(handoff, timeout_ms: timeout_ms)
+    {pid, monitor} = Drain.start(supervisor, handoff, deadline, {:move, server, to}, nil, nil)
+
+    result =
+      receive do
+        {:drained, ^pid, result} -> result
+        {:DOWN, ^monitor, :process, ^pid, reason} -> {:error, {:drain_failed, reason}}
+      end
+
+    Process.demonitor(monitor, [:flush])
+    result |> outcome(supervisor, server, to) |> announce(supervisor, server)
+  end
+
+  defp outcome({:ok, %{moved: 1} = report}, _supervisor, _server, _to) do
+    [{target, 1}] = Map.to_list(report.targets)
+    # The node was connected, so its name is an atom.
+    target = String.to_existing_atom(target)
+    {:ok, %{from: node(), to: target, gap_ms: report.gap_ms.max, attempts: report.attempts}}
+  end
+
+  defp outcome({:ok, report}, supervisor, server, to) do
+    [{reason, 1}] = Map.to_list(report.left)
+    error = with [first | _] <- report.first_errors, do: first.error, else: ([] -> nil)
+    reason = explain(reason, supervisor, server, to)
+    {:error, {:not_moved, %{reason: reason, to: to, error: error, runs_on: runs_on(supervisor, server)}}}
+  end
+
+  defp outcome({:error, reason}, supervisor, server, to) do
+    detail = %{reason: :failed, to: to, error: inspect(reason, limit: 10), runs_on: runs_on(supervisor, server)}
+    {:error, {:not_moved, detail}}
+  end
+
+  # The engine says that it had no target, and this why the one that was named is none.
+  defp explain(:no_target, supervisor, server, to) when to != nil do
+    nodes = for node <- Node.list(:connected), Atom.to_string(node) == to, do: node
+    counts = Count.ask(supervisor, [server.module], nodes, @ask_ms)
+
+    case Enum.find(View.build(supervisor, [server.module], [], counts).nodes, &(&1.name == to)) do
+      %{connected: false} -> :not_connected
+      %{draining: true} -> :draining
+      %{missing: [_ | _]} -> :module_missing
+      _healthy_or_gone -> :no_target
+    end
+  end
+
+  defp explain(reason, _supervisor, _server, _to), do: reason
+
+  # A server that was stopped and could not start on its target starts where DurableServer places it.
+  defp runs_on(supervisor, server) do
+    if Process.alive?(server.pid) do
+      node()
+    else
+      case Registry.start(supervisor, server.key, {server.module, %{}}, @margin_ms) do
+        {:ok, pid} -> node(pid)
+        _later_or_never -> nil
+      end
+    end
+  end
+
+  defp announce({:ok, moved} = result, supervisor, server) do
+    text = "moved #{inspect(server.key)} to #{moved.to} on request, gap #{round(moved.gap_ms)} ms"
+    Log.info(:moved, supervisor, text, key: server.key, to: moved.to)
+    result
+  end
+
+  defp announce({:error, {:not_moved, why}} = result, supervisor, server) do
+    text = "could not move #{inspect(server.key)} on request: #{why.reason}#{why.error && " (#{why.error})"}"
+    Log.warning(:not_moved, supervisor, text, key: server.key, reason: why.reason, runs_on: why.runs_on)
+    result
+  end
+
+  defp known_node(_supervisor, nil), do: :ok
+
+  defp known_node(supervisor, to) do
+    names = Enum.map(View.build(supervisor, [], []).nodes, & &1.name)
+
+    if to in names,
+      do: :ok,
+      else: {:error, {:unknown_node, %{given: to, did_you_mean: Schema.nearest(to, names)}}}
+  end
+
+  defp unknown_key(supervisor, key) do
+    near =
+      if is_binary(key) do
+        keys = for %{key: key} when is_binary(key) <- Host.servers(supervisor), do: key
+        Schema.nearest(key, Enum.take(keys, @most_compared))
+      end
+
+    {:error, {:unknown_key, %{given: key, did_you_mean: near}}}
+  end
+end
