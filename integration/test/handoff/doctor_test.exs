@@ -1,0 +1,95 @@
+defmodule Handoff.DoctorTest do
+  @moduledoc "`DurableHandoff.Doctor` on real nodes: what is wrong is found, and what is right is not blamed."
+
+  use HandoffCase, nodes: 2
+
+  alias Mix.Tasks.DurableHandoff.Doctor, as: Task
+
+  setup %{nodes: [a, b]} = context do
+    start_cluster(context, backend(context, heartbeat_reconcile_interval_ms: 50))
+    on_exit(fn -> reconnect(a, b) end)
+    {:ok, a: a, b: b}
+  end
+
+  test "a healthy node has no problem, and every check is made", %{b: b} = context do
+    findings = findings(context)
+    assert for(%{state: :problem} = finding <- findings, do: finding) == []
+
+    checks = findings |> Enum.map(& &1.check) |> Enum.uniq() |> Enum.sort()
+    assert checks == [:application, :budget, :cluster, :durable_server, :library, :machine, :mark, :options, :store]
+    assert Enum.any?(findings, &(&1.check == :cluster and &1.text =~ Atom.to_string(b)))
+    assert state(findings, :store) == [:ok]
+    # Without shutdown_budget_ms it says how long a shutdown may take.
+    assert state(findings, :budget) == [:warning]
+  end
+
+  test "a node that is healthy but not connected is named, with what to compare", %{a: a, b: b} = context do
+    disconnect(a, b)
+    wait_until(fn -> :problem in state(findings(context), :cluster) end)
+    problems = for %{check: :cluster, state: :problem} = finding <- findings(context), do: finding
+    assert Enum.any?(problems, &(&1.text =~ Atom.to_string(b) and &1.todo =~ "cookie"))
+  end
+
+  test "a store that takes no writes is a problem, and the check ends", %{store: store} = context do
+    SimulatedStore.configure(store, outage: :writes)
+    assert state(findings(context), :store) == [:problem]
+  end
+
+  test "a budget that is smaller than a shutdown may take is a problem", %{a: a} = context do
+    context = another_supervisor(context)
+    start_handoff(context, a, handoff_on_shutdown: [timeout_ms: 30_000, shutdown_budget_ms: 5_000])
+    findings = findings(context)
+    assert state(findings, :budget) == [:problem]
+    assert [%{text: text}] = for(%{check: :options} = finding <- findings, do: finding)
+    assert text =~ "shutdown_budget_ms: 5000"
+    refute text =~ "timeout_ms: 30000"
+  end
+
+  test "a node that takes no servers is named", %{a: a} = context do
+    :ok = call(a, DurableHandoff, :cordon, [context.sup])
+    assert state(findings(context), :mark) == [:warning]
+    :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert state(findings(context), :mark) == [:ok]
+  end
+
+  test "a name without a supervisor, and one without handoff, are named", %{a: a} = context do
+    assert [:problem] = state(call(a, DurableHandoff.Doctor, :run, [[supervisors: [:nowhere]]]), :supervisors)
+    context = another_supervisor(context)
+    start_handoff(context, a, handoff_on_shutdown: false)
+    assert [:problem] = state(findings(context), :options)
+  end
+
+  describe "mix durable_handoff.doctor --node" do
+    setup do
+      previous_shell = Mix.shell()
+      Mix.shell(Mix.Shell.Process)
+      on_exit(fn -> Mix.shell(previous_shell) end)
+    end
+
+    test "asks that node, prints what it found, and fails only for a problem", %{a: a, store: store} = context do
+      arguments = ["--node", Atom.to_string(a), "--supervisor", inspect(context.sup)]
+      Task.run(arguments)
+      assert_received {:mix_shell, :info, [text]}
+      assert text =~ "#{inspect(context.sup)}: it answers, and refuses"
+
+      SimulatedStore.configure(store, outage: :writes)
+      assert catch_exit(Task.run(arguments)) == {:shutdown, 1}
+      assert_received {:mix_shell, :info, [text]}
+      assert text =~ "problem  store"
+
+      assert catch_exit(Task.run(["--node", Atom.to_string(a), "--supervisor", "MyApp.Nowhere"])) == {:shutdown, 1}
+      assert_received {:mix_shell, :info, [text]}
+      assert text =~ "MyApp.Nowhere: no DurableServer.Supervisor of this name"
+    end
+
+    test "a node that is not there, and a name that is none, are errors that say what to check" do
+      assert_raise Mix.Error, ~r/cannot be reached.*cookie/s, fn -> Task.run(["--node", "nowhere@127.0.0.1"]) end
+      assert_raise Mix.Error, ~r/takes a name such as/, fn -> Task.run(["--node", "nowhere"]) end
+    end
+  end
+
+  defp findings(context), do: call(hd(context.nodes), DurableHandoff.Doctor, :run, [[supervisors: [context.sup]]])
+
+  defp state(findings, check),
+    do: for(%{check: ^check, state: state} <- findings, state != :ok or check != :cluster, do: state)
+end

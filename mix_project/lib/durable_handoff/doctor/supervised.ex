@@ -1,0 +1,173 @@
+defmodule DurableHandoff.Doctor.Supervised do
+  @moduledoc false
+  # What `DurableHandoff.Doctor` finds out about one supervisor on this node.
+
+  alias DurableHandoff.{Budget, Host, Options, Status, Store}
+  alias DurableHandoff.Drain.Peers
+
+  @ask_ms 3_000
+  @write_ms 10_000
+  @shown 10
+
+  @spec findings(Host.name()) :: [map()]
+  def findings(name) do
+    found =
+      case {Host.whereis(name), Status.read(name)} do
+        {nil, _status} ->
+          [
+            {:supervisors, :problem, "no DurableServer.Supervisor of this name runs here",
+             "check the name, and that it started"}
+          ]
+
+        {_pid, nil} ->
+          text = "it runs without handoff"
+
+          [{:options, :problem, text, "set handoff_on_shutdown: true (DurableHandoff.Supervisor)"}] ++
+            cluster(name) ++ [store(name)]
+
+        {_pid, status} ->
+          [options(status.options), budget(name, status.options)] ++ mark(status) ++ cluster(name) ++ [store(name)]
+      end
+
+    for {check, state, text, todo} <- found,
+        do: %{check: check, supervisor: name, state: state, text: text, todo: todo}
+  end
+
+  defp options(options) do
+    defaults = Options.new!(true)
+
+    changed =
+      for {name, value} <- Map.from_struct(options),
+          name not in [:given, :generation],
+          value != Map.fetch!(defaults, name),
+          do: "#{name}: #{inspect(value)}"
+
+    text = if changed == [], do: "all at their defaults", else: Enum.join(changed, ", ")
+    generation = if options.generation, do: "; release #{options.generation}", else: ""
+    {:options, :ok, text <> generation, nil}
+  end
+
+  defp budget(name, options) do
+    graceful_ms = Host.graceful_shutdown_ms(name)
+    before_ms = before_ms(name)
+
+    cond do
+      warning = Budget.warning(options, graceful_ms, before_ms) ->
+        {:budget, :problem, warning,
+         "raise what the platform waits and shutdown_budget_ms with it, or lower timeout_ms"}
+
+      options.shutdown_budget_ms == nil ->
+        {:budget, :warning, Budget.opening(options, graceful_ms, before_ms),
+         "set shutdown_budget_ms to what the platform waits: terminationGracePeriodSeconds, docker stop -t, TimeoutStopSec; " <>
+           "on Fly.io kill_timeout, with kill_signal = \"SIGTERM\""}
+
+      true ->
+        {:budget, :ok, Budget.opening(options, graceful_ms, before_ms), nil}
+    end
+  end
+
+  defp before_ms(name) do
+    with pid when is_pid(pid) <- Process.whereis(:"#{name}_handoff"),
+         {:dictionary, dictionary} <- Process.info(pid, :dictionary),
+         do: Budget.before_ms(pid, Keyword.get(dictionary, :"$ancestors", [])),
+         else: (_gone -> 0)
+  end
+
+  defp mark(%{cordoned: true}) do
+    [{:mark, :warning, "this node is cordoned and takes no servers", "DurableHandoff.uncordon/1, when it should again"}]
+  end
+
+  defp mark(%{marked: true}) do
+    [
+      {:mark, :warning, "this node is marked draining and takes no servers",
+       "restart the node, if it is not about to stop"}
+    ]
+  end
+
+  defp mark(_status), do: [{:mark, :ok, "this node takes servers", nil}]
+
+  defp cluster(name) do
+    view = Host.View.build(name, [], [])
+    {reached, lost} = {Peers.in_reach(view), Peers.out_of_reach(view)}
+    [own_heartbeat(view), targets(reached, lost)] ++ out_of_reach(lost) ++ silent(name, reached)
+  end
+
+  defp own_heartbeat(view) do
+    own = Enum.find(view.nodes, &(&1.name == Atom.to_string(node())))
+    oldest_ms = Host.max_heartbeat_age_ms()
+
+    cond do
+      own == nil ->
+        {:cluster, :warning, "this node's own heartbeat is not known yet",
+         "wait for one heartbeat interval; if it stays so, the store takes no writes"}
+
+      view.now_ms - own.stamp_ms > oldest_ms ->
+        {:cluster, :problem,
+         "this node's newest heartbeat is #{view.now_ms - own.stamp_ms} ms old: no node sends servers here",
+         "look for errors of DurableServer's heartbeat in the log, and at the store"}
+
+      true ->
+        {:cluster, :ok, "this node's heartbeat is #{max(view.now_ms - own.stamp_ms, 0)} ms old", nil}
+    end
+  end
+
+  defp targets([], []) do
+    {:cluster, :warning, "no other node could take servers: a drain would move none",
+     "start another node with the same store and prefix, and check that its clock is right"}
+  end
+
+  defp targets([], _lost),
+    do: {:cluster, :problem, "no connected node could take servers: a drain would move none", nil}
+
+  defp targets(names, _lost), do: {:cluster, :ok, "#{length(names)} nodes could take servers: #{list(names)}", nil}
+
+  defp out_of_reach([]), do: []
+
+  defp out_of_reach(names) do
+    {:cluster, :problem, "#{length(names)} nodes are healthy by their heartbeats but not connected: #{list(names)}",
+     "compare cookie, node names (basename) and connect_all on both sides, and open epmd's and the distribution ports"}
+    |> List.wrap()
+  end
+
+  # Nodes without this library are targets all the same, but they do not say which modules they lack.
+  defp silent(name, reached) do
+    nodes = for node <- Node.list(:connected), Atom.to_string(node) in reached, do: node
+    answers = Host.Count.ask(name, [], nodes, @ask_ms)
+
+    case reached -- Map.keys(answers) do
+      [] ->
+        []
+
+      names ->
+        text = "#{length(names)} nodes do not answer within #{@ask_ms} ms: #{list(names)}"
+        [{:cluster, :warning, text, "check that they run this version of durable_handoff and are not overloaded"}]
+    end
+  end
+
+  defp store(name) do
+    case Host.storage(name) do
+      {%{state: %Store{} = store}, _prefix} -> proof(Store.ensure_ready(store))
+      nil -> {:store, :problem, "its store is not known: the supervisor is starting or stopping", "try again"}
+      _other_backend -> refuses(Host.refuses_stale_write?(name, @write_ms))
+    end
+  end
+
+  defp proof(:ok), do: {:store, :ok, "it answers, and has proved that one writer wins", nil}
+
+  defp proof({:error, reason}) do
+    {:store, :problem, "it does not answer as it must: #{inspect(reason)}",
+     "see the errors of DurableHandoff.Store; a store without conditional writes cannot keep one owner for each server"}
+  end
+
+  defp refuses(true), do: {:store, :ok, "it answers, and refuses a write over an object that is not there", nil}
+
+  defp refuses(false) do
+    {:store, :problem, "a conditional write that must be refused was not refused within #{@write_ms} ms",
+     "check that the store answers, that this node may write, and that it supports conditional writes"}
+  end
+
+  defp list(names) do
+    {shown, rest} = Enum.split(names, @shown)
+    Enum.join(shown, ", ") <> if(rest == [], do: "", else: " and #{length(rest)} more")
+  end
+end

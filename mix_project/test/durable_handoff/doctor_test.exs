@@ -1,0 +1,36 @@
+defmodule DurableHandoff.DoctorTest do
+  use ExUnit.Case
+
+  alias DurableHandoff.Doctor
+
+  test "a VM without DurableServer is told what is missing, and what could not be checked" do
+    findings = Doctor.run()
+    refute Doctor.healthy?(findings)
+    assert [%{state: :problem, text: text}] = for(%{check: :durable_server} = finding <- findings, do: finding)
+    assert text =~ "mix deps.get"
+    assert [%{state: :note, todo: todo}] = for(%{check: :supervisors} = finding <- findings, do: finding)
+    assert todo =~ "--node"
+    assert [%{state: :ok} | _store] = for(%{check: :library} = finding <- findings, do: finding)
+  end
+
+  test "mix durable_handoff.doctor prints the same and fails" do
+    previous_shell = Mix.shell()
+    Mix.shell(Mix.Shell.Process)
+    on_exit(fn -> Mix.shell(previous_shell) end)
+    assert catch_exit(Mix.Tasks.DurableHandoff.Doctor.run([])) == {:shutdown, 1}
+    assert_received {:mix_shell, :info, [text]}
+    assert text == Doctor.format(Doctor.run())
+  end
+
+  test "what to do is below what is wrong, and every further line is indented" do
+    finding = %{check: :store, supervisor: My.Sup, state: :problem, text: "first\n  second\n", todo: "do this"}
+
+    assert Doctor.format([finding, %{finding | state: :ok, text: "fine", todo: nil}]) ==
+             """
+             problem  store           My.Sup: first
+                                      second
+                                      -> do this
+             ok       store           My.Sup: fine\
+             """
+  end
+end
