@@ -9,7 +9,7 @@ source_url = "https://example.com/durable_handoff"
 pages = [
   {"Start", "README.md", "readme"},
   {"Start", "docs/guides/getting-started.md", "getting-started"},
-  {"Deploy", "docs/deployment/beam.md", "shutdown"},
+  {"Deploy", "docs/deployment/beam.md", "shutdown", "Shutdown: signal and time"},
   {"Deploy", "docs/guides/deploy-docker.md", "deploy-docker"},
   {"Deploy", "docs/guides/deploy-kubernetes.md", "deploy-kubernetes"},
   {"Deploy", "docs/guides/deploy-fly.md", "deploy-fly"},
@@ -17,13 +17,21 @@ pages = [
   {"Operate", "docs/guides/metrics.md", "metrics"},
   {"Operate", "docs/guides/troubleshooting.md", "troubleshooting"},
   {"Operate", "docs/guides/upgrading.md", "upgrading"},
-  {"Operate", "docs/deployment/README.md", "rust-node"},
+  {"Operate", "docs/deployment/README.md", "rust-node", "The Rust node"},
   {"Operate", "docs/STORES.md", "stores"},
   {"Operate", "docs/RELIABILITY.md", "reliability"},
   {"Project", "CHANGELOG.md", "changelog"}
 ]
 
-names = Map.new(pages, fn {_group, source, name} -> {source, name} end)
+# Without a title, the heading of the page is its title.
+pages = for page <- pages, do: if(tuple_size(page) == 3, do: Tuple.append(page, nil), else: page)
+names = Map.new(pages, fn {_group, source, name, _title} -> {source, name} end)
+
+picture = fn target ->
+  File.mkdir_p!(Path.join(staged, "assets"))
+  File.cp!(Path.join(root, target), Path.join([staged, "assets", Path.basename(target)]))
+  Path.basename(target)
+end
 
 rewrite = fn source, text ->
   Regex.replace(~r/\]\(([^)\s:#]+)(#[^)\s]*)?\)/, text, fn _whole, link, anchor ->
@@ -31,24 +39,27 @@ rewrite = fn source, text ->
 
     cond do
       name = names[target] -> "](#{name}.md#{anchor})"
-      Path.extname(target) == ".svg" -> "](assets/#{Path.basename(target)})"
+      Path.extname(target) == ".svg" -> "](assets/#{picture.(target)})"
       File.exists?(Path.join(root, target)) -> "](#{source_url}/blob/main/#{target}#{anchor})"
       true -> raise "#{source} links to #{link}, which does not exist"
     end
   end)
 end
 
-for {_group, source, name} <- pages do
+for {_group, source, name, _title} <- pages do
   text = rewrite.(source, File.read!(Path.join(root, source)))
   File.write!(Path.join(staged, name <> ".md"), text)
 end
 
 [
-  extras: for({_group, _source, name} <- pages, do: {Path.join(staged, name <> ".md"), [filename: name]}),
+  extras:
+    for {_group, _source, name, title} <- pages do
+      {Path.join(staged, name <> ".md"), [filename: name] ++ if(title, do: [title: title], else: [])}
+    end,
   groups_for_extras:
     for(
       group <- pages |> Enum.map(&elem(&1, 0)) |> Enum.uniq(),
-      do: {group, for({^group, _source, name} <- pages, do: Path.join(staged, name <> ".md"))}
+      do: {group, for({^group, _source, name, _title} <- pages, do: Path.join(staged, name <> ".md"))}
     ),
   groups_for_modules: [
     "Move servers": [
@@ -64,6 +75,11 @@ end
     Errors: [DurableHandoff.NativeError, DurableHandoff.Store.ListingError, DurableHandoff.Codec.DecodeError]
   ],
   main: "readme",
+  assets: %{Path.join(staged, "assets") => "assets"},
+  # On a phone a cell keeps a readable width, and the table scrolls.
+  before_closing_head_tag: fn _format ->
+    "<style>@media (max-width: 768px) { .content-inner td { min-width: 7em; } }</style>"
+  end,
   source_url: source_url,
   source_url_pattern: source_url <> "/blob/main/mix_project/%{path}#L%{line}",
   # It names what has been renamed or hidden since.

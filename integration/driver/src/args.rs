@@ -134,6 +134,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub html: Option<PathBuf>,
 
+    /// Write the plot alone, with a legend, as SVG
+    #[arg(long, value_name = "FILE", value_parser = writable)]
+    pub svg: Option<PathBuf>,
+
     /// About a minute in all: fewer servers, a shorter warm-up, heartbeats every second instead of every 10
     /// s, and discovery every 10 s instead of every 60 s, which flatters graceful
     #[arg(long)]
@@ -193,8 +197,11 @@ impl Args {
                 settings.servers, settings.nodes
             ));
         }
-        if self.json.is_some() && self.json == self.html {
-            return refuse("--json and --html name the same file; one would overwrite the other".to_owned());
+        let files = [("--json", &self.json), ("--html", &self.html), ("--svg", &self.svg)];
+        for (at, (flag, file)) in files.iter().enumerate() {
+            if let Some((other, _)) = files[..at].iter().find(|(_, other)| file.is_some() && other == file) {
+                return refuse(format!("{other} and {flag} name the same file; one would overwrite the other"));
+            }
         }
         Ok(settings)
     }
@@ -333,6 +340,7 @@ mod tests {
             (&["--kill-node-at", "0.3"], "--executor node"),
             (&["--servers", "3", "--nodes", "4"], "--servers 3 is less than --nodes 4"),
             (&["--json", "x", "--html", "x"], "same file"),
+            (&["--html", "x", "--svg", "x"], "--html and --svg name the same file"),
         ] {
             let message = refusal(flags);
             assert!(message.contains(expected), "{flags:?} gave: {message}");

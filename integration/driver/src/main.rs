@@ -12,7 +12,7 @@ use handoff_demo::durations::rounded;
 use handoff_demo::interrupt::Interrupt;
 use handoff_demo::paths::{Paths, TempDir};
 use handoff_demo::progress::Progress;
-use handoff_demo::render::{page, table};
+use handoff_demo::render::{page, plot, table};
 use handoff_demo::report::{Report, write};
 use handoff_demo::run::run_mode;
 use handoff_demo::settings::Settings;
@@ -45,9 +45,13 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     if let Some(path) = &args.html {
         write(path, &page::page(&report)?)?;
     }
+    if let Some(path) = &args.svg {
+        // Without a gap there is nothing to draw: a file from an earlier run must not stay as if it were of this one.
+        write(path, &plot::picture(&report)?.unwrap_or_default())?;
+    }
     let mut out = io::stdout().lock();
     write!(out, "\n{}", table::closing(&report)).context("writing the table")?;
-    for path in [&args.html, &args.json].into_iter().flatten() {
+    for path in [&args.html, &args.json, &args.svg].into_iter().flatten() {
         writeln!(out, "Written: {}", path.display()).context("writing the table")?;
     }
     match report.broken() {

@@ -5,7 +5,9 @@
 
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::element::Circle;
-use plotters::prelude::{ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, TextStyle};
+use plotters::prelude::{
+    ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, SeriesLabelPosition, TextStyle, WHITE,
+};
 
 use crate::durations::exact;
 use crate::report::Report;
@@ -45,8 +47,17 @@ fn mixed(RGBColor(r, g, b): RGBColor, grey: u8) -> RGBColor {
     RGBColor(mix(r), mix(g), mix(b))
 }
 
-/// The plot as SVG; `None` when there is no gap to show.
+/// The plot as SVG for the page, which has the legend and the background; `None` when there is no gap to show.
 pub fn gaps(report: &Report) -> Result<Option<String>> {
+    plot(report, false)
+}
+
+/// The plot as a picture of its own, with legend and background; `None` when there is no gap to show.
+pub fn picture(report: &Report) -> Result<Option<String>> {
+    plot(report, true)
+}
+
+fn plot(report: &Report, alone: bool) -> Result<Option<String>> {
     let points = || report.modes.iter().flat_map(|(_, of)| &of.gaps);
     if points().next().is_none() {
         return Ok(None);
@@ -54,7 +65,7 @@ pub fn gaps(report: &Report) -> Result<Option<String>> {
     let until_s = points().map(|point| point.at_ms / 1_000.0).fold(0.0, f64::max);
     let decades = decades(points().map(|point| point.gap_ms.max(FLOOR_MS)));
     let mut svg = String::new();
-    draw(report, until_s.max(0.1) * 1.02, &decades, &mut svg).map_err(|reason| Error::Plot { reason })?;
+    draw(report, alone, until_s.max(0.1) * 1.02, &decades, &mut svg).map_err(|reason| Error::Plot { reason })?;
     Ok(Some(svg))
 }
 
@@ -72,7 +83,7 @@ fn decades(values: impl Iterator<Item = f64>) -> Vec<f64> {
     decades
 }
 
-fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Result<(), String> {
+fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut String) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let text = |size: u32| TextStyle::from(("sans-serif", size).into_font()).color(&INK);
     let (Some(&least), Some(&most)) = (decades.first(), decades.last()) else {
@@ -80,6 +91,9 @@ fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Res
     };
 
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    if alone {
+        area.fill(&WHITE).map_err(|error| failed(&error))?;
+    }
     let mut chart = ChartBuilder::on(&area)
         .margin(8)
         .margin_right(20)
@@ -107,7 +121,20 @@ fn draw(report: &Report, until_s: f64, decades: &[f64], svg: &mut String) -> Res
         let style = colour.filled();
         let dots =
             of.gaps.iter().map(|point| Circle::new((point.at_ms / 1_000.0, point.gap_ms.max(FLOOR_MS)), 3, style));
-        chart.draw_series(dots).map_err(|error| failed(&error))?;
+        let series = chart.draw_series(dots).map_err(|error| failed(&error))?;
+        if alone {
+            series.label(mode.name()).legend(move |at| Circle::new(at, 5, style));
+        }
+    }
+    if alone {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.85))
+            .border_style(GRID)
+            .label_font(text(15))
+            .draw()
+            .map_err(|error| failed(&error))?;
     }
     area.present().map_err(|error| failed(&error))
 }
@@ -135,6 +162,16 @@ mod tests {
         let svg = gaps(&fixture::report()).unwrap().unwrap();
         for label in ["10 ms", "100 ms", "1 s", "10 s", "100 s", "seconds after the first SIGTERM", "gap"] {
             assert!(svg.contains(label), "no {label:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_its_own_names_every_mode() {
+        let report = fixture::report();
+        let (page, picture) = (gaps(&report).unwrap().unwrap(), picture(&report).unwrap().unwrap());
+        for (mode, _) in &report.modes {
+            assert!(picture.contains(&mode.name().to_string()), "no {mode}");
+            assert!(!page.contains(&mode.name().to_string()), "{mode} is in the page's plot too");
         }
     }
 
