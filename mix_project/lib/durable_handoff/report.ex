@@ -47,7 +47,9 @@ defmodule DurableHandoff.Report do
     :cancelled,
     :module_missing,
     :state_not_stored,
-    :not_storable
+    :not_storable,
+    :kept,
+    :moved_lately
   ]
 
   @enforce_keys [

@@ -5,12 +5,41 @@
 
 use crate::limiter::{Concurrency, Learnt};
 
+/// The largest tolerance of a rebalance: with it, a node has eleven times its share before anything is moved.
+pub const MAX_TOLERANCE: f64 = 10.0;
+/// The most servers a second that a drain or a rebalance may be limited to.
+pub const MAX_PER_SECOND: u32 = 10_000;
+
 /// How many servers one drain may have: ids are `u32`, and a drain of more has other problems first.
 pub const MAX_SERVERS: usize = 10_000_000;
 /// The longest drain, one day: far beyond any shutdown budget, and small enough that sums of times never overflow.
 pub const MAX_TIMEOUT_MS: u64 = 86_400_000;
 /// The highest ceiling of attempts in flight.
 pub const MAX_CONCURRENCY: u32 = 10_000;
+
+/// What a session of the engine is to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Goal {
+    /// Every server leaves the source.
+    #[default]
+    Drain,
+    /// The source keeps its share of all servers, see [`crate::balance`].
+    Rebalance,
+}
+
+impl Goal {
+    /// Every goal.
+    pub const ALL: [Goal; 2] = [Goal::Drain, Goal::Rebalance];
+
+    /// The name, the same in every language.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Goal::Drain => "drain",
+            Goal::Rebalance => "rebalance",
+        }
+    }
+}
 
 /// How sticky placement is honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +94,7 @@ impl StickyLevel {
     }
 }
 
-/// The draining node.
+/// The node whose servers are moved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Source {
@@ -79,10 +108,22 @@ pub struct Source {
     pub region: Option<String>,
 }
 
-/// Everything one drain is told at its start.
+/// Everything one drain or rebalance is told at its start.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
+    /// What it is to reach.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub goal: Goal,
+    /// How far from its share, as a part of it, a node may be before servers are moved. Only for a rebalance.
+    #[cfg_attr(feature = "serde", serde(default = "default_tolerance"))]
+    pub tolerance: f64,
+    /// A node with fewer servers moves none. Only for a rebalance.
+    #[cfg_attr(feature = "serde", serde(default = "default_min_servers"))]
+    pub min_servers: u32,
+    /// How many servers may begin to move in a second; `None`: no limit. Further attempts for a server do not count.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub max_per_second: Option<u32>,
     /// Ceiling of attempts in flight.
     pub max_concurrency: u32,
     /// Whether the limiter may look for a smaller number.
@@ -111,7 +152,7 @@ pub struct Config {
     pub sticky: StickyPolicy,
     /// Whether nodes of the new release come first.
     pub prefer: Prefer,
-    /// The draining node.
+    /// The node whose servers are moved.
     pub source: Source,
     /// The sticky signatures servers refer to. An empty signature is no constraint.
     pub stickies: Vec<Vec<StickyLevel>>,
@@ -123,9 +164,23 @@ pub struct Config {
     pub future_skew_ms: i64,
 }
 
+/// One server in twenty: less than that is a matter of which servers have just begun or ended.
+const fn default_tolerance() -> f64 {
+    0.05
+}
+
+/// With fewer, one server is more than the default tolerance.
+const fn default_min_servers() -> u32 {
+    20
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
+            goal: Goal::Drain,
+            tolerance: default_tolerance(),
+            min_servers: default_min_servers(),
+            max_per_second: None,
             max_concurrency: 50,
             concurrency: Concurrency::Adaptive,
             learnt: None,
@@ -163,10 +218,11 @@ pub struct Number {
 
 impl Config {
     /// The numbers that have a range. A host that checks its own options compares its ranges with these.
-    pub fn numbers(&self) -> [Number; 8] {
+    pub fn numbers(&self) -> [Number; 10] {
         let number = |name, value, low, high| Number { name, value, low, high };
         let count = |value: u32| Some(u64::from(value));
         let per_target = self.max_concurrency_per_target.and_then(count);
+        let per_second = self.max_per_second.and_then(count);
         [
             number("max_concurrency", count(self.max_concurrency), 1, MAX_CONCURRENCY.into()),
             number("max_concurrency_per_target", per_target, 1, MAX_CONCURRENCY.into()),
@@ -176,6 +232,8 @@ impl Config {
             number("max_consecutive_failures", count(self.max_consecutive_failures), 1, 1_000_000),
             number("wait_for_target_ms", Some(self.wait_for_target_ms), 0, MAX_TIMEOUT_MS),
             number("wait_for_lost_ms", Some(self.wait_for_lost_ms), 0, MAX_TIMEOUT_MS),
+            number("min_servers", count(self.min_servers), 0, MAX_SERVERS as u64),
+            number("max_per_second", per_second, 1, MAX_PER_SECOND.into()),
         ]
     }
 
@@ -194,6 +252,12 @@ impl Config {
             problems.push(format!(
                 "max_failure_ratio: got {}, takes a number above 0.0 and at most 1.0",
                 self.max_failure_ratio
+            ));
+        }
+        if !(self.tolerance > 0.0 && self.tolerance <= MAX_TOLERANCE) {
+            problems.push(format!(
+                "tolerance: got {}, takes a number above 0.0 and at most {MAX_TOLERANCE:.1}",
+                self.tolerance
             ));
         }
         if self.source.name.is_empty() {

@@ -90,8 +90,7 @@ pub fn check(node: &NodeView, query: &Query<'_>, now_ms: i64) -> Result<Standing
     if node.draining {
         return Err(Ineligible::Draining);
     }
-    let age_ms = now_ms.saturating_sub(node.stamp_ms);
-    if age_ms > query.max_age_ms || age_ms < -query.future_skew_ms {
+    if !healthy(node, query.max_age_ms, query.future_skew_ms, now_ms) {
         return Err(Ineligible::Unhealthy);
     }
     if node.lacks(query.module) {
@@ -116,6 +115,12 @@ pub fn check(node: &NodeView, query: &Query<'_>, now_ms: i64) -> Result<Standing
         return Err(Ineligible::Full);
     }
     Ok(Standing { level, busyness })
+}
+
+/// Rule 2.
+pub fn healthy(node: &NodeView, max_age_ms: i64, future_skew_ms: i64, now_ms: i64) -> bool {
+    let age_ms = now_ms.saturating_sub(node.stamp_ms);
+    age_ms <= max_age_ms && age_ms >= future_skew_ms.saturating_neg()
 }
 
 /// The capacity limits of `node` that count for a server of `module`.

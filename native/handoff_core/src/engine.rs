@@ -26,16 +26,18 @@
 mod ending;
 mod follow;
 mod outcome;
+pub(crate) mod rebalance;
 mod schedule;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::breaker::Breaker;
-use crate::config::{Config, MAX_SERVERS};
+use crate::config::{Config, Goal, MAX_SERVERS};
 use crate::cooldown::Cooldowns;
 use crate::event::{Action, EngineError, Event, Poll};
 use crate::ids::{ModuleId, NodeId, ServerId, StickyId};
+use crate::pace::Pace;
 use crate::pending::Pending;
 use crate::placement::{Class, Placement};
 use crate::quantiles::Quantiles;
@@ -46,6 +48,7 @@ use crate::store_health::{Gate, StoreHealth};
 use crate::time::Micros;
 use crate::view::ClusterView;
 
+use rebalance::Rebalance;
 use server::{Fate, Server, Stage};
 
 /// What an attempt is taken to last before any has finished: four round trips to an object store in the same region.
@@ -103,6 +106,9 @@ pub struct Engine {
     breaker: Breaker,
     /// One for each module whose servers have failed to start elsewhere.
     modules: BTreeMap<ModuleId, Breaker>,
+    pace: Pace,
+    /// What bounds it if it is a rebalance.
+    rebalance: Option<Rebalance>,
     tally: Tally,
 }
 
@@ -154,15 +160,27 @@ impl Engine {
             store: StoreHealth::default(),
             breaker: Breaker::new(config.max_consecutive_failures, config.max_failure_ratio),
             modules: BTreeMap::new(),
+            pace: Pace::new(config.max_per_second),
+            rebalance: None,
             tally: Tally::default(),
             config,
         };
         engine.look_at(view, now, shared);
+        if engine.config.goal == Goal::Rebalance {
+            let (placement, names) = (&engine.placement, &mut shared.names);
+            engine.rebalance = Some(Rebalance::new(placement, &engine.config, names, &shared.ledger));
+        }
         Ok(engine)
     }
 
     /// What to do now. Call it after every event and at the time it asks for.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
+        let poll = self.decide_now(now, shared);
+        self.tell_what_leaves(shared);
+        poll
+    }
+
+    fn decide_now(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         let mut actions = Vec::new();
         shared.limiter.on_tick(now);
         self.advance(now, shared);
@@ -202,6 +220,12 @@ impl Engine {
     /// [`EngineError::Unexpected`] for a server that is not in the state the event speaks of,
     /// [`EngineError::Invalid`] for a view that is not valid, [`EngineError::Finished`] after the end. Nothing is changed.
     pub fn on_event(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
+        let taken = self.take_in(now, event, shared);
+        self.tell_what_leaves(shared);
+        taken
+    }
+
+    fn take_in(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
         if let Event::Finished { id, attempt, outcome, latency } = event {
             return self.attempt_finished(now, id, attempt, outcome, latency, shared);
         }
@@ -215,6 +239,7 @@ impl Engine {
             Event::View(view) => {
                 view.validate().map_err(|problems| EngineError::Invalid { problems })?;
                 self.look_at(view, now, shared);
+                self.refresh_rebalance(shared);
             }
             Event::NodeDown(name) => {
                 if let Some(node) = shared.names.get(&name) {
@@ -241,6 +266,7 @@ impl Engine {
             failures: self.tally.failures,
             retried: self.tally.retried,
             limit: shared.limiter.limit(),
+            excess: self.rebalance.as_ref().map_or(0, Rebalance::excess),
             finished: self.is_over(),
         }
     }
@@ -263,6 +289,10 @@ impl Engine {
                 Phase::Over(ended) => Some(ended),
                 _ => None,
             },
+            balance: self
+                .rebalance
+                .as_ref()
+                .map(|rebalance| rebalance.report(&self.placement, &self.config, &shared.names, &shared.ledger)),
         }
     }
 
@@ -313,7 +343,7 @@ impl Engine {
 
     /// Whether a drain that is not ending waits for a target or runs.
     fn wait_for_target(&mut self, now: Micros) -> Phase {
-        if self.pending.is_empty() || self.placement.any_target(&self.config) {
+        if self.pending.is_empty() || self.moves_left() == 0 || self.placement.any_target(&self.config) {
             self.without_target = None;
             return Phase::Running;
         }
@@ -329,6 +359,10 @@ impl Engine {
         if let Some(server) = self.active.remove(&id) {
             self.displaced.remove(&(server.displaced_at, id));
             fate = server.fate(fate);
+            let stays = !matches!(fate, Fate::Moved | Fate::Left(Reason::Gone | Reason::LostRace));
+            if stays && server.stopped_at.is_none() {
+                self.rebalance_keeps();
+            }
         }
         self.fates[id.index()] = fate;
         match fate {
@@ -342,7 +376,8 @@ impl Engine {
 /// A server as the queues see it: its class, an index, and its priority.
 type Placed = (usize, i32);
 
-/// The distinct classes of `servers`, and each server's class and priority.
+/// The distinct classes of `servers`, and each server's class and priority. A drain moves the most important servers first, a
+/// rebalance the least important.
 pub(crate) fn classify(config: &Config, servers: &[ServerSpec]) -> Result<(Vec<Class>, Vec<Placed>), EngineError> {
     let mut problems = config.validate().err().unwrap_or_default();
     if servers.len() > MAX_SERVERS {
@@ -366,7 +401,8 @@ pub(crate) fn classify(config: &Config, servers: &[ServerSpec]) -> Result<(Vec<C
                 classes.push(class);
                 classes.len() - 1
             });
-            (position, spec.priority)
+            let rebalance = config.goal == Goal::Rebalance;
+            (position, if rebalance { spec.priority.saturating_neg() } else { spec.priority })
         })
         .collect();
     Ok((classes, specs))

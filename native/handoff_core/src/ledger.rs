@@ -34,6 +34,8 @@ struct Account {
     twice: Vec<(Count, f64)>,
     /// Attempts under way.
     in_flight: u32,
+    /// Servers on their way from here: a rebalance has begun to move them.
+    leaving: u32,
     /// Everything ever assigned that did not fail.
     sent: u32,
     /// Everything assigned since the report, in flight or arrived, in all and by module.
@@ -154,6 +156,17 @@ impl Ledger {
     /// Attempts towards `node` under way.
     pub fn in_flight(&self, node: NodeId) -> u32 {
         self.account(node).map_or(0, |account| account.in_flight)
+    }
+
+    /// So many servers more, or fewer, are on their way from `node`. No load of placement counts them.
+    pub fn leave(&mut self, node: NodeId, more: i64) {
+        let leaving = &mut self.account_mut(node).leaving;
+        *leaving = u32::try_from(i64::from(*leaving).saturating_add(more).max(0)).unwrap_or(u32::MAX);
+    }
+
+    /// Servers on their way from `node`.
+    pub fn leaving(&self, node: NodeId) -> u32 {
+        self.account(node).map_or(0, |account| account.leaving)
     }
 
     /// Grows whenever some count shrank or a new report came in. While it stays the same, projected loads only rise, and an

@@ -10,12 +10,14 @@
 //! | which eligible node is best | [`placement`], [`freshness`] |
 //! | what counts as a node's load | [`placement`] (its `load`), [`ledger`] |
 //! | the order of servers | [`pending`] |
-//! | how many attempts at a time | [`limiter`] |
+//! | shares, and what a rebalance moves | [`balance`], [`engine`] (its `rebalance`) |
+//! | how many attempts at a time, how many starts a second | [`limiter`], [`pace`] |
 //! | what a failure means | [`engine`] (its `outcome`), [`cooldown`], [`store_health`], [`breaker`] |
 //! | when a drain starts, settles and ends | [`engine`] |
 //! | what it says of itself | [`report`], [`quantiles`], [`reason`] |
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod breaker;
 pub mod config;
 pub mod cooldown;
@@ -26,6 +28,7 @@ pub mod freshness;
 pub mod ids;
 pub mod ledger;
 pub mod limiter;
+pub mod pace;
 pub mod pending;
 pub mod placement;
 pub mod plan;
@@ -39,12 +42,13 @@ pub mod store_health;
 pub mod time;
 pub mod view;
 
-pub use config::{Config, Prefer, Source, StickyLevel, StickyPolicy};
+pub use balance::Idle;
+pub use config::{Config, Goal, Prefer, Source, StickyLevel, StickyPolicy};
 pub use engine::{Engine, ServerSpec};
 pub use event::{Action, Blame, EngineError, Event, Outcome, Poll};
 pub use ids::{ModuleId, NodeId, ServerId, StickyId};
 pub use plan::{Plan, plan};
 pub use reason::Reason;
-pub use report::{AtATime, Ended, Progress, Report};
+pub use report::{AtATime, Balance, Ended, NodeShare, Progress, Report};
 pub use shared::Shared;
 pub use view::{Capacity, ClusterView, NodeView, Resources, Scope, Usage};

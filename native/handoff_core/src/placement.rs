@@ -24,6 +24,8 @@ use crate::time::Micros;
 use crate::view::{ClusterView, NodeView};
 
 use candidate::{Candidate, Key};
+pub(crate) use load::{carried, headroom};
+
 use load::Metric;
 
 /// Servers with the same candidates: same module, same sticky signature.
@@ -102,6 +104,16 @@ impl Placement {
         self.forget_pools();
     }
 
+    /// The nodes of the current view.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeView)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// The source's wall clock at the time of the current view, milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
     /// The class at an index into the list given to [`Placement::new`].
     pub fn class(&self, class: usize) -> Class {
         self.classes[class]
@@ -121,6 +133,21 @@ impl Placement {
         candidates
             .map(|candidate| (candidate, &self.nodes[candidate.node]))
             .any(|(candidate, (id, view))| *id == node && candidate.load(*id, view, module, ledger).is_some())
+    }
+
+    /// Whether any node may take one more server of a class.
+    pub fn has_room(&mut self, class: usize, config: &Config, ledger: &Ledger) -> bool {
+        let module = self.classes[class].module;
+        self.build(class, config, ledger);
+        let candidates = self.pools[class].iter().flat_map(|pool| &pool.candidates);
+        candidates
+            .map(|candidate| (candidate, &self.nodes[candidate.node]))
+            .any(|(candidate, (id, view))| candidate.load(*id, view, module, ledger).is_some())
+    }
+
+    /// Why a rebalance moves no more servers of a class although it has some to move.
+    pub fn reason_below_share(&mut self, class: usize, config: &Config, ledger: &Ledger) -> Reason {
+        if self.has_room(class, config, ledger) { Reason::NoTarget } else { self.reason(class, config) }
     }
 
     /// Where the next server of a class goes. `class` is an index into the list given to [`Placement::new`].

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Goal};
+use crate::engine::rebalance::Rebalance;
 use crate::engine::{ServerSpec, classify};
 use crate::event::EngineError;
 use crate::ids::{NodeId, NodeTable};
@@ -14,11 +15,12 @@ use crate::ledger::Ledger;
 use crate::pending::Pending;
 use crate::placement::{Access, Choice, Placement};
 use crate::reason::Reason;
+use crate::report::Balance;
 use crate::time::Micros;
 use crate::view::ClusterView;
 
 /// Who would go where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Node names; assignments are indices into this list.
     pub targets: Vec<Arc<str>>,
@@ -28,9 +30,11 @@ pub struct Plan {
     pub per_target: Vec<u64>,
     /// Servers without a target, by reason.
     pub reasons: BTreeMap<Reason, u64>,
+    /// Only of a rebalance.
+    pub balance: Option<Balance>,
 }
 
-/// Plans a drain of `servers` on the cluster in `view`.
+/// Plans a drain or a rebalance of `servers` on the cluster in `view`.
 ///
 /// # Errors
 /// [`EngineError::Invalid`] with every problem of the three.
@@ -42,13 +46,24 @@ pub fn plan(config: &Config, servers: &[ServerSpec], view: ClusterView) -> Resul
     let mut pending = Pending::new(classes.len(), &specs);
     let mut placement = Placement::new(classes);
     placement.update(view, Micros::ZERO, &mut names, &mut ledger);
+    let mut rebalance =
+        (config.goal == Goal::Rebalance).then(|| Rebalance::new(&placement, config, &mut names, &ledger));
+    let moves_left = |rebalance: &Option<Rebalance>| rebalance.as_ref().map_or(u64::MAX, Rebalance::moves);
 
     let mut assignments = vec![Err(Reason::NoTarget); servers.len()];
     let mut per_target = vec![0; names.len()];
     while let Some(class) = pending.next_class() {
-        match placement.choose(class, config, &ledger, |_| Access::Open) {
+        if moves_left(&rebalance) == 0 {
+            break;
+        }
+        let access = |node| rebalance.as_ref().map_or(Access::Open, |rebalance| rebalance.access(node));
+        match placement.choose(class, config, &ledger, access) {
             Choice::Node(node) => {
                 let Some(id) = pending.take() else { break };
+                if let Some(rebalance) = &mut rebalance {
+                    rebalance.begin();
+                    rebalance.send(node);
+                }
                 ledger.assign(node, placement.class(class).module);
                 assignments[id.index()] = Ok(node);
                 per_target[node.index()] += 1;
@@ -57,12 +72,21 @@ pub fn plan(config: &Config, servers: &[ServerSpec], view: ClusterView) -> Resul
         }
     }
     let mut reasons = BTreeMap::new();
+    let mut due = moves_left(&rebalance);
     for (class, ids) in pending.waiting().filter(|(_, ids)| !ids.is_empty()) {
-        let reason = placement.reason(class, config);
-        *reasons.entry(reason).or_insert(0) += ids.len() as u64;
-        ids.iter().for_each(|id| assignments[*id as usize] = Err(reason));
+        let reason = match rebalance {
+            Some(_) => placement.reason_below_share(class, config, &ledger),
+            None => placement.reason(class, config),
+        };
+        for id in ids {
+            let reason = if due > 0 { reason } else { Reason::Kept };
+            due = due.saturating_sub(1);
+            *reasons.entry(reason).or_insert(0) += 1;
+            assignments[id as usize] = Err(reason);
+        }
     }
+    let balance = rebalance.as_ref().map(|rebalance| rebalance.report(&placement, config, &names, &ledger));
     let targets =
         (0..names.len()).filter_map(|index| u32::try_from(index).ok()).map(|id| names.name(NodeId(id)).clone());
-    Ok(Plan { targets: targets.collect(), assignments, per_target, reasons })
+    Ok(Plan { targets: targets.collect(), assignments, per_target, reasons, balance })
 }

@@ -33,11 +33,15 @@ pub enum Reason {
     StateNotStored = 12,
     /// Its state cannot be stored: it was left running.
     NotStorable = 13,
+    /// A rebalance did not have to move it: its node keeps its share.
+    Kept = 14,
+    /// It came here only lately. Set by the host of a rebalance; the engine never sees such servers.
+    MovedLately = 15,
 }
 
 impl Reason {
     /// Every reason, in the order of the codes.
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 15] = [
         Reason::NoTarget,
         Reason::StickyLocked,
         Reason::Capacity,
@@ -51,6 +55,8 @@ impl Reason {
         Reason::ModuleMissing,
         Reason::StateNotStored,
         Reason::NotStorable,
+        Reason::Kept,
+        Reason::MovedLately,
     ];
 
     /// The code used in result bytes and wire messages.
@@ -74,6 +80,8 @@ impl Reason {
             Reason::ModuleMissing => "module_missing",
             Reason::StateNotStored => "state_not_stored",
             Reason::NotStorable => "not_storable",
+            Reason::Kept => "kept",
+            Reason::MovedLately => "moved_lately",
         }
     }
 }
@@ -101,6 +109,8 @@ mod tests {
                 (11, "module_missing"),
                 (12, "state_not_stored"),
                 (13, "not_storable"),
+                (14, "kept"),
+                (15, "moved_lately"),
             ]
         );
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::balance::Idle;
 use crate::limiter::Learnt;
 use crate::quantiles::Summary;
 use crate::reason::Reason;
@@ -69,6 +70,9 @@ pub struct Progress {
     pub retried: u64,
     /// The limiter's current limit.
     pub limit: u32,
+    /// What a rebalance had to move when it began; 0 in a drain.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub excess: u64,
     /// The drain is over.
     pub finished: bool,
 }
@@ -83,8 +87,35 @@ pub struct AtATime {
     pub highest: u32,
 }
 
+/// One node of a [`Balance`].
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct NodeShare {
+    /// Its name.
+    #[cfg_attr(feature = "serde", serde(with = "crate::shape::text"))]
+    pub name: Arc<str>,
+    /// How many servers it has.
+    pub servers: u64,
+    /// How many it should have.
+    pub share: f64,
+}
+
+/// What a rebalance found and what came of it.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Balance {
+    /// Why nothing was moved, or, with an excess, nothing more.
+    pub idle: Option<Idle>,
+    /// How many servers the source had to move.
+    pub excess: u64,
+    /// Every node that carries servers, by name, when it began.
+    pub before: Vec<NodeShare>,
+    /// The same at the end, by what the source knows then; in a plan, as it would be.
+    pub after: Vec<NodeShare>,
+}
+
 /// The summary of a drain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Report {
     /// All servers.
@@ -117,4 +148,7 @@ pub struct Report {
     pub failures: u64,
     /// Why it ended; `None` while it runs.
     pub ended: Option<Ended>,
+    /// Only of a rebalance.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub balance: Option<Balance>,
 }

@@ -115,9 +115,16 @@ impl NodeView {
     pub fn server_count(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
         let reported = self.servers.map(|count| count as f64);
-        reported.or_else(|| {
-            self.capacity.iter().find(|capacity| capacity.scope == Scope::Total).map(|capacity| capacity.current)
-        })
+        reported.or_else(|| self.total().map(|capacity| capacity.current))
+    }
+
+    /// How many servers it may have in all, if it has such a limit.
+    pub fn total_limit(&self) -> Option<f64> {
+        self.total().map(|capacity| capacity.limit)
+    }
+
+    fn total(&self) -> Option<&Capacity> {
+        self.capacity.iter().find(|capacity| capacity.scope == Scope::Total)
     }
 
     /// The value of an environment variable, if the node has it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use handoff_core::eligibility::{self, Query};
-use handoff_core::{ClusterView, Config, Reason, StickyPolicy};
+use handoff_core::{Balance, ClusterView, Config, Reason, StickyPolicy};
 use rustler::types::atom;
 use rustler::{Encoder, Env, NewBinary, NifMap, Term};
 
@@ -18,6 +18,7 @@ struct PlanAnswer<'a> {
     assignment: Term<'a>,
     reasons: Value<BTreeMap<Reason, u64>>,
     per_target: Vec<(String, u64)>,
+    balance: Value<Option<Balance>>,
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -39,7 +40,8 @@ fn plan<'a>(env: Env<'a>, config: Value<Config>, servers: Vec<ServerTerm>, view:
     let targets: Vec<String> = plan.targets.iter().map(|name| name.to_string()).collect();
     let per_target =
         targets.iter().cloned().zip(plan.per_target.iter().copied()).filter(|(_, count)| *count > 0).collect();
-    let answer = PlanAnswer { targets, assignment: assignment.into(), reasons: Value(plan.reasons), per_target };
+    let (reasons, balance) = (Value(plan.reasons), Value(plan.balance));
+    let answer = PlanAnswer { targets, assignment: assignment.into(), reasons, per_target, balance };
     (atom::ok(), answer).encode(env)
 }
 

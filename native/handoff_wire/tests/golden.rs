@@ -108,6 +108,7 @@ fn progress() -> Progress {
         failures: 1,
         retried: 1,
         limit: 8,
+        excess: 0,
         finished: false,
     }
 }
@@ -126,6 +127,7 @@ fn report() -> Report {
         attempts: 11,
         failures: 1,
         ended: Some(Ended::Done),
+        balance: None,
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
             attempts: 0,
             failures: 0,
             ended: None,
+            balance: None,
         };
         engine
     }

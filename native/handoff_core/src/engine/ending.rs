@@ -53,6 +53,7 @@ impl Engine {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.unpin(id, &mut shared.ledger);
         }
+        self.tell_leaving(0, &mut shared.ledger);
     }
 
     /// Whether the drain ends now, and why. `waits`: some server can be started later.
@@ -69,7 +70,8 @@ impl Engine {
 
     /// How a drain ends in which nothing more can start.
     pub(super) fn done(&self) -> Ended {
-        let given_up = self.pending.waiting().any(|(class, ids)| !ids.is_empty() && self.given_up(class));
+        let given_up =
+            self.moves_left() > 0 && self.pending.waiting().any(|(class, ids)| !ids.is_empty() && self.given_up(class));
         if given_up { Ended::Failures } else { Ended::Done }
     }
 
@@ -86,18 +88,23 @@ impl Engine {
             *self.tally.left.entry(reason).or_insert(0) += 1;
         }
         self.displaced.clear();
+        let mut due = self.moves_left();
         for (class, ids) in self.pending.waiting() {
             if ids.is_empty() {
                 continue;
             }
             let choice = self.placement.choose(class, &self.config, &shared.ledger, |_| Access::Open);
-            let reason = if matches!(choice, Choice::Node(_)) {
-                ended.reason()
-            } else {
-                self.placement.reason(class, &self.config)
+            let reason = match choice {
+                _ if ended == Ended::Done && self.rebalance.is_some() => {
+                    self.placement.reason_below_share(class, &self.config, &shared.ledger)
+                }
+                Choice::Node(_) => ended.reason(),
+                Choice::Wait | Choice::Nowhere => self.placement.reason(class, &self.config),
             };
-            *self.tally.left.entry(reason).or_insert(0) += ids.len() as u64;
             for id in ids {
+                let reason = if due > 0 { reason } else { Reason::Kept };
+                due = due.saturating_sub(1);
+                *self.tally.left.entry(reason).or_insert(0) += 1;
                 self.fates[id as usize] = Fate::Left(reason);
             }
         }
@@ -120,6 +127,7 @@ impl Engine {
                 consider(self.last_start(shared) + Micros(1));
                 let rests = [self.cooldowns.next_end(now), self.store.next_change(now), shared.limiter.next_tick()];
                 rests.into_iter().flatten().for_each(&mut consider);
+                Some(self.pace.next()).filter(|_| !self.pending.is_empty()).into_iter().for_each(&mut consider);
                 self.held_until().filter(|_| !self.displaced.is_empty()).into_iter().for_each(&mut consider);
                 self.active.values().filter_map(Server::ready).for_each(&mut consider);
             }

@@ -3,9 +3,9 @@
 //! Guarantee: an engine that follows and hears the same events knows of every server what the deciding one knows: where
 //! it is, how often it was tried, since when it is stopped. The next [`Engine::poll`] goes on with what is left, by the deadline both
 //! had. What no engine would have decided is refused and changes nothing: a server started twice or never seen, one
-//! more stopped than `max_concurrency`, a target outside of the view or without the server's module, an end while something is under way.
+//! more stopped than `max_concurrency`, one more moved from a node that a rebalance leaves its share, a target outside of the view or without the server's module, an end while something is under way.
 
-use crate::engine::server::{Fate, Server, Stage};
+use crate::engine::server::{Fate, Stage};
 use crate::engine::{Engine, Phase};
 use crate::event::{Action, EngineError};
 use crate::ids::ServerId;
@@ -21,6 +21,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Unexpected`] for what does not fit, [`EngineError::Finished`] after the end. Nothing is changed.
     pub fn follow(&mut self, now: Micros, action: &Action, shared: &mut Shared) -> Result<Action, EngineError> {
+        let taken = self.follow_action(now, action, shared);
+        self.tell_what_leaves(shared);
+        taken
+    }
+
+    fn follow_action(&mut self, now: Micros, action: &Action, shared: &mut Shared) -> Result<Action, EngineError> {
         if self.is_over() {
             return Err(EngineError::Finished);
         }
@@ -52,7 +58,7 @@ impl Engine {
         }
         if !self.active.contains_key(&id) {
             self.pending.remove(self.classes[id.index()] as usize, id);
-            self.active.insert(id, Server::new(now));
+            self.begin(id, now);
         }
         self.phase = Phase::Running;
         Ok(match self.start(id, node, now, shared) {
@@ -70,7 +76,9 @@ impl Engine {
             Some(Stage::Displaced { .. }) => true,
             Some(Stage::Untouched { .. }) => room,
             Some(_) => false,
-            None => room && self.fates.get(id.index()).is_some_and(|fate| *fate == Fate::Undecided),
+            None => {
+                room && self.spares_another() && self.fates.get(id.index()).is_some_and(|fate| *fate == Fate::Undecided)
+            }
         };
         waits && !matches!(self.phase, Phase::Settling(_))
     }

@@ -73,8 +73,13 @@ impl Engine {
                 shared.ledger.withdraw(target, module);
                 shared.ledger.assign(node, module);
                 shared.ledger.arrive(node, module, now);
+                self.rebalance_takes_back(target);
+                self.rebalance_sends(node);
             }
-            None => shared.ledger.withdraw(target, module),
+            None => {
+                shared.ledger.withdraw(target, module);
+                self.rebalance_takes_back(target);
+            }
         }
         if over {
             // The drain ended without waiting for this attempt, and its server was counted as left then. Only what others

@@ -42,6 +42,10 @@ impl Engine {
             let Stage::Displaced { ready, pinned } = server.stage else {
                 continue;
             };
+            if server.stopped_at.is_none() && self.is_halted() {
+                actions.extend(self.give_up(id, Reason::Kept, &mut shared.ledger));
+                continue;
+            }
             if server.charged >= self.config.max_attempts {
                 actions.extend(self.give_up(id, Reason::AttemptsExhausted, &mut shared.ledger));
                 continue;
@@ -58,12 +62,23 @@ impl Engine {
             let Some(server) = self.active.get(&id) else { continue };
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
             let access = |node| access(node, config, cooldowns, ledger, now);
+            let below_share = |node| match &self.rebalance {
+                Some(rebalance) if rebalance.access(node) == Access::Shut => Access::Shut,
+                _ => access(node),
+            };
             let pinned = pinned.filter(|node| self.placement.accepts(class, *node, config, ledger));
             let choice = match pinned.map(|node| (node, access(node))) {
                 Some((node, Access::Open)) => Choice::Node(node),
                 Some((_, Access::Soon)) => Choice::Wait,
                 Some((_, Access::Shut)) | None => {
-                    self.placement.choose_displaced(class, config, ledger, &server.excluded, access)
+                    let excluded = &server.excluded;
+                    match self.placement.choose_displaced(class, config, ledger, excluded, below_share) {
+                        // It is down: a node that has its share will do.
+                        Choice::Wait | Choice::Nowhere if !runs && self.rebalance.is_some() => {
+                            self.placement.choose_displaced(class, config, ledger, excluded, access)
+                        }
+                        choice => choice,
+                    }
                 }
             };
             match choice {
@@ -102,16 +117,23 @@ impl Engine {
                 self.pending.skip();
                 continue;
             }
+            if self.moves_left() == 0 {
+                return waits;
+            }
             if shared.limiter.available() == 0 || self.stopped_servers() >= self.config.max_concurrency as usize {
                 return true;
             }
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
-            let choice =
-                self.placement.choose(class, config, ledger, |node| access(node, config, cooldowns, ledger, now));
+            let choice = self.placement.choose(class, config, ledger, |node| match &self.rebalance {
+                Some(rebalance) if rebalance.access(node) == Access::Shut => Access::Shut,
+                _ => access(node, config, cooldowns, ledger, now),
+            });
             match choice {
+                Choice::Node(_) if !self.pace.is_open(now) => return true,
                 Choice::Node(node) => {
                     let Some(id) = self.pending.take() else { break };
-                    self.active.insert(id, Server::new(now));
+                    self.pace.start(now);
+                    self.begin(id, now);
                     actions.push(self.start(id, node, now, shared));
                 }
                 Choice::Wait => {
@@ -166,8 +188,15 @@ impl Engine {
         }
     }
 
+    /// A server's first attempt is about to start.
+    pub(super) fn begin(&mut self, id: ServerId, now: Micros) {
+        self.active.insert(id, Server::new(now));
+        self.rebalance_begins();
+    }
+
     pub(super) fn start(&mut self, id: ServerId, node: NodeId, now: Micros, shared: &mut Shared) -> Action {
         self.unpin(id, &mut shared.ledger);
+        self.rebalance_sends(node);
         shared.ledger.assign(node, self.module(id));
         let permit = shared.limiter.on_start(now);
         self.store.started(id, now);

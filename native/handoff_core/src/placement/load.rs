@@ -52,18 +52,21 @@ pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, 
     }
     let load = match metric {
         Metric::Fill => fill,
-        Metric::Servers => {
-            let assigned = f64::from(ledger.assigned_of(id, Count::Servers));
-            node.server_count().unwrap_or(0.0) + assigned - ledger.counted_twice(id, Count::Servers) + 1.0
-        }
+        Metric::Servers => carried(id, node, ledger).unwrap_or(0.0) + 1.0,
         // No report ever says that these have arrived.
         Metric::Assigned => f64::from(ledger.sent(id)) + 1.0,
     };
     Some(load / headroom(node))
 }
 
+/// How many servers `node` has once all that was assigned to it has arrived.
+pub fn carried(id: NodeId, node: &NodeView, ledger: &Ledger) -> Option<f64> {
+    let assigned = f64::from(ledger.assigned_of(id, Count::Servers)) - ledger.counted_twice(id, Count::Servers);
+    node.server_count().map(|servers| servers + assigned)
+}
+
 /// The free share of the machine by its scarcest resource, 1.0 where nothing is known.
-fn headroom(node: &NodeView) -> f64 {
+pub fn headroom(node: &NodeView) -> f64 {
     let used = [node.resources.cpu, node.resources.memory]
         .into_iter()
         .filter_map(|usage| usage.known())

@@ -137,6 +137,7 @@ mod tests {
             attempts: 11,
             failures: 1,
             ended: Some(Ended::Done),
+            balance: None,
         };
         Summary::new(Subject::for_tests(), report)
     }

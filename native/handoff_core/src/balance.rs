@@ -1,0 +1,306 @@
+//! Shares: how many servers each node of a cluster should carry, and how many a source moves so that it carries its own.
+//!
+//! Guarantees
+//! - The same view gives every node the same shares, so that all sources together move no more than their excess, and none of
+//!   them fills a target that the others fill as well: each gets its own part of what every target lacks ([`split`]).
+//! - A node is not moved below its share by more than one server, nor a target above its share.
+//! - Nothing is moved while a node drains or stops, while nodes run different releases, or where the source's own number of
+//!   servers is not known.
+//!
+//! A share is the same part of all servers that the node has of all weight. Weights are those of placement: the node's total
+//! limit where all have one, else the same for all; times the free part of its machine. A share is never above a limit. How busy
+//! a machine is changes from one moment to the next, so it may only make less: shares are computed with and without it, and a
+//! node has an excess only by both, and a lack only by both.
+//!
+//! Which nodes move servers: those with more than `1 + tolerance` times their share. Where these have too few for the nodes
+//! that carry less than `1 - tolerance` times theirs, such as one new node among fifty, all nodes above their share.
+
+mod split;
+
+use crate::config::Config;
+use crate::eligibility::healthy;
+use crate::ids::NodeId;
+use crate::ledger::Ledger;
+use crate::placement::{Placement, carried, headroom};
+
+/// A count or a limit above this is a mistake; sums and products of smaller ones are exact enough.
+const MOST: f64 = 1e12;
+
+/// Why a rebalance moves nothing, or nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Idle {
+    /// The source carries its share, or differs by too little.
+    WithinTolerance,
+    /// The source carries more than its share, but fewer than [`Config::min_servers`].
+    TooFewServers,
+    /// No node carries so much less than its share that it may take a server.
+    NoTarget,
+    /// A node drains, stops or is cordoned.
+    NodeDraining,
+    /// Nodes run different releases.
+    DeployInProgress,
+    /// The view does not say how many servers the source has.
+    UnknownLoad,
+}
+
+impl Idle {
+    /// The name, the same in every language.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Idle::WithinTolerance => "within_tolerance",
+            Idle::TooFewServers => "too_few_servers",
+            Idle::NoTarget => "no_target",
+            Idle::NodeDraining => "node_draining",
+            Idle::DeployInProgress => "deploy_in_progress",
+            Idle::UnknownLoad => "unknown_load",
+        }
+    }
+}
+
+/// What one node carries, and what it should.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Carrier {
+    /// The node.
+    pub id: NodeId,
+    /// Its servers, with those on their way to it and without those on their way from it.
+    pub servers: f64,
+    /// Its share by the weights of placement.
+    pub share: f64,
+    /// The larger one of its shares with and without what else its machine does: above it is excess.
+    high: f64,
+    /// The smaller one of the two: below it is room.
+    low: f64,
+}
+
+impl Carrier {
+    /// How many servers it has more than its share.
+    pub fn excess(&self) -> f64 {
+        (self.servers - self.high).max(0.0)
+    }
+
+    /// How many servers it has less than its share.
+    pub fn lack(&self) -> f64 {
+        (self.low - self.servers).max(0.0)
+    }
+
+    /// Fewer servers than this a source has never after a rebalance, whatever is known of the others.
+    pub(crate) fn least(&self, tolerance: f64) -> f64 {
+        self.high * (1.0 - tolerance) - 1.0
+    }
+
+    /// Above this is excess, if it was so at the `start`, and still is up to the tolerance.
+    pub(crate) fn high_since(&self, start: &Carrier, tolerance: f64) -> f64 {
+        if self.high > start.high * (1.0 + tolerance) { self.high } else { start.high }
+    }
+
+    /// Below this is room, if it was so at the `start`, and still is up to the tolerance.
+    pub(crate) fn low_since(&self, start: &Carrier, tolerance: f64) -> f64 {
+        if self.low < start.low * (1.0 - tolerance) { self.low } else { start.low }
+    }
+}
+
+/// What one source may move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quota {
+    /// So many in all.
+    pub moves: u64,
+    /// So many to each node that lacks some, in the order of the list it was computed from.
+    pub targets: Vec<(NodeId, u64)>,
+}
+
+/// The nodes that carry servers, in the order of their names: those with a heartbeat that is healthy and a number of
+/// servers. `source` carries `own` servers, whatever its report says.
+pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, own: Option<f64>) -> Vec<Carrier> {
+    let is_source = |name: &str| name == config.source.name;
+    let mut nodes: Vec<_> = placement
+        .nodes()
+        .filter(|(_, node)| {
+            is_source(&node.name) || healthy(node, config.max_age_ms, config.future_skew_ms, placement.now_ms())
+        })
+        .filter_map(|(id, node)| {
+            let known = carried(id, node, ledger).map(|servers| servers - f64::from(ledger.leaving(id)));
+            let servers = if is_source(&node.name) { own.or(known) } else { known };
+            servers.map(|servers| (id, node, servers.clamp(0.0, MOST)))
+        })
+        .collect();
+    nodes.sort_by(|(_, a, _), (_, b, _)| a.name.cmp(&b.name));
+    let limits: Vec<Option<f64>> =
+        nodes.iter().map(|(_, node, _)| node.total_limit().map(|limit| limit.clamp(0.0, MOST))).collect();
+    let limited = limits.iter().all(Option::is_some);
+    let weight = |index: usize| if limited { limits[index].unwrap_or(0.0) } else { 1.0 };
+    let total = nodes.iter().map(|(_, _, servers)| servers).sum();
+    let even = shares(total, &(0..nodes.len()).map(|index| (weight(index), limits[index])).collect::<Vec<_>>());
+    let busy = |index: usize| (weight(index) * headroom(nodes[index].1), limits[index]);
+    let weighted = shares(total, &(0..nodes.len()).map(busy).collect::<Vec<_>>());
+    let of = |((id, _, servers), (share, even)): ((NodeId, _, f64), (&f64, &f64))| Carrier {
+        id,
+        servers,
+        share: *share,
+        high: share.max(*even),
+        low: share.min(*even),
+    };
+    nodes.into_iter().zip(weighted.iter().zip(&even)).map(of).collect()
+}
+
+/// Divides `total` by weight, nowhere above a limit.
+fn shares(total: f64, nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    // How full a node is when each has the same per weight: the first that reach their limit come first.
+    let full_at = |index: usize| {
+        let (weight, limit) = nodes[index];
+        limit.map_or(f64::INFINITY, |limit| if weight > 0.0 { limit / weight } else { 0.0 })
+    };
+    order.sort_by(|a, b| full_at(*a).total_cmp(&full_at(*b)));
+    let mut rest = total;
+    let mut weights: f64 = nodes.iter().map(|(weight, _)| weight).sum();
+    let mut shares = vec![0.0; nodes.len()];
+    for index in order {
+        let (weight, limit) = nodes[index];
+        let part = if weights > 0.0 { rest * (weight / weights).min(1.0) } else { 0.0 };
+        let share = limit.map_or(part, |limit| part.min(limit)).max(0.0);
+        shares[index] = share;
+        rest -= share;
+        weights -= weight;
+    }
+    shares
+}
+
+/// Whether the cluster is in a state in which nothing is moved.
+pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
+    let now_ms = placement.now_ms();
+    let mut releases = Vec::new();
+    let mut own = false;
+    let mut draining = false;
+    for (_, node) in placement.nodes() {
+        if node.name == config.source.name {
+            own = node.server_count().is_some();
+        } else if healthy(node, config.max_age_ms, config.future_skew_ms, now_ms) {
+            draining |= node.draining;
+        } else {
+            continue;
+        }
+        releases.push(&node.generation);
+    }
+    releases.sort_unstable();
+    releases.dedup();
+    match (draining, releases.len() > 1, own) {
+        (true, _, _) => Some(Idle::NodeDraining),
+        (_, true, _) => Some(Idle::DeployInProgress),
+        (_, _, false) => Some(Idle::UnknownLoad),
+        (false, false, true) => None,
+    }
+}
+
+/// What `source` may move by these numbers.
+///
+/// # Errors
+/// Why it may move nothing.
+pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Quota, Idle> {
+    let own = carriers.iter().find(|carrier| carrier.id == source).ok_or(Idle::UnknownLoad)?;
+    let heavy = |carrier: &Carrier| carrier.servers > carrier.high * (1.0 + config.tolerance);
+    let light = |carrier: &Carrier| carrier.servers < carrier.low * (1.0 - config.tolerance);
+    let many = |carrier: &Carrier| carrier.servers >= f64::from(config.min_servers);
+    let lacks: Vec<u64> = carriers.iter().map(|carrier| whole(carrier.lack())).collect();
+    let light_lack: u64 = carriers.iter().zip(&lacks).filter(|(carrier, _)| light(carrier)).map(|(_, lack)| lack).sum();
+    let of_heavy: u64 =
+        carriers.iter().filter(|carrier| heavy(carrier) && many(carrier)).map(|carrier| whole(carrier.excess())).sum();
+    let moves_any = |carrier: &Carrier| many(carrier) && (heavy(carrier) || of_heavy < light_lack);
+    if !moves_any(own) || own.excess() <= 0.0 {
+        let would = heavy(own) || of_heavy < light_lack;
+        return Err(if would && own.excess() >= 1.0 { Idle::TooFewServers } else { Idle::WithinTolerance });
+    }
+    let excesses: Vec<f64> =
+        carriers.iter().map(|carrier| if moves_any(carrier) { carrier.excess() } else { 0.0 }).collect();
+    let position = carriers.iter().position(|carrier| carrier.id == source).unwrap_or_default();
+    let (moves, row) = split::split(&excesses, &lacks, position);
+    match (moves, lacks.iter().any(|lack| *lack > 0)) {
+        (0, false) if own.excess() >= 1.0 => Err(Idle::NoTarget),
+        (0, _) => Err(Idle::WithinTolerance),
+        _ => {
+            let targets = carriers.iter().zip(row).filter(|(_, quota)| *quota > 0);
+            Ok(Quota { moves, targets: targets.map(|(carrier, quota)| (carrier.id, quota)).collect() })
+        }
+    }
+}
+
+/// Rounded down.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to MOST")]
+pub(crate) fn whole(number: f64) -> u64 {
+    // A share that is a whole number but for the last bit of a division is that number.
+    (number.clamp(0.0, MOST) + 1e-6) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carriers(servers: &[u32], shares: &[f64]) -> Vec<Carrier> {
+        (0..)
+            .zip(servers.iter().zip(shares))
+            .map(|(id, (servers, share))| Carrier {
+                id: NodeId(id),
+                servers: f64::from(*servers),
+                share: *share,
+                high: *share,
+                low: *share,
+            })
+            .collect()
+    }
+
+    fn even(servers: &[u32]) -> Vec<Carrier> {
+        let nodes: Vec<_> = servers.iter().map(|_| (1.0, None)).collect();
+        carriers(servers, &shares(servers.iter().copied().map(f64::from).sum(), &nodes))
+    }
+
+    fn moves(carriers: &[Carrier]) -> Vec<Result<u64, Idle>> {
+        let config = Config { min_servers: 1, ..Config::default() };
+        carriers.iter().map(|own| quota(carriers, own.id, &config).map(|quota| quota.moves)).collect()
+    }
+
+    const WITHIN: Result<u64, Idle> = Err(Idle::WithinTolerance);
+
+    #[test]
+    fn a_node_left_empty_by_a_rolling_deploy_gets_its_share() {
+        assert_eq!(moves(&even(&[134, 133, 133, 0])), [Ok(34), Ok(33), Ok(33), WITHIN]);
+    }
+
+    #[test]
+    fn one_new_node_among_many_gets_its_share_though_none_is_above_the_tolerance() {
+        let mut servers = vec![100; 64];
+        servers.push(0);
+        let moved: Vec<u64> = moves(&even(&servers)).into_iter().filter_map(Result::ok).collect();
+        assert_eq!((moved.len(), moved.iter().sum::<u64>()), (64, 98));
+        assert!(moved.iter().all(|moves| (1..=2).contains(moves)));
+    }
+
+    #[test]
+    fn differences_of_one_server_are_left_alone() {
+        for servers in [[2, 2, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [3, 2, 2, 2]] {
+            assert_eq!(moves(&even(&servers)), [WITHIN; 4], "{servers:?}");
+        }
+    }
+
+    #[test]
+    fn shares_follow_weights_and_stop_at_limits() {
+        assert_eq!(shares(90.0, &[(1.0, None), (2.0, None)]), [30.0, 60.0]);
+        assert_eq!(shares(90.0, &[(1.0, Some(10.0)), (1.0, None), (1.0, Some(100.0))]), [10.0, 40.0, 40.0]);
+        assert_eq!(shares(90.0, &[(0.0, Some(0.0)), (1.0, Some(20.0))]), [0.0, 20.0]);
+        assert_eq!(shares(0.0, &[(1.0, None)]), [0.0]);
+    }
+
+    #[test]
+    fn a_busy_machine_alone_moves_nothing_and_an_idle_one_alone_takes_nothing() {
+        let mut nodes = even(&[100, 100]);
+        nodes[0].low = 50.0;
+        nodes[1].high = 150.0;
+        assert_eq!(moves(&nodes), [WITHIN; 2]);
+    }
+
+    #[test]
+    fn a_source_with_few_servers_says_so() {
+        let config = Config::default();
+        let nodes = even(&[12, 0]);
+        assert_eq!(quota(&nodes, NodeId(0), &config), Err(Idle::TooFewServers));
+    }
+}

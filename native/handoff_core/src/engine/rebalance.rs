@@ -1,0 +1,208 @@
+//! A rebalance: the same engine, which moves only what its node has too much, to where it is missing.
+//!
+//! Guarantees
+//! - Never more servers are on their way or gone than the excess at the start; a later view only makes it less.
+//! - A server that runs starts to move only towards a node below its share, within this source's part of what that node lacks. One
+//!   that is down goes wherever it may run: that it runs comes before balance.
+//! - When a node begins to drain, or releases differ, nothing more starts.
+//!
+//! Shares stay those of the start unless a later view puts them outside of the tolerance: numbers of one moment, in which servers are
+//! between two nodes, change nothing.
+
+use std::collections::BTreeMap;
+
+use crate::balance::{self, Carrier, Idle, whole};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::ids::{NodeId, NodeTable};
+use crate::ledger::Ledger;
+use crate::placement::{Access, Placement};
+use crate::report::{Balance, NodeShare};
+use crate::shared::Shared;
+
+/// What a rebalance knows of its cluster and of itself.
+#[derive(Debug)]
+pub(crate) struct Rebalance {
+    source: NodeId,
+    /// Why nothing, or nothing more, is moved.
+    idle: Option<Idle>,
+    /// What there was to move at the start.
+    excess: u64,
+    /// How many servers may still begin to move.
+    moves: u64,
+    /// How many more each target may be sent.
+    quotas: BTreeMap<NodeId, u64>,
+    start: Vec<Carrier>,
+    /// Servers of the source at the start.
+    own: f64,
+    /// Servers on their way from the source, or gone.
+    begun: u64,
+    /// Fewer the source may not have after what another engine orders.
+    least: f64,
+    /// How many on their way the ledger knows of.
+    told: usize,
+}
+
+impl Rebalance {
+    /// Plans it by the current view.
+    pub(crate) fn new(placement: &Placement, config: &Config, names: &mut NodeTable, ledger: &Ledger) -> Self {
+        let source = names.intern(&config.source.name);
+        let start = balance::carriers(placement, ledger, config, None);
+        let own = start.iter().find(|carrier| carrier.id == source);
+        let obstacle = balance::obstacle(placement, config);
+        let quota = obstacle.map_or_else(|| balance::quota(&start, source, config), Err);
+        let (idle, moves, quotas) = match quota {
+            Ok(quota) => (None, quota.moves, quota.targets.into_iter().collect()),
+            Err(idle) => (Some(idle), 0, BTreeMap::new()),
+        };
+        let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
+        let own = own.map_or(0.0, |own| own.servers);
+        Rebalance { source, idle, excess: moves, moves, quotas, own, begun: 0, least, told: 0, start }
+    }
+
+    /// What there was to move at the start.
+    pub(crate) fn excess(&self) -> u64 {
+        self.excess
+    }
+
+    /// How many servers may still begin to move.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Whether a running server may be sent to `node`.
+    pub(crate) fn access(&self, node: NodeId) -> Access {
+        if self.quotas.get(&node).is_some_and(|quota| *quota > 0) { Access::Open } else { Access::Shut }
+    }
+
+    /// A server begins to move.
+    pub(crate) fn begin(&mut self) {
+        self.moves = self.moves.saturating_sub(1);
+        self.begun += 1;
+    }
+
+    /// One that had begun stays.
+    fn undo(&mut self) {
+        self.begun = self.begun.saturating_sub(1);
+        if self.idle.is_none() {
+            self.moves += 1;
+        }
+    }
+
+    /// An attempt goes there.
+    pub(crate) fn send(&mut self, node: NodeId) {
+        if let Some(quota) = self.quotas.get_mut(&node) {
+            *quota = quota.saturating_sub(1);
+        }
+    }
+
+    /// It did not get there.
+    fn take_back(&mut self, node: NodeId) {
+        if let Some(quota) = self.quotas.get_mut(&node) {
+            *quota += 1;
+        }
+    }
+
+    /// Takes in a new view: it may only make less.
+    fn refresh(&mut self, placement: &Placement, config: &Config, ledger: &Ledger) {
+        if self.idle.is_some() {
+            return;
+        }
+        if let Some(obstacle) = balance::obstacle(placement, config) {
+            self.idle = Some(obstacle);
+            self.moves = 0;
+            return;
+        }
+        let reported = placement.nodes().find(|(id, _)| *id == self.source).and_then(|(_, node)| node.server_count());
+        let own = self.left().min(reported.unwrap_or(f64::INFINITY));
+        let now = balance::carriers(placement, ledger, config, Some(own));
+        for carrier in &now {
+            let Some(start) = self.start.iter().find(|start| start.id == carrier.id) else { continue };
+            if carrier.id == self.source {
+                self.moves = self.moves.min(rounded_up(own - carrier.high_since(start, config.tolerance)));
+            } else if let Some(quota) = self.quotas.get_mut(&carrier.id) {
+                *quota = (*quota).min(rounded_up(carrier.low_since(start, config.tolerance) - carrier.servers));
+            }
+        }
+    }
+
+    /// The servers of the source that have not begun to move.
+    #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
+    fn left(&self) -> f64 {
+        (self.own - self.begun as f64).max(0.0)
+    }
+
+    /// Shares at the start and by what is known now.
+    pub(crate) fn report(&self, placement: &Placement, config: &Config, names: &NodeTable, ledger: &Ledger) -> Balance {
+        let now = balance::carriers(placement, ledger, config, Some(self.left()));
+        let shares = |carriers: &[Carrier]| -> Vec<NodeShare> {
+            let of = |carrier: &Carrier| NodeShare {
+                name: names.name(carrier.id).clone(),
+                servers: whole(carrier.servers),
+                share: carrier.share,
+            };
+            carriers.iter().map(of).collect()
+        };
+        Balance { idle: self.idle, excess: self.excess, before: shares(&self.start), after: shares(&now) }
+    }
+}
+
+impl Engine {
+    /// How many running servers may still begin to move.
+    pub(super) fn moves_left(&self) -> u64 {
+        self.rebalance.as_ref().map_or(u64::MAX, Rebalance::moves)
+    }
+
+    /// Whether nothing that runs is moved any more.
+    pub(super) fn is_halted(&self) -> bool {
+        self.rebalance.as_ref().is_some_and(|rebalance| rebalance.idle.is_some())
+    }
+
+    /// Whether an order of another engine that moves one more server leaves the source what it should have.
+    pub(super) fn spares_another(&self) -> bool {
+        self.rebalance.as_ref().is_none_or(|rebalance| rebalance.left() - 1.0 >= rebalance.least)
+    }
+
+    pub(super) fn rebalance_begins(&mut self) {
+        self.rebalance.iter_mut().for_each(|rebalance| rebalance.begin());
+    }
+
+    /// A server that had begun to move stays at the source.
+    pub(super) fn rebalance_keeps(&mut self) {
+        self.rebalance.iter_mut().for_each(|rebalance| rebalance.undo());
+    }
+
+    pub(super) fn rebalance_sends(&mut self, node: NodeId) {
+        self.rebalance.iter_mut().for_each(|rebalance| rebalance.send(node));
+    }
+
+    pub(super) fn rebalance_takes_back(&mut self, node: NodeId) {
+        self.rebalance.iter_mut().for_each(|rebalance| rebalance.take_back(node));
+    }
+
+    pub(super) fn refresh_rebalance(&mut self, shared: &Shared) {
+        if let Some(rebalance) = &mut self.rebalance {
+            rebalance.refresh(&self.placement, &self.config, &shared.ledger);
+        }
+    }
+
+    /// Tells the ledger how many servers are on their way from the source, for the shares that others compute.
+    pub(super) fn tell_what_leaves(&mut self, shared: &mut Shared) {
+        let leaving = if self.is_over() { 0 } else { self.active.len() };
+        self.tell_leaving(leaving, &mut shared.ledger);
+    }
+
+    pub(super) fn tell_leaving(&mut self, leaving: usize, ledger: &mut Ledger) {
+        if let Some(rebalance) = &mut self.rebalance {
+            let more = i64::try_from(leaving).unwrap_or(i64::MAX) - i64::try_from(rebalance.told).unwrap_or(i64::MAX);
+            ledger.leave(rebalance.source, more);
+            rebalance.told = leaving;
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never below 0, and far below 2^53")]
+fn rounded_up(number: f64) -> u64 {
+    // As for rounding down: the last bit of a division is no server.
+    (number.max(0.0) - 1e-6).ceil().max(0.0) as u64
+}

@@ -1,0 +1,296 @@
+//! A rebalance moves what a node has too much, and nothing else.
+
+mod common;
+
+use common::{Drive, WALL, config, count, limit, node, view};
+use handoff_core::{
+    Balance, ClusterView, Config, Ended, EngineError, Event, Goal, Idle, ModuleId, NodeView, Outcome, Reason,
+    Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage, plan,
+};
+
+fn rebalance() -> Config {
+    Config { goal: Goal::Rebalance, ..config() }
+}
+
+/// The cluster as the source sees it: itself with `own` servers, and others.
+fn cluster(own: u64, others: &[(&str, u64)]) -> ClusterView {
+    let with = |name: &str, servers| NodeView { servers: Some(servers), ..node(name) };
+    let others = others.iter().map(|(name, servers)| with(name, *servers));
+    view(std::iter::once(with("source@h", own)).chain(others).collect())
+}
+
+fn drive(own: usize, others: &[(&str, u64)]) -> Drive {
+    Drive::new(rebalance(), &common::servers(own), cluster(own as u64, others))
+}
+
+fn balance(drive: &Drive) -> Balance {
+    drive.report().balance.expect("a rebalance has one")
+}
+
+#[test]
+fn a_source_moves_its_excess_to_the_node_that_lacks_it_and_keeps_the_rest() {
+    let mut drive = drive(134, &[("b@h", 133), ("c@h", 133), ("d@h", 0)]);
+    let moved = drive.move_all();
+    assert_eq!((moved.len(), count(&moved, "d@h"), drive.finished), (34, 34, true));
+    let report = drive.report();
+    assert_eq!((report.moved, report.ended, report.total), (34, Some(Ended::Done), 134));
+    assert_eq!(report.left.into_iter().collect::<Vec<_>>(), [(Reason::Kept, 100)]);
+    let balance = balance(&drive);
+    assert_eq!((balance.idle, balance.excess), (None, 34));
+    let servers = |shares: &[handoff_core::NodeShare]| -> Vec<(String, u64)> {
+        shares.iter().map(|share| (share.name.to_string(), share.servers)).collect()
+    };
+    let named = |names: [(&str, u64); 4]| names.map(|(name, servers)| (name.to_owned(), servers));
+    assert_eq!(servers(&balance.before), named([("b@h", 133), ("c@h", 133), ("d@h", 0), ("source@h", 134)]));
+    assert_eq!(servers(&balance.after), named([("b@h", 133), ("c@h", 133), ("d@h", 34), ("source@h", 100)]));
+    assert!(balance.before.iter().all(|share| (share.share - 100.0).abs() < 1e-9));
+}
+
+#[test]
+fn the_least_important_servers_move() {
+    let servers: Vec<ServerSpec> = (0..60)
+        .map(|id| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: if id < 30 { i32::MIN } else { 7 } })
+        .collect();
+    let mut drive = Drive::new(rebalance(), &servers, cluster(60, &[("b@h", 0)]));
+    let moved = drive.move_all();
+    assert_eq!(moved.len(), 30);
+    assert!(moved.iter().all(|attempt| attempt.id < 30), "{moved:?}");
+}
+
+/// Every node has as many servers as it may have, and the source more.
+fn full_cluster() -> ClusterView {
+    let mut view = cluster(100, &[("b@h", 40)]);
+    view.nodes[0].capacity = vec![limit(Scope::Total, 100, 60)];
+    view.nodes[1].capacity = vec![limit(Scope::Total, 40, 40)];
+    view
+}
+
+#[test]
+fn nothing_moves_for_these_reasons_and_the_report_says_which() {
+    let full = ("b@h", 0);
+    let change = |change: fn(&mut NodeView)| {
+        let mut view = cluster(100, &[full]);
+        change(&mut view.nodes[1]);
+        view
+    };
+    let own = |change: fn(&mut NodeView)| {
+        let mut view = cluster(100, &[full]);
+        change(&mut view.nodes[0]);
+        view
+    };
+    let cases: [(Idle, ClusterView); 10] = [
+        (Idle::WithinTolerance, cluster(100, &[("b@h", 91)])),
+        (Idle::WithinTolerance, cluster(100, &[])),
+        (Idle::TooFewServers, cluster(19, &[full])),
+        (Idle::NodeDraining, change(|node| node.draining = true)),
+        (Idle::DeployInProgress, change(|node| node.generation = Some("2".into()))),
+        (Idle::UnknownLoad, own(|node| node.servers = None)),
+        (Idle::UnknownLoad, own(|node| node.name = "other@h".into())),
+        // Its heartbeat is too old: it does not count, and its share is not known.
+        (Idle::WithinTolerance, change(|node| node.stamp_ms = WALL - 60_000)),
+        (Idle::WithinTolerance, change(|node| node.servers = None)),
+        (Idle::NoTarget, full_cluster()),
+    ];
+    for (idle, view) in cases {
+        let mut drive = Drive::new(rebalance(), &common::servers(100), view.clone());
+        assert_eq!(drive.move_all(), [], "{idle:?}");
+        let report = drive.report();
+        assert_eq!((drive.finished, report.ended), (true, Some(Ended::Done)), "{idle:?}");
+        assert_eq!(report.left.into_iter().collect::<Vec<_>>(), [(Reason::Kept, 100)]);
+        assert_eq!(report.balance.map(|balance| (balance.idle, balance.excess)), Some((Some(idle), 0)));
+        let plan = plan(&rebalance(), &common::servers(100), view).expect("valid");
+        assert_eq!(plan.balance.and_then(|balance| balance.idle), Some(idle));
+        assert_eq!(plan.reasons.into_iter().collect::<Vec<_>>(), [(Reason::Kept, 100)]);
+    }
+}
+
+#[test]
+fn it_waits_for_no_target_when_there_is_nothing_to_move() {
+    let config = Config { wait_for_target_ms: 10_000, ..rebalance() };
+    let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[]));
+    drive.poll();
+    assert!(drive.finished);
+}
+
+#[test]
+fn a_node_that_begins_to_drain_stops_it_and_what_is_under_way_ends() {
+    let others = [("b@h", 0), ("c@h", 50)];
+    let mut drive =
+        Drive::new(Config { max_concurrency: 4, ..rebalance() }, &common::servers(100), cluster(100, &others));
+    let started = drive.poll();
+    assert_eq!(started.len(), 4);
+    let mut view = cluster(100, &others);
+    view.nodes[2].draining = true;
+    drive.event(Event::View(view)).expect("valid");
+    drive.finish(&started[0], Outcome::Untouched(handoff_core::Blame::Unknown));
+    drive.later(5_000);
+    assert_eq!(drive.poll(), [], "the one that still runs is not tried again");
+    started[1..].iter().for_each(|attempt| drive.moved(attempt));
+    assert_eq!(drive.poll(), []);
+    assert!(drive.finished);
+    let report = drive.report();
+    assert_eq!((report.moved, report.left.get(&Reason::Kept)), (3, Some(&97)));
+    assert_eq!(balance(&drive).idle, Some(Idle::NodeDraining));
+}
+
+#[test]
+fn a_later_view_makes_it_less_and_never_more() {
+    let config = || Config { max_concurrency: 1, ..rebalance() };
+    let others = [("b@h", 0)];
+    let mut drive = Drive::new(config(), &common::servers(100), cluster(100, &others));
+    let first = drive.poll();
+    let later = |servers| {
+        let mut view = cluster(100, &[("b@h", servers)]);
+        view.now_ms += 1_000;
+        view.nodes.iter_mut().for_each(|node| node.stamp_ms += 1_000);
+        view
+    };
+    // Somebody else sent 40 there.
+    drive.later(1_000);
+    drive.event(Event::View(later(40))).expect("valid");
+    drive.moved(&first[0]);
+    let moved = 1 + drive.move_all().len();
+    assert!((9..=11).contains(&moved), "{moved}");
+
+    let mut drive = Drive::new(config(), &common::servers(100), cluster(100, &[("b@h", 60)]));
+    drive.later(1_000);
+    drive.event(Event::View(later(0))).expect("valid");
+    assert_eq!(drive.move_all().len(), 20);
+}
+
+#[test]
+fn a_server_that_stays_after_all_leaves_its_turn_to_another() {
+    let mut drive = drive(100, &[("b@h", 0)]);
+    let started = drive.poll();
+    assert_eq!(started.len(), 50);
+    drive.finish(&started[0], Outcome::NotStorable);
+    started[1..].iter().for_each(|attempt| drive.moved(attempt));
+    let more = drive.move_all();
+    assert_eq!((more.len(), drive.report().moved), (1, 50));
+    assert_eq!(drive.report().left.into_iter().collect::<Vec<_>>(), [(Reason::NotStorable, 1), (Reason::Kept, 49)]);
+}
+
+#[test]
+fn a_server_that_is_down_goes_to_a_node_that_has_its_share_rather_than_nowhere() {
+    let config = Config { max_concurrency: 1, ..rebalance() };
+    let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[("b@h", 0), ("c@h", 90)]));
+    let started = drive.poll();
+    assert_eq!(started[0].target, "b@h");
+    drive.finish(&started[0], Outcome::Displaced(handoff_core::Blame::Server));
+    let again = drive.poll();
+    assert_eq!((again[0].id, &*again[0].target), (started[0].id, "c@h"));
+}
+
+#[test]
+fn a_target_that_is_full_takes_no_more_than_its_limit() {
+    let mut view = cluster(100, &[("b@h", 0), ("c@h", 0)]);
+    view.nodes[1].capacity = vec![limit(Scope::Module(ModuleId(0)), 0, 5)];
+    let mut drive = Drive::new(rebalance(), &common::servers(100), view);
+    let moved = drive.move_all();
+    assert_eq!((count(&moved, "b@h"), count(&moved, "c@h")), (5, 33));
+    assert_eq!(drive.report().left.get(&Reason::NoTarget), Some(&28));
+}
+
+#[test]
+fn limits_of_all_nodes_decide_their_shares() {
+    let mut view = cluster(90, &[("b@h", 0), ("c@h", 0)]);
+    for (node, most) in view.nodes.iter_mut().zip([100, 100, 400]) {
+        let current = u32::try_from(node.servers.unwrap_or(0)).expect("small");
+        node.capacity = vec![limit(Scope::Total, current, most)];
+    }
+    let mut drive = Drive::new(rebalance(), &common::servers(90), view);
+    let moved = drive.move_all();
+    assert_eq!((count(&moved, "b@h"), count(&moved, "c@h")), (15, 60));
+}
+
+#[test]
+fn a_machine_that_is_busy_for_a_moment_moves_nothing() {
+    let mut view = cluster(100, &[("b@h", 100)]);
+    view.nodes[0].resources = Resources { cpu: Usage { used: Some(79.0), max: Some(80.0) }, ..Resources::default() };
+    let mut drive = Drive::new(rebalance(), &common::servers(100), view);
+    assert_eq!(drive.move_all(), []);
+    assert_eq!(balance(&drive).idle, Some(Idle::WithinTolerance));
+}
+
+#[test]
+fn sources_that_plan_by_the_same_view_fill_a_target_once() {
+    let mut total = 0;
+    for own in ["a@h", "b@h", "c@h"] {
+        let mut view = cluster(134, &[("b@h", 133), ("c@h", 133), ("d@h", 0)]);
+        view.nodes[0].name = "a@h".into();
+        let config = Config { source: Source { name: own.into(), ..Source::default() }, ..rebalance() };
+        let mut drive = Drive::new(config, &common::servers(133), view);
+        total += drive.move_all().len();
+    }
+    assert_eq!(total, 100);
+}
+
+#[test]
+fn a_plan_moves_what_the_rebalance_moves() {
+    let view = cluster(100, &[("b@h", 10), ("c@h", 40)]);
+    let planned = plan(&rebalance(), &common::servers(100), view.clone()).expect("valid");
+    let mut drive = Drive::new(rebalance(), &common::servers(100), view);
+    let moved = drive.move_all();
+    for (target, planned) in planned.targets.iter().zip(&planned.per_target) {
+        assert_eq!(count(&moved, target) as u64, *planned, "{target}");
+    }
+    let (planned, done) = (planned.balance.expect("one"), balance(&drive));
+    assert_eq!(planned, done);
+    assert_eq!(done.after.iter().map(|share| share.servers).collect::<Vec<_>>(), [50, 50, 50]);
+}
+
+#[test]
+fn an_engine_that_follows_refuses_an_order_below_the_share() {
+    let mut drive = drive(100, &[("b@h", 0)]);
+    let order = |id| handoff_core::Action::Start {
+        id: ServerId(id),
+        target: "b@h".into(),
+        attempt: 1,
+        timeout: handoff_core::time::Micros::from_millis(1_000),
+    };
+    let mut taken = 0;
+    for id in 0..100 {
+        match drive.engine.follow(drive.now, &order(id), &mut drive.shared) {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!(error, EngineError::Unexpected { id: ServerId(id) });
+                break;
+            }
+        }
+        let attempt = common::Attempt { id, target: "b@h".into(), attempt: 1, timeout_ms: 1_000 };
+        drive.moved(&attempt);
+    }
+    // Half of them is the share; a twentieth of that may be a matter of the moment.
+    assert!((50..=54).contains(&taken), "{taken}");
+    assert_eq!(drive.poll(), []);
+    assert!(drive.finished);
+}
+
+#[test]
+fn an_engine_that_follows_refuses_every_order_while_a_node_drains() {
+    let mut view = cluster(100, &[("b@h", 0), ("c@h", 0)]);
+    view.nodes[2].draining = true;
+    let mut drive = Drive::new(rebalance(), &common::servers(100), view);
+    let order = handoff_core::Action::Start {
+        id: ServerId(0),
+        target: "b@h".into(),
+        attempt: 1,
+        timeout: handoff_core::time::Micros::from_millis(1_000),
+    };
+    let refused = drive.engine.follow(drive.now, &order, &mut drive.shared);
+    assert_eq!(refused, Err(EngineError::Unexpected { id: ServerId(0) }));
+}
+
+#[test]
+fn a_drain_of_one_a_second_starts_one_a_second() {
+    let config = Config { max_per_second: Some(1), ..config() };
+    let mut drive = Drive::new(config, &common::servers(3), view(vec![node("b@h")]));
+    let first = drive.poll();
+    assert_eq!(first.len(), 1);
+    drive.moved(&first[0]);
+    assert_eq!((drive.poll(), drive.finished), (vec![], false));
+    let wake = drive.wake.expect("it goes on by itself");
+    assert!(wake > drive.now && wake.since(drive.now).as_millis() <= 1_000);
+    drive.now = wake;
+    assert_eq!(drive.poll().len(), 1);
+}
