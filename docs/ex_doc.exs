@@ -24,7 +24,12 @@ pages = [
 ]
 
 # Without a title, the heading of the page is its title.
-pages = for page <- pages, do: if(tuple_size(page) == 3, do: Tuple.append(page, nil), else: page)
+pages =
+  Enum.map(pages, fn
+    {group, source, name} -> {group, source, name, nil}
+    page -> page
+  end)
+
 names = Map.new(pages, fn {_group, source, name, _title} -> {source, name} end)
 
 picture = fn target ->

@@ -50,8 +50,8 @@ pub fn run_mode(
     let calls = read_calls(&cluster.call(stage.client, Command::StopClients)?)?;
     let store_ops = store_stats(&mut cluster, stage.store)?;
     let counters = recovery::counters(&mut cluster, &stage, settings)?;
-    let everyone: Vec<_> = cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect();
-    cluster.call_each(everyone.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
+    let nodes: Vec<_> = cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect();
+    cluster.call_each(nodes.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
 
     let versions =
         cluster.node(stage.client).versions.clone().ok_or_else(|| Error::protocol("a client without versions"))?;

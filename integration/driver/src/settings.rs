@@ -100,7 +100,7 @@ pub struct Settings {
     pub start_ms: u32,
     /// Which servers store each increment before it is answered, or their states only when they stop.
     pub synced: Synced,
-    /// Clients ask for one in so many increments to be stored before the answer, and look whether it is; 0
+    /// Clients ask for one in this many increments to be stored before the answer, and check that it is; 0
     /// for none.
     pub sync_one_in: u32,
     /// How old a heartbeat may be, in runs of faults; `None` for what `DurableServer` has by itself.

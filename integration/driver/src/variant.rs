@@ -11,7 +11,7 @@ use crate::flags::shown_as_flag;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The existing shutdown, no handoff
+    /// DurableServer's own shutdown, without handoff
     Graceful,
     /// A plain task stream over `rehome_child`
     Naive,

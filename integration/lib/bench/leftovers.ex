@@ -3,7 +3,7 @@ defmodule HandoffBench.Leftovers do
   Servers that a drain could not move in time: how long each of them is down, with `start_leftovers` and
   without it.
 
-  Both runs are the same: a store of so many slots, a source with all servers, receivers with none, every node
+  Both runs are the same: a store with a fixed number of slots, a source with all servers, receivers with none, every node
   an operating-system process. The source is shut down (SIGTERM) with a `timeout_ms` that is too short. Each
   server tells this node when it stops and when it starts (`HandoffBench.Leftovers.Server`); the gap is the
   time in between, of servers that the drain itself did not move. Without `start_leftovers` they wait for the

@@ -15,7 +15,7 @@ defmodule HandoffBench.Nodes do
     :ok
   end
 
-  @doc "Boots so many nodes that are connected to each other and run this library: their control processes and names."
+  @doc "Boots this many nodes that are connected to each other and run this library: their control processes and names."
   @spec start(pos_integer()) :: {[pid()], [node()]}
   def start(count) do
     {peers, nodes} = Enum.unzip(for _ <- 1..count, do: start_peer())
@@ -62,7 +62,7 @@ defmodule HandoffBench.Nodes do
     end
   end
 
-  @doc "Waits until `node` has the heartbeats of so many nodes of the supervisor `sup`."
+  @doc "Waits until `node` has the heartbeats of this many nodes of the supervisor `sup`."
   @spec await_heartbeats(node(), atom(), pos_integer()) :: :ok
   def await_heartbeats(node, sup, count),
     do: await(fn -> length(:erpc.call(node, DurableHandoff.Host.View, :build, [sup, [], []]).nodes) == count end)

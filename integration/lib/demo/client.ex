@@ -4,7 +4,7 @@ defmodule HandoffDemo.Client do
   code does without any knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is
   counted and not repeated.
 
-  With `sync_one_in` it asks for one in so many increments to be stored before the answer. A counter that was
+  With `sync_one_in` it asks for one in that many increments to be stored before the answer. A counter that was
   answered and that the client then found in the store must never go back.
 
   It calls at a fixed rate. With a pause after each answer, slow answers would mean fewer calls just when

@@ -1,6 +1,6 @@
 defmodule HandoffDemo.Naive do
   @moduledoc """
-  The handoff that anyone would write: when the node stops, move every server, so many at a time.
+  A plain handoff, for comparison: when the node stops, a task stream moves every server, a fixed number at a time.
 
   It is what `durable_handoff` is compared with, so it is a fair one: it stops before the supervisor it
   drains, marks the node as draining first, and gives every move time. It names no target: `rehome_child/3`

@@ -1,5 +1,5 @@
 defmodule Handoff.BreakerTest do
-  @moduledoc "When attempts keep failing the drain gives up and leaves the rest to the existing shutdown."
+  @moduledoc "When attempts keep failing the drain gives up and leaves the rest to DurableServer's graceful shutdown."
 
   use HandoffCase, nodes: 2
 

@@ -1,5 +1,5 @@
 defmodule Handoff.CrashTest do
-  @moduledoc "Parts of the library crash or are killed: it is logged, the existing shutdown goes on, no reservation stays."
+  @moduledoc "Parts of the library crash or are killed: it is logged, the graceful shutdown goes on, no reservation stays."
 
   use HandoffCase, nodes: 2
 
@@ -19,7 +19,7 @@ defmodule Handoff.CrashTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "Drainer crashes again and again: the servers live on, and the existing shutdown stops them",
+  test "Drainer crashes again and again: the servers live on, and the graceful shutdown stops them",
        %{a: a} = context do
     [app, _app_b] = start_cluster(context)
     [key] = start_servers(context, a, 1)
@@ -74,7 +74,7 @@ defmodule Handoff.CrashTest do
     await_all_on(context, keys, [b])
   end
 
-  test "the drain's process is killed during a shutdown: the existing shutdown goes on", %{a: a, b: b} = context do
+  test "the drain's process is killed during a shutdown: the graceful shutdown goes on", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
     keys = start_servers(context, a, 5)
     hold_reads(context)

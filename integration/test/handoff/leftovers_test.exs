@@ -26,7 +26,7 @@ defmodule Handoff.LeftoversTest do
     await_log(b, :leftovers_ended, %{source: a})
   end
 
-  test "a drain that is held up past the limit offers what is left all the same", %{a: a, b: b, c: c} = context do
+  test "a drain hangs past its limit: its leftovers are offered all the same", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4)
     block_drain(context, a)
@@ -60,7 +60,7 @@ defmodule Handoff.LeftoversTest do
     block_drain(context, a)
     listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    # The second is for a drain that is held up itself at its deadline.
+    # The second is for a drain that hangs at its deadline.
     assert_receive {:log, ^a, _level, event, metadata} when event in [:drain_ended, :drain_failed], 30_000
     with %{report: report} <- metadata, do: assert(%{moved: 0, adopted_later: 0} = report)
     for node <- [b, c], do: assert(held(context, node) == %{})

@@ -42,7 +42,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_moved(context, b, "raises", a), :get) == 3
   end
 
-  test "terminate/2 of servers raises: that counts against no store, so the others are not held up",
+  test "terminate/2 of servers raises: that counts against no store, so the others are not delayed",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     listen_to_telemetry(a)

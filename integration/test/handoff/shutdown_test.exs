@@ -1,5 +1,5 @@
 defmodule Handoff.ShutdownTest do
-  @moduledoc "A supervision tree, or a whole node, that is stopped drains first; the existing shutdown does the rest."
+  @moduledoc "A supervision tree, or a whole node, that is stopped drains first; DurableServer's graceful shutdown does the rest."
 
   use HandoffCase, nodes: 3
 
@@ -43,7 +43,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b])
   end
 
-  test "handoff_on_shutdown: false is the existing shutdown", %{a: a, b: b} = context do
+  test "handoff_on_shutdown: false: only DurableServer's graceful shutdown", %{a: a, b: b} = context do
     app = start_handoff(context, a, handoff_on_shutdown: false)
     start_handoff(context, b)
     await_heartbeats([a, b], context.sup)
@@ -55,7 +55,7 @@ defmodule Handoff.ShutdownTest do
   end
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "a node alone: nothing is moved, and what the existing shutdown stores is all there", %{a: a} = context do
+  test "a node alone: nothing is moved, and the graceful shutdown stores every state", %{a: a} = context do
     app = start_handoff(context, a)
     start_servers(context, a, 5, Counter, %{count: 3})
     :ok = stop_children(a, app)

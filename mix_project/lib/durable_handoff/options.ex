@@ -33,7 +33,7 @@ defmodule DurableHandoff.Options do
       engine: true,
       type: {:integer, 1, 10_000},
       default: 50,
-      doc: "how many servers move at a time. At most so many are down at once because of the drain",
+      doc: "how many servers move at a time. At most this many are down at once because of the drain",
       change:
         "to a higher value when the report's `concurrency.highest` reaches it and the store serves more requests; to a " <>
           "lower one to spare the store",
@@ -76,7 +76,7 @@ defmodule DurableHandoff.Options do
       engine: true,
       type: {:integer, 1, 1_000_000},
       default: 10,
-      doc: "the drain ends after so many failed attempts in a row, and the graceful shutdown stops the rest",
+      doc: "the drain ends after this many failed attempts in a row, and the graceful shutdown stops the rest",
       change: "to a higher value in large clusters, where one target can fail many attempts before it is left out",
       example: 30
     ],

@@ -121,9 +121,9 @@ defmodule DurableHandoff.Telemetry do
 
   | reason | what takes over |
   |---|---|
-  | `:failures` | too many attempts failed: the existing shutdown stops the rest |
-  | `{:drain_failed, reason}` | the drain could not run: the existing shutdown stops everything |
-  | `:overdue` | the drain did not end within `timeout_ms`: the existing shutdown goes on without it |
+  | `:failures` | too many attempts failed: the graceful shutdown stops the rest |
+  | `{:drain_failed, reason}` | the drain could not run: the graceful shutdown stops all servers |
+  | `:overdue` | the drain did not end within `timeout_ms`: the graceful shutdown begins without it |
   | `{:no_executor, node}` | the Rust node of the option `executor` has not announced itself: the engine in this VM decides |
   | `{:executor_lost, node, reason}` | the Rust node refused, is gone or silent: the next Rust node decides, or the engine in this VM when moves have begun (reasons: `DurableHandoff.Report`) |
 

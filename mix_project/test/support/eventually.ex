@@ -17,7 +17,7 @@ defmodule DurableHandoff.Eventually do
   @spec await_name(atom()) :: :ok
   def await_name(name), do: wait_until(fn -> Process.whereis(name) == nil end)
 
-  @doc "Returns once `condition` is true; fails the test when it is not after so many polls, ten milliseconds apart."
+  @doc "Returns once `condition` is true; fails the test when it is not true after that many polls, ten milliseconds apart."
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
   def wait_until(condition, looks \\ 1_500) do
     cond do

@@ -23,7 +23,7 @@ pub struct Rule {
     pub key: Option<String>,
     /// How many of those requests pass first.
     pub skip: u64,
-    /// Of the following, each how manyth is taken; 0 and 1 for all.
+    /// Takes every n-th of the requests that match; 0 and 1 take all.
     pub every: u64,
     /// How many are taken at most.
     pub times: Option<u64>,

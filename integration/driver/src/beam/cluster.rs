@@ -140,7 +140,7 @@ impl Cluster {
         &self.drained
     }
 
-    /// How long drains have held up the shutdowns of nodes.
+    /// How long drains have delayed the shutdowns of nodes.
     pub fn held_up(&self) -> &[(NodeId, HeldUp)] {
         &self.held_up
     }

@@ -51,7 +51,7 @@ pub enum Command {
         servers: u32,
         /// Between two calls of a client.
         every_ms: u32,
-        /// One in so many increments is to be stored before it is answered; 0 for none.
+        /// One in this many increments is stored before it is answered; 0 for none.
         sync_one_in: u32,
     },
     /// Stop the clients. Answer: [`read_calls`].

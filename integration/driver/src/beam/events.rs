@@ -56,7 +56,7 @@ pub struct Drained {
     pub ended: String,
 }
 
-/// How long a drain held up the shutdown of a supervisor, by the monotonic clock of its node, in
+/// How long a drain delayed the shutdown of a supervisor, by the monotonic clock of its node, in
 /// microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldUp {
@@ -102,7 +102,7 @@ impl Event {
     /// Reads an event.
     pub fn read(term: &Term) -> Result<Self> {
         let (tag, rest) =
-            elements(term).and_then(<[Term]>::split_first).ok_or_else(|| Error::protocol("an event is no tuple"))?;
+            elements(term).and_then(<[Term]>::split_first).ok_or_else(|| Error::protocol("an event is not a tuple"))?;
         match (atom_name(tag).unwrap_or_default(), rest) {
             ("ready", [otp, elixir, version, kind]) => Ok(Self::Ready(Versions {
                 otp: read_text(otp, "otp")?,

@@ -120,8 +120,8 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
         (0..scene.settings.servers).for_each(|key| *calls.acknowledged.entry(key).or_default() += 1);
     }
     let counters = counters(&mut scene.cluster, &scene.stage, scene.settings)?;
-    let everyone: Vec<_> = alive(&scene.cluster);
-    scene.cluster.call_each(everyone.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
+    let all_nodes: Vec<_> = alive(&scene.cluster);
+    scene.cluster.call_each(all_nodes.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
     let figures = figures(&Observed {
         nodes: scene.cluster.nodes().iter().map(Into::into).collect(),
         records: scene.cluster.records(),
@@ -238,7 +238,7 @@ fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> 
     (longest > bound).then(|| format!("a node waited {seconds:.1} s for its drain, and may wait {timeout_ms} ms"))
 }
 
-/// What is wrong with how long drains held up the shutdowns of nodes that were not killed.
+/// Problems with how long drains delayed the shutdowns of nodes that were not killed.
 fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
     let orderly = drains.iter().map(|drain| drain.node).filter(|&node| !scene.was_killed(node));
     let of_node = |node| {
@@ -249,7 +249,7 @@ fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
     orderly.filter_map(of_node).collect()
 }
 
-/// A node that stops in order says how long it was held up. It must neither be later than its deadline nor
+/// A node that stops in order reports its delay. It must neither be later than its deadline nor
 /// have drawn it too late.
 fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
     if held_up.is_empty() {
@@ -258,7 +258,7 @@ fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
     let wrong = |of: &&HeldUp| of.late_us() > LATE_US || of.drawn_us > u64::from(timeout_ms) * 1_000;
     held_up.iter().find(wrong).map(|of| {
         let [took, drawn] = [of.took_us, of.drawn_us].map(millis);
-        format!("was held up for {took} ms, until a deadline {drawn} ms away, and may be for {timeout_ms} ms")
+        format!("was delayed for {took} ms; its deadline was {drawn} ms away, and the limit is {timeout_ms} ms")
     })
 }
 

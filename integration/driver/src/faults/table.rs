@@ -142,7 +142,7 @@ impl<'a> Row<'a> {
 /// The closing table.
 pub fn closing(faults: &[&Fault], shown: &[Shown]) -> String {
     let mut table =
-        tables::table(["fault", "passed", "drain at most", "settled after at most", "handed over", "failed seeds"]);
+        tables::table(["fault", "passed", "drain at most", "settled after at most", "moved", "failed seeds"]);
     for row in Row::all(faults, shown).iter().filter(|row| !row.runs.is_empty()) {
         let failed: Vec<_> = row.runs.iter().filter(|run| !run.passed()).map(|run| run.seed.to_string()).collect();
         let settled = format!("{} (bound {} s)", row.settled(), row.fault.setup.bound_s);

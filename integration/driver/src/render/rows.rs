@@ -33,7 +33,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
         values: report.modes.iter().map(|(_, mode)| value(mode)).collect(),
     };
     let mut rows = vec![
-        row("handed over", "running elsewhere before their node was gone, of all servers on stopping nodes", &|m| {
+        row("moved", "running elsewhere before their node was gone, of all servers on stopping nodes", &|m| {
             format!("{} of {}", m.moved, m.total)
         }),
         row("gap p50", "from user terminate/2 to the next init", &|m| rounded(m.gap_ms.p50)),
@@ -118,7 +118,7 @@ pub struct DrainRow {
 }
 
 /// The names of a [`DrainRow`]'s figures.
-pub const DRAIN_COLUMNS: [&str; 6] = ["handed over", "gap p50", "gap p99", "gap max", "drain", "shutdown"];
+pub const DRAIN_COLUMNS: [&str; 6] = ["moved", "gap p50", "gap p99", "gap max", "drain", "shutdown"];
 
 /// Every stopped node of every mode.
 pub fn drain_rows(report: &Report) -> Vec<DrainRow> {

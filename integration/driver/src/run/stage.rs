@@ -151,9 +151,9 @@ pub fn wait_until_all_see_all(cluster: &mut Cluster, since_us: u64) -> Result<()
     look(cluster, "every node seeing every other node's heartbeat", |cluster| {
         let apps: Vec<_> = cluster.alive_as(Role::App).collect();
         let clients: Vec<_> = cluster.alive_as(Role::Client).collect();
-        let everyone: Vec<_> = apps.iter().chain(&clients).copied().collect();
-        let answers = cluster.call_each(everyone.iter().map(|&id| (id, Command::View)).collect(), |_| {})?;
-        for (viewer, answer) in everyone.iter().zip(answers) {
+        let nodes: Vec<_> = apps.iter().chain(&clients).copied().collect();
+        let answers = cluster.call_each(nodes.iter().map(|&id| (id, Command::View)).collect(), |_| {})?;
+        for (viewer, answer) in nodes.iter().zip(answers) {
             let view = read_view(&answer)?;
             let sees = |id: NodeId, draining: bool, since_us: u64| {
                 id == *viewer

@@ -92,7 +92,7 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # The atom of a connected node exists; a name without one is no node that could be reached.
+  # The atom of a connected node exists, so a name without an atom cannot be reached.
   defp connected(target) do
     node = String.to_existing_atom(target)
     if node in Node.list(:connected), do: node

@@ -161,7 +161,7 @@ defmodule DurableHandoff.Host.Sync do
   defp cause(message) do
     text(message)
   rescue
-    _unreadable -> "an error that is no text"
+    _unreadable -> "an error that is not text"
   end
 
   defp text({:string, text}), do: text |> IO.chardata_to_string() |> String.slice(0, @longest_cause)

@@ -34,7 +34,7 @@ pub struct Args {
     )]
     pub stores: Vec<Shape>,
 
-    /// Task streams with so many moves at once
+    /// Task streams with this many moves at a time
     #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "8,50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub streams: Vec<u32>,
 

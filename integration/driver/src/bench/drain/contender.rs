@@ -5,9 +5,9 @@ use crate::variant::{Executor, Mode, Variant};
 /// A way to drain a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
-    /// The existing shutdown.
+    /// DurableServer's own shutdown.
     Graceful,
-    /// A plain task stream over `rehome_child`, so many at once.
+    /// A plain task stream over `rehome_child`, with this many moves at a time.
     Stream(u32),
     /// `durable_handoff`, and who decides.
     Handoff(Executor),
