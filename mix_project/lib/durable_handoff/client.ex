@@ -34,7 +34,7 @@ defmodule DurableHandoff.Client do
     * With the owner in place, a call costs a lookup and a `GenServer.call`.
   """
 
-  import DurableHandoff.Schema, only: [supervisor_name!: 2]
+  import DurableHandoff.Schema, only: [server_key!: 2, supervisor_name!: 2]
 
   alias DurableHandoff.Client.{Call, Limits, Request, Server}
   alias DurableHandoff.Host
@@ -87,6 +87,7 @@ defmodule DurableHandoff.Client do
   @doc false
   @spec whereis(Host.name(), term()) :: pid() | nil
   def whereis(supervisor, key) do
-    supervisor |> supervisor_name!("DurableHandoff.whereis: the first argument") |> Host.Registry.owner(key)
+    supervisor_name!(supervisor, "DurableHandoff.whereis: the first argument")
+    Host.Registry.owner(supervisor, server_key!(key, "DurableHandoff.whereis: the second argument"))
   end
 end

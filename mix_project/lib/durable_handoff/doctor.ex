@@ -24,7 +24,7 @@ defmodule DurableHandoff.Doctor do
   """
 
   alias DurableHandoff.Doctor.{Environment, Supervised}
-  alias DurableHandoff.Status
+  alias DurableHandoff.{Schema, Status}
 
   @limit_ms 45_000
 
@@ -45,8 +45,21 @@ defmodule DurableHandoff.Doctor do
   """
   @spec run(keyword()) :: [finding()]
   def run(options \\ []) do
-    supervisors = options[:supervisors] || Status.supervisors()
+    supervisors = supervisors!(options)
     Environment.findings() ++ supervised(supervisors)
+  end
+
+  defp supervisors!(options) do
+    case Keyword.keyword?(options) && Keyword.pop(options, :supervisors) do
+      {nil, []} ->
+        Status.supervisors()
+
+      {names, []} ->
+        for name <- List.wrap(names), do: Schema.supervisor_name!(name, "DurableHandoff.Doctor: :supervisors")
+
+      _other ->
+        raise ArgumentError, "DurableHandoff.Doctor got #{inspect(options)}, expected [supervisors: [MyApp.Durable]]"
+    end
   end
 
   defp supervised([]) do

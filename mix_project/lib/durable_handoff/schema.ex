@@ -59,10 +59,29 @@ defmodule DurableHandoff.Schema do
   def supervisor_name!(name, _what) when is_name(name), do: name
 
   def supervisor_name!(other, what) do
-    hint = if is_pid(other), do: "; for the pid of a server use GenServer", else: ""
+    hint =
+      case other do
+        pid when is_pid(pid) ->
+          "; for the pid of a server use GenServer"
+
+        {name, node} when is_name(name) and is_name(node) ->
+          "; on another node ask by :erpc.call(#{inspect(node)}, ...)"
+
+        _other ->
+          ""
+      end
 
     raise ArgumentError,
           "#{what} got #{inspect(other)}, expected the name of a DurableServer.Supervisor such as MyApp.Durable#{hint}"
+  end
+
+  @doc "Returns `key`, the key of a server. Raises `ArgumentError` when it is not a string: no server can have it."
+  @spec server_key!(term(), String.t()) :: String.t()
+  def server_key!(key, _what) when is_binary(key), do: key
+
+  def server_key!(other, what) do
+    hint = if is_pid(other), do: "; for the pid of a server use GenServer", else: ""
+    raise ArgumentError, "#{what} got #{inspect(other)}, expected the key of a server, a string#{hint}"
   end
 
   @doc "The options as a Markdown list."
@@ -109,7 +128,7 @@ defmodule DurableHandoff.Schema do
   @spec check!(t(), term(), String.t()) :: :ok
   def check!(schema, given, what) do
     unless is_list(given) and Keyword.keyword?(given) do
-      raise ArgumentError, "invalid #{what}: got #{inspect(given)}, expected a keyword list such as #{example(schema)}"
+      raise ArgumentError, "invalid #{what}: got #{inspect(given)}, expected a keyword list" <> instead(schema, given)
     end
 
     given
@@ -122,10 +141,26 @@ defmodule DurableHandoff.Schema do
     |> raise_on(what)
   end
 
-  # Options of this schema, not of another one.
-  defp example(schema) do
-    {name, entry} = Enum.find(schema, hd(schema), fn {_name, entry} -> entry[:default] != nil end)
-    inspect([{name, entry[:default]}])
+  # What was meant, as far as that can be known: a number alone is the option that all others are about.
+  defp instead(schema, given) do
+    {name, entry} = main(schema)
+
+    cond do
+      match?({:integer, _low, _high}, entry[:type]) and valid?(entry[:type], given) ->
+        ", did you mean #{inspect([{name, given}])}?"
+
+      is_map(given) and not is_struct(given) and given != %{} and Enum.all?(Map.keys(given), &is_atom/1) ->
+        ", did you mean #{inspect(Map.to_list(given))}?"
+
+      true ->
+        " such as " <> inspect([{name, entry[:default]}])
+    end
+  end
+
+  # An option of this schema, not of another one: the first number, or else the first with a default.
+  defp main(schema) do
+    with_default = for {_name, entry} = option <- schema, entry[:default] != nil, do: option
+    Enum.find(with_default, hd(with_default ++ schema), fn {_name, entry} -> match?({:integer, _, _}, entry[:type]) end)
   end
 
   @doc "Raises `ArgumentError` with all of `problems`, if there are any."

@@ -245,12 +245,20 @@ defmodule DurableHandoff.Store do
 
   defp update_object(store, key, fun, opts, again) do
     with {:ok, object} <- get_object(store, key, Keyword.put(opts, :consistent, true)),
-         {:ok, data} <- fun.(object) do
+         {:ok, data} <- updated!(fun.(object)) do
       case put_object(store, key, data, Keyword.put(opts, :etag, object.etag)) do
         {:error, :conflict} when again > 0 -> update_object(store, key, fun, opts, again - 1)
         result -> result
       end
     end
+  end
+
+  defp updated!({answer, _data_or_reason} = result) when answer in [:ok, :error], do: result
+
+  defp updated!(other) do
+    raise ArgumentError,
+          "the function given to DurableHandoff.Store.update_object returned #{inspect(other)}, " <>
+            "expected {:ok, data} or {:error, reason}"
   end
 
   @doc "Deletes an object; with `etag:` only that version of it. Options: `etag:`, `timeout:` in ms, `max_retries:`."

@@ -6,7 +6,7 @@ defmodule DurableHandoff.Client.Call do
   # It waits by a call of `DurableHandoff.Client.Server`. Where that process is absent or ends, it polls the
   # registry, a little less often each time, until the process is back or the time is up.
 
-  import DurableHandoff.Schema, only: [supervisor_name!: 2]
+  import DurableHandoff.Schema, only: [server_key!: 2, supervisor_name!: 2]
 
   alias DurableHandoff.{Clock, Host, Telemetry}
   alias DurableHandoff.Client.{Options, Request, Server, StartQueue}
@@ -49,6 +49,7 @@ defmodule DurableHandoff.Client.Call do
   @spec new(module(), Host.name(), term(), Options.operation(), keyword()) :: t()
   def new(registry, supervisor, key, operation, given) do
     supervisor_name!(supervisor, "DurableHandoff.#{operation}: the first argument")
+    server_key!(key, "DurableHandoff.#{operation}: the second argument")
     options = Options.read!(given, operation)
     began_us = Clock.now_us()
 

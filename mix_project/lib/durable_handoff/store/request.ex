@@ -36,6 +36,7 @@ defmodule DurableHandoff.Store.Request do
   @doc "Sends a request. `await/1` gets its answer."
   @spec start(store(), tuple() | atom(), keyword()) :: {reference(), term(), non_neg_integer()}
   def start(store, request, opts) do
+    valid!(request)
     tag = make_ref()
     timeout = number(opts[:timeout], store.timeout_ms)
     retries = number(opts[:max_retries], store.max_retries)
@@ -58,6 +59,26 @@ defmodule DurableHandoff.Store.Request do
     unless Native.store_cancel(handle), do: sent(tag)
     :ok
   end
+
+  # What the library cannot read is named here, where the caller's name for it is known.
+  defp valid!({:put, key, _body, condition, _readback, _keep}), do: {key!(key), condition!(condition)}
+  defp valid!({:delete, key, etag}), do: {key!(key), etag == nil or condition!({:etag, etag})}
+  defp valid!(request) when is_tuple(request), do: key!(elem(request, 1))
+  defp valid!(:check), do: :ok
+
+  defp key!(key) when is_binary(key), do: key
+
+  defp key!(other),
+    do: raise(ArgumentError, "DurableHandoff.Store: a key or prefix got #{inspect(other)}, expected a string")
+
+  defp condition!({:etag, other}) when not is_binary(other),
+    do:
+      raise(
+        ArgumentError,
+        "DurableHandoff.Store: :etag got #{inspect(other)}, expected a string from an earlier answer"
+      )
+
+  defp condition!(condition), do: condition
 
   # The host passes `timeout: :infinity` where a deletion is to wait for its lock.
   defp number(value, _default) when is_integer(value), do: value |> max(0) |> min(@most)

@@ -1,0 +1,94 @@
+defmodule DurableHandoff.HurriedArgumentsTest do
+  @moduledoc "What a person in a hurry passes: each wrong argument is an error that names it and what was expected."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.{Client, Doctor, Drainer, Options, Store}
+
+  @no_names [nil, "My.Sup", [], %{}, 1, {:via, Registry, :x}]
+
+  for function <- [:drain, :plan, :status, :cancel, :cordon, :uncordon] do
+    test "#{function} of what is no name of a supervisor" do
+      for wrong <- [self() | @no_names] do
+        error = assert_raise ArgumentError, fn -> apply(DurableHandoff, unquote(function), [wrong]) end
+        assert error.message =~ "got #{inspect(wrong)}, expected the name of a DurableServer.Supervisor"
+      end
+    end
+  end
+
+  test "the name of a supervisor on another node says how to ask there" do
+    assert_raise ArgumentError, ~r/on another node ask by :erpc.call\(:b@h, \.\.\.\)/, fn ->
+      DurableHandoff.drain({My.Sup, :b@h})
+    end
+  end
+
+  test "a key that no server can have does not wait for an owner until the time is up" do
+    for wrong <- [nil, :room, 1, {"room", 1}],
+        {name, call} <- [
+          call: &DurableHandoff.call(My.Sup, &1, :hello, timeout: :infinity),
+          cast: &DurableHandoff.cast(My.Sup, &1, :hello, timeout: :infinity),
+          await: &DurableHandoff.await(My.Sup, &1, timeout: :infinity),
+          whereis: &DurableHandoff.whereis(My.Sup, &1)
+        ] do
+      error = assert_raise ArgumentError, fn -> call.(wrong) end
+      assert error.message =~ "DurableHandoff.#{name}: the second argument got #{inspect(wrong)}, expected the key"
+    end
+
+    assert_raise ArgumentError, ~r/for the pid of a server use GenServer/, fn ->
+      DurableHandoff.call(My.Sup, self(), :hello)
+    end
+  end
+
+  test "options that are no keyword list say which was meant" do
+    for {wrong, meant} <- [
+          {5000, "did you mean [timeout_ms: 5000]?"},
+          {%{max_attempts: 2}, "did you mean [max_attempts: 2]?"},
+          {:on, "such as [timeout_ms: 30000]"},
+          {0, "such as [timeout_ms: 30000]"},
+          {%{"timeout_ms" => 5}, "such as [timeout_ms: 30000]"},
+          {%{}, "such as [timeout_ms: 30000]"}
+        ] do
+      error = assert_raise ArgumentError, fn -> Options.new!(wrong) end
+
+      assert error.message ==
+               "invalid handoff_on_shutdown: got #{inspect(wrong)}, expected a keyword list" <> separated(meant)
+    end
+  end
+
+  defp separated("did" <> _rest = text), do: ", " <> text
+  defp separated(text), do: " " <> text
+
+  test "child specifications of what is no keyword list" do
+    for module <- [DurableHandoff.Supervisor, Drainer, Client], wrong <- [nil, My.Sup, "My.Sup", [My.Sup], %{}] do
+      error = assert_raise ArgumentError, fn -> module.child_spec(wrong) end
+      assert error.message =~ "#{inspect(module)} got #{inspect(wrong)}, expected"
+    end
+  end
+
+  test "keys and etags that a store cannot use" do
+    {:ok, %{state: store}} = Store.init_backend(url: "memory:#{inspect(make_ref())}")
+
+    for {call, text} <- [
+          {fn -> Store.get_object(store, :k) end, "a key or prefix got :k, expected a string"},
+          {fn -> Store.put_object(store, nil, %{}) end, "a key or prefix got nil, expected a string"},
+          {fn -> Store.try_claim(store, 1, %{}) end, "a key or prefix got 1, expected a string"},
+          {fn -> Store.delete_object(store, nil) end, "a key or prefix got nil, expected a string"},
+          {fn -> store |> Store.list_all_objects_stream(:k) |> Enum.to_list() end, "a key or prefix got :k"},
+          {fn -> Store.put_object(store, "k", %{}, etag: 1) end, ":etag got 1, expected a string"},
+          {fn -> Store.delete_object(store, "k", etag: :any) end, ":etag got :any, expected a string"}
+        ] do
+      error = assert_raise ArgumentError, call
+      assert error.message =~ text
+    end
+  end
+
+  test "supervisors for the doctor" do
+    for wrong <- [My.Sup, "My.Sup", [supervisor: My.Sup], 1] do
+      assert_raise ArgumentError, ~r/DurableHandoff.Doctor got .*, expected \[supervisors: /, fn ->
+        Doctor.run(wrong)
+      end
+    end
+
+    assert_raise ArgumentError, ~r/:supervisors got "My.Sup"/, fn -> Doctor.run(supervisors: ["My.Sup"]) end
+    assert [_ | _] = Doctor.run(supervisors: My.Sup)
+  end
+end
