@@ -7,7 +7,7 @@ defmodule DurableHandoff.GuidesTest do
 
   describe "troubleshooting" do
     setup do
-      text = File.read!(Path.join(@root, "docs/guides/troubleshooting.md"))
+      text = File.read!(guide("troubleshooting"))
       [_start, reasons, lines] = String.split(text, ~r/^## .*$/m)
       {:ok, reasons: sections(reasons), lines: sections(lines)}
     end
@@ -30,19 +30,70 @@ defmodule DurableHandoff.GuidesTest do
     end
   end
 
-  test "an event in the guide about metrics does not exist" do
-    text = File.read!(Path.join(@root, "docs/guides/metrics.md"))
-    {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(DurableHandoff.Telemetry)
-    names = Regex.scan(~r/"durable_handoff\.([a-z_.]+)\.([a-z0-9_]+)"/, text, capture: :all_but_first)
-    assert length(names) > 10
+  describe "metrics" do
+    setup do
+      {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(DurableHandoff.Telemetry)
+      [_start | sections] = String.split(moduledoc, ~r/^### /m)
+      events = Map.new(sections, &(&1 |> String.split("\n", parts: 2) |> List.to_tuple()))
+      {:ok, events: events, metrics: metrics()}
+    end
 
-    for [event, measurement] <- names, measurement != "gap_p99_ms" do
-      event = "[:durable_handoff, #{event |> String.split(".") |> Enum.map_join(", ", &":#{&1}")}]"
-      assert [_before, section] = String.split(moduledoc, "### `#{event}`\n"), "#{event} is no event"
-      # `:exception` has the measurements of `:stop`.
-      assert section =~ "`#{measurement}`"
+    test "a definition is of an event or a measurement that does not exist", %{events: events, metrics: metrics} do
+      assert length(metrics) > 10
+
+      for {type, name, options} <- metrics do
+        {event, [measurement]} = name |> String.split(".") |> Enum.map(&String.to_atom/1) |> Enum.split(-1)
+        assert section = events["`#{inspect(options[:event_name] || event)}`"], "#{name} is of no event"
+
+        unless type == :counter or options[:measurement] do
+          assert section =~ "`#{measurement}`", "#{name} is of no measurement"
+        end
+      end
+    end
+
+    test "two definitions have one name", %{metrics: metrics} do
+      names = for {_type, name, _options} <- metrics, do: name
+      assert names == Enum.uniq(names)
+    end
+
+    test "a tag is missing in the metadata, or has as many values as there are servers", %{metrics: metrics} do
+      metadata = %{
+        supervisor: MyApp.Durable,
+        outcome: {:moved, :a@h},
+        kind: :exit,
+        reason: {:executor_lost, :a@h, :silent},
+        operation: :call,
+        result: :ok,
+        report: %{gap_ms: %{p99: 12.5}}
+      }
+
+      for {_type, _name, options} <- metrics do
+        tags = Keyword.get(options, :tag_values, & &1).(metadata)
+        for tag <- options[:tags], do: assert(is_atom(Map.fetch!(tags, tag)))
+        if measure = options[:measurement], do: assert(measure.(%{}, metadata) == 12.5)
+      end
     end
   end
+
+  # The definitions of the guide, as `{type, name, options}`. Telemetry.Metrics is no dependency of this project.
+  defp metrics do
+    [_whole, code] = Regex.run(~r/## Definitions\n\n```elixir\n(.*?)\n```/s, File.read!(guide("metrics")))
+
+    functions =
+      for type <- [:counter, :sum, :last_value, :summary, :distribution],
+          do: "def #{type}(name, options), do: {:#{type}, name, options}"
+
+    code = String.replace(code, "import Telemetry.Metrics", "import DurableHandoff.GuidesTest.Definitions")
+    Code.eval_string("defmodule DurableHandoff.GuidesTest.Definitions do\n#{Enum.join(functions, "\n")}\nend\n" <> code)
+    apply(MyApp.HandoffMetrics, :metrics, [])
+  after
+    for module <- [MyApp.HandoffMetrics, DurableHandoff.GuidesTest.Definitions] do
+      :code.purge(module)
+      :code.delete(module)
+    end
+  end
+
+  defp guide(name), do: Path.join(@root, "docs/guides/#{name}.md")
 
   defp sections(text) do
     [_start | sections] = String.split(text, ~r/^### /m)
