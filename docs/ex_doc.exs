@@ -75,7 +75,13 @@ end
       DurableHandoff.Options,
       DurableHandoff.Policy
     ],
-    Watch: [DurableHandoff.Plan, DurableHandoff.Report, DurableHandoff.Log, DurableHandoff.Telemetry],
+    Watch: [
+      DurableHandoff.Doctor,
+      DurableHandoff.Plan,
+      DurableHandoff.Report,
+      DurableHandoff.Log,
+      DurableHandoff.Telemetry
+    ],
     "Store states": [DurableHandoff.Store, DurableHandoff.Codec, DurableHandoff.Codec.Encodable],
     Errors: [DurableHandoff.NativeError, DurableHandoff.Store.ListingError, DurableHandoff.Codec.DecodeError]
   ],

@@ -236,7 +236,13 @@ defmodule DurableHandoff do
 
   Raises `ArgumentError` when an option is wrong.
   """
-  @spec move(atom(), term(), keyword()) :: {:ok, Move.moved()} | {:error, Move.error()}
+  @spec move(atom(), term(), keyword()) ::
+          {:ok, %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}}
+          | {:error,
+             :draining
+             | :no_drainer
+             | :supervisor_not_running
+             | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
   def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
   @doc """
