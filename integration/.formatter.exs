@@ -1,4 +1,4 @@
 [
   line_length: 120,
-  inputs: ["{mix,.formatter}.exs", "{config,lib,test}/**/*.{ex,exs}"]
+  inputs: ["{mix,.formatter}.exs", "{config,lib,page.d,test}/**/*.{ex,exs}"]
 ]

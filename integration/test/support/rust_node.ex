@@ -42,7 +42,7 @@ defmodule RustNode do
     connect = Enum.map_join(nodes, ",", &Atom.to_string/1)
     run = ["run", "--name", Atom.to_string(name), "--connect", connect, "--cookie-file", cookie_file()]
     port = open(run ++ arguments)
-    rust = %__MODULE__{name: name, port: port, os_pid: await_line(port, "pid ")}
+    rust = %__MODULE__{name: name, port: port, os_pid: await_line(port, &rest(&1, "pid "))}
     # The port has ended with the test.
     ExUnit.Callbacks.on_exit(fn ->
       for node <- nodes, do: Cluster.wait_until(fn -> not still_announced?(node, name) end)
@@ -51,6 +51,11 @@ defmodule RustNode do
     for node <- nodes, do: Cluster.wait_until(fn -> announced?(node, name) end, 30_000)
     rust
   end
+
+  @doc "Where one that was started with `--http` serves it: address and port."
+  @spec http(t()) :: String.t()
+  def http(rust),
+    do: await_line(rust.port, &(~r/serving HTTP address=(.*)/ |> Regex.run(&1) |> List.wrap() |> Enum.at(1)))
 
   @doc "Whether `node` knows the Rust node of that name."
   @spec announced?(node(), node()) :: boolean()
@@ -69,7 +74,7 @@ defmodule RustNode do
 
   @doc "Waits for the program's end; its exit status."
   @spec await_exit(t()) :: String.t()
-  def await_exit(rust), do: await_line(rust.port, "exit ")
+  def await_exit(rust), do: await_line(rust.port, &rest(&1, "exit "))
 
   @doc "Runs another command of the program, connected to `nodes`: its output and exit status."
   @spec command([String.t()], [node()]) :: {String.t(), non_neg_integer()}
@@ -88,18 +93,16 @@ defmodule RustNode do
     ])
   end
 
-  # What follows `start` in the first line that begins with it; other lines are the program's log.
-  defp await_line(port, start, before \\ []) do
+  # What `read` finds in the first line in which it finds something; other lines are the program's log.
+  defp await_line(port, read, before \\ []) do
     receive do
-      {^port, {:data, {_end, line}}} ->
-        if String.starts_with?(line, start),
-          do: String.replace_prefix(line, start, ""),
-          else: await_line(port, start, [line | before])
+      {^port, {:data, {_end, line}}} -> read.(line) || await_line(port, read, [line | before])
     after
-      30_000 ->
-        flunk("the Rust node printed no line that begins with #{inspect(start)}: #{inspect(Enum.reverse(before))}")
+      30_000 -> flunk("the Rust node printed no such line: #{inspect(Enum.reverse(before))}")
     end
   end
+
+  defp rest(line, start), do: if(String.starts_with?(line, start), do: String.replace_prefix(line, start, ""))
 
   # By a node that may be gone.
   defp still_announced?(node, name) do

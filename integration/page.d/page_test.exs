@@ -1,0 +1,250 @@
+defmodule PageTest do
+  @moduledoc """
+  The Rust node's page in headless Chromium, beside a cluster that drains. What it shows is compared with what
+  `/status` says, and with the drain's own report.
+  """
+
+  use HandoffCase, nodes: 3
+
+  @servers 40
+  @gaps ~w(p50 p90 p99 max)
+  @themes [light: false, dark: true]
+
+  # What the page shows, by the keys that its elements carry.
+  @shown """
+  (() => {
+    const texts = root => Object.fromEntries([...root.querySelectorAll("[data-key]")].map(n => [n.dataset.key, n.textContent]));
+    const all = (selector, more) => [...document.querySelectorAll(selector)].map(n => ({ ...texts(n), ...more(n) }));
+    const bars = n => [...n.querySelectorAll("rect")].map(r => Number(r.dataset.count));
+    return {
+      ready: document.getElementById("ready").textContent,
+      nodes: all("#nodes tr", () => ({})),
+      drains: all("#drains > article", n => ({ drain: n.dataset.drain, bars: bars(n),
+        progress: [n.querySelector("progress").value, n.querySelector("progress").max] })),
+      ended: all("#ended > details", n => ({ number: Number(n.dataset.ended), bars: bars(n) })),
+      refused: all("#refused tr", () => ({})),
+    };
+  })()
+  """
+
+  # A poll of the page's own, and the JSON after it.
+  @polled "(async () => { await poll(); return { status: await (await fetch('status')).json(), shown: " <>
+            String.trim(@shown) <> " }; })()"
+
+  setup %{nodes: [a | _others]} = context do
+    rust = RustNode.start(context.nodes, ["--http", "127.0.0.1:0"])
+    browser = Chromium.start()
+    start_cluster(context)
+    start_servers(context, a, @servers)
+    url = "http://#{RustNode.http(rust)}/"
+    Chromium.look(browser, 1_100, 900, false)
+    Chromium.open(browser, url)
+    {:ok, a: a, rust: rust, browser: browser, url: url}
+  end
+
+  test "nodes, a drain that runs, its end and what was refused are shown as the JSON has them", context do
+    %{a: a, browser: browser} = context
+    nodes = shown_as(browser, &node_rows/1, &Map.take(&1, ["nodes"]), &(servers(&1) == @servers))
+    assert Enum.count(nodes["nodes"], &(&1["state"] == "running")) == 3
+
+    refused_text = "<img src=x onerror=fail()>"
+    Cluster.call(a, :erlang, :send, [{:durable_handoff, context.rust.name}, {:durable_handoff, 1, :"#{refused_text}"}])
+
+    refused = shown_as(browser, &refused_rows/1, &Map.take(&1, ["refused"]), &(&1["refused"] != []))
+    assert [%{"node" => node, "why" => why}] = refused["refused"]
+    assert {node, why =~ refused_text} == {Atom.to_string(a), true}
+    assert Chromium.evaluate(browser, "document.querySelectorAll('main img').length") == 0
+
+    SimulatedStore.configure(context.store, latency_ms: 20, slots: 4)
+    assert {:ok, :started} = drain(context, a, await: false)
+    wait_until(fn -> match?(%{"drains" => [%{"moved" => moved}]} when moved >= 5, status(context)) end)
+    SimulatedStore.pause(context.store, :all)
+    drains = shown_as(browser, &drain_cards/1, &Map.take(&1, ["drains"]), &match?(%{"drains" => [_one]}, &1))
+    assert [%{"bars" => bars, "moved" => moved}] = drains["drains"]
+    assert Enum.sum(bars) == String.to_integer(moved)
+    screenshots(browser, "running")
+    SimulatedStore.resume(context.store)
+
+    wait_until(fn -> match?({:ok, %{state: :drained}}, status(context, a)) end)
+    {:ok, %{report: report}} = status(context, a)
+    ended = shown_as(browser, &ended_boxes/1, &Map.take(&1, ["ended"]), &match?(%{"ended" => [_one]}, &1))
+    assert [%{"ended" => "done", "bars" => bars, "targets" => targets}] = ended["ended"]
+    assert Enum.sum(bars) == report.moved
+    for {name, count} <- report.targets, do: assert(targets =~ "#{name} #{count}")
+
+    opens_with_the_keyboard(browser)
+    for {_theme, dark?} <- @themes, do: fits_a_phone(browser, dark?)
+    screenshots(browser, "ended")
+
+    assert %{errors: [], requests: requests} = Chromium.seen(browser)
+    assert Enum.uniq(for request <- requests, do: URI.parse(request).authority) == [URI.parse(context.url).authority]
+  end
+
+  test "a node that is killed is said not to answer, and what was known stays", %{browser: browser} = context do
+    shown_as(browser, &node_rows/1, &Map.take(&1, ["nodes"]), &(servers(&1) == @servers))
+    RustNode.signal(context.rust, "KILL")
+    RustNode.await_exit(context.rust)
+
+    assert Chromium.evaluate(browser, "poll().then(() => document.getElementById('contact').textContent)") =~
+             "No answer"
+
+    assert Enum.count(Chromium.evaluate(browser, @shown)["nodes"], &(&1["state"] == "running")) == 3
+  end
+
+  # Waits until what the page shows is what `expected` makes of the JSON, with `fits` true of that JSON.
+  defp shown_as(browser, expected, part, fits) do
+    wait_until(fn ->
+      %{"status" => status, "shown" => shown} = Chromium.evaluate(browser, @polled)
+      if fits.(status) and contains?(part.(shown), expected.(status)), do: part.(shown)
+    end)
+  end
+
+  # Every value that is expected is there; what else is shown does not matter.
+  defp contains?(shown, expected) when is_map(expected),
+    do: Enum.all?(expected, fn {key, value} -> contains?(shown[key], value) end)
+
+  defp contains?(shown, expected) when is_list(expected) and is_list(shown) do
+    length(shown) == length(expected) and
+      Enum.all?(Enum.zip(shown, expected), fn {one, other} -> contains?(one, other) end)
+  end
+
+  defp contains?(shown, expected), do: shown == expected
+
+  defp node_rows(status) do
+    %{"nodes" => Enum.flat_map(status["nodes"], &rows_of_node/1)}
+  end
+
+  # Such as the node of this test.
+  defp rows_of_node(%{"supervisors" => []} = node),
+    do: [%{"node" => node["name"], "supervisor" => "–", "servers" => "–"}]
+
+  defp rows_of_node(node) do
+    for supervisor <- node["supervisors"] do
+      %{
+        "node" => node["name"],
+        "library" => node["library"],
+        "supervisor" => supervisor["name"],
+        "release" => supervisor["release"] || "–",
+        "servers" => number(supervisor["servers"]),
+        "state" => state(supervisor)
+      }
+    end
+  end
+
+  defp state(%{"cordoned" => true}), do: "cordoned"
+  defp state(%{"draining" => true}), do: "draining"
+  defp state(_supervisor), do: "running"
+
+  defp refused_rows(status),
+    do: %{"refused" => for(refusal <- status["refused"], do: Map.take(refusal, ["node", "why"]))}
+
+  defp drain_cards(status) do
+    cards =
+      for drain <- status["drains"] do
+        counts = for key <- ~w(moved left in_flight limit displaced failures), into: %{}, do: {key, number(drain[key])}
+
+        counts
+        |> Map.merge(gaps(drain))
+        |> Map.merge(%{
+          "drain" => drain["node"] <> " " <> drain["supervisor"],
+          "stage" => drain["stage"],
+          "progress" => [drain["moved"] + drain["left"], drain["total"]]
+        })
+      end
+
+    %{"drains" => cards}
+  end
+
+  defp ended_boxes(status) do
+    boxes =
+      for drain <- status["ended"] do
+        counts = for key <- ~w(attempts failures retried highest limit), into: %{}, do: {key, number(drain[key])}
+        time = span(drain["duration_ms"] * 1_000)
+        moved = "#{number(drain["moved"])} of #{number(drain["total"])} moved in #{time}"
+        counts |> Map.merge(gaps(drain)) |> Map.merge(%{"ended" => drain["ended"], "moved" => moved})
+      end
+
+    %{"ended" => boxes}
+  end
+
+  defp gaps(drain), do: for(key <- @gaps, into: %{}, do: {key, span(drain["gap_us"][key])})
+
+  defp number(count), do: Integer.to_string(count)
+
+  defp span(us) when us < 10_000, do: "#{div(us, 1_000)}" <> tenths(div(rem(us, 1_000), 100)) <> " ms"
+  defp span(us) when us < 10_000_000, do: "#{div(us, 1_000)} ms"
+  defp span(us), do: "#{div(us, 1_000_000)}" <> tenths(div(rem(us, 1_000_000), 100_000)) <> " s"
+
+  defp tenths(0), do: ""
+  defp tenths(count), do: ".#{count}"
+
+  defp servers(status) do
+    Enum.sum(for node <- status["nodes"], supervisor <- node["supervisors"], do: supervisor["servers"])
+  end
+
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+
+  defp status(%{url: url}) do
+    {:ok, {{_version, 200, _reason}, _headers, body}} = :httpc.request(String.to_charlist(url <> "status"))
+    body |> IO.iodata_to_binary() |> DurableHandoff.Codec.decode!()
+  end
+
+  defp opens_with_the_keyboard(browser) do
+    Chromium.press(browser, "Tab")
+    assert Chromium.evaluate(browser, "document.activeElement.textContent") == "Skip to the content"
+    Chromium.press(browser, "Tab")
+    assert Chromium.evaluate(browser, "document.activeElement.tagName") == "SUMMARY"
+    Chromium.press(browser, "Enter")
+    # It stays open, and keeps the focus, when the page is drawn anew.
+    open = "document.querySelector('#ended > details').open && document.activeElement.tagName"
+    assert Chromium.evaluate(browser, "poll().then(() => poll()).then(() => #{open})") == "SUMMARY"
+  end
+
+  # Nothing reaches beyond 400 pixels, and every text can be read on what is behind it.
+  defp fits_a_phone(browser, dark?) do
+    Chromium.look(browser, 400, 800, dark?)
+    assert Chromium.evaluate(browser, "document.documentElement.scrollWidth") <= 400
+
+    contrast = """
+    (() => {
+      const rgb = text => text.match(/[\\d.]+/g).map(Number);
+      const light = ([r, g, b]) => [r, g, b].map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+        .reduce((sum, c, at) => sum + c * [.2126, .7152, .0722][at], 0);
+      const behind = node => {
+        for (; node; node = node.parentElement) {
+          const color = rgb(getComputedStyle(node).backgroundColor);
+          if (color.length === 3 || color[3] > 0) return color;
+        }
+        return rgb(getComputedStyle(document.body).backgroundColor);
+      };
+      const ratio = node => {
+        const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))];
+        return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+      };
+      const texts = [...document.querySelectorAll("body *")].filter(n => [...n.childNodes].some(c => c.nodeType === 3 && c.data.trim()))
+        .filter(n => !["SCRIPT", "NOSCRIPT"].includes(n.tagName) && n.offsetParent);
+      return { texts: texts.length, least: Math.min(...texts.map(ratio)) };
+    })()
+    """
+
+    assert %{"texts" => texts, "least" => least} = Chromium.evaluate(browser, contrast)
+    assert texts > 20 and least >= 4.5
+  end
+
+  defp screenshots(browser, what) do
+    folder = Path.join(System.tmp_dir!(), "durable_handoff_page")
+    File.mkdir_p!(folder)
+
+    backgrounds =
+      for {theme, dark?} <- @themes, {name, width} <- [desktop: 1_100, phone: 400] do
+        Chromium.look(browser, width, 900, dark?)
+        path = Path.join(folder, "#{what}-#{name}-#{theme}.png")
+        Chromium.screenshot(browser, path)
+        IO.puts(path)
+        Chromium.evaluate(browser, "getComputedStyle(document.body).backgroundColor")
+      end
+
+    assert length(Enum.uniq(backgrounds)) == 2
+    Chromium.look(browser, 1_100, 900, false)
+  end
+end
