@@ -22,21 +22,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     * A library in use is never written to. The new library is a new file of the same name; a running VM keeps the old
       one open until it restarts.
 
-  ## Environment variables
-
-    * `DURABLE_HANDOFF_NIF`: see above.
-    * `DURABLE_HANDOFF_BUILD`: `1` or `true` builds with cargo although there is a precompiled archive.
-    * `DURABLE_HANDOFF_CACHE`: the directory for archives, instead of one in the user's cache.
-    * `DURABLE_HANDOFF_URL`: where archives are, instead of the release's page: a mirror. The checksums are the same.
-    * `HTTPS_PROXY`, `NO_PROXY`, `HEX_CACERTS_PATH`: for the download.
-    * `CARGO`, `CARGO_TARGET_DIR`, `RUSTFLAGS`: as usual, as are cargo's own configuration files. For a dependency in `deps`
-      cargo builds in the dependency's build directory, not in `deps`.
-
-  ## Without Rust
-
-  On a machine without a precompiled archive, and without Rust, take the libraries from another machine with the same
-  architecture and C library: build there, copy the files in `priv/native`, and set `DURABLE_HANDOFF_NIF` to their directory. A
-  library runs on the glibc that it was built with and on newer ones.
+  docs/guides/libraries.md has the environment variables, and what to do on which system. `DURABLE_HANDOFF_BUILD` builds although
+  there is an archive. cargo reads `CARGO_TARGET_DIR` and its own configuration files as usual; `CARGO` names another cargo.
   """
 
   use Mix.Task.Compiler

@@ -67,8 +67,8 @@ defmodule DurableHandoff.Build.Cargo do
     for program <- [cargo, rustc], program, found = found(program, root), wanted, found < wanted do
       Mix.raise("""
       #{program} is of Rust #{Machine.text(found)}, and durable_handoff needs #{Machine.text(wanted)} or newer.
-      Install a newer one from https://rustup.rs (distributions often have old ones), or see "Without Rust" in \
-      the documentation of `mix compile.durable_handoff_nif`.\
+      Install a newer one from https://rustup.rs (distributions often have old ones), or set DURABLE_HANDOFF_NIF to a \
+      directory with libraries that were built on another machine.\
       """)
     end
   end
