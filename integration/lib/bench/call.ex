@@ -1,6 +1,6 @@
 defmodule HandoffBench.Call do
   @moduledoc """
-  What `DurableHandoff.call` costs when nothing moves, and what it bears when much does.
+  The cost of `DurableHandoff.call` when nothing moves, and its behaviour when many servers move.
 
   Three nodes on this machine with the same supervisor: this one, where the callers are, and two others. First
   one server here and one on another node, called both ways in turn (`HandoffBench.Call.Overhead`); then a

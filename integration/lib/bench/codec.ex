@@ -1,7 +1,7 @@
 defmodule HandoffBench.Codec do
   @moduledoc """
-  The codec against what states are encoded with otherwise: Elixir's `JSON`; `:jiffy` where there is no
-  `JSON`; the library's own Elixir code where there is neither.
+  The codec compared with its peer: Elixir's `JSON`; `:jiffy` where there is no `JSON`; the library's own Elixir code
+  where there is neither.
 
   Every figure is a median over rounds in which the codec and its peer take turns, each in a new process; who
   comes first changes from round to round. A ratio is the median of those of the rounds, so that a machine
@@ -84,7 +84,7 @@ defmodule HandoffBench.Codec do
     }
   end
 
-  # Nothing is measured that is not the same.
+  # Only measured if both give the same result.
   defp check!(name, state, json, peer) do
     same? =
       if peer.name == "JSON",
@@ -95,7 +95,7 @@ defmodule HandoffBench.Codec do
     unless Codec.decode!(json) === peer.decode.(json), do: raise("#{name}: the terms differ")
   end
 
-  # Of the codec, of its peer, and of how many times as long the peer took.
+  # The medians of the codec, of its peer, and of the ratio.
   defp medians(codec, peer, rounds) do
     {codec_count, peer_count} = {count(codec), count(peer)}
 

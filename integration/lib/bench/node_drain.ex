@@ -1,7 +1,6 @@
 defmodule HandoffBench.NodeDrain do
   @moduledoc """
-  What it costs that a Rust node decides: the same drain with `executor: {:node, name}` and with `executor:
-  :embedded`.
+  The cost of a Rust node as executor: the same drain with `executor: {:node, name}` and with `executor: :embedded`.
 
   A source and two targets, VMs of their own, and the real Rust node, all on this machine; the store answers
   at once and is in this VM. Every drain is of fresh servers under a supervisor of its own. What differs

@@ -1,12 +1,12 @@
 defmodule HandoffBench.Options do
   @moduledoc """
-  The command line of a bench. What is wrong with it is said before anything is measured: what took minutes
-  must not get lost because a flag was misspelt, or a file cannot be written.
+  The command line of a bench. Wrong options are reported before anything is measured, so that no result of minutes is
+  lost because a flag is misspelt or a file cannot be written.
   """
 
   @doc """
-  The options of `argv` over `defaults`, a map with a value for every option that may be left out. `:json` is
-  one of all benches.
+  The options of `argv` over `defaults`, a map with a value for every option that may be omitted. Every bench has
+  `:json`.
 
       iex> HandoffBench.Options.parse!(["--servers", "7"], [servers: :integer], %{servers: 1, rounds: 2})
       %{servers: 7, rounds: 2, json: nil}

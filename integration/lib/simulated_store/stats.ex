@@ -18,7 +18,7 @@ defmodule SimulatedStore.Stats do
     %{counts: Map.merge(counts, load), outstanding: outstanding, since_us: now_us()}
   end
 
-  @doc "As the store's user gets them."
+  @doc "The counts as users of the store get them."
   @spec shown(t()) :: %{atom() => non_neg_integer()}
   def shown(stats), do: passed(stats).counts
 

@@ -1,14 +1,14 @@
-//! Whether bytes may be decoded, decided before anything is allocated for them.
+//! Checks that bytes may be decoded, before anything is allocated for them.
 //!
 //! Guarantee: the check allocates nothing, does not recurse, and takes time linear in the bytes it looks at.
-//! What passes has only tags on the allow-list, every length backed by bytes that are there, at most
-//! [`MAX_DEPTH`] nested containers, at most [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes.
+//! A term that passes has only tags on the allow-list, only lengths that fit the bytes, at most [`MAX_DEPTH`]
+//! nested containers, at most [`MAX_TERMS`] terms, and no integer above [`MAX_BIGNUM`] bytes.
 
-/// Deeper than any message of this protocol or of the kernel processes it talks to; far below what a thread's
-/// stack holds.
+/// Deeper than any message of this protocol or of OTP's kernel processes, and far below the depth at which a
+/// recursive decoder would overflow a thread's stack.
 pub const MAX_DEPTH: usize = 64;
-/// Enough for ten thousand events in one message. A decoded term takes about 60 bytes, so one message stays
-/// below 16 MB.
+/// Enough for ten thousand events in one message. A decoded term takes about 60 bytes, so a decoded message
+/// takes less than 16 MB.
 pub const MAX_TERMS: usize = 250_000;
 /// Longest big integer, bytes.
 pub const MAX_BIGNUM: usize = 4_096;
@@ -51,7 +51,7 @@ pub enum CheckError {
 }
 
 impl CheckError {
-    /// True when no conforming node sends this; false for a valid term that is not accepted here.
+    /// True for bytes that no conforming node sends; false for a valid term that is not accepted here.
     pub fn is_malformed(&self) -> bool {
         match self {
             CheckError::Truncated | CheckError::Trailing { .. } | CheckError::Version { .. } | CheckError::Bits => true,
@@ -62,14 +62,14 @@ impl CheckError {
     }
 }
 
-/// The length of the term at the start of `bytes`, if that passes. What follows it is not looked at.
+/// The length of the term at the start of `bytes`, if it passes. Bytes after it are not checked.
 pub(crate) fn check(bytes: &[u8]) -> Result<usize, CheckError> {
     let mut cursor = Cursor { bytes, at: 0 };
     match cursor.byte()? {
         VERSION => {}
         got => return Err(CheckError::Version { got }),
     }
-    // How many terms are still to come in each open container.
+    // How many terms are missing in each open container.
     let mut open = [0_usize; MAX_DEPTH + 1];
     let mut depth = 0;
     open[0] = 1;
@@ -103,7 +103,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Passes over one term's own bytes; its children, if any, come next.
+    /// Skips one term's own bytes. Its children, if any, follow.
     fn term(&mut self) -> Result<usize, CheckError> {
         match self.byte()? {
             // SMALL_INTEGER, INTEGER, NEW_FLOAT, NIL
@@ -181,7 +181,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// A count of children is believed only as far as there are bytes for them.
+    /// Refuses a count of children that is larger than the number of bytes left.
     fn children(&self, count: usize) -> Result<usize, CheckError> {
         if count > self.bytes.len() - self.at { Err(CheckError::Truncated) } else { Ok(count) }
     }

@@ -1,8 +1,8 @@
-//! Why a term is not decoded, not encoded, or not what a reader takes.
+//! Errors of decoding, encoding, and reading terms.
 
 use crate::check::CheckError;
 
-/// Every error says what was expected where; none repeats bytes of unbounded length.
+/// Every error says what was expected and where. None contains input of unbounded length.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -28,7 +28,7 @@ pub enum Error {
     /// A field is missing, has another type, or is outside of its range.
     #[error("{field}: takes {takes}")]
     Field { field: &'static str, takes: &'static str },
-    /// A value in a field is not as its type has it.
+    /// A value in a field does not match its type.
     #[error("{field}: {source}")]
     Value { field: &'static str, source: term_serde::Error },
     /// More elements than the reader takes.

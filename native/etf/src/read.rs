@@ -1,8 +1,8 @@
 //! Values from terms, without trusting them.
 //!
-//! Guarantee: a list is read in each of the three forms it can arrive in; numbers are read whether they came
-//! as small or big integers, floats also as integers; text is UTF-8 and bounded. A reader that gets something
-//! else answers [`Error::Field`] with the `field` it was given and what it takes.
+//! Guarantee: lists are read in all three encodings, integers as small and as big ones, floats also from integers.
+//! Text is UTF-8 and bounded. For anything else a reader returns [`Error::Field`] with the name of the field and
+//! what it takes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -144,8 +144,7 @@ pub fn reference(term: &Term) -> Option<&Reference> {
     }
 }
 
-/// A map with atoms as keys, being read. Keys that are not asked for are ignored: a later release may add
-/// some.
+/// Reads a map with atoms as keys. Unknown keys are ignored, because a later release may add some.
 pub struct Fields<'a>(&'a HashMap<Term, Term>);
 
 impl<'a> Fields<'a> {

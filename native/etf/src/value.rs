@@ -19,7 +19,7 @@ pub fn read_value<T: DeserializeOwned>(term: &Term, field: &'static str) -> Resu
     from_term(Read::Term(term)).map_err(|source| Error::Value { field, source })
 }
 
-/// The term of a value; `undefined` for one that has no term, as `()`.
+/// The term of a value; `undefined` for a value that has no term, such as `()`.
 pub fn value<T: Serialize + ?Sized>(value: &T) -> Term {
     to_term(Make, value).unwrap_or_else(|_| atom("undefined"))
 }

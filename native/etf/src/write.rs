@@ -37,7 +37,7 @@ pub fn int(value: i64) -> Term {
         .map_or_else(|_| Term::from(BigInteger::from(value)), |small| Term::from(FixInteger::from(small)))
 }
 
-/// One that is not finite has no external form and is sent as zero.
+/// A float. The format has no infinity and no NaN: these are sent as zero.
 pub fn float(value: f64) -> Term {
     Float::try_from(value).map_or_else(|_| float(0.0), Term::from)
 }
@@ -60,8 +60,8 @@ pub fn tuple(elements: impl IntoIterator<Item = Term>) -> Term {
     Term::from(Tuple::from(elements.into_iter().collect::<Vec<_>>()))
 }
 
-/// A proper list. The encoder writes integers below 256 as bytes without looking at their sign; such a list
-/// is built as an improper one that ends in `[]`, which is the same list.
+/// A proper list. The encoder writes a list of integers below 256 as bytes, also negative ones. So a list with a
+/// negative integer is built as an improper list that ends in `[]`, which is the same list.
 pub fn list(elements: impl IntoIterator<Item = Term>) -> Term {
     let elements: Vec<Term> = elements.into_iter().collect();
     let small = |term: &Term| matches!(term, Term::FixInteger(FixInteger { value }) if *value < 256);

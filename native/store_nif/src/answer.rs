@@ -1,10 +1,10 @@
-//! Answers and errors of a store as terms. `DurableHandoff.Store.Native` documents their shapes.
+//! Results and errors of a store as terms. `DurableHandoff.Store.Native` documents their shapes.
 
 use rustler::types::atom;
 use rustler::{Atom, Encoder, Env, NewBinary, NifMap, NifResult, Term};
 use state_store::{Detail, Error, Object, Page, Stats};
 
-/// What became of a request.
+/// The result of a request.
 pub enum Answer {
     /// `:ok`
     Done,
@@ -42,7 +42,7 @@ impl Encoder for Answer {
     }
 }
 
-/// `{:error, kind}`, or `{:error, {kind, facts}}` where the kind does not say it all.
+/// `{:error, kind}`, or `{:error, {kind, facts}}` for a kind with facts.
 pub fn failed<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
     let Ok(kind) = Atom::from_str(env, error.kind()) else {
         return atom::error().encode(env);
@@ -64,7 +64,7 @@ pub fn failed<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
     (atom::error(), (kind, map)).encode(env)
 }
 
-/// The operating system gives no threads.
+/// The error when the operating system creates no threads.
 pub fn no_threads<'a>(env: Env<'a>, error: &std::io::Error) -> Term<'a> {
     failed(env, &Error::Io { action: "starting threads", reason: error.to_string() })
 }

@@ -1,4 +1,4 @@
-//! What answers requests behind a script.
+//! The servers behind a script.
 
 use std::collections::BTreeSet;
 

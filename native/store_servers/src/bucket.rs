@@ -1,4 +1,4 @@
-//! The objects of one bucket in memory, and their listing, which S3 and Google write alike.
+//! The objects of one bucket in memory, and their listing, whose format S3 and Google share.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -22,7 +22,7 @@ const MAX_KEYS: usize = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) generation: u64,
-    /// Of the content alone, as S3's and Google's are: the same body has the same. Without quotes.
+    /// A hash of the content, as on S3 and Google: the same body has the same etag. Without quotes.
     pub(crate) etag: String,
     pub(crate) body: Bytes,
 }
@@ -42,7 +42,7 @@ impl Bucket {
         object
     }
 
-    /// A page of the listing that `request` asks for. `show` writes an etag as this server does.
+    /// The page of the listing that `request` asks for. `show` formats an etag as this server does.
     pub(crate) fn list(&self, request: &Request, show: impl Fn(&str) -> String) -> Answer {
         let prefix = request.query("prefix").unwrap_or_default();
         let after = request.query("continuation-token").or_else(|| request.query("start-after"));

@@ -1,4 +1,5 @@
-//! The script of a server as lines of JSON, for the program `store-servers`: one command a line in, one answer a line out.
+//! Controls the script of a server with lines of JSON, for the program `store-servers`: each line is a command, and
+//! gets a line as its answer.
 //!
 //! ```text
 //! {"do":"rules","rules":[{"on":["claim"],"times":1,"applied":true,"then":{"answer":{"status":499}}}]}
@@ -30,14 +31,14 @@ pub enum Command {
     Requests,
     /// What has happened since the start.
     Counts,
-    /// How long credentials last that are given out from now on.
+    /// Sets how long new credentials last.
     Credentials {
         /// In seconds.
         last_s: u64,
     },
 }
 
-/// Does what a line says; the answer is one line. An answer with `error` did nothing.
+/// Runs the command in a line and returns one line. If that has `error`, the command had no effect.
 #[must_use]
 pub fn control(server: &Server, line: &str) -> String {
     let ok = json!({"ok": true});

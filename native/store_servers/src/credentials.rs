@@ -49,7 +49,7 @@ pub(crate) fn is_ours(token: &str) -> bool {
 }
 
 impl Credentials {
-    /// Sets after how many seconds credentials end that are given out from now on.
+    /// Sets how many seconds new credentials last.
     pub(crate) fn last(&self, seconds: u64) {
         self.lasts_s.store(seconds, Ordering::Relaxed);
     }

@@ -1,15 +1,15 @@
-//! The ways in which the S3 server is wrong, each seen on a real server or proxy.
+//! Flaws of the S3 server, each seen on a real server or proxy.
 
 use clap::ValueEnum;
 
-/// One way to be wrong. Several can be combined.
+/// A flaw. Several can be combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Flaw {
-    /// Neither `If-Match` nor `If-None-Match` is looked at (Garage, rclone's server, a proxy that strips headers).
+    /// `If-Match` and `If-None-Match` are ignored (Garage, rclone's server, a proxy that strips headers).
     IgnoresConditions,
-    /// `If-Match` is not looked at.
+    /// `If-Match` is ignored.
     IgnoresIfMatch,
-    /// `If-None-Match` is not looked at.
+    /// `If-None-Match` is ignored.
     IgnoresIfNoneMatch,
     /// The condition is checked, and the object written a moment later (s3s-fs, Ceph 20 with versioning).
     NotAtomic,
@@ -27,7 +27,7 @@ pub enum Flaw {
     NoEtags,
     /// A conditional deletion checks, and deletes a moment later (Ceph).
     DeletionNotAtomic,
-    /// A deletion's condition is not looked at (S3 before 2025, many servers).
+    /// A deletion's condition is ignored (S3 before 2025, many servers).
     DeletionIgnoresConditions,
     /// A read may show the version before the last (caches, replicas).
     StaleReads,

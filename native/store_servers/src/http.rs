@@ -1,4 +1,4 @@
-//! Requests and answers, their bodies read.
+//! Requests and responses with their whole bodies.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -53,14 +53,14 @@ impl Request {
     }
 }
 
-/// An answer, whole, or to be cut in the middle of its body.
+/// A response. It may be cut in the middle of its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// All but the length of the body.
+    /// All headers except the content length.
     pub headers: HeaderMap,
-    /// For HEAD: what GET would have answered; only its length is sent.
+    /// The body. For HEAD it is that of a GET, of which only the length is sent.
     pub body: Bytes,
     /// Whether the connection ends in the middle of the body.
     pub cut: bool,

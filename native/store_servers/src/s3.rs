@@ -1,4 +1,4 @@
-//! S3 in memory: conditional writes and deletions, reads, listings version 2. Correct, or wrong as its flaws say.
+//! S3 in memory: conditional writes and deletions, reads, listings version 2. Correct unless it is given flaws.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::Flaw;
 use crate::bucket::{BUCKET, Bucket, MODIFIED, Object};
 use crate::http::{Answer, Request};
 
-/// How long one that checks and then writes waits for another that does the same: until then, both have checked.
+/// How long a write that has checked its condition waits for another one, so that both check before either writes.
 const LONGEST_RACE: Duration = Duration::from_millis(200);
 
 type Refusal = (StatusCode, &'static str);
@@ -115,7 +115,7 @@ impl S3 {
         Ok(Answer::new(StatusCode::NO_CONTENT))
     }
 
-    /// The request's condition, as far as this server looks at it.
+    /// The parts of the request's condition that this server checks.
     fn condition<'a>(&self, request: &'a Request, deletes: bool) -> Result<Condition<'a>, Refusal> {
         let (if_match, if_none_match) = (request.header("if-match"), request.header("if-none-match"));
         if self.has(Flaw::RefusesConditions) && (if_match.is_some() || if_none_match.is_some()) {
@@ -179,7 +179,7 @@ impl S3 {
         Ok(())
     }
 
-    /// Ends when another request for the key has come this far too, at the latest after [`LONGEST_RACE`].
+    /// Returns when another request for the key has come this far too, at the latest after [`LONGEST_RACE`].
     async fn race(&self, key: &str) {
         if self.finish_race(key) {
             return;
@@ -193,7 +193,7 @@ impl S3 {
         }
     }
 
-    /// Lets the request that has checked its condition and waits for another one go on. Whether there was one.
+    /// Releases the request that waits here for another one. Returns whether there was one.
     fn finish_race(&self, key: &str) -> bool {
         let waiting = self.races().remove(key);
         waiting.inspect(|waiting| waiting.notify_one()).is_some()

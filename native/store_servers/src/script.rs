@@ -1,4 +1,4 @@
-//! What goes wrong with which requests, and what was seen of them all.
+//! Rules that break requests, and a record of all requests.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::{Kind, Request};
 /// Requests that are remembered; older ones are forgotten first.
 const REMEMBERED: usize = 100_000;
 
-/// Which requests, and what happens to them. The first rule that applies to a request is the one that counts.
+/// Selects requests and says what happens to them. The first rule that matches a request applies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
@@ -21,15 +21,15 @@ pub struct Rule {
     pub on: Vec<Kind>,
     /// A pattern of the decoded path, where `*` stands for anything. None for every path.
     pub key: Option<String>,
-    /// How many of those requests pass first.
+    /// How many matching requests pass first.
     pub skip: u64,
     /// Takes every n-th of the requests that match; 0 and 1 take all.
     pub every: u64,
-    /// How many are taken at most.
+    /// To how many requests it applies at most.
     pub times: Option<u64>,
-    /// Milliseconds from the first one taken, after which the rule ends.
+    /// The rule ends this many milliseconds after it first applied.
     pub for_ms: Option<u64>,
-    /// Only where the last successful write to the same path is at most this many milliseconds ago.
+    /// Only for a path with a successful write within this many milliseconds before.
     pub within_ms: Option<u64>,
     /// Milliseconds before the request goes on.
     pub delay_ms: u64,
@@ -37,15 +37,15 @@ pub struct Rule {
     pub hold: bool,
     /// Whether the server gets the request before `then`.
     pub applied: bool,
-    /// Names of headers that are taken out of the request.
+    /// Headers that are removed from the request.
     pub strip: Vec<String>,
-    /// Names of headers that are taken out of the answer.
+    /// Headers that are removed from the response.
     pub strip_answer: Vec<String>,
-    /// What the client sees.
+    /// The response for the client.
     pub then: Then,
 }
 
-/// What the client sees of a request.
+/// The response that a client gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
@@ -59,7 +59,7 @@ pub enum Then {
         /// Names and values.
         #[serde(default)]
         headers: Vec<(String, String)>,
-        /// As it is.
+        /// The body.
         #[serde(default)]
         body: String,
     },
@@ -67,7 +67,7 @@ pub enum Then {
     Cut,
     /// Half of the server's answer, then the end of the connection.
     CutBody,
-    /// Nothing.
+    /// No response: the connection stays open.
     Hang,
 }
 
@@ -125,7 +125,7 @@ pub struct Seen {
     pub path: String,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The number of the rule that was taken, from 0.
+    /// The index of the rule that applied, from 0.
     pub rule: Option<usize>,
 }
 
@@ -294,7 +294,7 @@ fn seen(kind: Kind, request: &Request, rule: Option<usize>) -> Seen {
     }
 }
 
-/// Whether `text` is like `pattern`, in which `*` stands for anything.
+/// Whether `text` matches `pattern`, in which `*` matches any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(start) else { return false };

@@ -1,4 +1,4 @@
-//! The listener, and what a script's rule does to a request.
+//! The listener, which applies the script's rules to requests.
 
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use crate::http::{Answer, LARGEST_BODY, Request};
 use crate::{Backend, Kind, Rule, Script, Then};
 
 const MAX_CONNECTIONS: usize = 1_024;
-/// After an accept that failed: without file descriptors it fails again at once.
+/// The pause after a failed accept: without file descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A server on a loopback port of its own. It ends when the value is dropped.
@@ -59,13 +59,13 @@ impl Server {
         &self.endpoint
     }
 
-    /// What goes wrong here, and what was seen.
+    /// The script: rules and recorded requests.
     #[must_use]
     pub fn script(&self) -> &Script {
         &self.state.script
     }
 
-    /// Sets after how many seconds credentials end that are given out from now on. An hour at first.
+    /// Sets how many seconds new credentials last. An hour by default.
     pub fn credentials_last(&self, seconds: u64) {
         self.state.credentials.last(seconds);
     }
@@ -189,7 +189,7 @@ fn response(answer: Answer, method: &Method) -> Response<Either<Full<Bytes>, Hal
     response
 }
 
-/// Half of a body that says it is whole, then the end of the connection.
+/// Half of a body with the content length of the whole, then the end of the connection.
 struct Half {
     body: Option<Bytes>,
 }

@@ -1,4 +1,5 @@
-//! Any HTTP server behind a proxy. One connection a request: what a client keeps open must not hide what happens to a request.
+//! Any HTTP server behind the proxy. Each request has its own connection, so that a connection that is kept open does
+//! not hide the failure of a request.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};

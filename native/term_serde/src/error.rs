@@ -1,8 +1,8 @@
-//! What is wrong with a term.
+//! Errors of reading and writing terms.
 
 use std::fmt;
 
-/// Why a term is not what was asked for, and the keys that lead there.
+/// An error, and the path of keys to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// The outermost key last.
@@ -16,7 +16,7 @@ impl Error {
         Error { path: Vec::new(), message: message.into() }
     }
 
-    /// The same, inside the value of `key`.
+    /// Adds `key` to the front of the path.
     pub(crate) fn within(mut self, key: &str) -> Self {
         self.path.push(key.to_owned());
         self
@@ -35,7 +35,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl serde::de::Error for Error {
-    // serde quotes what it got; that may be long.
+    // serde's message contains the value, which may be long.
     fn custom<T: fmt::Display>(message: T) -> Self {
         Error::new(message.to_string().chars().take(200).collect::<String>())
     }

@@ -12,7 +12,7 @@ use serde::forward_to_deserialize_any;
 
 use crate::Error;
 
-/// What a term is, with its direct parts.
+/// The kind of a term, with its direct parts.
 pub enum Kind<'t, T> {
     /// An atom.
     Atom(Cow<'t, str>),
@@ -32,12 +32,12 @@ pub enum Kind<'t, T> {
     Map(Vec<(T, T)>),
 }
 
-/// A term that can be looked at.
+/// A term that can be read.
 pub trait ReadTerm<'t>: Copy {
-    /// What it is.
+    /// The kind of the term.
     ///
     /// # Errors
-    /// For kinds that are not listed, and for what is larger than its reader takes.
+    /// For kinds that are not listed, and for terms that are too large for their reader.
     fn kind(self) -> Result<Kind<'t, Self>, Error>;
 
     /// Whether it is the atom `nil`.
@@ -47,7 +47,7 @@ pub trait ReadTerm<'t>: Copy {
 /// Reads a term.
 ///
 /// # Errors
-/// The first thing that is not as `V` has it.
+/// The first part that does not match `V`.
 pub fn from_term<'t, V: Deserialize<'t>, T: ReadTerm<'t>>(term: T) -> Result<V, Error> {
     V::deserialize(Reader(term))
 }
@@ -61,7 +61,7 @@ impl<'t, T: ReadTerm<'t>> IntoDeserializer<'t, Error> for Reader<T> {
     }
 }
 
-/// The elements; more or fewer than asked for is an error.
+/// The elements of a tuple. A number that differs from the type's is an error.
 fn sequence<'t, T: ReadTerm<'t>, V: Visitor<'t>>(elements: Vec<T>, visitor: V) -> Result<V::Value, Error> {
     let mut elements = SeqDeserializer::new(elements.into_iter().map(Reader));
     let value = visitor.visit_seq(&mut elements)?;
@@ -224,7 +224,7 @@ impl<'t, T: ReadTerm<'t>> VariantAccess<'t> for Variant<'t, T> {
         self.fields.map_or(Ok(()), |_| Err(Error::new(format!("{} takes no fields", self.name))))
     }
 
-    /// An atom is such a variant whose field is absent.
+    /// An atom is a variant with one field that is absent.
     fn newtype_variant_seed<S: DeserializeSeed<'t>>(self, seed: S) -> Result<S::Value, Error> {
         match self.fields.as_deref() {
             Some([field]) => seed.deserialize(Reader(*field)).map_err(|error| error.within(&self.name)),

@@ -77,7 +77,7 @@ impl<M: MakeTerm> Elements<M> {
     }
 }
 
-/// What has no form is not written.
+/// The error for a value that has no term.
 fn none<T>(what: &str) -> Result<T, Error> {
     Err(Error::new(format!("{what} has no term")))
 }
@@ -199,7 +199,7 @@ impl<M: MakeTerm> Serializer for Writer<M> {
     }
 }
 
-/// The traits of what has elements differ in the names of their functions only.
+/// serde's traits for sequences and tuples differ only in the names of their functions.
 macro_rules! elements {
     ($($of:ident :: $add:ident),*) => {
         $(impl<M: MakeTerm> $of for Elements<M> {

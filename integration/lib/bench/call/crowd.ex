@@ -1,6 +1,6 @@
 defmodule HandoffBench.Call.Crowd do
   @moduledoc """
-  Many callers on this node, all waiting at once for servers that are on their way from one node to another.
+  Many callers on this node, all waiting at the same time for servers that move from one node to another.
 
   The order is forced: the drain stops every server and is held where it reads them back; the callers arrive,
   until all wait; then the drain goes on, on a store of 8 slots of 10 ms. Each caller increments once, so the
@@ -77,7 +77,7 @@ defmodule HandoffBench.Call.Crowd do
     end
   end
 
-  # Until all of them wait: the time it takes them to get there is not what they wait.
+  # Waits until all callers wait, so that the time they take to start is not measured.
   defp arrive(ref, supervisor, keys, callers) do
     parent = self()
 
@@ -95,8 +95,8 @@ defmodule HandoffBench.Call.Crowd do
     with %{callers: ^callers} = counts <- Client.Server.counts(supervisor), do: counts, else: (_fewer -> nil)
   end
 
-  # When each answer came; a caller with an error has none. In whichever order they come: 50,000 messages are
-  # too many to search.
+  # When each reply came; a caller with an error has none. Received in any order: a selective receive among 50,000
+  # messages would take too long.
   defp answers(ref, callers), do: for(_ <- 1..callers, {{:ok, _count}, at} <- [answer(ref)], do: at)
 
   defp answer(ref) do

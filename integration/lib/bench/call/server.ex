@@ -1,5 +1,5 @@
 defmodule HandoffBench.Call.Server do
-  @moduledoc "The least a durable server can do: count. It stores its state when it stops."
+  @moduledoc "A minimal durable server: it counts, and stores its state when it stops."
 
   use DurableServer, vsn: 1
 

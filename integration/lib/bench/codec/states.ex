@@ -1,7 +1,6 @@
 defmodule HandoffBench.Codec.States do
   @moduledoc """
-  The states that the codec is measured on: what servers keep, from a few fields to megabytes of text. The
-  same in every run.
+  The states that the codec is measured on, from a few fields to megabytes of text. They are the same in every run.
   """
 
   @sentences [

@@ -1,7 +1,6 @@
 defmodule HandoffBench.Leftovers.Collector do
   @moduledoc false
-  # What the servers say of themselves: when each came up and went down, and where. Wall clock: all nodes are
-  # on one machine.
+  # Collects when and where each server started and stopped, by the wall clock: all nodes are on one machine.
 
   use GenServer
 

@@ -1,6 +1,6 @@
 defmodule HandoffBench.Leftovers.Figures do
   @moduledoc false
-  # From what servers said of themselves to the numbers that are printed.
+  # Turns the collected events into the figures that are printed.
 
   alias HandoffBench.Leftovers.Collector
 

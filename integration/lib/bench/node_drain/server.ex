@@ -1,5 +1,5 @@
 defmodule HandoffBench.NodeDrain.Server do
-  @moduledoc "A durable server that holds nothing."
+  @moduledoc "A durable server with an empty state."
 
   use DurableServer, vsn: 1
 

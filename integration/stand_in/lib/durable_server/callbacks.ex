@@ -25,7 +25,7 @@ defmodule DurableServer.Callbacks do
     end
   end
 
-  @doc "Reads a return tuple. Raises `ArgumentError` for a stop reason that is none of a durable server's."
+  @doc "Reads a return tuple. Raises `ArgumentError` for an invalid stop reason."
   @spec wish(tuple()) :: wish()
   def wish({:stop, reason, _state} = result), do: {:stop, reason!(reason), status(reason), exit_as(result), 2}
   def wish({:stop, reason, _reply, _state} = result), do: {:stop, reason!(reason), status(reason), exit_as(result), 3}
@@ -38,7 +38,7 @@ defmodule DurableServer.Callbacks do
   defp ending(opts, result, at) when is_list(opts), do: {:go_on, Keyword.get(opts, :sync, false), opts, result, at}
   defp ending(action, result, at), do: {:go_on, false, [], Tuple.insert_at(result, tuple_size(result), action), at}
 
-  # The process ends with the plain words as with any stop of its own choice.
+  # The process ends with the plain reason, as after any stop by a callback.
   defp exit_as(result) when elem(result, 1) in [:permanent, :delete], do: put_elem(result, 1, :normal)
   defp exit_as(result), do: result
 

@@ -6,7 +6,7 @@ defmodule DurableServer.Capacity do
 
   alias DurableServer.Config
 
-  @doc "nil without limits, else the current number and the limit of each."
+  @doc "nil without limits, else the current number and the limit of each kind."
   @spec current(Config.t()) :: %{(:total | module()) => %{current: non_neg_integer(), limit: pos_integer()}} | nil
   def current(config) do
     case limits(config.max_children) do

@@ -1,9 +1,9 @@
 defmodule DurableServer.Config do
   @moduledoc """
-  What one running supervisor is made of: its options, its backend, and the names of its processes and tables.
+  The configuration of a running supervisor: its options, its backend, and the names of its processes and tables.
 
-  It lives in an ETS table owned by the supervisor process itself, together with the two facts that every start looks at:
-  whether the node is ready and whether it is shutting down. It is gone with the supervisor.
+  It is in an ETS table of the supervisor process, with two flags that every start reads: whether the node is ready,
+  and whether it is shutting down. The table ends with the supervisor.
   """
 
   alias DurableServer.StorageBackend
@@ -74,7 +74,7 @@ defmodule DurableServer.Config do
   @spec draining?(t()) :: boolean()
   def draining?(config), do: :ets.member(config.ets_table, :shutting_down)
 
-  @doc "From here on this node starts nothing more. There is no way back."
+  @doc "From now on this node starts no servers. This cannot be undone."
   @spec drain(t()) :: true
   def drain(config), do: :ets.insert(config.ets_table, {:shutting_down, true})
 

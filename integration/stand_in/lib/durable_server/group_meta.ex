@@ -1,5 +1,5 @@
 defmodule DurableServer.GroupMeta do
-  @moduledoc "What the registry has of a server."
+  @moduledoc "The metadata of a server in the registry."
 
   defstruct [:key, :module, :storage_key, :node_ref, :start_time, :user_meta, :supervisor]
 end

@@ -1,6 +1,6 @@
 defmodule DurableServer.HeartbeatWatchdog do
   @moduledoc """
-  Says so, once, when this node has not stored a heartbeat for so long that others take it for dead.
+  Logs an error, once, when this node has not stored a heartbeat for so long that other nodes consider it dead.
 
   It only logs: fencing is left to the conditional writes.
   """

@@ -1,7 +1,7 @@
 defmodule DurableServer.Heartbeats do
   @moduledoc """
-  What this node knows of all nodes: its cache of stored heartbeats, and those that arrive through Group. Per
-  node the newer counts.
+  The heartbeats of all nodes, as this node knows them: its cache of stored heartbeats, and those that arrive
+  through Group. For each node the newer one counts.
 
   The cache is the ETS table `:"durable_server_heartbeats_NAME"` of
   `{node_string, node_ref, ts_ms, capacity, resources, env_vars, heartbeat_meta}`.
@@ -33,7 +33,7 @@ defmodule DurableServer.Heartbeats do
     end
   end
 
-  @doc "Reads every stored heartbeat into the cache. A node stays there whose object is gone: its age says enough."
+  @doc "Reads every stored heartbeat into the cache. A node whose object is gone stays in it: its heartbeat becomes too old."
   @spec reconcile(Config.t()) :: :ok
   def reconcile(config) do
     opts = [include_objects: true, error_handler: fn _reason -> :continue end]
@@ -53,7 +53,7 @@ defmodule DurableServer.Heartbeats do
          do: {:ok, from_stored(body)}
   end
 
-  @doc "All heartbeats, one or two a node."
+  @doc "All heartbeats: one or two for each node."
   @spec all(Config.t()) :: [map()]
   def all(config), do: cached(config) ++ for({_pid, heartbeat} <- Group.members(config.name, @group_key), do: heartbeat)
 
@@ -61,7 +61,7 @@ defmodule DurableServer.Heartbeats do
   @spec newest(Config.t()) :: %{String.t() => map()}
   def newest(config), do: newest_of(all(config), config)
 
-  @doc "The same of what has been read from the store alone."
+  @doc "As `newest/1`, from the stored heartbeats alone."
   @spec cached_newest(Config.t()) :: %{String.t() => map()}
   def cached_newest(config), do: newest_of(cached(config), config)
 
@@ -82,7 +82,7 @@ defmodule DurableServer.Heartbeats do
     end
   end
 
-  @doc "Where a node's heartbeat is stored; with an empty name the prefix of all."
+  @doc "The key of a node's heartbeat; with an empty name, the prefix of all of them."
   @spec storage_key(Config.t(), String.t()) :: String.t()
   def storage_key(config, node_str), do: config.prefix <> "__nodes/" <> node_str
 

@@ -1,6 +1,6 @@
 defmodule DurableServer.LifecycleManager do
   @moduledoc """
-  Says that this node is alive, knows which others are, and restarts permanent servers that lost their node.
+  Sends this node's heartbeats, reads those of the others, and restarts permanent servers that lost their node.
 
   Heartbeats go on until the process stops, also while draining; discovery does not.
   """
@@ -48,7 +48,7 @@ defmodule DurableServer.LifecycleManager do
     |> Enum.map(&String.to_existing_atom/1)
   end
 
-  @doc "What the newest heartbeat says of a node."
+  @doc "The health of a node, by its newest heartbeat."
   @spec lookup_node_health(%{supervisor: atom(), node_str: String.t()}) :: {:healthy, map()} | :stale | :unknown
   def lookup_node_health(%{supervisor: supervisor, node_str: node_str}) do
     config = Config.fetch!(supervisor)
@@ -59,7 +59,7 @@ defmodule DurableServer.LifecycleManager do
     end
   end
 
-  @doc "The region a node says it is in."
+  @doc "The region that a node's heartbeat names."
   @spec region(Config.t(), node()) :: String.t() | nil
   def region(config, node) do
     case Heartbeats.newest(config)[Atom.to_string(node)] do
@@ -84,7 +84,7 @@ defmodule DurableServer.LifecycleManager do
   end
 
   @impl true
-  # Those of the others are read with every heartbeat of its own.
+  # With each of its own heartbeats it reads those of the others.
   def handle_info(:beat, state) do
     beat(state.config)
     again(:beat, state.config.heartbeat_interval_ms)
@@ -126,7 +126,7 @@ defmodule DurableServer.LifecycleManager do
     state
   end
 
-  # One of each at a time: an older one that ends later would undo what the newer one learnt.
+  # One of each kind at a time: an older one that ends later would overwrite the result of a newer one.
   defp run(%{tasks: tasks} = state, name, _fun) when is_map_key(tasks, name), do: state
 
   defp run(%{config: config} = state, name, fun) do

@@ -21,7 +21,7 @@ defmodule DurableServer.Object do
     end
   end
 
-  @doc "Takes the object over: created when there was none, else written under the etag of what was read."
+  @doc "Claims the object: creates it when there is none, else writes it under the etag that was read."
   @spec claim(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
   def claim(backend, storage_key, %StoredState{etag: nil} = stored) do
     case StorageBackend.try_claim(backend, storage_key, stored) do
@@ -46,7 +46,7 @@ defmodule DurableServer.Object do
          do: :ok
   end
 
-  @doc "What a reader of the store would get for a dumped state: keys become strings, atoms words, whatever the format does."
+  @doc "A dumped state as a reader of the store gets it: keys and atoms become strings, as the format has it."
   @spec through_store(backend(), map()) :: {:ok, map()} | {:error, term()}
   def through_store(backend, dumped) do
     with {:ok, encoded} <- StorageBackend.encode(backend, dumped), do: StorageBackend.decode(backend, encoded)
