@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etf::Pid;
+use handoff_core::Goal;
 use handoff_core::time::Micros;
 use handoff_wire::{
     AGENT_PROCESS, Announce, Describe, Message, NODE_PROCESS, Refuse, RefuseReason, RequestId, WireError,
@@ -190,11 +191,12 @@ impl Coordinator {
     fn refuse(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
         warn!(%peer, %error, "message refused");
         self.service.note_refusal(now, peer, None, error.to_string());
+        let invalid = || RefuseReason::Invalid { problems: vec![error.to_string()] };
         let (kind, reason) = match error {
             WireError::Version { got, takes } => ("version", Some(RefuseReason::Version { got: *got, takes: *takes })),
             WireError::NotOurs => ("not_ours", None),
-            WireError::Kind { .. } => ("kind", None),
-            _ => ("field", Some(RefuseReason::Invalid { problems: vec![error.to_string()] })),
+            WireError::Kind { .. } => ("kind", Some(invalid())),
+            _ => ("field", Some(invalid())),
         };
         Metrics::count(&self.metrics.refused, kind);
         if let (Some(reason), Some(from)) = (reason, from) {
@@ -203,7 +205,8 @@ impl Coordinator {
     }
 
     fn announce(&self, peer: &str, accepting: bool) {
-        let announce = Announce { node: self.mailbox.pid.clone(), release: RELEASE.to_owned(), accepting };
+        let goals = Goal::ALL.map(|goal| goal.name().to_owned()).into();
+        let announce = Announce { node: self.mailbox.pid.clone(), release: RELEASE.to_owned(), accepting, goals };
         self.send(peer, &Process::Name(AGENT_PROCESS.to_owned()), &announce.into());
     }
 

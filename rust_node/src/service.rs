@@ -32,7 +32,8 @@ use std::sync::Arc;
 use etf::Pid;
 use handoff_core::time::Micros;
 use handoff_wire::{
-    DrainId, KEEPALIVE_MS, Message, ProgressUpdate, Refuse, RefuseReason, ReportMessage, SILENCE_MS, Started,
+    DrainId, KEEPALIVE_MS, Message, ProgressUpdate, RebalanceOpen, Refuse, RefuseReason, ReportMessage, SILENCE_MS,
+    Started,
 };
 use tracing::{info, warn};
 
@@ -107,7 +108,7 @@ impl Service {
     pub fn receive(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, message: Message) {
         Metrics::count(&self.metrics.messages, message.kind());
         let id = match &message {
-            Message::DrainOpen(open) => open.id,
+            Message::DrainOpen(open) | Message::RebalanceOpen(RebalanceOpen(open)) => open.id,
             Message::Servers(servers) => servers.id,
             Message::View(view) => view.id,
             Message::DrainStart(start) => start.id,
@@ -118,7 +119,7 @@ impl Service {
             _ => return Metrics::count(&self.metrics.refused, "unexpected_kind"),
         };
         let key = Key { peer: Arc::clone(peer), id };
-        if let Message::DrainOpen(open) = message {
+        if let Message::DrainOpen(open) | Message::RebalanceOpen(RebalanceOpen(open)) = message {
             return self.open(now, key, open);
         }
         let Some(drain) = self.drains.get_mut(&key) else {

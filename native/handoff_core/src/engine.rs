@@ -109,6 +109,8 @@ pub struct Engine {
     pace: Pace,
     /// What bounds it if it is a rebalance.
     rebalance: Option<Rebalance>,
+    /// It is among the drains that [`Shared`] counts.
+    counted: bool,
     tally: Tally,
 }
 
@@ -162,6 +164,7 @@ impl Engine {
             modules: BTreeMap::new(),
             pace: Pace::new(config.max_per_second),
             rebalance: None,
+            counted: false,
             tally: Tally::default(),
             config,
         };
@@ -170,13 +173,15 @@ impl Engine {
             let (placement, names) = (&engine.placement, &mut shared.names);
             engine.rebalance = Some(Rebalance::new(placement, &engine.config, names, &shared.ledger));
         }
+        engine.tell_others(false, shared);
         Ok(engine)
     }
 
     /// What to do now. Call it after every event and at the time it asks for.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
+        self.yield_to_drains(shared);
         let poll = self.decide_now(now, shared);
-        self.tell_what_leaves(shared);
+        self.tell_others(false, shared);
         poll
     }
 
@@ -221,7 +226,7 @@ impl Engine {
     /// [`EngineError::Invalid`] for a view that is not valid, [`EngineError::Finished`] after the end. Nothing is changed.
     pub fn on_event(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
         let taken = self.take_in(now, event, shared);
-        self.tell_what_leaves(shared);
+        self.tell_others(false, shared);
         taken
     }
 

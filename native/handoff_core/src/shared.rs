@@ -17,6 +17,8 @@ pub struct Shared {
     pub ledger: Ledger,
     /// How many attempts may be in flight on this store.
     pub limiter: Limiter,
+    /// Drains under way: while there is one, a rebalance starts nothing.
+    pub(crate) drains: u32,
 }
 
 impl Shared {
@@ -26,6 +28,7 @@ impl Shared {
             names: NodeTable::default(),
             ledger: Ledger::default(),
             limiter: Limiter::starting_from(config.concurrency, config.max_concurrency, config.learnt),
+            drains: 0,
         }
     }
 }

@@ -3,11 +3,14 @@
 //! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is
 //! known by its pid, so that its end can be monitored.
 
-use etf::{Error, Fields, Pid, Term, boolean, map, read_bool, read_pid, read_text, text};
+use etf::{Error, Fields, Pid, Term, boolean, list, map, read_bool, read_each, read_pid, read_text, text};
 
 use crate::body::{Body, exactly};
 
-/// `{durable_handoff, 1, announce, Pid, #{release, accepting}}`
+/// More goals than any release will have.
+const MAX_GOALS: usize = 64;
+
+/// `{durable_handoff, 1, announce, Pid, #{release, accepting, goals}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announce {
     /// The Rust node's process; a monitor on it ends when the node does.
@@ -16,13 +19,19 @@ pub struct Announce {
     pub release: String,
     /// False: it takes no drains any more, because it is stopping.
     pub accepting: bool,
+    /// Names of the goals that its sessions can have, see [`handoff_core::Goal`]. Empty from releases that only drain.
+    pub goals: Vec<String>,
 }
 
 impl Body for Announce {
     const KIND: &'static str = "announce";
 
     fn write(&self) -> Vec<Term> {
-        let info = map([("release", text(&self.release)), ("accepting", boolean(self.accepting))]);
+        let info = map([
+            ("release", text(&self.release)),
+            ("accepting", boolean(self.accepting)),
+            ("goals", list(self.goals.iter().map(|goal| text(goal)))),
+        ]);
         vec![self.node.clone().into(), info]
     }
 
@@ -33,6 +42,9 @@ impl Body for Announce {
             node: read_pid(node, "node")?,
             release: info.need("release", read_text)?,
             accepting: info.need("accepting", read_bool)?,
+            goals: info
+                .maybe("goals", |term, key| read_each(term, key, MAX_GOALS, |goal| read_text(goal, key)))?
+                .unwrap_or_default(),
         })
     }
 }

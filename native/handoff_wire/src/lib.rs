@@ -36,11 +36,13 @@
 //!
 //! The **agent** answers every `announce` whose `accepting` is true with `welcome`, sent to the pid in it,
 //! and monitors that pid. It gives the drains of its node the list of the nodes that have announced
-//! themselves and are still there. `accepting: false`, a `DOWN` or a `refuse` with `stopping` take a node off
+//! themselves and are still there, with the goals that each can reach (`goals`; without that key only drains).
+//! `accepting: false`, a `DOWN` or a `refuse` with `stopping` take a node off
 //! that list.
 //!
 //! A **drain** sends to the name [`NODE_PROCESS`] on the announced pid's node, from the process that drains:
-//! answers to what cannot be understood go to the sender. It monitors the announced pid. It picks an id that
+//! answers to what cannot be understood go to the sender. A rebalance opens with `rebalance_open` instead of `drain_open`, at a
+//! node that has it among its `goals`; all else is the same. It monitors the announced pid. It picks an id that
 //! its node has not used before, sends `drain_open`, and from then on `keepalive` every [`KEEPALIVE_MS`].
 //! After `opened` it sends `servers`, the first `view` and `drain_start`, without waiting in between.
 //! `orders` are the embedded engine's actions and `events` its events, in the same shapes, so one loop serves
@@ -56,7 +58,7 @@
 //! # What the Rust node does
 //!
 //! It knows a drain by the connection it came over and its id. Of a message that is for no drain it answers
-//! `refuse` with `unknown_drain`, of a newer version `{version, Got, 1}`. It forgets a drain on
+//! `refuse` with `unknown_drain`, of a kind that it does not know `invalid`, of a newer version `{version, Got, 1}`. It forgets a drain on
 //! `drain_close`, when the drain's process or connection ends, after [`SILENCE_MS`] without a message
 //! (answering `silent`), and when it stops (answering `stopping`). It never sends anything but the messages
 //! above.
@@ -84,7 +86,7 @@
 //! |---|---|
 //! | the envelope, the version, the list of kinds | [`message`] |
 //! | `announce`, `welcome` | [`announce`] |
-//! | `drain_open`, `opened` | [`open`] |
+//! | `drain_open`, `rebalance_open`, `opened` | [`open`] |
 //! | `servers` | [`servers`] |
 //! | `view` | [`view`] |
 //! | `drain_start`, `started` | [`start`] |
@@ -122,7 +124,7 @@ pub use error::WireError;
 pub use events::Events;
 pub use liveness::{DrainClose, KEEPALIVE_MS, Keepalive, SILENCE_MS};
 pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
-pub use open::{DrainOpen, Opened};
+pub use open::{DrainOpen, Opened, RebalanceOpen};
 pub use operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
     PlanDone, PlanSummary, RebalanceRequest, RequestId, SupervisorInfo,

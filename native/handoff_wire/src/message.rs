@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::error::WireError;
 use crate::events::Events;
 use crate::liveness::{DrainClose, Keepalive};
-use crate::open::{DrainOpen, Opened};
+use crate::open::{DrainOpen, Opened, RebalanceOpen};
 use crate::operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
     PlanDone, RebalanceRequest,
@@ -83,6 +83,8 @@ messages! {
     Welcome(Welcome),
     /// Drainer to Rust node: a drain is to be run.
     DrainOpen(DrainOpen),
+    /// Drainer to Rust node: a rebalance is to be run.
+    RebalanceOpen(RebalanceOpen),
     /// Rust node to drainer: the drain is accepted.
     Opened(Opened),
     /// Drainer to Rust node: some of the drain's servers.

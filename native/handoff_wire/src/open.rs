@@ -1,12 +1,15 @@
-//! `drain_open` and `opened`: a drain is asked for, and taken.
+//! `drain_open`, `rebalance_open` and `opened`: a drain or a rebalance is asked for, and taken.
 //!
-//! Guarantee: what a drain will need is known and bounded before a single server is sent.
+//! Guarantees
+//! - What a drain will need is known and bounded before a single server is sent.
+//! - A Rust node of a release that knows no rebalance never takes one for a drain: it is a kind of its own, and `goal` of its
+//!   configuration, a key which such a release ignores, must agree with the kind.
 
 use etf::{
     Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, read_value, text, uint, value,
 };
-use handoff_core::Config;
 use handoff_core::config::MAX_SERVERS;
+use handoff_core::{Config, Goal};
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
@@ -49,20 +52,48 @@ impl Body for DrainOpen {
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
+        DrainOpen::read_goal(fields, Goal::Drain, "drain, or the message rebalance_open")
+    }
+}
+
+impl DrainOpen {
+    /// Reads it for that goal.
+    fn read_goal(fields: &[Term], goal: Goal, takes: &'static str) -> Result<Self, Error> {
         let [id, drainer, spec] = exactly(fields)?;
         let spec = Fields::of(spec, "drain_open")?;
         let count = spec.need("count", read_u64)?;
         let modules =
             spec.need("modules", |term, key| read_each(term, key, MAX_MODULES, |name| read_text(name, key)))?;
+        let config: Config = spec.need("config", read_value)?;
+        if config.goal != goal {
+            return Err(Error::Field { field: "goal", takes });
+        }
         Ok(DrainOpen {
             id: read_id(id)?,
             drainer: read_pid(drainer, "drainer")?,
             supervisor: spec.need("supervisor", read_text)?,
             storage: spec.need("storage", read_text)?,
             count: read_count(count)?,
-            config: spec.need("config", read_value)?,
+            config,
             modules,
         })
+    }
+}
+
+/// `{durable_handoff, 1, rebalance_open, Id, DrainerPid, Spec}`: as `drain_open`, with the goal `rebalance` in its
+/// configuration. From then on it is a drain like any other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RebalanceOpen(pub DrainOpen);
+
+impl Body for RebalanceOpen {
+    const KIND: &'static str = "rebalance_open";
+
+    fn write(&self) -> Vec<Term> {
+        self.0.write()
+    }
+
+    fn read(fields: &[Term]) -> Result<Self, Error> {
+        DrainOpen::read_goal(fields, Goal::Rebalance, "rebalance, or the message drain_open").map(RebalanceOpen)
     }
 }
 

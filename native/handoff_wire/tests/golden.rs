@@ -12,14 +12,14 @@ use handoff_core::limiter::Learnt;
 use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, AtATime, Capacity, Config, Ended, ModuleId, NodeView, Progress, Reason, Report, Resources, Scope, ServerId,
-    ServerSpec, Source, StickyId, Usage,
+    Action, AtATime, Balance, Capacity, Config, Ended, Goal, Idle, ModuleId, NodeShare, NodeView, Progress, Reason,
+    Report, Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage,
 };
 use handoff_wire::{
     Announce, CordonDone, CordonRequest, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen,
     DrainRequest, DrainStart, DrainStep, Events, Keepalive, Message, MoveDone, MoveRequest, Opened, Orders, PlanDone,
-    PlanSummary, ProgressUpdate, RebalanceRequest, Refuse, RefuseReason, ReportMessage, RequestId, Servers, Started,
-    SupervisorInfo, ViewPart, Welcome,
+    PlanSummary, ProgressUpdate, RebalanceOpen, RebalanceRequest, Refuse, RefuseReason, ReportMessage, RequestId,
+    Servers, Started, SupervisorInfo, ViewPart, Welcome, WireError,
 };
 
 const DRAIN: DrainId = DrainId(7);
@@ -72,6 +72,20 @@ fn config() -> Config {
         ],
         modules: 2,
         ..Config::default()
+    }
+}
+
+fn rebalance() -> Config {
+    Config { goal: Goal::Rebalance, tolerance: 0.1, min_servers: 30, max_per_second: Some(100), ..config() }
+}
+
+fn balance() -> Balance {
+    let share = |name: &str, servers, share| NodeShare { name: name.into(), servers, share };
+    Balance {
+        idle: Some(Idle::NodeDraining),
+        excess: 34,
+        before: vec![share("a@h", 134, 100.0), share("b@h", 66, 100.0)],
+        after: vec![share("a@h", 120, 100.0), share("b@h", 80, 100.0)],
     }
 }
 
@@ -177,23 +191,22 @@ fn expected() -> Vec<(&'static str, Message)> {
         Action::Start { id: ServerId(0), target: "b@h".into(), attempt: 1, timeout: Micros::from_millis(15_000) };
     let view =
         |node| Message::from(ViewPart { id: DRAIN, part: 1, parts: 1, now_ms: 1_700_000_001_000, nodes: vec![node] });
-    let announce = |release: &str, accepting| Announce { node: pid(), release: release.into(), accepting };
+    let announce =
+        |release: &str, accepting| Announce { node: pid(), release: release.into(), accepting, goals: vec![] };
+    let goals = vec!["drain".into(), "rebalance".into()];
+    let open = |config| DrainOpen {
+        id: DRAIN,
+        drainer: pid(),
+        supervisor: "MyApp.Durable".into(),
+        storage: "s3://bucket/myapp/".into(),
+        count: 3,
+        modules: vec!["MyApp.A".into(), "MyApp.B".into()],
+        config,
+    };
     vec![
         ("announce", announce("0.1.0", true).into()),
         ("welcome", Welcome { agent: pid(), release: "0.1.0".into() }.into()),
-        (
-            "drain_open",
-            DrainOpen {
-                id: DRAIN,
-                drainer: pid(),
-                supervisor: "MyApp.Durable".into(),
-                storage: "s3://bucket/myapp/".into(),
-                count: 3,
-                modules: vec!["MyApp.A".into(), "MyApp.B".into()],
-                config: config(),
-            }
-            .into(),
-        ),
+        ("drain_open", open(config()).into()),
         ("opened", Opened { id: DRAIN }.into()),
         (
             "servers",
@@ -321,6 +334,13 @@ fn expected() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
+        ("announce_goals", Announce { node: pid(), release: "0.2.0".into(), accepting: true, goals }.into()),
+        ("rebalance_open", RebalanceOpen(open(rebalance())).into()),
+        ("rebalance_progress", ProgressUpdate { id: DRAIN, progress: Progress { excess: 34, ..progress() } }.into()),
+        (
+            "rebalance_report",
+            ReportMessage { id: DRAIN, report: Report { balance: Some(balance()), ..report() } }.into(),
+        ),
         ("keys_of_later", announce("9.0", false).into()),
     ]
 }
@@ -353,6 +373,45 @@ fn a_full_chunk_of_servers_stays_below_64_kilobytes() {
     let servers = vec![server; handoff_wire::servers::PER_CHUNK];
     let bytes = Message::from(Servers { id: DrainId(u64::MAX), first: u32::MAX, servers }).to_bytes().expect("encodes");
     assert!(bytes.len() < 64 * 1024, "{}", bytes.len());
+}
+
+#[test]
+fn a_goal_that_does_not_agree_with_the_kind_is_refused() {
+    let (_, drain) = expected().into_iter().find(|(name, _)| *name == "drain_open").expect("listed");
+    let (_, rebalance) = expected().into_iter().find(|(name, _)| *name == "rebalance_open").expect("listed");
+    let (Message::DrainOpen(drain), Message::RebalanceOpen(RebalanceOpen(rebalance))) = (drain, rebalance) else {
+        panic!("two kinds")
+    };
+    for message in [Message::from(rebalance), RebalanceOpen(drain).into()] {
+        let read = Message::from_bytes(&message.to_bytes().expect("encodes"));
+        assert!(matches!(read, Err(WireError::Term { source: etf::Error::Field { field: "goal", .. } })), "{read:?}");
+    }
+}
+
+/// What a Rust node of the first release does with each message: it knows these kinds and ignores unknown keys.
+#[test]
+fn a_rust_node_that_knows_no_rebalance_does_not_know_the_kind_that_opens_one() {
+    const FIRST_RELEASE: [&str; 7] =
+        ["drain_open", "servers", "view", "drain_start", "events", "keepalive", "drain_close"];
+    let opens = expected().into_iter().filter_map(|(_, message)| match message {
+        Message::DrainOpen(open) => Some((message_kind(&open.clone().into()), open.config.goal)),
+        Message::RebalanceOpen(RebalanceOpen(open)) => {
+            Some((message_kind(&RebalanceOpen(open.clone()).into()), open.config.goal))
+        }
+        _ => None,
+    });
+    let opens: Vec<_> = opens.collect();
+    assert_eq!(opens.len(), 2);
+    for (kind, goal) in opens {
+        assert_eq!(FIRST_RELEASE.contains(&&*kind), goal == Goal::Drain, "{kind}");
+    }
+}
+
+/// The kind as it is on the wire.
+fn message_kind(message: &Message) -> String {
+    let term = message.to_term();
+    let elements = etf::elements(&term).expect("a tuple");
+    etf::atom_name(&elements[2]).expect("an atom").to_owned()
 }
 
 /// Cutting a message anywhere, or flipping any byte of it, gives an answer and never a panic.

@@ -2,6 +2,7 @@
 
 mod life;
 mod mistakes;
+mod rebalance;
 mod sharing;
 
 use handoff_core::event::{Blame, Event, Outcome};

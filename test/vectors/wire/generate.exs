@@ -24,6 +24,15 @@ config = %{
   max_age_ms: 50_000
 }
 
+rebalance = Map.merge(config, %{goal: :rebalance, tolerance: 0.1, min_servers: 30, max_per_second: 100})
+
+balance = %{
+  idle: :node_draining,
+  excess: 34,
+  before: [%{name: "a@h", servers: 134, share: 100.0}, %{name: "b@h", servers: 66, share: 100}],
+  after: [%{name: "a@h", servers: 120, share: 100.0}, %{name: "b@h", servers: 80, share: 100}]
+}
+
 node = %{
   name: "b@zürich",
   stamp_ms: 1_700_000_000_123,
@@ -168,6 +177,10 @@ messages = [
   move_request: [7, pid, %{supervisor: "MyApp.Durable", key: "room/1", to: "c@h", timeout_ms: nil}],
   move_done: [7, %{from: "b@h", to: "c@h", gap_us: 21_500, attempts: 1}],
   rebalance_request: [8, pid, %{supervisor: "MyApp.Durable", dry_run: true, timeout_ms: 5_000}],
+  announce_goals: [pid, %{release: "0.2.0", accepting: true, goals: ["drain", "rebalance"]}],
+  rebalance_open: [7, pid, %{spec | config: rebalance}],
+  rebalance_progress: [7, Map.put(progress, :excess, 34)],
+  rebalance_report: [7, Map.put(report, :balance, balance)],
   # A key that a later release may add.
   keys_of_later: [pid, %{release: "9.0", accepting: false, zone: "x"}]
 ]
@@ -178,6 +191,9 @@ kind = fn
   :plan_request -> :drain_request
   :description_cordoned -> :description
   :uncordon_request -> :cordon_request
+  :announce_goals -> :announce
+  :rebalance_progress -> :progress
+  :rebalance_report -> :report
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name
 end
 

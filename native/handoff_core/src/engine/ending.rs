@@ -53,7 +53,7 @@ impl Engine {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.unpin(id, &mut shared.ledger);
         }
-        self.tell_leaving(0, &mut shared.ledger);
+        self.tell_others(true, shared);
     }
 
     /// Whether the drain ends now, and why. `waits`: some server can be started later.

@@ -22,7 +22,7 @@ impl Engine {
     /// [`EngineError::Unexpected`] for what does not fit, [`EngineError::Finished`] after the end. Nothing is changed.
     pub fn follow(&mut self, now: Micros, action: &Action, shared: &mut Shared) -> Result<Action, EngineError> {
         let taken = self.follow_action(now, action, shared);
-        self.tell_what_leaves(shared);
+        self.tell_others(false, shared);
         taken
     }
 

@@ -32,7 +32,9 @@ pub(crate) struct Rebalance {
     moves: u64,
     /// How many more each target may be sent.
     quotas: BTreeMap<NodeId, u64>,
-    start: Vec<Carrier>,
+    /// What the nodes carried at the start, and should have.
+    start: BTreeMap<NodeId, Carrier>,
+    before: Vec<NodeShare>,
     /// Servers of the source at the start.
     own: f64,
     /// Servers on their way from the source, or gone.
@@ -57,7 +59,15 @@ impl Rebalance {
         };
         let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
         let own = own.map_or(0.0, |own| own.servers);
-        Rebalance { source, idle, excess: moves, moves, quotas, own, begun: 0, least, told: 0, start }
+        let before = shares(&start, names);
+        let start = start.into_iter().map(|carrier| (carrier.id, carrier)).collect();
+        Rebalance { source, idle, excess: moves, moves, quotas, start, before, own, begun: 0, least, told: 0 }
+    }
+
+    /// Nothing more starts.
+    fn halt(&mut self, idle: Idle) {
+        self.idle.get_or_insert(idle);
+        self.moves = 0;
     }
 
     /// What there was to move at the start.
@@ -109,15 +119,13 @@ impl Rebalance {
             return;
         }
         if let Some(obstacle) = balance::obstacle(placement, config) {
-            self.idle = Some(obstacle);
-            self.moves = 0;
-            return;
+            return self.halt(obstacle);
         }
         let reported = placement.nodes().find(|(id, _)| *id == self.source).and_then(|(_, node)| node.server_count());
         let own = self.left().min(reported.unwrap_or(f64::INFINITY));
         let now = balance::carriers(placement, ledger, config, Some(own));
         for carrier in &now {
-            let Some(start) = self.start.iter().find(|start| start.id == carrier.id) else { continue };
+            let Some(start) = self.start.get(&carrier.id) else { continue };
             if carrier.id == self.source {
                 self.moves = self.moves.min(rounded_up(own - carrier.high_since(start, config.tolerance)));
             } else if let Some(quota) = self.quotas.get_mut(&carrier.id) {
@@ -135,16 +143,17 @@ impl Rebalance {
     /// Shares at the start and by what is known now.
     pub(crate) fn report(&self, placement: &Placement, config: &Config, names: &NodeTable, ledger: &Ledger) -> Balance {
         let now = balance::carriers(placement, ledger, config, Some(self.left()));
-        let shares = |carriers: &[Carrier]| -> Vec<NodeShare> {
-            let of = |carrier: &Carrier| NodeShare {
-                name: names.name(carrier.id).clone(),
-                servers: whole(carrier.servers),
-                share: carrier.share,
-            };
-            carriers.iter().map(of).collect()
-        };
-        Balance { idle: self.idle, excess: self.excess, before: shares(&self.start), after: shares(&now) }
+        Balance { idle: self.idle, excess: self.excess, before: self.before.clone(), after: shares(&now, names) }
     }
+}
+
+fn shares(carriers: &[Carrier], names: &NodeTable) -> Vec<NodeShare> {
+    let of = |carrier: &Carrier| NodeShare {
+        name: names.name(carrier.id).clone(),
+        servers: whole(carrier.servers),
+        share: carrier.share,
+    };
+    carriers.iter().map(of).collect()
 }
 
 impl Engine {
@@ -186,18 +195,28 @@ impl Engine {
         }
     }
 
-    /// Tells the ledger how many servers are on their way from the source, for the shares that others compute.
-    pub(super) fn tell_what_leaves(&mut self, shared: &mut Shared) {
-        let leaving = if self.is_over() { 0 } else { self.active.len() };
-        self.tell_leaving(leaving, &mut shared.ledger);
+    /// A drain under way stops every rebalance that shares its ledger.
+    pub(super) fn yield_to_drains(&mut self, shared: &Shared) {
+        if let Some(rebalance) = self.rebalance.as_mut().filter(|_| shared.drains > 0) {
+            rebalance.halt(Idle::NodeDraining);
+        }
     }
 
-    pub(super) fn tell_leaving(&mut self, leaving: usize, ledger: &mut Ledger) {
-        if let Some(rebalance) = &mut self.rebalance {
-            let more = i64::try_from(leaving).unwrap_or(i64::MAX) - i64::try_from(rebalance.told).unwrap_or(i64::MAX);
-            ledger.leave(rebalance.source, more);
-            rebalance.told = leaving;
-        }
+    /// Tells engines that share the ledger what this one has under way: whether it drains, and how many servers are on their way
+    /// from its node, for the shares that they compute. `ends`: nothing more.
+    pub(super) fn tell_others(&mut self, ends: bool, shared: &mut Shared) {
+        let ends = ends || self.is_over();
+        let Some(rebalance) = &mut self.rebalance else {
+            if self.counted == ends {
+                self.counted = !ends;
+                shared.drains = if ends { shared.drains.saturating_sub(1) } else { shared.drains.saturating_add(1) };
+            }
+            return;
+        };
+        let leaving = if ends { 0 } else { self.active.len() };
+        let more = i64::try_from(leaving).unwrap_or(i64::MAX) - i64::try_from(rebalance.told).unwrap_or(i64::MAX);
+        shared.ledger.leave(rebalance.source, more);
+        rebalance.told = leaving;
     }
 }
 
