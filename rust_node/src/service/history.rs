@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn empty() -> Report {
-        let engine = handoff_core::Report {
+        handoff_core::Report {
             total: 0,
             moved: 0,
             left: BTreeMap::new(),
@@ -190,7 +190,6 @@ mod tests {
             failures: 0,
             ended: None,
             balance: None,
-        };
-        engine
+        }
     }
 }
