@@ -259,7 +259,12 @@ defmodule HandoffCase do
   end
 
   # Those that live as long as the application.
-  @permanent [DurableHandoff.Stopping, DurableHandoff.Drain.Quiet, DurableHandoff.Wire.Endpoint]
+  @permanent [
+    DurableHandoff.Stopping,
+    DurableHandoff.Drain.Quiet,
+    DurableHandoff.Drain.Learnt,
+    DurableHandoff.Wire.Endpoint
+  ]
 
   @doc "The processes of the library on this node, with the modules they began in, but for those of its application."
   @spec library_processes() :: [{pid(), module()}]

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Application do
   @impl true
   def start(_type, _arguments) do
     DurableHandoff.Status.init()
-    children = for module <- [Stopping, Drain.Quiet, Wire.Endpoint], do: apart(module)
+    children = for module <- [Stopping, Drain.Quiet, Drain.Learnt, Wire.Endpoint], do: apart(module)
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 

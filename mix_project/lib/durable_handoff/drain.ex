@@ -39,7 +39,7 @@ defmodule DurableHandoff.Drain do
   # decides, its engine and the one here take the same events, so either has these stages.
 
   alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
-  alias DurableHandoff.Drain.{Attempt, Estimate, Peers, Progress, Quiet, Snapshot, Storing}
+  alias DurableHandoff.Drain.{Attempt, Estimate, Learnt, Look, Peers, Progress, Quiet, Snapshot, Storing}
 
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Host.Outcome
@@ -54,6 +54,8 @@ defmodule DurableHandoff.Drain do
                 :snapshot,
                 :session,
                 :peers,
+                :storage,
+                :learnt,
                 :storing_monitor,
                 trust_store?: true,
                 watched: %{},
@@ -187,13 +189,28 @@ defmodule DurableHandoff.Drain do
   end
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
+    storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
+    look = look(drain, storage)
     snapshot = Snapshot.take(supervisor, options, drain.deadline, drain.why)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     others = length(Peers.in_reach(snapshot.view))
     announce(drain, snapshot, others)
+    {learnt, measured} = Look.result(look, Deadline.left_ms(drain.deadline, Clock.now_us()))
+    drain = %{drain | snapshot: snapshot, storage: storage, learnt: learnt}
+    estimate(drain, measured)
     Telemetry.drain_start(kind(drain), supervisor, drain.deadline, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
-    %{drain | snapshot: snapshot, peers: peers}
+    %{drain | peers: peers}
+  end
+
+  # One server says nothing about its store, and needs no search.
+  defp look(%{why: {:move, _server, _target}}, _storage), do: {nil, nil}
+  defp look(drain, storage), do: Look.start(drain.supervisor, storage, drain.storing)
+
+  defp estimate(%{snapshot: snapshot} = drain, measured) do
+    options = %{drain.options | timeout_ms: max(Deadline.left_ms(drain.deadline, Clock.now_us()), 1)}
+    others = length(Peers.in_reach(snapshot.view))
+    Estimate.announce(drain.supervisor, Snapshot.size(snapshot), others, options, measured)
   end
 
   # The line of a move is the one of its end.
@@ -204,8 +221,6 @@ defmodule DurableHandoff.Drain do
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
     text = Progress.opening(servers, excluded, others, options, left_ms)
     Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
-    options = %{options | timeout_ms: max(left_ms, 1)}
-    Estimate.announce(supervisor, servers, others, options, Storing.written(drain.storing))
     out_of_reach = Peers.out_of_reach(snapshot.view)
 
     with text when text != nil <- Peers.advice(out_of_reach),
@@ -219,15 +234,15 @@ defmodule DurableHandoff.Drain do
   defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
 
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
-    %{snapshot: snapshot} = drain
-    storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
+    %{snapshot: snapshot, storage: storage} = drain
     now = Clock.now_us()
 
     job = %{
       supervisor: inspect(supervisor),
       storage: storage,
       modules: Enum.map(snapshot.modules, &inspect/1),
-      config: Snapshot.engine_config(snapshot, options, Deadline.engine_ms(drain.deadline, now)),
+      config:
+        snapshot |> Snapshot.engine_config(options, Deadline.engine_ms(drain.deadline, now)) |> from(drain.learnt),
       entries: snapshot.entries,
       view: snapshot.view
     }
@@ -239,6 +254,9 @@ defmodule DurableHandoff.Drain do
   # One server needs no coordination.
   defp rust_nodes(%{why: {:move, _server, _target}}, _storage), do: []
   defp rust_nodes(drain, storage), do: Executor.rust_nodes(drain.options.executor, drain.supervisor, storage)
+
+  defp from(config, nil), do: config
+  defp from(config, learnt), do: Map.put(config, :learnt, learnt)
 
   # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.
   defp loop(drain) do
@@ -360,6 +378,12 @@ defmodule DurableHandoff.Drain do
     refresh(drain)
   end
 
+  # The store took longer to answer than the drain waits.
+  defp handle({Look, measured}, drain) do
+    estimate(drain, measured)
+    drain
+  end
+
   # Storing was done after the moves had begun, or crashed.
   defp handle({Storing, _pid}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing_monitor: monitor} = drain), do: drain
@@ -431,6 +455,7 @@ defmodule DurableHandoff.Drain do
     now = Clock.now_us()
     duration_us = now - drain.deadline.begin_us
     {engine, who} = Session.report(drain.session, now)
+    Learnt.tell(drain.storage, Map.get(engine, :learnt))
 
     report =
       Report.new(

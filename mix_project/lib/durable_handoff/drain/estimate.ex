@@ -4,18 +4,18 @@ defmodule DurableHandoff.Drain.Estimate do
   #
   # A few reads one after the other give the latency of a request; then more at once the number of requests that
   # the store serves in a second. Where that is not much less than latency alone explains, no limit of the store is in
-  # sight. A plan reads states of servers. A drain knows how fast its servers have stored their states; where few had
-  # something to store, it reads an object that does not exist.
+  # sight. A plan reads states of servers. What a drain goes by: `DurableHandoff.Drain.Look`.
   #
-  # `make/4` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from eight attempts
-  # at a time, by a quarter twice, then by half, each step about two moves long, until the store, the nodes or
-  # `max_concurrency` hold it.
+  # `make/5` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from what is known
+  # of the store, else from eight attempts at a time, by a quarter twice, then by half, each step about two moves long,
+  # until the store, the nodes or `max_concurrency` hold it.
   #
   # A plan adds the time in which all servers store their state first, as if each had something to store.
   #
   # What it cannot know: servers whose `terminate/2` or `init` is slow, what other nodes that drain at the same time
   # ask of the store, and, in a plan, writes that are much slower than reads.
 
+  alias DurableHandoff.Drain.Learnt
   alias DurableHandoff.{Host, Log, Options}
 
   # One read and three conditional writes, one after the other.
@@ -33,8 +33,6 @@ defmodule DurableHandoff.Drain.Estimate do
   # One read for each four servers, which cost the drain sixteen requests. At least eight reads.
   @burst_share 4
   @least_burst 8
-  # A smaller drain is over before its estimate is worth the reads.
-  @worth_it 64
   # Fewer reads do not show whether requests queue.
   @fewest 4
   @limit_ms 2_000
@@ -47,8 +45,27 @@ defmodule DurableHandoff.Drain.Estimate do
   @steps [1.25, 1.25]
   @later_step 1.5
 
-  @typedoc "`round_trip_us`: one request, the median. `per_second`: what the store serves at most, `:infinity` where no limit is in sight."
-  @type measured :: %{round_trip_us: pos_integer(), per_second: :infinity | float()}
+  # A faster store does not hold up moves: the processors do.
+  @held_by_store_us 2_000
+  # A drain starts at once with as many moves as requests were served at a time, where that is this part of those
+  # made, or more.
+  @served_at_once 0.5
+  # A knee is plain where most requests had to wait.
+  @plain_knee 0.25
+  # First moves take longer than later ones.
+  @slack 1.5
+
+  @typedoc """
+  `round_trip_us`: one request, the median. `per_second`: what the store serves at most, `:infinity` where no limit is
+  in sight. `at_a_time`: requests that it served at a time, of so many made. `start`: moves at a time that a drain starts
+  with, where that is known.
+  """
+  @type measured :: %{
+          required(:round_trip_us) => pos_integer(),
+          required(:per_second) => :infinity | float(),
+          optional(:at_a_time) => {float(), pos_integer()},
+          optional(:start) => pos_integer()
+        }
 
   @typedoc "`fit`: how many servers move within `timeout_ms`."
   @type t :: %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
@@ -65,12 +82,45 @@ defmodule DurableHandoff.Drain.Estimate do
     |> time()
   end
 
-  # A drain reads an object that does not exist, because reads of its servers would disturb their moves.
-  defp probe(supervisor, moves) do
+  @doc """
+  The same for a drain of `moves` servers. Reads an object that does not exist: reads of its servers would disturb
+  their moves.
+  """
+  @spec probe(Host.name(), pos_integer()) :: nil | measured()
+  def probe(supervisor, moves) do
     storage = Host.storage(supervisor)
     read = fn -> match?({:error, :not_found}, Host.stored(storage, @no_key)) end
     read |> List.duplicate(@singles + burst_size(moves)) |> time()
   end
+
+  @doc "The same from writes (`DurableHandoff.Drain.Storing.written/1`), so many at a time."
+  @spec of_writes(map(), pos_integer()) :: measured()
+  def of_writes(%{written: written, span_us: span_us, shortest_us: shortest_us}, at_a_time),
+    do: measured(shortest_us, written, span_us, min(written, at_a_time))
+
+  @doc "The same from an earlier drain."
+  @spec of_learnt(Learnt.t()) :: measured()
+  def of_learnt(%{limit: limit, latency_us: latency_us, knee: knee}) do
+    per_second = if knee, do: @requests_of_a_move * limit * 1.0e6 / latency_us, else: :infinity
+    %{round_trip_us: max(div(latency_us, @requests_of_a_move), 1), per_second: per_second, start: limit}
+  end
+
+  @doc """
+  What a drain may start with, as if an earlier one had learnt it; nil where the processors hold moves up rather than
+  the store.
+  """
+  @spec start(measured()) :: Learnt.t() | nil
+  def start(%{at_a_time: {served, made}, round_trip_us: round_trip_us}) when round_trip_us >= @held_by_store_us do
+    latency_us = round(@slack * move_us(round_trip_us))
+
+    if served >= @served_at_once * made,
+      do: %{limit: made, latency_us: latency_us, knee: false},
+      else: %{limit: max(round(served), 1), latency_us: latency_us, knee: served < @plain_knee * made}
+  end
+
+  def start(_other), do: nil
+
+  defp move_us(round_trip_us), do: @requests_of_a_move * round_trip_us + @move_us
 
   defp burst_size(moves), do: moves |> div(@burst_share) |> max(min(moves, @least_burst)) |> min(@most_burst)
 
@@ -95,7 +145,12 @@ defmodule DurableHandoff.Drain.Estimate do
   defp measured(round_trip_us, answered, time_us, at_a_time) do
     per_second = answered * 1.0e6 / time_us
     limited? = answered > 0 and per_second < @queueing * at_a_time * 1.0e6 / round_trip_us
-    %{round_trip_us: round_trip_us, per_second: if(limited?, do: per_second, else: :infinity)}
+
+    %{
+      round_trip_us: round_trip_us,
+      per_second: if(limited?, do: per_second, else: :infinity),
+      at_a_time: {per_second * round_trip_us / 1.0e6, at_a_time}
+    }
   end
 
   # How long they take, and how many were answered.
@@ -127,9 +182,9 @@ defmodule DurableHandoff.Drain.Estimate do
   """
   @spec make(measured(), non_neg_integer(), pos_integer(), Options.t(), {non_neg_integer(), pos_integer()}) :: t()
   def make(measured, moves, targets, %Options{} = options, {states, at_a_time} \\ {0, 1}) do
-    move_us = @requests_of_a_move * measured.round_trip_us + @move_us
+    move_us = move_us(measured.round_trip_us)
     ceiling = ceiling(options, targets)
-    {limit, steps} = if options.concurrency == :fixed, do: {ceiling, []}, else: {min(@first_limit, ceiling), @steps}
+    {limit, steps} = if options.concurrency == :fixed, do: {ceiling, []}, else: first(measured, ceiling)
     climb = %{move_us: move_us, ceiling: ceiling, most: most_per_us(measured.per_second)}
     start_us = @start_us + 2 * measured.round_trip_us + storing_us(measured, states, at_a_time)
 
@@ -138,6 +193,15 @@ defmodule DurableHandoff.Drain.Estimate do
       drain_ms: climb(climb, limit, steps, start_us, moves) / 1_000,
       fit: fit(climb, limit, steps, options.timeout_ms * 1_000 - start_us, moves)
     }
+  end
+
+  defp first(%{start: limit}, ceiling), do: {min(limit, ceiling), []}
+
+  defp first(measured, ceiling) do
+    case start(measured) do
+      nil -> {min(@first_limit, ceiling), @steps}
+      learnt -> {min(learnt.limit, ceiling), []}
+    end
   end
 
   defp storing_us(%{per_second: per_second, round_trip_us: round_trip_us}, states, at_a_time) do
@@ -190,28 +254,15 @@ defmodule DurableHandoff.Drain.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Logs how long `moves` moves to `targets` nodes take, for a drain of 64 servers or more: from what was
-  `written` (`DurableHandoff.Drain.Storing.written/1`), else from reads, in a process of its own. A warning when
-  that is more than `timeout_ms`. Nothing, when the calling drain has ended by then.
+  Logs how long `moves` moves to `targets` nodes take. A warning when that is more than `timeout_ms`. Nothing, where
+  nothing was measured.
   """
-  @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t(), nil | map()) :: :ok
-  def announce(_supervisor, moves, targets, _options, _written) when moves < @worth_it or targets == 0, do: :ok
+  @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t(), nil | measured()) :: :ok
+  def announce(_supervisor, moves, targets, _options, measured) when moves == 0 or targets == 0 or measured == nil,
+    do: :ok
 
-  def announce(supervisor, moves, targets, options, %{} = written) do
-    at_a_time = min(written.written, Host.graceful_concurrency(supervisor))
-    log(supervisor, measured(written.shortest_us, written.written, written.span_us, at_a_time), moves, targets, options)
-  end
-
-  def announce(supervisor, moves, targets, options, nil) do
-    drain = self()
-
-    :proc_lib.spawn(fn ->
-      measured = probe(supervisor, moves)
-      if measured && Process.alive?(drain), do: log(supervisor, measured, moves, targets, options)
-    end)
-
-    :ok
-  end
+  def announce(supervisor, moves, targets, options, measured),
+    do: log(supervisor, measured, moves, targets, options)
 
   defp log(supervisor, measured, moves, targets, options) do
     estimate = make(measured, moves, targets, options)

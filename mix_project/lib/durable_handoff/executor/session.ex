@@ -125,8 +125,10 @@ defmodule DurableHandoff.Executor.Session do
   # The Rust node knows the other drains, so its reasons count for servers that were never tried.
   defp with_ending(report, nil), do: report
 
-  defp with_ending(report, %{left: left, ended: ended, last: last}),
-    do: %{report | left: left, ended: ended, concurrency: %{report.concurrency | last: last}}
+  # And it is its limiter that has learnt.
+  defp with_ending(report, %{left: left, ended: ended, last: last, learnt: learnt}) do
+    %{report | left: left, ended: ended, concurrency: %{report.concurrency | last: last}} |> Map.put(:learnt, learnt)
+  end
 
   defp take([], session, _now), do: session
   # Lost at an earlier order of this message.

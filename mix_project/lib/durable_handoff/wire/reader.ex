@@ -124,7 +124,7 @@ defmodule DurableHandoff.Wire.Reader do
   defp order?(order), do: order == :finish
 
   # Of a report only what the source cannot know itself.
-  defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended})
+  defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended} = report)
        when is_number_of(total) and is_number_of(moved) and is_number_of(last) and
               ended in [:done, :deadline, :failures, :cancelled] do
     left =
@@ -133,7 +133,8 @@ defmodule DurableHandoff.Wire.Reader do
           into: %{},
           do: {reason, count}
 
-    {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended}}
+    learnt = DurableHandoff.Drain.Learnt.checked(Map.get(report, :learnt))
+    {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended, learnt: learnt}}
   end
 
   defp report(_other), do: {:error, {:field, :report}}

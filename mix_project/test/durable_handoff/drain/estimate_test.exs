@@ -30,6 +30,42 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert drain_ms(store, 0) < drain_ms(store, 1)
   end
 
+  describe "what a drain may start with" do
+    defp start(written, span_ms, shortest_ms) do
+      %{written: written, span_us: span_ms * 1_000, shortest_us: shortest_ms * 1_000}
+      |> Estimate.of_writes(50)
+      |> Estimate.start()
+    end
+
+    test "a store on which no write has waited: as many moves as writes" do
+      assert %{limit: 50, knee: false} = start(500, 110, 10)
+      # A busy machine.
+      assert %{limit: 50, knee: false} = start(500, 190, 10)
+    end
+
+    test "a store of few slots: as many as it has served at a time" do
+      assert %{limit: 8, knee: true, latency_us: latency_us} = start(500, 630, 10)
+      assert latency_us in 42_000..70_000
+      assert %{limit: 1, knee: true} = start(100, 1_000, 10)
+    end
+
+    test "in between, the search goes on from there" do
+      assert %{limit: 16, knee: false} = start(500, 310, 10)
+    end
+
+    test "processors that are busier than the store say nothing about it" do
+      assert Estimate.start(Estimate.of_writes(%{written: 500, span_us: 100_000, shortest_us: 300}, 50)) == nil
+    end
+  end
+
+  test "the estimate of a drain that starts from an earlier one is that drain's rate" do
+    learnt = %{limit: 8, latency_us: 42_000, knee: true}
+    # 1,000 moves, eight at a time.
+    assert_in_delta drain_ms(Estimate.of_learnt(learnt), 1_000), 1_000 / 8 * 42, 600
+    unlimited = Estimate.of_learnt(%{learnt | limit: 50, knee: false})
+    assert drain_ms(unlimited, 1_000) < drain_ms(%{round_trip_us: 10_500, per_second: :infinity}, 1_000)
+  end
+
   test "states that are stored first take their time, and what fits is less" do
     options = Options.new!(timeout_ms: 5_000)
 

@@ -1,0 +1,67 @@
+defmodule Handoff.LearntTest do
+  @moduledoc "What a drain has learnt about its store is where the next one starts, on whichever node."
+
+  use HandoffCase, nodes: 3
+
+  alias DurableHandoff.Drain.Learnt
+
+  setup %{nodes: [a, b, c]} do
+    for node <- [a, b, c], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    {:ok, a: a, b: b, c: c}
+  end
+
+  defp learnt(context, node), do: call(node, Learnt, :get, [identity(context, node)])
+
+  defp identity(context, node) do
+    storage = call(node, DurableHandoff.Host, :storage, [context.sup])
+    call(node, DurableHandoff.Host.StorageIdentity, :of, [storage])
+  end
+
+  test "every node knows the limit of a store that one drain has found", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
+    keys = start_servers(context, a, 80)
+    {:ok, %{moved: 80}} = drain(context, a)
+    wait_until(fn -> learnt(context, b) != nil and learnt(context, c) != nil end)
+    assert %{limit: limit, knee: true} = found = learnt(context, b)
+    assert limit <= 4
+    assert learnt(context, c) == found
+
+    # Fewer than a look at the store is worth: what this drain starts with it can only know from the first.
+    moved = map_size(placement(context, [b]))
+    {:ok, report} = drain(context, b)
+    assert report.moved == moved
+    assert report.concurrency.highest <= 4
+    assert_all_run_on(context, keys, [c])
+  end
+
+  test "a store without a limit: the drain starts with many moves at once", %{a: a} = context do
+    start_cluster(context)
+    SimulatedStore.configure(context.store, latency_ms: 20)
+    start_servers(context, a, 160)
+    {:ok, %{moved: 160, concurrency: concurrency}} = drain(context, a)
+    assert concurrency.highest >= 40
+    assert %{knee: false, limit: limit} = learnt(context, a)
+    assert limit >= 40
+  end
+
+  test "what another node tells is checked, and forgotten with the oldest", %{a: a} = context do
+    start_cluster(context)
+    valid = %{limit: 8, latency_us: 40_000, knee: true}
+    storage = fn number -> String.pad_leading(Integer.to_string(number), 32, "0") end
+
+    for wrong <- [%{valid | limit: 0}, %{valid | limit: 1.5}, %{valid | latency_us: -1}, %{limit: 8}, :none],
+        do: send({Learnt, a}, {Learnt, 1, storage.(1), wrong})
+
+    send({Learnt, a}, {Learnt, 1, "short", valid})
+    send({Learnt, a}, {Learnt, 1, :no_text, valid})
+    send({Learnt, a}, {Learnt, 2, storage.(1), valid})
+    assert call(a, Learnt, :get, [storage.(1)]) == nil
+
+    for number <- 1..100, do: send({Learnt, a}, {Learnt, 1, storage.(number), Map.put(valid, :more, number)})
+    assert call(a, Learnt, :get, [storage.(100)]) == valid
+    assert call(a, Learnt, :get, [storage.(1)]) == nil
+    kept = for number <- 1..100, call(a, Learnt, :get, [storage.(number)]), do: number
+    assert length(kept) == 64
+  end
+end

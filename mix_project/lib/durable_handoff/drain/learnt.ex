@@ -1,0 +1,92 @@
+defmodule DurableHandoff.Drain.Learnt do
+  @moduledoc false
+  # What drains have found out about stores: how many moves at a time one takes, and how long a move lasted then.
+  #
+  # A drain tells all connected nodes at its end, and the next drain on the same store, on whichever node, starts from
+  # that. In a rolling deploy only the first node searches. One process for each VM.
+  #
+  # Guarantees:
+  #
+  #   * What another node sends is checked, and at most 64 stores are kept, the latest ones, for 15 minutes each.
+  #   * Telling never waits. A node without this library, or with one that is older than this, drops the message.
+  #   * It is only where a drain starts: the limiter looks whether its first moves take as long
+  #     (`native/handoff_core/src/limiter.rs`).
+
+  use GenServer
+
+  alias DurableHandoff.Clock
+
+  @keep_us 15 * 60 * 1_000_000
+  @most 64
+  @patience_ms 500
+  # Those of the engine's configuration, and a day.
+  @most_at_a_time 10_000
+  @longest_us 86_400_000_000
+  @digits 32
+
+  @typedoc "`limit`: moves at a time; `knee`: with more the store was slower, else more were not tried."
+  @type t :: %{limit: pos_integer(), latency_us: pos_integer(), knee: boolean()}
+
+  @doc "Started by the application."
+  @spec start_link(term()) :: GenServer.on_start()
+  def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
+
+  @doc "What was learnt in the last 15 minutes about the store with that identity (`DurableHandoff.Host.StorageIdentity`)."
+  @spec get(String.t()) :: t() | nil
+  def get(storage) do
+    GenServer.call(__MODULE__, {:get, storage}, @patience_ms)
+  catch
+    # The application does not run.
+    :exit, _reason -> nil
+  end
+
+  @doc "Tells this node and all nodes that it is connected to. Nothing, when the drain has learnt nothing."
+  @spec tell(String.t(), term()) :: :ok
+  def tell(storage, learnt) do
+    with %{} = learnt <- checked(learnt) do
+      for node <- [node() | Node.list(:connected)],
+          do: :erlang.send({__MODULE__, node}, {__MODULE__, 1, storage, learnt}, [:nosuspend, :noconnect])
+    end
+
+    :ok
+  end
+
+  @doc "What is valid of something that was learnt; nil when it is none."
+  @spec checked(term()) :: t() | nil
+  def checked(%{limit: limit, latency_us: latency_us, knee: knee})
+      when limit in 1..@most_at_a_time and latency_us in 1..@longest_us and is_boolean(knee),
+      do: %{limit: limit, latency_us: latency_us, knee: knee}
+
+  def checked(_other), do: nil
+
+  @impl true
+  def init([]), do: {:ok, %{}}
+
+  @impl true
+  def handle_call({:get, storage}, _from, stores) do
+    stores = fresh(stores)
+    {:reply, with({learnt, _at_us} <- Map.get(stores, storage), do: learnt), stores}
+  end
+
+  @impl true
+  def handle_info({__MODULE__, 1, storage, learnt}, stores) when byte_size(storage) == @digits do
+    case checked(learnt) do
+      nil -> {:noreply, stores}
+      learnt -> {:noreply, stores |> fresh() |> Map.put(storage, {learnt, Clock.now_us()}) |> bounded()}
+    end
+  end
+
+  def handle_info(_unknown, stores), do: {:noreply, stores}
+
+  defp fresh(stores) do
+    since_us = Clock.now_us() - @keep_us
+    Map.filter(stores, fn {_storage, {_learnt, at_us}} -> at_us >= since_us end)
+  end
+
+  defp bounded(stores) when map_size(stores) <= @most, do: stores
+
+  defp bounded(stores) do
+    {oldest, _learnt} = Enum.min_by(stores, fn {_storage, {_learnt, at_us}} -> at_us end)
+    Map.delete(stores, oldest)
+  end
+end
