@@ -1,5 +1,5 @@
-//! When to give up: a drain whose attempts keep failing leaves servers stopped one after the other, which is worse than no
-//! drain.
+//! The circuit breaker of a drain: if its attempts keep failing, going on would leave one server after the other stopped,
+//! which is worse than no drain.
 //!
 //! Guarantee: once open it stays open. What counts as one failure is the caller's decision (many attempts failing with
 //! the same dead target are one).
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// The window of the failure ratio: small enough that a drain of a hundred servers can use it.
 const WINDOW: usize = 20;
-/// The ratio says nothing on fewer attempts than this: one failure in the first two is 50 %.
+/// The ratio is ignored below this many attempts: one failure in the first two is 50 %.
 const LEAST_SAMPLES: usize = 10;
 
 /// Counts failures in a row and the share of failures among the latest attempts.
@@ -44,7 +44,7 @@ impl Breaker {
             self.consecutive >= self.max_consecutive || (self.latest.len() >= LEAST_SAMPLES && ratio > self.max_ratio);
     }
 
-    /// Whether to give up.
+    /// Whether the drain should end.
     pub fn is_open(&self) -> bool {
         self.open
     }

@@ -1,4 +1,4 @@
-//! What one drain is told: its limits, its policies, and who the source is.
+//! The configuration of one drain: its limits, its policies, and the source.
 //!
 //! Guarantee: [`Config::validate`] reports every problem at once, each naming the field, what it got and what it takes;
 //! a validated configuration cannot make the engine divide by zero, wait for ever or start nothing for ever.
@@ -10,14 +10,14 @@ pub const MAX_TOLERANCE: f64 = 10.0;
 /// The most servers a second that a drain or a rebalance may be limited to.
 pub const MAX_PER_SECOND: u32 = 10_000;
 
-/// How many servers one drain may have: ids are `u32`, and a drain of more has other problems first.
+/// The most servers of one drain. Ids are `u32`; a drain of more would have other problems first.
 pub const MAX_SERVERS: usize = 10_000_000;
 /// The longest drain, one day: far beyond any shutdown budget, and small enough that sums of times never overflow.
 pub const MAX_TIMEOUT_MS: u64 = 86_400_000;
 /// The highest ceiling of attempts in flight.
 pub const MAX_CONCURRENCY: u32 = 10_000;
 
-/// What a session of the engine is to reach.
+/// The goal of a session of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Goal {
@@ -50,7 +50,7 @@ pub enum StickyPolicy {
     Gated,
     /// Every level is open at once; better levels still come first. A node that matches no level stays closed.
     AnyLevel,
-    /// Sticky rules are not looked at.
+    /// Sticky rules are ignored.
     Ignore,
 }
 
@@ -108,11 +108,11 @@ pub struct Source {
     pub region: Option<String>,
 }
 
-/// Everything one drain or rebalance is told at its start.
+/// The configuration of one drain or rebalance.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
-    /// What it is to reach.
+    /// Its goal.
     #[cfg_attr(feature = "serde", serde(default))]
     pub goal: Goal,
     /// How far from its share, as a part of it, a node may be before servers are moved. Only for a rebalance.
@@ -126,9 +126,9 @@ pub struct Config {
     pub max_per_second: Option<u32>,
     /// Ceiling of attempts in flight.
     pub max_concurrency: u32,
-    /// Whether the limiter may look for a smaller number.
+    /// Whether the limiter may search for a lower limit than the ceiling.
     pub concurrency: Concurrency,
-    /// What an earlier drain on the same store has found out.
+    /// The result of the limiter's search in an earlier drain on the same store.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub learnt: Option<Learnt>,
     /// Ceiling of attempts in flight towards one target.
@@ -139,13 +139,13 @@ pub struct Config {
     pub attempt_timeout_ms: u64,
     /// Attempts for one server.
     pub max_attempts: u32,
-    /// So many failures in a row end the drain.
+    /// This many failures in a row end the drain.
     pub max_consecutive_failures: u32,
     /// A larger share of failures among the latest attempts ends the drain; 1.0 never does.
     pub max_failure_ratio: f64,
     /// How long to wait while there is no target, milliseconds: for a first one, and again whenever the last one is lost.
     pub wait_for_target_ms: u64,
-    /// The same while a node that would be one is known but not connected.
+    /// How long to wait instead while a node that could be a target is known but not connected.
     #[cfg_attr(feature = "serde", serde(default))]
     pub wait_for_lost_ms: u64,
     /// How sticky placement is honoured.

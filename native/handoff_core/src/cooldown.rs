@@ -1,5 +1,5 @@
-//! Rests after failures, so that a target that refuses is not asked by every server in turn, and a store that is down is
-//! not asked to stop more of them.
+//! Rests after failures: not every server tries a target that refuses, and no more servers are stopped while the store is
+//! down.
 //!
 //! Guarantee: failures of attempts that were already under way when a rest began belong to the same incident: they neither
 //! lengthen the rest nor count again. One success ends a series of incidents.
@@ -12,9 +12,9 @@ use crate::time::Micros;
 
 /// The first rest: about as long as a node that is just not ready yet needs.
 const FIRST_REST: Micros = Micros::from_millis(250);
-/// The longest rest: a drain is over in seconds.
+/// The longest rest: a drain takes seconds.
 const LONGEST_REST: Micros = Micros::from_millis(4_000);
-/// From so many incidents in a row on, no server waits for a target any more.
+/// After this many incidents in a row, no server waits for the target any more.
 const GIVEN_UP_AFTER: u32 = 3;
 
 /// The incidents of one target, or of the store.
@@ -26,7 +26,7 @@ pub struct Cooldown {
 }
 
 impl Cooldown {
-    /// An attempt that `started` then has failed `now`. True when this is a new incident.
+    /// Records that an attempt, begun at `started`, has failed at `now`. Returns true for a new incident.
     pub fn failed(&mut self, started: Micros, now: Micros) -> bool {
         if self.incidents > 0 && started < self.since {
             return false;

@@ -1,17 +1,18 @@
-//! Which nodes may take a server: the existing placement rules of DurableServer, exactly, and one rule of our own.
+//! Which nodes may take a server: exactly the placement rules of DurableServer, and one rule of our own.
 //!
-//! Guarantee: [`eligible`] answers what the host's `find_eligible_nodes` answers, in the same order. The rules are numbered
-//! as in the contract; the recorded answers of the real host in `test/vectors/eligible.json` hold them in place.
+//! Guarantee: [`eligible`] returns what DurableServer's `find_eligible_nodes` returns, in the same order. The rules are
+//! numbered as in the contract. Tests compare them with answers recorded from DurableServer
+//! (`test/vectors/eligible.json`).
 //!
 //! 1. Never the source; never a node that is draining.
 //! 2. Healthy only: the newest heartbeat is at most 50 s old and not stamped more than 5 s ahead.
 //! 3. Below each capacity limit, in all and for the module, where such limits exist.
-//! 4. Below each resource limit where both numbers exist; disk is not looked at on a node of sticky level 0.
+//! 4. Below each resource limit where both numbers exist; disk is ignored on a node of sticky level 0.
 //! 5. With a non-empty sticky signature the node must match an open level.
 //! 6. Order: sticky level, busyness, newest heartbeat; ties by name.
 //!
-//! Our own rule comes after the second: never a node that said it cannot load the server's module. The host finds that out when
-//! the server has already been stopped.
+//! Our own rule comes after the second: never a node that reported that it cannot load the server's module. DurableServer
+//! notices that only after the server was stopped.
 
 use std::cmp::Ordering;
 
@@ -19,7 +20,7 @@ use crate::config::{Config, StickyLevel, StickyPolicy};
 use crate::ids::ModuleId;
 use crate::view::{ClusterView, NodeView, Scope};
 
-/// Whose eligibility is asked for.
+/// The server, and the node that asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     /// The node that asks; never eligible itself.
@@ -50,7 +51,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// How an eligible node stands in rule 6's order.
+/// The position of an eligible node in rule 6's order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     /// Index of the sticky level it matches; [`NO_LEVEL`] where there is none to match.
@@ -62,7 +63,7 @@ pub struct Standing {
 /// The level of every node when there is no sticky signature: after all others.
 pub const NO_LEVEL: u32 = u32::MAX;
 
-/// The rule a node fails. In the order the rules are checked, so that the last one reached tells how near it came.
+/// The rule that a node fails. Ordered as the rules are checked: a later one means that the node came closer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ineligible {
     /// Rule 1: it is the source.
@@ -82,7 +83,7 @@ pub enum Ineligible {
 /// Checks one node by rules 1 to 5 and ours. `now_ms` is the asking node's wall clock.
 ///
 /// # Errors
-/// The first rule that fails; stickiness is looked at before capacity, because it decides whether disk counts.
+/// The first rule that fails. Stickiness is checked before capacity, because it decides whether disk counts.
 pub fn check(node: &NodeView, query: &Query<'_>, now_ms: i64) -> Result<Standing, Ineligible> {
     if node.name == query.source {
         return Err(Ineligible::Source);

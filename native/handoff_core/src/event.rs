@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out: the whole protocol between it and the caller that runs the attempts.
+//! Events and actions: the protocol between the engine and the caller that runs the attempts.
 //!
 //! Guarantee: these types carry everything; the engine reads no clock, no registry and no store.
 
@@ -8,7 +8,7 @@ use crate::ids::ServerId;
 use crate::time::Micros;
 use crate::view::ClusterView;
 
-/// Whose fault a failed attempt was: it decides who is avoided next.
+/// The cause of a failed attempt. It decides what is avoided next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Blame {
@@ -22,28 +22,29 @@ pub enum Blame {
     Unknown,
 }
 
-/// How an attempt ended, normalised by the host (see the table of `rehome_child` results in the contract).
+/// The result of an attempt, as `DurableHandoff.Host.Outcome` derives it from DurableServer's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Outcome {
-    /// It runs elsewhere: on the attempt's target, or on the named node when somebody else started it there.
+    /// It runs elsewhere: on the attempt's target, or on the named node if another node started it there.
     Moved {
         /// Where, if not on the target.
         node: Option<String>,
     },
-    /// Stopped here, but the target's registry has not heard of it yet: the same target again, shortly.
+    /// Stopped here, but the target's registry does not know that yet: try the same target again soon.
     RetrySame,
     /// Told to stop and not down yet; [`Event::Stopped`] follows when it is.
     Stopping,
     /// Stopped and reserved for the source: it runs nowhere until started or released.
     Displaced(Blame),
-    /// Nothing happened to it in this attempt: it still runs at the source, or is as displaced as before.
+    /// The attempt changed nothing: it still runs at the source, or is still displaced.
     Untouched(#[cfg_attr(feature = "serde", serde(deserialize_with = "crate::shape::blame_or_unknown"))] Blame),
-    /// It is not there any more and nothing is left to move.
+    /// It has ended, so there is nothing to move.
     Gone,
     /// Another owner has it; no reservation is left.
     LostRace,
-    /// Stopped here, but its final write failed: it runs nowhere until started, without what it did since its last sync.
+    /// Stopped here, but its final write failed: it runs nowhere until it is started, and has lost the changes since its
+    /// last sync.
     NotStored,
     /// Stopped here and ended by a fault of its own before its final write. For the server the same as [`Outcome::NotStored`]; it
     /// says nothing about the store.
@@ -52,7 +53,7 @@ pub enum Outcome {
     NotStorable,
 }
 
-/// Something happened.
+/// An event, from the caller.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Event {
@@ -77,7 +78,7 @@ pub enum Event {
         /// Whose.
         id: ServerId,
     },
-    /// The cluster was looked at anew.
+    /// A new view of the cluster.
     #[cfg_attr(feature = "serde", serde(skip))]
     View(ClusterView),
     /// The distribution connection to a node was lost.
@@ -86,7 +87,7 @@ pub enum Event {
     Cancel,
 }
 
-/// Something is to be done.
+/// An order, for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Action {
@@ -115,13 +116,13 @@ pub enum Action {
 /// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Poll {
-    /// To be done, in this order.
+    /// The orders, to be executed in this order.
     pub actions: Vec<Action>,
     /// When to poll again at the latest; `None`: after the next event.
     pub wake: Option<Micros>,
 }
 
-/// An event the engine did not take.
+/// Why the engine refused an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -131,7 +132,7 @@ pub enum EngineError {
         /// Each problem, a sentence.
         problems: Vec<String>,
     },
-    /// The server is not in a state in which this can happen: a duplicate, or an answer to something never asked.
+    /// The event does not fit the state of the server: it is a duplicate, or the result of an attempt that was not ordered.
     #[error("server {} expects no such event now", id.0)]
     Unexpected {
         /// Which server.

@@ -1,4 +1,5 @@
-//! Which nodes will still be there tomorrow: tiers that keep a rolling deploy from moving a server once for every old node.
+//! Tiers of nodes by how likely they are to survive the current deploy, so that a rolling deploy does not move a server
+//! from each old node to the next.
 //!
 //! Guarantee: a tier only orders nodes that are eligible anyway; it never excludes one. Unknown ages and releases, as on
 //! nodes without this library, are [`Tier::Same`].
@@ -9,8 +10,8 @@
 use crate::config::{Prefer, Source};
 use crate::view::NodeView;
 
-/// Younger than this is a node of the deploy that is going on, older than this is one of an earlier deploy: long enough for
-/// the slowest node of a rolling deploy, short enough that yesterday's restart says nothing.
+/// A node younger than this belongs to the current deploy, an older one to an earlier deploy. Long enough for the slowest
+/// node of a rolling deploy, and short enough that yesterday's restart does not count.
 pub const FRESH_FOR_MS: i64 = 15 * 60 * 1_000;
 
 /// How likely a node is to outlive this deploy. Lower comes first.
@@ -20,7 +21,7 @@ pub enum Tier {
     /// [`FRESH_FOR_MS`] while the source is not. (Nodes that came up in the same minute are all alike: which of them was
     /// first must not decide who gets every server.)
     Fresh,
-    /// Nothing speaks for it or against it.
+    /// Neither of the others.
     Same,
     /// Started before the source and runs another release: an older one, the next to be replaced.
     Old,

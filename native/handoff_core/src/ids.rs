@@ -1,4 +1,4 @@
-//! Newtypes for the dense indices this crate works with, so that one cannot be passed where another is meant.
+//! Newtypes for the dense indices of this crate, so that they cannot be mixed up.
 //!
 //! Guarantee: an id is only an index; names and keys stay with the caller. The one exception is a node's name, which
 //! [`NodeTable`] interns, because targets are named in actions and reports.

@@ -1,4 +1,4 @@
-//! What was sent where since each node last reported its load: the difference between what a heartbeat says and what is true.
+//! The servers sent to each node since it last reported its load: the difference between a heartbeat and the truth.
 //!
 //! Guarantee: an assignment counts from the moment its attempt starts until a heartbeat that was written after the server
 //! had arrived is seen, or until the attempt failed. Never shorter where clocks agree, so limits are not exceeded by
@@ -59,7 +59,7 @@ impl Ledger {
         self.account_mut(node).in_flight += 1;
     }
 
-    /// A server that is not on its way at the moment keeps its place at `node`: that attempt will be made again.
+    /// Reserves a slot at `node` for a server that has no attempt in flight, because that attempt will be repeated.
     pub fn reserve(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
         account.sent += 1;
@@ -158,7 +158,7 @@ impl Ledger {
         self.account(node).map_or(0, |account| account.in_flight)
     }
 
-    /// So many servers more, or fewer, are on their way from `node`. No load of placement counts them.
+    /// Adds `more` (or subtracts, if negative) to the servers on their way from `node`. Placement does not count them.
     pub fn leave(&mut self, node: NodeId, more: i64) {
         let leaving = &mut self.account_mut(node).leaving;
         *leaving = u32::try_from(i64::from(*leaving).saturating_add(more).max(0)).unwrap_or(u32::MAX);
@@ -188,7 +188,7 @@ impl Ledger {
     }
 }
 
-/// Our clock in the unit of heartbeat stamps.
+/// The time of this clock in the unit of heartbeat stamps.
 fn millis(now: Micros) -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,7 +7,8 @@
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time; one that refuses now and then, whatever its load, gets what it
 //!   would get otherwise.
-//! - Attempts that hang elsewhere do not hold up the others; if everything hangs, a few more are let go, ever more slowly.
+//! - Attempts that hang for other reasons than the store do not delay the others. If everything hangs, a few more start,
+//!   at longer and longer intervals.
 //! - The same calls give the same limits: no clock, no randomness, and only additions, multiplications, divisions and square
 //!   roots, which are exact on every machine.
 //! - Starting and finishing cost O(log n) in the attempts in flight; memory is a few words for each of them, and two kilobytes.
@@ -85,20 +86,20 @@ pub enum Concurrency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Learnt {
-    /// So many attempts at a time.
+    /// The number of attempts at a time.
     pub limit: u32,
-    /// What an attempt took then.
+    /// The latency of an attempt at that limit.
     #[cfg_attr(feature = "serde", serde(rename = "latency_us"))]
     pub latency: Micros,
-    /// With more the store is slower; else more were not tried.
+    /// Whether the store is slower with more attempts; false if more were not tried.
     pub knee: bool,
 }
 
-/// What the end of an attempt says about the store.
+/// The effect of an attempt's end on the limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Verdict {
-    /// The store did its part: the latency counts.
+    /// The store served it: the latency counts.
     Served,
     /// The store, or the path to it, refused or timed out.
     Overload,
@@ -156,7 +157,7 @@ impl Limiter {
         }
     }
 
-    /// How many attempts the store is to be given at a time: 1 to the ceiling.
+    /// The limit: how many attempts may run at a time, from 1 to the ceiling.
     pub fn limit(&self) -> u32 {
         match self.mode {
             Concurrency::Adaptive => self.knee.limit(),

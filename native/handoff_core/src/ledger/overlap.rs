@@ -1,4 +1,4 @@
-//! What a report and the ledger both count.
+//! The servers that a report and the ledger both count.
 //!
 //! A server on its way counts in the ledger until a report that was surely written after its arrival. Many are in an earlier one: a
 //! heartbeat written in the middle of a drain counts servers whose arrival is not known here yet. For limits both counts are taken, and
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_it_cannot_explain_is_believed() {
-        // Three more than all that were sent: somebody else's.
+        // Three more than all that were sent: they came from elsewhere.
         assert_eq!(16.0 + 3.0, 19.0 + 6.0 - overlap(16.0, 19.0, 6, 0));
         // Five fewer than before, and nothing was sent: they have stopped.
         assert_eq!(overlap(10.0, 5.0, 0, 0), 0.0);

@@ -1,4 +1,4 @@
-//! Which attempts are in flight, since when, and which of them the store is not to blame for.
+//! The attempts in flight: since when, and which of them wait for something else than the store.
 //!
 //! Guarantee: every permit is counted from its start to its first finish, once, whatever order they end in; a permit finished
 //! twice is ignored. Memory is one entry an attempt in flight.
