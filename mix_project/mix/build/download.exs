@@ -6,6 +6,8 @@ defmodule DurableHandoff.Build.Download do
   `HEX_CACERTS_PATH`, which Hex uses too.
   """
 
+  alias DurableHandoff.Build.Machine
+
   @profile :durable_handoff_download
 
   @doc """
@@ -14,8 +16,7 @@ defmodule DurableHandoff.Build.Download do
   """
   @spec get(String.t(), keyword()) :: {:ok, binary()} | {:error, String.t()}
   def get(url, options) do
-    {:ok, _apps} = Application.ensure_all_started(:inets)
-    {:ok, _apps} = Application.ensure_all_started(:ssl)
+    Enum.each([:inets, :ssl], &Machine.start_otp!/1)
     # A profile of its own: the settings of the default one stay as they are.
     _ = :inets.stop(:httpc, @profile)
     {:ok, _pid} = :inets.start(:httpc, profile: @profile)

@@ -95,6 +95,16 @@ defmodule DurableHandoff.Build.Machine do
          else: (nil -> nil)
   end
 
+  @doc """
+  Starts an application of OTP. From Elixir 1.15 on Mix takes those off the code path that no dependency names.
+  """
+  @spec start_otp!(atom()) :: :ok
+  def start_otp!(application) do
+    if function_exported?(Mix, :ensure_application!, 1), do: apply(Mix, :ensure_application!, [application])
+    {:ok, _apps} = Application.ensure_all_started(application)
+    :ok
+  end
+
   @doc "Whether the C library is musl."
   @spec musl?() :: boolean()
   def musl?, do: String.ends_with?(architecture(), "musl")

@@ -89,10 +89,15 @@ defmodule DurableHandoff.Build.Precompiled do
   end
 
   defp check!(%{sha256: expected}, bytes, where, what_to_do) do
-    case Base.encode16(:crypto.hash(:sha256, bytes), case: :lower) do
+    case sha256(bytes) do
       ^expected -> {:ok, bytes}
       found -> Mix.raise("#{where} has the SHA-256 #{found}, but the package says #{expected}.\n#{what_to_do}")
     end
+  end
+
+  defp sha256(bytes) do
+    Machine.start_otp!(:crypto)
+    Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)
   end
 
   # A cache that cannot be written costs a download, no more.
@@ -161,8 +166,7 @@ defmodule DurableHandoff.Build.Precompiled do
 
     lines =
       for name <- Enum.sort(names) do
-        hash = Base.encode16(:crypto.hash(:sha256, File.read!(Path.join(directory, name))), case: :lower)
-        ~s(  "#{name}" => "sha256:#{hash}",\n)
+        ~s(  "#{name}" => "sha256:#{sha256(File.read!(Path.join(directory, name)))}",\n)
       end
 
     File.write!(Path.join(directory, @checksums), ["%{\n", lines, "}\n"])
