@@ -66,7 +66,7 @@ defmodule DurableHandoff do
       start of the node.
   """
 
-  alias DurableHandoff.{Client, Cordon, Drainer, Host, Move, Options, Plan, Report, Schema, Status, Stopping}
+  alias DurableHandoff.{Client, Cordon, Drainer, Host, Move, Options, Plan, Rebalance, Report, Schema, Status, Stopping}
   alias DurableHandoff.Drain.Peers
 
   @type status :: %{
@@ -77,6 +77,7 @@ defmodule DurableHandoff do
           progress: nil | map(),
           report: nil | Report.t(),
           waiting: non_neg_integer(),
+          rebalance: %{state: :idle | :running | :ended | :failed, progress: nil | map(), report: nil | Report.t()},
           out_of_reach: [String.t()]
         }
 
@@ -246,6 +247,33 @@ defmodule DurableHandoff do
   def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
   @doc """
+  Moves what this node carries above its share of all servers to the nodes that are below theirs, and no more.
+
+      {:ok, plan} = DurableHandoff.rebalance(MyApp.Durable, dry_run: true)
+      {:ok, report} = DurableHandoff.rebalance(MyApp.Durable)
+      IO.puts(report)
+
+  Each node moves its own excess, so call it on every node, or use `durable-handoff-node rebalance`. With the option
+  `rebalance` (`DurableHandoff.Options`) nodes do it by themselves when a node has joined or a deploy has ended.
+
+  Shares are by the same loads, limits and weights as the placement of a drain. The least important servers move
+  first; none moves that policy keeps, or that arrived on this node within `after_ms`. Nothing moves while a node
+  drains or is cordoned, or while nodes run different releases: `balance.idle` in the report says so. Progress and the
+  last report are in `status/1`; `cancel/1` ends it early. A drain or a shutdown ends it at once and goes first.
+
+  `dry_run: true` returns the `DurableHandoff.Plan`; `await: false` returns `{:ok, :started}` or `{:ok, :joined}` at
+  once. The other options are those of `rebalance`, for this call:
+
+  #{DurableHandoff.Options.rebalance_docs()}
+
+  Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
+  `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight go on by themselves),
+  `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
+  """
+  @spec rebalance(atom(), keyword()) :: Rebalance.result()
+  def rebalance(supervisor, options \\ []), do: supervisor |> name!() |> Rebalance.run(options)
+
+  @doc """
   What `drain/2` would do now: which server moves where, which stays and why, and an estimate of the time.
   Changes nothing.
 
@@ -274,6 +302,7 @@ defmodule DurableHandoff do
     * `progress`: that of the current or the last drain;
     * `report`: that of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;
+    * `rebalance`: its `state`, `progress` and `report`; `balance.idle` there says why nothing was moved;
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
   """
   @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer}

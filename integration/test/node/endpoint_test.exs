@@ -159,6 +159,25 @@ defmodule Node.EndpointTest do
       assert why =~ ":timeout_ms got 0"
     end
 
+    test "gets a plan of a rebalance, then the rebalance with its balance", %{a: a, b: b} = context do
+      start_cluster(context, handoff_on_shutdown: [rebalance: [after_ms: 600_000, min_servers: 0]])
+      start_servers(context, a, 4)
+      what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: true}
+      send_to(a, {:durable_handoff, 1, :rebalance_request, 1, self(), what})
+      assert_receive {:durable_handoff, 1, :plan, 1, %{total: 4, moves: 0, left: left, balance: balance}}
+      # They have just been started.
+      assert left == %{moved_lately: 4}
+      assert %{excess: 2} = balance
+
+      :ok = call(b, DurableHandoff, :cordon, [context.sup])
+      send_to(b, {:durable_handoff, 1, :rebalance_request, 2, self(), %{what | dry_run: false}})
+      assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}
+      assert why =~ "cordoned"
+      :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+      send_to(a, {:durable_handoff, 1, :rebalance_request, 3, self(), %{what | dry_run: false}})
+      assert_receive {:durable_handoff, 1, :drain_done, 3, %{total: 4, moved: 0, balance: %{excess: 2}}}
+    end
+
     test "is refused with a reason what cannot be", %{a: a} = context do
       start_cluster(context)
 

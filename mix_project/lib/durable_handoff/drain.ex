@@ -69,9 +69,14 @@ defmodule DurableHandoff.Drain do
 
   @typedoc """
   `:shutdown`: this node goes down; `:request`: it goes on running what is left. A move is a drain of one server
-  (`DurableHandoff.Move`): it marks nothing, and only that server stores its state, in its attempt.
+  (`DurableHandoff.Move`), and a rebalance a drain of what is above this node's share
+  (`DurableHandoff.Rebalance`): they mark nothing, and a server stores its state in its attempt alone.
   """
-  @type why :: :shutdown | :request | {:move, Host.server(), target :: nil | String.t()}
+  @type why ::
+          :shutdown
+          | :request
+          | {:move, Host.server(), target :: nil | String.t()}
+          | {:rebalance, Options.rebalance()}
 
   @doc """
   Starts a drain for the calling process, a Drainer, which owns `storing`, and monitors it. A move has neither
@@ -213,8 +218,8 @@ defmodule DurableHandoff.Drain do
     Estimate.announce(drain.supervisor, Snapshot.size(snapshot), others, options, measured)
   end
 
-  # The line of a move is the one of its end.
-  defp announce(%{why: {:move, _server, _target}}, _snapshot, _others), do: :ok
+  # The line of a move, and of a rebalance that has nothing to do, is the one of its end.
+  defp announce(%{why: why}, _snapshot, _others) when why not in [:shutdown, :request], do: :ok
 
   defp announce(%{supervisor: supervisor, options: options} = drain, snapshot, others) do
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
@@ -228,6 +233,7 @@ defmodule DurableHandoff.Drain do
   end
 
   defp kind(%{why: {:move, _server, _target}}), do: :move
+  defp kind(%{why: {:rebalance, _settings}}), do: :rebalance
   defp kind(_drain), do: :drain
 
   # A store that hangs fails no write in this time.
@@ -253,7 +259,9 @@ defmodule DurableHandoff.Drain do
 
   # One server needs no coordination.
   defp rust_nodes(%{why: {:move, _server, _target}}, _storage), do: []
-  defp rust_nodes(drain, storage), do: Executor.rust_nodes(drain.options.executor, drain.supervisor, storage)
+
+  defp rust_nodes(drain, storage),
+    do: Executor.rust_nodes(drain.options.executor, Atom.to_string(kind(drain)), drain.supervisor, storage)
 
   defp from(config, nil), do: config
   defp from(config, learnt), do: Map.put(config, :learnt, learnt)
@@ -263,9 +271,16 @@ defmodule DurableHandoff.Drain do
     drain = catch_up(drain)
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
     drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
-    if drain.status, do: Status.put_progress(drain.status, Session.progress(session))
+    put_progress(drain, Session.progress(session))
     if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
   end
+
+  defp put_progress(%{status: nil}, _progress), do: :ok
+
+  defp put_progress(%{why: {:rebalance, _}} = drain, progress),
+    do: Status.put_rebalance(drain.status, %{progress: progress})
+
+  defp put_progress(drain, progress), do: Status.put_progress(drain.status, progress)
 
   defp catch_up(drain) do
     receive do
@@ -373,7 +388,7 @@ defmodule DurableHandoff.Drain do
     Process.send_after(self(), :refresh, @refresh_ms)
 
     progress = Session.progress(drain.session)
-    text = Progress.line(progress, Clock.now_us() - drain.deadline.begin_us)
+    text = Progress.line(kind(drain), progress, Clock.now_us() - drain.deadline.begin_us)
     Log.info(:drain_progress, drain.supervisor, text, Map.take(progress, [:total, :moved, :left, :in_flight]))
     refresh(drain)
   end
@@ -467,6 +482,8 @@ defmodule DurableHandoff.Drain do
           first_errors: drain.first_errors,
           out_of_reach: Peers.out_of_reach(drain.snapshot.view),
           stored: Storing.counts(drain.storing),
+          goal: kind(drain),
+          moved_lately: length(drain.snapshot.lately),
           adopted_later: offer_leftovers(drain, Deadline.offer_ms(drain.deadline, now))
         })
       )
@@ -479,7 +496,8 @@ defmodule DurableHandoff.Drain do
   defp offer_leftovers(%{why: {:move, _server, _target}}, _budget_ms), do: 0
 
   defp offer_leftovers(%{options: options} = drain, budget_ms) do
-    Offer.run(drain.snapshot, Session.results(drain.session), options, drain.stays?, budget_ms)
+    # What a rebalance has stopped, any node may have.
+    Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
 
   defp until(:infinity), do: :infinity

@@ -33,6 +33,7 @@ defmodule DurableHandoff.Drainer do
   ├── Drainer      one drain at a time, for callers and for the shutdown
   │   ├─ Storing   has the servers store their state, from SIGTERM on or when a drain starts
   │   └─ Drain     one drain. Neither is linked to the Drainer: they settle what they have begun
+  ├── Watch        with the option `rebalance`: moves what is above this node's share when nothing changes any more
   └── Shutdown     stopped first: its terminate/2 asks the Drainer to drain, and waits
   ```
   """
@@ -56,9 +57,15 @@ defmodule DurableHandoff.Drainer do
 
   alias DurableHandoff.Drain.Storing
   alias DurableHandoff.Drainer.Shutdown
+  alias DurableHandoff.Host.Mark
+  alias DurableHandoff.Rebalance.Watch
+
+  # How long moves of a rebalance that are in flight may hold up what comes after it.
+  @settle_ms 1_000
 
   @enforce_keys [:supervisor, :options, :status]
-  defstruct @enforce_keys ++ [:storing, :drain, :shutdown, waiting: [], cancelled?: false]
+  defstruct @enforce_keys ++
+              [:storing, :drain, :kind, :shutdown, :next, waiting: [], cancelled?: false]
 
   @doc """
   Starts a Drainer. Options: `:supervisor`, the name of the `DurableServer.Supervisor`, and `:handoff_on_shutdown`
@@ -81,11 +88,20 @@ defmodule DurableHandoff.Drainer do
 
         work = %{prepare: fn -> prepare(supervisor) end, drain: &drain_for_shutdown(supervisor, &1)}
 
+        rebalance = if options.rebalance, do: [watch(supervisor, options)], else: []
+
         children =
-          leftovers ++ [{Cordon, supervisor}, worker(supervisor, options), {Shutdown, {supervisor, options, work}}]
+          leftovers ++
+            [{Cordon, supervisor}, worker(supervisor, options)] ++
+            rebalance ++ [{Shutdown, {supervisor, options, work}}]
 
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
     end
+  end
+
+  defp watch(supervisor, options) do
+    {drain, settings} = Options.rebalance(options, [])
+    {Watch, {supervisor, settings.after_ms, fn -> rebalance(supervisor, drain, settings, true) end}}
   end
 
   defp worker(supervisor, options) do
@@ -138,7 +154,16 @@ defmodule DurableHandoff.Drainer do
   def start_drain(supervisor, %Options{} = options), do: call(supervisor, {:start_drain, options})
 
   @doc false
-  # Ends the drain that runs.
+  # Moves what is above this node's share, or waits for the rebalance that runs. `await?: false`: returns at once.
+  @spec rebalance(Host.name(), Options.t(), Options.rebalance(), await? :: boolean()) ::
+          Drain.result()
+          | {:ok, :started | :joined}
+          | {:error, :draining | :stopping | :no_drainer | {:drain_failed, term()}}
+  def rebalance(supervisor, %Options{} = options, settings, await?),
+    do: call(supervisor, {:rebalance, options, settings, await?})
+
+  @doc false
+  # Ends the drain or rebalance that runs.
   @spec cancel(Host.name()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: call(supervisor, :cancel)
 
@@ -174,9 +199,37 @@ defmodule DurableHandoff.Drainer do
   end
 
   @impl true
+  def handle_call({:drain, options}, from, %{kind: :rebalance} = state),
+    do: {:noreply, after_rebalance(state, options, [from])}
+
   def handle_call({:drain, options}, from, state) do
     state = ensure_draining(state, options, asked_for(options), :request)
     {:noreply, put_waiting(state, [from | state.waiting])}
+  end
+
+  def handle_call({:start_drain, options}, _from, %{kind: :rebalance} = state),
+    do: {:reply, {:ok, :started}, after_rebalance(state, options, [])}
+
+  def handle_call({:rebalance, _options, _settings, _await?}, _from, %{shutdown: %{}} = state),
+    do: {:reply, {:error, :stopping}, state}
+
+  def handle_call({:rebalance, _options, _settings, _await?}, _from, %{drain: {_, _}, kind: :drain} = state),
+    do: {:reply, {:error, :draining}, state}
+
+  def handle_call({:rebalance, options, settings, await?}, from, state) do
+    answer = if state.drain == nil, do: :started, else: :joined
+
+    case {Status.stopping?(state.supervisor), Mark.mark(state.supervisor)} do
+      {false, :none} ->
+        state = ensure_rebalancing(state, options, settings)
+        if await?, do: {:noreply, put_waiting(state, [from | state.waiting])}, else: {:reply, {:ok, answer}, state}
+
+      {false, :cordoned} ->
+        {:reply, {:error, :cordoned}, state}
+
+      _stops ->
+        {:reply, {:error, :stopping}, state}
+    end
   end
 
   def handle_call({:start_drain, options}, _from, state) do
@@ -186,6 +239,11 @@ defmodule DurableHandoff.Drainer do
   end
 
   def handle_call(:cancel, _from, %{drain: nil} = state), do: {:reply, {:error, :not_draining}, state}
+
+  def handle_call(:cancel, _from, %{drain: {pid, _monitor}, kind: :rebalance} = state) do
+    Drain.cancel(pid, :request)
+    {:reply, :ok, state}
+  end
 
   def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
     stopping? = state.shutdown != nil
@@ -207,13 +265,21 @@ defmodule DurableHandoff.Drainer do
   def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
     Telemetry.shutdown_start(state.supervisor, deadline)
     Status.put_marked(state.supervisor)
-    state = %{state | shutdown: %{from: from, deadline: deadline, again?: earlier != nil}}
-    {:noreply, if(earlier, do: join_for_shutdown(state, deadline), else: start_for_shutdown(state))}
+    state = %{state | shutdown: %{from: from, deadline: deadline, again?: state.kind == :drain}}
+
+    {:noreply,
+     cond do
+       earlier == nil -> start_for_shutdown(state)
+       state.kind == :rebalance -> end_rebalance(state)
+       true -> join_for_shutdown(state, deadline)
+     end}
   end
 
   @impl true
-  def handle_cast(:prepare, %{drain: nil, options: options} = state) do
-    state = ensure_storing(state)
+  # Of a node that is about to stop nothing more is moved for balance.
+  def handle_cast(:prepare, %{drain: drain, kind: kind, options: options} = state)
+      when drain == nil or kind == :rebalance do
+    state = ensure_storing(if drain, do: end_rebalance(state), else: state)
     Storing.ask(state.storing, Deadline.prepared_us(Clock.now_us(), options.shutdown_budget_ms, options.timeout_ms))
     {:noreply, state}
   end
@@ -232,6 +298,12 @@ defmodule DurableHandoff.Drainer do
 
   def handle_info({:DOWN, monitor, :process, _pid, _crashed}, %{storing: %{monitor: monitor}} = state),
     do: {:noreply, stop_storing(state)}
+
+  # Its attempts settle what they have begun; this process does not wait for that.
+  def handle_info({:let_go, pid}, %{drain: {pid, monitor}} = state) do
+    Process.demonitor(monitor, [:flush])
+    {:noreply, ended(state, {:error, :overdue})}
+  end
 
   def handle_info({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
     Drain.cancel(pid, :shutdown)
@@ -271,11 +343,32 @@ defmodule DurableHandoff.Drainer do
 
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
+  defp ensure_rebalancing(%{drain: nil, supervisor: supervisor} = state, options, settings) do
+    Status.put_rebalance(state.status, %{state: :running, progress: nil})
+    deadline = asked_for(options)
+    drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
+    %{state | drain: drain, kind: :rebalance}
+  end
+
+  defp ensure_rebalancing(state, _options, _settings), do: state
+
+  # A drain that is asked for ends the rebalance, and comes after it.
+  defp after_rebalance(state, options, callers) do
+    {options, before} = state.next || {options, []}
+    end_rebalance(%{state | next: {options, callers ++ before}})
+  end
+
+  defp end_rebalance(%{drain: {pid, _monitor}} = state) do
+    Drain.cancel(pid, :request)
+    Process.send_after(self(), {:let_go, pid}, @settle_ms)
+    state
+  end
+
   defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline, why) do
     Leftovers.Message.stand_down(supervisor)
     Status.put_draining(state.status)
     state = ensure_storing(state)
-    %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing)}
+    %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing), kind: :drain}
   end
 
   defp ensure_draining(state, _options, _deadline, _why), do: state
@@ -297,12 +390,32 @@ defmodule DurableHandoff.Drainer do
     %{state | waiting: waiting}
   end
 
+  defp ended(%{kind: :rebalance} = state, result) do
+    announce_rebalance(state.supervisor, result)
+    Status.put_rebalance(state.status, rebalanced(result))
+    Enum.each(state.waiting, &GenServer.reply(&1, result))
+    %{state | drain: nil, kind: nil} |> put_waiting([]) |> start_next()
+  end
+
   defp ended(state, result) do
     announce(state.supervisor, result)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    %{stop_storing(state) | drain: nil} |> put_waiting([]) |> after_drain()
+    %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
   end
+
+  defp rebalanced({:ok, report}), do: %{state: :ended, report: report}
+  defp rebalanced({:error, _reason}), do: %{state: :failed}
+
+  # A shutdown comes first: its drain is the one that callers get.
+  defp start_next(%{shutdown: %{}} = state), do: state |> wait_next() |> start_for_shutdown()
+  defp start_next(%{next: nil} = state), do: state
+
+  defp start_next(%{next: {options, _callers}} = state),
+    do: state |> wait_next() |> ensure_draining(options, asked_for(options), :request)
+
+  defp wait_next(%{next: nil} = state), do: state
+  defp wait_next(%{next: {_options, callers}} = state), do: put_waiting(%{state | next: nil}, callers)
 
   defp after_drain(%{shutdown: nil} = state), do: state
 
@@ -311,6 +424,18 @@ defmodule DurableHandoff.Drainer do
     do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
 
   defp after_drain(state), do: let_shutdown_go_on(state)
+
+  defp announce_rebalance(supervisor, {:ok, %{balance: balance} = report}) do
+    level = if balance == nil or report.moved >= balance.excess, do: :info, else: :warning
+    # One that has nothing to do is the rule.
+    if level == :warning or report.moved > 0,
+      do: Log.write(level, :rebalance_ended, supervisor, to_string(report), report: report)
+  end
+
+  defp announce_rebalance(supervisor, {:error, reason}) do
+    shown = inspect(reason, limit: 20, printable_limit: 1_000)
+    Log.warning(:rebalance_failed, supervisor, "the rebalance did not end as it should: #{shown}", reason: reason)
+  end
 
   defp announce(supervisor, {:ok, report}) do
     level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning

@@ -18,17 +18,17 @@ defmodule DurableHandoff.Executor do
   alias DurableHandoff.{Log, RustNodes, Telemetry}
 
   @doc """
-  The Rust nodes that may run a drain of `supervisor` on the storage of that identity, in the order to ask
-  them; none for embedded.
+  The Rust nodes that may run a `goal` of `supervisor` (`"drain"` or `"rebalance"`) on the storage of that identity,
+  in the order to ask them; none for embedded.
   """
-  @spec rust_nodes(:auto | :embedded | {:node, node()}, atom(), String.t()) :: [RustNodes.rust_node()]
-  def rust_nodes(:embedded, _supervisor, _storage), do: []
-  def rust_nodes(:auto, _supervisor, storage), do: rank(RustNodes.all(), storage)
+  @spec rust_nodes(:auto | :embedded | {:node, node()}, String.t(), atom(), String.t()) :: [RustNodes.rust_node()]
+  def rust_nodes(:embedded, _goal, _supervisor, _storage), do: []
+  def rust_nodes(:auto, goal, _supervisor, storage), do: rank(RustNodes.all(goal), storage)
 
-  def rust_nodes({:node, name}, supervisor, _storage) do
-    case Enum.filter(RustNodes.all(), fn {other, _pid, _release} -> other == name end) do
+  def rust_nodes({:node, name}, goal, supervisor, _storage) do
+    case Enum.filter(RustNodes.all(goal), fn {other, _pid, _release} -> other == name end) do
       [] ->
-        text = "no Rust node #{inspect(name)} has announced itself; the engine in this VM runs the drain"
+        text = "no Rust node #{inspect(name)} that knows a #{goal} has announced itself; the engine in this VM runs it"
         Log.warning(:no_executor, supervisor, text, node: name)
 
         Telemetry.fallback(supervisor, {:no_executor, name})

@@ -17,7 +17,8 @@ defmodule DurableHandoff.Host do
   @list_ms 100
 
   @type name :: atom()
-  @type server :: %{key: term(), module: module(), meta: term(), pid: pid()}
+  @typedoc "`since_ms`: when it started on this node, wall clock; nil where that is not known."
+  @type server :: %{key: term(), module: module(), meta: term(), pid: pid(), since_ms: nil | integer()}
   @type storage :: {backend :: term(), prefix :: String.t()}
   @type sticky_level ::
           {:env, variable :: String.t(), value :: String.t() | nil, delay_ms :: integer()} | {:any, integer()}
@@ -128,7 +129,8 @@ defmodule DurableHandoff.Host do
   @spec servers(name()) :: [server()]
   def servers(name) do
     for {key, {pid, %{module: module} = info}} <- members(name), is_pid(pid), node(pid) == node(), is_atom(module) do
-      %{key: Map.get(info, :key, key), module: module, pid: pid, meta: Map.get(info, :user_meta)}
+      since_ms = with since when not is_integer(since) <- Map.get(info, :start_time), do: nil
+      %{key: Map.get(info, :key, key), module: module, pid: pid, meta: Map.get(info, :user_meta), since_ms: since_ms}
     end
   end
 

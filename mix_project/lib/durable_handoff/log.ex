@@ -23,6 +23,8 @@ defmodule DurableHandoff.Log do
     * `:cordoned`, `:uncordoned`: info.
     * `:moved`, `:not_moved` (`DurableHandoff.move/3`): info, warning. Fields: `key`, and `to`, or `reason` and
       `runs_on`.
+    * `:rebalance_ended`: info; warning when less was moved than this node had above its share. Fields: `report`.
+    * `:rebalance_failed`: warning. Fields: `reason`.
     * `:no_sigterm_handler`: warning. Fields: `reason`.
     * `:drain_cut`: warning. Fields: `timeout_ms`, `to_ms`, `budget_ms`, `passed_ms`, `graceful_ms`.
     * `:storing_progress`, `:states_stored`: info; warning when some could not be stored. Fields:

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Operator do
   @moduledoc false
   # Answers the requests of operators, such as `durable-handoff-node drain`: describe this node, plan a drain,
-  # drain, cordon, uncordon, move a server.
+  # drain, cordon, uncordon, move a server, rebalance.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
   # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
@@ -60,6 +60,33 @@ defmodule DurableHandoff.Operator do
     else
       {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
     end
+  end
+
+  @doc "Moves what is above this node's share, or plans it (`dry_run: true`)."
+  @spec rebalance(Wire.id(), pid(), %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}) ::
+          :ok
+  def rebalance(request, from, what) do
+    overrides = if what.timeout_ms, do: [timeout_ms: what.timeout_ms], else: []
+
+    with {:ok, name} <- find(what.supervisor), {:ok, message} <- rebalance(name, overrides, what, {request, from}) do
+      answer(from, message)
+    else
+      {:error, :draining} -> answer(from, Wire.refuse(request, {:invalid, ["it drains now"]}))
+      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
+    end
+  end
+
+  defp rebalance(name, overrides, %{dry_run: true}, {request, _from}) do
+    with {:ok, plan} <- guarded(fn -> DurableHandoff.rebalance(name, [dry_run: true] ++ overrides) end),
+         do: {:ok, Wire.plan(request, planned(plan))}
+  end
+
+  defp rebalance(name, overrides, %{dry_run: false}, {request, _from} = whom) do
+    {_pid, monitor} =
+      spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.rebalance(name, overrides) end)}) end)
+
+    progress = fn -> with %{rebalance: %{progress: progress}} <- Status.read(name), do: progress end
+    with {:ok, report} <- await(progress, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
   end
 
   @doc "Moves one server, wherever in the cluster it runs."
@@ -124,18 +151,19 @@ defmodule DurableHandoff.Operator do
     {_pid, monitor} =
       spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.drain(name, overrides) end)}) end)
 
-    with {:ok, report} <- await(name, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
+    progress = fn -> with %{progress: progress} <- Status.read(name), do: progress end
+    with {:ok, report} <- await(progress, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
   end
 
-  defp await(name, monitor, {request, from} = whom) do
+  defp await(progress, monitor, {request, from} = whom) do
     receive do
       {:DOWN, ^monitor, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, report}
       {:DOWN, ^monitor, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
       {:DOWN, ^monitor, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
     after
       @step_ms ->
-        with %{progress: %{} = progress} <- Status.read(name), do: answer(from, Wire.drain_step(request, progress))
-        await(name, monitor, whom)
+        with %{} = counts <- progress.(), do: answer(from, Wire.drain_step(request, counts))
+        await(progress, monitor, whom)
     end
   end
 
@@ -156,6 +184,7 @@ defmodule DurableHandoff.Operator do
       estimate_us: plan.estimate && round(plan.estimate.drain_ms * 1_000),
       out_of_reach: plan.out_of_reach
     }
+    |> Map.merge(if plan.balance, do: %{balance: plan.balance}, else: %{})
   end
 
   # For a command of an earlier release, which takes nothing else.
@@ -179,6 +208,7 @@ defmodule DurableHandoff.Operator do
   defp refusal(:no_peers),
     do: {:invalid, ["no other node could take its servers: nothing would move, and this node would only be cordoned"]}
 
+  defp refusal(:cordoned), do: {:invalid, ["it is cordoned: drain it instead, or uncordon it first"]}
   defp refusal(:stopping), do: {:invalid, ["the node shuts down: its mark cannot be taken back"]}
   defp refusal(:draining), do: {:invalid, ["it drains now: uncordon it when the drain has ended"]}
   defp refusal(:no_supervisors), do: {:invalid, ["no supervisor with a DurableHandoff.Drainer runs on #{node()}"]}

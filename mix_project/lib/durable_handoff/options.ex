@@ -9,6 +9,46 @@ defmodule DurableHandoff.Options do
 
   @milliseconds {:integer, 1, @day_ms}
 
+  # Those of `rebalance`. `tolerance` and `min_servers` are the engine's, too.
+  @rebalance [
+    after_ms: [
+      type: @milliseconds,
+      default: 60_000,
+      doc:
+        "for how long no node may have come, gone, or changed its release or its mark before this node moves its " <>
+          "excess. A server that arrived here later than that is not moved either",
+      change: "to a longer time than a deploy needs between two nodes",
+      example: 120_000
+    ],
+    tolerance: [
+      spec: quote(do: number()),
+      type: {:when, &__MODULE__.tolerance?/1, "a number above 0 and at most 10"},
+      default: 0.05,
+      doc: "how much of its share a node may carry above it before it moves any server",
+      example: 0.2
+    ],
+    min_servers: [
+      type: {:integer, 0, 10_000_000},
+      default: 20,
+      doc: "a node with fewer servers moves none"
+    ],
+    max_concurrency: [
+      type: {:integer, 1, 10_000},
+      default: 10,
+      doc: "how many servers move at a time"
+    ],
+    max_per_second: [
+      type: {:optional, {:integer, 1, 10_000}},
+      default: nil,
+      doc: "how many servers begin to move in a second. `nil`: only `max_concurrency` limits it"
+    ],
+    timeout_ms: [
+      type: @milliseconds,
+      default: 3_600_000,
+      doc: "the time that one rebalance may take"
+    ]
+  ]
+
   # The one place where an option exists: checks, defaults, types and documentation are all read from here.
   # `engine: true` passes it to the engine, which has a field of the same name
   # (native/handoff_core/src/config.rs).
@@ -56,6 +96,14 @@ defmodule DurableHandoff.Options do
       doc: "how many servers move to the same node at a time. `nil`: only `max_concurrency` limits it",
       change: "when starting a server costs a node much, such as a large `init`",
       example: 20
+    ],
+    max_per_second: [
+      engine: true,
+      type: {:optional, {:integer, 1, 10_000}},
+      default: nil,
+      doc: "how many servers begin to move in a second. `nil`: only `max_concurrency` limits it",
+      change: "to spare the store, or what servers call in their `init`. A drain then takes that much longer",
+      example: 100
     ],
     attempt_timeout_ms: [
       type: @milliseconds,
@@ -188,6 +236,19 @@ defmodule DurableHandoff.Options do
       change: "to see DurableServer's own lines about each move",
       example: false
     ],
+    rebalance: [
+      spec: quote(do: boolean() | keyword()),
+      type: {:problems, &__MODULE__.rebalance_problems/2},
+      takes:
+        "`true`, `false`, or options of their own: `after_ms`, `tolerance`, `min_servers`, `max_concurrency`, " <>
+          "`max_per_second`, `timeout_ms`",
+      default: false,
+      doc:
+        "whether this node moves what it carries above its share of all servers when a node has joined or a deploy has " <>
+          "ended, as `DurableHandoff.rebalance/2` does on request",
+      change: "to `true` on all nodes, where nodes join for longer than a deploy, or deploys reuse node names",
+      example: [after_ms: 120_000, tolerance: 0.1]
+    ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},
       default: nil,
@@ -216,9 +277,16 @@ defmodule DurableHandoff.Options do
   ## Options
 
   #{@docs}
+
+  ## Options of `rebalance`
+
+  #{Schema.docs(@rebalance)}
   """
 
   defstruct [:given | Keyword.keys(@schema)]
+
+  @typedoc false
+  @type rebalance :: %{after_ms: pos_integer(), tolerance: number(), min_servers: non_neg_integer()}
 
   @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
 
@@ -263,6 +331,49 @@ defmodule DurableHandoff.Options do
   # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way.
   @spec override!(t(), term()) :: t()
   def override!(%__MODULE__{} = options, overrides), do: %{cast!(overrides, options, "options") | enabled: true}
+
+  @doc false
+  # What a rebalance goes by: the options of `rebalance`, and of one `DurableHandoff.rebalance/2`; and those of the
+  # drain that carries it out.
+  @spec rebalance(t(), term()) :: {t(), rebalance()}
+  def rebalance(%__MODULE__{} = options, overrides) do
+    Schema.check!(@rebalance, overrides, "options")
+    configured = if is_list(options.rebalance), do: options.rebalance, else: []
+    settings = @rebalance |> Schema.defaults() |> Keyword.merge(configured) |> Keyword.merge(overrides)
+    of_the_drain = Keyword.take(settings, [:max_concurrency, :max_per_second, :timeout_ms])
+    per_target = options.max_concurrency_per_target
+
+    drain =
+      struct!(options, [
+        {:wait_for_target_ms, 0},
+        {:max_concurrency_per_target, per_target && min(per_target, settings[:max_concurrency])} | of_the_drain
+      ])
+
+    {drain, settings |> Keyword.take([:after_ms, :tolerance, :min_servers]) |> Map.new()}
+  end
+
+  @doc false
+  @spec rebalance_docs() :: String.t()
+  def rebalance_docs, do: Schema.docs(@rebalance)
+
+  @doc false
+  def rebalance_problems(_name, value) when is_boolean(value), do: []
+
+  def rebalance_problems(name, value) do
+    if value != [] and Keyword.keyword?(value) do
+      Enum.flat_map(value, fn {key, value} ->
+        case Keyword.fetch(@rebalance, key) do
+          {:ok, entry} -> Schema.problems("#{name}, #{inspect(key)}", entry[:type], value)
+          :error -> ["#{name}: " <> Schema.unknown("option", key, Keyword.keys(@rebalance))]
+        end
+      end)
+    else
+      ["#{name} got #{inspect(value)}, expected true, false or options such as [after_ms: 60_000]"]
+    end
+  end
+
+  @doc false
+  def tolerance?(value), do: is_number(value) and value > 0 and value <= 10
 
   @doc false
   # Whether `value` can be a server's priority.

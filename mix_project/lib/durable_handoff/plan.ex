@@ -13,6 +13,7 @@ defmodule DurableHandoff.Plan do
     * `targets`, `left`: the number of servers by target, and by reason;
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one. A
       drain connects to them (option `reconnect`). Compare cookie, node names and `connect_all`;
+    * `balance`: of a rebalance, as in `DurableHandoff.Report`;
     * `timeout_ms`: the time that the drain would have;
     * `estimate`: `nil` when there is nothing to move or the store did not answer. Else a map: `round_trip_ms` of
       one request, `drain_ms` (right within a factor of two), and `fit`, how many servers move within `timeout_ms`.
@@ -25,7 +26,7 @@ defmodule DurableHandoff.Plan do
   alias DurableHandoff.Drain.{Estimate, Peers, Snapshot}
 
   @enforce_keys [:supervisor, :total, :moves, :stays, :targets, :left, :estimate]
-  defstruct @enforce_keys ++ [timeout_ms: 30_000, out_of_reach: []]
+  defstruct @enforce_keys ++ [timeout_ms: 30_000, out_of_reach: [], balance: nil]
 
   @type t :: %__MODULE__{
           supervisor: atom(),
@@ -36,22 +37,24 @@ defmodule DurableHandoff.Plan do
           left: %{DurableHandoff.Report.reason() => pos_integer()},
           timeout_ms: pos_integer(),
           out_of_reach: [String.t()],
+          balance: nil | DurableHandoff.Report.balance(),
           estimate: nil | %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
         }
 
   @doc false
-  @spec make(Host.name(), Options.t()) :: {:ok, t()} | {:error, {:invalid, [String.t()]}}
-  def make(supervisor, %Options{} = options) do
-    snapshot = Snapshot.take(supervisor, options, Deadline.drain(Clock.now_us(), options.timeout_ms))
+  @spec make(Host.name(), Options.t(), Snapshot.scope()) :: {:ok, t()} | {:error, {:invalid, [String.t()]}}
+  def make(supervisor, %Options{} = options, scope \\ :all) do
+    snapshot = Snapshot.take(supervisor, options, Deadline.drain(Clock.now_us(), options.timeout_ms), scope)
     config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
 
-    with {:ok, assigned} <- assign(config, snapshot.entries, snapshot.view) do
+    with {:ok, answer} <- Native.plan(config, snapshot.entries, snapshot.view) do
       {moves, stays} =
-        snapshot.servers |> Tuple.to_list() |> Enum.zip(assigned) |> Enum.split_with(&match?({_, {:ok, _}}, &1))
+        snapshot.servers |> Tuple.to_list() |> Enum.zip(assigned(answer)) |> Enum.split_with(&match?({_, {:ok, _}}, &1))
 
       moves = for {server, {:ok, target}} <- moves, do: %{key: server.key, module: server.module, target: target}
       stays = for {server, {:error, reason}} <- stays, do: stay(server, reason)
       stays = stays ++ for server <- snapshot.excluded, do: stay(server, :excluded)
+      stays = stays ++ for server <- snapshot.lately, do: stay(server, :moved_lately)
 
       {:ok,
        %__MODULE__{
@@ -62,6 +65,7 @@ defmodule DurableHandoff.Plan do
          targets: Enum.frequencies_by(moves, & &1.target),
          left: Enum.frequencies_by(stays, & &1.reason),
          timeout_ms: options.timeout_ms,
+         balance: Map.get(answer, :balance),
          out_of_reach: Peers.out_of_reach(snapshot.view),
          estimate: estimate(supervisor, moves, options)
        }}
@@ -73,15 +77,16 @@ defmodule DurableHandoff.Plan do
   @spec assign(map(), [tuple()], Native.view()) ::
           {:ok, [{:ok, String.t()} | {:error, DurableHandoff.Report.reason()}]} | {:error, {:invalid, [String.t()]}}
   def assign(config, entries, view) do
-    with {:ok, %{targets: targets, assignment: assignment}} <- Native.plan(config, entries, view) do
-      targets = List.to_tuple(targets)
-      reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
+    with {:ok, answer} <- Native.plan(config, entries, view), do: {:ok, assigned(answer)}
+  end
 
-      # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
-      {:ok,
-       for <<number::signed-little-32 <- assignment>> do
-         if number >= 0, do: {:ok, elem(targets, number)}, else: {:error, Map.fetch!(reasons, -number)}
-       end}
+  defp assigned(%{targets: targets, assignment: assignment}) do
+    targets = List.to_tuple(targets)
+    reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
+
+    # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
+    for <<number::signed-little-32 <- assignment>> do
+      if number >= 0, do: {:ok, elem(targets, number)}, else: {:error, Map.fetch!(reasons, -number)}
     end
   end
 
@@ -110,6 +115,13 @@ defmodule DurableHandoff.Plan do
   end
 
   defimpl String.Chars do
+    def to_string(%{balance: %{} = balance} = plan) do
+      idle = if balance.idle, do: "; #{balance.idle}", else: ""
+      shares = Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}")
+
+      "#{length(plan.moves)} of #{balance.excess} above this node's share would move#{counts(" to ", plan.targets)}#{idle}; then #{shares}"
+    end
+
     def to_string(plan) do
       estimate =
         if plan.estimate,

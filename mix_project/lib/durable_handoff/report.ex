@@ -30,6 +30,9 @@ defmodule DurableHandoff.Report do
       `{:invalid_order, order}`;
     * `out_of_reach`: nodes that were healthy by their heartbeats in the store, but not connected, when the drain
       ended. Compare cookie, node names and `connect_all`;
+    * `goal`: `:drain`, `:move` or `:rebalance`; `balance`, of a rebalance: `excess`, how many servers this node had
+      above its share; `idle`, why it moved nothing, or nothing more; `before` and `after`, for each node its
+      servers, and its share of all;
     * `first_errors`: the first few attempts that failed, each with key, module, target and error.
   """
 
@@ -71,6 +74,8 @@ defmodule DurableHandoff.Report do
                 attempts: 0,
                 failures: 0,
                 ended: :done,
+                goal: :drain,
+                balance: nil,
                 executor: :embedded,
                 executors_lost: [],
                 out_of_reach: [],
@@ -81,6 +86,21 @@ defmodule DurableHandoff.Report do
   @typedoc "Why a server was not moved."
   @type reason :: unquote(DurableHandoff.Schema.union(@reasons))
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
+  @type share :: %{name: String.t(), servers: non_neg_integer(), share: float()}
+  @typedoc "What a rebalance found. `idle`: why it moved nothing, or nothing more. `share`: servers that a node should have."
+  @type balance :: %{
+          idle:
+            nil
+            | :within_tolerance
+            | :too_few_servers
+            | :no_target
+            | :node_draining
+            | :deploy_in_progress
+            | :unknown_load,
+          excess: non_neg_integer(),
+          before: [share()],
+          after: [share()]
+        }
   @type quantiles :: %{count: non_neg_integer(), p50: number(), p90: number(), p99: number(), max: number()}
 
   @type t :: %__MODULE__{
@@ -99,6 +119,8 @@ defmodule DurableHandoff.Report do
           attempts: non_neg_integer(),
           failures: non_neg_integer(),
           ended: :done | :deadline | :failures | :cancelled,
+          goal: :drain | :move | :rebalance,
+          balance: nil | balance(),
           executor: :embedded | {:node, node()},
           executors_lost: [{node(), term()}],
           out_of_reach: [String.t()],
@@ -116,11 +138,14 @@ defmodule DurableHandoff.Report do
   # `first_errors`, and optionally `adopted_later` and `stored`.
   @spec new(map(), map()) :: t()
   def new(engine, about) do
-    left = if about.excluded > 0, do: Map.put(engine.left, :excluded, about.excluded), else: engine.left
+    lately = Map.get(about, :moved_lately, 0)
+    left = Map.merge(engine.left, %{excluded: about.excluded, moved_lately: lately})
 
     %__MODULE__{
       supervisor: about.supervisor,
-      total: engine.total + about.excluded,
+      total: engine.total + about.excluded + lately,
+      goal: Map.get(about, :goal, :drain),
+      balance: Map.get(engine, :balance),
       moved: engine.moved,
       left: Map.reject(left, fn {_reason, count} -> count == 0 end),
       retried: engine.retried,
@@ -149,11 +174,25 @@ defmodule DurableHandoff.Report do
     report
     |> Map.take([:total, :moved, :left, :retried, :gap_us, :duration_us, :concurrency, :attempts, :failures, :ended])
     |> Map.put(:targets, Enum.sort(report.targets))
+    |> Map.merge(if report.balance, do: %{balance: report.balance}, else: %{})
   end
 
   defp ms(microseconds), do: Float.round(microseconds / 1_000, 3)
 
   defimpl String.Chars do
+    def to_string(%{goal: :rebalance, balance: %{} = balance} = report) do
+      [
+        "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
+        report.moved > 0 && " in #{seconds(report.duration_ms)} to #{counts(report.targets)}",
+        balance.idle && "; #{balance.idle}",
+        report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
+        report.ended != :done && "; ended early: #{report.ended}",
+        executor(report)
+      ]
+      |> Enum.filter(& &1)
+      |> IO.iodata_to_binary()
+    end
+
     def to_string(report) do
       [
         "moved #{report.moved} of #{report.total} in #{seconds(report.duration_ms)}",

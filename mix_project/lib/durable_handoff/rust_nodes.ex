@@ -12,6 +12,7 @@ defmodule DurableHandoff.RustNodes do
   alias DurableHandoff.{Log, Wire}
 
   @max_nodes 64
+  @drain "drain"
 
   @enforce_keys [:monitors]
   defstruct @enforce_keys
@@ -19,10 +20,10 @@ defmodule DurableHandoff.RustNodes do
   @type t :: %__MODULE__{monitors: %{reference() => node()}}
   @type rust_node :: {name :: node(), pid(), release :: String.t()}
 
-  @doc "The Rust nodes that take drains now, by name."
-  @spec all() :: [rust_node()]
-  def all do
-    Enum.sort(:ets.tab2list(__MODULE__))
+  @doc "The Rust nodes that coordinate what has that goal now, by name. All of them know drains."
+  @spec all(goal :: String.t()) :: [rust_node()]
+  def all(goal \\ @drain) do
+    Enum.sort(for {name, pid, release, goals} <- :ets.tab2list(__MODULE__), goal in goals, do: {name, pid, release})
   rescue
     # The endpoint does not run.
     ArgumentError -> []
@@ -37,12 +38,13 @@ defmodule DurableHandoff.RustNodes do
 
   @doc false
   # `:full`: there are 64 others.
-  @spec announced(t(), pid(), String.t()) :: {:ok, t()} | :full
-  def announced(nodes, pid, release) do
+  @spec announced(t(), pid(), String.t(), [String.t()]) :: {:ok, t()} | :full
+  def announced(nodes, pid, release, goals \\ []) do
     name = node(pid)
+    row = {name, pid, release, Enum.uniq([@drain | goals])}
 
     cond do
-      :ets.lookup(__MODULE__, name) == [{name, pid, release}] ->
+      :ets.lookup(__MODULE__, name) == [row] ->
         welcome(pid)
         {:ok, nodes}
 
@@ -52,7 +54,7 @@ defmodule DurableHandoff.RustNodes do
       true ->
         nodes = withdrawn(nodes, name)
         monitor = Process.monitor(pid)
-        :ets.insert(__MODULE__, {name, pid, release})
+        :ets.insert(__MODULE__, row)
         text = "the Rust node #{name} (#{String.slice(release, 0, 64)}) offers to coordinate drains"
         Log.info(:rust_node_announced, nil, text, node: name, release: release)
         welcome(pid)

@@ -10,6 +10,7 @@ defmodule DurableHandoff.Status do
   alias DurableHandoff.Host.Mark
 
   @type t :: :ets.table()
+  @type rebalance :: %{state: :idle | :running | :ended | :failed, progress: nil | map(), report: nil | struct()}
   @type state :: :idle | :draining | :drained | :cancelled | :failed
 
   @doc "Makes the list of supervisors. Its owner is the process that starts the application."
@@ -25,12 +26,21 @@ defmodule DurableHandoff.Status do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
     :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false, waiting: 0)
+    :ets.insert(table, rebalance: %{state: :idle, progress: nil, report: nil})
     put(__MODULE__, {supervisor})
     table
   end
 
   @spec put_draining(t()) :: true
   def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
+
+  @doc "The state of the rebalance, or a part of it."
+  @spec put_rebalance(t(), %{optional(:state | :progress | :report) => term()}) :: :ok
+  def put_rebalance(table, part) do
+    put(table, rebalance: Map.merge(:ets.lookup_element(table, :rebalance, 2), part))
+  rescue
+    ArgumentError -> :ok
+  end
 
   @spec put_waiting(t(), non_neg_integer()) :: true
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
@@ -62,12 +72,16 @@ defmodule DurableHandoff.Status do
               cordoned: boolean(),
               progress: nil | map(),
               report: nil | struct(),
-              waiting: non_neg_integer()
+              waiting: non_neg_integer(),
+              rebalance: rebalance()
             }
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
-      %{options: _, state: _, marked: _, progress: _, report: _, waiting: _} = status -> with_mark(status, supervisor)
-      _being_made -> nil
+      %{options: _, state: _, marked: _, progress: _, report: _, waiting: _, rebalance: _} = status ->
+        with_mark(status, supervisor)
+
+      _being_made ->
+        nil
     end
   rescue
     ArgumentError -> nil

@@ -56,6 +56,11 @@ defmodule DurableHandoff.Telemetry do
   `DurableHandoff.move/3` moves a server of this node. Measurements and metadata are those of a drain, of one
   server.
 
+  ### `[:durable_handoff, :rebalance, :start]` and `[:durable_handoff, :rebalance, :stop]`
+
+  This node moves what it has above its share. Measurements and metadata are those of a drain; the report has
+  `balance`.
+
   ### `[:durable_handoff, :mark]`
 
   This node was cordoned or uncordoned.

@@ -84,6 +84,13 @@ defmodule DurableHandoff.Wire do
   @spec drain_open(id(), pid(), map()) :: message()
   def drain_open(id, drainer, spec), do: message(:drain_open, [id, drainer, spec])
 
+  @doc """
+  The same for a rebalance, only to Rust nodes that have said that they know it: one that does not would ignore the
+  goal in the configuration and drain.
+  """
+  @spec rebalance_open(id(), pid(), map()) :: message()
+  def rebalance_open(id, drainer, spec), do: message(:rebalance_open, [id, drainer, spec])
+
   @doc "The next servers from number `first` on, at most 5,000, and the entries after them."
   @spec servers(id(), first :: non_neg_integer(), [{non_neg_integer(), non_neg_integer(), integer()}]) ::
           {message(), next :: non_neg_integer(), [tuple()]}

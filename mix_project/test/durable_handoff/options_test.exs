@@ -63,6 +63,15 @@ defmodule DurableHandoff.OptionsTest do
     {:executor, :rust, ":auto, :embedded or {:node, name}"},
     {:executor, {:node, "name"}, ":auto, :embedded or {:node, name}"},
     {:executor, {:node, nil}, ":auto, :embedded or {:node, name}"},
+    {:max_per_second, 0, "nil or a positive integer"},
+    {:max_per_second, 10_001, "up to 10000"},
+    {:rebalance, nil, "true, false or options such as"},
+    {:rebalance, [], "true, false or options such as"},
+    {:rebalance, [after_ms: 0], "a positive integer"},
+    {:rebalance, [tolerance: 0], "a number above 0 and at most 10"},
+    {:rebalance, [tolerance: 10.5], "a number above 0 and at most 10"},
+    {:rebalance, [min_server: 5], "did you mean :min_servers?"},
+    {:rebalance, [max_per_second: 0.5], "nil or a positive integer"},
     {:shutdown_budget_ms, 0, "nil or a positive integer"}
   ]
 
@@ -78,6 +87,22 @@ defmodule DurableHandoff.OptionsTest do
   test "every option has at least one bad value above" do
     options = %Options{} |> Map.from_struct() |> Map.keys() |> List.delete(:given)
     assert Enum.sort(options) == @bad |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
+  end
+
+  describe "those of a rebalance" do
+    test "come from its defaults, the option and the call, the call first" do
+      assert {%{max_concurrency: 10, timeout_ms: 3_600_000}, settings} = Options.rebalance(Options.new!(true), [])
+      assert settings == %{after_ms: 60_000, tolerance: 0.05, min_servers: 20}
+
+      options = Options.new!(max_concurrency: 50, rebalance: [tolerance: 0.2, max_concurrency: 4])
+      assert {%{max_concurrency: 3}, %{tolerance: 0.2}} = Options.rebalance(options, max_concurrency: 3)
+    end
+
+    test "a wrong one of the call raises" do
+      assert_raise ArgumentError, ~r/did you mean :tolerance/, fn ->
+        Options.rebalance(Options.new!(true), tolerence: 1)
+      end
+    end
   end
 
   test "all problems are in one message, not only the first" do

@@ -45,7 +45,7 @@ defmodule DurableHandoff.WireTest do
 
   # What is read is what was sent, less what this side has no use for.
   defp same?({:announce, pid, info}, message),
-    do: pid == elem(message, 3) and info == Map.take(elem(message, 4), [:release, :accepting])
+    do: pid == elem(message, 3) and info == Map.take(Map.put_new(elem(message, 4), :goals, []), Map.keys(info))
 
   defp same?({:report, id, report}, message) do
     sent = elem(message, 4)
@@ -58,6 +58,7 @@ defmodule DurableHandoff.WireTest do
   defp same?({:progress, id}, message), do: id == elem(message, 3)
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
+  defp built(:rebalance_open, [id, drainer, spec]), do: Wire.rebalance_open(id, drainer, spec)
   defp built(:welcome, [endpoint, %{release: release}]), do: Wire.welcome(endpoint, release)
   defp built(:drain_open, [id, drainer, spec]), do: Wire.drain_open(id, drainer, spec)
 
@@ -122,6 +123,8 @@ defmodule DurableHandoff.WireTest do
           {:supervisor, :drain_request, [1, self(), %{supervisor: MyApp.Durable, timeout_ms: nil, dry_run: true}]},
           {:timeout_ms, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: 1.5, dry_run: true}]},
           {:message, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: nil}]},
+          {:goals, :announce, [self(), %{release: "1", accepting: true, goals: [:rebalance]}]},
+          {:goals, :announce, [self(), %{release: "1", accepting: true, goals: ["rebalance" | "drain"]}]},
           {:supervisor, :cordon_request, [1, self(), %{supervisor: :all, cordon: true}]},
           {:message, :cordon_request, [1, self(), %{supervisor: "S", cordon: 1}]},
           {:key, :move_request, [1, self(), %{supervisor: "S", to: "b@h"}]},

@@ -7,11 +7,16 @@ defmodule DurableHandoff.Drain.Progress do
   @doc """
   The line that is logged every second.
 
-      iex> DurableHandoff.Drain.Progress.line(%{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
+      iex> DurableHandoff.Drain.Progress.line(:drain, %{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
       "250/500 done (10 left as they are), 8 in flight, 125/s, about 2 s to go"
   """
-  @spec line(map(), pos_integer()) :: String.t()
-  def line(%{total: total, moved: moved, left: left, in_flight: in_flight}, elapsed_us) do
+  @spec line(:drain | :move | :rebalance, map(), pos_integer()) :: String.t()
+  def line(:rebalance, %{excess: excess, moved: moved, in_flight: in_flight}, elapsed_us) do
+    rate = moved * 1_000_000 / max(elapsed_us, 1)
+    "rebalance: #{moved} of #{excess} moved, #{in_flight} in flight, #{round(rate)}/s"
+  end
+
+  def line(_kind, %{total: total, moved: moved, left: left, in_flight: in_flight}, elapsed_us) do
     done = moved + left
     rate = done * 1_000_000 / max(elapsed_us, 1)
     left_as_they_are = if left > 0, do: " (#{left} left as they are)", else: ""

@@ -14,7 +14,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   @wait_for_lost_ms 5_000
 
   @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked, :source, :view]
-  defstruct @enforce_keys ++ [:only]
+  defstruct @enforce_keys ++ [:only, :rebalance, lately: []]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
@@ -27,16 +27,22 @@ defmodule DurableHandoff.Drain.Snapshot do
           asked: MapSet.t(String.t()),
           source: map(),
           view: Host.View.t(),
-          only: nil | String.t()
+          only: nil | String.t(),
+          rebalance: nil | Options.rebalance(),
+          lately: [Host.server()]
         }
 
-  @typedoc "One server for one node, or for the best one (nil); else all that policy lets through."
-  @type scope :: {:move, Host.server(), target :: nil | String.t()} | atom()
+  @typedoc """
+  One server for one node, or for the best one (nil); what is above this node's share, of those that did not
+  arrive lately; else all that policy lets through.
+  """
+  @type scope :: {:move, Host.server(), target :: nil | String.t()} | {:rebalance, Options.rebalance()} | atom()
 
   @doc "Takes the snapshot of the supervisor `name`, in the parts of `deadline` that are for it."
   @spec take(Host.name(), Options.t(), Deadline.t(), scope()) :: t()
   def take(name, %Options{} = options, %Deadline{} = deadline, scope \\ :all) do
     {moving, excluded} = select(scope, name, options, deadline)
+    {lately, moving} = split_lately(scope, moving)
     modules = moving |> Enum.map(fn {server, _priority} -> server.module end) |> Enum.uniq()
     sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
     stickies = sticky_of |> Map.values() |> Enum.uniq()
@@ -44,10 +50,15 @@ defmodule DurableHandoff.Drain.Snapshot do
     sticky_index = index(stickies)
     {asked, counts} = counts(name, modules, deadline)
     only = with {:move, _server, target} <- scope, do: target, else: (_ -> nil)
-    view = name |> current_view(modules, stickies, counts, asked) |> restrict(only)
+    rebalance = with {:rebalance, settings} <- scope, do: settings, else: (_ -> nil)
+
+    view =
+      name |> current_view(modules, stickies, counts, asked) |> restrict(only) |> count_own(rebalance, name, modules)
 
     %__MODULE__{
       only: only,
+      rebalance: rebalance,
+      lately: lately,
       supervisor: name,
       servers: moving |> Enum.map(fn {server, _priority} -> server end) |> List.to_tuple(),
       entries:
@@ -83,6 +94,7 @@ defmodule DurableHandoff.Drain.Snapshot do
       snapshot.supervisor
       |> current_view(snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
       |> restrict(snapshot.only)
+      |> count_own(snapshot.rebalance, snapshot.supervisor, snapshot.modules)
 
     %{snapshot | view: Peers.with_lost(view, snapshot.view)}
   end
@@ -122,7 +134,20 @@ defmodule DurableHandoff.Drain.Snapshot do
       future_skew_ms: Host.future_skew_ms(snapshot.supervisor),
       max_age_ms: Host.max_heartbeat_age_ms()
     })
+    |> Map.merge(goal(snapshot.rebalance))
   end
+
+  # Servers that arrived within `after_ms`, by a move or as new ones, stay: a server is not moved twice in a row.
+  defp split_lately({:rebalance, %{after_ms: after_ms}}, moving) do
+    latest_ms = System.system_time(:millisecond) - after_ms
+
+    {lately, moving} =
+      Enum.split_with(moving, fn {server, _priority} -> server.since_ms != nil and server.since_ms > latest_ms end)
+
+    {Enum.map(lately, fn {server, _priority} -> server end), moving}
+  end
+
+  defp split_lately(_scope, moving), do: {[], moving}
 
   # Who names a server means it, whatever policy says.
   defp select({:move, server, _target}, _name, _options, _deadline), do: {[{server, 0}], []}
@@ -178,6 +203,15 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp restrict(view, nil), do: view
   defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
+  # What this node has above its share is by what really runs here.
+  defp count_own(view, nil, _name, _modules), do: view
+
+  defp count_own(view, _rebalance, name, modules) do
+    own = Atom.to_string(node())
+    answer = Host.Count.here(name, [])
+    if answer, do: Host.View.recount(view, own, answer, modules), else: view
+  end
+
   # Only nodes with a heartbeat and a connection can become targets.
   defp counts(name, modules, deadline) do
     known = Peers.in_reach(Host.View.build(name, [], [], %{}))
@@ -196,6 +230,17 @@ defmodule DurableHandoff.Drain.Snapshot do
       region: Enum.find_value(view.nodes, &(&1.name == own_name && &1.region))
     }
   end
+
+  defp goal(nil), do: %{}
+
+  defp goal(%{tolerance: tolerance, min_servers: min_servers}),
+    do: %{
+      goal: :rebalance,
+      tolerance: tolerance * 1.0,
+      min_servers: min_servers,
+      wait_for_target_ms: 0,
+      wait_for_lost_ms: 0
+    }
 
   defp index(list), do: list |> Enum.with_index() |> Map.new()
 end

@@ -62,9 +62,12 @@ defmodule DurableHandoff.Executor.Link do
       flushed_at_us: now,
       entries: job.entries,
       view: job.view,
-      queue: [Wire.drain_open(id, self(), spec)]
+      queue: [open_message(id, spec)]
     }
   end
+
+  defp open_message(id, %{config: %{goal: :rebalance}} = spec), do: Wire.rebalance_open(id, self(), spec)
+  defp open_message(id, spec), do: Wire.drain_open(id, self(), spec)
 
   @spec close(t()) :: :ok
   def close(link) do

@@ -56,6 +56,14 @@ defmodule DurableHandoff.Host.View do
     %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
   end
 
+  @doc "The view with the numbers of the node `own` as they are now in `answer`, its own."
+  @spec recount(t(), String.t(), Host.Count.answer(), [module()]) :: t()
+  def recount(view, own, answer, modules) do
+    facts = %{now_ms: view.now_ms, skew_ms: 0, slots: slots(modules), counts: %{own => %{answer | at_ms: view.now_ms}}}
+    nodes = for node <- view.nodes, do: if(node.name == own, do: counted(node, facts), else: node)
+    %{view | nodes: nodes}
+  end
+
   @doc false
   # Which number in the engine's view a key of `capacity` stands for. A key may come back from the store as a
   # string.

@@ -71,8 +71,8 @@ defmodule DurableHandoff.Wire.Endpoint do
   # A Rust node on this node cannot be: it could not be monitored across a connection.
   defp receive_message({:announce, pid, _facts}, state) when node(pid) == node(), do: count(state, :ignored)
 
-  defp receive_message({:announce, pid, %{accepting: true, release: release}}, state) do
-    case RustNodes.announced(state.nodes, pid, release) do
+  defp receive_message({:announce, pid, %{accepting: true, release: release, goals: goals}}, state) do
+    case RustNodes.announced(state.nodes, pid, release, goals) do
       {:ok, nodes} -> %{state | nodes: nodes}
       :full -> count(state, :full)
     end
@@ -99,6 +99,9 @@ defmodule DurableHandoff.Wire.Endpoint do
 
   defp receive_message({:move_request, request, from, what}, state),
     do: answer(state, request, from, fn -> Operator.move(request, from, what) end)
+
+  defp receive_message({:rebalance_request, request, from, what}, state),
+    do: answer(state, request, from, fn -> Operator.rebalance(request, from, what) end)
 
   defp receive_message(_for_a_drain, state), do: count(state, :ignored)
 

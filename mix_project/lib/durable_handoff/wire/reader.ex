@@ -8,13 +8,15 @@ defmodule DurableHandoff.Wire.Reader do
   @max_text 4_096
   @max_orders 10_000
   @max_problems 1_000
+  # More than any release will have.
+  @max_goals 64
   # What a drain or an attempt can last, and far more servers than a drain may have.
   @max_number 0xFFFF_FFFF_FFFF_FFFF
   @max_server 0xFFFF_FFFF
 
   @type id :: non_neg_integer()
   @type received ::
-          {:announce, pid(), %{release: String.t(), accepting: boolean()}}
+          {:announce, pid(), %{release: String.t(), accepting: boolean(), goals: [String.t()]}}
           | {:opened | :started, id()}
           | {:orders, id(), [DurableHandoff.Native.action()]}
           | {:progress, id()}
@@ -43,10 +45,16 @@ defmodule DurableHandoff.Wire.Reader do
   defguardp is_server(value) when is_integer(value) and value >= 0 and value <= @max_server
 
   @spec read(atom(), [term()]) :: {:ok, received()} | {:error, :kind | {:field, atom()}}
-  def read(:announce, [pid, %{release: release, accepting: accepting}]) when is_pid(pid) and is_boolean(accepting) do
-    if text?(release),
-      do: {:ok, {:announce, pid, %{release: release, accepting: accepting}}},
-      else: {:error, {:field, :release}}
+  def read(:announce, [pid, %{release: release, accepting: accepting} = info])
+      when is_pid(pid) and is_boolean(accepting) do
+    # Releases that only drain do not say so.
+    goals = Map.get(info, :goals, [])
+
+    cond do
+      not text?(release) -> {:error, {:field, :release}}
+      not list_of?(goals, @max_goals, &text?/1) -> {:error, {:field, :goals}}
+      true -> {:ok, {:announce, pid, %{release: release, accepting: accepting, goals: goals}}}
+    end
   end
 
   def read(kind, [id]) when kind in [:opened, :started] and is_number_of(id), do: {:ok, {kind, id}}

@@ -1,0 +1,193 @@
+defmodule Handoff.RebalanceTest do
+  @moduledoc "A node moves what it has above its share, and no more; not during deploys and drains; and a drain goes first."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
+
+  # No server counts as one that has just arrived.
+  @at_once [after_ms: 1, min_servers: 0]
+
+  test "the excess moves to those below their share, the least important first, and nothing more",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => [priority: 10]}])
+    start_servers(context, a, 20)
+    for n <- 1..10, do: start_server(context, a, Troublesome, "important#{n}", %{count: 0})
+
+    assert {:ok, %{moves: moves, balance: %{excess: 20, idle: nil}}} =
+             rebalance(context, a, [dry_run: true] ++ @at_once)
+
+    assert length(moves) == 20
+    assert counts(context) == %{a => 30}
+
+    assert {:ok, report} = rebalance(context, a, @at_once)
+    assert %{goal: :rebalance, total: 30, moved: 20, left: %{kept: 10}, balance: balance} = report
+    assert %{excess: 20, idle: nil, after: after_each} = balance
+    assert Enum.map(after_each, & &1.servers) == [10, 10, 10]
+    assert counts(context) == %{a => 10, b => 10, c => 10}
+    for {"important" <> _n, node} <- placement(context), do: assert(node == a)
+    assert reservations(context) == []
+    assert {:ok, %{state: :idle, marked: false, rebalance: %{state: :ended, report: ^report}}} = status(context, a)
+
+    # One round suffices, and the others have nothing to give.
+    for node <- context.nodes do
+      assert {:ok, %{moved: 0, balance: %{idle: :within_tolerance}}} = rebalance(context, node, @at_once)
+    end
+  end
+
+  test "its states move with the servers, and callers wait through it", %{a: a, b: b} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 9)
+    hold_reads(context)
+    moving = Task.async(fn -> rebalance(context, a, @at_once) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    [{:get, held} | _more] = SimulatedStore.paused(context.store)
+    key = String.replace_prefix(held, context.opts[:prefix], "")
+    calling = Task.async(fn -> call(b, DurableHandoff, :call, [context.sup, key, :get, [timeout: 30_000]]) end)
+    wait_until(fn -> match?({:ok, %{rebalance: %{state: :running, progress: %{excess: 6}}}}, status(context, a)) end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 6}} = await_task(moving)
+    assert {:ok, 1} = await_task(calling)
+    assert_counts(context, keys, 1)
+  end
+
+  test "what arrived lately stays, and so does what policy keeps", %{a: a} = context do
+    start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
+    start_servers(context, a, 6)
+    for n <- 1..3, do: start_server(context, a, Troublesome, "kept#{n}", %{count: 0})
+    assert {:ok, %{moved: 0, left: left}} = rebalance(context, a, after_ms: 600_000, min_servers: 0)
+    assert left == %{moved_lately: 6, excluded: 3}
+    assert {:ok, %{moved: 6, left: %{excluded: 3}}} = rebalance(context, a, @at_once)
+  end
+
+  test "not with a node that is cordoned, and not from one", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_servers(context, a, 9)
+    :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:ok, %{moved: 0, balance: %{idle: :node_draining}}} = rebalance(context, a, @at_once)
+    assert {:error, :cordoned} = rebalance(context, b, @at_once)
+    :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    wait_until(fn -> match?({:ok, %{balance: %{idle: nil}}}, rebalance(context, a, [dry_run: true] ++ @at_once)) end)
+    assert {:ok, %{moved: 6}} = rebalance(context, a, @at_once)
+  end
+
+  test "not while nodes run different releases", %{a: a, b: b, c: c} = context do
+    for {node, release} <- [{a, "1"}, {b, "1"}, {c, "2"}],
+        do: start_handoff(context, node, handoff_on_shutdown: [generation: release])
+
+    await_heartbeats(context.nodes, context.sup)
+    start_servers(context, a, 9)
+    assert {:ok, %{moved: 0, balance: %{idle: :deploy_in_progress}}} = rebalance(context, a, @at_once)
+  end
+
+  test "no more than a node has room for", %{a: a, b: b, c: c} = context do
+    start_handoff(context, a, max_children: 30)
+    start_handoff(context, b, max_children: 3)
+    start_handoff(context, c, max_children: 30)
+    await_heartbeats(context.nodes, context.sup)
+    start_servers(context, a, 21)
+    assert {:ok, %{balance: %{idle: nil}}} = rebalance(context, a, @at_once)
+    assert %{^b => on_b} = counts(context)
+    assert on_b <= 3
+  end
+
+  test "max_concurrency and max_per_second: so many at a time", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 9)
+    hold_reads(context)
+    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 2] ++ @at_once) end)
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    assert {:ok, %{rebalance: %{progress: %{in_flight: 2}}}} = status(context, a)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 6, concurrency: %{highest: 2}}} = await_task(moving)
+  end
+
+  test "cancel: what is in flight settles, the rest stays, and the node takes servers", %{a: a, b: b} = context do
+    start_cluster(context)
+    start_servers(context, a, 9)
+    hold_reads(context)
+    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert {:ok, :joined} = rebalance(context, a, [await: false] ++ @at_once)
+    assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{ended: :cancelled, moved: 1}} = await_task(moving)
+    assert {:ok, %{marked: false}} = status(context, a)
+    assert call(a, DurableHandoff, :cancel, [context.sup]) == {:error, :not_draining}
+    assert {:ok, %{to: ^a}} = call(b, DurableHandoff, :move, [context.sup, moved_key(context, a), [to: a]])
+  end
+
+  test "a drain ends it and goes first, and callers of both get their own reports", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 9)
+    hold_reads(context)
+    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    draining = Task.async(fn -> drain(context, a) end)
+    assert_settles(moving, context)
+    assert {:ok, %{goal: :drain, ended: :done, moved: moved}} = await_task(draining)
+    assert moved in [8, 9]
+    await_all_on(context, keys, [b, c])
+    assert {:error, :cordoned} = rebalance(context, a, @at_once)
+  end
+
+  test "a shutdown ends it at once, even while its move hangs, and drains the rest", %{a: a, b: b, c: c} = context do
+    [app | _apps] = start_cluster(context)
+    keys = start_servers(context, a, 9)
+    hold_reads(context)
+    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    # The move that hangs does not hold the drain up.
+    assert {:error, :overdue} = await_task(moving)
+    SimulatedStore.resume(context.store)
+    assert :ok = await_task(stopping)
+    await_all_on(context, keys, [b, c])
+  end
+
+  describe "the option" do
+    test "a node that joins gets its share, when nothing has changed for a while", %{a: a, b: b, c: c} = context do
+      options = [handoff_on_shutdown: [rebalance: [after_ms: 1_500, min_servers: 0]], heartbeat_interval_ms: 500]
+      for node <- [a, b], do: start_handoff(context, node, options)
+      await_heartbeats([a, b], context.sup)
+      keys = start_servers(context, a, 12)
+      for n <- 1..12, do: start_server(context, b, Counter, "b#{n}")
+      start_handoff(context, c, options)
+      wait_until(fn -> counts(context) == %{a => 8, b => 8, c => 8} end, 60_000)
+      placement = placement(context)
+      assert keys -- Map.keys(placement) == []
+      assert reservations(context) == []
+    end
+
+    test "off by default: nothing moves", %{a: a} = context do
+      start_cluster(context)
+      assert {:ok, %{rebalance: %{state: :idle, report: nil}}} = status(context, a)
+      assert call(a, DurableHandoff.Options, :new!, [true]).rebalance == false
+    end
+  end
+
+  test "no Drainer, wrong options: errors that say so", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    start_host(b, context.opts)
+    assert {:error, :no_drainer} = rebalance(context, b)
+
+    assert_raise ArgumentError, ~r/:tolerance got 0, expected a number above 0/, fn ->
+      rebalance(context, a, tolerance: 0)
+    end
+
+    assert_raise ArgumentError, ~r/unknown option :dryrun/, fn -> rebalance(context, a, dryrun: true) end
+  end
+
+  defp rebalance(context, node, options \\ []), do: call(node, DurableHandoff, :rebalance, [context.sup, options])
+  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+  defp counts(context), do: context |> placement() |> Map.values() |> Enum.frequencies()
+
+  # The move that hangs is let go of after a second, or settles when the store goes on.
+  defp assert_settles(moving, context) do
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{goal: :rebalance, ended: :cancelled, moved: 1}} = await_task(moving)
+  end
+
+  defp moved_key(context, from),
+    do: Enum.find_value(placement(context), fn {key, node} -> if node != from, do: key end)
+end

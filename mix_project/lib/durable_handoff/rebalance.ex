@@ -1,0 +1,53 @@
+defmodule DurableHandoff.Rebalance do
+  @moduledoc false
+  # Moves what this node carries above its share of all servers: `DurableHandoff.rebalance/2`, and the option
+  # `rebalance`.
+  #
+  # A rebalance is a drain with another goal (`DurableHandoff.Drain`): the engine says how many servers are above
+  # the share, and which move where. It moves no server that arrived within `after_ms`, and none that policy
+  # keeps. The Drainer runs it, so it and a drain never run at the same time, and a drain ends it.
+
+  alias DurableHandoff.{Drainer, Host, Options, Plan, Status}
+
+  @type result ::
+          {:ok, DurableHandoff.Report.t() | Plan.t() | :started | :joined}
+          | {:error, atom() | {:drain_failed, term()} | {:invalid, [String.t()]}}
+
+  @doc "Rebalances now. `overrides` are options of `rebalance`, `dry_run:` and `await:`."
+  @spec run(Host.name(), keyword()) :: result()
+  def run(supervisor, overrides) do
+    {dry_run?, overrides} = flag!(overrides, :dry_run, false)
+    {await?, overrides} = flag!(overrides, :await, true)
+
+    case Status.read(supervisor) do
+      nil ->
+        {:error, :no_drainer}
+
+      %{options: options} ->
+        {options, settings} = Options.rebalance(options, overrides)
+
+        cond do
+          Host.whereis(supervisor) == nil -> {:error, :supervisor_not_running}
+          dry_run? -> Plan.make(supervisor, options, {:rebalance, settings})
+          true -> Drainer.rebalance(supervisor, options, settings, await?)
+        end
+    end
+  end
+
+  defp flag!(overrides, name, default) do
+    unless is_list(overrides) and Keyword.keyword?(overrides),
+      do:
+        raise(
+          ArgumentError,
+          "invalid options: got #{inspect(overrides)}, expected a keyword list such as [dry_run: true]"
+        )
+
+    case Keyword.pop(overrides, name, default) do
+      {flag?, overrides} when is_boolean(flag?) ->
+        {flag?, overrides}
+
+      {other, _overrides} ->
+        raise ArgumentError, "invalid options:\n  * #{inspect(name)} got #{inspect(other)}, expected true or false"
+    end
+  end
+end
