@@ -3,6 +3,7 @@
 mod agent;
 pub mod audit;
 mod columns;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod nodes;

@@ -15,6 +15,7 @@
 //! - A call ends: with the answer, when the callee or the connection is gone, or at its deadline.
 
 pub mod calls;
+pub mod cause;
 mod connection;
 pub mod control;
 pub mod cookie;
@@ -37,6 +38,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod troubles;
 mod watches;
 
 pub use calls::CallError;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `/` | a page for people, which shows what `/status` says |
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason |
+//! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason. A line for each node that is not connected |
 //! | `/metrics` | Prometheus text |
 //! | `/drains` | JSON, every drain |
 //! | `/nodes` | JSON, every connected node |
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Query, RELEASE, Snapshot};
 use crate::distribution::Node;
+use crate::distribution::troubles::Unreachable;
 use crate::service::overview::SupervisorLine;
 use crate::service::{DrainInfo, EndedDrain, Refusal};
 
@@ -40,6 +41,9 @@ use crate::service::{DrainInfo, EndedDrain, Refusal};
 const PROBE_ANSWER: Duration = Duration::from_millis(800);
 /// ...and than the five that the command `status` waits.
 const ANSWER: Duration = Duration::from_secs(4);
+
+/// Nodes that a probe's answer names.
+const PROBE_LINES: usize = 20;
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
@@ -67,6 +71,9 @@ pub struct Status {
     pub not_ready: Option<String>,
     /// Nodes connected to it.
     pub nodes: Vec<ConnectedNode>,
+    /// Nodes that are not connected and should be, and why.
+    #[serde(default)]
+    pub unreachable: Vec<Unreachable>,
     /// Drains it coordinates.
     pub drains: Vec<DrainInfo>,
     /// The latest drains that have ended, the last one first.
@@ -144,14 +151,24 @@ impl Source {
 
 async fn ready(State(source): State<Source>) -> Response {
     match source.not_ready(source.snapshot(PROBE_ANSWER).await.as_ref()) {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        None => format!("ready\n{}", unreachable(&source.node)).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n{}", unreachable(&source.node))).into_response(),
     }
+}
+
+/// A line for each of the first nodes that are not connected. They do not keep a node from being ready while
+/// others are.
+fn unreachable(node: &Node) -> String {
+    let line = |of: &Unreachable| format!("{}: {}: {}; {}\n", of.name, of.cause, of.error, of.advice);
+    node.troubles().list().iter().take(PROBE_LINES).map(line).collect()
 }
 
 async fn metrics(State(source): State<Source>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], source.node.options().metrics.render()).into_response()
+    let metrics = &source.node.options().metrics;
+    source.node.troubles().count(metrics);
+    let text = metrics.render();
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn drains(State(source): State<Source>) -> Response {
@@ -171,6 +188,7 @@ async fn status(State(source): State<Source>) -> Response {
         running_s: source.began.elapsed().as_secs(),
         not_ready,
         nodes: source.nodes(&snapshot),
+        unreachable: source.node.troubles().list(),
         drains: snapshot.drains,
         ended: snapshot.ended,
         refused: snapshot.refused,

@@ -46,6 +46,17 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
+    /// Try step by step whether nodes can be reached, and say what to do where not
+    #[command(after_help = Exit::help())]
+    Doctor {
+        #[command(flatten)]
+        find: Find,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        flags: AskFlags,
+    },
     /// Have a node drain one of its supervisors, and show its progress. The drain continues on the node when
     /// this command ends
     #[command(after_help = Exit::help())]
@@ -66,6 +77,9 @@ fn main() -> ExitCode {
         Command::Status(flags) => block_on(commands::status::status(flags)),
         Command::Nodes { find, json, flags } => {
             with_settings(flags.of_cluster(find), "warn", |settings| commands::nodes::nodes(settings, json))
+        }
+        Command::Doctor { find, json, flags } => {
+            with_settings(flags.of_cluster(find), "error", |settings| commands::doctor::doctor(settings, json))
         }
         Command::Drain { drain, flags } => {
             let given = flags.of_node(&drain.node);

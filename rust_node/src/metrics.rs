@@ -29,6 +29,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// Nodes connected now.
     pub connections: Gauge,
+    /// Nodes that are not connected now, by cause.
+    pub unreachable: Family<Kind, Gauge>,
     /// Handshakes by how they ended: `accepted`, `dialled`, or what went wrong.
     pub handshakes: Family<Kind, Counter>,
     /// Connections ended by this node, by reason.
@@ -60,6 +62,7 @@ impl Default for Metrics {
         let mut metrics = Metrics {
             registry: Arc::default(),
             connections: Gauge::default(),
+            unreachable: Family::default(),
             handshakes: Family::default(),
             dropped: Family::default(),
             refused: Family::default(),
@@ -76,6 +79,8 @@ impl Default for Metrics {
         };
         let mut registry = Registry::with_prefix("durable_handoff");
         registry.register("connections", "BEAM nodes connected", metrics.connections.clone());
+        let unreachable = metrics.unreachable.clone();
+        registry.register("unreachable", "Nodes that are not connected and should be, by cause", unreachable);
         registry.register("handshakes", "Handshakes by how they ended", metrics.handshakes.clone());
         registry.register("peers_dropped", "Connections ended by this node, by reason", metrics.dropped.clone());
         registry.register("refused", "Frames and messages refused, by reason", metrics.refused.clone());

@@ -11,7 +11,7 @@ use handoff_wire::{AGENT_PROCESS, Describe, Message, RequestId};
 use tokio::time::timeout;
 
 use super::exit::Exit;
-use crate::distribution::dial::dial;
+use crate::distribution::dial::{DialError, dial};
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
 /// Steps come twice a second once a drain runs. Before that the node marks itself and looks at its servers,
@@ -54,7 +54,7 @@ impl NoAnswer {
 impl<'a> Agent<'a> {
     pub(super) async fn reach(node: &'a Node, seed: &'a Seed) -> Result<Agent<'a>, NoAnswer> {
         let name = &seed.name;
-        dial(node, seed).await.map_err(unreachable)?;
+        dial(node, seed).await.map_err(|error| unreachable(why(&error)))?;
         let mailbox = node.register("durable_handoff_operator");
         let mailbox = mailbox.ok_or_else(|| unreachable("another command of this process is connected"))?;
         // Before any question: without an agent its `noproc` is the answer.
@@ -146,6 +146,11 @@ impl<'a> Agent<'a> {
 
 fn agent_process() -> Process {
     Process::Name(AGENT_PROCESS.to_owned())
+}
+
+/// Why a node was not reached, and what to do about it.
+pub(super) fn why(error: &DialError) -> String {
+    error.cause().map_or_else(|| error.to_string(), |cause| format!("{error}; {}", cause.advice()))
 }
 
 fn unreachable(why: impl fmt::Display) -> NoAnswer {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::agent::{say, why};
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
@@ -36,29 +37,34 @@ pub struct NodeLine {
 /// What kept it from starting or printing.
 pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
-    connect_all(&node, &settings).await;
+    let failures = connect_all(&node, &settings).await;
     let lines = ask(&node).await?;
     node.stop();
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &lines)?;
         writeln!(out)?;
-    } else {
+    } else if !lines.is_empty() {
         out.write_all(table(&lines).as_bytes())?;
     }
+    failures.iter().for_each(|failure| say(failure));
     if lines.is_empty() {
-        let _closed = writeln!(std::io::stderr(), "durable-handoff-node: no node could be reached");
+        say("no node could be reached");
         return Ok(Exit::Unreachable);
     }
     Ok(Exit::Done)
 }
 
-/// Dials the given nodes, the nodes these know, and so on.
-async fn connect_all(node: &Node, settings: &Settings) {
+/// Dials the given nodes, the nodes these know, and so on. Says of each that it does not reach why.
+async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
+    let mut failures = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
     let mut next: Vec<Seed> = settings.connect.clone();
     for host in &settings.connect_dns {
-        next.extend(nodes_at(host).await);
+        match nodes_at(host).await {
+            Ok(found) => next.extend(found),
+            Err(error) => failures.push(format!("{}: {}", host.name, why(&error))),
+        }
     }
     while !next.is_empty() {
         let mut round = JoinSet::new();
@@ -66,19 +72,21 @@ async fn connect_all(node: &Node, settings: &Settings) {
             let (node, discovery) = (node.clone(), settings.discovery);
             round.spawn(async move {
                 match dial(&node, &seed).await {
-                    Ok(()) if discovery => nodes_known_by(&node, &seed.name.to_string()).await,
-                    Ok(()) => Vec::new(),
-                    Err(error) => {
-                        tracing::warn!(name = %seed.name, %error, "not reached");
-                        Vec::new()
-                    }
+                    Ok(()) if discovery => Ok(nodes_known_by(&node, &seed.name.to_string()).await),
+                    Ok(()) => Ok(Vec::new()),
+                    Err(error) => Err(format!("{} cannot be reached: {}", seed.name, why(&error))),
                 }
             });
         }
         while let Some(found) = round.join_next().await {
-            next.extend(found.unwrap_or_default());
+            match found {
+                Ok(Ok(found)) => next.extend(found),
+                Ok(Err(failure)) => failures.push(failure),
+                Err(_cancelled) => {}
+            }
         }
     }
+    failures
 }
 
 /// Asks every agent who it is; a node without one is listed by its name alone.

@@ -77,6 +77,10 @@ fn table(status: &Status) -> String {
         status.not_ready.as_ref().map_or_else(|| "ready".to_owned(), |why| format!("not ready: {why}")),
         status.nodes.len(),
     );
+    for node in &status.unreachable {
+        let (name, since) = (&node.name, age(node.since_s));
+        text.push_str(&format!("not connected for {since}: {name}: {}: {}; {}\n", node.cause, node.error, node.advice));
+    }
     if status.drains.is_empty() {
         return text + "no drain\n";
     }
@@ -127,6 +131,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distribution::troubles::Unreachable;
     use crate::http::ConnectedNode;
     use crate::service::{DrainInfo, Gaps};
 
@@ -161,6 +166,7 @@ mod tests {
             running_s: 7_300,
             not_ready: None,
             nodes: vec![node("a@h", Some("0.1.0")), node("b@h", None)],
+            unreachable: Vec::new(),
             drains: vec![drain],
             ended: Vec::new(),
             refused: Vec::new(),
@@ -173,6 +179,16 @@ a@h   MyApp.Durable  running  3s   500      120    1     8          9      2    
         assert_eq!(table(&status), expected);
         status.drains.clear();
         status.not_ready = Some("stopping".to_owned());
+        status.unreachable.push(Unreachable {
+            name: "c@h".to_owned(),
+            cause: "cookie".to_owned(),
+            error: "the peer has another cookie".to_owned(),
+            advice: "give it".to_owned(),
+            since_s: 180,
+            times: 9,
+        });
+        let line = "not connected for 3m: c@h: cookie: the peer has another cookie; give it\nno drain\n";
+        assert!(table(&status).ends_with(line), "{}", table(&status));
         assert!(table(&status).ends_with("no drain\n") && table(&status).contains("not ready: stopping"));
     }
 }

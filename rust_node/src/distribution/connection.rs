@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::cause::Cause;
 use super::control::{self, ControlError};
 use super::frame::{self, Frame, FrameError};
 use super::handshake::Peer;
@@ -23,6 +24,7 @@ use super::node::Node;
 use super::peers::NotTaken;
 use super::queue::{self, Frames};
 use super::signals::{self, Reading};
+use super::troubles::Origin;
 use crate::metrics::Metrics;
 
 const BUFFER: usize = 64 * 1024;
@@ -74,6 +76,7 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
     let mut reader = BufReader::with_capacity(BUFFER, half);
     let mut buffer = Vec::new();
     let half = limits.tick_time / 2;
+    let mut ticks = Ticks::default();
     while !end.is_cancelled() {
         let mut next = pin!(frame::read(&mut reader, &mut buffer, limits.max_frame));
         let read = match timeout(half, &mut next).await {
@@ -87,6 +90,10 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
             Err(_) => return Some("silent"),
             Ok(Err(FrameError::Io { source })) => {
                 debug!(peer = %reading.peer, %source, "connection closed");
+                if let Some(interval) = ticks.shortest.filter(|interval| *interval < TICK_EVERY / 2) {
+                    let why = TooShort { tick_time: interval * 4 };
+                    reading.node.troubles().note(&reading.peer, Cause::TickTime, &why, Origin::Found);
+                }
                 return None;
             }
             Ok(Err(error)) => {
@@ -95,8 +102,14 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
                 Metrics::count(&metrics.refused, kind);
                 return Some(kind);
             }
-            Ok(Ok(Frame::Tick)) => continue,
-            Ok(Ok(Frame::Message(message))) => message,
+            Ok(Ok(Frame::Tick)) => {
+                ticks.tick();
+                continue;
+            }
+            Ok(Ok(Frame::Message(message))) => {
+                ticks.last = None;
+                message
+            }
         };
         match control::parse(message) {
             Ok((control, payload)) => signals::handle(reading, control, payload).await,
@@ -109,6 +122,30 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
         }
     }
     None
+}
+
+/// A peer that ends the connection and ticks so often has a tick time that this node's ticks are too rare for.
+#[derive(Debug, thiserror::Error)]
+#[error("it ended the connection; by its ticks, its net_ticktime is about {} s, takes 8 s or more", tick_time.as_secs_f32())]
+struct TooShort {
+    tick_time: Duration,
+}
+
+/// The time between a peer's ticks, a quarter of its tick time while it sends nothing else.
+#[derive(Debug, Default)]
+struct Ticks {
+    last: Option<Instant>,
+    shortest: Option<Duration>,
+}
+
+impl Ticks {
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let interval = now - last;
+            self.shortest = Some(self.shortest.map_or(interval, |shortest| shortest.min(interval)));
+        }
+    }
 }
 
 /// Asks what `Node.ping` asks, which every node answers. The answer counts like any other frame.
@@ -173,7 +210,6 @@ async fn write<W: AsyncWrite + Unpin>(half: W, mut queue: Frames, tick_time: Dur
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
-    use tokio::time::Instant;
 
     use super::super::calls::Request;
     use super::super::control::Control;

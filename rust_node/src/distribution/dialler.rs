@@ -17,13 +17,15 @@ use std::time::Duration;
 use etf::{atom, tuple};
 use rand::RngExt;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::dial::dial;
+use super::cause::Cause;
+use super::dial::{DialError, Step, dial};
 use super::hosts;
 use super::names::{self, Seed};
 use super::node::Node;
 use super::processes::Inbound;
+use super::troubles::Origin;
 
 /// For the answer to `erlang:nodes()`, or of DNS.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,14 +91,17 @@ impl Dialler {
         let limits = &self.node.options().limits;
         let mut failures = 0;
         loop {
-            if let Some(end) = self.node.connection(&seed.name.to_string()) {
+            if let Some(end) = self.node.connected(&seed.name.to_string()) {
                 end.cancelled().await;
                 failures = 0;
             } else {
                 match dial(&self.node, seed).await {
                     Ok(()) => continue,
                     Err(error) => {
-                        debug!(peer = %seed.name, %error, failures, "not reached");
+                        let origin = if configured { Origin::Configured } else { Origin::Found };
+                        if let Some(cause) = error.cause() {
+                            self.node.troubles().note(&seed.name.to_string(), cause, &error, origin);
+                        }
                         failures += 1;
                         if !configured && failures >= limits.forget_after {
                             return;
@@ -112,7 +117,16 @@ impl Dialler {
     async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {
-            nodes_at(&host).await.into_iter().for_each(|seed| self.add(seed, false));
+            match nodes_at(&host).await {
+                Ok(found) => {
+                    self.node.troubles().clear(&host.name.to_string());
+                    found.into_iter().for_each(|seed| self.add(seed, false));
+                }
+                Err(error) => {
+                    let cause = error.cause().unwrap_or(Cause::Dns);
+                    self.node.troubles().note(&host.name.to_string(), cause, &error, Origin::Configured);
+                }
+            }
             tokio::select! {
                 () = self.node.stopped().cancelled() => return,
                 () = sleep(every) => {}
@@ -150,25 +164,19 @@ impl Dialler {
 
 /// A node at each address that DNS has for the host of `seed`, named by the address: that is how the pods
 /// behind a headless Kubernetes service are called.
-pub async fn nodes_at(seed: &Seed) -> Vec<Seed> {
+///
+/// # Errors
+/// [`DialError::Resolve`], or [`DialError::Timeout`].
+pub async fn nodes_at(seed: &Seed) -> Result<Vec<Seed>, DialError> {
     let (base, host) = (seed.name.name(), seed.name.host());
-    match timeout(ASK_TIMEOUT, hosts::resolve(host)).await {
-        Ok(Ok(addresses)) => {
-            let at = |address: IpAddr| {
-                let name = names::parse(&format!("{base}@{address}")).ok()?;
-                Some(Seed { name, port: seed.port })
-            };
-            addresses.into_iter().filter_map(at).collect()
-        }
-        Ok(Err(error)) => {
-            warn!(host, %error, "not found in DNS");
-            Vec::new()
-        }
-        Err(_) => {
-            warn!(host, "DNS does not answer");
-            Vec::new()
-        }
-    }
+    let resolved = timeout(ASK_TIMEOUT, hosts::resolve(host)).await;
+    let resolved = resolved.map_err(|_late| DialError::Timeout { at: Step::Resolve })?;
+    let addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
+    let at = |address: IpAddr| {
+        let name = names::parse(&format!("{base}@{address}")).ok()?;
+        Some(Seed { name, port: seed.port })
+    };
+    Ok(addresses.into_iter().filter_map(at).collect())
 }
 
 /// The visible nodes a connected node is connected to.

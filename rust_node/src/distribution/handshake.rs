@@ -19,11 +19,13 @@
 mod wire;
 
 use erl_dist::DistributionFlags;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::cookie::Cookie;
-use super::names::NodeName;
+use super::names::{self, NodeName};
 use wire::{Fields, Wire, put_name};
 
 /// A name has at most 255 bytes, everything else is shorter.
@@ -89,12 +91,15 @@ pub enum HandshakeError {
         /// Its status, cut to 64 bytes.
         status: String,
     },
-    /// The name is malformed, of the other kind, or not the one that was dialled.
+    /// The name is malformed, or not the one that was dialled.
     #[error("peer name: {problem}")]
     Name {
         /// What is wrong.
         problem: String,
     },
+    /// One name is long and the other short.
+    #[error("{peer} and {own} are a long and a short name")]
+    NameKind { peer: NodeName, own: NodeName },
     /// The peer is too old.
     #[error("the peer lacks what OTP 25 requires")]
     Flags,
@@ -163,6 +168,9 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let challenge = fields.u32()?;
     let creation = fields.u32()?;
     let peer = Peer { name: fields.name()?, flags, creation };
+    if names::is_long(&peer.name) != names::is_long(&local.name) {
+        return Err(HandshakeError::NameKind { peer: peer.name, own: local.name.clone() });
+    }
     if peer.name != *expected {
         return Err(HandshakeError::Name { problem: format!("dialled {expected}, answers {}", peer.name) });
     }
@@ -178,7 +186,9 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
 
     let message = wire.receive().await.map_err(|error| match error {
         // A BEAM that finds the digest wrong just closes.
-        HandshakeError::Io { source } if source.kind() == std::io::ErrorKind::UnexpectedEof => HandshakeError::Cookie,
+        HandshakeError::Io { source } if matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
+            HandshakeError::Cookie
+        }
         other => other,
     })?;
     let mut fields = Fields { left: &message, expected: "an acknowledgement" };
@@ -216,6 +226,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
     /// Who the peer says it is; it has not proved anything yet.
     pub fn name(&self) -> &NodeName {
         &self.peer.name
+    }
+
+    /// Turns the peer away, whose name is of the other kind.
+    pub async fn refuse_kind(self, own: &NodeName) -> HandshakeError {
+        let peer = self.peer.name.clone();
+        match self.refuse("not_allowed").await {
+            HandshakeError::NotLetIn { .. } => HandshakeError::NameKind { peer, own: own.clone() },
+            error => error,
+        }
     }
 
     /// Turns the peer away.

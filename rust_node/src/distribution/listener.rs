@@ -12,10 +12,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::cause::Cause;
 use super::connection;
 use super::handshake::{self, HandshakeError, Prefix};
 use super::names;
 use super::node::Node;
+use super::troubles::Origin;
 use crate::metrics::Metrics;
 
 /// After a failed accept: the machine is out of file descriptors, or something as bad.
@@ -29,8 +31,8 @@ pub async fn run(node: Node, listener: TcpListener) {
             () = node.stopped().cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "cannot accept");
                 sleep(PAUSE).await;
@@ -44,10 +46,17 @@ pub async fn run(node: Node, listener: TcpListener) {
         let (node, id) = (node.clone(), node.new_number());
         tokio::spawn(async move {
             let limit = node.options().limits.handshake_timeout;
-            let kind = match timeout(limit, let_in(&node, stream, id)).await {
+            let mut peer = address.ip().to_string();
+            let kind = match timeout(limit, let_in(&node, stream, id, &mut peer)).await {
                 Ok(Ok(())) => "accepted",
                 Ok(Err(error)) => {
-                    info!(%error, "peer not let in");
+                    info!(peer, %error, "peer not let in");
+                    // What ends before it has a name, and is no TLS, may be a probe of the port.
+                    let cause = Cause::of_handshake(&error).filter(|cause| cause.is_misconfiguration());
+                    let is_known = node.connected(&peer).is_some();
+                    if let Some(cause) = cause.filter(|cause| *cause != Cause::Flags && !is_known) {
+                        node.troubles().note(&peer, cause, &error, Origin::Stranger);
+                    }
                     label(&error)
                 }
                 Err(_) => "timeout",
@@ -58,26 +67,28 @@ pub async fn run(node: Node, listener: TcpListener) {
     }
 }
 
-async fn let_in(node: &Node, stream: TcpStream, id: u64) -> Result<(), HandshakeError> {
+/// `peer` becomes the name of the node, once it has said it.
+async fn let_in(node: &Node, stream: TcpStream, id: u64, peer: &mut String) -> Result<(), HandshakeError> {
     stream.set_nodelay(true)?;
     match &node.options().tls {
-        None => shake(node, stream, Prefix::Two, id).await,
-        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four, id).await,
+        None => shake(node, stream, Prefix::Two, id, peer).await,
+        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four, id, peer).await,
     }
 }
 
-async fn shake<S>(node: &Node, stream: S, prefix: Prefix, id: u64) -> Result<(), HandshakeError>
+async fn shake<S>(node: &Node, stream: S, prefix: Prefix, id: u64, peer: &mut String) -> Result<(), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let named = handshake::accept(stream, prefix).await?;
     let local = &node.options().local;
     let name = named.name().to_string();
+    peer.clone_from(&name);
     if *named.name() == local.name || !node.options().allow.allows(&name) {
         return Err(named.refuse("not_allowed").await);
     }
     if names::is_long(named.name()) != names::is_long(&local.name) {
-        return Err(named.refuse("not_allowed").await);
+        return Err(named.refuse_kind(&local.name).await);
     }
     let dialling = node.is_dialling(&name);
     let status = match dialling {
@@ -101,6 +112,7 @@ pub(super) fn label(error: &HandshakeError) -> &'static str {
         HandshakeError::Cookie => "cookie",
         HandshakeError::Refused { .. } => "refused",
         HandshakeError::Name { .. } => "name",
+        HandshakeError::NameKind { .. } => "name_kind",
         HandshakeError::Flags => "flags",
         HandshakeError::NotLetIn { .. } => "not_let_in",
     }

@@ -25,6 +25,7 @@ use super::processes::{Inbound, MonitorRef};
 use super::queue::{Queue, SendError};
 use super::state::{State, monitor_exit, written};
 use super::tls::Tls;
+use super::troubles::Troubles;
 use super::watches::{Watch, Watcher};
 use crate::metrics::Metrics;
 
@@ -54,6 +55,7 @@ struct Inner {
     options: NodeOptions,
     numbers: Numbers,
     state: Mutex<State>,
+    troubles: Troubles,
     stopped: CancellationToken,
 }
 
@@ -90,6 +92,7 @@ impl Node {
         Node(Arc::new(Inner {
             numbers: Numbers::new(&options.local),
             state: Mutex::new(State::new(options.metrics.clone())),
+            troubles: Troubles::default(),
             stopped: CancellationToken::new(),
             options,
         }))
@@ -225,9 +228,19 @@ impl Node {
         self.lock().peers.list()
     }
 
+    /// The nodes that are not connected and should be, or tried to be, and why.
+    pub fn troubles(&self) -> &Troubles {
+        &self.0.troubles
+    }
+
+    /// What is cancelled when the connection to a node ends; `None` without a connection.
+    pub fn connected(&self, peer: &str) -> Option<CancellationToken> {
+        self.lock().peers.end(peer)
+    }
+
     /// Ends the connection to a node.
     pub fn disconnect(&self, peer: &str) {
-        if let Some(end) = self.connection(peer) {
+        if let Some(end) = self.connected(peer) {
             end.cancel();
         }
     }
@@ -291,11 +304,6 @@ impl Node {
         self.lock().peers.push(peer, frame)
     }
 
-    /// What is cancelled when the connection to a peer ends; `None` without a connection.
-    pub(super) fn connection(&self, peer: &str) -> Option<CancellationToken> {
-        self.lock().peers.end(peer)
-    }
-
     /// Until [`Node::end_dialling`], a connection that this peer makes knows that it is being dialled.
     pub(super) fn begin_dialling(&self, peer: &str) {
         self.lock().peers.begin_dialling(peer);
@@ -335,6 +343,7 @@ impl Node {
         let hidden = peer.is_hidden();
         let end = state.peers.add(Arc::clone(&name), id, queue, hidden);
         state.processes.send_to_all(|| Inbound::PeerUp { peer: Arc::clone(&name), hidden });
+        self.0.troubles.clear(&name);
         info!(peer = %name, hidden, "connected");
         Ok((name, end))
     }

@@ -10,3 +10,4 @@ mod operator;
 mod reach;
 mod support;
 mod tls;
+mod troubles;

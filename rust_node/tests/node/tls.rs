@@ -16,7 +16,7 @@ fn short_name(prefix: &str) -> String {
 }
 
 /// An authority, and a certificate of its for `localhost` and `::1`, in a new directory.
-fn certificates(directory: &Path) {
+pub fn certificates(directory: &Path) {
     let mut ca = CertificateParams::new(vec![]).expect("parameters");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -39,14 +39,14 @@ fn certificates(directory: &Path) {
 }
 
 /// A directory that a BEAM of that OTP can see, and its path as that BEAM sees it.
-fn directory(otp: Otp) -> (tempfile::TempDir, PathBuf) {
+pub fn directory(otp: Otp) -> (tempfile::TempDir, PathBuf) {
     let root = PathBuf::from(otp.root.unwrap_or("/"));
     let directory = tempfile::tempdir_in(root.join("tmp")).expect("a directory");
     let seen = Path::new("/").join(directory.path().strip_prefix(&root).expect("below the root"));
     (directory, seen)
 }
 
-fn beam_flags(directory: &Path, seen: &Path, driver: &str) -> String {
+pub fn beam_flags(directory: &Path, seen: &Path, driver: &str) -> String {
     let seen = seen.display();
     let options = format!(
         "{{cacertfile,\"{seen}/ca.pem\"}},{{certfile,\"{seen}/cert.pem\"}},{{keyfile,\"{seen}/key.pem\"}},{{verify,verify_peer}}"
@@ -59,7 +59,7 @@ fn beam_flags(directory: &Path, seen: &Path, driver: &str) -> String {
     format!("-proto_dist {driver} -ssl_dist_optfile {seen}/ssl.conf")
 }
 
-fn node_flags(directory: &Path) -> Vec<String> {
+pub fn node_flags(directory: &Path) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let flags = [("--tls-ca", "ca.pem"), ("--tls-certificate", "cert.pem"), ("--tls-key", "key.pem")];
     flags.iter().flat_map(|(flag, name)| [(*flag).to_owned(), file(name)]).collect()

@@ -44,7 +44,7 @@ async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() 
     assert_eq!(taken, Err(NotTaken::Outdated));
     ended(first).await;
     assert_eq!(node.lock().peers.id(PEER), Some(2));
-    assert!(node.connection(PEER).is_some_and(|end| !end.is_cancelled()));
+    assert!(node.connected(PEER).is_some_and(|end| !end.is_cancelled()));
 }
 
 #[tokio::test]

@@ -1,0 +1,238 @@
+//! The nodes that are not connected, and why: what `status`, `/readyz`, the metric and the log say of them.
+//!
+//! Guarantee: each node and cause is logged once, and again after [`AGAIN`] at the earliest. What strangers can
+//! fill, the names they claim, is at most [`STRANGERS`] entries, and so many warnings in that time.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::cause::Cause;
+use crate::metrics::{Kind, Metrics};
+
+/// Between two warnings of one node and cause.
+const AGAIN: Duration = Duration::from_secs(300);
+/// A trouble that did not come again for so long is over: a node is dialled every ten seconds at least.
+const OVER: Duration = Duration::from_secs(60);
+/// A node that is only known by others may be on its way out of the cluster, or into it.
+const GRACE: Duration = Duration::from_secs(30);
+/// Nodes this node dials, as many as it may know.
+const DIALLED: usize = 2_000;
+/// Nodes that dial this one.
+const STRANGERS: usize = 64;
+
+/// How this node came to want the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The node is configured.
+    Configured,
+    /// Another node or DNS named it.
+    Found,
+    /// It dialled this node, and may be anything.
+    Stranger,
+}
+
+/// A node that is not connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreachable {
+    /// Its name, or the address it came from.
+    pub name: String,
+    /// [`Cause::label`].
+    pub cause: String,
+    /// The failure itself.
+    pub error: String,
+    /// What to do about it.
+    pub advice: String,
+    /// For how long, seconds.
+    pub since_s: u64,
+    /// How often it was tried.
+    pub times: u64,
+}
+
+/// All of them; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Troubles(Arc<Mutex<BTreeMap<String, Trouble>>>);
+
+#[derive(Debug)]
+struct Trouble {
+    stranger: bool,
+    cause: Cause,
+    error: String,
+    since: Instant,
+    last: Instant,
+    times: u64,
+    /// When each cause was logged last.
+    told: Vec<(Cause, Instant)>,
+    /// The node has been connected since.
+    over: bool,
+}
+
+impl Trouble {
+    fn is_over(&self, now: Instant) -> bool {
+        self.over || now - self.last >= OVER
+    }
+
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.is_over(now) && self.told.iter().all(|(_, at)| now - *at >= AGAIN)
+    }
+
+    /// Whether to log the cause now.
+    fn tell(&mut self, now: Instant) -> bool {
+        self.told.retain(|(_, at)| now - *at < AGAIN);
+        let is_due = self.told.iter().all(|(cause, _)| *cause != self.cause);
+        if is_due {
+            self.told.push((self.cause, now));
+        }
+        is_due
+    }
+}
+
+impl Troubles {
+    /// Takes down that a node was not connected, and logs it if it was not lately.
+    pub(super) fn note(&self, name: &str, cause: Cause, error: &dyn Display, origin: Origin) {
+        let now = Instant::now();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains_key(name) {
+            all.retain(|_, trouble| !trouble.is_forgotten(now));
+            let stranger = origin == Origin::Stranger;
+            let most = if stranger { STRANGERS } else { DIALLED };
+            if all.values().filter(|trouble| trouble.stranger == stranger).count() >= most {
+                return;
+            }
+            let error = String::new();
+            let trouble = Trouble { stranger, cause, error, since: now, last: now, times: 0, told: vec![], over: true };
+            all.insert(name.to_owned(), trouble);
+        }
+        let Some(trouble) = all.get_mut(name) else { return };
+        if trouble.is_over(now) || trouble.cause != cause {
+            (trouble.since, trouble.times, trouble.over) = (now, 0, false);
+        }
+        (trouble.cause, trouble.error, trouble.last) = (cause, error.to_string(), now);
+        trouble.times += 1;
+        let is_early = origin == Origin::Found && !cause.is_misconfiguration() && now - trouble.since < GRACE;
+        if !is_early && trouble.tell(now) {
+            let again_s = AGAIN.as_secs();
+            warn!(peer = name, cause = cause.label(), %error, again_s, "not connected: {}", cause.advice());
+        } else {
+            debug!(peer = name, cause = cause.label(), %error, "not connected");
+        }
+    }
+
+    /// The node is connected.
+    pub(super) fn clear(&self, name: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = all.get_mut(name) {
+            trouble.over = true;
+        }
+    }
+
+    /// The nodes that are not connected now, by name.
+    pub fn list(&self) -> Vec<Unreachable> {
+        let now = Instant::now();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = all.iter().filter(|(_, trouble)| !trouble.is_over(now));
+        let unreachable = |(name, trouble): (&String, &Trouble)| Unreachable {
+            name: name.clone(),
+            cause: trouble.cause.label().to_owned(),
+            error: trouble.error.clone(),
+            advice: trouble.cause.advice().to_owned(),
+            since_s: (now - trouble.since).as_secs(),
+            times: trouble.times,
+        };
+        current.map(unreachable).collect()
+    }
+
+    /// Sets the gauge of each cause.
+    pub fn count(&self, metrics: &Metrics) {
+        let now = Instant::now();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for cause in Cause::ALL {
+            let of_it = all.values().filter(|trouble| trouble.cause == cause && !trouble.is_over(now)).count();
+            let gauge = metrics.unreachable.get_or_create(&Kind(cause.label()));
+            gauge.set(i64::try_from(of_it).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    impl Troubles {
+        /// When each cause of a node was logged last, seconds ago.
+        fn told(&self, name: &str) -> Vec<(Cause, u64)> {
+            let all = self.0.lock().expect("not poisoned");
+            let told = all.get(name).map(|trouble| trouble.told.clone()).unwrap_or_default();
+            told.iter().map(|(cause, at)| (*cause, at.elapsed().as_secs())).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_cause_is_logged_once_in_five_minutes_and_a_connection_ends_the_trouble() {
+        let troubles = Troubles::default();
+        let note = |cause| troubles.note("a@h", cause, &"it failed", Origin::Configured);
+        for _ in 0..10 {
+            note(Cause::Cookie);
+            advance(Duration::from_secs(10)).await;
+        }
+        assert_eq!(troubles.told("a@h"), [(Cause::Cookie, 100)]);
+        note(Cause::Epmd);
+        note(Cause::Cookie);
+        assert_eq!(troubles.told("a@h"), [(Cause::Cookie, 100), (Cause::Epmd, 0)]);
+        let listed = troubles.list();
+        assert_eq!((listed.len(), &*listed[0].cause, listed[0].times), (1, "cookie", 1));
+        troubles.clear("a@h");
+        assert_eq!(troubles.list(), []);
+        note(Cause::Cookie);
+        assert_eq!(troubles.told("a@h").len(), 2, "a connection does not make it news again");
+        advance(AGAIN).await;
+        note(Cause::Cookie);
+        assert_eq!(troubles.told("a@h"), [(Cause::Cookie, 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_the_cluster_is_not_warned_of_and_one_that_stays_away_is() {
+        let troubles = Troubles::default();
+        let fail = async |seconds: u64| {
+            for _ in 0..seconds {
+                troubles.note("a@h", Cause::UnknownName, &"unknown", Origin::Found);
+                advance(Duration::from_secs(1)).await;
+            }
+        };
+        fail(20).await;
+        assert_eq!(troubles.told("a@h"), []);
+        advance(OVER).await;
+        assert_eq!(troubles.list(), [], "it was not tried again");
+        fail(20).await;
+        assert_eq!(troubles.told("a@h"), [], "another time");
+        fail(20).await;
+        assert_eq!(troubles.told("a@h").len(), 1);
+        troubles.note("b@h", Cause::Cookie, &"wrong", Origin::Found);
+        assert_eq!(troubles.told("b@h").len(), 1, "waiting does not help");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_fill_a_bounded_table_and_leave_room_for_nodes_that_are_dialled() {
+        let troubles = Troubles::default();
+        for number in 0..10_000 {
+            troubles.note(&format!("n{number}@h"), Cause::Cookie, &"wrong", Origin::Stranger);
+        }
+        troubles.note("a@h", Cause::Cookie, &"wrong", Origin::Configured);
+        assert_eq!(troubles.list().len(), STRANGERS + 1);
+        let metrics = Metrics::default();
+        troubles.count(&metrics);
+        assert!(metrics.render().contains("durable_handoff_unreachable{kind=\"cookie\"} 65"), "{}", metrics.render());
+        advance(AGAIN).await;
+        troubles.note("new@h", Cause::Cookie, &"wrong", Origin::Stranger);
+        assert_eq!(troubles.list().len(), 1);
+        troubles.count(&metrics);
+        assert!(metrics.render().contains("durable_handoff_unreachable{kind=\"cookie\"} 1"), "{}", metrics.render());
+    }
+}

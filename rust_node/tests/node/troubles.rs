@@ -1,0 +1,157 @@
+//! Nodes that cannot be reached: each cause is logged once, and `status`, `/readyz`, the metric, `nodes` and
+//! `doctor` say the same of it.
+
+use std::process::{Command, Output};
+
+use crate::support::{self, COOKIE, Node, Otp, Process, eventually, node_name, node_name_at, otps, unused_port};
+use crate::tls::{beam_flags, certificates, directory, node_flags};
+use serde_json::Value;
+
+const WAIT: &str = include_str!("beam/wait.exs");
+
+fn waiting(otp: Otp, name: &str, environment: &[(&str, &str)], flags: &[&str]) -> Process {
+    let mut beam = otp.run(name, WAIT, environment, flags);
+    beam.line("up");
+    beam
+}
+
+fn unreachable(cause: &str) -> String {
+    format!("durable_handoff_unreachable{{kind=\"{cause}\"}}")
+}
+
+/// A node to which all of that failed, several times, and which said so.
+async fn failing(cause: &str, flags: &[&str], peer: &str, host: (&str, &str)) {
+    let flags = [flags, &["--connect", peer]].concat();
+    let mut node = Node::listening(&node_name_at("rust", host.0), host.1, &flags);
+    node.counted(&unreachable(cause), 1.0).await;
+    let status = async || {
+        let answer = node.get("/status").await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str::<Value>(body).expect("JSON")["unreachable"][0].clone()
+    };
+    eventually("it was tried again", async || status().await["times"].as_u64() >= Some(3)).await;
+    let said = status().await;
+    assert_eq!((said["name"].as_str(), said["cause"].as_str()), (Some(peer), Some(cause)), "{said}");
+    assert!(said["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{said}");
+    let probe = node.get("/readyz").await;
+    assert!(probe.starts_with("HTTP/1.1 503") && probe.contains(&format!("{peer}: {cause}: ")), "{probe}");
+    node.process.signal("-TERM");
+    assert_eq!(node.process.exit_code(), Some(0));
+    let warnings: Vec<&String> = node.process.every_line().iter().filter(|line| line.contains(" WARN ")).collect();
+    let fields = format!("peer=\"{peer}\" cause=\"{cause}\"");
+    assert!(warnings.len() == 1 && warnings[0].contains(&fields), "one warning: {warnings:?}");
+}
+
+const LOOPBACK: (&str, &str) = ("127.0.0.1", "127.0.0.1:0");
+const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1:0");
+
+#[tokio::test]
+async fn a_beam_with_another_cookie() {
+    for otp in otps() {
+        let beam = node_name("beam");
+        let _beam = waiting(otp, &beam, &[], &["--cookie", "another-cookie"]);
+        failing("cookie", &[], &beam, LOOPBACK).await;
+        let listed = command("nodes", &beam, &[]);
+        assert_eq!((listed.status.code(), listed.stdout.len()), (Some(3), 0), "{listed:?}");
+        assert!(String::from_utf8_lossy(&listed.stderr).contains("DURABLE_HANDOFF_COOKIE"), "{listed:?}");
+        let row = &examined(&beam, &[], 3)[0];
+        assert_eq!(
+            (&row["cause"], &row["flags"], &row["cookie"], &row["tick"]),
+            (&"cookie".into(), &"ok".into(), &"failed".into(), &"skipped".into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_epmd_does_not_know() {
+    let beam = node_name("nowhere");
+    failing("unknown_name", &[], &beam, LOOPBACK).await;
+    let row = &examined(&beam, &[], 3)[0];
+    assert_eq!((&row["cause"], &row["dns"], &row["epmd"]), (&"unknown_name".into(), &"ok".into(), &"failed".into()));
+}
+
+#[tokio::test]
+async fn an_epmd_that_is_down_and_a_fixed_port_without_a_listener() {
+    let (_held, port) = unused_port();
+    let port = port.to_string();
+    let beam = node_name("nowhere");
+    failing("epmd", &["--epmd-port", &port, "--register", "false"], &beam, LOOPBACK).await;
+    failing("port", &["--dist-port", &port], &beam, LOOPBACK).await;
+}
+
+#[tokio::test]
+async fn a_beam_with_a_certificate_of_another_authority() {
+    for otp in otps() {
+        let (own, _) = directory(otp);
+        let (other, seen) = directory(otp);
+        certificates(own.path());
+        certificates(other.path());
+        let beam = node_name_at("beam", "localhost");
+        let erl = beam_flags(other.path(), &seen, "inet_tls");
+        let hosts = seen.join("inetrc").display().to_string();
+        let _beam = waiting(otp, &beam, &[("ERL_INETRC", &hosts)], &["--erl", &erl]);
+        let flags = node_flags(own.path());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        failing("certificate", &flags, &beam, LOCALHOST).await;
+    }
+}
+
+/// The other way round this node waits for an answer until the handshake is out of time.
+#[tokio::test]
+async fn a_beam_with_tls_and_a_node_without() {
+    for otp in otps() {
+        let (directory, seen) = directory(otp);
+        certificates(directory.path());
+        let beam = node_name_at("beam", "localhost");
+        let erl = beam_flags(directory.path(), &seen, "inet_tls");
+        let hosts = seen.join("inetrc").display().to_string();
+        let _beam = waiting(otp, &beam, &[("ERL_INETRC", &hosts)], &["--erl", &erl]);
+        failing("tls", &[], &beam, LOCALHOST).await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_with_another_cookie_or_a_name_of_the_other_kind() {
+    let node = Node::start(&[]);
+    let wrong = node_name("peer");
+    assert!(support::Peer::connect_as(&node, &wrong, "another-cookie").await.is_err());
+    node.counted(&unreachable("cookie"), 1.0).await;
+    let short = node_name_at("peer", "localhost");
+    assert!(support::Peer::connect_as(&node, &short, COOKIE).await.is_err());
+    node.counted(&unreachable("name_kind"), 1.0).await;
+    let probe = node.get("/readyz").await;
+    assert!(probe.starts_with("HTTP/1.1 200") && probe.contains(&wrong) && probe.contains(&short), "{probe}");
+    let _let_in = support::Peer::connect_as(&node, &wrong, COOKIE).await.expect("let in");
+    eventually("it is no trouble any more", async || node.metric(&unreachable("cookie")).await < 1.0).await;
+}
+
+#[tokio::test]
+async fn a_doctor_marks_what_is_well_and_what_is_not() {
+    for otp in otps() {
+        let (good, hasty) = (node_name("beam"), node_name("beam"));
+        let _good = waiting(otp, &good, &[], &[]);
+        let _hasty = waiting(otp, &hasty, &[], &["--erl", "-kernel net_ticktime 1"]);
+        let rows = examined(&good, &[], 0);
+        let steps = ["dns", "epmd", "connect", "handshake", "flags", "cookie", "tick"];
+        assert!(steps.iter().all(|step| rows[0][step] == "ok"), "{rows:?}");
+        let rows = examined(&format!("{good},{hasty}"), &[], 3);
+        assert_eq!((&rows[0]["cause"], &rows[0]["tick"]), (&Value::Null, &"ok".into()), "{rows:?}");
+        assert_eq!((&rows[1]["cause"], &rows[1]["tick"]), (&"tick_time".into(), &"failed".into()), "{rows:?}");
+    }
+}
+
+fn command(command: &str, connect: &str, flags: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+        .args([command, "--connect", connect])
+        .args(flags)
+        .env("DURABLE_HANDOFF_COOKIE", COOKIE)
+        .output()
+        .expect("it runs")
+}
+
+/// What `doctor` says of each node, and that it exits with that code.
+fn examined(connect: &str, flags: &[&str], code: i32) -> Vec<Value> {
+    let output = command("doctor", connect, &[&["--json"], flags].concat());
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
