@@ -1,5 +1,4 @@
-//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, measured against what else
-//! there is.
+//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, compared with the alternatives.
 
 pub mod drain;
 pub mod killed;
@@ -25,14 +24,14 @@ pub enum Bench {
     Killed(killed::args::Args),
 }
 
-/// What a measurement has shown.
+/// The result of a measurement.
 #[derive(Debug)]
 pub struct Shown {
-    /// For people.
+    /// As text.
     pub table: String,
-    /// For programs.
+    /// As JSON.
     pub json: String,
-    /// What did not hold.
+    /// The guarantees that did not hold.
     pub broken: Vec<String>,
 }
 

@@ -1,5 +1,4 @@
-//! What was recorded while a mode ran, put in order: the lives of every server and its moves from one to the
-//! next.
+//! Turns recorded moments into the lives of every server, and its moves from one life to the next.
 //!
 //! A *life* is one process of one server: from its user `init` to its user `terminate/2`. All moments are
 //! microseconds of the wall clock of one machine, taken inside the callbacks.
@@ -113,7 +112,7 @@ pub fn lives(records: &[Record], drains: &[Drain]) -> BTreeMap<Key, Vec<Life>> {
     let gone = |node| drains.iter().find(|drain| drain.node == node).map(|drain| drain.gone_us);
     let mut lives: BTreeMap<Key, Vec<Life>> = BTreeMap::new();
     for ((key, node, _), [init, terminate, down]) in processes {
-        // Without an `init` there is nothing to measure from: that process raised before user code ran.
+        // A process without `init` raised before user code ran: there is nothing to measure.
         if let Some(init) = init {
             let end_us = terminate.or(down).map(|record| record.at_us).or_else(|| gone(node));
             let end = match (terminate, down) {

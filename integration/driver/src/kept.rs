@@ -11,7 +11,7 @@ use crate::history::{End, Key, Life};
 /// Whether the last write of a server that stops in order can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinalWrites {
-    /// It can: a lost one is a fault.
+    /// It can: a lost write is a fault.
     Count,
     /// The store fails them at random, for longer than a shutdown lasts; DurableServer then stops the server
     /// all the same.

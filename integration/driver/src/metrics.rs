@@ -1,4 +1,4 @@
-//! From what was recorded to the figures of one mode. Pure: the same observations give the same figures.
+//! Computes the figures of one mode from what was recorded. Pure: the same observations give the same figures.
 
 use std::collections::BTreeMap;
 
@@ -58,11 +58,11 @@ pub struct Observed<'a> {
     pub servers: u32,
     /// Whether every server was back within the bound.
     pub all_back: bool,
-    /// Whether what servers wrote last is sure to be stored.
+    /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
 }
 
-/// The figures of one mode, without what only its run knows (store operations, notes).
+/// The figures of one mode, except those that only its run knows (store operations, notes).
 pub fn figures(observed: &Observed) -> ModeReport {
     let lives = lives(observed.records, observed.drains);
     let moves = moves(&lives);
@@ -130,7 +130,7 @@ fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeRepor
 }
 
 fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
-    // What was running there when it was told to stop, or came later: all of it had to leave.
+    // Servers that ran there when it was told to stop, or started there later: all of them had to leave.
     let on_it = |life: &&Life| life.node == drain.node && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
     let ends: Vec<u64> =
         lives.values().flatten().filter(on_it).map(|life| life.end_us.unwrap_or(drain.gone_us)).collect();

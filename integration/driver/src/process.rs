@@ -28,8 +28,7 @@ impl Process {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// The operating system's number for the process. It stays this process's own until the process has been
-    /// waited for.
+    /// The process id. It is not reused until the process has been waited for.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

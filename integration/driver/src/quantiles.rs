@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-/// The middle and the tail of a set of durations, in milliseconds.
+/// Median and upper quantiles of durations, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Quantiles {
     /// How many values there were. With 0 the other fields are `None`.

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// So many random bytes, as hexadecimal digits.
+/// This many random bytes, as hexadecimal digits.
 pub fn hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)

@@ -11,7 +11,7 @@ pub mod fixture;
 use crate::report::Report;
 use crate::report::nodes::started_on;
 
-/// How to say that the stand-in is not the real thing; everywhere the version is shown.
+/// The name and version of the host. It says so if that is the stand-in and not DurableServer.
 pub fn host(report: &Report) -> String {
     let host = &report.versions.durable_server;
     match host.kind.as_str() {
@@ -20,7 +20,7 @@ pub fn host(report: &Report) -> String {
     }
 }
 
-/// What the nodes ran on: the clients' node's release, in a mixed cluster every one.
+/// The versions of Elixir and OTP: those of the clients' node, or all of them in a mixed cluster.
 pub fn versions(report: &Report) -> String {
     let mixed = report.settings.releases.are_mixed().then(|| report.modes.first()).flatten();
     mixed.map_or_else(

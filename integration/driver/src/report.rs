@@ -110,7 +110,7 @@ pub struct ModeReport {
     pub call_ms_draining: Quantiles,
     /// How long all others took.
     pub call_ms_otherwise: Quantiles,
-    /// How long calls waited that had to wait for their server; plain clients never wait.
+    /// The waits of calls that had to wait for their server. Plain clients never wait.
     pub waited_ms: Quantiles,
     /// Requests to the simulated store by kind, from the first SIGTERM on; `None` for a real store.
     pub store_ops: Option<BTreeMap<String, u64>>,
@@ -120,7 +120,7 @@ pub struct ModeReport {
     pub nodes: Vec<NodeReport>,
     /// The same figures per stopped node.
     pub drains: Vec<DrainReport>,
-    /// What else there is to say: killed nodes, servers that did not come back.
+    /// Notes: killed nodes, servers that did not come back.
     pub notes: Vec<String>,
     /// Every gap, for the plot.
     #[serde(skip)]
@@ -146,7 +146,7 @@ impl Load {
 }
 
 impl ModeReport {
-    /// What of the following does not hold, in any mode: nothing is lost, nothing runs or counts twice.
+    /// The broken guarantees of this mode: nothing is lost, nothing runs or counts twice.
     pub fn broken(&self) -> Vec<String> {
         let counts = [
             (self.lost_increments, "acknowledged increments are lost"),

@@ -27,7 +27,7 @@ const BOOT_BOUND: Duration = Duration::from_secs(120);
 /// How long a command may take; the longest one starts thousands of servers.
 const COMMAND_BOUND: Duration = Duration::from_secs(300);
 
-/// How often waits look at what no message announces: interrupts and ended processes.
+/// How often waits check for interrupts and ended processes, which send no message.
 const TICK: Duration = Duration::from_millis(20);
 
 /// The end of a drain of `durable_handoff`.
@@ -91,7 +91,7 @@ impl Cluster {
         })
     }
 
-    /// How long each call had to wait that had to wait for its server, in microseconds.
+    /// The waits of calls that had to wait for their server, in microseconds.
     pub fn waited_us(&self) -> &[u64] {
         &self.waited_us
     }
@@ -114,7 +114,7 @@ impl Cluster {
         Ok(fresh)
     }
 
-    /// What this cluster is for.
+    /// The settings of this cluster.
     pub fn variant(&self) -> Variant {
         self.common.variant
     }
@@ -145,7 +145,7 @@ impl Cluster {
         &self.held_up
     }
 
-    /// What took over in drains of `durable_handoff` so far, other than planned.
+    /// The fallbacks in drains of `durable_handoff` so far.
     pub fn fallbacks(&self) -> &[(NodeId, String)] {
         &self.fallbacks
     }
@@ -214,7 +214,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Sends a command to a node that may be ending; its number, or `None` when it has ended.
+    /// Sends a command to a node that may be ending. Returns its number, or `None` when the node has ended.
     pub fn ask(&mut self, id: NodeId, command: &Command) -> Result<Option<u64>> {
         match self.send(id, command) {
             Err(_) if self.node(id).was_told_to_stop() => Ok(None),
@@ -234,7 +234,7 @@ impl Cluster {
         Ok(number)
     }
 
-    /// A node, to do something with its process.
+    /// A node, mutable, for its process.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0]
     }

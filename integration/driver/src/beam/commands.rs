@@ -1,4 +1,4 @@
-//! What the driver tells nodes, and how their answers read.
+//! The commands to nodes, and how their answers are read.
 //!
 //! A command is `{Id, Name, Arguments}` with the arguments in a list; its answer is the `reply` event with
 //! the same id.
@@ -18,9 +18,9 @@ use crate::{Error, Result};
 pub enum Command {
     /// Connect to these nodes.
     Connect(Vec<String>),
-    /// Which nodes' heartbeats do you see? Answer: [`read_view`].
+    /// Which nodes' heartbeats does the node see? Answer: [`read_view`].
     View,
-    /// Which Rust nodes may decide in your drains? Answer: a list of names.
+    /// Which Rust nodes may coordinate the node's drains? Answer: a list of names.
     Executors,
     /// Start servers `first`, `first + step`, ... below `end` here, nowhere else.
     StartServers {
@@ -38,7 +38,7 @@ pub enum Command {
         /// Whether half of them are of the kind that not every release has.
         newer: bool,
     },
-    /// Which of servers `0..servers` does your registry not know? Answer: [`read_missing`].
+    /// Which of servers `0..servers` does the registry of the node not know? Answer: [`read_missing`].
     Missing {
         /// How many there are.
         servers: u32,
@@ -81,7 +81,7 @@ pub enum Command {
         slots: Option<u32>,
         /// Part of the requests that fail.
         error_rate: f64,
-        /// What fails altogether.
+        /// Which requests all fail.
         outage: Outage,
     },
     /// Start the simulated store's statistics anew.
@@ -96,9 +96,9 @@ pub enum Command {
     Ours,
     /// Which reservations are in the simulated store? Answer: a list of `{Key, LeftMs}`.
     Reservations,
-    /// Let the simulated store answer nothing any more.
+    /// Pause the simulated store: it answers nothing.
     PauseStore,
-    /// Let it answer again, also what has been waiting.
+    /// Resume the simulated store. It also answers the requests that have waited.
     ResumeStore,
     /// Start a drain, as a pre-stop hook does, and do not wait for it.
     Drain,
@@ -199,11 +199,11 @@ pub struct Seen {
     pub name: String,
     /// Whether it takes no servers.
     pub draining: bool,
-    /// When it said so, in milliseconds of the wall clock.
+    /// The time of the heartbeat, in milliseconds of the wall clock.
     pub stamp_ms: u64,
 }
 
-/// More elements than any list of a run has.
+/// The most elements of a list; no run has as many.
 const MOST: usize = 1 << 20;
 
 /// A list of at most [`MOST`] elements, which it names when it cannot be read.
@@ -251,16 +251,16 @@ pub fn read_keys(term: &Term) -> Result<Vec<Key>> {
     Ok(read_all(term, "keys", |key| read_u32(key, "key"))?)
 }
 
-/// What the clients saw.
+/// The clients' results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls by outcome; `ok` is an answered one, every other a way to fail.
     pub outcomes: BTreeMap<String, u64>,
     /// By server: increments that were answered.
     pub acknowledged: BTreeMap<Key, u64>,
-    /// By server: increments that failed in a way that leaves open whether they were applied.
+    /// By server: failed increments of which it is unknown whether they were applied.
     pub uncertain: BTreeMap<Key, u64>,
-    /// By server: the highest counter that was in the store when it was answered.
+    /// By server: the highest counter that was in the store when its increment was answered.
     pub kept: BTreeMap<Key, u64>,
     pub times: Vec<CallTime>,
 }

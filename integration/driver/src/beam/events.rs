@@ -1,4 +1,4 @@
-//! What nodes tell the driver.
+//! The events that nodes send to the driver.
 //!
 //! | term | event |
 //! |---|---|
@@ -18,7 +18,7 @@ use super::commands::read_all;
 use crate::history::{Key, Moment};
 use crate::{Error, Result};
 
-/// What a node runs on.
+/// The versions of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     /// Erlang/OTP release.
@@ -30,7 +30,7 @@ pub struct Versions {
     pub host_kind: String,
 }
 
-/// A moment as a node sends it; the driver adds which node.
+/// A moment as a node sends it. The driver adds the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
     pub moment: Moment,
@@ -85,7 +85,7 @@ pub enum Event {
     Drained(Drained),
     /// A shutdown went on.
     Shutdown(HeldUp),
-    /// Something else than planned took over.
+    /// A fallback took over.
     Fallback(String),
     /// A call had to wait for its server; microseconds.
     Waited(u64),

@@ -1,7 +1,7 @@
 //! The driver's side of the control connections: frames, and threads that turn sockets into one channel.
 //!
-//! Frames are bounded, and a connection must present the run's token in its first frame within seconds, so
-//! that another process of this machine can neither feed figures nor hold the driver up.
+//! Frames are bounded, and a connection must present the run's token in its first frame within seconds. So another
+//! process of this machine can neither send wrong figures nor block the driver.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -22,7 +22,7 @@ const MAX_FRAME: usize = 64 << 20;
 /// How long a fresh connection may take to send its first frame.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
-/// What comes from the connections.
+/// An event of a connection.
 #[derive(Debug)]
 pub enum Incoming {
     /// A node has connected; commands go into `writer`.
@@ -31,11 +31,11 @@ pub enum Incoming {
         label: String,
         writer: TcpStream,
     },
-    /// A node said something.
+    /// A node sent an event.
     Said {
         /// The node's label.
         label: String,
-        /// What it said.
+        /// The event.
         event: Result<Event>,
     },
     /// A node's connection is gone.
@@ -86,7 +86,7 @@ impl Links {
         self.port
     }
 
-    /// The next thing that comes in, if any does within `patience`.
+    /// The next event, if there is one within `patience`.
     pub fn next(&self, patience: Duration) -> Option<Incoming> {
         self.incoming.recv_timeout(patience).ok()
     }
@@ -95,7 +95,7 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
-        // `accept` only looks at the flag when it returns.
+        // `accept` checks the flag only when it returns.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }

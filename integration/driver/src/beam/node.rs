@@ -1,4 +1,4 @@
-//! One node: its process, its control connection, and what is known of it.
+//! One node: its process, its control connection, and its state.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -67,18 +67,18 @@ impl Node {
         })
     }
 
-    /// Its connection is here.
+    /// Records that it has connected.
     pub fn connected(&mut self, control: TcpStream) {
         self.control = Some(control);
     }
 
-    /// It is up.
+    /// Records that it is up.
     pub fn ready(&mut self, versions: Versions) {
         self.versions = Some(versions);
         self.up_us = Some(now_us());
     }
 
-    /// Its connection is closed. Returns whether the driver stopped it.
+    /// Records that its connection is closed. Returns whether the driver had stopped it.
     pub fn closed(&mut self, at_us: u64) -> bool {
         self.control = None;
         self.gone_us = Some(at_us);
@@ -171,7 +171,7 @@ fn emulator_flags(settings: &Settings) -> String {
     format!("{flags}{partitions}")
 }
 
-/// Where Debian's package libfaketime puts it, on the architectures that tests run on.
+/// The path of Debian's libfaketime, on the architectures that tests run on.
 const FAKETIME: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
 

@@ -1,5 +1,4 @@
-//! What a node is told when it boots: one term, in an environment variable that only the owner of the process
-//! can read.
+//! The configuration of a node: one term, in an environment variable, which only the owner of the process can read.
 
 use std::fmt::Write as _;
 
@@ -8,7 +7,7 @@ use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 use crate::settings::Settings;
 use crate::variant::{Executor, Variant};
 
-/// What a node is for.
+/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Holds the simulated object store.
@@ -24,7 +23,7 @@ pub enum Role {
 pub struct NodeConfig {
     /// Its short name, unique in its cluster, as in the report.
     pub label: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
     /// The command that starts it.
     pub elixir: String,
@@ -38,7 +37,7 @@ pub struct NodeConfig {
 /// What all nodes of one cluster have in common.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// How servers are treated when a node stops, who decides, how clients call.
+    /// The mode, the executor and the kind of clients.
     pub variant: Variant,
     /// The URL of the store; `None` for the one that a node of the cluster plays.
     pub store_url: Option<String>,
@@ -48,7 +47,7 @@ pub struct Common {
     pub port: u16,
     /// Proves to a node that another one belongs to its cluster.
     pub cookie: String,
-    /// In the name of every node of this cluster and of no other.
+    /// A part of the name of every node of this cluster, and of no other node.
     pub suffix: String,
 }
 

@@ -2,9 +2,9 @@
 //! streams and by `durable_handoff`, on stores of several shapes. Each drain is a run of the demo on nodes of
 //! its own, so every figure is what the demo would have shown.
 //!
-//! What it is for: a task stream has to be told how many servers to move at once, and no number suits every
-//! store. The best figure of any stream, another one for each store and for gap and time, is what the ratios
-//! are made of.
+//! A task stream needs a fixed number of servers to move at a time, and no number suits every store. So the ratios
+//! compare `durable_handoff` with the best figure of any stream, chosen separately for each store, and for gap and
+//! time.
 
 pub mod args;
 pub mod contender;

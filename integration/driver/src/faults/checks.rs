@@ -1,4 +1,4 @@
-//! What has to hold after every fault.
+//! The checks after every fault.
 //!
 //! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
 //! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before
@@ -48,16 +48,16 @@ const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// How much later than its deadline a shutdown may go on, in microseconds.
 const LATE_US: u64 = 200_000;
 
-/// What was under way when a node was told to stop may still come up there, in microseconds.
+/// Starts in flight when a node was told to stop may still finish there within this time, in microseconds.
 const KNOWN_US: u64 = 1_000_000;
 
-/// What was there before the fault.
+/// The state before the fault.
 #[derive(Debug)]
 pub struct Before {
     ours: BTreeMap<NodeId, Vec<String>>,
 }
 
-/// What was found.
+/// The results of the checks.
 #[derive(Debug)]
 pub struct Found {
     /// From the fault's last act until every server ran exactly once and answered.
@@ -72,7 +72,7 @@ pub struct Found {
     pub stored: Option<Stored>,
     /// Who decided at the end of each drain, and what took over before.
     pub decided: Vec<String>,
-    /// What does not hold; empty for a run that passed.
+    /// The checks that failed; empty for a run that passed.
     pub broken: Vec<String>,
 }
 
@@ -225,7 +225,7 @@ fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
 }
 
-/// A drain whose end was heard of later than its time after the node was told to stop.
+/// A problem if the end of a drain was reported too long after the node was told to stop.
 fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> {
     let Setup { timeout_ms, slow_child_ms, .. } = setup;
     let bound = Duration::from_millis(timeout_ms.into()) + Duration::from_millis(slow_child_ms.into()) + ON_THE_WAY;
@@ -287,7 +287,7 @@ fn left_behind(cluster: &mut Cluster, before: &Before) -> Result<Vec<String>> {
     }
 }
 
-/// What is there more often than before.
+/// The names that occur more often than before.
 fn surplus(now: &[String], before: &[String]) -> Vec<String> {
     let mut before = before.to_vec();
     let mut extra = Vec::new();

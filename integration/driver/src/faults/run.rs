@@ -21,13 +21,13 @@ pub struct Run<'a> {
     pub client: Client,
     /// What starts nodes.
     pub releases: Releases,
-    /// What chance does.
+    /// The seed of all random choices.
     pub seed: u64,
     /// Where the run writes.
     pub paths: &'a Paths,
     /// Whether it is to end.
     pub interrupt: &'a Interrupt,
-    /// What the person at the terminal sees.
+    /// The progress line.
     pub progress: &'a ModeProgress,
 }
 

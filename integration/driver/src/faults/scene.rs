@@ -16,7 +16,7 @@ use crate::run::unsynced;
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// How long anything may take that a fault waits for; beyond it the run has failed.
+/// The limit of every wait of a fault. A run that exceeds it has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Scene<'a> {
     pub progress: &'a ModeProgress,
     /// The fault's cluster.
     pub setup: Setup,
-    /// What the fault itself found not to hold.
+    /// The problems that the fault itself has found.
     pub broken: Vec<String>,
     /// Whether every server was incremented once by [`Self::increment_all`].
     pub incremented: bool,

@@ -27,9 +27,9 @@ pub struct Setup {
     pub clock_ahead: Option<ClockAhead>,
     /// How old a heartbeat may be.
     pub heartbeat_max_age_ms: u32,
-    /// Whether the store is sure to take what servers write last.
+    /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
-    /// How long something takes to stop that each application node stops before its servers.
+    /// How long a child takes to stop that each application node stops before its servers.
     pub slow_child_ms: u32,
     /// The application node, from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,

@@ -19,7 +19,7 @@ const NBSP: char = '\u{a0}';
 pub struct Row {
     /// What the figure is.
     pub name: &'static str,
-    /// What exactly is measured.
+    /// The exact meaning of the figure.
     pub meaning: &'static str,
     /// Its value in every mode, in the order of the report.
     pub values: Vec<String>,
@@ -142,7 +142,7 @@ pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
     report.modes.iter().flat_map(of_mode).collect()
 }
 
-/// What else there is to say about any mode.
+/// The notes of all modes.
 pub fn notes(report: &Report) -> Vec<String> {
     let of_mode =
         |(mode, of): &(Variant, ModeReport)| of.notes.iter().map(|note| format!("{mode}: {note}")).collect::<Vec<_>>();
@@ -168,7 +168,7 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     verdicts
 }
 
-/// What waiting clients see, where some waited.
+/// The result for clients that wait, if some did.
 fn waiting_verdict(report: &Report) -> Option<String> {
     let (_, of) = report.modes.iter().find(|(v, _)| v.mode == Mode::Handoff && v.client == Client::Handoff)?;
     Some(format!(
@@ -178,7 +178,7 @@ fn waiting_verdict(report: &Report) -> Option<String> {
     ))
 }
 
-/// What killing the Rust node costs, where it was killed.
+/// The cost of killing the Rust node, if it was killed.
 fn killed_verdict(report: &Report) -> Option<String> {
     let (_, killed) = report.modes.iter().find(|(variant, _)| variant.killed)?;
     let alive = report.mode(Mode::Handoff, Executor::Node)?;

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 /// Between two looks at the registry; the clients keep calling meanwhile, and looking must not disturb them.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How many of the missing servers are named.
+/// How many missing servers a note names.
 const SOME: usize = 20;
 
 /// Waits until the clients' registry knows every server and every server answers; says whether that was so

@@ -1,4 +1,4 @@
-//! Before anything is drained: nodes, servers, a store at its speed, clients calling.
+//! Sets up a run: starts nodes, servers and clients, and gives the store its speed.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::variant::{Executor, Mode};
 /// How long nodes may take to see each other's heartbeats, and a registry to learn of all servers.
 const SETTLE_BOUND: Duration = Duration::from_secs(120);
 
-/// Between two looks at something that only asking can tell.
+/// The pause between two polls.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Who is who.
+/// The roles of the nodes.
 #[derive(Debug)]
 pub struct Stage {
     /// The node that plays the object store, where one does.

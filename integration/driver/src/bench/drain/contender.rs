@@ -1,4 +1,4 @@
-//! Who moves the servers.
+//! The ways to drain a node that are compared.
 
 use crate::variant::{Executor, Mode, Variant};
 

@@ -17,11 +17,11 @@ use crate::run::run_mode;
 use crate::settings::Settings;
 use crate::{Error, Result};
 
-/// Enough to see what callers see, too few to be what is measured on a small machine.
+/// Enough clients to measure their calls, and too few to load a small machine.
 const CLIENTS: u32 = 4;
 
-/// How long servers may take to be back after the drain. What a task stream leaves stopped and reserved takes
-/// 40 s and more until a sweep finds it: that it does is counted, how long exactly is not worth the wait.
+/// How long servers may take to be back after the drain. A sweep finds servers that a task stream leaves stopped and
+/// reserved after 40 s and more. They are counted, but it is not worth waiting for them.
 const BACK_WITHIN_S: u32 = 5;
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {

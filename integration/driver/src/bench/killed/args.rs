@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "STORE,...", default_value = "directory,slots", value_parser = place)]
     pub only: Vec<String>,
 
-    /// How long something takes to stop that the application stops before its servers
+    /// How long a child takes to stop that the application stops before its servers
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub slow_child_ms: u32,
 

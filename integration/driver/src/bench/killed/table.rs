@@ -17,7 +17,7 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of the node that is killed.
     pub servers: u32,
-    /// How long something took to stop before them.
+    /// How long a child took that was stopped before the servers.
     pub slow_child_ms: u32,
     pub rows: Vec<Row>,
 }
@@ -35,7 +35,7 @@ pub struct Row {
     pub with: AtKill,
 }
 
-/// What was found when the node was killed.
+/// The counts when the node was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct AtKill {
     /// States in storage that are not older than before SIGTERM.
