@@ -1,5 +1,5 @@
-//! What the engine is compared with: a task stream that calls `rehome_child` for one server after the other,
-//! each time with the node that a simple rule puts first, fifty at a time, and nothing remembered in between.
+//! The baseline for comparisons: a task stream that calls `rehome_child` for one server after the other, fifty at a
+//! time, each with the first node by a simple rule. It remembers nothing between two calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Baseline {
         }
     }
 
-    /// What to do now.
+    /// The actions to execute now.
     pub fn poll(&mut self, now: Micros) -> Vec<Action> {
         let mut actions = Vec::new();
         while now < self.deadline && self.in_flight < self.config.max_concurrency {
@@ -68,7 +68,7 @@ impl Baseline {
         actions
     }
 
-    /// Takes in what happened.
+    /// Handles an event.
     pub fn on_event(&mut self, event: Event) {
         match event {
             Event::Finished { id, outcome, .. } => {

@@ -1,4 +1,4 @@
-//! Many random scenarios, and what to do when one breaks a promise.
+//! Runs many random scenarios, and reports those that break a promise.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -7,7 +7,7 @@ use crate::checker::{Rule, Violation};
 use crate::scenario::random;
 use crate::world::{self, DrainOutcome, Outcome};
 
-/// What came of a series of seeds.
+/// The results of a series of seeds.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// How many scenarios ran.
@@ -24,7 +24,7 @@ pub struct Checked {
     pub failed: BTreeMap<Rule, Vec<(u64, Violation)>>,
 }
 
-/// Runs so many seeds from `first` on.
+/// Runs `count` seeds from `first` on.
 pub fn check(first: u64, runs: u64) -> Checked {
     let mut checked = Checked { runs, ..Checked::default() };
     for seed in first..first.saturating_add(runs) {
@@ -65,7 +65,7 @@ impl Checked {
     }
 }
 
-/// One run in words: what was given, what came out, which promises were broken and, if kept, what led there.
+/// Describes a run: its scenario, its result, the broken promises and, if it was kept, the trace.
 pub fn describe(outcome: &Outcome, lines: usize) -> String {
     let skipped = outcome.trace.len().saturating_sub(lines);
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! The promises of the engine, checked from outside on every action and every answer.
 //!
-//! Guarantee: nothing here asks the engine's placement, ledger or limiter; a promise is checked against what
-//! the drain was shown and what is true in the simulated world.
+//! Guarantee: nothing here uses the engine's placement, ledger or limiter. A promise is checked against the views that
+//! the drain got and the true state of the simulated world.
 //!
 //! | rule | promise |
 //! |---|---|
@@ -50,7 +50,7 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// Where a server of the drain is, as the drain was told.
+/// Where a server of the drain is, according to the events that the drain got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Untouched,
@@ -91,7 +91,7 @@ pub struct Checker {
     pub broken: Vec<Violation>,
 }
 
-/// So many violations of one drain are told; the first says most.
+/// The most violations that are kept of one drain. The first says most.
 const TOLD: usize = 8;
 
 impl Checker {
@@ -122,14 +122,14 @@ impl Checker {
         }
     }
 
-    /// The drain is shown this.
+    /// The drain gets this view.
     pub fn shown(&mut self, view: ClusterView) {
         self.known = view.nodes.iter().map(|node| node.name.clone()).zip(0..).collect();
         self.lost.clear();
         self.view = view;
     }
 
-    /// The drain is told that a node is gone.
+    /// The drain learns that a node is gone.
     pub fn told_lost(&mut self, name: &str) {
         self.lost.insert(name.to_owned());
     }
@@ -139,7 +139,7 @@ impl Checker {
         self.cancelled = true;
     }
 
-    /// The drain is told how an attempt ended.
+    /// The drain gets the outcome of an attempt.
     pub fn told_outcome(&mut self, id: u32, outcome: &Outcome) {
         let Stage::InFlight { target, down, .. } = self.stages[id as usize] else {
             return;
@@ -159,12 +159,12 @@ impl Checker {
         self.enter(id, next);
     }
 
-    /// The drain is told that a server that was stopping is down.
+    /// The drain learns that a server that was stopping is down.
     pub fn told_stopped(&mut self, id: u32) {
         self.enter(id, Stage::Displaced);
     }
 
-    /// The drain is told that a reservation is cleared.
+    /// The drain learns that a reservation is cleared.
     pub fn told_released(&mut self, id: u32) {
         self.enter(id, Stage::Decided);
     }

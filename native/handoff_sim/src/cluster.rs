@@ -1,7 +1,7 @@
-//! The virtual nodes: what is true of them, what their heartbeats say, and what of that the others have seen.
+//! The virtual nodes: their true state, their heartbeats, and which heartbeats the others have seen.
 //!
-//! Guarantee: a view contains only what had been written and had arrived by then, stamped by clocks that may
-//! be wrong.
+//! Guarantee: a view contains only heartbeats that had been written and had arrived by then, stamped by clocks that
+//! may be wrong.
 
 use std::collections::HashMap;
 
@@ -53,7 +53,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// As if it had been written earlier.
+    /// The same heartbeat, written earlier.
     pub fn backdate(&mut self, age: Micros) {
         self.written = self.written - age;
         self.stamp_ms = self.stamp_ms.saturating_sub_unsigned(age.as_millis());
@@ -63,13 +63,13 @@ impl Heartbeat {
 /// A node as it is.
 #[derive(Debug)]
 pub struct Node {
-    /// What it was described as.
+    /// Its description in the scenario.
     pub spec: NodeSpec,
     /// Its processes run.
     pub alive: bool,
-    /// The others have a connection to it, or think so.
+    /// The others are connected to it, or believe so.
     pub connected: bool,
-    /// It stops itself.
+    /// It is stopping.
     pub draining: bool,
     started: Option<i64>,
     of_module: Vec<u32>,
@@ -87,7 +87,7 @@ pub struct Cluster {
 pub type NodeIndex = usize;
 
 impl Cluster {
-    /// These nodes, none running yet.
+    /// A cluster of these nodes, none of which runs yet.
     pub fn new(specs: Vec<NodeSpec>, modules: u32, start: Micros) -> Self {
         let names = specs.iter().map(|spec| spec.name.clone()).zip(0..).collect();
         let nodes = specs.into_iter().map(|spec| Node {
@@ -107,7 +107,7 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// A node, to be changed.
+    /// A node, mutable.
     pub fn node_mut(&mut self, index: NodeIndex) -> &mut Node {
         &mut self.nodes[index]
     }
@@ -194,7 +194,7 @@ impl Cluster {
         view
     }
 
-    /// Between two nodes, one way, milliseconds.
+    /// The latency between two nodes, one way, in milliseconds.
     pub fn distance_ms(&self, a: NodeIndex, b: NodeIndex) -> f64 {
         if self.same_region(a, b) { 0.3 } else { 30.0 }
     }

@@ -1,4 +1,4 @@
-//! What decides in a drain: the real engine, or a rule that it is compared with.
+//! The deciders of a drain: the real engine, or a simple rule for comparison.
 
 use handoff_core::time::Micros;
 use handoff_core::{Action, ClusterView, Config, Engine, EngineError, Event, Poll, ServerSpec, Shared};
@@ -10,7 +10,7 @@ use crate::scenario::Strategy;
 pub enum Decider {
     /// The real engine.
     Engine(Box<Engine>),
-    /// A rule without a plan.
+    /// A simple rule.
     Baseline(Box<Baseline>),
 }
 
@@ -34,7 +34,7 @@ impl Decider {
         Ok(Decider::Baseline(Box::new(baseline)))
     }
 
-    /// What to do now.
+    /// The actions to execute now.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         match self {
             Decider::Engine(engine) => engine.poll(now, shared),
@@ -46,7 +46,7 @@ impl Decider {
         }
     }
 
-    /// Takes in what happened.
+    /// Handles an event.
     ///
     /// # Errors
     /// The engine's.
@@ -60,7 +60,7 @@ impl Decider {
         }
     }
 
-    /// The engine, where it decides.
+    /// The engine, if it decides.
     pub fn engine(&self) -> Option<&Engine> {
         match self {
             Decider::Engine(engine) => Some(engine),

@@ -1,4 +1,4 @@
-//! Virtual time: what happens next, and when.
+//! Virtual time: a queue of events by their time.
 //!
 //! Guarantee: time never goes back; things due at the same moment happen in the order in which they were
 //! entered.
@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use handoff_core::time::Micros;
 
-/// Everything that is going to happen.
+/// A queue of future events.
 #[derive(Debug)]
 pub struct EventQueue<T> {
     now: Micros,
@@ -24,28 +24,28 @@ struct Entry<T> {
 }
 
 impl<T> EventQueue<T> {
-    /// Nothing to happen, at this moment.
+    /// An empty queue at this moment.
     pub fn new(now: Micros) -> Self {
         EventQueue { now, entered: 0, heap: BinaryHeap::new() }
     }
 
-    /// The time of what happened last.
+    /// The time of the last event.
     pub fn now(&self) -> Micros {
         self.now
     }
 
-    /// Enters something; what is due in the past happens now.
+    /// Adds an event. One that is due in the past happens now.
     pub fn at(&mut self, due: Micros, what: T) {
         self.entered += 1;
         self.heap.push(Reverse(Entry { due: due.max(self.now), order: self.entered, what }));
     }
 
-    /// Enters something a while from now.
+    /// Adds an event that happens after a span of time.
     pub fn after(&mut self, span: Micros, what: T) {
         self.at(self.now + span, what);
     }
 
-    /// What happens next; time moves there.
+    /// Takes the next event, and moves the time there.
     pub fn advance(&mut self) -> Option<T> {
         let Reverse(entry) = self.heap.pop()?;
         self.now = entry.due;
@@ -73,7 +73,7 @@ impl<T> PartialEq for Entry<T> {
 
 impl<T> Eq for Entry<T> {}
 
-/// A span of `ms` milliseconds, which may be a fraction; negative ones are none.
+/// A span of `ms` milliseconds, which may be a fraction. A negative one counts as 0.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is meant")]
 pub fn millis(ms: f64) -> Micros {
     Micros((ms * 1_000.0) as u64)

@@ -15,7 +15,7 @@ struct Cli {
     /// Run the random scenario of this seed and show everything that happened.
     #[arg(long)]
     seed: Option<u64>,
-    /// Show so many lines of what happened, the last ones.
+    /// Show this many lines of the trace, the last ones.
     #[arg(long, default_value_t = 200, global = true)]
     lines: usize,
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! A scenario: everything that is given about a run, as data.
+//! A scenario: the complete input of a run, as data.
 //!
 //! [`named`] lists those with a name, [`random`] makes one from a seed.
 
@@ -11,18 +11,18 @@ use handoff_core::{Config, StickyLevel};
 use crate::cluster::{NodeIndex, NodeSpec};
 use crate::store::StoreShape;
 
-/// Everything that is given about a run.
+/// The complete input of a run.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Decides every fault and every latency.
     pub seed: u64,
     /// All nodes that ever run; those with a negative age are started by the script.
     pub nodes: Vec<NodeSpec>,
-    /// Which servers run where at the start.
+    /// The servers of each node at the start.
     pub servers: Vec<Load>,
-    /// How many modules they are of.
+    /// The number of their modules.
     pub modules: u32,
     /// The sticky signatures they refer to.
     pub stickies: Vec<Vec<StickyLevel>>,
@@ -30,9 +30,9 @@ pub struct Scenario {
     pub store: StoreShape,
     /// What attempts meet outside the store.
     pub noise: Noise,
-    /// What goes wrong by chance.
+    /// Random faults.
     pub faults: Faults,
-    /// What happens when.
+    /// The script: events and their times.
     pub script: Vec<(When, Do)>,
     /// Every drain's configuration; the source is filled in.
     pub config: Config,
@@ -70,7 +70,7 @@ pub struct Noise {
     pub slow_stop: (f64, f64),
 }
 
-/// What goes wrong by chance, as probabilities of one attempt where not said otherwise.
+/// Random faults, as probabilities for each attempt unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
     /// `rehome_child` is overloaded and does nothing.
@@ -100,9 +100,9 @@ pub struct Faults {
 /// When something in a script happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// So many milliseconds after the start of the run.
+    /// Milliseconds after the start of the run.
     At(u64),
-    /// So many milliseconds after the drain of this node has ended.
+    /// Milliseconds after the drain of this node has ended.
     After(NodeIndex, u64),
 }
 
@@ -115,7 +115,7 @@ pub enum Do {
     Cancel(NodeIndex),
     /// The node starts, empty.
     Start(NodeIndex),
-    /// The same under the same name with the new release.
+    /// The node starts again under the same name with the new release, empty.
     Upgrade(NodeIndex),
     /// The node's processes end; all nodes notice within milliseconds. Its servers are down.
     Kill(NodeIndex),
@@ -123,7 +123,7 @@ pub enum Do {
     Vanish(NodeIndex),
     /// The connections to it are lost, though it runs.
     Disconnect(NodeIndex),
-    /// They are there again.
+    /// The connections are back.
     Reconnect(NodeIndex),
 }
 

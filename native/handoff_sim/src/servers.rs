@@ -23,7 +23,7 @@ pub struct Server {
     /// Its sticky signature.
     pub sticky: u32,
     pub priority: i32,
-    /// It fails in `init` wherever it starts.
+    /// It fails in `init` on every node.
     pub poisoned: bool,
     /// Its state is not in the store.
     pub unsynced: bool,

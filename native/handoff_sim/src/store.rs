@@ -11,18 +11,18 @@ use handoff_core::time::Micros;
 use crate::event_queue::millis;
 use crate::random::Random;
 
-/// How a store answers in a span of time.
+/// The trouble of a store in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weather {
     /// This share of requests gets a 503 at once.
     Refusing(f64),
     /// Requests are never answered: the client gives up after its own timeout.
     Silent,
-    /// Service takes so many times as long.
+    /// Service takes this many times as long.
     Slow(f64),
 }
 
-/// What a store is like. Times in milliseconds since the start of the run.
+/// The description of a store. Times are in milliseconds since the start of the run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreShape {
     /// Requests served at a time; `None`: all.
@@ -31,12 +31,12 @@ pub struct StoreShape {
     pub latency_ms: f64,
     /// Sigma of the log-normal service time; 0 is constant.
     pub sigma: f64,
-    /// From, until, what.
+    /// Start, end and kind of each trouble.
     pub weather: Vec<(u64, u64, Weather)>,
 }
 
 impl StoreShape {
-    /// So many slots of so many milliseconds, without trouble.
+    /// A store with this number of slots and this service time in milliseconds, without trouble.
     pub const fn steady(slots: Option<u32>, latency_ms: f64) -> Self {
         StoreShape { slots, latency_ms, sigma: 0.0, weather: Vec::new() }
     }
@@ -47,7 +47,7 @@ const REFUSAL: Micros = Micros::from_millis(2);
 /// When the client of a store gives up a request that is not answered.
 const CLIENT_TIMEOUT: Micros = Micros::from_millis(5_000);
 
-/// A store at work.
+/// A store in a run.
 #[derive(Debug)]
 pub struct Store {
     shape: StoreShape,
@@ -57,7 +57,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store whose weather counts from `start`.
+    /// A store whose troubles count from `start`.
     pub fn new(shape: StoreShape, start: Micros) -> Self {
         Store { shape, start, taken: BinaryHeap::new() }
     }

@@ -1,4 +1,4 @@
-//! The printed tables: the engine beside what it is compared with, in the same simulated runs.
+//! The printed tables: the engine beside its baselines, in the same simulated runs.
 
 pub mod moves;
 pub mod scale;
@@ -14,7 +14,7 @@ fn table(heading: &[&str]) -> Table {
     table
 }
 
-/// The middle one.
+/// The median.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)

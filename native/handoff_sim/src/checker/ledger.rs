@@ -1,5 +1,5 @@
-//! What the drains of one group were shown of each node, and whom they sent there, kept without the engine's
-//! ledger.
+//! The numbers that the drains of one group have seen of each node, and the servers that they have sent there. Kept
+//! without the engine's ledger.
 
 use std::collections::VecDeque;
 
@@ -24,13 +24,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing shown of any of so many nodes, nothing sent there.
+    /// An empty ledger for this many nodes.
     pub fn new(nodes: usize, modules: usize) -> Self {
         Ledger { entries: vec![NodeEntry { in_flight: vec![0; modules], ..NodeEntry::default() }; nodes] }
     }
 
-    /// A drain of the group is shown a node's numbers, counted at that time: for a heartbeat, or because it
-    /// was asked.
+    /// A drain of the group sees a node's numbers, counted at that time, in a heartbeat or as an answer.
     pub fn shown(&mut self, node: NodeIndex, counted: Micros, view: &NodeView) {
         let report = &mut self.entries[node].report;
         if report.as_ref().is_none_or(|(known, _)| *known < counted) {

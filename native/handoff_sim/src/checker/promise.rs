@@ -8,8 +8,7 @@ use crate::checker::{Checker, Rule, Stage};
 use crate::cluster::NodeIndex;
 use crate::servers::{Place, Server};
 
-/// Large drains are asked for their progress only every so many polls: the answer costs time in proportion to
-/// what is active.
+/// The progress of large drains is checked only once in this many polls: its cost grows with the active servers.
 const PROGRESS_EVERY: u64 = 256;
 const LARGE: usize = 10_000;
 

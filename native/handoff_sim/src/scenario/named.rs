@@ -9,7 +9,7 @@ use crate::store::{StoreShape, Weather};
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
     /// Nodes before the deploy, and servers on each.
     pub nodes: usize,
@@ -25,16 +25,16 @@ pub struct Named {
     pub flaps: &'static [(u64, u64)],
     /// Every node's limit for module 0, of which four in five servers are.
     pub hot_limit: Option<u32>,
-    /// What must come out.
+    /// The expected result.
     pub expect: Expect,
 }
 
-/// What must come out of a named scenario, whatever the seed.
+/// The expected result of a named scenario, for every seed.
 #[derive(Debug, Clone, Copy)]
 pub struct Expect {
     /// At least this share of the servers that drains were asked to move is moved.
     pub moved: f64,
-    /// On average a server moves at most so often.
+    /// The most moves per server, on average.
     pub moves: f64,
     /// At most this share of the servers is down at the end.
     pub down: f64,

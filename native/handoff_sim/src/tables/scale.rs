@@ -40,7 +40,7 @@ pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
     scenario
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Servers to be moved.
@@ -48,7 +48,7 @@ pub struct Row {
     /// Nodes in every view.
     pub nodes: usize,
     pub moved: u64,
-    /// Things that happened.
+    /// Events.
     pub events: u64,
     /// The longest drain, seconds of virtual time.
     pub virtual_s: f64,
@@ -60,7 +60,7 @@ pub struct Row {
     pub peak_mib: Option<u64>,
 }
 
-/// Runs it and says what it took.
+/// Runs it and measures its cost.
 pub fn scale(servers: u32, nodes: usize, seed: u64) -> (Row, world::Outcome) {
     let begun = Instant::now();
     let outcome = world::run(scenario(servers, nodes, seed));

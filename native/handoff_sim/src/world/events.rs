@@ -1,4 +1,4 @@
-//! What happens by script and by the clock: drains, nodes that come and go, heartbeats.
+//! Events by script and by the clock: drains, nodes that come and go, heartbeats.
 
 use handoff_core::time::Micros;
 use handoff_core::{ClusterView, Config, Event, ModuleId, ServerSpec, Shared, Source, StickyId};
@@ -13,7 +13,7 @@ use crate::world::{Drain, Due, Group, World};
 
 /// How soon a closed connection is noticed.
 const NOTICE: Micros = Micros::from_millis(5);
-/// How often the host looks at the cluster during a drain.
+/// How often the host refreshes the view of the cluster during a drain.
 pub(super) const REFRESH: Micros = Micros::from_millis(1_000);
 
 impl World {
@@ -55,7 +55,7 @@ impl World {
         self.servers.lose(node, self.queue.now(), &mut self.cluster);
     }
 
-    /// Running drains are told that a node is gone, unless it is back already.
+    /// Tells running drains that a node is gone, unless it is back already.
     pub(super) fn lost(&mut self, node: NodeIndex) {
         if self.cluster.node(node).connected {
             return;
@@ -158,7 +158,7 @@ impl World {
         self.groups.len() - 1
     }
 
-    /// A drain of a group is shown a view taken now.
+    /// Gives a drain of a group the current view.
     pub(super) fn enter_in_ledger(&mut self, group: usize, view: &ClusterView) {
         let seen = (0..self.cluster.len()).filter_map(|node| Some((node, self.cluster.seen_written(node)?)));
         for ((node, written), shown) in seen.zip(&view.nodes) {
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// What the script has waiting for the end of this node's drain.
+    /// The script's events that wait for the end of this node's drain.
     pub(super) fn drain_ended(&mut self, node: NodeIndex) {
         for (index, (when, _)) in self.scenario.script.iter().enumerate() {
             if let When::After(awaited, ms) = when

@@ -15,7 +15,7 @@ const CLEAR_TRIES: u32 = 3;
 const CLEAR_PAUSE: Micros = Micros::from_millis(200);
 
 impl World {
-    /// Polls a drain and carries out what it says.
+    /// Polls a drain and executes its actions.
     pub(super) fn poll(&mut self, drain: usize) {
         let now = self.now();
         if self.drains[drain].over.is_some() {

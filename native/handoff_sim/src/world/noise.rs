@@ -1,5 +1,4 @@
-//! What attempts meet outside the store: processors that they share, a network, a machine that stands still,
-//! a cold start.
+//! Delays of attempts outside the store: shared processors, a network, stalls of the machine, a cold start.
 
 use handoff_core::time::Micros;
 

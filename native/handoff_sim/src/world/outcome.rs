@@ -1,4 +1,4 @@
-//! What a run leaves: violations, reports, and what was true of gaps and moves.
+//! The result of a run: violations, reports, and the true gaps and moves.
 
 use handoff_core::time::Micros;
 use handoff_core::{Ended, Reason, Report};
@@ -18,7 +18,7 @@ pub struct DrainOutcome {
     pub report: Option<Report>,
 }
 
-/// What a run leaves.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// The scenario's name.
@@ -42,11 +42,11 @@ pub struct Outcome {
     pub unreleased: u64,
     /// Attempts that a target refused because it was full.
     pub refused_full: u64,
-    /// Things that happened.
+    /// The number of events.
     pub events: u64,
-    /// The same for the same run.
+    /// A hash of all events: equal for equal runs.
     pub digest: u64,
-    /// What the drains did and were told, where it was kept.
+    /// The trace of all drains, if it was kept.
     pub trace: Vec<String>,
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Attempt {
     began: Micros,
     timeout: Micros,
     called: Micros,
-    /// How long after its stop the target hears of it.
+    /// How long after its stop the target learns of it.
     lag: Micros,
     /// The caller has given up; the target works on.
     answered: bool,
