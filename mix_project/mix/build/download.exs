@@ -43,7 +43,7 @@ defmodule DurableHandoff.Build.Download do
         result
 
       {:error, reason} ->
-        {:error, "the request could not be sent: #{inspect(reason)}"}
+        {:error, "the request could not be sent: #{explain(reason)}"}
     end
   end
 
@@ -67,7 +67,7 @@ defmodule DurableHandoff.Build.Download do
         {:error, "the server answered #{status} #{phrase}"}
 
       {:http, {^request, {:error, reason}}} ->
-        {:error, "the download failed: #{inspect(reason)}"}
+        {:error, "the download failed: #{explain(reason)}"}
     after
       min(left_ms, limits.idle_ms) ->
         if left_ms > limits.idle_ms,
@@ -75,6 +75,27 @@ defmodule DurableHandoff.Build.Download do
           else: {:error, "the download took more than #{limits.total_ms} ms"}
     end
   end
+
+  defp explain({:failed_connect, [{:to_address, {host, port}} | details]}) do
+    why =
+      case List.last(details) do
+        {_family, _options, {:tls_alert, {:unknown_ca, _text}}} ->
+          "its certificate is signed by an authority that this system does not know; HEX_CACERTS_PATH names a file with it"
+
+        {_family, _options, {:tls_alert, {_alert, text}}} ->
+          to_string(text)
+
+        {_family, _options, reason} ->
+          inspect(reason)
+
+        other ->
+          inspect(other)
+      end
+
+    "no connection to #{host}:#{port}: #{why}"
+  end
+
+  defp explain(reason), do: inspect(reason)
 
   defp flush(request) do
     receive do
