@@ -48,7 +48,7 @@ defmodule DurableHandoff.Drain.Snapshot do
     stickies = sticky_of |> Map.values() |> Enum.uniq()
     module_index = index(modules)
     sticky_index = index(stickies)
-    {asked, counts} = counts(name, modules, deadline)
+    {asked, counts} = counts(name, modules, deadline, scope)
     only = with {:move, _server, target} <- scope, do: target, else: (_ -> nil)
     rebalance = with {:rebalance, settings} <- scope, do: settings, else: (_ -> nil)
 
@@ -203,18 +203,22 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp restrict(view, nil), do: view
   defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
-  # What this node has above its share is by what really runs here.
+  # What this node has above its share is by what really runs here. A node that takes no servers and has none, such as
+  # one for web requests alone, has no share, and no drain that a rebalance would have to wait for.
   defp count_own(view, nil, _name, _modules), do: view
 
   defp count_own(view, _rebalance, name, modules) do
     own = Atom.to_string(node())
     answer = Host.Count.here(name, [])
-    if answer, do: Host.View.recount(view, own, answer, modules), else: view
+    view = if answer, do: Host.View.recount(view, own, answer, modules), else: view
+    %{view | nodes: Enum.reject(view.nodes, &(&1.draining and &1.servers == 0 and &1.name != own))}
   end
 
-  # Only nodes with a heartbeat and a connection can become targets.
-  defp counts(name, modules, deadline) do
-    known = Peers.in_reach(Host.View.build(name, [], [], %{}))
+  # Only nodes with a heartbeat and a connection can become targets. A rebalance has to know of those that drain, too,
+  # whether they still have servers.
+  defp counts(name, modules, deadline, scope) do
+    view = Host.View.build(name, [], [], %{})
+    known = if match?({:rebalance, _settings}, scope), do: Enum.map(view.nodes, & &1.name), else: Peers.in_reach(view)
     connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
     ask_ms = Deadline.ask_ms(deadline, Clock.now_us())
     {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, ask_ms)}

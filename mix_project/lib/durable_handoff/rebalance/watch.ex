@@ -3,9 +3,9 @@ defmodule DurableHandoff.Rebalance.Watch do
   # Rebalances by itself (option `rebalance`), one process beside each Drainer. Once a second it looks at the nodes
   # with a fresh heartbeat: name, release, when they started, mark and connection. When these have changed, and then
   # nothing has for `after_ms`, this node moves its excess, once. Every node does so by itself: each has its own
-  # excess, and a node below its share has none. While a node drains or releases differ it waits on; the engine
-  # refuses it then, too. After a rebalance that found such a thing it tries again. The start of this process counts
-  # as a change: other nodes may have come in the same second.
+  # excess, and a node below its share has none. While a node drains or releases differ the engine moves nothing, and
+  # this process tries again after `after_ms`. The start of this process counts as a change: other nodes may have come
+  # in the same second.
 
   use GenServer
 
@@ -44,7 +44,7 @@ defmodule DurableHandoff.Rebalance.Watch do
   defp look(state, nodes, now_us), do: %{state | nodes: nodes, due?: true, since_us: now_us}
 
   defp run_when_due(%{due?: true, run: nil} = state, now_us) do
-    if now_us - state.since_us >= state.after_us and settled?(state.nodes) do
+    if now_us - state.since_us >= state.after_us do
       work = state.work
       # A rebalance takes as long as it takes.
       {_pid, monitor} = spawn_monitor(fn -> exit({:rebalanced, work.()}) end)
@@ -75,13 +75,5 @@ defmodule DurableHandoff.Rebalance.Watch do
       connected? = node.connected or node.name == own
       {node.name, node.generation, node.started_at_ms, node.draining, connected?}
     end
-  end
-
-  defp settled?(nodes) do
-    none_drains? =
-      not Enum.any?(nodes, fn {_name, _generation, _started_at_ms, draining?, _connected?} -> draining? end)
-
-    releases = Enum.uniq_by(nodes, fn {_name, generation, _started_at_ms, _draining?, _connected?} -> generation end)
-    none_drains? and length(releases) <= 1
   end
 end
