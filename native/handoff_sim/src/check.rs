@@ -24,7 +24,7 @@ pub struct Checked {
     pub failed: BTreeMap<Rule, Vec<(u64, Violation)>>,
 }
 
-/// Runs `count` seeds from `first` on.
+/// Runs `runs` seeds from `first` on.
 pub fn check(first: u64, runs: u64) -> Checked {
     let mut checked = Checked { runs, ..Checked::default() };
     for seed in first..first.saturating_add(runs) {
