@@ -14,6 +14,7 @@ pages = [
   {"Deploy", "docs/guides/deploy-kubernetes.md", "deploy-kubernetes"},
   {"Deploy", "docs/guides/deploy-fly.md", "deploy-fly"},
   {"Deploy", "docs/guides/libraries.md", "libraries"},
+  {"Operate", "docs/guides/balance.md", "balance"},
   {"Operate", "docs/guides/tuning.md", "tuning"},
   {"Operate", "docs/guides/metrics.md", "metrics"},
   {"Operate", "docs/guides/troubleshooting.md", "troubleshooting"},

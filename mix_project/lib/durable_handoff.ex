@@ -270,7 +270,9 @@ defmodule DurableHandoff do
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight go on by themselves),
   `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
   """
-  @spec rebalance(atom(), keyword()) :: Rebalance.result()
+  @spec rebalance(atom(), keyword()) ::
+          {:ok, Report.t() | Plan.t() | :started | :joined}
+          | {:error, atom() | {:drain_failed, term()} | {:invalid, [String.t()]}}
   def rebalance(supervisor, options \\ []), do: supervisor |> name!() |> Rebalance.run(options)
 
   @doc """

@@ -97,7 +97,9 @@ defmodule DurableHandoff.GuidesTest do
 
   defp sections(text) do
     [_start | sections] = String.split(text, ~r/^### /m)
-    Map.new(sections, fn section -> section |> String.split("\n", parts: 2) |> List.to_tuple() |> event() end)
+    events = Enum.map(sections, fn section -> section |> String.split("\n", parts: 2) |> List.to_tuple() |> event() end)
+    assert length(events) == length(Enum.uniq_by(events, &elem(&1, 0))), "a section is there twice"
+    Map.new(events)
   end
 
   defp event({title, text}) do
