@@ -33,6 +33,7 @@ defmodule DurableHandoff.Move do
     to: [
       type: {:optional, {:when, &__MODULE__.target?/1, "the name of a node"}},
       default: nil,
+      example: :"app@10.0.0.7",
       doc: "the target; `nil`: the best node, by the placement of a drain"
     ],
     timeout_ms: [

@@ -146,16 +146,21 @@ defmodule DurableHandoff.Schema do
     {name, entry} = main(schema)
 
     cond do
-      match?({:integer, _low, _high}, entry[:type]) and valid?(entry[:type], given) ->
+      alone?(entry[:type], given) ->
         ", did you mean #{inspect([{name, given}])}?"
 
       is_map(given) and not is_struct(given) and given != %{} and Enum.all?(Map.keys(given), &is_atom/1) ->
         ", did you mean #{inspect(Map.to_list(given))}?"
 
       true ->
-        " such as " <> inspect([{name, entry[:default]}])
+        " such as " <> inspect([{name, if(entry[:default] == nil, do: entry[:example], else: entry[:default])}])
     end
   end
+
+  # Whether a value that was given without its name can be that of this option.
+  defp alone?({:optional, type}, given), do: given != nil and alone?(type, given)
+  defp alone?({:problems, _fun}, _given), do: false
+  defp alone?(type, given), do: valid?(type, given)
 
   # An option of this schema, not of another one: the first number, or else the first with a default.
   defp main(schema) do

@@ -6,7 +6,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
 
   @no_names [nil, "My.Sup", [], %{}, 1, {:via, Registry, :x}]
 
-  for function <- [:drain, :plan, :status, :cancel, :cordon, :uncordon] do
+  for function <- [:drain, :plan, :status, :cancel, :cordon, :uncordon, :rebalance] do
     test "#{function} of what is no name of a supervisor" do
       for wrong <- [self() | @no_names] do
         error = assert_raise ArgumentError, fn -> apply(DurableHandoff, unquote(function), [wrong]) end
@@ -56,6 +56,18 @@ defmodule DurableHandoff.HurriedArgumentsTest do
 
   defp separated("did" <> _rest = text), do: ", " <> text
   defp separated(text), do: " " <> text
+
+  test "the target of a move without its name" do
+    for wrong <- [:b@h, "b@h"] do
+      assert_raise ArgumentError, ~r/did you mean \[to: #{inspect(wrong)}\]\?/, fn ->
+        DurableHandoff.move(My.Sup, "room/1", wrong)
+      end
+    end
+
+    assert_raise ArgumentError, ~r/such as \[to: :"app@10.0.0.7"\]/, fn ->
+      DurableHandoff.move(My.Sup, "room/1", nil)
+    end
+  end
 
   test "child specifications of what is no keyword list" do
     for module <- [DurableHandoff.Supervisor, Drainer, Client], wrong <- [nil, My.Sup, "My.Sup", [My.Sup], %{}] do
