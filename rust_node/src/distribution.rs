@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Guarantees
-//! - Nothing a peer or a stranger sends ends the process, and what each can make it hold is bounded
-//!   ([`limits`]).
+//! - Nothing that a peer or a stranger sends can end the process, and the memory that each can make it use is
+//!   bounded ([`limits`]).
 //! - Messages of one peer reach a mailbox in order, `PeerUp` before and `PeerDown` after all of them.
 //! - A call ends: with the answer, when the callee or the connection is gone, or at its deadline.
 

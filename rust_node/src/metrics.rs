@@ -1,4 +1,4 @@
-//! What the node counts, in Prometheus' format.
+//! The node's metrics, in Prometheus' format.
 //!
 //! Guarantee: labels come from fixed sets in this program, never from a peer, so the number of series is
 //! bounded.
@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// The one label of a family: what kind of the thing.
+/// The only label of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kind(pub &'static str);
 
@@ -37,9 +37,9 @@ pub struct Metrics {
     pub dropped: Family<Kind, Counter>,
     /// Frames and messages refused, by reason.
     pub refused: Family<Kind, Counter>,
-    /// Times a peer's socket was not read because it had sent more than could be looked at.
+    /// Times a peer's socket was not read because too many of its messages waited.
     pub throttled: Counter,
-    /// Messages of the drain protocol taken, by kind.
+    /// Messages of the drain protocol received, by kind.
     pub messages: Family<Kind, Counter>,
     /// Drains open now.
     pub drains: Gauge,
@@ -103,7 +103,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything, as text.
+    /// All metrics as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -26,7 +26,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Everything, checked.
+/// The checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// This node's name.
@@ -39,13 +39,13 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// The shared secret.
     pub cookie: Cookie,
-    /// Which peers to take.
+    /// The allow-list of peers.
     pub allow: AllowList,
     /// Certificates, if TLS is used.
     pub tls: Option<TlsFiles>,
     /// The port mapper's port.
     pub epmd_port: u16,
-    /// The port of every node that is not given one of its own.
+    /// The port of every node without a port of its own.
     pub dist_port: Option<u16>,
     /// Whether to register in EPMD when listening.
     pub register: bool,
@@ -86,7 +86,7 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
 }
 
 fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<Settings, Vec<String>> {
-    // One that is wrong is a problem of its own, and not missing as well.
+    // A wrong setting is reported once, not as missing too.
     let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
     let connect = seeds("connect", raw.connect, &mut problems);
     let connect_dns = seeds("connect_dns", raw.connect_dns, &mut problems);

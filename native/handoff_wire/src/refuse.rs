@@ -55,7 +55,7 @@ impl fmt::Display for RefuseReason {
             RefuseReason::OutOfOrder { what } => write!(f, "expected {what}"),
             RefuseReason::UnknownDrain => f.write_str("there is no such drain"),
             RefuseReason::Duplicate => f.write_str("it is draining already"),
-            RefuseReason::Silent => f.write_str("nothing was heard for two seconds"),
+            RefuseReason::Silent => f.write_str("no message arrived for two seconds"),
             RefuseReason::Stopping => f.write_str("it is shutting down"),
             RefuseReason::Failed => f.write_str("it failed there; the log there says more"),
         }

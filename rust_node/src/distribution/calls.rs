@@ -1,7 +1,7 @@
 //! `gen_server` calls, out and in.
 //!
-//! Guarantee: a monitor is set before the request is sent, so a callee that is not there is known at once and
-//! not at the deadline; a call that is given up leaves nothing behind, and a late answer to it is dropped.
+//! Guarantee: a monitor is set before the request is sent, so an absent callee is noticed at once and not at the
+//! deadline. A call that is given up leaves nothing behind, and a late reply to it is dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use tokio::sync::oneshot;
 
 use super::queue::SendError;
 
-/// Why a call has no answer.
+/// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
     /// The node is not connected.
     #[error("not connected")]
     NotConnected,
-    /// The callee ended, or was never there.
+    /// The callee has ended, or does not exist.
     #[error("the callee is gone: {reason}")]
     Down { reason: String },
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// The answer is not one to this call.
+    /// The reply has an invalid shape.
     #[error("an answer of another shape")]
     Shape,
     /// The request could not be sent.
@@ -36,13 +36,13 @@ pub enum CallError {
     },
 }
 
-/// A call that came in.
+/// A call to a process of this node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub from: Pid,
-    /// Goes back with the answer.
+    /// The tag, which the reply repeats.
     tag: Term,
-    /// What is asked.
+    /// The request.
     pub body: Term,
 }
 
@@ -90,7 +90,7 @@ impl Request {
     }
 }
 
-/// How a call is answered.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum Answer {
     Reply(Checked<'static>),

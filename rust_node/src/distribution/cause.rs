@@ -1,4 +1,4 @@
-//! What keeps a node from being connected, in terms of what an operator can do about it.
+//! The causes of failed connections, divided by what an operator can do about them.
 
 use std::fmt;
 use std::io;
@@ -27,11 +27,11 @@ pub enum Cause {
     Name,
     /// One name is long, the other short.
     NameKind,
-    /// The peer is too old, or no Erlang node.
+    /// The peer is too old, or is not an Erlang node.
     Flags,
     /// The peer does not accept this node's name.
     Refused,
-    /// The handshake was begun and not ended.
+    /// The handshake began and did not end.
     Handshake,
     /// The peer's tick time is shorter than this node can serve.
     TickTime,
@@ -99,13 +99,13 @@ impl Cause {
         }
     }
 
-    /// True for what does not end by itself, such as a wrong cookie. A node that is absent may only be late, or
-    /// gone for good.
+    /// True for a cause that does not go away by itself, such as a wrong cookie. An absent node may be late, or gone for
+    /// good.
     pub fn is_misconfiguration(self) -> bool {
         !matches!(self, Cause::Dns | Cause::Epmd | Cause::UnknownName | Cause::Port | Cause::Handshake)
     }
 
-    /// Of a failed look-up in the port mapper.
+    /// The cause of a failed look-up in the port mapper.
     pub fn of_port_mapper(error: &PortMapperError) -> Cause {
         match error {
             PortMapperError::Unknown { .. } => Cause::UnknownName,
@@ -115,7 +115,7 @@ impl Cause {
         }
     }
 
-    /// Of a failed handshake; `None` when there is nothing to do about it.
+    /// The cause of a failed handshake; `None` when there is nothing to do about it.
     pub fn of_handshake(error: &HandshakeError) -> Option<Cause> {
         match error {
             HandshakeError::Io { source } => Some(Cause::of_io(source)),

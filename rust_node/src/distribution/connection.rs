@@ -1,11 +1,11 @@
 //! One connection: a task that reads, a task that writes.
 //!
-//! Guarantee: the reader never waits for the recipient of a message, only for room in the peer's own
-//! allowance; the writer's queue is bounded in bytes; a tick goes out whenever nothing else has for
-//! [`TICK_EVERY`]; a peer that sends nothing for the tick time, or takes nothing for all of it, is dropped.
+//! Guarantee: the reader never waits for the recipient of a message, only for room in the peer's own allowance. The
+//! writer's queue is bounded in bytes. It sends a tick when it has sent nothing else for [`TICK_EVERY`]. A peer that
+//! sends nothing, or reads nothing, for the tick time is dropped.
 //!
-//! How long the peer's own tick time is does not matter: ours are frequent enough for any from eight seconds
-//! on, and a peer that is silent for half of ours, because it ticks less often, is asked for a sign of life.
+//! The peer may have any tick time from eight seconds on: our ticks are frequent enough. A peer that is silent for half
+//! of our tick time, because it ticks less often, is pinged.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,14 +28,13 @@ use super::troubles::Origin;
 use crate::metrics::Metrics;
 
 const BUFFER: usize = 64 * 1024;
-/// Bytes written before a flush, after which they no longer count as unwritten.
+/// The most bytes that are written before a flush. After it they no longer count as queued.
 const BATCH: usize = 256 * 1024;
 /// Between ticks at the most: a quarter of the shortest `net_ticktime` that a peer may have, 8 s, because a BEAM
 /// looks four times in it and drops a peer that has sent nothing between all of its looks.
 pub const TICK_EVERY: Duration = Duration::from_secs(2);
 
-/// Takes over a stream whose handshake is done. `id` is a number of the node's that orders connections of one
-/// peer: see [`Node::attach`].
+/// Takes over a stream after its handshake. `id` orders the connections of one peer: see [`Node::attach`].
 ///
 /// # Errors
 /// [`NotTaken`], and the stream is closed.
@@ -124,7 +123,7 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
     None
 }
 
-/// A peer that ends the connection and ticks so often has a tick time that this node's ticks are too rare for.
+/// The reason for a peer that ends the connection because this node ticks too rarely for its tick time.
 #[derive(Debug, thiserror::Error)]
 #[error("it ended the connection; by its ticks, its net_ticktime is about {} s, takes 8 s or more", tick_time.as_secs_f32())]
 struct TooShort {
@@ -148,7 +147,7 @@ impl Ticks {
     }
 }
 
-/// Asks what `Node.ping` asks, which every node answers. The answer counts like any other frame.
+/// Pings the peer as `Node.ping` does. Its answer counts like any other frame.
 fn ask_for_sign_of_life(reading: &Reading, at_most: Duration) {
     let (node, peer) = (reading.node.clone(), Arc::clone(&reading.peer));
     tokio::spawn(async move {

@@ -7,7 +7,7 @@
 use erl_dist::term::PidOrAtom;
 use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
 
-/// Who is meant: a process by pid or by name.
+/// A process, by pid or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Process {
     Pid(Pid),
@@ -37,7 +37,7 @@ pub enum Control {
     Link { from: Pid, to: Pid },
     /// A link is removed; the peer waits for the acknowledgement.
     UnlinkId {
-        /// To be repeated in the acknowledgement.
+        /// The number that the acknowledgement repeats.
         id: Term,
         from: Pid,
         to: Pid,
@@ -61,7 +61,7 @@ pub enum Control {
         /// Why it ended, when the reason is an atom.
         reason: Option<String>,
     },
-    /// A process is to be started here.
+    /// The peer asks to start a process here.
     SpawnRequest {
         /// Names the request.
         reference: Reference,
@@ -72,7 +72,7 @@ pub enum Control {
     Nothing,
 }
 
-/// Why a message was not understood.
+/// Why a message is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
@@ -91,7 +91,7 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// True when no conforming node sends this: the connection is of no use any more.
+    /// True for a message that no conforming node sends: the connection must be closed.
     pub fn is_malformed(&self) -> bool {
         match self {
             ControlError::Term { source: etf::Error::Check { source } } => source.is_malformed(),
@@ -100,7 +100,7 @@ impl ControlError {
         }
     }
 
-    /// For the counter.
+    /// The label of the counter.
     pub fn label(&self) -> &'static str {
         match self {
             ControlError::Term { source: etf::Error::Check { source } } => match source {

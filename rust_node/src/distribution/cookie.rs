@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An atom's length, which is what the BEAM takes.
+/// The longest cookie that the BEAM takes: an atom's length.
 const LONGEST: usize = 255;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Cookie {
     pub fn from_file(path: &Path) -> Result<Self, CookieError> {
         let io = |source| CookieError::Io { path: path.display().to_string(), source };
         let file = File::open(path).map_err(io)?;
-        // Of the opened file, so that it cannot be exchanged in between.
+        // The permissions of the opened file, so that it cannot be replaced in between.
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(CookieError::Mode { path: path.display().to_string(), mode });

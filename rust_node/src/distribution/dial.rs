@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 /// Addresses of one host that are tried.
 const ADDRESSES: usize = 8;
 
-/// Why a node was not reached.
+/// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
@@ -32,11 +32,11 @@ pub enum DialError {
     /// The port mapper of its machine.
     #[error("{source}")]
     PortMapper {
-        /// What it said.
+        /// Its error.
         #[from]
         source: PortMapperError,
     },
-    /// Its port is known and does not accept a connection.
+    /// Its port does not accept a connection.
     #[error("port {port} of {host}: {source}")]
     Connect { host: String, port: u16, source: io::Error },
     #[error("{source}")]
@@ -47,7 +47,7 @@ pub enum DialError {
     /// It took too long.
     #[error("no answer in time from {at}")]
     Timeout { at: Step },
-    /// This node does not take it.
+    /// This node does not accept the connection.
     #[error("not allowed, connected otherwise meanwhile, or as many connections as there may be")]
     NotTaken,
 }
@@ -77,7 +77,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// How far a dial came.
+/// The last step that a dial has reached.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     pub step: Step,
@@ -86,7 +86,7 @@ pub struct Trace {
 }
 
 impl DialError {
-    /// What an operator can do something about; `None` when that is nothing.
+    /// The cause, if an operator can do something about it.
     pub fn cause(&self) -> Option<Cause> {
         match self {
             DialError::Resolve { .. } | DialError::Timeout { at: Step::Resolve } => Some(Cause::Dns),
@@ -101,7 +101,7 @@ impl DialError {
         }
     }
 
-    /// The step that failed, of a dial that came as far as `reached`.
+    /// The cause of a dial that failed at the step `reached`.
     pub fn step(&self, reached: Step) -> Step {
         match self.cause() {
             Some(Cause::Cookie) => Step::Cookie,
@@ -121,7 +121,7 @@ pub async fn dial(node: &Node, seed: &Seed) -> Result<(), DialError> {
     dial_traced(node, seed, &mut Trace::default()).await
 }
 
-/// The same, and says in `trace` how far it came.
+/// Connects to a node, and records the steps in `trace`.
 ///
 /// # Errors
 /// [`DialError`].

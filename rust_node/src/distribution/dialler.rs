@@ -1,4 +1,4 @@
-//! Connects to the configured nodes, and to every node that these know.
+//! Connects to the configured nodes, and to all nodes that they know.
 //!
 //! Guarantee: a configured node is dialled without end, with pauses that double up to the longest and vary by
 //! half, so that nodes that come back are not all dialled at once. A node that was discovered, through
@@ -30,7 +30,7 @@ use super::troubles::Origin;
 /// For the answer to `erlang:nodes()`, or of DNS.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The nodes being kept connected.
+/// The nodes to keep connected.
 #[derive(Debug, Clone)]
 pub struct Dialler {
     node: Node,
@@ -52,7 +52,7 @@ impl Dialler {
         dialler
     }
 
-    /// Names of all nodes that are being kept connected.
+    /// The names of all nodes to keep connected.
     pub fn known(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
@@ -113,7 +113,7 @@ impl Dialler {
         }
     }
 
-    /// Looks a host up again and again.
+    /// Looks a host up at intervals.
     async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {

@@ -1,4 +1,4 @@
-//! The port mapper: where a node listens, and that we do.
+//! EPMD, the port mapper: looks up the ports of nodes, and registers this node.
 //!
 //! Guarantee: a registration lasts as long as [`Registration`] is kept; when the port mapper restarts, the
 //! node registers again.
@@ -16,29 +16,29 @@ use tracing::{info, warn};
 
 use super::hosts;
 
-/// Between attempts to register again.
+/// The pause between attempts to register again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// For one question.
+/// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the port mapper did not help.
+/// Why a request to EPMD failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PortMapperError {
     /// It cannot be reached.
     #[error("EPMD on {host}:{port}: {source}")]
     Io {
-        /// Where it should be.
+        /// Its address.
         host: String,
         port: u16,
         source: std::io::Error,
     },
-    /// It answered something else than asked.
+    /// Its answer is invalid.
     #[error("EPMD on {host}: {source}")]
     Answer {
         /// Where it is.
         host: String,
-        /// What it answered.
+        /// The answer.
         source: EpmdError,
     },
     /// It knows no such node.
@@ -46,7 +46,7 @@ pub enum PortMapperError {
     Unknown {
         /// Where it is.
         host: String,
-        /// Who was looked for.
+        /// The name that was looked up.
         name: String,
     },
     /// It did not answer in time.
@@ -74,10 +74,10 @@ pub async fn lookup(host: &str, addresses: &[IpAddr], epmd_port: u16, name: &str
     }
 }
 
-/// This node's entry in the port mapper of its machine. Dropping it takes the entry out.
+/// This node's entry in EPMD of its machine. Dropping it removes the entry.
 #[derive(Debug)]
 pub struct Registration {
-    /// The incarnation the port mapper gave us.
+    /// The incarnation that EPMD has assigned.
     pub creation: u32,
     /// Whether the port mapper knows this node now.
     pub registered: watch::Receiver<bool>,
@@ -101,7 +101,7 @@ pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registrat
     let keeper = tokio::spawn(async move {
         let mut connection = connection.into_inner();
         loop {
-            // The port mapper never says anything more: whatever comes is the end.
+            // EPMD sends nothing after its answer: anything that arrives is the end of the connection.
             let _end = connection.read_u8().await;
             is_registered.send_replace(false);
             warn!("EPMD is gone, registering again");

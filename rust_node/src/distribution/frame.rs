@@ -18,7 +18,7 @@ pub enum Frame<'a> {
     Message(&'a [u8]),
 }
 
-/// Why a frame was not read. After any of these the stream is of no use.
+/// Why a frame was not read. The stream cannot be used after any of these.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {

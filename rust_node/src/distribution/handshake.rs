@@ -2,7 +2,7 @@
 //!
 //! Guarantee: each phase consumes the one before, so they cannot be run out of order; no message of it is
 //! longer than [`LONGEST`]; digests are compared in constant time; a connection comes out only after the peer
-//! has proved that it knows the cookie. The caller puts the time limit around it.
+//! has proved that it knows the cookie. The caller sets the time limit.
 //!
 //! ```text
 //!   client                      server
@@ -13,8 +13,8 @@
 //!   receive acknowledgement ◀── send acknowledgement → so does the server
 //! ```
 //!
-//! It is our own because `erl_dist`'s cannot continue after the status `alive`, knows no limit of size, and
-//! writes the 2-byte lengths of plain TCP only, where TLS has 4.
+//! `erl_dist`'s handshake is not used: it cannot continue after the status `alive`, has no size limit, and writes only
+//! the 2-byte lengths of plain TCP, where TLS has 4.
 
 mod wire;
 
@@ -28,7 +28,7 @@ use super::cookie::Cookie;
 use super::names::{self, NodeName};
 use wire::{Fields, Wire, put_name};
 
-/// A name has at most 255 bytes, everything else is shorter.
+/// The longest message. A name has at most 255 bytes; all other messages are shorter.
 pub const LONGEST: usize = 1_024;
 
 /// How the length of a handshake message is written.
@@ -39,7 +39,7 @@ pub enum Prefix {
     Four,
 }
 
-/// This node, as the handshake tells it.
+/// What the handshake says about this node.
 #[derive(Debug, Clone)]
 pub struct Local {
     pub name: NodeName,
@@ -52,7 +52,7 @@ pub struct Local {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub name: NodeName,
-    /// What it can do.
+    /// Its capability flags.
     pub flags: DistributionFlags,
     pub creation: u32,
 }
@@ -64,7 +64,7 @@ impl Peer {
     }
 }
 
-/// Why there is no connection.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -85,7 +85,7 @@ pub enum HandshakeError {
     /// The peer knows another cookie.
     #[error("the peer has another cookie")]
     Cookie,
-    /// The peer does not let us in.
+    /// The peer refuses this node.
     #[error("the peer answers {status:?}")]
     Refused {
         /// Its status, cut to 64 bytes.
@@ -103,17 +103,16 @@ pub enum HandshakeError {
     /// The peer is too old.
     #[error("the peer lacks what OTP 25 requires")]
     Flags,
-    /// This side did not let the peer in.
+    /// This node refuses the peer.
     #[error("not let in: {status}")]
     NotLetIn {
-        /// What it was told.
+        /// The status that it was sent.
         status: &'static str,
     },
 }
 
-/// What this node can do. No distribution header, no fragments, no remote spawn; see the facts each flag
-/// stands for in the OTP documentation. Exit reasons come as payloads, so that a reason that is not accepted
-/// does not hide the exit itself.
+/// This node's capability flags: no distribution header, no fragments, no remote spawn. The OTP documentation explains
+/// each flag. Exit reasons come as payloads, so that a reason that is not accepted does not hide the exit itself.
 pub fn flags() -> DistributionFlags {
     DistributionFlags::mandatory()
         | DistributionFlags::DIST_MONITOR
@@ -122,7 +121,7 @@ pub fn flags() -> DistributionFlags {
         | DistributionFlags::EXIT_PAYLOAD
 }
 
-/// Without these messages could not be understood.
+/// The flags that a peer must have.
 fn required() -> DistributionFlags {
     DistributionFlags::HANDSHAKE_23
         | DistributionFlags::EXTENDED_REFERENCES
@@ -204,7 +203,7 @@ pub struct Named<S> {
     peer: Peer,
 }
 
-/// Accepts: reads who the peer says it is.
+/// Accepts: reads the name that the peer claims.
 ///
 /// # Errors
 /// [`HandshakeError`].
@@ -223,12 +222,12 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, prefix: Prefix
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
-    /// Who the peer says it is; it has not proved anything yet.
+    /// The name that the peer claims. It has not proved anything yet.
     pub fn name(&self) -> &NodeName {
         &self.peer.name
     }
 
-    /// Turns the peer away, whose name is of the other kind.
+    /// Refuses a peer whose name is of the other kind (long or short).
     pub async fn refuse_kind(self, own: &NodeName) -> HandshakeError {
         let peer = self.peer.name.clone();
         match self.refuse("not_allowed").await {
@@ -237,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
         }
     }
 
-    /// Turns the peer away.
+    /// Refuses the peer.
     pub async fn refuse(mut self, status: &'static str) -> HandshakeError {
         match self.wire.send(format!("s{status}").as_bytes()).await {
             Ok(()) => HandshakeError::NotLetIn { status },

@@ -1,4 +1,4 @@
-//! Letting other nodes in.
+//! Accepts connections of other nodes.
 //!
 //! Guarantee: at most [`super::Limits::handshakes`] strangers at a time, each for at most
 //! [`super::Limits::handshake_timeout`]; more are turned away at once. An existing connection is replaced
@@ -20,7 +20,7 @@ use super::node::Node;
 use super::troubles::Origin;
 use crate::metrics::Metrics;
 
-/// After a failed accept: the machine is out of file descriptors, or something as bad.
+/// The pause after a failed accept, for example when the machine has no file descriptors left.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Accepts until the node stops.
@@ -51,7 +51,7 @@ pub async fn run(node: Node, listener: TcpListener) {
                 Ok(Ok(())) => "accepted",
                 Ok(Err(error)) => {
                     info!(peer, %error, "peer not let in");
-                    // What ends before it has a name, and is no TLS, may be a probe of the port.
+                    // A connection that ends before it has sent a name, and is not TLS, may be a probe of the port.
                     let cause = Cause::of_handshake(&error).filter(|cause| cause.is_misconfiguration());
                     let is_known = node.connected(&peer).is_some();
                     if let Some(cause) = cause.filter(|cause| *cause != Cause::Flags && !is_known) {
@@ -67,7 +67,7 @@ pub async fn run(node: Node, listener: TcpListener) {
     }
 }
 
-/// `peer` becomes the name of the node, once it has said it.
+/// `peer` is set to the name of the node, once it has sent it.
 async fn let_in(node: &Node, stream: TcpStream, id: u64, peer: &mut String) -> Result<(), HandshakeError> {
     stream.set_nodelay(true)?;
     match &node.options().tls {

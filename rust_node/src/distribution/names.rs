@@ -1,4 +1,4 @@
-//! Node names: which are well formed, which are of our kind, which are allowed.
+//! Node names: whether they are well formed, of the same kind as this node's, and allowed.
 //!
 //! Guarantee: a name that is not on the allow-list is neither dialled nor let in.
 
@@ -77,7 +77,7 @@ pub fn is_long(name: &NodeName) -> bool {
 pub struct AllowList(Arc<[String]>);
 
 impl AllowList {
-    /// Of these patterns.
+    /// An allow-list of these patterns.
     pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
         AllowList(patterns.into_iter().collect())
     }

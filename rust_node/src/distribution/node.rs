@@ -1,5 +1,4 @@
-//! The node: a handle over who is connected, who is registered, who is monitored and which calls are under
-//! way.
+//! The node: a handle on its connections, registered processes, monitors and calls in flight.
 //!
 //! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a
 //! process ends, every waiting call, monitor and mailbox that it concerns learns of it, once.
@@ -29,13 +28,13 @@ use super::troubles::Troubles;
 use super::watches::{Watch, Watcher};
 use crate::metrics::Metrics;
 
-/// What a node is made of.
+/// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     /// Name, incarnation, cookie.
     pub local: Local,
     pub limits: Limits,
-    /// Which peers it takes.
+    /// The allow-list of peers.
     pub allow: AllowList,
     /// TLS, for every connection or none.
     pub tls: Option<Tls>,
@@ -87,7 +86,7 @@ impl Drop for Mailbox {
 }
 
 impl Node {
-    /// A node that is not connected to anything yet.
+    /// A node without connections.
     pub fn new(options: NodeOptions) -> Self {
         Node(Arc::new(Inner {
             numbers: Numbers::new(&options.local),
@@ -210,7 +209,7 @@ impl Node {
         MonitorRef(number)
     }
 
-    /// Takes a monitor back. A `Down` that is in the mailbox already stays there.
+    /// Removes a monitor. A `Down` that is in the mailbox already stays there.
     pub fn demonitor(&self, by: &Mailbox, monitor: MonitorRef) {
         self.unwatch(&by.pid, monitor.0);
     }
@@ -228,12 +227,12 @@ impl Node {
         self.lock().peers.list()
     }
 
-    /// The nodes that are not connected and should be, or tried to be, and why.
+    /// The nodes that should be connected, or tried to connect, and are not, each with the cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }
 
-    /// What is cancelled when the connection to a node ends; `None` without a connection.
+    /// A token that is cancelled when the connection to a node ends; `None` without a connection.
     pub fn connected(&self, peer: &str) -> Option<CancellationToken> {
         self.lock().peers.end(peer)
     }
@@ -289,7 +288,7 @@ impl Node {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that was not drawn before. Those of connections order them: see [`Node::attach`].
+    /// A new unique number. The numbers of connections order them: see [`Node::attach`].
     pub(super) fn new_number(&self) -> u64 {
         self.0.numbers.draw()
     }
@@ -298,7 +297,7 @@ impl Node {
         self.0.numbers.new_pid()
     }
 
-    /// Queues a message for a peer.
+    /// Queues a message to a peer.
     pub(super) fn push(&self, peer: &str, message: Message) -> Result<(), SendError> {
         let frame = written(message)?;
         self.lock().peers.push(peer, frame)
@@ -362,13 +361,13 @@ impl Node {
             && state.processes.mailbox(to).is_some_and(|mailbox| mailbox.send(make()).is_ok())
     }
 
-    /// Whether a process of that name or pid is here; `net_kernel` is.
+    /// Whether there is a process of that name or pid here. `net_kernel` counts as one.
     pub(super) fn is_alive(&self, process: &Process) -> bool {
         matches!(process, Process::Name(name) if name == "net_kernel")
             || self.lock().processes.mailbox(process).is_some()
     }
 
-    /// Keeps a monitor that a peer has set. False when it holds too many.
+    /// Adds a monitor that a peer has set. False when it holds too many.
     pub(super) fn hold_monitor(&self, peer: &str, monitor: Monitor) -> bool {
         self.lock().peers.add_monitor(peer, self.options().limits.monitors, monitor)
     }
@@ -396,7 +395,7 @@ impl Node {
     }
 }
 
-/// A call under way; dropping it takes the monitor back.
+/// A call in flight. Dropping it removes the monitor.
 struct Waiting<'a> {
     node: &'a Node,
     pid: &'a Pid,

@@ -1,4 +1,4 @@
-//! Who is connected, by which connection, and the monitors that peers hold on processes here.
+//! The connected peers, their connections, and the monitors that they hold on processes of this node.
 //!
 //! Guarantee: a peer has one connection, the one it made last.
 
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub(super) struct Peers {
     links: BTreeMap<Arc<str>, Link>,
-    /// Nodes being dialled by us.
+    /// Nodes that this node is dialling.
     dialling: HashSet<String>,
     metrics: Metrics,
 }
@@ -30,7 +30,7 @@ struct Link {
     end: CancellationToken,
     hidden: bool,
     since: Instant,
-    /// By the words of their references.
+    /// The monitors, by the words of their references.
     monitors: HashMap<Vec<u32>, Monitor>,
 }
 
@@ -42,11 +42,11 @@ pub(super) struct Monitor {
     pub(super) target: Process,
 }
 
-/// A connected node, for people.
+/// A connected node, for display.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PeerInfo {
     pub name: String,
-    /// A hidden one.
+    /// Whether it is a hidden node.
     pub hidden: bool,
     /// For how long, seconds.
     pub connected_s: u64,
@@ -61,7 +61,7 @@ pub(super) enum NotTaken {
     /// There are as many connections as there may be.
     #[error("too many connections")]
     TooMany,
-    /// The node stops.
+    /// This node is stopping.
     #[error("this node stops")]
     Stopped,
 }
@@ -109,7 +109,7 @@ impl Peers {
         self.links.get(peer).map(|link| link.id)
     }
 
-    /// What ends a peer's connection.
+    /// The token that ends a peer's connection.
     pub(super) fn end(&self, peer: &str) -> Option<CancellationToken> {
         self.links.get(peer).map(|link| link.end.clone())
     }

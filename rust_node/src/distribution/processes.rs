@@ -1,4 +1,4 @@
-//! The processes registered on this node, and what they receive.
+//! The processes registered on this node, and their mailboxes.
 //!
 //! Guarantee: a mailbox holds at most [`super::Limits::inbound`] bytes of messages for each peer; the permit
 //! in a delivery gives them back when it is dropped.
@@ -66,7 +66,7 @@ impl Processes {
         Some(receiver)
     }
 
-    /// The mailbox of the process that is gone now.
+    /// Removes a process and returns its mailbox.
     pub(super) fn unregister(&mut self, name: &str, pid: &Pid) -> Option<UnboundedSender<Inbound>> {
         self.0.get(name).filter(|process| process.pid == *pid)?;
         self.0.remove(name).map(|process| process.mailbox)

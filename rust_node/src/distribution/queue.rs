@@ -1,4 +1,4 @@
-//! Frames on their way to one peer, bounded in bytes.
+//! The queue of frames to one peer, bounded in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ pub enum SendError {
     Encode,
 }
 
-/// The end of the queue that is pushed to; its frames come out at the writer's end.
+/// The sender's end of the queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     frames: mpsc::UnboundedSender<Vec<u8>>,
@@ -53,14 +53,14 @@ impl Queue {
         self.frames.send(frame).map_err(|_ended| SendError::NotConnected)
     }
 
-    /// True when everything was handed to the socket.
+    /// True when all frames were written to the socket.
     pub(super) fn is_empty(&self) -> bool {
         self.unwritten.load(Ordering::Acquire) == 0
     }
 }
 
 impl Frames {
-    /// So many bytes were handed to the socket.
+    /// Records that this many bytes were written to the socket.
     pub(super) fn written(&self, bytes: usize) {
         self.unwritten.fetch_sub(bytes, Ordering::AcqRel);
     }

@@ -1,8 +1,7 @@
-//! What follows from each message a BEAM can send.
+//! Handles each message that a BEAM can send.
 //!
-//! Guarantee: every request that wants an answer gets one: a monitor or link of a process that is not here
-//! its `noproc`, an unlink its acknowledgement, a remote spawn its refusal, a ping its `yes`. The rest is
-//! delivered or counted.
+//! Guarantee: every request gets its answer: `noproc` for a monitor or link of an absent process, the acknowledgement of
+//! an unlink, the refusal of a remote spawn, `yes` for a ping. All other messages are delivered or counted.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::metrics::Metrics;
 /// Bytes in one unit of the allowance: the count fits a semaphore, and small messages cost something.
 const GRAIN: usize = 256;
 
-/// The connection that messages are read from.
+/// The connection on which messages arrive.
 pub(super) struct Reading {
     pub(super) node: Node,
     pub(super) peer: Arc<str>,
@@ -38,7 +37,7 @@ impl Reading {
     }
 }
 
-/// Does what the message asks for.
+/// Handles a message.
 pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<Checked<'_>>) {
     let (node, peer) = (&reading.node, &*reading.peer);
     let ignored = |kind: &'static str| Metrics::count(&node.options().metrics.refused, kind);
@@ -57,7 +56,7 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
         (Control::RegSend { from, to }, Some(payload)) => {
             deliver(reading, Some(from), &Process::Name(to), payload).await
         }
-        // No alias is ever made here.
+        // This node creates no aliases.
         (Control::AliasSend { .. }, _) => ignored("no_such_process"),
         (Control::Link { from, to }, _) => {
             if !node.is_alive(&Process::Pid(to.clone())) {

@@ -1,4 +1,4 @@
-//! What the node knows, and what the end of a connection or of a monitored process means for the rest of it.
+//! The state of the node. The end of a connection or of a monitored process updates all parts that depend on it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The nodes that are not connected, and why: what `status`, `/readyz`, the metric and the log say of them.
+//! The nodes that are not connected, and why, for `status`, `/readyz`, the metric and the log.
 //!
-//! Guarantee: each node and cause is logged once, and again after [`AGAIN`] at the earliest. What strangers can
-//! fill, the names they claim, is at most [`STRANGERS`] entries, and so many warnings in that time.
+//! Guarantee: each node and cause is logged once, and again after [`AGAIN`] at the earliest. Strangers, whose names are
+//! only claimed, fill at most [`STRANGERS`] entries and cause at most that many warnings in that time.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,25 +15,25 @@ use tracing::{debug, warn};
 use super::cause::Cause;
 use crate::metrics::{Kind, Metrics};
 
-/// Between two warnings of one node and cause.
+/// The shortest time between two warnings for one node and cause.
 const AGAIN: Duration = Duration::from_secs(300);
-/// A trouble that did not come again for so long is over: a node is dialled every ten seconds at least.
+/// A trouble that has not occurred for this long is over: a node is dialled at least every ten seconds.
 const OVER: Duration = Duration::from_secs(60);
-/// A node that is only known by others may be on its way out of the cluster, or into it.
+/// How long a node that only others know may be unreachable before a warning: it may be leaving or joining the cluster.
 const GRACE: Duration = Duration::from_secs(30);
 /// Nodes this node dials, as many as it may know.
 const DIALLED: usize = 2_000;
 /// Nodes that dial this one.
 const STRANGERS: usize = 64;
 
-/// How this node came to want the connection.
+/// Why there should be a connection to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The node is configured.
     Configured,
     /// Another node or DNS named it.
     Found,
-    /// It dialled this node, and may be anything.
+    /// It dialled this node. It may be any program.
     Stranger,
 }
 
@@ -93,7 +93,7 @@ impl Trouble {
 }
 
 impl Troubles {
-    /// Takes down that a node was not connected, and logs it if it was not lately.
+    /// Records that a node was not connected, and logs that unless it was logged a short time ago.
     pub(super) fn note(&self, name: &str, cause: Cause, error: &dyn Display, origin: Origin) {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,7 +21,7 @@ pub(super) struct Watch {
     pub(super) by: Watcher,
 }
 
-/// What learns of the end.
+/// What is told when the monitored process ends: a call, or a process of this node.
 #[derive(Debug)]
 pub(super) enum Watcher {
     Call(u32),

@@ -1,10 +1,10 @@
-//! Settings as they were written, before any is checked.
+//! Settings as they were given, before they are checked.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// What was given to a command, on the command line and in variables, and the file with the rest.
+/// The flags and variables of a command, and the file with its other settings.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     pub(super) config: Option<PathBuf>,
@@ -12,8 +12,8 @@ pub struct Given {
     pub(super) of_file: OfFile,
 }
 
-/// Which settings of a file a command takes. A file is written for `run`: a second node with its name would take
-/// over its connections.
+/// Which settings of a file a command uses. Files are written for `run`, and a second node with the same name would
+/// take over its connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum OfFile {
     #[default]
@@ -47,7 +47,7 @@ impl From<Flags> for Given {
 /// Flags of a command that connects, asks and ends.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AskFlags {
-    /// TOML file with settings, as `run` takes it; of these only how to connect
+    /// TOML file with settings, as for `run`; only those about connecting are used
     #[arg(long, env = "DURABLE_HANDOFF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     // No variable: where that is set, a node of this name runs already.
@@ -93,7 +93,7 @@ impl OfFile {
 
 macro_rules! settings {
     ($($(#[$about:meta])* $group:ident { $($(#[$attribute:meta])* $name:ident: $kind:ty,)* })*) => {
-        /// Each setting, if it was given.
+        /// The settings; `None` for one that was not given.
         #[derive(Debug, Clone, Default)]
         pub(super) struct Raw {
             $($(pub(super) $name: Option<$kind>,)*)*
@@ -116,7 +116,7 @@ macro_rules! settings {
         impl Raw {
             const KEYS: &[&str] = &[$($(stringify!($name),)*)*];
 
-            /// These, and the others where these have none.
+            /// These settings, and those of `others` that are not given here.
             pub(super) fn or(self, other: Raw) -> Raw {
                 Raw { $($($name: self.$name.or(other.$name),)*)* }
             }
@@ -133,7 +133,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// What only a node that runs has.
+    /// Settings of `run` only.
     Serve {
         /// Name of this node, name@host [default: a random one that fits the nodes to connect to]
         #[arg(long, env = "DURABLE_HANDOFF_NAME", value_name = "NAME@HOST")]
@@ -150,12 +150,12 @@ settings! {
     }
     /// Which nodes to connect to.
     Find {
-        /// BEAM nodes to connect to, with commas in between; nodes they know are found. With a port
-        /// (app@10.0.0.1:9105, app@[fd00::7]:9105) EPMD is not asked for it
+        /// BEAM nodes to connect to, separated by commas; nodes that they know are found too. A node with a port
+        /// (app@10.0.0.1:9105, app@[fd00::7]:9105) needs no EPMD
         #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect: Vec<String>,
-        /// The same, but the host stands for every address DNS has for it, and a node is named by its address:
-        /// the pods behind a headless Kubernetes service
+        /// As --connect, for every address that DNS has for the host; nodes are named by address. For pods behind a
+        /// headless Kubernetes service
         #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect_dns: Vec<String>,
         /// Whether connected nodes are asked which nodes they know [default: true]
@@ -167,7 +167,7 @@ settings! {
         /// File with the cookie, readable by its owner only [the cookie itself: variable DURABLE_HANDOFF_COOKIE]
         #[arg(long, env = "DURABLE_HANDOFF_COOKIE_FILE", value_name = "FILE")]
         cookie_file: String,
-        /// Only nodes whose name matches one of these patterns (* is any run of characters)
+        /// Only connect to nodes whose name matches one of these patterns (* matches any text)
         #[arg(long, env = "DURABLE_HANDOFF_ALLOW", value_name = "PATTERN,...", value_delimiter = ',')]
         allow: Vec<String>,
         /// TLS: PEM file with the authority of every node's certificate
@@ -182,12 +182,12 @@ settings! {
         /// Port of EPMD [default: 4369]
         #[arg(long, env = "ERL_EPMD_PORT", value_name = "PORT")]
         epmd_port: String,
-        /// Port of every node that is not given one of its own: as -erl_epmd_port of BEAM nodes that run without
-        /// EPMD. Then this node does not register in EPMD either
+        /// Distribution port of all nodes without a port of their own, like -erl_epmd_port of BEAM nodes without
+        /// EPMD. This node then does not register in EPMD either
         #[arg(long, env = "ERL_DIST_PORT", value_name = "PORT")]
         dist_port: String,
-        /// Seconds of silence after which a node counts as gone, 4 to 3600. Need not be their net_ticktime, which
-        /// may be anything from 8 s on [default: 60]
+        /// Seconds of silence after which a node counts as gone, 4 to 3600. It may differ from the nodes'
+        /// net_ticktime, which must be 8 s or more [default: 60]
         #[arg(long, env = "DURABLE_HANDOFF_TICK_TIME_S", value_name = "SECONDS")]
         tick_time_s: String,
         /// Log lines as text or json [default: text]
