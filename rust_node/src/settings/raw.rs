@@ -116,7 +116,7 @@ macro_rules! settings {
         impl Raw {
             const KEYS: &[&str] = &[$($(stringify!($name),)*)*];
 
-            /// These settings, and those of `others` that are not given here.
+            /// These settings, and those of `other` that are not given here.
             pub(super) fn or(self, other: Raw) -> Raw {
                 Raw { $($($name: self.$name.or(other.$name),)*)* }
             }
