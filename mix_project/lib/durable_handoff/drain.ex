@@ -6,10 +6,10 @@ defmodule DurableHandoff.Drain do
   #
   #   * It ends by its deadline (`DurableHandoff.Deadline`). What is then in flight settles by itself
   #     (`DurableHandoff.Drain.Attempt`).
-  #   * It ends early, starting nothing more, when the `Drainer` it works for or the host is gone.
-  #   * It decides nothing: an engine says which server goes where and when
-  #     (`DurableHandoff.Executor.Session`). This process carries orders out and tells what came of them. It
-  #     waits neither for an attempt nor for another node.
+  #   * It ends early, starting nothing more, when its `Drainer` or DurableServer's supervisor is gone.
+  #   * It decides nothing: an engine decides which server moves where and when
+  #     (`DurableHandoff.Executor.Session`). This process executes the orders and reports their outcomes. It waits
+  #     neither for an attempt nor for another node.
   #
   # The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
   #
@@ -35,8 +35,8 @@ defmodule DurableHandoff.Drain do
   #        │ released
   #      left           -                   ends                                   free for other nodes
   #
-  # If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node
-  # decides, its engine and the one here take the same events, so either has these stages.
+  # If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node decides, its
+  # engine and the one here get the same events, so both have these stages.
 
   alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
   alias DurableHandoff.Drain.{Attempt, Estimate, Learnt, Look, Peers, Progress, Quiet, Snapshot, Storing}
@@ -100,8 +100,8 @@ defmodule DurableHandoff.Drain do
   end
 
   @doc """
-  Nothing more is started; what is in flight may end; then the drain does. With `:shutdown` what is left is
-  offered to other nodes.
+  Ends the drain: no attempt starts, attempts in flight may end. With `:shutdown` the rest is offered to other
+  nodes.
   """
   @spec cancel(pid(), :shutdown | :request) :: :ok
   def cancel(pid, why) do
@@ -109,7 +109,7 @@ defmodule DurableHandoff.Drain do
     :ok
   end
 
-  @doc "Whether a process that ends for that reason is shut down: then this node goes down, or its supervisor."
+  @doc "Whether this exit reason is that of a shutdown: then this node stops, or the supervisor."
   @spec shutdown?(term()) :: boolean()
   def shutdown?(:shutdown), do: true
   def shutdown?({:shutdown, _detail}), do: true
@@ -133,7 +133,7 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  # All that reads the store comes after that.
+  # All reads of the store come after that.
   defp prepare(%{why: why, storing: storing} = drain) when why in [:shutdown, :request] do
     drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(drain.deadline))}
     mark(drain)
@@ -142,16 +142,15 @@ defmodule DurableHandoff.Drain do
 
   defp prepare(drain), do: %{drain | storing: Storing.none(), stays?: true}
 
-  # Without the mark servers may still come here and others may choose this node. That is no reason not to move
-  # what can be moved.
+  # Without the mark other nodes may still send servers here. The drain moves what it can all the same.
   defp mark(%{supervisor: supervisor} = drain) do
     with {:error, reason} <- put_mark(drain) do
-      text = "could not mark this node draining, going on: #{inspect(reason, limit: 10)}"
+      text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
       Log.warning(:mark_failed, supervisor, text, reason: reason)
     end
   end
 
-  # Only a shutdown marks for good.
+  # Only a shutdown's mark is final.
   defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
   defp put_mark(%{why: :shutdown} = drain), do: Host.Mark.stop(drain.supervisor, Deadline.mark_ms(drain.deadline))
 
@@ -173,7 +172,7 @@ defmodule DurableHandoff.Drain do
     %{drain | trust_store?: all_stored?(counts, total)}
   end
 
-  # The loop handles all other messages.
+  # All other messages wait for the loop.
   defp await_storing(%{storing: %{pid: pid}, storing_monitor: monitor, watched: watched, deadline: deadline} = drain) do
     now = Clock.now_us()
 
@@ -266,7 +265,7 @@ defmodule DurableHandoff.Drain do
   defp from(config, nil), do: config
   defp from(config, learnt), do: Map.put(config, :learnt, learnt)
 
-  # Hear everything that has happened, ask what to do, do it; wait for the next thing to happen.
+  # The loop: handle all messages that have arrived, ask the engine for orders, execute them, wait for a message.
   defp loop(drain) do
     drain = catch_up(drain)
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
@@ -326,9 +325,9 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order} = attempt = drain.attempts[pid]
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
 
-    # It may be going down: one answer spares attempts that would each fail.
+    # It may be stopping: its answer avoids attempts that would all fail.
     if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
-    # The engine must know of a lost connection before it hears what that did: the attempt is not to blame.
+    # The engine must learn of a lost connection before the outcomes it caused, so that it does not blame the attempts.
     drain = if lost?(order.target, result), do: node_down(drain, order.target), else: drain
 
     drain =
@@ -347,7 +346,7 @@ defmodule DurableHandoff.Drain do
     put_in(drain.attempts[pid].phase, :displaced)
   end
 
-  # A reservation that could not be cleared is in the log; trying longer would only hold up the shutdown.
+  # A reservation that could not be cleared is in the log. Trying longer would only delay the shutdown.
   defp handle({:released, pid, _result}, drain) when is_map_key(drain.attempts, pid) do
     drain |> tell({:released, drain.attempts[pid].id}) |> forget(pid)
   end
@@ -356,15 +355,16 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order, phase: phase} = drain.attempts[pid]
     %{key: key} = Snapshot.server(drain.snapshot, id)
 
-    text = "the attempt for #{inspect(key)} died; a new one looks up where the server is: #{inspect(reason)}"
+    text = "the process that moved #{inspect(key)} died; a new one finds out where the server is: #{inspect(reason)}"
     Log.error(:attempt_died, drain.supervisor, text, key: key, reason: reason)
 
     drain = forget(drain, pid)
-    # What it had been told to release is still reserved, for all we know.
+    # A server that it was told to release may still be reserved.
     if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
   end
 
-  # The Drainer or the host. In a shutdown the Drainer gives up at its limit; what is left is offered to other nodes all the same.
+  # The Drainer or DurableServer's supervisor. In a shutdown the Drainer gives up at its limit. Leftovers are offered to
+  # other nodes all the same.
   defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
     do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
 
@@ -375,7 +375,7 @@ defmodule DurableHandoff.Drain do
     drain |> node_down(Atom.to_string(node)) |> refresh()
   end
 
-  # It becomes a target after it has answered `Peers`, or not in time.
+  # It becomes a target after it has answered `Peers`, or when that has timed out.
   defp handle({:nodeup, _node, _info}, drain) do
     Peers.look_now(drain.peers)
     drain
@@ -399,7 +399,7 @@ defmodule DurableHandoff.Drain do
     drain
   end
 
-  # Storing was done after the moves had begun, or crashed.
+  # Storing has ended after the moves began, or has crashed.
   defp handle({Storing, _pid}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing_monitor: monitor} = drain), do: drain
 
@@ -441,7 +441,7 @@ defmodule DurableHandoff.Drain do
     %{drain | attempts: attempts, holders: Map.delete(drain.holders, id)}
   end
 
-  # A registry that lags behind is no error: it is what every other move looks like on a busy cluster.
+  # A registry that lags behind is not an error: on a busy cluster every other move ends like this.
   defp keep_error(drain, _attempt, %{why: why, outcome: outcome}) when why == nil or outcome == :retry_same, do: drain
   defp keep_error(%{first_errors: errors} = drain, _attempt, _result) when length(errors) == @first_errors, do: drain
 
@@ -452,8 +452,8 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
-  # After a store failure the engine lets one attempt go first. A server with nothing to store would prove
-  # nothing, so it must test the store.
+  # After a store failure the engine starts one attempt as a probe. A server without changes would not write, so the
+  # attempt must test the store.
   defp trust_store?({:moved, _node}, _before), do: true
 
   defp trust_store?(outcome, _before) when outcome in [:not_stored, {:displaced, :store}, {:untouched, :store}],

@@ -108,7 +108,7 @@ defmodule DurableHandoff.Drainer do
     %{
       id: __MODULE__,
       start: {GenServer, :start_link, [__MODULE__, {supervisor, options}, [name: name(supervisor)]]},
-      # It has no terminate/2: only one that hangs takes any time.
+      # It has no terminate/2, so only a Drainer that hangs takes time.
       shutdown: Deadline.answer_ms(),
       modules: [__MODULE__]
     }
@@ -180,7 +180,7 @@ defmodule DurableHandoff.Drainer do
   end
 
   defp call(supervisor, request) do
-    # It answers between two messages; to give up waiting would leave open what has become of the request.
+    # It answers between two messages. After a timeout it would be unknown what became of the request.
     GenServer.call(name(supervisor), request, :infinity)
   catch
     :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}
@@ -250,11 +250,11 @@ defmodule DurableHandoff.Drainer do
 
     rest =
       if stopping?,
-        do: "the existing shutdown stops the rest",
+        do: "the graceful shutdown stops the rest",
         else:
-          "what has not moved goes on running here, and this node stays cordoned: uncordon/1 has it take servers again"
+          "servers that have not moved go on running here, and this node stays cordoned: uncordon/1 lets it take servers again"
 
-    text = "the drain is cancelled on request: it ends when what is in flight has settled; " <> rest
+    text = "the drain is cancelled: it ends when the moves in flight have settled; " <> rest
 
     Log.warning(:drain_cancelled, state.supervisor, text, shutdown: stopping?)
 
@@ -446,7 +446,7 @@ defmodule DurableHandoff.Drainer do
 
   defp announce(supervisor, {:error, reason}) do
     shown = inspect(reason, limit: 20, printable_limit: 1_000)
-    Log.error(:drain_failed, supervisor, "the drain failed, the existing shutdown goes on: #{shown}", reason: reason)
+    Log.error(:drain_failed, supervisor, "the drain failed, the graceful shutdown begins: #{shown}", reason: reason)
 
     Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
   end

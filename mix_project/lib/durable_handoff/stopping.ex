@@ -64,7 +64,7 @@ defmodule DurableHandoff.Stopping do
 
     for {name, reason} <- failed do
       shown = inspect(reason, limit: 10, printable_limit: 200)
-      text = "could not mark this node draining; its drain tries again: #{shown}"
+      text = "could not mark this node as draining; its drain tries again: #{shown}"
       Log.warning(:mark_failed, name, text, reason: reason)
     end
 

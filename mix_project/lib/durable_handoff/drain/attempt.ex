@@ -1,12 +1,12 @@
 defmodule DurableHandoff.Drain.Attempt do
   @moduledoc false
-  # The process that moves one server: it runs the server's attempts and is responsible for it until it is
+  # The process that moves one server. It runs the attempts of the server, and is responsible for the server until it is
   # settled.
   #
   # Guarantees:
   #
-  #   * It is under no supervisor, of no application, and survives what it is linked to: nothing but the end
-  #     of the VM stops it in the middle of a rehome.
+  #   * It has no supervisor, belongs to no application, and traps exits: only the end of the VM stops it in the middle
+  #     of a rehome.
   #   * A server that is down and reserved for this node always has a live process that holds it. When the
   #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
   #     even after the host is gone. A store that fails is asked again until the reservation has run out,
@@ -25,12 +25,12 @@ defmodule DurableHandoff.Drain.Attempt do
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.{Outcome, Rehome}
 
-  # Together they take less than the time that the engine keeps at the end for clearing.
+  # Pauses between attempts to clear a reservation. Together they take less than the time that the engine keeps for that.
   @pauses_ms [50, 150]
-  # After the drain has been told that the store fails; together a minute, in which the reservation runs out.
+  # Pauses after the drain was told that clearing failed. Together a minute, in which the reservation expires.
   @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
 
-  # A server is not stopped for a move that has less than this.
+  # A server is not stopped for a move with less time than this.
   @least_move_ms 50
 
   # `unsure`: it was stopped, and it is unknown whether its final write was stored. If it was not, this outcome.
@@ -64,15 +64,15 @@ defmodule DurableHandoff.Drain.Attempt do
   def replace(supervisor, server, :displaced, _order),
     do: spawn_for(supervisor, server, &hold(%{&1 | unsure: :not_stored}))
 
-  @doc "The next attempt for the server that `pid` holds."
+  @doc "Starts the next attempt for the server that `pid` holds."
   @spec retry(pid(), order()) :: :ok
   def retry(pid, order), do: tell(pid, {:retry, order})
 
-  @doc "Nothing more is tried: the reservation is cleared and `{:released, pid, result}` answered."
+  @doc "Gives the server up: clears its reservation, and sends `{:released, pid, result}`."
   @spec release(pid()) :: :ok
   def release(pid), do: tell(pid, :release)
 
-  @doc "What the process does after it reported that outcome; nil: it ends."
+  @doc "The phase after an outcome; nil: the process ends."
   @spec phase_after(Native.outcome()) :: nil | :stopping | :displaced
   def phase_after(:stopping), do: :stopping
   def phase_after(:retry_same), do: :displaced
@@ -104,7 +104,7 @@ defmodule DurableHandoff.Drain.Attempt do
     )
   end
 
-  # A server is asked to store its state while it runs, and only then stopped.
+  # The server stores its state while it runs, and is stopped only after that.
   defp attempt(attempt, order, :running) do
     started = Clock.now_us()
     until_us = started + order.timeout_ms * 1_000
@@ -140,7 +140,7 @@ defmodule DurableHandoff.Drain.Attempt do
     {outcome, why} =
       Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)
 
-    # An error that is not known may be the store's, too.
+    # An unknown error may be the store's too.
     unsure? = state == :running and outcome in [{:displaced, :store}, {:displaced, :unknown}]
     attempt = %{attempt | unsure: if(unsure?, do: :not_stored)}
     report(attempt, outcome, why, Clock.now_us() - started)
@@ -156,7 +156,7 @@ defmodule DurableHandoff.Drain.Attempt do
     end
   end
 
-  # Only the server's end leads on. When the drain is gone by then, hold/1 finds that in the mailbox.
+  # Waits only for the end of the server. If the drain is gone by then, hold/1 finds that message in the mailbox.
   defp await_stop(%{server: %{pid: pid}} = attempt) do
     monitor = Process.monitor(pid)
 
@@ -198,7 +198,7 @@ defmodule DurableHandoff.Drain.Attempt do
     end
   end
 
-  # Without a clock: what the requests themselves take only makes it try for longer.
+  # Counts pauses, not time: slow requests only make it try for longer.
   defp clear_later(%{supervisor: supervisor, server: server} = attempt, {:error, reason}) do
     text =
       "the reservation of #{inspect(server.key)} could not be cleared yet; it is tried again. Other nodes can start the " <>

@@ -20,7 +20,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
 
       aside(fn ->
         text =
-          "DurableServer #{version()} answered #{function} with what this library does not know; it counts as " <>
+          "DurableServer #{version()} gave #{function} an answer that this library does not know; it counts as " <>
             "a failure of unknown cause: #{inspect(answer, limit: 10, printable_limit: 500)}"
 
         Log.warning(:unknown_answer, nil, text, function: function, answer: answer)

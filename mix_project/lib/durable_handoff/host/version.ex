@@ -62,9 +62,7 @@ defmodule DurableHandoff.Host.Version do
         )
 
       (missing = missing(@needed, facts)) != [] ->
-        refuse(
-          "DurableServer #{name(facts)} lacks what durable_handoff moves servers with: #{Enum.join(missing, ", ")}."
-        )
+        refuse("DurableServer #{name(facts)} lacks functions that durable_handoff needs: #{Enum.join(missing, ", ")}.")
 
       true ->
         :ok
