@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rust_node::commands;
 use rust_node::commands::audit::AuditFlags;
+use rust_node::commands::cordon::CordonFlags;
 use rust_node::commands::drain::DrainFlags;
 use rust_node::commands::exit::Exit;
+use rust_node::commands::rebalance::RebalanceFlags;
+use rust_node::commands::relocate::MoveFlags;
 use rust_node::commands::status::StatusFlags;
 use rust_node::settings::{AskFlags, COOKIE_VARIABLE, Find, Flags, Given, LogFormat, Settings};
 use tracing_subscriber::filter::Targets;
@@ -66,6 +69,40 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
+    /// Have a node take no more servers, from other nodes or from callers. Those it has stay
+    #[command(after_help = Exit::help())]
+    Cordon {
+        #[command(flatten)]
+        cordon: CordonFlags,
+        #[command(flatten)]
+        flags: AskFlags,
+    },
+    /// Have a cordoned node take servers again
+    #[command(after_help = Exit::help())]
+    Uncordon {
+        #[command(flatten)]
+        cordon: CordonFlags,
+        #[command(flatten)]
+        flags: AskFlags,
+    },
+    /// Move one server to another node
+    #[command(after_help = Exit::help())]
+    Move {
+        #[command(flatten)]
+        relocate: MoveFlags,
+        #[command(flatten)]
+        flags: AskFlags,
+    },
+    /// Have every node move what it carries above its share, and show how far they are
+    #[command(after_help = Exit::help())]
+    Rebalance {
+        #[command(flatten)]
+        find: Find,
+        #[command(flatten)]
+        rebalance: RebalanceFlags,
+        #[command(flatten)]
+        flags: AskFlags,
+    },
     /// Audit a store: servers by status and owner, what was left behind, what cannot be read. Only reads
     #[command(after_help = Exit::help())]
     Audit(AuditFlags),
@@ -84,6 +121,22 @@ fn main() -> ExitCode {
         Command::Drain { drain, flags } => {
             let given = flags.of_node(&drain.node);
             with_settings(given, "warn", |settings| commands::drain::drain(settings, drain))
+        }
+        Command::Cordon { cordon, flags } => {
+            let given = flags.of_node(&cordon.node);
+            with_settings(given, "warn", |settings| commands::cordon::cordon(settings, cordon, true))
+        }
+        Command::Uncordon { cordon, flags } => {
+            let given = flags.of_node(&cordon.node);
+            with_settings(given, "warn", |settings| commands::cordon::cordon(settings, cordon, false))
+        }
+        Command::Move { relocate, flags } => {
+            let given = flags.of_node(&relocate.node);
+            with_settings(given, "warn", |settings| commands::relocate::relocate(settings, relocate))
+        }
+        Command::Rebalance { find, rebalance, flags } => {
+            let given = flags.of_cluster(find);
+            with_settings(given, "warn", |settings| commands::rebalance::rebalance(settings, rebalance))
         }
         Command::Audit(flags) => block_on(async {
             let clean = commands::audit::run(flags).await?;

@@ -76,12 +76,10 @@ defmodule RustNode do
   @spec await_exit(t()) :: String.t()
   def await_exit(rust), do: await_line(rust.port, &rest(&1, "exit "))
 
-  @doc "Runs another command of the program, connected to `nodes`: its output and exit status."
-  @spec command([String.t()], [node()]) :: {String.t(), non_neg_integer()}
-  def command(arguments, nodes) do
-    connect = Enum.map_join(nodes, ",", &Atom.to_string/1)
-    System.cmd(program(), arguments ++ ["--connect", connect, "--cookie-file", cookie_file()], env: environment())
-  end
+  @doc "Runs another command of the program: its output and exit status."
+  @spec command([String.t()]) :: {String.t(), non_neg_integer()}
+  def command(arguments),
+    do: System.cmd(program(), arguments ++ ["--cookie-file", cookie_file()], env: environment(), stderr_to_stdout: true)
 
   defp open(arguments) do
     Port.open({:spawn_executable, System.find_executable("sh")}, [

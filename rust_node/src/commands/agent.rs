@@ -7,7 +7,8 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use handoff_wire::{AGENT_PROCESS, Describe, Message, RequestId};
+use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::exit::Exit;
@@ -18,12 +19,17 @@ use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 /// which takes calls to the store; so does a dry run.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// After the time that the node was given.
+const LATE: Duration = Duration::from_secs(10);
+
 pub(super) struct Agent<'a> {
     node: &'a Node,
     name: &'a NodeName,
     mailbox: Mailbox,
     request: RequestId,
     answered: bool,
+    /// How long to wait for the next message.
+    silence: Duration,
 }
 
 /// Why there is no answer.
@@ -38,28 +44,60 @@ pub(super) enum NoAnswer {
 }
 
 impl NoAnswer {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            NoAnswer::Unreachable(why) | NoAnswer::Refused(why) | NoAnswer::Lost(why) | NoAnswer::Incomplete(why) => {
+                why
+            }
+        }
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            NoAnswer::Unreachable(_) => Exit::Unreachable,
+            NoAnswer::Refused(_) => Exit::Refused,
+            NoAnswer::Lost(_) => Exit::Lost,
+            NoAnswer::Incomplete(_) => Exit::Settings,
+        }
+    }
+
     /// Says why on standard error. `at_work` follows when what was asked for may go on.
     pub(super) fn say(&self, name: &NodeName, at_work: &str) -> Exit {
-        let (text, exit) = match self {
-            NoAnswer::Unreachable(why) => (format!("{name} cannot be reached: {why}"), Exit::Unreachable),
-            NoAnswer::Refused(why) => (format!("{name} refuses: {why}"), Exit::Refused),
-            NoAnswer::Lost(why) => (format!("{name}: {why}{at_work}"), Exit::Lost),
-            NoAnswer::Incomplete(why) => (why.clone(), Exit::Settings),
-        };
-        say(&text);
-        exit
+        say(&match self {
+            NoAnswer::Unreachable(why) => format!("{name} cannot be reached: {why}"),
+            NoAnswer::Refused(why) => format!("{name} refuses: {why}"),
+            NoAnswer::Lost(why) => format!("{name}: {why}{at_work}"),
+            NoAnswer::Incomplete(why) => why.clone(),
+        });
+        self.exit()
     }
 }
 
 impl<'a> Agent<'a> {
     pub(super) async fn reach(node: &'a Node, seed: &'a Seed) -> Result<Agent<'a>, NoAnswer> {
-        let name = &seed.name;
         dial(node, seed).await.map_err(|error| unreachable(why(&error)))?;
-        let mailbox = node.register("durable_handoff_operator");
-        let mailbox = mailbox.ok_or_else(|| unreachable("another command of this process is connected"))?;
+        Agent::of_peer(node, &seed.name)
+    }
+
+    /// Of a node that is connected.
+    pub(super) fn of_peer(node: &'a Node, name: &'a NodeName) -> Result<Agent<'a>, NoAnswer> {
+        let mailbox = node.register(&format!("durable_handoff_operator_{name}"));
+        let mailbox = mailbox.ok_or_else(|| unreachable("this command talks to it already"))?;
         // Before any question: without an agent its `noproc` is the answer.
         let _monitor = node.monitor(&mailbox, &name.to_string(), agent_process());
-        Ok(Agent { node, name, mailbox, request: RequestId(rand::random::<u32>().into()), answered: false })
+        Ok(Agent {
+            node,
+            name,
+            mailbox,
+            request: RequestId(rand::random::<u32>().into()),
+            answered: false,
+            silence: SILENCE,
+        })
+    }
+
+    /// What is asked may take that long before there is a message.
+    pub(super) fn wait_for(&mut self, timeout_ms: Option<u64>) {
+        self.silence = SILENCE.max(Duration::from_millis(timeout_ms.unwrap_or(0)) + LATE);
     }
 
     /// Asks a question, made from its number and the process that waits for the answer.
@@ -90,13 +128,14 @@ impl<'a> Agent<'a> {
 
     async fn receive(&mut self) -> Result<Message, NoAnswer> {
         loop {
-            let inbound = match timeout(SILENCE, self.mailbox.receive()).await {
-                Err(_) => return Err(NoAnswer::Lost(format!("no message for {} s", SILENCE.as_secs()))),
+            let inbound = match timeout(self.silence, self.mailbox.receive()).await {
+                Err(_) => return Err(NoAnswer::Lost(format!("no message for {} s", self.silence.as_secs()))),
                 Ok(None) => return Err(NoAnswer::Lost("stopped here".to_owned())),
                 Ok(Some(inbound)) => inbound,
             };
             match inbound {
                 Inbound::PeerUp { .. } => {}
+                Inbound::PeerDown { peer } if *peer != *self.name.to_string() => {}
                 Inbound::PeerDown { .. } => return Err(NoAnswer::Lost("the connection has ended".to_owned())),
                 Inbound::Down { reason, .. } => return Err(self.down(reason)),
                 Inbound::Message(delivery) => match Message::from_checked(&delivery.payload) {
@@ -123,24 +162,42 @@ impl<'a> Agent<'a> {
 
     /// That supervisor, or the only one of the node.
     pub(super) async fn supervisor(&mut self, given: Option<&str>) -> Result<String, NoAnswer> {
-        if let Some(given) = given {
-            return Ok(given.to_owned());
+        match given {
+            Some(given) => Ok(given.to_owned()),
+            None => only_one(self.describe().await?, self.name),
         }
+    }
+
+    /// Refuses a node whose release does not know `cordon`, `move` and `rebalance`: it would not answer.
+    pub(super) async fn expect(&mut self, command: &str) -> Result<(), NoAnswer> {
+        let description = self.describe().await?;
+        if description.supervisors.iter().all(|supervisor| supervisor.cordoned.is_some()) {
+            return Ok(());
+        }
+        let text = format!("its durable_handoff {} does not know {command}", description.release);
+        Err(NoAnswer::Refused(text))
+    }
+
+    async fn describe(&mut self) -> Result<Description, NoAnswer> {
         self.ask(|request, from| Describe { request, from })?;
         let described = self.next(|request, message| match message {
             Message::Description(description) if description.request == request => Some(description),
             _ => None,
         });
-        let mut names: Vec<String> = described.await?.supervisors.into_iter().map(|info| info.name).collect();
-        match (names.pop(), names.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (Some(last), false) => {
-                names.push(last);
-                let text = format!("{} has several, --supervisor takes one of: {}", self.name, names.join(", "));
-                Err(NoAnswer::Incomplete(text))
-            }
-            (None, _) => Err(NoAnswer::Refused("no supervisor there has a Drainer".to_owned())),
+        described.await
+    }
+}
+
+fn only_one(description: Description, node: &NodeName) -> Result<String, NoAnswer> {
+    let mut names: Vec<String> = description.supervisors.into_iter().map(|info| info.name).collect();
+    match (names.pop(), names.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            names.push(last);
+            let text = format!("{node} has several, --supervisor takes one of: {}", names.join(", "));
+            Err(NoAnswer::Incomplete(text))
         }
+        (None, _) => Err(NoAnswer::Refused("no supervisor there has a Drainer".to_owned())),
     }
 }
 
@@ -155,6 +212,18 @@ pub(super) fn why(error: &DialError) -> String {
 
 fn unreachable(why: impl fmt::Display) -> NoAnswer {
     NoAnswer::Unreachable(why.to_string())
+}
+
+/// Prints a result: as JSON, or for people.
+pub(super) fn show(json: bool, what: &(impl Serialize + fmt::Display)) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, what)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(what.to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// On standard error.

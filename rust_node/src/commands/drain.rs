@@ -3,19 +3,15 @@
 //! Guarantee: the drain belongs to the node. However this command ends (interrupted, killed, disconnected),
 //! the drain goes on there. The command ends with the report, or as [`Agent`] says.
 
-mod bar;
+pub(super) mod bar;
 mod plan;
 mod report;
 
-use std::fmt::Display;
-use std::io::Write;
-
 use clap::Args;
 use handoff_wire::{DrainRequest, Message, PlanSummary};
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::agent::{Agent, NoAnswer, say};
+use super::agent::{Agent, NoAnswer, say, show};
 use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::{Node, Seed};
@@ -87,24 +83,15 @@ pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit
         Some(Err(why)) => Ok(why.say(name, "; the drain may go on there")),
         Some(Ok((subject, Answer::Report(report)))) => {
             let summary = Summary::new(subject, report);
-            show(&flags, &summary, summary.is_complete())
+            show(flags.json, &summary)?;
+            Ok(if summary.is_complete() { Exit::Done } else { Exit::Left })
         }
         Some(Ok((subject, Answer::Plan(plan)))) => {
             let plan = Plan::new(subject, plan);
-            show(&flags, &plan, plan.is_complete())
+            show(flags.json, &plan)?;
+            Ok(if plan.is_complete() { Exit::Done } else { Exit::Left })
         }
     }
-}
-
-fn show(flags: &DrainFlags, what: &(impl Serialize + Display), complete: bool) -> anyhow::Result<Exit> {
-    let mut out = std::io::stdout().lock();
-    if flags.json {
-        serde_json::to_writer_pretty(&mut out, what)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(what.to_string().as_bytes())?;
-    }
-    Ok(if complete { Exit::Done } else { Exit::Left })
 }
 
 async fn converse(node: &Node, seed: &Seed, flags: &DrainFlags, bar: &mut Bar) -> Result<(Subject, Answer), NoAnswer> {

@@ -36,10 +36,13 @@ impl Exit {
         (Exit::Settings, "flags or settings not right"),
         (Exit::Unreachable, "no node, or not the one asked for, could be reached"),
         (Exit::Findings, "the audit found something"),
-        (Exit::Left, "the drain ended and servers were left; those that had ended by themselves do not count"),
-        (Exit::Refused, "the node refuses the drain, or does not run durable_handoff"),
-        (Exit::Lost, "the node was lost before its report came; the drain may go on there"),
-        (Exit::Interrupted, "interrupted; the drain goes on"),
+        (
+            Exit::Left,
+            "the drain or rebalance ended and servers were left; those that had ended by themselves do not count",
+        ),
+        (Exit::Refused, "the node refuses what it was asked for, or does not run durable_handoff"),
+        (Exit::Lost, "the node was lost before it answered; what was asked for may go on there"),
+        (Exit::Interrupted, "interrupted; what was asked for goes on"),
     ];
 
     /// The list, for `--help`.

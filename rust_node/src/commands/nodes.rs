@@ -56,7 +56,7 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// Dials the given nodes, the nodes these know, and so on. Says of each that it does not reach why.
-async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
+pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
     let mut failures = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
     let mut next: Vec<Seed> = settings.connect.clone();
@@ -90,7 +90,7 @@ async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
 }
 
 /// Asks every agent who it is; a node without one is listed by its name alone.
-async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
+pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
     let Some(mut mailbox) = node.register("durable_handoff_operator") else { anyhow::bail!("a name is taken") };
     let mut lines: BTreeMap<String, Option<Description>> = BTreeMap::new();
     let mut waiting: BTreeMap<String, MonitorRef> = BTreeMap::new();

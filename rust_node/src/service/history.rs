@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn empty() -> Report {
-        handoff_core::Report {
+        Report {
             total: 0,
             moved: 0,
             left: BTreeMap::new(),

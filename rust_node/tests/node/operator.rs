@@ -23,6 +23,16 @@ fn command(node: &str, flags: &[&str]) -> Command {
     command
 }
 
+/// Any command.
+fn ask(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+    command.args(arguments).env("DURABLE_HANDOFF_COOKIE", support::COOKIE).output().expect("it runs")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("JSON and nothing else: {error}: {output:?}"))
+}
+
 /// Without a supervisor.
 fn drain_the_only_one(node: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
@@ -142,4 +152,77 @@ fn shown(node: &str) -> Process {
     let mut process = Process::spawn(&mut command(node, &[]));
     process.line("3/20 done");
     process
+}
+
+#[test]
+fn a_node_that_is_cordoned_and_takes_servers_again_says_so() {
+    let (mut beam, name) = agent(otps()[0], "moves");
+    let output = ask(&["cordon", &name]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(texts(&output).0, format!("MyApp.Durable on {name}: cordoned\n"));
+    assert_eq!(beam.line("asked cordon_request "), "[cordon: true, supervisor: nil]");
+    let output = ask(&["uncordon", &name, "--supervisor", "Other", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let expected = serde_json::json!({ "node": name, "cordoned": false, "supervisors": ["Other"] });
+    assert_eq!(json(&output), expected);
+    assert_eq!(beam.line("asked cordon_request "), "[cordon: false, supervisor: \"Other\"]");
+}
+
+#[test]
+fn a_move_says_from_where_to_where_and_one_that_is_refused_says_why() {
+    let (mut beam, name) = agent(otps()[0], "moves");
+    let output = ask(&["move", &name, "user/1", "--to", "c@h", "--timeout-ms", "900"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let expected = format!("user/1 of MyApp.Durable: {name} to c@h, unavailable for at most 41 ms, 2 attempts\n");
+    assert_eq!(texts(&output).0, expected);
+    let asked = "[key: \"user/1\", supervisor: \"MyApp.Durable\", timeout_ms: 900, to: \"c@h\"]";
+    assert_eq!(beam.line("asked move_request "), asked);
+    let output = ask(&["move", &name, "user/1", "--json"]);
+    assert_eq!((&json(&output)["to"], &json(&output)["gap_us"]), (&"best@h".into(), &41_000.into()));
+    let output = ask(&["move", &name, "none"]);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert!(texts(&output).1.contains("did you mean nine?"), "{output:?}");
+}
+
+#[test]
+fn a_node_of_an_earlier_release_is_named_and_not_waited_for() {
+    let (_beam, name) = agent(otps()[0], "old");
+    for arguments in [&["cordon", &name][..], &["move", &name, "k"], &["rebalance", "--connect", &name]] {
+        let output = ask(arguments);
+        assert_eq!(output.status.code(), Some(6), "{output:?}");
+        let (said, error) = texts(&output);
+        assert!(format!("{said}{error}").contains("its durable_handoff 9.9.9 does not know "), "{output:?}");
+    }
+}
+
+#[test]
+fn a_rebalance_asks_every_node_and_shows_the_sum() {
+    let (mut first, receiver) = agent(otps()[0], "moves");
+    let giver = node_name("beam");
+    let mut second = otps()[0].run(&giver, OPERATOR, &[("AGENT", "moves"), ("OTHER", &receiver)], &[]);
+    second.line("up");
+    let output = ask(&["rebalance", "--connect", &giver, "--dry-run", "--json", "--timeout-ms", "700"]);
+    // One of the two refuses.
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    let plan = json(&output);
+    assert_eq!(
+        (&plan["moved"], &plan["dry_run"], &plan["supervisor"]),
+        (&5.into(), &true.into(), &"MyApp.Durable".into())
+    );
+    let of = |node: &str, plan: &serde_json::Value| {
+        let rows = plan["nodes"].as_array().expect("a list");
+        rows.iter().find(|row| row["node"] == node).expect("both are listed").clone()
+    };
+    let (gives, takes) = (of(&giver, &plan), of(&receiver, &plan));
+    assert_eq!((&gives["before"], &gives["moved"], &gives["after"]), (&20.into(), &5.into(), &15.into()));
+    assert_eq!((&takes["after"], &takes["error"]), (&25.into(), &"a node drains".into()));
+    for beam in [&mut first, &mut second] {
+        let asked = "[dry_run: true, supervisor: \"MyApp.Durable\", timeout_ms: 700]";
+        assert_eq!(beam.line("asked rebalance_request "), asked);
+    }
+    let (said, progress) = texts(&ask(&["rebalance", "--connect", &giver]));
+    assert!(said.starts_with("MyApp.Durable: 5 servers moved\n") && said.contains("left: no_target 1"), "{said}");
+    assert!(progress.contains("3/"), "{progress}");
+    let output = ask(&["rebalance", "--connect", &giver, "--supervisor", "MyApp.Durabel"]);
+    assert!(texts(&output).1.contains("did you mean MyApp.Durable?"), "{output:?}");
 }

@@ -9,14 +9,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const STEPS_A_LINE: u32 = 10;
 const TEMPLATE: &str = "{bar:32} {human_pos}/{human_len}  {per_sec:.dim}  {eta} left  {msg}";
 
-pub(super) struct Bar {
+pub(in crate::commands) struct Bar {
     bar: ProgressBar,
     /// Not a terminal: steps shown so far.
     lines: Option<u32>,
 }
 
 impl Bar {
-    pub(super) fn new() -> Self {
+    pub(in crate::commands) fn new() -> Self {
         let lines = (!std::io::stderr().is_terminal()).then_some(0);
         Bar { lines, ..Bar::on(ProgressDrawTarget::stderr()) }
     }
@@ -30,7 +30,7 @@ impl Bar {
         Bar { bar, lines: None }
     }
 
-    pub(super) fn show(&mut self, progress: &Progress) {
+    pub(in crate::commands) fn show(&mut self, progress: &Progress) {
         let done = progress.moved.saturating_add(progress.left);
         if let Some(shown) = &mut self.lines {
             if *shown % STEPS_A_LINE == 0 {
@@ -47,7 +47,7 @@ impl Bar {
     }
 
     /// Takes the bar away, so that what follows begins on a clean line.
-    pub(super) fn end(&self) {
+    pub(in crate::commands) fn end(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -4,6 +4,8 @@
 #   refuse          it does not know the supervisor
 #   hold            steps without end
 #   exit, vanish    one step, then the agent or the whole node is gone
+#   moves           it cordons, moves and rebalances
+#   old             its release knows none of that
 #   several, bare   it has two supervisors, or none; in every other mode MyApp.Durable
 #   none            there is no agent
 defmodule Operator do
@@ -23,13 +25,48 @@ defmodule Operator do
   defp serve(mode) do
     receive do
       {@tag, 1, :describe, request, from} ->
-        info = %{release: "9.9.9", now_ms: 60_000, supervisors: Enum.map(supervisors(mode), &supervisor/1)}
+        info = %{release: "9.9.9", now_ms: 60_000, supervisors: for(name <- supervisors(mode), do: supervisor(name, mode))}
         send(from, {@tag, 1, :description, request, info})
         serve(mode)
 
       {@tag, 1, :drain_request, request, from, what} ->
         IO.puts("asked #{what.supervisor} #{inspect(what.timeout_ms)} #{what.dry_run}")
         answer(mode, request, from)
+
+      {@tag, 1, kind, request, from, what} when mode == "moves" ->
+        IO.puts("asked #{kind} #{inspect(Enum.sort(what))}")
+        answer(kind, what, request, from)
+        serve(mode)
+    end
+  end
+
+  defp answer(:cordon_request, what, request, from) do
+    send(from, {@tag, 1, :cordon_done, request, %{supervisors: [what.supervisor || "MyApp.Durable"]}})
+  end
+
+  defp answer(:move_request, %{key: "none"}, request, from) do
+    send(from, {@tag, 1, :refuse, request, {:invalid, ["no server none, did you mean nine?"]}})
+  end
+
+  defp answer(:move_request, what, request, from) do
+    done = %{from: Atom.to_string(node()), to: what.to || "best@h", gap_us: 41_000, attempts: 2}
+    send(from, {@tag, 1, :move_done, request, done})
+  end
+
+  # As OTHER says who gets what is above the share.
+  defp answer(:rebalance_request, what, request, from) do
+    case {System.get_env("OTHER"), what.dry_run} do
+      {nil, _any} ->
+        send(from, {@tag, 1, :refuse, request, {:invalid, ["a node drains"]}})
+
+      {other, true} ->
+        rest = %{total: 20, left: %{}, timeout_ms: 30_000, estimate_us: nil, out_of_reach: []}
+        send(from, {@tag, 1, :plan, request, Map.merge(rest, %{moves: 5, targets: [{other, 5}]})})
+
+      {other, false} ->
+        step(request, from, 3)
+        report = %{report(5, %{kept: 14, no_target: 1}) | targets: [{other, 5}]}
+        send(from, {@tag, 1, :drain_done, request, report})
     end
   end
 
@@ -37,7 +74,10 @@ defmodule Operator do
   defp supervisors("bare"), do: []
   defp supervisors(_mode), do: ["MyApp.Durable"]
 
-  defp supervisor(name), do: %{name: name, generation: "1", started_at_ms: 0, servers: 20, draining: false}
+  defp supervisor(name, mode) do
+    info = %{name: name, generation: "1", started_at_ms: 0, servers: 20, draining: false}
+    if mode == "old", do: info, else: Map.put(info, :cordoned, false)
+  end
 
   defp answer("refuse", request, from) do
     send(from, {@tag, 1, :refuse, request, {:invalid, ["supervisor: there is no Nope"]}})
@@ -127,5 +167,6 @@ defmodule Operator do
 end
 
 # The agent is a process of its own: its end is not the node's.
+if other = System.get_env("OTHER"), do: true = Node.connect(String.to_atom(other))
 spawn(fn -> Operator.run(System.fetch_env!("AGENT")) end)
 Process.sleep(:infinity)

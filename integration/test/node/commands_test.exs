@@ -1,0 +1,54 @@
+defmodule Node.CommandsTest do
+  @moduledoc "Commands of an operator: the real program, real BEAM nodes."
+
+  use HandoffCase, nodes: 3
+
+  setup %{nodes: [a, b, c]} = context do
+    for node <- context.nodes,
+        do: {:ok, _apps} = Cluster.call(node, Application, :ensure_all_started, [:durable_handoff])
+
+    start_cluster(context)
+    {:ok, a: a, b: b, c: c}
+  end
+
+  test "a node that is cordoned gets no server of a drain, and gets some once it is not",
+       %{a: a, b: b, c: c} = context do
+    keys = start_servers(context, a, 6)
+    assert {_said, 0} = RustNode.command(["cordon", Atom.to_string(b)])
+    assert %{"cordoned" => true, "draining" => true} = described(a, b)
+    wait_until(fn -> b not in eligible(context, a) end)
+    assert {_report, 0} = RustNode.command(["drain", Atom.to_string(a)])
+    assert_all_run_on(context, keys, [c])
+
+    assert {_said, 0} = RustNode.command(["uncordon", Atom.to_string(b)])
+    assert {_said, 0} = RustNode.command(["uncordon", Atom.to_string(a)])
+    assert %{"cordoned" => false, "draining" => false} = described(a, b)
+    wait_until(fn -> Enum.sort([a, b]) -- eligible(context, c) == [] end)
+    assert {_report, 0} = RustNode.command(["drain", Atom.to_string(c)])
+    assert_all_run_on(context, keys, [a, b])
+  end
+
+  test "one server moves to the node that is named", %{a: a, b: b, c: c} = context do
+    [key] = start_servers(context, a, 1)
+    # Asked of a node that does not have it.
+    assert {said, 0} = RustNode.command(["move", Atom.to_string(b), key, "--to", Atom.to_string(c), "--json"])
+    from = Atom.to_string(a)
+    to = Atom.to_string(c)
+    assert %{"from" => ^from, "to" => ^to, "attempts" => 1} = DurableHandoff.Codec.decode!(said)
+    assert %{^key => ^c} = placement(context)
+
+    assert {said, 6} = RustNode.command(["move", Atom.to_string(a), "no such key"])
+    assert said =~ "refuses"
+  end
+
+  defp described(connect, node) do
+    {said, 0} = RustNode.command(["nodes", "--json", "--connect", Atom.to_string(connect)])
+    name = Atom.to_string(node)
+    %{"supervisors" => [supervisor]} = said |> DurableHandoff.Codec.decode!() |> Enum.find(&(&1["name"] == name))
+    supervisor
+  end
+
+  defp eligible(context, node) do
+    call(node, LifecycleManager, :find_eligible_nodes, [context.sup, Servers.Counter, [limit: 9]])
+  end
+end

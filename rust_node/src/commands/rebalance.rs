@@ -1,0 +1,159 @@
+//! `rebalance`: have every node move what it carries above its share.
+//!
+//! Guarantee: each node decides what it moves, and goes on however this command ends. Every node that has the
+//! supervisor is in the result: with what it moved, or with why it did not answer.
+
+mod choice;
+mod result;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use handoff_core::Progress;
+use handoff_wire::{Message, RebalanceRequest};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::agent::{Agent, NoAnswer, say, show};
+use super::drain::bar::Bar;
+use super::exit::Exit;
+use super::nodes::{ask, connect_all};
+use super::run::{random_creation, start};
+use crate::distribution::{Node, names};
+use crate::settings::Settings;
+use choice::{Asked, choose};
+use result::{Moves, OfNode, Rebalanced};
+
+/// Steps of all nodes that wait to be shown.
+const STEPS: usize = 64;
+
+/// What to rebalance, and how.
+#[derive(Debug, Clone, Args)]
+pub struct RebalanceFlags {
+    /// The supervisor, as the nodes name it [default: the only one there is]
+    #[arg(long, value_name = "NAME")]
+    pub supervisor: Option<String>,
+    /// Instead of the time that the supervisors are configured with
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub timeout_ms: Option<u64>,
+    /// Only say how many servers would go where
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Connects, asks every node, watches, prints.
+///
+/// # Errors
+/// What kept it from starting or printing.
+pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Result<Exit> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node = start(&settings, random_creation())?;
+    connect_all(&node, &settings).await.iter().for_each(|failure| say(failure));
+    let lines = ask(&node).await?;
+    let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref()) {
+        Ok(choice) => choice,
+        Err((why, exit)) => {
+            node.stop();
+            say(&why);
+            return Ok(exit);
+        }
+    };
+    let mut bar = Bar::new();
+    let answers = tokio::select! {
+        answers = ask_all(&node, &supervisor, &asked, &flags, &mut bar) => Some(answers),
+        _ = interrupt.recv() => None,
+    };
+    bar.end();
+    node.stop();
+    let Some(answers) = answers else {
+        say("the rebalance goes on at the nodes");
+        return Ok(Exit::Interrupted);
+    };
+    let rebalanced = Rebalanced::new(supervisor, flags.dry_run, &asked, answers);
+    show(flags.json, &rebalanced)?;
+    Ok(rebalanced.exit())
+}
+
+/// The answer of each node, by name.
+async fn ask_all(
+    node: &Node,
+    supervisor: &str,
+    asked: &[Asked],
+    flags: &RebalanceFlags,
+    bar: &mut Bar,
+) -> BTreeMap<String, OfNode> {
+    let mut answers: BTreeMap<String, OfNode> = BTreeMap::new();
+    let mut working = JoinSet::new();
+    let (steps, mut progress) = mpsc::channel(STEPS);
+    for Asked { name, too_old, .. } in asked {
+        if let Some(why) = too_old {
+            answers.insert(name.clone(), Err(NoAnswer::Refused(why.clone())));
+            continue;
+        }
+        let (node, name, supervisor) = (node.clone(), name.clone(), supervisor.to_owned());
+        let (flags, steps) = (flags.clone(), steps.clone());
+        working.spawn(async move {
+            let answer = ask_one(&node, &name, supervisor, &flags, &steps).await;
+            (name, answer)
+        });
+    }
+    drop(steps);
+    let mut latest: BTreeMap<String, Progress> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            Some((name, step)) = progress.recv() => {
+                latest.insert(name, step);
+                bar.show(&sum(latest.values()));
+            }
+            ended = working.join_next() => match ended {
+                Some(Ok((name, answer))) => {
+                    answers.insert(name, answer);
+                }
+                // A task that failed has no answer; it is listed as lost.
+                Some(Err(error)) => tracing::error!(%error, "asking a node failed"),
+                None => return answers,
+            },
+        }
+    }
+}
+
+async fn ask_one(
+    node: &Node,
+    name: &str,
+    supervisor: String,
+    flags: &RebalanceFlags,
+    steps: &mpsc::Sender<(String, Progress)>,
+) -> OfNode {
+    let peer = names::parse(name).map_err(|error| NoAnswer::Unreachable(error.to_string()))?;
+    let mut agent = Agent::of_peer(node, &peer)?;
+    let RebalanceFlags { dry_run, timeout_ms, .. } = *flags;
+    agent.ask(|request, from| RebalanceRequest { request, from, supervisor, dry_run, timeout_ms })?;
+    let answer = agent.next(|request, message| match message {
+        Message::DrainStep(step) if step.request == request => {
+            // A step that finds no room is followed by the next.
+            let _full = steps.try_send((name.to_owned(), step.progress));
+            None
+        }
+        Message::Plan(done) if done.request == request => Some(Moves::of_plan(done.plan)),
+        Message::DrainDone(done) if done.request == request => Some(Moves::of_report(done.report)),
+        _ => None,
+    });
+    answer.await
+}
+
+/// Of all nodes; a rebalance has to move its excess, not every server of its node.
+fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
+    all.fold(Progress::default(), |sum, one| Progress {
+        total: sum.total + one.excess,
+        moved: sum.moved + one.moved,
+        in_flight: sum.in_flight + one.in_flight,
+        displaced: sum.displaced + one.displaced,
+        failures: sum.failures + one.failures,
+        limit: sum.limit + one.limit,
+        ..sum
+    })
+}

@@ -1,0 +1,90 @@
+//! Which supervisor is meant, and which nodes have it.
+
+use std::collections::BTreeSet;
+
+use crate::commands::exit::Exit;
+use crate::commands::nodes::NodeLine;
+
+/// A node that has the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) name: String,
+    /// How many servers it has.
+    pub(super) servers: u64,
+    /// Why it cannot be asked.
+    pub(super) too_old: Option<String>,
+}
+
+/// The supervisor that is named, or the only one, and its nodes.
+pub(super) fn choose(lines: &[NodeLine], given: Option<&str>) -> Result<(String, Vec<Asked>), (String, Exit)> {
+    if lines.is_empty() {
+        return Err(("no node could be reached".to_owned(), Exit::Unreachable));
+    }
+    let known: BTreeSet<&str> =
+        lines.iter().flat_map(|line| &line.supervisors).map(|supervisor| &*supervisor.name).collect();
+    let all = || known.iter().copied().collect::<Vec<_>>().join(", ");
+    let wanted = given.map(|given| given.strip_prefix("Elixir.").unwrap_or(given));
+    let supervisor = match (wanted, known.first()) {
+        (_, None) => return Err(("no node has a supervisor with a Drainer".to_owned(), Exit::Refused)),
+        (Some(wanted), _) if known.contains(wanted) => wanted,
+        (Some(wanted), _) => return Err((format!("no node has {wanted}, {}", hint(wanted, &known)), Exit::Refused)),
+        (None, Some(only)) if known.len() == 1 => only,
+        (None, Some(_)) => {
+            return Err((format!("there are several, --supervisor takes one of: {}", all()), Exit::Settings));
+        }
+    };
+    let asked = lines.iter().filter_map(|line| {
+        let found = line.supervisors.iter().find(|found| found.name == supervisor)?;
+        let release = line.library.as_deref().unwrap_or("of an unknown release");
+        let too_old =
+            found.cordoned.is_none().then(|| format!("its durable_handoff {release} does not know rebalance"));
+        Some(Asked { name: line.name.clone(), servers: found.servers, too_old })
+    });
+    Ok((supervisor.to_owned(), asked.collect()))
+}
+
+fn hint(wanted: &str, known: &BTreeSet<&str>) -> String {
+    let distance = |known: &&&str| strsim::damerau_levenshtein(wanted, known);
+    match known.iter().min_by_key(distance) {
+        Some(near) if distance(&near) <= 1 + wanted.chars().count() / 4 => format!("did you mean {near}?"),
+        _ => format!("there is: {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::overview::SupervisorLine;
+
+    fn line(node: &str, supervisors: &[&str], cordoned: Option<bool>) -> NodeLine {
+        let supervisor = |name: &&str| SupervisorLine {
+            name: (*name).to_owned(),
+            release: None,
+            age_s: None,
+            servers: 7,
+            draining: false,
+            cordoned,
+        };
+        let supervisors = supervisors.iter().map(supervisor).collect();
+        NodeLine { name: node.to_owned(), library: Some("0.1.0".to_owned()), supervisors }
+    }
+
+    #[test]
+    fn the_only_supervisor_needs_no_name_and_nodes_without_it_are_not_asked() {
+        let lines = [line("a@h", &["Sup"], Some(false)), line("b@h", &[], None), line("c@h", &["Sup"], None)];
+        let (supervisor, asked) = choose(&lines, None).expect("one");
+        assert_eq!((&*supervisor, asked.len(), asked[0].too_old.is_none()), ("Sup", 2, true));
+        assert_eq!(asked[1].too_old.as_deref(), Some("its durable_handoff 0.1.0 does not know rebalance"));
+        assert_eq!(choose(&lines, Some("Elixir.Sup")).expect("named").0, "Sup");
+    }
+
+    #[test]
+    fn a_name_that_is_wrong_or_missing_is_answered_with_those_there_are() {
+        let lines = [line("a@h", &["MyApp.Durable", "Other"], Some(false))];
+        let error = |given| choose(&lines, given).expect_err("an error");
+        assert_eq!(error(Some("MyApp.Durabel")).0, "no node has MyApp.Durabel, did you mean MyApp.Durable?");
+        assert!(error(Some("Quite.Different")).0.contains("there is: MyApp.Durable, Other"));
+        assert_eq!(error(None).1, Exit::Settings);
+        assert_eq!(choose(&[], None).expect_err("no node").1, Exit::Unreachable);
+    }
+}

@@ -1,0 +1,193 @@
+//! What a rebalance did, as a table and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use handoff_core::{Reason, Report};
+use handoff_wire::PlanSummary;
+use serde::Serialize;
+
+use super::choice::Asked;
+use crate::commands::agent::NoAnswer;
+use crate::commands::columns::columns;
+use crate::commands::exit::Exit;
+
+/// A server left for one of these was not to be moved.
+const KEPT: [Reason; 4] = [Reason::Kept, Reason::MovedLately, Reason::Excluded, Reason::Gone];
+
+pub(super) type OfNode = Result<Moves, NoAnswer>;
+
+/// What one node moved, or would.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    moved: u64,
+    left: BTreeMap<&'static str, u64>,
+    targets: BTreeMap<String, u64>,
+    /// Why it moved nothing, or nothing more.
+    idle: Option<&'static str>,
+}
+
+impl Moves {
+    pub(super) fn of_plan(plan: PlanSummary) -> Moves {
+        Moves { moved: plan.moves, left: left(plan.left), targets: names(plan.targets), idle: None }
+    }
+
+    pub(super) fn of_report(report: Report) -> Moves {
+        let idle = report.balance.and_then(|balance| balance.idle).map(handoff_core::balance::Idle::name);
+        Moves { moved: report.moved, left: left(report.left), targets: names(report.targets), idle }
+    }
+}
+
+fn left(all: BTreeMap<Reason, u64>) -> BTreeMap<&'static str, u64> {
+    let counts = all.into_iter().filter(|(reason, count)| *count > 0 && !KEPT.contains(reason));
+    counts.map(|(reason, count)| (reason.name(), count)).collect()
+}
+
+fn names(targets: BTreeMap<std::sync::Arc<str>, u64>) -> BTreeMap<String, u64> {
+    targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect()
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Rebalanced {
+    supervisor: String,
+    dry_run: bool,
+    moved: u64,
+    nodes: Vec<NodeRow>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeRow {
+    node: String,
+    /// Its servers when it was asked.
+    before: u64,
+    moved: u64,
+    /// Its servers then, if no other comes or goes.
+    after: u64,
+    left: BTreeMap<&'static str, u64>,
+    targets: BTreeMap<String, u64>,
+    idle: Option<&'static str>,
+    error: Option<String>,
+}
+
+impl Rebalanced {
+    pub(super) fn new(
+        supervisor: String,
+        dry_run: bool,
+        asked: &[Asked],
+        mut answers: BTreeMap<String, OfNode>,
+    ) -> Rebalanced {
+        let mut exit = Exit::Done;
+        let rows = asked.iter().map(|Asked { name, servers, .. }| {
+            let lost = || Err(NoAnswer::Lost("asking it failed".to_owned()));
+            let answer = answers.remove(name).unwrap_or_else(lost);
+            let (moves, error, of_node) = match answer {
+                Ok(moves) => {
+                    let of_node = if moves.left.is_empty() && !stopped(moves.idle) { Exit::Done } else { Exit::Left };
+                    (moves, None, of_node)
+                }
+                Err(why) => (Moves::default(), Some(why.text().to_owned()), why.exit()),
+            };
+            exit = worse(exit, of_node);
+            let Moves { moved, left, targets, idle } = moves;
+            NodeRow { node: name.clone(), before: *servers, moved, after: 0, left, targets, idle, error }
+        });
+        let mut nodes: Vec<NodeRow> = rows.collect();
+        let mut received: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in nodes.iter().flat_map(|row| &row.targets) {
+            *received.entry(name.clone()).or_default() += count;
+        }
+        for row in &mut nodes {
+            let came = received.get(&row.node).copied().unwrap_or(0);
+            row.after = row.before.saturating_sub(row.moved).saturating_add(came);
+        }
+        let moved = nodes.iter().map(|row| row.moved).sum();
+        Rebalanced { supervisor, dry_run, moved, nodes, exit }
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+/// Whether it moved less than its excess for that.
+fn stopped(idle: Option<&str>) -> bool {
+    idle.is_some_and(|idle| !["within_tolerance", "too_few_servers"].contains(&idle))
+}
+
+/// A node that was lost matters more than one that refused, and that more than servers that were left.
+fn worse(one: Exit, other: Exit) -> Exit {
+    let order = [Exit::Lost, Exit::Unreachable, Exit::Refused, Exit::Left];
+    order.into_iter().find(|exit| [one, other].contains(exit)).unwrap_or(Exit::Done)
+}
+
+impl fmt::Display for Rebalanced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rebalanced { supervisor, moved, .. } = self;
+        let what = if self.dry_run { "would move" } else { "moved" };
+        writeln!(f, "{supervisor}: {moved} servers {what}")?;
+        let mut rows = vec![["NODE", "SERVERS", "MOVED", "AFTER", "NOTE"].map(str::to_owned)];
+        for row in &self.nodes {
+            let left = row.left.iter().map(|(reason, count)| format!("left: {reason} {count}"));
+            let notes: Vec<String> = row.error.iter().cloned().chain(row.idle.map(str::to_owned)).chain(left).collect();
+            let [before, moved, after] = [row.before, row.moved, row.after].map(|count| count.to_string());
+            rows.push([row.node.clone(), before, moved, after, notes.join(", ")]);
+        }
+        f.write_str(&columns(&rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(name: &str, servers: u64) -> Asked {
+        Asked { name: name.to_owned(), servers, too_old: None }
+    }
+
+    fn moves(count: u64, to: &str) -> Moves {
+        Moves { moved: count, targets: BTreeMap::from([(to.to_owned(), count)]), ..Moves::default() }
+    }
+
+    #[test]
+    fn the_sum_shows_what_every_node_has_then() {
+        let nodes = [asked("a@h", 60), asked("b@h", 50), asked("c@h", 10)];
+        let idle = Moves { idle: Some("within_tolerance"), ..Moves::default() };
+        let answers = BTreeMap::from([
+            ("a@h".to_owned(), Ok(moves(20, "c@h"))),
+            ("b@h".to_owned(), Ok(moves(10, "c@h"))),
+            ("c@h".to_owned(), Ok(idle)),
+        ]);
+        let rebalanced = Rebalanced::new("Sup".to_owned(), true, &nodes, answers);
+        let expected = "\
+Sup: 30 servers would move
+NODE  SERVERS  MOVED  AFTER  NOTE
+a@h   60       20     40
+b@h   50       10     40
+c@h   10       0      40     within_tolerance
+";
+        assert_eq!((rebalanced.to_string().as_str(), rebalanced.exit()), (expected, Exit::Done));
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_is_listed_with_the_reason_and_decides_the_exit_code() {
+        let nodes = [asked("a@h", 9), asked("b@h", 1), asked("c@h", 1)];
+        let left = Moves { left: BTreeMap::from([("no_target", 3)]), ..Moves::default() };
+        let refused = Err(NoAnswer::Refused("it drains".to_owned()));
+        let answers = BTreeMap::from([("a@h".to_owned(), Ok(left)), ("b@h".to_owned(), refused)]);
+        let rebalanced = Rebalanced::new("Sup".to_owned(), false, &nodes, answers);
+        let text = rebalanced.to_string();
+        for expected in ["left: no_target 3", "it drains", "asking it failed"] {
+            assert!(text.contains(expected), "{text}");
+        }
+        assert_eq!(rebalanced.exit(), Exit::Lost);
+        assert_eq!((worse(Exit::Left, Exit::Refused), worse(Exit::Done, Exit::Left)), (Exit::Refused, Exit::Left));
+    }
+
+    #[test]
+    fn servers_that_were_not_to_be_moved_do_not_count_as_left() {
+        let all = BTreeMap::from([(Reason::Kept, 40), (Reason::NoTarget, 2), (Reason::Excluded, 1)]);
+        assert_eq!(left(all), BTreeMap::from([("no_target", 2)]));
+    }
+}
