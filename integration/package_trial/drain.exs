@@ -27,6 +27,9 @@ for key <- keys do
 end
 
 wait.(wait, 300, fn -> match?({:ok, %{moves: moves}} when length(moves) == 20, DurableHandoff.plan(Trial.Durable)) end)
+findings = DurableHandoff.Doctor.run()
+IO.puts(DurableHandoff.Doctor.format(findings))
+true = DurableHandoff.Doctor.healthy?(findings)
 {:ok, %{total: 20, moved: 20} = report} = DurableHandoff.drain(Trial.Durable)
 
 for key <- keys do

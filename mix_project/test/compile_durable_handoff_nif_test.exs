@@ -240,6 +240,12 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert Cargo.environment(nil, true) == []
   end
 
+  test "a failed build on a machine without a C compiler names what is missing", %{root: root} = context do
+    write(root, "broken", "")
+    environment(%{"CC" => Path.join(root, "no-cc")})
+    assert_raise Mix.Error, ~r/exit status 101.*There is no C compiler.*build-base/s, fn -> compile(context) end
+  end
+
   test "without the sources the error says where they should come from", %{root: root} = context do
     File.rm_rf!(Path.join(root, "native"))
     assert_raise Mix.Error, ~r/subdir: "mix_project"/, fn -> compile(context) end

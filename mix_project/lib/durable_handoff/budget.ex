@@ -45,7 +45,9 @@ defmodule DurableHandoff.Budget do
 
   defp total(options, graceful_ms, before_ms), do: before_ms + options.timeout_ms + graceful_ms
 
-  defp sum(options, graceful_ms, before_ms) do
+  @doc "How long all of a shutdown may take, and what it is made of."
+  @spec sum(Options.t(), non_neg_integer(), non_neg_integer()) :: String.t()
+  def sum(options, graceful_ms, before_ms) do
     before = if before_ms > 0, do: "children that stop before it #{before_ms} + ", else: ""
 
     "#{total(options, graceful_ms, before_ms)} ms (#{before}timeout_ms #{options.timeout_ms} + " <>

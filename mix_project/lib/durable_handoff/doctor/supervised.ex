@@ -51,18 +51,20 @@ defmodule DurableHandoff.Doctor.Supervised do
     graceful_ms = Host.graceful_shutdown_ms(name)
     before_ms = before_ms(name)
 
+    sum = "a shutdown may take " <> Budget.sum(options, graceful_ms, before_ms)
+
     cond do
       warning = Budget.warning(options, graceful_ms, before_ms) ->
         {:budget, :problem, warning,
          "raise what the platform waits and shutdown_budget_ms with it, or lower timeout_ms"}
 
       options.shutdown_budget_ms == nil ->
-        {:budget, :warning, Budget.opening(options, graceful_ms, before_ms),
-         "set shutdown_budget_ms to what the platform waits: terminationGracePeriodSeconds, docker stop -t, TimeoutStopSec; " <>
-           "on Fly.io kill_timeout, with kill_signal = \"SIGTERM\""}
+        {:budget, :warning, sum <> ", and no shutdown_budget_ms is set",
+         "set it to what the platform waits: terminationGracePeriodSeconds, docker stop -t, TimeoutStopSec; on Fly.io " <>
+           "kill_timeout, with kill_signal = \"SIGTERM\""}
 
       true ->
-        {:budget, :ok, Budget.opening(options, graceful_ms, before_ms), nil}
+        {:budget, :ok, sum <> ", within shutdown_budget_ms #{options.shutdown_budget_ms}", nil}
     end
   end
 
