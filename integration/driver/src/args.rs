@@ -235,6 +235,7 @@ impl Args {
             clock_ahead: None,
             lacks_module: None,
             partitions: false,
+            second_drain: false,
             call_every_ms: 10,
             quick,
             discovery_interval_ms: or(None, 60_000, 10_000),

@@ -9,6 +9,7 @@ use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, live
 use crate::kept::{FinalWrites, floor};
 use crate::quantiles::{Quantiles, millis};
 use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport};
+use crate::run::cpu::Cpu;
 
 /// A node, as far as figures need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +103,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
         call_ms_draining,
         call_ms_otherwise,
         waited_ms: Quantiles::default(),
+        cpu_ms: Cpu::default(),
         store_ops: None,
         store_load: None,
         nodes: nodes(observed, &lives),

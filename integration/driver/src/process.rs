@@ -58,6 +58,12 @@ impl Process {
         self.child.try_wait()
     }
 
+    /// Processor time of all its threads, in milliseconds; `None` when it has ended.
+    pub fn cpu_ms(&self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        cpu_ms(&stat).filter(|ms| *ms > 0.0)
+    }
+
     /// Everything it has written so far that is text; empty when that cannot be read.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -89,12 +95,29 @@ impl Drop for Process {
     }
 }
 
+/// User and system time from a line of /proc/PID/stat, whose second field, the name, may contain anything.
+fn cpu_ms(stat: &str) -> Option<f64> {
+    /// Linux shows times to programs in hundredths of a second.
+    const MS_PER_TICK: f64 = 10.0;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok().map(f64::from);
+    // Fields 14 and 15; those left begin with the third.
+    Some((ticks(11)? + ticks(12)?) * MS_PER_TICK)
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_spaces_and_brackets() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 200 0 0 150 25 0 0 20 0 3 0 100 1 2 3";
+        assert_eq!(cpu_ms(stat), Some(1_750.0));
+        assert_eq!(cpu_ms("42 (ended"), None);
+    }
 
     fn shell(script: &str, dir: &Path) -> Process {
         let mut command = Command::new("sh");

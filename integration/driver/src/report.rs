@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::beam::events;
 use crate::quantiles::Quantiles;
+use crate::run::cpu::Cpu;
 use crate::settings::Settings;
 use crate::variant::{Executor, Mode, Variant};
 use crate::{Error, Result};
@@ -112,6 +113,8 @@ pub struct ModeReport {
     pub call_ms_otherwise: Quantiles,
     /// The waits of calls that had to wait for their server. Plain clients never wait.
     pub waited_ms: Quantiles,
+    /// Processor time while nodes stopped.
+    pub cpu_ms: Cpu,
     /// Requests to the simulated store by kind, from the first SIGTERM on; `None` for a real store.
     pub store_ops: Option<BTreeMap<String, u64>>,
     /// Requests at the simulated store at the same time, from the first SIGTERM until the last node was gone.

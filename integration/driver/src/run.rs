@@ -1,5 +1,6 @@
 //! One mode, from an empty machine to its figures.
 
+pub mod cpu;
 pub mod deploy;
 pub mod recovery;
 pub mod stage;
@@ -38,7 +39,9 @@ pub fn run_mode(
     if let Some(store) = stage.store {
         cluster.call(store, Command::ResetStoreStats)?;
     }
+    let before = cpu::read(&mut cluster);
     let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
+    let cpu_ms = cpu::since(&before, &mut cluster, &stage, &drains);
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
     // As long as before the first drain: calls outside drains are those of the cluster before and of the one
@@ -73,7 +76,7 @@ pub fn run_mode(
     if let Some(reason) = not_mixed(&settings.releases, &figures.nodes) {
         return Err(Error::NotMixed { reason });
     }
-    Ok((ModeReport { store_ops, store_load, decided_by, waited_ms, notes, ..figures }, versions.into()))
+    Ok((ModeReport { cpu_ms, store_ops, store_load, decided_by, waited_ms, notes, ..figures }, versions.into()))
 }
 
 fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BTreeMap<String, u64>>> {

@@ -115,6 +115,8 @@ pub struct Settings {
     /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then
     /// parts more of them.
     pub partitions: bool,
+    /// In benches: whether one of the nodes that took the servers stops after the first node.
+    pub second_drain: bool,
     /// Between two calls of a client.
     pub call_every_ms: u32,
     /// Whether defaults were shortened.

@@ -32,6 +32,8 @@ pub struct Node {
     /// When its control connection was gone.
     pub gone_us: Option<u64>,
     process: Process,
+    /// Processor time at the last look.
+    cpu_ms: f64,
     control: Option<TcpStream>,
     told_to_stop: bool,
 }
@@ -62,6 +64,7 @@ impl Node {
             up_us: None,
             gone_us: None,
             process,
+            cpu_ms: 0.0,
             control: None,
             told_to_stop: false,
         })
@@ -137,8 +140,15 @@ impl Node {
         }
     }
 
+    /// Processor time that it has used, in milliseconds; of one that has ended, up to the last look.
+    pub fn cpu_ms(&mut self) -> f64 {
+        self.cpu_ms = self.process.cpu_ms().unwrap_or(self.cpu_ms);
+        self.cpu_ms
+    }
+
     /// Whether it has ended: connection closed and process waited for.
     pub fn has_ended(&mut self) -> Result<bool> {
+        self.cpu_ms();
         let status = self.process.status().map_err(Error::io(format!("waiting for {}", self.config.label)))?;
         Ok(status.is_some() && self.gone_us.is_some())
     }

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use crate::args::Args;
 use crate::quantiles::Quantiles;
 use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
+use crate::run::cpu::Cpu;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::Mode;
@@ -73,6 +74,7 @@ fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
         decided_by: BTreeMap::from([("embedded".into(), 1)]),
         call_ms_draining: gap_ms.clone(),
         call_ms_otherwise: Quantiles { count: 9_000, p50: Some(0.3), p90: Some(0.5), p99: Some(0.9), max: Some(4.0) },
+        cpu_ms: Cpu { sources: 120.0, targets: 60.0, clients: 20.0 },
         store_ops: Some(BTreeMap::from([("get".into(), 100), ("put".into(), 300), ("in_flight".into(), 0)])),
         waited_ms: Quantiles::default(),
         store_load: Some(Load { max: 51, mean: 24.5 }),

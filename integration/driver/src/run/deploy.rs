@@ -26,7 +26,13 @@ pub fn run(
     match settings.scenario {
         Scenario::Drain | Scenario::Together => {
             let leaving = settings.full_nodes() as usize;
-            stop(cluster, &stage.apps[..leaving], settings, progress, notes)
+            let mut drains = stop(cluster, &stage.apps[..leaving], settings, progress, notes)?;
+            if settings.second_drain {
+                progress.step("waiting for heartbeats after the first drain");
+                wait_until_all_see_all(cluster, drains.last().map_or(0, |drain| drain.gone_us))?;
+                drains.extend(stop(cluster, &stage.apps[leaving..=leaving], settings, progress, notes)?);
+            }
+            Ok(drains)
         }
         Scenario::Rolling => {
             let surge = settings.deploy != Some(Deploy::InPlace);

@@ -51,6 +51,15 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 
+    /// Of durable_handoff show a second drain: a node with three times as many servers stops first, and one of
+    /// the three that took them after it; its figures but for the processors', which are of both
+    #[arg(long)]
+    pub second: bool,
+
+    /// Beside so many processes that do nothing but compute
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub busy: u32,
+
     /// How often each, in turn; medians count
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::shape::Shape;
-use crate::quantiles::median;
-use crate::report::ModeReport;
+use crate::quantiles::{Quantiles, median};
+use crate::report::{DrainReport, ModeReport};
+use crate::run::cpu::Cpu;
 
 /// One store, and everything that was measured on it.
 #[derive(Debug, Serialize)]
@@ -49,6 +50,14 @@ pub struct Row {
     pub p99_ratio: Option<f64>,
     /// The drain's time by that of the stream that was done first; `None` without streams.
     pub drain_ratio: Option<f64>,
+    /// The worst round's p99 by the same.
+    pub p99_worst_ratio: Option<f64>,
+    /// The worst round's time by the same.
+    pub drain_worst_ratio: Option<f64>,
+    /// Processor time of 1,000 moves, in milliseconds.
+    pub cpu_per_1000: Cpu,
+    /// That of all nodes together by the stream's with the least.
+    pub cpu_ratio: Option<f64>,
     /// What did not hold.
     pub broken: Vec<String>,
 }
@@ -61,38 +70,76 @@ pub fn on_store(store: Shape, measured: &[(Contender, Vec<ModeReport>)]) -> OnSt
         streams.map(|(_, row)| of(row)).filter(|ms| *ms > 0.0).reduce(f64::min)
     };
     let (best_p99, best_drain) = (best(|row| row.gap_p99_ms), best(|row| row.drain_ms));
-    for (_, row) in &mut rows {
+    let best_cpu = best(|row| row.cpu_per_1000.total());
+    for ((_, row), (_, rounds)) in rows.iter_mut().zip(measured) {
+        let worst = |figure: fn(&ModeReport) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
         row.p99_ratio = best_p99.map(|best| row.gap_p99_ms / best);
+        row.p99_worst_ratio = best_p99.map(|best| worst(gap_p99_ms) / best);
         row.drain_ratio = best_drain.map(|best| row.drain_ms / best);
+        row.drain_worst_ratio = best_drain.map(|best| worst(drain_ms) / best);
+        row.cpu_ratio = best_cpu.map(|best| row.cpu_per_1000.total() / best);
     }
     OnStore { store, rows: rows.into_iter().map(|(_, row)| row).collect() }
 }
 
 fn row(who: Contender, rounds: &[ModeReport]) -> Row {
     let of = |figure: fn(&ModeReport) -> f64| median(rounds.iter().map(figure).collect());
-    let last = rounds.last();
+    let shown = rounds.last().and_then(last);
+    let cpu = |figure: fn(&Cpu) -> f64| {
+        median(rounds.iter().map(|round| figure(&round.cpu_ms) * 1_000.0 / count(round.moved).max(1.0)).collect())
+    };
     Row {
         name: who.name(),
-        moved: last.map_or(0, |round| round.moved),
-        total: last.map_or(0, |round| round.total),
+        moved: shown.map_or(0, |drain| drain.moved),
+        total: shown.map_or(0, |drain| drain.total),
         not_back: rounds.iter().map(|round| round.unreachable).max().unwrap_or(0),
-        gap_p50_ms: of(|round| round.gap_ms.p50.unwrap_or(0.0)),
-        gap_p99_ms: of(|round| round.gap_ms.p99.unwrap_or(0.0)),
-        gap_max_ms: of(|round| round.gap_ms.max.unwrap_or(0.0)),
-        drain_ms: of(|round| round.drain_ms),
+        gap_p50_ms: of(|round| gaps(round).p50.unwrap_or(0.0)),
+        gap_p99_ms: of(gap_p99_ms),
+        gap_max_ms: of(|round| gaps(round).max.unwrap_or(0.0)),
+        drain_ms: of(drain_ms),
         per_second: of(per_second),
         at_store_mean: of(|round| round.store_load.map_or(0.0, |load| load.mean)),
         at_store_max: of(at_store_max),
-        targets: last.map(|round| round.targets.clone()).unwrap_or_default(),
+        targets: shown.map(|drain| drain.targets.clone()).unwrap_or_default(),
         p99_ratio: None,
         drain_ratio: None,
+        p99_worst_ratio: None,
+        drain_worst_ratio: None,
+        cpu_per_1000: Cpu {
+            sources: cpu(|cpu| cpu.sources),
+            targets: cpu(|cpu| cpu.targets),
+            clients: cpu(|cpu| cpu.clients),
+        },
+        cpu_ratio: None,
         broken: rounds.iter().flat_map(ModeReport::broken).collect(),
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+/// What is measured is the last drain of a round.
+fn last(round: &ModeReport) -> Option<&DrainReport> {
+    round.drains.last()
+}
+
+fn gaps(round: &ModeReport) -> Quantiles {
+    last(round).map(|drain| drain.gap_ms.clone()).unwrap_or_default()
+}
+
+fn gap_p99_ms(round: &ModeReport) -> f64 {
+    gaps(round).p99.unwrap_or(0.0)
+}
+
+fn drain_ms(round: &ModeReport) -> f64 {
+    last(round).map_or(0.0, |drain| drain.drain_ms)
+}
+
 fn per_second(round: &ModeReport) -> f64 {
-    if round.drain_ms > 0.0 { round.moved as f64 * 1_000.0 / round.drain_ms } else { 0.0 }
+    let moved = count(last(round).map_or(0, |drain| drain.moved));
+    if drain_ms(round) > 0.0 { moved * 1_000.0 / drain_ms(round) } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn count(servers: usize) -> f64 {
+    servers as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -108,8 +155,8 @@ mod tests {
 
     fn round(p99: f64, drain_ms: f64) -> ModeReport {
         let (_, mut round) = fixture::report().modes.remove(2);
-        round.gap_ms.p99 = Some(p99);
-        round.drain_ms = drain_ms;
+        let drain = &mut round.drains[0];
+        (drain.gap_ms.p99, drain.drain_ms) = (Some(p99), drain_ms);
         round
     }
 
@@ -143,6 +190,7 @@ mod tests {
         let row = &on_store(Shape::Latency, &[(Contender::Stream(8), rounds)]).rows[0];
         assert_eq!((row.gap_p99_ms, row.drain_ms, row.per_second), (20.0, 500.0, 200.0));
         assert_eq!(row.not_back, 4);
+        assert_eq!((row.drain_ratio, row.drain_worst_ratio), (Some(1.0), Some(2.0)));
         assert_eq!(row.broken, ["2 acknowledged increments are lost"]);
     }
 }

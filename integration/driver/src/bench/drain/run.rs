@@ -1,5 +1,7 @@
 //! The measurement: every contender on every store, in turn.
 
+use std::process::Command;
+
 use clap::Parser;
 
 use super::args::Args;
@@ -11,6 +13,7 @@ use crate::args;
 use crate::durations::rounded;
 use crate::interrupt::Interrupt;
 use crate::paths::Paths;
+use crate::process::Process;
 use crate::progress::Progress;
 use crate::report::ModeReport;
 use crate::run::run_mode;
@@ -26,6 +29,7 @@ const BACK_WITHIN_S: u32 = 5;
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
     let (mut stores, mut versions) = (Vec::new(), None);
+    let _busy = busy(args.busy, paths)?;
     for &shape in &args.stores {
         let mut measured: Vec<(Contender, Vec<ModeReport>)> =
             args.contenders(shape).into_iter().map(|contender| (contender, Vec::new())).collect();
@@ -46,10 +50,23 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
         bench: "drain",
         versions,
         servers: args.servers,
+        second: args.second,
+        busy: args.busy,
         rounds: args.rounds,
         back_within_s: BACK_WITHIN_S,
         stores,
     })
+}
+
+/// Processes that compute until they are dropped.
+fn busy(count: u32, paths: &Paths) -> Result<Vec<Process>> {
+    let start = |number| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "while :; do :; done"]);
+        Process::spawn(shell, &paths.logs.join(format!("busy-{number}.log")))
+            .map_err(Error::io("starting a process that computes"))
+    };
+    (0..count).map(start).collect()
 }
 
 /// Those of `integration/demo --quick --scenario drain`, but for what is measured.
@@ -57,12 +74,17 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
     let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
+    // A stream has learnt nothing from an earlier one, and does not spread its servers evenly: one drain of as many.
+    let second = args.second && matches!(contender, Contender::Handoff(_));
+    let (nodes, servers) = if second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
     Settings {
-        servers: args.servers,
+        nodes,
+        servers,
         clients: CLIENTS,
         modes: vec![contender.variant()],
         max_concurrency: contender.max_concurrency(args.max_concurrency),
         start_ms: shape.start_ms(),
+        second_drain: second,
         recovery_bound_s,
         ..settings
     }
@@ -73,6 +95,7 @@ mod tests {
     use super::*;
     use crate::settings::Scenario;
     use crate::store::Store;
+    use crate::variant::Executor;
 
     #[test]
     fn a_stream_has_its_own_number_and_the_store_is_the_shapes() {
@@ -82,6 +105,11 @@ mod tests {
         assert_eq!(stream.store, Store::Simulated { latency_ms: 10, slots: Some(8), error_rate: 0.0 });
         let slow = settings(&args, Shape::SlowStart, Contender::Graceful);
         assert_eq!((slow.start_ms, slow.max_concurrency), (100, 50));
+        let args = Args { second: true, ..args };
+        let ours = settings(&args, Shape::Slots, Contender::Handoff(Executor::Embedded));
+        assert_eq!((ours.nodes, ours.servers, ours.second_drain), (4, 210, true));
+        let stream = settings(&args, Shape::Slots, Contender::Stream(8));
+        assert_eq!((stream.nodes, stream.servers, stream.second_drain), (3, 70, false));
         // Graceful shutdown is found by sweeps, and how long that takes is its figure.
         assert!(slow.recovery_bound_s > 60 && stream.recovery_bound_s < 40);
     }

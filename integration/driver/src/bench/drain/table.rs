@@ -16,6 +16,10 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of each drain.
     pub servers: u32,
+    /// Whether those of `durable_handoff` are of a second drain in the same cluster.
+    pub second: bool,
+    /// Processes beside it that only compute.
+    pub busy: u32,
     /// How often each.
     pub rounds: u32,
     /// How long servers had to be back, but after graceful shutdown.
@@ -23,19 +27,23 @@ pub struct Report {
     pub stores: Vec<OnStore>,
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 16] = [
     "store",
     "moved by",
     "gap p50",
     "p99",
     "max",
     "p99 to best",
+    "worst",
     "drain",
     "to best",
+    "worst",
     "servers/s",
     "at the store",
     "went to",
     "not back",
+    "CPU s/1000",
+    "to best",
 ];
 
 impl Report {
@@ -50,9 +58,12 @@ impl Report {
         }
         let Versions { elixir, otp, .. } = &self.versions;
         let (servers, rounds) = (self.servers, self.rounds);
+        let which = if self.second { ", of durable_handoff a second drain in the same cluster" } else { "" };
+        let beside = if self.busy > 0 { format!(", beside {} busy loops", self.busy) } else { String::new() };
         format!(
-            "Draining {servers} servers, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
-             to best: by the figure of the best task stream on that store. Not back: stopped, and running nowhere {} s after the drain;\n\
+            "Draining {servers} servers{which}{beside}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
+             to best: by the figure of the best task stream on that store; worst: of all rounds, by the same. CPU s/1000: seconds of\n\
+             processors for 1,000 moves, of sources + targets + clients. Not back: stopped, and running nowhere {} s after the drain;\n\
              in no gap, so that the streams look better than they are.\n",
             self.back_within_s
         )
@@ -68,20 +79,25 @@ impl Report {
     }
 }
 
-fn values(row: &Row) -> [String; 10] {
+fn values(row: &Row) -> [String; 14] {
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+    let seconds = |ms: f64| format!("{:.2}", ms / 1_000.0);
     let shares: Vec<String> = row.targets.values().map(ToString::to_string).collect();
     [
         rounded(Some(row.gap_p50_ms)),
         rounded(Some(row.gap_p99_ms)),
         rounded(Some(row.gap_max_ms)),
         ratio(row.p99_ratio),
+        ratio(row.p99_worst_ratio),
         rounded(Some(row.drain_ms)),
         ratio(row.drain_ratio),
+        ratio(row.drain_worst_ratio),
         format!("{:.0}", row.per_second),
         format!("{:.0}, max {:.0}", row.at_store_mean, row.at_store_max),
         shares.join(" / "),
         row.not_back.to_string(),
+        [row.cpu_per_1000.sources, row.cpu_per_1000.targets, row.cpu_per_1000.clients].map(seconds).join(" + "),
+        ratio(row.cpu_ratio),
     ]
 }
 
@@ -103,13 +119,30 @@ mod tests {
             (Contender::Handoff(Executor::Node), mode(2)),
         ];
         let stores = vec![on_store(Shape::Slots, &measured)];
-        Report { bench: "drain", versions: demo.versions.clone(), servers: 100, rounds: 1, back_within_s: 5, stores }
+        Report {
+            bench: "drain",
+            versions: demo.versions.clone(),
+            servers: 100,
+            second: false,
+            busy: 2,
+            rounds: 1,
+            back_within_s: 5,
+            stores,
+        }
     }
 
     #[test]
     fn the_table_has_every_contender_of_every_store_and_the_ratios() {
         let table = report().table();
-        for expected in ["8 slots x 10 ms", "task stream, 8 at once", "durable_handoff, Rust node", "0.95", "100 / 0"] {
+        for expected in [
+            "8 slots x 10 ms",
+            "task stream, 8 at once",
+            "durable_handoff, Rust node",
+            "0.95",
+            "100 / 0",
+            "busy loops",
+            "1.20 + 0.60 + 0.20",
+        ] {
             assert!(table.contains(expected), "no {expected:?} in:\n{table}");
         }
     }

@@ -1,0 +1,48 @@
+//! What drains cost the processors of this machine, by node.
+
+use serde::Serialize;
+
+use super::stage::Stage;
+use crate::beam::Cluster;
+use crate::beam::node_config::Role;
+use crate::history::{Drain, NodeId};
+
+/// Processor time in milliseconds, of all threads.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Cpu {
+    /// Of the nodes that stopped, up to the last look at them.
+    pub sources: f64,
+    /// Of the other application nodes.
+    pub targets: f64,
+    /// Of the node with the clients.
+    pub clients: f64,
+}
+
+impl Cpu {
+    /// All of it.
+    pub fn total(self) -> f64 {
+        self.sources + self.targets + self.clients
+    }
+}
+
+/// What each node has used so far; one that has ended, up to the last look.
+pub fn read(cluster: &mut Cluster) -> Vec<f64> {
+    (0..cluster.nodes().len()).map(|id| cluster.node_mut(NodeId(id)).cpu_ms()).collect()
+}
+
+/// What nodes have used since `before`, while `drains` ran.
+pub fn since(before: &[f64], cluster: &mut Cluster, stage: &Stage, drains: &[Drain]) -> Cpu {
+    let mut cpu = Cpu::default();
+    for (id, now) in read(cluster).into_iter().enumerate() {
+        let used = (now - before.get(id).copied().unwrap_or(0.0)).max(0.0);
+        let id = NodeId(id);
+        if drains.iter().any(|drain| drain.node == id) {
+            cpu.sources += used;
+        } else if id == stage.client {
+            cpu.clients += used;
+        } else if cluster.node(id).config.role == Role::App {
+            cpu.targets += used;
+        }
+    }
+    cpu
+}
