@@ -2,7 +2,7 @@ defmodule DurableHandoff.Build.DownloadTest do
   # Not async: proxies are in the environment.
   use ExUnit.Case
 
-  alias DurableHandoff.Build.Download
+  alias DurableHandoff.Build.{Download, Machine}
   alias DurableHandoff.LoopbackServer, as: Server
 
   @limits [max_bytes: 1000, idle_ms: 60_000, total_ms: 60_000]
@@ -84,6 +84,65 @@ defmodule DurableHandoff.Build.DownloadTest do
   test "a proxy that is no URL is named" do
     System.put_env("HTTP_PROXY", "proxy.internal:3128")
     assert {:error, "HTTP_PROXY is no URL" <> _} = Download.get("http://example.com/", @limits)
+  end
+
+  describe "a server with TLS" do
+    @describetag :tmp_dir
+    # The client logs what it refuses.
+    @describetag :capture_log
+
+    setup %{tmp_dir: tmp_dir} do
+      Machine.start_otp!(:ssl)
+      name = {:Extension, {2, 5, 29, 17}, false, [{:dNSName, ~c"localhost"}]}
+      curve = [key: {:namedCurve, :secp256r1}]
+      chain = %{root: curve, intermediates: [], peer: curve ++ [extensions: [name]]}
+
+      %{server_config: server, client_config: client} =
+        :public_key.pkix_test_data(%{server_chain: chain, client_chain: chain})
+
+      authority = Path.join(tmp_dir, "authority.pem")
+      entries = for certificate <- client[:cacerts], do: {:Certificate, certificate, :not_encrypted}
+      File.write!(authority, :public_key.pem_encode(entries))
+      {:ok, port: serve(server), authority: authority}
+    end
+
+    test "of an unknown authority is refused, and the text names the variable that helps", %{port: port} do
+      assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)
+      assert reason =~ "no connection to localhost:#{port}"
+      assert reason =~ "HEX_CACERTS_PATH"
+    end
+
+    test "of an authority in HEX_CACERTS_PATH is trusted", %{port: port, authority: authority} do
+      System.put_env("HEX_CACERTS_PATH", authority)
+      assert Download.get("https://localhost:#{port}/x", @limits) == {:ok, "over TLS"}
+    end
+
+    test "with a certificate of another name is refused", %{port: port, authority: authority} do
+      System.put_env("HEX_CACERTS_PATH", authority)
+      assert {:error, reason} = Download.get("https://127.0.0.1:#{port}/x", @limits)
+      assert reason =~ "no connection to 127.0.0.1:#{port}"
+    end
+  end
+
+  # Logs nothing of refused handshakes, which are what is tested.
+  defp serve(config) do
+    options = [active: false, ip: {127, 0, 0, 1}, mode: :binary, log_level: :none]
+    {:ok, listener} = :ssl.listen(0, options ++ Keyword.take(config, [:cert, :key, :cacerts]))
+    {:ok, {_address, port}} = :ssl.sockname(listener)
+
+    start_supervised!(
+      {Task,
+       fn ->
+         {:ok, transport} = :ssl.transport_accept(listener)
+
+         with {:ok, socket} <- :ssl.handshake(transport), {:ok, _request} <- :ssl.recv(socket, 0) do
+           :ok = :ssl.send(socket, Server.ok("over TLS"))
+           :ssl.close(socket)
+         end
+       end}
+    )
+
+    port
   end
 
   defp start(answer), do: start_supervised!({Server, answer}, id: make_ref())
