@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Join the cluster and coordinate its drains until SIGTERM; a second one ends it at once
+    /// Join the cluster and coordinate its drains until SIGTERM; a second SIGTERM ends it at once
     #[command(after_help = Exit::help())]
     Run {
         #[command(flatten)]
@@ -38,7 +38,7 @@ enum Command {
     /// Show what a running node coordinates, over its HTTP service
     #[command(after_help = Exit::help())]
     Status(StatusFlags),
-    /// List the nodes of the cluster: release, age, servers, draining
+    /// List the nodes of the cluster with release, age, servers, and whether they drain
     #[command(after_help = Exit::help())]
     Nodes {
         #[command(flatten)]
@@ -49,7 +49,7 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
-    /// Try step by step whether nodes can be reached, and say what to do where not
+    /// Check step by step whether nodes can be reached, and say what to do about each that cannot
     #[command(after_help = Exit::help())]
     Doctor {
         #[command(flatten)]
@@ -69,7 +69,7 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
-    /// Have a node take no more servers, from other nodes or from callers. Those it has stay
+    /// Cordon a node: it takes no more servers, and those it has stay
     #[command(after_help = Exit::help())]
     Cordon {
         #[command(flatten)]
@@ -77,7 +77,7 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
-    /// Have a cordoned node take servers again
+    /// Let a cordoned node take servers again
     #[command(after_help = Exit::help())]
     Uncordon {
         #[command(flatten)]
@@ -93,7 +93,7 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
-    /// Have every node move what it carries above its share, and show how far they are
+    /// Have every node move the servers that it has above its share, and show the progress
     #[command(after_help = Exit::help())]
     Rebalance {
         #[command(flatten)]
@@ -103,7 +103,7 @@ enum Command {
         #[command(flatten)]
         flags: AskFlags,
     },
-    /// Audit a store: servers by status and owner, what was left behind, what cannot be read. Only reads
+    /// Audit a store: servers by status and owner, old reservations, unreadable objects. Only reads
     #[command(after_help = Exit::help())]
     Audit(AuditFlags),
 }
@@ -166,7 +166,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> Exit {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let worked = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let worked = runtime.block_on(work);
-        // Dropping it would wait for a look-up in DNS that hangs.
+        // Dropping the runtime would wait for a DNS look-up that hangs.
         runtime.shutdown_background();
         worked
     });
@@ -176,7 +176,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> Exit {
     })
 }
 
-/// The error and its causes. Many errors say their cause already: it is not repeated then.
+/// The error and its causes. Many errors contain their cause already; then it is not repeated.
 fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {

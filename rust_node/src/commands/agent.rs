@@ -15,8 +15,8 @@ use super::exit::Exit;
 use crate::distribution::dial::{DialError, dial};
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
-/// Steps come twice a second once a drain runs. Before that the node marks itself and looks at its servers,
-/// which takes calls to the store; so does a dry run.
+/// A drain sends a step twice a second. Before that the node marks itself and looks at its servers, which takes
+/// requests to the store; so does a dry run.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// After the time that the node was given.
@@ -37,9 +37,9 @@ pub(super) struct Agent<'a> {
 pub(super) enum NoAnswer {
     Unreachable(String),
     Refused(String),
-    /// It was there, and is no more.
+    /// It is gone.
     Lost(String),
-    /// The command lacks a flag.
+    /// A flag is missing or wrong.
     Incomplete(String),
 }
 
@@ -61,7 +61,7 @@ impl NoAnswer {
         }
     }
 
-    /// Says why on standard error. `at_work` follows when what was asked for may go on.
+    /// Prints the reason on standard error, followed by `at_work` if the operation may go on.
     pub(super) fn say(&self, name: &NodeName, at_work: &str) -> Exit {
         say(&match self {
             NoAnswer::Unreachable(why) => format!("{name} cannot be reached: {why}"),
@@ -83,7 +83,7 @@ impl<'a> Agent<'a> {
     pub(super) fn of_peer(node: &'a Node, name: &'a NodeName) -> Result<Agent<'a>, NoAnswer> {
         let mailbox = node.register(&format!("durable_handoff_operator_{name}"));
         let mailbox = mailbox.ok_or_else(|| unreachable("this command talks to it already"))?;
-        // Before any question: without an agent its `noproc` is the answer.
+        // Before any request: without an agent, its `noproc` is the answer.
         let _monitor = node.monitor(&mailbox, &name.to_string(), agent_process());
         Ok(Agent {
             node,
@@ -100,7 +100,7 @@ impl<'a> Agent<'a> {
         self.silence = SILENCE.max(Duration::from_millis(timeout_ms.unwrap_or(0)) + LATE);
     }
 
-    /// Asks a question, made from its number and the process that waits for the answer.
+    /// Sends a request, made from its number and the process that waits for the answer.
     pub(super) fn ask<M: Into<Message>>(
         &mut self,
         question: impl FnOnce(RequestId, etf::Pid) -> M,
@@ -205,7 +205,7 @@ fn agent_process() -> Process {
     Process::Name(AGENT_PROCESS.to_owned())
 }
 
-/// Why a node was not reached, and what to do about it.
+/// Why a node cannot be reached, and what to do about it.
 pub(super) fn why(error: &DialError) -> String {
     error.cause().map_or_else(|| error.to_string(), |cause| format!("{error}; {}", cause.advice()))
 }
@@ -214,7 +214,7 @@ fn unreachable(why: impl fmt::Display) -> NoAnswer {
     NoAnswer::Unreachable(why.to_string())
 }
 
-/// Prints a result: as JSON, or for people.
+/// Prints a result, as JSON or as text.
 pub(super) fn show(json: bool, what: &(impl Serialize + fmt::Display)) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
@@ -228,6 +228,6 @@ pub(super) fn show(json: bool, what: &(impl Serialize + fmt::Display)) -> anyhow
 
 /// On standard error.
 pub(super) fn say(text: &str) {
-    // It may be closed; then there is nothing left to do.
+    // Standard error may be closed.
     let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");
 }

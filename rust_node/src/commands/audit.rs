@@ -1,4 +1,4 @@
-//! `audit`: what a store says about its servers, without a cluster.
+//! `audit`: reads the state of all servers from a store, without a cluster.
 //!
 //! Guarantee: nothing is written. The store is opened for reading only, and refuses writes itself.
 
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use state_store::{Settings, Store};
 use store_audit::{Progress, audit, table};
 
-/// Between two lines of progress where stderr is no terminal: in a log or a job's output.
+/// The interval of progress lines when stderr is not a terminal but a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What to audit.

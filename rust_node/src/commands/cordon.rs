@@ -19,7 +19,7 @@ pub struct CordonFlags {
     /// The node
     #[arg(value_name = "NAME@HOST")]
     pub node: String,
-    /// One of its supervisors, as the node names it [default: all of the node]
+    /// One of its supervisors, by name [default: all of them]
     #[arg(long, value_name = "NAME")]
     pub supervisor: Option<String>,
     /// As JSON

@@ -20,19 +20,19 @@ use bar::Bar;
 use plan::Plan;
 use report::Summary;
 
-/// What to drain, and how.
+/// The flags of `drain`.
 #[derive(Debug, Clone, Args)]
 pub struct DrainFlags {
     /// The node to drain
     #[arg(value_name = "NAME@HOST")]
     pub node: String,
-    /// Its supervisor, as the node names it [default: the only one there]
+    /// Its supervisor, by name [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub supervisor: Option<String>,
-    /// Instead of the time the supervisor is configured with
+    /// The time for the drain in milliseconds [default: the supervisor's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
-    /// Only say who would go where, and who would not and why
+    /// Only show which servers would move where, and which would stay and why
     #[arg(long)]
     pub dry_run: bool,
     /// The report as JSON
@@ -40,7 +40,7 @@ pub struct DrainFlags {
     pub json: bool,
 }
 
-/// What a drain, or its plan, is of.
+/// The node and the supervisor of a drain or a plan.
 struct Subject {
     node: String,
     supervisor: String,
@@ -73,7 +73,7 @@ pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit
         _ = interrupt.recv() => None,
     };
     bar.end();
-    // The agent needs nothing of what is still queued, such as a monitor that is taken back.
+    // Messages that are still queued, such as the removal of a monitor, need not be sent.
     node.stop();
     match ending {
         None => {

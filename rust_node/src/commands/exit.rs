@@ -1,6 +1,6 @@
-//! How a command ends, as a number for scripts.
+//! The exit codes of the commands, for scripts.
 //!
-//! Guarantee: a number once given keeps its meaning (a test pins them), and `--help` lists all of them.
+//! Guarantee: a code keeps its meaning (a test pins them), and `--help` lists all of them.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ pub enum Exit {
     Done = 0,
     /// Something went wrong while it ran.
     Failed = 1,
-    /// Flags or settings are not right.
+    /// A flag or a setting is wrong.
     Settings = 2,
     /// The node, or every node, could not be reached.
     Unreachable = 3,
@@ -33,8 +33,8 @@ impl Exit {
     pub const ALL: [(Exit, &str); 9] = [
         (Exit::Done, "done: every server moved (or would), or stopped by a signal"),
         (Exit::Failed, "failed while it ran"),
-        (Exit::Settings, "flags or settings not right"),
-        (Exit::Unreachable, "no node, or not the one asked for, could be reached"),
+        (Exit::Settings, "a flag or a setting is wrong"),
+        (Exit::Unreachable, "the node, or every node, could not be reached"),
         (Exit::Findings, "the audit found something"),
         (
             Exit::Left,

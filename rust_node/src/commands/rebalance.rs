@@ -31,13 +31,13 @@ const STEPS: usize = 64;
 /// What to rebalance, and how.
 #[derive(Debug, Clone, Args)]
 pub struct RebalanceFlags {
-    /// The supervisor, as the nodes name it [default: the only one there is]
+    /// The supervisor, by name [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub supervisor: Option<String>,
-    /// Instead of the time that the supervisors are configured with
+    /// The time for the rebalance in milliseconds [default: the supervisors']
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
-    /// Only say how many servers would go where
+    /// Only show how many servers would move where
     #[arg(long)]
     pub dry_run: bool,
     /// As JSON

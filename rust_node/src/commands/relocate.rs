@@ -19,19 +19,19 @@ use crate::settings::Settings;
 /// What to move, and where.
 #[derive(Debug, Clone, Args)]
 pub struct MoveFlags {
-    /// Any node of the cluster; it finds the one that has the server
+    /// Any node of the cluster; it finds the node that runs the server
     #[arg(value_name = "NAME@HOST")]
     pub node: String,
     /// The server's key
     #[arg(value_name = "KEY")]
     pub key: String,
-    /// Where to [default: the node that a drain would choose]
+    /// The target [default: the node that a drain would choose]
     #[arg(long, value_name = "NAME@HOST")]
     pub to: Option<String>,
-    /// Its supervisor, as the node names it [default: the only one there]
+    /// Its supervisor, by name [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub supervisor: Option<String>,
-    /// Instead of the time that an attempt has by the supervisor's configuration
+    /// The time for the move in milliseconds [default: that of an attempt, from the supervisor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
     /// As JSON

@@ -20,14 +20,14 @@ use super::columns::columns;
 use super::exit::Exit;
 use crate::http::Status;
 
-/// The most that a thousand nodes and a thousand drains with the longest names take; usual ones take 1 MB.
+/// The size of an answer with a thousand nodes and a thousand drains with the longest names. Usual ones take 1 MB.
 const LONGEST: usize = 32 * 1024 * 1024;
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Whom to ask.
+/// The flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusFlags {
-    /// Where the node serves HTTP: its own --http
+    /// The HTTP address of the node: the value of its own --http
     #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
     pub http: SocketAddr,
     /// As JSON

@@ -55,7 +55,7 @@ impl fmt::Display for Plan {
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         let estimate = self.estimate_us.map_or_else(|| "unknown: the store did not answer".to_owned(), duration_us);
         let limit = self.timeout_ms.map(|ms| ("limit", duration_us(ms.saturating_mul(1_000))));
-        // Nothing that moves takes no time.
+        // Without a server to move, a drain takes no time.
         rows.group("time", (*moved > 0).then_some(("estimate", estimate)).into_iter().chain(limit));
         rows.group("not connected", self.out_of_reach.iter().map(|name| (&**name, String::new())));
         f.write_str(&columns(&rows.0))

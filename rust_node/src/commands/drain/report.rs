@@ -13,7 +13,7 @@ use crate::commands::columns::{columns, duration_us};
 pub(super) struct Summary {
     node: String,
     supervisor: String,
-    /// Of the JSON, which tells a drain from a plan by it.
+    /// A key of the JSON that distinguishes a drain from a plan.
     dry_run: bool,
     ended: Option<&'static str>,
     total: u64,
@@ -69,7 +69,7 @@ impl Summary {
     }
 }
 
-/// Nothing was left that was there to be moved.
+/// Whether all servers moved, except those that had ended by themselves.
 pub(super) fn is_complete(left: &BTreeMap<&'static str, u64>) -> bool {
     left.iter().all(|(reason, count)| *count == 0 || *reason == Reason::Gone.name())
 }
