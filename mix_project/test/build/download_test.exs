@@ -5,6 +5,9 @@ defmodule DurableHandoff.Build.DownloadTest do
   alias DurableHandoff.Build.{Download, Machine}
   alias DurableHandoff.LoopbackServer, as: Server
 
+  # Mix takes them off the code path, and the code under test puts them back.
+  @compile {:no_warn_undefined, [:ssl, :public_key]}
+
   @limits [max_bytes: 1000, idle_ms: 60_000, total_ms: 60_000]
 
   setup do
@@ -93,56 +96,66 @@ defmodule DurableHandoff.Build.DownloadTest do
 
     setup %{tmp_dir: tmp_dir} do
       Machine.start_otp!(:ssl)
-      name = {:Extension, {2, 5, 29, 17}, false, [{:dNSName, ~c"localhost"}]}
-      curve = [key: {:namedCurve, :secp256r1}]
-      chain = %{root: curve, intermediates: [], peer: curve ++ [extensions: [name]]}
-
-      %{server_config: server, client_config: client} =
-        :public_key.pkix_test_data(%{server_chain: chain, client_chain: chain})
-
+      # A bare container does not know it.
+      lookup = :inet_db.res_option(:lookup)
+      :inet_db.add_host({127, 0, 0, 1}, [~c"localhost"])
+      :inet_db.set_lookup([:file, :native])
+      on_exit(fn -> :inet_db.set_lookup(lookup) end)
       authority = Path.join(tmp_dir, "authority.pem")
-      entries = for certificate <- client[:cacerts], do: {:Certificate, certificate, :not_encrypted}
-      File.write!(authority, :public_key.pem_encode(entries))
-      {:ok, port: serve(server), authority: authority}
+      serve = &serve(authority, &1)
+      {:ok, authority: authority, serve: serve}
     end
 
-    test "of an unknown authority is refused, and the text names the variable that helps", %{port: port} do
+    test "of an unknown authority is refused, and the text names the variable that helps", %{serve: serve} do
+      port = serve.("localhost")
       assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)
       assert reason =~ "no connection to localhost:#{port}"
       assert reason =~ "HEX_CACERTS_PATH"
     end
 
-    test "of an authority in HEX_CACERTS_PATH is trusted", %{port: port, authority: authority} do
+    test "of an authority in HEX_CACERTS_PATH is trusted", %{serve: serve, authority: authority} do
+      port = serve.("localhost")
       System.put_env("HEX_CACERTS_PATH", authority)
       assert Download.get("https://localhost:#{port}/x", @limits) == {:ok, "over TLS"}
     end
 
-    test "with a certificate of another name is refused", %{port: port, authority: authority} do
+    test "with a certificate of another name is refused", %{serve: serve, authority: authority} do
+      port = serve.("example.com")
       System.put_env("HEX_CACERTS_PATH", authority)
-      assert {:error, reason} = Download.get("https://127.0.0.1:#{port}/x", @limits)
-      assert reason =~ "no connection to 127.0.0.1:#{port}"
+      assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)
+      assert reason =~ "no connection to localhost:#{port}"
     end
   end
 
-  # Logs nothing of refused handshakes, which are what is tested.
-  defp serve(config) do
+  # Serves one connection, with a certificate for `name`. The file `authority` gets who signed it.
+  defp serve(authority, name) do
+    # By default it would be signed with SHA-1, which later versions of OTP refuse.
+    curve = [key: {:namedCurve, :secp256r1}, digest: :sha256]
+    name = {:dNSName, String.to_charlist(name)}
+    peer = curve ++ [extensions: [{:Extension, {2, 5, 29, 17}, false, [name]}]]
+    chain = %{root: curve, intermediates: [], peer: peer}
+
+    %{server_config: server, client_config: client} =
+      :public_key.pkix_test_data(%{server_chain: chain, client_chain: chain})
+
+    entries = for certificate <- client[:cacerts], do: {:Certificate, certificate, :not_encrypted}
+    File.write!(authority, :public_key.pem_encode(entries))
+
+    # It logs nothing of refused handshakes, which are what is tested.
     options = [active: false, ip: {127, 0, 0, 1}, mode: :binary, log_level: :none]
-    {:ok, listener} = :ssl.listen(0, options ++ Keyword.take(config, [:cert, :key, :cacerts]))
+    {:ok, listener} = :ssl.listen(0, options ++ Keyword.take(server, [:cert, :key, :cacerts]))
     {:ok, {_address, port}} = :ssl.sockname(listener)
-
-    start_supervised!(
-      {Task,
-       fn ->
-         {:ok, transport} = :ssl.transport_accept(listener)
-
-         with {:ok, socket} <- :ssl.handshake(transport), {:ok, _request} <- :ssl.recv(socket, 0) do
-           :ok = :ssl.send(socket, Server.ok("over TLS"))
-           :ssl.close(socket)
-         end
-       end}
-    )
-
+    start_supervised!({Task, fn -> serve_one(listener) end})
     port
+  end
+
+  defp serve_one(listener) do
+    {:ok, transport} = :ssl.transport_accept(listener)
+
+    with {:ok, socket} <- :ssl.handshake(transport), {:ok, _request} <- :ssl.recv(socket, 0) do
+      :ok = :ssl.send(socket, Server.ok("over TLS"))
+      :ssl.close(socket)
+    end
   end
 
   defp start(answer), do: start_supervised!({Server, answer}, id: make_ref())
