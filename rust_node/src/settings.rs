@@ -35,6 +35,8 @@ pub struct Settings {
     pub connect: Vec<Seed>,
     /// Nodes to connect to at every address of a host.
     pub connect_dns: Vec<Seed>,
+    /// Asked for SRV records, instead of the system's.
+    pub dns_server: Option<SocketAddr>,
     /// Where to accept connections, if at all.
     pub listen: Option<SocketAddr>,
     /// The shared secret.
@@ -90,6 +92,7 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
     let connect = seeds("connect", raw.connect, &mut problems);
     let connect_dns = seeds("connect_dns", raw.connect_dns, &mut problems);
+    let dns_server = raw.dns_server.as_deref().and_then(|text| address("dns_server", text, &mut problems));
     let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
     let http = raw.http.as_deref().and_then(|text| address("http", text, &mut problems));
     let name = match (raw.name, connect.first()) {
@@ -129,6 +132,19 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     let epmd_port = number("epmd_port", raw.epmd_port.as_deref(), 4_369, 1..=65_535, &mut problems);
     let tick = number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600, &mut problems);
     let dist_port = raw.dist_port.as_deref().map(|text| number("dist_port", Some(text), 1, 1..=65_535, &mut problems));
+    for seed in connect.iter().filter(|seed| seed.name.name().contains('*')) {
+        problems.push(format!("connect: {} has a *, which only connect_dns takes", seed.name));
+    }
+    for seed in connect_dns.iter().filter(|seed| seed.name.name().contains('*')) {
+        let host = seed.name.host();
+        let has_ports = host.starts_with('_') && !host.starts_with("_epmd.");
+        if has_ports || seed.port.or_else(|| dist_port.map(|_| 0)).is_some() {
+            problems.push(format!(
+                "connect_dns: {} has a *, and only EPMD knows which nodes that are: takes no port",
+                seed.name
+            ));
+        }
+    }
     let register = flag("register", raw.register.as_deref(), dist_port.is_none(), &mut problems);
     let discovery = flag("discovery", raw.discovery.as_deref(), true, &mut problems);
     let log_format = match raw.log_format.as_deref() {
@@ -158,6 +174,7 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
             name,
             connect,
             connect_dns,
+            dns_server,
             listen,
             cookie,
             allow: AllowList::new(raw.allow.unwrap_or_default()),
@@ -287,7 +304,20 @@ mod tests {
         assert_eq!((settings.dist_port, settings.register), (Some(9_105), false));
         assert!(with("connect = 'app@::1'\ndist_port = 9105\nregister = true").expect("enough").register);
         let problems = with("connect = 'app@::1:x:y'\ndist_port = 0\nregister = 1").expect_err("all wrong");
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn a_star_needs_an_epmd_that_can_be_asked() {
+        assert!(with("connect_dns = ['app-*@app.internal', 'app-*@_epmd._tcp.app.internal']").is_ok());
+        for wrong in [
+            "connect = 'app-*@app.internal'",
+            "connect_dns = 'app-*@app.internal:9105'",
+            "connect_dns = 'app-*@_dist._tcp.app.internal'",
+            "connect_dns = 'app-*@app.internal'\ndist_port = 9105",
+        ] {
+            assert_eq!(with(wrong).expect_err(wrong).len(), 1, "{wrong}");
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub fn own_node(name: &str, tls: Option<Tls>) -> anyhow::Result<Node> {
         tls,
         epmd_port: 4_369,
         dist_port: None,
+        dns_server: None,
         metrics: Metrics::default(),
     }))
 }

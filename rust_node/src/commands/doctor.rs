@@ -16,7 +16,7 @@ use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::cause::Cause;
 use crate::distribution::dial::{DialError, Step, Trace, dial_traced};
-use crate::distribution::dialler::nodes_at;
+use crate::distribution::found::nodes_at;
 use crate::distribution::{Node, Seed};
 use crate::settings::Settings;
 
@@ -84,8 +84,20 @@ async fn rows(node: &Node, settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut seeds = settings.connect.clone();
     for host in &settings.connect_dns {
-        match nodes_at(host).await {
-            Ok(found) => seeds.extend(found.into_iter().filter(|seed| !seeds.contains(seed)).collect::<Vec<_>>()),
+        match nodes_at(node, host).await {
+            Ok(found) => {
+                for seed in found.seeds {
+                    if !seeds.contains(&seed) {
+                        seeds.push(seed);
+                    }
+                }
+                let asked = Trace { step: Step::PortMapper, ..Trace::default() };
+                let failed = |(name, error): &(String, DialError)| Row {
+                    node: name.clone(),
+                    ..row(node, host, &asked, Some(error))
+                };
+                rows.extend(found.failures.iter().map(failed));
+            }
             Err(error) => rows.push(row(node, host, &Trace::default(), Some(&error))),
         }
     }

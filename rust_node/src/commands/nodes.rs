@@ -14,7 +14,8 @@ use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::dial::dial;
-use crate::distribution::dialler::{nodes_at, nodes_known_by};
+use crate::distribution::dialler::nodes_known_by;
+use crate::distribution::found::nodes_at;
 use crate::distribution::{Inbound, MonitorRef, Node, Process, Seed};
 use crate::service::overview::SupervisorLine;
 use crate::settings::Settings;
@@ -61,8 +62,11 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
     let mut next: Vec<Seed> = settings.connect.clone();
     for host in &settings.connect_dns {
-        match nodes_at(host).await {
-            Ok(found) => next.extend(found),
+        match nodes_at(node, host).await {
+            Ok(found) => {
+                next.extend(found.seeds);
+                failures.extend(found.failures.iter().map(|(name, error)| format!("{name}: {}", why(error))));
+            }
             Err(error) => failures.push(format!("{}: {}", host.name, why(&error))),
         }
     }

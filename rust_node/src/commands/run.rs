@@ -110,6 +110,7 @@ pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> 
         tls,
         epmd_port: settings.epmd_port,
         dist_port: settings.dist_port,
+        dns_server: settings.dns_server,
         metrics: Metrics::default(),
     }))
 }

@@ -10,24 +10,24 @@
 //! evaluate.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etf::{atom, tuple};
 use rand::RngExt;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
 use super::cause::Cause;
-use super::dial::{DialError, Step, dial};
-use super::hosts;
+use super::dial::dial;
+use super::found::nodes_at;
+use super::handshake::HandshakeError;
 use super::names::{self, Seed};
 use super::node::Node;
 use super::processes::Inbound;
 use super::troubles::Origin;
 
-/// For the answer to `erlang:nodes()`, or of DNS.
+/// For the answer to `erlang:nodes()`.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The nodes to keep connected.
@@ -65,8 +65,12 @@ impl Dialler {
         let options = self.node.options();
         let name = &seed.name;
         let text = name.to_string();
-        let ours = *name == options.local.name || names::is_long(name) != names::is_long(&options.local.name);
-        if ours || !options.allow.allows(&text) {
+        if *name == options.local.name || !options.allow.allows(&text) {
+            return;
+        }
+        if names::is_long(name) != names::is_long(&options.local.name) {
+            let error = HandshakeError::NameKind { peer: name.clone(), own: options.local.name.clone() };
+            self.node.troubles().note(&text, Cause::NameKind, &error, Origin::Found);
             return;
         }
         let mut known = self.lock();
@@ -117,14 +121,21 @@ impl Dialler {
     async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {
-            match nodes_at(&host).await {
+            let troubles = self.node.troubles();
+            match nodes_at(&self.node, &host).await {
                 Ok(found) => {
-                    self.node.troubles().clear(&host.name.to_string());
-                    found.into_iter().for_each(|seed| self.add(seed, false));
+                    troubles.clear(&host.name.to_string());
+                    for (name, error) in &found.failures {
+                        troubles.note(name, error.cause().unwrap_or(Cause::Epmd), error, Origin::Found);
+                    }
+                    for seed in found.seeds {
+                        troubles.clear(&format!("{}@{}", host.name.name(), seed.name.host()));
+                        self.add(seed, false);
+                    }
                 }
                 Err(error) => {
                     let cause = error.cause().unwrap_or(Cause::Dns);
-                    self.node.troubles().note(&host.name.to_string(), cause, &error, Origin::Configured);
+                    troubles.note(&host.name.to_string(), cause, &error, Origin::Configured);
                 }
             }
             tokio::select! {
@@ -160,23 +171,6 @@ impl Dialler {
             known.into_iter().for_each(|seed| dialler.add(seed, false));
         });
     }
-}
-
-/// A node at each address that DNS has for the host of `seed`, named by the address: that is how the pods
-/// behind a headless Kubernetes service are called.
-///
-/// # Errors
-/// [`DialError::Resolve`], or [`DialError::Timeout`].
-pub async fn nodes_at(seed: &Seed) -> Result<Vec<Seed>, DialError> {
-    let (base, host) = (seed.name.name(), seed.name.host());
-    let resolved = timeout(ASK_TIMEOUT, hosts::resolve(host)).await;
-    let resolved = resolved.map_err(|_late| DialError::Timeout { at: Step::Resolve })?;
-    let addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
-    let at = |address: IpAddr| {
-        let name = names::parse(&format!("{base}@{address}")).ok()?;
-        Some(Seed { name, port: seed.port })
-    };
-    Ok(addresses.into_iter().filter_map(at).collect())
 }
 
 /// The visible nodes a connected node is connected to.

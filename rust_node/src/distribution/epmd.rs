@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use erl_dist::epmd::{EpmdClient, EpmdError, NodeEntry};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +18,8 @@ use super::hosts;
 
 /// The pause between attempts to register again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The most that is read of the names on a machine: hundreds of them.
+const NAMES: u64 = 64 * 1024;
 /// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,29 @@ pub async fn lookup(host: &str, addresses: &[IpAddr], epmd_port: u16, name: &str
         Ok(Ok(Some(entry))) => Ok(entry.port),
         Ok(Ok(None)) => Err(PortMapperError::Unknown { host: host.to_owned(), name: name.to_owned() }),
         Ok(Err(error)) => Err(error),
+        Err(_) => Err(PortMapperError::Timeout { host: host.to_owned() }),
+    }
+}
+
+/// The names of the nodes on `host`, of either kind, as far as they fit into [`NAMES`] bytes.
+///
+/// # Errors
+/// [`PortMapperError`].
+pub async fn names(host: &str, addresses: &[IpAddr], epmd_port: u16) -> Result<Vec<String>, PortMapperError> {
+    let failed = |source| PortMapperError::Io { host: host.to_owned(), port: epmd_port, source };
+    let ask = async {
+        let mut stream = connect(host, addresses, epmd_port).await?.into_inner();
+        stream.write_all(&[0, 1, b'n']).await.map_err(failed)?;
+        // Its own port.
+        stream.read_u32().await.map_err(failed)?;
+        let mut text = Vec::new();
+        stream.take(NAMES).read_to_end(&mut text).await.map_err(failed)?;
+        let text = String::from_utf8_lossy(&text);
+        let name = |line: &str| Some(line.strip_prefix("name ")?.split_once(" at port ")?.0.to_owned());
+        Ok(text.lines().filter_map(name).collect())
+    };
+    match tokio::time::timeout(TIMEOUT, ask).await {
+        Ok(names) => names,
         Err(_) => Err(PortMapperError::Timeout { host: host.to_owned() }),
     }
 }

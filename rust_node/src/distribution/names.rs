@@ -88,8 +88,10 @@ impl AllowList {
     }
 }
 
+/// Whether a name is of that pattern, in which `*` is any run of characters.
+///
 /// Glob matching with `*` only: the parts between stars must occur in order, the first and last at the ends.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };

@@ -3,6 +3,7 @@
 //! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a
 //! process ends, every waiting call, monitor and mailbox that it concerns learns of it, once.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct NodeOptions {
     pub epmd_port: u16,
     /// The port of every node that is not given one of its own; without it, the port mapper is asked.
     pub dist_port: Option<u16>,
+    /// Asked for SRV records, instead of the system's.
+    pub dns_server: Option<SocketAddr>,
     pub metrics: Metrics,
 }
 

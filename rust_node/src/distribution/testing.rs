@@ -25,6 +25,7 @@ pub(super) fn node(limits: Limits) -> Node {
         tls: None,
         epmd_port: 4369,
         dist_port: None,
+        dns_server: None,
         metrics: Metrics::default(),
     })
 }

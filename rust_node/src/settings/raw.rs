@@ -84,9 +84,13 @@ impl OfFile {
         match self {
             OfFile::All => raw,
             OfFile::FindAndJoin => Raw { name: None, listen: None, register: None, http: None, ..raw },
-            OfFile::Join => {
-                Raw { connect: None, connect_dns: None, discovery: None, ..OfFile::FindAndJoin.select(raw) }
-            }
+            OfFile::Join => Raw {
+                connect: None,
+                connect_dns: None,
+                dns_server: None,
+                discovery: None,
+                ..OfFile::FindAndJoin.select(raw)
+            },
         }
     }
 }
@@ -155,9 +159,14 @@ settings! {
         #[arg(long, env = "DURABLE_HANDOFF_CONNECT", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect: Vec<String>,
         /// As --connect, for every address that DNS has for the host; nodes are named by address. For pods behind a
-        /// headless Kubernetes service
+        /// headless Kubernetes service and machines on Fly.io. A host such as _dist._tcp.app.internal stands for the
+        /// hosts and ports in its SRV records (of _epmd, the hosts only). A * in the name (app-*@app.internal)
+        /// stands for every such name that EPMD has there
         #[arg(long, env = "DURABLE_HANDOFF_CONNECT_DNS", value_name = "NAME@HOST[:PORT],...", value_delimiter = ',')]
         connect_dns: Vec<String>,
+        /// DNS server for SRV records [default: those of /etc/resolv.conf]
+        #[arg(long, env = "DURABLE_HANDOFF_DNS_SERVER", value_name = "ADDRESS:PORT")]
+        dns_server: String,
         /// Whether connected nodes are asked which nodes they know [default: true]
         #[arg(long, env = "DURABLE_HANDOFF_DISCOVERY", value_name = "true|false")]
         discovery: String,

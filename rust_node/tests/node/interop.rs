@@ -25,6 +25,7 @@ fn dist(limits: Limits) -> Dist {
         tls: None,
         epmd_port: 4369,
         dist_port: None,
+        dns_server: None,
         metrics: Metrics::default(),
     })
 }

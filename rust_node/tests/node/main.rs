@@ -3,6 +3,7 @@
 mod audit;
 mod command_line;
 mod deployment;
+mod dns;
 mod hardening;
 mod interop;
 mod misbehaviour;

@@ -128,6 +128,7 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
         tls: Some(rust_node::distribution::tls::Tls::load(&files).expect("they go together")),
         epmd_port: 4369,
         dist_port: None,
+        dns_server: None,
         metrics: rust_node::metrics::Metrics::default(),
     });
     let stranger = support::dial(&dist, &node.name).await;

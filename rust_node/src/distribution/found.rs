@@ -1,0 +1,90 @@
+//! The nodes that DNS and EPMD name, for `--connect-dns`.
+//!
+//! Guarantee: at most [`hosts::LONGEST`] hosts are looked at for a name, and of each as many nodes as EPMD's
+//! answer has room for.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::dial::{DialError, Step};
+use super::dns::Resolver;
+use super::epmd::{self, PortMapperError};
+use super::hosts;
+use super::names::{self, Seed};
+use super::node::Node;
+
+/// For the answer of DNS.
+const DNS: Duration = Duration::from_secs(5);
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub seeds: Vec<Seed>,
+    /// Hosts whose EPMD did not help, each with a name that says which.
+    pub failures: Vec<(String, DialError)>,
+}
+
+/// The nodes at the host of `wanted`.
+///
+/// A host stands for every address that it has, and a node is named by its address: that is how the pods behind
+/// a headless Kubernetes service and machines on Fly.io are called. A host that begins with `_` is a service
+/// (`_dist._tcp.app.internal`): its SRV records name the hosts of nodes and, unless the service is `_epmd`,
+/// their port. A `*` in the name stands for any run of characters in the names that EPMD has there.
+///
+/// # Errors
+/// [`DialError::Resolve`], or [`DialError::Timeout`].
+pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
+    let (base, host) = (wanted.name.name(), wanted.name.host());
+    let resolved = timeout(DNS, places(node, wanted)).await;
+    let resolved = resolved.map_err(|_late| DialError::Timeout { at: Step::Resolve })?;
+    let places = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
+    let mut found = Found::default();
+    let mut asking = JoinSet::new();
+    for (host, port) in places {
+        if base.contains('*') && port.or(node.options().dist_port).is_none() {
+            let (epmd_port, base) = (node.options().epmd_port, base.to_owned());
+            asking.spawn(async move { (format!("{base}@{host}"), matching(&base, &host, epmd_port).await) });
+        } else {
+            let name = names::parse(&format!("{base}@{host}"));
+            found.seeds.extend(name.ok().map(|name| Seed { name, port }));
+        }
+    }
+    while let Some(asked) = asking.join_next().await {
+        match asked {
+            Ok((_, Ok(seeds))) => found.seeds.extend(seeds),
+            Ok((name, Err(error))) => found.failures.push((name, error)),
+            Err(_cancelled) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The hosts that DNS names, each with the port of its node if DNS or the setting has it.
+async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Option<u16>)>> {
+    let host = wanted.name.host();
+    if !host.starts_with('_') {
+        let addresses = hosts::resolve(host).await?;
+        return Ok(addresses.into_iter().map(|address| (address.to_string(), wanted.port)).collect());
+    }
+    let services = Resolver::new(node.options().dns_server).await?.services(host).await?;
+    let is_epmd = host.starts_with("_epmd.");
+    let port = |port: u16| wanted.port.or((port > 0 && !is_epmd).then_some(port));
+    Ok(services.into_iter().map(|service| (service.host, port(service.port))).collect())
+}
+
+/// The nodes of a host whose names EPMD has and that match.
+async fn matching(base: &str, host: &str, epmd_port: u16) -> Result<Vec<Seed>, DialError> {
+    let resolved = hosts::resolve(host).await;
+    let addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
+    let known = epmd::names(host, &addresses, epmd_port).await?;
+    let named = known.iter().filter(|name| names::matches(base, name));
+    let seeds: Vec<Seed> =
+        named.filter_map(|name| names::parse(&format!("{name}@{host}")).ok().map(Seed::from)).collect();
+    if seeds.is_empty() {
+        let unknown = PortMapperError::Unknown { host: host.to_owned(), name: base.to_owned() };
+        return Err(unknown.into());
+    }
+    Ok(seeds)
+}

@@ -1,0 +1,170 @@
+//! Nodes found by DNS and EPMD, and a DNS server that answers whatever a test wants.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{COOKIE, Node, Otp, Process, node_name, otps, unused_port};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+const WAIT: &str = include_str!("beam/wait.exs");
+
+fn waiting(otp: Otp, name: &str, flags: &[&str]) -> Process {
+    let mut beam = otp.run(name, WAIT, &[], flags);
+    beam.line("up");
+    beam
+}
+
+/// Answers of a server, one over UDP and one over TCP, made from the question. `None`: no answer.
+type Answers = (fn(&[u8], u16) -> Option<Vec<u8>>, fn(&[u8], u16) -> Option<Vec<u8>>);
+
+/// A DNS server that gives these answers until the test ends; `port` is for what they refer to.
+async fn server((udp, tcp): Answers, port: u16) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let listener = TcpListener::bind(address).await.expect("the same port");
+    tokio::spawn(async move {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question).await {
+            if let Some(answer) = udp(&question[..length], port) {
+                socket.send_to(&answer, from).await.expect("sent");
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = vec![0; usize::from(stream.read_u16().await.expect("asked"))];
+            stream.read_exact(&mut question).await.expect("asked");
+            if let Some(answer) = tcp(&question, port) {
+                let length = u16::try_from(answer.len()).expect("short").to_be_bytes();
+                // It may have read enough.
+                let _closed = stream.write_all(&[&length, &*answer].concat()).await;
+            }
+            held.push(stream);
+        }
+    });
+    address
+}
+
+/// An answer with these flags, number of records, and records.
+fn answer(question: &[u8], flags: [u8; 2], count: u16, records: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut message = question.to_vec();
+    message[2..4].copy_from_slice(&flags);
+    message[6..8].copy_from_slice(&count.to_be_bytes());
+    message.extend(records.concat());
+    Some(message)
+}
+
+const GOOD: [u8; 2] = [0x81, 0x80];
+const CUT: [u8; 2] = [0x83, 0x80];
+
+fn record(host: &[u8], port: u16) -> Vec<u8> {
+    let mut record = vec![0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 60];
+    record.extend(u16::try_from(host.len() + 6).expect("short").to_be_bytes());
+    record.extend([0, 0, 0, 0]);
+    record.extend(port.to_be_bytes());
+    record.extend(host);
+    record
+}
+
+/// `127.0.a.b` as a name.
+fn loopback(a: u8, b: u8) -> Vec<u8> {
+    let labels = ["127".to_owned(), "0".to_owned(), a.to_string(), b.to_string()];
+    let label = |label: &String| [&[u8::try_from(label.len()).expect("short")], label.as_bytes()].concat();
+    [labels.iter().map(label).collect::<Vec<_>>().concat(), vec![0]].concat()
+}
+
+fn cut(question: &[u8], _port: u16) -> Option<Vec<u8>> {
+    answer(question, CUT, 0, &[])
+}
+
+#[tokio::test]
+async fn a_service_in_dns_names_host_and_port_in_an_answer_too_long_for_udp() {
+    for otp in otps() {
+        let (_held, port) = unused_port();
+        let beam = node_name("beam");
+        let erl = format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{127,0,0,1}}");
+        let _beam = waiting(otp, &beam, &["--erl", &erl]);
+        let all = |question: &[u8], port: u16| answer(question, GOOD, 1, &[record(&loopback(0, 1), port)]);
+        let dns = server((cut, all), port).await.to_string();
+        let wanted = beam.replace("127.0.0.1", "_dist._tcp.app.internal");
+        let node = Node::start(&["--connect-dns", &wanted, "--dns-server", &dns]);
+        node.counted("durable_handoff_connections", 1.0).await;
+        assert!(node.get("/nodes").await.contains(&beam), "named by its host");
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_several_base_names_at_one_address() {
+    let release = format!("app{:08x}", rand::random::<u32>());
+    let names = ["1", "2"].map(|of| format!("{release}-{of}@127.0.0.1"));
+    let _beams = names.each_ref().map(|name| waiting(otps()[0], name, &[]));
+    let node = Node::start(&["--connect-dns", &format!("{release}-*@localhost"), "--discovery", "false"]);
+    node.counted("durable_handoff_connections", 2.0).await;
+    let other = Node::start(&["--connect-dns", &format!("{release}-2*@localhost"), "--discovery", "false"]);
+    other.counted("durable_handoff_connections", 1.0).await;
+    assert!(other.get("/nodes").await.contains(&names[1]));
+}
+
+fn nothing(_question: &[u8], _port: u16) -> Option<Vec<u8>> {
+    None
+}
+
+#[tokio::test]
+async fn a_dns_server_that_is_hostile() {
+    let circle = |question: &[u8], port: u16| {
+        let target = u8::try_from(question.len() + 18).expect("short");
+        answer(question, GOOD, 1, &[record(&[0xc0, target], port)])
+    };
+    let promised = |question: &[u8], _port: u16| answer(question, GOOD, u16::MAX, &[]);
+    let other = |question: &[u8], port: u16| {
+        let mut message = answer(question, GOOD, 1, &[record(&loopback(0, 1), port)])?;
+        message[0] ^= 1;
+        Some(message)
+    };
+    let strange = |question: &[u8], port: u16| answer(question, GOOD, 1, &[record(b"\x0da@127.0.0.1/x\x00", port)]);
+    let zeros = |_question: &[u8], _port: u16| Some(vec![0; 65_535]);
+    let hostile: [(&str, Answers); 7] = [
+        ("a name in a circle", (circle, nothing)),
+        ("records that are not there", (promised, nothing)),
+        ("an answer to another question", (other, nothing)),
+        ("a host that is none", (strange, nothing)),
+        ("zeros", (cut, zeros)),
+        ("an answer that never comes", (cut, nothing)),
+        ("a cut answer over TCP", (cut, |question, _port| Some(question[..20].to_vec()))),
+    ];
+    for (what, answers) in hostile {
+        let rows = examined(server(answers, 1).await).await;
+        assert_eq!((rows.len(), &rows[0]["cause"]), (1, &Value::from("dns")), "{what}: {rows:?}");
+    }
+    // All of them name nodes; a bounded number is taken.
+    let (_held, port) = unused_port();
+    let many = |question: &[u8], port: u16| {
+        let hosts = (1..=4).flat_map(|a| (1..=250).map(move |b| loopback(a, b)));
+        let records: Vec<Vec<u8>> = hosts.map(|host| record(&host, port)).collect();
+        answer(question, GOOD, 1_000, &records)
+    };
+    let rows = examined(server((cut, many), port).await).await;
+    assert_eq!(rows.len(), 256);
+    assert!(rows.iter().all(|row| row["cause"] == "port"), "{rows:?}");
+}
+
+/// What `doctor` says of the nodes that this server names.
+async fn examined(dns: SocketAddr) -> Vec<Value> {
+    let mut command = tokio::process::Command::from(Command::new(env!("CARGO_BIN_EXE_durable-handoff-node")));
+    command.args([
+        "doctor",
+        "--json",
+        "--connect-dns",
+        "app@_dist._tcp.app.internal",
+        "--dns-server",
+        &dns.to_string(),
+    ]);
+    let output = command.env("DURABLE_HANDOFF_COOKIE", COOKIE).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("it ends").expect("it runs");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
