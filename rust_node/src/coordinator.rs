@@ -181,6 +181,7 @@ impl Coordinator {
             // From a node that was not asked it is a message like any other.
             Ok(Message::Description(description)) if self.overview.was_asked(peer) => {
                 self.overview.take(now, peer, description);
+                self.count_cordoned();
             }
             Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
             Ok(message) => self.service.receive(now, peer, delivery.from.as_ref(), message),
@@ -258,5 +259,10 @@ impl Coordinator {
             self.send(peer, &Process::Name(AGENT_PROCESS.to_owned()), &question);
         }
         self.overview.ask(now, peers);
+        self.count_cordoned();
+    }
+
+    fn count_cordoned(&self) {
+        self.metrics.cordoned.set(i64::try_from(self.overview.cordoned()).unwrap_or(i64::MAX));
     }
 }

@@ -7,7 +7,7 @@
 //! | `/` | a page for people, which shows what `/status` says |
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason. A line for each node that is not connected |
-//! | `/metrics` | Prometheus text |
+//! | `/metrics` | OpenMetrics for those who accept it, else Prometheus text |
 //! | `/drains` | JSON, every drain |
 //! | `/nodes` | JSON, every connected node |
 //! | `/status` | JSON, all of that, as the command `status` shows it, and the latest drains and refusals |
@@ -20,7 +20,7 @@ mod page;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -163,11 +163,17 @@ fn unreachable(node: &Node) -> String {
     node.troubles().list().iter().take(PROBE_LINES).map(line).collect()
 }
 
-async fn metrics(State(source): State<Source>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
+    // For the next answer: nodes are asked what they say of themselves while that is looked at.
+    let (unread, _) = oneshot::channel();
+    let _busy = source.queries.try_send(Query(unread));
     let metrics = &source.node.options().metrics;
-    source.node.troubles().count(metrics);
-    let text = metrics.render();
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (kind, text) = if accepted.into_iter().any(|accepted| accepted.contains("application/openmetrics-text")) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", metrics.render_for_prometheus())
+    };
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 

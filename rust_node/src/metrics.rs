@@ -23,92 +23,108 @@ impl EncodeLabelSet for Kind {
     }
 }
 
-/// All counters of one node.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
-    /// Nodes connected now.
-    pub connections: Gauge,
-    /// Nodes that are not connected now, by cause.
-    pub unreachable: Family<Kind, Gauge>,
-    /// Handshakes by how they ended: `accepted`, `dialled`, or what went wrong.
-    pub handshakes: Family<Kind, Counter>,
-    /// Connections ended by this node, by reason.
-    pub dropped: Family<Kind, Counter>,
-    /// Frames and messages refused, by reason.
-    pub refused: Family<Kind, Counter>,
-    /// Times a peer's socket was not read because too many of its messages waited.
-    pub throttled: Counter,
-    /// Messages of the drain protocol received, by kind.
-    pub messages: Family<Kind, Counter>,
-    /// Drains open now.
-    pub drains: Gauge,
-    /// Drains by how they ended.
-    pub drains_ended: Family<Kind, Counter>,
-    /// Attempts by outcome.
-    pub attempts: Family<Kind, Counter>,
-    pub moved: Counter,
-    /// Gaps as reports have them: from the start of the attempt that stopped a server until it was moved, an
-    /// upper bound of the time it was unavailable.
-    pub gap_seconds: Histogram,
-    /// Limits of all storages together.
-    pub limit: Gauge,
-    /// Attempts in flight of all storages together.
-    pub in_flight: Gauge,
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Gauge,
+    Counter,
+    /// One for each `kind`.
+    Gauges,
+    Counters,
+    Histogram,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut metrics = Metrics {
-            registry: Arc::default(),
-            connections: Gauge::default(),
-            unreachable: Family::default(),
-            handshakes: Family::default(),
-            dropped: Family::default(),
-            refused: Family::default(),
-            throttled: Counter::default(),
-            messages: Family::default(),
-            drains: Gauge::default(),
-            drains_ended: Family::default(),
-            attempts: Family::default(),
-            moved: Counter::default(),
-            // 1 ms to 65 s.
-            gap_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
-            limit: Gauge::default(),
-            in_flight: Gauge::default(),
-        };
-        let mut registry = Registry::with_prefix("durable_handoff");
-        registry.register("connections", "BEAM nodes connected", metrics.connections.clone());
-        let unreachable = metrics.unreachable.clone();
-        registry.register("unreachable", "Nodes that are not connected and should be, by cause", unreachable);
-        registry.register("handshakes", "Handshakes by how they ended", metrics.handshakes.clone());
-        registry.register("peers_dropped", "Connections ended by this node, by reason", metrics.dropped.clone());
-        registry.register("refused", "Frames and messages refused, by reason", metrics.refused.clone());
-        registry.register("throttled", "Times a peer was not read because it sent too much", metrics.throttled.clone());
-        registry.register("messages", "Messages of the drain protocol, by kind", metrics.messages.clone());
-        registry.register("drains", "Drains open", metrics.drains.clone());
-        registry.register("drains_ended", "Drains by how they ended", metrics.drains_ended.clone());
-        registry.register("attempts", "Attempts by outcome", metrics.attempts.clone());
-        registry.register("moved", "Servers moved", metrics.moved.clone());
-        registry.register(
-            "gap_seconds",
-            "From the start of the attempt that stopped a server until it was moved",
-            metrics.gap_seconds.clone(),
-        );
-        registry.register("limit", "Attempts that may be in flight, all storages", metrics.limit.clone());
-        registry.register("in_flight", "Attempts in flight, all storages", metrics.in_flight.clone());
-        metrics.registry = Arc::new(registry);
-        metrics
-    }
+/// A metric as a reader meets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Without the `_total` of a counter.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub form: Form,
+}
+
+macro_rules! metrics {
+    ($($(#[$about:meta])* $field:ident: $form:ident, $name:literal, $help:literal;)*) => {
+        /// All metrics of one node.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            registry: Arc<Registry>,
+            $($(#[$about])* pub $field: metrics!(@type $form),)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut metrics = Metrics { registry: Arc::default(), $($field: metrics!(@new $form),)* };
+                let mut registry = Registry::with_prefix(PREFIX);
+                $(registry.register($name, $help, metrics.$field.clone());)*
+                metrics.registry = Arc::new(registry);
+                metrics
+            }
+        }
+
+        impl Metrics {
+            /// All of them.
+            pub const DESCRIBED: &[Described] =
+                &[$(Described { name: concat!("durable_handoff_", $name), help: $help, form: Form::$form },)*];
+        }
+    };
+    (@type Gauge) => { Gauge };
+    (@type Counter) => { Counter };
+    (@type Gauges) => { Family<Kind, Gauge> };
+    (@type Counters) => { Family<Kind, Counter> };
+    (@type Histogram) => { Histogram };
+    // 1 ms to 65 s.
+    (@new Histogram) => { Histogram::new(exponential_buckets(0.001, 2.0, 17)) };
+    (@new $form:ident) => { Default::default() };
+}
+
+const PREFIX: &str = "durable_handoff";
+
+metrics! {
+    connections: Gauge, "connections", "BEAM nodes connected";
+    unreachable: Gauges, "unreachable", "Nodes that are not connected and should be, by cause";
+    cordoned: Gauge, "cordoned", "Supervisors that are cordoned, of all nodes";
+    /// By how they ended: `accepted`, `dialled`, or what went wrong.
+    handshakes: Counters, "handshakes", "Handshakes by how they ended";
+    dropped: Counters, "peers_dropped", "Connections ended by this node, by reason";
+    refused: Counters, "refused", "Frames and messages refused, by reason";
+    /// A socket was not read because too many of its peer's messages waited.
+    throttled: Counter, "throttled", "Times a peer was not read because it sent too much";
+    messages: Counters, "messages", "Messages of the drain protocol, by kind";
+    drains: Gauge, "drains", "Drains open";
+    drains_ended: Counters, "drains_ended", "Drains by how they ended";
+    attempts: Counters, "attempts", "Attempts by outcome";
+    moved: Counter, "moved", "Servers moved";
+    left: Counters, "left", "Servers that drains have left, by reason";
+    /// As reports have them, an upper bound of the time a server was unavailable.
+    gap_seconds: Histogram, "gap_seconds", "From the start of the attempt that stopped a server until it was moved";
+    limit: Gauge, "limit", "Attempts that may be in flight, all storages";
+    in_flight: Gauge, "in_flight", "Attempts in flight, all storages";
 }
 
 impl Metrics {
-    /// All metrics as text.
+    /// All metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _never = encode(&mut text, &self.registry);
         text
+    }
+
+    /// The same in Prometheus' own text format, where the type of a counter is given under the name of its series.
+    pub fn render_for_prometheus(&self) -> String {
+        let text = self.render();
+        let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
+        let lines = text.lines().filter(|line| *line != "# EOF").map(|line| {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(what), Some(name), Some(rest)) if is_counter(name) => {
+                    format!("# {what} {name}_total {rest}\n")
+                }
+                _ => format!("{line}\n"),
+            }
+        });
+        lines.collect()
     }
 
     /// Counts one more of a kind.
@@ -129,5 +145,26 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("durable_handoff_refused_total{kind=\"too_deep\"} 1"), "{text}");
         assert!(text.contains("durable_handoff_connections 3"), "{text}");
+    }
+
+    #[test]
+    fn prometheus_own_format_has_the_type_of_a_counter_under_its_series_name() {
+        let metrics = Metrics::default();
+        metrics.moved.inc_by(2);
+        let (open, own) = (metrics.render(), metrics.render_for_prometheus());
+        assert!(open.ends_with("# EOF\n") && open.contains("# TYPE durable_handoff_moved counter\n"), "{open}");
+        assert!(!own.contains("EOF") && own.contains("# TYPE durable_handoff_moved_total counter\n"), "{own}");
+        assert!(own.contains("# HELP durable_handoff_moved_total Servers moved"), "{own}");
+        let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(series(&open), series(&own));
+    }
+
+    #[test]
+    fn every_metric_is_described() {
+        let text = Metrics::default().render();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().expect("a name");
+            assert!(Metrics::DESCRIBED.iter().any(|described| described.name == name), "{name}");
+        }
     }
 }

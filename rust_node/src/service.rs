@@ -37,7 +37,7 @@ use handoff_wire::{
 };
 use tracing::{info, warn};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Kind, Metrics};
 use drain::{Drain, Taken};
 use history::History;
 pub use history::{EndedDrain, Refusal};
@@ -194,6 +194,9 @@ impl Service {
                 if let Some(report) = report {
                     let ended = report.ended.map_or("unknown", handoff_core::Ended::name);
                     Metrics::count(&self.metrics.drains_ended, ended);
+                    for (reason, count) in &report.left {
+                        self.metrics.left.get_or_create(&Kind(reason.name())).inc_by(*count);
+                    }
                     self.history.add_ended(now, drain.ended(&key.peer, EndedDrain::of(&report)));
                     messages.push(ReportMessage { id: key.id, report }.into());
                 }

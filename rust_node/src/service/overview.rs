@@ -96,6 +96,11 @@ impl Overview {
         self.nodes.insert(Arc::clone(peer), (now, lines));
     }
 
+    /// How many supervisors are cordoned.
+    pub fn cordoned(&self) -> usize {
+        self.nodes.values().flat_map(|(_, lines)| lines).filter(|line| line.cordoned == Some(true)).count()
+    }
+
     /// What each node has said lately.
     pub fn lines(&self, now: Micros) -> BTreeMap<String, Vec<SupervisorLine>> {
         let fresh = self.nodes.iter().filter(|(_, (at, _))| now.since(*at) < STALE);

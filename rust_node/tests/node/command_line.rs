@@ -121,6 +121,16 @@ async fn health_readiness_metrics_and_lists_are_served() {
 }
 
 #[tokio::test]
+async fn metrics_are_open_metrics_for_those_who_accept_it_and_else_of_prometheus() {
+    let node = Node::start(&[]);
+    let plain = node.get("/metrics").await;
+    assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
+    let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1\r\n";
+    let open = node.get_with("/metrics", accept).await;
+    assert!(open.contains("content-type: application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
+}
+
+#[tokio::test]
 async fn the_page_and_what_it_asks_for_are_served_with_headers_that_keep_other_pages_out() {
     let node = Node::start(&[]);
     for (path, kind) in [("/", "text/html"), ("/status", "application/json"), ("/metrics", "text"), ("/nowhere", "")] {

@@ -7,6 +7,7 @@ mod dns;
 mod hardening;
 mod interop;
 mod misbehaviour;
+mod monitoring;
 mod operator;
 mod reach;
 mod support;

@@ -193,8 +193,13 @@ impl Node {
     }
 
     async fn get_once(&self, path: &str) -> String {
+        self.get_with(path, "").await
+    }
+
+    /// With further header lines.
+    pub async fn get_with(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).await.expect("HTTP is served");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answered");
