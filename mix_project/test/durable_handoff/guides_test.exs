@@ -95,6 +95,22 @@ defmodule DurableHandoff.GuidesTest do
 
   defp guide(name), do: Path.join(@root, "docs/guides/#{name}.md")
 
+  test "a module is in the documentation and in none of its groups, or the other way round" do
+    [_before, groups] = String.split(File.read!(Path.join(@root, "docs/ex_doc.exs")), "groups_for_modules:")
+    [groups, _after] = String.split(groups, "main:", parts: 2)
+    grouped = for [name] <- Regex.scan(~r/DurableHandoff[A-Za-z.]*/, groups), do: Module.concat([name])
+
+    shown =
+      for module <- Application.spec(:durable_handoff, :modules),
+          match?({:docs_v1, _, _, _, %{"en" => _text}, _, _}, Code.fetch_docs(module)),
+          not String.starts_with?(inspect(module), "Mix.Tasks."),
+          file = module.module_info(:compile)[:source],
+          String.contains?(to_string(file), "/lib/"),
+          do: module
+
+    assert Enum.sort(shown) == Enum.sort(grouped)
+  end
+
   defp sections(text) do
     [_start | sections] = String.split(text, ~r/^### /m)
     events = Enum.map(sections, fn section -> section |> String.split("\n", parts: 2) |> List.to_tuple() |> event() end)

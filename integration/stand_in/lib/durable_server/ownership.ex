@@ -10,7 +10,7 @@ defmodule DurableServer.Ownership do
   alias DurableServer.{Config, Eligibility, Heartbeats, LifecycleManager, Meta}
 
   @ask_timeout_ms 3_000
-  # A deletion that has not ended by then never will.
+  # A deletion that has not ended by then never ends.
   @tombstone_ms 60_000
 
   @doc "`reservation` names the node in whose name the start is asked for, if any."
@@ -61,7 +61,7 @@ defmodule DurableServer.Ownership do
     :error, {:erpc, _unreachable} -> healthy?(config, meta)
   end
 
-  # A node that looks stale here is asked for in the store before its lock is taken.
+  # If a node looks stale here, its heartbeat is read from the store before its lock is taken.
   defp healthy?(config, meta) do
     case LifecycleManager.lookup_node_health(%{supervisor: config.name, node_str: meta.node_str}) do
       {:healthy, %{node_ref: node_ref}} -> node_ref <= meta.node_ref

@@ -57,7 +57,7 @@ defmodule DurableServer.SingleFlight do
     end
   end
 
-  # The leader tells all that wait when it lands. One that landed before we were listed tells us nothing.
+  # The leader notifies all waiting callers when it ends. One that ended before this caller was listed does not.
   defp wait(registry, key, leader, ref) do
     timeout = if match?([{^leader, _}], Registry.lookup(registry, key)), do: :infinity, else: 0
 

@@ -1,6 +1,6 @@
 defmodule DurableServer.StorageBackend do
   @moduledoc """
-  Where stored states and heartbeats live.
+  The storage of states and heartbeats.
 
   A supervisor names its backend as `backend: {module, opts}`. Every write that must not overwrite another owner's is
   conditional on the etag last seen, so a backend must compare and swap atomically. Reads with `consistent: true` see every

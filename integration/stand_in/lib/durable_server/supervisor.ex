@@ -148,7 +148,7 @@ defmodule DurableServer.Supervisor do
   @spec count_children(name()) :: %{atom() => non_neg_integer()}
   def count_children(supervisor), do: DynamicSupervisor.count_children(Config.fetch!(supervisor).dynamic_supervisor)
 
-  @doc "What the store says of a key. One read."
+  @doc "The stored information about a key. One read."
   @spec get_server_info(name(), String.t()) :: {:ok, map()} | {:error, :not_found | term()}
   def get_server_info(supervisor, key) do
     config = Config.fetch!(supervisor)

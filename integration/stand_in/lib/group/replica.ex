@@ -29,7 +29,7 @@ defmodule Group.Replica do
   @impl true
   def init(group) do
     :ets.new(table(group), [:named_table, :ordered_set, :protected, read_concurrency: true])
-    # One process does here what eight do in the package: what it has not yet done makes a registry late.
+    # One process does the work of the package's eight. Its backlog is the lag of the registry.
     Process.flag(:priority, :high)
     :ok = :net_kernel.monitor_nodes(true)
     state = %{group: group, peers: %{}, local: %{}, subscribers: %{}}
@@ -67,10 +67,10 @@ defmodule Group.Replica do
     {:noreply, state}
   end
 
-  # What is to be done is done when the monitor says so.
+  # The DOWN message of the monitor does the rest.
   def handle_info({:nodedown, _node}, state), do: {:noreply, state}
 
-  # From one that is known too: it may not know what it was sent before.
+  # Also answered when the peer is known already: it may have lost what it was sent before.
   def handle_info({:hello, peer}, state) when is_map_key(state.peers, peer) do
     send(peer, {:rows, self(), rows_of(node(), state)})
     {:noreply, state}

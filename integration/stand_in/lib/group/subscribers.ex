@@ -1,6 +1,6 @@
 defmodule Group.Subscribers do
   @moduledoc """
-  Who wants to hear of which keys. A process is told once of each event, however many of its patterns match.
+  The subscriptions by key. A process gets each event once, however many of its patterns match.
   """
 
   @type t :: %{pid() => {reference(), [Group.pattern()]}}
