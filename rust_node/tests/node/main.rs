@@ -9,6 +9,7 @@ mod interop;
 mod misbehaviour;
 mod monitoring;
 mod operator;
+mod platforms;
 mod reach;
 mod support;
 mod tls;
