@@ -35,6 +35,8 @@ Examples:
   integration/demo --scenario together --nodes 4 --draining 2 --servers 500 --slots 8 --modes naive,handoff --executor embedded,node
   integration/demo --scenario rolling --nodes 4 --servers 400 --modes naive,handoff --client plain,handoff
   integration/demo --scenario drain --slots 8 --modes naive,handoff
+  integration/demo --deploy in-place --rebalance --nodes 4 --servers 400 --modes handoff --client handoff
+  integration/demo --scenario scale-out --nodes 4 --joining 2 --servers 400 --modes handoff --client handoff
   integration/demo --deploy in-place --nodes 4 --servers 400 --json figures.json --html figures.html";
 
 /// The command line as typed.
@@ -65,7 +67,7 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CLIENT,...", default_value = "plain")]
     pub client: Vec<Client>,
 
-    /// Drain one node, replace every node in turn, or drain several at the same moment
+    /// Drain one node, replace every node in turn, drain several at the same moment, or add nodes
     #[arg(long, value_enum, default_value_t = Scenario::Rolling)]
     pub scenario: Scenario,
 
@@ -77,6 +79,15 @@ pub struct Args {
     /// Nodes that stop at the same moment; together only [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=31))]
     pub draining: Option<u32>,
+
+    /// Nodes that join; scale-out only [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub joining: Option<u32>,
+
+    /// In handoff mode, nodes move what they have above their share when the deploy has ended, and the run goes on
+    /// until shares are even; rolling and scale-out only (scale-out: always)
+    #[arg(long)]
+    pub rebalance: bool,
 
     /// What to compare, in this order
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE,...", default_value = "graceful,naive,handoff")]
@@ -173,6 +184,12 @@ impl Args {
         if self.draining.is_some() && self.scenario != Scenario::Together {
             return conflict(format!("--draining goes with --scenario together, not with {}", self.scenario));
         }
+        if self.joining.is_some() && self.scenario != Scenario::ScaleOut {
+            return conflict(format!("--joining goes with --scenario scale-out, not with {}", self.scenario));
+        }
+        if self.rebalance && !matches!(self.scenario, Scenario::Rolling | Scenario::ScaleOut) {
+            return conflict(format!("--rebalance has nothing to balance after --scenario {}", self.scenario));
+        }
         if let Some(draining) = settings.draining.filter(|&draining| draining >= settings.nodes) {
             return refuse(format!("--draining {draining} leaves none of {} nodes to move to", settings.nodes));
         }
@@ -191,7 +208,7 @@ impl Args {
         if let Some(reason) = lists.into_iter().flatten().next() {
             return refuse(reason);
         }
-        if self.scenario == Scenario::Rolling && settings.servers < settings.nodes {
+        if matches!(self.scenario, Scenario::Rolling | Scenario::ScaleOut) && settings.servers < settings.nodes {
             return refuse(format!(
                 "--servers {} is less than --nodes {}: some nodes would have nothing to lose",
                 settings.servers, settings.nodes
@@ -217,6 +234,8 @@ impl Args {
             deploy: (self.scenario == Scenario::Rolling).then(|| self.deploy.unwrap_or(Deploy::Surge)),
             nodes: or(self.nodes, 3, 3),
             draining,
+            joining: (self.scenario == Scenario::ScaleOut).then(|| self.joining.unwrap_or(2)),
+            rebalance: self.rebalance || self.scenario == Scenario::ScaleOut,
             servers: or(self.servers, 300, 120).saturating_mul(draining.unwrap_or(1)),
             clients: or(self.clients, 20, 20),
             modes: Variant::all(&self.modes, &self.executor, self.kill_node_at.is_some(), &self.client),
@@ -299,6 +318,14 @@ mod tests {
     }
 
     #[test]
+    fn scale_out_adds_two_nodes_and_rebalances() {
+        let settings = parse(&["--scenario", "scale-out", "--nodes", "4"]).unwrap();
+        assert_eq!((settings.joining, settings.rebalance, settings.full_nodes()), (Some(2), true, 4));
+        assert!(!parse(&[]).unwrap().rebalance);
+        assert!(parse(&["--rebalance", "--deploy", "in-place"]).unwrap().rebalance);
+    }
+
+    #[test]
     fn a_later_flag_replaces_an_earlier_one() {
         assert_eq!(parse(&["--nodes", "4", "--nodes", "5"]).unwrap().nodes, 5);
     }
@@ -339,6 +366,9 @@ mod tests {
             (&["--scenario", "together", "--nodes", "3", "--draining", "3"], "leaves none of 3"),
             (&["--scenario", "together", "--deploy", "surge"], "starts none"),
             (&["--kill-node-at", "0.3"], "--executor node"),
+            (&["--joining", "2"], "--scenario scale-out"),
+            (&["--scenario", "drain", "--rebalance"], "nothing to balance"),
+            (&["--scenario", "scale-out", "--deploy", "surge"], "starts none"),
             (&["--servers", "3", "--nodes", "4"], "--servers 3 is less than --nodes 4"),
             (&["--json", "x", "--html", "x"], "same file"),
             (&["--html", "x", "--svg", "x"], "--html and --svg name the same file"),

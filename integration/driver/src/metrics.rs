@@ -8,7 +8,7 @@ use crate::beam::node_config::Role;
 use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
 use crate::kept::{FinalWrites, floor};
 use crate::quantiles::{Quantiles, millis};
-use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport};
+use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport, ShareLine};
 use crate::run::cpu::Cpu;
 
 /// A node, as far as figures need it.
@@ -49,6 +49,8 @@ pub struct Observed<'a> {
     pub nodes: Vec<ObservedNode>,
     /// Moments of server processes, in any order.
     pub records: &'a [Record],
+    /// When the deploy began: times in the figures count from the first SIGTERM, where there is none from here.
+    pub began_us: u64,
     /// The nodes that were told to stop, in order.
     pub drains: &'a [Drain],
     /// What the clients saw.
@@ -71,7 +73,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
         observed.drains.iter().map(|drain| drain_figures(observed, &lives, &moves, drain)).collect();
     let (lost_increments, extra_increments) = increments(observed, &lives);
     let (call_ms_draining, call_ms_otherwise) = call_times(observed.calls, observed.drains);
-    let first_sigterm_us = observed.drains.first().map_or(0, |drain| drain.sigterm_us);
+    let first_sigterm_us = observed.drains.first().map_or(observed.began_us, |drain| drain.sigterm_us);
 
     ModeReport {
         total: drains.iter().map(|drain| drain.total).sum(),
@@ -116,8 +118,42 @@ pub fn figures(observed: &Observed) -> ModeReport {
                 gap_ms: millis(step.gap_us()),
             })
             .collect(),
+        shares: share_lines(observed, &lives, first_sigterm_us),
     }
 }
+
+/// How many servers each application node had, from half a second before `from_us` on. A server counts on a node
+/// from its `init` there to its end.
+fn share_lines(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, from_us: u64) -> Vec<ShareLine> {
+    let start_us = from_us.saturating_sub(SHARES_BEFORE_US);
+    let mut changes: BTreeMap<NodeId, Vec<(u64, bool)>> = BTreeMap::new();
+    for life in lives.values().flatten() {
+        let of_node = changes.entry(life.node).or_default();
+        of_node.push((life.init_us, true));
+        of_node.extend(life.end_us.map(|end_us| (end_us, false)));
+    }
+    let apps = observed.nodes.iter().enumerate().filter(|(_, node)| node.is_app);
+    apps.map(|(index, node)| {
+        let mut of_node = changes.remove(&NodeId(index)).unwrap_or_default();
+        of_node.sort_unstable();
+        let mut servers = 0_usize;
+        let mut steps: Vec<(f64, usize)> = Vec::new();
+        for (at_us, started) in of_node {
+            servers = if started { servers + 1 } else { servers.saturating_sub(1) };
+            let at_ms = millis(at_us.max(start_us)) - millis(from_us);
+            // What happened before the plot begins is one step.
+            match steps.last_mut() {
+                Some(last) if at_us <= start_us => last.1 = servers,
+                _ => steps.push((at_ms, servers)),
+            }
+        }
+        ShareLine { node: node.label.clone(), steps }
+    })
+    .collect()
+}
+
+/// How much of the time before the deploy a plot of shares shows.
+const SHARES_BEFORE_US: u64 = 500_000;
 
 fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeReport> {
     let started = |index| lives.values().flatten().filter(|life| life.node == NodeId(index)).count();
@@ -274,6 +310,7 @@ mod tests {
         Observed {
             nodes,
             records,
+            began_us: 0,
             drains,
             calls,
             counters,

@@ -3,6 +3,7 @@
 pub mod page;
 pub mod plot;
 pub mod rows;
+pub mod shares;
 pub mod table;
 
 #[cfg(test)]

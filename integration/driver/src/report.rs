@@ -128,6 +128,17 @@ pub struct ModeReport {
     /// Every gap, for the plot.
     #[serde(skip)]
     pub gaps: Vec<GapPoint>,
+    /// How many servers each node had, over time, for the plot.
+    #[serde(skip)]
+    pub shares: Vec<ShareLine>,
+}
+
+/// How many servers a node had, over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShareLine {
+    pub node: String,
+    /// From when on, in milliseconds from the first event of the deploy, it had so many; in that order.
+    pub steps: Vec<(f64, usize)>,
 }
 
 /// Requests at the store at the same time, served and in line.
@@ -256,6 +267,7 @@ mod tests {
                 "draining",
                 "heartbeat_interval_ms",
                 "heartbeat_max_age_ms",
+                "joining",
                 "kill_node_at",
                 "lacks_module",
                 "max_concurrency",
@@ -263,6 +275,7 @@ mod tests {
                 "nodes",
                 "partitions",
                 "quick",
+                "rebalance",
                 "recovery_bound_s",
                 "scenario",
                 "servers",

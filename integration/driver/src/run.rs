@@ -1,5 +1,6 @@
 //! One mode, from an empty machine to its figures.
 
+pub mod balance;
 pub mod cpu;
 pub mod deploy;
 pub mod recovery;
@@ -9,6 +10,7 @@ pub mod unsynced;
 use std::collections::BTreeMap;
 
 use crate::beam::commands::{Command, read_calls, read_counts};
+use crate::beam::link::now_us;
 use crate::beam::node_config::Role;
 use crate::beam::{Cluster, DrainEnd};
 use crate::history::NodeId;
@@ -40,7 +42,11 @@ pub fn run_mode(
         cluster.call(store, Command::ResetStoreStats)?;
     }
     let before = cpu::read(&mut cluster);
+    let began_us = now_us();
     let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
+    if settings.rebalance && variant.mode == Mode::Handoff {
+        balance::wait(&mut cluster, &drains, progress, &mut notes)?;
+    }
     let cpu_ms = cpu::since(&before, &mut cluster, &stage, &drains);
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
@@ -61,6 +67,7 @@ pub fn run_mode(
     let observed = Observed {
         nodes: cluster.nodes().iter().map(Into::into).collect(),
         records: cluster.records(),
+        began_us,
         drains: &drains,
         calls: &calls,
         counters: &counters,

@@ -21,6 +21,8 @@ pub enum Scenario {
     Rolling,
     /// Several nodes, which have --servers each, stop at the same moment
     Together,
+    /// Fresh nodes join the others, which have all servers; none stops
+    ScaleOut,
 }
 
 /// When a rolling deploy starts the fresh node.
@@ -77,6 +79,10 @@ pub struct Settings {
     pub nodes: u32,
     /// How many of them stop at the same moment; `None` where one at a time does.
     pub draining: Option<u32>,
+    /// How many nodes join; `None` where none does.
+    pub joining: Option<u32>,
+    /// Whether nodes in handoff mode have the option `rebalance`. The run then goes on until shares are even.
+    pub rebalance: bool,
     /// Durable servers, in all.
     pub servers: u32,
     pub clients: u32,
@@ -132,6 +138,9 @@ pub struct Settings {
     pub recovery_bound_s: u32,
 }
 
+/// `after_ms` of the option `rebalance`: much less than its default, for a run that has nothing else to wait for.
+pub const REBALANCE_AFTER_MS: u32 = 3_000;
+
 impl Settings {
     /// [`Self::warm_up_ms`] as a duration.
     pub fn warm_up(&self) -> Duration {
@@ -147,7 +156,7 @@ impl Settings {
     pub fn full_nodes(&self) -> u32 {
         match self.scenario {
             Scenario::Drain => 1,
-            Scenario::Rolling => self.nodes,
+            Scenario::Rolling | Scenario::ScaleOut => self.nodes,
             Scenario::Together => self.draining.unwrap_or(1),
         }
     }
@@ -171,6 +180,9 @@ impl Settings {
                     self.servers / draining
                 )
             }
+            (Scenario::ScaleOut, _) => {
+                format!("scale-out: {} nodes join {}; none stops", self.joining.unwrap_or(0), self.nodes)
+            }
         };
         let mut described = vec![
             ("Scenario", scenario),
@@ -189,6 +201,12 @@ impl Settings {
             ("Heartbeats", every(self.heartbeat_interval_ms, "10 s")),
             ("Warm-up", format!("{} of client load, and as long at the end", exact(self.warm_up_ms.into()))),
         ];
+        if self.rebalance {
+            described.push((
+                "Rebalance",
+                format!("handoff: when nothing has changed for {}", exact(REBALANCE_AFTER_MS.into())),
+            ));
+        }
         if let Some(part) = self.kill_node_at {
             described.push((
                 "Rust node",

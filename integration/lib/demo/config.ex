@@ -22,7 +22,8 @@ defmodule HandoffDemo.Config do
     :attempt_timeout_ms,
     :heartbeat_max_age_ms,
     :slow_child_ms,
-    :newer
+    :newer,
+    :rebalance_after_ms
   ]
 
   # The token is in no log.
@@ -54,7 +55,8 @@ defmodule HandoffDemo.Config do
           attempt_timeout_ms: pos_integer(),
           heartbeat_max_age_ms: pos_integer() | nil,
           slow_child_ms: non_neg_integer(),
-          newer: boolean()
+          newer: boolean(),
+          rebalance_after_ms: pos_integer() | nil
         }
 
   @doc "This node's configuration; raises without one."
@@ -85,7 +87,11 @@ defmodule HandoffDemo.Config do
     config
     |> Map.take([:max_concurrency, :concurrency, :generation, :executor, :timeout_ms, :attempt_timeout_ms])
     |> Map.to_list()
+    |> Keyword.merge(rebalance(config.rebalance_after_ms))
   end
+
+  defp rebalance(nil), do: []
+  defp rebalance(after_ms), do: [rebalance: [after_ms: after_ms, min_servers: 0]]
 
   @doc "Whether this node uses the library."
   @spec library?(t()) :: boolean()

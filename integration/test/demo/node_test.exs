@@ -165,7 +165,8 @@ defmodule HandoffDemo.NodeTest do
       attempt_timeout_ms: 15_000,
       heartbeat_max_age_ms: nil,
       slow_child_ms: 0,
-      newer: false
+      newer: false,
+      rebalance_after_ms: nil
     }
     |> :erlang.term_to_binary()
     |> Base.encode16(case: :lower)

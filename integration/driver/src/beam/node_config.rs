@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 
-use crate::settings::Settings;
+use crate::settings::{REBALANCE_AFTER_MS, Settings};
 use crate::variant::{Executor, Variant};
 
 /// The role of a node.
@@ -107,6 +107,7 @@ impl NodeConfig {
             ("heartbeat_max_age_ms", optional(settings.heartbeat_max_age_ms.map(|age_ms| uint(age_ms.into())))),
             ("slow_child_ms", uint(settings.slow_child_ms.into())),
             ("newer", boolean(self.newer)),
+            ("rebalance_after_ms", optional(settings.rebalance.then(|| uint(REBALANCE_AFTER_MS.into())))),
         ])
     }
 }

@@ -125,6 +125,7 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     let figures = figures(&Observed {
         nodes: scene.cluster.nodes().iter().map(Into::into).collect(),
         records: scene.cluster.records(),
+        began_us: 0,
         drains: &drains,
         calls: &calls,
         counters: &counters,

@@ -72,6 +72,8 @@ fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
         deploy: None,
         nodes: setup.nodes,
         draining: Some(setup.full),
+        joining: None,
+        rebalance: false,
         servers: setup.servers,
         clients: setup.clients,
         modes: vec![variant],

@@ -6,7 +6,7 @@ use clap::Parser as _;
 
 use crate::args::Args;
 use crate::quantiles::Quantiles;
-use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, Versions};
+use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, ShareLine, Versions};
 use crate::run::cpu::Cpu;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -86,5 +86,8 @@ fn mode(p50: f64, moved: usize, notes: &[&str]) -> ModeReport {
         gaps: (0..100u32)
             .map(|n| GapPoint { at_ms: f64::from(n) * 3.0, gap_ms: p50 * (0.9 + f64::from(n % 10) / 50.0) })
             .collect(),
+        shares: [("old1", vec![(-500.0, 100), (300.0, 0)]), ("new1", vec![(0.0, 0), (300.0, 100)])]
+            .map(|(node, steps)| ShareLine { node: node.into(), steps })
+            .to_vec(),
     }
 }

@@ -4,7 +4,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, context};
 
 use super::rows::{DRAIN_COLUMNS, drain_rows, notes, rows, verdicts};
-use super::{host, plot, versions};
+use super::{host, plot, shares, versions};
 use crate::Result;
 use crate::report::Report;
 
@@ -38,6 +38,7 @@ pub fn page(report: &Report) -> Result<String> {
         rows => Serde(rows(report)),
         settings => Serde(report.settings.described()),
         plot => plot::gaps(report)?.map(Value::from_safe_string),
+        shares => shares::plots(report)?,
     })?)
 }
 
@@ -53,9 +54,15 @@ mod tests {
     #[test]
     fn the_page_has_the_comparison_the_settings_the_drains_and_the_plot() {
         let page = page(&fixture::report()).unwrap();
-        for expected in
-            ["<svg", "44.3 s", "this project&#x27;s stand-in", "rolling, surge", "old1", "2 servers were not back"]
-        {
+        for expected in [
+            "<svg",
+            "Servers on each node",
+            "44.3 s",
+            "this project&#x27;s stand-in",
+            "rolling, surge",
+            "old1",
+            "2 servers were not back",
+        ] {
             assert!(page.contains(expected), "no {expected:?}");
         }
     }

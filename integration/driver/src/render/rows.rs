@@ -100,8 +100,15 @@ pub fn rows(report: &Report) -> Vec<Row> {
     rows.push(match report.settings.scenario {
         Scenario::Drain => row("went to", "servers of the stopped node, by the end", &|m| shares(&m.targets)),
         Scenario::Together => row("went to", "servers of the stopped nodes, by the end", &|m| shares(&m.targets)),
-        Scenario::Rolling => row("final share", "servers per node at the end", &|m| shares(&m.final_share)),
+        Scenario::Rolling | Scenario::ScaleOut => {
+            row("final share", "servers per node at the end", &|m| shares(&m.final_share))
+        }
     });
+    if report.settings.rebalance {
+        rows.push(row("furthest from its share", "the node that is, in percent of the mean", &|m| {
+            furthest(&m.final_share).map_or("-".to_owned(), |percent| format!("{percent:.1}{NBSP}%"))
+        }));
+    }
     rows
 }
 
@@ -214,6 +221,14 @@ fn shares(shares: &BTreeMap<String, usize>) -> String {
     shares.iter().map(|(node, count)| format!("{node}{NBSP}{count}")).collect::<Vec<_>>().join(", ")
 }
 
+/// How far the node that differs most from the mean does, in percent of the mean.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn furthest(shares: &BTreeMap<String, usize>) -> Option<f64> {
+    let mean = shares.values().sum::<usize>() as f64 / shares.len().max(1) as f64;
+    let most = shares.values().map(|&count| (count as f64 - mean).abs()).fold(0.0, f64::max);
+    (mean > 0.0).then(|| 100.0 * most / mean)
+}
+
 /// Requests by kind, without the store's gauges.
 fn store_ops(ops: &BTreeMap<String, u64>) -> String {
     ["get", "put", "claim", "delete", "list"]
@@ -234,6 +249,16 @@ mod tests {
     #[test]
     fn thousands_are_set_apart() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_node_furthest_from_the_mean_is_found_above_and_below_it() {
+        let of =
+            |counts: &[usize]| furthest(&counts.iter().enumerate().map(|(n, &count)| (n.to_string(), count)).collect());
+        assert_eq!(of(&[134, 133, 133, 0]), Some(100.0));
+        assert_eq!(of(&[100, 104, 98, 98]), Some(4.0));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[0, 0]), None);
     }
 
     #[test]

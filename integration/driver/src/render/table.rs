@@ -11,7 +11,7 @@ use crate::tables;
 /// The whole closing text: what was measured, the comparison, in a rolling deploy every drain, and the notes.
 pub fn closing(report: &Report) -> String {
     let mut text = format!("{}, {}\n{}\n", host(report), versions(report), comparison(report));
-    if report.settings.scenario != Scenario::Drain {
+    if !matches!(report.settings.scenario, Scenario::Drain | Scenario::ScaleOut) {
         text.push_str(&format!("{}\n", drains(report)));
     }
     for line in verdicts(report).into_iter().chain(notes(report)) {

@@ -48,6 +48,16 @@ pub fn run(
             }
             Ok(drains)
         }
+        Scenario::ScaleOut => {
+            let joining = settings.joining.unwrap_or(0) as usize;
+            let fresh: Vec<_> = (0..joining).map(|index| app(settings, 2, index)).collect();
+            progress.step(&format!("starting {joining} nodes"));
+            cluster.start(fresh)?;
+            progress.step("waiting for their heartbeats");
+            wait_until_coordinated(cluster)?;
+            wait_until_all_see_all(cluster, 0)?;
+            Ok(Vec::new())
+        }
     }
 }
 

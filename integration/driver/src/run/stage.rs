@@ -32,16 +32,18 @@ pub struct Stage {
 /// Label of the application node number `index` of release `generation`.
 pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     let prefix = match (settings.scenario, generation) {
-        (Scenario::Drain | Scenario::Together, _) => "node",
+        (Scenario::Drain | Scenario::Together, _) | (Scenario::ScaleOut, 1) => "node",
         (Scenario::Rolling, 1) => "old",
-        (Scenario::Rolling, _) => "new",
+        (Scenario::Rolling | Scenario::ScaleOut, _) => "new",
     };
     let clock_ahead_s = settings.clock_ahead.filter(|ahead| ahead.node == index).map_or(0, |ahead| ahead.seconds);
     let elixir = match settings.scenario {
         Scenario::Rolling => settings.releases.of_generation(generation),
-        Scenario::Drain | Scenario::Together => settings.releases.in_turn(index),
+        Scenario::Drain | Scenario::Together | Scenario::ScaleOut => settings.releases.in_turn(index),
     };
     let newer = settings.lacks_module.is_some_and(|lacking| lacking != index);
+    // Nodes that join run what the others run.
+    let generation = if settings.scenario == Scenario::ScaleOut { 1 } else { generation };
     NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
 }
 
