@@ -47,7 +47,7 @@ defmodule Handoff.BreakerTest do
     end
 
     others = start_servers(context, a, 20)
-    # Each attempt on its own, so that all thirty come first.
+    # One attempt at a time, so that the thirty servers with priority are all tried before the others.
     options = [max_consecutive_failures: 3, max_concurrency: 1, modules: %{Troublesome => [priority: 10]}]
     assert {:ok, %{moved: 20, left: left, first_errors: errors} = report} = drain(context, a, options)
     assert left |> Map.values() |> Enum.sum() == 30

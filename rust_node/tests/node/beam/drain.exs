@@ -31,7 +31,7 @@ defmodule Drain do
     end
   end
 
-  # One loop from the first message on, so that the keepalives go out whatever is waited for.
+  # A single receive loop, so that keepalives are sent whatever message it waits for.
   defp loop(%{id: id} = state) do
     receive do
       {@tag, 1, :opened, ^id} ->
