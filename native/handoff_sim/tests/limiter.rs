@@ -94,6 +94,24 @@ fn the_second_drain_starts_where_the_first_has_ended() {
 }
 
 #[test]
+fn a_first_drain_that_has_looked_at_its_store_finds_the_knee_from_close_by() {
+    // Slots, what the look has found, the best fixed limit, and at most so many times its p99 and time.
+    for (slots, looked, best, p99, time) in [
+        (None, 48, 50, 1.05, 1.1),
+        (Some(8), 8, 8, 1.3, 1.05),
+        (Some(8), 5, 8, 1.3, 1.1),
+        (Some(2), 2, 2, 2.0, 1.1),
+        (Some(1), 1, 1, 2.5, 1.1),
+    ] {
+        let shape = shape("", slots, JITTER);
+        let learnt = Learnt { limit: looked, latency: Micros::from_millis(63), knee: false };
+        let first = ratios(|seed| drain_from(&shape, Some(learnt), seed), &shape, best);
+        println!("{slots:?}, looked {looked}: p99 and time {first:.2?} times fixed {best}");
+        assert!(first.0 <= p99 && first.1 <= time, "{slots:?}, {looked}: {first:?}, at most {p99} and {time}");
+    }
+}
+
+#[test]
 fn what_was_learnt_and_no_longer_holds_is_found_out_within_the_drain() {
     let learnt = |limit, ms, knee| Learnt { limit, latency: Micros::from_millis(ms), knee };
     // A store that has fewer slots now, or more, and how much longer the drain takes than with the best fixed limit.

@@ -50,8 +50,6 @@ defmodule DurableHandoff.Drain.Estimate do
   # A drain starts at once with as many moves as requests were served at a time, where that is this part of those
   # made, or more.
   @served_at_once 0.5
-  # A knee is plain where most requests had to wait.
-  @plain_knee 0.25
   # First moves take longer than later ones.
   @slack 1.5
 
@@ -113,9 +111,9 @@ defmodule DurableHandoff.Drain.Estimate do
   def start(%{at_a_time: {served, made}, round_trip_us: round_trip_us}) when round_trip_us >= @held_by_store_us do
     latency_us = round(@slack * move_us(round_trip_us))
 
-    if served >= @served_at_once * made,
-      do: %{limit: made, latency_us: latency_us, knee: false},
-      else: %{limit: max(round(served), 1), latency_us: latency_us, knee: served < @plain_knee * made}
+    limit = if served >= @served_at_once * made, do: made, else: max(round(served), 1)
+    # Not a knee: a busy machine makes it look lower than it is, so the drain looks up at once.
+    %{limit: limit, latency_us: latency_us, knee: false}
   end
 
   def start(_other), do: nil

@@ -44,13 +44,13 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
 
     test "a store of few slots: as many as it has served at a time" do
-      assert %{limit: 8, knee: true, latency_us: latency_us} = start(500, 630, 10)
+      assert %{limit: 8, latency_us: latency_us} = start(500, 630, 10)
       assert latency_us in 42_000..70_000
-      assert %{limit: 1, knee: true} = start(100, 1_000, 10)
+      assert %{limit: 1} = start(100, 1_000, 10)
     end
 
-    test "in between, the search goes on from there" do
-      assert %{limit: 16, knee: false} = start(500, 310, 10)
+    test "a busy machine makes few slots look like fewer: the search goes on from there" do
+      assert %{limit: 5, knee: false} = start(500, 1_000, 10)
     end
 
     test "processors that are busier than the store say nothing about it" do

@@ -64,6 +64,9 @@ const ALL_QUEUE: f64 = 0.75;
 /// A limit that was learnt is held to be right up to this ratio of the latencies: processors are not as busy each time.
 const SAME: f64 = 1.5;
 
+/// Small stores serve fewer than this at a time.
+const FEW: u32 = 2 * START;
+
 /// Latency at an unchanged limit that is this much longer or shorter than usual is a change of the store, not noise.
 const SLOWER: f64 = 1.2;
 const FASTER: f64 = 0.95;
@@ -246,6 +249,10 @@ impl Knee {
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.noise(measure, measure);
         if ratio <= SAME + noise {
+            if !knee && self.limit < FEW {
+                // It may be the knee of a small store.
+                return self.climb_by(PROBE_UP, measure, 0, false, flight);
+            }
             if !knee {
                 return self.climb(measure, CAREFUL_STEPS, false, flight);
             }
