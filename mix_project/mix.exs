@@ -1,5 +1,5 @@
-# The compiler must exist before this project is compiled. It is outside of lib/, so it is not part of the application: a
-# release needs the libraries that it built, not Mix.
+# The compiler must exist before this project is compiled. It is outside of lib/, so it is not part of the
+# application: a release needs the libraries that it built, not Mix.
 unless Code.ensure_loaded?(Mix.Tasks.Compile.DurableHandoffNif) do
   for file <-
         ~w(build/machine build/download build/precompiled build/cargo compile_durable_handoff_nif archive_durable_handoff_nif) do
@@ -31,8 +31,8 @@ defmodule DurableHandoff.MixProject do
     ]
   end
 
-  # integration/package puts the folder together that `mix hex.build` packs. priv is not in it: it would hold the libraries of
-  # the machine that builds the package.
+  # integration/package puts the folder together that `mix hex.build` packs. priv is not in it: it would hold
+  # the libraries of the machine that builds the package.
   defp package do
     [
       licenses: ["MIT"],
@@ -50,6 +50,7 @@ defmodule DurableHandoff.MixProject do
   # In the repository the Rust crates are beside this project, in the package they are in it.
   defp packaged?, do: File.dir?(Path.join(__DIR__, "native"))
 
-  # DurableServer and :telemetry are found at run time: the library starts with whichever version of them is there.
+  # DurableServer and :telemetry are found at run time: the library starts with whichever version of them is
+  # there.
   def application, do: [extra_applications: [:logger], mod: {DurableHandoff.Application, []}]
 end

@@ -1,5 +1,5 @@
-# What reads the optional requirements of the package where Hex is not installed. Mix skips optional dependencies, but first
-# asks which tool would fetch them.
+# What reads the optional requirements of the package where Hex is not installed. Mix skips optional
+# dependencies, but first asks which tool would fetch them.
 defmodule Trial.NoHex do
   @behaviour Mix.SCM
   def fetchable?, do: false
@@ -16,7 +16,8 @@ end
 
 unless Code.ensure_loaded?(Hex), do: Mix.SCM.append(Trial.NoHex)
 
-# A new project with the unpacked package as its dependency: integration/package copies it into an empty folder.
+# A new project with the unpacked package as its dependency: integration/package copies it into an empty
+# folder.
 defmodule Trial.MixProject do
   use Mix.Project
 

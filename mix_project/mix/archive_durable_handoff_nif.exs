@@ -2,16 +2,18 @@ defmodule Mix.Tasks.DurableHandoff.Archive do
   @shortdoc "Packs the Rust libraries as precompiled archives, with their checksums"
 
   @moduledoc """
-  Packs the Rust libraries of this machine as precompiled archives, and writes the checksums of all archives in the same
-  directory. For those who publish the package.
+  Packs the Rust libraries of this machine as precompiled archives, and writes the checksums of all archives
+  in the same directory. For those who publish the package.
 
       mix durable_handoff.archive --output archives
 
   Compiles first, as `mix compile` would: with cargo or from `DURABLE_HANDOFF_NIF`. Options:
 
     * `--output DIRECTORY`: where the archives go; `archives` by default.
-    * `--from DIRECTORY --triple TRIPLE`: packs the libraries in that directory, which were built for another machine.
-    * `--checksums`: packs nothing: writes the checksums of the archives in the directory, which came from several machines.
+    * `--from DIRECTORY --triple TRIPLE`: packs the libraries in that directory, which were built for another
+      machine.
+    * `--checksums`: packs nothing: writes the checksums of the archives in the directory, which came from
+      several machines.
   """
 
   use Mix.Task

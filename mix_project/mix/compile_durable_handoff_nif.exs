@@ -6,9 +6,10 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
   They come from the first of these:
 
     1. `DURABLE_HANDOFF_NIF`: a directory with both, or the file of the first with the second beside it;
-    2. a precompiled archive, if the package has a checksum of one for this machine: from the cache, or downloaded.
-       An archive whose checksum is wrong is always an error;
-    3. cargo, from the Rust sources in the package. It needs the version that `Cargo.toml` names and a C compiler.
+    2. a precompiled archive, if the package has a checksum of one for this machine: from the cache, or
+       downloaded. An archive whose checksum is wrong is always an error;
+    3. cargo, from the Rust sources in the package. It needs the version that `Cargo.toml` names and a C
+       compiler.
 
   `config :durable_handoff, store: false` leaves the stores out: they are neither built nor installed, and
   `DurableHandoff.Store` raises an error that says so. After a change of that line, run
@@ -16,14 +17,16 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   Guarantees:
 
-    * Nothing is built or downloaded unless a source changed, the machine is another, or with `--force`. What a library was
-      made from is written beside it, so several build directories (environments, Elixir versions) share one. A machine is its
-      architecture and its C library with the version: a tree that another container sees is built again there.
-    * A library in use is never written to. The new library is a new file of the same name; a running VM keeps the old
-      one open until it restarts.
+    * Nothing is built or downloaded unless a source changed, the machine is another, or with `--force`. What
+      a library was made from is written beside it, so several build directories (environments, Elixir
+      versions) share one. A machine is its architecture and its C library with the version: a tree that
+      another container sees is built again there.
+    * A library in use is never written to. The new library is a new file of the same name; a running VM keeps
+      the old one open until it restarts.
 
-  docs/guides/libraries.md has the environment variables, and what to do on which system. `DURABLE_HANDOFF_BUILD` builds although
-  there is an archive. cargo reads `CARGO_TARGET_DIR` and its own configuration files as usual; `CARGO` names another cargo.
+  docs/guides/libraries.md has the environment variables, and what to do on which system.
+  `DURABLE_HANDOFF_BUILD` builds although there is an archive. cargo reads `CARGO_TARGET_DIR` and its own
+  configuration files as usual; `CARGO` names another cargo.
   """
 
   use Mix.Task.Compiler
@@ -108,8 +111,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     end
   end
 
-  # Installed from DURABLE_HANDOFF_NIF earlier, for these very sources: it stays where nothing could build another, as in
-  # `mix release` of a tree that was compiled before.
+  # Installed from DURABLE_HANDOFF_NIF earlier, for these very sources: it stays where nothing could build
+  # another, as in `mix release` of a tree that was compiled before.
   defp given?(%{root: root, given: given, library: library}, stamp) do
     root != nil and String.starts_with?(stamp, given) and Cargo.find() == nil and
       Machine.fits(File.read!(installed(library))) == :ok
@@ -152,8 +155,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     for source <- sources, do: put(source.library, &File.cp!(files[source.library], &1), source.stamp)
   end
 
-  # A dependency's directory is fetched again with each version, and may be in a layer of an image of its own: gigabytes of what
-  # cargo leaves do not belong there.
+  # A dependency's directory is fetched again with each version, and may be in a layer of an image of its own:
+  # gigabytes of what cargo leaves do not belong there.
   defp target(root) do
     deps = Mix.Project.deps_path() <> "/"
 

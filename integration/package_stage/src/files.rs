@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Copies a file, or a folder with all in it. Hex does not follow symbolic links, so a package must have none.
+/// Copies a file, or a folder with all in it. Hex does not follow symbolic links, so a package must have
+/// none.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let kind = fs::symlink_metadata(from).with_context(|| format!("cannot read {}", from.display()))?.file_type();
     if kind.is_dir() {

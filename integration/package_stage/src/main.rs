@@ -1,8 +1,9 @@
-//! `package_stage REPOSITORY FOLDER` puts what the Hex package holds into FOLDER, which must be absent or empty.
+//! `package_stage REPOSITORY FOLDER` puts what the Hex package holds into FOLDER, which must be absent or
+//! empty.
 //!
-//! The package has the library (`mix_project`) at its root and the Rust crates that its NIFs need in `native/`. Their
-//! manifests name nothing else of the workspace: no tests, no benches, no other crates. `Cargo.lock` is reduced to match, so
-//! that a build with `--locked` works.
+//! The package has the library (`mix_project`) at its root and the Rust crates that its NIFs need in
+//! `native/`. Their manifests name nothing else of the workspace: no tests, no benches, no other crates.
+//! `Cargo.lock` is reduced to match, so that a build with `--locked` works.
 
 mod files;
 mod manifest;

@@ -29,8 +29,9 @@ defmodule DurableHandoff.Doctor do
   @limit_ms 45_000
 
   @typedoc """
-  `state`: `:ok`; `:note`, a fact or a check that could not be made here; `:warning`, drains work, but not as well as they
-  could, or not in every case; `:problem`, they do not. `todo` is nil when there is nothing to do.
+  `state`: `:ok`; `:note`, a fact or a check that could not be made here; `:warning`, drains work, but not as
+  well as they could, or not in every case; `:problem`, they do not. `todo` is nil when there is nothing to
+  do.
   """
   @type finding :: %{
           check: atom(),
@@ -41,7 +42,8 @@ defmodule DurableHandoff.Doctor do
         }
 
   @doc """
-  All findings of this VM. Options: `supervisors:`, the names of those to look at; by default all with handoff.
+  All findings of this VM. Options: `supervisors:`, the names of those to look at; by default all with
+  handoff.
   """
   @spec run(keyword()) :: [finding()]
   def run(options \\ []) do

@@ -13,7 +13,8 @@ defmodule DurableHandoff.Build.Cargo do
   end
 
   @doc """
-  Builds `libraries` of the workspace at `root`. `target` is the directory for what cargo builds; nil leaves that to cargo.
+  Builds `libraries` of the workspace at `root`. `target` is the directory for what cargo builds; nil leaves
+  that to cargo.
 
   Returns the file of each library. Raises `Mix.Error`.
   """
@@ -46,7 +47,8 @@ defmodule DurableHandoff.Build.Cargo do
   @doc """
   The environment for cargo.
 
-  `RUSTFLAGS` replaces the flags of `.cargo/config.toml`, without which no shared library can be built on musl.
+  `RUSTFLAGS` replaces the flags of `.cargo/config.toml`, without which no shared library can be built on
+  musl.
   """
   @spec environment(Path.t() | nil, boolean()) :: [{String.t(), String.t()}]
   def environment(target, musl? \\ Machine.musl?()) do
@@ -77,7 +79,8 @@ defmodule DurableHandoff.Build.Cargo do
     with [_all, version] <- Regex.run(~r/^rust-version = "([\d.]+)"/m, manifest), do: Machine.version(version)
   end
 
-  # "cargo 1.95.0 (f2d3ce0bd 2026-03-21)". What answers otherwise is a wrapper, or cannot start: then the build itself tells.
+  # "cargo 1.95.0 (f2d3ce0bd 2026-03-21)". What answers otherwise is a wrapper, or cannot start: then the
+  # build itself tells.
   defp found(program, root) do
     with {output, 0} <- System.cmd(program, ["--version"], cd: root, stderr_to_stdout: true),
          [_all, version] <- Regex.run(~r/^(?:cargo|rustc) (\d+\.\d+)/m, output),

@@ -2,8 +2,8 @@ defmodule DurableHandoff.Build.Download do
   @moduledoc """
   Downloads a file over HTTP or HTTPS, with a limit for its size and its time.
 
-  `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are respected. Certificates are checked with those of the system, or those in
-  `HEX_CACERTS_PATH`, which Hex uses too.
+  `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are respected. Certificates are checked with those of the system,
+  or those in `HEX_CACERTS_PATH`, which Hex uses too.
   """
 
   alias DurableHandoff.Build.Machine
@@ -11,8 +11,8 @@ defmodule DurableHandoff.Build.Download do
   @profile :durable_handoff_download
 
   @doc """
-  The body at `url`, or a sentence that says why not. Options: `max_bytes:`; `idle_ms:` (30 s), how long nothing may arrive;
-  `total_ms:` (5 minutes).
+  The body at `url`, or a sentence that says why not. Options: `max_bytes:`; `idle_ms:` (30 s), how long
+  nothing may arrive; `total_ms:` (5 minutes).
   """
   @spec get(String.t(), keyword()) :: {:ok, binary()} | {:error, String.t()}
   def get(url, options) do

@@ -2,7 +2,8 @@ defmodule DurableHandoff.Build.Machine do
   @moduledoc """
   The machine that a library is built for: its target triple as Rust names it, and its C library.
 
-  A library that was built with a newer glibc does not load with an older one, so the version is part of what identifies a build.
+  A library that was built with a newer glibc does not load with an older one, so the version is part of what
+  identifies a build.
   """
 
   @type version :: {major :: non_neg_integer(), minor :: non_neg_integer()}
@@ -59,7 +60,8 @@ defmodule DurableHandoff.Build.Machine do
   end
 
   @doc """
-  Whether this machine can load a library: `:ok`, or a sentence that says why not. Only the version of glibc is compared.
+  Whether this machine can load a library: `:ok`, or a sentence that says why not. Only the version of glibc
+  is compared.
   """
   @spec fits(binary(), version() | nil) :: :ok | {:error, String.t()}
   def fits(library, glibc \\ glibc()) do
@@ -96,7 +98,8 @@ defmodule DurableHandoff.Build.Machine do
   end
 
   @doc """
-  Starts an application of OTP. From Elixir 1.15 on Mix takes those off the code path that no dependency names.
+  Starts an application of OTP. From Elixir 1.15 on Mix takes those off the code path that no dependency
+  names.
   """
   @spec start_otp!(atom()) :: :ok
   def start_otp!(application) do

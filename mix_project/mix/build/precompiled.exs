@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Build.Precompiled do
   @moduledoc """
-  Precompiled libraries: one archive for each library and machine, of which the published package has the checksums.
+  Precompiled libraries: one archive for each library and machine, of which the published package has the
+  checksums.
 
   Guarantee: no byte of an archive is used unless its SHA-256 is the one in the package.
   """
@@ -29,7 +30,8 @@ defmodule DurableHandoff.Build.Precompiled do
   end
 
   @doc """
-  The archive of `library` for this machine. nil: this project has no checksum of it, or `DURABLE_HANDOFF_BUILD` asks for a build.
+  The archive of `library` for this machine. nil: this project has no checksum of it, or
+  `DURABLE_HANDOFF_BUILD` asks for a build.
   """
   @spec archive(String.t(), String.t() | nil) :: archive() | nil
   def archive(library, triple \\ Machine.triple()) do
@@ -56,7 +58,8 @@ defmodule DurableHandoff.Build.Precompiled do
   @doc """
   The library in the archive, from the cache or downloaded into it.
 
-  `{:error, sentence}` when it cannot be had, or does not run here. Raises `Mix.Error` when its checksum is wrong.
+  `{:error, sentence}` when it cannot be had, or does not run here. Raises `Mix.Error` when its checksum is
+  wrong.
   """
   @spec fetch(archive()) :: {:ok, binary()} | {:error, String.t()}
   def fetch(archive) do

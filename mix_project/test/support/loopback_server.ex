@@ -2,8 +2,9 @@ defmodule DurableHandoff.LoopbackServer do
   @moduledoc """
   An HTTP server on the loopback interface that answers what a test says.
 
-  `answer` gets the request line and the headers as text, and returns the bytes of the answer. `{:hang, bytes}` sends them and
-  then nothing: the connection stays open until the other end closes it. `requests/1` has what arrived.
+  `answer` gets the request line and the headers as text, and returns the bytes of the answer. `{:hang,
+  bytes}` sends them and then nothing: the connection stays open until the other end closes it. `requests/1`
+  has what arrived.
   """
 
   use GenServer

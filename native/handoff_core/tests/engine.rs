@@ -59,7 +59,7 @@ fn a_first_target_is_waited_for_as_long_as_asked() {
     drive.poll();
     drive.later(2_000);
     drive.poll();
-    assert!(drive.finished, "nobody came");
+    assert!(drive.finished, "no target came");
 }
 
 /// A cluster manager disconnects the node that terminates, in mid-drain.
@@ -253,7 +253,7 @@ fn a_server_whose_stop_hangs_does_not_hold_up_the_others() {
     drive.finish(&started[0], Outcome::Stopping);
     drive.moved(&started[1]);
     let rest = drive.poll();
-    assert_eq!(rest.len(), 1, "one at a time now: the hung one answers nobody either");
+    assert_eq!(rest.len(), 1, "one at a time now: the hung one does not answer either");
     drive.moved(&rest[0]);
     assert_eq!(drive.move_all().len(), 1);
     assert!(!drive.finished, "the hung one may still come down");
@@ -507,7 +507,7 @@ fn a_release_under_way_keeps_its_place_under_the_ceiling() {
     let mut drive = Drive::new(config, &servers(2), two_targets());
     let first = drive.poll().remove(0);
     drive.finish(&first, Outcome::Displaced(Blame::Server));
-    assert!(drive.poll().is_empty(), "the released server answers nobody yet");
+    assert!(drive.poll().is_empty(), "the released server does not run yet");
     assert_eq!(drive.released, [0]);
     drive.acknowledge_releases();
     assert_eq!(drive.poll()[0].id, 1);

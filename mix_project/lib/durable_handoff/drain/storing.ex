@@ -42,7 +42,7 @@ defmodule DurableHandoff.Drain.Storing do
                 results: %{},
                 longest_us: 0,
                 pauses_ms: [],
-                round: %{begin_us: 0, written: 0, shortest_us: :infinity}
+                round: nil
               ]
 
   @type t :: %{pid: nil | pid(), monitor: nil | reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
@@ -56,7 +56,7 @@ defmodule DurableHandoff.Drain.Storing do
   # Behind those counted: what `written/1` gives.
   @measured [:written, :span_us, :shortest_us]
   # Fewer writes say little about the store.
-  @least_written 8
+  @least_written 16
 
   @doc """
   In the place of one, for the calling process, where servers store their state in their own attempts alone. A sync
@@ -120,8 +120,8 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  How fast the store has written: so many states within `span_us`, the fastest in `shortest_us`. nil when few
-  servers had something to write.
+  How fast the store has written: so many states within `span_us`, the fastest in `shortest_us`. nil when fewer than
+  half of the servers had something to write: then they, not the store, may have been the limit.
   """
   @spec written(t()) :: nil | %{written: pos_integer(), span_us: pos_integer(), shortest_us: pos_integer()}
   def written(%{counters: counters}) do
@@ -150,10 +150,8 @@ defmodule DurableHandoff.Drain.Storing do
 
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
-    round =
-      if storing.phase == :done,
-        do: %{begin_us: Clock.now_us(), written: 0, shortest_us: :infinity},
-        else: storing.round
+    # Servers that are asked again in the middle of a round have nothing to write.
+    round = if storing.phase == :done, do: %{begin_us: Clock.now_us(), asked: 0, written: 0, shortest_us: :infinity}
 
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
     storing = %{storing | round: round}
@@ -173,7 +171,7 @@ defmodule DurableHandoff.Drain.Storing do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = MapSet.put(storing.answered, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
-    storing = if result == :stored, do: measure(storing, took_us), else: storing
+    storing = measure(storing, result, took_us)
 
     # It may have failed: its line in the log was not seen.
     storing =
@@ -268,16 +266,27 @@ defmodule DurableHandoff.Drain.Storing do
   # Those whose write failed last and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
-  defp measure(%{round: round, counters: counters} = storing, took_us) do
-    round = %{round | written: round.written + 1, shortest_us: min(round.shortest_us, max(took_us, 1))}
-    values = [round.written, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
+  # How fast the store writes shows only where most servers that are asked have something to write.
+  defp measure(%{round: nil} = storing, _result, _took_us), do: storing
+
+  defp measure(%{round: round, counters: counters} = storing, result, took_us) do
+    round = asked(round, result, took_us)
 
     if round.written >= @least_written do
+      written = if 2 * round.written >= round.asked, do: round.written, else: 0
+      values = [written, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
       for {value, index} <- Enum.with_index(values, length(@counted) + 1), do: :counters.put(counters, index, value)
     end
 
     %{storing | round: round}
   end
+
+  defp asked(round, :stored, took_us) do
+    shortest_us = min(round.shortest_us, max(took_us, 1))
+    %{round | asked: round.asked + 1, written: round.written + 1, shortest_us: shortest_us}
+  end
+
+  defp asked(round, _nothing_written, _took_us), do: %{round | asked: round.asked + 1}
 
   # A state that was written by this process stays one that was.
   defp note(%{results: results, counters: counters} = storing, server, result) do

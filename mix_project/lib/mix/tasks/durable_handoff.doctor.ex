@@ -7,15 +7,19 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
       mix durable_handoff.doctor
       mix durable_handoff.doctor --node app@10.0.0.7 --cookie secret
 
-  Without `--node` it compiles this project and checks libraries, machine and versions, without starting the application.
+  Without `--node` it compiles this project and checks libraries, machine and versions, without starting the
+  application.
 
   Options:
 
-    * `--node NAME`: asks that running node, which needs this library; this VM joins as a hidden node for that time.
+    * `--node NAME`: asks that running node, which needs this library; this VM joins as a hidden node for that
+      time.
     * `--cookie COOKIE`: for that; by default `RELEASE_COOKIE`, or the one in `~/.erlang.cookie`.
-    * `--supervisor NAME`: looks at this supervisor alone, such as `MyApp.Durable`. May be given several times.
+    * `--supervisor NAME`: looks at this supervisor alone, such as `MyApp.Durable`. May be given several
+      times.
 
-  Exit status: 0 when nothing is wrong (warnings included), 1 when there is a problem or the node cannot be asked.
+  Exit status: 0 when nothing is wrong (warnings included), 1 when there is a problem or the node cannot be
+  asked.
   """
 
   use Mix.Task

@@ -1,4 +1,4 @@
-//! How servers are given up and how the drain ends.
+//! Gives servers up, and ends the drain.
 //!
 //! Guarantee: a server that was stopped is released before it is left; at the end every server has a fate.
 
@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::time::Micros;
 
 impl Engine {
-    /// Gives a server up: nothing is to be done for one that was never stopped, a reservation to be cleared for any other.
+    /// Gives a server up. One that was never stopped needs nothing; for any other its reservation is cleared.
     pub(super) fn give_up(&mut self, id: ServerId, reason: Reason, ledger: &mut Ledger) -> Option<Action> {
         self.unpin(id, ledger);
         let server = self.active.get_mut(&id)?;
@@ -47,8 +47,8 @@ impl Engine {
         }
     }
 
-    /// Somebody else goes on with this drain: gives up the places it keeps for servers that wait, which others share. What
-    /// attempts under way hold is given back by their end.
+    /// Another engine continues this drain: releases the reserved slots of waiting servers, which other drains share.
+    /// Attempts in flight release theirs when they end.
     pub fn give_up_places(&mut self, shared: &mut Shared) {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.unpin(id, &mut shared.ledger);

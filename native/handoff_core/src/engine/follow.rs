@@ -1,4 +1,4 @@
-//! Taking in what another engine decided, so that this one could go on from there at any moment.
+//! Follows the decisions of another engine, so that this one can take over at any moment.
 //!
 //! Guarantee: an engine that follows and hears the same events knows of every server what the deciding one knows: where
 //! it is, how often it was tried, since when it is stopped. The next [`Engine::poll`] goes on with what is left, by the deadline both
@@ -69,7 +69,8 @@ impl Engine {
         })
     }
 
-    /// Whether a server's next attempt may start: it is there, waits for one, and no more than may be are stopped by it.
+    /// Whether a server's next attempt may start: the server exists, waits for one, and the limit of stopped servers
+    /// allows it.
     fn may_start(&self, id: ServerId) -> bool {
         let room = self.stopped_servers() < self.config.max_concurrency as usize;
         let waits = match self.active.get(&id).map(|server| &server.stage) {

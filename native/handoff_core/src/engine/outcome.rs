@@ -1,4 +1,4 @@
-//! What the end of an attempt means: for the server, its target, the store, the limiter and the breaker.
+//! Handles the outcome of an attempt: for the server, its target, the store, the limiter and the breaker.
 //!
 //! Guarantee: every outcome takes its assignment out of the ledger or turns it into an arrival, gives its permit back, and
 //! moves its server to exactly one next stage. Each rule of blame is in one place here:
@@ -30,8 +30,8 @@ use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::time::Micros;
 
-/// How often a target may not have heard of a stop before that counts as its failure. With the pauses below about 300 ms,
-/// far longer than a registry broadcast takes.
+/// How often a target's registry may lag behind a stop before that counts as a failure of the target. With the pauses
+/// below about 300 ms, far longer than a registry broadcast takes.
 const MAX_REPEATS: u32 = 8;
 /// The first pause before the same target is asked again; each further one is 5 ms longer (the contract: 20 to 50 ms).
 const REPEAT_PAUSE: Micros = Micros::from_millis(20);
@@ -177,7 +177,7 @@ impl Engine {
         }
     }
 
-    /// Wherever it starts again, it was not moved.
+    /// It does not count as moved, wherever it starts again.
     fn not_stored(&mut self, id: ServerId) {
         if let Some(server) = self.active.get_mut(&id) {
             server.not_stored = true;
@@ -293,7 +293,7 @@ impl Engine {
     }
 }
 
-/// What an outcome tells the limiter about the store.
+/// The effect of an outcome on the limiter.
 fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Moved { .. } => Verdict::Served,

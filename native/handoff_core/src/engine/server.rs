@@ -1,4 +1,4 @@
-//! One server while it is neither pending nor decided, and what became of it.
+//! The state of one server while it is neither pending nor decided, and its fate.
 //!
 //! Guarantee: a stage carries exactly what that stage needs; what is not in it cannot be used by mistake.
 
@@ -21,9 +21,9 @@ pub enum Stage {
     },
     /// To be started at `ready` or later, on `pinned` if given.
     Displaced {
-        /// Not before this.
+        /// The earliest start.
         ready: Micros,
-        /// There, if it may: its registry was a moment behind. The ledger keeps a place for it there.
+        /// The node to try again, because its registry lagged. The ledger has a reserved slot for it there.
         pinned: Option<NodeId>,
     },
     /// Its attempt did nothing; it still runs at the source.
@@ -49,7 +49,7 @@ pub struct Server {
     pub starts: u32,
     /// How many attempts count against `max_attempts`.
     pub charged: u32,
-    /// How often its target had not heard of the stop yet.
+    /// How often its target's registry had not seen the stop yet.
     pub repeats: u32,
     /// Targets not to be tried again.
     pub excluded: Vec<NodeId>,
@@ -68,7 +68,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that has its first turn.
+    /// A server before its first attempt.
     pub fn new(now: Micros) -> Self {
         Server {
             stage: Stage::Untouched { ready: now },
@@ -85,7 +85,7 @@ impl Server {
         }
     }
 
-    /// What becomes of it when it ends like that. Where its final write failed nothing else counts, wherever it runs now.
+    /// Its fate if it ends with this reason. If its final write failed, only that counts, wherever it runs now.
     pub fn fate(&self, fate: Fate) -> Fate {
         if self.not_stored { Fate::Left(Reason::StateNotStored) } else { fate }
     }
@@ -99,7 +99,7 @@ impl Server {
     }
 }
 
-/// What became of a server.
+/// The fate of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// Not known yet.
