@@ -18,6 +18,7 @@ mod credentials;
 mod error;
 pub(crate) mod etags;
 pub(crate) mod open;
+mod profile;
 mod wire;
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ pub struct Progress {
 }
 
 /// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock that heartbeats and
-/// reservations are held against. `progress` is called after every page.
+/// reservations are held against. `progress` is called after each object, and at the end.
 ///
 /// # Errors
 /// When the store cannot be listed.
@@ -85,6 +85,7 @@ pub async fn audit(
         while let Some(read) = reads.join_next().await {
             let Ok((key, answer)) = read else { continue };
             far.read += 1;
+            progress(far);
             match (key.strip_prefix(&nodes), answer) {
                 // Deleted since it was listed.
                 (_, Err(Error::NotFound)) => {}

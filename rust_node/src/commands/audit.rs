@@ -18,7 +18,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct AuditFlags {
     /// s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///DIR; credentials come from the
-    /// environment
+    /// environment, for S3 also from a profile (AWS_PROFILE) or the role of the machine
     #[arg(long, env = "DURABLE_HANDOFF_STORE")]
     pub store: String,
     /// The supervisor's prefix
@@ -57,6 +57,7 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
 struct Counter<W: Write> {
     bar: ProgressBar,
     log: W,
+    began: Instant,
     next_line: Instant,
 }
 
@@ -64,10 +65,10 @@ impl<W: Write> Counter<W> {
     fn new(target: ProgressDrawTarget, log: W, now: Instant) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
         // The template is fixed; if it were wrong, the default one would do.
-        if let Ok(style) = ProgressStyle::with_template("{pos} objects read") {
+        if let Ok(style) = ProgressStyle::with_template("{pos} objects read, {per_sec}, {elapsed}") {
             bar.set_style(style);
         }
-        Self { bar, log, next_line: now + LINE_EVERY }
+        Self { bar, log, began: now, next_line: now + LINE_EVERY }
     }
 
     fn show(&mut self, progress: Progress, now: Instant) {
@@ -75,7 +76,8 @@ impl<W: Write> Counter<W> {
         if self.bar.is_hidden() && now >= self.next_line {
             self.next_line = now + LINE_EVERY;
             // Progress that cannot be shown is no reason to stop.
-            let _closed = writeln!(self.log, "{} objects read", progress.read);
+            let seconds = (now - self.began).as_secs();
+            let _closed = writeln!(self.log, "{} objects read in {seconds} s", progress.read);
         }
     }
 }
@@ -98,7 +100,7 @@ mod tests {
         counter.show(read(1_000), Instant::now());
         counter.show(read(2_000), Instant::now());
         counter.bar.force_draw();
-        assert_eq!(terminal.contents(), "2000 objects read");
+        assert!(terminal.contents().starts_with("2000 objects read, "), "{}", terminal.contents());
         counter.bar.finish_and_clear();
         assert_eq!((terminal.contents(), counter.log), (String::new(), Vec::new()));
     }
@@ -114,6 +116,6 @@ mod tests {
             String::from_utf8(counter.log).unwrap()
         };
         assert_eq!(logged(&[1, 2]), "");
-        assert_eq!(logged(&[9, 11, 12, 25]), "2000 objects read\n4000 objects read\n");
+        assert_eq!(logged(&[9, 11, 12, 25]), "2000 objects read in 11 s\n4000 objects read in 25 s\n");
     }
 }

@@ -157,3 +157,46 @@ fn credentials_in_the_url_are_refused_and_not_repeated() {
     let said = text(&output.stderr);
     assert!(said.contains("s3://BUCKET/PATH") && !said.contains("hunter22"), "{said}");
 }
+
+/// A store that answers one listing, with nothing in it, and gives back what it was asked.
+fn empty_bucket() -> (String, std::thread::JoinHandle<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+        let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let body = "<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated></ListBucketResult>";
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}", body.len());
+        write!(stream, "{head}\r\nconnection: close\r\n\r\n{body}").unwrap();
+        request.join("\n")
+    });
+    (url, asked)
+}
+
+#[test]
+fn credentials_region_and_endpoint_of_a_profile() {
+    let home = tempfile::tempdir().unwrap();
+    let aws = home.path().join(".aws");
+    std::fs::create_dir(&aws).unwrap();
+    let (url, asked) = empty_bucket();
+    let config =
+        format!("[profile audit]\nregion = eu-north-1\nendpoint_url = {url}\n[profile sso]\nsso_session = s\n");
+    std::fs::write(aws.join("config"), config).unwrap();
+    std::fs::write(aws.join("credentials"), "[audit]\naws_access_key_id = AKIAUDIT\naws_secret_access_key = s\n")
+        .unwrap();
+    let audit = |profile: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+        command.args(["audit", "--store", "s3://b/x"]).env_clear().env("HOME", home.path()).env("AWS_PROFILE", profile);
+        command.output().unwrap()
+    };
+    let refused = audit("sso");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said.contains("sso_session"), "{said}");
+    let output = audit("audit");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let asked = asked.join().unwrap();
+    assert!(asked.contains("Credential=AKIAUDIT/") && asked.contains("/eu-north-1/s3/"), "{asked}");
+}

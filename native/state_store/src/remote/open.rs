@@ -1,4 +1,5 @@
-//! From a bucket and the options to a client. The environment is read first; options win.
+//! From a bucket and the options to a client. The environment is read first; options win. For S3, what neither
+//! has comes from a profile.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::Remote;
 use super::azure::Deletions;
 use super::credentials::{Credentials, Refresh};
 use super::etags::Etags;
+use super::profile::Profile;
 use super::wire::Connector;
 use crate::answers::Protocol;
 use crate::{Error, Settings};
@@ -26,6 +28,7 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
     for (key, value) in options::<AmazonS3ConfigKey>(settings)? {
         builder = builder.with_config(key, value);
     }
+    builder = with_profile(builder, &Profile::of_environment(|name| std::env::var(name).ok())?)?;
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
         .iter()
         .find_map(|key| builder.get_config_value(key));
@@ -45,6 +48,25 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
     let is_aws = endpoint.as_deref().is_none_or(is_aws);
     let remote = remote(Protocol::S3, bucket, opened, settings);
     Ok(Remote { custom_endpoint, deletes_atomically: is_aws, ..remote })
+}
+
+/// What the builder does not have yet.
+fn with_profile(mut builder: AmazonS3Builder, profile: &Profile) -> Result<AmazonS3Builder, Error> {
+    use AmazonS3ConfigKey as Key;
+    let has = |builder: &AmazonS3Builder, keys: &[Key]| keys.iter().any(|key| builder.get_config_value(key).is_some());
+    let is_anonymous = builder.get_config_value(&Key::SkipSignature).is_some_and(|value| value == "true");
+    if !is_anonymous && !has(&builder, &[Key::AccessKeyId, Key::SecretAccessKey, Key::WebIdentityTokenFile]) {
+        for (option, value) in profile.credentials()? {
+            builder = builder.with_config(Key::from_str(option).map_err(|_| unknown(&[option]))?, value);
+        }
+    }
+    if let (false, Some(region)) = (has(&builder, &[Key::Region, Key::DefaultRegion]), profile.get("region")) {
+        builder = builder.with_config(Key::Region, region);
+    }
+    if let (false, Some(endpoint)) = (has(&builder, &[Key::S3Endpoint, Key::Endpoint]), profile.get("endpoint_url")) {
+        builder = builder.with_config(Key::Endpoint, endpoint);
+    }
+    Ok(builder)
 }
 
 pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Error> {
@@ -167,11 +189,11 @@ fn options<K: FromStr>(settings: &Settings) -> Result<Vec<(K, String)>, Error> {
             Err(_unknown) => unknown.push(name.as_str()),
         }
     }
-    if unknown.is_empty() {
-        Ok(known)
-    } else {
-        Err(Error::Invalid { problem: format!("this kind of store has no option {}", unknown.join(", ")) })
-    }
+    if unknown.is_empty() { Ok(known) } else { Err(self::unknown(&unknown)) }
+}
+
+fn unknown(options: &[&str]) -> Error {
+    Error::Invalid { problem: format!("this kind of store has no option {}", options.join(", ")) }
 }
 
 /// Plain HTTP is allowed if and only if the endpoint says `http://`.
