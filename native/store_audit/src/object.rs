@@ -1,4 +1,4 @@
-//! What is read of a stored object.
+//! Reads the facts that an audit needs from a stored object.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -57,11 +57,11 @@ pub fn server(body: &[u8]) -> Result<Server, String> {
         return Err("it is empty".to_owned());
     }
     let envelope: Envelope<'_> =
-        serde_json::from_slice(body).map_err(|error| format!("it is no JSON envelope: {error}"))?;
-    let meta = STANDARD.decode(envelope.meta).map_err(|error| format!("its meta is no Base64: {error}"))?;
-    let no_term = |error: etf::Error| format!("its meta is no term: {error}");
+        serde_json::from_slice(body).map_err(|error| format!("it is not a JSON envelope: {error}"))?;
+    let meta = STANDARD.decode(envelope.meta).map_err(|error| format!("its meta is not Base64: {error}"))?;
+    let no_term = |error: etf::Error| format!("its meta is not a term: {error}");
     let meta = Checked::first(&meta).map_err(|error| no_term(error.into()))?.0.decode().map_err(no_term)?;
-    let meta = Fields::of(&meta, "meta").map_err(|_| "its meta is no map".to_owned())?;
+    let meta = Fields::of(&meta, "meta").map_err(|_| "its meta is not a map".to_owned())?;
     from_meta(&meta).ok_or_else(|| "its meta has no status".to_owned())
 }
 
@@ -71,7 +71,7 @@ pub fn server(body: &[u8]) -> Result<Server, String> {
 /// The reason, in words.
 pub fn heartbeat(body: &[u8]) -> Result<Heartbeat, String> {
     let stored: StoredHeartbeat =
-        serde_json::from_slice(body).map_err(|error| format!("it is no heartbeat: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("it is not a heartbeat: {error}"))?;
     let draining = stored.heartbeat_meta.as_ref().and_then(|meta| meta.get("draining")) == Some(&true.into());
     Ok(Heartbeat { at_ms: stored.last_heartbeat_at, node_ref: stored.node_ref, draining })
 }
