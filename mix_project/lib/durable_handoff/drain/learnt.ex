@@ -2,7 +2,7 @@ defmodule DurableHandoff.Drain.Learnt do
   @moduledoc false
   # What drains have found out about stores: how many moves at a time one takes, and how long a move lasted then.
   #
-  # A drain tells all connected nodes at its end, and the next drain on the same store, on whichever node, starts from
+  # A drain tells all visible nodes at its end, and the next drain on the same store, on whichever node, starts from
   # that. In a rolling deploy only the first node searches. One process for each VM.
   #
   # Guarantees:
@@ -40,11 +40,11 @@ defmodule DurableHandoff.Drain.Learnt do
     :exit, _reason -> nil
   end
 
-  @doc "Tells this node and all nodes that it is connected to. Nothing, when the drain has learnt nothing."
+  @doc "Tells this node and all visible nodes that it is connected to. Nothing, when the drain has learnt nothing."
   @spec tell(String.t(), term()) :: :ok
   def tell(storage, learnt) do
     with %{} = learnt <- checked(learnt) do
-      for node <- [node() | Node.list(:connected)],
+      for node <- [node() | Node.list()],
           do: :erlang.send({__MODULE__, node}, {__MODULE__, 1, storage, learnt}, [:nosuspend, :noconnect])
     end
 
