@@ -45,7 +45,7 @@ defmodule Store.AuditTest do
             ~r/#{dead} +\d+ s ago  stale\n/,
             ~r/1: reservations .*\n  #{prefix}reserved  for nobody@nowhere, over since/,
             ~r/1: running on .*\n  #{prefix}orphan  on #{dead}: last heartbeat \d+ s ago/,
-            ~r/1: unreadable .*\n  #{prefix}broken  it is no JSON/
+            ~r/1: unreadable .*\n  #{prefix}broken  it is not a JSON/
           ] do
         assert table =~ line
       end

@@ -116,7 +116,7 @@ async fn what_is_wrong_is_named_as_a_table_and_as_json_and_exit_code_4() {
     let output = place.audit(&[]);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(4), "{said}{}", text(&output.stderr));
-    for expected in ["2 servers", "x/running/nested  on app@vm: no heartbeat", "x/broken  it is no JSON envelope"] {
+    for expected in ["2 servers", "x/running/nested  on app@vm: no heartbeat", "x/broken  it is not a JSON envelope"] {
         assert!(said.contains(expected), "{expected} is not in\n{said}");
     }
     let output = place.audit(&["--json"]);
