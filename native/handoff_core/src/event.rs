@@ -14,7 +14,7 @@ use crate::view::ClusterView;
 pub enum Blame {
     /// The target refused, is full, not ready, unreachable or too slow: rest it, try another.
     Target,
-    /// The server's own start failed there: try another target for this server, nothing against the target.
+    /// The server's own start failed there: this server tries another target, and other servers still use this one.
     Server,
     /// The object store: fewer attempts at a time, the same targets.
     Store,

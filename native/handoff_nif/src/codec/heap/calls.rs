@@ -55,7 +55,7 @@ pub(in crate::codec) unsafe fn run<const N: usize>(
     // SAFETY: a handle is a term and nothing else.
     let arguments = unsafe { arguments.cast::<[Handle<'_>; N]>().read() };
     let heap = Heap { env, lifetime: PhantomData };
-    // A panic can leave only the buffers kept between calls in a bad state, and loses them.
+    // The only state that outlives a call are its buffers, and a panic drops those.
     match panic::catch_unwind(AssertUnwindSafe(|| work(heap, arguments))) {
         Ok(answer) => answer.0,
         // SAFETY: see above.
