@@ -107,15 +107,11 @@ defmodule DurableHandoff.Drain.Snapshot do
   def answered(%__MODULE__{} = snapshot, nodes, answers) do
     counts =
       Enum.reduce(answers, snapshot.counts, fn {name, answer}, counts ->
-        Map.update(counts, name, answer, &Map.merge(&1, news(snapshot.rebalance, answer)))
+        Map.update(counts, name, answer, &Map.merge(&1, Map.take(answer, [:stopping, :missing])))
       end)
 
     %{snapshot | counts: counts, asked: MapSet.union(snapshot.asked, MapSet.new(nodes))}
   end
-
-  # A rebalance needs numbers that are no older than seconds, and can take an hour.
-  defp news(nil, answer), do: Map.take(answer, [:stopping, :missing])
-  defp news(_rebalance, answer), do: answer
 
   @doc "A node is gone. Should it come back, it is asked before servers go there: another release may run there then."
   @spec lost(t(), String.t()) :: t()

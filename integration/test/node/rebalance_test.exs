@@ -1,0 +1,37 @@
+defmodule Node.RebalanceTest do
+  @moduledoc "Rebalances that a Rust node coordinates: the real program, real BEAM nodes."
+
+  use HandoffCase, nodes: 4
+
+  setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
+
+  test "what is above the share moves, evenly, and nothing more", %{a: a, b: b, c: c, d: d} = context do
+    rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    keys = start_servers(context, a, 40)
+    assert {:ok, report} = rebalance(context, a)
+    assert %{goal: :rebalance, moved: 30, ended: :done, executors_lost: [], balance: %{excess: 30, idle: nil}} = report
+    assert report.executor == {:node, rust.name}
+    assert context |> placement() |> Map.values() |> Enum.frequencies() == %{a => 10, b => 10, c => 10, d => 10}
+    assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
+    assert reservations(context) == []
+  end
+
+  test "a Rust node that does not know rebalances is not asked", %{a: a, b: b, d: fake} = context do
+    {:ok, _apps} = call(a, Application, :ensure_all_started, [:durable_handoff])
+    context = %{context | nodes: [a, b]}
+    player = call(fake, FakeRustNode, :start, [self()])
+    wait_until(fn -> call(a, DurableHandoff.RustNodes, :all, []) == [] end)
+    info = %{release: "1.0", accepting: true}
+    call(a, :erlang, :send, [DurableHandoff.Agent, {:durable_handoff, 1, :announce, player, info}])
+    wait_until(fn -> call(a, DurableHandoff.RustNodes, :all, []) != [] end)
+    start_cluster(context)
+    start_servers(context, a, 4)
+    assert {:ok, %{moved: 2, executor: :embedded, executors_lost: []}} = rebalance(context, a)
+    refute_received {:played, {:durable_handoff, 1, :drain_open, _id, _drain, _spec}}
+    refute_received {:played, {:durable_handoff, 1, :rebalance_open, _id, _drain, _spec}}
+  end
+
+  defp rebalance(context, node),
+    do: call(node, DurableHandoff, :rebalance, [context.sup, [after_ms: 1, min_servers: 0]])
+end
