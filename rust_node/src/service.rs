@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use etf::Pid;
+use handoff_core::Goal;
 use handoff_core::time::Micros;
 use handoff_wire::{
     DrainId, KEEPALIVE_MS, Message, ProgressUpdate, RebalanceOpen, Refuse, RefuseReason, ReportMessage, SILENCE_MS,
@@ -236,15 +237,18 @@ impl Service {
     pub fn drains(&self, now: Micros) -> Vec<DrainInfo> {
         let info = |(key, drain): (&Key, &Drain)| {
             let progress = self.storages.get(&drain.storage).map(|storage| drain.progress(storage)).unwrap_or_default();
+            let total = if drain.goal == Goal::Rebalance { progress.excess } else { progress.total };
             DrainInfo {
                 node: key.peer.to_string(),
                 id: key.id.0,
                 supervisor: drain.supervisor.clone(),
+                goal: drain.goal.name().to_owned(),
                 stage: drain.stage_name().to_owned(),
                 age_ms: now.since(drain.opened).as_millis(),
-                total: progress.total,
+                total,
                 moved: progress.moved,
-                left: progress.left,
+                // At the end of a rebalance these are also the servers that its node keeps.
+                left: progress.left.min(total.saturating_sub(progress.moved)),
                 in_flight: progress.in_flight,
                 displaced: progress.displaced,
                 failures: progress.failures,

@@ -41,6 +41,20 @@ defmodule Node.CommandsTest do
     assert said =~ "refuses"
   end
 
+  test "what a node has above its share but has just got stays, and the command says so", %{a: a} = context do
+    keys = start_servers(context, a, 60)
+    connect = ["--connect", Atom.to_string(a)]
+    assert {said, 5} = RustNode.command(["rebalance", "--dry-run", "--json" | connect])
+    assert %{"dry_run" => true, "moved" => 0, "nodes" => rows} = DurableHandoff.Codec.decode!(said)
+    name = Atom.to_string(a)
+    assert %{"before" => 60, "after" => 60, "left" => %{"moved_lately" => 40}} = Enum.find(rows, &(&1["node"] == name))
+    assert ["within_tolerance", "within_tolerance"] = for(row <- rows, row["node"] != name, do: row["idle"])
+
+    assert {said, 5} = RustNode.command(["rebalance" | connect])
+    assert said =~ "0 servers moved" and said =~ "moved_lately 40"
+    assert_all_run_on(context, keys, [a])
+  end
+
   defp described(connect, node) do
     {said, 0} = RustNode.command(["nodes", "--json", "--connect", Atom.to_string(connect)])
     name = Atom.to_string(node)

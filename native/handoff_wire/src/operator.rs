@@ -10,6 +10,7 @@ use etf::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use handoff_core::report::Balance;
 use handoff_core::{Progress, Reason, Report, shape};
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +195,9 @@ pub struct PlanSummary {
     pub estimate_us: Option<u64>,
     /// Healthy nodes that are not connected.
     pub out_of_reach: Vec<String>,
+    /// Only of a rebalance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Balance>,
 }
 
 /// `{durable_handoff, 1, plan, Request, #{total, moves, left, targets, timeout_ms, estimate_us, out_of_reach}}`

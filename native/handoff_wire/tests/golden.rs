@@ -154,6 +154,7 @@ fn plan() -> PlanSummary {
         timeout_ms: Some(30_000),
         estimate_us: Some(1_250_500),
         out_of_reach: vec!["d@h".into()],
+        balance: None,
     }
 }
 

@@ -148,6 +148,7 @@ mod tests {
             node: "a@h".to_owned(),
             id: 1,
             supervisor: "MyApp.Durable".to_owned(),
+            goal: "drain".to_owned(),
             stage: "running".to_owned(),
             age_ms: 3_500,
             total: 500,

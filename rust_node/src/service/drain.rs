@@ -6,7 +6,9 @@
 use etf::Pid;
 use handoff_core::event::{Event, Outcome};
 use handoff_core::time::Micros;
-use handoff_core::{Action, ClusterView, Config, Engine, EngineError, ModuleId, Progress, Report, Scope, ServerSpec};
+use handoff_core::{
+    Action, ClusterView, Config, Engine, EngineError, Goal, ModuleId, Progress, Report, Scope, ServerSpec,
+};
 use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts};
 use tracing::{Span, error_span, info, warn};
 
@@ -25,6 +27,7 @@ pub(super) struct Drain {
     /// Where orders go.
     pub(super) drainer: Pid,
     pub(super) supervisor: String,
+    pub(super) goal: Goal,
     /// The storage it works on.
     pub(super) storage: String,
     /// How many servers were announced.
@@ -69,7 +72,7 @@ pub(super) enum Taken {
 impl Drain {
     pub(super) fn new(open: DrainOpen, modules: Vec<ModuleId>, now: Micros) -> Self {
         // Of the highest level: a level that keeps lines out must keep no fields out of the others.
-        let span = error_span!("drain", node = %open.drainer.node.name, id = open.id.0, supervisor = %open.supervisor);
+        let span = error_span!("drain", node = %open.drainer.node.name, id = open.id.0, supervisor = %open.supervisor, goal = open.config.goal.name());
         span.in_scope(|| info!(servers = open.count, storage = %open.storage, "drain opened"));
         Drain {
             span,
@@ -77,6 +80,7 @@ impl Drain {
             pace: Pace::default(),
             drainer: open.drainer,
             supervisor: open.supervisor,
+            goal: open.config.goal,
             storage: open.storage,
             count: open.count,
             opened: now,
@@ -168,7 +172,8 @@ impl Drain {
     /// The same, with who it is of and its gaps; the report has the exact quantiles.
     pub(super) fn ended(&self, node: &str, ended: EndedDrain) -> EndedDrain {
         let gaps = Gaps { gap_us: ended.gaps.gap_us, gaps: self.pace.buckets() };
-        EndedDrain { node: node.to_owned(), supervisor: self.supervisor.clone(), gaps, ..ended }
+        let goal = self.goal.name().to_owned();
+        EndedDrain { node: node.to_owned(), supervisor: self.supervisor.clone(), goal, gaps, ..ended }
     }
 
     /// The report so far, once servers may move.

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use handoff_core::Report;
 use handoff_core::time::Micros;
+use handoff_core::{Reason, Report};
 use serde::{Deserialize, Serialize};
 
 use super::info::Gaps;
@@ -22,11 +22,18 @@ pub struct EndedDrain {
     pub number: u64,
     pub node: String,
     pub supervisor: String,
+    /// `drain` or `rebalance`.
+    #[serde(default)]
+    pub goal: String,
+    /// Why a rebalance moved nothing, or nothing more.
+    #[serde(default)]
+    pub idle: Option<String>,
     /// `done`, `deadline`, `failures` or `cancelled`; else why this node did not see its end, such as
     /// `peer_down`.
     pub ended: String,
     /// How long ago, seconds.
     pub ago_s: u64,
+    /// Servers that were to be moved: of a rebalance, what its node had above its share.
     pub total: u64,
     pub moved: u64,
     /// Servers that were not moved, by reason.
@@ -103,15 +110,19 @@ impl EndedDrain {
             let count = others.iter().map(|(_, count)| count).sum();
             by_count.push((format!("{} other nodes", others.len()), count));
         }
+        // What a node keeps as its share was never to be moved.
+        let left = report.left.iter().filter(|(reason, _)| **reason != Reason::Kept);
         EndedDrain {
             number: 0,
             node: String::new(),
             supervisor: String::new(),
+            goal: String::new(),
+            idle: report.balance.as_ref().and_then(|balance| balance.idle).map(|idle| idle.name().to_owned()),
             ended: report.ended.map_or("unknown", handoff_core::Ended::name).to_owned(),
             ago_s: 0,
-            total: report.total,
+            total: report.balance.as_ref().map_or(report.total, |balance| balance.excess),
             moved: report.moved,
-            left: report.left.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            left: left.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             retried: report.retried,
             attempts: report.attempts,
             failures: report.failures,

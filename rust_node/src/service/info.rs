@@ -11,10 +11,14 @@ pub struct DrainInfo {
     #[serde(default)]
     pub id: u64,
     pub supervisor: String,
+    /// `drain` or `rebalance`.
+    #[serde(default)]
+    pub goal: String,
     /// `loading`, `running` or `over`.
     pub stage: String,
     /// Since it was opened.
     pub age_ms: u64,
+    /// Servers that are to be moved: of a rebalance, what its node has above its share.
     pub total: u64,
     pub moved: u64,
     /// Given up or found gone.

@@ -116,19 +116,26 @@ fn systemd_gives_a_beam_node_the_signal_and_the_time_that_it_needs() {
     assert!(!unit.lines().any(|line| line.starts_with("MemoryDenyWriteExecute")), "the VM compiles while it runs");
 }
 
-/// Each stage: its name, the image or stage it is from, its instructions.
-fn stages(name: &str) -> Vec<(String, String, Vec<(String, String)>)> {
+struct Stage {
+    name: String,
+    /// An image, or another stage.
+    from: String,
+    /// Each with what follows it.
+    instructions: Vec<(String, String)>,
+}
+
+fn stages(name: &str) -> Vec<Stage> {
     let text = text(name).replace("\\\n", " ");
-    let mut stages: Vec<(String, String, Vec<(String, String)>)> = Vec::new();
+    let mut stages: Vec<Stage> = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (instruction, rest) = line.split_once(' ').unwrap_or_else(|| panic!("{name}: {line}"));
         match (instruction, stages.last_mut()) {
             ("ARG", None) => {}
             ("FROM", _) => {
                 let (from, stage) = rest.split_once(" AS ").unwrap_or_else(|| panic!("{name}: {line} has no name"));
-                stages.push((stage.to_owned(), from.to_owned(), Vec::new()));
+                stages.push(Stage { name: stage.to_owned(), from: from.to_owned(), instructions: Vec::new() });
             }
-            (_, Some((_, _, instructions))) => instructions.push((instruction.to_owned(), rest.trim().to_owned())),
+            (_, Some(stage)) => stage.instructions.push((instruction.to_owned(), rest.trim().to_owned())),
             (_, None) => panic!("{name}: {line} before FROM"),
         }
     }
@@ -139,18 +146,21 @@ fn stages(name: &str) -> Vec<(String, String, Vec<(String, String)>)> {
 fn images_run_as_another_user_than_root_with_the_program_as_process_1() {
     for name in ["Dockerfile.app", "Dockerfile.node"] {
         let stages = stages(name);
-        let (_, _, last) = stages.last().expect("a stage");
-        let of =
-            |instruction: &str| last.iter().filter(|(name, _)| name == instruction).map(|(_, rest)| &**rest).last();
+        let last = &stages.last().expect("a stage").instructions;
+        let of = |instruction: &str| {
+            last.iter().filter(|(name, _)| name == instruction).map(|(_, rest)| &**rest).next_back()
+        };
         assert_eq!((of("USER"), of("STOPSIGNAL")), (Some("65532:65532"), Some("SIGTERM")), "{name}");
         // As a list: a shell would be process 1, and would not pass the signal on.
         for started in [of("CMD"), of("ENTRYPOINT")].into_iter().flatten() {
             assert!(serde_json::from_str::<Vec<String>>(started).is_ok(), "{name}: {started}");
         }
-        for (_, _, instructions) in &stages {
-            for from in instructions.iter().filter_map(|(_, rest)| rest.split_once("--from=")).map(|(_, rest)| rest) {
+        for stage in &stages {
+            for from in
+                stage.instructions.iter().filter_map(|(_, rest)| rest.split_once("--from=")).map(|(_, rest)| rest)
+            {
                 let from = from.split(' ').next().expect("a name");
-                assert!(stages.iter().any(|(stage, _, _)| stage == from), "{name}: no stage {from}");
+                assert!(stages.iter().any(|stage| stage.name == from), "{name}: no stage {from}");
             }
         }
         assert!(last.iter().all(|(_, rest)| !rest.contains("cargo") && !rest.contains("mix ")), "{name}: built before");
@@ -160,17 +170,17 @@ fn images_run_as_another_user_than_root_with_the_program_as_process_1() {
 #[test]
 fn the_image_of_an_app_is_built_with_and_without_rust() {
     let stages = stages("Dockerfile.app");
-    let of = |name: &str| stages.iter().find(|(stage, _, _)| stage == name).expect("such a stage");
-    let has_rust = |name: &str| of(name).2.iter().any(|(_, rest)| rest.contains("rustup"));
+    let of = |name: &str| stages.iter().find(|stage| stage.name == name).expect("such a stage");
+    let has_rust = |name: &str| of(name).instructions.iter().any(|(_, rest)| rest.contains("rustup"));
     assert_eq!((has_rust("tools-with"), has_rust("tools-without")), (true, false));
-    assert_eq!(of("build").1, "tools-${RUST}");
+    assert_eq!(of("build").from, "tools-${RUST}");
     assert!(text("Dockerfile.app").contains("ARG RUST=without\n"), "what most need");
 }
 
 #[test]
 fn the_image_of_the_rust_node_starts_it_with_flags_that_there_are() {
     let stages = stages("Dockerfile.node");
-    let (_, _, last) = stages.last().expect("a stage");
+    let last = &stages.last().expect("a stage").instructions;
     let command = last.iter().find_map(|(name, rest)| (name == "CMD").then_some(rest)).expect("a command");
     let arguments: Vec<String> = serde_json::from_str(command).expect("a list");
     let (run, flags) = arguments.split_first().expect("a command");

@@ -78,6 +78,7 @@ mod tests {
             timeout_ms: Some(30_000),
             estimate_us: Some(2_900_000),
             out_of_reach: vec!["c@h".into()],
+            balance: None,
         };
         let plan = Plan::new(Subject::for_tests(), plan);
         let expected = "\

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use handoff_core::{Reason, Report};
+use handoff_core::report::Balance;
+use handoff_core::{Idle, Reason, Report};
 use handoff_wire::PlanSummary;
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ use crate::commands::columns::columns;
 use crate::commands::exit::Exit;
 
 /// A server left for one of these was not to be moved.
-const KEPT: [Reason; 4] = [Reason::Kept, Reason::MovedLately, Reason::Excluded, Reason::Gone];
+const KEPT: [Reason; 3] = [Reason::Kept, Reason::Excluded, Reason::Gone];
 
 pub(super) type OfNode = Result<Moves, NoAnswer>;
 
@@ -29,21 +31,35 @@ pub(super) struct Moves {
 
 impl Moves {
     pub(super) fn of_plan(plan: PlanSummary) -> Moves {
-        Moves { moved: plan.moves, left: left(plan.left), targets: names(plan.targets), idle: None }
+        Moves::new(plan.moves, plan.left, plan.targets, plan.balance)
     }
 
     pub(super) fn of_report(report: Report) -> Moves {
-        let idle = report.balance.and_then(|balance| balance.idle).map(handoff_core::balance::Idle::name);
-        Moves { moved: report.moved, left: left(report.left), targets: names(report.targets), idle }
+        Moves::new(report.moved, report.left, report.targets, report.balance)
+    }
+
+    fn new(
+        moved: u64,
+        left: BTreeMap<Reason, u64>,
+        targets: BTreeMap<Arc<str>, u64>,
+        balance: Option<Balance>,
+    ) -> Moves {
+        let excess = balance.as_ref().map_or(u64::MAX, |balance| balance.excess);
+        let idle = balance.and_then(|balance| balance.idle).map(Idle::name);
+        Moves { moved, left: missing(left, excess.saturating_sub(moved)), targets: names(targets), idle }
     }
 }
 
-fn left(all: BTreeMap<Reason, u64>) -> BTreeMap<&'static str, u64> {
-    let counts = all.into_iter().filter(|(reason, count)| *count > 0 && !KEPT.contains(reason));
-    counts.map(|(reason, count)| (reason.name(), count)).collect()
+/// Servers that were to be moved and were not. Those that arrived lately count as far as their node has too many.
+fn missing(left: BTreeMap<Reason, u64>, excess: u64) -> BTreeMap<&'static str, u64> {
+    let counts = left.into_iter().filter(|(reason, _)| !KEPT.contains(reason)).map(|(reason, count)| match reason {
+        Reason::MovedLately => (reason.name(), count.min(excess)),
+        _ => (reason.name(), count),
+    });
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
-fn names(targets: BTreeMap<std::sync::Arc<str>, u64>) -> BTreeMap<String, u64> {
+fn names(targets: BTreeMap<Arc<str>, u64>) -> BTreeMap<String, u64> {
     targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect()
 }
 
@@ -187,7 +203,8 @@ c@h   10       0      40     within_tolerance
 
     #[test]
     fn servers_that_were_not_to_be_moved_do_not_count_as_left() {
-        let all = BTreeMap::from([(Reason::Kept, 40), (Reason::NoTarget, 2), (Reason::Excluded, 1)]);
-        assert_eq!(left(all), BTreeMap::from([("no_target", 2)]));
+        let all = || BTreeMap::from([(Reason::Kept, 40), (Reason::NoTarget, 2), (Reason::MovedLately, 9)]);
+        assert_eq!(missing(all(), 0), BTreeMap::from([("no_target", 2)]));
+        assert_eq!(missing(all(), 5)["moved_lately"], 5, "of those that are too many");
     }
 }
