@@ -4,16 +4,16 @@
 //! - The same view gives every node the same shares, so that all sources together move no more than their excess, and none of
 //!   them fills a target that the others fill as well: each gets its own part of what every target lacks ([`split`]).
 //! - A node is not moved below its share by more than one server, nor a target above its share.
-//! - Nothing is moved while a node drains or stops, while nodes run different releases, or where the source's own number of
-//!   servers is not known.
+//! - Nothing is moved while a node drains or stops, while nodes run different releases, or where numbers of servers are not known
+//!   or too old.
 //!
 //! A share is the same part of all servers that the node has of all weight. Weights are those of placement: the node's total
 //! limit where all have one, else the same for all; times the free part of its machine. A share is never above a limit. How busy
 //! a machine is changes from one moment to the next, so it may only make less: shares are computed with and without it, and a
 //! node has an excess only by both, and a lack only by both.
 //!
-//! Which nodes move servers: those with more than `1 + tolerance` times their share. Where these have too few for the nodes
-//! that carry less than `1 - tolerance` times theirs, such as one new node among fifty, all nodes above their share.
+//! Which nodes move servers: those with more than `1 + tolerance` times their share. Where a node carries less than `1 - tolerance`
+//! times its share and these have too few to fill it, such as one new node among fifty, all nodes above their share.
 
 mod split;
 
@@ -23,6 +23,9 @@ use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::placement::{Placement, carried, headroom};
 
+/// Numbers of servers older than this say nothing: the last move of an earlier rebalance may not be in them. Two heartbeats, or one
+/// and what two clocks may differ.
+pub const MAX_COUNT_AGE_MS: i64 = 20_000;
 /// A count or a limit above this is a mistake; sums and products of smaller ones are exact enough.
 const MOST: f64 = 1e12;
 
@@ -40,7 +43,7 @@ pub enum Idle {
     NodeDraining,
     /// Nodes run different releases.
     DeployInProgress,
-    /// The view does not say how many servers the source has.
+    /// The view does not say how many servers the source has, or numbers in it are older than [`MAX_COUNT_AGE_MS`].
     UnknownLoad,
 }
 
@@ -88,16 +91,6 @@ impl Carrier {
     pub(crate) fn least(&self, tolerance: f64) -> f64 {
         self.high * (1.0 - tolerance) - 1.0
     }
-
-    /// Above this is excess, if it was so at the `start`, and still is up to the tolerance.
-    pub(crate) fn high_since(&self, start: &Carrier, tolerance: f64) -> f64 {
-        if self.high > start.high * (1.0 + tolerance) { self.high } else { start.high }
-    }
-
-    /// Below this is room, if it was so at the `start`, and still is up to the tolerance.
-    pub(crate) fn low_since(&self, start: &Carrier, tolerance: f64) -> f64 {
-        if self.low < start.low * (1.0 - tolerance) { self.low } else { start.low }
-    }
 }
 
 /// What one source may move.
@@ -106,7 +99,7 @@ pub struct Quota {
     /// So many in all.
     pub moves: u64,
     /// So many to each node that lacks some, in the order of the list it was computed from.
-    pub targets: Vec<(NodeId, u64)>,
+    pub targets: Vec<(Carrier, u64)>,
 }
 
 /// The nodes that carry servers, in the order of their names: those with a heartbeat that is healthy and a number of
@@ -192,6 +185,17 @@ pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
     }
 }
 
+/// Whether numbers of servers are too old to plan by.
+pub fn is_outdated(placement: &Placement, config: &Config) -> bool {
+    let now_ms = placement.now_ms();
+    placement.nodes().any(|(_, node)| {
+        node.name != config.source.name
+            && healthy(node, config.max_age_ms, config.future_skew_ms, now_ms)
+            && node.server_count().is_some()
+            && now_ms.saturating_sub(node.counted_ms()) > MAX_COUNT_AGE_MS
+    })
+}
+
 /// What `source` may move by these numbers.
 ///
 /// # Errors
@@ -201,25 +205,26 @@ pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Qu
     let heavy = |carrier: &Carrier| carrier.servers > carrier.high * (1.0 + config.tolerance);
     let light = |carrier: &Carrier| carrier.servers < carrier.low * (1.0 - config.tolerance);
     let many = |carrier: &Carrier| carrier.servers >= f64::from(config.min_servers);
-    let lacks: Vec<u64> = carriers.iter().map(|carrier| whole(carrier.lack())).collect();
-    let light_lack: u64 = carriers.iter().zip(&lacks).filter(|(carrier, _)| light(carrier)).map(|(_, lack)| lack).sum();
+    let lacks: Vec<f64> = carriers.iter().map(Carrier::lack).collect();
+    // Of what heavy nodes move, light ones get only their part: unless that is all, the others move theirs, too.
+    let to_fill = if carriers.iter().any(light) { lacks.iter().map(|lack| whole(*lack)).sum() } else { 0 };
     let of_heavy: u64 =
         carriers.iter().filter(|carrier| heavy(carrier) && many(carrier)).map(|carrier| whole(carrier.excess())).sum();
-    let moves_any = |carrier: &Carrier| many(carrier) && (heavy(carrier) || of_heavy < light_lack);
+    let moves_any = |carrier: &Carrier| many(carrier) && (heavy(carrier) || of_heavy < to_fill);
     if !moves_any(own) || own.excess() <= 0.0 {
-        let would = heavy(own) || of_heavy < light_lack;
+        let would = heavy(own) || of_heavy < to_fill;
         return Err(if would && own.excess() >= 1.0 { Idle::TooFewServers } else { Idle::WithinTolerance });
     }
     let excesses: Vec<f64> =
         carriers.iter().map(|carrier| if moves_any(carrier) { carrier.excess() } else { 0.0 }).collect();
     let position = carriers.iter().position(|carrier| carrier.id == source).unwrap_or_default();
     let (moves, row) = split::split(&excesses, &lacks, position);
-    match (moves, lacks.iter().any(|lack| *lack > 0)) {
+    match (moves, lacks.iter().any(|lack| *lack >= 1.0)) {
         (0, false) if own.excess() >= 1.0 => Err(Idle::NoTarget),
         (0, _) => Err(Idle::WithinTolerance),
         _ => {
             let targets = carriers.iter().zip(row).filter(|(_, quota)| *quota > 0);
-            Ok(Quota { moves, targets: targets.map(|(carrier, quota)| (carrier.id, quota)).collect() })
+            Ok(Quota { moves, targets: targets.map(|(carrier, quota)| (*carrier, quota)).collect() })
         }
     }
 }

@@ -56,7 +56,7 @@ pub fn plan(config: &Config, servers: &[ServerSpec], view: ClusterView) -> Resul
         if moves_left(&rebalance) == 0 {
             break;
         }
-        let access = |node| rebalance.as_ref().map_or(Access::Open, |rebalance| rebalance.access(node));
+        let access = |node| rebalance.as_ref().map_or(Access::Open, |rebalance| rebalance.access(node, &ledger));
         match placement.choose(class, config, &ledger, access) {
             Choice::Node(node) => {
                 let Some(id) = pending.take() else { break };

@@ -78,13 +78,14 @@ fn nothing_moves_for_these_reasons_and_the_report_says_which() {
         change(&mut view.nodes[0]);
         view
     };
-    let cases: [(Idle, ClusterView); 10] = [
+    let cases: [(Idle, ClusterView); 11] = [
         (Idle::WithinTolerance, cluster(100, &[("b@h", 91)])),
         (Idle::WithinTolerance, cluster(100, &[])),
         (Idle::TooFewServers, cluster(19, &[full])),
         (Idle::NodeDraining, change(|node| node.draining = true)),
         (Idle::DeployInProgress, change(|node| node.generation = Some("2".into()))),
         (Idle::UnknownLoad, own(|node| node.servers = None)),
+        (Idle::UnknownLoad, change(|node| node.stamp_ms = WALL - 21_000)),
         (Idle::UnknownLoad, own(|node| node.name = "other@h".into())),
         // Its heartbeat is too old: it does not count, and its share is not known.
         (Idle::WithinTolerance, change(|node| node.stamp_ms = WALL - 60_000)),

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 
 use crate::checker::{Rule, Violation};
-use crate::scenario::random;
+use crate::scenario::{Scenario, random, rebalance};
 use crate::world::{self, DrainOutcome, Outcome};
 
 /// The results of a series of seeds.
 #[derive(Debug, Default)]
 pub struct Checked {
+    /// The option that shows one of them.
+    pub option: &'static str,
     /// How many scenarios ran.
     pub runs: u64,
     /// How many drains there were in them.
@@ -24,11 +26,48 @@ pub struct Checked {
     pub failed: BTreeMap<Rule, Vec<(u64, Violation)>>,
 }
 
+/// What seeds are made into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Drains.
+    Drains,
+    /// Rebalances.
+    Rebalances,
+}
+
+impl Family {
+    /// The scenario of a seed.
+    pub fn scenario(self, seed: u64) -> Scenario {
+        match self {
+            Family::Drains => random::scenario(seed),
+            Family::Rebalances => rebalance::scenario(seed),
+        }
+    }
+
+    /// Runs the scenario of a seed, also for what holds only over all of it.
+    pub fn run(self, seed: u64) -> Outcome {
+        let scenario = self.scenario(seed);
+        let mut outcome = world::run(scenario.clone());
+        if self == Family::Rebalances {
+            outcome.broken.extend(rebalance::broken(&scenario, &outcome));
+        }
+        outcome
+    }
+
+    /// The option of the command line that shows one.
+    fn option(self) -> &'static str {
+        match self {
+            Family::Drains => "--seed",
+            Family::Rebalances => "--rebalance-seed",
+        }
+    }
+}
+
 /// Runs `runs` seeds from `first` on.
-pub fn check(first: u64, runs: u64) -> Checked {
-    let mut checked = Checked { runs, ..Checked::default() };
+pub fn check(family: Family, first: u64, runs: u64) -> Checked {
+    let mut checked = Checked { runs, option: family.option(), ..Checked::default() };
     for seed in first..first.saturating_add(runs) {
-        let Ok(outcome) = catch_unwind(|| world::run(random::scenario(seed))) else {
+        let Ok(outcome) = catch_unwind(|| family.run(seed)) else {
             checked.broken += 1;
             let violation = Violation { at: world::START, rule: Rule::Panic, detail: "a panic, printed above".into() };
             checked.failed.entry(Rule::Panic).or_default().push((seed, violation));
@@ -58,7 +97,10 @@ impl Checked {
         for (rule, failed) in &self.failed {
             text += &format!("{rule:?}: {} seeds\n", failed.len());
             for (seed, violation) in failed.iter().take(5) {
-                text += &format!("  {}\n    cargo run --release -p handoff_sim -- --seed {seed}\n", violation.detail);
+                text += &format!(
+                    "  {}\n    cargo run --release -p handoff_sim -- {} {seed}\n",
+                    violation.detail, self.option
+                );
             }
         }
         text

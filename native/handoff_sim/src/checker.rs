@@ -14,15 +14,17 @@
 //! | [`Rule::Protocol`] | legal events are taken, actions make sense, wake-ups are in the future, nothing follows the end |
 //! | [`Rule::Complete`] | where nothing goes wrong, every server that has a target gets there |
 //! | [`Rule::State`] | a server is stopped only when its state is in the store, or goes in then |
+//! | [`Rule::Share`] | a rebalance moves no more than its node has above its share, to nodes below theirs, while none drains |
 //! | [`Rule::Panic`] | nothing panics |
 
 pub mod ledger;
 mod promise;
+pub mod share;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use handoff_core::time::Micros;
-use handoff_core::{ClusterView, Config, NodeView, Outcome, Progress};
+use handoff_core::{ClusterView, Config, Goal, NodeView, Outcome, Progress};
 
 use crate::cluster::NodeIndex;
 
@@ -39,6 +41,7 @@ pub enum Rule {
     Protocol,
     Complete,
     State,
+    Share,
     Panic,
 }
 
@@ -87,6 +90,8 @@ pub struct Checker {
     previous: Progress,
     cancelled: bool,
     polls: u64,
+    /// Of a rebalance.
+    shares: Option<share::Shares>,
     /// Promises not kept so far; only the first few are kept.
     pub broken: Vec<Violation>,
 }
@@ -118,6 +123,7 @@ impl Checker {
             previous: Progress::default(),
             cancelled: false,
             polls: 0,
+            shares: None,
             broken: Vec::new(),
         }
     }
@@ -127,6 +133,14 @@ impl Checker {
         self.known = view.nodes.iter().map(|node| node.name.clone()).zip(0..).collect();
         self.lost.clear();
         self.view = view;
+        if self.config.goal == Goal::Rebalance && self.shares.is_none() {
+            self.shares = Some(share::Shares::of(&self.view, &self.config));
+        }
+    }
+
+    /// The drain shares its ledger, so it knows more than it is shown.
+    pub fn shares_a_ledger(&mut self) {
+        self.shares.iter_mut().for_each(share::Shares::knows_more);
     }
 
     /// The drain learns that a node is gone.
@@ -156,6 +170,10 @@ impl Checker {
             Outcome::Untouched(_) => Stage::Untouched,
         };
         self.touched[id as usize] = next != Stage::Untouched;
+        let stays = next == Stage::Untouched || (*outcome == Outcome::NotStorable && !down);
+        if let Some(shares) = self.shares.as_mut().filter(|_| stays) {
+            shares.stays();
+        }
         self.enter(id, next);
     }
 

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use handoff_sim::check::Family;
 use handoff_sim::scenario::named::{NAMED, Named};
-use handoff_sim::scenario::random;
+use handoff_sim::scenario::rebalance;
 use handoff_sim::tables::{moves, scale, stores};
 use handoff_sim::{Outcome, check, run_traced};
 
@@ -15,6 +16,9 @@ struct Cli {
     /// Run the random scenario of this seed and show everything that happened.
     #[arg(long)]
     seed: Option<u64>,
+    /// The same with the random scenario of rebalances.
+    #[arg(long, conflicts_with = "seed")]
+    rebalance_seed: Option<u64>,
     /// Show this many lines of the trace, the last ones.
     #[arg(long, default_value_t = 200, global = true)]
     lines: usize,
@@ -68,15 +72,23 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let kept = match cli.command {
         None => {
-            let scenario = random::scenario(cli.seed.unwrap_or_default());
+            let scenario = match cli.rebalance_seed {
+                Some(seed) => Family::Rebalances.scenario(seed),
+                None => Family::Drains.scenario(cli.seed.unwrap_or_default()),
+            };
             println!("{scenario:#?}");
-            show(&run_traced(scenario), cli.lines)
+            let mut outcome = run_traced(scenario.clone());
+            if cli.rebalance_seed.is_some() {
+                outcome.broken.extend(rebalance::broken(&scenario, &outcome));
+            }
+            show(&outcome, cli.lines)
         }
         Some(Command::Check { from, runs }) => {
             println!("seeds {from} to {}", from.saturating_add(runs));
-            let checked = check::check(from, runs);
-            print!("{}", checked.describe());
-            checked.failed.is_empty()
+            [Family::Drains, Family::Rebalances].map(|family| check::check(family, from, runs)).iter().all(|checked| {
+                print!("{}", checked.describe());
+                checked.failed.is_empty()
+            })
         }
         Some(Command::Table { seeds, json }) => {
             let (moves, stores) = (moves::moves(&[4, 16, 64], 1), stores::stores(seeds.max(1)));

@@ -1,10 +1,11 @@
 //! A scenario: the complete input of a run, as data.
 //!
-//! [`named`] lists those with a name, [`random`] makes one from a seed.
+//! [`named`] lists those with a name, [`random`] and [`rebalance`] make one from a seed.
 
 pub mod deploy;
 pub mod named;
 pub mod random;
+pub mod rebalance;
 
 use handoff_core::{Config, StickyLevel};
 
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub coordinated: bool,
     /// A drain starts by asking the nodes it is connected to how many servers they run.
     pub asks: bool,
+    /// Numbers of servers that a rebalance is shown differ from the true ones by up to this part.
+    pub count_noise: f64,
 }
 
 /// Servers of one kind on one node.
@@ -111,6 +114,8 @@ pub enum When {
 pub enum Do {
     /// The node drains.
     Drain(NodeIndex),
+    /// The node moves what it has above its share.
+    Rebalance(NodeIndex),
     /// Its drain is cancelled, if it runs.
     Cancel(NodeIndex),
     /// The node starts, empty.

@@ -14,7 +14,7 @@ mod outcome;
 mod rehome;
 
 use handoff_core::time::Micros;
-use handoff_core::{Event, Shared};
+use handoff_core::{Event, Goal, Shared};
 
 use crate::checker::ledger::Ledger;
 use crate::checker::{Checker, Violation};
@@ -67,6 +67,7 @@ struct Drain {
     suspect: bool,
     group: usize,
     source: NodeIndex,
+    goal: Goal,
     servers: Vec<ServerIndex>,
     /// The earliest wake-up that is entered in the queue.
     armed: Option<Micros>,

@@ -2,11 +2,14 @@
 //!
 //! `HANDOFF_SIM_RUNS` and `HANDOFF_SIM_FROM` choose how many seeds and from which on.
 
+use handoff_sim::check::Family;
 use handoff_sim::scenario::random;
 use handoff_sim::{check, run};
 
 /// Seeds of a run.
 const RUNS: u64 = 10_000;
+/// Those of rebalances, which last for minutes of virtual time.
+const REBALANCES: u64 = 2_000;
 
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -19,10 +22,20 @@ fn setting(name: &str, default: u64) -> u64 {
 fn no_combination_of_faults_breaks_a_promise() {
     let (first, runs) = (setting("HANDOFF_SIM_FROM", 0), setting("HANDOFF_SIM_RUNS", RUNS));
     println!("seeds {first} to {}", first + runs);
-    let checked = check::check(first, runs);
+    let checked = check::check(Family::Drains, first, runs);
     println!("{}", checked.describe());
     assert_eq!(checked.broken, 0, "{}", checked.describe());
     assert!(checked.moved > checked.servers / 4, "scenarios in which next to nothing moves test nothing");
+}
+
+#[test]
+fn no_rebalance_moves_more_than_the_excess_oscillates_or_fills_a_node_beyond_its_share_or_limit() {
+    let (first, runs) = (setting("HANDOFF_SIM_FROM", 0), setting("HANDOFF_SIM_RUNS", REBALANCES));
+    println!("seeds {first} to {}", first + runs);
+    let checked = check::check(Family::Rebalances, first, runs);
+    println!("{}", checked.describe());
+    assert_eq!(checked.broken, 0, "{}", checked.describe());
+    assert!(checked.moved > checked.servers / 20, "scenarios in which next to nothing moves test nothing");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //!   that is down goes wherever it may run: that it runs comes before balance.
 //! - When a node begins to drain, or releases differ, nothing more starts.
 //!
-//! Shares stay those of the start unless a later view puts them outside of the tolerance: numbers of one moment, in which servers are
-//! between two nodes, change nothing.
+//! Shares stay those of the start. Later views are taken at moments in which servers are between two nodes, and their numbers are of
+//! different ages: shares computed from them would go up and down. What has changed meanwhile is for the next rebalance.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,20 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::ids::{NodeId, NodeTable};
 use crate::ledger::Ledger;
-use crate::placement::{Access, Placement};
+use crate::placement::{Access, Placement, carried};
 use crate::report::{Balance, NodeShare};
 use crate::shared::Shared;
+
+/// A node that lacked servers at the start.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// How many more servers of the source may go there.
+    quota: u64,
+    /// Its share.
+    share: f64,
+    /// Once the ledger has sent so many there, for all sources, it has its share.
+    most_sent: u64,
+}
 
 /// What a rebalance knows of its cluster and of itself.
 #[derive(Debug)]
@@ -30,13 +41,12 @@ pub(crate) struct Rebalance {
     excess: u64,
     /// How many servers may still begin to move.
     moves: u64,
-    /// How many more each target may be sent.
-    quotas: BTreeMap<NodeId, u64>,
-    /// What the nodes carried at the start, and should have.
-    start: BTreeMap<NodeId, Carrier>,
+    rooms: BTreeMap<NodeId, Room>,
     before: Vec<NodeShare>,
     /// Servers of the source at the start.
     own: f64,
+    /// Its share: above it is excess.
+    share: f64,
     /// Servers on their way from the source, or gone.
     begun: u64,
     /// Fewer the source may not have after what another engine orders.
@@ -51,17 +61,21 @@ impl Rebalance {
         let source = names.intern(&config.source.name);
         let start = balance::carriers(placement, ledger, config, None);
         let own = start.iter().find(|carrier| carrier.id == source);
-        let obstacle = balance::obstacle(placement, config);
+        let outdated = balance::is_outdated(placement, config).then_some(Idle::UnknownLoad);
+        let obstacle = balance::obstacle(placement, config).or(outdated);
         let quota = obstacle.map_or_else(|| balance::quota(&start, source, config), Err);
-        let (idle, moves, quotas) = match quota {
-            Ok(quota) => (None, quota.moves, quota.targets.into_iter().collect()),
-            Err(idle) => (Some(idle), 0, BTreeMap::new()),
+        let (idle, moves, targets) = match quota {
+            Ok(quota) => (None, quota.moves, quota.targets),
+            Err(idle) => (Some(idle), 0, Vec::new()),
         };
+        let rooms = targets.into_iter().map(|(target, quota)| {
+            let most_sent = u64::from(ledger.sent(target.id)) + rounded_up(target.lack());
+            (target.id, Room { quota, share: target.servers + target.lack(), most_sent })
+        });
         let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
-        let own = own.map_or(0.0, |own| own.servers);
-        let before = shares(&start, names);
-        let start = start.into_iter().map(|carrier| (carrier.id, carrier)).collect();
-        Rebalance { source, idle, excess: moves, moves, quotas, start, before, own, begun: 0, least, told: 0 }
+        let (own, share) = own.map_or((0.0, 0.0), |own| (own.servers, own.servers - own.excess()));
+        let (rooms, before) = (rooms.collect(), shares(&start, names));
+        Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, least, told: 0 }
     }
 
     /// Nothing more starts.
@@ -81,8 +95,9 @@ impl Rebalance {
     }
 
     /// Whether a running server may be sent to `node`.
-    pub(crate) fn access(&self, node: NodeId) -> Access {
-        if self.quotas.get(&node).is_some_and(|quota| *quota > 0) { Access::Open } else { Access::Shut }
+    pub(crate) fn access(&self, node: NodeId, ledger: &Ledger) -> Access {
+        let lacks = |room: &Room| room.quota > 0 && u64::from(ledger.sent(node)) < room.most_sent;
+        if self.rooms.get(&node).is_some_and(lacks) { Access::Open } else { Access::Shut }
     }
 
     /// A server begins to move.
@@ -101,15 +116,15 @@ impl Rebalance {
 
     /// An attempt goes there.
     pub(crate) fn send(&mut self, node: NodeId) {
-        if let Some(quota) = self.quotas.get_mut(&node) {
-            *quota = quota.saturating_sub(1);
+        if let Some(room) = self.rooms.get_mut(&node) {
+            room.quota = room.quota.saturating_sub(1);
         }
     }
 
     /// It did not get there.
     fn take_back(&mut self, node: NodeId) {
-        if let Some(quota) = self.quotas.get_mut(&node) {
-            *quota += 1;
+        if let Some(room) = self.rooms.get_mut(&node) {
+            room.quota += 1;
         }
     }
 
@@ -121,15 +136,12 @@ impl Rebalance {
         if let Some(obstacle) = balance::obstacle(placement, config) {
             return self.halt(obstacle);
         }
-        let reported = placement.nodes().find(|(id, _)| *id == self.source).and_then(|(_, node)| node.server_count());
-        let own = self.left().min(reported.unwrap_or(f64::INFINITY));
-        let now = balance::carriers(placement, ledger, config, Some(own));
-        for carrier in &now {
-            let Some(start) = self.start.get(&carrier.id) else { continue };
-            if carrier.id == self.source {
-                self.moves = self.moves.min(rounded_up(own - carrier.high_since(start, config.tolerance)));
-            } else if let Some(quota) = self.quotas.get_mut(&carrier.id) {
-                *quota = (*quota).min(rounded_up(carrier.low_since(start, config.tolerance) - carrier.servers));
+        for (id, node) in placement.nodes() {
+            if id == self.source {
+                let own = self.left().min(node.server_count().unwrap_or(f64::INFINITY));
+                self.moves = self.moves.min(rounded_up(own - self.share));
+            } else if let (Some(room), Some(servers)) = (self.rooms.get_mut(&id), carried(id, node, ledger)) {
+                room.quota = room.quota.min(rounded_up(room.share - servers));
             }
         }
     }

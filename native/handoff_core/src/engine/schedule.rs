@@ -63,7 +63,7 @@ impl Engine {
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
             let access = |node| access(node, config, cooldowns, ledger, now);
             let below_share = |node| match &self.rebalance {
-                Some(rebalance) if rebalance.access(node) == Access::Shut => Access::Shut,
+                Some(rebalance) if rebalance.access(node, ledger) == Access::Shut => Access::Shut,
                 _ => access(node),
             };
             let pinned = pinned.filter(|node| self.placement.accepts(class, *node, config, ledger));
@@ -125,7 +125,7 @@ impl Engine {
             }
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
             let choice = self.placement.choose(class, config, ledger, |node| match &self.rebalance {
-                Some(rebalance) if rebalance.access(node) == Access::Shut => Access::Shut,
+                Some(rebalance) if rebalance.access(node, ledger) == Access::Shut => Access::Shut,
                 _ => access(node, config, cooldowns, ledger, now),
             });
             match choice {
@@ -176,6 +176,7 @@ impl Engine {
         if let Some(Stage::Displaced { pinned, .. }) = self.active.get_mut(&id).map(|server| &mut server.stage) {
             *pinned = Some(node);
             ledger.reserve(node, self.module(id));
+            self.rebalance_sends(node);
         }
     }
 
@@ -185,6 +186,7 @@ impl Engine {
             && let Some(node) = pinned.take()
         {
             ledger.release(node, self.module(id));
+            self.rebalance_takes_back(node);
         }
     }
 

@@ -40,6 +40,11 @@ impl Checker {
                 return;
             }
         };
+        if let Some(problem) =
+            self.shares.as_mut().filter(|_| !down).and_then(|shares| shares.moves(target, &self.view))
+        {
+            self.breach(now, Rule::Share, format!("{what}: {problem}"));
+        }
         self.starts[id as usize] += 1;
         if attempt != self.starts[id as usize] {
             self.breach(now, Rule::Protocol, format!("{what}: it was started {} times", self.starts[id as usize]));
@@ -124,7 +129,8 @@ impl Checker {
         for (id, code) in (0_u32..).zip(&results) {
             let (place, untouched) = (server(id).place(), !self.touched[id as usize]);
             let plausible = match *code {
-                0 => place != Place::On(source),
+                // Or another node has moved it back since.
+                0 => place != Place::On(source) || server(id).moves > 1,
                 // It runs as before, unless it was just arriving here and that failed.
                 _ if untouched => place == Place::On(source) || server(id).undone_at >= self.started,
                 _ => true,

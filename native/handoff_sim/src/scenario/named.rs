@@ -140,6 +140,7 @@ impl Named {
             strategy: Strategy::Engine,
             coordinated: self.coordinated,
             asks: true,
+            count_noise: 0.0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Events by script and by the clock: drains, nodes that come and go, heartbeats.
 
 use handoff_core::time::Micros;
-use handoff_core::{ClusterView, Config, Event, ModuleId, ServerSpec, Shared, Source, StickyId};
+use handoff_core::{ClusterView, Config, Event, Goal, ModuleId, ServerSpec, Shared, Source, StickyId};
 
 use crate::checker::ledger::Ledger;
 use crate::checker::{Checker, Rule, Violation};
@@ -13,6 +13,8 @@ use crate::world::{Drain, Due, Group, World};
 
 /// How soon a closed connection is noticed.
 const NOTICE: Micros = Micros::from_millis(5);
+/// How long a server stays where it came to, whatever a rebalance wants.
+const LATELY: Micros = Micros::from_millis(30_000);
 /// How often the host refreshes the view of the cluster during a drain.
 pub(super) const REFRESH: Micros = Micros::from_millis(1_000);
 
@@ -20,7 +22,17 @@ impl World {
     pub(super) fn script(&mut self, index: usize) {
         self.open -= 1;
         match self.scenario.script[index].1 {
-            Do::Drain(node) => self.begin_drain(node),
+            Do::Drain(node) => match self.draining(node) {
+                // The host lets a rebalance end before it drains.
+                Some(rebalance) if self.drains[rebalance].goal == Goal::Rebalance => {
+                    self.drains[rebalance].checker.told_cancelled();
+                    self.tell(rebalance, Event::Cancel);
+                    self.open += 1;
+                    self.queue.after(NOTICE, Due::Script(index));
+                }
+                _ => self.begin_session(node, Goal::Drain),
+            },
+            Do::Rebalance(node) => self.begin_session(node, Goal::Rebalance),
             Do::Cancel(node) => {
                 if let Some(drain) = self.draining(node) {
                     self.drains[drain].checker.told_cancelled();
@@ -74,16 +86,26 @@ impl World {
         self.drains.iter().position(|drain| drain.source == node && drain.over.is_none())
     }
 
-    fn begin_drain(&mut self, node: NodeIndex) {
+    fn begin_session(&mut self, node: NodeIndex, goal: Goal) {
         let now = self.now();
-        if self.draining(node).is_some() {
+        let stops = !self.cluster.node(node).alive || self.cluster.node(node).draining;
+        if self.draining(node).is_some() || (goal == Goal::Rebalance && stops) {
             return;
         }
-        self.cluster.node_mut(node).draining = true;
-        // `stop_discovery` writes a heartbeat that says so.
-        self.write_heartbeat(node);
-        let servers = self.servers.on(node);
-        let config = self.config(node);
+        if goal == Goal::Drain {
+            self.cluster.node_mut(node).draining = true;
+            // `stop_discovery` writes a heartbeat that says so.
+            self.write_heartbeat(node);
+        }
+        let mut servers = self.servers.on(node);
+        if goal == Goal::Rebalance {
+            // The host leaves out what came here lately.
+            servers.retain(|server| {
+                let arrived = self.servers.get(*server).arrived_at;
+                arrived == Micros::ZERO || now.since(arrived) >= LATELY
+            });
+        }
+        let config = Config { goal, ..self.config(node) };
         let specs: Vec<ServerSpec> = servers
             .iter()
             .map(|index| {
@@ -96,9 +118,12 @@ impl World {
             })
             .collect();
         let group = self.group_for(&config);
-        let view = if self.scenario.asks { self.cluster.view_asked(node, now) } else { self.cluster.view(node, now) };
+        let view = self.first_view(node, goal);
         let mut checker = Checker::new(&config, specs.iter().map(|spec| spec.sticky.0).collect(), now);
         checker.shown(view.clone());
+        if self.scenario.coordinated {
+            checker.shares_a_ledger();
+        }
         self.enter_in_ledger(group, &view);
         let shared = &mut self.groups[group].shared;
         match Decider::new(self.scenario.strategy, &config, &specs, view, now, shared) {
@@ -112,6 +137,7 @@ impl World {
                     suspect: false,
                     group,
                     source: node,
+                    goal,
                     servers,
                     armed,
                     wanted,
@@ -123,6 +149,33 @@ impl World {
             }
             Err(error) => {
                 self.broken.push(Violation { at: now, rule: Rule::Protocol, detail: format!("not accepted: {error}") });
+            }
+        }
+    }
+
+    /// What a drain or a rebalance of a node starts from.
+    fn first_view(&mut self, node: NodeIndex, goal: Goal) -> ClusterView {
+        let now = self.now();
+        let asks = self.scenario.asks;
+        let mut view = if asks { self.cluster.view_asked(node, now) } else { self.cluster.view(node, now) };
+        if goal == Goal::Rebalance {
+            self.count(node, &mut view);
+        }
+        view
+    }
+
+    /// What a rebalance is shown of numbers of servers: its own node's as it is, the others' as well as they are known.
+    pub(super) fn count(&mut self, source: NodeIndex, view: &mut ClusterView) {
+        let noise = self.scenario.count_noise;
+        for node in &mut view.nodes {
+            if node.name == self.cluster.node(source).spec.name {
+                node.servers = Some(self.cluster.node(source).servers().into());
+            } else if let Some(servers) = node.servers.filter(|_| noise > 0.0) {
+                #[expect(clippy::cast_precision_loss, reason = "servers of a node")]
+                let wrong = servers as f64 * self.random.within(1.0 - noise, 1.0 + noise);
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "servers of a node")]
+                let wrong = wrong.round() as u64;
+                node.servers = Some(wrong);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The host's part: polling, carrying out actions, passing on events, cleaning up.
 
 use handoff_core::time::Micros;
-use handoff_core::{Action, EngineError, Event, ServerId};
+use handoff_core::{Action, EngineError, Event, Goal, ServerId};
 
 use crate::checker::Rule;
 use crate::cluster::NodeIndex;
@@ -163,7 +163,11 @@ impl World {
         if self.drains[drain].over.is_some() {
             return;
         }
-        let view = self.cluster.view(self.drains[drain].source, self.now());
+        let source = self.drains[drain].source;
+        let mut view = self.cluster.view(source, self.now());
+        if self.drains[drain].goal == Goal::Rebalance {
+            self.count(source, &mut view);
+        }
         self.drains[drain].checker.shown(view.clone());
         self.enter_in_ledger(self.drains[drain].group, &view);
         self.tell(drain, Event::View(view));

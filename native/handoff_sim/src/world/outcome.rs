@@ -1,7 +1,7 @@
 //! The result of a run: violations, reports, and the true gaps and moves.
 
 use handoff_core::time::Micros;
-use handoff_core::{Ended, Reason, Report};
+use handoff_core::{Ended, Goal, Reason, Report};
 
 use crate::checker::{Rule, Violation};
 use crate::servers::Place;
@@ -12,6 +12,10 @@ use crate::world::World;
 pub struct DrainOutcome {
     /// The node that drained.
     pub source: String,
+    /// What it was to reach.
+    pub goal: Goal,
+    /// When it began.
+    pub began: Micros,
     /// How long it took.
     pub took: Micros,
     /// What the engine reports; `None` where a baseline decided.
@@ -100,7 +104,8 @@ impl World {
             }
             broken.append(&mut drain.checker.broken);
             let took = drain.over.unwrap_or(now).since(drain.checker.started());
-            drains.push(DrainOutcome { source: drain.checker.source().to_owned(), took, report });
+            let (source, began) = (drain.checker.source().to_owned(), drain.checker.started());
+            drains.push(DrainOutcome { source, goal: drain.goal, began, took, report });
         }
         let reserved = self.servers.all().iter().filter(|server| server.place() == Place::Reserved).count() as u64;
         if self.is_engine() && reserved > self.unreleased {
