@@ -168,8 +168,10 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let (nodes, moved) = (before.len() as f64, outcome.moved() as f64);
     // Sources that count wrongly, each in its own way, divide what is missing in ways that do not quite fit together.
     let noise = all * scenario.count_noise;
-    // Servers that are between two nodes while a source counts.
-    let between = if kind == Kind::Staggered { f64::from(scenario.config.max_concurrency) * nodes } else { 0.0 };
+    // Servers that are between two nodes while a source counts. Where earlier sources will send the rest of their excess, it does
+    // not know either: a tenth may go to the wrong one.
+    let in_flight = f64::from(scenario.config.max_concurrency) * nodes;
+    let between = if kind == Kind::Staggered { in_flight + excess / 10.0 } else { 0.0 };
     // With one ledger each sees what the others have begun, and rounds what is left.
     let rounding = if scenario.coordinated { nodes } else { 1e-3 };
     let slack = noise + between + rounding;
@@ -186,7 +188,8 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
         let again = again as f64;
         // Those that begin later know what is on its way, but not where the others will send the rest: the second round may
         // have a tenth to do.
-        let rest = if scenario.coordinated && round == 1 { rounding + excess / 10.0 } else { 0.0 };
+        let part = if round == 1 { excess / 10.0 } else { 0.0 };
+        let rest = if scenario.coordinated { rounding + part } else { 0.0 };
         if again > noise + rest && (kind != Kind::Staggered || round > 1) {
             breach(format!("round {round} moves {again} more: {before:?}, then {:?}", outcome.loads));
         }
@@ -198,7 +201,8 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     }
     for ((after, before), share) in outcome.loads.iter().zip(&before).zip(&shares) {
         let (after, before) = (f64::from(*after), f64::from(*before));
-        let off = share * (scenario.config.tolerance + 2.0 * scenario.count_noise) + 1.0 + between;
+        let rounding = if scenario.coordinated { 2.0 } else { 1.0 };
+        let off = share * (scenario.config.tolerance + 2.0 * scenario.count_noise) + rounding + between;
         // One with too few servers for a rebalance keeps what it has.
         if after > share + off && before >= f64::from(scenario.config.min_servers) {
             breach(format!("a node ends with {after} of {before}, its share is {share:.2}: {:?}", outcome.loads));
