@@ -167,7 +167,10 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     #[expect(clippy::cast_precision_loss, reason = "servers and nodes of a run")]
     let (nodes, moved) = (before.len() as f64, outcome.moved() as f64);
     // Sources that count wrongly, each in its own way, divide what is missing in ways that do not quite fit together.
-    let noise = all * scenario.count_noise;
+    // A server that is down after a failed attempt goes wherever it may run.
+    let failures: u64 = outcome.drains.iter().filter_map(|drain| Some(drain.report.as_ref()?.failures)).sum();
+    #[expect(clippy::cast_precision_loss, reason = "attempts of a run")]
+    let noise = all * scenario.count_noise + failures as f64;
     // Servers that are between two nodes while a source counts. Where earlier sources will send the rest of their excess, it does
     // not know either: a tenth may go to the wrong one.
     let in_flight = f64::from(scenario.config.max_concurrency) * nodes;
