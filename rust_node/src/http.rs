@@ -168,6 +168,7 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
     let (unread, _) = oneshot::channel();
     let _busy = source.queries.try_send(Query(unread));
     let metrics = &source.node.options().metrics;
+    source.node.troubles().count(metrics);
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (kind, text) = if accepted.into_iter().any(|accepted| accepted.contains("application/openmetrics-text")) {
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render())

@@ -165,3 +165,25 @@ async fn connect(host: &str, addresses: &[IpAddr], port: u16) -> Result<Compat<T
         Err(source) => Err(PortMapperError::Io { host: host.to_owned(), port, source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn names_without_end_are_cut_and_lines_of_another_form_are_left_out() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("asked");
+            stream.write_all(&[0, 0, 0x11, 0x11]).await.expect("sent");
+            // Until the reader has had enough.
+            while stream.write_all(b"name a at port 1\nname b\n\xff\xff at port 2\n").await.is_ok() {}
+        });
+        let known = names("localhost", &[Ipv4Addr::LOCALHOST.into()], port).await.expect("an answer");
+        assert!(known.len() > 1 && known.len() < 64 * 1024 && known.iter().all(|name| name == "a"));
+        serving.await.expect("the connection was closed");
+    }
+}

@@ -29,17 +29,24 @@ async fn failing(cause: &str, flags: &[&str], peer: &str, host: (&str, &str)) {
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         serde_json::from_str::<Value>(body).expect("JSON")["unreachable"][0].clone()
     };
-    eventually("it was tried again", async || status().await["times"].as_u64() >= Some(3)).await;
+    // A machine that is slow may run out of the handshake's time in between, which is another cause.
+    let again = async || {
+        let said = status().await;
+        said["cause"] == cause && said["times"].as_u64() >= Some(3)
+    };
+    eventually("it failed again", again).await;
     let said = status().await;
-    assert_eq!((said["name"].as_str(), said["cause"].as_str()), (Some(peer), Some(cause)), "{said}");
+    assert_eq!(said["name"], peer, "{said}");
     assert!(said["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{said}");
-    let probe = node.get("/readyz").await;
-    assert!(probe.starts_with("HTTP/1.1 503") && probe.contains(&format!("{peer}: {cause}: ")), "{probe}");
+    let probe = async || node.get("/readyz").await;
+    let line = format!("\n{peer}: {cause}: ");
+    eventually("a probe is told", async || probe().await.contains(&line)).await;
+    assert!(probe().await.starts_with("HTTP/1.1 503"));
     node.process.signal("-TERM");
     assert_eq!(node.process.exit_code(), Some(0));
     let warnings: Vec<&String> = node.process.every_line().iter().filter(|line| line.contains(" WARN ")).collect();
-    let fields = format!("peer=\"{peer}\" cause=\"{cause}\"");
-    assert!(warnings.len() == 1 && warnings[0].contains(&fields), "one warning: {warnings:?}");
+    let of_it = format!("peer=\"{peer}\" cause=\"{cause}\"");
+    assert_eq!(warnings.iter().filter(|line| line.contains(&of_it)).count(), 1, "once: {warnings:?}");
 }
 
 const LOOPBACK: (&str, &str) = ("127.0.0.1", "127.0.0.1:0");
