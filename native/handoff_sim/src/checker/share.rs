@@ -49,10 +49,8 @@ impl Shares {
             Some(format!("it is number {}, the excess is {:.2}", self.sent, self.excess))
         } else if room <= 0.0 && !self.knows_more {
             Some(format!("the target has {:.2} more than its share", -room))
-        } else if let Some(node) = view.nodes.iter().find(draining) {
-            Some(format!("{} drains", node.name))
         } else {
-            None
+            view.nodes.iter().find(draining).map(|node| format!("{} drains", node.name))
         }
     }
 
