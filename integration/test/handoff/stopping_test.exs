@@ -46,6 +46,20 @@ defmodule Handoff.StoppingTest do
     send(slow, :go_on)
   end
 
+  test "the heartbeat of a node that stops is not answered: a warning, and its drain goes on",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 5)
+    listen_to_log(context, a)
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
+    assert {:error, {:not_marked, failed}} = call(a, DurableHandoff, :prepare_stop, [])
+    assert Map.keys(failed) == [context.sup]
+    {:warning, _line} = await_log(a, :mark_failed)
+    assert {:ok, %{moved: 5, ended: :done}} = drain(context, a, timeout_ms: 10_000)
+    SimulatedStore.resume(context.store)
+    assert_all_run_on(context, keys, [b, c])
+  end
+
   test "found out after the plan: what has not started goes elsewhere", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 12)
