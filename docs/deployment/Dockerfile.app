@@ -38,7 +38,7 @@ WORKDIR /app
 RUN useradd --system --uid 65532 --home-dir /app my_app
 COPY --from=build --chown=65532:65532 /app/_build/prod/rel/my_app ./
 USER 65532:65532
-# docker stop --timeout 120: Docker itself waits for ten seconds only.
+# docker stop -t 120: Docker itself waits for ten seconds only.
 STOPSIGNAL SIGTERM
 # The VM takes the place of the start script, so it is process 1 and gets the signal.
 CMD ["/app/bin/my_app", "start"]

@@ -255,7 +255,8 @@ defmodule DurableHandoff.Options do
       doc:
         "how long the platform waits before it kills the node, counted from SIGTERM or `DurableHandoff.prepare_stop/0`. A " <>
           "drain in a shutdown takes at most what is left of it. A warning at start names a budget that is too small",
-      change: "always in production: set it to the grace period of your platform",
+      change:
+        "always in production: set it to the grace period of your platform, in Kubernetes less the `preStop` pause",
       example: 120_000
     ]
   ]

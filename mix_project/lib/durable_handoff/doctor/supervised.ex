@@ -60,8 +60,8 @@ defmodule DurableHandoff.Doctor.Supervised do
 
       options.shutdown_budget_ms == nil ->
         {:budget, :warning, sum <> ", and no shutdown_budget_ms is set",
-         "set it to what the platform waits: terminationGracePeriodSeconds, docker stop -t, TimeoutStopSec; on Fly.io " <>
-           "kill_timeout, with kill_signal = \"SIGTERM\""}
+         "set it to what the platform waits: terminationGracePeriodSeconds less preStop, docker stop -t, TimeoutStopSec; " <>
+           "on Fly.io kill_timeout, with kill_signal = \"SIGTERM\""}
 
       true ->
         {:budget, :ok, sum <> ", within shutdown_budget_ms #{options.shutdown_budget_ms}", nil}
