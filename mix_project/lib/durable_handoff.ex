@@ -116,13 +116,14 @@ defmodule DurableHandoff do
     name!(supervisor)
     {await?, overrides} = flag!(overrides, :await, true)
     {force?, overrides} = flag!(overrides, :force, false)
+    no_dry_run!(overrides)
 
     case Status.read(supervisor) do
       nil ->
         {:error, :no_drainer}
 
       %{options: options, state: state} ->
-        options = Options.override!(options, overrides)
+        options = Options.override!(options, overrides, [:await, :force])
 
         cond do
           not force? and state != :draining and alone?(supervisor, options) -> {:error, :no_peers}
@@ -149,7 +150,8 @@ defmodule DurableHandoff do
   counts. Other nodes send no servers here from then on, and all servers store their state while they run. It
   stops no server; the shutdown that follows does.
   The library does all this by itself on SIGTERM and `:init.stop/0`, so call it only where a node is stopped in
-  another way, or before SIGTERM. Calling it again is harmless.
+  another way, or before SIGTERM. Calling it again is harmless. It needs the application `:durable_handoff` to run, as
+  it does unless a dependency has `runtime: false`: without it no supervisor is marked.
 
   **There is no way back:** this node starts no servers until its supervisors are restarted.
 
@@ -170,6 +172,13 @@ defmodule DurableHandoff do
       end
     else
       {default, overrides}
+    end
+  end
+
+  # `rebalance/2` has this option, and so does the command.
+  defp no_dry_run!(overrides) do
+    if Keyword.keyword?(overrides) and Keyword.has_key?(overrides, :dry_run) do
+      raise ArgumentError, "invalid options:\n  * a drain has no :dry_run: use DurableHandoff.plan/2"
     end
   end
 
@@ -235,9 +244,9 @@ defmodule DurableHandoff do
     * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;
     * `:no_drainer`, `:supervisor_not_running`.
 
-  Raises `ArgumentError` when an option is wrong.
+  Raises `ArgumentError` when an option is wrong, or `key` is not a string.
   """
-  @spec move(atom(), term(), keyword()) ::
+  @spec move(atom(), String.t(), keyword()) ::
           {:ok, %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}}
           | {:error,
              :draining

@@ -53,6 +53,7 @@ defmodule DurableHandoff.Move do
   @doc "Moves the server `key`, wherever in the cluster it runs. Raises `ArgumentError` when an option is wrong."
   @spec run(Host.name(), term(), keyword()) :: {:ok, moved()} | {:error, error()}
   def run(supervisor, key, options) do
+    Schema.server_key!(key, "DurableHandoff.move: the second argument")
     Schema.check!(@schema, options, "options")
     options = Map.new(Keyword.merge(Schema.defaults(@schema), options))
     options = %{options | to: options.to && to_string(options.to)}
@@ -199,12 +200,8 @@ defmodule DurableHandoff.Move do
   end
 
   defp unknown_key(supervisor, key) do
-    near =
-      if is_binary(key) do
-        keys = for %{key: key} when is_binary(key) <- Host.servers(supervisor), do: key
-        Schema.nearest(key, Enum.take(keys, @most_compared))
-      end
-
+    keys = for %{key: key} when is_binary(key) <- Host.servers(supervisor), do: key
+    near = Schema.nearest(key, Enum.take(keys, @most_compared))
     {:error, {:unknown_key, %{given: key, did_you_mean: near}}}
   end
 end

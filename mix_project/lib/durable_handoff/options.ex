@@ -329,16 +329,18 @@ defmodule DurableHandoff.Options do
   end
 
   @doc false
-  # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way.
-  @spec override!(t(), term()) :: t()
-  def override!(%__MODULE__{} = options, overrides), do: %{cast!(overrides, options, "options") | enabled: true}
+  # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way. `flags`: what
+  # that function takes besides.
+  @spec override!(t(), term(), [atom()]) :: t()
+  def override!(%__MODULE__{} = options, overrides, flags \\ []),
+    do: %{cast!(overrides, options, "options", flags) | enabled: true}
 
   @doc false
   # What a rebalance goes by: the options of `rebalance`, and of one `DurableHandoff.rebalance/2`; and those of the
   # drain that carries it out.
-  @spec rebalance(t(), term()) :: {t(), rebalance()}
-  def rebalance(%__MODULE__{} = options, overrides) do
-    Schema.check!(@rebalance, overrides, "options")
+  @spec rebalance(t(), term(), [atom()]) :: {t(), rebalance()}
+  def rebalance(%__MODULE__{} = options, overrides, flags \\ []) do
+    Schema.check!(@rebalance, overrides, "options", flags)
     configured = if is_list(options.rebalance), do: options.rebalance, else: []
     settings = @rebalance |> Schema.defaults() |> Keyword.merge(configured) |> Keyword.merge(overrides)
     of_the_drain = Keyword.take(settings, [:max_concurrency, :max_per_second, :timeout_ms])
@@ -419,8 +421,8 @@ defmodule DurableHandoff.Options do
     end
   end
 
-  defp cast!(given, base, what) do
-    Schema.check!(@schema, given, what)
+  defp cast!(given, base, what, others \\ []) do
+    Schema.check!(@schema, given, what, others)
     options = struct!(base, [{:given, Enum.uniq(base.given ++ Keyword.keys(given))} | given])
     Schema.raise_on(relations(options), what)
     options

@@ -116,7 +116,7 @@ defmodule DurableHandoff.Plan do
 
   defimpl String.Chars do
     def to_string(%{balance: %{} = balance} = plan) do
-      idle = if balance.idle, do: "; #{balance.idle}", else: ""
+      idle = if balance.idle, do: "; idle: #{balance.idle}", else: ""
       shares = Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}")
 
       "#{length(plan.moves)} of #{balance.excess} above this node's share would move#{counts(" to ", plan.targets)}#{idle}; then #{shares}"

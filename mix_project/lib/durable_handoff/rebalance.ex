@@ -24,7 +24,7 @@ defmodule DurableHandoff.Rebalance do
         {:error, :no_drainer}
 
       %{options: options} ->
-        {options, settings} = Options.rebalance(options, overrides)
+        {options, settings} = Options.rebalance(options, overrides, [:dry_run, :await])
 
         cond do
           Host.whereis(supervisor) == nil -> {:error, :supervisor_not_running}

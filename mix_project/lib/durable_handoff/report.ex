@@ -184,7 +184,7 @@ defmodule DurableHandoff.Report do
       [
         "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
         report.moved > 0 && " in #{seconds(report.duration_ms)} to #{counts(report.targets)}",
-        balance.idle && "; #{balance.idle}",
+        balance.idle && "; idle: #{balance.idle}",
         report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
         report.ended != :done && "; ended early: #{report.ended}",
         executor(report)

@@ -4,7 +4,7 @@ defmodule DurableHandoff.Schema do
   # documents itself. Only for the documentation: `change:`, when to change the default; `example:`, a value;
   # `takes:`, the values that are valid, where the type has no text; `required:`.
   #
-  # Guarantee: `check!/3` reports every problem at once, each naming the option, what it got and what it
+  # Guarantee: `check!/4` reports every problem at once, each naming the option, what it got and what it
   # takes.
   #
   # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`,
@@ -124,9 +124,12 @@ defmodule DurableHandoff.Schema do
   @spec defaults(t()) :: keyword()
   def defaults(schema), do: for({name, entry} <- schema, do: {name, entry[:default]})
 
-  @doc "Raises `ArgumentError` unless `given` is a keyword list of known options with values of their types."
-  @spec check!(t(), term(), String.t()) :: :ok
-  def check!(schema, given, what) do
+  @doc """
+  Raises `ArgumentError` unless `given` is a keyword list of known options with values of their types. `others` are
+  options that the caller has taken out of `given` already: an unknown one may be one of them, misspelt.
+  """
+  @spec check!(t(), term(), String.t(), [atom()]) :: :ok
+  def check!(schema, given, what, others \\ []) do
     unless is_list(given) and Keyword.keyword?(given) do
       raise ArgumentError, "invalid #{what}: got #{inspect(given)}, expected a keyword list" <> instead(schema, given)
     end
@@ -135,7 +138,7 @@ defmodule DurableHandoff.Schema do
     |> Enum.flat_map(fn {name, value} ->
       case Keyword.fetch(schema, name) do
         {:ok, entry} -> problems(inspect(name), entry[:type], value)
-        :error -> [unknown("option", name, Keyword.keys(schema))]
+        :error -> [unknown("option", name, others ++ Keyword.keys(schema))]
       end
     end)
     |> raise_on(what)

@@ -27,7 +27,8 @@ defmodule DurableHandoff.HurriedArgumentsTest do
           call: &DurableHandoff.call(My.Sup, &1, :hello, timeout: :infinity),
           cast: &DurableHandoff.cast(My.Sup, &1, :hello, timeout: :infinity),
           await: &DurableHandoff.await(My.Sup, &1, timeout: :infinity),
-          whereis: &DurableHandoff.whereis(My.Sup, &1)
+          whereis: &DurableHandoff.whereis(My.Sup, &1),
+          move: &DurableHandoff.move(My.Sup, &1)
         ] do
       error = assert_raise ArgumentError, fn -> call.(wrong) end
       assert error.message =~ "DurableHandoff.#{name}: the second argument got #{inspect(wrong)}, expected the key"
@@ -66,6 +67,22 @@ defmodule DurableHandoff.HurriedArgumentsTest do
 
     assert_raise ArgumentError, ~r/such as \[to: :"app@10.0.0.7"\]/, fn ->
       DurableHandoff.move(My.Sup, "room/1", nil)
+    end
+  end
+
+  test "a dry run of a drain names the function that does it" do
+    assert_raise ArgumentError, ~r/use DurableHandoff.plan\/2/, fn -> DurableHandoff.drain(My.Sup, dry_run: true) end
+  end
+
+  test "a misspelt option that only the function itself takes" do
+    for {misspelt, meant} <- [awiat: :await, forced: :force] do
+      assert_raise ArgumentError, ~r/unknown option :#{misspelt}, did you mean :#{meant}\?/, fn ->
+        Options.override!(Options.new!(true), [{misspelt, true}], [:await, :force])
+      end
+    end
+
+    assert_raise ArgumentError, ~r/unknown option :dry_rum, did you mean :dry_run\?/, fn ->
+      Options.rebalance(Options.new!(true), [dry_rum: true], [:dry_run, :await])
     end
   end
 
