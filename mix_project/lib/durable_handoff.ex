@@ -239,7 +239,8 @@ defmodule DurableHandoff do
     * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
     * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, or why `to` is
       no target: `:not_connected`, `:draining` (cordoned, or it stops). `error`: the first failure, as text.
-      `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it at its next sweep;
+      `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it at its next sweep, or
+      the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
     * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;
     * `:no_drainer`, `:supervisor_not_running`.

@@ -99,6 +99,35 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
+  test "it deletes itself before it is asked: it is not started again", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    :ok = :sys.suspend(pid)
+    deleting = Task.async(fn -> GenServer.call(pid, {:stop, :delete}, :infinity) end)
+    wait_until(fn -> queued(pid) == 1 end)
+    moving = Task.async(fn -> move(context, a, "k", to: b) end)
+    wait_until(fn -> queued(pid) == 2 end)
+    :ok = :sys.resume(pid)
+    assert :ok = await_task(deleting)
+    assert {:error, {:not_moved, %{reason: :gone, runs_on: nil}}} = await_task(moving)
+    assert placement(context) == %{}
+    assert SimulatedStore.peek(context.store, storage_key(context, "k")) == nil
+  end
+
+  test "it ends by itself before it is asked: it is not started again", %{a: a, b: b} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k", %{permanent: false})
+    :ok = :sys.suspend(pid)
+    ending = Task.async(fn -> GenServer.call(pid, {:stop, :normal}, :infinity) end)
+    wait_until(fn -> queued(pid) == 1 end)
+    moving = Task.async(fn -> move(context, a, "k", to: b) end)
+    wait_until(fn -> queued(pid) == 2 end)
+    :ok = :sys.resume(pid)
+    assert :ok = await_task(ending)
+    assert {:error, {:not_moved, %{reason: :gone, runs_on: nil}}} = await_task(moving)
+    assert placement(context) == %{}
+  end
+
   test "not during a drain of its node", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 2)
@@ -119,6 +148,11 @@ defmodule Handoff.MoveTest do
     moves = for key <- keys, do: Task.async(fn -> move(context, a, key) end)
     for result <- await_tasks(moves), do: assert({:ok, %{from: ^a}} = result)
     await_all_on(context, keys, [b, c])
+  end
+
+  defp queued(pid) do
+    {:message_queue_len, queued} = call(node(pid), Process, :info, [pid, :message_queue_len])
+    queued
   end
 
   defp move(context, node, key, options \\ []), do: call(node, DurableHandoff, :move, [context.sup, key, options])

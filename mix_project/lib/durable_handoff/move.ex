@@ -5,7 +5,7 @@ defmodule DurableHandoff.Move do
   # A move is a drain of one server (`DurableHandoff.Drain`), so placement, outcomes, hints to callers and what
   # becomes of a server that is stopped and cannot start are those of a drain. It runs on the node of the server;
   # a request on another node is passed on. If the target fails after the server was stopped, the server is
-  # started again where DurableServer places it, at once.
+  # started again where DurableServer places it, at once. One that ended or was deleted by itself stays so.
 
   alias DurableHandoff.{Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
   alias DurableHandoff.Host.{Count, Registry, View}
@@ -141,8 +141,9 @@ defmodule DurableHandoff.Move do
   defp outcome({:ok, report}, supervisor, server, to) do
     [{reason, 1}] = Map.to_list(report.left)
     error = with [first | _] <- report.first_errors, do: first.error, else: ([] -> nil)
+    runs_on = if reason == :gone, do: nil, else: runs_on(supervisor, server)
     reason = explain(reason, supervisor, server, to)
-    {:error, {:not_moved, %{reason: reason, to: to, error: error, runs_on: runs_on(supervisor, server)}}}
+    {:error, {:not_moved, %{reason: reason, to: to, error: error, runs_on: runs_on}}}
   end
 
   defp outcome({:error, reason}, supervisor, server, to) do
@@ -165,15 +166,20 @@ defmodule DurableHandoff.Move do
 
   defp explain(reason, _supervisor, _server, _to), do: reason
 
-  # A server that was stopped and could not start on its target starts where DurableServer places it.
+  # A server that was stopped and could not start on its target starts where DurableServer places it. One that is
+  # not in the store was deleted meanwhile, and would start as a new one.
   defp runs_on(supervisor, server) do
-    if Process.alive?(server.pid) do
-      node()
-    else
-      case Registry.start(supervisor, server.key, {server.module, %{}}, @margin_ms) do
-        {:ok, pid} -> node(pid)
-        _later_or_never -> nil
-      end
+    cond do
+      Process.alive?(server.pid) -> node()
+      Host.stored(Host.storage(supervisor), server.key) == {:error, :not_found} -> nil
+      true -> start(supervisor, server)
+    end
+  end
+
+  defp start(supervisor, server) do
+    case Registry.start(supervisor, server.key, {server.module, %{}}, @margin_ms) do
+      {:ok, pid} -> node(pid)
+      _later_or_never -> nil
     end
   end
 

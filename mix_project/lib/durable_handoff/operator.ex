@@ -223,7 +223,13 @@ defmodule DurableHandoff.Operator do
     do: {:invalid, [cut("its node #{node} could not be asked: #{inspect(reason, limit: 10)}")]}
 
   defp refusal({:not_moved, why}) do
-    where = if why.runs_on, do: "it runs on #{why.runs_on}", else: "it runs nowhere until the next sweep"
+    where =
+      cond do
+        why.runs_on -> "it runs on #{why.runs_on}"
+        why.reason == :gone -> "it had ended by itself"
+        true -> "it runs nowhere until the next sweep"
+      end
+
     error = if why.error, do: " (#{why.error})", else: ""
     {:invalid, [cut("not moved#{if why.to, do: " to #{why.to}"}: #{why.reason}#{error}; #{where}")]}
   end
