@@ -155,10 +155,14 @@ defmodule DurableHandoff do
 
   **There is no way back:** this node starts no servers until its supervisors are restarted.
 
-  Returns within about five seconds. `{:error, {:not_marked, %{supervisor => reason}}}`: these supervisors
-  could not be marked in the store; their drains try again.
+  Returns within about five seconds. Errors:
+
+    * `{:not_marked, %{supervisor => reason}}`: these supervisors could not be marked in the store; their drains
+      try again;
+    * `:application_not_started`: the application `:durable_handoff` does not run here, so no supervisor was marked.
+      Only the time is noted.
   """
-  @spec prepare_stop() :: :ok | {:error, {:not_marked, %{atom() => term()}}}
+  @spec prepare_stop() :: :ok | {:error, :application_not_started | {:not_marked, %{atom() => term()}}}
   def prepare_stop, do: Stopping.prepare()
 
   defp flag!(overrides, name, default) do

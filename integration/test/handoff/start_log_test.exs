@@ -24,6 +24,15 @@ defmodule Handoff.StartLogTest do
     assert {:warning, _metadata} = await_log(node, :application_not_started)
   end
 
+  test "prepare_stop/0 without the application: an error, not an :ok that marks nothing", %{node: node} = context do
+    call(node, Application, :stop, [:durable_handoff])
+    start_handoff(context, node)
+    assert call(node, DurableHandoff, :prepare_stop, []) == {:error, :application_not_started}
+    assert {:ok, %{marked: false}} = call(node, DurableHandoff, :status, [context.sup])
+    {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
+    assert call(node, DurableHandoff, :prepare_stop, []) == :ok
+  end
+
   test "a warning of DurableServer would be seen here", %{node: node} do
     assert call(node, Host, :node_ref, [:no_such_supervisor]) == nil
     assert {:warning, _metadata} = await_log(node, :host)

@@ -108,6 +108,10 @@ defmodule DurableHandoff.Status do
     ArgumentError -> false
   end
 
+  @doc "Whether there is a list of supervisors: the application runs."
+  @spec listed?() :: boolean()
+  def listed?, do: :ets.whereis(__MODULE__) != :undefined
+
   @doc "Every supervisor on this node that has a Drainer."
   @spec supervisors() :: [Host.name()]
   def supervisors do

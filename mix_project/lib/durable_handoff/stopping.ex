@@ -39,13 +39,19 @@ defmodule DurableHandoff.Stopping do
 
   @doc """
   Notes that this VM goes down, has all servers store their state, and marks all supervisors. Returns when
-  they are marked, after about five seconds at the latest. `{:error, {:not_marked, %{supervisor => reason}}}`: these are not marked yet; their
-  drains try again.
+  they are marked, after about five seconds at the latest.
+
+  Errors: `{:not_marked, %{supervisor => reason}}`: these are not marked yet; their drains try again.
+  `:application_not_started`: without the application it is unknown which supervisors there are. The moment is
+  noted all the same.
   """
-  @spec prepare() :: :ok | {:error, {:not_marked, %{Host.name() => term()}}}
+  @spec prepare() :: :ok | {:error, :application_not_started | {:not_marked, %{Host.name() => term()}}}
   def prepare do
     Moment.note()
-    names = Status.supervisors()
+    if Status.listed?(), do: prepare(Status.supervisors()), else: {:error, :application_not_started}
+  end
+
+  defp prepare(names) do
     Enum.each(names, &Drainer.prepare/1)
 
     failed =
