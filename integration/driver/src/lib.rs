@@ -22,6 +22,7 @@
 pub mod args;
 pub mod beam;
 pub mod bench;
+pub mod cpu;
 pub mod durations;
 pub mod error;
 pub mod faults;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::beam::commands::{CallTime, Calls, Counter};
 use crate::beam::node::Node;
 use crate::beam::node_config::Role;
+use crate::cpu::Cpu;
 use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
 use crate::kept::{FinalWrites, floor};
 use crate::quantiles::{Quantiles, millis};
 use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport, ShareLine};
-use crate::run::cpu::Cpu;
 
 /// A node, as far as figures need it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::beam::events;
+use crate::cpu::Cpu;
 use crate::quantiles::Quantiles;
-use crate::run::cpu::Cpu;
 use crate::settings::Settings;
 use crate::variant::{Executor, Mode, Variant};
 use crate::{Error, Result};

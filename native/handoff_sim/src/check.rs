@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 
 use crate::checker::{Rule, Violation};
-use crate::scenario::{Scenario, random, rebalance};
+use crate::rebalance;
+use crate::scenario::{Scenario, random};
 use crate::world::{self, DrainOutcome, Outcome};
 
 /// The results of a series of seeds.

@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod decider;
 pub mod event_queue;
 pub mod random;
+pub mod rebalance;
 pub mod scenario;
 pub mod servers;
 pub mod store;

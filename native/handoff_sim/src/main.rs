@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use handoff_sim::check::Family;
+use handoff_sim::rebalance;
 use handoff_sim::scenario::named::{NAMED, Named};
-use handoff_sim::scenario::rebalance;
 use handoff_sim::tables::{moves, scale, stores};
 use handoff_sim::{Outcome, check, run_traced};
 

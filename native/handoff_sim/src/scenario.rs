@@ -1,11 +1,10 @@
 //! A scenario: the complete input of a run, as data.
 //!
-//! [`named`] lists those with a name, [`random`] and [`rebalance`] make one from a seed.
+//! [`named`] lists those with a name, [`random`] and [`crate::rebalance`] make one from a seed.
 
 pub mod deploy;
 pub mod named;
 pub mod random;
-pub mod rebalance;
 
 use handoff_core::{Config, StickyLevel};
 

@@ -10,20 +10,20 @@ const WIDTH: usize = 110;
 const INTRODUCTION: &str = "\
 # Reliability
 
-What happens to servers when something fails during a drain, and how that was tested. `./integration/faults --write-docs`
-writes this page. `./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
+What happens to servers when something fails during a drain, and how that was tested. `./integration/faults
+--write-docs` writes this page. `./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
 
-Every run starts real operating-system nodes: application nodes, a node with clients that call all the time, a node that
-plays the object store and, where the Rust node takes part, `durable-handoff-node`. Every second server stores each
-increment before it answers. The others store their state when they stop, as most servers in production do. Clients ask
-them for a sync with one in ten increments, and read the store after each.
+Every run starts real operating-system nodes: application nodes, a node with clients that call all the time, a
+node that plays the object store and, where the Rust node takes part, `durable-handoff-node`. Every second
+server stores each increment before it answers. The others store their state when they stop, as most servers
+in production do. Clients ask them for a sync with one in ten increments, and read the store after each.
 
 A run passes if all of this holds after the fault:
 
 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-2. No acknowledged increment is lost, except one that was not to be stored and whose server had no time to store it (its
-   node was killed). No state is older than its last acknowledged sync or its last orderly stop. No increment is counted
-   twice, and the rest of every state is unchanged.
+2. No acknowledged increment is lost, except one that was not to be stored and whose server had no time to
+   store it (its node was killed). No state is older than its last acknowledged sync or its last orderly stop.
+   No increment is counted twice, and the rest of every state is unchanged.
 3. No server started while another process of it had not stopped.
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is still there.
@@ -31,12 +31,12 @@ A run passes if all of this holds after the fault:
 7. No drain delays a shutdown by more than 200 ms beyond its deadline, by the monotonic clock of its node. The
    deadline is at most `timeout_ms` after the drain began.
 
-Runs use shorter times than production, so that they take seconds. Nodes look for lost servers every 2 s (in production
-60 s), send heartbeats every 0.5 s (10 s), and rely on a heartbeat for 8 s (30 s). They rely on it for 30 s in runs with a
-wrong clock, with a drain of one second, and with many servers or large states, and for 20 s where the store is out for
-10 s. An attempt may take 3 s (15 s). In production a sweep finds servers later in the same proportion. OTP's `global` is
-set not to disconnect further nodes when two lose their connection.
-";
+Runs use shorter times than production, so that they take seconds. Nodes look for lost servers every 2 s (in
+production 60 s), send heartbeats every 0.5 s (10 s), and rely on a heartbeat for 8 s (30 s). They rely on it
+for 30 s in runs with a wrong clock, with a drain of one second, and with many servers or large states, and
+for 20 s where the store is out for 10 s. An attempt may take 3 s (15 s). In production a sweep finds servers
+later in the same proportion. OTP's `global` is set not to disconnect further nodes when two lose their
+connection.";
 
 const LEGEND: &str = "\
 *Held*: runs in which everything held. *Drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use clap::Parser as _;
 
 use crate::args::Args;
+use crate::cpu::Cpu;
 use crate::quantiles::Quantiles;
 use crate::report::{DrainReport, GapPoint, HostVersion, Load, ModeReport, NodeReport, Report, ShareLine, Versions};
-use crate::run::cpu::Cpu;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::Mode;

@@ -1,29 +1,10 @@
 //! What drains cost the processors of this machine, by node.
 
-use serde::Serialize;
-
 use super::stage::Stage;
 use crate::beam::Cluster;
 use crate::beam::node_config::Role;
+use crate::cpu::Cpu;
 use crate::history::{Drain, NodeId};
-
-/// Processor time in milliseconds, of all threads.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Cpu {
-    /// Of the nodes that stopped, up to the last look at them.
-    pub sources: f64,
-    /// Of the other application nodes.
-    pub targets: f64,
-    /// Of the node with the clients.
-    pub clients: f64,
-}
-
-impl Cpu {
-    /// All of it.
-    pub fn total(self) -> f64 {
-        self.sources + self.targets + self.clients
-    }
-}
 
 /// What each node has used so far; one that has ended, up to the last look.
 pub fn read(cluster: &mut Cluster) -> Vec<f64> {

@@ -43,7 +43,7 @@ pub fn scenario(seed: u64) -> Scenario {
     }
 }
 
-pub(super) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeSpec {
+pub(crate) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeSpec {
     let generation = random.pick(&[OLD_RELEASE, OLD_RELEASE, NEW_RELEASE]);
     let age_ms = i64::try_from(random.pick(&[5_000, 60_000, 600_000, 3_000_000, 86_400_000_u64])).unwrap_or(0);
     let limit = random.chance(0.4).then(|| u32::try_from(random.between(5, 80)).unwrap_or(5));
@@ -74,7 +74,7 @@ pub(super) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeS
     }
 }
 
-pub(super) fn stickies(random: &mut Random) -> Vec<Vec<StickyLevel>> {
+pub(crate) fn stickies(random: &mut Random) -> Vec<Vec<StickyLevel>> {
     let mut all = vec![Vec::new()];
     let env =
         |value: Option<&str>, delay_ms| StickyLevel::Env { name: ZONE.into(), value: value.map(Into::into), delay_ms };
@@ -106,7 +106,7 @@ fn loads(count: usize, drains: usize, modules: u32, stickies: usize, random: &mu
     loads
 }
 
-pub(super) fn store(clean: bool, random: &mut Random) -> StoreShape {
+pub(crate) fn store(clean: bool, random: &mut Random) -> StoreShape {
     let mut weather = Vec::new();
     while !clean && random.chance(0.3) {
         let from = random.between(0, 4_000);
@@ -126,7 +126,7 @@ pub(super) fn store(clean: bool, random: &mut Random) -> StoreShape {
     }
 }
 
-pub(super) fn quiet(random: &mut Random) -> Faults {
+pub(crate) fn quiet(random: &mut Random) -> Faults {
     Faults {
         registry_lag_ms: random.pick(&[0.0, 2.0, 20.0]),
         terminate_ms: random.pick(&[0.0, 1.0, 20.0]),
@@ -134,7 +134,7 @@ pub(super) fn quiet(random: &mut Random) -> Faults {
     }
 }
 
-pub(super) fn faults(random: &mut Random) -> Faults {
+pub(crate) fn faults(random: &mut Random) -> Faults {
     let mut rare = |often: f64| {
         if random.chance(0.35) { random.unit() * often } else { 0.0 }
     };
@@ -180,7 +180,7 @@ fn script(count: usize, drains: usize, clean: bool, random: &mut Random) -> Vec<
     script
 }
 
-pub(super) fn config(clean: bool, random: &mut Random) -> Config {
+pub(crate) fn config(clean: bool, random: &mut Random) -> Config {
     let ceiling = random.pick(&[1, 2, 5, 10, 50, 50]);
     Config {
         max_concurrency: ceiling,

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::shape::Shape;
+use crate::cpu::Cpu;
 use crate::quantiles::{Quantiles, median};
 use crate::report::{DrainReport, ModeReport};
-use crate::run::cpu::Cpu;
 
 /// One store, and everything that was measured on it.
 #[derive(Debug, Serialize)]
