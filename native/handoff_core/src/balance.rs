@@ -66,7 +66,7 @@ impl Idle {
 pub struct Carrier {
     /// The node.
     pub id: NodeId,
-    /// Its servers, with those on their way to it and without those on their way from it.
+    /// Its servers: now, or once all rebalances under way are over.
     pub servers: f64,
     /// Its share by the weights of placement.
     pub share: f64,
@@ -102,9 +102,18 @@ pub struct Quota {
     pub targets: Vec<(Carrier, u64)>,
 }
 
-/// The nodes that carry servers, in the order of their names: those with a heartbeat that is healthy and a number of
-/// servers. `source` carries `own` servers, whatever its report says.
-pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, own: Option<f64>) -> Vec<Carrier> {
+/// At which moment servers are counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Moment {
+    /// Those on their way count where they go, and the source has so many.
+    Now(f64),
+    /// All that rebalances which share the ledger will move counts where it goes, too.
+    AtTheEnd,
+}
+
+/// The nodes that carry servers, in the order of their names: those with a heartbeat that is healthy and a number of servers. What a
+/// rebalance under way says of its own node counts, whatever a report says: in a report, servers on their way are there or not.
+pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment: Moment) -> Vec<Carrier> {
     let is_source = |name: &str| name == config.source.name;
     let mut nodes: Vec<_> = placement
         .nodes()
@@ -112,8 +121,16 @@ pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, own: Op
             is_source(&node.name) || healthy(node, config.max_age_ms, config.future_skew_ms, placement.now_ms())
         })
         .filter_map(|(id, node)| {
-            let known = carried(id, node, ledger).map(|servers| servers - f64::from(ledger.leaving(id)));
-            let servers = if is_source(&node.name) { own.or(known) } else { known };
+            let known = || carried(id, node, ledger);
+            let leaves = ledger.leaves(id);
+            let servers = match moment {
+                Moment::Now(own) if is_source(&node.name) => Some(own),
+                Moment::Now(_) => leaves.map(|leaves| leaves.now).or_else(known),
+                Moment::AtTheEnd => leaves
+                    .map(|leaves| leaves.at_the_end)
+                    .or_else(known)
+                    .map(|servers| servers + f64_of(ledger.promised(id))),
+            };
             servers.map(|servers| (id, node, servers.clamp(0.0, MOST)))
         })
         .collect();
@@ -227,6 +244,11 @@ pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Qu
             Ok(Quota { moves, targets: targets.map(|(carrier, quota)| (*carrier, quota)).collect() })
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
+pub(crate) fn f64_of(servers: u64) -> f64 {
+    servers as f64
 }
 
 /// Rounded down.

@@ -34,8 +34,10 @@ struct Account {
     twice: Vec<(Count, f64)>,
     /// Attempts under way.
     in_flight: u32,
-    /// Servers on their way from here: a rebalance has begun to move them.
-    leaving: u32,
+    /// What a rebalance under way leaves here.
+    leaves: Option<Leaves>,
+    /// Servers that rebalances under way will send here, besides those assigned.
+    promised: u64,
     /// Everything ever assigned that did not fail.
     sent: u32,
     /// Everything assigned since the report, in flight or arrived, in all and by module.
@@ -43,6 +45,15 @@ struct Account {
     by_module: HashMap<ModuleId, u32>,
     /// Servers that arrived, oldest first: when (our clock, milliseconds), which module, how many.
     arrived: VecDeque<(i64, ModuleId, u32)>,
+}
+
+/// The servers of a node that a rebalance under way moves away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leaves {
+    /// Those that have not begun to move.
+    pub now: f64,
+    /// Those that will be left.
+    pub at_the_end: f64,
 }
 
 /// Assignments to all nodes. See the module documentation.
@@ -158,15 +169,25 @@ impl Ledger {
         self.account(node).map_or(0, |account| account.in_flight)
     }
 
-    /// Adds `more` (or subtracts, if negative) to the servers on their way from `node`. Placement does not count them.
-    pub fn leave(&mut self, node: NodeId, more: i64) {
-        let leaving = &mut self.account_mut(node).leaving;
-        *leaving = u32::try_from(i64::from(*leaving).saturating_add(more).max(0)).unwrap_or(u32::MAX);
+    /// Says what the rebalance of `node` leaves there; `None`: it is over. Placement does not count it.
+    pub fn leave(&mut self, node: NodeId, leaves: Option<Leaves>) {
+        self.account_mut(node).leaves = leaves;
     }
 
-    /// Servers on their way from `node`.
-    pub fn leaving(&self, node: NodeId) -> u32 {
-        self.account(node).map_or(0, |account| account.leaving)
+    /// What the rebalance of `node` that is under way leaves there.
+    pub fn leaves(&self, node: NodeId) -> Option<Leaves> {
+        self.account(node).and_then(|account| account.leaves)
+    }
+
+    /// A rebalance under way will send `now` servers to `node`, and had said `before`. Placement does not count them.
+    pub fn promise(&mut self, node: NodeId, before: u64, now: u64) {
+        let promised = &mut self.account_mut(node).promised;
+        *promised = promised.saturating_sub(before).saturating_add(now);
+    }
+
+    /// Servers that rebalances under way will send to `node`, besides those assigned.
+    pub fn promised(&self, node: NodeId) -> u64 {
+        self.account(node).map_or(0, |account| account.promised)
     }
 
     /// Grows whenever some count shrank or a new report came in. While it stays the same, projected loads only rise, and an

@@ -3,9 +3,10 @@
 mod common;
 
 use common::{Drive, WALL, config, count, limit, node, view};
+use handoff_core::time::Micros;
 use handoff_core::{
-    Balance, ClusterView, Config, Ended, EngineError, Event, Goal, Idle, ModuleId, NodeView, Outcome, Reason,
-    Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage, plan,
+    Action, Balance, ClusterView, Config, Ended, Engine, EngineError, Event, Goal, Idle, ModuleId, NodeView, Outcome,
+    Reason, Resources, Scope, ServerId, ServerSpec, Shared, Source, StickyId, Usage, plan,
 };
 
 fn rebalance() -> Config {
@@ -294,4 +295,79 @@ fn a_drain_of_one_a_second_starts_one_a_second() {
     assert!(wake > drive.now && wake.since(drive.now).as_millis() <= 1_000);
     drive.now = wake;
     assert_eq!(drive.poll().len(), 1);
+}
+
+/// A source whose engine in the VM follows the one in the Rust node.
+struct Session {
+    leader: Engine,
+    follower: Engine,
+    own: Shared,
+}
+
+impl Session {
+    fn new(own: &str, servers: usize, view: &ClusterView, now: Micros, shared: &mut Shared) -> Session {
+        let config = Config { source: Source { name: own.into(), ..Source::default() }, ..rebalance() };
+        let servers = common::servers(servers);
+        let mut alone = Shared::new(&config);
+        let follower = Engine::new(config.clone(), &servers, view.clone(), now, &mut alone).expect("valid");
+        let leader = Engine::new(config, &servers, view.clone(), now, shared).expect("valid");
+        Session { leader, follower, own: alone }
+    }
+
+    /// What the leader starts now. The follower takes all of it.
+    fn starts(&mut self, now: Micros, shared: &mut Shared) -> Vec<(ServerId, u32)> {
+        let actions = self.leader.poll(now, shared).actions;
+        let starts = actions.iter().filter_map(|action| {
+            self.follower.follow(now, action, &mut self.own).expect("the order fits");
+            match action {
+                Action::Start { id, attempt, .. } => Some((*id, *attempt)),
+                Action::Release { .. } | Action::Finish => None,
+            }
+        });
+        starts.collect()
+    }
+
+    fn moved(&mut self, (id, attempt): (ServerId, u32), now: Micros, shared: &mut Shared) {
+        let latency = Micros::from_millis(40);
+        let event = Event::Finished { id, attempt, outcome: Outcome::Moved { node: None }, latency };
+        self.follower.on_event(now, event.clone(), &mut self.own).expect("under way");
+        self.leader.on_event(now, event, shared).expect("under way");
+    }
+}
+
+#[test]
+fn sources_that_share_a_ledger_move_all_and_their_own_engines_refuse_no_order() {
+    let names = ["a@h", "b@h", "c@h"];
+    // How many servers each has, and the new node. The numbers are true when each source begins.
+    let mut counts = [134_usize, 133, 133, 0];
+    let mut shared = Shared::new(&rebalance());
+    let mut sessions: Vec<Session> = Vec::new();
+    let mut under_way: Vec<(usize, (ServerId, u32))> = Vec::new();
+    let mut now = Micros::from_millis(1_000);
+    for round in 0..200 {
+        if round % 2 == 0 && sessions.len() < names.len() {
+            let mut view = cluster(0, &[("b@h", 0), ("c@h", 0), ("d@h", 0)]);
+            view.nodes[0].name = names[0].into();
+            view.now_ms += i64::try_from(now.as_millis()).expect("small");
+            for (node, count) in view.nodes.iter_mut().zip(counts) {
+                (node.servers, node.counted_at_ms) = (Some(count as u64), Some(view.now_ms));
+            }
+            let own = sessions.len();
+            sessions.push(Session::new(names[own], counts[own], &view, now, &mut shared));
+        }
+        // A server that is on its way is in no node's number.
+        for (own, session) in sessions.iter_mut().enumerate() {
+            let starts = session.starts(now, &mut shared);
+            counts[own] -= starts.len();
+            under_way.extend(starts.into_iter().map(|start| (own, start)));
+        }
+        now = now + Micros::from_millis(10);
+        let arrived = under_way.len().min(7);
+        for (own, start) in under_way.drain(..arrived) {
+            counts[3] += 1;
+            sessions[own].moved(start, now, &mut shared);
+        }
+    }
+    assert!(sessions.iter().all(|session| session.leader.is_over() && session.follower.is_over()));
+    assert_eq!((counts[3], counts.iter().max()), (100, Some(&100)), "{counts:?}");
 }

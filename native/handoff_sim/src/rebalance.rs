@@ -171,12 +171,12 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let failures: u64 = outcome.drains.iter().filter_map(|drain| Some(drain.report.as_ref()?.failures)).sum();
     #[expect(clippy::cast_precision_loss, reason = "attempts of a run")]
     let noise = all * scenario.count_noise + failures as f64;
-    // Servers that are between two nodes while a source counts. Where earlier sources will send the rest of their excess, it does
-    // not know either: a tenth may go to the wrong one.
+    // Servers that are between two nodes while a source counts. Without a common ledger it does not know either where earlier
+    // sources will send the rest of their excess: a tenth may go to the wrong one.
     let in_flight = f64::from(scenario.config.max_concurrency) * nodes;
-    let between = if kind == Kind::Staggered { in_flight + excess / 10.0 } else { 0.0 };
-    // With one ledger each sees what the others have begun, and rounds what is left.
-    let rounding = if scenario.coordinated { nodes } else { 1e-3 };
+    let alone = kind == Kind::Staggered && !scenario.coordinated;
+    let between = if alone { in_flight + excess / 10.0 } else { 0.0 };
+    let rounding = 1e-3;
     let slack = noise + between + rounding;
     if moved > excess + slack {
         breach(format!("{moved} moved, the excess of all is {excess:.2}, {slack:.2} more may be: {before:?}"));
@@ -189,23 +189,16 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
         let again: u64 = of_round.filter_map(|drain| drain.report.as_ref()).map(|report| report.moved).sum();
         #[expect(clippy::cast_precision_loss, reason = "servers of a run")]
         let again = again as f64;
-        // Those that begin later know what is on its way, but not where the others will send the rest: the second round may
-        // have a tenth to do.
-        let part = if round == 1 { excess / 10.0 } else { 0.0 };
-        let rest = if scenario.coordinated { rounding + part } else { 0.0 };
-        if again > noise + rest && (kind != Kind::Staggered || round > 1) {
+        if again > noise && (!alone || round > 1) {
             breach(format!("round {round} moves {again} more: {before:?}, then {:?}", outcome.loads));
         }
     }
-    if let Some(most) =
-        outcome.moves.iter().max().filter(|most| **most > 1 && noise + between == 0.0 && !scenario.coordinated)
-    {
+    if let Some(most) = outcome.moves.iter().max().filter(|most| **most > 1 && noise + between == 0.0) {
         breach(format!("a server moved {most} times"));
     }
     for ((after, before), share) in outcome.loads.iter().zip(&before).zip(&shares) {
         let (after, before) = (f64::from(*after), f64::from(*before));
-        let rounding = if scenario.coordinated { 2.0 } else { 1.0 };
-        let off = share * (scenario.config.tolerance + 2.0 * scenario.count_noise) + rounding + between;
+        let off = share * (scenario.config.tolerance + 2.0 * scenario.count_noise) + 1.0 + between;
         // One with too few servers for a rebalance keeps what it has.
         if after > share + off && before >= f64::from(scenario.config.min_servers) {
             breach(format!("a node ends with {after} of {before}, its share is {share:.2}: {:?}", outcome.loads));

@@ -11,11 +11,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::balance::{self, Carrier, Idle, whole};
+use crate::balance::{self, Carrier, Idle, Moment, f64_of, whole};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::ids::{NodeId, NodeTable};
-use crate::ledger::Ledger;
+use crate::ledger::{Leaves, Ledger};
 use crate::placement::{Access, Placement, carried};
 use crate::report::{Balance, NodeShare};
 use crate::shared::Shared;
@@ -29,6 +29,8 @@ struct Room {
     share: f64,
     /// Once the ledger has sent so many there, for all sources, it has its share.
     most_sent: u64,
+    /// How many of the quota the ledger knows of.
+    promised: u64,
 }
 
 /// What a rebalance knows of its cluster and of itself.
@@ -51,15 +53,13 @@ pub(crate) struct Rebalance {
     begun: u64,
     /// Fewer the source may not have after what another engine orders.
     least: f64,
-    /// How many on their way the ledger knows of.
-    told: usize,
 }
 
 impl Rebalance {
     /// Plans it by the current view.
     pub(crate) fn new(placement: &Placement, config: &Config, names: &mut NodeTable, ledger: &Ledger) -> Self {
         let source = names.intern(&config.source.name);
-        let start = balance::carriers(placement, ledger, config, None);
+        let start = balance::carriers(placement, ledger, config, Moment::AtTheEnd);
         let own = start.iter().find(|carrier| carrier.id == source);
         let outdated = balance::is_outdated(placement, config).then_some(Idle::UnknownLoad);
         let obstacle = balance::obstacle(placement, config).or(outdated);
@@ -69,13 +69,14 @@ impl Rebalance {
             Err(idle) => (Some(idle), 0, Vec::new()),
         };
         let rooms = targets.into_iter().map(|(target, quota)| {
-            let most_sent = u64::from(ledger.sent(target.id)) + rounded_up(target.lack());
-            (target.id, Room { quota, share: target.servers + target.lack(), most_sent })
+            let comes = u64::from(ledger.sent(target.id)) + ledger.promised(target.id);
+            let most_sent = comes + rounded_up(target.lack());
+            (target.id, Room { quota, share: target.servers + target.lack(), most_sent, promised: 0 })
         });
         let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
         let (own, share) = own.map_or((0.0, 0.0), |own| (own.servers, own.servers - own.excess()));
         let (rooms, before) = (rooms.collect(), shares(&start, names));
-        Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, least, told: 0 }
+        Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, least }
     }
 
     /// Nothing more starts.
@@ -147,14 +148,28 @@ impl Rebalance {
     }
 
     /// The servers of the source that have not begun to move.
-    #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
     fn left(&self) -> f64 {
-        (self.own - self.begun as f64).max(0.0)
+        (self.own - f64_of(self.begun)).max(0.0)
+    }
+
+    /// Says to rebalances that share the ledger and begin later what this one leaves at its source, and what it will still send
+    /// where. `ends`: nothing more.
+    fn promise(&mut self, ends: bool, ledger: &mut Ledger) {
+        let moves = if ends { 0 } else { self.moves };
+        let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
+        ledger.leave(self.source, Some(leaves).filter(|_| !ends && self.excess > 0));
+        for (node, room) in &mut self.rooms {
+            let quota = room.quota.min(moves);
+            if quota != room.promised {
+                ledger.promise(*node, room.promised, quota);
+                room.promised = quota;
+            }
+        }
     }
 
     /// Shares at the start and by what is known now.
     pub(crate) fn report(&self, placement: &Placement, config: &Config, names: &NodeTable, ledger: &Ledger) -> Balance {
-        let now = balance::carriers(placement, ledger, config, Some(self.left()));
+        let now = balance::carriers(placement, ledger, config, Moment::Now(self.left()));
         Balance { idle: self.idle, excess: self.excess, before: self.before.clone(), after: shares(&now, names) }
     }
 }
@@ -214,21 +229,16 @@ impl Engine {
         }
     }
 
-    /// Tells engines that share the ledger what this one has under way: whether it drains, and how many servers are on their way
-    /// from its node, for the shares that they compute. `ends`: nothing more.
+    /// Tells engines that share the ledger what this one has under way: that it drains, or what its rebalance will still move, for
+    /// the shares that they compute. `ends`: nothing more.
     pub(super) fn tell_others(&mut self, ends: bool, shared: &mut Shared) {
         let ends = ends || self.is_over();
-        let Some(rebalance) = &mut self.rebalance else {
-            if self.counted == ends {
-                self.counted = !ends;
-                shared.drains = if ends { shared.drains.saturating_sub(1) } else { shared.drains.saturating_add(1) };
-            }
-            return;
-        };
-        let leaving = if ends { 0 } else { self.active.len() };
-        let more = i64::try_from(leaving).unwrap_or(i64::MAX) - i64::try_from(rebalance.told).unwrap_or(i64::MAX);
-        shared.ledger.leave(rebalance.source, more);
-        rebalance.told = leaving;
+        if let Some(rebalance) = &mut self.rebalance {
+            rebalance.promise(ends, &mut shared.ledger);
+        } else if self.counted == ends {
+            self.counted = !ends;
+            shared.drains = if ends { shared.drains.saturating_sub(1) } else { shared.drains.saturating_add(1) };
+        }
     }
 }
 
