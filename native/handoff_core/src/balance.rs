@@ -48,6 +48,16 @@ pub enum Idle {
 }
 
 impl Idle {
+    /// All of them.
+    pub const ALL: [Idle; 6] = [
+        Idle::WithinTolerance,
+        Idle::TooFewServers,
+        Idle::NoTarget,
+        Idle::NodeDraining,
+        Idle::DeployInProgress,
+        Idle::UnknownLoad,
+    ];
+
     /// The name, the same in every language.
     pub const fn name(self) -> &'static str {
         match self {

@@ -105,6 +105,7 @@ pub struct NodeShare {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Balance {
     /// Why nothing was moved, or, with an excess, nothing more.
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "crate::shape::known_idle"))]
     pub idle: Option<Idle>,
     /// How many servers the source had to move.
     pub excess: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::balance::Idle;
 use crate::event::Blame;
 use crate::ids::ModuleId;
 use crate::reason::Reason;
@@ -97,6 +98,27 @@ impl From<Resources> for Machine {
 pub fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Reason, u64>, D::Error> {
     let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
     Ok(Reason::ALL.into_iter().filter_map(|reason| Some((reason, *counts.get(reason.name())?))).collect())
+}
+
+/// Why a rebalance moved nothing, or nothing more; a reason of a later release is taken for none.
+///
+/// # Errors
+/// For what is no name.
+pub(crate) fn known_idle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Idle>, D::Error> {
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Option<Idle>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the name of a reason, or none")
+        }
+        fn visit_unit<E>(self) -> Result<Option<Idle>, E> {
+            Ok(None)
+        }
+        fn visit_str<E>(self, name: &str) -> Result<Option<Idle>, E> {
+            Ok(Idle::ALL.into_iter().find(|idle| idle.name() == name))
+        }
+    }
+    deserializer.deserialize_any(Visitor)
 }
 
 /// `untouched` alone is `{untouched, unknown}`.

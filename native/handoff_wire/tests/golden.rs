@@ -389,6 +389,25 @@ fn a_goal_that_does_not_agree_with_the_kind_is_refused() {
     }
 }
 
+#[test]
+fn a_reason_for_idleness_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+    let done =
+        Message::from(DrainDone { request: RequestId(3), report: Report { balance: Some(balance()), ..report() } });
+    let plan =
+        Message::from(PlanDone { request: RequestId(3), plan: PlanSummary { balance: Some(balance()), ..plan() } });
+    for message in [done, plan] {
+        let mut written = message.to_bytes().expect("encodes");
+        let name = written.windows(13).position(|name| name == b"node_draining").expect("written");
+        written[name..name + 13].copy_from_slice(b"later_release");
+        let balance = match Message::from_bytes(&written).expect("readable") {
+            Message::DrainDone(done) => done.report.balance,
+            Message::Plan(done) => done.plan.balance,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(balance, Some(Balance { idle: None, ..self::balance() }));
+    }
+}
+
 /// What a Rust node of the first release does with each message: it knows these kinds and ignores unknown keys.
 #[test]
 fn a_rust_node_that_knows_no_rebalance_does_not_know_the_kind_that_opens_one() {

@@ -121,26 +121,28 @@ impl Dialler {
     async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {
-            let troubles = self.node.troubles();
-            match nodes_at(&self.node, &host).await {
-                Ok(found) => {
-                    troubles.clear(&host.name.to_string());
-                    for (name, error) in &found.failures {
-                        troubles.note(name, error.cause().unwrap_or(Cause::Epmd), error, Origin::Found);
-                    }
-                    for seed in found.seeds {
-                        troubles.clear(&format!("{}@{}", host.name.name(), seed.name.host()));
-                        self.add(seed, false);
-                    }
-                }
-                Err(error) => {
-                    let cause = error.cause().unwrap_or(Cause::Dns);
-                    troubles.note(&host.name.to_string(), cause, &error, Origin::Configured);
-                }
-            }
+            self.look_up(&host).await;
             tokio::select! {
                 () = self.node.stopped().cancelled() => return,
                 () = sleep(every) => {}
+            }
+        }
+    }
+
+    async fn look_up(&self, host: &Seed) {
+        let troubles = self.node.troubles();
+        match nodes_at(&self.node, host).await {
+            Ok(found) => {
+                troubles.clear(&host.name.to_string());
+                for (name, error) in &found.failures {
+                    troubles.note(name, error.cause().unwrap_or(Cause::Epmd), error, Origin::Found);
+                }
+                found.answered.iter().for_each(|name| troubles.clear(name));
+                found.seeds.into_iter().for_each(|seed| self.add(seed, false));
+            }
+            Err(error) => {
+                let cause = error.cause().unwrap_or(Cause::Dns);
+                troubles.note(&host.name.to_string(), cause, &error, Origin::Configured);
             }
         }
     }
@@ -192,7 +194,20 @@ fn pause((first, longest): (Duration, Duration), failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::Limits;
+    use super::super::testing;
     use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_dns_names_and_that_cannot_be_reached_stays_listed() {
+        let node = testing::node(Limits::default());
+        let dialler = Dialler { node: node.clone(), known: Arc::default() };
+        let listed = || node.troubles().list().into_iter().map(|unreachable| unreachable.name).collect::<Vec<_>>();
+        node.troubles().note("app@127.0.0.1", Cause::Port, &"refused", Origin::Found);
+        dialler.look_up(&names::parse_seed("app@localhost:1").expect("a name")).await;
+        assert!(dialler.known().contains(&"app@127.0.0.1".to_owned()), "DNS names it");
+        assert_eq!(listed(), ["app@127.0.0.1"], "which does not make it reachable");
+    }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_vary() {

@@ -77,7 +77,11 @@ impl Resolver {
                     let server = words.next().and_then(|word| word.parse::<IpAddr>().ok());
                     resolver.servers.extend(server.map(|server| SocketAddr::from((server, PORT))));
                 }
-                Some("search" | "domain") => resolver.search = words.take(SEARCH).map(str::to_owned).collect(),
+                Some("search" | "domain") => {
+                    // A dot alone stands for none.
+                    let domains = words.map(|word| word.trim_end_matches('.')).filter(|word| !word.is_empty());
+                    resolver.search = domains.take(SEARCH).map(str::to_owned).collect();
+                }
                 Some("options") => {
                     let dots = words.find_map(|word| word.strip_prefix("ndots:")?.parse().ok());
                     resolver.dots = dots.unwrap_or(resolver.dots);
@@ -94,7 +98,7 @@ impl Resolver {
         if let Some(absolute) = name.strip_suffix('.') {
             return vec![absolute.to_owned()];
         }
-        let completed = self.search.iter().map(|domain| format!("{name}.{}", domain.trim_end_matches('.')));
+        let completed = self.search.iter().map(|domain| format!("{name}.{domain}"));
         let as_it_is = std::iter::once(name.to_owned());
         if name.matches('.').count() < self.dots {
             completed.chain(as_it_is).collect()
@@ -110,9 +114,11 @@ impl Resolver {
     pub(super) async fn services(&self, name: &str) -> io::Result<Vec<Service>> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no DNS server is known");
         for name in self.names(name) {
-            let id = rand::random();
-            let question = question(id, &name)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no DNS name")))?;
+            // A completed name may be too long.
+            let Some(question) = question(rand::random(), &name) else {
+                last = io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a DNS name"));
+                continue;
+            };
             for server in &self.servers {
                 match ask(*server, &question).await {
                     Ok(services) if !services.is_empty() => return Ok(services),
@@ -347,6 +353,27 @@ mod tests {
         for name in ["", "a..b", &"a".repeat(64), &"abc.".repeat(80)] {
             assert!(question(1, name).is_none(), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn search_domains_that_make_no_name_do_not_keep_the_others_from_being_asked() {
+        // So systemd-resolved writes that there is none.
+        assert_eq!(Resolver::read("search .\n").names("_dist._tcp.app"), ["_dist._tcp.app"]);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let servers = vec![socket.local_addr().expect("an address")];
+        tokio::spawn(async move {
+            let mut question = [0; 512];
+            let (length, from) = socket.recv_from(&mut question).await.expect("asked");
+            let mut answer = question[..length].to_vec();
+            answer[2] |= 0x80;
+            answer[7] = 1;
+            answer.extend(b"\xc0\x0c\0\x21\0\x01\0\0\0\x3c\0\x09\0\0\0\0\x23\x91\x01a\0");
+            socket.send_to(&answer, from).await.expect("sent");
+        });
+        let search = vec!["x".repeat(LABEL + 1), "internal".to_owned()];
+        let resolver = Resolver { servers, search, dots: 5 };
+        let found = resolver.services("_dist._tcp.app").await.expect("an answer");
+        assert_eq!(found, [Service { host: "a".to_owned(), port: 9_105 }]);
     }
 
     proptest! {

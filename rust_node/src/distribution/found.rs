@@ -22,6 +22,8 @@ const DNS: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Found {
     pub seeds: Vec<Seed>,
+    /// Hosts whose EPMD named nodes, each with the name that a failure of it would have.
+    pub answered: Vec<String>,
     /// Hosts whose EPMD did not help, each with a name that says which.
     pub failures: Vec<(String, DialError)>,
 }
@@ -53,7 +55,10 @@ pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
     }
     while let Some(asked) = asking.join_next().await {
         match asked {
-            Ok((_, Ok(seeds))) => found.seeds.extend(seeds),
+            Ok((name, Ok(seeds))) => {
+                found.seeds.extend(seeds);
+                found.answered.push(name);
+            }
             Ok((name, Err(error))) => found.failures.push((name, error)),
             Err(_cancelled) => {}
         }

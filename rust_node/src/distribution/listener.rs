@@ -46,7 +46,8 @@ pub async fn run(node: Node, listener: TcpListener) {
         let (node, id) = (node.clone(), node.new_number());
         tokio::spawn(async move {
             let limit = node.options().limits.handshake_timeout;
-            let mut peer = address.ip().to_string();
+            // An IPv4 address where a listener takes both families, too.
+            let mut peer = address.ip().to_canonical().to_string();
             let kind = match timeout(limit, let_in(&node, stream, id, &mut peer)).await {
                 Ok(Ok(())) => "accepted",
                 Ok(Err(error)) => {

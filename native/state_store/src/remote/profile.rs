@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use crate::Error;
@@ -99,7 +99,9 @@ fn read(path: Option<PathBuf>) -> Result<String, Error> {
     let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
     match read {
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        // As the SDKs: also in a folder that cannot be looked into, or below what is no folder. A service's user
+        // may have such a home.
+        Err(_) if !path.is_file() => Ok(String::new()),
         Err(error) => Err(Error::Invalid { problem: format!("{}: {error}", path.display()) }),
     }
 }
@@ -197,6 +199,12 @@ region = wrong
             ("aws_role_session_name", "audit"),
         ];
         assert_eq!(profile(Some("pod")).expect("there").credentials().expect("a role"), expected);
+    }
+
+    #[test]
+    fn a_home_that_is_no_folder_has_no_profile() {
+        let home = |variable: &str| (variable == "HOME").then(|| "/dev/null".to_owned());
+        assert_eq!(Profile::of_environment(home).expect("no file is no error").get("region"), None);
     }
 
     #[test]

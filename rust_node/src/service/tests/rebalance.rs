@@ -129,6 +129,8 @@ fn a_rebalance_that_is_forgotten_leaves_nothing_on_its_way() {
     let answers = begin(&mut service, MS(0), "a@h", &counts);
     assert_eq!(starts(&answers).len(), 8);
     let storage = service.storages.get_mut("store").expect("known");
-    let node = storage.shared.names.get("a@h").expect("known");
-    assert_eq!(storage.shared.ledger.leaving(node), 8);
+    let (names, ledger) = (&storage.shared.names, &storage.shared.ledger);
+    let [source, target] = ["a@h", "b@h"].map(|name| names.get(name).expect("known"));
+    let leaves = ledger.leaves(source).expect("it is under way");
+    assert_eq!((leaves.now, leaves.at_the_end, ledger.promised(target)), (92.0, 50.0, 42));
 }
