@@ -114,8 +114,8 @@ defmodule DurableHandoff do
              | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
     name!(supervisor)
-    {await?, overrides} = flag!(overrides, :await, true)
-    {force?, overrides} = flag!(overrides, :force, false)
+    {await?, overrides} = Schema.flag!(overrides, :await, true)
+    {force?, overrides} = Schema.flag!(overrides, :force, false)
     no_dry_run!(overrides)
 
     case Status.read(supervisor) do
@@ -164,20 +164,6 @@ defmodule DurableHandoff do
   """
   @spec prepare_stop() :: :ok | {:error, :application_not_started | {:not_marked, %{atom() => term()}}}
   def prepare_stop, do: Stopping.prepare()
-
-  defp flag!(overrides, name, default) do
-    if Keyword.keyword?(overrides) do
-      case Keyword.pop(overrides, name, default) do
-        {flag?, overrides} when is_boolean(flag?) ->
-          {flag?, overrides}
-
-        {other, _overrides} ->
-          raise ArgumentError, "invalid options:\n  * #{inspect(name)} got #{inspect(other)}, expected true or false"
-      end
-    else
-      {default, overrides}
-    end
-  end
 
   # `rebalance/2` has this option, and so does the command.
   defp no_dry_run!(overrides) do

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Rebalance do
   # the share, and which move where. It moves no server that arrived within `after_ms`, and none that policy
   # keeps. The Drainer runs it, so it and a drain never run at the same time, and a drain ends it.
 
-  alias DurableHandoff.{Drainer, Host, Options, Plan, Status}
+  alias DurableHandoff.{Drainer, Host, Options, Plan, Schema, Status}
 
   @type result ::
           {:ok, DurableHandoff.Report.t() | Plan.t() | :started | :joined}
@@ -16,8 +16,9 @@ defmodule DurableHandoff.Rebalance do
   @doc "Rebalances now. `overrides` are options of `rebalance`, `dry_run:` and `await:`."
   @spec run(Host.name(), keyword()) :: result()
   def run(supervisor, overrides) do
-    {dry_run?, overrides} = flag!(overrides, :dry_run, false)
-    {await?, overrides} = flag!(overrides, :await, true)
+    keyword!(overrides)
+    {dry_run?, overrides} = Schema.flag!(overrides, :dry_run, false)
+    {await?, overrides} = Schema.flag!(overrides, :await, true)
 
     case Status.read(supervisor) do
       nil ->
@@ -34,20 +35,11 @@ defmodule DurableHandoff.Rebalance do
     end
   end
 
-  defp flag!(overrides, name, default) do
-    unless is_list(overrides) and Keyword.keyword?(overrides),
-      do:
-        raise(
-          ArgumentError,
-          "invalid options: got #{inspect(overrides)}, expected a keyword list such as [dry_run: true]"
-        )
-
-    case Keyword.pop(overrides, name, default) do
-      {flag?, overrides} when is_boolean(flag?) ->
-        {flag?, overrides}
-
-      {other, _overrides} ->
-        raise ArgumentError, "invalid options:\n  * #{inspect(name)} got #{inspect(other)}, expected true or false"
+  # Also where no Drainer runs.
+  defp keyword!(overrides) do
+    unless is_list(overrides) and Keyword.keyword?(overrides) do
+      raise ArgumentError,
+            "invalid options: got #{inspect(overrides)}, expected a keyword list such as [dry_run: true]"
     end
   end
 end

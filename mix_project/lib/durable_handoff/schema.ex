@@ -125,6 +125,24 @@ defmodule DurableHandoff.Schema do
   def defaults(schema), do: for({name, entry} <- schema, do: {name, entry[:default]})
 
   @doc """
+  Takes the flag `name` out of the options of a call. Raises `ArgumentError` when it is neither true nor false. What
+  is not a keyword list is left to `check!/4`.
+  """
+  @spec flag!(term(), atom(), boolean()) :: {boolean(), term()}
+  def flag!(given, name, default) do
+    case Keyword.keyword?(given) && Keyword.pop(given, name, default) do
+      false ->
+        {default, given}
+
+      {flag?, others} when is_boolean(flag?) ->
+        {flag?, others}
+
+      {other, _others} ->
+        raise ArgumentError, "invalid options:\n  * #{inspect(name)} got #{inspect(other)}, expected true or false"
+    end
+  end
+
+  @doc """
   Raises `ArgumentError` unless `given` is a keyword list of known options with values of their types. `others` are
   options that the caller has taken out of `given` already: an unknown one may be one of them, misspelt.
   """

@@ -147,7 +147,7 @@ fn a_later_view_makes_it_less_and_never_more() {
         view.nodes.iter_mut().for_each(|node| node.stamp_ms += 1_000);
         view
     };
-    // Somebody else sent 40 there.
+    // Another source has sent 40 there.
     drive.later(1_000);
     drive.event(Event::View(later(40))).expect("valid");
     drive.moved(&first[0]);
