@@ -2,6 +2,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   # Not async: the compiler works in the current directory and with environment variables.
   use ExUnit.Case
 
+  import DurableHandoff.EnvironmentVariables
+
   alias DurableHandoff.Build.{Cargo, Machine}
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
 
@@ -43,7 +45,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       """)
 
     File.chmod!(cargo, 0o755)
-    environment(%{"CARGO" => cargo, "CARGO_TARGET_DIR" => nil, "RUSTFLAGS" => nil, "DURABLE_HANDOFF_NIF" => nil})
+    put_variables(%{"CARGO" => cargo, "CARGO_TARGET_DIR" => nil, "RUSTFLAGS" => nil, "DURABLE_HANDOFF_NIF" => nil})
     previous_shell = Mix.shell()
     Mix.shell(Mix.Shell.Quiet)
     on_exit(fn -> Mix.shell(previous_shell) end)
@@ -91,7 +93,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     test "DURABLE_HANDOFF_NIF needs no library of the stores", %{root: root} = context do
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       assert compile(context) == {:ok, []}
       refute File.exists?(installed(context, "store_nif"))
     end
@@ -195,7 +197,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   end
 
   test "without cargo the error says what to do", %{root: root} = context do
-    environment(%{"CARGO" => nil, "PATH" => Path.join(root, "empty")})
+    put_variables(%{"CARGO" => nil, "PATH" => Path.join(root, "empty")})
     assert_raise Mix.Error, ~r/rustup\.rs.*DURABLE_HANDOFF_NIF/s, fn -> compile(context) end
   end
 
@@ -225,24 +227,24 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     app_path = in_project(context, fn -> Mix.Project.app_path() end)
     assert File.read!(Path.join(root, "target_dir")) == Path.join(app_path, "cargo") <> "\n"
 
-    environment(%{"CARGO_TARGET_DIR" => "/elsewhere"})
+    put_variables(%{"CARGO_TARGET_DIR" => "/elsewhere"})
     in_project(context, fn -> Compiler.run(["--force"]) end)
     assert File.read!(Path.join(root, "target_dir")) == "/elsewhere\n"
   end
 
   test "on musl RUSTFLAGS does not take away the flag without which no shared library can be built" do
-    environment(%{"RUSTFLAGS" => "-C target-cpu=native"})
+    put_variables(%{"RUSTFLAGS" => "-C target-cpu=native"})
     assert Cargo.environment(nil, true) == [{"RUSTFLAGS", "-C target-cpu=native -C target-feature=-crt-static"}]
     assert Cargo.environment(nil, false) == []
-    environment(%{"RUSTFLAGS" => "-C target-feature=-crt-static"})
+    put_variables(%{"RUSTFLAGS" => "-C target-feature=-crt-static"})
     assert Cargo.environment("/t", true) == [{"CARGO_TARGET_DIR", "/t"}]
-    environment(%{"RUSTFLAGS" => nil})
+    put_variables(%{"RUSTFLAGS" => nil})
     assert Cargo.environment(nil, true) == []
   end
 
   test "a failed build on a machine without a C compiler names what is missing", %{root: root} = context do
     write(root, "broken", "")
-    environment(%{"CC" => Path.join(root, "no-cc")})
+    put_variables(%{"CC" => Path.join(root, "no-cc")})
     assert_raise Mix.Error, ~r/exit status 101.*There is no C compiler.*build-base/s, fn -> compile(context) end
   end
 
@@ -256,7 +258,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       File.rm_rf!(Path.join(root, "native"))
       write(root, "prebuilt/libhandoff_nif.so", "prebuilt 1")
       write(root, "prebuilt/store_nif.dylib", "prebuilt store")
-      environment(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "prebuilt")})
       assert compile(context) == {:ok, []}
       assert compile(context) == {:noop, []}
       assert File.read!(installed(context)) == "prebuilt 1"
@@ -270,7 +272,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
     test "a file of any name is the engine's, with the stores' beside it", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", "prebuilt")})
       assert compile(context) == {:ok, []}
       assert File.read!(installed(context)) == "prebuilt"
       assert File.read!(installed(context, "store_nif")) == "prebuilt store"
@@ -278,9 +280,9 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
     test "unset again: the libraries are built from the sources", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       compile(context)
-      environment(%{"DURABLE_HANDOFF_NIF" => nil})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => nil})
       assert compile(context) == {:ok, []}
       assert File.read!(installed(context)) == "version 1"
     end
@@ -288,9 +290,9 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     test "without cargo what it installed stays until a source changes, as in a release of a tree that was compiled before",
          %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       compile(context)
-      environment(%{"DURABLE_HANDOFF_NIF" => nil, "CARGO" => Path.join(root, "no-cargo")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => nil, "CARGO" => Path.join(root, "no-cargo")})
       assert compile(context) == {:noop, []}
       assert File.read!(installed(context)) == "prebuilt"
 
@@ -301,7 +303,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     test "a library that needs a newer glibc than the machine has is an error that says so", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
       library = <<0x7F, "ELF", 0, "GLIBC_999.1", 0>>
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", library)})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", library)})
 
       if Machine.glibc() do
         assert_raise Mix.Error, ~r/needs glibc 999\.1.*on the system that it runs on/s, fn -> compile(context) end
@@ -311,7 +313,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     test "a path without a file is an error", %{root: root} = context do
-      environment(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "nowhere.so")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => Path.join(root, "nowhere.so")})
 
       assert_raise Mix.Error, ~r/DURABLE_HANDOFF_NIF is set to .*nowhere\.so, but there is no such file/, fn ->
         compile(context)
@@ -319,7 +321,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     test "without the stores' library the error says how to do without", %{root: root} = context do
-      environment(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       assert_raise Mix.Error, ~r/there is no store_nif in .*store: false/s, fn -> compile(context) end
     end
   end
@@ -399,10 +401,4 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     do: Path.join([root, "project", "priv", "native", library <> @extension])
 
   defp calls(%{root: root}), do: root |> Path.join("calls") |> File.read!() |> String.split("\n", trim: true)
-
-  defp environment(variables) do
-    before = Map.new(variables, fn {name, _value} -> {name, System.get_env(name)} end)
-    System.put_env(variables)
-    on_exit({:environment, make_ref()}, fn -> System.put_env(before) end)
-  end
 end

@@ -2,6 +2,8 @@ defmodule DurableHandoff.Build.PrecompiledTest do
   # Not async: it works in the current directory and with environment variables.
   use ExUnit.Case
 
+  import DurableHandoff.EnvironmentVariables
+
   alias DurableHandoff.Build.{Machine, Precompiled}
   alias DurableHandoff.LoopbackServer, as: Server
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
@@ -26,7 +28,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     Mix.shell(Mix.Shell.Process)
     on_exit(fn -> Mix.shell(previous_shell) end)
 
-    environment(%{
+    put_variables(%{
       "CARGO" => Path.join(root, "no-cargo"),
       "DURABLE_HANDOFF_NIF" => nil,
       "DURABLE_HANDOFF_BUILD" => nil,
@@ -62,15 +64,15 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     serve(context)
     compile(context)
     File.rm_rf!(Path.join(context.project, "priv"))
-    environment(%{"DURABLE_HANDOFF_URL" => "http://127.0.0.1:9"})
+    put_variables(%{"DURABLE_HANDOFF_URL" => "http://127.0.0.1:9"})
     assert compile(context) == {:ok, []}
     assert [_engine, _store] = installed(context)
   end
 
   test "bytes with another checksum are refused, also where cargo could build", context do
-    environment(%{"CARGO" => System.find_executable("true")})
+    put_variables(%{"CARGO" => System.find_executable("true")})
     server = start_supervised!({Server, fn _request -> Server.ok("other bytes") end})
-    environment(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
+    put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
     assert_raise Mix.Error, ~r/has the SHA-256 .* but the package says .*do not use it/s, fn -> compile(context) end
     assert installed(context) == []
     refute File.exists?(Path.join(context.root, "cache"))
@@ -86,7 +88,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
 
   test "without the archive, and without cargo, the error names both", context do
     server = start_supervised!({Server, fn _request -> Server.status("404 Not Found") end})
-    environment(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
+    put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
 
     error = assert_raise Mix.Error, fn -> compile(context) end
     assert error.message =~ "the server answered 404 Not Found"
@@ -95,7 +97,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
 
   test "without the archive cargo builds, says why, and nothing is tried again afterwards", context do
     server = start_supervised!({Server, fn _request -> Server.status("404 Not Found") end})
-    environment(%{"DURABLE_HANDOFF_URL" => Server.url(server), "CARGO" => cargo(context)})
+    put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server), "CARGO" => cargo(context)})
     assert compile(context) == {:ok, []}
     assert installed(context) == ["built handoff_nif", "built store_nif"]
     assert_received {:mix_shell, :info, ["No precompiled library: " <> _]}
@@ -104,7 +106,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
   end
 
   test "DURABLE_HANDOFF_BUILD builds without asking for an archive", context do
-    environment(%{"DURABLE_HANDOFF_BUILD" => "1", "CARGO" => cargo(context)})
+    put_variables(%{"DURABLE_HANDOFF_BUILD" => "1", "CARGO" => cargo(context)})
     assert compile(context) == {:ok, []}
     assert installed(context) == ["built handoff_nif", "built store_nif"]
   end
@@ -172,7 +174,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     end
 
     server = start_supervised!({Server, answer}, id: make_ref())
-    environment(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
+    put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
     server
   end
 
@@ -206,10 +208,4 @@ defmodule DurableHandoff.Build.PrecompiledTest do
   end
 
   defp extension, do: if(match?({:win32, _}, :os.type()), do: ".dll", else: ".so")
-
-  defp environment(variables) do
-    before = Map.new(variables, fn {name, _value} -> {name, System.get_env(name)} end)
-    System.put_env(variables)
-    on_exit({:environment, make_ref()}, fn -> System.put_env(before) end)
-  end
 end
