@@ -1,16 +1,17 @@
 defmodule HandoffBench.Leftovers do
   @moduledoc """
-  Servers that a drain could not move in time: how long each of them is down, with `start_leftovers` and
-  without it.
+  How long servers that a drain could not move in time are down, with `start_leftovers` and without it.
 
-  Both runs are the same: a store with a fixed number of slots, a source with all servers, receivers with none, every node
-  an operating-system process. The source is shut down (SIGTERM) with a `timeout_ms` that is too short. Each
-  server tells this node when it stops and when it starts (`HandoffBench.Leftovers.Server`); the gap is the
-  time in between, of servers that the drain itself did not move. Without `start_leftovers` they wait for the
-  host's ordinary sweep, every 60 s. The sweeps of a node are due that long after its start and after one
-  another, so how long they wait depends on when the drain comes; the time until the next sweep is printed.
+  Both runs have the same nodes, each an operating-system process, on a store that serves a fixed number of
+  requests at a time: a source that runs all servers, and receivers that run none. SIGTERM shuts the source
+  down with a `timeout_ms` that is too short to move them all. Each server reports when it stops and when it
+  starts (`HandoffBench.Leftovers.Server`). Its gap is the time in between. Only servers that the drain did
+  not move count.
 
-  In the end every server is asked who owns it, and its counter is compared with what was synced before.
+  Without `start_leftovers` these servers wait for the next sweep of another node, which comes every 60 s from
+  that node's start on. The table therefore has the time from the start of the drain to the next sweep.
+
+  At the end, each server must run on exactly one node and have the counter that was stored before the drain.
   """
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
@@ -101,7 +102,7 @@ defmodule HandoffBench.Leftovers do
     result
   end
 
-  # When the source was told to stop, or killed.
+  # Stops the source. Returns when it was killed, in microseconds of wall-clock time; nil for SIGTERM.
   defp stop(source, %{kill_source: false}) do
     :ok = Cluster.signal(source, "TERM")
     nil
@@ -114,7 +115,7 @@ defmodule HandoffBench.Leftovers do
     killed_us
   end
 
-  # Once the receivers have begun with what was left.
+  # Kills one receiver when it has started a twentieth of the servers.
   defp kill_target([target | _others], keys) do
     wait(fn -> Collector.started_on(target.name) > div(length(keys), 20) end)
     :ok = Cluster.signal(target, "KILL")
@@ -122,7 +123,7 @@ defmodule HandoffBench.Leftovers do
 
   defp await_all(nodes, keys), do: wait(fn -> Cluster.count(nodes) >= length(keys) end)
 
-  # Two sweeps and a lock that has to expire first, and whatever the store takes.
+  # 400 s: two sweeps (120 s), the expiry of a dead node's locks, and time for a slow store.
   defp wait(condition, deadline_ms \\ now_ms() + 400_000) do
     cond do
       condition.() -> :ok

@@ -5,7 +5,7 @@ defmodule HandoffBench.Store do
 
   Both write the same terms, encoded the same way, to the same server: `native/store_servers`, a process of
   its own that keeps objects in memory, or any S3 server named with `--endpoint`, in its bucket "handoff".
-  Every PUT is under the etag that the one before it gave. CPU is all of this VM's, user and system, from the
+  Every PUT is conditional on the etag that the PUT before it returned. CPU is all of this VM's, user and system, from the
   operating system.
   """
 

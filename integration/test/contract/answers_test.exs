@@ -9,7 +9,7 @@ defmodule Contract.AnswersTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  test "started, started before here and elsewhere", %{a: a, b: b} = context do
+  test "a first start; already started on this node and on another", %{a: a, b: b} = context do
     start(context)
     answer(context, "start_child: started", a, :start_child, [])
     answer(context, "start_child: runs here", a, :start_child, [])
@@ -20,7 +20,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: existing, runs elsewhere", b, :ensure_started_child, existing: true)
   end
 
-  test "not there, stopped, stopped for good, deleted", %{a: a} = context do
+  test "a server that is missing, stopped, stopped for good or deleted", %{a: a} = context do
     start(context)
     answer(context, "ensure_started_child: existing, nothing stored", a, :ensure_started_child, existing: true)
     answer(context, "ensure_started_child: nothing stored", a, :ensure_started_child, [])
@@ -59,7 +59,7 @@ defmodule Contract.AnswersTest do
     end
   end
 
-  test "init takes longer than the caller's time: a timeout, and it comes up all the same", %{a: a} = context do
+  test "init takes longer than the caller waits: a timeout, and the server starts all the same", %{a: a} = context do
     start(context)
     Troublesome.arm(a, @key, :init, :hang)
     answer(context, "ensure_started_child: init hangs", a, :ensure_started_child, [timeout: 300], {Troublesome, @key})
@@ -67,7 +67,7 @@ defmodule Contract.AnswersTest do
     await_on(context, a, @key, a)
   end
 
-  test "a node that drains, alone and with others", %{a: a} = context do
+  test "a draining node without other nodes", %{a: a} = context do
     {:ok, _} = start_host(a, context.opts)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
     answer(context, "start_child: draining, local_only", a, :start_child, local_only: true)
@@ -76,7 +76,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: draining, alone", a, :ensure_started_child, [])
   end
 
-  test "a node that drains, with others", %{a: a} = context do
+  test "a draining node with other nodes", %{a: a} = context do
     start(context)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
     answer(context, "ensure_started_child: draining, others free", a, :ensure_started_child, [])
@@ -84,7 +84,7 @@ defmodule Contract.AnswersTest do
     Cluster.wait_until(fn -> whereis(context, a, @key) not in [nil, a] end)
   end
 
-  test "full: in total, of a module, with others that are full too", %{a: a, b: b} = context do
+  test "every node is full, by its total limit", %{a: a, b: b} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: 1])
     start_server(context, a, Counter, "fills")
     answer(context, "start_child: full in total, local_only", a, :start_child, local_only: true)
@@ -97,7 +97,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: full in total, the other too", a, :ensure_started_child, [])
   end
 
-  test "full of a module", %{a: a} = context do
+  test "a node is full for one module", %{a: a} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: %{Counter => 1}])
     start_server(context, a, Counter, "fills")
     answer(context, "start_child: full of the module, local_only", a, :start_child, local_only: true)
@@ -112,7 +112,7 @@ defmodule Contract.AnswersTest do
     )
   end
 
-  test "reserved for another node: refused until the caller's time is over", %{a: a, b: b} = context do
+  test "a server reserved for another node: refused until the caller's timeout", %{a: a, b: b} = context do
     start(context)
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
@@ -123,7 +123,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: reserved for this node", a, :ensure_started_child, timeout: 10_000)
   end
 
-  test "runs on a node that is out of sight", %{a: a, b: b} = context do
+  test "the server runs on a node that is not connected", %{a: a, b: b} = context do
     start(context)
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)

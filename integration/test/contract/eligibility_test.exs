@@ -12,15 +12,15 @@ defmodule Contract.EligibilityTest do
   @good_for_ms 1_000
 
   @tag after_0_1_4: "it believes in heartbeats from the future"
-  test "the nodes of recorded views, in order", %{nodes: [a]} = context do
+  test "find_eligible_nodes gives the recorded nodes in the recorded order", %{nodes: [a]} = context do
     start(context, quiet(context))
 
     for recorded <- @vectors |> File.read!() |> JsonReader.read!(),
         do: assert({recorded["id"], ask(context, a, recorded)} == {recorded["id"], recorded["eligible"]})
   end
 
-  # As read from the store: the disk of a node that is only known from there is not.
-  test "what a node keeps of a stored heartbeat", %{nodes: [a]} = context do
+  # A heartbeat that is read from the store loses its disk figures.
+  test "the fields that a node caches of a stored heartbeat", %{nodes: [a]} = context do
     start(context, [heartbeat_interval_ms: 20] ++ backend(context, heartbeat_reconcile_interval_ms: 20))
     numbers = %{"cpu" => 1, "max_cpu" => 2, "memory" => 3, "max_memory" => 4, "disk" => 5, "max_disk" => 6}
     full = %{"current" => 1, "limit" => 2}

@@ -52,7 +52,7 @@ defmodule Contract.EndsTest do
     end
   end
 
-  test "another owner has the object: with :sync, with the message :sync, at the end", context do
+  test "another owner wrote the object: at a :sync reply, at the message :sync, and at the final write", context do
     ended(
       context,
       "object taken, then a callback with :sync",
@@ -85,7 +85,8 @@ defmodule Contract.EndsTest do
     )
   end
 
-  test "the store fails a write: with :sync, with the message :sync, at the end", %{a: a, store: store} = context do
+  test "the store fails a write: at a :sync reply, at the message :sync, and at the final write",
+       %{a: a, store: store} = context do
     fail = &SimulatedStore.fail_next(store, :put, storage_key(context, &1), :slow_down)
 
     pid = start_server(context, a, Counter, "sync")
@@ -146,7 +147,7 @@ defmodule Contract.EndsTest do
     ended(context, "terminate raises, stop_for_rehome", pid, "k", &GenServer.call(&1, stop))
   end
 
-  test "init that fails: what the starter and a waiting caller get, what is left", %{a: a} = context do
+  test "init fails: errors of the starter and of a waiting caller, and what remains in the store", %{a: a} = context do
     for trouble <- [:raise, :stop, :ignore] do
       key = Atom.to_string(trouble)
       Troublesome.arm(a, key, :init, :hang)
@@ -173,7 +174,7 @@ defmodule Contract.EndsTest do
     end
   end
 
-  test "init that fails of a server that was stored", %{a: a, b: b} = context do
+  test "init fails for a server that was stored before", %{a: a, b: b} = context do
     for trouble <- [:raise, :stop, :ignore] do
       key = Atom.to_string(trouble)
       start_server(context, a, Troublesome, key, %{count: 3})

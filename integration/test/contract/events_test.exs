@@ -8,7 +8,7 @@ defmodule Contract.EventsTest do
     {:ok, a: a, b: b, c: c}
   end
 
-  test "started, stopped, started again", %{a: a, c: c, sup: sup} = context do
+  test "events of a start, a stop and a second start", %{a: a, c: c, sup: sup} = context do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
     pid = start_server(context, a, Counter, "k", %{meta: %{region: "x"}})
     first = events(relay, 1)
@@ -19,7 +19,7 @@ defmodule Contract.EventsTest do
     record(context, "events: started, stopped, started", first ++ second ++ events(relay, 1), names)
   end
 
-  test "moved", %{a: a, b: b, c: c, sup: sup} = context do
+  test "events of a move", %{a: a, b: b, c: c, sup: sup} = context do
     old = start_server(context, a, Counter, "k")
     for node <- [b, c], do: await_on(context, node, "k", a)
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
@@ -27,7 +27,7 @@ defmodule Contract.EventsTest do
     record(context, "events: moved", events(relay, 2), %{old => "old", new => "new"})
   end
 
-  test "crashed, and its node killed", %{a: a, c: c, sup: sup} = context do
+  test "events of a crash, and of a node that is killed", %{a: a, c: c, sup: sup} = context do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, :all]})
     pid = start_server(context, a, Counter, "crashes")
     events(relay, 1)
@@ -44,7 +44,8 @@ defmodule Contract.EventsTest do
   end
 
   # It answers nothing until it is stored that it runs.
-  test "registered, and then its first write fails", %{a: a, c: c, sup: sup, store: store} = context do
+  test "events of a server whose first write fails after it was registered",
+       %{a: a, c: c, sup: sup, store: store} = context do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
     SimulatedStore.pause(store, {:put, storage_key(context, "k")})
     child = {Counter, key: "k", initial_state: %{key: "k"}}
@@ -61,12 +62,19 @@ defmodule Contract.EventsTest do
     {reason, _call} = await_task(etag)
     record(context, "get_etag: its first write fails", reason)
     names = %{pid => "failed"}
-    record(context, "events: registered, and then its first write fails", registered ++ events(relay, 1), names)
+
+    record(
+      context,
+      "events: events of a server whose first write fails after it was registered",
+      registered ++ events(relay, 1),
+      names
+    )
+
     left = Map.take(stored(context, "k").meta, [:status, :pid, :permanent])
     record(context, "stored: its first write fails", left, names)
   end
 
-  test "members: of a server's key, of heartbeats", %{a: a, b: b, sup: sup} = context do
+  test "registry members of a server's key and of heartbeats", %{a: a, b: b, sup: sup} = context do
     start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
 
@@ -81,7 +89,7 @@ defmodule Contract.EventsTest do
     record(context, "Group.members: __heartbeat, the keys of its facts", facts |> Map.keys() |> Enum.sort())
   end
 
-  test "what is registered of a server", %{a: a, sup: sup} = context do
+  test "the registered facts of a server", %{a: a, sup: sup} = context do
     start_server(context, a, Counter, "k", %{meta: %{region: "x"}})
     %{"k" => {_pid, meta}} = call(a, Host, :__local_global_members__, [sup])
     record(context, "__local_global_members__", meta, %{storage_key(context, "k") => "storage_key"})

@@ -34,7 +34,8 @@ defmodule Contract.RegistryTest do
     refute_received {^prefix, {:group, _, _}}
   end
 
-  test "a server that moves: gone there, registered here", %{a: a, b: b, sup: sup} = context do
+  test "a server that moves: unregistered on the source, then registered on the target",
+       %{a: a, b: b, sup: sup} = context do
     old = start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
     {relay, :ok} = Relay.start(b, {Group, :monitor, [sup, "k"]})
@@ -44,7 +45,7 @@ defmodule Contract.RegistryTest do
     assert %{pid: ^new} = next_event(relay, :registered)
   end
 
-  test "an owner that is cut off is gone from the other side, and back when the partition heals", context do
+  test "a partition unregisters an owner on the other side; it is registered again when the partition heals", context do
     %{a: a, b: b, sup: sup} = context
     pid = start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)

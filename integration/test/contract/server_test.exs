@@ -119,7 +119,7 @@ defmodule Contract.ServerTest do
     assert stored(context, @key).state["count"] == 1
   end
 
-  test "told to stop in whatever way: handles nothing that came after it, also when asked from another node", context do
+  test "each way to stop a server: it handles no message that came later, from this node or another", context do
     %{a: a, b: b} = context
 
     for {message, n} <-

@@ -24,7 +24,7 @@ defmodule Contract.StorageBackendTest do
     {:ok, state: backend.state, backend: backend}
   end
 
-  test "init_backend proposes defaults and names features; options replace the defaults", %{backend: backend} do
+  test "init_backend returns defaults and features; options override the defaults", %{backend: backend} do
     assert %{heartbeat_tracking_mode: :poll, discovery_interval_ms: 60_000, heartbeat_interval_ms: 10_000} =
              backend.defaults
 
@@ -35,12 +35,12 @@ defmodule Contract.StorageBackendTest do
     assert_raise ArgumentError, fn -> SimulatedStore.init_backend(latncy_ms: 5) end
   end
 
-  test "ensure_ready: only when the store can be asked", %{state: state} do
+  test "ensure_ready fails while the store is not reachable", %{state: state} do
     assert :ok = SimulatedStore.ensure_ready(state)
     assert {:error, _reason} = SimulatedStore.ensure_ready({:no_such_store, node()})
   end
 
-  test "a stored state comes back as one, its state with string keys, its meta as it was", %{state: state} do
+  test "a StoredState is read back: string keys in its state, its meta unchanged", %{state: state} do
     meta = struct!(DurableServer.Meta, Keyword.put(@reserved, :pid, self()))
     stored = %StoredState{state: %{count: 1, nested: %{tag: :word, list: [nil, true, 1.5]}}, meta: meta, vsn: 3}
     assert {:ok, %{body: ^stored, etag: etag}} = SimulatedStore.put_object(state, "k", stored, [])
@@ -49,7 +49,7 @@ defmodule Contract.StorageBackendTest do
     assert read.state == %{"count" => 1, "nested" => %{"tag" => "word", "list" => [nil, true, 1.5]}}
   end
 
-  test "a heartbeat comes back as the map it is", %{state: state} do
+  test "a heartbeat is read back as the same map", %{state: state} do
     heartbeat = %{
       "node" => "a@host",
       "last_heartbeat_at" => 1,
@@ -60,13 +60,13 @@ defmodule Contract.StorageBackendTest do
     assert {:ok, %{body: ^heartbeat}} = SimulatedStore.get_object(state, "x/__nodes/a@host", consistent: true)
   end
 
-  test "encode and decode are what a write and a read do", %{state: state} do
+  test "encode and decode convert a state as a write and a read do", %{state: state} do
     meta = struct!(DurableServer.Meta, @reserved)
     {:ok, encoded} = SimulatedStore.encode(state, %StoredState{state: %{count: 1}, meta: meta, vsn: 1})
     assert {:ok, %StoredState{state: %{"count" => 1}, meta: ^meta, vsn: 1}} = SimulatedStore.decode(state, encoded)
   end
 
-  test "what JSON cannot write is refused, and nothing is stored", %{state: state} do
+  test "a state that JSON cannot represent is refused, and nothing is stored", %{state: state} do
     for term <- [{:a, :tuple}, self(), ~D[2030-01-01], %{{1, 2} => 3}] do
       assert {:error, {:not_encodable, _}} = SimulatedStore.put_object(state, "k", %{"term" => term}, [])
     end
@@ -74,7 +74,7 @@ defmodule Contract.StorageBackendTest do
     assert {:error, :not_found} = SimulatedStore.get_object(state, "k", [])
   end
 
-  test "put_object under an etag: written once, then a conflict", %{state: state} do
+  test "put_object with an etag: a stale etag, or one for a missing object, is a conflict", %{state: state} do
     {:ok, %{etag: first}} = SimulatedStore.put_object(state, "k", %{"n" => 1}, [])
     assert {:ok, %{etag: second}} = SimulatedStore.put_object(state, "k", %{"n" => 2}, etag: first)
     assert {:error, :conflict} = SimulatedStore.put_object(state, "k", %{"n" => 3}, etag: first)
@@ -82,7 +82,7 @@ defmodule Contract.StorageBackendTest do
     assert {:ok, %{body: %{"n" => 2}, etag: ^second}} = SimulatedStore.get_object(state, "k", [])
   end
 
-  test "try_claim: of many at a time one gets it", %{state: state} do
+  test "try_claim: one of 20 concurrent claims succeeds", %{state: state} do
     claims = for n <- 1..20, do: Task.async(fn -> SimulatedStore.try_claim(state, "k", %{"n" => n}) end)
     results = await_tasks(claims)
     assert [{:ok, {:claimed, etag}}] = Enum.filter(results, &match?({:ok, _}, &1))
@@ -90,20 +90,20 @@ defmodule Contract.StorageBackendTest do
     assert {:ok, %{etag: ^etag}} = SimulatedStore.get_object(state, "k", [])
   end
 
-  test "compare and swap: of many increments none is lost", %{state: state} do
+  test "put_object with an etag: 20 concurrent increments are all kept", %{state: state} do
     {:ok, _} = SimulatedStore.put_object(state, "k", %{"n" => 0}, [])
     await_tasks(for _ <- 1..20, do: Task.async(fn -> increment(state) end))
     assert {:ok, %{body: %{"n" => 20}}} = SimulatedStore.get_object(state, "k", [])
   end
 
-  test "update_object: the function's error is given back and nothing is written", %{state: state} do
+  test "update_object: the function's error is returned, and nothing is written", %{state: state} do
     {:ok, %{etag: etag}} = SimulatedStore.put_object(state, "k", %{"n" => 1}, [])
     assert {:error, :no} = SimulatedStore.update_object(state, "k", fn _object -> {:error, :no} end, [])
     assert {:ok, %{etag: ^etag}} = SimulatedStore.get_object(state, "k", [])
     assert {:error, :not_found} = SimulatedStore.update_object(state, "absent", fn object -> {:ok, object.body} end, [])
   end
 
-  test "delete_object: conditional, unconditional, absent", %{state: state} do
+  test "delete_object: with an etag, without one, and of a missing object", %{state: state} do
     {:ok, %{etag: old}} = SimulatedStore.put_object(state, "k", %{"n" => 1}, [])
     {:ok, %{etag: etag}} = SimulatedStore.put_object(state, "k", %{"n" => 2}, [])
     assert {:error, :conflict} = SimulatedStore.delete_object(state, "k", etag: old)
@@ -118,7 +118,7 @@ defmodule Contract.StorageBackendTest do
              Enum.to_list(SimulatedStore.list_all_objects_stream(state, "x/", []))
   end
 
-  test "a listing that fails tells the error handler and ends", %{state: state} do
+  test "a listing that fails calls the error handler and ends", %{state: state} do
     SimulatedStore.fail_next(state, :list, :any, :slow_down)
     test = self()
 

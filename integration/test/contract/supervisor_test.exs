@@ -23,7 +23,7 @@ defmodule Contract.SupervisorTest do
     assert {:error, _reason} = call(a, Host, :start_child, [context.sup, stopped, [local_only: true]])
   end
 
-  test "a key or state that cannot be one", %{a: a} = context do
+  test "an invalid key or state is refused", %{a: a} = context do
     start(context)
 
     for {row, function, args} <- [
@@ -59,7 +59,8 @@ defmodule Contract.SupervisorTest do
     assert node(pid) == b
   end
 
-  test "ensure_started_child: started once, found after that, from any node", %{a: a, b: b} = context do
+  test "ensure_started_child: the first call starts the server, later calls from any node find it",
+       %{a: a, b: b} = context do
     start(context)
     child = {Counter, key: @key, initial_state: %{}}
     assert {:ok, {pid, _}} = call(a, Host, :ensure_started_child, [context.sup, child, []])
@@ -67,7 +68,7 @@ defmodule Contract.SupervisorTest do
     assert {:ok, {^pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
   end
 
-  test "ensure_started_child, existing: true: only what is stored", %{a: a, b: b} = context do
+  test "ensure_started_child, existing: true: starts only a server that is stored", %{a: a, b: b} = context do
     start(context)
     child = {Counter, key: @key, initial_state: %{}}
     existing = [existing: true]
@@ -105,7 +106,7 @@ defmodule Contract.SupervisorTest do
     assert whereis(context, a, @key) == nil
   end
 
-  test "terminate_child by key and by pid; nothing there is :noproc", %{a: a} = context do
+  test "terminate_child by key and by pid; {:error, :noproc} without such a server", %{a: a} = context do
     start(context)
     start_server(context, a, Counter, @key)
     assert :ok = call(a, Host, :terminate_child, [context.sup, @key])
@@ -116,7 +117,7 @@ defmodule Contract.SupervisorTest do
     assert {:error, :noproc} = call(a, Host, :terminate_child, [context.sup, @key])
   end
 
-  test "which_children and count_children: those of this node, without keys", %{a: a, b: b} = context do
+  test "which_children and count_children: only servers of this node, without keys", %{a: a, b: b} = context do
     start(context)
     here = start_server(context, a, Counter, "here")
     start_server(context, b, Counter, "there")
@@ -144,7 +145,7 @@ defmodule Contract.SupervisorTest do
     assert %{get: 0, list: 0} = SimulatedStore.stats(store)
   end
 
-  test "get_server_info: what is stored, one read", %{a: a, b: b, store: store} = context do
+  test "get_server_info: the stored facts, in one read", %{a: a, b: b, store: store} = context do
     start(context, quiet(context))
     start_server(context, a, Counter, @key)
     SimulatedStore.reset_stats(store)
@@ -178,7 +179,7 @@ defmodule Contract.SupervisorTest do
     for ref <- refs, do: assert(ref in before..System.system_time(:microsecond))
   end
 
-  test "__get_config__: of a supervisor that is up, else it raises", %{a: a} = context do
+  test "__get_config__: raises when the supervisor does not run", %{a: a} = context do
     assert catch_error(call(a, Host, :__get_config__, [context.sup]))
     start(context)
     config = call(a, Host, :__get_config__, [context.sup])
@@ -212,7 +213,7 @@ defmodule Contract.SupervisorTest do
              call(a, Host, :start_child, [context.sup, {Counter, key: "more", initial_state: %{}}, [local_only: true]])
   end
 
-  test "what was started after it is stopped before it, with everything alive", %{a: a} = context do
+  test "a sibling that was started later is stopped first, while all servers still run", %{a: a} = context do
     sup = context.sup
 
     calls = [

@@ -157,8 +157,8 @@ defmodule DurableHandoff.Host do
   def capacity(name), do: ask(fn -> supervisor(:current_capacity, [name]) end, nil, &is_map/1)
 
   @doc """
-  The sticky levels of servers of `module` that run here: they want this node's values. `[]` without sticky
-  placement.
+  The sticky placement levels of servers of `module` that run here, with this node's values: a level `:env`
+  prefers nodes with the same value of its environment variable. `[]` without sticky placement.
   """
   @spec sticky_levels(name(), module()) :: [sticky_level()]
   def sticky_levels(name, module) do

@@ -62,7 +62,7 @@ defmodule DurableHandoff.Store do
   | `{:conditions_ignored, facts}` | a write whose condition does not hold was applied |
   | `{:conditions_not_atomic, facts}` | of four writes at the same time more than one was applied |
   | `{:conditions_refused, facts}` | conditional writes are answered with an error (501) |
-  | `{:etags_not_usable, facts}` | a write under the etag just given is refused, with quotes and without |
+  | `{:etags_not_usable, facts}` | a write with the etag that the store has just returned is refused, with quotes and without |
   | `{:weak_etags, facts}` | the same, where etags are weak (`W/"..."`): a proxy compresses |
   | `{:stale_reads, facts}` | a read gave something else than what had just been written |
   | `{:deletions_ignore_conditions, facts}` | a deletion of an old version deleted the new one |

@@ -55,7 +55,7 @@ impl Flaw {
                  with conditional writes (If-Match and If-None-Match on PUT)"
             }
             Self::EtagsNotUsable => {
-                "this store refuses a write under the etag it has just given, with and without quotes: no state could ever \
+                "this store refuses a write on condition of the etag that it has just returned, with and without quotes: no state could ever \
                  be updated. A proxy may change the ETag header"
             }
             Self::WeakEtags => {

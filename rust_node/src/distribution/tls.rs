@@ -14,11 +14,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// Where the certificates are, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The authority every peer's certificate must come from.
+    /// CA certificates, PEM. Every peer's certificate must be issued by one of them.
     pub ca: PathBuf,
-    /// This node's certificate and what is between it and the authority.
+    /// This node's certificate, followed by intermediate CA certificates, PEM.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key of `certificate`, PEM.
     pub key: PathBuf,
 }
 
@@ -26,14 +26,14 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file is missing, or not what it should be.
+    /// A file is missing, unreadable, or does not contain what it should.
     #[error("{path}: {problem}")]
     File {
         path: String,
         /// What is wrong.
         problem: String,
     },
-    /// The files do not go together.
+    /// Each file can be read, but TLS cannot be set up from them: for example, the key is not the certificate's.
     #[error("TLS: {problem}")]
     Config {
         /// What is wrong.
@@ -41,7 +41,7 @@ pub enum TlsError {
     },
 }
 
-/// Both directions of TLS.
+/// TLS settings for accepted and for outgoing connections.
 #[derive(Clone)]
 pub struct Tls {
     pub(crate) acceptor: TlsAcceptor,
@@ -88,7 +88,7 @@ impl Tls {
     }
 }
 
-/// The name a peer's certificate must carry: the host of its node name.
+/// The host part of a peer's node name. The peer's certificate must be valid for it.
 pub(crate) fn server_name(host: &str) -> std::io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))
 }

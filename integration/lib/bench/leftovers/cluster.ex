@@ -1,6 +1,6 @@
 defmodule HandoffBench.Leftovers.Cluster do
   @moduledoc false
-  # The nodes of one run: operating-system processes of this machine, which end with this one.
+  # The nodes of one run: operating-system processes on this machine. They end when this process ends.
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
 
@@ -22,7 +22,7 @@ defmodule HandoffBench.Leftovers.Cluster do
     :ok
   end
 
-  @doc "Starts nodes that know one another, the first is the source."
+  @doc "Starts connected nodes that have each other's heartbeats. The first is the source."
   @spec start(pos_integer(), keyword()) :: [member()]
   def start(count, handoff) do
     members = for _ <- 1..count, do: boot()
@@ -46,7 +46,7 @@ defmodule HandoffBench.Leftovers.Cluster do
   end
 
   @doc false
-  # An application made up here: only what runs in an application is shut down in order on SIGTERM.
+  # Starts the supervisor in an application of its own: on SIGTERM a VM stops only applications in order.
   def launch(options) do
     properties = [
       description: ~c"a node of a measurement",
@@ -63,7 +63,7 @@ defmodule HandoffBench.Leftovers.Cluster do
     :ok = DurableServer.Supervisor.wait_until_ready(@supervisor, timeout: @boot_ms)
   end
 
-  @doc "Starts the servers on a node, each with something synced."
+  @doc "Starts the servers on a node. Each stores a counter of 1."
   @spec start_servers(member(), [String.t()]) :: :ok
   def start_servers(%{name: name}, keys), do: :erpc.call(name, __MODULE__, :start_here, [keys, node()], :infinity)
 
@@ -78,7 +78,7 @@ defmodule HandoffBench.Leftovers.Cluster do
     keys |> Task.async_stream(start, max_concurrency: @at_a_time, timeout: :infinity) |> Stream.run()
   end
 
-  @doc "Lets a node tell the collector when its drain has ended: by the one line that it logs then."
+  @doc "Makes a node report the end of its drain to the collector. It recognises the drain's closing log line."
   @spec tell_the_end(member()) :: :ok
   def tell_the_end(%{name: name}) do
     for id <- :erpc.call(name, :logger, :get_handler_ids, []),
@@ -89,7 +89,7 @@ defmodule HandoffBench.Leftovers.Cluster do
   end
 
   @doc false
-  # The callback of :logger.
+  # Called by :logger for each log event of the node.
   def log(event, %{config: %{collector: collector}}) do
     text = event |> :logger_formatter.format(%{single_line: false, template: [:msg]}) |> IO.chardata_to_string()
     if text =~ "[durable_handoff]" and text =~ ": moved ", do: Collector.tell(collector, :ended, "")
@@ -99,7 +99,7 @@ defmodule HandoffBench.Leftovers.Cluster do
   @spec count([member()]) :: non_neg_integer()
   def count(members), do: members |> Enum.map(&length(running(&1.name))) |> Enum.sum()
 
-  @doc "How many servers do not have exactly one owner with what was synced."
+  @doc "The number of servers that do not run on exactly one node with the counter that was stored."
   @spec check([member()], [String.t()]) :: non_neg_integer()
   def check(members, keys) do
     owners = for %{name: name} <- members, %{key: key, pid: pid} <- running(name), do: {key, pid}
@@ -127,7 +127,7 @@ defmodule HandoffBench.Leftovers.Cluster do
     end
   end
 
-  # SIGKILL: their own drains would only take time.
+  # SIGKILL, because a drain of these nodes would only take time.
   @spec stop([member()]) :: :ok
   def stop(members), do: Enum.each(members, &signal(&1, "KILL"))
 

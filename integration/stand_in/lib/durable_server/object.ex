@@ -21,7 +21,7 @@ defmodule DurableServer.Object do
     end
   end
 
-  @doc "Claims the object: creates it when there is none, else writes it under the etag that was read."
+  @doc "Claims the object: creates it if there is none, else writes it on condition of the etag that was read."
   @spec claim(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
   def claim(backend, storage_key, %StoredState{etag: nil} = stored) do
     case StorageBackend.try_claim(backend, storage_key, stored) do
@@ -33,7 +33,7 @@ defmodule DurableServer.Object do
 
   def claim(backend, storage_key, %StoredState{} = stored), do: put(backend, storage_key, stored, [])
 
-  @doc "Writes under the etag of the last write. Transient failures are tried again by the backend."
+  @doc "Writes on condition of the last write's etag. The backend tries again after transient failures."
   @spec write(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
   def write(backend, storage_key, stored), do: put(backend, storage_key, stored, max_retries: @retries)
 

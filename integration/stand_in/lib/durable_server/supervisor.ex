@@ -167,18 +167,21 @@ defmodule DurableServer.Supervisor do
         do: {node, Map.take(heartbeat, [:heartbeat_meta, :node_ref, :timestamp, :capacity, :resources, :env_vars])}
   end
 
-  @doc "nil without limits, else how many run and how many may."
+  @doc "The number of servers that run here and the limit, in total and for each limited module. nil without limits."
   @spec current_capacity(name()) :: map() | nil
   def current_capacity(supervisor), do: Capacity.current(Config.fetch!(supervisor))
 
-  @doc "Names this life of the supervisor: microseconds at its start. Nil where it does not run, and before it has its tables."
+  @doc """
+  Identifies this run of the supervisor: its start time in microseconds. nil when the supervisor does not run,
+  and until it has created its tables.
+  """
   @spec node_ref(name()) :: integer() | nil
   def node_ref(supervisor) do
     case Config.fetch(supervisor) do
       {:ok, config} ->
         config.node_ref
 
-      # As the real one, also while it boots.
+      # DurableServer logs the same warning, also while its supervisor starts.
       :error ->
         Logger.warning("no ets table found for #{inspect(supervisor)}")
         nil

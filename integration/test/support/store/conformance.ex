@@ -22,7 +22,7 @@ defmodule Store.Conformance do
         {:ok, state: backend.state, backend: backend}
       end
 
-      test "proposes the same heartbeats and discovery as the built-in backend", %{backend: backend} do
+      test "proposes the heartbeat and discovery settings of the built-in backend", %{backend: backend} do
         assert %{heartbeat_tracking_mode: :poll, discovery_interval_ms: 60_000, heartbeat_interval_ms: 10_000} =
                  backend.defaults
 
@@ -30,11 +30,11 @@ defmodule Store.Conformance do
         assert %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true} = backend.features
       end
 
-      test "is ready", %{state: state} do
+      test "ensure_ready succeeds", %{state: state} do
         assert :ok = @backend.ensure_ready(state)
       end
 
-      test "a stored state comes back as one, its state with string keys, its meta as it was", %{state: state} do
+      test "a StoredState is read back: string keys in its state, its meta unchanged", %{state: state} do
         facts = %{status: :stopped_graceful, restart_attempt_node: "a@host", pid: self(), permanent: true}
         meta = struct!(DurableServer.Meta, facts)
         stored = %StoredState{state: %{count: 1, nested: %{tag: :word, list: [nil, true, 1.5]}}, meta: meta, vsn: 3}
@@ -45,7 +45,7 @@ defmodule Store.Conformance do
         assert read.state == %{"count" => 1, "nested" => %{"tag" => "word", "list" => [nil, true, 1.5]}}
       end
 
-      test "encode and decode are what a write and a read do", %{state: state} do
+      test "encode and decode convert a state as a write and a read do", %{state: state} do
         stored = %StoredState{state: %{count: 1}, meta: struct!(DurableServer.Meta, status: :running), vsn: 1}
         {:ok, encoded} = @backend.encode(state, stored)
 
@@ -53,7 +53,7 @@ defmodule Store.Conformance do
                  @backend.decode(state, encoded)
       end
 
-      test "what JSON cannot write is refused, and nothing is stored", %{state: state} do
+      test "a state that JSON cannot represent is refused, and nothing is stored", %{state: state} do
         for term <- [{:a, :tuple}, self()] do
           assert {:error, {:not_encodable, _}} = @backend.put_object(state, "k", %{"term" => term}, [])
           assert {:error, {:not_encodable, _}} = @backend.try_claim(state, "k", %{"term" => term})
@@ -62,7 +62,7 @@ defmodule Store.Conformance do
         assert {:error, :not_found} = @backend.get_object(state, "k", [])
       end
 
-      test "created once: of 32 racing claims one wins, each round", %{state: state} do
+      test "try_claim: one of 32 concurrent claims succeeds, in each round", %{state: state} do
         for round <- 1..5 do
           key = "claim/#{round}"
           results = Store.Conformance.race(32, fn n -> @backend.try_claim(state, key, %{"n" => n}) end)
@@ -72,7 +72,7 @@ defmodule Store.Conformance do
         end
       end
 
-      test "compare and swap: of 32 racing writers one wins, each round", %{state: state} do
+      test "put_object with an etag: one of 32 concurrent writers succeeds, in each round", %{state: state} do
         {:ok, {:claimed, etag}} = @backend.try_claim(state, "k", %{"round" => 0})
 
         Enum.reduce(1..5, etag, fn round, etag ->
@@ -85,7 +85,7 @@ defmodule Store.Conformance do
         end)
       end
 
-      test "update_object: of many increments none is lost; the function's error is the answer", %{state: state} do
+      test "update_object: concurrent increments are all kept; the function's error is returned", %{state: state} do
         {:ok, _} = @backend.put_object(state, "k", %{"n" => 0}, [])
         Store.Conformance.race(8, fn _n -> Store.Conformance.increment(@backend, state, "k") end)
         assert {:ok, %{body: %{"n" => 8}}} = @backend.get_object(state, "k", consistent: true)
@@ -94,7 +94,7 @@ defmodule Store.Conformance do
         assert {:ok, %{body: %{"n" => 8}}} = @backend.get_object(state, "k", consistent: true)
       end
 
-      test "put_object under an etag: written once, then a conflict, also where nothing is", %{state: state} do
+      test "put_object with an etag: a stale etag, or one for a missing object, is a conflict", %{state: state} do
         {:ok, %{etag: first}} = @backend.put_object(state, "k", %{"n" => 1}, [])
         assert {:ok, %{etag: second}} = @backend.put_object(state, "k", %{"n" => 2}, etag: first)
         assert {:error, :conflict} = @backend.put_object(state, "k", %{"n" => 3}, etag: first)
@@ -102,7 +102,7 @@ defmodule Store.Conformance do
         assert {:ok, %{body: %{"n" => 2}, etag: ^second}} = @backend.get_object(state, "k", consistent: true)
       end
 
-      test "options as DurableServer gives them, and such as a later one may give, raise nothing", %{state: state} do
+      test "DurableServer's options, and unknown ones of later versions, are accepted", %{state: state} do
         assert {:error, :not_found} = @backend.update_object(state, "k", &{:ok, &1.body}, timeout: :infinity)
 
         for opts <- [
@@ -122,7 +122,7 @@ defmodule Store.Conformance do
         end
       end
 
-      test "delete_object: conditional, unconditional, absent", %{state: state} do
+      test "delete_object: with an etag, without one, and of a missing object", %{state: state} do
         {:ok, %{etag: old}} = @backend.put_object(state, "k", %{"n" => 1}, [])
         {:ok, %{etag: etag}} = @backend.put_object(state, "k", %{"n" => 2}, [])
         assert {:error, :conflict} = @backend.delete_object(state, "k", etag: old)
@@ -133,7 +133,7 @@ defmodule Store.Conformance do
         assert :ok = @backend.delete_object(state, "k", [])
       end
 
-      test "a listing has what the prefix says, with etags that writes take", %{state: state} do
+      test "a listing has the keys of its prefix, with etags that a write accepts", %{state: state} do
         for key <- ["x/2", "x/1", "x/sub/3", "xy", "y/1"],
             do: {:ok, _} = @backend.put_object(state, key, %{"key" => key}, [])
 
@@ -148,7 +148,7 @@ defmodule Store.Conformance do
         assert :ok = @backend.delete_object(state, "y/1", etag: etag)
       end
 
-      test "2,500 keys: every page, each key once", %{state: state} do
+      test "a listing of 2,500 keys spans several pages and has each key once", %{state: state} do
         keys = for n <- 1..2_500, do: "many/#{rem(n, 7)}/key #{n}"
         put = fn key -> {:ok, _} = @backend.put_object(state, key, %{"key" => key}, timeout: 120_000) end
         keys |> Task.async_stream(put, max_concurrency: 16, timeout: 150_000) |> Stream.run()
@@ -160,7 +160,7 @@ defmodule Store.Conformance do
         assert 10 = state |> @backend.list_all_objects_stream("many/", []) |> Enum.take(10) |> length()
       end
 
-      test "keys with slashes, spaces, unicode, percent signs", %{state: state} do
+      test "keys with slashes, spaces, Unicode and percent signs", %{state: state} do
         keys = ["a/b/c", "a b/c d", "Ünïcode/日本語", "100%", "a%2Fb", "a+b&c=d?e#f", "x'(y)!*", "a.json", "a.json/b"]
 
         for key <- keys do
@@ -175,7 +175,7 @@ defmodule Store.Conformance do
         assert [] = Enum.to_list(@backend.list_all_objects_stream(state, "", []))
       end
 
-      test "a body of 5 MB and an empty one", %{state: state} do
+      test "a body of 5 MB, and an empty one", %{state: state} do
         large = %{"text" => String.duplicate("0123456789", 500_000)}
         assert {:ok, %{etag: etag}} = @backend.put_object(state, "large", large, [])
         assert {:ok, %{body: ^large, etag: ^etag}} = @backend.get_object(state, "large", [])

@@ -1,7 +1,7 @@
 defmodule Store.ServerConformance do
   @moduledoc """
-  What a store behind a network has to do when the network, the server or the credentials fail, asserted on
-  the server that `use` names, through a proxy of each test's own.
+  How a store behind a network must behave when the network, the server or the credentials fail. Runs on the
+  server that `use` names; each test has its own proxy in front of it.
 
       use Store.ServerConformance, kind: :s3
   """
@@ -21,8 +21,8 @@ defmodule Store.ServerConformance do
 
       @kind unquote(opts[:kind])
 
-      describe "the answer is lost" do
-        test "of a write that was applied: a success, under the etag it has" do
+      describe "the response is lost" do
+        test "of a write that was applied: success, with the etag that was written" do
           {proxy, state} = behind_proxy(@kind)
           {:ok, %{etag: first}} = Backend.put_object(state, "k", owned(1))
           Proxy.plan(proxy, [:lose_answer])
@@ -32,14 +32,14 @@ defmodule Store.ServerConformance do
           assert {:ok, _} = Backend.put_object(state, "k", owned(3), etag: second)
         end
 
-        test "of a claim that was applied: a success" do
+        test "of a claim that was applied: success" do
           {proxy, state} = behind_proxy(@kind)
           Proxy.plan(proxy, [:lose_answer])
           assert {:ok, {:claimed, etag}} = Backend.try_claim(state, "k", owned(1))
           assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "k", consistent: true)
         end
 
-        test "of a write that another writer overtook: a conflict" do
+        test "of a write that came after another writer's: a conflict" do
           {proxy, state} = behind_proxy(@kind)
           {:ok, %{etag: old}} = Backend.put_object(state, "k", owned(1))
           {:ok, _} = Backend.put_object(state, "k", owned(2), etag: old)
@@ -48,7 +48,7 @@ defmodule Store.ServerConformance do
           assert {:ok, %{body: %{state: %{"n" => 2}}}} = Backend.get_object(state, "k", consistent: true)
         end
 
-        test "of a deletion that was applied: a success" do
+        test "of a deletion that was applied: success" do
           {proxy, state} = behind_proxy(@kind)
           {:ok, %{etag: etag}} = Backend.put_object(state, "k", owned(1))
           # S3 and Azure are asked for the object first.
@@ -58,7 +58,7 @@ defmodule Store.ServerConformance do
         end
       end
 
-      test "there is no answer: the caller's timeout ends the request, and the connection" do
+      test "the server never responds: the caller's timeout ends the request and closes the connection" do
         {proxy, state} = behind_proxy(@kind)
         Proxy.plan(proxy, List.duplicate(:hang, 1_000))
 
@@ -78,7 +78,7 @@ defmodule Store.ServerConformance do
         end
       end
 
-      test "there is no server" do
+      test "no server listens: an error with the reason" do
         # No process takes port 1; one that was free a moment ago could be taken.
         for answer <- every_request(at(@kind, "http://127.0.0.1:1"), max_retries: 0) do
           assert {:error, {:network, %{reason: reason}}} = answer
@@ -86,7 +86,7 @@ defmodule Store.ServerConformance do
         end
       end
 
-      test "the store asks to slow down: retried, counted, and a value of its own when retries run out" do
+      test "the store asks to slow down: retried and counted, then {:error, :slow_down}" do
         {proxy, state} = behind_proxy(@kind)
         slow_down = {:answer, 503, [{"retry-after", "0"}], "<Error><Code>SlowDown</Code></Error>"}
         Proxy.plan(proxy, [slow_down, slow_down])
@@ -96,7 +96,7 @@ defmodule Store.ServerConformance do
         assert {:error, :slow_down} = Backend.get_object(state, "k", max_retries: 1)
       end
 
-      test "wrong credentials: every request is denied, and nothing shows them" do
+      test "wrong credentials: every request is {:error, {:denied, _}}, without the secret in it" do
         {state, secret} = refused_by(@kind)
         answers = [Backend.ensure_ready(state) | every_request(state, [])]
 
@@ -108,7 +108,7 @@ defmodule Store.ServerConformance do
         refute inspect({state, answers}, limit: :infinity) =~ secret
       end
 
-      test "a bucket that is not there" do
+      test "the bucket does not exist" do
         options = Servers.options(@kind, url: Servers.bucket(@kind, "nobody-has-this"))
         {:ok, %{state: state}} = Backend.init_backend(options)
 

@@ -5,8 +5,9 @@ defmodule DurableHandoff.Executor.Link do
   #
   # Guarantees:
   #
-  #   * Nothing here waits. Messages that cannot be sent now, because the connection is busy, are sent later in
-  #     the same order. The link is lost after two seconds of that, and when the connection is lost.
+  #   * No function here blocks. Messages that cannot be sent because the connection's buffer is full are sent
+  #     later, in the same order. The link is lost when the buffer stays full for two seconds, and when the
+  #     connection is lost.
   #   * The node gets a message at least every 500 ms. The link is lost when the node sends nothing for two
   #     seconds, ends, refuses, or sends an invalid message. Messages about another drain are ignored.
   #   * If this VM itself was paused, the pause does not count as silence of the node: messages sent meanwhile
@@ -16,7 +17,7 @@ defmodule DurableHandoff.Executor.Link do
 
   alias DurableHandoff.Wire
 
-  # The pause before a full connection is tried again.
+  # How long to wait before sending again on a connection whose buffer was full.
   @retry_us 5_000
   # flush/2 is called every 500 ms at least. If it is called this many intervals later, this VM was paused.
   @pause_keepalives 2
@@ -72,7 +73,8 @@ defmodule DurableHandoff.Executor.Link do
   @spec close(t()) :: :ok
   def close(link) do
     Process.demonitor(link.monitor, [:flush])
-    # If this is not sent, the node notices the end of this process, or the silence.
+    # The node does not depend on this message: it also ends the drain when this process ends, or when it has
+    # received nothing for two seconds.
     Wire.send(link.to, Wire.drain_close(link.id))
     :ok
   end
