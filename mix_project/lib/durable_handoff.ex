@@ -175,10 +175,11 @@ defmodule DurableHandoff do
   defp name!(name), do: Schema.supervisor_name!(name, "DurableHandoff: the first argument")
 
   @doc """
-  Ends the drain that runs on this node. No further move starts, moves in flight finish, and all callers of
-  `drain/2` get the report, with `ended: :cancelled`.
+  Ends the drain or the rebalance that runs on this node. No further move starts, moves in flight finish, and all
+  callers get the report, with `ended: :cancelled`. A drain that waits until a rebalance has ended is cancelled with it,
+  before its first move.
 
-  Servers that have not moved go on running here. The node stays cordoned: other nodes send it no
+  Servers that have not moved go on running here. After a drain the node stays cordoned: other nodes send it no
   servers, and it starts none until `uncordon/1`. During a shutdown the graceful shutdown stops
   the rest, which is offered to other nodes as at any other end of a drain.
 

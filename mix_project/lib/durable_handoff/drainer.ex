@@ -20,9 +20,10 @@ defmodule DurableHandoff.Drainer do
       `shutdown_budget_ms` it leaves enough time for the graceful shutdown after it.
     * Only a shutdown drains. When a Drainer crashes, or is stopped for another reason, nothing moves.
     * One drain at a time. `DurableHandoff.drain/2` and a shutdown that find one running wait for it. A shutdown
-      then drains what stayed, or was started since.
-    * After `DurableHandoff.cancel/1` a drain ends as soon as the moves in flight have settled. A shutdown starts
-      no other one after it.
+      then drains what stayed, or was started since. Both end a rebalance, and wait up to a second for its moves in
+      flight.
+    * After `DurableHandoff.cancel/1` a drain ends as soon as the moves in flight have settled; one that waits behind
+      a rebalance moves nothing. A shutdown starts no other one after it.
 
   ## Processes
 
@@ -158,12 +159,12 @@ defmodule DurableHandoff.Drainer do
   @spec rebalance(Host.name(), Options.t(), Options.rebalance(), await? :: boolean()) ::
           Drain.result()
           | {:ok, :started | :joined}
-          | {:error, :draining | :stopping | :no_drainer | {:drain_failed, term()}}
+          | {:error, :draining | :cordoned | :stopping | :overdue | :no_drainer | {:drain_failed, term()}}
   def rebalance(supervisor, %Options{} = options, settings, await?),
     do: call(supervisor, {:rebalance, options, settings, await?})
 
   @doc false
-  # Ends the drain or rebalance that runs.
+  # Ends the drain or rebalance that runs, and a drain that waits behind a rebalance.
   @spec cancel(Host.name()) :: :ok | {:error, :not_draining | :no_drainer}
   def cancel(supervisor), do: call(supervisor, :cancel)
 
@@ -207,28 +208,21 @@ defmodule DurableHandoff.Drainer do
     {:noreply, put_waiting(state, [from | state.waiting])}
   end
 
-  def handle_call({:start_drain, options}, _from, %{kind: :rebalance} = state),
-    do: {:reply, {:ok, :started}, after_rebalance(state, options, [])}
-
-  def handle_call({:rebalance, _options, _settings, _await?}, _from, %{shutdown: %{}} = state),
-    do: {:reply, {:error, :stopping}, state}
-
-  def handle_call({:rebalance, _options, _settings, _await?}, _from, %{drain: {_, _}, kind: :drain} = state),
-    do: {:reply, {:error, :draining}, state}
+  def handle_call({:start_drain, options}, _from, %{kind: :rebalance} = state) do
+    answer = if state.next == nil and state.shutdown == nil, do: :started, else: :joined
+    {:reply, {:ok, answer}, after_rebalance(state, options, [])}
+  end
 
   def handle_call({:rebalance, options, settings, await?}, from, state) do
     answer = if state.drain == nil, do: :started, else: :joined
 
-    case {Status.stopping?(state.supervisor), Mark.mark(state.supervisor)} do
-      {false, :none} ->
+    case refusal(state) do
+      nil ->
         state = ensure_rebalancing(state, options, settings)
-        if await?, do: {:noreply, put_waiting(state, [from | state.waiting])}, else: {:reply, {:ok, answer}, state}
+        if await?, do: {:noreply, %{state | waiting: [from | state.waiting]}}, else: {:reply, {:ok, answer}, state}
 
-      {false, :cordoned} ->
-        {:reply, {:error, :cordoned}, state}
-
-      _stops ->
-        {:reply, {:error, :stopping}, state}
+      reason ->
+        {:reply, {:error, reason}, state}
     end
   end
 
@@ -242,24 +236,13 @@ defmodule DurableHandoff.Drainer do
 
   def handle_call(:cancel, _from, %{drain: {pid, _monitor}, kind: :rebalance} = state) do
     Drain.cancel(pid, :request)
-    {:reply, :ok, state}
+    {:reply, :ok, cancel_next(state)}
   end
 
   def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
-    stopping? = state.shutdown != nil
-
-    rest =
-      if stopping?,
-        do: "the graceful shutdown stops the rest",
-        else:
-          "servers that have not moved go on running here, and this node stays cordoned: uncordon/1 lets it take servers again"
-
-    text = "the drain is cancelled: it ends when the moves in flight have settled; " <> rest
-
-    Log.warning(:drain_cancelled, state.supervisor, text, shutdown: stopping?)
-
-    Drain.cancel(pid, if(stopping?, do: :shutdown, else: :request))
-    {:reply, :ok, %{state | cancelled?: stopping?}}
+    announce_cancel(state)
+    Drain.cancel(pid, if(state.shutdown, do: :shutdown, else: :request))
+    {:reply, :ok, %{state | cancelled?: state.shutdown != nil}}
   end
 
   def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
@@ -270,7 +253,7 @@ defmodule DurableHandoff.Drainer do
     {:noreply,
      cond do
        earlier == nil -> start_for_shutdown(state)
-       state.kind == :rebalance -> end_rebalance(state)
+       state.kind == :rebalance -> state |> put_draining() |> end_rebalance()
        true -> join_for_shutdown(state, deadline)
      end}
   end
@@ -329,7 +312,9 @@ defmodule DurableHandoff.Drainer do
       send_at(deadline.end_us, {:give_up, pid})
       state
     else
-      let_shutdown_go_on(state)
+      # Those that waited behind a rebalance.
+      Enum.each(state.waiting, &GenServer.reply(&1, {:error, :overdue}))
+      let_shutdown_go_on(put_waiting(state, []))
     end
   end
 
@@ -352,10 +337,39 @@ defmodule DurableHandoff.Drainer do
 
   defp ensure_rebalancing(state, _options, _settings), do: state
 
+  # Why no rebalance may start or be joined now.
+  defp refusal(%{supervisor: supervisor} = state) do
+    cond do
+      state.shutdown != nil or Status.stopping?(supervisor) -> :stopping
+      state.kind == :drain or state.next != nil -> :draining
+      true -> %{none: nil, cordoned: :cordoned, final: :stopping}[Mark.mark(supervisor)]
+    end
+  end
+
   # A drain that is asked for ends the rebalance, and comes after it.
-  defp after_rebalance(state, options, callers) do
-    {options, before} = state.next || {options, []}
-    end_rebalance(%{state | next: {options, callers ++ before}})
+  defp after_rebalance(%{next: nil} = state, options, callers) do
+    Status.put_waiting(state.status, length(callers))
+    state = %{state | next: %{options: options, callers: callers, cancelled?: false}}
+    state |> put_draining() |> end_rebalance()
+  end
+
+  defp after_rebalance(%{next: next} = state, _options, callers) do
+    callers = callers ++ next.callers
+    Status.put_waiting(state.status, length(callers))
+    %{state | next: %{next | callers: callers}}
+  end
+
+  # Status shows a drain from the request on, also while it waits behind a rebalance.
+  defp put_draining(state) do
+    Status.put_draining(state.status)
+    state
+  end
+
+  defp cancel_next(%{next: nil, shutdown: nil} = state), do: state
+
+  defp cancel_next(state) do
+    announce_cancel(state)
+    %{state | next: state.next && %{state.next | cancelled?: true}, cancelled?: state.shutdown != nil}
   end
 
   defp end_rebalance(%{drain: {pid, _monitor}} = state) do
@@ -366,8 +380,7 @@ defmodule DurableHandoff.Drainer do
 
   defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline, why) do
     Leftovers.Message.stand_down(supervisor)
-    Status.put_draining(state.status)
-    state = ensure_storing(state)
+    state = state |> put_draining() |> ensure_storing()
     %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing), kind: :drain}
   end
 
@@ -394,7 +407,7 @@ defmodule DurableHandoff.Drainer do
     announce_rebalance(state.supervisor, result)
     Status.put_rebalance(state.status, rebalanced(result))
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    %{state | drain: nil, kind: nil} |> put_waiting([]) |> start_next()
+    start_next(%{state | drain: nil, kind: nil, waiting: []})
   end
 
   defp ended(state, result) do
@@ -408,14 +421,26 @@ defmodule DurableHandoff.Drainer do
   defp rebalanced({:error, _reason}), do: %{state: :failed}
 
   # A shutdown comes first: its drain is the one that callers get.
-  defp start_next(%{shutdown: %{}} = state), do: state |> wait_next() |> start_for_shutdown()
+  defp start_next(%{shutdown: %{}} = state),
+    do: state |> wait_next() |> start_for_shutdown() |> cancel_if(state.cancelled?, :shutdown)
+
   defp start_next(%{next: nil} = state), do: state
 
-  defp start_next(%{next: {options, _callers}} = state),
-    do: state |> wait_next() |> ensure_draining(options, asked_for(options), :request)
+  defp start_next(%{next: %{options: options, cancelled?: cancelled?}} = state) do
+    state = state |> wait_next() |> ensure_draining(options, asked_for(options), :request)
+    cancel_if(state, cancelled?, :request)
+  end
 
   defp wait_next(%{next: nil} = state), do: state
-  defp wait_next(%{next: {_options, callers}} = state), do: put_waiting(%{state | next: nil}, callers)
+  defp wait_next(%{next: %{callers: callers}} = state), do: put_waiting(%{state | next: nil}, callers)
+
+  # It moves nothing, and its callers get the report of a drain that was cancelled.
+  defp cancel_if(%{drain: {pid, _monitor}} = state, true, why) do
+    Drain.cancel(pid, why)
+    state
+  end
+
+  defp cancel_if(state, _cancelled?, _why), do: state
 
   defp after_drain(%{shutdown: nil} = state), do: state
 
@@ -424,6 +449,19 @@ defmodule DurableHandoff.Drainer do
     do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
 
   defp after_drain(state), do: let_shutdown_go_on(state)
+
+  defp announce_cancel(state) do
+    stopping? = state.shutdown != nil
+
+    rest =
+      if stopping?,
+        do: "the graceful shutdown stops the rest",
+        else:
+          "servers that have not moved go on running here, and this node stays cordoned: uncordon/1 lets it take servers again"
+
+    text = "the drain is cancelled: it ends when the moves in flight have settled; " <> rest
+    Log.warning(:drain_cancelled, state.supervisor, text, shutdown: stopping?)
+  end
 
   defp announce_rebalance(supervisor, {:ok, %{balance: balance} = report}) do
     level = if balance == nil or report.moved >= balance.excess, do: :info, else: :warning

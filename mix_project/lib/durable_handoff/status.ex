@@ -8,6 +8,7 @@ defmodule DurableHandoff.Status do
 
   alias DurableHandoff.{Host, Options}
   alias DurableHandoff.Host.Mark
+  alias DurableHandoff.Stopping.Moment
 
   @type t :: :ets.table()
   @type rebalance :: %{state: :idle | :running | :ended | :failed, progress: nil | map(), report: nil | struct()}
@@ -100,9 +101,14 @@ defmodule DurableHandoff.Status do
   @spec marked?(Host.name()) :: boolean()
   def marked?(supervisor), do: stopping?(supervisor) or Mark.mark(supervisor) != :none
 
-  @doc "Whether this node was told to mark itself draining for good, even if DurableServer has not answered."
+  @doc """
+  Whether this node goes down, or was told to mark itself draining for good, even if it has not yet, or DurableServer
+  has not answered.
+  """
   @spec stopping?(Host.name()) :: boolean()
-  def stopping?(supervisor) do
+  def stopping?(supervisor), do: Moment.stopping?() or told_to_mark?(supervisor)
+
+  defp told_to_mark?(supervisor) do
     :ets.lookup_element(table(supervisor), :marked, 2)
   rescue
     ArgumentError -> false

@@ -9,7 +9,6 @@ defmodule DurableHandoff.Host.Count do
   # answers are not checked here: `DurableHandoff.Host.View` does that.
 
   alias DurableHandoff.{Host, Status}
-  alias DurableHandoff.Stopping.Moment
 
   @typedoc """
   A node's answer: wall-clock milliseconds of that node, number of servers, DurableServer's
@@ -42,7 +41,7 @@ defmodule DurableHandoff.Host.Count do
   def here(name, modules) do
     # The time first: what arrives while we count may be counted twice, never not at all.
     at_ms = System.system_time(:millisecond)
-    stopping = Moment.stopping?() or Status.marked?(name)
+    stopping = Status.marked?(name)
 
     cond do
       Host.whereis(name) ->
