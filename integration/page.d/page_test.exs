@@ -42,7 +42,7 @@ defmodule PageTest do
     {:ok, a: a, rust: rust, browser: browser, url: url}
   end
 
-  test "nodes, a drain that runs, its end and what was refused are shown as the JSON has them", context do
+  test "nodes, a running drain, its report and refusals are shown as in the JSON", context do
     %{a: a, browser: browser} = context
     nodes = shown_as(browser, &node_rows/1, &Map.take(&1, ["nodes"]), &(servers(&1) == @servers))
     assert Enum.count(nodes["nodes"], &(&1["state"] == "running")) == 3
@@ -80,7 +80,7 @@ defmodule PageTest do
     assert Enum.uniq(for request <- requests, do: URI.parse(request).authority) == [URI.parse(context.url).authority]
   end
 
-  test "a node that is killed is said not to answer, and what was known stays", %{browser: browser} = context do
+  test "a killed node is shown as not answering, with its last known figures", %{browser: browser} = context do
     shown_as(browser, &node_rows/1, &Map.take(&1, ["nodes"]), &(servers(&1) == @servers))
     RustNode.signal(context.rust, "KILL")
     RustNode.await_exit(context.rust)

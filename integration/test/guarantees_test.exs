@@ -1,15 +1,15 @@
 defmodule GuaranteesTest do
-  @moduledoc "What the README guarantees is said in the same words wherever it is said, and shown by tests that name it."
+  @moduledoc "Each guarantee has the same words in the README and elsewhere, and at least one test has its tag."
 
   use ExUnit.Case, async: true
 
   @root Path.expand("../..", __DIR__)
 
-  test "every guarantee of the README has tests, and no test shows one that is not given" do
+  test "each guarantee of the README has a test, and each tagged test names a guarantee of the README" do
     assert tagged() == MapSet.new(promised())
   end
 
-  test "the documentation of DurableHandoff and the architecture give the same ones, in the same words" do
+  test "DurableHandoff's documentation and ARCHITECTURE.md have the guarantees in the same words" do
     for page <- ["mix_project/lib/durable_handoff.ex", "docs/ARCHITECTURE.md"], guarantee <- promised() do
       assert read(page) =~ "**" <> guarantee, "#{page} does not say: #{guarantee}"
     end

@@ -17,7 +17,7 @@ defmodule SimulatedStoreTest do
     assert %{max_in_flight: 2, put: 20, in_flight: 0} = SimulatedStore.stats(place)
   end
 
-  test "those who wait for a slot are served in the order of their arrival", %{place: place} do
+  test "requests that wait for a slot are served in the order of arrival", %{place: place} do
     SimulatedStore.configure(place, slots: 1, latency_ms: 1)
     SimulatedStore.pause(place, "k")
     writes = for n <- 1..5, do: held_put(place, n)
@@ -27,7 +27,7 @@ defmodule SimulatedStoreTest do
     assert %{body: %{"n" => 5}} = SimulatedStore.peek(place, "k")
   end
 
-  test "without limit all are served at once", %{place: place} do
+  test "without a slot limit all requests are served at once", %{place: place} do
     SimulatedStore.pause(place)
     gets = for _ <- 1..20, do: Task.async(fn -> SimulatedStore.get_object(place, "k", []) end)
     Cluster.wait_until(fn -> length(SimulatedStore.paused(place)) == 20 end)
@@ -37,7 +37,7 @@ defmodule SimulatedStoreTest do
     assert %{max_in_flight: 20, get: 20} = SimulatedStore.stats(place)
   end
 
-  test "more slots at run time serve those who wait", %{place: place} do
+  test "slots that are added at run time serve waiting requests", %{place: place} do
     SimulatedStore.configure(place, slots: 1, latency_ms: 60_000)
     for _ <- 1..3, do: Task.async(fn -> SimulatedStore.get_object(place, "k", []) end)
     Cluster.wait_until(fn -> SimulatedStore.stats(place).in_flight == 1 end)
@@ -45,7 +45,7 @@ defmodule SimulatedStoreTest do
     Cluster.wait_until(fn -> SimulatedStore.stats(place).in_flight == 3 end)
   end
 
-  test "the error rate is about what was asked for, and the same seed fails the same requests", %{place: place} do
+  test "the error rate is close to the requested one, and the same seed fails the same requests", %{place: place} do
     SimulatedStore.configure(place, error_rate: 0.3)
     outcomes = outcomes(place)
     assert Enum.count(outcomes, &(&1 == {:error, :simulated})) in 200..400
@@ -56,7 +56,7 @@ defmodule SimulatedStoreTest do
     assert outcomes({again, node()}) == outcomes
   end
 
-  test "a failed write changes nothing; retries get it through", %{place: place} do
+  test "a failed write changes nothing, and a retry succeeds", %{place: place} do
     SimulatedStore.configure(place, error_rate: 1.0)
     assert {:error, :simulated} = SimulatedStore.put_object(place, "k", %{"n" => 1}, max_retries: 2)
     assert %{put: 3, error: 3} = SimulatedStore.stats(place)
@@ -65,7 +65,7 @@ defmodule SimulatedStoreTest do
     assert {:ok, _} = SimulatedStore.put_object(place, "k", %{"n" => 1}, max_retries: 1_000)
   end
 
-  test "pause holds what matches and nothing else; step and resume let it go, oldest first", %{place: place} do
+  test "pause holds only matching requests; step and resume release them, oldest first", %{place: place} do
     {:ok, _} = SimulatedStore.put_object(place, "k", %{"n" => 0}, [])
     SimulatedStore.pause(place, {:put, "k"})
     SimulatedStore.pause(place, fn op, key -> op == :get and key == "other" end)
@@ -90,7 +90,7 @@ defmodule SimulatedStoreTest do
     assert {:ok, _} = SimulatedStore.put_object(place, "k", %{}, [])
   end
 
-  test "a store that is gone is an error, not an exit" do
+  test "a store process that has ended is an error, not an exit" do
     {:ok, %{state: nowhere}} = SimulatedStore.init_backend(name: :no_such_store)
     assert {:error, :unavailable} = SimulatedStore.get_object(nowhere, "k", [])
     assert {:error, :unavailable} = SimulatedStore.put_object(nowhere, "k", %{}, [])

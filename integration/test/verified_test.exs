@@ -3,7 +3,7 @@ defmodule VerifiedTest do
 
   use ExUnit.Case, async: true
 
-  test "the page is as the recorded results and answers make it" do
+  test "VERIFIED.md matches the recorded results and answers" do
     assert Verified.committed_page() == Verified.page()
   end
 end

@@ -9,7 +9,7 @@ defmodule DurableHandoff.CodecLimitsTest do
   @long 200_000
 
   describe "long states" do
-    test "are the same whichever scheduler does the work" do
+    test "have the same result on every kind of scheduler" do
       for term <- [
             Enum.to_list(1..100_000),
             Map.new(1..20_000, &{"key_#{&1}", [&1, &1 / 7]}),
@@ -29,7 +29,7 @@ defmodule DurableHandoff.CodecLimitsTest do
       end
     end
 
-    test "strings with escapes are the same whether they share memory or not, and stay so when others are dropped" do
+    test "strings with escapes are the same with shared and copied memory, also after others are freed" do
       strings = for size <- 1..600, do: String.duplicate("é\n\"#{size}\\", size)
       json = encode_plainly([strings, strings])
       [first, second] = Codec.decode!(json)
@@ -41,14 +41,14 @@ defmodule DurableHandoff.CodecLimitsTest do
       assert kept == Enum.take_every(strings, 50)
     end
 
-    test "what a string keeps in memory is bounded, and only the string when it is copied" do
+    test "a string keeps a bounded part of the text in memory; a copied one keeps only itself" do
       [string | _] = Codec.decode!(encode_plainly(List.duplicate(String.duplicate("a\n", 200), 1_000)), strings: :copy)
       assert :binary.referenced_byte_size(string) == byte_size(string)
       [_ | _] = strings = Codec.decode!(encode_plainly(List.duplicate(String.duplicate("a\n", 200), 1_000)))
       assert Enum.all?(strings, &(:binary.referenced_byte_size(&1) <= 64 * 1024))
     end
 
-    test "lists beside one another are written whichever of them is long" do
+    test "sibling lists are written, whichever of them is long" do
       for {one, other} <- [{[1], 70_000}, {20_000, 30_000}, {60_000, 60_000}, {70_000, [1, 2]}] do
         term = %{"a" => numbers(one), "b" => %{"c" => numbers(other)}, "d" => numbers(other), "e" => [1 | numbers(one)]}
         assert Codec.encode!(term) == encode_plainly(term)
@@ -57,7 +57,7 @@ defmodule DurableHandoff.CodecLimitsTest do
       assert_raise FunctionClauseError, fn -> Codec.encode!(%{"a" => numbers(20_000), "b" => [1, 2 | 3]}) end
     end
 
-    test "a map of any size keeps its own order" do
+    test "a map of any size is written in its iteration order" do
       for size <- [1, 31, 32, 33, 100, 5_000] do
         map = Map.new(1..size, &{"key #{&1 * 7919}", &1})
         assert Codec.encode!(map) == encode_plainly(map)
@@ -75,18 +75,18 @@ defmodule DurableHandoff.CodecLimitsTest do
       end
     end
 
-    test "brackets that are never closed are refused" do
+    test "unclosed brackets are refused" do
       for open <- ["[", ~S({"a":), ~S([{"a":[)] do
         assert {:error, {:unexpected_end, _}} = Codec.decode(String.duplicate(open, @long))
       end
     end
 
-    test "a text cut anywhere is refused" do
+    test "a text that is cut off anywhere is refused" do
       text = Codec.encode!(%{"a" => [1, -2.5e-7, "x\n\u{1F600}é", nil, true, false, %{"b" => []}]})
       for size <- 0..(byte_size(text) - 1), do: assert({:error, _} = Codec.decode(binary_part(text, 0, size)))
     end
 
-    test "a text with any byte replaced by any other ends in a term or an error" do
+    test "a text with any byte replaced by any other gives a term or an error" do
       text = ~S({"a":[1,-2.5e-7,"x\n\ud83d\ude00é",null,true,{"b":[]}]})
 
       for at <- 0..(byte_size(text) - 1),
@@ -97,7 +97,7 @@ defmodule DurableHandoff.CodecLimitsTest do
       end
     end
 
-    test "exponents and digits without end are numbers or errors" do
+    test "very long exponents and digits are numbers or errors" do
       nines = String.duplicate("9", 20_000)
       assert {:error, {:unexpected_sequence, 0, _}} = Codec.decode("1e#{nines}")
       assert Codec.decode!("1e-#{nines}") === 0.0
@@ -107,14 +107,14 @@ defmodule DurableHandoff.CodecLimitsTest do
       assert Codec.decode!(nines) == Integer.pow(10, 20_000) - 1
     end
 
-    test "objects whose keys are all the same, and keys without end" do
+    test "objects with equal keys, and very long keys" do
       pairs = List.duplicate(~S("a":1), @long)
       assert Codec.decode!("{#{Enum.join(pairs, ",")}}") == %{"a" => 1}
       long = String.duplicate("k", @long)
       assert Codec.decode!(~s([{"#{long}":1},{"#{long}":2}])) == [%{long => 1}, %{long => 2}]
     end
 
-    test "a term that shares its parts is not walked more often than it can be written" do
+    test "a term with 2^100 shared parts raises without visiting each of them" do
       # Each level contains the one below it twice: more values than could be visited before the machine is scrapped.
       twice = fn bottom, level -> Enum.reduce(1..100, bottom, fn _, inner -> level.(inner) end) end
 
@@ -129,7 +129,7 @@ defmodule DurableHandoff.CodecLimitsTest do
       end
     end
 
-    test "improper lists and holes by the thousand" do
+    test "thousands of nested improper lists raise, and thousands of dates are encoded" do
       assert_raise FunctionClauseError, fn -> Codec.encode!(Enum.to_list(1..@long) ++ :end) end
       assert_raise FunctionClauseError, fn -> Codec.encode!(Enum.reduce(1..1_000, :end, &[&1, [&1 | &2] | &2])) end
       dates = List.duplicate(~D[2026-01-02], 20_000)

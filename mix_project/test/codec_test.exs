@@ -27,7 +27,7 @@ defmodule DurableHandoff.CodecTest do
       end
     end
 
-    test "a part of a larger binary and one that starts inside a byte are strings like others" do
+    test "a part of a larger binary, and one that does not start at a byte, are encoded" do
       text = String.duplicate("pad", 50) <> String.duplicate("é", 60)
       part = binary_part(text, 150, 120)
       <<_::3, shifted::binary-size(120), _::5>> = <<0::3, part::binary, 0::5>>
@@ -38,7 +38,7 @@ defmodule DurableHandoff.CodecTest do
       assert Codec.decode!(shifted) == %{"key" => part}
     end
 
-    test "what is not UTF-8 raises what JSON raises, wherever it stands" do
+    test "invalid UTF-8 anywhere raises the exception of JSON" do
       for bad <- [
             "\xFF",
             "\xC3(",
@@ -54,7 +54,7 @@ defmodule DurableHandoff.CodecTest do
       assert %ErlangError{original: :unexpected_end} = error(fn -> Codec.encode!(["ok", "\xE2\x82"]) end)
     end
 
-    test "copied strings let go of the text they were read from" do
+    test "copied strings do not keep the text that they were read from" do
       text = Codec.encode!([String.duplicate("x", 100), String.duplicate("y", 10_000)])
       assert [first, _second] = Codec.decode!(text)
       assert :binary.referenced_byte_size(first) == byte_size(text)
@@ -64,23 +64,23 @@ defmodule DurableHandoff.CodecTest do
   end
 
   describe "keys" do
-    test "a key that comes twice keeps its first value" do
+    test "a repeated key keeps its first value" do
       assert Codec.decode!(~S({"a":1,"b":2,"a":3})) == %{"a" => 1, "b" => 2}
       many = Enum.map_join(1..100, ",", &~s("#{rem(&1, 50)}":#{&1}))
       assert Codec.decode!("{#{many}}") == Map.new(1..50, &{Integer.to_string(rem(&1, 50)), &1})
     end
 
-    test "keys that mean the same text are both written" do
+    test "keys with the same text are both written" do
       assert Codec.encode!(%{1 => "a", "1" => "b"}) in [~S({"1":"a","1":"b"}), ~S({"1":"b","1":"a"})]
     end
 
-    test "nil, true and false are strings as keys and words as values" do
+    test "nil, true and false are strings as keys, and JSON literals as values" do
       assert Codec.encode!(%{nil => nil}) == ~S({"nil":null})
       assert Codec.encode!(%{true => true}) == ~S({"true":true})
       assert Codec.encode!([nil, true, false, :ok]) == ~S([null,true,false,"ok"])
     end
 
-    test "keys of other types are what String.Chars makes of them" do
+    test "keys of other types are converted by String.Chars" do
       assert Codec.encode!(%{1.5 => 1}) == ~S({"1.5":1})
       assert Codec.encode!(%{~c"abc" => 1}) == ~S({"abc":1})
       assert Codec.encode!(%{~D[2026-01-02] => 1}) == ~S({"2026-01-02":1})
@@ -105,7 +105,7 @@ defmodule DurableHandoff.CodecTest do
       end
     end
 
-    test "many atoms in turn are not taken for each other" do
+    test "many different atoms are not confused" do
       atoms = for i <- 1..2_000, do: String.to_atom("codec_test_#{i}")
       assert Codec.encode!(atoms) == encode_plainly(Enum.map(atoms, &Atom.to_string/1))
 
@@ -113,7 +113,7 @@ defmodule DurableHandoff.CodecTest do
                Map.new(atoms, &{Atom.to_string(&1), Atom.to_string(&1)})
     end
 
-    test "only the atom key makes a struct" do
+    test "only an atom key :__struct__ makes a struct" do
       assert Codec.encode!(%{"__struct__" => "Elixir.Date"}) == ~S({"__struct__":"Elixir.Date"})
       assert Codec.encode!(%{__struct__: 1}) == ~S({"__struct__":1})
       assert_raise Protocol.UndefinedError, fn -> Codec.encode!(%{__struct__: NoSuchModule}) end
@@ -151,7 +151,7 @@ defmodule DurableHandoff.CodecTest do
       end
     end
 
-    test "what Erlang has no float for is refused, and a zero is a zero" do
+    test "numbers outside the range of floats are refused, and zeros keep their value" do
       for text <- ["1e400", "-1e400", "[1.5e309]"],
           do: assert({:error, {:unexpected_sequence, _, _}} = Codec.decode(text))
 
@@ -177,7 +177,7 @@ defmodule DurableHandoff.CodecTest do
       end
     end
 
-    test "a DateTime that is not a plain one in UTC is left to Elixir" do
+    test "a DateTime outside UTC or the years 0 to 9999 is encoded by Elixir" do
       utc = ~U[2026-01-02 03:04:05.678901Z]
       elsewhere = %{utc | time_zone: "Europe/London", zone_abbr: "BST", utc_offset: 0, std_offset: 3600}
 
@@ -210,7 +210,7 @@ defmodule DurableHandoff.CodecTest do
     end
   end
 
-  test "before JSON.Encoder a protocol of the library says what the JSON of a struct is" do
+  test "before Elixir has JSON.Encoder, a protocol of this library encodes structs" do
     assert encode_plainly([%Money{amount: 5, currency: :eur}]) == ~S([{"eur":[5]}])
     unless @json?, do: assert(Codec.encode!([%Money{amount: 5, currency: :eur}]) == ~S([{"eur":[5]}]))
     message = Exception.message(error(fn -> encode_plainly([1..2]) end))
@@ -223,7 +223,7 @@ defmodule DurableHandoff.CodecTest do
       defstruct [:name, :secret, :more]
     end
 
-    test "structs with an encoder of their own keep it, and what they contain is encoded as well" do
+    test "structs with their own encoder use it, also for their contents" do
       term = %{
         "list" => [%Derived{name: "a\n", secret: 1, more: %Derived{name: %{b: 2.5}}}, 1],
         "z" => ~U[2026-01-02 03:04:05Z]
@@ -233,7 +233,7 @@ defmodule DurableHandoff.CodecTest do
       assert IO.iodata_to_binary(Codec.encode_to_iodata!(term)) == JSON.encode!(term)
     end
 
-    test "every error of a text is the one of JSON" do
+    test "each decode error is that of JSON" do
       for text <- broken_texts() do
         assert Codec.decode(text) == JSON.decode(text)
         assert Codec.Decoder.decode(text) == JSON.decode(text)
@@ -275,7 +275,7 @@ defmodule DurableHandoff.CodecTest do
       assert %{offset: 3, data: "[1 2]"} = assert_raise(@decode_error, fn -> Codec.decode!("[1 2]") end)
     end
 
-    test "what is not a binary is refused as such" do
+    test "a term that is not a binary is refused" do
       for text <- [~c"[1]", <<1::3>>, nil],
           do: assert_raise(FunctionClauseError, fn -> apply(Codec, :decode!, [text]) end)
 

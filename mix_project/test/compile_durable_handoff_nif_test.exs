@@ -52,7 +52,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     {:ok, root: root, app: :"nif_fixture_#{id}"}
   end
 
-  test "one call builds both libraries with the lock file, in release mode, and what cargo named is installed",
+  test "one cargo call builds both libraries, locked and in release mode, and the files that cargo reports are installed",
        context do
     assert compile(context) == {:ok, []}
 
@@ -70,7 +70,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       on_exit(fn -> Application.delete_env(:durable_handoff, :store) end)
     end
 
-    test "neither builds nor asks for the stores", %{root: root} = context do
+    test "neither builds nor looks for the stores' library", %{root: root} = context do
       File.rm_rf!(Path.join(root, "native/store_nif"))
       assert compile(context) == {:ok, []}
       assert calls(context) == ["build --release --locked -p handoff_nif --message-format json-render-diagnostics"]
@@ -78,7 +78,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert compile(context) == {:noop, []}
     end
 
-    test "takes a library away that was built before, and without the line it comes back alone", context do
+    test "removes a library that was built before; without the line only that library is built again", context do
       Application.delete_env(:durable_handoff, :store)
       compile(context)
       Application.put_env(:durable_handoff, :store, false)
@@ -92,7 +92,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
                "build --release --locked -p store_nif --message-format json-render-diagnostics"
     end
 
-    test "DURABLE_HANDOFF_NIF needs no library of the stores", %{root: root} = context do
+    test "needs no stores' library in DURABLE_HANDOFF_NIF", %{root: root} = context do
       put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       assert compile(context) == {:ok, []}
       refute File.exists?(installed(context, "store_nif"))
@@ -105,13 +105,13 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert File.read!(Path.join([app_path, "priv", "native", "handoff_nif" <> @extension])) == "version 1"
   end
 
-  test "nothing changed: cargo does not run", context do
+  test "without a change cargo does not run", context do
     compile(context)
     assert compile(context) == {:noop, []}
     assert length(calls(context)) == 1
   end
 
-  test "--force: cargo runs although nothing changed", context do
+  test "--force runs cargo without a change", context do
     compile(context)
     assert in_project(context, fn -> Compiler.run(["--force"]) end) == {:ok, []}
     assert length(calls(context)) == 2
@@ -148,13 +148,13 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert File.read!(installed(context)) == "version 2"
   end
 
-  test "what cargo builds beside the sources does not count as a source", %{root: root} = context do
+  test "cargo's output beside the sources does not count as a source", %{root: root} = context do
     compile(context)
     write(root, "native/handoff_nif/target/debug/build/x/out/generated.rs", "")
     assert compile(context) == {:noop, []}
   end
 
-  test "a library that is gone is built again", context do
+  test "a deleted library is built again", context do
     compile(context)
 
     for library <- ["handoff_nif", "store_nif"] do
@@ -176,7 +176,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert Path.wildcard(Path.join(Path.dirname(installed(context)), "*.tmp")) == []
   end
 
-  test "a failed build says so, and is tried again", %{root: root} = context do
+  test "a failed build is an error, and the next compile tries again", %{root: root} = context do
     write(root, "broken", "")
     assert_raise Mix.Error, ~r/failed with exit status 101; cargo's output is above/, fn -> compile(context) end
     refute File.exists?(installed(context))
@@ -184,7 +184,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert compile(context) == {:ok, []}
   end
 
-  test "a failed build after a good one leaves the good library and is not taken for up to date",
+  test "a failed build leaves the earlier library, which does not count as up to date",
        %{root: root} = context do
     compile(context)
     write(root, "broken", "")
@@ -214,7 +214,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert compile(context) == {:ok, []}
   end
 
-  test "in the repository cargo builds where it always does, in a package outside of its directory",
+  test "cargo's target directory: the usual one in the repository, outside of a package's directory",
        %{root: root} = context do
     compile(context)
     assert File.read!(Path.join(root, "target_dir")) == "\n"
@@ -232,7 +232,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert File.read!(Path.join(root, "target_dir")) == "/elsewhere\n"
   end
 
-  test "on musl RUSTFLAGS does not take away the flag without which no shared library can be built" do
+  test "on musl RUSTFLAGS keeps the flag that shared libraries need" do
     put_variables(%{"RUSTFLAGS" => "-C target-cpu=native"})
     assert Cargo.environment(nil, true) == [{"RUSTFLAGS", "-C target-cpu=native -C target-feature=-crt-static"}]
     assert Cargo.environment(nil, false) == []
@@ -270,7 +270,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert File.read!(installed(context)) == "prebuilt 2"
     end
 
-    test "a file of any name is the engine's, with the stores' beside it", %{root: root} = context do
+    test "the engine's file can have any name, with the stores' library beside it", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
       put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", "prebuilt")})
       assert compile(context) == {:ok, []}
@@ -278,7 +278,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert File.read!(installed(context, "store_nif")) == "prebuilt store"
     end
 
-    test "unset again: the libraries are built from the sources", %{root: root} = context do
+    test "is unset again: the libraries are built from the sources", %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
       put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       compile(context)
@@ -287,7 +287,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       assert File.read!(installed(context)) == "version 1"
     end
 
-    test "without cargo what it installed stays until a source changes, as in a release of a tree that was compiled before",
+    test "without cargo its libraries stay until a source changes, as in a release of a compiled tree",
          %{root: root} = context do
       write(root, "libstore_nif.so", "prebuilt store")
       put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
@@ -320,7 +320,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
       end
     end
 
-    test "without the stores' library the error says how to do without", %{root: root} = context do
+    test "the error for a missing stores' library says how to leave it out", %{root: root} = context do
       put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
       assert_raise Mix.Error, ~r/there is no store_nif in .*store: false/s, fn -> compile(context) end
     end
@@ -340,7 +340,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   end
 
   describe "content_hash/2" do
-    test "is the same for the same tree elsewhere, whatever the order", %{root: root} do
+    test "is the same for the same tree in another place and in another order", %{root: root} do
       a = for name <- ["x.rs", "y.rs"], do: write(root, "a/#{name}", name)
       b = for name <- ["x.rs", "y.rs"], do: write(root, "b/#{name}", name)
 

@@ -19,7 +19,7 @@ defmodule GroupTest do
     {:ok, group: group, a: a, b: b, c: c}
   end
 
-  test "a registration arrives everywhere, and is forgotten everywhere when its process ends", context do
+  test "a registration reaches every node, and is removed on every node when its process ends", context do
     %{group: group, a: a, nodes: nodes} = context
     {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {pid, :first} end)
@@ -27,7 +27,7 @@ defmodule GroupTest do
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == nil end)
   end
 
-  test "new metadata of the same process: an event with the old one", %{group: group, a: a, b: b} do
+  test "a process registers new metadata: the event has the old metadata", %{group: group, a: a, b: b} do
     {watcher, :ok} = Relay.start(b, {Group, :monitor, [group, "k"]})
     {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
     :ok = Relay.call(pid, {Group, :register, [group, "k", :second]})
@@ -37,7 +37,7 @@ defmodule GroupTest do
     assert_receive {^watcher, {:group, [%{type: :unregistered, meta: :second, reason: nil}], _}}
   end
 
-  test "many join one key; leaving and dying are told apart", %{group: group, a: a, b: b, c: c} do
+  test "many processes join one key; events distinguish leaving from an exit", %{group: group, a: a, b: b, c: c} do
     {watcher, :ok} = Relay.start(c, {Group, :monitor, [group, "room/"]})
     {one, :ok} = Relay.start(a, {Group, :join, [group, "room/1", 1]})
     {two, :ok} = Relay.start(b, {Group, :join, [group, "room/1", 2]})
@@ -53,7 +53,8 @@ defmodule GroupTest do
     assert {_second, {:error, {:taken, {^pid, 1}}}} = Relay.start(a, {Group, :register, [group, "k", 2]})
   end
 
-  test "partition heals with two registrations of a key: the newer stays, the older is told to exit", context do
+  test "a partition heals with two registrations of a key: the newer stays, the older process is told to exit",
+       context do
     %{group: group, a: a, b: b, nodes: nodes} = context
     {old, :ok} = Relay.start(a, {Group, :register, [group, "k", :old]})
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {old, :old} end)
@@ -67,7 +68,7 @@ defmodule GroupTest do
     for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {new, :new} end)
   end
 
-  test "node flaps: what changed meanwhile is right afterwards", %{group: group, a: a, b: b} do
+  test "a node disconnects and reconnects: changes made in between arrive", %{group: group, a: a, b: b} do
     {stays, :ok} = Relay.start(a, {Group, :register, [group, "stays", 1]})
     {goes, :ok} = Relay.start(a, {Group, :register, [group, "goes", 1]})
     wait_until(fn -> call(b, Group, :lookup, [group, "goes"]) == {goes, 1} end)
@@ -84,7 +85,7 @@ defmodule GroupTest do
     wait_until(fn -> for(key <- ["stays", "goes", "comes"], do: call(b, Group, :lookup, [group, key])) == expected end)
   end
 
-  test "node dies: its processes are forgotten", %{group: group, b: b} do
+  test "a node dies: its processes are unregistered", %{group: group, b: b} do
     doomed = start_node()
     {:ok, _app} = start_children(doomed, replica(group))
     {pid, :ok} = Relay.start(doomed, {Group, :register, [group, "k", 1]})
@@ -93,7 +94,7 @@ defmodule GroupTest do
     wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == nil end)
   end
 
-  test "a node that comes late learns what there is", %{group: group, a: a} do
+  test "a node that joins later receives all registrations", %{group: group, a: a} do
     {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", 1]})
     late = start_node()
     {:ok, _app} = start_children(late, replica(group))

@@ -7,7 +7,7 @@ defmodule Client.DrainTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  test "a drain under load: no failed call, every answered increment is there, and no other", context do
+  test "a drain under load: no call fails, and each counter equals its answered increments", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)
 
@@ -19,13 +19,13 @@ defmodule Client.DrainTest do
     assert_all_run_on(context, keys, [b, c])
   end
 
-  test "a node that shuts down under load: callers on the others see nothing of it", context do
+  test "a node shuts down under load: no call from another node fails", context do
     %{a: a, b: b, c: c} = context
     [app, _b, _c] = start_cluster(context)
     under_load(context, {[b, c], 5}, 40, [], fn -> :ok = stop_children(a, app) end)
   end
 
-  test "callers that ask for a start while all moves: nothing runs twice, nothing is lost", context do
+  test "callers request starts during a drain: no server runs twice, no increment is lost", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)
 
@@ -37,7 +37,7 @@ defmodule Client.DrainTest do
     assert_all_run_on(context, keys, [b, c])
   end
 
-  test "a thousand callers of one server that moves: one subscription, all answered", context do
+  test "a thousand callers wait for one moving server: one subscription, and all get a reply", context do
     %{a: a, b: b, sup: sup} = context
     # A thousand callers are many for a busy machine.
     start_cluster(context, placement_erpc_timeout_cross_region_ms: 60_000)

@@ -15,7 +15,7 @@ defmodule Client.HintsTest do
     {:ok, a: a, b: b, c: c, key: unique("k")}
   end
 
-  test "its registry shows no owner: a caller that waits is served, and so are later ones", context do
+  test "the registry has no owner: a waiting caller and later ones get a reply", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     start_handoffs(context)
     LateRegistry.freeze(c, sup, key)
@@ -28,7 +28,7 @@ defmodule Client.HintsTest do
     assert placement(context, [a, b]) == %{key => b}
   end
 
-  test "its registry shows the old owner for ever: later callers are served", context do
+  test "the registry keeps the old owner: later callers get a reply", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     start_handoffs(context)
     old = start_server(context, a, Counter, key)
@@ -41,7 +41,7 @@ defmodule Client.HintsTest do
     assert placement(context, [a, b]) == %{key => b}
   end
 
-  test "it moves twice: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
+  test "the server moves twice: the last hint counts", %{a: a, b: b, c: c, sup: sup, key: key} = context do
     start_handoffs(context)
     LateRegistry.freeze(c, sup, key)
     start_server(context, a, Counter, key)
@@ -55,7 +55,7 @@ defmodule Client.HintsTest do
     assert placement(context, [a, b, third]) == %{key => third}
   end
 
-  test "a shutdown leaves it and another node starts it: a caller that waits is served", context do
+  test "a shutdown leaves the server and another node starts it: a waiting caller gets a reply", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     app = start_uneven(context, a, [b])
     LateRegistry.freeze(c, sup, key)
@@ -72,7 +72,7 @@ defmodule Client.HintsTest do
     assert call(b, DurableHandoff, :whereis, [sup, key])
   end
 
-  test "the node that moves it has no client of its own: callers elsewhere still get the hint", context do
+  test "the source node has no client process: callers on other nodes still get the hint", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     drainer = {DurableHandoff.Drainer, supervisor: sup, handoff_on_shutdown: true}
     {:ok, _app} = start_host(a, context.opts ++ [after: [drainer]])
@@ -84,7 +84,7 @@ defmodule Client.HintsTest do
     assert add(context) == {:ok, 1}
   end
 
-  test "a thousand moves at once are one message for each node", %{a: a, c: c} = context do
+  test "a thousand simultaneous moves are sent as one message to each node", %{a: a, c: c} = context do
     %{sup: sup} = context = another_supervisor(context)
     start_handoff(context, a)
     {listener, _self} = Relay.start(c)

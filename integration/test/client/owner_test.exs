@@ -21,7 +21,7 @@ defmodule Client.OwnerTest do
     assert call(b, DurableHandoff, :cast, [sup, @key, :nothing_it_knows]) == :ok
   end
 
-  test "it is asked to move with the request behind that in its mailbox: handled once, by the new owner", context do
+  test "the request arrives after the stop request: handled once, by the new owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
@@ -39,7 +39,7 @@ defmodule Client.OwnerTest do
     refute Task.yield(call, 0)
   end
 
-  test "it is asked to move with the request before that in its mailbox: handled once, by the old owner", context do
+  test "the request arrives before the stop request: handled once, by the old owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(old, :block)
@@ -56,19 +56,19 @@ defmodule Client.OwnerTest do
     assert GenServer.call(new, :get) == 1
   end
 
-  test "it stops after its reply: the reply counts", %{a: a, b: b} = context do
+  test "the server stops after its reply: the caller gets the reply", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
     assert await_task(call_from(context, b, {:stop, :normal}, timeout: :infinity)) == {:ok, :ok}
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
-  test "it crashes: the error at once", %{a: a, b: b} = context do
+  test "the server crashes: the caller gets the error at once", %{a: a, b: b} = context do
     start_server(context, a, Counter, @key)
     assert {:error, {%RuntimeError{}, _stack}} = await_task(call_from(context, b, :crash, timeout: :infinity))
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
-  test "its object was overwritten: the callback has run when it finds out, so the request is not sent again",
+  test "another owner overwrote its object: the callback has already run, so the request is not sent again",
        context do
     %{a: a, b: b} = context
     start_server(context, a, Troublesome, @key, %{count: 0})
@@ -80,7 +80,7 @@ defmodule Client.OwnerTest do
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
-  test "its callback stops it and does not reply: the request is not sent again", context do
+  test "the callback stops the server without a reply: the request is not sent again", context do
     for detail <- [:normal, :permanent, :delete] do
       key = "stopped_#{detail}"
       start_server(context, context.a, Troublesome, key, %{count: 0})
@@ -95,7 +95,7 @@ defmodule Client.OwnerTest do
     end
   end
 
-  test "it does not come up: what waited in its mailbox was not handled", %{a: a} = context do
+  test "the server's init fails: requests in its mailbox count as not handled", %{a: a} = context do
     for {trouble, reason} <- [ignore: :ignored, stop: :init_failed] do
       key = "init_#{trouble}"
       Troublesome.arm(a, key, :init, :hang)
@@ -114,7 +114,7 @@ defmodule Client.OwnerTest do
     end
   end
 
-  test "the connection is cut before the call: it waits until the owner can be reached", %{a: a, b: b} = context do
+  test "the connection is cut before the call: the call waits until the owner is reachable", %{a: a, b: b} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     disconnect(a, b)
@@ -127,7 +127,7 @@ defmodule Client.OwnerTest do
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
-  test "the connection is cut after sending: the error at once, since it may have been handled", context do
+  test "the connection is cut after the request was sent: an error at once, since it may have been handled", context do
     %{a: a, b: b} = context
     pid = start_server(context, a, Troublesome, @key, %{count: 0})
     await_on(context, b, @key, a)
@@ -143,7 +143,7 @@ defmodule Client.OwnerTest do
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
-  test "its node is killed: an error for the request it had, a wait for the next", %{b: b} = context do
+  test "the owner's node is killed: the pending request gets an error, the next one waits", %{b: b} = context do
     doomed = start_node()
     start_handoff(context, doomed)
     pid = start_server(context, doomed, Troublesome, @key, %{count: 0})
@@ -161,7 +161,7 @@ defmodule Client.OwnerTest do
     Task.shutdown(sent_again)
   end
 
-  test "it runs nowhere: started once for callers on all nodes", %{a: a, b: b} = context do
+  test "the server runs nowhere: started once for callers on all nodes", %{a: a, b: b} = context do
     calls =
       for node <- [a, b], _ <- 1..20 do
         call_from(context, node, :add, start: {Counter, %{profile: %{"colour" => "red"}}}, timeout: 30_000)
@@ -172,7 +172,7 @@ defmodule Client.OwnerTest do
     assert {:ok, %{profile: %{"colour" => "red"}}} = await_task(call_from(context, a, :state, []))
   end
 
-  test "it is stopped, and asked for with start: it goes on with its state", %{a: a, b: b, sup: sup} = context do
+  test "a call with start: to a stopped server starts it with its stored state", %{a: a, b: b, sup: sup} = context do
     start_server(context, a, Counter, @key)
     assert {:ok, 1} = await_task(call_from(context, b, :add, []))
     :ok = call(a, Host, :terminate_child, [sup, @key])
@@ -180,7 +180,7 @@ defmodule Client.OwnerTest do
   end
 
   @tag after_0_1_4: "it knows no cordoned servers"
-  test "it cannot be started: DurableServer's reason", %{a: a, b: b, sup: sup} = context do
+  test "the server cannot be started: DurableServer's reason", %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     :ok = GenServer.call(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
@@ -206,7 +206,7 @@ defmodule Client.OwnerTest do
              {:error, :supervisor_not_running}
   end
 
-  test "the client process is killed: callers are answered all the same", %{a: a, b: b} = context do
+  test "the client process is killed: waiting callers still get a reply", %{a: a, b: b} = context do
     calls = for _ <- 1..20, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 20)
     waiting = call(b, Process, :whereis, [DurableHandoff.Client.Server.name(context.sup)])
@@ -217,7 +217,7 @@ defmodule Client.OwnerTest do
     assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..20, do: {:ok, n})
   end
 
-  test "DurableServer restarts on the caller's node: callers go on waiting, and are answered",
+  test "DurableServer restarts on the caller's node: callers keep waiting and get a reply",
        %{a: a, b: b} = context do
     calls = for _ <- 1..5, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 5)

@@ -10,7 +10,7 @@ defmodule Client.StartTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "the store fails for a while: served when it is back, and the store's error when it stays out", context do
+  test "the store fails: a reply once it works again, or its error if it does not", context do
     start_cluster(context)
     for _ <- 1..12, do: SimulatedStore.fail_next(context.store, :claim, storage_key(context, @key), :unavailable)
     assert {:error, {:start_failed, :unavailable}} = await_task(add(context, timeout: 1_000))
@@ -18,7 +18,7 @@ defmodule Client.StartTest do
     assert SimulatedStore.stats(context.store).error == 12
   end
 
-  test "no node has room: served when there is room, and the reason when there is none", context do
+  test "no node has room: a reply once one has, or the reason if none has", context do
     %{a: a, b: b} = context
     start_cluster(context, max_children: 1)
     for {node, key} <- [{a, "s1"}, {b, "s2"}], do: start_server(context, node, Counter, key, %{permanent: false})
@@ -30,7 +30,7 @@ defmodule Client.StartTest do
     assert await_task(add) == {:ok, 1}
   end
 
-  test "all nodes drain: served when another one has come", %{a: a, b: b} = context do
+  test "all nodes drain: a reply once another node has joined", %{a: a, b: b} = context do
     start_cluster(context)
     for node <- [a, b], do: :ok = call(node, LifecycleManager, :stop_discovery, [context.sup])
     assert {:error, {:start_failed, {:capacity_limit, _limit}}} = await_task(add(context, timeout: 1_000))
@@ -42,7 +42,7 @@ defmodule Client.StartTest do
     assert placement(context, [a, b, third]) == %{@key => third}
   end
 
-  test "its init takes longer than DurableServer waits: the request is sent to the process that boots", context do
+  test "init takes longer than DurableServer waits: the request is sent to the process that runs init", context do
     %{a: a, b: b, sup: sup} = context
     start_cluster(context)
     Troublesome.arm(a, @key, :init, :hang)
@@ -61,7 +61,7 @@ defmodule Client.StartTest do
   end
 
   @tag after_0_1_4: "it starts a server whose deletion is not complete"
-  test "its deletion is not complete: started anew when it is", %{a: a, b: b} = context do
+  test "the server's deletion is not complete: started anew when it is", %{a: a, b: b} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, @key, %{count: 5})
     await_on(context, b, @key, a)
@@ -75,7 +75,7 @@ defmodule Client.StartTest do
     assert await_task(add) == {:ok, 1}
   end
 
-  test "its own init refuses or fails: the reason at once", %{a: a, b: b} = context do
+  test "init refuses or fails: the reason at once", %{a: a, b: b} = context do
     start_cluster(context)
 
     for trouble <- [:ignore, :stop, :raise] do
@@ -86,7 +86,7 @@ defmodule Client.StartTest do
   end
 
   @tag after_0_1_4: "it takes such keys"
-  test "what DurableServer refuses as an argument ends the call at once", context do
+  test "an argument that DurableServer refuses ends the call at once", context do
     start_cluster(context)
 
     options = [start: {Counter, %{}}, timeout: :infinity]
@@ -95,7 +95,7 @@ defmodule Client.StartTest do
              call(context.b, DurableHandoff, :call, [context.sup, "__nodes/a", :add, options])
   end
 
-  test "its module does not exist: the reason at once", context do
+  test "the server's module does not exist: the reason at once", context do
     start_cluster(context)
     failed = add(context, start: {No.Such.Module, %{}}, timeout: :infinity)
     assert {:error, {:start_failed, _reason}} = await_task(failed)

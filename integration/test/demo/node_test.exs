@@ -14,13 +14,13 @@ defmodule HandoffDemo.NodeTest do
     {:ok, listener: listener}
   end
 
-  test "the driver is gone: the node halts", %{listener: listener} do
+  test "the driver's process ends: the node halts", %{listener: listener} do
     {node, driver} = boot(listener, :store)
     :ok = :gen_tcp.close(driver)
     assert_receive {^node, {:exit_status, 1}}, @timeout_ms
   end
 
-  test "SIGTERM: the end of every server arrives before the connection closes", %{listener: listener} do
+  test "SIGTERM: the stop event of every server arrives before the connection closes", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {node, driver} = boot(listener, :app)
     assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, :none, 0, false])
@@ -38,7 +38,7 @@ defmodule HandoffDemo.NodeTest do
     for index <- 0..2, do: assert(%{body: _stored} = SimulatedStore.peek(node(), "demo/" <> Server.key(index)))
   end
 
-  test "a command that fails is answered with its reason", %{listener: listener} do
+  test "a failing command returns its reason", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:error, reason} = command(driver, 1, :connect, [["nobody@127.0.0.1"]])
@@ -46,7 +46,7 @@ defmodule HandoffDemo.NodeTest do
     assert reason =~ ~r/no match of right hand side value:\s+false/
   end
 
-  test "a command fails in a task of its own: it is answered with the reason", %{listener: listener} do
+  test "a command that fails in its own task returns the reason", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     arguments = [0, 1, 1, nil, :none, 0, false]
@@ -55,7 +55,7 @@ defmodule HandoffDemo.NodeTest do
     assert reason =~ "already_started"
   end
 
-  test "a reservation in the store is seen, and whether it outlived its time", %{listener: listener} do
+  test "a reservation in the store is reported, and whether it has expired", %{listener: listener} do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, :none, 0, false])
@@ -85,7 +85,7 @@ defmodule HandoffDemo.NodeTest do
     Cluster.wait_until(fn -> Node.connect(app) end)
   end
 
-  test "without the driver: the node ends and says who starts it" do
+  test "without the driver's environment: the node ends, and names the command that starts it" do
     node = open([])
     assert_receive {^node, {:exit_status, 1}}, @timeout_ms
     assert output(node) =~ "nodes of the demo are started by integration/demo"

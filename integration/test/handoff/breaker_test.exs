@@ -6,7 +6,7 @@ defmodule Handoff.BreakerTest do
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "every start on the target fails: the drain ends early, most servers were never touched",
+  test "every start on the target fails: the drain ends early, and most servers were never stopped",
        %{a: a, b: b} = context do
     [app_a, _app_b] = start_cluster(context)
     keys = for n <- 1..20, do: "t#{n}"
@@ -36,7 +36,7 @@ defmodule Handoff.BreakerTest do
     assert map_size(placement(context, [b])) == 20
   end
 
-  test "one module starts on no node: the report says so, and servers of others move at full speed",
+  test "one module starts on no node: the report names it, and servers of other modules move at full speed",
        %{a: a, b: b} = context do
     start_cluster(context)
     broken = for n <- 1..30, do: "t#{n}"
@@ -70,7 +70,7 @@ defmodule Handoff.BreakerTest do
     assert reservations(context) == []
   end
 
-  test "the heartbeat that says draining is not answered: the drain goes on", %{a: a, b: b} = context do
+  test "the write of the draining heartbeat times out: the drain goes on", %{a: a, b: b} = context do
     start_cluster(context)
     keys = start_servers(context, a, 5)
     SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
@@ -79,7 +79,7 @@ defmodule Handoff.BreakerTest do
     assert_all_run_on(context, keys, [b])
   end
 
-  test "a store that fails now and then costs retries, no servers", %{a: a, b: b} = context do
+  test "occasional store errors cause retries, but no server is left", %{a: a, b: b} = context do
     start_cluster(context)
     keys = start_servers(context, a, 30)
     SimulatedStore.configure(context.store, error_rate: 0.05)

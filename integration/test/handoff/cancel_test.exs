@@ -5,7 +5,7 @@ defmodule Handoff.CancelTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "await: false returns at once, and status has the report in the end", %{a: a, b: b} = context do
+  test "await: false returns at once, and status has the report when the drain has ended", %{a: a, b: b} = context do
     start_cluster(context, unswept(context))
     keys = start_servers(context, a, 3)
     hold_reads(context)
@@ -25,7 +25,7 @@ defmodule Handoff.CancelTest do
     assert {:ok, %{state: :drained, report: %{total: 3, moved: 3}}} = status(context, a)
   end
 
-  test "a call that waits joins a drain that has no caller", %{a: a} = context do
+  test "drain/2 joins a running drain that was started with await: false", %{a: a} = context do
     start_cluster(context, unswept(context))
     start_servers(context, a, 2)
     hold_reads(context)
@@ -36,7 +36,7 @@ defmodule Handoff.CancelTest do
     assert {:ok, %{moved: 2}} = await_task(joined)
   end
 
-  test "cancel: what is in flight settles, the rest goes on running here, and the node stays marked",
+  test "cancel: moves in flight end, the other servers keep running here, and the node stays cordoned",
        %{a: a, b: b} = context do
     start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_known(context, a, 4, b)
@@ -70,7 +70,7 @@ defmodule Handoff.CancelTest do
     await_all_on(context, keys, [b])
   end
 
-  test "cancel during a shutdown: no second drain, and what is left is offered to other nodes",
+  test "cancel during a shutdown: no second drain, and the remaining servers are offered to other nodes",
        %{a: a, b: b} = context do
     [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_servers(context, a, 4)

@@ -8,7 +8,7 @@ defmodule Handoff.CordonTest do
   # DurableServer's own heartbeats tell nothing within a test.
   @silent [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000]
 
-  test "other nodes learn of it at once, and of its end, without a heartbeat", %{a: a, b: b, c: c} = context do
+  test "other nodes learn of a cordon and of its end at once, without a heartbeat", %{a: a, b: b, c: c} = context do
     start_cluster(context, @silent)
     pid = start_server(context, b, Counter, "k")
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
@@ -27,7 +27,7 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> eligible(context, a) == [c] end)
   end
 
-  test "heartbeats go on to say it, and what told it before them is gone", %{a: a, b: b, c: c} = context do
+  test "later heartbeats carry the cordon, and the entry that announced it is removed", %{a: a, b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
     wait_until(fn -> match?([{_manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
@@ -39,7 +39,7 @@ defmodule Handoff.CordonTest do
     assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
   end
 
-  test "a heartbeat that was under way and says the old mark does not undo it", %{a: a, b: b, c: c} = context do
+  test "a heartbeat that was sent before the cordon does not undo it", %{a: a, b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
     # One whose facts are from before is in the store's hands; what it says arrives after the cordon.
     heartbeat = storage_key(context, "__nodes/" <> Atom.to_string(b))
@@ -51,7 +51,7 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> eligible(context, a) == [c] end)
   end
 
-  test "a start on the node itself is placed elsewhere, and here again when it is uncordoned",
+  test "a start on the cordoned node is placed elsewhere, and on it again after uncordon/1",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
@@ -64,7 +64,7 @@ defmodule Handoff.CordonTest do
     assert node(pid) == b
   end
 
-  test "drains of other nodes leave it out, and drains that run already, too", %{a: a, b: b, c: c} = context do
+  test "drains of other nodes, also running ones, do not choose the cordoned node", %{a: a, b: b, c: c} = context do
     start_cluster(context, @silent)
     keys = start_servers(context, a, 12)
     hold_reads(context)
@@ -86,7 +86,7 @@ defmodule Handoff.CordonTest do
     assert running_on(context, a) == moved
   end
 
-  test "drain/2 cordons: uncordon/1 has the node take servers again", %{a: a, b: b, c: c} = context do
+  test "drain/2 cordons the node, and after uncordon/1 it takes servers again", %{a: a, b: b, c: c} = context do
     start_cluster(context, @silent)
     keys = start_servers(context, a, 4)
     assert {:ok, %{moved: 4}} = drain(context, a)
@@ -114,7 +114,7 @@ defmodule Handoff.CordonTest do
     assert {:ok, _server} = start_here(context, a, "new")
   end
 
-  test "a store that fails in a drain from a console does not make the mark final", %{a: a} = context do
+  test "after a store failure during drain/2 the cordon can still be taken back", %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 3)
     SimulatedStore.configure(context.store, outage: :writes)
@@ -131,14 +131,14 @@ defmodule Handoff.CordonTest do
     assert {:error, :no_drainer} = call(a, DurableHandoff, :uncordon, [context.sup])
   end
 
-  describe "a mark that is final" do
+  describe "a mark that cannot be taken back" do
     setup do
       node = start_node()
       {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
       {:ok, doomed: node}
     end
 
-    test "prepare_stop/0: uncordon says that the node stops, also where it was cordoned before",
+    test "after prepare_stop/0 uncordon/1 returns that the node stops, also if it was cordoned before",
          %{a: a, doomed: doomed} = context do
       context = %{context | nodes: [a, doomed]}
       start_cluster(context)
@@ -151,7 +151,7 @@ defmodule Handoff.CordonTest do
       assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, doomed, "k")
     end
 
-    test "a shutdown that finds the node cordoned drains as any other", %{a: a, doomed: doomed} = context do
+    test "a shutdown of a cordoned node drains like any other", %{a: a, doomed: doomed} = context do
       context = %{context | nodes: [a, doomed]}
       [_app, app] = start_cluster(context)
       keys = start_servers(context, doomed, 5)

@@ -5,7 +5,7 @@ defmodule Handoff.CrashTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "Drainer crashes: no server notices, it comes back, and the shutdown drains", %{a: a, b: b} = context do
+  test "the Drainer crashes: servers keep running, it is restarted, and the shutdown drains", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 5)
     pids = for key <- keys, do: whereis(context, a, key)
@@ -19,7 +19,7 @@ defmodule Handoff.CrashTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "Drainer crashes again and again: the servers live on, and the graceful shutdown stops them",
+  test "the Drainer crashes repeatedly: servers keep running until the graceful shutdown stops them",
        %{a: a} = context do
     [app, _app_b] = start_cluster(context)
     [key] = start_servers(context, a, 1)
@@ -31,7 +31,7 @@ defmodule Handoff.CrashTest do
     assert stored(context, key).meta.status == :stopped_graceful
   end
 
-  test "Drainer is killed in the middle of a drain: what is in flight ends, nothing more starts",
+  test "the Drainer is killed during a drain: moves in flight end, and no other begins",
        %{a: a, b: b} = context do
     start_cluster(context)
     keys = start_known(context, a, 10, b)
@@ -51,7 +51,7 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
-  test "the drain's process is killed: an error for the caller and the log, what is in flight ends",
+  test "the drain's process is killed: the caller gets an error, it is logged, and moves in flight end",
        %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context)
     keys = start_known(context, a, 10, b)
@@ -112,7 +112,7 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
-  test "an attempt is killed in the middle: the drain looks where the server is and goes on", %{a: a, b: b} = context do
+  test "an attempt's process is killed: the drain looks the server up and goes on", %{a: a, b: b} = context do
     start_cluster(context)
     [key] = start_servers(context, a, 1)
     hold_reads(context)
@@ -129,7 +129,7 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
-  test "what holds a server is killed while it clears its reservation: another one clears it",
+  test "the process that clears a reservation is killed: another one clears it",
        %{nodes: [a | others]} = context do
     start_cluster(context)
     for key <- ["k1", "k2"], do: start_server(context, a, Troublesome, key, %{count: 0})

@@ -11,7 +11,7 @@ defmodule Handoff.DoctorTest do
     {:ok, a: a, b: b}
   end
 
-  test "a healthy node has no problem, and every check is made", %{b: b} = context do
+  test "a healthy node: every check runs, and none finds a problem", %{b: b} = context do
     findings = findings(context)
     assert for(%{state: :problem} = finding <- findings, do: finding) == []
 
@@ -23,19 +23,19 @@ defmodule Handoff.DoctorTest do
     assert state(findings, :budget) == [:warning]
   end
 
-  test "a node that is healthy but not connected is named, with what to compare", %{a: a, b: b} = context do
+  test "a healthy node that is not connected is named, with the settings to compare", %{a: a, b: b} = context do
     disconnect(a, b)
     wait_until(fn -> :problem in state(findings(context), :cluster) end)
     problems = for %{check: :cluster, state: :problem} = finding <- findings(context), do: finding
     assert Enum.any?(problems, &(&1.text =~ Atom.to_string(b) and &1.todo =~ "cookie"))
   end
 
-  test "a store that takes no writes is a problem, and the check ends", %{store: store} = context do
+  test "a store that does not respond to writes is a problem, and the check still ends", %{store: store} = context do
     SimulatedStore.configure(store, outage: :writes)
     assert state(findings(context), :store) == [:problem]
   end
 
-  test "a budget that is smaller than a shutdown may take is a problem", %{a: a} = context do
+  test "a shutdown budget that is too small is a problem", %{a: a} = context do
     context = another_supervisor(context)
     start_handoff(context, a, handoff_on_shutdown: [timeout_ms: 30_000, shutdown_budget_ms: 5_000])
     findings = findings(context)
@@ -45,7 +45,7 @@ defmodule Handoff.DoctorTest do
     refute text =~ "timeout_ms: 30000"
   end
 
-  test "a node that takes no servers is named", %{a: a} = context do
+  test "a node that accepts no servers is named", %{a: a} = context do
     :ok = call(a, DurableHandoff, :cordon, [context.sup])
     assert state(findings(context), :mark) == [:warning]
     :ok = call(a, DurableHandoff, :uncordon, [context.sup])
@@ -66,7 +66,8 @@ defmodule Handoff.DoctorTest do
       on_exit(fn -> Mix.shell(previous_shell) end)
     end
 
-    test "asks that node, prints what it found, and fails only for a problem", %{a: a, store: store} = context do
+    test "runs the checks on that node, prints the results, and fails only for a problem",
+         %{a: a, store: store} = context do
       arguments = ["--node", Atom.to_string(a), "--supervisor", inspect(context.sup)]
       Task.run(arguments)
       assert_received {:mix_shell, :info, [text]}
@@ -82,7 +83,7 @@ defmodule Handoff.DoctorTest do
       assert text =~ "MyApp.Nowhere: no DurableServer.Supervisor of this name"
     end
 
-    test "a node that is not there, and a name that is none, are errors that say what to check" do
+    test "an unreachable node or an invalid name is an error that says what to check" do
       assert_raise Mix.Error, ~r/cannot be reached.*cookie/s, fn -> Task.run(["--node", "nowhere@127.0.0.1"]) end
       assert_raise Mix.Error, ~r/takes a name such as/, fn -> Task.run(["--node", "nowhere"]) end
     end

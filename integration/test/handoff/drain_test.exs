@@ -6,7 +6,7 @@ defmodule Handoff.DrainTest do
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "every server moves, with its state, evenly, and nothing stays behind", %{a: a, b: b, c: c} = context do
+  test "all servers move with their states, evenly spread, and no reservation remains", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = for n <- 1..60, do: "s#{n}"
 
@@ -48,7 +48,7 @@ defmodule Handoff.DrainTest do
   end
 
   @tag guarantee: "At most `max_concurrency` servers are down at any time"
-  test "no more is in flight than max_concurrency allows", %{a: a, store: store} = context do
+  test "at most max_concurrency moves are in flight", %{a: a, store: store} = context do
     start_cluster(context, quiet(context))
     start_servers(context, a, 20)
     SimulatedStore.configure(store, latency_ms: 5)
@@ -57,7 +57,7 @@ defmodule Handoff.DrainTest do
     assert SimulatedStore.stats(store).max_in_flight <= 2
   end
 
-  test "the node starts no servers any more, and no node chooses it", %{a: a, b: b} = context do
+  test "the drained node starts no servers, and other nodes do not choose it", %{a: a, b: b} = context do
     start_cluster(context)
     {:ok, _report} = drain(context, a)
 
@@ -67,7 +67,7 @@ defmodule Handoff.DrainTest do
     wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
   end
 
-  test "a second drain moves what the first could not", %{a: a, b: b, nodes: nodes} = context do
+  test "a second drain moves the servers that the first could not", %{a: a, b: b, nodes: nodes} = context do
     start_handoff(context, a)
     keys = start_servers(context, a, 5)
     assert {:ok, %{moved: 0, left: %{no_target: 5}}} = drain(context, a, force: true)
@@ -79,7 +79,7 @@ defmodule Handoff.DrainTest do
     assert_all_run_on(context, keys, [b])
   end
 
-  test "two drains at once are one", %{a: a, store: store} = context do
+  test "two concurrent drain/2 calls share one drain", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 3)
     hold_reads(context)
@@ -92,7 +92,7 @@ defmodule Handoff.DrainTest do
     assert {:ok, ^report} = await_task(second)
   end
 
-  test "status says what is going on, before, during and after", %{a: a, store: store} = context do
+  test "status/1 before, during and after a drain", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 3)
     status = fn -> call(a, DurableHandoff, :status, [context.sup]) end
@@ -118,14 +118,14 @@ defmodule Handoff.DrainTest do
     assert call(a, DurableHandoff, :plan, [:no_such_supervisor, []]) == {:error, :supervisor_not_running}
   end
 
-  test "a wrong override raises where it was given", %{a: a} = context do
+  test "an invalid override raises in the caller", %{a: a} = context do
     start_cluster(context)
 
     message = ~r/:max_attempts got 0, expected a positive integer/
     assert_raise ArgumentError, message, fn -> drain(context, a, max_attempts: 0) end
   end
 
-  test "a Rust node that is not there: one warning, and the embedded engine drains", %{a: a} = context do
+  test "the named Rust node does not exist: one warning, and the embedded engine drains", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 2)
     listen_to_log(context, a)
@@ -134,7 +134,7 @@ defmodule Handoff.DrainTest do
     refute_received {:log, ^a, :warning, _another, _metadata}
   end
 
-  test "the log has the start and the end", %{a: a} = context do
+  test "the start and the end of a drain are logged", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 2)
     listen_to_log(context, a)
@@ -144,7 +144,7 @@ defmodule Handoff.DrainTest do
     {:info, %{report: %{total: 2, moved: 2}}} = await_log(a, :drain_ended)
   end
 
-  test "telemetry has start, attempts and end of a drain, and what took over", %{b: b} = context do
+  test "telemetry events of a drain: start, attempts, fallback and stop", %{b: b} = context do
     # A node of this test alone: it keeps the :telemetry it is given.
     source = start_node()
     context = %{context | nodes: [source, b]}
@@ -172,7 +172,7 @@ defmodule Handoff.DrainTest do
     Troublesome.disarm(b, "broken", :init)
   end
 
-  test "a long drain says every second how far it is", %{a: a, store: store} = context do
+  test "a long drain reports progress every second", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 2)
     listen_to_log(context, a)

@@ -10,7 +10,7 @@ defmodule Handoff.EligibilityTest do
   @variables ["REGION", "ZONE"]
 
   @tag after_0_1_4: "it believes in heartbeats from the future"
-  test "for random views, modules and sticky levels the same nodes in the same order", context do
+  test "the engine and DurableServer choose the same nodes in the same order, for random clusters", context do
     seed = :rand.uniform(0xFFFFFFFF)
     :rand.seed(:exsss, {seed, 1, 1})
 

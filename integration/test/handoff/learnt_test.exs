@@ -17,7 +17,7 @@ defmodule Handoff.LearntTest do
     call(node, DurableHandoff.Host.StorageIdentity, :of, [storage])
   end
 
-  test "every node knows the limit of a store that one drain has found", %{a: a, b: b, c: c} = context do
+  test "the store limit that one drain has found reaches every node", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
     keys = start_servers(context, a, 80)
@@ -44,7 +44,7 @@ defmodule Handoff.LearntTest do
     assert concurrency.highest >= 40
   end
 
-  test "few servers with something to store are not taken for a slow store", %{a: a} = context do
+  test "few servers with unsaved state do not make the store look slow", %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 300)
     for key <- Enum.take_every(keys, 10), do: 1 = GenServer.call(whereis(context, a, key), :add)
@@ -53,7 +53,7 @@ defmodule Handoff.LearntTest do
     assert concurrency.highest >= 40
   end
 
-  test "what another node tells is checked, and forgotten with the oldest", %{a: a} = context do
+  test "limits from other nodes are validated, and the oldest are dropped first", %{a: a} = context do
     start_cluster(context)
     valid = %{limit: 8, latency_us: 40_000, knee: true}
     storage = fn number -> String.pad_leading(Integer.to_string(number), 32, "0") end

@@ -6,7 +6,7 @@ defmodule Handoff.LeftoversTest do
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "the deadline passes: what is left starts elsewhere at once, with its state, although no node sweeps",
+  test "the deadline passes: the remaining servers start elsewhere at once with their states, without a sweep",
        %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 20)
@@ -26,7 +26,7 @@ defmodule Handoff.LeftoversTest do
     await_log(b, :leftovers_ended, %{source: a})
   end
 
-  test "a drain hangs past its limit: its leftovers are offered all the same", %{a: a, b: b, c: c} = context do
+  test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4)
     block_drain(context, a)
@@ -44,7 +44,7 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
-  test "servers that are not permanent count like permanent ones", %{a: a, b: b, c: c} = context do
+  test "leftovers that are not permanent are started, too", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})
     block_drain(context, a)
@@ -52,7 +52,7 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
-  test "start_leftovers: false leaves everything to the host, on both sides", %{a: a, b: b, c: c} = context do
+  test "start_leftovers: false leaves the start to DurableServer, on either side", %{a: a, b: b, c: c} = context do
     app = start_handoff(context, a, leaving(context, start_leftovers: false))
     for node <- [b, c], do: start_handoff(context, node, unswept(context))
     await_heartbeats([a, b, c], context.sup)
@@ -70,7 +70,7 @@ defmodule Handoff.LeftoversTest do
     for n <- 1..3, do: assert(stored(context, "s#{n}").meta.status == :stopped_graceful)
   end
 
-  test "only nodes with a receiver are chosen: not one without this library, not one that wants none",
+  test "only nodes that accept leftovers are chosen: none without this library, none with start_leftovers: false",
        %{a: a, b: b, c: c} = context do
     plain = start_node()
     app = start_handoff(context, a, leaving(context))
@@ -88,7 +88,7 @@ defmodule Handoff.LeftoversTest do
   end
 
   @tag guarantee: "Nothing runs twice"
-  test "a discovery sweep tries the same server at the same moment: one owner", %{a: a, b: b, c: c} = context do
+  test "a discovery sweep starts the same server at the same time: one owner", %{a: a, b: b, c: c} = context do
     sweeping = Keyword.merge(unswept(context), backend(context, discovery_interval_ms: 50))
     app = start_handoff(context, a, leaving(context))
     for node <- [b, c], do: start_handoff(context, node, sweeping)
@@ -108,7 +108,7 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
-  test "what a client started first is left alone", %{a: a, b: b, c: c} = context do
+  test "a server that a client has already started is left alone", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     [key] = start_servers(context, a, 1)
     await_on(context, b, key, a)
@@ -130,7 +130,7 @@ defmodule Handoff.LeftoversTest do
     assert Map.has_key?(placement(context, [b, c]), key)
   end
 
-  test "what is stopped for good, or deleted, after the drain is not started", %{a: a, b: b, c: c} = context do
+  test "a server that is stopped for good or deleted after the drain is not started", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     start_servers(context, a, 3)
     block_drain(context, a)
@@ -151,7 +151,7 @@ defmodule Handoff.LeftoversTest do
   end
 
   @tag guarantee: "Nothing runs twice"
-  test "drain/2 and then a shutdown hand over the same servers: each starts once", %{a: a, b: b, c: c} = context do
+  test "drain/2 and a later shutdown offer the same servers: each starts once", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 5)
     block_drain(context, a)
@@ -161,7 +161,7 @@ defmodule Handoff.LeftoversTest do
     await_idle(context, [b, c])
   end
 
-  test "telemetry says what was accepted, and what became of it", %{c: c} = context do
+  test "telemetry has the accepted servers and the result for each", %{c: c} = context do
     # Nodes of this test alone: they keep the :telemetry they are given.
     [source, receiver] = start_nodes(2)
     context = %{context | nodes: [source, receiver]}

@@ -12,7 +12,7 @@ defmodule Handoff.LogTest do
     {:ok, a: a, b: b}
   end
 
-  test "a drain quietens the host's modules, and puts them back", %{a: a} = context do
+  test "a drain raises the log level of DurableServer's modules, and restores it", %{a: a} = context do
     start_servers(context, a, 2)
     own = DurableServer.Supervisor
     :ok = call(a, :logger, :set_module_level, [own, :debug])
@@ -38,7 +38,7 @@ defmodule Handoff.LogTest do
     assert {:ok, %{moved: 2}} = await_task(draining)
   end
 
-  test "a drain that is killed leaves the host's levels as they were", %{a: a} = context do
+  test "the log levels are restored when a drain is killed", %{a: a} = context do
     start_servers(context, a, 2)
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a) end)

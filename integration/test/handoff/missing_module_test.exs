@@ -10,7 +10,7 @@ defmodule Handoff.MissingModuleTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "a module that no other node has: its servers go on running, and the others move", %{a: a} = context do
+  test "a module that no other node has: its servers keep running, and the others move", %{a: a} = context do
     pids = start_of(context, new_module([a]), ["n1", "n2", "n3"])
 
     assert {:ok, %{left: %{module_missing: 3}, moves: [_, _, _, _], stays: [%{reason: :module_missing} | _]}} =
@@ -22,7 +22,8 @@ defmodule Handoff.MissingModuleTest do
     assert reservations(context) == []
   end
 
-  test "modules that some nodes have: each server goes only where it can run", %{a: a, b: b, c: c} = context do
+  test "modules that only some nodes have: each server moves to a node that has its module",
+       %{a: a, b: b, c: c} = context do
     of_b = start_of(context, new_module([a, b]), ["b1", "b2", "b3"])
     of_c = start_of(context, new_module([a, c]), ["c1", "c2"])
     assert {:ok, %{moved: 9, failures: 0}} = drain(context, a)
@@ -42,7 +43,8 @@ defmodule Handoff.MissingModuleTest do
     assert {:ok, %{moved: 5}} = drain(context, a)
   end
 
-  test "a node that comes in mid-drain gets nothing before it was asked", %{a: a, b: b, c: c} = context do
+  test "a node that joins during a drain gets no server before it was asked for its modules",
+       %{a: a, b: b, c: c} = context do
     for node <- [b, c], do: assert({:ok, _report} = drain(context, node, force: true))
     for node <- [b, c], do: wait_until(fn -> marked?(context, a, node) end)
     pids = start_of(context, new_module([a]), ["n1"])

@@ -5,7 +5,8 @@ defmodule Handoff.MoveTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  test "to a named node, as atom or text, with its state; callers wait through it", %{a: a, b: b, c: c} = context do
+  test "to a named node, as an atom or a string: the state moves along, and callers wait",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_unsynced(context, a, 1)
     hold_reads(context)
@@ -24,7 +25,7 @@ defmodule Handoff.MoveTest do
     assert_all_run_on(context, ["s1"], [c])
   end
 
-  test "to the best node, asked on a node that does not run it", %{a: a, b: b, c: c} = context do
+  test "to the best node, from a node that does not run the server", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_servers(context, b, 4)
     start_server(context, a, Counter, "k")
@@ -33,7 +34,7 @@ defmodule Handoff.MoveTest do
     await_on(context, b, "k", c)
   end
 
-  test "it runs there already: nothing is done", %{a: a} = context do
+  test "the server already runs on the target: nothing is done", %{a: a} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     assert {:ok, %{from: ^a, to: ^a, attempts: 0}} = move(context, a, "k", to: a)
@@ -63,7 +64,7 @@ defmodule Handoff.MoveTest do
     assert whereis(context, a, "room/12") == pid
   end
 
-  test "a node that cannot take it: refused with the reason, and the server is not stopped",
+  test "a target that cannot run the server: refused with the reason, and the server is not stopped",
        %{a: a, b: b, c: c} = context do
     start_handoff(context, a)
     start_handoff(context, b)
@@ -88,7 +89,8 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
-  test "its init fails on the target: it runs again at once, and the error says where", %{a: a, b: b} = context do
+  test "init fails on the target: the server is started again at once, and the error names its node",
+       %{a: a, b: b} = context do
     start_cluster(context)
     start_server(context, a, Servers.Troublesome, "k", %{count: 0})
     :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
@@ -99,7 +101,7 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
-  test "it deletes itself before it is asked: it is not started again", %{a: a, b: b} = context do
+  test "the server deletes itself before it is asked to stop: it is not started again", %{a: a, b: b} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     :ok = :sys.suspend(pid)
@@ -114,7 +116,7 @@ defmodule Handoff.MoveTest do
     assert SimulatedStore.peek(context.store, storage_key(context, "k")) == nil
   end
 
-  test "it ends by itself before it is asked: it is not started again", %{a: a, b: b} = context do
+  test "the server ends by itself before it is asked to stop: it is not started again", %{a: a, b: b} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k", %{permanent: false})
     :ok = :sys.suspend(pid)
@@ -128,7 +130,7 @@ defmodule Handoff.MoveTest do
     assert placement(context) == %{}
   end
 
-  test "not during a drain of its node", %{a: a, b: b} = context do
+  test "refused during a drain of the server's node", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 2)
     hold_reads(context)
@@ -141,7 +143,7 @@ defmodule Handoff.MoveTest do
     assert {:ok, %{moved: 2}} = await_task(draining)
   end
 
-  test "from a cordoned node, and many at a time", %{a: a, b: b, c: c} = context do
+  test "from a cordoned node, and several servers at a time", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 10)
     :ok = call(a, DurableHandoff, :cordon, [context.sup])

@@ -14,7 +14,7 @@ defmodule Handoff.NoTargetTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "no other node, from a console: refused, and the node goes on starting servers", %{a: a} = context do
+  test "drain/2 without another node: refused, and the node still starts servers", %{a: a} = context do
     start_handoff(context, a)
     start_server(context, a, Counter, "k")
     assert drain(context, a) == {:error, :no_peers}
@@ -43,7 +43,8 @@ defmodule Handoff.NoTargetTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "all full: as many move as there is room, the rest keeps running", %{a: a, b: b} = context do
+  test "all nodes are full but for a few places: as many servers move, the others keep running",
+       %{a: a, b: b} = context do
     start_handoff(context, a)
     start_handoff(context, b, max_children: %{total: 3})
     await_heartbeats([a, b], context.sup)
@@ -55,7 +56,7 @@ defmodule Handoff.NoTargetTest do
     assert reservations(context) == []
   end
 
-  test "sticky placement locks everything", %{a: a} = context do
+  test "sticky placement allows no target", %{a: a} = context do
     start_cluster(context, sticky_placement: %{Counter => [HANDOFF_TEST_MACHINE: 60_000, any: 0]})
     pid = start_server(context, a, Counter, "k")
     assert {:ok, %{moved: 0, left: left, attempts: 0}} = drain(context, a)
@@ -63,7 +64,7 @@ defmodule Handoff.NoTargetTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "sticky: :any_level and :ignore open what :gated locks", %{a: a, b: b} = context do
+  test "sticky: :any_level and :ignore allow targets that :gated does not", %{a: a, b: b} = context do
     start_cluster(context, sticky_placement: %{Counter => [HANDOFF_TEST_MACHINE: 60_000, any: 0]})
     start_server(context, a, Counter, "k")
     assert {:ok, %{moved: 0}} = drain(context, a)
@@ -71,7 +72,7 @@ defmodule Handoff.NoTargetTest do
     await_on(context, b, "k", b)
   end
 
-  test "wait_for_target_ms: a node that comes later gets them all", %{a: a, b: b} = context do
+  test "wait_for_target_ms: a node that joins later gets all servers", %{a: a, b: b} = context do
     start_handoff(context, a)
     keys = start_servers(context, a, 4)
     draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 20_000) end)

@@ -9,7 +9,8 @@ defmodule Handoff.OutOfReachTest do
     {:ok, a: a, b: b, c: c, names: Enum.sort(for node <- [b, c], do: Atom.to_string(node))}
   end
 
-  test "plan, status and report name them, and nothing is stopped", %{a: a, names: names} = context do
+  test "plan, status and report name the unreachable nodes, and no server is stopped",
+       %{a: a, names: names} = context do
     pid = start_server(context, a, Counter, "k")
     cut_off(context)
     assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
@@ -22,7 +23,7 @@ defmodule Handoff.OutOfReachTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "a drain connects to them and moves", %{a: a, b: b, c: c} = context do
+  test "a drain connects to them and moves the servers", %{a: a, b: b, c: c} = context do
     keys = start_servers(context, a, 6)
     cut_off(context)
     for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
@@ -30,7 +31,7 @@ defmodule Handoff.OutOfReachTest do
     assert_all_run_on(context, keys, [b, c])
   end
 
-  test "with reconnect: false it does not", %{a: a} = context do
+  test "with reconnect: false it does not connect", %{a: a} = context do
     start_servers(context, a, 2)
     cut_off(context)
     for other <- context.nodes -- [a], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
@@ -40,7 +41,7 @@ defmodule Handoff.OutOfReachTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "all others disconnect the node in mid-drain and come back: it waits, stops nothing, and goes on",
+  test "all nodes disconnect during a drain and come back: it stops no server meanwhile, then goes on",
        %{a: a, b: b, c: c} = context do
     keys = start_servers(context, a, 12)
     hold_reads(context)

@@ -7,7 +7,7 @@ defmodule Handoff.PlanTest do
 
   defp plan(context, node, overrides \\ []), do: call(node, DurableHandoff, :plan, [context.sup, overrides])
 
-  test "who goes where, who stays and why, and how long it takes", %{a: a, b: b, c: c} = context do
+  test "a plan has targets, servers that stay with the reason, and an estimate", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 8)
     start_server(context, a, Counter, "stays", %{meta: %{handoff: false}})
@@ -25,7 +25,7 @@ defmodule Handoff.PlanTest do
     assert to_string(plan) =~ "8 of 9 servers would move to"
   end
 
-  test "nothing is marked, stopped, written or reserved", %{a: a, b: b} = context do
+  test "a plan marks, stops, writes and reserves nothing", %{a: a, b: b} = context do
     start_cluster(context, quiet(context))
     keys = start_servers(context, a, 5)
     SimulatedStore.reset_stats(context.store)
@@ -64,7 +64,7 @@ defmodule Handoff.PlanTest do
     assert SimulatedStore.stats(context.store).get <= 70 + 5
   end
 
-  test "an estimate beyond timeout_ms says how many fit", %{a: a} = context do
+  test "an estimate above timeout_ms has the number of servers that fit", %{a: a} = context do
     start_cluster(context)
     SimulatedStore.configure(context.store, latency_ms: 50, slots: 1)
     start_servers(context, a, 10)
@@ -73,7 +73,7 @@ defmodule Handoff.PlanTest do
     assert plan.estimate.fit < 10
   end
 
-  test "the drain does what the plan said", %{a: a} = context do
+  test "a drain moves the servers as planned", %{a: a} = context do
     # A heartbeat between the two would be news for the drain.
     start_cluster(context, quiet(context))
     keys = start_servers(context, a, 10)
@@ -83,7 +83,7 @@ defmodule Handoff.PlanTest do
     assert_all_run_on(context, keys, context.nodes -- [a])
   end
 
-  test "no servers, no store: an empty plan, no estimate", %{a: a} = context do
+  test "without servers or without a store: an empty plan and no estimate", %{a: a} = context do
     start_cluster(context)
     assert {:ok, %{total: 0, moves: [], stays: [], estimate: nil}} = plan(context, a)
     start_servers(context, a, 2)

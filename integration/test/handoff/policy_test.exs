@@ -5,7 +5,7 @@ defmodule Handoff.PolicyTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "a module that is left out stays and is stopped as before", %{a: a, b: b} = context do
+  test "servers of an excluded module stay, and the graceful shutdown stops them", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
     start_server(context, a, Troublesome, "t", %{count: 0})
     start_server(context, a, Counter, "c")
@@ -14,7 +14,7 @@ defmodule Handoff.PolicyTest do
     assert stored(context, "t").meta.status == :stopped_graceful
   end
 
-  test "a server that says handoff: false stays; the report says excluded", %{a: a, b: b} = context do
+  test "a server with handoff: false in its meta stays, and is reported as excluded", %{a: a, b: b} = context do
     start_cluster(context)
     start_server(context, a, Counter, "stays", %{meta: %{handoff: false}})
     start_server(context, a, Counter, "moves")
@@ -49,7 +49,7 @@ defmodule Handoff.PolicyTest do
     assert placement(context) == %{"s1" => a, "s2" => b, "s3" => b}
   end
 
-  test "eligible: a function that raises excludes nothing, and one line says so", %{a: a} = context do
+  test "eligible: a function that raises excludes no server, and is logged once", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3)
     listen_to_log(context, a)
@@ -59,7 +59,8 @@ defmodule Handoff.PolicyTest do
     refute_received {:log, ^a, :warning, _another, _metadata}
   end
 
-  test "eligible: :permanent reads the store once for each server that is left open", %{a: a, b: b} = context do
+  test "eligible: :permanent reads the store once for each server that no other rule decides",
+       %{a: a, b: b} = context do
     start_cluster(context)
     for n <- 1..3, do: start_server(context, a, Counter, "permanent#{n}", %{permanent: true})
     for n <- 1..3, do: start_server(context, a, Counter, "temporary#{n}", %{permanent: false})
@@ -74,7 +75,8 @@ defmodule Handoff.PolicyTest do
   end
 
   @tag guarantee: "The node never waits longer than `timeout_ms`"
-  test "eligible: :permanent with a store that does not answer: all count as permanent, in time", %{a: a} = context do
+  test "eligible: :permanent on a store that does not respond: all servers count as permanent before the deadline",
+       %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3, Counter, %{permanent: false})
     # Only the questions are held: they come before the node stops a server, and reads of a move come after.

@@ -8,7 +8,7 @@ defmodule Handoff.RebalanceTest do
   # No server counts as one that has just arrived.
   @at_once [after_ms: 1, min_servers: 0]
 
-  test "the excess moves to those below their share, the least important first, and nothing more",
+  test "only the servers above the share move, lowest priority first, to nodes below theirs",
        %{a: a, b: b, c: c} = context do
     start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => [priority: 10]}])
     start_servers(context, a, 20)
@@ -35,7 +35,7 @@ defmodule Handoff.RebalanceTest do
     end
   end
 
-  test "its states move with the servers, and callers wait through it", %{a: a, b: b} = context do
+  test "states move with the servers, and callers wait", %{a: a, b: b} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 9)
     hold_reads(context)
@@ -51,7 +51,7 @@ defmodule Handoff.RebalanceTest do
     assert_counts(context, keys, 1)
   end
 
-  test "what arrived lately stays, and so does what policy keeps", %{a: a} = context do
+  test "servers that arrived recently, or that the policy excludes, stay", %{a: a} = context do
     start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
     start_servers(context, a, 6)
     for n <- 1..3, do: start_server(context, a, Troublesome, "kept#{n}", %{count: 0})
@@ -60,7 +60,7 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{moved: 6, left: %{excluded: 3}}} = rebalance(context, a, @at_once)
   end
 
-  test "not with a node that is cordoned, and not from one", %{a: a, b: b} = context do
+  test "a cordoned node neither gets nor gives servers", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 9)
     start_server(context, b, Counter, "b")
@@ -73,7 +73,7 @@ defmodule Handoff.RebalanceTest do
     assert moved in 5..6
   end
 
-  test "a node that takes no servers and has none has no share, and stands in no way", %{a: a, b: b, c: c} = context do
+  test "a node that accepts no servers and has none is left out of the shares", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_servers(context, a, 8)
     :ok = call(c, DurableHandoff, :cordon, [context.sup])
@@ -82,7 +82,7 @@ defmodule Handoff.RebalanceTest do
     assert counts(context) == %{a => 4, b => 4}
   end
 
-  test "not while nodes run different releases", %{a: a, b: b, c: c} = context do
+  test "nothing moves while nodes run different releases", %{a: a, b: b, c: c} = context do
     for {node, release} <- [{a, "1"}, {b, "1"}, {c, "2"}],
         do: start_handoff(context, node, handoff_on_shutdown: [generation: release])
 
@@ -102,7 +102,7 @@ defmodule Handoff.RebalanceTest do
     assert on_b <= 3
   end
 
-  test "max_concurrency and max_per_second: so many at a time", %{a: a} = context do
+  test "max_concurrency and max_per_second limit its moves", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 9)
     hold_reads(context)
@@ -113,7 +113,7 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{moved: 6, concurrency: %{highest: 2}}} = await_task(moving)
   end
 
-  test "cancel: what is in flight settles, the rest stays, and the node takes servers", %{a: a, b: b} = context do
+  test "cancel: moves in flight end, the other servers stay, and the node accepts servers", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 9)
     hold_reads(context)
@@ -128,7 +128,7 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{to: ^a}} = call(b, DurableHandoff, :move, [context.sup, moved_key(context, a), [to: a]])
   end
 
-  test "a drain ends it and goes first, and callers of both get their own reports", %{a: a, b: b, c: c} = context do
+  test "a drain ends a rebalance and starts; callers of each get their own report", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 9)
     hold_reads(context)
@@ -142,7 +142,7 @@ defmodule Handoff.RebalanceTest do
     assert {:error, :cordoned} = rebalance(context, a, @at_once)
   end
 
-  test "a drain that waits behind it shows in status at once, is joined, and is what cancel ends",
+  test "a drain that waits for a rebalance shows in status at once, can be joined, and is ended by cancel",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_servers(context, a, 9)
@@ -167,7 +167,7 @@ defmodule Handoff.RebalanceTest do
     assert context |> counts() |> Map.keys() |> Enum.sort() == Enum.sort([b, c])
   end
 
-  test "cancel while a shutdown waits behind it: no drain comes, and the rest is offered",
+  test "cancel while a shutdown waits for a rebalance: no drain begins, and the servers are offered",
        %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 9)
@@ -185,7 +185,7 @@ defmodule Handoff.RebalanceTest do
     await_all_on(context, keys, [b, c])
   end
 
-  test "a shutdown ends it at once, even while its move hangs, and drains the rest", %{a: a, b: b, c: c} = context do
+  test "a shutdown ends a rebalance at once, even if a move hangs, and drains", %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 9)
     hold_reads(context)
@@ -213,7 +213,8 @@ defmodule Handoff.RebalanceTest do
   end
 
   describe "the option" do
-    test "a node that joins gets its share, when nothing has changed for a while", %{a: a, b: b, c: c} = context do
+    test "a node that joins gets its share once the cluster has been stable for after_ms",
+         %{a: a, b: b, c: c} = context do
       options = [handoff_on_shutdown: [rebalance: [after_ms: 1_500, min_servers: 0]], heartbeat_interval_ms: 500]
       for node <- [a, b], do: start_handoff(context, node, options)
       await_heartbeats([a, b], context.sup)
@@ -236,7 +237,7 @@ defmodule Handoff.RebalanceTest do
     end
   end
 
-  test "no Drainer, wrong options: errors that say so", %{a: a, b: b} = context do
+  test "no Drainer, or invalid options: an error that says so", %{a: a, b: b} = context do
     start_handoff(context, a)
     start_host(b, context.opts)
     assert {:error, :no_drainer} = rebalance(context, b)

@@ -6,7 +6,7 @@ defmodule Handoff.ServerTroubleTest do
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
   @tag guarantee: "The node never waits longer than `timeout_ms`"
-  test "terminate/2 hangs: the others move, the drain ends in time, and what it leaves is cleared when it ends at last",
+  test "terminate/2 hangs: the others move, the drain ends in time, and the reservation is cleared after terminate/2",
        %{a: a, b: b, c: c} = context do
     # Else other nodes start it when it ends.
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
@@ -42,7 +42,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_moved(context, b, "raises", a), :get) == 3
   end
 
-  test "terminate/2 of servers raises: that counts against no store, so the others are not delayed",
+  test "terminate/2 raises in many servers: not counted as store failures, so other moves are not delayed",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     listen_to_telemetry(a)
@@ -63,7 +63,8 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, raising, [b, c])
   end
 
-  test "terminate/2 takes longer than an attempt may: it moves once it has stopped", %{a: a, b: b, c: c} = context do
+  test "terminate/2 takes longer than an attempt may: the server moves once it has stopped",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     slow = start_server(context, a, Troublesome, "slow", %{count: 3})
     Troublesome.arm(a, "slow", :terminate, :hang)
@@ -78,7 +79,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_moved(context, b, "slow", a), :get) == 3
   end
 
-  test "busy until after the drain: it cannot store its state, so it keeps running", %{a: a} = context do
+  test "a server is busy until after the drain: it cannot store its state, so it keeps running", %{a: a} = context do
     start_cluster(context)
     busy = start_server(context, a, Troublesome, "busy", %{count: 0})
     :ok = GenServer.call(busy, :block)
@@ -93,7 +94,7 @@ defmodule Handoff.ServerTroubleTest do
   end
 
   for {trouble, text} <- [raise: "told to raise", ignore: ":ignore", stop: "told_to_stop"] do
-    test "init answers #{trouble} on one target: the other one", %{a: a, b: b, c: c} = context do
+    test "init returns #{trouble} on one target: the server moves to the other", %{a: a, b: b, c: c} = context do
       start_cluster(context)
       start_server(context, a, Troublesome, "k", %{count: 5})
       first = first_target(context, a)
@@ -108,7 +109,7 @@ defmodule Handoff.ServerTroubleTest do
       assert GenServer.call(await_on(context, second, "k", second), :get) == 5
     end
 
-    test "init answers #{trouble} everywhere: the others move, its reservation is cleared",
+    test "init returns #{trouble} everywhere: the other servers move, and its reservation is cleared",
          %{a: a, b: b, c: c} = context do
       start_cluster(context)
       start_server(context, a, Troublesome, "k", %{count: 5})
@@ -126,7 +127,7 @@ defmodule Handoff.ServerTroubleTest do
     end
   end
 
-  test "init takes longer than the host waits for: it has moved when init has run, not before",
+  test "init takes longer than DurableServer waits: the server counts as moved only when init has returned",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 5})
@@ -146,7 +147,8 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_on(context, first, "k", first), :get) == 5
   end
 
-  test "init raises after the host has given up waiting: the other target", %{a: a, b: b, c: c} = context do
+  test "init raises after DurableServer has stopped waiting: the server moves to the other target",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 5})
     first = first_target(context, a)
@@ -164,7 +166,7 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, ["k"], [second])
   end
 
-  test "init raises on the only target: a node that comes later finds it, without being asked",
+  test "init raises on the only target: a node that joins later starts the server without a request",
        %{a: a, b: b, c: c} = context do
     [_app, app] = for node <- [a, b], do: start_handoff(context, node, handoff_on_shutdown: [start_leftovers: false])
     Cluster.await_heartbeats([a, b], context.sup)
@@ -179,7 +181,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_on(context, c, "k", c), :get) == 5
   end
 
-  test "a start that failed half way is started by a receiver, also on the node where it failed",
+  test "after a start that failed half way a receiver starts the server, even on the node where it failed",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 5})
@@ -194,7 +196,8 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_on(context, c, "k", b), :get) == 5
   end
 
-  test "a start that failed half way is given back as stopped, one that goes on is not", %{a: a, b: b} = context do
+  test "after a failed start the server is stored as stopped; while a start goes on it is not",
+       %{a: a, b: b} = context do
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
     pid = start_server(context, a, Troublesome, "k", %{count: 5})
     storage = call(a, DurableHandoff.Host, :storage, [context.sup])
@@ -210,7 +213,7 @@ defmodule Handoff.ServerTroubleTest do
     assert stored(context, "k").state["count"] == 5
   end
 
-  test "its final write lost to a start that then failed: it is given back, not taken for another owner's",
+  test "the final write conflicts with a start that then fails: stored as stopped, not taken for another owner's",
        %{a: a, b: b} = context do
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
     pid = start_server(context, a, Troublesome, "k", %{count: 5})
@@ -220,7 +223,7 @@ defmodule Handoff.ServerTroubleTest do
     assert {{:displaced, :server}, _why} = move(context, a, server, b)
   end
 
-  test "its start on the target is registered and then fails: displaced, not moved", %{a: a, b: b} = context do
+  test "a start on the target fails after its registration: displaced, not moved", %{a: a, b: b} = context do
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
     pid = start_server(context, a, Counter, "k", %{count: 5})
     key = storage_key(context, "k")
@@ -238,7 +241,7 @@ defmodule Handoff.ServerTroubleTest do
     assert {{:displaced, :store}, {:returned, {:error, _reason}}} = Task.await(moving)
   end
 
-  test "a start elsewhere is registered and then fails: a receiver starts the server", %{a: a, b: b, c: c} = context do
+  test "a start elsewhere fails after its registration: a receiver starts the server", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k", %{count: 5})
     :ok = call(a, Host, :terminate_child, [context.sup, "k"])
@@ -257,7 +260,7 @@ defmodule Handoff.ServerTroubleTest do
     assert GenServer.call(await_on(context, a, "k", b), :get) == 5
   end
 
-  test "stops by itself before its turn: gone, nothing is started", %{a: a} = context do
+  test "a server stops by itself before its turn: reported as gone, and not started", %{a: a} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)
 
@@ -270,7 +273,7 @@ defmodule Handoff.ServerTroubleTest do
     assert reservations(context) == []
   end
 
-  test "crashes before its turn: the drain goes on", %{a: a} = context do
+  test "a server crashes before its turn: the drain goes on", %{a: a} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)
 
@@ -285,7 +288,7 @@ defmodule Handoff.ServerTroubleTest do
     assert reservations(context) == []
   end
 
-  test "a client starts it elsewhere before its turn: left to its new owner", %{a: a, b: b} = context do
+  test "a client starts the server elsewhere before its turn: the new owner keeps it", %{a: a, b: b} = context do
     start_cluster(context)
     {moving, other} = hold_first(context, a)
 
@@ -304,7 +307,8 @@ defmodule Handoff.ServerTroubleTest do
     assert reservations(context) == []
   end
 
-  test "the read after its stop fails: displaced, retried, moved", %{a: a, b: b, c: c} = context do
+  test "the store read after the stop fails: the server is displaced, retried and moved",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_server(context, a, Counter, "k")
     SimulatedStore.fail_next(context.store, :get, storage_key(context, "k"), :unavailable)

@@ -12,7 +12,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b, c])
   end
 
-  test "a stopped supervisor leaves no process, name or table of ours", %{a: a} = context do
+  test "a stopped supervisor leaves no process, name or table of this library", %{a: a} = context do
     tables = fn -> a |> call(:ets, :all, []) |> Enum.filter(&(is_atom(&1) and to_string(&1) =~ "#{context.sup}")) end
     names = fn -> a |> call(Process, :registered, []) |> Enum.filter(&(to_string(&1) =~ "#{context.sup}")) end
     [app | _apps] = start_cluster(context)
@@ -55,7 +55,7 @@ defmodule Handoff.ShutdownTest do
   end
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "a node alone: nothing is moved, and the graceful shutdown stores every state", %{a: a} = context do
+  test "a single node: no server moves, and the graceful shutdown stores every state", %{a: a} = context do
     app = start_handoff(context, a)
     start_servers(context, a, 5, Counter, %{count: 3})
     :ok = stop_children(a, app)
@@ -66,7 +66,7 @@ defmodule Handoff.ShutdownTest do
     end
   end
 
-  test "drain/2, then a shutdown: it drains what stayed, and what was moved stays moved", %{a: a, b: b} = context do
+  test "a shutdown after drain/2 drains only the servers that stayed", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     app = start_handoff(context, a)
     keys = start_servers(context, a, 6)
@@ -79,7 +79,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b])
   end
 
-  test "a shutdown in the middle of a drain/2 waits for that one, and the caller gets its report",
+  test "a shutdown during drain/2 waits for that drain, and its caller gets the report",
        %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
@@ -97,7 +97,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b])
   end
 
-  test "a shutdown in the middle of a drain/2 with narrower options drains the rest after it",
+  test "a shutdown during drain/2 with narrower options drains the other servers afterwards",
        %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
@@ -115,7 +115,7 @@ defmodule Handoff.ShutdownTest do
     await_all_on(context, keys, [b])
   end
 
-  test "drain/2 in the middle of a shutdown gets the shutdown's report", %{a: a, b: b} = context do
+  test "drain/2 during a shutdown returns the shutdown's report", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     start_servers(context, a, 4)
@@ -131,7 +131,7 @@ defmodule Handoff.ShutdownTest do
     assert :ok = await_task(stopping)
   end
 
-  test "a drain/2 with a longer limit ends in time for the shutdown", %{a: a, b: b} = context do
+  test "a drain/2 with a longer timeout ends in time for the shutdown", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
     start_servers(context, a, 2)
@@ -189,7 +189,7 @@ defmodule Handoff.ShutdownTest do
   end
 
   @tag guarantee: "The node never waits longer than `timeout_ms`"
-  test "a drain that hangs itself, and a Drainer that hangs: the shutdown goes on at the limit", %{a: a} = context do
+  test "the drain's process or the Drainer hangs: the shutdown goes on at the limit", %{a: a} = context do
     for hanging <- [DurableHandoff.Drain, :drainer] do
       context = another_supervisor(context)
       [app | _apps] = start_cluster(context, name: context.sup, handoff_on_shutdown: [timeout_ms: 1_000])

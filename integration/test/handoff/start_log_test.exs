@@ -10,7 +10,7 @@ defmodule Handoff.StartLogTest do
     {:ok, node: node}
   end
 
-  test "a supervisor with handoff that starts makes DurableServer log no warning", %{node: node} = context do
+  test "the start of a supervisor with handoff makes DurableServer log no warning", %{node: node} = context do
     {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     start_handoff(context, node, handoff_on_shutdown: [generation: "7.1"])
     assert {:info, _metadata} = await_log(node, :handoff_on)
@@ -24,7 +24,7 @@ defmodule Handoff.StartLogTest do
     assert {:warning, _metadata} = await_log(node, :application_not_started)
   end
 
-  test "prepare_stop/0 without the application: an error, not an :ok that marks nothing", %{node: node} = context do
+  test "prepare_stop/0 without the application returns an error", %{node: node} = context do
     call(node, Application, :stop, [:durable_handoff])
     start_handoff(context, node)
     assert call(node, DurableHandoff, :prepare_stop, []) == {:error, :application_not_started}
@@ -33,7 +33,7 @@ defmodule Handoff.StartLogTest do
     assert call(node, DurableHandoff, :prepare_stop, []) == :ok
   end
 
-  test "a warning of DurableServer would be seen here", %{node: node} do
+  test "this test case sees warnings of DurableServer", %{node: node} do
     assert call(node, Host, :node_ref, [:no_such_supervisor]) == nil
     assert {:warning, _metadata} = await_log(node, :host)
   end

@@ -18,7 +18,7 @@ defmodule Handoff.StartTest do
       assert Process.whereis(context.sup) == nil
     end
 
-    test "of the host reach the host", context do
+    test "of DurableServer reach DurableServer", context do
       Process.flag(:trap_exit, true)
       result = catch_error_or_value(fn -> DurableHandoff.Supervisor.start_link(context.opts ++ [no_such_option: 1]) end)
       assert inspect(result) =~ "no_such_option"
@@ -30,7 +30,7 @@ defmodule Handoff.StartTest do
       end
     end
 
-    test "what is no keyword list, and what is no name, raises and says what is expected" do
+    test "options that are not a keyword list, and an invalid name, raise and say what is expected" do
       for call <- [
             fn -> DurableHandoff.Supervisor.child_spec(MyApp) end,
             fn -> DurableHandoff.Drainer.child_spec(MyApp) end,
@@ -43,7 +43,7 @@ defmodule Handoff.StartTest do
       end
     end
 
-    test "a second supervisor of one name is told that the first runs already", %{a: a} = context do
+    test "a second supervisor with the same name returns {:already_started, pid}", %{a: a} = context do
       start_handoff(context, a)
       host = call(a, DurableHandoff.Host, :whereis, [context.sup])
       assert {:error, reason} = start_children(a, [{DurableHandoff.Supervisor, context.opts}])
@@ -67,7 +67,7 @@ defmodule Handoff.StartTest do
       end
     end
 
-    test "a Drainer before its supervisor says where it belongs", context do
+    test "a Drainer that starts before its supervisor fails, and says where it belongs", context do
       assert_raise ArgumentError, ~r/no DurableServer.Supervisor named .* runs on this node.*right after it/s, fn ->
         DurableHandoff.Drainer.start_link(supervisor: context.sup)
       end
@@ -80,7 +80,7 @@ defmodule Handoff.StartTest do
     end
   end
 
-  test "the Drainer is given longer to stop than it may take" do
+  test "the Drainer's shutdown time is longer than a drain may take" do
     assert %{shutdown: shutdown} =
              DurableHandoff.Drainer.child_spec(supervisor: Sup, handoff_on_shutdown: [timeout_ms: 90_000])
 
@@ -88,7 +88,7 @@ defmodule Handoff.StartTest do
   end
 
   describe "the shutdown budget" do
-    test "counts what the children may take that stop before us", %{a: a} = context do
+    test "counts the shutdown times of children that stop before the Drainer", %{a: a} = context do
       quick = Supervisor.child_spec({HeldChild, {self(), 5_000}}, id: :quick)
       slow = Supervisor.child_spec({HeldChild, {self(), 40_000}}, id: :slow)
       ours = {DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]}
@@ -109,7 +109,7 @@ defmodule Handoff.StartTest do
       assert :ok = await_task(stopping)
     end
 
-    test "what has passed of it since the node was told to stop is cut from the drain", %{b: b} = context do
+    test "is reduced by the time since the node was told to stop", %{b: b} = context do
       leaving = start_node()
       {:ok, _apps} = call(leaving, Application, :ensure_all_started, [:durable_handoff])
       handoff = [timeout_ms: 3_600_000, shutdown_budget_ms: 3_602_000]
@@ -140,7 +140,7 @@ defmodule Handoff.StartTest do
   end
 
   describe "heartbeats" do
-    test "tell every node release, start and number of servers, and keep the user's own meta",
+    test "carry release, start time and number of servers, and keep the user's own meta",
          %{a: a, b: b} = context do
       started = [heartbeat_interval_ms: 100]
 
@@ -164,7 +164,7 @@ defmodule Handoff.StartTest do
                for(%{name: ^name} = node <- nodes, do: node)
     end
 
-    test "a function's meta is kept and asked again each time", %{a: a} = context do
+    test "call a heartbeat_meta function each time, and keep its result", %{a: a} = context do
       Application.put_env(:handoff_integration, :colour, "red")
       meta = &HandoffCase.heartbeat_meta/0
       call(a, Application, :put_env, [:handoff_integration, :colour, "red"])
@@ -174,17 +174,17 @@ defmodule Handoff.StartTest do
       wait_until(fn -> match?(%{"colour" => "green"}, own_meta(context, a)) end)
     end
 
-    test "an entry of the user's under our key is the user's", %{a: a} = context do
+    test "keep a user's entry under this library's key", %{a: a} = context do
       start_handoff(context, a, heartbeat_meta: %{"durable_handoff" => "mine"})
       assert wait_until(fn -> own_meta(context, a) end)["durable_handoff"] == "mine"
     end
 
-    test "without handoff nothing is added", %{a: a} = context do
+    test "have no addition without handoff", %{a: a} = context do
       start_handoff(context, a, handoff_on_shutdown: nil, heartbeat_meta: %{"colour" => "blue"})
       assert wait_until(fn -> own_meta(context, a) end) == %{"colour" => "blue"}
     end
 
-    test "a node without the library is a target like any other", %{a: a, b: b} = context do
+    test "of a node without the library: it is a target like any other", %{a: a, b: b} = context do
       start_handoff(context, a)
       {:ok, _app} = start_host(b, context.opts)
       await_heartbeats([a, b], context.sup)
@@ -193,7 +193,7 @@ defmodule Handoff.StartTest do
       assert_all_run_on(context, keys, [b])
     end
 
-    test "junk in other nodes' heartbeats costs nothing but these nodes", %{a: a, b: b} = context do
+    test "of other nodes with invalid content exclude only those nodes", %{a: a, b: b} = context do
       start_cluster(context)
       keys = start_servers(context, a, 3)
       now = System.system_time(:millisecond)

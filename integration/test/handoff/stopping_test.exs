@@ -11,7 +11,7 @@ defmodule Handoff.StoppingTest do
     {:ok, context}
   end
 
-  test "init:stop on two nodes, one with a slow child behind ours: nothing goes to that one",
+  test "init:stop on two nodes, one with a slow child that stops first: no server moves to that node",
        %{a: a, b: b, c: c} = context do
     start_handoff(context, a)
     start_with_slow_child(context, b)
@@ -46,7 +46,7 @@ defmodule Handoff.StoppingTest do
     send(slow, :go_on)
   end
 
-  test "the heartbeat of a node that stops is not answered: a warning, and its drain goes on",
+  test "a stopping node's heartbeat write times out: a warning, and its drain goes on",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 5)
@@ -60,7 +60,8 @@ defmodule Handoff.StoppingTest do
     assert_all_run_on(context, keys, [b, c])
   end
 
-  test "found out after the plan: what has not started goes elsewhere", %{a: a, b: b, c: c} = context do
+  test "a target stops after the plan was made: servers that have not started there go elsewhere",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 12)
     hold_reads(context)
@@ -76,7 +77,7 @@ defmodule Handoff.StoppingTest do
     await_all_on(context, keys, [b, c])
   end
 
-  test "prepare_stop/0 marks all supervisors, stops nothing, and may be called again", %{a: a, b: b} = context do
+  test "prepare_stop/0 marks all supervisors, stops no server, and can be called again", %{a: a, b: b} = context do
     other = another_supervisor(context)
     for each <- [context, other], do: start_cluster(each, name: each.sup)
     pids = for each <- [context, other], do: start_server(each, a, Counter, "k")
@@ -90,7 +91,7 @@ defmodule Handoff.StoppingTest do
     end
   end
 
-  test "a whole cluster that is told to stop moves nothing and waits for nothing", %{a: a} = context do
+  test "all nodes are told to stop: no server moves, and no node waits", %{a: a} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     for node <- context.nodes, do: assert(:ok = call(node, DurableHandoff, :prepare_stop, []))
@@ -99,7 +100,7 @@ defmodule Handoff.StoppingTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "our handler comes before OTP's, and others stay", %{a: a} do
+  test "this library's signal handler runs before OTP's, and other handlers stay", %{a: a} do
     assert [{DurableHandoff.Stopping.Signal, _id} | others] = call(a, :gen_event, :which_handlers, [:erl_signal_server])
     assert :erl_signal_handler in others
   end

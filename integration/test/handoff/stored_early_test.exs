@@ -11,7 +11,7 @@ defmodule Handoff.StoredEarlyTest do
   end
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "a child behind ours is still stopping: every state is in the store before the drain's turn",
+  test "a child that stops before the Drainer is slow: all states are stored before the drain begins",
        %{a: a, b: b} = context do
     start_with_slow_child(context, a, true)
     start_handoff(context, b)
@@ -55,7 +55,7 @@ defmodule Handoff.StoredEarlyTest do
     wait_until(fn -> count_stored(context, key) == 1 end)
   end
 
-  test "the supervisor of the servers answers nothing: their states are stored all the same", %{a: a} = context do
+  test "the servers' supervisor does not respond: their states are still stored", %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 3)
     running = for key <- keys, do: whereis(context, a, key)
@@ -69,7 +69,7 @@ defmodule Handoff.StoredEarlyTest do
     :ok = call(a, :sys, :resume, [supervisor])
   end
 
-  test "prepare_stop/0 again: what has changed since is stored", %{a: a} = context do
+  test "a second prepare_stop/0 stores later changes", %{a: a} = context do
     start_cluster(context)
     [changed, other] = start_unsynced(context, a, 2)
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
@@ -80,7 +80,7 @@ defmodule Handoff.StoredEarlyTest do
     assert map_size(placement(context, [a])) == 2
   end
 
-  test "the Drainer ends while servers store their state: nothing more is asked", %{a: a} = context do
+  test "the Drainer ends while servers store their states: no further server is asked", %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 60)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)

@@ -9,7 +9,7 @@ defmodule Handoff.StoredFirstTest do
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "the node is killed while moves have hardly begun: every state is in the store", %{a: a} = context do
+  test "the node is killed when moves have just begun: every state is in the store", %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 30)
     hold_reads(context)
@@ -23,7 +23,7 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 30, stored: %{stored: 30, unchanged: 0, failed: 0}} = await_drain(draining)
   end
 
-  test "servers whose state is stored already are asked and write nothing", %{a: a} = context do
+  test "servers whose state is stored already are asked, and write nothing", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 10)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
@@ -37,7 +37,7 @@ defmodule Handoff.StoredFirstTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "the store is out when the drain begins: nothing is stopped, and all move with their states when it is back",
+  test "the store fails when the drain begins: no server is stopped, and all move with their states when it works again",
        %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 20)
@@ -55,7 +55,7 @@ defmodule Handoff.StoredFirstTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "the store goes out in the middle of a drain: no other server is stopped, none is lost or set back",
+  test "the store fails during a drain: no further server is stopped, and no state is lost or set back",
        %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 20)
@@ -78,7 +78,7 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, running, 2)
   end
 
-  test "writes hang from the start: no server with nothing to store is stopped to find that out", %{a: a} = context do
+  test "writes hang from the start: no server with a stored state is stopped as a probe", %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 6)
     1 = GenServer.call(whereis(context, a, hd(keys)), :add)
@@ -89,7 +89,7 @@ defmodule Handoff.StoredFirstTest do
     SimulatedStore.resume(context.store)
   end
 
-  test "only writes fail for a while: servers with and without something to store run on, and move later",
+  test "only writes fail for a while: servers with and without unsaved state keep running, and move later",
        %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 10)
@@ -111,7 +111,8 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, [changed], 1)
   end
 
-  test "heartbeats elsewhere: after an incident servers with nothing to store move again", %{a: a} = context do
+  test "heartbeats in another store: after a store failure servers without unsaved state move again",
+       %{a: a} = context do
     start_supervised!(Supervisor.child_spec({SimulatedStore, name: :heartbeats}, id: :heartbeats))
     heartbeats = {SimulatedStore, name: :heartbeats, node: node()}
     start_cluster(context, heartbeat_backend: heartbeats)
@@ -130,7 +131,7 @@ defmodule Handoff.StoredFirstTest do
     assert storage_key(context, "__durable_handoff/probe") not in SimulatedStore.keys(context.store)
   end
 
-  test "the store is slow and refuses a state: its attempt ends in time, and stops nothing without time for a move",
+  test "a slow store refuses a state: the attempt ends in time, and stops no server without time for a move",
        %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 1)
@@ -150,7 +151,7 @@ defmodule Handoff.StoredFirstTest do
     await_drain(draining)
   end
 
-  test "its final write fails after its stop: it starts again and never counts as moved",
+  test "the final write fails after the stop: the server starts again and does not count as moved",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
@@ -163,7 +164,7 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, ["k"], 1)
   end
 
-  test "its final write fails, and the read after it with what is not known: it is never told as moved",
+  test "the final write fails, and the read after it with an unknown error: not reported as moved",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
@@ -177,7 +178,8 @@ defmodule Handoff.StoredFirstTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "states that cannot be stored: those servers run on and are named, the others move", %{a: a} = context do
+  test "states that cannot be stored: those servers keep running and are reported, the others move",
+       %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 12)
     {unstorable, others} = Enum.split(keys, 4)
@@ -216,7 +218,8 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, keys, 1)
   end
 
-  test "writes hang, and more servers wait than may write: none is stopped before its turn", %{a: a} = context do
+  test "writes hang, and more servers wait than may write at a time: none is stopped before its turn",
+       %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 60)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)

@@ -10,7 +10,7 @@ defmodule Handoff.SuccessiveDrainsTest do
     handoff_on_shutdown: [prefer: :none]
   ]
 
-  test "the second drain knows what the first one moved, although no heartbeat says so yet",
+  test "the second drain counts the servers that the first moved, before any heartbeat has them",
        %{nodes: nodes} = context do
     [a, _b, _c, d] = nodes
     others = Enum.sort([Atom.to_string(a), Atom.to_string(d)])

@@ -5,7 +5,8 @@ defmodule Handoff.TakeoverTest do
 
   setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
 
-  test "the receiver is killed before it started its share: the next one takes it over", %{a: a, b: b} = context do
+  test "a receiver is killed before it has started its leftovers: the next one takes them over",
+       %{a: a, b: b} = context do
     doomed = start_node()
     keys = leave(context, a, [b, doomed])
     wait_until(fn -> Enum.any?(keys, &(held(context, doomed)[&1] == :trying)) end)
@@ -15,7 +16,8 @@ defmodule Handoff.TakeoverTest do
     await_idle(context, [b])
   end
 
-  test "the receiving process is killed: the next one takes its share over", %{a: a, b: b} = context do
+  test "a receiver's Leftovers process is killed: the next receiver takes its leftovers over",
+       %{a: a, b: b} = context do
     other = start_node()
     keys = leave(context, a, [b, other])
     call(other, Process, :exit, [receiver(context, other), :kill])
@@ -25,7 +27,7 @@ defmodule Handoff.TakeoverTest do
     await_idle(context, [b, other])
   end
 
-  test "the receiver drains: the next one takes its share over, and nothing starts where it drains",
+  test "a receiver drains: the next one takes its leftovers over, and none starts on the draining node",
        %{a: a, b: b} = context do
     leaving = start_node()
     keys = leave(context, a, [b, leaving])
@@ -36,7 +38,7 @@ defmodule Handoff.TakeoverTest do
     await_all_on(context, ["blocker" | keys], [b])
   end
 
-  test "a node that drains takes nothing", %{a: a, b: b} = context do
+  test "a draining node accepts no leftovers", %{a: a, b: b} = context do
     draining = start_node()
     start_uneven(context, a, [b, draining])
     {:ok, _report} = drain(context, draining)
@@ -45,7 +47,7 @@ defmodule Handoff.TakeoverTest do
     assert GenServer.call(receiver(context, draining), {:take, message}) == {:error, :draining}
   end
 
-  test "the receiver is full: the next one starts what it cannot", %{a: a, b: b} = context do
+  test "a receiver is full: the next one starts the servers that do not fit", %{a: a, b: b} = context do
     small = start_node()
     app = start_handoff(context, a, leaving(context))
     start_handoff(context, b, unswept(context))
@@ -75,7 +77,7 @@ defmodule Handoff.TakeoverTest do
     assert context |> placement([b, small]) |> Map.drop(["own", "late"]) |> Map.values() |> Enum.uniq() == [b]
   end
 
-  test "the source is killed right after its drain: its servers start once its lock has expired, with what was synced",
+  test "the source is killed right after its drain: its servers start with their stored states once its locks expire",
        %{a: a, b: b} = context do
     doomed = start_node()
     start_uneven(context, doomed, [a, b])
@@ -97,7 +99,7 @@ defmodule Handoff.TakeoverTest do
   end
 
   @tag guarantee: "Nothing runs twice"
-  test "the source is killed in the middle of its shutdown: each server starts once", %{a: a, b: b} = context do
+  test "the source is killed during its shutdown: each server starts once", %{a: a, b: b} = context do
     doomed = start_node()
     app = start_uneven(context, doomed, [a, b])
     keys = start_servers(context, doomed, 3)

@@ -5,7 +5,7 @@ defmodule Handoff.TargetTroubleTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  test "target dies between stop and start: another target", %{a: a} = context do
+  test "target dies between stop and start: the server moves to another", %{a: a} = context do
     # Two nodes of this test alone: one of them is to die.
     [doomed, other] = start_nodes(2)
     context = %{context | nodes: [a, doomed]}
@@ -48,7 +48,7 @@ defmodule Handoff.TargetTroubleTest do
     assert Map.keys(placement(%{context | nodes: [a]})) == keys -- ["s1"]
   end
 
-  test "target is full by now: the others get them", %{a: a, b: b, c: c} = context do
+  test "target has become full: the servers move to others", %{a: a, b: b, c: c} = context do
     start_handoff(context, a)
     start_handoff(context, b, max_children: 2)
     start_handoff(context, c)
@@ -63,7 +63,7 @@ defmodule Handoff.TargetTroubleTest do
     assert placement(context) |> Map.take(keys) |> Map.values() |> Enum.uniq() == [c]
   end
 
-  test "target runs no such supervisor (any more): another target", %{a: a, b: b, c: c} = context do
+  test "target no longer runs the supervisor: the servers move to another", %{a: a, b: b, c: c} = context do
     [_app_a, app_b, _app_c] = start_cluster(context)
     keys = start_servers(context, a, 4)
     before = heartbeat_row(context, a, b)
@@ -76,7 +76,7 @@ defmodule Handoff.TargetTroubleTest do
   end
 
   @tag guarantee: "Nothing runs twice"
-  test "start on the target takes too long: reported, it runs once in the end, and nothing is reserved",
+  test "start on the target takes too long: reported; the server runs once, and no reservation remains",
        %{a: a, b: b, c: c} = context do
     start_cluster(context, placement_erpc_timeout_cross_region_ms: 200)
     start_server(context, a, Troublesome, "k", %{count: 1})
@@ -94,7 +94,7 @@ defmodule Handoff.TargetTroubleTest do
     assert_all_run_on(context, ["k" | keys], [b, c])
   end
 
-  test "answer of the start is lost, but the server comes up: moved", %{a: a, b: b} = context do
+  test "the start's response is lost, but the server runs on the target: it counts as moved", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     start_cluster(context, placement_erpc_timeout_cross_region_ms: 200)
     start_server(context, a, Troublesome, "k", %{count: 1})
@@ -112,7 +112,7 @@ defmodule Handoff.TargetTroubleTest do
     assert reservations(context) == []
   end
 
-  test "a node that appears in the middle of a drain gets servers too", %{a: a, b: b, c: c} = context do
+  test "a node that joins during a drain gets servers, too", %{a: a, b: b, c: c} = context do
     context = %{context | nodes: [a, b]}
     start_cluster(context)
     keys = start_servers(context, a, 12)

@@ -11,7 +11,7 @@ defmodule Node.CommandsTest do
     {:ok, a: a, b: b, c: c}
   end
 
-  test "a node that is cordoned gets no server of a drain, and gets some once it is not",
+  test "a cordoned node gets no server of a drain; after uncordon it does",
        %{a: a, b: b, c: c} = context do
     keys = start_servers(context, a, 6)
     assert {_said, 0} = RustNode.command(["cordon", Atom.to_string(b)])
@@ -28,7 +28,7 @@ defmodule Node.CommandsTest do
     assert_all_run_on(context, keys, [a, b])
   end
 
-  test "one server moves to the node that is named", %{a: a, b: b, c: c} = context do
+  test "move: one server moves to the named node", %{a: a, b: b, c: c} = context do
     [key] = start_servers(context, a, 1)
     # Asked of a node that does not have it.
     assert {said, 0} = RustNode.command(["move", Atom.to_string(b), key, "--to", Atom.to_string(c), "--json"])
@@ -41,7 +41,7 @@ defmodule Node.CommandsTest do
     assert said =~ "refuses"
   end
 
-  test "what a node has above its share but has just got stays, and the command says so", %{a: a} = context do
+  test "rebalance: servers above the share that arrived recently stay, and the command says so", %{a: a} = context do
     keys = start_servers(context, a, 60)
     connect = ["--connect", Atom.to_string(a)]
     assert {said, 5} = RustNode.command(["rebalance", "--dry-run", "--json" | connect])

@@ -5,7 +5,8 @@ defmodule Node.DrainTest do
 
   setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
 
-  test "every server moves, with its state, evenly, and nothing stays behind", %{a: a, b: b, c: c, d: d} = context do
+  test "all servers move with their states, evenly spread, and no reservation remains",
+       %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     keys = start_servers(context, a, 90)
@@ -24,7 +25,7 @@ defmodule Node.DrainTest do
     wait_until(fn -> drain_processes(a) == [] end)
   end
 
-  test "two nodes that drain at once share targets evenly", %{a: a, b: b, c: c, d: d} = context do
+  test "two concurrent drains spread their servers evenly over the targets", %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     of_a = start_servers(context, a, 40)
@@ -41,7 +42,7 @@ defmodule Node.DrainTest do
     assert Enum.min(Map.values(counts)) >= 0.9 * Enum.max(Map.values(counts))
   end
 
-  test "a shutdown drains through it", %{a: a, b: b, c: c, d: d} = context do
+  test "a shutdown's drain is coordinated by the Rust node", %{a: a, b: b, c: c, d: d} = context do
     RustNode.start(context.nodes)
     [app | _others] = start_cluster(context)
     keys = start_servers(context, a, 20)
@@ -49,14 +50,14 @@ defmodule Node.DrainTest do
     await_all_on(context, keys, [b, c, d])
   end
 
-  test "executor: :embedded does not ask it", %{a: a} = context do
+  test "executor: :embedded does not ask the Rust node", %{a: a} = context do
     RustNode.start(context.nodes)
     start_cluster(context)
     start_servers(context, a, 3)
     assert {:ok, %{moved: 3, executor: :embedded, executors_lost: []}} = drain(context, a, executor: :embedded)
   end
 
-  test "executor: {:node, name} asks that one", %{a: a} = context do
+  test "executor: {:node, name} asks the named Rust node", %{a: a} = context do
     names = for _ <- 1..3, do: RustNode.start(context.nodes).name
     start_cluster(context)
     start_servers(context, a, 3)

@@ -19,18 +19,18 @@ defmodule Node.LossTest do
   end
 
   @tag guarantee: "A Rust node is never needed"
-  test "kill -9: all servers move all the same, each once", %{rust: rust} = context do
+  test "the Rust node is killed: all servers still move, each once", %{rust: rust} = context do
     RustNode.signal(rust, "KILL")
     assert [{_name, {:down, _reason}}] = assert_goes_on(context)
   end
 
   @tag guarantee: "A Rust node is never needed"
-  test "it hangs (SIGSTOP): the source goes on without it", %{rust: rust} = context do
+  test "the Rust node hangs (SIGSTOP): the source goes on without it", %{rust: rust} = context do
     RustNode.signal(rust, "STOP")
     assert [{_name, :silent}] = assert_goes_on(context)
   end
 
-  test "it is stopped (SIGTERM): it refuses the drain and ends", %{rust: rust} = context do
+  test "the Rust node is stopped (SIGTERM): it refuses the drain and ends", %{rust: rust} = context do
     RustNode.signal(rust, "TERM")
     assert [{_name, {:refused, :stopping}}] = assert_goes_on(context)
     assert RustNode.await_exit(rust) == "0"
@@ -38,7 +38,7 @@ defmodule Node.LossTest do
   end
 
   @tag guarantee: "A Rust node is never needed"
-  test "its connection is cut: all servers move all the same", %{rust: rust, a: a} = context do
+  test "the Rust node's connection is cut: all servers still move", %{rust: rust, a: a} = context do
     # A wrong cookie keeps it from coming back.
     call(a, Node, :set_cookie, [rust.name, :cut_off])
     call(a, Node, :disconnect, [rust.name])

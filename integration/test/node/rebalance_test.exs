@@ -5,7 +5,7 @@ defmodule Node.RebalanceTest do
 
   setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
 
-  test "what is above the share moves, evenly, and nothing more", %{a: a, b: b, c: c, d: d} = context do
+  test "only servers above the share move, evenly spread", %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     keys = start_servers(context, a, 40)
@@ -17,7 +17,7 @@ defmodule Node.RebalanceTest do
     assert reservations(context) == []
   end
 
-  test "a Rust node that does not know rebalances is not asked", %{a: a, b: b, d: fake} = context do
+  test "a Rust node without rebalance support is not asked", %{a: a, b: b, d: fake} = context do
     {:ok, _apps} = call(a, Application, :ensure_all_started, [:durable_handoff])
     context = %{context | nodes: [a, b]}
     player = call(fake, FakeRustNode, :start, [self()])

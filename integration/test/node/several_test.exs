@@ -5,7 +5,7 @@ defmodule Node.SeveralTest do
 
   setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
 
-  test "every node asks the same one for the same storage, and when it goes, the other",
+  test "all nodes ask the same Rust node for a storage, and the other one when it leaves",
        %{a: a, b: b, c: c} = context do
     rusts = for _ <- 1..2, do: RustNode.start(context.nodes)
     start_cluster(context)
@@ -25,7 +25,7 @@ defmodule Node.SeveralTest do
     assert {:ok, %{executor: {:node, ^name}, executors_lost: []}} = drain(context, c, force: true)
   end
 
-  test "one that is killed while no node drains is not asked any more", %{a: a} = context do
+  test "a Rust node that is killed between drains is no longer asked", %{a: a} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     RustNode.signal(rust, "KILL")

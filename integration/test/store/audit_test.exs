@@ -25,7 +25,7 @@ defmodule Store.AuditTest do
 
   for {where, place} <- [{"a directory", {Places, :directory, []}}, {"S3", {Elixir.Store.Servers, :options, [:s3]}}] do
     @tag place: place
-    test "of #{where}: counts, names each thing that is wrong, writes nothing", %{place: place, program: program} do
+    test "of #{where}: counts objects, names each problem, writes nothing", %{place: place, program: program} do
       {module, function, arguments} = place
       options = apply(module, function, arguments)
       {:ok, %{state: store}} = Store.init_backend(options)

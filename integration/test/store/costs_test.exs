@@ -18,7 +18,7 @@ defmodule Store.CostsTest do
     {:ok, proxy: proxy, store: store, context: context}
   end
 
-  test "a server writes twice to start, once to sync, three times to move", %{context: context, proxy: proxy} do
+  test "a start is two writes, a sync one, a move three", %{context: context, proxy: proxy} do
     [a, _b] = context.nodes
     start_cluster(context)
     # Those of the proof at the start.
@@ -32,7 +32,7 @@ defmodule Store.CostsTest do
     assert writes(proxy) == %{"update" => 3 * @servers}
   end
 
-  test "a heartbeat is a write, a listing of the nodes and a read of each", %{context: context, proxy: proxy} do
+  test "a heartbeat is one write, one listing of the nodes and one read for each", %{context: context, proxy: proxy} do
     {Store, store} = context.opts[:backend]
 
     start_cluster(%{context | opts: Keyword.put(context.opts, :backend, {Store, [heartbeat_interval_ms: 250] ++ store})})
@@ -46,7 +46,7 @@ defmodule Store.CostsTest do
     assert_in_delta gets, 2 * puts, 8
   end
 
-  test "a read, a write and a page are one request each",
+  test "a read, a write and a page of a listing are one request each",
        %{store: options, proxy: proxy} do
     {:ok, %{state: store}} = Store.init_backend(options)
     cost = fn -> for(%{kind: kind} <- Proxy.requests(proxy), do: kind) end

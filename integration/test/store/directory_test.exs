@@ -15,7 +15,7 @@ defmodule Store.DirectoryProcessesTest do
     {:ok, opts: opts, state: state}
   end
 
-  test "of many increments from several VMs none is lost", %{nodes: nodes, opts: opts, state: state} do
+  test "concurrent increments from several VMs are all kept", %{nodes: nodes, opts: opts, state: state} do
     {:ok, _} = Backend.put_object(state, "k", %{"n" => 0})
 
     nodes
@@ -28,7 +28,7 @@ defmodule Store.DirectoryProcessesTest do
     assert {:ok, %{body: %{"n" => 90}}} = Backend.get_object(state, "k", consistent: true)
   end
 
-  test "a VM killed while it writes leaves no lock, no half object, nothing to see", %{opts: opts, state: state} do
+  test "a VM killed during a write leaves no lock and no partial object", %{opts: opts, state: state} do
     node = Cluster.start_node()
     writer = :erpc.send_request(node, Store.DirectoryWriter, :write_for_ever, [opts, "k"])
     Cluster.wait_until(fn -> match?({:ok, %{body: %{"n" => n}}} when n > 5, Backend.get_object(state, "k")) end)

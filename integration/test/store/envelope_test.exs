@@ -22,7 +22,7 @@ defmodule Store.EnvelopeTest do
     {:ok, state: state}
   end
 
-  test "what the built-in backend wrote is read as it was meant", %{vectors: vectors, state: state} do
+  test "objects of the built-in backend are read", %{vectors: vectors, state: state} do
     assert length(vectors["objects"]) == 30
 
     for vector <- vectors["objects"] do
@@ -43,7 +43,7 @@ defmodule Store.EnvelopeTest do
     end
   end
 
-  test "what we write is what the built-in backend would have written", %{vectors: vectors, state: state} do
+  test "objects are written as the built-in backend writes them", %{vectors: vectors, state: state} do
     for vector <- vectors["objects"] do
       bytes = Base.decode64!(vector["object_base64"])
       {:ok, stored} = Store.decode(state, bytes)
@@ -53,7 +53,7 @@ defmodule Store.EnvelopeTest do
     end
   end
 
-  test "a heartbeat of the built-in backend, both ways", %{vectors: vectors, state: state} do
+  test "a heartbeat of the built-in backend is read and written", %{vectors: vectors, state: state} do
     %{"key" => key, "object_base64" => base64} = vectors["heartbeat"]
     bytes = Base.decode64!(base64)
     {:ok, _etag} = Request.run(state, {:put, key, bytes, :always, :always, false}, [])

@@ -30,7 +30,7 @@ defmodule Store.FaultsTest do
 
   defp methods(proxy), do: for(%{method: method} <- Proxy.requests(proxy), do: method)
 
-  test "a claim that the network sent twice: a success if it names its owner, else a lost race",
+  test "a claim arrives twice: success if it names its owner, else a lost race",
        %{proxy: proxy} do
     state = open(proxy)
     {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
@@ -40,7 +40,7 @@ defmodule Store.FaultsTest do
     assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
   end
 
-  test "a map names no owner: only after a lost answer is its refusal read back", %{proxy: proxy} do
+  test "a claim without an owner: a refusal is checked by a read only after a lost response", %{proxy: proxy} do
     state = open(proxy)
     Proxy.plan(proxy, [:lose_answer])
     assert {:ok, {:claimed, etag}} = Backend.try_claim(state, "map", %{"n" => 1})
@@ -54,7 +54,7 @@ defmodule Store.FaultsTest do
     assert ["GET"] = methods(proxy)
   end
 
-  test "a server that fails, then answers", %{proxy: proxy} do
+  test "a server error, then success", %{proxy: proxy} do
     state = open(proxy)
     Proxy.plan(proxy, [{:answer, 500, [], "<Error><Code>InternalError</Code></Error>"}, {:answer, 502, [], ""}])
     assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, [])
@@ -72,7 +72,7 @@ defmodule Store.FaultsTest do
   end
 
   describe "no answer" do
-    test "one hanging attempt is sent again within the timeout", %{proxy: proxy} do
+    test "a hanging request is sent again within the timeout", %{proxy: proxy} do
       state = open(proxy, attempt_timeout_ms: 2_000)
       Proxy.plan(proxy, [:hang])
       assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, timeout: 30_000)
@@ -111,7 +111,7 @@ defmodule Store.FaultsTest do
   end
 
   describe "what the store is told" do
-    test "consistent reads and conditional writes ask the leader, others do not", %{proxy: proxy} do
+    test "consistent reads and conditional writes have the leader header, others do not", %{proxy: proxy} do
       state = open(proxy, read_your_writes: false)
       header = fn -> for %{headers: headers} <- Proxy.requests(proxy), do: headers["x-tigris-consistent"] end
       {:ok, %{etag: etag}} = Backend.put_object(state, "k", %{"n" => 1}, [])
@@ -138,7 +138,7 @@ defmodule Store.FaultsTest do
   end
 
   describe "refused" do
-    test "a listing without a handler raises what was wrong", %{proxy: proxy} do
+    test "a failing listing without an error handler raises the reason", %{proxy: proxy} do
       state = open(proxy)
       Proxy.plan(proxy, [@wrong_key])
 
@@ -178,7 +178,7 @@ defmodule Store.FaultsTest do
       end
     end
 
-    test "bodies that are too large, empty, or no JSON" do
+    test "bodies that are too large, empty or not JSON" do
       {:ok, %{state: state}} = Backend.init_backend(url: "memory:", max_object_bytes: 10)
       assert {:error, {:too_large, %{bytes: 12, limit: 10}}} = Backend.put_object(state, "k", %{"n" => 123_456})
 
@@ -191,7 +191,7 @@ defmodule Store.FaultsTest do
     end
   end
 
-  test "a listing is one request a page: a sweep does not read every server that runs" do
+  test "a listing is one request for each page: a sweep does not read running servers" do
     {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
     for n <- 1..50, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{"n" => n})
     before = Backend.stats(state).requests
@@ -201,7 +201,7 @@ defmodule Store.FaultsTest do
     assert Backend.stats(state).requests == before + 1
   end
 
-  test "a page that fails goes to the handler: :continue asks again, :halt ends", %{proxy: proxy} do
+  test "a failing page calls the error handler: :continue asks again, :halt ends", %{proxy: proxy} do
     state = open(proxy, max_retries: 0)
     for n <- 1..3, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{})
     test = self()
@@ -222,7 +222,7 @@ defmodule Store.FaultsTest do
     assert_received {:failed, :slow_down}
   end
 
-  test "credentials are in nothing that is shown", %{proxy: proxy} do
+  test "no message or inspected term contains credentials", %{proxy: proxy} do
     secret = "do-not-show-me-" <> Base.encode16(:rand.bytes(8))
 
     config = fn ->

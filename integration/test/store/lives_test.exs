@@ -20,7 +20,7 @@ defmodule Store.LivesTest do
     pid
   end
 
-  test "a server that has stopped starts again, with its state, as often as it is asked to", %{a: a} = context do
+  test "a stopped server starts again with its state, repeatedly", %{a: a} = context do
     start_handoff(context, a)
 
     for times <- 1..3 do
@@ -33,7 +33,7 @@ defmodule Store.LivesTest do
     assert GenServer.call(ensure(context, a, "k"), :get) == 3
   end
 
-  test "a server that is moved takes its state along, there and back", %{a: a, b: b} = context do
+  test "a server keeps its state in a move to another node and back", %{a: a, b: b} = context do
     start_cluster(context)
     assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
     assert {:ok, {pid, _meta}} = moved(context, a, b)
@@ -44,14 +44,14 @@ defmodule Store.LivesTest do
     assert GenServer.call(pid, :get) == 2
   end
 
-  test "a drain moves it, and its new node stores it", %{a: a, b: b} = context do
+  test "a drain moves a server, and its new node stores its state", %{a: a, b: b} = context do
     start_cluster(context)
     assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
     assert {:ok, %{moved: 1}} = drain(context, a)
     assert GenServer.call(await_on(context, b, "k", b), :add_sync) == 2
   end
 
-  test "a permanent server that was stopped is found by the sweep of another node", %{a: a, b: b} = context do
+  test "another node's sweep starts a permanent server that was stopped", %{a: a, b: b} = context do
     [app] = [start_handoff(context, a, handoff_on_shutdown: false)]
     permanent = child("k", %{permanent: true})
     {:ok, {pid, _meta}} = call(a, Host, :start_child, [context.sup, permanent, [local_only: true]])
@@ -61,7 +61,7 @@ defmodule Store.LivesTest do
     assert GenServer.call(await_on(context, b, "k", b), :get) == 1
   end
 
-  test "a deleted server is gone, running or stopped, and starts anew", %{a: a} = context do
+  test "a server that is deleted, running or stopped, starts with a new state", %{a: a} = context do
     start_handoff(context, a)
 
     for stop_first? <- [false, true] do
@@ -80,7 +80,7 @@ defmodule Store.LivesTest do
     assert GenServer.call(ensure(context, a, "k"), :get) == 0
   end
 
-  test "an object that the host cannot read is not started, not written over, and named", %{a: a} = context do
+  test "an object that DurableServer cannot read is not started, not overwritten, and named", %{a: a} = context do
     start_handoff(context, a)
     %{store: place} = store(context)
     key = storage_key(context, "k")

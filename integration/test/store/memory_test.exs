@@ -16,11 +16,11 @@ defmodule Store.PinnedTest do
     :binary.referenced_byte_size(small)
   end
 
-  test "one small string of a large state keeps only itself" do
+  test "a small string of a large state does not keep the whole object in memory" do
     assert read([]) == byte_size(@small)
   end
 
-  test "with strings: :reference it keeps the whole object" do
+  test "with strings: :reference it does" do
     assert read(strings: :reference) > @large
   end
 end

@@ -56,13 +56,13 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
         {:ok, apps: %{apps | opts: opts}, ekv: name, members: running, member: member}
       end
 
-      test "every server moves, with what only its stop stores", %{apps: apps, a: a, targets: targets} do
+      test "every server moves with the state that its stop stores", %{apps: apps, a: a, targets: targets} do
         counts = start_counted(apps, a)
         assert {:ok, %{total: @servers, moved: @servers}} = drain(apps, a)
         assert_kept(apps, targets, counts)
       end
 
-      test "its quorum is lost in mid-drain and comes back: no state is lost or set back", context do
+      test "the quorum is lost during a drain and comes back: no state is lost or set back", context do
         %{apps: apps, a: a, targets: targets, ekv: ekv, members: [_kept | lost], member: member} = context
         counts = start_counted(apps, a)
         draining = Task.async(fn -> drain(apps, a) end)
@@ -97,7 +97,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
         end
       end
 
-      test "its second store refuses writes in mid-drain: every server moves all the same", context do
+      test "the second store refuses writes during a drain: every server still moves", context do
         %{apps: apps, a: a, targets: targets, second: second} = context
         counts = start_counted(apps, a)
         SimulatedStore.pause(second, fn op, key -> op == :put and not String.contains?(key, "__nodes/") end)

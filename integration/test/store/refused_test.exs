@@ -29,7 +29,7 @@ defmodule Store.RefusedTest do
   ]
 
   for {flaw, reason} <- @wrong do
-    test "an S3 server with the flaw #{flaw}: refused, with what is wrong and what to do" do
+    test "an S3 server with the flaw #{flaw}: refused, with the cause and what to do" do
       store = wrong([unquote(flaw)])
       assert {:error, {unquote(reason), facts}} = Backend.ensure_ready(store)
       assert said(unquote(reason), facts)
@@ -37,7 +37,7 @@ defmodule Store.RefusedTest do
   end
 
   for flaw <- ["etags-without-quotes-only", "etags-with-quotes-only"] do
-    test "an S3 server with the flaw #{flaw}: used in its own form, and keeps one winner" do
+    test "an S3 server with the flaw #{flaw}: supported in its own form, and one writer wins" do
       store = wrong([unquote(flaw)])
       assert :ok = Backend.ensure_ready(store)
       assert winners(store, 10) == [1]
@@ -55,7 +55,7 @@ defmodule Store.RefusedTest do
   # The verdict is the server's own: Ceph applies several writes that race in a bucket with versions, others
   # do not.
   for kind <- [:s3, :ministack], bucket <- ["handoff", "versioned"] do
-    test "#{kind}, bucket #{bucket}: ready means one winner, and a refusal means more than one" do
+    test "#{kind}, bucket #{bucket}: ready if one writer wins, refused if several do" do
       options = Servers.options(unquote(kind), url: "s3://#{unquote(bucket)}/#{Cluster.unique("t")}")
       {:ok, %{state: store}} = Backend.init_backend(options)
       one_winner? = winners(store, 100) == [1]
@@ -78,7 +78,7 @@ defmodule Store.RefusedTest do
       {:ok, a: a, b: b, proxy: proxy, config: config(proxy)}
     end
 
-    test "are refused, both, before they start a server", %{a: a, b: b, config: config} do
+    test "are both refused before they start a server", %{a: a, b: b, config: config} do
       for node <- [a, b] do
         assert {:error, reason} = start(node, Cluster.unique_options(), url: "s3://handoff/x", config: config)
         assert inspect(reason, limit: :infinity) =~ "conditions_ignored"
@@ -86,7 +86,7 @@ defmodule Store.RefusedTest do
       end
     end
 
-    test "would both run the same server, where the proof is switched off", %{a: a, b: b, config: config} = context do
+    test "both run the same server when the proof is switched off", %{a: a, b: b, config: config} = context do
       options = Cluster.unique_options()
       store = [url: "s3://handoff/x", config: config, conditional_writes: :assume, read_your_writes: false]
 

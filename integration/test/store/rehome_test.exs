@@ -37,13 +37,13 @@ defmodule Store.RehomeTest do
         assert {["GET", "PUT", "PUT", "PUT"], 0} = requests_of_a_move(nodes, place, read_your_writes: false)
       end
 
-      test "three writes with what was just written in memory", %{nodes: nodes, place: place} do
+      test "three writes when the last write is cached", %{nodes: nodes, place: place} do
         assert {["PUT", "PUT", "PUT"], 1} = requests_of_a_move(nodes, place, @remember)
       end
     end
   end
 
-  test "only the write that reserves a server for this node is answered from memory, once" do
+  test "only the write that reserves a server for this node is cached, for one read" do
     {:ok, %{state: state}} = Backend.init_backend([url: "memory:"] ++ @remember)
     mine = struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node()))
     others = [%{mine | restart_attempt_node: "other@host"}, %{mine | status: :running}]
@@ -63,7 +63,7 @@ defmodule Store.RehomeTest do
     assert %{cached: 1} = Backend.stats(state)
   end
 
-  test "after another writer's write or deletion the copy in memory is not used" do
+  test "the cached copy is not used after another writer's write or deletion" do
     name = Cluster.unique("shared")
     [ours, theirs] = for _ <- 1..2, do: elem(Backend.init_backend([url: "memory:" <> name] ++ @remember), 1).state
 

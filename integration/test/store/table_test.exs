@@ -20,7 +20,7 @@ defmodule Store.TableTest do
     {"MemoryTest", "memory"}
   ]
 
-  test "the page says of each test on which servers it runs" do
+  test "docs/STORES.md lists the servers on which each test runs" do
     table = table()
     [before, rest] = String.split(File.read!(@page), @start)
     [written, rest] = String.split(rest, @stop)

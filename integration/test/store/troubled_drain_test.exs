@@ -23,7 +23,8 @@ defmodule Store.TroubledDrainTest do
     {:ok, proxy: proxy, context: on_store(context, proxy, config)}
   end
 
-  test "one write a second and key (429, as Google Cloud Storage and R2 answer): all move", %{proxy: proxy} = test do
+  test "one write per second and key, then 429, as on Google Cloud Storage and R2: all servers move",
+       %{proxy: proxy} = test do
     keys = start_stored(test)
     Proxy.rules(proxy, [%{on: @writes, within_ms: 1_000, then: error(429, "TooManyRequests")}])
     assert {:ok, %{moved: @servers, left: left, failures: 0}} = drained(test)
@@ -33,7 +34,7 @@ defmodule Store.TroubledDrainTest do
     assert_kept(test, keys)
   end
 
-  test "every fifth write is applied and answered with 499: all move", %{proxy: proxy} = test do
+  test "every fifth write is applied but answered with 499: all servers move", %{proxy: proxy} = test do
     keys = start_stored(test)
     Proxy.rules(proxy, [%{on: @writes, every: 5, applied: true, then: %{answer: %{status: 499}}}])
     assert {:ok, %{moved: @servers, left: left}} = drained(test)
@@ -43,7 +44,7 @@ defmodule Store.TroubledDrainTest do
     assert_kept(test, keys)
   end
 
-  test "one connection of twenty is cut, half of them after the request was applied: all move",
+  test "one of twenty connections is cut, half of them after the request was applied: all servers move",
        %{proxy: proxy} = test do
     keys = start_stored(test)
     Proxy.rules(proxy, [%{every: 40, then: :cut}, %{every: 40, skip: 20, applied: true, then: :cut}])
@@ -55,7 +56,7 @@ defmodule Store.TroubledDrainTest do
   end
 
   @tag config: []
-  test "no credentials for three seconds, of those that end within a minute: nothing is lost", %{proxy: proxy} = test do
+  test "expiring credentials cannot be renewed for three seconds: no state is lost", %{proxy: proxy} = test do
     Proxy.credentials_last(proxy, 60)
     keys = start_stored(test)
     Proxy.rules(proxy, [%{on: [:credentials], for_ms: 3_000, then: %{answer: %{status: 500}}}])
@@ -66,7 +67,7 @@ defmodule Store.TroubledDrainTest do
     assert_kept(test, keys)
   end
 
-  test "undisturbed: all move", test do
+  test "a store without faults: all servers move", test do
     keys = start_stored(test)
     assert {:ok, %{moved: @servers}} = drained(test)
     assert_kept(test, keys)

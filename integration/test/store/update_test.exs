@@ -11,7 +11,7 @@ defmodule Store.UpdateTest do
     {:ok, store: store}
   end
 
-  test "a function that returns the data alone is an error, and writes nothing", %{store: store} do
+  test "a function that does not return {:ok, data} is an error, and nothing is written", %{store: store} do
     assert_raise ArgumentError, ~r/returned %{"n" => 2}, expected {:ok, data} or {:error, reason}/, fn ->
       Store.update_object(store, "k", fn _object -> %{"n" => 2} end)
     end
@@ -19,7 +19,7 @@ defmodule Store.UpdateTest do
     assert {:ok, %{body: %{"n" => 1}}} = Store.get_object(store, "k")
   end
 
-  test "a function that refuses has its reason returned", %{store: store} do
+  test "a function that returns {:error, reason}: update_object returns it", %{store: store} do
     assert Store.update_object(store, "k", fn _object -> {:error, :enough} end) == {:error, :enough}
 
     assert {:ok, %{body: %{"n" => 2}}} =

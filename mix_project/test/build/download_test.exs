@@ -17,7 +17,7 @@ defmodule DurableHandoff.Build.DownloadTest do
     on_exit(fn -> System.put_env(before) end)
   end
 
-  test "the body arrives as it was sent, over a redirect too" do
+  test "the body arrives unchanged, also after a redirect" do
     target = start(fn _request -> Server.ok("the body") end)
 
     first =
@@ -29,12 +29,12 @@ defmodule DurableHandoff.Build.DownloadTest do
     assert ["GET /b HTTP/1.1" <> _] = Server.requests(target)
   end
 
-  test "an answer other than 200 is named" do
+  test "an error names a status other than 200" do
     server = start(fn _request -> Server.status("404 Not Found") end)
     assert Download.get(Server.url(server), @limits) == {:error, "the server answered 404 Not Found"}
   end
 
-  test "a server that sends nothing, or stops in the middle, ends the download" do
+  test "a server that sends nothing, or stops halfway, ends the download" do
     for part <- ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"] do
       server = start(fn _request -> {:hang, part} end)
       assert {:error, reason} = Download.get(Server.url(server), Keyword.put(@limits, :idle_ms, 50))
@@ -42,20 +42,20 @@ defmodule DurableHandoff.Build.DownloadTest do
     end
   end
 
-  test "the time for the whole download is bounded, however much arrives" do
+  test "the time for the whole download is bounded, even while data arrives" do
     server = start(fn _request -> {:hang, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"} end)
     assert {:error, reason} = Download.get(Server.url(server), Keyword.put(@limits, :total_ms, 50))
     assert reason =~ "50 ms" or reason =~ "timeout"
   end
 
-  test "an answer that is too large is refused before all of it has arrived" do
+  test "a response that is too large is refused before it has fully arrived" do
     head = "HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n"
     # More than arrives at once.
     server = start(fn _request -> {:hang, head <> String.duplicate("x", 2_000_000)} end)
     assert Download.get(Server.url(server), @limits) == {:error, "the answer has more than 1000 bytes"}
   end
 
-  test "without a server the reason is named" do
+  test "the error without a server names the reason" do
     server = start(fn _request -> "" end)
     url = Server.url(server)
     GenServer.stop(server)
@@ -77,14 +77,14 @@ defmodule DurableHandoff.Build.DownloadTest do
     assert Download.get(Server.url(target) <> "/x", @limits) == {:ok, "direct"}
   end
 
-  test "an HTTPS download asks the proxy for a tunnel, and does without none" do
+  test "an HTTPS download uses a tunnel of the proxy, and fails without one" do
     proxy = start(fn _request -> Server.status("403 Forbidden") end)
     System.put_env("HTTPS_PROXY", Server.url(proxy))
     assert {:error, _reason} = Download.get("https://example.com/x", @limits)
     assert ["CONNECT example.com:443 HTTP/1.1" <> _] = Server.requests(proxy)
   end
 
-  test "a proxy that is no URL is named" do
+  test "an invalid proxy URL is named" do
     System.put_env("HTTP_PROXY", "proxy.internal:3128")
     assert {:error, "HTTP_PROXY is no URL" <> _} = Download.get("http://example.com/", @limits)
   end
@@ -106,20 +106,20 @@ defmodule DurableHandoff.Build.DownloadTest do
       {:ok, authority: authority, serve: serve}
     end
 
-    test "of an unknown authority is refused, and the text names the variable that helps", %{serve: serve} do
+    test "with a certificate of an unknown CA is refused, and the error names the variable to set", %{serve: serve} do
       port = serve.("localhost")
       assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)
       assert reason =~ "no connection to localhost:#{port}"
       assert reason =~ "HEX_CACERTS_PATH"
     end
 
-    test "of an authority in HEX_CACERTS_PATH is trusted", %{serve: serve, authority: authority} do
+    test "with a certificate of a CA in HEX_CACERTS_PATH is trusted", %{serve: serve, authority: authority} do
       port = serve.("localhost")
       System.put_env("HEX_CACERTS_PATH", authority)
       assert Download.get("https://localhost:#{port}/x", @limits) == {:ok, "over TLS"}
     end
 
-    test "with a certificate of another name is refused", %{serve: serve, authority: authority} do
+    test "with a certificate for another name is refused", %{serve: serve, authority: authority} do
       port = serve.("example.com")
       System.put_env("HEX_CACERTS_PATH", authority)
       assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)

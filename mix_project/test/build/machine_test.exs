@@ -3,7 +3,7 @@ defmodule DurableHandoff.Build.MachineTest do
 
   alias DurableHandoff.Build.Machine
 
-  test "every architecture that OTP names has the triple of its libraries, and no other has one" do
+  test "each supported architecture of OTP has a target triple, and no other has one" do
     for {architecture, triple} <- [
           {"x86_64-pc-linux-gnu", "x86_64-unknown-linux-gnu"},
           {"amd64-redhat-linux-gnu", "x86_64-unknown-linux-gnu"},
@@ -32,7 +32,7 @@ defmodule DurableHandoff.Build.MachineTest do
     assert {:error, "it needs glibc 2.34 or newer, and this machine has 2.31"} = Machine.fits(library, {2, 31})
   end
 
-  test "what is no ELF file, or needs no glibc, fits every machine" do
+  test "a file that is not ELF, or does not need glibc, fits every machine" do
     for library <- ["", "GLIBC_9.99", <<0x7F, "ELF", 0>>], do: assert(Machine.fits(library, {2, 17}) == :ok)
   end
 end

@@ -43,7 +43,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     {:ok, context}
   end
 
-  test "archives are named as those of rustler_precompiled" do
+  test "archives are named as rustler_precompiled names them" do
     for {triple, name} <- [
           {"aarch64-apple-darwin", "libstore_nif-v0.1.0-nif-2.15-aarch64-apple-darwin.so.tar.gz"},
           {"x86_64-pc-windows-msvc", "store_nif-v0.1.0-nif-2.15-x86_64-pc-windows-msvc.dll.tar.gz"}
@@ -69,7 +69,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     assert [_engine, _store] = installed(context)
   end
 
-  test "bytes with another checksum are refused, also where cargo could build", context do
+  test "a wrong checksum is an error, also where cargo could build", context do
     put_variables(%{"CARGO" => System.find_executable("true")})
     server = start_supervised!({Server, fn _request -> Server.ok("other bytes") end})
     put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server)})
@@ -78,7 +78,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     refute File.exists?(Path.join(context.root, "cache"))
   end
 
-  test "a file in the cache with another checksum is refused, and named", context do
+  test "a cached file with a wrong checksum is an error that names the file", context do
     [name | _] = archives(context)
     path = Path.join([context.root, "cache", name])
     File.mkdir_p!(Path.dirname(path))
@@ -95,7 +95,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     assert error.message =~ "cargo is not on the PATH"
   end
 
-  test "without the archive cargo builds, says why, and nothing is tried again afterwards", context do
+  test "without the archive cargo builds and says why, and the next compile does nothing", context do
     server = start_supervised!({Server, fn _request -> Server.status("404 Not Found") end})
     put_variables(%{"DURABLE_HANDOFF_URL" => Server.url(server), "CARGO" => cargo(context)})
     assert compile(context) == {:ok, []}
@@ -123,7 +123,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     end
   end
 
-  test "an archive that holds something else is not installed", context do
+  test "an archive without the library is not installed", context do
     for bytes <- ["no archive", :zlib.gzip("no archive")] do
       in_project(context, fn ->
         for name <- archives(context), do: File.write!(Path.join(context.archives, name), bytes)
@@ -137,7 +137,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     end
   end
 
-  test "the archive's command packs what is installed and writes the checksums of all in the directory", context do
+  test "mix durable_handoff.archive packs the installed libraries and writes the checksums of all archives", context do
     serve(context)
     compile(context)
     output = Path.join(context.root, "again")

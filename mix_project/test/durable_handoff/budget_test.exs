@@ -5,30 +5,30 @@ defmodule DurableHandoff.BudgetTest do
 
   defp options(given), do: Options.new!(given)
 
-  test "the warning says the sum and its parts" do
+  test "the warning has the sum and its parts" do
     warning = Budget.warning(options(timeout_ms: 30_000, shutdown_budget_ms: 90_000), 55_000, 30_000)
     for number <- ~w(115000 30000 55000 90000), do: assert(warning =~ number)
   end
 
-  test "no warning where all fits, nor without a budget" do
+  test "no warning when the budget suffices, nor without a budget" do
     assert Budget.warning(options(timeout_ms: 30_000, shutdown_budget_ms: 115_000), 55_000, 30_000) == nil
     assert Budget.warning(options(timeout_ms: 30_000), 55_000, 30_000) == nil
   end
 
-  test "the line at start says what is assumed where no budget is given" do
+  test "without a budget the log line at start has the assumed one" do
     opening = Budget.opening(options(timeout_ms: 30_000, max_concurrency: 7), 55_000, 0)
     for part <- ["30000", "at most 7", "85000", "docker stop 10 s", "Kubernetes 30 s"], do: assert(opening =~ part)
     assert Budget.opening(options(shutdown_budget_ms: 95_000), 55_000, 0) =~ "95000"
   end
 
-  describe "children that stop before ours" do
+  describe "children that stop before the Drainer" do
     defp child(id, shutdown), do: %{id: id, start: {Agent, :start_link, [fn -> id end]}, shutdown: shutdown}
 
     defp tree(id, children) do
       %{id: id, start: {Supervisor, :start_link, [children, [strategy: :one_for_one]]}, type: :supervisor}
     end
 
-    test "at each level, one after the other; not those that stop later" do
+    test "count at each level, one after the other; those that stop later do not" do
       inner = tree(:inner, [child(:earlier, 1_000), child(:ours, 5_000), child(:later, 20)])
 
       top =
@@ -39,13 +39,13 @@ defmodule DurableHandoff.BudgetTest do
       assert Budget.before_ms(ours, [inner, top]) == 20 + 300 + 4
     end
 
-    test "one without a limit counts as nothing, and so does one that is killed" do
+    test "one without a limit counts as zero, as does one with brutal_kill" do
       top = start_supervised!(tree(:top, [child(:ours, 1), child(:endless, :infinity), child(:killed, :brutal_kill)]))
       [ours] = for {:ours, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
       assert Budget.before_ms(ours, [top]) == 0
     end
 
-    test "a DynamicSupervisor with children survives being asked, beside ours, below and above" do
+    test "a DynamicSupervisor with children beside, below or above the Drainer survives the query" do
       dynamic = %{
         id: :dynamic,
         start: {DynamicSupervisor, :start_link, [[strategy: :one_for_one]]},

@@ -9,18 +9,18 @@ defmodule DurableHandoff.DeadlineTest do
 
   defp ms(deadline), do: div(deadline.end_us - deadline.begin_us, 1_000)
 
-  test "without a budget a drain has timeout_ms, whatever has passed" do
+  test "without a budget a drain has timeout_ms, independent of the time that has passed" do
     deadline = Deadline.shutdown(40_000_000, %{@k8s | budget_ms: nil, noted_us: 0})
     assert {ms(deadline), deadline.kill_us, deadline.cut} == {30_000, nil, nil}
   end
 
-  test "a budget for both leaves the graceful shutdown its whole time" do
+  test "a budget for drain and graceful shutdown leaves the latter its whole time" do
     # SIGTERM at 5 s: 90 s of the budget are left, 55 s of them belong to the graceful shutdown.
     deadline = Deadline.shutdown(10_000_000, %{@k8s | noted_us: 5_000_000})
     assert {ms(deadline), deadline.kill_us, deadline.cut} == {30_000, 100_000_000, nil}
   end
 
-  test "a child that took 30 s before us costs the drain, not the graceful shutdown" do
+  test "30 s of a child that stopped earlier shorten the drain, not the graceful shutdown" do
     deadline = Deadline.shutdown(30_000_000, %{@k8s | noted_us: 0})
     assert ms(deadline) == 10_000
 
@@ -28,20 +28,20 @@ defmodule DurableHandoff.DeadlineTest do
              %{to_ms: 10_000, timeout_ms: 30_000, budget_ms: 95_000, passed_ms: 30_000, graceful_ms: 55_000}
   end
 
-  test "a budget that cannot hold both leaves what the servers are expected to need" do
+  test "a budget that is too small for both leaves the time that the servers are expected to need" do
     docker = %{@k8s | budget_ms: 10_000, noted_us: 0}
     assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 2_000})) == 5_000
     # Never more than DurableServer itself allows its graceful shutdown.
     assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 9_000, graceful_ms: 4_000})) == 3_000
   end
 
-  test "a budget that is almost gone leaves the drain an eighth of the rest" do
+  test "of an almost used budget the drain gets an eighth of the rest" do
     docker = %{@k8s | budget_ms: 10_000, noted_us: 0, need_ms: 60_000}
     assert ms(Deadline.shutdown(2_000_000, docker)) == 1_000
     assert ms(Deadline.shutdown(9_999_999, docker)) == 0
   end
 
-  test "a node that outlived its budget was not stopped by its platform: the budget begins now" do
+  test "a budget that is already exceeded starts anew" do
     assert ms(Deadline.shutdown(95_000_000, %{@k8s | noted_us: 0})) == 30_000
     assert Deadline.shutdown(99_000_000, %{@k8s | noted_us: 0}).kill_us == 194_000_000
   end
@@ -92,7 +92,7 @@ defmodule DurableHandoff.DeadlineTest do
     end
   end
 
-  test "a long drain does not ask or mark for longer" do
+  test "a long drain does not lengthen the phases before the moves" do
     deadline = Deadline.drain(0, 86_400_000)
     assert {Deadline.mark_ms(deadline), Deadline.ask_ms(deadline, 0)} == {5_000, 500}
   end

@@ -4,7 +4,7 @@ defmodule DurableHandoff.DependenciesTest do
 
   @sources Path.wildcard(Path.expand("../../lib/**/*.ex", __DIR__))
 
-  test "no file depends on one that depends on it" do
+  test "no two files depend on each other" do
     files = Map.new(@sources, &{&1, &1 |> File.read!() |> Code.string_to_quoted!()})
     owners = for {file, ast} <- files, module <- defined(ast), into: %{}, do: {module, file}
     graph = :digraph.new()

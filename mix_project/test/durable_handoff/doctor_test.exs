@@ -3,7 +3,7 @@ defmodule DurableHandoff.DoctorTest do
 
   alias DurableHandoff.Doctor
 
-  test "a VM without DurableServer is told what is missing, and what could not be checked" do
+  test "without DurableServer the result names it and the checks that did not run" do
     findings = Doctor.run()
     refute Doctor.healthy?(findings)
     assert [%{state: :problem, text: text}] = for(%{check: :durable_server} = finding <- findings, do: finding)
@@ -22,7 +22,7 @@ defmodule DurableHandoff.DoctorTest do
     assert_received {:mix_shell, :info, [^text]}
   end
 
-  test "what to do is below what is wrong, and every further line is indented" do
+  test "the remedy is printed below the problem, with further lines indented" do
     finding = %{check: :store, supervisor: My.Sup, state: :problem, text: "first\n  second\n", todo: "do this"}
 
     assert Doctor.format([finding, %{finding | state: :ok, text: "fine", todo: nil}]) ==

@@ -10,18 +10,18 @@ defmodule DurableHandoff.GenerationTest do
     System.delete_env("RELEASE_VSN")
   end
 
-  test "the release's version is the default" do
+  test "the default is the release's version" do
     System.put_env("RELEASE_VSN", "1.2.3")
     assert Options.new!(true).generation == "1.2.3"
   end
 
-  test "a generation that is given wins, also nil" do
+  test "an explicit generation takes precedence, also nil" do
     System.put_env("RELEASE_VSN", "1.2.3")
     assert Options.new!(generation: "blue").generation == "blue"
     assert Options.new!(generation: nil).generation == nil
   end
 
-  test "outside of a release and of an application's tree there is none" do
+  test "outside of a release and of an application's tree it is nil" do
     assert Options.new!(true).generation == nil
   end
 

@@ -12,19 +12,19 @@ defmodule DurableHandoff.GuidesTest do
       {:ok, reasons: sections(reasons), lines: sections(lines)}
     end
 
-    test "a reason why servers are left is missing in the guide", %{reasons: reasons} do
+    test "the guide lists each reason of servers that are left", %{reasons: reasons} do
       assert Enum.sort(Map.keys(reasons)) == Enum.sort(DurableHandoff.Report.reasons())
       complete!(reasons)
     end
 
-    test "a warning or an error that the library logs is missing in the guide", %{lines: lines} do
+    test "the guide lists each warning and error that the library logs", %{lines: lines} do
       logged = @sources |> Enum.flat_map(&logged/1) |> Enum.uniq()
       assert length(logged) > 20
       assert Enum.sort(Map.keys(lines)) == Enum.sort(logged)
       complete!(lines)
     end
 
-    test "a line that the library logs is missing in the documentation of DurableHandoff.Log", %{lines: lines} do
+    test "DurableHandoff.Log lists each line that the library logs", %{lines: lines} do
       {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(DurableHandoff.Log)
       for {event, _text} <- lines, do: assert(moduledoc =~ "`#{inspect(event)}`")
     end
@@ -38,7 +38,7 @@ defmodule DurableHandoff.GuidesTest do
       {:ok, events: events, metrics: metrics()}
     end
 
-    test "a definition is of an event or a measurement that does not exist", %{events: events, metrics: metrics} do
+    test "each definition's event and measurement exist", %{events: events, metrics: metrics} do
       assert length(metrics) > 10
 
       for {type, name, options} <- metrics do
@@ -51,12 +51,12 @@ defmodule DurableHandoff.GuidesTest do
       end
     end
 
-    test "two definitions have one name", %{metrics: metrics} do
+    test "no two definitions have the same name", %{metrics: metrics} do
       names = for {_type, name, _options} <- metrics, do: name
       assert names == Enum.uniq(names)
     end
 
-    test "a tag is missing in the metadata, or has as many values as there are servers", %{metrics: metrics} do
+    test "each tag is in the metadata, and has few values", %{metrics: metrics} do
       metadata = %{
         supervisor: MyApp.Durable,
         outcome: {:moved, :a@h},
@@ -95,7 +95,7 @@ defmodule DurableHandoff.GuidesTest do
 
   defp guide(name), do: Path.join(@root, "docs/guides/#{name}.md")
 
-  test "a module is in the documentation and in none of its groups, or the other way round" do
+  test "each documented module is in exactly one group, and each group's module is documented" do
     [_before, groups] = String.split(File.read!(Path.join(@root, "docs/ex_doc.exs")), "groups_for_modules:")
     [groups, _after] = String.split(groups, "main:", parts: 2)
     grouped = for [name] <- Regex.scan(~r/DurableHandoff[A-Za-z.]*/, groups), do: Module.concat([name])

@@ -7,7 +7,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
   @no_names [nil, "My.Sup", [], %{}, 1, {:via, Registry, :x}]
 
   for function <- [:drain, :plan, :status, :cancel, :cordon, :uncordon, :rebalance] do
-    test "#{function} of what is no name of a supervisor" do
+    test "#{function} of a term that is not a supervisor's name" do
       for wrong <- [self() | @no_names] do
         error = assert_raise ArgumentError, fn -> apply(DurableHandoff, unquote(function), [wrong]) end
         assert error.message =~ "got #{inspect(wrong)}, expected the name of a DurableServer.Supervisor"
@@ -21,7 +21,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
     end
   end
 
-  test "a key that no server can have does not wait for an owner until the time is up" do
+  test "an invalid key raises instead of waiting for an owner" do
     for wrong <- [nil, :room, 1, {"room", 1}],
         {name, call} <- [
           call: &DurableHandoff.call(My.Sup, &1, :hello, timeout: :infinity),
@@ -39,7 +39,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
     end
   end
 
-  test "options that are no keyword list say which was meant" do
+  test "options that are not a keyword list: the error suggests the right form" do
     for {wrong, meant} <- [
           {5000, "did you mean [timeout_ms: 5000]?"},
           {%{max_attempts: 2}, "did you mean [max_attempts: 2]?"},
@@ -58,7 +58,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
   defp separated("did" <> _rest = text), do: ", " <> text
   defp separated(text), do: " " <> text
 
-  test "the target of a move without its name" do
+  test "a move's target without to:" do
     for wrong <- [:b@h, "b@h"] do
       assert_raise ArgumentError, ~r/did you mean \[to: #{inspect(wrong)}\]\?/, fn ->
         DurableHandoff.move(My.Sup, "room/1", wrong)
@@ -70,11 +70,11 @@ defmodule DurableHandoff.HurriedArgumentsTest do
     end
   end
 
-  test "a dry run of a drain names the function that does it" do
+  test "dry_run: true for a drain: the error names plan/2" do
     assert_raise ArgumentError, ~r/use DurableHandoff.plan\/2/, fn -> DurableHandoff.drain(My.Sup, dry_run: true) end
   end
 
-  test "a misspelt option that only the function itself takes" do
+  test "a misspelt option of the function itself" do
     for {misspelt, meant} <- [awiat: :await, forced: :force] do
       assert_raise ArgumentError, ~r/unknown option :#{misspelt}, did you mean :#{meant}\?/, fn ->
         Options.override!(Options.new!(true), [{misspelt, true}], [:await, :force])
@@ -86,7 +86,7 @@ defmodule DurableHandoff.HurriedArgumentsTest do
     end
   end
 
-  test "child specifications of what is no keyword list" do
+  test "child specifications of a term that is not a keyword list" do
     for module <- [DurableHandoff.Supervisor, Drainer, Client], wrong <- [nil, My.Sup, "My.Sup", [My.Sup], %{}] do
       error = assert_raise ArgumentError, fn -> module.child_spec(wrong) end
       assert error.message =~ "#{inspect(module)} got #{inspect(wrong)}, expected"

@@ -30,7 +30,7 @@ defmodule DurableHandoff.NativeTest do
     end
   end
 
-  test "ranges, defaults and reasons are those of the engine" do
+  test "ranges, defaults and reasons equal those of the engine" do
     {defaults, ranges} = Native.config()
     ranges = Map.new(ranges, fn {name, low, high} -> {name, {:integer, low, high}} end)
     schema = Options.schema()
@@ -46,7 +46,7 @@ defmodule DurableHandoff.NativeTest do
     assert Enum.map(Native.reasons(), fn {reason, _code} -> reason end) == Report.reasons()
   end
 
-  test "one drain of one server, by hand" do
+  test "one drain of one server, step by step" do
     {:ok, engine} = Native.engine_new(@config, [{0, 0, 0}], view(["b@h"]), 1)
     assert {:ok, [{:start, 0, "b@h", 1, timeout_ms}], _wake} = Native.engine_poll(engine, 2)
     assert timeout_ms in 1..15_000
@@ -57,14 +57,14 @@ defmodule DurableHandoff.NativeTest do
     assert Native.engine_results(engine) == <<0>>
   end
 
-  test "wrong values are refused with every problem" do
+  test "invalid values are refused, with all problems" do
     assert {:error, {:invalid, [_ | _] = problems}} =
              Native.engine_new(%{@config | timeout_ms: 0, max_attempts: 0}, [], view([]), 1)
 
     assert length(problems) == 2
   end
 
-  test "the clock never gives the engine a time it cannot take" do
+  test "the clock's times are always valid for the engine" do
     now = DurableHandoff.Clock.now_us()
     assert now >= 0
     assert DurableHandoff.Clock.now_us() >= now
@@ -83,7 +83,7 @@ defmodule DurableHandoff.NativeTest do
       {:ok, ebin: ebin}
     end
 
-    test "every call says where it was looked for, why it did not load and what to do", %{ebin: ebin} do
+    test "each call's error has its path, the cause and what to do", %{ebin: ebin} do
       output = elixir(ebin, "DurableHandoff.Native.reasons()")
       assert output =~ "(DurableHandoff.NativeError) the Rust library handoff_nif of durable_handoff is not loaded."
       assert output =~ Path.join([Path.dirname(ebin), "priv", "native", "handoff_nif"])
@@ -91,13 +91,13 @@ defmodule DurableHandoff.NativeTest do
       assert output =~ "DURABLE_HANDOFF_NIF"
     end
 
-    test "in a release, which has no Mix, it says where to build it", %{ebin: ebin} do
+    test "in a release, without Mix, the error says where to build it", %{ebin: ebin} do
       output = elixir(ebin, "System.put_env(~s(RELEASE_ROOT), ~s(/app)); DurableHandoff.Native.reasons()")
       assert output =~ "build the release on the system that it runs on"
       refute output =~ "mix deps.compile"
     end
 
-    test "a supervisor with handoff does not start, one without does not care", %{ebin: ebin} do
+    test "a supervisor with handoff does not start, one without does", %{ebin: ebin} do
       fake_host = """
       defmodule DurableServer.LifecycleManager do end
       defmodule DurableServer.Supervisor do
@@ -114,7 +114,7 @@ defmodule DurableHandoff.NativeTest do
 
   # The VM logs a warning.
   @tag :capture_log
-  test "code that is loaded again is refused while its library is in use, and the running code keeps working" do
+  test "a reload of the module is refused while the library is in use, and the running code keeps working" do
     assert :ok = Store.Native.load()
     {:ok, engine} = Native.engine_new(@config, [{0, 0, 0}], view(["b@h"]), 1)
     {:ok, %{state: store}} = Store.init_backend(url: "memory:#{inspect(make_ref())}")
@@ -131,7 +131,7 @@ defmodule DurableHandoff.NativeTest do
   end
 
   describe "the library of the stores" do
-    test "is there for a process that asks while another one is loading it" do
+    test "is available to a process that calls it while another one loads it" do
       assert :ok = Store.Native.load()
       # Loaded, and not recorded yet.
       :persistent_term.erase(Store.Native)
@@ -139,7 +139,7 @@ defmodule DurableHandoff.NativeTest do
       assert {:ok, _backend} = Store.init_backend(url: "memory:")
     end
 
-    test "is loaded when a store is opened, not before" do
+    test "is loaded only when a store is opened" do
       code = """
       {:module, module} = Code.ensure_loaded(DurableHandoff.Store.Native)
       DurableHandoff.Codec.encode!(1)
@@ -153,7 +153,7 @@ defmodule DurableHandoff.NativeTest do
       assert output =~ "opened: :ok"
     end
 
-    test "is not asked for where the configuration leaves it out" do
+    test "is not looked for when the configuration leaves it out" do
       code = """
       Application.put_env(:durable_handoff, :store, false)
       DurableHandoff.Store.init_backend(url: "memory:")

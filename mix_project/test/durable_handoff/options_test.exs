@@ -89,8 +89,8 @@ defmodule DurableHandoff.OptionsTest do
     assert Enum.sort(options) == @bad |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
   end
 
-  describe "those of a rebalance" do
-    test "come from its defaults, the option and the call, the call first" do
+  describe "options of a rebalance" do
+    test "are merged from defaults, supervisor and call; the call takes precedence" do
       assert {%{max_concurrency: 10, timeout_ms: 3_600_000}, settings} = Options.rebalance(Options.new!(true), [])
       assert settings == %{after_ms: 60_000, tolerance: 0.05, min_servers: 20}
 
@@ -98,7 +98,7 @@ defmodule DurableHandoff.OptionsTest do
       assert {%{max_concurrency: 3}, %{tolerance: 0.2}} = Options.rebalance(options, max_concurrency: 3)
     end
 
-    test "a wrong one of the call raises" do
+    test "raise if the call's are invalid" do
       assert_raise ArgumentError, ~r/did you mean :tolerance/, fn ->
         Options.rebalance(Options.new!(true), tolerence: 1)
       end
@@ -112,7 +112,7 @@ defmodule DurableHandoff.OptionsTest do
     assert error.message =~ ":sticky got 1"
   end
 
-  test "an unknown option with no similar name lists what there is" do
+  test "an unknown option without a similar name: the error lists all options" do
     error = assert_raise ArgumentError, fn -> Options.new!(zzz: 1) end
     assert error.message =~ "unknown option :zzz"
     assert error.message =~ ":timeout_ms"
@@ -144,7 +144,7 @@ defmodule DurableHandoff.OptionsTest do
       assert %Options{timeout_ms: 500, max_attempts: 5, generation: "7"} = Options.override!(options, timeout_ms: 500)
     end
 
-    test "checks the overrides, alone and against the rest" do
+    test "checks the overrides by themselves, and together with the other options" do
       options = Options.new!(wait_for_target_ms: 1_000)
       assert_raise ArgumentError, ~r/:timeout_ms got 0/, fn -> Options.override!(options, timeout_ms: 0) end
       assert_raise ArgumentError, ~r/:wait_for_target_ms got 1000/, fn -> Options.override!(options, timeout_ms: 10) end

@@ -12,28 +12,28 @@ defmodule DurableHandoff.PolicyTest do
     assert decide([]) == {{:move, 0}, nil}
   end
 
-  test "modules: false stays, a priority is taken, true and others move as they would" do
+  test "modules: false excludes, a number is the priority, true and other modules keep the default" do
     assert decide(modules: %{Room => false}) == {:stay, nil}
     assert decide(modules: %{Room => [priority: 10]}) == {{:move, 10}, nil}
     assert decide(modules: %{Room => true}) == {{:move, 0}, nil}
     assert decide(modules: %{Other => false}) == {{:move, 0}, nil}
   end
 
-  describe "the server's own meta wins" do
+  describe "the server's own meta takes precedence" do
     test "over modules" do
       assert decide([meta: %{handoff: false}], modules: %{Room => [priority: 9]}) == {:stay, nil}
       assert decide([meta: %{handoff: [priority: 5]}], modules: %{Room => false}) == {{:move, 5}, nil}
       assert decide([meta: %{handoff: true}], modules: %{Room => [priority: 9]}) == {{:move, 9}, nil}
     end
 
-    test "over eligible, which is not even asked" do
+    test "over eligible, which is not called" do
       options = [eligible: fn _server -> raise "not to be asked" end]
       assert decide([meta: %{handoff: false}], options) == {:stay, nil}
       assert decide([meta: %{handoff: [priority: -1]}], options) == {{:move, -1}, nil}
       assert decide([meta: %{handoff: [priority: 1]}], eligible: :permanent) == {{:move, 1}, nil}
     end
 
-    test "but not when it is malformed: then it counts as absent, and the problem is named" do
+    test "but is ignored with a warning when it is invalid" do
       for entry <- [:no, "false", [priority: :high], [prio: 1], %{priority: 1}, [priority: 10_000_000_000], [1], {1}] do
         assert {{:move, 3}, problem} = decide([meta: %{handoff: entry}], modules: %{Room => [priority: 3]})
         assert problem =~ "expected true, false or [priority: integer]"
@@ -60,7 +60,7 @@ defmodule DurableHandoff.PolicyTest do
       assert decide(modules: %{Room => [priority: 4]}, eligible: fn _ -> 1 end) == {{:move, 1}, nil}
     end
 
-    test "a function that raises, exits or throws excludes nothing" do
+    test "a function that raises, exits or throws excludes no server" do
       for eligible <- [fn _ -> raise "boom" end, fn _ -> exit(:boom) end, fn _ -> throw(:boom) end] do
         assert {{:move, 0}, problem} = decide(eligible: eligible)
         assert problem =~ "eligible failed"
@@ -68,18 +68,18 @@ defmodule DurableHandoff.PolicyTest do
       end
     end
 
-    test "a function that returns an invalid value excludes nothing" do
+    test "a function that returns an invalid value excludes no server" do
       for answer <- [nil, :ok, "true", 1.5, 10_000_000_000] do
         assert {{:move, 0}, problem} = decide(eligible: fn _ -> answer end)
         assert problem =~ "eligible returned #{inspect(answer)}"
       end
     end
 
-    test "a module that never moves is not asked about" do
+    test "is not called for an excluded module" do
       assert decide(modules: %{Room => false}, eligible: fn _ -> raise "not to be asked" end) == {:stay, nil}
     end
 
-    test ":permanent leaves it to the store" do
+    test ":permanent decides by the stored state" do
       assert decide(modules: %{Room => [priority: 2]}, eligible: :permanent) == {{:ask_store, 2}, nil}
     end
   end

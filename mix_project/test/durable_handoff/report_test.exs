@@ -31,27 +31,27 @@ defmodule DurableHandoff.ReportTest do
     Report.new(engine, Map.merge(defaults, Map.new(about)))
   end
 
-  test "every server is counted once, those left out by policy too" do
+  test "each server is counted once, also those that the policy excludes" do
     report = report(excluded: 7)
     assert report.total == 507
     assert report.left == %{no_target: 2, deadline: 1, excluded: 7}
     assert report.moved + Enum.sum(Map.values(report.left)) == report.total
   end
 
-  test "reasons and targets that did not occur are not named" do
+  test "reasons and targets without servers are left out" do
     report = report([])
     refute Map.has_key?(report.left, :capacity)
     refute Map.has_key?(report.left, :excluded)
     assert report.targets == %{"a@h" => 250, "b@h" => 247}
   end
 
-  test "times are milliseconds, the duration that of the whole drain" do
+  test "times are in milliseconds, and the duration is the whole drain's" do
     report = report([])
     assert report.gap_ms == %{count: 497, p50: 35.25, p90: 50.0, p99: 80.0, max: 120.0}
     assert report.duration_ms == 2812.0
   end
 
-  test "operators get durations in microseconds" do
+  test "an operator's report has durations in microseconds" do
     assert %{gap_us: gap_us, duration_us: 2_812_000, targets: [{"a@h", 250}, {"b@h", 247}]} =
              Report.to_engine(report([]))
 
@@ -64,7 +64,7 @@ defmodule DurableHandoff.ReportTest do
                "retried 4; left 3 (deadline 1, no_target 2); ended early: deadline"
   end
 
-  test "the log line names a Rust node that decided, and those that were lost" do
+  test "the log line names the Rust node that coordinated, and those that were lost" do
     assert to_string(report(executor: {:node, :rust@h})) =~ "; coordinated by rust@h"
     assert to_string(report(executors_lost: [{:rust@h, :silent}])) =~ "; went on without rust@h"
   end

@@ -11,7 +11,7 @@ defmodule DurableHandoff.TelemetryTest do
   @order %{number: 2, target: "a@h", timeout_ms: 1_000}
   @deadline Deadline.drain(1_000, 30_000)
 
-  test "without :telemetry nothing happens" do
+  test "without :telemetry an event is ignored" do
     refute Code.ensure_loaded?(:telemetry)
     assert Telemetry.fallback(Sup, :failures) == :ok
     assert Telemetry.drain_start(:drain, Sup, @deadline, 1, 0) == :ok
@@ -82,7 +82,7 @@ defmodule DurableHandoff.TelemetryTest do
       assert stopped == %{started | monotonic_time: started.monotonic_time + duration} |> Map.put(:duration, duration)
     end
 
-    test "an attempt that was answered" do
+    test "an attempt with a result" do
       Telemetry.attempt(Sup, @server, @order, %{outcome: {:moved, nil}, why: nil, latency_us: 10})
 
       assert_received {[:durable_handoff, :attempt, :stop], %{duration: _},
@@ -102,7 +102,7 @@ defmodule DurableHandoff.TelemetryTest do
       assert_received {[:durable_handoff, :attempt, :exception], _, %{kind: :exit, reason: :died}}
     end
 
-    test "a call that waited, however it ended" do
+    test "a call that waited, with each result" do
       call = %{Call.new(FakeRegistry, Sup, "k", :call, []) | unanswered: 1, waited_us: 5}
       assert Telemetry.waited(call, 9, {:ok, :reply}) == :ok
 
@@ -115,7 +115,7 @@ defmodule DurableHandoff.TelemetryTest do
       assert_received {[:durable_handoff, :wait, :stop], _times, %{result: :error, reason: :no_owner}}
     end
 
-    test "a call that waits sends one event, one that does not sends none" do
+    test "a call that waits sends one event, a call without waiting none" do
       assert DurableHandoff.call(:nowhere, "k", :add) == {:error, :supervisor_not_running}
 
       assert_received {[:durable_handoff, :wait, :stop], %{unanswered: 0},

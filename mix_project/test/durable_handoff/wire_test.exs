@@ -17,7 +17,7 @@ defmodule DurableHandoff.WireTest do
   @received ~w(announce opened started orders progress report refuse describe drain_request
                cordon_request move_request rebalance_request)a
 
-  test "there are golden files, and cases in them" do
+  test "golden files exist and have cases" do
     assert length(@files) >= 2
     assert length(@cases) >= 2 * 20
   end
@@ -35,7 +35,7 @@ defmodule DurableHandoff.WireTest do
         assert same?(received, message)
       end
     else
-      test "#{file}: #{name} is what this side builds" do
+      test "#{file}: #{name} is built" do
         message = :erlang.binary_to_term(unquote(bytes))
         assert built(unquote(kind), message |> Tuple.to_list() |> Enum.drop(3)) == message
         assert Wire.read(message) == {:error, :kind}
@@ -81,7 +81,7 @@ defmodule DurableHandoff.WireTest do
   defp built(:cordon_done, [request, %{supervisors: supervisors}]), do: Wire.cordon_done(request, supervisors)
   defp built(:move_done, [request, move]), do: Wire.move_done(request, move)
 
-  test "a message of another version is distinguished from one that is wrong, whatever is in it" do
+  test "a message of another version is distinguished from an invalid one" do
     assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}
     assert Wire.read({:durable_handoff, :two, :orders, 1, []}) == {:error, {:version, :two}}
     assert Wire.read({:durable_handoff, 1, :brand_new}) == {:error, :kind}
@@ -95,7 +95,7 @@ defmodule DurableHandoff.WireTest do
         do: assert(Wire.read(other) == :other)
   end
 
-  test "an invalid field is named, and nothing raises" do
+  test "an invalid field is named without an exception" do
     too_long = String.duplicate("x", 4_097)
     order = {:start, 0, "b@h", 1, 1_000}
 
@@ -137,7 +137,7 @@ defmodule DurableHandoff.WireTest do
     end
   end
 
-  test "views and events are cut to the sizes that the other side takes" do
+  test "views and events are split into sizes that the other side accepts" do
     nodes = Enum.to_list(1..250)
     parts = Wire.view(7, %{now_ms: 1, nodes: nodes})
     assert [{_, 1, :view, 7, 1, 3, 1, first}, {_, 1, :view, 7, 2, 3, 1, _}, {_, 1, :view, 7, 3, 3, 1, last}] = parts

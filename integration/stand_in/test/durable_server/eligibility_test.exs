@@ -10,19 +10,19 @@ defmodule DurableServer.EligibilityTest do
 
   @now 1_800_000_000_000
 
-  test "a node whose name is no atom here is not eligible" do
+  test "a node whose name is not an existing atom is not eligible" do
     name = Cluster.unique("never_heard_of") <> "@host"
     assert Eligibility.eligible([%{node("n", age: 0) | node: name}], query([])) == []
   end
 
-  test "of two heartbeats of a node the newer counts, unless it is too far ahead" do
+  test "the newer of two heartbeats of a node counts, unless it is too far in the future" do
     full = %{total: %{current: 1, limit: 1}}
     assert [] = Eligibility.eligible([node("n", age: 20), node("n", age: 10, capacity: full)], query([]))
     assert ["n"] = Eligibility.eligible([node("n", age: 20), node("n", age: -5_001, capacity: full)], query([]))
     assert [] = Eligibility.eligible([node("n", age: 20), node("n", age: -5_000, capacity: full)], query([]))
   end
 
-  test "a heartbeat is good for 50 s" do
+  test "a heartbeat is valid for 50 s" do
     assert ["n"] = Eligibility.eligible([node("n", age: 50_000)], query([]))
     assert [] = Eligibility.eligible([node("n", age: 50_001)], query([]))
   end

@@ -11,7 +11,8 @@ defmodule DurableServer.RehomeTest do
     {:ok, a: a, b: b}
   end
 
-  test "the target has not heard of the stop yet: the old pid, then a retry moves it", %{a: a, b: b} = context do
+  test "the target has not received the stop yet: it returns the old pid, and a retry moves the server",
+       %{a: a, b: b} = context do
     old = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     deaf = Group.Replica.name(context.sup)
@@ -26,7 +27,7 @@ defmodule DurableServer.RehomeTest do
     assert node(new) == b
   end
 
-  test "too many callers for one key: refused, still running", %{a: a, b: b, store: store} = context do
+  test "too many callers for one key: refused, and the server keeps running", %{a: a, b: b, store: store} = context do
     pid = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = GenServer.call(pid, :block)
     move = fn -> rehome(context, a, Troublesome, @key, target_node: b) end

@@ -20,12 +20,12 @@ defmodule DurableServer.ServerTest do
     {:ok, sup: sup, store: {store, node()}, prefix: prefix, opts: opts}
   end
 
-  test "init/2 gets the facts, load_state the version that wrote the state", context do
+  test "init/2 gets the server's info, load_state the version that wrote the state", context do
     pid = start(context, "k")
     assert %{old_vsn: nil, n: 0, info: %{"auto" => [auto_sync: true], key: "k"}} = state(pid)
   end
 
-  test "casts, messages and continues may sync too", context do
+  test "handle_cast, handle_info and handle_continue can also sync", context do
     pid = start(context, "k")
     set = fn n -> fn state -> {:noreply, %{state | n: n}, :sync} end end
     GenServer.cast(pid, {:do, set.(1)})
@@ -36,13 +36,13 @@ defmodule DurableServer.ServerTest do
     wait_stored(context, "k", 3)
   end
 
-  test "a sync that stops stores first", context do
+  test "a callback that returns :sync and stops stores the state before the stop", context do
     pid = start(context, "k")
     assert :bye = GenServer.call(pid, {:do, fn state -> {:stop, :normal, :bye, %{state | n: 4}} end})
     wait_stored(context, "k", 4)
   end
 
-  test "auto_sync stores changes by itself; without it only a stop does", context do
+  test "with auto_sync changes are stored automatically, without it only at a stop", context do
     [auto, manual] = for key <- ["auto", "manual"], do: start(context, key)
     for pid <- [manual, auto], do: set(pid, 5)
     wait_stored(context, "auto", 5)
@@ -51,7 +51,7 @@ defmodule DurableServer.ServerTest do
     assert stored(context, "manual").state == %{"n" => 5}
   end
 
-  test "an automatic sync that fails is tried again with the next change", context do
+  test "a failed automatic sync is tried again with the next change", context do
     pid = start(context, "auto")
     SimulatedStore.fail_next(context.store, :put, context.prefix <> "auto", :slow_down)
 
@@ -83,7 +83,7 @@ defmodule DurableServer.ServerTest do
     assert {:ok, _} = Host.start_child(context.sup, child("k"))
   end
 
-  test "a cordoned server cannot be started, one stopped for good can", context do
+  test "a server that is stopped for good can be started again, a cordoned one cannot", context do
     for {status, outcome} <- [cordoned: :error, deleting: :error, stopped_permanent: :ok] do
       key = Atom.to_string(status)
       pid = start(context, key)
@@ -94,14 +94,14 @@ defmodule DurableServer.ServerTest do
     end
   end
 
-  test "many start one key at once: one process, found by all", context do
+  test "concurrent starts of one key: one process, which every caller finds", context do
     SimulatedStore.configure(context.store, latency_ms: 1)
     results = await_tasks(for _ <- 1..20, do: Task.async(fn -> Host.start_child(context.sup, child("k")) end))
     assert [{:ok, {pid, nil}}] = Enum.filter(results, &match?({:ok, _}, &1))
     assert Enum.count(results, &(&1 == {:error, {:already_started, {pid, nil}}})) == 19
   end
 
-  test "limits in total and of a module hold under many starts at once", context do
+  test "concurrent starts exceed neither the total limit nor that of a module", context do
     [name: sup, prefix: prefix] = Cluster.unique_options()
 
     start_supervised!(
@@ -118,13 +118,13 @@ defmodule DurableServer.ServerTest do
     assert Host.current_capacity(sup) == %{:total => %{current: 5, limit: 8}, Scribe => %{current: 5, limit: 5}}
   end
 
-  test "the supervisor is down: starts are not ready" do
+  test "the supervisor does not run: a start returns that it is not ready" do
     [name: absent, prefix: _] = Cluster.unique_options()
     assert catch_throw(DurableServer.Starter.start_here(absent, child("k"), [])) == {:error, :not_ready}
     assert {:error, :timeout} = Host.wait_until_ready(absent, timeout: 0)
   end
 
-  test "options: required, and of the wrong kind", context do
+  test "a missing option, or one of the wrong type, is refused", context do
     assert_raise KeyError, fn -> Host.start_link(Keyword.delete(context.opts, :name)) end
 
     for opts <- [

@@ -23,7 +23,7 @@ defmodule DurableServer.SingleFlightTest do
     assert SingleFlight.run(registry, :k, fn -> :later end) == :later
   end
 
-  test "the leader is killed: one of the waiting goes next", %{registry: registry} do
+  test "the leader is killed: one of the waiting callers becomes the leader", %{registry: registry} do
     Process.flag(:trap_exit, true)
     leader = fly(registry, :k)
     followers = for _ <- 1..3, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :next end) end)
@@ -32,7 +32,7 @@ defmodule DurableServer.SingleFlightTest do
     assert await_tasks(followers) == [:next, :next, :next]
   end
 
-  test "the leader raises: its caller sees that, the waiting do not", %{registry: registry} do
+  test "the leader raises: only its own caller gets the error", %{registry: registry} do
     leader =
       Task.async(fn -> catch_error(SingleFlight.run(registry, :k, fn -> receive(do: (:raise -> raise("boom"))) end)) end)
 
@@ -44,7 +44,7 @@ defmodule DurableServer.SingleFlightTest do
     assert await_task(follower) == :next
   end
 
-  test "one too many waiting: refused at once, nothing was run", %{registry: registry} do
+  test "more callers than may wait: refused at once, without a run", %{registry: registry} do
     leader = fly(registry, :k)
     followers = for _ <- 1..100, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :second end) end)
     await_waiting(registry, :k, 100)

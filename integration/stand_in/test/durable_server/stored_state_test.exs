@@ -12,7 +12,7 @@ defmodule DurableServer.StoredStateTest do
     {:ok, recorded: @vectors |> File.read!() |> JsonReader.read!()}
   end
 
-  test "objects that the real package wrote are read as it reads them", %{recorded: %{"objects" => objects}} do
+  test "objects written by the real package are read with the same result", %{recorded: %{"objects" => objects}} do
     assert objects != []
 
     for %{"name" => name, "expect" => expect} = recorded <- objects do
@@ -33,20 +33,20 @@ defmodule DurableServer.StoredStateTest do
     end
   end
 
-  test "what this writes has the same facts", %{recorded: %{"objects" => [recorded | _]}} do
+  test "objects written here have the same fields", %{recorded: %{"objects" => [recorded | _]}} do
     config = %{name: Sup, node_ref: 1, task_supervisor: T, dynamic_supervisor: D}
     ours = Meta.claimed(nil, config, Mod, self(), nil, 1)
     assert Enum.sort(Map.keys(ours)) == Enum.sort(Map.keys(read(recorded).meta))
   end
 
-  test "a reservation counts until it runs out, or is released" do
+  test "a reservation is valid until it expires or is released" do
     meta = Meta.reserve(%Meta{}, "n@host", 40_000, 1_000)
     assert Meta.reserved_for(meta, 40_999) == "n@host"
     assert Meta.reserved_for(meta, 41_000) == nil
     assert Meta.reserved_for(Meta.release(meta), 1_000) == nil
   end
 
-  test "the fifth crash is for good" do
+  test "after the fifth crash the server stays stopped" do
     crash = fn meta, n -> Meta.crashed(meta, {:boom, n}, n) end
     four = Enum.reduce(1..4, %Meta{status: :running}, &crash.(&2, &1))
     assert %{status: :crashed} = four

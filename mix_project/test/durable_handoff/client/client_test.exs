@@ -15,10 +15,10 @@ defmodule DurableHandoff.ClientTest do
     {:ok, sup: sup, counter: :counters.new(1, [])}
   end
 
-  describe "with the owner there" do
+  describe "with an owner" do
     setup :waiting
 
-    test "the reply, and no caller waits", %{sup: sup} = context do
+    test "the call returns its reply without waiting", %{sup: sup} = context do
       own(context)
       assert Client.call(FakeRegistry, sup, "k", :add, []) == {:ok, 1}
       assert FakeRegistry.count(sup, :subscribe) == 0
@@ -30,7 +30,8 @@ defmodule DurableHandoff.ClientTest do
       assert_receive {:added, 1}
     end
 
-    test "it is busy for too long: the time is up, and the late reply does not come to the mailbox", context do
+    test "the owner is busy beyond the timeout: {:error, :timeout}, and its late reply does not reach the mailbox",
+         context do
       server = own(context)
       FakeServer.block(server)
       assert Client.call(FakeRegistry, context.sup, "k", :add, timeout: 10) == {:error, :timeout}
@@ -60,21 +61,22 @@ defmodule DurableHandoff.ClientTest do
       assert_receive {:added, _count}
     end
 
-    test "no owner comes in time: nothing was sent, no caller waits any more", %{sup: sup} = context do
+    test "no owner before the timeout: nothing was sent, and no caller waits any more", %{sup: sup} = context do
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 10) == {:error, :no_owner}
       assert Client.await(FakeRegistry, sup, "k", timeout: 0) == {:error, :no_owner}
       await_waiting(context, 0)
       assert FakeRegistry.subscribers(sup, "k") == []
     end
 
-    test "it is registered between the look and the subscription: nothing is missed", %{sup: sup} = context do
+    test "the owner is registered between lookup and subscription: the caller still gets a reply",
+         %{sup: sup} = context do
       server = start(context)
       FakeRegistry.on(sup, :subscribe, fn -> FakeRegistry.own(sup, "k", server) end)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert FakeRegistry.subscribers(sup, "k") == []
     end
 
-    test "a thousand callers are one subscription, and one announcement answers all", %{sup: sup} = context do
+    test "a thousand callers share one subscription, and one event serves all", %{sup: sup} = context do
       calls = for _ <- 1..1_000, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 1_000)
       assert FakeRegistry.count(sup, :subscribe) == 1
@@ -93,7 +95,7 @@ defmodule DurableHandoff.ClientTest do
           {:shutdown, {:durable, :ignored}},
           {:shutdown, {:durable, {:init_failed, :cordoned}}}
         ] do
-      test "as one that was asked to stop, or never came up (#{inspect(reason)}): sent again", %{sup: sup} = context do
+      test "because it was asked to stop, or its init failed (#{inspect(reason)}): sent again", %{sup: sup} = context do
         old = own(context)
         FakeServer.block(old)
         call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
@@ -115,7 +117,7 @@ defmodule DurableHandoff.ClientTest do
           {:shutdown, {:durable, {:of_a_later_version, 1}}},
           {:shutdown, {:durable, {:init_failed, :conflict, 1}}}
         ] do
-      test "in a way that may follow a callback (#{inspect(reason)}): that reason, not sent again", context do
+      test "possibly after a callback (#{inspect(reason)}): the reason is returned, not sent again", context do
         old = own(context)
         FakeServer.block(old)
         call = async(fn -> Client.call(FakeRegistry, context.sup, "k", :add, timeout: :infinity) end)
@@ -125,7 +127,7 @@ defmodule DurableHandoff.ClientTest do
       end
     end
 
-    test "retry: :never gives its reason back", %{sup: sup} = context do
+    test "retry: :never returns its reason", %{sup: sup} = context do
       old = own(context)
       FakeServer.block(old)
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, retry: :never, timeout: :infinity) end)
@@ -138,12 +140,12 @@ defmodule DurableHandoff.ClientTest do
   describe "the owner ends while it handles the request" do
     setup :waiting
 
-    test "with a reply: that counts", %{sup: sup} = context do
+    test "with a reply: the reply is returned", %{sup: sup} = context do
       own(context)
       assert Client.call(FakeRegistry, sup, "k", {:add_and_stop, :shutdown}, []) == {:ok, 1}
     end
 
-    test "by a crash: the reason at once, not sent again", %{sup: sup} = context do
+    test "by a crash: the reason is returned at once, not sent again", %{sup: sup} = context do
       own(context)
       assert Client.call(FakeRegistry, sup, "k", {:add_and_exit, :boom}, timeout: :infinity) == {:error, :boom}
       assert :counters.get(context.counter, 1) == 1
@@ -165,7 +167,7 @@ defmodule DurableHandoff.ClientTest do
       await_waiting(context, 0)
     end
 
-    test "in order and without a reply: it looks like a request that was never seen, so :never is for that", context do
+    test "normally and without a reply: counts as not handled, so such servers need retry: :never", context do
       own(context)
       options = [retry: :never]
 
@@ -173,10 +175,10 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  describe "the registry is late" do
+  describe "the registry is outdated" do
     setup :waiting
 
-    test "and names an owner that has ended: waits for another, however often the old one is named again", context do
+    test "and has an owner that has ended: waits for another, even if the old one is registered again", context do
       %{sup: sup} = context
       FakeRegistry.stale(sup)
       old = own(context)
@@ -189,14 +191,14 @@ defmodule DurableHandoff.ClientTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "and names an owner that has ended: retry: :never gives :noproc back", %{sup: sup} = context do
+    test "and has an owner that has ended: retry: :never returns :noproc", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       old = own(context)
       kill(old)
       assert Client.call(FakeRegistry, sup, "k", :add, retry: :never) == {:error, :noproc}
     end
 
-    test "and names one dead process after the other: a caller remembers them", %{sup: sup} = context do
+    test "and has several dead owners in turn: a caller remembers them", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       [first, second] = for _ <- 1..2, do: context |> start() |> tap(&kill/1)
       FakeRegistry.own(sup, "k", first)
@@ -210,31 +212,31 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  describe "the registry never learns of the move, a draining node sends a hint" do
+  describe "the registry does not learn of the move, but the draining node sends a hint" do
     setup :waiting
 
-    test "a caller that waits is served", %{sup: sup} = context do
+    test "a waiting caller gets a reply", %{sup: sup} = context do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 1)
       hint(sup, [{"other", self()}, {"k", start(context)}])
       assert await_task(call) == {:ok, 1}
     end
 
-    test "callers that come later are served", %{sup: sup} = context do
+    test "later callers get a reply", %{sup: sup} = context do
       hint(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 2}
       assert Server.counts(sup).subscriptions == 0
     end
 
-    test "and names the old owner still: callers that come later are served", %{sup: sup} = context do
+    test "and keeps the old owner: later callers get a reply", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       context |> own() |> kill()
       hint(sup, [{"k", start(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
-    test "twice: the second owner is tried", %{sup: sup} = context do
+    test "two hints: the second owner is tried", %{sup: sup} = context do
       first = start(context)
       hint(sup, [{"k", first}])
       kill(first)
@@ -242,7 +244,8 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
-    test "of a process that is gone: nothing is handled twice, and the caller waits on", %{sup: sup} = context do
+    test "a hint to a process that has ended: nothing is handled twice, and the caller keeps waiting",
+         %{sup: sup} = context do
       blocked = start(context)
       FakeServer.block(blocked)
       hint(sup, [{"k", blocked}])
@@ -257,13 +260,13 @@ defmodule DurableHandoff.ClientTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "the registry's own owner comes first", %{sup: sup} = context do
+    test "an owner in the registry takes precedence over a hint", %{sup: sup} = context do
       own(context)
       hint(sup, [{"k", self()}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
-    test "in a message of another version, or in one that is broken: passed over", %{sup: sup} = context do
+    test "a hint of another version, or an invalid one, is ignored", %{sup: sup} = context do
       before = Process.whereis(Server.name(sup))
       server = start(context)
 
@@ -280,13 +283,13 @@ defmodule DurableHandoff.ClientTest do
       assert Process.whereis(Server.name(sup)) == before
     end
 
-    test "of more than a message may hold: the rest is passed over", %{sup: sup} do
+    test "hints above the limit of a message are ignored", %{sup: sup} do
       hint(sup, for(n <- 1..5_000, do: {n, self()}))
       assert Server.counts(sup).hints == 1_000
     end
   end
 
-  describe "without the process that waits for callers" do
+  describe "without the client process" do
     test "a caller polls itself", %{sup: sup} = context do
       call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       wait_until(fn -> FakeRegistry.count(sup, :owner) > 3 end)
@@ -294,7 +297,7 @@ defmodule DurableHandoff.ClientTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "the time is up as otherwise", %{sup: sup} do
+    test "the timeout applies", %{sup: sup} do
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 30) == {:error, :no_owner}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
     end
@@ -312,14 +315,14 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "l", :add, start: {Room, %{}}) == {:error, {:start_failed, :full}}
     end
 
-    test "a caller that cannot start it yet gets the reason when its time is up", %{sup: sup} do
+    test "a caller whose start must wait gets the reason at its timeout", %{sup: sup} do
       FakeRegistry.starts(sup, fn _key, _start, _ms -> {:again, :no_quorum} end)
 
       assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 50) ==
                {:error, {:start_failed, :no_quorum}}
     end
 
-    test "it ends while callers wait, and comes back: all are answered", %{sup: sup} = context do
+    test "the client process is restarted while callers wait: all get a reply", %{sup: sup} = context do
       {:ok, first} = GenServer.start(Server, arguments(sup), name: Server.name(sup))
       calls = for _ <- 1..50, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
       await_waiting(context, 50)
@@ -334,7 +337,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a bad option raises and names what is right", %{sup: sup} do
+  test "an invalid option raises and names the right one", %{sup: sup} do
     for {options, text} <- [
           {[timout: 5], ~r/unknown option :timout, did you mean :timeout/},
           {[timeout: -1], ~r/:timeout got -1, expected milliseconds/},
@@ -353,7 +356,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a process or nothing in the place of the supervisor's name raises and names what is right" do
+  test "a pid or nil instead of the supervisor's name raises and says what is expected" do
     for wrong <- [self(), nil, true, "MyApp.Durable", {:via, Registry, :x}],
         {operation, call} <- [
           call: &DurableHandoff.call(&1, "k", :add),
@@ -370,7 +373,7 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a child without a supervisor's name raises and names what is right" do
+  test "child_spec/1 without a supervisor's name raises and says what is expected" do
     for wrong <- [MyApp.Durable, self()] do
       assert_raise ArgumentError, ~r/got .*, expected options such as/, fn -> Client.child_spec(wrong) end
     end

@@ -11,14 +11,14 @@ defmodule DurableHandoff.Client.HintsTest do
     assert {nil, _hints} = hints |> Hints.drop("k") |> Hints.get("k", 3)
   end
 
-  test "a hint that is not used is gone after a minute at most, and kept for half a minute" do
+  test "an unused hint is kept for 30 to 60 seconds" do
     hints = Hints.new(0) |> Hints.put("k", pid(1), 29_999_000)
     assert {_pid, _hints} = Hints.get(hints, "k", 59_999_000)
     assert {nil, _hints} = Hints.get(hints, "k", 89_999_000)
     assert {nil, _hints} = Hints.get(hints, "k", 3_600_000_000)
   end
 
-  test "a hint in use stays for as long as it is used" do
+  test "a hint is kept while it is used" do
     hints =
       Enum.reduce(0..20, Hints.new(0) |> Hints.put("k", pid(1), 0), fn n, hints ->
         assert {pid, hints} = Hints.get(hints, "k", n * 25_000_000)
@@ -29,7 +29,7 @@ defmodule DurableHandoff.Client.HintsTest do
     assert Hints.count(hints) == 1
   end
 
-  test "many hints at once are bounded, and the last ones stay" do
+  test "the number of hints is bounded, and the latest are kept" do
     many = 3 * Hints.max()
     hints = Enum.reduce(1..many, Hints.new(0), &Hints.put(&2, &1, pid(&1), 0))
     assert Hints.count(hints) <= Hints.max()
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Client.HintsTest do
     assert pid == pid(many)
   end
 
-  test "many hints for one key are one hint" do
+  test "several hints for one key count as one" do
     hints = Enum.reduce(1..(3 * Hints.max()), Hints.new(0), &Hints.put(&2, "k", pid(&1), 0))
     assert Hints.count(hints) == 1
   end

@@ -23,7 +23,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "subscribes again when DurableServer was started anew", %{sup: sup} = context do
+    test "subscribes again when DurableServer has restarted", %{sup: sup} = context do
       host = spawn(fn -> Process.sleep(:infinity) end)
       FakeRegistry.host(sup, host)
       waiting(context, poll_ms: 50)
@@ -38,14 +38,14 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "answers callers when DurableServer does not come back", %{sup: sup} = context do
+    test "replies to callers when DurableServer does not come back", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
       waiting(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :supervisor_not_running}
     end
 
-    test "counts polls, not time: a node that was paused has not looked for its host yet", %{sup: sup} = context do
+    test "counts polls, not time, so that a pause of the node does not count", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
       waiting = waiting(context)
       call = call(sup, "k", timeout: :infinity)
@@ -64,7 +64,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
   end
 
-  test "a registry that links its subscribers to itself and dies takes no caller with it", %{sup: sup} = context do
+  test "no caller ends with a registry that is linked to its subscribers", %{sup: sup} = context do
     parent = self()
     registry = spawn(fn -> Process.sleep(:infinity) end)
     FakeRegistry.on(sup, :subscribe, fn -> Process.link(registry) && send(parent, :linked) end)
@@ -78,7 +78,7 @@ defmodule DurableHandoff.Client.ServerTest do
     assert Process.whereis(Server.name(sup)) == waiting
   end
 
-  test "callers that die while they wait are forgotten, and the subscription with the last", %{sup: sup} = context do
+  test "waiting callers that die are removed, and the subscription with the last", %{sup: sup} = context do
     waiting(context)
     pids = for _ <- 1..3, do: spawn(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
     other = call(sup, "other", timeout: :infinity)
@@ -91,7 +91,7 @@ defmodule DurableHandoff.Client.ServerTest do
   end
 
   describe "limits" do
-    test "too many for one key: an error at once; the others are served", %{sup: sup} = context do
+    test "too many callers for one key: an error at once, and the others are served", %{sup: sup} = context do
       waiting(context, limits: Limits.new!(max_waiting_per_key: 2))
       calls = for _ <- 1..2, do: call(sup, "k", timeout: :infinity)
       await_waiting(context, 2)
@@ -104,7 +104,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert [other | calls] |> await_tasks() |> Enum.sort() == [{:ok, 1}, {:ok, 2}, {:ok, 3}]
     end
 
-    test "too many in all: an error at once, for any key; room again when one has gone", %{sup: sup} = context do
+    test "too many callers in total: an error at once for any key, until one has ended", %{sup: sup} = context do
       waiting(context, limits: Limits.new!(max_waiting: 2))
       [first, _second] = for key <- ["a", "b"], do: call(sup, key, timeout: :infinity)
       await_waiting(context, 2)
@@ -115,7 +115,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert Client.call(FakeRegistry, sup, "c", :add, timeout: 0) == {:error, :no_owner}
     end
 
-    test "wrong limits raise in child_spec/1" do
+    test "invalid limits raise in child_spec/1" do
       assert_raise ArgumentError, ~r/did you mean :max_waiting_per_key/, fn ->
         Client.child_spec(supervisor: Sup, max_waiting_pr_key: 1)
       end
@@ -129,7 +129,7 @@ defmodule DurableHandoff.Client.ServerTest do
   end
 
   describe "start:" do
-    test "many callers ask: it is started once, and all are answered before the registry knows",
+    test "many callers: one start, and all get a reply before the registry has the owner",
          %{sup: sup} = context do
       waiting(context)
       server = server(context)
@@ -142,7 +142,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert FakeRegistry.count(sup, :start) == 1
     end
 
-    test "it is being moved: the mover is first, and the start comes to nothing", %{sup: sup} = context do
+    test "the server is being moved: the move wins, and the start is refused", %{sup: sup} = context do
       waiting(context)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
@@ -154,7 +154,7 @@ defmodule DurableHandoff.Client.ServerTest do
       await_no_start(context)
     end
 
-    test "it is being moved and the mover gives up: started at a later try", %{sup: sup} = context do
+    test "the server is being moved and the move fails: a later try starts it", %{sup: sup} = context do
       waiting(context, poll_ms: 10)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
@@ -165,7 +165,8 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
-    test "it cannot be started: callers that asked get the reason, the others go on waiting", %{sup: sup} = context do
+    test "the server cannot be started: callers with start: get the reason, the others keep waiting",
+         %{sup: sup} = context do
       waiting(context)
       patient = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
@@ -179,7 +180,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(patient) == {:ok, 1}
     end
 
-    test "it cannot be started yet, until the time is up: the error has the last reason, and no other key's", context do
+    test "the server cannot be started before the timeout: the error has the last reason for its key", context do
       %{sup: sup} = context
       waiting(context, poll_ms: 10)
       FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)
@@ -188,7 +189,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call(sup, "k", timeout: 10)) == {:error, :no_owner}
     end
 
-    test "the start has not ended when the time is up: no owner", %{sup: sup} = context do
+    test "the start has not ended at the timeout: {:error, :no_owner}", %{sup: sup} = context do
       waiting(context)
       starting(context)
       assert await_task(call(sup, "k", start: {Room, %{}}, timeout: 100)) == {:error, :no_owner}
@@ -196,7 +197,7 @@ defmodule DurableHandoff.Client.ServerTest do
       await_waiting(context, 0)
     end
 
-    test "the owner is found by the start alone: it serves later callers, too", %{sup: sup} = context do
+    test "only the start returns the owner: it serves later callers, too", %{sup: sup} = context do
       waiting(context)
       server = server(context)
       FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, server} end)
@@ -205,7 +206,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert FakeRegistry.count(sup, :start) == 1
     end
 
-    test "there is time left to ask again after a start that took as long as it may", %{sup: sup} = context do
+    test "after the longest start there is time for another try", %{sup: sup} = context do
       waiting(context)
       test = self()
 
@@ -220,7 +221,7 @@ defmodule DurableHandoff.Client.ServerTest do
       end
     end
 
-    test "the start itself dies: that is its error", %{sup: sup} = context do
+    test "the starting process dies: the caller gets its exit reason", %{sup: sup} = context do
       waiting(context)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
@@ -229,7 +230,7 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:error, {:start_failed, :killed}}
     end
 
-    test "the caller that asked has gone: nothing is started", %{sup: sup} = context do
+    test "the caller has ended: no start", %{sup: sup} = context do
       waiting(context)
       starting(context)
       running = for n <- 1..64, do: call(sup, "busy#{n}", start: {Room, %{}}, timeout: :infinity)

@@ -12,7 +12,7 @@ defmodule DurableHandoff.Drain.QuietTest do
 
   require Logger
 
-  test "a process that runs a move logs nothing while a drain holds the log, and does again after it" do
+  test "a process that runs a move logs nothing during a drain, and logs again afterwards" do
     holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
     monitor = Process.monitor(holder)
     wait_until(fn -> :ets.member(Quiet, :held) end)
@@ -28,7 +28,7 @@ defmodule DurableHandoff.Drain.QuietTest do
     assert capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) =~ "inside"
   end
 
-  test "an answer that is not known is logged by a process that runs a move, too" do
+  test "a process that runs a move still logs an unknown answer" do
     holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
     wait_until(fn -> :ets.member(Quiet, :held) end)
 

@@ -6,7 +6,7 @@ defmodule DurableHandoff.ExecutorTest do
 
   @nodes for name <- [:a@h, :b@h, :c@h, :d@h], do: {name, nil, "1"}
 
-  test "storages are spread over the Rust nodes, and only those of a node that goes change" do
+  test "storages are spread over Rust nodes; when one leaves, only its storages get another" do
     storages = for n <- 1..400, do: "storage #{n}"
     first = fn nodes -> Map.new(storages, fn storage -> {storage, nodes |> Executor.rank(storage) |> hd()} end) end
     before = first.(@nodes)

@@ -22,8 +22,8 @@ defmodule DurableHandoff.Executor.SessionTest do
     :ok
   end
 
-  describe "a drain that a Rust node decides" do
-    test "is opened, loaded, started, ordered, sent events, and closed" do
+  describe "a drain that a Rust node coordinates" do
+    test "sends open, servers and start, carries out orders, sends events, and closes" do
       {session, id} = running(3)
       session = received(session, {:orders, id, [start(0, "a@h"), start(1, "b@h")]})
       {orders, _wake, session} = poll(session)
@@ -48,7 +48,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: {:node, node()}, executors_lost: []}
     end
 
-    test "gets a message every 500 ms, also while nothing happens" do
+    test "sends the node a message at least every 500 ms" do
       {session, id} = running(1)
       assert {[], wake, session} = Session.poll(session, @second)
       assert sent(:keepalive) == [id]
@@ -60,7 +60,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert sent(:keepalive) == [id]
     end
 
-    test "gets a new view, the latest one only, after earlier events" do
+    test "sends only the latest view, after earlier events" do
       {session, id} = running(1)
       {:ok, session} = Session.send_view(session, 0, view(["a@h"]))
       {:ok, session} = Session.send_view(session, 0, view(["a@h", "c@h"]))
@@ -71,13 +71,13 @@ defmodule DurableHandoff.Executor.SessionTest do
       refute_received {@me, 1, :view, _id, _part, _parts, _now, _nodes}
     end
 
-    test "a million servers go in messages below 64 KB" do
+    test "sends a million servers in messages below 64 KB" do
       {session, id} = opened(1_000_000)
       {[], _wake, _session} = poll(session)
       assert_chunks(id, 0, 1_000_000)
     end
 
-    test "the node decides why servers stayed, not how many moved" do
+    test "takes the reasons of servers that stayed from the node, but counts moves itself" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
@@ -86,7 +86,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert {%{moved: 1, left: %{capacity: 1}}, %{executor: {:node, _name}}} = Session.report(session, 9)
     end
 
-    test "a cancel is carried out here, at once" do
+    test "carries out a cancel at once, by itself" do
       {session, id} = running(3)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Session.handle_event(session, 10, :cancel)
@@ -99,7 +99,7 @@ defmodule DurableHandoff.Executor.SessionTest do
                Session.report(session, 9)
     end
 
-    test "the deadline is kept here, whatever the node sends" do
+    test "ends at the deadline, whatever the node sends" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = Enum.reduce(1..29, session, &Session.handle_message(&2, &1 * @second, message({:progress, id, %{}})))
@@ -108,7 +108,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     end
   end
 
-  describe "the engine here goes on" do
+  describe "the embedded engine takes over" do
     test "when the node refuses" do
       session = started(2)
       [id | _rest] = sent(:drain_open)
@@ -129,7 +129,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert executors_lost(session) == [{node(), {:not_understood, {:version, 2}}}]
     end
 
-    test "two seconds after the node's last message, and with all that is known of each server" do
+    test "two seconds after the node's last message, with the known progress of each server" do
       {session, id} = running(6)
       orders = for id <- 0..3, do: start(id, "a@h")
       {[_, _, _, _], _wake, session} = session |> received({:orders, id, orders}) |> poll()
@@ -160,7 +160,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: :embedded, executors_lost: [{node(), :silent}]}
     end
 
-    test "not for a pause of this VM, unless a second one follows without a message in between" do
+    test "not after a pause of this VM, unless a second one follows without a message in between" do
       {session, id} = running(2)
       {[], wake, session} = session |> quiet(@second) |> Session.poll(5 * @second)
       assert wake == 5 * @second + 500_000
@@ -183,7 +183,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert executors_lost(session) == [{node(), {:down, :killed}}]
     end
 
-    test "orders that were received before the loss are carried out all the same" do
+    test "after orders that were received before the loss are carried out" do
       {session, id} = running(2)
       session = received(session, {:orders, id, [start(1, "a@h")]})
       session = lost(session, &received(&1, {:refuse, id, :stopping}))
@@ -197,7 +197,7 @@ defmodule DurableHandoff.Executor.SessionTest do
           {"a server that is under way", {:start, 0, "a@h", 1, 1_000}},
           {"the release of a server that runs here", {:release, 1}}
         ] do
-      test "when the node orders #{what}, which is not done" do
+      test "when the node sends an invalid order: #{what}" do
         {session, id} = running(3)
         {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
         order = unquote(Macro.escape(order))
@@ -207,14 +207,14 @@ defmodule DurableHandoff.Executor.SessionTest do
       end
     end
 
-    test "when the node stops more servers at a time than may be" do
+    test "when the node orders more concurrent stops than max_concurrency" do
       {session, id} = running(9)
       session = lost(session, &received(&1, {:orders, id, for(n <- 0..8, do: start(n, "a@h"))}))
       assert {[_, _, _, _], _wake, session} = poll(session)
       assert [{_name, {:invalid_order, {:start, 4, "a@h", 1, 1_000}}}] = executors_lost(session)
     end
 
-    test "when the node ends the drain while something is under way" do
+    test "when the node ends the drain while moves are in flight" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       session = received(session, {:orders, id, [:finish]})
@@ -223,7 +223,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert executors_lost(session) == [{node(), {:invalid_order, :finish}}]
     end
 
-    test "when the node's report does not add up" do
+    test "when the numbers in the node's report are inconsistent" do
       {session, id} = running(2)
       session = received(session, {:orders, id, [:finish]})
       session = lost(session, &received(&1, {:report, id, report(2, 1, %{})}))
@@ -260,7 +260,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     end
   end
 
-  test "messages of another drain, and others, change nothing" do
+  test "not after messages of another drain, or unrelated ones" do
     {session, id} = running(2)
 
     for message <- [{:refuse, id + 1, :stopping}, {:orders, id + 1, [start(0, "a@h")]}],
@@ -270,7 +270,7 @@ defmodule DurableHandoff.Executor.SessionTest do
         do: assert(Session.handle_message(session, 0, message) == session)
   end
 
-  test "a node that is lost before it ordered anything is replaced by the next, unless it cost two seconds" do
+  test "only if no other Rust node can replace one that was lost early without an order" do
     rust_nodes = [{:first@h, self(), "1"}, {:second@h, self(), "1"}, {:third@h, self(), "1"}]
     {:ok, session} = Session.start(Sup, job(2), rust_nodes, 0)
     {[], _wake, session} = poll(session)
@@ -285,7 +285,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     refute_received {@me, 1, :drain_open, _id, _pid, _spec}
   end
 
-  test "without a Rust node the engine here decides from the start" do
+  test "from the start when there is no Rust node" do
     {:ok, session} = Session.start(Sup, job(1), [], 0)
     assert {[{:start, 0, _, 1, _}], _wake, session} = poll(session)
     assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Host.CountTest do
 
   alias DurableHandoff.Host.Count
 
-  test "a node that cannot be asked, and one without the supervisor, are missing" do
+  test "an unreachable node, and one without the supervisor, have no entry" do
     assert Count.ask(:no_such_supervisor, [], [node(), :nobody@nowhere], 1_000) == %{}
   end
 end

@@ -17,7 +17,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
   defp classify(result, context), do: Outcome.classify({:returned, result}, context.old, context.target)
 
-  test "the new owner is only what an answer names, on another node", context do
+  test "a pid is the new owner only if it is on another node", context do
     %{old: old, there: there, here: here} = context
     owner = &Outcome.owner({:returned, &1}, old)
     assert owner.({:ok, {there, %{}}}) == there
@@ -52,13 +52,13 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, {:already_started, {context.old, %{}}}}, context) == :retry_same
     end
 
-    test "another node has started it: check that it lives", context do
+    test "another node has started it: check that the process is alive", context do
       for pid <- [context.there, context.elsewhere, context.here] do
         assert classify({:error, {:already_started, {pid, %{}}}}, context) == {:verify, {:runs_as, pid}}
       end
     end
 
-    test "an answer with a process of this node that is not the old one is no move", context do
+    test "a different process on this node is not a move", context do
       assert classify({:ok, {context.here, %{}}}, context) == {:verify, {:runs_as, context.here}}
     end
 
@@ -68,7 +68,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, :shutdown_timeout}, context) == :stopping
     end
 
-    test "a process that only holds the lock may still be in init: it has not moved", context do
+    test "a process that only holds the lock may still run init: it has not moved", context do
       assert classify({:error, {:already_started, context.there}}, context) == {:verify, {:boots_as, context.there}}
       assert classify({:error, {:unreachable, context.there}}, context) == {:verify, {:boots_as, context.there}}
       assert classify({:error, {:already_started, context.old}}, context) == :retry_same
@@ -93,7 +93,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
-    test "code of its own raised before its final write: not the store's" do
+    test "its own code raised before the final write: not a store failure" do
       stack = [{MyApp.Counter, :terminate, 2, []}]
 
       for reason <- [{%RuntimeError{}, stack}, {:function_clause, stack}, {{:nocatch, 1}, stack}],
@@ -102,7 +102,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert Outcome.unsaved({:noproc, {GenServer, :call, [MyApp.Cache, :flush, 5_000]}}) == :stop_failed
     end
 
-    test "it ended without a final write, and the cause may be the store's" do
+    test "it ended without a final write: the store may have failed" do
       backend = [{MyApp.Backend, :put_object, 4, []}]
 
       for reason <- [:normal, :killed, :noproc, {:timeout, backend}, {:timeout, {GenServer, :call, [:ekv, :put]}}],
@@ -135,8 +135,8 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
   end
 
-  describe "what later versions may answer" do
-    test "more elements and fields change nothing", context do
+  describe "answers that later versions may give" do
+    test "additional elements and fields are ignored", context do
       assert classify({:ok, {context.there, %{}, :more}}, context) == {:moved, nil}
       assert classify({:ok, {context.there, %{}}, :more}, context) == {:moved, nil}
       assert classify({:ok, context.there}, context) == {:moved, nil}
@@ -162,8 +162,8 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
   end
 
-  describe "blame" do
-    test "the server's own start", context do
+  describe "the cause is" do
+    test "the server's own init", context do
       for reason <- [
             :ignore,
             {:bad_return_value, 1},
@@ -216,7 +216,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
-    test "the store, in the words of DurableHandoff.Store", context do
+    test "the store, by an error of DurableHandoff.Store", context do
       facts = [
         network: %{reason: "connection refused"},
         server: %{status: 500, code: "InternalError"},
@@ -234,7 +234,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
-    test "the server, whose own object cannot be read or written", context do
+    test "the server, if its own object cannot be read or written", context do
       for reason <- [
             not_encodable: %RuntimeError{},
             unreadable: %RuntimeError{},
@@ -270,7 +270,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert raised(:throw, :ball, context) == {:verify, {:displaced, :unknown}}
     end
 
-    test "raised on the target before the server was asked to start: DurableServer is not up there", context do
+    test "raised on the target before the start: DurableServer does not run there", context do
       for reason <- [%ArgumentError{}, :badarg, {:noproc, :call}] do
         raised = %ErlangError{original: {:exception, reason, []}}
         assert raised(:error, raised, context) == {:verify, {:displaced, :target}}
@@ -283,7 +283,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
                {:verify, {:displaced, :unknown}}
     end
 
-    test "erpc's own errors mean what they mean when they are returned", context do
+    test "a raised error of erpc has the same meaning as a returned one", context do
       assert raised(:error, %ErlangError{original: {:erpc, :noconnection}}, context) == {:displaced, :target}
       assert raised(:error, {:erpc, :noconnection}, context) == {:displaced, :target}
       assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:verify, {:may_come_up, :target}}

@@ -6,7 +6,7 @@ defmodule DurableHandoff.Host.RegistryTest do
 
   @moduletag :capture_log
 
-  test "events of keys that were registered and unregistered, and none in any other message" do
+  test "registered and unregistered keys become events, and other messages none" do
     event = %{type: :unregistered, key: "k", pid: self()}
 
     assert Registry.events({:group, [event, %{event | type: :registered}], %{}}) == [
@@ -19,19 +19,19 @@ defmodule DurableHandoff.Host.RegistryTest do
     assert Registry.subscribe(:no_such_supervisor, :all) != :ok
   end
 
-  test "an owner, new or old: try it" do
+  test "an owner, new or existing: send it the request" do
     assert Registry.started({:ok, {self(), %{}}}) == {:ok, self()}
     assert Registry.started({:error, {:already_started, {self(), nil}}}) == {:ok, self()}
   end
 
-  test "a process that holds the lock and is not registered yet: try it, if this node is connected to it" do
+  test "a process that holds the lock and is not registered yet: send it the request if its node is connected" do
     for tag <- [:unreachable, :already_started] do
       assert Registry.started({:error, {tag, self()}}) == {:ok, self()}
       assert Registry.started({:error, {tag, elsewhere()}}) == {:again, {tag, elsewhere()}}
     end
   end
 
-  test "answers that mean later end no call" do
+  test "answers that ask to try later do not end a call" do
     for reason <- [
           :timeout,
           :not_ready,
@@ -58,7 +58,7 @@ defmodule DurableHandoff.Host.RegistryTest do
         do: assert(Registry.started({:error, reason}) == {:again, reason})
   end
 
-  test "a store that fails ends no call" do
+  test "a failing store does not end a call" do
     for reason <- [
           {:storage_unavailable, :timeout},
           :no_quorum,
@@ -72,7 +72,7 @@ defmodule DurableHandoff.Host.RegistryTest do
         do: assert(Registry.started({:error, reason}) == {:again, reason})
   end
 
-  test "answers that no waiting can change end the call" do
+  test "permanent errors end the call" do
     stack = [{Room, :init, 1, []}]
     assert Registry.started(:ignore) == {:error, :ignore}
 
@@ -88,7 +88,7 @@ defmodule DurableHandoff.Host.RegistryTest do
         do: assert(Registry.started({:error, reason}) == {:error, reason})
   end
 
-  test "an answer of a later version is neither a success nor an end" do
+  test "an answer of a later version is not a success, and does not end the call" do
     assert Registry.started({:error, {:of_a_later_version, 1}}) == {:again, {:of_a_later_version, 1}}
     assert Registry.started({:ok, :of_a_later_version}) == {:again, {:ok, :of_a_later_version}}
     assert Registry.started(:of_a_later_version) == {:again, :of_a_later_version}

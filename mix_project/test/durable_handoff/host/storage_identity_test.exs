@@ -13,14 +13,14 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
 
   defp s3(changes), do: {{Backend, Map.merge(%{url: "s3://bucket/path", secret_access_key: "x"}, changes)}, "app/"}
 
-  test "the same place is the same on every node, whatever else the backend holds" do
+  test "the identity depends only on the place, so that all nodes have the same" do
     identity = StorageIdentity.of(s3(%{}))
     assert identity =~ ~r/^[0-9a-f]{32}$/
     assert StorageIdentity.of(s3(%{pid: self(), ref: make_ref(), token: "of this node"})) == identity
     assert StorageIdentity.of(s3(%{secret_access_key: "changed in the middle of a deploy"})) == identity
   end
 
-  test "another prefix, bucket or backend is another place" do
+  test "another prefix, bucket or backend has another identity" do
     {backend, _prefix} = s3(%{})
 
     others = [
@@ -34,7 +34,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     refute StorageIdentity.of(s3(%{})) in Enum.map(others, &StorageIdentity.of/1)
   end
 
-  test "user and query of a URL do not count: that is where secrets are" do
+  test "user and query of a URL, which can hold secrets, are left out" do
     identity = StorageIdentity.of(s3(%{endpoint: "https://store.example/x"}))
     assert StorageIdentity.of(s3(%{endpoint: "https://me:secret@store.example/x?sig=secret"})) == identity
     refute StorageIdentity.of(s3(%{endpoint: "https://store.example/y"})) == identity
@@ -79,7 +79,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
 
   defp of(backend), do: StorageIdentity.of({backend, "app/"})
 
-  test "the real package's backends: different stores with one prefix are different" do
+  test "the real package's backends: stores with the same prefix differ" do
     stores = [
       object_store(%{}),
       object_store(%{bucket: "other"}),
@@ -95,7 +95,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert stores |> Enum.map(&of/1) |> Enum.uniq() |> length() == length(stores)
   end
 
-  test "the same bucket seen from two regions, with other credentials, is one store" do
+  test "a bucket has one identity in all regions and with any credentials" do
     here = of(object_store(%{region: "fra", default_region: "fra"}))
     assert of(object_store(%{region: "syd", default_region: "syd", secret_access_key: "rotated"})) == here
     assert of(object_store(%{s3_endpoint: "https://user:secret@s3.example"})) == here
@@ -110,7 +110,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     refute of(backend(EncryptedStore, %{inner: object_store(%{bucket: "other"})})) == of(store)
   end
 
-  test "a mirror keeps its identity while a migration changes which side is read and written" do
+  test "a mirror keeps its identity during a migration" do
     before = of(mirror(object_store(%{}), ekv(:one)))
     assert of(mirror(object_store(%{}), ekv(:one), %{read_preference: :secondary, write_target: :secondary})) == before
     assert of(mirror(ekv(:one), object_store(%{}))) == before
@@ -130,7 +130,7 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert node == node()
   end
 
-  test "a backend that raises, and unknown shapes, still have one" do
+  test "a backend that raises, and unknown terms, still have an identity" do
     for storage <- [
           nil,
           {{Raising, %{url: "x"}}, "p"},

@@ -27,11 +27,11 @@ defmodule DurableHandoff.Host.StoredStateTest do
 
   defp read(meta), do: StoredState.from_object(%{"vsn" => 1, "state" => %{}, "meta" => meta}, Host)
 
-  test "a stored state is read as the struct, not as the answer it comes in" do
+  test "a stored state is returned as the struct, without the tuple that DurableServer returns" do
     assert read("readable") == {:ok, Host.stored()}
   end
 
-  test "a state that DurableServer cannot read is an error, never a plain map that may be written over" do
+  test "a state that DurableServer cannot read is an error, so that it is not overwritten" do
     for meta <- ["?", "of a later version", "bare", "raises"] do
       assert {:error, error} = read(meta)
       assert is_exception(error)
@@ -46,11 +46,11 @@ defmodule DurableHandoff.Host.StoredStateTest do
     end
   end
 
-  test "a stored state that is decoded already stays one" do
+  test "a stored state that is already decoded stays unchanged" do
     assert StoredState.from_object(Host.stored(), Host) == {:ok, Host.stored()}
   end
 
-  test "without DurableServer a map cannot be distinguished from a stored state" do
+  test "without DurableServer a stored state stays a map" do
     assert {:error, %UndefinedFunctionError{}} = StoredState.from_object(%{"vsn" => 1}, NoSuchHost)
   end
 end

@@ -37,7 +37,7 @@ defmodule DurableHandoff.Host.SyncTest do
     watch
   end
 
-  test "an overdue drain ends while the next one runs: failed syncs are still seen" do
+  test "a late drain ends while the next one runs: failed syncs are still noticed" do
     overdue = watch(Sync.Later)
     later = watch(Sync.Later)
     assert Sync.blind?(overdue)
@@ -49,14 +49,14 @@ defmodule DurableHandoff.Host.SyncTest do
     assert Sync.blind?(later)
   end
 
-  test "a failed sync is seen however unreadable its line is" do
+  test "a failed sync is noticed even if its log line cannot be formatted" do
     watch = watch(Sync.Unreadable)
     assert {:failed, _cause} = sync(watch, DurableServer, ["caf", <<233>>])
     assert {:failed, "k" <> _rest} = sync(watch, DurableServer, "k failed periodic sync: :no_quorum")
     refute Sync.blind?(watch)
   end
 
-  test "an error that the server's own callbacks log is no failed sync" do
+  test "an error logged by the server's callbacks does not count as a failed sync" do
     assert :unchanged = sync(watch(Sync.Own), MyApp.Server, "no such item")
   end
 end

@@ -47,7 +47,7 @@ defmodule DurableHandoff.Host.TakeoverTest do
     assert Takeover.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
   end
 
-  test "DurableServer raises: the answer is an outcome all the same" do
+  test "DurableServer raises: the result is still an outcome" do
     assert Takeover.meaning({:raised, :exit, {:noproc, :call}}, @source) == {:failed, :unknown}
     # What DurableServer throws while it boots.
     assert Takeover.meaning({:raised, :throw, {:error, :not_ready}}, @source) == {:wait, :starting}

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Host.UnknownAnswerTest do
 
   alias DurableHandoff.Host.UnknownAnswer
 
-  test "a drain of many servers logs an answer once, whatever facts it holds" do
+  test "a drain logs an unknown answer once, even if its details differ" do
     answer = {:error, {:of_a_later_version, %{pid: self()}}}
 
     {_result, lines} =
@@ -25,7 +25,7 @@ defmodule DurableHandoff.Host.UnknownAnswerTest do
     assert [{:warning, :unknown_answer, %{answer: ^answer}}] = lines
   end
 
-  test "another answer, and another function, are logged too" do
+  test "another answer, or one of another function, is logged, too" do
     assert UnknownAnswer.note(:another, {:error, :one}) == :logged
     assert UnknownAnswer.note(:another, {:error, :two}) == :logged
     assert UnknownAnswer.note(:another, {:ok, "text"}) == :logged

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Host.VersionTest do
   defp host(version, lacks \\ []),
     do: %{version: version, exported?: fn _module, function, arity -> {function, arity} not in lacks end}
 
-  test "a version that does not reserve is refused at start, with what to do" do
+  test "a version without reservations is refused at start, with what to do" do
     for version <- ["0.1.1", "0.1.2", "0.0.9"] do
       assert_raise ArgumentError, ~r/#{version}.*mix deps.update durable_server/s, fn ->
         Version.check!(host(version))
@@ -15,7 +15,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "one without rehome_child is refused whatever its version is, and the function is named" do
+  test "a package without rehome_child is refused whatever its version, and the function is named" do
     for version <- ["0.1.4", "0.2.0", nil, "odd"] do
       assert_raise ArgumentError, ~r/DurableServer.Supervisor.rehome_child\/3/, fn ->
         Version.check!(host(version, rehome_child: 3))
@@ -23,7 +23,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "every version since 0.1.3 is taken, also an unknown one" do
+  test "each version since 0.1.3 is accepted, also an unknown one" do
     for version <- ["0.1.3", "0.1.4", "0.1.5-dev", "0.1.8", "1.0.0", nil],
         do: assert(Version.check!(host(version)) == :ok)
   end
@@ -36,7 +36,7 @@ defmodule DurableHandoff.Host.VersionTest do
     end
   end
 
-  test "the line at start has whether it was verified, and names what is lacking and what is lost" do
+  test "the log line at start says whether the version was verified, and which features it lacks" do
     assert {:info, verified} = Version.describe(host("0.1.3"))
     assert verified =~ "0.1.3 (verified)"
     assert {:info, other} = Version.describe(host("9.9.9"))
@@ -47,7 +47,7 @@ defmodule DurableHandoff.Host.VersionTest do
     assert lacking =~ "DurableServer.Supervisor.current_capacity/1"
   end
 
-  test "without DurableServer nothing raises but the check" do
+  test "without DurableServer only the check raises" do
     assert {:warning, _text} = Version.describe()
     assert_raise ArgumentError, fn -> Version.check!() end
   end

@@ -73,7 +73,7 @@ defmodule DurableHandoff.Host.ViewTest do
       assert %{counted_at_ms: nil, servers: 5} = asked(%{at_ms: @now - 100, servers: 7, capacity: nil})
     end
 
-    test "an answer from the future or of an unknown shape changes nothing" do
+    test "an answer with a future time or an unknown shape is ignored" do
       for at_ms <- [@now + 5_001, nil, "1", 1.0e300] do
         assert %{counted_at_ms: nil, servers: 5} = asked(%{at_ms: at_ms, servers: 7, capacity: nil})
       end
@@ -81,14 +81,14 @@ defmodule DurableHandoff.Host.ViewTest do
       assert %{servers: 5, capacity: [{:total, 5, 10}]} = asked(%{at_ms: @now, servers: -1, capacity: :none})
     end
 
-    test "a node that goes down counts as draining, however old its answer" do
+    test "a node that stops counts as draining, even by an old answer" do
       for at_ms <- [@now - 50, @now - 100_000] do
         facts = facts(counts: %{"a@h" => %{at_ms: at_ms, servers: 7, capacity: nil, stopping: true, missing: []}})
         assert %{draining: true} = one(row(), facts)
       end
     end
 
-    test "modules it lacks have the drain's numbers" do
+    test "modules that it lacks are encoded by their numbers" do
       answer = %{at_ms: @now, servers: 7, capacity: nil, stopping: false, missing: [Cache, Unasked, Cache]}
       assert %{draining: false, missing: [1]} = one(row(), facts(counts: %{"a@h" => answer}))
     end
@@ -100,12 +100,12 @@ defmodule DurableHandoff.Host.ViewTest do
       end
     end
 
-    test "an answer does not make a node known that has no heartbeat" do
+    test "a node without a heartbeat stays unknown after an answer" do
       assert %{nodes: []} = View.from([], facts(counts: %{"a@h" => %{at_ms: @now, servers: 1, capacity: nil}}))
     end
   end
 
-  test "everything a heartbeat can have" do
+  test "a heartbeat with all fields" do
     node =
       one(
         row(
@@ -144,14 +144,14 @@ defmodule DurableHandoff.Host.ViewTest do
   end
 
   describe "which heartbeat counts" do
-    test "the newer of the two of a node, whichever comes first" do
+    test "the newer of two, in either order" do
       old = row(stamp: @now - 900, meta: %{"draining" => false})
       new = row(stamp: @now - 100, meta: %{"draining" => true})
       assert %{nodes: [%{draining: true}]} = View.from([old, new], facts())
       assert %{nodes: [%{draining: true}]} = View.from([new, old], facts())
     end
 
-    test "one too far in the future does not hide a good one" do
+    test "one too far in the future does not hide a valid one" do
       future = row(stamp: @now + 5_001, meta: %{"draining" => true})
       good = row(stamp: @now - 100)
       assert %{nodes: [%{draining: false}]} = View.from([good, future], facts())
@@ -159,7 +159,7 @@ defmodule DurableHandoff.Host.ViewTest do
       assert %{nodes: []} = View.from([future], facts())
     end
 
-    test "one within the tolerance counts" do
+    test "one within the tolerance" do
       assert %{nodes: [%{stamp_ms: stamp}]} = View.from([row(stamp: @now + 5_000)], facts())
       assert stamp == @now + 5_000
     end
@@ -169,7 +169,7 @@ defmodule DurableHandoff.Host.ViewTest do
     refute one(row(), facts(connected: MapSet.new())).connected
   end
 
-  test "rows that cannot be heartbeats are left out" do
+  test "invalid rows are left out" do
     junk = [
       nil,
       :row,
@@ -233,7 +233,7 @@ defmodule DurableHandoff.Host.ViewTest do
     end
   end
 
-  test "random junk in all fields at once never raises" do
+  test "random terms in all fields never raise" do
     seed = {System.unique_integer([:positive]), 2, 3}
     :rand.seed(:exsss, seed)
 
@@ -253,7 +253,7 @@ defmodule DurableHandoff.Host.ViewTest do
     end
   end
 
-  test "without a host there is an empty view" do
+  test "without DurableServer the view is empty" do
     assert %{nodes: []} = View.build(:no_such_supervisor, [Room], ["REGION"])
   end
 end

@@ -13,13 +13,13 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
   defp process, do: spawn(fn -> :ok end)
 
   describe "an offer from another node" do
-    test "a list that is too long is refused" do
+    test "too many servers are refused" do
       servers = List.duplicate({"k", Some.Module}, Adoption.most_servers() + 1)
       assert {:error, :malformed} = Adoption.new(Message.offer(make_ref(), @source, servers, [self()]), self(), 0)
       assert {:ok, _share} = Adoption.new(Message.offer(make_ref(), @source, tl(servers), [self()]), self(), 0)
     end
 
-    test "a line that is too long, or without the receiver, is refused" do
+    test "too many receivers, or a list without this one, are refused" do
       for line <- [List.duplicate(self(), 9), [process()], []] do
         message = Message.offer(make_ref(), @source, [{"k", Some.Module}], line)
         assert {:error, :malformed} = Adoption.new(message, self(), 0)
@@ -51,7 +51,7 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
     end
   end
 
-  test "it is the receiver's turn when all before it are gone" do
+  test "it is the receiver's turn when all earlier receivers are gone" do
     [first, second, last] = for _ <- 1..3, do: process()
     adoption = adoption([{"k", Some.Module}], [first, second, self(), last])
     refute Adoption.mine?(adoption)
@@ -61,7 +61,7 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
     assert adoption |> Adoption.without(first) |> Adoption.mine?()
   end
 
-  test "what was forwarded before is not begun a second time when all of it is taken over" do
+  test "servers forwarded earlier are not started a second time after a takeover" do
     adoption = adoption([{"a", Some.Module}, {"b", Some.Module}])
     assert {adoption, ["b"]} = Adoption.activate(adoption, ["b", "unknown"])
     adoption = Adoption.put(adoption, "b", phase: :trying)

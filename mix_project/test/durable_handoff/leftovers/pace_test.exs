@@ -13,12 +13,12 @@ defmodule DurableHandoff.Leftovers.PaceTest do
 
   defp give_all(pace, permits, verdict), do: Enum.reduce(permits, pace, &Pace.give(&2, &1, 1_000, verdict))
 
-  test "never more than the ceiling" do
+  test "never exceeds the ceiling" do
     assert {[_, _, _], _pace} = :fixed |> Pace.new(3) |> take_all()
     assert {[_, _], _pace} = :adaptive |> Pace.new(2) |> take_all()
   end
 
-  test "a store that slows down gets no fewer than at first: what waits is down anyway" do
+  test "a slow store does not reduce the starts below the initial number" do
     {permits, pace} = take_all(Pace.new(:adaptive, 50))
     assert length(permits) >= 8
 
@@ -33,7 +33,7 @@ defmodule DurableHandoff.Leftovers.PaceTest do
     assert length(permits) >= 8
   end
 
-  test "a store that fails gets as few as the limiter allows, but never none" do
+  test "a failing store reduces the starts to the limiter's minimum, at least one" do
     pace =
       Enum.reduce(1..50, Pace.new(:adaptive, 50), fn _round, pace ->
         {permits, pace} = take_all(pace)
@@ -44,16 +44,16 @@ defmodule DurableHandoff.Leftovers.PaceTest do
     assert length(permits) in 1..7
   end
 
-  test "while the source stops servers the receivers share a hundred, and afterwards each has as few as before" do
+  test "while the source stops servers, receivers share 100 starts, and afterwards each has the initial number" do
     pace = Pace.new(:adaptive, 40)
     calm = pace |> take_all() |> elem(0) |> length()
     assert pace |> Pace.rush(4) |> take_all() |> elem(0) |> length() == 25
-    assert pace |> Pace.rush(1) |> take_all() |> elem(0) |> length() == 40, "never more than the ceiling"
+    assert pace |> Pace.rush(1) |> take_all() |> elem(0) |> length() == 40, "never exceeds the ceiling"
     assert pace |> Pace.rush(50) |> take_all() |> elem(0) |> length() == calm
     assert pace |> Pace.rush(1) |> Pace.calm() |> take_all() |> elem(0) |> length() == calm
   end
 
-  test "a permit given back can be taken again" do
+  test "a returned permit can be used again" do
     {permits, pace} = take_all(Pace.new(:fixed, 4))
     {again, _pace} = pace |> give_all(permits, :neutral) |> take_all()
     assert length(again) == 4

@@ -31,7 +31,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     {state, for({pid, {{_id, key}, _permit, _monitor}} <- state.starts.running, into: %{}, do: {key, pid})}
   end
 
-  test "no more are tried at a time than the pace allows, the first ones first", %{state: state} do
+  test "as many starts at a time as the pace allows, in order", %{state: state} do
     {state, id} = take(state, ["a", "b", "c"])
     {state, pids} = trying(state)
     assert Enum.sort(Map.keys(pids)) == ["a", "b"]
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert Enum.sort(Map.keys(pids)) == ["b", "c"]
   end
 
-  test "a server that fails to start is tried so often and no more", %{state: state} do
+  test "a server that fails to start is tried a limited number of times", %{state: state} do
     {state, id} = take(state, ["a", "b"])
     {state, pids} = trying(state)
     state = State.tried(state, pids["a"], {:failed, :server}, 1)
@@ -51,7 +51,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert state.adoptions[id].dropped == %{failed: 1}
   end
 
-  test "a store that fails costs no attempt", %{state: state} do
+  test "a store failure does not count as an attempt", %{state: state} do
     {state, id} = take(state, ["a"])
 
     state =
@@ -63,7 +63,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert %{tries: 10, faults: 0} = entry(state, id, "a")
   end
 
-  test "a server registered on another node is tried, which shows whether it has started; at the source that means nothing",
+  test "a server registered on another node is tried, to see whether it has started; one at the source is ignored",
        %{state: state} do
     {state, id} = take(state, ["a", "b"])
     {state, pids} = trying(state)
@@ -82,7 +82,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert state.adoptions[id].running == 1
   end
 
-  test "a full node forwards a server; the last one in line keeps it", %{state: state} do
+  test "a full node forwards a server; the last receiver keeps it", %{state: state} do
     {state, id} = take(state, ["a", "z"], [self()])
     {state, pids} = trying(state)
     state = State.tried(state, pids["a"], {:refused, :full}, 1)
@@ -95,7 +95,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "z").phase == :resting
   end
 
-  test "a node that is draining stands down: all later receivers get that, and it accepts nothing more", %{state: state} do
+  test "a draining node stands down: it tells all later receivers, and accepts no more", %{state: state} do
     {state, _id} = take(state, ["a"], [self()])
     {state, pids} = trying(state)
     me = self()
@@ -106,7 +106,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert {:error, :draining} = State.accept(state, adoption)
   end
 
-  test "a receiver before it stood down before the offer came: it is this one's turn at once", %{state: state} do
+  test "an earlier receiver stood down before the offer arrived: it is this one's turn at once", %{state: state} do
     owner = spawn(fn -> Process.sleep(:infinity) end)
     state = State.drop_receiver(state, owner, :stood_down)
     message = Message.offer(make_ref(), @source, [{"a", Some.Module}], [owner, self()])
@@ -117,7 +117,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     Process.exit(owner, :kill)
   end
 
-  test "an adoption that ends because another one is taken over stays ended", %{state: state} do
+  test "an adoption that ended because of a takeover stays ended", %{state: state} do
     owner = spawn(fn -> Process.sleep(:infinity) end)
     [first, second] = Enum.sort([make_ref(), make_ref()])
     {:ok, pending} = Adoption.new(Message.offer(first, @source, [{"a", Some.Module}], [owner, self()]), self(), 0)
@@ -131,7 +131,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     Process.exit(owner, :kill)
   end
 
-  test "more than it may hold is refused", %{state: state} do
+  test "an offer above its capacity is refused", %{state: state} do
     servers = for n <- 1..Adoption.most_servers(), do: {n, Some.Module}
     owner = spawn(fn -> Process.sleep(:infinity) end)
 
@@ -149,7 +149,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     Process.exit(owner, :kill)
   end
 
-  test "what has not been started after five minutes is dropped, with a warning", %{state: state} do
+  test "servers that have not started after five minutes are dropped, with a warning", %{state: state} do
     {state, id} = take(state, ["a"])
     {state_after, log} = collect(fn -> State.tick(state, 300_000_000) end)
     assert State.idle?(state_after)
@@ -157,7 +157,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "a") != nil
   end
 
-  test "an answer that comes after its adoption is gone gives its permit back, and nothing else", %{state: state} do
+  test "a result that arrives after the end of its adoption only returns its permit", %{state: state} do
     {state, _id} = take(state, ["a"])
     {state, pids} = trying(state)
     state = State.tick(state, 300_000_000)

@@ -40,7 +40,7 @@ defmodule DurableHandoff.Store.OptionsTest do
     end
   end
 
-  test "every problem is named at once, misspelt options with the nearest name" do
+  test "one error has all problems, and for misspelt options the nearest name" do
     error = assert_raise ArgumentError, fn -> Options.new!(max_retry: 1, page_size: 0, config: 1) end
 
     for expected <- ["did you mean :max_retries?", ":page_size got 0", ":config expects", ":url is required"] do
@@ -48,7 +48,7 @@ defmodule DurableHandoff.Store.OptionsTest do
     end
   end
 
-  test "config is a keyword list or a function that returns one, once" do
+  test "config is a keyword list, or a function that returns one and is called once" do
     assert Options.new!(url: "memory:", config: [region: "x", use_emulator: true]).config ==
              [{"region", "x"}, {"use_emulator", "true"}]
 
@@ -59,7 +59,7 @@ defmodule DurableHandoff.Store.OptionsTest do
     end
   end
 
-  test "what may be a secret is in no message, whatever is wrong with it" do
+  test "no error contains a value that may be secret" do
     secret = "hunter-" <> Base.encode16(:rand.bytes(8))
 
     for options <- [
@@ -82,7 +82,7 @@ defmodule DurableHandoff.Store.OptionsTest do
     end
   end
 
-  test "a store that is open, and what the provider refuses, show the URL and no secret" do
+  test "an open store and a provider's error show the URL but no secret" do
     secret = "hunter-" <> Base.encode16(:rand.bytes(8))
     config = [access_key_id: secret, secret_access_key: secret, session_token: secret, region: "x"]
     {:ok, backend} = Store.init_backend(url: "s3://bucket/x", config: config)
