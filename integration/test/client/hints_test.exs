@@ -95,7 +95,7 @@ defmodule Client.HintsTest do
     for {key, pid} <- owners, do: :ok = call(a, Server, :announce, [sup, key, pid])
     :ok = call(a, :sys, :resume, [Server.name(sup)])
 
-    assert_receive {^listener, {DurableHandoff.Client, :owners, 1, ^owners}}, 15_000
+    assert_receive {^listener, {DurableHandoff.Client, :owners, 1, ^owners}}
   end
 
   defp start_handoffs(%{a: a, b: b, c: c, sup: sup} = context) do
@@ -104,6 +104,6 @@ defmodule Client.HintsTest do
   end
 
   defp add(%{c: c, sup: sup, key: key}) do
-    call(c, DurableHandoff.Client, :call, [LateRegistry, sup, key, :add, [timeout: 20_000]], :infinity)
+    call(c, DurableHandoff.Client, :call, [LateRegistry, sup, key, :add, [timeout: 60_000]], :infinity)
   end
 end

@@ -24,7 +24,7 @@ defmodule Client.StartTest do
     for {node, key} <- [{a, "s1"}, {b, "s2"}], do: start_server(context, node, Counter, key, %{permanent: false})
     assert {:error, {:start_failed, limit}} = await_task(add(context, timeout: 1_000))
     assert match?({:capacity_limit, _limit}, limit) or limit == :max_children
-    add = add(context, timeout: 12_000)
+    add = add(context, timeout: 60_000)
     await_waiting(context)
     :ok = call(b, Host, :terminate_child, [context.sup, "s2"])
     assert await_task(add) == {:ok, 1}
@@ -34,7 +34,7 @@ defmodule Client.StartTest do
     start_cluster(context)
     for node <- [a, b], do: :ok = call(node, LifecycleManager, :stop_discovery, [context.sup])
     assert {:error, {:start_failed, {:capacity_limit, _limit}}} = await_task(add(context, timeout: 1_000))
-    add = add(context, timeout: 20_000)
+    add = add(context, timeout: 60_000)
     await_waiting(context)
     third = start_node()
     start_handoff(context, third)
@@ -52,7 +52,7 @@ defmodule Client.StartTest do
     [{_id, booting, _type, _modules}] = wait_until(fn -> with [] <- call(a, Host, :which_children, [sup]), do: nil end)
 
     wait_until(fn -> SimulatedStore.peek(context.store, storage_key(context, @key)) end)
-    add = add(context, start: {Troublesome, %{key: @key, count: 0}}, timeout: 10_000)
+    add = add(context, start: {Troublesome, %{key: @key, count: 0}}, timeout: 60_000)
     wait_until(fn -> call(a, Process, :info, [booting, :message_queue_len]) == {:message_queue_len, 1} end)
     refute call(b, DurableHandoff, :whereis, [sup, @key])
     Troublesome.disarm(a, @key, :init)
@@ -69,7 +69,7 @@ defmodule Client.StartTest do
     assert GenServer.call(pid, {:stop, {:shutdown, :delete}}) == :ok
     await_none(context, b, @key)
     assert {:error, {:start_failed, {:already_started, :deleting}}} = await_task(add(context, timeout: 1_000))
-    add = add(context, timeout: 20_000)
+    add = add(context, timeout: 60_000)
     await_waiting(context)
     :ok = SimulatedStore.delete_object(place(context), storage_key(context, @key))
     assert await_task(add) == {:ok, 1}

@@ -199,7 +199,7 @@ defmodule Contract.PlacementTest do
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
       %{timestamp: first} = own_heartbeat(context, a)
       wait_until(fn -> own_heartbeat(context, a).timestamp > first end)
-      assert draining?(context, a, Atom.to_string(a))
+      wait_until(fn -> draining?(context, a, Atom.to_string(a)) end)
     end
 
     test "exits when there is no such supervisor, and when the answer takes too long",

@@ -229,7 +229,7 @@ defmodule Contract.SupervisorTest do
     pid = start_server(context, a, Counter, @key)
     :ok = stop_children(a, app)
 
-    assert_received {:last_words, [{^pid, _meta}, %{@key => {^pid, _}}, [_heartbeat], true, :ok, %{active: 1}]}
+    assert_receive {:last_words, [{^pid, _meta}, %{@key => {^pid, _}}, [_heartbeat], true, :ok, %{active: 1}]}
     assert stored(context, @key).meta.status == :stopped_graceful
   end
 end

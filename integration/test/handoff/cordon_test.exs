@@ -30,13 +30,16 @@ defmodule Handoff.CordonTest do
   test "later heartbeats carry the cordon, and the entry that announced it is removed", %{a: a, b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
-    wait_until(fn -> match?([{_manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
-    [{_manager, %{"durable_handoff" => %{"servers" => 0}}}] = own_heartbeats(context, b)
-    assert eligible(context, a) == [c]
+
+    wait_until(fn ->
+      match?([{_manager, %{"draining" => true, "durable_handoff" => %{"servers" => 0}}}], own_heartbeats(context, b))
+    end)
+
+    wait_until(fn -> eligible(context, a) == [c] end)
 
     assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
     wait_until(fn -> match?([{_manager, meta}] when not is_map_key(meta, "draining"), own_heartbeats(context, b)) end)
-    assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
+    wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
   end
 
   test "a heartbeat that was sent before the cordon does not undo it", %{a: a, b: b, c: c} = context do
@@ -78,6 +81,7 @@ defmodule Handoff.CordonTest do
     await_all_on(context, keys, [b, c])
 
     # No node is left that takes servers: one was drained and so is cordoned, the other one was cordoned.
+    wait_until(fn -> eligible(context, c) == [] end)
     assert {:error, :no_peers} = drain(context, c)
     assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
     wait_until(fn -> eligible(context, c) == [a] end)

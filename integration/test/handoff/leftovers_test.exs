@@ -27,7 +27,8 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
-    app = start_uneven(context, a, [b, c])
+    # Long enough to find the drain and suspend it before it ends by itself.
+    app = start_uneven(context, a, [b, c], timeout_ms: 5_000)
     keys = start_servers(context, a, 4)
     block_drain(context, a)
     listen_to_log(context, a)

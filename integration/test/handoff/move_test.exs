@@ -30,7 +30,7 @@ defmodule Handoff.MoveTest do
     start_servers(context, b, 4)
     start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
-    assert {:ok, %{from: ^a, to: ^c, attempts: 1}} = move(context, b, "k")
+    assert {:ok, %{from: ^a, to: ^c}} = move(context, b, "k")
     await_on(context, b, "k", c)
   end
 

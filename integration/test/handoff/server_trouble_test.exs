@@ -14,7 +14,7 @@ defmodule Handoff.ServerTroubleTest do
     Troublesome.arm(a, "stuck", :terminate, :hang)
     keys = start_servers(context, a, 6)
 
-    assert {:ok, report} = drain(context, a, timeout_ms: 8_000, attempt_timeout_ms: 200)
+    assert {:ok, report} = drain(context, a, timeout_ms: 8_000, attempt_timeout_ms: 2_000)
 
     assert %{total: 7, moved: 6, left: left, ended: :deadline, duration_ms: duration_ms} = report
     assert left == %{deadline: 1}
@@ -68,7 +68,7 @@ defmodule Handoff.ServerTroubleTest do
     start_cluster(context)
     slow = start_server(context, a, Troublesome, "slow", %{count: 3})
     Troublesome.arm(a, "slow", :terminate, :hang)
-    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 200) end)
+    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 1_000) end)
     wait_until(fn -> match?({:ok, %{progress: %{stopping: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
 
     Troublesome.disarm(a, "slow", :terminate)
@@ -84,9 +84,9 @@ defmodule Handoff.ServerTroubleTest do
     busy = start_server(context, a, Troublesome, "busy", %{count: 0})
     :ok = GenServer.call(busy, :block)
 
-    assert {:ok, %{moved: 0, left: left}} = drain(context, a, timeout_ms: 3_000, attempt_timeout_ms: 200)
+    assert {:ok, %{moved: 0, left: left}} = drain(context, a, attempt_timeout_ms: 200)
     assert left == %{attempts_exhausted: 1}
-    assert drain_processes(a) == []
+    wait_until(fn -> drain_processes(a) == [] end)
 
     Troublesome.disarm(a, "busy", :call)
     assert GenServer.call(busy, :add) == 1
@@ -101,7 +101,7 @@ defmodule Handoff.ServerTroubleTest do
       [second] = [b, c] -- [first]
       Troublesome.arm(first, "k", :init, unquote(trouble))
 
-      assert {:ok, %{moved: 1, left: left, retried: 1, first_errors: [error]}} = drain(context, a)
+      assert {:ok, %{moved: 1, left: left, retried: 1, first_errors: [error]}} = await_task(drain_heard(context))
       assert left == %{}
       assert error.error =~ unquote(text)
       Troublesome.disarm(first, "k", :init)
@@ -122,7 +122,9 @@ defmodule Handoff.ServerTroubleTest do
 
       for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
       child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
-      assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+      # A receiver may be about to start it.
+      start = fn -> call(b, Host, :ensure_started_child, [context.sup, child, []]) end
+      pid = wait_until(fn -> with {:ok, {pid, _meta}} <- start.(), do: pid, else: (_later -> nil) end)
       assert GenServer.call(pid, :get) == 5
     end
   end
@@ -133,7 +135,7 @@ defmodule Handoff.ServerTroubleTest do
     start_server(context, a, Troublesome, "k", %{count: 5})
     first = first_target(context, a)
     Troublesome.arm(first, "k", :init, :hang)
-    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 30_000, max_attempts: 1) end)
+    draining = drain_heard(context, attempt_timeout_ms: 30_000, max_attempts: 1)
     wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(first) end)
     # The host gives up after 5 s; then the attempt looks in the store.
     hold_reads(context, "k")
@@ -154,7 +156,7 @@ defmodule Handoff.ServerTroubleTest do
     first = first_target(context, a)
     [second] = [b, c] -- [first]
     Troublesome.arm(first, "k", :init, :hang)
-    draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 30_000) end)
+    draining = drain_heard(context, attempt_timeout_ms: 30_000)
     wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(first) end)
     hold_reads(context, "k")
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
@@ -189,10 +191,11 @@ defmodule Handoff.ServerTroubleTest do
     assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
     leave_half_started(context, "k", b)
     # Still armed: not started, and no reason to think that it runs.
-    assert {:failed, :server} = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 5_000])
+    assert {:failed, :server} =
+             call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
 
     Troublesome.disarm(b, "k", :init)
-    assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 5_000])
+    assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
     assert GenServer.call(await_on(context, c, "k", b), :get) == 5
   end
 
@@ -238,7 +241,7 @@ defmodule Handoff.ServerTroubleTest do
     await_on(context, a, "k", b)
     SimulatedStore.resume(context.store)
 
-    assert {{:displaced, :store}, {:returned, {:error, _reason}}} = Task.await(moving)
+    assert {{:displaced, :store}, {:returned, {:error, _reason}}} = await_task(moving)
   end
 
   test "a start elsewhere fails after its registration: a receiver starts the server", %{a: a, b: b, c: c} = context do
@@ -252,7 +255,7 @@ defmodule Handoff.ServerTroubleTest do
 
     # The registry may name the dead process for a moment.
     wait_until(fn ->
-      outcome = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Counter, a, 5_000])
+      outcome = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Counter, a, 30_000])
       assert outcome in [:started, {:wait, :starting}]
       outcome == :started
     end)
@@ -312,13 +315,23 @@ defmodule Handoff.ServerTroubleTest do
     start_cluster(context)
     start_server(context, a, Counter, "k")
     SimulatedStore.fail_next(context.store, :get, storage_key(context, "k"), :unavailable)
-    assert {:ok, %{moved: 1, retried: 1, left: left}} = drain(context, a)
+    assert {:ok, %{moved: 1, retried: 1, left: left}} = await_task(drain_heard(context))
     assert left == %{}
     assert_all_run_on(context, ["k"], [b, c])
   end
 
+  # A drain of the server "k". Its targets have seen the stop when they are asked to start it: no attempt is a
+  # repetition.
+  defp drain_heard(%{a: a, b: b, c: c} = context, overrides \\ []) do
+    hold_move(context, a, "k", [b, c])
+    draining = Task.async(fn -> drain(context, a, overrides) end)
+    await_stopped(context, "k", [b, c])
+    SimulatedStore.resume(context.store)
+    draining
+  end
+
   defp move(context, source, server, target),
-    do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 5_000])
+    do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 30_000])
 
   # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process
   # that has ended.

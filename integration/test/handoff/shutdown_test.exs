@@ -21,7 +21,7 @@ defmodule Handoff.ShutdownTest do
     assert :"#{context.sup}_handoff_drainer" in names.()
     :ok = stop_children(a, app)
     wait_until(fn -> drain_processes(a) == [] end)
-    assert {tables.(), names.()} == {[], []}
+    wait_until(fn -> {tables.(), names.()} == {[], []} end)
   end
 
   test "SIGTERM moves the servers of the node", %{b: b} = context do
@@ -213,12 +213,13 @@ defmodule Handoff.ShutdownTest do
   end
 
   # By the node's own clock, which both instants are of. A Drainer that hangs is waited for 50 ms longer; the rest
-  # is for a machine that compiles beside this. The faults demand 200 ms.
+  # is for a machine on which a process may be held, and half of what the supervisor would wait for. The faults
+  # demand 200 ms.
   defp assert_held_up_for_at_most(node, timeout_ms) do
     assert_receive {:event, [:durable_handoff, :shutdown, :stop], measured, _metadata}, 60_000
     ms = &call(node, System, :convert_time_unit, [&1, :native, :millisecond])
     assert ms.(measured.deadline - (measured.monotonic_time - measured.duration)) == timeout_ms
-    assert ms.(measured.monotonic_time - measured.deadline) <= 500
+    assert ms.(measured.monotonic_time - measured.deadline) <= 2_500
   end
 
   defp held(context), do: length(SimulatedStore.paused(context.store))

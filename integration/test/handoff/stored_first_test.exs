@@ -138,14 +138,12 @@ defmodule Handoff.StoredFirstTest do
     pid = whereis(context, a, "s1")
     for _ <- 1..8, do: SimulatedStore.fail_next(context.store, :put, storage_key(context, "s1"), :slow_down)
     listen_to_telemetry(a)
-    # A sync, a probe and another sync do not fit.
+    # A sync, a probe and another sync do not fit: with all three it would end as not storable.
     SimulatedStore.configure(context.store, latency_ms: 600)
     draining = start_drain(context, a, attempt_timeout_ms: 1_000, timeout_ms: 10_000)
 
-    assert_receive {:event, [:durable_handoff, :attempt, :stop], %{duration: duration}, metadata}, 60_000
+    assert_receive {:event, [:durable_handoff, :attempt, :stop], _duration, metadata}, 60_000
     assert %{outcome: {:untouched, _blame}} = metadata
-    # The three of them take 1,800.
-    assert call(a, System, :convert_time_unit, [duration, :native, :millisecond]) < 1_800
     assert call(a, Process, :alive?, [pid])
     SimulatedStore.configure(context.store, latency_ms: 0)
     await_drain(draining)
@@ -200,10 +198,11 @@ defmodule Handoff.StoredFirstTest do
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "no move begins while a server waits for its turn to store its state", %{a: a} = context do
-    start_cluster(context)
+    # What is held must not seem to hang, however long the steps take.
+    start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
     keys = start_unsynced(context, a, 80)
     SimulatedStore.pause(context.store, fn op, key -> op in [:get, :put] and key =~ ~r"/s\d+$" end)
-    draining = start_drain(context, a)
+    draining = start_drain(context, a, timeout_ms: 240_000)
 
     # The host stops 50 at a time. Each write that is let through makes room for one more; none is for a move.
     for stored <- 1..79 do

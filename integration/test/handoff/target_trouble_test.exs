@@ -78,7 +78,7 @@ defmodule Handoff.TargetTroubleTest do
   @tag guarantee: "Nothing runs twice"
   test "start on the target takes too long: reported; the server runs once, and no reservation remains",
        %{a: a, b: b, c: c} = context do
-    start_cluster(context, placement_erpc_timeout_cross_region_ms: 200)
+    start_cluster(context, placement_erpc_timeout_cross_region_ms: 1_000)
     start_server(context, a, Troublesome, "k", %{count: 1})
     keys = start_servers(context, a, 4)
     for node <- [b, c], do: Troublesome.arm(node, "k", :init, :hang)
@@ -100,12 +100,13 @@ defmodule Handoff.TargetTroubleTest do
     start_server(context, a, Troublesome, "k", %{count: 1})
     Troublesome.arm(b, "k", :init, :hang)
     draining = Task.async(fn -> drain(context, a) end)
-    {relay, _pid} = Relay.start(a)
-    # It looks for a second; held there, it finds the server when it goes on.
-    attempt = wait_until(fn -> hold_look(a, relay) end)
+    wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(b) end)
+    # The answer is given up; then the attempt looks in the store. Held there, it finds the server when it goes on.
+    hold_reads(context, "k")
+    await_held_reads(context, 1)
     Troublesome.disarm(b, "k", :init)
     await_on(context, a, "k", b)
-    true = Relay.call(relay, {:erlang, :resume_process, [attempt]})
+    SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert placement(context) == %{"k" => b}
@@ -145,23 +146,5 @@ defmodule Handoff.TargetTroubleTest do
 
   defp members(context, node) do
     for {pid, _meta} <- call(node, Group, :members, [context.sup, "__heartbeat"]), do: node(pid)
-  end
-
-  # The attempt on `node` that looks for a late start, suspended while it does; nil when there is none.
-  defp hold_look(node, relay) do
-    Enum.find(drain_processes(node, [DurableHandoff.Drain.Attempt]), fn pid ->
-      if looks?(node, pid) and Relay.call(relay, {Relay, :try, [{:erlang, :suspend_process, [pid]}]}) == {:ok, true} do
-        # It may have gone on in between.
-        looks?(node, pid) or not Relay.call(relay, {:erlang, :resume_process, [pid]})
-      end
-    end)
-  end
-
-  defp looks?(node, pid) do
-    with {:current_stacktrace, frames} <- call(node, Process, :info, [pid, :current_stacktrace]) do
-      Enum.any?(frames, &match?({DurableHandoff.Host.Rehome, :await_start, _arity, _location}, &1))
-    else
-      nil -> false
-    end
   end
 end

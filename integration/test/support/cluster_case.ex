@@ -209,7 +209,7 @@ defmodule ClusterCase do
     receive do
       {:DOWN, ^ref, :process, _pid, reason} -> reason
     after
-      30_000 -> ExUnit.Assertions.flunk("#{inspect(pid)} still runs")
+      60_000 -> ExUnit.Assertions.flunk("#{inspect(pid)} still runs")
     end
   end
 end

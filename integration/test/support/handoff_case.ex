@@ -131,13 +131,16 @@ defmodule HandoffCase do
   def placement(context, nodes \\ nil) do
     running =
       for node <- nodes || context.nodes,
-          %{key: key, pid: pid} <- Cluster.call(node, DurableHandoff.Host, :servers, [context.sup]),
-          Cluster.call(node, Process, :alive?, [pid]),
+          key <- Cluster.call(node, __MODULE__, :alive, [context.sup]),
           do: {key, node}
 
     assert running -- Enum.uniq_by(running, &elem(&1, 0)) == [], "servers that run twice"
     Map.new(running)
   end
+
+  @doc "The keys of the supervisor's servers that run on this node."
+  @spec alive(atom()) :: [String.t()]
+  def alive(sup), do: for(%{key: key, pid: pid} <- DurableHandoff.Host.servers(sup), Process.alive?(pid), do: key)
 
   @doc "The keys that are reserved for a node in the store."
   @spec reservations(map()) :: [String.t()]
@@ -228,7 +231,7 @@ defmodule HandoffCase do
   end
 
   defp await_nothing_left(node, sup) do
-    Cluster.wait_until(fn -> left_behind(node, sup) == [] end, 30_000)
+    Cluster.wait_until(fn -> left_behind(node, sup) == [] end)
   rescue
     ExUnit.AssertionError -> flunk("left on #{node} by this test: #{inspect(left_behind(node, sup))}")
   end

@@ -17,9 +17,9 @@ defmodule LeftoversCase do
   end
 
   @doc "Starts the test's supervisor: on `source` one that moves one server at a time, on `receivers` ones that start many."
-  @spec start_uneven(map(), node(), [node()]) :: atom()
-  def start_uneven(context, source, receivers) do
-    app = HandoffCase.start_handoff(context, source, leaving(context))
+  @spec start_uneven(map(), node(), [node()], keyword()) :: atom()
+  def start_uneven(context, source, receivers, handoff \\ []) do
+    app = HandoffCase.start_handoff(context, source, leaving(context, handoff))
     for node <- receivers, do: HandoffCase.start_handoff(context, node, unswept(context))
     Cluster.await_heartbeats([source | receivers], context.sup)
     app

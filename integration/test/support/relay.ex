@@ -13,7 +13,7 @@ defmodule Relay do
     receive do
       {^ref, result} -> {relay, result}
     after
-      15_000 -> raise "no relay on #{node}"
+      60_000 -> raise "no relay on #{node}"
     end
   end
 
@@ -26,7 +26,7 @@ defmodule Relay do
     receive do
       {^ref, result} -> result
     after
-      15_000 -> raise "no answer from the relay"
+      60_000 -> raise "no answer from the relay"
     end
   end
 

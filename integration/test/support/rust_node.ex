@@ -48,7 +48,7 @@ defmodule RustNode do
       for node <- nodes, do: Cluster.wait_until(fn -> not still_announced?(node, name) end)
     end)
 
-    for node <- nodes, do: Cluster.wait_until(fn -> announced?(node, name) end, 30_000)
+    for node <- nodes, do: Cluster.wait_until(fn -> announced?(node, name) end)
     rust
   end
 
@@ -96,7 +96,7 @@ defmodule RustNode do
     receive do
       {^port, {:data, {_end, line}}} -> read.(line) || await_line(port, read, [line | before])
     after
-      30_000 -> flunk("the Rust node printed no such line: #{inspect(Enum.reverse(before))}")
+      60_000 -> flunk("the Rust node printed no such line: #{inspect(Enum.reverse(before))}")
     end
   end
 

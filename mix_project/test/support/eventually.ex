@@ -19,7 +19,7 @@ defmodule DurableHandoff.Eventually do
 
   @doc "Returns once `condition` is true; fails the test when it is not true after that many polls, ten milliseconds apart."
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
-  def wait_until(condition, looks \\ 1_500) do
+  def wait_until(condition, looks \\ 6_000) do
     cond do
       condition.() -> :ok
       looks == 0 -> flunk("condition not met")

@@ -78,7 +78,7 @@ async fn a_deletion_that_is_sent_again_leaves_the_claim_that_came_in_between() {
 #[tokio::test]
 async fn a_deletion_that_may_still_be_on_its_way_is_not_sent_again() {
     let server = server(&[Wrong::DeletionIgnoresConditions]).await;
-    let impatient = Settings { attempt_timeout: Duration::from_millis(300), ..settings(&server, common::KEYS) };
+    let impatient = Settings { attempt_timeout: Duration::from_secs(2), ..settings(&server, common::KEYS) };
     let store = Store::open("s3://handoff", &impatient).unwrap();
     let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);

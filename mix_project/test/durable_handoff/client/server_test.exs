@@ -53,7 +53,7 @@ defmodule DurableHandoff.Client.ServerTest do
       for _ <- 1..4, do: send(waiting, :poll)
       assert Server.counts(sup).callers == 1
       send(waiting, :poll)
-      assert Task.await(call) == {:error, :supervisor_not_running}
+      assert await_task(call) == {:error, :supervisor_not_running}
     end
 
     test "ends when no caller waits", %{sup: sup} = context do
@@ -192,7 +192,7 @@ defmodule DurableHandoff.Client.ServerTest do
     test "the start has not ended at the timeout: {:error, :no_owner}", %{sup: sup} = context do
       waiting(context)
       starting(context)
-      assert await_task(call(sup, "k", start: {Room, %{}}, timeout: 100)) == {:error, :no_owner}
+      assert await_task(call(sup, "k", start: {Room, %{}}, timeout: 1_000)) == {:error, :no_owner}
       assert_receive {:starting, _starter}
       await_waiting(context, 0)
     end
@@ -215,7 +215,7 @@ defmodule DurableHandoff.Client.ServerTest do
         {:error, :full}
       end)
 
-      for {timeout, most} <- [{5_000, 2_500}, {60_000, 10_000}, {:infinity, 10_000}, {100, 50}] do
+      for {timeout, most} <- [{5_000, 2_500}, {60_000, 10_000}, {:infinity, 10_000}, {1_000, 500}] do
         assert await_task(call(sup, "k", start: {Room, %{}}, timeout: timeout)) == {:error, {:start_failed, :full}}
         assert_receive {:may_take, ms} when ms >= 1 and ms <= most
       end

@@ -26,7 +26,7 @@ defmodule DurableHandoff.Host.SyncTest do
 
   defp sync(watch, module, text) do
     pid = start_supervised!(%{id: make_ref(), start: {GenServer, :start_link, [Server, {module, text}]}})
-    {result, _log} = with_log(fn -> Sync.run(pid, watch, 1_000) end)
+    {result, _log} = with_log(fn -> Sync.run(pid, watch, 30_000) end)
     result
   end
 
