@@ -58,6 +58,12 @@ defmodule DurableHandoff do
 
   DurableServer's supervisor does not depend on the others: none of them can stop it by crashing.
 
+  ## Names that do not exist
+
+  Where neither a supervisor nor a Drainer of that name runs on this node, every function but those of callers (`call/4`,
+  `cast/4`, `await/3`, `whereis/2`) returns `{:error, {:unknown_supervisor, %{given: name, did_you_mean: near}}}`. `near`
+  is the name of a supervisor with a Drainer here that may be meant, or `nil`.
+
   ## Limits
 
     * The mark of a shutdown cannot be undone: from then on the node starts no servers until its supervisor is
@@ -77,9 +83,17 @@ defmodule DurableHandoff do
           progress: nil | map(),
           report: nil | Report.t(),
           waiting: non_neg_integer(),
-          rebalance: %{state: :idle | :running | :ended | :failed, progress: nil | map(), report: nil | Report.t()},
+          rebalance: %{
+            state: :idle | :running | :ended | :failed,
+            progress: nil | map(),
+            report: nil | Report.t(),
+            waiting: non_neg_integer()
+          },
           out_of_reach: [String.t()]
         }
+
+  @typedoc "No supervisor of that name runs on this node; `did_you_mean`: one that does, with a name that is near."
+  @type unknown :: {:unknown_supervisor, %{given: atom(), did_you_mean: nil | atom()}}
 
   @doc """
   Drains `supervisor` on this node now and returns the report. For operators, and for hooks that run before a
@@ -110,6 +124,7 @@ defmodule DurableHandoff do
              | :no_drainer
              | :overdue
              | :supervisor_not_running
+             | unknown()
              | {:invalid, [String.t()]}
              | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
@@ -120,7 +135,7 @@ defmodule DurableHandoff do
 
     case Status.read(supervisor) do
       nil ->
-        {:error, :no_drainer}
+        Status.absent(supervisor)
 
       %{options: options, state: state} ->
         options = Options.override!(options, overrides, [:await, :force])
@@ -185,8 +200,11 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.cancel(MyApp.Durable)
   """
-  @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer}
-  def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel()
+  @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer | :supervisor_not_running | unknown()}
+  def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel() |> explain(supervisor)
+
+  defp explain({:error, :no_drainer}, supervisor), do: Status.absent(supervisor)
+  defp explain(result, _supervisor), do: result
 
   @doc """
   Cordons this node: it takes no servers, and what runs goes on running.
@@ -198,8 +216,8 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.cordon(MyApp.Durable)
   """
-  @spec cordon(atom()) :: :ok | {:error, :no_drainer | :supervisor_not_running}
-  def cordon(supervisor), do: supervisor |> name!() |> Cordon.cordon()
+  @spec cordon(atom()) :: :ok | {:error, :no_drainer | :supervisor_not_running | unknown()}
+  def cordon(supervisor), do: supervisor |> name!() |> Cordon.cordon() |> explain(supervisor)
 
   @doc """
   Takes back `cordon/1`, and the cordon that a `drain/2` has left: this node takes servers again.
@@ -209,8 +227,8 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.uncordon(MyApp.Durable)
   """
-  @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running}
-  def uncordon(supervisor), do: supervisor |> name!() |> Cordon.uncordon()
+  @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running | unknown()}
+  def uncordon(supervisor), do: supervisor |> name!() |> Cordon.uncordon() |> explain(supervisor)
 
   @doc """
   Moves the server `key` to another node, wherever in the cluster it runs now.
@@ -244,6 +262,7 @@ defmodule DurableHandoff do
              :draining
              | :no_drainer
              | :supervisor_not_running
+             | unknown()
              | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
   def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
@@ -267,13 +286,15 @@ defmodule DurableHandoff do
 
   #{DurableHandoff.Options.rebalance_docs()}
 
+  It does not wait, so `after_ms: 0` lets servers move that have just arrived.
+
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight go on by themselves),
   `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
   """
   @spec rebalance(atom(), keyword()) ::
           {:ok, Report.t() | Plan.t() | :started | :joined}
-          | {:error, atom() | {:drain_failed, term()} | {:invalid, [String.t()]}}
+          | {:error, atom() | unknown() | {:drain_failed, term()} | {:invalid, [String.t()]}}
   def rebalance(supervisor, options \\ []), do: supervisor |> name!() |> Rebalance.run(options)
 
   @doc """
@@ -286,13 +307,14 @@ defmodule DurableHandoff do
       {:ok, plan} = DurableHandoff.plan(MyApp.Durable)
       IO.puts(plan)
   """
-  @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
+  @spec plan(atom(), keyword()) ::
+          {:ok, Plan.t()} | {:error, :no_drainer | :supervisor_not_running | unknown() | {:invalid, [String.t()]}}
   def plan(supervisor, overrides \\ []) do
     name!(supervisor)
     Host.ensure_loaded!()
     options = with %{options: options} <- Status.read(supervisor), do: options, else: (nil -> Options.new!(true))
     options = Options.override!(options, overrides)
-    if Host.whereis(supervisor), do: Plan.make(supervisor, options), else: {:error, :supervisor_not_running}
+    if Host.whereis(supervisor), do: Plan.make(supervisor, options), else: Status.absent(supervisor)
   end
 
   @doc """
@@ -305,14 +327,15 @@ defmodule DurableHandoff do
     * `progress`: that of the current or the last drain;
     * `report`: that of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;
-    * `rebalance`: its `state`, `progress` and `report`; `balance.idle` there says why nothing was moved;
+    * `rebalance`: its `state`, `progress` and `report`, in which `balance.idle` says why nothing was moved; `waiting`:
+      how many callers of `rebalance/2` wait;
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
   """
-  @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer}
+  @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer | :supervisor_not_running | unknown()}
   def status(supervisor) do
     case supervisor |> name!() |> Status.read() do
       nil ->
-        {:error, :no_drainer}
+        Status.absent(supervisor)
 
       status ->
         out_of_reach = Peers.out_of_reach(Host.View.build(supervisor, [], []))

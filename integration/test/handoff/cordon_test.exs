@@ -129,6 +129,29 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> match?({:ok, _server}, start_here(context, a, "new")) end)
   end
 
+  test "a process that dies between two writes of a change leaves no final mark", %{a: a} = context do
+    start_host(a, context.opts)
+    %{uncordon: [_not_begun | stopped] = uncordon, cordon: cordon} = call(a, Crashes, :of_marks, [context.sup])
+    # The two rows, at least.
+    assert length(stopped) >= 2 and length(cordon) >= 3
+    assert List.last(stopped).left == :none and List.last(cordon).left == :cordoned
+
+    for crash <- uncordon ++ cordon do
+      assert crash.left in [:none, :cordoned]
+      assert crash == %{crash | repaired: {:ok, crash.left}, cordoned: {:ok, :cordoned}, uncordoned: {:ok, :none}}
+    end
+  end
+
+  test "the next Cordon process ends a change that died in the middle", %{a: a} = context do
+    start_handoff(context, a)
+    %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
+    call(a, :ets, :insert, [table, {DurableHandoff.Host.Mark, :cordoned}])
+    call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_cordon"]), :kill])
+    wait_until(fn -> not call(a, :ets, :member, [table, DurableHandoff.Host.Mark]) end)
+    assert :ok = call(a, DurableHandoff, :cordon, [context.sup])
+    assert {:ok, %{cordoned: true}} = status(context, a)
+  end
+
   test "no Drainer: an error, not a crash", %{a: a} = context do
     start_host(a, context.opts)
     assert {:error, :no_drainer} = call(a, DurableHandoff, :cordon, [context.sup])

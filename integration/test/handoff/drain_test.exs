@@ -110,12 +110,38 @@ defmodule Handoff.DrainTest do
     assert {:ok, %{state: :drained, progress: %{moved: 3, in_flight: 0}, report: ^report}} = status.()
   end
 
+  test "a misspelt supervisor: one answer from all functions, with the name that is near", context do
+    # The application has the list of names.
+    a = start_node()
+    {:ok, _apps} = call(a, Application, :ensure_all_started, [:durable_handoff])
+    start_handoff(context, a)
+    misspelt = :"#{context.sup}x"
+    unknown = {:error, {:unknown_supervisor, %{given: misspelt, did_you_mean: context.sup}}}
+
+    for {function, more} <- [
+          drain: [],
+          plan: [],
+          status: [],
+          cancel: [],
+          cordon: [],
+          uncordon: [],
+          rebalance: [],
+          move: ["k"]
+        ] do
+      assert {function, call(a, DurableHandoff, function, [misspelt | more])} == {function, unknown}
+    end
+
+    far = :no_such_supervisor
+
+    assert call(a, DurableHandoff, :plan, [far]) ==
+             {:error, {:unknown_supervisor, %{given: far, did_you_mean: nil}}}
+  end
+
   test "without a Drainer there is an error, not a crash", %{a: a} = context do
     start_host(a, context.opts)
     assert drain(context, a) == {:error, :no_drainer}
     assert call(a, DurableHandoff, :status, [context.sup]) == {:error, :no_drainer}
     assert {:ok, %{total: 0}} = call(a, DurableHandoff, :plan, [context.sup, []])
-    assert call(a, DurableHandoff, :plan, [:no_such_supervisor, []]) == {:error, :supervisor_not_running}
   end
 
   test "an invalid override raises in the caller", %{a: a} = context do

@@ -59,7 +59,10 @@ defmodule Handoff.MoveTest do
 
     assert {:error, {:unknown_key, %{given: "rom/12", did_you_mean: "room/12"}}} = move(context, a, "rom/12")
     assert_raise ArgumentError, ~r/got {:k, 1}, expected the key of a server/, fn -> move(context, a, {:k, 1}) end
-    assert {:error, :no_drainer} = call(a, DurableHandoff, :move, [NoSuchSupervisor, "room/12"])
+
+    assert {:error, {:unknown_supervisor, %{given: NoSuchSupervisor}}} =
+             call(a, DurableHandoff, :move, [NoSuchSupervisor, "room/12"])
+
     assert_raise ArgumentError, ~r/unknown option :too, did you mean :to/, fn -> move(context, a, "room/12", too: b) end
     assert whereis(context, a, "room/12") == pid
   end

@@ -180,6 +180,26 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :drain_done, 3, %{total: 4, moved: 0, balance: %{excess: 2}}}
     end
 
+    test "is told why a rebalance has ended early: a drain came first", %{a: a, b: b} = context do
+      options = [handoff_on_shutdown: [rebalance: [after_ms: 1, min_servers: 0]]]
+      start_handoff(context, a, options)
+      start_servers(context, a, 4)
+      hold_reads(context)
+      start_handoff(context, b, options)
+      # The node has begun by itself; the request joins.
+      wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+      before = rebalance_waiters(context, a)
+      what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}
+      send_to(a, {:durable_handoff, 1, :rebalance_request, 1, self(), what})
+      wait_until(fn -> rebalance_waiters(context, a) == before + 1 end)
+      draining = Task.async(fn -> drain(context, a) end)
+      assert_receive {:durable_handoff, 1, :refuse, 1, reason}, 30_000
+      assert {:invalid, [why]} = reason
+      assert why =~ "came first"
+      SimulatedStore.resume(context.store)
+      assert {:ok, %{ended: :done}} = await_task(draining)
+    end
+
     test "is refused with a reason what cannot be", %{a: a} = context do
       start_cluster(context)
 
@@ -248,6 +268,11 @@ defmodule Node.EndpointTest do
 
   defp announce(node, pid, accepting \\ true),
     do: send_to(node, {:durable_handoff, 1, :announce, pid, %{release: "1.0", accepting: accepting}})
+
+  defp rebalance_waiters(context, node) do
+    {:ok, %{rebalance: %{waiting: waiting}}} = call(node, DurableHandoff, :status, [context.sup])
+    waiting
+  end
 
   defp ask(node, request, context, what) do
     what = Map.merge(%{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}, Map.new(what))

@@ -44,8 +44,8 @@ defmodule DurableHandoff.Cordon do
   @impl true
   def init(supervisor) do
     state = %{supervisor: supervisor, joins: 0, timer: nil}
-    # One before this one may have crashed, and what it told the other nodes went with it.
-    {:ok, if(Mark.mark(supervisor) == :cordoned, do: look_later(state), else: state)}
+    # One before this one may have crashed: in the middle of a change, and what it told the other nodes went with it.
+    {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: look_later(state), else: state)}
   end
 
   @impl true

@@ -219,7 +219,7 @@ defmodule DurableHandoff.Drainer do
     case refusal(state) do
       nil ->
         state = ensure_rebalancing(state, options, settings)
-        if await?, do: {:noreply, %{state | waiting: [from | state.waiting]}}, else: {:reply, {:ok, answer}, state}
+        if await?, do: {:noreply, wait_for_rebalance(state, from)}, else: {:reply, {:ok, answer}, state}
 
       reason ->
         {:reply, {:error, reason}, state}
@@ -329,7 +329,7 @@ defmodule DurableHandoff.Drainer do
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
   defp ensure_rebalancing(%{drain: nil, supervisor: supervisor} = state, options, settings) do
-    Status.put_rebalance(state.status, %{state: :running, progress: nil})
+    Status.put_rebalancing(state.status)
     deadline = asked_for(options)
     drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
     %{state | drain: drain, kind: :rebalance}
@@ -344,6 +344,12 @@ defmodule DurableHandoff.Drainer do
       state.kind == :drain or state.next != nil -> :draining
       true -> %{none: nil, cordoned: :cordoned, final: :stopping}[Mark.mark(supervisor)]
     end
+  end
+
+  defp wait_for_rebalance(state, from) do
+    waiting = [from | state.waiting]
+    Status.put_rebalance_waiting(state.status, length(waiting))
+    %{state | waiting: waiting}
   end
 
   # A drain that is asked for ends the rebalance, and comes after it.
@@ -405,8 +411,9 @@ defmodule DurableHandoff.Drainer do
 
   defp ended(%{kind: :rebalance} = state, result) do
     announce_rebalance(state.supervisor, result)
-    Status.put_rebalance(state.status, rebalanced(result))
+    Status.put_rebalanced(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
+    Status.put_rebalance_waiting(state.status, 0)
     start_next(%{state | drain: nil, kind: nil, waiting: []})
   end
 
@@ -416,9 +423,6 @@ defmodule DurableHandoff.Drainer do
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
   end
-
-  defp rebalanced({:ok, report}), do: %{state: :ended, report: report}
-  defp rebalanced({:error, _reason}), do: %{state: :failed}
 
   # A shutdown comes first: its drain is the one that callers get.
   defp start_next(%{shutdown: %{}} = state),

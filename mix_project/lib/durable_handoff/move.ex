@@ -17,6 +17,7 @@ defmodule DurableHandoff.Move do
           :draining
           | :no_drainer
           | :supervisor_not_running
+          | Status.unknown()
           | {:unknown_key | :unknown_node, %{given: term(), did_you_mean: nil | term()}}
           | {:owner_failed, %{node: node(), reason: term()}}
           | {:not_moved, %{reason: atom(), to: nil | String.t(), error: nil | String.t(), runs_on: nil | node()}}
@@ -60,7 +61,7 @@ defmodule DurableHandoff.Move do
 
     case Status.read(supervisor) do
       nil ->
-        {:error, :no_drainer}
+        Status.absent(supervisor)
 
       %{options: handoff} ->
         hop(supervisor, key, %{options | timeout_ms: options.timeout_ms || handoff.attempt_timeout_ms}, @hops)

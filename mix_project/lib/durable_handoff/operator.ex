@@ -215,6 +215,10 @@ defmodule DurableHandoff.Operator do
 
   defp refusal(:no_drainer), do: {:invalid, ["no DurableHandoff.Drainer runs for it any more"]}
   defp refusal(:supervisor_not_running), do: {:invalid, ["it does not run any more"]}
+  defp refusal({:unknown_supervisor, _about}), do: refusal(:supervisor_not_running)
+
+  defp refusal(:overdue),
+    do: {:invalid, ["a drain or a shutdown of this node came first; moves that were in flight go on by themselves"]}
 
   defp refusal({:unknown_key, about}), do: {:invalid, [unknown("no server", about, "runs")]}
   defp refusal({:unknown_node, about}), do: {:invalid, [unknown("no node", about, "has a heartbeat")]}

@@ -12,11 +12,12 @@ defmodule DurableHandoff.Options do
   # Those of `rebalance`. `tolerance` and `min_servers` are the engine's, too.
   @rebalance [
     after_ms: [
-      type: @milliseconds,
+      type: {:integer, 0, @day_ms},
       default: 60_000,
       doc:
         "for how long no node may have come, gone, or changed its release or its mark before this node moves its " <>
-          "excess. A server that arrived here later than that is not moved either",
+          "excess: at least 1 there, while `DurableHandoff.rebalance/2` does not wait. A server that arrived here later " <>
+          "than that is not moved either; 0: all may move",
       change: "to a longer time than a deploy needs between two nodes",
       example: 120_000
     ],
@@ -287,7 +288,7 @@ defmodule DurableHandoff.Options do
   defstruct [:given | Keyword.keys(@schema)]
 
   @typedoc false
-  @type rebalance :: %{after_ms: pos_integer(), tolerance: number(), min_servers: non_neg_integer()}
+  @type rebalance :: %{after_ms: non_neg_integer(), tolerance: number(), min_servers: non_neg_integer()}
 
   @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
 
@@ -332,8 +333,12 @@ defmodule DurableHandoff.Options do
   # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way. `flags`: what
   # that function takes besides.
   @spec override!(t(), term(), [atom()]) :: t()
-  def override!(%__MODULE__{} = options, overrides, flags \\ []),
-    do: %{cast!(overrides, options, "options", flags) | enabled: true}
+  def override!(%__MODULE__{} = options, overrides, flags \\ []) do
+    options = cast!(overrides, options, "options", flags)
+    off = ":enabled got false: it switches handoff off for shutdowns, and only handoff_on_shutdown takes that"
+    Schema.raise_on(if(options.enabled, do: [], else: [off]), "options")
+    options
+  end
 
   @doc false
   # What a rebalance goes by: the options of `rebalance`, and of one `DurableHandoff.rebalance/2`; and those of the
@@ -365,7 +370,8 @@ defmodule DurableHandoff.Options do
   def rebalance_problems(name, value) do
     if value != [] and Keyword.keyword?(value) do
       Enum.flat_map(value, fn {key, value} ->
-        case Keyword.fetch(@rebalance, key) do
+        # A node that moves its excess by itself leaves alone what has just arrived: else servers move back and forth.
+        case if(key == :after_ms, do: {:ok, [type: @milliseconds]}, else: Keyword.fetch(@rebalance, key)) do
           {:ok, entry} -> Schema.problems("#{name}, #{inspect(key)}", entry[:type], value)
           :error -> ["#{name}: " <> Schema.unknown("option", key, Keyword.keys(@rebalance))]
         end

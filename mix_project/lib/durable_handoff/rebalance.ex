@@ -11,7 +11,7 @@ defmodule DurableHandoff.Rebalance do
 
   @type result ::
           {:ok, DurableHandoff.Report.t() | Plan.t() | :started | :joined}
-          | {:error, atom() | {:drain_failed, term()} | {:invalid, [String.t()]}}
+          | {:error, atom() | Status.unknown() | {:drain_failed, term()} | {:invalid, [String.t()]}}
 
   @doc "Rebalances now. `overrides` are options of `rebalance`, `dry_run:` and `await:`."
   @spec run(Host.name(), keyword()) :: result()
@@ -22,7 +22,7 @@ defmodule DurableHandoff.Rebalance do
 
     case Status.read(supervisor) do
       nil ->
-        {:error, :no_drainer}
+        Status.absent(supervisor)
 
       %{options: options} ->
         {options, settings} = Options.rebalance(options, overrides, [:dry_run, :await])

@@ -6,12 +6,18 @@ defmodule DurableHandoff.Status do
   # A table of the application lists the supervisors that have or had a Drainer here. Without the application,
   # which a Drainer warns about when it starts, the list is empty.
 
-  alias DurableHandoff.{Host, Options}
+  alias DurableHandoff.{Host, Options, Schema}
   alias DurableHandoff.Host.Mark
   alias DurableHandoff.Stopping.Moment
 
   @type t :: :ets.table()
-  @type rebalance :: %{state: :idle | :running | :ended | :failed, progress: nil | map(), report: nil | struct()}
+  @type rebalance :: %{
+          state: :idle | :running | :ended | :failed,
+          progress: nil | map(),
+          report: nil | struct(),
+          waiting: non_neg_integer()
+        }
+  @type unknown :: {:unknown_supervisor, %{given: Host.name(), did_you_mean: nil | Host.name()}}
   @type state :: :idle | :draining | :drained | :cancelled | :failed
 
   @doc "Makes the list of supervisors. Its owner is the process that starts the application."
@@ -27,7 +33,7 @@ defmodule DurableHandoff.Status do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
     :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false, waiting: 0)
-    :ets.insert(table, rebalance: %{state: :idle, progress: nil, report: nil})
+    :ets.insert(table, rebalance: %{state: :idle, report: nil}, rebalance_progress: nil, rebalance_waiting: 0)
     put(__MODULE__, {supervisor})
     table
   end
@@ -35,13 +41,24 @@ defmodule DurableHandoff.Status do
   @spec put_draining(t()) :: true
   def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
 
-  @doc "The state of the rebalance, or a part of it."
-  @spec put_rebalance(t(), %{optional(:state | :progress | :report) => term()}) :: :ok
-  def put_rebalance(table, part) do
-    put(table, rebalance: Map.merge(:ets.lookup_element(table, :rebalance, 2), part))
-  rescue
-    ArgumentError -> :ok
-  end
+  # Progress is a row of its own: the rebalance writes it, and the Drainer the rest.
+  @spec put_rebalancing(t()) :: true
+  def put_rebalancing(table),
+    do: :ets.insert(table, rebalance: %{state: :running, report: last_rebalance(table)}, rebalance_progress: nil)
+
+  @spec put_rebalance_progress(t(), map()) :: :ok
+  def put_rebalance_progress(table, progress), do: put(table, rebalance_progress: progress)
+
+  @spec put_rebalance_waiting(t(), non_neg_integer()) :: true
+  def put_rebalance_waiting(table, callers), do: :ets.insert(table, rebalance_waiting: callers)
+
+  @spec put_rebalanced(t(), {:ok, report :: struct()} | {:error, term()}) :: true
+  def put_rebalanced(table, {:ok, report}), do: :ets.insert(table, rebalance: %{state: :ended, report: report})
+
+  def put_rebalanced(table, {:error, _reason}),
+    do: :ets.insert(table, rebalance: %{state: :failed, report: last_rebalance(table)})
+
+  defp last_rebalance(table), do: :ets.lookup_element(table, :rebalance, 2).report
 
   @spec put_waiting(t(), non_neg_integer()) :: true
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
@@ -79,7 +96,9 @@ defmodule DurableHandoff.Status do
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
       %{options: _, state: _, marked: _, progress: _, report: _, waiting: _, rebalance: _} = status ->
-        with_mark(status, supervisor)
+        {more, status} = Map.split(status, [:rebalance_progress, :rebalance_waiting])
+        rebalance = Map.merge(status.rebalance, %{progress: more.rebalance_progress, waiting: more.rebalance_waiting})
+        with_mark(%{status | rebalance: rebalance}, supervisor)
 
       _being_made ->
         nil
@@ -87,6 +106,18 @@ defmodule DurableHandoff.Status do
   rescue
     ArgumentError -> nil
   end
+
+  @doc "Why nothing can be asked of `supervisor` here: no Drainer runs for it, it does not run, or no such name is known."
+  @spec absent(Host.name()) :: {:error, :no_drainer | :supervisor_not_running | unknown()}
+  def absent(supervisor) do
+    cond do
+      Host.whereis(supervisor) != nil -> {:error, :no_drainer}
+      read(supervisor) != nil -> {:error, :supervisor_not_running}
+      true -> {:error, {:unknown_supervisor, %{given: supervisor, did_you_mean: nearest(supervisor)}}}
+    end
+  end
+
+  defp nearest(supervisor), do: Schema.nearest(supervisor, supervisors())
 
   defp with_mark(status, supervisor) do
     mark = Mark.mark(supervisor)

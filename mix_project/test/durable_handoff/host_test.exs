@@ -35,6 +35,7 @@ defmodule DurableHandoff.HostTest do
     assert {:error, _reason} = Host.Mark.stop(MySup, 10)
     assert {:error, :supervisor_not_running} = Host.Mark.cordon(MySup)
     assert {:error, :supervisor_not_running} = Host.Mark.uncordon(MySup)
+    assert {:error, :supervisor_not_running} = Host.Mark.repair(MySup)
     assert :none = Host.Mark.mark(MySup)
     assert :told = Host.Mark.announce(MySup)
     assert :ok = Host.Mark.leave(MySup)
@@ -63,8 +64,13 @@ defmodule DurableHandoff.HostTest do
     assert DurableHandoff.whereis(MySup, "k") == nil
   end
 
-  test "a supervisor without a Drainer" do
-    assert DurableHandoff.drain(MySup) == {:error, :no_drainer}
-    assert DurableHandoff.status(MySup) == {:error, :no_drainer}
+  test "a supervisor that is not there has one answer from all functions for operators" do
+    unknown = {:error, {:unknown_supervisor, %{given: MySup, did_you_mean: nil}}}
+
+    for ask <- [:drain, :status, :cancel, :cordon, :uncordon, :rebalance] do
+      assert {ask, apply(DurableHandoff, ask, [MySup])} == {ask, unknown}
+    end
+
+    assert DurableHandoff.move(MySup, "k") == unknown
   end
 end

@@ -98,6 +98,11 @@ defmodule DurableHandoff.OptionsTest do
       assert {%{max_concurrency: 3}, %{tolerance: 0.2}} = Options.rebalance(options, max_concurrency: 3)
     end
 
+    test "after_ms may be 0 on request, where it is only about servers that have just arrived" do
+      assert {_drain, %{after_ms: 0}} = Options.rebalance(Options.new!(true), after_ms: 0)
+      assert_raise ArgumentError, ~r/:after_ms got -1/, fn -> Options.rebalance(Options.new!(true), after_ms: -1) end
+    end
+
     test "raise if the call's are invalid" do
       assert_raise ArgumentError, ~r/did you mean :tolerance/, fn ->
         Options.rebalance(Options.new!(true), tolerence: 1)
@@ -139,6 +144,12 @@ defmodule DurableHandoff.OptionsTest do
   end
 
   describe "override!/2" do
+    test "one drain cannot be switched off: it is not asked for then" do
+      options = Options.new!(true)
+      assert_raise ArgumentError, ~r/:enabled got false/, fn -> Options.override!(options, enabled: false) end
+      assert Options.override!(options, enabled: true) == %{options | given: [:enabled]}
+    end
+
     test "changes one drain and keeps the rest" do
       options = Options.new!(timeout_ms: 10_000, max_attempts: 5, generation: "7")
       assert %Options{timeout_ms: 500, max_attempts: 5, generation: "7"} = Options.override!(options, timeout_ms: 500)

@@ -13,8 +13,9 @@ defmodule DurableHandoff.Host.Mark do
   # ours. DurableServer's `stop_discovery` also ends its discovery, which nothing starts again: that is the final
   # mark. While a node is cordoned its discovery goes on; what it finds it cannot start here.
   #
-  # Guarantees: `uncordon/1` never undoes a final mark, also when both run at the same time. All marks end with
-  # DurableServer's supervisor. Nothing raises when that does not run.
+  # Guarantees: `uncordon/1` never undoes a final mark, also when both run at the same time. A process that is killed
+  # in the middle of `cordon/1` or `uncordon/1` leaves no final mark, and `repair/1` leaves nothing of it. All marks end
+  # with DurableServer's supervisor. Nothing raises when that does not run.
 
   alias DurableHandoff.Host
 
@@ -50,13 +51,28 @@ defmodule DurableHandoff.Host.Mark do
   @spec uncordon(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
   def uncordon(name) do
     change(name, fn table ->
-      if :ets.select_delete(table, [{{__MODULE__, :cordoned}, [], [true]}]) == 1 do
+      if :ets.lookup(table, __MODULE__) == [{__MODULE__, :cordoned}] do
         :ets.delete(table, :shutting_down)
-        # stop/2 announces itself before DurableServer sets the row that may just have been deleted.
-        if :ets.member(table, __MODULE__), do: :ets.insert(table, {:shutting_down, true})
+        # The row that says whose it is goes last, for the same reason.
+        :ets.select_delete(table, [{{__MODULE__, :cordoned}, [], [true]}])
+        restore_final(table)
       end
     end)
   end
+
+  @doc "Ends what a process that was killed in `cordon/1` or `uncordon/1` has begun. Not while another one runs."
+  @spec repair(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
+  def repair(name) do
+    change(name, fn table ->
+      if not :ets.member(table, :shutting_down) do
+        :ets.select_delete(table, [{{__MODULE__, :cordoned}, [], [true]}])
+        restore_final(table)
+      end
+    end)
+  end
+
+  # stop/2 announces itself before DurableServer sets the row, which `uncordon/1` may just have deleted.
+  defp restore_final(table), do: if(:ets.member(table, __MODULE__), do: :ets.insert(table, {:shutting_down, true}))
 
   @doc """
   Marks this node draining for good: it starts no more servers and no node picks it as a target. There is no

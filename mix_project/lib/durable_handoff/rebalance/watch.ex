@@ -4,14 +4,16 @@ defmodule DurableHandoff.Rebalance.Watch do
   # with a fresh heartbeat: name, release, when they started, mark and connection. When these have changed, and then
   # nothing has for `after_ms`, this node moves its excess, once. Every node does so by itself: each has its own
   # excess, and a node below its share has none. While a node drains or releases differ the engine moves nothing, and
-  # this process tries again after `after_ms`. The start of this process counts as a change: other nodes may have come
-  # in the same second.
+  # this process tries again after `after_ms`, and twice as long each time that nothing was moved, up to an hour: a node
+  # can stay cordoned for days. The start of this process counts as a change: other nodes may have come in the same
+  # second.
 
   use GenServer
 
   alias DurableHandoff.{Clock, Drain, Host}
 
   @look_ms 1_000
+  @longest_us 3_600_000_000
 
   @doc """
   Starts for `supervisor`. `work` rebalances, and returns when that has ended.
@@ -23,38 +25,60 @@ defmodule DurableHandoff.Rebalance.Watch do
   @impl true
   def init({supervisor, after_ms, work}) do
     Process.send_after(self(), :look, @look_ms)
-    state = %{supervisor: supervisor, after_us: after_ms * 1_000, work: work}
-    {:ok, Map.merge(state, %{nodes: nil, due?: true, since_us: Clock.now_us(), run: nil})}
+    {:ok, %{supervisor: supervisor, work: work, run: nil, timing: timing(after_ms, Clock.now_us())}}
   end
 
   @impl true
   def handle_info(:look, state) do
     Process.send_after(self(), :look, @look_ms)
-    {:noreply, state |> look(nodes(state.supervisor), Clock.now_us()) |> run_when_due(Clock.now_us())}
+    timing = look(state.timing, nodes(state.supervisor), Clock.now_us())
+    {:noreply, run_when_due(%{state | timing: timing}, Clock.now_us())}
   end
 
-  def handle_info({:DOWN, monitor, :process, _pid, reason}, %{run: monitor} = state) do
-    state = %{state | run: nil}
-    {:noreply, if(again?(reason), do: %{state | due?: true, since_us: Clock.now_us()}, else: state)}
-  end
+  def handle_info({:DOWN, monitor, :process, _pid, reason}, %{run: monitor} = state),
+    do: {:noreply, %{state | run: nil, timing: ended(state.timing, reason, Clock.now_us())}}
 
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  defp look(%{nodes: nodes} = state, nodes, _now_us), do: state
-  defp look(state, nodes, now_us), do: %{state | nodes: nodes, due?: true, since_us: now_us}
-
-  defp run_when_due(%{due?: true, run: nil} = state, now_us) do
-    if now_us - state.since_us >= state.after_us do
-      work = state.work
+  defp run_when_due(%{run: nil, timing: timing, work: work} = state, now_us) do
+    if due?(timing, now_us) do
       # A rebalance takes as long as it takes.
       {_pid, monitor} = spawn_monitor(fn -> exit({:rebalanced, work.()}) end)
-      %{state | run: monitor, due?: false}
+      %{state | run: monitor, timing: %{timing | due?: false}}
     else
       state
     end
   end
 
   defp run_when_due(state, _now_us), do: state
+
+  @doc false
+  # When the next rebalance is due. Pure; times in microseconds of one clock.
+  def timing(after_ms, now_us),
+    do: %{nodes: nil, after_us: after_ms * 1_000, wait_us: after_ms * 1_000, due?: true, since_us: now_us}
+
+  @doc false
+  def look(%{nodes: nodes} = timing, nodes, _now_us), do: timing
+  def look(timing, nodes, now_us), do: due(%{timing | nodes: nodes, wait_us: timing.after_us}, now_us)
+
+  @doc false
+  def due?(timing, now_us), do: timing.due? and now_us - timing.since_us >= timing.wait_us
+
+  @doc false
+  # `reason`: with which the process of a rebalance has ended. A change that came meanwhile is due as before.
+  def ended(timing, reason, now_us) do
+    wait_us =
+      cond do
+        timing.due? or moved?(reason) -> timing.after_us
+        true -> max(min(timing.wait_us * 2, @longest_us), timing.after_us)
+      end
+
+    if again?(reason), do: due(%{timing | wait_us: wait_us}, now_us), else: timing
+  end
+
+  defp due(timing, now_us), do: %{timing | due?: true, since_us: now_us}
+
+  defp moved?(reason), do: match?({:rebalanced, {:ok, %{moved: moved}}} when moved > 0, reason)
 
   # Servers that arrived lately are older then.
   defp again?({:rebalanced, {:ok, %{balance: %{} = balance} = report}}) do

@@ -1,0 +1,57 @@
+defmodule DurableHandoff.Rebalance.WatchTest do
+  @moduledoc "When a node that rebalances by itself does so, on a clock of the test's."
+  use ExUnit.Case, async: true
+
+  alias DurableHandoff.Rebalance.Watch
+
+  @after_ms 60_000
+  @second_us 1_000_000
+  @hour_us 3_600 * @second_us
+  @idle {:rebalanced, {:ok, %{balance: %{idle: :node_draining, excess: 9}, left: %{}, moved: 0}}}
+  @lately {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{moved_lately: 5}, moved: 4}}}
+  @done {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{}, moved: 9}}}
+
+  test "beside a node that is cordoned for a day it plans less and less often, at least once an hour" do
+    {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a, :cordoned] end, @idle, 24 * @hour_us)
+    assert length(runs) in 24..36
+    waits = runs |> Enum.zip(tl(runs)) |> Enum.map(fn {earlier, later} -> later - earlier end)
+    assert waits == Enum.sort(waits)
+    assert List.last(waits) <= @hour_us + @second_us
+  end
+
+  test "what changes is followed by a rebalance after after_ms, however long nothing had" do
+    changed_us = 12 * @hour_us
+    nodes = fn at_us -> if at_us < changed_us, do: [:a, :cordoned], else: [:a, :b] end
+    {runs, timing} = watch(Watch.timing(@after_ms, 0), nodes, @idle, changed_us + 65 * @second_us)
+    assert List.last(runs) == changed_us + @after_ms * 1_000
+    # And the next ones wait from the beginning again.
+    {[again | _], _timing} = watch(timing, nodes, @idle, changed_us + 300 * @second_us)
+    assert again - changed_us <= 4 * @after_ms * 1_000
+  end
+
+  test "after one that left servers which had arrived lately it does not wait longer, and after one that is done for ever" do
+    {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @lately, @hour_us)
+    assert length(runs) == 59 or length(runs) == 60
+    assert {[_once], _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @done, 24 * @hour_us)
+  end
+
+  test "a change while one runs makes the next one due, whatever came out" do
+    timing = Watch.timing(@after_ms, 0) |> Watch.look([:a], 0)
+    timing = Watch.look(%{timing | due?: false}, [:a, :b], @second_us)
+    assert Watch.due?(Watch.ended(timing, @done, 2 * @second_us), @second_us + @after_ms * 1_000)
+  end
+
+  # Looks once a second until `end_us`; a rebalance takes no time and ends with `reason`. When they began.
+  defp watch(timing, nodes, reason, end_us) do
+    first_us = div(timing.since_us, @second_us) + 1
+
+    Enum.reduce(first_us..div(end_us, @second_us), {[], timing}, fn second, {runs, timing} ->
+      now_us = second * @second_us
+      timing = Watch.look(timing, nodes.(now_us), now_us)
+
+      if Watch.due?(timing, now_us),
+        do: {runs ++ [now_us], Watch.ended(%{timing | due?: false}, reason, now_us)},
+        else: {runs, timing}
+    end)
+  end
+end
