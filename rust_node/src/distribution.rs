@@ -35,6 +35,7 @@ mod numbers;
 mod peers;
 mod processes;
 mod queue;
+mod resolve;
 mod signals;
 mod state;
 #[cfg(test)]

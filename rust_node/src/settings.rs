@@ -73,7 +73,7 @@ impl Settings {
         let Given { config, raw, of_file } = given.into();
         let mut problems = Vec::new();
         let file = config.map_or_else(Raw::default, |path| read_file(&path, &mut problems));
-        check(raw.or(of_file.select(file)), cookie, problems)
+        check(raw.or(of_file.select(file)), of_file.connect(), cookie, problems)
     }
 }
 
@@ -87,11 +87,17 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
     }
 }
 
-fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<Settings, Vec<String>> {
+/// `of_connect` is what a problem with a node to connect to begins with.
+fn check(
+    raw: Raw,
+    of_connect: &str,
+    cookie: Option<String>,
+    mut problems: Vec<String>,
+) -> Result<Settings, Vec<String>> {
     // A wrong setting is reported once, not as missing too.
     let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
-    let connect = seeds("connect", raw.connect, &mut problems);
-    let connect_dns = seeds("connect_dns", raw.connect_dns, &mut problems);
+    let connect = seeds(of_connect, raw.connect, &mut problems);
+    let connect_dns = seeds("connect_dns: ", raw.connect_dns, &mut problems);
     let dns_server = raw.dns_server.as_deref().and_then(|text| address("dns_server", text, &mut problems));
     let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
     let http = raw.http.as_deref().and_then(|text| address("http", text, &mut problems));
@@ -117,7 +123,8 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     };
     if let Some(name) = &name {
         for seed in connect.iter().map(|seed| &seed.name).filter(|seed| names::is_long(seed) != names::is_long(name)) {
-            problems.push(format!("connect: {seed} and {name} are a long and a short name, takes names of one kind"));
+            problems
+                .push(format!("{of_connect}{seed} and {name} are a long and a short name, takes names of one kind"));
         }
         if !connect_dns.is_empty() && !names::is_long(name) {
             problems.push(format!(
@@ -125,7 +132,7 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
             ));
         }
         if connect.iter().any(|seed| seed.name == *name) {
-            problems.push(format!("connect: {name} is this node"));
+            problems.push(format!("{of_connect}{name} is this node"));
         }
     }
     let tls = tls(raw.tls_ca, raw.tls_certificate, raw.tls_key, &mut problems);
@@ -133,7 +140,8 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     let tick = number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600, &mut problems);
     let dist_port = raw.dist_port.as_deref().map(|text| number("dist_port", Some(text), 1, 1..=65_535, &mut problems));
     for seed in connect.iter().filter(|seed| seed.name.name().contains('*')) {
-        problems.push(format!("connect: {} has a *, which only connect_dns takes", seed.name));
+        let takes = if of_connect.is_empty() { "takes one node" } else { "which only connect_dns takes" };
+        problems.push(format!("{of_connect}{} has a *, {takes}", seed.name));
     }
     for seed in connect_dns.iter().filter(|seed| seed.name.name().contains('*')) {
         let host = seed.name.host();
@@ -192,8 +200,10 @@ fn check(raw: Raw, cookie: Option<String>, mut problems: Vec<String>) -> Result<
     }
 }
 
-fn seeds(setting: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
-    texts.unwrap_or_default().iter().filter_map(|text| keep(names::parse_seed(text), setting, problems)).collect()
+fn seeds(label: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
+    let texts = texts.unwrap_or_default();
+    let seeds = texts.iter().map(|text| names::parse_seed(text));
+    seeds.filter_map(|seed| seed.map_err(|error| problems.push(format!("{label}{error}"))).ok()).collect()
 }
 
 fn flag(setting: &str, text: Option<&str>, default: bool, problems: &mut Vec<String>) -> bool {
@@ -261,7 +271,7 @@ mod tests {
     fn with(toml: &str) -> Result<Settings, Vec<String>> {
         let mut problems = Vec::new();
         let raw = Raw::from_toml(toml, "file", &mut problems);
-        check(raw, Some("secret".to_owned()), problems)
+        check(raw, "connect: ", Some("secret".to_owned()), problems)
     }
 
     #[test]
@@ -322,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_missing_cookie_and_names_of_two_kinds_are_refused() {
-        let problems = check(Raw::from_toml("connect = 'a@h'\nname = 'b@1.2.3.4'", "file", &mut vec![]), None, vec![]);
+        let raw = Raw::from_toml("connect = 'a@h'\nname = 'b@1.2.3.4'", "file", &mut vec![]);
+        let problems = check(raw, "connect: ", None, vec![]);
         assert_eq!(problems.expect_err("two problems").len(), 2);
     }
 }

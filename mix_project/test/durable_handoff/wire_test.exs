@@ -115,7 +115,6 @@ defmodule DurableHandoff.WireTest do
           {:message, :progress, [1, []]},
           {:report, :report, [1, %{total: 1}]},
           {:report, :report, [1, %{total: -1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :done}]},
-          {:report, :report, [1, %{total: 1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :sometime}]},
           {:reason, :refuse, [1, :because]},
           {:reason, :refuse, [1, {:invalid, ["x" | "y"]}]},
           {:message, :refuse, ["1", :silent]},

@@ -26,6 +26,9 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// All of them.
+    pub const ALL: [Ended; 4] = [Ended::Done, Ended::Deadline, Ended::Failures, Ended::Cancelled];
+
     /// The name, the same in every language.
     pub const fn name(self) -> &'static str {
         match self {
@@ -147,7 +150,8 @@ pub struct Report {
     pub attempts: u64,
     /// Attempts failed.
     pub failures: u64,
-    /// Why it ended; `None` while it runs.
+    /// Why it ended; `None` while it runs, and for a reason that a later release has given.
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "crate::shape::known_ended"))]
     pub ended: Option<Ended>,
     /// Only of a rebalance.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]

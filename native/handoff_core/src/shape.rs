@@ -8,6 +8,7 @@ use crate::balance::Idle;
 use crate::event::Blame;
 use crate::ids::ModuleId;
 use crate::reason::Reason;
+use crate::report::Ended;
 use crate::view::{Capacity, Resources, Scope, Usage};
 
 /// `{Scope, Current, Limit}`
@@ -105,20 +106,35 @@ pub fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTree
 /// # Errors
 /// For what is no name.
 pub(crate) fn known_idle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Idle>, D::Error> {
-    struct Visitor;
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = Option<Idle>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("the name of a reason, or none")
-        }
-        fn visit_unit<E>(self) -> Result<Option<Idle>, E> {
-            Ok(None)
-        }
-        fn visit_str<E>(self, name: &str) -> Result<Option<Idle>, E> {
-            Ok(Idle::ALL.into_iter().find(|idle| idle.name() == name))
-        }
+    deserializer.deserialize_any(Known(|name| Idle::ALL.into_iter().find(|idle| idle.name() == name)))
+}
+
+/// Why a drain ended; an ending of a later release is taken for none.
+///
+/// # Errors
+/// For what is no name.
+pub(crate) fn known_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ended>, D::Error> {
+    deserializer.deserialize_any(Known(|name| Ended::ALL.into_iter().find(|ended| ended.name() == name)))
+}
+
+/// A name that may be of a later release, alone or with fields.
+struct Known<T>(fn(&str) -> Option<T>);
+
+impl<'de, T> serde::de::Visitor<'de> for Known<T> {
+    type Value = Option<T>;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name, or none")
     }
-    deserializer.deserialize_any(Visitor)
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+    fn visit_str<E>(self, name: &str) -> Result<Option<T>, E> {
+        Ok(self.0(name))
+    }
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut fields: A) -> Result<Option<T>, A::Error> {
+        while fields.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
 }
 
 /// `untouched` alone is `{untouched, unknown}`.

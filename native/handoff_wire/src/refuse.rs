@@ -12,6 +12,10 @@ use crate::body::{Body, DrainId, exactly, read_id};
 /// In one refusal.
 const MAX_PROBLEMS: usize = 1_000;
 
+/// The names of the reasons.
+const KNOWN: [&str; 9] =
+    ["version", "invalid", "full", "out_of_order", "unknown_drain", "duplicate", "silent", "stopping", "failed"];
+
 /// Why something was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,6 +48,8 @@ pub enum RefuseReason {
     Stopping,
     /// `failed`: a fault on this side; the log there says more.
     Failed,
+    /// A reason of a later release, by its name.
+    Other { name: String },
 }
 
 impl fmt::Display for RefuseReason {
@@ -58,6 +64,7 @@ impl fmt::Display for RefuseReason {
             RefuseReason::Silent => f.write_str("no message arrived for two seconds"),
             RefuseReason::Stopping => f.write_str("it is shutting down"),
             RefuseReason::Failed => f.write_str("it failed there; the log there says more"),
+            RefuseReason::Other { name } => write!(f, "{name} (a reason of a later release)"),
         }
     }
 }
@@ -100,32 +107,35 @@ fn write(reason: &RefuseReason) -> Term {
         RefuseReason::Silent => atom("silent"),
         RefuseReason::Stopping => atom("stopping"),
         RefuseReason::Failed => atom("failed"),
+        RefuseReason::Other { name } => atom(name),
     }
 }
 
 fn read(term: &Term) -> Result<RefuseReason, Error> {
-    let unknown = || Err(Error::Field { field: "reason", takes: "a documented reason" });
-    match elements(term) {
-        Some([kind, got, takes]) if atom_name(kind) == Some("version") => {
-            Ok(RefuseReason::Version { got: read_u64(got, "version")?, takes: read_u64(takes, "version")? })
+    let (kind, fields) = match elements(term) {
+        Some([kind, fields @ ..]) => (kind, fields),
+        _ => (term, &[][..]),
+    };
+    let unknown = Error::Field { field: "reason", takes: "a documented reason" };
+    let Some(name) = atom_name(kind) else { return Err(unknown) };
+    Ok(match (name, fields) {
+        ("version", [got, takes]) => {
+            RefuseReason::Version { got: read_u64(got, "version")?, takes: read_u64(takes, "version")? }
         }
-        Some([kind, what, limit]) if atom_name(kind) == Some("full") => {
-            Ok(RefuseReason::Full { what: read_text(what, "what")?, limit: read_u64(limit, "limit")? })
+        ("full", [what, limit]) => {
+            RefuseReason::Full { what: read_text(what, "what")?, limit: read_u64(limit, "limit")? }
         }
-        Some([kind, problems]) if atom_name(kind) == Some("invalid") => Ok(RefuseReason::Invalid {
+        ("invalid", [problems]) => RefuseReason::Invalid {
             problems: read_each(problems, "problems", MAX_PROBLEMS, |problem| read_text(problem, "problem"))?,
-        }),
-        Some([kind, what]) if atom_name(kind) == Some("out_of_order") => {
-            Ok(RefuseReason::OutOfOrder { what: read_text(what, "what")? })
-        }
-        Some(_) => unknown(),
-        None => match atom_name(term) {
-            Some("unknown_drain") => Ok(RefuseReason::UnknownDrain),
-            Some("duplicate") => Ok(RefuseReason::Duplicate),
-            Some("silent") => Ok(RefuseReason::Silent),
-            Some("stopping") => Ok(RefuseReason::Stopping),
-            Some("failed") => Ok(RefuseReason::Failed),
-            _ => unknown(),
         },
-    }
+        ("out_of_order", [what]) => RefuseReason::OutOfOrder { what: read_text(what, "what")? },
+        ("unknown_drain", []) => RefuseReason::UnknownDrain,
+        ("duplicate", []) => RefuseReason::Duplicate,
+        ("silent", []) => RefuseReason::Silent,
+        ("stopping", []) => RefuseReason::Stopping,
+        ("failed", []) => RefuseReason::Failed,
+        // A reason of this release with other fields than it has.
+        (name, _) if KNOWN.contains(&name) => return Err(unknown),
+        (name, _) => RefuseReason::Other { name: name.to_owned() },
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use etf::{Atom, Pid};
+use etf::{Atom, Pid, Term, atom, tuple};
 use handoff_core::config::StickyLevel;
 use handoff_core::event::{Blame, Event, Outcome};
 use handoff_core::limiter::Learnt;
@@ -405,6 +405,45 @@ fn a_reason_for_idleness_of_a_later_release_leaves_the_rest_of_the_report_readab
             other => panic!("{other:?}"),
         };
         assert_eq!(balance, Some(Balance { idle: None, ..self::balance() }));
+    }
+}
+
+#[test]
+fn an_ending_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+    let done = Message::from(DrainDone { request: RequestId(3), report: report() });
+    let of_session = Message::from(ReportMessage { id: DRAIN, report: report() });
+    for message in [done, of_session] {
+        for later in [atom("put_off"), tuple([atom("put_off"), etf::uint(7)])] {
+            let mut written = message.to_bytes().expect("encodes");
+            // As an atom is written: its tag, its length, its name.
+            let known = written.windows(6).position(|bytes| bytes == b"w\x04done").expect("written");
+            let without_version = etf::encode(&later).expect("encodes").split_off(1);
+            written.splice(known..known + 6, without_version);
+            let report = match Message::from_bytes(&written).expect("readable") {
+                Message::DrainDone(done) => done.report,
+                Message::Report(message) => message.report,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(report, Report { ended: None, ..self::report() });
+        }
+    }
+}
+
+#[test]
+fn a_refusal_for_a_reason_of_a_later_release_is_a_refusal() {
+    let refused = |reason: Term| {
+        let refuse = [atom("durable_handoff"), etf::uint(1), atom("refuse"), etf::uint(DRAIN.0), reason];
+        Message::from_term(&tuple(refuse))
+    };
+    for later in [atom("put_off"), tuple([atom("put_off"), etf::uint(7), etf::text("until then")])] {
+        let read = refused(later).expect("readable");
+        let expected =
+            Message::from(Refuse { id: Some(DRAIN), reason: RefuseReason::Other { name: "put_off".into() } });
+        assert_eq!(read, expected);
+        assert_eq!(Message::from_bytes(&read.to_bytes().expect("encodes")).expect("readable"), expected);
+    }
+    for wrong in [tuple([atom("silent"), etf::uint(7)]), atom("full"), tuple([etf::uint(7)]), tuple([])] {
+        assert!(refused(wrong.clone()).is_err(), "{wrong:?}");
     }
 }
 

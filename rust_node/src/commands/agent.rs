@@ -168,9 +168,13 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Refuses a node whose release does not know `cordon`, `move` and `rebalance`: it would not answer.
+    /// Refuses a node whose release does not know `cordon`, `move` and `rebalance`: it would not answer. Without a
+    /// supervisor it does not say whether it knows them, and has nothing to do for any of them.
     pub(super) async fn expect(&mut self, command: &str) -> Result<(), NoAnswer> {
         let description = self.describe().await?;
+        if description.supervisors.is_empty() {
+            return Err(no_supervisor());
+        }
         if description.supervisors.iter().all(|supervisor| supervisor.cordoned.is_some()) {
             return Ok(());
         }
@@ -197,8 +201,12 @@ fn only_one(description: Description, node: &NodeName) -> Result<String, NoAnswe
             let text = format!("{node} has several, --supervisor takes one of: {}", names.join(", "));
             Err(NoAnswer::Incomplete(text))
         }
-        (None, _) => Err(NoAnswer::Refused("no supervisor there has a Drainer".to_owned())),
+        (None, _) => Err(no_supervisor()),
     }
+}
+
+fn no_supervisor() -> NoAnswer {
+    NoAnswer::Refused("no supervisor there has a Drainer".to_owned())
 }
 
 fn agent_process() -> Process {

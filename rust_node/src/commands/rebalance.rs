@@ -105,6 +105,8 @@ async fn ask_all(
     let mut latest: BTreeMap<String, Progress> = BTreeMap::new();
     loop {
         tokio::select! {
+            // The steps of a node come before its end, and are shown before it.
+            biased;
             Some((name, step)) = progress.recv() => {
                 latest.insert(name, step);
                 bar.show(&sum(latest.values()));
@@ -148,12 +150,36 @@ async fn ask_one(
 /// Of all nodes; a rebalance has to move its excess, not every server of its node.
 fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
     all.fold(Progress::default(), |sum, one| Progress {
-        total: sum.total + one.excess,
-        moved: sum.moved + one.moved,
-        in_flight: sum.in_flight + one.in_flight,
-        displaced: sum.displaced + one.displaced,
-        failures: sum.failures + one.failures,
-        limit: sum.limit + one.limit,
+        total: sum.total.saturating_add(one.excess),
+        moved: sum.moved.saturating_add(one.moved),
+        in_flight: sum.in_flight.saturating_add(one.in_flight),
+        displaced: sum.displaced.saturating_add(one.displaced),
+        failures: sum.failures.saturating_add(one.failures),
+        limit: sum.limit.saturating_add(one.limit),
         ..sum
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_nodes_that_make_no_sense_are_added_up_to_the_largest() {
+        let most = Progress {
+            total: u64::MAX,
+            moved: u64::MAX,
+            in_flight: u64::MAX,
+            displaced: u64::MAX,
+            left: u64::MAX,
+            failures: u64::MAX,
+            limit: u32::MAX,
+            excess: u64::MAX,
+            ..Progress::default()
+        };
+        let sum = sum([most, most].iter());
+        assert_eq!((sum.total, sum.moved, sum.limit), (u64::MAX, u64::MAX, u32::MAX));
+        assert_eq!((sum.in_flight, sum.displaced, sum.failures), (u64::MAX, u64::MAX, u64::MAX));
+        Bar::new().show(&sum);
+    }
 }

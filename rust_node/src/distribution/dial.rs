@@ -16,6 +16,7 @@ use super::hosts;
 use super::listener::label;
 use super::names::Seed;
 use super::node::Node;
+use super::resolve;
 use super::tls;
 use crate::metrics::Metrics;
 
@@ -149,7 +150,7 @@ pub async fn dial_traced(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<
 async fn reach(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<(), DialError> {
     let options = node.options();
     let (name, host) = (&seed.name, seed.name.host());
-    let resolved = hosts::resolve(host).await;
+    let resolved = resolve::resolve(host).await;
     let mut addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
     addresses.truncate(ADDRESSES);
     trace.addresses.clone_from(&addresses);

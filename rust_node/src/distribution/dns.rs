@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::hosts::LONGEST;
+use super::resolve::LONGEST;
 
 const ANSWER: Duration = Duration::from_secs(1);
 const PORT: u16 = 53;

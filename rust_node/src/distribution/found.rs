@@ -1,6 +1,6 @@
 //! The nodes that DNS and EPMD name, for `--connect-dns`.
 //!
-//! Guarantee: at most [`hosts::LONGEST`] hosts are looked at for a name, and of each as many nodes as EPMD's
+//! Guarantee: at most [`resolve::LONGEST`] hosts are looked at for a name, and of each as many nodes as EPMD's
 //! answer has room for.
 
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::dial::{DialError, Step};
 use super::dns::Resolver;
 use super::epmd::{self, PortMapperError};
-use super::hosts;
 use super::names::{self, Seed};
 use super::node::Node;
+use super::resolve;
 
 /// For the answer of DNS.
 const DNS: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
 async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Option<u16>)>> {
     let host = wanted.name.host();
     if !host.starts_with('_') {
-        let addresses = hosts::resolve(host).await?;
+        let addresses = resolve::resolve(host).await?;
         return Ok(addresses.into_iter().map(|address| (address.to_string(), wanted.port)).collect());
     }
     let services = Resolver::new(node.options().dns_server).await?.services(host).await?;
@@ -81,7 +81,7 @@ async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Opti
 
 /// The nodes of a host whose names EPMD has and that match.
 async fn matching(base: &str, host: &str, epmd_port: u16) -> Result<Vec<Seed>, DialError> {
-    let resolved = hosts::resolve(host).await;
+    let resolved = resolve::resolve(host).await;
     let addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;
     let known = epmd::names(host, &addresses, epmd_port).await?;
     let named = known.iter().filter(|name| names::matches(base, name));

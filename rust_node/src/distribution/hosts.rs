@@ -1,38 +1,19 @@
-//! Hosts: their addresses, and a connection to one of these.
+//! A connection to a host that has several addresses.
 //!
-//! Guarantee: at most [`LONGEST`] addresses are taken from an answer. A host with several addresses, such as one
-//! of each family, is reached if one of them answers: the next address is tried [`STAGGER`] after the one
-//! before, or at once when that one has failed (RFC 8305, without its preferences).
+//! Guarantee: a host with several addresses, such as one of each family, is reached if one of them answers: the next
+//! address is tried [`STAGGER`] after the one before, or at once when that one has failed (RFC 8305, without its
+//! preferences).
 
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Addresses, or records, taken from one answer of DNS.
-pub(super) const LONGEST: usize = 256;
 /// Between the beginnings of attempts at two addresses of a host.
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// The addresses of a host, of both families, at least one.
-///
-/// # Errors
-/// What the system's resolver says.
-pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in lookup_host((host, 0)).await?.map(|address| address.ip()) {
-        if addresses.len() == LONGEST {
-            break;
-        }
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    if addresses.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(addresses) }
-}
 
 /// A connection to that port at one of the addresses: the first that accepts.
 ///

@@ -79,6 +79,14 @@ impl AskFlags {
 }
 
 impl OfFile {
+    /// What a problem with a node to connect to begins with. A node that is an argument of the command is no setting.
+    pub(super) fn connect(self) -> &'static str {
+        match self {
+            OfFile::All | OfFile::FindAndJoin => "connect: ",
+            OfFile::Join => "",
+        }
+    }
+
     /// The settings that the command takes.
     pub(super) fn select(self, raw: Raw) -> Raw {
         match self {

@@ -41,6 +41,27 @@ fn one_mistake_gives_one_error() {
 }
 
 #[test]
+fn a_wrong_node_of_a_command_is_named_without_a_setting_that_was_not_given() {
+    let wrong = |arguments: &[&str]| {
+        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
+        String::from_utf8(output.stderr).expect("text")
+    };
+    for arguments in [
+        &["cordon", "appx"][..],
+        &["uncordon", "appx"],
+        &["drain", "appx"],
+        &["move", "appx", "key"],
+        &["cordon", "app*@127.0.0.1"],
+        &["drain", "a@h", "--name", "a@h"],
+        &["drain", "a@h", "--name", "b@127.0.0.1"],
+    ] {
+        let said = wrong(arguments);
+        assert!(said.contains(arguments[1]) && !said.contains("connect"), "{said}");
+    }
+    assert!(wrong(&["nodes", "--connect", "appx"]).contains("connect: node name \"appx\""));
+}
+
+#[test]
 fn the_version_names_the_program() {
     let said = String::from_utf8(run(&["--version"], &[]).stdout).expect("text");
     assert_eq!(said.trim(), concat!("durable-handoff-node ", env!("CARGO_PKG_VERSION")));

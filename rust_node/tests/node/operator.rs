@@ -196,6 +196,23 @@ fn a_node_of_an_earlier_release_is_named_and_not_waited_for() {
 }
 
 #[test]
+fn a_node_without_supervisors_whose_release_may_be_an_earlier_one_is_not_waited_for() {
+    let (mut beam, name) = agent(otps()[0], "bare");
+    for arguments in [
+        &["cordon", &name][..],
+        &["uncordon", &name, "--supervisor", "MyApp.Durable"],
+        &["move", &name, "k", "--supervisor", "MyApp.Durable"],
+        &["rebalance", "--connect", &name],
+    ] {
+        let output = ask(arguments);
+        assert_eq!(output.status.code(), Some(6), "{output:?}");
+        assert!(texts(&output).1.contains("a Drainer"), "{output:?}");
+    }
+    beam.child.kill().expect("it runs");
+    assert!(beam.every_line().iter().all(|line| !line.starts_with("asked")), "it would not answer");
+}
+
+#[test]
 fn a_rebalance_asks_every_node_and_shows_the_sum() {
     let (mut first, receiver) = agent(otps()[0], "moves");
     let giver = node_name("beam");

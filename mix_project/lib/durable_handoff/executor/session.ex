@@ -125,9 +125,10 @@ defmodule DurableHandoff.Executor.Session do
   # The Rust node knows the other drains, so its reasons count for servers that were never tried.
   defp with_ending(report, nil), do: report
 
-  # And it is its limiter that has learnt.
+  # And it is its limiter that has learnt. An ending that this release does not know is what the engine takes it for.
   defp with_ending(report, %{left: left, ended: ended, last: last, learnt: learnt}) do
-    %{report | left: left, ended: ended, concurrency: %{report.concurrency | last: last}} |> Map.put(:learnt, learnt)
+    concurrency = %{report.concurrency | last: last}
+    Map.merge(report, %{left: left, ended: ended || report.ended, concurrency: concurrency, learnt: learnt})
   end
 
   defp take([], session, _now), do: session

@@ -133,8 +133,7 @@ defmodule DurableHandoff.Wire.Reader do
 
   # Of a report only what the source cannot know itself.
   defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended} = report)
-       when is_number_of(total) and is_number_of(moved) and is_number_of(last) and
-              ended in [:done, :deadline, :failures, :cancelled] do
+       when is_number_of(total) and is_number_of(moved) and is_number_of(last) do
     left =
       for {reason, count} <- Map.take(left, DurableHandoff.Report.reasons()),
           is_number_of(count),
@@ -142,6 +141,8 @@ defmodule DurableHandoff.Wire.Reader do
           do: {reason, count}
 
     learnt = DurableHandoff.Drain.Learnt.checked(Map.get(report, :learnt))
+    # A later release may end a drain for a reason of its own.
+    ended = if ended in [:done, :deadline, :failures, :cancelled], do: ended
     {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended, learnt: learnt}}
   end
 

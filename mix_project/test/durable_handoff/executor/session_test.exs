@@ -86,6 +86,18 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert {%{moved: 1, left: %{capacity: 1}}, %{executor: {:node, _name}}} = Session.report(session, 9)
     end
 
+    test "takes an ending of a later release for its own, and the rest of the report as it is" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
+      {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
+      report = %{report(2, 1, %{capacity: 1}) | ended: :put_off}
+      session = session |> received({:orders, id, [:finish]}) |> received({:report, id, report})
+      assert {[:finish], _wake, session} = poll(session)
+
+      assert {%{moved: 1, left: %{capacity: 1}, ended: :done, concurrency: %{last: 7}}, %{executors_lost: []}} =
+               Session.report(session, 9)
+    end
+
     test "carries out a cancel at once, by itself" do
       {session, id} = running(3)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()

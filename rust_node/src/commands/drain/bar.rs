@@ -38,7 +38,7 @@ impl Bar {
                 // Progress that cannot be shown is no reason to stop.
                 let _closed = writeln!(std::io::stderr(), "{text}");
             }
-            *shown += 1;
+            *shown = shown.wrapping_add(1);
             return;
         }
         self.bar.set_length(progress.total);
@@ -80,5 +80,16 @@ mod tests {
         }
         bar.end();
         assert_eq!(terminal.contents(), "");
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_shown_all_the_same() {
+        let terminal = InMemoryTerm::new(4, 200);
+        let mut bar = Bar::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        for (total, moved) in [(u64::MAX, u64::MAX), (1, u64::MAX), (u64::MAX, 1), (0, 7)] {
+            bar.show(&Progress { total, moved, left: u64::MAX, ..Progress::default() });
+            bar.bar.force_draw();
+            assert!(terminal.contents().contains(&format!("{moved} moved")), "{}", terminal.contents());
+        }
     }
 }

@@ -90,7 +90,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { node, supervisor, total, moved, .. } = self;
         let took = duration_us(self.duration_us);
-        let ended = self.ended.unwrap_or("not over");
+        let ended = self.ended.unwrap_or("for a reason that this release does not know");
         writeln!(f, "{supervisor} on {node}: {moved} of {total} servers moved in {took} ({ended})")?;
         let mut rows = Rows::default();
         let left = self.left.iter().filter(|(_, count)| **count > 0);

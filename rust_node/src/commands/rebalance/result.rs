@@ -112,13 +112,14 @@ impl Rebalanced {
         let mut nodes: Vec<NodeRow> = rows.collect();
         let mut received: BTreeMap<String, u64> = BTreeMap::new();
         for (name, count) in nodes.iter().flat_map(|row| &row.targets) {
-            *received.entry(name.clone()).or_default() += count;
+            let came = received.entry(name.clone()).or_default();
+            *came = came.saturating_add(*count);
         }
         for row in &mut nodes {
             let came = received.get(&row.node).copied().unwrap_or(0);
             row.after = row.before.saturating_sub(row.moved).saturating_add(came);
         }
-        let moved = nodes.iter().map(|row| row.moved).sum();
+        let moved = nodes.iter().fold(0, |moved: u64, row| moved.saturating_add(row.moved));
         Rebalanced { supervisor, dry_run, moved, nodes, exit }
     }
 
@@ -199,6 +200,18 @@ c@h   10       0      40     within_tolerance
         }
         assert_eq!(rebalanced.exit(), Exit::Lost);
         assert_eq!((worse(Exit::Left, Exit::Refused), worse(Exit::Done, Exit::Left)), (Exit::Refused, Exit::Left));
+    }
+
+    #[test]
+    fn numbers_of_nodes_that_make_no_sense_are_added_up_to_the_largest() {
+        let nodes = [asked("a@h", u64::MAX), asked("b@h", u64::MAX), asked("c@h", u64::MAX)];
+        let answers = BTreeMap::from([
+            ("a@h".to_owned(), Ok(moves(u64::MAX, "c@h"))),
+            ("b@h".to_owned(), Ok(moves(u64::MAX, "c@h"))),
+            ("c@h".to_owned(), Ok(Moves::default())),
+        ]);
+        let rebalanced = Rebalanced::new("Sup".to_owned(), false, &nodes, answers);
+        assert_eq!((rebalanced.moved, rebalanced.nodes[2].after, rebalanced.nodes[0].after), (u64::MAX, u64::MAX, 0));
     }
 
     #[test]

@@ -33,9 +33,9 @@ defmodule Operator do
         IO.puts("asked #{what.supervisor} #{inspect(what.timeout_ms)} #{what.dry_run}")
         answer(mode, request, from)
 
-      {@tag, 1, kind, request, from, what} when mode == "moves" ->
+      {@tag, 1, kind, request, from, what} ->
         IO.puts("asked #{kind} #{inspect(Enum.sort(what))}")
-        answer(kind, what, request, from)
+        if mode == "moves", do: answer(kind, what, request, from)
         serve(mode)
     end
   end
