@@ -35,10 +35,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     let metas =
         objects.iter().filter_map(|object| base64(&serde_json::from_slice::<Value>(object).ok()?["meta"])).collect();
 
+    put("dns", answers())?;
     put("message", messages.clone())?;
     put("etf_check", [messages, terms].concat())?;
     put("json", texts)?;
     put("envelope", [objects, metas].concat())
+}
+
+/// Answers to question 7, as real servers write them: SRV records whose hosts end in the question's name, and their addresses.
+fn answers() -> Vec<Vec<u8>> {
+    let question = b"\x05_dist\x04_tcp\x03app\x08internal\x00\x00\x21\x00\x01";
+    let service = |host: &[u8]| {
+        let length = u16::try_from(host.len() + 6).expect("short").to_be_bytes();
+        [b"\xc0\x0c\x00\x21\x00\x01\x00\x00\x00\x3c", &length[..], b"\x00\x00\x00\x00\x23\x91", host].concat()
+    };
+    let services =
+        [service(b"\x05pod-1\xc0\x17"), service(b"\x05pod-2\x03app\x08internal\x00"), service(b"\x00")].concat();
+    let (a, aaaa) = (
+        b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x07",
+        b"\xc0\x0c\x00\x1c\x00\x01\x00\x00\x00\x3c\x00\x10",
+    );
+    let addresses = [&a[..], aaaa, &[0xfd; 16]].concat();
+    let message =
+        |flags: [u8; 2], counts: [u8; 6], rest: &[u8]| [&[0, 7][..], &flags, &[0, 1], &counts, question, rest].concat();
+    vec![
+        message([0x81, 0x80], [0, 3, 0, 0, 0, 2], &[&services[..], &addresses].concat()),
+        message([0x81, 0x80], [0, 5, 0, 0, 0, 0], &[&addresses[..], &services].concat()),
+        message([0x81, 0x83], [0, 0, 0, 0, 0, 0], &[]),
+        message([0x83, 0x80], [0, 0, 0, 0, 0, 0], &[]),
+        [&[0x81, 0x80, 0, 3, 0, 0, 0, 0][..], &services].concat(),
+    ]
 }
 
 fn each(cases: &Value, seed: impl Fn(&Value) -> Option<Vec<u8>>) -> Vec<Vec<u8>> {

@@ -1,10 +1,10 @@
 //! SRV records, which the system's resolver does not look up for programs.
 //!
-//! Guarantee: of an answer at most [`LONGEST`] records are taken, of a name at most 255 bytes, and a compressed
-//! name refers only to what stands before it, so no answer keeps the reader busy or makes it hold more. An
-//! answer counts only if it repeats the number and the question. Each server has [`ANSWER`] for each transport.
+//! Guarantee: each server has [`ANSWER`] for each transport, and what it answers is bounded ([`answer`]).
 //!
 //! UDP first, TCP for an answer that was cut (RFC 1035, 2782 and 7766).
+
+mod answer;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,41 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::resolve::LONGEST;
+pub use answer::{AnswerError, Service};
+use answer::{answers, is_cut, question, read};
 
 const ANSWER: Duration = Duration::from_secs(1);
 const PORT: u16 = 53;
 /// As the system's resolver takes them.
 const SERVERS: usize = 3;
 const SEARCH: usize = 6;
-/// Of a name, and of a label in it.
-const NAME: usize = 255;
-const LABEL: usize = 63;
-const SRV: u16 = 33;
-const INTERNET: u16 = 1;
-
-/// Where a service is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    pub host: String,
-    pub port: u16,
-}
-
-/// Why an answer is of no use.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AnswerError {
-    #[error("a malformed answer")]
-    Malformed,
-    /// Another number or question than asked.
-    #[error("an answer to something else")]
-    Other,
-    #[error("no such name")]
-    NoName,
-    /// The response code of the server.
-    #[error("the server answers with code {0}")]
-    Code(u8),
-}
 
 /// The DNS servers and how names are completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,19 +30,21 @@ pub(super) struct Resolver {
     search: Vec<String>,
     /// A name with fewer dots is completed before it is asked as it is.
     dots: usize,
+    /// For an answer over one transport.
+    patience: Duration,
 }
 
 impl Resolver {
     /// That server, or the system's.
     pub(super) async fn new(server: Option<SocketAddr>) -> io::Result<Self> {
         match server {
-            Some(server) => Ok(Resolver { servers: vec![server], search: vec![], dots: 1 }),
+            Some(server) => Ok(Resolver { servers: vec![server], ..Resolver::read("") }),
             None => Ok(Resolver::read(&tokio::fs::read_to_string("/etc/resolv.conf").await?)),
         }
     }
 
     fn read(text: &str) -> Self {
-        let mut resolver = Resolver { servers: vec![], search: vec![], dots: 1 };
+        let mut resolver = Resolver { servers: vec![], search: vec![], dots: 1, patience: ANSWER };
         for line in text.lines() {
             let mut words = line.split_whitespace();
             match words.next() {
@@ -120,7 +95,7 @@ impl Resolver {
                 continue;
             };
             for server in &self.servers {
-                match ask(*server, &question).await {
+                match ask(*server, &question, self.patience).await {
                     Ok(services) if !services.is_empty() => return Ok(services),
                     Ok(_) => last = io::Error::new(io::ErrorKind::NotFound, format!("{name} has no SRV records")),
                     Err(error) => last = io::Error::new(error.kind(), format!("{name} at {server}: {error}")),
@@ -131,10 +106,10 @@ impl Resolver {
     }
 }
 
-async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<Service>> {
+async fn ask(server: SocketAddr, question: &[u8], patience: Duration) -> io::Result<Vec<Service>> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let answer = match timeout(ANSWER, over_udp(server, question)).await.map_err(late)?? {
-        answer if is_cut(&answer) => timeout(ANSWER, over_tcp(server, question)).await.map_err(late)??,
+    let answer = match timeout(patience, over_udp(server, question)).await.map_err(late)?? {
+        answer if is_cut(&answer) => timeout(patience, over_tcp(server, question)).await.map_err(late)??,
         answer => answer,
     };
     read(&answer, question).map_err(|error| match error {
@@ -168,175 +143,13 @@ async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A question for the SRV records of a name. `None` if it is no name.
-fn question(id: u16, name: &str) -> Option<Vec<u8>> {
-    let mut message = id.to_be_bytes().to_vec();
-    // One question, recursion desired.
-    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=LABEL).contains(&usize::from(*length)))?;
-        message.push(length);
-        message.extend(label.as_bytes());
-    }
-    message.push(0);
-    message.extend(SRV.to_be_bytes());
-    message.extend(INTERNET.to_be_bytes());
-    (name.len() < NAME).then_some(message)
-}
-
-const HEADER: usize = 12;
-
-fn is_cut(answer: &[u8]) -> bool {
-    answer.get(2).is_some_and(|flags| flags & 0x02 != 0)
-}
-
-/// What follows the question, if the message is an answer to it.
-fn answers(message: &[u8], question: &[u8]) -> Option<usize> {
-    let asked = question.get(HEADER..)?;
-    let is_answer = message.get(2)? & 0x80 != 0 && message.get(..2)? == question.get(..2)?;
-    let repeated = message.get(HEADER..HEADER + asked.len())?;
-    (is_answer && message.get(4..6)? == [0, 1] && repeated.eq_ignore_ascii_case(asked)).then_some(HEADER + asked.len())
-}
-
-/// The services in an answer to a question.
-fn read(message: &[u8], question: &[u8]) -> Result<Vec<Service>, AnswerError> {
-    let mut at = answers(message, question).ok_or(AnswerError::Other)?;
-    match message.get(3).map_or(0, |flags| flags & 0x0f) {
-        0 => {}
-        3 => return Err(AnswerError::NoName),
-        code => return Err(AnswerError::Code(code)),
-    }
-    let count = number(message, 6).ok_or(AnswerError::Malformed)?;
-    let mut services = Vec::new();
-    for _ in 0..usize::from(count).min(LONGEST) {
-        let (service, next) = record(message, at).ok_or(AnswerError::Malformed)?;
-        services.extend(service);
-        at = next;
-    }
-    Ok(services)
-}
-
-/// The record that begins there, if it is a service, and where the next one begins. `None` if it is malformed.
-fn record(message: &[u8], at: usize) -> Option<(Option<Service>, usize)> {
-    let (_owner, at) = name(message, at)?;
-    let (kind, class) = (number(message, at)?, number(message, at + 2)?);
-    let data = at + 10;
-    let end = data + usize::from(number(message, at + 8)?);
-    message.get(data..end)?;
-    if (kind, class) != (SRV, INTERNET) {
-        return Some((None, end));
-    }
-    let port = number(message, data + 4)?;
-    let (host, _) = name(message, data + 6)?;
-    // The root stands for a service that is not available.
-    let is_host = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let service = (!host.is_empty() && is_host(&host)).then_some(Service { host, port });
-    Some((service, end))
-}
-
-fn number(message: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*message.get(at..)?.first_chunk()?))
-}
-
-/// The name that begins there, without a dot at its end, and what follows it.
-fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
-    let mut name = String::new();
-    let mut end = None;
-    // What a name refers to begins before all of the name that was read.
-    let mut before = at;
-    loop {
-        let length = *message.get(at)?;
-        match usize::from(length) {
-            0 => return Some((name, end.unwrap_or(at + 1))),
-            length @ 1..=LABEL => {
-                let label = message.get(at + 1..=at + length)?;
-                if !name.is_empty() {
-                    name.push('.');
-                }
-                name.extend(label.iter().map(|byte| char::from(*byte)));
-                if name.chars().count() >= NAME {
-                    return None;
-                }
-                at += 1 + length;
-            }
-            0xc0.. => {
-                let to = usize::from(number(message, at)? & 0x3fff);
-                if to >= before {
-                    return None;
-                }
-                end = end.or(Some(at + 2));
-                (before, at) = (to, to);
-            }
-            _ => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::net::TcpListener;
 
+    use super::answer::{LABEL, NAME, RECORDS};
     use super::*;
-
-    const NAME_ASKED: &str = "_dist._tcp.app.internal";
-
-    fn asked() -> Vec<u8> {
-        question(7, NAME_ASKED).expect("a name")
-    }
-
-    /// An answer with records whose owner refers to the question and whose targets are `hosts`.
-    fn answer(hosts: &[&[u8]], count: u16) -> Vec<u8> {
-        let mut message = asked();
-        message[2] |= 0x80;
-        message[6..8].copy_from_slice(&count.to_be_bytes());
-        for host in hosts {
-            message.extend([0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 60]);
-            message.extend(u16::try_from(host.len() + 6).expect("short").to_be_bytes());
-            message.extend([0, 0, 0, 0, 0x23, 0x91]);
-            message.extend(*host);
-        }
-        message
-    }
-
-    #[test]
-    fn services_are_read_and_a_name_may_refer_to_what_stands_before_it() {
-        // "pod-1" and then "app.internal" of the question.
-        let message = answer(&[b"\x05pod-1\xc0\x17", b"\x05pod-2\x01x\x00", b"\x00"], 3);
-        let service = |host: &str| Service { host: host.to_owned(), port: 9_105 };
-        assert_eq!(read(&message, &asked()), Ok(vec![service("pod-1.app.internal"), service("pod-2.x")]));
-    }
-
-    #[test]
-    fn names_in_circles_or_too_long_are_malformed() {
-        let first = u8::try_from(asked().len() + 18).expect("short");
-        for host in [&[0xc0, first][..], &[1, b'a', 0xc0, first], &[0xff, 0xff], &[0x80, 1], &[63, b'a']] {
-            assert_eq!(read(&answer(&[host], 1), &asked()), Err(AnswerError::Malformed), "{host:?}");
-        }
-        let label: &[u8] = &[[63].as_slice(), &[b'a'; 63]].concat();
-        let long = [label.repeat(4).as_slice(), &[0]].concat();
-        assert_eq!(read(&answer(&[&long], 1), &asked()), Err(AnswerError::Malformed));
-    }
-
-    #[test]
-    fn no_more_than_the_bound_is_taken_and_hosts_with_other_characters_are_left_out() {
-        let hosts: Vec<&[u8]> = vec![b"\x01a\x00"; 1_000];
-        assert_eq!(read(&answer(&hosts, 1_000), &asked()).map(|services| services.len()), Ok(LONGEST));
-        assert_eq!(read(&answer(&[b"\x03a@b\x00", b"\x02a\n\x00"], 2), &asked()), Ok(vec![]));
-    }
-
-    #[test]
-    fn answers_to_something_else_do_not_count() {
-        let good = answer(&[b"\x01a\x00"], 1);
-        for at in [0, 2, 4, 5, 13, 20] {
-            let mut bad = good.clone();
-            bad[at] ^= 0x81;
-            assert_eq!(read(&bad, &asked()), Err(AnswerError::Other), "{at}");
-        }
-        assert_eq!(read(&[], &asked()), Err(AnswerError::Other));
-        let mut missing = good;
-        missing[3] |= 3;
-        assert_eq!(read(&missing, &asked()), Err(AnswerError::NoName));
-    }
 
     #[test]
     fn names_are_completed_as_the_system_does_it() {
@@ -355,55 +168,210 @@ mod tests {
         }
     }
 
+    const ASKED: &str = "_dist._tcp.app.internal.";
+    /// No test waits that long.
+    const LONG: Duration = Duration::from_secs(120);
+
+    /// A service at `host` as a record, and in an answer to a question.
+    fn service(host: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(host.len() + 6).expect("short").to_be_bytes();
+        [b"\xc0\x0c\0\x21\0\x01\0\0\0\x3c", &length[..], b"\0\0\0\0\x23\x91", host].concat()
+    }
+
+    fn answer(question: &[u8], flags: u8, count: u16, records: &[u8]) -> Vec<u8> {
+        let mut answer = [question, records].concat();
+        answer[2] = flags;
+        answer[6..8].copy_from_slice(&count.to_be_bytes());
+        answer
+    }
+
+    fn good(question: &[u8]) -> Vec<u8> {
+        answer(question, 0x81, 1, &service(b"\x01a\0"))
+    }
+
+    fn found() -> Vec<Service> {
+        vec![Service { host: "a".to_owned(), port: 9_105 }]
+    }
+
+    fn at(servers: Vec<SocketAddr>, patience: Duration) -> Resolver {
+        Resolver { servers, patience, ..Resolver::read("") }
+    }
+
+    /// Both sockets of a server at one port.
+    async fn sockets(address: IpAddr) -> (UdpSocket, TcpListener) {
+        loop {
+            let socket = UdpSocket::bind((address, 0)).await.expect("a port");
+            // Another process may have that port of TCP.
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().expect("an address")).await {
+                return (socket, listener);
+            }
+        }
+    }
+
+    /// Answers one question over UDP with these messages, and one over TCP with these bytes, and closes then.
+    async fn serve(
+        (socket, listener): (UdpSocket, TcpListener),
+        over_udp: impl FnOnce(&[u8]) -> Vec<Vec<u8>>,
+        over_tcp: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) {
+        let mut question = [0; 512];
+        let (length, from) = socket.recv_from(&mut question).await.expect("asked");
+        for message in over_udp(&question[..length]) {
+            socket.send_to(&message, from).await.expect("sent");
+        }
+        let (mut stream, _) = listener.accept().await.expect("asked");
+        let _length = stream.read_u16().await.expect("asked");
+        stream.read_exact(&mut question[..length]).await.expect("asked");
+        // It may have read enough.
+        let _closed = stream.write_all(&over_tcp(&question[..length])).await;
+    }
+
+    const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+    #[tokio::test]
+    async fn answers_to_other_questions_and_from_other_servers_are_passed_over() {
+        for address in LOOPBACK {
+            let (socket, _listener) = sockets(address).await;
+            let resolver = at(vec![socket.local_addr().expect("an address")], LONG);
+            let serving = tokio::spawn(async move {
+                let mut buffer = [0; 512];
+                let (length, from) = socket.recv_from(&mut buffer).await.expect("asked");
+                let question = &buffer[..length];
+                let other = |at: usize| {
+                    let mut message = answer(question, 0x81, 1, &service(b"\x05wrong\0"));
+                    message[at] ^= 1;
+                    message
+                };
+                let stranger = UdpSocket::bind((address, 0)).await.expect("a port");
+                // It may be told that nothing takes this from it there.
+                let _refused = stranger.send_to(&answer(question, 0x81, 1, &service(b"\x05wrong\0")), from).await;
+                // Another number, name, type; and a question.
+                for message in [other(0), other(14), other(length - 3), question.to_vec(), vec![], good(question)] {
+                    socket.send_to(&message, from).await.expect("sent");
+                }
+            });
+            assert_eq!(resolver.services(ASKED).await.expect("an answer"), found());
+            serving.await.expect("served");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_answer_is_taken_over_tcp_and_a_server_that_hangs_there_is_not_waited_for() {
+        for address in LOOPBACK {
+            let cut = |question: &[u8]| vec![answer(question, 0x83, 0, &[])];
+            let both = sockets(address).await;
+            let resolver = at(vec![both.0.local_addr().expect("an address")], LONG);
+            let whole = |question: &[u8]| {
+                let good = good(question);
+                [&u16::try_from(good.len()).expect("short").to_be_bytes(), &*good].concat()
+            };
+            let serving = tokio::spawn(serve(both, cut, whole));
+            assert_eq!(resolver.services(ASKED).await.expect("an answer"), found());
+            serving.await.expect("served");
+            // Cut, and over TCP nothing, or the length of an answer that does not come.
+            let (silent, half) = (sockets(address).await, sockets(address).await);
+            let servers = [&silent, &half].map(|(socket, _)| socket.local_addr().expect("an address"));
+            let hanging = tokio::spawn(async move {
+                let mut held = Vec::new();
+                for ((socket, listener), bytes) in [(silent, &[][..]), (half, &[0xff, 0xff, 1])] {
+                    let mut question = [0; 512];
+                    let (length, from) = socket.recv_from(&mut question).await.expect("asked");
+                    socket.send_to(&cut(&question[..length])[0], from).await.expect("sent");
+                    let (mut stream, _) = listener.accept().await.expect("asked");
+                    stream.write_all(bytes).await.expect("sent");
+                    held.push(stream);
+                }
+                std::future::pending::<()>().await;
+            });
+            let resolver = at(servers.to_vec(), Duration::from_secs(1));
+            let error = resolver.services(ASKED).await.expect_err("none answers");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            hanging.abort();
+        }
+    }
+
+    /// Changes of bytes, at places that are taken modulo the length.
+    type Changes = Vec<(usize, u8)>;
+
+    fn changed(mut message: Vec<u8>, changes: &Changes) -> Vec<u8> {
+        for (at, byte) in changes {
+            let at = at % message.len();
+            message[at] = *byte;
+        }
+        message
+    }
+
+    /// Records of an answer: services, their addresses, and anything.
+    fn records() -> impl Strategy<Value = Vec<u8>> {
+        let name = prop_oneof![
+            Just(b"\x05pod-1\xc0\x17".to_vec()),
+            Just([[b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(4), vec![0]].concat()),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ];
+        let record = prop_oneof![
+            4 => name.prop_map(|name| service(&name)),
+            2 => any::<[u8; 16]>().prop_map(|to| [b"\xc0\x0c\0\x1c\0\x01\0\0\0\x3c\0\x10", &to[..]].concat()),
+            1 => prop::collection::vec(any::<u8>(), 0..40),
+        ];
+        prop::collection::vec(record, 0..30).prop_map(|records| records.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Over both transports; a good answer follows for a client that passes the hostile one over.
+        #[test]
+        fn whatever_a_server_answers_is_an_error_or_a_bounded_list(
+            records in records(),
+            count: u16,
+            changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+            over_tcp: bool,
+            length in prop::option::of(any::<u16>()),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let (result, passed_over) = runtime.block_on(async {
+                let both = sockets(LOOPBACK[usize::from(count % 2)]).await;
+                let resolver = at(vec![both.0.local_addr().expect("an address")], LONG);
+                let (of_udp, of_tcp) = (records.clone(), records);
+                let (told, passed_over) = tokio::sync::oneshot::channel();
+                let udp = move |question: &[u8]| {
+                    let message = if over_tcp { answer(question, 0x83, 0, &[]) } else {
+                        changed(answer(question, 0x81, count, &of_udp), &changes)
+                    };
+                    let _over = told.send(answers(&message, question).is_none());
+                    vec![message, good(question)]
+                };
+                let tcp = move |question: &[u8]| {
+                    let message = answer(question, 0x81, count, &of_tcp);
+                    let length = length.unwrap_or(u16::try_from(message.len()).expect("short"));
+                    [&length.to_be_bytes(), &*message].concat()
+                };
+                let serving = tokio::spawn(serve(both, udp, tcp));
+                let result = resolver.services(ASKED).await;
+                serving.abort();
+                (result, passed_over.await.expect("asked"))
+            });
+            match result {
+                Ok(services) if passed_over => prop_assert_eq!(services, found()),
+                Ok(services) => {
+                    prop_assert!((1..=RECORDS).contains(&services.len()));
+                    prop_assert!(services.iter().all(|service| (1..=NAME).contains(&service.host.len())));
+                }
+                Err(error) => prop_assert!(!passed_over && error.kind() != io::ErrorKind::TimedOut, "{}", error),
+            }
+        }
+    }
+
     #[tokio::test]
     async fn search_domains_that_make_no_name_do_not_keep_the_others_from_being_asked() {
         // So systemd-resolved writes that there is none.
         assert_eq!(Resolver::read("search .\n").names("_dist._tcp.app"), ["_dist._tcp.app"]);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let servers = vec![socket.local_addr().expect("an address")];
-        tokio::spawn(async move {
-            let mut question = [0; 512];
-            let (length, from) = socket.recv_from(&mut question).await.expect("asked");
-            let mut answer = question[..length].to_vec();
-            answer[2] |= 0x80;
-            answer[7] = 1;
-            answer.extend(b"\xc0\x0c\0\x21\0\x01\0\0\0\x3c\0\x09\0\0\0\0\x23\x91\x01a\0");
-            socket.send_to(&answer, from).await.expect("sent");
-        });
+        let both = sockets(LOOPBACK[0]).await;
+        let servers = vec![both.0.local_addr().expect("an address")];
+        let serving = tokio::spawn(serve(both, |question| vec![good(question)], |_question| Vec::new()));
         let search = vec!["x".repeat(LABEL + 1), "internal".to_owned()];
-        let resolver = Resolver { servers, search, dots: 5 };
-        let found = resolver.services("_dist._tcp.app").await.expect("an answer");
-        assert_eq!(found, [Service { host: "a".to_owned(), port: 9_105 }]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-        #[test]
-        fn whatever_follows_the_question_is_bounded(tail in prop::collection::vec(any::<u8>(), 0..600), count: u16) {
-            let mut message = answer(&[], count);
-            message.extend(tail);
-            bounded(&message)?;
-        }
-
-        #[test]
-        fn good_answers_with_wrong_bytes_are_bounded(
-            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
-        ) {
-            let mut message = answer(&[b"\x05pod-1\xc0\x17", b"\x05pod-2\xc0\x17", b"\x01a\x00"], 3);
-            for (at, byte) in changes {
-                let at = at.index(message.len());
-                message[at] = byte;
-            }
-            bounded(&message)?;
-        }
-    }
-
-    fn bounded(message: &[u8]) -> Result<(), TestCaseError> {
-        if let Ok(services) = read(message, &asked()) {
-            prop_assert!(services.len() <= LONGEST);
-            prop_assert!(services.iter().all(|service| (1..NAME).contains(&service.host.len())));
-        }
-        Ok(())
+        let resolver = Resolver { search, dots: 5, ..at(servers, LONG) };
+        assert_eq!(resolver.services("_dist._tcp.app").await.expect("an answer"), found());
+        serving.abort();
     }
 }
