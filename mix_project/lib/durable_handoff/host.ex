@@ -240,6 +240,13 @@ defmodule DurableHandoff.Host do
     with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
   end
 
+  @doc "How long a write took lately, in microseconds, where the backend knows that (`DurableHandoff.Store`), else nil."
+  @spec write_us(storage() | nil) :: pos_integer() | nil
+  def write_us({%{adapter: module, state: state}, _prefix}) when is_atom(module),
+    do: if(function_exported?(module, :write_us, 1), do: module.write_us(state))
+
+  def write_us(_unknown), do: nil
+
   # This write always fails: no object has this etag, and there is no object with this key.
   @probe_key "__durable_handoff/probe"
   @probe_etag "1"

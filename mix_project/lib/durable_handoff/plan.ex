@@ -17,7 +17,8 @@ defmodule DurableHandoff.Plan do
     * `timeout_ms`: the time that the drain would have;
     * `estimate`: `nil` when there is nothing to move or the store did not answer. Else a map: `round_trip_ms` of
       one request, `drain_ms` (right within a factor of two), and `fit`, how many servers move within `timeout_ms`.
-      Slow callbacks and writes that are much slower than reads are not part of it.
+      Slow callbacks are not part of it, and writes that are much slower than reads only with
+      `DurableHandoff.Store`.
 
   Other nodes can change before the drain, and drains of other nodes are not known in advance.
   """
@@ -95,17 +96,13 @@ defmodule DurableHandoff.Plan do
   defp estimate(_supervisor, [], _options), do: nil
 
   defp estimate(supervisor, moves, options) do
-    targets = moves |> Enum.uniq_by(& &1.target) |> length()
+    names = moves |> Enum.map(& &1.target) |> Enum.uniq()
+    targets = for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
 
-    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key)),
-         do:
-           Estimate.make(
-             measured,
-             length(moves),
-             targets,
-             options,
-             {length(moves), Host.graceful_concurrency(supervisor)}
-           )
+    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key), targets) do
+      states = {length(moves), Host.graceful_concurrency(supervisor)}
+      Estimate.make(measured, length(moves), length(names), options, states)
+    end
   end
 
   defimpl Inspect do

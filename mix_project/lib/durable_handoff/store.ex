@@ -129,11 +129,11 @@ defmodule DurableHandoff.Store do
   `native/state_store/src/answers/table.rs` has the answers of each provider, what they mean, and the source.
   """
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Clock, Host}
   alias DurableHandoff.Store.{Body, Listing, Native, Options, Place, Request}
 
   @derive {Inspect, only: [:url]}
-  @enforce_keys [:ref, :url, :place, :timeout_ms, :max_retries, :page_size, :strings]
+  @enforce_keys [:ref, :url, :place, :writes, :timeout_ms, :max_retries, :page_size, :strings]
   defstruct @enforce_keys
 
   @typedoc "An open store. Only its URL is ever inspected."
@@ -141,6 +141,7 @@ defmodule DurableHandoff.Store do
           ref: reference(),
           url: String.t(),
           place: term(),
+          writes: :atomics.atomics_ref(),
           timeout_ms: pos_integer(),
           max_retries: non_neg_integer(),
           page_size: pos_integer(),
@@ -149,6 +150,12 @@ defmodule DurableHandoff.Store do
   @type etag :: String.t()
   @type object :: %{body: term(), etag: etag()}
   @type error :: {:error, atom() | {atom(), map() | Exception.t()}}
+
+  # Of `writes`: how many were begun, and how long one takes.
+  @begun 1
+  @write_us 2
+  # How much of the earlier ones counts beside a new one.
+  @earlier 3
 
   # As often as DurableServer's own backends do.
   @update_again 5
@@ -175,7 +182,8 @@ defmodule DurableHandoff.Store do
     store =
       struct!(__MODULE__, [
         {:ref, ref},
-        {:place, Place.of(options.url, options.config)}
+        {:place, Place.of(options.url, options.config)},
+        {:writes, :atomics.new(2, signed: false)}
         | Map.to_list(Map.take(options, [:url, :timeout_ms, :max_retries, :page_size, :strings]))
       ])
 
@@ -214,7 +222,7 @@ defmodule DurableHandoff.Store do
     condition = if etag = opts[:etag], do: {:etag, etag}, else: :always
 
     with {:ok, bytes} <- Body.encode(data),
-         {:ok, etag} <- Request.run(store, {:put, key, bytes, condition, readback(data), keep?(data)}, opts),
+         {:ok, etag} <- put(store, {:put, key, bytes, condition, readback(data), keep?(data)}, opts),
          do: {:ok, %{body: data, etag: etag}}
   end
 
@@ -222,13 +230,30 @@ defmodule DurableHandoff.Store do
   @spec try_claim(t(), String.t(), term()) :: {:ok, {:claimed, etag()}} | {:error, :already_claimed} | error()
   def try_claim(%__MODULE__{} = store, key, data) do
     with {:ok, bytes} <- Body.encode(data) do
-      case Request.run(store, {:put, key, bytes, :absent, readback(data), false}, []) do
+      case put(store, {:put, key, bytes, :absent, readback(data), false}, []) do
         {:ok, etag} -> {:ok, {:claimed, etag}}
         {:error, :conflict} -> {:error, :already_claimed}
         {:error, reason} -> {:error, reason}
       end
     end
   end
+
+  # Only a write that no other joined says how long one takes.
+  defp put(%{writes: writes} = store, request, opts) do
+    number = :atomics.add_get(writes, @begun, 1)
+    began_us = Clock.now_us()
+    answer = Request.run(store, request, opts)
+
+    if match?({:ok, _etag}, answer) and :atomics.get(writes, @begun) == number do
+      took_us = max(Clock.now_us() - began_us, 1)
+      before_us = :atomics.get(writes, @write_us)
+      :atomics.put(writes, @write_us, if(before_us == 0, do: took_us, else: averaged(before_us, took_us)))
+    end
+
+    answer
+  end
+
+  defp averaged(before_us, took_us), do: max(div(@earlier * before_us + took_us, @earlier + 1), 1)
 
   @doc """
   Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun`
@@ -290,6 +315,13 @@ defmodule DurableHandoff.Store do
   """
   @spec stats(t()) :: %{atom() => non_neg_integer()}
   def stats(%__MODULE__{ref: ref}), do: Native.store_stats(ref)
+
+  @doc false
+  # For DurableHandoff.Host: how long a write took lately that had the store to itself, in microseconds.
+  @spec write_us(t()) :: pos_integer() | nil
+  def write_us(%__MODULE__{writes: writes}) do
+    with 0 <- :atomics.get(writes, @write_us), do: nil
+  end
 
   @doc false
   # For DurableHandoff.Host.StorageIdentity.

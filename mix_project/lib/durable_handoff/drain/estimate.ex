@@ -1,30 +1,42 @@
 defmodule DurableHandoff.Drain.Estimate do
   @moduledoc false
-  # About how long a drain takes, from a few reads of the store. Meant to be right within a factor of two.
+  # About how long a drain takes. Meant to be right within a factor of two.
   #
-  # A few reads one after the other give the latency of a request; then more at once the number of requests that
-  # the store serves in a second. Where that is not much less than latency alone explains, no limit of the store is in
-  # sight. A plan reads states of servers. What a drain goes by: `DurableHandoff.Drain.Look`.
+  # Of the store, a few reads one after the other give the latency of a request; then more at once the number of
+  # requests that the store serves in a second. Where that is not much less than latency alone explains, no limit of
+  # the store is in sight. A plan reads states of servers. What a drain goes by: `DurableHandoff.Drain.Look`.
+  #
+  # Of the processors, processes that are started on other nodes give the time that a move takes beside the store
+  # (`DurableHandoff.Drain.Processors`).
+  #
+  # An earlier drain on the store has measured both.
   #
   # `make/5` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from what is known
   # of the store, else from eight attempts at a time, by a quarter twice, then by half, each step about two moves long,
-  # until the store, the nodes or `max_concurrency` hold it.
+  # until the store, the processors, the nodes or `max_concurrency` hold it.
   #
   # A plan adds the time in which all servers store their state first, as if each had something to store.
   #
   # What it cannot know: servers whose `terminate/2` or `init` is slow, what other nodes that drain at the same time
-  # ask of the store, and, in a plan, writes that are much slower than reads.
+  # ask of the store, and, in a plan, how much slower writes are than reads, unless the backend knows that.
 
-  alias DurableHandoff.Drain.Learnt
+  alias DurableHandoff.Drain.{Learnt, Processors}
   alias DurableHandoff.{Host, Log, Options}
 
   # One read and three conditional writes, one after the other.
   @requests_of_a_move 4
-  # What a move costs the BEAM nodes themselves: two processes, a remote call, registry events. Measured with
-  # stores that answer at once, on two cores that source and targets share.
-  @move_us 2_000
+  @writes_of_a_move 3
+  # What a move costs the processors of all nodes, in starts of a process on another node: its requests, where they do
+  # not show in the store's own limit, and the rest (two processes, a remote call, registry events). From drains on
+  # stores that answer at once, on two cores that all nodes share, quiet and ten times as busy.
+  @starts_of_requests 18
+  @starts_of_the_rest 22
   # The same for a server that stores its state while it runs.
-  @sync_us 100
+  @starts_of_a_sync 2
+  # One start on two quiet cores. For nodes that did not answer.
+  @remote_us 12.0
+  # Two nodes work on one move.
+  @nodes 2
   # Marking the node, the snapshot, asking the other nodes.
   @start_us 50_000
 
@@ -55,30 +67,54 @@ defmodule DurableHandoff.Drain.Estimate do
 
   @typedoc """
   `round_trip_us`: one request, the median. `per_second`: what the store serves at most, `:infinity` where no limit is
-  in sight. `at_a_time`: requests that it served at a time, of so many made. `start`: moves at a time that a drain starts
-  with, where that is known.
+  in sight. `at_a_time`: requests that it served at a time, of so many made. `remote_us`: one start on another node.
+  From an earlier drain: `start`, moves at a time that a drain starts with, `move_us`, how long one takes then, and
+  `every_us`, the time from one to the next, where more at a time gained nothing.
   """
   @type measured :: %{
           required(:round_trip_us) => pos_integer(),
           required(:per_second) => :infinity | float(),
           optional(:at_a_time) => {float(), pos_integer()},
-          optional(:start) => pos_integer()
+          optional(:remote_us) => nil | float(),
+          optional(:start) => pos_integer(),
+          optional(:move_us) => pos_integer(),
+          optional(:every_us) => nil | float()
         }
 
   @typedoc "`fit`: how many servers move within `timeout_ms`."
   @type t :: %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
 
   @doc """
-  Measures the store of `supervisor` by reading the states of the servers `keys`, which are those to move. nil
-  when the store does not answer. Takes about ten round trips, four seconds at most.
+  Measures the store of `supervisor` by reading the states of the servers `keys`, which are those to move, and the
+  processors of `targets`. nil when the store does not answer. Takes about ten round trips, four seconds at most.
   """
-  @spec measure(Host.name(), [term()]) :: nil | measured()
-  def measure(supervisor, keys) do
-    keys
-    |> Enum.take(@singles + burst_size(length(keys)))
-    |> Enum.map(fn key -> fn -> match?({:ok, _info}, Host.info(supervisor, key)) end end)
-    |> time()
+  @spec measure(Host.name(), [term()], [node()]) :: nil | measured()
+  def measure(supervisor, keys, targets) do
+    storage = Host.storage(supervisor)
+
+    reads =
+      for key <- Enum.take(keys, @singles + burst_size(length(keys))),
+          do: fn -> match?({:ok, _info}, Host.info(supervisor, key)) end
+
+    with %{} = measured <- time(reads) do
+      measured
+      |> with_writes(Host.write_us(storage))
+      |> Map.put(:remote_us, Processors.measure(targets))
+      |> with_learnt(storage |> Host.StorageIdentity.of() |> Learnt.get())
+    end
   end
+
+  @doc "What reads have shown, for the requests of a move, where a write takes `write_us`. nil: as long as a read."
+  @spec with_writes(measured(), nil | pos_integer()) :: measured()
+  def with_writes(%{round_trip_us: read_us} = measured, write_us) when is_integer(write_us) and write_us > read_us do
+    reads = @requests_of_a_move - @writes_of_a_move
+    factor = (reads * read_us + @writes_of_a_move * write_us) / (@requests_of_a_move * read_us)
+
+    per_second = if measured.per_second == :infinity, do: :infinity, else: measured.per_second / factor
+    %{measured | round_trip_us: round(factor * read_us), per_second: per_second}
+  end
+
+  def with_writes(measured, _unknown), do: measured
 
   @doc """
   The same for a drain of `moves` servers. Reads an object that does not exist: reads of its servers would disturb
@@ -98,9 +134,17 @@ defmodule DurableHandoff.Drain.Estimate do
 
   @doc "The same from an earlier drain."
   @spec of_learnt(Learnt.t()) :: measured()
-  def of_learnt(%{limit: limit, latency_us: latency_us, knee: knee}) do
-    per_second = if knee, do: @requests_of_a_move * limit * 1.0e6 / latency_us, else: :infinity
-    %{round_trip_us: max(div(latency_us, @requests_of_a_move), 1), per_second: per_second, start: limit}
+  def of_learnt(%{latency_us: latency_us} = learnt) do
+    with_learnt(%{round_trip_us: max(div(latency_us, @requests_of_a_move), 1), per_second: :infinity}, learnt)
+  end
+
+  @doc "What was measured, and above it what an earlier drain has learnt, if one has."
+  @spec with_learnt(measured(), nil | Learnt.t()) :: measured()
+  def with_learnt(measured, nil), do: measured
+
+  def with_learnt(measured, %{limit: limit, latency_us: latency_us, knee: knee}) do
+    every_us = if knee, do: latency_us / limit
+    Map.merge(measured, %{start: limit, move_us: latency_us, every_us: every_us})
   end
 
   @doc """
@@ -108,8 +152,9 @@ defmodule DurableHandoff.Drain.Estimate do
   the store.
   """
   @spec start(measured()) :: Learnt.t() | nil
-  def start(%{at_a_time: {served, made}, round_trip_us: round_trip_us}) when round_trip_us >= @held_by_store_us do
-    latency_us = round(@slack * move_us(round_trip_us))
+  def start(%{at_a_time: {served, made}, round_trip_us: round_trip_us} = measured)
+      when round_trip_us >= @held_by_store_us do
+    latency_us = round(@slack * move_us(measured))
 
     limit = if served >= @served_at_once * made, do: made, else: max(round(served), 1)
     # Not a knee: a busy machine makes it look lower than it is, so the drain looks up at once.
@@ -118,7 +163,22 @@ defmodule DurableHandoff.Drain.Estimate do
 
   def start(_other), do: nil
 
-  defp move_us(round_trip_us), do: @requests_of_a_move * round_trip_us + @move_us
+  # One move, where nothing waits for another.
+  defp move_us(%{move_us: move_us}), do: move_us
+
+  defp move_us(%{round_trip_us: round_trip_us} = measured),
+    do: @requests_of_a_move * round_trip_us + @nodes * (@starts_of_requests + @starts_of_the_rest) * remote_us(measured)
+
+  # From the end of one move to that of the next, with as many at a time as gain anything.
+  defp every_us(%{every_us: every_us}) when every_us != nil, do: every_us
+
+  defp every_us(%{per_second: per_second} = measured) do
+    remote_us = remote_us(measured)
+    served_us = if per_second == :infinity, do: 0.0, else: @requests_of_a_move * 1.0e6 / per_second
+    max(served_us, @starts_of_requests * remote_us) + @starts_of_the_rest * remote_us
+  end
+
+  defp remote_us(measured), do: Map.get(measured, :remote_us) || @remote_us
 
   defp burst_size(moves), do: moves |> div(@burst_share) |> max(min(moves, @least_burst)) |> min(@most_burst)
 
@@ -180,10 +240,9 @@ defmodule DurableHandoff.Drain.Estimate do
   """
   @spec make(measured(), non_neg_integer(), pos_integer(), Options.t(), {non_neg_integer(), pos_integer()}) :: t()
   def make(measured, moves, targets, %Options{} = options, {states, at_a_time} \\ {0, 1}) do
-    move_us = move_us(measured.round_trip_us)
     ceiling = ceiling(options, targets)
     {limit, steps} = if options.concurrency == :fixed, do: {ceiling, []}, else: first(measured, ceiling)
-    climb = %{move_us: move_us, ceiling: ceiling, most: most_per_us(measured.per_second)}
+    climb = %{move_us: move_us(measured), ceiling: ceiling, most: 1 / every_us(measured)}
     start_us = @start_us + 2 * measured.round_trip_us + storing_us(measured, states, at_a_time)
 
     %{
@@ -202,17 +261,13 @@ defmodule DurableHandoff.Drain.Estimate do
     end
   end
 
-  defp storing_us(%{per_second: per_second, round_trip_us: round_trip_us}, states, at_a_time) do
+  defp storing_us(%{per_second: per_second, round_trip_us: round_trip_us} = measured, states, at_a_time) do
     served_us = if per_second == :infinity, do: 0.0, else: states * 1.0e6 / per_second
-    max(served_us, states * (round_trip_us / at_a_time + @sync_us))
+    max(served_us, states * (round_trip_us / at_a_time + @starts_of_a_sync * remote_us(measured)))
   end
 
   defp ceiling(%{max_concurrency_per_target: nil} = options, _targets), do: options.max_concurrency
   defp ceiling(options, targets), do: min(options.max_concurrency, targets * options.max_concurrency_per_target)
-
-  # Moves in a microsecond, whatever the concurrency.
-  defp most_per_us(:infinity), do: 1 / @move_us
-  defp most_per_us(per_second), do: min(per_second / @requests_of_a_move / 1.0e6, 1 / @move_us)
 
   # When `moves` more moves are done, which begin at `at_us`.
   defp climb(climb, limit, steps, at_us, moves) do

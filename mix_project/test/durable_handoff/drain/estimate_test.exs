@@ -8,17 +8,42 @@ defmodule DurableHandoff.Drain.EstimateTest do
 
   defp drain_ms(measured, moves, given \\ []), do: Estimate.make(measured, moves, 3, Options.new!(given)).drain_ms
 
-  # Drains that were measured on the stores named, on two cores that all nodes shared.
+  # Drains that were measured on the stores named, on two cores that all nodes shared. The first three on cores
+  # that had nothing else to do, those of "a busy machine" at a load of 20 to 30.
   for {store, measured, moves, took_ms} <- [
         {"8 slots of 10 ms", %{round_trip_us: 10_900, per_second: 660.0}, 500, 2_800},
         {"10 ms, no limit", %{round_trip_us: 10_900, per_second: :infinity}, 800, 1_400},
-        {"directory", %{round_trip_us: 160, per_second: 12_000.0}, 2_000, 5_000},
-        {"moto", %{round_trip_us: 4_500, per_second: 210.0}, 200, 4_400}
+        {"moto", %{round_trip_us: 4_500, per_second: 210.0}, 200, 4_400},
+        {"no latency", %{round_trip_us: 410, per_second: 16_357.0, remote_us: 12.1}, 1_000, 580},
+        {"no latency, read", %{round_trip_us: 186, per_second: 16_943.0, remote_us: 12.5}, 1_000, 580},
+        {"directory", %{round_trip_us: 2_145, per_second: 1_859.0, remote_us: 11.5}, 1_000, 2_950},
+        {"directory, another time", %{round_trip_us: 2_485, per_second: 1_651.0, remote_us: 11.8}, 1_000, 4_410},
+        {"no latency, a busy machine", %{round_trip_us: 472, per_second: 1_971.0, remote_us: 78.0}, 1_000, 4_390},
+        {"no latency, busier", %{round_trip_us: 103, per_second: 7_473.0, remote_us: 34.1}, 1_000, 1_880},
+        {"directory, a busy machine", %{round_trip_us: 2_628, per_second: 1_170.0, remote_us: 30.0}, 1_000, 3_910},
+        {"directory, busier", %{round_trip_us: 2_462, per_second: 738.0, remote_us: 77.3}, 1_000, 8_570}
       ] do
     test "within a factor of two: #{store}" do
       ratio = drain_ms(unquote(Macro.escape(measured)), unquote(moves)) / unquote(took_ms)
       assert ratio > 0.5 and ratio < 2.0
     end
+  end
+
+  test "busier processors make moves slower, a little where the store holds them up" do
+    quick = %{round_trip_us: 100, per_second: 16_000.0, remote_us: 12.0}
+    assert_in_delta drain_ms(%{quick | remote_us: 120.0}, 10_000) / drain_ms(quick, 10_000), 10.0, 3.0
+    slow = %{round_trip_us: 10_000, per_second: 200.0, remote_us: 12.0}
+    assert drain_ms(%{slow | remote_us: 24.0}, 1_000) < 1.1 * drain_ms(slow, 1_000)
+    assert drain_ms(%{slow | remote_us: nil}, 1_000) == drain_ms(Map.delete(slow, :remote_us), 1_000)
+  end
+
+  test "a store that writes slower than it reads makes moves slower, one that writes faster does not" do
+    measured = %{round_trip_us: 200, per_second: 20_000.0}
+    assert Estimate.with_writes(measured, nil) == measured
+    assert Estimate.with_writes(measured, 100) == measured
+    # One read and three writes: (200 + 3 * 1,000) / 4.
+    assert Estimate.with_writes(measured, 1_000) == %{round_trip_us: 800, per_second: 5_000.0}
+    assert Estimate.with_writes(%{measured | per_second: :infinity}, 1_000).per_second == :infinity
   end
 
   test "more servers take longer, a slower store takes longer, and a fixed concurrency does not climb" do
@@ -64,6 +89,16 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert_in_delta drain_ms(Estimate.of_learnt(learnt), 1_000), 1_000 / 8 * 42, 600
     unlimited = Estimate.of_learnt(%{learnt | limit: 50, knee: false})
     assert drain_ms(unlimited, 1_000) < drain_ms(%{round_trip_us: 10_500, per_second: :infinity}, 1_000)
+    # Where the processors were the limit, a move took as long as it had to wait for them.
+    assert_in_delta drain_ms(Estimate.of_learnt(%{limit: 10, latency_us: 5_000, knee: true}), 1_000), 500, 100
+  end
+
+  test "what an earlier drain has learnt comes before what was measured just now" do
+    measured = %{round_trip_us: 200, per_second: 20_000.0, remote_us: 12.0}
+    learnt = %{limit: 10, latency_us: 20_000, knee: true}
+    assert Estimate.with_learnt(measured, nil) == measured
+    assert_in_delta drain_ms(Estimate.with_learnt(measured, learnt), 1_000), 2_000, 100
+    assert drain_ms(Estimate.with_learnt(measured, %{learnt | knee: false}), 1_000) < 1_000
   end
 
   test "states that are stored first take their time, and what fits is less" do

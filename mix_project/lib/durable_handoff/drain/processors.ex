@@ -1,0 +1,59 @@
+defmodule DurableHandoff.Drain.Processors do
+  @moduledoc false
+  # How fast the processors of this node and of its targets are now, beside everything else that they do.
+  #
+  # The unit is one process that is started on another node and ends, as every move starts one: it takes both
+  # nodes and the connection between them, and no store. `DurableHandoff.Drain.Estimate` knows how many of these
+  # a move costs.
+
+  alias DurableHandoff.Clock
+
+  # As many as a drain may move, so that a busy machine delays both in the same way.
+  @at_a_time 50
+  # On two quiet cores that all nodes share these take twelve milliseconds.
+  @starts_of_each 20
+  @limit_ms 100
+  # Fewer say nothing.
+  @least 50
+
+  @doc """
+  One start on `nodes`, in microseconds, #{@at_a_time} at a time. nil when fewer than #{@least} ended in `limit_ms`. Takes at
+  most about twice that.
+  """
+  @spec measure([node()], limit_ms :: pos_integer()) :: float() | nil
+  def measure(nodes, limit_ms \\ @limit_ms) do
+    # Connections, and code that was not loaded yet.
+    nodes = Enum.take(nodes, @at_a_time)
+    answered = each(nodes, &start(&1, Clock.after_ms(limit_ms)))
+    nodes = for {node, true} <- Enum.zip(nodes, answered), do: node
+    if nodes != [], do: nodes |> List.to_tuple() |> starts(Clock.after_ms(limit_ms))
+  end
+
+  defp starts(nodes, until_us) do
+    began_us = Clock.now_us()
+    started = 1..@at_a_time |> each(&starts(&1, nodes, until_us, 0)) |> Enum.sum()
+    if started >= @least, do: max(Clock.now_us() - began_us, 1) / started
+  end
+
+  defp starts(_next, _nodes, _until_us, @starts_of_each), do: @starts_of_each
+
+  defp starts(next, nodes, until_us, started) do
+    if start(elem(nodes, rem(next, tuple_size(nodes))), until_us),
+      do: starts(next + 1, nodes, until_us, started + 1),
+      else: started
+  end
+
+  defp start(node, until_us) do
+    left_ms = Clock.until_ms(until_us)
+    left_ms > 0 and :erpc.call(node, :erlang, :is_alive, [], left_ms) in [true, false]
+  catch
+    _kind, _reason -> false
+  end
+
+  # Each ends by itself.
+  defp each(items, work) do
+    items
+    |> Task.async_stream(work, max_concurrency: @at_a_time, ordered: true, timeout: :infinity)
+    |> Enum.map(fn {:ok, result} -> result end)
+  end
+end
