@@ -65,7 +65,7 @@ defmodule Contract.EventsTest do
 
     record(
       context,
-      "events: events of a server whose first write fails after it was registered",
+      "events: registered, and then its first write fails",
       registered ++ events(relay, 1),
       names
     )
