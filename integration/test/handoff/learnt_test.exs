@@ -17,22 +17,24 @@ defmodule Handoff.LearntTest do
     call(node, DurableHandoff.Host.StorageIdentity, :of, [storage])
   end
 
-  test "the store limit that one drain has found reaches every node", %{a: a, b: b, c: c} = context do
+  test "the store limit that one drain has found reaches every node, and the next drain starts with it",
+       %{a: a, b: b, c: c} = context do
     start_cluster(context)
     SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
     keys = start_servers(context, a, 80)
     {:ok, %{moved: 80}} = drain(context, a)
-    wait_until(fn -> learnt(context, b) != nil and learnt(context, c) != nil end)
-    assert %{limit: limit, knee: true} = found = learnt(context, b)
-    assert limit <= 4
-    assert learnt(context, c) == found
+    # What it found depends on how busy this machine is.
+    %{limit: _, knee: _} = found = wait_until(fn -> learnt(context, a) end)
+    for node <- [b, c], do: wait_until(fn -> learnt(context, node) == found end)
 
-    # Fewer than a look at the store is worth: what this drain starts with it can only know from the first.
+    # Fewer than a look at the store is worth, and than a search from eight would need to come that far.
+    found = %{limit: 24, latency_us: 40_000, knee: false}
+    send({Learnt, b}, {Learnt, 1, identity(context, b), found})
+    wait_until(fn -> learnt(context, b) == found end)
     moved = map_size(placement(context, [b]))
     {:ok, report} = drain(context, b)
     assert report.moved == moved
-    # A search starts from eight; from a limit of four a drain may look up once.
-    assert report.concurrency.highest < 8
+    assert report.concurrency.highest >= 24
     assert_all_run_on(context, keys, [c])
   end
 
