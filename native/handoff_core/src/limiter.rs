@@ -34,6 +34,14 @@
 //! finds nothing but queue. Latency that changes while the limit does not is a change of the store, and looked into at once. How
 //! many attempts a decision takes depends on how much they differ among each other.
 //!
+//! *Processors that are busy.* A wait for them looks like a queue in the store, but it is in all attempts that are in flight at
+//! once, so these do not differ, and it passes. Measured on a node beside much other work, cohorts at one limit differed twice as
+//! much as their attempts did. Three things tell the two apart: a queue grows and falls at most in step with the limit; it is
+//! still there when attempts that start later are measured; and it is at the higher limit only, so a limit that was lowered
+//! because attempts were slow is raised again at once. Each stall that was seen makes the next decision to go down, or
+//! not to go up, one look slower. Attempts that are short anyway are worth no limit below the first one: they wait for processors
+//! only, and few at a time use these badly.
+//!
 //! *What was learnt before* ([`Learnt`]), by an earlier drain or by a look at the store before anything was stopped, is where the
 //! search starts. The first attempts have to take about as long as they did then.
 //!
@@ -61,6 +69,7 @@ mod flight;
 mod knee;
 mod overload;
 mod recent;
+mod tuning;
 mod window;
 
 use crate::time::Micros;

@@ -60,8 +60,10 @@ pub struct Load {
 /// What attempts meet outside the store. Nothing by default. Times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Noise {
-    /// Work on the source's processor, of two cores, before each request to the store.
+    /// Work on the processors, of two cores, before each request to the store.
     pub cpu_ms: f64,
+    /// Other work that always wants both cores, and how long it keeps one at a time; 0: none.
+    pub busy_ms: f64,
     /// A delay before each request, evenly distributed up to this.
     pub jitter_ms: f64,
     /// Moments in which the whole machine stands still: how many a second, and how long on average.

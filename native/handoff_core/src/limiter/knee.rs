@@ -4,7 +4,7 @@
 //! measurement made while the limit was in use.
 //!
 //! ```text
-//!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower: Drop, much slower: Measure)
+//!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower, twice: Drop)
 //!                        ▼
 //!            Measure ──► Climb ◄──────────── probe up ───────────┐
 //!                        │   │                                   │
@@ -12,7 +12,7 @@
 //!                        ▼   ▼                                   │
 //!    ┌───► Drop ───────► Hold ───────────── probe down ──► Drop  │
 //!    └─ all queue         │  └───────────────────────────────────┘
-//!                         └── much slower, twice ──────────► Drop
+//!                         └── slower, twice ───► Drop ──► Climb
 //!
 //!    refused too often, anywhere: Cut ──► helped: Recover ──► Climb
 //!                                    └──► futile: Measure where we were
@@ -27,98 +27,42 @@ use std::cmp::Ordering;
 
 use super::Learnt;
 use super::flight::{Ended, Flight};
+use super::tuning::{
+    ALL_QUEUE, BRISK, CAREFUL, CAREFUL_STEPS, CLEAR, COLD, FASTER, FEW, FIRST_WAIT, FREE, FRESH, HALVE, IMPOSSIBLE,
+    LEAST_SPREAD, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE, PROBE_DOWN,
+    PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START, TOO_DEAR, TRIMMING,
+    WAIT_AT_CEILING, WAIT_LEARNT,
+};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
-/// Where a drain starts, if the ceiling allows: half or twice the slots of most small stores, and eight attempts make a
-/// measurement in one round trip.
-const START: u32 = 8;
-
-/// The first two steps of a climb. A step that overshoots lengthens every gap by itself; a quarter stays far below what
-/// would show in the slowest percent, and is still four times what eight attempts can tell apart.
-const CAREFUL: f64 = 1.25;
-const CAREFUL_STEPS: u32 = 2;
-/// All further steps. Doubling would reach 50 in one round trip less, and cost a gap twice as long for an unlucky knee.
-const BRISK: f64 = 1.5;
-
-/// Share of a step's latency growth up to which a step counts as free, and the climb goes on.
-const FREE: f64 = 0.15;
-/// Above this share a step costs more than it brings, throughput over latency (Kleinrock's power) falls: go back.
-const TOO_DEAR: f64 = 0.5;
-
-/// How far up to look for more from where the knee was: so little that it does not show in the slowest percent.
-const PROBE_UP: f64 = 1.125;
-/// How far down to look for the queue. A probe down costs throughput only, 30 % for two round trips.
-const PROBE_DOWN: f64 = 0.7;
-/// How far down when a first step has failed, so that it is not known whether even the start was above the knee.
-const PROBE_DOWN_BLIND: f64 = 0.6;
-/// How far down when a probe down has shown nothing but queue.
-const HALVE: f64 = 0.5;
-/// The furthest drop at once, however bad the latency looks.
-const QUARTER: f64 = 0.25;
-/// Latency falls less than this when there was no queue.
-const NO_QUEUE: f64 = 1.05;
-/// With this share of a drop's possible fall or more there was nothing but queue: the knee is further down.
-const ALL_QUEUE: f64 = 0.75;
-
-/// A limit that was learnt is held to be right up to this ratio of the latencies: processors are not as busy each time.
-const SAME: f64 = 1.5;
-
-/// Small stores serve fewer than this at a time.
-const FEW: u32 = 2 * START;
-
-/// Latency at an unchanged limit that is this much longer or shorter than usual is a change of the store, not noise.
-const SLOWER: f64 = 1.2;
-const FASTER: f64 = 0.95;
-/// Longer than this needs no second look.
-const MUCH_SLOWER: f64 = 2.5;
-/// A first measurement that much longer than the next, at a higher limit, was of a cold start.
-const COLD: f64 = 0.95;
-
-/// Noise below this fraction of a measurement changes no decision; above it a second look is taken.
-const CLEAR: f64 = 0.04;
-/// How many attempts a second look may take.
-const LOOK_CLOSER: usize = 20;
-/// The least spread of an attempt that is believed: equal latencies in a few attempts prove nothing.
-const LEAST_SPREAD: f64 = 0.03;
-/// How much a trimmed mean is less certain than a mean.
-const TRIMMING: f64 = 1.15;
-/// Weight of a new measurement in the running spread.
-const SPREAD_WEIGHT: f64 = 0.3;
-
-/// Generations of attempts between probes: at first, and at most after probes that found nothing.
-const FIRST_WAIT: u32 = 2;
-const LONGEST_WAIT: u32 = 16;
-/// At a limit that was learnt and is confirmed: should the store serve more by now, that is soon found out.
-const WAIT_LEARNT: u32 = 4;
-/// At the ceiling, reached without ever meeting a queue, only a change of the store can make a probe worth it.
-const WAIT_AT_CEILING: u32 = 8;
-
-/// After a step up, attempts that started this fraction of a latency before it count as started after it: in the bursts in which
-/// attempts end and start, most of a generation starts an instant before the decision that their predecessors allowed.
-const FRESH: f64 = 0.1;
-
-/// Near a limit that was refused: there only single steps, after a wait.
-const NEAR_WALL: f64 = 0.8;
-/// Cuts end here: two attempts tell as much as one, and one that hangs does not stop everything.
-const LOWEST_CUT: u32 = 2;
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// At a limit that was learnt before, with that latency; `again`: a second look.
-    Learnt { latency: f64, knee: bool, again: bool },
+    /// At a limit that was learnt before, with that latency.
+    Learnt { latency: f64, knee: bool },
     /// Nothing is known about this limit.
     Measure,
     /// One step up from `from`, where latency was `flat`. Blind: nothing is known about limits below `from`.
     Climb { from: u32, flat: Measure, step: u32, blind: bool },
     /// At the knee, as far as known.
-    Hold { usual: Option<Measure>, attempts: u32, alarmed: bool },
+    Hold { usual: Option<Measure>, attempts: u32 },
     /// Down from `from`, where latency was `before`, to see whether it falls.
-    Drop { from: u32, before: Measure, blind: bool },
+    Drop { from: u32, before: Measure, why: Why },
     /// Down from `from` because of refusals; waiting for [`Knee::cut_helped`] or [`Knee::cut_futile`].
     Cut { from: u32 },
     /// Back up after refusals, doubling up to `until`.
     Recover { until: u32 },
+}
+
+/// Why a lower limit is tried.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Why {
+    /// It was time to.
+    Probe,
+    /// Nothing is known about lower limits.
+    Blind,
+    /// Attempts took longer than before: because of the store, or because the machine was busy for a while.
+    Slower,
 }
 
 #[derive(Debug, Clone)]
@@ -127,6 +71,10 @@ pub(super) struct Knee {
     limit: u32,
     stage: Stage,
     window: Window,
+    /// How often this stage has measured again, because the machine may have been busy.
+    looks: u32,
+    /// Stalls of the machine seen so far, up to [`MOST_STALLS`].
+    stalls: u32,
     /// Running estimate of one attempt's spread.
     spread: f64,
     /// Generations to hold before the next probe.
@@ -146,13 +94,15 @@ impl Knee {
         let limit = learnt.map_or(START, |learnt| learnt.limit).clamp(1, ceiling);
         let stage = learnt.map_or(Stage::Measure, |learnt| {
             let knee = learnt.knee && learnt.limit <= ceiling;
-            Stage::Learnt { latency: as_float(learnt.latency), knee, again: false }
+            Stage::Learnt { latency: as_float(learnt.latency), knee }
         });
         Knee {
             ceiling,
             limit,
             stage,
             window: Window::open(1, limit),
+            looks: 0,
+            stalls: 0,
             spread: LEAST_SPREAD,
             wait: FIRST_WAIT,
             probe_up_next: true,
@@ -227,15 +177,13 @@ impl Knee {
 
     fn on_measure(&mut self, measure: Measure, flight: &Flight) {
         match self.stage {
-            Stage::Learnt { latency, knee, again } => self.learnt(measure, latency, knee, again, flight),
+            Stage::Learnt { latency, knee } => self.learnt(measure, latency, knee, flight),
             Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
             Stage::Measure => self.climb(measure, 0, !self.measured, flight),
             Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
             Stage::Hold { usual: None, .. } => self.hold(self.limit, Some(measure), flight),
-            Stage::Hold { usual: Some(usual), attempts, alarmed } => {
-                self.held(measure, usual, attempts, alarmed, flight);
-            }
-            Stage::Drop { from, before, blind } => self.dropped(measure, from, before, blind, flight),
+            Stage::Hold { usual: Some(usual), attempts } => self.held(measure, usual, attempts, flight),
+            Stage::Drop { from, before, why } => self.dropped(measure, from, before, why, flight),
             Stage::Cut { .. } => self.again(self.stage, flight),
             Stage::Recover { until } if self.limit < until => {
                 self.enter(Stage::Recover { until }, self.limit.saturating_mul(2).min(until), flight);
@@ -245,10 +193,11 @@ impl Knee {
     }
 
     /// The limit that was learnt was measured.
-    fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, again: bool, flight: &Flight) {
+    fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.noise(measure, measure);
         if ratio <= SAME + noise {
+            self.looked();
             if !knee && self.limit < FEW {
                 // It may be the knee of a small store.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
@@ -259,16 +208,10 @@ impl Knee {
             self.wait = WAIT_LEARNT;
             return self.hold(self.limit, Some(measure), flight);
         }
-        if ratio > MUCH_SLOWER + noise {
-            return self.enter(Stage::Measure, self.limit.min(START), flight);
+        // The first attempts of a node load code and make connections.
+        if !self.look_again(1, flight) {
+            self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
         }
-        if !again {
-            // The first attempts of a node load code and make connections.
-            self.stage = Stage::Learnt { latency, knee, again: true };
-            self.window = Window::open(flight.next(), self.window_size());
-            return;
-        }
-        self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, false, flight);
     }
 
     /// A step up was measured.
@@ -278,9 +221,10 @@ impl Knee {
         let noise = self.noise(measure, flat);
         let (free, too_dear) = (1.0 + FREE * growth, 1.0 + TOO_DEAR * growth);
         if blind && ratio < COLD - 1.5 * noise {
-            return self.drop(PROBE_DOWN, measure, true, flight);
+            return self.drop(PROBE_DOWN, measure, Why::Blind, flight);
         }
         if ratio <= free + noise {
+            self.looked();
             self.wait = FIRST_WAIT;
             self.wall = self.wall.filter(|wall| self.limit < *wall);
             self.find(measure, false);
@@ -292,8 +236,12 @@ impl Knee {
         if ratio < too_dear + 2.0 * noise && self.look_closer(noise) {
             return;
         }
+        let impossible = ratio > (1.0 + growth) * (1.0 + IMPOSSIBLE) + 2.0 * noise;
+        if self.look_again(u32::from(impossible || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
+            return;
+        }
         if blind {
-            return self.drop(PROBE_DOWN_BLIND, measure, true, flight);
+            return self.drop(PROBE_DOWN_BLIND, measure, Why::Blind, flight);
         }
         if ratio <= too_dear {
             self.wait = FIRST_WAIT;
@@ -306,20 +254,18 @@ impl Knee {
     }
 
     /// A window at an unchanged limit was measured.
-    fn held(&mut self, measure: Measure, usual: Measure, attempts: u32, alarmed: bool, flight: &Flight) {
+    fn held(&mut self, measure: Measure, usual: Measure, attempts: u32, flight: &Flight) {
         let ratio = measure.latency / usual.latency;
         let noise = 2.0 * self.noise(measure, usual);
         let attempts = attempts.saturating_add(self.window.size());
         if ratio > SLOWER + noise {
-            if alarmed || ratio > MUCH_SLOWER + noise {
+            if !self.look_again(1, flight) {
                 self.wait = FIRST_WAIT;
-                return self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, false, flight);
+                self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
             }
-            // The second look is at attempts that start from now on: one hiccup of the machine is in all that are in flight.
-            self.stage = Stage::Hold { usual: Some(usual), attempts, alarmed: true };
-            self.window = Window::open(flight.next(), self.window_size());
             return;
         }
+        self.looked();
         if ratio < FASTER - noise {
             self.wait = FIRST_WAIT;
             self.probe_up_next = true;
@@ -329,19 +275,19 @@ impl Knee {
         let at_ceiling = self.limit == self.ceiling;
         let wait = if at_ceiling { self.wait.max(WAIT_AT_CEILING) } else { self.wait };
         if attempts / self.limit.max(START) < wait {
-            self.again(Stage::Hold { usual: Some(usual), attempts, alarmed: false }, flight);
+            self.again(Stage::Hold { usual: Some(usual), attempts }, flight);
         } else if self.probe_up_next && !at_ceiling {
             self.probe_up_next = false;
             self.climb_by(PROBE_UP, usual, 0, false, flight);
         } else {
             self.probe_up_next = true;
             self.wait_longer();
-            self.drop(PROBE_DOWN, usual, false, flight);
+            self.drop(PROBE_DOWN, usual, Why::Probe, flight);
         }
     }
 
     /// A lower limit was measured.
-    fn dropped(&mut self, measure: Measure, from: u32, before: Measure, blind: bool, flight: &Flight) {
+    fn dropped(&mut self, measure: Measure, from: u32, before: Measure, why: Why, flight: &Flight) {
         let possible = f64::from(from) / f64::from(self.limit);
         let fall = before.latency / measure.latency;
         let noise = self.noise(measure, before) * fall;
@@ -350,17 +296,29 @@ impl Knee {
         if unsure && self.look_closer(noise) {
             return;
         }
-        if fall >= all_queue || fall < 1.0 / (SLOWER + 2.0 * noise) {
-            // Nothing but queue, or the store has become slower in the meantime: further down.
+        if fall < 1.0 / (SLOWER + 2.0 * noise) {
+            // It takes longer though less is in flight: whatever the reason, it is not a queue of ours.
+            if !self.look_again(1, flight) {
+                self.hold(from, None, flight);
+            }
+        } else if fall > possible * (1.0 + IMPOSSIBLE) + 2.0 * noise {
+            // No queue is that long: what was slow is over.
+            self.stalls = (self.stalls + 1).min(MOST_STALLS);
+            self.hold(from, None, flight);
+        } else if fall >= all_queue {
+            // Nothing but queue: further down.
             self.wait = FIRST_WAIT;
-            self.drop(HALVE, measure, blind, flight);
+            self.drop(HALVE, measure, why, flight);
+        } else if why == Why::Slower {
+            // Or it was not the lower limit that helped, but time.
+            self.climb(measure, 0, false, flight);
         } else if fall > NO_QUEUE {
             let knee = rounded(f64::from(from) / fall).clamp(self.limit, from);
             if knee < from {
                 self.wait = FIRST_WAIT;
             }
             self.hold(knee, None, flight);
-        } else if blind {
+        } else if why == Why::Blind {
             self.limit = from;
             self.climb(before.pooled(measure), 0, false, flight);
         } else {
@@ -392,19 +350,20 @@ impl Knee {
     }
 
     fn hold(&mut self, limit: u32, usual: Option<Measure>, flight: &Flight) {
-        self.enter(Stage::Hold { usual, attempts: 0, alarmed: false }, limit, flight);
+        self.enter(Stage::Hold { usual, attempts: 0 }, limit, flight);
         if let Some(usual) = usual {
             self.find(usual, self.limit < self.ceiling);
         }
     }
 
-    fn drop(&mut self, factor: f64, before: Measure, blind: bool, flight: &Flight) {
+    fn drop(&mut self, factor: f64, before: Measure, why: Why, flight: &Flight) {
         let from = self.limit;
-        if from == 1 {
-            return self.hold(1, Some(before), flight);
+        let least = if before.latency < SHORT { START.min(from) } else { 1 };
+        if from == least {
+            return self.hold(from, Some(before), flight);
         }
-        let to = rounded(f64::from(from) * factor).clamp(1, from - 1);
-        self.enter(Stage::Drop { from, before, blind }, to, flight);
+        let to = rounded(f64::from(from) * factor).clamp(least, from - 1);
+        self.enter(Stage::Drop { from, before, why }, to, flight);
     }
 
     /// Another window in the same stage and limit.
@@ -415,6 +374,7 @@ impl Knee {
     fn enter(&mut self, stage: Stage, limit: u32, flight: &Flight) {
         let before = std::mem::replace(&mut self.limit, limit.clamp(1, self.ceiling));
         self.stage = stage;
+        self.looks = 0;
         let size = self.window_size();
         self.window = match self.limit.cmp(&before) {
             Ordering::Less => Window::open(flight.next(), size),
@@ -429,6 +389,22 @@ impl Knee {
             Stage::Hold { .. } => self.limit.clamp(8, 12),
             Stage::Cut { .. } | Stage::Recover { .. } => self.limit.min(8),
         }
+    }
+
+    /// Measures attempts that start from now on, unless that was done `most` times, and once more for each stall of the machine
+    /// seen so far: in a stall, all that are in flight are late at once, as in a queue.
+    fn look_again(&mut self, most: u32, flight: &Flight) -> bool {
+        let looks = self.looks < most + self.stalls;
+        if looks {
+            self.looks += 1;
+            self.window = Window::open(flight.next(), self.window_size());
+        }
+        looks
+    }
+
+    /// The attempts of the last look were not late: those before them met stalls.
+    fn looked(&mut self) {
+        self.stalls = (self.stalls + self.looks).min(MOST_STALLS);
     }
 
     fn wait_longer(&mut self) {

@@ -47,6 +47,8 @@ pub fn shapes() -> Vec<Shape> {
     let spread = |slots, latency_ms, sigma| StoreShape { sigma, ..StoreShape::steady(slots, latency_ms) };
     let worse = vec![(1_000, 60_000, Weather::Slow(4.0))];
     let busy = Noise { cpu_ms: 1.0, jitter_ms: 3.0, stalls: (1.5, 15.0), ..Noise::default() };
+    let loops = Noise { cpu_ms: 0.25, busy_ms: 3.0, jitter_ms: 0.5, ..Noise::default() };
+    let overloaded = Noise { stalls: (6.0, 30.0), ..loops };
     let slow_stops = Noise { cpu_ms: 0.3, slow_stop: (0.02, 800.0), ..Noise::default() };
     vec![
         quiet("8 slots, 10 ms", StoreShape::steady(Some(8), 10.0)),
@@ -57,6 +59,9 @@ pub fn shapes() -> Vec<Shape> {
         quiet("8 slots, 10 ms, then 40 ms", StoreShape { weather: worse, ..StoreShape::steady(Some(8), 10.0) }),
         Shape { name: "8 slots, 10 ms, busy machine", store: StoreShape::steady(Some(8), 10.0), noise: busy },
         Shape { name: "no queue, 10 ms, busy machine", store: StoreShape::steady(None, 10.0), noise: busy },
+        Shape { name: "no queue, 10 ms, two busy loops", store: StoreShape::steady(None, 10.0), noise: loops },
+        Shape { name: "no queue, 10 ms, overloaded", store: StoreShape::steady(None, 10.0), noise: overloaded },
+        Shape { name: "8 slots, 10 ms, overloaded", store: StoreShape::steady(Some(8), 10.0), noise: overloaded },
         Shape { name: "no queue, 10 ms, slow stops", store: StoreShape::steady(None, 10.0), noise: slow_stops },
     ]
 }

@@ -5,21 +5,44 @@ use handoff_core::time::Micros;
 use crate::event_queue::millis;
 use crate::world::{Due, World};
 
-/// The processors of a draining node.
+/// The processors of the machine that all nodes share.
 #[derive(Debug, Default)]
-pub(super) struct Cores([Micros; 2]);
+pub(super) struct Cores([Core; 2]);
+
+/// One that other work wants, too. The kernel shares it fairly: while the other work runs, ours earns time, at most a slice of
+/// it, and starts at once as long as it has some. Then the other work gets a slice, and everything that waits for this core waits
+/// for that. The more of our threads wait, the more time they get for each slice.
+#[derive(Debug, Default, Clone, Copy)]
+struct Core {
+    free: Micros,
+    /// What ours may run before it is the other work's turn.
+    earned: Micros,
+}
+
+/// The threads of all nodes that one core can have waiting: source, target and store.
+const THREADS: u64 = 3;
 
 impl Cores {
-    /// Does work on the core that is free first; when it is done.
-    fn work(&mut self, now: Micros, work: Micros) -> Micros {
+    /// Does work on the core that is free first, beside other work that keeps a core for `slice`; when it is done.
+    fn work(&mut self, now: Micros, work: Micros, slice: Micros) -> Micros {
         let [one, other] = &mut self.0;
-        let core = if *one <= *other { one } else { other };
-        *core = (*core).max(now) + work;
-        *core
+        let core = if one.free <= other.free { one } else { other };
+        let waiting = core.free.since(now).0 / work.0.max(1);
+        core.earned = (core.earned + now.since(core.free)).min(slice);
+        core.free = core.free.max(now) + work;
+        if slice > Micros::ZERO {
+            core.earned = if work <= core.earned {
+                Micros(core.earned.0 - work.0)
+            } else {
+                core.free = core.free + slice;
+                slice.times(waiting.clamp(1, THREADS))
+            };
+        }
+        core.free
     }
 
     fn stall(&mut self, until: Micros) {
-        self.0 = self.0.map(|free| free.max(until));
+        self.0.iter_mut().for_each(|core| core.free = core.free.max(until));
     }
 }
 
@@ -63,7 +86,7 @@ impl World {
             return Micros::ZERO;
         }
         let now = self.now();
-        let done = self.cores.work(now, millis(noise.cpu_ms));
+        let done = self.cores.work(now, millis(noise.cpu_ms), millis(noise.busy_ms));
         done.since(now) + millis(self.random.unit() * noise.jitter_ms)
     }
 }
