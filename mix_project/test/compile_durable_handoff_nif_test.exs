@@ -27,19 +27,20 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     """)
 
     cargo =
-      write(root, "bin/cargo", """
+      write(root, "bin/cargo", ~S"""
       #!/bin/sh
-      [ "$1" = --version ] && { cat #{root}/version; exit; }
-      echo "$@" >> #{root}/calls
-      echo "$CARGO_TARGET_DIR" > #{root}/target_dir
-      [ -f #{root}/broken ] && exit 101
-      mkdir -p #{root}/target/release
+      root=${0%/bin/cargo}
+      [ "$1" = --version ] && { cat "$root/version"; exit; }
+      echo "$@" >> "$root/calls"
+      echo "$CARGO_TARGET_DIR" > "$root/target_dir"
+      [ -f "$root/broken" ] && exit 101
+      mkdir -p "$root/target/release"
       echo '{"reason":"compiler-artifact","target":{"crate_types":["lib"],"name":"other"},"filenames":["/x/libother.rlib"]}'
       for name in handoff_nif store_nif; do
         case "$*" in *" -p $name "*) ;; *) continue ;; esac
-        file=#{root}/target/release/lib$name.so
-        cp native/$name/src/lib.rs $file
-        echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"],"name":"'$name'"},"filenames":["'$file'"],"fresh":false}'
+        file=$root/target/release/lib$name.so
+        cp native/$name/src/lib.rs "$file"
+        echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"],"name":"'$name'"},"filenames":["'"$file"'"],"fresh":false}'
       done
       echo '{"reason":"build-finished","success":true}'
       """)
