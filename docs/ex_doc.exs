@@ -22,7 +22,8 @@ pages = [
   {"Operate", "docs/deployment/README.md", "rust-node", "The Rust node"},
   {"Operate", "docs/STORES.md", "stores"},
   {"Operate", "docs/RELIABILITY.md", "reliability"},
-  {"Project", "CHANGELOG.md", "changelog"}
+  {"Project", "CHANGELOG.md", "changelog"},
+  {"Project", "docs/changes/0.1.0.md", "changes-0-1-0"}
 ]
 
 # Without a title, the heading of the page is its title.
