@@ -184,11 +184,12 @@ defmodule DurableHandoff.Build.PrecompiledTest do
     File.write!(Path.join(project, "Cargo.toml"), "[workspace]")
     cargo = Path.join(root, "cargo")
 
-    File.write!(cargo, """
+    File.write!(cargo, ~S"""
     #!/bin/sh
     for name in handoff_nif store_nif; do
-      printf 'built %s' $name > #{root}/lib$name.so
-      echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["#{root}/lib'$name'.so"]}'
+      file=${0%/cargo}/lib$name.so
+      printf 'built %s' $name > "$file"
+      echo '{"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["'"$file"'"]}'
     done
     """)
 
