@@ -254,6 +254,7 @@ impl Args {
             clock_ahead: None,
             lacks_module: None,
             partitions: false,
+            start_leftovers: true,
             second_drain: false,
             call_every_ms: 10,
             quick,

@@ -1,7 +1,8 @@
-//! `integration/bench drain` and `integration/bench killed`: clusters of the demo, compared with the alternatives.
+//! `integration/bench drain`, `killed` and `leftovers`: clusters of the demo, compared with the alternatives.
 
 pub mod drain;
 pub mod killed;
+pub mod leftovers;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -22,6 +23,8 @@ pub enum Bench {
     /// Kills a node in the middle of its shutdown and counts the states in storage, with and without
     /// durable_handoff
     Killed(killed::args::Args),
+    /// Measures how long servers are down that a drain could not move in time, with start_leftovers and without
+    Leftovers(leftovers::args::Args),
 }
 
 /// The result of a measurement.
@@ -42,6 +45,7 @@ impl Bench {
         let refused = match &bench {
             Self::Drain(args) => args.refused(),
             Self::Killed(args) => args.refused(),
+            Self::Leftovers(_) => None,
         };
         if let Some(reason) = refused {
             Self::command().error(ErrorKind::ValueValidation, reason).exit();
@@ -54,6 +58,7 @@ impl Bench {
         match self {
             Self::Drain(args) => args.json.as_deref(),
             Self::Killed(args) => args.json.as_deref(),
+            Self::Leftovers(args) => args.json.as_deref(),
         }
     }
 
@@ -65,6 +70,10 @@ impl Bench {
             }
             Self::Killed(args) => {
                 let report = killed::run::run(args, paths, interrupt, progress)?;
+                Ok(Shown { table: report.table(), json: json(&report), broken: report.broken() })
+            }
+            Self::Leftovers(args) => {
+                let report = leftovers::run::run(args, paths, interrupt, progress)?;
                 Ok(Shown { table: report.table(), json: json(&report), broken: report.broken() })
             }
         }

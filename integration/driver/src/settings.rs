@@ -53,6 +53,8 @@ pub enum Synced {
     None,
     /// Every second one, from the first on
     Half,
+    /// All of them
+    All,
 }
 
 shown_as_flag!(Scenario, Deploy, Concurrency, Synced);
@@ -121,6 +123,9 @@ pub struct Settings {
     /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then
     /// parts more of them.
     pub partitions: bool,
+    /// In benches: whether other nodes start what a drain leaves.
+    #[serde(skip)]
+    pub start_leftovers: bool,
     /// In benches: whether one of the nodes that took the servers stops after the first node.
     pub second_drain: bool,
     /// Between two calls of a client.

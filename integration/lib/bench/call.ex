@@ -7,8 +7,8 @@ defmodule HandoffBench.Call do
   crowd (`HandoffBench.Call.Crowd`).
   """
 
-  alias HandoffBench.Call.{Crowd, Nodes, Overhead}
-  alias HandoffBench.Options
+  alias HandoffBench.Call.{Crowd, Overhead}
+  alias HandoffBench.{Nodes, Options}
 
   @sup HandoffBench.Durable
   @defaults %{calls: 20_000, rounds: 15, callers: 50_000, servers: 100}
@@ -19,13 +19,24 @@ defmodule HandoffBench.Call do
     strict = [calls: :integer, rounds: :integer, callers: :integer, servers: :integer]
     options = Options.parse!(argv, strict, @defaults)
 
-    [source, other] = Nodes.start(@sup, 2)
+    [source, other] = start()
     here = Overhead.measure(@sup, node(), options.calls, options.rounds)
     there = Overhead.measure(@sup, other, max(div(options.calls, 10), 1), options.rounds)
     crowd = Crowd.measure(@sup, source, options.callers, options.servers)
     print(here, there, crowd)
     Options.write_json(options, %{owner_here: here, owner_elsewhere: there, crowd: crowd})
     :ok
+  end
+
+  defp start do
+    Logger.configure(level: :error)
+    Nodes.start_distribution()
+    {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
+    {_peers, nodes} = Nodes.start(2)
+    options = [name: @sup, prefix: "bench/", backend: {SimulatedStore, node: node()}, handoff_on_shutdown: true]
+    for node <- [node() | nodes], do: Nodes.start_supervisor(node, options)
+    for node <- nodes, do: Nodes.await_heartbeats(node, @sup, length(nodes) + 1)
+    nodes
   end
 
   defp print(here, there, crowd) do

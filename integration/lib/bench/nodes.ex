@@ -63,7 +63,7 @@ defmodule HandoffBench.Nodes do
   end
 
   @doc "Waits until `node` has the heartbeats of this many nodes of the supervisor `sup`."
-  @spec await_heartbeats(node(), atom(), pos_integer()) :: :ok
+  @spec await_heartbeats(node(), atom(), pos_integer()) :: true
   def await_heartbeats(node, sup, count),
     do: await(fn -> length(:erpc.call(node, DurableHandoff.Host.View, :build, [sup, [], []]).nodes) == count end)
 
@@ -84,11 +84,11 @@ defmodule HandoffBench.Nodes do
     |> Enum.map(fn {:ok, pid} -> pid end)
   end
 
-  @doc "Waits until `condition` holds, a minute at most."
-  @spec await((() -> boolean()), non_neg_integer()) :: :ok
+  @doc "The first true value of `condition`, within a minute."
+  @spec await((() -> term()), non_neg_integer()) :: term()
   def await(condition, looks \\ 600) do
     cond do
-      condition.() -> :ok
+      value = condition.() -> value
       looks == 0 -> raise "not so within a minute"
       true -> Process.sleep(100) && await(condition, looks - 1)
     end

@@ -12,7 +12,7 @@ defmodule HandoffBench.Plan do
   @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}
 
   alias DurableHandoff.{Clock, Host, Native}
-  alias HandoffBench.Options
+  alias HandoffBench.{Nodes, Options}
 
   @sup HandoffBench.Durable
   @modules [HandoffBench.A, HandoffBench.B, HandoffBench.C]
@@ -48,17 +48,7 @@ defmodule HandoffBench.Plan do
     {:ok, _sup} =
       DurableServer.Supervisor.start_link(name: @sup, prefix: "bench/", backend: {SimulatedStore, node: node()})
 
-    await_nodes(nodes, 600)
-  end
-
-  defp await_nodes(nodes, looks) do
-    known = length(Host.View.build(@sup, @modules, []).nodes)
-
-    cond do
-      known > nodes -> :ok
-      looks == 0 -> raise "the host knows #{known} of #{nodes} nodes after a minute"
-      true -> Process.sleep(100) && await_nodes(nodes, looks - 1)
-    end
+    Nodes.await(fn -> length(Host.View.build(@sup, @modules, []).nodes) > nodes end)
   end
 
   # Nodes of three kinds: with a total limit, with module limits, without limits; all with room.

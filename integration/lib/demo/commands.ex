@@ -64,7 +64,7 @@ defmodule HandoffDemo.Commands do
 
   defp command(:counters, [servers]), do: each(0..(servers - 1), &counter/1, @readers)
 
-  # Something that only its next stop or sync stores, in each server.
+  # How many servers do not store it at once.
   defp command(:increment_all, [servers]) do
     Enum.count(each(0..(servers - 1), &increment/1, @readers), fn {_counter, stored?} -> not stored? end)
   end

@@ -23,7 +23,18 @@ defmodule HandoffDemo.Config do
     :heartbeat_max_age_ms,
     :slow_child_ms,
     :newer,
-    :rebalance_after_ms
+    :rebalance_after_ms,
+    :start_leftovers
+  ]
+
+  @options [
+    :max_concurrency,
+    :concurrency,
+    :generation,
+    :executor,
+    :timeout_ms,
+    :attempt_timeout_ms,
+    :start_leftovers
   ]
 
   # The token is in no log.
@@ -56,7 +67,8 @@ defmodule HandoffDemo.Config do
           heartbeat_max_age_ms: pos_integer() | nil,
           slow_child_ms: non_neg_integer(),
           newer: boolean(),
-          rebalance_after_ms: pos_integer() | nil
+          rebalance_after_ms: pos_integer() | nil,
+          start_leftovers: boolean()
         }
 
   @doc "This node's configuration; raises without one."
@@ -85,7 +97,7 @@ defmodule HandoffDemo.Config do
   @spec handoff_options(t()) :: keyword()
   def handoff_options(config) do
     config
-    |> Map.take([:max_concurrency, :concurrency, :generation, :executor, :timeout_ms, :attempt_timeout_ms])
+    |> Map.take(@options)
     |> Map.to_list()
     |> Keyword.merge(rebalance(config.rebalance_after_ms))
   end

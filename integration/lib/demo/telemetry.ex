@@ -32,7 +32,8 @@ defmodule HandoffDemo.Telemetry do
   @spec handle([atom()], map(), map(), term()) :: :ok
   def handle([:durable_handoff, :drain, :stop], _measurements, %{report: report}, _config) do
     executor = if report.executor == :embedded, do: "embedded", else: "node"
-    Control.send_event({:drained, executor, report.moved, report.total, Atom.to_string(report.ended)})
+    at_us = :os.system_time(:microsecond)
+    Control.send_event({:drained, at_us, executor, report.moved, report.total, Atom.to_string(report.ended)})
   end
 
   # How long the drain held the shutdown up, and for how long it might.

@@ -9,7 +9,7 @@ use etf::Term;
 
 use super::commands::Command;
 use super::events::{Drained, Event, HeldUp, Reported};
-use super::link::{Incoming, Links, now_us};
+use super::link::{Incoming, Links};
 use super::node::Node;
 use super::node_config::{Common, NodeConfig, RUST, Role};
 use crate::history::{Moment, NodeId, Record};
@@ -35,8 +35,6 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct DrainEnd {
     /// Which node it was about.
     pub node: NodeId,
-    /// When the driver received it, in microseconds of the wall clock.
-    pub at_us: u64,
     /// The node's report.
     pub report: Drained,
 }
@@ -304,7 +302,7 @@ impl Cluster {
         match event {
             Event::Ready(versions) => self.node_mut(id).ready(versions),
             Event::Records(records) => {
-                let ahead_us = u64::from(self.node(id).config.clock_ahead_s) * 1_000_000;
+                let ahead_us = self.node(id).config.ahead_us();
                 for reported in records {
                     self.started += u32::from(reported.moment == Moment::Init);
                     let Reported { moment, key, process, at_us, counter } = reported;
@@ -313,7 +311,10 @@ impl Cluster {
                 }
             }
             Event::Calls { ok, failed } => self.calls = (ok, failed),
-            Event::Drained(report) => self.drained.push(DrainEnd { node: id, at_us: now_us(), report }),
+            Event::Drained(report) => {
+                let at_us = report.at_us.saturating_sub(self.node(id).config.ahead_us());
+                self.drained.push(DrainEnd { node: id, report: Drained { at_us, ..report } });
+            }
             Event::Shutdown(held_up) => self.held_up.push((id, held_up)),
             Event::Waited(waited_us) => self.waited_us.push(waited_us),
             Event::Fallback(reason) => self.fallbacks.push((id, reason)),

@@ -62,7 +62,7 @@ pub enum Command {
         /// How many there are.
         servers: u32,
     },
-    /// Increment every server once, unsynced. Answer: how many did.
+    /// Increment every server once. Answer: how many have not stored it.
     IncrementAll {
         /// How many there are.
         servers: u32,

@@ -6,7 +6,7 @@
 //! | `{ready, Otp, Elixir, HostVersion, HostKind}` | the node's supervision tree is up |
 //! | `{records, [{Moment, Key, Process, AtUs, Counter}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
-//! | `{drained, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
+//! | `{drained, AtUs, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
 //! | `{shutdown, TookUs, DrawnUs}` | the shutdown of a supervisor went on: how long its drain held it up, and for how long it might |
 //! | `{waited, Us}` | a call had to wait for its server so long |
 //! | `{fallback, Reason}` | something else than planned took over in a drain there |
@@ -47,6 +47,8 @@ pub struct Reported {
 /// The report of a drain, as far as the driver needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drained {
+    /// When it had ended, in microseconds of the wall clock.
+    pub at_us: u64,
     /// Who decided: `embedded` or `node`.
     pub executor: String,
     pub moved: u64,
@@ -112,7 +114,8 @@ impl Event {
             })),
             ("records", [records]) => Ok(Self::Records(read_all(records, "records", read_record)?)),
             ("calls", [ok, failed]) => Ok(Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? }),
-            ("drained", [executor, moved, total, ended]) => Ok(Self::Drained(Drained {
+            ("drained", [at_us, executor, moved, total, ended]) => Ok(Self::Drained(Drained {
+                at_us: read_u64(at_us, "at_us")?,
                 executor: read_text(executor, "executor")?,
                 moved: read_u64(moved, "moved")?,
                 total: read_u64(total, "total")?,
@@ -186,8 +189,9 @@ mod tests {
     #[test]
     fn the_end_of_a_drain_says_who_decided() {
         let event =
-            Event::read(&tuple([atom("drained"), text("node"), uint(90), uint(100), text("deadline")])).unwrap();
-        let drained = Drained { executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
+            Event::read(&tuple([atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline")]))
+                .unwrap();
+        let drained = Drained { at_us: 7, executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
         assert_eq!(event, Event::Drained(drained));
     }
 

@@ -65,6 +65,11 @@ pub const STORE: &str = "store";
 pub const RUST: &str = "rust";
 
 impl NodeConfig {
+    /// How many microseconds its clock is ahead of the others'.
+    pub fn ahead_us(&self) -> u64 {
+        u64::from(self.clock_ahead_s) * 1_000_000
+    }
+
     /// The configuration as hexadecimal digits of the external term format.
     pub fn to_hex(&self, common: &Common, settings: &Settings) -> String {
         let bytes = encode(&self.to_term(common, settings)).expect("its atoms and integers are short");
@@ -107,6 +112,7 @@ impl NodeConfig {
             ("heartbeat_max_age_ms", optional(settings.heartbeat_max_age_ms.map(|age_ms| uint(age_ms.into())))),
             ("slow_child_ms", uint(settings.slow_child_ms.into())),
             ("newer", boolean(self.newer)),
+            ("start_leftovers", boolean(settings.start_leftovers)),
             ("rebalance_after_ms", optional(settings.rebalance.then(|| uint(REBALANCE_AFTER_MS.into())))),
         ])
     }

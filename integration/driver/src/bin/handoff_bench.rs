@@ -1,4 +1,4 @@
-//! `integration/bench drain` and `killed`, which build both sides and set the code path.
+//! `integration/bench drain`, `killed` and `leftovers`, which build both sides and set the code path.
 
 #![forbid(unsafe_code)]
 

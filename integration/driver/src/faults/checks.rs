@@ -232,7 +232,7 @@ fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> 
     let bound = Duration::from_millis(timeout_ms.into()) + Duration::from_millis(slow_child_ms.into()) + ON_THE_WAY;
     let took = |end: &DrainEnd| {
         let told = drains.iter().find(|drain| drain.node == end.node)?;
-        Some(Duration::from_micros(end.at_us.saturating_sub(told.sigterm_us)))
+        Some(Duration::from_micros(end.report.at_us.saturating_sub(told.sigterm_us)))
     };
     let longest = cluster.drained().iter().filter_map(took).max()?;
     let seconds = longest.as_secs_f64();

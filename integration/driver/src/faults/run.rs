@@ -89,6 +89,7 @@ fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
         sync_one_in: 10,
         heartbeat_max_age_ms: Some(setup.heartbeat_max_age_ms),
         slow_child_ms: setup.slow_child_ms,
+        start_leftovers: true,
         second_drain: false,
         clock_ahead: setup.clock_ahead,
         lacks_module: setup.lacks_module,

@@ -8,7 +8,8 @@ defmodule HandoffBench.Call.Crowd do
   """
 
   alias DurableHandoff.Client
-  alias HandoffBench.Call.{Nodes, Server}
+  alias HandoffBench.Call.Server
+  alias HandoffBench.Nodes
 
   @type figures :: %{
           callers: pos_integer(),
