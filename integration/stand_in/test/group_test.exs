@@ -13,18 +13,11 @@ defmodule GroupTest do
     group = String.to_atom(unique("group"))
     for node <- nodes, do: {:ok, _app} = start_children(node, replica(group))
 
-    for node <- nodes,
-        do: wait_until(fn -> map_size(call(node, :sys, :get_state, [Group.Replica.name(group)]).peers) == 2 end)
+    # Two replicas that have each other's rows know each other.
+    for node <- nodes, do: {_relay, :ok} = Relay.start(node, {Group, :join, [group, "here", node]})
+    for node <- nodes, do: wait_until(fn -> length(call(node, Group, :members, [group, "here"])) == 3 end)
 
     {:ok, group: group, a: a, b: b, c: c}
-  end
-
-  test "a registration reaches every node, and is removed on every node when its process ends", context do
-    %{group: group, a: a, nodes: nodes} = context
-    {pid, :ok} = Relay.start(a, {Group, :register, [group, "k", :first]})
-    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == {pid, :first} end)
-    Process.exit(pid, :kill)
-    for node <- nodes, do: wait_until(fn -> call(node, Group, :lookup, [group, "k"]) == nil end)
   end
 
   test "a process registers new metadata: the event has the old metadata", %{group: group, a: a, b: b} do
@@ -83,15 +76,6 @@ defmodule GroupTest do
     # What b is told it writes down one after the other.
     expected = [{stays, 1}, nil, {comes, 1}]
     wait_until(fn -> for(key <- ["stays", "goes", "comes"], do: call(b, Group, :lookup, [group, key])) == expected end)
-  end
-
-  test "a node dies: its processes are unregistered", %{group: group, b: b} do
-    doomed = start_node()
-    {:ok, _app} = start_children(doomed, replica(group))
-    {pid, :ok} = Relay.start(doomed, {Group, :register, [group, "k", 1]})
-    wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == {pid, 1} end)
-    kill(doomed)
-    wait_until(fn -> call(b, Group, :lookup, [group, "k"]) == nil end)
   end
 
   test "a node that joins later receives all registrations", %{group: group, a: a} do

@@ -393,8 +393,8 @@ defmodule Contract.RehomeTest do
 
   # Whether the relay has come to wait for something within the call it makes.
   defp waits_inside?(node, relay) do
-    case call(node, Process, :info, [relay, [:status, :current_stacktrace]]) do
-      [status: :waiting, current_stacktrace: [{module, _, _, _} | _]] -> module != Relay
+    case call(node, Process, :info, [relay, [:status, :current_function]]) do
+      [status: :waiting, current_function: {module, _name, _arity}] -> module != Relay
       _runs -> false
     end
   end

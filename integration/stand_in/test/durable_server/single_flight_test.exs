@@ -44,15 +44,6 @@ defmodule DurableServer.SingleFlightTest do
     assert await_task(follower) == :next
   end
 
-  test "more callers than may wait: refused at once, without a run", %{registry: registry} do
-    leader = fly(registry, :k)
-    followers = for _ <- 1..100, do: Task.async(fn -> SingleFlight.run(registry, :k, fn -> :second end) end)
-    await_waiting(registry, :k, 100)
-    assert {:error, :singleflight_overloaded} = SingleFlight.run(registry, :k, fn -> flunk("run") end)
-    send(leader.pid, {:land, :first})
-    await_tasks([leader | followers])
-  end
-
   defp fly(registry, key) do
     task = Task.async(fn -> SingleFlight.run(registry, key, fn -> receive(do: ({:land, result} -> result)) end) end)
     Cluster.wait_until(fn -> Registry.lookup(registry, key) != [] end)

@@ -46,13 +46,6 @@ defmodule DurableServer.StoredStateTest do
     assert Meta.reserved_for(Meta.release(meta), 1_000) == nil
   end
 
-  test "after the fifth crash the server stays stopped" do
-    crash = fn meta, n -> Meta.crashed(meta, {:boom, n}, n) end
-    four = Enum.reduce(1..4, %Meta{status: :running}, &crash.(&2, &1))
-    assert %{status: :crashed} = four
-    assert %{status: :permanently_crashed} = crash.(four, 5)
-  end
-
   defp read(%{"object_base64" => object}) do
     {:ok, stored} = object |> Base.decode64!() |> JsonReader.read!() |> StoredState.from_object_store_term()
     stored
