@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         runs: u64,
     },
-    /// Print moves per server over deploys, and gaps and drain times on six stores.
+    /// Print moves per server over deploys, with and without a rebalance after them, and gaps and drain times on six stores.
     Table {
         /// Runs behind each number of the second table.
         #[arg(long, default_value_t = 5)]
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             })
         }
         Some(Command::Table { seeds, json }) => {
-            let (moves, stores) = (moves::moves(&[4, 16, 64], 1), stores::stores(seeds.max(1)));
+            let (moves, stores) = (moves::moves(1), stores::stores(seeds.max(1)));
             if json {
                 println!("{:#}", serde_json::json!({ "moves": moves, "stores": stores }));
             } else {

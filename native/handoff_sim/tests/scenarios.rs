@@ -35,6 +35,28 @@ fn in_a_rolling_deploy_a_server_moves_less_often_than_with_the_newest_heartbeat(
 }
 
 #[test]
+fn after_an_in_place_deploy_one_round_of_rebalances_moves_what_is_above_the_shares_and_no_more() {
+    for nodes in [4, 16] {
+        let (drained, balanced) = (moves::in_place(nodes, false, 1), moves::in_place(nodes, true, 1));
+        let told = check::describe(&balanced, 0);
+        assert!(balanced.broken.is_empty(), "{told}");
+        assert_eq!((moves::rounds(&balanced), balanced.down), (1, 0), "{told}");
+        let fullest = |outcome| moves::imbalance(outcome, Deploy::InPlace, nodes);
+        // The tolerance, and one server of fifty.
+        assert!(
+            fullest(&drained) > 1.2 && fullest(&balanced) <= 1.07,
+            "{:?}, then {:?}",
+            drained.loads,
+            balanced.loads
+        );
+        let mean = f64::from(drained.loads.iter().sum::<u32>()) / f64::from(u32::try_from(nodes).expect("few"));
+        let excess: f64 = drained.loads.iter().map(|load| (f64::from(*load) - mean).max(0.0)).sum();
+        let more = balanced.moved() - drained.moved();
+        assert!(more as f64 <= excess.ceil(), "{more} moved, the excess is {excess}: {told}");
+    }
+}
+
+#[test]
 fn drains_closer_together_than_heartbeats_spread_evenly_once_nodes_are_asked_for_their_count() {
     for nodes in [4, 16] {
         let fullest = |asks| {

@@ -93,6 +93,7 @@ impl Deploy {
             Deploy::BlueGreen => {
                 script.extend((old..2 * old).map(|node| (When::At(0), Do::Start(node))));
                 script.extend((0..old).map(|node| (When::At(STARTUP_MS), Do::Drain(node))));
+                script.extend((0..old).map(|node| (When::After(node, SHUTDOWN_MS), Do::Kill(node))));
             }
             Deploy::ScaleIn(leaving) => {
                 for node in 0..leaving {

@@ -1,25 +1,57 @@
-//! How often a server moves while a cluster is replaced node by node, and how evenly servers lie afterwards.
+//! How often a server moves while a cluster is replaced node by node, and how evenly servers lie afterwards: with drains
+//! alone, and with rebalances after the deploy.
+
+use std::collections::BTreeSet;
 
 use comfy_table::Table;
+use handoff_core::Goal;
+use handoff_core::time::Micros;
 use serde::Serialize;
 
 use crate::scenario::deploy::Deploy;
 use crate::scenario::named::{NAMED, Named};
-use crate::scenario::{Load, Scenario, Strategy};
+use crate::scenario::{Do, Load, Scenario, Strategy, When};
 use crate::tables::table;
 use crate::world::{self, Outcome};
 
 /// Servers on the nodes before the deploy, in turn: clusters are never even, 50 on average.
 const SERVERS: [u32; 5] = [20, 80, 50, 35, 65];
 
-/// Who decides, whether a drain starts by asking nodes for their number of servers, and what the table calls
-/// that.
-const DECIDERS: [(Strategy, bool, &str); 4] = [
-    (Strategy::NewestHeartbeat, false, "newest heartbeat (naive)"),
-    (Strategy::LeastBusy, false, "least busy as reported"),
-    (Strategy::Engine, false, "handoff_core, heartbeats alone"),
-    (Strategy::Engine, true, "handoff_core"),
+/// The deploys, and of how many nodes.
+const DEPLOYS: [(&str, &[usize]); 4] = [
+    ("surge", &[4, 16, 64]),
+    ("in place", &[4, 16, 64, 256]),
+    ("blue-green", &[4, 16, 64]),
+    ("scale-in by a quarter", &[4, 16, 64]),
 ];
+
+/// A row of the table for each deploy.
+#[derive(Debug, Clone, Copy)]
+struct Decider {
+    name: &'static str,
+    strategy: Strategy,
+    /// A drain starts by asking nodes for their number of servers.
+    asks: bool,
+    /// All nodes rebalance when the deploy has ended.
+    rebalances: bool,
+}
+
+const NAIVE: Decider =
+    Decider { name: "newest heartbeat (naive)", strategy: Strategy::NewestHeartbeat, asks: false, rebalances: false };
+const OURS: Decider = Decider { name: "handoff_core", strategy: Strategy::Engine, asks: true, rebalances: false };
+
+const DECIDERS: [Decider; 5] = [
+    NAIVE,
+    Decider { name: "least busy as reported", strategy: Strategy::LeastBusy, ..NAIVE },
+    Decider { name: "handoff_core, heartbeats alone", asks: false, ..OURS },
+    OURS,
+    Decider { name: "handoff_core, then rebalance", rebalances: true, ..OURS },
+];
+
+/// From the end of the last drain until the first round of rebalances, and between two: the default of `after_ms`.
+const ROUND_MS: u64 = 60_000;
+/// One must suffice; the second one shows whether it has.
+const ROUNDS: u64 = 2;
 
 /// One deploy, decided by one of the deciders.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,31 +67,67 @@ pub struct Row {
     pub most_moves: u32,
     /// Servers on the fullest node at the end over the mean of those that are left.
     pub fullest: f64,
+    /// Rounds of rebalances in which servers moved.
+    pub rounds: Option<usize>,
     /// Servers that run nowhere at the end.
     pub down: u64,
 }
 
-/// Deploys of these many nodes, one row each and for each decider.
-pub fn moves(sizes: &[usize], seed: u64) -> Vec<Row> {
+/// Every deploy at every size by every decider.
+pub fn moves(seed: u64) -> Vec<Row> {
     let mut rows = Vec::new();
-    for kind in ["surge", "in place", "blue-green", "scale-in by a quarter"] {
+    for (kind, sizes) in DEPLOYS {
         for nodes in sizes.iter().copied() {
-            for (strategy, asks, decided_by) in DECIDERS {
-                let deploy = deploy(kind, nodes);
-                let outcome = world::run(Scenario { asks, ..scenario(deploy, nodes, strategy, seed) });
-                rows.push(Row {
-                    deploy: kind,
-                    nodes,
-                    decided_by,
-                    moves: mean_moves(&outcome),
-                    most_moves: outcome.moves.iter().max().copied().unwrap_or(0),
-                    fullest: imbalance(&outcome, deploy, nodes),
-                    down: outcome.down,
-                });
-            }
+            rows.extend(DECIDERS.map(|decider| row(kind, nodes, decider, seed)));
         }
     }
     rows
+}
+
+/// An in-place deploy of so many nodes, decided by the engine, with rebalances or without.
+pub fn in_place(nodes: usize, rebalances: bool, seed: u64) -> Outcome {
+    run(Deploy::InPlace, nodes, Decider { rebalances, ..OURS }, seed)
+}
+
+fn run(deploy: Deploy, nodes: usize, decider: Decider, seed: u64) -> Outcome {
+    let mut scenario = Scenario { asks: decider.asks, ..scenario(deploy, nodes, decider.strategy, seed) };
+    if decider.rebalances {
+        scenario.script.extend(rebalances(&scenario));
+    }
+    world::run(scenario)
+}
+
+fn row(kind: &'static str, nodes: usize, decider: Decider, seed: u64) -> Row {
+    let deploy = deploy(kind, nodes);
+    let outcome = run(deploy, nodes, decider, seed);
+    Row {
+        deploy: kind,
+        nodes,
+        decided_by: decider.name,
+        moves: mean_moves(&outcome),
+        most_moves: outcome.moves.iter().max().copied().unwrap_or(0),
+        fullest: imbalance(&outcome, deploy, nodes),
+        rounds: decider.rebalances.then(|| rounds(&outcome)),
+        down: outcome.down,
+    }
+}
+
+/// All nodes rebalance, some time after the last drain of the script. Those that have left do not.
+fn rebalances(scenario: &Scenario) -> Vec<(When, Do)> {
+    let drains =
+        scenario.script.iter().filter_map(|(_, what)| if let Do::Drain(node) = what { Some(*node) } else { None });
+    let Some(last) = drains.last() else { return Vec::new() };
+    let nodes = scenario.nodes.len();
+    let round = |number| (0..nodes).map(move |node| (When::After(last, number * ROUND_MS), Do::Rebalance(node)));
+    (1..=ROUNDS).flat_map(round).collect()
+}
+
+/// In how many rounds servers moved.
+pub fn rounds(outcome: &Outcome) -> usize {
+    let rebalances = || outcome.drains.iter().filter(|drain| drain.goal == Goal::Rebalance);
+    let first = rebalances().map(|drain| drain.began).min().unwrap_or(Micros::ZERO);
+    let moved = rebalances().filter(|drain| drain.report.as_ref().is_some_and(|report| report.moved > 0));
+    moved.map(|drain| drain.began.since(first).as_millis() / ROUND_MS).collect::<BTreeSet<_>>().len()
 }
 
 /// The rows as text.
@@ -71,6 +139,7 @@ pub fn text(rows: &[Row]) -> Table {
         "moves a server",
         "most moves",
         "fullest node / mean",
+        "rounds",
         "down at the end",
     ]);
     for row in rows {
@@ -81,6 +150,7 @@ pub fn text(rows: &[Row]) -> Table {
             format!("{:.2}", row.moves),
             row.most_moves.to_string(),
             format!("{:.2}", row.fullest),
+            row.rounds.map(|rounds| rounds.to_string()).unwrap_or_default(),
             row.down.to_string(),
         ]);
     }

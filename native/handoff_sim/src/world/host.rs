@@ -137,7 +137,9 @@ impl World {
         let group = state.group;
         self.groups[group].drains.retain(|other| *other != drain);
         self.note(drain, 6, || "finished".into());
-        self.drain_ended(source);
+        if self.drains[drain].goal == Goal::Drain {
+            self.drain_ended(source);
+        }
     }
 
     /// Hands an event to a drain. False when the drain was over already.
