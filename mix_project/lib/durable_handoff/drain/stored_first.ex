@@ -56,7 +56,7 @@ defmodule DurableHandoff.Drain.StoredFirst do
   defp left_ms(until_us), do: max(Deadline.until_ms(until_us, Clock.now_us()), 1)
 
   defp again(server, watch, until_us) do
-    case Sync.run(server.pid, watch, left_ms(until_us)) do
+    case Sync.run_alone(server.pid, watch, left_ms(until_us)) do
       result when result in [:stored, :unchanged] -> :ok
       {:failed, cause} -> {:not_storable, {:sync_failed, cause}}
       other -> other(other)

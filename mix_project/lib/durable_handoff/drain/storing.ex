@@ -229,12 +229,13 @@ defmodule DurableHandoff.Drain.Storing do
     @least_patience_ms |> max(div(2 * longest_us, 1_000)) |> min(Deadline.until_ms(until_us, Clock.now_us()))
   end
 
-  defp sync(%{watch: watch, timeout_ms: timeout_ms}, server) do
+  defp sync(%{watch: watch, timeout_ms: timeout_ms, phase: phase}, server) do
     storing = self()
+    sync = if phase == :last, do: &Sync.run_alone/3, else: &Sync.run/3
 
     spawn_link(fn ->
       started = Clock.now_us()
-      result = Sync.run(server, watch, timeout_ms)
+      result = sync.(server, watch, timeout_ms)
       send(storing, {:synced, self(), result, Clock.now_us() - started})
     end)
   end

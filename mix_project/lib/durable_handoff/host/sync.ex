@@ -56,26 +56,44 @@ defmodule DurableHandoff.Host.Sync do
   defp filter(table),
     do: Enum.find(:logger.get_primary_config().filters, &match?({_id, {_function, ^table}}, &1))
 
-  @doc "Has the server `pid` store its state. Takes at most about `timeout_ms`."
+  @doc """
+  Has the server `pid` store its state. Takes at most about `timeout_ms`.
+
+  The server gets all requests at once, and is woken once. So an error that the host logs for one of its earlier
+  messages counts as a failed write.
+  """
   @spec run(pid(), watch(), pos_integer()) :: result()
   def run(pid, table, timeout_ms) do
     until_us = Clock.after_ms(timeout_ms)
+    insert(table, {pid, nil})
+    before = ask(pid)
+    send(pid, {:durable, :sync})
+    later = ask(pid)
+    before = answer(before, timeout_ms)
+    later = answer(later, max(Clock.until_ms(until_us), 0))
+    result(before, later, take(table, pid))
+  end
 
-    # Its earlier messages are handled before it is watched: their callbacks may log errors of their own.
-    with {:ok, before} <- etag(pid, timeout_ms) do
+  @doc """
+  The same, but the server's earlier messages are handled before it is watched: only a failed write counts as one.
+  """
+  @spec run_alone(pid(), watch(), pos_integer()) :: result()
+  def run_alone(pid, table, timeout_ms) do
+    until_us = Clock.after_ms(timeout_ms)
+
+    with {:ok, _etag} = before <- etag(pid, timeout_ms) do
       insert(table, {pid, nil})
       send(pid, {:durable, :sync})
-      answer = etag(pid, max(Clock.until_ms(until_us), 1))
-      cause = take(table, pid)
-
-      case answer do
-        {:ok, ^before} when cause == nil -> :unchanged
-        {:ok, ^before} -> {:failed, cause}
-        {:ok, _written} -> :stored
-        other -> other
-      end
+      later = etag(pid, max(Clock.until_ms(until_us), 1))
+      result(before, later, take(table, pid))
     end
   end
+
+  defp result({:ok, etag}, {:ok, etag}, nil), do: :unchanged
+  defp result({:ok, etag}, {:ok, etag}, cause), do: {:failed, cause}
+  defp result({:ok, _before}, {:ok, _written}, _cause), do: :stored
+  defp result({:ok, _before}, other, _cause), do: other
+  defp result(other, _later, _cause), do: other
 
   @doc """
   Whether the store takes a write now. For a node that is marked draining for good it has the host write this
@@ -105,7 +123,6 @@ defmodule DurableHandoff.Host.Sync do
       {:ok, _etag} -> true
       :timeout -> Host.alive?(pid)
       {:ended, {:unexpected, _answer}} -> true
-      {:ended, {:nodedown, _node}} -> :unknown
       {:ended, :noconnection} -> :unknown
       {:ended, _reason} -> false
     end
@@ -124,14 +141,18 @@ defmodule DurableHandoff.Host.Sync do
 
   def note_failure(_event, _table), do: :ignore
 
-  defp etag(pid, timeout_ms) do
-    case GenServer.call(pid, {:durable, :get_etag}, timeout_ms) do
-      {:ok, etag} -> {:ok, etag}
-      other -> {:ended, {:unexpected, other}}
+  defp etag(pid, timeout_ms), do: pid |> ask() |> answer(timeout_ms)
+
+  defp ask(pid), do: :gen_server.send_request(pid, {:durable, :get_etag})
+
+  # An answer that comes later is dropped.
+  defp answer(request, timeout_ms) do
+    case :gen_server.receive_response(request, timeout_ms) do
+      {:reply, {:ok, etag}} -> {:ok, etag}
+      {:reply, other} -> {:ended, {:unexpected, other}}
+      {:error, {reason, _server}} -> {:ended, reason}
+      :timeout -> :timeout
     end
-  catch
-    :exit, {:timeout, _call} -> :timeout
-    :exit, {reason, _call} -> {:ended, reason}
   end
 
   defp insert(table, row) do
