@@ -23,6 +23,8 @@ defmodule PageTest do
         progress: [n.querySelector("progress").value, n.querySelector("progress").max] })),
       ended: all("#ended > details", n => ({ number: Number(n.dataset.ended), bars: bars(n) })),
       refused: all("#refused tr", () => ({})),
+      unreachable: all("#unreachable tr", n => ({ labels: [...n.cells].map(c => c.dataset.label) })),
+      none: !document.getElementById("no-unreachable").hidden, table: !document.getElementById("absent").hidden,
     };
   })()
   """
@@ -32,7 +34,8 @@ defmodule PageTest do
             String.trim(@shown) <> " }; })()"
 
   setup %{nodes: [a | _others]} = context do
-    rust = RustNode.start(context.nodes, ["--http", "127.0.0.1:0"])
+    connect = Enum.flat_map(context[:connect] || [], &["--connect", &1])
+    rust = RustNode.start(context.nodes, ["--http", "127.0.0.1:0" | connect])
     browser = Chromium.start()
     start_cluster(context)
     start_servers(context, a, @servers)
@@ -78,6 +81,60 @@ defmodule PageTest do
 
     assert %{errors: [], requests: requests} = Chromium.seen(browser)
     assert Enum.uniq(for request <- requests, do: URI.parse(request).authority) == [URI.parse(context.url).authority]
+  end
+
+  # Names that no node has: markup, and one that is wider than a phone.
+  @nowhere ["<img>nowhere@127.0.0.1", String.duplicate("long_name_", 12) <> "@127.0.0.1"]
+
+  @tag connect: @nowhere
+  test "nodes that are not connected are shown with cause, error and advice as in the JSON", context do
+    %{a: a, browser: browser, rust: rust} = context
+    causes = fn status -> Enum.frequencies(for node <- status["unreachable"], do: node["cause"]) end
+    shown_as(browser, &unreachable_rows/1, & &1, &(causes.(&1) == %{"unknown_name" => 2}))
+
+    # From now on one of the nodes has another cookie for the Rust node.
+    Cluster.call(a, Node, :set_cookie, [rust.name, :another])
+    Cluster.call(a, Node, :disconnect, [rust.name])
+    shown = shown_as(browser, &unreachable_rows/1, & &1, &(causes.(&1) == %{"unknown_name" => 2, "cookie" => 1}))
+    assert Enum.sort(for row <- shown["unreachable"], do: row["node"]) == Enum.sort([Atom.to_string(a) | @nowhere])
+
+    for row <- shown["unreachable"] do
+      assert row["labels"] == ["Node", "Cause", "Error", "What to do", "Tried", "Since"]
+      assert row["advice"] =~ if(row["cause"] == "cookie", do: "DURABLE_HANDOFF_COOKIE", else: "epmd -names")
+    end
+
+    assert Chromium.evaluate(browser, "document.querySelectorAll('main img').length") == 0
+    screenshots(browser, "not-connected")
+    keeps_words_whole(browser)
+    for {_theme, dark?} <- @themes, do: fits_a_phone(browser, dark?)
+    labels_its_cells(browser)
+    Chromium.look(browser, 1_100, 900, false)
+    reaches_the_content_with_the_keyboard(browser)
+
+    Cluster.call(a, Node, :set_cookie, [rust.name, Node.get_cookie()])
+    shown_as(browser, &unreachable_rows/1, & &1, &(causes.(&1) == %{"unknown_name" => 2}))
+
+    assert %{errors: [], requests: requests} = Chromium.seen(browser)
+    assert Enum.uniq(for request <- requests, do: URI.parse(request).authority) == [URI.parse(context.url).authority]
+  end
+
+  test "the page and a status weigh less than 60 KB, and nothing else is loaded", %{browser: browser} = context do
+    shown = shown_as(browser, &unreachable_rows/1, & &1, &(servers(&1) == @servers))
+    assert %{"none" => true, "table" => false, "unreachable" => []} = shown
+
+    weights = """
+    (() => {
+      const of = kind => performance.getEntriesByType(kind).map(entry => [entry.name, entry.transferSize]);
+      return [...of("navigation"), ...of("resource")];
+    })()
+    """
+
+    loaded = for [url, bytes] <- Chromium.evaluate(browser, weights), do: {url, bytes}
+    assert Enum.uniq(for {url, _bytes} <- loaded, do: url) == [context.url, context.url <> "status"]
+    # The status is loaded again and again.
+    weight = loaded |> Map.new() |> Map.values() |> Enum.sum()
+    IO.puts("the page and one status: #{weight} bytes")
+    assert weight > 10_000 and weight < 60_000
   end
 
   test "a killed node is shown as not answering, with its last known figures", %{browser: browser} = context do
@@ -138,6 +195,22 @@ defmodule PageTest do
   defp refused_rows(status),
     do: %{"refused" => for(refusal <- status["refused"], do: Map.take(refusal, ["node", "why"]))}
 
+  defp unreachable_rows(status) do
+    rows =
+      for node <- status["unreachable"] do
+        cause = String.replace(node["cause"], "_", " ")
+
+        Map.merge(Map.take(node, ["error", "advice"]), %{
+          "node" => node["name"],
+          "cause" => cause,
+          "times" => number(node["times"]),
+          "since" => age(node["since_s"])
+        })
+      end
+
+    %{"unreachable" => rows, "table" => rows != [], "none" => rows == []}
+  end
+
   defp drain_cards(status) do
     cards =
       for drain <- status["drains"] do
@@ -175,6 +248,9 @@ defmodule PageTest do
   defp span(us) when us < 10_000_000, do: "#{div(us, 1_000)} ms"
   defp span(us), do: "#{div(us, 1_000_000)}" <> tenths(div(rem(us, 1_000_000), 100_000)) <> " s"
 
+  defp age(s) when s < 120, do: "#{s} s"
+  defp age(s) when s < 7_200, do: "#{div(s, 60)} min"
+
   defp tenths(0), do: ""
   defp tenths(count), do: ".#{count}"
 
@@ -187,6 +263,50 @@ defmodule PageTest do
   defp status(%{url: url}) do
     {:ok, {{_version, 200, _reason}, _headers, body}} = :httpc.request(String.to_charlist(url <> "status"))
     body |> IO.iodata_to_binary() |> DurableHandoff.Codec.decode!()
+  end
+
+  # A column that is narrower than its longest word breaks it.
+  defp keeps_words_whole(browser) do
+    broken = """
+    [...document.querySelectorAll("#absent th, #absent [data-key=cause]")].flatMap(cell => {
+      const text = cell.firstChild, words = [...text.data.matchAll(/\\S+/g)];
+      const lines = word => {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return range.getClientRects().length;
+      };
+      return words.filter(word => lines(word) > 1).map(word => word[0]);
+    })
+    """
+
+    assert Chromium.evaluate(browser, broken) == []
+  end
+
+  # A phone has no room for the head of the table: each cell says what it is.
+  defp labels_its_cells(browser) do
+    Chromium.look(browser, 400, 800, false)
+    shown = "getComputedStyle(document.querySelector('#unreachable [data-key=advice]'), '::before')"
+    assert Chromium.evaluate(browser, shown <> ".content") =~ "What to do"
+    assert Chromium.evaluate(browser, shown <> ".display") != "none"
+  end
+
+  defp reaches_the_content_with_the_keyboard(browser) do
+    Chromium.press(browser, "Tab")
+    assert Chromium.evaluate(browser, "document.activeElement.textContent") == "Skip to the content"
+    Chromium.press(browser, "Enter")
+    wait_until(fn -> Chromium.evaluate(browser, "location.hash") == "#main" end)
+    # Nothing in the tables takes the focus: the links below them come next.
+    Chromium.press(browser, "Tab")
+    assert Chromium.evaluate(browser, "document.activeElement.getAttribute('href')") == "status"
+    # What a screen reader calls the table, its rows and its cells, also where they are laid out as blocks.
+    roles =
+      "[...document.querySelectorAll('#absent, #absent tr, #absent td, #absent th')].every(n => n.getAttribute('role'))"
+
+    assert Chromium.evaluate(browser, roles)
+
+    assert Chromium.evaluate(browser, "document.getElementById('absent').getAttribute('aria-labelledby')") ==
+             "h-unreachable"
   end
 
   defp opens_with_the_keyboard(browser) do
