@@ -172,18 +172,54 @@ mod tests {
 
     use super::*;
 
+    const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+    async fn listening(address: IpAddr) -> (TcpListener, u16) {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        (listener, port)
+    }
+
     #[tokio::test]
     async fn names_without_end_are_cut_and_lines_of_another_form_are_left_out() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let serving = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("asked");
-            stream.write_all(&[0, 0, 0x11, 0x11]).await.expect("sent");
-            // Until the reader has had enough.
-            while stream.write_all(b"name a at port 1\nname b\n\xff\xff at port 2\n").await.is_ok() {}
-        });
-        let known = names("localhost", &[Ipv4Addr::LOCALHOST.into()], port).await.expect("an answer");
-        assert!(known.len() > 1 && known.len() < 64 * 1024 && known.iter().all(|name| name == "a"));
-        serving.await.expect("the connection was closed");
+        for address in LOOPBACK {
+            let (listener, port) = listening(address).await;
+            let serving = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.expect("asked");
+                stream.write_all(&[0, 0, 0x11, 0x11]).await.expect("sent");
+                // Until the reader has had enough.
+                while stream.write_all(b"name a at port 1\nname b\n\xff\xff at port 2\n").await.is_ok() {}
+            });
+            let known = names("localhost", &[address], port).await.expect("an answer");
+            assert!(known.len() > 1 && known.len() < 64 * 1024 && known.iter().all(|name| name == "a"));
+            serving.await.expect("the connection was closed");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_about_a_port_that_are_cut_wrong_or_without_end_are_errors() {
+        // A node whose name is as long as can be said, and does not come.
+        const LONG: [u8; 12] = [119, 0, 0x11, 0x11, 77, 0, 0, 6, 0, 5, 0xff, 0xff];
+        let cases: [(&[u8], usize); 5] = [(&[], 0), (&[119], 1), (&[0xff; 64], 1), (&LONG, 1), (&[110, 0], 10_000)];
+        for address in LOOPBACK {
+            for (answer, times) in cases {
+                let (listener, port) = listening(address).await;
+                let serving = tokio::spawn(async move {
+                    let (mut stream, _) = listener.accept().await.expect("asked");
+                    // All of the question: a reset would take the answer along.
+                    let mut question = vec![0; usize::from(stream.read_u16().await.expect("asked"))];
+                    stream.read_exact(&mut question).await.expect("asked");
+                    for _ in 0..times {
+                        if stream.write_all(answer).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+                let error = lookup("localhost", &[address], port, "app").await.expect_err("no port");
+                let wrong = matches!(error, PortMapperError::Answer { .. } | PortMapperError::Io { .. });
+                assert!(wrong, "{answer:?} at {address}: {error}");
+                serving.await.expect("served");
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Nodes found by DNS and EPMD, and a DNS server that answers whatever a test wants.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{COOKIE, Node, Otp, Process, SOON, node_name, otps, unused_port};
+use crate::support::{COOKIE, LOOPBACK, Node, Otp, Process, SOON, node_name, otps, unused_port};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -67,8 +67,6 @@ fn answer(question: &[u8], flags: [u8; 2], count: u16, records: &[Vec<u8>]) -> O
     message.extend(records.concat());
     Some(message)
 }
-
-const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 const GOOD: [u8; 2] = [0x81, 0x80];
 const CUT: [u8; 2] = [0x83, 0x80];

@@ -1,9 +1,10 @@
 //! What a hostile or broken peer can do to the real process: each test is named after what it does. In every
 //! one the process stays up and goes on serving others, and a counter says what happened.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{COOKIE, Node, Peer, eventually, node_name, still_serves};
+use crate::support::{COOKIE, LOOPBACK, Node, Peer, SOON, eventually, node_name, still_serves};
 use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS};
 use rust_node::distribution::handshake::HandshakeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,9 +14,47 @@ use tokio::net::{TcpSocket, TcpStream};
 /// message; and then some for what the process needs anyway.
 const BOUND: u64 = 64 * 1024 * 1024;
 
-#[tokio::test]
-async fn a_frame_longer_than_the_limit() {
-    let mut node = Node::start(&[]);
+/// Each test over IPv4 and over IPv6.
+macro_rules! over_both_families {
+    ($($name:ident),* $(,)?) => {
+        mod over_ipv4 {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::LOOPBACK[0]).await;
+            })*
+        }
+
+        mod over_ipv6 {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::LOOPBACK[1]).await;
+            })*
+        }
+    };
+}
+
+over_both_families! {
+    a_frame_longer_than_the_limit,
+    a_frame_of_an_unknown_type,
+    every_hostile_term,
+    an_unknown_control_message,
+    a_wrong_cookie,
+    a_wrong_cookie_does_not_end_the_connection_of_the_node_it_names,
+    a_node_that_connects_again_replaces_its_own_connection,
+    a_peer_that_stops_in_the_middle_of_the_handshake,
+    two_hundred_half_open_handshakes,
+    a_peer_that_does_not_read,
+    a_peer_that_floods,
+    a_name_that_is_not_on_the_allow_list,
+    a_peer_that_does_not_read_while_the_node_stops,
+    a_peer_that_never_reads_does_not_keep_the_node_from_stopping,
+    a_name_that_says_that_it_is_longer_than_it_is,
+    bytes_that_are_no_handshake,
+    http_that_is_none_or_that_does_not_end,
+}
+
+async fn a_frame_longer_than_the_limit(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     peer.stream.write_all(&[0xff; 4]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
@@ -24,9 +63,8 @@ async fn a_frame_longer_than_the_limit() {
     assert!(node.memory() < BOUND, "{}", node.memory());
 }
 
-#[tokio::test]
-async fn a_frame_of_an_unknown_type() {
-    let mut node = Node::start(&[]);
+async fn a_frame_of_an_unknown_type(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     peer.stream.write_all(&[0, 0, 0, 2, 131, 68]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
@@ -36,9 +74,8 @@ async fn a_frame_of_an_unknown_type() {
 
 /// Terms that would abort, overflow or inflate the decoder. Well-formed ones are refused and the peer goes
 /// on; broken ones end the connection.
-#[tokio::test]
-async fn every_hostile_term() {
-    let mut node = Node::start(&[]);
+async fn every_hostile_term(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut nested = vec![131];
     nested.extend([104, 1].repeat(100_000));
     nested.push(106);
@@ -85,9 +122,8 @@ async fn every_hostile_term() {
     assert!(node.memory() < BOUND, "{}", node.memory());
 }
 
-#[tokio::test]
-async fn an_unknown_control_message() {
-    let mut node = Node::start(&[]);
+async fn an_unknown_control_message(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     peer.raw(&etf::tuple([etf::uint(99), etf::uint(1)]), &[]).await.expect("sent");
     node.counted("durable_handoff_refused_total{kind=\"operation\"}", 1.0).await;
@@ -97,52 +133,47 @@ async fn an_unknown_control_message() {
     still_serves(&mut node).await;
 }
 
-#[tokio::test]
-async fn a_wrong_cookie() {
-    let mut node = Node::start(&[]);
+async fn a_wrong_cookie(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let refused = Peer::connect_as(&node, &node_name("peer"), "another").await;
     assert!(matches!(refused, Err(HandshakeError::Cookie)), "{:?}", refused.err());
     node.counted("durable_handoff_handshakes_total{kind=\"cookie\"}", 1.0).await;
     still_serves(&mut node).await;
 }
 
-#[tokio::test]
-async fn a_wrong_cookie_does_not_end_the_connection_of_the_node_it_names() {
-    let node = Node::start(&[]);
+async fn a_wrong_cookie_does_not_end_the_connection_of_the_node_it_names(host: IpAddr) {
+    let node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     let refused = Peer::connect_as(&node, &peer.name, "another").await;
     assert!(refused.is_err());
     assert!(peer.ping().await);
 }
 
-#[tokio::test]
-async fn a_node_that_connects_again_replaces_its_own_connection() {
-    let node = Node::start(&[]);
+async fn a_node_that_connects_again_replaces_its_own_connection(host: IpAddr) {
+    let node = Node::start_at(host, &[]);
     let mut first = Peer::connect(&node).await;
     let mut second = Peer::connect_as(&node, &first.name, COOKIE).await.expect("let in");
     assert!(first.receive().await.is_none(), "ended");
     assert!(second.ping().await);
 }
 
-#[tokio::test]
-async fn a_peer_that_stops_in_the_middle_of_the_handshake() {
-    let mut node = Node::start(&[]);
-    let mut stream = TcpStream::connect(("127.0.0.1", node.port)).await.expect("accepted");
+async fn a_peer_that_stops_in_the_middle_of_the_handshake(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
+    let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
     stream.write_all(&[0, 50, b'N']).await.expect("sent");
     node.counted("durable_handoff_handshakes_total{kind=\"timeout\"}", 1.0).await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
     still_serves(&mut node).await;
 }
 
-#[tokio::test]
-async fn two_hundred_half_open_handshakes() {
-    let mut node = Node::start(&[]);
+async fn two_hundred_half_open_handshakes(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut connected = Peer::connect(&node).await;
     let (too_many, given_up) =
         ("durable_handoff_handshakes_total{kind=\"too_many\"}", "durable_handoff_handshakes_total{kind=\"timeout\"}");
     let mut half_open = Vec::new();
     for _ in 0..200 {
-        half_open.push(TcpStream::connect(("127.0.0.1", node.port)).await.expect("accepted"));
+        half_open.push(TcpStream::connect((node.address, node.port)).await.expect("accepted"));
     }
     eventually("some are turned away", async || node.metric(too_many).await > 0.0).await;
     assert!(connected.ping().await, "who was there before is served");
@@ -156,9 +187,61 @@ async fn two_hundred_half_open_handshakes() {
     assert!(node.memory() < BOUND, "{}", node.memory());
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read() {
-    let mut node = Node::start(&[]);
+async fn a_name_that_says_that_it_is_longer_than_it_is(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
+    let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
+    // Flags, creation, and a name of 65,535 bytes in a message of 20.
+    let mut hello = vec![0, 20, b'N', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff];
+    hello.extend([b'a'; 5]);
+    stream.write_all(&hello).await.expect("sent");
+    let mut rest = Vec::new();
+    // An answer without a challenge, or a reset.
+    let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed");
+    assert!(rest.len() < 32, "{rest:?}");
+    still_serves(&mut node).await;
+}
+
+async fn bytes_that_are_no_handshake(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
+    let hello_of_tls: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    for bytes in
+        [b"GET / HTTP/1.1\r\n\r\n".as_slice(), hello_of_tls, &[0xff; 4_096], &[0, 1, b'n'], &[0, 0], &[0, 1, 0]]
+    {
+        let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
+        stream.write_all(bytes).await.expect("sent");
+        let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("closed");
+    }
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
+    let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'a'; 1 << 20]].concat();
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(10_000));
+    let length = b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n";
+    for bytes in [&[0xff; 4_096][..], &[0, 20, b'N'], &endless, many.as_bytes(), length, b"GET / HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect((node.address, node.http)).await.expect("accepted");
+        // It may be refused before all of it is sent.
+        let _refused = stream.write_all(bytes).await;
+        let _closed = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("closed");
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect((node.address, node.http)).await.expect("accepted");
+        stream.write_all(b"GET / HTTP/1.1\r\nX: ").await.expect("sent");
+        held.push(stream);
+    }
+    assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"), "the others are served");
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
+async fn a_peer_that_does_not_read(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     // Far more than may wait.
     for _ in 0..100 {
@@ -171,9 +254,8 @@ async fn a_peer_that_does_not_read() {
     assert!(node.memory() < BOUND, "{}", node.memory());
 }
 
-#[tokio::test]
-async fn a_peer_that_floods() {
-    let mut node = Node::start(&[]);
+async fn a_peer_that_floods(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let mut other = Peer::connect(&node).await;
     let mut peer = Peer::connect(&node).await;
     let message = Message::from(Keepalive { id: DrainId(9) }).to_bytes().expect("encodes");
@@ -203,9 +285,8 @@ async fn a_peer_that_floods() {
     still_serves(&mut node).await;
 }
 
-#[tokio::test]
-async fn a_name_that_is_not_on_the_allow_list() {
-    let mut node = Node::start(&["--allow", "peer_*@127.0.0.1"]);
+async fn a_name_that_is_not_on_the_allow_list(host: IpAddr) {
+    let mut node = Node::start_at(host, &["--allow", "peer_*@127.0.0.1"]);
     let refused = Peer::connect_as(&node, &node_name("stranger"), COOKIE).await;
     assert!(
         matches!(&refused, Err(HandshakeError::Refused { status }) if status == "not_allowed"),
@@ -218,9 +299,8 @@ async fn a_name_that_is_not_on_the_allow_list() {
 
 /// The first signal waits for what is queued for peers, at most two seconds; the second signal ends the node
 /// at once.
-#[tokio::test]
-async fn a_peer_that_does_not_read_while_the_node_stops() {
-    let mut node = Node::start(&[]);
+async fn a_peer_that_does_not_read_while_the_node_stops(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let _peer = peer_with_more_queued_than_sockets_hold(&node).await;
     node.process.signal("-TERM");
     node.process.line("drains are handed back");
@@ -228,18 +308,17 @@ async fn a_peer_that_does_not_read_while_the_node_stops() {
     assert_eq!(node.process.exit_code(), Some(1), "{:?}", node.process.every_line());
 }
 
-#[tokio::test]
-async fn a_peer_that_never_reads_does_not_keep_the_node_from_stopping() {
-    let mut node = Node::start(&[]);
+async fn a_peer_that_never_reads_does_not_keep_the_node_from_stopping(host: IpAddr) {
+    let mut node = Node::start_at(host, &[]);
     let _peer = peer_with_more_queued_than_sockets_hold(&node).await;
     node.process.signal("-TERM");
     assert_eq!(node.process.exit_code(), Some(0), "{:?}", node.process.every_line());
 }
 
 async fn peer_with_more_queued_than_sockets_hold(node: &Node) -> Peer {
-    let socket = TcpSocket::new_v4().expect("a socket");
+    let socket = if node.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("set");
-    let stream = socket.connect(([127, 0, 0, 1], node.port).into()).await.expect("accepted");
+    let stream = socket.connect((node.address, node.port).into()).await.expect("accepted");
     let mut peer = Peer::connect_over(stream, node, &node_name("peer"), COOKIE).await.expect("let in");
     // More than both sockets hold, less than the node drops a peer for.
     for _ in 0..8 {

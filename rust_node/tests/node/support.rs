@@ -1,6 +1,7 @@
 //! The real node process, real BEAMs, and a peer that says whatever a test wants.
 
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -20,6 +21,9 @@ use tokio::net::{TcpSocket, TcpStream};
 pub const COOKIE: &str = "a-test-cookie";
 /// The bound on every wait; nothing here takes nearly that long.
 pub const SOON: Duration = Duration::from_secs(120);
+
+/// This machine, in both families.
+pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 pub fn node_name(prefix: &str) -> String {
     node_name_at(prefix, "127.0.0.1")
@@ -141,6 +145,8 @@ impl Drop for Process {
 pub struct Node {
     pub process: Process,
     pub name: String,
+    /// Where it listens, and serves HTTP.
+    pub address: IpAddr,
     pub port: u16,
     pub http: u16,
 }
@@ -154,18 +160,25 @@ impl Node {
         Node::listening(name, "127.0.0.1:0", arguments)
     }
 
+    /// Named by an address of this machine, and there for all that connect.
+    pub fn start_at(host: IpAddr, arguments: &[&str]) -> Node {
+        Node::listening(&node_name_at("rust", &host.to_string()), &SocketAddr::from((host, 0)).to_string(), arguments)
+    }
+
     pub fn listening(name: &str, address: &str, arguments: &[&str]) -> Node {
+        let host = address.parse::<SocketAddr>().expect("an address").ip();
         port_mapper();
         let name = name.to_owned();
         let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
         command
-            .args(["run", "--name", &name, "--listen", address, "--http", "127.0.0.1:0"])
+            .args(["run", "--name", &name, "--listen", address])
+            .args(["--http", &SocketAddr::from((host, 0)).to_string()])
             .args(arguments)
             .env("DURABLE_HANDOFF_COOKIE", COOKIE);
         let mut process = Process::spawn(&mut command);
         let port = port(&process.line("accepting connections address="));
         let http = port_of_http(&mut process);
-        Node { process, name, port, http }
+        Node { process, name, address: host, port, http }
     }
 
     /// A counter or gauge; 0 when there is none yet.
@@ -198,7 +211,7 @@ impl Node {
 
     /// With further header lines.
     pub async fn get_with(&self, path: &str, headers: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).await.expect("HTTP is served");
+        let mut stream = TcpStream::connect((self.address, self.http)).await.expect("HTTP is served");
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.expect("asked");
         let mut answer = String::new();
@@ -240,9 +253,9 @@ fn port_of_http(process: &mut Process) -> u16 {
     port(&process.line("serving HTTP address="))
 }
 
-/// Dials as the node does.
+/// Dials as the node does, a name that may have a port.
 pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
-    dial::dial(node, &name(to).into()).await
+    dial::dial(node, &names::parse_seed(to).expect("a node name")).await
 }
 
 /// Asks again until it is so.
@@ -277,7 +290,7 @@ impl Peer {
     }
 
     pub async fn connect_as(node: &Node, own: &str, cookie: &str) -> Result<Peer, HandshakeError> {
-        Peer::connect_over(TcpStream::connect(("127.0.0.1", node.port)).await?, node, own, cookie).await
+        Peer::connect_over(TcpStream::connect((node.address, node.port)).await?, node, own, cookie).await
     }
 
     /// Over a connection of the caller's making.

@@ -1,19 +1,18 @@
 //! Distribution over TLS with real BEAMs, in both directions, and with short names.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::support::{self, Node, Otp, node_name_at, otps};
+use crate::support::{self, LOOPBACK, Node, Otp, node_name_at, otps};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const ASK: &str = include_str!("beam/ask.exs");
-
-fn short_name(prefix: &str) -> String {
-    node_name_at(prefix, "localhost")
-}
 
 /// An authority, and a certificate of its for `localhost` and `::1`, in a new directory.
 pub fn certificates(directory: &Path) {
@@ -97,29 +96,79 @@ async fn both_ways(driver: &str, host: &str, listen: &str) {
 
 #[tokio::test]
 async fn a_peer_without_tls_is_not_let_in() {
-    let (directory, _) = directory(otps()[0]);
-    certificates(directory.path());
-    let mut node = node_over_tls(directory.path());
-    let plain = support::Peer::connect_as(&node, &short_name("peer"), support::COOKIE).await;
-    assert!(plain.is_err());
-    node.counted("durable_handoff_handshakes_total{kind=\"io\"}", 1.0).await;
-    assert!(node.is_alive());
+    for (host, name) in hosts() {
+        let (directory, _) = directory(otps()[0]);
+        certificates(directory.path());
+        let mut node = node_over_tls(host, name, directory.path());
+        let plain = support::Peer::connect_as(&node, &node_name_at("peer", name), support::COOKIE).await;
+        assert!(plain.is_err());
+        node.counted("durable_handoff_handshakes_total{kind=\"io\"}", 1.0).await;
+        assert!(node.is_alive());
+    }
+}
+
+/// Each with a host that the certificate names.
+fn hosts() -> [(IpAddr, &'static str); 2] {
+    [(LOOPBACK[0], "localhost"), (LOOPBACK[1], "::1")]
+}
+
+#[tokio::test]
+async fn records_of_tls_that_are_wrong_too_long_or_never_end() {
+    for (host, name) in hosts() {
+        let (directory, _) = directory(otps()[0]);
+        certificates(directory.path());
+        let mut node = node_over_tls(host, name, directory.path());
+        // A record longer than there are, an alert, a greeting of zeros, and the beginning of one.
+        let greeting = [&[0x16, 3, 1, 0, 8, 1, 0, 0, 4][..], &[0; 4]].concat();
+        for bytes in [&[0x16, 3, 3, 0xff, 0xff][..], &[0x15, 3, 3, 0, 2, 2, 80], &greeting, &[0x16, 3, 1, 2, 0, 1]] {
+            let mut stream = TcpStream::connect((host, node.port)).await.expect("accepted");
+            stream.write_all(bytes).await.expect("sent");
+            let _ended =
+                tokio::time::timeout(support::SOON, stream.read_to_end(&mut Vec::new())).await.expect("closed");
+        }
+        let ended =
+            async |kind: &str| node.metric(&format!("durable_handoff_handshakes_total{{kind=\"{kind}\"}}")).await;
+        support::eventually("each was turned away", async || ended("io").await + ended("timeout").await >= 4.0).await;
+        assert!(node.is_alive());
+        let known = stranger(directory.path(), directory.path(), name);
+        // It may run out of time on a busy machine.
+        support::eventually("one with a certificate is let in", async || {
+            support::dial(&known, &format!("{}:{}", bracketed(&node.name), node.port)).await.is_ok()
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
-    let (directory, _) = directory(otps()[0]);
-    certificates(directory.path());
-    let mut node = node_over_tls(directory.path());
-    let (other, _) = self::directory(otps()[0]);
-    certificates(other.path());
+    for (host, name) in hosts() {
+        let (directory, _) = directory(otps()[0]);
+        certificates(directory.path());
+        let mut node = node_over_tls(host, name, directory.path());
+        let (other, _) = self::directory(otps()[0]);
+        certificates(other.path());
+        let stranger = stranger(directory.path(), other.path(), name);
+        let refused = support::dial(&stranger, &format!("{}:{}", bracketed(&node.name), node.port)).await;
+        assert!(refused.is_err(), "another authority's certificate");
+        node.counted("durable_handoff_handshakes_total{kind=\"io\"}", 1.0).await;
+        assert!(node.is_alive());
+    }
+}
+
+/// The name as it is written before a port.
+fn bracketed(name: &str) -> String {
+    name.replace("::1", "[::1]")
+}
+
+/// A node that trusts one authority and has a certificate of another, or the same.
+fn stranger(authority: &Path, own: &Path, host: &str) -> rust_node::distribution::Node {
     let files = rust_node::distribution::tls::TlsFiles {
-        ca: directory.path().join("ca.pem"),
-        certificate: other.path().join("cert.pem"),
-        key: other.path().join("key.pem"),
+        ca: authority.join("ca.pem"),
+        certificate: own.join("cert.pem"),
+        key: own.join("key.pem"),
     };
-    let dist = rust_node::distribution::Node::new(rust_node::distribution::NodeOptions {
-        local: support::local(&short_name("look"), support::COOKIE),
+    rust_node::distribution::Node::new(rust_node::distribution::NodeOptions {
+        local: support::local(&node_name_at("look", host), support::COOKIE),
         limits: rust_node::distribution::Limits {
             handshake_timeout: support::SOON,
             ..rust_node::distribution::Limits::default()
@@ -130,15 +179,11 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
         dist_port: None,
         dns_server: None,
         metrics: rust_node::metrics::Metrics::default(),
-    });
-    let stranger = support::dial(&dist, &node.name).await;
-    assert!(stranger.is_err(), "another authority's certificate");
-    node.counted("durable_handoff_handshakes_total{kind=\"io\"}", 1.0).await;
-    assert!(node.is_alive());
+    })
 }
 
-fn node_over_tls(directory: &Path) -> Node {
+fn node_over_tls(host: IpAddr, name: &str, directory: &Path) -> Node {
     let flags = node_flags(directory);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    Node::start_as(&short_name("rust"), &flags)
+    Node::listening(&node_name_at("rust", name), &SocketAddr::from((host, 0)).to_string(), &flags)
 }
