@@ -64,6 +64,43 @@ defmodule Store.AuditTest do
     end
   end
 
+  test "gets keys from STS for a web identity, from variables or a profile, and says what keeps it from them",
+       %{program: program} do
+    home = Path.join(System.tmp_dir!(), Cluster.unique("durable_handoff_home"))
+    File.mkdir_p!(Path.join(home, ".aws"))
+    on_exit(fn -> File.rm_rf!(home) end)
+    token = Path.join(home, "token")
+    File.write!(token, "a token")
+    role = fn name -> "arn:aws:iam::123456789012:role/#{name}" end
+    identity = fn name, token -> ["AWS_ROLE_ARN=" <> role.(name), "AWS_WEB_IDENTITY_TOKEN_FILE=" <> token] end
+    profile = "[profile audit]\nrole_arn = #{role.("reader")}\nweb_identity_token_file = #{token}\n"
+    File.write!(Path.join(home, ".aws/config"), profile)
+
+    for given <- [identity.("reader", token), ["AWS_PROFILE=audit"]] do
+      assert {table, 4} = audit(program, home, given)
+      assert table =~ ~r/1: unreadable .*\n  broken  it is not a JSON/
+    end
+
+    # Keys that STS has given to a role which may not read; none, without a token; and keys that STS has not given.
+    for {given, code} <- [
+          {identity.("stranger", token), "AccessDenied"},
+          {identity.("reader", token <> "_missing"), "UnusableCredentials"},
+          {["AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"], "InvalidAccessKeyId"}
+        ] do
+      assert {error, 1} = audit(program, home, given)
+      assert error =~ "code " <> code
+    end
+  end
+
+  # With these variables and no others.
+  defp audit(program, home, given) do
+    endpoint = Elixir.Store.Servers.endpoint(:sts)
+    trust = ["HOME=" <> home, "SSL_CERT_FILE=" <> Elixir.Store.Servers.sts_certificate(), "AWS_REGION=us-east-1"]
+    at = ["AWS_ENDPOINT_URL=" <> endpoint, "AWS_ENDPOINT_URL_STS=" <> endpoint]
+    arguments = ["-i" | trust ++ at ++ given] ++ [program, "audit", "--store", "s3://audited/x"]
+    System.cmd("env", arguments, stderr_to_stdout: true)
+  end
+
   # Three servers: one stays, one is stopped for a move that never happens, one loses its node.
   defp run_servers(options) do
     [alive, dead] = Cluster.start_nodes(2)

@@ -46,11 +46,16 @@ defmodule Store.Servers do
   end
 
   @doc "Where the server is."
-  @spec endpoint(kind()) :: String.t()
+  @spec endpoint(kind() | :sts) :: String.t()
   def endpoint(:s3), do: variable("HANDOFF_S3_ENDPOINT")
   def endpoint(:ministack), do: variable("HANDOFF_MINISTACK_ENDPOINT")
   def endpoint(:azure), do: variable("HANDOFF_AZURE_ENDPOINT")
   def endpoint(:google), do: variable("HANDOFF_GCS_ENDPOINT")
+  def endpoint(:sts), do: variable("HANDOFF_STS_ENDPOINT")
+
+  @doc "The file with the certificate of `:sts`."
+  @spec sts_certificate() :: String.t()
+  def sts_certificate, do: variable("HANDOFF_STS_CERTIFICATE")
 
   @doc "Which server `:s3` is: `moto` or `ceph`."
   @spec s3_server() :: String.t()
