@@ -20,6 +20,8 @@ defmodule DurableHandoff.Drain.Look do
   @worth_it 64
   @longest_wait_ms 1_000
   @share_of_the_drain 20
+  # On a busy machine the look at the processors is not to delay a short drain.
+  @processors_ms 30
 
   @type found :: {Learnt.t() | nil, Estimate.measured() | nil}
   @type t :: {Learnt.t() | nil, :looking} | found()
@@ -59,7 +61,7 @@ defmodule DurableHandoff.Drain.Look do
 
     :proc_lib.spawn(fn ->
       measured = of(supervisor, learnt, written) || Estimate.probe(supervisor, servers)
-      measured = measured && Map.put(measured, :remote_us, Processors.measure(targets(supervisor)))
+      measured = measured && Map.put(measured, :remote_us, Processors.measure(targets(supervisor), @processors_ms))
       send(drain, {__MODULE__, measured})
     end)
   end
