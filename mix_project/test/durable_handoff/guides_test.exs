@@ -5,6 +5,22 @@ defmodule DurableHandoff.GuidesTest do
   @root Path.expand("../../..", __DIR__)
   @sources Path.wildcard(Path.expand("../../lib/**/*.ex", __DIR__))
 
+  test "each link between pages leads to a file and to a heading of it" do
+    folders = ~w(*.md docs/**/*.md integration/*/*.md native/*/*.md test/**/*.md)
+    pages = Enum.flat_map(folders, &Path.wildcard(Path.join(@root, &1)))
+    assert length(pages) > 20
+
+    dead =
+      for page <- pages,
+          text = without_code(File.read!(page)),
+          [_whole, link] <- Regex.scan(~r/\]\(([^)\s]+)\)/, text),
+          not (link =~ ~r/^(https?|mailto):/),
+          not leads_somewhere?(page, link),
+          do: {Path.relative_to(page, @root), link}
+
+    assert dead == []
+  end
+
   describe "troubleshooting" do
     setup do
       text = File.read!(guide("troubleshooting"))
@@ -121,6 +137,21 @@ defmodule DurableHandoff.GuidesTest do
   defp event({title, text}) do
     [_whole, name] = Regex.run(~r/^`:([a-z_]+)`$/, title)
     {String.to_atom(name), text}
+  end
+
+  defp without_code(text), do: String.replace(text, ~r/^```.*?^```$/ms, "")
+
+  defp leads_somewhere?(page, link) do
+    [path | anchor] = String.split(link, "#", parts: 2)
+    target = if path == "", do: page, else: Path.expand(path, Path.dirname(page))
+    File.exists?(target) and (anchor == [] or Path.extname(target) != ".md" or hd(anchor) in anchors(target))
+  end
+
+  # As GitHub and ex_doc form them.
+  defp anchors(page) do
+    for [_whole, heading] <- Regex.scan(~r/^#+ (.+)$/m, without_code(File.read!(page))) do
+      heading |> String.downcase() |> String.replace(~r/[^\p{L}\p{N}_\- ]/u, "") |> String.replace(" ", "-")
+    end
   end
 
   defp complete!(sections) do
