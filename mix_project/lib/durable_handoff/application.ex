@@ -9,9 +9,16 @@ defmodule DurableHandoff.Application do
 
   @impl true
   def start(_type, _arguments) do
+    preload()
     DurableHandoff.Status.init()
     children = for module <- [Stopping, Drain.Quiet, Drain.Learnt, Wire.Endpoint], do: apart(module)
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
+  end
+
+  # In interactive mode a module is loaded when it is first called: not in the middle of a shutdown.
+  defp preload do
+    modules = Application.spec(:durable_handoff, :modules) || []
+    :proc_lib.spawn(fn -> :code.ensure_modules_loaded(modules) end)
   end
 
   defp apart(module) do

@@ -271,7 +271,7 @@ defmodule DurableHandoff.Drain do
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
     drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
     put_progress(drain, Session.progress(session))
-    if :finish in actions, do: drain, else: drain |> await(until(wake)) |> loop()
+    if :finish in actions, do: drain, else: drain |> await(Clock.until_ms(wake)) |> loop()
   end
 
   defp put_progress(%{status: nil}, _progress), do: :ok
@@ -499,7 +499,4 @@ defmodule DurableHandoff.Drain do
     # What a rebalance has stopped, any node may have.
     Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
-
-  defp until(:infinity), do: :infinity
-  defp until(wake_us), do: max(0, div(wake_us - Clock.now_us() + 999, 1_000))
 end

@@ -189,14 +189,7 @@ defmodule DurableHandoff.Drainer do
 
   @impl true
   def init({supervisor, options}) do
-    preload()
     {:ok, %__MODULE__{supervisor: supervisor, options: options, status: Status.new(supervisor, options)}}
-  end
-
-  # In interactive mode a module is loaded when it is first called: not in the middle of a shutdown.
-  defp preload do
-    modules = Application.spec(:durable_handoff, :modules) || []
-    :proc_lib.spawn(fn -> :code.ensure_modules_loaded(modules) end)
   end
 
   @impl true

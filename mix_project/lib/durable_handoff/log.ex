@@ -74,6 +74,11 @@ defmodule DurableHandoff.Log do
   def error(event, supervisor, text, fields \\ []), do: write(:error, event, supervisor, text, fields)
 
   @doc false
+  # Milliseconds as every text of this library has them.
+  @spec seconds(number()) :: String.t()
+  def seconds(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
+
+  @doc false
   # `supervisor` is nil for a line about the whole VM.
   @spec write(level(), atom(), atom(), String.t(), Enumerable.t()) :: :ok
   def write(level, event, nil, text, fields),

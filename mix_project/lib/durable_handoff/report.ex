@@ -183,7 +183,7 @@ defmodule DurableHandoff.Report do
     def to_string(%{goal: :rebalance, balance: %{} = balance} = report) do
       [
         "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
-        report.moved > 0 && " in #{seconds(report.duration_ms)} to #{counts(report.targets)}",
+        report.moved > 0 && " in #{DurableHandoff.Log.seconds(report.duration_ms)} to #{counts(report.targets)}",
         balance.idle && "; idle: #{balance.idle}",
         report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
         report.ended != :done && "; ended early: #{report.ended}",
@@ -195,7 +195,7 @@ defmodule DurableHandoff.Report do
 
     def to_string(report) do
       [
-        "moved #{report.moved} of #{report.total} in #{seconds(report.duration_ms)}",
+        "moved #{report.moved} of #{report.total} in #{DurableHandoff.Log.seconds(report.duration_ms)}",
         report.moved > 0 && " to #{counts(report.targets)}",
         report.gap_ms.count > 0 &&
           "; gap p50 #{round(report.gap_ms.p50)} ms, p99 #{round(report.gap_ms.p99)} ms, max #{round(report.gap_ms.max)} ms",
@@ -224,7 +224,5 @@ defmodule DurableHandoff.Report do
     defp executor(_embedded), do: false
 
     defp counts(map), do: map |> Enum.sort() |> Enum.map_join(", ", fn {name, count} -> "#{name} #{count}" end)
-
-    defp seconds(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
   end
 end

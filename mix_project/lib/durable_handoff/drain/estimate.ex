@@ -329,12 +329,10 @@ defmodule DurableHandoff.Drain.Estimate do
   @spec sentence(t(), non_neg_integer(), pos_integer()) :: String.t()
   def sentence(estimate, moves, timeout_ms) do
     about =
-      "about #{seconds(estimate.drain_ms)} (#{Float.round(estimate.round_trip_ms, 1)} ms a round trip to the store)"
+      "about #{Log.seconds(estimate.drain_ms)} (#{Float.round(estimate.round_trip_ms, 1)} ms a round trip to the store)"
 
     if estimate.drain_ms > timeout_ms,
       do: about <> ", longer than timeout_ms #{timeout_ms}: about #{estimate.fit} of #{moves} fit",
       else: about
   end
-
-  defp seconds(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
 end
