@@ -169,6 +169,13 @@ defmodule Node.EndpointTest do
       assert left == %{moved_lately: 4}
       assert %{excess: 2} = balance
 
+      # Its settings count, and one that is wrong is named.
+      send_to(a, {:durable_handoff, 1, :rebalance_request, 4, self(), Map.put(what, :min_servers, 5)})
+      assert_receive {:durable_handoff, 1, :plan, 4, %{moves: 0, balance: %{idle: :too_few_servers}}}
+      send_to(a, {:durable_handoff, 1, :rebalance_request, 5, self(), Map.put(what, :tolerance, 11)})
+      assert_receive {:durable_handoff, 1, :refuse, 5, {:invalid, [why]}}
+      assert why =~ ":tolerance got 11"
+
       :ok = call(b, DurableHandoff, :cordon, [context.sup])
       send_to(b, {:durable_handoff, 1, :rebalance_request, 2, self(), %{what | dry_run: false}})
       assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}

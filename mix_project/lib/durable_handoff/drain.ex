@@ -259,8 +259,11 @@ defmodule DurableHandoff.Drain do
   # One server needs no coordination.
   defp rust_nodes(%{why: {:move, _server, _target}}, _storage), do: []
 
-  defp rust_nodes(drain, storage),
-    do: Executor.rust_nodes(drain.options.executor, Atom.to_string(kind(drain)), drain.supervisor, storage)
+  # Rust nodes know `max_per_second` since they know rebalances. One that does not would ignore it.
+  defp rust_nodes(%{options: options} = drain, storage) do
+    goal = if options.max_per_second, do: "rebalance", else: Atom.to_string(kind(drain))
+    Executor.rust_nodes(options.executor, goal, drain.supervisor, storage)
+  end
 
   defp from(config, nil), do: config
   defp from(config, learnt), do: Map.put(config, :learnt, learnt)

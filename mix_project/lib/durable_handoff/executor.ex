@@ -21,14 +21,15 @@ defmodule DurableHandoff.Executor do
   The Rust nodes that may run a `goal` of `supervisor` (`"drain"` or `"rebalance"`) on the storage of that identity,
   in the order to ask them; none for embedded.
   """
-  @spec rust_nodes(:auto | :embedded | {:node, node()}, String.t(), atom(), String.t()) :: [RustNodes.rust_node()]
+  @spec rust_nodes(:auto | :embedded | {:node, node()}, goal :: String.t(), atom(), String.t()) ::
+          [RustNodes.rust_node()]
   def rust_nodes(:embedded, _goal, _supervisor, _storage), do: []
   def rust_nodes(:auto, goal, _supervisor, storage), do: rank(RustNodes.all(goal), storage)
 
   def rust_nodes({:node, name}, goal, supervisor, _storage) do
     case Enum.filter(RustNodes.all(goal), fn {other, _pid, _release} -> other == name end) do
       [] ->
-        text = "no Rust node #{inspect(name)} that knows a #{goal} has announced itself; the engine in this VM runs it"
+        text = "no Rust node #{inspect(name)} that can run this has announced itself; the engine in this VM runs it"
         Log.warning(:no_executor, supervisor, text, node: name)
 
         Telemetry.fallback(supervisor, {:no_executor, name})

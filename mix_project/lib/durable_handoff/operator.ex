@@ -11,13 +11,17 @@ defmodule DurableHandoff.Operator do
 
   @step_ms 500
   @max_supervisors 10_000
+  # Of a `rebalance_request`. An operator sends them only to a node whose description says that it takes them: one that
+  # does not would ignore them.
+  @rebalance_settings [:tolerance, :min_servers, :max_per_second]
 
   @doc "Answers with release, clock and supervisors of this node."
   @spec describe(Wire.id(), pid()) :: :ok
   def describe(request, from) do
     supervisors = for name <- Enum.take(Status.supervisors(), @max_supervisors), info = supervisor(name), do: info
 
-    info = %{release: Wire.release(), now_ms: System.system_time(:millisecond), supervisors: supervisors}
+    now_ms = System.system_time(:millisecond)
+    info = %{release: Wire.release(), now_ms: now_ms, supervisors: supervisors, knows: ["rebalance_settings"]}
     answer(from, Wire.description(request, info))
   end
 
@@ -63,10 +67,9 @@ defmodule DurableHandoff.Operator do
   end
 
   @doc "Moves what is above this node's share, or plans it (`dry_run: true`)."
-  @spec rebalance(Wire.id(), pid(), %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}) ::
-          :ok
+  @spec rebalance(Wire.id(), pid(), map()) :: :ok
   def rebalance(request, from, what) do
-    overrides = if what.timeout_ms, do: [timeout_ms: what.timeout_ms], else: []
+    overrides = for name <- [:timeout_ms | @rebalance_settings], value = what[name], do: {name, value}
 
     with {:ok, name} <- find(what.supervisor), {:ok, message} <- rebalance(name, overrides, what, {request, from}) do
       answer(from, message)

@@ -126,7 +126,7 @@ defmodule DurableHandoff.Wire do
   @spec refuse(nil | id(), reason()) :: message()
   def refuse(id, reason), do: message(:refuse, [id, reason])
 
-  @doc "`info`: `%{release:, now_ms:, supervisors:}`."
+  @doc "`info`: `%{release:, now_ms:, supervisors:, knows:}`."
   @spec description(id(), map()) :: message()
   def description(request, info), do: message(:description, [request, info])
 

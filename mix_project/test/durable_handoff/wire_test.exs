@@ -55,6 +55,11 @@ defmodule DurableHandoff.WireTest do
   defp same?({:drain_request, request, from, what}, message),
     do: {request, from, what} == {elem(message, 3), elem(message, 4), Map.put_new(elem(message, 5), :plan, false)}
 
+  defp same?({:rebalance_request, request, from, what}, message) do
+    given = &for {name, value} <- &1, value != nil, into: %{}, do: {name, value}
+    {request, from, given.(what)} == {elem(message, 3), elem(message, 4), given.(elem(message, 5))}
+  end
+
   defp same?({:progress, id}, message), do: id == elem(message, 3)
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
@@ -130,6 +135,9 @@ defmodule DurableHandoff.WireTest do
           {:to, :move_request, [1, self(), %{supervisor: "S", key: "k", to: :b@h}]},
           {:message, :move_request, [1, self(), [supervisor: "S"]]},
           {:timeout_ms, :rebalance_request, [1, self(), %{supervisor: "S", timeout_ms: -1, dry_run: true}]},
+          {:tolerance, :rebalance_request, [1, self(), %{supervisor: "S", dry_run: true, tolerance: "0.1"}]},
+          {:min_servers, :rebalance_request, [1, self(), %{supervisor: "S", dry_run: true, min_servers: -1}]},
+          {:max_per_second, :rebalance_request, [1, self(), %{supervisor: "S", dry_run: true, max_per_second: 0.5}]},
           {:message, :rebalance_request, [1, :no_pid, %{supervisor: "S", dry_run: true}]}
         ] do
       assert Wire.read(List.to_tuple([:durable_handoff, 1, kind | fields])) == {:error, {:field, field}}

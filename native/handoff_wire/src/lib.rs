@@ -127,7 +127,7 @@ pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened, RebalanceOpen};
 pub use operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
-    PlanDone, PlanSummary, RebalanceRequest, RequestId, SupervisorInfo,
+    PlanDone, PlanSummary, REBALANCE_SETTINGS, RebalanceRequest, RequestId, SupervisorInfo,
 };
 pub use orders::Orders;
 pub use progress::ProgressUpdate;

@@ -4,8 +4,8 @@
 //! agent decides; a request is a request.
 
 use etf::{
-    Error, Fields, Pid, Term, boolean, int, map, optional, read_bool, read_i64, read_pid, read_text, read_u64,
-    read_value, text, uint, value,
+    Error, Fields, Pid, Term, boolean, float, int, list, map, optional, read_bool, read_each, read_f64, read_i64,
+    read_pid, read_text, read_u32, read_u64, read_value, text, uint, value,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,14 @@ pub struct SupervisorInfo {
     pub cordoned: Option<bool>,
 }
 
-/// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors}}`
+/// More than any release will know.
+const MAX_KNOWN: usize = 64;
+
+/// In [`Description::knows`]: `tolerance`, `min_servers` and `max_per_second` of a [`RebalanceRequest`]. An agent that does not
+/// know them ignores them.
+pub const REBALANCE_SETTINGS: &str = "rebalance_settings";
+
+/// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors, knows}}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     pub request: RequestId,
@@ -67,6 +74,8 @@ pub struct Description {
     /// The node's wall clock, milliseconds.
     pub now_ms: i64,
     pub supervisors: Vec<SupervisorInfo>,
+    /// What this agent takes that earlier ones ignore, such as [`REBALANCE_SETTINGS`]. Empty from earlier releases.
+    pub knows: Vec<String>,
 }
 
 impl Body for Description {
@@ -77,6 +86,7 @@ impl Body for Description {
             ("release", text(&self.release)),
             ("now_ms", int(self.now_ms)),
             ("supervisors", value(&self.supervisors)),
+            ("knows", list(self.knows.iter().map(|known| text(known)))),
         ]);
         vec![uint(self.request.0), info]
     }
@@ -89,6 +99,9 @@ impl Body for Description {
             release: info.need("release", read_text)?,
             now_ms: info.need("now_ms", read_i64)?,
             supervisors: info.need("supervisors", read_value)?,
+            knows: info
+                .maybe("knows", |term, key| read_each(term, key, MAX_KNOWN, |known| read_text(known, key)))?
+                .unwrap_or_default(),
         })
     }
 }
@@ -361,8 +374,9 @@ impl Body for MoveDone {
     }
 }
 
-/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms}}`. Answered as a
-/// [`DrainRequest`] with `plan` is; `total` counts the servers that are to move.
+/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, tolerance, min_servers,
+/// max_per_second}}`. Answered as a [`DrainRequest`] with `plan` is; `total` counts the servers that are to move. The last three
+/// only to an agent that knows [`REBALANCE_SETTINGS`]; absent, the configured ones count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebalanceRequest {
     pub request: RequestId,
@@ -373,18 +387,31 @@ pub struct RebalanceRequest {
     pub dry_run: bool,
     /// Instead of its configured time.
     pub timeout_ms: Option<u64>,
+    /// How much of its share a node may carry above it.
+    pub tolerance: Option<f64>,
+    /// A node with fewer servers moves none.
+    pub min_servers: Option<u32>,
+    /// How many servers begin to move in a second.
+    pub max_per_second: Option<u32>,
 }
 
 impl Body for RebalanceRequest {
     const KIND: &'static str = "rebalance_request";
 
     fn write(&self) -> Vec<Term> {
-        let what = map([
+        let number = |number: u32| uint(number.into());
+        let settings = [
+            ("tolerance", self.tolerance.map(float)),
+            ("min_servers", self.min_servers.map(number)),
+            ("max_per_second", self.max_per_second.map(number)),
+        ];
+        let what = [
             ("supervisor", text(&self.supervisor)),
             ("dry_run", boolean(self.dry_run)),
             ("timeout_ms", optional(self.timeout_ms.map(uint))),
-        ]);
-        vec![uint(self.request.0), self.from.clone().into(), what]
+        ];
+        let given = settings.into_iter().filter_map(|(key, setting)| Some((key, setting?)));
+        vec![uint(self.request.0), self.from.clone().into(), map(what.into_iter().chain(given))]
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
@@ -396,6 +423,9 @@ impl Body for RebalanceRequest {
             supervisor: what.need("supervisor", read_text)?,
             dry_run: what.need("dry_run", read_bool)?,
             timeout_ms: what.maybe("timeout_ms", read_u64)?,
+            tolerance: what.maybe("tolerance", read_f64)?,
+            min_servers: what.maybe("min_servers", read_u32)?,
+            max_per_second: what.maybe("max_per_second", read_u32)?,
         })
     }
 }

@@ -18,8 +18,8 @@ use handoff_core::{
 use handoff_wire::{
     Announce, CordonDone, CordonRequest, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen,
     DrainRequest, DrainStart, DrainStep, Events, Keepalive, Message, MoveDone, MoveRequest, Opened, Orders, PlanDone,
-    PlanSummary, ProgressUpdate, RebalanceOpen, RebalanceRequest, Refuse, RefuseReason, ReportMessage, RequestId,
-    Servers, Started, SupervisorInfo, ViewPart, Welcome, WireError,
+    PlanSummary, ProgressUpdate, REBALANCE_SETTINGS, RebalanceOpen, RebalanceRequest, Refuse, RefuseReason,
+    ReportMessage, RequestId, Servers, Started, SupervisorInfo, ViewPart, Welcome, WireError,
 };
 
 const DRAIN: DrainId = DrainId(7);
@@ -259,6 +259,7 @@ fn expected() -> Vec<(&'static str, Message)> {
                     draining: true,
                     cordoned: None,
                 }],
+                knows: Vec::new(),
             }
             .into(),
         ),
@@ -297,9 +298,14 @@ fn expected() -> Vec<(&'static str, Message)> {
                 draining: true,
                 cordoned: Some(true),
             };
-            let release = "0.2.0".into();
-            Description { request: RequestId(4), release, now_ms: 1_700_000_001_000, supervisors: vec![supervisor] }
-                .into()
+            Description {
+                request: RequestId(4),
+                release: "0.2.0".into(),
+                now_ms: 1_700_000_001_000,
+                supervisors: vec![supervisor],
+                knows: vec![REBALANCE_SETTINGS.into()],
+            }
+            .into()
         }),
         ("cordon_request", CordonRequest { request: RequestId(5), from: pid(), supervisor: None, cordon: true }.into()),
         ("uncordon_request", {
@@ -332,6 +338,23 @@ fn expected() -> Vec<(&'static str, Message)> {
                 supervisor: "MyApp.Durable".into(),
                 dry_run: true,
                 timeout_ms: Some(5_000),
+                tolerance: None,
+                min_servers: None,
+                max_per_second: None,
+            }
+            .into(),
+        ),
+        (
+            "rebalance_request_settings",
+            RebalanceRequest {
+                request: RequestId(9),
+                from: pid(),
+                supervisor: "MyApp.Durable".into(),
+                dry_run: false,
+                timeout_ms: None,
+                tolerance: Some(0.1),
+                min_servers: Some(50),
+                max_per_second: Some(5),
             }
             .into(),
         ),

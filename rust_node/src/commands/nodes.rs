@@ -30,6 +30,9 @@ pub struct NodeLine {
     /// The release of the library there, if it runs there.
     pub library: Option<String>,
     pub supervisors: Vec<SupervisorLine>,
+    /// See [`Description::knows`].
+    #[serde(skip)]
+    pub knows: Vec<String>,
 }
 
 /// Connects, asks, prints.
@@ -132,11 +135,11 @@ pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
 
 fn line(name: String, description: Option<Description>) -> NodeLine {
     let Some(description) = description else {
-        return NodeLine { name, library: None, supervisors: Vec::new() };
+        return NodeLine { name, library: None, supervisors: Vec::new(), knows: Vec::new() };
     };
     let now_ms = description.now_ms;
     let supervisors = description.supervisors.into_iter().map(|info| SupervisorLine::new(info, now_ms)).collect();
-    NodeLine { name, library: Some(description.release), supervisors }
+    NodeLine { name, library: Some(description.release), supervisors, knows: description.knows }
 }
 
 fn table(lines: &[NodeLine]) -> String {
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_node_without_the_library_has_a_line_too() {
-        let lines = [NodeLine { name: "a@h".to_owned(), library: None, supervisors: vec![] }];
+        let lines = [NodeLine { name: "a@h".to_owned(), library: None, supervisors: vec![], knows: vec![] }];
         assert_eq!(
             table(&lines),
             "NODE  LIBRARY  SUPERVISOR  RELEASE  AGE  SERVERS  STATE\na@h   -        -           -        -    -        -\n"

@@ -37,12 +37,28 @@ pub struct RebalanceFlags {
     /// The time for the rebalance in milliseconds [default: the supervisors']
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
+    /// How much of its share a node may carry above it before it moves any server, such as 0.1 [default: the supervisors']
+    #[arg(long, value_name = "N")]
+    pub tolerance: Option<f64>,
+    /// A node with fewer servers moves none [default: the supervisors']
+    #[arg(long, value_name = "N")]
+    pub min_servers: Option<u32>,
+    /// How many servers begin to move in a second on each node [default: the supervisors']
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_per_second: Option<u32>,
     /// Only show how many servers would move where
     #[arg(long)]
     pub dry_run: bool,
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl RebalanceFlags {
+    /// Whether there is one that earlier releases ignore.
+    fn has_settings(&self) -> bool {
+        self.tolerance.is_some() || self.min_servers.is_some() || self.max_per_second.is_some()
+    }
 }
 
 /// Connects, asks every node, watches, prints.
@@ -54,7 +70,7 @@ pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Res
     let node = start(&settings, random_creation())?;
     connect_all(&node, &settings).await.iter().for_each(|failure| say(failure));
     let lines = ask(&node).await?;
-    let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref()) {
+    let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref(), flags.has_settings()) {
         Ok(choice) => choice,
         Err((why, exit)) => {
             node.stop();
@@ -132,8 +148,17 @@ async fn ask_one(
 ) -> OfNode {
     let peer = names::parse(name).map_err(|error| NoAnswer::Unreachable(error.to_string()))?;
     let mut agent = Agent::of_peer(node, &peer)?;
-    let RebalanceFlags { dry_run, timeout_ms, .. } = *flags;
-    agent.ask(|request, from| RebalanceRequest { request, from, supervisor, dry_run, timeout_ms })?;
+    let RebalanceFlags { dry_run, timeout_ms, tolerance, min_servers, max_per_second, .. } = *flags;
+    agent.ask(|request, from| RebalanceRequest {
+        request,
+        from,
+        supervisor,
+        dry_run,
+        timeout_ms,
+        tolerance,
+        min_servers,
+        max_per_second,
+    })?;
     let answer = agent.next(|request, message| match message {
         Message::DrainStep(step) if step.request == request => {
             // A step that finds no room is followed by the next.

@@ -126,7 +126,7 @@ mod tests {
             cordoned: Some(true),
         };
         let supervisors = vec![info; supervisors];
-        Description { request: RequestId(1), release: "1".to_owned(), now_ms: 62_000, supervisors }
+        Description { request: RequestId(1), release: "1".to_owned(), now_ms: 62_000, supervisors, knows: Vec::new() }
     }
 
     #[test]

@@ -168,7 +168,8 @@ messages = [
       now_ms: 1_700_000_001_000,
       supervisors: [
         %{name: "MyApp.Durable", generation: nil, started_at_ms: nil, servers: 7, draining: true, cordoned: true}
-      ]
+      ],
+      knows: ["rebalance_settings"]
     }
   ],
   cordon_request: [5, pid, %{supervisor: nil, cordon: true}],
@@ -177,6 +178,18 @@ messages = [
   move_request: [7, pid, %{supervisor: "MyApp.Durable", key: "room/1", to: "c@h", timeout_ms: nil}],
   move_done: [7, %{from: "b@h", to: "c@h", gap_us: 21_500, attempts: 1}],
   rebalance_request: [8, pid, %{supervisor: "MyApp.Durable", dry_run: true, timeout_ms: 5_000}],
+  rebalance_request_settings: [
+    9,
+    pid,
+    %{
+      supervisor: "MyApp.Durable",
+      dry_run: false,
+      timeout_ms: nil,
+      tolerance: 0.1,
+      min_servers: 50,
+      max_per_second: 5
+    }
+  ],
   announce_goals: [pid, %{release: "0.2.0", accepting: true, goals: ["drain", "rebalance"]}],
   rebalance_open: [7, pid, %{spec | config: rebalance}],
   rebalance_progress: [7, Map.put(progress, :excess, 34)],
@@ -192,6 +205,7 @@ kind = fn
   :description_cordoned -> :description
   :uncordon_request -> :cordon_request
   :announce_goals -> :announce
+  :rebalance_request_settings -> :rebalance_request
   :rebalance_progress -> :progress
   :rebalance_report -> :report
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name

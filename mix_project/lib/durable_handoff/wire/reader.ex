@@ -29,7 +29,14 @@ defmodule DurableHandoff.Wire.Reader do
           | {:move_request, id(), pid(),
              %{supervisor: String.t(), key: String.t(), to: nil | String.t(), timeout_ms: nil | non_neg_integer()}}
           | {:rebalance_request, id(), pid(),
-             %{supervisor: String.t(), timeout_ms: nil | non_neg_integer(), dry_run: boolean()}}
+             %{
+               supervisor: String.t(),
+               timeout_ms: nil | non_neg_integer(),
+               dry_run: boolean(),
+               tolerance: nil | number(),
+               min_servers: nil | non_neg_integer(),
+               max_per_second: nil | non_neg_integer()
+             }}
   @type reason ::
           :unknown_drain
           | :duplicate
@@ -104,8 +111,11 @@ defmodule DurableHandoff.Wire.Reader do
   end
 
   def read(:rebalance_request, [request, from, %{dry_run: dry_run} = what])
-      when is_number_of(request) and is_pid(from) and is_boolean(dry_run),
-      do: request(:rebalance_request, request, from, what, supervisor: &text?/1, timeout_ms: &optional_number?/1)
+      when is_number_of(request) and is_pid(from) and is_boolean(dry_run) do
+    numbers = for field <- [:timeout_ms, :min_servers, :max_per_second], do: {field, &optional_number?/1}
+    fields = [supervisor: &text?/1, tolerance: &(&1 == nil or is_number(&1))] ++ numbers
+    request(:rebalance_request, request, from, what, fields)
+  end
 
   def read(kind, _fields)
       when kind in [:announce, :opened, :started, :orders, :progress, :report, :refuse, :describe, :drain_request] or

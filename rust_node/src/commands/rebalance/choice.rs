@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use handoff_wire::REBALANCE_SETTINGS;
+
 use crate::commands::exit::Exit;
 use crate::commands::nodes::NodeLine;
 
@@ -15,8 +17,13 @@ pub(super) struct Asked {
     pub(super) too_old: Option<String>,
 }
 
-/// The supervisor that is named, or the only one, and its nodes.
-pub(super) fn choose(lines: &[NodeLine], given: Option<&str>) -> Result<(String, Vec<Asked>), (String, Exit)> {
+/// The supervisor that is named, or the only one, and its nodes. `settings`: the request has some that earlier releases
+/// would ignore.
+pub(super) fn choose(
+    lines: &[NodeLine],
+    given: Option<&str>,
+    settings: bool,
+) -> Result<(String, Vec<Asked>), (String, Exit)> {
     if lines.is_empty() {
         return Err(("no node could be reached".to_owned(), Exit::Unreachable));
     }
@@ -36,8 +43,12 @@ pub(super) fn choose(lines: &[NodeLine], given: Option<&str>) -> Result<(String,
     let asked = lines.iter().filter_map(|line| {
         let found = line.supervisors.iter().find(|found| found.name == supervisor)?;
         let release = line.library.as_deref().unwrap_or("of an unknown release");
-        let too_old =
-            found.cordoned.is_none().then(|| format!("its durable_handoff {release} does not know rebalance"));
+        let missing = match (found.cordoned, settings && !line.knows.iter().any(|known| known == REBALANCE_SETTINGS)) {
+            (None, _) => Some("rebalance"),
+            (_, true) => Some("--tolerance, --min-servers and --max-per-second"),
+            (_, false) => None,
+        };
+        let too_old = missing.map(|missing| format!("its durable_handoff {release} does not know {missing}"));
         Some(Asked { name: line.name.clone(), servers: found.servers, too_old })
     });
     Ok((supervisor.to_owned(), asked.collect()))
@@ -66,25 +77,37 @@ mod tests {
             cordoned,
         };
         let supervisors = supervisors.iter().map(supervisor).collect();
-        NodeLine { name: node.to_owned(), library: Some("0.1.0".to_owned()), supervisors }
+        NodeLine { name: node.to_owned(), library: Some("0.1.0".to_owned()), supervisors, knows: Vec::new() }
     }
 
     #[test]
     fn the_only_supervisor_needs_no_name_and_nodes_without_it_are_not_asked() {
         let lines = [line("a@h", &["Sup"], Some(false)), line("b@h", &[], None), line("c@h", &["Sup"], None)];
-        let (supervisor, asked) = choose(&lines, None).expect("one");
+        let (supervisor, asked) = choose(&lines, None, false).expect("one");
         assert_eq!((&*supervisor, asked.len(), asked[0].too_old.is_none()), ("Sup", 2, true));
         assert_eq!(asked[1].too_old.as_deref(), Some("its durable_handoff 0.1.0 does not know rebalance"));
-        assert_eq!(choose(&lines, Some("Elixir.Sup")).expect("named").0, "Sup");
+        assert_eq!(choose(&lines, Some("Elixir.Sup"), false).expect("named").0, "Sup");
+    }
+
+    #[test]
+    fn a_node_that_would_ignore_the_settings_is_not_asked() {
+        let mut lines = [line("a@h", &["Sup"], Some(false)), line("b@h", &["Sup"], Some(false))];
+        lines[0].knows.push(REBALANCE_SETTINGS.to_owned());
+        let (_, asked) = choose(&lines, None, true).expect("one");
+        assert_eq!(asked[0].too_old, None);
+        assert_eq!(
+            asked[1].too_old.as_deref(),
+            Some("its durable_handoff 0.1.0 does not know --tolerance, --min-servers and --max-per-second")
+        );
     }
 
     #[test]
     fn a_name_that_is_wrong_or_missing_is_answered_with_those_there_are() {
         let lines = [line("a@h", &["MyApp.Durable", "Other"], Some(false))];
-        let error = |given| choose(&lines, given).expect_err("an error");
+        let error = |given| choose(&lines, given, false).expect_err("an error");
         assert_eq!(error(Some("MyApp.Durabel")).0, "no node has MyApp.Durabel, did you mean MyApp.Durable?");
         assert!(error(Some("Quite.Different")).0.contains("there is: MyApp.Durable, Other"));
         assert_eq!(error(None).1, Exit::Settings);
-        assert_eq!(choose(&[], None).expect_err("no node").1, Exit::Unreachable);
+        assert_eq!(choose(&[], None, false).expect_err("no node").1, Exit::Unreachable);
     }
 }
