@@ -5,7 +5,9 @@
 //! DurableServer ended the process). Even then the counter is no lower than the last one that was stored: by
 //! a sync that was answered, by an orderly stop, or as a later process found it.
 
-use crate::beam::commands::Calls;
+use std::collections::BTreeMap;
+
+use crate::beam::commands::{Calls, Counter};
 use crate::history::{End, Key, Life};
 
 /// Whether the last write of a server that stops in order can be relied on.
@@ -16,6 +18,9 @@ pub enum FinalWrites {
     /// The store fails them at random, for longer than a shutdown lasts; DurableServer then stops the server
     /// all the same.
     MayFail,
+    /// The store is out for a while. Those of servers that are being stopped when that begins may fail; the
+    /// report of the drain then counts them.
+    FailAsReported,
 }
 
 /// The lowest counter that a server with these lives may have in the end.
@@ -31,6 +36,14 @@ pub fn floor(key: Key, lives: &[Life], calls: &Calls, writes: FinalWrites) -> u6
         _ => life.found,
     };
     lives.iter().map(stored).fold(kept, u64::max)
+}
+
+/// How many servers have a lower counter than if every final write had been stored.
+pub fn set_back(counters: &[Counter], lives: &BTreeMap<Key, Vec<Life>>, calls: &Calls) -> u64 {
+    let of_one = |key: Key| lives.get(&key).map_or(&[][..], Vec::as_slice);
+    let behind =
+        |counter: &&Counter| counter.value < floor(counter.key, of_one(counter.key), calls, FinalWrites::Count);
+    counters.iter().filter(behind).count() as u64
 }
 
 #[cfg(test)]
@@ -66,6 +79,15 @@ mod tests {
         assert_eq!(floor(KEY, &moved_first, &calls(55, 30), FinalWrites::Count), 40);
         let found = [life(0, killed), life(45, killed), life(45, None)];
         assert_eq!(floor(KEY, &found, &calls(55, 30), FinalWrites::Count), 45);
+    }
+
+    #[test]
+    fn a_server_whose_last_write_failed_is_set_back_and_keeps_what_was_synced() {
+        let lives = [life(20, Some(End::Stopped(40))), life(30, None)];
+        assert_eq!(floor(KEY, &lives, &calls(40, 30), FinalWrites::FailAsReported), 30);
+        let counters = |value| [Counter { key: KEY, value, node: None, intact: true }];
+        let all_lives = BTreeMap::from([(KEY, lives.to_vec())]);
+        assert_eq!([39, 40].map(|value| set_back(&counters(value), &all_lives, &calls(40, 30))), [1, 0]);
     }
 
     #[test]

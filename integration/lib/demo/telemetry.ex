@@ -32,8 +32,9 @@ defmodule HandoffDemo.Telemetry do
   @spec handle([atom()], map(), map(), term()) :: :ok
   def handle([:durable_handoff, :drain, :stop], _measurements, %{report: report}, _config) do
     executor = if report.executor == :embedded, do: "embedded", else: "node"
-    at_us = :os.system_time(:microsecond)
-    Control.send_event({:drained, at_us, executor, report.moved, report.total, Atom.to_string(report.ended)})
+    {at_us, ended} = {:os.system_time(:microsecond), Atom.to_string(report.ended)}
+    not_stored = Map.get(report.left, :state_not_stored, 0)
+    Control.send_event({:drained, at_us, executor, report.moved, report.total, ended, not_stored})
   end
 
   # How long the drain held the shutdown up, and for how long it might.

@@ -56,6 +56,8 @@ pub struct Drained {
     pub total: u64,
     /// How it ended: `done`, or why it ended early.
     pub ended: String,
+    /// Servers whose final write failed.
+    pub not_stored: u64,
 }
 
 /// How long a drain delayed the shutdown of a supervisor, by the monotonic clock of its node, in
@@ -114,12 +116,13 @@ impl Event {
             })),
             ("records", [records]) => Ok(Self::Records(read_all(records, "records", read_record)?)),
             ("calls", [ok, failed]) => Ok(Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? }),
-            ("drained", [at_us, executor, moved, total, ended]) => Ok(Self::Drained(Drained {
+            ("drained", [at_us, executor, moved, total, ended, not_stored]) => Ok(Self::Drained(Drained {
                 at_us: read_u64(at_us, "at_us")?,
                 executor: read_text(executor, "executor")?,
                 moved: read_u64(moved, "moved")?,
                 total: read_u64(total, "total")?,
                 ended: read_text(ended, "ended")?,
+                not_stored: read_u64(not_stored, "not_stored")?,
             })),
             ("shutdown", [took_us, drawn_us]) => Ok(Self::Shutdown(HeldUp {
                 took_us: read_u64(took_us, "took_us")?,
@@ -188,10 +191,16 @@ mod tests {
 
     #[test]
     fn the_end_of_a_drain_says_who_decided() {
-        let event =
-            Event::read(&tuple([atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline")]))
-                .unwrap();
-        let drained = Drained { at_us: 7, executor: "node".into(), moved: 90, total: 100, ended: "deadline".into() };
+        let end = [atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline"), uint(3)];
+        let event = Event::read(&tuple(end)).unwrap();
+        let drained = Drained {
+            at_us: 7,
+            executor: "node".into(),
+            moved: 90,
+            total: 100,
+            ended: "deadline".into(),
+            not_stored: 3,
+        };
         assert_eq!(event, Event::Drained(drained));
     }
 

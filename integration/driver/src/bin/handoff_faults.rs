@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -41,12 +42,11 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         return Ok(true);
     }
     // Before the run: a file that cannot be read must not cost what takes minutes.
-    let real: Vec<Shown> = match &args.real {
-        Some(path) => {
-            serde_json::from_str(&std::fs::read_to_string(path).with_context(|| path.display().to_string())?)?
-        }
-        None => Vec::new(),
-    };
+    let real = earlier(&args.real)?;
+    if let (Some(path), false) = (&args.write_docs, args.stand_in.is_empty()) {
+        write(path, &page(&faults, &earlier(&args.stand_in)?, &real))?;
+        return Ok(true);
+    }
     let first_seed = args.seed.map_or_else(seed, Ok)?;
     writeln!(out, "seed {first_seed}")?;
     let interrupt = Interrupt::listen()?;
@@ -72,6 +72,17 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         writeln!(out, "{}, seed {}: {}", failed.fault, failed.seed, failed.line())?;
     }
     Ok(shown.iter().all(Shown::passed))
+}
+
+/// What earlier runs have shown.
+fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Shown>> {
+    let mut shown: Vec<Shown> = Vec::new();
+    for path in paths {
+        let name = || path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(name)?;
+        shown.append(&mut serde_json::from_str(&text).with_context(name)?);
+    }
+    Ok(shown)
 }
 
 /// One run. Its logs stay where it failed; an interrupt ends everything.

@@ -49,9 +49,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "only", num_args = 0..=1, default_missing_value = "docs/RELIABILITY.md")]
     pub write_docs: Option<PathBuf>,
 
-    /// Put what a run on the real DurableServer has shown (its --json) beside it in that page
-    #[arg(long, value_name = "FILE", requires = "write_docs")]
-    pub real: Option<PathBuf>,
+    /// Put what runs on the real DurableServer have shown (their --json) beside it in that page
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs")]
+    pub real: Vec<PathBuf>,
+
+    /// Run nothing: write that page from earlier runs here (their --json)
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs", conflicts_with = "json")]
+    pub stand_in: Vec<PathBuf>,
 
     /// Name all faults, and end
     #[arg(long)]

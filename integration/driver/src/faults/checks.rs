@@ -2,8 +2,8 @@
 //!
 //! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
 //! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before
-//!    it could store its state; none is counted twice, and the rest of every state is unchanged. See
-//!    [`crate::kept`].
+//!    it could store its state, or, in an outage of the store, whose final write failed and was reported; none is
+//!    counted twice, and the rest of every state is unchanged. See [`crate::kept`].
 //! 3. No server started while another process of it had not stopped.
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on any node that was there before and is there still.
@@ -23,7 +23,8 @@ use crate::beam::commands::{Command, Counter, read_all, read_calls, read_keys, r
 use crate::beam::events::HeldUp;
 use crate::beam::node_config::Role;
 use crate::beam::{Cluster, DrainEnd};
-use crate::history::{Drain, Key, Moment, NodeId, Record};
+use crate::history::{Drain, Key, Moment, NodeId, Record, lives};
+use crate::kept::{FinalWrites, set_back};
 use crate::metrics::{Observed, figures};
 use crate::quantiles::millis;
 use crate::report::nodes::not_mixed;
@@ -143,6 +144,11 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     broken.extend(outlived(scene)?);
     broken.extend(overdue(&scene.cluster, &drains, scene.setup));
     broken.extend(late(scene, &drains));
+    if scene.setup.final_writes == FinalWrites::FailAsReported {
+        let all_lives = lives(scene.cluster.records(), &drains);
+        let reported = scene.cluster.drained().iter().map(|end| end.report.not_stored).sum();
+        broken.extend(unreported(set_back(&counters, &all_lives, &calls), reported));
+    }
     broken.extend(left_behind(&mut scene.cluster, before)?);
     let versions = scene.cluster.node(client).versions.clone();
     let versions = versions.ok_or_else(|| Error::protocol("a client without versions"))?.into();
@@ -224,6 +230,12 @@ fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
     };
     let count = cluster.records().iter().filter(late).count();
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
+}
+
+/// A problem if more servers are set back than the drains have reported as not stored.
+fn unreported(set_back: u64, reported: u64) -> Option<String> {
+    (set_back > reported)
+        .then(|| format!("{set_back} servers lack increments, and {reported} are reported as not stored"))
 }
 
 /// A problem if the end of a drain was reported too long after the node was told to stop.
@@ -316,6 +328,12 @@ mod tests {
         assert!(wrong(1_200_001, 1_000_000).is_some(), "late for a deadline that was cut");
         assert!(wrong(90_000, 15_000_001).is_some(), "drawn later than the timeout");
         assert!(too_long(&[], 15_000).unwrap().contains("did not say"));
+    }
+
+    #[test]
+    fn no_more_servers_are_set_back_than_were_reported() {
+        assert_eq!([unreported(0, 0), unreported(2, 2), unreported(1, 27)], [None, None, None]);
+        assert!(unreported(3, 2).is_some_and(|problem| problem.starts_with("3 servers")));
     }
 
     #[test]

@@ -11,7 +11,8 @@ const INTRODUCTION: &str = "\
 # Reliability
 
 What happens to servers when something fails during a drain, and how that was tested. `./integration/faults
---write-docs` writes this page. `./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
+--write-docs` writes this page; with `--stand-in FILE,... --real FILE,...` from the `--json` of earlier runs.
+`./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
 
 Every run starts real operating-system nodes: application nodes, a node with clients that call all the time, a
 node that plays the object store and, where the Rust node takes part, `durable-handoff-node`. Every second
@@ -22,8 +23,9 @@ A run passes if all of this holds after the fault:
 
 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
 2. No acknowledged increment is lost, except one that was not to be stored and whose server had no time to
-   store it (its node was killed). No state is older than its last acknowledged sync or its last orderly stop.
-   No increment is counted twice, and the rest of every state is unchanged.
+   store it (its node was killed), or whose final write failed in an outage of the store: the drain's report
+   counts such servers as `state_not_stored`. No state is older than its last acknowledged sync or the last
+   orderly stop that was stored. No increment is counted twice, and the rest of every state is unchanged.
 3. No server started while another process of it had not stopped.
 4. No reservation outlives its time.
 5. No process and no table of the library is left on a node that was there before and is still there.

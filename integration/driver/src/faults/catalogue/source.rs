@@ -81,6 +81,41 @@ pub const FAULTS: &[Fault] = &[
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {
+        name: "source-suspended",
+        done: "The source is suspended (SIGSTOP) for 5 s at a random point between a tenth and nine tenths of its drain, as when its \
+               virtual machine moves.",
+        happens: "What had moved runs on. The drain goes on when the source does: attempts that took too long are looked into, and \
+                  no server starts twice.",
+        setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
+        inject: |scene| {
+            let part = scene.random.within(0.1, 0.9);
+            let source = scene.source();
+            scene.terminate(source)?;
+            scene.await_moved(part)?;
+            scene.cluster.node_mut(source).pause()?;
+            scene.let_pass(5_000, "the source is suspended")?;
+            scene.cluster.node_mut(source).resume()
+        },
+    },
+    Fault {
+        name: "told-again",
+        done: "The source is told to stop again (SIGTERM) at two random points of its drain, as by an impatient operator.",
+        happens: "Nothing else than when it is told once: all servers move.",
+        setup: Setup { moves_percent: 100, ..USUAL },
+        inject: |scene| {
+            let (first, second) = (scene.random.within(0.0, 0.4), scene.random.within(0.4, 0.9));
+            let source = scene.source();
+            scene.terminate(source)?;
+            for part in [first, second] {
+                scene.await_moved(part)?;
+                if !scene.cluster.node_mut(source).has_ended()? {
+                    scene.terminate(source)?;
+                }
+            }
+            Ok(())
+        },
+    },
+    Fault {
         name: "drain-during-drain",
         done: "A drain is started on purpose; a second one joins at a tenth, and SIGTERM comes at a random point after that.",
         happens: "There is one drain. The shutdown waits for it, within its time.",

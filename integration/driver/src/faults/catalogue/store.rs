@@ -9,9 +9,13 @@ use crate::kept::FinalWrites;
 /// A server that was stopped while the store was out may have to wait for its reservation to run out.
 const FAILING: Setup = Setup { bound_s: RESERVED_BOUND_S, timeout_ms: 20_000, ..USUAL };
 
+/// DurableServer stops a server whatever becomes of its final write, so those that are being stopped when the
+/// outage begins lose what came after their last sync.
+const OUT: Setup = Setup { final_writes: FinalWrites::FailAsReported, ..FAILING };
+
 /// Heartbeats fail too, and a node that cannot send any for as long as they count stops its servers. A server
 /// that was stopped during the outage is found once the heartbeats of its node have expired.
-const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..FAILING };
+const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..OUT };
 
 /// The store refuses requests from a random point of the drain on.
 fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
@@ -21,7 +25,7 @@ fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
     scene.store_out(outage, milliseconds)
 }
 
-const AFTER_OUTAGE: &str = "The drain stops no server while it does not know that its state can be stored, and goes on when the store is back.";
+const AFTER_OUTAGE: &str = "The drain stops no server while it does not know that its state can be stored, and goes on when the store is back. Servers whose final write fails because the outage begins just then start again from their last sync, and are `state_not_stored` in the report.";
 
 pub const FAULTS: &[Fault] = &[
     Fault {
@@ -71,14 +75,14 @@ pub const FAULTS: &[Fault] = &[
         name: "store-out-500ms",
         done: "The store refuses every request for half a second, from a random point of the drain on.",
         happens: AFTER_OUTAGE,
-        setup: FAILING,
+        setup: OUT,
         inject: |scene| out(scene, Outage::All, 500),
     },
     Fault {
         name: "store-out-2s",
         done: "The store refuses every request for 2 s, from a random point of the drain on.",
         happens: AFTER_OUTAGE,
-        setup: FAILING,
+        setup: OUT,
         inject: |scene| out(scene, Outage::All, 2000),
     },
     Fault {
@@ -92,14 +96,14 @@ pub const FAULTS: &[Fault] = &[
         name: "store-writes-out-500ms",
         done: "The store refuses writes, and serves reads, for half a second, from a random point of the drain on.",
         happens: AFTER_OUTAGE,
-        setup: FAILING,
+        setup: OUT,
         inject: |scene| out(scene, Outage::Writes, 500),
     },
     Fault {
         name: "store-writes-out-2s",
         done: "The store refuses writes, and serves reads, for 2 s, from a random point of the drain on.",
         happens: AFTER_OUTAGE,
-        setup: FAILING,
+        setup: OUT,
         inject: |scene| out(scene, Outage::Writes, 2000),
     },
     Fault {
