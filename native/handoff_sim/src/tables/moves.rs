@@ -114,9 +114,9 @@ fn row(kind: &'static str, nodes: usize, decider: Decider, seed: u64) -> Row {
 
 /// All nodes rebalance, some time after the last drain of the script. Those that have left do not.
 fn rebalances(scenario: &Scenario) -> Vec<(When, Do)> {
-    let drains =
+    let mut drains =
         scenario.script.iter().filter_map(|(_, what)| if let Do::Drain(node) = what { Some(*node) } else { None });
-    let Some(last) = drains.last() else { return Vec::new() };
+    let Some(last) = drains.next_back() else { return Vec::new() };
     let nodes = scenario.nodes.len();
     let round = |number| (0..nodes).map(move |node| (When::After(last, number * ROUND_MS), Do::Rebalance(node)));
     (1..=ROUNDS).flat_map(round).collect()
