@@ -1,6 +1,7 @@
 //! What can be asked over HTTP. Read only; off unless an address is given.
 //!
-//! Guarantee: no answer waits for a peer, and none changes anything. Nothing secret is in any.
+//! Guarantee: no answer waits for a peer, and none changes anything. Nothing secret is in any. What clients can hold
+//! is bounded ([`Bounds`]).
 //!
 //! | path | answer |
 //! |---|---|
@@ -16,6 +17,7 @@
 //! page. The page may run its own script and ask this server, and nothing else ([`page`]).
 
 mod page;
+mod serve;
 
 use std::time::{Duration, Instant};
 
@@ -98,6 +100,8 @@ pub struct ConnectedNode {
     #[serde(default)]
     pub supervisors: Vec<SupervisorLine>,
 }
+
+pub use serve::{Bounds, serve};
 
 pub fn router(source: Source) -> Router {
     Router::new()

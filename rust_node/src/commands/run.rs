@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::exit::Exit;
 use crate::coordinator::{Coordinator, RELEASE};
@@ -70,13 +70,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
             registered: registration.as_ref().map(|registration| registration.registered.clone()),
             began,
         };
-        let until = node.stopped().clone();
-        tokio::spawn(async move {
-            let served = axum::serve(listener, http::router(source)).with_graceful_shutdown(until.cancelled_owned());
-            if let Err(error) = served.await {
-                warn!(%error, "HTTP has ended");
-            }
-        });
+        tokio::spawn(http::serve(listener, http::router(source), http::Bounds::default(), node.stopped().clone()));
     }
     info!(name = %settings.name, release = RELEASE, "running");
     tokio::select! {
