@@ -62,7 +62,7 @@ defmodule Client.DrainTest do
     wait_until(fn -> waiting(context, b).subscriptions == 0 end)
   end
 
-  # The keys of `count` servers of node a, which so many callers on each of `nodes` call while `move` runs. No
+  # Starts `count` servers on node a, and callers on each of `nodes` that call them while `move` runs. No
   # call may fail, and what was answered has to be what they counted.
   defp under_load(%{a: a, b: b} = context, {nodes, callers}, count, opts, move) do
     SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)

@@ -260,7 +260,7 @@ defmodule DurableHandoff.Drainer do
     {:noreply, state}
   end
 
-  # The drain that runs has asked them.
+  # A drain is running: it has already asked the servers to store their states.
   def handle_cast(:prepare, state), do: {:noreply, state}
 
   @impl true

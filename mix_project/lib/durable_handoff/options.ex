@@ -57,7 +57,7 @@ defmodule DurableHandoff.Options do
     enabled: [
       type: :boolean,
       default: true,
-      doc: "`false` switches handoff off: a shutdown is then DurableServer's own",
+      doc: "`false` switches handoff off: only DurableServer's own shutdown runs then",
       change: "to keep the other options in place while handoff is off, for example in one environment",
       example: {:code, "config_env() == :prod"}
     ],

@@ -68,7 +68,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
       assert %{limit: 50, knee: false} = start(500, 190, 10)
     end
 
-    test "a store of few slots: as many as it has served at a time" do
+    test "a store of few slots: as many moves as it has served requests at a time" do
       assert %{limit: 8, latency_us: latency_us} = start(500, 630, 10)
       assert latency_us in 42_000..70_000
       assert %{limit: 1} = start(100, 1_000, 10)

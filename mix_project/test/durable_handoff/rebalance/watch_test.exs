@@ -19,7 +19,7 @@ defmodule DurableHandoff.Rebalance.WatchTest do
     assert List.last(waits) <= @hour_us + @second_us
   end
 
-  test "what changes is followed by a rebalance after after_ms, however long nothing had" do
+  test "a change is followed by a rebalance after after_ms, also after a long time without changes" do
     changed_us = 12 * @hour_us
     nodes = fn at_us -> if at_us < changed_us, do: [:a, :cordoned], else: [:a, :b] end
     {runs, timing} = watch(Watch.timing(@after_ms, 0), nodes, @idle, changed_us + 65 * @second_us)
