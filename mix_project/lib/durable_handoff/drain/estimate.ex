@@ -26,6 +26,8 @@ defmodule DurableHandoff.Drain.Estimate do
   # One read and three conditional writes, one after the other.
   @requests_of_a_move 4
   @writes_of_a_move 3
+  # So many times fewer writes at a time than reads, where a write takes that much longer or more.
+  @fewer_writes 2
   # What a move costs the processors of all nodes, in starts of a process on another node: its requests, where they do
   # not show in the store's own limit, and the rest (two processes, a remote call, registry events). From drains on
   # stores that answer at once, on two cores that all nodes share, quiet and ten times as busy.
@@ -107,14 +109,20 @@ defmodule DurableHandoff.Drain.Estimate do
   @doc "What reads have shown, for the requests of a move, where a write takes `write_us`. nil: as long as a read."
   @spec with_writes(measured(), nil | pos_integer()) :: measured()
   def with_writes(%{round_trip_us: read_us} = measured, write_us) when is_integer(write_us) and write_us > read_us do
-    reads = @requests_of_a_move - @writes_of_a_move
-    factor = (reads * read_us + @writes_of_a_move * write_us) / (@requests_of_a_move * read_us)
+    slower = write_us / read_us
+    per_second = measured.per_second
 
-    per_second = if measured.per_second == :infinity, do: :infinity, else: measured.per_second / factor
-    %{measured | round_trip_us: round(factor * read_us), per_second: per_second}
+    # What writes to the store waits for the disk, too: half as many at a time as reads, on a directory.
+    served =
+      if per_second == :infinity, do: :infinity, else: per_second / of_a_move(slower * min(slower, @fewer_writes))
+
+    %{measured | round_trip_us: round(of_a_move(slower) * read_us), per_second: served}
   end
 
   def with_writes(measured, _unknown), do: measured
+
+  # A request of a move, the mean, in reads.
+  defp of_a_move(write), do: (@requests_of_a_move - @writes_of_a_move + @writes_of_a_move * write) / @requests_of_a_move
 
   @doc """
   The same for a drain of `moves` servers. Reads an object that does not exist: reads of its servers would disturb
