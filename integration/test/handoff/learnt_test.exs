@@ -23,14 +23,13 @@ defmodule Handoff.LearntTest do
     SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
     keys = start_servers(context, a, 80)
     {:ok, %{moved: 80}} = drain(context, a)
-    # What it found depends on how busy this machine is.
-    %{limit: _, knee: _} = found = wait_until(fn -> learnt(context, a) end)
-    for node <- [b, c], do: wait_until(fn -> learnt(context, node) == found end)
+    # What it found, and whether it found anything, depends on how busy this machine is.
+    wait_until(fn -> match?([_same], Enum.uniq(for node <- [a, b, c], do: learnt(context, node))) end)
 
     # Fewer than a look at the store is worth, and than a search from eight would need to come that far.
     found = %{limit: 24, latency_us: 40_000, knee: false}
-    send({Learnt, b}, {Learnt, 1, identity(context, b), found})
-    wait_until(fn -> learnt(context, b) == found end)
+    call(a, Learnt, :tell, [identity(context, a), found])
+    for node <- [a, b, c], do: wait_until(fn -> learnt(context, node) == found end)
     moved = map_size(placement(context, [b]))
     {:ok, report} = drain(context, b)
     assert report.moved == moved
