@@ -119,10 +119,17 @@ defmodule HandoffDemo.NodeTest do
   defp boot(listener, role, name \\ node_name()) do
     {:ok, port} = :inet.port(listener)
     node = open([{"HANDOFF_DEMO_NODE", config(role, port)}], name)
-    {:ok, driver} = :gen_tcp.accept(listener, @timeout_ms)
+    driver = accept(listener, node)
     assert {:hello, @token, "node1"} = event(driver)
     assert {:ready, _otp, _elixir, _version, _kind} = event(driver)
     {node, driver}
+  end
+
+  defp accept(listener, node) do
+    case :gen_tcp.accept(listener, 2 * @timeout_ms) do
+      {:ok, driver} -> driver
+      {:error, reason} -> flunk("the node did not connect (#{reason}), and said: #{output(node)}")
+    end
   end
 
   defp node_name, do: Cluster.unique("demo") <> "@127.0.0.1"
@@ -166,7 +173,8 @@ defmodule HandoffDemo.NodeTest do
       heartbeat_max_age_ms: nil,
       slow_child_ms: 0,
       newer: false,
-      rebalance_after_ms: nil
+      rebalance_after_ms: nil,
+      start_leftovers: true
     }
     |> :erlang.term_to_binary()
     |> Base.encode16(case: :lower)
