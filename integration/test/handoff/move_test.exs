@@ -104,32 +104,18 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
-  test "the server deletes itself before it is asked to stop: it is not started again", %{a: a, b: b} = context do
+  test "the server deletes itself before it is asked to stop: it is not started again", %{a: a} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
-    :ok = :sys.suspend(pid)
-    deleting = Task.async(fn -> GenServer.call(pid, {:stop, :delete}, :infinity) end)
-    wait_until(fn -> queued(pid) == 1 end)
-    moving = Task.async(fn -> move(context, a, "k", to: b) end)
-    wait_until(fn -> queued(pid) > 1 end)
-    :ok = :sys.resume(pid)
-    assert :ok = await_task(deleting)
-    assert {:error, {:not_moved, %{reason: :gone, runs_on: nil}}} = await_task(moving)
+    assert {:ok, {:error, {:not_moved, %{reason: :gone, runs_on: nil}}}} = stop_then_move(context, pid, :delete)
     assert placement(context) == %{}
     assert SimulatedStore.peek(context.store, storage_key(context, "k")) == nil
   end
 
-  test "the server ends by itself before it is asked to stop: it is not started again", %{a: a, b: b} = context do
+  test "the server ends by itself before it is asked to stop: it is not started again", %{a: a} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k", %{permanent: false})
-    :ok = :sys.suspend(pid)
-    ending = Task.async(fn -> GenServer.call(pid, {:stop, :normal}, :infinity) end)
-    wait_until(fn -> queued(pid) == 1 end)
-    moving = Task.async(fn -> move(context, a, "k", to: b) end)
-    wait_until(fn -> queued(pid) > 1 end)
-    :ok = :sys.resume(pid)
-    assert :ok = await_task(ending)
-    assert {:error, {:not_moved, %{reason: :gone, runs_on: nil}}} = await_task(moving)
+    assert {:ok, {:error, {:not_moved, %{reason: :gone, runs_on: nil}}}} = stop_then_move(context, pid, :normal)
     assert placement(context) == %{}
   end
 
@@ -153,6 +139,17 @@ defmodule Handoff.MoveTest do
     moves = for key <- keys, do: Task.async(fn -> move(context, a, key) end)
     for result <- await_tasks(moves), do: assert({:ok, %{from: ^a}} = result)
     await_all_on(context, keys, [b, c])
+  end
+
+  # What the server answers to a stop, and then what a move says that was asked for before the server has ended.
+  defp stop_then_move(%{a: a, b: b} = context, pid, how) do
+    :ok = :sys.suspend(pid)
+    stopping = Task.async(fn -> GenServer.call(pid, {:stop, how}, :infinity) end)
+    wait_until(fn -> queued(pid) == 1 end)
+    moving = Task.async(fn -> move(context, a, "k", to: b) end)
+    wait_until(fn -> queued(pid) > 1 end)
+    :ok = :sys.resume(pid)
+    {await_task(stopping), await_task(moving)}
   end
 
   defp queued(pid) do
