@@ -10,9 +10,9 @@ defmodule Store.TroubledDrainTest do
   alias Elixir.Store.Proxy
 
   @servers 200
-  @moduletag timeout: 300_000
+  @moduletag timeout: 400_000
   # The troubled drain may take its time; what it must not do is to give up.
-  @drain [timeout_ms: 120_000]
+  @drain [timeout_ms: 300_000]
   # What a slow store does to a move must not look like a target that does not answer.
   @patient [placement_erpc_timeout_same_region_ms: 60_000]
   @writes [:put, :claim, :update]

@@ -79,9 +79,10 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "`DurableHandoff.drain/2` on `node`."
+  @doc "`DurableHandoff.drain/2` on `node`. Its own `timeout_ms` and the test's timeout bound it, not the call."
   @spec drain(map(), node(), keyword()) :: term()
-  def drain(context, node, overrides \\ []), do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides])
+  def drain(context, node, overrides \\ []),
+    do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides], :infinity)
 
   @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
   @spec hold_reads(map(), String.t()) :: :ok
