@@ -77,7 +77,7 @@ defmodule DurableHandoff.Doctor do
 
   # A store or a node that hangs must not hang the console.
   defp bounded(name) do
-    task = Task.async(fn -> Supervised.findings(name) end)
+    task = Task.async(fn -> guarded(name) end)
 
     case Task.yield(task, @limit_ms) || Task.shutdown(task, :brutal_kill) do
       {:ok, findings} ->
@@ -85,10 +85,21 @@ defmodule DurableHandoff.Doctor do
 
       _none ->
         text = "the checks did not end within #{div(@limit_ms, 1000)} s"
-        todo = "look at the store's latency, and whether the node is overloaded"
-        [%{check: :supervisors, supervisor: name, state: :problem, text: text, todo: todo}]
+        [problem(name, text, "look at the store's latency, and whether the node is overloaded")]
     end
   end
+
+  # What it looks at may be stopping.
+  defp guarded(name) do
+    Supervised.findings(name)
+  catch
+    kind, reason ->
+      text = "the checks ended with #{kind} #{inspect(reason, limit: 10, printable_limit: 200)}"
+      [problem(name, text, "try again; if it stays so, look whether the supervisor keeps restarting")]
+  end
+
+  defp problem(name, text, todo),
+    do: %{check: :supervisors, supervisor: name, state: :problem, text: text, todo: todo}
 
   @doc "Whether none of `findings` is a problem."
   @spec healthy?([finding()]) :: boolean()

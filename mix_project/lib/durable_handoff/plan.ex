@@ -116,7 +116,10 @@ defmodule DurableHandoff.Plan do
       idle = if balance.idle, do: "; idle: #{balance.idle}", else: ""
       shares = Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}")
 
-      "#{length(plan.moves)} of #{balance.excess} above this node's share would move#{counts(" to ", plan.targets)}#{idle}; then #{shares}"
+      stays = counts("; would stay: ", Map.delete(plan.left, :kept))
+
+      "#{length(plan.moves)} of #{balance.excess} above this node's share would move#{counts(" to ", plan.targets)}" <>
+        "#{stays}#{idle}; then #{shares}"
     end
 
     def to_string(plan) do

@@ -184,6 +184,7 @@ defmodule DurableHandoff.Report do
       [
         "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
         report.moved > 0 && " in #{DurableHandoff.Log.seconds(report.duration_ms)} to #{counts(report.targets)}",
+        left(Map.delete(report.left, :kept)),
         balance.idle && "; idle: #{balance.idle}",
         report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
         report.ended != :done && "; ended early: #{report.ended}",
@@ -201,7 +202,7 @@ defmodule DurableHandoff.Report do
           "; gap p50 #{round(report.gap_ms.p50)} ms, p99 #{round(report.gap_ms.p99)} ms, max #{round(report.gap_ms.max)} ms",
         report.moved > 0 && "; at most #{report.concurrency.highest} at a time",
         report.retried > 0 && "; retried #{report.retried}",
-        report.left != %{} && "; left #{report.total - report.moved} (#{counts(report.left)})",
+        left(report.left),
         report.adopted_later > 0 && ", #{report.adopted_later} accepted by other nodes",
         stored(report.stored),
         report.ended != :done && "; ended early: #{report.ended}",
@@ -211,6 +212,8 @@ defmodule DurableHandoff.Report do
       |> Enum.filter(& &1)
       |> IO.iodata_to_binary()
     end
+
+    defp left(left), do: left != %{} && "; left #{left |> Map.values() |> Enum.sum()} (#{counts(left)})"
 
     defp stored(%{stored: 0, failed: 0}), do: false
     defp stored(%{stored: stored, failed: 0}), do: "; #{stored} stored their state first"

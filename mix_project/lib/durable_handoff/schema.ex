@@ -33,6 +33,9 @@ defmodule DurableHandoff.Schema do
   # Lets a swapped, missing or doubled letter through and keeps unrelated names apart.
   @similar 0.75
 
+  # An atom has at most 255 characters, and other names are made of a supervisor's.
+  @longest_name 200
+
   @doc "The options and the types of their values, for a typespec."
   @spec specs(t()) :: [{atom(), Macro.t()}]
   def specs(schema), do: for({name, entry} <- schema, do: {name, entry[:spec] || spec(entry[:type])})
@@ -56,7 +59,13 @@ defmodule DurableHandoff.Schema do
   argument.
   """
   @spec supervisor_name!(term(), String.t()) :: atom()
-  def supervisor_name!(name, _what) when is_name(name), do: name
+  def supervisor_name!(name, what) when is_name(name) do
+    if String.length(Atom.to_string(name)) > @longest_name do
+      raise ArgumentError, "#{what} got a name of more than #{@longest_name} characters: no supervisor can have it"
+    end
+
+    name
+  end
 
   def supervisor_name!(other, what) do
     hint =

@@ -22,6 +22,26 @@ defmodule DurableHandoff.DoctorTest do
     assert_received {:mix_shell, :info, [^text]}
   end
 
+  test "a name without its option is refused with the option that is meant" do
+    for {argument, meant} <- [{"app@host", "--node app@host"}, {"MyApp.Durable", "--supervisor MyApp.Durable"}] do
+      assert_raise Mix.Error, ~r/did you mean #{meant}\?/, fn -> Mix.Tasks.DurableHandoff.Doctor.run([argument]) end
+    end
+  end
+
+  test "checks that crash are a problem of that supervisor, and the caller goes on" do
+    # The table of a supervisor with handoff, which only its Drainer writes.
+    name = :doctor_crashes
+    status = :ets.new(:"#{name}_handoff_status", [:named_table])
+    row = [options: nil, state: :idle, marked: false, progress: nil, report: nil, waiting: 0]
+    :ets.insert(status, row ++ [rebalance: %{}, rebalance_progress: nil, rebalance_waiting: 0])
+    Process.register(spawn_link(fn -> Process.sleep(:infinity) end), :"#{name}_lifecycle_manager")
+
+    assert [%{state: :problem, supervisor: ^name, text: text}] =
+             for(%{check: :supervisors} = finding <- Doctor.run(supervisors: name), do: finding)
+
+    assert text =~ "ended with error"
+  end
+
   test "the remedy is printed below the problem, with further lines indented" do
     finding = %{check: :store, supervisor: My.Sup, state: :problem, text: "first\n  second\n", todo: "do this"}
 

@@ -15,6 +15,14 @@ defmodule DurableHandoff.HurriedArgumentsTest do
     end
   end
 
+  test "a name that is too long for a supervisor is an error of its own" do
+    name = String.to_atom(String.duplicate("a", 255))
+
+    for ask <- [&DurableHandoff.status/1, &DurableHandoff.whereis(&1, "k"), &Doctor.run(supervisors: &1)] do
+      assert_raise ArgumentError, ~r/more than 200 characters/, fn -> ask.(name) end
+    end
+  end
+
   test "the name of a supervisor on another node says how to ask there" do
     assert_raise ArgumentError, ~r/on another node ask by :erpc.call\(:b@h, \.\.\.\)/, fn ->
       DurableHandoff.drain({My.Sup, :b@h})

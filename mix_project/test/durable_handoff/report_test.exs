@@ -31,6 +31,28 @@ defmodule DurableHandoff.ReportTest do
     Report.new(engine, Map.merge(defaults, Map.new(about)))
   end
 
+  test "a rebalance that moves nothing names why servers stayed" do
+    balance = %{idle: nil, excess: 10, before: [], after: [%{name: "a@h", servers: 20, share: 10.0}]}
+    idle = %{@engine | total: 10, moved: 0, left: %{kept: 10}, targets: [], attempts: 0, failures: 0, ended: :done}
+    text = idle |> Map.put(:balance, balance) |> report(goal: :rebalance, moved_lately: 20) |> to_string()
+    assert text =~ "moved_lately 20"
+    refute text =~ "kept"
+
+    plan = %DurableHandoff.Plan{
+      supervisor: Sup,
+      total: 30,
+      moves: [],
+      stays: [],
+      targets: %{},
+      left: %{kept: 10, moved_lately: 20},
+      estimate: nil,
+      balance: balance
+    }
+
+    assert to_string(plan) =~ "moved_lately 20"
+    refute to_string(plan) =~ "kept"
+  end
+
   test "each server is counted once, also those that the policy excludes" do
     report = report(excluded: 7)
     assert report.total == 507

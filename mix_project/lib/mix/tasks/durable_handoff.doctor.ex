@@ -32,7 +32,8 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
 
   @impl true
   def run(args) do
-    {options, []} = OptionParser.parse!(args, strict: @switches)
+    {options, arguments} = OptionParser.parse!(args, strict: @switches)
+    if arguments != [], do: Mix.raise("unexpected #{Enum.join(arguments, " ")}; " <> usage(hd(arguments)))
     Mix.Task.run("app.config")
     names = for {:supervisor, name} <- options, do: atom(name)
     arguments = if names == [], do: [], else: [supervisors: names]
@@ -40,6 +41,8 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
     Mix.shell().info(Doctor.format(findings))
     unless Doctor.healthy?(findings), do: exit({:shutdown, 1})
   end
+
+  defp usage(argument), do: "did you mean #{if argument =~ "@", do: "--node", else: "--supervisor"} #{argument}?"
 
   # From this command's own arguments: MyApp.Durable, or my_durable.
   defp atom(":" <> name), do: atom(name)
