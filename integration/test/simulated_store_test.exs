@@ -3,6 +3,8 @@ defmodule SimulatedStoreTest do
 
   use ExUnit.Case, async: true
 
+  import ClusterCase, only: [await_task: 1, await_tasks: 1]
+
   setup do
     name = String.to_atom(Cluster.unique("store"))
     start_supervised!({SimulatedStore, name: name, seed: 1})
@@ -13,7 +15,7 @@ defmodule SimulatedStoreTest do
   test "no more requests than slots are served at a time", %{place: place} do
     SimulatedStore.configure(place, slots: 2, latency_ms: 1)
     put = fn n -> Task.async(fn -> SimulatedStore.put_object(place, "k", %{"n" => n}, []) end) end
-    Task.await_many(for n <- 1..20, do: put.(n))
+    await_tasks(for n <- 1..20, do: put.(n))
     assert %{max_in_flight: 2, put: 20, in_flight: 0} = SimulatedStore.stats(place)
   end
 
@@ -22,7 +24,7 @@ defmodule SimulatedStoreTest do
     SimulatedStore.pause(place, "k")
     writes = for n <- 1..5, do: held_put(place, n)
     SimulatedStore.resume(place)
-    etags = for {:ok, %{etag: etag}} <- Task.await_many(writes), do: String.to_integer(etag)
+    etags = for {:ok, %{etag: etag}} <- await_tasks(writes), do: String.to_integer(etag)
     assert etags == Enum.sort(etags)
     assert %{body: %{"n" => 5}} = SimulatedStore.peek(place, "k")
   end
@@ -33,7 +35,7 @@ defmodule SimulatedStoreTest do
     Cluster.wait_until(fn -> length(SimulatedStore.paused(place)) == 20 end)
     SimulatedStore.configure(place, latency_ms: 1)
     SimulatedStore.resume(place)
-    Task.await_many(gets)
+    await_tasks(gets)
     assert %{max_in_flight: 20, get: 20} = SimulatedStore.stats(place)
   end
 
@@ -73,12 +75,12 @@ defmodule SimulatedStoreTest do
     assert {:ok, %{body: %{"n" => 0}}} = SimulatedStore.get_object(place, "k", [])
 
     assert :ok = SimulatedStore.step(place, "k")
-    assert {:ok, _} = Task.await(hd(writes))
+    assert {:ok, _} = await_task(hd(writes))
     assert %{body: %{"n" => 1}} = SimulatedStore.peek(place, "k")
     assert {:error, :none} = SimulatedStore.step(place, "other")
 
     SimulatedStore.resume(place)
-    Task.await_many(tl(writes))
+    await_tasks(tl(writes))
     assert %{body: %{"n" => 2}} = SimulatedStore.peek(place, "k")
     assert [] = SimulatedStore.paused(place)
   end

@@ -24,7 +24,7 @@ defmodule Client.OwnerTest do
   test "the request arrives after the stop request: handled once, by the new owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
-    :ok = GenServer.call(old, :block)
+    :ok = ask(old, :block)
     hold_move(context, a, @key, [b])
     move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
     await_queued(a, old, 1)
@@ -35,14 +35,14 @@ defmodule Client.OwnerTest do
 
     assert {:ok, {new, _meta}} = await_task(move)
     assert await_task(call) == {:ok, 1}
-    assert GenServer.call(new, :get) == 1
+    assert ask(new, :get) == 1
     refute Task.yield(call, 0)
   end
 
   test "the request arrives before the stop request: handled once, by the old owner", context do
     %{a: a, b: b} = context
     old = start_server(context, a, Troublesome, @key, %{count: 0})
-    :ok = GenServer.call(old, :block)
+    :ok = ask(old, :block)
     hold_move(context, a, @key, [b])
     call = call_from(context, b, :add, timeout: :infinity)
     await_queued(a, old, 1)
@@ -53,7 +53,7 @@ defmodule Client.OwnerTest do
 
     assert {:ok, {new, _meta}} = await_task(move)
     assert await_task(call) == {:ok, 1}
-    assert GenServer.call(new, :get) == 1
+    assert ask(new, :get) == 1
   end
 
   test "the server stops after its reply: the caller gets the reply", %{a: a, b: b} = context do
@@ -120,10 +120,10 @@ defmodule Client.OwnerTest do
     disconnect(a, b)
     call = call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 1)
-    assert GenServer.call(pid, :get) == 0
+    assert ask(pid, :get) == 0
     reconnect(a, b)
     assert await_task(call) == {:ok, 1}
-    assert GenServer.call(pid, :get) == 1
+    assert ask(pid, :get) == 1
   end
 
   @tag guarantee: "`DurableHandoff.call` never sends a request again that may have been handled"
@@ -131,13 +131,13 @@ defmodule Client.OwnerTest do
     %{a: a, b: b} = context
     pid = start_server(context, a, Troublesome, @key, %{count: 0})
     await_on(context, b, @key, a)
-    :ok = GenServer.call(pid, :block)
+    :ok = ask(pid, :block)
     call = call_from(context, b, :add, timeout: :infinity)
     await_queued(a, pid, 1)
     disconnect(a, b)
     assert await_task(call) == {:error, :noconnection}
     Troublesome.disarm(a, @key, :call)
-    assert GenServer.call(pid, :get) == 1
+    assert ask(pid, :get) == 1
     reconnect(a, b)
     assert await_task(call_from(context, b, :add, timeout: :infinity)) == {:ok, 2}
   end
@@ -148,7 +148,7 @@ defmodule Client.OwnerTest do
     start_handoff(context, doomed)
     pid = start_server(context, doomed, Troublesome, @key, %{count: 0})
     await_on(context, b, @key, doomed)
-    :ok = GenServer.call(pid, :block)
+    :ok = ask(pid, :block)
 
     [sent, sent_again] =
       for retry <- [:unhandled, :always], do: call_from(context, b, :add, retry: retry, timeout: :infinity)
@@ -183,7 +183,7 @@ defmodule Client.OwnerTest do
   test "the server cannot be started: DurableServer's reason", %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    :ok = GenServer.call(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
+    :ok = ask(pid, {:durable, {:stop_with_status, :cordoned, :shutdown}})
     wait_until(fn -> call(b, DurableHandoff, :whereis, [sup, @key]) == nil end)
     await_down(pid)
     failed = call_from(context, b, :add, start: {Counter, %{}}, timeout: :infinity)

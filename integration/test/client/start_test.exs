@@ -66,7 +66,7 @@ defmodule Client.StartTest do
     pid = start_server(context, a, Counter, @key, %{count: 5})
     await_on(context, b, @key, a)
     SimulatedStore.fail_next(context.store, :delete, storage_key(context, @key), :unavailable)
-    assert GenServer.call(pid, {:stop, {:shutdown, :delete}}) == :ok
+    assert ask(pid, {:stop, {:shutdown, :delete}}) == :ok
     await_none(context, b, @key)
     assert {:error, {:start_failed, {:already_started, :deleting}}} = await_task(add(context, timeout: 1_000))
     add = add(context, timeout: 60_000)

@@ -116,7 +116,7 @@ defmodule Contract.AnswersTest do
     start(context)
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    :ok = GenServer.call(pid, {:durable, {:stop_for_rehome, Atom.to_string(a), 40_000, :normal}})
+    :ok = ask(pid, {:durable, {:stop_for_rehome, Atom.to_string(a), 40_000, :normal}})
     await_none(context, b, @key)
     answer(context, "ensure_started_child: reserved for another node", b, :ensure_started_child, timeout: 500)
     answer(context, "start_child: reserved for another node", b, :start_child, local_only: true, timeout: 500)

@@ -17,7 +17,7 @@ defmodule Contract.ArgumentsTest do
        %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    1 = GenServer.call(pid, :add_sync)
+    1 = ask(pid, :add_sync)
     {:ok, {_pid, _meta}} = until_moved(context, a, b)
     await_on(context, a, @key, b)
     {:ok, _info} = call(a, Host, :get_server_info, [sup, @key])

@@ -16,7 +16,7 @@ defmodule Contract.EligibilityTest do
     start(context, quiet(context))
 
     for recorded <- @vectors |> File.read!() |> JsonReader.read!(),
-        do: assert({recorded["id"], ask(context, a, recorded)} == {recorded["id"], recorded["eligible"]})
+        do: assert({recorded["id"], eligible_there(context, a, recorded)} == {recorded["id"], recorded["eligible"]})
   end
 
   # A heartbeat that is read from the store loses its disk figures.
@@ -38,7 +38,7 @@ defmodule Contract.EligibilityTest do
     end
   end
 
-  defp ask(context, a, recorded) do
+  defp eligible_there(context, a, recorded) do
     others = Enum.reject(recorded["nodes"], &(&1["name"] == recorded["local_node"]))
     table = :"durable_server_heartbeats_#{context.sup}"
     # A node whose name is no atom yet does not count for the host.
@@ -52,7 +52,7 @@ defmodule Contract.EligibilityTest do
     asked_in_time? = System.system_time(:millisecond) - now < @good_for_ms
 
     for node <- others, do: call(a, :ets, :delete, [table, node["name"]])
-    if asked_in_time?, do: Enum.map(answer, &Atom.to_string/1), else: ask(context, a, recorded)
+    if asked_in_time?, do: Enum.map(answer, &Atom.to_string/1), else: eligible_there(context, a, recorded)
   end
 
   defp row(node, now) do

@@ -181,7 +181,7 @@ defmodule Contract.PlacementTest do
       start(context)
       pid = start_server(context, a, Counter, "k")
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
-      assert 1 = GenServer.call(pid, :add_sync)
+      assert 1 = ask(pid, :add_sync)
     end
 
     test "again: harmless, one more write, heartbeats go on", %{a: a, store: store} = context do

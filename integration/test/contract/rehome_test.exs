@@ -14,13 +14,13 @@ defmodule Contract.RehomeTest do
     test "the server runs on the target with its state, and nowhere else", %{a: a, b: b} = context do
       start(context)
       old = start_known(context, a, Counter, %{profile: Counter.profile(7), meta: %{region: "x"}})
-      assert 1 = GenServer.call(old, :add)
+      assert 1 = ask(old, :add)
 
       assert {:ok, {new, %{region: "x"}}} = move(context, a, Counter, @key, target_node: b)
 
       assert node(new) == b
       assert {:noproc, _call} = catch_exit(GenServer.call(old, :get))
-      assert %{count: 1, profile: profile} = GenServer.call(new, :state)
+      assert %{count: 1, profile: profile} = ask(new, :state)
       assert profile == Counter.profile(7)
       for node <- context.nodes, do: assert(await_on(context, node, @key, b) == new)
       assert %{status: :running, node_str: node_str, restart_attempt_node: nil} = stored(context, @key).meta
@@ -90,7 +90,7 @@ defmodule Contract.RehomeTest do
     test "busy server: the stop is queued, it stops later, reserved", %{a: a, b: b} = context do
       start(context)
       old = start_known(context, a, Troublesome, %{count: 3})
-      :ok = GenServer.call(old, :block)
+      :ok = ask(old, :block)
 
       opts = [target_node: b, shutdown_timeout: 100]
       record(context, "rehome_child: busy server", rehome(context, a, Troublesome, @key, opts))
@@ -107,7 +107,7 @@ defmodule Contract.RehomeTest do
     test "server dies under the stop: not a timeout", %{a: a, b: b} = context do
       start(context)
       old = start_known(context, a, Troublesome, %{count: 0})
-      :ok = GenServer.call(old, :block)
+      :ok = ask(old, :block)
       move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
       wait_until(fn -> call(a, Process, :info, [old, :message_queue_len]) == {:message_queue_len, 1} end)
 
@@ -233,7 +233,7 @@ defmodule Contract.RehomeTest do
       record(context, "rehome_child: init hangs on the target", move(context, a, Troublesome, @key, target_node: b))
       record(context, "rehome_child: init hangs on the target: left", left(context))
       Troublesome.disarm(b, @key, :init)
-      assert 5 = GenServer.call(await_on(context, a, @key, b), :get)
+      assert 5 = ask(await_on(context, a, @key, b), :get)
     end
 
     test "target dies between claim and last write: locked until its heartbeat has expired", context do
@@ -266,7 +266,7 @@ defmodule Contract.RehomeTest do
 
       # Claimed by the target, where nothing runs: no reservation is left.
       record(context, "rehome_child: init raised on the target: left", left(context))
-      assert 5 = GenServer.call(assert_moves_now(context, a, c, Troublesome), :get)
+      assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
     end
 
     test "init returns :ignore on the target: raises", %{a: a, b: b, c: c} = context do
@@ -281,7 +281,7 @@ defmodule Contract.RehomeTest do
       )
 
       record(context, "rehome_child: init ignored on the target: left", left(context))
-      assert 5 = GenServer.call(assert_moves_now(context, a, c, Troublesome), :get)
+      assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
     end
 
     test "the store fails the read", %{a: a, b: b, store: store} = context do
@@ -335,8 +335,8 @@ defmodule Contract.RehomeTest do
     test "the final write fails", %{a: a, b: b, store: store} = context do
       start(context)
       old = start_known(context, a, Counter)
-      assert 1 = GenServer.call(old, :add_sync)
-      assert 2 = GenServer.call(old, :add)
+      assert 1 = ask(old, :add_sync)
+      assert 2 = ask(old, :add)
       SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
 
       record(

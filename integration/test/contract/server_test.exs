@@ -12,7 +12,7 @@ defmodule Contract.ServerTest do
 
   test "first start: the initial state goes through dump, the store's format, load and init", %{a: a} = context do
     pid = start_server(context, a, Counter, @key, %{profile: %{score: 1.5, tag: :word}, meta: %{region: "x"}})
-    assert %{count: 0, profile: %{"score" => 1.5, "tag" => "word"}} = GenServer.call(pid, :state)
+    assert %{count: 0, profile: %{"score" => 1.5, "tag" => "word"}} = ask(pid, :state)
     assert {^pid, %{region: "x"}} = call(a, Host, :lookup, [context.sup, @key])
     assert %{permanent: true, status: :running} = stored(context, @key).meta
   end
@@ -21,7 +21,7 @@ defmodule Contract.ServerTest do
     pid = start_server(context, a, Counter, @key)
     key = storage_key(context, @key)
     SimulatedStore.pause(store, {:put, key})
-    add = Task.async(fn -> GenServer.call(pid, :add_sync) end)
+    add = Task.async(fn -> ask(pid, :add_sync) end)
     wait_until(fn -> SimulatedStore.paused(store) == [put: key] end)
 
     assert Task.yield(add, 0) == nil
@@ -34,19 +34,19 @@ defmodule Contract.ServerTest do
   test "state survives: stopped on one node, asked for on another", %{a: a, b: b} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    assert 1 = GenServer.call(pid, :add)
+    assert 1 = ask(pid, :add)
     assert :ok = call(a, Host, :terminate_child, [context.sup, @key])
     await_none(context, b, @key)
 
     again = start_server(context, b, Counter, @key, %{count: 100})
-    assert 1 = GenServer.call(again, :get)
+    assert 1 = ask(again, :get)
   end
 
   test "stop_with_status: replies, stops, stores the status", %{a: a} = context do
     for status <- [:stopped_graceful, :stopped_permanent] do
       key = Atom.to_string(status)
       pid = start_server(context, a, Counter, key)
-      assert :ok = GenServer.call(pid, {:durable, {:stop_with_status, status, :shutdown}})
+      assert :ok = ask(pid, {:durable, {:stop_with_status, status, :shutdown}})
       await_down(pid)
       assert stored(context, key).meta.status == status
     end
@@ -55,7 +55,7 @@ defmodule Contract.ServerTest do
   test "stop_for_rehome: replies, stops, stores a reservation for that node and time", %{a: a} = context do
     pid = start_server(context, a, Counter, @key)
     before = System.system_time(:millisecond)
-    assert :ok = GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :shutdown}})
+    assert :ok = ask(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :shutdown}})
     await_down(pid)
     now = System.system_time(:millisecond)
 
@@ -66,7 +66,7 @@ defmodule Contract.ServerTest do
 
   test "sync_and_stop: stops gracefully with reason :normal", %{a: a} = context do
     pid = start_server(context, a, Counter, @key)
-    assert 1 = GenServer.call(pid, :add)
+    assert 1 = ask(pid, :add)
     ref = Process.monitor(pid)
     send(pid, {:durable, {:sync_and_stop, :shutdown}})
     assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
@@ -77,10 +77,10 @@ defmodule Contract.ServerTest do
 
   test "get_etag names the stored object", %{a: a} = context do
     pid = start_server(context, a, Counter, @key)
-    assert {:ok, etag} = GenServer.call(pid, {:durable, :get_etag})
+    assert {:ok, etag} = ask(pid, {:durable, :get_etag})
     assert etag == stored(context, @key).etag
-    assert 1 = GenServer.call(pid, :add_sync)
-    assert {:ok, newer} = GenServer.call(pid, {:durable, :get_etag})
+    assert 1 = ask(pid, :add_sync)
+    assert {:ok, newer} = ask(pid, {:durable, :get_etag})
     assert newer != etag and newer == stored(context, @key).etag
   end
 
@@ -90,7 +90,7 @@ defmodule Contract.ServerTest do
     key = storage_key(context, @key)
     Troublesome.arm(a, @key, :terminate, :hang)
     SimulatedStore.pause(store, {:put, key})
-    assert 1 = GenServer.call(pid, :add)
+    assert 1 = ask(pid, :add)
     send(pid, {:durable, {:sync_and_stop, :shutdown}})
     wait_until(fn -> Troublesome.hangs?(a, @key, :terminate) end)
     assert SimulatedStore.paused(store) == []
@@ -129,7 +129,7 @@ defmodule Contract.ServerTest do
           ]) do
       key = "#{@key}#{n}"
       pid = start_server(context, a, Troublesome, key, %{count: 0})
-      :ok = GenServer.call(pid, :block)
+      :ok = ask(pid, :block)
       ref = Process.monitor(pid)
       [before, stop, late] = for _ <- 1..3, do: make_ref()
       send(pid, {:"$gen_call", {self(), before}, :add})

@@ -21,7 +21,7 @@ defmodule Contract.ShutdownTest do
 
   test "SIGTERM: every server is stopped gracefully, its last state stored", %{doomed: doomed} = context do
     {:ok, _} = start_host(doomed, context.opts)
-    for n <- 1..120, do: GenServer.call(start_server(context, doomed, Counter, "k#{n}"), :add)
+    for n <- 1..120, do: ask(start_server(context, doomed, Counter, "k#{n}"), :add)
     Cluster.stop(doomed)
 
     for n <- 1..120 do
@@ -48,12 +48,12 @@ defmodule Contract.ShutdownTest do
     %{a: a, doomed: doomed, store: store} = context
     start_hosts([a, doomed], context.opts)
     old = start_server(context, doomed, Counter, "permanent", %{permanent: true})
-    assert 1 = GenServer.call(old, :add)
+    assert 1 = ask(old, :add)
     start_server(context, doomed, Counter, "not permanent", %{permanent: false})
     Cluster.stop(doomed)
 
     new = await_on(context, a, "permanent", a)
-    assert 1 = GenServer.call(new, :get)
+    assert 1 = ask(new, :get)
     sweeps = SimulatedStore.stats(store).list
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
     assert whereis(context, a, "not permanent") == nil
@@ -67,7 +67,7 @@ defmodule Contract.ShutdownTest do
        %{a: a, doomed: doomed, store: store} = context do
     start_hosts([a, doomed], context.opts)
     old = start_server(context, doomed, Counter, @key)
-    assert 1 = GenServer.call(old, :add_sync)
+    assert 1 = ask(old, :add_sync)
     Cluster.kill(doomed)
     sweeps = SimulatedStore.stats(store).list
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
@@ -82,7 +82,7 @@ defmodule Contract.ShutdownTest do
       SimulatedStore.put_object(place(context), storage_key(context, @key), %{stored | meta: silent}, etag: etag)
 
     new = await_on(context, a, @key, a)
-    assert 1 = GenServer.call(new, :get)
+    assert 1 = ask(new, :get)
   end
 
   test "a node that drains takes nothing over", %{a: a, doomed: doomed, store: store} = context do

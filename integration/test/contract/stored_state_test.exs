@@ -43,7 +43,7 @@ defmodule Contract.StoredStateTest do
 
   test "the meta of a server that was stopped to be moved", %{nodes: [a, _b]} = context do
     {pid, _meta} = call(a, Host, :lookup, [context.sup, "k"])
-    :ok = GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
+    :ok = ask(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
     await_down(pid)
     record(context, "stored meta: stopped to be moved", stored(context, "k").meta)
   end

@@ -13,8 +13,8 @@ defmodule Handoff.DrainTest do
     states =
       for {key, n} <- Enum.with_index(keys), into: %{} do
         pid = start_server(context, a, Counter, key, %{profile: Counter.profile(n)})
-        assert GenServer.call(pid, :add) == 1
-        {key, :erlang.phash2(GenServer.call(pid, :state))}
+        assert ask(pid, :add) == 1
+        {key, :erlang.phash2(ask(pid, :state))}
       end
 
     assert {:ok, report} = drain(context, a)
@@ -27,7 +27,7 @@ defmodule Handoff.DrainTest do
     assert_all_run_on(context, keys, [b, c])
 
     for {key, hash} <- states do
-      assert :erlang.phash2(GenServer.call(await_moved(context, b, key, a), :state)) == hash
+      assert :erlang.phash2(ask(await_moved(context, b, key, a), :state)) == hash
     end
   end
 

@@ -49,7 +49,7 @@ defmodule Handoff.LearntTest do
   test "few servers with unsaved state do not make the store look slow", %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 300)
-    for key <- Enum.take_every(keys, 10), do: 1 = GenServer.call(whereis(context, a, key), :add)
+    for key <- Enum.take_every(keys, 10), do: 1 = ask(whereis(context, a, key), :add)
     SimulatedStore.configure(context.store, latency_ms: 80)
     {:ok, %{moved: 300, concurrency: concurrency, stored: %{stored: 30}}} = drain(context, a)
     assert concurrency.highest >= 40

@@ -10,7 +10,7 @@ defmodule Handoff.LeftoversTest do
        %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 20)
-    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :add) == 1)
+    for key <- keys, do: assert(ask(whereis(context, a, key), :add) == 1)
     block_drain(context, a)
     for node <- [a, b, c], do: listen_to_log(context, node)
 
@@ -21,7 +21,7 @@ defmodule Handoff.LeftoversTest do
 
     await_all_on(context, ["blocker" | keys], [b, c])
     assert context |> placement([b, c]) |> Map.take(keys) |> Map.values() |> Enum.frequencies() |> map_size() == 2
-    for key <- keys, do: assert(GenServer.call(await_moved(context, b, key, a), :get) == 1)
+    for key <- keys, do: assert(ask(await_moved(context, b, key, a), :get) == 1)
     await_idle(context, [b, c])
     await_log(b, :leftovers_ended, %{source: a})
   end

@@ -39,7 +39,7 @@ defmodule Handoff.ServerTroubleTest do
     assert targets |> Map.values() |> Enum.sum() == 4
     assert [%{key: "raises"}] = report.first_errors
     assert_all_run_on(context, ["raises" | keys], [b, c])
-    assert GenServer.call(await_moved(context, b, "raises", a), :get) == 3
+    assert ask(await_moved(context, b, "raises", a), :get) == 3
   end
 
   test "terminate/2 raises in many servers: not counted as store failures, so other moves are not delayed",
@@ -76,20 +76,20 @@ defmodule Handoff.ServerTroubleTest do
     assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{}
     assert_all_run_on(context, ["slow"], [b, c])
-    assert GenServer.call(await_moved(context, b, "slow", a), :get) == 3
+    assert ask(await_moved(context, b, "slow", a), :get) == 3
   end
 
   test "a server is busy until after the drain: it cannot store its state, so it keeps running", %{a: a} = context do
     start_cluster(context)
     busy = start_server(context, a, Troublesome, "busy", %{count: 0})
-    :ok = GenServer.call(busy, :block)
+    :ok = ask(busy, :block)
 
     assert {:ok, %{moved: 0, left: left}} = drain(context, a, attempt_timeout_ms: 200)
     assert left == %{attempts_exhausted: 1}
     wait_until(fn -> drain_processes(a) == [] end)
 
     Troublesome.disarm(a, "busy", :call)
-    assert GenServer.call(busy, :add) == 1
+    assert ask(busy, :add) == 1
     assert reservations(context) == []
   end
 
@@ -106,7 +106,7 @@ defmodule Handoff.ServerTroubleTest do
       assert error.error =~ unquote(text)
       Troublesome.disarm(first, "k", :init)
       assert_all_run_on(context, ["k"], [second])
-      assert GenServer.call(await_on(context, second, "k", second), :get) == 5
+      assert ask(await_on(context, second, "k", second), :get) == 5
     end
 
     test "init returns #{trouble} everywhere: the other servers move, and its reservation is cleared",
@@ -125,7 +125,7 @@ defmodule Handoff.ServerTroubleTest do
       # A receiver may be about to start it.
       start = fn -> call(b, Host, :ensure_started_child, [context.sup, child, []]) end
       pid = wait_until(fn -> with {:ok, {pid, _meta}} <- start.(), do: pid, else: (_later -> nil) end)
-      assert GenServer.call(pid, :get) == 5
+      assert ask(pid, :get) == 5
     end
   end
 
@@ -146,7 +146,7 @@ defmodule Handoff.ServerTroubleTest do
     Troublesome.disarm(first, "k", :init)
     assert {:ok, %{moved: 1, retried: 0, targets: targets}} = await_task(draining)
     assert targets == %{Atom.to_string(first) => 1}
-    assert GenServer.call(await_on(context, first, "k", first), :get) == 5
+    assert ask(await_on(context, first, "k", first), :get) == 5
   end
 
   test "init raises after DurableServer has stopped waiting: the server moves to the other target",
@@ -180,7 +180,7 @@ defmodule Handoff.ServerTroubleTest do
     # Else the host may leave it to the sweep of that node, for a while.
     :ok = stop_children(b, app)
     start_handoff(context, c, backend(context, discovery_interval_ms: 20))
-    assert GenServer.call(await_on(context, c, "k", c), :get) == 5
+    assert ask(await_on(context, c, "k", c), :get) == 5
   end
 
   test "after a start that failed half way a receiver starts the server, even on the node where it failed",
@@ -196,7 +196,7 @@ defmodule Handoff.ServerTroubleTest do
 
     Troublesome.disarm(b, "k", :init)
     assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
-    assert GenServer.call(await_on(context, c, "k", b), :get) == 5
+    assert ask(await_on(context, c, "k", b), :get) == 5
   end
 
   test "after a failed start the server is stored as stopped; while a start goes on it is not",
@@ -260,7 +260,7 @@ defmodule Handoff.ServerTroubleTest do
       outcome == :started
     end)
 
-    assert GenServer.call(await_on(context, a, "k", b), :get) == 5
+    assert ask(await_on(context, a, "k", b), :get) == 5
   end
 
   test "a server stops by itself before its turn: reported as gone, and not started", %{a: a} = context do

@@ -27,7 +27,7 @@ defmodule Handoff.StoredEarlyTest do
 
     # At its turn only what has changed since is stored again, and no server is stopped before.
     changed = hd(keys)
-    2 = GenServer.call(whereis(context, a, changed), :add)
+    2 = ask(whereis(context, a, changed), :add)
     SimulatedStore.reset_stats(context.store)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
     send(slow, :go_on)
@@ -49,7 +49,7 @@ defmodule Handoff.StoredEarlyTest do
     :ok = call(a, :init, :stop, [])
     assert_receive {:stopping, _node, slow}, 60_000
     # What a Drainer would have asked the server before, it would have done by now.
-    1 = GenServer.call(whereis(context, a, key), :get)
+    1 = ask(whereis(context, a, key), :get)
     assert count_stored(context, key) == 0
     send(slow, :go_on)
     wait_until(fn -> count_stored(context, key) == 1 end)
@@ -74,7 +74,7 @@ defmodule Handoff.StoredEarlyTest do
     [changed, other] = start_unsynced(context, a, 2)
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     wait_until(fn -> Enum.map([changed, other], &count_stored(context, &1)) == [1, 1] end)
-    2 = GenServer.call(whereis(context, a, changed), :add)
+    2 = ask(whereis(context, a, changed), :add)
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     wait_until(fn -> Enum.map([changed, other], &count_stored(context, &1)) == [2, 1] end)
     assert map_size(placement(context, [a])) == 2
@@ -89,7 +89,7 @@ defmodule Handoff.StoredEarlyTest do
     true = call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"]), :kill])
     wait_until(fn -> drain_processes(a, [DurableHandoff.Drain.Storing]) == [] end)
     SimulatedStore.resume(context.store)
-    for key <- keys, do: GenServer.call(whereis(context, a, key), :get)
+    for key <- keys, do: ask(whereis(context, a, key), :get)
     assert Enum.count(keys, &(count_stored(context, &1) == 1)) == 50
   end
 

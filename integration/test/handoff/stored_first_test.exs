@@ -64,7 +64,7 @@ defmodule Handoff.StoredFirstTest do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     stopped = for {:get, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
     running = keys -- stopped
-    for key <- running, do: 2 = GenServer.call(whereis(context, a, key), :add)
+    for key <- running, do: 2 = ask(whereis(context, a, key), :add)
 
     SimulatedStore.configure(context.store, outage: :all)
     SimulatedStore.resume(context.store)
@@ -81,7 +81,7 @@ defmodule Handoff.StoredFirstTest do
   test "writes hang from the start: no server with a stored state is stopped as a probe", %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 6)
-    1 = GenServer.call(whereis(context, a, hd(keys)), :add)
+    1 = ask(whereis(context, a, hd(keys)), :add)
     SimulatedStore.pause(context.store, fn op, _key -> op == :put end)
     assert {:ok, %{moved: 0}} = drain(context, a, timeout_ms: 3_000)
     writing = for {:put, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
@@ -98,7 +98,7 @@ defmodule Handoff.StoredFirstTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     [{:get, first}] = SimulatedStore.paused(context.store)
     [changed | _unchanged] = keys -- [Path.basename(first)]
-    1 = GenServer.call(whereis(context, a, changed), :add)
+    1 = ask(whereis(context, a, changed), :add)
 
     SimulatedStore.configure(context.store, outage: :writes)
     SimulatedStore.resume(context.store)
@@ -118,7 +118,7 @@ defmodule Handoff.StoredFirstTest do
     start_cluster(context, heartbeat_backend: heartbeats)
     keys = start_servers(context, a, 6)
     first = hd(keys)
-    1 = GenServer.call(whereis(context, a, first), :add)
+    1 = ask(whereis(context, a, first), :add)
     SimulatedStore.configure(context.store, outage: :writes)
     # Moves begin when half of the time is over.
     draining = start_drain(context, a, max_concurrency: 1, timeout_ms: 16_000)
@@ -153,7 +153,7 @@ defmodule Handoff.StoredFirstTest do
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
-    1 = GenServer.call(pid, :add_sync)
+    1 = ask(pid, :add_sync)
     SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :unavailable)
 
     assert {:ok, %{moved: 0, left: left}} = drain(context, a)
@@ -166,7 +166,7 @@ defmodule Handoff.StoredFirstTest do
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
-    1 = GenServer.call(pid, :add_sync)
+    1 = ask(pid, :add_sync)
     for op <- [:put, :get], do: SimulatedStore.fail_next(context.store, op, storage_key(context, "k"), :strange)
 
     assert {:ok, %{moved: 0, left: left}} = drain(context, a)
@@ -193,7 +193,7 @@ defmodule Handoff.StoredFirstTest do
     assert length(report.first_errors) == 4
     assert Enum.sort(Map.keys(placement(context, [a]))) == Enum.sort(unstorable)
     assert_counts(context, others, 1)
-    for key <- unstorable, do: assert(GenServer.call(whereis(context, a, key), :get) == 1)
+    for key <- unstorable, do: assert(ask(whereis(context, a, key), :get) == 1)
   end
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"

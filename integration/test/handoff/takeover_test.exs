@@ -43,8 +43,8 @@ defmodule Handoff.TakeoverTest do
     start_uneven(context, a, [b, draining])
     {:ok, _report} = drain(context, draining)
     message = DurableHandoff.Leftovers.Message.offer(make_ref(), a, [{"k", Counter}], [receiver(context, draining)])
-    assert GenServer.call(receiver(context, draining), :ready?) == {:error, :draining}
-    assert GenServer.call(receiver(context, draining), {:take, message}) == {:error, :draining}
+    assert ask(receiver(context, draining), :ready?) == {:error, :draining}
+    assert ask(receiver(context, draining), {:take, message}) == {:error, :draining}
   end
 
   test "a receiver is full: the next one starts the servers that do not fit", %{a: a, b: b} = context do
@@ -82,7 +82,7 @@ defmodule Handoff.TakeoverTest do
     doomed = start_node()
     start_uneven(context, doomed, [a, b])
     keys = start_servers(context, doomed, 5)
-    for key <- keys, do: assert(GenServer.call(whereis(context, doomed, key), :add_sync) == 1)
+    for key <- keys, do: assert(ask(whereis(context, doomed, key), :add_sync) == 1)
     block_drain(context, doomed)
     before = heartbeat_row(context, a, doomed)
     assert {:ok, %{left: %{deadline: 6}}} = drain(context, doomed)
@@ -95,7 +95,7 @@ defmodule Handoff.TakeoverTest do
 
     expire(context, [a, b], before)
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
-    for key <- keys, do: assert(GenServer.call(await_moved(context, a, key, doomed), :get) == 1)
+    for key <- keys, do: assert(ask(await_moved(context, a, key, doomed), :get) == 1)
   end
 
   @tag guarantee: "Nothing runs twice"

@@ -24,7 +24,7 @@ defmodule Handoff.TargetTroubleTest do
     assert left == %{}
     assert targets == %{Atom.to_string(other) => 1}
     pid = await_on(context, other, "k", other)
-    assert GenServer.call(pid, :get) == 7
+    assert ask(pid, :get) == 7
     assert reservations(context) == []
   end
 

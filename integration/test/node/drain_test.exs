@@ -10,7 +10,7 @@ defmodule Node.DrainTest do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
     keys = start_servers(context, a, 90)
-    for key <- keys, do: assert(GenServer.call(whereis(context, a, key), :add) == 1)
+    for key <- keys, do: assert(ask(whereis(context, a, key), :add) == 1)
 
     assert {:ok, report} = drain(context, a)
 
@@ -21,7 +21,7 @@ defmodule Node.DrainTest do
     assert Enum.sort(Map.keys(report.targets)) == Enum.sort(for node <- [b, c, d], do: Atom.to_string(node))
     assert Enum.min(Map.values(report.targets)) >= 0.9 * Enum.max(Map.values(report.targets))
     assert_all_run_on(context, keys, [b, c, d])
-    for key <- keys, do: assert(GenServer.call(await_moved(context, b, key, a), :get) == 1)
+    for key <- keys, do: assert(ask(await_moved(context, b, key, a), :get) == 1)
     wait_until(fn -> drain_processes(a) == [] end)
   end
 

@@ -118,7 +118,7 @@ defmodule Store.AuditTest do
     start.(dead, "orphan")
     reserved = start.(alive, "reserved")
     down = Process.monitor(reserved)
-    :ok = GenServer.call(reserved, {:durable, {:stop_for_rehome, "nobody@nowhere", 1, :test}})
+    :ok = Cluster.ask(reserved, {:durable, {:stop_for_rehome, "nobody@nowhere", 1, :test}})
     assert_receive {:DOWN, ^down, :process, _pid, _reason}, 15_000
     Cluster.kill(dead)
     {prefix, [alive, dead]}

@@ -25,7 +25,7 @@ defmodule Store.CostsTest do
     writes(proxy)
     keys = start_servers(context, a, @servers)
     assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
-    for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add_sync)
+    for key <- keys, do: 1 = ask(whereis(context, a, key), :add_sync)
     assert writes(proxy) == %{"update" => @servers}
     # A retry, of a target that has not heard of the stop yet, writes nothing.
     assert {:ok, %{moved: @servers}} = drain(context, a)

@@ -25,40 +25,40 @@ defmodule Store.LivesTest do
 
     for times <- 1..3 do
       pid = ensure(context, a, "k")
-      assert GenServer.call(pid, :add_sync) == times
+      assert ask(pid, :add_sync) == times
       assert :ok = call(a, Host, :terminate_child, [context.sup, "k"])
       await_down(pid)
     end
 
-    assert GenServer.call(ensure(context, a, "k"), :get) == 3
+    assert ask(ensure(context, a, "k"), :get) == 3
   end
 
   test "a server keeps its state in a move to another node and back", %{a: a, b: b} = context do
     start_cluster(context)
-    assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
+    assert ask(ensure(context, a, "k", local_only: true), :add) == 1
     assert {:ok, {pid, _meta}} = moved(context, a, b)
     assert node(pid) == b
-    assert GenServer.call(pid, :add) == 2
+    assert ask(pid, :add) == 2
     await_on(context, a, "k", b)
     assert {:ok, {pid, _meta}} = moved(context, b, a)
-    assert GenServer.call(pid, :get) == 2
+    assert ask(pid, :get) == 2
   end
 
   test "a drain moves a server, and its new node stores its state", %{a: a, b: b} = context do
     start_cluster(context)
-    assert GenServer.call(ensure(context, a, "k", local_only: true), :add) == 1
+    assert ask(ensure(context, a, "k", local_only: true), :add) == 1
     assert {:ok, %{moved: 1}} = drain(context, a)
-    assert GenServer.call(await_on(context, b, "k", b), :add_sync) == 2
+    assert ask(await_on(context, b, "k", b), :add_sync) == 2
   end
 
   test "another node's sweep starts a permanent server that was stopped", %{a: a, b: b} = context do
     [app] = [start_handoff(context, a, handoff_on_shutdown: false)]
     permanent = child("k", %{permanent: true})
     {:ok, {pid, _meta}} = call(a, Host, :start_child, [context.sup, permanent, [local_only: true]])
-    assert GenServer.call(pid, :add) == 1
+    assert ask(pid, :add) == 1
     :ok = stop_children(a, app)
     start_handoff(context, b, backend(context, @sweeps))
-    assert GenServer.call(await_on(context, b, "k", b), :get) == 1
+    assert ask(await_on(context, b, "k", b), :get) == 1
   end
 
   test "a server that is deleted, running or stopped, starts with a new state", %{a: a} = context do
@@ -66,7 +66,7 @@ defmodule Store.LivesTest do
 
     for stop_first? <- [false, true] do
       pid = ensure(context, a, "k")
-      assert GenServer.call(pid, :add_sync) == 1
+      assert ask(pid, :add_sync) == 1
       if stop_first?, do: :ok = call(a, Host, :terminate_child, [context.sup, "k"])
 
       if function_exported?(Host, :terminate_and_delete_child, 2),
@@ -77,7 +77,7 @@ defmodule Store.LivesTest do
       assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child("k"), [existing: true]])
     end
 
-    assert GenServer.call(ensure(context, a, "k"), :get) == 0
+    assert ask(ensure(context, a, "k"), :get) == 0
   end
 
   test "an object that DurableServer cannot read is not started, not overwritten, and named", %{a: a} = context do

@@ -117,7 +117,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
 
       for {key, n} <- Enum.with_index(start_servers(context, node, @servers), 1), into: %{} do
         pid = whereis(context, node, key)
-        for _ <- 1..n, do: GenServer.call(pid, :add)
+        for _ <- 1..n, do: ask(pid, :add)
         {key, n}
       end
     end
@@ -134,7 +134,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
       for {key, node} <- placement(context, nodes), do: await_on(context, node, key, node)
 
       # What is not as it was, and as what.
-      now = for {key, node} <- placement(context, nodes), do: {key, GenServer.call(whereis(context, node, key), :get)}
+      now = for {key, node} <- placement(context, nodes), do: {key, ask(whereis(context, node, key), :get)}
       assert Enum.reject(now, &(&1 in counts)) == []
     end
   end

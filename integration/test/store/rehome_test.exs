@@ -107,7 +107,7 @@ defmodule Store.RehomeTest do
         later = stats(nodes, sup)
         assert {:ok, {pid, _meta}} = moved
         assert node(pid) == target
-        assert GenServer.call(pid, :get) == 7
+        assert Cluster.ask(pid, :get) == 7
         {seen(proxy, later.requests - before.requests), later.cached - before.cached}
     end
   end

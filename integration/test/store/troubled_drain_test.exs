@@ -83,7 +83,7 @@ defmodule Store.TroubledDrainTest do
   defp start_stored(%{context: %{nodes: [a | _]} = context}) do
     start_cluster(context)
     keys = start_servers(context, a, @servers)
-    for key <- keys, do: 1 = GenServer.call(whereis(context, a, key), :add)
+    for key <- keys, do: 1 = ask(whereis(context, a, key), :add)
     keys
   end
 
@@ -115,7 +115,7 @@ defmodule Store.TroubledDrainTest do
 
     for {key, node} <- placement do
       pid = wait_until(fn -> whereis(context, node, key) end)
-      assert {key, GenServer.call(pid, :get)} == {key, 1}
+      assert {key, ask(pid, :get)} == {key, 1}
     end
 
     assert Enum.all?(placement, fn {_key, node} -> node in [a | others] end)

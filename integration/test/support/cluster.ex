@@ -88,6 +88,10 @@ defmodule Cluster do
       end
   end
 
+  @doc "`GenServer.call/2`, whose answer may take as long as a machine needs that is busy with other things."
+  @spec ask(GenServer.server(), term()) :: term()
+  def ask(server, request), do: GenServer.call(server, request, @call_timeout_ms)
+
   @doc "Runs a function of this test on a node. The test's module must have been compiled to a file (`test/support`)."
   @spec run(node(), (() -> result)) :: result when result: term()
   def run(node, fun), do: :erpc.call(node, fun, @call_timeout_ms)

@@ -58,7 +58,7 @@ defmodule HandoffCase do
   @spec start_unsynced(map(), node(), pos_integer()) :: [String.t()]
   def start_unsynced(context, node, count) do
     keys = start_servers(context, node, count)
-    for key <- keys, do: 1 = GenServer.call(ClusterCase.whereis(context, node, key), :add)
+    for key <- keys, do: 1 = Cluster.ask(ClusterCase.whereis(context, node, key), :add)
     keys
   end
 
@@ -73,7 +73,7 @@ defmodule HandoffCase do
 
     for key <- keys do
       node = Map.fetch!(placement, key)
-      assert {key, GenServer.call(ClusterCase.await_on(context, node, key, node), :get)} == {key, count}
+      assert {key, Cluster.ask(ClusterCase.await_on(context, node, key, node), :get)} == {key, count}
     end
 
     :ok
