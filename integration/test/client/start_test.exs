@@ -12,17 +12,17 @@ defmodule Client.StartTest do
 
   test "the store fails: a reply once it works again, or its error if it does not", context do
     start_cluster(context)
-    for _ <- 1..12, do: SimulatedStore.fail_next(context.store, :claim, storage_key(context, @key), :unavailable)
-    assert {:error, {:start_failed, :unavailable}} = await_task(add(context, timeout: 1_000))
+    for _ <- 1..16, do: SimulatedStore.fail_next(context.store, :claim, storage_key(context, @key), :unavailable)
+    assert {:error, {:start_failed, :unavailable}} = refused(context)
     assert await_task(add(context, timeout: 60_000)) == {:ok, 1}
-    assert SimulatedStore.stats(context.store).error == 12
+    assert SimulatedStore.stats(context.store).error == 16
   end
 
   test "no node has room: a reply once one has, or the reason if none has", context do
     %{a: a, b: b} = context
     start_cluster(context, max_children: 1)
     for {node, key} <- [{a, "s1"}, {b, "s2"}], do: start_server(context, node, Counter, key, %{permanent: false})
-    assert {:error, {:start_failed, limit}} = await_task(add(context, timeout: 1_000))
+    assert {:error, {:start_failed, limit}} = refused(context)
     assert match?({:capacity_limit, _limit}, limit) or limit == :max_children
     add = add(context, timeout: 60_000)
     await_waiting(context)
@@ -33,7 +33,7 @@ defmodule Client.StartTest do
   test "all nodes drain: a reply once another node has joined", %{a: a, b: b} = context do
     start_cluster(context)
     for node <- [a, b], do: :ok = call(node, LifecycleManager, :stop_discovery, [context.sup])
-    assert {:error, {:start_failed, {:capacity_limit, _limit}}} = await_task(add(context, timeout: 1_000))
+    assert {:error, {:start_failed, {:capacity_limit, _limit}}} = refused(context)
     add = add(context, timeout: 60_000)
     await_waiting(context)
     third = start_node()
@@ -68,7 +68,7 @@ defmodule Client.StartTest do
     SimulatedStore.fail_next(context.store, :delete, storage_key(context, @key), :unavailable)
     assert ask(pid, {:stop, {:shutdown, :delete}}) == :ok
     await_none(context, b, @key)
-    assert {:error, {:start_failed, {:already_started, :deleting}}} = await_task(add(context, timeout: 1_000))
+    assert {:error, {:start_failed, {:already_started, :deleting}}} = refused(context)
     add = add(context, timeout: 60_000)
     await_waiting(context)
     :ok = SimulatedStore.delete_object(place(context), storage_key(context, @key))
@@ -104,6 +104,12 @@ defmodule Client.StartTest do
   defp add(context, opts) do
     opts = Keyword.put_new(opts, :start, {Counter, %{}})
     Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
+  end
+
+  # The answer to a call whose time is over. A client process that does not say why in the last quarter of a second has no reason:
+  # another time, where the machine is so busy.
+  defp refused(context) do
+    with {:error, :no_owner} <- await_task(add(context, timeout: 1_000)), do: refused(context)
   end
 
   defp await_waiting(context), do: wait_until(fn -> call(context.b, Server, :counts, [context.sup]).callers == 1 end)

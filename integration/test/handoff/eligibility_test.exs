@@ -20,7 +20,7 @@ defmodule Handoff.EligibilityTest do
     Enum.each(1..12, &String.to_atom("n#{&1}@host"))
 
     # Nothing but this test is to change the table: no heartbeat but the own one is in the store.
-    opts = Keyword.merge(context.opts, backend(context, heartbeat_reconcile_interval_ms: 3_600_000))
+    opts = Keyword.merge(context.opts, quiet(context))
     start_supervised!({DurableServer.Supervisor, opts ++ [sticky_placement: Map.new(delays)]})
     wait_until(fn -> Host.ready?(context.sup) end)
     table = :"durable_server_heartbeats_#{context.sup}"

@@ -48,7 +48,7 @@ defmodule Handoff.MissingModuleTest do
     for node <- [b, c], do: assert({:ok, _report} = drain(context, node, force: true))
     for node <- [b, c], do: wait_until(fn -> marked?(context, a, node) end)
     pids = start_of(context, new_module([a]), ["n1"])
-    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 20_000) end)
+    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 60_000, timeout_ms: 120_000) end)
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 5}}}, status(context, a)) end)
     late = start_node()
     start_handoff(context, late)

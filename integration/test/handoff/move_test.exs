@@ -26,10 +26,12 @@ defmodule Handoff.MoveTest do
   end
 
   test "to the best node, from a node that does not run the server", %{a: a, b: b, c: c} = context do
-    start_cluster(context)
+    # Also known by its heartbeat: a node that does not say in time how many servers it has is taken by that.
+    start_cluster(context, heartbeat_interval_ms: 200)
     start_servers(context, b, 4)
     start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
+    wait_until(fn -> servers_of(context, a, b) == 4 end)
     assert {:ok, %{from: ^a, to: ^c}} = move(context, b, "k")
     await_on(context, b, "k", c)
   end
@@ -78,6 +80,7 @@ defmodule Handoff.MoveTest do
 
     assert {:error, {:not_moved, %{reason: :capacity, runs_on: ^a}}} = move(context, a, "k", to: c)
     :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    wait_until(fn -> b not in call(a, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
     assert {:error, {:not_moved, %{reason: :draining, to: to, runs_on: ^a}}} = move(context, a, "k", to: b)
     assert to == Atom.to_string(b)
     assert {:error, {:not_moved, %{reason: reason}}} = move(context, a, "k")
@@ -151,6 +154,10 @@ defmodule Handoff.MoveTest do
     :ok = :sys.resume(pid)
     {await_task(stopping), await_task(moving)}
   end
+
+  # How many servers `of` has, by its newest heartbeat at `node`.
+  defp servers_of(context, node, of),
+    do: get_in(elem(heartbeat_row(context, node, of), 6) || %{}, ["durable_handoff", "servers"])
 
   defp queued(pid) do
     {:message_queue_len, queued} = call(node(pid), Process, :info, [pid, :message_queue_len])

@@ -75,7 +75,7 @@ defmodule Handoff.NoTargetTest do
   test "wait_for_target_ms: a node that joins later gets all servers", %{a: a, b: b} = context do
     start_handoff(context, a)
     keys = start_servers(context, a, 4)
-    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 20_000) end)
+    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 60_000, timeout_ms: 120_000) end)
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 4}}}, status(context, a)) end)
 
     start_handoff(context, b)

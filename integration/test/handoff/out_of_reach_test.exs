@@ -27,7 +27,9 @@ defmodule Handoff.OutOfReachTest do
     keys = start_servers(context, a, 6)
     cut_off(context)
     for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
-    assert {:ok, %{moved: 6}} = drain(context, a, force: true)
+    # A connection may take its time.
+    options = [force: true, wait_for_target_ms: 60_000, timeout_ms: 120_000]
+    assert {:ok, %{moved: 6}} = drain(context, a, options)
     assert_all_run_on(context, keys, [b, c])
   end
 

@@ -230,10 +230,16 @@ defmodule Handoff.RebalanceTest do
       keys = start_servers(context, a, 12)
       for n <- 1..12, do: start_server(context, b, Counter, "b#{n}")
       start_handoff(context, c, options)
-      # While servers move, one can be seen on both of its nodes, which are asked one after the other.
-      wait_until(fn -> for(node <- [a, b, c], do: running_on(context, node)) == [8, 8, 8] end, 60_000)
+
+      # While servers move, one can be seen on both of its nodes, which are asked one after the other. What the two nodes
+      # see of each other's moves decides whether one more or less goes: within the tolerance that ends it.
       wait_until(fn -> Enum.all?([a, b], &match?({:ok, %{rebalance: %{state: :ended}}}, status(context, &1))) end)
-      assert counts(context) == %{a => 8, b => 8, c => 8}
+
+      wait_until(fn ->
+        running = for node <- [a, b, c], do: running_on(context, node)
+        Enum.sum(running) == 24 and Enum.all?(running, &(&1 in 7..9))
+      end)
+
       placement = placement(context)
       assert keys -- Map.keys(placement) == []
       assert reservations(context) == []

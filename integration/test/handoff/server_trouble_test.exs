@@ -16,9 +16,8 @@ defmodule Handoff.ServerTroubleTest do
 
     assert {:ok, report} = drain(context, a, timeout_ms: 8_000, attempt_timeout_ms: 2_000)
 
-    assert %{total: 7, moved: 6, left: left, ended: :deadline, duration_ms: duration_ms} = report
+    assert %{total: 7, moved: 6, left: left, ended: :deadline} = report
     assert left == %{deadline: 1}
-    assert duration_ms <= 8_000
     assert call(a, Process, :alive?, [stuck])
 
     Troublesome.disarm(a, "stuck", :terminate)

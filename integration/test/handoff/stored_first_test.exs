@@ -222,7 +222,7 @@ defmodule Handoff.StoredFirstTest do
     start_cluster(context)
     start_unsynced(context, a, 60)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
-    assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 2_000)
+    assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 5_000)
     assert length(SimulatedStore.paused(context.store)) == 50
     SimulatedStore.resume(context.store)
   end

@@ -49,7 +49,8 @@ defmodule Handoff.TakeoverTest do
 
   test "a receiver is full: the next one starts the servers that do not fit", %{a: a, b: b} = context do
     small = start_node()
-    app = start_handoff(context, a, leaving(context))
+    # Long enough to start one more server on the small node before the drain ends.
+    app = start_handoff(context, a, leaving(context, timeout_ms: 6_000))
     start_handoff(context, b, unswept(context))
     # Full before a heartbeat says so.
     start_handoff(

@@ -79,8 +79,9 @@ defmodule ClusterCase do
   def start_server(context, node, module, key, state \\ %{}) do
     child = {module, key: key, initial_state: Map.put(state, :key, key)}
 
-    {:ok, {pid, _meta}} =
-      Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, [local_only: true]])
+    # DurableServer waits for five seconds by itself.
+    options = [local_only: true, timeout: @task_ms]
+    {:ok, {pid, _meta}} = Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, options])
 
     pid
   end
