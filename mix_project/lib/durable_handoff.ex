@@ -150,7 +150,7 @@ defmodule DurableHandoff do
 
   defp alone?(supervisor, options) do
     options.wait_for_target_ms in [nil, 0] and Host.whereis(supervisor) != nil and
-      Peers.in_reach(Host.View.build(supervisor, [], [])) == []
+      Peers.that_may_take_servers(supervisor) == []
   end
 
   @doc """

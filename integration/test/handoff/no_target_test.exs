@@ -43,6 +43,25 @@ defmodule Handoff.NoTargetTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
+  test "the other node's heartbeat is that of a supervisor of another name with the same prefix",
+       %{a: a, b: b} = context do
+    start_handoff(context, a)
+    pid = start_server(context, a, Counter, "k")
+    start_handoff(context, b, name: :"#{context.sup}_renamed")
+    wait_until(fn -> match?([_a, _b], call(a, DurableHandoff.Host.View, :build, [context.sup, [], []]).nodes) end)
+
+    assert {:ok, %{moves: [], left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
+    assert drain(context, a) == {:error, :no_peers}
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
+    assert {:error, {:not_moved, %{reason: :no_target}}} = call(a, DurableHandoff, :move, [context.sup, "k", [to: b]])
+    assert whereis(context, a, "k") == pid
+
+    findings = call(a, DurableHandoff.Doctor, :run, [[supervisors: [context.sup]]])
+    problems = for %{check: :cluster, state: :problem, text: text} <- findings, do: text
+    assert Enum.any?(problems, &(&1 =~ Atom.to_string(b)))
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "all nodes are full but for a few places: as many servers move, the others keep running",
        %{a: a, b: b} = context do
     start_handoff(context, a)

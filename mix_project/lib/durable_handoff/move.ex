@@ -159,7 +159,7 @@ defmodule DurableHandoff.Move do
 
     case Enum.find(View.build(supervisor, [server.module], [], counts).nodes, &(&1.name == to)) do
       %{connected: false} -> :not_connected
-      %{draining: true} -> :draining
+      %{draining: true} -> if to in Count.absent(counts), do: :no_target, else: :draining
       %{missing: [_ | _]} -> :module_missing
       _healthy_or_gone -> :no_target
     end

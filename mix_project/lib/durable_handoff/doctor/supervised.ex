@@ -136,14 +136,22 @@ defmodule DurableHandoff.Doctor.Supervised do
     nodes = for node <- Node.list(:connected), Atom.to_string(node) in reached, do: node
     answers = Host.Count.ask(name, [], nodes, @ask_ms)
 
-    case reached -- Map.keys(answers) do
-      [] ->
-        []
+    absent(Host.Count.absent(answers)) ++ no_answer(reached -- Map.keys(answers))
+  end
 
-      names ->
-        text = "#{length(names)} nodes do not answer within #{@ask_ms} ms: #{list(names)}"
-        [{:cluster, :warning, text, "check that they run this version of durable_handoff and are not overloaded"}]
-    end
+  defp absent([]), do: []
+
+  defp absent(names) do
+    text = "no supervisor of this name runs on #{list(names)}, where heartbeats under its prefix come from"
+    todo = "wait, if they are starting; else give the supervisors of one prefix the same name on all nodes"
+    [{:cluster, :problem, text, todo}]
+  end
+
+  defp no_answer([]), do: []
+
+  defp no_answer(names) do
+    text = "#{length(names)} nodes do not answer within #{@ask_ms} ms: #{list(names)}"
+    [{:cluster, :warning, text, "check that they run this version of durable_handoff and are not overloaded"}]
   end
 
   defp store(name) do

@@ -18,6 +18,7 @@ defmodule DurableHandoff.Drain.Peers do
   @look_ms 1_000
   @most_connecting 10
   @most_names 1_000
+  @ask_ms 500
 
   @doc "Starts for the calling drain, which is to end by `deadline`."
   @spec start(snapshot :: map(), reconnect? :: boolean(), Deadline.t()) :: pid()
@@ -54,6 +55,14 @@ defmodule DurableHandoff.Drain.Peers do
   @doc "The names of the nodes in `view` that could take servers."
   @spec in_reach(Host.View.t()) :: [String.t()]
   def in_reach(view), do: for(node <- healthy(view), node.connected, do: node.name)
+
+  @doc "The names of the nodes that could take servers, without those on which no such supervisor runs. Takes at most #{@ask_ms} ms."
+  @spec that_may_take_servers(Host.name()) :: [String.t()]
+  def that_may_take_servers(supervisor) do
+    names = in_reach(Host.View.build(supervisor, [], []))
+    nodes = for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
+    names -- Host.Count.absent(Host.Count.ask(supervisor, [], nodes, @ask_ms))
+  end
 
   @doc """
   `view` with the nodes of an `earlier` one that it lacks, as not connected: what the registry said of a node

@@ -5,8 +5,10 @@ defmodule DurableHandoff.Host.Count do
   #
   # Guarantee: asking takes no longer than the time given, and has no effect except that the asked node loads
   # the modules. A node that does not answer (not connected, too slow, without this library or with a version
-  # that does not know the question) is missing from the result; the planner then uses its heartbeat. The
-  # answers are not checked here: `DurableHandoff.Host.View` does that.
+  # that does not know the question) is missing from the result; the planner then uses its heartbeat. A node that
+  # runs no such supervisor takes no servers, whatever its heartbeat says: it is from an earlier life of the node,
+  # or of a supervisor of another name with the same prefix. The answers are not checked here:
+  # `DurableHandoff.Host.View` does that.
 
   alias DurableHandoff.{Host, Status}
 
@@ -23,8 +25,8 @@ defmodule DurableHandoff.Host.Count do
           missing: [module()]
         }
 
-  @typedoc "By node name."
-  @type t :: %{String.t() => answer()}
+  @typedoc "By node name. `absent`: no supervisor of that name runs there."
+  @type t :: %{String.t() => answer() | %{absent: true, stopping: true}}
 
   @doc """
   Asks `nodes` about their supervisor `name`, and whether they can load `modules`; `timeout_ms` is for all
@@ -33,8 +35,20 @@ defmodule DurableHandoff.Host.Count do
   @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
   def ask(name, modules, nodes, timeout_ms) do
     answers = :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms)
-    for {node, {:ok, %{at_ms: _} = answer}} <- Enum.zip(nodes, answers), into: %{}, do: {Atom.to_string(node), answer}
+
+    for {node, {:ok, answer}} <- Enum.zip(nodes, answers),
+        answer = known(answer),
+        into: %{},
+        do: {Atom.to_string(node), answer}
   end
+
+  defp known(%{at_ms: _} = answer), do: answer
+  defp known(nil), do: %{absent: true, stopping: true}
+  defp known(_other), do: nil
+
+  @doc "The nodes that answered that no such supervisor runs there."
+  @spec absent(t()) :: [String.t()]
+  def absent(answers), do: for({name, %{absent: true}} <- answers, do: name)
 
   @doc "This node's answer, nil when the supervisor `name` is not up."
   @spec here(Host.name(), [module()]) :: answer() | nil

@@ -3,7 +3,9 @@ defmodule DurableHandoff.Host.CountTest do
 
   alias DurableHandoff.Host.Count
 
-  test "an unreachable node, and one without the supervisor, have no entry" do
-    assert Count.ask(:no_such_supervisor, [], [node(), :nobody@nowhere], 1_000) == %{}
+  test "a node without the supervisor takes no servers, and one that cannot be reached has no entry" do
+    answers = Count.ask(:no_such_supervisor, [], [node(), :nobody@nowhere], 10_000)
+    assert answers == %{Atom.to_string(node()) => %{absent: true, stopping: true}}
+    assert Count.absent(answers) == [Atom.to_string(node())]
   end
 end
