@@ -3,12 +3,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   use ExUnit.Case
 
   import DurableHandoff.EnvironmentVariables
+  import DurableHandoff.OwnDirectory
 
   alias DurableHandoff.Build.{Cargo, Machine}
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
 
-  @moduletag :tmp_dir
   @extension if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
+
+  setup :own_directory
 
   # A workspace with a project beside the Rust sources, and a cargo that notes its calls and "builds" what the sources say.
   setup %{tmp_dir: root} do

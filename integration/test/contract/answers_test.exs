@@ -131,8 +131,8 @@ defmodule Contract.AnswersTest do
 
     try do
       await_none(context, b, @key)
-      answer(context, "ensure_started_child: the owner is out of sight", b, :ensure_started_child, timeout: 500)
-      answer(context, "start_child: the owner is out of sight", b, :start_child, local_only: true, timeout: 500)
+      answer(context, "ensure_started_child: the owner is out of sight", b, :ensure_started_child, timeout: 3_000)
+      answer(context, "start_child: the owner is out of sight", b, :start_child, local_only: true, timeout: 3_000)
     after
       reconnect(a, b)
     end

@@ -2,6 +2,8 @@ defmodule DurableHandoff.Build.DownloadTest do
   # Not async: proxies are in the environment.
   use ExUnit.Case
 
+  import DurableHandoff.OwnDirectory
+
   alias DurableHandoff.Build.{Download, Machine}
   alias DurableHandoff.LoopbackServer, as: Server
 
@@ -56,11 +58,14 @@ defmodule DurableHandoff.Build.DownloadTest do
   end
 
   test "the error without a server names the reason" do
-    server = start(fn _request -> "" end)
-    url = Server.url(server)
-    GenServer.stop(server)
-    "http://" <> address = url
-    assert Download.get(url, @limits) == {:error, "the download failed: no connection to #{address}: :econnrefused"}
+    # Without a listener, and taken: no other process of this machine gets it.
+    {:ok, socket} = :socket.open(:inet, :stream, :tcp)
+    :ok = :socket.bind(socket, %{family: :inet, addr: {127, 0, 0, 1}, port: 0})
+    {:ok, %{port: port}} = :socket.sockname(socket)
+    address = "127.0.0.1:#{port}"
+
+    assert Download.get("http://" <> address, @limits) ==
+             {:error, "the download failed: no connection to #{address}: :econnrefused"}
   end
 
   test "a proxy gets the request, with its password, unless no_proxy names the host" do
@@ -90,7 +95,8 @@ defmodule DurableHandoff.Build.DownloadTest do
   end
 
   describe "a server with TLS" do
-    @describetag :tmp_dir
+    setup :own_directory
+
     # The client logs what it refuses.
     @describetag :capture_log
 

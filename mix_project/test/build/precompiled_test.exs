@@ -3,13 +3,15 @@ defmodule DurableHandoff.Build.PrecompiledTest do
   use ExUnit.Case
 
   import DurableHandoff.EnvironmentVariables
+  import DurableHandoff.OwnDirectory
 
   alias DurableHandoff.Build.{Machine, Precompiled}
   alias DurableHandoff.LoopbackServer, as: Server
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
 
-  @moduletag :tmp_dir
   @libraries ["handoff_nif", "store_nif"]
+
+  setup :own_directory
 
   # A project as Hex unpacks it, archives as they are published, and no Rust.
   setup %{tmp_dir: root} do

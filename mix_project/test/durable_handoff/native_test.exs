@@ -3,6 +3,7 @@ defmodule DurableHandoff.NativeTest do
   use ExUnit.Case
 
   import DurableHandoff.EngineTerms, only: [view: 1]
+  import DurableHandoff.OwnDirectory
 
   alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Options, Report, Store}
 
@@ -71,7 +72,7 @@ defmodule DurableHandoff.NativeTest do
   end
 
   describe "without the library" do
-    @describetag :tmp_dir
+    setup :own_directory
 
     setup %{tmp_dir: tmp_dir} do
       ebin = Path.join([tmp_dir, "durable_handoff", "ebin"])

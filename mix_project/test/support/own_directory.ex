@@ -1,0 +1,18 @@
+defmodule DurableHandoff.OwnDirectory do
+  @moduledoc """
+  A directory for each test, as `tmp_dir` in its context, gone after it.
+
+  ExUnit's own `@tag :tmp_dir` gives a test the same directory in every run, and empties it first: two runs of the
+  suite in one checkout, as on two versions of Erlang at a time, take it from each other.
+  """
+
+  @doc "To be named in `setup`."
+  @spec own_directory(map()) :: {:ok, tmp_dir: Path.t()}
+  def own_directory(_context) do
+    name = "durable_handoff_#{System.pid()}_#{System.unique_integer([:positive])}"
+    path = Path.join(System.tmp_dir!(), name)
+    File.mkdir_p!(path)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(path) end)
+    {:ok, tmp_dir: path}
+  end
+end
