@@ -72,12 +72,12 @@ defmodule Contract.RehomeTest do
       start(context)
       start_known(context, a, Counter)
       hold_move(context, a, @key, [b])
-      first = Task.async(fn -> rehome(context, a, Counter, @key, target_node: b) end)
+      [{leader, _}, {follower, _}] = for _ <- 1..2, do: Relay.start(a)
+      rehome = &{Host, :rehome_child, [context.sup, child(), [target_node: &1]]}
+      first = Task.async(fn -> Relay.call(leader, rehome.(b)) end)
       await_stopped(context, @key, [b])
-
-      {caller, _} = Relay.start(a)
-      second = Task.async(fn -> Relay.call(caller, {Host, :rehome_child, [context.sup, child(), [target_node: c]]}) end)
-      wait_until(fn -> waits_inside?(a, caller) end)
+      second = Task.async(fn -> Relay.call(follower, rehome.(c)) end)
+      wait_until(fn -> waits_for?(a, follower, leader) end)
       SimulatedStore.resume(store)
 
       assert {:ok, {pid, _}} = await_task(first)
@@ -391,12 +391,10 @@ defmodule Contract.RehomeTest do
     move
   end
 
-  # Whether the relay has come to wait for something within the call it makes.
-  defp waits_inside?(node, relay) do
-    case call(node, Process, :info, [relay, [:status, :current_function]]) do
-      [status: :waiting, current_function: {module, _name, _arity}] -> module != Relay
-      _runs -> false
-    end
+  # It monitors the other one, and waits: for its answer or its end.
+  defp waits_for?(node, waiting, other) do
+    [monitors: monitored, status: status] = call(node, Process, :info, [waiting, [:monitors, :status]])
+    {:process, other} in monitored and status == :waiting
   end
 
   defp assert_displaced(context, source) do

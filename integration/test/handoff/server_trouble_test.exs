@@ -13,11 +13,13 @@ defmodule Handoff.ServerTroubleTest do
     stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
     Troublesome.arm(a, "stuck", :terminate, :hang)
     keys = start_servers(context, a, 6)
+    watch = OnTime.watch(a)
 
-    assert {:ok, report} = drain(context, a, timeout_ms: 8_000, attempt_timeout_ms: 2_000)
+    assert {:ok, report} = drain(context, a, timeout_ms: 12_000, attempt_timeout_ms: 4_000)
 
     assert %{total: 7, moved: 6, left: left, ended: :deadline} = report
     assert left == %{deadline: 1}
+    OnTime.assert_ended(watch, :drain, 12_000)
     assert call(a, Process, :alive?, [stuck])
 
     Troublesome.disarm(a, "stuck", :terminate)
