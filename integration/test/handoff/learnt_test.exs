@@ -61,6 +61,21 @@ defmodule Handoff.LearntTest do
            end)
   end
 
+  test "the store is looked at when the drain does nothing else, and before the first move", %{a: a} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 64)
+    hold_policy(a)
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and not String.contains?(key, "/s") end)
+    {:ok, :started} = drain(context, a, await: false, eligible: &HandoffCase.held_policy/1)
+    assert_receive {:held, drain}, 60_000
+    assert drain_processes(a, [DurableHandoff.Drain.Look]) == []
+    send(drain, :go_on)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?({:ok, %{state: :drained}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    assert keys -- Map.keys(placement(context, context.nodes -- [a])) == []
+  end
+
   test "few servers with unsaved state do not make the store look slow", %{a: a} = context do
     assert starts_wide?(context, fn context ->
              keys = start_servers(context, a, 300)

@@ -80,6 +80,22 @@ defmodule Handoff.StoredEarlyTest do
     assert map_size(placement(context, [a])) == 2
   end
 
+  test "a drain that begins while servers store their states knows how fast the store writes", %{a: a} = context do
+    start_cluster(context)
+    listen_to_log(context, a)
+    # Fewer than a look at the store is worth.
+    start_unsynced(context, a, 60)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 50 end)
+    {:ok, :started} = drain(context, a, await: false)
+    # It has joined, and waits for the ten that have not been asked.
+    await_log(a, :storing_progress)
+    SimulatedStore.resume(context.store)
+    assert {:info, %{round_trip_ms: _known}} = await_log(a, :estimate)
+    await_log(a, :drain_ended)
+  end
+
   test "the Drainer ends while servers store their states: no further server is asked", %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 60)

@@ -285,6 +285,25 @@ defmodule HandoffCase do
   @spec not_s1(map()) :: boolean()
   def not_s1(%{key: key}), do: key != "s1"
 
+  @doc """
+  A policy for `eligible`: everything. It holds the drain at the server `s1` until the process gets `:go_on`; the test
+  gets `{:held, process}` (`hold_policy/1`).
+  """
+  @spec held_policy(map()) :: true
+  def held_policy(%{key: "s1"}) do
+    send(Application.fetch_env!(:handoff_integration, :held_policy), {:held, self()})
+
+    receive do
+      :go_on -> true
+    end
+  end
+
+  def held_policy(_server), do: true
+
+  @doc "Has `held_policy/1` on `node` tell the calling test."
+  @spec hold_policy(node()) :: :ok
+  def hold_policy(node), do: Cluster.call(node, Application, :put_env, [:handoff_integration, :held_policy, self()])
+
   @doc "A policy for `eligible` that raises."
   @spec broken_policy(map()) :: no_return()
   def broken_policy(_server), do: raise("told to raise")

@@ -194,12 +194,11 @@ defmodule DurableHandoff.Drain do
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
-    look = look(drain, storage)
     snapshot = Snapshot.take(supervisor, options, drain.deadline, drain.why)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
-    others = length(Peers.in_reach(snapshot.view))
-    announce(drain, snapshot, others)
-    {learnt, measured} = Look.result(look, Deadline.left_ms(drain.deadline, Clock.now_us()))
+    targets = Peers.in_reach(snapshot.view)
+    announce(drain, snapshot, length(targets))
+    {learnt, measured} = look(drain, %{storage: storage, servers: servers, targets: targets})
     drain = %{drain | snapshot: snapshot, storage: storage, learnt: learnt}
     estimate(drain, measured)
     Telemetry.drain_start(kind(drain), supervisor, drain.deadline, servers, excluded)
@@ -208,8 +207,12 @@ defmodule DurableHandoff.Drain do
   end
 
   # One server says nothing about its store, and needs no search.
-  defp look(%{why: {:move, _server, _target}}, _storage), do: {nil, nil}
-  defp look(drain, storage), do: Look.start(drain.supervisor, storage, drain.storing)
+  defp look(%{why: {:move, _server, _target}}, _about), do: {nil, nil}
+
+  defp look(%{supervisor: supervisor, storing: storing} = drain, about) do
+    left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
+    about |> Map.merge(%{supervisor: supervisor, storing: storing}) |> Look.take(left_ms)
+  end
 
   defp estimate(%{snapshot: snapshot} = drain, measured) do
     options = %{drain.options | timeout_ms: max(Deadline.left_ms(drain.deadline, Clock.now_us()), 1)}

@@ -31,10 +31,11 @@ defmodule DurableHandoff.Drain.Estimate do
   # What a move costs the processors of all nodes, in starts of a process on another node: its requests, where they do
   # not show in the store's own limit, and the rest (two processes, a remote call, registry events). From drains on
   # stores that answer at once, on two cores that all nodes share, quiet and ten times as busy.
-  @starts_of_requests 18
-  @starts_of_the_rest 22
-  # The same for a server that stores its state while it runs.
+  @starts_of_requests 16
+  @starts_of_the_rest 20
+  # The same for a server that stores its state while it runs: at least, and at most where no store holds it up.
   @starts_of_a_sync 2
+  @most_starts_of_a_sync 6
   # One start on two quiet cores. For nodes that did not answer.
   @remote_us 12.0
   # Two nodes work on one move.
@@ -77,6 +78,7 @@ defmodule DurableHandoff.Drain.Estimate do
           required(:round_trip_us) => pos_integer(),
           required(:per_second) => :infinity | float(),
           optional(:at_a_time) => {float(), pos_integer()},
+          optional(:sync_us) => float(),
           optional(:remote_us) => nil | float(),
           optional(:start) => pos_integer(),
           optional(:move_us) => pos_integer(),
@@ -137,8 +139,19 @@ defmodule DurableHandoff.Drain.Estimate do
 
   @doc "The same from writes (`DurableHandoff.Drain.Storing.written/1`), so many at a time."
   @spec of_writes(map(), pos_integer()) :: measured()
-  def of_writes(%{written: written, span_us: span_us, shortest_us: shortest_us}, at_a_time),
-    do: measured(shortest_us, written, span_us, min(written, at_a_time))
+  def of_writes(%{written: written, asked: asked, span_us: span_us, shortest_us: shortest_us}, at_a_time),
+    do: shortest_us |> measured(written, span_us, min(written, at_a_time)) |> Map.put(:sync_us, span_us / asked)
+
+  @doc """
+  What was measured, with the processors (`DurableHandoff.Drain.Processors`). Writes that took no longer than those
+  explain show no limit of the store.
+  """
+  @spec with_processors(measured(), nil | float()) :: measured()
+  def with_processors(measured, remote_us) do
+    measured = Map.put(measured, :remote_us, remote_us)
+    explained_us = @most_starts_of_a_sync * remote_us(measured)
+    if Map.get(measured, :sync_us, :infinity) <= explained_us, do: %{measured | per_second: :infinity}, else: measured
+  end
 
   @doc "The same from an earlier drain."
   @spec of_learnt(Learnt.t()) :: measured()

@@ -8,7 +8,8 @@ defmodule DurableHandoff.Drain.Look do
   #   3. for 64 servers or more, reads of an object that does not exist: no server is down meanwhile, where a
   #      search by moves lengthens the gap of each of them.
   #
-  # For 64 servers or more also how fast the processors are (`DurableHandoff.Drain.Processors`).
+  # For 200 servers or more also how fast the processors are (`DurableHandoff.Drain.Processors`). That takes about five
+  # milliseconds in which the drain does nothing else: beside its own work they look slower than they are.
   #
   # Guarantee: the drain waits a second at most, and no more than a twentieth of its time. What comes later is only
   # for the line in the log; the drain gets `{DurableHandoff.Drain.Look, measured}`.
@@ -17,36 +18,37 @@ defmodule DurableHandoff.Drain.Look do
   alias DurableHandoff.Host
 
   # A smaller drain is over before its store is known.
-  @worth_it 64
+  @worth_reads 64
+  # Of a smaller drain the look at the processors is a part that shows.
+  @worth_starts 200
   @longest_wait_ms 1_000
   @share_of_the_drain 20
   # On a busy machine the look at the processors is not to delay a short drain.
   @processors_ms 30
 
+  @typedoc "`servers`: how many are to move; `targets`: the names of the nodes that could take them."
+  @type drain :: %{
+          supervisor: Host.name(),
+          storage: String.t(),
+          storing: Storing.t(),
+          servers: non_neg_integer(),
+          targets: [String.t()]
+        }
   @type found :: {Learnt.t() | nil, Estimate.measured() | nil}
-  @type t :: {Learnt.t() | nil, :looking} | found()
 
-  @doc "Begins to look at the store with the identity `storage`."
-  @spec start(Host.name(), String.t(), Storing.t()) :: t()
-  def start(supervisor, storage, storing) do
-    servers = Host.count(supervisor)
-
-    case {Learnt.get(storage), Storing.written(storing)} do
-      {nil, nil} when servers < @worth_it ->
-        {nil, nil}
-
-      {learnt, written} when servers < @worth_it ->
-        found(learnt, of(supervisor, learnt, written))
-
-      {learnt, written} ->
-        look(supervisor, servers, learnt, written)
-        {learnt, :looking}
-    end
+  @doc "What is known for `drain`, which has `left_ms` left. Not while states are being stored."
+  @spec take(drain(), left_ms :: integer()) :: found()
+  def take(%{servers: servers} = drain, left_ms) do
+    learnt = Learnt.get(drain.storage)
+    known = known(drain.supervisor, learnt, Storing.written(drain.storing))
+    least = if known, do: @worth_starts, else: @worth_reads
+    if servers < least, do: found(learnt, known), else: look(drain, learnt, known, left_ms)
   end
 
-  @doc "What was found, as far as it is known in time."
-  @spec result(t(), left_ms :: integer()) :: found()
-  def result({learnt, :looking}, left_ms) do
+  defp look(drain, learnt, known, left_ms) do
+    caller = self()
+    :proc_lib.spawn(fn -> send(caller, {__MODULE__, measure(drain, known)}) end)
+
     receive do
       {__MODULE__, measured} -> found(learnt, measured)
     after
@@ -54,29 +56,21 @@ defmodule DurableHandoff.Drain.Look do
     end
   end
 
-  def result(found, _left_ms), do: found
+  # The processors first: when the store takes long, moves begin meanwhile.
+  defp measure(%{servers: servers} = drain, known) do
+    remote_us = if servers >= @worth_starts, do: Processors.measure(nodes(drain.targets), @processors_ms)
 
-  defp look(supervisor, servers, learnt, written) do
-    drain = self()
-
-    :proc_lib.spawn(fn ->
-      measured = of(supervisor, learnt, written) || Estimate.probe(supervisor, servers)
-      measured = measured && Map.put(measured, :remote_us, Processors.measure(targets(supervisor), @processors_ms))
-      send(drain, {__MODULE__, measured})
-    end)
+    with %{} = measured <- known || Estimate.probe(drain.supervisor, servers),
+         do: Estimate.with_processors(measured, remote_us)
   end
 
-  defp of(_supervisor, nil, nil), do: nil
-  defp of(_supervisor, learnt, nil), do: Estimate.of_learnt(learnt)
+  defp known(_supervisor, nil, nil), do: nil
+  defp known(_supervisor, learnt, nil), do: Estimate.of_learnt(learnt)
 
-  defp of(supervisor, learnt, written),
+  defp known(supervisor, learnt, written),
     do: written |> Estimate.of_writes(Host.graceful_concurrency(supervisor)) |> Estimate.with_learnt(learnt)
 
-  # Nodes that run this supervisor.
-  defp targets(supervisor) do
-    names = for %{name: name} <- Host.View.build(supervisor, [], []).nodes, into: MapSet.new(), do: name
-    for node <- Node.list(), Atom.to_string(node) in names, do: node
-  end
+  defp nodes(names), do: for(node <- Node.list(), Atom.to_string(node) in names, do: node)
 
   defp found(nil, nil), do: {nil, nil}
   defp found(nil, measured), do: {Estimate.start(measured), measured}

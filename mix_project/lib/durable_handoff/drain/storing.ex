@@ -54,7 +54,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   @counted [:stored, :unchanged, :failed]
   # Behind those counted: what `written/1` gives.
-  @measured [:written, :span_us, :shortest_us]
+  @measured [:written, :asked, :span_us, :shortest_us]
   # Fewer writes say little about the store.
   @least_written 16
 
@@ -120,10 +120,10 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  How fast the store has written: so many states within `span_us`, the fastest in `shortest_us`. nil when fewer than
-  half of the servers had something to write: then they, not the store, may have been the limit.
+  How fast the store has written: so many states of servers `asked` within `span_us`, the fastest in `shortest_us`. nil
+  when fewer than half of the servers had something to write: then they, not the store, may have been the limit.
   """
-  @spec written(t()) :: nil | %{written: pos_integer(), span_us: pos_integer(), shortest_us: pos_integer()}
+  @spec written(t()) :: nil | %{(:written | :asked | :span_us | :shortest_us) => pos_integer()}
   def written(%{counters: counters}) do
     measured =
       for {name, index} <- Enum.with_index(@measured, length(@counted) + 1),
@@ -150,13 +150,13 @@ defmodule DurableHandoff.Drain.Storing do
 
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
-    # Servers that are asked again in the middle of a round have nothing to write.
-    round = if storing.phase == :done, do: %{begin_us: Clock.now_us(), asked: 0, written: 0, shortest_us: :infinity}
-
     storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
-    storing = %{storing | round: round}
+    storing = %{storing | round: current_round(storing)}
     {:noreply, ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))}
   end
+
+  defp current_round(%{phase: :done}), do: %{begin_us: Clock.now_us(), asked: 0, written: 0, shortest_us: :infinity}
+  defp current_round(%{round: round}), do: round
 
   # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
   defp to_ask(%{phase: :done} = storing) do
@@ -171,7 +171,7 @@ defmodule DurableHandoff.Drain.Storing do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = MapSet.put(storing.answered, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
-    storing = measure(storing, result, took_us)
+    storing = measure(storing, server, result, took_us)
 
     # It may have failed: its line in the log was not seen.
     storing =
@@ -267,15 +267,18 @@ defmodule DurableHandoff.Drain.Storing do
   # Those whose write failed last and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
-  # How fast the store writes shows only where most servers that are asked have something to write.
-  defp measure(%{round: nil} = storing, _result, _took_us), do: storing
+  # How fast the store writes shows only where most servers that are asked have something to write. Those that are
+  # asked again have nothing: a node that is told to stop has them asked, and so does its drain.
+  defp measure(%{results: results} = storing, server, result, _took_us)
+       when is_map_key(results, server) and result != :stored,
+       do: storing
 
-  defp measure(%{round: round, counters: counters} = storing, result, took_us) do
+  defp measure(%{round: round, counters: counters} = storing, _server, result, took_us) do
     round = asked(round, result, took_us)
 
     if round.written >= @least_written do
       written = if 2 * round.written >= round.asked, do: round.written, else: 0
-      values = [written, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
+      values = [written, round.asked, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
       for {value, index} <- Enum.with_index(values, length(@counted) + 1), do: :counters.put(counters, index, value)
     end
 

@@ -47,6 +47,20 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert Estimate.with_writes(%{measured | per_second: :infinity}, 1_000).per_second == :infinity
   end
 
+  test "writes that only the processors held up show no limit of the store" do
+    # 1,000 servers were asked, half of them had something to store.
+    quick = %{written: 500, asked: 1_000, span_us: 50_000, shortest_us: 400}
+    measured = quick |> Estimate.of_writes(50) |> Estimate.with_processors(18.6)
+    # Measured: 750 ms.
+    assert_in_delta drain_ms(measured, 1_000), 750, 200
+
+    for {span_ms, shortest_us} <- [{270, 2_100}, {630, 10_000}] do
+      slow = %{quick | span_us: span_ms * 1_000, shortest_us: shortest_us}
+      assert %{per_second: per_second} = slow |> Estimate.of_writes(50) |> Estimate.with_processors(18.6)
+      assert_in_delta per_second, 500_000 / span_ms, 1
+    end
+  end
+
   test "more servers take longer, a slower store takes longer, and a fixed concurrency does not climb" do
     store = %{round_trip_us: 10_000, per_second: :infinity}
     assert drain_ms(store, 200) < drain_ms(store, 400)
@@ -58,7 +72,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
 
   describe "what a drain may start with" do
     defp start(written, span_ms, shortest_ms) do
-      %{written: written, span_us: span_ms * 1_000, shortest_us: shortest_ms * 1_000}
+      %{written: written, asked: written, span_us: span_ms * 1_000, shortest_us: shortest_ms * 1_000}
       |> Estimate.of_writes(50)
       |> Estimate.start()
     end
@@ -80,7 +94,8 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
 
     test "processors that are busier than the store say nothing about it" do
-      assert Estimate.start(Estimate.of_writes(%{written: 500, span_us: 100_000, shortest_us: 300}, 50)) == nil
+      assert Estimate.start(Estimate.of_writes(%{written: 500, asked: 500, span_us: 100_000, shortest_us: 300}, 50)) ==
+               nil
     end
   end
 
