@@ -46,6 +46,24 @@ defmodule Handoff.StoppingTest do
     send(slow, :go_on)
   end
 
+  test "the application is restarted in the middle of a drain: the drain goes on, and the node can still be marked",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_known(context, a, 5, b)
+    hold_reads(context)
+    draining = Task.async(fn -> drain(context, a) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    :ok = call(a, Application, :stop, [:durable_handoff])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 5}} = await_task(draining)
+    assert_all_run_on(context, keys, [b, c])
+
+    :ok = call(a, Application, :start, [:durable_handoff])
+    :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert call(a, DurableHandoff, :prepare_stop, []) == :ok
+    assert {:ok, %{marked: true, cordoned: false}} = call(a, DurableHandoff, :status, [context.sup])
+  end
+
   test "a stopping node's heartbeat write times out: a warning, and its drain goes on",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)

@@ -20,10 +20,14 @@ defmodule DurableHandoff.Status do
   @type unknown :: {:unknown_supervisor, %{given: Host.name(), did_you_mean: nil | Host.name()}}
   @type state :: :idle | :draining | :drained | :cancelled | :failed
 
-  @doc "Makes the list of supervisors. Its owner is the process that starts the application."
+  @doc """
+  Makes the list of supervisors. Its owner is the process that starts the application. Drainers that run already are
+  in it: they may have started before the application, or have outlived an earlier start of it.
+  """
   @spec init() :: :ok
   def init do
     :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
+    for table <- :ets.all(), supervisor = supervisor(table), do: put(__MODULE__, {supervisor})
     :ok
   end
 
@@ -165,5 +169,14 @@ defmodule DurableHandoff.Status do
     ArgumentError -> :ok
   end
 
-  defp table(supervisor), do: :"#{supervisor}_handoff_status"
+  @suffix "_handoff_status"
+  defp table(supervisor), do: :"#{supervisor}#{@suffix}"
+
+  # A Drainer makes its table before it looks for the list, and the list is there before this looks for tables.
+  defp supervisor(table) when is_atom(table) do
+    name = Atom.to_string(table)
+    if String.ends_with?(name, @suffix), do: name |> String.replace_suffix(@suffix, "") |> String.to_atom()
+  end
+
+  defp supervisor(_table), do: nil
 end
