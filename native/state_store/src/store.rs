@@ -347,9 +347,14 @@ impl Store {
                     self.attempt(self.inner.backend.list(&prefix, after.clone(), max.max(1)))
                 })
                 .await?;
+            if page.next.is_some() && page.next == after {
+                return Err(Error::Protocol { reason: "the listing gives the same page again" });
+            }
+            // Some stores give all keys, whatever prefix was asked for.
             page.objects = page
                 .objects
                 .into_iter()
+                .filter(|object| object.key.starts_with(&prefix))
                 .filter_map(|object| {
                     let key = object.key.strip_prefix(own.as_str())?.to_owned();
                     Some(ObjectRef { key, ..object })

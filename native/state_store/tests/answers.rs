@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{KEYS, count, limits, once, server, store, under, with_options};
+use common::{KEYS, count, limits, once, server, settings, store, under, with_options};
 use state_store::{Condition, Error, Store};
-use store_servers::{Kind, Rule, Server};
+use store_servers::{Flaw, Kind, Rule, Server};
 
 /// Without keys: credentials come from the metadata service, which the server plays.
 fn without_keys(server: &Server) -> Store {
@@ -200,4 +200,32 @@ async fn a_bucket_in_another_region_is_named() {
     server.script().set(vec![Rule::on(Kind::Get).answer(400, body)]);
     let answer = store(&server).get("k", true, limits()).await;
     assert!(matches!(&answer, Err(Error::Denied { reason, .. }) if reason.contains("eu-west-3")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_listing_holds_only_what_was_asked_for() {
+    let server = server(&[Flaw::ListingIgnoresPrefix]).await;
+    let whole = store(&server);
+    for key in ["mine/a", "mine/b/c", "yours/a", "min"] {
+        whole.put(key, "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    }
+    let mine = Store::open("s3://handoff/mine", &settings(&server, KEYS)).unwrap();
+    for (store, prefix, expected) in [(&whole, "mine/", vec!["mine/a", "mine/b/c"]), (&mine, "b/", vec!["b/c"])] {
+        let page = store.list(prefix, None, 10, limits()).await.unwrap();
+        let keys: Vec<_> = page.objects.into_iter().map(|object| object.key).collect();
+        assert_eq!(keys, expected, "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_gives_the_same_page_again_ends_with_an_error() {
+    let server = server(&[]).await;
+    let page = "<ListBucketResult><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
+    server.script().set(vec![Rule::on(Kind::List).answer(200, page)]);
+    let store = store(&server);
+    let first = store.list("", None, 10, once()).await.unwrap();
+    assert_eq!(first.next.as_deref(), Some("again"));
+    let second = store.list("", first.next, 10, once()).await;
+    assert!(matches!(second, Err(Error::Protocol { .. })), "{second:?}");
 }

@@ -42,18 +42,18 @@ impl Bucket {
         object
     }
 
-    /// The page of the listing that `request` asks for. `show` formats an etag as this server does.
-    pub(crate) fn list(&self, request: &Request, show: impl Fn(&str) -> String) -> Answer {
-        let prefix = request.query("prefix").unwrap_or_default();
+    /// The page of the listing that `request` asks for, of the keys with `prefix`. `show` formats an etag as this
+    /// server does.
+    pub(crate) fn list(&self, request: &Request, prefix: &str, show: impl Fn(&str) -> String) -> Answer {
         let after = request.query("continuation-token").or_else(|| request.query("start-after"));
         let asked = request.query("max-keys").and_then(|keys| keys.parse().ok());
         let max = asked.unwrap_or(MAX_KEYS).min(MAX_KEYS);
-        let from = after.map_or(Bound::Included(prefix.clone()), Bound::Excluded);
+        let from = after.map_or(Bound::Included(prefix.to_owned()), Bound::Excluded);
         let mut found = self
             .objects
             .range((from, Bound::Unbounded))
-            .skip_while(|(key, _object)| **key < prefix)
-            .take_while(|(key, _object)| key.starts_with(&prefix));
+            .skip_while(|(key, _object)| key.as_str() < prefix)
+            .take_while(|(key, _object)| key.starts_with(prefix));
         let mut body = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult>");
         let mut last = "";
         for (key, object) in found.by_ref().take(max) {

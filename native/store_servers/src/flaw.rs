@@ -31,6 +31,8 @@ pub enum Flaw {
     DeletionIgnoresConditions,
     /// A read may show the version before the last (caches, replicas).
     StaleReads,
+    /// A listing has all keys, whatever prefix was asked for (small S3 servers).
+    ListingIgnoresPrefix,
     /// Writing and deleting is denied.
     ReadOnly,
     /// There is no bucket.

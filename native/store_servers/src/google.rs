@@ -31,7 +31,9 @@ impl Google {
         }
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         match request.method {
-            Method::GET if key.is_empty() => Ok(bucket.list(request, quoted)),
+            Method::GET if key.is_empty() => {
+                Ok(bucket.list(request, &request.query("prefix").unwrap_or_default(), quoted))
+            }
             Method::GET | Method::HEAD => {
                 let object = bucket.objects.get(&key).ok_or((StatusCode::NOT_FOUND, "NoSuchKey"))?;
                 Ok(described(Answer::new(StatusCode::OK).with_body("application/json", object.body.clone()), object))

@@ -54,13 +54,18 @@ impl S3 {
             return Err((StatusCode::NOT_FOUND, "NoSuchBucket"));
         }
         match request.method {
-            Method::GET if key.is_empty() => Ok(self.contents().bucket.list(request, |etag| self.show(etag))),
+            Method::GET if key.is_empty() => Ok(self.list(request)),
             Method::GET | Method::HEAD => self.read(&key),
             Method::PUT | Method::DELETE if self.has(Flaw::ReadOnly) => Err((StatusCode::FORBIDDEN, "AccessDenied")),
             Method::PUT => self.write(key, request).await,
             Method::DELETE => self.delete(&key, request).await,
             _ => Err((StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed")),
         }
+    }
+
+    fn list(&self, request: &Request) -> Answer {
+        let prefix = request.query("prefix").filter(|_| !self.has(Flaw::ListingIgnoresPrefix)).unwrap_or_default();
+        self.contents().bucket.list(request, &prefix, |etag| self.show(etag))
     }
 
     fn read(&self, key: &str) -> Result<Answer, Refusal> {
