@@ -25,6 +25,10 @@ defmodule DurableHandoff.Host.Sync do
   @type watch :: :ets.tid()
   @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
 
+  # A row of the table: the server, its failed writes, and why the last one failed.
+  @failures 2
+  @cause 3
+
   # Limits the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
@@ -65,13 +69,13 @@ defmodule DurableHandoff.Host.Sync do
   @spec run(pid(), watch(), pos_integer()) :: result()
   def run(pid, table, timeout_ms) do
     until_us = Clock.after_ms(timeout_ms)
-    insert(table, {pid, nil})
+    failures = failures(table, pid)
     before = ask(pid)
     send(pid, {:durable, :sync})
     later = ask(pid)
     before = answer(before, timeout_ms)
     later = answer(later, max(Clock.until_ms(until_us), 0))
-    result(before, later, take(table, pid))
+    result(before, later, cause(table, pid, failures))
   end
 
   @doc """
@@ -82,10 +86,10 @@ defmodule DurableHandoff.Host.Sync do
     until_us = Clock.after_ms(timeout_ms)
 
     with {:ok, _etag} = before <- etag(pid, timeout_ms) do
-      insert(table, {pid, nil})
+      failures = failures(table, pid)
       send(pid, {:durable, :sync})
       later = etag(pid, max(Clock.until_ms(until_us), 1))
-      result(before, later, take(table, pid))
+      result(before, later, cause(table, pid, failures))
     end
   end
 
@@ -132,7 +136,11 @@ defmodule DurableHandoff.Host.Sync do
   # A primary filter: it runs in the process that logs.
   @spec note_failure(:logger.log_event(), watch()) :: :ignore
   def note_failure(%{level: :error, msg: message, meta: %{mfa: {module, _function, _arity}}}, table) do
-    if :ets.member(table, self()) and host?(module), do: :ets.insert(table, {self(), cause(message)})
+    if :ets.member(table, self()) and host?(module) do
+      :ets.update_element(table, self(), {@cause, readable(message)})
+      :ets.update_counter(table, self(), {@failures, 1})
+    end
+
     :ignore
   rescue
     # The table is gone with its drain.
@@ -155,16 +163,19 @@ defmodule DurableHandoff.Host.Sync do
     end
   end
 
-  defp insert(table, row) do
-    :ets.insert(table, row)
+  # From now on its failed writes are counted. Not reset: one that gave up on a busy server and one that comes later
+  # may watch it at the same time.
+  defp failures(table, pid) do
+    :ets.update_counter(table, pid, {@failures, 0}, {pid, 0, nil})
   rescue
-    ArgumentError -> false
+    # The table is gone with its drain.
+    ArgumentError -> 0
   end
 
-  defp take(table, pid) do
-    case :ets.take(table, pid) do
-      [{^pid, cause}] -> cause
-      [] -> nil
+  defp cause(table, pid, failures) do
+    case :ets.lookup(table, pid) do
+      [{^pid, now, cause}] when now > failures -> cause
+      _none -> nil
     end
   rescue
     ArgumentError -> nil
@@ -179,7 +190,7 @@ defmodule DurableHandoff.Host.Sync do
   defp host?(module), do: module |> Atom.to_string() |> String.starts_with?("Elixir.DurableServer.")
 
   # The logger takes out a filter that raises.
-  defp cause(message) do
+  defp readable(message) do
     text(message)
   rescue
     _unreadable -> "an error that is not text"

@@ -24,6 +24,33 @@ defmodule DurableHandoff.Host.SyncTest do
     end
   end
 
+  defmodule Gated do
+    @moduledoc false
+    # A server whose writes fail. After each failed write it answers one request, and waits until it is let on.
+    use GenServer
+
+    @impl true
+    def init(state), do: {:ok, state}
+
+    @impl true
+    def handle_call({:durable, :get_etag}, _from, failed?) do
+      {:reply, {:ok, "etag"}, false, if(failed?, do: {:continue, :gate}, else: :infinity)}
+    end
+
+    @impl true
+    def handle_continue(:gate, state) do
+      receive do
+        :go_on -> {:noreply, state}
+      end
+    end
+
+    @impl true
+    def handle_info({:durable, :sync}, _failed?) do
+      :logger.log(:error, "k failed periodic sync", %{mfa: {DurableServer, :handle_info, 2}})
+      {:noreply, true}
+    end
+  end
+
   defp sync(watch, module, text) do
     pid = start_supervised!(%{id: make_ref(), start: {GenServer, :start_link, [Server, {module, text}]}})
     {result, _log} = with_log(fn -> Sync.run(pid, watch, 30_000) end)
@@ -54,6 +81,33 @@ defmodule DurableHandoff.Host.SyncTest do
     assert {:failed, _cause} = sync(watch, DurableServer, ["caf", <<233>>])
     assert {:failed, "k" <> _rest} = sync(watch, DurableServer, "k failed periodic sync: :no_quorum")
     refute Sync.blind?(watch)
+  end
+
+  test "two processes that watch one server both notice its failed writes" do
+    watch = watch(Sync.Both)
+    pid = start_supervised!(%{id: make_ref(), start: {GenServer, :start_link, [Gated, false]}})
+
+    {_result, _log} =
+      with_log(fn ->
+        :sys.suspend(pid)
+        first = Task.async(fn -> Sync.run(pid, watch, 30_000) end)
+        await_queued(pid, 3)
+        second = Task.async(fn -> Sync.run(pid, watch, 30_000) end)
+        await_queued(pid, 6)
+        :sys.resume(pid)
+        # The second one's write fails after the first one has its answer.
+        assert {:failed, _cause} = Task.await(first, 30_000)
+        send(pid, :go_on)
+        assert {:failed, _cause} = Task.await(second, 30_000)
+        send(pid, :go_on)
+      end)
+  end
+
+  defp await_queued(pid, count) do
+    unless match?({:message_queue_len, ^count}, Process.info(pid, :message_queue_len)) do
+      Process.sleep(5)
+      await_queued(pid, count)
+    end
   end
 
   test "an error logged by the server's callbacks does not count as a failed sync" do
