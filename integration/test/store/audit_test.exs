@@ -110,7 +110,7 @@ defmodule Store.AuditTest do
 
     start = fn node, key ->
       child = {Counter, key: key, initial_state: %{count: 1}}
-      {:ok, {pid, _meta}} = Cluster.call(node, Host, :start_child, [sup, child, [local_only: true]])
+      {:ok, {pid, _meta}} = Cluster.call(node, Host, :start_child, [sup, child, [local_only: true, timeout: 60_000]])
       pid
     end
 
@@ -119,7 +119,7 @@ defmodule Store.AuditTest do
     reserved = start.(alive, "reserved")
     down = Process.monitor(reserved)
     :ok = Cluster.ask(reserved, {:durable, {:stop_for_rehome, "nobody@nowhere", 1, :test}})
-    assert_receive {:DOWN, ^down, :process, _pid, _reason}, 15_000
+    assert_receive {:DOWN, ^down, :process, _pid, _reason}, 60_000
     Cluster.kill(dead)
     {prefix, [alive, dead]}
   end

@@ -7,7 +7,7 @@ defmodule Store.CostsTest do
   alias Elixir.Store.Proxy
 
   # What is in memory must not become too old on a busy machine, or a target be given up that takes its time.
-  @patient [placement_erpc_timeout_same_region_ms: 60_000]
+  @patient [placement_erpc_timeout_cross_region_ms: 60_000]
   @servers 10
 
   setup context do

@@ -11,7 +11,8 @@ defmodule Store.RefusedTest do
   alias Elixir.Servers.Counter
   alias Store.{Conformance, Proxy, Servers}
 
-  @moduletag timeout: 180_000
+  # Races on servers that share this machine with all that runs beside them.
+  @moduletag timeout: 600_000
 
   # How the server is wrong, what the reason of the refusal is.
   @wrong [
@@ -58,7 +59,9 @@ defmodule Store.RefusedTest do
     test "#{kind}, bucket #{bucket}: ready if one writer wins, refused if several do" do
       options = Servers.options(unquote(kind), url: "s3://#{unquote(bucket)}/#{Cluster.unique("t")}")
       {:ok, %{state: store}} = Backend.init_backend(options)
-      one_winner? = winners(store, 100) == [1]
+      # On Ceph it takes many races until several win.
+      rounds = if Servers.s3_server() == "ceph", do: 100, else: 20
+      one_winner? = winners(store, rounds) == [1]
 
       case Backend.ensure_ready(store) do
         :ok -> assert one_winner?
@@ -107,7 +110,8 @@ defmodule Store.RefusedTest do
     end
   end
 
-  defp start_server(node, sup, child), do: Cluster.call(node, Host, :start_child, [sup, child, [local_only: true]])
+  defp start_server(node, sup, child),
+    do: Cluster.call(node, Host, :start_child, [sup, child, [local_only: true, timeout: 60_000]])
 
   defp start(node, options, store), do: Cluster.start_children(node, [{Host, options ++ [backend: {Backend, store}]}])
 

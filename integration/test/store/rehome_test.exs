@@ -93,7 +93,7 @@ defmodule Store.RehomeTest do
 
   defp measure([source, target] = nodes, sup, proxy, key) do
     child = {Counter, key: key, initial_state: %{count: 7}}
-    {:ok, {old, _meta}} = Cluster.call(source, Host, :start_child, [sup, child, [local_only: true]])
+    {:ok, {old, _meta}} = Cluster.call(source, Host, :start_child, [sup, child, [local_only: true, timeout: 60_000]])
 
     before = stats(nodes, sup)
     if proxy, do: Proxy.requests(proxy)

@@ -14,6 +14,9 @@ defmodule Store.Servers do
   @type kind :: :s3 | :ministack | :azure | :google
 
   @s3 [:s3, :ministack]
+  # These servers take one request at a time, and share their machine with all that runs beside them: what is
+  # given up and sent again makes them slower still.
+  @patient [timeout_ms: 180_000, attempt_timeout_ms: 60_000]
 
   @doc "Options for the server of a kind; `opts` win, those in `config:` one by one."
   @spec options(kind(), keyword()) :: keyword()
@@ -21,6 +24,7 @@ defmodule Store.Servers do
     {config, opts} = Keyword.pop(opts, :config, [])
 
     [url: bucket(kind, "handoff") <> "/" <> Cluster.unique("t"), config: Keyword.merge(config(kind), config)]
+    |> Keyword.merge(@patient)
     |> Keyword.merge(opts)
   end
 

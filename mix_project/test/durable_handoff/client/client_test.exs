@@ -318,7 +318,7 @@ defmodule DurableHandoff.ClientTest do
     test "a caller whose start must wait gets the reason at its timeout", %{sup: sup} do
       FakeRegistry.starts(sup, fn _key, _start, _ms -> {:again, :no_quorum} end)
 
-      assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 1_000) ==
+      assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 3_000) ==
                {:error, {:start_failed, :no_quorum}}
     end
 
