@@ -36,6 +36,44 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 10, stored: %{stored: 0, unchanged: 10, failed: 0}} = await_drain(draining)
   end
 
+  test "the last states are being written: the drain looks at its servers and targets, and moves none",
+       %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 3)
+    listen_to_log(context, a)
+    hold_policy(a)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
+
+    assert_receive {:held, drain}, 60_000
+    refute_received {:log, ^a, _level, :states_stored, _fields}
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
+    assert map_size(placement(context, [a])) == 3
+    send(drain, :go_on)
+    await_log(a, :states_stored)
+    assert %{moved: 3} = await_drain(draining)
+  end
+
+  test "states are stored long after the last server was asked: the drain looks at its servers again",
+       %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 3)
+    listen_to_log(context, a)
+    hold_policy(a)
+    SimulatedStore.configure(context.store, outage: :writes)
+    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
+
+    assert_receive {:held, drain}, 60_000
+    send(drain, :go_on)
+    # A second without an end of storing.
+    await_log(a, :storing_progress)
+    SimulatedStore.configure(context.store, outage: :none)
+    assert_receive {:held, ^drain}, 60_000
+    send(drain, :go_on)
+    assert %{moved: 3} = await_drain(draining)
+  end
+
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the store fails when the drain begins: no server is stopped, and all move with their states when it works again",
        %{a: a} = context do

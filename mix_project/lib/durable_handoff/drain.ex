@@ -47,6 +47,8 @@ defmodule DurableHandoff.Drain do
 
   @refresh_ms 1_000
   @first_errors 5
+  # An earlier snapshot is not used.
+  @oldest_snapshot_us 500_000
 
   @enforce_keys [:supervisor, :options, :status, :deadline, :why, :storing]
   defstruct @enforce_keys ++
@@ -57,6 +59,7 @@ defmodule DurableHandoff.Drain do
                 :storage,
                 :learnt,
                 :storing_monitor,
+                :early,
                 trust_store?: true,
                 watched: %{},
                 attempts: %{},
@@ -156,7 +159,7 @@ defmodule DurableHandoff.Drain do
 
   # Nothing is moved before every server that runs here was asked to store its state.
   defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
-    await_storing(drain)
+    drain = await_storing(drain)
     counts = Storing.counts(drain.storing)
     level = if counts.failed > 0, do: :warning, else: :info
     total = Host.count(supervisor)
@@ -177,10 +180,11 @@ defmodule DurableHandoff.Drain do
     now = Clock.now_us()
 
     receive do
-      {Storing, ^pid} -> :ok
-      {:DOWN, ^monitor, :process, ^pid, _crashed} -> :ok
-      {__MODULE__, {:cancel, _why}} = cancel -> send(self(), cancel)
-      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send(self(), down)
+      {Storing, ^pid, :asked} -> drain |> take_early() |> await_storing()
+      {Storing, ^pid, :done} -> drain
+      {:DOWN, ^monitor, :process, ^pid, _crashed} -> drain
+      {__MODULE__, {:cancel, _why}} = cancel -> send_again(drain, cancel)
+      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send_again(drain, down)
     after
       min(@refresh_ms, Deadline.until_ms(Deadline.settle_us(deadline), now)) ->
         if now < Deadline.settle_us(deadline) do
@@ -188,13 +192,29 @@ defmodule DurableHandoff.Drain do
           total = Host.count(drain.supervisor)
           Log.info(:storing_progress, drain.supervisor, Progress.stored(counts, total, now - deadline.begin_us), counts)
           await_storing(drain)
+        else
+          drain
         end
     end
   end
 
+  defp send_again(drain, message) do
+    send(self(), message)
+    drain
+  end
+
+  # While the last servers store their states, and no other waits for its turn. Not with a policy that reads the store.
+  defp take_early(%{options: %{eligible: :permanent}} = drain), do: drain
+  defp take_early(drain), do: %{drain | early: {take(drain), Clock.now_us()}}
+
+  defp early(%{early: {snapshot, taken_us}}), do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot)
+  defp early(_none), do: nil
+
+  defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
+
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
-    snapshot = Snapshot.take(supervisor, options, drain.deadline, drain.why)
+    snapshot = early(drain) || take(drain)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     targets = Peers.in_reach(snapshot.view)
     announce(drain, snapshot, length(targets))
@@ -406,7 +426,7 @@ defmodule DurableHandoff.Drain do
   end
 
   # Storing has ended after the moves began, or has crashed.
-  defp handle({Storing, _pid}, drain), do: drain
+  defp handle({Storing, _pid, _asked_or_done}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing_monitor: monitor} = drain), do: drain
 
   # From the Rust node, or unknown.

@@ -33,6 +33,7 @@ defmodule DurableHandoff.Drain.Storing do
                 :until_us,
                 :drain,
                 :timer,
+                told_asked?: false,
                 listening?: false,
                 unsure: [],
                 phase: :done,
@@ -100,8 +101,8 @@ defmodule DurableHandoff.Drain.Storing do
   def ask(%{pid: pid}, until_us), do: GenServer.cast(pid, {:ask, until_us, nil})
 
   @doc """
-  As `ask/2`, for the calling drain. It gets `{DurableHandoff.Drain.Storing, pid}` when this is done: at
-  `until_us` at the latest if all servers have been asked by then.
+  As `ask/2`, for the calling drain. It gets `{DurableHandoff.Drain.Storing, pid, :asked}` when the last server has
+  been asked, and `:done` when this is done: at `until_us` at the latest if all servers have been asked by then.
   """
   @spec join(t(), until_us :: integer()) :: monitor :: reference()
   def join(%{pid: pid}, until_us) do
@@ -217,11 +218,23 @@ defmodule DurableHandoff.Drain.Storing do
       not :queue.is_empty(queue) ->
         storing
 
-      map_size(storing.running) == 0 ->
-        if storing.listening?, do: round_done(storing), else: storing
-
       true ->
-        set_timer(storing, :patience, patience_ms(storing))
+        storing |> tell_asked() |> await_answers()
+    end
+  end
+
+  defp tell_asked(%{drain: drain, told_asked?: false} = storing) when drain != nil do
+    send(drain, {__MODULE__, self(), :asked})
+    %{storing | told_asked?: true}
+  end
+
+  defp tell_asked(storing), do: storing
+
+  defp await_answers(%{running: running, listening?: listening?} = storing) do
+    cond do
+      running != %{} -> set_timer(storing, :patience, patience_ms(storing))
+      listening? -> round_done(storing)
+      true -> storing
     end
   end
 
@@ -253,8 +266,8 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   defp done(%{drain: drain} = storing) do
-    if drain, do: send(drain, {__MODULE__, self()})
-    %{storing | phase: :done, drain: nil, answered: MapSet.new()}
+    if drain, do: send(drain, {__MODULE__, self(), :done})
+    %{storing | phase: :done, drain: nil, told_asked?: false, answered: MapSet.new()}
   end
 
   defp pause(%{pauses_ms: [pause_ms | later]} = storing) do
