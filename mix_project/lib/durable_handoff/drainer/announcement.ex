@@ -1,0 +1,51 @@
+defmodule DurableHandoff.Drainer.Announcement do
+  @moduledoc false
+  # Log lines and events about the end of a drain or a rebalance.
+
+  alias DurableHandoff.{Drain, Host, Log, Telemetry}
+
+  @doc "A drain is cancelled, in a shutdown (`stopping?`) or by itself."
+  @spec cancelled(Host.name(), boolean()) :: :ok
+  def cancelled(supervisor, stopping?) do
+    rest =
+      if stopping?,
+        do: "the graceful shutdown stops the rest",
+        else:
+          "servers that have not moved go on running here, and this node stays cordoned: uncordon/1 lets it take servers again"
+
+    text = "the drain is cancelled: it ends when the moves in flight have settled; " <> rest
+    Log.warning(:drain_cancelled, supervisor, text, shutdown: stopping?)
+  end
+
+  @doc "A rebalance has ended."
+  @spec rebalanced(Host.name(), Drain.result() | {:error, term()}) :: :ok | nil
+  def rebalanced(supervisor, {:ok, %{balance: balance} = report}) do
+    level = if balance == nil or report.moved >= balance.excess, do: :info, else: :warning
+    # One that has nothing to do is the rule.
+    if level == :warning or report.moved > 0,
+      do: Log.write(level, :rebalance_ended, supervisor, to_string(report), report: report)
+  end
+
+  def rebalanced(supervisor, {:error, reason}) do
+    text = "the rebalance did not end as it should: #{shown(reason)}"
+    Log.warning(:rebalance_failed, supervisor, text, reason: reason)
+  end
+
+  @doc "A drain has ended. What it has not moved is left to the graceful shutdown."
+  @spec ended(Host.name(), Drain.result() | {:error, term()}) :: :ok
+  def ended(supervisor, {:ok, report}) do
+    level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning
+    Log.write(level, :drain_ended, supervisor, to_string(report), report: report)
+    if report.ended == :failures, do: Telemetry.fallback(supervisor, :failures)
+    :ok
+  end
+
+  def ended(supervisor, {:error, reason}) do
+    text = "the drain failed, the graceful shutdown begins: #{shown(reason)}"
+    Log.error(:drain_failed, supervisor, text, reason: reason)
+
+    Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
+  end
+
+  defp shown(reason), do: inspect(reason, limit: 20, printable_limit: 1_000)
+end

@@ -1,0 +1,292 @@
+defmodule DurableHandoff.Drainer.Server do
+  @moduledoc false
+  # The process of a Drainer: one drain or rebalance at a time, for callers and for the shutdown. What comes
+  # meanwhile joins the drain that runs, or waits for the rebalance that it ends.
+
+  use GenServer
+
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Options, Status, Telemetry}
+  alias DurableHandoff.Drain.Storing
+  alias DurableHandoff.Drainer.Announcement
+  alias DurableHandoff.Host.Mark
+
+  # How long moves of a rebalance that are in flight may hold up what comes after it.
+  @settle_ms 1_000
+
+  @enforce_keys [:supervisor, :options, :status]
+  defstruct @enforce_keys ++
+              [:storing, :drain, :kind, :shutdown, :next, waiting: [], cancelled?: false]
+
+  @spec child_spec({Host.name(), Options.t()}) :: Supervisor.child_spec()
+  def child_spec({supervisor, _options} = arguments) do
+    %{
+      id: __MODULE__,
+      start: {GenServer, :start_link, [__MODULE__, arguments, [name: name(supervisor)]]},
+      # It has no terminate/2, so only one that hangs takes time.
+      shutdown: Deadline.answer_ms()
+    }
+  end
+
+  @spec name(Host.name()) :: atom()
+  def name(supervisor), do: :"#{supervisor}_handoff_drainer"
+
+  @impl true
+  def init({supervisor, options}) do
+    {:ok, %__MODULE__{supervisor: supervisor, options: options, status: Status.new(supervisor, options)}}
+  end
+
+  @impl true
+  def handle_call({:drain, options}, from, %{kind: :rebalance} = state),
+    do: {:noreply, after_rebalance(state, options, [from])}
+
+  def handle_call({:drain, options}, from, state) do
+    state = ensure_draining(state, options, asked_for(options), :request)
+    {:noreply, put_waiting(state, [from | state.waiting])}
+  end
+
+  def handle_call({:start_drain, options}, _from, %{kind: :rebalance} = state) do
+    answer = if state.next == nil and state.shutdown == nil, do: :started, else: :joined
+    {:reply, {:ok, answer}, after_rebalance(state, options, [])}
+  end
+
+  def handle_call({:start_drain, options}, _from, state) do
+    answer = if state.drain == nil, do: :started, else: :joined
+    # Before the answer: a caller that asks status/1 next sees this drain, not the one before.
+    {:reply, {:ok, answer}, ensure_draining(state, options, asked_for(options), :request)}
+  end
+
+  def handle_call({:rebalance, options, settings, await?}, from, state) do
+    answer = if state.drain == nil, do: :started, else: :joined
+
+    case refusal(state) do
+      nil ->
+        state = ensure_rebalancing(state, options, settings)
+        if await?, do: {:noreply, wait_for_rebalance(state, from)}, else: {:reply, {:ok, answer}, state}
+
+      reason ->
+        {:reply, {:error, reason}, state}
+    end
+  end
+
+  def handle_call(:cancel, _from, %{drain: nil} = state), do: {:reply, {:error, :not_draining}, state}
+
+  def handle_call(:cancel, _from, %{drain: {pid, _monitor}, kind: :rebalance} = state) do
+    Drain.cancel(pid, :request)
+    {:reply, :ok, cancel_next(state)}
+  end
+
+  def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
+    Announcement.cancelled(state.supervisor, state.shutdown != nil)
+    Drain.cancel(pid, if(state.shutdown, do: :shutdown, else: :request))
+    {:reply, :ok, %{state | cancelled?: state.shutdown != nil}}
+  end
+
+  def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
+    Telemetry.shutdown_start(state.supervisor, deadline)
+    Status.put_marked(state.supervisor)
+    state = %{state | shutdown: %{from: from, deadline: deadline, again?: state.kind == :drain}}
+
+    {:noreply,
+     cond do
+       earlier == nil -> start_for_shutdown(state)
+       state.kind == :rebalance -> state |> put_draining() |> end_rebalance()
+       true -> join_for_shutdown(state, deadline)
+     end}
+  end
+
+  @impl true
+  # Of a node that is about to stop nothing more is moved for balance.
+  def handle_cast(:prepare, %{drain: drain, kind: kind, options: options} = state)
+      when drain == nil or kind == :rebalance do
+    state = ensure_storing(if drain, do: end_rebalance(state), else: state)
+    Storing.ask(state.storing, Deadline.prepared_us(Clock.now_us(), options.shutdown_budget_ms, options.timeout_ms))
+    {:noreply, state}
+  end
+
+  # A drain is running: it has already asked the servers to store their states.
+  def handle_cast(:prepare, state), do: {:noreply, state}
+
+  @impl true
+  def handle_info({:drained, pid, result}, %{drain: {pid, monitor}} = state) do
+    Process.demonitor(monitor, [:flush])
+    {:noreply, ended(state, result)}
+  end
+
+  def handle_info({:DOWN, monitor, :process, pid, reason}, %{drain: {pid, monitor}} = state),
+    do: {:noreply, ended(state, {:error, {:drain_failed, reason}})}
+
+  def handle_info({:DOWN, monitor, :process, _pid, _crashed}, %{storing: %{monitor: monitor}} = state),
+    do: {:noreply, stop_storing(state)}
+
+  # Its attempts settle what they have begun; this process does not wait for that.
+  def handle_info({:let_go, pid}, %{drain: {pid, monitor}} = state) do
+    Process.demonitor(monitor, [:flush])
+    {:noreply, ended(state, {:error, :overdue})}
+  end
+
+  def handle_info({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
+    Drain.cancel(pid, :shutdown)
+    {:noreply, state}
+  end
+
+  def handle_info({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: {:noreply, ended(state, {:error, :overdue})}
+  def handle_info(_unknown, state), do: {:noreply, state}
+
+  # A drain that was started with a later limit is told to end in time for this one.
+  defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
+    send_at(Deadline.cancel_us(deadline), {:cancel, pid})
+    send_at(deadline.end_us, {:give_up, pid})
+    state
+  end
+
+  # No time is left: a drain would only delay the shutdown.
+  defp start_for_shutdown(%{shutdown: %{deadline: deadline}} = state) do
+    now = Clock.now_us()
+
+    if now < deadline.end_us do
+      %{drain: {pid, _monitor}} = state = ensure_draining(state, state.options, %{deadline | begin_us: now}, :shutdown)
+      send_at(deadline.end_us, {:give_up, pid})
+      state
+    else
+      # Those that waited behind a rebalance.
+      Enum.each(state.waiting, &GenServer.reply(&1, {:error, :overdue}))
+      let_shutdown_go_on(put_waiting(state, []))
+    end
+  end
+
+  defp let_shutdown_go_on(%{shutdown: %{from: from}} = state) do
+    GenServer.reply(from, :ok)
+    state
+  end
+
+  defp send_at(instant_us, message),
+    do: Process.send_after(self(), message, Deadline.until_ms(instant_us, Clock.now_us()))
+
+  defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
+
+  defp ensure_rebalancing(%{drain: nil, supervisor: supervisor} = state, options, settings) do
+    Status.put_rebalancing(state.status)
+    deadline = asked_for(options)
+    drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
+    %{state | drain: drain, kind: :rebalance}
+  end
+
+  defp ensure_rebalancing(state, _options, _settings), do: state
+
+  # Why no rebalance may start or be joined now.
+  defp refusal(%{supervisor: supervisor} = state) do
+    cond do
+      state.shutdown != nil or Status.stopping?(supervisor) -> :stopping
+      state.kind == :drain or state.next != nil -> :draining
+      true -> %{none: nil, cordoned: :cordoned, final: :stopping}[Mark.mark(supervisor)]
+    end
+  end
+
+  defp wait_for_rebalance(state, from) do
+    waiting = [from | state.waiting]
+    Status.put_rebalance_waiting(state.status, length(waiting))
+    %{state | waiting: waiting}
+  end
+
+  # A drain that is asked for ends the rebalance, and comes after it.
+  defp after_rebalance(%{next: nil} = state, options, callers) do
+    Status.put_waiting(state.status, length(callers))
+    state = %{state | next: %{options: options, callers: callers, cancelled?: false}}
+    state |> put_draining() |> end_rebalance()
+  end
+
+  defp after_rebalance(%{next: next} = state, _options, callers) do
+    callers = callers ++ next.callers
+    Status.put_waiting(state.status, length(callers))
+    %{state | next: %{next | callers: callers}}
+  end
+
+  # Status shows a drain from the request on, also while it waits behind a rebalance.
+  defp put_draining(state) do
+    Status.put_draining(state.status)
+    state
+  end
+
+  defp cancel_next(%{next: nil, shutdown: nil} = state), do: state
+
+  defp cancel_next(state) do
+    Announcement.cancelled(state.supervisor, state.shutdown != nil)
+    %{state | next: state.next && %{state.next | cancelled?: true}, cancelled?: state.shutdown != nil}
+  end
+
+  defp end_rebalance(%{drain: {pid, _monitor}} = state) do
+    Drain.cancel(pid, :request)
+    Process.send_after(self(), {:let_go, pid}, @settle_ms)
+    state
+  end
+
+  defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline, why) do
+    Leftovers.Message.stand_down(supervisor)
+    state = state |> put_draining() |> ensure_storing()
+    %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing), kind: :drain}
+  end
+
+  defp ensure_draining(state, _options, _deadline, _why), do: state
+
+  defp ensure_storing(%{storing: nil} = state),
+    do: %{state | storing: Storing.start(state.supervisor, state.options.attempt_timeout_ms)}
+
+  defp ensure_storing(state), do: state
+
+  defp stop_storing(%{storing: nil} = state), do: state
+
+  defp stop_storing(%{storing: storing} = state) do
+    Storing.stop(storing)
+    %{state | storing: nil}
+  end
+
+  defp put_waiting(state, waiting) do
+    Status.put_waiting(state.status, length(waiting))
+    %{state | waiting: waiting}
+  end
+
+  defp ended(%{kind: :rebalance} = state, result) do
+    Announcement.rebalanced(state.supervisor, result)
+    Status.put_rebalanced(state.status, result)
+    Enum.each(state.waiting, &GenServer.reply(&1, result))
+    Status.put_rebalance_waiting(state.status, 0)
+    start_next(%{state | drain: nil, kind: nil, waiting: []})
+  end
+
+  defp ended(state, result) do
+    Announcement.ended(state.supervisor, result)
+    Status.put_result(state.status, result)
+    Enum.each(state.waiting, &GenServer.reply(&1, result))
+    %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
+  end
+
+  # A shutdown comes first: its drain is the one that callers get.
+  defp start_next(%{shutdown: %{}} = state),
+    do: state |> wait_next() |> start_for_shutdown() |> cancel_if(state.cancelled?, :shutdown)
+
+  defp start_next(%{next: nil} = state), do: state
+
+  defp start_next(%{next: %{options: options, cancelled?: cancelled?}} = state) do
+    state = state |> wait_next() |> ensure_draining(options, asked_for(options), :request)
+    cancel_if(state, cancelled?, :request)
+  end
+
+  defp wait_next(%{next: nil} = state), do: state
+  defp wait_next(%{next: %{callers: callers}} = state), do: put_waiting(%{state | next: nil}, callers)
+
+  # It moves nothing, and its callers get the report of a drain that was cancelled.
+  defp cancel_if(%{drain: {pid, _monitor}} = state, true, why) do
+    Drain.cancel(pid, why)
+    state
+  end
+
+  defp cancel_if(state, _cancelled?, _why), do: state
+
+  defp after_drain(%{shutdown: nil} = state), do: state
+
+  # The earlier drain may have had other options, or failed: drain what it left.
+  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state),
+    do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
+
+  defp after_drain(state), do: let_shutdown_go_on(state)
+end
