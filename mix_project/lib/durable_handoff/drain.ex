@@ -38,9 +38,10 @@ defmodule DurableHandoff.Drain do
   # If the Drain dies, an Attempt that holds a server clears its reservation by itself. If a Rust node decides, its
   # engine and the one here get the same events, so both have these stages.
 
-  alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
-  alias DurableHandoff.Drain.{Attempt, Estimate, Learnt, Look, Peers, Progress, Quiet, Snapshot, Storing}
+  import DurableHandoff.Drain.Attempts, only: [is_attempt: 2]
 
+  alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
+  alias DurableHandoff.Drain.{Attempts, Estimate, Learnt, Look, Peers, Progress, Quiet, Snapshot, Storing}
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Host.Outcome
   alias DurableHandoff.Leftovers.Offer
@@ -50,7 +51,7 @@ defmodule DurableHandoff.Drain do
   # An earlier snapshot is not used.
   @oldest_snapshot_us 500_000
 
-  @enforce_keys [:supervisor, :options, :status, :deadline, :why, :storing]
+  @enforce_keys [:supervisor, :options, :status, :deadline, :why, :storing, :attempts]
   defstruct @enforce_keys ++
               [
                 :snapshot,
@@ -62,8 +63,6 @@ defmodule DurableHandoff.Drain do
                 :early,
                 trust_store?: true,
                 watched: %{},
-                attempts: %{},
-                holders: %{},
                 first_errors: [],
                 stays?: false
               ]
@@ -79,7 +78,7 @@ defmodule DurableHandoff.Drain do
           :shutdown
           | :request
           | {:move, Host.server(), target :: nil | String.t()}
-          | {:rebalance, Options.rebalance()}
+          | {:rebalance, DurableHandoff.Rebalance.Settings.t()}
 
   @doc """
   Starts a drain for the calling process, a Drainer, which owns `storing`, and monitors it. A move has neither
@@ -96,7 +95,8 @@ defmodule DurableHandoff.Drain do
       status: status,
       deadline: deadline,
       why: why,
-      storing: storing
+      storing: storing,
+      attempts: Attempts.new(supervisor)
     }
 
     :proc_lib.spawn_opt(fn -> send(drainer, {:drained, self(), drain |> watch(drainer) |> run()}) end, [:monitor])
@@ -326,29 +326,16 @@ defmodule DurableHandoff.Drain do
   defp act({:start, id, target, number, timeout_ms}, drain) do
     store = %{watch: drain.storing.watch, trust?: drain.trust_store?}
     order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1), store: store}
-
-    case drain.holders do
-      %{^id => holder} ->
-        Attempt.retry(holder, order)
-        put_in(drain.attempts[holder], %{drain.attempts[holder] | order: order, phase: :attempting})
-
-      %{} ->
-        started = Attempt.start(drain.supervisor, Snapshot.server(drain.snapshot, id), order)
-        track(drain, id, :attempting, order, started)
-    end
+    %{drain | attempts: Attempts.start(drain.attempts, id, Snapshot.server(drain.snapshot, id), order)}
   end
 
-  defp act({:release, id}, %{holders: holders} = drain) when is_map_key(holders, id) do
-    Attempt.release(holders[id])
-    put_in(drain.attempts[holders[id]].phase, :releasing)
-  end
-
-  defp act({:release, id}, drain), do: act({:release, id}, replace(drain, id, :displaced, nil))
+  defp act({:release, id}, drain),
+    do: %{drain | attempts: Attempts.release(drain.attempts, id, Snapshot.server(drain.snapshot, id))}
 
   defp act(:finish, drain), do: drain
 
-  defp handle({:attempted, pid, result}, drain) when is_map_key(drain.attempts, pid) do
-    %{id: id, order: order} = attempt = drain.attempts[pid]
+  defp handle({:attempted, pid, result}, %{attempts: attempts} = drain) when is_attempt(attempts, pid) do
+    %{id: id, order: order} = attempt = Attempts.get(attempts, pid)
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
 
     # It may be stopping: its answer avoids attempts that would all fail.
@@ -356,37 +343,27 @@ defmodule DurableHandoff.Drain do
     # The engine must learn of a lost connection before the outcomes it caused, so that it does not blame the attempts.
     drain = if lost?(order.target, result), do: node_down(drain, order.target), else: drain
 
-    drain =
-      %{drain | trust_store?: trust_store?(result.outcome, drain.trust_store?)}
-      |> tell({:finished, id, order.number, result.outcome, result.latency_us})
-      |> keep_error(attempt, result)
-
-    case Attempt.phase_after(result.outcome) do
-      nil -> forget(drain, pid)
-      phase -> %{put_in(drain.attempts[pid].phase, phase) | holders: Map.put(drain.holders, id, pid)}
-    end
+    %{drain | trust_store?: trust_store?(result.outcome, drain.trust_store?)}
+    |> tell({:finished, id, order.number, result.outcome, result.latency_us})
+    |> keep_error(attempt, result)
+    |> Map.put(:attempts, Attempts.attempted(attempts, pid, result.outcome))
   end
 
-  defp handle({:stopped, pid}, drain) when is_map_key(drain.attempts, pid) do
-    drain = tell(drain, {:stopped, drain.attempts[pid].id})
-    put_in(drain.attempts[pid].phase, :displaced)
-  end
+  defp handle({:stopped, pid}, %{attempts: attempts} = drain) when is_attempt(attempts, pid),
+    do: tell(%{drain | attempts: Attempts.stopped(attempts, pid)}, {:stopped, Attempts.get(attempts, pid).id})
 
   # A reservation that could not be cleared is in the log. Trying longer would only delay the shutdown.
-  defp handle({:released, pid, _result}, drain) when is_map_key(drain.attempts, pid) do
-    drain |> tell({:released, drain.attempts[pid].id}) |> forget(pid)
-  end
+  defp handle({:released, pid, _result}, %{attempts: attempts} = drain) when is_attempt(attempts, pid),
+    do: tell(%{drain | attempts: Attempts.forget(attempts, pid)}, {:released, Attempts.get(attempts, pid).id})
 
-  defp handle({:DOWN, _monitor, :process, pid, reason}, drain) when is_map_key(drain.attempts, pid) do
-    %{id: id, order: order, phase: phase} = drain.attempts[pid]
-    %{key: key} = Snapshot.server(drain.snapshot, id)
+  defp handle({:DOWN, _monitor, :process, pid, reason}, %{attempts: attempts} = drain) when is_attempt(attempts, pid) do
+    server = Snapshot.server(drain.snapshot, Attempts.get(attempts, pid).id)
 
-    text = "the process that moved #{inspect(key)} died; a new one finds out where the server is: #{inspect(reason)}"
-    Log.error(:attempt_died, drain.supervisor, text, key: key, reason: reason)
+    text =
+      "the process that moved #{inspect(server.key)} died; a new one finds out where the server is: #{inspect(reason)}"
 
-    drain = forget(drain, pid)
-    # A server that it was told to release may still be reserved.
-    if phase == :releasing, do: act({:release, id}, drain), else: replace(drain, id, phase, order)
+    Log.error(:attempt_died, drain.supervisor, text, key: server.key, reason: reason)
+    %{drain | attempts: Attempts.replace(attempts, pid, server)}
   end
 
   # The Drainer or DurableServer's supervisor. In a shutdown the Drainer gives up at its limit. Leftovers are offered to
@@ -450,22 +427,6 @@ defmodule DurableHandoff.Drain do
     do: Outcome.connection_lost?(why) or target not in Enum.map(Node.list(:connected), &Atom.to_string/1)
 
   defp lost?(_target, _result), do: false
-
-  defp replace(drain, id, phase, order) do
-    server = Snapshot.server(drain.snapshot, id)
-    track(drain, id, phase, order, Attempt.replace(drain.supervisor, server, phase, order))
-  end
-
-  defp track(drain, id, phase, order, {pid, monitor}) do
-    drain = put_in(drain.attempts[pid], %{id: id, order: order, phase: phase, monitor: monitor})
-    if phase == :attempting, do: drain, else: put_in(drain.holders[id], pid)
-  end
-
-  defp forget(drain, pid) do
-    {%{id: id, monitor: monitor}, attempts} = Map.pop!(drain.attempts, pid)
-    Process.demonitor(monitor, [:flush])
-    %{drain | attempts: attempts, holders: Map.delete(drain.holders, id)}
-  end
 
   # A registry that lags behind is not an error: on a busy cluster every other move ends like this.
   defp keep_error(drain, _attempt, %{why: why, outcome: outcome}) when why == nil or outcome == :retry_same, do: drain

@@ -13,8 +13,8 @@ defmodule DurableHandoff.Drain.Snapshot do
   # How long a drain without targets waits for nodes that it has lost or is not connected to.
   @wait_for_lost_ms 5_000
 
-  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked, :source, :view]
-  defstruct @enforce_keys ++ [:only, :rebalance, lately: []]
+  @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked]
+  defstruct @enforce_keys ++ [:source, :view, :only, :rebalance, lately: []]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
@@ -28,7 +28,7 @@ defmodule DurableHandoff.Drain.Snapshot do
           source: map(),
           view: Host.View.t(),
           only: nil | String.t(),
-          rebalance: nil | Options.rebalance(),
+          rebalance: nil | DurableHandoff.Rebalance.Settings.t(),
           lately: [Host.server()]
         }
 
@@ -36,44 +36,35 @@ defmodule DurableHandoff.Drain.Snapshot do
   One server for one node, or for the best one (nil); what is above this node's share, of those that did not
   arrive lately; else all that policy lets through.
   """
-  @type scope :: {:move, Host.server(), target :: nil | String.t()} | {:rebalance, Options.rebalance()} | atom()
+  @type scope ::
+          {:move, Host.server(), target :: nil | String.t()}
+          | {:rebalance, DurableHandoff.Rebalance.Settings.t()}
+          | atom()
 
   @doc "Takes the snapshot of the supervisor `name`, in the parts of `deadline` that are for it."
   @spec take(Host.name(), Options.t(), Deadline.t(), scope()) :: t()
   def take(name, %Options{} = options, %Deadline{} = deadline, scope \\ :all) do
     {moving, excluded} = select(scope, name, options, deadline)
     {lately, moving} = split_lately(scope, moving)
-    modules = moving |> Enum.map(fn {server, _priority} -> server.module end) |> Enum.uniq()
-    sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
-    stickies = sticky_of |> Map.values() |> Enum.uniq()
-    module_index = index(modules)
-    sticky_index = index(stickies)
+    {modules, stickies, entries} = for_engine(name, moving)
     {asked, counts} = counts(name, modules, deadline, scope)
-    only = with {:move, _server, target} <- scope, do: target, else: (_ -> nil)
-    rebalance = with {:rebalance, settings} <- scope, do: settings, else: (_ -> nil)
 
-    view =
-      name |> current_view(modules, stickies, counts, asked) |> restrict(only) |> count_own(rebalance, name, modules)
-
-    %__MODULE__{
-      only: only,
-      rebalance: rebalance,
-      lately: lately,
+    snapshot = %__MODULE__{
       supervisor: name,
+      only: with({:move, _server, target} <- scope, do: target, else: (_ -> nil)),
+      rebalance: with({:rebalance, settings} <- scope, do: settings, else: (_ -> nil)),
       servers: moving |> Enum.map(fn {server, _priority} -> server end) |> List.to_tuple(),
-      entries:
-        for(
-          {%{module: module}, priority} <- moving,
-          do: {module_index[module], sticky_index[sticky_of[module]], priority}
-        ),
+      entries: entries,
       excluded: excluded,
+      lately: lately,
       modules: modules,
       stickies: stickies,
       counts: counts,
-      asked: asked,
-      source: source(name, options, view),
-      view: view
+      asked: asked
     }
+
+    view = current_view(snapshot)
+    %{snapshot | view: view, source: source(name, options, view)}
   end
 
   @doc "The server with that number."
@@ -89,15 +80,8 @@ defmodule DurableHandoff.Drain.Snapshot do
   connected.
   """
   @spec refresh(t()) :: t()
-  def refresh(%__MODULE__{} = snapshot) do
-    view =
-      snapshot.supervisor
-      |> current_view(snapshot.modules, snapshot.stickies, snapshot.counts, snapshot.asked)
-      |> restrict(snapshot.only)
-      |> count_own(snapshot.rebalance, snapshot.supervisor, snapshot.modules)
-
-    %{snapshot | view: Peers.with_lost(view, snapshot.view)}
-  end
+  def refresh(%__MODULE__{} = snapshot),
+    do: %{snapshot | view: Peers.with_lost(current_view(snapshot), snapshot.view)}
 
   @doc """
   Takes in what `nodes` answered when they were asked again (`DurableHandoff.Drain.Peers`). The numbers of servers
@@ -192,12 +176,29 @@ defmodule DurableHandoff.Drain.Snapshot do
     |> MapSet.new()
   end
 
+  # The engine knows servers, modules and sticky levels by number.
+  defp for_engine(name, moving) do
+    modules = for {server, _priority} <- moving, uniq: true, do: server.module
+    sticky_of = Map.new(modules, &{&1, Host.sticky_levels(name, &1)})
+    stickies = sticky_of |> Map.values() |> Enum.uniq()
+    {module_index, sticky_index} = {index(modules), index(stickies)}
+
+    entries =
+      for {%{module: module}, priority} <- moving,
+          do: {module_index[module], sticky_index[sticky_of[module]], priority}
+
+    {modules, stickies, entries}
+  end
+
   # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether
   # or not it answered.
-  defp current_view(name, modules, stickies, counts, asked) do
-    variables = for levels <- stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
-    view = Host.View.build(name, modules, variables, counts)
-    %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in asked})}
+  defp current_view(%{supervisor: name, modules: modules} = snapshot) do
+    variables = for levels <- snapshot.stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
+    view = Host.View.build(name, modules, variables, snapshot.counts)
+
+    %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in snapshot.asked})}
+    |> restrict(snapshot.only)
+    |> count_own(snapshot.rebalance, name, modules)
   end
 
   defp restrict(view, nil), do: view
