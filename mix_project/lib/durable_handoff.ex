@@ -284,7 +284,7 @@ defmodule DurableHandoff do
   `dry_run: true` returns the `DurableHandoff.Plan`; `await: false` returns `{:ok, :started}` or `{:ok, :joined}` at
   once. The other options are those of `rebalance`, for this call:
 
-  #{DurableHandoff.Options.rebalance_docs()}
+  #{DurableHandoff.Rebalance.Settings.docs()}
 
   It does not wait, so `after_ms: 0` lets servers move that have just arrived.
 

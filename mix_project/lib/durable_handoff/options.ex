@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Options do
   import DurableHandoff.Schema, only: [is_name: 1]
 
+  alias DurableHandoff.Rebalance.Settings
   alias DurableHandoff.Schema
 
   @day_ms 86_400_000
@@ -8,47 +9,6 @@ defmodule DurableHandoff.Options do
   @max_priority 1_000_000_000
 
   @milliseconds {:integer, 1, @day_ms}
-
-  # Those of `rebalance`. `tolerance` and `min_servers` are the engine's, too.
-  @rebalance [
-    after_ms: [
-      type: {:integer, 0, @day_ms},
-      default: 60_000,
-      doc:
-        "for how long no node may have come, gone, or changed its release or its mark before this node moves its " <>
-          "excess: at least 1 there, while `DurableHandoff.rebalance/2` does not wait. A server that arrived here later " <>
-          "than that is not moved either; 0: all may move",
-      change: "to a longer time than a deploy needs between two nodes",
-      example: 120_000
-    ],
-    tolerance: [
-      spec: quote(do: number()),
-      type: {:when, &__MODULE__.tolerance?/1, "a number above 0 and at most 10"},
-      default: 0.05,
-      doc: "how much of its share a node may carry above it before it moves any server",
-      example: 0.2
-    ],
-    min_servers: [
-      type: {:integer, 0, 10_000_000},
-      default: 20,
-      doc: "a node with fewer servers moves none"
-    ],
-    max_concurrency: [
-      type: {:integer, 1, 10_000},
-      default: 10,
-      doc: "how many servers move at a time"
-    ],
-    max_per_second: [
-      type: {:optional, {:integer, 1, 10_000}},
-      default: nil,
-      doc: "how many servers begin to move in a second. `nil`: only `max_concurrency` limits it"
-    ],
-    timeout_ms: [
-      type: @milliseconds,
-      default: 3_600_000,
-      doc: "the time that one rebalance may take"
-    ]
-  ]
 
   # The one place where an option exists: checks, defaults, types and documentation are all read from here.
   # `engine: true` passes it to the engine, which has a field of the same name
@@ -239,10 +199,8 @@ defmodule DurableHandoff.Options do
     ],
     rebalance: [
       spec: quote(do: boolean() | keyword()),
-      type: {:problems, &__MODULE__.rebalance_problems/2},
-      takes:
-        "`true`, `false`, or options of their own: `after_ms`, `tolerance`, `min_servers`, `max_concurrency`, " <>
-          "`max_per_second`, `timeout_ms`",
+      type: {:problems, &Settings.problems/2},
+      takes: "`true`, `false`, or options of their own: " <> Enum.map_join(Settings.names(), ", ", &"`#{&1}`"),
       default: false,
       doc:
         "whether this node moves what it carries above its share of all servers when a node has joined or a deploy has " <>
@@ -282,13 +240,10 @@ defmodule DurableHandoff.Options do
 
   ## Options of `rebalance`
 
-  #{Schema.docs(@rebalance)}
+  #{Settings.docs()}
   """
 
   defstruct [:given | Keyword.keys(@schema)]
-
-  @typedoc false
-  @type rebalance :: %{after_ms: non_neg_integer(), tolerance: number(), min_servers: non_neg_integer()}
 
   @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
 
@@ -343,11 +298,9 @@ defmodule DurableHandoff.Options do
   @doc false
   # What a rebalance goes by: the options of `rebalance`, and of one `DurableHandoff.rebalance/2`; and those of the
   # drain that carries it out.
-  @spec rebalance(t(), term(), [atom()]) :: {t(), rebalance()}
+  @spec rebalance(t(), term(), [atom()]) :: {t(), Settings.t()}
   def rebalance(%__MODULE__{} = options, overrides, flags \\ []) do
-    Schema.check!(@rebalance, overrides, "options", flags)
-    configured = if is_list(options.rebalance), do: options.rebalance, else: []
-    settings = @rebalance |> Schema.defaults() |> Keyword.merge(configured) |> Keyword.merge(overrides)
+    settings = Settings.merge(options.rebalance, overrides, flags)
     of_the_drain = Keyword.take(settings, [:max_concurrency, :max_per_second, :timeout_ms])
     per_target = options.max_concurrency_per_target
 
@@ -359,30 +312,6 @@ defmodule DurableHandoff.Options do
 
     {drain, settings |> Keyword.take([:after_ms, :tolerance, :min_servers]) |> Map.new()}
   end
-
-  @doc false
-  @spec rebalance_docs() :: String.t()
-  def rebalance_docs, do: Schema.docs(@rebalance)
-
-  @doc false
-  def rebalance_problems(_name, value) when is_boolean(value), do: []
-
-  def rebalance_problems(name, value) do
-    if value != [] and Keyword.keyword?(value) do
-      Enum.flat_map(value, fn {key, value} ->
-        # A node that moves its excess by itself leaves alone what has just arrived: else servers move back and forth.
-        case if(key == :after_ms, do: {:ok, [type: @milliseconds]}, else: Keyword.fetch(@rebalance, key)) do
-          {:ok, entry} -> Schema.problems("#{name}, #{inspect(key)}", entry[:type], value)
-          :error -> ["#{name}: " <> Schema.unknown("option", key, Keyword.keys(@rebalance))]
-        end
-      end)
-    else
-      ["#{name} got #{inspect(value)}, expected true, false or options such as [after_ms: 60_000]"]
-    end
-  end
-
-  @doc false
-  def tolerance?(value), do: is_number(value) and value > 0 and value <= 10
 
   @doc false
   # Whether `value` can be a server's priority.
