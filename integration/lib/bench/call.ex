@@ -7,6 +7,8 @@ defmodule HandoffBench.Call do
   crowd (`HandoffBench.Call.Crowd`).
   """
 
+  import HandoffBench.Timing, only: [decimals: 1]
+
   alias HandoffBench.Call.{Crowd, Overhead}
   alias HandoffBench.{Nodes, Options}
 
@@ -55,13 +57,12 @@ defmodule HandoffBench.Call do
       answered                        #{crowd.answered}
       counted by the servers          #{crowd.counted}
       subscriptions                   #{crowd.subscriptions}
-      memory of the callers           #{number(crowd.callers_mb)} MB (#{round(crowd.callers_mb * 1_048_576 / crowd.callers)} bytes each)
-      memory of who waits for them    #{number(crowd.waiting_mb)} MB (#{round(crowd.waiting_mb * 1_048_576 / crowd.callers)} bytes a caller)
-      until all waited                #{number(crowd.arrive_ms)} ms
-      from the move going on to an answer, p50 / p99 / last   #{number(crowd.p50_ms)} / #{number(crowd.p99_ms)} / #{number(crowd.answer_ms)} ms
+      memory of the callers           #{decimals(crowd.callers_mb)} MB (#{round(crowd.callers_mb * 1_048_576 / crowd.callers)} bytes each)
+      memory of who waits for them    #{decimals(crowd.waiting_mb)} MB (#{round(crowd.waiting_mb * 1_048_576 / crowd.callers)} bytes a caller)
+      until all waited                #{decimals(crowd.arrive_ms)} ms
+      from the move going on to an answer, p50 / p99 / last   #{decimals(crowd.p50_ms)} / #{decimals(crowd.p99_ms)} / #{decimals(crowd.answer_ms)} ms
     """)
   end
 
-  defp us(number), do: number |> number() |> String.pad_leading(10)
-  defp number(number), do: :erlang.float_to_binary(number * 1.0, decimals: 2)
+  defp us(number), do: number |> decimals() |> String.pad_leading(10)
 end

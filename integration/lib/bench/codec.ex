@@ -147,5 +147,5 @@ defmodule HandoffBench.Codec do
   defp pad(value, width), do: String.pad_trailing("#{value}", width)
 
   defp number(value) when value >= 1_000, do: value |> round() |> Integer.to_string()
-  defp number(value), do: :erlang.float_to_binary(value * 1.0, decimals: 2)
+  defp number(value), do: decimals(value)
 end

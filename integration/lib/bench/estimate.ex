@@ -8,6 +8,8 @@ defmodule HandoffBench.Estimate do
   what comes after it.
   """
 
+  import HandoffBench.Timing, only: [decimals: 1]
+
   alias HandoffBench.{Nodes, Options}
   alias HandoffBench.Estimate.Server
 
@@ -127,12 +129,11 @@ defmodule HandoffBench.Estimate do
   end
 
   defp shown(row) do
-    figures = [seconds(row.plan_ms), seconds(row.drain_ms), ratio(row.plan_ms / row.drain_ms)]
-    figures = figures ++ [seconds(row.line_ms), seconds(row.rest_ms), ratio(row.line_ms / row.rest_ms)]
+    figures = [seconds(row.plan_ms), seconds(row.drain_ms), decimals(row.plan_ms / row.drain_ms)]
+    figures = figures ++ [seconds(row.line_ms), seconds(row.rest_ms), decimals(row.line_ms / row.rest_ms)]
     note = if wrong?(row), do: "  NOT within a factor of two", else: ""
     "  " <> String.pad_trailing(@stores[row.store], 19) <> Enum.map_join(figures, &String.pad_trailing(&1, 10)) <> note
   end
 
-  defp seconds(ms), do: ratio(ms / 1_000) <> " s"
-  defp ratio(number), do: :erlang.float_to_binary(number / 1, decimals: 2)
+  defp seconds(ms), do: decimals(ms / 1_000) <> " s"
 end

@@ -7,7 +7,7 @@ defmodule HandoffBench.NodeDrain do
   between the two is who decides, and the way there and back.
   """
 
-  import HandoffBench.Timing, only: [median: 1]
+  import HandoffBench.Timing, only: [decimals: 1, median: 1]
 
   alias HandoffBench.{Nodes, Options}
 
@@ -82,7 +82,7 @@ defmodule HandoffBench.NodeDrain do
 
       embedded engine   #{round(figures.embedded)} ms   (#{round(options.servers * 1_000 / figures.embedded)}/s)
       Rust node         #{round(figures.node)} ms   (#{round(options.servers * 1_000 / figures.node)}/s)
-      ratio             #{:erlang.float_to_binary(figures.node / figures.embedded, decimals: 2)}
+      ratio             #{decimals(figures.node / figures.embedded)}
     """)
   end
 

@@ -12,7 +12,7 @@ defmodule HandoffBench.Plan do
   @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}
 
   alias DurableHandoff.{Clock, Host, Native}
-  alias HandoffBench.{Nodes, Options}
+  alias HandoffBench.{Nodes, Options, Timing}
 
   @sup HandoffBench.Durable
   @modules [HandoffBench.A, HandoffBench.B, HandoffBench.C]
@@ -121,25 +121,19 @@ defmodule HandoffBench.Plan do
   end
 
   defp config do
-    %{
-      max_concurrency: 50,
-      concurrency: :adaptive,
-      max_concurrency_per_target: nil,
+    DurableHandoff.Options.new!(true)
+    |> DurableHandoff.Options.engine()
+    |> Map.merge(%{
       timeout_ms: 30_000,
       attempt_timeout_ms: 15_000,
-      max_attempts: 3,
-      max_consecutive_failures: 10,
-      max_failure_ratio: 0.5,
       wait_for_target_ms: 0,
       wait_for_lost_ms: 0,
-      sticky: :gated,
-      prefer: :new_release,
       source: %{name: Atom.to_string(node()), started_at_ms: nil, generation: nil, region: nil},
       stickies: [[]],
       modules: length(@modules),
       future_skew_ms: 5_000,
       max_age_ms: 50_000
-    }
+    })
   end
 
   # Linux keeps the peak of resident memory and lets it be reset; elsewhere the column is zero.
@@ -171,5 +165,5 @@ defmodule HandoffBench.Plan do
     end
   end
 
-  defp ms(number), do: :erlang.float_to_binary(number * 1.0, decimals: 1)
+  defp ms(number), do: Timing.decimals(number, 1)
 end

@@ -120,7 +120,7 @@ defmodule HandoffBench.Store do
   end
 
   defp figure(number, width), do: number |> round() |> Integer.to_string() |> String.pad_leading(width)
-  defp ratio(number), do: number |> :erlang.float_to_binary(decimals: 2) |> String.pad_leading(8)
+  defp ratio(number), do: number |> Timing.decimals() |> String.pad_leading(8)
 
   defp json(options, %{store: store, httpc: httpc}) do
     client = fn figures -> %{puts_per_second: figures.per_second, cpu_us_per_put: figures.cpu_us} end

@@ -1,5 +1,5 @@
 defmodule HandoffBench.Timing do
-  @moduledoc "How long a call takes, and the middle of several measurements."
+  @moduledoc "How long a call takes, the middle of several measurements, and how a figure is printed."
 
   @doc """
   Microseconds of one call of `fun`, over `count` calls in a process of their own, after one that does not
@@ -21,6 +21,10 @@ defmodule HandoffBench.Timing do
   @doc "The middle one; of an even number the higher."
   @spec median([number(), ...]) :: number()
   def median(values), do: values |> Enum.sort() |> Enum.at(div(length(values), 2))
+
+  @doc "A figure with this many digits after the point."
+  @spec decimals(number(), non_neg_integer()) :: String.t()
+  def decimals(number, digits \\ 2), do: :erlang.float_to_binary(number / 1, decimals: digits)
 
   defp repeat(_fun, 0), do: :ok
 

@@ -4,25 +4,19 @@ defmodule DurableHandoff.EngineTerms do
   or limits. The same values as `Snapshot` and `Host.View` would make.
   """
 
-  @config %{
-    max_concurrency: 50,
-    concurrency: :adaptive,
-    max_concurrency_per_target: nil,
-    timeout_ms: 30_000,
-    attempt_timeout_ms: 15_000,
-    max_attempts: 3,
-    max_consecutive_failures: 10,
-    max_failure_ratio: 0.5,
-    wait_for_target_ms: 0,
-    wait_for_lost_ms: 0,
-    sticky: :gated,
-    prefer: :none,
-    source: %{name: "source@h", started_at_ms: nil, generation: nil, region: nil},
-    stickies: [[]],
-    modules: 1,
-    future_skew_ms: 5_000,
-    max_age_ms: 50_000
-  }
+  alias DurableHandoff.Options
+
+  @config Map.merge(Options.engine(Options.new!(prefer: :none)), %{
+            timeout_ms: 30_000,
+            attempt_timeout_ms: 15_000,
+            wait_for_target_ms: 0,
+            wait_for_lost_ms: 0,
+            source: %{name: "source@h", started_at_ms: nil, generation: nil, region: nil},
+            stickies: [[]],
+            modules: 1,
+            future_skew_ms: 5_000,
+            max_age_ms: 50_000
+          })
 
   @doc "A configuration, changed by `given`."
   @spec config(map()) :: map()
