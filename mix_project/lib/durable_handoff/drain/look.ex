@@ -67,8 +67,12 @@ defmodule DurableHandoff.Drain.Look do
   defp known(_supervisor, nil, nil), do: nil
   defp known(_supervisor, learnt, nil), do: Estimate.of_learnt(learnt)
 
-  defp known(supervisor, learnt, written),
-    do: written |> Estimate.of_writes(Host.graceful_concurrency(supervisor)) |> Estimate.with_learnt(learnt)
+  defp known(supervisor, learnt, written) do
+    written
+    |> Estimate.of_writes(Host.graceful_concurrency(supervisor))
+    |> Estimate.with_processors(nil)
+    |> Estimate.with_learnt(learnt)
+  end
 
   defp nodes(names), do: for(node <- Node.list(), Atom.to_string(node) in names, do: node)
 

@@ -121,8 +121,9 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  How fast the store has written: so many states of servers `asked` within `span_us`, the fastest in `shortest_us`. nil
-  when fewer than half of the servers had something to write: then they, not the store, may have been the limit.
+  How fast the store has written when this was done last: so many states of servers `asked` within `span_us`, the fastest
+  in `shortest_us`. nil when fewer than half of the servers had something to write: then they, not the store, may have
+  been the limit.
   """
   @spec written(t()) :: nil | %{(:written | :asked | :span_us | :shortest_us) => pos_integer()}
   def written(%{counters: counters}) do
@@ -156,8 +157,12 @@ defmodule DurableHandoff.Drain.Storing do
     {:noreply, ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))}
   end
 
-  defp current_round(%{phase: :done}), do: %{begin_us: Clock.now_us(), asked: 0, written: 0, shortest_us: :infinity}
-  defp current_round(%{round: round}), do: round
+  defp current_round(%{phase: :done}) do
+    now = Clock.now_us()
+    %{begin_us: now, last_us: now, asked: 0, written: 0, shortest_us: :infinity, again: MapSet.new()}
+  end
+
+  defp current_round(%{round: round, answered: answered}), do: %{round | again: MapSet.union(round.again, answered)}
 
   # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
   defp to_ask(%{phase: :done} = storing) do
@@ -266,6 +271,7 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   defp done(%{drain: drain} = storing) do
+    publish(storing)
     if drain, do: send(drain, {__MODULE__, self(), :done})
     %{storing | phase: :done, drain: nil, told_asked?: false, answered: MapSet.new()}
   end
@@ -280,30 +286,28 @@ defmodule DurableHandoff.Drain.Storing do
   # Those whose write failed last and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
-  # How fast the store writes shows only where most servers that are asked have something to write. Those that are
-  # asked again have nothing: a node that is told to stop has them asked, and so does its drain.
-  defp measure(%{results: results} = storing, server, result, _took_us)
-       when is_map_key(results, server) and result != :stored,
-       do: storing
-
-  defp measure(%{round: round, counters: counters} = storing, _server, result, took_us) do
-    round = asked(round, result, took_us)
-
-    if round.written >= @least_written do
-      written = if 2 * round.written >= round.asked, do: round.written, else: 0
-      values = [written, round.asked, max(Clock.now_us() - round.begin_us, 1), round.shortest_us]
-      for {value, index} <- Enum.with_index(values, length(@counted) + 1), do: :counters.put(counters, index, value)
+  # Those that are asked again in the middle of a round have nothing to write: a node that is told to stop has all
+  # asked, and so does its drain.
+  defp measure(%{round: round} = storing, server, result, took_us) do
+    cond do
+      result == :stored -> %{storing | round: asked(%{round | written: round.written + 1}, took_us)}
+      server in round.again -> storing
+      true -> %{storing | round: asked(round, :infinity)}
     end
-
-    %{storing | round: round}
   end
 
-  defp asked(round, :stored, took_us) do
-    shortest_us = min(round.shortest_us, max(took_us, 1))
-    %{round | asked: round.asked + 1, written: round.written + 1, shortest_us: shortest_us}
+  defp asked(round, took_us),
+    do: %{round | asked: round.asked + 1, shortest_us: min(round.shortest_us, took_us), last_us: Clock.now_us()}
+
+  # How fast the store writes shows only where most servers that are asked have something to write. Else what an
+  # earlier round has shown stays.
+  defp publish(%{round: %{written: written, asked: asked} = round, counters: counters})
+       when written >= @least_written and 2 * written >= asked do
+    values = [written, asked, max(round.last_us - round.begin_us, 1), max(round.shortest_us, 1)]
+    for {value, index} <- Enum.with_index(values, length(@counted) + 1), do: :counters.put(counters, index, value)
   end
 
-  defp asked(round, _nothing_written, _took_us), do: %{round | asked: round.asked + 1}
+  defp publish(_storing), do: :unknown
 
   # A state that was written by this process stays one that was.
   defp note(%{results: results, counters: counters} = storing, server, result) do
