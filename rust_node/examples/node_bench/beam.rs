@@ -34,6 +34,11 @@ impl Process {
         Ok((process, rest))
     }
 
+    /// CPU time it has used.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        cpu(&self.0.id().to_string())
+    }
+
     /// Resident memory, bytes.
     pub fn memory(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
@@ -47,6 +52,16 @@ impl Drop for Process {
         let _ended = self.0.kill();
         let _status = self.0.wait();
     }
+}
+
+/// CPU time that a process has used: of all its threads, user and system. To 10 ms: Linux counts in hundredths of a
+/// second.
+pub fn cpu(pid: &str) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before it may contain spaces.
+    let (_, fields) = stat.rsplit_once(") ").context("no name")?;
+    let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
 /// A node name that is not in use, of the kind of `host`.
