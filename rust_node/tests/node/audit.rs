@@ -176,6 +176,27 @@ fn empty_bucket() -> (String, std::thread::JoinHandle<String>) {
 }
 
 #[test]
+fn an_sts_without_tls_is_refused_by_its_address_unless_keys_make_it_needless() {
+    let (url, asked) = empty_bucket();
+    let audit = |more: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+        command.args(["audit", "--store", "s3://b/x"]).env_clear().env("AWS_ENDPOINT_URL", &url);
+        command.env("AWS_ROLE_ARN", "arn:aws:iam::1:role/audit").env("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token");
+        command.env("AWS_ENDPOINT_URL_STS", "http://sts.internal:8080").envs(more.iter().copied()).output().unwrap()
+    };
+    let refused = audit(&[]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(
+        ["AWS_ENDPOINT_URL_STS", "http://sts.internal:8080", "https://"].iter().all(|word| said.contains(word)),
+        "{said}"
+    );
+    let taken = audit(&[("AWS_ACCESS_KEY_ID", "AKIAUDIT"), ("AWS_SECRET_ACCESS_KEY", "s")]);
+    assert_eq!(taken.status.code(), Some(0), "{taken:?}");
+    asked.join().unwrap();
+}
+
+#[test]
 fn credentials_region_and_endpoint_of_a_profile() {
     let home = tempfile::tempdir().unwrap();
     let aws = home.path().join(".aws");

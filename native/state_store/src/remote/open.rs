@@ -29,6 +29,7 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
         builder = builder.with_config(key, value);
     }
     builder = with_profile(builder, &Profile::of_environment(|name| std::env::var(name).ok())?)?;
+    check_sts(&builder)?;
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
         .iter()
         .find_map(|key| builder.get_config_value(key));
@@ -67,6 +68,22 @@ fn with_profile(mut builder: AmazonS3Builder, profile: &Profile) -> Result<Amazo
         builder = builder.with_config(Key::Endpoint, endpoint);
     }
     Ok(builder)
+}
+
+/// The token of a web identity is sent to STS over TLS only. The exchange would fail with an error that names neither.
+fn check_sts(builder: &AmazonS3Builder) -> Result<(), Error> {
+    use AmazonS3ConfigKey as Key;
+    let has = |key| builder.get_config_value(&key).is_some();
+    let has_keys = has(Key::AccessKeyId) || has(Key::SecretAccessKey);
+    let is_exchanged = has(Key::WebIdentityTokenFile) && has(Key::RoleArn) && !has_keys;
+    match builder.get_config_value(&Key::StsEndpoint).filter(|sts| is_exchanged && !sts.starts_with("https://")) {
+        Some(sts) => Err(Error::Invalid {
+            problem: format!(
+                "AWS_ENDPOINT_URL_STS is {sts}: takes https://, because the token of the web identity is sent there"
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn azure(container: &str, settings: &Settings) -> Result<Remote, Error> {
