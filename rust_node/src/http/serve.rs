@@ -1,15 +1,19 @@
 //! Accepts connections of HTTP.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -23,12 +27,14 @@ pub struct Bounds {
     pub connections: usize,
     /// For the head of a request, and between two requests.
     pub head: Duration,
+    /// For a client to read an answer.
+    pub answer: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         // A probe, a few scrapers, and a page for each operator.
-        Bounds { connections: 512, head: Duration::from_secs(30) }
+        Bounds { connections: 512, head: Duration::from_secs(30), answer: Duration::from_secs(30) }
     }
 }
 
@@ -52,7 +58,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until:
             }
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = builder.serve_connection(TokioIo::new(Answering::new(stream, bounds.answer)), service.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "a connection of HTTP");
@@ -62,10 +68,71 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until:
     }
 }
 
+/// A connection that fails when its client has not read an answer in time, however slowly it reads.
+struct Answering {
+    stream: TcpStream,
+    at_most: Duration,
+    /// Since the socket had no room for the rest of an answer.
+    behind: Option<Pin<Box<Sleep>>>,
+}
+
+impl Answering {
+    fn new(stream: TcpStream, at_most: Duration) -> Self {
+        Answering { stream, at_most, behind: None }
+    }
+
+    /// Waits with the answer's own deadline.
+    fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            let at_most = self.at_most;
+            ready!(self.behind.get_or_insert_with(|| Box::pin(sleep(at_most))).as_mut().poll(context));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")));
+        }
+        written
+    }
+}
+
+impl AsyncRead for Answering {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, to)
+    }
+}
+
+impl AsyncWrite for Answering {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, from);
+        self.in_time(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, from);
+        self.in_time(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called once everything was written.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.behind = None;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
+    use axum::body::Bytes;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -76,10 +143,14 @@ mod tests {
     /// No test waits that long.
     const LONG: Duration = Duration::from_secs(120);
 
+    /// More than fits into any buffers between two sockets.
+    const ENDLESS: usize = 64 * 1024 * 1024;
+
     async fn serving(bounds: Bounds) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/", get(|| async { "here" }));
+        let long = Bytes::from(vec![b'x'; ENDLESS]);
+        let router = Router::new().route("/", get(|| async { "here" })).route("/long", get(|| async { long }));
         tokio::spawn(serve(listener, router, bounds, CancellationToken::new()));
         address
     }
@@ -103,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_connections_than_there_may_be_are_closed_and_the_others_are_served() {
-        let address = serving(Bounds { connections: 2, head: LONG }).await;
+        let address = serving(Bounds { connections: 2, head: LONG, answer: LONG }).await;
         let mut first = with(address, b"GET / HTTP/1.1\r\nX: ").await;
         let _second = with(address, b"GET ").await;
         assert_eq!(rest(with(address, WHOLE).await).await, "", "turned away");
@@ -123,5 +194,24 @@ mod tests {
         }
         let address = serving(Bounds::default()).await;
         assert!(rest(with(address, WHOLE).await).await.ends_with("here"));
+    }
+    #[tokio::test]
+    async fn a_client_that_does_not_read_its_answer_or_reads_it_slowly_keeps_no_place() {
+        let address = serving(Bounds { connections: 2, head: LONG, answer: Duration::from_millis(100) }).await;
+        let long = b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n";
+        let _reads_nothing = with(address, long).await;
+        let mut slow = with(address, long).await;
+        let reads_slowly = async {
+            let (mut read, mut part) = (0, vec![0; 64 * 1024]);
+            while let Ok(bytes @ 1..) = slow.read(&mut part).await {
+                read += bytes;
+                sleep(Duration::from_millis(10)).await;
+            }
+            read
+        };
+        let read = timeout(LONG, reads_slowly).await.expect("the connection ends");
+        assert!((1..ENDLESS).contains(&read), "{read} bytes");
+        let served = async { while !rest(with(address, WHOLE).await).await.ends_with("here") {} };
+        timeout(LONG, served).await.expect("both places are free");
     }
 }
