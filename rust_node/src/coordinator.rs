@@ -11,7 +11,7 @@ use etf::Pid;
 use handoff_core::Goal;
 use handoff_core::time::Micros;
 use handoff_wire::{
-    AGENT_PROCESS, Announce, Describe, Message, NODE_PROCESS, Refuse, RefuseReason, RequestId, WireError,
+    AGENT_PROCESS, Announce, Describe, Message, NODE_PROCESS, Refuse, RefuseReason, RequestId, Welcome, WireError,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
@@ -64,6 +64,7 @@ pub struct Coordinator {
     /// What each monitor of ours is for.
     monitors: HashMap<MonitorRef, Watched>,
     drainers: HashMap<Key, MonitorRef>,
+    agents: HashMap<Arc<str>, MonitorRef>,
     metrics: Metrics,
     began: Instant,
 }
@@ -89,6 +90,7 @@ impl Coordinator {
             overview: Overview::default(),
             monitors: HashMap::new(),
             drainers: HashMap::new(),
+            agents: HashMap::new(),
             metrics,
             began: Instant::now(),
         })
@@ -160,6 +162,7 @@ impl Coordinator {
                     self.service.drainer_down(now, &key);
                 }
                 Some(Watched::Agent(peer, pid)) => {
+                    self.agents.remove(&peer);
                     self.presence.remove_agent(now, &peer, &pid);
                 }
                 None => {}
@@ -170,28 +173,38 @@ impl Coordinator {
     fn message(&mut self, now: Micros, delivery: &Delivery) {
         let peer = &delivery.peer;
         match Message::from_checked(&delivery.payload) {
-            Ok(Message::Welcome(welcome)) => {
-                let agent = Agent { pid: welcome.agent.clone(), release: welcome.release };
-                if welcome.agent.node.name == **peer && self.presence.add_agent(peer, agent) {
-                    info!(%peer, "an agent knows this node");
-                    let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(welcome.agent.clone()));
-                    self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer), welcome.agent));
-                }
-            }
+            Ok(Message::Welcome(welcome)) => self.welcome(peer, welcome),
             // From a node that was not asked it is a message like any other.
             Ok(Message::Description(description)) if self.overview.was_asked(peer) => {
                 self.overview.take(now, peer, description);
                 self.count_cordoned();
             }
-            Ok(Message::Refuse(refuse)) => warn!(%peer, reason = ?refuse.reason, "refused by the other side"),
+            Ok(Message::Refuse(refuse)) => {
+                if let Some(repeated) = self.node.note_mistake(peer, "refused_by_peer") {
+                    warn!(%peer, reason = %refuse.reason, repeated, "refused by the other side");
+                }
+            }
             Ok(message) => self.service.receive(now, peer, delivery.from.as_ref(), message),
             Err(error) => self.refuse(now, peer, delivery.from.as_ref(), &error),
         }
     }
 
+    /// One agent of a node is monitored: the latest that answers.
+    fn welcome(&mut self, peer: &Arc<str>, Welcome { agent: pid, release }: Welcome) {
+        let agent = Agent { pid: pid.clone(), release };
+        if pid.node.name != **peer || !self.presence.add_agent(peer, agent) {
+            return;
+        }
+        info!(%peer, "an agent knows this node");
+        let monitor = self.node.monitor(&self.mailbox, peer, Process::Pid(pid.clone()));
+        self.monitors.insert(monitor, Watched::Agent(Arc::clone(peer), pid));
+        if let Some(earlier) = self.agents.insert(Arc::clone(peer), monitor) {
+            self.monitors.remove(&earlier);
+            self.node.demonitor(&self.mailbox, earlier);
+        }
+    }
+
     fn refuse(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, error: &WireError) {
-        warn!(%peer, %error, "message refused");
-        self.service.note_refusal(now, peer, None, error.to_string());
         let invalid = || RefuseReason::Invalid { problems: vec![error.to_string()] };
         let (kind, reason) = match error {
             WireError::Version { got, takes } => ("version", Some(RefuseReason::Version { got: *got, takes: *takes })),
@@ -200,6 +213,17 @@ impl Coordinator {
             _ => ("field", Some(invalid())),
         };
         Metrics::count(&self.metrics.refused, kind);
+        // Else a peer of another release would fill the log, and leave no other refusal in the history.
+        if let Some(repeated) = self.node.note_mistake(peer, kind) {
+            let advice = match error {
+                WireError::Version { .. } | WireError::Kind { .. } => {
+                    "; the node may run a later release than this one"
+                }
+                _ => "",
+            };
+            warn!(%peer, %error, repeated, "message refused{advice}");
+            self.service.note_refusal(now, peer, None, error.to_string());
+        }
         if let (Some(reason), Some(from)) = (reason, from) {
             self.send(peer, &Process::Pid(from.clone()), &Refuse { id: None, reason }.into());
         }
@@ -264,5 +288,25 @@ impl Coordinator {
 
     fn count_cordoned(&self) {
         self.metrics.cordoned.set(i64::try_from(self.overview.cordoned()).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::testing;
+
+    #[tokio::test]
+    async fn ever_new_agents_of_a_node_hold_one_monitor() {
+        let node = testing::node(crate::distribution::Limits::default());
+        let mut coordinator = Coordinator::new(&node, ServiceLimits::default()).expect("the name is free");
+        let peer: Arc<str> = testing::PEER.into();
+        coordinator.take_in(Micros::ZERO, Inbound::PeerUp { peer: Arc::clone(&peer), hidden: false });
+        for id in 0..100 {
+            let agent = Pid::new(testing::PEER, id, 0, 1);
+            coordinator.welcome(&peer, Welcome { agent, release: "1".to_owned() });
+        }
+        assert_eq!((coordinator.monitors.len(), coordinator.agents.len()), (1, 1));
+        assert_eq!(coordinator.presence.agents().map(|(_, agent)| agent.pid.id).collect::<Vec<_>>(), [99]);
     }
 }

@@ -35,11 +35,12 @@ mod numbers;
 mod peers;
 mod processes;
 mod queue;
+mod repeats;
 mod resolve;
 mod signals;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod tls;
 pub mod troubles;
 mod watches;

@@ -45,7 +45,9 @@ where
     let limits = node.options().limits.clone();
     let (queue, frames) = queue::queue(limits.write_queue);
     let (name, end) = node.attach(peer, id, queue).inspect_err(|why| {
-        warn!(peer = %peer.name, %why, "connection refused");
+        if let Some(repeated) = node.note_mistake(&peer.name.to_string(), why.label()) {
+            warn!(peer = %peer.name, %why, repeated, "connection refused");
+        }
         Metrics::count(&node.options().metrics.dropped, why.label());
     })?;
     let (read_half, write_half) = tokio::io::split(stream);
@@ -159,7 +161,9 @@ fn ask_for_sign_of_life(reading: &Reading, at_most: Duration) {
 
 fn refused(reading: &Reading, error: &ControlError) {
     Metrics::count(&reading.node.options().metrics.refused, error.label());
-    warn!(peer = %reading.peer, %error, "message refused");
+    if let Some(repeated) = reading.node.note_mistake(&reading.peer, error.label()) {
+        warn!(peer = %reading.peer, %error, repeated, "message refused");
+    }
 }
 
 /// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what

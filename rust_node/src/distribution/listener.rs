@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::cause::Cause;
 use super::connection;
@@ -51,12 +51,12 @@ pub async fn run(node: Node, listener: TcpListener) {
             let kind = match timeout(limit, let_in(&node, stream, id, &mut peer)).await {
                 Ok(Ok(())) => "accepted",
                 Ok(Err(error)) => {
-                    info!(peer, %error, "peer not let in");
                     // A connection that ends before it has sent a name, and is not TLS, may be a probe of the port.
                     let cause = Cause::of_handshake(&error).filter(|cause| cause.is_misconfiguration());
                     let is_known = node.connected(&peer).is_some();
-                    if let Some(cause) = cause.filter(|cause| *cause != Cause::Flags && !is_known) {
-                        node.troubles().note(&peer, cause, &error, Origin::Stranger);
+                    match cause.filter(|cause| *cause != Cause::Flags && !is_known) {
+                        Some(cause) => node.troubles().note(&peer, cause, &error, Origin::Stranger),
+                        None => not_let_in(&node, &address.ip().to_canonical().to_string(), &peer, &error),
                     }
                     label(&error)
                 }
@@ -65,6 +65,14 @@ pub async fn run(node: Node, listener: TcpListener) {
             drop(permit);
             Metrics::count(&node.options().metrics.handshakes, kind);
         });
+    }
+}
+
+/// Logs it, once in a while for each address that it came from.
+fn not_let_in(node: &Node, from: &str, peer: &str, error: &HandshakeError) {
+    match node.note_mistake(from, label(error)) {
+        Some(repeated) => info!(peer, %error, repeated, "peer not let in"),
+        None => debug!(peer, %error, "peer not let in"),
     }
 }
 

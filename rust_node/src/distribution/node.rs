@@ -23,6 +23,7 @@ use super::numbers::{Numbers, number_of};
 use super::peers::{Monitor, NotTaken, PeerInfo};
 use super::processes::{Inbound, MonitorRef};
 use super::queue::{Queue, SendError};
+use super::repeats::Repeats;
 use super::state::{State, monitor_exit, written};
 use super::tls::Tls;
 use super::troubles::Troubles;
@@ -58,6 +59,7 @@ struct Inner {
     numbers: Numbers,
     state: Mutex<State>,
     troubles: Troubles,
+    repeats: Mutex<Repeats>,
     stopped: CancellationToken,
 }
 
@@ -95,6 +97,7 @@ impl Node {
             numbers: Numbers::new(&options.local),
             state: Mutex::new(State::new(options.metrics.clone())),
             troubles: Troubles::default(),
+            repeats: Mutex::default(),
             stopped: CancellationToken::new(),
             options,
         }))
@@ -233,6 +236,11 @@ impl Node {
     /// The nodes that should be connected, or tried to connect, and are not, each with the cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
+    }
+
+    /// Whether to log a mistake of a peer: then how often it was repeated since it was logged last.
+    pub fn note_mistake(&self, peer: &str, kind: &'static str) -> Option<u64> {
+        self.0.repeats.lock().unwrap_or_else(PoisonError::into_inner).note(peer, kind)
     }
 
     /// A token that is cancelled when the connection to a node ends; `None` without a connection.

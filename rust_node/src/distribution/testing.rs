@@ -11,12 +11,12 @@ use super::node::{Node, NodeOptions};
 use super::peers::NotTaken;
 use crate::metrics::Metrics;
 
-pub(super) const PEER: &str = "peer@127.0.0.1";
+pub(crate) const PEER: &str = "peer@127.0.0.1";
 /// What is on its way on a connection, at most, bytes. Less than what tests send, so that nothing arrives
 /// unread.
 pub(super) const HOLDS: usize = 64;
 
-pub(super) fn node(limits: Limits) -> Node {
+pub(crate) fn node(limits: Limits) -> Node {
     let name = names::parse("rust@127.0.0.1").expect("a name");
     Node::new(NodeOptions {
         local: Local { name, creation: 1, cookie: Cookie::new("a-test-cookie").expect("a cookie") },

@@ -85,6 +85,35 @@ async fn a_message_of_a_newer_version() {
     node.counted("durable_handoff_refused_total{kind=\"version\"}", 1.0).await;
 }
 
+/// As of a later release: of kinds that are not known, by the thousand.
+#[tokio::test]
+async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
+    let mut node = Node::start(&[]);
+    let mut peer = Peer::connect(&node).await;
+    let mut wrong = open(&peer, 1);
+    wrong.config.max_attempts = 0;
+    peer.tell(wrong).await;
+    assert!(matches!(refusal(&mut peer).await, RefuseReason::Invalid { .. }));
+    let later = etf::tuple([etf::atom("durable_handoff"), etf::uint(1), etf::atom("later"), etf::uint(1)]);
+    let later = etf::encode(&later).expect("encodes");
+    for _ in 0..1_000 {
+        peer.send_to(NODE_PROCESS, &later).await.expect("sent");
+    }
+    match refusal(&mut peer).await {
+        RefuseReason::Invalid { problems } => assert!(problems[0].contains("later"), "{problems:?}"),
+        other => panic!("each is answered as invalid: {other}"),
+    }
+    node.counted("durable_handoff_refused_total{kind=\"kind\"}", 1_000.0).await;
+    let answer = node.get("/status").await;
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let why = |refused: &serde_json::Value| refused["why"].as_str().map(str::to_owned);
+    let refused: Vec<_> = status["refused"].as_array().expect("a list").iter().filter_map(why).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].contains("later"), "{refused:?}");
+    still_serves(&mut node).await;
+}
+
 #[tokio::test]
 async fn messages_out_of_order() {
     let mut node = Node::start(&[]);
