@@ -1,9 +1,9 @@
 //! Connects to the configured nodes, and to all nodes that they know.
 //!
 //! Guarantee: a configured node is dialled without end, with pauses that double up to the longest and vary by
-//! half, so that nodes that come back are not all dialled at once. A node that was discovered, through
-//! another node or DNS, is forgotten when it cannot be reached. It is rediscovered while a connected node or
-//! DNS names it.
+//! half, so that nodes that come back are not all dialled at once. A connection that ends soon counts as a failed
+//! attempt: of two nodes of one name, each ends the other's connection. A node that was discovered, through another
+//! node or DNS, is forgotten when it cannot be reached. It is rediscovered while a connected node or DNS names it.
 //!
 //! Connected nodes are asked with one fixed call to `rex`, `erlang:nodes()`: it is there on every node, takes
 //! no part in any decision and changes nothing. It is the only function this node ever has a BEAM node
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use etf::{atom, tuple};
 use rand::RngExt;
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, warn};
 
 use super::cause::Cause;
 use super::dial::dial;
@@ -29,6 +29,8 @@ use super::troubles::Origin;
 
 /// For the answer to `erlang:nodes()`.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections in turn that ended soon, after which that is logged. A peer that restarts ends one.
+const SHORT_CONNECTIONS: u32 = 4;
 
 /// The nodes to keep connected.
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ impl Dialler {
         tokio::select! {
             () = stopped.cancelled() => {}
             () = self.dial_for_ever(&seed, configured) => {
-                info!(peer = %seed.name, "not reachable, forgotten");
+                debug!(peer = %seed.name, "not reachable, forgotten");
                 self.lock().remove(&seed.name.to_string());
             }
         }
@@ -93,23 +95,35 @@ impl Dialler {
 
     async fn dial_for_ever(&self, seed: &Seed, configured: bool) {
         let limits = &self.node.options().limits;
-        let mut failures = 0;
+        let name = seed.name.to_string();
+        let (mut failures, mut short) = (0, 0);
         loop {
-            if let Some(end) = self.node.connected(&seed.name.to_string()) {
-                end.cancelled().await;
-                failures = 0;
-            } else {
-                match dial(&self.node, seed).await {
-                    Ok(()) => continue,
-                    Err(error) => {
-                        let origin = if configured { Origin::Configured } else { Origin::Found };
-                        if let Some(cause) = error.cause() {
-                            self.node.troubles().note(&seed.name.to_string(), cause, &error, origin);
-                        }
-                        failures += 1;
-                        if !configured && failures >= limits.forget_after {
-                            return;
-                        }
+            let began = Instant::now();
+            let dialled = match self.node.connected(&name) {
+                Some(_) => Ok(()),
+                None => dial(&self.node, seed).await,
+            };
+            match dialled {
+                Ok(()) => {
+                    if let Some(end) = self.node.connected(&name) {
+                        end.cancelled().await;
+                    }
+                    let is_short = began.elapsed() < limits.backoff.1;
+                    (failures, short) = if is_short { (failures + 1, short + 1) } else { (0, 0) };
+                    if short >= SHORT_CONNECTIONS && self.node.note_mistake(&name, "short_connections").is_some() {
+                        let own = &self.node.options().local.name;
+                        warn!(peer = %name, %own, in_turn = short, "connections end soon after they are made: check whether another node runs under this node's name, and the peer's log");
+                    }
+                }
+                Err(error) => {
+                    short = 0;
+                    let origin = if configured { Origin::Configured } else { Origin::Found };
+                    if let Some(cause) = error.cause() {
+                        self.node.troubles().note(&name, cause, &error, origin);
+                    }
+                    failures += 1;
+                    if !configured && failures >= limits.forget_after {
+                        return;
                     }
                 }
             }
@@ -194,6 +208,11 @@ fn pause((first, longest): (Duration, Duration), failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::super::handshake::{self, Local, Prefix};
     use super::super::limits::Limits;
     use super::super::testing;
     use super::*;
@@ -207,6 +226,28 @@ mod tests {
         dialler.look_up(&names::parse_seed("app@localhost:1").expect("a name")).await;
         assert!(dialler.known().contains(&"app@127.0.0.1".to_owned()), "DNS names it");
         assert_eq!(listed(), ["app@127.0.0.1"], "which does not make it reachable");
+    }
+
+    /// As when another node of the same name connects to it, too.
+    #[tokio::test]
+    async fn a_peer_that_ends_each_connection_at_once_is_dialled_less_and_less_often() {
+        let first = Duration::from_millis(40);
+        let backoff = (first, Duration::from_secs(3_600));
+        let node = testing::node(Limits { backoff, handshake_timeout: Duration::from_secs(120), ..Limits::default() });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let local = Local { name: names::parse(testing::PEER).expect("a name"), ..node.options().local.clone() };
+        let seed = Seed { name: local.name.clone(), port: Some(port) };
+        let _dialler = Dialler::start(node.clone(), &[seed], &[], false);
+        let began = Instant::now();
+        for _ in 0..5 {
+            let (stream, _) = listener.accept().await.expect("dialled");
+            let named = handshake::accept(stream, Prefix::Two).await.expect("a name");
+            named.let_in("ok", &local).await.expect("let in");
+        }
+        // At least half of each pause, which doubles with each of the four connections.
+        assert!(began.elapsed() >= first * (2 + 4 + 8 + 16) / 2, "{:?}", began.elapsed());
+        node.stop();
     }
 
     #[test]
