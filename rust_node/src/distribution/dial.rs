@@ -174,7 +174,7 @@ async fn reach(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<(), DialEr
         Some(tls) => {
             trace.step = Step::Tls;
             let host = tls::server_name(host).map_err(HandshakeError::from)?;
-            let stream = tls.connector.connect(host, stream).await.map_err(HandshakeError::from)?;
+            let stream = tls.connector().connect(host, stream).await.map_err(HandshakeError::from)?;
             trace.step = Step::Handshake;
             let (stream, peer) = handshake::connect(stream, Prefix::Four, &options.local, name).await?;
             connection::start(node, stream, &peer, node.new_number())

@@ -81,7 +81,7 @@ async fn let_in(node: &Node, stream: TcpStream, id: u64, peer: &mut String) -> R
     stream.set_nodelay(true)?;
     match &node.options().tls {
         None => shake(node, stream, Prefix::Two, id, peer).await,
-        Some(tls) => shake(node, tls.acceptor.accept(stream).await?, Prefix::Four, id, peer).await,
+        Some(tls) => shake(node, tls.acceptor().accept(stream).await?, Prefix::Four, id, peer).await,
     }
 }
 

@@ -1,15 +1,18 @@
 //! TLS for distribution, mutual: both sides show a certificate of the same authority.
 //!
-//! Guarantee: without a certificate of that authority a peer does not even get to the handshake.
+//! Guarantee: without a certificate of that authority a peer does not even get to the handshake. Files that were renewed
+//! are used from the next connection on. When they cannot be used, those before them stay.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::{info, warn};
 
 /// Where the certificates are, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +44,26 @@ pub enum TlsError {
     },
 }
 
-/// TLS settings for accepted and for outgoing connections.
+/// TLS settings for accepted and for outgoing connections; clones are the same.
 #[derive(Clone)]
-pub struct Tls {
-    pub(crate) acceptor: TlsAcceptor,
-    pub(crate) connector: TlsConnector,
+pub struct Tls(Arc<Mutex<Current>>);
+
+struct Current {
+    files: TlsFiles,
+    /// The files as they were when they were read.
+    read: Stamps,
+    /// The files as they were when they could not be used.
+    unusable: Option<Stamps>,
+    configs: Configs,
+}
+
+/// When each file was changed last, and its length.
+type Stamps = [Option<(SystemTime, u64)>; 3];
+
+#[derive(Clone)]
+struct Configs {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -60,6 +78,50 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read = stamps(files);
+        let configs = Configs::load(files)?;
+        Ok(Tls(Arc::new(Mutex::new(Current { files: files.clone(), read, unusable: None, configs }))))
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.current().server.into()
+    }
+
+    pub(crate) fn connector(&self) -> TlsConnector {
+        self.current().client.into()
+    }
+
+    /// Of the files as they are now, if they can be used.
+    fn current(&self) -> Configs {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamps(&current.files);
+        if now != current.read {
+            match Configs::load(&current.files) {
+                Ok(configs) => {
+                    info!("the files of TLS were renewed, new connections use them");
+                    (current.configs, current.read, current.unusable) = (configs, now, None);
+                }
+                // Perhaps one of them is still to come.
+                Err(error) if current.unusable != Some(now) => {
+                    warn!(%error, "the files of TLS were changed and cannot be used, those before stay in use");
+                    current.unusable = Some(now);
+                }
+                Err(_told) => {}
+            }
+        }
+        current.configs.clone()
+    }
+}
+
+fn stamps(files: &TlsFiles) -> Stamps {
+    [&files.ca, &files.certificate, &files.key].map(|path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    })
+}
+
+impl Configs {
+    fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let config = |problem: &dyn std::fmt::Display| TlsError::Config { problem: problem.to_string() };
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&files.ca)? {
@@ -84,7 +146,7 @@ impl Tls {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .map_err(|problem| config(&problem))?;
-        Ok(Tls { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() })
+        Ok(Configs { server: Arc::new(server), client: Arc::new(client) })
     }
 }
 

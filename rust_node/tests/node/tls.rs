@@ -155,6 +155,26 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
     }
 }
 
+#[tokio::test]
+async fn certificates_that_are_renewed_are_used_and_those_that_cannot_be_used_are_not() {
+    let (host, name) = hosts()[0];
+    let (directory, _) = directory(otps()[0]);
+    certificates(directory.path());
+    let node = node_over_tls(host, name, directory.path());
+    let (renewed, _) = self::directory(otps()[0]);
+    certificates(renewed.path());
+    let at = format!("{}:{}", bracketed(&node.name), node.port);
+    let dial = async || support::dial(&stranger(renewed.path(), renewed.path(), name), &at).await;
+    assert!(dial().await.is_err(), "another authority");
+    for file in ["ca.pem", "cert.pem", "key.pem"] {
+        std::fs::copy(renewed.path().join(file), directory.path().join(file)).expect("copied");
+    }
+    // It may run out of time on a busy machine.
+    support::eventually("the new authority counts", async || dial().await.is_ok()).await;
+    std::fs::write(directory.path().join("cert.pem"), "half a certificate").expect("written");
+    support::eventually("the files before stay in use", async || dial().await.is_ok()).await;
+}
+
 /// The name as it is written before a port.
 fn bracketed(name: &str) -> String {
     name.replace("::1", "[::1]")
