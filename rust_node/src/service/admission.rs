@@ -23,6 +23,7 @@ impl Service {
             warn!(node = %key.peer, id = id.0, supervisor = %open.supervisor, %reason, "drain refused");
             return self.refuse(key.peer, drainer, id, reason);
         }
+        self.make_room_for(&open.storage);
         let storage = self.storages.entry(open.storage.clone()).or_insert_with(|| Storage::new(&open.config, now));
         let modules = storage.joined(&open.modules);
         let peer = Arc::clone(&key.peer);
@@ -30,6 +31,18 @@ impl Service {
         self.outputs.push(Output::Send { peer, to: drainer, message: Box::new(Opened { id }.into()) });
         self.drains.insert(key, Drain::new(open, modules, now));
         self.observe();
+    }
+
+    /// There are as many storages as there may be drains at most: one is forgotten early, the one that has been without a
+    /// drain for longest.
+    fn make_room_for(&mut self, storage: &str) {
+        if self.storages.len() < self.limits.drains || self.storages.contains_key(storage) {
+            return;
+        }
+        let idle = self.storages.iter().filter_map(|(name, storage)| Some((storage.forgotten_at(Micros::ZERO)?, name)));
+        if let Some(name) = idle.min().map(|(_, name)| name.clone()) {
+            self.storages.remove(&name);
+        }
     }
 
     fn objection(&self, key: &Key, open: &DrainOpen) -> Option<RefuseReason> {
@@ -54,6 +67,10 @@ impl Service {
         let servers: u64 = self.drains.values().map(|drain| u64::from(drain.count)).sum();
         if servers + u64::from(open.count) > self.limits.servers {
             return full("servers of all drains", self.limits.servers);
+        }
+        let storage = self.storages.get(&open.storage);
+        if storage.map_or(open.modules.len(), |storage| storage.names_with(&open.modules)) > self.limits.names {
+            return full("names of nodes and modules", self.limits.names as u64);
         }
         let mut problems = open.config.validate().err().unwrap_or_default();
         if open.modules.len() != open.config.modules as usize {

@@ -76,6 +76,11 @@ impl Storage {
         self.shared.names.len().max(self.nodes.len()) + self.modules.len()
     }
 
+    /// The same, with these modules.
+    pub(super) fn names_with(&self, modules: &[String]) -> usize {
+        self.names() + modules.iter().filter(|name| !self.modules.contains_key(*name)).count()
+    }
+
     /// How many modules there are, over all drains.
     pub(super) fn module_count(&self) -> u32 {
         u32::try_from(self.modules.len()).unwrap_or(u32::MAX)

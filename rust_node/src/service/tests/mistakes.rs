@@ -90,6 +90,26 @@ fn more_drains_than_the_limit_are_refused_and_room_is_made_again() {
 }
 
 #[test]
+fn endless_new_storages_and_modules_do_not_fill_the_memory() {
+    let limits = ServiceLimits { drains: 3, names: 100, ..ServiceLimits::default() };
+    let mut service = Service::new(limits, Metrics::default());
+    start(&mut service, MS(0), "b@h", 10, &["c@h"]);
+    let mut open_and_close = |open| {
+        let answers = tell(&mut service, MS(1), "a@h", open);
+        tell(&mut service, MS(1), "a@h", DrainClose { id: ID });
+        (refusal(&answers).cloned(), service.storages.len(), service.storages.contains_key("store"))
+    };
+    for round in 0..10 {
+        let other = DrainOpen { storage: format!("s{round}"), ..open("a@h", 1) };
+        let (refused, storages, is_first_kept) = open_and_close(other);
+        assert!(refused.is_none() && storages <= 3 && is_first_kept, "{refused:?}, {storages}");
+    }
+    let refused =
+        (0..200).find_map(|round| open_and_close(DrainOpen { modules: vec![format!("M{round}")], ..open("a@h", 1) }).0);
+    assert!(matches!(refused, Some(RefuseReason::Full { limit: 100, .. })), "{refused:?}");
+}
+
+#[test]
 fn endless_new_node_names_do_not_fill_the_memory() {
     let limits = ServiceLimits { names: 100, ..ServiceLimits::default() };
     let mut service = Service::new(limits, Metrics::default());
