@@ -320,10 +320,22 @@ defmodule PageTest do
     assert Chromium.evaluate(browser, "poll().then(() => poll()).then(() => #{open})") == "SUMMARY"
   end
 
-  # Nothing reaches beyond 400 pixels, and every text can be read on what is behind it.
+  # Nothing reaches beyond 400 pixels, each bar stands beside its number, and every text can be read on what is behind
+  # it.
   defp fits_a_phone(browser, dark?) do
     Chromium.look(browser, 400, 800, dark?)
     assert Chromium.evaluate(browser, "document.documentElement.scrollWidth") <= 400
+
+    bars = """
+    [...document.querySelectorAll("td.load")].filter(cell => !cell.querySelector("progress").hidden).map(cell => {
+      const [bar, number] = [...cell.children].map(n => n.getBoundingClientRect());
+      return [number.left - bar.right, cell.getBoundingClientRect().right - number.right];
+    })
+    """
+
+    loads = Chromium.evaluate(browser, bars)
+    assert loads != []
+    for [between, right] <- loads, do: assert({between >= 0 and between < 16, right < 16} == {true, true})
 
     contrast = """
     (() => {
