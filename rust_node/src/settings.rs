@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
 use crate::distribution::tls::TlsFiles;
 use crate::distribution::{AllowList, Cookie, Limits, NodeName, Seed, names};
 
-use raw::Raw;
 pub use raw::{AskFlags, Find, Flags, Given};
+use raw::{OfFile, Raw};
 
 /// The environment variable with the cookie itself.
 pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
@@ -73,7 +75,7 @@ impl Settings {
         let Given { config, raw, of_file } = given.into();
         let mut problems = Vec::new();
         let file = config.map_or_else(Raw::default, |path| read_file(&path, &mut problems));
-        check(raw.or(of_file.select(file)), of_file.connect(), cookie, problems)
+        check(raw.or(of_file.select(file)), of_file, cookie, problems)
     }
 }
 
@@ -87,13 +89,13 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
     }
 }
 
-/// `of_connect` is what a problem with a node to connect to begins with.
 fn check(
     raw: Raw,
-    of_connect: &str,
+    of_file: OfFile,
     cookie: Option<String>,
     mut problems: Vec<String>,
 ) -> Result<Settings, Vec<String>> {
+    let of_connect = of_file.connect();
     // A wrong setting is reported once, not as missing too.
     let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
     let connect = seeds(of_connect, raw.connect, &mut problems);
@@ -116,7 +118,7 @@ fn check(
         }
         (None, _) => {
             if !given {
-                problems.push("connect, connect_dns or listen: at least one is needed".to_owned());
+                problems.push(format!("{}: at least one is needed", of_file.ways_to_connect()));
             }
             None
         }
@@ -164,10 +166,7 @@ fn check(
         }
     };
     let log_level = raw.log_level;
-    let parsed = log_level.as_deref().map(str::parse::<tracing_subscriber::filter::Targets>);
-    if let (Some(text), Some(Err(error))) = (&log_level, parsed) {
-        problems.push(format!("log_level: got {text:?}: {error}"));
-    }
+    problems.extend(log_level.as_deref().and_then(wrong_log_level));
     let cookie = match (raw.cookie_file, cookie) {
         (Some(path), _) => keep(Cookie::from_file(Path::new(&path)), "cookie_file", &mut problems),
         (None, Some(text)) => keep(Cookie::new(&text), COOKIE_VARIABLE, &mut problems),
@@ -198,6 +197,18 @@ fn check(
         }),
         _ => Err(problems),
     }
+}
+
+/// A single word that is no level would be the name of a target, and only its lines would be logged.
+fn wrong_log_level(text: &str) -> Option<String> {
+    if let Err(error) = text.parse::<Targets>() {
+        return Some(format!("log_level: got {text:?}: {error}"));
+    }
+    let is_word = |part: &&str| {
+        !part.is_empty() && part.chars().all(char::is_alphanumeric) && part.parse::<LevelFilter>().is_err()
+    };
+    let word = text.split(',').map(str::trim).find(is_word)?;
+    Some(format!("log_level: got {word:?}, takes off, error, warn, info, debug, trace, or TARGET=LEVEL,..."))
 }
 
 fn seeds(label: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
@@ -271,7 +282,7 @@ mod tests {
     fn with(toml: &str) -> Result<Settings, Vec<String>> {
         let mut problems = Vec::new();
         let raw = Raw::from_toml(toml, "file", &mut problems);
-        check(raw, "connect: ", Some("secret".to_owned()), problems)
+        check(raw, OfFile::All, Some("secret".to_owned()), problems)
     }
 
     #[test]
@@ -331,9 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn a_log_level_that_is_none_is_refused_and_directives_are_taken() {
+        for wrong in ["loud", "inf", "info,lout", "x=y=z"] {
+            assert!(wrong_log_level(wrong).is_some(), "{wrong}");
+        }
+        for right in ["off", "INFO", "warn,rust_node=debug", "rust_node::http=trace", "rust_node", "3"] {
+            assert_eq!(wrong_log_level(right), None, "{right}");
+        }
+    }
+
+    #[test]
     fn a_missing_cookie_and_names_of_two_kinds_are_refused() {
         let raw = Raw::from_toml("connect = 'a@h'\nname = 'b@1.2.3.4'", "file", &mut vec![]);
-        let problems = check(raw, "connect: ", None, vec![]);
+        let problems = check(raw, OfFile::All, None, vec![]);
         assert_eq!(problems.expect_err("two problems").len(), 2);
     }
 }

@@ -43,6 +43,7 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
     let failures = connect_all(&node, &settings).await;
     let lines = ask(&node).await?;
+    let hidden = node.peers().len();
     node.stop();
     let mut out = std::io::stdout().lock();
     if json {
@@ -53,7 +54,10 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     }
     failures.iter().for_each(|failure| say(failure));
     if lines.is_empty() {
-        say("no node could be reached");
+        say(match hidden {
+            0 => "no node could be reached",
+            _ => "only hidden nodes were reached, such as Rust nodes: connect to a node of the cluster",
+        });
         return Ok(Exit::Unreachable);
     }
     Ok(Exit::Done)
@@ -75,7 +79,11 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
     }
     while !next.is_empty() {
         let mut round = JoinSet::new();
-        for seed in next.drain(..).filter(|seed| seen.insert(seed.name.to_string())) {
+        for seed in next.drain(..) {
+            // A node may name ever more that are not there.
+            if seen.len() >= node.options().limits.known || !seen.insert(seed.name.to_string()) {
+                continue;
+            }
             let (node, discovery) = (node.clone(), settings.discovery);
             round.spawn(async move {
                 match dial(&node, &seed).await {

@@ -4,7 +4,6 @@
 //! [`ANSWER`] is an error.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,11 +27,21 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub struct StatusFlags {
     /// The HTTP address of the node: the value of its own --http
-    #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
-    pub http: SocketAddr,
+    #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT", value_parser = place)]
+    pub http: String,
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Of a host, by address or name, and a port.
+fn place(text: &str) -> Result<String, String> {
+    let place = text.rsplit_once(':').filter(|(host, port)| {
+        let is_host = !host.is_empty() && !host.contains('/') && (!host.contains(':') || host.starts_with('['));
+        is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    let wrong = || "takes an address or a host, and a port, as 127.0.0.1:9464, [::1]:9464 or localhost:9464".to_owned();
+    place.map(|_| text.to_owned()).ok_or_else(wrong)
 }
 
 /// Asks and prints.
@@ -40,11 +49,11 @@ pub struct StatusFlags {
 /// # Errors
 /// When there is an answer that cannot be read, or the result cannot be printed.
 pub async fn status(flags: StatusFlags) -> anyhow::Result<Exit> {
-    let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(flags.http)).await else {
+    let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(&flags.http)).await else {
         let _closed = writeln!(std::io::stderr(), "durable-handoff-node: nothing serves HTTP on {}", flags.http);
         return Ok(Exit::Unreachable);
     };
-    let body = timeout(ANSWER, get(stream, flags.http)).await.context("no answer in time")??;
+    let body = timeout(ANSWER, get(stream, &flags.http)).await.context("no answer in time")??;
     let status: Status = serde_json::from_slice(&body).context("not a durable-handoff-node of this release")?;
     let mut out = std::io::stdout().lock();
     if flags.json {
@@ -56,10 +65,10 @@ pub async fn status(flags: StatusFlags) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn get(stream: TcpStream, address: SocketAddr) -> anyhow::Result<Bytes> {
+async fn get(stream: TcpStream, address: &str) -> anyhow::Result<Bytes> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
-    let request = Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get("/status").header("host", address).body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     anyhow::ensure!(answer.status() == StatusCode::OK, "{address} answers {}", answer.status());
     let body = Limited::new(answer.into_body(), LONGEST).collect().await.map_err(anyhow::Error::from_boxed)?;
@@ -134,6 +143,18 @@ mod tests {
     use crate::distribution::troubles::Unreachable;
     use crate::http::ConnectedNode;
     use crate::service::{DrainInfo, Gaps};
+
+    #[test]
+    fn a_place_without_a_port_or_with_a_scheme_is_refused() {
+        for right in ["127.0.0.1:9464", "[::1]:9464", "localhost:9464"] {
+            assert_eq!(place(right).as_deref(), Ok(right));
+        }
+        for wrong in
+            ["127.0.0.1", ":9464", "9464", "http://localhost:9464", "::1:9464", "localhost:0", "localhost:http"]
+        {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_node_with_a_drain_says_where_it_is() {

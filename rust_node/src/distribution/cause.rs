@@ -109,9 +109,10 @@ impl Cause {
     pub fn of_port_mapper(error: &PortMapperError) -> Cause {
         match error {
             PortMapperError::Unknown { .. } => Cause::UnknownName,
-            PortMapperError::Io { .. } | PortMapperError::Answer { .. } | PortMapperError::Timeout { .. } => {
-                Cause::Epmd
-            }
+            PortMapperError::Io { .. }
+            | PortMapperError::Answer { .. }
+            | PortMapperError::Taken { .. }
+            | PortMapperError::Timeout { .. } => Cause::Epmd,
         }
     }
 

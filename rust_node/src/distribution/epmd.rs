@@ -51,6 +51,14 @@ pub enum PortMapperError {
         /// The name that was looked up.
         name: String,
     },
+    /// It does not take the name.
+    #[error("EPMD on {host} does not register {name}: another node of that name may run there")]
+    Taken {
+        /// Where it is.
+        host: String,
+        /// The name that is to be registered.
+        name: String,
+    },
     /// It did not answer in time.
     #[error("EPMD on {host} does not answer")]
     Timeout {
@@ -150,7 +158,12 @@ async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<
     let ask = async {
         let client = EpmdClient::new(connect(host, &addresses, epmd_port).await?);
         let entry = NodeEntry::new_hidden(name, port);
-        client.register(entry).await.map_err(|source| PortMapperError::Answer { host: host.to_owned(), source })
+        client.register(entry).await.map_err(|source| match source {
+            EpmdError::RegisterNodeError { .. } => {
+                PortMapperError::Taken { host: host.to_owned(), name: name.to_owned() }
+            }
+            source => PortMapperError::Answer { host: host.to_owned(), source },
+        })
     };
     match tokio::time::timeout(TIMEOUT, ask).await {
         Ok(Ok((connection, creation))) => Ok((connection, creation.get())),

@@ -87,6 +87,14 @@ impl OfFile {
         }
     }
 
+    /// The settings of which a command needs one.
+    pub(super) fn ways_to_connect(self) -> &'static str {
+        match self {
+            OfFile::All => "connect, connect_dns or listen",
+            OfFile::FindAndJoin | OfFile::Join => "connect or connect_dns",
+        }
+    }
+
     /// The settings that the command takes.
     pub(super) fn select(self, raw: Raw) -> Raw {
         match self {

@@ -41,6 +41,31 @@ fn one_mistake_gives_one_error() {
 }
 
 #[test]
+fn a_mistake_is_named_by_what_the_command_takes() {
+    let said = |arguments: &[&str]| {
+        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    for command in ["nodes", "doctor", "rebalance"] {
+        assert!(!said(&[command]).contains("listen"), "{command} has no --listen");
+    }
+    assert!(said(&["run", "--connect", "a@127.0.0.1:1", "--log-level", "loud"]).contains("info"));
+    assert!(said(&["status", "--http", "http://127.0.0.1:9464"]).contains("localhost:9464"));
+}
+
+#[test]
+fn a_second_node_of_one_name_on_one_machine_is_told_so() {
+    let first = Node::start(&[]);
+    let arguments = ["run", "--name", &*first.name, "--listen", "127.0.0.1:0"];
+    let second = run(&arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let name = first.name.split('@').next().expect("a name");
+    assert!(said.contains(name) && said.contains("another node"), "{said}");
+    assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+}
+
+#[test]
 fn a_wrong_node_of_a_command_is_named_without_a_setting_that_was_not_given() {
     let wrong = |arguments: &[&str]| {
         let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
