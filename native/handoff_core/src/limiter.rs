@@ -3,7 +3,8 @@
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0: a drain always goes on.
-//! - No single step lengthens a gap by more than half, and the first two steps by no more than a quarter.
+//! - No single step lengthens a gap by more than half, and the first two steps by no more than a quarter. Where attempts take a
+//!   second or more, the first step may lengthen it by half, and a later one double it.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time; one that refuses now and then, whatever its load, gets what it
 //!   would get otherwise.
@@ -41,6 +42,13 @@
 //! because attempts were slow is raised again at once. Each stall that was seen makes the next decision to go down, or
 //! not to go up, one look slower. Attempts that are short anyway are worth no limit below the first one: they wait for processors
 //! only, and few at a time use these badly.
+//!
+//! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage take one write a second for each key, so each move pauses
+//! two or three times, with any number of others beside it. Some servers end slowly. A queue of eight attempts is that slow only
+//! in a store of fewer than thirty requests a second, and each generation of attempts is a fifth of a small drain. So the search
+//! goes faster: by half, then doubling, and looks at the fastest attempts, which pauses do not lengthen by chance and a queue
+//! does. Where a look at the store expected short attempts, it doubles at once or, from a high limit, falls to a quarter for one
+//! look.
 //!
 //! *What was learnt before* ([`Learnt`]), by an earlier drain or by a look at the store before anything was stopped, is where the
 //! search starts. The first attempts have to take about as long as they did then.

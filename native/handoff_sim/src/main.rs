@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         runs: u64,
     },
-    /// Print moves per server over deploys, with and without a rebalance after them, and gaps and drain times on six stores.
+    /// Print moves per server over deploys, with and without a rebalance after them, and gaps and drain times on many stores.
     Table {
         /// Runs behind each number of the second table.
         #[arg(long, default_value_t = 5)]

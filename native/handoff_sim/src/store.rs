@@ -4,12 +4,13 @@
 //! when it is made; a refused request takes no slot.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use handoff_core::time::Micros;
 
 use crate::event_queue::millis;
 use crate::random::Random;
+use crate::servers::ServerIndex;
 
 /// The trouble of a store in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,12 +34,23 @@ pub struct StoreShape {
     pub sigma: f64,
     /// Start, end and kind of each trouble.
     pub weather: Vec<(u64, u64, Weather)>,
+    /// Whether it takes one write a second for each key, and refuses others.
+    pub paced: Option<Paced>,
+}
+
+/// How recently keys were written when their servers are moved, on a store that takes one write a second for each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Paced {
+    /// In the last so many milliseconds before the run each key was written once: servers store their state first.
+    pub stored_ms: u64,
+    /// This share of servers store their state just before they are stopped.
+    pub busy: f64,
 }
 
 impl StoreShape {
     /// A store with this number of slots and this service time in milliseconds, without trouble.
     pub const fn steady(slots: Option<u32>, latency_ms: f64) -> Self {
-        StoreShape { slots, latency_ms, sigma: 0.0, weather: Vec::new() }
+        StoreShape { slots, latency_ms, sigma: 0.0, weather: Vec::new(), paced: None }
     }
 }
 
@@ -46,6 +58,11 @@ impl StoreShape {
 const REFUSAL: Micros = Micros::from_millis(2);
 /// When the client of a store gives up a request that is not answered.
 const CLIENT_TIMEOUT: Micros = Micros::from_millis(5_000);
+/// The pace of a key.
+const PACE: Micros = Micros::from_millis(1_000);
+/// After a refusal for that pace, a client tries again after a second and up to so many milliseconds (as
+/// `state_store` does).
+const PACE_JITTER_MS: u64 = 100;
 
 /// A store in a run.
 #[derive(Debug)]
@@ -54,12 +71,32 @@ pub struct Store {
     start: Micros,
     /// When each taken slot becomes free.
     taken: BinaryHeap<Reverse<Micros>>,
+    /// When each key was last written. Only where writes are paced.
+    written: BTreeMap<ServerIndex, Micros>,
 }
 
 impl Store {
     /// A store whose troubles count from `start`.
     pub fn new(shape: StoreShape, start: Micros) -> Self {
-        Store { shape, start, taken: BinaryHeap::new() }
+        Store { shape, start, taken: BinaryHeap::new(), written: BTreeMap::new() }
+    }
+
+    /// A write of this key made now. As [`Store::request`], after the pauses for the key.
+    pub fn write(&mut self, key: ServerIndex, now: Micros, random: &mut Random) -> (Micros, bool) {
+        let Some(paced) = self.shape.paced else {
+            return self.request(now, random);
+        };
+        let last = self.written.get(&key).copied().unwrap_or_else(|| {
+            let stored_ms = random.between(0, paced.stored_ms);
+            let busy = random.chance(paced.busy);
+            if busy { now } else { Micros(self.start.0.saturating_sub(Micros::from_millis(stored_ms).0)) }
+        });
+        let mut begin = now;
+        while begin < last + PACE {
+            begin = begin + REFUSAL + PACE + Micros::from_millis(random.between(0, PACE_JITTER_MS));
+        }
+        self.written.insert(key, begin);
+        self.request(begin, random)
     }
 
     /// A request made now: when it is answered, and whether it was served.
@@ -103,6 +140,17 @@ mod tests {
         let mut random = Random::new(1);
         let answers: Vec<u64> = (0..5).map(|_| store.request(Micros::ZERO, &mut random).0.as_millis()).collect();
         assert_eq!(answers, [10, 10, 20, 20, 30]);
+    }
+
+    #[test]
+    fn a_key_is_written_once_a_second_and_others_do_not_wait_for_it() {
+        let paced = Some(Paced { stored_ms: 0, busy: 0.0 });
+        let mut store = Store::new(StoreShape { paced, ..StoreShape::steady(None, 10.0) }, Micros::ZERO);
+        let mut random = Random::new(1);
+        let mut write = |key, ms| store.write(key, Micros::from_millis(ms), &mut random).0.as_millis();
+        assert_eq!(write(1, 1_500), 1_510);
+        assert!((2_512..2_612).contains(&write(1, 1_510)));
+        assert_eq!(write(2, 1_510), 1_520);
     }
 
     #[test]

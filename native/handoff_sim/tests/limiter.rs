@@ -4,8 +4,8 @@
 use handoff_core::limiter::Learnt;
 use handoff_core::time::Micros;
 use handoff_sim::scenario::Noise;
-use handoff_sim::store::{StoreShape, Weather};
-use handoff_sim::tables::stores::{Measured, Shape, drain, drain_from, learnt};
+use handoff_sim::store::{Paced, StoreShape, Weather};
+use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, learnt};
 
 /// Nine in ten of them have to stay below the bound.
 const SEEDS: u64 = 30;
@@ -24,7 +24,7 @@ const P99: Figure = |it| it.p99;
 const DRAIN: Figure = |it| it.drain;
 
 fn shape(name: &'static str, slots: Option<u32>, noise: Noise) -> Shape {
-    Shape { name, store: StoreShape::steady(slots, 10.0), noise }
+    Shape { name, store: StoreShape::steady(slots, 10.0), noise, servers: SERVERS }
 }
 
 /// Each figure is at most so many times that of the fixed limit; the message names the seed of one that is
@@ -57,6 +57,55 @@ fn a_store_of_eight_slots_is_drained_with_the_gap_and_the_speed_of_the_best_fixe
 fn a_store_without_a_queue_costs_no_gap_while_the_limit_climbs() {
     let unlimited = shape("no queue, jitter", None, JITTER);
     assert_mostly_below(&unlimited, 50, &[("p50", P50, 1.05), ("drain", DRAIN, 1.6)]);
+}
+
+/// Keys written within the last 300 ms before the drain, and by this share of servers just before their moves.
+fn paced(busy: f64, servers: u32) -> Shape {
+    let store = StoreShape { paced: Some(Paced { stored_ms: 300, busy }), ..StoreShape::steady(None, 10.0) };
+    Shape { name: "a write a second and key", store, noise: CPU, servers }
+}
+
+#[test]
+fn pauses_for_a_key_are_not_taken_for_a_queue() {
+    let looked = |limit| Some(Learnt { limit, latency: Micros::from_millis(63), knee: false });
+    // Servers, the busy ones among them, and at most so many times the best time: in a first drain that knows nothing, in one
+    // that has looked at its store, and in a second one.
+    for (servers, busy, first, after_look, second) in [
+        (200, 0.0, 1.75, 1.5, 1.05),
+        (200, 0.3, 1.75, 1.5, 1.2),
+        (200, 1.0, 1.8, 1.55, 1.05),
+        (500, 0.0, 1.35, 1.25, 1.05),
+        (500, 0.3, 1.35, 1.25, 1.05),
+    ] {
+        let shape = paced(busy, servers);
+        let took = |learnt: &dyn Fn(u64) -> Option<Learnt>| {
+            ratios(SEEDS, |seed| drain_from(&shape, learnt(seed), seed), &shape, 50).1
+        };
+        for (starts, bound, took) in [
+            ("unknown", first, took(&|_| None)),
+            ("looked, 8", after_look, took(&|_| looked(8))),
+            ("looked, 48", after_look, took(&|_| looked(48))),
+            ("learnt", second, took(&|seed| learnt(&shape, seed + 100))),
+        ] {
+            println!("{servers} servers, {busy} busy, {starts}: {took:.2} times fixed 50");
+            assert!(took <= bound, "{servers} servers, {busy} busy, {starts}: {took:.2}, at most {bound}");
+        }
+    }
+}
+
+#[test]
+fn a_queue_of_attempts_that_take_seconds_is_found() {
+    // Slots, latency, and at most so many times the p99 and the time of the best fixed limit.
+    for (slots, latency_ms, p99, time) in
+        [(1, 50.0, 12.5, 1.05), (2, 200.0, 6.5, 1.15), (8, 300.0, 2.0, 1.1), (16, 300.0, 2.2, 1.1)]
+    {
+        let store = StoreShape::steady(Some(slots), latency_ms);
+        let shape = Shape { name: "", store, noise: JITTER, servers: SERVERS };
+        let first = ratios(SEEDS, |seed| drain(&shape, None, seed), &shape, slots);
+        println!("{slots} slots, {latency_ms} ms: p99 and time {first:.2?} times fixed {slots}");
+        let bounds = format!("at most {p99} and {time}");
+        assert!(first.0 <= p99 && first.1 <= time, "{slots} slots, {latency_ms} ms: {first:.2?}, {bounds}");
+    }
 }
 
 #[test]
@@ -132,7 +181,7 @@ fn a_wait_for_busy_processors_is_not_taken_for_a_queue_in_the_store() {
         (Some(8), 10.0, 8, OVERLOADED, 1.3, 1.3),
         (Some(2), 10.0, 2, OVERLOADED, 1.2, 1.2),
     ] {
-        let shape = Shape { name: "", store: StoreShape::steady(slots, latency_ms), noise };
+        let shape = Shape { name: "", store: StoreShape::steady(slots, latency_ms), noise, servers: SERVERS };
         let (_, took) = ratios(SEEDS, |seed| drain(&shape, None, seed), &shape, best);
         let (_, again) = ratios(SEEDS, |seed| drain_from(&shape, learnt(&shape, seed + 100), seed), &shape, best);
         println!("{slots:?}, {latency_ms} ms, {noise:?}: {took:.2}, then {again:.2} times fixed {best}");
@@ -179,6 +228,7 @@ fn a_store_that_refuses_for_a_while_is_used_fully_again_afterwards() {
         name: "refusing for a while",
         store: StoreShape { weather, ..StoreShape::steady(Some(8), 10.0) },
         noise: CPU,
+        servers: SERVERS,
     };
     assert_mostly_below(&refusing, 8, &[("drain", DRAIN, 2.0)]);
 }

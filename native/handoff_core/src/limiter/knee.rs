@@ -1,7 +1,7 @@
 //! The search for the knee: the smallest limit that still has the full throughput.
 //!
-//! Guarantee: the limit is never 0 nor above the ceiling, never rises by more than half at a time, and rises only on a
-//! measurement made while the limit was in use.
+//! Guarantee: the limit is never 0 nor above the ceiling, and rises only on a measurement made while the limit was in use: by no
+//! more than half at a time, or to the double where attempts take a second or more and the step before was free.
 //!
 //! ```text
 //!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower, twice: Drop)
@@ -29,8 +29,8 @@ use super::Learnt;
 use super::flight::{Ended, Flight};
 use super::tuning::{
     ALL_QUEUE, BRISK, CAREFUL, CAREFUL_STEPS, CLEAR, COLD, FASTER, FEW, FIRST_WAIT, FREE, FRESH, HALVE, IMPOSSIBLE,
-    LEAST_SPREAD, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE, PROBE_DOWN,
-    PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START, TOO_DEAR, TRIMMING,
+    LEAST_SPREAD, LONG_STEP, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE, PAUSES,
+    PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START, TOO_DEAR, TRIMMING,
     WAIT_AT_CEILING, WAIT_LEARNT,
 };
 use super::window::{Measure, Window, micros};
@@ -179,7 +179,10 @@ impl Knee {
         match self.stage {
             Stage::Learnt { latency, knee } => self.learnt(measure, latency, knee, flight),
             Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
-            Stage::Measure => self.climb(measure, 0, !self.measured, flight),
+            Stage::Measure => {
+                let step = if measure.is_long() { CAREFUL_STEPS } else { 0 };
+                self.climb(measure, step, !self.measured, flight);
+            }
             Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
             Stage::Hold { usual: None, .. } => self.hold(self.limit, Some(measure), flight),
             Stage::Hold { usual: Some(usual), attempts } => self.held(measure, usual, attempts, flight),
@@ -196,9 +199,10 @@ impl Knee {
     fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.noise(measure, measure);
-        if ratio <= SAME + noise {
+        let long = measure.is_long();
+        if ratio <= if long { PAUSES } else { SAME + noise } {
             self.looked();
-            if !knee && self.limit < FEW {
+            if !knee && self.limit < FEW && !long {
                 // It may be the knee of a small store.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
             }
@@ -208,8 +212,12 @@ impl Knee {
             self.wait = WAIT_LEARNT;
             return self.hold(self.limit, Some(measure), flight);
         }
+        if long && self.limit <= FEW {
+            // Pauses are likelier than a queue, which the next step shows.
+            return self.climb_by(LONG_STEP, measure, CAREFUL_STEPS, true, flight);
+        }
         // The first attempts of a node load code and make connections.
-        if !self.look_again(1, flight) {
+        if long || !self.look_again(1, flight) {
             self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
         }
     }
@@ -219,8 +227,9 @@ impl Knee {
         let growth = f64::from(self.limit) / f64::from(from) - 1.0;
         let ratio = measure.latency / flat.latency;
         let noise = self.noise(measure, flat);
+        let long = measure.is_long() && flat.is_long();
         let (free, too_dear) = (1.0 + FREE * growth, 1.0 + TOO_DEAR * growth);
-        if blind && ratio < COLD - 1.5 * noise {
+        if blind && !long && ratio < COLD - 1.5 * noise {
             return self.drop(PROBE_DOWN, measure, Why::Blind, flight);
         }
         if ratio <= free + noise {
@@ -231,13 +240,17 @@ impl Knee {
             if self.limit == self.ceiling {
                 return self.hold(self.limit, Some(measure), flight);
             }
-            return self.climb(flat.pooled(measure), step + 1, false, flight);
+            let flat = if long && ratio < COLD { measure } else { flat.pooled(measure) };
+            if long && growth >= BRISK - 1.0 {
+                return self.climb_by(LONG_STEP, flat, step + 1, false, flight);
+            }
+            return self.climb(flat, step + 1, false, flight);
         }
         if ratio < too_dear + 2.0 * noise && self.look_closer(noise) {
             return;
         }
         let impossible = ratio > (1.0 + growth) * (1.0 + IMPOSSIBLE) + 2.0 * noise;
-        if self.look_again(u32::from(impossible || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
+        if self.look_again(u32::from(impossible || long || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
             return;
         }
         if blind {
@@ -258,7 +271,7 @@ impl Knee {
         let ratio = measure.latency / usual.latency;
         let noise = 2.0 * self.noise(measure, usual);
         let attempts = attempts.saturating_add(self.window.size());
-        if ratio > SLOWER + noise {
+        if ratio > if measure.is_long() { PAUSES } else { SLOWER + noise } {
             if !self.look_again(1, flight) {
                 self.wait = FIRST_WAIT;
                 self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
@@ -295,6 +308,10 @@ impl Knee {
         let unsure = (fall - NO_QUEUE).abs().min((fall - all_queue).abs()) < noise;
         if unsure && self.look_closer(noise) {
             return;
+        }
+        if measure.is_long() && possible > PAUSES && fall <= PAUSES {
+            // They contain pauses, which some have one more of, and wait in no queue.
+            return self.hold(from, None, flight);
         }
         if fall < 1.0 / (SLOWER + 2.0 * noise) {
             // It takes longer though less is in flight: whatever the reason, it is not a queue of ours.

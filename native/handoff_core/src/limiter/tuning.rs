@@ -47,6 +47,13 @@ pub(super) const IMPOSSIBLE: f64 = 0.1;
 /// Attempts that are as short as this, in microseconds, are worth no search for fewer than the first limit: processors are used
 /// better with more at a time.
 pub(super) const SHORT: f64 = 20_000.0;
+/// Attempts that last this long, in microseconds, hardly wait for a queue: that store would serve fewer than thirty requests a
+/// second. A drain cannot afford ten generations of them.
+pub(super) const LONG: f64 = 1_000_000.0;
+/// A step of such a climb, after a step by half has shown no queue at all, or a look at the store has.
+pub(super) const LONG_STEP: f64 = 2.0;
+/// One pause more or less (three instead of two) changes the latency of such attempts up to this.
+pub(super) const PAUSES: f64 = 1.75;
 /// A first measurement that much longer than the next, at a higher limit, was of a cold start.
 pub(super) const COLD: f64 = 0.95;
 

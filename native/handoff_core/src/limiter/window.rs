@@ -6,10 +6,15 @@
 //!
 //! A mean, not a median: with a queue in a store of few slots, latencies come in steps of a whole service time, and a median
 //! jumps between them where the mean follows.
+//!
+//! Attempts that take a second or more ([`LONG`]) are measured by the fastest fifth. They contain pauses, and some have one more
+//! than others: on a store that takes one write a second for each key, and of servers that end slowly. A mean of eight says
+//! only how many had one more. A queue delays the fastest, too. What these took is known when half of the cohort has ended.
 
 use std::ops::Range;
 
 use super::flight::{Ended, Flight};
+use super::tuning::LONG;
 use crate::time::Micros;
 
 /// The largest cohort: past it, a closer look costs more time than it is worth.
@@ -33,6 +38,11 @@ pub(super) struct Measure {
 }
 
 impl Measure {
+    /// Whether attempts last so long that what they wait for is hardly a queue of the store.
+    pub fn is_long(self) -> bool {
+        self.latency >= LONG
+    }
+
     /// Two measurements of the same thing, as one. Older ones fade: at most [`LARGEST`] attempts' weight is kept.
     pub fn pooled(self, other: Measure) -> Measure {
         let count = self.count + other.count;
@@ -100,7 +110,7 @@ impl Window {
         let pending = flight.active_among(cohort.clone());
         let served = self.len();
         let counted = served + pending;
-        if served < counted - counted / TRIM {
+        if served * 2 < counted {
             return None;
         }
         if served * 2 < self.size as usize || served == 0 {
@@ -109,6 +119,13 @@ impl Window {
         let mut latencies: Vec<f64> =
             self.served.iter().filter(|(number, _)| cohort.contains(number)).map(|(_, latency)| *latency).collect();
         latencies.sort_by(f64::total_cmp);
+        let fast = latencies[counted / TRIM];
+        if fast >= LONG && flight.all_older(cohort.clone(), micros(fast)) {
+            return Some(Some(Measure { latency: fast, spread: 0.0, count: counted as f64 }));
+        }
+        if served < counted - counted / TRIM {
+            return None;
+        }
         if !flight.all_older(cohort, micros(latencies[served / 2] * LATE)) {
             return None;
         }

@@ -123,6 +123,7 @@ pub(crate) fn store(clean: bool, random: &mut Random) -> StoreShape {
         latency_ms: if clean { random.pick(&[1.0, 5.0, 10.0]) } else { random.pick(&[1.0, 5.0, 10.0, 30.0, 100.0]) },
         sigma: random.pick(&[0.0, 0.2, 0.6]),
         weather,
+        paced: None,
     }
 }
 

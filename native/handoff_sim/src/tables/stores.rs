@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::scenario::deploy::Deploy;
 use crate::scenario::named::{NAMED, Named};
 use crate::scenario::{Noise, Scenario};
-use crate::store::{StoreShape, Weather};
+use crate::store::{Paced, StoreShape, Weather};
 use crate::tables::{median, table};
 use crate::world::{self, Outcome};
 
@@ -18,7 +18,7 @@ const FIXED: [u32; 8] = [1, 2, 4, 8, 12, 16, 32, 50];
 /// The best one has the lowest p99 among those whose drain takes at most so much longer than the fastest.
 const SLOWER: f64 = 1.2;
 /// Servers in a drain: enough for quantiles, as few as a small production node has.
-const SERVERS: u32 = 500;
+pub const SERVERS: u32 = 500;
 
 /// Figures of a configuration on a store, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -39,11 +39,14 @@ pub struct Shape {
     pub store: StoreShape,
     /// The way there.
     pub noise: Noise,
+    /// Servers to move.
+    pub servers: u32,
 }
 
 /// The shapes of the table.
 pub fn shapes() -> Vec<Shape> {
-    let quiet = |name, store| Shape { name, store, noise: Noise::default() };
+    let quiet = |name, store| Shape { name, store, noise: Noise::default(), servers: SERVERS };
+    let paced = |busy| StoreShape { paced: Some(Paced { stored_ms: 300, busy }), ..StoreShape::steady(None, 10.0) };
     let spread = |slots, latency_ms, sigma| StoreShape { sigma, ..StoreShape::steady(slots, latency_ms) };
     let worse = vec![(1_000, 60_000, Weather::Slow(4.0))];
     let busy = Noise { cpu_ms: 1.0, jitter_ms: 3.0, stalls: (1.5, 15.0), ..Noise::default() };
@@ -57,12 +60,44 @@ pub fn shapes() -> Vec<Shape> {
         quiet("no queue, 10 ms, spread", spread(None, 10.0, 0.4)),
         quiet("16 slots, 100 ms", StoreShape::steady(Some(16), 100.0)),
         quiet("8 slots, 10 ms, then 40 ms", StoreShape { weather: worse, ..StoreShape::steady(Some(8), 10.0) }),
-        Shape { name: "8 slots, 10 ms, busy machine", store: StoreShape::steady(Some(8), 10.0), noise: busy },
-        Shape { name: "no queue, 10 ms, busy machine", store: StoreShape::steady(None, 10.0), noise: busy },
-        Shape { name: "no queue, 10 ms, two busy loops", store: StoreShape::steady(None, 10.0), noise: loops },
-        Shape { name: "no queue, 10 ms, overloaded", store: StoreShape::steady(None, 10.0), noise: overloaded },
-        Shape { name: "8 slots, 10 ms, overloaded", store: StoreShape::steady(Some(8), 10.0), noise: overloaded },
-        Shape { name: "no queue, 10 ms, slow stops", store: StoreShape::steady(None, 10.0), noise: slow_stops },
+        quiet("no queue, 10 ms, a write a second and key", paced(0.0)),
+        quiet("the same, a third of servers busy", paced(0.33)),
+        Shape {
+            name: "8 slots, 10 ms, busy machine",
+            store: StoreShape::steady(Some(8), 10.0),
+            noise: busy,
+            servers: SERVERS,
+        },
+        Shape {
+            name: "no queue, 10 ms, busy machine",
+            store: StoreShape::steady(None, 10.0),
+            noise: busy,
+            servers: SERVERS,
+        },
+        Shape {
+            name: "no queue, 10 ms, two busy loops",
+            store: StoreShape::steady(None, 10.0),
+            noise: loops,
+            servers: SERVERS,
+        },
+        Shape {
+            name: "no queue, 10 ms, overloaded",
+            store: StoreShape::steady(None, 10.0),
+            noise: overloaded,
+            servers: SERVERS,
+        },
+        Shape {
+            name: "8 slots, 10 ms, overloaded",
+            store: StoreShape::steady(Some(8), 10.0),
+            noise: overloaded,
+            servers: SERVERS,
+        },
+        Shape {
+            name: "no queue, 10 ms, slow stops",
+            store: StoreShape::steady(None, 10.0),
+            noise: slow_stops,
+            servers: SERVERS,
+        },
     ]
 }
 
@@ -158,7 +193,7 @@ fn measured(run: &Outcome) -> Measured {
 }
 
 fn scenario(shape: &Shape, fixed: Option<u32>, seed: u64) -> Scenario {
-    let mut scenario = Named { nodes: 4, servers: SERVERS, deploy: Deploy::Single, ..NAMED[0] }.scenario(seed);
+    let mut scenario = Named { nodes: 4, servers: shape.servers, deploy: Deploy::Single, ..NAMED[0] }.scenario(seed);
     scenario.servers.retain(|load| load.node == 0);
     (scenario.store, scenario.noise) = (shape.store.clone(), shape.noise);
     // Long enough for one attempt at a time on the slowest of the stores.

@@ -200,7 +200,7 @@ impl World {
 
     /// Clears a reservation: one request, conditional on the object being as the source wrote it.
     pub(super) fn clear(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool) {
-        let (at, ok) = self.store.request(self.queue.now(), &mut self.random);
+        let (at, ok) = self.store.write(server, self.queue.now(), &mut self.random);
         self.queue.at(at, Due::Cleared { drain, id, server, tries: tries - 1, tell, ok });
     }
 

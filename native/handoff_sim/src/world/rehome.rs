@@ -306,7 +306,14 @@ impl World {
     /// A request at the store. When the target makes it and its answer would come too late, the caller gives
     /// up before.
     fn request(&mut self, token: usize, then: fn(bool) -> Step) {
-        let (at, ok) = self.store.request(self.queue.now(), &mut self.random);
+        let Some(server) = self.attempts[token].as_ref().map(|attempt| attempt.server) else {
+            return;
+        };
+        let now = self.queue.now();
+        let (at, ok) = match then(true) {
+            Step::Read(_) => self.store.request(now, &mut self.random),
+            _ => self.store.write(server, now, &mut self.random),
+        };
         let step = then(ok);
         let at_target = matches!(step, Step::Claimed(_) | Step::Announced(_));
         self.queue.at(at, Due::Attempt(token, step));
