@@ -5,8 +5,6 @@ defmodule Client.DrainTest do
 
   @moduletag :capture_log
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "a drain under load: no call fails, and each counter equals its answered increments", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)

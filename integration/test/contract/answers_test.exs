@@ -7,8 +7,6 @@ defmodule Contract.AnswersTest do
 
   @key "k"
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "a first start; already started on this node and on another", %{a: a, b: b} = context do
     start(context)
     answer(context, "start_child: started", a, :start_child, [])

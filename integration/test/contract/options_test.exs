@@ -3,8 +3,6 @@ defmodule Contract.OptionsTest do
 
   use ClusterCase, nodes: 1
 
-  setup %{nodes: [a]}, do: {:ok, a: a}
-
   test "refused: unknown options, intervals that are too long, wrong values", %{a: a} = context do
     for {row, more} <- [
           {"unknown", [no_such_option: true]},

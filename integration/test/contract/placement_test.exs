@@ -5,8 +5,6 @@ defmodule Contract.PlacementTest do
 
   @soon [heartbeat_interval_ms: 50]
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   describe "heartbeats" do
     test "the stored form: a map with string keys under __nodes/", %{a: a, store: store} = context do
       start(context, max_children: %{Counter => 7}, heartbeat_meta: %{"version" => "1"}, placement_region: "x")

@@ -8,7 +8,7 @@ defmodule Contract.RehomeTest do
   # A target may take its time, except where a test says otherwise.
   @patient [placement_erpc_timeout_same_region_ms: 60_000, placement_erpc_timeout_cross_region_ms: 60_000]
 
-  setup %{nodes: [a, b, c], opts: opts}, do: {:ok, a: a, b: b, c: c, opts: Keyword.merge(opts, @patient)}
+  setup %{opts: opts}, do: {:ok, opts: Keyword.merge(opts, @patient)}
 
   describe "success" do
     test "the server runs on the target with its state, and nowhere else", %{a: a, b: b} = context do

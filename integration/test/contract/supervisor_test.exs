@@ -5,8 +5,6 @@ defmodule Contract.SupervisorTest do
 
   @key "k"
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   test "start_child: started, already started, ignored, failed", %{a: a} = context do
     start(context)
     child = {Counter, key: @key, initial_state: %{meta: %{region: "x"}}}

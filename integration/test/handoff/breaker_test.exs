@@ -3,8 +3,6 @@ defmodule Handoff.BreakerTest do
 
   use HandoffCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   @tag guarantee: "A drain never makes things worse than no drain"
   test "every start on the target fails: the drain ends early, and most servers were never stopped",
        %{a: a, b: b} = context do

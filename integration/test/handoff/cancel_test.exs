@@ -3,8 +3,6 @@ defmodule Handoff.CancelTest do
 
   use LeftoversCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   test "await: false returns at once, and status has the report when the drain has ended", %{a: a, b: b} = context do
     start_cluster(context, unswept(context))
     keys = start_servers(context, a, 3)

@@ -3,8 +3,6 @@ defmodule Handoff.CordonTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   # DurableServer's own heartbeats tell nothing within a test.
   @silent [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000]
 
@@ -70,9 +68,7 @@ defmodule Handoff.CordonTest do
   test "drains of other nodes, also running ones, do not choose the cordoned node", %{a: a, b: b, c: c} = context do
     start_cluster(context, @silent)
     keys = start_servers(context, a, 12)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    draining = start_held(context, 4, fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
     before = running_on(context, b)
     SimulatedStore.resume(context.store)
@@ -107,9 +103,7 @@ defmodule Handoff.CordonTest do
   test "uncordon during a drain is refused until the drain is cancelled", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, max_concurrency: 1) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    draining = start_held(context, 1, fn -> drain(context, a, max_concurrency: 1) end)
     assert {:error, :draining} = call(a, DurableHandoff, :uncordon, [context.sup])
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     SimulatedStore.resume(context.store)

@@ -3,8 +3,6 @@ defmodule Handoff.CrashTest do
 
   use HandoffCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   test "the Drainer crashes: servers keep running, it is restarted, and the shutdown drains", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 5)
@@ -56,9 +54,7 @@ defmodule Handoff.CrashTest do
     [app, _app_b] = start_cluster(context)
     keys = start_known(context, a, 10, b)
     listen_to_log(context, a)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
     kill_drain(a)
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
     {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}})
@@ -77,9 +73,7 @@ defmodule Handoff.CrashTest do
   test "the drain's process is killed during a shutdown: the graceful shutdown goes on", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
     keys = start_servers(context, a, 5)
-    hold_reads(context)
-    stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 1 end)
+    stopping = start_held(context, 1, fn -> stop_children(a, app) end)
     kill_drain(a)
     SimulatedStore.resume(context.store)
     :ok = await_task(stopping)
@@ -179,9 +173,7 @@ defmodule Handoff.CrashTest do
   test "the host crashes in the middle of a drain: the drain ends", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 3 end)
+    draining = start_held(context, 3, fn -> drain(context, a) end)
     call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_lifecycle_manager"]), :kill])
     SimulatedStore.resume(context.store)
     assert {:ok, %{total: 3}} = await_task(draining)

@@ -3,8 +3,6 @@ defmodule Handoff.DrainTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "all servers move with their states, evenly spread, and no reservation remains", %{a: a, b: b, c: c} = context do
     start_cluster(context)
@@ -82,9 +80,7 @@ defmodule Handoff.DrainTest do
   test "two concurrent drain/2 calls share one drain", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    hold_reads(context)
-    first = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
+    first = start_held(context, 3, fn -> drain(context, a) end)
     second = Task.async(fn -> drain(context, a, timeout_ms: 1) end)
     wait_until(fn -> drain_waiters(context, a) == 2 end)
     SimulatedStore.resume(store)
@@ -99,9 +95,7 @@ defmodule Handoff.DrainTest do
     sup = context.sup
     assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status.()
 
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(SimulatedStore.paused(store)) == 3 end)
+    draining = start_held(context, 3, fn -> drain(context, a) end)
     # It says so once it has started all three.
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}}, status.()) end)
 

@@ -3,8 +3,6 @@ defmodule Handoff.LeftoversTest do
 
   use LeftoversCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the deadline passes: the remaining servers start elsewhere at once with their states, without a sweep",
        %{a: a, b: b, c: c} = context do

@@ -16,9 +16,7 @@ defmodule Handoff.LogTest do
     start_servers(context, a, 2)
     own = DurableServer.Supervisor
     :ok = call(a, :logger, :set_module_level, [own, :debug])
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a) end)
     levels = Map.new(call(a, :logger, :get_module_level, []))
     assert levels[DurableServer.LifecycleManager] == :warning
     assert levels[own] == :debug
@@ -30,9 +28,7 @@ defmodule Handoff.LogTest do
 
   test "quiet: false, or a higher level, leaves the log as it is", %{a: a} = context do
     start_servers(context, a, 2)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, quiet: false) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a, quiet: false) end)
     assert call(a, :logger, :get_module_level, []) == []
     SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 2}} = await_task(draining)
@@ -40,9 +36,7 @@ defmodule Handoff.LogTest do
 
   test "the log levels are restored when a drain is killed", %{a: a} = context do
     start_servers(context, a, 2)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a) end)
     [drain] = drain_processes(a, [DurableHandoff.Drain])
     true = call(a, Process, :exit, [drain, :kill])
     assert {:error, {:drain_failed, :killed}} = await_task(draining)

@@ -3,8 +3,6 @@ defmodule Handoff.MoveTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "to a named node, as an atom or a string: the state moves along, and callers wait",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)

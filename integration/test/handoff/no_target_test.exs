@@ -3,8 +3,6 @@ defmodule Handoff.NoTargetTest do
 
   use HandoffCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   @tag guarantee: "A drain never makes things worse than no drain"
   test "no other node", %{a: a} = context do
     start_handoff(context, a)

@@ -3,8 +3,6 @@ defmodule Handoff.PlanTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   defp plan(context, node, overrides \\ []), do: call(node, DurableHandoff, :plan, [context.sup, overrides])
 
   test "a plan has targets, servers that stay with the reason, and an estimate", %{a: a, b: b, c: c} = context do

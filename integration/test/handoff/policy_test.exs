@@ -3,8 +3,6 @@ defmodule Handoff.PolicyTest do
 
   use HandoffCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   test "servers of an excluded module stay, and the graceful shutdown stops them", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
     start_server(context, a, Troublesome, "t", %{count: 0})

@@ -3,8 +3,6 @@ defmodule Handoff.RebalanceTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   # No server counts as one that has just arrived.
   @at_once [after_ms: 1, min_servers: 0]
 
@@ -110,9 +108,7 @@ defmodule Handoff.RebalanceTest do
   test "max_concurrency and max_per_second limit its moves", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 9)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 2] ++ @at_once) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    moving = start_held(context, 2, fn -> rebalance(context, a, [max_concurrency: 2] ++ @at_once) end)
     # It says so once it has started both.
     wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{in_flight: 2}}}}, status(context, a)) end)
     SimulatedStore.resume(context.store)
@@ -122,9 +118,7 @@ defmodule Handoff.RebalanceTest do
   test "cancel: moves in flight end, the other servers stay, and the node accepts servers", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 9)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     assert {:ok, :joined} = rebalance(context, a, [await: false] ++ @at_once)
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     SimulatedStore.resume(context.store)
@@ -139,9 +133,7 @@ defmodule Handoff.RebalanceTest do
   test "a drain ends a rebalance and starts; callers of each get their own report", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 9)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> drain_waiters(context, a) == 1 end)
     assert_settles(moving, context)
@@ -155,9 +147,7 @@ defmodule Handoff.RebalanceTest do
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_servers(context, a, 9)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     assert {:ok, :started} = drain(context, a, await: false, max_concurrency: 1)
     assert {:ok, %{state: :draining, waiting: 0}} = status(context, a)
     assert {:ok, :joined} = drain(context, a, await: false)
@@ -182,9 +172,7 @@ defmodule Handoff.RebalanceTest do
     keys = start_servers(context, a, 9)
     listen_to_log(context, a)
     listen_to_telemetry(a)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert_receive {:event, [:durable_handoff, :shutdown, :start], _measured, _metadata}, 30_000
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
@@ -197,9 +185,7 @@ defmodule Handoff.RebalanceTest do
   test "a shutdown ends a rebalance at once, even if a move hangs, and drains", %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 9)
-    hold_reads(context)
-    moving = Task.async(fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     stopping = Task.async(fn -> stop_children(a, app) end)
     # The move that hangs does not hold the drain up.
     assert {:error, :overdue} = await_task(moving)

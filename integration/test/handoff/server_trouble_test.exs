@@ -3,8 +3,6 @@ defmodule Handoff.ServerTroubleTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "terminate/2 hangs: the others move, the drain ends in time, and the reservation is cleared after terminate/2",
        %{a: a, b: b, c: c} = context do

@@ -3,8 +3,6 @@ defmodule Handoff.ShutdownTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "stopping the supervisor moves its servers", %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 20)
@@ -84,9 +82,7 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 4)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> held(context) == 4 end)
+    draining = start_held(context, 4, fn -> drain(context, a) end)
     listen_to_telemetry(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert_receive {:event, [:durable_handoff, :shutdown, :start], _joined, _metadata}, 60_000
@@ -102,9 +98,7 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     keys = start_servers(context, a, 4)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, eligible: &HandoffCase.not_s1/1) end)
-    wait_until(fn -> held(context) == 3 end)
+    draining = start_held(context, 3, fn -> drain(context, a, eligible: &HandoffCase.not_s1/1) end)
     listen_to_telemetry(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert_receive {:event, [:durable_handoff, :shutdown, :start], _joined, _metadata}, 60_000
@@ -119,9 +113,7 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
     start_servers(context, a, 4)
-    hold_reads(context)
-    stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> held(context) == 4 end)
+    stopping = start_held(context, 4, fn -> stop_children(a, app) end)
     assert {:ok, %{state: :draining}} = call(a, DurableHandoff, :status, [context.sup])
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> drain_waiters(context, a) == 1 end)
@@ -135,9 +127,7 @@ defmodule Handoff.ShutdownTest do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
     start_servers(context, a, 2)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, timeout_ms: 60_000) end)
-    wait_until(fn -> held(context) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a, timeout_ms: 60_000) end)
 
     # The reads stay held until the drain has been given up.
     stopping = Task.async(fn -> stop_children(a, app) end)
@@ -198,7 +188,7 @@ defmodule Handoff.ShutdownTest do
       hold_reads(context)
       # Its own limit is far off: that of the shutdown counts.
       draining = Task.async(fn -> drain(context, a, timeout_ms: 120_000) end)
-      wait_until(fn -> held(context) == 2 end)
+      wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
       pid = if hanging == :drainer, do: drainer, else: hd(drain_processes(a, [hanging]))
       {relay, true} = Relay.start(a, {:erlang, :suspend_process, [pid]})
       watch = OnTime.watch(a)
@@ -212,6 +202,4 @@ defmodule Handoff.ShutdownTest do
       wait_until(fn -> drain_processes(a) == [] end)
     end
   end
-
-  defp held(context), do: length(SimulatedStore.paused(context.store))
 end

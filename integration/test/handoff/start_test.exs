@@ -5,8 +5,6 @@ defmodule Handoff.StartTest do
 
   @moduletag :capture_log
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   describe "wrong options" do
     test "of handoff_on_shutdown raise where the supervisor is started", context do
       options = context.opts ++ [handoff_on_shutdown: [timout_ms: 5]]

@@ -82,9 +82,7 @@ defmodule Handoff.StoppingTest do
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 12)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    draining = start_held(context, 4, fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
     assert :ok = call(b, DurableHandoff, :prepare_stop, [])
     await_marked(context, b, a)
     before = servers(context, b)

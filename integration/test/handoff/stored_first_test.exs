@@ -6,8 +6,6 @@ defmodule Handoff.StoredFirstTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the node is killed when moves have just begun: every state is in the store", %{a: a} = context do
     start_cluster(context)

@@ -3,8 +3,6 @@ defmodule Handoff.TakeoverTest do
 
   use LeftoversCase, nodes: 2
 
-  setup %{nodes: [a, b]}, do: {:ok, a: a, b: b}
-
   test "a receiver is killed before it has started its leftovers: the next one takes them over",
        %{a: a, b: b} = context do
     doomed = start_node()

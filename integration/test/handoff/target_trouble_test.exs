@@ -3,8 +3,6 @@ defmodule Handoff.TargetTroubleTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "target dies between stop and start: the server moves to another", %{a: a} = context do
     # Two nodes of this test alone: one of them is to die.
     [doomed, other] = start_nodes(2)

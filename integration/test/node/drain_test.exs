@@ -3,8 +3,6 @@ defmodule Node.DrainTest do
 
   use HandoffCase, nodes: 4
 
-  setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
-
   test "all servers move with their states, evenly spread, and no reservation remains",
        %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)

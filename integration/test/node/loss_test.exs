@@ -3,8 +3,6 @@ defmodule Node.LossTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   # A third of the servers has moved and four are in the middle of their move, held, when the node is dealt
   # with.
   setup context do

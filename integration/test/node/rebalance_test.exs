@@ -3,8 +3,6 @@ defmodule Node.RebalanceTest do
 
   use HandoffCase, nodes: 4
 
-  setup %{nodes: [a, b, c, d]}, do: {:ok, a: a, b: b, c: c, d: d}
-
   test "only servers above the share move, evenly spread", %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)

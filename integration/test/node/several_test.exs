@@ -3,8 +3,6 @@ defmodule Node.SeveralTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{nodes: [a, b, c]}, do: {:ok, a: a, b: b, c: c}
-
   test "all nodes ask the same Rust node for a storage, and the other one when it leaves",
        %{a: a, b: b, c: c} = context do
     rusts = for _ <- 1..2, do: RustNode.start(context.nodes)

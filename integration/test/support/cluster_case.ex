@@ -6,7 +6,8 @@ defmodule ClusterCase do
 
   starts the nodes once for the module. Each test gets, in its context:
 
-    * `nodes`: the nodes, `store`: where its `SimulatedStore` is, `sup`: a supervisor name;
+    * `nodes`: the nodes, the first of them as `a`, `b`, `c` and `d`, too;
+    * `store`: where its `SimulatedStore` is, `sup`: a supervisor name;
     * `opts`: options for that supervisor on that store. Nothing is started on the nodes: see `start/2` and
       `Cluster.start_hosts/2`.
 
@@ -43,7 +44,8 @@ defmodule ClusterCase do
     Process.unlink(pid)
     on_exit(fn -> GenServer.stop(pid) end)
     [name: sup, prefix: _] = names = Cluster.unique_options()
-    {:ok, store: {store, node()}, sup: sup, opts: names ++ [backend: {SimulatedStore, name: store, node: node()}]}
+    opts = names ++ [backend: {SimulatedStore, name: store, node: node()}]
+    Enum.zip([:a, :b, :c, :d], nodes) ++ [store: {store, node()}, sup: sup, opts: opts]
   end
 
   @doc "Starts the test's supervisor on all its nodes, with further options."

@@ -91,6 +91,15 @@ defmodule HandoffCase do
     SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
   end
 
+  @doc "Holds reads, starts `work`, and waits until it holds `count` moves, at their reads; its task."
+  @spec start_held(map(), pos_integer(), (() -> term())) :: Task.t()
+  def start_held(context, count, work) do
+    hold_reads(context)
+    task = Task.async(work)
+    Cluster.wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
+    task
+  end
+
   @doc "How many callers wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
   def drain_waiters(context, node) do

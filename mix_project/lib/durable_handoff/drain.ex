@@ -212,6 +212,9 @@ defmodule DurableHandoff.Drain do
 
   defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
 
+  # A store that hangs fails no write in this time.
+  defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
+
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
     snapshot = early(drain) || take(drain)
@@ -253,13 +256,6 @@ defmodule DurableHandoff.Drain do
     with text when text != nil <- Peers.advice(out_of_reach),
          do: Log.warning(:nodes_out_of_reach, supervisor, text, nodes: out_of_reach)
   end
-
-  defp kind(%{why: {:move, _server, _target}}), do: :move
-  defp kind(%{why: {:rebalance, _settings}}), do: :rebalance
-  defp kind(_drain), do: :drain
-
-  # A store that hangs fails no write in this time.
-  defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
 
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
     %{snapshot: snapshot, storage: storage} = drain
@@ -451,6 +447,10 @@ defmodule DurableHandoff.Drain do
   defp tell(drain, event), do: %{drain | session: Session.handle_event(drain.session, Clock.now_us(), event)}
 
   defp watch(drain, pid), do: put_in(drain.watched[Process.monitor(pid)], pid)
+
+  defp kind(%{why: {:move, _server, _target}}), do: :move
+  defp kind(%{why: {:rebalance, _settings}}), do: :rebalance
+  defp kind(_drain), do: :drain
 
   defp report(drain) do
     drain = %{drain | snapshot: Snapshot.refresh(drain.snapshot)}
