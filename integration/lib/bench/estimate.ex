@@ -27,7 +27,11 @@ defmodule HandoffBench.Estimate do
   def main(argv) do
     options = Options.parse!(argv, [servers: :integer, stores: :string, rounds: :integer], @defaults)
     stores = String.split(options.stores, ",")
-    for store <- stores, not is_map_key(@stores, store), do: Mix.raise("--stores takes #{names()}, not #{store}")
+
+    for store <- stores,
+        not is_map_key(@stores, store) and not url?(store),
+        do: Mix.raise("--stores takes #{names()}, a URL, not #{store}")
+
     Logger.configure(level: :warning)
     Nodes.start_distribution()
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
@@ -84,7 +88,9 @@ defmodule HandoffBench.Estimate do
     {DurableHandoff.Store, url: "file://#{directory()}"}
   end
 
-  defp backend(_simulated), do: {SimulatedStore, node: node()}
+  defp backend(store), do: if(url?(store), do: {DurableHandoff.Store, url: store}, else: {SimulatedStore, node: node()})
+
+  defp url?(store), do: String.contains?(store, "://")
 
   defp directory, do: Path.join(System.tmp_dir!(), "handoff_#{node()}")
 
@@ -132,7 +138,10 @@ defmodule HandoffBench.Estimate do
     figures = [seconds(row.plan_ms), seconds(row.drain_ms), decimals(row.plan_ms / row.drain_ms)]
     figures = figures ++ [seconds(row.line_ms), seconds(row.rest_ms), decimals(row.line_ms / row.rest_ms)]
     note = if wrong?(row), do: "  NOT within a factor of two", else: ""
-    "  " <> String.pad_trailing(@stores[row.store], 19) <> Enum.map_join(figures, &String.pad_trailing(&1, 10)) <> note
+
+    "  " <>
+      String.pad_trailing(Map.get(@stores, row.store, row.store) <> " ", 19) <>
+      Enum.map_join(figures, &String.pad_trailing(&1, 10)) <> note
   end
 
   defp seconds(ms), do: decimals(ms / 1_000) <> " s"
