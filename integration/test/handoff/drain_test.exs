@@ -5,17 +5,22 @@ defmodule Handoff.DrainTest do
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "all servers move with their states, evenly spread, and no reservation remains", %{a: a, b: b, c: c} = context do
-    start_cluster(context)
     keys = for n <- 1..60, do: "s#{n}"
 
-    states =
-      for {key, n} <- Enum.with_index(keys), into: %{} do
-        pid = start_server(context, a, Counter, key, %{profile: Counter.profile(n)})
-        assert ask(pid, :add) == 1
-        {key, :erlang.phash2(ask(pid, :state))}
-      end
+    %{context: context, states: states, report: report} =
+      undisturbed(context, fn context ->
+        start_cluster(context)
 
-    assert {:ok, report} = drain(context, a)
+        states =
+          for {key, n} <- Enum.with_index(keys), into: %{} do
+            pid = start_server(context, a, Counter, key, %{profile: Counter.profile(n)})
+            assert ask(pid, :add) == 1
+            {key, :erlang.phash2(ask(pid, :state))}
+          end
+
+        assert {:ok, report} = drain(context, a)
+        %{context: context, states: states, report: report}
+      end)
 
     assert %{total: 60, moved: 60, left: left, ended: :done, executor: :embedded, first_errors: []} = report
     assert left == %{}

@@ -26,7 +26,7 @@ defmodule Handoff.LeftoversTest do
 
   test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
     # Long enough to find the drain and suspend it before it ends by itself.
-    app = start_uneven(context, a, [b, c], timeout_ms: 5_000)
+    app = start_uneven(context, a, [b, c], timeout_ms: 8_000)
     keys = start_servers(context, a, 4)
     block_drain(context, a)
     listen_to_log(context, a)

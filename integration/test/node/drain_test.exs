@@ -6,11 +6,15 @@ defmodule Node.DrainTest do
   test "all servers move with their states, evenly spread, and no reservation remains",
        %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)
-    start_cluster(context)
-    keys = start_servers(context, a, 90)
-    for key <- keys, do: assert(ask(whereis(context, a, key), :add) == 1)
 
-    assert {:ok, report} = drain(context, a)
+    %{context: context, keys: keys, report: report} =
+      undisturbed(context, fn context ->
+        start_cluster(context)
+        keys = start_servers(context, a, 90)
+        for key <- keys, do: assert(ask(whereis(context, a, key), :add) == 1)
+        assert {:ok, report} = drain(context, a)
+        %{context: context, keys: keys, report: report}
+      end)
 
     assert %{total: 90, moved: 90, left: left, ended: :done, executors_lost: [], first_errors: []} = report
     assert report.executor == {:node, rust.name}
