@@ -152,9 +152,10 @@ defmodule Contract.EndsTest do
       key = Atom.to_string(trouble)
       Troublesome.arm(a, key, :init, :hang)
       start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
+      # Five seconds by itself, in which this test may not get as far as it has to.
+      patient = [local_only: true, timeout: 60_000]
 
-      starter =
-        Task.async(fn -> outcome(fn -> call(a, Host, :start_child, [context.sup, start, [local_only: true]]) end) end)
+      starter = Task.async(fn -> outcome(fn -> call(a, Host, :start_child, [context.sup, start, patient]) end) end)
 
       pid =
         wait_until(fn ->

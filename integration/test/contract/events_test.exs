@@ -49,7 +49,9 @@ defmodule Contract.EventsTest do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
     SimulatedStore.pause(store, {:put, storage_key(context, "k")})
     child = {Counter, key: "k", initial_state: %{key: "k"}}
-    start = Task.async(fn -> call(a, Host, :start_child, [sup, child, [local_only: true]]) end)
+    # Five seconds by itself, in which this test may not get as far as it has to.
+    patient = [local_only: true, timeout: 60_000]
+    start = Task.async(fn -> call(a, Host, :start_child, [sup, child, patient]) end)
     [%{pid: pid}] = registered = events(relay, 1)
 
     etag = Task.async(fn -> catch_exit(GenServer.call(pid, {:durable, :get_etag}, :infinity)) end)

@@ -22,7 +22,8 @@ defmodule Handoff.PolicyTest do
   end
 
   test "higher priorities move first", %{a: a} = context do
-    start_cluster(context)
+    # Else a heartbeat is read, and held as well.
+    start_cluster(context, quiet(context))
     start_servers(context, a, 10)
     for key <- ["p1", "p2"], do: start_server(context, a, Troublesome, key, %{count: 0})
     prefix = storage_key(context, "")
@@ -59,7 +60,7 @@ defmodule Handoff.PolicyTest do
 
   test "eligible: :permanent reads the store once for each server that no other rule decides",
        %{a: a, b: b} = context do
-    start_cluster(context)
+    start_cluster(context, quiet(context))
     for n <- 1..3, do: start_server(context, a, Counter, "permanent#{n}", %{permanent: true})
     for n <- 1..3, do: start_server(context, a, Counter, "temporary#{n}", %{permanent: false})
     start_server(context, a, Counter, "own_word", %{permanent: false, meta: %{handoff: true}})

@@ -28,10 +28,10 @@ defmodule Cluster do
 
   import ExUnit.Assertions, only: [flunk: 1]
 
-  @boot_timeout_ms 60_000
-  @call_timeout_ms 60_000
   # No measure of anything: on a busy machine any process may be held for seconds.
-  @wait_ms 60_000
+  @boot_timeout_ms 120_000
+  @call_timeout_ms 120_000
+  @wait_ms 120_000
 
   # What DurableServer needs, as far as the test's VM runs it: the stand-in has its own registry and no
   # telemetry.

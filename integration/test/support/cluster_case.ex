@@ -16,7 +16,9 @@ defmodule ClusterCase do
 
   use ExUnit.CaseTemplate
 
-  @task_ms 60_000
+  # A drain that waits for a target may take so long.
+  @task_ms 120_000
+  @start_ms 50_000
 
   using opts do
     quote do
@@ -82,7 +84,7 @@ defmodule ClusterCase do
     child = {module, key: key, initial_state: Map.put(state, :key, key)}
 
     # DurableServer waits for five seconds by itself.
-    options = [local_only: true, timeout: @task_ms]
+    options = [local_only: true, timeout: @start_ms]
     {:ok, {pid, _meta}} = Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, options])
 
     pid

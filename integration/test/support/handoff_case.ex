@@ -350,7 +350,7 @@ defmodule HandoffCase do
   @doc "Waits for the line of `event` on `node`, after `listen_to_log/2`, whose metadata has `fields`: its level and metadata."
   @spec await_log(node(), atom(), map()) :: {Logger.level(), map()}
   def await_log(node, event, fields \\ %{}) do
-    assert_receive {:log, ^node, level, ^event, metadata}, 30_000
+    assert_receive {:log, ^node, level, ^event, metadata}, 60_000
     if Map.take(metadata, Map.keys(fields)) == fields, do: {level, metadata}, else: await_log(node, event, fields)
   end
 
