@@ -4,6 +4,7 @@
     name: :peer.random_name(),
     host: ~c"127.0.0.1",
     longnames: true,
+    wait_boot: 120_000,
     args: [~c"-setcookie", Atom.to_charlist(Node.get_cookie())]
   })
 
@@ -13,7 +14,7 @@
 wait = fn wait, tries, done ->
   cond do
     done.() -> :ok
-    tries == 0 -> raise "the other node did not become a target in time"
+    tries == 0 -> raise "it did not become so in time"
     true -> Process.sleep(100) && wait.(wait, tries - 1, done)
   end
 end
@@ -22,7 +23,7 @@ keys = for n <- 1..20, do: "counter/#{n}"
 
 for key <- keys do
   child = {Trial.Counter, key: key, initial_state: %{count: 0}}
-  {:ok, _} = DurableServer.Supervisor.start_child(Trial.Durable, child, local_only: true)
+  {:ok, _} = DurableServer.Supervisor.start_child(Trial.Durable, child, local_only: true, timeout: 60_000)
   {:ok, 1} = DurableHandoff.call(Trial.Durable, key, :add)
 end
 
@@ -33,8 +34,9 @@ true = DurableHandoff.Doctor.healthy?(findings)
 {:ok, %{total: 20, moved: 20} = report} = DurableHandoff.drain(Trial.Durable)
 
 for key <- keys do
-  {pid, _meta} = DurableServer.Supervisor.lookup(Trial.Durable, key)
-  ^other = node(pid)
+  # This node's registry may hear of the new owner a moment later.
+  there? = &match?({pid, _meta} when node(pid) == other, &1)
+  wait.(wait, 300, fn -> there?.(DurableServer.Supervisor.lookup(Trial.Durable, key)) end)
   {:ok, 2} = DurableHandoff.call(Trial.Durable, key, :add)
 end
 

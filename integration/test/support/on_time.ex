@@ -39,7 +39,13 @@ defmodule OnTime do
 
   defp held_ms({_node, measuring}) do
     for pid <- measuring, do: send(pid, {:worst_ms, self()})
-    Enum.max(for pid <- measuring, do: assert_receive({^pid, ms}, 60_000) && ms)
+
+    Enum.max(
+      for pid <- measuring do
+        assert_receive {^pid, ms}, 60_000
+        ms
+      end
+    )
   end
 
   @doc false
