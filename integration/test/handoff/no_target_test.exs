@@ -48,7 +48,11 @@ defmodule Handoff.NoTargetTest do
     start_handoff(context, b, name: :"#{context.sup}_renamed")
     wait_until(fn -> match?([_a, _b], call(a, DurableHandoff.Host.View, :build, [context.sup, [], []]).nodes) end)
 
-    assert {:ok, %{moves: [], left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
+    # It has half a second to say so: the first time its code is loaded for that.
+    wait_until(fn ->
+      match?({:ok, %{moves: [], left: %{no_target: 1}}}, call(a, DurableHandoff, :plan, [context.sup]))
+    end)
+
     assert drain(context, a) == {:error, :no_peers}
     assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
     assert {:error, {:not_moved, %{reason: :no_target}}} = call(a, DurableHandoff, :move, [context.sup, "k", [to: b]])
