@@ -64,6 +64,18 @@ defmodule Handoff.NoTargetTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
+  test "the other node's supervisor has the same name and another prefix", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    pid = start_server(context, a, Counter, "k")
+    start_handoff(context, b, prefix: "elsewhere/")
+    await_heartbeats([a, b], context.sup)
+
+    assert {:ok, %{moves: [], left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
+    assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
+    assert whereis(context, a, "k") == pid
+  end
+
+  @tag guarantee: "A drain never makes things worse than no drain"
   test "all nodes are full but for a few places: as many servers move, the others keep running",
        %{a: a, b: b} = context do
     start_handoff(context, a)

@@ -142,8 +142,8 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp absent([]), do: []
 
   defp absent(names) do
-    text = "no supervisor of this name runs on #{list(names)}, where heartbeats under its prefix come from"
-    todo = "wait, if they are starting; else give the supervisors of one prefix the same name on all nodes"
+    text = "no supervisor of this name and prefix runs on #{list(names)}, where heartbeats come from"
+    todo = "wait, if they are starting; else give the supervisor the same name and prefix on all nodes"
     [{:cluster, :problem, text, todo}]
   end
 

@@ -7,25 +7,30 @@ defmodule DurableHandoff.Host.Count do
   # the modules. A node that does not answer (not connected, too slow, without this library or with a version
   # that does not know the question) is missing from the result; the planner then uses its heartbeat. A node that
   # runs no such supervisor takes no servers, whatever its heartbeat says: it is from an earlier life of the node,
-  # or of a supervisor of another name with the same prefix. The answers are not checked here:
+  # or of a supervisor of another name with the same prefix. Nor does a node whose supervisor has another prefix:
+  # the registry has its heartbeats too, and no object of a server here is there. The answers are not checked here:
   # `DurableHandoff.Host.View` does that.
 
   alias DurableHandoff.{Host, Status}
 
+  @absent %{absent: true, stopping: true}
+
   @typedoc """
   A node's answer: wall-clock milliseconds of that node, number of servers, DurableServer's
   `current_capacity`; `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules
-  asked for that it cannot load.
+  asked for that it cannot load; `prefix`: that of its servers' objects, nil where it is not known. Earlier releases send
+  none.
   """
   @type answer :: %{
           at_ms: integer(),
           servers: non_neg_integer(),
           capacity: map() | nil,
           stopping: boolean(),
-          missing: [module()]
+          missing: [module()],
+          prefix: nil | String.t()
         }
 
-  @typedoc "By node name. `absent`: no supervisor of that name runs there."
+  @typedoc "By node name. `absent`: no supervisor of that name and prefix runs there."
   @type t :: %{String.t() => answer() | %{absent: true, stopping: true}}
 
   @doc """
@@ -35,16 +40,20 @@ defmodule DurableHandoff.Host.Count do
   @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
   def ask(name, modules, nodes, timeout_ms) do
     answers = :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms)
+    prefix = prefix(name)
 
     for {node, {:ok, answer}} <- Enum.zip(nodes, answers),
-        answer = known(answer),
+        answer = known(answer, prefix),
         into: %{},
         do: {Atom.to_string(node), answer}
   end
 
-  defp known(%{at_ms: _} = answer), do: answer
-  defp known(nil), do: %{absent: true, stopping: true}
-  defp known(_other), do: nil
+  defp known(%{at_ms: _, prefix: other}, prefix) when other != nil and prefix != nil and other != prefix, do: @absent
+  defp known(%{at_ms: _} = answer, _prefix), do: answer
+  defp known(nil, _prefix), do: @absent
+  defp known(_other, _prefix), do: nil
+
+  defp prefix(name), do: with({_backend, prefix} <- Host.storage(name), do: prefix)
 
   @doc "The nodes that answered that no such supervisor runs there."
   @spec absent(t()) :: [String.t()]
@@ -61,11 +70,11 @@ defmodule DurableHandoff.Host.Count do
       Host.whereis(name) ->
         missing = if stopping, do: [], else: Enum.reject(modules, &Code.ensure_loaded?/1)
         answer = %{at_ms: at_ms, servers: Host.count(name), capacity: Host.capacity(name)}
-        Map.merge(answer, %{stopping: stopping, missing: missing})
+        Map.merge(answer, %{stopping: stopping, missing: missing, prefix: prefix(name)})
 
       # It has stopped already.
       stopping ->
-        %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: []}
+        %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: [], prefix: nil}
 
       true ->
         nil
