@@ -35,6 +35,20 @@ defmodule Handoff.DoctorTest do
     assert state(findings(context), :store) == [:problem]
   end
 
+  @tag :tmp_dir
+  test "another node with another store is named", %{a: a, b: b, tmp_dir: directory} = context do
+    context = another_supervisor(context)
+
+    for node <- [a, b] do
+      url = "file://" <> Path.expand("#{node}", directory)
+      start_handoff(context, node, backend: {DurableHandoff.Store, url: url, heartbeat_interval_ms: 100})
+    end
+
+    await_heartbeats([a, b], context.sup)
+    warnings = for %{check: :cluster, state: :warning, text: text} <- findings(context), do: text
+    assert Enum.any?(warnings, &(&1 =~ "another store" and &1 =~ Atom.to_string(b)))
+  end
+
   test "a shutdown budget that is too small is a problem", %{a: a} = context do
     context = another_supervisor(context)
     start_handoff(context, a, handoff_on_shutdown: [timeout_ms: 30_000, shutdown_budget_ms: 5_000])

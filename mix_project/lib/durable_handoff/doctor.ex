@@ -15,7 +15,7 @@ defmodule DurableHandoff.Doctor do
   | `:options` | the options of each supervisor with handoff that differ from the defaults |
   | `:budget` | how long a shutdown may take, and how long the platform waits |
   | `:mark` | whether this node takes servers |
-  | `:cluster` | which nodes could take servers, which are healthy but not connected, which do not answer |
+  | `:cluster` | which nodes could take servers, which are not connected, do not answer, or have another name, prefix or store |
   | `:store` | whether the store answers, and refuses a conditional write that must fail |
 
   Guarantees: it changes nothing, except that it writes and deletes objects under keys of its own in a

@@ -136,7 +136,21 @@ defmodule DurableHandoff.Doctor.Supervised do
     nodes = for node <- Node.list(:connected), Atom.to_string(node) in reached, do: node
     answers = Host.Count.ask(name, [], nodes, @ask_ms)
 
-    absent(Host.Count.absent(answers)) ++ no_answer(reached -- Map.keys(answers))
+    absent(Host.Count.absent(answers)) ++ elsewhere(name, answers) ++ no_answer(reached -- Map.keys(answers))
+  end
+
+  # No problem for sure: nodes may have different addresses for one store.
+  defp elsewhere(name, answers) do
+    own = name |> Host.storage() |> Host.StorageIdentity.of()
+
+    case for {node, %{storage: other}} <- answers, other not in [nil, own], do: node do
+      [] ->
+        []
+
+      names ->
+        text = "another store is configured on #{list(names)}: unless it is the same one, no server moved there starts"
+        [{:cluster, :warning, text, "compare backend, bucket, path and endpoint of the supervisor on these nodes"}]
+    end
   end
 
   defp absent([]), do: []

@@ -18,8 +18,8 @@ defmodule DurableHandoff.Host.Count do
   @typedoc """
   A node's answer: wall-clock milliseconds of that node, number of servers, DurableServer's
   `current_capacity`; `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules
-  asked for that it cannot load; `prefix`: that of its servers' objects, nil where it is not known. Earlier releases send
-  none.
+  asked for that it cannot load; `prefix`: that of its servers' objects, nil where it is not known. `storage`: its
+  `DurableHandoff.Host.StorageIdentity`. Earlier releases send neither.
   """
   @type answer :: %{
           at_ms: integer(),
@@ -27,7 +27,8 @@ defmodule DurableHandoff.Host.Count do
           capacity: map() | nil,
           stopping: boolean(),
           missing: [module()],
-          prefix: nil | String.t()
+          prefix: nil | String.t(),
+          storage: nil | String.t()
         }
 
   @typedoc "By node name. `absent`: no supervisor of that name and prefix runs there."
@@ -70,11 +71,12 @@ defmodule DurableHandoff.Host.Count do
       Host.whereis(name) ->
         missing = if stopping, do: [], else: Enum.reject(modules, &Code.ensure_loaded?/1)
         answer = %{at_ms: at_ms, servers: Host.count(name), capacity: Host.capacity(name)}
-        Map.merge(answer, %{stopping: stopping, missing: missing, prefix: prefix(name)})
+        storage = Host.StorageIdentity.of(Host.storage(name))
+        Map.merge(answer, %{stopping: stopping, missing: missing, prefix: prefix(name), storage: storage})
 
       # It has stopped already.
       stopping ->
-        %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: [], prefix: nil}
+        %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: [], prefix: nil, storage: nil}
 
       true ->
         nil
