@@ -1,16 +1,19 @@
 //! One run of one fault: a fresh cluster, clients, the fault, the checks.
 
+use clap::Parser;
+
 use super::checks::{Found, after, before};
 use super::scene::Scene;
 use super::{Fault, Setup};
 use crate::Result;
+use crate::args::Args;
 use crate::beam::Cluster;
 use crate::interrupt::Interrupt;
 use crate::paths::Paths;
 use crate::progress::ModeProgress;
 use crate::releases::Releases;
 use crate::run::stage;
-use crate::settings::{Concurrency, Scenario, Settings};
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::{Client, Mode, Variant};
 
@@ -64,41 +67,32 @@ impl Run<'_> {
 }
 
 /// Shorter times than in production, so that a fault takes seconds: discovery 2 s (60), heartbeats 0.5 s (10)
-/// that count for 8 s (30).
+/// that count for 8 s (30). The rest as `integration/demo` has it.
 fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
+    let demo = Args::parse_from(["integration/demo", "--scenario", "together"]);
+    let store = Store::Simulated { latency_ms: setup.latency_ms, slots: setup.slots, error_rate: 0.0 };
     Settings {
         releases,
-        scenario: Scenario::Together,
-        deploy: None,
         nodes: setup.nodes,
         draining: Some(setup.full),
-        joining: None,
-        rebalance: false,
         servers: setup.servers,
         clients: setup.clients,
         modes: vec![variant],
-        kill_node_at: None,
-        max_concurrency: 50,
-        concurrency: Concurrency::Adaptive,
         timeout_ms: setup.timeout_ms,
         attempt_timeout_ms: 3_000,
-        store: Store::Simulated { latency_ms: setup.latency_ms, slots: setup.slots, error_rate: 0.0 },
         state_bytes: setup.state_bytes,
-        start_ms: 0,
         synced: setup.synced,
         sync_one_in: 10,
         heartbeat_max_age_ms: Some(setup.heartbeat_max_age_ms),
         slow_child_ms: setup.slow_child_ms,
-        start_leftovers: true,
-        second_drain: false,
         clock_ahead: setup.clock_ahead,
         lacks_module: setup.lacks_module,
         partitions: true,
         call_every_ms: 20,
-        quick: false,
         discovery_interval_ms: setup.discovery_interval_ms,
         heartbeat_interval_ms: 500,
         warm_up_ms: 500,
         recovery_bound_s: setup.bound_s,
+        ..demo.settings_on(store)
     }
 }
