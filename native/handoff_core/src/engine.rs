@@ -46,6 +46,7 @@ use crate::report::{AtATime, Ended, Progress, Report};
 use crate::shared::Shared;
 use crate::store_health::{Gate, StoreHealth};
 use crate::time::Micros;
+use crate::unserved::Unserved;
 use crate::view::ClusterView;
 
 use rebalance::Rebalance;
@@ -100,6 +101,7 @@ pub struct Engine {
     /// Displaced servers, the longest displaced first.
     displaced: BTreeSet<(Micros, ServerId)>,
     cooldowns: Cooldowns,
+    unserved: Unserved,
     /// When the connection to a node was last lost.
     lost: BTreeMap<NodeId, Micros>,
     store: StoreHealth,
@@ -158,6 +160,7 @@ impl Engine {
             active: BTreeMap::new(),
             displaced: BTreeSet::new(),
             cooldowns: Cooldowns::default(),
+            unserved: Unserved::default(),
             lost: BTreeMap::new(),
             store: StoreHealth::default(),
             breaker: Breaker::new(config.max_consecutive_failures, config.max_failure_ratio),

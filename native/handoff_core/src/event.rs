@@ -16,7 +16,7 @@ pub enum Blame {
     Target,
     /// The server's own start failed there: this server tries another target, and other servers still use this one.
     Server,
-    /// The object store: fewer attempts at a time, the same targets.
+    /// The object store: fewer attempts at a time. Of a target alone, if the store serves others.
     Store,
     /// Not known: try another target for this server.
     Unknown,

@@ -40,6 +40,7 @@ pub mod shape;
 pub mod shared;
 pub mod store_health;
 pub mod time;
+pub mod unserved;
 pub mod view;
 
 pub use balance::Idle;

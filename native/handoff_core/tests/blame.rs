@@ -192,6 +192,31 @@ fn a_server_whose_final_write_failed_is_started_again_and_never_reported_as_move
 }
 
 #[test]
+fn a_target_that_the_store_refuses_while_it_serves_others_holds_up_nothing() {
+    let mut drive = Drive::new(config(), &servers(120), two_targets());
+    run(&mut drive, 5_000, |start| {
+        if start.target == "b@h" { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
+    });
+    assert!(drive.finished && drive.released.is_empty());
+    let report = drive.report();
+    assert_eq!((report.moved, report.ended), (120, Some(Ended::Done)));
+    assert_eq!(report.targets, [("a@h".into(), 120)].into());
+}
+
+#[test]
+fn a_store_that_refuses_everything_for_a_while_is_no_targets_fault() {
+    let mut drive = Drive::new(config(), &servers(120), two_targets());
+    let until = drive.now + Micros::from_millis(500);
+    while drive.now < until {
+        run(&mut drive, 10, |_| Outcome::Displaced(Blame::Store));
+    }
+    run(&mut drive, 5_000, |_| Outcome::Moved { node: None });
+    let report = drive.report();
+    assert_eq!((report.moved, report.ended), (120, Some(Ended::Done)));
+    assert!(report.targets.values().all(|&moved| moved >= 40), "both are used: {:?}", report.targets);
+}
+
+#[test]
 fn servers_whose_terminate_raises_slow_down_and_end_nothing_for_the_others() {
     let time = |fails: u32| {
         let mut drive = Drive::new(config(), &servers(300), two_targets());

@@ -34,6 +34,7 @@ defmodule DurableHandoff.Host.Outcome do
   # | the server does not answer a sync in time | server | it is tried again, `max_attempts` times |
   # | its state cannot be dumped or written, and the store takes writes | server | left running, `:not_storable` |
   # | a sync, the read after the stop or the start fails in the store | store | no attempt is charged; a rest, then one attempt at a time until one succeeds |
+  # | starts on this target fail in the store, and those on others do not | target | it rests, the server goes to another one |
   # | its final write fails after the stop | store | the same, and `:state_not_stored` in the report wherever it starts again |
   # | its `terminate/2` raises, so there is no final write | nothing | it starts again from the sync just before; `:state_not_stored` in the report |
   # | the store fails one server again and again and serves others | server | `max_attempts` count |

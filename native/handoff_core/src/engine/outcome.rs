@@ -9,7 +9,8 @@
 //! | `Target`, its connection was lost meanwhile | not charged, any target | - | the same | - |
 //! | `Server`, stopped: it did not start elsewhere | charged, another target | - | the same | its module's |
 //! | `Server`, still running | charged | - | - | - |
-//! | `Store`, `NotStored` | not charged, the same target after a pause | - | rests, then one probe, `StoreHealth` | - |
+//! | `Store`, `NotStored` | not charged, after a pause any target | - | rests, then one probe, `StoreHealth` | - |
+//! | `Store`, though it served other targets since it began to fail this one | as `Target` | as `Target` | as `Target` | one incident |
 //! | `Store`, though it served others since it failed this server | charged | - | - | - |
 //! | `StopFailed` | charged only when it had been stopped before | - | - | - |
 //! | `Unknown` | charged, another target | - | - | one incident |
@@ -59,6 +60,7 @@ impl Engine {
         if server.starts != attempt {
             return Err(EngineError::Unexpected { id });
         }
+        let outcome = self.of_store_or_target(target, outcome, now);
         shared.limiter.on_finish(now, permit, latency, verdict(&outcome));
         self.tally.in_flight -= 1;
         let module = self.module(id);
@@ -268,6 +270,19 @@ impl Engine {
         }
         server.charged += 1;
         RETRY_PAUSE.times(1 << (server.charged - 1).min(6))
+    }
+
+    /// A failure of the store is its target's where the store serves others and not that target: a node whose access to the
+    /// store is broken.
+    fn of_store_or_target(&mut self, target: NodeId, outcome: Outcome, now: Micros) -> Outcome {
+        match outcome {
+            Outcome::Moved { node: None } => self.unserved.served(target),
+            Outcome::Displaced(Blame::Store) if self.unserved.failed(target, &self.store, now) => {
+                return Outcome::Displaced(Blame::Target);
+            }
+            _ => {}
+        }
+        outcome
     }
 
     /// What an outcome says about the store. A server that was stopped in this attempt and is displaced for another's sake

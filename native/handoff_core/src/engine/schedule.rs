@@ -72,7 +72,14 @@ impl Engine {
                 Some((_, Access::Soon)) => Choice::Wait,
                 Some((_, Access::Shut)) | None => {
                     let excluded = &server.excluded;
-                    match self.placement.choose_displaced(class, config, ledger, excluded, below_share) {
+                    // One that finds out whether the store is back goes where the store did not fail.
+                    let elsewhere = (gate == Gate::Probe).then(|| self.unserved.and(excluded)).and_then(|avoided| {
+                        let choice = self.placement.choose_displaced(class, config, ledger, &avoided, below_share);
+                        matches!(choice, Choice::Node(_)).then_some(choice)
+                    });
+                    match elsewhere.unwrap_or_else(|| {
+                        self.placement.choose_displaced(class, config, ledger, excluded, below_share)
+                    }) {
                         // It is down: a node that has its share will do.
                         Choice::Wait | Choice::Nowhere if !runs && self.rebalance.is_some() => {
                             self.placement.choose_displaced(class, config, ledger, excluded, access)
