@@ -15,8 +15,8 @@ defmodule SimulatedStore do
     * Objects are bytes: what is read back has been encoded and decoded, with string keys as from JSON.
     * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows
       from `seed`.
-    * During an `outage` of `:all` requests, or of `:writes`, these fail with `{:error, :unavailable}`, change
-      nothing, and are not repeated.
+    * During an `outage` of `:all` requests, of `:writes`, or of those of one `{:node, node}`, these fail with
+      `{:error, :unavailable}`, change nothing, and are not repeated.
 
   ## Where the store is
 
@@ -61,7 +61,7 @@ defmodule SimulatedStore do
           {:latency_ms, non_neg_integer()}
           | {:slots, pos_integer() | :infinity}
           | {:error_rate, float()}
-          | {:outage, :none | :all | :writes}
+          | {:outage, :none | :all | :writes | {:node, node()}}
 
   @doc "Starts the store on this node. Options: `t:setting/0`, `seed:`, `name:` (default `SimulatedStore`)."
   @spec start_link([setting() | {:seed, integer()} | {:name, atom()}]) :: GenServer.on_start()

@@ -16,7 +16,7 @@ pub mod table;
 use crate::Result;
 use scene::Scene;
 
-pub use setup::{RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE};
+pub use setup::{MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE};
 
 #[derive(Debug)]
 pub struct Fault {

@@ -114,7 +114,9 @@ pub fn lives(records: &[Record], drains: &[Drain]) -> BTreeMap<Key, Vec<Life>> {
     for ((key, node, _), [init, terminate, down]) in processes {
         // A process without `init` raised before user code ran: there is nothing to measure.
         if let Some(init) = init {
-            let end_us = terminate.or(down).map(|record| record.at_us).or_else(|| gone(node));
+            // A node that restarts is there again after it was gone.
+            let gone_us = || gone(node).filter(|gone_us| *gone_us >= init.at_us);
+            let end_us = terminate.or(down).map(|record| record.at_us).or_else(gone_us);
             let end = match (terminate, down) {
                 (Some(terminate), Some(down)) if down.moment == Moment::Down => End::Stopped(terminate.counter),
                 _ => End::CutOff,

@@ -169,7 +169,10 @@ fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeRepor
 
 fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
     // Servers that ran there when it was told to stop, or started there later: all of them had to leave.
-    let on_it = |life: &&Life| life.node == drain.node && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
+    let on_it = |life: &&Life| {
+        let ran = life.init_us <= drain.gone_us && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
+        life.node == drain.node && ran
+    };
     let ends: Vec<u64> =
         lives.values().flatten().filter(on_it).map(|life| life.end_us.unwrap_or(drain.gone_us)).collect();
 

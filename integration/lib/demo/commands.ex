@@ -74,8 +74,10 @@ defmodule HandoffDemo.Commands do
     Enum.count(each(0..(servers - 1), &stored_now/1, @readers), &(&1 >= counter))
   end
 
-  defp command(:configure_store, [latency_ms, slots, error_rate, outage]),
-    do: SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots, error_rate: error_rate, outage: outage)
+  defp command(:configure_store, [latency_ms, slots, error_rate, outage]) do
+    outage = with {:node, name} <- outage, do: {:node, String.to_atom(name)}
+    SimulatedStore.configure(node(), latency_ms: latency_ms, slots: slots, error_rate: error_rate, outage: outage)
+  end
 
   defp command(:reset_store_stats, []), do: SimulatedStore.reset_stats(node())
   defp command(:store_stats, []), do: for({name, count} <- SimulatedStore.stats(node()), do: {to_string(name), count})
@@ -85,6 +87,14 @@ defmodule HandoffDemo.Commands do
   defp command(:reservations, []), do: Leftovers.reservations()
   defp command(:pause_store, []), do: SimulatedStore.pause(node())
   defp command(:resume_store, []), do: SimulatedStore.resume(node())
+
+  defp command(:restart, []), do: :init.restart()
+  defp command(:stop, []), do: :init.stop()
+
+  defp command(:grow, [index, bytes]) do
+    {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
+    :ok = GenServer.call(pid, {:grow, bytes}, @start_ms)
+  end
 
   # As a pre-stop hook does, without waiting for the end.
   defp command(:drain, []) do

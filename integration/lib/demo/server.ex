@@ -73,6 +73,11 @@ defmodule HandoffDemo.Server do
   def handle_call(:report, _from, state),
     do: {:reply, {state.counter, :erlang.phash2(state.document) == state.digest}, state}
 
+  def handle_call({:grow, bytes}, _from, state) do
+    document = %{"text" => String.duplicate("x", bytes)}
+    {:reply, :ok, %{state | document: document, digest: :erlang.phash2(document)}}
+  end
+
   @impl true
   def terminate(_reason, state), do: Recorder.record(:terminate, state.index, state.counter)
 

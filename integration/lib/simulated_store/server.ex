@@ -100,7 +100,7 @@ defmodule SimulatedStore.Server do
   end
 
   defp finish({from, request}, state) do
-    {answer, state} = answer(request, state)
+    {answer, state} = answer(request, from, state)
     GenServer.reply(from, answer)
     state = %{state | serving: state.serving - 1, stats: Stats.answered(state.stats, request, answer)}
     serve_waiting(state)
@@ -115,7 +115,7 @@ defmodule SimulatedStore.Server do
     end
   end
 
-  defp answer({op, key, _arg} = request, state) do
+  defp answer({op, key, _arg} = request, from, state) do
     {roll, random} = :rand.uniform_s(state.random)
     state = %{state | random: random}
 
@@ -126,14 +126,20 @@ defmodule SimulatedStore.Server do
       nil when roll < state.settings.error_rate ->
         {{:error, :simulated}, state}
 
-      nil when state.settings.outage == :all or (state.settings.outage == :writes and op in [:put, :claim, :delete]) ->
-        {{:error, :unavailable}, state}
-
       nil ->
-        {answer, objects} = Objects.apply(state.objects, request)
-        {answer, %{state | objects: objects}}
+        if out?(state.settings.outage, op, from) do
+          {{:error, :unavailable}, state}
+        else
+          {answer, objects} = Objects.apply(state.objects, request)
+          {answer, %{state | objects: objects}}
+        end
     end
   end
+
+  defp out?(:none, _op, _from), do: false
+  defp out?(:all, _op, _from), do: true
+  defp out?(:writes, op, _from), do: op in [:put, :claim, :delete]
+  defp out?({:node, node}, _op, {pid, _tag}), do: node(pid) == node
 
   defp matches?(:all, _op, _key), do: true
   defp matches?({op, key}, op, key), do: true

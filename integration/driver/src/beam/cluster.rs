@@ -105,11 +105,23 @@ impl Cluster {
         self.wait("booting nodes", BOOT_BOUND, |cluster| {
             Ok(waited_for.iter().all(|&id| cluster.node(id).versions.is_some()).then_some(()))
         })?;
-        let names: Vec<String> = self.alive().map(|id| self.node(id).name.clone()).collect();
-        for &id in &fresh {
-            self.call(id, Command::Connect(names.clone()))?;
-        }
+        self.connect(&fresh)?;
         Ok(fresh)
+    }
+
+    /// Connects these nodes to every other one.
+    fn connect(&mut self, fresh: &[NodeId]) -> Result<()> {
+        let names: Vec<String> = self.alive().map(|id| self.node(id).name.clone()).collect();
+        fresh.iter().try_for_each(|&id| self.call(id, Command::Connect(names.clone())).map(drop))
+    }
+
+    /// Waits until a node that was told to restart is up again, and connects it to every other node.
+    pub fn await_restarted(&mut self, id: NodeId) -> Result<()> {
+        self.wait("a node restarting", BOOT_BOUND, |cluster| {
+            let node = cluster.node(id);
+            Ok((node.gone_us.is_some() && node.is_connected() && node.versions.is_some()).then_some(()))
+        })?;
+        self.connect(&[id])
     }
 
     /// The settings of this cluster.
@@ -326,7 +338,8 @@ impl Cluster {
     }
 
     fn find(&self, label: &str) -> Result<NodeId> {
-        let found = self.nodes.iter().position(|node| node.config.label == label);
+        // Of several with one name the last: it started when those before it had ended.
+        let found = self.nodes.iter().rposition(|node| node.config.label == label);
         found.map(NodeId).ok_or_else(|| Error::protocol(format!("no node is called {label}")))
     }
 }

@@ -100,6 +100,12 @@ pub enum Command {
     PauseStore,
     /// Resume the simulated store. It also answers the requests that have waited.
     ResumeStore,
+    /// Restart the node inside its virtual machine, as `bin/my_app restart` does.
+    Restart,
+    /// Stop the node, as `bin/my_app stop` does.
+    Stop,
+    /// Let the document of a server have so many bytes.
+    Grow { key: Key, bytes: u32 },
     /// Start a drain, as a pre-stop hook does, and do not wait for it.
     Drain,
     /// Drop the connections to these nodes and keep them dropped.
@@ -131,6 +137,9 @@ impl Command {
             Self::Reservations => "reservations",
             Self::PauseStore => "pause_store",
             Self::ResumeStore => "resume_store",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::Grow { .. } => "grow",
             Self::Drain => "drain",
             Self::Cut(_) => "cut",
             Self::Heal(_) => "heal",
@@ -160,8 +169,9 @@ impl Command {
                 [clients, servers, every_ms, sync_one_in].map(|&number| uint(number.into())).to_vec()
             }
             Self::ConfigureStore { latency_ms, slots, error_rate, outage } => {
-                vec![uint((*latency_ms).into()), slots_term(*slots), float(*error_rate), atom(outage.name())]
+                vec![uint((*latency_ms).into()), slots_term(*slots), float(*error_rate), outage.to_term()]
             }
+            Self::Grow { key, bytes } => [key, bytes].map(|&number| uint(number.into())).to_vec(),
             _without_arguments => vec![],
         };
         tuple([uint(id), atom(self.name()), list(arguments)])
@@ -169,20 +179,23 @@ impl Command {
 }
 
 /// What the simulated store refuses for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outage {
     None,
     All,
     /// Writes, claims and deletions.
     Writes,
+    /// Everything that the node with this full name asks for.
+    Node(String),
 }
 
 impl Outage {
-    fn name(self) -> &'static str {
+    fn to_term(&self) -> Term {
         match self {
-            Self::None => "none",
-            Self::All => "all",
-            Self::Writes => "writes",
+            Self::None => atom("none"),
+            Self::All => atom("all"),
+            Self::Writes => atom("writes"),
+            Self::Node(name) => tuple([atom("node"), text(name)]),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Node {
     cpu_ms: f64,
     control: Option<TcpStream>,
     told_to_stop: bool,
+    /// Whether it restarts inside its virtual machine.
+    restarts: bool,
 }
 
 impl Node {
@@ -67,6 +69,7 @@ impl Node {
             cpu_ms: 0.0,
             control: None,
             told_to_stop: false,
+            restarts: false,
         })
     }
 
@@ -79,12 +82,16 @@ impl Node {
     pub fn ready(&mut self, versions: Versions) {
         self.versions = Some(versions);
         self.up_us = Some(now_us());
+        self.told_to_stop &= !self.restarts;
     }
 
     /// Records that its connection is closed. Returns whether the driver had stopped it.
     pub fn closed(&mut self, at_us: u64) -> bool {
         self.control = None;
         self.gone_us = Some(at_us);
+        if self.restarts {
+            self.versions = None;
+        }
         self.told_to_stop
     }
 
@@ -105,6 +112,18 @@ impl Node {
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         sent.map_err(Error::io(format!("sending {} to {}", command.name(), self.config.label)))
+    }
+
+    /// Records that it is told to stop by a command. Returns when.
+    pub fn stops(&mut self) -> u64 {
+        self.told_to_stop = true;
+        now_us()
+    }
+
+    /// Records that it is told to restart by a command. Returns when.
+    pub fn restarts(&mut self) -> u64 {
+        self.restarts = true;
+        self.stops()
     }
 
     /// Sends SIGTERM, as a deploy does. Returns when.
@@ -146,11 +165,11 @@ impl Node {
         self.cpu_ms
     }
 
-    /// Whether it has ended: connection closed and process waited for.
+    /// Whether it has ended: connection closed and process waited for, or its restart has begun.
     pub fn has_ended(&mut self) -> Result<bool> {
         self.cpu_ms();
         let status = self.process.status().map_err(Error::io(format!("waiting for {}", self.config.label)))?;
-        Ok(status.is_some() && self.gone_us.is_some())
+        Ok((status.is_some() || self.restarts) && self.gone_us.is_some())
     }
 
     /// Whether it has ended without ever having connected, which leaves no other trace.

@@ -223,11 +223,11 @@ fn outlived(scene: &mut Scene) -> Result<Option<String>> {
 
 /// Servers that started on a node that had been told to stop: it cannot keep them.
 fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
-    let known_us =
-        |node: NodeId| drains.iter().find(|drain| drain.node == node).map(|drain| drain.sigterm_us + KNOWN_US);
-    let late = |record: &&Record| {
-        record.moment == Moment::Init && known_us(record.node).is_some_and(|known_us| record.at_us > known_us)
+    let stopping = |record: &&Record| {
+        let told = drains.iter().find(|drain| drain.node == record.node);
+        told.is_some_and(|drain| (drain.sigterm_us + KNOWN_US + 1..=drain.gone_us).contains(&record.at_us))
     };
+    let late = |record: &&Record| record.moment == Moment::Init && stopping(record);
     let count = cluster.records().iter().filter(late).count();
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
 }

@@ -11,7 +11,7 @@ use crate::beam::commands::{Command, Outage};
 use crate::beam::link::now_us;
 use crate::history::{Drain, NodeId};
 use crate::progress::ModeProgress;
-use crate::run::stage::{Stage, app};
+use crate::run::stage::{Stage, app, wait_until_all_see_all};
 use crate::run::unsynced;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -89,6 +89,33 @@ impl<'a> Scene<'a> {
         let at_us = self.cluster.node_mut(id).sigterm()?;
         self.remember(id, at_us);
         Ok(())
+    }
+
+    /// Stops a node as `bin/my_app stop` does.
+    pub fn stop(&mut self, id: NodeId) -> Result<()> {
+        self.progress.step(&format!("stopping {}", self.cluster.node(id).config.label));
+        let at_us = self.cluster.node_mut(id).stops();
+        self.remember(id, at_us);
+        self.tell(id, Command::Stop)
+    }
+
+    /// Restarts a node inside its virtual machine as `bin/my_app restart` does. Returns when every node sees it again.
+    pub fn restart(&mut self, id: NodeId) -> Result<()> {
+        self.progress.step(&format!("restarting {}", self.cluster.node(id).config.label));
+        let at_us = self.cluster.node_mut(id).restarts();
+        self.remember(id, at_us);
+        self.tell(id, Command::Restart)?;
+        self.cluster.await_restarted(id)?;
+        let gone_us = self.cluster.node(id).gone_us.unwrap_or(at_us);
+        wait_until_all_see_all(&mut self.cluster, gone_us)
+    }
+
+    /// Starts a node that was killed again, under its name. Returns when it is up.
+    pub fn start_again(&mut self, id: NodeId) -> Result<()> {
+        let config = self.cluster.node(id).config.clone();
+        self.await_end(id)?;
+        self.progress.step(&format!("starting {} again", config.label));
+        self.cluster.start(vec![config]).map(drop)
     }
 
     /// Kills a node.
@@ -196,10 +223,15 @@ impl<'a> Scene<'a> {
 
     /// Lets the simulated store refuse requests for so long, and then serve as before.
     pub fn store_out(&mut self, outage: Outage, milliseconds: u64) -> Result<()> {
-        let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
-        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage })?;
+        self.store_refuses(outage)?;
         self.let_pass(milliseconds, "the store refuses requests")?;
         self.store(None)
+    }
+
+    /// Lets the simulated store refuse requests from now on.
+    pub fn store_refuses(&mut self, outage: Outage) -> Result<()> {
+        let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
+        self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage })
     }
 
     /// Sends a command to the store's node.

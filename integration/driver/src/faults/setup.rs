@@ -67,6 +67,10 @@ pub const USUAL: Setup = Setup {
     bound_s: 30,
 };
 
+/// There is a target, and time for all servers on a busy machine, too. Heartbeats are not the subject.
+pub const MOVES_ALL: Setup =
+    Setup { timeout_ms: 60_000, heartbeat_max_age_ms: 30_000, moves_percent: 100, bound_s: RESERVED_BOUND_S, ..USUAL };
+
 /// As [`USUAL`], and the Rust node decides.
 pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
 

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::faults::scene::Scene;
-use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+use crate::faults::{Fault, MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL};
 
 /// Between the first and the second node that are told to stop.
 const SOON_MS: u64 = 500;
@@ -10,9 +10,6 @@ const SOON_MS: u64 = 500;
 /// How long the nodes of a cluster may take when all of them stop: nothing is moved, and 120 writes are
 /// short.
 const WHOLE_CLUSTER_US: u64 = 5_000_000;
-
-/// There is a target, and there is time.
-const MOVES_ALL: Setup = Setup { moves_percent: 100, ..USUAL };
 
 /// The source and its two targets are disconnected for 3 s.
 fn disconnected(scene: &mut Scene) -> Result<()> {
@@ -85,6 +82,24 @@ pub const FAULTS: &[Fault] = &[
         happens: "Servers with that module go to the target that has it; no other is tried.",
         setup: Setup { lacks_module: Some(1), ..MOVES_ALL },
         inject: |scene| scene.terminate(scene.source()),
+    },
+    Fault {
+        name: "stopped-by-call",
+        done: "The source is told to stop by `:init.stop/0`, as by `bin/my_app stop`, without a signal.",
+        happens: "As on SIGTERM: all servers are moved.",
+        setup: MOVES_ALL,
+        inject: |scene| scene.stop(scene.source()),
+    },
+    Fault {
+        name: "restarted-in-turn",
+        done: "The source is restarted inside its virtual machine by `:init.restart/0`, as by `bin/my_app restart`. When it is back, the \
+               only other node is told to stop.",
+        happens: "All servers move away, and all move back: the node that was restarted takes servers again.",
+        setup: Setup { nodes: 2, ..MOVES_ALL },
+        inject: |scene| {
+            scene.restart(scene.source())?;
+            scene.terminate(scene.target())
+        },
     },
     Fault {
         name: "whole-cluster",

@@ -1,5 +1,6 @@
 //! Large clusters and large states.
 
+use crate::beam::commands::Command;
 use crate::faults::{Fault, Setup, USUAL};
 
 // Heartbeats wait behind all else that the store has to do here, and are not the subject.
@@ -19,5 +20,16 @@ pub const FAULTS: &[Fault] = &[
         happens: "All are moved in one drain.",
         setup: Setup { servers: 200, state_bytes: Some(512 * 1_024), clients: 1, ..LARGE },
         inject: |scene| scene.terminate(scene.source()),
+    },
+    Fault {
+        name: "one-large-state",
+        done: "A node with 120 servers, of which one has a state of 50 MB that is not in storage, is told to stop.",
+        happens: "All are moved in one drain.",
+        setup: Setup { clients: 1, moves_percent: 100, ..LARGE },
+        inject: |scene| {
+            // Of those that do not store each increment.
+            scene.cluster.call(scene.stage.client, Command::Grow { key: 1, bytes: 50 << 20 })?;
+            scene.terminate(scene.source())
+        },
     },
 ];

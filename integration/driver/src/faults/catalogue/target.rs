@@ -1,6 +1,20 @@
 //! Faults of a node that servers move to.
 
-use crate::faults::{Fault, USUAL};
+use crate::Result;
+use crate::beam::commands::Outage;
+use crate::faults::scene::Scene;
+use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
+
+/// The store refuses what one target asks for, until the source has ended.
+fn cut_from_store(scene: &mut Scene) -> Result<()> {
+    let part = scene.random.within(0.0, 0.5);
+    let (source, target) = (scene.source(), scene.target());
+    scene.terminate(source)?;
+    scene.await_moved(part)?;
+    scene.store_refuses(Outage::Node(scene.cluster.node(target).name.clone()))?;
+    scene.await_end(source)?;
+    scene.store(None)
+}
 
 pub const FAULTS: &[Fault] = &[
     Fault {
@@ -51,6 +65,66 @@ pub const FAULTS: &[Fault] = &[
             scene.cluster.node_mut(target).pause()?;
             scene.let_pass(5_000, "the target does not answer")?;
             scene.cluster.node_mut(target).resume()
+        },
+    },
+    Fault {
+        name: "target-hangs-from-the-start",
+        done: "One of two targets stops answering (SIGSTOP) right before the source is told to stop, keeps its connections, and goes on \
+               when the source has ended.",
+        happens: "Attempts towards it time out and are tried on the other target; all servers move.",
+        // A node that sends no heartbeats for so long ends.
+        setup: Setup { heartbeat_max_age_ms: 60_000, ..MOVES_ALL },
+        inject: |scene| {
+            let (source, target) = (scene.source(), scene.target());
+            scene.cluster.node_mut(target).pause()?;
+            scene.terminate(source)?;
+            scene.await_end(source)?;
+            scene.cluster.node_mut(target).resume()
+        },
+    },
+    Fault {
+        name: "target-told-during",
+        done: "One of two targets, which has got a part of the servers, is told to stop (SIGTERM) at a random point between a fifth and \
+               three fifths of the drain.",
+        happens: "It gets no more servers, and moves those that it has to the other target.",
+        setup: MOVES_ALL,
+        inject: |scene| {
+            let part = scene.random.within(0.2, 0.6);
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            scene.terminate(scene.target())
+        },
+    },
+    Fault {
+        name: "target-cut-off-from-the-store",
+        done: "The store refuses every request of one of two targets, from a random point in the first half of the drain until the source \
+               has ended, as when the credentials of one node expire.",
+        happens: "Servers that cannot start there go to the other target; all servers move.",
+        setup: MOVES_ALL,
+        inject: cut_from_store,
+    },
+    Fault {
+        name: "target-comes-back",
+        done: "One of two targets is killed (SIGKILL) at a random point between a tenth and a half of a slow drain, and starts again at once \
+               under the same name, as a pod of a StatefulSet does.",
+        happens: "Servers in flight towards it are tried on the other target, or on it when it is back. What had moved there already is \
+                  found by sweeps.",
+        setup: Setup {
+            slots: Some(4),
+            latency_ms: 80,
+            timeout_ms: 60_000,
+            heartbeat_max_age_ms: 30_000,
+            clients: 1,
+            bound_s: 90,
+            ..USUAL
+        },
+        inject: |scene| {
+            let part = scene.random.within(0.1, 0.5);
+            let target = scene.target();
+            scene.terminate(scene.source())?;
+            scene.await_moved(part)?;
+            scene.kill(target)?;
+            scene.start_again(target)
         },
     },
 ];
