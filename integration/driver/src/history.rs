@@ -206,6 +206,13 @@ mod tests {
     }
 
     #[test]
+    fn a_process_on_a_node_that_is_back_after_a_restart_runs_on() {
+        let drain = Drain { node: A, sigterm_us: 150, gone_us: 300 };
+        let life = Life { node: A, init_us: 400, end_us: None, found: 10, end: None };
+        assert_eq!(lives(&[record(A, "<0.9.0>", Moment::Init, 400)], &[drain])[&7], [life]);
+    }
+
+    #[test]
     fn only_a_process_that_ended_in_order_has_stored_its_last_counter() {
         let until = |last| {
             let moments = [Moment::Init, Moment::Terminate, last].into_iter().zip([100, 200, 230]);
