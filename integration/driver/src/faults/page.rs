@@ -36,10 +36,9 @@ A run passes if all of this holds after the fault:
 Runs use shorter times than production, so that they take seconds. Nodes look for lost servers every 2 s (in
 production 60 s), send heartbeats every 0.5 s (10 s), and rely on a heartbeat for 8 s (30 s). They rely on it
 for 30 s in runs with a wrong clock, with a drain of one second, with many servers or large states, and where
-all servers have to move, for 60 s where a target hangs from the start, and for 20 s where the store is out
-for 10 s. An attempt may take 3 s (15 s). In production a sweep finds servers
-later in the same proportion. OTP's `global` is set not to disconnect further nodes when two lose their
-connection.";
+all servers have to move, and for 20 s where the store is out for 10 s. An attempt may take 3 s (15 s). In
+production a sweep finds servers later in the same proportion. OTP's `global` is set not to disconnect further
+nodes when two lose their connection.";
 
 const LEGEND: &str = "\
 *Held*: runs in which everything held. *Drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \

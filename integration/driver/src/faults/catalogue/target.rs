@@ -68,21 +68,6 @@ pub const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        name: "target-hangs-from-the-start",
-        done: "One of two targets stops answering (SIGSTOP) right before the source is told to stop, keeps its connections, and goes on \
-               when the source has ended.",
-        happens: "Attempts towards it time out and are tried on the other target; all servers move.",
-        // A node that sends no heartbeats for so long ends.
-        setup: Setup { heartbeat_max_age_ms: 60_000, ..MOVES_ALL },
-        inject: |scene| {
-            let (source, target) = (scene.source(), scene.target());
-            scene.cluster.node_mut(target).pause()?;
-            scene.terminate(source)?;
-            scene.await_end(source)?;
-            scene.cluster.node_mut(target).resume()
-        },
-    },
-    Fault {
         name: "target-told-during",
         done: "One of two targets, which has got a part of the servers, is told to stop (SIGTERM) at a random point between a fifth and \
                three fifths of the drain.",
