@@ -213,8 +213,15 @@ fn wrong_log_level(text: &str) -> Option<String> {
 
 fn seeds(label: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
     let texts = texts.unwrap_or_default();
-    let seeds = texts.iter().map(|text| names::parse_seed(text));
-    seeds.filter_map(|seed| seed.map_err(|error| problems.push(format!("{label}{error}"))).ok()).collect()
+    let mut seeds: Vec<Seed> = Vec::new();
+    for text in &texts {
+        match names::parse_seed(text) {
+            Ok(seed) if seeds.contains(&seed) => {}
+            Ok(seed) => seeds.push(seed),
+            Err(error) => problems.push(format!("{label}{error}")),
+        }
+    }
+    seeds
 }
 
 fn flag(setting: &str, text: Option<&str>, default: bool, problems: &mut Vec<String>) -> bool {
@@ -318,7 +325,8 @@ mod tests {
 
     #[test]
     fn fixed_ports_are_taken_for_one_node_and_for_all_and_need_no_epmd() {
-        let settings = with("connect = ['app@127.0.0.1:9105', 'app@[::1]:9105', 'app@::2']").expect("enough");
+        let given = "connect = ['app@127.0.0.1:9105', 'app@[::1]:9105', 'app@::2', 'app@127.0.0.1:9105']";
+        let settings = with(given).expect("enough, one of them twice");
         let ports: Vec<Option<u16>> = settings.connect.iter().map(|seed| seed.port).collect();
         assert_eq!((ports, settings.dist_port, settings.register), (vec![Some(9_105), Some(9_105), None], None, true));
         let settings = with("connect = 'app@::1'\ndist_port = 9105").expect("enough");

@@ -34,7 +34,10 @@ pub async fn run(node: Node, listener: TcpListener) {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept");
+                // Ten times a second while there are no file descriptors left.
+                if let Some(repeated) = node.note_mistake("", "accept") {
+                    warn!(%error, repeated, "cannot accept");
+                }
                 sleep(PAUSE).await;
                 continue;
             }

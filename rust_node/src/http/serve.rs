@@ -13,12 +13,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// The pause after a failed accept, for example when the machine has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two warnings about that.
+const LOG_EVERY: Duration = Duration::from_secs(300);
 
 /// What clients can hold.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +47,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until:
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(bounds.head);
     let service = TowerToHyperService::new(router);
+    let mut logged: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = until.cancelled() => return,
@@ -52,7 +56,10 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until:
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "HTTP cannot accept");
+                if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                    logged = Some(Instant::now());
+                    warn!(%error, "HTTP cannot accept");
+                }
                 sleep(PAUSE).await;
                 continue;
             }
