@@ -37,7 +37,7 @@ defmodule DurableHandoff.Status do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
     :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false, waiting: 0)
-    :ets.insert(table, rebalance: %{state: :idle, report: nil}, rebalance_progress: nil, rebalance_waiting: 0)
+    :ets.insert(table, rebalance: %{state: :idle, report: nil, by: nil}, rebalance_progress: nil, rebalance_waiting: 0)
     put(__MODULE__, {supervisor})
     table
   end
@@ -45,24 +45,29 @@ defmodule DurableHandoff.Status do
   @spec put_draining(t()) :: true
   def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
 
-  # Progress is a row of its own: the rebalance writes it, and the Drainer the rest.
-  @spec put_rebalancing(t()) :: true
-  def put_rebalancing(table),
-    do: :ets.insert(table, rebalance: %{state: :running, report: last_rebalance(table)}, rebalance_progress: nil)
+  # Progress is a row of its own: the rebalance writes it, and the Drainer the rest. One that the Drainer has let go of
+  # still writes, so `by` says whose progress is shown.
+  @spec put_rebalancing(t(), by :: pid()) :: true
+  def put_rebalancing(table, by),
+    do: :ets.insert(table, rebalance: %{state: :running, report: last_rebalance(table), by: by})
 
-  @spec put_rebalance_progress(t(), map()) :: :ok
-  def put_rebalance_progress(table, progress), do: put(table, rebalance_progress: progress)
+  @spec put_rebalance_progress(t(), by :: pid(), map()) :: :ok
+  def put_rebalance_progress(table, by, progress), do: put(table, rebalance_progress: {by, progress})
 
   @spec put_rebalance_waiting(t(), non_neg_integer()) :: true
   def put_rebalance_waiting(table, callers), do: :ets.insert(table, rebalance_waiting: callers)
 
   @spec put_rebalanced(t(), {:ok, report :: struct()} | {:error, term()}) :: true
-  def put_rebalanced(table, {:ok, report}), do: :ets.insert(table, rebalance: %{state: :ended, report: report})
+  def put_rebalanced(table, {:ok, report}) do
+    %{by: by} = rebalance(table)
+    :ets.insert(table, rebalance: %{state: :ended, report: report, by: by})
+  end
 
   def put_rebalanced(table, {:error, _reason}),
-    do: :ets.insert(table, rebalance: %{state: :failed, report: last_rebalance(table)})
+    do: :ets.insert(table, rebalance: %{state: :failed, report: last_rebalance(table), by: nil})
 
-  defp last_rebalance(table), do: :ets.lookup_element(table, :rebalance, 2).report
+  defp last_rebalance(table), do: rebalance(table).report
+  defp rebalance(table), do: :ets.lookup_element(table, :rebalance, 2)
 
   @spec put_waiting(t(), non_neg_integer()) :: true
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
@@ -101,7 +106,9 @@ defmodule DurableHandoff.Status do
     case Map.new(:ets.tab2list(table(supervisor))) do
       %{options: _, state: _, marked: _, progress: _, report: _, waiting: _, rebalance: _} = status ->
         {more, status} = Map.split(status, [:rebalance_progress, :rebalance_waiting])
-        rebalance = Map.merge(status.rebalance, %{progress: more.rebalance_progress, waiting: more.rebalance_waiting})
+        {by, rebalance} = Map.pop!(status.rebalance, :by)
+        progress = with {^by, progress} <- more.rebalance_progress, do: progress, else: (_none_or_let_go_of -> nil)
+        rebalance = Map.merge(rebalance, %{progress: progress, waiting: more.rebalance_waiting})
         with_mark(%{status | rebalance: rebalance}, supervisor)
 
       _being_made ->

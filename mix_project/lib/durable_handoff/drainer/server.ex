@@ -165,9 +165,9 @@ defmodule DurableHandoff.Drainer.Server do
   defp asked_for(options), do: Deadline.drain(Clock.now_us(), options.timeout_ms)
 
   defp ensure_rebalancing(%{drain: nil, supervisor: supervisor} = state, options, settings) do
-    Status.put_rebalancing(state.status)
     deadline = asked_for(options)
-    drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
+    {pid, _monitor} = drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
+    Status.put_rebalancing(state.status, pid)
     %{state | drain: drain, kind: :rebalance}
   end
 
