@@ -48,6 +48,9 @@ defmodule DurableHandoff.Client.Options do
   @spec docs() :: String.t()
   def docs, do: @docs
 
+  @doc false
+  def schema, do: @schema
+
   @doc """
   The options of one operation.
 

@@ -57,6 +57,9 @@ defmodule DurableHandoff.Rebalance.Settings do
   @spec names() :: [atom()]
   def names, do: Keyword.keys(@schema)
 
+  @doc false
+  def schema, do: @schema
+
   @doc """
   The settings of one rebalance: `overrides`, else those of the option `rebalance`, else the defaults. `flags`: what the
   overrides may hold besides. Raises `ArgumentError`.

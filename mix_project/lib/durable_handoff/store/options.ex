@@ -137,6 +137,9 @@ defmodule DurableHandoff.Store.Options do
   @spec docs() :: String.t()
   def docs, do: @docs
 
+  @doc false
+  def schema, do: @schema
+
   @doc """
   Checks the options and fills in defaults.
 
