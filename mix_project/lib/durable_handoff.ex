@@ -180,7 +180,7 @@ defmodule DurableHandoff do
   @spec prepare_stop() :: :ok | {:error, :application_not_started | {:not_marked, %{atom() => term()}}}
   def prepare_stop, do: Stopping.prepare()
 
-  # `rebalance/2` has this option, and so does the command.
+  # `rebalance/2` takes `dry_run`, and so does the operator's command.
   defp no_dry_run!(overrides) do
     if Keyword.keyword?(overrides) and Keyword.has_key?(overrides, :dry_run) do
       raise ArgumentError, "invalid options:\n  * a drain has no :dry_run: use DurableHandoff.plan/2"

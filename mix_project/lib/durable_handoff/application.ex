@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the processes of which a VM has one. An application of a release ends the VM when its top
-  # supervisor gives up. These processes only improve drains, so the supervisor of each is temporary.
+  # Starts the processes that a VM has once. An application of a release ends the VM when its top supervisor
+  # gives up. These processes only improve drains, so the supervisor of each is temporary.
 
   use Application
 
@@ -15,7 +15,7 @@ defmodule DurableHandoff.Application do
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 
-  # In interactive mode a module is loaded when it is first called: not in the middle of a shutdown.
+  # In interactive mode a module is loaded on its first call. That must not happen during a shutdown.
   defp preload do
     modules = Application.spec(:durable_handoff, :modules) || []
     :proc_lib.spawn(fn -> :code.ensure_modules_loaded(modules) end)

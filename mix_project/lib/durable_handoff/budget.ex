@@ -1,10 +1,11 @@
 defmodule DurableHandoff.Budget do
   @moduledoc false
-  # Log lines about time: at start, and when a drain is cut. `DurableHandoff.Deadline` divides it.
+  # Log lines about the time of a shutdown: at start, and when a drain is cut. `DurableHandoff.Deadline`
+  # divides the time.
 
   alias DurableHandoff.{Host, Options}
 
-  # What platforms give a node by default.
+  # The grace periods of platforms by default.
   @platforms "docker stop 10 s, Kubernetes 30 s, Fly.io 5 s"
 
   @doc """
@@ -69,14 +70,14 @@ defmodule DurableHandoff.Budget do
     |> Enum.reduce({pid, 0}, fn supervisor, {child, sum} -> {supervisor, sum + after_child_ms(supervisor, child)} end)
     |> elem(1)
   catch
-    # One of them is gone.
+    # The supervisor has ended.
     :exit, _reason -> 0
   end
 
   defp pid_of(pid) when is_pid(pid), do: pid
   defp pid_of(name), do: Process.whereis(name)
 
-  # The last ancestor is the master of the application, which answers no such question.
+  # The last ancestor is the application master, which does not answer this question.
   defp supervisor?(pid) do
     is_pid(pid) and node(pid) == node() and
       match?({:supervisor, _module, _arity}, :proc_lib.translate_initial_call(pid))
@@ -90,8 +91,8 @@ defmodule DurableHandoff.Budget do
     |> shutdown_ms(supervisor)
   end
 
-  # One after the other. A DynamicSupervisor does not survive the question for a specification; the children of
-  # such a supervisor have no ids.
+  # The children stop one after the other. A DynamicSupervisor crashes when it is asked for a specification;
+  # its children have no ids.
   defp shutdown_ms(children, supervisor) do
     children
     |> Enum.reject(fn {id, _pid, _type, _modules} -> id == :undefined end)
@@ -105,7 +106,7 @@ defmodule DurableHandoff.Budget do
     |> Enum.sum()
   end
 
-  # Those of a DynamicSupervisor or a Task.Supervisor stop all at once, and count as nothing.
+  # The children of a DynamicSupervisor or a Task.Supervisor stop at the same time, and are not counted.
   defp inner_ms(pid), do: if(supervisor?(pid), do: pid |> children() |> shutdown_ms(pid), else: 0)
 
   defp children(supervisor), do: GenServer.call(supervisor, :which_children, :infinity)

@@ -1,8 +1,7 @@
 defmodule DurableHandoff.Clock do
   @moduledoc false
   # The only clock of this library: microseconds since this VM started. Erlang's monotonic time can be
-  # negative; the engine takes no negative time. Milliseconds appear only where a timeout is given or waited
-  # for.
+  # negative, and the engine accepts no negative time. Milliseconds are used only for timeouts.
 
   @type instant :: non_neg_integer()
 

@@ -36,8 +36,8 @@ defmodule DurableHandoff.Codec do
   alias DurableHandoff.Codec.{DecodeError, Plain}
   alias DurableHandoff.{Native, NativeError}
 
-  # Up to that many bytes a call stays on its scheduler. A dirty call costs 3 microseconds, and 50 when the dirty
-  # scheduler sleeps.
+  # Up to this many bytes a call stays on its scheduler. A dirty call costs 3 microseconds, and 50 when the
+  # dirty scheduler sleeps.
   @short 128 * 1024
 
   @type reason :: DecodeError.reason()
@@ -111,7 +111,7 @@ defmodule DurableHandoff.Codec do
     end
   end
 
-  # JSON has no atoms but true, false and nil, so that an answer in place of a term is unambiguous.
+  # The only atoms of JSON are true, false and nil, so any other atom in place of a term is unambiguous.
   defp read(text, options) when byte_size(text) <= @short, do: Native.codec_decode(text, copy?(options))
   defp read(text, options), do: Native.codec_decode_dirty(text, copy?(options))
 

@@ -15,8 +15,8 @@ defmodule DurableHandoff.Cordon do
   alias DurableHandoff.Host.Mark
 
   @check_ms 500
-  # One for the change, one for a heartbeat that was under way, and one to spare. A `heartbeat_meta` of the user
-  # that always says "draining" is not contradicted for longer.
+  # One join for the change, one for a heartbeat that was being written, and one to spare. If the user's
+  # `heartbeat_meta` always contains "draining", the process stops contradicting it after this.
   @most_joins 3
 
   @doc "Starts the process of `supervisor`."
@@ -44,7 +44,8 @@ defmodule DurableHandoff.Cordon do
   @impl true
   def init(supervisor) do
     state = %{supervisor: supervisor, joins: 0, timer: nil}
-    # One before this one may have crashed: in the middle of a change, and what it told the other nodes went with it.
+    # An earlier process may have crashed in the middle of a change. Its group membership, which told the
+    # other nodes of the mark, ended with it.
     {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: look_later(state), else: state)}
   end
 

@@ -73,24 +73,23 @@ defmodule DurableHandoff.Deadline do
           need_ms: non_neg_integer()
         }
 
-  # Before the end of the drain: what is in flight has settled, and leftovers can be offered.
+  # The end of the drain is kept for attempts in flight to settle and for offers of leftovers.
   @settle_share 10
   @longest_settle_ms 500
-  # A drain gets this part of what is left, however little that is.
+  # A drain gets at least this part of the remaining time.
   @least_share 8
   # Marking writes one heartbeat.
   @longest_mark_ms 5_000
-  # Nodes answer in a millisecond. One that hangs holds the drain up for this long, once.
+  # Nodes answer in a millisecond. A node that hangs delays the drain by this much, once.
   @longest_ask_ms 500
-  # The host's limit of one graceful stop, and how many it stops at a time.
+  # The number of servers that DurableServer stops at a time.
   @graceful_at_a_time 50
-  # The graceful shutdown is allowed this many times what it is expected to take, and at least the second
-  # number.
+  # The graceful shutdown may take this many times its expected time, and at least the second number.
   @graceful_factor 2
   @least_graceful_ms 500
   # The Drainer answers between two messages.
   @answer_ms 50
-  # terminate/2 keeps the drain's end by itself; the supervisor's own limits only have to be later.
+  # terminate/2 itself ends with the drain. The supervisor's own limits only have to be later.
   @margin_ms 5_000
 
   @doc "The deadline of a drain that begins at `begin_us` and may take `timeout_ms`."
@@ -125,7 +124,7 @@ defmodule DurableHandoff.Deadline do
     end
   end
 
-  # The node outlived its budget, so it was marked long before the platform began to count: the budget begins
+  # The node outlived its budget, so it was marked long before the platform began to count. The budget begins
   # now.
   defp noted_us(begin_us, %{noted_us: noted_us, budget_ms: budget_ms}) do
     if noted_us != nil and noted_us <= begin_us and noted_us + budget_ms * 1_000 > begin_us,

@@ -89,7 +89,7 @@ defmodule DurableHandoff.Doctor do
     end
   end
 
-  # What it looks at may be stopping.
+  # The supervisor under examination may be stopping.
   defp guarded(name) do
     Supervised.findings(name)
   catch

@@ -31,7 +31,7 @@ defmodule DurableHandoff.Heartbeat do
       meta when is_function(meta, 0) ->
         Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta.(), name, generation) end)
 
-      # DurableServer rejects it with a reason.
+      # DurableServer rejects the invalid value with a reason.
       _odd ->
         host_options
     end
@@ -44,8 +44,8 @@ defmodule DurableHandoff.Heartbeat do
 
   defp with_ours(odd, _name, _generation), do: odd
 
-  # DurableServer calls the function once to check it, before it is up: then it would log that its tables are
-  # not there.
+  # DurableServer calls the function once before it is up, to check it. Counting servers then would log that
+  # its tables do not exist.
   defp ours(name, generation) do
     if Host.whereis(name),
       do: %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)},

@@ -291,7 +291,7 @@ defmodule DurableHandoff.Host do
   @spec release(storage() | nil, term()) :: :ok | {:error, term()}
   def release(storage, key), do: release(storage, key, 3)
 
-  # A conflict means a write in between: look again at what is there.
+  # A conflict means that the object was written in between, so it is read again.
   defp release(storage, key, tries) do
     with {:ok, state} <- stored(storage, key), {:ok, state} <- left_behind(state) do
       {backend, prefix} = storage
@@ -331,7 +331,7 @@ defmodule DurableHandoff.Host do
   end
 
   @doc false
-  # Calls what is done for its effect, in a host that may be absent, busy or of a later version.
+  # Calls a function for its effect. DurableServer may be absent, busy or of a later version.
   @spec perform(module(), atom(), [term()]) :: :ok | {:error, term()}
   def perform(module, function, arguments) do
     case apply(module, function, arguments) do
@@ -373,8 +373,8 @@ defmodule DurableHandoff.Host do
 
   defp supervisor(function, arguments), do: apply(DurableServer.Supervisor, function, arguments)
 
-  # DurableServer's functions raise or exit while it is starting, stopping or gone: then, and for an answer of
-  # an unknown shape, the default is as much as can be known.
+  # DurableServer's functions raise or exit while it is starting, stopping or gone. Then, and for an answer of
+  # an unknown shape, the default is returned.
   defp ask(call, default, expected?) do
     answer = call.()
     if expected?.(answer), do: answer, else: default

@@ -58,7 +58,7 @@ defmodule DurableHandoff.Leftovers do
   @impl true
   def init({supervisor, options}) do
     Process.flag(:trap_exit, true)
-    # A node that was marked before this process crashed still is.
+    # A mark that was set before this process crashed is still set.
     {:ok, State.new(supervisor, options, Status.marked?(supervisor))}
   end
 
@@ -77,10 +77,10 @@ defmodule DurableHandoff.Leftovers do
 
   def handle_call(:held, _from, state), do: {:reply, State.held(state), state}
 
-  # Of a later version.
+  # A request of a later version.
   def handle_call(_unknown, _from, state), do: {:reply, {:error, :unsupported}, state}
 
-  # The first lookups of a long offer take a while: after the reply.
+  # The lookups of a long offer take a while, so they run after the reply.
   @impl true
   def handle_continue({:begin, id}, state), do: {:noreply, state |> State.begin(id) |> State.pump()}
 

@@ -22,11 +22,11 @@ defmodule DurableHandoff.Move do
           | {:owner_failed, %{node: node(), reason: term()}}
           | {:not_moved, %{reason: atom(), to: nil | String.t(), error: nil | String.t(), runs_on: nil | node()}}
 
-  # A server that is moved by another caller at the same time is somewhere else when its node is asked.
+  # A server that another caller moves at the same time may have left its node when that node is asked.
   @hops 3
-  # Besides the move itself: asking the nodes, starting again.
+  # The time for asking nodes and for starting a server again, besides the move itself.
   @margin_ms 10_000
-  # Comparing names takes microseconds each.
+  # The most names to compare; each takes microseconds.
   @most_compared 10_000
   @ask_ms 500
 
@@ -87,7 +87,7 @@ defmodule DurableHandoff.Move do
   defp there(node, supervisor, key, options) do
     :erpc.call(node, __MODULE__, :as_owner, [supervisor, key, options], options.timeout_ms + @margin_ms)
   catch
-    # A release that has no such function, a lost connection, a limit that is over.
+    # The release has no such function, the connection was lost, or the time limit passed.
     _kind, reason -> {:error, {:owner_failed, %{node: node, reason: reason}}}
   end
 
@@ -134,7 +134,7 @@ defmodule DurableHandoff.Move do
 
   defp outcome({:ok, %{moved: 1} = report}, _supervisor, _server, _to) do
     [{target, 1}] = Map.to_list(report.targets)
-    # The node was connected, so its name is an atom.
+    # The node is connected, so its name exists as an atom.
     target = String.to_existing_atom(target)
     {:ok, %{from: node(), to: target, gap_ms: report.gap_ms.max, attempts: report.attempts}}
   end
@@ -152,7 +152,7 @@ defmodule DurableHandoff.Move do
     {:error, {:not_moved, detail}}
   end
 
-  # The engine says that it had no target, and this why the one that was named is none.
+  # The engine reports that there was no target. This is why the given node is not one.
   defp explain(:no_target, supervisor, server, to) when to != nil do
     nodes = for node <- Node.list(:connected), Atom.to_string(node) == to, do: node
     counts = Count.ask(supervisor, [server.module], nodes, @ask_ms)
@@ -167,8 +167,8 @@ defmodule DurableHandoff.Move do
 
   defp explain(reason, _supervisor, _server, _to), do: reason
 
-  # A server that was stopped and could not start on its target starts where DurableServer places it. One that is
-  # not in the store was deleted meanwhile, and would start as a new one.
+  # A server that was stopped and could not start on its target starts where DurableServer places it. A server
+  # that is missing in the store was deleted meanwhile, and a start would create a new one.
   defp runs_on(supervisor, server) do
     cond do
       Process.alive?(server.pid) -> node()

@@ -50,7 +50,7 @@ defmodule DurableHandoff.Native do
   @spec engine_poll(engine(), now_us :: integer()) :: {:ok, [action()], :infinity | integer()} | {:error, :busy}
   def engine_poll(_engine, _now_us), do: missing()
 
-  # The same on a dirty scheduler, for drains so large that a poll can take longer than a millisecond.
+  # As engine_poll on a dirty scheduler, for drains so large that a poll can take longer than a millisecond.
   @spec engine_poll_dirty(engine(), now_us :: integer()) ::
           {:ok, [action()], :infinity | integer()} | {:error, :busy}
   def engine_poll_dirty(_engine, _now_us), do: missing()
@@ -58,7 +58,7 @@ defmodule DurableHandoff.Native do
   @spec engine_event(engine(), now_us :: integer(), event()) :: :ok | {:error, term()}
   def engine_event(_engine, _now_us, _event), do: missing()
 
-  # Takes in an action that another engine decided, and answers it as it is to be carried out here.
+  # Applies an action of another engine. Returns the action to execute here.
   @spec engine_follow(engine(), now_us :: integer(), action()) ::
           {:ok, action()} | {:error, {:unexpected, non_neg_integer()} | :finished | :busy}
   def engine_follow(_engine, _now_us, _action), do: missing()
@@ -88,7 +88,7 @@ defmodule DurableHandoff.Native do
   @spec config() :: {map(), [{name :: String.t(), low :: non_neg_integer(), high :: pos_integer()}]}
   def config, do: missing()
 
-  # The engine's limiter alone. A permit is nil when no more may run at a time now; each is given back once.
+  # The engine's limiter. A permit is nil when no more may run at a time now. Each permit is returned once.
 
   @spec limiter_new(:adaptive | :fixed, ceiling :: pos_integer()) :: reference()
   def limiter_new(_mode, _ceiling), do: missing()
@@ -110,8 +110,8 @@ defmodule DurableHandoff.Native do
           {limit :: pos_integer(), out :: non_neg_integer(), next_us :: nil | integer()} | {:error, :busy}
   def limiter_state(_limiter), do: missing()
 
-  # JSON. Parts that DurableHandoff.Codec must encode come as {value} or {key, :key} between binaries;
-  # :too_large and :refused say that another call or another module has to do it.
+  # JSON. Parts that DurableHandoff.Codec must encode are {value} or {key, :key} between binaries. :too_large
+  # and :refused mean that another function or another module must do the work.
 
   @type encoded :: binary() | [binary() | {term()} | {term(), :key}]
 

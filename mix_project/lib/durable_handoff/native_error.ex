@@ -25,7 +25,7 @@ defmodule DurableHandoff.NativeError do
   defp remedy(:left_out),
     do: "use another backend than DurableHandoff.Store, or remove that line and run #{compile()}."
 
-  # The VM keeps one library for a module: code reloading and hot upgrades cannot replace it.
+  # The VM loads a library of a module once: code reloading and hot upgrades cannot replace it.
   defp remedy({kind, _text}) when kind in [:reload, :upgrade],
     do: "restart the VM; a library cannot be replaced in a running one."
 

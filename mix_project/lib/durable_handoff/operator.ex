@@ -11,8 +11,8 @@ defmodule DurableHandoff.Operator do
 
   @step_ms 500
   @max_supervisors 10_000
-  # Of a `rebalance_request`. An operator sends them only to a node whose description says that it takes them: one that
-  # does not would ignore them.
+  # Options of a `rebalance_request`. An operator sends them only to a node whose description says that it
+  # takes them: other nodes would ignore them.
   @rebalance_settings [:tolerance, :min_servers, :max_per_second]
 
   @doc "Answers with release, clock and supervisors of this node."
@@ -190,7 +190,7 @@ defmodule DurableHandoff.Operator do
     |> Map.merge(if plan.balance, do: %{balance: plan.balance}, else: %{})
   end
 
-  # For a command of an earlier release, which takes nothing else.
+  # For a command of an earlier release, which accepts no plan.
   defp as_report(plan) do
     %{total: total, moves: moved, left: left, targets: targets, estimate_us: estimate_us} = planned(plan)
 
@@ -261,7 +261,7 @@ defmodule DurableHandoff.Operator do
 
   defp cut(text), do: String.slice(text, 0, 1_000)
 
-  # May wait for a connection that is full: this process has nothing else to do.
+  # This may wait for a busy connection. The process has nothing else to do.
   defp answer(to, message) do
     :erlang.send(to, message, [:noconnect])
     :ok

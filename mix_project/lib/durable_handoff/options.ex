@@ -285,8 +285,8 @@ defmodule DurableHandoff.Options do
   end
 
   @doc false
-  # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked the same way. `flags`: what
-  # that function takes besides.
+  # `options` with the `overrides` of one `DurableHandoff.drain/2` or `plan/2`, checked in the same way.
+  # `flags` are further names that the function accepts.
   @spec override!(t(), term(), [atom()]) :: t()
   def override!(%__MODULE__{} = options, overrides, flags \\ []) do
     options = cast!(overrides, options, "options", flags)
@@ -296,8 +296,8 @@ defmodule DurableHandoff.Options do
   end
 
   @doc false
-  # What a rebalance goes by: the options of `rebalance`, and of one `DurableHandoff.rebalance/2`; and those of the
-  # drain that carries it out.
+  # The settings of a rebalance: the options of `rebalance` with the overrides of one
+  # `DurableHandoff.rebalance/2`; and the options of the drain that carries it out.
   @spec rebalance(t(), term(), [atom()]) :: {t(), Settings.t()}
   def rebalance(%__MODULE__{} = options, overrides, flags \\ []) do
     settings = Settings.merge(options.rebalance, overrides, flags)
@@ -363,7 +363,7 @@ defmodule DurableHandoff.Options do
     options
   end
 
-  # Checks between options that are each fine by themselves.
+  # Checks of combinations of options that are each valid.
   defp relations(options) do
     for {name, other, why} <- [
           {:wait_for_target_ms, :timeout_ms, "the wait is part of the drain"},

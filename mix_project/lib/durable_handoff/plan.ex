@@ -74,7 +74,8 @@ defmodule DurableHandoff.Plan do
   end
 
   @doc false
-  # The target of each server of `entries`, or why it has none, in their order. Nothing is started.
+  # The target of each server of `entries`, or the reason why it has none, in the same order. Nothing is
+  # started.
   @spec assign(map(), [tuple()], Native.view()) ::
           {:ok, [{:ok, String.t()} | {:error, DurableHandoff.Report.reason()}]} | {:error, {:invalid, [String.t()]}}
   def assign(config, entries, view) do
@@ -85,7 +86,7 @@ defmodule DurableHandoff.Plan do
     targets = List.to_tuple(targets)
     reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
 
-    # One signed 32-bit number a server: the index of its target, or minus the code of the reason.
+    # One signed 32-bit number for each server: the index of its target, or minus the code of the reason.
     for <<number::signed-little-32 <- assignment>> do
       if number >= 0, do: {:ok, elem(targets, number)}, else: {:error, Map.fetch!(reasons, -number)}
     end

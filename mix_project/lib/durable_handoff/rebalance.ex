@@ -35,7 +35,7 @@ defmodule DurableHandoff.Rebalance do
     end
   end
 
-  # Also where no Drainer runs.
+  # The check also runs where no Drainer runs.
   defp keyword!(overrides) do
     unless is_list(overrides) and Keyword.keyword?(overrides) do
       raise ArgumentError,

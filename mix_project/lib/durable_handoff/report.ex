@@ -36,7 +36,7 @@ defmodule DurableHandoff.Report do
     * `first_errors`: the first few attempts that failed, each with key, module, target and error.
   """
 
-  # Those of the engine (native/handoff_core/src/reason.rs), in its order.
+  # The reasons of the engine (native/handoff_core/src/reason.rs), in its order.
   @reasons [
     :no_target,
     :sticky_locked,

@@ -171,7 +171,7 @@ defmodule DurableHandoff.Schema do
     |> raise_on(what)
   end
 
-  # What was meant, as far as that can be known: a number alone is the option that all others are about.
+  # Suggests what was meant, if that can be known: a single number is the value of the main option.
   defp instead(schema, given) do
     {name, entry} = main(schema)
 

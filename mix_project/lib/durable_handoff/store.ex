@@ -151,7 +151,7 @@ defmodule DurableHandoff.Store do
   @type object :: %{body: term(), etag: etag()}
   @type error :: {:error, atom() | {atom(), map() | Exception.t()}}
 
-  # Of `writes`: how many were begun, and how long one takes.
+  # Statistics of `writes`: how many have begun, and how long one takes.
   @begun 1
   @write_us 2
 

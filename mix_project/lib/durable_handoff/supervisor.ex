@@ -87,7 +87,7 @@ defmodule DurableHandoff.Supervisor do
 
   defp client(name, limits), do: by_itself(Client, {Client, [supervisor: name] ++ Map.to_list(Map.from_struct(limits))})
 
-  # What keeps crashing there takes nothing else with it.
+  # A child that keeps crashing there ends no other process.
   defp by_itself(id, child) do
     %{
       id: id,

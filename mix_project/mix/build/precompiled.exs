@@ -8,7 +8,7 @@ defmodule DurableHandoff.Build.Precompiled do
 
   alias DurableHandoff.Build.{Download, Machine}
 
-  # Of the NIF interface, not of OTP: every OTP from 22 on loads it.
+  # The version of the NIF interface, not of OTP: every OTP from 22 on can load the library.
   @nif "2.15"
   @checksums "checksum-durable_handoff.exs"
   @bytes 64 * 1024 * 1024

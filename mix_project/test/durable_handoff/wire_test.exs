@@ -23,7 +23,7 @@ defmodule DurableHandoff.WireTest do
   end
 
   for {file, name, bytes} <- @cases do
-    # Also an atom that this VM has not seen yet may be in it, as in every message of another node.
+    # A message may contain an atom that this VM does not have yet, as messages of other nodes do.
     message = :erlang.binary_to_term(bytes)
     kind = elem(message, 2)
 
@@ -43,7 +43,7 @@ defmodule DurableHandoff.WireTest do
     end
   end
 
-  # What is read is what was sent, less what this side has no use for.
+  # The message that is read equals the one that was sent, without the parts that this side does not use.
   defp same?({:announce, pid, info}, message),
     do: pid == elem(message, 3) and info == Map.take(Map.put_new(elem(message, 4), :goals, []), Map.keys(info))
 

@@ -11,14 +11,14 @@ defmodule DurableHandoff.Client.Call do
   alias DurableHandoff.{Clock, Host, Telemetry}
   alias DurableHandoff.Client.{Options, Request, Server, StartQueue}
 
-  # Dead processes that a late registry may still name. Each costs one useless message; more than a few in one
-  # call mean a server that ends as soon as it starts.
+  # Dead processes that a late registry may still return. Each costs one useless message. More than a few in
+  # one call mean that the server ends as soon as it starts.
   @remembered 8
 
   @poll_every_ms 20
   @poll_at_least_every_ms 250
 
-  # A caller that wants the server started asks, just before its time is up, why it was not.
+  # A caller that wants the server started asks for the reason of a failed start just before its time is up.
   @last_question_share 10
   @last_question_at_most_ms 250
 
@@ -80,7 +80,7 @@ defmodule DurableHandoff.Client.Call do
   defp attempt(call, pid, send) do
     case send.(pid, Clock.until_ms(call.deadline_us)) do
       {:ok, reply} -> finish(call, {:ok, reply})
-      # Nothing was sent, so this is no sending again, whatever `retry` is.
+      # Nothing was sent, so the next send is the first one, whatever `retry` is.
       :unreachable -> wait(call, send)
       {:failed, reason} -> finish(unanswered(call), {:error, reason})
       outcome -> call |> unanswered() |> again(pid, outcome, send)
@@ -99,7 +99,7 @@ defmodule DurableHandoff.Client.Call do
   defp again?(:unhandled, kind), do: kind == :unhandled
   defp again?(:never, _kind), do: false
 
-  # A process behind a lost connection may well live on, and be the owner still.
+  # A process behind a lost connection may still run and own the server.
   defp remember(call, :lost, _pid), do: call
   defp remember(call, _ended, pid), do: %{call | dead: [pid | Enum.take(call.dead, @remembered - 1)]}
 
@@ -123,8 +123,8 @@ defmodule DurableHandoff.Client.Call do
     end
   end
 
-  # `:start_failed` comes at once with a reason that is final (`DurableHandoff.Host.Registry.start/4`), else
-  # when the time is up, with the last reason why the server could not be started yet.
+  # `:start_failed` comes at once with a final reason (`DurableHandoff.Host.Registry.start/4`). Otherwise it
+  # comes when the time is up, with the last reason why the server could not be started.
   defp await_owner(call, round) do
     server = Server.name(call.supervisor)
     left_ms = Clock.until_ms(call.deadline_us)
@@ -182,7 +182,7 @@ defmodule DurableHandoff.Client.Call do
         {:error, call.refusal || :no_owner}
 
       left_ms ->
-        # Atoms are greater than numbers: :infinity is never the least.
+        # In Erlang's term order atoms are greater than numbers, so :infinity is never the minimum.
         Process.sleep(Enum.min([left_ms, round * @poll_every_ms, @poll_at_least_every_ms]))
         await_owner(call, round + 1)
     end

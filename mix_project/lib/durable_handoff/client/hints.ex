@@ -1,13 +1,13 @@
 defmodule DurableHandoff.Client.Hints do
   @moduledoc false
-  # New owners that draining nodes have sent, for the time until this node's registry has them.
+  # New owners that draining nodes have sent. A hint serves until this node's registry has the owner.
   #
-  # A hint is good for one thing: to try that process. It can be wrong or old, so it never overrides the
-  # registry, and one that a caller has found dead is dropped. The latest hint for a key counts.
+  # A hint only names a process to try. It can be wrong or old, so it never overrides the registry, and a hint
+  # whose process a caller has found dead is dropped. The latest hint for a key counts.
   #
-  # Bounds: a hint lives for 30 to 60 seconds after it arrived or was last used, and there are at most
-  # `max/0`. So there are two generations: hints are added to the younger one, which becomes the older one
-  # when it is half full or 30 seconds old.
+  # Bounds: a hint lives for 30 to 60 seconds after it arrived or was last used, and at most `max/0` are kept.
+  # So there are two generations: hints are added to the younger one, which becomes the older one when it is
+  # half full or 30 seconds old.
 
   @generation_us 30_000_000
   @max 20_000

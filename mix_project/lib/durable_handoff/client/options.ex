@@ -78,7 +78,7 @@ defmodule DurableHandoff.Client.Options do
 
   defp read([{:start, nil} | rest], options, given, operation), do: read(rest, options, given, operation)
 
-  # Where GenServer.call/3 takes its timeout.
+  # An integer or :infinity, which is how GenServer.call/3 takes its timeout.
   defp read(_problem, _options, given, operation) when is_integer(given) or given == :infinity do
     raise ArgumentError,
           "invalid options of #{operation}: got #{inspect(given)}, expected a keyword list, did you mean [timeout: #{inspect(given)}]?"

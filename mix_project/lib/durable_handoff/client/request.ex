@@ -70,7 +70,7 @@ defmodule DurableHandoff.Client.Request do
   defp outcome(:noconnection), do: {:lost, :noconnection}
   defp outcome(reason), do: if(unhandled?(reason), do: {:unhandled, reason}, else: {:ended, reason})
 
-  # Only what proves it; the table above.
+  # Only the reasons of the table above prove that the request was not handled.
   defp unhandled?(reason) when reason in [:noproc, :normal, :shutdown], do: true
   defp unhandled?({:shutdown, {:durable, :ignored}}), do: true
   defp unhandled?({:shutdown, {:durable, {:init_failed, _reason}}}), do: true

@@ -30,20 +30,20 @@ defmodule DurableHandoff.Client.Server do
   alias DurableHandoff.{Clock, Host}
 
   @poll_ms 200
-  # Polls find owners whose events were lost. They may take at most this fraction of the time, for any
-  # number of keys.
+  # Polls find owners whose events were lost. They may take at most this part of the time, for any number of
+  # keys.
   @poll_share 10
-  # Callers go on waiting for this many polls while the supervisor is not up on this node. It restarts at once
+  # Callers wait for this many more polls while the supervisor does not run on this node. It restarts at once
   # or not at all.
   @max_polls_without_supervisor 5
 
-  # A drain moves many servers in a moment; each connected node is sent one message for all that moved
-  # meanwhile.
+  # A drain moves many servers in a short time. Each connected node gets one message for all servers moved in
+  # this interval.
   @hints_every_ms 5
-  # No alias: a reference to that module would be a dependency on it.
+  # Not an alias: a reference to that module would be a dependency on it.
   @hints_tag :"Elixir.DurableHandoff.Client"
   @hints_version 1
-  # The most that is sent, and read, in one message.
+  # The most hints that are sent, or read, in one message.
   @hints_per_message 1_000
 
   defstruct [
@@ -118,7 +118,7 @@ defmodule DurableHandoff.Client.Server do
 
   @impl true
   def init(arguments) do
-    # A registry may link its subscribers to itself; its end must not be ours.
+    # A registry may link its subscribers to itself. Its end must not end this process.
     Process.flag(:trap_exit, true)
 
     state = %__MODULE__{waiters: WaitList.new(), starts: StartQueue.new(), hints: Hints.new(Clock.now_us())}
@@ -154,7 +154,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # A caller whose time is nearly up.
+  # A caller's time is nearly up.
   def handle_call({:give_up, key, dead}, {pid, _tag}, state) do
     {owner, state} = usable(state, key, dead)
 
@@ -251,7 +251,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # The owner that the registry names, else the one of a hint, unless the caller knows it to be gone.
+  # The owner in the registry, or else in a hint, unless the caller knows that the process is dead.
   defp usable(state, key, dead) do
     owner = state.registry.owner(state.supervisor, key)
     if owner == nil or owner in dead, do: hinted(state, key, dead), else: {owner, state}
@@ -269,7 +269,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # From another node: everything but pairs of a key and a process is ignored.
+  # Hints come from other nodes: everything but pairs of a key and a process is ignored.
   defp hints(state, [{key, pid} | owners], limit) when is_pid(pid) and limit > 0,
     do: state |> hint(key, pid) |> hints(owners, limit - 1)
 
@@ -301,7 +301,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # Subscriptions end with the supervisor, so its end is monitored, and polls find it again.
+  # Subscriptions end with the supervisor, so its end is monitored, and polls find the new one.
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
       nil -> state
@@ -330,7 +330,7 @@ defmodule DurableHandoff.Client.Server do
     state |> start_some() |> arm_poll(div((Clock.now_us() - began_us) * @poll_share, 1_000))
   end
 
-  # Polls are counted, not time: while this VM is paused the supervisor cannot come back.
+  # Polls are counted instead of time: while this VM is paused the supervisor cannot return.
   defp count_without_supervisor(%{host: nil} = state), do: update_in(state.polls_without_supervisor, &(&1 + 1))
   defp count_without_supervisor(state), do: state
 
@@ -362,7 +362,7 @@ defmodule DurableHandoff.Client.Server do
       {key, starts} ->
         start_some(
           case WaitList.starter(state.waiters, key) do
-            # No caller waits for it any more.
+            # No caller waits for this server any more.
             nil -> %{state | starts: StartQueue.drop(starts, key)}
             waiter -> %{state | starts: StartQueue.run(starts, key, start_of(state, key, waiter))}
           end
@@ -374,10 +374,10 @@ defmodule DurableHandoff.Client.Server do
     fn -> registry.start(supervisor, key, waiter.start, StartQueue.timeout_ms(Clock.until_ms(waiter.until_us))) end
   end
 
-  # The registry may learn of it later, or never.
+  # The registry may get this owner later, or never.
   defp started(state, key, {:ok, owner}), do: hint(state, key, owner)
 
-  # The next poll asks for it again.
+  # The next poll requests the start again.
   defp started(state, key, {:again, reason}) do
     if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
   end

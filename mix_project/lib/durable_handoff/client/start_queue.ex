@@ -1,12 +1,12 @@
 defmodule DurableHandoff.Client.StartQueue do
   @moduledoc false
-  # The servers that are being started for callers that wait, and those that are next.
+  # The servers that are being started for waiting callers, and those that are next.
   #
-  # Each start runs in a process of its own, because DurableServer may take long; the owner of this value
-  # gets its DOWN. It is under no supervisor: a start that outlives its owner is one more
+  # Each start runs in a process of its own, because DurableServer may take long; the owner of this value gets
+  # its DOWN. The process has no supervisor: a start that outlives its owner is one more
   # `ensure_started_child`, and ends by itself.
 
-  # Each start holds requests to the store, and one for a server that is being moved waits for that move.
+  # Each start keeps requests to the store open. A start of a server that is being moved waits for the move.
   @max_running 64
   @longest_ms 10_000
 

@@ -68,7 +68,7 @@ defmodule DurableHandoff.Client.WaitList do
     |> Map.get(key, %{})
     |> Map.values()
     |> Enum.filter(& &1.start)
-    # Atoms are greater than numbers: :infinity comes first.
+    # In Erlang's term order atoms are greater than numbers, so :infinity comes first.
     |> Enum.max_by(& &1.until_us, fn -> nil end)
   end
 

@@ -21,7 +21,8 @@ defmodule DurableHandoff.Codec.Decoder do
     {__MODULE__, reason} -> {:error, reason}
   end
 
-  # Every function takes the rest and the whole text, and returns a value and the rest after it.
+  # Every function gets the remaining bytes and the whole text. It returns a value and the bytes after the
+  # value.
 
   defp value(<<byte, rest::binary>>, text) when byte in ~c" \t\n\r", do: value(rest, text)
   defp value(<<?", rest::binary>>, text), do: string(rest, text)
@@ -97,7 +98,7 @@ defmodule DurableHandoff.Codec.Decoder do
 
   defp fraction(rest, start, text), do: float(taken(start, rest), rest, start, text)
 
-  # Erlang reads no float without a fraction. A zero loses its sign here, as in JSON.
+  # Erlang reads no float without a fraction. As in JSON, a zero loses its sign here.
   defp exponent(digits, integer, start, text) do
     rest = digits |> sign() |> some_digits(text)
     float(integer <> ".0e" <> taken(digits, rest), rest, start, text)
@@ -125,7 +126,7 @@ defmodule DurableHandoff.Codec.Decoder do
     end
   end
 
-  # Up to the first byte that is not plain.
+  # Returns the bytes before the first one that is not plain.
   defp plain(<<char::utf8, rest::binary>>) when char >= ?\s and char not in [?", ?\\], do: plain(rest)
   defp plain(rest), do: rest
 

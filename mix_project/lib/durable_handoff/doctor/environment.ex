@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Doctor.Environment do
   @moduledoc false
-  # What `DurableHandoff.Doctor` finds out without a supervisor: libraries, machine, versions.
+  # The checks of `DurableHandoff.Doctor` that need no supervisor: libraries, machine, versions.
 
   alias DurableHandoff.{Host, Native, Store}
 
@@ -25,7 +25,7 @@ defmodule DurableHandoff.Doctor.Environment do
     end
   end
 
-  # As the build finds it out; its own modules are not in the application.
+  # The build has the same function, but its modules are not part of the application.
   defp glibc do
     with getconf when is_binary(getconf) <- System.find_executable("getconf"),
          {"glibc " <> version, 0} <- System.cmd(getconf, ["GNU_LIBC_VERSION"], stderr_to_stdout: true),
@@ -51,7 +51,7 @@ defmodule DurableHandoff.Doctor.Environment do
         [finding(:library, :note, "store_nif is left out: config :durable_handoff, store: false")]
 
       match?({:error, %{reason: :not_loaded}}, Store.Native.check()) ->
-        # Loading it here would keep it in a VM that does not use it.
+        # Loading the library here would keep it in a VM that does not use it.
         [finding(:library, :note, "store_nif is loaded when a store is first opened#{needs("store_nif")}")]
 
       true ->

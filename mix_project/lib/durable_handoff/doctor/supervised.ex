@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Doctor.Supervised do
   @moduledoc false
-  # What `DurableHandoff.Doctor` finds out about one supervisor on this node.
+  # The checks of `DurableHandoff.Doctor` for one supervisor on this node.
 
   alias DurableHandoff.{Budget, Host, Options, Status, Store}
   alias DurableHandoff.Drain.Peers
@@ -131,7 +131,7 @@ defmodule DurableHandoff.Doctor.Supervised do
     |> List.wrap()
   end
 
-  # Nodes without this library are targets all the same, but they do not say which modules they lack.
+  # Nodes without this library are valid targets, but do not tell which modules they lack.
   defp silent(name, reached) do
     nodes = for node <- Node.list(:connected), Atom.to_string(node) in reached, do: node
     answers = Host.Count.ask(name, [], nodes, @ask_ms)

@@ -1,15 +1,16 @@
 defmodule DurableHandoff.Drain.Learnt do
   @moduledoc false
-  # What drains have found out about stores: how many moves at a time one takes, and how long a move lasted then.
+  # What drains have measured of stores: the best number of moves at a time, and how long a move then took.
   #
-  # A drain tells all visible nodes at its end, and the next drain on the same store, on whichever node, starts from
-  # that. In a rolling deploy only the first node searches. One process for each VM.
+  # A drain sends its measurement to all visible nodes at its end. The next drain on the same store, on any
+  # node, starts from there. In a rolling deploy only the first node searches. There is one process for each
+  # VM.
   #
   # Guarantees:
   #
-  #   * What another node sends is checked, and at most 64 stores are kept, the latest ones, for 15 minutes each.
-  #   * Telling never waits. A node without this library, or with one that is older than this, drops the message.
-  #   * It is only where a drain starts: the limiter looks whether its first moves take as long
+  #   * Data from other nodes is checked. At most 64 stores are kept, the latest ones, for 15 minutes each.
+  #   * Sending never waits. A node without this library, or with an older version, drops the message.
+  #   * The measurement is only a start: the limiter checks whether the first moves take as long
   #     (`native/handoff_core/src/limiter.rs`).
 
   use GenServer
@@ -19,7 +20,7 @@ defmodule DurableHandoff.Drain.Learnt do
   @keep_us 15 * 60 * 1_000_000
   @most 64
   @patience_ms 500
-  # Those of the engine's configuration, and a day.
+  # The highest number of moves at a time in the engine's configuration, and a day in microseconds.
   @most_at_a_time 10_000
   @longest_us 86_400_000_000
   @digits 32

@@ -108,7 +108,7 @@ defmodule DurableHandoff.Drain.Peers do
     %{state | view: view} |> connect(view) |> await(Clock.after_ms(@look_ms))
   end
 
-  # One poll answers all requests that wait.
+  # One poll serves all waiting requests.
   defp forget_requests do
     receive do
       :look -> forget_requests()
@@ -132,7 +132,7 @@ defmodule DurableHandoff.Drain.Peers do
   defp connect(state, view) do
     busy = Map.values(state.connecting)
 
-    # Those that were tried least go first: some that cannot be reached must not keep out the others.
+    # Nodes with the fewest attempts come first: nodes that cannot be reached must not block the others.
     (out_of_reach(view) -- busy)
     |> Enum.filter(&(is_map_key(state.tried, &1) or map_size(state.tried) < @most_names))
     |> Enum.sort_by(&Map.get(state.tried, &1, 0))

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Drain.Progress do
   @moduledoc false
-  # How far a drain is, for the log and for `DurableHandoff.status/1`.
+  # The progress of a drain, for the log and for `DurableHandoff.status/1`.
 
   alias DurableHandoff.Options
 

@@ -1,17 +1,19 @@
 defmodule DurableHandoff.Drain.Quiet do
   @moduledoc false
-  # Keeps the host package's log lines about each move out of the log while a drain runs (option `quiet`).
+  # Keeps DurableServer's log lines about single moves out of the log while a drain runs (option `quiet`).
   #
-  # The host logs about five lines for each server it moves, some of them as errors of attempts that are tried
-  # again at once. OTP's log handler drops lines beyond 500 a second, and with them the few that an operator
-  # needs. So while a drain with `quiet: true` runs on this node
+  # DurableServer logs about five lines for each server that it moves, some of them as errors of attempts that
+  # are tried again at once. OTP's log handler drops lines beyond 500 per second, including those that an
+  # operator needs. So while a drain with `quiet: true` runs on this node
   #
-  #   * modules of the host package log warnings and errors only. Modules that have a level of their own keep
-  #     it, and a log level that is higher anyway stays;
-  #   * the processes that run the moves log nothing of the host's at all: what came of each move is in the
-  #     report, and in the event `[:durable_handoff, :attempt, ...]`.
+  #   * modules of DurableServer log warnings and errors only. Modules with a level of their own keep it, and
+  # so
+  #     does a global level that is higher;
+  #   * the processes that run moves log nothing of DurableServer's: the outcome of each move is in the
+  # report,
+  #     and in the event `[:durable_handoff, :attempt, ...]`.
   #
-  # Everything is as before when the last such drain has ended, whatever ended it.
+  # The levels are restored when the last such drain has ended, for any reason.
 
   use GenServer
 
@@ -20,7 +22,7 @@ defmodule DurableHandoff.Drain.Quiet do
   @level :warning
   @patience_ms 1_000
 
-  # The monitors of those who hold it, and the modules whose level was changed.
+  # The monitors of the processes that keep the log quiet, and the modules whose level was changed.
   defstruct holders: MapSet.new(), modules: []
 
   @doc "Started by the application."
@@ -53,8 +55,8 @@ defmodule DurableHandoff.Drain.Quiet do
 
   defp held?, do: :ets.whereis(__MODULE__) != :undefined and :ets.member(__MODULE__, :held)
 
-  # A level for one process exists from Elixir 1.15 on. The compiler is not asked which of them exists, nor is
-  # deprecated.
+  # Elixir 1.15 and later can set the level of one process. The function is called dynamically, because its
+  # name differs between versions.
   defp silence do
     if process_levels?(),
       do: apply(Logger, :put_process_level, [self(), :none]),
@@ -94,7 +96,7 @@ defmodule DurableHandoff.Drain.Quiet do
   @impl true
   def terminate(_reason, state), do: restore(state.modules)
 
-  # The modules whose level was set.
+  # Returns the modules whose level was set.
   defp quieten do
     :ets.insert(__MODULE__, {:held, true})
     %{level: primary} = :logger.get_primary_config()

@@ -133,7 +133,7 @@ defmodule DurableHandoff.Drain.Snapshot do
 
   defp split_lately(_scope, moving), do: {[], moving}
 
-  # Who names a server means it, whatever policy says.
+  # An operator who names a server overrides the policy.
   defp select({:move, server, _target}, _name, _options, _deadline), do: {[{server, 0}], []}
 
   defp select(_all, name, options, deadline) do
@@ -166,7 +166,7 @@ defmodule DurableHandoff.Drain.Snapshot do
     Log.warning(:policy_ignored, supervisor, text, servers: length(problems), key: server.key, problem: problem)
   end
 
-  # The keys of the servers that the store says are not permanent.
+  # The keys of the servers that are not permanent according to the store.
   defp temporary(decided, name, options, deadline) do
     decided
     |> Stream.filter(&match?({_server, {{:ask_store, _priority}, _problem}}, &1))
@@ -190,8 +190,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     {modules, stickies, entries}
   end
 
-  # Only what the planner needs for these servers. A node counts as connected only after it was asked, whether
-  # or not it answered.
+  # Contains only what the planner needs for these servers. A node counts as connected only after it was
+  # asked, whether it answered or not.
   defp current_view(%{supervisor: name, modules: modules} = snapshot) do
     variables = for levels <- snapshot.stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, snapshot.counts)
@@ -204,8 +204,8 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp restrict(view, nil), do: view
   defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
-  # What this node has above its share is by what really runs here. A node that takes no servers and has none, such as
-  # one for web requests alone, has no share, and no drain that a rebalance would have to wait for.
+  # The excess of this node is computed from the servers that really run here. A node that takes no servers
+  # and has none, such as a web node, has no share, and a rebalance need not wait for its drain.
   defp count_own(view, nil, _name, _modules), do: view
 
   defp count_own(view, _rebalance, name, modules) do
@@ -215,8 +215,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     %{view | nodes: Enum.reject(view.nodes, &(&1.draining and &1.servers == 0 and &1.name != own))}
   end
 
-  # Only nodes with a heartbeat and a connection can become targets. A rebalance has to know of those that drain, too,
-  # whether they still have servers.
+  # Only nodes with a heartbeat and a connection can become targets. A rebalance also needs to know whether
+  # draining nodes still have servers.
   defp counts(name, modules, deadline, scope) do
     view = Host.View.build(name, [], [], %{})
     known = if match?({:rebalance, _settings}, scope), do: Enum.map(view.nodes, & &1.name), else: Peers.in_reach(view)

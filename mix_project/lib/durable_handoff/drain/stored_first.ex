@@ -68,6 +68,6 @@ defmodule DurableHandoff.Drain.StoredFirst do
   defp other({:ended, {%{__exception__: true}, stacktrace} = reason}) when is_list(stacktrace),
     do: {:not_storable, {:sync_ended, reason}}
 
-  # A conflict, or it was stopping already: the attempt reads the store to find out.
+  # A conflict, or the server was already stopping: the attempt reads the store to find out.
   defp other({:ended, _reason}), do: :ok
 end

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Drainer.Shutdown do
   @moduledoc false
-  # The child of a Drainer's supervisor that is stopped first. Its terminate/2 has the Drainer drain, and waits.
-  # The Drainer itself goes on answering meanwhile, as the GenServer that it is.
+  # The child of a Drainer's supervisor that is stopped first. Its terminate/2 has the Drainer drain, and
+  # waits. The Drainer is a GenServer and continues to answer meanwhile.
 
   use GenServer
 
@@ -31,7 +31,8 @@ defmodule DurableHandoff.Drainer.Shutdown do
     {:ok, arguments}
   end
 
-  # The children that stop before this one are started after it: their supervisors answer when all are.
+  # The children that stop before this one are started after it. Their supervisors answer when all are
+  # started.
   defp announce_budget(supervisor, options) do
     {shutdown, ancestors} = {self(), Process.get(:"$ancestors", [])}
 

@@ -19,7 +19,7 @@ defmodule DurableHandoff.Executor.Link do
 
   # How long to wait before sending again on a connection whose buffer was full.
   @retry_us 5_000
-  # flush/2 is called every 500 ms at least. If it is called this many intervals later, this VM was paused.
+  # flush/2 is called at least every 500 ms. If a call comes this many intervals late, this VM was paused.
   @pause_keepalives 2
 
   @enforce_keys [:pid, :to, :monitor, :id, :deadline_us, :received_at_us, :sent_at_us, :flushed_at_us, :entries]
@@ -81,7 +81,7 @@ defmodule DurableHandoff.Executor.Link do
 
   @spec queue_event(t(), DurableHandoff.Native.event()) :: t()
   def queue_event(%{stage: :running} = link, event), do: %{link | events: [event | link.events]}
-  # Nothing was ordered yet, and the first view has everything else.
+  # Nothing was ordered yet, and the first view contains all other information.
   def queue_event(link, _event), do: link
 
   @spec queue_view(t(), DurableHandoff.Native.view()) :: t()
@@ -122,7 +122,7 @@ defmodule DurableHandoff.Executor.Link do
   defp receive_message({:opened, _id}, %{stage: :opening} = link), do: {:ok, %{link | stage: :loading}, []}
   defp receive_message({:started, _id}, %{stage: :running} = link), do: {:ok, link, []}
 
-  # The report follows at once, with the reasons why servers were left. The drain is over only then.
+  # The report follows at once, with the reasons why servers were left. Only the report ends the drain.
   defp receive_message({:orders, _id, orders}, %{stage: :running, finish?: false} = link) do
     {ends, orders} = Enum.split_with(orders, &(&1 == :finish))
     {:ok, %{link | finish?: ends != []}, Enum.map(orders, &{:order, &1})}
@@ -133,7 +133,7 @@ defmodule DurableHandoff.Executor.Link do
   defp receive_message({:refuse, _id, reason}, _link), do: {:lost, {:refused, reason}}
   defp receive_message(message, _link), do: {:lost, {:out_of_order, elem(message, 0)}}
 
-  # The next messages, once no others wait.
+  # Adds the next messages when the queue is empty.
   defp fill(%{queue: [_ | _]} = link, _now), do: link
 
   defp fill(%{stage: :loading, entries: [_ | _]} = link, _now) do

@@ -132,7 +132,7 @@ defmodule DurableHandoff.Executor.Session do
   end
 
   defp take([], session, _now), do: session
-  # Lost at an earlier order of this message.
+  # The Rust node was lost at an earlier order of this message.
   defp take(_inputs, %{link: nil} = session, _now), do: session
 
   defp take([{:order, order} | rest], session, now) do

@@ -63,7 +63,7 @@ defmodule DurableHandoff.Host.Count do
   @doc "This node's answer, nil when the supervisor `name` is not up."
   @spec here(Host.name(), [module()]) :: answer() | nil
   def here(name, modules) do
-    # The time first: what arrives while we count may be counted twice, never not at all.
+    # The time is read first: a server that arrives during the count may be counted twice, but never missed.
     at_ms = System.system_time(:millisecond)
     stopping = Status.marked?(name)
 
@@ -74,7 +74,7 @@ defmodule DurableHandoff.Host.Count do
         storage = Host.StorageIdentity.of(Host.storage(name))
         Map.merge(answer, %{stopping: stopping, missing: missing, prefix: prefix(name), storage: storage})
 
-      # It has stopped already.
+      # The supervisor has stopped already.
       stopping ->
         %{at_ms: at_ms, servers: 0, capacity: nil, stopping: true, missing: [], prefix: nil, storage: nil}
 

@@ -39,7 +39,7 @@ defmodule DurableHandoff.Host.Mark do
   @spec cordon(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
   def cordon(name) do
     change(name, fn table ->
-      # The row that says whose it is goes first: without it the other one counts as final.
+      # The row of the owner is written first: without it the other row would count as final.
       if not :ets.member(table, :shutting_down) do
         :ets.insert_new(table, {__MODULE__, :cordoned})
         :ets.insert(table, {:shutting_down, true})
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Host.Mark do
     change(name, fn table ->
       if :ets.lookup(table, __MODULE__) == [{__MODULE__, :cordoned}] do
         :ets.delete(table, :shutting_down)
-        # The row that says whose it is goes last, for the same reason.
+        # The row of the owner is deleted last, for the same reason.
         :ets.select_delete(table, [{{__MODULE__, :cordoned}, [], [true]}])
         restore_final(table)
       end
@@ -71,7 +71,7 @@ defmodule DurableHandoff.Host.Mark do
     end)
   end
 
-  # stop/2 announces itself before DurableServer sets the row, which `uncordon/1` may just have deleted.
+  # stop/2 writes its own row before DurableServer sets its row, which `uncordon/1` may just have deleted.
   defp restore_final(table), do: if(:ets.member(table, __MODULE__), do: :ets.insert(table, {:shutting_down, true}))
 
   @doc """
@@ -82,7 +82,7 @@ defmodule DurableHandoff.Host.Mark do
   def stop(name, timeout_ms) do
     change(name, fn table -> :ets.insert(table, {__MODULE__, :final}) end)
     manager = DurableServer.LifecycleManager
-    # Before 0.1.5 DurableServer waits for 5 s, whatever is asked.
+    # Before 0.1.5 DurableServer ignores the given timeout and waits for 5 s.
     arguments = if function_exported?(manager, :stop_discovery, 2), do: [name, timeout_ms], else: [name]
 
     case apply(manager, :stop_discovery, arguments) do
@@ -139,7 +139,7 @@ defmodule DurableHandoff.Host.Mark do
     :joined
   end
 
-  # DurableServer's table has a new heartbeat before the group has it.
+  # DurableServer's table gets a new heartbeat before the group does.
   defp own_heartbeats(name) do
     own = Atom.to_string(node())
     members = for {pid, %{node: ^own} = beat} <- apply(Group, :members, [name, @heartbeats]), do: {pid, beat}
@@ -151,7 +151,7 @@ defmodule DurableHandoff.Host.Mark do
         {:table, Map.merge(beat, %{env_vars: env_vars, heartbeat_meta: meta})}
       end
 
-    # Of two with the same stamp the member's counts.
+    # Of two heartbeats with the same stamp the group member's counts.
     members ++ stored
   end
 
@@ -171,7 +171,7 @@ defmodule DurableHandoff.Host.Mark do
         {:ok, mark(name)}
     end
   rescue
-    # It ended just now.
+    # The supervisor has just ended.
     ArgumentError -> {:error, :supervisor_not_running}
   end
 

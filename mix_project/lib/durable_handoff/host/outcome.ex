@@ -64,28 +64,29 @@ defmodule DurableHandoff.Host.Outcome do
   def classify({:raised, :error, %ErlangError{original: {:erpc, reason}}}, _old_pid, _target), do: erpc(reason)
   def classify({:raised, :error, {:erpc, reason}}, _old_pid, _target), do: erpc(reason)
 
-  # Raised on the target before it was asked to start the server: DurableServer is not up there, or is
-  # stopping.
+  # The error was raised on the target before DurableServer was asked to start the server: it does not run
+  # there, or is stopping.
   def classify({:raised, :error, %ErlangError{original: {:exception, reason, _stacktrace}}}, _old_pid, _target),
     do: {:verify, {:displaced, blame_remote(reason)}}
 
   def classify({:raised, :error, {:exception, reason, _stacktrace}}, _old_pid, _target),
     do: {:verify, {:displaced, blame_remote(reason)}}
 
-  # DurableServer fails this way when it checks a lost reservation (`nil and ...`): the final write was not
+  # DurableServer fails like this when it checks a lost reservation (`nil and ...`): the final write was not
   # stored.
   def classify({:raised, :error, {:badbool, :and, nil}}, _old_pid, _target), do: {:verify, :reservation_lost}
 
   def classify({:raised, :error, %{__struct__: BadBooleanError, operator: :and, term: nil}}, _old_pid, _target),
     do: {:verify, :reservation_lost}
 
-  # DurableServer has no clause for :ignore from the remote init.
+  # DurableServer has no clause for the remote result :ignore.
   def classify({:raised, :error, {:case_clause, :ignore}}, _old_pid, _target), do: {:verify, {:displaced, :server}}
 
   def classify({:raised, :error, %{__struct__: CaseClauseError, term: :ignore}}, _old_pid, _target),
     do: {:verify, {:displaced, :server}}
 
-  # DurableServer raised in this process, so the server's own code, which runs in others, is not to blame.
+  # DurableServer raised in this process. The server's own code runs in other processes, so it is not the
+  # cause.
   def classify({:raised, :error, reason}, _old_pid, _target),
     do: {:verify, {:displaced, if(blame(reason) == :store, do: :store, else: :unknown)}}
 
@@ -159,7 +160,7 @@ defmodule DurableHandoff.Host.Outcome do
   defp erpc({:erpc, reason}), do: erpc(reason)
   defp erpc(_other), do: {:verify, {:displaced, :target}}
 
-  # `pid`, or a tuple that begins with it: `{pid, meta}` today.
+  # `pid`, or a tuple that begins with it, which is `{pid, meta}` today.
   defp with_pid(pid, meaning) when is_pid(pid), do: meaning.(pid)
 
   defp with_pid(started, meaning) when is_tuple(started) and tuple_size(started) > 0 and is_pid(elem(started, 0)),
@@ -178,11 +179,11 @@ defmodule DurableHandoff.Host.Outcome do
   """
   @spec unsaved(reason :: term()) :: :stop_failed | :not_stored
   def unsaved({reason, [{_module, _function, _arity, _location} | _stack]}), do: raised(reason)
-  # It called a process that is gone.
+  # The server called a process that is gone.
   def unsaved({reason, {GenServer, :call, _arguments}}), do: raised(reason)
   def unsaved(_other), do: :not_stored
 
-  # A backend may raise what its HTTP client raised.
+  # A backend may raise the exception of its HTTP client.
   defp raised(reason), do: if(blame(reason) == :store, do: :not_stored, else: :stop_failed)
 
   @doc """
@@ -206,7 +207,7 @@ defmodule DurableHandoff.Host.Outcome do
   def blame({{:nodedown, _node}, _call}), do: :target
   def blame({:erpc, _reason}), do: :target
   def blame(reason) when reason in [:noconnection, :nodedown, :draining], do: :target
-  # A release that lacks the module, or one of its functions.
+  # The release lacks the module, or one of its functions.
   def blame({:undef, [_call | _stack]}), do: :target
   def blame({_reason, [{_module, _function, _arity, _location} | _stack]}), do: :server
   def blame({%{__exception__: true}, stacktrace}) when is_list(stacktrace), do: :server
@@ -214,16 +215,16 @@ defmodule DurableHandoff.Host.Outcome do
   def blame(%{__struct__: Req.Response}), do: :store
   def blame(%{__exception__: true, __struct__: kind}), do: if(http?(kind), do: :store, else: :server)
   def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :max_retries_exceeded], do: :store
-  # EKV. Its :shutting_down is the store's: DurableServer itself never gives that reason.
+  # Errors of EKV. Its :shutting_down is that of the store: DurableServer itself never returns this reason.
   def blame(reason) when reason in [:no_quorum, :quorum_timeout, :unconfirmed, :shutting_down], do: :store
   def blame(reason) when reason in [:cluster_overflow, :cluster_not_ready], do: :store
 
   def blame({tag, _detail}) when tag in [:consistent_read_failed, :ekv_exit, :ekv_runtime_error, :ekv_not_started],
     do: :store
 
-  # The mirror backend, and DurableServer from 0.1.7 on.
+  # Errors of the mirror backend, and of DurableServer from 0.1.7 on.
   def blame({tag, _detail}) when tag in [:mirror_failed, :promotion_failed, :storage_unavailable], do: :store
-  # DurableHandoff.Store.
+  # Errors of DurableHandoff.Store.
   def blame(reason) when reason in [:slow_down, :overloaded, :contended], do: :store
 
   def blame({kind, facts})
@@ -231,7 +232,7 @@ defmodule DurableHandoff.Host.Outcome do
              is_map(facts),
       do: :store
 
-  # This server's own object: any other can be moved.
+  # Only the object of this server is affected; all others can be moved.
   def blame({kind, _facts}) when kind in [:not_encodable, :unreadable, :too_large, :invalid_key], do: :server
   def blame({kind, _facts}) when kind in [:invalid_persisted_state, :unexpected_value_type], do: :server
   def blame({kind, _reason, encoded}) when kind in [:error, :throw, :exit] and is_binary(encoded), do: :server
@@ -241,6 +242,6 @@ defmodule DurableHandoff.Host.Outcome do
 
   def blame(_unknown), do: :unknown
 
-  # The built-in backend gives back what its HTTP client raised or received.
+  # The built-in backend returns the exception or the response of its HTTP client.
   defp http?(exception), do: exception |> Module.split() |> hd() |> Kernel.in(["Req", "Mint", "Finch"])
 end

@@ -119,16 +119,16 @@ defmodule DurableHandoff.Host.Registry do
     end
   end
 
-  # From DurableServer itself: invalid arguments, or its code is missing.
+  # Raised by DurableServer itself: invalid arguments, or its code is missing.
   defp raised(:error, %ArgumentError{} = error, [{DurableServer.Supervisor, _function, _arity, _location} | _stack]),
     do: {:error, {:error, error}}
 
   defp raised(:error, %UndefinedFunctionError{} = error, _stack), do: {:error, {:error, error}}
-  # Its tables are not there while it starts or stops.
+  # The tables do not exist while DurableServer starts or stops.
   defp raised(:error, %ArgumentError{} = error, _stack), do: {:again, {:error, error}}
   defp raised(kind, reason, _stack), do: unknown({kind, reason}, {kind, reason})
 
-  # Of a later version, or the exit reason of an `init`.
+  # An answer of a later version, or the exit reason of an `init`.
   defp unknown(answer, reason) do
     UnknownAnswer.note(:ensure_started_child, answer)
     {:again, reason}

@@ -164,7 +164,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp patience_ms(%{until_us: until_us}), do: max(div(until_us - Clock.now_us(), 1_000), @patience_ms)
 
-  # Of one that was down already the reason is `:noproc`.
+  # For a server that was down already the reason is `:noproc`.
   defp settle_stopped(%{monitor: monitor} = attempt, free) do
     receive do
       {:DOWN, ^monitor, :process, _pid, reason} ->

@@ -36,7 +36,7 @@ defmodule DurableHandoff.Host.StorageIdentity do
   ]
   @urls [:url, :endpoint, :s3_endpoint, :base_url]
   @endpoints [:endpoint, :s3_endpoint, :base_url]
-  # The deepest nesting of wrappers that is followed.
+  # The deepest nesting of wrapping backends that is followed.
   @depth 6
 
   @doc "The identity of a supervisor's storage, as 32 hexadecimal digits."

@@ -29,7 +29,7 @@ defmodule DurableHandoff.Host.Sync do
   @failures 2
   @cause 3
 
-  # Limits the text of a failed write: an exception in it may contain a whole state.
+  # The limit of the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
 
   @doc "A table for failed syncs. Ends with the calling process; `unwatch/1` tidies up."
@@ -39,7 +39,7 @@ defmodule DurableHandoff.Host.Sync do
   @doc "From now on failed syncs of the supervisor `name` are noted in `table`. The logger may take a while to answer."
   @spec listen(Host.name(), watch()) :: :ok
   def listen(name, table) do
-    # One that a Drainer left behind when it was killed.
+    # Removes the filter of a Drainer that was killed.
     _none = :logger.remove_primary_filter(filter_id(name))
     :ok = :logger.add_primary_filter(filter_id(name), {&__MODULE__.note_failure/2, table})
   end
@@ -189,7 +189,7 @@ defmodule DurableHandoff.Host.Sync do
   defp host?(DurableServer), do: true
   defp host?(module), do: module |> Atom.to_string() |> String.starts_with?("Elixir.DurableServer.")
 
-  # The logger takes out a filter that raises.
+  # Logger removes a filter that raises, so this function must not raise.
   defp readable(message) do
     text(message)
   rescue

@@ -38,7 +38,7 @@ defmodule DurableHandoff.Host.Takeover do
           | {:failed, :store | :server | :unknown}
           | {:left_alone, atom()}
 
-  # What a running server may take to answer.
+  # The time limit for the answer of a running server.
   @patience_ms 1_000
 
   @doc """
@@ -79,7 +79,7 @@ defmodule DurableHandoff.Host.Takeover do
   defp health(name, node_name) do
     apply(DurableServer.LifecycleManager, :lookup_node_health, [%{supervisor: name, node_str: node_name}])
   catch
-    # DurableServer is not up here: then nothing can be started here either.
+    # DurableServer does not run here, so no server can be started here.
     _kind, _reason -> {:healthy, nil}
   end
 
@@ -104,8 +104,8 @@ defmodule DurableHandoff.Host.Takeover do
     end
   end
 
-  # A start, over there or here, that has not been announced yet; or one that failed, and then only a request
-  # starts it again.
+  # A start on that node or on this one that is not registered yet; or a start that failed, after which only a
+  # request starts the server.
   defp other_owner(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
     case Host.alive?(pid) do
       true -> {:wait, :starting}
@@ -116,8 +116,7 @@ defmodule DurableHandoff.Host.Takeover do
 
   defp other_owner(_name, _meta, _owner), do: {:left_alone, :ran_elsewhere}
 
-  # A node that can be reached can be asked whether the process is alive, and that is what DurableServer's
-  # claim does.
+  # DurableServer's claim asks a reachable node whether the process is alive.
   defp lock(name, meta, owner) do
     heartbeat_ms = with stamp when not is_integer(stamp) <- Map.get(meta, :last_heartbeat_at), do: 0
     lock = {owner, heartbeat_ms + Host.lock_heartbeat_age_ms(name)}
@@ -193,9 +192,9 @@ defmodule DurableHandoff.Host.Takeover do
   end
 
   defp runs(pid, _source) when node(pid) == node(), do: :started
-  # DurableServer has not noticed its end yet.
+  # The source has not noticed the end of the process yet.
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
-  # A registry that still names a process whose start has failed.
+  # The registry still has a process whose start has failed.
   defp runs(pid, _source),
     do: if(Sync.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
 end

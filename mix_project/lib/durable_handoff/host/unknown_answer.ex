@@ -30,7 +30,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
     end
   end
 
-  # A process that runs a move logs nothing itself (`DurableHandoff.Drain.Quiet`).
+  # A process that runs a move logs nothing (`DurableHandoff.Drain.Quiet`), so another process logs the line.
   defp aside(fun) do
     {pid, monitor} = spawn_monitor(fun)
 

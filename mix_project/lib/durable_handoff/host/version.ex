@@ -9,7 +9,7 @@ defmodule DurableHandoff.Host.Version do
 
   alias DurableHandoff.Log
 
-  # The first version that reserves a server while it moves.
+  # The first version that reserves a server during a move.
   @oldest "0.1.3"
   @verified ["0.1.3", "0.1.4"]
 

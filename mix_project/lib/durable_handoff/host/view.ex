@@ -46,7 +46,7 @@ defmodule DurableHandoff.Host.View do
   end
 
   @doc false
-  # The part without I/O. `rows` are 7-tuples as in DurableServer's table.
+  # The pure part of the view. `rows` are 7-tuples as in DurableServer's table.
   def from(rows, facts) do
     nodes =
       for {name, stamp_ms, row} <- newest(rows, facts.now_ms + facts.skew_ms) do
@@ -65,8 +65,7 @@ defmodule DurableHandoff.Host.View do
   end
 
   @doc false
-  # Which number in the engine's view a key of `capacity` stands for. A key may come back from the store as a
-  # string.
+  # Maps each key of `capacity` to its number in the engine's view. The store may return a key as a string.
   def slots(modules) do
     for {module, slot} <- [{:total, :total} | Enum.with_index(modules)],
         key <- [module, Atom.to_string(module)],
@@ -87,7 +86,7 @@ defmodule DurableHandoff.Host.View do
     |> Enum.map(fn {name, {stamp_ms, row}} -> {name, stamp_ms, row} end)
   end
 
-  # Later versions may append elements; what is known keeps its place.
+  # Later versions may append elements. Known elements keep their positions.
   defp identity(row) when is_tuple(row) and tuple_size(row) >= 7 do
     with name when is_binary(name) <- text(elem(row, 0)), stamp_ms when is_integer(stamp_ms) <- whole(elem(row, 2)) do
       {name, stamp_ms}
@@ -171,7 +170,7 @@ defmodule DurableHandoff.Host.View do
       fields |> Enum.map(&Map.get(beat, &1)) |> List.to_tuple()
     end
   catch
-    # The store's heartbeats are enough: Group only makes them fresher.
+    # The heartbeats of the store are enough. Group only has newer ones.
     _kind, _reason -> []
   end
 

@@ -17,7 +17,7 @@ defmodule DurableHandoff.Leftovers.Adoption do
   @version Message.version()
   @most_servers 100_000
   @longest_line 8
-  # A drain, the graceful shutdown after it (55 s) and a lock that has to expire (50 s), with room to spare.
+  # A drain, the graceful shutdown after it (55 s) and a lock that must expire (50 s), with a margin.
   @lifetime_us 300_000_000
 
   @enforce_keys [:id, :source, :earlier, :later, :pending, :accepted_us]

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Leftovers.Message do
 
   alias DurableHandoff.Host
 
-  # No alias: a reference to that module would be a dependency on it.
+  # Not an alias: a reference to that module would be a dependency on it.
   @tag :"Elixir.DurableHandoff.Leftovers"
   @version 1
 

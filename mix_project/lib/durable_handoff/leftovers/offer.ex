@@ -55,8 +55,8 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
   end
 
-  # In a process of its own: a slow receiver must not delay the shutdown, and the end of the drain must not
-  # cancel offers that are in flight.
+  # The offer runs in a process of its own: a slow receiver must not delay the shutdown, and the end of the
+  # drain must not cancel offers in flight.
   defp offer_aside(snapshot, left_over, options, budget_ms) do
     {pid, monitor} =
       :proc_lib.spawn_opt(
@@ -109,7 +109,7 @@ defmodule DurableHandoff.Leftovers.Offer do
 
     names
     |> Enum.sort()
-    # A connected node's name is an atom here.
+    # The name of a connected node exists as an atom.
     |> Enum.map(&{&1, Message.ask({process, String.to_existing_atom(&1)}, :ready?)})
     |> Enum.flat_map(fn {name, request} ->
       case answer(request, deadline_us) do
@@ -138,13 +138,14 @@ defmodule DurableHandoff.Leftovers.Offer do
     end)
   end
 
-  # The receiver itself and those after it, as on a ring.
+  # The receiver and those after it in ring order.
   defp line(ready, name) do
     {before, from} = Enum.split_while(ready, fn {other, _pid} -> other != name end)
     Enum.take(from ++ before, @in_line)
   end
 
-  # Servers accepted, by node. A receiver that refuses leaves its line before any other node waits for it.
+  # The number of servers accepted, by node. A receiver that refuses leaves its line before any other node
+  # waits for it.
   defp send_all(offers, deadline_us) do
     offers
     |> Enum.map(fn {name, offer} -> {name, offer, Enum.map(offer.line, &{&1, Message.ask(&1, {:accept, offer})})} end)

@@ -49,7 +49,7 @@ defmodule DurableHandoff.Leftovers.Starts do
     end
   end
 
-  # Callers wait for it on nodes whose registry may be late.
+  # Callers on other nodes may wait for this server while their registry is late.
   defp announce_owner(supervisor, key) do
     with {:here, pid} <- Host.lookup(supervisor, key), do: Server.announce(supervisor, key, pid)
   end

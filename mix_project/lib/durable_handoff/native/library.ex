@@ -28,7 +28,7 @@ defmodule DurableHandoff.Native.Library do
 
         result =
           case :erlang.load_nif(String.to_charlist(path), 0) do
-            # Another process has loaded it and may not have recorded that yet.
+            # Another process has loaded the library and may not have recorded that yet.
             {:error, {:reload, _text}} -> :ok
             result -> result
           end
@@ -36,8 +36,8 @@ defmodule DurableHandoff.Native.Library do
         :persistent_term.put(__MODULE__, {path, result})
       end
 
-      # For @on_load: :ok, or an error that makes the VM refuse new code. While @on_load runs, module_loaded/1 is about
-      # the code that would be replaced.
+      # For @on_load: returns :ok, or an error that makes the VM refuse new code. While @on_load runs,
+      # module_loaded/1 refers to the code that would be replaced.
       defp accept_code do
         if match?({_path, :ok}, :persistent_term.get(__MODULE__, nil)) and :erlang.module_loaded(__MODULE__),
           do: {:error, "the running code has #{path()}, which new code cannot get before the VM restarts"},
@@ -50,7 +50,8 @@ defmodule DurableHandoff.Native.Library do
         :erlang.nif_error(error)
       end
 
-      # The application's directory in a release and under Mix; else (a script with -pa) beside the compiled modules.
+      # The application's directory in a release and under Mix. In a script with -pa it is the directory
+      # beside the compiled modules.
       defp path do
         priv =
           case {:code.priv_dir(:durable_handoff), :code.which(__MODULE__)} do

@@ -42,7 +42,7 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   defp run_when_due(%{run: nil, timing: timing, work: work} = state, now_us) do
     if due?(timing, now_us) do
-      # A rebalance takes as long as it takes.
+      # No time limit: the rebalance has its own.
       {_pid, monitor} = spawn_monitor(fn -> exit({:rebalanced, work.()}) end)
       %{state | run: monitor, timing: %{timing | due?: false}}
     else
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Rebalance.Watch do
   defp run_when_due(state, _now_us), do: state
 
   @doc false
-  # When the next rebalance is due. Pure; times in microseconds of one clock.
+  # When the next rebalance is due. Pure; all times are microseconds of one clock.
   def timing(after_ms, now_us),
     do: %{nodes: nil, after_us: after_ms * 1_000, wait_us: after_ms * 1_000, due?: true, since_us: now_us}
 
@@ -65,7 +65,7 @@ defmodule DurableHandoff.Rebalance.Watch do
   def due?(timing, now_us), do: timing.due? and now_us - timing.since_us >= timing.wait_us
 
   @doc false
-  # `reason`: with which the process of a rebalance has ended. A change that came meanwhile is due as before.
+  # `reason` is the exit reason of the process of a rebalance. A change that came meanwhile is due as before.
   def ended(timing, reason, now_us) do
     wait_us =
       cond do
@@ -80,7 +80,7 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   defp moved?(reason), do: match?({:rebalanced, {:ok, %{moved: moved}}} when moved > 0, reason)
 
-  # Servers that arrived lately are older then.
+  # Servers that arrived recently will be older at the next attempt.
   defp again?({:rebalanced, {:ok, %{balance: %{} = balance} = report}}) do
     balance.idle in [:node_draining, :deploy_in_progress] or
       (is_map_key(report.left, :moved_lately) and report.moved < balance.excess)

@@ -151,7 +151,7 @@ defmodule DurableHandoff.Store.Options do
   """
   @spec new!(keyword()) :: t()
   def new!(given) do
-    # Not left to the schema, which shows what it got.
+    # This check is not left to the schema, whose error would show the value.
     unless is_list(given) and Keyword.keyword?(given) do
       Schema.raise_on(["expected a keyword list such as [url: \"s3://bucket/path\"]"], @what)
     end

@@ -60,7 +60,7 @@ defmodule DurableHandoff.Store.Request do
     :ok
   end
 
-  # What the library cannot read is named here, where the caller's name for it is known.
+  # Invalid keys and etags are reported here, where the caller's names for them are known.
   defp valid!({:put, key, _body, condition, _readback, _keep}), do: {key!(key), condition!(condition)}
   defp valid!({:delete, key, etag}), do: {key!(key), etag == nil or condition!({:etag, etag})}
   defp valid!(request) when is_tuple(request), do: key!(elem(request, 1))
@@ -84,7 +84,7 @@ defmodule DurableHandoff.Store.Request do
   defp number(value, _default) when is_integer(value), do: value |> max(0) |> min(@most)
   defp number(_absent, default), do: default
 
-  # Not cancelled means sent: it is here, or arrives in a moment.
+  # If the request was not cancelled, its answer was sent: it is in the mailbox, or arrives in a moment.
   defp sent(tag) do
     receive do
       {^tag, answer} -> answer

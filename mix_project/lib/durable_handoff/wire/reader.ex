@@ -10,7 +10,7 @@ defmodule DurableHandoff.Wire.Reader do
   @max_problems 1_000
   # More than any release will have.
   @max_goals 64
-  # What a drain or an attempt can last, and far more servers than a drain may have.
+  # The longest time of a drain or an attempt, and far more servers than a drain may have.
   @max_number 0xFFFF_FFFF_FFFF_FFFF
   @max_server 0xFFFF_FFFF
 
@@ -124,7 +124,7 @@ defmodule DurableHandoff.Wire.Reader do
 
   def read(_unknown, _fields), do: {:error, :kind}
 
-  # What is optional may be absent. Keys that are not known are left out.
+  # Optional keys may be absent. Unknown keys are left out.
   defp request(kind, request, from, what, checks) do
     fields = Map.new(checks, fn {name, _check} -> {name, Map.get(what, name)} end)
 
@@ -141,7 +141,7 @@ defmodule DurableHandoff.Wire.Reader do
   defp order?({:release, id}), do: is_server(id)
   defp order?(order), do: order == :finish
 
-  # Of a report only what the source cannot know itself.
+  # Reads only the parts of a report that the source cannot know itself.
   defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended} = report)
        when is_number_of(total) and is_number_of(moved) and is_number_of(last) do
     left =

@@ -277,7 +277,7 @@ defmodule DurableHandoff.ClientTest do
           do: send(Server.name(sup), {DurableHandoff.Client, :owners, version, [{"k", server}]})
 
       assert Client.await(FakeRegistry, sup, "k", timeout: 10) == {:error, :no_owner}
-      # What is right in a message counts.
+      # The valid parts of a message count.
       hint(sup, [:nonsense, {"k", server} | :improper])
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:ok, server}
       assert Process.whereis(Server.name(sup)) == before

@@ -156,7 +156,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       # already.
       assert [{:start, 1, "b@h", 2, _}, {:start, 4, _, 1, _}] = orders
 
-      # What the node orders now is late.
+      # Orders that the node sends now are late.
       session = received(session, {:orders, id, [start(5, "a@h")]})
       session = session |> finished(3, 1, {:moved, nil}) |> Session.handle_event(3 * @second, {:stopped, 2})
       assert {[{:start, 2, _, 2, _}, {:start, 5, _, 1, _}], _wake, session} = Session.poll(session, 3 * @second)

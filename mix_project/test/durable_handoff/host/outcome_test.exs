@@ -170,7 +170,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
             {:bad_init_return, 1},
             {%RuntimeError{}, []},
             {{:badmatch, 1}, [{Room, :init, 1, [file: ~c"room.ex", line: 1]}]},
-            # What the backends say of an object that cannot be read.
+            # The errors that the backends return for an object that cannot be read.
             %ArgumentError{},
             {:error, %ArgumentError{}, "bytes"},
             {:invalid_persisted_state, {:error, :badarg}},
