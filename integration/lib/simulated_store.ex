@@ -203,7 +203,7 @@ defmodule SimulatedStore do
     :exit, _unreachable -> {:error, :unavailable}
   end
 
-  # Tests and measurements call it on machines that are busy with themselves.
+  # Tests and measurements call the store on busy machines.
   defp call({name, node}, message), do: GenServer.call({name, node}, message, @call_timeout_ms)
   defp call(node, message), do: call({__MODULE__, node}, message)
 end

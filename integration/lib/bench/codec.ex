@@ -17,7 +17,7 @@ defmodule HandoffBench.Codec do
   alias HandoffBench.Codec.{States, Waiting}
   alias HandoffBench.Options
 
-  # A round takes about as long whatever is measured.
+  # The length of a round, whatever is measured.
   @round_us 20_000
 
   @doc "Runs the measurement with command-line arguments and prints its tables."
@@ -45,7 +45,7 @@ defmodule HandoffBench.Codec do
         %{name: "JSON", encode: &JSON.encode!/1, decode: &JSON.decode!/1, remark: nil}
 
       Code.ensure_loaded?(:jiffy) ->
-        # Called by name: it is on the code path of those who have it, and no dependency.
+        # Called by name: some machines have it on the code path, and it is no dependency.
         %{
           name: "jiffy",
           encode: &IO.iodata_to_binary(apply(:jiffy, :encode, [&1, [:use_nil]])),
@@ -67,7 +67,7 @@ defmodule HandoffBench.Codec do
   defp row(name, state, peer, rounds) do
     json = Codec.encode!(state)
     check!(name, state, json, peer)
-    # Strings, numbers and atoms of the peer's making, so that both encode the same terms.
+    # The peer creates the strings, numbers and atoms, so that both encode the same terms.
     {encode, peer_encode, encode_ratio} = medians(fn -> Codec.encode!(state) end, fn -> peer.encode.(state) end, rounds)
 
     {decode, peer_decode, decode_ratio} = medians(fn -> Codec.decode!(json) end, fn -> peer.decode.(json) end, rounds)

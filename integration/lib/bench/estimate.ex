@@ -36,7 +36,7 @@ defmodule HandoffBench.Estimate do
     Nodes.start_distribution()
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
     {peers, nodes} = Nodes.start(3)
-    # Code loading, connections.
+    # Loads code and opens connections before the measurement.
     drain("instant", nodes, 100)
     rows = for _ <- 1..options.rounds, store <- stores, do: drain(store, nodes, options.servers)
     Enum.each(peers, &:peer.stop/1)
@@ -51,7 +51,7 @@ defmodule HandoffBench.Estimate do
   defp drain(store, [source | _targets] = nodes, servers) do
     sup = :"bench_#{Nodes.suffix()}"
     options = [name: sup, prefix: "#{sup}/", backend: backend(store)]
-    # The targets hand nothing over when they are ended: that would be measured with the next drain.
+    # The targets start without handoff: drains at their end would be part of the next measurement.
     holders = for node <- nodes, do: Nodes.start_supervisor(node, options ++ [handoff_on_shutdown: node == source])
     Nodes.await_heartbeats(source, sup, length(nodes))
     pids = Nodes.start_servers(source, sup, Server, servers)
@@ -96,7 +96,7 @@ defmodule HandoffBench.Estimate do
 
   defp now_us(node), do: :erpc.call(node, DurableHandoff.Clock, :now_us, [])
 
-  # This VM gets the line of the estimate, and when the source wrote it.
+  # This VM receives the estimate's log line, with the time at which the source wrote it.
   defp listen(source) do
     _earlier = :erpc.call(source, :logger, :remove_handler, [:estimate])
     :ok = :erpc.call(source, :logger, :set_primary_config, [:level, :info])

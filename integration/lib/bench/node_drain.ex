@@ -24,7 +24,7 @@ defmodule HandoffBench.NodeDrain do
     rust = start_rust_node(options.program, nodes)
     executors = [embedded: :embedded, node: {:node, rust.name}]
 
-    # One small drain of each first: code loading, connections.
+    # One small drain of each kind first, which loads code and opens connections.
     for {_name, executor} <- executors, do: drain(source, nodes, executor, 100)
 
     times =
@@ -40,7 +40,7 @@ defmodule HandoffBench.NodeDrain do
     :ok
   end
 
-  # Ends when this VM does: the shell in between reads to the end of its input.
+  # The command ends when this VM does: the shell in between reads to the end of its input.
   @wrapper ~S(exec 3<&0; "$@" >&2 & pid=$!; cat <&3 >/dev/null; kill -KILL $pid)
 
   defp start_rust_node(program, nodes) do
@@ -59,11 +59,11 @@ defmodule HandoffBench.NodeDrain do
     %{name: name, port: port}
   end
 
-  # Milliseconds, as the report says them.
+  # Milliseconds, from the report.
   defp drain(source, nodes, executor, servers) do
     sup = :"bench_#{Nodes.suffix()}"
     options = [name: sup, prefix: "#{sup}/", backend: {SimulatedStore, node: node()}]
-    # The targets hand nothing over when they are ended: that would be measured with the next drain.
+    # The targets start without handoff: drains at their end would be part of the next measurement.
     holders = for node <- nodes, do: Nodes.start_supervisor(node, options ++ [handoff_on_shutdown: node == source])
     Nodes.await_heartbeats(source, sup, length(nodes))
     Nodes.start_servers(source, sup, HandoffBench.NodeDrain.Server, servers)

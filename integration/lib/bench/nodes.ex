@@ -39,7 +39,7 @@ defmodule HandoffBench.Nodes do
 
         receive do
           {:stop, from} ->
-            # Not in order: no server is left to move, and none has an owner.
+            # A kill instead of an orderly stop: no server is left to move, and none has an owner.
             Process.exit(sup, :kill)
             send(from, {:stopped, self()})
         end
@@ -114,7 +114,7 @@ defmodule HandoffBench.Nodes do
 
     true = :peer.call(peer, :net_kernel, :connect_node, [node()])
     for app <- [:logger, :durable_handoff], do: {:ok, _apps} = :erpc.call(node, Application, :ensure_all_started, [app])
-    # How the hosts end after each drain is loud and of no interest.
+    # The nodes log a lot when they end after each drain, and nothing of interest.
     :ok = :erpc.call(node, Logger, :configure, [[level: :none]])
     {peer, node}
   end

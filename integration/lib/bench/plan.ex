@@ -35,8 +35,8 @@ defmodule HandoffBench.Plan do
     :ok
   end
 
-  # The heartbeats of made-up nodes are in the store before the host starts; it finds them as it finds those
-  # of real ones.
+  # The heartbeats of the fictitious nodes are in the store before DurableServer starts, which reads them like
+  # those of real nodes.
   defp start_host(nodes) do
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
     {:ok, %{state: store}} = SimulatedStore.init_backend(node: node())
@@ -67,7 +67,7 @@ defmodule HandoffBench.Plan do
         end
 
       name = "n#{index}@pretended"
-      # DurableServer passes over nodes that this VM has never heard of.
+      # DurableServer skips nodes whose names do not exist as atoms in this VM.
       _heard_of = String.to_atom(name)
 
       {name,
@@ -100,13 +100,13 @@ defmodule HandoffBench.Plan do
     %{calls: calls, per_call_us: us / calls, all_ms: us / calls * servers / 1_000}
   end
 
-  # In a process of its own, so that its terms are gone before the next size is measured.
+  # The engine runs in a process of its own, so that its terms are released before the next size is measured.
   defp engine(servers, view) do
     Task.await(Task.async(fn -> measure_engine(servers, view) end), :infinity)
   end
 
   defp measure_engine(servers, view) do
-    # A made-up node cannot be connected, and the planner only takes nodes that are.
+    # A fictitious node cannot be connected, and the planner chooses connected nodes only.
     view = %{view | nodes: Enum.map(view.nodes, &%{&1 | connected: true})}
     entries = for index <- 1..servers, do: {rem(index, 3), 0, 0}
     config = config()

@@ -33,7 +33,7 @@ defmodule HandoffBench.Store do
     state = %{"text" => String.duplicate("0123456789abcdef", div(options.bytes, 16)), "n" => 0}
     clients = [store: store(endpoint), httpc: Httpc.client(endpoint, options.writers)]
 
-    # One short round each: connections, caches, code loading.
+    # One short round of each client first, for connections, caches and code loading.
     for {_name, put} <- clients, do: round_of(put, state, %{options | seconds: 1})
     rounds = for _ <- 1..options.rounds, {name, put} <- clients, do: {name, round_of(put, state, options)}
     if server, do: Port.close(server)

@@ -20,7 +20,7 @@ defmodule HandoffDemo.Application do
   @impl true
   def start(_type, config) do
     children = [{Control, config}, Recorder | children(config)] ++ slow_child(config)
-    # One child that gives up takes the node with it: a figure measured on half a node is worse than none.
+    # A child that gives up ends the whole node: a figure measured on half a node would be worse than none.
     Supervisor.start_link(children, strategy: :one_for_all, max_restarts: 0)
   end
 

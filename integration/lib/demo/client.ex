@@ -46,7 +46,7 @@ defmodule HandoffDemo.Client do
   @spec start_link(job()) :: t()
   def start_link(job) do
     tally = %{outcomes: %{}, acknowledged: %{}, uncertain: %{}, kept: %{}, times: []}
-    # Not all clients at the same moment.
+    # Clients start at different moments.
     spawn_link(fn -> loop(job, tally, now_ms() + :rand.uniform(job.every_ms)) end)
   end
 
@@ -114,9 +114,10 @@ defmodule HandoffDemo.Client do
 
     case outcome do
       "ok" -> %{tally | acknowledged: bump(tally.acknowledged, index)}
-      # There was no process to apply it.
+      # No process existed that could apply the increment.
       none when none in ["not_found", "noproc"] -> tally
-      # The server may have counted it and ended, or been cut off, before its answer was here.
+      # The server may have counted the increment and ended, or lost its connection, before its answer
+      # arrived.
       _open -> %{tally | uncertain: bump(tally.uncertain, index)}
     end
   end

@@ -9,7 +9,7 @@ defmodule HandoffDemo.Commands do
   @starters 32
   @readers 50
   @read_ms 5_000
-  # So many at once, on a store that may be slow.
+  # The time limit for starting many servers at once on a slow store.
   @start_ms 60_000
   @some 20
 
@@ -33,7 +33,7 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
-  # The nodes whose heartbeats this node has, whether they take servers, and when they said so.
+  # The nodes whose heartbeats this node has, with their draining state and the time of the heartbeat.
   defp command(:view, []) do
     for {_pid, heartbeat} <- Group.members(Config.supervisor(), "__heartbeat"),
         meta = heartbeat.heartbeat_meta || %{},
@@ -64,12 +64,12 @@ defmodule HandoffDemo.Commands do
 
   defp command(:counters, [servers]), do: each(0..(servers - 1), &counter/1, @readers)
 
-  # How many servers do not store it at once.
+  # Returns how many servers have not stored the increment.
   defp command(:increment_all, [servers]) do
     Enum.count(each(0..(servers - 1), &increment/1, @readers), fn {_counter, stored?} -> not stored? end)
   end
 
-  # The servers that start again with no less than `counter`.
+  # Returns how many servers would start again with at least `counter`.
   defp command(:stored, [servers, counter]) do
     Enum.count(each(0..(servers - 1), &stored_now/1, @readers), &(&1 >= counter))
   end
@@ -102,7 +102,7 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
-  # Nodes with another cookie can neither connect nor be connected to: the connection stays down.
+  # Nodes with different cookies cannot connect in either direction, so the connection stays down.
   defp command(:cut, [names]) do
     for name <- names, node = String.to_atom(name) do
       true = :erlang.set_cookie(node, :"another cookie")
@@ -117,7 +117,7 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
-  # What `fun` gives for each index, in any order; exits when one fails.
+  # The results of `fun` for all indices, in any order. Exits when one fails.
   defp each(indices, fun, at_once) do
     indices
     |> Task.async_stream(fun, max_concurrency: at_once, timeout: :infinity, ordered: false)
@@ -133,8 +133,8 @@ defmodule HandoffDemo.Commands do
     {:ok, {_pid, _meta}} = Durable.start_child(Config.supervisor(), child, local_only: true, timeout: @start_ms)
   end
 
-  # Its own answer, its node, and whether the rest of its state is what it was; of a server that does not
-  # answer, what is stored.
+  # The server's own answer with its node, and whether the rest of its state is unchanged. For a server that
+  # does not answer, the stored state.
   defp counter(index) do
     {pid, _meta} = Durable.lookup(Config.supervisor(), Server.key(index))
     {counter, intact} = GenServer.call(pid, :report, @read_ms)
@@ -150,7 +150,7 @@ defmodule HandoffDemo.Commands do
     GenServer.call(pid, {:increment, false}, @read_ms)
   end
 
-  # Without a request to the simulated store, whose speed is part of what is measured.
+  # Reads without a request to the simulated store, whose latency is part of the measurement.
   defp stored_now(index) do
     case Config.from_env!().store do
       {:simulated, _node} -> peeked_counter(index)

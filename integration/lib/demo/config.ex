@@ -76,7 +76,7 @@ defmodule HandoffDemo.Config do
   def from_env! do
     case System.fetch_env(@variable) do
       {:ok, digits} ->
-        # Written by the process that started this one.
+        # The process that started this one has written the value.
         config = digits |> Base.decode16!(case: :lower) |> :erlang.binary_to_term()
         struct!(__MODULE__, %{config | store: store(config.store), executor: executor(config.executor)})
 

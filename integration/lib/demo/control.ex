@@ -27,9 +27,9 @@ defmodule HandoffDemo.Control do
 
   @impl true
   def init(config) do
-    # For terminate/2: a node that stops hands its last events over before the connection closes.
+    # For terminate/2: a node that stops sends its last events before the connection closes.
     Process.flag(:trap_exit, true)
-    # Commands are read with the atoms that exist; this makes theirs exist.
+    # Commands are decoded with existing atoms only. Loading the module creates their atoms.
     {:module, Commands} = Code.ensure_loaded(Commands)
 
     options = [:binary, packet: 4, active: true, nodelay: true]
@@ -58,7 +58,8 @@ defmodule HandoffDemo.Control do
   @impl true
   def handle_info({:tcp, socket, frame}, socket) do
     {id, name, arguments} = :erlang.binary_to_term(frame, [:safe])
-    # In a process of its own: a command may take long, and this one must hear of the driver's end.
+    # The command runs in a process of its own: it may take long, and this process must notice when the driver
+    # ends.
     {:ok, _pid} = Task.start(fn -> send_event({:reply, id, Commands.run(name, arguments)}) end)
     {:noreply, socket}
   end

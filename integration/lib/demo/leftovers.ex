@@ -43,7 +43,7 @@ defmodule HandoffDemo.Leftovers do
   defp tables,
     do: for(table <- :ets.all(), name = :ets.info(table, :name), table_of_ours?(name), do: "table " <> inspect(name))
 
-  # :undefined for a table that has just gone.
+  # :undefined for a table that was deleted meanwhile.
   defp table_of_ours?(name), do: ours?(name) or String.contains?(Atom.to_string(name), "_handoff_")
 
   defp ours?(name), do: String.starts_with?(Atom.to_string(name), "Elixir.DurableHandoff")

@@ -29,15 +29,15 @@ defmodule HandoffDemo.Main do
     if config.role != :store,
       do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), timeout: @ready_ms)
 
-    # The clients' node needs the registry's replica, not servers.
+    # The clients' node needs the registry's replica and no servers.
     if config.role == :client, do: :ok = DurableServer.LifecycleManager.stop_discovery(Config.supervisor())
     Control.send_event(ready())
   end
 
-  # As in a release: what is loaded on first use would be part of the first gaps that are measured.
+  # As in a release: loading code on first use would lengthen the first measured gaps.
   defp load_code do
     for app <- [:durable_server, :durable_handoff, :handoff_integration] do
-      # Not there in every mode.
+      # The application does not exist in every mode.
       _ = Application.load(app)
       :ok = :code.ensure_modules_loaded(Application.spec(app, :modules) || [])
     end

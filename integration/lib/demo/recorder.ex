@@ -12,8 +12,8 @@ defmodule HandoffDemo.Recorder do
 
   alias HandoffDemo.Control
 
-  # Short: what a killed node has not sent is lost, and a life whose end is lost seems to overlap the next
-  # one.
+  # Short, because the unsent records of a killed node are lost, and a life without its end would seem to
+  # overlap the next one.
   @batch_ms 5
 
   @typedoc "What happened to a server: `:down` and `:failed` are ends of its process, in order or not."
@@ -67,7 +67,8 @@ defmodule HandoffDemo.Recorder do
   @impl true
   def terminate(_reason, state), do: send_batch(state)
 
-  # The host stores the state of a server that it stops, and ends one otherwise that has lost its object.
+  # DurableServer stores the state of a server that it stops. A server that has lost its object ends with
+  # another reason.
   defp ended({:shutdown, {:durable, {:fatal_exit, _reason}}}), do: :failed
   defp ended({:shutdown, _reason}), do: :down
   defp ended(reason) when reason in [:normal, :shutdown], do: :down

@@ -47,7 +47,7 @@ defmodule HandoffDemo.Telemetry do
   def handle([:durable_handoff, :fallback], _measurements, %{reason: reason}, _config),
     do: Control.send_event({:fallback, inspect(reason)})
 
-  # In the caller, which is a client: it must not wait for the driver.
+  # The event comes in the calling client, which must not wait for the driver.
   def handle([:durable_handoff, :wait, :stop], %{waited: waited}, _metadata, _config),
     do: Control.event_soon({:waited, System.convert_time_unit(waited, :native, :microsecond)})
 

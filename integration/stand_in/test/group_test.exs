@@ -68,12 +68,12 @@ defmodule GroupTest do
     disconnect(a, b)
     wait_until(fn -> call(b, Group, :lookup, [group, "stays"]) == nil end)
     Process.exit(goes, :kill)
-    # Else a may tell of it as of a change, after it has told what it has.
+    # Otherwise a may send the row as a change, after it has sent all rows.
     wait_until(fn -> call(a, Group, :lookup, [group, "goes"]) == nil end)
     {comes, :ok} = Relay.start(a, {Group, :register, [group, "comes", 1]})
     reconnect(a, b)
 
-    # What b is told it writes down one after the other.
+    # b records the events in this order.
     expected = [{stays, 1}, nil, {comes, 1}]
     wait_until(fn -> for(key <- ["stays", "goes", "comes"], do: call(b, Group, :lookup, [group, key])) == expected end)
   end

@@ -37,7 +37,7 @@ defmodule Client.DrainTest do
 
   test "a thousand callers wait for one moving server: one subscription, and all get a reply", context do
     %{a: a, b: b, sup: sup} = context
-    # A thousand callers are many for a busy machine.
+    # A thousand callers need time on a busy machine.
     start_cluster(context, placement_erpc_timeout_cross_region_ms: 60_000)
     start_server(context, a, Counter, "k")
     hold_move(context, a, "k", [b])
@@ -46,7 +46,7 @@ defmodule Client.DrainTest do
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
 
     calls = Task.async(fn -> call(b, Load, :at_once, [1_000, sup, "k", :add, [timeout: :infinity]]) end)
-    # Still in the mailbox of the old owner, which is writing its last state.
+    # The requests are still in the mailbox of the old owner, which is writing its last state.
     old = whereis(context, a, "k")
     wait_until(fn -> call(a, Process, :info, [old, :message_queue_len]) == {:message_queue_len, 1_000} end)
     SimulatedStore.step(context.store)
@@ -60,8 +60,8 @@ defmodule Client.DrainTest do
     wait_until(fn -> waiting(context, b).subscriptions == 0 end)
   end
 
-  # Starts `count` servers on node a, and callers on each of `nodes` that call them while `move` runs. No
-  # call may fail, and what was answered has to be what they counted.
+  # Starts `count` servers on node a, and callers on each of `nodes` that call them while `move` runs. No call
+  # may fail, and each counter must equal its answered increments.
   defp under_load(%{a: a, b: b} = context, {nodes, callers}, count, opts, move) do
     SimulatedStore.configure(context.store, latency_ms: 3, slots: 8)
     keys = start_servers(context, a, count)

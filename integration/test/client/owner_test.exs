@@ -88,7 +88,7 @@ defmodule Client.OwnerTest do
       options = [start: {Troublesome, %{key: key, count: 0}}, timeout: 30_000]
 
       assert {:error, reason} = call(context.b, DurableHandoff, :call, [context.sup, key, request, options])
-      # Before 0.1.5 :normal is none of the reasons that may be wrapped like that.
+      # Before 0.1.5 :normal is not one of the reasons that may be wrapped.
       assert match?({:shutdown, ^detail}, reason) or match?({%ArgumentError{}, _stack}, reason)
       assert_receive {:handled, _node}
       refute_received {:handled, _again}
@@ -233,7 +233,7 @@ defmodule Client.OwnerTest do
     Task.async(fn -> call(node, DurableHandoff, :call, [context.sup, @key, request, opts], :infinity) end)
   end
 
-  # The blocked server handles what it has; the move that is held goes on to its target.
+  # The blocked server handles its mailbox, and the held move continues to its target.
   defp go_on(context, source, target) do
     Troublesome.disarm(source, @key, :call)
     await_stopped(context, @key, [target])

@@ -78,7 +78,7 @@ defmodule Contract.AnswersTest do
     start(context)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
     answer(context, "ensure_started_child: draining, others free", a, :ensure_started_child, [])
-    # Every node can serve it by itself; which one did is not part of the answer.
+    # Every node can serve the request by itself, and the answer does not depend on which one did.
     Cluster.wait_until(fn -> whereis(context, a, @key) not in [nil, a] end)
   end
 

@@ -43,7 +43,7 @@ defmodule Contract.ArgumentsTest do
     record(context, "config: heartbeat_backend", config.heartbeat_backend, names)
   end
 
-  # The target may hear of the stop only after it is asked for the start.
+  # The target may receive the stop only after the request to start.
   defp until_moved(context, source, target) do
     wait_until(fn ->
       case rehome(context, source, Counter, @key, target_node: target) do
@@ -54,8 +54,7 @@ defmodule Contract.ArgumentsTest do
     end)
   end
 
-  # All kinds of calls so far, each once, until none has come for as long as several sweeps and heartbeats
-  # take.
+  # Each kind of call so far, once. Returns when no new kind has come for several sweeps and heartbeats.
   defp seen(context, seen \\ MapSet.new()) do
     receive do
       {SpyStore, callback, key, opts} ->
@@ -75,7 +74,7 @@ defmodule Contract.ArgumentsTest do
     end
   end
 
-  # Etags, functions and what is left of a time are different in every call.
+  # Etags, functions and remaining times differ in every call.
   defp arguments(opts) do
     for {name, value} <- Enum.sort(opts) do
       {name,

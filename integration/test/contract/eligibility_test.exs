@@ -41,7 +41,7 @@ defmodule Contract.EligibilityTest do
   defp eligible_there(context, a, recorded) do
     others = Enum.reject(recorded["nodes"], &(&1["name"] == recorded["local_node"]))
     table = :"durable_server_heartbeats_#{context.sup}"
-    # A node whose name is no atom yet does not count for the host.
+    # DurableServer ignores a node whose name does not exist as an atom.
     for node <- others, do: call(a, String, :to_atom, [node["name"]])
     # One clock reading for all: a millisecond between two nodes decides their order.
     now = System.system_time(:millisecond)

@@ -193,7 +193,7 @@ defmodule Contract.EndsTest do
     end
   end
 
-  # Runs `fun` on a server of `key` and records what became of both.
+  # Runs `fun` on the server of `key` and records the caller's result and the server's end.
   defp ended(context, row, fun, key \\ "k"),
     do: ended(context, row, start_server(context, context.a, Counter, key), key, fun)
 
@@ -204,7 +204,7 @@ defmodule Contract.EndsTest do
     record(context, row, %{caller: caller, exit: reason, left: left(context, key)})
   end
 
-  # What a caller gets: a value, or the reason of its exit without the call it names.
+  # The caller's result: a value, or the exit reason without the call in it.
   defp outcome(fun) do
     {:returned, fun.()}
   catch

@@ -43,7 +43,7 @@ defmodule Contract.EventsTest do
     record(context, "events: its node was killed", events(dead, 1), %{pid => "old", doomed => "killed_node"})
   end
 
-  # It answers nothing until it is stored that it runs.
+  # The server answers nothing until its running state is stored.
   test "events of a server whose first write fails after it was registered",
        %{a: a, c: c, sup: sup, store: store} = context do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})

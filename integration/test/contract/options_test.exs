@@ -51,7 +51,7 @@ defmodule Contract.OptionsTest do
   defp kind({kind, value}) when is_integer(value), do: {kind, :node_ref}
   defp kind(other), do: other
 
-  # The exception within what a supervisor says of a child that did not start.
+  # The exception inside a supervisor's error about a child that did not start.
   defp refusal({:ok, app}), do: {:accepted, app != nil}
   defp refusal({:error, reason}), do: {:refused, exception(reason)}
 

@@ -58,7 +58,7 @@ defmodule Contract.PlacementTest do
     test "get_cluster_nodes: all of them with what they say of themselves", %{a: a} = context do
       start(context, [heartbeat_meta: %{"version" => "1"}] ++ often_read(context))
       names = Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
-      # From what was read of the store, and only that.
+      # From the heartbeats that were read from the store only.
       known =
         wait_until(fn ->
           known = call(a, Host, :get_cluster_nodes, [context.sup])
@@ -79,7 +79,7 @@ defmodule Contract.PlacementTest do
       assert {:healthy, %{}} = health.(Atom.to_string(a))
       assert :unknown = health.("silent@host")
 
-      # Put again and again: by the time it is read it may be older than it was.
+      # The heartbeat is written repeatedly: it may be too old when it is read.
       wait_until(fn ->
         put_heartbeat(context, "late@host", 20_000)
         match?({:healthy, _}, health.("late@host"))
@@ -215,7 +215,8 @@ defmodule Contract.PlacementTest do
   end
 
   describe "a cordon" do
-    # What `DurableHandoff.Host.Mark` relies on besides: the row of `stop_discovery` alone, put and taken by hand.
+    # `DurableHandoff.Host.Mark` also relies on this: the row of `stop_discovery` by itself, inserted and
+    # deleted by hand.
     test "the row alone: starts here are refused, heartbeats say it; without it both are as before",
          %{a: a} = context do
       start(context, @soon)
@@ -251,13 +252,13 @@ defmodule Contract.PlacementTest do
       :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", newer]})
       wait_until(fn -> eligible(context, a) == [c] end)
 
-      # Joined again, it replaces what the process had said.
+      # A second join replaces the first one.
       :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{own | timestamp: own.timestamp + 2}]})
       wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
       :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp + 3}]})
       wait_until(fn -> eligible(context, a) == [c] end)
 
-      # One that is older counts for nothing, and leaving leaves the node's own.
+      # An older heartbeat has no effect, and after leaving the node's own one counts.
       :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp - 1}]})
       wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
       :ok = Relay.call(relay, {Group, :leave, [context.sup, "__heartbeat"]})
@@ -271,7 +272,7 @@ defmodule Contract.PlacementTest do
     call(node, LifecycleManager, :find_eligible_nodes, [context.sup, module, opts])
   end
 
-  # Read with every heartbeat of its own, and at intervals besides.
+  # The node reads heartbeats with each of its own, and at intervals.
   defp often_read(context), do: @soon ++ backend(context, heartbeat_reconcile_interval_ms: 50)
 
   defp node_rows(node, table), do: for(row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: row)

@@ -5,7 +5,7 @@ defmodule Contract.RehomeTest do
 
   @key "k"
 
-  # A target may take its time, except where a test says otherwise.
+  # Targets get enough time, unless a test says otherwise.
   @patient [placement_erpc_timeout_same_region_ms: 60_000, placement_erpc_timeout_cross_region_ms: 60_000]
 
   setup %{opts: opts}, do: {:ok, opts: Keyword.merge(opts, @patient)}
@@ -206,7 +206,7 @@ defmodule Contract.RehomeTest do
       old = start_known(context, a, Counter)
       put = {:put, storage_key(context, @key)}
       move = hold_claim(context, a, b)
-      # The claim goes through; the write after init waits.
+      # The claim is applied; the write after init waits.
       wait_until(fn -> SimulatedStore.paused(store) == [put] end)
       SimulatedStore.step(store)
 
@@ -215,7 +215,8 @@ defmodule Contract.RehomeTest do
       retry = Task.async(fn -> rehome(context, a, Counter, @key, target_node: b) end)
       SimulatedStore.resume(store)
 
-      # Found starting, found up, still too slow, or not ours any more: never the old one, never a second one.
+      # The retry finds the server starting, running or still too slow, or its reservation lost; never the old
+      # process, and never a second one.
       case await_task(retry) do
         {:error, {:already_started, {pid, _}}} -> assert pid != old and node(pid) == b
         {:ok, {pid, _}} -> assert pid != old and node(pid) == b
@@ -264,7 +265,7 @@ defmodule Contract.RehomeTest do
         tried(fn -> move(context, a, Troublesome, @key, target_node: b) end)
       )
 
-      # Claimed by the target, where nothing runs: no reservation is left.
+      # The target has claimed the server, but no process runs there: no reservation is left.
       record(context, "rehome_child: init raised on the target: left", left(context))
       assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
     end
@@ -347,7 +348,7 @@ defmodule Contract.RehomeTest do
 
       refute call(a, Process, :alive?, [old])
       assert stored(context, @key).meta.restart_attempt_node == nil
-      # What was not synced is gone.
+      # Changes without a sync are lost.
       assert stored(context, @key).state["count"] == 1
     end
 
@@ -371,14 +372,15 @@ defmodule Contract.RehomeTest do
 
   defp child, do: {Counter, key: @key, initial_state: %{}}
 
-  # Every node has heard of it, so that what they forget later they have heard of too.
+  # Every node has received the registration, so that it later receives the unregistration.
   defp start_known(context, node, module, state \\ %{}) do
     pid = start_server(context, node, module, @key, state)
     for other <- context.nodes, up?(context, other), do: await_on(context, other, @key, node)
     pid
   end
 
-  # A move from `source` whose writes are held from the claim on. Its final write has gone through, and the target has heard of the stop.
+  # Starts a move from `source` and holds its writes from the claim on. The final write is applied, and the
+  # target has received the stop.
   defp hold_claim(%{store: store} = context, source, target) do
     [read, put] = for op <- [:get, :put], do: {op, storage_key(context, @key)}
     hold_move(context, source, @key, [target])
@@ -391,7 +393,7 @@ defmodule Contract.RehomeTest do
     move
   end
 
-  # It monitors the other one, and waits: for its answer or its end.
+  # Whether the process monitors the other one and waits for its answer or its end.
   defp waits_for?(node, waiting, other) do
     [monitors: monitored, status: status] = call(node, Process, :info, [waiting, [:monitors, :status]])
     {:process, other} in monitored and status == :waiting

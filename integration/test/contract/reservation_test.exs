@@ -9,7 +9,7 @@ defmodule Contract.ReservationTest do
     start(context, backend(context, discovery_interval_ms: 20))
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    # Displaced: stopped by a move whose target is not there.
+    # A displaced server: a move to an absent target has stopped it.
     [absent] = [:"nobody@127.0.0.1"]
     {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: absent)
     await_none(context, b, @key)

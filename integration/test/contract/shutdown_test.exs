@@ -6,7 +6,7 @@ defmodule Contract.ShutdownTest do
   @key "k"
 
   setup %{nodes: [a]} = context do
-    # The node that goes down is the test's own; the sweep is as often as asked for.
+    # The node that stops belongs to the test. Its sweeps run at the requested interval.
     doomed = start_node()
 
     {:ok,
@@ -73,7 +73,7 @@ defmodule Contract.ShutdownTest do
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
     assert stored(context, @key).meta.node_str == Atom.to_string(doomed)
 
-    # The same server, had its node fallen silent a minute ago.
+    # The same server, as if its node had been silent for a minute.
     %{meta: meta, etag: etag} = stored = stored(context, @key)
     silent = %{meta | node_str: "silent@host", node_ref: 1, last_heartbeat_at: meta.last_heartbeat_at - 60_000}
     put_heartbeat(context, "silent@host", 60_000)
@@ -91,7 +91,7 @@ defmodule Contract.ShutdownTest do
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
     Cluster.stop(doomed)
 
-    # Ten heartbeats long it does not even look for servers.
+    # For ten heartbeats it does not even look for servers.
     SimulatedStore.pause(store, {:list, storage_key(context, "")})
     before = SimulatedStore.stats(store)
     wait_until(fn -> SimulatedStore.stats(store).put > before.put + 10 end)

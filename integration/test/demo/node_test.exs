@@ -34,7 +34,7 @@ defmodule HandoffDemo.NodeTest do
 
     assert_receive {^node, {:exit_status, 0}}, @timeout_ms
 
-    # Stopped, and stored: the next node can go on with them.
+    # The servers are stopped and stored, so the next node can start them.
     for index <- 0..2, do: assert(%{body: _stored} = SimulatedStore.peek(node(), "demo/" <> Server.key(index)))
   end
 
@@ -72,7 +72,7 @@ defmodule HandoffDemo.NodeTest do
 
   test "parted nodes stay parted until they are healed", %{listener: listener} do
     start_supervised!(SimulatedStore)
-    # Those of earlier tests may still be listed.
+    # Servers of earlier tests may still be listed.
     name = node_name()
     {_node, driver} = boot(listener, :app, name)
     [me, app] = [Atom.to_string(node()), String.to_atom(name)]
@@ -99,7 +99,7 @@ defmodule HandoffDemo.NodeTest do
     assert output(node) =~ "driver_unreachable"
   end
 
-  # As a move does that never came to its end.
+  # A reservation as a move leaves it that never ended.
   defp reserve(key, until_ms) do
     {:ok, %{state: store}} = SimulatedStore.init_backend([])
 
@@ -148,7 +148,7 @@ defmodule HandoffDemo.NodeTest do
       ])
 
     {:os_pid, pid} = Port.info(port, :os_pid)
-    # A node that the test left running; it halts by itself when its connection closes with the test.
+    # The test left this node running. It halts when its connection closes with the test.
     on_exit(fn -> System.cmd("kill", ["-KILL", Integer.to_string(pid)], stderr_to_stdout: true) end)
     port
   end

@@ -49,7 +49,7 @@ defmodule Handoff.BreakerTest do
     options = [max_consecutive_failures: 3, max_concurrency: 1, modules: %{Troublesome => [priority: 10]}]
     assert {:ok, %{moved: 20, left: left, first_errors: errors} = report} = drain(context, a, options)
     assert left |> Map.values() |> Enum.sum() == 30
-    # Most of them were not touched: their module was given up after a few.
+    # Most of the servers were not touched: their module was given up after a few failures.
     assert left.failures >= 25
     assert report.attempts < 30
     assert errors |> Enum.map(& &1.module) |> Enum.uniq() == [Troublesome]

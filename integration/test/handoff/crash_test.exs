@@ -92,7 +92,7 @@ defmodule Handoff.CrashTest do
     SimulatedStore.pause(context.store, {:get, storage_key(context, "k")})
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    # The attempt fails at the target's claim, and hears nothing more from the drain.
+    # The attempt fails at the target's claim, and gets no further message from the drain.
     SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :slow_down)
     [drain] = drain_processes(a, [DurableHandoff.Drain])
     {_relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
@@ -130,7 +130,8 @@ defmodule Handoff.CrashTest do
     for node <- others, key <- ["k1", "k2"], do: Troublesome.arm(node, key, :init, :raise)
     once = [max_attempts: 1, max_concurrency: 1, concurrency: :fixed, max_consecutive_failures: 100]
 
-    # A server whose start fails is written twice: when it stops, reserved, and when its reservation is cleared.
+    # A server whose start fails is written twice: reserved when it stops, and again when its reservation is
+    # cleared.
     SimulatedStore.pause(context.store, {:put, storage_key(context, "k2")})
     draining = Task.async(fn -> drain(context, a, once) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
@@ -183,7 +184,7 @@ defmodule Handoff.CrashTest do
 
   defp drainer(context, node), do: call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
 
-  # While there is none it is being restarted, or there will be none any more.
+  # Without a Drainer, it is either being restarted or will not be started again.
   defp kill_drainer_for_good(context, node) do
     pid = wait_until(fn -> if inner_supervisor_gone?(context, node), do: :gone, else: drainer(context, node) end)
 
@@ -194,7 +195,7 @@ defmodule Handoff.CrashTest do
     end
   end
 
-  # The Drainer's own supervisor gave up: there is no Drainer, and none comes.
+  # The Drainer's own supervisor has given up, so no Drainer will start.
   defp inner_supervisor_gone?(context, node) do
     host = call(node, Process, :whereis, [context.sup])
     {:dictionary, dictionary} = call(node, Process, :info, [host, :dictionary])

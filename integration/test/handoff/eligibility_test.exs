@@ -14,12 +14,12 @@ defmodule Handoff.EligibilityTest do
     seed = :rand.uniform(0xFFFFFFFF)
     :rand.seed(:exsss, {seed, 1, 1})
 
-    # The host passes over the delays here, so all levels are open; a node whose name is no atom is none for
-    # it.
+    # DurableServer ignores the delays here, so all levels are open. It ignores nodes whose name does not
+    # exist as an atom.
     delays = for module <- @modules, do: {module, [REGION: 0, ZONE: 0, any: 0]}
     Enum.each(1..12, &String.to_atom("n#{&1}@host"))
 
-    # Nothing but this test is to change the table: no heartbeat but the own one is in the store.
+    # Only this test may change the table: the store has no heartbeat except the node's own.
     opts = Keyword.merge(context.opts, quiet(context))
     start_supervised!({DurableServer.Supervisor, opts ++ [sticky_placement: Map.new(delays)]})
     wait_until(fn -> Host.ready?(context.sup) end)
@@ -51,14 +51,14 @@ defmodule Handoff.EligibilityTest do
   defp random_rows do
     now = System.system_time(:millisecond)
 
-    # A name occurs once; a stamp too, because what the host does with equal ones is not part of its contract.
+    # Each name and each stamp occurs once: the order of equal stamps is not part of DurableServer's contract.
     for n <- Enum.take_random(1..12, :rand.uniform(9)) do
       {"n#{n}@host", (now - 100_000) * 1_000, now - random_age() - n, random_capacity(), random_resources(),
        random_env(), Enum.random([nil, %{}, %{"draining" => true}, %{"draining" => false}, %{"version" => "1"}])}
     end
   end
 
-  # Far from both limits: time goes on between the two answers.
+  # Far from both limits, because time passes between the two answers.
   defp random_age,
     do:
       Enum.random([
@@ -95,7 +95,7 @@ defmodule Handoff.EligibilityTest do
     for variable <- @variables, :rand.uniform(3) > 1, into: %{}, do: {variable, Enum.random(["a", "b", nil])}
   end
 
-  # The same levels as the host writes them down and as the engine reads them.
+  # The same levels as DurableServer stores them and as the engine reads them.
   defp random_levels(delays) do
     case :rand.uniform(4) do
       1 ->

@@ -10,8 +10,8 @@ defmodule Handoff.LearntTest do
     {:ok, a: a, b: b, c: c}
   end
 
-  # A machine that holds the look at the store up for a second, or makes its reads a tenth of a second slower, is taken for a store of
-  # which nothing is known, or a slow one: another time, with another store.
+  # On a busy machine the store may be unmeasured or look slow: when the measurement is delayed by a second,
+  # or its reads by a tenth of a second. Then the test repeats the drain with another store.
   defp starts_wide?(context, drained) do
     Enum.any?(1..3, fn _time ->
       store = String.to_atom(unique("store"))
@@ -37,10 +37,10 @@ defmodule Handoff.LearntTest do
     SimulatedStore.configure(context.store, latency_ms: 5, slots: 2)
     keys = start_servers(context, a, 80)
     {:ok, %{moved: 80}} = drain(context, a)
-    # What it found, and whether it found anything, depends on how busy this machine is.
+    # The result, and whether there is one, depends on how busy this machine is.
     wait_until(fn -> match?([_same], Enum.uniq(for node <- [a, b, c], do: learnt(context, node))) end)
 
-    # Fewer than a look at the store is worth, and than a search from eight would need to come that far.
+    # Fewer servers than the measurement of a store requires, and fewer than a search from eight would need.
     found = %{limit: 24, latency_us: 40_000, knee: false}
     call(a, Learnt, :tell, [identity(context, a), found])
     for node <- [a, b, c], do: wait_until(fn -> learnt(context, node) == found end)
@@ -55,7 +55,7 @@ defmodule Handoff.LearntTest do
     assert starts_wide?(context, fn context ->
              start_servers(context, a, 160)
              SimulatedStore.configure(context.store, latency_ms: 80)
-             # So few that a search from eight would not come further.
+             # So few servers that a search from eight would not reach a higher limit.
              {:ok, %{moved: 160} = report} = drain(context, a)
              report
            end)

@@ -90,7 +90,8 @@ defmodule Handoff.MissingModuleTest do
   defp start_of(context, module, keys),
     do: for(key <- keys, do: {key, start_server(context, context.a, module, key)})
 
-  # A durable server that is in the memory of `nodes` alone: in no code path, as in no other release.
+  # A durable server whose module exists in the memory of `nodes` only and in no code path, as a module of
+  # another release.
   defp new_module(nodes) do
     body =
       quote do

@@ -10,7 +10,7 @@ defmodule Handoff.MoveTest do
     hold_reads(context)
     moving = Task.async(fn -> move(context, a, "s1", to: b) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    # Sent while the server has no owner.
+    # The call is sent while the server has no owner.
     calling = Task.async(fn -> call(c, DurableHandoff, :call, [context.sup, "s1", :get, [timeout: 30_000]]) end)
     SimulatedStore.resume(context.store)
     assert {:ok, %{from: ^a, to: ^b, gap_ms: gap_ms, attempts: attempts}} = await_task(moving)
@@ -24,7 +24,8 @@ defmodule Handoff.MoveTest do
   end
 
   test "to the best node, from a node that does not run the server", %{a: a, b: b, c: c} = context do
-    # Also known by its heartbeat: a node that does not say in time how many servers it has is taken by that.
+    # The target is chosen by heartbeats too: for a node that does not answer in time, its heartbeat has the
+    # number of servers.
     start_cluster(context, heartbeat_interval_ms: 200)
     start_servers(context, b, 4)
     start_server(context, a, Counter, "k")
@@ -84,7 +85,7 @@ defmodule Handoff.MoveTest do
     assert {:error, {:not_moved, %{reason: reason}}} = move(context, a, "k")
     assert reason in [:capacity, :no_target]
     :ok = call(b, DurableHandoff, :uncordon, [context.sup])
-    # What the store says of it stays when the connection is gone.
+    # The node's data in the store stays when the connection is lost.
     wait_until(fn -> call(a, Host, :get_cluster_nodes, [context.sup])[to] end)
     disconnect(a, b)
     assert {:error, {:not_moved, %{reason: :not_connected}}} = move(context, a, "k", to: b)
@@ -142,7 +143,8 @@ defmodule Handoff.MoveTest do
     await_all_on(context, keys, [b, c])
   end
 
-  # What the server answers to a stop, and then what a move says that was asked for before the server has ended.
+  # The server's answer to a stop, and then the result of a move that was requested before the server has
+  # ended.
   defp stop_then_move(%{a: a, b: b} = context, pid, how) do
     :ok = :sys.suspend(pid)
     stopping = Task.async(fn -> GenServer.call(pid, {:stop, how}, :infinity) end)

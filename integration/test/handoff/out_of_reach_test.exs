@@ -27,7 +27,7 @@ defmodule Handoff.OutOfReachTest do
     keys = start_servers(context, a, 6)
     cut_off(context)
     for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
-    # A connection may take its time.
+    # A connection may take long.
     options = [force: true, wait_for_target_ms: 60_000, timeout_ms: 120_000]
     assert {:ok, %{moved: 6}} = drain(context, a, options)
     assert_all_run_on(context, keys, [b, c])
@@ -47,7 +47,7 @@ defmodule Handoff.OutOfReachTest do
        %{a: a, b: b, c: c} = context do
     keys = start_servers(context, a, 12)
     hold_reads(context)
-    # One attempt each: a lost connection is no fault of the server's.
+    # One attempt for each server: a lost connection must not count against it.
     options = [
       max_concurrency: 2,
       concurrency: :fixed,
@@ -61,7 +61,7 @@ defmodule Handoff.OutOfReachTest do
     for other <- [b, c], do: disconnect(a, other)
     SimulatedStore.resume(context.store)
 
-    # Those that were under way are held; the others wait where they run.
+    # Servers in flight are held; the others wait and keep running.
     wait_until(fn -> match?({:ok, %{progress: %{displaced: 2, pending: 10, in_flight: 0}}}, status(context, a)) end)
     assert length(call(a, DurableHandoff.Host, :servers, [context.sup])) == 10
     for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
@@ -71,7 +71,7 @@ defmodule Handoff.OutOfReachTest do
     assert_all_run_on(context, keys, [b, c])
   end
 
-  # And waits until the node knows the others by the store alone.
+  # Also waits until the node knows the others from the store only.
   defp cut_off(%{a: a, names: names} = context) do
     for other <- context.nodes -- [a], do: disconnect(a, other)
     wait_until(fn -> match?({:ok, %{out_of_reach: ^names}}, status(context, a)) end)

@@ -4,15 +4,15 @@ defmodule Handoff.PaceTest do
   use HandoffCase, nodes: 2
 
   setup %{nodes: [a, b]} do
-    # Its clock stands still for the rest of its life.
+    # The node's clock stands still for the rest of its life.
     frozen = start_node()
     {:ok, nodes: [frozen, a, b], frozen: frozen}
   end
 
-  # Two a second.
+  # Two moves per second.
   @interval_ms 500
   @servers 4
-  # How long to look for a start at one instant: a server that has to be tried again may wait for the clock.
+  # How long to wait for starts at one instant: a server that is tried again may wait for the clock.
   @look_ms 300
 
   test "a drain begins no more moves than that", %{frozen: frozen} = context do
@@ -37,8 +37,8 @@ defmodule Handoff.PaceTest do
     assert moved in [2, 3]
   end
 
-  # Sets the clock forward until all is over, each time only when nothing is in flight. How many servers began to move.
-  # Second attempts are not limited.
+  # Sets the clock forward until all moves have ended, each time only when nothing is in flight. Returns how
+  # many servers began to move. Second attempts are not limited.
   defp follow(state, frozen, intervals \\ 0, begun \\ 0) do
     wait_until(fn -> match?(%{progress: %{in_flight: 0}}, state.()) end)
     ended? = state.().state in [:drained, :ended]
@@ -48,14 +48,14 @@ defmodule Handoff.PaceTest do
     if ended? do
       begun
     else
-      # None may be due before the clock goes on. That it does so then only allows more.
+      # No start may be due before the clock advances. An early advance only allows more starts.
       more = if begun == intervals + 1, do: 0, else: begun(@look_ms)
       if more == 0, do: FrozenClock.advance(frozen, @interval_ms)
       follow(state, frozen, if(more == 0, do: intervals + 1, else: intervals), begun + more)
     end
   end
 
-  # The first attempts that have ended since the last look.
+  # The first attempts that have ended since the last call.
   defp begun(wait_ms) do
     receive do
       {:event, [:durable_handoff, :attempt, _stop], _measured, %{attempt: 1}} -> 1 + begun(0)

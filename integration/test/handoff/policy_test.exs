@@ -67,7 +67,7 @@ defmodule Handoff.PolicyTest do
     SimulatedStore.reset_stats(context.store)
     assert {:ok, %{total: 7, moved: 4, left: left, attempts: attempts}} = drain(context, a, eligible: :permanent)
     assert left == %{excluded: 3}
-    # Six questions, and one read an attempt: a target that has not heard of the stop yet takes another one.
+    # Six reads for the policy, and one for each attempt: a target whose registry lags causes another attempt.
     assert SimulatedStore.stats(context.store).get == 6 + attempts
     on_b = for {key, ^b} <- placement(context), do: key
     assert Enum.sort(on_b) == ["own_word", "permanent1", "permanent2", "permanent3"]
@@ -78,7 +78,8 @@ defmodule Handoff.PolicyTest do
        %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 3, Counter, %{permanent: false})
-    # Only the questions are held: they come before the node stops a server, and reads of a move come after.
+    # Only the reads for the policy are held: they come before the node stops a server, and the reads of a
+    # move come afterwards.
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a, eligible: :permanent, timeout_ms: 8_000) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) >= 3 end)

@@ -6,7 +6,7 @@ defmodule Handoff.ServerTroubleTest do
   @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "terminate/2 hangs: the others move, the drain ends in time, and the reservation is cleared after terminate/2",
        %{a: a, b: b, c: c} = context do
-    # Else other nodes start it when it ends.
+    # Otherwise other nodes would start the server when it ends.
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
     stuck = start_server(context, a, Troublesome, "stuck", %{count: 0})
     Troublesome.arm(a, "stuck", :terminate, :hang)
@@ -121,7 +121,7 @@ defmodule Handoff.ServerTroubleTest do
 
       for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
       child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
-      # A receiver may be about to start it.
+      # A receiver may be about to start the server.
       start = fn -> call(b, Host, :ensure_started_child, [context.sup, child, []]) end
       pid = wait_until(fn -> with {:ok, {pid, _meta}} <- start.(), do: pid, else: (_later -> nil) end)
       assert ask(pid, :get) == 5
@@ -136,7 +136,7 @@ defmodule Handoff.ServerTroubleTest do
     Troublesome.arm(first, "k", :init, :hang)
     draining = drain_heard(context, attempt_timeout_ms: 30_000, max_attempts: 1)
     wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(first) end)
-    # The host gives up after 5 s; then the attempt looks in the store.
+    # DurableServer stops waiting after 5 s; then the attempt reads the store.
     hold_reads(context, "k")
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     SimulatedStore.resume(context.store)
@@ -176,7 +176,7 @@ defmodule Handoff.ServerTroubleTest do
     assert {:ok, %{moved: 0}} = drain(context, a)
     assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
 
-    # Else the host may leave it to the sweep of that node, for a while.
+    # Otherwise DurableServer may leave the server to the sweep of that node for a while.
     :ok = stop_children(b, app)
     start_handoff(context, c, backend(context, discovery_interval_ms: 20))
     assert ask(await_on(context, c, "k", c), :get) == 5
@@ -189,7 +189,7 @@ defmodule Handoff.ServerTroubleTest do
     Troublesome.arm(b, "k", :init, :raise)
     assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
     leave_half_started(context, "k", b)
-    # Still armed: not started, and no reason to think that it runs.
+    # The server is still armed to fail: it has not started, and nothing suggests that it runs.
     assert {:failed, :server} =
              call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
 
@@ -252,7 +252,7 @@ defmodule Handoff.ServerTroubleTest do
     call(c, FailingStart, :start, [context.sup, "k", Counter])
     await_on(context, b, "k", c)
 
-    # The registry may name the dead process for a moment.
+    # The registry may still have the dead process.
     wait_until(fn ->
       outcome = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Counter, a, 30_000])
       assert outcome in [:started, {:wait, :starting}]
@@ -319,8 +319,8 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, ["k"], [b, c])
   end
 
-  # A drain of the server "k". Its targets have seen the stop when they are asked to start it: no attempt is a
-  # repetition.
+  # Drains the server "k". Its targets have received the stop when they are asked to start it, so no attempt
+  # is a repetition.
   defp drain_heard(%{a: a, b: b, c: c} = context, overrides \\ []) do
     hold_move(context, a, "k", [b, c])
     draining = Task.async(fn -> drain(context, a, overrides) end)
@@ -332,7 +332,7 @@ defmodule Handoff.ServerTroubleTest do
   defp move(context, source, server, target),
     do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 30_000])
 
-  # What the real DurableServer leaves when init fails on `node`, whatever this one does: claimed by a process
+  # The state that the real DurableServer leaves when init fails on `node`: the object is claimed by a process
   # that has ended.
   defp leave_half_started(context, key, node) do
     dead = call(node, Kernel, :spawn, [:erlang, :self, []])
@@ -344,7 +344,8 @@ defmodule Handoff.ServerTroubleTest do
     {:ok, _} = SimulatedStore.put_object(place(context), storage_key(context, key), half)
   end
 
-  # Two servers and a drain that moves one at a time, held in the middle of the first. That one's key, then the other's.
+  # Starts two servers and a drain that moves one at a time, held in the middle of the first. Returns the key
+  # of the first, then that of the other.
   defp hold_first(context, node) do
     start_server(context, node, Troublesome, "first", %{count: 0})
     start_server(context, node, Counter, "second")

@@ -129,7 +129,7 @@ defmodule Handoff.ShutdownTest do
     start_servers(context, a, 2)
     draining = start_held(context, 2, fn -> drain(context, a, timeout_ms: 60_000) end)
 
-    # The reads stay held until the drain has been given up.
+    # The reads stay held until the drain was given up.
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert {:error, :overdue} = await_task(draining)
     SimulatedStore.resume(context.store)
@@ -169,7 +169,7 @@ defmodule Handoff.ShutdownTest do
     watch = OnTime.watch(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
 
-    # The graceful shutdown, which comes then, waits for the server.
+    # The graceful shutdown, which follows, waits for the server.
     OnTime.assert_ended(watch, :shutdown, 3_000)
     assert call(a, Process, :alive?, [stuck])
     Troublesome.disarm(a, "stuck", :terminate)
@@ -186,7 +186,7 @@ defmodule Handoff.ShutdownTest do
       start_servers(context, a, 2)
       drainer = call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
       hold_reads(context)
-      # Its own limit is far off: that of the shutdown counts.
+      # The drain's own limit is far in the future; that of the shutdown counts.
       draining = Task.async(fn -> drain(context, a, timeout_ms: 120_000) end)
       wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
       pid = if hanging == :drainer, do: drainer, else: hd(drain_processes(a, [hanging]))

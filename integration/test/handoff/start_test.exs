@@ -119,7 +119,7 @@ defmodule Handoff.StartTest do
       Troublesome.arm(leaving, "stuck", :terminate, :hang)
 
       listen_to_telemetry(leaving)
-      # An hour ago, less what is left for some seconds of drain.
+      # An hour ago, plus the seconds that are left for the drain.
       noted_us = call(leaving, DurableHandoff.Clock, :now_us, []) - 3_594_000_000
       call(leaving, :persistent_term, :put, [DurableHandoff.Stopping.Moment, noted_us])
       stopping = Task.async(fn -> stop(leaving) end)
@@ -227,7 +227,7 @@ defmodule Handoff.StartTest do
     error -> error
   end
 
-  # The tuple with this tag, somewhere in what a failed start says.
+  # The tuple with this tag, anywhere in the error of a failed start.
   defp find(term, tag) when is_tuple(term) and elem(term, 0) == tag, do: term
   defp find(term, tag) when is_tuple(term), do: term |> Tuple.to_list() |> find(tag)
   defp find(list, tag) when is_list(list), do: Enum.find_value(list, &find(&1, tag))

@@ -3,7 +3,7 @@ defmodule Handoff.StoredEarlyTest do
 
   use HandoffCase, nodes: 1
 
-  # Nodes of its own for each test: there is no way back.
+  # Each test has nodes of its own, because the mark is final.
   setup do
     [a, b] = start_nodes(2)
     for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
@@ -20,12 +20,12 @@ defmodule Handoff.StoredEarlyTest do
     {_output, 0} = System.cmd("kill", ["-TERM", call(a, System, :pid, [])])
     assert_receive {:stopping, _node, slow}, 60_000
     wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
-    # The mark is set beside the storing, which may be the first to end.
+    # The mark is set at the same time as states are stored, and either may end first.
     wait_until(fn -> match?({:ok, %{marked: true}}, call(a, DurableHandoff, :status, [context.sup])) end)
     assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [context.sup])
     assert map_size(placement(context, [a])) == 60
 
-    # At its turn only what has changed since is stored again, and no server is stopped before.
+    # When the drain begins, only later changes are stored again, and no server is stopped before.
     changed = hd(keys)
     2 = ask(whereis(context, a, changed), :add)
     SimulatedStore.reset_stats(context.store)
@@ -36,7 +36,7 @@ defmodule Handoff.StoredEarlyTest do
     assert map_size(placement(context, [a])) == 60
     SimulatedStore.resume(context.store)
     await_all_on(context, keys, [b])
-    # The other one ends now.
+    # The other node ends now.
     left = %{context | nodes: [b]}
     assert_counts(left, [changed], 2)
     assert_counts(left, keys -- [changed], 1)
@@ -48,7 +48,7 @@ defmodule Handoff.StoredEarlyTest do
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     :ok = call(a, :init, :stop, [])
     assert_receive {:stopping, _node, slow}, 60_000
-    # What a Drainer would have asked the server before, it would have done by now.
+    # The answer shows that the server has handled all earlier messages, including those of a Drainer.
     1 = ask(whereis(context, a, key), :get)
     assert count_stored(context, key) == 0
     send(slow, :go_on)
@@ -83,13 +83,13 @@ defmodule Handoff.StoredEarlyTest do
   test "a drain that begins while servers store their states knows how fast the store writes", %{a: a} = context do
     start_cluster(context)
     listen_to_log(context, a)
-    # Fewer than a look at the store is worth.
+    # Fewer servers than the measurement of a store requires.
     start_unsynced(context, a, 60)
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 50 end)
     {:ok, :started} = drain(context, a, await: false)
-    # It has joined, and waits for the ten that have not been asked.
+    # The drain has joined, and waits for the ten servers that have not been asked.
     await_log(a, :storing_progress)
     SimulatedStore.resume(context.store)
     assert {:info, %{round_trip_ms: _known}} = await_log(a, :estimate)

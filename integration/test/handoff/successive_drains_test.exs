@@ -3,7 +3,7 @@ defmodule Handoff.SuccessiveDrainsTest do
 
   use HandoffCase, nodes: 4
 
-  # Long enough that no heartbeat after the first is written in a test.
+  # So long that no second heartbeat is written during a test.
   @no_more_heartbeats [
     heartbeat_interval_ms: 45_000,
     heartbeat_staleness_threshold_ms: 90_000,
@@ -15,25 +15,26 @@ defmodule Handoff.SuccessiveDrainsTest do
     [a, _b, _c, d] = nodes
     others = Enum.sort([Atom.to_string(a), Atom.to_string(d)])
 
-    # By the heartbeats alone all three are empty, and c would get a third. A node that does not say within half a second how many it has
-    # is taken by its heartbeat all the same: on a machine so busy, another time with another supervisor.
+    # By the heartbeats alone all three targets are empty, and c would get a third of the servers. On a very
+    # busy machine a node does not answer within half a second and its heartbeat counts; then the test repeats
+    # with another supervisor.
     assert Enum.any?(1..3, fn _time -> Enum.sort(Map.keys(second_drain(context))) == others end)
   end
 
-  # Moves twenty servers from a to c, then drains b, which has twenty: the targets of that.
+  # Moves twenty servers from a to c, then drains b, which has twenty. Returns the targets of that drain.
   defp second_drain(%{nodes: [a, b, c, d]} = context) do
     context = another_supervisor(context)
     start_cluster(context, @no_more_heartbeats)
     keys = start_servers(context, a, 20)
-    # So that the first drain has one target: the heartbeats of b and d say that nothing runs there.
-    # Again where c has not heard of the stop yet.
+    # This gives the first drain one target: the heartbeats of b and d say that no supervisor runs there. The
+    # rehome is repeated while c has not received the stop.
     for key <- keys, do: wait_until(fn -> match?({:ok, _}, rehome(context, a, key, c)) end)
-    # A rehome returns before the registry of the source has heard of the end of what it stopped.
+    # A rehome returns before the source's registry has removed the stopped server.
     wait_until(fn -> call(a, DurableHandoff.Host, :count, [context.sup]) == 0 end)
     more = for n <- 1..20, do: "t#{n}"
     for key <- more, do: start_server(context, b, Counter, key, %{})
 
-    # How those that get some share depends on how busy this machine is: a target that refused rests.
+    # How many each of the others gets depends on how busy this machine is: a target that refused rests.
     assert {:ok, %{moved: 20, targets: targets}} = drain(context, b)
     assert_all_run_on(context, keys ++ more, [a, c, d])
     targets

@@ -47,10 +47,10 @@ defmodule Handoff.TakeoverTest do
 
   test "a receiver is full: the next one starts the servers that do not fit", %{a: a, b: b} = context do
     small = start_node()
-    # Long enough to start one more server on the small node before the drain ends.
+    # Enough time to start one more server on the small node before the drain ends.
     app = start_handoff(context, a, leaving(context, timeout_ms: 6_000))
     start_handoff(context, b, unswept(context))
-    # Full before a heartbeat says so.
+    # The node is full before a heartbeat says so.
     start_handoff(
       context,
       small,
@@ -59,14 +59,15 @@ defmodule Handoff.TakeoverTest do
     )
 
     await_heartbeats([a, b, small], context.sup)
-    # So that the blocker, the first of the plan, is for the other one.
+    # This assigns the blocker, the first server of the plan, to the other node.
     start_server(context, small, Counter, "own")
     keys = start_servers(context, a, 4)
     block_drain(context, a)
     hold_reads(context)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> match?({:ok, %{progress: %{}}}, call(a, DurableHandoff, :status, [context.sup])) end)
-    # After the drain asked how many it has: the plan gives it a server all the same.
+    # The server starts after the drain asked for the number of servers, so the plan still assigns one to this
+    # node.
     start_server(context, small, Counter, "late")
     wait_until(fn -> Enum.any?(keys, &(active(context, small)[&1] == :trying)) end)
     SimulatedStore.resume(context.store)
@@ -107,7 +108,7 @@ defmodule Handoff.TakeoverTest do
     SimulatedStore.pause(context.store, {:put, storage_key(context, "s2")})
     spawn(fn -> :erpc.cast(doomed, Application, :stop, [app]) end)
 
-    # All but one have stopped, and run again; that one's last write arrives late, if at all.
+    # All servers but one have stopped and run again. The last write of that one arrives late or not at all.
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == ["s2"] end)
     for node <- [a, b], do: put_row(context, node, before, 0)
     kill(doomed)
@@ -117,7 +118,8 @@ defmodule Handoff.TakeoverTest do
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
   end
 
-  # Drains `source` by a shutdown that moves nothing, and stops it; no receiver can read what it is to start.
+  # Drains `source` by a shutdown that moves nothing, and stops it. Receivers cannot read what they should
+  # start.
   defp leave(context, source, receivers) do
     app = start_uneven(context, source, receivers)
     keys = start_servers(context, source, 6)

@@ -4,7 +4,7 @@ defmodule Handoff.TargetTroubleTest do
   use HandoffCase, nodes: 3
 
   test "target dies between stop and start: the server moves to another", %{a: a} = context do
-    # Two nodes of this test alone: one of them is to die.
+    # Two nodes of this test only, because one of them is killed.
     [doomed, other] = start_nodes(2)
     context = %{context | nodes: [a, doomed]}
     start_cluster(context)
@@ -42,7 +42,7 @@ defmodule Handoff.TargetTroubleTest do
     assert {:ok, %{moved: 0, total: 2, left: left, first_errors: [%{key: "s1"} | _]}} = await_task(draining)
     assert left |> Map.values() |> Enum.sum() == 2
     assert reservations(context) == []
-    # What was displaced waits for a request; the other still runs.
+    # The displaced server waits for a request; the other one still runs.
     assert Map.keys(placement(%{context | nodes: [a]})) == keys -- ["s1"]
   end
 
@@ -51,7 +51,7 @@ defmodule Handoff.TargetTroubleTest do
     start_handoff(context, b, max_children: 2)
     start_handoff(context, c)
     await_heartbeats([a, b, c], context.sup)
-    # After its heartbeat: the next one is seconds away.
+    # The servers start after the heartbeat; the next one is seconds away.
     for key <- ["x1", "x2"], do: start_server(context, b, Counter, key)
     keys = start_servers(context, a, 6)
 
@@ -84,7 +84,7 @@ defmodule Handoff.TargetTroubleTest do
     assert {:ok, %{total: 5, moved: 4, left: left}} = drain(context, a)
     assert left |> Map.values() |> Enum.sum() == 1
 
-    # The first target's start goes on by itself: whether it may is decided by the store.
+    # The start on the first target continues. The store decides whether it succeeds.
     for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
     child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
     wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
@@ -99,7 +99,8 @@ defmodule Handoff.TargetTroubleTest do
     Troublesome.arm(b, "k", :init, :hang)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(b) end)
-    # The answer is given up; then the attempt looks in the store. Held there, it finds the server when it goes on.
+    # The call times out, and then the attempt reads the store. The read is held, and finds the server when it
+    # is released.
     hold_reads(context, "k")
     await_held_reads(context, 1)
     Troublesome.disarm(b, "k", :init)
@@ -130,7 +131,7 @@ defmodule Handoff.TargetTroubleTest do
 
   defp await_held_reads(context, count), do: wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
 
-  # Until a drain that runs on `node` has looked at the cluster with `target` in it: it says so once a second.
+  # Waits until a drain on `node` has seen the cluster with `target`, which it reports once a second.
   defp await_view_of(context, node, target) do
     await_heartbeats([node, target], context.sup)
     listen_to_log(context, node)

@@ -29,7 +29,7 @@ defmodule Node.CommandsTest do
   end
 
   test "move: one server moves to the named node", %{a: a, b: b, c: c} = context do
-    # Asked of a node that does not have it, and knows where it is.
+    # The node that is asked does not run the server, and knows which one does.
     [key] = start_known(context, a, 1, b)
     assert {said, 0} = RustNode.command(["move", Atom.to_string(b), key, "--to", Atom.to_string(c), "--json"])
     from = Atom.to_string(a)

@@ -6,11 +6,11 @@ defmodule Node.EndpointTest do
   alias DurableHandoff.RustNodes
   alias DurableHandoff.Wire.Endpoint
 
-  # The third node is no member: on it runs the process that plays the Rust node.
+  # The third node is not a member: it runs the process that acts as the Rust node.
   setup %{nodes: [a, b, fake]} = context do
     for node <- [a, b], do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     player = call(fake, FakeRustNode, :start, [self(), [silent: context[:silent] == true]])
-    # That of the test before has ended; nodes that knew it learn of that in a moment.
+    # The process of the previous test has ended. Nodes that knew it notice that soon.
     for node <- [a, b], do: wait_until(fn -> call(node, RustNodes, :all, []) == [] end)
     {:ok, %{context | nodes: [a, b]} |> Map.merge(%{a: a, b: b, fake: fake, player: player})}
   end
@@ -165,11 +165,11 @@ defmodule Node.EndpointTest do
       what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: true}
       send_to(a, {:durable_handoff, 1, :rebalance_request, 1, self(), what})
       assert_receive {:durable_handoff, 1, :plan, 1, %{total: 4, moves: 0, left: left, balance: balance}}
-      # They have just been started.
+      # The servers have just been started.
       assert left == %{moved_lately: 4}
       assert %{excess: 2} = balance
 
-      # Its settings count, and one that is wrong is named.
+      # The settings of the request count, and an invalid one is reported.
       send_to(a, {:durable_handoff, 1, :rebalance_request, 4, self(), Map.put(what, :min_servers, 5)})
       assert_receive {:durable_handoff, 1, :plan, 4, %{moves: 0, balance: %{idle: :too_few_servers}}}
       send_to(a, {:durable_handoff, 1, :rebalance_request, 5, self(), Map.put(what, :tolerance, 11)})
@@ -193,7 +193,7 @@ defmodule Node.EndpointTest do
       start_servers(context, a, 4)
       hold_reads(context)
       start_handoff(context, b, options)
-      # The node has begun by itself; the request joins.
+      # The node has begun by itself, and the request joins.
       wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
       before = rebalance_waiters(context, a)
       what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}

@@ -26,7 +26,7 @@ defmodule Node.RebalanceTest do
     start_cluster(context)
     start_servers(context, a, 4)
     assert {:ok, %{moved: 2, executor: :embedded, executors_lost: []}} = rebalance(context, a)
-    # It would ignore the limit.
+    # A Rust node of that release would ignore the limit.
     assert {:ok, %{executor: :embedded, executors_lost: []}} = drain(context, a, max_per_second: 1_000)
     refute_received {:played, {:durable_handoff, 1, :drain_open, _id, _drain, _spec}}
     refute_received {:played, {:durable_handoff, 1, :rebalance_open, _id, _drain, _spec}}

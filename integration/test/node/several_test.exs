@@ -10,7 +10,7 @@ defmodule Node.SeveralTest do
     of_a = start_servers(context, a, 4)
     assert {:ok, %{moved: 4, executor: {:node, first}, executors_lost: []}} = drain(context, a)
 
-    # Some of them went to b; it drains them on.
+    # Some of the servers moved to b, which drains them further.
     on_b = for {key, ^b} <- placement(context), do: key
     assert on_b != []
     assert {:ok, %{executor: {:node, ^first}}} = drain(context, b)

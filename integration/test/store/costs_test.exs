@@ -6,7 +6,7 @@ defmodule Store.CostsTest do
   alias DurableHandoff.Store
   alias Elixir.Store.Proxy
 
-  # What is in memory must not become too old on a busy machine, or a target be given up that takes its time.
+  # Cached objects must not expire on a busy machine, and a slow target must not be given up.
   @patient [placement_erpc_timeout_cross_region_ms: 60_000]
   @servers 10
 
@@ -21,7 +21,7 @@ defmodule Store.CostsTest do
   test "a start is two writes, a sync one, a move three", %{context: context, proxy: proxy} do
     [a, _b] = context.nodes
     start_cluster(context)
-    # Those of the proof at the start.
+    # The writes of the proof at the start.
     writes(proxy)
     keys = start_servers(context, a, @servers)
     assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
@@ -41,7 +41,7 @@ defmodule Store.CostsTest do
     wait_until(fn -> Proxy.counts(proxy).kinds["put"] >= 30 end)
     beats = for %{kind: kind, path: path} <- Proxy.requests(proxy), path =~ "__nodes", do: kind
     %{"put" => puts, "list" => lists, "get" => gets} = Enum.frequencies(beats)
-    # Those of two nodes that were under way at the start and at the end are not whole.
+    # The heartbeats of two nodes that were in flight at the start and at the end are incomplete.
     assert_in_delta lists, puts, 4
     assert_in_delta gets, 2 * puts, 8
   end

@@ -64,7 +64,7 @@ defmodule Store.EnvelopeTest do
     assert Codec.decode!(ours) == Codec.decode!(bytes)
   end
 
-  # The three keys, with what is inside of `meta`: the same term has more than one external form.
+  # The three keys, with `meta` decoded: one term has more than one external form.
   defp opened(bytes) do
     %{"vsn" => _, "state" => _} = object = Codec.decode!(bytes)
     Map.update!(object, "meta", &(&1 |> Base.decode64!() |> :erlang.binary_to_term()))

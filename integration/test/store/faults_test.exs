@@ -103,7 +103,7 @@ defmodule Store.FaultsTest do
       get = fn n -> Request.start(state, {:get, "k#{n}", false}, timeout: 60_000) end
       under_way = for n <- 1..2, do: get.(n)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 2 end)
-      # Of two more one waits for its turn. Which one is not said.
+      # Of two more requests one waits for its turn. Either may.
       [{third, _, _}, {fourth, _, _}] = more = for n <- 3..4, do: get.(n)
       assert_receive {refused, {:error, :overloaded}} when refused in [third, fourth], 60_000
       assert 2 = Proxy.open(proxy)
@@ -199,7 +199,7 @@ defmodule Store.FaultsTest do
     {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
     for n <- 1..50, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{"n" => n})
     before = Backend.stats(state).requests
-    # As DurableServer asks.
+    # The options that DurableServer passes.
     opts = [consistent: false, include_objects: true, error_handler: fn _reason -> :continue end]
     assert 50 = state |> Backend.list_all_objects_stream("x/", opts) |> Enum.count()
     assert Backend.stats(state).requests == before + 1

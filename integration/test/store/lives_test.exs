@@ -6,7 +6,7 @@ defmodule Store.LivesTest do
   alias DurableHandoff.Store, as: Backend
   alias DurableHandoff.Store.Request
 
-  # A sweep of the host can leave a server to the other node for a while.
+  # A sweep of DurableServer can leave a server to the other node for a while.
   @sweeps [discovery_interval_ms: 50]
 
   setup %{nodes: [a, b], opts: opts} do
@@ -92,7 +92,7 @@ defmodule Store.LivesTest do
     assert {:ok, ^bytes, _etag} = Request.run(place, {:get, key, true}, [])
   end
 
-  # Versions before 0.1.5 raise where later ones answer.
+  # Versions before 0.1.5 raise where later ones return an error.
   defp start_within(context, node, key, timeout_ms) do
     call(node, Host, :ensure_started_child, [context.sup, child(key), [timeout: timeout_ms]])
   catch
@@ -101,7 +101,7 @@ defmodule Store.LivesTest do
 
   defp moved(context, from, to) do
     wait_until(fn ->
-      # A target that has not heard of the stop yet answers with the process that was there.
+      # A target that has not received the stop yet returns the old process.
       with {:ok, {pid, _meta}} = moved when node(pid) == to <- rehome(context, from, Counter, "k", target_node: to),
            do: moved,
            else: (_ -> nil)

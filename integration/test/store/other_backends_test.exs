@@ -12,7 +12,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
     alias DurableServer.Backends.{EKVStore, MirrorStore}
 
     @servers 60
-    # So much of the drain is over when the quorum is lost.
+    # How many servers have moved when the quorum is lost.
     @moved_before 10
     @ready_ms 30_000
 
@@ -111,7 +111,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
       end
     end
 
-    # Servers on `node` with a count that none of them has stored; what each has counted.
+    # Starts servers on `node` with a count that is not stored. Returns their counts.
     defp start_counted(context, node) do
       start_cluster(context)
 
@@ -128,12 +128,12 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
       progress.failures
     end
 
-    # What could not be moved is found by a sweep, every 3 s on EKV.
+    # A sweep, every 3 s on EKV, finds the servers that could not be moved.
     defp assert_kept(context, nodes, counts) do
       wait_until(fn -> Map.keys(counts) -- Map.keys(placement(context, nodes)) == [] end, @ready_ms)
       for {key, node} <- placement(context, nodes), do: await_on(context, node, key, node)
 
-      # What is not as it was, and as what.
+      # The servers that differ from before, with their values.
       now = for {key, node} <- placement(context, nodes), do: {key, ask(whereis(context, node, key), :get)}
       assert Enum.reject(now, &(&1 in counts)) == []
     end

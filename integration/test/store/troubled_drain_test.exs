@@ -13,7 +13,7 @@ defmodule Store.TroubledDrainTest do
   @moduletag timeout: 400_000
   # The troubled drain may take its time; what it must not do is to give up.
   @drain [timeout_ms: 300_000]
-  # What a slow store does to a move must not look like a target that does not answer.
+  # The delay that a slow store adds to a move must not count as a target that does not answer.
   @patient [placement_erpc_timeout_cross_region_ms: 60_000]
   @writes [:put, :claim, :update]
 

@@ -37,11 +37,11 @@ defmodule ClusterCase do
   end
 
   setup %{nodes: nodes} do
-    # What an earlier test armed must not meet the servers of this one.
+    # Faults that an earlier test armed must not affect the servers of this one.
     for node <- nodes, node in Node.list(), do: Servers.Troublesome.disarm_all(node)
     store = String.to_atom(Cluster.unique("store"))
-    # Not by `start_supervised!/1`: the store outlives the test, until what the test left on the nodes has
-    # ended.
+    # Not with `start_supervised!/1`: the store must outlive the test, until everything that the test started
+    # on the nodes has ended.
     {:ok, pid} = SimulatedStore.start_link(name: store)
     Process.unlink(pid)
     on_exit(fn -> GenServer.stop(pid) end)

@@ -256,7 +256,7 @@ defmodule HandoffCase do
     ExUnit.AssertionError -> flunk("left on #{node} by this test: #{inspect(left_behind(node, sup))}")
   end
 
-  # Killed, not stopped: a stop would drain.
+  # The processes are killed: a stop would drain.
   @doc false
   @spec kill_applications() :: :ok
   def kill_applications do
@@ -281,7 +281,7 @@ defmodule HandoffCase do
       for(name <- names, String.starts_with?(Atom.to_string(name), "#{sup}_handoff"), do: name)
   end
 
-  # Those that live as long as the application.
+  # The processes that live as long as the application.
   @permanent [
     DurableHandoff.Stopping,
     DurableHandoff.Drain.Quiet,
@@ -382,7 +382,7 @@ defmodule HandoffCase do
       {:module, :telemetry, binary, _term} = Module.create(:telemetry, forwarding(self()), Macro.Env.location(__ENV__))
       :code.purge(:telemetry)
       :code.delete(:telemetry)
-      # That of an earlier test, which had other listeners.
+      # The module of an earlier test, which had other listeners.
       Cluster.call(node, :code, :purge, [:telemetry])
       {:module, :telemetry} = Cluster.call(node, :code, :load_binary, [:telemetry, ~c"made by a test", binary])
       :ok

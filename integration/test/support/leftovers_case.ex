@@ -60,7 +60,7 @@ defmodule LeftoversCase do
   @doc "What the receiver on `node` holds, by key: the phase it is in, `:pending` for what is another one's."
   @spec held(map(), node()) :: %{String.t() => term()}
   def held(context, node) do
-    # A process that is being restarted does not answer.
+    # A process that is restarting does not answer.
     held = {DurableHandoff.Leftovers, :held, [context.sup]}
 
     Cluster.wait_until(fn ->

@@ -21,7 +21,7 @@ defmodule Load do
           do: Node.spawn(node, __MODULE__, :run, [test, supervisor, List.to_tuple(keys), opts])
 
     load = %__MODULE__{pids: pids}
-    # The load is on when every client has had an answer.
+    # The load has started when every client has had an answer.
     for pid <- pids, do: await(pid, :first)
     load
   end

@@ -91,7 +91,7 @@ defmodule RustNode do
     ])
   end
 
-  # What `read` finds in the first line in which it finds something; other lines are the program's log.
+  # The first result of `read` in the program's output; lines without a result are its log.
   defp await_line(port, read, before \\ []) do
     receive do
       {^port, {:data, {_end, line}}} -> read.(line) || await_line(port, read, [line | before])

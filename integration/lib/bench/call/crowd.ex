@@ -78,7 +78,7 @@ defmodule HandoffBench.Call.Crowd do
     end
   end
 
-  # Waits until all callers wait, so that the time they take to start is not measured.
+  # Waits until all callers wait, so that their start is not part of the measurement.
   defp arrive(ref, supervisor, keys, callers) do
     parent = self()
 
@@ -96,8 +96,8 @@ defmodule HandoffBench.Call.Crowd do
     with %{callers: ^callers} = counts <- Client.Server.counts(supervisor), do: counts, else: (_fewer -> nil)
   end
 
-  # When each reply came; a caller with an error has none. Received in any order: a selective receive among 50,000
-  # messages would take too long.
+  # The time of each reply; a caller with an error has none. The messages are received in any order: a
+  # selective receive among 50,000 messages would take too long.
   defp answers(ref, callers), do: for(_ <- 1..callers, {{:ok, _count}, at} <- [answer(ref)], do: at)
 
   defp answer(ref) do

@@ -10,7 +10,7 @@ defmodule DurableServer.Ownership do
   alias DurableServer.{Config, Eligibility, Heartbeats, LifecycleManager, Meta}
 
   @ask_timeout_ms 3_000
-  # A deletion that has not ended by then never ends.
+  # A deletion that takes longer than this will never end.
   @tombstone_ms 60_000
 
   @doc "`reservation` names the node in whose name the start is asked for, if any."

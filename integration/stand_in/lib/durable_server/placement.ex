@@ -45,7 +45,7 @@ defmodule DurableServer.Placement do
     end)
   end
 
-  # Whatever a target answers, raises or throws: the next one is tried.
+  # When a target answers with an error, raises or throws, the next one is tried.
   defp tried(fun) do
     fun.()
   catch
@@ -89,7 +89,7 @@ defmodule DurableServer.Placement do
     end
   end
 
-  # A store that fails counts as one that has nothing.
+  # A failing store counts as a store without the object.
   defp stored(config, key, opts) do
     existing? = Keyword.get(opts, :existing, false)
 

@@ -55,7 +55,7 @@ defmodule DurableServer.Server do
     end
   end
 
-  # What `init` raises ends the process, and its starter learns that from the end.
+  # An exception in `init` ends the process. The starter learns of it from the process's end.
   @impl true
   def handle_continue({__MODULE__, request, starter}, nil) do
     with {:ok, booted} <- Boot.run(request),
@@ -123,7 +123,7 @@ defmodule DurableServer.Server do
     end
   end
 
-  # Not up yet, or no owner any more: nothing of ours to store.
+  # The server is not up yet or is no longer the owner, so it has nothing to store.
   @impl true
   def terminate(_reason, nil), do: :ok
   def terminate({:shutdown, {:durable, {:fatal_exit, _text}}}, _state), do: :ok
@@ -142,7 +142,7 @@ defmodule DurableServer.Server do
   defp finish(nil, :shutdown, state), do: stop(state, :stopped_graceful)
   defp finish(nil, {:shutdown, _reason}, state), do: stop(state, :stopped_graceful)
 
-  # Only the metadata: what a callback that raised has changed is not known.
+  # Writes the metadata only: the changes of a callback that raised are unknown.
   defp finish(nil, reason, state) do
     meta = Meta.crashed(state.stored.meta, reason, now())
     Object.write_meta(state.config.storage_backend, storage_key(state), meta)
@@ -152,7 +152,7 @@ defmodule DurableServer.Server do
     with {:ok, _state} <- write(state, Meta.stopped(state.stored.meta, status, now())), do: :ok
   end
 
-  # A tombstone first, so that of a start meanwhile and the deletion one wins.
+  # A tombstone is written first, so that either the deletion or a concurrent start succeeds.
   defp delete(state) do
     tombstone = %{state.stored | state: %{}, meta: tombstone()}
     backend = state.config.storage_backend
@@ -197,7 +197,7 @@ defmodule DurableServer.Server do
     }
   end
 
-  # What a user's callback returned: store first where it asks for that, remember the state, go on.
+  # Handles the result of a user's callback: stores first if requested, keeps the state, continues.
   defp settle(result, state) do
     case Callbacks.wish(result) do
       {:go_on, sync?, opts, result, at} ->
@@ -241,7 +241,7 @@ defmodule DurableServer.Server do
     end
   end
 
-  # One timer, however many asked for a sync meanwhile.
+  # One timer for all sync requests that arrive meanwhile.
   defp sync_later(state) do
     if state.sync_timer, do: Process.cancel_timer(state.sync_timer)
     every = Keyword.get(state.opts, :sync_every_ms, @sync_every_ms)

@@ -51,7 +51,8 @@ defmodule DurableServer.Starter do
     end
   end
 
-  # Claimed by a node for a restart: waited for, and then for its owner; a claim that ran out is tried again.
+  # A node has claimed the server for a restart: wait for the claim, then for its owner. A claim that expired
+  # is tried again.
   defp follow({:error, {:restart_claimed, node_str}}, request, deadline) do
     %{config: config, key: key} = request
 

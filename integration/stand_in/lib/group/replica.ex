@@ -29,7 +29,7 @@ defmodule Group.Replica do
   @impl true
   def init(group) do
     :ets.new(table(group), [:named_table, :ordered_set, :protected, read_concurrency: true])
-    # One process does the work of the package's eight. Its backlog is the lag of the registry.
+    # One process does the work of the package's eight processes. Its backlog is the registry's lag.
     Process.flag(:priority, :high)
     :ok = :net_kernel.monitor_nodes(true)
     state = %{group: group, peers: %{}, local: %{}, subscribers: %{}}
@@ -70,7 +70,7 @@ defmodule Group.Replica do
   # The DOWN message of the monitor does the rest.
   def handle_info({:nodedown, _node}, state), do: {:noreply, state}
 
-  # Also answered when the peer is known already: it may have lost what it was sent before.
+  # The answer is sent even when the peer is already known: it may have lost earlier messages.
   def handle_info({:hello, peer}, state) when is_map_key(state.peers, peer) do
     send(peer, {:rows, self(), rows_of(node(), state)})
     {:noreply, state}
@@ -103,7 +103,7 @@ defmodule Group.Replica do
     end
   end
 
-  # It is lost where this group does not run; when it starts there, it announces itself.
+  # The message is lost where this group does not run. When the group starts there, it announces itself.
   defp hello(node, state), do: send({name(state.group), node}, {:hello, self()})
 
   defp meet(peer, state) when is_map_key(state.peers, peer), do: state
@@ -122,7 +122,8 @@ defmodule Group.Replica do
     end)
   end
 
-  # Rows of this node's own processes: changed here, watched here, told to every peer.
+  # Rows of this node's own processes: this node changes and monitors them, and sends the changes to every
+  # peer.
 
   defp own(id, pid, meta, state) do
     row = {id, pid, meta, stamp_after(find(state, id))}

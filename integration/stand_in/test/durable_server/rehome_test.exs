@@ -6,7 +6,7 @@ defmodule DurableServer.RehomeTest do
   @key "k"
 
   setup %{nodes: [a, b]} = context do
-    # A target may take its time, except where a test says otherwise.
+    # Targets get enough time, unless a test says otherwise.
     start(context, placement_erpc_timeout_cross_region_ms: 60_000)
     {:ok, a: a, b: b}
   end

@@ -5,7 +5,7 @@ defmodule Recorded.Shape do
   """
 
   @width 100
-  # What is larger counts time since some epoch, or names something.
+  # Larger numbers count time since some epoch, or identify something.
   @large 1_000_000
   @long 40
 

@@ -27,7 +27,7 @@ defmodule Verified.Formatter do
     end
   end
 
-  # What failed before a test, in setup_all, is a failure of each of its tests.
+  # A failure in setup_all counts as a failure of each test of the module.
   defp result(suite, tests) do
     %{
       suite: suite,
