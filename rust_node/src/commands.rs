@@ -1,4 +1,4 @@
-//! The commands. [`exit`] lists how they end.
+//! The commands of `durable-handoff-node`. [`exit`] lists their exit codes.
 
 mod agent;
 pub mod audit;

@@ -46,9 +46,9 @@ pub struct Snapshot {
     pub drains: Vec<DrainInfo>,
     /// The latest drains that have ended, the last one first.
     pub ended: Vec<EndedDrain>,
-    /// What was refused lately, the last one first.
+    /// The latest refusals, newest first.
     pub refused: Vec<Refusal>,
-    /// What each node has said lately of its supervisors.
+    /// The supervisors of each node, from the node's latest description.
     pub supervisors: BTreeMap<String, Vec<SupervisorLine>>,
     /// The nodes whose agents know this node, with the library's release.
     pub agents: BTreeMap<String, String>,
@@ -61,7 +61,7 @@ pub struct Coordinator {
     service: Service,
     presence: Presence,
     overview: Overview,
-    /// What each monitor of ours is for.
+    /// The purpose of each monitor that the coordinator has set.
     monitors: HashMap<MonitorRef, Watched>,
     drainers: HashMap<Key, MonitorRef>,
     agents: HashMap<Arc<str>, MonitorRef>,

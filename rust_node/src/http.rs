@@ -1,20 +1,24 @@
-//! What can be asked over HTTP. Read only; off unless an address is given.
+//! The HTTP service. Read only; off unless an address is configured.
 //!
-//! Guarantee: no answer waits for a peer, and none changes anything. Nothing secret is in any. What clients can hold
-//! is bounded ([`Bounds`]).
+//! Guarantee: no answer waits for a peer, changes anything, or contains a secret. The resources of clients
+//! are bounded ([`Bounds`]).
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/` | a page for people, which shows what `/status` says |
 //! | `/healthz` | 200 while the process runs |
-//! | `/readyz` | 200 while it accepts drains: its coordinator answers, EPMD knows it if it listens, and, if nodes to connect to are configured, one of them is connected; else 503 with the reason. A line for each node that is not connected |
-//! | `/metrics` | OpenMetrics for those who accept it, else Prometheus text |
+//! | `/readyz` | 200 while the node accepts drains; else 503 with the reason. Then a line for each node that
+//! is not connected |
+//! | `/metrics` | OpenMetrics for clients that accept it, else Prometheus text |
 //! | `/drains` | JSON, every drain |
 //! | `/nodes` | JSON, every connected node |
-//! | `/status` | JSON, all of that, as the command `status` shows it, and the latest drains and refusals |
+//! | `/status` | JSON, all of the above, the latest drains and refusals; the command `status` shows it |
 //!
-//! Every answer has headers that keep browsers from guessing its type and from showing it inside of another
-//! page. The page may run its own script and ask this server, and nothing else ([`page`]).
+//! The node accepts drains while its coordinator answers, EPMD knows it (if it listens), and, if nodes to
+//! connect to are configured, one of them is connected.
+//!
+//! Every answer has headers that keep browsers from guessing its type and from showing it inside another
+//! page. The page may run its own script and request data from this server only ([`page`]).
 
 mod page;
 mod serve;
@@ -38,50 +42,49 @@ use crate::distribution::troubles::Unreachable;
 use crate::service::overview::SupervisorLine;
 use crate::service::{DrainInfo, EndedDrain, Refusal};
 
-/// The coordinator answers in between two rounds. Shorter than the second that Kubernetes waits for a
-/// probe...
+/// The time limit of the coordinator's answer to a probe: shorter than the second that Kubernetes waits.
 const PROBE_ANSWER: Duration = Duration::from_millis(800);
-/// ...and than the five that the command `status` waits.
+/// The same limit for all other requests: shorter than the five seconds that the command `status` waits.
 const ANSWER: Duration = Duration::from_secs(4);
 
-/// Nodes that a probe's answer names.
+/// The most nodes that a probe's answer lists.
 const PROBE_LINES: usize = 20;
 
-/// What the answers are made from.
+/// The sources of the answers.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub node: Node,
     pub queries: mpsc::Sender<Query>,
-    /// Cancelled when it stops.
+    /// Cancelled when the node stops.
     pub stopping: CancellationToken,
     /// Whether nodes to connect to are configured.
     pub has_seeds: bool,
-    /// Whether EPMD knows it; without one it does not listen.
+    /// Whether EPMD knows the node; `None` for a node that does not listen.
     pub registered: Option<watch::Receiver<bool>>,
-    /// When it began.
+    /// When the node started.
     pub began: Instant,
 }
 
-/// What a running node says of itself.
+/// The state of a running node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub name: String,
     pub release: String,
-    /// For how long it runs, seconds.
+    /// How long the node has run, in seconds.
     pub running_s: u64,
-    /// Why it takes no drains, if it does not.
+    /// Why the node accepts no drains; `None` while it accepts them.
     pub not_ready: Option<String>,
-    /// Nodes connected to it.
+    /// The nodes that are connected.
     pub nodes: Vec<ConnectedNode>,
-    /// Nodes that are not connected and should be, and why.
+    /// The nodes that should be connected and are not, with the cause of each.
     #[serde(default)]
     pub unreachable: Vec<Unreachable>,
-    /// Drains it coordinates.
+    /// The drains that the node coordinates.
     pub drains: Vec<DrainInfo>,
-    /// The latest drains that have ended, the last one first.
+    /// The latest drains that have ended, newest first.
     #[serde(default)]
     pub ended: Vec<EndedDrain>,
-    /// What was refused lately, the last one first.
+    /// The latest refusals, newest first.
     #[serde(default)]
     pub refused: Vec<Refusal>,
 }
@@ -90,13 +93,13 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectedNode {
     pub name: String,
-    /// A hidden one.
+    /// Whether the node is hidden.
     pub hidden: bool,
-    /// For how long, seconds.
+    /// How long the node has been connected, in seconds.
     pub connected_s: u64,
-    /// The release of the library there, once its agent has answered.
+    /// The release of the library on that node, once its agent has answered.
     pub library: Option<String>,
-    /// What it says of its supervisors, once it has answered.
+    /// The supervisors of that node, once the node has answered.
     #[serde(default)]
     pub supervisors: Vec<SupervisorLine>,
 }
@@ -126,7 +129,7 @@ impl Source {
         timeout(at_most, asked).await.ok().flatten()
     }
 
-    /// Why no drain is accepted, as far as this module knows.
+    /// Why no drain is accepted, judged by this module's own data.
     fn not_ready(&self, coordinator: Option<&Snapshot>) -> Option<&'static str> {
         if self.stopping.is_cancelled() {
             Some("stopping")
@@ -160,15 +163,16 @@ async fn ready(State(source): State<Source>) -> Response {
     }
 }
 
-/// A line for each of the first nodes that are not connected. They do not keep a node from being ready while
-/// others are.
+/// Lists the first nodes that are not connected, one per line. Such nodes do not make this node unready while
+/// others are connected.
 fn unreachable(node: &Node) -> String {
     let line = |of: &Unreachable| format!("{}: {}: {}; {}\n", of.name, of.cause, of.error, of.advice);
     node.troubles().list().iter().take(PROBE_LINES).map(line).collect()
 }
 
 async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
-    // For the next answer: nodes are asked what they say of themselves while that is looked at.
+    // The result is for the next request: nodes are asked for their descriptions only while clients request
+    // them.
     let (unread, _) = oneshot::channel();
     let _busy = source.queries.try_send(Query(unread));
     let metrics = &source.node.options().metrics;

@@ -20,7 +20,7 @@
 //! | what is counted | [`metrics`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
-// What comes from outside must not be able to end the process.
+// Input from outside must not be able to end the process.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod commands;

@@ -176,7 +176,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> Exit {
     })
 }
 
-/// The error and its causes. Many errors contain their cause already; then it is not repeated.
+/// The error and its causes. A cause that the text already contains is not repeated.
 fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_was_said_already_is_not_repeated() {
+    fn a_cause_that_the_text_contains_is_not_repeated() {
         let error = anyhow::anyhow!("refused").context("EPMD: refused").context("cannot start");
         assert_eq!(causes(&error), "cannot start: EPMD: refused");
     }

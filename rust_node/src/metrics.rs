@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// The only label of a family.
+/// The only label of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kind(pub &'static str);
 
@@ -23,21 +23,21 @@ impl EncodeLabelSet for Kind {
     }
 }
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Gauge,
     Counter,
-    /// One for each `kind`.
+    /// One gauge for each `kind`.
     Gauges,
     Counters,
     Histogram,
 }
 
-/// A metric as a reader meets it.
+/// A metric as the documentation lists it.
 #[derive(Debug, Clone, Copy)]
 pub struct Described {
-    /// Without the `_total` of a counter.
+    /// The name without the `_total` of a counter.
     pub name: &'static str,
     pub help: &'static str,
     pub form: Form,
@@ -63,7 +63,7 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// All of them.
+            /// All metrics.
             pub const DESCRIBED: &[Described] =
                 &[$(Described { name: concat!("durable_handoff_", $name), help: $help, form: Form::$form },)*];
         }
@@ -73,7 +73,7 @@ macro_rules! metrics {
     (@type Gauges) => { Family<Kind, Gauge> };
     (@type Counters) => { Family<Kind, Counter> };
     (@type Histogram) => { Histogram };
-    // 1 ms to 65 s.
+    // Buckets from 1 ms to 65 s.
     (@new Histogram) => { Histogram::new(exponential_buckets(0.001, 2.0, 17)) };
     (@new $form:ident) => { Default::default() };
 }
@@ -84,11 +84,11 @@ metrics! {
     connections: Gauge, "connections", "BEAM nodes connected";
     unreachable: Gauges, "unreachable", "Nodes that are not connected and should be, by cause";
     cordoned: Gauge, "cordoned", "Supervisors that are cordoned, of all nodes";
-    /// By how they ended: `accepted`, `dialled`, or what went wrong.
+    /// The kinds are `accepted`, `dialled`, and the causes of failures.
     handshakes: Counters, "handshakes", "Handshakes by how they ended";
     dropped: Counters, "peers_dropped", "Connections ended by this node, by reason";
     refused: Counters, "refused", "Frames and messages refused, by reason";
-    /// A socket was not read because too many of its peer's messages waited.
+    /// A socket was not read because too many messages of its peer waited.
     throttled: Counter, "throttled", "Times a peer was not read because it sent too much";
     messages: Counters, "messages", "Messages of the drain protocol, by kind";
     drains: Gauge, "drains", "Drains open";
@@ -96,7 +96,7 @@ metrics! {
     attempts: Counters, "attempts", "Attempts by outcome";
     moved: Counter, "moved", "Servers moved";
     left: Counters, "left", "Servers that drains have left, by reason";
-    /// As reports have them, an upper bound of the time a server was unavailable.
+    /// As in reports: an upper bound of the time in which a server was unavailable.
     gap_seconds: Histogram, "gap_seconds", "From the start of the attempt that stopped a server until it was moved";
     limit: Gauge, "limit", "Attempts that may be in flight, all storages";
     in_flight: Gauge, "in_flight", "Attempts in flight, all storages";
@@ -111,7 +111,8 @@ impl Metrics {
         text
     }
 
-    /// The same in Prometheus' own text format, where the type of a counter is given under the name of its series.
+    /// The metrics in Prometheus' own text format, in which the type of a counter carries the name of its
+    /// series.
     pub fn render_for_prometheus(&self) -> String {
         let text = self.render();
         let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));
@@ -127,7 +128,7 @@ impl Metrics {
         lines.collect()
     }
 
-    /// Counts one more of a kind.
+    /// Increments the counter of a kind.
     pub fn count(family: &Family<Kind, Counter>, kind: &'static str) {
         family.get_or_create(&Kind(kind)).inc();
     }
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_in_the_text() {
+    fn counted_events_are_in_the_text() {
         let metrics = Metrics::default();
         Metrics::count(&metrics.refused, "too_deep");
         metrics.clone().connections.set(3);

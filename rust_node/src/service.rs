@@ -1,18 +1,19 @@
-//! The drain service: every draining node's decisions, made in one place.
+//! The drain service: makes the decisions of all draining nodes.
 //!
 //! Guarantees
-//! - No socket and no clock: messages and time go in, messages come out ([`Service::take_outputs`]). The same
-//!   calls give the same answers.
-//! - One engine for each drain; one ledger and one limiter for each storage, over all drains on it, in turn.
-//!   Two nodes that drain at once neither pile onto the same target nor double the load on the store.
-//! - A drain that ends, however, gives back what it held of ledger and limiter.
-//! - A message that does not fit changes nothing or ends its own drain; it never touches another.
+//! - The service has no socket and no clock: messages and times go in, messages come out
+//!   ([`Service::take_outputs`]). The same calls give the same results.
+//! - Each drain has an engine of its own. All drains on one storage share a ledger and a limiter, and are
+//!   polled in turn. So two nodes that drain at once do not overload one target or the store.
+//! - When a drain ends in any way, its entries in ledger and limiter are removed.
+//! - An invalid message changes nothing or ends its own drain. It never affects another drain.
 //!
 //! ```text
 //!             drain_open           servers, view          drain_start
 //!   (unknown) ──────────▶ loading ───────────────▶ loading ──────────▶ running ──finish──▶ over
 //!                            │                                            │                  │
-//!                            └── close, drainer or connection gone, silent, refused, stopping┴──▶ (forgotten)
+//!                            └── close, drainer or connection gone, silent, refused, stopping┴──▶
+//! (forgotten)
 //! ```
 
 mod admission;
@@ -46,28 +47,28 @@ pub use info::{DrainInfo, Gaps};
 pub use limits::ServiceLimits;
 use storage::Storage;
 
-/// A drain, identified by its node and that node's number for it.
+/// The key of a drain: its node, and the node's number for the drain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The draining node.
     pub peer: Arc<str>,
-    /// The number it gave the drain.
+    /// The number that the node gave the drain.
     pub id: DrainId,
 }
 
-/// What is to be done for the service.
+/// A side effect that the caller must execute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     Send {
-        /// To a process of this node.
+        /// The node of the recipient.
         peer: Arc<str>,
-        /// To this process.
+        /// The recipient.
         to: Pid,
         message: Box<Message>,
     },
-    /// Monitor the drain's process; its end is [`Service::drainer_down`].
+    /// Monitor the drain's process. Report its end to [`Service::drainer_down`].
     Monitor { key: Key, drainer: Pid },
-    /// The monitor is not needed any more.
+    /// Remove that monitor.
     Demonitor { key: Key },
 }
 
@@ -80,12 +81,12 @@ pub struct Service {
     outputs: Vec<Output>,
     history: History,
     stopping: bool,
-    /// Grows with every round, so that no drain is always asked first.
+    /// Incremented every round, so that a different drain is polled first each time.
     turn: usize,
 }
 
 impl Service {
-    /// Without a drain.
+    /// A service without drains.
     pub fn new(limits: ServiceLimits, metrics: Metrics) -> Self {
         Service {
             limits,
@@ -99,13 +100,13 @@ impl Service {
         }
     }
 
-    /// What is to be done since the last call.
+    /// Returns the side effects since the last call.
     pub fn take_outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Takes in a message of a drain. `from` is its sender, where that is known. Call [`Service::advance`]
-    /// after one or several.
+    /// Handles a message of a drain. `from` is the sender, where it is known. Call [`Service::advance`] after
+    /// one or several calls.
     pub fn receive(&mut self, now: Micros, peer: &Arc<str>, from: Option<&Pid>, message: Message) {
         Metrics::count(&self.metrics.messages, message.kind());
         let id = match &message {
@@ -116,7 +117,7 @@ impl Service {
             Message::Events(events) => events.id,
             Message::Keepalive(keepalive) => keepalive.id,
             Message::DrainClose(close) => close.id,
-            // A refusal of ours crossed it, or it is not for this side.
+            // Our refusal crossed this message, or the message is not for this side.
             _ => return Metrics::count(&self.metrics.refused, "unexpected_kind"),
         };
         let key = Key { peer: Arc::clone(peer), id };
@@ -152,12 +153,12 @@ impl Service {
         }
     }
 
-    /// The process of a drain has ended.
+    /// Ends a drain whose process has ended.
     pub fn drainer_down(&mut self, now: Micros, key: &Key) {
         self.forget(now, key, None, "drainer_down");
     }
 
-    /// The connection to a node has ended, and with it every drain of its.
+    /// Ends all drains of a node whose connection has ended.
     pub fn peer_down(&mut self, now: Micros, peer: &str) {
         let keys: Vec<Key> = self.drains.keys().filter(|key| *key.peer == *peer).cloned().collect();
         for key in keys {
@@ -165,7 +166,7 @@ impl Service {
         }
     }
 
-    /// Takes no drains any more and hands those there are back to their nodes.
+    /// Accepts no further drains and hands the running ones back to their nodes.
     pub fn stop(&mut self, now: Micros) {
         self.stopping = true;
         for key in self.drains.keys().cloned().collect::<Vec<_>>() {
@@ -173,7 +174,7 @@ impl Service {
         }
     }
 
-    /// Lets every engine that has something to decide decide it, and time take effect.
+    /// Polls every engine that may have a decision to make, and ends drains that are overdue.
     pub fn advance(&mut self, now: Micros) {
         self.drop_silent(now);
         self.turn = self.turn.wrapping_add(1);
@@ -188,7 +189,7 @@ impl Service {
                 continue;
             };
             let mut messages: Vec<Message> = Vec::new();
-            // A permit that one drain gave back may be another's.
+            // A permit that one drain returned may go to another drain.
             if storage.changed || drain.is_due(now) {
                 let (orders, report) = drain.poll(now, key.id, storage);
                 messages.extend(orders.into_iter().map(Message::from));
@@ -223,7 +224,7 @@ impl Service {
         self.observe();
     }
 
-    /// When [`Service::advance`] is needed at the latest.
+    /// The latest time of the next [`Service::advance`].
     pub fn wake(&self) -> Option<Micros> {
         let of_drains = self.drains.values().flat_map(|drain| {
             let silent = drain.received_at + Micros::from_millis(SILENCE_MS);
@@ -247,7 +248,8 @@ impl Service {
                 age_ms: now.since(drain.opened).as_millis(),
                 total,
                 moved: progress.moved,
-                // At the end of a rebalance these are also the servers that its node keeps.
+                // At the end of a rebalance this number includes the servers that the node keeps as its
+                // share.
                 left: progress.left.min(total.saturating_sub(progress.moved)),
                 in_flight: progress.in_flight,
                 displaced: progress.displaced,
@@ -260,17 +262,17 @@ impl Service {
         self.drains.iter().map(info).collect()
     }
 
-    /// The latest drains that have ended, the last one first.
+    /// The latest drains that have ended, newest first.
     pub fn ended(&self, now: Micros) -> Vec<EndedDrain> {
         self.history.ended(now)
     }
 
-    /// What was refused lately, the last one first.
+    /// The latest refusals, newest first.
     pub fn refused(&self, now: Micros) -> Vec<Refusal> {
         self.history.refused(now)
     }
 
-    /// Remembers that something of a node was refused.
+    /// Records a refused request of a node.
     pub fn note_refusal(&mut self, now: Micros, peer: &str, supervisor: Option<&str>, why: String) {
         self.history.add_refused(now, peer, supervisor, why);
     }
@@ -290,7 +292,7 @@ impl Service {
         }
     }
 
-    /// Forgets a drain, and tells its process why unless it asked for that or is gone.
+    /// Forgets a drain. Its process is told the reason, unless the process asked for the end or is gone.
     fn forget(&mut self, now: Micros, key: &Key, reason: Option<RefuseReason>, kind: &'static str) {
         let Some(mut drain) = self.drains.remove(key) else {
             return;
@@ -308,7 +310,7 @@ impl Service {
             self.history.add_refused(now, &key.peer, Some(&drain.supervisor), reason.to_string());
         }
         if let Some(storage) = self.storages.get_mut(&drain.storage) {
-            // What ends with this process needs no history.
+            // A drain that ends because this node stops needs no history entry.
             if !over
                 && !self.stopping
                 && let Some(report) = drain.report(now, storage)
@@ -334,7 +336,7 @@ impl Service {
         let sum = |of: fn(&Storage) -> u32| self.storages.values().map(|storage| i64::from(of(storage))).sum();
         self.metrics.limit.set(sum(|storage| storage.shared.limiter.limit()));
         self.metrics.in_flight.set(sum(|storage| storage.shared.limiter.in_flight()));
-        // Last, so that a reader that sees no drain sees its final counters.
+        // The gauge is set last, so that a reader that sees no drain sees the final counters.
         self.metrics.drains.set(i64::try_from(self.drains.len()).unwrap_or(i64::MAX));
     }
 }

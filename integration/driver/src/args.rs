@@ -156,7 +156,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The command line of this process, or an explanation and the end of the process.
+    /// The command line of this process. Wrong flags print an explanation and end the process.
     pub fn from_command_line() -> (Self, Settings) {
         let args = Self::parse();
         match args.settings() {
@@ -165,7 +165,7 @@ impl Args {
         }
     }
 
-    /// What the flags mean together, or which of them do not fit together.
+    /// The settings that the flags stand for, or the flags that contradict each other.
     pub fn settings(&self) -> Result<Settings, clap::Error> {
         let conflict = |reason: String| Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
         let refuse = |reason: String| Err(Self::command().error(ErrorKind::ValueValidation, reason));
@@ -223,7 +223,8 @@ impl Args {
         Ok(settings)
     }
 
-    /// What the flags mean on this store. Whether they fit together is not checked: see [`Args::settings`].
+    /// The settings that the flags stand for on this store. Contradictions are not checked: see
+    /// [`Args::settings`].
     pub fn settings_on(&self, store: Store) -> Settings {
         let quick = self.quick;
         let or = |given: Option<u32>, usual, short| given.unwrap_or(if quick { short } else { usual });
@@ -282,12 +283,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn the_command_line_definition_is_consistent() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn no_flags_roll_three_nodes_in_all_modes() {
+    fn a_run_without_flags_rolls_three_nodes_in_all_modes() {
         let settings = parse(&[]).unwrap();
         assert_eq!((settings.nodes, settings.servers, settings.clients), (3, 300, 20));
         assert_eq!((settings.scenario, settings.deploy), (Scenario::Rolling, Some(Deploy::Surge)));
@@ -298,14 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn quick_shortens_but_explicit_flags_win() {
+    fn quick_shortens_the_run_but_explicit_flags_take_precedence() {
         let settings = parse(&["--quick"]).unwrap();
         assert_eq!((settings.servers, settings.discovery_interval_ms), (120, 10_000));
         assert_eq!(parse(&["--quick", "--servers", "500"]).unwrap().servers, 500);
     }
 
     #[test]
-    fn modes_keep_the_order_given() {
+    fn modes_run_in_the_given_order() {
         assert_eq!(
             parse(&["--modes", "handoff,graceful"]).unwrap().modes,
             [Mode::Handoff, Mode::Graceful].map(Into::into)
@@ -313,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn together_has_that_many_servers_on_each_draining_node() {
+    fn scenario_together_puts_all_servers_on_each_draining_node() {
         let settings = parse(&["--scenario", "together", "--nodes", "4", "--servers", "500"]).unwrap();
         assert_eq!((settings.draining, settings.servers, settings.full_nodes()), (Some(2), 1_000, 2));
     }
 
     #[test]
-    fn scale_out_adds_two_nodes_and_rebalances() {
+    fn scenario_scale_out_adds_two_nodes_and_rebalances() {
         let settings = parse(&["--scenario", "scale-out", "--nodes", "4"]).unwrap();
         assert_eq!((settings.joining, settings.rebalance, settings.full_nodes()), (Some(2), true, 4));
         assert!(!parse(&[]).unwrap().rebalance);
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_refused_by_flag_and_range() {
+    fn values_out_of_range_are_refused_with_flag_and_range() {
         for (flags, expected) in [
             (["--nodes", "1"], "2..=32"),
             (["--servers", "0"], "1..=100000"),
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_do_not_fit_together_are_refused_with_the_reason() {
+    fn contradicting_flags_are_refused_with_the_reason() {
         for (flags, expected) in [
             (&["--scenario", "drain", "--deploy", "surge"][..], "starts none"),
             (&["--modes", "naive,handoff,naive"], "names naive twice"),

@@ -1,9 +1,8 @@
-//! BEAM nodes as operating-system processes, and the control connection that each of them opens to the
-//! driver.
+//! BEAM nodes as operating-system processes, and the control connection that each opens to the driver.
 //!
 //! The connection carries frames of a 4-byte length and one term in the external term format. A node sends
-//! events, the driver sends commands. The connection is also the node's leash: when it closes, the node
-//! halts, so that no node survives the driver.
+//! events, the driver sends commands. A node halts when its connection closes, so that no node survives the
+//! driver.
 
 pub mod cluster;
 pub mod commands;

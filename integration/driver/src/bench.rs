@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn the_command_line_definition_is_consistent() {
         Bench::command().debug_assert();
     }
 }

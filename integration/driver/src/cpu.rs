@@ -5,16 +5,16 @@ use serde::Serialize;
 /// Processor time in milliseconds, of all threads.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Cpu {
-    /// Of the nodes that stopped, up to the last look at them.
+    /// The nodes that stopped, up to their last measurement.
     pub sources: f64,
-    /// Of the other application nodes.
+    /// The other application nodes.
     pub targets: f64,
-    /// Of the node with the clients.
+    /// The node with the clients.
     pub clients: f64,
 }
 
 impl Cpu {
-    /// All of it.
+    /// The sum.
     pub fn total(self) -> f64 {
         self.sources + self.targets + self.clients
     }

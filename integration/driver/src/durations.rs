@@ -1,6 +1,6 @@
-//! Durations for people.
+//! Formats durations.
 
-/// With three significant digits; `-` for none.
+/// A duration with three significant digits; `-` for `None`.
 pub fn rounded(ms: Option<f64>) -> String {
     match ms {
         None => "-".to_owned(),
@@ -12,7 +12,7 @@ pub fn rounded(ms: Option<f64>) -> String {
     }
 }
 
-/// In full: a setting, or a mark of an axis.
+/// The full duration, for a setting or an axis label.
 pub fn exact(ms: f64) -> String {
     if ms < 1_000.0 { format!("{ms} ms") } else { format!("{} s", ms / 1_000.0) }
 }
@@ -27,14 +27,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_keep_three_digits() {
+    fn durations_have_three_significant_digits() {
         let shown = [0.5, 31.26, 208.4, 2_800.0, 44_300.0].map(|ms| rounded(Some(ms)));
         assert_eq!(shown, ["0.50 ms", "31.3 ms", "208 ms", "2.80 s", "44.3 s"]);
         assert_eq!(rounded(None), "-");
     }
 
     #[test]
-    fn settings_are_shown_in_full() {
+    fn settings_have_all_digits() {
         assert_eq!([0.1, 500.0, 1_500.0, 60_000.0].map(exact), ["0.1 ms", "500 ms", "1.5 s", "60 s"]);
     }
 }

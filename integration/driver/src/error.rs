@@ -1,4 +1,4 @@
-//! Everything that can end a run early.
+//! The errors that end a run early.
 
 use std::io;
 
@@ -13,12 +13,12 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 
-    /// What starts a node cannot be executed.
+    /// The command that starts nodes cannot be executed.
     #[error("cannot start `{command}`, which every node needs (Debian: apt-get install elixir erlang)")]
     ElixirMissing {
-        /// The command, `elixir` where nothing else was said.
+        /// The command; `elixir` by default.
         command: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("cannot start {program}, which --executor node needs (cargo build --release --package rust_node)")]
     RustNodeMissing {
         program: std::path::PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
@@ -34,7 +34,7 @@ pub enum Error {
     #[error("a node's clock cannot be set without libfaketime (Debian: apt-get install libfaketime)")]
     FaketimeMissing,
 
-    /// A mixed cluster was asked for, and one release had no part in what happened.
+    /// A mixed cluster was requested, and one release ran no server.
     #[error("{reason}")]
     NotMixed { reason: String },
 
@@ -42,11 +42,11 @@ pub enum Error {
     #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]
     NodeEnded {
         node: String,
-        /// What the driver was doing.
+        /// The step of the driver.
         doing: String,
-        /// Its exit status.
+        /// The exit status of the node.
         status: String,
-        /// The last lines it wrote.
+        /// The last lines of the node's output.
         log: String,
     },
 
@@ -56,23 +56,23 @@ pub enum Error {
         node: String,
         /// The command's name.
         command: &'static str,
-        /// What it answered.
+        /// The node's error.
         reason: String,
     },
 
-    /// An error of a run, with what its nodes said.
+    /// An error of a run, with the logs of its nodes.
     #[error("{reason}\n{logs}")]
     Explained {
-        /// The error and everything behind it.
+        /// The error with all of its causes.
         reason: String,
         /// Where the nodes' logs are.
         logs: String,
     },
 
-    /// Something that has a bound took longer.
+    /// A step exceeded its time limit.
     #[error("not done within {seconds} s: {doing}")]
     TooLong {
-        /// What was waited for.
+        /// The step.
         doing: String,
         seconds: u64,
     },
@@ -80,36 +80,36 @@ pub enum Error {
     /// A message that is not of the control protocol.
     #[error("a node sent a message that this driver does not know: {reason}")]
     Protocol {
-        /// What is wrong with it.
+        /// What is wrong with the message.
         reason: String,
     },
 
     /// Reading or writing failed.
     #[error("{doing}")]
     Io {
-        /// What was being done.
+        /// The action that failed.
         doing: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
     /// The plot could not be drawn.
     #[error("cannot draw the plot: {reason}")]
     Plot {
-        /// What the plot library said.
+        /// The error of the plot library.
         reason: String,
     },
 
     /// The page could not be filled in.
     #[error("cannot fill in the page")]
     Page {
-        /// What the template engine said.
+        /// The error of the template engine.
         #[from]
         source: minijinja::Error,
     },
 }
 
-/// What a node sent is not what the protocol promises.
+/// A message of a node does not follow the protocol.
 impl From<etf::Error> for Error {
     fn from(error: etf::Error) -> Self {
         Self::protocol(error.to_string())
@@ -117,18 +117,18 @@ impl From<etf::Error> for Error {
 }
 
 impl Error {
-    /// For `map_err`: an I/O error with what was being done.
+    /// For `map_err`: an I/O error with the action that failed.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
     }
 
-    /// Whether the nodes had no part in it.
+    /// Whether the error occurred before any node ran.
     pub fn is_from_before_the_nodes(&self) -> bool {
         matches!(self, Self::Interrupted | Self::ElixirMissing { .. } | Self::RustNodeMissing { .. })
     }
 
-    /// With everything behind it.
+    /// The error with all of its causes.
     pub fn in_full(&self) -> String {
         let mut text = self.to_string();
         let mut behind = std::error::Error::source(self);
@@ -139,13 +139,13 @@ impl Error {
         text
     }
 
-    /// The status with which a program ends that failed, perhaps with one of these: after an interrupt what a
-    /// shell reports for a process that SIGINT ended.
+    /// The exit status of a program that failed with this error. After an interrupt it is that of a process
+    /// that SIGINT ended.
     pub fn exit_status(error: Option<&Self>) -> u8 {
         if matches!(error, Some(Self::Interrupted)) { 130 } else { 1 }
     }
 
-    /// For messages that do not have the form the protocol promises.
+    /// The error for a message that does not follow the protocol.
     pub fn protocol(reason: impl Into<String>) -> Self {
         Self::Protocol { reason: reason.into() }
     }

@@ -1,8 +1,8 @@
-//! Faults in real clusters: nodes are killed, paused and disconnected and stores fail, while clients call and
-//! every server is recorded.
+//! Faults in real clusters: nodes are killed, paused and disconnected, and stores fail, while clients call
+//! and all servers are recorded.
 //!
-//! A fault is an entry of the [`catalogue`]: what is done, what happens, a cluster, and a function that does
-//! it. The same [`checks`] run after each.
+//! A fault is an entry of the [`catalogue`]: a description, the expected result, a cluster, and a function
+//! that causes the fault. The same [`checks`] run after each.
 
 pub mod args;
 pub mod catalogue;
@@ -24,10 +24,10 @@ pub struct Fault {
     pub name: &'static str,
     /// What is done to the cluster.
     pub done: &'static str,
-    /// What becomes of the servers.
+    /// The result for the servers.
     pub happens: &'static str,
-    /// The cluster it is done to.
+    /// The cluster of the fault.
     pub setup: Setup,
-    /// Does it. Returns when everything is done; nodes that it told to stop may still be stopping.
+    /// Causes the fault. Returns when everything is done; nodes that were told to stop may still be stopping.
     pub inject: fn(&mut Scene) -> Result<()>,
 }

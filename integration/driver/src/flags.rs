@@ -1,4 +1,4 @@
-//! What several command lines share: checks of flag values, and enums that are shown as they are typed.
+//! Shared parts of several command lines: checks of flag values, and the display of enums.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ macro_rules! shown_as_flag {
 }
 pub(crate) use shown_as_flag;
 
-/// Why a list of flag values cannot be run, if it names one twice.
+/// Why a list of flag values is invalid, if it contains one twice.
 pub fn twice<T: PartialEq + Display>(flag: &str, values: &[T]) -> Option<String> {
     let (_, twice) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))?;
     Some(format!("{flag} names {twice} twice; each runs once"))

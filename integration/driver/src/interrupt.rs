@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end a run in order: each wait checks a flag and returns an error, and dropping the
+//! Ctrl-C and SIGTERM end a run gracefully: each wait checks a flag and returns an error, and dropping the
 //! cluster ends its nodes.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// Whether the run is to end.
+/// Whether the run should end.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 

@@ -1,25 +1,25 @@
-//! The value that a server's counter must not fall below. Pure.
+//! The lowest value that a server's counter may have at the end. Pure.
 //!
-//! An acknowledged increment may be lost in one case only: it was not to be stored before it was answered,
-//! and the server's process was cut off before it could store its state (its node was killed, or
-//! DurableServer ended the process). Even then the counter is no lower than the last one that was stored: by
-//! a sync that was answered, by an orderly stop, or as a later process found it.
+//! An acknowledged increment may be lost in one case only: it was not meant to be stored before it was
+//! answered, and the server's process was cut off before it could store its state (its node was killed, or
+//! DurableServer ended the process). Even then the counter is no lower than the last stored one: that of an
+//! answered sync, of a graceful stop, or of the start of a later process.
 
 use std::collections::BTreeMap;
 
 use crate::beam::commands::{Calls, Counter};
 use crate::history::{End, Key, Life};
 
-/// Whether the last write of a server that stops in order can be relied on.
+/// Whether the last write of a server that stops gracefully is reliable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinalWrites {
-    /// It can: a lost write is a fault.
+    /// It is. A lost write is a fault.
     Count,
-    /// The store fails them at random, for longer than a shutdown lasts; DurableServer then stops the server
-    /// all the same.
+    /// The store fails writes at random, for longer than a shutdown lasts. DurableServer stops the server all
+    /// the same.
     MayFail,
-    /// The store is out for a while. Those of servers that are being stopped when that begins may fail; the
-    /// report of the drain then counts them.
+    /// The store is down for a while. Writes of servers that are stopping then may fail; the report of the
+    /// drain counts them.
     FailAsReported,
 }
 
@@ -38,7 +38,7 @@ pub fn floor(key: Key, lives: &[Life], calls: &Calls, writes: FinalWrites) -> u6
     lives.iter().map(stored).fold(kept, u64::max)
 }
 
-/// How many servers have a lower counter than if every final write had been stored.
+/// How many servers have a lower counter than they would have if every final write had been stored.
 pub fn set_back(counters: &[Counter], lives: &BTreeMap<Key, Vec<Life>>, calls: &Calls) -> u64 {
     let of_one = |key: Key| lives.get(&key).map_or(&[][..], Vec::as_slice);
     let behind =
@@ -65,16 +65,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_only_ever_stopped_in_order_keeps_every_answered_increment() {
+    fn a_server_that_always_stopped_gracefully_keeps_every_answered_increment() {
         let lives = [life(0, Some(End::Stopped(40))), life(40, None)];
         assert_eq!(floor(KEY, &lives, &calls(55, 10), FinalWrites::Count), 55);
     }
 
     #[test]
-    fn a_server_that_was_killed_keeps_what_was_stored_before() {
+    fn a_server_that_was_killed_keeps_the_increments_stored_before() {
         let killed = Some(End::CutOff);
         assert_eq!(floor(KEY, &[life(0, killed), life(10, None)], &calls(55, 30), FinalWrites::Count), 30);
-        // What an orderly stop stored before counts too, and what a later process found.
+        // A counter that a graceful stop stored before counts too, and so does the one that a later process
+        // read.
         let moved_first = [life(0, Some(End::Stopped(40))), life(40, killed), life(40, None)];
         assert_eq!(floor(KEY, &moved_first, &calls(55, 30), FinalWrites::Count), 40);
         let found = [life(0, killed), life(45, killed), life(45, None)];
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_whose_last_write_failed_is_set_back_and_keeps_what_was_synced() {
+    fn a_server_whose_last_write_failed_keeps_the_synced_increments() {
         let lives = [life(20, Some(End::Stopped(40))), life(30, None)];
         assert_eq!(floor(KEY, &lives, &calls(40, 30), FinalWrites::FailAsReported), 30);
         let counters = |value| [Counter { key: KEY, value, node: None, intact: true }];
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_fails_at_random_may_lose_the_last_write_but_nothing_that_was_synced() {
+    fn a_store_that_fails_at_random_loses_at_most_the_last_write() {
         let lives = [life(20, Some(End::Stopped(40))), life(20, None)];
         assert_eq!(floor(KEY, &lives, &calls(55, 30), FinalWrites::MayFail), 30);
     }

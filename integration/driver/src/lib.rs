@@ -1,17 +1,18 @@
 //! The demo's driver. It starts operating-system BEAM nodes with durable servers and clients, stops nodes as
-//! a deploy does, and reports what clients and servers saw: with the existing graceful shutdown, with a naive
-//! handoff, and with `durable_handoff`.
+//! a deploy does, and reports the gaps of servers and the results of client calls: with DurableServer's
+//! graceful shutdown, with a naive handoff, and with `durable_handoff`.
 //!
-//! Guarantees: the figures of all modes come from the same code and one clock, each mode has fresh nodes and
-//! a fresh store, and no node outlives the driver.
+//! Guarantees: the figures of all modes come from the same code and one clock, each mode has new nodes and a
+//! new store, and no node outlives the driver.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
-//! | [`args`], [`flags`], [`settings`], [`store`], [`variant`], [`releases`] | the command line, checked, and what it means |
+//! | [`args`], [`flags`], [`settings`], [`store`], [`variant`], [`releases`] | the command line, checked, and
+//! its meaning |
 //! | [`paths`], [`random`] | files, names and secrets of a run |
 //! | [`beam`], [`rust_node`], [`process`] | nodes as processes, the control connection, its messages |
 //! | [`run`] | one mode on one cluster: the scenarios, step by step |
-//! | [`history`], [`kept`], [`metrics`], [`quantiles`] | from recorded moments to figures; pure |
+//! | [`history`], [`kept`], [`metrics`], [`quantiles`] | computes figures from recorded moments; pure |
 //! | [`report`], [`render`], [`tables`], [`durations`] | the figures as JSON, table, plot and page |
 //! | [`bench`], [`faults`] | the same clusters, measured on several stores, and with faults |
 //! | [`progress`], [`interrupt`], [`error`] | progress, Ctrl-C, errors |

@@ -37,8 +37,7 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
         Err(error) => return Err(paths.explained(error).into()),
     };
 
-    // Files first: what took minutes to measure must not get lost because the table could not be written to a
-    // closed pipe.
+    // Files are written first: a closed pipe must not lose the results of minutes.
     if let Some(path) = &args.json {
         write(path, &report.to_json())?;
     }
@@ -46,7 +45,8 @@ fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
         write(path, &page::page(&report)?)?;
     }
     if let Some(path) = &args.svg {
-        // Without a gap there is nothing to draw: a file from an earlier run must not stay as if it were of this one.
+        // Without a gap the plot is empty. It replaces a file of an earlier run, which would look like one of
+        // this run.
         write(path, &plot::picture(&report)?.unwrap_or_default())?;
     }
     let mut out = io::stdout().lock();

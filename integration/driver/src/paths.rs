@@ -1,5 +1,5 @@
-//! Where a run writes on this machine. All of it is gone when the run is over, but for the logs of one that
-//! failed and what the caller named.
+//! The files of a run on this machine. They are removed at the end, except the logs of a failed run and the
+//! files that the caller named.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use crate::{Error, Result};
 /// The directories of a run.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// What nodes say.
+    /// The logs of the nodes.
     pub logs: PathBuf,
     pub scratch: PathBuf,
-    /// Tells this run's objects from those of others at the same URL.
+    /// Distinguishes the objects of this run from those of other runs at the same URL.
     pub run: String,
 }
 
 impl Paths {
-    /// These directories, for a run of its own.
+    /// These directories, for one run.
     pub fn new(logs: PathBuf, scratch: PathBuf) -> Result<Self> {
         Ok(Self { logs, scratch, run: hex(4)? })
     }
 
-    /// The URL of the store of one column: a fresh folder for each. `None` for the simulated store.
+    /// The URL of the store of one column, a new folder for each; `None` for the simulated store.
     pub fn store_url(&self, store: &Store, column: &str) -> Result<Option<String>> {
         match store {
             Store::Simulated { .. } => Ok(None),
@@ -47,7 +47,7 @@ impl Paths {
     }
 }
 
-/// Directories of a run that end with it.
+/// Directories of a run that are removed with it.
 #[derive(Debug)]
 pub struct TempDir {
     paths: Paths,
@@ -56,7 +56,7 @@ pub struct TempDir {
 }
 
 impl TempDir {
-    /// New ones, whose names begin with `prefix`.
+    /// New directories, whose names begin with `prefix`.
     pub fn new(prefix: &str) -> Result<Self> {
         let directory = |what| {
             let made = tempfile::Builder::new().prefix(prefix).tempdir();
@@ -72,12 +72,12 @@ impl TempDir {
         &self.paths
     }
 
-    /// Keeps the logs, and says where they are.
+    /// Keeps the logs. Returns their path.
     pub fn keep_logs(self) -> String {
         format!("the nodes' logs are in {}", self.logs.keep().display())
     }
 
-    /// The error of a run, with the logs of its nodes where they had a part in it.
+    /// Adds the logs of the nodes to an error of a run that involved nodes.
     pub fn explained(self, error: Error) -> Error {
         if error.is_from_before_the_nodes() {
             return error;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_stay_where_nodes_had_a_part_in_the_error() {
+    fn logs_are_kept_when_nodes_were_involved_in_the_error() {
         let logs = |paths: &TempDir| paths.paths().logs.clone();
         let (gone, kept) = (TempDir::new("handoff-test-").unwrap(), TempDir::new("handoff-test-").unwrap());
         let (gone_logs, kept_logs) = (logs(&gone), logs(&kept));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn every_column_has_a_store_of_its_own() {
+    fn every_column_has_its_own_store() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths { logs: dir.path().into(), scratch: dir.path().into(), run: "ab12".into() };
         let first = paths.store_url(&Store::Directory, "naive").unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! A child process, killed on drop: after success, an error or a panic no node is left running.
+//! A child process that is killed on drop: after success, an error or a panic no node is left running.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How much of a log is shown when its node ends by itself.
+/// How many bytes of a log are shown when its node ends by itself.
 const LOG_TAIL_BYTES: u64 = 4_000;
 
 /// A running child process whose output goes to a file.
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own: Ctrl-C at the terminal reaches the driver alone, which
+    /// Starts `command` in a process group of its own: Ctrl-C at the terminal reaches only the driver, which
     /// then ends its children.
     pub fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let output = File::create(log)?;
@@ -28,17 +28,17 @@ impl Process {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// The process id. It is not reused until the process has been waited for.
+    /// The process id. The system does not reuse it until the process has been waited for.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks the process to stop, as a deploy does. A process that has ended already is no error.
+    /// Sends SIGTERM, as a deploy does. A process that has ended is no error.
     pub fn sigterm(&mut self) -> io::Result<()> {
         self.signal(Signal::SIGTERM)
     }
 
-    /// Sends a signal. A process that has ended already is no error.
+    /// Sends a signal. A process that has ended is no error.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.status()?.is_some() {
             return Ok(());
@@ -58,18 +58,18 @@ impl Process {
         self.child.try_wait()
     }
 
-    /// Processor time of all its threads, in milliseconds; `None` when it has ended.
+    /// The processor time of all its threads in milliseconds; `None` after its end.
     pub fn cpu_ms(&self) -> Option<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         cpu_ms(&stat).filter(|ms| *ms > 0.0)
     }
 
-    /// Everything it has written so far that is text; empty when that cannot be read.
+    /// Its output so far; empty when it cannot be read. Bytes that are not text are replaced.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The last lines it wrote.
+    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         let tail = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&self.log)?;
@@ -89,19 +89,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here, and a node also halts by itself when its control
-        // connection closes.
+        // An error here has no remedy. A node also halts by itself when its control connection closes.
         let _ = self.kill();
     }
 }
 
-/// User and system time from a line of /proc/PID/stat, whose second field, the name, may contain anything.
+/// User and system time from a line of /proc/PID/stat, whose second field, the name, may contain any
+/// character.
 fn cpu_ms(stat: &str) -> Option<f64> {
     /// Linux shows times to programs in hundredths of a second.
     const MS_PER_TICK: f64 = 10.0;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok().map(f64::from);
-    // Fields 14 and 15; those left begin with the third.
+    // Fields 14 and 15. The remaining fields begin with the third.
     Some((ticks(11)? + ticks(12)?) * MS_PER_TICK)
 }
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_read_behind_a_name_with_spaces_and_brackets() {
+    fn processor_time_is_read_after_a_name_with_spaces_and_brackets() {
         let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 200 0 0 150 25 0 0 20 0 3 0 100 1 2 3";
         assert_eq!(cpu_ms(stat), Some(1_750.0));
         assert_eq!(cpu_ms("42 (ended"), None);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_process_is_gone_even_when_it_ignores_sigterm() {
+    fn a_dropped_process_is_killed_even_when_it_ignores_sigterm() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("trap '' TERM; exec sleep 1000", dir.path());
         process.sigterm().unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_keeps_both_outputs_and_only_its_end_is_shown() {
+    fn the_log_has_both_outputs_and_only_its_end_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("seq 1 3000; echo the reason >&2", dir.path());
         ended(&mut process);

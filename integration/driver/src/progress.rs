@@ -1,5 +1,4 @@
-//! What the person at the terminal sees while a run goes on: one line per mode. Without a terminal, one line
-//! per step.
+//! Progress on the terminal: one line per mode. Without a terminal, one line per step.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -9,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::variant::Variant;
 
-/// Without a terminal, how often a step that takes long says how far it is.
+/// The interval of progress lines of a long step, without a terminal.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 
 /// The lines of all modes.
@@ -69,7 +68,7 @@ impl ModeProgress {
         self.print(step);
     }
 
-    /// How far the step is, in servers.
+    /// The progress of the step, in servers.
     pub fn amount(&self, done: u32, total: u32) {
         if self.line.length() != Some(total.into()) || self.line.position() == 0 {
             self.line.set_style(style(
@@ -84,7 +83,7 @@ impl ModeProgress {
         }
     }
 
-    /// Calls of the clients so far: answered, failed.
+    /// The calls of the clients so far: answered, failed.
     pub fn calls(&self, calls: (u64, u64)) {
         self.state.borrow_mut().calls = calls;
         self.show();

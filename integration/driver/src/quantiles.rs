@@ -1,5 +1,4 @@
-//! Quantiles by the nearest-rank method: every value reported is one that was measured, never an
-//! interpolation.
+//! Quantiles by nearest rank: every reported value was measured, never interpolated.
 
 use serde::Serialize;
 
@@ -30,7 +29,8 @@ impl Quantiles {
     }
 }
 
-/// The middle one of `values`, 0 without any; of an even number the lower, which was measured, too.
+/// The middle one of `values`, 0 without any. Of an even number of values it is the lower of the two middle
+/// ones.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_rank_takes_measured_values_only() {
+    fn nearest_rank_returns_measured_values_only() {
         let quantiles = Quantiles::of_micros((1..=200).rev().map(|n| n * 1_000).collect());
         assert_eq!(
             quantiles,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn no_values_give_no_quantiles() {
+    fn no_values_have_no_quantiles() {
         assert_eq!(Quantiles::of_micros(vec![]), Quantiles::default());
     }
 }

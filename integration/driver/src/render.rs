@@ -12,7 +12,7 @@ pub mod fixture;
 use crate::report::Report;
 use crate::report::nodes::started_on;
 
-/// The name and version of the host. It says so if that is the stand-in and not DurableServer.
+/// Name and version of DurableServer, or of the stand-in.
 pub fn host(report: &Report) -> String {
     let host = &report.versions.durable_server;
     match host.kind.as_str() {

@@ -17,17 +17,17 @@ use crate::{Error, Result};
 
 pub use nodes::NodeReport;
 
-/// What the figures were measured on.
+/// The versions of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Versions {
-    /// The durable servers' host.
+    /// The version of DurableServer.
     pub durable_server: HostVersion,
     pub elixir: String,
     /// Erlang/OTP.
     pub otp: String,
 }
 
-/// The host: the real one, or this project's stand-in for it.
+/// DurableServer, or this project's stand-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostVersion {
     /// Version of the `durable_server` application.
@@ -53,17 +53,17 @@ impl From<events::Versions> for Versions {
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What it ran on.
+    /// The versions.
     #[serde(flatten)]
     pub versions: Versions,
-    /// What it did.
+    /// The settings.
     pub settings: Settings,
     /// The figures of every mode that ran.
     #[serde(serialize_with = "by_mode")]
     pub modes: Vec<(Variant, ModeReport)>,
 }
 
-/// A JSON object in the order of running.
+/// A JSON object in the order of the runs.
 fn by_mode<S: serde::Serializer>(modes: &[(Variant, ModeReport)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(modes.iter().map(|(mode, report)| (mode, report)))
 }
@@ -73,45 +73,45 @@ fn by_mode<S: serde::Serializer>(modes: &[(Variant, ModeReport)], serializer: S)
 pub struct ModeReport {
     /// Servers on the stopping nodes, over all drains.
     pub total: usize,
-    /// Of these, running elsewhere before the stopping node was gone.
+    /// Servers that ran elsewhere before the stopping node was gone.
     pub moved: usize,
-    /// Of these, stopped with their node, for others to find.
+    /// Servers that stopped with their node. A sweep finds them.
     pub left: usize,
     /// From the old process's user `terminate/2` to the new one's `init`, over all moves.
     pub gap_ms: Quantiles,
-    /// From SIGTERM until nothing ran on the node any more and everything it moved was up. Overlapping drains
-    /// count once, others are summed.
+    /// From SIGTERM until nothing ran on the node and everything that it moved was up. Overlapping drains
+    /// count once; other drains are summed.
     pub drain_ms: f64,
     /// From the first SIGTERM until the last server was back; `None` when some were not.
     pub recovery_ms: Option<f64>,
-    /// Where servers of the stopping nodes went, over all drains.
+    /// The servers of the stopping nodes by target, over all drains.
     pub targets: BTreeMap<String, usize>,
     /// Servers per node at the end.
     pub final_share: BTreeMap<String, usize>,
     pub calls: u64,
-    /// Of these, without an answer.
+    /// Calls without an answer.
     pub failed_calls: u64,
-    /// The failed ones by how they failed.
+    /// Failed calls by cause.
     pub failed_by: BTreeMap<String, u64>,
-    /// Increments that a client had the answer to and the server has not.
+    /// Increments that a client had an answer to and that the server lacks.
     pub lost_increments: u64,
-    /// Increments that a server has and no client can have caused: counted twice.
+    /// Increments that no client can have caused, so they were counted twice.
     pub extra_increments: u64,
-    /// Times that a server started while another process of it had not stopped.
+    /// How often a server started while another process of it had not stopped.
     pub double_owners: usize,
-    /// Starts after the first one, per server.
+    /// The average number of starts per server after the first one.
     pub moves_per_server: f64,
     /// Servers that did not answer at the end.
     pub unreachable: usize,
-    /// Servers whose state, apart from the counter, is not what they were first started with.
+    /// Servers whose state, apart from the counter, differs from that of their first start.
     pub altered_states: usize,
-    /// Drains by who decided in them, as their own reports say; empty without `durable_handoff`.
+    /// Drains by executor, from their own reports; empty without `durable_handoff`.
     pub decided_by: BTreeMap<String, usize>,
-    /// How long client calls took that were under way while a node was draining.
+    /// Durations of calls that overlapped with a drain.
     pub call_ms_draining: Quantiles,
-    /// How long all others took.
+    /// Durations of all other calls.
     pub call_ms_otherwise: Quantiles,
-    /// The waits of calls that had to wait for their server. Plain clients never wait.
+    /// The times that calls waited for their server. Plain clients never wait.
     pub waited_ms: Quantiles,
     /// Processor time while nodes stopped.
     pub cpu_ms: Cpu,
@@ -119,9 +119,9 @@ pub struct ModeReport {
     pub store_ops: Option<BTreeMap<String, u64>>,
     /// Requests at the simulated store at the same time, from the first SIGTERM until the last node was gone.
     pub store_load: Option<Load>,
-    /// Every application node, and what it ran on.
+    /// Every application node with its versions.
     pub nodes: Vec<NodeReport>,
-    /// The same figures per stopped node.
+    /// The same figures by stopped node.
     pub drains: Vec<DrainReport>,
     /// Notes: killed nodes, servers that did not come back.
     pub notes: Vec<String>,
@@ -133,25 +133,26 @@ pub struct ModeReport {
     pub shares: Vec<ShareLine>,
 }
 
-/// How many servers a node had, over time.
+/// The number of servers of a node over time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareLine {
     pub node: String,
-    /// From when on, in milliseconds from the first event of the deploy, it had so many; in that order.
+    /// Pairs of a time, in milliseconds since the first event of the deploy, and the number of servers from
+    /// then on; ordered by time.
     pub steps: Vec<(f64, usize)>,
 }
 
-/// Requests at the store at the same time, served and in line.
+/// Requests at the store at the same time, served and waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Load {
-    /// At most.
+    /// The maximum.
     pub max: u64,
-    /// On average, over the time in which there were any.
+    /// The average over the time with requests.
     pub mean: f64,
 }
 
 impl Load {
-    /// From the store's statistics.
+    /// Computes the load from the store's statistics.
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a run are far below 2^53")]
     pub fn of(stats: &BTreeMap<String, u64>) -> Self {
         let of = |name| stats.get(name).copied().unwrap_or(0);
@@ -160,7 +161,7 @@ impl Load {
 }
 
 impl ModeReport {
-    /// The broken guarantees of this mode: nothing is lost, nothing runs or counts twice.
+    /// The violated guarantees of this mode: nothing is lost, and nothing runs or counts twice.
     pub fn broken(&self) -> Vec<String> {
         let counts = [
             (self.lost_increments, "acknowledged increments are lost"),
@@ -178,36 +179,36 @@ pub struct DrainReport {
     pub node: String,
     /// Servers on it.
     pub total: usize,
-    /// Of these, running elsewhere before it was gone.
+    /// Servers that ran elsewhere before the node was gone.
     pub moved: usize,
-    /// Of these, stopped with it.
+    /// Servers that stopped with the node.
     pub left: usize,
     /// Gaps of its servers.
     pub gap_ms: Quantiles,
-    /// From SIGTERM until nothing ran on it any more and everything it moved was up.
+    /// From SIGTERM until nothing ran on the node and everything that it moved was up.
     pub drain_ms: f64,
     /// From SIGTERM until it was gone.
     pub shutdown_ms: f64,
-    /// Where its servers went, by the end of the run.
+    /// Its servers by target, at the end of the run.
     pub targets: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GapPoint {
-    /// When it began, from the first SIGTERM.
+    /// Its start, counted from the first SIGTERM.
     pub at_ms: f64,
-    /// How long it was.
+    /// Its length.
     pub gap_ms: f64,
 }
 
 impl Report {
-    /// The report of a mode, decided by this executor, if it ran; of several kinds of clients the first.
+    /// The report of a mode with this executor, if it ran; with several kinds of clients, the first.
     pub fn mode(&self, mode: Mode, executor: Executor) -> Option<&ModeReport> {
         self.modes.iter().find(|(variant, _)| variant.is(mode, executor)).map(|(_, report)| report)
     }
 
-    /// What did not hold, by column: see [`ModeReport::broken`], servers that did not come back, and drains
-    /// in which another executor decided than the column's.
+    /// The violations by column: see [`ModeReport::broken`], servers that did not come back, and drains with
+    /// another executor than the column's.
     pub fn broken(&self) -> Vec<String> {
         let of_mode = |(variant, mode): &(Variant, ModeReport)| {
             let mut broken = mode.broken();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_top_says_what_was_measured_on_what() {
+    fn the_report_begins_with_the_measurement_and_the_versions() {
         let json = json();
         assert_eq!(keys(&json), ["durable_server", "elixir", "modes", "otp", "settings"]);
         assert_eq!(json["durable_server"], serde_json::json!({"version": "0.1.5", "kind": "stand-in"}));
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_hold_is_said_by_column() {
+    fn violations_are_listed_by_column() {
         let mut report = fixture::report();
         assert!(report.broken().is_empty(), "{:?}", report.broken());
         let (variant, handoff) = &mut report.modes[2];
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwritable_file_is_named() {
+    fn the_error_of_an_unwritable_file_has_its_path() {
         let error = write(Path::new("/no/such/directory/x.json"), "{}").unwrap_err();
         assert_eq!(error.to_string(), "writing /no/such/directory/x.json");
     }

@@ -1,4 +1,4 @@
-//! One mode, from an empty machine to its figures.
+//! One mode, from starting its nodes to its figures.
 
 pub mod balance;
 pub mod cpu;
@@ -50,8 +50,7 @@ pub fn run_mode(
     let cpu_ms = cpu::since(&before, &mut cluster, &stage, &drains);
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
-    // As long as before the first drain: calls outside drains are those of the cluster before and of the one
-    // after.
+    // As long as before the first drain: calls outside drains come from the cluster before and after.
     progress.step("clients going on");
     cluster.listen_for(settings.warm_up(), "clients going on")?;
 
@@ -90,8 +89,7 @@ fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BT
     store.map(|id| read_counts(&cluster.call(id, Command::StoreStats)?)).transpose()
 }
 
-/// Drains by who decided in them, from their own reports. A column that is not what its name says gets a
-/// note.
+/// Drains by executor, from their own reports. A column with another executor than its name says gets a note.
 fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
     let variant = cluster.variant();
     let mut decided: BTreeMap<String, usize> = BTreeMap::new();

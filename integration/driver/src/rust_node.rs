@@ -1,4 +1,4 @@
-//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver, ended
+//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver. It ends
 //! with the run.
 
 use std::fs::OpenOptions;
@@ -14,10 +14,10 @@ use nix::sys::signal::Signal;
 use crate::process::Process;
 use crate::{Error, Result};
 
-/// The program's name; it lies in the directory of the driver's own.
+/// The name of the program, which is in the directory of the driver.
 const PROGRAM: &str = "durable-handoff-node";
 
-/// How long its HTTP answers may take.
+/// The time limit of its HTTP answers.
 const HTTP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running Rust node.
@@ -31,8 +31,8 @@ pub struct RustNode {
 }
 
 impl RustNode {
-    /// Starts one that connects to these nodes and finds the others through them. Its cookie goes into a file
-    /// of `scratch` that only this user can read.
+    /// Starts a Rust node that connects to these nodes and finds the others through them. Its cookie is in a
+    /// file in `scratch` that only this user can read.
     pub fn spawn(name: &str, connect: &[String], cookie: &str, scratch: &Path, log: &Path) -> Result<Self> {
         let cookie_file = scratch.join(format!("cookie-{name}"));
         let mut options = OpenOptions::new();
@@ -53,7 +53,7 @@ impl RustNode {
         Ok(Self { name: name.to_owned(), process, http: None, told_to_stop: false })
     }
 
-    /// Whether it is connected to a BEAM node and takes drains.
+    /// Whether it is connected to a BEAM node and accepts drains.
     pub fn is_ready(&mut self) -> bool {
         if self.http.is_none() {
             self.http = address(&self.process.log());
@@ -77,7 +77,7 @@ impl RustNode {
         self.process.signal(Signal::SIGCONT).map_err(Error::io("resuming the Rust node"))
     }
 
-    /// The error for one that ended although the driver did not stop it.
+    /// The error for a Rust node that ended although the driver did not stop it.
     pub fn ended(&mut self, doing: &str) -> Option<Error> {
         let status = self.process.status().ok().flatten().filter(|_| !self.told_to_stop)?.to_string();
         Some(Error::NodeEnded {
@@ -89,7 +89,7 @@ impl RustNode {
     }
 }
 
-/// Where it serves HTTP, once its log says so: it takes any free port.
+/// The address of its HTTP service, once the log has it: it uses any free port.
 fn address(log: &str) -> Option<SocketAddr> {
     log.lines().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_the_one_in_the_log() {
+    fn the_port_is_read_from_the_log() {
         let log = r#"{"level":"INFO","fields":{"message":"accepting connections","address":"127.0.0.1:1"}}
 not json
 {"level":"INFO","fields":{"message":"serving HTTP","address":"127.0.0.1:41234"},"target":"x"}"#;

@@ -1,4 +1,4 @@
-//! What one run of the demo does: every number that shapes it, as it also appears in the report.
+//! The settings of one run of the demo. The report contains them.
 
 use std::time::Duration;
 
@@ -71,17 +71,17 @@ pub struct ClockAhead {
 /// The settings of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// What starts nodes.
+    /// The commands that start nodes.
     #[serde(rename = "beams")]
     pub releases: Releases,
-    /// Which nodes are taken away.
+    /// Which nodes stop.
     pub scenario: Scenario,
-    /// How fresh nodes come; `None` when there are none.
+    /// When new nodes start; `None` without new nodes.
     pub deploy: Option<Deploy>,
     pub nodes: u32,
-    /// How many of them stop at the same moment; `None` where one at a time does.
+    /// How many nodes stop at the same moment; `None` if one at a time does.
     pub draining: Option<u32>,
-    /// How many nodes join; `None` where none does.
+    /// How many nodes join; `None` if none does.
     pub joining: Option<u32>,
     /// Whether nodes in handoff mode have the option `rebalance`. The run then goes on until shares are even.
     pub rebalance: bool,
@@ -90,15 +90,15 @@ pub struct Settings {
     pub clients: u32,
     /// What is compared, in this order.
     pub modes: Vec<Variant>,
-    /// When the Rust node is killed: at which part of the servers moved.
+    /// The part of the servers moved at which the Rust node is killed.
     pub kill_node_at: Option<f64>,
-    /// Moves at the same time (naive), at most (handoff).
+    /// The number of moves at a time (naive), or its ceiling (handoff).
     pub max_concurrency: u32,
     /// How handoff mode chooses the number in flight.
     pub concurrency: Concurrency,
-    /// The whole drain, `timeout_ms` of `handoff_on_shutdown`.
+    /// The time limit of the drain, `timeout_ms` of `handoff_on_shutdown`.
     pub timeout_ms: u32,
-    /// One move, `attempt_timeout_ms` of `handoff_on_shutdown`.
+    /// The time limit of one attempt, `attempt_timeout_ms` of `handoff_on_shutdown`.
     pub attempt_timeout_ms: u32,
     /// Where states are kept.
     pub store: Store,
@@ -106,44 +106,44 @@ pub struct Settings {
     pub state_bytes: Option<u32>,
     /// How long each server takes to start.
     pub start_ms: u32,
-    /// Which servers store each increment before it is answered, or their states only when they stop.
+    /// Which servers store each increment before it is answered. The others store their state when they stop.
     pub synced: Synced,
     /// Clients ask for one in this many increments to be stored before the answer, and check that it is; 0
     /// for none.
     pub sync_one_in: u32,
-    /// How old a heartbeat may be, in runs of faults; `None` for what `DurableServer` has by itself.
+    /// The maximum age of a heartbeat, in runs of faults; `None` for DurableServer's default.
     pub heartbeat_max_age_ms: Option<u32>,
-    /// In runs of faults: how long something takes to stop that an application node stops before its servers.
+    /// In runs of faults: how long a child takes to stop that an application node stops before its servers.
     pub slow_child_ms: u32,
-    /// In runs of faults: a node whose clock is wrong.
+    /// In runs of faults: the node with a wrong clock.
     pub clock_ahead: Option<ClockAhead>,
-    /// In runs of faults: the application node, from 0, whose release lacks the module of half of the
+    /// In runs of faults: the application node, counted from 0, whose release lacks the module of half of the
     /// servers.
     pub lacks_module: Option<usize>,
-    /// In runs of faults: whether two nodes may lose sight of each other alone; usually OTP's `global` then
-    /// parts more of them.
+    /// In runs of faults: whether a single pair of nodes can be disconnected. By default OTP's `global` then
+    /// disconnects more nodes.
     pub partitions: bool,
-    /// In benches: whether other nodes start what a drain leaves.
+    /// In benches: whether other nodes start the leftovers of a drain.
     #[serde(skip)]
     pub start_leftovers: bool,
-    /// In benches: whether one of the nodes that took the servers stops after the first node.
+    /// In benches: whether one of the targets stops after the first node.
     pub second_drain: bool,
-    /// Between two calls of a client.
+    /// The interval of calls of one client.
     pub call_every_ms: u32,
     /// Whether defaults were shortened.
     pub quick: bool,
-    /// How often every node looks for servers that run nowhere. 60 s is what DurableServer does on object
-    /// storage.
+    /// The interval at which every node looks for servers that run nowhere. DurableServer's default on object
+    /// storage is 60 s.
     pub discovery_interval_ms: u32,
-    /// How often every node says how loaded it is. 10 s is DurableServer's default.
+    /// The interval of heartbeats. DurableServer's default is 10 s.
     pub heartbeat_interval_ms: u32,
-    /// Client load before the first node is told to stop, and after every server is back.
+    /// How long clients call before the first node is told to stop, and after every server is back.
     pub warm_up_ms: u32,
-    /// How long a mode may take, after the last node is gone, until every server answers again.
+    /// The time limit, after the last node is gone, until every server answers again.
     pub recovery_bound_s: u32,
 }
 
-/// `after_ms` of the option `rebalance`: much less than its default, for a run that has nothing else to wait for.
+/// `after_ms` of the option `rebalance`: far below its default, because the run waits for nothing else.
 pub const REBALANCE_AFTER_MS: u32 = 3_000;
 
 impl Settings {
@@ -157,7 +157,7 @@ impl Settings {
         Duration::from_secs(self.recovery_bound_s.into())
     }
 
-    /// How many application nodes have servers before the first one stops, from the first on.
+    /// How many application nodes, counted from the first, have servers before the first one stops.
     pub fn full_nodes(&self) -> u32 {
         match self.scenario {
             Scenario::Drain => 1,

@@ -2,21 +2,21 @@
 
 use serde::Serialize;
 
-/// What `--store` takes, for messages.
+/// The valid values of `--store`, for messages.
 const TAKES: &str = "takes simulated, file:///DIR, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH";
 
 /// The object store of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Store {
-    /// `DurableHandoff.Store` in a directory that is made for the run and removed after it.
+    /// `DurableHandoff.Store` in a directory that is created for the run and removed after it.
     Directory,
     /// `DurableHandoff.Store` at a URL.
     Url {
-        /// Where; the objects of every column go into a folder of their own below it.
+        /// The URL. Every column has a folder below it.
         url: String,
     },
-    /// One process on a node of its own, of settable speed.
+    /// One process on a node of its own, with configurable latency.
     Simulated {
         /// Duration of one request.
         latency_ms: u32,
@@ -27,11 +27,11 @@ pub enum Store {
     },
 }
 
-/// How long the simulated store takes for one request when nothing else is said.
+/// The default latency of the simulated store.
 pub const USUAL_LATENCY_MS: u32 = 10;
 
 impl Store {
-    /// What the flags mean together, or why they do not fit together.
+    /// The store that the flags describe, or why the flags contradict each other.
     pub fn from_flags(
         given: Option<&str>,
         latency_ms: Option<u32>,
@@ -58,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Whether the run has a node that plays the store.
+    /// Whether a node of the run is the store.
     pub fn is_simulated(&self) -> bool {
         matches!(self, Self::Simulated { .. })
     }
@@ -98,12 +98,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_given_is_a_temporary_directory() {
+    fn the_default_store_is_a_temporary_directory() {
         assert_eq!(Store::from_flags(None, None, None, None), Ok(Store::Directory));
     }
 
     #[test]
-    fn a_flag_of_the_simulated_store_chooses_it() {
+    fn a_flag_of_the_simulated_store_selects_that_store() {
         let chosen = Store::from_flags(None, None, Some(8), None);
         assert_eq!(chosen, Ok(Store::Simulated { latency_ms: 10, slots: Some(8), error_rate: 0.0 }));
         let chosen = Store::from_flags(Some("simulated"), Some(3), None, Some(0.1)).unwrap();
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn a_real_store_has_the_speed_it_has() {
+    fn flags_of_the_simulated_store_are_refused_with_a_real_one() {
         let refused = Store::from_flags(Some("s3://bucket"), Some(10), None, None).unwrap_err();
         assert!(refused.contains("--latency-ms") && refused.contains("s3://bucket"), "{refused}");
     }
 
     #[test]
-    fn memory_is_refused_with_the_reason_and_nonsense_with_what_it_takes() {
+    fn memory_is_refused_with_a_reason_and_invalid_values_with_a_list_of_valid_ones() {
         assert!(parse("memory:x").unwrap_err().contains("one operating-system process"));
         for nonsense in ["", "s3://", "file://relative", "http://x", "Simulated"] {
             assert_eq!(parse(nonsense).unwrap_err(), TAKES, "{nonsense}");

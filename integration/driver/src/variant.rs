@@ -1,4 +1,4 @@
-//! What one column of the comparison is: how servers are treated, who decides, and how clients call.
+//! One column of the comparison: how servers are treated, which executor decides, and how clients call.
 
 use std::fmt;
 
@@ -51,13 +51,13 @@ pub struct Variant {
     pub killed: bool,
     /// How clients call.
     pub client: Client,
-    /// Whether other columns differ in how clients call, so that the name has to say it.
+    /// Whether other columns differ in how clients call, so that the name must include it.
     pub names_client: bool,
 }
 
 impl Variant {
-    /// Every column that the flags ask for, in the order of running: modes, of handoff each executor, of each
-    /// the clients.
+    /// Every column that the flags request, in the order of the runs: all modes, for handoff all executors,
+    /// and for each of these all clients.
     pub fn all(modes: &[Mode], executors: &[Executor], kill_node: bool, clients: &[Client]) -> Vec<Self> {
         let of_mode = |&mode: &Mode| match mode {
             Mode::Handoff => executors
@@ -79,7 +79,7 @@ impl Variant {
             .collect()
     }
 
-    /// Its name: the column's.
+    /// The name of the column.
     pub fn name(&self) -> String {
         let executor = match (self.executor, self.killed) {
             (Executor::Embedded, _) => "",
@@ -90,7 +90,7 @@ impl Variant {
         format!("{}{executor}{client}", self.mode)
     }
 
-    /// A word for file names and style rules, different for different columns.
+    /// A name for file names and style rules, unique among the columns.
     pub fn slug(&self) -> String {
         let executor = match (self.executor, self.killed) {
             (Executor::Embedded, _) => "",
@@ -113,14 +113,14 @@ impl fmt::Display for Variant {
     }
 }
 
-/// By name, in JSON.
+/// The name, in JSON.
 impl Serialize for Variant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.name())
     }
 }
 
-/// The mode with the default of everything else.
+/// The mode with the defaults of all other fields.
 impl From<Mode> for Variant {
     fn from(mode: Mode) -> Self {
         Self { mode, executor: Executor::Embedded, killed: false, client: Client::Plain, names_client: false }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_named_where_they_differ() {
+    fn clients_are_in_the_name_if_they_differ() {
         let modes = [Mode::Naive, Mode::Handoff];
         assert_eq!(names(&modes, &[Executor::Embedded], false, &[Client::Handoff]), ["naive", "handoff"]);
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_columns_share_a_slug() {
+    fn each_column_has_its_own_slug() {
         let modes = [Mode::Graceful, Mode::Naive, Mode::Handoff];
         let clients = [Client::Plain, Client::Handoff];
         let mut slugs: Vec<_> = Variant::all(&modes, &[Executor::Embedded, Executor::Node], true, &clients)

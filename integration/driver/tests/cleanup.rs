@@ -1,5 +1,5 @@
-//! The driver as a process, with a stand-in for `elixir` on its PATH: whatever ends it, its children are gone
-//! and it says why.
+//! The driver as a process, with a script in place of `elixir` on its PATH: however the driver ends, its
+//! children are ended and it prints the reason.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Long enough for a loaded machine; nothing waits this long unless the driver hangs.
+/// Long enough for a loaded machine. No test waits this long unless the driver hangs.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Starts the driver; its `elixir` is this shell script.
+/// Starts the driver. Its `elixir` is this shell script.
 fn driver(dir: &Path, elixir: &str) -> Child {
     let script = dir.join("elixir");
     fs::write(&script, format!("#!/bin/sh\n{elixir}\n")).unwrap();
@@ -39,7 +39,7 @@ fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The pid that a child of the driver wrote down.
+/// The pid that a child of the driver has written to a file.
 fn child_pid(dir: &Path) -> Pid {
     wait_for("the child's start", || {
         let pid = fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()?;
@@ -57,7 +57,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn ctrl_c_ends_the_children_and_leaves_nothing_behind() {
+fn ctrl_c_ends_the_children_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let driver = driver(dir.path(), "echo $$ > \"$TMPDIR/pid\"; exec sleep 1000");
     let child = child_pid(dir.path());
@@ -82,7 +82,7 @@ fn sigterm_ends_the_children() {
 }
 
 #[test]
-fn a_node_that_ends_while_booting_is_reported_with_its_last_words() {
+fn a_node_that_ends_while_booting_is_reported_with_its_last_lines() {
     let dir = tempfile::tempdir().unwrap();
     let output = driver(dir.path(), "echo the reason >&2; exit 3").wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -93,7 +93,7 @@ fn a_node_that_ends_while_booting_is_reported_with_its_last_words() {
 }
 
 #[test]
-fn a_command_of_beams_that_is_not_there_is_named() {
+fn a_missing_command_for_nodes_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
         .args(["--quick", "--beams", "/no/such/elixir,/no/such/other"])
@@ -106,7 +106,7 @@ fn a_command_of_beams_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_machine_without_elixir_is_told_what_to_install() {
+fn a_missing_elixir_is_reported_with_the_package_to_install() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
         .arg("--quick")

@@ -14,7 +14,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The crates that are built into libraries. What they depend on follows.
+/// The crates that are built as libraries. Their dependencies are added.
 const LIBRARIES: [&str; 2] = ["handoff_nif", "store_nif"];
 
 /// From the root of the repository. `.cargo/config.toml` lets them build on musl.
@@ -52,7 +52,7 @@ fn stage(repository: &Path, folder: &Path) -> Result<()> {
     files::copy(&repository.join("Cargo.lock"), &folder.join("Cargo.lock"))
 }
 
-/// Has cargo remove from Cargo.lock what these crates do not need. All other versions stay as they are.
+/// Has cargo remove from Cargo.lock what these crates do not need. All other versions stay.
 fn lock(folder: &Path) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let update = ["update", "--workspace", "--offline"];
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn staged_manifests_name_no_crate_test_or_bench_that_is_not_staged() {
+    fn staged_manifests_contain_no_crate_test_or_bench_that_is_not_staged() {
         let folder = tempfile::tempdir().unwrap();
         stage(&repository(), folder.path()).unwrap();
         let crates: Vec<_> =

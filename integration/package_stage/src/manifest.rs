@@ -1,4 +1,4 @@
-//! The manifests of the package: those of the workspace with less in them.
+//! Derives the manifests of the package from those of the workspace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +28,7 @@ pub fn closure(repository: &Path, root: &DocumentMut, libraries: &[&str]) -> Res
     Ok(found)
 }
 
-/// A crate's manifest without what only its tests and benches need.
+/// A crate's manifest without the parts for its tests and benches.
 pub fn without_tests(mut manifest: DocumentMut) -> DocumentMut {
     for table in ["dev-dependencies", "bench", "test", "example"] {
         manifest.remove(table);
@@ -54,7 +54,7 @@ pub fn root(mut root: DocumentMut, repository: &Path, crates: &BTreeSet<String>)
         .and_then(Item::as_table_mut)
         .context("the workspace has no dependencies")?
         .retain(|name, _| used.contains(name));
-    // Only a release build is made, and a profile for a crate that is not there is a warning.
+    // Only release builds are made, and cargo warns about a profile for an absent crate.
     table(&mut root, "profile")?.retain(|name, _| name == "release");
     Ok(root)
 }

@@ -24,13 +24,13 @@ const VERSION: u8 = 131;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// The bytes end before the term does, or a length is larger than what is left.
+    /// The bytes end before the term does, or a length exceeds the remaining bytes.
     #[error("the term is cut short")]
     Truncated,
     /// Bytes after the one term that was expected.
     #[error("{bytes} bytes after the term")]
     Trailing { bytes: usize },
-    /// Not the external term format.
+    /// The bytes are not in the external term format.
     #[error("version byte {got}, expected 131")]
     Version { got: u8 },
     /// A tag that is unknown or not accepted: compressed terms, local funs, cache references.
@@ -62,14 +62,14 @@ impl CheckError {
     }
 }
 
-/// The length of the term at the start of `bytes`, if it passes. Bytes after it are not checked.
+/// The length of the term at the start of `bytes`, if the term passes. Later bytes are not checked.
 pub(crate) fn check(bytes: &[u8]) -> Result<usize, CheckError> {
     let mut cursor = Cursor { bytes, at: 0 };
     match cursor.byte()? {
         VERSION => {}
         got => return Err(CheckError::Version { got }),
     }
-    // How many terms are missing in each open container.
+    // For each open container, how many terms are missing.
     let mut open = [0_usize; MAX_DEPTH + 1];
     let mut depth = 0;
     open[0] = 1;
@@ -103,7 +103,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Skips one term's own bytes. Its children, if any, follow.
+    /// Skips the bytes of one term without its children.
     fn term(&mut self) -> Result<usize, CheckError> {
         match self.byte()? {
             // SMALL_INTEGER, INTEGER, NEW_FLOAT, NIL
@@ -240,19 +240,19 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_term_passes_and_what_follows_is_left_alone() {
+    fn a_plain_term_passes_and_later_bytes_are_ignored() {
         assert_eq!(check(&[131, 104, 2, 97, 1, 106, 42, 42]), Ok(6));
     }
 
     #[test]
-    fn nesting_is_taken_to_the_limit_and_no_further() {
+    fn nesting_up_to_the_limit_passes_and_deeper_nesting_is_refused() {
         assert!(check(&nested_tuples(MAX_DEPTH)).is_ok());
         assert_eq!(check(&nested_tuples(MAX_DEPTH + 1)), Err(CheckError::TooDeep));
         assert_eq!(check(&nested_tuples(100_000)), Err(CheckError::TooDeep));
     }
 
     #[test]
-    fn a_length_prefix_without_the_bytes_is_refused_for_every_tag_that_has_one() {
+    fn a_length_above_the_remaining_bytes_is_refused_for_every_tag() {
         for tag in [105, 108, 109, 116] {
             assert_eq!(check(&[131, tag, 255, 255, 255, 255]), Err(CheckError::Truncated), "tag {tag}");
         }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn atoms_pass_in_every_form_a_vm_has_written_them_and_no_longer_than_their_bytes() {
+    fn atoms_in_every_form_pass_if_their_bytes_are_complete() {
         for atom in
             [&[100, 0, 2, b'o', b'k'][..], &[115, 2, b'o', b'k'], &[118, 0, 2, b'o', b'k'], &[119, 2, b'o', b'k']]
         {
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn compressed_terms_local_funs_and_the_tags_that_panic_are_refused() {
+    fn compressed_terms_local_funs_and_tags_that_panic_are_refused() {
         for tag in [80, 112, 117, 68, 82, 69, 99, 101, 102, 103, 114, 0, 255] {
             assert_eq!(check(&[131, tag, 0, 0, 0, 0]), Err(CheckError::Tag { tag }));
         }
     }
 
     #[test]
-    fn a_large_integer_a_long_reference_and_odd_tail_bits_are_refused() {
+    fn a_large_integer_a_long_reference_and_invalid_tail_bits_are_refused() {
         let mut big = vec![131, 111, 0, 0, 16, 1, 0];
         big.extend(vec![1; 4_097]);
         assert_eq!(check(&big), Err(CheckError::TooLong { what: "integer", got: 4_097 }));

@@ -12,17 +12,17 @@ use crate::error::Error;
 pub struct Checked<'a>(Cow<'a, [u8]>);
 
 impl<'a> Checked<'a> {
-    /// The term at the start of `bytes`, and the bytes after it, which are not looked at.
+    /// The term at the start of `bytes`, and the remaining bytes, which are not checked.
     ///
     /// # Errors
-    /// [`CheckError`]; [`CheckError::is_malformed`] tells broken bytes from a valid term that is not accepted
-    /// here.
+    /// [`CheckError`]. [`CheckError::is_malformed`] distinguishes malformed bytes from a valid term that is
+    /// not accepted.
     pub fn first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), CheckError> {
         let (term, rest) = bytes.split_at_checked(check(bytes)?).ok_or(CheckError::Truncated)?;
         Ok((Checked(Cow::Borrowed(term)), rest))
     }
 
-    /// The term in `bytes`, with nothing after it.
+    /// The term in `bytes`. Nothing may follow the term.
     ///
     /// # Errors
     /// As [`Checked::first`], and [`CheckError::Trailing`].
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_a_term_is_handed_back_or_refused() {
+    fn bytes_after_a_term_are_returned_or_refused() {
         let (term, rest) = Checked::first(&[131, 97, 7, 42, 42]).expect("a term");
         assert_eq!((term.as_bytes(), rest), (&[131, 97, 7][..], &[42, 42][..]));
         assert_eq!(Checked::whole(&[131, 97, 7]).as_ref(), Ok(&term));

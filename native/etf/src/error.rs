@@ -2,7 +2,7 @@
 
 use crate::check::CheckError;
 
-/// Every error says what was expected and where. None contains input of unbounded length.
+/// Every error says what was expected and in which field. No error contains input of unbounded length.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,7 +31,7 @@ pub enum Error {
     /// A value in a field does not match its type.
     #[error("{field}: {source}")]
     Value { field: &'static str, source: term_serde::Error },
-    /// More elements than the reader takes.
+    /// The list has more elements than the reader accepts.
     #[error("{what}: got {got}, takes at most {takes}")]
     TooMany { what: &'static str, got: usize, takes: usize },
 }

@@ -23,7 +23,7 @@
 //! | `value` | both for types that serde knows |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
-// What comes from outside must not be able to end the process.
+// Input from outside must not be able to end the process.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod check;

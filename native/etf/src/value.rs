@@ -159,20 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn a_value_survives_its_way_through_bytes() {
+    fn a_value_is_unchanged_after_encoding_and_decoding() {
         let bytes = encode(&value(&sample())).expect("encodes");
         let term = Checked::whole(&bytes).expect("passes the check").decode().expect("decodes");
         assert_eq!(read_value::<Sample>(&term, "sample").expect("reads back"), sample());
     }
 
     #[test]
-    fn what_is_absent_nil_or_of_a_later_release_is_no_error() {
+    fn an_absent_nil_or_later_value_is_no_error() {
         let read: Sample = read_value(&fields("later", atom("nil")), "sample").expect("the rest is there");
         assert_eq!((read.later, read.absent, read.ratio), (0, None, 1.0));
     }
 
     #[test]
-    fn the_error_names_the_way_to_what_is_wrong() {
+    fn the_error_has_the_path_to_the_wrong_field() {
         let wrong = |key, value| read_value::<Sample>(&fields(key, value), "sample").expect_err(key).to_string();
         assert_eq!(wrong("name", atom("a")), "sample: name: invalid type: a, expected a string");
         assert_eq!(wrong("later", int(-1)), "sample: later: invalid value: integer `-1`, expected u32");

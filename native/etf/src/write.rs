@@ -1,7 +1,7 @@
 //! Terms from values.
 //!
-//! Guarantee: a list built here arrives as that list (the encoder alone corrupts lists of small integers with
-//! a negative one).
+//! Guarantee: a list built here is decoded as the same list. (The encoder alone corrupts lists of small
+//! integers with a negative one.)
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Lists of integers and arbitrary bytes.
+//! Properties of lists of integers and of arbitrary bytes.
 
 use etf::{Checked, encode, int, list, read_each, read_i64};
 use proptest::collection::vec;
@@ -13,7 +13,8 @@ proptest! {
         prop_assert_eq!(read, numbers);
     }
 
-    /// Bytes that begin like a term go deep into the check; what passes it must decode without a panic.
+    /// Arbitrary bytes that begin like a term reach deep into the check. Bytes that pass must decode without
+    /// a panic.
     #[test]
     fn any_bytes_get_an_answer(
         tags in vec(prop_oneof![

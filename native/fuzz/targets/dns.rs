@@ -1,8 +1,9 @@
-//! An answer of a DNS server is read or refused within its bounds, and what was read is read the same from an answer that is written
-//! without any compression. The bytes are a whole message, and what follows the question of a message that is an answer.
+//! Reads an answer of a DNS server, or refuses it within its bounds. The same services must be read from an
+//! answer that is written without compression. The input is either a whole message, or the part after the
+//! question.
 #![no_main]
 
-// The reader by itself: the crate around it brings an async runtime.
+// Only the reader is included: its crate would add an async runtime.
 #[path = "../../../rust_node/src/distribution/dns/answer.rs"]
 mod answer;
 
@@ -36,7 +37,7 @@ fn check(message: &[u8], question: &[u8]) {
     assert_eq!(answer::read(&written(&services, question), question), Ok(services));
 }
 
-/// These services as an answer.
+/// An answer with these services.
 fn written(services: &[Service], question: &[u8]) -> Vec<u8> {
     let mut message = question.to_vec();
     message[2] |= 0x80;

@@ -1,7 +1,8 @@
-//! A stored object, or an object around any bytes as its meta, is read or refused: no panic, whatever the store holds.
+//! Reads a stored object, or an object with arbitrary bytes as its meta, or refuses it. No content of the
+//! store may cause a panic.
 #![no_main]
 
-// The reader by itself: the crate around it brings an HTTP client.
+// Only the reader is included: its crate would add an HTTP client.
 #[path = "../../store_audit/src/object.rs"]
 mod object;
 

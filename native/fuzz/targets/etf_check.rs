@@ -1,4 +1,5 @@
-//! A term that passes the check decodes without a panic, and the check of it alone ends at the same byte.
+//! A term that passes the check must decode without a panic, and the check must end at the same byte as the
+//! decoder.
 #![no_main]
 
 use etf::Checked;

@@ -1,5 +1,5 @@
-//! A text that is read is read the same after it was written again, and is refused exactly when another parser refuses it,
-//! but for what that one does not look at: ranges, lone surrogates, depth.
+//! A text that is read must be read equally after it was written again. It must be refused exactly when
+//! another parser refuses it, except for what that parser does not check: ranges, lone surrogates, depth.
 #![no_main]
 
 // The reference that builds values from events and writes them.

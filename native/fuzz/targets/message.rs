@@ -1,4 +1,4 @@
-//! A message that is accepted is written again as a message that is accepted and the same.
+//! A message that is accepted must be equal after it was written and read again.
 #![no_main]
 
 use handoff_wire::Message;

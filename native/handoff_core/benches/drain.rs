@@ -1,4 +1,4 @@
-//! What deciding costs: a plan, a whole drain event by event, and the eligibility of a node.
+//! The cost of decisions: a plan, a whole drain event by event, and the eligibility of a node.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -33,7 +33,7 @@ fn servers(count: u32) -> Vec<ServerSpec> {
     (0..count).map(|id| ServerSpec { module: ModuleId(id % 2), sticky: StickyId(0), priority: 0 }).collect()
 }
 
-/// Polls and answers until the drain is over, every attempt taking 40 ms.
+/// Polls and reports outcomes until the drain is over. Every attempt takes 40 ms.
 fn drain(specs: &[ServerSpec], view: ClusterView) -> u64 {
     let config = config();
     let mut shared = Shared::new(&config);

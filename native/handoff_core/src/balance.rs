@@ -1,19 +1,22 @@
-//! Shares: how many servers each node of a cluster should carry, and how many a source moves so that it carries its own.
+//! Shares: how many servers each node of a cluster should have, and how many servers a source moves to reach
+//! its own share.
 //!
 //! Guarantees
-//! - The same view gives every node the same shares, so that all sources together move no more than their excess, and none of
-//!   them fills a target that the others fill as well: each gets its own part of what every target lacks ([`split`]).
-//! - A node is not moved below its share by more than one server, nor a target above its share.
-//! - Nothing is moved while a node drains or stops, while nodes run different releases, or where numbers of servers are not known
-//!   or too old.
+//! - All nodes compute the same shares from the same view. So all sources together move no more than their
+//!   excess, and no two sources fill the same free slot of a target: each source gets its own part of what
+//!   every target lacks ([`split`]).
+//! - A source ends at most one server below its share. No target ends above its share.
+//! - Nothing moves while a node drains or stops, while nodes run different releases, or while numbers of
+//!   servers are unknown or too old.
 //!
-//! A share is the same part of all servers that the node has of all weight. Weights are those of placement: the node's total
-//! limit where all have one, else the same for all; times the free part of its machine. A share is never above a limit. How busy
-//! a machine is changes from one moment to the next, so it may only make less: shares are computed with and without it, and a
-//! node has an excess only by both, and a lack only by both.
+//! The share of a node is proportional to its weight. Weights are those of placement: the node's total limit
+//! where all nodes have one, else the same for all; times the free part of its machine. A share never exceeds
+//! a limit. The load of a machine changes from one moment to the next, so it may only reduce moves: shares
+//! are computed with and without it. A node has an excess, or lacks servers, only if both results say so.
 //!
-//! Which nodes move servers: those with more than `1 + tolerance` times their share. Where a node carries less than `1 - tolerance`
-//! times its share and these have too few to fill it, such as one new node among fifty, all nodes above their share.
+//! Nodes with more than `1 + tolerance` times their share move servers. When another node has less than `1 -
+//! tolerance` times its share and these sources have too few servers to fill it (one new node among fifty,
+//! for example), all nodes above their share move servers.
 
 mod split;
 
@@ -23,32 +26,32 @@ use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::placement::{Placement, carried, headroom};
 
-/// Numbers of servers older than this say nothing: the last move of an earlier rebalance may not be in them. Two heartbeats, or one
-/// and what two clocks may differ.
+/// Numbers of servers older than this are not used: they may lack the last move of an earlier rebalance. The
+/// value is two heartbeats, or one heartbeat and the largest difference of two clocks.
 pub const MAX_COUNT_AGE_MS: i64 = 20_000;
-/// A count or a limit above this is a mistake; sums and products of smaller ones are exact enough.
+/// A count or a limit above this is an error. Sums and products of smaller numbers are exact enough.
 const MOST: f64 = 1e12;
 
-/// Why a rebalance moves nothing, or nothing more.
+/// Why a rebalance moves nothing, or stops before the excess is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Idle {
-    /// The source carries its share, or differs by too little.
+    /// The source has its share, or differs from it by too little.
     WithinTolerance,
-    /// The source carries more than its share, but fewer than [`Config::min_servers`].
+    /// The source has more than its share, but fewer servers than [`Config::min_servers`].
     TooFewServers,
-    /// No node carries so much less than its share that it may take a server.
+    /// No node lacks enough servers to take one.
     NoTarget,
     /// A node drains, stops or is cordoned.
     NodeDraining,
     /// Nodes run different releases.
     DeployInProgress,
-    /// The view does not say how many servers the source has, or numbers in it are older than [`MAX_COUNT_AGE_MS`].
+    /// The view does not have the source's number of servers, or has numbers older than [`MAX_COUNT_AGE_MS`].
     UnknownLoad,
 }
 
 impl Idle {
-    /// All of them.
+    /// Every value.
     pub const ALL: [Idle; 6] = [
         Idle::WithinTolerance,
         Idle::TooFewServers,
@@ -71,58 +74,59 @@ impl Idle {
     }
 }
 
-/// What one node carries, and what it should.
+/// The current number of servers of a node, and its share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Carrier {
     /// The node.
     pub id: NodeId,
-    /// Its servers: now, or once all rebalances under way are over.
+    /// The node's servers: now, or after all running rebalances have ended.
     pub servers: f64,
-    /// Its share by the weights of placement.
+    /// The node's share by the weights of placement.
     pub share: f64,
-    /// The larger one of its shares with and without what else its machine does: above it is excess.
+    /// The larger of the shares with and without the machine's load. Servers above it are excess.
     high: f64,
-    /// The smaller one of the two: below it is room.
+    /// The smaller of the two shares. Servers missing below it are the lack.
     low: f64,
 }
 
 impl Carrier {
-    /// How many servers it has more than its share.
+    /// The number of servers above the share.
     pub fn excess(&self) -> f64 {
         (self.servers - self.high).max(0.0)
     }
 
-    /// How many servers it has less than its share.
+    /// The number of servers missing to the share.
     pub fn lack(&self) -> f64 {
         (self.low - self.servers).max(0.0)
     }
 
-    /// Fewer servers than this a source has never after a rebalance, whatever is known of the others.
+    /// The least number of servers that a source keeps in a rebalance, whatever other nodes report.
     pub(crate) fn least(&self, tolerance: f64) -> f64 {
         self.high * (1.0 - tolerance) - 1.0
     }
 }
 
-/// What one source may move.
+/// The moves that one source may make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quota {
-    /// So many in all.
+    /// The total number of moves.
     pub moves: u64,
-    /// So many to each node that lacks some, in the order of the list it was computed from.
+    /// The number of moves to each target that lacks servers, in the order of the carriers.
     pub targets: Vec<(Carrier, u64)>,
 }
 
-/// At which moment servers are counted.
+/// The moment for which servers are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Moment {
-    /// Those on their way count where they go, and the source has so many.
+    /// Servers in flight count at their target. The value is the source's own number.
     Now(f64),
-    /// All that rebalances which share the ledger will move counts where it goes, too.
+    /// As `Now`, and everything that rebalances on the same ledger will still move counts at its target.
     AtTheEnd,
 }
 
-/// The nodes that carry servers, in the order of their names: those with a heartbeat that is healthy and a number of servers. What a
-/// rebalance under way says of its own node counts, whatever a report says: in a report, servers on their way are there or not.
+/// The nodes that have servers, ordered by name: those with a healthy heartbeat and a number of servers. For
+/// the node of a running rebalance, the numbers of that rebalance replace those of the report, which may or
+/// may not include servers in flight.
 pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment: Moment) -> Vec<Carrier> {
     let is_source = |name: &str| name == config.source.name;
     let mut nodes: Vec<_> = placement
@@ -163,10 +167,10 @@ pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment:
     nodes.into_iter().zip(weighted.iter().zip(&even)).map(of).collect()
 }
 
-/// Divides `total` by weight, nowhere above a limit.
+/// Divides `total` in proportion to the weights, without exceeding a limit.
 fn shares(total: f64, nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    // How full a node is when each has the same per weight: the first that reach their limit come first.
+    // The load per weight at which a node reaches its limit. The nodes that reach it first come first.
     let full_at = |index: usize| {
         let (weight, limit) = nodes[index];
         limit.map_or(f64::INFINITY, |limit| if weight > 0.0 { limit / weight } else { 0.0 })
@@ -186,7 +190,7 @@ fn shares(total: f64, nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
     shares
 }
 
-/// Whether the cluster is in a state in which nothing is moved.
+/// Why nothing may move in the current state of the cluster; `None` if moves are allowed.
 pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
     let now_ms = placement.now_ms();
     let mut releases = Vec::new();
@@ -212,7 +216,7 @@ pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
     }
 }
 
-/// Whether numbers of servers are too old to plan by.
+/// Whether the numbers of servers are too old for a plan.
 pub fn is_outdated(placement: &Placement, config: &Config) -> bool {
     let now_ms = placement.now_ms();
     placement.nodes().any(|(_, node)| {
@@ -223,17 +227,18 @@ pub fn is_outdated(placement: &Placement, config: &Config) -> bool {
     })
 }
 
-/// What `source` may move by these numbers.
+/// The moves that `source` may make by these numbers.
 ///
 /// # Errors
-/// Why it may move nothing.
+/// Why the source may move nothing.
 pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Quota, Idle> {
     let own = carriers.iter().find(|carrier| carrier.id == source).ok_or(Idle::UnknownLoad)?;
     let heavy = |carrier: &Carrier| carrier.servers > carrier.high * (1.0 + config.tolerance);
     let light = |carrier: &Carrier| carrier.servers < carrier.low * (1.0 - config.tolerance);
     let many = |carrier: &Carrier| carrier.servers >= f64::from(config.min_servers);
     let lacks: Vec<f64> = carriers.iter().map(Carrier::lack).collect();
-    // Of what heavy nodes move, light ones get only their part: unless that is all, the others move theirs, too.
+    // Light nodes get only their part of what heavy nodes move. When there are no heavy nodes, all other
+    // nodes move their part, too.
     let to_fill = if carriers.iter().any(light) { lacks.iter().map(|lack| whole(*lack)).sum() } else { 0 };
     let of_heavy: u64 =
         carriers.iter().filter(|carrier| heavy(carrier) && many(carrier)).map(|carrier| whole(carrier.excess())).sum();
@@ -261,10 +266,10 @@ pub(crate) fn f64_of(servers: u64) -> f64 {
     servers as f64
 }
 
-/// Rounded down.
+/// Rounds down.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to MOST")]
 pub(crate) fn whole(number: f64) -> u64 {
-    // A share that is a whole number but for the last bit of a division is that number.
+    // The addition keeps a whole number whole that a division has made too small in its last bit.
     (number.clamp(0.0, MOST) + 1e-6) as u64
 }
 
@@ -298,12 +303,12 @@ mod tests {
     const WITHIN: Result<u64, Idle> = Err(Idle::WithinTolerance);
 
     #[test]
-    fn a_node_left_empty_by_a_rolling_deploy_gets_its_share() {
+    fn a_node_that_a_rolling_deploy_left_empty_gets_its_share() {
         assert_eq!(moves(&even(&[134, 133, 133, 0])), [Ok(34), Ok(33), Ok(33), WITHIN]);
     }
 
     #[test]
-    fn one_new_node_among_many_gets_its_share_though_none_is_above_the_tolerance() {
+    fn one_new_node_among_many_gets_its_share_although_no_node_exceeds_the_tolerance() {
         let mut servers = vec![100; 64];
         servers.push(0);
         let moved: Vec<u64> = moves(&even(&servers)).into_iter().filter_map(Result::ok).collect();
@@ -312,14 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn differences_of_one_server_are_left_alone() {
+    fn differences_of_one_server_move_nothing() {
         for servers in [[2, 2, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [3, 2, 2, 2]] {
             assert_eq!(moves(&even(&servers)), [WITHIN; 4], "{servers:?}");
         }
     }
 
     #[test]
-    fn shares_follow_weights_and_stop_at_limits() {
+    fn shares_are_proportional_to_weights_up_to_the_limits() {
         assert_eq!(shares(90.0, &[(1.0, None), (2.0, None)]), [30.0, 60.0]);
         assert_eq!(shares(90.0, &[(1.0, Some(10.0)), (1.0, None), (1.0, Some(100.0))]), [10.0, 40.0, 40.0]);
         assert_eq!(shares(90.0, &[(0.0, Some(0.0)), (1.0, Some(20.0))]), [0.0, 20.0]);
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_machine_alone_moves_nothing_and_an_idle_one_alone_takes_nothing() {
+    fn machine_load_alone_causes_no_move() {
         let mut nodes = even(&[100, 100]);
         nodes[0].low = 50.0;
         nodes[1].high = 150.0;
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_with_few_servers_says_so() {
+    fn a_source_with_too_few_servers_reports_that_as_the_reason() {
         let config = Config::default();
         let nodes = even(&[12, 0]);
         assert_eq!(quota(&nodes, NodeId(0), &config), Err(Idle::TooFewServers));

@@ -1,17 +1,17 @@
-//! The circuit breaker of a drain: if its attempts keep failing, going on would leave one server after the other stopped,
-//! which is worse than no drain.
+//! The circuit breaker of a drain. When attempts keep failing, continuing would leave one server after the
+//! other stopped, which is worse than no drain.
 //!
-//! Guarantee: once open it stays open. What counts as one failure is the caller's decision (many attempts failing with
-//! the same dead target are one).
+//! Guarantee: once open, the breaker stays open. The caller decides what counts as one failure (many attempts
+//! that fail with the same dead target are one).
 
 use std::collections::VecDeque;
 
 /// The window of the failure ratio: small enough that a drain of a hundred servers can use it.
 const WINDOW: usize = 20;
-/// The ratio is ignored below this many attempts: one failure in the first two is 50 %.
+/// Below this many attempts the ratio is ignored: one failure in two attempts would be 50 %.
 const LEAST_SAMPLES: usize = 10;
 
-/// Counts failures in a row and the share of failures among the latest attempts.
+/// Counts consecutive failures, and the ratio of failures among the latest attempts.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     max_consecutive: u32,
@@ -27,13 +27,13 @@ impl Breaker {
         Breaker { max_consecutive, max_ratio, consecutive: 0, latest: VecDeque::with_capacity(WINDOW), open: false }
     }
 
-    /// An attempt succeeded.
+    /// Records a successful attempt.
     pub fn succeeded(&mut self) {
         self.consecutive = 0;
         self.note(false);
     }
 
-    /// An attempt failed.
+    /// Records a failed attempt.
     pub fn failed(&mut self) {
         self.consecutive += 1;
         self.note(true);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_in_a_row_open_it_and_a_success_in_between_does_not() {
+    fn consecutive_failures_open_it_and_a_success_resets_the_count() {
         let mut breaker = Breaker::new(3, 1.0);
         breaker.failed();
         breaker.failed();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_high_share_opens_it_but_not_on_a_handful_of_attempts() {
+    fn a_high_ratio_opens_it_after_enough_attempts() {
         let mut breaker = Breaker::new(1_000, 0.5);
         (0..LEAST_SAMPLES - 1).for_each(|_| breaker.failed());
         assert!(!breaker.is_open(), "all of too few");

@@ -5,16 +5,17 @@
 
 use crate::limiter::{Concurrency, Learnt};
 
-/// The largest tolerance of a rebalance: with it, a node has eleven times its share before anything is moved.
+/// The largest tolerance of a rebalance. A node then moves servers only above eleven times its share.
 pub const MAX_TOLERANCE: f64 = 10.0;
-/// The most servers a second that a drain or a rebalance may be limited to.
+/// The highest limit of starts per second of a drain or a rebalance.
 pub const MAX_PER_SECOND: u32 = 10_000;
 
-/// The most servers of one drain. Ids are `u32`; a drain of more would have other problems first.
+/// The most servers of one drain. Ids are `u32`; larger drains reach other limits first.
 pub const MAX_SERVERS: usize = 10_000_000;
-/// The longest drain, one day: far beyond any shutdown budget, and small enough that sums of times never overflow.
+/// The longest drain: one day. This is far above any shutdown budget, and small enough that sums of times
+/// never overflow.
 pub const MAX_TIMEOUT_MS: u64 = 86_400_000;
-/// The highest ceiling of attempts in flight.
+/// The highest limit of attempts in flight.
 pub const MAX_CONCURRENCY: u32 = 10_000;
 
 /// The goal of a session of the engine.
@@ -41,14 +42,14 @@ impl Goal {
     }
 }
 
-/// How sticky placement is honoured.
+/// How sticky placement counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StickyPolicy {
-    /// The existing rule: a level is open once the delays of the levels before it have passed, which for a server that
-    /// is running now means: only when their sum is zero.
+    /// As in DurableServer: a level is open when the delays of the levels before it have passed. For a
+    /// running server that means: only when the sum of these delays is zero.
     Gated,
-    /// Every level is open at once; better levels still come first. A node that matches no level stays closed.
+    /// All levels are open, and better levels come first. A node that matches no level stays closed.
     AnyLevel,
     /// Sticky rules are ignored.
     Ignore,
@@ -60,7 +61,7 @@ pub enum StickyPolicy {
 pub enum Prefer {
     /// Freshness tiers, see [`crate::freshness`].
     NewRelease,
-    /// All nodes alike.
+    /// All nodes are equal.
     None,
 }
 
@@ -68,8 +69,8 @@ pub enum Prefer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StickyLevel {
-    /// The node's environment variable `name` must have the value it has on the source. `None`: it is not set there,
-    /// and then no node matches.
+    /// The node's environment variable `name` must have the same value as on the source. `None` means that
+    /// the variable is not set on the source; then no node matches.
     Env {
         /// The variable.
         name: String,
@@ -80,7 +81,7 @@ pub enum StickyLevel {
     },
     /// Any node.
     Any {
-        /// As for a variable; without effect on the last level.
+        /// As for `Env`. On the last level it has no effect.
         delay_ms: u64,
     },
 }
@@ -115,37 +116,41 @@ pub struct Config {
     /// Its goal.
     #[cfg_attr(feature = "serde", serde(default))]
     pub goal: Goal,
-    /// How far from its share, as a part of it, a node may be before servers are moved. Only for a rebalance.
+    /// How far a node may differ from its share, as a part of the share, before servers are moved. Only for a
+    /// rebalance.
     #[cfg_attr(feature = "serde", serde(default = "default_tolerance"))]
     pub tolerance: f64,
     /// A node with fewer servers moves none. Only for a rebalance.
     #[cfg_attr(feature = "serde", serde(default = "default_min_servers"))]
     pub min_servers: u32,
-    /// How many servers may begin to move in a second; `None`: no limit. Further attempts for a server do not count.
+    /// How many servers may begin to move per second; `None` means no limit. Further attempts for the same
+    /// server do not count.
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_per_second: Option<u32>,
-    /// Ceiling of attempts in flight.
+    /// The highest limit of attempts in flight.
     pub max_concurrency: u32,
     /// Whether the limiter may search for a lower limit than the ceiling.
     pub concurrency: Concurrency,
     /// The result of the limiter's search in an earlier drain on the same store.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub learnt: Option<Learnt>,
-    /// Ceiling of attempts in flight towards one target.
+    /// The highest number of attempts in flight to one target.
     pub max_concurrency_per_target: Option<u32>,
-    /// The whole drain, milliseconds.
+    /// The time limit of the drain in milliseconds.
     pub timeout_ms: u64,
-    /// One attempt, milliseconds; never past the deadline.
+    /// The time limit of one attempt in milliseconds. No attempt runs past the deadline.
     pub attempt_timeout_ms: u64,
-    /// Attempts for one server.
+    /// The most attempts for one server.
     pub max_attempts: u32,
-    /// This many failures in a row end the drain.
+    /// This many consecutive failures end the drain.
     pub max_consecutive_failures: u32,
-    /// A larger share of failures among the latest attempts ends the drain; 1.0 never does.
+    /// A larger ratio of failures among the latest attempts ends the drain. A value of 1.0 never does.
     pub max_failure_ratio: f64,
-    /// How long to wait while there is no target, milliseconds: for a first one, and again whenever the last one is lost.
+    /// How long to wait without a target, in milliseconds: for the first one, and again whenever the last one
+    /// is lost.
     pub wait_for_target_ms: u64,
-    /// How long to wait instead while a node that could be a target is known but not connected.
+    /// How long to wait without a target while a node that could be one is known but not connected, in
+    /// milliseconds.
     #[cfg_attr(feature = "serde", serde(default))]
     pub wait_for_lost_ms: u64,
     /// How sticky placement is honoured.
@@ -154,22 +159,23 @@ pub struct Config {
     pub prefer: Prefer,
     /// The node whose servers are moved.
     pub source: Source,
-    /// The sticky signatures servers refer to. An empty signature is no constraint.
+    /// The sticky signatures that servers refer to. An empty signature is no constraint.
     pub stickies: Vec<Vec<StickyLevel>>,
-    /// How many modules servers refer to.
+    /// The number of modules that servers refer to.
     pub modules: u32,
-    /// A heartbeat older than this is stale (existing rule 2), milliseconds.
+    /// A heartbeat older than this (milliseconds) is stale (DurableServer's rule 2).
     pub max_age_ms: i64,
-    /// A heartbeat stamped further ahead than this is ignored (existing rule 2), milliseconds.
+    /// A heartbeat whose stamp is further in the future than this (milliseconds) is ignored (DurableServer's
+    /// rule 2).
     pub future_skew_ms: i64,
 }
 
-/// One server in twenty: less than that is a matter of which servers have just begun or ended.
+/// One server in twenty. Smaller differences arise when servers start and end.
 const fn default_tolerance() -> f64 {
     0.05
 }
 
-/// With fewer, one server is more than the default tolerance.
+/// With fewer servers, a difference of one exceeds the default tolerance.
 const fn default_min_servers() -> u32 {
     20
 }
@@ -203,12 +209,12 @@ impl Default for Config {
     }
 }
 
-/// A number of a configuration and the range it must be in.
+/// A number of the configuration with its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
     /// Its field.
     pub name: &'static str,
-    /// Its value, if it has one.
+    /// The value, if it is set.
     pub value: Option<u64>,
     /// The smallest it may be.
     pub low: u64,
@@ -217,7 +223,7 @@ pub struct Number {
 }
 
 impl Config {
-    /// The numbers that have a range. A host that checks its own options compares its ranges with these.
+    /// The numbers that have a range. The Elixir library compares the ranges of its options with these.
     pub fn numbers(&self) -> [Number; 10] {
         let number = |name, value, low, high| Number { name, value, low, high };
         let count = |value: u32| Some(u64::from(value));
@@ -237,10 +243,10 @@ impl Config {
         ]
     }
 
-    /// Checks every field and the fields against each other.
+    /// Checks every field, and the fields against each other.
     ///
     /// # Errors
-    /// One sentence for each problem found, never only the first.
+    /// One sentence for each problem, always for all of them.
     pub fn validate(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for Number { name, value, low, high } in self.numbers() {

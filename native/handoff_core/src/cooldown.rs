@@ -1,8 +1,8 @@
-//! Rests after failures: not every server tries a target that refuses, and no more servers are stopped while the store is
-//! down.
+//! Rests after failures. During a rest, no further server tries a target that refuses, and no further server
+//! is stopped while the store is down.
 //!
-//! Guarantee: failures of attempts that were already under way when a rest began belong to the same incident: they neither
-//! lengthen the rest nor count again. One success ends a series of incidents.
+//! Guarantee: failures of attempts that were in flight when a rest began belong to the same incident. They
+//! neither lengthen the rest nor count again. One success ends a series of incidents.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::ids::NodeId;
 use crate::placement::Access;
 use crate::time::Micros;
 
-/// The first rest: about as long as a node that is just not ready yet needs.
+/// The first rest: about as long as a node that is not ready yet needs.
 const FIRST_REST: Micros = Micros::from_millis(250);
-/// The longest rest: a drain takes seconds.
+/// The longest rest. A drain takes seconds.
 const LONGEST_REST: Micros = Micros::from_millis(4_000);
-/// After this many incidents in a row, no server waits for the target any more.
+/// After this many consecutive incidents no server waits for the target.
 const GIVEN_UP_AFTER: u32 = 3;
 
 /// The incidents of one target, or of the store.
@@ -26,7 +26,7 @@ pub struct Cooldown {
 }
 
 impl Cooldown {
-    /// Records that an attempt, begun at `started`, has failed at `now`. Returns true for a new incident.
+    /// Records that an attempt that began at `started` has failed at `now`. Returns true for a new incident.
     pub fn failed(&mut self, started: Micros, now: Micros) -> bool {
         if self.incidents > 0 && started < self.since {
             return false;
@@ -36,12 +36,12 @@ impl Cooldown {
         true
     }
 
-    /// An attempt succeeded.
+    /// Records a successful attempt.
     pub fn succeeded(&mut self) {
         *self = Cooldown::default();
     }
 
-    /// Whether it may be used now.
+    /// Whether the target may be used now.
     pub fn access(&self, now: Micros) -> Access {
         if now >= self.until {
             Access::Open
@@ -52,13 +52,13 @@ impl Cooldown {
         }
     }
 
-    /// When the rest ends, if there is one at `now`.
+    /// The end of the current rest; `None` without a rest.
     pub fn ends(&self, now: Micros) -> Option<Micros> {
         (now < self.until).then_some(self.until)
     }
 }
 
-/// The cool-downs of all targets of one drain.
+/// The rests of all targets of one drain.
 #[derive(Debug, Clone, Default)]
 pub struct Cooldowns {
     targets: HashMap<NodeId, Cooldown>,
@@ -80,7 +80,7 @@ impl Cooldowns {
         self.targets.get(&node).map_or(Access::Open, |cooldown| cooldown.access(now))
     }
 
-    /// When the next rest after `now` ends.
+    /// The end of the next rest after `now`.
     pub fn next_end(&self, now: Micros) -> Option<Micros> {
         self.targets.values().filter_map(|cooldown| cooldown.ends(now)).min()
     }
@@ -94,7 +94,7 @@ mod tests {
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
     #[test]
-    fn fifty_attempts_failing_with_one_target_are_one_incident() {
+    fn fifty_attempts_that_fail_with_one_target_are_one_incident() {
         let mut cooldowns = Cooldowns::default();
         assert!(cooldowns.failed(NODE, MS(0), MS(100)));
         for started in 1..50 {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_incidents_rest_longer_and_then_are_not_waited_for() {
+    fn repeated_incidents_lengthen_the_rest_until_the_target_is_given_up() {
         let mut cooldowns = Cooldowns::default();
         for at in [0, 1_000, 2_000] {
             assert!(cooldowns.failed(NODE, MS(at), MS(at)));

@@ -1,18 +1,18 @@
-//! Which nodes may take a server: exactly the placement rules of DurableServer, and one rule of our own.
+//! Which nodes may take a server: the placement rules of DurableServer, and one rule of our own.
 //!
-//! Guarantee: [`eligible`] returns what DurableServer's `find_eligible_nodes` returns, in the same order. The rules are
-//! numbered as in the contract. Tests compare them with answers recorded from DurableServer
+//! Guarantee: [`eligible`] returns the result of DurableServer's `find_eligible_nodes`, in the same order.
+//! The rules are numbered as in the contract. Tests compare them with answers recorded from DurableServer
 //! (`test/vectors/eligible.json`).
 //!
 //! 1. Never the source; never a node that is draining.
-//! 2. Healthy only: the newest heartbeat is at most 50 s old and not stamped more than 5 s ahead.
-//! 3. Below each capacity limit, in all and for the module, where such limits exist.
-//! 4. Below each resource limit where both numbers exist; disk is ignored on a node of sticky level 0.
+//! 2. Healthy only: the newest heartbeat is at most 50 s old, and its stamp is at most 5 s in the future.
+//! 3. Below each capacity limit, of all servers and of the module, where such limits exist.
+//! 4. Below each resource limit where both numbers exist. Disk is ignored on a node of sticky level 0.
 //! 5. With a non-empty sticky signature the node must match an open level.
-//! 6. Order: sticky level, busyness, newest heartbeat; ties by name.
+//! 6. Order: sticky level, load ratio, newest heartbeat; ties by name.
 //!
-//! Our own rule comes after the second: never a node that reported that it cannot load the server's module. DurableServer
-//! notices that only after the server was stopped.
+//! Our own rule comes after the second: never a node that reported that it cannot load the server's module.
+//! DurableServer notices that only after the server was stopped.
 
 use std::cmp::Ordering;
 
@@ -20,16 +20,16 @@ use crate::config::{Config, StickyLevel, StickyPolicy};
 use crate::ids::ModuleId;
 use crate::view::{ClusterView, NodeView, Scope};
 
-/// The server, and the node that asks.
+/// The server to place, and the node that asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
-    /// The node that asks; never eligible itself.
+    /// The node that asks. It is never eligible itself.
     pub source: &'a str,
     /// The server's module.
     pub module: ModuleId,
-    /// The server's sticky signature; empty is no constraint.
+    /// The server's sticky signature. An empty one is no constraint.
     pub sticky: &'a [StickyLevel],
-    /// How the signature is honoured.
+    /// How the signature counts.
     pub policy: StickyPolicy,
     /// Rule 2's age limit, milliseconds.
     pub max_age_ms: i64,
@@ -38,7 +38,7 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// The question for one module and signature under a drain's configuration.
+    /// The query for one module and signature under a drain's configuration.
     pub fn new(config: &'a Config, module: ModuleId, sticky: &'a [StickyLevel]) -> Self {
         Query {
             source: &config.source.name,
@@ -54,29 +54,29 @@ impl<'a> Query<'a> {
 /// The position of an eligible node in rule 6's order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// Index of the sticky level it matches; [`NO_LEVEL`] where there is none to match.
+    /// The index of the sticky level that the node matches; [`NO_LEVEL`] without a signature.
     pub level: u32,
-    /// The highest of its load ratios, 0.0 without limits.
+    /// The highest of the node's load ratios; 0.0 without limits.
     pub busyness: f64,
 }
 
-/// The level of every node when there is no sticky signature: after all others.
+/// The level of every node when there is no sticky signature. It sorts after all others.
 pub const NO_LEVEL: u32 = u32::MAX;
 
-/// The rule that a node fails. Ordered as the rules are checked: a later one means that the node came closer.
+/// The rule that a node fails, in the order of the checks: a node that fails a later rule came closer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ineligible {
-    /// Rule 1: it is the source.
+    /// Rule 1: the node is the source.
     Source,
-    /// Rule 1: it is draining.
+    /// Rule 1: the node is draining.
     Draining,
-    /// Rule 2: its heartbeat is too old, or too far ahead.
+    /// Rule 2: the heartbeat is too old, or too far in the future.
     Unhealthy,
-    /// Our rule: it does not have the module.
+    /// Our rule: the node lacks the module.
     ModuleMissing,
-    /// Rule 5: it matches no open sticky level.
+    /// Rule 5: the node matches no open sticky level.
     Sticky,
-    /// Rules 3 and 4: it is at a limit.
+    /// Rules 3 and 4: the node is at a limit.
     Full,
 }
 
@@ -124,7 +124,7 @@ pub fn healthy(node: &NodeView, max_age_ms: i64, future_skew_ms: i64, now_ms: i6
     age_ms <= max_age_ms && age_ms >= future_skew_ms.saturating_neg()
 }
 
-/// The capacity limits of `node` that count for a server of `module`.
+/// The capacity limits of `node` that apply to a server of `module`.
 pub fn applicable(node: &NodeView, module: ModuleId) -> impl Iterator<Item = &crate::view::Capacity> {
     node.capacity.iter().filter(move |capacity| match capacity.scope {
         Scope::Total => true,
@@ -151,7 +151,7 @@ pub fn eligible(view: &ClusterView, query: &Query<'_>) -> Vec<usize> {
     standing.into_iter().map(|(index, _)| index).collect()
 }
 
-/// Rule 5: the level `node` matches, if that level is open.
+/// Rule 5: the level that `node` matches, if that level is open.
 fn sticky_level(node: &NodeView, query: &Query<'_>) -> Option<u32> {
     if query.policy == StickyPolicy::Ignore || query.sticky.is_empty() {
         return Some(NO_LEVEL);

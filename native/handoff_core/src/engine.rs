@@ -52,30 +52,31 @@ use crate::view::ClusterView;
 use rebalance::Rebalance;
 use server::{Fate, Server, Stage};
 
-/// What an attempt is taken to last before any has finished: four round trips to an object store in the same region.
+/// The assumed duration of an attempt before any has finished: four round trips to an object store in the
+/// same region.
 const ASSUMED_ATTEMPT: Micros = Micros::from_millis(100);
-/// The end of a drain that is kept for clearing reservations: a tenth of it, at most this long.
+/// The end of a drain is kept for clearing reservations: a tenth of the drain, at most this long.
 const LONGEST_RESERVE: Micros = Micros::from_millis(1_000);
 
-/// One server of a drain, in the order of ids.
+/// One server of a drain. Servers are in the order of their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerSpec {
     /// Its module, below [`Config::modules`].
     pub module: ModuleId,
     /// Its sticky signature, an index into [`Config::stickies`].
     pub sticky: StickyId,
-    /// Higher goes first.
+    /// Servers of higher priority move first.
     pub priority: i32,
 }
 
-/// What the drain is doing.
+/// The phase of the drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for a target until then: nothing that runs is stopped.
+    /// Waiting for a target until this time. No running server is stopped.
     Waiting(Micros),
     /// Starting attempts.
     Running,
-    /// Starting nothing more; what is under way ends.
+    /// No attempt starts any more. Attempts in flight end.
     Settling(Ended),
     /// Over.
     Over(Ended),
@@ -86,17 +87,18 @@ enum Phase {
 pub struct Engine {
     config: Config,
     phase: Phase,
-    /// Since when there has been no target, while servers wait for one.
+    /// When the last target was lost, while servers wait for one.
     without_target: Option<Micros>,
     started: Micros,
     ended: Option<Micros>,
     deadline: Micros,
     placement: Placement,
     pending: Pending,
-    /// Each server's class, and its fate once it is known.
+    /// Each server's class, and its fate once decided.
     classes: Vec<u32>,
     fates: Vec<Fate>,
-    /// Servers that are neither pending nor decided: never more than are in flight, displaced, stopping or waiting.
+    /// Servers that are neither pending nor decided: at most those that are in flight, displaced, stopping or
+    /// waiting.
     active: BTreeMap<ServerId, Server>,
     /// Displaced servers, the longest displaced first.
     displaced: BTreeSet<(Micros, ServerId)>,
@@ -106,17 +108,17 @@ pub struct Engine {
     lost: BTreeMap<NodeId, Micros>,
     store: StoreHealth,
     breaker: Breaker,
-    /// One for each module whose servers have failed to start elsewhere.
+    /// A breaker for each module whose servers have failed to start elsewhere.
     modules: BTreeMap<ModuleId, Breaker>,
     pace: Pace,
-    /// What bounds it if it is a rebalance.
+    /// The bounds of a rebalance; `None` in a drain.
     rebalance: Option<Rebalance>,
-    /// It is among the drains that [`Shared`] counts.
+    /// Whether the drain is counted in [`Shared`].
     counted: bool,
     tally: Tally,
 }
 
-/// Counters of one drain; none ever falls but `in_flight`, `stopping` and `releasing`.
+/// Counters of one drain. All but `in_flight`, `stopping` and `releasing` never fall.
 #[derive(Debug, Default)]
 struct Tally {
     in_flight: u64,
@@ -133,7 +135,7 @@ struct Tally {
 }
 
 impl Engine {
-    /// A drain of `servers`, starting at `now` on the cluster in `view`.
+    /// A drain of `servers` that starts at `now` on the cluster in `view`.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] with every problem of the three.
@@ -180,7 +182,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// What to do now. Call it after every event and at the time it asks for.
+    /// Returns the orders for `now`. Call it after every event and at the time that it asks for.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         self.yield_to_drains(shared);
         let poll = self.decide_now(now, shared);
@@ -201,11 +203,11 @@ impl Engine {
                 waits |= self.start_displaced(now, others, shared, &mut actions);
                 waits |= self.start_pending(now, shared, &mut actions);
                 if self.store.running(now) == Gate::Probe {
-                    // No running server could go anywhere: whatever is displaced probes.
+                    // No running server can be placed, so displaced servers probe the store.
                     waits |= self.start_displaced(now, false, shared, &mut actions);
                 }
             }
-            // What has been stopped goes on, is held for a lost node, or is given back.
+            // Displaced servers start, are held for a lost node, or are released.
             Phase::Waiting(_) => waits |= self.start_displaced(now, false, shared, &mut actions),
             Phase::Settling(_) | Phase::Over(_) => {}
         }
@@ -222,11 +224,12 @@ impl Engine {
         Poll { actions, wake }
     }
 
-    /// Takes in what happened.
+    /// Handles an event.
     ///
     /// # Errors
-    /// [`EngineError::Unexpected`] for a server that is not in the state the event speaks of,
-    /// [`EngineError::Invalid`] for a view that is not valid, [`EngineError::Finished`] after the end. Nothing is changed.
+    /// [`EngineError::Unexpected`] for a server that is not in the state that the event requires,
+    /// [`EngineError::Invalid`] for a view that is not valid, [`EngineError::Finished`] after the end.
+    /// Nothing is changed then.
     pub fn on_event(&mut self, now: Micros, event: Event, shared: &mut Shared) -> Result<(), EngineError> {
         let taken = self.take_in(now, event, shared);
         self.tell_others(false, shared);
@@ -260,7 +263,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Where the drain is now.
+    /// The current progress of the drain.
     pub fn progress(&self, shared: &Shared) -> Progress {
         let waiting = self.active.values().filter(|server| matches!(server.stage, Stage::Untouched { .. })).count();
         Progress {
@@ -279,7 +282,7 @@ impl Engine {
         }
     }
 
-    /// The summary, complete once the drain is over.
+    /// The summary. It is complete once the drain is over.
     pub fn report(&self, now: Micros, shared: &Shared) -> Report {
         Report {
             total: self.fates.len() as u64,
@@ -304,7 +307,8 @@ impl Engine {
         }
     }
 
-    /// Each server's fate as a byte, in the order of ids: 0 moved, 255 undecided, else a [`Reason`]'s code.
+    /// Each server's fate as a byte, in the order of ids: 0 for moved, 255 for undecided, else the code of
+    /// the [`Reason`].
     pub fn results(&self) -> Vec<u8> {
         self.fates.iter().map(|fate| fate.code()).collect()
     }
@@ -314,7 +318,8 @@ impl Engine {
         matches!(self.phase, Phase::Over(_))
     }
 
-    /// Whether servers of that class are left as they are because those before them did not start elsewhere.
+    /// Whether servers of that class stay where they are, because earlier ones of their module did not start
+    /// elsewhere.
     fn given_up(&self, class: usize) -> bool {
         self.modules.get(&self.placement.class(class).module).is_some_and(Breaker::is_open)
     }
@@ -327,7 +332,8 @@ impl Engine {
         self.placement.update(view, now, &mut shared.names, &mut shared.ledger);
     }
 
-    /// The last moment at which an attempt of usual length still ends in time to clear up after it.
+    /// The last moment at which an attempt of usual length still ends before the time for clearing
+    /// reservations.
     fn last_start(&self, shared: &Shared) -> Micros {
         let usual = shared.limiter.typical_latency().unwrap_or(ASSUMED_ATTEMPT);
         self.deadline - self.reserve() - usual
@@ -337,7 +343,7 @@ impl Engine {
         Micros(Micros::from_millis(self.config.timeout_ms).0 / 10).min(LONGEST_RESERVE)
     }
 
-    /// Moves the drain to its next phase when it is time.
+    /// Moves the drain to its next phase when the time has come.
     fn advance(&mut self, now: Micros, shared: &Shared) {
         if matches!(self.phase, Phase::Waiting(_) | Phase::Running) {
             self.phase = self.wait_for_target(now);
@@ -349,7 +355,7 @@ impl Engine {
         }
     }
 
-    /// Whether a drain that is not ending waits for a target or runs.
+    /// The phase of a drain that is not ending: waiting for a target, or running.
     fn wait_for_target(&mut self, now: Micros) -> Phase {
         if self.pending.is_empty() || self.moves_left() == 0 || self.placement.any_target(&self.config) {
             self.without_target = None;
@@ -381,11 +387,11 @@ impl Engine {
     }
 }
 
-/// A server as the queues see it: its class, an index, and its priority.
+/// A server in the queues: its class (an index) and its priority.
 type Placed = (usize, i32);
 
-/// The distinct classes of `servers`, and each server's class and priority. A drain moves the most important servers first, a
-/// rebalance the least important.
+/// Returns the distinct classes of `servers`, and each server's class and priority. A drain moves the most
+/// important servers first, a rebalance the least important.
 pub(crate) fn classify(config: &Config, servers: &[ServerSpec]) -> Result<(Vec<Class>, Vec<Placed>), EngineError> {
     let mut problems = config.validate().err().unwrap_or_default();
     if servers.len() > MAX_SERVERS {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A durable server: its position in the list the drain was started with.
+/// A durable server: its position in the list of the drain's servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ServerId(pub u32);
@@ -21,7 +21,7 @@ pub struct ModuleId(pub u32);
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StickyId(pub u32);
 
-/// A BEAM node: its position in a [`NodeTable`]. Stable for as long as the table lives.
+/// A BEAM node: its position in a [`NodeTable`]. The id is stable for the life of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 
@@ -39,7 +39,7 @@ impl NodeId {
     }
 }
 
-/// Node names and their ids. Names are never forgotten: a node that went and came back keeps its id.
+/// Node names and their ids. Names are never forgotten: a node that leaves and returns keeps its id.
 #[derive(Debug, Clone, Default)]
 pub struct NodeTable {
     names: Vec<Arc<str>>,
@@ -47,7 +47,7 @@ pub struct NodeTable {
 }
 
 impl NodeTable {
-    /// The id of `name`, new when it was not seen before.
+    /// The id of `name`. A new name gets a new id.
     pub fn intern(&mut self, name: &str) -> NodeId {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -59,22 +59,22 @@ impl NodeTable {
         id
     }
 
-    /// The id of `name`, if it was ever interned.
+    /// The id of `name`, if the name is known.
     pub fn get(&self, name: &str) -> Option<NodeId> {
         self.ids.get(name).copied()
     }
 
-    /// The name behind an id of this table.
+    /// The name of an id of this table.
     pub fn name(&self, id: NodeId) -> &Arc<str> {
         &self.names[id.index()]
     }
 
-    /// How many names were interned.
+    /// The number of names.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// True when no name was interned yet.
+    /// True without names.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

@@ -1,13 +1,15 @@
-//! The servers sent to each node since it last reported its load: the difference between a heartbeat and the truth.
+//! The servers sent to each node since its last report of its load: the difference between that report and
+//! the current load.
 //!
-//! Guarantee: an assignment counts from the moment its attempt starts until a heartbeat that was written after the server
-//! had arrived is seen, or until the attempt failed. Never shorter where clocks agree, so limits are not exceeded by
-//! projection; where they do not, shorter by at most the time a heartbeat takes to be seen.
-//! One ledger may serve several drains at once; then each sees what the others assigned, and all of them project from the
-//! newest report any of them has seen: numbers and the difference to them stay together.
+//! Guarantee: an assignment counts from the start of its attempt until the attempt fails, or until a
+//! heartbeat is seen that was written after the server's arrival. Where clocks agree it never counts for a
+//! shorter time, so limits are not exceeded by projection. Where clocks differ, the time is shorter by at
+//! most the delay of a heartbeat. One ledger may serve several drains. Each drain then sees the assignments
+//! of the others, and all project from the newest report that any of them has seen, so that a report and the
+//! assignments since then stay together.
 //!
-//! [`Ledger::assigned`] is for limits, and may count twice what a report counts already; [`Ledger::counted_twice`] says how much of
-//! it, for balance.
+//! [`Ledger::assigned`] is for limits. It may include servers that a report already counts;
+//! [`Ledger::counted_twice`] returns that number, for balance.
 
 mod overlap;
 
@@ -19,7 +21,7 @@ use crate::view::NodeView;
 
 pub use overlap::Count;
 
-/// A node counts its servers before it stamps its heartbeat, on a busy machine so long before.
+/// A node counts its servers before it stamps its heartbeat; on a busy machine up to this much earlier.
 const COUNTED_BEFORE_STAMP_MS: i64 = 100;
 
 /// Assignments to one node.
@@ -27,32 +29,32 @@ const COUNTED_BEFORE_STAMP_MS: i64 = 100;
 struct Account {
     /// The newest heartbeat seen.
     report: Option<NodeView>,
-    /// The least that a heartbeat of this node was behind our clock when it was first seen, milliseconds: the difference of
-    /// the two clocks plus the shortest way here.
+    /// The smallest observed lag of this node's heartbeats behind our clock in milliseconds: the difference
+    /// of the two clocks plus the shortest delay.
     least_lag_ms: Option<i64>,
-    /// What that heartbeat says of servers that are counted here, too.
+    /// The servers that both that heartbeat and this ledger count.
     twice: Vec<(Count, f64)>,
-    /// Attempts under way.
+    /// Attempts in flight.
     in_flight: u32,
-    /// What a rebalance under way leaves here.
+    /// The servers that a running rebalance leaves on this node.
     leaves: Option<Leaves>,
-    /// Servers that rebalances under way will send here, besides those assigned.
+    /// Servers that running rebalances will send to this node, besides the assigned ones.
     promised: u64,
-    /// Everything ever assigned that did not fail.
+    /// All assignments that did not fail.
     sent: u32,
-    /// Everything assigned since the report, in flight or arrived, in all and by module.
+    /// All assignments since the report, in flight or arrived: the total and the number by module.
     total: u32,
     by_module: HashMap<ModuleId, u32>,
-    /// Servers that arrived, oldest first: when (our clock, milliseconds), which module, how many.
+    /// Servers that arrived, oldest first: time (our clock, milliseconds), module, number.
     arrived: VecDeque<(i64, ModuleId, u32)>,
 }
 
-/// The servers of a node that a rebalance under way moves away.
+/// The servers of a node whose rebalance moves some of them away.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Leaves {
     /// Those that have not begun to move.
     pub now: f64,
-    /// Those that will be left.
+    /// Those that stay.
     pub at_the_end: f64,
 }
 
@@ -64,7 +66,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An attempt towards `node` starts.
+    /// Counts an attempt to `node` that starts.
     pub fn assign(&mut self, node: NodeId, module: ModuleId) {
         self.reserve(node, module);
         self.account_mut(node).in_flight += 1;
@@ -86,14 +88,14 @@ impl Ledger {
         self.epoch += 1;
     }
 
-    /// The attempt failed: the server does not run there.
+    /// Takes back the assignment of an attempt that failed.
     pub fn withdraw(&mut self, node: NodeId, module: ModuleId) {
         let account = self.account_mut(node);
         account.in_flight = account.in_flight.saturating_sub(1);
         self.release(node, module);
     }
 
-    /// The attempt succeeded.
+    /// Records that an attempt succeeded.
     pub fn arrive(&mut self, node: NodeId, module: ModuleId, now: Micros) {
         let now_ms = millis(now);
         let account = self.account_mut(node);
@@ -104,11 +106,13 @@ impl Ledger {
         }
     }
 
-    /// A heartbeat of `node`, or its answer to how many servers it has, was seen by a source whose wall clock shows `wall_ms`.
+    /// Handles a heartbeat of `node`, or its answer to the question how many servers it has. `wall_ms` is the
+    /// source's wall clock.
     ///
-    /// What arrived before it was written is in its numbers and no longer counted here. When it was written is the earlier
-    /// of what two clocks say: the source's, which is exact when both are right; and its stamp plus the least lag of this
-    /// node's heartbeats, which needs no clock to be right and is late by the shortest way here.
+    /// Servers that arrived before the report was written are included in its numbers and no longer counted
+    /// here. The time of writing is the earlier of two estimates: the report's stamp by the source's clock,
+    /// which is exact when both clocks are right; and the stamp plus the smallest lag of this node's
+    /// heartbeats, which needs no correct clock and is late by the shortest delay.
     pub fn report(&mut self, node: NodeId, report: &NodeView, now: Micros, wall_ms: i64) {
         let account = self.account_mut(node);
         if account.report.as_ref().is_some_and(|known| report.counted_ms() <= known.counted_ms()) {
@@ -138,60 +142,63 @@ impl Ledger {
         self.epoch += 1;
     }
 
-    /// The newest heartbeat of `node` that was seen.
+    /// The newest heartbeat of `node`.
     pub fn newest(&self, node: NodeId) -> Option<&NodeView> {
         self.account(node).and_then(|account| account.report.as_ref())
     }
 
-    /// Assigned to `node` since its last report, all modules.
+    /// The number of servers assigned to `node` since its last report, of all modules.
     pub fn assigned(&self, node: NodeId) -> u32 {
         self.account(node).map_or(0, |account| account.total)
     }
 
-    /// Assigned to `node` since its last report, of those that `count` counts.
+    /// The number of servers assigned to `node` since its last report that `count` counts.
     pub fn assigned_of(&self, node: NodeId, count: Count) -> u32 {
         self.account(node).map_or(0, |account| account.assigned(count))
     }
 
-    /// How many of those assigned to `node` since its last report are in that number of the report already, as far as the
-    /// report before it tells; below zero where the report lacks some that are not counted here any more.
+    /// How many of the servers assigned to `node` since its last report are already in that number of the
+    /// report, as far as the previous report shows. The result is negative when the report lacks servers that
+    /// are no longer counted here.
     pub fn counted_twice(&self, node: NodeId, count: Count) -> f64 {
         self.account(node).map_or(0.0, |account| account.counted_twice(count))
     }
 
-    /// Everything ever assigned to `node` that did not fail.
+    /// All assignments to `node` that did not fail.
     pub fn sent(&self, node: NodeId) -> u32 {
         self.account(node).map_or(0, |account| account.sent)
     }
 
-    /// Attempts towards `node` under way.
+    /// Attempts to `node` in flight.
     pub fn in_flight(&self, node: NodeId) -> u32 {
         self.account(node).map_or(0, |account| account.in_flight)
     }
 
-    /// Says what the rebalance of `node` leaves there; `None`: it is over. Placement does not count it.
+    /// Records the servers that the rebalance of `node` leaves there; `None` ends the record. Placement
+    /// ignores it.
     pub fn leave(&mut self, node: NodeId, leaves: Option<Leaves>) {
         self.account_mut(node).leaves = leaves;
     }
 
-    /// What the rebalance of `node` that is under way leaves there.
+    /// The servers that a running rebalance of `node` leaves there.
     pub fn leaves(&self, node: NodeId) -> Option<Leaves> {
         self.account(node).and_then(|account| account.leaves)
     }
 
-    /// A rebalance under way will send `now` servers to `node`, and had said `before`. Placement does not count them.
+    /// Records that a running rebalance will send `now` servers to `node`, in place of `before`. Placement
+    /// ignores it.
     pub fn promise(&mut self, node: NodeId, before: u64, now: u64) {
         let promised = &mut self.account_mut(node).promised;
         *promised = promised.saturating_sub(before).saturating_add(now);
     }
 
-    /// Servers that rebalances under way will send to `node`, besides those assigned.
+    /// Servers that running rebalances will send to `node`, besides the assigned ones.
     pub fn promised(&self, node: NodeId) -> u64 {
         self.account(node).map_or(0, |account| account.promised)
     }
 
-    /// Grows whenever some count shrank or a new report came in. While it stays the same, projected loads only rise, and an
-    /// ordering built earlier only needs checking from its top.
+    /// Incremented whenever a count shrinks or a new report arrives. While it stays the same, projected loads
+    /// only rise, and an existing order needs a check from its top only.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -209,7 +216,7 @@ impl Ledger {
     }
 }
 
-/// The time of this clock in the unit of heartbeat stamps.
+/// The time of this clock in milliseconds, the unit of heartbeat stamps.
 fn millis(now: Micros) -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
@@ -218,7 +225,7 @@ fn millis(now: Micros) -> i64 {
 type Missed = Vec<(ModuleId, u32)>;
 
 impl Account {
-    /// What each number of the newest report will be when everything assigned has arrived.
+    /// For each number of the newest report, its value when all assigned servers have arrived.
     fn projections(&self) -> Vec<(Count, f64)> {
         let counts = self.report.iter().flat_map(Count::of);
         counts
@@ -226,7 +233,8 @@ impl Account {
             .collect()
     }
 
-    /// What each number of the newest report and this account both count, after it was `before` without that report.
+    /// For each number of the newest report, how many servers both the report and this account count.
+    /// `before` has the projections without that report.
     fn overlaps(&self, before: &[(Count, f64)], missed: &Missed) -> Vec<(Count, f64)> {
         let counts = self.report.iter().flat_map(Count::of);
         counts
@@ -239,7 +247,7 @@ impl Account {
             .collect()
     }
 
-    /// Assigned since the newest report, of those that `count` counts.
+    /// The servers assigned since the newest report that `count` counts.
     fn assigned(&self, count: Count) -> u32 {
         count.module().map_or(self.total, |module| self.by_module.get(&module).copied().unwrap_or(0))
     }
@@ -264,14 +272,15 @@ mod tests {
 
     const NODE: NodeId = NodeId(3);
     const MODULE: ModuleId = ModuleId(0);
-    /// The right wall clock when our clock shows zero.
+    /// The correct wall clock at the zero of our clock.
     const WALL: i64 = 1_800_000_000_000;
 
     fn at(ms: u64) -> Micros {
         Micros::from_millis(ms)
     }
 
-    /// A heartbeat written at `ms` of our clock on a node whose clock is `ahead_ms` ahead, seen at `seen_ms`.
+    /// A heartbeat written at `ms` of our clock on a node whose clock is `ahead_ms` ahead, received at
+    /// `seen_ms`.
     fn beat(ledger: &mut Ledger, ms: i64, ahead_ms: i64, seen_ms: u64) {
         let report = NodeView { stamp_ms: WALL + ms + ahead_ms, ..NodeView::default() };
         ledger.report(NODE, &report, at(seen_ms), WALL + millis(at(seen_ms)));
@@ -309,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_heartbeat_again_says_nothing_new() {
+    fn a_repeated_heartbeat_changes_nothing() {
         let mut ledger = Ledger::default();
         beat(&mut ledger, 1_000, 0, 1_000);
         let epoch = ledger.epoch();
@@ -330,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_whose_clock_is_behind_does_not_hide_the_arrivals_of_another() {
+    fn a_source_whose_clock_is_behind_does_not_hide_the_arrivals_of_another_source() {
         let mut ledger = Ledger::default();
         beat(&mut ledger, 0, 0, 20);
         ledger.assign(NODE, MODULE);
@@ -341,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_in_flight_outlive_every_heartbeat() {
+    fn attempts_in_flight_count_after_every_heartbeat() {
         let mut ledger = Ledger::default();
         ledger.assign(NODE, MODULE);
         beat(&mut ledger, 9_000, 0, 9_000);

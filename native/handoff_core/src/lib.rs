@@ -1,12 +1,13 @@
-//! Everything `durable_handoff` decides: who may take a server, who does, when, how many at a time, and when to stop trying.
+//! Everything that `durable_handoff` decides: which nodes may take a server, which one does, when, how many
+//! at a time, and when to stop trying.
 //!
-//! Pure: no clock, no I/O, no threads, no randomness. Time enters as an argument ([`time::Micros`]), events enter through
-//! [`Engine::on_event`], decisions leave through [`Engine::poll`]. The host (a NIF, the Rust node, a simulator) runs the
-//! attempts and says how they ended.
+//! Pure: no clock, no I/O, no threads, no randomness. Time enters as an argument ([`time::Micros`]), events
+//! enter through [`Engine::on_event`], decisions leave through [`Engine::poll`]. The caller (a NIF, the Rust
+//! node, a simulator) runs the attempts and reports their outcomes.
 //!
 //! | to change | look at |
 //! |---|---|
-//! | the existing placement rules | [`eligibility`] |
+//! | DurableServer's placement rules | [`eligibility`] |
 //! | which eligible node is best | [`placement`], [`freshness`] |
 //! | what counts as a node's load | [`placement`] (its `load`), [`ledger`] |
 //! | the order of servers | [`pending`] |
@@ -14,7 +15,7 @@
 //! | how many attempts at a time, how many starts a second | [`limiter`], [`pace`] |
 //! | what a failure means | [`engine`] (its `outcome`), [`cooldown`], [`store_health`], [`breaker`] |
 //! | when a drain starts, settles and ends | [`engine`] |
-//! | what it says of itself | [`report`], [`quantiles`], [`reason`] |
+//! | progress and report | [`report`], [`quantiles`], [`reason`] |
 #![forbid(unsafe_code)]
 
 pub mod balance;

@@ -89,17 +89,17 @@ use knee::Knee;
 use overload::{Advice, Overloads};
 use recent::Recent;
 
-/// Whether the limiter may look for a smaller number than its ceiling.
+/// Whether the limiter may search for a limit below its ceiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Concurrency {
-    /// Look for the smallest limit that still has the full throughput.
+    /// Searches for the smallest limit that still has the full throughput.
     Adaptive,
-    /// Always the ceiling.
+    /// Always uses the ceiling.
     Fixed,
 }
 
-/// What a drain has found out about its store, and the next one may start from.
+/// What a drain has measured of its store. The next drain may start from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Learnt {
@@ -108,7 +108,7 @@ pub struct Learnt {
     /// The latency of an attempt at that limit.
     #[cfg_attr(feature = "serde", serde(rename = "latency_us"))]
     pub latency: Micros,
-    /// Whether the store is slower with more attempts; false if more were not tried.
+    /// Whether the store is slower with more attempts. False if more were not tried.
     pub knee: bool,
 }
 
@@ -116,26 +116,28 @@ pub struct Learnt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Verdict {
-    /// The store served it: the latency counts.
+    /// The store served the attempt, so its latency counts.
     Served,
     /// The store, or the path to it, refused or timed out.
     Overload,
-    /// Nothing: a full target, a server's own crash. Released without a sample.
+    /// No effect: a full target, or a crash of the server itself. The attempt gives no sample.
     Neutral,
 }
 
-/// An attempt this many times older than the usual one (nine in ten take no longer than that) does not wait for the store.
+/// An attempt that has taken this many times the usual time (nine in ten take no longer than that) does not
+/// wait for the store.
 const OVERDUE: u64 = 4;
-/// Nothing has ended for so long: time for a canary. Before anything was measured...
+/// How long no attempt ends before a canary starts, while nothing was measured yet.
 const FIRST_PATIENCE: Micros = Micros::from_millis(1_000);
-/// ...and at least, however fast attempts usually are: garbage collection and failovers of a store take this long.
+/// The least such time afterwards, however short attempts usually are: garbage collection and failovers of a
+/// store take this long.
 const LEAST_PATIENCE: Micros = Micros::from_millis(250);
-/// Patience doubles with every canary, up to 2 to this power.
+/// The time doubles with every canary, up to 2 to this power.
 const MOST_DOUBLINGS: u32 = 10;
-/// After so long without anything in flight the limit is measured again before it is trusted.
+/// After this long without attempts in flight, the limit is measured again.
 const REST: Micros = Micros::from_millis(5_000);
 
-/// See the [module documentation](self). One limiter may serve several drains of the same store at once.
+/// See the [module documentation](self). One limiter may serve several drains of the same store.
 #[derive(Debug, Clone)]
 pub struct Limiter {
     mode: Concurrency,
@@ -145,20 +147,20 @@ pub struct Limiter {
     knee: Knee,
     overloads: Overloads,
     recent: Recent,
-    /// Attempts allowed beyond the limit because nothing ends.
+    /// Attempts allowed above the limit because no attempt ends.
     canaries: u32,
     /// When an attempt last started, ended, or was allowed as a canary.
     quiet_since: Micros,
 }
 
 impl Limiter {
-    /// A limiter that lets no more than `ceiling` attempts run at a time. A ceiling of 0 counts as 1.
+    /// A limiter that allows at most `ceiling` attempts at a time. A ceiling of 0 counts as 1.
     pub fn new(mode: Concurrency, ceiling: u32) -> Self {
         Limiter::starting_from(mode, ceiling, None)
     }
 
-    /// The same, which starts from what was learnt. If the first attempts take longer than then, it looks further down, or starts
-    /// as a new one does.
+    /// A limiter that starts from an earlier measurement. If the first attempts take longer than measured
+    /// then, it tries lower limits, or starts as a new limiter does.
     pub fn starting_from(mode: Concurrency, ceiling: u32, learnt: Option<Learnt>) -> Self {
         let ceiling = ceiling.max(1);
         Limiter {
@@ -174,7 +176,7 @@ impl Limiter {
         }
     }
 
-    /// The limit: how many attempts may run at a time, from 1 to the ceiling.
+    /// The number of attempts that may run at a time, from 1 to the ceiling.
     pub fn limit(&self) -> u32 {
         match self.mode {
             Concurrency::Adaptive => self.knee.limit(),
@@ -182,18 +184,19 @@ impl Limiter {
         }
     }
 
-    /// What the next drain on this store may start from. Nothing before a limit was measured, and nothing with a fixed one.
+    /// What the next drain on this store may start from; `None` before a limit was measured, and in the fixed
+    /// mode.
     pub fn learnt(&self) -> Option<Learnt> {
         self.knee.found().filter(|_| self.mode == Concurrency::Adaptive)
     }
 
-    /// Attempts started and not finished. Can exceed the limit after it fell, and by those that hang; never the ceiling, as long
-    /// as nothing starts that is not [available](Self::available).
+    /// Attempts that have started and not finished. The number exceeds the limit after the limit fell, and by
+    /// attempts that hang. It never exceeds the ceiling if only [available](Self::available) attempts start.
     pub fn in_flight(&self) -> u32 {
         self.flight.in_flight()
     }
 
-    /// The most attempts that were ever in flight.
+    /// The highest number of attempts in flight so far.
     pub fn highest(&self) -> u32 {
         self.highest
     }
@@ -204,12 +207,14 @@ impl Limiter {
         self.limit().saturating_add(beside).min(self.ceiling).saturating_sub(self.in_flight())
     }
 
-    /// What an attempt takes now: nine in ten of the last served ones took no longer. Nothing before the first.
+    /// The usual duration of an attempt: nine in ten of the latest served ones took no longer. `None` before
+    /// the first one.
     pub fn typical_latency(&self) -> Option<Micros> {
         self.recent.typical()
     }
 
-    /// An attempt starts. The permit is to be handed to [`on_finish`](Self::on_finish), however the attempt ends.
+    /// Records the start of an attempt. The permit must be passed to [`on_finish`](Self::on_finish), however
+    /// the attempt ends.
     pub fn on_start(&mut self, now: Micros) -> Permit {
         if self.in_flight() == 0 && now.since(self.quiet_since) >= REST {
             self.knee.rested(&self.flight);
@@ -220,7 +225,8 @@ impl Limiter {
         permit
     }
 
-    /// An attempt has ended. `latency` is its own, as measured where it ran: the time of the message about it does not count.
+    /// Records the end of an attempt. `latency` is its duration where it ran, without the time of the message
+    /// about it.
     pub fn on_finish(&mut self, now: Micros, permit: Permit, latency: Micros, verdict: Verdict) {
         let Some(ended) = self.flight.finish(now, permit) else {
             return;
@@ -234,11 +240,12 @@ impl Limiter {
             return;
         }
         if verdict == Verdict::Served {
-            // Compared with this attempt's own latency too: after a pause of the store everything in flight is old, none of it overdue.
+            // The attempt's own latency counts as well: after a pause of the store all attempts in flight are
+            // old and none is overdue.
             let usual = self.recent.typical().map_or(latency, |typical| typical.max(latency));
             self.flight.overdue_after(usual.times(OVERDUE));
         }
-        // An overdue attempt is not the store's, nor is its end.
+        // An overdue attempt does not wait for the store, so its end says nothing about the store.
         if !ended.overdue {
             match verdict {
                 Verdict::Served => self.knee.served(ended, latency),
@@ -251,15 +258,15 @@ impl Limiter {
         self.knee.decide(&self.flight);
     }
 
-    /// When [`on_tick`](Self::on_tick) wants to be called, if nothing starts or ends before. Without these calls the limiter
-    /// works all the same, except that it waits for timeouts when everything in flight hangs.
+    /// When [`on_tick`](Self::on_tick) should be called, if no attempt starts or ends before. Without these
+    /// calls the limiter still works, but waits for timeouts when all attempts hang.
     pub fn next_tick(&self) -> Option<Micros> {
         let may_add = self.mode == Concurrency::Adaptive && self.in_flight() < self.ceiling;
         let waiting = self.in_flight() > 0 && self.available() == 0;
         (may_add && waiting).then(|| self.quiet_since + self.patience())
     }
 
-    /// Time has passed: one more attempt may start if nothing has ended for long.
+    /// Allows one more attempt if none has ended for a long time.
     pub fn on_tick(&mut self, now: Micros) {
         if self.next_tick().is_some_and(|at| at <= now) {
             self.canaries += 1;

@@ -1,10 +1,11 @@
-//! At most so many starts a second, evenly spread.
+//! Limits the number of starts per second and spreads them evenly.
 //!
-//! Guarantee: in any span of time, at most as many starts as it has intervals, and those of [`CATCH_UP`] more.
+//! Guarantee: the starts in any span of time are at most the intervals in it, plus those in [`CATCH_UP`].
 
 use crate::time::Micros;
 
-/// How late a start may be without the next ones being later, too: polls come a few milliseconds late on a busy machine.
+/// How late a start may be without delaying the next ones. Polls are a few milliseconds late on a busy
+/// machine.
 pub const CATCH_UP: Micros = Micros::from_millis(20);
 
 /// See the module documentation.
@@ -15,24 +16,24 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `None`: no limit.
+    /// `None` means no limit.
     pub fn new(per_second: Option<u32>) -> Pace {
         let interval =
             per_second.map_or(Micros::ZERO, |starts| Micros(1_000_000_u64.div_ceil(u64::from(starts.max(1)))));
         Pace { interval, next: Micros::ZERO }
     }
 
-    /// Whether one may start now.
+    /// Whether a start is allowed now.
     pub fn is_open(&self, now: Micros) -> bool {
         self.next <= now
     }
 
-    /// When the next one may start.
+    /// The time of the next allowed start.
     pub fn next(&self) -> Micros {
         self.next
     }
 
-    /// One starts.
+    /// Records a start.
     pub fn start(&mut self, now: Micros) {
         self.next = self.next.max(now - CATCH_UP) + self.interval;
     }
@@ -42,7 +43,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How many start in a second when it is looked at every `poll_us`.
+    /// The number of starts in a second with a poll every `poll_us`.
     fn in_a_second(per_second: u32, poll_us: u64) -> u64 {
         let mut pace = Pace::new(Some(per_second));
         let mut starts = 0;
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn late_polls_cost_no_starts_and_a_pause_is_not_made_up() {
+    fn late_polls_lose_no_starts_and_a_pause_is_not_made_up() {
         for (per_second, poll_us) in [(1, 1_000), (10, 7_000), (100, 15_000), (1_000, 5_000), (10_000, 10_000)] {
             let most = u64::from(per_second) + u64::from(per_second) / 50 + 1;
             let starts = in_a_second(per_second, poll_us);
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_it_is_always_open() {
+    fn a_start_is_always_allowed_without_a_limit() {
         let mut pace = Pace::new(None);
         pace.start(Micros(5));
         pace.start(Micros(5));

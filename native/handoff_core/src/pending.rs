@@ -1,31 +1,32 @@
 //! The servers that still run at the source and wait for their turn.
 //!
-//! Guarantee: priority first (higher first), then as enumerated, among the classes that can go anywhere at all; a class that
-//! cannot is skipped as a whole, so a million servers with nowhere to go cost nothing.
+//! Guarantee: servers come by priority (higher first), then in the given order, among the classes that have a
+//! target. A class without one is skipped as a whole, so a million servers without a target cost nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::ids::ServerId;
 
-/// The next server of a class as the order sees it: highest priority, then lowest id.
+/// The next server of a class in the sort order: highest priority, then lowest id.
 type Head = (i32, Reverse<u32>, usize);
 
 /// All pending servers, by class.
 #[derive(Debug)]
 pub struct Pending {
-    /// Ids of each class in order, and how many of them were taken.
+    /// The ids of each class in order, and how many of them were taken.
     classes: Vec<(Vec<u32>, usize)>,
     priorities: Vec<i32>,
     heads: BinaryHeap<Head>,
     skipped: Vec<Head>,
-    /// Taken out of turn, and not yet passed by their class's queue.
+    /// Servers that were removed and that their class's queue has not passed yet.
     removed: BTreeSet<u32>,
     len: usize,
 }
 
 impl Pending {
-    /// Sorts servers given as (class, priority) in the order of their ids into `classes` queues.
+    /// Sorts servers into `classes` queues. `servers` has class and priority of each, in the order of their
+    /// ids.
     pub fn new(classes: usize, servers: &[(usize, i32)]) -> Self {
         let mut queues: Vec<(Vec<u32>, usize)> = vec![(Vec::new(), 0); classes];
         for (id, (class, _)) in (0_u32..).zip(servers) {
@@ -47,7 +48,7 @@ impl Pending {
         pending
     }
 
-    /// The class of the next server, passing over classes skipped since the last [`Pending::reconsider`].
+    /// The class of the next server. Classes skipped since the last [`Pending::reconsider`] are left out.
     pub fn next_class(&self) -> Option<usize> {
         self.heads.peek().map(|(_, _, class)| *class)
     }
@@ -61,7 +62,7 @@ impl Pending {
         Some(ServerId(id))
     }
 
-    /// Takes a server of that class that waits here, whether or not it is its turn.
+    /// Removes a waiting server of that class, even when it is not the next one.
     pub fn remove(&mut self, class: usize, id: ServerId) {
         self.len -= 1;
         let (ids, taken) = &self.classes[class];
@@ -75,22 +76,22 @@ impl Pending {
         self.push_head(class);
     }
 
-    /// The next class cannot go anywhere now: passes it over until [`Pending::reconsider`].
+    /// Skips the next class until [`Pending::reconsider`], because it has no target now.
     pub fn skip(&mut self) {
         self.skipped.extend(self.heads.pop());
     }
 
-    /// Looks at every class again.
+    /// Includes all classes again.
     pub fn reconsider(&mut self) {
         self.heads.extend(self.skipped.drain(..));
     }
 
-    /// How many servers wait.
+    /// The number of waiting servers.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True when none waits.
+    /// True when no server waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn priority_first_then_as_enumerated_across_classes() {
+    fn servers_come_by_priority_then_in_the_given_order_across_classes() {
         let mut pending = Pending::new(2, &[(0, 0), (1, 0), (0, 5), (1, 5), (0, -1)]);
         let order: Vec<u32> = std::iter::from_fn(|| pending.take()).map(|id| id.0).collect();
         assert_eq!(order, [2, 3, 0, 1, 4]);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_class_does_not_hold_up_the_others_and_comes_back() {
+    fn a_skipped_class_does_not_block_the_others_and_returns() {
         let mut pending = Pending::new(2, &[(0, 9), (1, 0), (1, 0)]);
         pending.skip();
         assert_eq!(pending.take(), Some(ServerId(1)));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_taken_out_of_turn_are_passed_over_wherever_they_stand() {
+    fn removed_servers_are_skipped_at_any_position() {
         let mut pending = Pending::new(2, &[(0, 0), (0, 0), (0, 0), (1, 0), (0, 0)]);
         pending.remove(0, ServerId(1));
         pending.remove(0, ServerId(0));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_class_whose_head_is_taken_out_of_turn_comes_back_without_it() {
+    fn a_skipped_class_whose_first_server_was_removed_returns_without_it() {
         let mut pending = Pending::new(1, &[(0, 0), (0, 0)]);
         pending.skip();
         pending.remove(0, ServerId(0));

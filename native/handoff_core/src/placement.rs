@@ -1,12 +1,13 @@
 //! Choice: which of the eligible nodes a server goes to.
 //!
-//! Guarantee: a chosen node is eligible by the existing rules, connected, and has room for one more by projection (reported
-//! load plus everything assigned since). Among those the order is: sticky level, freshness tier, lowest projected load, the
-//! source's region, name. The same view, ledger and sequence of calls give the same choices.
+//! Guarantee: a chosen node is eligible by DurableServer's rules, connected, and has room for one more server
+//! by projection (reported load plus everything assigned since then). Among such nodes the order is: sticky
+//! level, freshness tier, lowest projected load, the source's region, name. The same view, ledger and
+//! sequence of calls give the same choices.
 //!
-//! Servers that share module and sticky signature are a [`Class`]: they have the same candidates. A class keeps them in a
-//! heap ordered by what may only grow while the ledger does not shrink, so that a choice costs O(log nodes) and planning a
-//! million servers is a million such steps.
+//! Servers with the same module and sticky signature form a [`Class`]: they have the same candidates. A class
+//! keeps its candidates in a heap. The keys can only grow while the ledger does not shrink, so a choice costs
+//! O(log nodes), and a plan of a million servers is a million such steps.
 
 mod candidate;
 mod load;
@@ -37,25 +38,25 @@ pub struct Class {
     pub sticky: StickyId,
 }
 
-/// Whether a node may be used at this moment, beyond eligibility: caps and cool-downs are the caller's.
+/// Whether a node may be used at this moment, apart from eligibility. The caller decides by caps and rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// It may.
+    /// The node may be used.
     Open,
-    /// Not now, but soon: wait for it rather than go to a worse rank.
+    /// The node may be used soon: a server waits for it rather than go to a worse rank.
     Soon,
-    /// Not in the foreseeable future: look further.
+    /// The node may not be used in the foreseeable future: another node is chosen.
     Shut,
 }
 
-/// The answer to "where to?".
+/// The result of a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// There.
+    /// This node.
     Node(NodeId),
-    /// Nowhere at this moment, but a node that is `Soon` would do.
+    /// No node at this moment, but a node that is `Soon` would be chosen.
     Wait,
-    /// Nowhere; [`Placement::reason`] says why.
+    /// No node. [`Placement::reason`] has the reason.
     Nowhere,
 }
 
@@ -68,7 +69,7 @@ pub struct Placement {
     pools: Vec<Option<Pool>>,
 }
 
-/// The candidates of one class, built when first asked for after a view or in a new epoch of the ledger.
+/// The candidates of one class, built on the first use after a view or in a new epoch of the ledger.
 #[derive(Debug)]
 struct Pool {
     candidates: Vec<Candidate>,
@@ -77,13 +78,14 @@ struct Pool {
 }
 
 impl Placement {
-    /// A placement over no nodes, for servers of these classes.
+    /// A placement without nodes, for servers of these classes.
     pub fn new(classes: Vec<Class>) -> Self {
         let pools = classes.iter().map(|_| None).collect();
         Placement { nodes: Vec::new(), now_ms: 0, classes, pools }
     }
 
-    /// Takes over a new view: every node's report goes to the ledger, every class is built anew when next asked for.
+    /// Applies a new view: every node's report goes to the ledger, and every class is rebuilt on its next
+    /// use.
     pub fn update(&mut self, view: ClusterView, now: Micros, names: &mut NodeTable, ledger: &mut Ledger) {
         self.now_ms = view.now_ms;
         self.nodes = view.nodes.into_iter().map(|node| (names.intern(&node.name), node)).collect();
@@ -94,7 +96,7 @@ impl Placement {
         self.forget_pools();
     }
 
-    /// A node went away: not connected until a later view says otherwise.
+    /// Marks a node as not connected until a later view.
     pub fn disconnect(&mut self, node: NodeId) {
         for (id, view) in &mut self.nodes {
             if *id == node {
@@ -109,17 +111,17 @@ impl Placement {
         self.nodes.iter().map(|(id, node)| (*id, node))
     }
 
-    /// The source's wall clock at the time of the current view, milliseconds.
+    /// The source's wall clock at the time of the current view, in milliseconds.
     pub fn now_ms(&self) -> i64 {
         self.now_ms
     }
 
-    /// The class at an index into the list given to [`Placement::new`].
+    /// The class at that index of the list given to [`Placement::new`].
     pub fn class(&self, class: usize) -> Class {
         self.classes[class]
     }
 
-    /// Whether a node said that it cannot run servers of a class.
+    /// Whether a node reported that it cannot run servers of a class.
     pub fn lacks_module(&self, class: usize, node: NodeId) -> bool {
         let module = self.classes[class].module;
         self.nodes.iter().any(|(id, view)| *id == node && view.lacks(module))
@@ -145,12 +147,13 @@ impl Placement {
             .any(|(candidate, (id, view))| candidate.load(*id, view, module, ledger).is_some())
     }
 
-    /// Why a rebalance moves no more servers of a class although it has some to move.
+    /// Why a rebalance moves no more servers of a class although its excess is not moved.
     pub fn reason_below_share(&mut self, class: usize, config: &Config, ledger: &Ledger) -> Reason {
         if self.has_room(class, config, ledger) { Reason::NoTarget } else { self.reason(class, config) }
     }
 
-    /// Where the next server of a class goes. `class` is an index into the list given to [`Placement::new`].
+    /// Chooses the target of the next server of a class. `class` is an index into the list given to
+    /// [`Placement::new`].
     pub fn choose(
         &mut self,
         class: usize,
@@ -186,7 +189,7 @@ impl Placement {
                     break;
                 }
                 Access::Soon => waiting.push((key, index)),
-                // Not pushed back: whether a node is shut only changes with a new view or epoch.
+                // The node is not put back: whether it is shut changes only with a new view or epoch.
                 Access::Shut => {}
             }
         }
@@ -197,8 +200,8 @@ impl Placement {
         choice
     }
 
-    /// Where a displaced server goes: like [`Placement::choose`], but it is down, so nodes in `excluded` are passed over
-    /// and a worse rank now is better than a better one soon.
+    /// Chooses the target of a displaced server. Unlike [`Placement::choose`], nodes in `excluded` are
+    /// skipped, and a worse rank now is preferred to a better one soon.
     pub fn choose_displaced(
         &mut self,
         class: usize,
@@ -236,7 +239,7 @@ impl Placement {
         }
     }
 
-    /// True when some class has a node that is eligible and connected, whatever its room: a first target is there.
+    /// True when some class has a node that is eligible and connected, whatever its room.
     pub fn any_target(&self, config: &Config) -> bool {
         self.any_eligible(config, true)
     }
@@ -254,7 +257,7 @@ impl Placement {
         })
     }
 
-    /// Why servers of a class have nowhere to go: how near the nearest node came.
+    /// Why servers of a class have no target: the reason of the node that came closest.
     pub fn reason(&self, class: usize, config: &Config) -> Reason {
         let class = self.classes[class];
         let query = Query::new(config, class.module, sticky(config, class.sticky));
@@ -303,13 +306,14 @@ impl Placement {
         self.pools[class] = Some(Pool { candidates, heap, epoch: ledger.epoch() });
     }
 
-    /// Another drain may have seen newer numbers of a node; the ledger counts from those, so must the load.
+    /// Another drain may have newer numbers of a node. The ledger counts from these, so the load must use
+    /// them, too.
     fn adopt_newer_reports(&mut self, ledger: &Ledger) {
         for (id, node) in &mut self.nodes {
             if let Some(newer) = ledger.newest(*id).filter(|newest| newest.counted_ms() > node.counted_ms()) {
                 let draining = node.draining || newer.draining;
                 let stamp_ms = node.stamp_ms.max(newer.stamp_ms);
-                // What it lacks was asked for this drain's modules.
+                // The missing modules are those that this drain asked for.
                 let missing = std::mem::take(&mut node.missing);
                 *node = NodeView { connected: node.connected, draining, stamp_ms, missing, ..newer.clone() };
             }
@@ -321,7 +325,8 @@ impl Placement {
         candidates.sort_by(|a, b| self.nodes[a.node].1.name.cmp(&self.nodes[b.node].1.name));
     }
 
-    /// Loads are only comparable in the same unit: the candidates of one rank use the best one that all of them report.
+    /// Loads can be compared only in the same unit. The candidates of one rank use the best unit that all of
+    /// them report.
     fn agree_on_metrics(&self, candidates: &mut [Candidate], module: ModuleId) {
         candidates.sort_by_key(|candidate| candidate.key.rank());
         for rank in candidates.chunk_by_mut(|a, b| a.key.rank() == b.key.rank()) {

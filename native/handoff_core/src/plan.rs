@@ -1,7 +1,7 @@
-//! The dry run: where every server would go, without starting anything.
+//! The dry run: the target of every server, without any start.
 //!
-//! Guarantee: the choices are those of [`crate::placement`], in the drain's order, each counted into the projection of the
-//! next. Time and memory grow linearly with the number of servers.
+//! Guarantee: the choices are those of [`crate::placement`], in the drain's order. Each choice counts in the
+//! projection of the next. Time and memory are linear in the number of servers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::report::Balance;
 use crate::time::Micros;
 use crate::view::ClusterView;
 
-/// Who would go where.
+/// The targets of all servers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Node names; assignments are indices into this list.
     pub targets: Vec<Arc<str>>,
-    /// Each server's target, or why it has none, in the order of ids.
+    /// Each server's target, or the reason why it has none, in the order of ids.
     pub assignments: Vec<Result<NodeId, Reason>>,
     /// Servers per target, in the order of `targets`.
     pub per_target: Vec<u64>,
     /// Servers without a target, by reason.
     pub reasons: BTreeMap<Reason, u64>,
-    /// Only of a rebalance.
+    /// Only in the plan of a rebalance.
     pub balance: Option<Balance>,
 }
 

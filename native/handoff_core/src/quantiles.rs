@@ -1,6 +1,7 @@
-//! Exact quantiles of spans, nearest rank.
+//! Exact quantiles of spans, by nearest rank.
 //!
-//! Guarantee: every quantile is one of the recorded values, at four bytes each; spans over 71 minutes count as that.
+//! Guarantee: every quantile is one of the recorded values. Each takes four bytes; spans over 71 minutes
+//! count as 71 minutes.
 
 use crate::time::Micros;
 
@@ -10,11 +11,11 @@ pub struct Quantiles {
     spans: Vec<u32>,
 }
 
-/// What a report says about a set of spans, microseconds; all zero for an empty set.
+/// The summary of a set of spans in microseconds; all zero for an empty set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Summary {
-    /// How many spans.
+    /// The number of spans.
     pub count: u64,
     /// Half are at most this long.
     pub p50: u64,
@@ -32,7 +33,7 @@ impl Quantiles {
         self.spans.push(u32::try_from(span.0).unwrap_or(u32::MAX));
     }
 
-    /// Sorts a copy and reads it off: for reports, not for a loop.
+    /// Sorts a copy, so the function is for reports and not for loops.
     pub fn summary(&self) -> Summary {
         let mut sorted = self.spans.clone();
         sorted.sort_unstable();
@@ -49,14 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_rank_on_a_hundred_spans() {
+    fn quantiles_of_a_hundred_spans_are_by_nearest_rank() {
         let mut quantiles = Quantiles::default();
         (1..=100).rev().for_each(|span| quantiles.record(Micros(span)));
         assert_eq!(quantiles.summary(), Summary { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });
     }
 
     #[test]
-    fn of_one_span_every_quantile_is_that_span_and_of_none_zero() {
+    fn quantiles_of_one_span_are_that_span_and_of_none_are_zero() {
         let mut quantiles = Quantiles::default();
         assert_eq!(quantiles.summary(), Summary::default());
         quantiles.record(Micros(7));

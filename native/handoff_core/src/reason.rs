@@ -1,41 +1,42 @@
-//! Why a server was not moved: the one list of reasons, with the code each has wherever results travel as bytes.
+//! The reasons why a server was not moved, each with the code that it has in bytes.
 //!
-//! Guarantee: a name or a code once given is never given to another reason (tests pin them).
+//! Guarantee: a name or a code is never given to another reason (tests pin them).
 
-/// Why a server was left to the existing graceful shutdown.
+/// Why a server was left to DurableServer's graceful shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Reason {
-    /// No other healthy, connected node that is not draining itself.
+    /// No other node is healthy, connected and not draining.
     NoTarget = 1,
-    /// There are such nodes, but the server's sticky rules allow none of them now.
+    /// Such nodes exist, but the server's sticky rules allow none of them now.
     StickyLocked = 2,
-    /// There are allowed nodes, but each is at a capacity or resource limit.
+    /// Allowed nodes exist, but each is at a capacity or resource limit.
     Capacity = 3,
-    /// The time of the drain was over.
+    /// The time limit of the drain was reached.
     Deadline = 4,
-    /// Too many attempts of this drain failed; the breaker ended it.
+    /// Too many attempts of this drain failed, and the breaker ended the drain.
     Failures = 5,
-    /// The user's policy excludes it. Set by the host; the engine never sees such servers.
+    /// The user's policy excludes the server. The library sets this reason; the engine never gets such
+    /// servers.
     Excluded = 6,
-    /// Its own attempts failed: as many as allowed, or on every target there is.
+    /// The server's own attempts failed: as many as allowed, or on every target.
     AttemptsExhausted = 7,
-    /// Another node started it, or wrote its object.
+    /// Another node started the server, or wrote its object.
     LostRace = 8,
-    /// It had stopped by itself before it could be moved.
+    /// The server had stopped by itself before it could be moved.
     Gone = 9,
     /// The drain was cancelled.
     Cancelled = 10,
-    /// No node that could take it has its module: another release runs there.
+    /// No node that could take the server has its module, because another release runs there.
     ModuleMissing = 11,
-    /// It was stopped and its final write failed: it starts again from its last sync.
+    /// The server was stopped and its final write failed. It starts again from its last sync.
     StateNotStored = 12,
-    /// Its state cannot be stored: it was left running.
+    /// The server's state cannot be stored, so it was left running.
     NotStorable = 13,
-    /// A rebalance did not have to move it: its node keeps its share.
+    /// A rebalance did not have to move the server: it belongs to its node's share.
     Kept = 14,
-    /// It came here only lately. Set by the host of a rebalance; the engine never sees such servers.
+    /// The server arrived recently. The library sets this reason; the engine never gets such servers.
     MovedLately = 15,
 }
 
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_names_stay_what_they_are() {
+    fn codes_and_names_do_not_change() {
         let pinned: Vec<(u8, &str)> = Reason::ALL.iter().map(|reason| (reason.code(), reason.name())).collect();
         assert_eq!(
             pinned,

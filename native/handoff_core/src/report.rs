@@ -1,6 +1,7 @@
-//! What a drain says of itself, while it runs and when it is over.
+//! The progress of a drain and its report.
 //!
-//! Guarantee: `total` is the sum of `moved`, everything in `left`, and what is still undecided; counters never fall.
+//! Guarantee: `total` is the sum of `moved`, everything in `left`, and what is still undecided. Counters
+//! never fall.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,18 +16,18 @@ use crate::time::Micros;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Ended {
-    /// Nothing was left to do.
+    /// Every server was decided.
     Done,
-    /// Its time was over.
+    /// The time limit was reached.
     Deadline,
     /// The breaker opened.
     Failures,
-    /// It was cancelled.
+    /// The drain was cancelled.
     Cancelled,
 }
 
 impl Ended {
-    /// All of them.
+    /// Every value.
     pub const ALL: [Ended; 4] = [Ended::Done, Ended::Deadline, Ended::Failures, Ended::Cancelled];
 
     /// The name, the same in every language.
@@ -39,7 +40,7 @@ impl Ended {
         }
     }
 
-    /// The reason that servers get which had not had their turn.
+    /// The reason of servers whose turn had not come.
     pub(crate) const fn reason(self) -> Reason {
         match self {
             Ended::Done | Ended::Deadline => Reason::Deadline,
@@ -49,23 +50,23 @@ impl Ended {
     }
 }
 
-/// Where a drain is now.
+/// The current progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Progress {
     /// All servers.
     pub total: u64,
-    /// Still running at the source, waiting for their turn.
+    /// Servers that run at the source and wait for their turn.
     pub pending: u64,
     /// In an attempt.
     pub in_flight: u64,
-    /// Stopped and running nowhere: to be placed or released.
+    /// Servers that are stopped and run nowhere. They will be placed or released.
     pub displaced: u64,
-    /// Told to stop, not down yet.
+    /// Servers that were told to stop and have not ended yet.
     pub stopping: u64,
-    /// Running elsewhere.
+    /// Servers that run elsewhere.
     pub moved: u64,
-    /// Given up or found gone.
+    /// Servers that were given up or had ended.
     pub left: u64,
     /// Attempts that failed.
     pub failures: u64,
@@ -73,20 +74,20 @@ pub struct Progress {
     pub retried: u64,
     /// The limiter's current limit.
     pub limit: u32,
-    /// What a rebalance had to move when it began; 0 in a drain.
+    /// The excess of a rebalance when it began; 0 in a drain.
     #[cfg_attr(feature = "serde", serde(default))]
     pub excess: u64,
-    /// The drain is over.
+    /// Whether the drain is over.
     pub finished: bool,
 }
 
-/// How many attempts a drain had at a time.
+/// How many attempts of a drain ran at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct AtATime {
     /// The limiter's last limit.
     pub last: u32,
-    /// The most in flight at any time.
+    /// The most attempts in flight at any time.
     pub highest: u32,
 }
 
@@ -103,18 +104,18 @@ pub struct NodeShare {
     pub share: f64,
 }
 
-/// What a rebalance found and what came of it.
+/// The balance of a cluster before and after a rebalance.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Balance {
-    /// Why nothing was moved, or, with an excess, nothing more.
+    /// Why nothing was moved or, with an excess, why the rebalance stopped early.
     #[cfg_attr(feature = "serde", serde(default, deserialize_with = "crate::shape::known_idle"))]
     pub idle: Option<Idle>,
-    /// How many servers the source had to move.
+    /// How many servers the source should move.
     pub excess: u64,
-    /// Every node that carries servers, by name, when it began.
+    /// Every node that has servers, by name, when the rebalance began.
     pub before: Vec<NodeShare>,
-    /// The same at the end, by what the source knows then; in a plan, as it would be.
+    /// The same at the end, by what the source knows then; in a plan, the expected numbers.
     pub after: Vec<NodeShare>,
 }
 
@@ -124,24 +125,24 @@ pub struct Balance {
 pub struct Report {
     /// All servers.
     pub total: u64,
-    /// Running elsewhere.
+    /// Servers that run elsewhere.
     pub moved: u64,
     /// Not moved, by reason.
     #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::shape::known_reasons"))]
     pub left: BTreeMap<Reason, u64>,
     /// Servers that needed more than one attempt.
     pub retried: u64,
-    /// From the start of the attempt that stopped a server until it was moved: an upper bound of the time it was
-    /// unavailable.
+    /// From the start of the attempt that stopped a server until the server was moved: an upper bound of the
+    /// time in which the server was unavailable.
     #[cfg_attr(feature = "serde", serde(rename = "gap_us"))]
     pub gap: Summary,
     /// From the start of the drain to its end, or to now.
     #[cfg_attr(feature = "serde", serde(rename = "duration_us"))]
     pub duration: Micros,
-    /// Servers per node they were moved to, by name.
+    /// Servers moved, by target.
     #[cfg_attr(feature = "serde", serde(with = "crate::shape::pairs"))]
     pub targets: BTreeMap<Arc<str>, u64>,
-    /// How many attempts at a time.
+    /// How many attempts ran at a time.
     pub concurrency: AtATime,
     /// What the next drain on this store may start from.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
@@ -150,10 +151,10 @@ pub struct Report {
     pub attempts: u64,
     /// Attempts failed.
     pub failures: u64,
-    /// Why it ended; `None` while it runs, and for a reason that a later release has given.
+    /// Why the drain ended; `None` while it runs, and for a reason of a later release.
     #[cfg_attr(feature = "serde", serde(default, deserialize_with = "crate::shape::known_ended"))]
     pub ended: Option<Ended>,
-    /// Only of a rebalance.
+    /// Only in the report of a rebalance.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub balance: Option<Balance>,
 }

@@ -1,4 +1,4 @@
-//! Where a type travels in another shape than it has here.
+//! Types whose serialized shape differs from their Rust type.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Scope {
     }
 }
 
-/// [`Resources`] as heartbeats have them, without nesting.
+/// [`Resources`] in the flat shape of heartbeats.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Machine {
     cpu: Option<f64>,
@@ -92,27 +92,27 @@ impl From<Resources> for Machine {
     }
 }
 
-/// Counts by reason; a reason of a later release is not counted.
+/// Counts by reason. A reason of a later release is left out.
 ///
 /// # Errors
-/// For what is no map of counts.
+/// When the term is not a map of counts.
 pub fn known_reasons<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Reason, u64>, D::Error> {
     let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
     Ok(Reason::ALL.into_iter().filter_map(|reason| Some((reason, *counts.get(reason.name())?))).collect())
 }
 
-/// Why a rebalance moved nothing, or nothing more; a reason of a later release is taken for none.
+/// Why a rebalance moved nothing, or stopped early; `None` for a reason of a later release.
 ///
 /// # Errors
-/// For what is no name.
+/// When the term is not a name.
 pub(crate) fn known_idle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Idle>, D::Error> {
     deserializer.deserialize_any(Known(|name| Idle::ALL.into_iter().find(|idle| idle.name() == name)))
 }
 
-/// Why a drain ended; an ending of a later release is taken for none.
+/// Why a drain ended; `None` for a reason of a later release.
 ///
 /// # Errors
-/// For what is no name.
+/// When the term is not a name.
 pub(crate) fn known_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ended>, D::Error> {
     deserializer.deserialize_any(Known(|name| Ended::ALL.into_iter().find(|ended| ended.name() == name)))
 }
@@ -137,7 +137,7 @@ impl<'de, T> serde::de::Visitor<'de> for Known<T> {
     }
 }
 
-/// `untouched` alone is `{untouched, unknown}`.
+/// `untouched` alone stands for `{untouched, unknown}`.
 pub(crate) fn blame_or_unknown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Blame, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(Blame::Unknown))
 }

@@ -1,7 +1,9 @@
-//! What several drains have in common: node names, the ledger of assignments, and the limiter of their store.
+//! The state that several drains share: node names, the ledger of assignments, and the limiter of their
+//! store.
 //!
-//! Guarantee: engines that are polled with the same `Shared` neither pile onto the same target nor add up their load on the
-//! store. A single drain simply owns one. Drains that share one must use the same module ids.
+//! Guarantee: engines that are polled with the same `Shared` do not overload one target, and together keep
+//! within the store's limit. A single drain has one of its own. Drains that share one must use the same
+//! module ids.
 
 use crate::config::Config;
 use crate::ids::NodeTable;
@@ -13,16 +15,16 @@ use crate::limiter::Limiter;
 pub struct Shared {
     /// Names of all nodes ever seen.
     pub names: NodeTable,
-    /// What was assigned to each.
+    /// The assignments to each node.
     pub ledger: Ledger,
-    /// How many attempts may be in flight on this store.
+    /// The limiter of attempts in flight on this store.
     pub limiter: Limiter,
-    /// Drains under way: while there is one, a rebalance starts nothing.
+    /// The number of running drains. While there is one, a rebalance starts nothing.
     pub(crate) drains: u32,
 }
 
 impl Shared {
-    /// Fresh, for a drain with this configuration.
+    /// A new state for a drain with this configuration.
     pub fn new(config: &Config) -> Self {
         Shared {
             names: NodeTable::default(),

@@ -1,8 +1,9 @@
-//! What the store was seen to do: whether servers may be stopped on trust, one at a time, or not at all.
+//! The health of the store as seen in attempts: whether running servers may be stopped freely, one at a time,
+//! or not at all.
 //!
-//! Guarantees: after a failure of the store no batch of running servers is stopped to find out whether it is back; one attempt
-//! goes first, and only its success, or that of a later one, lets the others go. One server whose own object the store
-//! refuses holds up nothing: it neither lengthens a rest nor is it the only one that probes.
+//! Guarantees: after a failure of the store, one attempt probes the store before further running servers are
+//! stopped, and only its success, or that of a later one, allows the others. One server whose own object the
+//! store refuses blocks nothing: it does not lengthen a rest, and other servers probe, too.
 //!
 //! ```text
 //!   open ──failure──▶ resting ──rest is over──▶ probing, one attempt at a time ──success──▶ open
@@ -13,21 +14,22 @@
 use crate::ids::ServerId;
 use crate::time::Micros;
 
-/// The first rest: about as long as a store takes to answer a request that it refused at first.
+/// The first rest: about as long as a store takes to accept a request that it refused at first.
 const FIRST_REST: Micros = Micros::from_millis(250);
-/// The longest rest: a probe costs the store one or two requests, and every further second is one without a move.
+/// The longest rest. A probe costs the store one or two requests, and every further second is one without a
+/// move.
 const LONGEST_REST: Micros = Micros::from_millis(1_000);
-/// A probe that takes longer may hang in its own server: another one goes beside it.
+/// A probe that takes longer may hang in its own server, so another one starts beside it.
 const PROBE_PATIENCE: Micros = Micros::from_millis(2_000);
 
-/// What may start now.
+/// How many attempts may start now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// As many as there is room for.
     Open,
-    /// One.
+    /// One attempt.
     Probe,
-    /// None.
+    /// No attempt.
     Closed,
 }
 
@@ -39,15 +41,15 @@ pub struct StoreHealth {
     until: Micros,
     /// The server whose attempt failed last.
     blamed: Option<ServerId>,
-    /// The start of the latest attempt for which the store did its part.
+    /// The start of the latest attempt in which the store succeeded.
     served: Option<Micros>,
-    /// The start of the latest probe that is still under way.
+    /// The start of the latest probe in flight.
     probe: Option<(ServerId, Micros)>,
 }
 
 impl StoreHealth {
-    /// The store failed an attempt of `id` that began at `started`. Failures of attempts that began before the last incident belong
-    /// to it.
+    /// Records that the store failed an attempt of `id` that began at `started`. Failures of attempts that
+    /// began before the last incident belong to that incident.
     pub fn failed(&mut self, id: ServerId, started: Micros, now: Micros) {
         self.ended(id);
         if self.suspect() && (started < self.since || self.blamed == Some(id)) {
@@ -60,8 +62,8 @@ impl StoreHealth {
         self.blamed = Some(id);
     }
 
-    /// The store did its part in an attempt of `id` that began at `started`. One that began before the last incident says nothing
-    /// about the time after it.
+    /// Records that the store succeeded in an attempt of `id` that began at `started`. An attempt that began
+    /// before the last incident does not count.
     pub fn served(&mut self, id: ServerId, started: Micros) {
         self.ended(id);
         self.served = self.served.max(Some(started));
@@ -70,32 +72,32 @@ impl StoreHealth {
         }
     }
 
-    /// Whether the store has done its part in an attempt that began at `at` or later.
+    /// Whether the store has succeeded in an attempt that began at `at` or later.
     pub fn served_since(&self, at: Micros) -> bool {
         self.served.is_some_and(|served| served >= at)
     }
 
-    /// An attempt of `id` starts.
+    /// Records the start of an attempt of `id`.
     pub fn started(&mut self, id: ServerId, now: Micros) {
         if self.suspect() {
             self.probe = Some((id, now));
         }
     }
 
-    /// An attempt of `id` has ended, whatever that says.
+    /// Records the end of an attempt of `id`, with any outcome.
     pub fn ended(&mut self, id: ServerId) {
         if self.probe.is_some_and(|(probe, _)| probe == id) {
             self.probe = None;
         }
     }
 
-    /// What may start of the servers that run at the source.
+    /// How many attempts of running servers may start.
     pub fn running(&self, now: Micros) -> Gate {
         if self.suspect() && now < self.until { Gate::Closed } else { self.probing(now) }
     }
 
-    /// Whether `id`, which is displaced, may start: nothing can be lost by it, so it need not wait for the end of the rest.
-    /// `others`: there are servers that could probe in its place.
+    /// Whether the displaced server `id` may start. Such an attempt can lose nothing, so it need not wait for
+    /// the end of the rest. `others` says that other servers could probe in its place.
     pub fn displaced(&self, id: ServerId, now: Micros, others: bool) -> Gate {
         match self.probing(now) {
             Gate::Probe if others && self.blamed == Some(id) && now >= self.until => Gate::Closed,
@@ -103,7 +105,7 @@ impl StoreHealth {
         }
     }
 
-    /// When that changes by itself.
+    /// When that changes without an event.
     pub fn next_change(&self, now: Micros) -> Option<Micros> {
         let patience = self.probe.map(|(_, started)| started + PROBE_PATIENCE);
         let rest = self.suspect().then_some(self.until);
@@ -132,7 +134,7 @@ mod tests {
     const B: ServerId = ServerId(1);
 
     #[test]
-    fn after_a_failure_one_probe_goes_first_and_its_success_lets_the_others_go() {
+    fn after_a_failure_one_probe_runs_first_and_its_success_allows_the_others() {
         let mut store = StoreHealth::default();
         assert_eq!(store.running(MS(0)), Gate::Open);
         store.failed(A, MS(0), MS(10));
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_from_before_the_failure_says_nothing_about_the_time_after_it() {
+    fn an_attempt_from_before_the_failure_does_not_count_for_the_time_after_it() {
         let mut store = StoreHealth::default();
         store.failed(A, MS(0), MS(10));
         store.served(B, MS(5));
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fails_again_and_again_neither_lengthens_the_rest_nor_is_the_only_one_to_probe() {
+    fn a_server_that_keeps_failing_neither_lengthens_the_rest_nor_blocks_other_probes() {
         let mut store = StoreHealth::default();
         store.failed(A, MS(0), MS(10));
         store.failed(A, MS(60), MS(70));
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_probed_every_second_and_a_probe_that_hangs_is_not_waited_for() {
+    fn an_outage_is_probed_every_second_even_when_a_probe_hangs() {
         let mut store = StoreHealth::default();
         for (id, at) in [(A, 0), (B, 250), (A, 750), (B, 1_750)] {
             store.failed(id, MS(at), MS(at));

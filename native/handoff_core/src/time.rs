@@ -1,8 +1,8 @@
-//! The only notion of time in this crate: a number its caller passes in.
+//! Time in this crate: a number that the caller passes.
 //!
-//! Guarantee: nothing here or anywhere in the crate reads a clock. [`Micros`] is a point on, or a distance along, the
-//! caller's monotonic clock; where that clock starts does not matter. Heartbeat stamps are another clock (wall-clock
-//! milliseconds of the node that wrote them) and stay plain `i64` fields named `*_ms`.
+//! Guarantee: no code in the crate reads a clock. [`Micros`] is a point in time or a span of the caller's
+//! monotonic clock, whose zero does not matter. Heartbeat stamps belong to another clock (wall-clock
+//! milliseconds of the node that wrote them) and are plain `i64` fields named `*_ms`.
 
 use std::ops::{Add, Sub};
 
@@ -14,7 +14,7 @@ pub struct Micros(pub u64);
 impl Micros {
     /// The zero point, and the empty span.
     pub const ZERO: Micros = Micros(0);
-    /// Later than every time that can occur: "never".
+    /// Later than any time that occurs: "never".
     pub const MAX: Micros = Micros(u64::MAX);
 
     /// A span of `ms` milliseconds, saturating.
@@ -27,8 +27,8 @@ impl Micros {
         self.0 / 1_000
     }
 
-    /// The span from `earlier` to `self`; zero when `earlier` is in fact later (clocks handed in out of order lose time,
-    /// they do not panic).
+    /// The span from `earlier` to `self`. The result is zero when `earlier` is later, so that times in the
+    /// wrong order never panic.
     pub const fn since(self, earlier: Micros) -> Micros {
         Micros(self.0.saturating_sub(earlier.0))
     }

@@ -1,11 +1,11 @@
 //! The cluster as the source sees it: one [`NodeView`] for each node's newest heartbeat.
 //!
-//! Guarantee: a view that passed [`ClusterView::validate`] has finite numbers, unique names and a bounded size; everything
-//! behind it may rely on that.
+//! Guarantee: a view that passed [`ClusterView::validate`] has finite numbers, unique names and a bounded
+//! size. All later code relies on that.
 
 use crate::ids::ModuleId;
 
-/// More nodes than any BEAM cluster has; a longer list is a mistake or an attack.
+/// More nodes than any BEAM cluster has. A longer list is an error or an attack.
 pub const MAX_NODES: usize = 20_000;
 
 /// What a capacity limit counts.
@@ -25,31 +25,31 @@ pub enum Scope {
     serde(from = "(Scope, f64, f64)", into = "(Scope, f64, f64)")
 )]
 pub struct Capacity {
-    /// What is counted.
+    /// The servers that count.
     pub scope: Scope,
-    /// How many there were at the time of the report.
+    /// The number at the time of the report.
     pub current: f64,
-    /// How many there may be.
+    /// The largest allowed number.
     pub limit: f64,
 }
 
-/// One measured resource and its limit, in percent; either may be unknown.
+/// A measured resource and its limit in percent. Either may be unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
-    /// Used now.
+    /// The used part.
     pub used: Option<f64>,
-    /// Allowed.
+    /// The largest allowed part.
     pub max: Option<f64>,
 }
 
 impl Usage {
-    /// Both numbers, where both are known.
+    /// Both numbers, if both are known.
     pub fn known(self) -> Option<(f64, f64)> {
         self.used.zip(self.max)
     }
 }
 
-/// What a node reported about its machine.
+/// A node's report about its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(
     feature = "serde",
@@ -65,7 +65,7 @@ pub struct Resources {
     pub disk: Usage,
 }
 
-/// One node's newest heartbeat and what the source knows of it besides.
+/// One node's newest heartbeat, and what else the source knows of the node.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeView {
@@ -73,10 +73,11 @@ pub struct NodeView {
     pub name: String,
     /// When the heartbeat was written, wall-clock milliseconds of that node.
     pub stamp_ms: i64,
-    /// When `servers` and the `current` of `capacity` were counted, by the same clock, if the node was asked since that heartbeat.
+    /// When `servers` and the `current` of `capacity` were counted, by the same clock, if the node was asked
+    /// after that heartbeat.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub counted_at_ms: Option<i64>,
-    /// When its supervisor started, wall-clock milliseconds; known where this library runs.
+    /// When its supervisor started, in wall-clock milliseconds; known where this library runs.
     pub started_at_ms: Option<i64>,
     /// The release it runs; known where this library runs.
     pub generation: Option<String>,
@@ -84,41 +85,42 @@ pub struct NodeView {
     pub servers: Option<u64>,
     /// Its placement region.
     pub region: Option<String>,
-    /// It is stopping itself.
+    /// Whether the node is stopping.
     pub draining: bool,
-    /// The source has a distribution connection to it.
+    /// Whether the source is connected to the node.
     pub connected: bool,
     /// Its capacity limits.
     pub capacity: Vec<Capacity>,
     /// Its machine.
     #[cfg_attr(feature = "serde", serde(default))]
     pub resources: Resources,
-    /// The environment variables sticky rules ask for.
+    /// The environment variables that sticky rules refer to.
     pub env: Vec<(String, String)>,
-    /// Modules of the drain that it said it cannot load. A node that was not asked, or cannot answer, lacks none.
+    /// Modules of the drain that the node reported it cannot load. A node that was not asked, or cannot
+    /// answer, counts as having all modules.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub missing: Vec<ModuleId>,
 }
 
 impl NodeView {
-    /// How old its numbers of servers are: the time they were counted.
+    /// The time at which its servers were counted.
     pub fn counted_ms(&self) -> i64 {
         self.counted_at_ms.map_or(self.stamp_ms, |counted_at_ms| counted_at_ms.max(self.stamp_ms))
     }
 
-    /// Whether servers of `module` cannot run there.
+    /// Whether servers of `module` cannot run on the node.
     pub fn lacks(&self, module: ModuleId) -> bool {
         self.missing.contains(&module)
     }
 
-    /// How many servers the node reported: by this library, else by its own total limit.
+    /// The node's number of servers, reported by this library or else by the node's total limit.
     pub fn server_count(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "no node has 2^53 servers")]
         let reported = self.servers.map(|count| count as f64);
         reported.or_else(|| self.total().map(|capacity| capacity.current))
     }
 
-    /// How many servers it may have in all, if it has such a limit.
+    /// The node's limit of all servers, if there is one.
     pub fn total_limit(&self) -> Option<f64> {
         self.total().map(|capacity| capacity.limit)
     }

@@ -1,4 +1,4 @@
-//! What the engine does when things go wrong, and when they go right.
+//! The engine's decisions, with and without failures.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn two_targets() -> ClusterView {
 }
 
 #[test]
-fn everything_moves_and_the_report_adds_up() {
+fn all_servers_move_and_the_report_adds_up() {
     let mut drive = Drive::new(config(), &servers(200), two_targets());
     assert_eq!(drive.move_all().len(), 200);
     let report = drive.report();
@@ -27,7 +27,7 @@ fn everything_moves_and_the_report_adds_up() {
 }
 
 #[test]
-fn priority_goes_first_then_as_enumerated() {
+fn servers_move_by_priority_then_in_the_given_order() {
     let spec = |priority| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority };
     let specs = [spec(0), spec(5), spec(0), spec(9)];
     let mut drive = Drive::new(Config { max_concurrency: 3, ..config() }, &specs, two_targets());
@@ -36,7 +36,7 @@ fn priority_goes_first_then_as_enumerated() {
 }
 
 #[test]
-fn no_target_stops_nothing_and_returns_at_once() {
+fn a_drain_without_a_target_stops_no_server_and_ends_at_once() {
     let mut drive = Drive::new(config(), &servers(3), view(vec![node("source@h")]));
     assert!(drive.poll().is_empty());
     assert!(drive.finished);
@@ -46,7 +46,7 @@ fn no_target_stops_nothing_and_returns_at_once() {
 }
 
 #[test]
-fn a_first_target_is_waited_for_as_long_as_asked() {
+fn a_drain_waits_for_a_first_target_as_long_as_configured() {
     let config = Config { wait_for_target_ms: 2_000, ..config() };
     let mut drive = Drive::new(config.clone(), &servers(3), view(vec![]));
     assert!(drive.poll().is_empty() && !drive.finished);
@@ -62,9 +62,9 @@ fn a_first_target_is_waited_for_as_long_as_asked() {
     assert!(drive.finished, "no target came");
 }
 
-/// A cluster manager disconnects the node that terminates, in mid-drain.
+/// A cluster manager disconnects the terminating node in the middle of the drain.
 #[test]
-fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back() {
+fn a_drain_that_loses_all_targets_stops_no_server_and_continues_when_one_returns() {
     let config = Config { wait_for_lost_ms: 5_000, max_concurrency: 2, ..config() };
     let mut drive = Drive::new(config.clone(), &servers(6), two_targets());
     let first = drive.poll();
@@ -81,7 +81,7 @@ fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back
     assert_eq!(drive.move_all().len(), 5);
     assert!(drive.finished);
 
-    // No target comes back: the servers that run are left running.
+    // No target returns, so the running servers stay.
     let mut drive = Drive::new(config, &servers(6), two_targets());
     let first = drive.poll();
     first.iter().for_each(|attempt| drive.moved(attempt));
@@ -97,7 +97,7 @@ fn a_drain_that_loses_all_its_targets_stops_nothing_and_goes_on_when_one_is_back
 }
 
 #[test]
-fn nodes_that_go_down_too_are_not_waited_for() {
+fn a_drain_does_not_wait_for_nodes_that_are_stopping_too() {
     let config = Config { wait_for_lost_ms: 5_000, ..config() };
     let going = |name| NodeView { draining: true, connected: false, ..node(name) };
     let mut drive = Drive::new(config, &servers(3), view(vec![going("a@h"), going("b@h")]));
@@ -106,7 +106,7 @@ fn nodes_that_go_down_too_are_not_waited_for() {
 }
 
 #[test]
-fn a_server_that_lost_its_target_in_mid_move_is_held_for_a_moment_and_given_back_while_the_others_wait() {
+fn a_server_whose_target_is_lost_during_its_move_is_held_briefly_and_released_while_the_others_wait() {
     let config = Config { wait_for_lost_ms: 5_000, max_concurrency: 1, ..config() };
     let mut drive = Drive::new(config, &servers(3), view(vec![node("a@h")]));
     let first = drive.poll().remove(0);
@@ -124,7 +124,7 @@ fn a_server_that_lost_its_target_in_mid_move_is_held_for_a_moment_and_given_back
 }
 
 #[test]
-fn a_refused_server_goes_to_another_target_before_anything_else_starts() {
+fn a_refused_server_goes_to_another_target_before_any_other_server_starts() {
     let mut drive = Drive::new(Config { max_concurrency: 1, ..config() }, &servers(5), two_targets());
     let first = drive.poll().remove(0);
     assert_eq!((first.id, first.target.as_str()), (0, "a@h"));
@@ -154,7 +154,7 @@ fn a_server_refused_by_every_target_is_released_and_reported() {
 }
 
 #[test]
-fn attempts_are_counted_for_each_server() {
+fn attempts_are_counted_per_server() {
     let nodes = view((0..6).map(|index| node(&format!("n{index}@h"))).collect());
     let mut drive = Drive::new(Config { max_attempts: 3, ..config() }, &servers(1), nodes);
     for _ in 0..3 {
@@ -166,7 +166,7 @@ fn attempts_are_counted_for_each_server() {
 }
 
 #[test]
-fn a_target_that_lags_behind_is_asked_again_shortly_without_charge() {
+fn a_target_whose_registry_lags_is_tried_again_soon_without_charge() {
     let mut drive = Drive::new(Config { max_attempts: 1, ..config() }, &servers(1), two_targets());
     let first = drive.poll().remove(0);
     drive.finish(&first, Outcome::RetrySame);
@@ -181,7 +181,7 @@ fn a_target_that_lags_behind_is_asked_again_shortly_without_charge() {
 }
 
 #[test]
-fn a_server_whose_target_lags_behind_keeps_its_place_there() {
+fn a_server_whose_target_lags_keeps_its_slot_there() {
     let with_room_for_one =
         |name| NodeView { capacity: vec![common::limit(handoff_core::Scope::Total, 0, 1)], ..node(name) };
     let two_rooms = view(vec![with_room_for_one("a@h"), with_room_for_one("b@h")]);
@@ -199,7 +199,7 @@ fn a_server_whose_target_lags_behind_keeps_its_place_there() {
 }
 
 #[test]
-fn places_are_given_up_when_the_drain_goes_on_elsewhere() {
+fn reserved_slots_are_released_when_another_engine_continues_the_drain() {
     let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(2), view(vec![node("a@h")]));
     let started = drive.poll();
     drive.finish(&started[0], Outcome::RetrySame);
@@ -210,13 +210,13 @@ fn places_are_given_up_when_the_drain_goes_on_elsewhere() {
 }
 
 #[test]
-fn servers_whose_targets_lag_behind_do_not_unbalance_the_others() {
+fn servers_whose_targets_lag_do_not_unbalance_the_others() {
     let mut drive = Drive::new(Config { max_concurrency: 20, ..config() }, &servers(30), two_targets());
     let mut targets = Vec::new();
     let mut lagged = Vec::new();
     while !drive.finished {
         for attempt in drive.poll() {
-            // The first ten that go to a@h find it a moment behind.
+            // For the first ten servers that go to a@h, the registry there lags.
             if attempt.target == "a@h" && attempt.attempt == 1 && lagged.len() < 10 {
                 lagged.push(attempt.id);
                 drive.finish(&attempt, Outcome::RetrySame);
@@ -233,7 +233,7 @@ fn servers_whose_targets_lag_behind_do_not_unbalance_the_others() {
 }
 
 #[test]
-fn a_target_that_never_hears_of_the_stop_is_left() {
+fn a_target_whose_registry_keeps_lagging_is_given_up() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
     let mut targets = Vec::new();
     for _ in 0..10 {
@@ -247,7 +247,7 @@ fn a_target_that_never_hears_of_the_stop_is_left() {
 }
 
 #[test]
-fn a_server_whose_stop_hangs_does_not_hold_up_the_others() {
+fn a_server_whose_stop_hangs_does_not_block_the_others() {
     let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(4), two_targets());
     let started = drive.poll();
     drive.finish(&started[0], Outcome::Stopping);
@@ -264,7 +264,7 @@ fn a_server_whose_stop_hangs_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn a_server_that_never_comes_down_ends_with_the_deadline() {
+fn a_server_that_never_stops_is_decided_at_the_deadline() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
     let hung = drive.poll().remove(0);
     drive.finish(&hung, Outcome::Stopping);
@@ -279,7 +279,7 @@ fn a_server_that_never_comes_down_ends_with_the_deadline() {
 }
 
 #[test]
-fn a_client_that_starts_it_elsewhere_counts_as_moved_there() {
+fn a_server_that_a_client_starts_elsewhere_counts_as_moved_there() {
     let mut drive = Drive::new(config(), &servers(1), view(vec![node("a@h")]));
     let attempt = drive.poll().remove(0);
     drive.finish(&attempt, Outcome::Moved { node: Some("c@h".into()) });
@@ -289,7 +289,7 @@ fn a_client_that_starts_it_elsewhere_counts_as_moved_there() {
 }
 
 #[test]
-fn a_server_that_is_gone_or_lost_is_left_without_a_release() {
+fn a_server_that_has_ended_or_belongs_to_another_node_is_left_without_a_release() {
     let mut drive = Drive::new(config(), &servers(2), two_targets());
     let started = drive.poll();
     drive.finish(&started[0], Outcome::Gone);
@@ -300,7 +300,7 @@ fn a_server_that_is_gone_or_lost_is_left_without_a_release() {
 }
 
 #[test]
-fn an_untouched_server_tries_again_and_is_left_running_when_it_cannot() {
+fn an_untouched_server_is_tried_again_and_finally_left_running() {
     let mut drive = Drive::new(Config { max_attempts: 2, ..config() }, &servers(1), two_targets());
     for _ in 0..2 {
         let attempt = drive.poll().remove(0);
@@ -313,7 +313,7 @@ fn an_untouched_server_tries_again_and_is_left_running_when_it_cannot() {
 }
 
 #[test]
-fn failures_in_a_row_end_the_drain_and_leave_the_rest_running() {
+fn consecutive_failures_end_the_drain_and_leave_the_rest_running() {
     let config = Config { max_concurrency: 1, max_consecutive_failures: 4, ..config() };
     let mut drive = Drive::new(config, &servers(100), two_targets());
     for _ in 0..4 {
@@ -334,7 +334,7 @@ fn failures_in_a_row_end_the_drain_and_leave_the_rest_running() {
 }
 
 #[test]
-fn one_dying_target_with_many_attempts_under_way_does_not_end_the_drain() {
+fn one_dying_target_with_many_attempts_in_flight_does_not_end_the_drain() {
     let mut drive = Drive::new(config(), &servers(100), two_targets());
     let started = drive.poll();
     drive.later(10);
@@ -352,13 +352,13 @@ fn one_dying_target_with_many_attempts_under_way_does_not_end_the_drain() {
 }
 
 #[test]
-fn nothing_starts_that_would_usually_not_end_in_time() {
+fn no_attempt_starts_that_would_usually_end_too_late() {
     let config = Config { timeout_ms: 2_000, max_concurrency: 1, ..config() };
     let mut drive = Drive::new(config, &servers(50), two_targets());
     let first = drive.poll().remove(0);
     drive.later(10);
     drive.moved(&first);
-    // 200 ms are kept for clearing, an attempt takes 40 ms: the last start is 1,760 ms into the drain.
+    // 200 ms are kept for clearing reservations and an attempt takes 40 ms, so the last start is at 1,760 ms.
     drive.later(1_740);
     let last = drive.poll();
     assert_eq!(last.len(), 1);
@@ -371,7 +371,7 @@ fn nothing_starts_that_would_usually_not_end_in_time() {
 }
 
 #[test]
-fn what_is_displaced_at_the_end_is_released_not_forgotten() {
+fn displaced_servers_are_released_at_the_end() {
     let mut drive = Drive::new(Config { timeout_ms: 2_000, ..config() }, &servers(2), two_targets());
     let started = drive.poll();
     drive.later(1_900);
@@ -388,7 +388,7 @@ fn what_is_displaced_at_the_end_is_released_not_forgotten() {
 }
 
 #[test]
-fn cancelling_settles_what_is_under_way_and_leaves_the_rest() {
+fn a_cancelled_drain_settles_attempts_in_flight_and_leaves_the_rest() {
     let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(10), two_targets());
     let started = drive.poll();
     drive.event(Event::Cancel).expect("running");
@@ -401,7 +401,7 @@ fn cancelling_settles_what_is_under_way_and_leaves_the_rest() {
 }
 
 #[test]
-fn a_cap_per_target_is_waited_for_rather_than_a_worse_node_taken() {
+fn a_server_waits_for_a_target_at_its_cap_rather_than_take_a_worse_node() {
     let fresh = NodeView { started_at_ms: Some(WALL - 1_000), ..node("fresh@h") };
     let config = Config { max_concurrency_per_target: Some(2), ..config() };
     let mut drive = Drive::new(config, &servers(10), view(vec![node("old@h"), fresh]));
@@ -432,7 +432,7 @@ fn a_node_that_appears_during_the_drain_is_used() {
 }
 
 #[test]
-fn events_that_do_not_fit_are_refused_and_change_nothing() {
+fn invalid_events_are_refused_and_change_nothing() {
     let mut drive = Drive::new(config(), &servers(2), two_targets());
     let started = drive.poll();
     let before = drive.engine.progress(&drive.shared);
@@ -450,7 +450,7 @@ fn events_that_do_not_fit_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn two_drains_that_share_a_ledger_do_not_pile_onto_the_same_target() {
+fn two_drains_that_share_a_ledger_do_not_overload_the_same_target() {
     let mut first = Drive::new(config(), &servers(30), two_targets());
     let other = Config { source: handoff_core::Source { name: "other@h".into(), ..Default::default() }, ..config() };
     let mut second =
@@ -462,7 +462,7 @@ fn two_drains_that_share_a_ledger_do_not_pile_onto_the_same_target() {
 }
 
 #[test]
-fn a_drain_of_nothing_is_over_at_once() {
+fn a_drain_without_servers_ends_at_once() {
     let config = Config { wait_for_target_ms: 5_000, ..config() };
     let mut drive = Drive::new(config, &[], view(vec![]));
     drive.poll();
@@ -470,7 +470,7 @@ fn a_drain_of_nothing_is_over_at_once() {
 }
 
 #[test]
-fn a_repeat_on_the_same_target_waits_for_the_cap_too() {
+fn a_repeated_attempt_on_the_same_target_waits_for_the_cap_too() {
     let config = Config { max_concurrency_per_target: Some(1), ..config() };
     let mut drive = Drive::new(config, &servers(2), view(vec![node("a@h")]));
     let first = drive.poll().remove(0);
@@ -484,7 +484,7 @@ fn a_repeat_on_the_same_target_waits_for_the_cap_too() {
 }
 
 #[test]
-fn a_drain_with_an_older_view_projects_from_the_newest_report_of_all() {
+fn a_drain_with_an_older_view_projects_from_the_newest_report_of_all_drains() {
     let limited = |current, stamp_ms| NodeView {
         stamp_ms,
         capacity: vec![common::limit(handoff_core::Scope::Total, current, 2)],
@@ -502,7 +502,7 @@ fn a_drain_with_an_older_view_projects_from_the_newest_report_of_all() {
 }
 
 #[test]
-fn a_release_under_way_keeps_its_place_under_the_ceiling() {
+fn a_release_in_flight_counts_against_the_ceiling() {
     let config = Config { max_concurrency: 1, max_attempts: 1, ..config() };
     let mut drive = Drive::new(config, &servers(2), two_targets());
     let first = drive.poll().remove(0);

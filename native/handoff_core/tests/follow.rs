@@ -1,5 +1,5 @@
-//! An engine that follows another one: it knows the same, goes on where the other stopped, and refuses
-//! nonsense.
+//! An engine that follows another one has the same state, takes over where the other stopped, and refuses
+//! invalid orders.
 
 mod common;
 
@@ -35,7 +35,7 @@ impl Pair {
         Pair { leader: engine(config, servers), follower: engine(config, servers), now: MS(1_000) }
     }
 
-    /// The leader decides; the follower takes it in, a moment later.
+    /// The leader decides. The follower handles the orders a moment later.
     fn lead(&mut self) -> Vec<Action> {
         let (leader, shared) = &mut self.leader;
         let actions = leader.poll(self.now, shared).actions;
@@ -80,7 +80,7 @@ fn start(id: u32, target: &str, attempt: u32) -> Action {
 }
 
 #[test]
-fn a_follower_of_a_whole_drain_reports_the_same() {
+fn a_follower_of_a_whole_drain_has_the_same_report() {
     let config = Config { max_concurrency: 7, max_attempts: 2, ..config() };
     let mut pair = Pair::new(&config, &servers(100));
     let mut turn = 0_u32;
@@ -114,8 +114,8 @@ fn a_follower_of_a_whole_drain_reports_the_same() {
     assert_eq!(leader.0.results(), follower.0.results());
     let mut led = leader.0.report(pair.now, &leader.1);
     let followed = follower.0.report(pair.now, &follower.1);
-    // A follower hears of a start later, so its own gaps are a little shorter, and it takes in each order by
-    // itself.
+    // The follower receives a start later, so its gaps are a little shorter. It handles each order
+    // separately.
     led.gap = followed.gap;
     led.duration = followed.duration;
     led.concurrency.last = followed.concurrency.last;
@@ -124,7 +124,7 @@ fn a_follower_of_a_whole_drain_reports_the_same() {
 }
 
 #[test]
-fn a_takeover_in_the_middle_starts_nothing_twice_and_forgets_nothing() {
+fn a_takeover_in_the_middle_starts_no_server_twice_and_forgets_none() {
     let config = Config { max_concurrency: 4, ..config() };
     let mut pair = Pair::new(&config, &servers(12));
     let first = started(&pair.lead());
@@ -132,7 +132,7 @@ fn a_takeover_in_the_middle_starts_nothing_twice_and_forgets_nothing() {
     pair.finished(first[0].0, 1, Outcome::Moved { node: None });
     pair.finished(first[1].0, 1, Outcome::Displaced(Blame::Server));
     pair.finished(first[2].0, 1, Outcome::Stopping);
-    // first[3] is under way. From here on the leader is silent.
+    // first[3] is in flight. From here on the leader is silent.
     let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
     let mut open = started(&pair.take_over());
     assert_eq!((open[0].0, open[0].2), (first[1].0, 2), "the displaced one before anything else");
@@ -161,7 +161,7 @@ fn a_takeover_in_the_middle_starts_nothing_twice_and_forgets_nothing() {
 }
 
 #[test]
-fn orders_that_no_engine_would_give_are_refused_and_change_nothing() {
+fn invalid_orders_are_refused_and_change_nothing() {
     let config = Config { max_concurrency: 2, ..config() };
     let mut pair = Pair::new(&config, &servers(5));
     let unexpected = |id| Err(EngineError::Unexpected { id: ServerId(id) });
@@ -181,7 +181,7 @@ fn orders_that_no_engine_would_give_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_target_without_the_servers_module_is_refused() {
+fn an_order_to_a_target_without_the_servers_module_is_refused() {
     let mut pair = Pair::new(&config(), &servers(2));
     let lacking = NodeView { missing: vec![ModuleId(0)], ..node("a@h") };
     pair.event(&Event::View(view(vec![lacking, node("b@h")])));
@@ -190,14 +190,14 @@ fn a_target_without_the_servers_module_is_refused() {
 }
 
 #[test]
-fn an_attempt_gets_no_longer_than_the_follower_would_give_it() {
+fn an_attempt_gets_at_most_the_time_limit_of_the_follower() {
     let config = Config { timeout_ms: 10_000, attempt_timeout_ms: 2_000, ..config() };
     let mut pair = Pair::new(&config, &servers(1));
     assert!(matches!(pair.follow(&start(0, "a@h", 1)), Ok(Action::Start { timeout, .. }) if timeout == MS(2_000)));
 }
 
 #[test]
-fn nothing_is_started_after_a_cancel_and_nothing_at_all_after_the_end() {
+fn no_server_starts_after_a_cancel_and_no_order_is_accepted_after_the_end() {
     let mut pair = Pair::new(&config(), &servers(2));
     pair.follow(&start(0, "a@h", 1)).expect("fits");
     pair.event_of_follower(Event::Cancel);

@@ -1,4 +1,4 @@
-//! The limiter by itself. How it fares on simulated stores is tested in `handoff_sim`.
+//! The limiter by itself. `handoff_sim` tests it on simulated stores.
 
 use handoff_core::limiter::{Concurrency, Limiter, Permit, Verdict};
 use handoff_core::time::Micros;
@@ -17,7 +17,7 @@ fn a_limit_that_is_not_in_use_never_rises() {
 }
 
 #[test]
-fn when_everything_hangs_a_few_more_are_let_go() {
+fn a_few_more_attempts_start_when_all_hang() {
     let mut limiter = Limiter::new(Concurrency::Adaptive, 50);
     while limiter.available() > 0 {
         limiter.on_start(Micros::ZERO);
@@ -31,7 +31,7 @@ fn when_everything_hangs_a_few_more_are_let_go() {
 }
 
 #[test]
-fn a_fixed_limit_stays_and_still_knows_how_long_attempts_take() {
+fn a_fixed_limit_does_not_change_and_still_measures_the_latency() {
     let mut limiter = Limiter::new(Concurrency::Fixed, 4);
     let permit = limiter.on_start(Micros::ZERO);
     limiter.on_finish(Micros::from_millis(30), permit, Micros::from_millis(30), Verdict::Overload);
@@ -40,7 +40,7 @@ fn a_fixed_limit_stays_and_still_knows_how_long_attempts_take() {
     assert_eq!((limiter.limit(), limiter.typical_latency()), (4, Some(Micros::from_millis(40))));
 }
 
-/// One step of a random life.
+/// One step of a random sequence.
 #[derive(Debug, Clone)]
 enum Step {
     Start,
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs the steps; every limit on the way.
+/// Runs the steps. Returns the limit after each step.
 fn live(mode: Concurrency, ceiling: u32, steps: &[Step]) -> Vec<u32> {
     let mut limiter = Limiter::new(mode, ceiling);
     let mut now = Micros::from_millis(5);

@@ -15,14 +15,14 @@ use handoff_core::{
 };
 
 #[test]
-fn without_any_report_servers_spread_evenly() {
+fn servers_spread_evenly_without_any_report() {
     let mut drive = Drive::new(config(), &servers(500), view(vec![node("a@h"), node("b@h")]));
     let all = drive.move_all();
     assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (250, 250));
 }
 
 #[test]
-fn a_node_with_fewer_servers_catches_up_first() {
+fn a_node_with_fewer_servers_is_filled_first() {
     let nodes = vec![NodeView { servers: Some(100), ..node("a@h") }, NodeView { servers: Some(0), ..node("b@h") }];
     let mut drive = Drive::new(config(), &servers(150), view(nodes));
     let all = drive.move_all();
@@ -43,7 +43,7 @@ fn a_node_with_room_for_three_gets_three() {
 }
 
 #[test]
-fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
+fn arrivals_that_a_heartbeat_reports_are_not_counted_twice() {
     let at = |current, stamp_ms| NodeView { stamp_ms, capacity: vec![limit(Scope::Total, current, 5)], ..node("a@h") };
     let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(9), view(vec![at(0, WALL)]));
     let first = drive.poll();
@@ -55,8 +55,8 @@ fn a_heartbeat_that_reports_the_arrivals_does_not_count_them_twice() {
 }
 
 /// Moves 200 servers, forty at a time, to a@h and b@h, which start empty. In every round a@h writes a
-/// heartbeat after the servers on their way have been registered there and before the source hears of it;
-/// `numbers` is what it says for so many. b@h writes none. How many each got.
+/// heartbeat after the servers in flight were registered there and before the source knows. `numbers` sets
+/// the numbers in that heartbeat. b@h writes none. Returns the number of servers that each got.
 fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usize, usize) {
     let (mut on_a, mut on_b) = (0, 0);
     let seen = |now_ms, on_a, wrote_ms| ClusterView {
@@ -83,7 +83,7 @@ fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usiz
 }
 
 #[test]
-fn heartbeats_that_count_servers_on_their_way_do_not_make_their_node_look_fuller() {
+fn heartbeats_that_count_servers_in_flight_do_not_make_their_node_look_fuller() {
     assert_eq!(split_beside_heartbeats(|count, node| NodeView { servers: Some(count), ..node }), (100, 100));
     let of_limit = |count: u64, node| NodeView {
         capacity: vec![limit(Scope::Total, u32::try_from(count).expect("few"), 1_000)],
@@ -98,7 +98,7 @@ fn heartbeats_without_numbers_do_not_make_their_node_look_empty() {
 }
 
 #[test]
-fn a_count_newer_than_its_heartbeat_outlives_the_next_look_at_the_same_heartbeat() {
+fn a_count_newer_than_its_heartbeat_is_kept_when_the_same_heartbeat_is_read_again() {
     let reported = |on_a, counted_at_ms| {
         let servers = |name, count| NodeView { servers: Some(count), ..node(name) };
         view(vec![NodeView { counted_at_ms, ..servers("a@h", on_a) }, servers("b@h", 0)])
@@ -111,7 +111,7 @@ fn a_count_newer_than_its_heartbeat_outlives_the_next_look_at_the_same_heartbeat
 }
 
 #[test]
-fn the_new_release_comes_first_and_older_ones_last() {
+fn nodes_of_the_new_release_come_first_and_older_ones_last() {
     let aged = |name, age_ms: i64, generation: &str| NodeView {
         started_at_ms: Some(WALL - age_ms),
         generation: Some(generation.into()),
@@ -130,7 +130,7 @@ fn the_new_release_comes_first_and_older_ones_last() {
 }
 
 #[test]
-fn a_busier_machine_gets_fewer_but_not_none() {
+fn a_busier_machine_gets_fewer_servers_but_not_none() {
     let machine = |name, used| NodeView {
         resources: Resources { cpu: Usage { used: Some(used), max: Some(100.0) }, ..Resources::default() },
         ..node(name)
@@ -141,7 +141,7 @@ fn a_busier_machine_gets_fewer_but_not_none() {
 }
 
 #[test]
-fn the_own_region_breaks_a_tie() {
+fn the_source_region_breaks_a_tie() {
     let mut config = config();
     config.source.region = Some("ord".into());
     let nodes = vec![node("a@h"), NodeView { region: Some("ord".into()), ..node("b@h") }];
@@ -157,9 +157,9 @@ fn a_node_that_is_not_connected_is_no_target() {
     assert_eq!(drive.report().left, [(Reason::NoTarget, 2)].into());
 }
 
-/// One new module and one that every release has: n1's release has both.
+/// One module is new, and every release has the other one. The release of n1 has both.
 #[test]
-fn a_server_goes_only_where_its_module_is() {
+fn a_server_goes_only_to_nodes_with_its_module() {
     let specs: Vec<ServerSpec> =
         (0..6).map(|index| ServerSpec { module: ModuleId(index % 3), sticky: StickyId(0), priority: 0 }).collect();
     let nodes = vec![
@@ -176,7 +176,7 @@ fn a_server_goes_only_where_its_module_is() {
 }
 
 #[test]
-fn a_full_node_that_has_the_module_is_named_before_one_without_it() {
+fn a_full_node_with_the_module_is_reported_before_one_without_it() {
     let nodes = vec![
         NodeView { missing: vec![ModuleId(0)], ..node("a@h") },
         NodeView { capacity: vec![limit(Scope::Total, 3, 3)], ..node("b@h") },
@@ -211,7 +211,7 @@ fn a_sticky_level_behind_a_delay_is_locked_while_the_server_runs() {
 }
 
 #[test]
-fn any_level_still_refuses_a_node_that_matches_none() {
+fn any_level_still_refuses_a_node_that_matches_no_level() {
     let nodes = vec![in_region("a@h", "ams")];
     let mut drive = Drive::new(sticky_config(StickyPolicy::AnyLevel, 0), &servers(1), view(nodes));
     assert!(drive.poll().is_empty());
@@ -219,7 +219,7 @@ fn any_level_still_refuses_a_node_that_matches_none() {
 }
 
 #[test]
-fn classes_do_not_share_a_limit_of_one_module() {
+fn classes_of_different_modules_do_not_share_the_limit_of_one_module() {
     let nodes = vec![NodeView { capacity: vec![limit(Scope::Module(ModuleId(1)), 0, 2)], ..node("a@h") }];
     let specs: Vec<ServerSpec> =
         (0..8).map(|index| ServerSpec { module: ModuleId(index % 2), sticky: StickyId(0), priority: 0 }).collect();
@@ -230,7 +230,7 @@ fn classes_do_not_share_a_limit_of_one_module() {
 }
 
 #[test]
-fn the_plan_says_who_goes_where_and_who_does_not() {
+fn the_plan_has_the_target_or_the_reason_of_each_server() {
     let nodes = vec![
         NodeView { capacity: vec![limit(Scope::Total, 0, 2)], ..node("a@h") },
         NodeView { capacity: vec![limit(Scope::Total, 0, 3)], ..node("b@h") },
@@ -244,14 +244,14 @@ fn the_plan_says_who_goes_where_and_who_does_not() {
 }
 
 #[test]
-fn servers_outside_of_the_tables_are_refused() {
+fn servers_with_an_index_outside_the_tables_are_refused() {
     let specs = [ServerSpec { module: ModuleId(1), sticky: StickyId(0), priority: 0 }];
     let error = plan(&config(), &specs, view(vec![])).expect_err("module 1 of 1");
     assert!(error.to_string().contains("outside of 1 modules"), "{error}");
 }
 
 proptest! {
-    /// The heap that makes a choice cheap chooses what looking at every node chooses.
+    /// The heap makes the same choice as a comparison of all nodes.
     #[test]
     fn the_cheap_choice_is_the_best_one(
         rows in prop::collection::vec((0..30_u32, prop::option::of(1..40_u32), 0..3_i64, prop::option::of(0..9_u64)), 1..12),

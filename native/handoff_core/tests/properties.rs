@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order, the engine keeps its promises.
+//! The engine keeps its guarantees under any events in any order.
 
 mod common;
 
@@ -12,13 +12,13 @@ use handoff_core::{
 };
 use proptest::prelude::*;
 
-/// What the world does next.
+/// The next event.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
-    /// Ends the attempt at this position (modulo those under way).
+    /// Ends the attempt at this position (modulo those in flight).
     End(usize, Outcome),
-    /// Lets the stopping server at this position go down.
+    /// Ends the stopping server at this position.
     Down(usize),
     View(Vec<NodeView>),
     NodeDown(usize),
@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => nodes().prop_map(Step::View),
         1 => (0..5_usize).prop_map(Step::NodeDown),
         2 => Just(Step::Acknowledge),
-        // Rare, or no drain would get anywhere.
+        // Rare, because a drain would otherwise always end early.
         1 => (0..20_u8).prop_map(|dice| if dice == 0 { Step::Cancel } else { Step::Wait(1) }),
     ]
 }
@@ -100,15 +100,15 @@ fn servers() -> impl Strategy<Value = Vec<ServerSpec>> {
     })
 }
 
-/// What the test knows of the drain without asking the engine.
+/// The state of the drain as the test tracks it, independently of the engine.
 struct World {
     drive: Drive,
     view: BTreeMap<String, NodeView>,
-    /// The first report of each node, which it repeats for ever.
+    /// The first report of each node, which the node repeats.
     reports: BTreeMap<String, NodeView>,
     in_flight: Vec<Attempt>,
     stopping: Vec<u32>,
-    /// Stopped by an attempt and neither moved nor released nor lost since.
+    /// Servers that an attempt has stopped and that were not moved, released or lost since.
     displaced: BTreeSet<u32>,
     /// Arrivals per node since its view, by module.
     sent: BTreeMap<(String, u32), f64>,
@@ -161,7 +161,7 @@ impl World {
             Step::End(index, outcome) if !self.in_flight.is_empty() => {
                 let attempt = self.in_flight.swap_remove(index % self.in_flight.len());
                 let outcome = match outcome {
-                    // A node without a report has no limit to check here.
+                    // A node without a report has no limit to check.
                     Outcome::Moved { node: Some(other) } if !self.reports.contains_key(&other) => {
                         Outcome::Moved { node: None }
                     }
@@ -200,7 +200,8 @@ impl World {
             Step::View(mut nodes) => {
                 let elapsed = i64::try_from(self.drive.now.as_millis()).expect("small") - 1_000;
                 nodes.iter_mut().for_each(|node| node.stamp_ms += elapsed);
-                // The reports of this world never include what was sent: the harder case for limits.
+                // The reports of this test never include the servers sent, which is the harder case for
+                // limits.
                 for node in &mut nodes {
                     let known = self.reports.entry(node.name.clone()).or_insert_with(|| node.clone());
                     node.stamp_ms = node.stamp_ms.min(known.stamp_ms);
@@ -271,7 +272,7 @@ proptest! {
             world.step(step);
             world.poll();
         }
-        // Left alone, it ends by its deadline.
+        // Without further events the drain ends by its deadline.
         while !world.drive.finished {
             world.drive.now = world.drive.wake.expect("not finished, so it wants to be woken").max(world.drive.now);
             world.poll();

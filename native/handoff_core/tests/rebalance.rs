@@ -1,4 +1,4 @@
-//! A rebalance moves what a node has too much, and nothing else.
+//! A rebalance moves its node's excess and nothing else.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn rebalance() -> Config {
     Config { goal: Goal::Rebalance, ..config() }
 }
 
-/// The cluster as the source sees it: itself with `own` servers, and others.
+/// The cluster as the source sees it: the source with `own` servers, and others.
 fn cluster(own: u64, others: &[(&str, u64)]) -> ClusterView {
     let with = |name: &str, servers| NodeView { servers: Some(servers), ..node(name) };
     let others = others.iter().map(|(name, servers)| with(name, *servers));
@@ -58,7 +58,7 @@ fn the_least_important_servers_move() {
     assert!(moved.iter().all(|attempt| attempt.id < 30), "{moved:?}");
 }
 
-/// Every node has as many servers as it may have, and the source more.
+/// All other nodes are full, and the source has more servers than its limit.
 fn full_cluster() -> ClusterView {
     let mut view = cluster(100, &[("b@h", 40)]);
     view.nodes[0].capacity = vec![limit(Scope::Total, 100, 60)];
@@ -67,7 +67,7 @@ fn full_cluster() -> ClusterView {
 }
 
 #[test]
-fn nothing_moves_for_these_reasons_and_the_report_says_which() {
+fn nothing_moves_for_each_idle_reason_and_the_report_has_that_reason() {
     let full = ("b@h", 0);
     let change = |change: fn(&mut NodeView)| {
         let mut view = cluster(100, &[full]);
@@ -88,7 +88,7 @@ fn nothing_moves_for_these_reasons_and_the_report_says_which() {
         (Idle::UnknownLoad, own(|node| node.servers = None)),
         (Idle::UnknownLoad, change(|node| node.stamp_ms = WALL - 21_000)),
         (Idle::UnknownLoad, own(|node| node.name = "other@h".into())),
-        // Its heartbeat is too old: it does not count, and its share is not known.
+        // The heartbeat is too old: the node does not count, and its share is unknown.
         (Idle::WithinTolerance, change(|node| node.stamp_ms = WALL - 60_000)),
         (Idle::WithinTolerance, change(|node| node.servers = None)),
         (Idle::NoTarget, full_cluster()),
@@ -107,7 +107,7 @@ fn nothing_moves_for_these_reasons_and_the_report_says_which() {
 }
 
 #[test]
-fn it_waits_for_no_target_when_there_is_nothing_to_move() {
+fn a_rebalance_without_an_excess_waits_for_no_target() {
     let config = Config { wait_for_target_ms: 10_000, ..rebalance() };
     let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[]));
     drive.poll();
@@ -115,7 +115,7 @@ fn it_waits_for_no_target_when_there_is_nothing_to_move() {
 }
 
 #[test]
-fn a_node_that_begins_to_drain_stops_it_and_what_is_under_way_ends() {
+fn a_node_that_begins_to_drain_stops_the_rebalance_and_attempts_in_flight_end() {
     let others = [("b@h", 0), ("c@h", 50)];
     let mut drive =
         Drive::new(Config { max_concurrency: 4, ..rebalance() }, &common::servers(100), cluster(100, &others));
@@ -136,7 +136,7 @@ fn a_node_that_begins_to_drain_stops_it_and_what_is_under_way_ends() {
 }
 
 #[test]
-fn a_later_view_makes_it_less_and_never_more() {
+fn a_later_view_reduces_the_moves_and_never_adds_any() {
     let config = || Config { max_concurrency: 1, ..rebalance() };
     let others = [("b@h", 0)];
     let mut drive = Drive::new(config(), &common::servers(100), cluster(100, &others));
@@ -147,7 +147,7 @@ fn a_later_view_makes_it_less_and_never_more() {
         view.nodes.iter_mut().for_each(|node| node.stamp_ms += 1_000);
         view
     };
-    // Another source has sent 40 there.
+    // Another source has sent 40 servers there.
     drive.later(1_000);
     drive.event(Event::View(later(40))).expect("valid");
     drive.moved(&first[0]);
@@ -161,7 +161,7 @@ fn a_later_view_makes_it_less_and_never_more() {
 }
 
 #[test]
-fn a_server_that_stays_after_all_leaves_its_turn_to_another() {
+fn a_server_that_stays_leaves_its_turn_to_another_one() {
     let mut drive = drive(100, &[("b@h", 0)]);
     let started = drive.poll();
     assert_eq!(started.len(), 50);
@@ -173,7 +173,7 @@ fn a_server_that_stays_after_all_leaves_its_turn_to_another() {
 }
 
 #[test]
-fn a_server_that_is_down_goes_to_a_node_that_has_its_share_rather_than_nowhere() {
+fn a_stopped_server_goes_to_a_node_that_has_its_share_when_no_other_is_left() {
     let config = Config { max_concurrency: 1, ..rebalance() };
     let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[("b@h", 0), ("c@h", 90)]));
     let started = drive.poll();
@@ -184,7 +184,7 @@ fn a_server_that_is_down_goes_to_a_node_that_has_its_share_rather_than_nowhere()
 }
 
 #[test]
-fn a_target_that_is_full_takes_no_more_than_its_limit() {
+fn a_full_target_takes_no_more_than_its_limit() {
     let mut view = cluster(100, &[("b@h", 0), ("c@h", 0)]);
     view.nodes[1].capacity = vec![limit(Scope::Module(ModuleId(0)), 0, 5)];
     let mut drive = Drive::new(rebalance(), &common::servers(100), view);
@@ -228,7 +228,7 @@ fn sources_that_plan_by_the_same_view_fill_a_target_once() {
 }
 
 #[test]
-fn a_plan_moves_what_the_rebalance_moves() {
+fn a_plan_has_the_moves_of_the_rebalance() {
     let view = cluster(100, &[("b@h", 10), ("c@h", 40)]);
     let planned = plan(&rebalance(), &common::servers(100), view.clone()).expect("valid");
     let mut drive = Drive::new(rebalance(), &common::servers(100), view);
@@ -262,7 +262,7 @@ fn an_engine_that_follows_refuses_an_order_below_the_share() {
         let attempt = common::Attempt { id, target: "b@h".into(), attempt: 1, timeout_ms: 1_000 };
         drive.moved(&attempt);
     }
-    // Half of them is the share; a twentieth of that may be a matter of the moment.
+    // Half of the servers is the share. A twentieth of it is within the tolerance.
     assert!((50..=54).contains(&taken), "{taken}");
     assert_eq!(drive.poll(), []);
     assert!(drive.finished);
@@ -284,7 +284,7 @@ fn an_engine_that_follows_refuses_every_order_while_a_node_drains() {
 }
 
 #[test]
-fn a_drain_of_one_a_second_starts_one_a_second() {
+fn a_drain_limited_to_one_per_second_starts_one_per_second() {
     let config = Config { max_per_second: Some(1), ..config() };
     let mut drive = Drive::new(config, &common::servers(3), view(vec![node("b@h")]));
     let first = drive.poll();
@@ -314,7 +314,7 @@ impl Session {
         Session { leader, follower, own: alone }
     }
 
-    /// What the leader starts now. The follower takes all of it.
+    /// The starts of the leader. The follower accepts all of them.
     fn starts(&mut self, now: Micros, shared: &mut Shared) -> Vec<(ServerId, u32)> {
         let actions = self.leader.poll(now, shared).actions;
         let starts = actions.iter().filter_map(|action| {
@@ -336,9 +336,10 @@ impl Session {
 }
 
 #[test]
-fn sources_that_share_a_ledger_move_all_and_their_own_engines_refuse_no_order() {
+fn sources_that_share_a_ledger_move_the_whole_excess_and_their_own_engines_refuse_no_order() {
     let names = ["a@h", "b@h", "c@h"];
-    // How many servers each has, and the new node. The numbers are true when each source begins.
+    // The number of servers of each source, and of the new node. The numbers are correct when each source
+    // begins.
     let mut counts = [134_usize, 133, 133, 0];
     let mut shared = Shared::new(&rebalance());
     let mut sessions: Vec<Session> = Vec::new();
@@ -355,7 +356,7 @@ fn sources_that_share_a_ledger_move_all_and_their_own_engines_refuse_no_order() 
             let own = sessions.len();
             sessions.push(Session::new(names[own], counts[own], &view, now, &mut shared));
         }
-        // A server that is on its way is in no node's number.
+        // A server in flight is in no node's number.
         for (own, session) in sessions.iter_mut().enumerate() {
             let starts = session.starts(now, &mut shared);
             counts[own] -= starts.len();

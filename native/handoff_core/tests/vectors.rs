@@ -1,4 +1,4 @@
-//! The answers recorded from the real host hold for the rules of this crate, in order.
+//! The rules of this crate give the answers recorded from the real DurableServer, in the same order.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ enum Level {
 const NOW_MS: i64 = 1_800_000_000_000;
 
 #[test]
-fn every_recorded_answer_of_the_real_host_is_ours_in_order() {
+fn every_recorded_answer_of_durable_server_is_reproduced_in_order() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../test/vectors/eligible.json");
     let text = std::fs::read_to_string(path).expect("the golden file is in the repository");
     let cases: Vec<Case> = serde_json::from_str(&text).expect("its form is known");
@@ -63,7 +63,7 @@ fn every_recorded_answer_of_the_real_host_is_ours_in_order() {
     }
 }
 
-/// Modules are named in the file and numbered here; equal names get equal numbers.
+/// Modules have names in the file and numbers here. Equal names get equal numbers.
 fn module(name: &str) -> ModuleId {
     ModuleId(name.bytes().fold(7, |hash: u32, byte| hash.wrapping_mul(31).wrapping_add(byte.into())))
 }

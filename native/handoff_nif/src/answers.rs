@@ -1,4 +1,4 @@
-//! What the engine's calls answer. `DurableHandoff.Native` documents the shapes.
+//! The results of the engine's functions. `DurableHandoff.Native` documents their shapes.
 
 use handoff_core::event::{EngineError, Poll};
 use rustler::types::atom;

@@ -42,15 +42,15 @@ mod atoms {
 /// Largest output of a call on a normal scheduler: a third of a millisecond at the slowest rate measured.
 const SHORT_OUTPUT: usize = 128 * 1024;
 
-/// Bounds of such a call. A hole costs as much as a few dozen bytes. A sixteenth of the output is enough to forecast
-/// the rest.
+/// The bounds of such a call. A hole costs as much as a few dozen bytes. A sixteenth of the output is enough
+/// to predict the size of the rest.
 const SHORT: Bounds = Bounds { holes: 2 * 1024, forecast: SHORT_OUTPUT / 16 };
 
-/// Above that, Elixir encodes the whole term: the VM can end a process that runs out of memory, a NIF could only end
-/// the VM.
+/// Above this size Elixir encodes the whole term: the VM can end a process that runs out of memory, but a NIF
+/// could only end the VM.
 const LONG_OUTPUT: usize = 1024 * 1024 * 1024;
 
-/// Bounds of a dirty call. More holes cost Elixir more than the NIF saves.
+/// The bounds of a dirty call. Further holes would cost Elixir more time than the NIF saves.
 const LONG: Bounds = Bounds { holes: 1024 * 1024, forecast: usize::MAX };
 
 heap::nif!(codec_encode / 1, Normal);
@@ -72,7 +72,7 @@ fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     result.unwrap_or_else(|| atoms::too_large().into())
 }
 
-/// The same for large terms; `expected` is the size of the first buffer in bytes.
+/// As `codec_encode`, on a dirty scheduler. `expected` is the size of the first buffer in bytes.
 fn codec_encode_dirty<'a>(heap: Heap<'a>, [term, expected]: [Handle<'a>; 2]) -> Handle<'a> {
     let expected = heap.integer(expected).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let output = Output::new(Growing::new(expected), LONG_OUTPUT);
@@ -92,7 +92,7 @@ fn codec_decode<'a>(heap: Heap<'a>, [text, copy]: [Handle<'a>; 2]) -> Handle<'a>
     decode(heap, text, copy == atom::true_().into()).unwrap_or_else(|| atoms::refused().into())
 }
 
-/// The same, for long texts.
+/// As `codec_decode`, on a dirty scheduler for long texts.
 fn codec_decode_dirty<'a>(heap: Heap<'a>, arguments: [Handle<'a>; 2]) -> Handle<'a> {
     codec_decode(heap, arguments)
 }

@@ -80,8 +80,8 @@ fn engine_poll<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifR
     drain.poll(env, now_us)
 }
 
-/// The same for large drains: after a new view a poll checks every node for each class of servers, and the last poll
-/// visits every server that is left.
+/// As `engine_poll`, on a dirty scheduler for large drains: after a new view a poll checks every node for
+/// each class of servers, and the last poll visits every server that is left.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn engine_poll_dirty<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
     drain.poll(env, now_us)

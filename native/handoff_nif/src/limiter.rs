@@ -17,7 +17,7 @@ use rustler::{Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
 use crate::answers;
 use crate::terms::Value;
 
-/// A limiter and the permits that are out, by the numbers Elixir knows them by.
+/// A limiter and the permits in use, by the numbers that Elixir has for them.
 struct Permits {
     limiter: Limiter,
     out: BTreeMap<u64, Permit>,
@@ -48,7 +48,7 @@ fn limiter_new(Value(mode): Value<Concurrency>, ceiling: u32) -> ResourceArc<Pac
     ResourceArc::new(Pace { state: Mutex::new(Permits { limiter, out: BTreeMap::new(), last: 0 }) })
 }
 
-/// A permit's number, or nil when no more may run at a time now.
+/// The number of a permit, or nil when no more may be taken now.
 #[rustler::nif]
 fn limiter_take<'a>(env: Env<'a>, pace: ResourceArc<Pace>, now_us: u64) -> NifResult<Term<'a>> {
     pace.with(env, |permits| {
@@ -80,7 +80,7 @@ fn limiter_give<'a>(
     })
 }
 
-/// `{limit, permits out, when to ask again although nothing ended, or nil}`.
+/// `{limit, permits in use, the latest time to ask again, or nil}`.
 #[rustler::nif]
 fn limiter_state<'a>(env: Env<'a>, pace: ResourceArc<Pace>) -> NifResult<Term<'a>> {
     pace.with(env, |permits| {

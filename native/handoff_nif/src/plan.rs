@@ -1,4 +1,4 @@
-//! The dry run, the existing rules alone, and what the engine says of itself.
+//! The dry run, the eligibility rules alone, and the engine's reasons, defaults and ranges.
 
 use std::collections::BTreeMap;
 

@@ -77,7 +77,7 @@ impl<'a> ReadTerm<'a> for Read<'a> {
     }
 }
 
-/// Makes terms in an environment.
+/// Creates terms in an environment.
 #[derive(Clone, Copy)]
 struct Make<'a>(Env<'a>);
 

@@ -1,5 +1,5 @@
-//! The baseline for comparisons: a task stream that calls `rehome_child` for one server after the other, fifty at a
-//! time, each with the first node by a simple rule. It remembers nothing between two calls.
+//! The baseline of comparisons: a task stream that calls `rehome_child` for the servers, fifty at a time,
+//! each with the first node by a simple rule. It keeps no state between two calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Baseline {
         }
     }
 
-    /// When it ends at the latest.
+    /// The latest time of the end.
     pub fn deadline(&self) -> Micros {
         self.deadline
     }
@@ -104,7 +104,7 @@ impl Baseline {
         self.over
     }
 
-    /// The first node by the rule; the next one for each attempt that failed.
+    /// The first node by the rule; after a failed attempt the next one.
     fn target(&self, id: ServerId, failed: usize) -> Option<Arc<str>> {
         let spec = self.servers[id.index()];
         let sticky = &self.config.stickies[spec.sticky.0 as usize];

@@ -1,4 +1,4 @@
-//! Runs many random scenarios, and reports those that break a promise.
+//! Runs many random scenarios, and reports those that violate a guarantee.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -11,23 +11,23 @@ use crate::world::{self, DrainOutcome, Outcome};
 /// The results of a series of seeds.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// The option that shows one of them.
+    /// The command-line option that shows a scenario of the series.
     pub option: &'static str,
     /// How many scenarios ran.
     pub runs: u64,
     /// How many drains there were in them.
     pub drains: u64,
-    /// How many servers these were asked to move.
+    /// How many servers these drains had to move.
     pub servers: u64,
     /// How many they moved.
     pub moved: u64,
-    /// How many scenarios broke a promise.
+    /// How many scenarios violated a guarantee.
     pub broken: u64,
-    /// Their seeds, with the first violation of each promise.
+    /// The seeds of these scenarios, with the first violation of each rule.
     pub failed: BTreeMap<Rule, Vec<(u64, Violation)>>,
 }
 
-/// What seeds are made into.
+/// The kind of scenario that a seed generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Drains.
@@ -45,7 +45,7 @@ impl Family {
         }
     }
 
-    /// Runs the scenario of a seed, also for what holds only over all of it.
+    /// Runs the scenario of a seed, including the checks over the whole run.
     pub fn run(self, seed: u64) -> Outcome {
         let scenario = self.scenario(seed);
         let mut outcome = world::run(scenario.clone());
@@ -55,7 +55,7 @@ impl Family {
         outcome
     }
 
-    /// The option of the command line that shows one.
+    /// The command-line option that shows a scenario of this kind.
     fn option(self) -> &'static str {
         match self {
             Family::Drains => "--seed",
@@ -108,7 +108,7 @@ impl Checked {
     }
 }
 
-/// Describes a run: its scenario, its result, the broken promises and, if it was kept, the trace.
+/// Describes a run: its scenario, its result, the violations and, if it was kept, the trace.
 pub fn describe(outcome: &Outcome, lines: usize) -> String {
     let skipped = outcome.trace.len().saturating_sub(lines);
     let mut text = String::new();

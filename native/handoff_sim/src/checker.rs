@@ -1,20 +1,24 @@
-//! The promises of the engine, checked from outside on every action and every answer.
+//! Checks the engine's guarantees from outside, on every action and every answer.
 //!
-//! Guarantee: nothing here uses the engine's placement, ledger or limiter. A promise is checked against the views that
-//! the drain got and the true state of the simulated world.
+//! Guarantee: the checker uses nothing of the engine's placement, ledger or limiter. It checks against the
+//! views that the drain received and the true state of the simulated world.
 //!
-//! | rule | promise |
+//! | rule | guarantee |
 //! |---|---|
-//! | [`Rule::Target`] | the target is connected, healthy, not draining, sticky-open and not the source, by the drain's last view |
-//! | [`Rule::Limit`] | a capacity limit holds for what was reported plus everything sent since |
-//! | [`Rule::Ceiling`] | attempts in flight, in all and per target, and servers that are down stay within their ceilings |
-//! | [`Rule::Deadline`] | the drain ends by its deadline, and no attempt is given longer than that |
+//! | [`Rule::Target`] | the target is connected, healthy, not draining, sticky-open and not the source, by
+//! the drain's last view |
+//! | [`Rule::Limit`] | a capacity limit holds for what was reported plus everything sent since then |
+//! | [`Rule::Ceiling`] | attempts in flight, in total and per target, and servers that are down stay within
+//! their ceilings |
+//! | [`Rule::Deadline`] | the drain ends by its deadline, and no attempt gets more time than that |
 //! | [`Rule::Displaced`] | every server that was stopped is placed or released |
-//! | [`Rule::Counters`] | counters never fall, their sum is the total, results agree with what happened |
-//! | [`Rule::Protocol`] | legal events are taken, actions make sense, wake-ups are in the future, nothing follows the end |
-//! | [`Rule::Complete`] | where nothing goes wrong, every server that has a target gets there |
-//! | [`Rule::State`] | a server is stopped only when its state is in the store, or goes in then |
-//! | [`Rule::Share`] | a rebalance moves no more than its node has above its share, to nodes below theirs, while none drains |
+//! | [`Rule::Counters`] | counters never fall, their sum is the total, results agree with the events |
+//! | [`Rule::Protocol`] | valid events are accepted, actions are valid, wake-ups are in the future, no action
+//! follows the end |
+//! | [`Rule::Complete`] | in a run without faults, every server that has a target is moved |
+//! | [`Rule::State`] | a server is stopped only when its state is in the store, or is written by the stop |
+//! | [`Rule::Share`] | a rebalance moves no more than its node's excess, to nodes below their share, while no
+//! node drains |
 //! | [`Rule::Panic`] | nothing panics |
 
 pub mod ledger;
@@ -28,7 +32,7 @@ use handoff_core::{ClusterView, Config, Goal, NodeView, Outcome, Progress};
 
 use crate::cluster::NodeIndex;
 
-/// A promise, see the table in the module documentation.
+/// A guarantee, see the table in the module documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the table in the module documentation says what each is")]
 pub enum Rule {
@@ -45,7 +49,7 @@ pub enum Rule {
     Panic,
 }
 
-/// A promise that was not kept.
+/// A violated guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     pub at: Micros,
@@ -53,7 +57,7 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// Where a server of the drain is, according to the events that the drain got.
+/// Where a server of the drain is, according to the events that the drain received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Untouched,
@@ -64,7 +68,7 @@ pub(crate) enum Stage {
     Decided,
 }
 
-/// Watches one drain.
+/// Checks one drain.
 #[derive(Debug)]
 pub struct Checker {
     source: String,
@@ -79,28 +83,28 @@ pub struct Checker {
     sticky_of: Vec<u32>,
     stages: Vec<Stage>,
     starts: Vec<u32>,
-    /// Attempts of this drain have stopped it, or may have.
+    /// Whether attempts of this drain have stopped the server, or may have.
     touched: Vec<bool>,
     in_flight: u32,
     in_flight_to: BTreeMap<NodeIndex, u32>,
-    /// Servers that are stopped, or told to, and not in flight: displaced, stopping, releasing.
+    /// Servers that were stopped or told to stop and are not in flight: displaced, stopping, releasing.
     displaced: u32,
     stopping: u32,
     releasing: u32,
     previous: Progress,
     cancelled: bool,
     polls: u64,
-    /// Of a rebalance.
+    /// The shares; only for a rebalance.
     shares: Option<share::Shares>,
-    /// Promises not kept so far; only the first few are kept.
+    /// The first violations.
     pub broken: Vec<Violation>,
 }
 
-/// The most violations that are kept of one drain. The first says most.
+/// The most violations that are kept of one drain. The first ones are the most useful.
 const TOLD: usize = 8;
 
 impl Checker {
-    /// Watches a drain that starts now, of servers with these sticky signatures.
+    /// Checks a drain that starts now, of servers with these sticky signatures.
     pub fn new(config: &Config, sticky_of: Vec<u32>, now: Micros) -> Self {
         let total = sticky_of.len();
         Checker {
@@ -128,7 +132,7 @@ impl Checker {
         }
     }
 
-    /// The drain gets this view.
+    /// Records that the drain receives this view.
     pub fn shown(&mut self, view: ClusterView) {
         self.known = view.nodes.iter().map(|node| node.name.clone()).zip(0..).collect();
         self.lost.clear();
@@ -138,22 +142,22 @@ impl Checker {
         }
     }
 
-    /// The drain shares its ledger, so it knows more than it is shown.
+    /// Records that the drain shares its ledger, so it knows more than its own views.
     pub fn shares_a_ledger(&mut self) {
         self.shares.iter_mut().for_each(share::Shares::knows_more);
     }
 
-    /// The drain learns that a node is gone.
+    /// Records that the drain receives the event that a node is gone.
     pub fn told_lost(&mut self, name: &str) {
         self.lost.insert(name.to_owned());
     }
 
-    /// The drain is cancelled.
+    /// Records that the drain is cancelled.
     pub fn told_cancelled(&mut self) {
         self.cancelled = true;
     }
 
-    /// The drain gets the outcome of an attempt.
+    /// Records that the drain receives the outcome of an attempt.
     pub fn told_outcome(&mut self, id: u32, outcome: &Outcome) {
         let Stage::InFlight { target, down, .. } = self.stages[id as usize] else {
             return;
@@ -177,12 +181,12 @@ impl Checker {
         self.enter(id, next);
     }
 
-    /// The drain learns that a server that was stopping is down.
+    /// Records that the drain receives the event that a stopping server has ended.
     pub fn told_stopped(&mut self, id: u32) {
         self.enter(id, Stage::Displaced);
     }
 
-    /// The drain learns that a reservation is cleared.
+    /// Records that the drain receives the event that a reservation is cleared.
     pub fn told_released(&mut self, id: u32) {
         self.enter(id, Stage::Decided);
     }
@@ -196,7 +200,7 @@ impl Checker {
         self.started
     }
 
-    /// Notes a broken promise.
+    /// Records a violation.
     pub fn breach(&mut self, at: Micros, rule: Rule, detail: String) {
         if self.broken.len() < TOLD {
             self.broken.push(Violation { at, rule, detail: format!("{}: {detail}", self.source) });

@@ -1,7 +1,7 @@
-//! The virtual nodes: their true state, their heartbeats, and which heartbeats the others have seen.
+//! The virtual nodes: their true state, their heartbeats, and which heartbeats other nodes have received.
 //!
-//! Guarantee: a view contains only heartbeats that had been written and had arrived by then, stamped by clocks that
-//! may be wrong.
+//! Guarantee: a view contains only heartbeats that had been written and received by then, with stamps of
+//! clocks that may be wrong.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use handoff_core::time::Micros;
 use handoff_core::view::Usage;
 use handoff_core::{Capacity, ClusterView, ModuleId, NodeView, Resources, Scope};
 
-/// The wall clock of a node whose clock is right, at virtual time zero, milliseconds.
+/// The wall clock of a node with a correct clock at virtual time zero, in milliseconds.
 pub const WALL: i64 = 1_800_000_000_000;
 
-/// A node as a scenario describes it. Times of its life in milliseconds.
+/// A node in a scenario. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeSpec {
     /// `name@host`.
@@ -20,13 +20,13 @@ pub struct NodeSpec {
     pub generation: &'static str,
     /// Its placement region.
     pub region: &'static str,
-    /// How long before the start of the run it started; negative for nodes that start later.
+    /// How long before the start of the run the node started; negative for a later start.
     pub age_ms: i64,
-    /// Its clock minus the right one.
+    /// The node's clock minus the correct one.
     pub skew_ms: i64,
-    /// Between two heartbeats; 0: it wrote one, `heartbeat_delay_ms` before the run, and no more.
+    /// The interval of heartbeats. 0: the node wrote one, `heartbeat_delay_ms` before the run, and no more.
     pub heartbeat_every_ms: u64,
-    /// From writing a heartbeat until others see it.
+    /// The time from writing a heartbeat until other nodes receive it.
     pub heartbeat_delay_ms: u64,
     /// Whether this library runs there and adds release, age and number of servers to heartbeats.
     pub library: bool,
@@ -38,7 +38,7 @@ pub struct NodeSpec {
     pub cpu: Option<(f64, f64)>,
     /// The value of the environment variable that sticky rules ask for.
     pub zone: Option<&'static str>,
-    /// It refuses starts in these spans since the start of the run.
+    /// The node refuses starts in these spans of the run.
     pub not_ready: Vec<(u64, u64)>,
 }
 
@@ -60,16 +60,16 @@ impl Heartbeat {
     }
 }
 
-/// A node as it is.
+/// The true state of a node.
 #[derive(Debug)]
 pub struct Node {
     /// Its description in the scenario.
     pub spec: NodeSpec,
-    /// Its processes run.
+    /// Whether its processes run.
     pub alive: bool,
-    /// The others are connected to it, or believe so.
+    /// Whether other nodes are connected to it, or have not noticed yet that they are not.
     pub connected: bool,
-    /// It is stopping.
+    /// Whether the node is stopping.
     pub draining: bool,
     started: Option<i64>,
     of_module: Vec<u32>,
@@ -87,7 +87,7 @@ pub struct Cluster {
 pub type NodeIndex = usize;
 
 impl Cluster {
-    /// A cluster of these nodes, none of which runs yet.
+    /// A cluster of these nodes, of which none runs yet.
     pub fn new(specs: Vec<NodeSpec>, modules: u32, start: Micros) -> Self {
         let names = specs.iter().map(|spec| spec.name.clone()).zip(0..).collect();
         let nodes = specs.into_iter().map(|spec| Node {
@@ -132,7 +132,7 @@ impl Cluster {
         wall(now) + self.nodes[index].spec.skew_ms
     }
 
-    /// A node starts, or starts again with nothing running.
+    /// Starts or restarts a node, without servers.
     pub fn start(&mut self, index: NodeIndex, now: Micros) {
         let age = if now == self.start { self.nodes[index].spec.age_ms } else { 0 };
         let started = self.wall_ms(index, now) - age;
@@ -142,7 +142,7 @@ impl Cluster {
         node.seen = None;
     }
 
-    /// The heartbeat a node writes now.
+    /// The heartbeat that a node writes now.
     pub fn write(&self, index: NodeIndex, now: Micros) -> Heartbeat {
         let node = &self.nodes[index];
         Heartbeat {
@@ -154,7 +154,7 @@ impl Cluster {
         }
     }
 
-    /// The others see a heartbeat, unless they have seen a newer one.
+    /// Delivers a heartbeat to the other nodes, unless they have received a newer one.
     pub fn show(&mut self, index: NodeIndex, heartbeat: Heartbeat) {
         let seen = &mut self.nodes[index].seen;
         if seen.as_ref().is_none_or(|known| known.written <= heartbeat.written) {
@@ -162,7 +162,7 @@ impl Cluster {
         }
     }
 
-    /// When the heartbeat that the others see now was written.
+    /// When the heartbeat that the other nodes have now was written.
     pub fn seen_written(&self, index: NodeIndex) -> Option<Micros> {
         self.nodes[index].seen.as_ref().map(|heartbeat| heartbeat.written)
     }
@@ -173,7 +173,7 @@ impl Cluster {
         ClusterView { now_ms: self.wall_ms(source, now), nodes }
     }
 
-    /// The same, after asking every node there is a connection to how many servers it runs.
+    /// As `view`, after asking every connected node for its number of servers.
     pub fn view_asked(&self, source: NodeIndex, now: Micros) -> ClusterView {
         let mut view = self.view(source, now);
         for node in &mut view.nodes {
@@ -218,12 +218,12 @@ impl Cluster {
             || (module == 0 && node.spec.module_limit.is_some_and(|limit| node.of_module[0] >= limit))
     }
 
-    /// One more server runs there.
+    /// Adds a server to a node.
     pub fn arrive(&mut self, index: NodeIndex, module: u32) {
         self.nodes[index].of_module[module as usize] += 1;
     }
 
-    /// One server less runs there.
+    /// Removes a server from a node.
     pub fn leave(&mut self, index: NodeIndex, module: u32) {
         let count = &mut self.nodes[index].of_module[module as usize];
         *count = count.saturating_sub(1);
@@ -269,7 +269,7 @@ impl Node {
 /// The environment variable that the sticky rules of scenarios ask for.
 pub const ZONE: &str = "ZONE";
 
-/// A right wall clock, milliseconds.
+/// The correct wall clock in milliseconds.
 pub fn wall(now: Micros) -> i64 {
     WALL.saturating_add_unsigned(now.as_millis())
 }

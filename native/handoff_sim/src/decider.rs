@@ -1,4 +1,4 @@
-//! The deciders of a drain: the real engine, or a simple rule for comparison.
+//! What decides in a drain: the real engine, or a simple rule for comparison.
 
 use handoff_core::time::Micros;
 use handoff_core::{Action, ClusterView, Config, Engine, EngineError, Event, Poll, ServerSpec, Shared};
@@ -60,7 +60,7 @@ impl Decider {
         }
     }
 
-    /// The engine, if it decides.
+    /// The engine, unless a simple rule decides.
     pub fn engine(&self) -> Option<&Engine> {
         match self {
             Decider::Engine(engine) => Some(engine),

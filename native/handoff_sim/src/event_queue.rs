@@ -1,7 +1,6 @@
-//! Virtual time: a queue of events by their time.
+//! Virtual time: a queue of events ordered by their times.
 //!
-//! Guarantee: time never goes back; things due at the same moment happen in the order in which they were
-//! entered.
+//! Guarantee: time never goes back. Events of the same time happen in the order in which they were added.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

@@ -1,8 +1,8 @@
-//! The real drain engine in a simulated cluster: virtual time, nodes, store and servers, with everything that
-//! can go wrong.
+//! The real drain engine in a simulated cluster: virtual time, nodes, store and servers, with all kinds of
+//! faults.
 //!
 //! Guarantee: a run depends only on its scenario, which includes the seed. [`checker`] shares no code with
-//! the engine and finds broken promises. The same seed shows one again:
+//! the engine and reports violated guarantees. The same seed reproduces a run:
 //!
 //! ```text
 //! cargo run --release -p handoff_sim -- --seed N
@@ -10,14 +10,14 @@
 //!
 //! | to change | look at |
 //! |---|---|
-//! | what is checked | [`checker`] |
-//! | the scenarios with a name | [`scenario::named`] |
-//! | what random scenarios are made of | [`scenario::random`] |
-//! | how a rehome goes, and how it fails | [`world`] (its `rehome`) |
+//! | the checks | [`checker`] |
+//! | the named scenarios | [`scenario::named`] |
+//! | the parts of random scenarios | [`scenario::random`] |
+//! | the steps and failures of a rehome | [`world`] (its `rehome`) |
 //! | nodes, clocks, heartbeats | [`cluster`] |
-//! | the processors and the network around the store | [`world`] (its `noise`) |
+//! | processors and network around the store | [`world`] (its `noise`) |
 //! | the object store | [`store`] |
-//! | what the engine is compared with | [`baseline`] |
+//! | the baselines of the engine | [`baseline`] |
 //! | the printed tables | [`tables`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]

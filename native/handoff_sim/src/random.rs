@@ -1,6 +1,6 @@
-//! The only source of randomness: a seed gives the same numbers for ever, whatever is updated around it.
+//! The only source of randomness: a seed gives the same numbers in all versions of all dependencies.
 
-/// SplitMix64: tiny, fast, and good enough to draw faults and latencies from.
+/// SplitMix64: small, fast, and good enough for faults and latencies.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_means_the_same_for_ever() {
+    fn a_seed_always_gives_the_same_numbers() {
         let mut random = Random::new(1);
         assert_eq!([random.bits(), random.bits()], [18_200_408_164_192_772_652, 16_404_582_681_253_576_005]);
     }

@@ -1,5 +1,5 @@
-//! A scenario from a seed in which nodes rebalance: after a scale-out, a scale-in or an in-place deploy, by numbers that are exact,
-//! wrong or old, with all that can go wrong, and what must be true of it in the end.
+//! Scenarios of rebalances, from a seed: after a scale-out, a scale-in or an in-place deploy, with exact,
+//! wrong or old numbers and all kinds of faults; and the checks of their results.
 
 use handoff_core::{Config, Goal, Prefer, StickyPolicy};
 
@@ -11,27 +11,27 @@ use crate::scenario::deploy::{OLD_RELEASE, node};
 use crate::scenario::{Do, Load, Noise, Scenario, Strategy, When, random};
 use crate::world::{Outcome, START};
 
-/// Between two rounds: longer than any rebalance of these scenarios takes.
+/// The time between two rounds: longer than any rebalance of these scenarios.
 const ROUND_MS: u64 = 60_000;
 const ROUNDS: u64 = 3;
 
-/// What a rebalance knows of the cluster, and what happens meanwhile.
+/// The accuracy of a rebalance's numbers, and the events during it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// All nodes begin together and know every number.
+    /// All nodes begin together and have exact numbers.
     Exact,
-    /// The same within two in a hundred.
+    /// All nodes begin together, and their numbers are within two percent.
     Noisy,
-    /// By heartbeats alone.
+    /// Numbers come from heartbeats only.
     Stale,
-    /// They begin one after the other, while servers are between two nodes.
+    /// The nodes begin one after the other, while servers are in flight.
     Staggered,
-    /// Anything may happen.
+    /// Any fault may occur.
     Trouble,
 }
 
 impl Kind {
-    /// The kind of a seed.
+    /// The kind of scenario of a seed.
     pub fn of(seed: u64) -> Kind {
         [Kind::Exact, Kind::Noisy, Kind::Stale, Kind::Staggered, Kind::Trouble, Kind::Trouble]
             [usize::try_from(seed % 6).unwrap_or(0)]
@@ -98,7 +98,8 @@ fn nodes(kind: Kind, count: usize, random: &mut Random) -> Vec<NodeSpec> {
         .collect()
 }
 
-/// After a scale-out some nodes are empty, after an in-place deploy the last one is, after a scale-in they differ.
+/// After a scale-out some nodes are empty; after an in-place deploy the last one is; after a scale-in they
+/// differ.
 fn loads(nodes: &[NodeSpec], modules: u32, stickies: usize, random: &mut Random) -> Vec<Load> {
     let even = random.between(10, 150);
     let shape = random.index(3);
@@ -136,7 +137,7 @@ fn script(kind: Kind, count: usize, random: &mut Random) -> Vec<(When, Do)> {
         let node = random.index(count);
         let at = random.between(0, ROUNDS * ROUND_MS);
         let soon = random.between(0, 4_000);
-        // With its node a rebalance ends: nodes end between two rounds.
+        // A rebalance ends with its node, so nodes end between two rounds.
         let between = random.between(0, ROUNDS) * ROUND_MS + random.between(40_000, 50_000);
         let later = random.between(5, 4_000);
         match random.index(5) {
@@ -150,7 +151,7 @@ fn script(kind: Kind, count: usize, random: &mut Random) -> Vec<(When, Do)> {
     script
 }
 
-/// What was not kept of what holds over all rounds together.
+/// The violations of what must hold over all rounds together.
 pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let kind = Kind::of(scenario.seed);
     let mut broken = Vec::new();
@@ -166,13 +167,13 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let excess: f64 = before.iter().zip(&shares).map(|(servers, share)| (f64::from(*servers) - share).max(0.0)).sum();
     #[expect(clippy::cast_precision_loss, reason = "servers and nodes of a run")]
     let (nodes, moved) = (before.len() as f64, outcome.moved() as f64);
-    // Sources that count wrongly, each in its own way, divide what is missing in ways that do not quite fit together.
-    // A server that is down after a failed attempt goes wherever it may run.
+    // Sources with different errors in their numbers divide the missing servers into parts that do not fit
+    // exactly. A server that is down after a failed attempt goes to any node that may run it.
     let failures: u64 = outcome.drains.iter().filter_map(|drain| Some(drain.report.as_ref()?.failures)).sum();
     #[expect(clippy::cast_precision_loss, reason = "attempts of a run")]
     let noise = all * scenario.count_noise + failures as f64;
-    // Servers that are between two nodes while a source counts. Without a common ledger it does not know either where earlier
-    // sources will send the rest of their excess: a tenth may go to the wrong one.
+    // Servers that are in flight while a source counts. Without a common ledger a source does not know where
+    // earlier sources will send the rest of their excess, so a tenth may go to the wrong node.
     let in_flight = f64::from(scenario.config.max_concurrency) * nodes;
     let alone = kind == Kind::Staggered && !scenario.coordinated;
     let between = if alone { in_flight + excess / 10.0 } else { 0.0 };
@@ -199,7 +200,7 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     for ((after, before), share) in outcome.loads.iter().zip(&before).zip(&shares) {
         let (after, before) = (f64::from(*after), f64::from(*before));
         let off = share * (scenario.config.tolerance + 2.0 * scenario.count_noise) + 1.0 + between;
-        // One with too few servers for a rebalance keeps what it has.
+        // A node with too few servers for a rebalance keeps its servers.
         if after > share + off && before >= f64::from(scenario.config.min_servers) {
             breach(format!("a node ends with {after} of {before}, its share is {share:.2}: {:?}", outcome.loads));
         }

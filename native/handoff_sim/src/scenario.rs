@@ -1,6 +1,6 @@
 //! A scenario: the complete input of a run, as data.
 //!
-//! [`named`] lists those with a name, [`random`] and [`crate::rebalance`] make one from a seed.
+//! [`named`] lists the named ones. [`random`] and [`crate::rebalance`] generate one from a seed.
 
 pub mod deploy;
 pub mod named;
@@ -16,32 +16,32 @@ use crate::store::StoreShape;
 pub struct Scenario {
     /// Its name.
     pub name: String,
-    /// Decides every fault and every latency.
+    /// The seed of every fault and every latency.
     pub seed: u64,
-    /// All nodes that ever run; those with a negative age are started by the script.
+    /// All nodes of the run. The script starts those with a negative age.
     pub nodes: Vec<NodeSpec>,
     /// The servers of each node at the start.
     pub servers: Vec<Load>,
-    /// The number of their modules.
+    /// The number of modules of the servers.
     pub modules: u32,
-    /// The sticky signatures they refer to.
+    /// The sticky signatures of the servers.
     pub stickies: Vec<Vec<StickyLevel>>,
-    /// The store of all of them.
+    /// The store of all nodes.
     pub store: StoreShape,
-    /// What attempts meet outside the store.
+    /// Delays of attempts outside the store.
     pub noise: Noise,
     /// Random faults.
     pub faults: Faults,
     /// The script: events and their times.
     pub script: Vec<(When, Do)>,
-    /// Every drain's configuration; the source is filled in.
+    /// The configuration of every drain; the source is filled in.
     pub config: Config,
     pub strategy: Strategy,
-    /// Drains share one ledger and one limiter, as in the Rust node.
+    /// Whether drains share one ledger and one limiter, as in the Rust node.
     pub coordinated: bool,
-    /// A drain starts by asking the nodes it is connected to how many servers they run.
+    /// Whether a drain begins by asking connected nodes for their numbers of servers.
     pub asks: bool,
-    /// Numbers of servers that a rebalance is shown differ from the true ones by up to this part.
+    /// The largest relative error of the numbers of servers that a rebalance receives.
     pub count_noise: f64,
 }
 
@@ -57,31 +57,33 @@ pub struct Load {
     pub priority: i32,
 }
 
-/// What attempts meet outside the store. Nothing by default. Times in milliseconds.
+/// Delays of attempts outside the store; none by default. Times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Noise {
-    /// Work on the processors, of two cores, before each request to the store.
+    /// Processor time before each request to the store, on two cores.
     pub cpu_ms: f64,
-    /// Other work that always wants both cores, and how long it keeps one at a time; 0: none.
+    /// How long other work keeps a core at a time. The other work always wants both cores. 0 means that there
+    /// is none.
     pub busy_ms: f64,
-    /// A delay before each request, evenly distributed up to this.
+    /// The largest delay before each request; delays are distributed evenly.
     pub jitter_ms: f64,
-    /// Moments in which the whole machine stands still: how many a second, and how long on average.
+    /// Pauses of the whole machine: how many per second, and their average length.
     pub stalls: (f64, f64),
-    /// So many first attempts take so much longer: code is loaded, connections are made.
+    /// A cold start, in which code is loaded and connections are opened: how many first attempts take longer,
+    /// and by how much.
     pub cold: (u32, f64),
-    /// The share of servers whose own `terminate` takes so much longer.
+    /// The part of servers whose own `terminate` takes longer, and by how much.
     pub slow_stop: (f64, f64),
 }
 
-/// Random faults, as probabilities for each attempt unless it says otherwise.
+/// Random faults: probabilities for each attempt unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
     /// `rehome_child` is overloaded and does nothing.
     pub overloaded: f64,
     /// The server's own `terminate` does not return in time.
     pub hang: f64,
-    /// Such a server never goes down.
+    /// A server whose stop hangs never stops.
     pub hang_for_ever: f64,
     /// The server's own `terminate` raises, and its final write is skipped.
     pub stop_fails: f64,
@@ -93,7 +95,7 @@ pub struct Faults {
     pub unsynced: f64,
     /// The target refuses for no reason we know.
     pub refusal: f64,
-    /// A client has started it on another node already.
+    /// A client has already started the server on another node.
     pub elsewhere: f64,
     /// How long a registry broadcast takes on average, milliseconds.
     pub registry_lag_ms: f64,
@@ -101,7 +103,7 @@ pub struct Faults {
     pub terminate_ms: f64,
 }
 
-/// When something in a script happens.
+/// When an event of a script happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// Milliseconds after the start of the run.
@@ -110,43 +112,43 @@ pub enum When {
     After(NodeIndex, u64),
 }
 
-/// What happens in a script.
+/// An event of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
     /// The node drains.
     Drain(NodeIndex),
-    /// The node moves what it has above its share.
+    /// The node rebalances: it moves its excess.
     Rebalance(NodeIndex),
-    /// Its drain is cancelled, if it runs.
+    /// The node's drain is cancelled, if it runs.
     Cancel(NodeIndex),
-    /// The node starts, empty.
+    /// The node starts without servers.
     Start(NodeIndex),
-    /// The node starts again under the same name with the new release, empty.
+    /// The node restarts under the same name with the new release and without servers.
     Upgrade(NodeIndex),
-    /// The node's processes end; all nodes notice within milliseconds. Its servers are down.
+    /// The node's processes end, and all nodes notice within milliseconds. Its servers are down.
     Kill(NodeIndex),
-    /// The same, but no node notices: the region or the network is gone.
+    /// As `Kill`, but no node notices: the region or the network is gone.
     Vanish(NodeIndex),
-    /// The connections to it are lost, though it runs.
+    /// The connections to the node are lost, although it runs.
     Disconnect(NodeIndex),
-    /// The connections are back.
+    /// The connections to the node are restored.
     Reconnect(NodeIndex),
 }
 
-/// What decides where servers go.
+/// What chooses the targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// The real engine.
     Engine,
-    /// `rehome_child` without a target: the first node by the existing rules, without limits the newest
-    /// heartbeat.
+    /// `rehome_child` without a target: the first node by DurableServer's rules; without limits, the one with
+    /// the newest heartbeat.
     NewestHeartbeat,
-    /// The eligible node that reported the fewest servers, without counting what was sent since.
+    /// The eligible node that reported the fewest servers, without counting servers sent since then.
     LeastBusy,
 }
 
 impl Scenario {
-    /// One drain, and nothing goes wrong: everything that has somewhere to go must get there.
+    /// Whether the scenario has one drain and no faults, so that every server with a target must be moved.
     pub fn is_clean(&self) -> bool {
         let faults = Faults { registry_lag_ms: 0.0, terminate_ms: 0.0, ..self.faults };
         faults == Faults::default()

@@ -1,6 +1,6 @@
-//! The virtual servers: where each one is.
+//! The virtual servers and their places.
 //!
-//! Guarantee: a server is in one place at a time; every change of place keeps the counts of the nodes.
+//! Guarantee: a server is in one place at a time, and every change of place updates the counts of the nodes.
 
 use handoff_core::time::Micros;
 
@@ -9,11 +9,11 @@ use crate::cluster::{Cluster, NodeIndex};
 /// Where a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// It runs there.
+    /// The server runs on this node.
     On(NodeIndex),
-    /// Down, reserved for the node that stopped it: no other may start it.
+    /// The server is down and reserved for the node that stopped it. No other node may start it.
     Reserved,
-    /// Down, and any node may start it.
+    /// The server is down, and any node may start it.
     Free,
 }
 
@@ -23,19 +23,20 @@ pub struct Server {
     /// Its sticky signature.
     pub sticky: u32,
     pub priority: i32,
-    /// It fails in `init` on every node.
+    /// Whether the server fails in `init` on every node.
     pub poisoned: bool,
-    /// Its state is not in the store.
+    /// Whether the state is missing in the store.
     pub unsynced: bool,
-    /// How often it was started elsewhere.
+    /// How often the server was started elsewhere.
     pub moves: u32,
-    /// When it was told to stop last.
+    /// When the server was last told to stop.
     pub told_at: Micros,
-    /// When it was stopped last.
+    /// When the server was last stopped.
     pub stopped_at: Micros,
-    /// When it was started elsewhere last.
+    /// When the server was last started elsewhere.
     pub arrived_at: Micros,
-    /// When a start elsewhere last failed in the end: a caller that saw it there finds it gone.
+    /// When a start elsewhere last failed in its last step. A caller that has seen the server there finds it
+    /// gone.
     pub undone_at: Micros,
     place: Place,
 }
@@ -89,17 +90,17 @@ impl Servers {
         (0..).zip(&self.servers).filter(|(_, server)| server.place == Place::On(node)).map(|(index, _)| index).collect()
     }
 
-    /// A server has stored its state.
+    /// Records that a server has stored its state.
     pub fn synced(&mut self, index: ServerIndex) {
         self.servers[index as usize].unsynced = false;
     }
 
-    /// A server is told to stop.
+    /// Records that a server is told to stop.
     pub fn tell(&mut self, index: ServerIndex, now: Micros) {
         self.servers[index as usize].told_at = now;
     }
 
-    /// A server is stopped.
+    /// Stops a server.
     pub fn stop(&mut self, index: ServerIndex, reserved: bool, now: Micros, cluster: &mut Cluster) {
         let server = &mut self.servers[index as usize];
         if let Place::On(node) = server.place {
@@ -109,13 +110,13 @@ impl Servers {
         server.place = if reserved { Place::Reserved } else { Place::Free };
     }
 
-    /// A server whose start has failed at the last step is down again.
+    /// Puts a server down again whose start failed in its last step.
     pub fn undo(&mut self, index: ServerIndex, reserved: bool, now: Micros, cluster: &mut Cluster) {
         self.stop(index, reserved, now, cluster);
         self.servers[index as usize].undone_at = now;
     }
 
-    /// A server that is down starts on a node.
+    /// Starts a stopped server on a node.
     pub fn start(&mut self, index: ServerIndex, node: NodeIndex, now: Micros, cluster: &mut Cluster) {
         let server = &mut self.servers[index as usize];
         server.place = Place::On(node);
@@ -124,7 +125,7 @@ impl Servers {
         cluster.arrive(node, server.module);
     }
 
-    /// The node is gone and with it everything that ran there.
+    /// Records that the node is gone, with all of its servers.
     pub fn lose(&mut self, node: NodeIndex, now: Micros, cluster: &mut Cluster) {
         for index in self.on(node) {
             self.stop(index, false, now, cluster);
@@ -133,7 +134,7 @@ impl Servers {
 }
 
 impl Server {
-    /// Where it is.
+    /// The place of the server.
     pub fn place(&self) -> Place {
         self.place
     }

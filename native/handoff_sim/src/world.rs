@@ -1,11 +1,11 @@
-//! A run: virtual time, nodes, store, servers and drains put together.
+//! A run: virtual time, nodes, store, servers and drains together.
 //!
-//! Guarantee: the same scenario gives the same run, event for event; [`Outcome::digest`] says whether two
-//! runs were the same.
+//! Guarantee: the same scenario gives the same sequence of events. [`Outcome::digest`] is equal for equal
+//! runs.
 //!
-//! The world plays the host's part. It polls after every event and at the time the engine asks for, runs the
-//! attempts ([`rehome`]), refreshes views, and cleans up after attempts that end when their drain is over
-//! ([`host`]). What happens by script is in [`events`].
+//! The world acts as the Elixir library. It polls after every event and at the time that the engine asks for,
+//! runs the attempts ([`rehome`]), refreshes views, and cleans up after attempts that end later than their
+//! drain ([`host`]). [`events`] executes the script.
 
 mod events;
 mod host;
@@ -32,7 +32,7 @@ use rehome::{Attempt, Step};
 /// The virtual time at which runs start: long enough after zero for everything that happened before.
 pub const START: Micros = Micros::from_millis(3_600_000);
 
-/// What is due.
+/// A due event.
 #[derive(Debug)]
 enum Due {
     Script(usize),
@@ -48,7 +48,7 @@ enum Due {
     Stall,
 }
 
-/// Drains that share a ledger and a limiter; one drain alone has its own.
+/// Drains that share a ledger and a limiter. A drain without coordination has its own.
 #[derive(Debug)]
 struct Group {
     shared: Shared,
@@ -63,7 +63,7 @@ struct Group {
 struct Drain {
     decider: Decider,
     checker: Checker,
-    /// The store failed an attempt, and none has succeeded since.
+    /// Whether the store has failed an attempt and none has succeeded since then.
     suspect: bool,
     group: usize,
     source: NodeIndex,
@@ -91,7 +91,7 @@ pub struct World {
     vacant: Vec<usize>,
     drains: Vec<Drain>,
     groups: Vec<Group>,
-    /// Script entries, attempts, stops and releases that are not through yet; the run ends without any.
+    /// Script entries, attempts, stops and releases that are not finished. The run ends without any.
     open: usize,
     unreleased: u64,
     refused_full: u64,
@@ -107,7 +107,7 @@ pub fn run(scenario: Scenario) -> Outcome {
     World::new(scenario, false).run()
 }
 
-/// Runs a scenario to its end and keeps a line for everything the drains did and were told.
+/// Runs a scenario to its end and keeps a line for everything that the drains did and received.
 pub fn run_traced(scenario: Scenario) -> Outcome {
     World::new(scenario, true).run()
 }
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// Notes what happened, for the digest and, where it is kept, the trace.
+    /// Records an event for the digest and, if it is kept, for the trace.
     fn note(&mut self, drain: usize, number: u64, line: impl FnOnce() -> String) {
         for part in [self.now().0, drain as u64, number] {
             self.digest = (self.digest ^ part).wrapping_mul(0x0000_0100_0000_01B3);
@@ -202,8 +202,8 @@ impl World {
     }
 
     /// Passes an event to a drain, then polls it and the drains that share its limiter. They take turns: the
-    /// first one that is polled after a permit is free gets it, and the others would starve if that were
-    /// always the drain whose attempt ended.
+    /// first drain that is polled after a permit is free gets the permit. If that were always the drain whose
+    /// attempt ended, the others would starve.
     fn tell(&mut self, drain: usize, event: Event) -> bool {
         let taken = self.deliver(drain, event);
         let together = &self.groups[self.drains[drain].group].drains;

@@ -1,4 +1,4 @@
-//! The checker itself: each kind of broken promise is noticed, so that a clean run says something.
+//! The checker reports each kind of violation, so that a run without violations proves something.
 
 use handoff_core::time::Micros;
 use handoff_core::{Blame, Capacity, ClusterView, Config, NodeView, Outcome, Scope, Source};
@@ -13,7 +13,7 @@ fn node(name: &str) -> NodeView {
     NodeView { name: name.into(), stamp_ms: WALL, connected: true, ..NodeView::default() }
 }
 
-/// A checker of ten servers that was shown one node, and the ledger it looks limits up in.
+/// A checker of ten servers that received one node, and the ledger for its limits.
 fn shown(node: NodeView) -> (Checker, Ledger) {
     let config = Config {
         source: Source { name: "source@sim".into(), ..Source::default() },
@@ -37,14 +37,14 @@ fn rules(checker: &Checker) -> Vec<Rule> {
 }
 
 #[test]
-fn a_start_on_a_healthy_node_breaks_nothing() {
+fn a_start_on_a_healthy_node_is_no_violation() {
     let (mut checker, ledger) = shown(node("a@sim"));
     start(&mut checker, &ledger, 0, 1);
     assert_eq!(rules(&checker), []);
 }
 
 #[test]
-fn a_target_that_is_draining_lost_stale_or_unknown_is_noticed() {
+fn a_target_that_is_draining_lost_stale_or_unknown_is_reported() {
     for bad in [
         NodeView { draining: true, ..node("a@sim") },
         NodeView { connected: false, ..node("a@sim") },
@@ -62,7 +62,7 @@ fn a_target_that_is_draining_lost_stale_or_unknown_is_noticed() {
 }
 
 #[test]
-fn one_more_than_a_limit_by_projection_is_noticed() {
+fn a_server_above_a_limit_by_projection_is_reported() {
     let full = Capacity { scope: Scope::Total, current: 4.0, limit: 5.0 };
     let (mut checker, mut ledger) = shown(NodeView { capacity: vec![full], ..node("a@sim") });
     start(&mut checker, &ledger, 0, 1);
@@ -85,14 +85,14 @@ fn a_server_that_arrived_before_the_heartbeat_was_written_is_not_counted_twice()
 }
 
 #[test]
-fn more_towards_one_target_than_its_cap_is_noticed() {
+fn attempts_to_one_target_above_its_cap_are_reported() {
     let (mut checker, ledger) = shown(node("a@sim"));
     (0..3).for_each(|id| start(&mut checker, &ledger, id, 1));
     assert_eq!(rules(&checker), [Rule::Ceiling]);
 }
 
 #[test]
-fn a_server_that_is_started_while_it_is_in_flight_is_noticed() {
+fn a_start_of_a_server_in_flight_is_reported() {
     let (mut checker, ledger) = shown(node("a@sim"));
     start(&mut checker, &ledger, 0, 1);
     start(&mut checker, &ledger, 0, 2);
@@ -100,7 +100,7 @@ fn a_server_that_is_started_while_it_is_in_flight_is_noticed() {
 }
 
 #[test]
-fn a_start_after_cancelling_or_past_the_deadline_is_noticed() {
+fn a_start_after_a_cancel_or_past_the_deadline_is_reported() {
     let (mut checker, ledger) = shown(node("a@sim"));
     checker.told_cancelled();
     start(&mut checker, &ledger, 0, 1);
@@ -112,7 +112,7 @@ fn a_start_after_cancelling_or_past_the_deadline_is_noticed() {
 }
 
 #[test]
-fn a_release_of_a_server_that_was_never_stopped_is_noticed() {
+fn a_release_of_a_server_that_was_never_stopped_is_reported() {
     let (mut checker, ledger) = shown(node("a@sim"));
     start(&mut checker, &ledger, 0, 1);
     checker.told_outcome(0, &Outcome::Displaced(Blame::Target));

@@ -1,5 +1,5 @@
-//! The adaptive limiter on stores of many shapes, against the best fixed concurrency of the same simulation,
-//! never against a clock.
+//! The adaptive limiter on stores of many kinds, compared with the best fixed limit in the same simulation
+//! and never with a clock.
 
 use handoff_core::limiter::Learnt;
 use handoff_core::time::Micros;
@@ -7,9 +7,9 @@ use handoff_sim::scenario::Noise;
 use handoff_sim::store::{Paced, StoreShape, Weather};
 use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, learnt};
 
-/// Nine in ten of them have to stay below the bound.
+/// The number of seeds. Nine in ten must stay below the bound.
 const SEEDS: u64 = 30;
-/// The same where a figure depends on which attempts a stall of the machine meets.
+/// The number of seeds where a figure depends on which attempts a stall of the machine meets.
 const MANY_SEEDS: u64 = 100;
 
 const CPU: Noise =
@@ -27,8 +27,8 @@ fn shape(name: &'static str, slots: Option<u32>, noise: Noise) -> Shape {
     Shape { name, store: StoreShape::steady(slots, 10.0), noise, servers: SERVERS }
 }
 
-/// Each figure is at most so many times that of the fixed limit; the message names the seed of one that is
-/// not.
+/// Asserts that each figure is at most the given multiple of that of the fixed limit. The message has the
+/// seed of a violation.
 fn assert_mostly_below(shape: &Shape, fixed: u32, bounds: &[(&str, Figure, f64)]) {
     let runs: Vec<_> =
         (0..SEEDS).map(|seed| (seed, drain(shape, None, seed), drain(shape, Some(fixed), seed))).collect();
@@ -46,7 +46,7 @@ fn assert_mostly_below(shape: &Shape, fixed: u32, bounds: &[(&str, Figure, f64)]
 }
 
 #[test]
-fn a_store_of_eight_slots_is_drained_with_the_gap_and_the_speed_of_the_best_fixed_limit() {
+fn a_store_of_eight_slots_is_drained_with_the_gap_and_speed_of_the_best_fixed_limit() {
     let busy = Noise { cpu_ms: 0.6, jitter_ms: 2.0, stalls: (1.0, 10.0), cold: (8, 20.0), ..Noise::default() };
     for (name, noise) in [("8 slots", CPU), ("8 slots, jitter", JITTER), ("8 slots, busy machine", busy)] {
         assert_mostly_below(&shape(name, Some(8), noise), 8, &[("p99", P99, 1.6), ("drain", DRAIN, 1.2)]);
@@ -109,24 +109,24 @@ fn a_queue_of_attempts_that_take_seconds_is_found() {
 }
 
 #[test]
-fn fewer_slots_than_the_first_limit_are_found_by_looking_down() {
+fn a_store_with_fewer_slots_than_the_first_limit_is_found_by_lower_limits() {
     for (name, slots) in [("2 slots", 2), ("4 slots", 4)] {
         assert_mostly_below(&shape(name, Some(slots), JITTER), 4, &[("p50", P50, 1.2), ("drain", DRAIN, 1.3)]);
     }
 }
 
 #[test]
-fn servers_whose_own_stop_is_slow_are_not_taken_for_a_slow_store() {
+fn servers_whose_own_stop_is_slow_do_not_count_as_a_slow_store() {
     let slow_stops = Noise { slow_stop: (0.02, 800.0), ..CPU };
     assert_mostly_below(&shape("slow stops", None, slow_stops), 50, &[("drain", DRAIN, 1.6)]);
 }
 
-/// Machines that have other work, too.
+/// Machines that also do other work.
 const BUSY: Noise = Noise { cpu_ms: 0.6, jitter_ms: 2.0, stalls: (1.0, 10.0), cold: (8, 20.0), ..CPU };
 
 #[test]
-fn the_second_drain_starts_where_the_first_has_ended() {
-    // Slots, the best fixed limit, and at most so many times its p99 and time.
+fn the_second_drain_starts_at_the_limit_of_the_first() {
+    // Slots, the best fixed limit, and the largest multiples of its p99 and time.
     for (slots, best, noise, p99, time) in [
         (None, 50, CPU, 1.05, 1.05),
         (None, 50, JITTER, 1.05, 1.05),
@@ -147,8 +147,8 @@ fn the_second_drain_starts_where_the_first_has_ended() {
 }
 
 #[test]
-fn a_first_drain_that_has_looked_at_its_store_finds_the_knee_from_close_by() {
-    // Slots, what the look has found, the best fixed limit, and at most so many times its p99 and time.
+fn a_first_drain_that_has_probed_its_store_starts_close_to_the_knee() {
+    // Slots, the result of the probe, the best fixed limit, and the largest multiples of its p99 and time.
     for (slots, looked, best, p99, time) in [
         (None, 48, 50, 1.05, 1.1),
         (Some(8), 8, 8, 1.3, 1.05),
@@ -164,14 +164,16 @@ fn a_first_drain_that_has_looked_at_its_store_finds_the_knee_from_close_by() {
     }
 }
 
-/// Beside two processes that only compute.
+/// Two processes beside the drain only compute.
 const TWO_LOOPS: Noise = Noise { cpu_ms: 0.25, busy_ms: 3.0, jitter_ms: 0.5, ..CPU };
-/// Beside far more work than the processors can do: all that is in flight stands still, several times a second.
+/// Far more other work than the processors can do: all attempts in flight stand still, several times a
+/// second.
 const OVERLOADED: Noise = Noise { stalls: (6.0, 30.0), ..TWO_LOOPS };
 
 #[test]
-fn a_wait_for_busy_processors_is_not_taken_for_a_queue_in_the_store() {
-    // Slots, latency, the best fixed limit, and at most so many times its time, in the first and in the second drain.
+fn a_wait_for_busy_processors_does_not_count_as_a_queue_in_the_store() {
+    // Slots, latency, the best fixed limit, and the largest multiples of its time in the first and in the
+    // second drain.
     for (slots, latency_ms, best, noise, first, second) in [
         (None, 0.1, 50, TWO_LOOPS, 1.2, 1.2),
         (None, 10.0, 50, TWO_LOOPS, 1.4, 1.05),
@@ -193,9 +195,10 @@ fn a_wait_for_busy_processors_is_not_taken_for_a_queue_in_the_store() {
 }
 
 #[test]
-fn what_was_learnt_and_no_longer_holds_is_found_out_within_the_drain() {
+fn an_outdated_measurement_is_corrected_within_the_drain() {
     let learnt = |limit, ms, knee| Learnt { limit, latency: Micros::from_millis(ms), knee };
-    // A store that has fewer slots now, or more, and how much longer the drain takes than with the best fixed limit.
+    // A store that now has fewer slots, or more, and the largest multiple of the time of the best fixed
+    // limit.
     for (slots, best, wrong, time) in [
         (Some(1), 1, learnt(50, 45, false), 1.1),
         (Some(2), 2, learnt(50, 45, false), 1.1),
@@ -210,7 +213,7 @@ fn what_was_learnt_and_no_longer_holds_is_found_out_within_the_drain() {
     }
 }
 
-/// The ninth tenth of the ratios of p99 and time to those of the fixed limit.
+/// The 90th percentile of the ratios of p99 and time to those of the fixed limit.
 fn ratios(seeds: u64, of: impl Fn(u64) -> Measured, shape: &Shape, fixed: u32) -> (f64, f64) {
     let runs: Vec<_> = (0..seeds).map(|seed| (of(seed), drain(shape, Some(fixed), seed))).collect();
     let ninth = |figure: Figure| {
@@ -222,7 +225,7 @@ fn ratios(seeds: u64, of: impl Fn(u64) -> Measured, shape: &Shape, fixed: u32) -
 }
 
 #[test]
-fn a_store_that_refuses_for_a_while_is_used_fully_again_afterwards() {
+fn a_store_that_refuses_for_a_while_is_fully_used_again_afterwards() {
     let weather = vec![(500, 800, Weather::Refusing(0.8))];
     let refusing = Shape {
         name: "refusing for a while",

@@ -1,6 +1,6 @@
-//! Random scenarios: no fault in any combination makes the engine break a promise.
+//! Random scenarios: no combination of faults makes the engine violate a guarantee.
 //!
-//! `HANDOFF_SIM_RUNS` and `HANDOFF_SIM_FROM` choose how many seeds and from which on.
+//! `HANDOFF_SIM_RUNS` and `HANDOFF_SIM_FROM` set the number of seeds and the first one.
 
 use handoff_sim::check::Family;
 use handoff_sim::scenario::random;
@@ -8,7 +8,7 @@ use handoff_sim::{check, run};
 
 /// Seeds of a run.
 const RUNS: u64 = 10_000;
-/// Those of rebalances, which last for minutes of virtual time.
+/// The number of seeds for rebalances, which last for minutes of virtual time.
 const REBALANCES: u64 = 2_000;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -19,7 +19,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn no_combination_of_faults_breaks_a_promise() {
+fn no_combination_of_faults_violates_a_guarantee() {
     let (first, runs) = (setting("HANDOFF_SIM_FROM", 0), setting("HANDOFF_SIM_RUNS", RUNS));
     println!("seeds {first} to {}", first + runs);
     let checked = check::check(Family::Drains, first, runs);
@@ -29,7 +29,7 @@ fn no_combination_of_faults_breaks_a_promise() {
 }
 
 #[test]
-fn no_rebalance_moves_more_than_the_excess_oscillates_or_fills_a_node_beyond_its_share_or_limit() {
+fn no_rebalance_moves_more_than_the_excess_oscillates_or_overfills_a_node() {
     let (first, runs) = (setting("HANDOFF_SIM_FROM", 0), setting("HANDOFF_SIM_RUNS", REBALANCES));
     println!("seeds {first} to {}", first + runs);
     let checked = check::check(Family::Rebalances, first, runs);
@@ -39,7 +39,7 @@ fn no_rebalance_moves_more_than_the_excess_oscillates_or_fills_a_node_beyond_its
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run_event_for_event() {
+fn the_same_seed_gives_the_same_events() {
     for seed in 0..50 {
         let (first, second) = (run(random::scenario(seed)), run(random::scenario(seed)));
         assert_eq!(
@@ -51,7 +51,7 @@ fn the_same_seed_gives_the_same_run_event_for_event() {
 }
 
 #[test]
-fn random_scenarios_contain_every_kind_of_trouble() {
+fn random_scenarios_contain_every_kind_of_fault() {
     let scenarios: Vec<_> = (0..500).map(random::scenario).collect();
     let share = |which: fn(&handoff_sim::Scenario) -> bool| scenarios.iter().filter(|scenario| which(scenario)).count();
     for (trouble, count) in [

@@ -1,4 +1,4 @@
-//! The scenarios with a name: what must come out of each, whatever the seed.
+//! The named scenarios have their expected results for every seed.
 
 use handoff_sim::scenario::deploy::Deploy;
 use handoff_sim::scenario::named::NAMED;
@@ -7,7 +7,7 @@ use handoff_sim::tables::{moves, scale, stores};
 use handoff_sim::{check, run};
 
 #[test]
-fn every_named_scenario_keeps_every_promise_and_comes_out_as_its_row_says() {
+fn every_named_scenario_keeps_every_guarantee_and_has_its_expected_result() {
     for named in NAMED {
         for seed in 1..=5 {
             let outcome = run(named.scenario(seed));
@@ -26,7 +26,7 @@ fn every_named_scenario_keeps_every_promise_and_comes_out_as_its_row_says() {
 }
 
 #[test]
-fn in_a_rolling_deploy_a_server_moves_less_often_than_with_the_newest_heartbeat() {
+fn a_server_moves_less_often_in_a_rolling_deploy_than_with_the_newest_heartbeat() {
     for deploy in [Deploy::Surge, Deploy::InPlace] {
         let mean = |strategy| moves::mean_moves(&run(moves::scenario(deploy, 16, strategy, 1)));
         let (naive, busy, ours) = (mean(Strategy::NewestHeartbeat), mean(Strategy::LeastBusy), mean(Strategy::Engine));
@@ -35,7 +35,7 @@ fn in_a_rolling_deploy_a_server_moves_less_often_than_with_the_newest_heartbeat(
 }
 
 #[test]
-fn after_an_in_place_deploy_one_round_of_rebalances_moves_what_is_above_the_shares_and_no_more() {
+fn one_round_of_rebalances_after_an_in_place_deploy_moves_the_excess_and_no_more() {
     for nodes in [4, 16] {
         let (drained, balanced) = (moves::in_place(nodes, false, 1), moves::in_place(nodes, true, 1));
         let told = check::describe(&balanced, 0);
@@ -57,7 +57,7 @@ fn after_an_in_place_deploy_one_round_of_rebalances_moves_what_is_above_the_shar
 }
 
 #[test]
-fn drains_closer_together_than_heartbeats_spread_evenly_once_nodes_are_asked_for_their_count() {
+fn drains_within_one_heartbeat_interval_spread_evenly_once_nodes_are_asked_for_their_count() {
     for nodes in [4, 16] {
         let fullest = |asks| {
             let scenario = moves::scenario(Deploy::Surge, nodes, Strategy::Engine, 1);
@@ -69,7 +69,7 @@ fn drains_closer_together_than_heartbeats_spread_evenly_once_nodes_are_asked_for
 }
 
 #[test]
-fn in_a_scale_in_servers_are_spread_where_either_simple_rule_piles_them_up() {
+fn servers_spread_in_a_scale_in_where_both_simple_rules_pile_them_up() {
     let deploy = Deploy::ScaleIn(4);
     let fullest = |strategy| moves::imbalance(&run(moves::scenario(deploy, 16, strategy, 1)), deploy, 16);
     let (naive, busy, ours) =
@@ -78,7 +78,7 @@ fn in_a_scale_in_servers_are_spread_where_either_simple_rule_piles_them_up() {
 }
 
 #[test]
-fn the_limiter_is_near_the_best_fixed_concurrency_on_a_store_with_eight_slots() {
+fn the_limiter_is_near_the_best_fixed_limit_on_a_store_with_eight_slots() {
     let shape = &stores::shapes()[0];
     let (best, blind, ours) =
         (stores::measure(shape, Some(8), 3), stores::measure(shape, Some(50), 3), stores::measure(shape, None, 3));
@@ -87,7 +87,7 @@ fn the_limiter_is_near_the_best_fixed_concurrency_on_a_store_with_eight_slots() 
 }
 
 #[test]
-fn ten_coordinated_drains_of_many_servers_share_one_ceiling_and_keep_every_limit() {
+fn ten_coordinated_drains_share_one_ceiling_and_keep_every_limit() {
     let outcome = run(scale::scenario(20_000, 100, 1));
     assert!(outcome.broken.is_empty(), "{}", check::describe(&outcome, 0));
     assert_eq!(outcome.moved(), 20_000);

@@ -1,4 +1,4 @@
-//! What a message costs: the check alone, reading it, writing it.
+//! The cost of a message: the check alone, reading, writing.
 #![allow(missing_docs)]
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
-//! `announce` and `welcome`: how the two sides find each other.
+//! `announce` and `welcome`: how a Rust node and an agent find each other.
 //!
-//! Guarantee: an announcement that is not accepting takes back the earlier one; an agent that is welcome is
-//! known by its pid, so that its end can be monitored.
+//! Guarantee: an announcement with `accepting: false` revokes the earlier one. An agent sends its pid in
+//! `welcome`, so that its end can be monitored.
 
 use etf::{Error, Fields, Pid, Term, boolean, list, map, read_bool, read_each, read_pid, read_text, text};
 
@@ -13,11 +13,11 @@ const MAX_GOALS: usize = 64;
 /// `{durable_handoff, 1, announce, Pid, #{release, accepting, goals}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announce {
-    /// The Rust node's process; a monitor on it ends when the node does.
+    /// The Rust node's process. A monitor on it ends with the node.
     pub node: Pid,
     /// The Rust node's release.
     pub release: String,
-    /// False: it takes no drains any more, because it is stopping.
+    /// Whether the node accepts drains. A node that is stopping accepts none.
     pub accepting: bool,
     /// Names of the goals that its sessions can have, see [`handoff_core::Goal`]. Empty from releases that only drain.
     pub goals: Vec<String>,

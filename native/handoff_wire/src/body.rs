@@ -1,4 +1,4 @@
-//! What every kind of message has.
+//! The parts that all kinds of message have.
 
 use etf::{Error, Term, read_u64};
 

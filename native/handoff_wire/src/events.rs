@@ -1,14 +1,13 @@
-//! `events`: what came of the orders, and what else happened at the source.
+//! `events`: outcomes of orders, and other events at the source.
 //!
-//! Guarantee: an event is exactly an event of the embedded engine, in the same shape; the view is a message
-//! of its own.
+//! Guarantee: an event has the shape of an event of the embedded engine. The view is a message of its own.
 
 use etf::{Error, Term, list, read_each, read_value, uint, value};
 use handoff_core::Event;
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// In one message. A drainer sends what it has, whenever it has something.
+/// The most events in one message. A drainer sends its events as soon as it has some.
 pub const MAX_EVENTS: usize = 10_000;
 
 /// `{durable_handoff, 1, events, Id, [{finished, Server, Attempt, Outcome, LatencyUs} | {stopped, Server} |
@@ -16,7 +15,7 @@ pub const MAX_EVENTS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Events {
     pub id: DrainId,
-    /// What happened, the oldest first.
+    /// The events, oldest first.
     pub events: Vec<Event>,
 }
 

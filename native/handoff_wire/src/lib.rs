@@ -99,7 +99,7 @@
 //! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done`, `plan`, `cordon_request`, `cordon_done`, `move_request`, `move_done`, `rebalance_request` | [`operator`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
-// What comes from outside must not be able to end the process.
+// Input from outside must not be able to end the process.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod announce;

@@ -1,15 +1,14 @@
-//! `keepalive` and `drain_close`: how the node knows that a drainer is still there, and that it needs nothing
-//! more.
+//! `keepalive` and `drain_close`: a drainer shows that it still runs, or that it needs nothing more.
 //!
-//! Guarantee: neither carries anything that could be wrong but the drain's id.
+//! Guarantee: neither has a field that could be wrong, except the drain's id.
 
 use etf::{Error, Term, uint};
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// How often each side of a drain says that it is there, milliseconds.
+/// How often each side of a drain sends a message, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 500;
-/// How long the other side may be silent, milliseconds: four times that.
+/// How long the other side may be silent, in milliseconds: four times that interval.
 pub const SILENCE_MS: u64 = 2_000;
 
 /// `{durable_handoff, 1, keepalive, Id}`

@@ -1,7 +1,7 @@
-//! The envelope every message is in, and the one list of kinds.
+//! The envelope of every message, and the list of kinds.
 //!
-//! Guarantee: a message of another version is refused by that name, whatever its kind and fields; a message
-//! that was decoded is within every limit of this crate.
+//! Guarantee: a message of another version is refused with that reason, whatever its kind and fields. A
+//! decoded message is within every limit of this crate.
 
 use etf::{Checked, Term, atom, atom_name, elements, encode, read_u64, tuple, uint};
 
@@ -29,9 +29,9 @@ use crate::view::ViewPart;
 pub const VERSION: u64 = 1;
 /// The first element of every message.
 pub const TAG: &str = "durable_handoff";
-/// The registered name of the Rust node's end.
+/// The registered name of the Rust node's process.
 pub const NODE_PROCESS: &str = "durable_handoff";
-/// The registered name of a BEAM node's end.
+/// The registered name of a BEAM node's process.
 pub const AGENT_PROCESS: &str = "Elixir.DurableHandoff.Agent";
 
 macro_rules! messages {
@@ -77,13 +77,13 @@ macro_rules! messages {
 }
 
 messages! {
-    /// Rust node to agent: this node exists, and accepts drains or no more.
+    /// Rust node to agent: the node exists, and accepts drains or no more drains.
     Announce(Announce),
     /// Agent to Rust node: the announcement has arrived; names the agent.
     Welcome(Welcome),
-    /// Drainer to Rust node: a drain is to be run.
+    /// Drainer to Rust node: run a drain.
     DrainOpen(DrainOpen),
-    /// Drainer to Rust node: a rebalance is to be run.
+    /// Drainer to Rust node: run a rebalance.
     RebalanceOpen(RebalanceOpen),
     /// Rust node to drainer: the drain is accepted.
     Opened(Opened),
@@ -91,17 +91,17 @@ messages! {
     Servers(Servers),
     /// Drainer to Rust node: some of the nodes of a view.
     View(ViewPart),
-    /// Drainer to Rust node: everything was sent, begin.
+    /// Drainer to Rust node: everything was sent; begin.
     DrainStart(DrainStart),
-    /// Rust node to drainer: it has begun.
+    /// Rust node to drainer: the engine has begun.
     Started(Started),
     /// Rust node to drainer: actions to execute.
     Orders(Orders),
-    /// Drainer to Rust node: outcomes of actions.
+    /// Drainer to Rust node: outcomes of actions, and other events.
     Events(Events),
-    /// Drainer to Rust node: a sign of life.
+    /// Drainer to Rust node: the drainer still runs.
     Keepalive(Keepalive),
-    /// Rust node to drainer: progress, also a sign of life.
+    /// Rust node to drainer: progress. It also shows that the node still runs.
     Progress(ProgressUpdate),
     /// Rust node to drainer: the drain's summary.
     Report(ReportMessage),
@@ -113,23 +113,23 @@ messages! {
     Describe(Describe),
     /// Agent to operator: the description.
     Description(Description),
-    /// Operator to agent: drain a supervisor, or say what a drain would do.
+    /// Operator to agent: drain a supervisor, or return the plan of a drain.
     DrainRequest(DrainRequest),
     /// Agent to operator: progress.
     DrainStep(DrainStep),
-    /// Agent to operator: how it ended.
+    /// Agent to operator: the result of a drain.
     DrainDone(DrainDone),
-    /// Agent to operator: what a drain would do.
+    /// Agent to operator: the plan of a drain.
     Plan(PlanDone),
-    /// Operator to agent: take no more servers, or take them again.
+    /// Operator to agent: cordon or uncordon.
     CordonRequest(CordonRequest),
-    /// Agent to operator: done.
+    /// Agent to operator: the supervisors that were cordoned or uncordoned.
     CordonDone(CordonDone),
     /// Operator to agent: move one server.
     MoveRequest(MoveRequest),
-    /// Agent to operator: where it runs now.
+    /// Agent to operator: where the server runs now.
     MoveDone(MoveDone),
-    /// Operator to agent: move what is above this node's share.
+    /// Operator to agent: move the node's excess.
     RebalanceRequest(RebalanceRequest),
 }
 
@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_named_even_when_its_kind_is_unknown() {
+    fn a_newer_version_is_reported_even_when_its_kind_is_unknown() {
         let term = tuple([atom(TAG), uint(2), atom("brand_new")]);
         assert!(matches!(Message::from_term(&term), Err(WireError::Version { got: 2, takes: 1 })));
     }
 
     #[test]
-    fn terms_that_are_not_ours_are_told_from_ours_that_are_wrong() {
+    fn foreign_terms_are_distinguished_from_invalid_messages() {
         assert!(matches!(Message::from_term(&atom("hello")), Err(WireError::NotOurs)));
         assert!(matches!(Message::from_term(&tuple([atom("other"), uint(1)])), Err(WireError::NotOurs)));
         let unknown = tuple([atom(TAG), uint(1), atom(&"k".repeat(200))]);

@@ -1,9 +1,9 @@
-//! `drain_open`, `rebalance_open` and `opened`: a drain or a rebalance is asked for, and taken.
+//! `drain_open`, `rebalance_open` and `opened`: a drain or a rebalance is requested and accepted.
 //!
 //! Guarantees
-//! - What a drain will need is known and bounded before a single server is sent.
-//! - A Rust node of a release that knows no rebalance never takes one for a drain: it is a kind of its own, and `goal` of its
-//!   configuration, a key which such a release ignores, must agree with the kind.
+//! - The size of a drain is known and bounded before a server is sent.
+//! - A Rust node of a release without rebalances never takes one for a drain: it is a kind of its own. Such a
+//!   release ignores the key `goal` of the configuration, which must agree with the kind.
 
 use etf::{
     Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, read_value, text, uint, value,
@@ -13,7 +13,7 @@ use handoff_core::{Config, Goal};
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// More callback modules than this are a mistake.
+/// More callback modules than this are an error.
 pub const MAX_MODULES: usize = 10_000;
 
 /// `{durable_handoff, 1, drain_open, Id, DrainerPid, #{supervisor, storage, count, modules, config}}`
@@ -21,19 +21,19 @@ pub const MAX_MODULES: usize = 10_000;
 pub struct DrainOpen {
     /// The drain, numbered by its node.
     pub id: DrainId,
-    /// Where orders go; monitored for as long as the drain lasts.
+    /// The process that receives the orders. It is monitored for as long as the drain lasts.
     pub drainer: Pid,
     /// The supervisor's name, for people.
     pub supervisor: String,
-    /// Names the object storage and prefix. Drains with the same text share ledger and limiter; it is
-    /// compared, never parsed, so a hash of the backend's options does.
+    /// Identifies the object storage and prefix. Drains with the same text share ledger and limiter. The text
+    /// is compared and never parsed, so it can be a hash of the backend's options.
     pub storage: String,
     /// How many servers will follow.
     pub count: u32,
-    /// Names of the callback modules, in the order of their indices. Each drain numbers its modules as it
-    /// likes; drains on one storage mean the same module by the same name.
+    /// Names of the callback modules, in the order of their indices. Each drain has its own numbers; drains
+    /// on one storage identify a module by its name.
     pub modules: Vec<String>,
-    /// As for the embedded engine. Its `timeout_ms` is replaced by the time left that `drain_start` names.
+    /// The configuration of the embedded engine. `drain_start` replaces its `timeout_ms` by the time left.
     pub config: Config,
 }
 
@@ -57,7 +57,7 @@ impl Body for DrainOpen {
 }
 
 impl DrainOpen {
-    /// Reads it for that goal.
+    /// Reads the message for that goal.
     fn read_goal(fields: &[Term], goal: Goal, takes: &'static str) -> Result<Self, Error> {
         let [id, drainer, spec] = exactly(fields)?;
         let spec = Fields::of(spec, "drain_open")?;

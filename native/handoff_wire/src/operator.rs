@@ -1,7 +1,7 @@
-//! What the command line asks an agent: describe the node, drain, cordon, move a server, rebalance.
+//! Requests of the command line to an agent: describe the node, drain, cordon, move a server, rebalance.
 //!
-//! Guarantee: each question carries a number and the pid that waits; every answer carries the number. The
-//! agent decides; a request is a request.
+//! Guarantee: each request has a number and the pid of the requester, and every answer has that number. The
+//! agent decides whether to carry out a request.
 
 use etf::{
     Error, Fields, Pid, Term, boolean, float, int, list, map, optional, read_bool, read_each, read_f64, read_i64,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::{Body, exactly};
 
-/// The number of a question, chosen by who asks.
+/// The number of a request, chosen by the requester.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
 
@@ -24,7 +24,7 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Describe {
     pub request: RequestId,
-    /// Where the answer goes.
+    /// The process that receives the answer.
     pub from: Pid,
 }
 
@@ -51,9 +51,9 @@ pub struct SupervisorInfo {
     pub started_at_ms: Option<i64>,
     /// How many servers it has.
     pub servers: u64,
-    /// Whether it takes no servers: it is cordoned or marked draining.
+    /// Whether the supervisor accepts no servers, because it is cordoned or marked as draining.
     pub draining: bool,
-    /// Whether that can be taken back. Absent from releases that cannot be cordoned.
+    /// Whether that state can be undone. Absent from releases without cordons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned: Option<bool>,
 }
@@ -61,8 +61,8 @@ pub struct SupervisorInfo {
 /// More than any release will know.
 const MAX_KNOWN: usize = 64;
 
-/// In [`Description::knows`]: `tolerance`, `min_servers` and `max_per_second` of a [`RebalanceRequest`]. An agent that does not
-/// know them ignores them.
+/// The value in [`Description::knows`] for the fields `tolerance`, `min_servers` and `max_per_second` of a
+/// [`RebalanceRequest`]. An agent without that value ignores these fields.
 pub const REBALANCE_SETTINGS: &str = "rebalance_settings";
 
 /// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors, knows}}`
@@ -74,7 +74,8 @@ pub struct Description {
     /// The node's wall clock, milliseconds.
     pub now_ms: i64,
     pub supervisors: Vec<SupervisorInfo>,
-    /// What this agent takes that earlier ones ignore, such as [`REBALANCE_SETTINGS`]. Empty from earlier releases.
+    /// Features of this agent that earlier ones ignore, such as [`REBALANCE_SETTINGS`]. Empty from earlier
+    /// releases.
     pub knows: Vec<String>,
 }
 
@@ -113,11 +114,12 @@ pub struct DrainRequest {
     /// Receives progress and report. The drain continues when this process ends.
     pub from: Pid,
     pub supervisor: String,
-    /// Instead of its configured time.
+    /// Replaces the configured time.
     pub timeout_ms: Option<u64>,
-    /// Only say which server would go where.
+    /// Only return which server would go where.
     pub dry_run: bool,
-    /// The answer to a dry run may be a [`PlanDone`]. False from releases before there was one: they get a [`DrainDone`].
+    /// The answer to a dry run may be a [`PlanDone`]. False in requests of earlier releases, which get a
+    /// [`DrainDone`].
     pub plan: bool,
 }
 
@@ -168,8 +170,8 @@ impl Body for DrainStep {
     }
 }
 
-/// `{durable_handoff, 1, drain_done, Request, Report}`. To a question without `plan`, also the answer to a dry
-/// run: `moved` is what would move, `targets` where to, `left` the rest, `duration_us` the estimate.
+/// `{durable_handoff, 1, drain_done, Request, Report}`. It also answers a dry run without `plan`: `moved` has
+/// the servers that would move, `targets` their targets, `left` the rest, `duration_us` the estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrainDone {
     pub request: RequestId,
@@ -189,26 +191,26 @@ impl Body for DrainDone {
     }
 }
 
-/// What a drain would do.
+/// The plan of a drain.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PlanSummary {
     /// All servers.
     pub total: u64,
-    /// Those that have a target.
+    /// Servers that have a target.
     pub moves: u64,
-    /// Those that have none, by reason.
+    /// Servers without a target, by reason.
     #[serde(deserialize_with = "shape::known_reasons")]
     pub left: BTreeMap<Reason, u64>,
-    /// Servers per node they would go to, by name.
+    /// Servers by target.
     #[serde(with = "shape::pairs")]
     pub targets: BTreeMap<Arc<str>, u64>,
-    /// The time that the drain would have, milliseconds.
+    /// The time limit of the drain in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// About how long it would take, microseconds; absent when the store did not answer or nothing would move.
+    /// The estimated duration in microseconds. Absent when the store did not answer or nothing would move.
     pub estimate_us: Option<u64>,
     /// Healthy nodes that are not connected.
     pub out_of_reach: Vec<String>,
-    /// Only of a rebalance.
+    /// Only in the plan of a rebalance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<Balance>,
 }
@@ -241,9 +243,9 @@ pub struct CordonRequest {
     pub request: RequestId,
     /// Receives the answer.
     pub from: Pid,
-    /// Absent: all of the node.
+    /// Absent for all supervisors of the node.
     pub supervisor: Option<String>,
-    /// True: take no more servers. False: take them again.
+    /// True: accept no more servers. False: accept them again.
     pub cordon: bool,
 }
 
@@ -272,7 +274,7 @@ impl Body for CordonRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CordonDone {
     pub request: RequestId,
-    /// Those that are now as they were asked to be.
+    /// The supervisors that are now in the requested state.
     pub supervisors: Vec<String>,
 }
 
@@ -302,9 +304,9 @@ pub struct MoveRequest {
     pub supervisor: String,
     /// The key of the server, which may run on any node of the cluster.
     pub key: String,
-    /// The target; absent: the best one.
+    /// The target. Absent for the best one.
     pub to: Option<String>,
-    /// Instead of the configured time for one attempt.
+    /// Replaces the configured time of one attempt.
     pub timeout_ms: Option<u64>,
 }
 
@@ -343,7 +345,7 @@ pub struct MoveDone {
     pub from: String,
     /// The node where it runs now.
     pub to: String,
-    /// How long it was unavailable at most, microseconds.
+    /// An upper bound of the time in which the server was unavailable, in microseconds.
     pub gap_us: u64,
     pub attempts: u64,
 }
@@ -374,24 +376,25 @@ impl Body for MoveDone {
     }
 }
 
-/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, tolerance, min_servers,
-/// max_per_second}}`. Answered as a [`DrainRequest`] with `plan` is; `total` counts the servers that are to move. The last three
-/// only to an agent that knows [`REBALANCE_SETTINGS`]; absent, the configured ones count.
+/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, tolerance,
+/// min_servers, max_per_second}}`. The answers are those to a [`DrainRequest`] with `plan`; `total` counts
+/// the servers to be moved. The last three keys are sent only to an agent that knows [`REBALANCE_SETTINGS`].
+/// Without a key the configured value counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebalanceRequest {
     pub request: RequestId,
     /// Receives progress and report. The rebalance goes on when this process ends.
     pub from: Pid,
     pub supervisor: String,
-    /// Only say what would move.
+    /// Only return what would move.
     pub dry_run: bool,
-    /// Instead of its configured time.
+    /// Replaces the configured time.
     pub timeout_ms: Option<u64>,
-    /// How much of its share a node may carry above it.
+    /// By how much of its share a node may exceed it.
     pub tolerance: Option<f64>,
     /// A node with fewer servers moves none.
     pub min_servers: Option<u32>,
-    /// How many servers begin to move in a second.
+    /// How many servers begin to move per second.
     pub max_per_second: Option<u32>,
 }
 

@@ -1,13 +1,13 @@
-//! `orders`: what the drainer is to do, in the order given.
+//! `orders`: actions for the drainer, in this order.
 //!
-//! Guarantee: an order is exactly an action of the embedded engine, in the same shape.
+//! Guarantee: an order has the shape of an action of the embedded engine.
 
 use etf::{Error, Term, list, read_each, read_value, uint, value};
 use handoff_core::Action;
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// As many as may be in flight.
+/// The most orders in one message: as many as attempts may be in flight.
 pub const MAX_ORDERS: usize = 10_000;
 
 /// `{durable_handoff, 1, orders, Id, [{start, Server, Target, Attempt, TimeoutMs} | {release, Server} |
@@ -15,12 +15,12 @@ pub const MAX_ORDERS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orders {
     pub id: DrainId,
-    /// What to do.
+    /// The actions.
     pub actions: Vec<Action>,
 }
 
 impl Orders {
-    /// Splits what the engine wants done into messages of a size the other side takes.
+    /// Splits the engine's actions into messages that the other side accepts.
     pub fn split(id: DrainId, actions: &[Action]) -> impl Iterator<Item = Orders> + '_ {
         actions.chunks(MAX_ORDERS).map(move |actions| Orders { id, actions: actions.to_vec() })
     }

@@ -1,4 +1,4 @@
-//! `progress`: what a drain has done so far. Also the Rust node's sign of life.
+//! `progress`: the progress of a drain. It also shows that the Rust node still runs.
 //!
 //! Guarantee: the keys are those of the embedded engine's progress.
 
@@ -11,7 +11,7 @@ use crate::body::{Body, DrainId, exactly, read_id};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressUpdate {
     pub id: DrainId,
-    /// Where it is.
+    /// The current progress.
     pub progress: Progress,
 }
 

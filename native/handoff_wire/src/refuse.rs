@@ -1,5 +1,5 @@
-//! `refuse`: a refusal with its reason. After it the sender has forgotten the drain it names, unless the
-//! reason is `duplicate`.
+//! `refuse`: a refusal with its reason. The sender has then forgotten the drain that the refusal names,
+//! unless the reason is `duplicate`.
 //!
 //! Guarantee: the reason alone tells the receiver whether to try another node or to correct the request.
 
@@ -9,7 +9,7 @@ use etf::{Error, Term, atom, atom_name, elements, list, optional, read_each, rea
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// In one refusal.
+/// The most problems in one refusal.
 const MAX_PROBLEMS: usize = 1_000;
 
 /// The names of the reasons.
@@ -20,25 +20,25 @@ const KNOWN: [&str; 9] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefuseReason {
-    /// `{version, Got, Takes}`: the message's version is not spoken here.
+    /// `{version, Got, Takes}`: the version of the message is not supported.
     Version {
         got: u64,
-        /// The version spoken here.
+        /// The supported version.
         takes: u64,
     },
-    /// `{invalid, [Problem]}`: configuration, servers, view or a field are not valid.
+    /// `{invalid, [Problem]}`: configuration, servers, view or a field are invalid.
     Invalid {
-        /// A sentence each.
+        /// One sentence per problem.
         problems: Vec<String>,
     },
-    /// `{full, What, Limit}`: as much of it as this side takes.
+    /// `{full, What, Limit}`: the limit of this side is reached.
     Full { what: String, limit: u64 },
-    /// `{out_of_order, What}`: the message does not fit to those before it.
+    /// `{out_of_order, What}`: the message does not fit the ones before it.
     OutOfOrder {
         /// What was expected.
         what: String,
     },
-    /// `unknown_drain`: there is none of that number, or no more.
+    /// `unknown_drain`: no drain has this number, or it was forgotten.
     UnknownDrain,
     /// `duplicate`: a drain of that number exists already and continues.
     Duplicate,
@@ -46,9 +46,9 @@ pub enum RefuseReason {
     Silent,
     /// `stopping`: this side is shutting down.
     Stopping,
-    /// `failed`: a fault on this side; the log there says more.
+    /// `failed`: a fault on this side; its log has the details.
     Failed,
-    /// A reason of a later release, by its name.
+    /// A reason of a later release.
     Other { name: String },
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for RefuseReason {
 /// `{durable_handoff, 1, refuse, Id | nil, Reason}`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refuse {
-    /// The drain, or the operator's request, when it was one.
+    /// The drain, or the operator's request.
     pub id: Option<DrainId>,
     pub reason: RefuseReason,
 }
@@ -134,7 +134,7 @@ fn read(term: &Term) -> Result<RefuseReason, Error> {
         ("silent", []) => RefuseReason::Silent,
         ("stopping", []) => RefuseReason::Stopping,
         ("failed", []) => RefuseReason::Failed,
-        // A reason of this release with other fields than it has.
+        // A known reason with other fields.
         (name, _) if KNOWN.contains(&name) => return Err(unknown),
         (name, _) => RefuseReason::Other { name: name.to_owned() },
     })

@@ -1,7 +1,7 @@
 //! `drain_start` and `started`: the engine begins.
 //!
-//! Guarantee: the deadline travels as time left, so that it needs no common clock; the way here only shortens
-//! it.
+//! Guarantee: the deadline is sent as remaining time, so that no common clock is needed. The time on the way
+//! only shortens it.
 
 use etf::{Error, Term, read_u64, uint};
 
@@ -11,7 +11,7 @@ use crate::body::{Body, DrainId, exactly, read_id};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainStart {
     pub id: DrainId,
-    /// Milliseconds until its deadline, when this was sent.
+    /// Milliseconds until the deadline when this was sent.
     pub left_ms: u64,
 }
 

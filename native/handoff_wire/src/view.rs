@@ -1,7 +1,7 @@
 //! `view`: the cluster as the source sees it, in parts.
 //!
-//! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one unfinished view,
-//! never more nodes than the engine takes, and never more than [`MAX_BYTES`].
+//! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one incomplete view,
+//! with no more nodes than the engine accepts and no more than [`MAX_BYTES`].
 
 use etf::{Error, Term, int, list, read_each, read_i64, read_u32, read_value, uint, value};
 use handoff_core::view::MAX_NODES;
@@ -9,9 +9,10 @@ use handoff_core::{Capacity, ClusterView, ModuleId, NodeView};
 
 use crate::body::{Body, DrainId, exactly, read_id};
 
-/// Nodes in one part: with a hundred capacity limits and variables each, still far below the largest frame.
+/// Nodes in one part. With a hundred capacity limits and variables each, a part is far below the largest
+/// frame.
 pub const PER_PART: usize = 100;
-/// What a view may take in memory, about: 1,600 bytes for each node of the largest.
+/// The approximate memory limit of a view: 1,600 bytes for each node of the largest view.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// `{durable_handoff, 1, view, Id, Part, Parts, NowMs, [Node]}`, parts numbered from 1; a view of no nodes
@@ -66,7 +67,7 @@ impl Body for ViewPart {
     }
 }
 
-/// A view being put together.
+/// A view that is being assembled.
 #[derive(Debug, Default)]
 pub struct ViewParts {
     nodes: Vec<NodeView>,
@@ -75,11 +76,11 @@ pub struct ViewParts {
 }
 
 impl ViewParts {
-    /// Adds a part; the whole view when it was the last. Part 1 always begins a new view.
+    /// Adds a part. Returns the whole view after the last part. Part 1 always begins a new view.
     ///
     /// # Errors
-    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]; the unfinished
-    /// view is gone.
+    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]. The incomplete
+    /// view is discarded.
     pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, Error> {
         if part.part == 1 {
             *self = ViewParts { nodes: Vec::new(), bytes: 0, next: 1 };
@@ -108,7 +109,7 @@ impl ViewParts {
     }
 }
 
-/// What a node's part of a view takes in memory, about.
+/// The approximate memory of a node's part of a view.
 fn weight(node: &NodeView) -> usize {
     let texts = [Some(&node.name), node.generation.as_ref(), node.region.as_ref()];
     let text: usize = texts.into_iter().flatten().map(String::len).sum();
@@ -133,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_view_of_any_size_survives_being_cut() {
+    fn a_view_of_any_size_is_unchanged_after_splitting_and_assembling() {
         for nodes in [0, 1, PER_PART, PER_PART + 1, 1_000] {
             assert_eq!(join(ViewPart::split(DrainId(1), view(nodes))), Some(view(nodes)));
         }
     }
 
     #[test]
-    fn a_part_out_of_order_or_twice_throws_the_unfinished_view_away() {
+    fn a_part_out_of_order_or_twice_discards_the_incomplete_view() {
         let parts = ViewPart::split(DrainId(1), view(300));
         let mut joined = ViewParts::default();
         assert!(joined.add(parts[1].clone()).is_err(), "no first part");
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_nodes_with_endless_lists_do_not_grow_without_end() {
+    fn a_few_nodes_with_endless_lists_are_refused() {
         let mut joined = ViewParts::default();
         let env = vec![("name".to_owned(), "v".repeat(4_000)); 100];
         let nodes = vec![NodeView { env, ..NodeView::default() }; 10];
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_parts_do_not_grow_without_end() {
+    fn endless_parts_are_refused() {
         let mut joined = ViewParts::default();
         let nodes = view(PER_PART).nodes;
         let add = |joined: &mut ViewParts, part| {

@@ -1,5 +1,5 @@
-//! Bytes written by real BEAMs are read as what they mean. test/vectors/wire/generate.exs says what was
-//! written.
+//! Bytes written by real BEAMs are read as the right messages. test/vectors/wire/generate.exs has the values
+//! that were written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -370,7 +370,7 @@ fn expected() -> Vec<(&'static str, Message)> {
 }
 
 #[test]
-fn every_message_a_beam_writes_is_read_as_what_it_means() {
+fn every_message_of_a_beam_is_read_with_its_values() {
     let expected = expected();
     for file in files() {
         assert_eq!(file.cases.len(), expected.len(), "{}", file.origin);
@@ -383,7 +383,7 @@ fn every_message_a_beam_writes_is_read_as_what_it_means() {
 }
 
 #[test]
-fn every_message_survives_its_own_encoding_and_stays_below_64_kilobytes() {
+fn every_message_is_unchanged_after_encoding_and_stays_below_64_kilobytes() {
     for (name, message) in expected() {
         let bytes = message.to_bytes().expect("encodes");
         assert!(bytes.len() < 64 * 1024);
@@ -400,7 +400,7 @@ fn a_full_chunk_of_servers_stays_below_64_kilobytes() {
 }
 
 #[test]
-fn a_goal_that_does_not_agree_with_the_kind_is_refused() {
+fn a_goal_that_contradicts_the_kind_is_refused() {
     let (_, drain) = expected().into_iter().find(|(name, _)| *name == "drain_open").expect("listed");
     let (_, rebalance) = expected().into_iter().find(|(name, _)| *name == "rebalance_open").expect("listed");
     let (Message::DrainOpen(drain), Message::RebalanceOpen(RebalanceOpen(rebalance))) = (drain, rebalance) else {
@@ -413,7 +413,7 @@ fn a_goal_that_does_not_agree_with_the_kind_is_refused() {
 }
 
 #[test]
-fn a_reason_for_idleness_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+fn an_idle_reason_of_a_later_release_leaves_the_rest_of_the_report_readable() {
     let done =
         Message::from(DrainDone { request: RequestId(3), report: Report { balance: Some(balance()), ..report() } });
     let plan =
@@ -432,13 +432,13 @@ fn a_reason_for_idleness_of_a_later_release_leaves_the_rest_of_the_report_readab
 }
 
 #[test]
-fn an_ending_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+fn an_end_reason_of_a_later_release_leaves_the_rest_of_the_report_readable() {
     let done = Message::from(DrainDone { request: RequestId(3), report: report() });
     let of_session = Message::from(ReportMessage { id: DRAIN, report: report() });
     for message in [done, of_session] {
         for later in [atom("put_off"), tuple([atom("put_off"), etf::uint(7)])] {
             let mut written = message.to_bytes().expect("encodes");
-            // As an atom is written: its tag, its length, its name.
+            // An atom's bytes: tag, length, name.
             let known = written.windows(6).position(|bytes| bytes == b"w\x04done").expect("written");
             let without_version = etf::encode(&later).expect("encodes").split_off(1);
             written.splice(known..known + 6, without_version);
@@ -453,7 +453,7 @@ fn an_ending_of_a_later_release_leaves_the_rest_of_the_report_readable() {
 }
 
 #[test]
-fn a_refusal_for_a_reason_of_a_later_release_is_a_refusal() {
+fn a_refusal_with_a_reason_of_a_later_release_is_still_a_refusal() {
     let refused = |reason: Term| {
         let refuse = [atom("durable_handoff"), etf::uint(1), atom("refuse"), etf::uint(DRAIN.0), reason];
         Message::from_term(&tuple(refuse))
@@ -470,9 +470,9 @@ fn a_refusal_for_a_reason_of_a_later_release_is_a_refusal() {
     }
 }
 
-/// What a Rust node of the first release does with each message: it knows these kinds and ignores unknown keys.
+/// How a Rust node of the first release reads each message: it knows these kinds and ignores unknown keys.
 #[test]
-fn a_rust_node_that_knows_no_rebalance_does_not_know_the_kind_that_opens_one() {
+fn a_rust_node_without_rebalances_refuses_the_kind_that_opens_one() {
     const FIRST_RELEASE: [&str; 7] =
         ["drain_open", "servers", "view", "drain_start", "events", "keepalive", "drain_close"];
     let opens = expected().into_iter().filter_map(|(_, message)| match message {
@@ -496,9 +496,9 @@ fn message_kind(message: &Message) -> String {
     etf::atom_name(&elements[2]).expect("an atom").to_owned()
 }
 
-/// Cutting a message anywhere, or flipping any byte of it, gives an answer and never a panic.
+/// Truncating a message anywhere, or flipping any byte, gives a result and never a panic.
 #[test]
-fn cut_and_flipped_messages_are_refused_or_read() {
+fn truncated_and_flipped_messages_are_refused_or_read() {
     for file in files() {
         for case in &file.cases {
             let whole = bytes(&case.hex);

@@ -1,21 +1,21 @@
-//! Golden messages, damaged at random: whatever arrives gets an answer, never a panic, and what is taken is
-//! within the limits. The entry is the one a fuzzer would use: [`Message::from_bytes`], pure and from bytes
-//! alone.
+//! Randomly damaged golden messages: every input gives a result and never a panic, and accepted messages are
+//! within the limits. The entry point is the one that a fuzzer would use: [`Message::from_bytes`], a pure
+//! function of bytes.
 
 use handoff_wire::{Message, ViewParts, servers};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// One damage.
+/// One kind of damage.
 #[derive(Debug, Clone)]
 enum Edit {
     Set(Index, u8),
     Insert(Index, Vec<u8>),
     Delete(Index, usize),
-    /// Lengths and tags are what decoders believe: four bytes that say a large number.
+    /// Decoders trust lengths and tags: four bytes become a large number.
     Length(Index, u32),
-    /// Some of another message.
+    /// A part of another message.
     Splice(Index, usize, Index, usize),
 }
 
@@ -78,7 +78,7 @@ proptest! {
         edits.into_iter().for_each(|edit| apply(&mut bytes, edit, &all));
         match Message::from_bytes(&bytes) {
             Ok(message) => {
-                // What is accepted could be sent again, and takes no more memory than what was sent.
+                // An accepted message can be sent again, and takes no more memory than its bytes allow.
                 let again = message.to_bytes().expect("encodes");
                 prop_assert!(etf::Checked::whole(&again).is_ok());
                 match message {
@@ -91,7 +91,7 @@ proptest! {
             }
             Err(error) => prop_assert!(error.to_string().len() < 512, "{error}"),
         }
-        // As every other message is read that is not ours.
+        // The bytes are also read as a message of another protocol.
         let _either = etf::Checked::whole(&bytes).map(|term| term.decode());
     }
 }

@@ -1,4 +1,4 @@
-//! Any message survives encoding; any bytes get an answer.
+//! Every message is unchanged after encoding and decoding, and arbitrary bytes give a result.
 
 use etf::{Atom, Pid};
 use handoff_core::config::{Prefer, StickyLevel, StickyPolicy};
@@ -62,7 +62,7 @@ fn config() -> impl Strategy<Value = Config> {
             modules: small[3],
             max_age_ms: ages[0],
             future_skew_ms: ages[1],
-            // Fields of later releases need no line here.
+            // New fields need no line here.
             ..Config::default()
         },
     )

@@ -1,13 +1,13 @@
-//! Which modules of a crate use which.
+//! Determines which modules of a crate use which.
 //!
-//! Modules with one parent must use each other in one direction only; each counts with everything below it. A
-//! module and its own submodules may use each other: a submodule is a part of its parent, and sees what that
-//! keeps private.
+//! Modules with the same parent must use each other in one direction only, each together with its submodules.
+//! A module and its own submodules may use each other: a submodule is a part of its parent and sees its
+//! private items.
 //!
-//! A module is a file. It uses the module where an item is defined: a path through a re-export counts for the
-//! file behind it, and a re-export itself counts for nothing, so that a `lib.rs` may be a map of its crate.
-//! Code of tests is left out. Paths inside of macro calls are not seen; the `use` that brings their names
-//! into the file is.
+//! A module is a file. A file uses the module in which an item is defined: a path through a re-export counts
+//! for the file behind it, and a re-export itself does not count, so that a `lib.rs` may be a map of its
+//! crate. Test code is left out. Paths inside macro calls are not seen, but the `use` that imports their
+//! names is.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub type Module = Vec<String>;
 #[derive(Debug, Default)]
 pub struct Graph(BTreeMap<Module, BTreeSet<Module>>);
 
-/// What one file says.
+/// The imports and paths of one file.
 #[derive(Default)]
 struct Source {
     /// Names the file imports or re-exports, with the paths behind them.
@@ -68,8 +68,8 @@ impl Graph {
         (self.0.len(), self.0.values().map(BTreeSet::len).sum())
     }
 
-    /// Modules with one parent that use each other in a circle, each taken with everything below it. Empty
-    /// when there is no cycle.
+    /// Cycles among modules with the same parent, each module together with its submodules. Empty without a
+    /// cycle.
     pub fn cycles(&self) -> Vec<String> {
         let mut siblings: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
         for (module, used) in self.0.iter().flat_map(|(module, used)| used.iter().map(move |used| (module, used))) {
@@ -119,7 +119,7 @@ fn read_folder(folder: &Path, module: &mut Module, sources: &mut Vec<(Module, St
     Ok(())
 }
 
-/// The module that defines what `path`, read in `module`, is about. `None` for other crates.
+/// The module that defines `path`, as read in `module`; `None` for other crates.
 fn resolve(modules: &BTreeMap<Module, Source>, module: &Module, path: &[String], depth: u8) -> Option<Module> {
     let mut at = module.clone();
     let mut rest = path;

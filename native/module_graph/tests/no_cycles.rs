@@ -1,11 +1,11 @@
-//! No crate of the workspace has modules that use each other in a circle.
+//! No crate of the workspace has a module cycle.
 
 use std::path::Path;
 
 use module_graph::Graph;
 
 #[test]
-fn the_modules_of_no_crate_form_a_cycle() {
+fn no_crate_has_a_module_cycle() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let manifest = std::fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace's manifest");
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).expect("a line with the members");

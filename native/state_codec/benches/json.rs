@@ -1,4 +1,5 @@
-//! What JSON costs: looking for what must be escaped, by every kernel of this machine; reading; writing strings.
+//! The cost of JSON: the search for bytes to escape with every kernel of this machine, reading, and writing
+//! strings.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -7,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use state_codec::scan::Kernel;
 use state_codec::{Declined, Event, Output, Parser, Sink, text};
 
-/// A state as servers have them: a list of small objects.
+/// A typical state of a server: a list of small objects.
 fn document() -> String {
     let item = |number: u32| {
         format!(

@@ -40,7 +40,7 @@ mod tests {
     use super::external;
 
     #[test]
-    fn digits_become_the_bytes_the_vm_writes() {
+    fn digits_give_the_bytes_of_the_vm() {
         // term_to_binary(-123456789012345678901234567890)
         let expected = [131, 110, 13, 1, 210, 10, 63, 78, 238, 224, 115, 195, 246, 15, 233, 142, 1];
         assert_eq!(external("-123456789012345678901234567890").as_deref(), Some(&expected[..]));
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_take_long_is_left_to_others() {
+    fn numbers_with_too_many_digits_are_refused() {
         assert!(external(&"9".repeat(600)).is_some());
         assert_eq!(external(&"9".repeat(601)), None);
     }

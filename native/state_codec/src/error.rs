@@ -51,12 +51,12 @@ pub enum ReadError {
     /// Out of memory for a string with escapes.
     #[error("no memory for a string")]
     OutOfMemory,
-    /// The sink declined an event.
+    /// The sink refused an event.
     #[error("the reader declined")]
     Declined,
 }
 
-/// Returned by a sink that takes no more events.
+/// A sink accepts no more events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declined;
 

@@ -117,7 +117,7 @@ impl Decimal {
                     decimal.point += i32::from(!behind_point);
                 }
                 digit => {
-                    // Zeros count only once something follows them.
+                    // Zeros count only if another digit follows.
                     decimal.len += zeros + 1;
                     zeros = 0;
                     decimal.digits[decimal.len - 1] = digit;
@@ -136,13 +136,14 @@ impl Decimal {
         &self.digits[..self.len]
     }
 
-    /// Whether the plain notation is not the longer one; `size` is the float without its sign.
+    /// Whether the plain notation is at most as long as the scientific one. `size` is the float without its
+    /// sign.
     fn is_plain(&self, size: f64) -> bool {
         let len = i32::try_from(self.len).unwrap_or(i32::MAX);
         let zeros_before = -self.point;
         let zeros_behind = self.point - len;
-        // What the exponent costs: "e2" and "e10" behind the digits, "e-4" and "e-10" instead of zeros before them, and one
-        // more where a single digit needs a zero of its own behind the point.
+        // The length of the exponent: "e2" and "e10" after the digits, "e-4" and "e-10" in place of zeros
+        // before them, and one more where a single digit needs a zero after the point.
         let (most_before, most_behind) = match len {
             1 => (3, 2),
             _ if self.point > 10 => (2, 2),
@@ -216,7 +217,7 @@ mod tests {
 
     /// Recorded from `float_to_binary(F, [:short])` of OTP 25 and 29.
     #[test]
-    fn floats_are_laid_out_as_erlang_does() {
+    fn floats_have_the_format_of_erlang() {
         for (value, expected) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),

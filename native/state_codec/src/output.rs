@@ -90,7 +90,7 @@ impl<S: Storage> Output<S> {
     /// `advance` once: writing single bytes through the output loads and stores its length for each.
     ///
     /// # Errors
-    /// Those of [`reserve`](Self::reserve).
+    /// The errors of [`reserve`](Self::reserve).
     #[inline]
     pub fn room(&mut self, more: usize) -> Result<&mut [u8], WriteError> {
         self.reserve(more)?;
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_output_grows_until_its_limit_and_says_so() {
+    fn an_output_grows_up_to_its_limit_and_then_returns_an_error() {
         let mut output = Output::new(Vec::new(), 1_000);
         for _ in 0..10 {
             output.reserve(100).expect("below the limit");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_cannot_be_had_is_a_value() {
+    fn a_failed_allocation_is_an_error() {
         let mut output = Output::new(Vec::new(), usize::MAX);
         let bytes = isize::MAX as usize;
         assert!(matches!(output.reserve(bytes), Err(WriteError::OutOfMemory)));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_truncated_is_gone_and_what_was_before_stays() {
+    fn truncated_bytes_are_removed_and_earlier_ones_kept() {
         let mut output = Output::new(Vec::new(), 100);
         output.reserve(8).expect("room");
         output.put(b"keep");

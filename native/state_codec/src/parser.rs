@@ -128,7 +128,7 @@ impl<'i> Parser<'i> {
     /// Passes all events of the text to `sink`, in order.
     ///
     /// # Errors
-    /// Why the text was refused. The events up to there mean nothing.
+    /// Why the text was refused. The events before the error have no meaning then.
     #[inline]
     pub fn read(&mut self, sink: &mut impl Sink) -> Result<(), ReadError> {
         let mut nesting = Nesting::default();
@@ -173,7 +173,7 @@ impl<'i> Parser<'i> {
                 b'n' => self.word(start, "null", Event::Null, sink)?,
                 _ => return Err(self.unexpected(start)),
             };
-            // Behind a value, or at the end of a container without any.
+            // The position is after a value, or at the end of an empty container.
             while nesting.depth > 0 {
                 let (byte, next) = self.token(at)?;
                 at = next + 1;

@@ -134,7 +134,7 @@ pub fn copy_plain(src: &[u8], dst: &mut [u8]) -> Run {
 
 /// Copies `src` to the start of `dst`, special bytes replaced, as long as whole blocks are left on both sides. It may stop
 /// anywhere but inside a character, or not start, and the caller goes on from there: with more room, or with [`copy_plain`].
-/// What is behind the written bytes in `dst` may be overwritten.
+/// Bytes after the written ones in `dst` may be overwritten.
 #[inline]
 pub fn copy_escaped(src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
     #[cfg(target_arch = "x86_64")]

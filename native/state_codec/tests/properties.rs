@@ -1,4 +1,5 @@
-//! What holds for every text, string and number: against the standard library, against `serde_json`, and kernel against kernel.
+//! Properties of all texts, strings and numbers, compared with the standard library, with `serde_json`, and
+//! between kernels.
 
 mod common;
 
@@ -42,8 +43,8 @@ fn is_special(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// Texts and what is almost text: characters of every length, escapes close together, broken at random places. Long enough for
-/// the blocks that are looked at at once.
+/// Texts and damaged texts: characters of every length, escapes close together, damage at random places. They
+/// are long enough for the blocks that are scanned at once.
 fn almost_text() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => "[a-z ]{1,40}",
@@ -110,9 +111,9 @@ proptest! {
     }
 }
 
-/// Every pair and triple that decides, at every place of a block and across its end.
+/// Every pair and triple of bytes that matters, at every position of a block and across its end.
 #[test]
-fn what_is_not_utf8_is_found_wherever_it_stands_in_a_block() {
+fn invalid_utf8_is_found_at_every_position_of_a_block() {
     const BYTES: [u8; 22] = [
         0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xef,
         0xf0, 0xf1, 0xf4, 0xf5,
@@ -213,7 +214,7 @@ proptest! {
         prop_assert!(serde_json::from_str::<Json>(&text).is_ok(), "{}", text);
     }
 
-    /// Texts that are nearly JSON: accepted exactly when another parser accepts them.
+    /// Damaged JSON: accepted exactly when another parser accepts it.
     #[test]
     fn what_serde_json_refuses_is_refused(
         value in value(),
@@ -243,7 +244,7 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn a_refused_text_says_where() {
+fn the_error_of_a_refused_text_has_its_position() {
     for (text, error) in [
         ("", ReadError::UnexpectedEnd),
         ("[1,", ReadError::UnexpectedEnd),

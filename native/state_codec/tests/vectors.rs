@@ -1,4 +1,4 @@
-//! The answers recorded from Elixir 1.20's JSON module on OTP 29 hold for this crate.
+//! This crate gives the results recorded from Elixir 1.20's JSON module on OTP 29.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn bytes(answer: &Json, field: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_recorded_text_is_read_to_its_term_or_refused() {
+fn a_recorded_text_gives_its_term_or_an_error() {
     for answer in recorded("decode") {
         let text = bytes(&answer, "text_base64").expect("a text");
         let read = text::utf8(&text).map(parse);
@@ -36,9 +36,9 @@ fn a_recorded_text_is_read_to_its_term_or_refused() {
     }
 }
 
-/// JSON as Elixir writes it has one form for each value: reading and writing it has to give the same bytes.
+/// Elixir writes each value in one form only, so reading and writing must give the same bytes.
 #[test]
-fn recorded_json_is_written_as_it_was() {
+fn recorded_json_is_written_unchanged() {
     for answer in recorded("encode") {
         let Some(json) = bytes(&answer, "json_base64") else { continue };
         let json = String::from_utf8(json).expect("JSON is UTF-8");
@@ -70,7 +70,7 @@ fn strings(term: &Term) -> Vec<Vec<u8>> {
     }
 }
 
-/// What a recorded term looks like to this crate. Only what JSON can stand for was recorded.
+/// The recorded term as a value of this crate. Only terms with a JSON form were recorded.
 fn value(term: &Term) -> Value {
     let string = |term: &Term| match term {
         Term::Binary(binary) => String::from_utf8(binary.bytes.clone()).expect("JSON strings are UTF-8"),

@@ -149,7 +149,7 @@ mod tests {
     const PROTOCOLS: [Protocol; 3] = [Protocol::S3, Protocol::Google, Protocol::Azure];
 
     #[test]
-    fn no_row_is_hidden_behind_the_rows_before_it() {
+    fn no_row_is_hidden_by_earlier_rows() {
         for (number, row) in TABLE.iter().enumerate() {
             let code = match row.code {
                 Code::Is(code) => code,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_error_may_have_been_applied_whatever_its_code() {
+    fn every_server_error_may_have_been_applied() {
         for protocol in PROTOCOLS {
             for request in [Request::Put, Request::Create, Request::Update, Request::Delete, Request::DeleteIf] {
                 for status in (500..600).filter(|status| ![501, 505, 507, 511].contains(status)) {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_proxy_is_never_taken_for_a_missing_object() {
+    fn a_response_of_a_proxy_never_counts_as_a_missing_object() {
         for protocol in PROTOCOLS {
             for request in REQUESTS.iter().filter(|request| **request != Request::Head) {
                 let row = find(protocol, *request, 404, "");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conditional_write_to_a_missing_object_is_a_conflict_and_to_a_missing_bucket_is_not() {
+    fn a_conditional_write_to_a_missing_object_is_a_conflict_but_to_a_missing_bucket_is_not() {
         for (protocol, code) in
             [(Protocol::S3, "NoSuchKey"), (Protocol::Google, "NoSuchKey"), (Protocol::Azure, "BlobNotFound")]
         {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_says_where_it_comes_from() {
+    fn every_row_has_its_source() {
         for row in TABLE {
             assert!(row.source.len() > 10 && row.statuses.0 <= row.statuses.1, "{row:?}");
             assert!(!row.protocols.is_empty() && !row.requests.is_empty(), "{row:?}");

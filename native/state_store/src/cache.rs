@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_used_once_and_not_for_long() {
+    async fn a_cached_object_is_used_once_and_only_for_a_short_time() {
         let cache = Cache::new(100, Duration::from_secs(5));
         cache.change("k").wrote(object(1));
         assert_eq!(cache.take("k"), Some(object(1)));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_of_a_key_that_overlap_keep_nothing_whichever_ends_first() {
+    async fn overlapping_changes_of_a_key_cache_nothing_in_any_order() {
         let cache = Cache::new(100, Duration::from_secs(5));
         let (write, deletion) = (cache.change("k"), cache.change("k"));
         drop(deletion);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_that_begins_or_is_given_up_forgets_the_key() {
+    async fn a_change_that_begins_or_is_cancelled_removes_the_key() {
         let cache = Cache::new(100, Duration::from_secs(5));
         cache.change("k").wrote(object(1));
         let change = cache.change("k");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_make_room_and_the_rest_stays() {
+    async fn the_oldest_objects_are_removed_and_the_rest_stays() {
         let cache = Cache::new(100, Duration::from_secs(5));
         for key in ["a", "b", "a", "c"] {
             cache.change(key).wrote(object(40));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_written_again_and_again_leave_nothing_behind() {
+    async fn repeated_writes_of_one_key_leave_nothing_behind() {
         let cache = Cache::new(1_000, Duration::from_secs(60));
         for _ in 0..10_000 {
             cache.change("k").wrote(object(10));

@@ -108,7 +108,7 @@ impl Directory {
             let next = if more { keys.last().cloned() } else { None };
             let mut objects = Vec::with_capacity(keys.len());
             for key in keys {
-                // Removed since the walk: as if it had never been listed.
+                // An object that was removed since the walk counts as never listed.
                 if let Some(body) = directory.read(&directory.path(&key)?)? {
                     objects.push(crate::ObjectRef { key, etag: etag(&body) });
                 }
@@ -282,9 +282,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 mod tests {
     use super::*;
 
-    /// Each `DurableServer.Supervisor` of a VM opens its own; all of them store heartbeats at the same moment.
+    /// Each `DurableServer.Supervisor` of a VM opens a store of its own, and all of them write heartbeats at
+    /// the same moment.
     #[tokio::test(flavor = "multi_thread")]
-    async fn two_stores_of_one_process_on_one_directory_do_not_write_into_each_others_files() {
+    async fn two_stores_of_one_process_on_one_directory_do_not_overwrite_each_others_files() {
         let root = tempfile::tempdir().expect("a directory");
         let open = || Directory::open(root.path(), u64::MAX, false).expect("opened");
         let stores = [open(), open()];

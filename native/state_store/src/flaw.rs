@@ -6,15 +6,15 @@
 pub enum Flaw {
     /// Conditions have no effect.
     ConditionsIgnored,
-    /// Of several writes under one condition more than one is applied when they come at the same time.
+    /// Several concurrent writes under one condition are applied.
     ConditionsNotAtomic,
     /// Conditions are answered with an error.
     ConditionsRefused,
-    /// A write under the current etag is refused, with the etag as it was read and in its other form.
+    /// A write under the current etag is refused, both with and without quotes.
     EtagsNotUsable,
     /// Etags are weak (`W/"..."`), and a write under one is refused.
     WeakEtags,
-    /// A read does not give what was written before it.
+    /// A read does not return the write before it.
     StaleReads,
     /// A deletion of an old version deletes the new one.
     DeletionsIgnoreConditions,

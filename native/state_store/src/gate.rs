@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_more_than_may_wait_is_refused_at_once_and_giving_up_makes_room() {
+    async fn a_request_above_the_limit_is_refused_at_once_and_a_cancelled_one_makes_room() {
         let gate = Gate::new(1, 1);
         let turn = gate.enter().await.unwrap();
         let mut second = Box::pin(gate.enter());

@@ -1,4 +1,5 @@
-//! Valid keys: those that every store keeps under exactly this name. Also unique parts for keys.
+//! Valid keys: those that every store keeps under exactly this name. The module also creates unique parts of
+//! keys.
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -33,14 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_would_be_read_as_others_are_refused() {
+    fn keys_that_a_store_would_read_as_other_keys_are_refused() {
         for key in ["", "/a", "a/", "a//b", "a/../b", "./a", "a\nb", &"k".repeat(1_025)] {
             assert!(matches!(check(key), Err(Error::InvalidKey { .. })), "{key:?}");
         }
     }
 
     #[test]
-    fn slashes_spaces_unicode_and_percent_signs_are_fine() {
+    fn slashes_spaces_unicode_and_percent_signs_are_valid() {
         for key in ["a/b/c", "a b", "Ünïcode/日本語", "50%", "a%2Fb", "x+y&z=1?#", "..."] {
             assert_eq!(check(key), Ok(()), "{key:?}");
         }

@@ -59,7 +59,8 @@ impl Course {
     }
 }
 
-/// `fetch_credentials` makes the next attempt use new credentials, and says whether there can be others.
+/// Sends the request until its final response. `fetch_credentials` makes the next attempt use new
+/// credentials, and returns whether there can be others.
 pub(crate) async fn run<T, F>(
     retries: u32,
     course: &mut Course,
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_may_pass_is_sent_again() {
+    async fn only_retryable_errors_are_sent_again() {
         assert_eq!(sends(3, Error::Conflict).await.0, 1);
         assert_eq!(sends(3, Error::NotFound).await.0, 1);
         assert_eq!(sends(3, denied(false)).await.0, 1);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_store_is_left_alone_for_as_long_as_it_asks() {
+    async fn a_retry_waits_as_long_as_the_store_asks() {
         let started = tokio::time::Instant::now();
         let slow = Error::SlowDown { status: 503, retry_after: Some(Duration::from_secs(7)) };
         let (sent, course) = sends(2, slow).await;
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_of_the_credentials_of_ten_seconds_is_waited_for() {
+    async fn an_outage_of_ten_seconds_of_the_credentials_service_is_waited_for() {
         let started = tokio::time::Instant::now();
         sends(1, Error::Credentials { status: 503, reason: String::new() }).await;
         assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn credentials_that_are_refused_are_fetched_again_once() {
+    async fn refused_credentials_are_fetched_again_once() {
         assert_eq!(sends(3, denied(true)).await.0, 2);
         assert_eq!(sends(0, denied(true)).await.0, 2);
     }

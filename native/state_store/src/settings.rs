@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_output_contains_no_secret() {
         let settings =
             Settings { options: vec![("secret_access_key".into(), "hunter22".into())], ..Settings::default() };
         let shown = format!("{settings:?}");

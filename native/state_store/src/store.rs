@@ -119,10 +119,10 @@ impl Store {
         }
     }
 
-    /// Checks that the store answers, the bucket exists, the credentials are valid, and the store keeps one owner for
-    /// each key. Lists at most one key, then races conditional writes under a key of its own (see `proof`). The race is
-    /// skipped if the store has passed it within the last hour, is open for reading only, or has
-    /// [`Settings::assume_conditions`].
+    /// Checks that the store answers, the bucket exists, the credentials are valid, and the store keeps one
+    /// owner for each key. Lists at most one key, then races conditional writes under a key of its own (see
+    /// `proof`). The race is skipped if the store has passed it within the last hour, is open for reading
+    /// only, or has [`Settings::assume_conditions`].
     ///
     /// # Errors
     /// [`Error::Unfit`] for a store that cannot keep one owner; else the error of the request.
@@ -137,11 +137,11 @@ impl Store {
         tokio::time::timeout(limits.timeout, check).await.unwrap_or(Err(Error::Timeout))
     }
 
-    /// Reads an object. `consistent` asks for the newest version where a store could answer with an older one. The read after a
-    /// write with [`Write::keep`] costs no request.
+    /// Reads an object. `consistent` asks for the newest version where a store could answer with an older
+    /// one. The read after a write with [`Write::keep`] costs no request.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or what went wrong.
+    /// [`Error::NotFound`], or the error of the request.
     pub async fn get(&self, key: &str, consistent: bool, limits: Limits) -> Result<Object, Error> {
         let key = self.key(key)?;
         if let Some(object) = self.inner.cache.take(&key) {
@@ -155,18 +155,18 @@ impl Store {
         .await
     }
 
-    /// Writes an object under a condition and gives its new etag.
+    /// Writes an object under a condition and returns its new etag.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the condition does not hold, or what went wrong. Where [`Error::is_unsure`], it may be
-    /// written.
+    /// [`Error::Conflict`] when the condition does not hold, or the error of the request. If
+    /// [`Error::is_unsure`], the write may have been applied.
     pub async fn put(&self, key: &str, body: Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
         let key = self.writable(key)?;
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
         if bytes > self.inner.max_bytes {
             return Err(Error::TooLarge { bytes, limit: self.inner.max_bytes });
         }
-        // From here on the state of the object is unknown until the response is there.
+        // The state of the object is unknown until the response arrives.
         let change = self.inner.cache.change(&key);
         let etag = self.write(&key, &body, write, limits).await?;
         if write.keep {
@@ -191,7 +191,7 @@ impl Store {
         loop {
             match self.write_or_meet(key, body, write, retries, course).await? {
                 Met::Nothing(etag) => return Ok(etag),
-                // A deletion is under way: it takes a round trip.
+                // A deletion is in progress, which takes a round trip.
                 Met::Tombstone => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(Error::Contended),
@@ -225,15 +225,16 @@ impl Store {
             Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
                 let over = Condition::Etag(there.etag);
                 match self.put_retried(key, body, &over, retries, course).await {
-                    // Another claim was faster, or the response to this one was lost: the next read finds out.
+                    // Another claim was faster, or the response to this one was lost. The next read shows
+                    // which.
                     Err(Error::Conflict) => Ok(Met::Tombstone),
                     written => written.map(Met::Nothing),
                 }
             }
             Ok(there) if claims && tombstone::is(&there.body) => Ok(Met::Tombstone),
-            // Deleted in between: the claim may hold now.
+            // The object was deleted in between, so the claim may succeed now.
             Err(Error::NotFound) if claims && !lost => Ok(Met::Tombstone),
-            // It may have been applied, so the caller must not be told that it was not.
+            // The write may have been applied, so the caller must not be told that it was not.
             Err(error) if lost && error != Error::NotFound => Err(error),
             _other => Err(Error::Conflict),
         }
@@ -250,10 +251,10 @@ impl Store {
         self.retried(retries, course, || self.attempt(self.inner.backend.put(key, body.clone(), condition))).await
     }
 
-    /// Deletes an object; with an etag only this version of it.
+    /// Deletes an object; with an etag only this version of the object.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`], or what went wrong.
+    /// [`Error::NotFound`], [`Error::Conflict`], or the error of the request.
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);
@@ -299,10 +300,10 @@ impl Store {
         }
     }
 
-    /// Deletes a tombstone. The store may ignore the condition of the deletion and delete whatever is there. So it is
-    /// sent only while no claim can have replaced the tombstone: not late, not again without a read, and not again while
-    /// an unanswered deletion may still arrive. A tombstone that stays does not count as an object, and a claim
-    /// overwrites it once it is abandoned.
+    /// Deletes a tombstone. The store may ignore the condition of the deletion and delete any object. So the
+    /// deletion is sent only while no claim can have replaced the tombstone: not late, not again without a
+    /// read, and not again while an unanswered deletion may still arrive. A tombstone that stays does not
+    /// count as an object, and a claim overwrites it once it is abandoned.
     async fn unearth(
         &self,
         key: &str,
@@ -325,7 +326,7 @@ impl Store {
                 return Ok(Err(Error::Timeout));
             }
             match self.attempt(backend.delete(key, &condition, false)).await {
-                // A claim has taken the place of the tombstone.
+                // A claim has replaced the tombstone.
                 Ok(()) | Err(Error::NotFound | Error::Conflict) => Ok(Ok(())),
                 Err(Error::Timeout) => Ok(Err(Error::Timeout)),
                 Err(error) => Err(error),
@@ -334,10 +335,11 @@ impl Store {
         self.retried(retries, course, attempt).await?
     }
 
-    /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's [`Page::next`].
+    /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's
+    /// [`Page::next`].
     ///
     /// # Errors
-    /// What went wrong.
+    /// The error of the request.
     pub async fn list(&self, prefix: &str, after: Option<String>, max: usize, limits: Limits) -> Result<Page, Error> {
         let own = &self.inner.prefix;
         let prefix = format!("{own}{prefix}");

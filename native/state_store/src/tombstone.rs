@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 const START: &[u8] = b"{\"durable_handoff_deleted\":";
 const MAX_BYTES: usize = 96;
-/// Twice as long as its writer tries to delete it.
+/// Twice as long as the writer of a tombstone tries to delete it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// A new tombstone with unique content.
@@ -37,7 +37,8 @@ impl Tombstone {
         &self.body
     }
 
-    /// Whether other writers may soon treat it as abandoned. From then on its writer must not delete it.
+    /// Whether other writers may soon treat the tombstone as abandoned. From then on its writer must not
+    /// delete it.
     pub(crate) fn is_old(&self) -> bool {
         self.made.elapsed() > ABANDONED / 2
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tombstone_is_known_by_its_bytes_and_no_state_is_taken_for_one() {
+    fn a_tombstone_is_recognised_by_its_bytes_and_no_state_is_mistaken_for_one() {
         let tombstone = Tombstone::new();
         assert!(is(tombstone.body()) && !is_abandoned(tombstone.body()), "{:?}", tombstone.body());
         assert_ne!(tombstone.body(), Tombstone::new().body());
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tombstone_is_not_deleted_any_more_long_before_it_is_abandoned() {
+    async fn a_tombstone_is_no_longer_deleted_long_before_it_is_abandoned() {
         let tombstone = Tombstone::new();
         assert!(!tombstone.is_old());
         tokio::time::advance(ABANDONED / 2 + Duration::from_millis(1)).await;

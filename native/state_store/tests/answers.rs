@@ -1,4 +1,4 @@
-//! Answers that are no success, and services for credentials that fail.
+//! Unsuccessful responses, and services for credentials that fail.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{KEYS, count, limits, once, server, settings, store, under, with_opt
 use state_store::{Condition, Error, Store};
 use store_servers::{Flaw, Kind, Rule, Server};
 
-/// Without keys: credentials come from the metadata service, which the server plays.
+/// A store without keys, whose credentials come from the metadata service of the test server.
 fn without_keys(server: &Server) -> Store {
     with_options(server, &[("metadata_endpoint", server.endpoint())])
 }
@@ -26,7 +26,7 @@ async fn every_request(store: &Store) -> Vec<(&'static str, Result<(), Error>)> 
 }
 
 #[tokio::test]
-async fn a_machine_without_a_role_is_told_so_whatever_is_asked_for() {
+async fn a_machine_without_a_role_gets_that_error_for_every_request() {
     let server = server(&[]).await;
     let store = without_keys(&server);
     for status in [404, 400, 403] {
@@ -45,7 +45,7 @@ async fn a_machine_without_a_role_is_told_so_whatever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn credentials_that_fail_for_a_moment_are_waited_for() {
+async fn a_brief_failure_of_the_credentials_service_is_waited_for() {
     let server = server(&[]).await;
     let store = without_keys(&server);
     server.script().set(vec![Rule::on(Kind::Credentials).times(3).answer(503, "")]);
@@ -60,10 +60,10 @@ async fn credentials_that_fail_for_a_moment_are_waited_for() {
 }
 
 #[tokio::test]
-async fn credentials_of_a_service_that_went_away_after_it_worked_are_waited_for() {
+async fn a_credentials_service_that_fails_after_a_success_is_waited_for() {
     let server = server(&[]).await;
     let store = without_keys(&server);
-    // As good as expired at once: each request asks for new ones.
+    // The credentials expire at once, so each request asks for new ones.
     server.credentials_last(1);
     assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
     server.script().set(vec![Rule::on(Kind::Credentials).times(2).cut()]);
@@ -71,7 +71,7 @@ async fn credentials_of_a_service_that_went_away_after_it_worked_are_waited_for(
 }
 
 #[tokio::test]
-async fn a_silent_service_for_credentials_is_not_taken_for_a_silent_store() {
+async fn a_silent_credentials_service_does_not_count_as_a_silent_store() {
     let server = server(&[]).await;
     let mut settings = common::settings(&server, &[("metadata_endpoint", server.endpoint())]);
     settings.attempt_timeout = std::time::Duration::from_millis(400);
@@ -82,7 +82,7 @@ async fn a_silent_service_for_credentials_is_not_taken_for_a_silent_store() {
 }
 
 #[tokio::test]
-async fn requests_at_the_same_time_share_one_exchange_for_credentials() {
+async fn concurrent_requests_share_one_exchange_for_credentials() {
     let server = server(&[]).await;
     let store = without_keys(&server);
     let get = || store.get("k", true, limits());
@@ -92,7 +92,7 @@ async fn requests_at_the_same_time_share_one_exchange_for_credentials() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_refused_are_fetched_again_once() {
+async fn refused_credentials_are_fetched_again_once() {
     let server = server(&[]).await;
     let store = without_keys(&server);
     server.script().set(vec![Rule::on(Kind::Put).times(1).error(400, "ExpiredToken")]);
@@ -107,7 +107,7 @@ async fn credentials_that_are_refused_are_fetched_again_once() {
 }
 
 #[tokio::test]
-async fn keys_that_were_given_and_are_refused_are_not_sent_again() {
+async fn refused_keys_of_the_configuration_are_not_sent_again() {
     let server = server(&[]).await;
     let store = with_options(&server, KEYS);
     server.script().set(vec![Rule::on(Kind::Get).error(403, "InvalidAccessKeyId")]);
@@ -116,7 +116,7 @@ async fn keys_that_were_given_and_are_refused_are_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_gave_up_a_write_may_have_passed_it_on() {
+async fn a_write_that_a_proxy_gave_up_may_have_been_applied() {
     let server = server(&[]).await;
     let store = store(&server);
     for (status, body) in [(499, ""), (502, ""), (504, ""), (520, "<html></html>"), (408, ""), (404, "<html></html>")] {
@@ -134,7 +134,7 @@ async fn a_proxy_that_gave_up_a_write_may_have_passed_it_on() {
 }
 
 #[tokio::test]
-async fn another_writer_between_a_lost_answer_and_its_repetition_is_a_conflict() {
+async fn a_write_of_another_writer_between_a_lost_response_and_the_retry_is_a_conflict() {
     let server = server(&[]).await;
     let (ours, theirs) = (store(&server), store(&server));
     let etag = theirs.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
@@ -144,7 +144,7 @@ async fn another_writer_between_a_lost_answer_and_its_repetition_is_a_conflict()
 }
 
 #[tokio::test]
-async fn an_object_that_is_written_twice_a_second_is_waited_for_and_the_store_is_not_blamed() {
+async fn an_object_that_is_written_twice_a_second_is_waited_for_without_blaming_the_store() {
     let server = server(&[store_servers::Flaw::OneWritePerSecond]).await;
     let store = store(&server);
     let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
@@ -155,7 +155,7 @@ async fn an_object_that_is_written_twice_a_second_is_waited_for_and_the_store_is
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_early_is_asked_for_again() {
+async fn a_truncated_response_is_requested_again() {
     let server = server(&[]).await;
     let store = store(&server);
     store.put("k", "0123456789".into(), &under(Condition::Always), limits()).await.unwrap();
@@ -168,7 +168,7 @@ async fn an_answer_that_ends_early_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_of_a_write_is_not_taken_for_its_success() {
+async fn a_redirect_of_a_write_does_not_count_as_success() {
     let server = server(&[]).await;
     let store = store(&server);
     let other = store.put("other", "1".into(), &under(Condition::Always), limits()).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_redirect_of_a_write_is_not_taken_for_its_success() {
 }
 
 #[tokio::test]
-async fn a_long_page_of_an_error_is_not_read_to_its_end() {
+async fn a_long_error_page_is_not_read_to_its_end() {
     let server = server(&[]).await;
     let page = format!("<Error>{}<Code>NoSuchKey</Code></Error>", " ".repeat(1024 * 1024));
     server.script().set(vec![Rule::on(Kind::Get).answer(404, &page)]);
@@ -194,7 +194,7 @@ async fn a_long_page_of_an_error_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_bucket_in_another_region_is_named() {
+async fn the_error_for_a_bucket_in_another_region_has_that_region() {
     let server = server(&[]).await;
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-3</Region></Error>";
     server.script().set(vec![Rule::on(Kind::Get).answer(400, body)]);

@@ -1,4 +1,4 @@
-//! Deleting one version of an object, on servers whose own conditional deletion cannot be relied on.
+//! Deletions of one version of an object, on servers whose own conditional deletion cannot be relied on.
 
 mod common;
 
@@ -9,7 +9,7 @@ use state_store::{Condition, Error, Settings, Store};
 use store_servers::{Flaw as Wrong, Kind, Rule};
 
 #[tokio::test]
-async fn of_a_write_and_a_deletion_of_one_version_one_wins() {
+async fn one_of_a_concurrent_write_and_deletion_of_a_version_wins() {
     for flaw in [Wrong::DeletionNotAtomic, Wrong::DeletionIgnoresConditions] {
         let server = server(&[flaw]).await;
         let store = store(&server);
@@ -30,7 +30,7 @@ async fn of_a_write_and_a_deletion_of_one_version_one_wins() {
 }
 
 #[tokio::test]
-async fn a_deleted_version_is_gone_and_an_old_one_or_none_is_told() {
+async fn a_deleted_version_is_gone_and_deleting_an_old_or_absent_one_is_an_error() {
     let server = server(&[]).await;
     let store = store(&server);
     assert_eq!(store.delete("k", Some("\"1\"".into()), limits()).await, Err(Error::NotFound));
@@ -42,7 +42,7 @@ async fn a_deleted_version_is_gone_and_an_old_one_or_none_is_told() {
 }
 
 #[tokio::test]
-async fn lost_answers_of_a_deletion_are_no_conflict() {
+async fn lost_responses_of_a_deletion_are_no_conflict() {
     let server = server(&[]).await;
     let store = store(&server);
     for (round, rule) in [Rule::on(Kind::Update), Rule::on(Kind::Delete)].into_iter().enumerate() {
@@ -55,11 +55,11 @@ async fn lost_answers_of_a_deletion_are_no_conflict() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_is_sent_again_leaves_the_claim_that_came_in_between() {
+async fn a_repeated_deletion_leaves_a_claim_that_came_in_between() {
     let server = server(&[Wrong::DeletionIgnoresConditions]).await;
     let (one, two) = (store(&server), store(&server));
     let etag = one.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
-    // A second deletion would wait until the claim is there, and delete it.
+    // A second deletion would arrive after the claim and delete it.
     let again = Rule { hold: true, ..Rule::on(Kind::Delete) };
     server.script().set(vec![Rule::on(Kind::Delete).times(1).applied().error(503, ""), again]);
     let claim = async {
@@ -76,7 +76,7 @@ async fn a_deletion_that_is_sent_again_leaves_the_claim_that_came_in_between() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_may_still_be_on_its_way_is_not_sent_again() {
+async fn a_deletion_that_may_still_arrive_is_not_sent_again() {
     let server = server(&[Wrong::DeletionIgnoresConditions]).await;
     let impatient = Settings { attempt_timeout: Duration::from_secs(2), ..settings(&server, common::KEYS) };
     let store = Store::open("s3://handoff", &impatient).unwrap();
@@ -88,7 +88,7 @@ async fn a_deletion_that_may_still_be_on_its_way_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_claim_over_an_abandoned_tombstone_whose_answer_was_lost_is_a_success() {
+async fn a_claim_over_an_abandoned_tombstone_succeeds_when_its_response_is_lost() {
     let server = server(&[]).await;
     let store = store(&server);
     let abandoned = "{\"durable_handoff_deleted\":1000,\"id\":\"0\"}";
@@ -99,7 +99,7 @@ async fn a_claim_over_an_abandoned_tombstone_whose_answer_was_lost_is_a_success(
 }
 
 #[tokio::test]
-async fn a_tombstone_that_could_not_be_deleted_is_no_object_and_blocks_claims_only_until_it_is_abandoned() {
+async fn a_tombstone_that_was_not_deleted_counts_as_absent_and_blocks_claims_until_it_is_abandoned() {
     let server = server(&[]).await;
     let store = store(&server);
     let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_tombstone_that_could_not_be_deleted_is_no_object_and_blocks_claims_on
 }
 
 #[tokio::test]
-async fn a_deletion_that_is_refused_says_why() {
+async fn the_error_of_a_refused_deletion_has_the_cause() {
     let server = server(&[]).await;
     let store = store(&server);
     let refused = [
@@ -148,9 +148,9 @@ fn server_error(status: u16, code: &str) -> Error {
     Error::Server { status, code: code.into(), passes: false, unsure: false }
 }
 
-/// The in-memory server answers reads and deletions as Azure does, as far as this needs it.
+/// The in-memory server answers reads and deletions as Azure does, as far as this test needs.
 #[tokio::test]
-async fn the_options_of_azure_reach_its_deletions() {
+async fn the_options_of_azure_apply_to_deletions() {
     let server = server(&[]).await;
     let options = vec![
         ("endpoint".to_owned(), server.endpoint().to_owned()),

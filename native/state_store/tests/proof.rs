@@ -1,4 +1,4 @@
-//! What a store shows at the start, and what it is refused for.
+//! The proof at start: what it shows, and for which flaws a store is refused.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn unfit(flaw: Flaw) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_good_store_is_proven_once_and_nothing_is_left_behind() {
+async fn a_good_store_is_proven_once_and_no_object_is_left() {
     let server = server(&[]).await;
     let first = store(&server);
     assert_eq!(first.check(limits()).await, Ok(()));
@@ -48,19 +48,19 @@ async fn a_store_that_ignores_a_condition_is_refused() {
 }
 
 #[tokio::test]
-async fn a_store_that_looks_first_and_writes_later_is_refused() {
+async fn a_store_that_checks_before_it_writes_is_refused() {
     assert_eq!(check(&[Wrong::NotAtomic]).await, unfit(Flaw::ConditionsNotAtomic));
 }
 
 #[tokio::test]
-async fn a_store_that_answers_conditions_with_501_is_refused_without_asking_again() {
+async fn a_store_that_answers_conditions_with_501_is_refused_without_a_retry() {
     let server = server(&[Wrong::RefusesConditions]).await;
     assert_eq!(store(&server).check(limits()).await, unfit(Flaw::ConditionsRefused));
     assert_eq!(count(&server, Kind::Claim), 4);
 }
 
 #[tokio::test]
-async fn etags_are_sent_in_the_form_that_the_store_takes() {
+async fn etags_are_sent_in_the_form_that_the_store_accepts() {
     for flaw in [Wrong::EtagsWithoutQuotesOnly, Wrong::EtagsWithQuotesOnly] {
         let server = server(&[flaw]).await;
         let first = store(&server);
@@ -79,7 +79,7 @@ async fn etags_are_sent_in_the_form_that_the_store_takes() {
 }
 
 #[tokio::test]
-async fn what_else_a_store_is_refused_for_has_a_name_of_its_own() {
+async fn every_other_flaw_has_its_own_name() {
     assert_eq!(check(&[Wrong::WeakEtags]).await, unfit(Flaw::WeakEtags));
     assert_eq!(check(&[Wrong::WeakEtagsOfReads]).await, unfit(Flaw::WeakEtags));
     assert_eq!(check(&[Wrong::StaleReads]).await, unfit(Flaw::StaleReads));
@@ -90,7 +90,7 @@ async fn what_else_a_store_is_refused_for_has_a_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_no_etag_at_all_is_refused() {
+async fn a_store_that_accepts_no_etag_is_refused() {
     let server = server(&[]).await;
     server.script().set(vec![Rule::on(Kind::Update).error(412, "PreconditionFailed")]);
     assert_eq!(store(&server).check(limits()).await, unfit(Flaw::EtagsNotUsable));
@@ -104,9 +104,10 @@ async fn credentials_that_may_not_delete_are_refused() {
 }
 
 #[tokio::test]
-async fn claims_that_meet_on_a_good_store_do_not_make_it_look_like_a_bad_one() {
+async fn concurrent_claims_on_a_good_store_do_not_look_like_a_flaw() {
     let server = server(&[]).await;
-    // AWS answers like this to one of two conditional writes at the same time. Google and R2 limit writes of one object.
+    // AWS gives this response to one of two concurrent conditional writes. Google and R2 limit the writes of
+    // one object.
     server.script().set(vec![
         Rule::on(Kind::Claim).times(1).error(409, "ConditionalRequestConflict"),
         Rule::on(Kind::Claim).times(1).error(429, "ServiceUnavailable"),
@@ -117,7 +118,7 @@ async fn claims_that_meet_on_a_good_store_do_not_make_it_look_like_a_bad_one() {
 }
 
 #[tokio::test]
-async fn a_store_that_has_no_time_for_the_race_is_not_called_a_bad_one() {
+async fn a_store_that_is_too_busy_for_the_race_is_not_refused_as_flawed() {
     for kind in [Kind::Claim, Kind::Update] {
         let server = server(&[]).await;
         server.script().set(vec![Rule::on(kind).error(409, "ConditionalRequestConflict")]);
@@ -126,7 +127,7 @@ async fn a_store_that_has_no_time_for_the_race_is_not_called_a_bad_one() {
 }
 
 #[tokio::test]
-async fn a_flaw_is_named_also_where_the_store_does_not_answer_deletions() {
+async fn a_flaw_is_reported_even_if_the_store_does_not_answer_deletions() {
     let server = server(&[Wrong::IgnoresConditions]).await;
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);
     let impatient = Limits { timeout: Duration::from_secs(8), ..limits() };
@@ -134,7 +135,7 @@ async fn a_flaw_is_named_also_where_the_store_does_not_answer_deletions() {
 }
 
 #[tokio::test]
-async fn a_store_that_takes_one_write_a_second_of_each_object_is_proven() {
+async fn a_store_with_one_write_per_second_and_object_is_proven() {
     let server = server(&[Wrong::OneWritePerSecond]).await;
     let store = store(&server);
     assert_eq!(store.check(limits()).await, Ok(()));
@@ -142,7 +143,7 @@ async fn a_store_that_takes_one_write_a_second_of_each_object_is_proven() {
 }
 
 #[tokio::test]
-async fn a_web_page_is_no_store() {
+async fn a_web_page_is_refused_as_a_store() {
     let server = server(&[Wrong::WebPage]).await;
     let store = store(&server);
     let no_store = Error::NotAStore { status: 200 };
@@ -155,7 +156,7 @@ async fn a_web_page_is_no_store() {
 }
 
 #[tokio::test]
-async fn a_store_is_taken_as_it_is_where_that_is_asked_for() {
+async fn a_store_is_not_proven_when_its_conditions_are_assumed() {
     let server = server(&[Wrong::IgnoresConditions]).await;
     let options = settings(&server, common::KEYS);
     for settings in

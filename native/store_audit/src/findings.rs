@@ -1,4 +1,4 @@
-//! What an audit counts, and what it finds wrong.
+//! The counts and findings of an audit.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 use crate::object::{Heartbeat, Server};
 use crate::{MAX_FINDINGS, MAX_HEARTBEAT_AGE_MS};
 
-/// Everything an audit has to say.
+/// The result of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Servers in the store, readable ones.
+    /// Readable servers in the store.
     pub servers: u64,
-    /// The same by status.
+    /// The servers by status.
     pub by_status: BTreeMap<String, u64>,
-    /// The same by owner and status; `-` for those without one.
+    /// The servers by owner and status. `-` stands for no owner.
     pub by_owner: BTreeMap<String, BTreeMap<String, u64>>,
     /// The nodes that have a heartbeat.
     pub nodes: Vec<Node>,
-    /// Reservations that outlived their time: the server was not started.
+    /// Reservations that have expired without a start of the server.
     pub outlived_reservations: Findings<Reservation>,
     /// Servers recorded as running on a node that does not run.
     pub orphans: Findings<Orphan>,
@@ -26,10 +26,10 @@ pub struct Report {
     pub unreadable: Findings<Unreadable>,
 }
 
-/// Findings of one kind: all counted, the first ones by name.
+/// Findings of one kind: the number of all, and the first ones with their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Findings<T> {
-    /// How many there are.
+    /// The number of findings.
     pub count: u64,
     /// Those with the smallest keys.
     pub first: Vec<T>,
@@ -41,29 +41,29 @@ pub struct Node {
     pub name: String,
     /// How old its last heartbeat is.
     pub heartbeat_age_ms: i64,
-    /// Whether that is young enough to be alive.
+    /// Whether the heartbeat is young enough for a running node.
     pub fresh: bool,
-    /// Whether it takes no more servers.
+    /// Whether the node accepts no more servers.
     pub draining: bool,
 }
 
 /// A server that stays down until its reservation is cleared or a caller asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reservation {
-    /// The server's object.
+    /// The key of the server's object.
     pub key: String,
     pub node: String,
-    /// How long ago it ran out.
+    /// Milliseconds since the reservation expired.
     pub outlived_ms: i64,
 }
 
 /// A server whose owner is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Orphan {
-    /// The server's object.
+    /// The key of the server's object.
     pub key: String,
     pub node: String,
-    /// Whether another node will start it again without a request.
+    /// Whether another node starts the server without a request.
     pub permanent: bool,
     /// Why the owner is considered gone.
     pub why: Gone,
@@ -73,11 +73,11 @@ pub struct Orphan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "heartbeat_age_ms")]
 pub enum Gone {
-    /// It has no heartbeat.
+    /// The node has no heartbeat.
     NoHeartbeat,
-    /// Its heartbeat is this old.
+    /// The node's heartbeat is this many milliseconds old.
     StaleHeartbeat(i64),
-    /// A node of this name runs, started after this server was.
+    /// A node of this name runs, but started after the server.
     Restarted,
 }
 
@@ -89,14 +89,14 @@ pub struct Unreadable {
 }
 
 impl Report {
-    /// Whether nothing was found wrong.
+    /// Whether the audit has no findings.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.outlived_reservations.count + self.orphans.count + self.unreadable.count == 0
     }
 }
 
-/// What has been read so far. Orphans are only known at the end, when all heartbeats are.
+/// The state of an audit. Orphans are known only at the end, when all heartbeats were read.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     servers: u64,
@@ -175,7 +175,8 @@ fn gone(heartbeat: Option<&Heartbeat>, node_ref: Option<i64>, now_ms: i64) -> Op
     if age > MAX_HEARTBEAT_AGE_MS {
         return Some(Gone::StaleHeartbeat(age));
     }
-    // An owner from before the node's last start. The other way round the heartbeat is only not written yet.
+    // The owner started before the node's last start. In the opposite case the node has not written its
+    // heartbeat yet.
     match (node_ref, heartbeat.node_ref) {
         (Some(owner), Some(now)) if owner < now => Some(Gone::Restarted),
         _ => None,

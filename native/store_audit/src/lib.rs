@@ -1,19 +1,18 @@
-//! An audit of a store: what its objects say about the durable servers.
+//! Audits a store: reads what its objects say about the durable servers.
 //!
 //! Guarantees
-//! - It only lists and reads: nothing is written, claimed or cleared.
-//! - An object that cannot be read is a finding, not a failure; only a listing that fails ends the audit.
-//! - Bounded: [`READS_AT_A_TIME`] objects in memory, [`MAX_FINDINGS`] findings of a kind kept by name; the
-//!   counts are complete.
+//! - The audit only lists and reads. It writes, claims and clears nothing.
+//! - An object that cannot be read is a finding, not a failure. Only a listing that fails ends the audit.
+//! - Bounded: [`READS_AT_A_TIME`] objects in memory, and [`MAX_FINDINGS`] findings of a kind with their keys.
+//!   The counts are complete.
 //!
-//! What it finds is a moment's picture: a server that moves while the audit reads is seen where it was or
-//! where it is.
+//! The result is a snapshot: a server that moves during the audit is seen at its old or its new place.
 //!
 //! | to change | look at |
 //! |---|---|
-//! | what is read of an object | [`object`] |
+//! | the parts of an object that are read | [`object`] |
 //! | what counts as a finding | [`findings`] |
-//! | how it is shown | [`table`] |
+//! | the printed table | [`table`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
@@ -30,16 +29,16 @@ use tokio::task::JoinSet;
 
 use findings::{Collector, Report};
 
-/// Enough to hide the store's round trips.
+/// Enough reads at a time to hide the latency of the store.
 pub const READS_AT_A_TIME: usize = 32;
-/// Findings of one kind that are kept by name.
+/// The most findings of one kind that are kept with their keys.
 pub const MAX_FINDINGS: usize = 10_000;
 /// A node whose last heartbeat is older is considered gone: the age that DurableServer's own placement uses.
 pub const MAX_HEARTBEAT_AGE_MS: i64 = 50_000;
 
 const PAGE: usize = 1_000;
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(60), retries: 5 };
-/// Where heartbeats are, behind the supervisor's prefix.
+/// Where heartbeats are, below the supervisor's prefix.
 const NODES: &str = "__nodes/";
 
 /// Progress of an audit. The total is unknown: a listing does not give it.
@@ -53,8 +52,8 @@ pub struct Progress {
     pub complete: bool,
 }
 
-/// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock that heartbeats and
-/// reservations are held against. `progress` is called after each object, and at the end.
+/// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock with which heartbeats
+/// and reservations are compared. `progress` is called after each object, and at the end.
 ///
 /// # Errors
 /// When the store cannot be listed.
@@ -87,7 +86,7 @@ pub async fn audit(
             far.read += 1;
             progress(far);
             match (key.strip_prefix(&nodes), answer) {
-                // Deleted since it was listed.
+                // The object was deleted after it was listed.
                 (_, Err(Error::NotFound)) => {}
                 (_, Err(error)) => found.unreadable(key, error.to_string()),
                 (Some(node), Ok(object)) => found.heartbeat(node, object::heartbeat(&object.body)),

@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 pub struct Server {
     /// `running`, `stopped_graceful`, ...
     pub status: String,
-    /// The node that owns it, or owned it last.
+    /// The node that owns the server, or owned it last.
     pub node: Option<String>,
-    /// That node's start, which tells it from a later one of the same name.
+    /// The start time of that node, which distinguishes it from a later node of the same name.
     pub node_ref: Option<i64>,
-    /// Whether it is started again without a request.
+    /// Whether the server is started without a request.
     pub permanent: bool,
     /// The node it is reserved for, and until when (wall clock, ms).
     pub reservation: Option<(String, Option<i64>)>,
@@ -24,11 +24,11 @@ pub struct Server {
 /// The facts about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// When it was written (wall clock, ms).
+    /// When the heartbeat was written (wall clock, ms).
     pub at_ms: i64,
-    /// That node's start.
+    /// The start time of the node.
     pub node_ref: Option<i64>,
-    /// Whether it takes no more servers.
+    /// Whether the node accepts no more servers.
     pub draining: bool,
 }
 
@@ -48,10 +48,10 @@ struct StoredHeartbeat {
     heartbeat_meta: Option<serde_json::Value>,
 }
 
-/// Reads a server's object, or says why it cannot be read.
+/// Reads a server's object.
 ///
 /// # Errors
-/// The reason, in words.
+/// A sentence that says why the object cannot be read.
 pub fn server(body: &[u8]) -> Result<Server, String> {
     if body.is_empty() {
         return Err("it is empty".to_owned());
@@ -65,10 +65,10 @@ pub fn server(body: &[u8]) -> Result<Server, String> {
     from_meta(&meta).ok_or_else(|| "its meta has no status".to_owned())
 }
 
-/// Reads a node's heartbeat, or says why it cannot be read.
+/// Reads a node's heartbeat.
 ///
 /// # Errors
-/// The reason, in words.
+/// A sentence that says why the heartbeat cannot be read.
 pub fn heartbeat(body: &[u8]) -> Result<Heartbeat, String> {
     let stored: StoredHeartbeat =
         serde_json::from_slice(body).map_err(|error| format!("it is not a heartbeat: {error}"))?;

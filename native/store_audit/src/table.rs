@@ -4,10 +4,10 @@ use std::fmt::{self, Write};
 
 use crate::findings::{Findings, Gone, Report};
 
-/// Findings of one kind that are listed; the rest is a number.
+/// The findings of one kind that are listed. Further ones are counted.
 const LISTED: usize = 20;
 
-/// The report as text, a few lines for what is well and one for each thing that is not.
+/// The report as text: a few lines of counts, and one line for each finding.
 ///
 /// # Errors
 /// Never for a `String`.

@@ -10,7 +10,7 @@ use store_audit::findings::{Gone, Report};
 use store_audit::{Progress, audit, table};
 
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), retries: 0 };
-/// When the recorded reservations run out.
+/// When the recorded reservations expire.
 const TTL: i64 = 1_795_368_224_424;
 
 fn vectors() -> Value {
@@ -51,7 +51,7 @@ async fn every_recorded_object_is_read_and_counted_by_status_and_owner() {
 }
 
 #[tokio::test]
-async fn meta_written_by_a_vm_before_otp_26_is_read_too() {
+async fn meta_of_a_vm_before_otp_26_is_read_too() {
     let store = Store::open("memory:", &Settings::default()).unwrap();
     // #{status => running, node_str => <<"app@vm">>}, its atoms in Latin-1.
     let mut meta = vec![131, 116, 0, 0, 0, 2];
@@ -70,7 +70,7 @@ async fn meta_written_by_a_vm_before_otp_26_is_read_too() {
 }
 
 #[tokio::test]
-async fn a_reservation_is_a_finding_once_its_time_is_over() {
+async fn a_reservation_is_a_finding_once_it_has_expired() {
     let store = recorded().await;
     assert_eq!(run(&store, TTL).await.outlived_reservations.count, 0);
     let found = run(&store, TTL + 1_000).await.outlived_reservations;
@@ -79,7 +79,7 @@ async fn a_reservation_is_a_finding_once_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn running_servers_of_a_node_that_is_silent_stale_or_started_again_are_orphans() {
+async fn running_servers_of_a_silent_stale_or_restarted_node_are_orphans() {
     let store = recorded().await;
     let found = run(&store, TTL).await.orphans;
     assert_eq!((found.count, found.first[0].why), (9, Gone::NoHeartbeat));
@@ -99,7 +99,7 @@ async fn running_servers_of_a_node_that_is_silent_stale_or_started_again_are_orp
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_named_with_the_reason_and_ends_nothing() {
+async fn unreadable_objects_are_listed_with_the_reason_and_do_not_end_the_audit() {
     let store = recorded().await;
     let bomb = [131, 80, 255, 255, 255, 255];
     let claims = [131, 108, 255, 255, 255, 255];
@@ -126,7 +126,7 @@ async fn what_cannot_be_read_is_named_with_the_reason_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_and_progress_ends_complete() {
+async fn an_audit_writes_nothing_and_its_last_progress_is_complete() {
     let store = recorded().await;
     let listing = store.list("", None, 100, LIMITS).await.unwrap();
     let mut steps = Vec::new();
@@ -137,7 +137,7 @@ async fn nothing_is_written_and_progress_ends_complete() {
 }
 
 #[tokio::test]
-async fn the_table_names_what_is_wrong_and_json_has_all_of_it() {
+async fn the_table_lists_the_findings_and_json_has_all_of_them() {
     let report = run(&recorded().await, TTL + 1_000).await;
     let mut text = String::new();
     table::write(&report, &mut text).unwrap();

@@ -47,7 +47,7 @@ pub struct RequestResource {
 impl Resource for RequestResource {}
 
 impl RequestResource {
-    /// Returns whether it was cancelled: no answer was sent and none will be.
+    /// Cancels the request. Returns true if no answer was sent; none will be sent then.
     fn cancel(&self) -> bool {
         let cancelled =
             self.state.compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire) != Err(ANSWERED);
@@ -141,7 +141,7 @@ fn store_request<'a>(
     start(env, &store, tag, request, timeout_ms, retries)
 }
 
-/// The same on a dirty scheduler, for large bodies.
+/// As the function above, on a dirty scheduler for large bodies.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn store_request_dirty<'a>(
     env: Env<'a>,
@@ -196,7 +196,7 @@ async fn run(store: &Store, request: Request, limits: Limits) -> Answer {
     answer.unwrap_or_else(Answer::Failed)
 }
 
-/// Where an answer goes.
+/// The recipient of an answer.
 struct Reply {
     to: LocalPid,
     state: Arc<AtomicU8>,

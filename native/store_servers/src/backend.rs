@@ -48,7 +48,7 @@ impl Backend {
         }
     }
 
-    /// None where the connection ends without an answer.
+    /// The answer; `None` where the connection ends without one.
     pub(crate) async fn answer(&self, request: &Request) -> Option<Answer> {
         match &self.0 {
             Inner::S3(s3) => Some(s3.answer(request).await),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::http::{Answer, Request};
 use hyper::StatusCode;
 
-/// The bucket that is there.
+/// The name of the existing bucket.
 pub const BUCKET: &str = "handoff";
 
 pub(crate) const MODIFIED: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
@@ -34,7 +34,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Writes an object; its new version.
+    /// Writes an object. Returns its new version.
     pub(crate) fn insert(&mut self, key: String, body: Bytes) -> Object {
         self.last += 1;
         let object = Object { generation: 1_700_000_000_000_000 + self.last, etag: etag(&body), body };

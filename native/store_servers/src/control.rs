@@ -19,7 +19,7 @@ use crate::{Rule, Server};
 pub enum Command {
     /// Replaces the rules.
     Rules {
-        /// The first that applies to a request counts.
+        /// The rules. The first one that matches a request applies.
         rules: Vec<Rule>,
     },
     /// Lets held requests go on.
@@ -27,9 +27,9 @@ pub enum Command {
         /// How many.
         count: u32,
     },
-    /// The requests since the last time this was asked.
+    /// Returns the requests since the last such command.
     Requests,
-    /// What has happened since the start.
+    /// Returns the counts since the start.
     Counts,
     /// Sets how long new credentials last.
     Credentials {

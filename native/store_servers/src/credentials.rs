@@ -1,7 +1,8 @@
-//! The services that give out credentials: metadata of EC2, ECS, EKS, Google and Azure, STS, token endpoints. Every
-//! exchange succeeds with new credentials (`key-1`, `key-2`, ...), which end after an hour.
+//! Services for credentials: metadata of EC2, ECS, EKS, Google and Azure, STS, token endpoints. Every
+//! exchange succeeds with new credentials (`key-1`, `key-2`, ...), which expire after an hour.
 //!
-//! All servers answer these at their own address, so that a script can break them apart from the store.
+//! Every server provides these services at its own address, so that a script can make them fail independently
+//! of the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +16,7 @@ const ROLE: &str = "handoff-role";
 const EC2: &str = "/latest/meta-data/iam/security-credentials/";
 const EC2_TOKEN: &str = "/latest/api/token";
 const GOOGLE: &str = "/computeMetadata/v1/";
-/// What `AWS_CONTAINER_CREDENTIALS_FULL_URI` names, after the server's address.
+/// The path of `AWS_CONTAINER_CREDENTIALS_FULL_URI`, after the server's address.
 const CONTAINER: &str = "/credentials";
 const AZURE: &str = "/metadata/identity/oauth2/token";
 const PREFIX: &str = "token-";
@@ -43,7 +44,7 @@ pub(crate) fn is_exchange(request: &Request) -> bool {
     }
 }
 
-/// Whether a bearer token is one that was given out here.
+/// Whether a bearer token was given out by this server.
 pub(crate) fn is_ours(token: &str) -> bool {
     token.starts_with(PREFIX)
 }

@@ -21,7 +21,7 @@ pub enum Flaw {
     EtagsWithQuotesOnly,
     /// Etags are weak, so that `If-Match`, which compares strongly, never holds (proxies that compress).
     WeakEtags,
-    /// The same, and only answers with a body have them (nginx with gzip).
+    /// Etags are weak in answers with a body only (nginx with gzip).
     WeakEtagsOfReads,
     /// Answers have no etag (a proxy that strips headers).
     NoEtags,

@@ -73,7 +73,7 @@ impl Answer {
         Self { status, headers: HeaderMap::new(), body: Bytes::new(), cut: false }
     }
 
-    /// The same with a body of that media type.
+    /// Adds a body of that media type.
     #[must_use]
     pub(crate) fn with_body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -81,7 +81,7 @@ impl Answer {
         self
     }
 
-    /// The same with one more header. One that HTTP does not allow is left out.
+    /// Adds a header. A header that HTTP does not allow is left out.
     #[must_use]
     pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {

@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// Whether it changes an object.
+    /// Whether such a request changes an object.
     #[must_use]
     pub fn writes(self) -> bool {
         matches!(self, Self::Put | Self::Claim | Self::Update | Self::Delete)

@@ -146,7 +146,7 @@ pub struct Counts {
     pub bytes_out: u64,
 }
 
-/// The rules of one server, and what it has seen.
+/// The rules of one server, and its counts and requests.
 #[derive(Debug)]
 pub struct Script {
     inner: Mutex<Inner>,

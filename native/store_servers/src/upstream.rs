@@ -58,13 +58,14 @@ impl Upstream {
         tokio::select! {
             biased;
             answer = exchange => answer,
-            // Nothing is sent or received unless the connection is polled. Its own end is told by the exchange.
+            // Nothing is sent or received unless the connection is polled. The exchange reports the end of
+            // the connection.
             () = async { let _ended = connection.await; std::future::pending().await } => None,
         }
     }
 }
 
-/// The same request, host included, which is part of what is signed.
+/// The same request with the same host header, which is part of the signature.
 fn forwarded(request: &Request) -> hyper::Request<Full<Bytes>> {
     let mut forwarded = hyper::Request::new(Full::new(request.body.clone()));
     *forwarded.method_mut() = request.method.clone();

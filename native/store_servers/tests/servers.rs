@@ -1,4 +1,4 @@
-//! What the servers do to a client that speaks plain HTTP.
+//! How the servers answer a client that uses plain HTTP.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,8 @@ async fn s3(flaws: &[Flaw]) -> Server {
     Server::start(Backend::s3(flaws.iter().copied())).await.expect("a port")
 }
 
-/// Four claims of an absent key at once, then four updates of one etag at once: how many of each won.
+/// Sends four claims of an absent key at once, then four updates of one etag at once. Returns how many of
+/// each succeeded.
 async fn race(server: &Server) -> (usize, usize) {
     let claim = || put(server, &[("if-none-match", "*")], "claimed");
     let claims = tokio::join!(claim(), claim(), claim(), claim());
@@ -67,12 +68,12 @@ async fn race(server: &Server) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn without_a_flaw_one_of_four_wins() {
+async fn one_of_four_writes_wins_without_a_flaw() {
     assert_eq!(race(&s3(&[]).await).await, (1, 1));
 }
 
 #[tokio::test]
-async fn each_flaw_of_conditions_lets_more_than_one_win() {
+async fn several_writes_win_with_each_flaw_of_conditions() {
     assert_eq!(race(&s3(&[Flaw::IgnoresConditions]).await).await, (4, 4));
     assert_eq!(race(&s3(&[Flaw::IgnoresIfMatch]).await).await, (1, 4));
     assert_eq!(race(&s3(&[Flaw::IgnoresIfNoneMatch]).await).await, (4, 1));
@@ -81,7 +82,7 @@ async fn each_flaw_of_conditions_lets_more_than_one_win() {
 }
 
 #[tokio::test]
-async fn a_check_one_request_after_the_other_does_not_see_that_writes_are_not_atomic() {
+async fn sequential_requests_do_not_show_that_writes_are_not_atomic() {
     let server = s3(&[Flaw::NotAtomic]).await;
     assert_eq!(put(&server, &[("if-none-match", "*")], "1").await, 200);
     assert_eq!(put(&server, &[("if-none-match", "*")], "2").await, 412);
@@ -91,8 +92,8 @@ async fn a_check_one_request_after_the_other_does_not_see_that_writes_are_not_at
 }
 
 #[tokio::test]
-async fn etags_hold_as_the_server_wants_them() {
-    // Flaw, how answers show the etag, whether If-Match takes it without and with quotes.
+async fn each_flaw_of_etags_decides_which_form_holds() {
+    // The flaw, the etag in responses, and whether If-Match holds without and with quotes.
     let habits = [
         (None, "\"", (true, true)),
         (Some(Flaw::EtagsWithoutQuotesOnly), "\"", (true, false)),
@@ -117,7 +118,7 @@ async fn etags_hold_as_the_server_wants_them() {
 }
 
 #[tokio::test]
-async fn deletions_that_are_not_conditional_lose_a_write() {
+async fn a_write_is_lost_when_deletions_are_not_conditional() {
     for (flaw, lost) in
         [(None, false), (Some(Flaw::DeletionNotAtomic), true), (Some(Flaw::DeletionIgnoresConditions), true)]
     {
@@ -127,7 +128,7 @@ async fn deletions_that_are_not_conditional_lose_a_write() {
         let condition = [("if-match", etag.as_str())];
         let delete = async || send(&server, "DELETE", KEY, &condition, "").await.expect("an answer").status;
         let (deleted, written) = if flaw == Some(Flaw::DeletionNotAtomic) {
-            // The deletion has checked its condition when the write is let through.
+            // The deletion has checked its condition when the write is released.
             server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Update) }]);
             let release = async {
                 while !server.script().counts().kinds.contains_key(&Kind::Delete) {
@@ -148,7 +149,7 @@ async fn deletions_that_are_not_conditional_lose_a_write() {
 }
 
 #[tokio::test]
-async fn what_is_no_usable_store_says_so_to_every_request() {
+async fn an_unusable_store_gives_its_error_to_every_request() {
     let said = [
         (Flaw::NoBucket, 404, "NoSuchBucket"),
         (Flaw::ClockSkewed, 403, "RequestTimeTooSkewed"),
@@ -175,9 +176,9 @@ async fn what_is_no_usable_store_says_so_to_every_request() {
 }
 
 #[tokio::test]
-async fn a_script_breaks_a_request_before_or_after_it_was_applied() {
+async fn a_script_breaks_a_request_before_or_after_it_is_applied() {
     let server = Server::start(Backend::proxy(s3(&[]).await.endpoint()).expect("an address")).await.expect("a port");
-    // The upstream has ended: the client sees its connection end.
+    // The upstream server has ended, so the client's connection ends.
     assert_eq!(put(&server, &[], "1").await, 0);
 
     let upstream = s3(&[]).await;
@@ -205,7 +206,7 @@ async fn a_script_breaks_a_request_before_or_after_it_was_applied() {
 }
 
 #[tokio::test]
-async fn a_held_request_goes_on_when_it_is_released_and_ends_with_its_client() {
+async fn a_held_request_continues_when_it_is_released_and_ends_with_its_client() {
     let server = s3(&[]).await;
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Put) }]);
     let held = async {

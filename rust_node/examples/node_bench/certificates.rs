@@ -1,4 +1,5 @@
-//! An authority and one certificate of its for `localhost`, and the options a BEAM needs to use it.
+//! A certificate authority, one certificate that it issues for `localhost`, and the BEAM options that use
+//! both.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use rcgen::{
 };
 use rust_node::distribution::tls::{Tls, TlsFiles};
 
-/// Writes them, and gives back this side's TLS and the BEAM's flags.
+/// Writes the files. Returns the TLS settings for this side and the flags for the BEAM.
 pub fn make(directory: &Path) -> anyhow::Result<(Tls, String)> {
     let mut ca = CertificateParams::new(vec![])?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! Idle connections: only ticks keep them.
+//! Idle connections, which carry ticks only.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,20 +12,21 @@ use crate::beam::{COOKIE, Process, get, node, unique, until};
 #[derive(Debug, Serialize)]
 pub struct Idle {
     connections: usize,
-    /// `net_ticktime` of the BEAMs, in turn.
+    /// The `net_ticktime` of the BEAMs, assigned in turn.
     tick_times_s: Vec<u64>,
     seconds: u64,
     connected_at_the_end: usize,
-    /// The age of the youngest connection at the end: younger than the measurement means it was made anew.
+    /// Age of the youngest connection at the end. An age below the length of the measurement shows a
+    /// reconnect.
     youngest_s: u64,
     dropped: u64,
     node_bytes: u64,
 }
 
-/// Connects and waits. The node has its own default tick time.
+/// Connects and waits. The node uses its default tick time.
 ///
 /// # Errors
-/// When a connection was lost, even if it was made anew, or nothing could be measured.
+/// When a connection was lost, even if it was replaced, or when nothing could be measured.
 pub async fn measure(connections: usize, seconds: u64, tick_times_s: &[u64]) -> anyhow::Result<Idle> {
     let mut beams = Vec::new();
     let mut names = Vec::new();

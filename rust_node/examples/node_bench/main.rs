@@ -55,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let mut results = serde_json::Map::new();
     if !flags.idle_only {
-        // On a worker of the runtime, where the node's own coordinator is, too.
+        // Runs on a worker of the runtime, as the node's coordinator does.
         let round_trips = tokio::spawn(round_trips::measure(flags.rounds, flags.round_ms)).await??;
         print(&round_trips::table(&round_trips))?;
         results.insert("round_trips".to_owned(), serde_json::to_value(&round_trips)?);

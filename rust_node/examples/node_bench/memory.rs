@@ -18,11 +18,11 @@ const ID: DrainId = DrainId(1);
 pub struct Memory {
     servers: u32,
     before_bytes: u64,
-    /// When everything was received and the first orders went out.
+    /// Memory when all servers were received and the first orders were sent.
     registered_bytes: u64,
 }
 
-/// Registers so many and looks.
+/// Registers `count` servers and measures the memory.
 pub async fn measure(count: u32) -> anyhow::Result<Memory> {
     let name = unique("node", "127.0.0.1");
     let arguments = ["--name", &name, "--listen", "127.0.0.1:0"].map(str::to_owned);

@@ -1,7 +1,7 @@
-//! A conversation of a command with the agent of one node.
+//! The exchange of one command with the agent of one node.
 //!
-//! Guarantee: every wait ends: with an answer, a refusal, the end of the agent or of the connection, or after
-//! [`SILENCE`] without a message.
+//! Guarantee: every wait ends with an answer, a refusal, the end of the agent, the end of the connection, or
+//! after [`SILENCE`] without a message.
 
 use std::fmt;
 use std::io::Write;
@@ -15,11 +15,11 @@ use super::exit::Exit;
 use crate::distribution::dial::{DialError, dial};
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
-/// A drain sends a step twice a second. Before that the node marks itself and looks at its servers, which takes
-/// requests to the store; so does a dry run.
+/// A draining node sends its progress twice a second. Before that, the node marks itself and lists its
+/// servers, which takes requests to the store. A dry run lists the servers, too.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// After the time that the node was given.
+/// How long a command waits after the timeout that it gave the node.
 const LATE: Duration = Duration::from_secs(10);
 
 pub(super) struct Agent<'a> {
@@ -32,12 +32,12 @@ pub(super) struct Agent<'a> {
     silence: Duration,
 }
 
-/// Why there is no answer.
+/// Why the command got no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     Unreachable(String),
     Refused(String),
-    /// It is gone.
+    /// The agent or the connection ended.
     Lost(String),
     /// A flag is missing or wrong.
     Incomplete(String),
@@ -79,11 +79,11 @@ impl<'a> Agent<'a> {
         Agent::of_peer(node, &seed.name)
     }
 
-    /// Of a node that is connected.
+    /// The agent of a node that is connected already.
     pub(super) fn of_peer(node: &'a Node, name: &'a NodeName) -> Result<Agent<'a>, NoAnswer> {
         let mailbox = node.register(&format!("durable_handoff_operator_{name}"));
         let mailbox = mailbox.ok_or_else(|| unreachable("this command talks to it already"))?;
-        // Before any request: without an agent, its `noproc` is the answer.
+        // The monitor is set before any request, so that a node without an agent answers with `noproc`.
         let _monitor = node.monitor(&mailbox, &name.to_string(), agent_process());
         Ok(Agent {
             node,
@@ -95,12 +95,12 @@ impl<'a> Agent<'a> {
         })
     }
 
-    /// What is asked may take that long before there is a message.
+    /// Allows the next message to take as long as the request's own timeout.
     pub(super) fn wait_for(&mut self, timeout_ms: Option<u64>) {
         self.silence = SILENCE.max(Duration::from_millis(timeout_ms.unwrap_or(0)) + LATE);
     }
 
-    /// Sends a request, made from its number and the process that waits for the answer.
+    /// Sends the request that `question` builds from the request's number and this command's process.
     pub(super) fn ask<M: Into<Message>>(
         &mut self,
         question: impl FnOnce(RequestId, etf::Pid) -> M,
@@ -111,7 +111,7 @@ impl<'a> Agent<'a> {
         sent.map_err(unreachable)
     }
 
-    /// The next message that `take` wants. It gets the number of the last question.
+    /// Waits for the next message that `take` accepts. `take` gets the number of the last request.
     pub(super) async fn next<T>(
         &mut self,
         mut take: impl FnMut(RequestId, Message) -> Option<T>,
@@ -160,7 +160,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// That supervisor, or the only one of the node.
+    /// The name of the given supervisor, or of the node's only one.
     pub(super) async fn supervisor(&mut self, given: Option<&str>) -> Result<String, NoAnswer> {
         match given {
             Some(given) => Ok(given.to_owned()),
@@ -168,8 +168,8 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Refuses a node whose release does not know `cordon`, `move` and `rebalance`: it would not answer. Without a
-    /// supervisor it does not say whether it knows them, and has nothing to do for any of them.
+    /// Refuses a node whose release is too old for `cordon`, `move` and `rebalance`: such a node would not
+    /// answer. A node without supervisors is refused as well: it cannot execute any of these commands.
     pub(super) async fn expect(&mut self, command: &str) -> Result<(), NoAnswer> {
         let description = self.describe().await?;
         if description.supervisors.is_empty() {
@@ -234,7 +234,7 @@ pub(super) fn show(json: bool, what: &(impl Serialize + fmt::Display)) -> anyhow
     Ok(())
 }
 
-/// On standard error.
+/// Prints a line on standard error.
 pub(super) fn say(text: &str) {
     // Standard error may be closed.
     let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");

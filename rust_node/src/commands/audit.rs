@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use state_store::{Settings, Store};
 use store_audit::{Progress, audit, table};
 
-/// The interval of progress lines when stderr is not a terminal but a log.
+/// The interval of progress lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What to audit.
@@ -29,10 +29,10 @@ pub struct AuditFlags {
     pub json: bool,
 }
 
-/// Audits and prints. False when something is wrong in the store.
+/// Audits a store and prints the result. Returns false when the audit found a problem.
 ///
 /// # Errors
-/// When the store cannot be listed or the result not printed.
+/// When the store cannot be listed or the result cannot be printed.
 pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
     let settings = Settings { read_only: true, ..Settings::default() };
     let store = Store::open(&flags.store, &settings).context("opening the store")?;
@@ -53,7 +53,7 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
     Ok(report.is_clean())
 }
 
-/// Shows how far an audit is: a counter on a terminal, elsewhere a line every ten seconds.
+/// Shows the progress of an audit: a counter on a terminal, otherwise a line every ten seconds.
 struct Counter<W: Write> {
     bar: ProgressBar,
     log: W,
@@ -64,7 +64,7 @@ struct Counter<W: Write> {
 impl<W: Write> Counter<W> {
     fn new(target: ProgressDrawTarget, log: W, now: Instant) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
-        // The template is fixed; if it were wrong, the default one would do.
+        // The template is a constant. If it were invalid, the default one would be used.
         if let Ok(style) = ProgressStyle::with_template("{pos} objects read, {per_sec}, {elapsed}") {
             bar.set_style(style);
         }
@@ -75,7 +75,7 @@ impl<W: Write> Counter<W> {
         self.bar.set_position(progress.read);
         if self.bar.is_hidden() && now >= self.next_line {
             self.next_line = now + LINE_EVERY;
-            // Progress that cannot be shown is no reason to stop.
+            // A progress line that cannot be written does not end the audit.
             let seconds = (now - self.began).as_secs();
             let _closed = writeln!(self.log, "{} objects read in {seconds} s", progress.read);
         }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_shows_the_latest_count_and_nothing_at_the_end() {
+    fn a_terminal_shows_the_latest_count_and_the_end_clears_it() {
         let terminal = InMemoryTerm::new(4, 80);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
         let mut counter = Counter::new(target, Vec::new(), Instant::now());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_has_a_line_every_ten_seconds_and_none_for_an_audit_shorter_than_that() {
+    fn a_log_gets_a_line_every_ten_seconds_and_a_shorter_audit_logs_none() {
         let logged = |seconds: &[u64]| {
             let started = Instant::now();
             let mut counter = Counter::new(ProgressDrawTarget::hidden(), Vec::new(), started);

@@ -1,6 +1,6 @@
 //! Text in columns.
 
-/// Rows with every column as wide as its widest cell. Nothing trails a line.
+/// Formats rows so that every column is as wide as its widest cell. Lines have no trailing spaces.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

@@ -1,6 +1,6 @@
-//! `cordon`, `uncordon`: whether a node takes servers, from others and from callers.
+//! `cordon` and `uncordon`: whether a node accepts servers.
 //!
-//! Guarantee: what is printed is what the node has answered; without an answer the exit code says so.
+//! Guarantee: the output is the answer of the node. Without an answer, the exit code says why.
 
 use std::fmt;
 
@@ -34,10 +34,10 @@ struct Cordoned {
     supervisors: Vec<String>,
 }
 
-/// Asks and prints.
+/// Sends the request and prints the answer.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn cordon(settings: Settings, flags: CordonFlags, cordon: bool) -> anyhow::Result<Exit> {
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to cordon") };
     let node = start(&settings, random_creation())?;

@@ -1,7 +1,7 @@
-//! `doctor`: tries once, step by step, whether each node can be reached, and says what to do where not.
+//! `doctor`: tries once, step by step, to reach each node, and says what to do about each failure.
 //!
-//! Guarantee: it takes as long as the slowest node, at most [`WATCH`] more than a handshake may. It changes
-//! nothing: nodes see another hidden node come and go.
+//! Guarantee: the command takes as long as the slowest node, at most [`WATCH`] longer than a handshake may.
+//! The command changes nothing: nodes see a hidden node connect and disconnect.
 
 use std::io::Write;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::distribution::found::nodes_at;
 use crate::distribution::{Node, Seed};
 use crate::settings::Settings;
 
-/// For a connection to show that it lasts: longer than a peer whose tick time is too short for this node keeps
-/// it.
+/// How long a connection must last to count as stable. A peer whose tick time is too short for this node ends
+/// the connection earlier.
 const WATCH: Duration = Duration::from_secs(4);
 
 /// How a step ended.
@@ -30,11 +30,11 @@ const WATCH: Duration = Duration::from_secs(4);
 enum Outcome {
     Ok,
     Failed,
-    /// Not needed, or an earlier step has failed.
+    /// The step was not needed, or an earlier step failed.
     Skipped,
 }
 
-/// What there is to say of a node.
+/// The result for one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Row {
     node: String,
@@ -54,10 +54,10 @@ struct Row {
     advice: Option<&'static str>,
 }
 
-/// Tries every node that is given or found in DNS, prints a table, and says what to do.
+/// Tries every node that is configured or found in DNS, prints a table, and says what to do.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn doctor(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
     let rows = rows(&node, &settings).await;
@@ -132,7 +132,7 @@ async fn examine(node: &Node, seed: &Seed) -> Row {
     }
 }
 
-/// Of a node that let this one in and ended the connection.
+/// The row of a node that accepted the handshake and then ended the connection.
 fn lost(node: &Node, row: Row) -> Row {
     let known = node.troubles().list().into_iter().find(|unreachable| unreachable.name == row.node);
     let cause = known.as_ref().and_then(|known| Cause::ALL.into_iter().find(|cause| cause.label() == known.cause));
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_that_failed_is_marked_and_later_ones_are_not_taken_for_good() {
+    fn the_failed_step_is_marked_and_later_steps_do_not_count_as_passed() {
         let row = Row {
             node: "a@h".to_owned(),
             addresses: vec!["::1".to_owned()],

@@ -1,7 +1,7 @@
-//! `drain`: have a node drain one of its supervisors, watch it, and show its report.
+//! `drain`: has a node drain one of its supervisors, shows the progress, and prints the report.
 //!
-//! Guarantee: the drain belongs to the node. However this command ends (interrupted, killed, disconnected),
-//! the drain goes on there. The command ends with the report, or as [`Agent`] says.
+//! Guarantee: the drain runs on the node. When this command is interrupted, killed or disconnected, the drain
+//! continues. The command ends with the report or with an error of [`Agent`].
 
 pub(super) mod bar;
 mod plan;
@@ -58,10 +58,10 @@ enum Answer {
     Plan(PlanSummary),
 }
 
-/// Asks, watches, prints.
+/// Sends the request, shows the progress, prints the report.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to drain") };
@@ -121,7 +121,7 @@ async fn converse(node: &Node, seed: &Seed, flags: &DrainFlags, bar: &mut Bar) -
     Ok((Subject { node: seed.name.to_string(), supervisor }, answer))
 }
 
-/// A node whose release has no plan message answers a dry run with a drain's report.
+/// A node of an earlier release answers a dry run with the report of a drain.
 fn plan_of_earlier_release(report: handoff_core::Report) -> PlanSummary {
     PlanSummary {
         total: report.total,

@@ -20,16 +20,16 @@ pub enum Exit {
     Findings = 4,
     /// `drain` ended, and servers were left.
     Left = 5,
-    /// The node refuses, or does not run the library.
+    /// The node refused the request, or does not run the library.
     Refused = 6,
-    /// The node was lost before its report came.
+    /// The node was lost before its report arrived.
     Lost = 7,
-    /// Interrupted; what was asked for goes on.
+    /// The command was interrupted. The requested operation continues.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// Each with what `--help` says of it.
+    /// Each exit code with its description in `--help`.
     pub const ALL: [(Exit, &str); 9] = [
         (Exit::Done, "done: every server moved (or would), or stopped by a signal"),
         (Exit::Failed, "failed while it ran"),
@@ -45,7 +45,7 @@ impl Exit {
         (Exit::Interrupted, "interrupted; what was asked for goes on"),
     ];
 
-    /// The list, for `--help`.
+    /// The list of exit codes for `--help`.
     pub fn help() -> String {
         let line = |(exit, text): (Exit, &str)| format!("  {:>3}  {text}\n", exit as u8);
         format!("Exit codes:\n{}", Exit::ALL.map(line).concat().trim_end())
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_what_they_are_and_each_is_explained() {
+    fn exit_codes_keep_their_numbers_and_each_has_a_description() {
         let pinned: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| *exit as u8).collect();
         assert_eq!(pinned, [0, 1, 2, 3, 4, 5, 6, 7, 130]);
         assert_eq!(Exit::help().lines().count(), 10);

@@ -1,4 +1,4 @@
-//! `nodes`: every node of the cluster, its release, age and load, and whether it is draining.
+//! `nodes`: lists every node of the cluster with its release, age, load, and whether the node is draining.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -20,14 +20,14 @@ use crate::distribution::{Inbound, MonitorRef, Node, Process, Seed};
 use crate::service::overview::SupervisorLine;
 use crate::settings::Settings;
 
-/// For the agents' answers.
+/// How long to wait for the agents' answers.
 const ANSWERS: Duration = Duration::from_secs(3);
 
-/// A node and what it says of itself.
+/// A node and its description of itself.
 #[derive(Debug, Serialize)]
 pub struct NodeLine {
     pub name: String,
-    /// The release of the library there, if it runs there.
+    /// The release of the library on that node; absent when the library does not run there.
     pub library: Option<String>,
     pub supervisors: Vec<SupervisorLine>,
     /// See [`Description::knows`].
@@ -35,10 +35,10 @@ pub struct NodeLine {
     pub knows: Vec<String>,
 }
 
-/// Connects, asks, prints.
+/// Connects, asks all nodes, prints the list.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
     let failures = connect_all(&node, &settings).await;
@@ -63,7 +63,8 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Dials the given nodes, the nodes these know, and so on. Says of each that it does not reach why.
+/// Dials the given nodes, the nodes that these know, and so on. Prints the reason for each node that cannot
+/// be reached.
 pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
     let mut failures = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
@@ -104,14 +105,14 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
     failures
 }
 
-/// Asks every agent who it is; a node without one is listed by its name alone.
+/// Asks every agent for its description. A node without an agent is listed by its name alone.
 pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
     let Some(mut mailbox) = node.register("durable_handoff_operator") else { anyhow::bail!("a name is taken") };
     let mut lines: BTreeMap<String, Option<Description>> = BTreeMap::new();
     let mut waiting: BTreeMap<String, MonitorRef> = BTreeMap::new();
     for peer in node.peers().into_iter().filter(|peer| !peer.hidden) {
         let agent = Process::Name(AGENT_PROCESS.to_owned());
-        // The monitor first: without an agent its `noproc` is the answer.
+        // The monitor is set before the request, so that a node without an agent answers with `noproc`.
         let monitor = node.monitor(&mailbox, &peer.name, agent.clone());
         let question = Message::from(Describe { request: RequestId(1), from: mailbox.pid.clone() });
         if node.send(&peer.name, &mailbox.pid, &agent, question.to_term()).is_ok() {
@@ -136,7 +137,7 @@ pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
             }
         }
     };
-    // A node that has not answered by then is listed by its name alone.
+    // A node that does not answer in time is listed by its name alone.
     let _in_time = timeout(ANSWERS, answers).await;
     Ok(lines.into_iter().map(|(name, description)| line(name, description)).collect())
 }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_without_the_library_has_a_line_too() {
+    fn a_node_without_the_library_is_listed() {
         let lines = [NodeLine { name: "a@h".to_owned(), library: None, supervisors: vec![], knows: vec![] }];
         assert_eq!(
             table(&lines),

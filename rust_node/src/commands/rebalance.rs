@@ -1,7 +1,7 @@
-//! `rebalance`: have every node move what it carries above its share.
+//! `rebalance`: has every node move the servers that it has above its share.
 //!
-//! Guarantee: each node decides what it moves, and goes on however this command ends. Every node that has the
-//! supervisor is in the result: with what it moved, or with why it did not answer.
+//! Guarantee: each node decides what to move, and continues when this command ends. The result lists every
+//! node that has the supervisor, with the number of servers moved or the reason why the node did not answer.
 
 mod choice;
 mod result;
@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use choice::{Asked, choose};
 use result::{Moves, OfNode, Rebalanced};
 
-/// Steps of all nodes that wait to be shown.
+/// How many progress messages of all nodes may wait to be shown.
 const STEPS: usize = 64;
 
 /// What to rebalance, and how.
@@ -55,16 +55,16 @@ pub struct RebalanceFlags {
 }
 
 impl RebalanceFlags {
-    /// Whether there is one that earlier releases ignore.
+    /// Whether the request has settings that earlier releases ignore.
     fn has_settings(&self) -> bool {
         self.tolerance.is_some() || self.min_servers.is_some() || self.max_per_second.is_some()
     }
 }
 
-/// Connects, asks every node, watches, prints.
+/// Connects, asks every node, shows the progress, prints the result.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = start(&settings, random_creation())?;
@@ -94,7 +94,7 @@ pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Res
     Ok(rebalanced.exit())
 }
 
-/// The answer of each node, by name.
+/// Asks all nodes. Returns the answers by node name.
 async fn ask_all(
     node: &Node,
     supervisor: &str,
@@ -121,7 +121,7 @@ async fn ask_all(
     let mut latest: BTreeMap<String, Progress> = BTreeMap::new();
     loop {
         tokio::select! {
-            // The steps of a node come before its end, and are shown before it.
+            // The progress of a node arrives before its answer, so progress is shown first.
             biased;
             Some((name, step)) = progress.recv() => {
                 latest.insert(name, step);
@@ -131,7 +131,7 @@ async fn ask_all(
                 Some(Ok((name, answer))) => {
                     answers.insert(name, answer);
                 }
-                // A task that failed has no answer; it is listed as lost.
+                // A task that failed has no answer. Its node is listed as lost.
                 Some(Err(error)) => tracing::error!(%error, "asking a node failed"),
                 None => return answers,
             },
@@ -161,7 +161,7 @@ async fn ask_one(
     })?;
     let answer = agent.next(|request, message| match message {
         Message::DrainStep(step) if step.request == request => {
-            // A step that finds no room is followed by the next.
+            // Progress that finds the channel full is dropped: the next message replaces it.
             let _full = steps.try_send((name.to_owned(), step.progress));
             None
         }
@@ -172,7 +172,8 @@ async fn ask_one(
     answer.await
 }
 
-/// Of all nodes; a rebalance has to move its excess, not every server of its node.
+/// The progress of all nodes. The total of a rebalance is the excess of its node, not all of the node's
+/// servers.
 fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
     all.fold(Progress::default(), |sum, one| Progress {
         total: sum.total.saturating_add(one.excess),
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_nodes_that_make_no_sense_are_added_up_to_the_largest() {
+    fn inconsistent_numbers_of_nodes_are_added_without_overflow() {
         let most = Progress {
             total: u64::MAX,
             moved: u64::MAX,

@@ -1,6 +1,6 @@
-//! `move`: one server, to a named node or to the best one.
+//! `move`: moves one server to a named node or to the best one.
 //!
-//! Guarantee: the move belongs to the nodes. However this command ends, it goes on there.
+//! Guarantee: the move runs on the nodes. When this command ends early, the move continues.
 
 use std::fmt;
 
@@ -49,10 +49,10 @@ struct Moved {
     attempts: u64,
 }
 
-/// Asks, waits, prints.
+/// Sends the request, waits, prints the answer.
 ///
 /// # Errors
-/// What kept it from starting or printing.
+/// When the command could not start or print.
 pub async fn relocate(settings: Settings, flags: MoveFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to ask") };

@@ -1,4 +1,4 @@
-//! `run`: join the cluster and coordinate its drains until a signal says stop.
+//! `run`: joins the cluster and coordinates its drains until a signal stops the node.
 
 use std::time::Instant;
 
@@ -20,13 +20,13 @@ use crate::metrics::Metrics;
 use crate::service::ServiceLimits;
 use crate::settings::Settings;
 
-/// Questions waiting for the coordinator.
+/// How many queries of the HTTP service may wait for the coordinator.
 const QUERIES: usize = 16;
 
-/// Runs until SIGTERM or SIGINT, hands its drains back, and ends. A second signal ends it at once.
+/// Runs until SIGTERM or SIGINT, hands its drains back, and ends. A second signal ends the process at once.
 ///
 /// # Errors
-/// What kept it from starting, or from handing everything back.
+/// When the node could not start, or could not hand back all drains.
 pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -35,7 +35,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
         None => None,
     };
-    // Before this node announces itself.
+    // The port is bound before the node announces itself.
     let http_listener = match settings.http {
         Some(address) => {
             Some(TcpListener::bind(address).await.with_context(|| format!("cannot serve HTTP on {address}"))?)
@@ -94,7 +94,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The node behind every command.
+/// Starts the distribution node that every command uses.
 pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> {
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     Ok(Node::new(NodeOptions {
@@ -109,7 +109,8 @@ pub(super) fn start(settings: &Settings, creation: u32) -> anyhow::Result<Node> 
     }))
 }
 
-/// An incarnation that no port mapper has given; small numbers belong to old nodes.
+/// A random creation number for a node that EPMD has not assigned one. Small numbers belong to earlier
+/// incarnations.
 pub(super) fn random_creation() -> u32 {
     rand::random::<u32>() | 0x8000_0000
 }

@@ -1,7 +1,7 @@
-//! `gen_server` calls, out and in.
+//! `gen_server` calls, outgoing and incoming.
 //!
-//! Guarantee: a monitor is set before the request is sent, so an absent callee is noticed at once and not at the
-//! deadline. A call that is given up leaves nothing behind, and a late reply to it is dropped.
+//! Guarantee: a monitor is set before the request is sent, so an absent callee is noticed at once and not at
+//! the deadline. A call that is given up leaves no entry behind, and its late reply is dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ pub enum CallError {
     /// The node is not connected.
     #[error("not connected")]
     NotConnected,
-    /// The callee has ended, or does not exist.
+    /// The callee has ended or does not exist.
     #[error("the callee is gone: {reason}")]
     Down { reason: String },
-    /// No answer in time.
+    /// No reply arrived before the deadline.
     #[error("no answer in time")]
     Timeout,
     /// The reply has an invalid shape.
@@ -36,7 +36,7 @@ pub enum CallError {
     },
 }
 
-/// A call to a process of this node.
+/// A call that a process of this node received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub from: Pid,
@@ -47,7 +47,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// `{'$gen_call', {Pid, Tag}, Body}`.
+    /// Reads a message of the shape `{'$gen_call', {Pid, Tag}, Body}`.
     pub fn read(message: Term) -> Option<Request> {
         let [kind, from, body] = etf::elements(&message)? else {
             return None;
@@ -59,7 +59,7 @@ impl Request {
             .then(|| Some(Request { from: pid(caller)?.clone(), tag: tag.clone(), body: body.clone() }))?
     }
 
-    /// The alias the answer goes to: the tag is `[alias | Reference]`, or a list that begins with that.
+    /// The alias to reply to. The tag is then `[alias | Reference]`, or a list that begins with that pair.
     fn alias(&self) -> Option<&Reference> {
         fn of(tag: &Term) -> Option<&Reference> {
             match tag {
@@ -74,7 +74,7 @@ impl Request {
         of(&self.tag)
     }
 
-    /// The answer to the call, from the process `own`.
+    /// The reply to the call, sent by the process `own`.
     pub(super) fn reply(self, own: &Pid, answer: Term) -> Message {
         let alias = self.alias().cloned();
         let message = tuple([self.tag, answer]);
@@ -84,7 +84,7 @@ impl Request {
         }
     }
 
-    /// The message of a call to another node: the answer goes to `from` and repeats the tag.
+    /// The message of a call to another node. The callee replies to `from` and repeats the tag.
     pub(super) fn write(from: &Pid, tag: Term, body: Term) -> Term {
         tuple([atom("$gen_call"), tuple([from.clone().into(), tag]), body])
     }
@@ -94,11 +94,11 @@ impl Request {
 #[derive(Debug)]
 pub(super) enum Answer {
     Reply(Checked<'static>),
-    /// The callee or the connection is gone, with the reason.
+    /// The callee or the connection has ended, with the reason.
     Down(String),
 }
 
-/// Calls under way, by the id of the pid that the answer goes to.
+/// Calls in flight, by the id of the pid that receives the reply.
 #[derive(Debug, Default)]
 pub(super) struct Calls(HashMap<u32, Waiter>);
 
@@ -119,7 +119,7 @@ impl Calls {
         self.0.remove(&call);
     }
 
-    /// Whether a message of `peer` to that pid is the answer to a call.
+    /// Whether a message of `peer` to that pid is the reply to a call in flight.
     pub(super) fn expects(&self, peer: &str, to: &Pid) -> bool {
         to.serial == 0 && self.0.get(&to.id).is_some_and(|waiter| *waiter.peer == *peer)
     }
@@ -130,7 +130,7 @@ impl Calls {
         }
     }
 
-    /// Answers the calls to a peer whose connection has ended.
+    /// Ends the calls to a peer whose connection has ended.
     pub(super) fn end_all_to(&mut self, peer: &str) {
         for (_, waiter) in self.0.extract_if(|_, waiter| *waiter.peer == *peer) {
             let _given_up = waiter.answer.send(Answer::Down("noconnection".to_owned()));

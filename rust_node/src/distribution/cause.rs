@@ -1,4 +1,4 @@
-//! The causes of failed connections, divided by what an operator can do about them.
+//! The causes of failed connections, grouped by what an operator can do about them.
 
 use std::fmt;
 use std::io;
@@ -8,30 +8,30 @@ use tokio_rustls::rustls::{self, AlertDescription};
 use super::epmd::PortMapperError;
 use super::handshake::HandshakeError;
 
-/// The cause of a failed connection. Its label is that of the metric, and `status` has it.
+/// The cause of a failed connection. Its label is used by the metric and by `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Cause {
     Dns,
     /// EPMD does not answer.
     Epmd,
-    /// EPMD answers and knows no node of that name.
+    /// EPMD answers, but knows no node of that name.
     UnknownName,
     /// The node's port does not accept connections.
     Port,
-    /// One side uses TLS, the other does not.
+    /// One side uses TLS and the other does not.
     Tls,
     Certificate,
     Cookie,
-    /// The node that answers has another name than the one that was dialled.
+    /// The node that answers has a different name from the one that was dialled.
     Name,
-    /// One name is long, the other short.
+    /// One name is long and the other is short.
     NameKind,
     /// The peer is too old, or is not an Erlang node.
     Flags,
     /// The peer does not accept this node's name.
     Refused,
-    /// The handshake began and did not end.
+    /// The handshake began and did not complete.
     Handshake,
     /// The peer's tick time is shorter than this node can serve.
     TickTime,
@@ -72,7 +72,7 @@ impl Cause {
         }
     }
 
-    /// What to do about it.
+    /// What an operator should do about this cause.
     pub fn advice(self) -> &'static str {
         match self {
             Cause::Dns => "check the host in the node's name, and the resolver of this machine",
@@ -99,8 +99,8 @@ impl Cause {
         }
     }
 
-    /// True for a cause that does not go away by itself, such as a wrong cookie. An absent node may be late, or gone for
-    /// good.
+    /// True for a cause that does not disappear by itself, such as a wrong cookie. A node that is absent may
+    /// still arrive.
     pub fn is_misconfiguration(self) -> bool {
         !matches!(self, Cause::Dns | Cause::Epmd | Cause::UnknownName | Cause::Port | Cause::Handshake)
     }
@@ -116,11 +116,11 @@ impl Cause {
         }
     }
 
-    /// The cause of a failed handshake; `None` when there is nothing to do about it.
+    /// The cause of a failed handshake; `None` when an operator can do nothing about it.
     pub fn of_handshake(error: &HandshakeError) -> Option<Cause> {
         match error {
             HandshakeError::Io { source } => Some(Cause::of_io(source)),
-            // The first bytes of a TLS record, an alert or a greeting, read as a length.
+            // The first bytes of a TLS record (an alert or a hello), read as a length.
             HandshakeError::TooLong { length: 0x1503 | 0x1603 } => Some(Cause::Tls),
             HandshakeError::TooLong { .. } | HandshakeError::Unexpected { .. } | HandshakeError::Flags => {
                 Some(Cause::Flags)
@@ -129,7 +129,7 @@ impl Cause {
             HandshakeError::Name { .. } => Some(Cause::Name),
             HandshakeError::NameKind { .. } => Some(Cause::NameKind),
             HandshakeError::Refused { status } if status == "not_allowed" => Some(Cause::Refused),
-            // Both sides dialled at once, or the allow-list of this node did what it is for.
+            // Both sides dialled at once, or this node's allow-list refused the peer as intended.
             HandshakeError::Refused { .. } | HandshakeError::NotLetIn { .. } => None,
         }
     }
@@ -139,7 +139,7 @@ impl Cause {
         match tls {
             None => Cause::Handshake,
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => Cause::Certificate,
-            // OTP reports a host name that does not fit as a failed handshake.
+            // OTP reports a host name that does not match as a failed handshake.
             Some(rustls::Error::AlertReceived(
                 AlertDescription::BadCertificate
                 | AlertDescription::UnsupportedCertificate
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_has_a_label_of_its_own_and_advice() {
+    fn every_cause_has_its_own_label_and_advice() {
         let labels: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.label()).collect();
         assert_eq!(labels.len(), Cause::ALL.len());
         assert!(Cause::ALL.iter().all(|cause| cause.advice().len() > 20));

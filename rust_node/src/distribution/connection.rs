@@ -28,16 +28,16 @@ use super::troubles::Origin;
 use crate::metrics::Metrics;
 
 const BUFFER: usize = 64 * 1024;
-/// The most bytes that are written before a flush. After it they no longer count as queued.
+/// The most bytes that are written before a flush. After the flush they no longer count as queued.
 const BATCH: usize = 256 * 1024;
-/// Between ticks at the most: a quarter of the shortest `net_ticktime` that a peer may have, 8 s, because a BEAM
-/// looks four times in it and drops a peer that has sent nothing between all of its looks.
+/// The longest time between ticks: a quarter of the shortest `net_ticktime` that a peer may have (8 s). A
+/// BEAM checks four times in that period, and drops a peer that sent nothing between all four checks.
 pub const TICK_EVERY: Duration = Duration::from_secs(2);
 
 /// Takes over a stream after its handshake. `id` orders the connections of one peer: see [`Node::attach`].
 ///
 /// # Errors
-/// [`NotTaken`], and the stream is closed.
+/// [`NotTaken`]; the stream is closed then.
 pub(super) fn start<S>(node: &Node, stream: S, peer: &Peer, id: u64) -> Result<(), NotTaken>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
@@ -70,7 +70,8 @@ where
     Ok(())
 }
 
-/// Reads until the end; why the peer was dropped, or `None` when it closed.
+/// Reads until the connection ends. Returns the reason why the peer was dropped, or `None` when the peer
+/// closed.
 async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &CancellationToken) -> Option<&'static str> {
     let limits = &reading.node.options().limits;
     let metrics = &reading.node.options().metrics;
@@ -125,14 +126,14 @@ async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &Cancellati
     None
 }
 
-/// The reason for a peer that ends the connection because this node ticks too rarely for its tick time.
+/// The peer ends the connection because this node ticks too rarely for the peer's tick time.
 #[derive(Debug, thiserror::Error)]
 #[error("it ended the connection; by its ticks, its net_ticktime is about {} s, takes 8 s or more", tick_time.as_secs_f32())]
 struct TooShort {
     tick_time: Duration,
 }
 
-/// The time between a peer's ticks, a quarter of its tick time while it sends nothing else.
+/// Measures the time between a peer's ticks. A peer that sends nothing else ticks four times per tick time.
 #[derive(Debug, Default)]
 struct Ticks {
     last: Option<Instant>,
@@ -166,9 +167,9 @@ fn refused(reading: &Reading, error: &ControlError) {
     }
 }
 
-/// Writes until the end; why the peer was dropped, or `None` when it closed. When the queue is given up, what
-/// is in it is written and the stream shut down: then it is the peer that closes, and the reader that sees
-/// it.
+/// Writes until the connection ends. Returns the reason why the peer was dropped, or `None` when the peer
+/// closed. When the queue is closed, the remaining frames are written and the stream is shut down: the peer
+/// then closes the connection, and the reader notices.
 async fn write<W: AsyncWrite + Unpin>(half: W, mut queue: Frames, tick_time: Duration) -> Option<&'static str> {
     let tick_every = TICK_EVERY.min(tick_time / 4);
     let mut writer = BufWriter::with_capacity(BUFFER, half);
@@ -220,10 +221,10 @@ mod tests {
     use super::super::testing::{PEER, connect, node};
     use super::*;
 
-    // Time is paused: it advances only when every task waits, so only a bug can make a tick late.
+    // Time is paused and advances only when every task waits, so only a bug can delay a tick.
 
     #[tokio::test(start_paused = true)]
-    async fn ticks_are_frequent_enough_for_a_peer_of_eight_seconds_whatever_our_own_tick_time() {
+    async fn ticks_are_frequent_enough_for_a_tick_time_of_eight_seconds_whatever_our_own_tick_time() {
         for (own, every) in [(3_600, 2_000), (60, 2_000), (8, 2_000), (4, 1_000)] {
             let node = node(Limits { tick_time: Duration::from_secs(own), ..Limits::default() });
             let (mut peer, taken) = connect(&node, PEER, 1);
@@ -239,9 +240,9 @@ mod tests {
         }
     }
 
-    /// A BEAM of `net_ticktime` 3600 ticks every quarter of an hour, and answers pings.
+    /// A BEAM with a `net_ticktime` of 3600 s ticks every quarter of an hour, and answers pings.
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_ticks_less_often_than_our_tick_time_stays_because_it_answers() {
+    async fn a_peer_that_ticks_rarely_stays_connected_because_it_answers_pings() {
         let node = node(Limits { tick_time: Duration::from_secs(4), ..Limits::default() });
         let (mut peer, taken) = connect(&node, PEER, 1);
         assert_eq!(taken, Ok(()));

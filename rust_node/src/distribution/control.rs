@@ -1,8 +1,8 @@
-//! Control messages: what a peer may ask for besides delivering payloads.
+//! Control messages: deliveries, links, monitors and requests of a peer.
 //!
-//! Guarantee: [`parse`] knows every operation a BEAM of OTP 25 to 29 can send with our flags, and refuses the
-//! rest by number. Payloads stay bytes until a recipient decodes them. Fields are read here and not with
-//! `erl_dist`'s types, which exchange the fields of traced sends and decode every payload on the way.
+//! Guarantee: [`parse`] knows every operation that a BEAM of OTP 25 to 29 can send with our flags, and
+//! refuses all others by number. Payloads stay bytes until a recipient decodes them. This module reads the
+//! fields itself: `erl_dist`'s types swap the fields of traced sends and decode every payload.
 
 use erl_dist::term::PidOrAtom;
 use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
@@ -33,9 +33,9 @@ pub enum Control {
     RegSend { from: Pid, to: String },
     /// A message to an alias.
     AliasSend { alias: Reference },
-    /// A link is set up.
+    /// A process of the peer links to a process here.
     Link { from: Pid, to: Pid },
-    /// A link is removed; the peer waits for the acknowledgement.
+    /// A link is removed. The peer waits for the acknowledgement.
     UnlinkId {
         /// The number that the acknowledgement repeats.
         id: Term,
@@ -49,26 +49,26 @@ pub enum Control {
         /// Names the monitor.
         reference: Reference,
     },
-    /// The peer removes that monitor.
+    /// The peer removes a monitor.
     Demonitor {
         /// Names the monitor.
         reference: Reference,
     },
-    /// A process monitored from here has ended.
+    /// A process that this node monitors has ended.
     MonitorExit {
         /// Names the monitor.
         reference: Reference,
-        /// Why it ended, when the reason is an atom.
+        /// The exit reason, when it is an atom.
         reason: Option<String>,
     },
-    /// The peer asks to start a process here.
+    /// The peer asks to spawn a process here.
     SpawnRequest {
         /// Names the request.
         reference: Reference,
         from: Pid,
     },
-    /// Valid and without effect here: exits of linked processes, group leaders, node links, answers to what
-    /// is never asked.
+    /// A valid message without effect here: exits of linked processes, group leaders, node links, replies to
+    /// requests that this node never sends.
     Nothing,
 }
 
@@ -82,7 +82,7 @@ pub enum ControlError {
         #[from]
         source: etf::Error,
     },
-    /// An operation that is unknown, or has other fields.
+    /// An unknown operation, or a known one with other fields.
     #[error("control message {operation:?}")]
     Operation {
         /// Its number, if it has one.
@@ -91,7 +91,7 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// True for a message that no conforming node sends: the connection must be closed.
+    /// True for a message that no conforming node sends. The connection must be closed.
     pub fn is_malformed(&self) -> bool {
         match self {
             ControlError::Term { source: etf::Error::Check { source } } => source.is_malformed(),
@@ -118,8 +118,8 @@ impl ControlError {
     }
 }
 
-/// Reads a message: what it says, and its payload, which is not decoded here; `None` if it has none or one
-/// that is not accepted.
+/// Parses a message into its control part and its undecoded payload. The payload is `None` when the message
+/// has none, or has one that is not accepted.
 ///
 /// # Errors
 /// [`ControlError`].
@@ -137,7 +137,7 @@ pub fn parse(message: &[u8]) -> Result<(Control, Option<Checked<'_>>), ControlEr
     }
     match Checked::whole(payload) {
         Ok(payload) => Ok((control, Some(payload))),
-        // The end of a process matters whatever its reason is.
+        // The end of a process counts even when its reason is not accepted.
         Err(error) if !error.is_malformed() && matches!(control, Control::MonitorExit { .. }) => Ok((control, None)),
         Err(error) => Err(etf::Error::from(error).into()),
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_erl_dist_writes_is_understood() {
+    fn messages_that_erl_dist_writes_are_understood() {
         let payload = etf::atom("hello");
         let encoded = etf::encode(&payload).expect("encodes");
         let encoded = Checked::whole(&encoded).expect("passes the check");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_with_a_reason_that_is_not_taken_is_still_an_exit() {
+    fn an_exit_whose_reason_is_not_accepted_is_still_an_exit() {
         let control = etf::tuple([etf::uint(28), a_pid().into(), a_pid().into(), Term::from(a_reference())]);
         let mut bytes = etf::encode(&control).expect("encodes");
         bytes.extend([131, 112, 0, 0, 0, 9]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_operations_and_other_shapes_are_refused_by_number() {
+    fn unknown_operations_and_fields_are_refused_with_their_number() {
         for (control, expected) in [
             (etf::tuple([etf::uint(99)]), Some(99)),
             (etf::tuple([etf::uint(2), etf::uint(1)]), Some(2)),

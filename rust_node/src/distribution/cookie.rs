@@ -1,7 +1,7 @@
-//! The secret that nodes of a cluster share.
+//! The cookie, the secret that the nodes of a cluster share.
 //!
-//! Guarantee: it is never printed. It comes from a file that only its owner can read, or from the
-//! environment; there is no way to give it on the command line, where every user of the machine could see it.
+//! Guarantee: the cookie is never printed. It comes from a file that only its owner can read, or from the
+//! environment. There is no flag for it, because every user of the machine can read command lines.
 
 use std::fmt;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The longest cookie that the BEAM takes: an atom's length.
+/// The longest cookie that the BEAM accepts: the longest atom.
 const LONGEST: usize = 255;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub enum CookieError {
     /// The file cannot be read.
     #[error("cookie file {path}: {source}")]
     Io { path: String, source: std::io::Error },
-    /// Others may read the file.
+    /// Other users may read the file.
     #[error("cookie file {path}: mode {mode:04o}, takes 0600 or 0400 (chmod 600 {path})")]
     Mode {
         path: String,
         /// Its permission bits.
         mode: u32,
     },
-    /// Empty, too long, or not text.
+    /// The cookie is empty, too long, or not text.
     #[error("the cookie is empty, longer than 255 characters or not plain text")]
     Content,
 }
@@ -48,14 +48,15 @@ impl Cookie {
         Ok(Cookie(text.into()))
     }
 
-    /// The cookie in a file, as Erlang's own `.erlang.cookie`.
+    /// Reads the cookie from a file in the format of Erlang's `.erlang.cookie`.
     ///
     /// # Errors
     /// Any [`CookieError`].
     pub fn from_file(path: &Path) -> Result<Self, CookieError> {
         let io = |source| CookieError::Io { path: path.display().to_string(), source };
         let file = File::open(path).map_err(io)?;
-        // The permissions of the opened file, so that it cannot be replaced in between.
+        // The permissions are those of the opened file, so that the file cannot be replaced between check and
+        // read.
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(CookieError::Mode { path: path.display().to_string(), mode });

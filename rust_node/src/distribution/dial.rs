@@ -1,6 +1,6 @@
-//! Connecting to one node: its addresses, its port, the connection, TLS, the handshake.
+//! Connects to one node: addresses, port, TCP connection, TLS, handshake.
 //!
-//! Guarantee: all of it together takes at most [`super::Limits::handshake_timeout`].
+//! Guarantee: all steps together take at most [`super::Limits::handshake_timeout`].
 
 use std::fmt;
 use std::io;
@@ -20,24 +20,24 @@ use super::resolve;
 use super::tls;
 use crate::metrics::Metrics;
 
-/// Addresses of one host that are tried.
+/// The most addresses of one host that are tried.
 const ADDRESSES: usize = 8;
 
 /// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// DNS knows no address of its host.
+    /// DNS has no address for the host.
     #[error("host {host}: {source}")]
     Resolve { host: String, source: io::Error },
-    /// The port mapper of its machine.
+    /// EPMD on the node's machine failed.
     #[error("{source}")]
     PortMapper {
-        /// Its error.
+        /// The error of EPMD.
         #[from]
         source: PortMapperError,
     },
-    /// Its port does not accept a connection.
+    /// The node's port does not accept the connection.
     #[error("port {port} of {host}: {source}")]
     Connect { host: String, port: u16, source: io::Error },
     #[error("{source}")]
@@ -45,7 +45,7 @@ pub enum DialError {
         #[from]
         source: HandshakeError,
     },
-    /// It took too long.
+    /// A step took too long.
     #[error("no answer in time from {at}")]
     Timeout { at: Step },
     /// This node does not accept the connection.
@@ -78,7 +78,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The last step that a dial has reached.
+/// Records the last step that a dial has reached.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     pub step: Step,
@@ -87,7 +87,7 @@ pub struct Trace {
 }
 
 impl DialError {
-    /// The cause, if an operator can do something about it.
+    /// The cause, or `None` when an operator can do nothing about it.
     pub fn cause(&self) -> Option<Cause> {
         match self {
             DialError::Resolve { .. } | DialError::Timeout { at: Step::Resolve } => Some(Cause::Dns),
@@ -95,19 +95,20 @@ impl DialError {
             DialError::Timeout { at: Step::PortMapper } => Some(Cause::Epmd),
             DialError::Connect { .. } | DialError::Timeout { at: Step::Port } => Some(Cause::Port),
             DialError::Handshake { source } => Cause::of_handshake(source),
-            // A node without TLS waits for the rest of what it takes for a long message.
+            // A node without TLS reads the start of a TLS record as the length of a long message and waits
+            // for the rest.
             DialError::Timeout { at: Step::Tls } => Some(Cause::Tls),
             DialError::Timeout { .. } => Some(Cause::Handshake),
             DialError::NotTaken => None,
         }
     }
 
-    /// The cause of a dial that failed at the step `reached`.
+    /// The step at which a dial failed, given the last step that it has `reached`.
     pub fn step(&self, reached: Step) -> Step {
         match self.cause() {
             Some(Cause::Cookie) => Step::Cookie,
             Some(Cause::Flags) => Step::Flags,
-            // With TLS 1.3 the peer's refusal of a certificate comes after the end of our own side.
+            // With TLS 1.3 the peer refuses a certificate after our side has completed the TLS handshake.
             Some(Cause::Tls | Cause::Certificate) => Step::Tls,
             _ => reached,
         }
@@ -183,7 +184,8 @@ async fn reach(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<(), DialEr
     taken.map_err(|_| DialError::NotTaken)
 }
 
-/// A dial under way, so that an accept of the same node knows of it.
+/// A dial in progress. It is registered so that an incoming connection of the same node can be compared with
+/// it.
 struct Dialling<'a> {
     node: &'a Node,
     name: String,

@@ -1,8 +1,9 @@
-//! SRV records, which the system's resolver does not look up for programs.
+//! Looks up SRV records, which programs cannot get from the system's resolver.
 //!
-//! Guarantee: each server has [`ANSWER`] for each transport, and what it answers is bounded ([`answer`]).
+//! Guarantee: each server has [`ANSWER`] for each transport, and the size of its answer is bounded
+//! ([`answer`]).
 //!
-//! UDP first, TCP for an answer that was cut (RFC 1035, 2782 and 7766).
+//! UDP is tried first, then TCP if the answer was truncated (RFC 1035, 2782 and 7766).
 
 mod answer;
 
@@ -19,7 +20,7 @@ use answer::{answers, is_cut, question, read};
 
 const ANSWER: Duration = Duration::from_secs(1);
 const PORT: u16 = 53;
-/// As the system's resolver takes them.
+/// The number of servers that the system's resolver uses.
 const SERVERS: usize = 3;
 const SEARCH: usize = 6;
 
@@ -28,14 +29,14 @@ const SEARCH: usize = 6;
 pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     search: Vec<String>,
-    /// A name with fewer dots is completed before it is asked as it is.
+    /// A name with fewer dots is first asked with the search domains appended.
     dots: usize,
-    /// For an answer over one transport.
+    /// The time limit of an answer over one transport.
     patience: Duration,
 }
 
 impl Resolver {
-    /// That server, or the system's.
+    /// A resolver that asks the given server, or the system's.
     pub(super) async fn new(server: Option<SocketAddr>) -> io::Result<Self> {
         match server {
             Some(server) => Ok(Resolver { servers: vec![server], ..Resolver::read("") }),
@@ -53,7 +54,7 @@ impl Resolver {
                     resolver.servers.extend(server.map(|server| SocketAddr::from((server, PORT))));
                 }
                 Some("search" | "domain") => {
-                    // A dot alone stands for none.
+                    // A lone dot means no search domain.
                     let domains = words.map(|word| word.trim_end_matches('.')).filter(|word| !word.is_empty());
                     resolver.search = domains.take(SEARCH).map(str::to_owned).collect();
                 }
@@ -68,7 +69,7 @@ impl Resolver {
         resolver
     }
 
-    /// The names to ask for, in turn.
+    /// The names to ask for, in order.
     fn names(&self, name: &str) -> Vec<String> {
         if let Some(absolute) = name.strip_suffix('.') {
             return vec![absolute.to_owned()];
@@ -85,11 +86,11 @@ impl Resolver {
     /// The SRV records of a name.
     ///
     /// # Errors
-    /// Of the last server that was asked; `NotFound` if there are none.
+    /// The error of the last server that was asked; `NotFound` without servers.
     pub(super) async fn services(&self, name: &str) -> io::Result<Vec<Service>> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no DNS server is known");
         for name in self.names(name) {
-            // A completed name may be too long.
+            // A name with a search domain appended may be too long.
             let Some(question) = question(rand::random(), &name) else {
                 last = io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a DNS name"));
                 continue;
@@ -126,7 +127,7 @@ async fn over_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; 4_096];
     loop {
         let length = socket.recv(&mut answer).await?;
-        // Others may send to this port, too.
+        // Other programs may send to this port, too.
         if answers(&answer[..length], question).is_some() {
             answer.truncate(length);
             return Ok(answer);
@@ -169,10 +170,10 @@ mod tests {
     }
 
     const ASKED: &str = "_dist._tcp.app.internal.";
-    /// No test waits that long.
+    /// A limit that no test reaches.
     const LONG: Duration = Duration::from_secs(120);
 
-    /// A service at `host` as a record, and in an answer to a question.
+    /// The record of a service at `host`.
     fn service(host: &[u8]) -> Vec<u8> {
         let length = u16::try_from(host.len() + 6).expect("short").to_be_bytes();
         [b"\xc0\x0c\0\x21\0\x01\0\0\0\x3c", &length[..], b"\0\0\0\0\x23\x91", host].concat()
@@ -197,18 +198,18 @@ mod tests {
         Resolver { servers, patience, ..Resolver::read("") }
     }
 
-    /// Both sockets of a server at one port.
+    /// A UDP and a TCP socket with the same port.
     async fn sockets(address: IpAddr) -> (UdpSocket, TcpListener) {
         loop {
             let socket = UdpSocket::bind((address, 0)).await.expect("a port");
-            // Another process may have that port of TCP.
+            // Another process may use that TCP port.
             if let Ok(listener) = TcpListener::bind(socket.local_addr().expect("an address")).await {
                 return (socket, listener);
             }
         }
     }
 
-    /// Answers one question over UDP with these messages, and one over TCP with these bytes, and closes then.
+    /// Answers one question over UDP with these messages and one over TCP with these bytes, then closes.
     async fn serve(
         (socket, listener): (UdpSocket, TcpListener),
         over_udp: impl FnOnce(&[u8]) -> Vec<Vec<u8>>,
@@ -222,14 +223,14 @@ mod tests {
         let (mut stream, _) = listener.accept().await.expect("asked");
         let _length = stream.read_u16().await.expect("asked");
         stream.read_exact(&mut question[..length]).await.expect("asked");
-        // It may have read enough.
+        // The client may have read enough and closed the connection.
         let _closed = stream.write_all(&over_tcp(&question[..length])).await;
     }
 
     const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
     #[tokio::test]
-    async fn answers_to_other_questions_and_from_other_servers_are_passed_over() {
+    async fn answers_to_other_questions_and_from_other_servers_are_ignored() {
         for address in LOOPBACK {
             let (socket, _listener) = sockets(address).await;
             let resolver = at(vec![socket.local_addr().expect("an address")], LONG);
@@ -243,9 +244,9 @@ mod tests {
                     message
                 };
                 let stranger = UdpSocket::bind((address, 0)).await.expect("a port");
-                // It may be told that nothing takes this from it there.
+                // The system may report that the port is closed for this sender.
                 let _refused = stranger.send_to(&answer(question, 0x81, 1, &service(b"\x05wrong\0")), from).await;
-                // Another number, name, type; and a question.
+                // Wrong id, wrong name, wrong type, and a question instead of an answer.
                 for message in [other(0), other(14), other(length - 3), question.to_vec(), vec![], good(question)] {
                     socket.send_to(&message, from).await.expect("sent");
                 }
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_answer_is_taken_over_tcp_and_a_server_that_hangs_there_is_not_waited_for() {
+    async fn a_truncated_answer_is_read_over_tcp_and_a_server_that_hangs_there_times_out() {
         for address in LOOPBACK {
             let cut = |question: &[u8]| vec![answer(question, 0x83, 0, &[])];
             let both = sockets(address).await;
@@ -268,7 +269,7 @@ mod tests {
             let serving = tokio::spawn(serve(both, cut, whole));
             assert_eq!(resolver.services(ASKED).await.expect("an answer"), found());
             serving.await.expect("served");
-            // Cut, and over TCP nothing, or the length of an answer that does not come.
+            // A truncated UDP answer. Over TCP one server sends nothing, the other only the length.
             let (silent, half) = (sockets(address).await, sockets(address).await);
             let servers = [&silent, &half].map(|(socket, _)| socket.local_addr().expect("an address"));
             let hanging = tokio::spawn(async move {
@@ -290,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Changes of bytes, at places that are taken modulo the length.
+    /// Bytes to change. Positions are taken modulo the length.
     type Changes = Vec<(usize, u8)>;
 
     fn changed(mut message: Vec<u8>, changes: &Changes) -> Vec<u8> {
@@ -301,7 +302,7 @@ mod tests {
         message
     }
 
-    /// Records of an answer: services, their addresses, and anything.
+    /// Arbitrary records of an answer: services, their addresses, and random bytes.
     fn records() -> impl Strategy<Value = Vec<u8>> {
         let name = prop_oneof![
             Just(b"\x05pod-1\xc0\x17".to_vec()),
@@ -319,7 +320,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
-        /// Over both transports; a good answer follows for a client that passes the hostile one over.
+        /// The hostile answer comes over both transports. A valid answer follows for a client that ignores
+        /// the hostile one.
         #[test]
         fn whatever_a_server_answers_is_an_error_or_a_bounded_list(
             records in records(),
@@ -363,8 +365,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn search_domains_that_make_no_name_do_not_keep_the_others_from_being_asked() {
-        // So systemd-resolved writes that there is none.
+    async fn an_invalid_search_domain_does_not_keep_the_others_from_being_used() {
+        // systemd-resolved writes this line when there is no search domain.
         assert_eq!(Resolver::read("search .\n").names("_dist._tcp.app"), ["_dist._tcp.app"]);
         let both = sockets(LOOPBACK[0]).await;
         let servers = vec![both.0.local_addr().expect("an address")];

@@ -153,7 +153,8 @@ pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registrat
 
 async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<TcpStream>, u32), PortMapperError> {
     let host = "localhost";
-    // Not resolved: EPMD may be bound to one family, and a machine may know localhost in the other only.
+    // `localhost` is not resolved: EPMD may listen in one address family, and the machine may resolve the
+    // name in the other only.
     let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let ask = async {
         let client = EpmdClient::new(connect(host, &addresses, epmd_port).await?);

@@ -1,6 +1,6 @@
-//! The nodes that DNS and EPMD name, for `--connect-dns`.
+//! Finds nodes in DNS and EPMD, for `--connect-dns`.
 //!
-//! Guarantee: at most [`resolve::LONGEST`] hosts are looked at for a name, and of each as many nodes as EPMD's
+//! Guarantee: at most [`resolve::LONGEST`] hosts of a name are tried, and of each as many nodes as EPMD's
 //! answer has room for.
 
 use std::time::Duration;
@@ -15,25 +15,25 @@ use super::names::{self, Seed};
 use super::node::Node;
 use super::resolve;
 
-/// For the answer of DNS.
+/// The time limit of DNS.
 const DNS: Duration = Duration::from_secs(5);
 
-/// What was found.
+/// The result of one search.
 #[derive(Debug, Default)]
 pub struct Found {
     pub seeds: Vec<Seed>,
-    /// Hosts whose EPMD named nodes, each with the name that a failure of it would have.
+    /// Hosts whose EPMD named nodes, each under the name that a failure of the host would have.
     pub answered: Vec<String>,
-    /// Hosts whose EPMD did not help, each with a name that says which.
+    /// Hosts whose EPMD failed, each under a name that identifies the host.
     pub failures: Vec<(String, DialError)>,
 }
 
-/// The nodes at the host of `wanted`.
+/// Finds the nodes at the host of `wanted`.
 ///
-/// A host stands for every address that it has, and a node is named by its address: that is how the pods behind
-/// a headless Kubernetes service and machines on Fly.io are called. A host that begins with `_` is a service
-/// (`_dist._tcp.app.internal`): its SRV records name the hosts of nodes and, unless the service is `_epmd`,
-/// their port. A `*` in the name stands for any run of characters in the names that EPMD has there.
+/// A host stands for all of its addresses, and each node is named by its address, as pods behind a headless
+/// Kubernetes service and machines on Fly.io are. A host that begins with `_` is a service
+/// (`_dist._tcp.app.internal`): its SRV records have the hosts of nodes and, unless the service is `_epmd`,
+/// their ports. A `*` in the name matches any characters in the names that EPMD has there.
 ///
 /// # Errors
 /// [`DialError::Resolve`], or [`DialError::Timeout`].
@@ -66,7 +66,7 @@ pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
     Ok(found)
 }
 
-/// The hosts that DNS names, each with the port of its node if DNS or the setting has it.
+/// The hosts that DNS returns, each with the port of its node if DNS or the setting has one.
 async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Option<u16>)>> {
     let host = wanted.name.host();
     if !host.starts_with('_') {
@@ -79,7 +79,7 @@ async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Opti
     Ok(services.into_iter().map(|service| (service.host, port(service.port))).collect())
 }
 
-/// The nodes of a host whose names EPMD has and that match.
+/// The nodes of a host whose names in EPMD match.
 async fn matching(base: &str, host: &str, epmd_port: u16) -> Result<Vec<Seed>, DialError> {
     let resolved = resolve::resolve(host).await;
     let addresses = resolved.map_err(|source| DialError::Resolve { host: host.to_owned(), source })?;

@@ -1,28 +1,28 @@
-//! Frames: a length of four bytes and that many bytes; none of them is a tick.
+//! Frames: a length of four bytes, then that many bytes. An empty frame is a tick.
 //!
-//! Guarantee: nothing is allocated for a frame that is longer than the limit; a frame with an unknown first
-//! byte ends the connection, because what follows could not be trusted either.
+//! Guarantee: nothing is allocated for a frame that is longer than the limit. A frame with an unknown first
+//! byte ends the connection, because the rest of the stream cannot be trusted.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// A frame that carries a message starts with this ("pass through": no distribution header).
+/// The first byte of a frame that carries a message ("pass through": no distribution header).
 pub const PASS_THROUGH: u8 = 112;
-/// Kept between frames; larger buffers are given back.
+/// The capacity that is kept between frames. Larger buffers are released.
 const KEEP: usize = 64 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// A sign of life.
+    /// An empty frame, which shows that the peer is alive.
     Tick,
-    /// Control term and, for some, a payload term.
+    /// A control term and, for some operations, a payload term.
     Message(&'a [u8]),
 }
 
-/// Why a frame was not read. The stream cannot be used after any of these.
+/// Why a frame could not be read. The stream cannot be used afterwards.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Longer than the limit.
+    /// The frame is longer than the limit.
     #[error("a frame of {length} bytes, takes at most {limit}")]
     TooLong { length: usize, limit: usize },
     /// A first byte other than [`PASS_THROUGH`].
@@ -63,7 +63,7 @@ pub async fn read<'a, R: AsyncRead + Unpin>(
     }
 }
 
-/// A frame around what `write` writes.
+/// Builds a frame around the bytes that `write` writes.
 pub fn build<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Vec<u8>, E> {
     let mut frame = vec![0, 0, 0, 0, PASS_THROUGH];
     write(&mut frame)?;
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ticks_messages_and_other_types_are_told_apart() {
+    async fn ticks_messages_and_unknown_types_are_distinguished() {
         assert_eq!(read_one(&[0, 0, 0, 0]).await.expect("a tick"), Vec::<u8>::new());
         assert_eq!(read_one(&[0, 0, 0, 3, 112, 1, 2]).await.expect("a message"), [1, 2]);
         assert!(matches!(read_one(&[0, 0, 0, 2, 131, 68]).await, Err(FrameError::Type { got: 131 })));
     }
 
     #[tokio::test]
-    async fn what_is_built_can_be_read() {
+    async fn a_frame_that_was_built_can_be_read() {
         let frame = build::<()>(|out| {
             out.extend([7, 8]);
             Ok(())

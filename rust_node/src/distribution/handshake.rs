@@ -1,8 +1,8 @@
 //! The distribution handshake, version 6 (OTP 23 and later), as client and as server.
 //!
-//! Guarantee: each phase consumes the one before, so they cannot be run out of order; no message of it is
-//! longer than [`LONGEST`]; digests are compared in constant time; a connection comes out only after the peer
-//! has proved that it knows the cookie. The caller sets the time limit.
+//! Guarantee: each phase consumes the one before, so phases cannot run out of order. No message is longer
+//! than [`LONGEST`]. Digests are compared in constant time. A connection is returned only after the peer has
+//! proved that it knows the cookie. The caller sets the time limit.
 //!
 //! ```text
 //!   client                      server
@@ -13,8 +13,8 @@
 //!   receive acknowledgement ◀── send acknowledgement → so does the server
 //! ```
 //!
-//! `erl_dist`'s handshake is not used: it cannot continue after the status `alive`, has no size limit, and writes only
-//! the 2-byte lengths of plain TCP, where TLS has 4.
+//! `erl_dist`'s handshake is not used: it cannot continue after the status `alive`, has no size limit, and
+//! writes only the 2-byte lengths of plain TCP, where TLS has 4.
 
 mod wire;
 
@@ -31,7 +31,7 @@ use wire::{Fields, Wire, put_name};
 /// The longest message. A name has at most 255 bytes; all other messages are shorter.
 pub const LONGEST: usize = 1_024;
 
-/// How the length of a handshake message is written.
+/// The width of the length before a handshake message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefix {
     Two,
@@ -58,7 +58,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A hidden node: not part of the cluster as others see it.
+    /// Whether the peer is a hidden node.
     pub fn is_hidden(&self) -> bool {
         !self.flags.contains(DistributionFlags::PUBLISHED)
     }
@@ -76,37 +76,37 @@ pub enum HandshakeError {
     /// A message longer than any of the handshake.
     #[error("a handshake message of {length} bytes")]
     TooLong { length: usize },
-    /// A message that is not the expected one, or cut short.
+    /// The message is not the expected one, or is truncated.
     #[error("expected {expected}")]
     Unexpected {
         /// What was expected.
         expected: &'static str,
     },
-    /// The peer knows another cookie.
+    /// The peer has another cookie.
     #[error("the peer has another cookie")]
     Cookie,
     /// The peer refuses this node.
     #[error("the peer answers {status:?}")]
     Refused {
-        /// Its status, cut to 64 bytes.
+        /// The status that the peer sent, cut to 64 bytes.
         status: String,
     },
-    /// The name is malformed, or not the one that was dialled.
+    /// The name is malformed, or is not the one that was dialled.
     #[error("peer name: {problem}")]
     Name {
         /// What is wrong.
         problem: String,
     },
-    /// One name is long and the other short.
+    /// One name is long and the other is short.
     #[error("{peer} and {own} are a long and a short name")]
     NameKind { peer: NodeName, own: NodeName },
-    /// The peer is too old.
+    /// The peer lacks required flags.
     #[error("the peer lacks what OTP 25 requires")]
     Flags,
     /// This node refuses the peer.
     #[error("not let in: {status}")]
     NotLetIn {
-        /// The status that it was sent.
+        /// The status that was sent to the peer.
         status: &'static str,
     },
 }
@@ -151,7 +151,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let status = wire.receive().await?;
     match status.split_first() {
         Some((b's', b"ok" | b"ok_simultaneous")) => {}
-        // The peer still holds a connection of ours that is dead here: this one replaces it.
+        // The peer still holds an old connection of ours, which the new one replaces.
         Some((b's', b"alive")) => wire.send(b"strue").await?,
         Some((b's', other)) => {
             let status = String::from_utf8_lossy(other).chars().take(64).collect();
@@ -184,7 +184,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     wire.send(&reply).await?;
 
     let message = wire.receive().await.map_err(|error| match error {
-        // A BEAM that finds the digest wrong just closes.
+        // A BEAM that finds the digest wrong closes the connection without a message.
         HandshakeError::Io { source } if matches!(source.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
             HandshakeError::Cookie
         }
@@ -222,7 +222,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, prefix: Prefix
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
-    /// The name that the peer claims. It has not proved anything yet.
+    /// The name that the peer claims. The peer has not proved anything yet.
     pub fn name(&self) -> &NodeName {
         &self.peer.name
     }
@@ -244,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
         }
     }
 
-    /// Continues the handshake. `status` is `ok` or `ok_simultaneous`; never `alive`, whose answer would be
+    /// Continues the handshake. `status` is `ok` or `ok_simultaneous`, never `alive`: its answer would cost
     /// one more round trip for a connection that is replaced anyway once the peer has proved itself.
     ///
     /// # Errors

@@ -1,8 +1,7 @@
-//! A connection to a host that has several addresses.
+//! Connects to a host that has several addresses.
 //!
-//! Guarantee: a host with several addresses, such as one of each family, is reached if one of them answers: the next
-//! address is tried [`STAGGER`] after the one before, or at once when that one has failed (RFC 8305, without its
-//! preferences).
+//! Guarantee: the host is reached if one of its addresses answers. The next address is tried [`STAGGER`]
+//! after the one before, or at once when that one has failed (RFC 8305, without its preferences).
 
 use std::io;
 use std::net::IpAddr;
@@ -12,13 +11,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Between the beginnings of attempts at two addresses of a host.
+/// The delay between the starts of two attempts.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A connection to that port at one of the addresses: the first that accepts.
+/// Connects to that port at each of the addresses. The first connection wins.
 ///
 /// # Errors
-/// That of the address that failed last.
+/// The error of the address that failed last.
 pub(super) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     let mut left = addresses.iter();
     let mut attempts = JoinSet::new();
@@ -37,7 +36,7 @@ pub(super) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpSt
             Some(Some(Ok(Err(error)))) => last = error,
             Some(Some(Err(cancelled))) => last = io::Error::other(cancelled),
             Some(None) => return Err(last),
-            // The next address, beside those that are under way.
+            // The next address is tried while earlier attempts continue.
             None => {}
         }
     }
@@ -55,8 +54,8 @@ mod tests {
     async fn a_host_whose_first_addresses_do_not_answer_is_reached_at_another() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        // Nothing listens at the first. The second is from a block for documentation: its packets are lost, or
-        // the machine has no route to it.
+        // Nothing listens at the first address. The second is reserved for documentation: packets to it are
+        // lost, or the machine has no route to it.
         let refused = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let lost: IpAddr = "192.0.2.1".parse().expect("an address");
         let stream = connect(&[refused, lost, Ipv4Addr::LOCALHOST.into()], port).await.expect("connected");

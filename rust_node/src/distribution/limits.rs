@@ -1,30 +1,31 @@
 //! Every bound of the distribution layer, with its reason.
 //!
-//! Guarantee: what one peer can make this node hold is at most [`Limits::max_frame`] (being read) +
-//! [`Limits::inbound`] (read, not yet looked at) + [`Limits::write_queue`] (written, not yet taken) bytes,
-//! plus one decoded message (at most 16 MB, see `etf::check`); what strangers can make it hold is
+//! Guarantee: one peer can make this node hold at most [`Limits::max_frame`] (being read) +
+//! [`Limits::inbound`] (received, not handled yet) + [`Limits::write_queue`] (queued, not sent yet) bytes,
+//! plus one decoded message (at most 16 MB, see `etf::check`). Peers without the cookie can make it hold
 //! [`Limits::handshakes`] sockets for [`Limits::handshake_timeout`].
 
 use std::time::Duration;
 
-/// See the module documentation. The defaults are what `durable-handoff-node` runs with; tests shorten them.
+/// See the module documentation. `durable-handoff-node` runs with the defaults; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Longest frame. Our own messages stay below 64 KB; a view of a hundred nodes with long lists may be
+    /// The longest frame. Our own messages stay below 64 KB; a view of a hundred nodes with long lists may be
     /// longer.
     pub max_frame: usize,
-    /// Bytes of one peer's messages waiting to be looked at; then its socket is not read until some are.
+    /// Bytes of one peer's messages that wait to be handled. Above this the peer's socket is not read.
     pub inbound: usize,
-    /// Bytes waiting to be sent to one peer; then it is dropped, because it does not read.
+    /// Bytes that wait to be sent to one peer. Above this the peer is dropped, because it does not read.
     pub write_queue: usize,
-    /// Handshakes under way that others began.
+    /// Incoming handshakes at a time.
     pub handshakes: usize,
-    /// From accept or dial to the end of the handshake, TLS included.
+    /// The time from accept or dial to the end of the handshake, TLS included.
     pub handshake_timeout: Duration,
     pub peers: usize,
-    /// Monitors one peer may hold on processes here.
+    /// Monitors that one peer may have on processes here.
     pub monitors: usize,
-    /// A peer that is silent for all of it is dropped. It need not be the peers' `net_ticktime`.
+    /// A peer that sends nothing for this long is dropped. The value may differ from the peers'
+    /// `net_ticktime`.
     pub tick_time: Duration,
     /// The first and the longest pause between attempts to dial a node.
     pub backoff: (Duration, Duration),

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 /// The pause after a failed accept, for example when the machine has no file descriptors left.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Accepts until the node stops.
+/// Accepts connections until the node stops.
 pub async fn run(node: Node, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(node.options().limits.handshakes));
     loop {

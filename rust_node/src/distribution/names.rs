@@ -1,6 +1,6 @@
-//! Node names: whether they are well formed, of the same kind as this node's, and allowed.
+//! Node names: whether a name is well formed, long or short, and allowed.
 //!
-//! Guarantee: a name that is not on the allow-list is neither dialled nor let in.
+//! Guarantee: a node whose name is not on the allow-list is neither dialled nor accepted.
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ pub fn parse(text: &str) -> Result<NodeName, String> {
     }
 }
 
-/// A node to connect to, and its distribution port where EPMD is not asked for it.
+/// A node to connect to, with its distribution port unless EPMD is asked for the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seed {
     pub name: NodeName,
@@ -66,7 +66,7 @@ pub fn parse_seed(text: &str) -> Result<Seed, String> {
     Ok(Seed { name: parse(&format!("{name}@{host}"))?, port })
 }
 
-/// True for a long name: its host has a dot (or is an IPv6 address), as the BEAM decides it.
+/// True for a long name: its host has a dot or is an IPv6 address. The BEAM decides in the same way.
 pub fn is_long(name: &NodeName) -> bool {
     name.host().contains(['.', ':'])
 }
@@ -88,9 +88,8 @@ impl AllowList {
     }
 }
 
-/// Whether a name is of that pattern, in which `*` is any run of characters.
-///
-/// Glob matching with `*` only: the parts between stars must occur in order, the first and last at the ends.
+/// Whether a name matches a pattern in which `*` stands for any characters. The parts between stars must
+/// occur in order, the first and the last at the ends of the name.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == name;
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_match_any_run_and_nothing_else_is_special() {
+    fn stars_match_any_characters_and_no_other_character_is_special() {
         for (pattern, name, expected) in [
             ("app@h", "app@h", true),
             ("app@h", "app@hh", false),
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_told_from_an_address() {
+    fn a_port_is_distinguished_from_an_ipv6_address() {
         for (text, name, port) in [
             ("app@host", "app@host", None),
             ("app@127.0.0.1:9105", "app@127.0.0.1", Some(9_105)),
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked_and_told_long_from_short() {
+    fn invalid_names_are_refused_and_long_names_distinguished_from_short_ones() {
         assert!(parse("a").is_err() && parse("@h").is_err() && parse("a@").is_err() && parse("a@b c").is_err());
         assert!(is_long(&parse("a@127.0.0.1").expect("a name")));
         assert!(!is_long(&parse("a@host").expect("a name")));

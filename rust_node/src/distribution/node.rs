@@ -1,7 +1,7 @@
 //! The node: a handle on its connections, registered processes, monitors and calls in flight.
 //!
 //! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a
-//! process ends, every waiting call, monitor and mailbox that it concerns learns of it, once.
+//! process ends, every affected call, monitor and mailbox is notified once.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,18 +33,18 @@ use crate::metrics::Metrics;
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// Name, incarnation, cookie.
+    /// Name, creation number, cookie.
     pub local: Local,
     pub limits: Limits,
     /// The allow-list of peers.
     pub allow: AllowList,
-    /// TLS, for every connection or none.
+    /// TLS settings; they apply to all connections.
     pub tls: Option<Tls>,
     /// The port mapper's port.
     pub epmd_port: u16,
-    /// The port of every node that is not given one of its own; without it, the port mapper is asked.
+    /// The port of every node without a port of its own. Without this value EPMD is asked.
     pub dist_port: Option<u16>,
-    /// Asked for SRV records, instead of the system's.
+    /// The DNS server for SRV records, instead of the system's.
     pub dns_server: Option<SocketAddr>,
     pub metrics: Metrics,
 }
@@ -63,7 +63,7 @@ struct Inner {
     stopped: CancellationToken,
 }
 
-/// A registered process: its pid, and what it receives. Dropping it ends the process.
+/// A registered process: its pid and its mailbox. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Mailbox {
     pub pid: Pid,
@@ -78,7 +78,7 @@ impl Mailbox {
         self.receiver.recv().await
     }
 
-    /// The next message or event, if there is one already.
+    /// The next message or event, if the mailbox has one.
     pub fn try_receive(&mut self) -> Option<Inbound> {
         self.receiver.try_recv().ok()
     }
@@ -169,7 +169,7 @@ impl Node {
         let target = Process::Name(process.to_owned());
         let (own, number) = (self.0.numbers.new_call_pid(), self.new_number());
         let answer = self.begin_call(peer, &own, number, target.clone()).ok_or(CallError::NotConnected)?;
-        // However this ends, also by being dropped.
+        // Dropping this value ends the call, also when the future is dropped.
         let _waiting = Waiting { node: self, pid: &own, number };
         let tag = Term::from(self.0.numbers.reference(number));
         self.send(peer, &own, &target, Request::write(&own, tag.clone(), body))?;
@@ -204,7 +204,7 @@ impl Node {
     }
 
     /// Monitors a process of another node for a process of this one. When the node is not connected, `Down`
-    /// comes at once.
+    /// arrives at once.
     pub fn monitor(&self, by: &Mailbox, peer: &str, target: Process) -> MonitorRef {
         let number = self.new_number();
         let mut state = self.lock();
@@ -233,7 +233,7 @@ impl Node {
         self.lock().peers.list()
     }
 
-    /// The nodes that should be connected, or tried to connect, and are not, each with the cause.
+    /// The nodes that should be connected or tried to connect, and are not, each with the cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }
@@ -255,7 +255,7 @@ impl Node {
         }
     }
 
-    /// Waits until everything queued so far was handed to the sockets, for at most `at_most`.
+    /// Waits until all frames queued so far are written to the sockets, for at most `at_most`.
     pub async fn flushed(&self, at_most: Duration) {
         let all_empty = async {
             while !self.lock().peers.are_flushed() {
@@ -270,10 +270,9 @@ impl Node {
         self.forget_peers().iter().for_each(CancellationToken::cancel);
     }
 
-    /// Ends every connection and task of the node, connections in good order: what is queued goes out first,
-    /// then the peer is read to the end. To close while something of the peer's is unread would have the
-    /// operating system reset the connection, and the peer might lose what was sent last. After `at_most`, as
-    /// [`Node::stop`].
+    /// Ends every connection and task of the node in good order: queued frames are sent, then the peer is
+    /// read to the end. Closing with unread data would make the operating system reset the connection, and
+    /// the peer could lose the last messages. After `at_most` the node stops as with [`Node::stop`].
     pub async fn close(&self, at_most: Duration) {
         let ends = self.forget_peers();
         let all_closed = async {
@@ -285,7 +284,7 @@ impl Node {
         ends.iter().for_each(CancellationToken::cancel);
     }
 
-    /// Forgets every peer and accepts no more. What ends their connections.
+    /// Forgets every peer and accepts no more. Returns the tokens that end the connections.
     fn forget_peers(&self) -> Vec<CancellationToken> {
         self.stopped().cancel();
         let mut state = self.lock();
@@ -294,7 +293,7 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; if something did, the state is still consistent enough to
+        // No code panics while it holds the lock. If code did, the state would still be consistent enough to
         // use.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,7 +313,8 @@ impl Node {
         self.lock().peers.push(peer, frame)
     }
 
-    /// Until [`Node::end_dialling`], a connection that this peer makes knows that it is being dialled.
+    /// Registers that this node dials the peer, until [`Node::end_dialling`]. An incoming connection of the
+    /// peer takes this into account.
     pub(super) fn begin_dialling(&self, peer: &str) {
         self.lock().peers.begin_dialling(peer);
     }
@@ -327,10 +327,10 @@ impl Node {
         self.lock().peers.is_dialling(peer)
     }
 
-    /// Takes a finished handshake as the connection to that node, instead of one with a lower `id`. The peer
-    /// goes by the connection it made last, and tasks of two handshakes may come here in either order: so the
-    /// id of a connection that was accepted is drawn when it was, and that of one that was dialled when the
-    /// peer has let it in.
+    /// Registers a finished handshake as the connection to that node, in place of one with a lower `id`. The
+    /// peer uses the connection that it made last, and the tasks of two handshakes may arrive here in either
+    /// order. So the id of an incoming connection is drawn at accept, and that of an outgoing one when the
+    /// peer has accepted it.
     ///
     /// # Errors
     /// [`NotTaken`].
@@ -358,27 +358,27 @@ impl Node {
         Ok((name, end))
     }
 
-    /// Ends a connection, if it is still the connection to that node: calls, monitors and mailboxes learn of
-    /// it.
+    /// Ends a connection, if it is still the connection to that node, and notifies calls, monitors and
+    /// mailboxes.
     pub(super) fn detach(&self, peer: &str, id: u64) {
         self.lock().detach(peer, id);
     }
 
-    /// Puts a message of a peer into a mailbox. False when there is no such process, or the connection is not
-    /// current.
+    /// Puts a message of a peer into a mailbox. Returns false when the process does not exist, or the
+    /// connection is not the current one.
     pub(super) fn deliver(&self, peer: &str, id: u64, to: &Process, make: impl FnOnce() -> Inbound) -> bool {
         let state = self.lock();
         state.peers.id(peer) == Some(id)
             && state.processes.mailbox(to).is_some_and(|mailbox| mailbox.send(make()).is_ok())
     }
 
-    /// Whether there is a process of that name or pid here. `net_kernel` counts as one.
+    /// Whether a process of that name or pid exists here. `net_kernel` counts as one.
     pub(super) fn is_alive(&self, process: &Process) -> bool {
         matches!(process, Process::Name(name) if name == "net_kernel")
             || self.lock().processes.mailbox(process).is_some()
     }
 
-    /// Adds a monitor that a peer has set. False when it holds too many.
+    /// Adds a monitor that a peer has set. Returns false when the peer holds too many.
     pub(super) fn hold_monitor(&self, peer: &str, monitor: Monitor) -> bool {
         self.lock().peers.add_monitor(peer, self.options().limits.monitors, monitor)
     }
@@ -387,7 +387,7 @@ impl Node {
         self.lock().peers.remove_monitor(peer, reference);
     }
 
-    /// Answers the call that waits at `to`. False when none does.
+    /// Answers the call that waits at `to`. Returns false when no call waits there.
     pub(super) fn answer_call(&self, peer: &str, to: &Pid, payload: &Checked<'_>) -> bool {
         let mut state = self.lock();
         let expected = state.calls.expects(peer, to);
@@ -397,7 +397,7 @@ impl Node {
         expected
     }
 
-    /// Ends a monitor that was set here, because the peer says that the process has ended.
+    /// Ends a monitor of this node, because the peer reports that the process has ended.
     pub(super) fn end_watch(&self, peer: &str, reference: &Reference, reason: Option<String>) {
         let mut state = self.lock();
         if let Some(number) = number_of(reference).filter(|number| state.watches.is_at(*number, peer)) {

@@ -15,7 +15,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(local: &Local) -> Self {
-        // From 1: a pid of 0 looks like a system process.
+        // Starts at 1, because a pid of 0 looks like a system process.
         Numbers { node: Atom::from(local.name.to_string()), creation: local.creation, next: AtomicU64::new(1) }
     }
 
@@ -29,7 +29,7 @@ impl Numbers {
         Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 
-    /// A pid for the answer to one call. Its serial is 0; the id repeats after four billion calls.
+    /// A pid for the reply to one call. Its serial is 0, and its id repeats after four billion calls.
     pub(super) fn new_call_pid(&self) -> Pid {
         Pid { serial: 0, ..self.new_pid() }
     }
@@ -41,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// The number behind a reference made here.
+/// The number in a reference that this node made.
 pub(super) fn number_of(reference: &Reference) -> Option<u64> {
     match reference.id[..] {
         [_, low, high] => Some(u64::from(high) << 32 | u64::from(low)),
@@ -49,7 +49,7 @@ pub(super) fn number_of(reference: &Reference) -> Option<u64> {
     }
 }
 
-/// The low and the high half.
+/// The low and the high half of a number.
 fn halves(number: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     [u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([a, b, c, d])]

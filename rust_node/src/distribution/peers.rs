@@ -1,6 +1,6 @@
-//! The connected peers, their connections, and the monitors that they hold on processes of this node.
+//! The connected peers, their connections, and the monitors that they have set on processes of this node.
 //!
-//! Guarantee: a peer has one connection, the one it made last.
+//! Guarantee: each peer has one connection, the one that the peer made last.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Peers {
 struct Link {
     id: u64,
     queue: Queue,
-    /// Cancelled to end the connection, and when it has ended.
+    /// Cancelled to end the connection. It is also cancelled when the connection has ended.
     end: CancellationToken,
     hidden: bool,
     since: Instant,
@@ -34,7 +34,7 @@ struct Link {
     monitors: HashMap<Vec<u32>, Monitor>,
 }
 
-/// A monitor that a process of a peer holds on a process here.
+/// A monitor that a process of a peer has set on a process here.
 #[derive(Debug, Clone)]
 pub(super) struct Monitor {
     pub(super) reference: Reference,
@@ -48,17 +48,17 @@ pub struct PeerInfo {
     pub name: String,
     /// Whether it is a hidden node.
     pub hidden: bool,
-    /// For how long, seconds.
+    /// How long the node has been connected, in seconds.
     pub connected_s: u64,
 }
 
-/// Why a finished handshake does not become a connection.
+/// Why a finished handshake was not registered as a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotTaken {
-    /// The peer has made another connection since.
+    /// The peer has made a newer connection.
     #[error("the peer has connected again since")]
     Outdated,
-    /// There are as many connections as there may be.
+    /// The limit of connections is reached.
     #[error("too many connections")]
     TooMany,
     /// This node is stopping.
@@ -67,7 +67,7 @@ pub(super) enum NotTaken {
 }
 
 impl NotTaken {
-    /// For the counter.
+    /// The label of the counter.
     pub(super) fn label(self) -> &'static str {
         match self {
             NotTaken::Outdated => "outdated",
@@ -104,7 +104,7 @@ impl Peers {
         self.links.get_key_value(peer).map(|(name, _)| Arc::clone(name))
     }
 
-    /// The number of a peer's connection.
+    /// The id of a peer's connection.
     pub(super) fn id(&self, peer: &str) -> Option<u64> {
         self.links.get(peer).map(|link| link.id)
     }
@@ -118,7 +118,7 @@ impl Peers {
         self.links.values().all(|link| link.queue.is_empty())
     }
 
-    /// Queues a frame. A peer that has not read what was queued before is dropped.
+    /// Queues a frame. A peer that has not read the frames queued before is dropped.
     pub(super) fn push(&self, peer: &str, frame: Vec<u8>) -> Result<(), SendError> {
         let link = self.links.get(peer).filter(|link| !link.end.is_cancelled()).ok_or(SendError::NotConnected)?;
         link.queue.push(frame).inspect_err(|error| {
@@ -138,8 +138,8 @@ impl Peers {
         end
     }
 
-    /// Forgets a connection, if it is still that peer's, and its queue with it: the writer ends when it has
-    /// sent what is in there. What ends the connection itself.
+    /// Forgets a connection with its queue, if it is still that peer's connection. The writer ends when it
+    /// has sent the queue. Returns the token that ends the connection.
     pub(super) fn remove(&mut self, peer: &str, id: u64) -> Option<(Arc<str>, CancellationToken)> {
         self.links.get(peer).filter(|link| link.id == id)?;
         let (name, link) = self.links.remove_entry(peer)?;
@@ -151,7 +151,7 @@ impl Peers {
         self.metrics.connections.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
     }
 
-    /// False when the peer holds `limit` monitors already, or is not connected.
+    /// Returns false when the peer holds `limit` monitors already, or is not connected.
     pub(super) fn add_monitor(&mut self, peer: &str, limit: usize, monitor: Monitor) -> bool {
         let Some(link) = self.links.get_mut(peer).filter(|link| link.monitors.len() < limit) else {
             return false;
@@ -166,7 +166,7 @@ impl Peers {
         }
     }
 
-    /// Takes the monitors on a process that has ended, each with the peer that held it.
+    /// Removes the monitors on a process that has ended. Returns each with the peer that had set it.
     pub(super) fn take_monitors(&mut self, is_target: impl Fn(&Process) -> bool) -> Vec<(Arc<str>, Monitor)> {
         let mut taken = Vec::new();
         for (peer, link) in &mut self.links {

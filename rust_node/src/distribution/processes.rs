@@ -1,7 +1,7 @@
 //! The processes registered on this node, and their mailboxes.
 //!
-//! Guarantee: a mailbox holds at most [`super::Limits::inbound`] bytes of messages for each peer; the permit
-//! in a delivery gives them back when it is dropped.
+//! Guarantee: a mailbox holds at most [`super::Limits::inbound`] bytes of messages of each peer. Dropping a
+//! delivery gives its bytes back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ pub struct Delivery {
 #[derive(Debug)]
 pub enum Inbound {
     Message(Delivery),
-    /// A monitored process has ended, or the connection to its node. The monitor is gone with it.
+    /// A monitored process, or the connection to its node, has ended. The monitor is removed then.
     Down {
         peer: Arc<str>,
         monitor: MonitorRef,
-        /// The exit reason, when that is an atom.
+        /// The exit reason, when it is an atom.
         reason: Option<String>,
     },
     PeerUp {
@@ -56,7 +56,7 @@ struct Registered {
 }
 
 impl Processes {
-    /// `None` when the name is taken.
+    /// Returns `None` when the name is taken.
     pub(super) fn register(&mut self, name: &str, pid: Pid) -> Option<UnboundedReceiver<Inbound>> {
         if self.0.contains_key(name) {
             return None;

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-/// Why nothing was sent.
+/// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     #[error("not connected")]
     NotConnected,
-    /// The peer did not read what was sent before; the connection is ended.
+    /// The peer does not read. Its connection is ended.
     #[error("the peer does not read")]
     Full,
     #[error("the term cannot be encoded")]
@@ -42,8 +42,10 @@ pub(super) fn queue(limit: usize) -> (Queue, Frames) {
 }
 
 impl Queue {
+    /// Queues a frame.
+    ///
     /// # Errors
-    /// `Full` when that would be more than the limit, `NotConnected` when the connection has ended.
+    /// `Full` when the queue would exceed its limit, `NotConnected` when the connection has ended.
     pub(super) fn push(&self, frame: Vec<u8>) -> Result<(), SendError> {
         let length = frame.len();
         if self.unwritten.fetch_add(length, Ordering::AcqRel) + length > self.limit {

@@ -1,8 +1,8 @@
-//! The addresses of hosts, from the system's resolver.
+//! Resolves host names with the system's resolver.
 //!
-//! Guarantee: a look-up that does not end, because its DNS server is dead or hostile, cannot be cancelled and keeps a
-//! thread. So callers wait at most [`ANSWER`], callers that ask for the same host share one look-up, and at most
-//! [`AT_ONCE`] look-ups have a thread. An address needs no look-up.
+//! Guarantee: a look-up cannot be cancelled, and one that hangs (its DNS server is dead or hostile) keeps a
+//! thread. So callers wait at most [`ANSWER`], callers that ask for the same host share one look-up, and at
+//! most [`AT_ONCE`] look-ups have a thread. An IP address needs no look-up.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,24 +13,24 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-/// Addresses, or records, taken from one answer of DNS.
+/// The most addresses or records that are used of one DNS answer.
 pub(super) const LONGEST: usize = 256;
-/// The system's resolver tries each server twice for five seconds. A caller that comes again meanwhile waits for the
-/// same look-up.
+/// How long a caller waits. The system's resolver tries each server twice for five seconds. A caller that
+/// asks again meanwhile joins the same look-up.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Far fewer than the threads that the runtime has for such work.
+/// The most look-ups at a time, far fewer than the runtime's threads for blocking work.
 const AT_ONCE: usize = 64;
 
-/// Errors are copied to each caller.
+/// Each caller gets a copy of the error.
 type Answer = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
 type UnderWay = Mutex<BTreeMap<String, watch::Receiver<Option<Answer>>>>;
 
 type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// The addresses of a host, of both families, at least one.
+/// The addresses of a host, of both families; at least one.
 ///
 /// # Errors
-/// What the system's resolver says; `TimedOut` when it does not answer in time.
+/// The error of the system's resolver; `TimedOut` when it does not answer in time.
 pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| Resolver::new(AT_ONCE, ANSWER, system));
     SYSTEM.resolve(host).await
@@ -73,7 +73,7 @@ impl Resolver {
         let mut answer = self.join_or_begin(host);
         let answered = match timeout(self.limit, answer.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone(),
-            // Its sender is gone: there was no thread for it.
+            // The sender was dropped: no thread was free for the look-up.
             Ok(Err(_closed)) => None,
             Err(_late) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the system's resolver does not answer")),
         };
@@ -94,7 +94,7 @@ impl Resolver {
             let Ok(Ok(thread)) = timeout(limit, threads.acquire_owned()).await else { return };
             tokio::task::spawn_blocking(move || {
                 let found = look_up(&listed.host).map_err(|error| (error.kind(), error.to_string()));
-                // Who asks after this gets a look-up of its own, which may find something else.
+                // A caller that asks from now on starts a new look-up, which may have another result.
                 drop(listed);
                 drop(thread);
                 sender.send_replace(Some(found));
@@ -104,7 +104,7 @@ impl Resolver {
     }
 }
 
-/// A look-up in the list, until it has ended, also if the runtime ends before it.
+/// A look-up in progress. It leaves the list when it ends, also when the runtime ends first.
 struct Listed {
     host: String,
     under_way: Arc<UnderWay>,
@@ -124,14 +124,15 @@ mod tests {
 
     use super::*;
 
-    /// A resolver whose look-ups end when the gate is dropped; each that has begun is received.
+    /// A resolver whose look-ups end when the gate is dropped. The receiver gets one value per look-up that
+    /// has begun.
     fn gated(at_once: usize, limit: Duration) -> (Resolver, std::sync::mpsc::Sender<()>, UnboundedReceiver<String>) {
         let (gate, closed) = std::sync::mpsc::channel::<()>();
         let (begun, looked_up) = unbounded_channel();
         let closed = Mutex::new(closed);
         let resolver = Resolver::new(at_once, limit, move |host| {
             let _over = begun.send(host.to_owned());
-            // Several wait in turn: all of them see the end of the gate.
+            // Several look-ups wait here in turn. All of them notice that the gate was dropped.
             let _closed = closed.lock().expect("none panics").recv();
             Ok(vec![Ipv4Addr::LOCALHOST.into()])
         });
@@ -142,7 +143,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(120);
 
     #[tokio::test]
-    async fn a_look_up_that_does_not_end_is_not_waited_for_and_has_one_thread_however_often_it_is_asked_for() {
+    async fn a_look_up_that_hangs_uses_one_thread_and_delays_no_caller_beyond_the_limit() {
         let (resolver, gate, mut begun) = gated(2, SHORT);
         for _ in 0..3 {
             let error = resolver.resolve("dead.internal").await.expect_err("it hangs");
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn look_ups_that_do_not_end_leave_addresses_and_an_error_for_other_hosts() {
+    async fn look_ups_that_hang_do_not_block_ip_addresses_and_other_hosts_get_an_error() {
         let (resolver, gate, mut begun) = gated(2, SHORT);
         for host in ["first.internal", "second.internal"] {
             assert!(resolver.resolve(host).await.is_err(), "it hangs");
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_system_knows_this_machine() {
+    async fn localhost_is_resolved_by_the_system() {
         assert!(resolve("localhost").await.expect("it has addresses").iter().all(IpAddr::is_loopback));
     }
 }

@@ -1,7 +1,8 @@
-//! Handles each message that a BEAM can send.
+//! Handles every message that a BEAM can send.
 //!
-//! Guarantee: every request gets its answer: `noproc` for a monitor or link of an absent process, the acknowledgement of
-//! an unlink, the refusal of a remote spawn, `yes` for a ping. All other messages are delivered or counted.
+//! Guarantee: every request is answered: a monitor or link to an absent process with `noproc`, an unlink with
+//! its acknowledgement, a remote spawn with a refusal, a ping with `yes`. All other messages are delivered or
+//! counted.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use super::processes::{Delivery, Inbound};
 use super::state::monitor_exit;
 use crate::metrics::Metrics;
 
-/// Bytes in one unit of the allowance: the count fits a semaphore, and small messages cost something.
+/// Bytes per unit of the allowance. The number of units fits a semaphore, and a small message costs at least
+/// one unit.
 const GRAIN: usize = 256;
 
 /// The connection on which messages arrive.
@@ -92,13 +94,13 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
                 result: PidOrAtom::Atom(Atom::from("notsup")),
             }));
         }
-        // `control::parse` gives every send its payload.
+        // `control::parse` returns a payload for every send, so this case is an ignored message.
         (Control::Send { .. } | Control::RegSend { .. }, None) | (Control::Nothing, _) => {}
     }
 }
 
-/// Puts a message into a mailbox, as soon as the peer's allowance has room for it. A message without a
-/// recipient costs nothing.
+/// Puts a message into a mailbox as soon as the peer's allowance has room. A message without a recipient uses
+/// no allowance.
 async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Checked<'_>) {
     let metrics = &reading.node.options().metrics;
     if !reading.node.is_alive(to) {
@@ -124,7 +126,7 @@ async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Ch
     }
 }
 
-/// `net_kernel` is asked one thing: `{is_auth, Node}`, by `Node.ping`.
+/// Answers `{is_auth, Node}`, which `Node.ping` sends. `net_kernel` answers nothing else.
 fn net_kernel(reading: &Reading, from: &Pid, payload: &Checked<'_>) {
     let request = payload.decode().ok().and_then(calls::Request::read);
     let is_ping = |request: &calls::Request| {

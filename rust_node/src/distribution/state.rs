@@ -1,4 +1,5 @@
-//! The state of the node. The end of a connection or of a monitored process updates all parts that depend on it.
+//! The state of the node. When a connection or a monitored process ends, all dependent parts are updated
+//! together.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ impl State {
         }
     }
 
-    /// Sets a monitor from here. When the node is not connected, the monitor ends at once.
+    /// Sets a monitor of this node. When the other node is not connected, the monitor ends at once.
     pub(super) fn watch(&mut self, number: u64, watch: Watch, from: Pid, reference: Reference) {
         let (peer, target) = (Arc::clone(&watch.peer), watch.target.clone());
         self.watches.insert(number, watch);
@@ -64,8 +65,8 @@ impl State {
         }
     }
 
-    /// Forgets a connection, if it is still that peer's, and everything that depends on it. What ends the
-    /// connection itself.
+    /// Forgets a connection, if it is still that peer's connection, and everything that depends on it.
+    /// Returns the token that ends the connection.
     pub(super) fn forget(&mut self, peer: &str, id: u64) -> Option<CancellationToken> {
         let (name, end) = self.peers.remove(peer, id)?;
         self.calls.end_all_to(&name);

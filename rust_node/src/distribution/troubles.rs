@@ -1,7 +1,8 @@
-//! The nodes that are not connected, and why, for `status`, `/readyz`, the metric and the log.
+//! The nodes that are not connected, each with its cause, for `status`, `/readyz`, the metric and the log.
 //!
-//! Guarantee: each node and cause is logged once, and again after [`AGAIN`] at the earliest. Strangers, whose names are
-//! only claimed, fill at most [`STRANGERS`] entries and cause at most that many warnings in that time.
+//! Guarantee: each pair of node and cause is logged once, and again after [`AGAIN`] at the earliest. Nodes
+//! that dialled this one only claim a name; they fill at most [`STRANGERS`] entries and cause at most that
+//! many warnings in that time.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,30 +18,31 @@ use crate::metrics::{Kind, Metrics};
 
 /// The shortest time between two warnings for one node and cause.
 const AGAIN: Duration = Duration::from_secs(300);
-/// A trouble that has not occurred for this long is over: a node is dialled at least every ten seconds.
+/// A failure that has not been repeated for this long is over: a node is dialled at least every ten seconds.
 const OVER: Duration = Duration::from_secs(60);
-/// How long a node that only others know may be unreachable before a warning: it may be leaving or joining the cluster.
+/// How long a node that was discovered through others may be unreachable before a warning. It may be joining
+/// or leaving the cluster.
 const GRACE: Duration = Duration::from_secs(30);
-/// Nodes this node dials, as many as it may know.
+/// Entries for nodes that this node dials.
 const DIALLED: usize = 2_000;
-/// Nodes that dial this one.
+/// Entries for nodes that dial this one.
 const STRANGERS: usize = 64;
 
-/// Why there should be a connection to the node.
+/// Why the node should be connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The node is configured.
     Configured,
     /// Another node or DNS named it.
     Found,
-    /// It dialled this node. It may be any program.
+    /// The node dialled this one. It may be any program.
     Stranger,
 }
 
 /// A node that is not connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreachable {
-    /// Its name, or the address it came from.
+    /// The name of the node, or the address from which it dialled.
     pub name: String,
     /// [`Cause::label`].
     pub cause: String,
@@ -48,13 +50,13 @@ pub struct Unreachable {
     pub error: String,
     /// What to do about it.
     pub advice: String,
-    /// For how long, seconds.
+    /// How long the node has not been connected, in seconds.
     pub since_s: u64,
-    /// How often it was tried.
+    /// The number of failed attempts.
     pub times: u64,
 }
 
-/// All of them; clones are the same.
+/// All nodes that are not connected. Clones share the data.
 #[derive(Debug, Clone, Default)]
 pub struct Troubles(Arc<Mutex<BTreeMap<String, Trouble>>>);
 
@@ -66,9 +68,9 @@ struct Trouble {
     since: Instant,
     last: Instant,
     times: u64,
-    /// When each cause was logged last.
+    /// When each cause was last logged.
     told: Vec<(Cause, Instant)>,
-    /// The node has been connected since.
+    /// The node has connected since the last failure.
     over: bool,
 }
 
@@ -81,7 +83,7 @@ impl Trouble {
         self.is_over(now) && self.told.iter().all(|(_, at)| now - *at >= AGAIN)
     }
 
-    /// Whether to log the cause now.
+    /// Whether the cause should be logged now.
     fn tell(&mut self, now: Instant) -> bool {
         self.told.retain(|(_, at)| now - *at < AGAIN);
         let is_due = self.told.iter().all(|(cause, _)| *cause != self.cause);
@@ -93,7 +95,7 @@ impl Trouble {
 }
 
 impl Troubles {
-    /// Records that a node was not connected, and logs that unless it was logged a short time ago.
+    /// Records a failed connection. Logs it, unless it was logged a short time ago.
     pub(super) fn note(&self, name: &str, cause: Cause, error: &dyn Display, origin: Origin) {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +125,7 @@ impl Troubles {
         }
     }
 
-    /// The node is connected.
+    /// Records that the node is connected.
     pub(super) fn clear(&self, name: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = all.get_mut(name) {
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     impl Troubles {
-        /// When each cause of a node was logged last, seconds ago.
+        /// For each cause of a node, the seconds since it was last logged.
         fn told(&self, name: &str) -> Vec<(Cause, u64)> {
             let all = self.0.lock().expect("not poisoned");
             let told = all.get(name).map(|trouble| trouble.told.clone()).unwrap_or_default();
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_cause_is_logged_once_in_five_minutes_and_a_connection_ends_the_trouble() {
+    async fn each_cause_is_logged_once_in_five_minutes_and_a_connection_clears_the_node() {
         let troubles = Troubles::default();
         let note = |cause| troubles.note("a@h", cause, &"it failed", Origin::Configured);
         for _ in 0..10 {
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_leaves_the_cluster_is_not_warned_of_and_one_that_stays_away_is() {
+    async fn a_discovered_node_causes_a_warning_only_when_it_stays_away() {
         let troubles = Troubles::default();
         let fail = async |seconds: u64| {
             for _ in 0..seconds {
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_fill_a_bounded_table_and_leave_room_for_nodes_that_are_dialled() {
+    async fn strangers_fill_a_bounded_table_and_leave_room_for_dialled_nodes() {
         let troubles = Troubles::default();
         for number in 0..10_000 {
             troubles.note(&format!("n{number}@h"), Cause::Cookie, &"wrong", Origin::Stranger);

@@ -1,6 +1,6 @@
 //! Monitors that this node has set on processes of peers.
 //!
-//! Guarantee: each ends once, with the process, with the connection, or by being taken back.
+//! Guarantee: each monitor ends once: with the process, with the connection, or by `demonitor`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Watch {
     pub(super) by: Watcher,
 }
 
-/// What is told when the monitored process ends: a call, or a process of this node.
+/// Who is notified when the monitored process ends: a call, or a process of this node.
 #[derive(Debug)]
 pub(super) enum Watcher {
     Call(u32),
@@ -37,7 +37,7 @@ impl Watches {
         self.0.remove(&number)
     }
 
-    /// Whether `peer` is where that monitor is.
+    /// Whether the monitored process is on `peer`.
     pub(super) fn is_at(&self, number: u64, peer: &str) -> bool {
         self.0.get(&number).is_some_and(|watch| *watch.peer == *peer)
     }

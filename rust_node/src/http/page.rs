@@ -1,14 +1,14 @@
 //! The page for people, and the headers of every answer.
 //!
-//! Guarantee: the page is one file without a request to elsewhere. Its style and script carry a number made
-//! for each answer, and the policy allows what carries it and nothing else: text of a node that became markup
-//! would still not run.
+//! Guarantee: the page is one file that loads nothing from other servers. Its style and script carry a nonce
+//! that is new for each answer, and the content policy allows only what carries it: text of a node that
+//! became markup would not run.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 
 const PAGE: &str = include_str!("page.html");
-/// Stands in the page where the number belongs.
+/// The placeholder for the nonce in the page.
 const NONCE: &str = "{{nonce}}";
 
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_small_asks_only_its_own_server_and_makes_no_markup_of_texts() {
+    fn the_page_is_small_requests_only_its_own_server_and_inserts_no_text_as_markup() {
         assert!(PAGE.len() < 60_000, "{} bytes", PAGE.len());
         for never in [
             "http://",
@@ -58,14 +58,14 @@ mod tests {
             "style=\"",
             " onclick",
         ] {
-            // The namespace of SVG is a name, not an address.
+            // The SVG namespace is a name, not an address.
             let text = PAGE.replace("http://www.w3.org/2000/svg", "");
             assert!(!text.contains(never), "{never}");
         }
     }
 
     #[tokio::test]
-    async fn style_and_script_carry_the_number_that_the_policy_allows_and_it_is_new_each_time() {
+    async fn style_and_script_carry_the_nonce_of_the_policy_and_each_answer_has_a_new_one() {
         let mut numbers = Vec::new();
         for _ in 0..2 {
             let response = protect(page().await).await;

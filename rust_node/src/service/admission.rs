@@ -1,7 +1,6 @@
-//! Taking a drain, or saying why not.
+//! Accepts or refuses a drain.
 //!
-//! Guarantee: a drain that is refused leaves nothing behind; one that is accepted is within every limit of
-//! the service.
+//! Guarantee: a refused drain leaves nothing behind. An accepted drain is within every limit of the service.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The attempts of one drain that are under way, and how long its servers have been unavailable.
+//! The attempts of one drain that are in flight, and the gaps of its servers.
 //!
-//! Guarantee: a gap is counted as the engine's report counts it: from the start of the attempt that stopped
-//! the server until it was moved. What is held is one entry for each server in an attempt or stopped, so at
-//! most the engine's ceiling.
+//! Guarantee: a gap is measured as in the engine's report: from the start of the attempt that stopped the
+//! server until the server was moved. There is one entry for each server that is in an attempt or stopped, so
+//! at most the engine's ceiling.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,20 @@ use handoff_core::time::Micros;
 
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    /// Which attempt of a server is under way, and since when.
+    /// For each server the number and the start time of the attempt in flight.
     under_way: BTreeMap<ServerId, (u32, Micros)>,
-    /// Servers that an attempt has stopped and that do not run elsewhere yet: the start of that attempt.
+    /// Servers that were stopped and do not run elsewhere yet, with the start of the attempt that stopped
+    /// them.
     stopped: BTreeMap<ServerId, Micros>,
 }
 
 impl Attempts {
-    /// An attempt starts.
+    /// Records the start of an attempt.
     pub(super) fn started(&mut self, id: ServerId, attempt: u32, now: Micros) {
         self.under_way.insert(id, (attempt, now));
     }
 
-    /// An attempt the engine knew has ended; the gap if that moved the server.
+    /// Records the end of an attempt that the engine knows. Returns the gap if the attempt moved the server.
     pub(super) fn ended(&mut self, id: ServerId, attempt: u32, outcome: &Outcome, now: Micros) -> Option<Micros> {
         let &(under_way, started) = self.under_way.get(&id)?;
         if under_way != attempt {
@@ -49,17 +50,18 @@ impl Attempts {
         }
     }
 
-    /// A server was given up and its reservation cleared.
+    /// Removes a server that was given up and whose reservation was cleared.
     pub(super) fn released(&mut self, id: ServerId) {
         self.stopped.remove(&id);
     }
 
-    /// Nothing moves any more: only what is under way still matters, to others.
+    /// Records the end of the drain: from now on only attempts in flight matter, because other drains wait
+    /// for them.
     pub(super) fn over(&mut self) {
         self.stopped.clear();
     }
 
-    /// Everything under way, which is forgotten with that.
+    /// Returns and removes all attempts in flight.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (ServerId, u32)> + use<> {
         std::mem::take(&mut self.under_way).into_iter().map(|(id, (attempt, _))| (id, attempt))
     }
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_of_another_attempt_counts_as_no_gap() {
+    fn an_outcome_of_another_attempt_counts_no_gap() {
         let mut attempts = Attempts::default();
         attempts.started(ID, 2, MS(0));
         assert_eq!(attempts.ended(ID, 1, &Outcome::Moved { node: None }, MS(5)), None);
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_or_gone_is_not_kept() {
+    fn servers_that_were_given_up_or_ended_are_removed() {
         let mut attempts = Attempts::default();
         for (id, last) in [(ServerId(1), Outcome::Gone), (ServerId(2), Outcome::LostRace)] {
             attempts.started(id, 1, MS(0));

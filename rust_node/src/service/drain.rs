@@ -1,7 +1,7 @@
 //! One drain.
 //!
-//! Guarantee: it is in one stage, with what belongs to that stage; attempts that are under way when it is
-//! forgotten are given back to the ledger and the limiter that others use.
+//! Guarantee: a drain is in one stage and has the data of that stage only. When a drain is forgotten, its
+//! attempts in flight are returned to the shared ledger and limiter.
 
 use etf::Pid;
 use handoff_core::event::{Event, Outcome};
@@ -19,32 +19,32 @@ use super::pace::Pace;
 use super::storage::Storage;
 use crate::metrics::Metrics;
 
-/// Between two log lines about the progress of a drain.
+/// The interval of log lines about the progress of a drain.
 const LOG_EVERY: Micros = Micros::from_millis(10_000);
 
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// Where orders go.
+    /// The process that receives the orders.
     pub(super) drainer: Pid,
     pub(super) supervisor: String,
     pub(super) goal: Goal,
-    /// The storage it works on.
+    /// The storage of the drain's servers.
     pub(super) storage: String,
-    /// How many servers were announced.
+    /// The announced number of servers.
     pub(super) count: u32,
     pub(super) opened: Micros,
-    /// When the last message of its process arrived.
+    /// When the last message of the drain's process arrived.
     pub(super) received_at: Micros,
-    /// When the last progress was sent to it.
+    /// When the last progress was sent to the drain's process.
     pub(super) progress_sent_at: Micros,
-    /// When its progress was last in the log.
+    /// When the progress was last logged.
     logged_at: Micros,
     pub(super) pace: Pace,
-    /// What every log line about it says: node, number, supervisor.
+    /// Adds node, number and supervisor to every log line of the drain.
     pub(super) span: Span,
-    /// When its engine is to be polled at the latest.
+    /// The latest time of the next poll of the engine.
     pub(super) wake: Option<Micros>,
-    /// What its own numbers of modules are on its storage.
+    /// For each module number of the drain, the number of that module on the storage.
     modules: Vec<ModuleId>,
     views: ViewParts,
     stage: Stage,
@@ -52,15 +52,15 @@ pub(super) struct Drain {
 
 #[derive(Debug)]
 enum Stage {
-    /// Servers and a first view are being received.
+    /// The servers and the first view are being received.
     Loading { config: Box<Config>, servers: Vec<ServerSpec>, view: Option<ClusterView> },
-    /// The engine decides.
+    /// The engine makes decisions.
     Running { engine: Box<Engine>, attempts: Attempts },
-    /// The engine is done; attempts may still end.
+    /// The engine is done. Attempts may still be in flight.
     Over { engine: Box<Engine>, attempts: Attempts, since: Micros },
 }
 
-/// What a message did.
+/// The effect of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Fine,
@@ -71,7 +71,8 @@ pub(super) enum Taken {
 
 impl Drain {
     pub(super) fn new(open: DrainOpen, modules: Vec<ModuleId>, now: Micros) -> Self {
-        // Of the highest level: a level that keeps lines out must keep no fields out of the others.
+        // A span of the highest level: a log level that hides lines must not hide the fields of the other
+        // lines.
         let span = error_span!("drain", node = %open.drainer.node.name, id = open.id.0, supervisor = %open.supervisor, goal = open.config.goal.name());
         span.in_scope(|| info!(servers = open.count, storage = %open.storage, "drain opened"));
         Drain {
@@ -89,7 +90,7 @@ impl Drain {
             wake: None,
             modules,
             views: ViewParts::default(),
-            // Room is made as servers arrive: an announced number is not yet a reason to allocate.
+            // Memory is allocated as servers arrive, not by their announced number.
             stage: Stage::Loading { config: Box::new(open.config), servers: Vec::new(), view: None },
         }
     }
@@ -102,7 +103,7 @@ impl Drain {
         }
     }
 
-    /// Takes in a message for this drain.
+    /// Handles a message for this drain.
     pub(super) fn take(&mut self, now: Micros, message: Message, storage: &mut Storage, metrics: &Metrics) -> Taken {
         match message {
             Message::Servers(chunk) => self.servers(chunk.first, chunk.servers),
@@ -127,7 +128,7 @@ impl Drain {
         }
     }
 
-    /// Lets the engine decide. Orders, and the report when it is over.
+    /// Polls the engine. Returns its orders, and the report when the drain is over.
     pub(super) fn poll(&mut self, now: Micros, id: DrainId, storage: &mut Storage) -> (Vec<Orders>, Option<Report>) {
         let Stage::Running { engine, attempts } = &mut self.stage else {
             return (Vec::new(), None);
@@ -154,7 +155,7 @@ impl Drain {
         (orders, Some(report))
     }
 
-    /// Remembers how far it is, and logs it now and then while it runs.
+    /// Stores the progress, and logs it at intervals while the drain runs.
     pub(super) fn note(&mut self, now: Micros, progress: &Progress) {
         self.pace.sample(now, progress.moved);
         if !matches!(self.stage, Stage::Running { .. }) || now.since(self.logged_at) < LOG_EVERY {
@@ -169,7 +170,7 @@ impl Drain {
         Gaps { gap_us: self.pace.quantiles(), gaps: self.pace.buckets() }
     }
 
-    /// The same, with who it is of and its gaps; the report has the exact quantiles.
+    /// Completes `ended` with node and gaps. The report has the exact quantiles.
     pub(super) fn ended(&self, node: &str, ended: EndedDrain) -> EndedDrain {
         let gaps = Gaps { gap_us: ended.gaps.gap_us, gaps: self.pace.buckets() };
         let goal = self.goal.name().to_owned();
@@ -188,7 +189,8 @@ impl Drain {
         self.wake.is_some_and(|wake| wake <= now)
     }
 
-    /// True when it has been over for longer than outcomes take, or was never started within its own time.
+    /// True when the drain has been over for longer than outcomes take, or was not started within its own
+    /// time limit.
     pub(super) fn is_overdue(&self, now: Micros, linger: Micros) -> bool {
         match &self.stage {
             Stage::Loading { config, .. } => now.since(self.opened) >= Micros::from_millis(config.timeout_ms),
@@ -209,15 +211,14 @@ impl Drain {
         }
     }
 
-    /// Gives back what attempts under way and servers that wait hold: as far as others are concerned they are
-    /// gone.
+    /// Returns what attempts in flight and waiting servers hold. Other drains treat these servers as gone.
     pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
         let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
             return;
         };
         for (id, attempt) in attempts.take() {
             let event = Event::Finished { id, attempt, outcome: Outcome::Gone, latency: Micros::ZERO };
-            // A drain that is over answers `Finished` and still gives back.
+            // The engine of a drain that is over answers `Finished`, and still returns the permit.
             let _over = engine.on_event(now, event, &mut storage.shared);
         }
         engine.give_up_places(&mut storage.shared);
@@ -319,7 +320,7 @@ impl Drain {
             }
             return;
         };
-        // `Finished`: an attempt the engine knows that ended after the drain did.
+        // `Finished` is the answer for a known attempt that ended after the drain.
         if !matches!(taken, Ok(()) | Err(EngineError::Finished)) {
             return Metrics::count(&metrics.refused, "event");
         }

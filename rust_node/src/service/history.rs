@@ -1,6 +1,6 @@
-//! The latest drains that have ended, and the latest that were refused.
+//! The latest drains that have ended, and the latest refusals.
 //!
-//! Guarantee: holds [`KEPT`] of each, with texts and lists cut, so that no peer can make it grow.
+//! Guarantee: keeps [`KEPT`] of each. Texts and lists are cut, so that no peer can make the history grow.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,29 +11,29 @@ use serde::{Deserialize, Serialize};
 use super::info::Gaps;
 
 const KEPT: usize = 20;
-/// Targets of a drain that are named; the others are added up.
+/// Targets that are listed by name. The other targets are added up.
 const TARGETS: usize = 50;
 const TEXT: usize = 300;
 
-/// A drain that this node coordinated and that has ended, or that it lost.
+/// A drain that this node coordinated, or lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndedDrain {
-    /// Counts all drains that have ended, so that two are told apart.
+    /// Counts the drains that have ended. Distinguishes two drains with equal fields.
     pub number: u64,
     pub node: String,
     pub supervisor: String,
     /// `drain` or `rebalance`.
     #[serde(default)]
     pub goal: String,
-    /// Why a rebalance moved nothing, or nothing more.
+    /// Why a rebalance moved nothing, or stopped before the excess was moved.
     #[serde(default)]
     pub idle: Option<String>,
-    /// `done`, `deadline`, `failures` or `cancelled`; else why this node did not see its end, such as
+    /// `done`, `deadline`, `failures` or `cancelled`; or why this node did not see the end, such as
     /// `peer_down`.
     pub ended: String,
-    /// How long ago, seconds.
+    /// Seconds since the end.
     pub ago_s: u64,
-    /// Servers that were to be moved: of a rebalance, what its node had above its share.
+    /// Servers that should move. For a rebalance: what the node had above its share.
     pub total: u64,
     pub moved: u64,
     /// Servers that were not moved, by reason.
@@ -44,23 +44,23 @@ pub struct EndedDrain {
     pub duration_ms: u64,
     #[serde(flatten)]
     pub gaps: Gaps,
-    /// Servers per node they were moved to.
+    /// Servers moved, by target.
     pub targets: BTreeMap<String, u64>,
-    /// The most in flight at any time.
+    /// The most attempts in flight at any time.
     pub highest: u32,
-    /// Attempts that might be in flight at its end.
+    /// The limit of attempts in flight at the end.
     pub limit: u32,
 }
 
 /// A request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The node that asked.
+    /// The node that sent the request.
     pub node: String,
-    /// Of a drain.
+    /// The supervisor, for requests about a drain.
     pub supervisor: Option<String>,
     pub why: String,
-    /// How long ago, seconds.
+    /// Seconds since the refusal.
     pub ago_s: u64,
 }
 
@@ -86,13 +86,13 @@ impl History {
         push(&mut self.refused, now, refusal);
     }
 
-    /// The latest first.
+    /// Newest first.
     pub(super) fn ended(&self, now: Micros) -> Vec<EndedDrain> {
         let aged = |(at, drain): &(Micros, EndedDrain)| EndedDrain { ago_s: seconds(now, *at), ..drain.clone() };
         self.ended.iter().rev().map(aged).collect()
     }
 
-    /// The latest first.
+    /// Newest first.
     pub(super) fn refused(&self, now: Micros) -> Vec<Refusal> {
         let aged = |(at, refusal): &(Micros, Refusal)| Refusal { ago_s: seconds(now, *at), ..refusal.clone() };
         self.refused.iter().rev().map(aged).collect()
@@ -100,7 +100,7 @@ impl History {
 }
 
 impl EndedDrain {
-    /// What a report says; who it is of, and the gaps' plot, are to be filled in.
+    /// The entry of a report. The caller fills in the node and the gaps.
     pub(super) fn of(report: &Report) -> EndedDrain {
         let mut by_count: Vec<(String, u64)> =
             report.targets.iter().map(|(name, count)| (name.to_string(), *count)).collect();
@@ -110,7 +110,7 @@ impl EndedDrain {
             let count = others.iter().map(|(_, count)| count).sum();
             by_count.push((format!("{} other nodes", others.len()), count));
         }
-        // What a node keeps as its share was never to be moved.
+        // Servers that the node keeps as its share were never meant to move.
         let left = report.left.iter().filter(|(reason, _)| **reason != Reason::Kept);
         EndedDrain {
             number: 0,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_beyond_the_fullest_fifty_are_added_up() {
+    fn all_targets_but_the_fifty_fullest_are_added_up() {
         let target = |n: u64| (format!("n{n:03}@h").into(), n);
         let report = Report { targets: (1..=60).map(target).collect(), ..empty() };
         let drain = EndedDrain::of(&report);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn drains_are_numbered_and_the_latest_is_the_first() {
+    fn drains_are_numbered_and_listed_newest_first() {
         let mut history = History::default();
         (0..30).for_each(|at| history.add_ended(S(at), EndedDrain::of(&empty())));
         let ended = history.ended(S(60));

@@ -1,4 +1,4 @@
-//! What the service says of itself, for people and scripts.
+//! Descriptions of the service's drains, for people and scripts.
 
 use handoff_core::quantiles::Summary;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct DrainInfo {
     /// The draining node.
     pub node: String,
-    /// Its number for the drain.
+    /// The node's number for the drain.
     #[serde(default)]
     pub id: u64,
     pub supervisor: String,
@@ -16,35 +16,35 @@ pub struct DrainInfo {
     pub goal: String,
     /// `loading`, `running` or `over`.
     pub stage: String,
-    /// Since it was opened.
+    /// Milliseconds since the drain was opened.
     pub age_ms: u64,
-    /// Servers that are to be moved: of a rebalance, what its node has above its share.
+    /// Servers that should move. For a rebalance: what the node has above its share.
     pub total: u64,
     pub moved: u64,
-    /// Given up or found gone.
+    /// Servers that were given up or had ended.
     pub left: u64,
-    /// In an attempt.
+    /// Servers in an attempt.
     pub in_flight: u64,
-    /// Stopped and running nowhere.
+    /// Servers that are stopped and run nowhere.
     pub displaced: u64,
-    /// Attempts that failed.
+    /// Failed attempts.
     pub failures: u64,
-    /// Attempts that may be in flight on its storage.
+    /// The limit of attempts in flight on the drain's storage.
     pub limit: u32,
-    /// Servers moved a second, over the last ten seconds.
+    /// Servers moved per second, over the last ten seconds.
     #[serde(default)]
     pub moved_per_s: f64,
     #[serde(flatten)]
     pub gaps: Gaps,
 }
 
-/// Gaps of a drain: how long its servers were unavailable at most.
+/// The gaps of a drain: upper bounds of the time in which each server was unavailable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Gaps {
-    /// Quantiles. Of a drain that runs, at most a fifth above the exact ones.
+    /// Quantiles. While the drain runs they are at most a fifth above the exact ones.
     #[serde(default)]
     pub gap_us: Summary,
-    /// Upper bound in microseconds and number of gaps, in ascending order.
+    /// The buckets in ascending order: upper bound in microseconds, number of gaps.
     #[serde(default)]
     pub gaps: Vec<(u64, u32)>,
 }

@@ -1,9 +1,9 @@
 //! Bounds of the drain service, each with its reason.
 //!
-//! Guarantee: all drains together hold at most [`ServiceLimits::servers`] times about 40 bytes (twice that
-//! while an engine is built), and for each drain a few copies of its view, which has at most
-//! `handoff_wire::view::MAX_BYTES`. Only a peer with the cookie can use that much; others are bounded by
-//! `distribution::limits`.
+//! Guarantee: all drains together use at most [`ServiceLimits::servers`] times about 40 bytes (twice that
+//! while an engine is built), and for each drain a few copies of its view of at most
+//! `handoff_wire::view::MAX_BYTES`. Only a peer with the cookie can use that much. `distribution::limits`
+//! bounds all other peers.
 
 use handoff_core::time::Micros;
 
@@ -11,15 +11,15 @@ use handoff_core::time::Micros;
 pub struct ServiceLimits {
     /// Drains at a time.
     pub drains: usize,
-    /// Drains of one node at a time: one for each supervisor, and a few that are over.
+    /// Drains of one node at a time: one for each supervisor, and a few that have just ended.
     pub drains_per_node: usize,
-    /// Servers of all drains together; each takes about 40 bytes.
+    /// Servers of all drains together. Each takes about 40 bytes.
     pub servers: u64,
-    /// Different names of nodes and modules seen on one storage.
+    /// Distinct names of nodes and modules on one storage.
     pub names: usize,
     /// How long a drain that is over waits for its last outcomes.
     pub linger: Micros,
-    /// How long a storage is remembered after its last drain: its ledger knows what was sent where since the
+    /// How long the state of a storage is kept after its last drain. The ledger knows the moves since the
     /// last heartbeats.
     pub remember: Micros,
 }

@@ -1,9 +1,10 @@
-//! What the nodes say of themselves: release, age, servers, cordon.
+//! The nodes' descriptions of themselves: release, age, servers, cordon.
 //!
 //! Guarantees
-//! - Nodes are asked while this is looked at, at most every two seconds; a look waits for no answer.
-//! - An answer that was not asked for is not taken. Of each node [`KEPT`] supervisors are kept, and nothing is
-//!   shown that is older than [`STALE`].
+//! - Nodes are asked only while clients request the overview, at most every two seconds. No request waits for
+//!   an answer.
+//! - An answer that was not asked for is ignored. At most [`KEPT`] supervisors of each node are kept, and
+//!   none is shown that is older than [`STALE`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,20 +21,20 @@ const STALE: Micros = Micros::from_millis(30_000);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorLine {
     pub name: String,
-    /// The release it runs.
+    /// The release of the application.
     pub release: Option<String>,
-    /// Since it started.
+    /// Seconds since the supervisor started.
     pub age_s: Option<i64>,
     pub servers: u64,
-    /// Whether it takes no servers: it is draining or cordoned.
+    /// Whether the supervisor accepts no servers, because its node is draining or cordoned.
     pub draining: bool,
-    /// Whether that can be taken back. Absent from releases that cannot be cordoned.
+    /// Whether that state is a cordon, which can be undone. Absent from releases without cordons.
     #[serde(default)]
     pub cordoned: Option<bool>,
 }
 
 impl SupervisorLine {
-    /// `now_ms` is the clock of its node.
+    /// `now_ms` is the time by the clock of the described node.
     pub fn new(info: SupervisorInfo, now_ms: i64) -> SupervisorLine {
         SupervisorLine {
             name: info.name,
@@ -45,7 +46,7 @@ impl SupervisorLine {
         }
     }
 
-    /// In one word.
+    /// The state in one word.
     pub fn state(&self) -> &'static str {
         match (self.cordoned, self.draining) {
             (Some(true), _) => "cordoned",
@@ -63,24 +64,24 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Whether nodes are to be asked now.
+    /// Whether the nodes should be asked now.
     pub fn is_due(&self, now: Micros) -> bool {
         self.asked_at.is_none_or(|at| now.since(at) >= AGAIN)
     }
 
-    /// These are asked now.
+    /// Records that these nodes are asked now.
     pub fn ask(&mut self, now: Micros, peers: BTreeSet<Arc<str>>) {
         self.asked_at = Some(now);
         self.nodes.retain(|peer, _| peers.contains(peer));
         self.asked = peers;
     }
 
-    /// Whether an answer of that node is still to come.
+    /// Whether an answer of that node is outstanding.
     pub fn was_asked(&self, peer: &str) -> bool {
         self.asked.contains(peer)
     }
 
-    /// Takes the answer of a node that was asked.
+    /// Stores the answer of a node that was asked.
     pub fn take(&mut self, now: Micros, peer: &Arc<str>, description: Description) {
         if !self.asked.remove(peer) {
             return;
@@ -96,12 +97,12 @@ impl Overview {
         self.nodes.insert(Arc::clone(peer), (now, lines));
     }
 
-    /// How many supervisors are cordoned.
+    /// The number of cordoned supervisors.
     pub fn cordoned(&self) -> usize {
         self.nodes.values().flat_map(|(_, lines)| lines).filter(|line| line.cordoned == Some(true)).count()
     }
 
-    /// What each node has said lately.
+    /// The latest answers, by node.
     pub fn lines(&self, now: Micros) -> BTreeMap<String, Vec<SupervisorLine>> {
         let fresh = self.nodes.iter().filter(|(_, (at, _))| now.since(*at) < STALE);
         fresh.map(|(peer, (_, lines))| (peer.to_string(), lines.clone())).collect()
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_shown_until_it_is_stale_and_only_if_it_was_asked_for() {
+    fn an_answer_is_shown_until_it_is_stale_and_ignored_if_it_was_not_asked_for() {
         let mut overview = Overview::default();
         let peer: Arc<str> = "a@h".into();
         overview.take(S(0), &peer, description(1));
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_gone_is_forgotten_when_the_others_are_asked_again() {
+    fn a_node_that_has_left_is_forgotten_when_the_others_are_asked_again() {
         let mut overview = Overview::default();
         let peer: Arc<str> = "a@h".into();
         overview.ask(S(0), BTreeSet::from([Arc::clone(&peer)]));

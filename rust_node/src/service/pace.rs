@@ -1,23 +1,23 @@
-//! How a drain goes, for people: its gaps so far, and servers moved a second.
+//! The progress of a drain, for people: its gaps so far, and servers moved per second.
 //!
-//! Guarantee: takes the same memory for any number of servers. A quantile is the upper bound of its bucket, at
-//! most a fifth above the exact one, which the report has.
+//! Guarantee: the memory does not depend on the number of servers. A quantile is the upper bound of its
+//! bucket, at most a fifth above the exact value, which the report has.
 
 use std::collections::VecDeque;
 
 use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 
-/// Bounds double every four buckets, from 1 ms to 65 s; what is longer is in the last.
+/// The bounds double every four buckets, from 1 ms to 65 s. The last bucket takes all longer gaps.
 const BUCKETS: usize = 66;
-/// At two samples a second: ten seconds.
+/// Ten seconds at two samples a second.
 const SAMPLES: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Pace {
     gaps: [u32; BUCKETS],
     longest: Micros,
-    /// When, and how many were moved by then.
+    /// Pairs of a time and the number of servers moved until then.
     samples: VecDeque<(Micros, u64)>,
 }
 
@@ -42,7 +42,7 @@ impl Pace {
         self.samples.push_back((now, moved));
     }
 
-    /// Servers moved a second, over the last ten seconds; zero when nothing has been seen to move.
+    /// Servers moved per second, over the last ten seconds; zero without a sample.
     pub(super) fn per_second(&self) -> f64 {
         let (Some((from, before)), Some((to, after))) = (self.samples.front(), self.samples.back()) else { return 0.0 };
         let moved = after.saturating_sub(*before);
@@ -66,7 +66,8 @@ impl Pace {
         Summary { count, p50: at(50), p90: at(90), p99: at(99), max: self.longest.0 }
     }
 
-    /// Upper bound in microseconds and number of gaps, from the first bucket that has some to the last.
+    /// Pairs of an upper bound in microseconds and the number of gaps, from the first to the last bucket that
+    /// is not empty.
     pub(super) fn buckets(&self) -> Vec<(u64, u32)> {
         let has = |count: &u32| *count > 0;
         let (Some(first), Some(last)) = (self.gaps.iter().position(has), self.gaps.iter().rposition(has)) else {
@@ -80,7 +81,7 @@ impl Pace {
     }
 }
 
-/// 1 ms times two to the power of a quarter of the bucket.
+/// 1 ms times two to the power of a quarter of the bucket's number.
 fn bound(bucket: usize) -> u64 {
     const QUARTERS: [u64; 4] = [1_000, 1_189, 1_414, 1_682];
     QUARTERS[bucket % 4] << (bucket / 4)
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_hold_every_gap_and_end_where_the_gaps_do() {
+    fn buckets_hold_every_gap_and_end_with_the_longest() {
         let mut pace = Pace::default();
         assert_eq!((pace.buckets(), pace.quantiles()), (vec![], Summary::default()));
         [MS(2), MS(3), MS(600_000), Micros(u64::MAX)].into_iter().for_each(|gap| pace.record_gap(gap));
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_ten_seconds() {
+    fn the_rate_covers_the_last_ten_seconds() {
         let mut pace = Pace::default();
         assert!(pace.per_second().abs() < f64::EPSILON);
         (0..60).for_each(|half| pace.sample(MS(half * 500), if half < 30 { half * 100 } else { 3_000 + half }));

@@ -1,7 +1,7 @@
-//! Which agents know this node.
+//! Tracks which agents know this node.
 //!
-//! Guarantee: this node announces itself to every connected, visible node when that connects, and every two
-//! seconds until its agent answers. When the agent ends, it starts again, for the next agent.
+//! Guarantee: this node announces itself to every connected, visible node when that node connects, and every
+//! two seconds until its agent answers. When the agent ends, the announcements start again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use etf::Pid;
 use handoff_core::time::Micros;
 
-/// Between two announcements to a node whose agent has not answered.
+/// The interval of announcements to a node whose agent has not answered.
 const AGAIN: Micros = Micros::from_millis(2_000);
 
 #[derive(Debug)]
 enum Stage {
-    /// The time of the last announcement to it.
+    /// The node was announced to at this time, and its agent has not answered.
     Announced(Micros),
-    /// Its agent has answered.
+    /// The agent has answered.
     Welcome(Agent),
 }
 
@@ -24,7 +24,7 @@ enum Stage {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
     pub pid: Pid,
-    /// The library's release.
+    /// The release of the library.
     pub release: String,
 }
 
@@ -34,17 +34,17 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// A node has connected, and this node announces itself to it.
+    /// Records that a node has connected. This node will announce itself to it.
     pub fn add_node(&mut self, now: Micros, peer: Arc<str>) {
         self.peers.insert(peer, Stage::Announced(now));
     }
 
-    /// A node is gone.
+    /// Records that a node has disconnected.
     pub fn remove_node(&mut self, peer: &str) {
         self.peers.remove(peer);
     }
 
-    /// An agent has answered. True when it is not the one known already, and is to be monitored.
+    /// Records that an agent has answered. Returns true when the agent is new and must be monitored.
     pub fn add_agent(&mut self, peer: &str, agent: Agent) -> bool {
         match self.peers.get_mut(peer) {
             Some(Stage::Welcome(known)) if *known == agent => false,
@@ -56,15 +56,15 @@ impl Presence {
         }
     }
 
-    /// An agent has ended. True when it was the one that is known, so that announcements start again: the
-    /// next agent may have answered before.
+    /// Records that an agent has ended. Returns true when it was the known one, so that announcements start
+    /// again: the next agent may have answered before.
     pub fn remove_agent(&mut self, now: Micros, peer: &str, pid: &Pid) -> bool {
         let stage = self.peers.get_mut(peer);
         let ended = stage.filter(|stage| matches!(stage, Stage::Welcome(known) if known.pid == *pid));
         ended.map(|stage| *stage = Stage::Announced(now)).is_some()
     }
 
-    /// Takes the nodes that are due for an announcement now.
+    /// Returns the nodes to announce to now, and records the time.
     pub fn take_due(&mut self, now: Micros) -> Vec<Arc<str>> {
         let mut due = Vec::new();
         for (peer, stage) in &mut self.peers {
@@ -78,7 +78,7 @@ impl Presence {
         due
     }
 
-    /// When [`Presence::take_due`] has something next.
+    /// When [`Presence::take_due`] next returns a node.
     pub fn wake(&self) -> Option<Micros> {
         let announced = self.peers.values().filter_map(|stage| match stage {
             Stage::Announced(at) => Some(*at + AGAIN),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_gets_announcements_until_its_agent_answers_and_again_when_it_ends() {
+    fn a_node_gets_announcements_until_its_agent_answers_and_again_when_the_agent_ends() {
         let mut presence = Presence::default();
         presence.add_node(MS(0), "a@h".into());
         assert_eq!(presence.take_due(MS(1_999)).len(), 0);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_stays_known_when_the_one_before_it_is_reported_down() {
+    fn a_new_agent_stays_known_when_the_end_of_the_earlier_one_arrives_late() {
         let mut presence = Presence::default();
         presence.add_node(MS(0), "a@h".into());
         assert!(presence.add_agent("a@h", agent(1)) && presence.add_agent("a@h", agent(2)));

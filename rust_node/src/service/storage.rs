@@ -95,12 +95,12 @@ impl Storage {
             let newer = id.and_then(|id| self.shared.ledger.newest(id)).filter(|newer| newer.stamp_ms > node.stamp_ms);
             if let Some(newer) = newer.filter(|newer| newer.started_at_ms == node.started_at_ms) {
                 let draining = node.draining || newer.draining;
-                // What it lacks was asked for the modules of this drain.
+                // The missing modules are those that this drain asked for.
                 let missing = std::mem::take(&mut node.missing);
                 *node = NodeView { connected: node.connected, draining, missing, ..newer.clone() };
             }
-            // What was sent there since the number was reported may be in it twice then, until its own
-            // drain's next view. Rather that than not at all.
+            // Servers that were sent there after the number was reported may count twice until the drain's
+            // next view. That is better than not counting them.
             let assigned = |module| {
                 let count = Count::Limited(Scope::Module(module));
                 id.map_or(0, |id| self.shared.ledger.assigned_of(id, count))

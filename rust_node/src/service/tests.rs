@@ -1,4 +1,4 @@
-//! What the tests of the service have in common.
+//! Helpers of the tests of the service.
 
 mod life;
 mod mistakes;
@@ -62,7 +62,7 @@ fn service() -> Service {
     Service::new(ServiceLimits::default(), Metrics::default())
 }
 
-/// Sends, advances, and answers with what was sent back to the drain's process.
+/// Sends a message, advances the service, and returns the messages to the drain's process.
 fn tell(service: &mut Service, now: Micros, peer: &str, message: impl Into<Message>) -> Vec<Message> {
     service.receive(now, &name(peer), Some(&drainer(peer)), message.into());
     service.advance(now);

@@ -1,4 +1,4 @@
-//! Settings as they were given, before they are checked.
+//! Settings before they are checked.
 
 use std::path::PathBuf;
 
@@ -12,15 +12,15 @@ pub struct Given {
     pub(super) of_file: OfFile,
 }
 
-/// Which settings of a file a command uses. Files are written for `run`, and a second node with the same name would
-/// take over its connections.
+/// Which settings of a file a command uses. A file is written for `run`. A second node with the same name
+/// would take over the connections of the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum OfFile {
     #[default]
     All,
-    /// Those of [`Join`] and [`Find`].
+    /// The settings of [`Join`] and [`Find`].
     FindAndJoin,
-    /// Those of [`Join`].
+    /// The settings of [`Join`].
     Join,
 }
 
@@ -59,14 +59,14 @@ pub struct AskFlags {
 }
 
 impl AskFlags {
-    /// To connect to that node and no other.
+    /// Connects to that node only.
     #[must_use]
     pub fn of_node(self, node: &str) -> Given {
         let connect = Some(vec![node.to_owned()]);
         self.given(Raw { connect, ..Raw::default() }, OfFile::Join)
     }
 
-    /// To connect to the nodes that are found.
+    /// Connects to the nodes that `find` describes.
     #[must_use]
     pub fn of_cluster(self, find: Find) -> Given {
         self.given(find.into(), OfFile::FindAndJoin)
@@ -79,7 +79,8 @@ impl AskFlags {
 }
 
 impl OfFile {
-    /// What a problem with a node to connect to begins with. A node that is an argument of the command is no setting.
+    /// The beginning of messages about a node to connect to. A node that is an argument of the command is not
+    /// a setting.
     pub(super) fn connect(self) -> &'static str {
         match self {
             OfFile::All | OfFile::FindAndJoin => "connect: ",
@@ -113,7 +114,7 @@ impl OfFile {
 
 macro_rules! settings {
     ($($(#[$about:meta])* $group:ident { $($(#[$attribute:meta])* $name:ident: $kind:ty,)* })*) => {
-        /// The settings; `None` for one that was not given.
+        /// The settings. `None` means that the setting was not given.
         #[derive(Debug, Clone, Default)]
         pub(super) struct Raw {
             $($(pub(super) $name: Option<$kind>,)*)*
@@ -136,7 +137,7 @@ macro_rules! settings {
         impl Raw {
             const KEYS: &[&str] = &[$($(stringify!($name),)*)*];
 
-            /// These settings, and those of `other` that are not given here.
+            /// These settings, completed with those of `other`.
             pub(super) fn or(self, other: Raw) -> Raw {
                 Raw { $($($name: self.$name.or(other.$name),)*)* }
             }
@@ -225,7 +226,7 @@ settings! {
 }
 
 impl Raw {
-    /// Reads a file. Each key that is unknown or of the wrong type is a problem of its own.
+    /// Reads a file. Each key that is unknown or has the wrong type is a problem of its own.
     pub(super) fn from_toml(text: &str, file: &str, problems: &mut Vec<String>) -> Raw {
         let mut raw = Raw::default();
         match text.parse::<toml::Table>() {

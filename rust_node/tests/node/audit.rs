@@ -131,7 +131,7 @@ async fn what_is_wrong_is_named_as_a_table_and_as_json_and_exit_code_4() {
 async fn nothing_in_the_store_is_touched() {
     let place = Place::new();
     place.put_recorded("running/nested").await;
-    // What a process that died long ago left: opening the store for writing would clear it away.
+    // A file that a killed process left behind. Opening the store for writing would remove it.
     let left = place.directory.path().join("incoming").join("1-1");
     let file = std::fs::File::create(&left).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();

@@ -315,3 +315,36 @@ async fn a_node_that_epmd_has_forgotten_is_not_ready_until_it_is_registered_agai
     let _second = epmd().await;
     support::eventually("it is ready", async || node.get("/readyz").await.starts_with("HTTP/1.1 200")).await;
 }
+
+#[test]
+fn each_command_and_flag_in_the_documentation_exists() {
+    let help = |command: &str| {
+        let output = run(&[command, "--help"], &[]);
+        assert!(output.status.success(), "no command {command}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let all_flags: String = ["run", "drain", "nodes", "rebalance", "move", "audit"].map(help).concat();
+    let mut named = 0;
+    for page in ["docs/deployment/README.md", "docs/guides/balance.md", "docs/guides/troubleshooting.md"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+        let text = std::fs::read_to_string(path).expect("in the repository");
+        // A block of code is a line that begins with four spaces. Each second part between backquotes is code.
+        let blocks = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let spans = text.split('`').skip(1).step_by(2);
+        for code in blocks.chain(spans) {
+            let words: Vec<&str> = code.split(|c: char| c.is_whitespace() || "[]()".contains(c)).collect();
+            let program = words.iter().position(|word| *word == "durable-handoff-node");
+            let command = program.and_then(|at| words.get(at + 1)).copied();
+            let help = match command {
+                Some("COMMAND") | None if words[0].starts_with("--") => all_flags.clone(),
+                Some("COMMAND") | None => continue,
+                Some(command) => help(command),
+            };
+            for flag in words.iter().filter(|word| word.starts_with("--") && **word != "--help") {
+                assert!(help.contains(&format!("{flag} ")), "{page}: {flag} in {code}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 15, "{named}");
+}

@@ -1,4 +1,4 @@
-//! Nodes found by DNS and EPMD, and a DNS server that answers whatever a test wants.
+//! Nodes found in DNS and EPMD, with a DNS server whose answers each test chooses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -17,21 +17,21 @@ fn waiting(otp: Otp, name: &str, flags: &[&str]) -> Process {
     beam
 }
 
-/// Answers of a server, one over UDP and one over TCP, made from the question. `None`: no answer.
+/// Builds the answers of a server from the question, one for UDP and one for TCP. `None` sends no answer.
 type Answers = (fn(&[u8], u16) -> Option<Vec<u8>>, fn(&[u8], u16) -> Option<Vec<u8>>);
 
-/// Both sockets of a server at one port.
+/// A UDP and a TCP socket with the same port.
 async fn sockets(address: IpAddr) -> (UdpSocket, TcpListener) {
     loop {
         let socket = UdpSocket::bind((address, 0)).await.expect("a port");
-        // Another process may have that port of TCP.
+        // Another process may use that TCP port.
         if let Ok(listener) = TcpListener::bind(socket.local_addr().expect("an address")).await {
             return (socket, listener);
         }
     }
 }
 
-/// A DNS server that gives these answers until the test ends; `port` is for what they refer to.
+/// A DNS server that gives these answers until the test ends. `port` is the port in the SRV records.
 async fn server(address: IpAddr, (udp, tcp): Answers, port: u16) -> SocketAddr {
     let (socket, listener) = sockets(address).await;
     let address = socket.local_addr().expect("an address");
@@ -50,7 +50,7 @@ async fn server(address: IpAddr, (udp, tcp): Answers, port: u16) -> SocketAddr {
             stream.read_exact(&mut question).await.expect("asked");
             if let Some(answer) = tcp(&question, port) {
                 let length = u16::try_from(answer.len()).expect("short").to_be_bytes();
-                // It may have read enough.
+                // The client may have read enough and closed the connection.
                 let _closed = stream.write_all(&[&length, &*answer].concat()).await;
             }
             held.push(stream);
@@ -59,7 +59,7 @@ async fn server(address: IpAddr, (udp, tcp): Answers, port: u16) -> SocketAddr {
     address
 }
 
-/// An answer with these flags, number of records, and records.
+/// An answer with these flags, this number of records, and these records.
 fn answer(question: &[u8], flags: [u8; 2], count: u16, records: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut message = question.to_vec();
     message[2..4].copy_from_slice(&flags);
@@ -92,7 +92,7 @@ fn cut(question: &[u8], _port: u16) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_service_in_dns_names_host_and_port_in_an_answer_too_long_for_udp() {
+async fn a_service_in_dns_gives_host_and_port_in_an_answer_too_long_for_udp() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let beam = node_name("beam");
@@ -108,7 +108,7 @@ async fn a_service_in_dns_names_host_and_port_in_an_answer_too_long_for_udp() {
 }
 
 #[tokio::test]
-async fn nodes_of_several_base_names_at_one_address() {
+async fn nodes_of_several_base_names_are_found_at_one_address() {
     let release = format!("app{:08x}", rand::random::<u32>());
     let names = ["1", "2"].map(|of| format!("{release}-{of}@127.0.0.1"));
     let _beams = names.each_ref().map(|name| waiting(otps()[0], name, &[]));
@@ -124,7 +124,7 @@ fn nothing(_question: &[u8], _port: u16) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_dns_server_that_is_hostile() {
+async fn a_hostile_dns_server_does_no_harm() {
     let circle = |question: &[u8], port: u16| {
         let target = u8::try_from(question.len() + 18).expect("short");
         answer(question, GOOD, 1, &[record(&[0xc0, target], port)])
@@ -137,12 +137,12 @@ async fn a_dns_server_that_is_hostile() {
     };
     let strange = |question: &[u8], port: u16| answer(question, GOOD, 1, &[record(b"\x0da@127.0.0.1/x\x00", port)]);
     let zeros = |_question: &[u8], _port: u16| Some(vec![0; 65_535]);
-    // An address of another type each, as many as fit into an answer, and more promised.
+    // Many addresses, each of another type, with a count that promises more.
     let addresses = |question: &[u8], _port: u16| {
         let record = b"\xc0\x0c\0\x1c\0\x01\0\0\0\x3c\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01".to_vec();
         answer(question, GOOD, u16::MAX, &vec![record; 2_300])
     };
-    // Its name is as long as DNS has them, and a label longer than that.
+    // The owner has the longest name that DNS allows, and one label that is too long.
     let too_long = |question: &[u8], port: u16| {
         let labels =
             |last: u8| [[&[63][..], &[b'a'; 63]].concat().repeat(3), vec![last], vec![b'a'; last.into()]].concat();
@@ -169,7 +169,7 @@ async fn a_dns_server_that_is_hostile() {
 }
 
 #[tokio::test]
-async fn a_dns_server_that_names_more_nodes_than_there_are() {
+async fn a_dns_server_that_names_too_many_nodes_does_no_harm() {
     let (_held, port) = unused_port();
     let many = |question: &[u8], port: u16| {
         let hosts = (1..=4).flat_map(|a| (1..=250).map(move |b| loopback(a, b)));
@@ -181,7 +181,7 @@ async fn a_dns_server_that_names_more_nodes_than_there_are() {
         let until = Instant::now() + SOON;
         let rows = loop {
             let rows = examined(dns).await;
-            // On a busy machine the server of this test may be slow. It is not hostile.
+            // On a busy machine this test's own server may answer late.
             if rows[0]["cause"] != "dns" || Instant::now() > until {
                 break rows;
             }
@@ -191,7 +191,7 @@ async fn a_dns_server_that_names_more_nodes_than_there_are() {
     }
 }
 
-/// What `doctor` says of the nodes that this server names.
+/// The rows of `doctor` for the nodes that this server names.
 async fn examined(dns: SocketAddr) -> Vec<Value> {
     let mut command = tokio::process::Command::from(Command::new(env!("CARGO_BIN_EXE_durable-handoff-node")));
     command.args([

@@ -1,5 +1,5 @@
-//! What a hostile or broken peer can do to the real process: each test is named after what it does. In every
-//! one the process stays up and goes on serving others, and a counter says what happened.
+//! Attacks of a hostile or broken peer on the real process. Each test is named after the attack. In every
+//! test the process keeps serving other peers, and a counter shows what happened.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use rust_node::distribution::handshake::HandshakeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// What one peer may make the node hold (`distribution::limits`): frame, allowance, write queue, one decoded
-/// message; and then some for what the process needs anyway.
+/// The most memory that one peer may use (`distribution::limits`): frame, allowance, write queue and one
+/// decoded message, plus what the process needs anyway.
 const BOUND: u64 = 64 * 1024 * 1024;
 
-/// Each test over IPv4 and over IPv6.
+/// Runs each test over IPv4 and over IPv6.
 macro_rules! over_both_families {
     ($($name:ident),* $(,)?) => {
         mod over_ipv4 {
@@ -72,8 +72,8 @@ async fn a_frame_of_an_unknown_type(host: IpAddr) {
     still_serves(&mut node).await;
 }
 
-/// Terms that would abort, overflow or inflate the decoder. Well-formed ones are refused and the peer goes
-/// on; broken ones end the connection.
+/// Terms that would abort, overflow or inflate the decoder. The connection survives a well-formed one, which
+/// is refused; a malformed one ends it.
 async fn every_hostile_term(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let mut nested = vec![131];
@@ -180,7 +180,7 @@ async fn two_hundred_half_open_handshakes(host: IpAddr) {
     let all = half_open.len() as f64;
     let ended = async || node.metric(too_many).await + node.metric(given_up).await >= all;
     eventually("each was turned away or given up", ended).await;
-    // Which was counted before its place is free again.
+    // The refusal is counted before its place becomes free.
     let own = node_name("peer");
     eventually("there is room again", async || Peer::connect_as(&node, &own, COOKIE).await.is_ok()).await;
     still_serves(&mut node).await;
@@ -190,12 +190,12 @@ async fn two_hundred_half_open_handshakes(host: IpAddr) {
 async fn a_name_that_says_that_it_is_longer_than_it_is(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
-    // Flags, creation, and a name of 65,535 bytes in a message of 20.
+    // Flags, creation, and a name of 65,535 bytes announced in a message of 20.
     let mut hello = vec![0, 20, b'N', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff];
     hello.extend([b'a'; 5]);
     stream.write_all(&hello).await.expect("sent");
     let mut rest = Vec::new();
-    // An answer without a challenge, or a reset.
+    // The node sends an answer without a challenge, or resets the connection.
     let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed");
     assert!(rest.len() < 32, "{rest:?}");
     still_serves(&mut node).await;
@@ -222,7 +222,7 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
     let length = b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n";
     for bytes in [&[0xff; 4_096][..], &[0, 20, b'N'], &endless, many.as_bytes(), length, b"GET / HTTP/9.9\r\n\r\n"] {
         let mut stream = TcpStream::connect((node.address, node.http)).await.expect("accepted");
-        // It may be refused before all of it is sent.
+        // The node may close before all bytes are sent.
         let _refused = stream.write_all(bytes).await;
         let _closed = stream.shutdown().await;
         let mut answer = Vec::new();
@@ -243,7 +243,7 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
 async fn a_peer_that_does_not_read(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
-    // Far more than may wait.
+    // Far more bytes than may wait.
     for _ in 0..100 {
         if peer.ask_for(900_000).await.is_err() {
             break;
@@ -260,13 +260,13 @@ async fn a_peer_that_floods(host: IpAddr) {
     let mut peer = Peer::connect(&node).await;
     let message = Message::from(Keepalive { id: DrainId(9) }).to_bytes().expect("encodes");
     let payload = etf::encode(&etf::binary(vec![7; 1_000])).expect("encodes");
-    // So many arrive however slow the node is.
+    // Some messages arrive however slow the node is.
     for _ in 0..100 {
         peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
     }
     let until = Instant::now() + Duration::from_secs(3);
     let mut highest = 0;
-    // Answers of the node are not read, so it may also drop the peer for that.
+    // The test does not read the node's answers, so the node may also drop the peer for that.
     while Instant::now() < until {
         for _ in 0..200 {
             let sent = tokio::time::timeout(Duration::from_millis(100), async {
@@ -297,8 +297,8 @@ async fn a_name_that_is_not_on_the_allow_list(host: IpAddr) {
     still_serves(&mut node).await;
 }
 
-/// The first signal waits for what is queued for peers, at most two seconds; the second signal ends the node
-/// at once.
+/// After the first signal the node waits up to two seconds for frames queued for peers. A second signal ends
+/// it at once.
 async fn a_peer_that_does_not_read_while_the_node_stops(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let _peer = peer_with_more_queued_than_sockets_hold(&node).await;
@@ -320,7 +320,7 @@ async fn peer_with_more_queued_than_sockets_hold(node: &Node) -> Peer {
     socket.set_recv_buffer_size(4_096).expect("set");
     let stream = socket.connect((node.address, node.port).into()).await.expect("accepted");
     let mut peer = Peer::connect_over(stream, node, &node_name("peer"), COOKIE).await.expect("let in");
-    // More than both sockets hold, less than the node drops a peer for.
+    // More than both sockets hold, and less than the amount for which the node drops a peer.
     for _ in 0..8 {
         peer.ask_for(900_000).await.expect("sent");
     }

@@ -1,4 +1,4 @@
-//! The node among real BEAMs: the OTP of this machine, and another one where it is installed.
+//! The node with real BEAMs: the OTP of this machine, and another one where it is installed.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const DRAIN: &str = include_str!("beam/drain.exs");
 const ASK: &str = include_str!("beam/ask.exs");
 const AGENT: &str = "Elixir.DurableHandoff.Agent";
 
-/// A node inside the test, to look at BEAMs with.
+/// A distribution node inside the test, which connects to BEAMs.
 fn dist(limits: Limits) -> Dist {
     Dist::new(NodeOptions {
         local: local(&node_name("look"), support::COOKIE),
@@ -42,7 +42,7 @@ async fn next(mailbox: &mut Mailbox) -> Inbound {
 }
 
 #[tokio::test]
-async fn a_beam_of_each_otp_is_dialled_called_and_monitored() {
+async fn a_beam_of_each_otp_can_be_dialled_called_and_monitored() {
     for otp in otps() {
         let beam = node_name("beam");
         let mut process = waiting(otp, &beam, None, &[]);
@@ -81,7 +81,7 @@ async fn a_beam_of_each_otp_is_dialled_called_and_monitored() {
 }
 
 #[tokio::test]
-async fn every_message_reaches_a_beam_and_comes_back() {
+async fn every_message_reaches_a_beam_and_is_echoed() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../test/vectors/wire/otp-25.json");
     let file: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(vectors).expect("in the repository")).expect("JSON");
@@ -122,7 +122,7 @@ async fn every_message_reaches_a_beam_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_beam_of_each_otp_dials_pings_and_asks() {
+async fn a_beam_of_each_otp_can_dial_ping_and_call_the_node() {
     for otp in otps() {
         let mut node = Node::start(&[]);
         let mut beam = otp.run(&node_name("beam"), ASK, &[("RUST", &node.name)], &[]);
@@ -134,7 +134,7 @@ async fn a_beam_of_each_otp_dials_pings_and_asks() {
 }
 
 #[tokio::test]
-async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
+async fn nodes_known_to_connected_ones_are_found_and_killed_ones_reconnect() {
     for otp in otps() {
         let (first, second) = (node_name("beam"), node_name("beam"));
         let one = waiting(otp, &first, None, &[]);
@@ -156,11 +156,11 @@ async fn nodes_that_connected_ones_know_are_found_and_killed_ones_come_back() {
 }
 
 #[tokio::test]
-async fn a_node_that_connects_is_asked_at_once_which_others_it_knows() {
+async fn a_node_that_connects_is_asked_at_once_for_the_nodes_that_it_knows() {
     let (first, second) = (node_name("beam"), node_name("beam"));
     let _one = waiting(otps()[0], &first, None, &[]);
     let _two = waiting(otps()[0], &second, Some(&first), &[]);
-    // No poll is due before the test ends.
+    // The next regular poll comes after the end of the test.
     let node = dist(Limits { discovery: 10 * SOON, ..Limits::default() });
     let _dialler = Dialler::start(node.clone(), &[name(&first).into()], &[], true);
     eventually("both are connected", async || node.peers().len() == 2).await;
@@ -168,7 +168,7 @@ async fn a_node_that_connects_is_asked_at_once_which_others_it_knows() {
 }
 
 #[tokio::test]
-async fn a_node_is_found_at_each_address_dns_has_for_a_host() {
+async fn a_node_is_found_at_each_address_of_a_host() {
     let beam = node_name("beam");
     let _process = waiting(otps()[0], &beam, None, &[]);
     let by_host = beam.replace("127.0.0.1", "localhost");
@@ -178,7 +178,7 @@ async fn a_node_is_found_at_each_address_dns_has_for_a_host() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_only_heard_of_is_forgotten_when_it_is_gone() {
+async fn a_discovered_node_is_forgotten_when_it_is_gone() {
     let otp = otps()[0];
     let (first, second) = (node_name("beam"), node_name("beam"));
     let _one = waiting(otp, &first, None, &[]);
@@ -207,7 +207,7 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
 }
 
 #[test]
-fn every_log_line_of_a_drain_says_which_and_the_last_how_it_ended() {
+fn every_log_line_of_a_drain_identifies_it_and_the_last_one_says_how_it_ended() {
     let beam_name = node_name("beam");
     let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "run"), ("DRAIN_COUNT", "50")], &[]);
     beam.line("up");
@@ -227,7 +227,7 @@ fn every_log_line_of_a_drain_says_which_and_the_last_how_it_ended() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_terminated_hands_its_drains_back_and_exits_0() {
+async fn a_node_that_gets_sigterm_hands_its_drains_back_and_exits_with_0() {
     for otp in otps() {
         let until = Instant::now() + SOON;
         loop {
@@ -239,7 +239,7 @@ async fn a_node_that_is_terminated_hands_its_drains_back_and_exits_0() {
             node.process.signal("-TERM");
             let refused = beam.line_unless_ended("refused");
             assert_eq!(node.process.exit_code(), Some(0));
-            // It may have been too silent to have a drain when the signal came.
+            // The BEAM may have been silent for so long that its drain had ended before the signal.
             if refused.is_none() && beam.seen().iter().any(|line| line == "silent") && Instant::now() < until {
                 continue;
             }
@@ -250,7 +250,7 @@ async fn a_node_that_is_terminated_hands_its_drains_back_and_exits_0() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_is_noticed_by_the_drain() {
+async fn a_drain_notices_that_its_node_was_killed() {
     for otp in otps() {
         let beam_name = node_name("beam");
         let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
@@ -263,7 +263,7 @@ async fn a_node_that_is_killed_is_noticed_by_the_drain() {
 }
 
 #[tokio::test]
-async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
+async fn a_drain_is_forgotten_when_its_beam_is_killed() {
     let beam_name = node_name("beam");
     let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
     beam.line("up");
@@ -275,8 +275,9 @@ async fn a_beam_that_is_killed_in_a_drain_is_forgotten() {
     assert!(node.is_alive());
 }
 
-/// A BEAM of one tick time and a node of another, seconds, after both have sent nothing but ticks for `idle`. A
-/// side that the machine holds up for more than a tick is dropped by the other, rightly: then both start anew.
+/// Connects a BEAM and a node with these tick times (seconds) and lets both send only ticks for `idle`.
+/// Either side rightly drops a peer that the busy machine delays for longer than a tick time; then both start
+/// anew.
 async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Process, Dist, Mailbox) {
     let flags = ["--erl", &format!("-kernel net_ticktime {of_beam}")];
     let tick_time = Duration::from_secs(own);
@@ -311,10 +312,10 @@ async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Pro
     }
 }
 
-/// Of either side, whatever that of the other is. That this node's half of it does not depend on how busy the
-/// machine is, is shown at `distribution::connection`.
+/// Tests each side with any tick time of the other. `distribution::connection` proves this node's half
+/// independently of the machine's load.
 #[tokio::test]
-async fn an_idle_connection_outlives_every_tick_time() {
+async fn an_idle_connection_lasts_longer_than_every_tick_time() {
     let mut pairs = tokio::task::JoinSet::new();
     for otp in otps() {
         for (of_beam, own) in [(8, 8), (8, 3_600), (60, 4)] {
@@ -326,10 +327,9 @@ async fn an_idle_connection_outlives_every_tick_time() {
     }
 }
 
-/// A BEAM that is stopped (not killed) sends no ticks: its connection is ended after the tick time, and only
-/// then.
+/// A suspended BEAM sends no ticks. Its connection ends after the tick time, and not earlier.
 #[tokio::test]
-async fn a_peer_that_is_silent_is_dropped() {
+async fn a_silent_peer_is_dropped_after_the_tick_time() {
     let (beam, node, mut mailbox) = idle(otps()[0], 4, 4, Duration::from_secs(6)).await;
     beam.signal("-STOP");
     assert!(matches!(next(&mut mailbox).await, Inbound::PeerDown { .. }));
@@ -338,7 +338,7 @@ async fn a_peer_that_is_silent_is_dropped() {
 }
 
 #[tokio::test]
-async fn the_nodes_of_the_cluster_are_listed_with_what_their_agents_say() {
+async fn the_nodes_of_the_cluster_are_listed_with_the_answers_of_their_agents() {
     for otp in otps() {
         let (first, second) = (node_name("beam"), node_name("beam"));
         let _one = waiting(otp, &first, None, &[]);
@@ -354,8 +354,8 @@ async fn the_nodes_of_the_cluster_are_listed_with_what_their_agents_say() {
     }
 }
 
-/// What `nodes` says of two nodes; it waits for each for seconds only, and is asked again if that was not
-/// enough.
+/// The output of `nodes` for two nodes. The command waits only seconds for each, so it runs again if one did
+/// not answer.
 fn listed(connect: &str) -> Vec<serde_json::Value> {
     let until = Instant::now() + SOON;
     loop {
@@ -375,7 +375,7 @@ fn listed(connect: &str) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test]
-async fn two_nodes_side_by_side_and_the_second_takes_over_when_the_first_is_killed() {
+async fn a_second_node_takes_over_when_the_first_is_killed() {
     for otp in otps() {
         let beam_name = node_name("beam");
         let flags = [("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100"), ("DRAIN_NODES", "2")];

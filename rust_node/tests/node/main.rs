@@ -1,4 +1,4 @@
-//! The real process: one program for all of its tests, because each would link the whole node again.
+//! Tests of the real process, in one test program: each further program would link the whole node again.
 
 mod audit;
 mod command_line;

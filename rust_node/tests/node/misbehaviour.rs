@@ -1,5 +1,5 @@
-//! What a peer that is let in can do wrong in a drain: each test is named after what it does. In every one
-//! the process stays up, the drains of others are not touched, and a counter says what happened.
+//! Mistakes of a connected peer in a drain. Each test is named after the mistake. In every test the process
+//! keeps running, other drains are not affected, and a counter shows what happened.
 
 use crate::support::{Node, Peer, SOON, still_serves};
 use handoff_core::event::{Event, Outcome};
@@ -22,7 +22,7 @@ fn open(peer: &Peer, count: u32) -> DrainOpen {
         count,
         modules: vec!["M".to_owned()],
         config: Config {
-            // So that exactly one more starts for each that ends.
+            // With a fixed limit, exactly one attempt starts for each one that ends.
             concurrency: Concurrency::Fixed,
             max_concurrency: 8,
             source: Source { name: peer.name.clone(), ..Source::default() },
@@ -41,14 +41,14 @@ fn view() -> ViewPart {
     ViewPart { id: ID, part: 1, parts: 1, now_ms: 0, nodes: vec![target] }
 }
 
-/// Opens and starts a drain; the ids and attempts it is told to start.
+/// Opens and starts a drain. Returns the ids and attempt numbers of the first orders.
 async fn start(peer: &mut Peer, count: u32) -> Vec<(ServerId, u32)> {
     let start = DrainStart { id: ID, left_ms: 30_000 };
     peer.tell_all([open(peer, count).into(), servers(count as usize).into(), view().into(), start.into()]).await;
     orders(peer).await
 }
 
-/// The next orders.
+/// Returns the next orders.
 async fn orders(peer: &mut Peer) -> Vec<(ServerId, u32)> {
     loop {
         match peer.hear().await {
@@ -76,7 +76,7 @@ async fn refusal(peer: &mut Peer) -> RefuseReason {
 }
 
 #[tokio::test]
-async fn a_message_of_a_newer_version() {
+async fn a_message_of_a_newer_version_is_refused() {
     let node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     let newer = etf::tuple([etf::atom("durable_handoff"), etf::uint(2), etf::atom("keepalive"), etf::uint(1)]);
@@ -115,7 +115,7 @@ async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
 }
 
 #[tokio::test]
-async fn messages_out_of_order() {
+async fn messages_out_of_order_end_their_drain() {
     let mut node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     peer.tell_all([open(&peer, 10).into(), DrainStart { id: ID, left_ms: 1_000 }.into()]).await;
@@ -125,7 +125,7 @@ async fn messages_out_of_order() {
 }
 
 #[tokio::test]
-async fn messages_for_an_unknown_drain() {
+async fn messages_for_an_unknown_drain_are_refused() {
     let mut node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     peer.tell(Keepalive { id: ID }).await;
@@ -135,14 +135,14 @@ async fn messages_for_an_unknown_drain() {
 }
 
 #[tokio::test]
-async fn duplicated_messages() {
+async fn duplicated_messages_change_nothing() {
     let node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     let (id, attempt) = start(&mut peer, 1_000).await[0];
     let event = Event::Finished { id, attempt, outcome: Outcome::Moved { node: None }, latency: Micros(10) };
     let events = Events { id: ID, events: vec![event; 1_000] };
     peer.tell_all([events.into(), open(&peer, 1).into()]).await;
-    // The two answers come in either order.
+    // The two answers may arrive in either order.
     let (mut more, mut refused) = (None, false);
     while more.is_none() || !refused {
         match peer.hear().await {
@@ -158,7 +158,7 @@ async fn duplicated_messages() {
 }
 
 #[tokio::test]
-async fn messages_from_another_node_than_the_drains() {
+async fn messages_from_another_node_than_that_of_the_drain_are_refused() {
     let node = Node::start(&[]);
     let mut other = Peer::connect(&node).await;
     let mut peer = Peer::connect(&node).await;
@@ -177,13 +177,13 @@ async fn messages_from_another_node_than_the_drains() {
 }
 
 #[tokio::test]
-async fn a_drain_of_a_million_servers_stays_small() {
+async fn a_drain_of_a_million_servers_uses_little_memory() {
     let node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     let before = node.memory();
     let count = 1_000_000;
     let mut open = open(&peer, count);
-    // A drain that is not started within its time is dropped, too.
+    // A drain that is not started within its time limit is dropped, too.
     open.config.timeout_ms = 3_600_000;
     peer.tell(open).await;
     for first in (0..count).step_by(5_000) {
@@ -193,12 +193,12 @@ async fn a_drain_of_a_million_servers_stays_small() {
     peer.tell(DrainStart { id: ID, left_ms: 30_000 }).await;
     assert!(!orders(&mut peer).await.is_empty());
     let grown = node.memory().saturating_sub(before);
-    // About 40 bytes a server are kept; twice that while the engine is built.
+    // The node keeps about 40 bytes per server, twice that while the engine is built.
     assert!(grown < 150 * 1024 * 1024, "{grown}");
 }
 
 #[tokio::test]
-async fn a_drainer_that_falls_silent_is_told_so() {
+async fn a_drainer_that_falls_silent_is_told_that_its_drain_has_ended() {
     let node = Node::start(&[]);
     let mut peer = Peer::connect(&node).await;
     start(&mut peer, 1_000).await;

@@ -1,5 +1,5 @@
-//! Alerts and dashboard say what the node's metrics are: no name of a metric that is not there, and no metric
-//! without a panel.
+//! Compares alerts and dashboard with the node's metrics: every metric that they name exists, and every
+//! metric has a panel.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deployment/monitoring").join(name)
 }
 
-/// What follows each `start` in a text, as long as it is made of what names are made of.
+/// The names that follow each `start` in a text.
 fn names<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
     let name = |(at, _): (usize, &str)| {
         let rest = &text[at..];
@@ -42,7 +42,7 @@ fn expressions() -> Vec<String> {
 }
 
 #[test]
-fn alerts_ask_for_no_metric_and_no_kind_that_there_is_not() {
+fn alerts_use_only_existing_metrics_and_kinds() {
     let series = series();
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
         + &sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/handoff_core/src"));
@@ -71,7 +71,7 @@ fn sources(folder: &Path) -> String {
     entries.map(text).collect()
 }
 
-/// One panel for each metric, in two columns.
+/// One panel per metric, in two columns.
 fn board() -> Value {
     let panels = Metrics::DESCRIBED.iter().enumerate().map(|(at, metric)| {
         let name = metric.name;

@@ -32,7 +32,7 @@ fn seconds(value: &toml::Value) -> u64 {
     text.strip_suffix('s').and_then(|number| number.parse().ok()).expect("seconds")
 }
 
-/// What the node makes of these variables, which must all be its own.
+/// The settings that the node reads from these variables. It must know all of them.
 fn settings(variables: &BTreeMap<String, String>) -> Settings {
     let command = Cli::command();
     let flag = |(name, value): (&String, &String)| {

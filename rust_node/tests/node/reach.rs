@@ -1,11 +1,11 @@
-//! Reaching real BEAMs, in both directions, where there is no EPMD or no IPv4.
+//! Connects to real BEAMs, in both directions, without EPMD or without IPv4.
 
 use crate::support::{Node, Otp, Process, node_name_at, otps, unused_port};
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const ASK: &str = include_str!("beam/ask.exs");
 
-/// A BEAM that does with the node whatever a BEAM can.
+/// Runs a script on a BEAM that uses the node in every way a BEAM can.
 fn asked(otp: Otp, host: &str, node: &Node, erl: &str) {
     let mut beam = otp.run(&node_name_at("beam", host), ASK, &[("RUST", &node.name)], &["--erl", erl]);
     beam.line("all asked");
@@ -18,21 +18,21 @@ fn waiting(otp: Otp, name: &str, erl: &str) -> Process {
     beam
 }
 
-/// Each at an address of its own: without EPMD, every node of a cluster listens at the same port.
+/// Gives each BEAM an address of its own: without EPMD, all nodes of a cluster listen on the same port.
 fn without_epmd(address: &str, port: u16) -> String {
     let address = address.replace('.', ",");
     format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{{address}}}")
 }
 
 #[tokio::test]
-async fn a_cluster_without_epmd() {
+async fn a_cluster_without_epmd_connects() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let beam_name = node_name_at("beam", "127.0.0.1");
         let _beam = waiting(otp, &beam_name, &without_epmd("127.0.0.1", port));
         let (listen, port_text) = (format!("127.0.0.2:{port}"), port.to_string());
         let name = node_name_at("rust", "127.0.0.2");
-        // A port mapper that is not there is not missed.
+        // No EPMD listens on this port.
         let (_held, no_epmd) = unused_port();
         let no_epmd = no_epmd.to_string();
         let flags = ["--connect", &beam_name, "--dist-port", &port_text, "--epmd-port", &no_epmd];
@@ -44,7 +44,7 @@ async fn a_cluster_without_epmd() {
 }
 
 #[tokio::test]
-async fn one_node_at_a_fixed_port_and_others_in_epmd() {
+async fn a_node_with_a_fixed_port_connects_beside_nodes_in_epmd() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let fixed = node_name_at("beam", "127.0.0.1");
@@ -57,7 +57,7 @@ async fn one_node_at_a_fixed_port_and_others_in_epmd() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_has_ipv6_only() {
+async fn a_cluster_with_ipv6_only_connects() {
     for otp in otps() {
         let erl = "-proto_dist inet6_tcp";
         let (first, second) = (node_name_at("beam", "::1"), node_name_at("beam", "::1"));
@@ -65,14 +65,14 @@ async fn a_cluster_that_has_ipv6_only() {
         let mut second_beam = otp.run(&second, WAIT, &[("OTHER", &first)], &["--erl", erl]);
         second_beam.line("up");
         let node = Node::listening(&node_name_at("rust", "::1"), "[::1]:0", &["--connect", &first]);
-        // The second is known by the first only.
+        // Only the first node knows the second one.
         node.counted("durable_handoff_connections", 2.0).await;
         asked(otp, "::1", &node, erl);
     }
 }
 
 #[tokio::test]
-async fn a_node_at_an_ipv6_address_and_a_fixed_port() {
+async fn a_node_at_an_ipv6_address_with_a_fixed_port_connects() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let name = node_name_at("beam", "::1");
@@ -83,11 +83,11 @@ async fn a_node_at_an_ipv6_address_and_a_fixed_port() {
 }
 
 #[tokio::test]
-async fn a_node_found_at_an_ipv6_address_is_named_by_it() {
+async fn a_node_found_at_an_ipv6_address_is_named_by_that_address() {
     let (_held, port) = unused_port();
     let name = node_name_at("beam", "::1");
     let _beam = waiting(otps()[0], &name, &format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}"));
-    // As DNS and Fly.io write it; the BEAM has the short form.
+    // DNS and Fly.io write the long form; the BEAM has the short one.
     let spelt = name.replace("::1", "[0:0:0:0:0:0:0:1]");
     let node = Node::start(&["--connect-dns", &format!("{spelt}:{port}")]);
     node.counted("durable_handoff_connections", 1.0).await;

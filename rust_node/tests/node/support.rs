@@ -1,4 +1,4 @@
-//! The real node process, real BEAMs, and a peer that says whatever a test wants.
+//! The real node process, real BEAMs, and a peer whose messages the test chooses.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,10 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub const COOKIE: &str = "a-test-cookie";
-/// The bound on every wait; nothing here takes nearly that long.
+/// The limit of every wait. No step takes nearly this long.
 pub const SOON: Duration = Duration::from_secs(120);
 
-/// This machine, in both families.
+/// The loopback addresses of both families.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 pub fn node_name(prefix: &str) -> String {
@@ -33,8 +33,8 @@ pub fn node_name_at(prefix: &str, host: &str) -> String {
     format!("{prefix}_{:08x}@{host}", rand::random::<u32>())
 }
 
-/// A port of this machine without a listener, reserved for as long as the socket is kept. A server that sets the
-/// same option may listen on it; the kernel gives it to no other socket.
+/// A port without a listener, reserved while the socket is kept. A server that sets the same socket option
+/// may listen on it; the kernel gives the port to no other socket.
 pub fn unused_port() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
@@ -51,7 +51,7 @@ pub fn local(name_text: &str, cookie: &str) -> Local {
     Local { name: name(name_text), creation: rand::random(), cookie: Cookie::new(cookie).expect("a cookie") }
 }
 
-/// A child process whose lines of output can be waited for.
+/// A child process whose output lines a test can wait for.
 pub struct Process {
     pub child: Child,
     lines: Receiver<String>,
@@ -75,13 +75,13 @@ impl Process {
         Process { child, lines, seen: Vec::new() }
     }
 
-    /// Waits for a line with that text, and gives back what follows the text.
+    /// Waits for a line with that text. Returns the rest of the line.
     pub fn line(&mut self, text: &str) -> String {
         let line = self.line_unless_ended(text);
         line.unwrap_or_else(|| panic!("no line with {text:?} among:\n{}", self.seen.join("\n")))
     }
 
-    /// The same; `None` when it ends without one.
+    /// As `line`, but returns `None` when the process ends without such a line.
     pub fn line_unless_ended(&mut self, text: &str) -> Option<String> {
         let until = Instant::now() + SOON;
         loop {
@@ -99,12 +99,12 @@ impl Process {
         }
     }
 
-    /// The lines that were waited for, and those before them.
+    /// The lines read so far.
     pub fn seen(&self) -> &[String] {
         &self.seen
     }
 
-    /// Every line of a process that has ended or is about to: also the last ones, which were not read yet.
+    /// Every line of a process that has ended or is about to end, including lines that were not read yet.
     pub fn every_line(&mut self) -> &[String] {
         let until = Instant::now() + SOON;
         loop {
@@ -116,7 +116,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends. Returns its exit code.
     pub fn exit_code(&mut self) -> Option<i32> {
         let until = Instant::now() + SOON;
         while Instant::now() < until {
@@ -145,7 +145,7 @@ impl Drop for Process {
 pub struct Node {
     pub process: Process,
     pub name: String,
-    /// Where it listens, and serves HTTP.
+    /// The address of the node's listener and of its HTTP service.
     pub address: IpAddr,
     pub port: u16,
     pub http: u16,
@@ -160,7 +160,7 @@ impl Node {
         Node::listening(name, "127.0.0.1:0", arguments)
     }
 
-    /// Named by an address of this machine, and there for all that connect.
+    /// Starts a node that is named by this address and listens on it.
     pub fn start_at(host: IpAddr, arguments: &[&str]) -> Node {
         Node::listening(&node_name_at("rust", &host.to_string()), &SocketAddr::from((host, 0)).to_string(), arguments)
     }
@@ -181,20 +181,20 @@ impl Node {
         Node { process, name, address: host, port, http }
     }
 
-    /// A counter or gauge; 0 when there is none yet.
+    /// The value of a counter or gauge; 0 if the series does not exist yet.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await;
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
-    /// Waits until a counter is at least that.
+    /// Waits until a counter has at least that value.
     pub async fn counted(&self, series: &str, least: f64) {
         eventually(series, async || self.metric(series).await >= least).await;
     }
 
-    /// Asks again while the coordinator, as the answer says, was not heard in time: that it is slow says
-    /// nothing of what it does.
+    /// Requests a page. Repeats the request while the answer says that the coordinator did not respond in
+    /// time: such an answer shows only that the machine is slow.
     pub async fn get(&self, path: &str) -> String {
         let until = Instant::now() + SOON;
         loop {
@@ -209,7 +209,7 @@ impl Node {
         self.get_with(path, "").await
     }
 
-    /// With further header lines.
+    /// As `get`, with additional header lines.
     pub async fn get_with(&self, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect((self.address, self.http)).await.expect("HTTP is served");
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
@@ -219,7 +219,7 @@ impl Node {
         answer
     }
 
-    /// Resident memory, bytes.
+    /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
@@ -231,12 +231,12 @@ impl Node {
     }
 }
 
-/// Starts EPMD unless it runs; a BEAM would, but not every test has one before the node.
+/// Starts EPMD unless it runs. A BEAM would start it, but not every test starts a BEAM before the node.
 fn port_mapper() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         assert!(Command::new("epmd").arg("-daemon").status().expect("Erlang is installed").success());
-        // It goes into the background before it listens.
+        // EPMD goes into the background before it listens.
         let until = Instant::now() + SOON;
         while std::net::TcpStream::connect(("127.0.0.1", 4369)).is_err() {
             assert!(Instant::now() < until, "EPMD does not listen");
@@ -253,12 +253,12 @@ fn port_of_http(process: &mut Process) -> u16 {
     port(&process.line("serving HTTP address="))
 }
 
-/// Dials as the node does, a name that may have a port.
+/// Dials a name as the node does; the name may have a port.
 pub async fn dial(node: &Dist, to: &str) -> Result<(), DialError> {
     dial::dial(node, &names::parse_seed(to).expect("a node name")).await
 }
 
-/// Asks again until it is so.
+/// Repeats the question until the condition is true.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + SOON;
     while Instant::now() < until {
@@ -270,13 +270,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     panic!("not so in time: {what}");
 }
 
-/// After whatever was done: it runs, and a new peer is let in and answered.
+/// Checks that the node runs, and that it accepts a new peer and answers it.
 pub async fn still_serves(node: &mut Node) {
     assert!(node.is_alive());
     assert!(Peer::connect(node).await.ping().await);
 }
 
-/// A peer whose handshake is done and that sends what a test wants.
+/// A peer whose handshake is complete. A test chooses its messages.
 pub struct Peer {
     pub stream: TcpStream,
     pub name: String,
@@ -293,7 +293,7 @@ impl Peer {
         Peer::connect_over(TcpStream::connect((node.address, node.port)).await?, node, own, cookie).await
     }
 
-    /// Over a connection of the caller's making.
+    /// As `connect`, over the given connection.
     pub async fn connect_over(stream: TcpStream, node: &Node, own: &str, cookie: &str) -> Result<Peer, HandshakeError> {
         let local = local(own, cookie);
         let (stream, _) = handshake::connect(stream, Prefix::Two, &local, &name(&node.name)).await?;
@@ -301,7 +301,7 @@ impl Peer {
         Ok(Peer { stream, name: own.to_owned(), pid, buffer: Vec::new() })
     }
 
-    /// Sends control and payload as they are.
+    /// Sends control part and payload unchanged.
     pub async fn raw(&mut self, control: &Term, payload: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(&framed(control, payload)).await
     }
@@ -316,9 +316,9 @@ impl Peer {
         etf::tuple([etf::uint(6), self.pid.clone().into(), unused, etf::atom(process)])
     }
 
-    /// Asks for an answer as long as `length`, and does not read it.
+    /// Sends a request whose answer has `length` bytes, and does not read the answer.
     pub async fn ask_for(&mut self, length: usize) -> std::io::Result<()> {
-        // A ping's answer repeats the tag.
+        // The answer to a ping repeats the tag.
         let from = etf::tuple([self.pid.clone().into(), etf::binary(vec![7; length])]);
         let question = etf::tuple([etf::atom("is_auth"), etf::atom(&self.name)]);
         let request = etf::tuple([etf::atom("$gen_call"), from, question]);
@@ -329,7 +329,7 @@ impl Peer {
         self.tell_all([message.into()]).await;
     }
 
-    /// At once, so that nothing here comes in between.
+    /// Sends all messages in one write.
     pub async fn tell_all(&mut self, messages: impl IntoIterator<Item = Message>) {
         let control = self.reg_send(NODE_PROCESS);
         let frame = |message: Message| framed(&control, &message.to_bytes().expect("encodes"));
@@ -337,7 +337,7 @@ impl Peer {
         self.stream.write_all(&frames).await.expect("sent");
     }
 
-    /// The next message; ticks are passed over. `None`: the node closed the connection.
+    /// The next message; ticks are skipped. `None` means that the node closed the connection.
     pub async fn receive(&mut self) -> Option<(Control, Vec<u8>)> {
         let wait = async {
             loop {
@@ -354,7 +354,7 @@ impl Peer {
         tokio::time::timeout(SOON, wait).await.expect("an answer or the end, in time")
     }
 
-    /// The next drain message, whatever comes before it.
+    /// The next drain message. Other messages are skipped.
     pub async fn hear(&mut self) -> Message {
         loop {
             let (_, payload) = self.receive().await.expect("connected");
@@ -392,14 +392,14 @@ fn framed(control: &Term, payload: &[u8]) -> Vec<u8> {
     frame.expect("encodes")
 }
 
-/// A BEAM of some OTP.
+/// A BEAM of one OTP release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Otp {
     pub root: Option<&'static str>,
 }
 
-/// The OTP of this machine, and the one below the root that `HANDOFF_OTP_ROOT` names (for `chroot`), where it
-/// is set.
+/// The OTP of this machine, and the one in the root directory that `HANDOFF_OTP_ROOT` names (used with
+/// `chroot`), where that variable is set.
 pub fn otps() -> Vec<Otp> {
     let mut all = vec![Otp { root: None }];
     if let Ok(root) = std::env::var("HANDOFF_OTP_ROOT") {

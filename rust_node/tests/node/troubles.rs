@@ -1,5 +1,5 @@
 //! Nodes that cannot be reached: each cause is logged once, and `status`, `/readyz`, the metric, `nodes` and
-//! `doctor` say the same of it.
+//! `doctor` report the same cause.
 
 use std::process::{Command, Output};
 
@@ -19,7 +19,7 @@ fn unreachable(cause: &str) -> String {
     format!("durable_handoff_unreachable{{kind=\"{cause}\"}}")
 }
 
-/// A node to which all of that failed, several times, and which said so.
+/// A node whose dials have failed several times for this cause and that has logged it.
 async fn failing(cause: &str, flags: &[&str], peer: &str, host: (&str, &str)) {
     let flags = [flags, &["--connect", peer]].concat();
     let mut node = Node::listening(&node_name_at("rust", host.0), host.1, &flags);
@@ -29,7 +29,7 @@ async fn failing(cause: &str, flags: &[&str], peer: &str, host: (&str, &str)) {
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
         serde_json::from_str::<Value>(body).expect("JSON")["unreachable"][0].clone()
     };
-    // A machine that is slow may run out of the handshake's time in between, which is another cause.
+    // On a slow machine the handshake may time out in between, which is another cause.
     let again = async || {
         let said = status().await;
         said["cause"] == cause && said["times"].as_u64() >= Some(3)
@@ -53,7 +53,7 @@ const LOOPBACK: (&str, &str) = ("127.0.0.1", "127.0.0.1:0");
 const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1:0");
 
 #[tokio::test]
-async fn a_beam_with_another_cookie() {
+async fn a_beam_with_another_cookie_is_reported() {
     for otp in otps() {
         let beam = node_name("beam");
         let _beam = waiting(otp, &beam, &[], &["--cookie", "another-cookie"]);
@@ -70,7 +70,7 @@ async fn a_beam_with_another_cookie() {
 }
 
 #[tokio::test]
-async fn a_name_that_epmd_does_not_know() {
+async fn a_name_that_epmd_does_not_know_is_reported() {
     let beam = node_name("nowhere");
     failing("unknown_name", &[], &beam, LOOPBACK).await;
     let row = &examined(&beam, &[], 3)[0];
@@ -78,7 +78,7 @@ async fn a_name_that_epmd_does_not_know() {
 }
 
 #[tokio::test]
-async fn an_epmd_that_is_down_and_a_fixed_port_without_a_listener() {
+async fn a_missing_epmd_and_a_fixed_port_without_a_listener_are_reported() {
     let (_held, port) = unused_port();
     let port = port.to_string();
     let beam = node_name("nowhere");
@@ -87,7 +87,7 @@ async fn an_epmd_that_is_down_and_a_fixed_port_without_a_listener() {
 }
 
 #[tokio::test]
-async fn a_beam_with_a_certificate_of_another_authority() {
+async fn a_beam_with_a_certificate_of_another_authority_is_reported() {
     for otp in otps() {
         let (own, _) = directory(otp);
         let (other, seen) = directory(otp);
@@ -103,9 +103,9 @@ async fn a_beam_with_a_certificate_of_another_authority() {
     }
 }
 
-/// The other way round this node waits for an answer until the handshake is out of time.
+/// In the opposite case this node waits for an answer until the handshake times out.
 #[tokio::test]
-async fn a_beam_with_tls_and_a_node_without() {
+async fn a_beam_with_tls_is_reported_by_a_node_without_tls() {
     for otp in otps() {
         let (directory, seen) = directory(otp);
         certificates(directory.path());
@@ -118,7 +118,7 @@ async fn a_beam_with_tls_and_a_node_without() {
 }
 
 #[tokio::test]
-async fn strangers_with_another_cookie_or_a_name_of_the_other_kind() {
+async fn strangers_with_another_cookie_or_kind_of_name_are_reported() {
     let node = Node::start(&[]);
     let wrong = node_name("peer");
     assert!(support::Peer::connect_as(&node, &wrong, "another-cookie").await.is_err());
@@ -133,7 +133,7 @@ async fn strangers_with_another_cookie_or_a_name_of_the_other_kind() {
 }
 
 #[tokio::test]
-async fn a_doctor_marks_what_is_well_and_what_is_not() {
+async fn the_doctor_marks_each_step_that_works_and_each_that_fails() {
     for otp in otps() {
         let (good, hasty) = (node_name("beam"), node_name("beam"));
         let _good = waiting(otp, &good, &[], &[]);
@@ -156,7 +156,7 @@ fn command(command: &str, connect: &str, flags: &[&str]) -> Output {
         .expect("it runs")
 }
 
-/// What `doctor` says of each node, and that it exits with that code.
+/// The rows of `doctor`, which must exit with that code.
 fn examined(connect: &str, flags: &[&str], code: i32) -> Vec<Value> {
     let output = command("doctor", connect, &[&["--json"], flags].concat());
     assert_eq!(output.status.code(), Some(code), "{output:?}");

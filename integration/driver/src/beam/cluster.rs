@@ -1,6 +1,7 @@
-//! The nodes of one mode: started, talked to, told to stop, and ended when the cluster is dropped.
+//! The nodes of one mode. Dropping the cluster ends them.
 //!
-//! Every wait has a bound, notices an interrupt, and fails at once when a node ends that was not told to.
+//! Every wait has a limit, ends on an interrupt, and fails at once when a node ends that was not told to
+//! stop.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,10 +22,10 @@ use crate::settings::Settings;
 use crate::variant::Variant;
 use crate::{Error, Result};
 
-/// How long a node may take from `exec` to a complete supervision tree; generous for a loaded machine.
+/// The time limit from `exec` to a complete supervision tree, generous for a loaded machine.
 const BOOT_BOUND: Duration = Duration::from_secs(120);
 
-/// How long a command may take; the longest one starts thousands of servers.
+/// The time limit of a command. The longest one starts thousands of servers.
 const COMMAND_BOUND: Duration = Duration::from_secs(300);
 
 /// How often waits check for interrupts and ended processes, which send no message.
@@ -65,7 +66,7 @@ impl Cluster {
     pub fn new(variant: Variant, settings: &Settings, paths: &Paths, interrupt: &Interrupt) -> Result<Self> {
         let token = hex(16)?;
         let links = Links::listen(token.clone()).map_err(Error::io("listening on the loopback interface"))?;
-        // The suffix is in every node name: several runs can share a machine and its EPMD.
+        // The suffix is in every node name, so that several runs can share a machine and its EPMD.
         let (cookie, suffix) = (hex(16)?, hex(4)?);
         let store_url = paths.store_url(&settings.store, &variant.slug())?;
         let common = Common { variant, store_url, token, cookie, suffix, port: links.port() };
@@ -89,12 +90,12 @@ impl Cluster {
         })
     }
 
-    /// The waits of calls that had to wait for their server, in microseconds.
+    /// How long calls waited for their server, in microseconds. Calls that did not wait are left out.
     pub fn waited_us(&self) -> &[u64] {
         &self.waited_us
     }
 
-    /// Starts nodes side by side, waits until all are up and connects them to every other node.
+    /// Starts nodes at the same time, waits until all are up, and connects each to every other node.
     pub fn start(&mut self, configs: Vec<NodeConfig>) -> Result<Vec<NodeId>> {
         let mut fresh = Vec::new();
         for config in configs {
@@ -129,7 +130,7 @@ impl Cluster {
         self.common.variant
     }
 
-    /// Starts the Rust node and waits until it takes drains. The application nodes have to be up.
+    /// Starts the Rust node and waits until it accepts drains. The application nodes must be up.
     pub fn start_rust_node(&mut self) -> Result<()> {
         let connect: Vec<String> = self.alive_as(Role::App).map(|id| self.node(id).name.clone()).collect();
         let log = self.paths.logs.join(format!("{}-rust.log", self.common.variant.slug()));
@@ -145,7 +146,7 @@ impl Cluster {
         self.rust_node.as_mut()
     }
 
-    /// How drains of `durable_handoff` have ended so far.
+    /// The ends of drains of `durable_handoff` so far.
     pub fn drained(&self) -> &[DrainEnd] {
         &self.drained
     }
@@ -165,7 +166,7 @@ impl Cluster {
         &self.nodes[id.0]
     }
 
-    /// All nodes that were ever started, in that order.
+    /// All nodes in the order of their starts, including those that have ended.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -190,7 +191,7 @@ impl Cluster {
         self.started
     }
 
-    /// Calls of the running clients: answered, failed.
+    /// The calls of the running clients so far: answered, failed.
     pub fn calls(&self) -> (u64, u64) {
         self.calls
     }
@@ -201,7 +202,7 @@ impl Cluster {
         Ok(answers.remove(0))
     }
 
-    /// Sends commands to several nodes at once and waits for all answers; `watch` is called while waiting.
+    /// Sends commands to several nodes at once and waits for all answers. `watch` is called while waiting.
     pub fn call_each(&mut self, calls: Vec<(NodeId, Command)>, mut watch: impl FnMut(&Self)) -> Result<Vec<Term>> {
         let mut asked = Vec::new();
         for (id, command) in calls {
@@ -249,7 +250,7 @@ impl Cluster {
         &mut self.nodes[id.0]
     }
 
-    /// Receives messages from nodes until `condition` gives a value.
+    /// Handles messages of nodes until `condition` returns a value.
     pub fn wait<T>(
         &mut self,
         doing: &str,
@@ -268,7 +269,7 @@ impl Cluster {
         }
     }
 
-    /// Receives messages from nodes for a while.
+    /// Handles messages of nodes for a while.
     pub fn listen_for(&mut self, time: Duration, doing: &str) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -346,8 +347,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // All at once first: one after the other, the remaining nodes would keep busy reacting to each node
-        // lost. The Rust node first, for the same reason.
+        // All nodes are killed at once: one after the other, the remaining ones would react to each lost
+        // node. The Rust node is first for the same reason.
         self.rust_node = None;
         for node in &mut self.nodes {
             node.hang_up();

@@ -30,31 +30,31 @@ pub struct Versions {
     pub host_kind: String,
 }
 
-/// A moment as a node sends it. The driver adds the node.
+/// A moment as a node sends it, without the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
     pub moment: Moment,
-    /// To which server.
+    /// The server.
     pub key: Key,
-    /// To which process.
+    /// The process.
     pub process: String,
-    /// When, in microseconds of the wall clock.
+    /// The time in microseconds of the wall clock.
     pub at_us: u64,
-    /// The server's counter, when it starts and when it stops.
+    /// The server's counter, at its start and its stop.
     pub counter: u64,
 }
 
-/// The report of a drain, as far as the driver needs it.
+/// The part of a drain's report that the driver needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drained {
-    /// When it had ended, in microseconds of the wall clock.
+    /// The time of the end in microseconds of the wall clock.
     pub at_us: u64,
-    /// Who decided: `embedded` or `node`.
+    /// The executor that decided: `embedded` or `node`.
     pub executor: String,
     pub moved: u64,
-    /// Servers it was about.
+    /// The servers to be moved.
     pub total: u64,
-    /// How it ended: `done`, or why it ended early.
+    /// `done`, or why the drain ended early.
     pub ended: String,
     /// Servers whose final write failed.
     pub not_stored: u64,
@@ -64,14 +64,14 @@ pub struct Drained {
 /// microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldUp {
-    /// From the Drainer's turn until the shutdown went on.
+    /// From the Drainer's turn until the shutdown continued.
     pub took_us: u64,
-    /// From the Drainer's turn until the deadline that the library drew.
+    /// From the Drainer's turn until the deadline that the library computed.
     pub drawn_us: u64,
 }
 
 impl HeldUp {
-    /// How long after its deadline the shutdown went on; 0 for one in time.
+    /// How long after its deadline the shutdown continued; 0 if it was in time.
     pub fn late_us(self) -> u64 {
         self.took_us.saturating_sub(self.drawn_us)
     }
@@ -87,9 +87,9 @@ pub enum Event {
     Calls { ok: u64, failed: u64 },
     /// A drain has ended.
     Drained(Drained),
-    /// A shutdown went on.
+    /// A shutdown continued after its drain.
     Shutdown(HeldUp),
-    /// A fallback took over.
+    /// Another executor took over in a drain.
     Fallback(String),
     /// A call had to wait for its server; microseconds.
     Waited(u64),
@@ -97,7 +97,7 @@ pub enum Event {
     Reply {
         /// The command's number.
         id: u64,
-        /// The answer, or why there is none.
+        /// The answer, or the reason of a failure.
         answer: Result<Term, String>,
     },
 }
@@ -144,7 +144,7 @@ impl Event {
     }
 }
 
-/// Reads the first frame: the label of the node that knows `token`.
+/// Reads the first frame. Returns the label of the node, which must know `token`.
 pub fn read_hello(term: &Term, token: &str) -> Result<String> {
     let [tag, sent, label] = read_tuple(term, "hello")?;
     if atom_name(tag) != Some("hello") || read_text(sent, "token")? != token {
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_read() {
+    fn moments_in_records_are_read() {
         let record = tuple([atom("init"), uint(7), text("<0.5.0>"), uint(1_760_000_000_000_000), uint(3)]);
         let event = Event::read(&tuple([atom("records"), list([record])])).unwrap();
         assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_drain_says_who_decided() {
+    fn the_event_of_an_ended_drain_has_its_executor() {
         let end = [atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline"), uint(3)];
         let event = Event::read(&tuple(end)).unwrap();
         let drained = Drained {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shutdown_that_went_on_after_its_deadline_says_how_much() {
+    fn a_shutdown_after_its_deadline_has_its_delay() {
         let held_up = |took_us, drawn_us| {
             let event = Event::read(&tuple([atom("shutdown"), uint(took_us), uint(drawn_us)])).unwrap();
             let Event::Shutdown(held_up) = event else { panic!("{event:?}") };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_carry_a_term_or_a_reason() {
+    fn a_reply_has_a_term_or_a_reason() {
         let reply = |kind, value| tuple([atom("reply"), uint(3), tuple([atom(kind), value])]);
         assert_eq!(Event::read(&reply("ok", uint(1))).unwrap(), Event::Reply { id: 3, answer: Ok(uint(1)) });
         let refused = Event::read(&reply("error", text("no"))).unwrap();

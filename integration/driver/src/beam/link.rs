@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// The largest frame: the counters of 100,000 servers are under 8 MB.
 const MAX_FRAME: usize = 64 << 20;
 
-/// How long a fresh connection may take to send its first frame.
+/// The time limit of the first frame of a new connection.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// An event of a connection.
@@ -38,11 +38,11 @@ pub enum Incoming {
         /// The event.
         event: Result<Event>,
     },
-    /// A node's connection is gone.
+    /// The connection of a node has closed.
     Closed {
         /// The node's label.
         label: String,
-        /// When, in microseconds of the wall clock.
+        /// The time in microseconds of the wall clock.
         at_us: u64,
     },
 }
@@ -86,7 +86,7 @@ impl Links {
         self.port
     }
 
-    /// The next event, if there is one within `patience`.
+    /// The next event that arrives within `patience`.
     pub fn next(&self, patience: Duration) -> Option<Incoming> {
         self.incoming.recv_timeout(patience).ok()
     }
@@ -95,7 +95,7 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
-        // `accept` checks the flag only when it returns.
+        // `accept` checks the flag only when it returns, so a connection wakes it.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -113,7 +113,7 @@ fn serve(mut socket: TcpStream, token: &str, hello_within: Duration, sender: &Se
         let (hello, writer) = prepared.map_err(io)?;
         Ok((read_hello(&hello, token)?, writer))
     };
-    // Not one of our nodes: the connection is closed without an answer.
+    // The connection is not from one of our nodes, so it is closed without an answer.
     let Ok((label, writer)) = greeting() else { return };
     let mut open = sender.send(Incoming::Connected { label: label.clone(), writer }).is_ok();
     while open {
@@ -123,7 +123,7 @@ fn serve(mut socket: TcpStream, token: &str, hello_within: Duration, sender: &Se
         };
         open = sender.send(Incoming::Said { label: label.clone(), event }).is_ok();
     }
-    // The receiver is gone when the cluster is.
+    // The receiver is gone if the cluster was dropped.
     let _ = sender.send(Incoming::Closed { label, at_us: now_us() });
 }
 
@@ -141,8 +141,8 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Term>> {
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;
-    // Without the check, whose limits are for strangers: the counters of 100,000 servers are more terms than
-    // it lets through.
+    // The frame is decoded without the check, whose limits are for unknown senders: the counters of 100,000
+    // servers are more terms than the check accepts.
     Term::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
 }
 
@@ -155,7 +155,7 @@ pub fn write_frame(to: &mut impl Write, term: &Term) -> io::Result<()> {
     to.write_all(&bytes)
 }
 
-/// Microseconds of the wall clock, which is also the nodes'.
+/// Microseconds of the wall clock, which the nodes share.
 pub fn now_us() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
@@ -167,10 +167,10 @@ mod tests {
 
     use super::*;
 
-    /// The bound on every wait; nothing here takes nearly that long.
+    /// The limit of every wait. No step takes nearly this long.
     const PATIENCE: Duration = Duration::from_secs(120);
 
-    /// A test may be held for longer than a node may take to send its first frame.
+    /// A test may be delayed for longer than the time limit of the first frame.
     fn listen() -> Links {
         Links::listen_with("secret".into(), PATIENCE).unwrap()
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_connects_speaks_and_goes() {
+    fn a_node_connects_sends_events_and_disconnects() {
         let links = listen();
         let mut socket = connect(&links, "secret");
         assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { label, .. }) if label == "node1"));
@@ -199,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_dropped_without_a_trace() {
+    fn a_connection_with_a_wrong_token_is_closed_without_an_event() {
         let links = listen();
         let mut stranger = connect(&links, "guess");
-        // The driver closes the connection: the stranger reads its end.
+        // The driver closes the connection, so the other side reads its end.
         assert_eq!(stranger.read(&mut [0; 1]).unwrap(), 0);
         let _node = connect(&links, "secret");
         assert!(matches!(links.next(PATIENCE), Some(Incoming::Connected { .. })));
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_frame_is_an_error_not_an_allocation() {
+    fn an_oversized_frame_is_an_error_and_is_not_allocated() {
         let error = read_frame(&mut [0xff; 8].as_slice()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
-    fn a_frame_cut_off_in_the_middle_is_an_error() {
+    fn a_truncated_frame_is_an_error() {
         let mut bytes = Vec::new();
         write_frame(&mut bytes, &text("hello")).unwrap();
         bytes.pop();

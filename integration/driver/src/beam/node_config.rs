@@ -1,4 +1,5 @@
-//! The configuration of a node: one term, in an environment variable, which only the owner of the process can read.
+//! The configuration of a node: one term in an environment variable, which only the owner of the process can
+//! read.
 
 use std::fmt::Write as _;
 
@@ -12,8 +13,8 @@ use crate::variant::{Executor, Variant};
 pub enum Role {
     /// Holds the simulated object store.
     Store,
-    /// Runs the clients. Has a supervisor for its registry replica, marked draining so that it never takes
-    /// servers.
+    /// Runs the clients. The node has a supervisor for its registry replica, which is marked as draining so
+    /// that it never gets servers.
     Client,
     App,
 }
@@ -28,9 +29,9 @@ pub struct NodeConfig {
     /// The command that starts it.
     pub elixir: String,
     pub generation: u32,
-    /// How many seconds its clock is ahead of the others'.
+    /// How many seconds the node's clock is ahead of the others'.
     pub clock_ahead_s: u32,
-    /// Whether it has the kind of servers that not every release has.
+    /// Whether the node has the module that not every release has.
     pub newer: bool,
 }
 
@@ -39,7 +40,7 @@ pub struct NodeConfig {
 pub struct Common {
     /// The mode, the executor and the kind of clients.
     pub variant: Variant,
-    /// The URL of the store; `None` for the one that a node of the cluster plays.
+    /// The URL of the store; `None` if a node of the cluster is the store.
     pub store_url: Option<String>,
     /// Proves to the driver that a connection comes from one of its nodes.
     pub token: String,
@@ -47,7 +48,7 @@ pub struct Common {
     pub port: u16,
     /// Proves to a node that another one belongs to its cluster.
     pub cookie: String,
-    /// A part of the name of every node of this cluster, and of no other node.
+    /// A part of the name of every node of this cluster. No other node has it in its name.
     pub suffix: String,
 }
 
@@ -128,7 +129,7 @@ mod tests {
     use crate::variant::Mode;
 
     #[test]
-    fn a_node_is_told_everything_but_the_cookie() {
+    fn the_configuration_of_a_node_contains_everything_but_the_cookie() {
         let settings = Args::try_parse_from(["integration/demo"]).unwrap().settings().unwrap();
         let common = Common {
             variant: Variant { executor: Executor::Node, ..Mode::Handoff.into() },

@@ -1,8 +1,10 @@
-//! `integration/bench killed`: a node whose servers have something to store is told to stop, and killed some
-//! seconds later. How many states are in storage then, with today's shutdown and with `durable_handoff`?
+//! `integration/bench killed`: a node whose servers have unsaved changes is told to stop, and killed some
+//! seconds later. Counts the states in storage then, with DurableServer's own shutdown and with
+//! `durable_handoff`.
 //!
-//! Every figure is a cluster of its own: nodes boot, every server starts, every server counts once without
-//! storing it, SIGTERM, SIGKILL. What counts is in storage, wherever its server runs.
+//! Every figure comes from a cluster of its own: nodes boot, every server starts, every server increments its
+//! counter once without storing it, SIGTERM, SIGKILL. A state counts if it is in storage, wherever its server
+//! runs.
 
 pub mod args;
 pub mod run;

@@ -30,7 +30,7 @@ fn measure(bench: &Bench) -> anyhow::Result<()> {
         Ok(shown) => shown,
         Err(error) => return Err(paths.explained(error).into()),
     };
-    // Files first: a closed pipe must not cost what took minutes.
+    // Files are written first: a closed pipe must not lose the results of minutes.
     if let Some(path) = bench.json() {
         write(path, &shown.json)?;
     }

@@ -41,7 +41,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
         }
         return Ok(true);
     }
-    // Before the run: a file that cannot be read must not cost what takes minutes.
+    // The files are read before the run: a file that cannot be read must not lose the results of minutes.
     let real = earlier(&args.real)?;
     if let (Some(path), false) = (&args.write_docs, args.stand_in.is_empty()) {
         write(path, &page(&faults, &earlier(&args.stand_in)?, &real))?;
@@ -60,7 +60,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
             shown.push(outcome);
         }
     }
-    // Files first: a closed pipe must not cost what took minutes.
+    // Files are written first: a closed pipe must not lose the results of minutes.
     if let Some(path) = &args.json {
         write(path, &serde_json::to_string_pretty(&shown)?)?;
     }
@@ -74,7 +74,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
     Ok(shown.iter().all(Shown::passed))
 }
 
-/// What earlier runs have shown.
+/// The results of earlier runs.
 fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Shown>> {
     let mut shown: Vec<Shown> = Vec::new();
     for path in paths {
@@ -85,7 +85,7 @@ fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Shown>> {
     Ok(shown)
 }
 
-/// One run. Its logs stay where it failed; an interrupt ends everything.
+/// One run. If it fails, its logs are kept. An interrupt ends all runs.
 fn one(
     args: &Args,
     fault: &Fault,

@@ -80,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_that_does_not_exist_is_refused_with_those_that_do() {
+    fn an_unknown_fault_is_refused_with_a_list_of_the_known_ones() {
         let error = Args::try_parse_from(["integration/faults", "--only", "tsunami"]).unwrap_err().to_string();
         assert!(error.contains("target-hangs"), "{error}");
     }
 
     #[test]
-    fn only_keeps_the_order_of_the_catalogue() {
+    fn selected_faults_run_in_the_order_of_the_catalogue() {
         let args = Args::try_parse_from(["integration/faults", "--only", "store-down,source-killed"]).unwrap();
         let names: Vec<_> = args.faults().iter().map(|fault| fault.name).collect();
         assert_eq!(names, ["source-killed", "store-down"]);

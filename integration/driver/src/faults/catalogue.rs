@@ -1,4 +1,4 @@
-//! Every fault. A new one is one more entry in the file of what it is done to.
+//! All faults. A new one is an entry in the file of the part that it affects.
 
 mod clock;
 mod deploy;
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_a_name_of_its_own_and_says_what_it_does_and_what_happens() {
+    fn every_fault_has_a_unique_name_a_description_and_a_result() {
         let faults = all();
         for (at, fault) in faults.iter().enumerate() {
             assert!(

@@ -1,15 +1,17 @@
 //! The checks after every fault.
 //!
-//! 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-//! 2. No acknowledged increment is lost but one that was not to be stored and whose server was cut off before
-//!    it could store its state, or, in an outage of the store, whose final write failed and was reported; none is
-//!    counted twice, and the rest of every state is unchanged. See [`crate::kept`].
-//! 3. No server started while another process of it had not stopped.
+//! 1. Every server runs exactly once, on one node, and answers, within the fault's time limit after its last
+//! act.
+//! 2. Every acknowledged increment is kept, with two exceptions. An increment that was not meant to be stored
+//! may be lost when its server was cut off before it could store its state. In an outage of the store,
+//! increments of servers whose final write failed may be lost if that was reported. No increment is counted
+//! twice, and the rest of every state is unchanged. See [`crate::kept`].
+//! 3. No server starts while another process of it has not stopped.
 //! 4. No reservation outlives its time.
-//! 5. No process and no table of the library is left on any node that was there before and is there still.
-//! 6. No server is started on a node that was told to stop a second before.
+//! 5. No process and no table of the library is left on a node that was there before the fault and still is.
+//! 6. No server is started on a node more than a second after the node was told to stop.
 //! 7. No drain delays a shutdown by more than 200 ms beyond its deadline (`DurableHandoff.Deadline`), by the
-//!    monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
+//! monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,20 +35,20 @@ use crate::run::recovery::counters;
 use crate::run::unsynced::are_fewer;
 use crate::{Error, Result};
 
-/// How many servers are named.
+/// How many servers a message lists.
 const SOME: usize = 5;
 
-/// Between two looks at the whole cluster.
+/// The interval of polls of the whole cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long the library's processes may take to end after the last server is back: attempts end within their
-/// own time.
+/// The time limit for the library's processes to end after the last server is back. Attempts end within their
+/// own time limit.
 const TIDY_WITHIN: Duration = Duration::from_secs(20);
 
-/// From SIGTERM to the start of the drain, and from its end to the driver.
+/// The time from SIGTERM to the start of the drain, and from its end until the driver knows of it.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 
-/// How much later than its deadline a shutdown may go on, in microseconds.
+/// How much later than its deadline a shutdown may continue, in microseconds.
 const LATE_US: u64 = 200_000;
 
 /// Starts in flight when a node was told to stop may still finish there within this time, in microseconds.
@@ -65,13 +67,13 @@ pub struct Found {
     pub settled_s: f64,
     /// The figures that the demo shows, too.
     pub figures: ModeReport,
-    /// What it ran on.
+    /// The versions of the nodes.
     pub versions: Versions,
-    /// How long after its deadline the latest shutdown went on; `None` where no node stopped in order.
+    /// How long after its deadline the latest shutdown continued; `None` if no node stopped gracefully.
     pub late_ms: Option<f64>,
     /// States in storage at the kill, where they were counted.
     pub stored: Option<Stored>,
-    /// Who decided at the end of each drain, and what took over before.
+    /// The executor at the end of each drain, and the fallbacks before.
     pub decided: Vec<String>,
     /// The checks that failed; empty for a run that passed.
     pub broken: Vec<String>,
@@ -80,14 +82,14 @@ pub struct Found {
 /// States in storage when a node is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// With `durable_handoff`.
+    /// The number with `durable_handoff`.
     pub with: u32,
-    /// When the same is done without it.
+    /// The number of the same run without it.
     pub without: u32,
 }
 
 impl Found {
-    /// Notes how many states were in storage, with `durable_handoff` and without it.
+    /// Records how many states were in storage, with `durable_handoff` and without it.
     pub fn compare(&mut self, with: u32, without: u32) {
         self.stored = Some(Stored { with, without });
         if are_fewer(with, without) {
@@ -97,12 +99,12 @@ impl Found {
     }
 }
 
-/// Notes what is there before the fault.
+/// Records the state before the fault.
 pub fn before(cluster: &mut Cluster) -> Result<Before> {
     Ok(Before { ours: ours(cluster)? })
 }
 
-/// Checks everything. The fault is over; nodes may still be stopping.
+/// Runs all checks. The fault is over; nodes may still be stopping.
 pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     let drains = scene.drains()?;
     let since = Instant::now();
@@ -170,8 +172,8 @@ fn alive(cluster: &Cluster) -> Vec<NodeId> {
     cluster.alive().filter(|&id| cluster.node(id).config.role != Role::Store).collect()
 }
 
-/// Waits until every server has one process in the whole cluster and answers the clients' node; otherwise
-/// says what is wrong.
+/// Waits until every server has one process in the whole cluster and answers the clients' node. Returns what
+/// is wrong, if that does not happen.
 fn settle(scene: &mut Scene, until: Instant) -> Result<Option<String>> {
     loop {
         let wrong = match wrong_owners(scene)? {
@@ -209,7 +211,7 @@ fn silent(counters: &[Counter]) -> Option<String> {
     (silent > 0).then(|| format!("{silent} servers do not answer"))
 }
 
-/// Reservations whose time is over although every server had time to be started anew.
+/// Reservations that have expired although every server had time to start again.
 fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     let store = scene.stage.store.ok_or_else(|| Error::protocol("a run of faults without its store"))?;
     let answer = scene.cluster.call(store, Command::Reservations)?;
@@ -221,7 +223,7 @@ fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
 }
 
-/// Servers that started on a node that had been told to stop: it cannot keep them.
+/// Servers that were started on a node that had been told to stop.
 fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
     let stopping = |record: &&Record| {
         let told = drains.iter().find(|drain| drain.node == record.node);
@@ -232,7 +234,7 @@ fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
 }
 
-/// A problem if more servers are set back than the drains have reported as not stored.
+/// A problem if more servers lost changes than the drains reported as not stored.
 fn unreported(set_back: u64, reported: u64) -> Option<String> {
     (set_back > reported)
         .then(|| format!("{set_back} servers lack increments, and {reported} are reported as not stored"))
@@ -262,8 +264,8 @@ fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
     orderly.filter_map(of_node).collect()
 }
 
-/// A node that stops in order reports its delay. It must neither be later than its deadline nor
-/// have drawn it too late.
+/// A node that stops gracefully reports its delay. The shutdown must not continue later than its deadline,
+/// and the deadline must not be too late.
 fn too_long(held_up: &[HeldUp], timeout_ms: u32) -> Option<String> {
     if held_up.is_empty() {
         return Some("did not say how long its drain held it up".to_owned());
@@ -318,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shutdown_is_not_held_up_for_longer_than_its_deadline_and_the_deadline_is_within_the_timeout() {
+    fn a_shutdown_continues_by_its_deadline_and_the_deadline_is_within_the_timeout() {
         let wrong = |took_us, drawn_us| too_long(&[HeldUp { took_us, drawn_us }], 15_000);
         assert_eq!(
             [wrong(15_200_000, 15_000_000), wrong(90_000, 15_000_000), wrong(1_100_000, 1_000_000)],
@@ -331,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn no_more_servers_are_set_back_than_were_reported() {
+    fn more_servers_with_lost_changes_than_reported_are_a_problem() {
         assert_eq!([unreported(0, 0), unreported(2, 2), unreported(1, 27)], [None, None, None]);
         assert!(unreported(3, 2).is_some_and(|problem| problem.starts_with("3 servers")));
     }
 
     #[test]
-    fn one_process_more_of_a_kind_is_left_behind_and_one_less_is_not() {
+    fn an_additional_process_counts_as_left_behind_and_a_missing_one_does_not() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let before = names(&["process Drainer", "process Agent", "table status"]);
         assert!(surplus(&names(&["table status", "process Drainer"]), &before).is_empty());

@@ -4,7 +4,7 @@
 use super::Fault;
 use super::table::{Row, Shown};
 
-/// Lines of prose end here.
+/// The line length of prose.
 const WIDTH: usize = 110;
 
 const INTRODUCTION: &str = "\
@@ -63,7 +63,7 @@ pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
     page
 }
 
-/// What came of the runs of one fault. It need not have run.
+/// The results of the runs of one fault, which may have no runs.
 fn figures(row: &Row) -> String {
     if row.runs.is_empty() {
         return "not run".to_owned();
@@ -72,7 +72,7 @@ fn figures(row: &Row) -> String {
     format!("held {}, drain {}, settled {}, moved {}{stored}", row.passed(), row.drain(), row.settled(), row.moved())
 }
 
-/// What the faults ran on, and how well deadlines were kept there.
+/// The versions that the faults ran on, and how well deadlines were kept there.
 fn hosts(shown: &[Shown], real: &[Shown]) -> String {
     let named = |runs: &[Shown]| {
         let mut names: Vec<&str> =
@@ -114,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_was_not_run_on_the_real_one_says_so() {
+    fn a_fault_without_a_run_on_the_real_durable_server_is_marked() {
         let faults = all();
         let real = |broken: &[&str]| shown(faults[0], "DurableServer 0.1.7 (external)", broken);
         let real = [real(&[]), real(&["3 acknowledged increments are lost"])];
-        // As `--real` reads it: older files lack fields.
+        // Files for `--real` may be older and lack fields.
         let mut json = serde_json::to_value(&real).unwrap();
         json[1].as_object_mut().unwrap().remove("late_ms");
         let real: Vec<Shown> = serde_json::from_value(json).unwrap();

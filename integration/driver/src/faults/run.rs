@@ -17,18 +17,18 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::{Client, Mode, Variant};
 
-/// What a run is given.
+/// The input of a run.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// How clients call.
+    /// How clients call servers.
     pub client: Client,
-    /// What starts nodes.
+    /// The commands that start nodes.
     pub releases: Releases,
     /// The seed of all random choices.
     pub seed: u64,
-    /// Where the run writes.
+    /// The files of the run.
     pub paths: &'a Paths,
-    /// Whether it is to end.
+    /// Requests the end of the run.
     pub interrupt: &'a Interrupt,
     /// The progress line.
     pub progress: &'a ModeProgress,
@@ -50,8 +50,8 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// How many states are in storage when the same is done, at the same moments, to a cluster without
-    /// `durable_handoff`.
+    /// Repeats the fault at the same moments in a cluster without `durable_handoff`. Returns how many states
+    /// are in storage then.
     fn stored_without(&self, fault: &Fault) -> Result<Option<u32>> {
         let settings = settings(&fault.setup, Mode::Graceful.into(), self.releases.clone());
         let mut scene = self.scene(fault, Mode::Graceful.into(), &settings)?;

@@ -1,4 +1,4 @@
-//! The cluster during a fault: what a fault can do, and what it has done.
+//! The cluster during a fault: the actions of a fault, and a record of them.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Scene<'a> {
     pub cluster: Cluster,
-    /// Which node has which role.
+    /// The roles of the nodes.
     pub stage: Stage,
-    /// What the run is set to.
+    /// The settings of the run.
     pub settings: &'a Settings,
     /// The only source of random numbers.
     pub random: Random,
-    /// What the person at the terminal sees.
+    /// The progress line on the terminal.
     pub progress: &'a ModeProgress,
     /// The fault's cluster.
     pub setup: Setup,
@@ -44,7 +44,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// The cluster, before anything is done to it.
+    /// The cluster before the fault.
     pub fn new(
         setup: Setup,
         cluster: Cluster,
@@ -78,7 +78,7 @@ impl<'a> Scene<'a> {
         self.stage.apps[0]
     }
 
-    /// A node without servers, the same one every time.
+    /// A node without servers; always the same one.
     pub fn target(&self) -> NodeId {
         *self.stage.apps.last().expect("every cluster has application nodes")
     }
@@ -131,7 +131,7 @@ impl<'a> Scene<'a> {
         self.killed.contains(&id)
     }
 
-    /// Increments every server once, and lets none store it. No client may call.
+    /// Increments every server once without storing the increment. No client may call meanwhile.
     pub fn increment_all(&mut self) -> Result<()> {
         self.incremented = true;
         unsynced::increment_all(&mut self.cluster, &self.stage, self.setup.servers)
@@ -149,7 +149,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until this part of the servers has started anew somewhere, or the source has ended.
+    /// Waits until this part of the servers has started again elsewhere, or the source has ended.
     pub fn await_moved(&mut self, part: f64) -> Result<()> {
         let wanted = part * f64::from(self.setup.servers);
         let (source, before) = (self.source(), self.started_before);
@@ -166,7 +166,7 @@ impl<'a> Scene<'a> {
             .wait(&format!("{label} stopping"), PATIENCE, |cluster| Ok(cluster.node_mut(id).has_ended()?.then_some(())))
     }
 
-    /// Waits; the clients keep calling.
+    /// Waits while the clients continue to call.
     pub fn let_pass(&mut self, milliseconds: u64, what: &str) -> Result<()> {
         self.progress.step(what);
         self.cluster.listen_for(Duration::from_millis(milliseconds), what)
@@ -179,7 +179,7 @@ impl<'a> Scene<'a> {
         self.tell(other, Command::Cut(vec![one_name]))
     }
 
-    /// Lets two nodes that were parted connect again, and connects them.
+    /// Allows the connection of two separated nodes again, and connects them.
     pub fn heal(&mut self, one: NodeId, other: NodeId) -> Result<()> {
         let [one_name, other_name] = [one, other].map(|id| self.cluster.node(id).name.clone());
         self.tell(one, Command::Heal(vec![other_name]))?;
@@ -187,14 +187,14 @@ impl<'a> Scene<'a> {
         if self.cluster.node(one).is_connected() { self.tell(other, Command::Connect(vec![one_name])) } else { Ok(()) }
     }
 
-    /// Starts fresh application nodes, and says when they are up.
+    /// Starts new application nodes, and waits until they are up.
     pub fn start_fresh(&mut self, count: usize) -> Result<()> {
         self.progress.step("starting fresh nodes");
         let fresh = (0..count).map(|n| app(self.settings, 2, self.stage.apps.len() + n)).collect();
         self.cluster.start(fresh).map(drop)
     }
 
-    /// Parts the Rust node from an application node.
+    /// Separates the Rust node from an application node.
     pub fn part_from_rust_node(&mut self, id: NodeId) -> Result<()> {
         let name = self.cluster.rust_node().map(|node| node.name.clone());
         name.map_or(Ok(()), |name| self.tell(id, Command::Cut(vec![name])))
@@ -209,19 +209,19 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Makes the simulated store quick, whatever the fault's cluster has.
+    /// Makes the simulated store fast, whatever the fault's cluster sets.
     pub fn quick_store(&mut self) -> Result<()> {
         self.to_store(Command::ConfigureStore { latency_ms: 5, slots: None, error_rate: 0.0, outage: Outage::None })
     }
 
-    /// Changes how the simulated store behaves; `None` for as before the fault.
+    /// Changes latency and error rate of the simulated store; `None` restores them.
     pub fn store(&mut self, change: Option<(u32, f64)>) -> Result<()> {
         let Store::Simulated { latency_ms, slots, error_rate } = self.settings.store else { return Ok(()) };
         let (latency_ms, error_rate) = change.unwrap_or((latency_ms, error_rate));
         self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage: Outage::None })
     }
 
-    /// Lets the simulated store refuse requests for so long, and then serve as before.
+    /// Lets the simulated store refuse requests for this long.
     pub fn store_out(&mut self, outage: Outage, milliseconds: u64) -> Result<()> {
         self.store_refuses(outage)?;
         self.let_pass(milliseconds, "the store refuses requests")?;
@@ -240,7 +240,7 @@ impl<'a> Scene<'a> {
         self.cluster.call(store, command).map(drop)
     }
 
-    /// Waits for the end of every node that was told to end; their drains.
+    /// Waits for the end of every node that was told to stop. Returns their drains.
     pub fn drains(&mut self) -> Result<Vec<Drain>> {
         let told = self.told.clone();
         for (id, _) in &told {

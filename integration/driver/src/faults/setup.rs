@@ -1,4 +1,4 @@
-//! The clusters that faults are done to.
+//! The clusters of faults.
 
 use crate::kept::FinalWrites;
 use crate::settings::{ClockAhead, Synced};
@@ -8,9 +8,9 @@ use crate::variant::Executor;
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     pub nodes: u32,
-    /// How many of them, from the first on, have servers.
+    /// How many of the nodes, counted from the first, have servers.
     pub full: u32,
-    /// Servers, in all.
+    /// The number of servers of the cluster.
     pub servers: u32,
     /// Size of each state; `None` for about 4 KB.
     pub state_bytes: Option<u32>,
@@ -19,11 +19,11 @@ pub struct Setup {
     pub latency_ms: u32,
     /// Requests the store serves at once.
     pub slots: Option<u32>,
-    /// The whole drain.
+    /// The time limit of the drain.
     pub timeout_ms: u32,
     /// How often nodes look for servers that run nowhere.
     pub discovery_interval_ms: u32,
-    /// A node whose clock is wrong.
+    /// The node with a wrong clock.
     pub clock_ahead: Option<ClockAhead>,
     /// How old a heartbeat may be.
     pub heartbeat_max_age_ms: u32,
@@ -31,20 +31,20 @@ pub struct Setup {
     pub final_writes: FinalWrites,
     /// How long a child takes to stop that each application node stops before its servers.
     pub slow_child_ms: u32,
-    /// The application node, from 0, whose release lacks the module of half of the servers.
+    /// The application node, counted from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,
     /// Which servers store each increment before it is answered.
     pub synced: Synced,
     pub clients: u32,
-    /// Whether the fault is done to a cluster without `durable_handoff` first, to compare what is in storage.
+    /// Whether the fault runs in a cluster without `durable_handoff` first, to compare the states in storage.
     pub compared: bool,
-    /// How many of a hundred servers the drain has to move: those are not to be stopped and found later.
+    /// The percentage of the servers that the drain must move; a sweep may find the others.
     pub moves_percent: usize,
-    /// Within how many seconds after the last act of the fault every server runs exactly once.
+    /// The time limit in seconds, after the last act of the fault, until every server runs exactly once.
     pub bound_s: u32,
 }
 
-/// Three nodes, all servers on the first, and nothing special.
+/// Three nodes, with all servers on the first.
 pub const USUAL: Setup = Setup {
     nodes: 3,
     full: 1,
@@ -74,6 +74,6 @@ pub const MOVES_ALL: Setup =
 /// As [`USUAL`], and the Rust node decides.
 pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
 
-/// A reservation of a node that was killed with servers between two nodes holds for 40 s; then the next sweep
-/// finds them.
+/// The reservation of a node that was killed with servers in flight lasts for 40 s. The next sweep then finds
+/// these servers.
 pub const RESERVED_BOUND_S: u32 = 60;

@@ -1,4 +1,4 @@
-//! What runs of faults have shown, as a table and as JSON.
+//! The results of runs of faults, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::durations::tenths;
 use crate::report::nodes::started_on;
 use crate::tables;
 
-/// One run; also as read from a file that `--json` wrote, perhaps an older one.
+/// One run. It may be read from a file that an older version has written with `--json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Shown {
@@ -18,31 +18,32 @@ pub struct Shown {
     pub fault: String,
     /// The run's seed.
     pub seed: u64,
-    /// The DurableServer it ran on: version and kind; empty for a run that ended before its checks.
+    /// Version and kind of the DurableServer; empty for a run that ended before its checks.
     pub durable_server: String,
     /// From the last act of the fault until every server ran exactly once and answered, in seconds.
     pub settled_s: f64,
-    /// From SIGTERM until nothing ran on the draining nodes any more and what they moved was up, in seconds.
+    /// From SIGTERM until nothing ran on the draining nodes and everything that they moved was up, in
+    /// seconds.
     pub drain_s: f64,
-    /// How long after its deadline the latest shutdown went on, in milliseconds; `None` where no node stopped
-    /// in order.
+    /// How long after its deadline the latest shutdown continued, in milliseconds; `None` if no node stopped
+    /// gracefully.
     pub late_ms: Option<f64>,
     /// States in storage at the kill, where they were counted.
     pub stored: Option<Stored>,
     /// Servers of ended nodes.
     pub total: usize,
-    /// Of these, running elsewhere before their node was gone.
+    /// Servers that ran elsewhere before their node was gone.
     pub moved: usize,
-    /// Where servers of ended nodes went, by the end.
+    /// The servers of ended nodes by target, at the end.
     pub targets: BTreeMap<String, usize>,
-    /// Who decided at the end of each drain and how it ended, and what took over before.
+    /// Executor and end of each drain, and the fallbacks before.
     pub decided: Vec<String>,
     /// Servers that started on each release of Elixir and OTP, the first start included.
     pub releases: BTreeMap<String, usize>,
     pub calls: u64,
-    /// Of these, without an answer.
+    /// Calls without an answer.
     pub failed_calls: u64,
-    /// What did not hold.
+    /// The violated guarantees.
     pub broken: Vec<String>,
 }
 
@@ -74,12 +75,12 @@ impl Shown {
         Self { fault: fault.name.to_owned(), seed, broken: vec![reason], ..Self::default() }
     }
 
-    /// Whether everything held.
+    /// Whether all guarantees held.
     pub fn passed(&self) -> bool {
         self.broken.is_empty()
     }
 
-    /// In a line.
+    /// The run in one line.
     pub fn line(&self) -> String {
         if !self.passed() {
             return format!("FAILED: {}", self.broken.join("; "));
@@ -90,7 +91,7 @@ impl Shown {
     }
 }
 
-/// A fault's runs, summed up.
+/// The sum of a fault's runs.
 #[derive(Debug)]
 pub struct Row<'a> {
     pub fault: &'a Fault,
@@ -105,7 +106,7 @@ impl<'a> Row<'a> {
         faults.iter().map(|fault| Row { fault, runs: runs(fault) }).collect()
     }
 
-    /// In how many runs everything held.
+    /// The number of runs in which all guarantees held.
     pub fn passed(&self) -> String {
         format!("{} of {}", self.runs.iter().filter(|run| run.passed()).count(), self.runs.len())
     }
@@ -115,7 +116,7 @@ impl<'a> Row<'a> {
         self.longest(|run| run.drain_s)
     }
 
-    /// How long it took until every server ran exactly once again, at most.
+    /// The longest time until every server ran exactly once again.
     pub fn settled(&self) -> String {
         self.longest(|run| run.settled_s)
     }
@@ -152,7 +153,7 @@ pub fn closing(faults: &[&Fault], shown: &[Shown]) -> String {
     format!("{table}\n{}", mixed(shown))
 }
 
-/// In mixed clusters how many servers started on which release, over all runs.
+/// For mixed clusters, how many servers started on which release, over all runs.
 fn mixed(shown: &[Shown]) -> String {
     let mut releases: BTreeMap<&String, usize> = BTreeMap::new();
     for (release, started) in shown.iter().flat_map(|run| &run.releases) {
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_sums_up_a_faults_runs_and_names_the_seeds_that_failed() {
+    fn a_row_sums_up_the_runs_of_a_fault_and_has_the_seeds_of_failures() {
         let faults = all();
         let runs = [shown(faults[0], &[]), shown(faults[0], &["3 acknowledged increments are lost"])];
         let table = closing(&faults, &runs);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn mixed_clusters_say_how_many_servers_started_on_which_release() {
+    fn the_table_of_a_mixed_cluster_has_the_servers_started_on_each_release() {
         let faults = all();
         let on = |release: &str| BTreeMap::from([(release.to_owned(), 100)]);
         let run = |release| Shown { releases: on(release), ..shown(faults[0], &[]) };
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_everything_that_did_not_hold_or_what_was_stored() {
+    fn a_line_has_all_violations_or_the_stored_states() {
         assert_eq!(shown(all()[0], &["one thing", "another"]).line(), "FAILED: one thing; another");
         let stored = Some(Stored { with: 700, without: 640 });
         let line = Shown { stored, ..shown(all()[0], &[]) }.line();

@@ -1,4 +1,4 @@
-//! The page: one file, nothing loaded from anywhere.
+//! The page: one file that loads nothing.
 
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, context};
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_page_loads_nothing() {
         let page = page(&fixture::report()).unwrap();
-        // The one address in it is the name of the SVG namespace, which nothing fetches.
+        // The only address is the name of the SVG namespace, which no browser requests.
         let addresses: Vec<_> =
             page.match_indices("//").map(|(at, _)| &page[at.saturating_sub(6)..(at + 18).min(page.len())]).collect();
         assert!(addresses.iter().all(|near| near.contains("//www.w3.org/")), "{addresses:?}");

@@ -145,7 +145,7 @@ mod tests {
     use crate::render::fixture;
 
     #[test]
-    fn every_gap_is_a_dot_in_its_modes_colour() {
+    fn every_gap_is_a_dot_in_the_colour_of_its_mode() {
         let report = fixture::report();
         let svg = gaps(&report).unwrap().unwrap();
         for (mode, of) in &report.modes {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_axes_are_labelled_in_readable_units() {
+    fn the_axes_have_labels_in_readable_units() {
         let svg = gaps(&fixture::report()).unwrap().unwrap();
         for label in ["10 ms", "100 ms", "1 s", "10 s", "100 s", "seconds after the first SIGTERM", "gap"] {
             assert!(svg.contains(label), "no {label:?}");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_its_own_names_every_mode() {
+    fn the_picture_has_every_mode_in_its_legend() {
         let report = fixture::report();
         let (page, picture) = (gaps(&report).unwrap().unwrap(), picture(&report).unwrap().unwrap());
         for (mode, _) in &report.modes {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_is_drawn_at_the_floor_and_no_gaps_are_no_plot() {
+    fn an_overlap_is_drawn_at_the_floor_and_a_run_without_gaps_has_no_plot() {
         let mut report = fixture::report();
         report.modes[0].1.gaps[0].gap_ms = 0.0;
         assert!(gaps(&report).unwrap().unwrap().contains("0.1 ms"));

@@ -1,4 +1,4 @@
-//! The comparison, row by row, as text: the table and the page show the same.
+//! The comparison, row by row, as text. Table and page show the same rows.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::report::{DrainReport, ModeReport, NodeReport, Report};
 use crate::settings::Scenario;
 use crate::variant::{Client, Executor, Mode, Variant};
 
-/// Keeps a number and what belongs to it on one line.
+/// Keeps a number and its unit on one line.
 const NBSP: char = '\u{a0}';
 
 /// One row: a figure of every mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// What the figure is.
+    /// The name of the figure.
     pub name: &'static str,
     /// The exact meaning of the figure.
     pub meaning: &'static str,
@@ -156,7 +156,7 @@ pub fn notes(report: &Report) -> Vec<String> {
     report.modes.iter().flat_map(of_mode).collect()
 }
 
-/// The comparison in sentences, where handoff ran together with something to compare it with.
+/// The comparison in sentences, if handoff ran together with another mode.
 pub fn verdicts(report: &Report) -> Vec<String> {
     let p50 = |of: &ModeReport| of.gap_ms.p50.filter(|&ms| ms > 0.0);
     let embedded = |mode| report.mode(mode, Executor::Embedded);
@@ -175,7 +175,7 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     verdicts
 }
 
-/// The result for clients that wait, if some did.
+/// The result of waiting clients, if there were some.
 fn waiting_verdict(report: &Report) -> Option<String> {
     let (_, of) = report.modes.iter().find(|(v, _)| v.mode == Mode::Handoff && v.client == Client::Handoff)?;
     Some(format!(
@@ -196,7 +196,7 @@ fn killed_verdict(report: &Report) -> Option<String> {
     ))
 }
 
-/// A count with its thousands set apart.
+/// A count with separators between thousands.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let groups: Vec<&str> = digits
@@ -221,7 +221,7 @@ fn shares(shares: &BTreeMap<String, usize>) -> String {
     shares.iter().map(|(node, count)| format!("{node}{NBSP}{count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// How far the node that differs most from the mean does, in percent of the mean.
+/// The largest difference of a node from the mean, in percent of the mean.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn furthest(shares: &BTreeMap<String, usize>) -> Option<f64> {
     let mean = shares.values().sum::<usize>() as f64 / shares.len().max(1) as f64;
@@ -247,12 +247,12 @@ mod tests {
     use crate::render::fixture;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
-    fn the_node_furthest_from_the_mean_is_found_above_and_below_it() {
+    fn the_node_furthest_from_the_mean_is_found_above_and_below() {
         let of =
             |counts: &[usize]| furthest(&counts.iter().enumerate().map(|(n, &count)| (n.to_string(), count)).collect());
         assert_eq!(of(&[134, 133, 133, 0]), Some(100.0));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mixed_cluster_says_which_node_ran_on_what() {
+    fn a_mixed_cluster_lists_the_versions_of_each_node() {
         let mut report = fixture::report();
         assert!(rows(&report).iter().all(|row| row.name != "on OTP"));
         report.settings.releases = Releases::new(&["one".to_owned(), "other".to_owned()]);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_need_something_to_compare() {
+    fn a_verdict_requires_two_modes() {
         let mut report = fixture::report();
         assert_eq!(
             verdicts(&report),

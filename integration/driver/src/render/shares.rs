@@ -91,7 +91,7 @@ fn plot(of: &ModeReport) -> Result<String, String> {
     Ok(svg)
 }
 
-/// The corners of a line of steps, up to the end of the plot.
+/// The corners of a stepped line, up to the end of the plot.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn corners(line: &ShareLine, until_s: f64) -> Vec<(f64, f64)> {
     let mut corners: Vec<(f64, f64)> = Vec::new();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_in_which_nothing_moved_has_no_plot() {
+    fn a_mode_without_moves_has_no_plot() {
         let mut report = fixture::report();
         for (_, mode) in &mut report.modes {
             mode.shares.iter_mut().for_each(|line| line.steps.truncate(1));

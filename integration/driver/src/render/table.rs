@@ -8,7 +8,7 @@ use crate::report::Report;
 use crate::settings::Scenario;
 use crate::tables;
 
-/// The whole closing text: what was measured, the comparison, in a rolling deploy every drain, and the notes.
+/// The whole closing text: versions, the comparison, every drain of a rolling deploy, and the notes.
 pub fn closing(report: &Report) -> String {
     let mut text = format!("{}, {}\n{}\n", host(report), versions(report), comparison(report));
     if !matches!(report.settings.scenario, Scenario::Drain | Scenario::ScaleOut) {
@@ -44,7 +44,7 @@ mod tests {
     use crate::render::fixture;
 
     #[test]
-    fn the_table_names_the_host_the_modes_the_drains_and_the_notes() {
+    fn the_table_has_the_host_the_modes_the_drains_and_the_notes() {
         let text = closing(&fixture::report());
         for expected in [
             "DurableServer 0.1.5 (this project's stand-in), Elixir 1.14.0, OTP 25",
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_of_one_node_needs_no_second_table() {
+    fn a_run_with_one_drain_has_no_second_table() {
         let mut report = fixture::report();
         report.settings.scenario = Scenario::Drain;
         assert!(!closing(&report).contains("shutdown\u{a0}"));

@@ -1,4 +1,4 @@
-//! The application nodes of a run, and whether a mixed cluster was one.
+//! The application nodes of a run, and whether the cluster was a mixed one.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ pub struct NodeReport {
 }
 
 impl NodeReport {
-    /// What it ran on, in words.
+    /// The versions of the node as text.
     pub fn release(&self) -> String {
         format!("Elixir {}, OTP {}", self.elixir, self.otp)
     }
 }
 
-/// How many servers have started on each release, over all nodes on it.
+/// The number of servers started on each release, over all of its nodes.
 pub fn started_on(nodes: &[NodeReport]) -> BTreeMap<String, usize> {
     nodes.iter().fold(BTreeMap::new(), |mut started, node| {
         *started.entry(node.release()).or_default() += node.started;
@@ -33,8 +33,8 @@ pub fn started_on(nodes: &[NodeReport]) -> BTreeMap<String, usize> {
     })
 }
 
-/// Why a run with several commands was not a mixed one, if so: two of them are the same release, or one ran
-/// no server.
+/// Why a run with several commands was not a mixed one: two commands are the same release, or one ran no
+/// server.
 pub fn not_mixed(releases: &Releases, nodes: &[NodeReport]) -> Option<String> {
     if !releases.are_mixed() {
         return None;
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_a_release_had_no_part_is_not_mixed() {
+    fn a_run_in_which_a_release_ran_no_server_is_not_mixed() {
         let mixed = Releases::new(&["classic".to_owned(), "modern".to_owned()]);
         let reason = |nodes: &[NodeReport]| not_mixed(&mixed, nodes);
         assert_eq!(reason(&[node("1.14.0", "25", 100), node("1.20.1", "29", 40)]), None);

@@ -1,4 +1,4 @@
-//! After the deploy, with the option `rebalance`: waiting until every node has its share.
+//! Waits after a deploy with the option `rebalance` until every node has its share.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use crate::beam::node_config::Role;
 use crate::history::{Drain, NodeId, lives};
 use crate::progress::ModeProgress;
 
-/// How long nodes may take to notice that nothing changes any more, and then to move what is above their share.
+/// The time limit for nodes to notice that nothing changes any more, and to move their excess.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// Between two looks at what was recorded.
+/// The interval of polls of the records.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// The part of its share that a node may be away from it: the tolerance that nodes have.
+/// The largest relative difference of a node from its share: the tolerance of the nodes.
 const TOLERANCE: f64 = 0.05;
 
-/// Waits until each application node that is up has about as many servers as every other; a note if that takes too
+/// Waits until all running application nodes have about equally many servers. Adds a note if that takes too
 /// long.
 pub fn wait(cluster: &mut Cluster, drains: &[Drain], progress: &ModeProgress, notes: &mut Vec<String>) -> Result<()> {
     progress.step("waiting until every node has its share");
@@ -39,7 +39,7 @@ pub fn wait(cluster: &mut Cluster, drains: &[Drain], progress: &ModeProgress, no
     Ok(())
 }
 
-/// How many servers run on each application node that is up, by what was recorded.
+/// The number of servers of each running application node, from the records.
 fn counts(cluster: &Cluster, drains: &[Drain]) -> Vec<usize> {
     let mut counts: BTreeMap<NodeId, usize> = cluster.alive_as(Role::App).map(|id| (id, 0)).collect();
     for life in lives(cluster.records(), drains).values().flatten().filter(|life| life.end_us.is_none()) {
@@ -50,7 +50,7 @@ fn counts(cluster: &Cluster, drains: &[Drain]) -> Vec<usize> {
     counts.into_values().collect()
 }
 
-/// Whether none is further from the mean than the tolerance, or than a single server.
+/// Whether no node differs from the mean by more than the tolerance, or by more than one server.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn is_even(counts: &[usize]) -> bool {
     let mean = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;

@@ -1,4 +1,4 @@
-//! What drains cost the processors of this machine, by node.
+//! The processor time that drains cost, by node.
 
 use super::stage::Stage;
 use crate::beam::Cluster;
@@ -6,12 +6,12 @@ use crate::beam::node_config::Role;
 use crate::cpu::Cpu;
 use crate::history::{Drain, NodeId};
 
-/// What each node has used so far; one that has ended, up to the last look.
+/// The processor time of each node so far. For a node that has ended, the last measurement.
 pub fn read(cluster: &mut Cluster) -> Vec<f64> {
     (0..cluster.nodes().len()).map(|id| cluster.node_mut(NodeId(id)).cpu_ms()).collect()
 }
 
-/// What nodes have used since `before`, while `drains` ran.
+/// The processor time of nodes since `before`, while `drains` ran.
 pub fn since(before: &[f64], cluster: &mut Cluster, stage: &Stage, drains: &[Drain]) -> Cpu {
     let mut cpu = Cpu::default();
     for (id, now) in read(cluster).into_iter().enumerate() {

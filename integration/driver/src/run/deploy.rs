@@ -1,4 +1,4 @@
-//! The ways in which nodes are taken away.
+//! The ways to stop nodes.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::progress::ModeProgress;
 use crate::rust_node::RustNode;
 use crate::settings::{Deploy, Scenario, Settings};
 
-/// When a node that was told to stop is killed: the drain (30 s), the graceful shutdown after it (55 s), and
+/// When a node that was told to stop is killed: after the drain (30 s), the graceful shutdown (55 s), and
 /// half as much again.
 const STOP_BOUND: Duration = Duration::from_secs(130);
 
-/// Takes nodes away as the scenario says.
+/// Stops nodes as the scenario requires.
 pub fn run(
     cluster: &mut Cluster,
     stage: &Stage,
@@ -61,10 +61,10 @@ pub fn run(
     }
 }
 
-/// Starts a node of the new release and waits until it is a member like any other: until every node has its
-/// heartbeat, and since the last drain one of every other node, too. Nodes boot in a second here; a deploy
-/// that went on at once would outrun the heartbeats by which nodes know each other's load. None does that
-/// pulls images and waits for health checks.
+/// Starts a node of the new release and waits until it is a full member: until every node has its heartbeat
+/// and, since the last drain, one of every other node. Nodes boot in a second here. A deploy without this
+/// wait would be faster than the heartbeats that carry each node's load. Real deploys pull images and wait
+/// for health checks, so they are slower.
 fn bring(
     cluster: &mut Cluster,
     settings: &Settings,
@@ -81,7 +81,7 @@ fn bring(
     wait_until_all_see_all(cluster, last.map_or(0, |drain| drain.gone_us))
 }
 
-/// Sends SIGTERM to nodes, one right after the other, and waits for the end of all of them.
+/// Sends SIGTERM to nodes, one directly after the other, and waits until all have ended.
 fn stop(
     cluster: &mut Cluster,
     ids: &[NodeId],

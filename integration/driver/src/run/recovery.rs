@@ -1,5 +1,4 @@
-//! After the last node is gone: waiting until every server answers again, and reading what each of them has
-//! counted.
+//! Waits, after the last node is gone, until every server answers again, and reads their counters.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +9,14 @@ use crate::beam::commands::{Command, Counter, Missing, read_counters, read_missi
 use crate::progress::ModeProgress;
 use crate::settings::Settings;
 
-/// Between two looks at the registry; the clients keep calling meanwhile, and looking must not disturb them.
+/// The interval of polls of the registry. The clients continue to call, and polls must not disturb them.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How many missing servers a note names.
+/// How many missing servers a note lists.
 const SOME: usize = 20;
 
-/// Waits until the clients' registry knows every server and every server answers; says whether that was so
-/// within the settings' bound.
+/// Waits until the clients' registry has every server and every server answers. Returns whether that happened
+/// within the settings' time limit.
 pub fn wait(
     cluster: &mut Cluster,
     stage: &Stage,
@@ -46,8 +45,8 @@ pub fn wait(
     Ok(missing.count == 0)
 }
 
-/// The servers that are not back. Asks the registry first, which answers at once: servers that it does not
-/// know cannot be called.
+/// The servers that are not back. The registry is asked first, because it answers at once: a server that it
+/// does not have cannot be called.
 fn look(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<Missing> {
     let unknown = read_missing(&cluster.call(stage.client, Command::Missing { servers: settings.servers })?)?;
     if unknown.count > 0 {
@@ -67,7 +66,7 @@ fn not_back(missing: &Missing, bound: Duration) -> String {
     format!("{} servers were not back {seconds} s after the last node was gone: {some}", missing.count)
 }
 
-/// Every server's counter: its own answer, or of one that does not answer the stored value.
+/// Every server's counter: its own answer or, if it does not answer, the stored value.
 pub fn counters(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<Vec<Counter>> {
     read_counters(&cluster.call(stage.client, Command::Counters { servers: settings.servers })?)
 }
@@ -79,7 +78,7 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(300);
 
     #[test]
-    fn the_note_names_a_few_of_many_missing_servers() {
+    fn the_note_lists_a_few_of_many_missing_servers() {
         let note = not_back(&Missing { count: 3, some: vec![4, 9] }, BOUND);
         assert_eq!(note, "3 servers were not back 300 s after the last node was gone: server 4, server 9, ...");
         let note = not_back(&Missing { count: 1, some: vec![4] }, BOUND);

@@ -1,4 +1,4 @@
-//! Sets up a run: starts nodes, servers and clients, and gives the store its speed.
+//! Prepares a run: starts nodes, servers and clients, and sets the latency of the store.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use crate::settings::{Scenario, Settings};
 use crate::store::Store;
 use crate::variant::{Executor, Mode};
 
-/// How long nodes may take to see each other's heartbeats, and a registry to learn of all servers.
+/// The time limit for nodes to receive each other's heartbeats, and for a registry to receive all servers.
 const SETTLE_BOUND: Duration = Duration::from_secs(120);
 
-/// The pause between two polls.
+/// The interval of polls.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The roles of the nodes.
 #[derive(Debug)]
 pub struct Stage {
-    /// The node that plays the object store, where one does.
+    /// The node that is the object store, if there is one.
     pub store: Option<NodeId>,
     /// The node with the clients.
     pub client: NodeId,
@@ -29,7 +29,7 @@ pub struct Stage {
     pub apps: Vec<NodeId>,
 }
 
-/// Label of the application node number `index` of release `generation`.
+/// The label of application node number `index` of release `generation`.
 pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     let prefix = match (settings.scenario, generation) {
         (Scenario::Drain | Scenario::Together, _) | (Scenario::ScaleOut, 1) => "node",
@@ -42,7 +42,7 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
         Scenario::Drain | Scenario::Together | Scenario::ScaleOut => settings.releases.in_turn(index),
     };
     let newer = settings.lacks_module.is_some_and(|lacking| lacking != index);
-    // Nodes that join run what the others run.
+    // Nodes that join run the release of the others.
     let generation = if settings.scenario == Scenario::ScaleOut { 1 } else { generation };
     NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
 }
@@ -57,8 +57,8 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
     Ok(stage)
 }
 
-/// Starts the nodes and the servers, and nothing that calls them; since when nodes may have looked for lost
-/// servers.
+/// Starts the nodes and the servers, but no clients. Returns the time from which nodes may have looked for
+/// lost servers.
 pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<(Stage, Instant)> {
     progress.step(&format!("starting {} nodes", settings.nodes + 1 + u32::from(settings.store.is_simulated())));
     let store = if settings.store.is_simulated() {
@@ -98,7 +98,7 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
     wait_until_all_see_all(cluster, 0)?;
     start_servers(cluster, &stage, settings, progress)?;
 
-    // Until here the store answered at once: filling it is no part of what is measured.
+    // The store was fast until here: filling it is not part of the measurement.
     if let (Some(store), &Store::Simulated { latency_ms, slots, error_rate }) = (store, &settings.store) {
         cluster.call(store, Command::ConfigureStore { latency_ms, slots, error_rate, outage: Outage::None })?;
     }
@@ -112,8 +112,8 @@ pub fn start_clients(settings: &Settings) -> Command {
 }
 
 /// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together,
-/// so right after the start every gap would be the longest possible, a full interval; half an interval is
-/// what a node stopped at any time sees on average.
+/// so directly after the start every gap would be a full interval. A node that stops at a random time sees
+/// half an interval on average.
 fn await_typical_moment(
     cluster: &mut Cluster,
     sweeps_from: Instant,
@@ -131,8 +131,8 @@ fn await_typical_moment(
 
 fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, progress: &ModeProgress) -> Result<()> {
     progress.step("starting servers");
-    // In a rolling deploy evenly, as a cluster that has run for a while. A drain looks at full nodes and free
-    // ones beside them.
+    // A rolling deploy begins with evenly spread servers, as in a cluster that has run for a while. A drain
+    // has full nodes beside empty ones.
     let step = settings.full_nodes();
     let Settings { servers: end, state_bytes, synced, start_ms, .. } = *settings;
     let newer = settings.lacks_module.is_some();
@@ -147,8 +147,8 @@ fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, prog
     })
 }
 
-/// Waits until every node with a supervisor has a heartbeat of every application node that is up, sent at
-/// `since_us` or later, and knows that the clients' node takes no servers.
+/// Waits until every node with a supervisor has a heartbeat, sent at `since_us` or later, of every running
+/// application node, and knows that the clients' node accepts no servers.
 pub fn wait_until_all_see_all(cluster: &mut Cluster, since_us: u64) -> Result<()> {
     look(cluster, "every node seeing every other node's heartbeat", |cluster| {
         let apps: Vec<_> = cluster.alive_as(Role::App).collect();
@@ -174,7 +174,7 @@ pub fn wait_until_all_see_all(cluster: &mut Cluster, since_us: u64) -> Result<()
     })
 }
 
-/// Waits until the Rust node, where there is one, has announced itself to every application node.
+/// Waits until the Rust node, if there is one, has announced itself to every application node.
 pub fn wait_until_coordinated(cluster: &mut Cluster) -> Result<()> {
     let Some(name) = cluster.rust_node().map(|node| node.name.clone()) else { return Ok(()) };
     look(cluster, "the Rust node announcing itself to every node", |cluster| {
@@ -188,7 +188,7 @@ pub fn wait_until_coordinated(cluster: &mut Cluster) -> Result<()> {
     })
 }
 
-/// Looks again and again until `done`, within [`SETTLE_BOUND`].
+/// Polls until `done` returns true, within [`SETTLE_BOUND`].
 fn look(cluster: &mut Cluster, doing: &str, mut done: impl FnMut(&mut Cluster) -> Result<bool>) -> Result<()> {
     let mut next = Instant::now();
     cluster.wait(doing, SETTLE_BOUND, |cluster| {

@@ -1,4 +1,5 @@
-//! States that are not in storage when a node is told to stop, and how many of them are when it is killed.
+//! States that are not in storage when a node is told to stop, and how many of them are when the node is
+//! killed.
 
 use etf::read_u32;
 
@@ -7,10 +8,10 @@ use crate::beam::Cluster;
 use crate::beam::commands::Command;
 use crate::{Error, Result};
 
-/// Two runs of the same differ by a few of a hundred.
+/// Two equal runs differ by a few percent.
 const AT_LEAST: f64 = 0.95;
 
-/// Increments every server once and lets none of them store it.
+/// Increments every server once without storing the increment.
 pub fn increment_all(cluster: &mut Cluster, stage: &Stage, servers: u32) -> Result<()> {
     let answer = cluster.call(stage.client, Command::IncrementAll { servers })?;
     let unsynced = read_u32(&answer, "unsynced")?;
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_states_less_are_not_fewer() {
+    fn a_few_states_less_do_not_count_as_fewer() {
         assert!(are_fewer(900, 1_000));
         assert!(!are_fewer(990, 1_000) && !are_fewer(2_000, 1_000) && !are_fewer(0, 0));
     }

@@ -1,18 +1,19 @@
-//! Which part of what every target lacks is a source's.
+//! Divides what every target lacks among the sources.
 //!
-//! Guarantee: computed by all sources from the same numbers, the parts of one target never add up to more than it lacks, nor those
-//! of one source to more than its excess; all of the excess that fits is in some part. Each source has a part of nearly every
-//! target, in proportion, so that one whose servers may not go everywhere still finds room.
+//! Guarantee: all sources compute their parts from the same numbers. The parts of one target never exceed its
+//! lack, those of one source never exceed its excess, and all excess that fits is in some part. Each source
+//! has a part of nearly every target, in proportion, so a source whose servers may not run everywhere still
+//! finds slots.
 //!
-//! Method: the places that targets lack are one line, in which those of each target are spread evenly. Each source
-//! takes a stretch as long as its part of the whole excess.
+//! Method: the free slots of all targets form one line, on which those of each target are spread evenly. Each
+//! source takes a section of the line as long as its part of the whole excess.
 
 use super::whole;
 
-/// Positions on the line. More than any target lacks.
+/// The number of positions on the line, more than any target lacks.
 const LINE: u128 = 1 << 48;
 
-/// How many servers the source at `own` moves, and how many of them may go to each target at most.
+/// Returns how many servers the source at index `own` moves, and the most that may go to each target.
 pub fn split(excesses: &[f64], lacks: &[f64], own: usize) -> (u64, Vec<u64>) {
     let lacks = rounded(lacks, excesses.iter().map(|excess| whole(*excess)).sum());
     let room: u64 = lacks.iter().sum();
@@ -28,8 +29,8 @@ pub fn split(excesses: &[f64], lacks: &[f64], own: usize) -> (u64, Vec<u64>) {
     (moves[own].min(row.iter().sum()), row)
 }
 
-/// Each part as a whole number: rounded down, and where the other side then has more than that, some rounded up, those nearest
-/// to it first. The sum is at most that of the parts.
+/// Rounds parts to whole numbers: all down, then the parts nearest to the next number up while the other side
+/// has more. The sum never exceeds that of the parts.
 fn rounded(parts: &[f64], others: u64) -> Vec<u64> {
     let mut moves: Vec<u64> = parts.iter().map(|part| whole(*part)).collect();
     let down: u64 = moves.iter().sum();
@@ -44,9 +45,9 @@ fn rounded(parts: &[f64], others: u64) -> Vec<u64> {
     moves
 }
 
-/// How many of the first `rank` places on the line are each target's.
+/// How many of the first `rank` slots on the line belong to each target.
 fn prefix(lacks: &[u64], rank: u64) -> Vec<u64> {
-    // The k-th of n places is at (k + 1/2) / n of the line.
+    // The k-th of n slots is at (k + 1/2) / n of the line.
     let below = |position: u128, lack: u64| narrow((u128::from(lack) * position * 2 + LINE) / (LINE * 2)).min(lack);
     let count = |position: u128| lacks.iter().map(|lack| below(position, *lack)).sum::<u64>();
     let (mut low, mut high) = (0, LINE);
@@ -56,7 +57,7 @@ fn prefix(lacks: &[u64], rank: u64) -> Vec<u64> {
     }
     let mut taken: Vec<u64> = lacks.iter().map(|lack| below(low, *lack)).collect();
     let mut rest = rank.saturating_sub(taken.iter().sum());
-    // Places at one position go in the order of their targets.
+    // Slots at the same position are ordered by target.
     for (taken, lack) in taken.iter_mut().zip(lacks) {
         let more = (below(high, *lack) - *taken).min(rest);
         *taken += more;
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_with_a_little_each_fill_many_targets() {
+    fn many_sources_with_small_excesses_fill_many_targets() {
         let moves: u64 = rows(&[3.0; 64], &[3.0; 64]).iter().map(|(moves, _)| moves).sum();
         assert_eq!(moves, 192);
     }
@@ -109,7 +110,7 @@ mod tests {
             let moves: u64 = rows.iter().map(|(moves, _)| moves).sum();
             let fits = excesses.iter().sum::<f64>().min(lacks.iter().sum::<f64>());
             prop_assert!(moves as f64 <= fits + 1e-3, "{moves} of {fits}");
-            // What rounding costs: one server for each node of the side that has less.
+            // Rounding costs one server for each node of the side that has less.
             let nodes = excesses.len().max(lacks.len());
             prop_assert!(moves as f64 + nodes as f64 >= fits, "{moves} of {fits}");
         }

@@ -1,6 +1,7 @@
 //! Gives servers up, and ends the drain.
 //!
-//! Guarantee: a server that was stopped is released before it is left; at the end every server has a fate.
+//! Guarantee: a server that was stopped is released before it counts as left. At the end every server has a
+//! fate.
 
 use crate::engine::server::{Fate, Server, Stage};
 use crate::engine::{Engine, Phase};
@@ -14,7 +15,8 @@ use crate::shared::Shared;
 use crate::time::Micros;
 
 impl Engine {
-    /// Gives a server up. One that was never stopped needs nothing; for any other its reservation is cleared.
+    /// Gives a server up. A server that was never stopped needs nothing; for any other one the reservation is
+    /// cleared.
     pub(super) fn give_up(&mut self, id: ServerId, reason: Reason, ledger: &mut Ledger) -> Option<Action> {
         self.unpin(id, ledger);
         let server = self.active.get_mut(&id)?;
@@ -47,8 +49,8 @@ impl Engine {
         }
     }
 
-    /// Another engine continues this drain: releases the reserved slots of waiting servers, which other drains share.
-    /// Attempts in flight release theirs when they end.
+    /// Releases the reserved slots of waiting servers, because another engine continues this drain and other
+    /// drains share the slots. Attempts in flight release theirs when they end.
     pub fn give_up_places(&mut self, shared: &mut Shared) {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
             self.unpin(id, &mut shared.ledger);
@@ -56,7 +58,7 @@ impl Engine {
         self.tell_others(true, shared);
     }
 
-    /// Whether the drain ends now, and why. `waits`: some server can be started later.
+    /// Whether the drain ends now, and why. `waits` says that some server can be started later.
     pub(super) fn over(&self, now: Micros, waits: bool) -> Option<Ended> {
         let idle = self.active.is_empty();
         match self.phase {
@@ -68,14 +70,14 @@ impl Engine {
         }
     }
 
-    /// How a drain ends in which nothing more can start.
+    /// The end of a drain in which nothing more can start.
     pub(super) fn done(&self) -> Ended {
         let given_up =
             self.moves_left() > 0 && self.pending.waiting().any(|(class, ids)| !ids.is_empty() && self.given_up(class));
         if given_up { Ended::Failures } else { Ended::Done }
     }
 
-    /// Decides every server that is not decided yet.
+    /// Decides every server that is still undecided.
     pub(super) fn finish(&mut self, ended: Ended, now: Micros, shared: &mut Shared) {
         self.give_up_places(shared);
         for id in self.active.keys().copied().collect::<Vec<_>>() {

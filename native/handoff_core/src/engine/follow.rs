@@ -1,9 +1,11 @@
-//! Follows the decisions of another engine, so that this one can take over at any moment.
+//! Follows the decisions of another engine, so that this engine can take over at any moment.
 //!
-//! Guarantee: an engine that follows and hears the same events knows of every server what the deciding one knows: where
-//! it is, how often it was tried, since when it is stopped. The next [`Engine::poll`] goes on with what is left, by the deadline both
-//! had. What no engine would have decided is refused and changes nothing: a server started twice or never seen, one
-//! more stopped than `max_concurrency`, one more moved from a node that a rebalance leaves its share, a target outside of the view or without the server's module, an end while something is under way.
+//! Guarantee: an engine that follows and receives the same events has the same state of every server as the
+//! deciding engine: where the server is, how often it was tried, and since when it is stopped. The next
+//! [`Engine::poll`] continues with the remaining servers and the same deadline. Invalid orders are refused
+//! and change nothing: a start of an unknown server or of one in an attempt, more servers stopped than
+//! `max_concurrency`, more servers moved than a rebalance allows, a target that is not in the view or lacks
+//! the server's module, an end while attempts are in flight.
 
 use crate::engine::server::{Fate, Stage};
 use crate::engine::{Engine, Phase};
@@ -15,11 +17,12 @@ use crate::shared::Shared;
 use crate::time::Micros;
 
 impl Engine {
-    /// Takes in an action of an engine that was made with the same configuration, servers and view. Returns the action as it is
-    /// to be carried out: an attempt may not take longer than this engine would give it.
+    /// Handles an action of an engine with the same configuration, servers and view. Returns the action to
+    /// execute: the time limit of an attempt is at most the one that this engine would give.
     ///
     /// # Errors
-    /// [`EngineError::Unexpected`] for what does not fit, [`EngineError::Finished`] after the end. Nothing is changed.
+    /// [`EngineError::Unexpected`] for an invalid action, [`EngineError::Finished`] after the end. Nothing is
+    /// changed then.
     pub fn follow(&mut self, now: Micros, action: &Action, shared: &mut Shared) -> Result<Action, EngineError> {
         let taken = self.follow_action(now, action, shared);
         self.tell_others(false, shared);
@@ -69,8 +72,8 @@ impl Engine {
         })
     }
 
-    /// Whether a server's next attempt may start: the server exists, waits for one, and the limit of stopped servers
-    /// allows it.
+    /// Whether a server's next attempt may start: the server exists, waits for an attempt, and the limit of
+    /// stopped servers allows it.
     fn may_start(&self, id: ServerId) -> bool {
         let room = self.stopped_servers() < self.config.max_concurrency as usize;
         let waits = match self.active.get(&id).map(|server| &server.stage) {

@@ -1,13 +1,15 @@
-//! A rebalance: the same engine, which moves only what its node has too much, to where it is missing.
+//! A rebalance: the same engine, which moves only its node's excess, to nodes that lack servers.
 //!
 //! Guarantees
-//! - Never more servers are on their way or gone than the excess at the start; a later view only makes it less.
-//! - A server that runs starts to move only towards a node below its share, within this source's part of what that node lacks. One
-//!   that is down goes wherever it may run: that it runs comes before balance.
+//! - Servers in flight or moved never exceed the excess at the start. A later view can only reduce that
+//!   number.
+//! - A running server moves only to a node below its share, within this source's part of what that node
+//!   lacks. A stopped server goes to any node that can run it: running takes precedence over balance.
 //! - When a node begins to drain, or releases differ, nothing more starts.
 //!
-//! Shares stay those of the start. Later views are taken at moments in which servers are between two nodes, and their numbers are of
-//! different ages: shares computed from them would go up and down. What has changed meanwhile is for the next rebalance.
+//! The shares of the start are kept. Later views count servers in the middle of moves, and their numbers have
+//! different ages, so shares computed from them would fluctuate. The next rebalance takes later changes into
+//! account.
 
 use std::collections::BTreeMap;
 
@@ -23,40 +25,40 @@ use crate::shared::Shared;
 /// A node that lacked servers at the start.
 #[derive(Debug, Clone, Copy)]
 struct Room {
-    /// How many more servers of the source may go there.
+    /// How many more servers of this source may go to the node.
     quota: u64,
-    /// Its share.
+    /// The node's share.
     share: f64,
-    /// Once the ledger has sent so many there, for all sources, it has its share.
+    /// When the ledger has sent this many servers to the node, for all sources, the node has its share.
     most_sent: u64,
-    /// How many of the quota the ledger knows of.
+    /// How many servers of the quota are recorded in the ledger.
     promised: u64,
 }
 
-/// What a rebalance knows of its cluster and of itself.
+/// The state of a rebalance.
 #[derive(Debug)]
 pub(crate) struct Rebalance {
     source: NodeId,
-    /// Why nothing, or nothing more, is moved.
+    /// Why nothing moves, or nothing more.
     idle: Option<Idle>,
-    /// What there was to move at the start.
+    /// The excess at the start.
     excess: u64,
     /// How many servers may still begin to move.
     moves: u64,
     rooms: BTreeMap<NodeId, Room>,
     before: Vec<NodeShare>,
-    /// Servers of the source at the start.
+    /// The number of servers of the source at the start.
     own: f64,
-    /// Its share: above it is excess.
+    /// The share of the source. Servers above it are excess.
     share: f64,
-    /// Servers on their way from the source, or gone.
+    /// Servers that are in flight from the source or moved.
     begun: u64,
-    /// Fewer the source may not have after what another engine orders.
+    /// The fewest servers that orders of another engine may leave at the source.
     least: f64,
 }
 
 impl Rebalance {
-    /// Plans it by the current view.
+    /// Plans a rebalance by the current view.
     pub(crate) fn new(placement: &Placement, config: &Config, names: &mut NodeTable, ledger: &Ledger) -> Self {
         let source = names.intern(&config.source.name);
         let start = balance::carriers(placement, ledger, config, Moment::AtTheEnd);
@@ -79,13 +81,13 @@ impl Rebalance {
         Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, least }
     }
 
-    /// Nothing more starts.
+    /// Stops all further moves.
     fn halt(&mut self, idle: Idle) {
         self.idle.get_or_insert(idle);
         self.moves = 0;
     }
 
-    /// What there was to move at the start.
+    /// The excess at the start.
     pub(crate) fn excess(&self) -> u64 {
         self.excess
     }
@@ -101,13 +103,13 @@ impl Rebalance {
         if self.rooms.get(&node).is_some_and(lacks) { Access::Open } else { Access::Shut }
     }
 
-    /// A server begins to move.
+    /// Counts a server that begins to move.
     pub(crate) fn begin(&mut self) {
         self.moves = self.moves.saturating_sub(1);
         self.begun += 1;
     }
 
-    /// One that had begun stays.
+    /// Takes back the count of a server that stays.
     fn undo(&mut self) {
         self.begun = self.begun.saturating_sub(1);
         if self.idle.is_none() {
@@ -115,21 +117,21 @@ impl Rebalance {
         }
     }
 
-    /// An attempt goes there.
+    /// Counts an attempt to a node.
     pub(crate) fn send(&mut self, node: NodeId) {
         if let Some(room) = self.rooms.get_mut(&node) {
             room.quota = room.quota.saturating_sub(1);
         }
     }
 
-    /// It did not get there.
+    /// Takes back the count of an attempt that failed.
     fn take_back(&mut self, node: NodeId) {
         if let Some(room) = self.rooms.get_mut(&node) {
             room.quota += 1;
         }
     }
 
-    /// Takes in a new view: it may only make less.
+    /// Applies a new view, which can only reduce what moves.
     fn refresh(&mut self, placement: &Placement, config: &Config, ledger: &Ledger) {
         if self.idle.is_some() {
             return;
@@ -152,8 +154,8 @@ impl Rebalance {
         (self.own - f64_of(self.begun)).max(0.0)
     }
 
-    /// Says to rebalances that share the ledger and begin later what this one leaves at its source, and what it will still send
-    /// where. `ends`: nothing more.
+    /// Tells rebalances on the same ledger that begin later how many servers this one leaves at its source,
+    /// and how many it will still send to each node. `ends` means that it sends no more.
     fn promise(&mut self, ends: bool, ledger: &mut Ledger) {
         let moves = if ends { 0 } else { self.moves };
         let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
@@ -167,7 +169,7 @@ impl Rebalance {
         }
     }
 
-    /// Shares at the start and by what is known now.
+    /// The shares at the start and by the current data.
     pub(crate) fn report(&self, placement: &Placement, config: &Config, names: &NodeTable, ledger: &Ledger) -> Balance {
         let now = balance::carriers(placement, ledger, config, Moment::Now(self.left()));
         Balance { idle: self.idle, excess: self.excess, before: self.before.clone(), after: shares(&now, names) }
@@ -189,12 +191,12 @@ impl Engine {
         self.rebalance.as_ref().map_or(u64::MAX, Rebalance::moves)
     }
 
-    /// Whether nothing that runs is moved any more.
+    /// Whether no running server is moved any more.
     pub(super) fn is_halted(&self) -> bool {
         self.rebalance.as_ref().is_some_and(|rebalance| rebalance.idle.is_some())
     }
 
-    /// Whether an order of another engine that moves one more server leaves the source what it should have.
+    /// Whether the source keeps enough servers when an order of another engine moves one more.
     pub(super) fn spares_another(&self) -> bool {
         self.rebalance.as_ref().is_none_or(|rebalance| rebalance.left() - 1.0 >= rebalance.least)
     }
@@ -203,7 +205,7 @@ impl Engine {
         self.rebalance.iter_mut().for_each(|rebalance| rebalance.begin());
     }
 
-    /// A server that had begun to move stays at the source.
+    /// Records that a server that had begun to move stays at the source.
     pub(super) fn rebalance_keeps(&mut self) {
         self.rebalance.iter_mut().for_each(|rebalance| rebalance.undo());
     }
@@ -222,15 +224,15 @@ impl Engine {
         }
     }
 
-    /// A drain under way stops every rebalance that shares its ledger.
+    /// Stops the rebalance while a drain on the same ledger runs.
     pub(super) fn yield_to_drains(&mut self, shared: &Shared) {
         if let Some(rebalance) = self.rebalance.as_mut().filter(|_| shared.drains > 0) {
             rebalance.halt(Idle::NodeDraining);
         }
     }
 
-    /// Tells engines that share the ledger what this one has under way: that it drains, or what its rebalance will still move, for
-    /// the shares that they compute. `ends`: nothing more.
+    /// Tells engines on the same ledger what this one does: that it drains, or what its rebalance will still
+    /// move. They use it for their shares. `ends` means that it moves nothing more.
     pub(super) fn tell_others(&mut self, ends: bool, shared: &mut Shared) {
         let ends = ends || self.is_over();
         if let Some(rebalance) = &mut self.rebalance {
@@ -244,6 +246,6 @@ impl Engine {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never below 0, and far below 2^53")]
 fn rounded_up(number: f64) -> u64 {
-    // As for rounding down: the last bit of a division is no server.
+    // Counterpart of the addition in rounding down: an error in the last bit adds no server.
     (number.max(0.0) - 1e-6).ceil().max(0.0) as u64
 }

@@ -1,41 +1,42 @@
 //! The state of one server while it is neither pending nor decided, and its fate.
 //!
-//! Guarantee: a stage carries exactly what that stage needs; what is not in it cannot be used by mistake.
+//! Guarantee: each stage has exactly the data that the stage needs.
 
 use crate::ids::NodeId;
 use crate::limiter::Permit;
 use crate::reason::Reason;
 use crate::time::Micros;
 
-/// Where an active server is.
+/// The stage of an active server.
 #[derive(Debug)]
 pub enum Stage {
-    /// In an attempt.
+    /// An attempt is in flight.
     InFlight {
-        /// Towards this node.
+        /// The target of the attempt.
         target: NodeId,
-        /// Since then.
+        /// The start of the attempt.
         started: Micros,
-        /// To be given back to the limiter.
+        /// The permit to return to the limiter.
         permit: Permit,
     },
-    /// To be started at `ready` or later, on `pinned` if given.
+    /// The server is stopped. It starts at `ready` or later, on `pinned` if that is given.
     Displaced {
         /// The earliest start.
         ready: Micros,
-        /// The node to try again, because its registry lagged. The ledger has a reserved slot for it there.
+        /// The node to try again, because its registry lagged. The ledger has a reserved slot for the server
+        /// there.
         pinned: Option<NodeId>,
     },
-    /// Its attempt did nothing; it still runs at the source.
+    /// The attempt changed nothing, and the server still runs at the source.
     Untouched {
-        /// Tries again then.
+        /// The earliest next attempt.
         ready: Micros,
     },
-    /// Told to stop, not down yet.
+    /// The server was told to stop and has not ended yet.
     Stopping,
-    /// Given up; its reservation is being cleared.
+    /// The server was given up, and its reservation is being cleared.
     Releasing {
-        /// Why.
+        /// Why the server was given up.
         reason: Reason,
     },
 }
@@ -43,27 +44,27 @@ pub enum Stage {
 /// An active server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it is.
+    /// The current stage.
     pub stage: Stage,
-    /// How often it was started.
+    /// The number of attempts.
     pub starts: u32,
-    /// How many attempts count against `max_attempts`.
+    /// The number of attempts that count against `max_attempts`.
     pub charged: u32,
-    /// How often its target's registry had not seen the stop yet.
+    /// How often the target's registry had not received the stop.
     pub repeats: u32,
-    /// Targets not to be tried again.
+    /// Targets that must not be tried again.
     pub excluded: Vec<NodeId>,
-    /// The start of the attempt that stopped it; `None` while it runs at the source.
+    /// The start of the attempt that stopped the server; `None` while the server runs at the source.
     pub stopped_at: Option<Micros>,
-    /// Its place in the queue of displaced servers.
+    /// The server's place in the queue of displaced servers.
     pub displaced_at: Micros,
-    /// How many attempts failed for the store's sake.
+    /// The number of attempts that failed because of the store.
     pub store_failures: u32,
-    /// When the last of them did.
+    /// When the last of these failed.
     pub store_failed_at: Option<Micros>,
-    /// The store refuses this server's object and serves others.
+    /// The store refuses this server's object and serves other objects.
     pub refused: bool,
-    /// Its final write failed: wherever it starts again, it was not moved.
+    /// The final write failed, so the server does not count as moved wherever it starts again.
     pub not_stored: bool,
 }
 
@@ -85,12 +86,12 @@ impl Server {
         }
     }
 
-    /// Its fate if it ends with this reason. If its final write failed, only that counts, wherever it runs now.
+    /// The server's fate if it ends with this reason. A failed final write takes precedence.
     pub fn fate(&self, fate: Fate) -> Fate {
         if self.not_stored { Fate::Left(Reason::StateNotStored) } else { fate }
     }
 
-    /// When it may be started, if it waits for that.
+    /// The earliest start, for a server that waits for one.
     pub fn ready(&self) -> Option<Micros> {
         match self.stage {
             Stage::Displaced { ready, .. } | Stage::Untouched { ready } => Some(ready),
@@ -102,16 +103,16 @@ impl Server {
 /// The fate of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Not known yet.
+    /// Undecided.
     Undecided,
-    /// It runs elsewhere.
+    /// The server runs elsewhere.
     Moved,
-    /// It was left.
+    /// The server was left.
     Left(Reason),
 }
 
 impl Fate {
-    /// As a result byte.
+    /// The fate as a result byte.
     pub const fn code(self) -> u8 {
         match self {
             Fate::Moved => 0,

@@ -1,21 +1,22 @@
-//! The servers that a report and the ledger both count.
+//! The servers that both a report and the ledger count.
 //!
-//! A server on its way counts in the ledger until a report that was surely written after its arrival. Many are in an earlier one: a
-//! heartbeat written in the middle of a drain counts servers whose arrival is not known here yet. For limits both counts are taken, and
-//! nothing is exceeded. For balance that would make a node look fuller than it is, by up to what is in flight, at whatever moment its
-//! heartbeat was written, and send its share to the others.
+//! A server in flight counts in the ledger until a report that was certainly written after its arrival. Often
+//! an earlier report includes it already: a heartbeat written during a drain counts servers whose arrival is
+//! not known here yet. For limits both counts are added, so that no limit is exceeded. For balance the sum
+//! would be too high, by up to the number in flight and depending on the moment of the heartbeat, and the
+//! node's share would go to other nodes.
 //!
-//! Guarantee: an overlap is never more than what the ledger counts, and never less than what the report may have missed. Between
-//! these, it is what leaves the projection as it was before the report: numbers that this drain explains change nothing, and of all others the
-//! part that it cannot explain does.
+//! Guarantee: an overlap never exceeds what the ledger counts, and is never less than what the report may
+//! have missed. Within this range it keeps the projection as it was before the report: numbers that this
+//! drain explains change nothing, and of all other numbers only the unexplained part does.
 
 use crate::ids::ModuleId;
 use crate::view::{NodeView, Scope};
 
-/// A number in a report that servers add to.
+/// A number of a report that increases with servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// The servers of the node.
+    /// All servers of the node.
     Servers,
     /// The `current` of the limit with that scope.
     Limited(Scope),
@@ -30,7 +31,7 @@ impl Count {
             .chain(report.capacity.iter().map(|capacity| (Count::Limited(capacity.scope), capacity.current)))
     }
 
-    /// The module whose servers it counts, `None` for all.
+    /// The module whose servers are counted; `None` for all modules.
     pub fn module(self) -> Option<ModuleId> {
         match self {
             Count::Limited(Scope::Module(module)) => Some(module),
@@ -39,8 +40,8 @@ impl Count {
     }
 }
 
-/// How many of the `counted` are in `reported` already, if the projection was `before`. `missed`: how many the report may lack although
-/// they are not counted here any more.
+/// How many of the `counted` servers are already in `reported`, if the projection was `before`. `missed` is
+/// the number that the report may lack although they are no longer counted here.
 pub fn overlap(before: f64, reported: f64, counted: u32, missed: u32) -> f64 {
     (reported + f64::from(counted) - before).clamp(-f64::from(missed), f64::from(counted))
 }
@@ -50,20 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_drain_explains_leaves_the_projection_as_it_was() {
-        // 10 servers were reported and 6 sent since. 4 of these are in the next report, and their arrival is not known here yet.
+    fn a_report_that_the_drain_explains_keeps_the_projection() {
+        // 10 servers were reported and 6 sent since then. The next report includes 4 of these, whose arrival
+        // is not known here yet.
         assert_eq!(overlap(16.0, 14.0, 6, 0), 4.0);
-        // All have arrived and are in the report.
+        // All servers have arrived and are in the report.
         assert_eq!(overlap(16.0, 16.0, 0, 6), 0.0);
-        // They had arrived when the report was stamped, but after it had counted.
+        // The servers had arrived when the report was stamped, but after its count.
         assert_eq!(overlap(16.0, 13.0, 0, 3), -3.0);
     }
 
     #[test]
-    fn what_it_cannot_explain_is_believed() {
-        // Three more than all that were sent: they came from elsewhere.
+    fn the_unexplained_part_of_a_report_changes_the_projection() {
+        // Three servers more than all that were sent: they came from other nodes.
         assert_eq!(16.0 + 3.0, 19.0 + 6.0 - overlap(16.0, 19.0, 6, 0));
-        // Five fewer than before, and nothing was sent: they have stopped.
+        // Five servers fewer than before, and none was sent: they have stopped.
         assert_eq!(overlap(10.0, 5.0, 0, 0), 0.0);
     }
 }

@@ -1,19 +1,19 @@
-//! The attempts in flight: since when, and which of them wait for something else than the store.
+//! The attempts in flight, with their start times, and which of them wait for something else than the store.
 //!
-//! Guarantee: every permit is counted from its start to its first finish, once, whatever order they end in; a permit finished
-//! twice is ignored. Memory is one entry an attempt in flight.
+//! Guarantee: every permit counts from its start to its first finish, in whatever order attempts end. A
+//! second finish is ignored. Memory is one entry per attempt in flight.
 //!
-//! Attempts are numbered as they start, and the clock handed in is held to never run backwards, so the order of numbers is the
-//! order of starts. An attempt that is far older than attempts that were served in the meantime is *overdue*: it waits for
-//! something else than the store (a server's slow `terminate`, a path that swallows messages). It still occupies its permit, but
-//! no longer counts as load.
+//! Attempts are numbered as they start, and a clock that runs backwards is treated as standing still, so the
+//! order of numbers is the order of starts. An attempt that is far older than attempts that were served
+//! meanwhile is *overdue*: it waits for something else than the store (a server's slow `terminate`, a path
+//! that loses messages). It keeps its permit, but no longer counts as load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::time::Micros;
 
-/// Proof that an attempt was started; handed back when it ends.
+/// Proof that an attempt was started. It is returned when the attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
     number: u64,
@@ -22,11 +22,11 @@ pub struct Permit {
     area: u128,
 }
 
-/// What is known of an attempt at its end.
+/// The measured values of an attempt at its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ended {
     pub number: u64,
-    /// Attempts in flight during its life, on average, without overdue ones.
+    /// The average number of attempts in flight during this attempt, without overdue ones.
     pub held: f64,
     pub overdue: bool,
 }
@@ -49,7 +49,7 @@ impl Flight {
         Permit { number: self.last, start: self.now, area: self.area }
     }
 
-    /// Nothing when this permit has ended before.
+    /// Returns `None` when this permit has already been returned.
     pub fn finish(&mut self, now: Micros, permit: Permit) -> Option<Ended> {
         self.advance(now);
         let overdue = self.overdue.remove(&permit.number);
@@ -61,7 +61,7 @@ impl Flight {
         Some(Ended { number: permit.number, held, overdue })
     }
 
-    /// Declares overdue what has been active for longer than `span`.
+    /// Marks attempts as overdue that have been active for longer than `span`.
     pub fn overdue_after(&mut self, span: Micros) {
         let before = self.now.since(span);
         while let Some(oldest) = self.active.first_entry()
@@ -80,12 +80,13 @@ impl Flight {
         count(self.overdue.len())
     }
 
-    /// The number the next attempt will get.
+    /// The number of the next attempt.
     pub fn next(&self) -> u64 {
         self.last + 1
     }
 
-    /// The first attempt in an unbroken run of attempts that all started within the last `span`; [`Flight::next`] when there is none.
+    /// The first of an unbroken run of attempts that all started within the last `span`; [`Flight::next`] if
+    /// there is none.
     pub fn first_within(&self, span: Micros) -> u64 {
         let from = self.now.since(span);
         self.active
@@ -101,7 +102,7 @@ impl Flight {
         self.active.range(numbers).count()
     }
 
-    /// Whether every active one of these attempts has been so for at least `span`.
+    /// Whether every active one of these attempts is at least `span` old.
     pub fn all_older(&self, numbers: Range<u64>, span: Micros) -> bool {
         self.active.range(numbers).next_back().is_none_or(|(_, start)| self.now.since(*start) >= span)
     }

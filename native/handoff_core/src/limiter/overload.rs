@@ -1,25 +1,27 @@
-//! When refusals mean that there is too much in flight.
+//! Decides when refusals mean that too many attempts are in flight.
 //!
-//! Guarantee: a store that refuses everything is seen after five refusals; a store that refuses now and then, whatever the load
-//! on it, does not throttle the drain for good.
+//! Guarantee: a store that refuses everything is detected after five refusals. A store that refuses a
+//! constant part, whatever its load, does not slow the drain permanently.
 //!
-//! Method: a running sum of refusals above what is expected (CUSUM). Crossing its bar advises a cut, and every cut is a trial: if
-//! refusals stop, it helped; if they go on at much the same rate while others are served, they have nothing to do with how
-//! much is in flight, their share becomes the expected one, and the cut is undone. If nearly everything is still refused, cut again.
+//! Method: a running sum of refusals above the expected number (CUSUM). When it crosses its threshold, the
+//! limit is cut, and every cut is a trial. If refusals stop, the cut helped. If refusals continue at much the
+//! same rate while other attempts are served, they do not depend on the number in flight: their ratio becomes
+//! the expected one, and the cut is undone. If nearly everything is still refused, the limit is cut again.
 
-/// Refusals tolerated on top of the expected share. A lone one in ten never adds up to anything.
+/// Refusals tolerated above the expected ratio. One in ten never crosses the threshold.
 const TOLERATED: f64 = 0.2;
-/// What the sum must reach: with everything refused that is five attempts, fewer than one generation of the starting limit.
+/// The threshold of the sum. When everything is refused it is crossed after five attempts, fewer than one
+/// generation of the starting limit.
 const BAR: f64 = 4.0;
-/// A cut helped when what was served in a row since would, at the old rate, have contained this many refusals (by chance:
-/// e^-5, less than one in a hundred).
+/// A cut helped when the attempts served in a row since then would, at the old rate, have contained this many
+/// refusals (by chance: e^-5, less than one in a hundred).
 const SPARED: f64 = 5.0;
-/// A cut did not help when refusals go on for this many attempts.
+/// A cut did not help when refusals continue for this many attempts.
 const TRIAL: f64 = 20.0;
-/// This share of refusals, seen over this many refusals, is an outage: cut again without waiting for the end of the trial.
+/// This ratio of refusals, over as many refusals, is an outage: the limit is cut again before the trial ends.
 const OUTAGE: f64 = 0.7;
 const OUTAGE_REFUSALS: f64 = 6.0;
-/// The expected share is brought up to date over this many attempts, downwards only: upwards takes a trial.
+/// The expected ratio is updated over this many attempts, downwards only. A higher one requires a trial.
 const FORGET: f64 = 64.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,21 +51,22 @@ impl Tally {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Overloads {
-    /// Share of refusals that is there whatever we do.
+    /// The ratio of refusals that does not depend on the limit.
     expected: f64,
     excess: f64,
-    /// Since the sum was last zero, or since the cut.
+    /// Counts since the sum was last zero, or since the cut.
     recent: Tally,
     long: Tally,
     served_in_a_row: f64,
-    /// A cut is on trial: the share of refusals before it.
+    /// The ratio of refusals before the cut that is on trial; `None` without a trial.
     before_cut: Option<f64>,
-    /// Attempts up to this number started before the last advice and say nothing about its effect.
+    /// Attempts up to this number started before the last decision and do not show its effect.
     decided_at: u64,
 }
 
 impl Overloads {
-    /// An attempt was served or refused; `last` is the number of the latest attempt that has started.
+    /// Records that an attempt was served or refused. `last` is the number of the latest attempt that has
+    /// started.
     pub fn outcome(&mut self, number: u64, last: u64, refused: bool) -> Advice {
         if number <= self.decided_at {
             return Advice::Nothing;
@@ -123,21 +126,22 @@ impl Overloads {
 mod tests {
     use super::*;
 
-    /// Feeds outcomes of attempts that start one after the other, and gives what was advised, with the attempt's number.
+    /// Records the outcomes of attempts that start one after the other. Returns each decision with the
+    /// attempt's number.
     fn feed(overloads: &mut Overloads, from: u64, outcomes: impl IntoIterator<Item = bool>) -> Vec<(u64, Advice)> {
         let numbered = (from..).zip(outcomes);
         numbered.map(|(n, r)| (n, overloads.outcome(n, n, r))).filter(|(_, a)| *a != Advice::Nothing).collect()
     }
 
     #[test]
-    fn five_refusals_in_a_row_cut_and_an_outage_goes_on_cutting() {
+    fn five_refusals_in_a_row_cut_and_an_outage_cuts_again() {
         let mut overloads = Overloads::default();
         let advised = feed(&mut overloads, 1, [true; 17]);
         assert_eq!(advised, [(5, Advice::Cut), (11, Advice::Cut), (17, Advice::Cut)]);
     }
 
     #[test]
-    fn refusals_that_stop_after_a_cut_were_ours() {
+    fn refusals_that_stop_after_a_cut_confirm_the_cut() {
         let mut overloads = Overloads::default();
         assert_eq!(feed(&mut overloads, 1, [true; 5]), [(5, Advice::Cut)]);
         assert_eq!(feed(&mut overloads, 6, [false; 5]), [(10, Advice::CutHelped)]);
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_that_do_not_depend_on_us_stop_cutting() {
+    fn refusals_that_do_not_depend_on_the_limit_stop_cutting() {
         let mut overloads = Overloads::default();
         let advised = feed(&mut overloads, 1, (0..5_000).map(|n| n % 3 == 0));
         assert_eq!(advised.len(), 2, "one cut, found futile: {advised:?}");

@@ -1,4 +1,4 @@
-//! What an attempt takes now: the 90th percentile of the last attempts that were served.
+//! The usual duration of an attempt: the 90th percentile of the latest attempts that were served.
 
 use crate::time::Micros;
 
@@ -7,7 +7,7 @@ const KEPT: usize = 64;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
-    /// In order of arrival, the oldest at `oldest` once full.
+    /// In order of arrival. Once the buffer is full, the oldest is at index `oldest`.
     ring: Vec<Micros>,
     oldest: usize,
     sorted: Vec<Micros>,
@@ -37,12 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_served_gives_no_typical_latency() {
+    fn no_latency_is_typical_before_an_attempt_is_served() {
         assert_eq!(Recent::default().typical(), None);
     }
 
     #[test]
-    fn a_rare_slow_attempt_is_not_typical_and_old_ones_are_forgotten() {
+    fn a_rare_slow_attempt_is_not_typical_and_old_attempts_are_forgotten() {
         let mut recent = Recent::default();
         for n in 0..200 {
             recent.push(Micros::from_millis(if n % 50 == 0 { 900 } else { 40 }));

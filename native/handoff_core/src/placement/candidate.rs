@@ -1,4 +1,4 @@
-//! One eligible node of a class, and the key it is ordered by.
+//! One eligible node of a class, and its sort key.
 
 use std::cmp::Ordering;
 
@@ -13,20 +13,20 @@ use crate::view::NodeView;
 pub struct Candidate {
     /// Index into the placement's nodes.
     pub node: usize,
-    /// What it is ordered by; its load is that of the time it was built.
+    /// The sort key. Its load is that of the time when the candidate was built.
     pub key: Key,
-    /// The unit its rank compares loads in.
+    /// The unit of load of its rank.
     pub metric: Metric,
 }
 
 impl Candidate {
-    /// The projected load now, `None` without room.
+    /// The projected load now; `None` without room.
     pub fn load(&self, id: NodeId, node: &NodeView, module: ModuleId, ledger: &Ledger) -> Option<f64> {
         load::projected(self.metric, id, node, module, ledger)
     }
 }
 
-/// Sticky level, freshness tier, projected load, region; smaller comes first.
+/// Sticky level, freshness tier, projected load, region. Smaller keys come first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Key {
     level: u32,
@@ -41,12 +41,12 @@ impl Key {
         Key { level, tier, load: 0.0, elsewhere: !near }
     }
 
-    /// The same with this load.
+    /// The same key with this load.
     pub fn with_load(self, load: f64) -> Key {
         Key { load, ..self }
     }
 
-    /// What load cannot change: nodes of a better rank are always preferred.
+    /// The part of the key that load cannot change. Nodes of a better rank are always preferred.
     pub fn rank(&self) -> (u32, Tier) {
         (self.level, self.tier)
     }

@@ -1,30 +1,31 @@
-//! Projected load: what a node will carry with one more server, in the best unit that can be compared.
+//! Projected load: the load of a node with one more server, in the best unit that can be compared.
 //!
-//! Guarantee: the load of a node never falls while servers are assigned to it, and a node without room by projection has no
-//! load at all.
+//! Guarantee: the load of a node never falls while servers are assigned to it. A node without room by
+//! projection has no load.
 
 use crate::eligibility::applicable;
 use crate::ids::{ModuleId, NodeId};
 use crate::ledger::{Count, Ledger};
 use crate::view::NodeView;
 
-/// What loads are measured in. A later one says less; nodes are compared in the latest one that any of them needs.
+/// The unit of loads. A later unit is less informative. Nodes are compared in the latest unit that any of
+/// them requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// The share of its capacity limits that is taken.
+    /// The used part of the capacity limits.
     Fill,
-    /// The number of its servers.
+    /// The number of servers.
     Servers,
-    /// Only what was assigned to it.
+    /// Only the servers assigned in this drain.
     Assigned,
 }
 
-/// The share of a resource that is always counted as free, so that a machine at its limit has a large load, not an
-/// infinite one.
+/// The part of a resource that always counts as free, so that a machine at its limit has a large but finite
+/// load.
 const LEAST_HEADROOM: f64 = 0.05;
 
 impl Metric {
-    /// The most telling metric this node's report allows.
+    /// The most informative unit that this node's report allows.
     pub fn best(node: &NodeView, module: ModuleId) -> Metric {
         if applicable(node, module).next().is_some() {
             Metric::Fill
@@ -36,10 +37,11 @@ impl Metric {
     }
 }
 
-/// The load of `node` with one more server of `module`, or `None` when there is no room for one.
+/// The load of `node` with one more server of `module`; `None` when there is no room for one.
 ///
-/// Weighted least connections: the count (or fill) after this server, divided by the free share of the machine, so that of
-/// two nodes with as many servers the one with the idler machine comes first, and none gets all.
+/// Weighted least connections: the number (or ratio) after this server, divided by the free part of the
+/// machine. Of two nodes with equally many servers, the one with the idler machine comes first, and no node
+/// gets all servers.
 pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, ledger: &Ledger) -> Option<f64> {
     let mut fill: f64 = 0.0;
     for capacity in applicable(node, module) {
@@ -53,19 +55,19 @@ pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, 
     let load = match metric {
         Metric::Fill => fill,
         Metric::Servers => carried(id, node, ledger).unwrap_or(0.0) + 1.0,
-        // No report ever says that these have arrived.
+        // No report includes these servers.
         Metric::Assigned => f64::from(ledger.sent(id)) + 1.0,
     };
     Some(load / headroom(node))
 }
 
-/// How many servers `node` has once all that was assigned to it has arrived.
+/// The number of servers of `node` when all assigned servers have arrived.
 pub fn carried(id: NodeId, node: &NodeView, ledger: &Ledger) -> Option<f64> {
     let assigned = f64::from(ledger.assigned_of(id, Count::Servers)) - ledger.counted_twice(id, Count::Servers);
     node.server_count().map(|servers| servers + assigned)
 }
 
-/// The free share of the machine by its scarcest resource, 1.0 where nothing is known.
+/// The free part of the machine's scarcest resource; 1.0 where nothing is known.
 pub fn headroom(node: &NodeView) -> f64 {
     let used = [node.resources.cpu, node.resources.memory]
         .into_iter()

@@ -7,7 +7,7 @@ use handoff_core::{
     ServerId, ServerSpec, Shared, Source, StickyId,
 };
 
-/// The wall clock at the start of every test, milliseconds.
+/// The wall clock at the start of every test, in milliseconds.
 pub const WALL: i64 = 1_800_000_000_000;
 
 pub fn config() -> Config {
@@ -48,7 +48,7 @@ pub struct Attempt {
     pub timeout_ms: u64,
 }
 
-/// An engine with its clock in the test's hand.
+/// An engine whose clock the test controls.
 pub struct Drive {
     pub engine: Engine,
     pub shared: Shared,
@@ -66,7 +66,7 @@ impl Drive {
         Drive { engine, shared, now, wake: None, released: Vec::new(), finished: false }
     }
 
-    /// Polls once; what is started comes back, releases and the end are noted.
+    /// Polls once. Returns the attempts that start; releases and the end are recorded.
     pub fn poll(&mut self) -> Vec<Attempt> {
         let poll = self.engine.poll(self.now, &mut self.shared);
         self.wake = poll.wake;
@@ -108,14 +108,14 @@ impl Drive {
         self.finish(attempt, Outcome::Moved { node: None });
     }
 
-    /// Acknowledges every release asked for so far.
+    /// Acknowledges every release ordered so far.
     pub fn acknowledge_releases(&mut self) {
         for id in std::mem::take(&mut self.released) {
             self.event(Event::Released { id: ServerId(id) }).expect("it was to be released");
         }
     }
 
-    /// Moves everything that starts until nothing starts any more; where each went.
+    /// Moves every server that starts until none starts any more. Returns the attempts.
     pub fn move_all(&mut self) -> Vec<Attempt> {
         let mut all = Vec::new();
         loop {

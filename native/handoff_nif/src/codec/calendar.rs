@@ -1,7 +1,7 @@
-//! `DateTime` in UTC: the one struct that is common enough in states to be encoded here.
+//! `DateTime` in UTC: the only struct that is encoded here, because many states contain it.
 //!
-//! Guarantee: encodes only a complete `DateTime` of the ISO calendar in UTC whose fields are in range. Everything else is
-//! left to Elixir.
+//! Guarantee: encodes only a complete `DateTime` of the ISO calendar in UTC whose fields are in range. Elixir
+//! encodes all other structs.
 
 use std::ops::RangeInclusive;
 

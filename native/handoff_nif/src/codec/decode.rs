@@ -1,10 +1,10 @@
 //! Decodes JSON into a term.
 //!
-//! Guarantee: the term is what Elixir's `JSON` makes. Of duplicate keys the first counts. A string of more than 64 bytes
-//! refers to the input, which stays in memory as long as the string, or to a pool if it has escapes; with `copy` each
-//! string has its own memory.
-//! A text that is not UTF-8 or not JSON, is nested deeper than 128, or has an integer of more than 600 digits is refused:
-//! Elixir decodes it or reports the error.
+//! Guarantee: the result is that of Elixir's `JSON`. Of duplicate keys the first one counts. A string of more
+//! than 64 bytes refers to the input, which then stays in memory as long as the string. A string with escapes
+//! refers to a pool instead. With `copy` each string has memory of its own. Elixir decodes, or reports the
+//! error of, a text that is not UTF-8 or not JSON, is nested deeper than 128, or has an integer of more than
+//! 600 digits.
 
 use std::collections::HashSet;
 

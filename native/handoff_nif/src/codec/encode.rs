@@ -1,12 +1,14 @@
 //! Encodes a term as JSON.
 //!
 //! Guarantees
-//! - The output is what Elixir's `JSON` writes. What the encoder does not know, or knows to be an error, becomes a *hole*:
-//!   the encoder records the term and its position, and Elixir encodes it later, in order, or raises what `JSON` raises.
-//!   Holes are structs, tuples and other terms without a JSON form, integers above 64 bits, strings that are not UTF-8,
-//!   keys that are neither binary, atom nor integer, and terms nested deeper than 128.
-//! - The work is bounded by the output and the number of holes, not by the size of the term: terms share their parts, so
-//!   a small term can stand for more values than could ever be visited. Output is never rewritten.
+//! - The output is that of Elixir's `JSON`. A term that the encoder does not know, or that is an error,
+//!   becomes a *hole*: the encoder records the term and its position. Elixir later encodes the holes in
+//!   order, or raises the exception of `JSON`. Holes are structs, tuples and other terms without a JSON form,
+//!   integers above 64 bits, strings that are not UTF-8, keys that are neither binary, atom nor integer, and
+//!   terms nested deeper than 128.
+//! - The work is bounded by the output and the number of holes, not by the size of the term: parts of a term
+//!   can be shared, so a small term can represent more values than could be visited. Output is never
+//!   rewritten.
 
 use rustler::types::atom;
 use state_codec::output::copy_small;
@@ -16,10 +18,10 @@ use super::calendar;
 use super::heap::{Guess, Handle, Heap};
 use super::names::{Name, Names};
 
-/// Fewer elements do not allow a forecast.
+/// With fewer elements the size of the rest is not predicted.
 const ALIKE: usize = 8;
 
-/// How many other parts of a state the forecast looks at.
+/// How many other parts of a state the prediction considers.
 const BESIDE: usize = 64;
 
 /// Bytes assumed for an element of unknown size: a small number and a comma.
@@ -44,13 +46,12 @@ struct Words<'a> {
     structure: Handle<'a>,
 }
 
-/// When to stop early.
+/// The bounds that end encoding early.
 #[derive(Clone, Copy)]
 pub struct Bounds {
-    /// More holes than that are too many.
+    /// The most holes.
     pub holes: usize,
-    /// Once a list or a map has written that many bytes and the rest is forecast not to fit, encoding stops there instead of
-    /// at the limit.
+    /// Once a list or a map has written this many bytes and the rest is predicted not to fit, encoding stops.
     pub forecast: usize,
 }
 
@@ -64,7 +65,7 @@ pub enum Stop {
 }
 
 impl From<WriteError> for Stop {
-    /// A string that is not UTF-8 is a hole long before.
+    /// A string that is not UTF-8 has become a hole before.
     fn from(_: WriteError) -> Self {
         Stop::Full
     }
@@ -99,7 +100,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.value(self.whole, 0)
     }
 
-    /// What was written, and what was not.
+    /// The output, and the holes in it.
     pub fn finish(self) -> (Output<S>, Vec<Hole<'a>>) {
         (self.output, self.holes)
     }
@@ -139,7 +140,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.any(term, depth)
     }
 
-    /// A value whose type differs from the guess, or a rare one.
+    /// A value whose type differs from the prediction, or a rare one.
     #[cold]
     fn any(&mut self, term: Handle<'a>, depth: usize) -> Result<(), Stop> {
         if term == self.words.empty_list {
@@ -193,7 +194,8 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         if depth == MAX_DEPTH {
             return self.hole(map, false);
         }
-        // Checked first: `__struct__` may be the last key, after a large part that would be written in vain.
+        // `__struct__` is checked first: it may be the last key, after a large part that would be written in
+        // vain.
         if let Some(module) = self.heap.value(map, self.words.structure) {
             return self.structure(map, module);
         }
@@ -214,13 +216,13 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         if done == 0 { self.literal(b"{}") } else { self.byte(b'}') }
     }
 
-    /// Whether the rest of a map fits, of which `done` pairs were written since `start`.
+    /// Whether the rest of a map fits, given that `done` pairs were written since `start`.
     #[cold]
     fn map_fits(&self, map: Handle<'a>, done: usize, start: usize) -> bool {
         self.heap.size(map) - done <= self.left() / self.average(start, done)
     }
 
-    /// How many bytes each of the `done` elements took that were written since `start`.
+    /// The average size of the `done` elements that were written since `start`.
     fn average(&self, start: usize, done: usize) -> usize {
         (self.output.len() - start) / done + 1
     }
@@ -230,8 +232,8 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.output.limit().saturating_sub(self.output.len())
     }
 
-    /// Whether the `rest` of a list fits, of which `done` elements were written since `start`, and whether the lists do that
-    /// follow it in the state, if that is a map of lists and their elements are short.
+    /// Whether the `rest` of a list fits, given that `done` elements were written since `start`. In a map of
+    /// lists with short elements, the lists that follow must fit as well.
     #[cold]
     fn list_fits(&self, list: Handle<'a>, rest: Handle<'a>, start: usize, done: usize, depth: usize) -> bool {
         let each = self.average(start, done);
@@ -288,7 +290,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
-    /// A key whose type differs from the guess, a new one, or a rare one.
+    /// A key whose type differs from the prediction, a new one, or a rare one.
     #[cold]
     fn any_key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
         if let Some(bytes) = self.heap.bytes(key) {

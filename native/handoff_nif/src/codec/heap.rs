@@ -26,7 +26,7 @@ use state_codec::output::copy_small;
 pub use pages::prefer_large;
 pub use pool::Pools;
 
-/// Every VM refuses keys that come twice in a map of at most that many pairs.
+/// Every VM refuses duplicate keys in a map of at most this many pairs.
 const SMALL_MAP: usize = 32;
 
 /// A term of the running call.
@@ -39,7 +39,7 @@ impl<'a> Handle<'a> {
         Handle(term, PhantomData)
     }
 
-    /// Its representation in the VM.
+    /// The VM's representation of the term.
     #[inline]
     pub fn word(self) -> Word {
         Word(self.0)
@@ -73,7 +73,7 @@ pub enum Guess {
 }
 
 impl Handle<'_> {
-    /// What it looks like.
+    /// The likely type of the term.
     #[inline]
     pub fn guess(self) -> Guess {
         match self.word().bits() & 3 {
@@ -91,7 +91,7 @@ impl From<Atom> for Handle<'_> {
     }
 }
 
-/// Where terms are read from and made.
+/// The environment in which terms are read and created.
 #[derive(Clone, Copy)]
 pub struct Heap<'a> {
     env: *mut ErlNifEnv,
@@ -177,7 +177,7 @@ impl<'a> Heap<'a> {
         size
     }
 
-    /// What a map has for a key.
+    /// The value of a key in a map.
     pub fn value(self, map: Handle<'a>, key: Handle<'a>) -> Option<Handle<'a>> {
         let mut value = ErlNifTerm::default();
         // SAFETY: see the top of this file.
@@ -271,7 +271,7 @@ impl<'a> Heap<'a> {
             sys::enif_make_map_from_arrays(self.env, keys, values, count, &raw mut map)
         };
         let map = Handle::new(map);
-        // OTP 25 does not refuse keys that come twice once the map is a large one, but keeps the last of them.
+        // OTP 25 accepts duplicate keys in a large map and keeps the last of them.
         (made != 0 && (count <= SMALL_MAP || self.size(map) == count)).then_some(map)
     }
 

@@ -1,10 +1,10 @@
-//! Cache of the keys of one text as terms: the objects of a list repeat the same few keys.
+//! Cache of the keys of one text as terms: the objects of a list have the same few keys.
 //!
-//! Guarantee: fixed memory, none for a text with few objects. A key that is not cached is created again.
+//! Guarantee: fixed memory, and none for a text with few objects. A key that is not cached is created again.
 
 use super::heap::Handle;
 
-/// Caching starts with this object: for fewer it does not pay.
+/// Caching starts with this object. For fewer objects a cache costs more than it saves.
 const FEW: usize = 3;
 
 const SLOTS: usize = 128;

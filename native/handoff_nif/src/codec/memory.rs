@@ -78,7 +78,7 @@ impl Stacks<'_> {
 /// writing it.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// Bounds of the first buffer, whatever the caller expects.
+/// Bounds of the first buffer, also when the caller expects another size.
 const SHORTEST_GUESS: usize = 256 * 1024;
 const LONGEST_GUESS: usize = 64 * 1024 * 1024;
 

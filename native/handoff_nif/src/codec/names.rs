@@ -1,5 +1,5 @@
-//! Cache of atom texts. An atom has the same text as long as the VM runs, so each thread caches the last few hundred: a
-//! state with atoms for keys costs less than one with strings.
+//! Cache of atom texts. An atom has the same text for the life of the VM, so each thread caches the last few
+//! hundred. With the cache a state with atoms as keys is cheaper to encode than one with strings.
 //!
 //! Guarantee: fixed memory for each thread. The text of an atom that is not cached is read from the VM.
 
@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use super::heap::{Handle, Heap, Word};
 
-/// Each place holds two atoms: with one, two atoms used in turn would evict each other.
+/// Each place holds two atoms. With one, two atoms used alternately would evict each other.
 const PAIRS: usize = 128;
 
 /// Room for a text, its quotes and a colon.
@@ -47,7 +47,7 @@ impl Names {
     pub fn remembered(&self, term: Handle<'_>) -> Option<&[u8]> {
         let word = term.word();
         let [newer, older] = &self.0[pair(word)];
-        // A slot that is empty has no atom: nothing is equal to it.
+        // An empty slot has no atom, so no atom equals it.
         if newer.atom == Some(word) {
             Some(newer.text())
         } else if older.atom == Some(word) {

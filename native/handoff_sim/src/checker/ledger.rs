@@ -1,5 +1,5 @@
-//! The numbers that the drains of one group have seen of each node, and the servers that they have sent there. Kept
-//! without the engine's ledger.
+//! The numbers that the drains of one group have received for each node, and the servers that they have sent
+//! there. Independent of the engine's ledger.
 
 use std::collections::VecDeque;
 
@@ -10,11 +10,11 @@ use crate::cluster::NodeIndex;
 
 #[derive(Debug, Clone, Default)]
 struct NodeEntry {
-    /// When the newest numbers that any drain of the group was shown were counted, and the limits with them.
+    /// The count time of the newest numbers that any drain of the group has received, and the limits in them.
     report: Option<(Micros, Vec<Capacity>)>,
     /// Attempts under way, by module.
     in_flight: Vec<u32>,
-    /// When a server really started there, and its module; by the time the drain heard of it.
+    /// When servers started there, and their modules, recorded when the drain receives the outcome.
     arrived: VecDeque<(Micros, u32)>,
 }
 
@@ -29,7 +29,8 @@ impl Ledger {
         Ledger { entries: vec![NodeEntry { in_flight: vec![0; modules], ..NodeEntry::default() }; nodes] }
     }
 
-    /// A drain of the group sees a node's numbers, counted at that time, in a heartbeat or as an answer.
+    /// Records that a drain of the group receives a node's numbers, counted at that time, in a heartbeat or
+    /// as an answer.
     pub fn shown(&mut self, node: NodeIndex, counted: Micros, view: &NodeView) {
         let report = &mut self.entries[node].report;
         if report.as_ref().is_none_or(|(known, _)| *known < counted) {
@@ -37,8 +38,8 @@ impl Ledger {
         }
     }
 
-    /// The limit that one more server of `module` exceeds, if any, by what was shown and what was sent since.
-    /// `grace`: how much later than it was written a heartbeat may be taken to have been written.
+    /// The limit, if any, that one more server of `module` exceeds, by the numbers received and the servers
+    /// sent since then. `grace` is how much later than it was written a heartbeat may count as written.
     pub fn over_limit(&self, node: NodeIndex, module: u32, grace: Micros) -> Option<String> {
         let (written, limits) = self.entries[node].report.as_ref()?;
         let written = *written + grace;
@@ -52,22 +53,22 @@ impl Ledger {
         })
     }
 
-    /// An attempt starts.
+    /// Records the start of an attempt.
     pub fn start(&mut self, node: NodeIndex, module: u32) {
         self.entries[node].in_flight[module as usize] += 1;
     }
 
-    /// An attempt ended.
+    /// Records the end of an attempt.
     pub fn end(&mut self, node: NodeIndex, module: u32) {
         self.entries[node].in_flight[module as usize] -= 1;
     }
 
-    /// A server has started on a node at that time.
+    /// Records that a server has started on a node at that time.
     pub fn arrive(&mut self, node: NodeIndex, module: u32, at: Micros) {
         self.entries[node].arrived.push_back((at, module));
     }
 
-    /// The node starts anew: what had arrived there is gone. Attempts under way end as any other.
+    /// Records that the node restarts and has lost its servers. Attempts in flight end as usual.
     pub fn forget(&mut self, node: NodeIndex) {
         self.entries[node].arrived.clear();
     }

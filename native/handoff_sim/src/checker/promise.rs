@@ -1,4 +1,4 @@
-//! The checks themselves.
+//! The checks.
 
 use handoff_core::time::Micros;
 use handoff_core::{Engine, NodeView, Poll, Shared, StickyLevel, StickyPolicy};
@@ -8,12 +8,13 @@ use crate::checker::{Checker, Rule, Stage};
 use crate::cluster::NodeIndex;
 use crate::servers::{Place, Server};
 
-/// The progress of large drains is checked only once in this many polls: its cost grows with the active servers.
+/// The progress of large drains is checked once in this many polls: the cost of the check grows with the
+/// active servers.
 const PROGRESS_EVERY: u64 = 256;
 const LARGE: usize = 10_000;
 
 impl Checker {
-    /// An attempt starts. `grace`: how much later than it was written a heartbeat may be taken to have been
+    /// Checks the start of an attempt. `grace` is how much later than it was written a heartbeat may count as
     /// written.
     pub fn starts(
         &mut self,
@@ -68,7 +69,7 @@ impl Checker {
         }
     }
 
-    /// A reservation is to be cleared.
+    /// Checks the release of a reservation.
     pub fn releases(&mut self, now: Micros, id: u32) {
         if self.stages[id as usize] != Stage::Displaced {
             self.breach(now, Rule::Displaced, format!("release of {id}, which is {:?}", self.stages[id as usize]));
@@ -76,7 +77,7 @@ impl Checker {
         self.enter(id, Stage::Releasing);
     }
 
-    /// Everything an answer to a poll must keep, once its actions are taken in.
+    /// Checks the result of a poll after its actions were recorded.
     pub fn polled(&mut self, now: Micros, poll: &Poll, engine: &Engine, shared: &Shared) {
         let over = engine.is_over();
         if poll.wake.is_some_and(|wake| wake <= now) {
@@ -98,7 +99,7 @@ impl Checker {
         }
     }
 
-    /// The last answer: what is left open, and whether the results are what happened.
+    /// Checks the last result: nothing is left open, and the results agree with the events.
     pub fn finished<'a>(
         &mut self,
         now: Micros,
@@ -129,9 +130,9 @@ impl Checker {
         for (id, code) in (0_u32..).zip(&results) {
             let (place, untouched) = (server(id).place(), !self.touched[id as usize]);
             let plausible = match *code {
-                // Or another node has moved it back since.
+                // The second condition: another node has moved the server back since then.
                 0 => place != Place::On(source) || server(id).moves > 1,
-                // It runs as before, unless it was just arriving here and that failed.
+                // The server runs as before, unless it had just arrived here and that start failed.
                 _ if untouched => place == Place::On(source) || server(id).undone_at >= self.started,
                 _ => true,
             };
@@ -144,7 +145,7 @@ impl Checker {
     fn progress(&mut self, now: Micros, engine: &Engine, shared: &Shared) {
         let progress = engine.progress(shared);
         let releasing = if progress.finished { 0 } else { u64::from(self.releasing) };
-        // After the end whatever was under way is counted as left.
+        // After the end, everything in flight counts as left.
         let under_way = if progress.finished { 0 } else { progress.in_flight + progress.displaced + progress.stopping };
         let sum = progress.pending + under_way + progress.moved + progress.left + releasing;
         if sum != progress.total {

@@ -1,13 +1,13 @@
-//! What a rebalance may move, by the first view it was shown and without the engine's arithmetic.
+//! The moves that a rebalance may make, computed from its first view and without the engine's arithmetic.
 
 use std::collections::BTreeMap;
 
 use handoff_core::{ClusterView, Config, NodeView};
 
-/// One server more or less is a matter of rounding.
+/// Rounding may cost one server.
 const ROUNDING: f64 = 1.000_1;
 
-/// What there was to move, and what was.
+/// The excess of a rebalance, and what was moved.
 #[derive(Debug)]
 pub(crate) struct Shares {
     source: String,
@@ -17,12 +17,12 @@ pub(crate) struct Shares {
     /// How many servers each node may be sent.
     room: BTreeMap<String, f64>,
     sent: f64,
-    /// It also knows what others know and move.
+    /// Whether the rebalance also knows what other ones know and move.
     knows_more: bool,
 }
 
 impl Shares {
-    /// By a view.
+    /// The shares in a view.
     pub(crate) fn of(view: &ClusterView, config: &Config) -> Shares {
         let ages = (config.max_age_ms, config.future_skew_ms);
         let source = config.source.name.clone();
@@ -39,7 +39,7 @@ impl Shares {
         Shares { excess, room, source, ages, sent: 0.0, knows_more: false }
     }
 
-    /// One more starts to move to `target`: what is wrong with that, if anything.
+    /// Records one more move to `target`. Returns what is wrong with it, if anything.
     pub(crate) fn moves(&mut self, target: &str, view: &ClusterView) -> Option<String> {
         self.sent += 1.0;
         let room = self.room.get(target).copied().unwrap_or(0.0);
@@ -54,12 +54,12 @@ impl Shares {
         }
     }
 
-    /// Its numbers are not only those that it is shown.
+    /// Records that the rebalance has other numbers than those of its views.
     pub(crate) fn knows_more(&mut self) {
         self.knows_more = true;
     }
 
-    /// One that was to move stays.
+    /// Records that a server that should move stays.
     pub(crate) fn stays(&mut self) {
         self.sent -= 1.0;
     }
@@ -82,7 +82,8 @@ fn limit(node: &NodeView) -> Option<f64> {
     total.map(|total| total.limit)
 }
 
-/// The share of each of these nodes, given as servers and limit: all have a limit and count by it, or all count alike.
+/// The share of each node, given as pairs of servers and limit: by limit where all nodes have one, else the
+/// same for all.
 pub fn shares(nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
     let all: f64 = nodes.iter().map(|(servers, _)| servers).sum();
     let limited = nodes.iter().all(|(_, limit)| limit.is_some());
@@ -91,7 +92,7 @@ pub fn shares(nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
         Some(limit) => limit.min(level),
         None => level,
     };
-    // How full every node gets when all servers are poured over them like water: found by halving.
+    // The level to which all servers together fill the nodes, found by bisection.
     let (mut low, mut high) = (0.0, all.max(1.0));
     for _ in 0..100 {
         let middle = f64::midpoint(low, high);

@@ -1,4 +1,4 @@
-//! The shapes of a deploy, and the nodes and scripts they come to.
+//! The kinds of deploy, with their nodes and scripts.
 
 use crate::cluster::{NodeIndex, NodeSpec};
 use crate::scenario::{Do, When};
@@ -11,23 +11,23 @@ pub const NEW_RELEASE: &str = "2";
 /// How nodes are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deploy {
-    /// One after the other; the new node starts first.
+    /// One after the other. Each new node starts before an old one stops.
     Surge,
-    /// One after the other; the old node stops first and comes back under the same name.
+    /// One after the other. The old node stops first and restarts under the same name.
     InPlace,
     /// All new nodes start, then all old ones drain together.
     BlueGreen,
-    /// So many nodes drain one after the other, and nothing comes instead.
+    /// This many nodes drain one after the other, without replacement.
     ScaleIn(usize),
-    /// All nodes drain together, and nothing comes instead.
+    /// All nodes drain together, without replacement.
     WholeStop,
-    /// One node drains; half a second later the other region is gone without a word.
+    /// One node drains. Half a second later the other region disappears without notice.
     RegionLoss,
     /// One node drains.
     Single,
 }
 
-/// How long a new node takes until others see it, with a margin.
+/// How long a new node takes until other nodes see it, with a margin.
 const STARTUP_MS: u64 = 1_500;
 /// From the end of a drain until the node is gone.
 const SHUTDOWN_MS: u64 = 100;
@@ -70,7 +70,7 @@ impl Deploy {
     /// What happens in a deploy of `old` nodes.
     pub fn script(self, old: usize) -> Vec<(When, Do)> {
         let mut script = Vec::new();
-        // What follows the drain of the node before, or the start of the run.
+        // The time of the previous node's drain, or the start of the run.
         let next = |node: NodeIndex, ms: u64| match node.checked_sub(1) {
             Some(before) => When::After(before, ms),
             None => When::At(ms),

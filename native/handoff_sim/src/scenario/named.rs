@@ -1,4 +1,4 @@
-//! The scenarios that have a name, as one table, each with what must come out of it.
+//! The named scenarios as one table, each with its expected result.
 
 use handoff_core::{Config, Source};
 
@@ -17,11 +17,11 @@ pub struct Named {
     pub servers: u32,
     /// How nodes are replaced.
     pub deploy: Deploy,
-    /// Drains share one ledger and limiter.
+    /// Whether drains share one ledger and limiter.
     pub coordinated: bool,
-    /// The store's trouble.
+    /// The faults of the store.
     pub weather: &'static [(u64, u64, Weather)],
-    /// The first target's trouble: it refuses in these spans.
+    /// The spans in which the first target refuses.
     pub flaps: &'static [(u64, u64)],
     /// Every node's limit for module 0, of which four in five servers are.
     pub hot_limit: Option<u32>,
@@ -32,11 +32,11 @@ pub struct Named {
 /// The expected result of a named scenario, for every seed.
 #[derive(Debug, Clone, Copy)]
 pub struct Expect {
-    /// At least this share of the servers that drains were asked to move is moved.
+    /// The least part of the servers to be moved that is moved.
     pub moved: f64,
     /// The most moves per server, on average.
     pub moves: f64,
-    /// At most this share of the servers is down at the end.
+    /// The largest part of the servers that is down at the end.
     pub down: f64,
 }
 
@@ -63,7 +63,7 @@ pub const NAMED: &[Named] = &[
     Named {
         name: "whole-cluster-stop",
         deploy: Deploy::WholeStop,
-        // No target is left, but every node moves its first servers before it knows of the others' drains.
+        // No target is left, but every node moves its first servers before it knows of the other drains.
         expect: Expect { moved: 0.0, moves: 0.1, down: 0.25 },
         ..PLAIN
     },
@@ -71,7 +71,7 @@ pub const NAMED: &[Named] = &[
         name: "region-loss",
         nodes: 7,
         deploy: Deploy::RegionLoss,
-        // Servers that ran in the lost region, or had just moved there, are down with it.
+        // Servers that ran in the lost region, or had just moved there, are down.
         expect: Expect { moved: 0.9, moves: 1.0, down: 0.6 },
         ..PLAIN
     },
@@ -80,7 +80,7 @@ pub const NAMED: &[Named] = &[
     Named {
         name: "hot-module",
         hot_limit: Some(90),
-        // Each of the five others has room for ten of the eighty, and a fifth of the servers has no limit.
+        // Each of the five other nodes has room for ten of the eighty. A fifth of the servers has no limit.
         expect: Expect { moved: 0.7, moves: 1.0, down: 0.0 },
         ..PLAIN
     },
@@ -88,7 +88,7 @@ pub const NAMED: &[Named] = &[
         name: "store-outage",
         servers: 500,
         weather: &[(300, 2_300, Weather::Refusing(1.0))],
-        // Only servers whose final write was under way when it began; they are started again, and do not
+        // Only servers whose final write was in flight when the outage began. They start again and do not
         // count as moved.
         expect: Expect { moved: 0.95, moves: 1.0, down: 0.0 },
         ..PLAIN
@@ -108,7 +108,7 @@ impl Named {
         NAMED.iter().find(|named| named.name == name)
     }
 
-    /// Where the store has trouble, half of the servers have something to lose.
+    /// Where the store has faults, half of the servers have unsaved changes.
     fn unsynced(&self) -> f64 {
         if self.weather.is_empty() { 0.0 } else { 0.5 }
     }

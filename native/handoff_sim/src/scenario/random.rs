@@ -1,4 +1,4 @@
-//! A scenario from a seed: every kind of node, load, store and trouble, in every combination that can occur.
+//! A scenario from a seed, with any possible combination of nodes, load, store and faults.
 
 use handoff_core::config::StickyLevel;
 use handoff_core::limiter::Concurrency;
@@ -10,7 +10,7 @@ use crate::scenario::deploy::{NEW_RELEASE, OLD_RELEASE, node};
 use crate::scenario::{Do, Faults, Load, Noise, Scenario, Strategy, When};
 use crate::store::{StoreShape, Weather};
 
-/// One in three scenarios has no trouble at all: there everything that can be moved must be.
+/// The part of scenarios without faults. In these, every server that can be moved must be moved.
 const CLEAN: f64 = 0.33;
 
 /// The scenario of a seed.
@@ -62,7 +62,7 @@ pub(crate) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeS
             0
         },
         heartbeat_every_ms: if stale { 0 } else { random.pick(&[300, 1_000, 3_000, 10_000]) },
-        // Of a node whose heartbeats stopped this is how long ago: some are stale, some not yet.
+        // How long ago the heartbeats of a node stopped: some are stale, others not yet.
         heartbeat_delay_ms: if stale { random.between(30_000, 70_000) } else { random.pick(&[1, 20, 200, 900]) },
         library: random.chance(0.8),
         limit,

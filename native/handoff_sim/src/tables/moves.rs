@@ -1,5 +1,5 @@
-//! How often a server moves while a cluster is replaced node by node, and how evenly servers lie afterwards: with drains
-//! alone, and with rebalances after the deploy.
+//! How often a server moves while a cluster is replaced node by node, and how even the loads are afterwards:
+//! with drains only, and with rebalances after the deploy.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use crate::scenario::{Do, Load, Scenario, Strategy, When};
 use crate::tables::table;
 use crate::world::{self, Outcome};
 
-/// Servers on the nodes before the deploy, in turn: clusters are never even, 50 on average.
+/// The numbers of servers on the nodes before the deploy, in turn: uneven, 50 on average.
 const SERVERS: [u32; 5] = [20, 80, 50, 35, 65];
 
-/// The deploys, and of how many nodes.
+/// The deploys and their numbers of nodes.
 const DEPLOYS: [(&str, &[usize]); 4] = [
     ("surge", &[4, 16, 64]),
     ("in place", &[4, 16, 64, 256]),
@@ -30,9 +30,9 @@ const DEPLOYS: [(&str, &[usize]); 4] = [
 struct Decider {
     name: &'static str,
     strategy: Strategy,
-    /// A drain starts by asking nodes for their number of servers.
+    /// Whether a drain begins by asking nodes for their numbers of servers.
     asks: bool,
-    /// All nodes rebalance when the deploy has ended.
+    /// Whether all nodes rebalance after the deploy.
     rebalances: bool,
 }
 
@@ -48,12 +48,13 @@ const DECIDERS: [Decider; 5] = [
     Decider { name: "handoff_core, then rebalance", rebalances: true, ..OURS },
 ];
 
-/// From the end of the last drain until the first round of rebalances, and between two: the default of `after_ms`.
+/// The time from the end of the last drain to the first round of rebalances, and between rounds: the default
+/// of `after_ms`.
 const ROUND_MS: u64 = 60_000;
-/// One must suffice; the second one shows whether it has.
+/// One round must be enough. The second one shows whether it was.
 const ROUNDS: u64 = 2;
 
-/// One deploy, decided by one of the deciders.
+/// One deploy, decided by the engine or by a rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// How nodes are replaced.
@@ -65,7 +66,7 @@ pub struct Row {
     pub moves: f64,
     /// Moves of the server that moved most often.
     pub most_moves: u32,
-    /// Servers on the fullest node at the end over the mean of those that are left.
+    /// Servers on the fullest node at the end, divided by the mean of the remaining nodes.
     pub fullest: f64,
     /// Rounds of rebalances in which servers moved.
     pub rounds: Option<usize>,
@@ -73,7 +74,7 @@ pub struct Row {
     pub down: u64,
 }
 
-/// Every deploy at every size by every decider.
+/// Every deploy with every number of nodes and every decider.
 pub fn moves(seed: u64) -> Vec<Row> {
     let mut rows = Vec::new();
     for (kind, sizes) in DEPLOYS {
@@ -84,7 +85,7 @@ pub fn moves(seed: u64) -> Vec<Row> {
     rows
 }
 
-/// An in-place deploy of so many nodes, decided by the engine, with rebalances or without.
+/// An in-place deploy of `nodes` nodes, decided by the engine, with rebalances or without.
 pub fn in_place(nodes: usize, rebalances: bool, seed: u64) -> Outcome {
     run(Deploy::InPlace, nodes, Decider { rebalances, ..OURS }, seed)
 }
@@ -112,7 +113,7 @@ fn row(kind: &'static str, nodes: usize, decider: Decider, seed: u64) -> Row {
     }
 }
 
-/// All nodes rebalance, some time after the last drain of the script. Those that have left do not.
+/// The rebalances of all nodes that remain, some time after the last drain of the script.
 fn rebalances(scenario: &Scenario) -> Vec<(When, Do)> {
     let mut drains =
         scenario.script.iter().filter_map(|(_, what)| if let Do::Drain(node) = what { Some(*node) } else { None });
@@ -122,7 +123,7 @@ fn rebalances(scenario: &Scenario) -> Vec<(When, Do)> {
     (1..=ROUNDS).flat_map(round).collect()
 }
 
-/// In how many rounds servers moved.
+/// The number of rounds in which servers moved.
 pub fn rounds(outcome: &Outcome) -> usize {
     let rebalances = || outcome.drains.iter().filter(|drain| drain.goal == Goal::Rebalance);
     let first = rebalances().map(|drain| drain.began).min().unwrap_or(Micros::ZERO);
@@ -176,7 +177,7 @@ pub fn mean_moves(outcome: &Outcome) -> f64 {
     f64::from(moves) / servers
 }
 
-/// The fullest node at the end over the mean of those that are left.
+/// Servers on the fullest node at the end, divided by the mean of the remaining nodes.
 pub fn imbalance(outcome: &Outcome, deploy: Deploy, nodes: usize) -> f64 {
     let left = match deploy {
         Deploy::ScaleIn(leaving) => nodes - leaving,

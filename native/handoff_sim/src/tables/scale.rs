@@ -14,11 +14,11 @@ use crate::store::StoreShape;
 use crate::tables::table;
 use crate::world;
 
-/// Drains that go on together, each with its share of the servers, and their ceiling together.
+/// The number of drains at the same time. They share the servers and one ceiling.
 const SOURCES: usize = 10;
 const CEILING: u32 = 200;
 
-/// The drain of `servers` servers by ten of `nodes` nodes together, one ledger and limiter for all.
+/// Ten of `nodes` nodes drain `servers` servers together, with one ledger and limiter.
 pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
     let mut scenario =
         Named { nodes, servers: 0, deploy: Deploy::WholeStop, coordinated: true, ..NAMED[0] }.scenario(seed);
@@ -27,7 +27,7 @@ pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
     let share = servers / u32::try_from(SOURCES).unwrap_or(1);
     scenario.servers = (0..SOURCES)
         .flat_map(|node| {
-            // Two modules in turn, so that every source has two classes of servers.
+            // Two modules alternately, so that every source has two classes of servers.
             [0, 1].map(|module| Load { node, count: share / 2, module, sticky: 0, priority: 0 })
         })
         .collect();
@@ -54,13 +54,13 @@ pub struct Row {
     pub virtual_s: f64,
     /// The run, seconds of this machine.
     pub wall_s: f64,
-    /// The same for each server, microseconds.
+    /// Time of the run per server, in microseconds.
     pub us_per_server: f64,
-    /// The most memory this process ever had, where the system says.
+    /// The peak memory of this process, where the system reports it.
     pub peak_mib: Option<u64>,
 }
 
-/// Runs it and measures its cost.
+/// Runs the scenario and measures its cost.
 pub fn scale(servers: u32, nodes: usize, seed: u64) -> (Row, world::Outcome) {
     let begun = Instant::now();
     let outcome = world::run(scenario(servers, nodes, seed));
@@ -97,7 +97,7 @@ pub fn text(row: &Row) -> Table {
     text
 }
 
-/// The most memory this process ever had, as Linux counts it.
+/// The peak memory of this process, as Linux reports it.
 fn peak_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

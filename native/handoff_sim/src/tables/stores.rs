@@ -1,5 +1,5 @@
-//! Gap and drain time with the adaptive limiter, beside the best fixed concurrency, which is not known
-//! beforehand.
+//! Gap and drain time with the adaptive limiter and with the best fixed limit. That limit is unknown before a
+//! drain.
 
 use comfy_table::Table;
 use handoff_core::Config;
@@ -15,7 +15,8 @@ use crate::world::{self, Outcome};
 
 /// Fixed concurrencies that are tried.
 const FIXED: [u32; 8] = [1, 2, 4, 8, 12, 16, 32, 50];
-/// The best one has the lowest p99 among those whose drain takes at most so much longer than the fastest.
+/// The best fixed limit has the lowest p99 among those whose drain takes at most this many times the fastest
+/// one.
 const SLOWER: f64 = 1.2;
 /// Servers in a drain: enough for quantiles, as few as a small production node has.
 pub const SERVERS: u32 = 500;
@@ -31,13 +32,13 @@ pub struct Measured {
     pub drain: f64,
 }
 
-/// A store, and what attempts meet on the way there.
+/// A store, and the delays of attempts around it.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// What it is called.
+    /// The name of the store in the table.
     pub name: &'static str,
     pub store: StoreShape,
-    /// The way there.
+    /// The delays around the store.
     pub noise: Noise,
     /// Servers to move.
     pub servers: u32,
@@ -104,7 +105,7 @@ pub fn shapes() -> Vec<Shape> {
 /// One store shape.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// What it is like.
+    /// The kind of store.
     pub store: &'static str,
     /// The fixed concurrency that was best there.
     pub best_fixed: u32,
@@ -175,7 +176,7 @@ pub fn drain_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Measured 
     measured(&world::run(starting_from(shape, learnt, seed)))
 }
 
-/// What a drain on this store leaves for the next one.
+/// What a drain on this store has measured for the next one.
 pub fn learnt(shape: &Shape, seed: u64) -> Option<Learnt> {
     world::run(scenario(shape, None, seed)).drains[0].report.as_ref().and_then(|report| report.learnt)
 }
@@ -196,7 +197,7 @@ fn scenario(shape: &Shape, fixed: Option<u32>, seed: u64) -> Scenario {
     let mut scenario = Named { nodes: 4, servers: shape.servers, deploy: Deploy::Single, ..NAMED[0] }.scenario(seed);
     scenario.servers.retain(|load| load.node == 0);
     (scenario.store, scenario.noise) = (shape.store.clone(), shape.noise);
-    // Long enough for one attempt at a time on the slowest of the stores.
+    // Long enough for one attempt at a time on the slowest store.
     scenario.config = Config { timeout_ms: 600_000, ..scenario.config };
     if let Some(max_concurrency) = fixed {
         scenario.config = Config { max_concurrency, concurrency: Concurrency::Fixed, ..scenario.config };

@@ -1,4 +1,4 @@
-//! Events by script and by the clock: drains, nodes that come and go, heartbeats.
+//! Scripted and timed events: drains, nodes that start and end, heartbeats.
 
 use handoff_core::time::Micros;
 use handoff_core::{ClusterView, Config, Event, Goal, ModuleId, ServerSpec, Shared, Source, StickyId};
@@ -13,9 +13,9 @@ use crate::world::{Drain, Due, Group, World};
 
 /// How soon a closed connection is noticed.
 const NOTICE: Micros = Micros::from_millis(5);
-/// How long a server stays where it came to, whatever a rebalance wants.
+/// How long a server stays where it arrived, even in a rebalance.
 const LATELY: Micros = Micros::from_millis(30_000);
-/// How often the host refreshes the view of the cluster during a drain.
+/// How often the library refreshes the view of the cluster during a drain.
 pub(super) const REFRESH: Micros = Micros::from_millis(1_000);
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
         self.open -= 1;
         match self.scenario.script[index].1 {
             Do::Drain(node) => match self.draining(node) {
-                // The host lets a rebalance end before it drains.
+                // The library lets a rebalance end before it drains.
                 Some(rebalance) if self.drains[rebalance].goal == Goal::Rebalance => {
                     self.drains[rebalance].checker.told_cancelled();
                     self.tell(rebalance, Event::Cancel);
@@ -67,7 +67,7 @@ impl World {
         self.servers.lose(node, self.queue.now(), &mut self.cluster);
     }
 
-    /// Tells running drains that a node is gone, unless it is back already.
+    /// Tells running drains that a node is gone, unless it has returned.
     pub(super) fn lost(&mut self, node: NodeIndex) {
         if self.cluster.node(node).connected {
             return;
@@ -94,12 +94,12 @@ impl World {
         }
         if goal == Goal::Drain {
             self.cluster.node_mut(node).draining = true;
-            // `stop_discovery` writes a heartbeat that says so.
+            // `stop_discovery` writes a heartbeat with the mark.
             self.write_heartbeat(node);
         }
         let mut servers = self.servers.on(node);
         if goal == Goal::Rebalance {
-            // The host leaves out what came here lately.
+            // The library leaves out servers that arrived recently.
             servers.retain(|server| {
                 let arrived = self.servers.get(*server).arrived_at;
                 arrived == Micros::ZERO || now.since(arrived) >= LATELY
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// What a drain or a rebalance of a node starts from.
+    /// The first view of a node's drain or rebalance.
     fn first_view(&mut self, node: NodeIndex, goal: Goal) -> ClusterView {
         let now = self.now();
         let asks = self.scenario.asks;
@@ -164,7 +164,8 @@ impl World {
         view
     }
 
-    /// What a rebalance is shown of numbers of servers: its own node's as it is, the others' as well as they are known.
+    /// The numbers of servers in a view of a rebalance: exact for the own node, with the scenario's error for
+    /// others.
     pub(super) fn count(&mut self, source: NodeIndex, view: &mut ClusterView) {
         let noise = self.scenario.count_noise;
         for node in &mut view.nodes {
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    /// The one group where drains are coordinated, else a new one.
+    /// The common group where drains are coordinated, else a new one.
     fn group_for(&mut self, config: &Config) -> usize {
         if self.scenario.coordinated && !self.groups.is_empty() {
             return 0;
@@ -220,7 +221,7 @@ impl World {
         }
     }
 
-    /// The script's events that wait for the end of this node's drain.
+    /// Starts the script's events that wait for the end of this node's drain.
     pub(super) fn drain_ended(&mut self, node: NodeIndex) {
         for (index, (when, _)) in self.scenario.script.iter().enumerate() {
             if let When::After(awaited, ms) = when
@@ -231,7 +232,7 @@ impl World {
         }
     }
 
-    /// A node that starts writes a heartbeat at once; one that runs already wrote its last somewhen in the
+    /// A node that starts writes a heartbeat at once. A running one wrote its last at some time within the
     /// interval before.
     pub(super) fn first_heartbeat(&mut self, node: NodeIndex) {
         let spec = self.cluster.node(node).spec.clone();

@@ -1,4 +1,4 @@
-//! The host's part: polling, carrying out actions, passing on events, cleaning up.
+//! The part of the Elixir library: polling, executing actions, passing on events, cleaning up.
 
 use handoff_core::time::Micros;
 use handoff_core::{Action, EngineError, Event, Goal, ServerId};
@@ -47,8 +47,7 @@ impl World {
         }
     }
 
-    /// The moment for which a wake-up was entered: polls if the engine still asks for it, else waits for the
-    /// one it wants.
+    /// Handles a wake-up: polls if the engine still asks for this time, else waits for the time it asks for.
     pub(super) fn wake(&mut self, drain: usize) {
         let now = self.now();
         let state = &mut self.drains[drain];
@@ -111,9 +110,8 @@ impl World {
         self.queue.after(overhead, Due::Attempt(token, Step::Begin));
     }
 
-    /// How much later than it was written a heartbeat may be taken to have been written. None where clocks
-    /// agree; where a source of the group has a clock behind the target's, the time the heartbeat takes to be
-    /// seen.
+    /// How much later than it was written a heartbeat may count as written: zero where clocks agree, and the
+    /// delay of the heartbeat where a source of the group has a clock behind the target's.
     fn grace(&self, group: usize, target: NodeIndex) -> Micros {
         let spec = &self.cluster.node(target).spec;
         let mut sources = self.drains.iter().filter(|drain| drain.group == group).map(|drain| drain.source);
@@ -142,7 +140,7 @@ impl World {
         }
     }
 
-    /// Hands an event to a drain. False when the drain was over already.
+    /// Passes an event to a drain. Returns false when the drain was over.
     pub(super) fn deliver(&mut self, drain: usize, event: Event) -> bool {
         let now = self.now();
         let state = &mut self.drains[drain];
@@ -176,7 +174,7 @@ impl World {
         self.queue.after(events::REFRESH, Due::Refresh(drain));
     }
 
-    /// A server that had been told to stop is down.
+    /// Records that a server that was told to stop has ended.
     pub(super) fn down(&mut self, drain: usize, id: u32) {
         self.open -= 1;
         let (now, server) = (self.now(), self.drains[drain].servers[id as usize]);

@@ -9,21 +9,23 @@ use crate::world::{Due, World};
 #[derive(Debug, Default)]
 pub(super) struct Cores([Core; 2]);
 
-/// One that other work wants, too. The kernel shares it fairly: while the other work runs, ours earns time, at most a slice of
-/// it, and starts at once as long as it has some. Then the other work gets a slice, and everything that waits for this core waits
-/// for that. The more of our threads wait, the more time they get for each slice.
+/// A core that other work wants, too. The kernel shares it fairly: while the other work runs, our threads
+/// earn time, at most one slice. A thread of ours starts at once while there is earned time. Then the other
+/// work gets a slice, and all threads that wait for the core wait for its end. The more of our threads wait,
+/// the more time they get per slice.
 #[derive(Debug, Default, Clone, Copy)]
 struct Core {
     free: Micros,
-    /// What ours may run before it is the other work's turn.
+    /// How long our threads may run before the other work runs again.
     earned: Micros,
 }
 
-/// The threads of all nodes that one core can have waiting: source, target and store.
+/// How many threads of all nodes can wait for one core: those of source, target and store.
 const THREADS: u64 = 3;
 
 impl Cores {
-    /// Does work on the core that is free first, beside other work that keeps a core for `slice`; when it is done.
+    /// Executes work on the core that is free first, beside other work that keeps a core for `slice`. Returns
+    /// the time of the end.
     fn work(&mut self, now: Micros, work: Micros, slice: Micros) -> Micros {
         let [one, other] = &mut self.0;
         let core = if one.free <= other.free { one } else { other };
@@ -47,14 +49,14 @@ impl Cores {
 }
 
 impl World {
-    /// Enters the first stall, where there are any.
+    /// Schedules the first stall, if the scenario has stalls.
     pub(super) fn first_stall(&mut self) {
         if self.scenario.noise.stalls.0 > 0.0 {
             self.next_stall();
         }
     }
 
-    /// The machine stands still for a while.
+    /// Stops the machine for a while.
     pub(super) fn stall(&mut self) {
         let lasts = self.random.exponential(self.scenario.noise.stalls.1);
         self.cores.stall(self.now() + millis(lasts));
@@ -66,20 +68,20 @@ impl World {
         self.queue.after(millis(pause), Due::Stall);
     }
 
-    /// How much later the attempt that starts now begins, because nothing is warm yet.
+    /// The extra delay of an attempt that starts now, because of the cold start.
     pub(super) fn cold(&mut self) -> Micros {
         let (attempts, longer) = self.scenario.noise.cold;
         self.started += 1;
         if self.started <= attempts { millis(longer) } else { Micros::ZERO }
     }
 
-    /// How much longer the server that stops now takes by itself.
+    /// The extra time that the stop of this server takes.
     pub(super) fn slow_stop(&mut self) -> Micros {
         let (share, longer) = self.scenario.noise.slow_stop;
         if self.random.chance(share) { millis(longer) } else { Micros::ZERO }
     }
 
-    /// How long it takes until a request reaches the store.
+    /// The time until a request reaches the store.
     pub(super) fn on_the_way(&mut self) -> Micros {
         let noise = self.scenario.noise;
         if noise.cpu_ms == 0.0 && noise.jitter_ms == 0.0 {

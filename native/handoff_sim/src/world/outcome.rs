@@ -12,7 +12,7 @@ use crate::world::World;
 pub struct DrainOutcome {
     /// The node that drained.
     pub source: String,
-    /// What it was to reach.
+    /// The goal of the drain.
     pub goal: Goal,
     /// When it began.
     pub began: Micros,
@@ -29,12 +29,12 @@ pub struct Outcome {
     pub name: String,
     /// Its seed.
     pub seed: u64,
-    /// Promises not kept.
+    /// Violated guarantees.
     pub broken: Vec<Violation>,
-    /// In the order in which they began.
+    /// The drains in the order of their starts.
     pub drains: Vec<DrainOutcome>,
-    /// From the start of the attempt that stopped a server to its answer that it runs elsewhere,
-    /// microseconds, sorted.
+    /// Sorted gaps in microseconds, from the start of the attempt that stopped a server to the answer that
+    /// the server runs elsewhere.
     pub gaps: Vec<u64>,
     /// How often each server was moved.
     pub moves: Vec<u32>,
@@ -70,7 +70,7 @@ impl Outcome {
         self.reports().map(|report| report.left.get(&reason).copied().unwrap_or(0)).sum()
     }
 
-    /// The gap that this share of moved servers stayed below, milliseconds.
+    /// The gap in milliseconds that this part of the moved servers did not exceed.
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
     pub fn gap_ms(&self, percent: usize) -> f64 {
         let rank = (self.gaps.len() * percent).div_ceil(100).max(1);

@@ -24,7 +24,7 @@ use crate::world::{Due, World};
 const ERPC_SAME_REGION: Micros = Micros::from_millis(3_000);
 const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
 
-/// Where an attempt is; the flags say whether the store served the request before.
+/// The step of an attempt. The flags say whether the store served the request before.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Begin,
@@ -53,11 +53,11 @@ pub(super) struct Attempt {
     began: Micros,
     timeout: Micros,
     called: Micros,
-    /// How long after its stop the target learns of it.
+    /// How long after the stop the target's registry learns of it.
     lag: Micros,
-    /// The caller has given up; the target works on.
+    /// The caller has given up, and the target continues.
     answered: bool,
-    /// A request of the target is under way.
+    /// A request of the target is in flight.
     busy: bool,
 }
 
@@ -102,7 +102,7 @@ impl World {
                 self.ask_store(token, Step::Read);
             }
             Step::Written(false) => {
-                // It is still stored as running here: no other node starts it.
+                // The server is still stored as running here, so no other node starts it.
                 self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
                 if self.servers.get(server).unsynced {
                     let (at, drain) = (self.now(), self.attempts[token].as_ref().map_or(0, |attempt| attempt.drain));
@@ -148,8 +148,8 @@ impl World {
         }
     }
 
-    /// Whether the store failed this drain and was not seen to work since: then a write of the source's own
-    /// goes first.
+    /// Whether the store has failed this drain and has not succeeded since then. A write of the source's own
+    /// is needed first in that case.
     fn attempt_is_suspect(&self, token: usize) -> bool {
         self.attempts[token].as_ref().is_some_and(|attempt| self.drains[attempt.drain].suspect)
     }
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// A client's own start came first, on some node that runs.
+    /// A client's own start on a running node came first.
     fn started_elsewhere(&mut self, token: usize) {
         let Some(attempt) = self.attempts[token].as_ref() else {
             return;
@@ -252,7 +252,7 @@ impl World {
         }
         match self.servers.place(server) {
             Place::On(node) => self.end(token, self.runs_on(node, target)),
-            // Released meanwhile: the object is not as it was, the claim loses.
+            // The server was released meanwhile: the object has changed, so the claim fails.
             Place::Free => self.end(token, Outcome::LostRace),
             Place::Reserved => {
                 self.servers.start(server, target, now, &mut self.cluster);
@@ -274,15 +274,15 @@ impl World {
         } else if ok {
             self.end(token, Outcome::Moved { node: None });
         } else {
-            // A start whose caller has given up may have been found running by a later attempt: then no
-            // attempt keeps its reservation.
+            // A later attempt may have found a start whose caller has given up. Then no attempt keeps the
+            // reservation.
             let reserved = !self.attempts[token].as_ref().is_some_and(|attempt| attempt.answered);
             self.servers.undo(server, reserved, now, &mut self.cluster);
             self.end(token, Outcome::Displaced(Blame::Store));
         }
     }
 
-    /// The caller goes on without an answer; what the target has begun goes on too.
+    /// The caller continues without an answer. What the target has begun continues as well.
     fn give_up(&mut self, token: usize, outcome: Outcome) {
         let Some(attempt) = self.attempts[token].as_mut() else {
             return;
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    /// Makes a request to the store, which may take a while to get there.
+    /// Sends a request to the store, which may arrive later.
     fn ask_store(&mut self, token: usize, then: fn(bool) -> Step) {
         match self.on_the_way() {
             Micros::ZERO => self.request(token, then),
@@ -303,8 +303,8 @@ impl World {
         }
     }
 
-    /// A request at the store. When the target makes it and its answer would come too late, the caller gives
-    /// up before.
+    /// Handles a request at the store. When the target's answer would come too late, the caller gives up
+    /// before.
     fn request(&mut self, token: usize, then: fn(bool) -> Step) {
         let Some(server) = self.attempts[token].as_ref().map(|attempt| attempt.server) else {
             return;
@@ -340,11 +340,11 @@ impl World {
         Outcome::Moved { node: (node != target).then(|| self.cluster.node(node).spec.name.clone()) }
     }
 
-    /// The attempt is through: answers, unless its caller had given up.
+    /// Ends an attempt. Answers, unless the caller has given up.
     fn end(&mut self, token: usize, outcome: Outcome) {
         let answered = self.attempts[token].as_ref().is_none_or(|attempt| attempt.answered);
         if answered {
-            // The caller has gone on. A server that did not start stays with the drain's later attempts.
+            // The caller has continued. Later attempts of the drain handle a server that did not start.
             self.attempts[token] = None;
         } else {
             self.answer(token, outcome);
@@ -354,7 +354,7 @@ impl World {
         self.open -= 1;
     }
 
-    /// Tells the drain how an attempt ended.
+    /// Tells the drain the outcome of an attempt.
     fn answer(&mut self, token: usize, outcome: Outcome) {
         let now = self.queue.now();
         let Some(attempt) = self.attempts[token].as_ref() else {

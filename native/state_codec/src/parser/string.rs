@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::{Parser, Text};
 use crate::{ReadError, scan};
 
-/// What the letter behind a backslash stands for; 0 when it is not enough, or no escape.
+/// The character that each letter after a backslash stands for; 0 when the letter is not enough, or no
+/// escape.
 static LETTERS: [u8; 256] = {
     let mut table = [0; 256];
     let pairs = *b"\"\"\\\\//n\nt\tr\rb\x08f\x0c";
@@ -48,7 +49,8 @@ impl<'i> Parser<'i> {
         }
     }
 
-    /// Goes on in large steps as far as they reach: to the end of the string, or to an escape of more than a letter.
+    /// Continues in large steps as far as possible: to the end of the string, or to an escape of more than a
+    /// letter.
     #[inline]
     fn blocks(&mut self, mut at: usize) -> Result<usize, ReadError> {
         loop {
@@ -56,7 +58,7 @@ impl<'i> Parser<'i> {
             let blocks = scan::copy_unescaped(&self.input.as_bytes()[at..], room, &LETTERS);
             self.unescaped.advance(blocks.written);
             at += blocks.read;
-            // It stopped for want of room: the buffer grows.
+            // The step ended because the buffer is full, so the buffer grows.
             if self.unescaped.left() >= scan::BLOCK_ROOM {
                 return Ok(at);
             }
@@ -90,7 +92,7 @@ impl<'i> Parser<'i> {
         }
     }
 
-    /// `\uXXXX`, or two of them that are the halves of one character.
+    /// `\uXXXX`, or two of them that form one character.
     fn unicode_escape(&mut self, at: usize) -> Result<usize, ReadError> {
         let bad = ReadError::BadEscape { at };
         let first = self.code_unit(at)?.ok_or(bad)?;
@@ -105,7 +107,7 @@ impl<'i> Parser<'i> {
         Ok(at + len)
     }
 
-    /// The value of the `\uXXXX` at `at`; `None` when it is none.
+    /// The value of the `\uXXXX` at `at`; `None` when it is not such an escape.
     fn code_unit(&self, at: usize) -> Result<Option<u32>, ReadError> {
         let Some([backslash, letter, digits @ ..]) = self.input.as_bytes().get(at..at + 6) else {
             return Err(ReadError::UnexpectedEnd);

@@ -49,7 +49,7 @@ static TABLES: [[u8; 32]; 3] = {
     tables
 };
 
-/// What was seen so far.
+/// The state after the bytes so far.
 #[derive(Clone, Copy)]
 pub struct Checker {
     last: __m256i,
@@ -85,7 +85,8 @@ impl Checker {
             ),
             _mm256_shuffle_epi8(third, upper(bytes)),
         );
-        // The highest bit where the byte two before starts a character of three or more, or the one three before one of four.
+        // The highest bit is set where the byte two before starts a character of at least three bytes, or the
+        // byte three before one of four.
         let third_byte = _mm256_subs_epu8(two, _mm256_set1_epi8(0x60));
         let fourth_byte = _mm256_subs_epu8(three, _mm256_set1_epi8(0x70));
         let right = _mm256_and_si256(_mm256_or_si256(third_byte, fourth_byte), _mm256_set1_epi8(i8::MIN));
@@ -93,7 +94,7 @@ impl Checker {
         self.last = bytes;
     }
 
-    /// Whether all of it was right.
+    /// Whether all bytes were valid.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub fn valid(&self) -> bool {
@@ -101,7 +102,7 @@ impl Checker {
     }
 }
 
-/// How many bytes at the end of `bytes` are the start of a character that goes on behind them.
+/// How many bytes at the end of `bytes` begin a character that continues after them.
 pub fn cut_off(bytes: &[u8]) -> usize {
     let last = bytes.iter().rev().take(3);
     let start = last.enumerate().find(|(_, byte)| **byte >= 0xc0);

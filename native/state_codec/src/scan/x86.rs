@@ -114,7 +114,7 @@ pub(super) fn find_special_from_short(src: &[u8], wide: usize) -> usize {
     if mask != 0 { mask.trailing_zeros() as usize } else { find_special_behind_short(src, wide) }
 }
 
-/// The same, when there is none in the first sixteen bytes.
+/// Continues `find_special` when the first sixteen bytes have no special byte.
 #[inline(never)]
 fn find_special_behind_short(src: &[u8], wide: usize) -> usize {
     let mut at = 16;

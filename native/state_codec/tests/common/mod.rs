@@ -1,4 +1,4 @@
-//! Values built from events, and written again: what the tests of this crate compare.
+//! Values that are built from events and written again. The tests of this crate compare them.
 
 use state_codec::{Declined, Event, Output, Parser, ReadError, Sink, Text, number, text};
 
@@ -43,7 +43,7 @@ fn string(text: Text<'_>) -> String {
     String::from_utf8(text.as_bytes().to_owned()).expect("texts are UTF-8")
 }
 
-/// What is being built: one frame for each open container, with its pending key.
+/// The value under construction: one frame for each open container, with its pending key.
 #[derive(Default)]
 struct Builder {
     open: Vec<(Value, Option<String>)>,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::Error;
 
 const FILE: &str = ".json";
-/// What common file systems allow.
+/// The longest file name that common file systems allow.
 const MAX_NAME: usize = 255;
 
 pub(super) fn path(key: &str) -> Result<PathBuf, Error> {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_keys_share_a_file_and_none_is_a_directory_of_another() {
+    fn no_two_keys_share_a_file_and_no_key_is_a_directory_of_another() {
         let keys =
             ["a", "a.json", "a.json/b", "a/b", ".a", "%2Ea", "a%2Ejson", "a b", "50%", "日本語/ü", "A", "a.json.json"];
         let files: std::collections::BTreeSet<_> = keys.iter().map(|key| path(key).unwrap()).collect();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_gives_its_part_back_and_strangers_give_none() {
+    fn a_file_name_gives_its_key_part_and_foreign_names_give_none() {
         for name in ["a", "a.json", ".hidden", "x y", "%", "ü", "a.json.json"] {
             assert_eq!(part(&(escape(name) + FILE), false).as_deref(), Some(name));
             assert_eq!(part(&directory(name), true).as_deref(), Some(name));

@@ -1,6 +1,6 @@
-//! A listing of a directory, page by page, in an order that does not depend on the file system.
+//! Lists a directory page by page, in an order that does not depend on the file system.
 //!
-//! A page reads the directories on the way to where it starts and those it passes, not the ones before it.
+//! A page reads only the directories on the path to its start, and those after it.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -16,7 +16,7 @@ pub(super) fn keys(
     after: Option<&str>,
     max: usize,
 ) -> Result<(Vec<String>, bool), Error> {
-    // Only directories that can hold the prefix are entered.
+    // Only directories that can contain the prefix are read.
     let (above, start) = match prefix.rsplit_once('/') {
         Some((above, start)) => (Some(above), start),
         None => (None, prefix),
@@ -55,7 +55,7 @@ impl Walk<'_> {
                 children.push((part, is_directory, entry.path()));
             }
         }
-        // An object before the directory of the same name.
+        // An object comes before the directory of the same name.
         children.sort_unstable();
 
         for (part, is_directory, path) in children {
@@ -84,14 +84,14 @@ fn order(key: &str, other: &str) -> Ordering {
     key.split('/').cmp(other.split('/'))
 }
 
-/// Whether everything in `directory` comes before `after`.
+/// Whether all keys in `directory` come before `after`.
 fn all_before(directory: &str, after: &str) -> bool {
     let mut theirs = after.split('/');
     for part in directory.split('/') {
         match theirs.next().map(|their| part.cmp(their)) {
             Some(Ordering::Equal) => {}
             Some(ordering) => return ordering == Ordering::Less,
-            // `after` is an object above or beside the directory: what is in it comes later.
+            // `after` is an object above or beside the directory, so everything in the directory comes later.
             None => return false,
         }
     }

@@ -11,7 +11,7 @@ use object_store::client::{HttpClient, HttpRequestBody};
 pub(super) struct Deletions {
     pub(super) store: Arc<MicrosoftAzure>,
     pub(super) account: String,
-    /// Not for containers with public access, which need no signature.
+    /// Whether requests are signed. Containers with public access need no signature.
     pub(super) signed: bool,
     pub(super) http: HttpClient,
 }

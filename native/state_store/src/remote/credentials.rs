@@ -40,7 +40,7 @@ pub(super) struct Credentials<T: 'static> {
     inner: Mutex<Arc<dyn CredentialProvider<Credential = T>>>,
     make: Make<T>,
     patience: Duration,
-    /// Whether it has given any: then a service that is gone is expected to come back.
+    /// Whether the service has given credentials before. Then a failing service is expected to recover.
     had: AtomicBool,
     failed: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_names_versions_as_reads_do_whatever_its_own_habit() {
+    fn the_etags_of_a_listing_are_those_of_a_read_on_every_server() {
         let etags = Etags::default();
         assert_eq!(etags.listed("a".into()), "a", "nothing was read yet");
         etags.read("\"a\"".into());
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_is_sent_in_the_form_the_store_takes() {
+    fn a_condition_is_sent_in_the_form_that_the_store_accepts() {
         let etags = Etags::default();
         assert_eq!(etags.sent("\"a\""), "\"a\"");
         etags.set_flipped(true);

@@ -51,7 +51,7 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
     Ok(Remote { custom_endpoint, deletes_atomically: is_aws, ..remote })
 }
 
-/// What the builder does not have yet.
+/// Adds the settings that the builder does not have yet from the profile.
 fn with_profile(mut builder: AmazonS3Builder, profile: &Profile) -> Result<AmazonS3Builder, Error> {
     use AmazonS3ConfigKey as Key;
     let has = |builder: &AmazonS3Builder, keys: &[Key]| keys.iter().any(|key| builder.get_config_value(key).is_some());
@@ -170,7 +170,7 @@ fn open<S, T: Send + Sync + 'static>(
     Ok(Opened { store: Arc::new(store), http, refresh })
 }
 
-/// What every provider has.
+/// Builds the part of a store that is the same for all providers.
 fn remote<S>(protocol: Protocol, bucket: &str, opened: Opened<S>, settings: &Settings) -> Remote
 where
     S: ObjectStore + PaginatedListStore,

@@ -1,10 +1,10 @@
-//! A profile of AWS' shared files: the settings that are taken when neither options nor variables have any.
+//! A profile of AWS' shared files: settings that are used when neither options nor variables have any.
 //!
-//! As the SDKs: `AWS_PROFILE` or `default`; `AWS_SHARED_CREDENTIALS_FILE` or `~/.aws/credentials` first, then
-//! `AWS_CONFIG_FILE` or `~/.aws/config`. Keys and web identity are taken; a profile that needs something else
-//! (a role of another profile, SSO, a program) is refused rather than passed over, because the next source of
-//! credentials may be another account. Only the default profile is passed over when nothing names it: it may be
-//! on a machine whose role is meant.
+//! The rules are those of the SDKs: the profile is `AWS_PROFILE` or `default`; its settings are in
+//! `AWS_SHARED_CREDENTIALS_FILE` or `~/.aws/credentials`, then in `AWS_CONFIG_FILE` or `~/.aws/config`. Keys
+//! and web identity are supported. A profile that needs something else (a role of another profile, SSO, a
+//! program) is refused and not skipped, because the next source of credentials may be another account. Only
+//! an unnamed default profile is skipped: the machine may use its role.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use crate::Error;
 
-/// Read of each file.
+/// The most bytes read of each file.
 const LONGEST: u64 = 1024 * 1024;
 /// Settings by which a profile gets credentials in a way that is not supported here.
 const UNSUPPORTED: [&str; 6] =
@@ -25,7 +25,7 @@ type Section = BTreeMap<String, String>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Profile {
     name: String,
-    /// By `AWS_PROFILE`.
+    /// Whether `AWS_PROFILE` names the profile.
     is_named: bool,
     settings: Section,
 }
@@ -61,10 +61,10 @@ impl Profile {
         self.settings.get(setting).map(String::as_str)
     }
 
-    /// Where the credentials come from, each by its option and with its value. None: not from here.
+    /// The credentials of the profile, each as its option and its value; empty if the profile has none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the profile gets them in a way that is not supported.
+    /// [`Error::Invalid`] if the profile uses an unsupported way to get credentials.
     pub(super) fn credentials(&self) -> Result<Vec<(&'static str, &str)>, Error> {
         let all = |names: &[(&'static str, &str)]| {
             names.iter().map(|(option, setting)| Some((*option, self.get(setting)?))).collect::<Option<Vec<_>>>()
@@ -92,22 +92,22 @@ impl Profile {
     }
 }
 
-/// A file that is not there is an empty one.
+/// A missing file counts as empty.
 fn read(path: Option<PathBuf>) -> Result<String, Error> {
     let Some(path) = path else { return Ok(String::new()) };
     let mut text = String::new();
     let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
     match read {
         Ok(_) => Ok(text),
-        // As the SDKs: also in a folder that cannot be looked into, or below what is no folder. A service's user
-        // may have such a home.
+        // As in the SDKs, this includes a folder that cannot be read and a path below something that is not a
+        // folder. A service's user may have such a home.
         Err(_) if !path.is_file() => Ok(String::new()),
         Err(error) => Err(Error::Invalid { problem: format!("{}: {error}", path.display()) }),
     }
 }
 
-/// The settings below the headers that `is_it` takes; `None` without such a header. Lines that are indented
-/// belong to a setting of several parts, none of which is used here.
+/// The settings below the headers for which `is_it` is true; `None` without such a header. Indented lines
+/// belong to nested settings, which are not used here.
 fn section(text: &str, is_it: impl Fn(&str) -> bool) -> Option<Section> {
     let mut found: Option<Section> = None;
     let mut inside = false;
@@ -177,7 +177,7 @@ region = wrong
     }
 
     #[test]
-    fn keys_come_from_the_profile_that_is_named_or_the_default_one() {
+    fn keys_come_from_the_named_profile_or_the_default_one() {
         let default = profile(None).expect("there");
         let keys = [("aws_access_key_id", "AKIADEFAULT"), ("aws_secret_access_key", "one=two/three")];
         assert_eq!(
@@ -202,13 +202,13 @@ region = wrong
     }
 
     #[test]
-    fn a_home_that_is_no_folder_has_no_profile() {
+    fn a_home_that_is_not_a_folder_has_no_profile() {
         let home = |variable: &str| (variable == "HOME").then(|| "/dev/null".to_owned());
         assert_eq!(Profile::of_environment(home).expect("no file is no error").get("region"), None);
     }
 
     #[test]
-    fn a_profile_that_is_missing_or_not_supported_is_refused() {
+    fn a_missing_or_unsupported_profile_is_refused() {
         for (name, named) in [("nowhere", "nowhere"), ("chained", "source_profile")] {
             let refused = profile(Some(name)).and_then(|profile| profile.credentials().map(|found| found.len()));
             assert!(matches!(&refused, Err(Error::Invalid { problem }) if problem.contains(named)), "{refused:?}");

@@ -34,7 +34,7 @@ const MAX_ERROR_BYTES: usize = 256 * 1024;
 /// A page has 1,000 keys at most, each of 1,024 bytes before they are escaped.
 const MAX_LISTING_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a request is sent to.
+/// The kind of server that a request is sent to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     #[default]
@@ -42,7 +42,7 @@ pub(super) enum Role {
     Credentials,
 }
 
-/// One request: what to add to it, and what was seen of its response.
+/// The exchange of one request: what is added to it, and what is recorded of its response.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     pub(super) role: Role,
@@ -64,7 +64,7 @@ pub(super) struct Failure {
     pub(super) passes: bool,
 }
 
-/// The last thing that was seen.
+/// What was recorded last.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     pub(super) status: Option<u16>,
@@ -75,7 +75,7 @@ pub(super) struct Seen {
     /// The store's clock.
     pub(super) date: String,
     pub(super) lost: Option<Lost>,
-    /// A successful status with a body that no store would send.
+    /// A successful status with a body that no store sends.
     pub(super) not_a_store: bool,
     /// There were no credentials to send.
     pub(super) credentials: Option<Failure>,
@@ -101,7 +101,7 @@ impl Exchange {
 
     /// Records for the request in this task that it has no credentials.
     pub(super) fn without_credentials(failure: Failure) {
-        // Outside of a request the cause is not asked for.
+        // Outside a request the cause is not recorded.
         let _ = EXCHANGE.try_with(|exchange| exchange.saw(Seen { credentials: Some(failure), ..Seen::default() }));
     }
 
@@ -131,13 +131,13 @@ impl Exchange {
                 let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
                 length.is_none_or(|length| length == "0")
             }
-            // For listings the body is checked.
+            // The body of a listing is checked.
             Request::List => true,
         }
     }
 }
 
-/// The connector of every store: the usual client, watched. It is where all clients of a store are made, so that all of them have
+/// The connector of every store: the usual client, observed. All clients are created here, so that all have
 /// the same options.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Connector {
@@ -145,12 +145,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// How many clients were made. A store whose credentials do not come from a service has one.
+    /// How many clients were created. A store whose credentials do not come from a service has one.
     pub(super) fn count(&self) -> usize {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The client that was made last, which is the store's own.
+    /// The client that was created last, which is the store's own.
     pub(super) fn last(&self) -> Option<HttpClient> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
     }
@@ -158,7 +158,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Fails when there is one already, which is fine.
+        // This fails when a provider is installed already, which is no problem.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(options)? });
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_only_written_in_another_way_is_no_redirect() {
+    fn an_address_in_another_notation_is_not_a_redirect() {
         for (asked, answered) in [
             ("https://s3.internal:443/b/k", "https://s3.internal/b/k"),
             ("http://S3.Internal:80/b?list-type=2", "http://s3.internal/b?list-type=2"),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_longer_than_it_may_be_is_not_read_to_its_end() {
+    async fn a_body_above_its_limit_is_not_read_to_its_end() {
         let body = || HttpResponseBody::from(Bytes::from_static(b"1234"));
         assert!(read(body(), 3).await.is_err());
         assert_eq!(read(body(), 4).await.unwrap(), "1234");

@@ -90,7 +90,8 @@ async fn prove(store: &Store, limits: Limits) -> Result<bool, Error> {
     let proof = Proof { store, key: &key, limits };
     let result = proof.run().await;
     if result.is_err() {
-        // A store that refused the proof may refuse this as well; then an object of a few bytes stays. The flaw is to be told in time.
+        // A store that refused the proof may refuse the deletion as well; then an object of a few bytes
+        // stays. The time limit keeps the deletion from delaying the report of the flaw.
         let _ = tokio::time::timeout(CLEARING, store.delete_ungated(&key, None, limits)).await;
     }
     result

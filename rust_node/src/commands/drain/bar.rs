@@ -1,17 +1,18 @@
-//! Progress of a drain: a bar with rate and time left on a terminal, a line now and then elsewhere.
+//! Progress of a drain: on a terminal a bar with rate and remaining time, otherwise a line every five
+//! seconds.
 
 use std::io::{IsTerminal, Write};
 
 use handoff_core::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Steps come twice a second; a log needs one line in five seconds.
+/// Progress arrives twice a second. A log gets one line in five seconds.
 const STEPS_A_LINE: u32 = 10;
 const TEMPLATE: &str = "{bar:32} {human_pos}/{human_len}  {per_sec:.dim}  {eta} left  {msg}";
 
 pub(in crate::commands) struct Bar {
     bar: ProgressBar,
-    /// Not a terminal: steps shown so far.
+    /// Without a terminal: the number of steps shown so far.
     lines: Option<u32>,
 }
 
@@ -23,7 +24,7 @@ impl Bar {
 
     fn on(target: ProgressDrawTarget) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
-        // The template is fixed; if it were wrong, the default one would do.
+        // The template is a constant. If it were invalid, the default one would be used.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -35,7 +36,7 @@ impl Bar {
         if let Some(shown) = &mut self.lines {
             if *shown % STEPS_A_LINE == 0 {
                 let text = format!("{done}/{} done, {}", progress.total, counts(progress));
-                // Progress that cannot be shown is no reason to stop.
+                // A progress line that cannot be written does not end the command.
                 let _closed = writeln!(std::io::stderr(), "{text}");
             }
             *shown = shown.wrapping_add(1);
@@ -46,7 +47,7 @@ impl Bar {
         self.bar.set_position(done);
     }
 
-    /// Takes the bar away, so that what follows begins on a clean line.
+    /// Removes the bar, so that the next output starts on an empty line.
     pub(in crate::commands) fn end(&self) {
         self.bar.finish_and_clear();
     }
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_shows_how_far_it_is_and_is_gone_at_the_end() {
+    fn the_bar_shows_the_progress_and_is_removed_at_the_end() {
         let terminal = InMemoryTerm::new(4, 160);
         let mut bar = Bar::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         bar.show(&Progress { total: 2_000, moved: 500, in_flight: 8, limit: 8, left: 1, ..Progress::default() });
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_make_no_sense_are_shown_all_the_same() {
+    fn the_bar_shows_inconsistent_numbers_without_failing() {
         let terminal = InMemoryTerm::new(4, 200);
         let mut bar = Bar::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         for (total, moved) in [(u64::MAX, u64::MAX), (1, u64::MAX), (u64::MAX, 1), (0, 7)] {

@@ -1,5 +1,5 @@
-//! What a drain would do, as a table and as JSON. JSON has the keys and units of the wire's plan, and `moved`
-//! for `moves`, as a drain's report has it.
+//! The plan of a drain, as a table and as JSON. The JSON has the keys and units of the plan on the wire,
+//! except that `moves` is called `moved`, as in a report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,7 +55,7 @@ impl fmt::Display for Plan {
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         let estimate = self.estimate_us.map_or_else(|| "unknown: the store did not answer".to_owned(), duration_us);
         let limit = self.timeout_ms.map(|ms| ("limit", duration_us(ms.saturating_mul(1_000))));
-        // Without a server to move, a drain takes no time.
+        // A drain without servers to move takes no time.
         rows.group("time", (*moved > 0).then_some(("estimate", estimate)).into_iter().chain(limit));
         rows.group("not connected", self.out_of_reach.iter().map(|name| (&**name, String::new())));
         f.write_str(&columns(&rows.0))
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dry_run_does_not_say_that_anything_moved() {
+    fn a_dry_run_reports_no_server_as_moved() {
         let plan = PlanSummary {
             total: 10,
             moves: 8,

@@ -13,7 +13,7 @@ use crate::commands::columns::{columns, duration_us};
 pub(super) struct Summary {
     node: String,
     supervisor: String,
-    /// A key of the JSON that distinguishes a drain from a plan.
+    /// The JSON key that distinguishes a plan (`true`) from a drain.
     dry_run: bool,
     ended: Option<&'static str>,
     total: u64,
@@ -69,12 +69,12 @@ impl Summary {
     }
 }
 
-/// Whether all servers moved, except those that had ended by themselves.
+/// Whether all servers moved. Servers that had ended by themselves do not count as left.
 pub(super) fn is_complete(left: &BTreeMap<&'static str, u64>) -> bool {
     left.iter().all(|(reason, count)| *count == 0 || *reason == Reason::Gone.name())
 }
 
-/// Rows in groups: the first of each names the group.
+/// Rows in groups. The first row of each group shows the group's name.
 #[derive(Default)]
 pub(super) struct Rows(pub(super) Vec<[String; 3]>);
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_who_moved_where_and_who_was_left_and_why() {
+    fn the_table_lists_targets_and_the_reasons_of_servers_that_were_left() {
         let text = summary(&[(Reason::NoTarget, 2)]).to_string();
         let expected = "\
 MyApp.Durable on a@h: 8 of 10 servers moved in 2900 ms (done)
@@ -164,7 +164,7 @@ attempts  started            11
     }
 
     #[test]
-    fn only_servers_that_were_there_to_be_moved_count_as_left() {
+    fn servers_that_ended_by_themselves_do_not_count_as_left() {
         assert!(summary(&[(Reason::Gone, 2)]).is_complete());
         assert!(!summary(&[(Reason::Gone, 1), (Reason::Deadline, 1)]).is_complete());
     }

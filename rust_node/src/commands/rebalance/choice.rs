@@ -1,4 +1,4 @@
-//! Which supervisor is meant, and which nodes have it.
+//! Chooses the supervisor of a rebalance and the nodes that have it.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use crate::commands::nodes::NodeLine;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) name: String,
-    /// How many servers it has.
+    /// The number of servers of the supervisor on this node.
     pub(super) servers: u64,
-    /// Why it cannot be asked.
+    /// Why this node cannot be asked.
     pub(super) too_old: Option<String>,
 }
 
-/// The supervisor that is named, or the only one, and its nodes. `settings`: the request has some that earlier releases
-/// would ignore.
+/// Returns the named supervisor, or the only one, and its nodes. `settings` says whether the request has
+/// settings that earlier releases would ignore.
 pub(super) fn choose(
     lines: &[NodeLine],
     given: Option<&str>,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_wrong_or_missing_is_answered_with_those_there_are() {
+    fn a_wrong_or_missing_name_is_refused_with_a_list_of_supervisors() {
         let lines = [line("a@h", &["MyApp.Durable", "Other"], Some(false))];
         let error = |given| choose(&lines, given, false).expect_err("an error");
         assert_eq!(error(Some("MyApp.Durabel")).0, "no node has MyApp.Durabel, did you mean MyApp.Durable?");

@@ -1,4 +1,4 @@
-//! What a rebalance did, as a table and as JSON.
+//! The result of a rebalance, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,18 +14,18 @@ use crate::commands::agent::NoAnswer;
 use crate::commands::columns::columns;
 use crate::commands::exit::Exit;
 
-/// A server left for one of these was not to be moved.
+/// Reasons of servers that the rebalance was not meant to move.
 const KEPT: [Reason; 3] = [Reason::Kept, Reason::Excluded, Reason::Gone];
 
 pub(super) type OfNode = Result<Moves, NoAnswer>;
 
-/// What one node moved, or would.
+/// What one node moved, or would move in a dry run.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     moved: u64,
     left: BTreeMap<&'static str, u64>,
     targets: BTreeMap<String, u64>,
-    /// Why it moved nothing, or nothing more.
+    /// Why the node moved nothing, or stopped before its excess was moved.
     idle: Option<&'static str>,
 }
 
@@ -50,7 +50,8 @@ impl Moves {
     }
 }
 
-/// Servers that were to be moved and were not. Those that arrived lately count as far as their node has too many.
+/// The servers that should have moved and did not, by reason. Servers that arrived recently count up to the
+/// excess of the node.
 fn missing(left: BTreeMap<Reason, u64>, excess: u64) -> BTreeMap<&'static str, u64> {
     let counts = left.into_iter().filter(|(reason, _)| !KEPT.contains(reason)).map(|(reason, count)| match reason {
         Reason::MovedLately => (reason.name(), count.min(excess)),
@@ -76,10 +77,10 @@ pub(super) struct Rebalanced {
 #[derive(Debug, Serialize)]
 struct NodeRow {
     node: String,
-    /// Its servers when it was asked.
+    /// The number of servers when the node was asked.
     before: u64,
     moved: u64,
-    /// Its servers then, if no other comes or goes.
+    /// The number of servers after the rebalance, if no other server starts or ends.
     after: u64,
     left: BTreeMap<&'static str, u64>,
     targets: BTreeMap<String, u64>,
@@ -128,12 +129,13 @@ impl Rebalanced {
     }
 }
 
-/// Whether it moved less than its excess for that.
+/// Whether the node moved less than its excess because it was `idle`.
 fn stopped(idle: Option<&str>) -> bool {
     idle.is_some_and(|idle| !["within_tolerance", "too_few_servers"].contains(&idle))
 }
 
-/// A node that was lost matters more than one that refused, and that more than servers that were left.
+/// The worse of two exit codes: a lost node is worse than a refusal, and a refusal is worse than servers that
+/// were left.
 fn worse(one: Exit, other: Exit) -> Exit {
     let order = [Exit::Lost, Exit::Unreachable, Exit::Refused, Exit::Left];
     order.into_iter().find(|exit| [one, other].contains(exit)).unwrap_or(Exit::Done)
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_shows_what_every_node_has_then() {
+    fn the_sum_shows_the_number_of_servers_of_each_node_afterwards() {
         let nodes = [asked("a@h", 60), asked("b@h", 50), asked("c@h", 10)];
         let idle = Moves { idle: Some("within_tolerance"), ..Moves::default() };
         let answers = BTreeMap::from([
@@ -188,7 +190,7 @@ c@h   10       0      40     within_tolerance
     }
 
     #[test]
-    fn a_node_that_does_not_answer_is_listed_with_the_reason_and_decides_the_exit_code() {
+    fn a_node_that_does_not_answer_is_listed_with_the_reason_and_sets_the_exit_code() {
         let nodes = [asked("a@h", 9), asked("b@h", 1), asked("c@h", 1)];
         let left = Moves { left: BTreeMap::from([("no_target", 3)]), ..Moves::default() };
         let refused = Err(NoAnswer::Refused("it drains".to_owned()));
@@ -203,7 +205,7 @@ c@h   10       0      40     within_tolerance
     }
 
     #[test]
-    fn numbers_of_nodes_that_make_no_sense_are_added_up_to_the_largest() {
+    fn inconsistent_numbers_of_nodes_are_added_without_overflow() {
         let nodes = [asked("a@h", u64::MAX), asked("b@h", u64::MAX), asked("c@h", u64::MAX)];
         let answers = BTreeMap::from([
             ("a@h".to_owned(), Ok(moves(u64::MAX, "c@h"))),
@@ -215,7 +217,7 @@ c@h   10       0      40     within_tolerance
     }
 
     #[test]
-    fn servers_that_were_not_to_be_moved_do_not_count_as_left() {
+    fn servers_that_a_rebalance_keeps_do_not_count_as_left() {
         let all = || BTreeMap::from([(Reason::Kept, 40), (Reason::NoTarget, 2), (Reason::MovedLately, 9)]);
         assert_eq!(missing(all(), 0), BTreeMap::from([("no_target", 2)]));
         assert_eq!(missing(all(), 5)["moved_lately"], 5, "of those that are too many");

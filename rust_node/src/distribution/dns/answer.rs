@@ -1,47 +1,47 @@
-//! Reading answers of DNS servers, which may be hostile.
+//! Reads the answers of DNS servers, which may be hostile.
 //!
-//! Guarantee: of an answer at most [`RECORDS`] records are read, of a name at most [`NAME`] bytes, and a compressed name
-//! refers at most [`JUMPS`] times, each time to what stands before it. So no answer keeps the reader busy or makes
-//! it hold more. An answer counts only if it repeats the number and the question.
+//! Guarantee: at most [`RECORDS`] records of an answer are read, and at most [`NAME`] bytes of a name. A
+//! compressed name follows at most [`JUMPS`] pointers, each to an earlier position. So the work and the
+//! memory for an answer are bounded. An answer counts only if it repeats the id and the question.
 
-/// Records read of one answer.
+/// The most records that are read of one answer.
 pub(super) const RECORDS: usize = 256;
-/// Of a name as text. With the length of each label and the root's that is 255 bytes.
+/// The longest name as text. With the length bytes of the labels and the root label it has 255 bytes.
 pub(super) const NAME: usize = 253;
-/// Of a label in it.
+/// The longest label of a name.
 pub(super) const LABEL: usize = 63;
-/// As many as a name may have labels.
+/// The most pointers in one name: a name has no more labels than this.
 const JUMPS: usize = 127;
 const SRV: u16 = 33;
 const INTERNET: u16 = 1;
 
-/// Where a service is.
+/// Host and port of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub host: String,
     pub port: u16,
 }
 
-/// Why an answer is of no use.
+/// Why an answer cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnswerError {
     #[error("a malformed answer")]
     Malformed,
-    /// Another number or question than asked.
+    /// The id or the question is not the one that was sent.
     #[error("an answer to something else")]
     Other,
     #[error("no such name")]
     NoName,
-    /// The response code of the server.
+    /// The error code (RCODE) of the server.
     #[error("the server answers with code {0}")]
     Code(u8),
 }
 
-/// A question for the SRV records of a name. `None` if it is no name.
+/// Builds a question for the SRV records of a name; `None` if the name is invalid.
 pub(super) fn question(id: u16, name: &str) -> Option<Vec<u8>> {
     let mut message = id.to_be_bytes().to_vec();
-    // One question, recursion desired.
+    // One question; recursion desired.
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
         let length = u8::try_from(label.len()).ok().filter(|length| (1..=LABEL).contains(&usize::from(*length)))?;
@@ -60,7 +60,7 @@ pub(super) fn is_cut(answer: &[u8]) -> bool {
     answer.get(2).is_some_and(|flags| flags & 0x02 != 0)
 }
 
-/// What follows the question, if the message is an answer to it.
+/// The bytes after the question, if the message is an answer to that question.
 pub(super) fn answers(message: &[u8], question: &[u8]) -> Option<usize> {
     let asked = question.get(HEADER..)?;
     let is_answer = message.get(2)? & 0x80 != 0 && message.get(..2)? == question.get(..2)?;
@@ -86,7 +86,8 @@ pub(super) fn read(message: &[u8], question: &[u8]) -> Result<Vec<Service>, Answ
     Ok(services)
 }
 
-/// The record that begins there, if it is a service, and where the next one begins. `None` if it is malformed.
+/// Reads the record at `at`. Returns the service, if the record has one, and the position of the next record;
+/// `None` if the record is malformed.
 fn record(message: &[u8], at: usize) -> Option<(Option<Service>, usize)> {
     let (_owner, at) = name(message, at)?;
     let (kind, class) = (number(message, at)?, number(message, at + 2)?);
@@ -101,7 +102,7 @@ fn record(message: &[u8], at: usize) -> Option<(Option<Service>, usize)> {
     if after > end {
         return None;
     }
-    // The root stands for a service that is not available.
+    // The root name as host means that the service is not available.
     let is_host = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let service = (!host.is_empty() && is_host(&host)).then_some(Service { host, port });
     Some((service, end))
@@ -111,11 +112,11 @@ fn number(message: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*message.get(at..)?.first_chunk()?))
 }
 
-/// The name that begins there, without a dot at its end, and what follows it.
+/// Reads the name at `at`. Returns the name without its final dot and the position after it.
 fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
     let mut name = String::new();
     let mut end = None;
-    // What a name refers to begins before all of the name that was read.
+    // A pointer must lead before everything of the name that was read so far.
     let (mut before, mut jumps) = (at, 0);
     loop {
         let length = *message.get(at)?;
@@ -126,7 +127,7 @@ fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
                 if !name.is_empty() {
                     name.push('.');
                 }
-                // A dot in a label does not divide it, and is in no host.
+                // A dot inside a label does not separate labels, and no host name has one.
                 let char = |byte: &u8| if *byte == b'.' { char::REPLACEMENT_CHARACTER } else { char::from(*byte) };
                 name.extend(label.iter().map(char));
                 if name.chars().count() > NAME {
@@ -160,7 +161,7 @@ mod tests {
         question(7, NAME_ASKED).expect("a name")
     }
 
-    /// An answer with records whose owner refers to the question and whose targets are `hosts`.
+    /// An answer whose records point to the question's name and have `hosts` as targets.
     fn answer(hosts: &[&[u8]], count: u16) -> Vec<u8> {
         let mut message = asked();
         message[2] |= 0x80;
@@ -175,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn services_are_read_and_a_name_may_refer_to_what_stands_before_it() {
-        // "pod-1" and then "app.internal" of the question.
+    fn services_are_read_and_a_name_may_point_to_an_earlier_one() {
+        // The first target is "pod-1" followed by a pointer to "app.internal" in the question.
         let message = answer(&[b"\x05pod-1\xc0\x17", b"\x05pod-2\x01x\x00", b"\x00"], 3);
         let service = |host: &str| Service { host: host.to_owned(), port: 9_105 };
         assert_eq!(read(&message, &asked()), Ok(vec![service("pod-1.app.internal"), service("pod-2.x")]));
     }
 
     #[test]
-    fn names_in_circles_or_too_long_are_malformed() {
+    fn names_with_circular_pointers_or_too_many_bytes_are_malformed() {
         let first = u8::try_from(asked().len() + 18).expect("short");
         for host in [&[0xc0, first][..], &[1, b'a', 0xc0, first], &[0xff, 0xff], &[0x80, 1], &[63, b'a']] {
             assert_eq!(read(&answer(&[host], 1), &asked()), Err(AnswerError::Malformed), "{host:?}");
@@ -194,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_at_most_as_long_as_dns_has_them_and_refers_a_bounded_number_of_times() {
+    fn a_name_has_the_longest_length_of_dns_and_a_bounded_number_of_pointers() {
         let label = |length: u8| [&[length][..], &vec![b'a'; usize::from(length)]].concat();
         let name = |last: u8| [label(63).repeat(3), label(last), vec![0]].concat();
         let host = |name: &[u8]| read(&answer(&[name], 1), &asked()).map(|services| services[0].host.len());
         assert_eq!((name(61).len(), host(&name(61))), (255, Ok(NAME)));
         assert_eq!(host(&name(62)), Err(AnswerError::Malformed));
-        // References to references, each to the one before.
+        // Pointers to pointers, each to the one before.
         let chain = |length: usize| {
             let mut message = answer(&[], 2);
             let first = message.len() + 11;
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_between_services_are_passed_over_and_a_host_ends_with_its_record() {
+    fn addresses_between_services_are_skipped_and_a_host_ends_with_its_record() {
         let mut message = answer(&[b"\x01a\x00"], 4);
         message.extend(b"\xc0\x0c\0\x1c\0\x01\0\0\0\x3c\0\x10\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07");
         message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_bound_is_taken_and_hosts_with_other_characters_are_left_out() {
+    fn records_above_the_bound_and_hosts_with_invalid_characters_are_left_out() {
         let hosts: Vec<&[u8]> = vec![b"\x01a\x00"; 1_000];
         assert_eq!(read(&answer(&hosts, 1_000), &asked()).map(|services| services.len()), Ok(RECORDS));
         let strange: [&[u8]; 4] = [b"\x03a@b\x00", b"\x02a\n\x00", b"\x03a.b\x00", b"\x01\xe9\x00"];
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_something_else_do_not_count() {
+    fn answers_with_another_id_or_question_are_refused() {
         let good = answer(&[b"\x01a\x00"], 1);
         for at in [0, 2, 4, 5, 13, 20] {
             let mut bad = good.clone();

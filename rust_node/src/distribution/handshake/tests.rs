@@ -20,7 +20,7 @@ async fn both(
 }
 
 #[tokio::test]
-async fn both_sides_learn_the_other_with_either_prefix() {
+async fn both_sides_learn_the_peer_with_lengths_of_two_and_four_bytes() {
     for prefix in [Prefix::Two, Prefix::Four] {
         let (client, server) = both(prefix, "x", "x", "s@h").await;
         assert_eq!(client.expect("connected").name.to_string(), "s@h");
@@ -30,34 +30,34 @@ async fn both_sides_learn_the_other_with_either_prefix() {
 }
 
 #[tokio::test]
-async fn another_cookie_lets_neither_side_in() {
+async fn different_cookies_connect_neither_side() {
     let (client, server) = both(Prefix::Two, "x", "y", "s@h").await;
     assert!(matches!(client, Err(HandshakeError::Cookie)), "{client:?}");
     assert!(matches!(server, Err(HandshakeError::Cookie)), "{server:?}");
 }
 
 #[tokio::test]
-async fn a_peer_that_is_not_the_one_dialled_is_left() {
+async fn a_peer_with_another_name_than_the_one_dialled_is_refused() {
     let (client, _) = both(Prefix::Two, "x", "x", "other@h").await;
     assert!(matches!(client, Err(HandshakeError::Name { .. })), "{client:?}");
 }
 
 #[tokio::test]
-async fn garbage_and_long_messages_are_refused_without_waiting_for_them() {
+async fn garbage_and_long_messages_are_refused_before_they_arrive_completely() {
     for bytes in [&b"\xff\xff"[..], b"\x00\x01N", b"\x00\x00", b"\x00\x05hello", b"\x00\x03n\x00\x05"] {
         assert!(accept(tokio::io::join(bytes, tokio::io::sink()), Prefix::Two).await.is_err(), "{bytes:?}");
     }
 }
 
 #[tokio::test]
-async fn the_status_alive_is_answered_and_the_handshake_goes_on() {
+async fn the_status_alive_is_answered_and_the_handshake_continues() {
     let (near, far) = tokio::io::duplex(4_096);
     let (client, server) = (local("c@h", "x"), local("s@h", "x"));
     let accepting = async {
         let mut named = accept(far, Prefix::Two).await?;
         named.wire.send(b"salive").await?;
         assert_eq!(named.wire.receive().await?, b"strue");
-        // The rest is as after `ok`, whose status the client no longer waits for.
+        // From here on the handshake is as after `ok`. The client does not wait for another status.
         let own: u32 = 9;
         let mut challenge = vec![b'N'];
         challenge.extend(flags().bits().to_be_bytes());

@@ -1,6 +1,6 @@
-//! The messages of a handshake as bytes.
+//! Reads and writes the messages of a handshake.
 //!
-//! Guarantee: nothing longer than [`LONGEST`] is read, and fields are taken from what is there.
+//! Guarantee: no message longer than [`LONGEST`] is read, and no field is read beyond the end of its message.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -9,7 +9,7 @@ use crate::distribution::names;
 
 pub(super) fn put_name(message: &mut Vec<u8>, name: &NodeName) {
     let name = name.to_string();
-    // At most 255 bytes, by its type.
+    // The type of the name limits it to 255 bytes.
     message.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
     message.extend(name.as_bytes());
 }
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// A handshake message, read from its front.
+/// The fields of a handshake message, read from its front.
 pub(super) struct Fields<'a> {
     pub(super) left: &'a [u8],
     pub(super) expected: &'static str,

@@ -1,4 +1,4 @@
-//! Which connection a peer has, and how connections end.
+//! Which connection to a peer is kept, and how connections end.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -6,7 +6,7 @@ use super::super::limits::Limits;
 use super::super::testing::{PEER, connect, node};
 use super::*;
 
-/// No test waits for it.
+/// A limit that no test reaches.
 const LONG: Duration = Duration::from_secs(120);
 
 fn connected(node: &Node) -> DuplexStream {
@@ -24,7 +24,7 @@ fn frame(byte: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_connection_a_peer_made_last_replaces_the_one_before() {
+async fn a_new_connection_of_a_peer_replaces_the_earlier_one() {
     let node = node(Limits::default());
     let (first, taken) = connect(&node, PEER, 1);
     assert_eq!(taken, Ok(()));
@@ -34,9 +34,9 @@ async fn the_connection_a_peer_made_last_replaces_the_one_before() {
     assert_eq!(node.lock().peers.id(PEER), Some(2));
 }
 
-/// The tasks of two handshakes end in either order.
+/// The tasks of two handshakes may end in either order.
 #[tokio::test]
-async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() {
+async fn the_newest_connection_of_a_peer_stays_when_an_earlier_one_finishes_late() {
     let node = node(Limits::default());
     let (_second, taken) = connect(&node, PEER, 2);
     assert_eq!(taken, Ok(()));
@@ -48,7 +48,7 @@ async fn the_connection_a_peer_made_last_stays_when_the_one_before_comes_late() 
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_not_taken() {
+async fn a_connection_above_the_limit_is_refused() {
     let node = node(Limits { peers: 1, ..Limits::default() });
     let (_one, taken) = connect(&node, "one@127.0.0.1", 1);
     assert_eq!(taken, Ok(()));
@@ -60,7 +60,7 @@ async fn a_connection_too_many_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read_until_it_does() {
+async fn a_closing_node_sends_queued_frames_and_reads_until_the_peer_closes() {
     let node = node(Limits::default());
     let mut peer = connected(&node);
     node.lock().peers.push(PEER, frame(7)).expect("queued");
@@ -68,7 +68,7 @@ async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read
         let node = node.clone();
         async move { node.close(LONG).await }
     });
-    // What was sent last is unread, and the peer still writes: more than the connection holds.
+    // The last message is unread, and the peer writes more than the connection holds.
     peer.write_all(&[0; 4_096]).await.expect("the node reads on");
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.expect("the end, not an error");
@@ -79,7 +79,7 @@ async fn what_is_queued_goes_out_before_a_connection_closes_and_the_peer_is_read
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_close_is_not_waited_for_any_longer_than_that() {
+async fn a_peer_that_does_not_close_is_waited_for_no_longer_than_the_limit() {
     let node = node(Limits::default());
     let mut peer = connected(&node);
     node.lock().peers.push(PEER, frame(7)).expect("queued");
@@ -90,16 +90,16 @@ async fn a_peer_that_does_not_close_is_not_waited_for_any_longer_than_that() {
 }
 
 #[tokio::test]
-async fn a_node_that_closes_takes_no_connection() {
+async fn a_closing_node_accepts_no_connection() {
     let node = node(Limits::default());
     node.close(LONG).await;
     let (_peer, taken) = connect(&node, PEER, 1);
     assert_eq!(taken, Err(NotTaken::Stopped));
 }
 
-/// It is not yet detached: its task has not come that far.
+/// The connection is not detached yet: its task has not run that far.
 #[tokio::test]
-async fn a_connection_that_ends_is_no_slow_reader() {
+async fn a_connection_that_ends_does_not_count_as_a_slow_reader() {
     let node = node(Limits::default());
     let _peer = connected(&node);
     node.disconnect(PEER);

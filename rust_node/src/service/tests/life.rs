@@ -1,11 +1,11 @@
-//! One drain, from opening to forgetting.
+//! One drain, from its opening until it is forgotten.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::*;
 
 #[test]
-fn a_drain_runs_from_opening_to_its_report() {
+fn a_drain_runs_from_its_opening_to_its_report() {
     let mut service = service();
     let mut todo: VecDeque<_> = starts(&start(&mut service, MS(0), "a@h", 20, &["b@h", "c@h"])).into();
     let mut now = MS(0);
@@ -29,7 +29,7 @@ fn a_drain_runs_from_opening_to_its_report() {
 }
 
 #[test]
-fn a_keepalive_keeps_a_drain_and_progress_comes_twice_a_second() {
+fn a_keepalive_keeps_a_drain_and_progress_is_sent_twice_a_second() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 10, &["c@h"]);
     let mut told = 0;
@@ -41,7 +41,7 @@ fn a_keepalive_keeps_a_drain_and_progress_comes_twice_a_second() {
 }
 
 #[test]
-fn the_deadline_is_the_time_left_at_the_start_not_the_one_configured() {
+fn the_deadline_is_the_time_left_at_the_start_not_the_configured_time() {
     let mut service = service();
     tell(&mut service, MS(0), "a@h", open("a@h", 10));
     tell(&mut service, MS(0), "a@h", servers(0, 10));
@@ -56,7 +56,7 @@ fn the_deadline_is_the_time_left_at_the_start_not_the_one_configured() {
 }
 
 #[test]
-fn stopping_hands_every_drain_back_and_takes_no_more() {
+fn a_stopping_service_hands_every_drain_back_and_accepts_no_more() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 10, &["c@h"]);
     service.stop(MS(1));
@@ -65,7 +65,7 @@ fn stopping_hands_every_drain_back_and_takes_no_more() {
 }
 
 #[test]
-fn a_drain_that_is_opened_and_never_started_is_forgotten_in_its_own_time() {
+fn a_drain_that_is_never_started_is_forgotten_after_its_own_timeout() {
     let mut service = service();
     let short = DrainOpen { config: Config { timeout_ms: 5_000, ..config("a@h") }, ..open("a@h", 10) };
     tell(&mut service, MS(0), "a@h", short);
@@ -90,7 +90,7 @@ fn a_million_servers_arrive_in_chunks_and_start() {
 }
 
 #[test]
-fn a_drain_that_has_ended_and_one_whose_node_was_lost_are_remembered_with_their_numbers() {
+fn drains_that_ended_or_whose_node_was_lost_are_in_the_history_with_their_numbers() {
     let mut service = service();
     let orders = start(&mut service, MS(0), "a@h", 2, &["b@h"]);
     for (id, attempt, _) in starts(&orders) {
@@ -111,7 +111,7 @@ fn a_drain_that_has_ended_and_one_whose_node_was_lost_are_remembered_with_their_
 }
 
 #[test]
-fn what_is_refused_is_remembered_with_its_reason() {
+fn a_refusal_is_in_the_history_with_its_reason() {
     let mut service = service();
     tell(&mut service, MS(0), "a@h", DrainOpen { drainer: drainer("b@h"), ..open("a@h", 1) });
     tell(&mut service, MS(0), "a@h", open("a@h", 1));

@@ -1,4 +1,4 @@
-//! Rebalances on one storage: one coordinator, one ledger, and drains come first.
+//! Rebalances on one storage share a coordinator and a ledger, and drains take precedence.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use handoff_wire::RebalanceOpen;
 
 use super::*;
 
-/// Servers of each node.
+/// Servers by node.
 type Counts<'a> = &'a [(&'a str, u64)];
 
 fn rebalance(peer: &str, count: u32) -> RebalanceOpen {
@@ -43,7 +43,7 @@ fn report(messages: &[Message]) -> Option<Balance> {
     })
 }
 
-/// Three nodes with servers and one without, and what is under way between them.
+/// Three nodes with servers and one without, and the servers in flight between them.
 struct Cluster {
     service: Service,
     moved: BTreeMap<&'static str, u64>,
@@ -53,13 +53,13 @@ struct Cluster {
 impl Cluster {
     const SOURCES: [(&'static str, u64); 3] = [("a@h", 134), ("b@h", 133), ("c@h", 133)];
 
-    /// The numbers of servers as they are.
+    /// The current number of servers of each node.
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let left = |(peer, servers)| (peer, servers - self.moved.get(peer).copied().unwrap_or(0));
         Self::SOURCES.into_iter().map(left).chain([("d@h", self.moved.values().sum())]).collect()
     }
 
-    /// So many of those under way arrive, and others follow.
+    /// Lets `count` of the servers in flight arrive. Others follow.
     fn arrive(&mut self, now: Micros, count: usize) {
         for (peer, (id, attempt, target)) in self.under_way.drain(..count).collect::<Vec<_>>() {
             assert_eq!(target, "d@h");
@@ -77,14 +77,14 @@ impl Cluster {
 }
 
 #[test]
-fn sources_that_begin_one_after_the_other_move_no_more_than_all_have_too_much() {
+fn sources_that_begin_one_after_the_other_move_no_more_than_the_total_excess() {
     let mut cluster = Cluster { service: service(), moved: BTreeMap::new(), under_way: Vec::new() };
     for (round, (peer, _)) in (1..).zip(Cluster::SOURCES) {
         let now = MS(10 * round);
         let counts = cluster.counts();
         let begun = begin(&mut cluster.service, now, peer, &counts);
         cluster.under_way.extend(starts(&begun).into_iter().map(|start| (peer, start)));
-        // The next one begins while some of these are on their way.
+        // The next source begins while some of these servers are in flight.
         let half = cluster.under_way.len() / 2;
         cluster.arrive(now + MS(1), half);
     }
@@ -113,7 +113,7 @@ fn a_drain_stops_the_rebalances_on_its_storage() {
 }
 
 #[test]
-fn a_drain_that_is_forgotten_holds_up_no_rebalance() {
+fn a_drain_that_is_forgotten_blocks_no_rebalance() {
     let mut service = service();
     start(&mut service, MS(0), "b@h", 10, &["c@h"]);
     tell(&mut service, MS(0), "b@h", DrainClose { id: ID });
@@ -121,7 +121,7 @@ fn a_drain_that_is_forgotten_holds_up_no_rebalance() {
 }
 
 #[test]
-fn a_rebalance_that_is_forgotten_leaves_nothing_on_its_way() {
+fn a_rebalance_that_is_forgotten_leaves_nothing_in_flight() {
     let counts = [("a@h", 100), ("b@h", 0)];
     let mut service = service();
     assert_eq!(starts(&begin(&mut service, MS(0), "a@h", &counts)).len(), 8);

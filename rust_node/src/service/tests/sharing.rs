@@ -1,4 +1,4 @@
-//! Drains on one storage: what they share, and what is given back when one ends.
+//! Drains on one storage: what they share, and what is returned when one ends.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -41,7 +41,7 @@ fn two_drains_on_one_storage_share_its_limit_and_its_targets() {
 }
 
 #[test]
-fn drains_on_different_storages_have_nothing_in_common() {
+fn drains_on_different_storages_share_nothing() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 100, &["c@h"]);
     let other = DrainOpen { storage: "another".to_owned(), ..open("b@h", 100) };
@@ -68,7 +68,7 @@ fn a_drainer_that_falls_silent_is_forgotten_after_two_seconds_and_its_permits_ar
 }
 
 #[test]
-fn a_drainer_that_ends_or_is_disconnected_gives_its_permits_back() {
+fn a_drainer_that_ends_or_disconnects_returns_its_permits() {
     type End = fn(&mut Service);
     let ends: [End; 3] = [
         |service| service.drainer_down(MS(10), &Key { peer: name("a@h"), id: ID }),
@@ -88,7 +88,7 @@ fn a_drainer_that_ends_or_is_disconnected_gives_its_permits_back() {
 }
 
 #[test]
-fn an_outcome_after_the_end_still_counts_for_the_others() {
+fn an_outcome_after_the_end_of_a_drain_still_counts_for_the_other_drains() {
     let mut service = service();
     let (id, attempt, _) = starts(&start(&mut service, MS(0), "a@h", 1, &["c@h"]))[0].clone();
     let cancel = Events { id: ID, events: vec![Event::Cancel] };
@@ -105,7 +105,7 @@ fn an_outcome_after_the_end_still_counts_for_the_others() {
     assert_eq!(service.drains(MS(at)).iter().map(|drain| drain.in_flight).max(), Some(8), "no permit is lost");
 }
 
-/// A drain whose modules are named in this order, with `count` servers of `module`, seeing one target.
+/// Opens a drain that names its modules in this order and has `count` servers of `module` and one target.
 fn start_modules(
     service: &mut Service,
     peer: &str,
@@ -135,7 +135,7 @@ fn target(stamp_ms: i64, limit: Option<(u32, f64)>) -> NodeView {
 }
 
 #[test]
-fn drains_that_number_their_modules_differently_share_a_modules_limit() {
+fn drains_that_number_modules_differently_share_the_limit_of_a_module() {
     let mut service = service();
     let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 3, target(0, Some((1, 4.0))));
     assert_eq!(starts(&first).len(), 3, "three of N, of four that fit");
@@ -144,7 +144,7 @@ fn drains_that_number_their_modules_differently_share_a_modules_limit() {
 }
 
 #[test]
-fn a_limit_that_only_one_drain_knows_holds_after_another_drain_saw_a_newer_report() {
+fn a_limit_that_one_drain_knows_holds_after_another_drain_sends_a_newer_report() {
     let mut service = service();
     let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 9, target(0, Some((1, 2.0))));
     let first = starts(&first);
@@ -157,7 +157,7 @@ fn a_limit_that_only_one_drain_knows_holds_after_another_drain_saw_a_newer_repor
 }
 
 #[test]
-fn drains_that_number_their_modules_differently_each_keep_to_the_modules_a_node_has() {
+fn drains_that_number_modules_differently_keep_servers_off_nodes_without_their_module() {
     let lacking = |stamp_ms, module| NodeView { missing: vec![ModuleId(module)], ..target(stamp_ms, None) };
     let mut service = service();
     let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 3, lacking(5_000, 1));
@@ -171,7 +171,7 @@ fn drains_that_number_their_modules_differently_each_keep_to_the_modules_a_node_
 }
 
 #[test]
-fn a_number_of_a_module_without_a_name_ends_its_own_drain() {
+fn a_module_number_without_a_name_ends_its_own_drain() {
     let mut service = service();
     tell(&mut service, MS(0), "a@h", open("a@h", 10));
     let answers = tell(&mut service, MS(0), "a@h", of_target(target(0, Some((1, 2.0)))));
@@ -179,7 +179,7 @@ fn a_number_of_a_module_without_a_name_ends_its_own_drain() {
 }
 
 #[test]
-fn a_storage_is_forgotten_without_anybody_saying_anything() {
+fn a_storage_is_forgotten_without_any_message() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 1, &["c@h"]);
     service.peer_down(MS(1_000), "a@h");

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_store_has_streams_to_compare_with_and_one_has_todays_shutdown() {
+    fn every_store_is_measured_with_streams_and_one_with_graceful_shutdown() {
         let args = parse(&[]).unwrap();
         let names = |shape| args.contenders(shape).into_iter().map(Contender::name).collect::<Vec<_>>();
         assert_eq!(names(Shape::Slots), ["task stream, 8 at once", "task stream, 50 at once", "durable_handoff"]);

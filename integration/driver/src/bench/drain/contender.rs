@@ -14,7 +14,7 @@ pub enum Contender {
 }
 
 impl Contender {
-    /// As a column of the demo.
+    /// The column of the demo for this way to drain.
     pub fn variant(self) -> Variant {
         match self {
             Self::Graceful => Mode::Graceful.into(),
@@ -23,7 +23,7 @@ impl Contender {
         }
     }
 
-    /// How many at once; of `durable_handoff` the ceiling.
+    /// The number of moves at a time; for `durable_handoff` the ceiling.
     pub fn max_concurrency(self, ceiling: u32) -> u32 {
         if let Self::Stream(at_once) = self { at_once } else { ceiling }
     }

@@ -1,4 +1,4 @@
-//! From the demo's figures of several rounds to those of the table. Pure.
+//! Computes the figures of the table from the demo's figures of several rounds. Pure.
 
 use std::collections::BTreeMap;
 
@@ -21,44 +21,44 @@ pub struct OnStore {
 /// One way to drain. Durations are in milliseconds, each figure the median of its rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Who moved the servers.
+    /// The name of the way to drain.
     pub name: String,
     /// Servers that ran elsewhere before their node was gone.
     pub moved: usize,
     /// Servers on the node.
     pub total: usize,
-    /// Servers that ran nowhere when the bound for being back was over, in the worst round; they are in no
-    /// gap.
+    /// Servers that ran nowhere when the time limit for being back had passed, in the worst round. No gap
+    /// includes them.
     pub not_back: usize,
-    /// Half of the gaps, from `terminate/2` to the next `init`, are at most this.
+    /// The median of the gaps from `terminate/2` to the next `init`.
     pub gap_p50_ms: f64,
-    /// 99 of 100 gaps are at most this.
+    /// The 99th percentile of the gaps.
     pub gap_p99_ms: f64,
     /// The longest gap.
     pub gap_max_ms: f64,
-    /// From SIGTERM until nothing ran on the node any more.
+    /// From SIGTERM until nothing ran on the node.
     pub drain_ms: f64,
-    /// Servers moved in a second of the drain.
+    /// Servers moved per second of the drain.
     pub per_second: f64,
     /// Requests at the store at the same time, on average.
     pub at_store_mean: f64,
-    /// At most.
+    /// The most requests at the store at the same time.
     pub at_store_max: f64,
-    /// Servers by where they went, in the last round.
+    /// Servers by target, in the last round.
     pub targets: BTreeMap<String, usize>,
-    /// The gap's p99 by that of the stream with the smallest one; `None` without streams.
+    /// The p99 of the gaps, divided by that of the stream with the smallest one; `None` without streams.
     pub p99_ratio: Option<f64>,
-    /// The drain's time by that of the stream that was done first; `None` without streams.
+    /// The time of the drain, divided by that of the fastest stream; `None` without streams.
     pub drain_ratio: Option<f64>,
-    /// The worst round's p99 by the same.
+    /// The p99 of the worst round, divided in the same way.
     pub p99_worst_ratio: Option<f64>,
-    /// The worst round's time by the same.
+    /// The time of the worst round, divided in the same way.
     pub drain_worst_ratio: Option<f64>,
     /// Processor time of 1,000 moves, in milliseconds.
     pub cpu_per_1000: Cpu,
-    /// That of all nodes together by the stream's with the least.
+    /// The processor time of all nodes, divided by that of the stream with the least.
     pub cpu_ratio: Option<f64>,
-    /// What did not hold.
+    /// The violated guarantees.
     pub broken: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ fn row(who: Contender, rounds: &[ModeReport]) -> Row {
     }
 }
 
-/// What is measured is the last drain of a round.
+/// Only the last drain of a round is measured.
 fn last(round: &ModeReport) -> Option<&DrainReport> {
     round.drains.last()
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_the_best_stream_of_each_figure() {
+    fn each_ratio_compares_with_the_stream_that_is_best_in_that_figure() {
         let measured = [
             (Contender::Graceful, vec![round(6_000.0, 100.0)]),
             (Contender::Stream(8), vec![round(40.0, 2_000.0)]),
@@ -177,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_stream_there_is_nothing_to_compare_with() {
+    fn a_store_without_streams_has_no_ratios() {
         let rows = on_store(Shape::Slots, &[(Contender::Graceful, vec![round(6_000.0, 100.0)])]).rows;
         assert_eq!((rows[0].p99_ratio, rows[0].drain_ratio), (None, None));
     }
 
     #[test]
-    fn the_median_of_the_rounds_counts_and_what_broke_in_any_of_them() {
+    fn figures_are_medians_and_violations_of_all_rounds_are_kept() {
         let mut lossy = round(90.0, 500.0);
         (lossy.lost_increments, lossy.unreachable) = (2, 4);
         let rounds = vec![round(10.0, 400.0), lossy, round(20.0, 1_000.0)];

@@ -23,8 +23,8 @@ use crate::{Error, Result};
 /// Enough clients to measure their calls, and too few to load a small machine.
 const CLIENTS: u32 = 4;
 
-/// How long servers may take to be back after the drain. A sweep finds servers that a task stream leaves stopped and
-/// reserved after 40 s and more. They are counted, but it is not worth waiting for them.
+/// How long servers may take to be back after the drain. A sweep finds servers that a task stream leaves
+/// stopped and reserved after 40 s and more. The bench counts such servers and does not wait for them.
 const BACK_WITHIN_S: u32 = 5;
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
@@ -58,7 +58,7 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
     })
 }
 
-/// Processes that compute until they are dropped.
+/// Processes that only compute, until they are dropped.
 fn busy(count: u32, paths: &Paths) -> Result<Vec<Process>> {
     let start = |number| {
         let mut shell = Command::new("sh");
@@ -69,12 +69,13 @@ fn busy(count: u32, paths: &Paths) -> Result<Vec<Process>> {
     (0..count).map(start).collect()
 }
 
-/// Those of `integration/demo --quick --scenario drain`, but for what is measured.
+/// The settings of `integration/demo --quick --scenario drain`, changed where the measurement requires it.
 fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
     let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
-    // A stream has learnt nothing from an earlier one, and does not spread its servers evenly: one drain of as many.
+    // A stream measures nothing for a later one, and does not spread its servers evenly. So it has one drain
+    // of as many servers.
     let second = args.second && matches!(contender, Contender::Handoff(_));
     let (nodes, servers) = if second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
     Settings {
@@ -98,7 +99,7 @@ mod tests {
     use crate::variant::Executor;
 
     #[test]
-    fn a_stream_has_its_own_number_and_the_store_is_the_shapes() {
+    fn a_stream_has_its_own_number_and_the_shape_decides_the_store() {
         let args = Args::parse_from(["integration/bench drain", "--servers", "70"]);
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
         assert_eq!((stream.servers, stream.max_concurrency, stream.scenario), (70, 8, Scenario::Drain));
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!((ours.nodes, ours.servers, ours.second_drain), (4, 210, true));
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
         assert_eq!((stream.nodes, stream.servers, stream.second_drain), (3, 70, false));
-        // Graceful shutdown is found by sweeps, and how long that takes is its figure.
+        // Sweeps find the servers of a graceful shutdown, and the time until then is the measured figure.
         assert!(slow.recovery_bound_s > 60 && stream.recovery_bound_s < 40);
     }
 }

@@ -7,7 +7,7 @@ use crate::durations::rounded;
 use crate::report::Versions;
 use crate::tables;
 
-/// All that was measured, in the form in which it is written as JSON.
+/// All measurements, in the form of the JSON.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub bench: &'static str,
@@ -16,13 +16,13 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of each drain.
     pub servers: u32,
-    /// Whether those of `durable_handoff` are of a second drain in the same cluster.
+    /// Whether the figures of `durable_handoff` are those of a second drain in the same cluster.
     pub second: bool,
     /// Processes beside it that only compute.
     pub busy: u32,
     /// How often each.
     pub rounds: u32,
-    /// How long servers had to be back, but after graceful shutdown.
+    /// The time limit for servers to be back, except after a graceful shutdown.
     pub back_within_s: u32,
     pub stores: Vec<OnStore>,
 }
@@ -69,7 +69,7 @@ impl Report {
         )
     }
 
-    /// What did not hold, by store and contender.
+    /// The violated guarantees, by store and contender.
     pub fn broken(&self) -> Vec<String> {
         let rows = self.stores.iter().flat_map(|of| of.rows.iter().map(move |row| (of, row)));
         rows.flat_map(|(of, row)| {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_every_contender_of_every_store_and_the_ratios() {
+    fn the_table_has_every_contender_of_every_store_with_ratios() {
         let table = report().table();
         for expected in [
             "8 slots x 10 ms",
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_names_the_measurement_and_what_it_ran_on() {
+    fn the_json_has_the_name_of_the_measurement_and_the_versions() {
         let json: serde_json::Value = serde_json::from_str(&crate::bench::json(&report())).unwrap();
         assert_eq!((json["bench"].as_str(), json["otp"].as_str()), (Some("drain"), Some("25")));
         assert_eq!(json["stores"][0]["store"], "slots");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_broke_is_said_with_store_and_contender() {
+    fn a_violation_is_reported_with_store_and_contender() {
         let mut report = report();
         assert!(report.broken().is_empty());
         report.stores[0].rows[1].broken.push("3 states are not what they were".into());

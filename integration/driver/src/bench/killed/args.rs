@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_go_by_name_or_url() {
+    fn a_store_is_chosen_by_name_or_url() {
         let args = parse(&["--only", "slots,directory,s3://bucket/x/"]).unwrap();
         assert_eq!(args.only, ["slots", "directory", "s3://bucket/x"]);
         assert_eq!(store(&args.only[2]), Store::Url { url: "s3://bucket/x".into() });

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::variant::{Mode, Variant};
 use crate::{Error, Result};
 
-/// How much longer than its time a kill may come: the driver waits for no node in between.
+/// How late a kill may be. The driver waits for no node in between.
 const LATE: Duration = Duration::from_secs(30);
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
@@ -28,7 +28,7 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
                 let executor = args.executor;
                 let variant = if mode == Mode::Handoff { Variant { executor, ..mode.into() } } else { mode.into() };
                 let line = progress.line(format!("{name}, killed after {after_s} s, {variant}"));
-                // A folder of its own in the store, as every column of the demo has.
+                // The run has a folder of its own in the store, as every column of the demo does.
                 let paths =
                     Paths::new(paths.logs.clone(), paths.scratch.join(format!("{name}-{after_s}").replace('/', "_")))?;
                 let (at_kill, on) = at_kill(args, name, after_s, variant, &paths, interrupt, &line)?;
@@ -79,12 +79,11 @@ fn at_kill(
     Ok((AtKill { stored, started, stopped_after_ms }, versions.into()))
 }
 
-/// As in production: sweeps every 60 s, the usual heartbeats, the usual time for a drain.
+/// The settings of production: sweeps every 60 s, usual heartbeats, the usual time limit of a drain.
 fn settings(args: &Args, name: &str, variant: Variant) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--scenario", "drain", "--nodes", "3"]);
     let settings = demo.settings_on(store(name));
     let Args { servers, slow_child_ms, .. } = *args;
-    // Heartbeats every second: the nodes have to know each other soon, not most of a minute after they have
-    // booted.
+    // Heartbeats are sent every second, so that the nodes know each other soon after they have booted.
     Settings { servers, slow_child_ms, modes: vec![variant], heartbeat_interval_ms: 1_000, ..settings }
 }

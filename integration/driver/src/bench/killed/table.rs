@@ -17,7 +17,7 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of the node that is killed.
     pub servers: u32,
-    /// How long a child took that was stopped before the servers.
+    /// How long a child took to stop that was stopped before the servers.
     pub slow_child_ms: u32,
     pub rows: Vec<Row>,
 }
@@ -29,7 +29,7 @@ pub struct Row {
     pub store: String,
     /// When the node was killed, in seconds after SIGTERM.
     pub after_s: u32,
-    /// With today's shutdown.
+    /// With DurableServer's own shutdown.
     pub without: AtKill,
     /// With `durable_handoff`.
     pub with: AtKill,
@@ -42,13 +42,13 @@ pub struct AtKill {
     pub stored: u32,
     /// Servers that had started elsewhere.
     pub started: u32,
-    /// When the node had stopped by itself, in milliseconds after SIGTERM; `None` where it was killed.
+    /// When the node had stopped by itself, in milliseconds after SIGTERM; `None` if it was killed.
     pub stopped_after_ms: Option<u64>,
 }
 
 impl AtKill {
     fn shown(&self) -> String {
-        // Milliseconds as seconds, as microseconds are milliseconds.
+        // The function formats microseconds as milliseconds, so milliseconds become seconds.
         let stopped = self.stopped_after_ms.map(|ms| format!(", stopped after {}", tenths(millis(ms))));
         format!("{}{}", self.stored, stopped.unwrap_or_default())
     }
@@ -69,7 +69,7 @@ impl Report {
         format!("States of {} servers in storage when their node is killed; {}\n{table}\n", self.servers, self.versions)
     }
 
-    /// Where fewer states are stored with `durable_handoff` than without.
+    /// The measurements with fewer stored states with `durable_handoff` than without.
     pub fn broken(&self) -> Vec<String> {
         self.rows.iter().filter_map(Row::fewer).collect()
     }
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn fewer_states_than_without_handoff_are_named() {
+    fn fewer_stored_states_than_without_handoff_are_reported() {
         assert!(report(1_000, 990).broken().is_empty());
         let broken = report(1_000, 900).broken();
         assert_eq!(broken, ["slots, killed after 2 s: 900 states stored with durable_handoff, 1000 without"]);
     }
 
     #[test]
-    fn the_table_says_when_a_node_had_stopped_by_itself() {
+    fn the_table_has_the_time_at_which_a_node_stopped_by_itself() {
         let table = report(1_000, 900).table();
         for expected in ["1000, stopped after 1.7 s", "900", "NO", "30"] {
             assert!(table.contains(expected), "no {expected:?} in {table}");

@@ -24,10 +24,10 @@ use crate::store::Store;
 use crate::variant::Mode;
 use crate::{Error, Result};
 
-/// How long a node may take to end after its signal, and a receiver to start some of what was left.
+/// The time limit for a node to end after its signal, and for a receiver to start some of the leftovers.
 const END_BOUND: Duration = Duration::from_secs(180);
 
-/// Two sweeps, a lock that has to expire first, and what the store takes.
+/// Two sweeps, a lock that must expire first, and the time of the store's requests.
 const BACK_WITHIN_S: u32 = 400;
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {
@@ -83,7 +83,7 @@ fn one(
     Ok((Left::new(gaps, u64::try_from(next_sweep_ms).unwrap_or(u64::MAX), max_in_flight, wrong), versions.into()))
 }
 
-/// The store as it is while servers are moved; without `args` as it is before and after.
+/// Sets the latency of the store during the moves; without `args` that before and after.
 fn configure(cluster: &mut Cluster, store: NodeId, args: Option<&Args>) -> Result<()> {
     let latency_ms = args.map_or(0, |args| args.latency_ms);
     let error_rate = args.map_or(0.0, |args| f64::from(args.fail) / 100.0);
@@ -92,7 +92,7 @@ fn configure(cluster: &mut Cluster, store: NodeId, args: Option<&Args>) -> Resul
     Ok(())
 }
 
-/// Shuts the source down, or drains it and kills it then.
+/// Shuts the source down, or drains it and then kills it.
 fn stop(cluster: &mut Cluster, stage: &Stage, args: &Args, progress: &ModeProgress) -> Result<Drain> {
     let source = stage.apps[0];
     progress.step("draining the node");
@@ -125,12 +125,12 @@ fn end(cluster: &mut Cluster, node: NodeId, killed: bool) -> Result<Drain> {
         cluster.node_mut(node).sigterm().map(drop)?
     };
     cluster.wait("a node ending", END_BOUND, |cluster| Ok(cluster.node_mut(node).has_ended()?.then_some(())))?;
-    // What nothing ended before has ended when its node was killed.
+    // Servers that have not ended before end with the kill of their node.
     let gone_us = cluster.node(node).gone_us.filter(|_| !killed).unwrap_or(sigterm_us);
     Ok(Drain { node, sigterm_us, gone_us })
 }
 
-/// How long each server was down that the drain of the first node left.
+/// For each server that the drain of the first node left, how long it was down.
 fn gaps(cluster: &Cluster, ended: &[Drain]) -> Result<Vec<u64>> {
     let [Drain { node: source, .. }, ..] = ended else { return Ok(Vec::new()) };
     let drain = cluster.drained().iter().find(|end| end.node == *source);
@@ -141,7 +141,7 @@ fn gaps(cluster: &Cluster, ended: &[Drain]) -> Result<Vec<u64>> {
     Ok(moves(&lives).iter().filter(left).map(Move::gap_us).collect())
 }
 
-/// How many servers do not have exactly one owner with what it stored.
+/// How many servers do not have exactly one owner with the stored counter.
 fn wrong(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<usize> {
     let apps: Vec<_> = stage.apps.iter().filter(|&&id| cluster.node(id).is_connected()).copied().collect();
     let mut running: BTreeMap<Key, usize> = BTreeMap::new();
@@ -157,7 +157,8 @@ fn wrong(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<us
     Ok(settings.servers as usize - right.count())
 }
 
-/// As in production: sweeps every 60 s. The store is slow once every server has stored something.
+/// The settings of production, with sweeps every 60 s. The store becomes slow once every server has stored
+/// its state.
 fn settings(args: &Args, side: Side) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--scenario", "drain"]);
     let settings = demo.settings_on(Store::Simulated { latency_ms: 0, slots: None, error_rate: 0.0 });
@@ -169,7 +170,7 @@ fn settings(args: &Args, side: Side) -> Settings {
         start_leftovers: side == Side::With,
         synced: Synced::All,
         state_bytes: Some(1),
-        // The nodes have to know each other soon.
+        // The nodes must know each other soon.
         heartbeat_interval_ms: 1_000,
         recovery_bound_s: BACK_WITHIN_S,
         ..settings

@@ -41,11 +41,11 @@ pub struct Left {
     pub gap_p50_ms: f64,
     pub gap_p99_ms: f64,
     pub gap_max_ms: f64,
-    /// Until other nodes look for lost servers, from the start of the drain.
+    /// The time from the start of the drain to the next sweep of other nodes.
     pub next_sweep_ms: u64,
     /// The most requests that the store served at once.
     pub max_in_flight: u64,
-    /// Servers without exactly one owner, or without what was stored.
+    /// Servers without exactly one owner, or without the stored counter.
     pub wrong: usize,
 }
 
@@ -111,7 +111,7 @@ impl Report {
         sides.into_iter().filter_map(|(name, side)| Some((name, side.as_ref()?)))
     }
 
-    /// The runs that left a server wrong.
+    /// The runs with a server that counts in `wrong`.
     pub fn broken(&self) -> Vec<String> {
         let wrong = self.sides().filter(|(_, side)| side.wrong > 0);
         wrong.map(|(name, side)| format!("{name}: {} servers are wrong", side.wrong)).collect()
@@ -126,7 +126,7 @@ mod tests {
     use crate::render::fixture;
 
     #[test]
-    fn wrong_servers_are_named_and_gaps_compared() {
+    fn wrong_servers_are_reported_and_gaps_compared() {
         let args = Args::parse_from(["integration/bench leftovers", "--fail", "5%", "--kill-target"]);
         let with = Left::new(vec![40_000, 20_000], 31_400, 8, 0);
         let without = Left { wrong: 3, ..Left::new(vec![32_000_000], 31_400, 8, 0) };

@@ -5,7 +5,7 @@ use crate::settings::ClockAhead;
 
 const AHEAD_S: u32 = 10;
 
-/// As in production, heartbeats count for longer than the clock is wrong.
+/// As in production, heartbeats are valid for longer than the clock is wrong.
 const USUAL_AGE: Setup = Setup { heartbeat_max_age_ms: 30_000, ..USUAL };
 
 pub const FAULTS: &[Fault] = &[

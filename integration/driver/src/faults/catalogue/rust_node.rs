@@ -1,4 +1,4 @@
-//! Faults of the Rust node. The BEAM nodes lose nothing but a coordinator.
+//! Faults of the Rust node. The BEAM nodes lose only their coordinator.
 
 use crate::faults::{Fault, WITH_RUST_NODE};
 use crate::rust_node::RustNode;

@@ -3,7 +3,7 @@
 use crate::beam::commands::Command;
 use crate::faults::{Fault, Setup, USUAL};
 
-// Heartbeats wait behind all else that the store has to do here, and are not the subject.
+// Heartbeats wait behind the other requests of the store here, and are not the subject of the test.
 const LARGE: Setup = Setup { heartbeat_max_age_ms: 30_000, timeout_ms: 60_000, bound_s: 90, ..USUAL };
 
 pub const FAULTS: &[Fault] = &[

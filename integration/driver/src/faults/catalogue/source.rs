@@ -30,8 +30,8 @@ pub const FAULTS: &[Fault] = &[
             scene.terminate(scene.source())?;
             scene.let_pass(5_000, "the source is draining")?;
             scene.kill(scene.source())?;
-            // With these short times, sweeps that keep the store busy would make heartbeats fail, and their
-            // nodes stop.
+            // With these short intervals, sweeps that keep the store busy would delay heartbeats, and their
+            // nodes would stop.
             scene.quick_store()
         },
     },

@@ -6,18 +6,18 @@ use crate::faults::scene::Scene;
 use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
 use crate::kept::FinalWrites;
 
-/// A server that was stopped while the store was out may have to wait for its reservation to run out.
+/// A server that was stopped during the outage may have to wait until its reservation expires.
 const FAILING: Setup = Setup { bound_s: RESERVED_BOUND_S, timeout_ms: 20_000, ..USUAL };
 
-/// DurableServer stops a server whatever becomes of its final write, so those that are being stopped when the
-/// outage begins lose what came after their last sync.
+/// DurableServer stops a server even when its final write fails. So servers that are stopping when the outage
+/// begins lose the changes after their last sync.
 const OUT: Setup = Setup { final_writes: FinalWrites::FailAsReported, ..FAILING };
 
 /// Heartbeats fail too, and a node that cannot send any for as long as they count stops its servers. A server
 /// that was stopped during the outage is found once the heartbeats of its node have expired.
 const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..OUT };
 
-/// The store refuses requests from a random point of the drain on.
+/// The store refuses requests from a random moment of the drain.
 fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
     let part = scene.random.within(0.1, 0.9);
     scene.terminate(scene.source())?;

@@ -1,8 +1,8 @@
-//! Strings that share a binary. For a string of a few hundred bytes, allocating and freeing a binary costs more than
-//! everything else.
+//! Strings that share a binary. For a string of a few hundred bytes, allocating and freeing a binary takes
+//! most of the time.
 //!
-//! Guarantee: a pool is no larger than the strings before it, and at most 64 KB, or 4 MB for long strings. So unused
-//! memory is bounded by the strings, and one string keeps at most that much in memory.
+//! Guarantee: a pool is no larger than the strings before it, and at most 64 KB, or 4 MB for long strings. So
+//! unused memory is bounded by the size of the strings, and one string keeps at most one pool in memory.
 
 use rustler::sys;
 use rustler::sys::ErlNifTerm;
@@ -13,8 +13,8 @@ use super::{Handle, Heap};
 const SMALLEST: usize = 4 * 1024;
 const LARGEST: usize = 64 * 1024;
 
-/// From here on a string is long. The VM gives back the memory of blocks below half a megabyte as soon as it can, and keeps
-/// that of larger ones for the next: long strings that share those do without new pages.
+/// Strings from this size on are long. The VM returns the memory of blocks below half a megabyte as soon as
+/// it can, and reuses that of larger ones. So long strings that share large blocks need no new pages.
 const LONG: usize = LARGEST / 4;
 const LARGEST_LONG: usize = 4 * 1024 * 1024;
 
