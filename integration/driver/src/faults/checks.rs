@@ -1,17 +1,17 @@
 //! The checks after every fault.
 //!
 //! 1. Every server runs exactly once, on one node, and answers, within the fault's time limit after its last
-//! act.
+//!    act.
 //! 2. Every acknowledged increment is kept, with two exceptions. An increment that was not meant to be stored
-//! may be lost when its server was cut off before it could store its state. In an outage of the store,
-//! increments of servers whose final write failed may be lost if that was reported. No increment is counted
-//! twice, and the rest of every state is unchanged. See [`crate::kept`].
+//!    may be lost when its server was cut off before it could store its state. In an outage of the store,
+//!    increments of servers whose final write failed may be lost if that was reported. No increment is counted
+//!    twice, and the rest of every state is unchanged. See [`crate::kept`].
 //! 3. No server starts while another process of it has not stopped.
 //! 4. No reservation outlives its time.
 //! 5. No process and no table of the library is left on a node that was there before the fault and still is.
 //! 6. No server is started on a node more than a second after the node was told to stop.
 //! 7. No drain delays a shutdown by more than 200 ms beyond its deadline (`DurableHandoff.Deadline`), by the
-//! monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
+//!    monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
