@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_process_on_a_node_that_is_back_after_a_restart_runs_on() {
         let drain = Drain { node: A, sigterm_us: 150, gone_us: 300 };
-        let life = Life { node: A, init_us: 400, end_us: None, found: 10, end: None };
+        let life = Life { node: A, init_us: 400, end_us: None, found: 40, end: None };
         assert_eq!(lives(&[record(A, "<0.9.0>", Moment::Init, 400)], &[drain])[&7], [life]);
     }
 
