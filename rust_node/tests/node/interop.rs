@@ -279,12 +279,17 @@ async fn a_drain_is_forgotten_when_its_beam_is_killed() {
 /// Either side rightly drops a peer that the busy machine delays for longer than a tick time; then both start
 /// anew.
 async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Process, Dist, Mailbox) {
-    let flags = ["--erl", &format!("-kernel net_ticktime {of_beam}")];
+    let flag = format!("-kernel net_ticktime {of_beam}");
     let tick_time = Duration::from_secs(own);
     let until = Instant::now() + SOON;
     loop {
         let beam_name = node_name("beam");
-        let mut beam = waiting(otp, &beam_name, None, &flags);
+        // The wait for a BEAM blocks its thread, and the test's other pairs may be connecting.
+        let start = {
+            let (beam_name, flag) = (beam_name.clone(), flag.clone());
+            move || waiting(otp, &beam_name, None, &["--erl", &flag])
+        };
+        let mut beam = tokio::task::spawn_blocking(start).await.expect("started");
         let node = dist(Limits { tick_time, discovery: Duration::from_secs(600), ..Limits::default() });
         let mut mailbox = node.register("looker").expect("free");
         dial(&node, &beam_name).await.expect("connected");
@@ -303,7 +308,11 @@ async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Pro
                 return (beam, node, mailbox);
             }
         };
-        beam.line("nodedown ");
+        let seen_down = move || {
+            beam.line("nodedown ");
+            beam
+        };
+        let beam = tokio::task::spawn_blocking(seen_down).await.expect("seen");
         let there = beam.seen().iter().filter_map(|line| line.strip_prefix("held ")?.parse().ok());
         held = there.map(Duration::from_millis).fold(held, Duration::max);
         let least = Duration::from_secs(of_beam.min(own)) / 4;
