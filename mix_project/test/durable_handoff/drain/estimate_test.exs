@@ -41,9 +41,9 @@ defmodule DurableHandoff.Drain.EstimateTest do
     measured = %{round_trip_us: 200, per_second: 20_000.0}
     assert Estimate.with_writes(measured, nil) == measured
     assert Estimate.with_writes(measured, 100) == measured
-    # One read and three writes: (200 + 3 * 1,000) / 4. Half as many at a time: 20,000 * 4 / (1 + 3 * 5 * 2).
+    # One read and three writes: (200 + 3 * 1,000) / 4. Two thirds as many at a time: 20,000 * 4 / (1 + 3 * 5 * 1.5).
     assert %{round_trip_us: 800, per_second: per_second} = Estimate.with_writes(measured, 1_000)
-    assert_in_delta per_second, 2_580, 1
+    assert_in_delta per_second, 3_404, 1
     assert Estimate.with_writes(%{measured | per_second: :infinity}, 1_000).per_second == :infinity
   end
 
