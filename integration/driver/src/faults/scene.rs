@@ -159,6 +159,13 @@ impl<'a> Scene<'a> {
         })
     }
 
+    /// Tells the source to stop (SIGTERM), and waits until a random part of its servers, within these two, has moved.
+    pub fn drain_until_moved(&mut self, least: f64, most: f64) -> Result<()> {
+        let part = self.random.within(least, most);
+        self.terminate(self.source())?;
+        self.await_moved(part)
+    }
+
     /// Waits until a node has ended.
     pub fn await_end(&mut self, id: NodeId) -> Result<()> {
         let label = self.cluster.node(id).config.label.clone();

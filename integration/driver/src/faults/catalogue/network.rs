@@ -10,9 +10,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "Attempts towards that target fail at once; its servers and all others go to the other target.",
         setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.9);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.9)?;
             let (source, target) = (scene.source(), scene.target());
             scene.part(source, target)
         },

@@ -17,9 +17,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "The source goes on with its own engine and with what is left.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.within(0.0, 0.8);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.0, 0.8)?;
             scene.cluster.rust_node().map_or(Ok(()), RustNode::kill)
         },
     },
@@ -30,9 +28,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "After two seconds of silence the source goes on with its own engine; later orders of the Rust node are ignored.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.within(0.0, 0.8);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.0, 0.8)?;
             scene.cluster.rust_node().map_or(Ok(()), RustNode::pause)?;
             scene.let_pass(6_000, "the Rust node does not answer")?;
             scene.cluster.rust_node().map_or(Ok(()), RustNode::resume)
@@ -44,10 +40,8 @@ pub const FAULTS: &[Fault] = &[
         happens: "The source goes on with its own engine at once.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
-            let part = scene.random.within(0.0, 0.8);
             let source = scene.source();
-            scene.terminate(source)?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.0, 0.8)?;
             scene.part_from_rust_node(source)
         },
     },

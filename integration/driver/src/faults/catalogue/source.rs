@@ -14,9 +14,7 @@ pub const FAULTS: &[Fault] = &[
                   between two nodes once its reservation has run out, too, at most 40 s later.",
         setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.9);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.9)?;
             scene.kill(scene.source())
         },
     },
@@ -88,10 +86,8 @@ pub const FAULTS: &[Fault] = &[
                   no server starts twice.",
         setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.9);
             let source = scene.source();
-            scene.terminate(source)?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.9)?;
             scene.cluster.node_mut(source).pause()?;
             scene.let_pass(5_000, "the source is suspended")?;
             scene.cluster.node_mut(source).resume()

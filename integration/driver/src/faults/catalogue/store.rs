@@ -19,9 +19,7 @@ const OUT_LONG: Setup = Setup { heartbeat_max_age_ms: 20_000, bound_s: 90, ..OUT
 
 /// The store refuses requests from a random moment of the drain.
 fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
-    let part = scene.random.within(0.1, 0.9);
-    scene.terminate(scene.source())?;
-    scene.await_moved(part)?;
+    scene.drain_until_moved(0.1, 0.9)?;
     scene.store_out(outage, milliseconds)
 }
 
@@ -34,9 +32,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "Attempts wait or time out; the drain goes on when the store answers again, or ends in its time.",
         setup: FAILING,
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.5);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.5)?;
             scene.to_store(Command::PauseStore)?;
             scene.let_pass(5_000, "the store is down")?;
             scene.to_store(Command::ResumeStore)

@@ -7,10 +7,8 @@ use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
 
 /// The store refuses what one target asks for, until the source has ended.
 fn cut_from_store(scene: &mut Scene) -> Result<()> {
-    let part = scene.random.within(0.0, 0.5);
     let (source, target) = (scene.source(), scene.target());
-    scene.terminate(source)?;
-    scene.await_moved(part)?;
+    scene.drain_until_moved(0.0, 0.5)?;
     scene.store_refuses(Outage::Node(scene.cluster.node(target).name.clone()))?;
     scene.await_end(source)?;
     scene.store(None)
@@ -34,9 +32,7 @@ pub const FAULTS: &[Fault] = &[
                   sweep once its heartbeat has run out.",
         setup: USUAL,
         inject: |scene| {
-            let part = scene.random.within(0.2, 0.8);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.2, 0.8)?;
             scene.kill(scene.target())
         },
     },
@@ -58,10 +54,8 @@ pub const FAULTS: &[Fault] = &[
         happens: "Attempts towards it time out and are tried on the other target; the drain ends in its time.",
         setup: USUAL,
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.5);
             let target = scene.target();
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.5)?;
             scene.cluster.node_mut(target).pause()?;
             scene.let_pass(5_000, "the target does not answer")?;
             scene.cluster.node_mut(target).resume()
@@ -74,9 +68,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "It gets no more servers, and moves those that it has to the other target.",
         setup: MOVES_ALL,
         inject: |scene| {
-            let part = scene.random.within(0.2, 0.6);
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.2, 0.6)?;
             scene.terminate(scene.target())
         },
     },
@@ -104,10 +96,8 @@ pub const FAULTS: &[Fault] = &[
             ..USUAL
         },
         inject: |scene| {
-            let part = scene.random.within(0.1, 0.5);
             let target = scene.target();
-            scene.terminate(scene.source())?;
-            scene.await_moved(part)?;
+            scene.drain_until_moved(0.1, 0.5)?;
             scene.kill(target)?;
             scene.start_again(target)
         },
