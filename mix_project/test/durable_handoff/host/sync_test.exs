@@ -2,6 +2,7 @@ defmodule DurableHandoff.Host.SyncTest do
   # Primary filters of the logger are the VM's.
   use ExUnit.Case, async: false
 
+  import DurableHandoff.Eventually
   import ExUnit.CaptureLog
 
   alias DurableHandoff.Host.Sync
@@ -103,12 +104,8 @@ defmodule DurableHandoff.Host.SyncTest do
       end)
   end
 
-  defp await_queued(pid, count) do
-    unless match?({:message_queue_len, ^count}, Process.info(pid, :message_queue_len)) do
-      Process.sleep(5)
-      await_queued(pid, count)
-    end
-  end
+  defp await_queued(pid, count),
+    do: wait_until(fn -> Process.info(pid, :message_queue_len) == {:message_queue_len, count} end)
 
   test "an error logged by the server's callbacks does not count as a failed sync" do
     assert :unchanged = sync(watch(Sync.Own), MyApp.Server, "no such item")
