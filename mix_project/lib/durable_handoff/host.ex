@@ -320,6 +320,13 @@ defmodule DurableHandoff.Host do
   defp dead?(%{status: :running, pid: pid}) when is_pid(pid), do: alive?(pid) == false
   defp dead?(_meta), do: false
 
+  @doc "The connected nodes among these names, hidden ones too."
+  @spec connected([String.t()]) :: [node()]
+  def connected(names) do
+    names = MapSet.new(names)
+    for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
+  end
+
   @doc "Whether a process lives; `:unknown` when its node cannot be asked within a second."
   @spec alive?(pid()) :: boolean() | :unknown
   def alive?(pid) when node(pid) == node(), do: Process.alive?(pid)

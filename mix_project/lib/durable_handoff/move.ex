@@ -154,8 +154,7 @@ defmodule DurableHandoff.Move do
 
   # The engine reports that there was no target. This is why the given node is not one.
   defp explain(:no_target, supervisor, server, to) when to != nil do
-    nodes = for node <- Node.list(:connected), Atom.to_string(node) == to, do: node
-    counts = Count.ask(supervisor, [server.module], nodes, @ask_ms)
+    counts = Count.ask(supervisor, [server.module], Host.connected([to]), @ask_ms)
 
     case Enum.find(View.build(supervisor, [server.module], [], counts).nodes, &(&1.name == to)) do
       %{connected: false} -> :not_connected

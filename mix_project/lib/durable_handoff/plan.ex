@@ -98,9 +98,8 @@ defmodule DurableHandoff.Plan do
 
   defp estimate(supervisor, moves, options) do
     names = moves |> Enum.map(& &1.target) |> Enum.uniq()
-    targets = for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
 
-    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key), targets) do
+    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key), Host.connected(names)) do
       # Which servers have something to store is unknown before they are asked: half of them is never far off.
       states = {div(length(moves) + 1, 2), Host.graceful_concurrency(supervisor)}
       Estimate.make(measured, length(moves), length(names), options, states)

@@ -133,8 +133,7 @@ defmodule DurableHandoff.Doctor.Supervised do
 
   # Nodes without this library are valid targets, but do not tell which modules they lack.
   defp silent(name, reached) do
-    nodes = for node <- Node.list(:connected), Atom.to_string(node) in reached, do: node
-    answers = Host.Count.ask(name, [], nodes, @ask_ms)
+    answers = Host.Count.ask(name, [], Host.connected(reached), @ask_ms)
 
     absent(Host.Count.absent(answers)) ++ elsewhere(name, answers) ++ no_answer(reached -- Map.keys(answers))
   end

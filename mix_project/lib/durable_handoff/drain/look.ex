@@ -58,7 +58,7 @@ defmodule DurableHandoff.Drain.Look do
 
   # The processors first: when the store takes long, moves begin meanwhile.
   defp measure(%{servers: servers} = drain, known) do
-    remote_us = if servers >= @worth_starts, do: Processors.measure(nodes(drain.targets), @processors_ms)
+    remote_us = if servers >= @worth_starts, do: Processors.measure(Host.connected(drain.targets), @processors_ms)
 
     with %{} = measured <- known || Estimate.probe(drain.supervisor, servers),
          do: Estimate.with_processors(measured, remote_us)
@@ -73,8 +73,6 @@ defmodule DurableHandoff.Drain.Look do
     |> Estimate.with_processors(nil)
     |> Estimate.with_learnt(learnt)
   end
-
-  defp nodes(names), do: for(node <- Node.list(), Atom.to_string(node) in names, do: node)
 
   defp found(nil, nil), do: {nil, nil}
   defp found(nil, measured), do: {Estimate.start(measured), measured}

@@ -60,8 +60,7 @@ defmodule DurableHandoff.Drain.Peers do
   @spec that_may_take_servers(Host.name()) :: [String.t()]
   def that_may_take_servers(supervisor) do
     names = in_reach(Host.View.build(supervisor, [], []))
-    nodes = for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
-    names -- Host.Count.absent(Host.Count.ask(supervisor, [], nodes, @ask_ms))
+    names -- Host.Count.absent(Host.Count.ask(supervisor, [], Host.connected(names), @ask_ms))
   end
 
   @doc """
@@ -101,8 +100,7 @@ defmodule DurableHandoff.Drain.Peers do
   defp look(state) do
     forget_requests()
     view = state.supervisor |> Host.View.build([], []) |> with_lost(state.view)
-    known = MapSet.new(view.nodes, & &1.name)
-    nodes = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
+    nodes = Host.connected(Enum.map(view.nodes, & &1.name))
     answers = Host.Count.ask(state.supervisor, state.modules, nodes, state.ask_ms)
     send(state.drain, {__MODULE__, Enum.map(nodes, &Atom.to_string/1), answers})
     %{state | view: view} |> connect(view) |> await(Clock.after_ms(@look_ms))

@@ -220,7 +220,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp counts(name, modules, deadline, scope) do
     view = Host.View.build(name, [], [], %{})
     known = if match?({:rebalance, _settings}, scope), do: Enum.map(view.nodes, & &1.name), else: Peers.in_reach(view)
-    connected = for node <- Node.list(:connected), Atom.to_string(node) in known, do: node
+    connected = Host.connected(known)
     ask_ms = Deadline.ask_ms(deadline, Clock.now_us())
     {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, ask_ms)}
   end
