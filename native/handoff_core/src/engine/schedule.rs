@@ -71,21 +71,23 @@ impl Engine {
                 Some((node, Access::Open)) => Choice::Node(node),
                 Some((_, Access::Soon)) => Choice::Wait,
                 Some((_, Access::Shut)) | None => {
-                    let excluded = &server.excluded;
-                    // One that finds out whether the store is back goes where the store did not fail.
-                    let elsewhere = (gate == Gate::Probe).then(|| self.unserved.and(excluded)).and_then(|avoided| {
-                        let choice = self.placement.choose_displaced(class, config, ledger, &avoided, below_share);
-                        matches!(choice, Choice::Node(_)).then_some(choice)
-                    });
-                    match elsewhere.unwrap_or_else(|| {
-                        self.placement.choose_displaced(class, config, ledger, excluded, below_share)
-                    }) {
-                        // It is down: a node that has its share will do.
-                        Choice::Wait | Choice::Nowhere if !runs && self.rebalance.is_some() => {
-                            self.placement.choose_displaced(class, config, ledger, excluded, access)
-                        }
-                        choice => choice,
+                    let excluded = server.excluded.as_slice();
+                    let mut choose = |excluded: &[NodeId], access: &dyn Fn(NodeId) -> Access| {
+                        self.placement.choose_displaced(class, config, ledger, excluded, access)
+                    };
+                    // A probe of the store goes where the store did not fail, if it can.
+                    let mut choice = Choice::Wait;
+                    if gate == Gate::Probe {
+                        choice = choose(&self.unserved.and(excluded), &below_share);
                     }
+                    if !matches!(choice, Choice::Node(_)) {
+                        choice = choose(excluded, &below_share);
+                    }
+                    // It is down: a node that has its share will do.
+                    if !matches!(choice, Choice::Node(_)) && !runs && self.rebalance.is_some() {
+                        choice = choose(excluded, &access);
+                    }
+                    choice
                 }
             };
             match choice {
