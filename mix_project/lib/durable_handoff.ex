@@ -60,9 +60,9 @@ defmodule DurableHandoff do
 
   ## Names that do not exist
 
-  Where neither a supervisor nor a Drainer of that name runs on this node, every function but those of callers (`call/4`,
-  `cast/4`, `await/3`, `whereis/2`) returns `{:error, {:unknown_supervisor, %{given: name, did_you_mean: near}}}`. `near`
-  is the name of a supervisor with a Drainer here that may be meant, or `nil`.
+  When neither a supervisor nor a Drainer of that name runs on this node, every function except those of
+  callers (`call/4`, `cast/4`, `await/3`, `whereis/2`) returns `{:error, {:unknown_supervisor, %{given: name,
+  did_you_mean: near}}}`. `near` is a similar name of a supervisor with a Drainer on this node, or `nil`.
 
   ## Limits
 
@@ -92,23 +92,26 @@ defmodule DurableHandoff do
           out_of_reach: [String.t()]
         }
 
-  @typedoc "No supervisor of that name runs on this node; `did_you_mean`: one that does, with a name that is near."
+  @typedoc """
+  No supervisor of that name runs on this node. `did_you_mean`: a supervisor that does run here and has a
+  similar name.
+  """
   @type unknown :: {:unknown_supervisor, %{given: atom(), did_you_mean: nil | atom()}}
 
   @doc """
   Drains `supervisor` on this node now and returns the report. For operators, and for hooks that run before a
   node is stopped.
 
-  `overrides` are options (`DurableHandoff.Options`) for this drain only. If a drain already runs, the call waits
-  for that one, and its options count. The node is cordoned from the start of the drain on, and stays cordoned:
-  `uncordon/1` has it take servers again. A shutdown drains again what stayed or was started since.
+  `overrides` are options (`DurableHandoff.Options`) for this drain only. If a drain already runs, the call
+  waits for that drain, which keeps its own options. The node is cordoned when the drain starts and stays
+  cordoned until `uncordon/1`. A later shutdown drains the servers that stayed or were started since.
 
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain already runs.
   `status/1` has the progress, and the report at the end. `cancel/1` ends the drain early.
 
-  If no other node can take servers, it returns `{:error, :no_peers}` and changes nothing. A drain would move
-  nothing then, and would only cordon this node. `force: true` drains all the same, and so does a
-  `wait_for_target_ms` above 0, which waits for a node.
+  If no other node can take servers, it returns `{:error, :no_peers}` and changes nothing. A drain would then
+  move nothing and only cordon this node. `force: true` drains anyway. So does a `wait_for_target_ms` above 0,
+  which waits for a node.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
   `:supervisor_not_running`, `:overdue` (only when the node shuts down meanwhile), `{:invalid, texts}` or
@@ -236,9 +239,9 @@ defmodule DurableHandoff do
       {:ok, %{to: node}} = DurableHandoff.move(MyApp.Durable, "room/1")
       {:ok, _moved} = DurableHandoff.move(MyApp.Durable, "room/1", to: :"app-2@host")
 
-  A move is an attempt of a drain of this one server: the same placement, the same guarantees, and callers wait
-  through it. Policy does not count. `gap_ms` in the answer: how long the server was unavailable at most. A server
-  that runs on `to` already stays, with `attempts: 0`.
+  A move is an attempt of a drain of this one server: the same placement, the same guarantees, and callers
+  wait through it. The policy (`DurableHandoff.Policy`) is ignored. `gap_ms` in the answer: how long the
+  server was unavailable at most. A server that runs on `to` already stays, with `attempts: 0`.
 
   #{DurableHandoff.Move.docs()}
 
@@ -246,10 +249,10 @@ defmodule DurableHandoff do
 
     * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it. `did_you_mean`: a key on this node that is near;
     * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
-    * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, or why `to` is
-      no target: `:not_connected`, `:draining` (cordoned, or it stops). `error`: the first failure, as text.
-      `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it at its next sweep, or
-      the server has ended by itself (`:gone`);
+    * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, or why
+      `to` is no target: `:not_connected`, `:draining` (it is cordoned or stopping). `error`: the first
+      failure, as text. `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it
+      at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
     * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;
     * `:no_drainer`, `:supervisor_not_running`.
@@ -276,17 +279,18 @@ defmodule DurableHandoff do
   Each node moves its own excess, so call it on every node, or use `durable-handoff-node rebalance`. With the option
   `rebalance` (`DurableHandoff.Options`) nodes do it by themselves when a node has joined or a deploy has ended.
 
-  Shares are by the same loads, limits and weights as the placement of a drain. The least important servers move
-  first; none moves that policy keeps, or that arrived on this node within `after_ms`. Nothing moves while a node
-  drains or is cordoned, or while nodes run different releases: `balance.idle` in the report says so. Progress and the
-  last report are in `status/1`; `cancel/1` ends it early. A drain or a shutdown ends it at once and goes first.
+  A node's share is computed from the same loads, limits and weights as the placement of a drain. The least
+  important servers move first. Servers that the policy keeps, or that arrived on this node within `after_ms`,
+  do not move. Nothing moves while a node drains or is cordoned, or while nodes run different releases:
+  `balance.idle` in the report says so. Progress and the last report are in `status/1`; `cancel/1` ends it
+  early. A drain or a shutdown ends it at once and goes first.
 
   `dry_run: true` returns the `DurableHandoff.Plan`; `await: false` returns `{:ok, :started}` or `{:ok, :joined}` at
   once. The other options are those of `rebalance`, for this call:
 
   #{DurableHandoff.Rebalance.Settings.docs()}
 
-  It does not wait, so `after_ms: 0` lets servers move that have just arrived.
+  This function does not wait for `after_ms`. With `after_ms: 0` servers that have just arrived may move, too.
 
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight go on by themselves),
@@ -322,10 +326,10 @@ defmodule DurableHandoff do
 
     * `state`: `:idle`, `:draining`, or how the last drain ended: `:drained`, `:cancelled`, `:failed`;
     * `marked`: this node takes and starts no servers;
-    * `cordoned`: that is so because of `cordon/1` or `drain/2`, and `uncordon/1` takes it back. Else a shutdown
-      or `prepare_stop/0` has marked the node for good;
-    * `progress`: that of the current or the last drain;
-    * `report`: that of the last drain that ended. A drain that found no servers does not replace it;
+    * `cordoned`: `cordon/1` or `drain/2` has marked the node, and `uncordon/1` undoes it. If this is false
+      and `marked` is true, a shutdown or `prepare_stop/0` has marked the node for good;
+    * `progress`: of the current or the last drain;
+    * `report`: of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;
     * `rebalance`: its `state`, `progress` and `report`, in which `balance.idle` says why nothing was moved; `waiting`:
       how many callers of `rebalance/2` wait;
@@ -383,7 +387,7 @@ defmodule DurableHandoff do
       `terminate_child_permanent`, a cordon.
     * `{:shutdown, {:durable, {:init_failed, _}}}` and `{:shutdown, {:durable, :ignored}}`: a failed start.
 
-  These prove nothing, because a callback may have run before:
+  These exit reasons prove nothing, because a callback may have handled the request before:
 
     * `{:shutdown, {:durable, {:fatal_exit, _}}}`: the server lost its stored object or its registration, or a
       `:sync` failed (from DurableServer 0.1.5 on).
@@ -420,14 +424,15 @@ defmodule DurableHandoff do
     * any other reason is the exit reason of the owner. With `retry: :never` this can also be a reason that
       proves that it was not handled, such as `:noproc`, `:normal` or `:shutdown`.
 
-  With `retry: :always` all this is about the last time that it was sent. It may have been handled before that.
+  With `retry: :always` these errors describe only the last time that the request was sent. It may have been
+  handled earlier.
 
   ## Starting a server that is missing
 
-  `start: {Module, initial_state}` starts the server where it has no owner, as `ensure_started_child` does, once
-  for all callers on this node that ask. While a server moves it is reserved: DurableServer refuses the start,
-  and the caller waits for the new owner. So it never runs twice. Without `start:` the call waits until another
-  process starts the server.
+  `start: {Module, initial_state}` starts the server if it has no owner, as `ensure_started_child` does. It is
+  started once for all waiting callers on this node. While a server moves it is reserved: DurableServer
+  refuses the start, and the caller waits for the new owner. So it never runs twice. Without `start:` the call
+  waits until another process starts the server.
 
   Some answers of DurableServer mean "not now": the store fails, nodes are full, stopping or starting, another
   start or a deletion is in progress, or a later version answers something unknown. The start is then repeated

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
-  # Starts the processes that a VM has once. An application of a release ends the VM when its top supervisor
-  # gives up. These processes only improve drains, so the supervisor of each is temporary.
+  # Starts the processes that exist once per VM. In a release, an application whose top supervisor gives up
+  # ends the VM. These processes only improve drains, so each has a temporary supervisor.
 
   use Application
 

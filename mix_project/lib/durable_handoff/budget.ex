@@ -9,7 +9,7 @@ defmodule DurableHandoff.Budget do
   @platforms "docker stop 10 s, Kubernetes 30 s, Fly.io 5 s"
 
   @doc """
-  The line at start: handoff is on, with which limits and which budget.
+  The log line at start: handoff is on, with these limits and this budget.
   """
   @spec opening(Options.t(), non_neg_integer(), non_neg_integer()) :: String.t()
   def opening(%Options{} = options, graceful_ms, before_ms) do
@@ -37,7 +37,7 @@ defmodule DurableHandoff.Budget do
     end
   end
 
-  @doc "The line when a drain gets less than `timeout_ms`."
+  @doc "The log line when a drain gets less time than `timeout_ms`."
   @spec cut(map()) :: String.t()
   def cut(cut) do
     "the drain is cut from #{cut.timeout_ms} to #{cut.to_ms} ms: #{cut.passed_ms} of the #{cut.budget_ms} ms of shutdown_budget_ms " <>
@@ -46,7 +46,7 @@ defmodule DurableHandoff.Budget do
 
   defp total(options, graceful_ms, before_ms), do: before_ms + options.timeout_ms + graceful_ms
 
-  @doc "How long all of a shutdown may take, and what it is made of."
+  @doc "How long the whole shutdown may take, and its parts."
   @spec sum(Options.t(), non_neg_integer(), non_neg_integer()) :: String.t()
   def sum(options, graceful_ms, before_ms) do
     before = if before_ms > 0, do: "children that stop before it #{before_ms} + ", else: ""
@@ -56,11 +56,11 @@ defmodule DurableHandoff.Budget do
   end
 
   @doc """
-  How long, in milliseconds, the children may take that stop before `pid`: those that were started after it,
+  How long, in milliseconds, the children that stop before `pid` may take: those that were started after it,
   at each level of its supervision tree. `ancestors` are the supervisors above it (`:"$ancestors"`), the
-  nearest first. A child without a limit counts as nothing.
+  nearest first. A child without a time limit is not counted.
 
-  Waits for each supervisor until it has started all its children, so it belongs into a process of its own.
+  Waits until each supervisor has started all its children, so call it in a separate process.
   """
   @spec before_ms(pid(), [pid() | atom()]) :: non_neg_integer()
   def before_ms(pid, ancestors) do
@@ -111,7 +111,7 @@ defmodule DurableHandoff.Budget do
 
   defp children(supervisor), do: GenServer.call(supervisor, :which_children, :infinity)
 
-  @doc "Both lines for `supervisor`."
+  @doc "Logs both lines for `supervisor`."
   @spec lines(Host.name(), Options.t(), non_neg_integer()) :: {String.t(), nil | String.t()}
   def lines(supervisor, options, before_ms) do
     graceful_ms = Host.graceful_shutdown_ms(supervisor)

@@ -11,7 +11,7 @@ defmodule DurableHandoff.Clock do
     System.convert_time_unit(System.monotonic_time() - :erlang.system_info(:start_time), :native, :microsecond)
   end
 
-  @doc "An instant of the engine's clock as one of `System.monotonic_time/0`, in native units."
+  @doc "Converts an instant of the engine's clock to `System.monotonic_time/0`, in native units."
   @spec monotonic_time(integer()) :: integer()
   def monotonic_time(us),
     do: System.convert_time_unit(us, :microsecond, :native) + :erlang.system_info(:start_time)

@@ -25,9 +25,9 @@ defmodule DurableHandoff.Codec do
 
   ## Memory
 
-  A string of more than 64 bytes in a decoded term refers to the text that was decoded and keeps all of it in memory.
-  A string with escapes has its own memory, or shares a block of at most 64 KB (above 16 KB, of at most 4 MB). For a
-  state that keeps a few strings for long and drops the rest, use `strings: :copy`.
+  A string of more than 64 bytes in a decoded term refers to the decoded text and keeps all of that text in
+  memory. A string with escapes is copied: into a shared block of at most 64 KB, or, above 16 KB, of at most 4
+  MB. For a state that keeps a few strings for long and drops the rest, use `strings: :copy`.
 
   The buffer of a long output grows during encoding. `size_hint: bytes` avoids that, for example with the size of the
   last encoding of the same state. It never changes the result.

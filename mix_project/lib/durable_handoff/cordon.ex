@@ -1,13 +1,13 @@
 defmodule DurableHandoff.Cordon do
   @moduledoc false
-  # Cordons this node for one supervisor, and takes that back. One process beside each Drainer.
+  # Cordons and uncordons this node for one supervisor. One process beside each Drainer.
   #
   # A cordoned node takes no servers: other nodes send none, their drains and DurableServer's own placement choose
   # other nodes, and it starts none itself (`DurableHandoff.Host.Mark`). What runs goes on running. Connected
   # nodes learn of the change within milliseconds; the others with the next heartbeat, within ten seconds as
   # DurableServer is configured by default. A drain that runs on another node asks once a second besides.
   #
-  # This process is a member of the group of heartbeats until DurableServer's own heartbeat says the same.
+  # This process stays a member of the heartbeat group until DurableServer's own heartbeat has the same mark.
 
   use GenServer
 
@@ -15,20 +15,21 @@ defmodule DurableHandoff.Cordon do
   alias DurableHandoff.Host.Mark
 
   @check_ms 500
-  # One join for the change, one for a heartbeat that was being written, and one to spare. If the user's
-  # `heartbeat_meta` always contains "draining", the process stops contradicting it after this.
+  # The highest number of joins per change: one for the change, one for a heartbeat that was being written
+  # meanwhile, and one to spare. If the user's `heartbeat_meta` always contains "draining", this process gives
+  # up after these.
   @most_joins 3
 
   @doc "Starts the process of `supervisor`."
   @spec start_link(Host.name()) :: GenServer.on_start()
   def start_link(supervisor), do: GenServer.start_link(__MODULE__, supervisor, name: name(supervisor))
 
-  @doc "Cordons this node. `:ok` also when it is cordoned or marked for good already."
+  @doc "Cordons this node. Returns `:ok` also if it is already cordoned or marked for good."
   @spec cordon(Host.name(), timeout()) :: :ok | {:error, :no_drainer | :supervisor_not_running | :timeout}
   def cordon(supervisor, timeout_ms \\ :infinity), do: call(supervisor, :cordon, timeout_ms)
 
   @doc """
-  Takes `cordon/1` back. `:ok` also when the node is not cordoned. Errors: `:stopping` (the mark is final),
+  Undoes `cordon/1`. Returns `:ok` also if the node is not cordoned. Errors: `:stopping` (the mark is final),
   `:draining` (a drain runs here), `:no_drainer`, `:supervisor_not_running`.
   """
   @spec uncordon(Host.name()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running}

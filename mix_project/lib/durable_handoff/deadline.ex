@@ -1,7 +1,6 @@
 defmodule DurableHandoff.Deadline do
   @moduledoc false
-  # How the time of a shutdown is divided. The only module that divides it: every other one is given a
-  # deadline.
+  # Divides the time of a shutdown. No other module does that: all others are given a deadline.
   #
   # Pure: instants in, instants out. Instants are microseconds of the engine's clock, spans are milliseconds.
   #
@@ -22,13 +21,13 @@ defmodule DurableHandoff.Deadline do
   #                                        │                                 settle_us   ▼   │
   #                                        │                                         cancel_us
   #
-  #   * `store_us`: half of the way from `begin_us` to `settle_us`. Until then the drain also waits for states
-  #     whose write failed or takes long. It waits longer than that only for servers that have not been asked.
-  #   * `settle_us`: the engine starts nothing more and what is in flight has settled: a tenth of the drain,
-  #     at most 500 ms, before its end.
-  #   * `cancel_us`: a drain with a later end of its own that a shutdown has joined is told to end: half of
-  #     that before.
-  #   * `end_us`: the Drainer goes on without the drain, whatever it does.
+  #   * `store_us`: half-way between `begin_us` and `settle_us`. Until then the drain waits for states whose
+  #     write failed or is slow. After it, the drain waits only for servers that have not been asked yet.
+  #   * `settle_us`: the engine starts nothing more, and attempts in flight have settled. It is before
+  #     `end_us` by a tenth of the drain, at most 500 ms.
+  #   * `cancel_us`: a running drain that a shutdown has joined, and that would end later, is told to end. It
+  #     is before `end_us` by half of that time.
+  #   * `end_us`: the Drainer continues without the drain, even if the drain has not ended.
   #
   # ## What a drain of a shutdown gets
   #
@@ -43,8 +42,8 @@ defmodule DurableHandoff.Deadline do
   defstruct @enforce_keys ++ [:kill_us, :cut]
 
   @typedoc """
-  `kill_us`: when the platform kills the node, nil when that is not known. `cut`: nil, or why the drain has
-  less than `timeout_ms`: all in milliseconds, `passed_ms` since SIGTERM or `prepare_stop/0`.
+  `kill_us`: when the platform kills the node, nil if unknown. `cut`: nil, or why the drain has less time than
+  `timeout_ms`; its values are milliseconds, and `passed_ms` is the time since SIGTERM or `prepare_stop/0`.
   """
   @type t :: %__MODULE__{
           begin_us: integer(),
@@ -62,8 +61,9 @@ defmodule DurableHandoff.Deadline do
         }
 
   @typedoc """
-  What a shutdown is divided by. `noted_us`: when it was known that the node stops, nil for now.
-  `graceful_ms`: the host's limit of its graceful shutdown; `need_ms`: what it is expected to take here.
+  The facts by which a shutdown is divided. `noted_us`: when it became known that the node stops; nil means
+  now. `graceful_ms`: DurableServer's limit of its graceful shutdown. `need_ms`: the time that the graceful
+  shutdown is expected to take.
   """
   @type shutdown :: %{
           timeout_ms: pos_integer(),
@@ -80,16 +80,16 @@ defmodule DurableHandoff.Deadline do
   @least_share 8
   # Marking writes one heartbeat.
   @longest_mark_ms 5_000
-  # Nodes answer in a millisecond. A node that hangs delays the drain by this much, once.
+  # Nodes normally answer in a millisecond. A node that hangs delays the drain once, by this time.
   @longest_ask_ms 500
   # The number of servers that DurableServer stops at a time.
   @graceful_at_a_time 50
   # The graceful shutdown may take this many times its expected time, and at least the second number.
   @graceful_factor 2
   @least_graceful_ms 500
-  # The Drainer answers between two messages.
+  # The time that the Drainer needs to answer.
   @answer_ms 50
-  # terminate/2 itself ends with the drain. The supervisor's own limits only have to be later.
+  # terminate/2 returns when the drain ends. The supervisor's shutdown limits only have to be longer.
   @margin_ms 5_000
 
   @doc "The deadline of a drain that begins at `begin_us` and may take `timeout_ms`."
@@ -124,8 +124,8 @@ defmodule DurableHandoff.Deadline do
     end
   end
 
-  # The node outlived its budget, so it was marked long before the platform began to count. The budget begins
-  # now.
+  # The node has outlived its budget, so it was marked long before the platform began to count. So the budget
+  # starts now.
   defp noted_us(begin_us, %{noted_us: noted_us, budget_ms: budget_ms}) do
     if noted_us != nil and noted_us <= begin_us and noted_us + budget_ms * 1_000 > begin_us,
       do: noted_us,
@@ -150,38 +150,40 @@ defmodule DurableHandoff.Deadline do
     max(ceil(@graceful_factor * rounds * write_ms), @least_graceful_ms)
   end
 
-  @doc "When a shutdown's drain that finds another one running tells that one to end."
+  @doc "When a shutdown tells the drain that it found running to end."
   @spec cancel_us(t()) :: integer()
   def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 
-  @doc "Until when moves wait for servers that have been asked to store their state: half of the engine's part."
+  @doc """
+  Until when moves wait for servers that have been asked to store their state: half of the engine's time.
+  """
   @spec store_us(t()) :: integer()
   def store_us(deadline), do: deadline.begin_us + div(settle_us(deadline) - deadline.begin_us, 2)
 
   @doc """
-  Until when a failed write is tried again after `prepare_stop/0` or SIGTERM at `now_us`, while no drain has
-  begun: a whole `shutdown_budget_ms`, or `timeout_ms` where there is none.
+  Until when failed writes are tried again after `prepare_stop/0` or SIGTERM at `now_us`, if no drain has
+  begun: for `shutdown_budget_ms`, or for `timeout_ms` if that is not set.
   """
   @spec prepared_us(integer(), nil | pos_integer(), pos_integer()) :: integer()
   def prepared_us(now_us, budget_ms, timeout_ms), do: now_us + (budget_ms || timeout_ms) * 1_000
 
-  @doc "When the engine's part ends."
+  @doc "When the engine has to be done."
   @spec settle_us(t()) :: integer()
   def settle_us(deadline), do: deadline.end_us - settle_ms(deadline) * 1_000
 
-  @doc "What the engine has at `now_us`, at least 1 ms."
+  @doc "The time left for the engine at `now_us`, at least 1 ms."
   @spec engine_ms(t(), integer()) :: pos_integer()
   def engine_ms(deadline, now_us), do: max(div(settle_us(deadline) - now_us, 1_000), 1)
 
-  @doc "What is left of the drain at `now_us`, at least 0 ms."
+  @doc "The time left for the drain at `now_us`, at least 0 ms."
   @spec left_ms(t(), integer()) :: non_neg_integer()
   def left_ms(deadline, now_us), do: until_ms(deadline.end_us, now_us)
 
-  @doc "How long the shutdown waits for the Drainer, which answers at `end_us`. Longer than that only for one that hangs."
+  @doc "How long the shutdown waits for the Drainer, which answers at `end_us` unless it hangs."
   @spec answer_ms(t(), integer()) :: pos_integer()
   def answer_ms(deadline, now_us), do: left_ms(deadline, now_us) + @answer_ms
 
-  @doc "How long a Drainer that hangs is waited for."
+  @doc "How long the shutdown waits for a Drainer that hangs."
   @spec answer_ms() :: pos_integer()
   def answer_ms, do: @answer_ms
 
@@ -193,7 +195,7 @@ defmodule DurableHandoff.Deadline do
   @spec mark_ms(t()) :: pos_integer()
   def mark_ms(deadline), do: deadline |> share_ms(2) |> min(@longest_mark_ms)
 
-  @doc "How long marking the supervisors of a VM that stops may take, where no drain runs yet."
+  @doc "How long marking all supervisors may take when the VM is told to stop, before any drain runs."
   @spec mark_ms() :: pos_integer()
   def mark_ms, do: @longest_mark_ms
 
@@ -206,7 +208,9 @@ defmodule DurableHandoff.Deadline do
   @spec policy_ms(t(), integer()) :: pos_integer()
   def policy_ms(deadline, now_us), do: max(div(engine_ms(deadline, now_us), 4), 1)
 
-  @doc "How long offering leftovers may take from `now_us` on: the report has to be out before the Drainer goes on."
+  @doc """
+  How long offering leftovers may take from `now_us` on: the report must be sent before the Drainer continues.
+  """
   @spec offer_ms(t(), integer()) :: non_neg_integer()
   def offer_ms(deadline, now_us), do: div(3 * left_ms(deadline, now_us), 4)
 

@@ -29,9 +29,9 @@ defmodule DurableHandoff.Doctor do
   @limit_ms 45_000
 
   @typedoc """
-  `state`: `:ok`; `:note`, a fact or a check that could not be made here; `:warning`, drains work, but not as
-  well as they could, or not in every case; `:problem`, they do not. `todo` is nil when there is nothing to
-  do.
+  `state`: `:ok`; `:note`, a fact, or a check that could not be made here; `:warning`, drains work, but not in
+  every case or not as well as they could; `:problem`, drains do not work. `todo` is nil when there is nothing
+  to do.
   """
   @type finding :: %{
           check: atom(),
@@ -42,7 +42,7 @@ defmodule DurableHandoff.Doctor do
         }
 
   @doc """
-  All findings of this VM. Options: `supervisors:`, the names of those to look at; by default all with
+  All findings of this VM. Option: `supervisors:`, the names of the supervisors to check; by default all with
   handoff.
   """
   @spec run(keyword()) :: [finding()]
@@ -67,7 +67,7 @@ defmodule DurableHandoff.Doctor do
   defp supervised([]) do
     todo =
       "ask a running node: mix durable_handoff.doctor --node NAME, or DurableHandoff.Doctor.print() in its console; " <>
-        "if this is one, set handoff_on_shutdown"
+        "if this VM is one, set handoff_on_shutdown"
 
     text = "options, budget, cluster and store are not checked: no supervisor with handoff runs in this VM"
     [%{check: :supervisors, supervisor: nil, state: :note, text: text, todo: todo}]
@@ -105,7 +105,7 @@ defmodule DurableHandoff.Doctor do
   @spec healthy?([finding()]) :: boolean()
   def healthy?(findings), do: Enum.all?(findings, &(&1.state != :problem))
 
-  @doc "`findings` for people, with what to do below each."
+  @doc "`findings` as text, with what to do below each one."
   @spec format([finding()]) :: String.t()
   def format(findings) do
     Enum.map_join(findings, "\n", fn finding ->
@@ -119,7 +119,10 @@ defmodule DurableHandoff.Doctor do
 
   defp pad(name, width), do: name |> Atom.to_string() |> String.pad_trailing(width)
 
-  @doc "Prints the findings of this VM: for a console. Options as in `run/1`. `:error` when there is a problem."
+  @doc """
+  Prints the findings of this VM on a console. Options as in `run/1`. Returns `:error` when there is a
+  problem.
+  """
   @spec print(keyword()) :: :ok | :error
   def print(options \\ []) do
     findings = run(options)

@@ -70,9 +70,10 @@ defmodule DurableHandoff.Drain do
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
 
   @typedoc """
-  `:shutdown`: this node goes down; `:request`: it goes on running what is left. A move is a drain of one server
-  (`DurableHandoff.Move`), and a rebalance a drain of what is above this node's share
-  (`DurableHandoff.Rebalance`): they mark nothing, and a server stores its state in its attempt alone.
+  `:shutdown`: this node goes down. `:request`: it continues to run what was not moved. A move is a drain of
+  one server (`DurableHandoff.Move`), and a rebalance is a drain of the servers above this node's share
+  (`DurableHandoff.Rebalance`): neither marks the node, and each server stores its state only in its own
+  attempt.
   """
   @type why ::
           :shutdown
@@ -136,7 +137,7 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  # All reads of the store come after that.
+  # Nothing reads the store before all servers have been asked to store their state.
   defp prepare(%{why: why, storing: storing} = drain) when why in [:shutdown, :request] do
     drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(drain.deadline))}
     mark(drain)
@@ -157,7 +158,7 @@ defmodule DurableHandoff.Drain do
   defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
   defp put_mark(%{why: :shutdown} = drain), do: Host.Mark.stop(drain.supervisor, Deadline.mark_ms(drain.deadline))
 
-  # Nothing is moved before every server that runs here was asked to store its state.
+  # Moves start only after every server that runs here was asked to store its state.
   defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
     drain = await_storing(drain)
     counts = Storing.counts(drain.storing)
@@ -175,7 +176,7 @@ defmodule DurableHandoff.Drain do
     %{drain | trust_store?: all_stored?(counts, total)}
   end
 
-  # All other messages wait for the loop.
+  # All other messages stay in the mailbox for the loop.
   defp await_storing(%{storing: %{pid: pid}, storing_monitor: monitor, watched: watched, deadline: deadline} = drain) do
     now = Clock.now_us()
 
@@ -203,7 +204,8 @@ defmodule DurableHandoff.Drain do
     drain
   end
 
-  # While the last servers store their states, and no other waits for its turn. Not with a policy that reads the store.
+  # The snapshot is taken while the last servers store their states and no other server is queued. A policy
+  # that reads the store waits until storing is done.
   defp take_early(%{options: %{eligible: :permanent}} = drain), do: drain
   defp take_early(drain), do: %{drain | early: {take(drain), Clock.now_us()}}
 
@@ -212,7 +214,7 @@ defmodule DurableHandoff.Drain do
 
   defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
 
-  # A store that hangs fails no write in this time.
+  # A store that hangs has failed no write yet, so the counts must also add up to all servers.
   defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
@@ -229,7 +231,7 @@ defmodule DurableHandoff.Drain do
     %{drain | peers: peers}
   end
 
-  # One server says nothing about its store, and needs no search.
+  # One move needs no limit, and shows little about the store.
   defp look(%{why: {:move, _server, _target}}, _about), do: {nil, nil}
 
   defp look(%{supervisor: supervisor, storing: storing} = drain, about) do
@@ -243,7 +245,7 @@ defmodule DurableHandoff.Drain do
     Estimate.announce(drain.supervisor, Snapshot.size(snapshot), others, options, measured)
   end
 
-  # The line of a move, and of a rebalance that has nothing to do, is the one of its end.
+  # A move, and a rebalance with nothing to do, are logged only at their end.
   defp announce(%{why: why}, _snapshot, _others) when why not in [:shutdown, :request], do: :ok
 
   defp announce(%{supervisor: supervisor, options: options} = drain, snapshot, others) do
@@ -278,7 +280,7 @@ defmodule DurableHandoff.Drain do
   # One server needs no coordination.
   defp rust_nodes(%{why: {:move, _server, _target}}, _storage), do: []
 
-  # Rust nodes know `max_per_second` since they know rebalances. One that does not would ignore it.
+  # Rust nodes that do not know rebalances do not know `max_per_second` either, and would ignore it.
   defp rust_nodes(%{options: options} = drain, storage) do
     goal = if options.max_per_second, do: "rebalance", else: Atom.to_string(kind(drain))
     Executor.rust_nodes(options.executor, goal, drain.supervisor, storage)
@@ -334,7 +336,7 @@ defmodule DurableHandoff.Drain do
     %{id: id, order: order} = attempt = Attempts.get(attempts, pid)
     Telemetry.attempt(drain.supervisor, Snapshot.server(drain.snapshot, id), order, result)
 
-    # It may be stopping: its answer avoids attempts that would all fail.
+    # The node may be stopping. If its answer says so, attempts that would fail are avoided.
     if result.outcome == {:displaced, :target}, do: Peers.look_now(drain.peers)
     # The engine must learn of a lost connection before the outcomes it caused, so that it does not blame the attempts.
     drain = if lost?(order.target, result), do: node_down(drain, order.target), else: drain
@@ -374,7 +376,7 @@ defmodule DurableHandoff.Drain do
     drain |> node_down(Atom.to_string(node)) |> refresh()
   end
 
-  # It becomes a target after it has answered `Peers`, or when that has timed out.
+  # The node becomes a target when it has answered `Peers`, or when its answer is overdue.
   defp handle({:nodeup, _node, _info}, drain) do
     Peers.look_now(drain.peers)
     drain
@@ -398,11 +400,11 @@ defmodule DurableHandoff.Drain do
     drain
   end
 
-  # Storing has ended after the moves began, or has crashed.
+  # Storing ended after the moves began, or it crashed.
   defp handle({Storing, _pid, _asked_or_done}, drain), do: drain
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{storing_monitor: monitor} = drain), do: drain
 
-  # From the Rust node, or unknown.
+  # A message from the Rust node, or an unknown one.
   defp handle(message, drain), do: %{drain | session: Session.handle_message(drain.session, Clock.now_us(), message)}
 
   defp refresh(drain) do
@@ -424,7 +426,7 @@ defmodule DurableHandoff.Drain do
 
   defp lost?(_target, _result), do: false
 
-  # A registry that lags behind is not an error: on a busy cluster every other move ends like this.
+  # A registry that lags is not an error: on a busy cluster about half of all moves end like this.
   defp keep_error(drain, _attempt, %{why: why, outcome: outcome}) when why == nil or outcome == :retry_same, do: drain
   defp keep_error(%{first_errors: errors} = drain, _attempt, _result) when length(errors) == @first_errors, do: drain
 
@@ -435,8 +437,8 @@ defmodule DurableHandoff.Drain do
     %{drain | first_errors: drain.first_errors ++ [entry]}
   end
 
-  # After a store failure the engine starts one attempt as a probe. A server without changes would not write, so the
-  # attempt must test the store.
+  # After a store failure the engine starts one attempt to test the store. A server without changes writes
+  # nothing, so that attempt has to make a write of its own.
   defp trust_store?({:moved, _node}, _before), do: true
 
   defp trust_store?(outcome, _before) when outcome in [:not_stored, {:displaced, :store}, {:untouched, :store}],
@@ -479,11 +481,11 @@ defmodule DurableHandoff.Drain do
     report
   end
 
-  # What a move has stopped it starts again itself.
+  # A move offers nothing to other nodes: it starts a stopped server again itself.
   defp offer_leftovers(%{why: {:move, _server, _target}}, _budget_ms), do: 0
 
   defp offer_leftovers(%{options: options} = drain, budget_ms) do
-    # What a rebalance has stopped, any node may have.
+    # Servers that a rebalance has stopped may start on any node.
     Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, drain.stays?, budget_ms)
   end
 end

@@ -106,7 +106,8 @@ defmodule DurableHandoff.Drainer do
   end
 
   @doc false
-  # Drains now, or waits for the drain that runs. `options` count only for a drain that this call starts.
+  # Starts a drain and waits for it, or waits for the one that runs. `options` apply only to a drain that this
+  # call starts.
   @spec drain(Host.name(), Options.t()) :: Drain.result() | {:error, :no_drainer | {:drain_failed, term()} | :overdue}
   def drain(supervisor, %Options{} = options), do: call(supervisor, {:drain, options})
 
@@ -130,11 +131,11 @@ defmodule DurableHandoff.Drainer do
   def cancel(supervisor), do: call(supervisor, :cancel)
 
   @doc false
-  # Has all servers store their state from now on: this node is about to stop. Returns at once.
+  # Makes all servers store their state because this node is about to stop. Returns at once.
   @spec prepare(Host.name()) :: :ok
   def prepare(supervisor), do: GenServer.cast(Server.name(supervisor), :prepare)
 
-  # Returns when the shutdown may go on: by `deadline`, whatever happens.
+  # Returns when the shutdown may continue, at `deadline` at the latest.
   defp drain_for_shutdown(supervisor, deadline) do
     GenServer.call(Server.name(supervisor), {:shutdown, deadline}, Deadline.answer_ms(deadline, Clock.now_us()))
   catch
@@ -142,7 +143,8 @@ defmodule DurableHandoff.Drainer do
   end
 
   defp call(supervisor, request) do
-    # It answers between two messages. After a timeout it would be unknown what became of the request.
+    # No timeout: the Drainer never blocks, and after a timeout it would be unknown whether it handled the
+    # request.
     GenServer.call(Server.name(supervisor), request, :infinity)
   catch
     :exit, {_reason, {GenServer, :call, _arguments}} -> {:error, :no_drainer}

@@ -18,8 +18,8 @@ defmodule DurableHandoff.Executor do
   alias DurableHandoff.{Log, RustNodes, Telemetry}
 
   @doc """
-  The Rust nodes that may run a `goal` of `supervisor` (`"drain"` or `"rebalance"`) on the storage of that identity,
-  in the order to ask them; none for embedded.
+  The Rust nodes that may run a `goal` (`"drain"` or `"rebalance"`) of `supervisor`, in the order to ask them;
+  none for `:embedded`. `storage` is the identity of the supervisor's storage.
   """
   @spec rust_nodes(:auto | :embedded | {:node, node()}, goal :: String.t(), atom(), String.t()) ::
           [RustNodes.rust_node()]

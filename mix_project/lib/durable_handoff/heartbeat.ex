@@ -9,14 +9,14 @@ defmodule DurableHandoff.Heartbeat do
   # While the node is cordoned (`DurableHandoff.cordon/1`) they also say `"draining" => true`.
   #
   # Guarantee: the user's own `heartbeat_meta`, a map or a function, has the same effect as without this
-  # library. Every key is kept, also when its function raises or returns something invalid. The code here never
-  # raises.
+  # library. All its keys are kept. If the function raises or returns an invalid value, the effect is the
+  # same, too. The code here never raises.
 
   alias DurableHandoff.Host
 
   @key "durable_handoff"
 
-  @doc "`host_options` with a `heartbeat_meta` that has these facts, too."
+  @doc "`host_options` with these facts added to `heartbeat_meta`."
   @spec add(keyword(), String.t() | nil) :: keyword()
   def add(host_options, generation) do
     name = Keyword.get(host_options, :name)
@@ -44,8 +44,8 @@ defmodule DurableHandoff.Heartbeat do
 
   defp with_ours(odd, _name, _generation), do: odd
 
-  # DurableServer calls the function once before it is up, to check it. Counting servers then would log that
-  # its tables do not exist.
+  # DurableServer calls the function once before it is up, to check it. Counting servers at that time would
+  # log an error, because its tables do not exist yet.
   defp ours(name, generation) do
     if Host.whereis(name),
       do: %{"generation" => generation, "started_at" => Host.started_at_ms(name), "servers" => Host.count(name)},

@@ -13,11 +13,13 @@ defmodule DurableHandoff.Host do
 
   alias DurableHandoff.Clock
 
-  # The supervisor of the servers answers within this time, or it is busy starting a server.
+  # If the supervisor of the servers does not answer within this time, it is busy starting a server.
   @list_ms 100
 
   @type name :: atom()
-  @typedoc "`since_ms`: when it started on this node, wall clock; nil where that is not known."
+  @typedoc """
+  `since_ms`: when the server started on this node, in wall-clock milliseconds; nil if that is not known.
+  """
   @type server :: %{key: term(), module: module(), meta: term(), pid: pid(), since_ms: nil | integer()}
   @type storage :: {backend :: term(), prefix :: String.t()}
   @type sticky_level ::
@@ -49,7 +51,7 @@ defmodule DurableHandoff.Host do
     :ok
   end
 
-  @doc "The modules of the host package."
+  @doc "The modules of DurableServer."
   @spec modules() :: [module()]
   def modules, do: Application.spec(:durable_server, :modules) || []
 
@@ -57,7 +59,10 @@ defmodule DurableHandoff.Host do
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options), do: Supervisor.child_spec({DurableServer.Supervisor, options}, [])
 
-  @doc "A process that ends when the supervisor does (it is one-for-all); nil when the supervisor does not run."
+  @doc """
+  A process that ends together with the supervisor, which is one-for-all; nil when the supervisor does not
+  run.
+  """
   @spec whereis(name()) :: pid() | nil
   def whereis(name), do: Process.whereis(:"#{name}_lifecycle_manager")
 
@@ -76,27 +81,29 @@ defmodule DurableHandoff.Host do
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)
 
   @doc """
-  How old the newest heartbeat of a node can be for servers to be placed there, in ms. Fixed in DurableServer.
+  The maximum age, in ms, of a node's newest heartbeat for servers to be placed there. A constant of
+  DurableServer.
   """
   @spec max_heartbeat_age_ms() :: pos_integer()
   def max_heartbeat_age_ms, do: 50_000
 
   @doc """
-  How old the newest heartbeat of a node must be before its locks may be taken, in ms. An option of
+  The minimum age, in ms, of a node's newest heartbeat before its locks may be taken over. An option of
   DurableServer.
   """
   @spec lock_heartbeat_age_ms(name()) :: pos_integer()
   def lock_heartbeat_age_ms(name), do: number(config(name), :heartbeat_staleness_threshold_ms, 30_000)
 
   @doc """
-  When the supervisor started, wall clock. Every node derives the same value from the heartbeat's `node_ref`.
+  When the supervisor started, in wall-clock milliseconds. All nodes derive the same value from the
+  heartbeat's `node_ref`.
   """
   @spec started_at_ms(name()) :: pos_integer() | nil
   def started_at_ms(name) do
     fn -> supervisor(:node_ref, [name]) end |> ask(nil, &is_integer/1) |> node_ref_to_ms()
   end
 
-  @doc "A node reference (microseconds of wall clock) in milliseconds; nil for an invalid one."
+  @doc "Converts a node reference (wall-clock microseconds) to milliseconds; nil for an invalid one."
   @spec node_ref_to_ms(term()) :: pos_integer() | nil
   def node_ref_to_ms(ref) when is_integer(ref) and ref > 0 and ref < 0x1F_FFFF_FFFF_FFFF, do: div(ref, 1_000)
   def node_ref_to_ms(_other), do: nil
@@ -115,8 +122,9 @@ defmodule DurableHandoff.Host do
   def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)
 
   @doc """
-  Lets the calling process outlive every application. DurableServer links its callers to processes of its own,
-  which stop in a shutdown, and an application that stops kills every process that has its group leader.
+  Makes the calling process survive the end of all applications. DurableServer links its callers to processes
+  of its own, which stop in a shutdown, and an application that stops kills every process that has its group
+  leader.
   """
   @spec leave_application() :: :ok
   def leave_application do
@@ -189,8 +197,8 @@ defmodule DurableHandoff.Host do
   end
 
   @doc """
-  `info/2` of many servers as `{key, result}`, at most `concurrency` at a time. Ends after about `budget_ms`;
-  what is not known by then is missing from the result.
+  `info/2` of many servers as `{key, result}`, at most `concurrency` in parallel. Ends after about
+  `budget_ms`; servers that have not answered by then are missing from the result.
   """
   @spec info_each(Enumerable.t(), name(), pos_integer(), pos_integer()) :: [{term(), {:ok, map()} | {:error, term()}}]
   def info_each(keys, name, concurrency, budget_ms) do
@@ -210,7 +218,7 @@ defmodule DurableHandoff.Host do
     end)
   end
 
-  @doc "Where this node's registry sees the server."
+  @doc "Where the server runs according to this node's registry."
   @spec lookup(name(), term()) :: {:here, pid()} | {:elsewhere, pid()} | nil
   def lookup(name, key) do
     case ask(fn -> supervisor(:lookup, [name, key]) end, nil, &is_tuple/1) do
@@ -240,7 +248,10 @@ defmodule DurableHandoff.Host do
     with %{storage_backend: backend, prefix: prefix} <- config(name), do: {backend, prefix}, else: (_ -> nil)
   end
 
-  @doc "How long a write took lately, in microseconds, where the backend knows that (`DurableHandoff.Store`), else nil."
+  @doc """
+  How long recent writes took, in microseconds, if the backend measures that (`DurableHandoff.Store`), else
+  nil.
+  """
   @spec write_us(storage() | nil) :: pos_integer() | nil
   def write_us({%{adapter: module, state: state}, _prefix}) when is_atom(module),
     do: if(function_exported?(module, :write_us, 1), do: module.write_us(state))
@@ -252,8 +263,8 @@ defmodule DurableHandoff.Host do
   @probe_etag "1"
 
   @doc """
-  Whether the store answers a conditional write that cannot succeed, an update of an object that does not exist.
-  A store that takes no writes fails it in another way.
+  Whether the store refuses, as it must, an update of an object that does not exist. A store that accepts no
+  writes answers with another error.
   """
   @spec refuses_stale_write?(name(), timeout_ms :: pos_integer()) :: boolean()
   def refuses_stale_write?(name, timeout_ms) do
@@ -271,22 +282,25 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "Whether a stored `meta` reserves its server for this node, so this node has displaced it."
+  @doc """
+  Whether a stored `meta` reserves its server for this node. That means that this node has displaced the
+  server.
+  """
   @spec ours?(map()) :: boolean()
   def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
 
   @doc """
-  Undoes what a move that failed has left in the store, so that other nodes may start the server. `:ok` also
-  when there is nothing.
+  Undoes what a failed move has left in the store, so that other nodes may start the server. Returns `:ok`
+  also if there is nothing to undo.
 
     * A reservation for this node is cleared.
-    * A server that is stored as running, and whose process is dead on a node that can be asked, is stored as
-      stopped: its `init` failed there, or its final write failed here. To DurableServer's sweep the former
-      looks like a server that is not permanent, and the latter like one that runs, until heartbeats have run
-      out. It ran until it was to be moved, so it is stored as permanent; its next `init` decides again
+    * A server that is stored as running, but whose process is dead on a node that can be asked, is stored as
+      stopped: its `init` failed there, or its final write failed here. DurableServer's sweep would take the
+      former for a server that is not permanent, and the latter for one that runs, until its heartbeats have
+      expired. The server ran until the move, so it is stored as permanent; its next `init` decides again
       whether it is.
 
-  Every write is conditional on what was read: what another node has started since is left alone.
+  Every write is conditional on what was read, so a server that another node has started since is left alone.
   """
   @spec release(storage() | nil, term()) :: :ok | {:error, term()}
   def release(storage, key), do: release(storage, key, 3)
@@ -380,8 +394,8 @@ defmodule DurableHandoff.Host do
 
   defp supervisor(function, arguments), do: apply(DurableServer.Supervisor, function, arguments)
 
-  # DurableServer's functions raise or exit while it is starting, stopping or gone. Then, and for an answer of
-  # an unknown shape, the default is returned.
+  # DurableServer's functions raise or exit while it is starting, stopping or gone. In these cases, and for an
+  # answer of unknown shape, the default is returned.
   defp ask(call, default, expected?) do
     answer = call.()
     if expected?.(answer), do: answer, else: default

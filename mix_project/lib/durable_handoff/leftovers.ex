@@ -80,7 +80,7 @@ defmodule DurableHandoff.Leftovers do
   # A request of a later version.
   def handle_call(_unknown, _from, state), do: {:reply, {:error, :unsupported}, state}
 
-  # The lookups of a long offer take a while, so they run after the reply.
+  # The lookups for a large offer take a while, so they run after the reply.
   @impl true
   def handle_continue({:begin, id}, state), do: {:noreply, state |> State.begin(id) |> State.pump()}
 
@@ -92,7 +92,7 @@ defmodule DurableHandoff.Leftovers do
 
   def handle_info(message, state), do: {:noreply, message |> handle(state) |> State.pump()}
 
-  # The end of a start, or of another receiver.
+  # A start or another receiver has ended.
   defp handle({:tried, pid, outcome, latency_us}, state), do: State.tried(state, pid, outcome, latency_us)
   defp handle({:DOWN, _monitor, :process, pid, _reason}, state), do: State.down(state, pid)
   defp handle({:rested, id, key}, state), do: State.enqueue(state, id, key, :resting)

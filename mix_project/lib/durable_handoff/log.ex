@@ -74,7 +74,7 @@ defmodule DurableHandoff.Log do
   def error(event, supervisor, text, fields \\ []), do: write(:error, event, supervisor, text, fields)
 
   @doc false
-  # Milliseconds as every text of this library has them.
+  # The format of times in all texts of this library: seconds with one decimal.
   @spec seconds(number()) :: String.t()
   def seconds(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
 

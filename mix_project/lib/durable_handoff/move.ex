@@ -2,10 +2,10 @@ defmodule DurableHandoff.Move do
   @moduledoc false
   # Moves one server on request: `DurableHandoff.move/3`.
   #
-  # A move is a drain of one server (`DurableHandoff.Drain`), so placement, outcomes, hints to callers and what
-  # becomes of a server that is stopped and cannot start are those of a drain. It runs on the node of the server;
-  # a request on another node is passed on. If the target fails after the server was stopped, the server is
-  # started again where DurableServer places it, at once. One that ended or was deleted by itself stays so.
+  # A move is a drain of one server (`DurableHandoff.Drain`), with the same placement, outcomes and hints to
+  # callers. It runs on the node of the server; other nodes forward the request. If the target fails after the
+  # server was stopped, the server is started again at once where DurableServer places it. A server that ended
+  # by itself or was deleted is not started again.
 
   alias DurableHandoff.{Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
   alias DurableHandoff.Host.{Count, Registry, View}
@@ -22,7 +22,7 @@ defmodule DurableHandoff.Move do
           | {:owner_failed, %{node: node(), reason: term()}}
           | {:not_moved, %{reason: atom(), to: nil | String.t(), error: nil | String.t(), runs_on: nil | node()}}
 
-  # A server that another caller moves at the same time may have left its node when that node is asked.
+  # Another caller may move the server at the same time, so it may have left its node when that node is asked.
   @hops 3
   # The time for asking nodes and for starting a server again, besides the move itself.
   @margin_ms 10_000
@@ -152,7 +152,7 @@ defmodule DurableHandoff.Move do
     {:error, {:not_moved, detail}}
   end
 
-  # The engine reports that there was no target. This is why the given node is not one.
+  # The engine reports only that there was no target. This finds out why the given node is not one.
   defp explain(:no_target, supervisor, server, to) when to != nil do
     counts = Count.ask(supervisor, [server.module], Host.connected([to]), @ask_ms)
 
@@ -166,8 +166,8 @@ defmodule DurableHandoff.Move do
 
   defp explain(reason, _supervisor, _server, _to), do: reason
 
-  # A server that was stopped and could not start on its target starts where DurableServer places it. A server
-  # that is missing in the store was deleted meanwhile, and a start would create a new one.
+  # A stopped server that could not start on its target is started where DurableServer places it, except when
+  # it is missing in the store: then it was deleted, and a start would create a new one.
   defp runs_on(supervisor, server) do
     cond do
       Process.alive?(server.pid) -> node()

@@ -50,7 +50,7 @@ defmodule DurableHandoff.Native do
   @spec engine_poll(engine(), now_us :: integer()) :: {:ok, [action()], :infinity | integer()} | {:error, :busy}
   def engine_poll(_engine, _now_us), do: missing()
 
-  # As engine_poll on a dirty scheduler, for drains so large that a poll can take longer than a millisecond.
+  # As engine_poll, on a dirty scheduler: for large drains, whose poll can take longer than a millisecond.
   @spec engine_poll_dirty(engine(), now_us :: integer()) ::
           {:ok, [action()], :infinity | integer()} | {:error, :busy}
   def engine_poll_dirty(_engine, _now_us), do: missing()

@@ -11,8 +11,8 @@ defmodule DurableHandoff.Operator do
 
   @step_ms 500
   @max_supervisors 10_000
-  # Options of a `rebalance_request`. An operator sends them only to a node whose description says that it
-  # takes them: other nodes would ignore them.
+  # Options of a `rebalance_request` that an operator sends only if the node's description lists them: earlier
+  # releases would ignore them.
   @rebalance_settings [:tolerance, :min_servers, :max_per_second]
 
   @doc "Answers with release, clock and supervisors of this node."
@@ -25,7 +25,7 @@ defmodule DurableHandoff.Operator do
     answer(from, Wire.description(request, info))
   end
 
-  @doc "Drains a supervisor here, or plans it (`dry_run: true`)."
+  @doc "Drains a supervisor of this node, or plans the drain (`dry_run: true`)."
   @spec drain(Wire.id(), pid(), %{
           supervisor: String.t(),
           timeout_ms: nil | pos_integer(),
@@ -44,8 +44,9 @@ defmodule DurableHandoff.Operator do
   end
 
   @doc """
-  Cordons a supervisor here, or takes that back (`cordon: false`); all of this node without a `supervisor`. Of
-  all, those that stop are left out of the answer, and only if none is left that is a refusal.
+  Cordons a supervisor of this node, or uncordons it (`cordon: false`); without a `supervisor`, all of them.
+  In that case supervisors that are stopping are left out of the answer, and the request is refused only if
+  all are stopping.
   """
   @spec cordon(Wire.id(), pid(), %{supervisor: nil | String.t(), cordon: boolean()}) :: :ok
   def cordon(request, from, %{supervisor: nil} = what) do
@@ -261,7 +262,7 @@ defmodule DurableHandoff.Operator do
 
   defp cut(text), do: String.slice(text, 0, 1_000)
 
-  # This may wait for a busy connection. The process has nothing else to do.
+  # This may block on a busy connection, which is fine in a process of its own.
   defp answer(to, message) do
     :erlang.send(to, message, [:noconnect])
     :ok

@@ -10,9 +10,8 @@ defmodule DurableHandoff.Options do
 
   @milliseconds {:integer, 1, @day_ms}
 
-  # The one place where an option exists: checks, defaults, types and documentation are all read from here.
-  # `engine: true` passes it to the engine, which has a field of the same name
-  # (native/handoff_core/src/config.rs).
+  # Defines every option once: checks, defaults, types and documentation are all derived from here. `engine:
+  # true` passes it to the engine, which has a field of the same name (native/handoff_core/src/config.rs).
   @schema [
     enabled: [
       type: :boolean,

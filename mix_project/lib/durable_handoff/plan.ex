@@ -86,7 +86,7 @@ defmodule DurableHandoff.Plan do
     targets = List.to_tuple(targets)
     reasons = Map.new(Native.reasons(), fn {reason, code} -> {code, reason} end)
 
-    # One signed 32-bit number for each server: the index of its target, or minus the code of the reason.
+    # One signed 32-bit number per server: the index of its target, or the negative code of the reason.
     for <<number::signed-little-32 <- assignment>> do
       if number >= 0, do: {:ok, elem(targets, number)}, else: {:error, Map.fetch!(reasons, -number)}
     end
@@ -100,7 +100,8 @@ defmodule DurableHandoff.Plan do
     names = moves |> Enum.map(& &1.target) |> Enum.uniq()
 
     with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key), Host.connected(names)) do
-      # Which servers have something to store is unknown before they are asked: half of them is never far off.
+      # Which servers have something to store is unknown until they are asked. Half of them is a reasonable
+      # guess.
       states = {div(length(moves) + 1, 2), Host.graceful_concurrency(supervisor)}
       Estimate.make(measured, length(moves), length(names), options, states)
     end

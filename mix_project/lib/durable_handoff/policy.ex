@@ -2,7 +2,7 @@ defmodule DurableHandoff.Policy do
   @moduledoc """
   Which servers a drain moves, and which of them first.
 
-  Guarantee: a broken policy excludes nothing. A function that raises or returns something else than `true`,
+  Guarantee: a broken policy excludes nothing. A function that raises or returns anything other than `true`,
   `false` or a priority, and a malformed `handoff` entry of a server, are reported in the log and count as
   absent: a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
 

@@ -87,7 +87,10 @@ defmodule DurableHandoff.Report do
   @type reason :: unquote(DurableHandoff.Schema.union(@reasons))
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
   @type share :: %{name: String.t(), servers: non_neg_integer(), share: float()}
-  @typedoc "What a rebalance found. `idle`: why it moved nothing, or nothing more. `share`: servers that a node should have."
+  @typedoc """
+  What a rebalance found. `idle`: why it moved nothing, or nothing more. `share`: the number of servers that a
+  node should have.
+  """
   @type balance :: %{
           idle:
             nil

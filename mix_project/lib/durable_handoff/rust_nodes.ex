@@ -20,7 +20,7 @@ defmodule DurableHandoff.RustNodes do
   @type t :: %__MODULE__{monitors: %{reference() => node()}}
   @type rust_node :: {name :: node(), pid(), release :: String.t()}
 
-  @doc "The Rust nodes that coordinate what has that goal now, by name. All of them know drains."
+  @doc "The Rust nodes, by name, that can coordinate this goal now. All of them can coordinate drains."
   @spec all(goal :: String.t()) :: [rust_node()]
   def all(goal \\ @drain) do
     Enum.sort(for {name, pid, release, goals} <- :ets.tab2list(__MODULE__), goal in goals, do: {name, pid, release})

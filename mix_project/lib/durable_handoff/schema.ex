@@ -30,7 +30,7 @@ defmodule DurableHandoff.Schema do
         ]
   @type t :: [{atom(), entry()}]
 
-  # Lets a swapped, missing or doubled letter through and keeps unrelated names apart.
+  # The similarity of names from which one is suggested: it tolerates a swapped, missing or doubled letter.
   @similar 0.75
 
   # An atom has at most 255 characters, and other names are made of a supervisor's.
@@ -121,7 +121,7 @@ defmodule DurableHandoff.Schema do
 
   defp value(term), do: term |> inspect() |> digits()
 
-  # The atoms of a text, and what they are in.
+  # Highlights the atoms in a text as code.
   defp as_code(text), do: Regex.replace(~r/\{:[^}]+\}|(?<!\w):[a-z_]+|\b(nil|true|false)\b/, text, "`\\0`")
 
   # 86400000 as 86_400_000.

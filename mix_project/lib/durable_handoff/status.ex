@@ -21,8 +21,8 @@ defmodule DurableHandoff.Status do
   @type state :: :idle | :draining | :drained | :cancelled | :failed
 
   @doc """
-  Makes the list of supervisors. Its owner is the process that starts the application. Drainers that run already are
-  in it: they may have started before the application, or have outlived an earlier start of it.
+  Creates the list of supervisors, owned by the process that starts the application. Drainers that already run
+  are added: they may have started before the application, or outlived an earlier start of it.
   """
   @spec init() :: :ok
   def init do
@@ -31,7 +31,7 @@ defmodule DurableHandoff.Status do
     :ok
   end
 
-  @doc "Makes the table of the calling Drainer. It ends with the Drainer."
+  @doc "Creates the table of the calling Drainer, which owns it."
   @spec new(Host.name(), Options.t()) :: t()
   def new(supervisor, options) do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
@@ -45,8 +45,8 @@ defmodule DurableHandoff.Status do
   @spec put_draining(t()) :: true
   def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
 
-  # Progress is a row of its own: the rebalance writes it, and the Drainer the rest. One that the Drainer has let go of
-  # still writes, so `by` says whose progress is shown.
+  # Progress has its own row, because the rebalance process writes it and the Drainer writes the rest. A
+  # rebalance that the Drainer no longer waits for may still write, so `by` says whose progress counts.
   @spec put_rebalancing(t(), by :: pid()) :: true
   def put_rebalancing(table, by),
     do: :ets.insert(table, rebalance: %{state: :running, report: last_rebalance(table), by: by})
@@ -72,7 +72,7 @@ defmodule DurableHandoff.Status do
   @spec put_waiting(t(), non_neg_integer()) :: true
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
 
-  # The Drainer may be gone, and the table with it, while the drain it started settles.
+  # The Drainer and its table may be gone while the drain that it started still runs.
   @spec put_progress(t(), map()) :: :ok
   def put_progress(table, progress), do: put(table, progress: progress)
 
@@ -118,7 +118,10 @@ defmodule DurableHandoff.Status do
     ArgumentError -> nil
   end
 
-  @doc "Why nothing can be asked of `supervisor` here: no Drainer runs for it, it does not run, or no such name is known."
+  @doc """
+  The error for a `supervisor` without a Drainer here: `:no_drainer`, `:supervisor_not_running` or an unknown
+  name.
+  """
   @spec absent(Host.name()) :: {:error, :no_drainer | :supervisor_not_running | unknown()}
   def absent(supervisor) do
     cond do
@@ -135,7 +138,7 @@ defmodule DurableHandoff.Status do
     Map.merge(status, %{marked: status.marked or mark != :none, cordoned: mark == :cordoned and not status.marked})
   end
 
-  @doc "This node is about to be marked for good."
+  @doc "Notes that this node is about to be marked for good."
   @spec put_marked(Host.name()) :: :ok
   def put_marked(supervisor), do: put(table(supervisor), marked: true)
 
@@ -179,7 +182,8 @@ defmodule DurableHandoff.Status do
   @suffix "_handoff_status"
   defp table(supervisor), do: :"#{supervisor}#{@suffix}"
 
-  # A Drainer makes its table before it looks for the list, and the list is there before this looks for tables.
+  # No Drainer is missed: it creates its table before it looks for the list, and the list exists before this
+  # looks for tables.
   defp supervisor(table) when is_atom(table) do
     name = Atom.to_string(table)
     if String.ends_with?(name, @suffix), do: name |> String.replace_suffix(@suffix, "") |> String.to_atom()

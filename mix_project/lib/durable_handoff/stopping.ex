@@ -2,11 +2,11 @@ defmodule DurableHandoff.Stopping do
   @moduledoc false
   # Notices as early as possible that this VM goes down, and tells the other nodes at once.
   #
-  # Without it a node would mark itself when its Drainer is told to stop. By then a Phoenix endpoint that
-  # drains its connections can have taken half a minute, in which other nodes that stop move their servers
-  # here.
+  # Without this process a node would mark itself only when its Drainer is told to stop. Before that, a
+  # Phoenix endpoint may drain its connections for half a minute, in which other stopping nodes would move
+  # their servers here.
   #
-  # Three things make a VM count as one that goes down, for good:
+  # A VM counts as going down, for good, after one of these:
   #
   #   * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about
   #     what other handlers do. `config :durable_handoff, listen_to_sigterm: false` leaves it out.
@@ -30,7 +30,7 @@ defmodule DurableHandoff.Stopping do
   alias DurableHandoff.Stopping.{Moment, Signal}
 
   @look_ms 250
-  # DurableServer has a timeout of its own; this limit is for one that hangs in another way.
+  # DurableServer has a timeout of its own; this limit is for when it hangs anyway.
   @patience_ms 500
 
   @doc "Started by the application."
@@ -105,7 +105,7 @@ defmodule DurableHandoff.Stopping do
   # An application that replaces all handlers of the signal removes this one; that is its choice.
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  # Marking runs beside this process, once.
+  # Marking runs in a process of its own, once.
   defp prepare_aside(:preparing), do: :preparing
 
   defp prepare_aside(nil) do
@@ -122,7 +122,7 @@ defmodule DurableHandoff.Stopping do
       )
     end
   catch
-    # A VM that handles no signals.
+    # This VM handles no signals.
     :exit, _reason -> :ok
   end
 end

@@ -236,7 +236,7 @@ defmodule DurableHandoff.Store do
     end
   end
 
-  # Only a write that no other joined says how long one takes.
+  # Only a write that overlapped with no other shows how long one write takes.
   defp put(%{writes: writes} = store, request, opts) do
     number = :atomics.add_get(writes, @begun, 1)
     began_us = Clock.now_us()
@@ -251,8 +251,8 @@ defmodule DurableHandoff.Store do
     answer
   end
 
-  # One that waited for earlier ones, or for the disk, says little: a faster one counts at once, a slower one by an
-  # eighth.
+  # A write may have waited for earlier ones or for the disk. So a faster write replaces the value, and a
+  # slower one changes it by an eighth.
   defp smoothed(before_us, took_us), do: min(took_us, before_us + max(div(before_us, 8), 1))
 
   @doc """
@@ -317,7 +317,7 @@ defmodule DurableHandoff.Store do
   def stats(%__MODULE__{ref: ref}), do: Native.store_stats(ref)
 
   @doc false
-  # For DurableHandoff.Host: how long a write took lately that had the store to itself, in microseconds.
+  # For DurableHandoff.Host: how long a recent write took that overlapped with no other, in microseconds.
   @spec write_us(t()) :: pos_integer() | nil
   def write_us(%__MODULE__{writes: writes}) do
     with 0 <- :atomics.get(writes, @write_us), do: nil
@@ -328,7 +328,7 @@ defmodule DurableHandoff.Store do
   @spec storage_identity(t()) :: term()
   def storage_identity(%__MODULE__{place: place}), do: place
 
-  # Bytes that name their owner belong to it alone. Others may be the same by chance.
+  # A body that names its owner can only be from that owner. Other bodies may be equal by chance.
   defp readback(data), do: if(Host.StoredState.stored_state?(data), do: :always, else: :after_lost_answer)
 
   # Until a reservation for this node is used, cleared or runs out, no other node writes the object.

@@ -4,8 +4,8 @@ defmodule DurableHandoff.Wire do
   # crate `handoff_wire`.
   #
   # Guarantees: what `read/1` accepts has the documented shape and is within the documented bounds; a message
-  # of another version is told from one that is wrong; nothing here raises, whatever it is given. What the
-  # functions below build, the Rust side accepts.
+  # of another version is distinguished from an invalid one; nothing here raises; the Rust side accepts what
+  # the functions below build.
   #
   # Every message is `{:durable_handoff, 1, kind, ...}`. Servers travel as their numbers, keys and states
   # never.
@@ -85,8 +85,8 @@ defmodule DurableHandoff.Wire do
   def drain_open(id, drainer, spec), do: message(:drain_open, [id, drainer, spec])
 
   @doc """
-  The same for a rebalance, only to Rust nodes that have said that they know it: one that does not would ignore the
-  goal in the configuration and drain.
+  The same for a rebalance. Send it only to Rust nodes that have announced that they know rebalances: others
+  would ignore the goal in the configuration and drain.
   """
   @spec rebalance_open(id(), pid(), map()) :: message()
   def rebalance_open(id, drainer, spec), do: message(:rebalance_open, [id, drainer, spec])

@@ -3,16 +3,16 @@ defmodule DurableHandoff.Client.Call do
   # One call, cast or await, in the process of its caller: finds the owner, sends, waits for a new owner,
   # sends again.
   #
-  # It waits by a call of `DurableHandoff.Client.Server`. Where that process is absent or ends, it polls the
-  # registry, a little less often each time, until the process is back or the time is up.
+  # It waits in a call to `DurableHandoff.Client.Server`. If that process is absent or ends, it polls the
+  # registry at growing intervals until the process is back or the time is up.
 
   import DurableHandoff.Schema, only: [server_key!: 2, supervisor_name!: 2]
 
   alias DurableHandoff.{Clock, Host, Telemetry}
   alias DurableHandoff.Client.{Options, Request, Server, StartQueue}
 
-  # Dead processes that a late registry may still return. Each costs one useless message. More than a few in
-  # one call mean that the server ends as soon as it starts.
+  # How many dead processes, which a lagging registry may still return, are remembered. One that is forgotten
+  # costs one useless message. More than a few in one call mean that the server ends as soon as it starts.
   @remembered 8
 
   @poll_every_ms 20
@@ -66,7 +66,7 @@ defmodule DurableHandoff.Client.Call do
   end
 
   @doc """
-  Calls `send` with an owner and the milliseconds left, until an outcome of it ends the call or the time is
+  Calls `send` with an owner and the milliseconds left, until one of its results ends the call or the time is
   up.
   """
   @spec run(t(), (pid(), timeout() -> Request.outcome())) :: {:ok, term()} | {:error, reason :: term()}
@@ -110,7 +110,7 @@ defmodule DurableHandoff.Client.Call do
     result
   end
 
-  # The wait for an owner that is none of `dead`
+  # Waiting for an owner that is not one of `dead`
 
   defp wait(call, send) do
     from_us = Clock.now_us()

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Client.Hints do
   @moduledoc false
-  # New owners that draining nodes have sent. A hint serves until this node's registry has the owner.
+  # New owners that draining nodes have sent. A hint is needed until this node's registry has the owner.
   #
   # A hint only names a process to try. It can be wrong or old, so it never overrides the registry, and a hint
   # whose process a caller has found dead is dropped. The latest hint for a key counts.
@@ -32,7 +32,7 @@ defmodule DurableHandoff.Client.Hints do
     %{hints | young: Map.put(hints.young, key, pid), old: Map.delete(hints.old, key)}
   end
 
-  @doc "The hint for `key`, which then counts as used."
+  @doc "The hint for `key`. Marks it as used."
   @spec get(t(), key(), now_us :: integer()) :: {pid() | nil, t()}
   def get(hints, key, now_us) do
     case age(hints, now_us) do

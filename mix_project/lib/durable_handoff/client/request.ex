@@ -58,7 +58,7 @@ defmodule DurableHandoff.Client.Request do
     :exit, {reason, {GenServer, :call, _arguments}} -> outcome(reason)
   end
 
-  @doc "Sends without a reply: what becomes of it cannot be known."
+  @doc "Sends a message without waiting for a reply, so it is unknown whether it is handled."
   @spec cast(pid(), term()) :: {:ok, :ok} | :unreachable
   def cast(pid, message) do
     if Registry.reachable?(pid), do: {:ok, GenServer.cast(pid, message)}, else: :unreachable

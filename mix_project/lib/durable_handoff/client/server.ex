@@ -30,11 +30,11 @@ defmodule DurableHandoff.Client.Server do
   alias DurableHandoff.{Clock, Host}
 
   @poll_ms 200
-  # Polls find owners whose events were lost. They may take at most this part of the time, for any number of
-  # keys.
+  # Polls find owners whose events were lost. However many keys there are, polling takes at most this part of
+  # the time.
   @poll_share 10
-  # Callers wait for this many more polls while the supervisor does not run on this node. It restarts at once
-  # or not at all.
+  # When the supervisor does not run on this node, callers wait for this many polls: it restarts at once or
+  # not at all.
   @max_polls_without_supervisor 5
 
   # A drain moves many servers in a short time. Each connected node gets one message for all servers moved in
@@ -301,7 +301,7 @@ defmodule DurableHandoff.Client.Server do
     end
   end
 
-  # Subscriptions end with the supervisor, so its end is monitored, and polls find the new one.
+  # Subscriptions end with the supervisor, so it is monitored. The next polls find the new supervisor.
   defp watch_host(%{host: nil} = state) do
     case state.registry.up(state.supervisor) do
       nil -> state
@@ -330,7 +330,7 @@ defmodule DurableHandoff.Client.Server do
     state |> start_some() |> arm_poll(div((Clock.now_us() - began_us) * @poll_share, 1_000))
   end
 
-  # Polls are counted instead of time: while this VM is paused the supervisor cannot return.
+  # Counts polls, not time: while this VM is paused the supervisor cannot restart either.
   defp count_without_supervisor(%{host: nil} = state), do: update_in(state.polls_without_supervisor, &(&1 + 1))
   defp count_without_supervisor(state), do: state
 

@@ -6,7 +6,8 @@ defmodule DurableHandoff.Client.StartQueue do
   # its DOWN. The process has no supervisor: a start that outlives its owner is one more
   # `ensure_started_child`, and ends by itself.
 
-  # Each start keeps requests to the store open. A start of a server that is being moved waits for the move.
+  # The limit of parallel starts. Each start has requests to the store in flight, and a start of a server that
+  # is being moved waits for the move.
   @max_running 64
   @longest_ms 10_000
 
@@ -26,7 +27,10 @@ defmodule DurableHandoff.Client.StartQueue do
   def want(%{known: known} = starts, key) when is_map_key(known, key), do: starts
   def want(starts, key), do: %{starts | known: Map.put(starts.known, key, true), queue: :queue.in(key, starts.queue)}
 
-  @doc "The key to start now, for `run/3` or `drop/2`; nil when none waits or the limit is reached."
+  @doc """
+  The key to start next; the caller passes it to `run/3` or `drop/2`. nil when none is queued or the limit is
+  reached.
+  """
   @spec next(t()) :: {key(), t()} | nil
   def next(%{running: running}) when map_size(running) >= @max_running, do: nil
 
@@ -37,18 +41,18 @@ defmodule DurableHandoff.Client.StartQueue do
     end
   end
 
-  @doc "Runs `start`; its end is a DOWN for `ended/2` and `result/1`."
+  @doc "Runs `start` in a process. Pass its DOWN message to `ended/2` and `result/1`."
   @spec run(t(), key(), (() -> result())) :: t()
   def run(starts, key, start) do
     {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, start.()}}) end)
     put_in(starts.running[monitor], key)
   end
 
-  @doc "Removes `key`: it needs no start any more."
+  @doc "Removes `key` because it needs no start any more."
   @spec drop(t(), key()) :: t()
   def drop(starts, key), do: %{starts | known: Map.delete(starts.known, key)}
 
-  @doc "Removes the start that `monitor` watched and returns its key; nil when it watched none."
+  @doc "Removes the start with this `monitor` and returns its key, or nil if there is none."
   @spec ended(t(), reference()) :: {key(), t()} | nil
   def ended(starts, monitor) do
     case starts.running do
@@ -63,12 +67,12 @@ defmodule DurableHandoff.Client.StartQueue do
   def result(reason), do: {:error, reason}
 
   @doc """
-  How long one start may take for a caller that has this much time, in milliseconds: half of it, at most ten
+  The time limit of one start, in milliseconds, for a caller that has `left_ms`: half of that, at most ten
   seconds.
 
   DurableServer may say only at the end of a start which process holds the lock (`{:unreachable, pid}`), or
-  that it has to be asked again; that needs time, too. A start that is cut short costs a read of the store:
-  the process goes on booting.
+  that the start has to be repeated; the other half is for that. Ending a start early costs only one read of
+  the store, because the started process continues to boot.
   """
   @spec timeout_ms(timeout() | integer()) :: pos_integer()
   def timeout_ms(:infinity), do: @longest_ms

@@ -1,8 +1,8 @@
 defmodule DurableHandoff.Client.WaitList do
   @moduledoc false
-  # The callers that wait, by key. A caller waits for one key at a time, so its pid identifies its wait.
+  # The waiting callers, by key. A caller waits for one key at a time, so its pid identifies its entry.
 
-  @typedoc "`dead`: processes the caller knows to be gone, which a registry that is late may still name."
+  @typedoc "`dead`: processes that the caller knows to be gone, but that a lagging registry may still return."
   @type waiter :: %{
           from: GenServer.from(),
           monitor: reference(),
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Client.WaitList do
     end
   end
 
-  @doc "Removes and returns those waiting for `key` for whom `wanted?` is true."
+  @doc "Removes and returns the callers of `key` for which `wanted?` is true."
   @spec take(t(), key(), (waiter() -> boolean())) :: {[waiter()], t()}
   def take(waiters, key, wanted?) do
     {taken, rest} = waiters.keys |> Map.get(key, %{}) |> Enum.split_with(fn {_pid, waiter} -> wanted?.(waiter) end)
@@ -61,7 +61,7 @@ defmodule DurableHandoff.Client.WaitList do
     {taken, %{keys: put(waiters.keys, key, Map.new(rest)), callers: Map.drop(waiters.callers, pids)}}
   end
 
-  @doc "Of the callers that wait for `key` and want it started, the one with the most time left."
+  @doc "The caller with the most time left among those that wait for `key` and want it started."
   @spec starter(t(), key()) :: waiter() | nil
   def starter(%{keys: keys}, key) do
     keys

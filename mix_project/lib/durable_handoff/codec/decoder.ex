@@ -72,7 +72,8 @@ defmodule DurableHandoff.Codec.Decoder do
 
   defp pair(rest, text, _pairs), do: unexpected!(rest, text, 0)
 
-  # The last pair of a key wins in from_list/1, and the pairs are in reverse: the first one in the text counts.
+  # from_list/1 keeps the last pair of a key. The pairs are in reverse order, so the first one in the text
+  # counts.
   defp pairs(<<?}, rest::binary>>, _text, pairs), do: {:maps.from_list(pairs), rest}
   defp pairs(<<?,, rest::binary>>, text, pairs), do: pair(blank(rest), text, pairs)
   defp pairs(rest, text, _pairs), do: unexpected!(rest, text, 0)
@@ -98,7 +99,7 @@ defmodule DurableHandoff.Codec.Decoder do
 
   defp fraction(rest, start, text), do: float(taken(start, rest), rest, start, text)
 
-  # Erlang reads no float without a fraction. As in JSON, a zero loses its sign here.
+  # Erlang cannot parse a float without a fraction. As in Elixir's JSON, a zero loses its sign here.
   defp exponent(digits, integer, start, text) do
     rest = digits |> sign() |> some_digits(text)
     float(integer <> ".0e" <> taken(digits, rest), rest, start, text)
@@ -126,7 +127,7 @@ defmodule DurableHandoff.Codec.Decoder do
     end
   end
 
-  # Returns the bytes before the first one that is not plain.
+  # Returns the bytes before the first quote, escape or control character.
   defp plain(<<char::utf8, rest::binary>>) when char >= ?\s and char not in [?", ?\\], do: plain(rest)
   defp plain(rest), do: rest
 

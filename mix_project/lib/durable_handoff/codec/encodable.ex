@@ -1,15 +1,16 @@
 defprotocol DurableHandoff.Codec.Encodable do
   @moduledoc """
-  What the JSON of a struct is, on Elixir before 1.18.
+  Defines the JSON of a struct on Elixir before 1.18.
 
-  From 1.18 on this is what `JSON.Encoder` says, and nothing asks here. Before, states may contain structs of the application
-  only when they implement this protocol, which has the same function:
+  From Elixir 1.18 on, `JSON.Encoder` does this and this protocol is not used. On older versions a state may
+  contain a struct of the application only if the struct implements this protocol, which has the same
+  function:
 
       defimpl DurableHandoff.Codec.Encodable, for: MyApp.Money do
         def encode(money, encoder), do: encoder.(%{amount: money.amount, currency: money.currency}, encoder)
       end
 
-  The structs of the calendar have one.
+  The calendar structs (`Date`, `DateTime` and so on) implement it.
   """
 
   @doc "The JSON of `term`; `encoder` gives that of its parts when called with the part and with itself."

@@ -25,7 +25,7 @@ defmodule DurableHandoff.Doctor.Environment do
     end
   end
 
-  # The build has the same function, but its modules are not part of the application.
+  # The build scripts have the same function, but their modules are not part of the application.
   defp glibc do
     with getconf when is_binary(getconf) <- System.find_executable("getconf"),
          {"glibc " <> version, 0} <- System.cmd(getconf, ["GNU_LIBC_VERSION"], stderr_to_stdout: true),
@@ -42,7 +42,6 @@ defmodule DurableHandoff.Doctor.Environment do
 
   defp library(name, :ok), do: finding(:library, :ok, "#{name} is loaded#{needs(name)}")
 
-  # The message has the remedy.
   defp library(name, {:error, error}), do: finding(:library, :problem, Exception.message(error) <> needs(name))
 
   defp store do
@@ -79,7 +78,6 @@ defmodule DurableHandoff.Doctor.Environment do
       {:warning, text} -> finding(:durable_server, :warning, text, "use a verified version: #{verified()}")
     end
   rescue
-    # The message has the remedy.
     error in ArgumentError -> finding(:durable_server, :problem, Exception.message(error))
   end
 

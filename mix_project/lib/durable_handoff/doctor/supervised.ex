@@ -131,14 +131,14 @@ defmodule DurableHandoff.Doctor.Supervised do
     |> List.wrap()
   end
 
-  # Nodes without this library are valid targets, but do not tell which modules they lack.
+  # Nodes without this library are valid targets, but cannot be asked which modules they lack.
   defp silent(name, reached) do
     answers = Host.Count.ask(name, [], Host.connected(reached), @ask_ms)
 
     absent(Host.Count.absent(answers)) ++ elsewhere(name, answers) ++ no_answer(reached -- Map.keys(answers))
   end
 
-  # No problem for sure: nodes may have different addresses for one store.
+  # Not necessarily a problem: nodes may use different addresses of the same store.
   defp elsewhere(name, answers) do
     own = name |> Host.storage() |> Host.StorageIdentity.of()
 

@@ -25,21 +25,24 @@ defmodule DurableHandoff.Drain.Attempt do
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
   alias DurableHandoff.Host.{Outcome, Rehome}
 
-  # Pauses between attempts to clear a reservation. Together they take less than the time that the engine keeps for that.
+  # Pauses between attempts to clear a reservation. Their sum is less than the time that the engine reserves
+  # for this.
   @pauses_ms [50, 150]
-  # Pauses after the drain was told that clearing failed. Together a minute, in which the reservation expires.
+  # Pauses after the drain was told that clearing failed. Their sum is a minute, after which the reservation
+  # has expired.
   @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
 
   # A server is not stopped for a move with less time than this.
   @least_move_ms 50
 
-  # `unsure`: it was stopped, and it is unknown whether its final write was stored. If it was not, this outcome.
+  # `unsure`: the server was stopped, and it is unknown whether its final write was stored. This is the
+  # outcome if it was not.
   @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
   defstruct @enforce_keys ++ [:unsure]
 
   @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
   @type phase :: :attempting | :stopping | :displaced
-  @typedoc "`latency_us`: of the move alone, without what came before it while the server ran."
+  @typedoc "`latency_us`: the time of the move alone, without the sync before it, while the server still ran."
   @type result :: %{
           outcome: Native.outcome(),
           why: nil | Rehome.why() | StoredFirst.why() | :final_write_failed | :store_takes_no_reads | :died,
@@ -51,8 +54,9 @@ defmodule DurableHandoff.Drain.Attempt do
   def start(supervisor, server, order), do: spawn_for(supervisor, server, &attempt(&1, order, :running))
 
   @doc """
-  Starts a process in the place of one that died. In the middle of an attempt (`:attempting`) it looks where the server is and
-  reports that as the attempt's result; later it only takes over what the dead one held.
+  Starts a process that replaces one that died. If that one died during an attempt (`:attempting`), the new
+  process finds out where the server is and reports that as the result. In later phases it only takes over the
+  server that the dead process held.
   """
   @spec replace(Host.name(), Host.server(), phase(), nil | order()) :: {pid(), reference()}
   def replace(supervisor, server, :attempting, order) do
@@ -68,7 +72,7 @@ defmodule DurableHandoff.Drain.Attempt do
   @spec retry(pid(), order()) :: :ok
   def retry(pid, order), do: tell(pid, {:retry, order})
 
-  @doc "Gives the server up: clears its reservation, and sends `{:released, pid, result}`."
+  @doc "Makes `pid` clear the server's reservation and then send `{:released, pid, result}`."
   @spec release(pid()) :: :ok
   def release(pid), do: tell(pid, :release)
 
@@ -104,7 +108,7 @@ defmodule DurableHandoff.Drain.Attempt do
     )
   end
 
-  # The server stores its state while it runs, and is stopped only after that.
+  # The server is stopped only after it has stored its state.
   defp attempt(attempt, order, :running) do
     started = Clock.now_us()
     until_us = started + order.timeout_ms * 1_000
@@ -118,8 +122,8 @@ defmodule DurableHandoff.Drain.Attempt do
     end
   end
 
-  # DurableServer starts it from the stored state even if its final write failed, so that has to be checked
-  # before.
+  # DurableServer would start it from the stored state even if its final write had failed, so that is checked
+  # first.
   defp attempt(%{unsure: unsaved} = attempt, order, :displaced) when unsaved != nil do
     started = Clock.now_us()
 
@@ -140,7 +144,7 @@ defmodule DurableHandoff.Drain.Attempt do
     {outcome, why} =
       Quiet.run(fn -> Rehome.run(supervisor, server, state, order.target, order.timeout_ms, announce) end)
 
-    # An unknown error may be the store's too.
+    # An unknown error may have been caused by the store.
     unsure? = state == :running and outcome in [{:displaced, :store}, {:displaced, :unknown}]
     attempt = %{attempt | unsure: if(unsure?, do: :not_stored)}
     report(attempt, outcome, why, Clock.now_us() - started)

@@ -1,12 +1,12 @@
 defmodule DurableHandoff.Drain.Attempts do
   @moduledoc false
-  # Which `Attempt` has which server of a drain, and the phase in which a new one takes over when it dies.
-  # `DurableHandoff.Drain` draws the phases.
+  # Which `Attempt` process has which server of a drain, and the phase from which a new process continues if
+  # it dies. `DurableHandoff.Drain` draws the phases.
 
   alias DurableHandoff.Drain.Attempt
   alias DurableHandoff.{Host, Native}
 
-  # `holders`: the processes that hold a server, which has stopped or is stopping, by its number in the engine.
+  # `holders`: the processes that hold a stopped or stopping server, by the server's number in the engine.
   @enforce_keys [:supervisor]
   defstruct @enforce_keys ++ [running: %{}, holders: %{}]
 
@@ -51,7 +51,7 @@ defmodule DurableHandoff.Drain.Attempts do
 
   def release(attempts, id, server), do: attempts |> take_over(id, server, :displaced, nil) |> release(id, server)
 
-  @doc "An attempt has ended with `outcome`. Its process has, too, unless it holds the server."
+  @doc "Notes that an attempt has ended with `outcome`. Its process ends as well, unless it holds the server."
   @spec attempted(t(), pid(), Native.outcome()) :: t()
   def attempted(attempts, pid, outcome) do
     case Attempt.phase_after(outcome) do
@@ -60,7 +60,7 @@ defmodule DurableHandoff.Drain.Attempts do
     end
   end
 
-  @doc "A server that was stopping has stopped."
+  @doc "Notes that a stopping server has stopped."
   @spec stopped(t(), pid()) :: t()
   def stopped(attempts, pid), do: put(attempts, pid, phase: :displaced)
 
@@ -69,7 +69,7 @@ defmodule DurableHandoff.Drain.Attempts do
   def replace(attempts, pid, server) do
     %{id: id, order: order, phase: phase} = get(attempts, pid)
     attempts = forget(attempts, pid)
-    # A server that it was told to release may still be reserved.
+    # The dead process may not have cleared the reservation yet.
     if phase == :releasing, do: release(attempts, id, server), else: take_over(attempts, id, server, phase, order)
   end
 

@@ -1,24 +1,27 @@
 defmodule DurableHandoff.Drain.Estimate do
   @moduledoc false
-  # About how long a drain takes. Meant to be right within a factor of two.
+  # Estimates how long a drain takes. The aim is to be right within a factor of two.
   #
-  # Of the store, a few reads one after the other give the latency of a request; then more at once the number of
-  # requests that the store serves in a second. Where that is not much less than latency alone explains, no limit of
-  # the store is in sight. A plan reads states of servers. What a drain goes by: `DurableHandoff.Drain.Look`.
+  # The store: a few reads, one after the other, give the latency of one request. A burst of parallel reads
+  # gives the number of requests that the store serves per second. When that number is close to what latency
+  # alone explains, the store counts as unlimited. A plan reads the states of servers;
+  # `DurableHandoff.Drain.Look` says what a drain uses.
   #
-  # Of the processors, processes that are started on other nodes give the time that a move takes beside the store
-  # (`DurableHandoff.Drain.Processors`).
+  # The processors: the time to start a process on another node gives the part of a move that is not store
+  # time (`DurableHandoff.Drain.Processors`).
   #
-  # An earlier drain on the store has measured both.
+  # If an earlier drain on the same store has measured both, its figures are used.
   #
-  # `make/5` lets a drain climb as the limiter does (`native/handoff_core/src/limiter.rs`): from what is known
-  # of the store, else from eight attempts at a time, by a quarter twice, then by half, each step about two moves long,
-  # until the store, the processors, the nodes or `max_concurrency` hold it.
+  # `make/5` simulates how the limiter raises the number of parallel moves
+  # (`native/handoff_core/src/limiter.rs`): it starts from what is known of the store, else from eight, adds a
+  # quarter twice and then a half each time, each step about two moves long, until the store, the processors,
+  # the nodes or `max_concurrency` are the limit.
   #
-  # A plan adds the time in which servers store their state first, as if half of them had something to store.
+  # A plan adds the time that servers need to store their state first, and assumes that half of them have
+  # something to store.
   #
-  # What it cannot know: servers whose `terminate/2` or `init` is slow, what other nodes that drain at the same time
-  # ask of the store, and, in a plan, how much slower writes are than reads, unless the backend knows that.
+  # The estimate does not include: slow `terminate/2` or `init` callbacks, the load of other nodes that drain
+  # at the same time, and, in a plan, how much slower writes are than reads, unless the backend knows that.
 
   alias DurableHandoff.Drain.{Learnt, Processors}
   alias DurableHandoff.{Host, Log, Options}
@@ -26,17 +29,19 @@ defmodule DurableHandoff.Drain.Estimate do
   # One read and three conditional writes, one after the other.
   @requests_of_a_move 4
   @writes_of_a_move 3
-  # So many times fewer writes at a time than reads, where a write takes that much longer or more.
+  # A store that writes more slowly than it reads also serves fewer writes at a time, by at most this factor.
   @fewer_writes 1.5
-  # What a move costs the processors of all nodes, in starts of a process on another node: its requests, where they do
-  # not show in the store's own limit, and the rest (two processes, a remote call, registry events). From drains on
-  # stores that answer at once, on two cores that all nodes share, quiet and ten times as busy.
+  # What a move costs the processors of all nodes, as a multiple of one process start on another node. The
+  # first figure is for its store requests and counts only if the store itself is faster; the second is for
+  # the rest (two processes, a remote call, registry events). Measured with stores that answer at once, on two
+  # cores that all nodes share, idle and with ten times the load.
   @starts_of_requests 16
   @starts_of_the_rest 20
-  # The same for a server that stores its state while it runs: at least, and at most where no store holds it up.
+  # The same for a server that stores its state while it runs: the least, and the most when the store is no
+  # limit.
   @starts_of_a_sync 2
   @most_starts_of_a_sync 6
-  # One start on two quiet cores. For nodes that did not answer.
+  # One process start on two idle cores. Used when the nodes did not answer.
   @remote_us 12.0
   # Two nodes work on one move.
   @nodes 2
@@ -45,36 +50,38 @@ defmodule DurableHandoff.Drain.Estimate do
 
   @singles 3
   @most_burst 48
-  # One read for each four servers, which cost the drain sixteen requests. At least eight reads.
+  # One read for every four servers (their moves take sixteen requests), and at least eight reads.
   @burst_share 4
   @least_burst 8
-  # Fewer reads do not show whether requests queue.
+  # With fewer parallel reads it cannot be seen whether requests queue in the store.
   @fewest 4
-  # A plan has time for a second look: a process that is held for a moment makes a burst twice as long.
+  # A plan measures two bursts and takes the faster one: one process that is delayed can double the time of a
+  # burst.
   @bursts 2
   @limit_ms 2_000
   @no_key "__durable_handoff/estimate"
-  # Below this part of what latency alone explains, requests wait for one another in the store. A busy machine
-  # halves it.
+  # When the throughput is below this part of what latency alone would allow, requests queue in the store. The
+  # bound is below one half because a busy machine alone can halve the throughput.
   @queueing 0.4
 
   @first_limit 8
   @steps [1.25, 1.25]
   @later_step 1.5
 
-  # A faster store does not hold up moves: the processors do.
+  # With a lower latency than this, the processors limit the pace of moves, not the store.
   @held_by_store_us 2_000
-  # A drain starts at once with as many moves as requests were served at a time, where that is this part of those
-  # made, or more.
+  # If the store served at least this part of a burst at a time, the drain starts with as many moves as the
+  # burst had requests. Else it starts with the number that was served at a time.
   @served_at_once 0.5
-  # First moves take longer than later ones.
+  # The first moves of a drain take longer than later ones, by about this factor.
   @slack 1.5
 
   @typedoc """
-  `round_trip_us`: one request, the median. `per_second`: what the store serves at most, `:infinity` where no limit is
-  in sight. `at_a_time`: requests that it served at a time, of so many made. `remote_us`: one start on another node.
-  From an earlier drain: `start`, moves at a time that a drain starts with, `move_us`, how long one takes then, and
-  `every_us`, the time from one to the next, where more at a time gained nothing.
+  `round_trip_us`: median time of one request. `per_second`: requests per second that the store serves at
+  most, `:infinity` if no limit was seen. `at_a_time`: of how many parallel requests how many were served at a
+  time. `sync_us`: time per server that stored its state. `remote_us`: one process start on another node. From
+  an earlier drain: `start`, the number of parallel moves to start with; `move_us`, the time of one move at
+  that number; `every_us`, the time between the ends of two moves, if more parallel moves were no faster.
   """
   @type measured :: %{
           required(:round_trip_us) => pos_integer(),
@@ -87,12 +94,13 @@ defmodule DurableHandoff.Drain.Estimate do
           optional(:every_us) => nil | float()
         }
 
-  @typedoc "`fit`: how many servers move within `timeout_ms`."
+  @typedoc "`fit`: the number of servers that can move within `timeout_ms`."
   @type t :: %{round_trip_ms: float(), drain_ms: float(), fit: non_neg_integer()}
 
   @doc """
-  Measures the store of `supervisor` by reading the states of the servers `keys`, which are those to move, and the
-  processors of `targets`. nil when the store does not answer. Takes about ten round trips, six seconds at most.
+  Measures the store of `supervisor` by reading the states of the servers `keys`, and the processors of the
+  nodes `targets`. Returns nil when the store does not answer. Takes about ten round trips, at most six
+  seconds.
   """
   @spec measure(Host.name(), [term()], [node()]) :: nil | measured()
   def measure(supervisor, keys, targets) do
@@ -110,13 +118,16 @@ defmodule DurableHandoff.Drain.Estimate do
     end
   end
 
-  @doc "What reads have shown, for the requests of a move, where a write takes `write_us`. nil: as long as a read."
+  @doc """
+  Converts what reads have shown to the mix of reads and writes of a move. A write takes `write_us`, or as
+  long as a read if that is nil.
+  """
   @spec with_writes(measured(), nil | pos_integer()) :: measured()
   def with_writes(%{round_trip_us: read_us} = measured, write_us) when is_integer(write_us) and write_us > read_us do
     slower = write_us / read_us
     per_second = measured.per_second
 
-    # What writes to the store waits for the disk, too: on a directory, two thirds as many at a time as reads.
+    # Writes also wait for the disk: a directory serves two thirds as many writes at a time as reads.
     served =
       if per_second == :infinity, do: :infinity, else: per_second / of_a_move(slower * min(slower, @fewer_writes))
 
@@ -125,12 +136,12 @@ defmodule DurableHandoff.Drain.Estimate do
 
   def with_writes(measured, _unknown), do: measured
 
-  # A request of a move, the mean, in reads.
+  # The mean cost of a request of a move, in reads.
   defp of_a_move(write), do: (@requests_of_a_move - @writes_of_a_move + @writes_of_a_move * write) / @requests_of_a_move
 
   @doc """
-  The same for a drain of `moves` servers. Reads an object that does not exist: reads of its servers would disturb
-  their moves.
+  Measures the store for a drain of `moves` servers. Reads an object that does not exist, because reads of the
+  servers' own objects would disturb their moves.
   """
   @spec probe(Host.name(), pos_integer()) :: nil | measured()
   def probe(supervisor, moves) do
@@ -139,14 +150,17 @@ defmodule DurableHandoff.Drain.Estimate do
     read |> List.duplicate(@singles + burst_size(moves)) |> time(1)
   end
 
-  @doc "The same from writes (`DurableHandoff.Drain.Storing.written/1`), so many at a time."
+  @doc """
+  The same from the writes of `DurableHandoff.Drain.Storing.written/1`, of which at most `at_a_time` ran in
+  parallel.
+  """
   @spec of_writes(map(), pos_integer()) :: measured()
   def of_writes(%{written: written, asked: asked, span_us: span_us, shortest_us: shortest_us}, at_a_time),
     do: shortest_us |> measured(written, span_us, min(written, at_a_time)) |> Map.put(:sync_us, span_us / asked)
 
   @doc """
-  What was measured, with the processors (`DurableHandoff.Drain.Processors`). Writes that took no longer than those
-  explain show no limit of the store.
+  Adds the speed of the processors (`DurableHandoff.Drain.Processors`). If the processors alone explain how
+  long the writes took, the store counts as unlimited.
   """
   @spec with_processors(measured(), nil | float()) :: measured()
   def with_processors(measured, remote_us) do
@@ -161,7 +175,9 @@ defmodule DurableHandoff.Drain.Estimate do
     with_learnt(%{round_trip_us: max(div(latency_us, @requests_of_a_move), 1), per_second: :infinity}, learnt)
   end
 
-  @doc "What was measured, and above it what an earlier drain has learnt, if one has."
+  @doc """
+  Adds what an earlier drain has learnt, if there is something. It takes precedence over what was measured.
+  """
   @spec with_learnt(measured(), nil | Learnt.t()) :: measured()
   def with_learnt(measured, nil), do: measured
 
@@ -171,8 +187,8 @@ defmodule DurableHandoff.Drain.Estimate do
   end
 
   @doc """
-  What a drain may start with, as if an earlier one had learnt it; nil where the processors hold moves up rather than
-  the store.
+  What a drain can start with, in the form in which an earlier drain would have learnt it. nil when the
+  processors, not the store, limit the pace of moves.
   """
   @spec start(measured()) :: Learnt.t() | nil
   def start(%{at_a_time: {served, made}, round_trip_us: round_trip_us} = measured)
@@ -180,19 +196,20 @@ defmodule DurableHandoff.Drain.Estimate do
     latency_us = round(@slack * move_us(measured))
 
     limit = if served >= @served_at_once * made, do: made, else: max(round(served), 1)
-    # Not a knee: a busy machine makes it look lower than it is, so the drain looks up at once.
+    # `knee: false`: on a busy machine this limit is measured too low, so the drain tries a higher one at
+    # once.
     %{limit: limit, latency_us: latency_us, knee: false}
   end
 
   def start(_other), do: nil
 
-  # One move, where nothing waits for another.
+  # The time of one move when none waits for another.
   defp move_us(%{move_us: move_us}), do: move_us
 
   defp move_us(%{round_trip_us: round_trip_us} = measured),
     do: @requests_of_a_move * round_trip_us + @nodes * (@starts_of_requests + @starts_of_the_rest) * remote_us(measured)
 
-  # From the end of one move to that of the next, with as many at a time as gain anything.
+  # The time between the ends of two moves, with so many parallel moves that more would not be faster.
   defp every_us(%{every_us: every_us}) when every_us != nil, do: every_us
 
   defp every_us(%{per_second: per_second} = measured) do
@@ -205,7 +222,7 @@ defmodule DurableHandoff.Drain.Estimate do
 
   defp burst_size(moves), do: moves |> div(@burst_share) |> max(min(moves, @least_burst)) |> min(@most_burst)
 
-  # Each of `reads` says whether the store answered. Of so many `bursts` the fastest counts.
+  # Each of `reads` returns whether the store answered. The fastest of the `bursts` counts.
   defp time(reads, bursts) do
     {singles, rest} = Enum.split(reads, @singles)
 
@@ -235,7 +252,7 @@ defmodule DurableHandoff.Drain.Estimate do
     }
   end
 
-  # How long they take, and how many were answered.
+  # The time of all `reads` together, and how many were answered.
   defp timed(reads, at_a_time) do
     {time_us, answered} =
       :timer.tc(fn ->
@@ -253,8 +270,8 @@ defmodule DurableHandoff.Drain.Estimate do
   end
 
   @doc """
-  About how long `moves` moves to `targets` nodes take, after `states` servers have stored their state, `at_a_time`
-  of them at a time.
+  Estimates how long `moves` moves to `targets` nodes take, including the time in which `states` servers store
+  their state before that, `at_a_time` in parallel.
 
       iex> options = DurableHandoff.Options.new!(timeout_ms: 10_000)
       iex> slow = %{round_trip_us: 10_000, per_second: 100.0}
@@ -293,7 +310,7 @@ defmodule DurableHandoff.Drain.Estimate do
   defp ceiling(%{max_concurrency_per_target: nil} = options, _targets), do: options.max_concurrency
   defp ceiling(options, targets), do: min(options.max_concurrency, targets * options.max_concurrency_per_target)
 
-  # When `moves` more moves are done, which begin at `at_us`.
+  # The time at which `moves` more moves are done if they begin at `at_us`.
   defp climb(climb, limit, steps, at_us, moves) do
     rate = min(limit / climb.move_us, climb.most)
     done = rate * 2 * climb.move_us
@@ -306,7 +323,7 @@ defmodule DurableHandoff.Drain.Estimate do
     end
   end
 
-  # How many of `moves` are done within `left_us`.
+  # The number of `moves` that are done within `left_us`.
   defp fit(climb, limit, steps, left_us, moves) do
     rate = min(limit / climb.move_us, climb.most)
     done = rate * 2 * climb.move_us
@@ -331,8 +348,8 @@ defmodule DurableHandoff.Drain.Estimate do
   defp next([]), do: {@later_step, []}
 
   @doc """
-  Logs how long `moves` moves to `targets` nodes take. A warning when that is more than `timeout_ms`. Nothing, where
-  nothing was measured.
+  Logs how long `moves` moves to `targets` nodes take: as a warning when that is more than `timeout_ms`, not
+  at all when nothing was measured.
   """
   @spec announce(Host.name(), non_neg_integer(), non_neg_integer(), Options.t(), nil | measured()) :: :ok
   def announce(_supervisor, moves, targets, _options, measured) when moves == 0 or targets == 0 or measured == nil,
@@ -349,7 +366,7 @@ defmodule DurableHandoff.Drain.Estimate do
     Log.write(level, :estimate, supervisor, text, estimate)
   end
 
-  @doc "One sentence; with what does not fit in `timeout_ms`."
+  @doc "The estimate as a sentence, with how many servers fit in `timeout_ms` if not all do."
   @spec sentence(t(), non_neg_integer(), pos_integer()) :: String.t()
   def sentence(estimate, moves, timeout_ms) do
     about =

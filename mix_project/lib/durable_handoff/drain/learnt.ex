@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Drain.Learnt do
   @moduledoc false
-  # What drains have measured of stores: the best number of moves at a time, and how long a move then took.
+  # What drains have measured of stores: the best number of parallel moves, and how long a move took at that
+  # number.
   #
   # A drain sends its measurement to all visible nodes at its end. The next drain on the same store, on any
   # node, starts from there. In a rolling deploy only the first node searches. There is one process for each
@@ -10,7 +11,7 @@ defmodule DurableHandoff.Drain.Learnt do
   #
   #   * Data from other nodes is checked. At most 64 stores are kept, the latest ones, for 15 minutes each.
   #   * Sending never waits. A node without this library, or with an older version, drops the message.
-  #   * The measurement is only a start: the limiter checks whether the first moves take as long
+  #   * The measurement is only a starting point: the limiter checks whether the first moves take as long
   #     (`native/handoff_core/src/limiter.rs`).
 
   use GenServer
@@ -20,19 +21,22 @@ defmodule DurableHandoff.Drain.Learnt do
   @keep_us 15 * 60 * 1_000_000
   @most 64
   @patience_ms 500
-  # The highest number of moves at a time in the engine's configuration, and a day in microseconds.
+  # Upper bounds of valid data: the engine's highest number of parallel moves, and a day in microseconds.
   @most_at_a_time 10_000
   @longest_us 86_400_000_000
   @digits 32
 
-  @typedoc "`limit`: moves at a time; `knee`: with more the store was slower, else more were not tried."
+  @typedoc "`limit`: parallel moves. `knee`: true if the store was slower with more, false if more were not tried."
   @type t :: %{limit: pos_integer(), latency_us: pos_integer(), knee: boolean()}
 
   @doc "Started by the application."
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "What was learnt in the last 15 minutes about the store with that identity (`DurableHandoff.Host.StorageIdentity`)."
+  @doc """
+  What was learnt in the last 15 minutes about the store with this identity
+  (`DurableHandoff.Host.StorageIdentity`).
+  """
   @spec get(String.t()) :: t() | nil
   def get(storage) do
     GenServer.call(__MODULE__, {:get, storage}, @patience_ms)
@@ -41,7 +45,10 @@ defmodule DurableHandoff.Drain.Learnt do
     :exit, _reason -> nil
   end
 
-  @doc "Tells this node and all visible nodes that it is connected to. Nothing, when the drain has learnt nothing."
+  @doc """
+  Sends what a drain has learnt to this node and all connected visible nodes. Sends nothing if it learnt
+  nothing.
+  """
   @spec tell(String.t(), term()) :: :ok
   def tell(storage, learnt) do
     with %{} = learnt <- checked(learnt) do
@@ -52,7 +59,7 @@ defmodule DurableHandoff.Drain.Learnt do
     :ok
   end
 
-  @doc "What is valid of something that was learnt; nil when it is none."
+  @doc "Checks data from another node: returns the valid measurement in it, else nil."
   @spec checked(term()) :: t() | nil
   def checked(%{limit: limit, latency_us: latency_us, knee: knee})
       when limit in 1..@most_at_a_time and latency_us in 1..@longest_us and is_boolean(knee),

@@ -1,29 +1,29 @@
 defmodule DurableHandoff.Drain.Look do
   @moduledoc false
-  # What a drain knows of its store before it stops the first server: how many moves at a time to start with, and
-  # how long it will take. From the first of these that there is:
+  # What a drain knows of its store before it stops the first server: with how many parallel moves to start,
+  # and how long the drain will take. The first available source counts:
   #
   #   1. what an earlier drain has learnt (`DurableHandoff.Drain.Learnt`);
   #   2. how fast servers have just stored their states (`DurableHandoff.Drain.Storing.written/1`);
-  #   3. for 64 servers or more, reads of an object that does not exist: no server is down meanwhile, where a
-  #      search by moves lengthens the gap of each of them.
+  #   3. for 64 servers or more, reads of an object that does not exist. No server is down meanwhile, while
+  #      finding the limit with moves would prolong the gap of each moved server.
   #
-  # For 200 servers or more also how fast the processors are (`DurableHandoff.Drain.Processors`). That takes about five
-  # milliseconds in which the drain does nothing else: beside its own work they look slower than they are.
+  # For 200 servers or more it also measures the processors (`DurableHandoff.Drain.Processors`). The drain
+  # does nothing else during these five milliseconds, because its own work would distort the measurement.
   #
-  # Guarantee: the drain waits a second at most, and no more than a twentieth of its time. What comes later is only
-  # for the line in the log; the drain gets `{DurableHandoff.Drain.Look, measured}`.
+  # Guarantee: the drain waits at most one second, and at most a twentieth of its time. A later result is only
+  # logged; the drain gets it as `{DurableHandoff.Drain.Look, measured}`.
 
   alias DurableHandoff.Drain.{Estimate, Learnt, Processors, Storing}
   alias DurableHandoff.Host
 
-  # A smaller drain is over before its store is known.
+  # A smaller drain would be over before its store is measured.
   @worth_reads 64
-  # Of a smaller drain the look at the processors is a part that shows.
+  # In a smaller drain the time of this measurement would be noticeable.
   @worth_starts 200
   @longest_wait_ms 1_000
   @share_of_the_drain 20
-  # On a busy machine the look at the processors is not to delay a short drain.
+  # Limits how long the measurement can delay a short drain on a busy machine.
   @processors_ms 30
 
   @typedoc "`servers`: how many are to move; `targets`: the names of the nodes that could take them."
@@ -36,7 +36,10 @@ defmodule DurableHandoff.Drain.Look do
         }
   @type found :: {Learnt.t() | nil, Estimate.measured() | nil}
 
-  @doc "What is known for `drain`, which has `left_ms` left. Not while states are being stored."
+  @doc """
+  Finds out what is known for `drain`, which has `left_ms` left. Not to be called while states are being
+  stored.
+  """
   @spec take(drain(), left_ms :: integer()) :: found()
   def take(%{servers: servers} = drain, left_ms) do
     learnt = Learnt.get(drain.storage)
@@ -56,7 +59,8 @@ defmodule DurableHandoff.Drain.Look do
     end
   end
 
-  # The processors first: when the store takes long, moves begin meanwhile.
+  # The processors first: if the store is slow, moves begin before it has answered and would distort this
+  # measurement.
   defp measure(%{servers: servers} = drain, known) do
     remote_us = if servers >= @worth_starts, do: Processors.measure(Host.connected(drain.targets), @processors_ms)
 

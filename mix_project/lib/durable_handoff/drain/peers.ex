@@ -41,7 +41,7 @@ defmodule DurableHandoff.Drain.Peers do
     end)
   end
 
-  @doc "Look now: a node came or went."
+  @doc "Asks the nodes now, because a node came or went."
   @spec look_now(pid()) :: :ok
   def look_now(pid) do
     send(pid, :look)
@@ -64,8 +64,8 @@ defmodule DurableHandoff.Drain.Peers do
   end
 
   @doc """
-  `view` with the nodes of an `earlier` one that it lacks, as not connected: what the registry said of a node
-  goes with the connection.
+  Adds to `view` the nodes that only an `earlier` view has, as not connected: the registry forgets a node when
+  its connection is lost.
   """
   @spec with_lost(Host.View.t(), Host.View.t()) :: Host.View.t()
   def with_lost(view, earlier) do
@@ -75,7 +75,7 @@ defmodule DurableHandoff.Drain.Peers do
   end
 
   @doc """
-  What to do about nodes out of reach, for log lines and plans. nil when there is none.
+  Advice about nodes out of reach, for log lines and plans. nil when there are none.
 
       iex> DurableHandoff.Drain.Peers.advice(["app-2@h"])
       "healthy by their heartbeats but not connected: app-2@h; compare cookie, node names (basename) and connect_all on both sides"

@@ -1,30 +1,30 @@
 defmodule DurableHandoff.Drain.Processors do
   @moduledoc false
-  # How fast the processors of this node and of its targets are now, beside everything else that they do.
+  # Measures how fast the processors of this node and of its targets are under their present load.
   #
-  # The unit is one process that is started on another node and ends, as every move starts one: it takes both
-  # nodes and the connection between them, and no store. `DurableHandoff.Drain.Estimate` knows how many of these
-  # a move costs.
+  # The unit is the time to start a process on another node and see it end, which every move does too: it
+  # involves both nodes and their connection, but no store. `DurableHandoff.Drain.Estimate` has the cost of a
+  # move in this unit.
 
   alias DurableHandoff.Clock
 
-  # As many as a drain may move, so that a busy machine delays both in the same way.
+  # As many as a drain moves in parallel, so that a busy machine slows both in the same way.
   @at_a_time 50
-  # A drain waits for these, and pays for them: on two quiet cores that all nodes share, four milliseconds.
+  # The drain waits for these: four milliseconds on two idle cores that all nodes share.
   @starts_of_each 2
-  # What delays one of them for a moment does not count.
+  # The shorter one counts, so a momentary delay of one does not matter.
   @looks 2
   @limit_ms 100
-  # Fewer say nothing.
+  # Fewer starts are too few to measure.
   @least 50
 
   @doc """
-  One start on `nodes`, in microseconds, #{@at_a_time} at a time: the shorter of #{@looks} looks. nil when fewer than #{@least}
-  ended in `limit_ms`. Takes at most about twice that.
+  The time of one start on `nodes`, in microseconds, with #{@at_a_time} in parallel: the shorter of #{@looks}
+  measurements. nil when fewer than #{@least} ended in `limit_ms`. Takes at most about twice that.
   """
   @spec measure([node()], limit_ms :: pos_integer()) :: float() | nil
   def measure(nodes, limit_ms \\ @limit_ms) do
-    # Connections, and code that was not loaded yet.
+    # The first start on each node is not measured: it may open a connection or load code.
     nodes = Enum.take(nodes, @at_a_time)
     answered = each(nodes, &start(&1, Clock.after_ms(limit_ms)))
     nodes = for {node, true} <- Enum.zip(nodes, answered), do: node
@@ -57,7 +57,7 @@ defmodule DurableHandoff.Drain.Processors do
     _kind, _reason -> false
   end
 
-  # Each ends by itself.
+  # Each process ends by itself.
   defp each(items, work) do
     items
     |> Task.async_stream(work, max_concurrency: @at_a_time, ordered: true, timeout: :infinity)

@@ -29,7 +29,9 @@ defmodule DurableHandoff.Drain.Quiet do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_arguments), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "Quiet from now on until the calling process ends. Without this process the log stays as it is."
+  @doc """
+  Keeps the log quiet until the calling process ends. If this server does not run, the log stays as it is.
+  """
   @spec hold() :: :ok
   def hold do
     GenServer.call(__MODULE__, :hold, @patience_ms)
@@ -37,7 +39,7 @@ defmodule DurableHandoff.Drain.Quiet do
     :exit, _reason -> :ok
   end
 
-  @doc "Runs `fun`; while it is quiet on this node, the calling process logs nothing meanwhile."
+  @doc "Runs `fun`. If the log of this node is quiet, the calling process logs nothing meanwhile."
   @spec run((() -> result)) :: result when result: term()
   def run(fun) do
     if held?() do

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Drain.Snapshot do
   @moduledoc false
-  # What a drain starts from: the servers of this node that are to move, numbered, and everything the engine
-  # has to know of them.
+  # The data that a drain starts from: the servers of this node that are to move, numbered, and all that the
+  # engine has to know about them.
   #
   # Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
   # `DurableHandoff.Policy`). Only what it knows of other nodes changes (`refresh/1`, `answered/3`, `lost/2`).
@@ -10,7 +10,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   alias DurableHandoff.{Clock, Deadline, Host, Log, Options, Policy}
   alias DurableHandoff.Drain.Peers
 
-  # How long a drain without targets waits for nodes that it has lost or is not connected to.
+  # The default wait of a drain without targets for nodes that were lost or are not connected.
   @wait_for_lost_ms 5_000
 
   @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked]
@@ -33,15 +33,15 @@ defmodule DurableHandoff.Drain.Snapshot do
         }
 
   @typedoc """
-  One server for one node, or for the best one (nil); what is above this node's share, of those that did not
-  arrive lately; else all that policy lets through.
+  A move: one server to a given node or to the best one (nil). A rebalance: the servers above this node's
+  share, without those that arrived recently. A drain: all servers that the policy allows.
   """
   @type scope ::
           {:move, Host.server(), target :: nil | String.t()}
           | {:rebalance, DurableHandoff.Rebalance.Settings.t()}
           | atom()
 
-  @doc "Takes the snapshot of the supervisor `name`, in the parts of `deadline` that are for it."
+  @doc "Takes the snapshot of the supervisor `name`, within the time limits that `deadline` has for it."
   @spec take(Host.name(), Options.t(), Deadline.t(), scope()) :: t()
   def take(name, %Options{} = options, %Deadline{} = deadline, scope \\ :all) do
     {moving, excluded} = select(scope, name, options, deadline)
@@ -76,7 +76,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   def size(%__MODULE__{servers: servers}), do: tuple_size(servers)
 
   @doc """
-  The snapshot with the cluster as it is now in `view`. Nodes that were known and are gone from it stay, as not
+  The snapshot with `view` as the new state of the cluster. Known nodes that `view` lacks stay, as not
   connected.
   """
   @spec refresh(t()) :: t()
@@ -84,8 +84,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     do: %{snapshot | view: Peers.with_lost(current_view(snapshot), snapshot.view)}
 
   @doc """
-  Takes in what `nodes` answered when they were asked again (`DurableHandoff.Drain.Peers`). The numbers of servers
-  stay those of the first answer: since then the engine has counted by itself.
+  Adds the answers of `nodes` that were asked again (`DurableHandoff.Drain.Peers`). The numbers of servers
+  stay those of the first answer, because the engine has counted its own moves since then.
   """
   @spec answered(t(), [String.t()], Host.Count.t()) :: t()
   def answered(%__MODULE__{} = snapshot, nodes, answers) do
@@ -97,7 +97,10 @@ defmodule DurableHandoff.Drain.Snapshot do
     %{snapshot | counts: counts, asked: MapSet.union(snapshot.asked, MapSet.new(nodes))}
   end
 
-  @doc "A node is gone. Should it come back, it is asked before servers go there: another release may run there then."
+  @doc """
+  Removes a node that is gone. If it comes back it is asked again before servers go there, because it may run
+  another release.
+  """
   @spec lost(t(), String.t()) :: t()
   def lost(%__MODULE__{} = snapshot, name),
     do: %{snapshot | counts: Map.delete(snapshot.counts, name), asked: MapSet.delete(snapshot.asked, name)}
@@ -191,7 +194,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   end
 
   # Contains only what the planner needs for these servers. A node counts as connected only after it was
-  # asked, whether it answered or not.
+  # asked, even if it did not answer.
   defp current_view(%{supervisor: name, modules: modules} = snapshot) do
     variables = for levels <- snapshot.stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, snapshot.counts)

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Drain.StoredFirst do
   @moduledoc false
-  # Whether a server that runs here may be stopped now, as far as its state is concerned.
+  # Decides whether a running server may be stopped without losing state.
   #
   # The host stops a server whatever becomes of its final write. So a `DurableHandoff.Drain.Attempt` has it
   # store its state just before, while it still runs. If the store fails between the two, only changes after
@@ -14,24 +14,24 @@ defmodule DurableHandoff.Drain.StoredFirst do
   # | the same | no | `{:untouched, :store}` |
   # | failed | no | `{:untouched, :store}` |
   # | failed, and again | yes | `:not_storable`: its own state is what cannot be stored |
-  # | it ended by an exception | | `:not_storable` |
-  # | it ended in another way | | the attempt finds out why |
+  # | the server ended with an exception | | `:not_storable` |
+  # | the server ended in another way | | the attempt finds out why |
   # | no answer in time, or too little time is left for a move | | `{:untouched, :server}` |
   #
-  # How the store is asked for a write: `DurableHandoff.Host.Sync.store_takes_writes?/2`. All of it together
-  # takes no longer than the attempt has.
+  # `DurableHandoff.Host.Sync.store_takes_writes?/2` asks the store for a write. Everything together takes no
+  # longer than the time of the attempt.
 
   alias DurableHandoff.{Clock, Deadline, Host, Native}
   alias DurableHandoff.Host.Sync
 
-  @typedoc "`watch`: where failed syncs are seen; `trust?`: no incident of the store since it was last seen to take a write."
+  @typedoc "`watch`: the table of failed syncs. `trust?`: the store has not failed since its last successful write."
   @type how :: %{watch: Sync.watch(), trust?: boolean()}
   @type why :: {:sync_failed, String.t()} | {:sync_ended, term()} | :store_takes_no_writes | :busy
 
   # A working store answers within this time.
   @probe_ms 2_000
 
-  @doc "`until_us`: when the attempt ends. What is left by then is for the move."
+  @doc "`until_us`: when the attempt ends. The time left after the sync is for the move."
   @spec check(Host.name(), Host.server(), how(), until_us :: integer()) :: :ok | {Native.outcome(), why()}
   def check(supervisor, server, %{watch: watch, trust?: trust?}, until_us) do
     writes? = fn -> Sync.store_takes_writes?(supervisor, min(@probe_ms, left_ms(until_us))) end

@@ -1,24 +1,24 @@
 defmodule DurableHandoff.Drain.Storing do
   @moduledoc false
-  # Has the servers of a supervisor store their state while they go on running, before any is moved.
+  # Makes all servers of a supervisor store their state while they still run, before the first one is moved.
   #
   # A node may be killed at any moment after SIGTERM. Without a drain its servers are stopped one after the
-  # other, and each stores its state then. So servers store first: at any moment, at least as many states are
-  # in storage as there would be without a drain. A server whose state is unchanged writes nothing, so where
-  # servers are synced this takes milliseconds.
+  # other, and each stores its state then. Storing first ensures that at any moment at least as many states
+  # are in the store as without a drain. A server with an unchanged state writes nothing, so this takes
+  # milliseconds when most servers have been synced recently.
   #
-  # The Drainer starts one such process when the node is told to stop (`DurableHandoff.Stopping`), or at the
-  # latest when a drain begins. The drain joins it, and moves nothing before it is done.
+  # The Drainer starts this process, and asks it when the node is told to stop (`DurableHandoff.Stopping`), or
+  # at the latest when a drain begins. The drain joins it (`join/2`) and moves nothing before it is done.
   #
   # Guarantees:
   #
-  #   * Asks as many servers at a time as the graceful shutdown stops.
-  #   * It is done no earlier than when every server has been asked since the last `ask/2` or `join/2`. So no
-  #     request for a move is made while a state that has changed still waits for its turn.
-  #   * Never waits for one server: once all have been asked, those that take more than twice as long as any
-  #     other (and 500 ms) go on by themselves.
-  #   * While the store is out it asks again, at most every second, until its time is over.
-  #   * Servers whose write fails while the store takes others are tried again by their own attempt.
+  #   * Asks as many servers in parallel as the graceful shutdown stops in parallel.
+  #   * It is done only after every server has been asked since the last `ask/2` or `join/2`. So no move is
+  #     requested while a changed state still waits to be stored.
+  #   * Never waits long for a slow server: once all have been asked, it does not wait for servers that take
+  #     longer than 500 ms and more than twice as long as the slowest one that has answered.
+  #   * While the store fails it asks again, at most once a second, until its time is over.
+  #   * A server whose write fails while the store accepts others is tried again by its own attempt.
   #   * It ends with the Drainer.
 
   use GenServer
@@ -26,7 +26,7 @@ defmodule DurableHandoff.Drain.Storing do
   alias DurableHandoff.{Clock, Deadline, Host}
   alias DurableHandoff.Host.Sync
 
-  # A server is its process: listing their keys takes time in which nothing is stored.
+  # Servers are identified by pid here. Listing their keys would delay the first writes.
   @enforce_keys [:supervisor, :watch, :timeout_ms, :concurrency, :counters]
   defstruct @enforce_keys ++
               [
@@ -54,14 +54,14 @@ defmodule DurableHandoff.Drain.Storing do
   @probe_ms 1_000
 
   @counted [:stored, :unchanged, :failed]
-  # Behind those counted: what `written/1` gives.
+  # These counters follow those of `@counted`; `written/1` returns them.
   @measured [:written, :asked, :span_us, :shortest_us]
-  # Fewer writes say little about the store.
+  # With fewer writes the speed of the store is not known.
   @least_written 16
 
   @doc """
-  In the place of one, for the calling process, where servers store their state in their own attempts alone. A sync
-  that fails is not seen, so the store is asked for a write before a server that is unchanged is stopped.
+  A placeholder for drains in which each server stores its state only in its own attempt. Failed syncs are not
+  observed then, so the attempt asks the store for a write before it stops a server with an unchanged state.
   """
   @spec none() :: t()
   def none do
@@ -69,7 +69,8 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  Starts for the calling Drainer. One server may take `timeout_ms`. Asks nothing yet.
+  Starts the process for the calling Drainer. `timeout_ms` is the limit for one server. No server is asked
+  yet.
   """
   @spec start(Host.name(), timeout_ms :: pos_integer()) :: t()
   def start(supervisor, timeout_ms) do
@@ -85,7 +86,7 @@ defmodule DurableHandoff.Drain.Storing do
     %{pid: pid, monitor: Process.monitor(pid), watch: storing.watch, counters: storing.counters}
   end
 
-  @doc "Ends it. For the process that started it, which monitors it."
+  @doc "Ends the process. To be called by the process that started it."
   @spec stop(t()) :: :ok
   def stop(%{pid: pid, monitor: monitor, watch: watch}) do
     Process.demonitor(monitor, [:flush])
@@ -94,15 +95,16 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  Asks all servers that run now, those that wait for their turn first. No failed write is tried again after
+  Asks all servers that run now; those already queued come first. No failed write is tried again after
   `until_us`.
   """
   @spec ask(t(), until_us :: integer()) :: :ok
   def ask(%{pid: pid}, until_us), do: GenServer.cast(pid, {:ask, until_us, nil})
 
   @doc """
-  As `ask/2`, for the calling drain. It gets `{DurableHandoff.Drain.Storing, pid, :asked}` when the last server has
-  been asked, and `:done` when this is done: at `until_us` at the latest if all servers have been asked by then.
+  As `ask/2`, for the calling drain. The drain gets `{DurableHandoff.Drain.Storing, pid, :asked}` when the
+  last server has been asked, and the same with `:done` at the end: at the latest at `until_us`, if all
+  servers have been asked by then.
   """
   @spec join(t(), until_us :: integer()) :: monitor :: reference()
   def join(%{pid: pid}, until_us) do
@@ -112,8 +114,8 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  How far it is: servers that have written their state, those that had nothing to write, and those whose write
-  failed last.
+  The progress: servers that have written their state, servers that had nothing to write, and servers whose
+  latest write failed.
   """
   @spec counts(t()) :: counts()
   def counts(%{counters: counters}) do
@@ -121,9 +123,9 @@ defmodule DurableHandoff.Drain.Storing do
   end
 
   @doc """
-  How fast the store has written when this was done last: so many states of servers `asked` within `span_us`, the fastest
-  in `shortest_us`. nil when fewer than half of the servers had something to write: then they, not the store, may have
-  been the limit.
+  How fast the store wrote in the latest round: `written` states of the `asked` servers within `span_us`, the
+  fastest one in `shortest_us`. nil when fewer than half of the servers had something to write, because then
+  the servers may have been the limit, not the store.
   """
   @spec written(t()) :: nil | %{(:written | :asked | :span_us | :shortest_us) => pos_integer()}
   def written(%{counters: counters}) do
@@ -140,8 +142,8 @@ defmodule DurableHandoff.Drain.Storing do
     Process.monitor(drainer)
     pid = self()
 
-    # Servers are asked meanwhile: each millisecond counts on a node that may be killed. A state that was written
-    # is seen without the logger.
+    # The logger may be slow to answer, so servers are asked before it does: every millisecond counts on a
+    # node that may be killed. A successful write is seen without the logger; only a failed one needs it.
     spawn_link(fn ->
       Sync.listen(storing.supervisor, storing.watch)
       send(pid, :listening)
@@ -164,7 +166,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp current_round(%{round: round, answered: answered}), do: %{round | again: MapSet.union(round.again, answered)}
 
-  # In the middle of a round servers are not listed anew: that takes time in which nothing is stored.
+  # In the middle of a round the servers are not listed again: that would delay writes.
   defp to_ask(%{phase: :done} = storing) do
     busy = for {_worker, {server, _listening?}} <- storing.running, into: MapSet.new(), do: server
     for server <- Host.processes(storing.supervisor), server not in busy, do: server
@@ -179,7 +181,7 @@ defmodule DurableHandoff.Drain.Storing do
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
     storing = measure(storing, server, result, took_us)
 
-    # It may have failed: its line in the log was not seen.
+    # Before the log filter is in place, a failed write looks like an unchanged state.
     storing =
       if result == :unchanged and not listening?,
         do: %{storing | unsure: [server | storing.unsure]},
@@ -196,14 +198,15 @@ defmodule DurableHandoff.Drain.Storing do
   def handle_info({:timeout, timer, :again}, %{timer: timer} = storing),
     do: {:noreply, ask_all(storing, :first, failed(storing))}
 
-  # The Drainer is gone. Takes the workers with it.
+  # The Drainer is gone. The linked workers end with this process.
   def handle_info({:DOWN, _monitor, :process, _drainer, _reason}, storing), do: {:stop, :shutdown, storing}
   def handle_info(_late_timer, storing), do: {:noreply, storing}
 
-  # `:first`: failures may be the store's. `:last`: the store works, so a failure is the server's own.
+  # In phase `:first` a failure may be caused by the store. In phase `:last` the store is known to work, so
+  # the server itself is the cause.
   defp ask_all(storing, phase, servers), do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers)})
 
-  # Answers of servers that took too long.
+  # An answer came after the wait for slow servers had ended.
   defp go_on(%{phase: phase} = storing) when phase in [:paused, :done], do: storing
 
   defp go_on(%{listening?: true, unsure: [_ | _] = unsure} = storing),
@@ -280,14 +283,14 @@ defmodule DurableHandoff.Drain.Storing do
     set_timer(%{storing | phase: :paused, pauses_ms: if(later == [], do: [pause_ms], else: later)}, :again, pause_ms)
   end
 
-  # A later timer replaces it.
+  # Only the latest timer counts.
   defp set_timer(storing, message, time_ms), do: %{storing | timer: :erlang.start_timer(time_ms, self(), message)}
 
-  # Those whose write failed last and which still run.
+  # Servers whose latest write failed and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
-  # Those that are asked again in the middle of a round have nothing to write: a node that is told to stop has all
-  # asked, and so does its drain.
+  # Servers that are asked twice in a round (once at SIGTERM, once by the drain) have nothing to write the
+  # second time, so they are not counted again.
   defp measure(%{round: round} = storing, server, result, took_us) do
     cond do
       result == :stored -> %{storing | round: asked(%{round | written: round.written + 1}, took_us)}
@@ -299,8 +302,8 @@ defmodule DurableHandoff.Drain.Storing do
   defp asked(round, took_us),
     do: %{round | asked: round.asked + 1, shortest_us: min(round.shortest_us, took_us), last_us: Clock.now_us()}
 
-  # How fast the store writes shows only where most servers that are asked have something to write. Else what an
-  # earlier round has shown stays.
+  # The speed of the store is known only if most of the asked servers had something to write. Otherwise the
+  # figures of the earlier round stay.
   defp publish(%{round: %{written: written, asked: asked} = round, counters: counters})
        when written >= @least_written and 2 * written >= asked do
     values = [written, asked, max(round.last_us - round.begin_us, 1), max(round.shortest_us, 1)]
@@ -309,7 +312,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp publish(_storing), do: :unknown
 
-  # A state that was written by this process stays one that was.
+  # A server counts as `:stored` even if it has nothing to write when it is asked again.
   defp note(%{results: results, counters: counters} = storing, server, result) do
     before = Map.get(results, server)
 

@@ -4,7 +4,7 @@ defmodule DurableHandoff.Drainer.Announcement do
 
   alias DurableHandoff.{Drain, Host, Log, Telemetry}
 
-  @doc "A drain is cancelled, in a shutdown (`stopping?`) or by itself."
+  @doc "A drain was cancelled. `stopping?`: in a shutdown."
   @spec cancelled(Host.name(), boolean()) :: :ok
   def cancelled(supervisor, stopping?) do
     rest =
@@ -21,7 +21,7 @@ defmodule DurableHandoff.Drainer.Announcement do
   @spec rebalanced(Host.name(), Drain.result() | {:error, term()}) :: :ok | nil
   def rebalanced(supervisor, {:ok, %{balance: balance} = report}) do
     level = if balance == nil or report.moved >= balance.excess, do: :info, else: :warning
-    # One that has nothing to do is the rule.
+    # Most rebalances have nothing to do, so these are not logged.
     if level == :warning or report.moved > 0,
       do: Log.write(level, :rebalance_ended, supervisor, to_string(report), report: report)
   end

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Drainer.Server do
   alias DurableHandoff.Drainer.Announcement
   alias DurableHandoff.Host.Mark
 
-  # How long moves of a rebalance that are in flight may hold up what comes after it.
+  # How long a drain or shutdown waits for the moves in flight of the rebalance that it ends.
   @settle_ms 1_000
 
   @enforce_keys [:supervisor, :options, :status]
@@ -22,7 +22,7 @@ defmodule DurableHandoff.Drainer.Server do
     %{
       id: __MODULE__,
       start: {GenServer, :start_link, [__MODULE__, arguments, [name: name(supervisor)]]},
-      # It has no terminate/2, so only one that hangs takes time.
+      # This process has no terminate/2, so it stops at once unless it hangs.
       shutdown: Deadline.answer_ms()
     }
   end
@@ -51,7 +51,8 @@ defmodule DurableHandoff.Drainer.Server do
 
   def handle_call({:start_drain, options}, _from, state) do
     answer = if state.drain == nil, do: :started, else: :joined
-    # Before the answer: a caller that asks status/1 next sees this drain, not the one before.
+    # Done before the reply, so that a caller that then asks status/1 sees this drain and not the previous
+    # one.
     {:reply, {:ok, answer}, ensure_draining(state, options, asked_for(options), :request)}
   end
 
@@ -95,7 +96,7 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   @impl true
-  # Of a node that is about to stop nothing more is moved for balance.
+  # A node that is about to stop starts no rebalance.
   def handle_cast(:prepare, %{drain: drain, kind: kind, options: options} = state)
       when drain == nil or kind == :rebalance do
     state = ensure_storing(if drain, do: end_rebalance(state), else: state)
@@ -118,7 +119,7 @@ defmodule DurableHandoff.Drainer.Server do
   def handle_info({:DOWN, monitor, :process, _pid, _crashed}, %{storing: %{monitor: monitor}} = state),
     do: {:noreply, stop_storing(state)}
 
-  # Its attempts settle what they have begun; this process does not wait for that.
+  # The attempts of the drain finish what they have begun; this process does not wait for them.
   def handle_info({:let_go, pid}, %{drain: {pid, monitor}} = state) do
     Process.demonitor(monitor, [:flush])
     {:noreply, ended(state, {:error, :overdue})}
@@ -132,7 +133,7 @@ defmodule DurableHandoff.Drainer.Server do
   def handle_info({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: {:noreply, ended(state, {:error, :overdue})}
   def handle_info(_unknown, state), do: {:noreply, state}
 
-  # A drain that was started with a later limit is told to end in time for this one.
+  # A running drain with a later deadline is told to end in time for the shutdown.
   defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
     send_at(Deadline.cancel_us(deadline), {:cancel, pid})
     send_at(deadline.end_us, {:give_up, pid})
@@ -148,7 +149,7 @@ defmodule DurableHandoff.Drainer.Server do
       send_at(deadline.end_us, {:give_up, pid})
       state
     else
-      # Those that waited behind a rebalance.
+      # Callers whose drain waited for a rebalance to end.
       Enum.each(state.waiting, &GenServer.reply(&1, {:error, :overdue}))
       let_shutdown_go_on(put_waiting(state, []))
     end
@@ -188,7 +189,7 @@ defmodule DurableHandoff.Drainer.Server do
     %{state | waiting: waiting}
   end
 
-  # A drain that is asked for ends the rebalance, and comes after it.
+  # A requested drain ends the rebalance and starts after it.
   defp after_rebalance(%{next: nil} = state, options, callers) do
     Status.put_waiting(state.status, length(callers))
     state = %{state | next: %{options: options, callers: callers, cancelled?: false}}
@@ -201,7 +202,7 @@ defmodule DurableHandoff.Drainer.Server do
     %{state | next: %{next | callers: callers}}
   end
 
-  # Status shows a drain from the request on, also while it waits behind a rebalance.
+  # The status shows a drain from its request on, even while it waits for a rebalance to end.
   defp put_draining(state) do
     Status.put_draining(state.status)
     state
@@ -260,7 +261,7 @@ defmodule DurableHandoff.Drainer.Server do
     %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
   end
 
-  # A shutdown comes first: its drain is the one that callers get.
+  # A shutdown takes precedence: waiting callers get the result of its drain.
   defp start_next(%{shutdown: %{}} = state),
     do: state |> wait_next() |> start_for_shutdown() |> cancel_if(state.cancelled?, :shutdown)
 
@@ -274,7 +275,7 @@ defmodule DurableHandoff.Drainer.Server do
   defp wait_next(%{next: nil} = state), do: state
   defp wait_next(%{next: %{callers: callers}} = state), do: put_waiting(%{state | next: nil}, callers)
 
-  # It moves nothing, and its callers get the report of a drain that was cancelled.
+  # The waiting drain moves nothing, and its callers get the report of a cancelled drain.
   defp cancel_if(%{drain: {pid, _monitor}} = state, true, why) do
     Drain.cancel(pid, why)
     state

@@ -11,8 +11,8 @@ defmodule DurableHandoff.Drainer.Shutdown do
   # One conditional write of an object store in the same region.
   @assumed_write_ms 50
 
-  # `prepare`: has the servers store their state, and returns at once. `drain`: drains until the deadline that it
-  # is given, and returns by then.
+  # `prepare`: makes the servers store their state, and returns at once. `drain`: drains, and returns at the
+  # given deadline at the latest.
   @type work :: %{prepare: (() -> :ok), drain: (Deadline.t() -> :ok)}
 
   @spec child_spec({Host.name(), Options.t(), work()}) :: Supervisor.child_spec()

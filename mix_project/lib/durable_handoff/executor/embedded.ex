@@ -1,6 +1,7 @@
 defmodule DurableHandoff.Executor.Embedded do
   @moduledoc false
-  # The engine in this VM. A function of its arguments and its state: it never waits and reads no clock.
+  # The engine in this VM. Its results depend only on its arguments and its state: it never waits and reads no
+  # clock.
 
   alias DurableHandoff.Native
 

@@ -19,7 +19,8 @@ defmodule DurableHandoff.Executor.Link do
 
   # How long to wait before sending again on a connection whose buffer was full.
   @retry_us 5_000
-  # flush/2 is called at least every 500 ms. If a call comes this many intervals late, this VM was paused.
+  # flush/2 is called at least every 500 ms. A call that is later than this many intervals means that this VM
+  # was paused.
   @pause_keepalives 2
 
   @enforce_keys [:pid, :to, :monitor, :id, :deadline_us, :received_at_us, :sent_at_us, :flushed_at_us, :entries]
@@ -35,7 +36,7 @@ defmodule DurableHandoff.Executor.Link do
                 pause_forgiven?: false
               ]
 
-  @typedoc "What is sent to a Rust node at the start; `config` and `entries` as for the engine here."
+  @typedoc "What a Rust node is sent at the start. `config` and `entries` are those of the engine in this VM."
   @type job :: %{
           supervisor: String.t(),
           storage: String.t(),
@@ -73,8 +74,8 @@ defmodule DurableHandoff.Executor.Link do
   @spec close(t()) :: :ok
   def close(link) do
     Process.demonitor(link.monitor, [:flush])
-    # The node does not depend on this message: it also ends the drain when this process ends, or when it has
-    # received nothing for two seconds.
+    # This message may be lost: the node also ends the drain when this process ends, or when it has received
+    # nothing for two seconds.
     Wire.send(link.to, Wire.drain_close(link.id))
     :ok
   end
@@ -87,7 +88,7 @@ defmodule DurableHandoff.Executor.Link do
   @spec queue_view(t(), DurableHandoff.Native.view()) :: t()
   def queue_view(link, view), do: %{link | view: view}
 
-  @doc "Sends what waits to be sent. Returns when to call again at the latest, or why the link is lost."
+  @doc "Sends the queued messages. Returns when to call it again at the latest, or why the link is lost."
   @spec flush(t(), integer()) :: {:ok, t(), wake_us :: integer()} | {:lost, term()}
   def flush(link, now) do
     link = link |> forgive_pause(now) |> Map.replace!(:flushed_at_us, now)
@@ -122,7 +123,8 @@ defmodule DurableHandoff.Executor.Link do
   defp receive_message({:opened, _id}, %{stage: :opening} = link), do: {:ok, %{link | stage: :loading}, []}
   defp receive_message({:started, _id}, %{stage: :running} = link), do: {:ok, link, []}
 
-  # The report follows at once, with the reasons why servers were left. Only the report ends the drain.
+  # The report follows at once, with the reason for each server that was not moved. Only the report ends the
+  # drain.
   defp receive_message({:orders, _id, orders}, %{stage: :running, finish?: false} = link) do
     {ends, orders} = Enum.split_with(orders, &(&1 == :finish))
     {:ok, %{link | finish?: ends != []}, Enum.map(orders, &{:order, &1})}

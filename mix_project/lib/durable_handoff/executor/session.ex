@@ -9,8 +9,8 @@ defmodule DurableHandoff.Executor.Session do
   #     over at any point without replaying history.
   #   * An invalid order, such as a second attempt for a server that is under way, is rejected, and its sender
   #     is dropped for the rest of the drain.
-  #   * The engine here takes over when the Rust node is lost: at once when it refuses, is gone, cannot be sent
-  #     to or sends an invalid message, and after two seconds without a message from it
+  #   * The engine in this VM takes over when the Rust node is lost: at once when it refuses, is gone, cannot
+  #     be sent to or sends an invalid message, and after two seconds without a message from it
   #     (`DurableHandoff.Executor.Link`). Orders that arrive later are ignored. A node that is lost before its
   #     first order is replaced by the next Rust node, unless two seconds have passed.
   #   * The deadline, and a cancel, are enforced here.
@@ -63,8 +63,8 @@ defmodule DurableHandoff.Executor.Session do
   end
 
   @doc """
-  Passes on an event. An engine ignores events that no longer concern it, such as the end of an attempt after
-  the deadline.
+  Sends an event to the engines. An engine ignores events that no longer matter to it, such as the end of an
+  attempt after the deadline.
   """
   @spec handle_event(t(), integer(), DurableHandoff.Native.event()) :: t()
   def handle_event(session, now, :cancel) do
@@ -77,7 +77,7 @@ defmodule DurableHandoff.Executor.Session do
     if session.link, do: %{session | link: Link.queue_event(session.link, event)}, else: session
   end
 
-  @doc "Passes on a new view of the cluster."
+  @doc "Sends a new view of the cluster to the engines."
   @spec send_view(t(), integer(), map()) :: {:ok | {:error, term()}, t()}
   def send_view(session, now, view) do
     result = Embedded.view(session.engine, now, view)
@@ -88,7 +88,10 @@ defmodule DurableHandoff.Executor.Session do
     {result, session}
   end
 
-  @doc "Handles a message that the drain does not know: it can be from the Rust node, or its end."
+  @doc """
+  Handles a message that the drain does not know: it may come from the Rust node, or say that the node is
+  gone.
+  """
   @spec handle_message(t(), integer(), term()) :: t()
   def handle_message(%{link: nil} = session, _now, _late_or_not_ours), do: session
 
@@ -111,8 +114,8 @@ defmodule DurableHandoff.Executor.Session do
   def results(%{engine: engine}), do: Embedded.results(engine)
 
   @doc """
-  The engine's report; `executor` at the end; `executors_lost`, the Rust nodes that were lost, each with the
-  reason. To be called once: it ends the Rust node's part.
+  The engine's report, with `executor`, what decided at the end, and `executors_lost`, the Rust nodes that
+  were lost, each with the reason. To be called once, because it ends the Rust node's part.
   """
   @spec report(t(), integer()) :: {map(), %{executor: :embedded | {:node, node()}, executors_lost: [{node(), term()}]}}
   def report(session, now) do
@@ -122,17 +125,18 @@ defmodule DurableHandoff.Executor.Session do
     {with_ending(report, session.ended), %{executor: executor, executors_lost: Enum.reverse(session.lost)}}
   end
 
-  # The Rust node knows the other drains, so its reasons count for servers that were never tried.
+  # The Rust node knows the other drains, so its reasons are used for servers that were never tried.
   defp with_ending(report, nil), do: report
 
-  # And it is its limiter that has learnt. An ending that this release does not know is what the engine takes it for.
+  # The measurement of the Rust node's limiter is used. If this release does not know how the drain ended, the
+  # result of the engine in this VM is used.
   defp with_ending(report, %{left: left, ended: ended, last: last, learnt: learnt}) do
     concurrency = %{report.concurrency | last: last}
     Map.merge(report, %{left: left, ended: ended || report.ended, concurrency: concurrency, learnt: learnt})
   end
 
   defp take([], session, _now), do: session
-  # The Rust node was lost at an earlier order of this message.
+  # The Rust node was lost because of an earlier order in the same message.
   defp take(_inputs, %{link: nil} = session, _now), do: session
 
   defp take([{:order, order} | rest], session, now) do

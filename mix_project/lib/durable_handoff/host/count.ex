@@ -5,21 +5,21 @@ defmodule DurableHandoff.Host.Count do
   #
   # Guarantee: asking takes no longer than the time given, and has no effect except that the asked node loads
   # the modules. A node that does not answer (not connected, too slow, without this library or with a version
-  # that does not know the question) is missing from the result; the planner then uses its heartbeat. A node that
-  # runs no such supervisor takes no servers, whatever its heartbeat says: it is from an earlier life of the node,
-  # or of a supervisor of another name with the same prefix. Nor does a node whose supervisor has another prefix:
-  # the registry has its heartbeats too, and no object of a server here is there. The answers are not checked here:
-  # `DurableHandoff.Host.View` does that.
+  # that does not know the question) is missing from the result; the planner then uses its heartbeat. A node
+  # that runs no such supervisor takes no servers, whatever its heartbeat says: it is from an earlier life of
+  # the node, or of a supervisor of another name with the same prefix. Nor does a node whose supervisor has
+  # another prefix: the registry also has its heartbeats, but it cannot find the objects of these servers. The
+  # answers are not checked here: `DurableHandoff.Host.View` does that.
 
   alias DurableHandoff.{Host, Status}
 
   @absent %{absent: true, stopping: true}
 
   @typedoc """
-  A node's answer: wall-clock milliseconds of that node, number of servers, DurableServer's
-  `current_capacity`; `stopping`: it goes down, or its supervisor is marked; `missing`: those of the modules
-  asked for that it cannot load; `prefix`: that of its servers' objects, nil where it is not known. `storage`: its
-  `DurableHandoff.Host.StorageIdentity`. Earlier releases send neither.
+  A node's answer: its wall clock in milliseconds, its number of servers, DurableServer's `current_capacity`;
+  `stopping`: the node goes down, or its supervisor is marked; `missing`: the requested modules that it cannot
+  load; `prefix`: the prefix of its servers' objects, nil if unknown; `storage`: its
+  `DurableHandoff.Host.StorageIdentity`. Earlier releases do not send the last two.
   """
   @type answer :: %{
           at_ms: integer(),
@@ -31,7 +31,7 @@ defmodule DurableHandoff.Host.Count do
           storage: nil | String.t()
         }
 
-  @typedoc "By node name. `absent`: no supervisor of that name and prefix runs there."
+  @typedoc "The answers by node name. `absent`: no supervisor of that name and prefix runs on that node."
   @type t :: %{String.t() => answer() | %{absent: true, stopping: true}}
 
   @doc """
@@ -63,7 +63,8 @@ defmodule DurableHandoff.Host.Count do
   @doc "This node's answer, nil when the supervisor `name` is not up."
   @spec here(Host.name(), [module()]) :: answer() | nil
   def here(name, modules) do
-    # The time is read first: a server that arrives during the count may be counted twice, but never missed.
+    # The time is read first, so that a server that arrives during the count may be counted twice but is never
+    # missed.
     at_ms = System.system_time(:millisecond)
     stopping = Status.marked?(name)
 

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host.Mark do
   @moduledoc false
-  # Whether this node takes servers for a supervisor, and how the other nodes learn of it at once.
+  # Marks whether this node takes servers for a supervisor, and tells the other nodes at once.
   #
   # | mark | set by | taken back by | local starts | heartbeats |
   # |---|---|---|---|---|
@@ -8,14 +8,14 @@ defmodule DurableHandoff.Host.Mark do
   # | `:cordoned` | `cordon/1` | `uncordon/1` | refused | `"draining" => true` |
   # | `:final` | `stop/2`, DurableServer's own shutdown | nothing | refused | `"draining" => true` |
   #
-  # DurableServer keeps one row in its table while it shuts down: with it, it refuses local starts and its
-  # heartbeats say `"draining" => true`. A cordon sets the same row, and beside it one that says that the row is
-  # ours. DurableServer's `stop_discovery` also ends its discovery, which nothing starts again: that is the final
-  # mark. While a node is cordoned its discovery goes on; what it finds it cannot start here.
+  # While DurableServer shuts down it has a certain row in its table. With that row it refuses local starts,
+  # and its heartbeats have `"draining" => true`. A cordon sets the same row, and a second row that says that
+  # this library set it. DurableServer's `stop_discovery` also ends its discovery for good: that is the final
+  # mark. On a cordoned node discovery continues, but cannot start the servers that it finds.
   #
-  # Guarantees: `uncordon/1` never undoes a final mark, also when both run at the same time. A process that is killed
-  # in the middle of `cordon/1` or `uncordon/1` leaves no final mark, and `repair/1` leaves nothing of it. All marks end
-  # with DurableServer's supervisor. Nothing raises when that does not run.
+  # Guarantees: `uncordon/1` never undoes a final mark, also when both run at the same time. A process that is
+  # killed in the middle of `cordon/1` or `uncordon/1` leaves no final mark, and `repair/1` removes what it
+  # left. All marks end with DurableServer's supervisor. Nothing raises when that supervisor does not run.
 
   alias DurableHandoff.Host
 
@@ -47,7 +47,7 @@ defmodule DurableHandoff.Host.Mark do
     end)
   end
 
-  @doc "Takes `cordon/1` back. A final mark stays as it is."
+  @doc "Undoes `cordon/1`. A final mark stays as it is."
   @spec uncordon(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
   def uncordon(name) do
     change(name, fn table ->
@@ -60,7 +60,10 @@ defmodule DurableHandoff.Host.Mark do
     end)
   end
 
-  @doc "Ends what a process that was killed in `cordon/1` or `uncordon/1` has begun. Not while another one runs."
+  @doc """
+  Completes a `cordon/1` or `uncordon/1` whose process was killed. Must not run at the same time as another
+  one.
+  """
   @spec repair(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
   def repair(name) do
     change(name, fn table ->
@@ -94,14 +97,15 @@ defmodule DurableHandoff.Host.Mark do
   end
 
   @doc """
-  Tells the nodes of the cluster what the mark is now, instead of with the next heartbeat.
+  Tells the other nodes the current mark at once, instead of with the next heartbeat.
 
-  The calling process joins the group of the heartbeats with a copy of this node's newest one, its stamp one
-  millisecond later and its meta with the mark. Of the heartbeats of a node the newest counts: this one until
-  DurableServer's next.
+  The calling process joins the heartbeat group with a copy of this node's newest heartbeat, with a stamp one
+  millisecond later and the mark in its meta. Other nodes use the newest heartbeat of a node, so this copy
+  counts until DurableServer writes its next one.
 
-  `:joined`: it has joined, or joined again, since the newest one said another mark: one that was under way can.
-  `:waiting`: DurableServer's next has not come yet. `:told`: it has, and it says the mark.
+  `:joined`: the process has joined, or joined again because DurableServer's newest heartbeat has another mark
+  (one that was being written can). `:waiting`: DurableServer has not written its next heartbeat yet. `:told`:
+  it has, with the current mark.
   """
   @spec announce(Host.name()) :: :joined | :waiting | :told
   def announce(name) do
@@ -125,7 +129,7 @@ defmodule DurableHandoff.Host.Mark do
     _kind, _reason -> :told
   end
 
-  @doc "Takes back what `announce/1` of the calling process has told."
+  @doc "Undoes `announce/1` of the calling process."
   @spec leave(Host.name()) :: :ok
   def leave(name) do
     apply(Group, :leave, [name, @heartbeats])

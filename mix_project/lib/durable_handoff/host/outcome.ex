@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host.Outcome do
   @moduledoc false
-  # What an answer of `rehome_child/3` means for the server that was to be moved.
+  # Translates an answer of `rehome_child/3` to what it means for the server.
   #
   # Guarantee: every answer, also one of a later version, becomes one of the engine's outcomes or `{:verify,
   # question}`, which `DurableHandoff.Host.Rehome` settles by finding out where the server is. An unknown
@@ -57,7 +57,7 @@ defmodule DurableHandoff.Host.Outcome do
           | :ended
           | {:displaced, Native.blame()}
 
-  @doc "The meaning of `answer` for the server that ran as `old_pid` and was to go to `target`."
+  @doc "The outcome of `answer` for the server that ran as `old_pid` and was to move to `target`."
   @spec classify(answer(), old_pid :: pid(), target :: node()) :: Native.outcome() | {:verify, question()}
   def classify({:returned, result}, old_pid, target), do: returned(result, old_pid, target)
 
@@ -92,7 +92,7 @@ defmodule DurableHandoff.Host.Outcome do
 
   def classify({:raised, _exit_or_throw, reason}, _old_pid, _target), do: {:verify, {:displaced, blame(reason)}}
 
-  @doc "Whether `why` says that the connection to the target was lost."
+  @doc "Whether `why` means that the connection to the target was lost."
   @spec connection_lost?(term()) :: boolean()
   def connection_lost?(:not_connected), do: true
   def connection_lost?({:returned, {:error, {:erpc, reason}}}), do: reason in [:noconnection, {:erpc, :noconnection}]
@@ -174,8 +174,8 @@ defmodule DurableHandoff.Host.Outcome do
   defp blame_remote(_other), do: :unknown
 
   @doc """
-  The outcome for a server that ended for `reason` when it was told to stop, if the store then lacks its final
-  write: `:stop_failed` where its own code raised before that write, else `:not_stored`, the store's.
+  The outcome for a server that ended with `reason` when it was told to stop, if its final write is not in the
+  store: `:stop_failed` if its own code raised before that write, else `:not_stored`, a failure of the store.
   """
   @spec unsaved(reason :: term()) :: :stop_failed | :not_stored
   def unsaved({reason, [{_module, _function, _arity, _location} | _stack]}), do: raised(reason)
@@ -187,8 +187,8 @@ defmodule DurableHandoff.Host.Outcome do
   defp raised(reason), do: if(blame(reason) == :store, do: :not_stored, else: :stop_failed)
 
   @doc """
-  Whose fault an error of DurableServer is. It decides what the engine does next: another target at once, a
-  slower pace, or the next server. Only clear cases are distinguished.
+  Classifies the cause of an error of DurableServer. It decides what the engine does next: another target at
+  once, a slower pace, or the next server. Only clear cases are distinguished.
 
   | blame | errors |
   |---|---|
@@ -215,7 +215,7 @@ defmodule DurableHandoff.Host.Outcome do
   def blame(%{__struct__: Req.Response}), do: :store
   def blame(%{__exception__: true, __struct__: kind}), do: if(http?(kind), do: :store, else: :server)
   def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :max_retries_exceeded], do: :store
-  # Errors of EKV. Its :shutting_down is that of the store: DurableServer itself never returns this reason.
+  # Errors of EKV. :shutting_down comes from EKV only: DurableServer itself never returns this reason.
   def blame(reason) when reason in [:no_quorum, :quorum_timeout, :unconfirmed, :shutting_down], do: :store
   def blame(reason) when reason in [:cluster_overflow, :cluster_not_ready], do: :store
 

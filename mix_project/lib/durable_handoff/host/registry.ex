@@ -39,7 +39,7 @@ defmodule DurableHandoff.Host.Registry do
   @spec subscribe(Host.name(), key() | :all) :: :ok | {:error, term()}
   def subscribe(name, key), do: Host.perform(Group, :monitor, [name, key])
 
-  @doc "Undoes `subscribe/2`. Messages that were on their way still arrive."
+  @doc "Undoes `subscribe/2`. Messages that were already sent still arrive."
   @spec unsubscribe(Host.name(), key() | :all) :: :ok
   def unsubscribe(name, key) do
     Host.perform(Group, :demonitor, [name, key])
@@ -89,7 +89,6 @@ defmodule DurableHandoff.Host.Registry do
   end
 
   @doc false
-  # What an answer means.
   @spec started(term()) :: {:ok, pid()} | {:again, term()} | {:error, term()}
   def started({:ok, {pid, _meta}}) when is_pid(pid), do: {:ok, pid}
   def started(:ignore), do: {:error, :ignore}
@@ -128,7 +127,7 @@ defmodule DurableHandoff.Host.Registry do
   defp raised(:error, %ArgumentError{} = error, _stack), do: {:again, {:error, error}}
   defp raised(kind, reason, _stack), do: unknown({kind, reason}, {kind, reason})
 
-  # An answer of a later version, or the exit reason of an `init`.
+  # An answer of a later version, or the exit reason of the server's `init`.
   defp unknown(answer, reason) do
     UnknownAnswer.note(:ensure_started_child, answer)
     {:again, reason}

@@ -9,14 +9,14 @@ defmodule DurableHandoff.Host.Rehome do
   # `Sync.started?/2`).
   #
   # It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
-  # about a second to find a server after an ambiguous answer. A server that is in `init` on the
-  # target then is waited for until the attempt's time is over.
+  # about a second to find the server after an ambiguous answer. If the server is then in `init` on the
+  # target, it waits until the time of the attempt is over.
 
   alias DurableHandoff.{Clock, Host, Native}
   alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}
 
-  # A remote start whose answer was lost usually shows up within a few round trips or not at all; every lookup
-  # is a local one.
+  # A server whose remote start had no answer is usually registered within a few round trips or not at all.
+  # Every lookup is local.
   @poll_every_ms 50
   @polls 20
   @patience_ms 1_000
@@ -28,8 +28,8 @@ defmodule DurableHandoff.Host.Rehome do
   Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the
   node named `target`.
 
-  Returns the outcome and, unless it simply moved, why. `on_owner` is called with the new owner when
-  DurableServer names one, which no registry may know yet.
+  Returns the outcome and, unless the server moved as ordered, the reason. `on_owner` is called with the new
+  owner if DurableServer returns it; registries may not know that owner yet.
   """
   @spec run(Host.name(), Host.server(), state(), String.t(), pos_integer(), (pid() -> term())) ::
           {Native.outcome(), nil | why()}
@@ -49,7 +49,7 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # DurableServer does not say why a server ended. So it is monitored while it is stopped.
+  # DurableServer does not return why a server ended, so the server is monitored.
   defp attempt(name, server, target, until_us),
     do: %{name: name, server: server, target: target, until_us: until_us, monitor: Process.monitor(server.pid)}
 
@@ -63,13 +63,13 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # "Nothing happened" to a server that an earlier attempt stopped leaves it stopped.
+  # If an earlier attempt stopped the server, `:untouched` means that it is still stopped.
   defp as_before({:untouched, why}, :displaced), do: {{:displaced, :unknown}, why}
   defp as_before(result, _state), do: result
 
   @doc """
-  The outcome for a server whose attempt ended without an answer: finds out where it is now. If it is
-  displaced nothing is blamed: the same target again.
+  The outcome for a server whose attempt ended without an answer: finds out where the server is. If it is
+  displaced, no failure is counted and the same target is tried again.
   """
   @spec locate(Host.name(), Host.server(), String.t()) :: Native.outcome()
   def locate(name, server, target) do
@@ -78,9 +78,9 @@ defmodule DurableHandoff.Host.Rehome do
   end
 
   @doc """
-  What is known of a displaced server whose last attempt failed in the store: `:not_stored` when its final
-  write did, `:displaced` when it did not or another node has it, `:unknown` while the store does not answer.
-  One read.
+  What is known of a displaced server whose last attempt failed in the store: `:not_stored` if its final write
+  failed, `:displaced` if that write succeeded or another node has the server, `:unknown` while the store does
+  not answer. One read.
   """
   @spec final_write(Host.storage() | nil, Host.server()) :: :not_stored | :displaced | :unknown
   def final_write(storage, server) do
@@ -124,7 +124,7 @@ defmodule DurableHandoff.Host.Rehome do
     case Sync.started?(pid, patience_ms(attempt)) do
       true when node(pid) == node() -> :untouched
       true -> moved(pid, attempt)
-      # A registry that still names a dead process: the same as a target that has not seen the stop.
+      # The registry still has the dead process, as when the target has not seen the stop yet.
       false -> :retry_same
       :unknown -> {:displaced, :target}
     end
@@ -133,13 +133,13 @@ defmodule DurableHandoff.Host.Rehome do
   defp settle({:boots_as, pid}, attempt), do: await_init(pid, attempt)
   defp settle({:may_come_up, blame}, attempt), do: await_start(blame, attempt, @polls)
 
-  # It was on its way out when it was asked. Only the store knows whether the reservation went in before that.
+  # The server was already stopping. Only the store shows whether the reservation was written before.
   defp settle(:stopped_by_itself, attempt), do: settle_stopped(attempt, :gone)
-  # It had ended before it was asked: DurableServer handles that as without a drain.
+  # The server had already ended. DurableServer handles that in its usual way.
   defp settle(:not_running, attempt), do: stored_outcome(attempt, %{unsaved: :gone, free: :gone})
 
-  # DurableServer answers this when its own reservation is not in the store after the stop. A server whose
-  # final write failed is not moved, wherever it starts again: that is from its last sync.
+  # DurableServer answers this if its own reservation is not in the store after the stop. A server whose final
+  # write failed does not count as moved wherever it starts again, because it starts from its last sync.
   defp settle(:reservation_lost, attempt), do: settle_stopped(attempt, {:displaced, :unknown})
 
   defp settle(:ended, attempt) do
@@ -164,7 +164,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp patience_ms(%{until_us: until_us}), do: max(div(until_us - Clock.now_us(), 1_000), @patience_ms)
 
-  # For a server that was down already the reason is `:noproc`.
+  # The reason is `:noproc` if the server was already down.
   defp settle_stopped(%{monitor: monitor} = attempt, free) do
     receive do
       {:DOWN, ^monitor, :process, _pid, reason} ->
@@ -174,9 +174,9 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A server that is down here, as the registry and then the store see it. `unsaved`: it is still stored as
-  # running here, so it has no final write and can only start from its last sync. `free`: it is stored as
-  # stopped, and reserved for no node.
+  # Finds out from the registry, then from the store, what became of a server that is down here. `unsaved`:
+  # the outcome if it is still stored as running here, so that it has no final write and can only start from
+  # its last sync. `free`: the outcome if it is stored as stopped and not reserved.
   defp stored_outcome(%{name: name, server: server} = attempt, %{unsaved: unsaved, free: free}) do
     with {:elsewhere, pid} <- Host.lookup(name, server.key), true <- started?(pid, attempt) do
       :lost_race
@@ -194,8 +194,8 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A process that took the lock and ended before its start was complete owns nothing: its node keeps the lock
-  # in the store, so the server would run nowhere.
+  # A process that took the lock and ended before its start was complete is not an owner: the lock of its node
+  # stays in the store, and the server runs nowhere.
   defp owned_by(pid), do: if(Host.alive?(pid) == false, do: {:displaced, :server}, else: :lost_race)
 
   defp reserved_for(meta, free) do
@@ -206,8 +206,8 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # A start whose answer was lost, or that DurableServer no longer waits for. It shows up within a few round
-  # trips, or is still in init.
+  # A start whose answer was lost, or for which DurableServer no longer waits. The server is registered within
+  # a few round trips, or is still in init.
   defp await_start(blame, attempt, polls) do
     case settle({:displaced, blame}, attempt) do
       {:displaced, _blame} when polls > 1 ->

@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host.Sync do
   @moduledoc false
-  # Has a running server store its state, and finds out whether it did.
+  # Makes a running server store its state, and finds out whether it did.
   #
   # DurableServer's timer sends a server `{:durable, :sync}`. The server then stores its state if that has
   # changed. It sends no reply, so the result has to be observed:
@@ -36,7 +36,9 @@ defmodule DurableHandoff.Host.Sync do
   @spec watch() :: watch()
   def watch, do: :ets.new(__MODULE__, [:public, :set, write_concurrency: true])
 
-  @doc "From now on failed syncs of the supervisor `name` are noted in `table`. The logger may take a while to answer."
+  @doc """
+  Starts to record failed syncs of the supervisor `name` in `table`. The logger may take a while to answer.
+  """
   @spec listen(Host.name(), watch()) :: :ok
   def listen(name, table) do
     # Removes the filter of a Drainer that was killed.
@@ -52,7 +54,8 @@ defmodule DurableHandoff.Host.Sync do
   end
 
   @doc """
-  Whether failed syncs cannot be seen: errors of the host are not logged, or a later drain looks for them.
+  Whether failed syncs cannot be seen: DurableServer's errors are not logged, or a later drain has replaced
+  the filter.
   """
   @spec blind?(watch()) :: boolean()
   def blind?(table), do: filter(table) == nil or not :logger.allow(:error, DurableServer)
@@ -61,10 +64,10 @@ defmodule DurableHandoff.Host.Sync do
     do: Enum.find(:logger.get_primary_config().filters, &match?({_id, {_function, ^table}}, &1))
 
   @doc """
-  Has the server `pid` store its state. Takes at most about `timeout_ms`.
+  Makes the server `pid` store its state. Takes at most about `timeout_ms`.
 
-  The server gets all requests at once, and is woken once. So an error that the host logs for one of its earlier
-  messages counts as a failed write.
+  All requests are sent at once, so that the server wakes up once. So an error that DurableServer logs while
+  the server handles an earlier message counts as a failed write, too.
   """
   @spec run(pid(), watch(), pos_integer()) :: result()
   def run(pid, table, timeout_ms) do
@@ -79,7 +82,8 @@ defmodule DurableHandoff.Host.Sync do
   end
 
   @doc """
-  The same, but the server's earlier messages are handled before it is watched: only a failed write counts as one.
+  The same, but waits first until the server has handled its earlier messages, so that their errors do not
+  count as a failed write.
   """
   @spec run_alone(pid(), watch(), pos_integer()) :: result()
   def run_alone(pid, table, timeout_ms) do
@@ -100,10 +104,10 @@ defmodule DurableHandoff.Host.Sync do
   defp result(other, _later, _cause), do: other
 
   @doc """
-  Whether the store takes a write now. For a node that is marked draining for good it has the host write this
-  node's heartbeat again, by marking it once more: so nothing is at stake. Any other node, and a supervisor that
-  keeps its heartbeats elsewhere, has the store refuse a write (`DurableHandoff.Host.refuses_stale_write?/2`).
-  False where it cannot be known.
+  Whether the store accepts a write now. On a node that is marked draining for good it makes DurableServer
+  write this node's heartbeat again, by marking the node once more, so no state is at risk. On any other node,
+  or if heartbeats are stored elsewhere, it sends a write that the store must refuse
+  (`DurableHandoff.Host.refuses_stale_write?/2`). Returns false if it cannot find out.
   """
   @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
   def store_takes_writes?(name, timeout_ms) do
@@ -116,10 +120,11 @@ defmodule DurableHandoff.Host.Sync do
 
   @doc """
   Whether a server that is registered as `pid` has started. DurableServer registers a server before it stores
-  that the server runs, and ends it when that write fails; until then the process answers nothing.
+  that the server runs, and ends the process if that write fails. Until the write is done the process answers
+  no messages.
 
-  Asks the process and waits at most `timeout_ms`. One that lives and does not answer in that time is taken as
-  started: it is busy. `:unknown`: its node cannot be asked.
+  Asks the process and waits at most `timeout_ms`. A process that is alive and does not answer in time is busy
+  and counts as started. `:unknown`: its node cannot be asked.
   """
   @spec started?(pid(), timeout_ms :: pos_integer()) :: boolean() | :unknown
   def started?(pid, timeout_ms) do
@@ -143,7 +148,7 @@ defmodule DurableHandoff.Host.Sync do
 
     :ignore
   rescue
-    # The table is gone with its drain.
+    # The table ended with its drain.
     ArgumentError -> :ignore
   end
 
@@ -163,12 +168,12 @@ defmodule DurableHandoff.Host.Sync do
     end
   end
 
-  # From now on its failed writes are counted. Not reset: one that gave up on a busy server and one that comes later
-  # may watch it at the same time.
+  # Starts to count the server's failed writes. Does not reset the count, because an earlier sync that gave up
+  # on a busy server may still be watching it.
   defp failures(table, pid) do
     :ets.update_counter(table, pid, {@failures, 0}, {pid, 0, nil})
   rescue
-    # The table is gone with its drain.
+    # The table ended with its drain.
     ArgumentError -> 0
   end
 

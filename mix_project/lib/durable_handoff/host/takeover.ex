@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Host.Takeover do
   @moduledoc false
-  # Starts a server here that another node has stopped, if that is allowed.
+  # Starts a server on this node that another node has stopped, if that is allowed.
   #
   # Guarantees:
   #
@@ -83,7 +83,7 @@ defmodule DurableHandoff.Host.Takeover do
     _kind, _reason -> {:healthy, nil}
   end
 
-  # A process that is registered may be about to fail: DurableServer registers it before its first write.
+  # A registered process may still fail to start: DurableServer registers it before its first write.
   defp running(name, key, source) do
     case Host.lookup(name, key) do
       {:elsewhere, pid} when node(pid) == source -> {:wait, :still_running}
@@ -104,7 +104,7 @@ defmodule DurableHandoff.Host.Takeover do
     end
   end
 
-  # A start on that node or on this one that is not registered yet; or a start that failed, after which only a
+  # Either a start on that node or this one that is not registered yet, or a failed start, after which only a
   # request starts the server.
   defp other_owner(name, %{status: :running, pid: pid} = meta, owner) when is_pid(pid) do
     case Host.alive?(pid) do
@@ -192,9 +192,9 @@ defmodule DurableHandoff.Host.Takeover do
   end
 
   defp runs(pid, _source) when node(pid) == node(), do: :started
-  # The source has not noticed the end of the process yet.
+  # The source's registry still has the process, although it has ended.
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
-  # The registry still has a process whose start has failed.
+  # The registry still has the process, although its start has failed.
   defp runs(pid, _source),
     do: if(Sync.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
 end

@@ -3,9 +3,9 @@ defmodule DurableHandoff.Host.Version do
   # Which DurableServer runs here, and whether this library can work with it.
   #
   # Guarantee: what a version lacks is found when a supervisor with handoff starts, not in the middle of a
-  # drain. A version that cannot move a server safely is refused with what to do; one that lacks something
-  # less is named with what does not work. Versions other than those that all suites ran on work as far as
-  # they answer as these do, and are named as not verified.
+  # drain. A version that cannot move servers safely is refused, with advice. If less important functions are
+  # missing, the log says what does not work. Versions on which the test suites did not run may work, and are
+  # logged as not verified.
 
   alias DurableHandoff.Log
 
@@ -36,7 +36,8 @@ defmodule DurableHandoff.Host.Version do
   ]
 
   @typedoc """
-  Facts about DurableServer: its version (nil: it is no application here), and whether it exports a function.
+  Facts about DurableServer: its version (nil if it is not an application of this VM), and a function that
+  says whether it exports a given function.
   """
   @type facts :: %{version: String.t() | nil, exported?: (module(), atom(), arity() -> boolean())}
 
@@ -70,8 +71,8 @@ defmodule DurableHandoff.Host.Version do
   end
 
   @doc """
-  What a start logs about DurableServer: at `:info` when it has all that the library uses, at `:warning` with
-  what is lost when not.
+  What is logged about DurableServer at start: level `:info` if it has all functions that this library uses,
+  else `:warning` with what does not work.
 
       iex> {:info, "DurableServer 0.1.4 (verified)"} =
       ...>   DurableHandoff.Host.Version.describe(%{version: "0.1.4", exported?: fn _, _, _ -> true end})

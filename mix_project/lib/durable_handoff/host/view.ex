@@ -2,12 +2,12 @@ defmodule DurableHandoff.Host.View do
   @moduledoc false
   # The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
   #
-  # Guarantee: whatever other nodes wrote, the result is a view the engine accepts. A field that is not what
-  # it should be is absent; a row that cannot be a heartbeat is left out; nothing here raises.
+  # Guarantee: whatever other nodes wrote, the result is a view the engine accepts. An invalid field is left
+  # out, and so is a row that is not a heartbeat. Nothing here raises.
   #
   # A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The
-  # newer one counts. One that is too far in the future is ignored before that comparison: a node whose clock
-  # was wrong for a moment must not hide its later, right heartbeats.
+  # newer one counts. Heartbeats too far in the future are ignored before that comparison: otherwise a node
+  # whose clock was wrong for a moment would hide its own later heartbeats.
   #
   # Heartbeats are seconds apart, and a deploy stops nodes faster than that. So nodes are asked
   # (`DurableHandoff.Host.Count`): numbers of servers that are newer than the heartbeat replace those in it,
@@ -18,7 +18,7 @@ defmodule DurableHandoff.Host.View do
 
   alias DurableHandoff.Host
 
-  # Larger integers are no real counts, limits or times, and would not fit the engine's numbers.
+  # Larger integers cannot be real counts, limits or times, and would not fit into the engine's numbers.
   @sane 0x1F_FFFF_FFFF_FFFF
   @longest_name 255
 
@@ -56,7 +56,7 @@ defmodule DurableHandoff.Host.View do
     %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
   end
 
-  @doc "The view with the numbers of the node `own` as they are now in `answer`, its own."
+  @doc "The view with the current numbers of this node, `own`, from its own `answer`."
   @spec recount(t(), String.t(), Host.Count.answer(), [module()]) :: t()
   def recount(view, own, answer, modules) do
     facts = %{now_ms: view.now_ms, skew_ms: 0, slots: slots(modules), counts: %{own => %{answer | at_ms: view.now_ms}}}
@@ -170,7 +170,7 @@ defmodule DurableHandoff.Host.View do
       fields |> Enum.map(&Map.get(beat, &1)) |> List.to_tuple()
     end
   catch
-    # The heartbeats of the store are enough. Group only has newer ones.
+    # Without Group the heartbeats of the store are enough; they are only older.
     _kind, _reason -> []
   end
 

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Leftovers.Adoption do
   # the others waits until all receivers before it are gone or have stood down. Until then its servers are
   # `pending`; after that, or when they were forwarded to it, they are `entries`.
   #
-  # Guarantee: what `new/3` accepts is bounded and of the right shape, whatever was sent.
+  # Guarantee: an adoption that `new/3` returns is bounded and well formed, whatever was sent.
 
   import DurableHandoff.Schema, only: [is_name: 1]
 
@@ -17,15 +17,15 @@ defmodule DurableHandoff.Leftovers.Adoption do
   @version Message.version()
   @most_servers 100_000
   @longest_line 8
-  # A drain, the graceful shutdown after it (55 s) and a lock that must expire (50 s), with a margin.
+  # Enough for a drain, the graceful shutdown after it (55 s), a lock that must expire (50 s), and a margin.
   @lifetime_us 300_000_000
 
   @enforce_keys [:id, :source, :earlier, :later, :pending, :accepted_us]
   defstruct @enforce_keys ++ [entries: %{}, total: 0, started: 0, running: 0, forwarded: 0, dropped: %{}]
 
   @typedoc """
-    * `:waiting`: it still runs at the source, as far as is known here;
-    * `{:locked, lock}`: its node must be known dead for long enough first;
+    * `:waiting`: it still runs at the source, as far as this node knows;
+    * `{:locked, lock}`: it may be started when its node has been dead for long enough;
     * `:queued`: it may be started when the pace allows;
     * `:trying`: a start runs;
     * `:resting`: it is tried again after a pause.

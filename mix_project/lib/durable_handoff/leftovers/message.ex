@@ -11,7 +11,7 @@ defmodule DurableHandoff.Leftovers.Message do
   @tag :"Elixir.DurableHandoff.Leftovers"
   @version 1
 
-  @typedoc "`line`: the receivers in the order of their turns; the first one starts the servers."
+  @typedoc "`line`: the receivers in order; the first one starts the servers."
   @type offer :: %{
           version: pos_integer(),
           id: reference(),
@@ -34,7 +34,8 @@ defmodule DurableHandoff.Leftovers.Message do
     do: %{version: @version, id: id, source: source, servers: servers, line: line}
 
   @doc """
-  Asks the process `name` on a node, or a receiver, and returns at once; for `:gen_server.receive_response/2`.
+  Sends a request to a receiver, or to the process `name` on a node, and returns at once. Get the answer with
+  `:gen_server.receive_response/2`.
   """
   @spec ask(pid() | {atom(), node()}, :ready? | {:accept, offer()}) :: :gen_server.request_id()
   def ask(receiver, :ready?), do: :gen_server.send_request(receiver, :ready?)

@@ -4,8 +4,8 @@ defmodule DurableHandoff.Leftovers.Offer do
   #
   # Guarantees:
   #
-  #   * Takes no longer than it is given. An offer without an answer by then counts as not accepted, and its
-  #     process waits on for the answer.
+  #   * Takes no longer than the given time. An offer that is not answered by then counts as not accepted, but
+  #     its process continues to wait for the answer.
   #   * Only nodes whose receiver (`DurableHandoff.Leftovers`) answers get offers. Nodes without this library,
   #     with `start_leftovers: false`, or that drain themselves get none.
   #   * The engine plans which node gets which server, as in a drain: by limits, sticky placement, releases
@@ -20,14 +20,14 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
   @in_line 3
-  # How long the process goes on after the drain has stopped waiting for it. The graceful shutdown takes a while
-  # as well.
+  # How long the process continues after the drain has stopped waiting for it. It has this time because the
+  # graceful shutdown also takes a while.
   @patience_ms 5_000
 
   @doc """
-  Offers what was left, by the `results` of the engine (one byte a server). `stays?`: this node goes on
-  running its servers, so only those that an attempt has stopped are offered. Returns how many servers were
-  accepted within `budget_ms`.
+  Offers the servers that were not moved according to the engine's `results` (one byte per server). `stays?`:
+  this node continues to run its servers, so only those that an attempt has stopped are offered. Returns how
+  many servers were accepted within `budget_ms`.
   """
   @spec run(Snapshot.t(), binary(), Options.t(), stays? :: boolean(), budget_ms :: integer()) :: non_neg_integer()
   def run(_snapshot, _results, %{start_leftovers: false}, _stays?, _budget_ms), do: 0
@@ -103,7 +103,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     for %{name: name, connected: true, draining: false} <- view.nodes, name != snapshot.source.name, do: name
   end
 
-  # `[{name, pid}]` of the receivers that answer, in alphabetical order.
+  # The receivers that answer, as `[{name, pid}]` in alphabetical order.
   defp ask(names, supervisor, deadline_us) do
     process = Message.name(supervisor)
 

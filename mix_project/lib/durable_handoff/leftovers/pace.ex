@@ -8,10 +8,11 @@ defmodule DurableHandoff.Leftovers.Pace do
   # for the store. Leftovers are down anyway, so that does not help them. While the store does not fail, at
   # least as many start as the limiter begins with.
   #
-  # While the source still stops servers, fifty at a time, all receivers together start twice as many
-  # (`rush/2`). A start takes four requests and a stop takes one. Without this, servers would be stopped much
-  # faster than they can be started, and each would be down for longer. It slows the stops to a third at most.
-  # They have a time limit (55 s in all), so the receiver ends this after ten seconds.
+  # The source stops fifty servers at a time. While it does, all receivers together start twice as many
+  # (`rush/2`), because a start takes four requests and a stop takes one. Without this, servers would be
+  # stopped much faster than they can be started, and each would be down for longer. It can slow the stops to
+  # a third of their speed. The stops have a time limit (55 s in all), so a receiver ends this after ten
+  # seconds.
   #
   # Guarantee: at most `ceiling` permits are in use, and at least one is always available when none is in use.
   # Only the process that created it may use it.
@@ -39,7 +40,7 @@ defmodule DurableHandoff.Leftovers.Pace do
   def new(mode, ceiling),
     do: calm(%__MODULE__{limiter: Native.limiter_new(mode, ceiling), ceiling: ceiling, floor: ceiling})
 
-  @doc "The source stops servers now, and `receivers` receivers start them: raises the floor."
+  @doc "Raises the lower bound while the source stops servers and `receivers` receivers start them."
   @spec rush(t(), receivers :: pos_integer()) :: t()
   def rush(pace, receivers), do: %{pace | floor: @rush |> div(receivers) |> max(@floor) |> min(pace.ceiling)}
 
@@ -47,7 +48,7 @@ defmodule DurableHandoff.Leftovers.Pace do
   @spec calm(t()) :: t()
   def calm(pace), do: %{pace | floor: min(@floor, pace.ceiling)}
 
-  @doc "A permit for one start, nil when enough run."
+  @doc "A permit for one start, or nil when enough are running."
   @spec take(t()) :: {permit() | nil, t()}
   def take(%{out: out} = pace) do
     case Native.limiter_take(pace.limiter, Clock.now_us()) do

@@ -26,7 +26,7 @@ defmodule DurableHandoff.Leftovers.Starts do
   @spec calm(t()) :: t()
   def calm(starts), do: %{starts | pace: Pace.calm(starts.pace)}
 
-  @doc "Starts `server`, of `module`, that `source` has left; `:full` when the pace allows no more."
+  @doc "Starts `server` of `module` from `source`. Returns `:full` when the pace allows no more starts."
   @spec run(t(), Host.name(), server(), module(), source :: node(), timeout_ms :: pos_integer()) ::
           {:started | :full, t()}
   def run(starts, supervisor, {_id, key} = server, module, source, timeout_ms) do
@@ -49,7 +49,7 @@ defmodule DurableHandoff.Leftovers.Starts do
     end
   end
 
-  # Callers on other nodes may wait for this server while their registry is late.
+  # Callers on other nodes may wait for this server while their registry lags.
   defp announce_owner(supervisor, key) do
     with {:here, pid} <- Host.lookup(supervisor, key), do: Server.announce(supervisor, key, pid)
   end

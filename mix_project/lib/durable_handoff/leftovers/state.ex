@@ -46,7 +46,7 @@ defmodule DurableHandoff.Leftovers.State do
   @spec idle?(t()) :: boolean()
   def idle?(state), do: state.adoptions == %{}
 
-  @doc "Every server here with its phase."
+  @doc "Every server of this receiver with its phase."
   @spec held(t()) :: %{term() => :pending | Adoption.phase()}
   def held(state) do
     for {_id, adoption} <- state.adoptions,
@@ -77,7 +77,7 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  @doc "Begins with a new adoption if it is this receiver's turn."
+  @doc "Starts the servers of a new adoption if it is this receiver's turn."
   @spec begin(t(), reference()) :: t()
   def begin(state, id) do
     case state.adoptions do
@@ -86,7 +86,7 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  @doc "Adopts servers that a receiver before this one cannot start."
+  @doc "Adopts servers that an earlier receiver in the line cannot start."
   @spec forwarded(t(), term(), [term()]) :: t()
   def forwarded(%{adoptions: adoptions} = state, id, keys) when is_map_key(adoptions, id),
     do: activate(state, adoptions[id], keys)
@@ -151,7 +151,7 @@ defmodule DurableHandoff.Leftovers.State do
     end)
   end
 
-  @doc "This node starts servers again. What others have adopted meanwhile stays theirs."
+  @doc "This node starts servers again. Servers that other receivers have adopted meanwhile stay with them."
   @spec stand_up(t()) :: t()
   def stand_up(state), do: %{state | draining?: false}
 
@@ -168,8 +168,8 @@ defmodule DurableHandoff.Leftovers.State do
     %{state | starts: Starts.rush(state.starts, receivers), rush_until_us: Clock.now_us() + @rush_us}
   end
 
-  # The latest adoption counts: an earlier one came from a drain of another node, before the server moved, or
-  # of the same node.
+  # The latest adoption counts. An earlier one is from an earlier drain, of the same node or of the node from
+  # which the server has moved since.
   defp hold(%{holder: holder} = state, key, id) do
     state =
       case holder do
@@ -205,7 +205,7 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  @doc "Queues an entry that is in `phase`."
+  @doc "Queues an entry if it is in `phase`."
   @spec enqueue(t(), term(), term(), Adoption.phase()) :: t()
   def enqueue(state, id, key, phase) do
     case state.adoptions do
@@ -238,7 +238,7 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  # The first of the queue that is still queued.
+  # The first key of the queue whose entry is still queued.
   defp next(state) do
     case :queue.out(state.queue) do
       {:empty, _queue} ->
@@ -278,7 +278,7 @@ defmodule DurableHandoff.Leftovers.State do
   defp result(state, id, key, _entry, :started), do: settle(state, id, key, :started)
   defp result(state, id, key, _entry, {:running, _node}), do: settle(state, id, key, :running)
   defp result(state, id, key, _entry, {:left_alone, _status}), do: settle(state, id, key, {:dropped, :left_alone})
-  # It may have stopped while this start ran: that event has been received already.
+  # The server may have stopped during this start; that event has already been received.
   defp result(state, id, key, _entry, {:wait, :still_running}),
     do: state |> phase(id, key, :waiting) |> locate(id, key)
 
@@ -346,7 +346,6 @@ defmodule DurableHandoff.Leftovers.State do
       else: %{state | starts: Starts.calm(state.starts), rush_until_us: nil}
   end
 
-  # By this node's registry.
   defp locate(state, id, key) do
     case state.adoptions do
       %{^id => %{entries: %{^key => %{phase: :waiting}}, source: source}} ->
@@ -369,7 +368,8 @@ defmodule DurableHandoff.Leftovers.State do
 
   # The end of an adoption
 
-  # Later receivers can forget it, unless one of them was forwarded servers: that one may go down, too.
+  # Later receivers can forget the offer, unless servers were forwarded to one of them: that receiver may go
+  # down, too.
   defp close(state, id) do
     case state.adoptions do
       %{^id => %{pending: [], entries: none} = adoption} when none == %{} ->
@@ -396,7 +396,8 @@ defmodule DurableHandoff.Leftovers.State do
     Telemetry.leftovers_stop(state.supervisor, adoption, Clock.now_us() - adoption.accepted_us)
   end
 
-  # Once, for as long as there are adoptions. Without events the receiver still polls once a second.
+  # Subscribes once, for as long as there are adoptions. Without events the receiver still polls once a
+  # second.
   defp subscribe(%{subscribed?: true} = state), do: state
 
   defp subscribe(state) do

@@ -8,8 +8,9 @@ defmodule DurableHandoff.Native.Library do
   # A library that is missing or does not load does not keep an application from booting: the code is accepted,
   # and its stubs raise DurableHandoff.NativeError.
   #
-  # The VM cannot give the library to a second version of the code. Unless that is refused, :code.load_file/1 or
-  # a relup replaces working code by stubs. Refused, the VM keeps the working code and logs a warning.
+  # The VM cannot load the library into a second version of the module. So that version is refused: the VM
+  # keeps the working code and logs a warning. Otherwise :code.load_file/1 or a relup would replace working
+  # code with stubs.
 
   defmacro __using__(name) do
     quote do

@@ -48,7 +48,7 @@ defmodule DurableHandoff.Rebalance.Settings do
     ]
   ]
 
-  @typedoc "What a rebalance goes by."
+  @typedoc "The settings of one rebalance."
   @type t :: %{after_ms: non_neg_integer(), tolerance: number(), min_servers: non_neg_integer()}
 
   @spec docs() :: String.t()
@@ -78,7 +78,8 @@ defmodule DurableHandoff.Rebalance.Settings do
   def problems(name, value) do
     if value != [] and Keyword.keyword?(value) do
       Enum.flat_map(value, fn {key, value} ->
-        # A node that moves its excess by itself leaves alone what has just arrived: else servers move back and forth.
+        # With the option `rebalance` servers that have just arrived must stay for a while, or they would move
+        # back and forth.
         case if(key == :after_ms, do: {:ok, [type: @milliseconds]}, else: Keyword.fetch(@schema, key)) do
           {:ok, entry} -> Schema.problems("#{name}, #{inspect(key)}", entry[:type], value)
           :error -> ["#{name}: " <> Schema.unknown("option", key, Keyword.keys(@schema))]

@@ -42,7 +42,7 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   defp run_when_due(%{run: nil, timing: timing, work: work} = state, now_us) do
     if due?(timing, now_us) do
-      # No time limit: the rebalance has its own.
+      # No time limit here: the rebalance has its own.
       {_pid, monitor} = spawn_monitor(fn -> exit({:rebalanced, work.()}) end)
       %{state | run: monitor, timing: %{timing | due?: false}}
     else
@@ -65,7 +65,8 @@ defmodule DurableHandoff.Rebalance.Watch do
   def due?(timing, now_us), do: timing.due? and now_us - timing.since_us >= timing.wait_us
 
   @doc false
-  # `reason` is the exit reason of the process of a rebalance. A change that came meanwhile is due as before.
+  # `reason` is the exit reason of the process of a rebalance. A change of the cluster during the rebalance is
+  # due at its own time.
   def ended(timing, reason, now_us) do
     wait_us =
       cond do

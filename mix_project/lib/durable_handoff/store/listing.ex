@@ -10,7 +10,7 @@ defmodule DurableHandoff.Store.Listing do
 
   alias DurableHandoff.Store.{ListingError, Request}
 
-  # How often a handler may answer :continue for the same page.
+  # How many times a handler may answer :continue for the same page.
   @again 3
 
   @spec stream(Request.store(), String.t(), keyword()) :: Enumerable.t()

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Store.Options do
 
   @hour_ms 3_600_000
 
-  # The one place where an option exists: checks, defaults and documentation are all read from here.
+  # Defines every option once: checks, defaults and documentation are all derived from here.
   @schema [
     url: [
       type: {:problems, &__MODULE__.url_problems/2},
@@ -179,7 +179,7 @@ defmodule DurableHandoff.Store.Options do
 
   defp config!(config) when is_function(config, 0) do
     config = config.()
-    # A function that returns a function is a mistake, not a second chance.
+    # A function that returns another function is an error; it is not called again.
     problems =
       if is_function(config),
         do: [":config: the function returned a function"],

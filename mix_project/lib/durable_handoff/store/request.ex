@@ -7,7 +7,7 @@ defmodule DurableHandoff.Store.Request do
 
   alias DurableHandoff.Store.Native
 
-  # The store answers when the time is up. This is for a store whose threads do not run.
+  # The native store answers when the time is up. This limit is for the case that its threads do not run.
   @grace_ms 2_000
   # Copying more than this takes longer than a normal scheduler should be held.
   @dirty_bytes 131_072
@@ -53,7 +53,7 @@ defmodule DurableHandoff.Store.Request do
     end
   end
 
-  @doc "Gives a request up. Its answer, should it be there already, is dropped."
+  @doc "Cancels a request. If its answer has already arrived, it is dropped."
   @spec cancel({reference(), term(), non_neg_integer()}) :: :ok
   def cancel({tag, handle, _timeout}) do
     unless Native.store_cancel(handle), do: sent(tag)

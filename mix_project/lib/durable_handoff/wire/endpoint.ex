@@ -68,7 +68,8 @@ defmodule DurableHandoff.Wire.Endpoint do
     end
   end
 
-  # A Rust node on this node cannot be: it could not be monitored across a connection.
+  # An announcement from this node itself cannot come from a Rust node, and a local pid would not tell when a
+  # connection is lost.
   defp receive_message({:announce, pid, _facts}, state) when node(pid) == node(), do: count(state, :ignored)
 
   defp receive_message({:announce, pid, %{accepting: true, release: release, goals: goals}}, state) do
@@ -81,7 +82,7 @@ defmodule DurableHandoff.Wire.Endpoint do
   defp receive_message({:announce, pid, %{accepting: false}}, state),
     do: %{state | nodes: RustNodes.withdrawn(state.nodes, node(pid))}
 
-  # A refusal does not name its sender. The announcement that withdraws comes with it.
+  # A refusal does not name its sender. The Rust node also withdraws its announcement.
   defp receive_message({:refuse, _id, reason}, state) do
     text = "a Rust node refused a message of this node: #{inspect(reason, limit: 10)}"
     Log.warning(:rust_node_refused, nil, text, reason: reason)

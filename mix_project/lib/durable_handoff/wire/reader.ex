@@ -8,9 +8,9 @@ defmodule DurableHandoff.Wire.Reader do
   @max_text 4_096
   @max_orders 10_000
   @max_problems 1_000
-  # More than any release will have.
+  # More than any release will announce.
   @max_goals 64
-  # The longest time of a drain or an attempt, and far more servers than a drain may have.
+  # The Rust side has numbers of 64 bits, and numbers servers with 32 bits.
   @max_number 0xFFFF_FFFF_FFFF_FFFF
   @max_server 0xFFFF_FFFF
 
@@ -54,7 +54,7 @@ defmodule DurableHandoff.Wire.Reader do
   @spec read(atom(), [term()]) :: {:ok, received()} | {:error, :kind | {:field, atom()}}
   def read(:announce, [pid, %{release: release, accepting: accepting} = info])
       when is_pid(pid) and is_boolean(accepting) do
-    # Releases that only drain do not say so.
+    # Releases that can only drain do not announce goals.
     goals = Map.get(info, :goals, [])
 
     cond do
