@@ -6,13 +6,13 @@
 //!   excess, and no two sources fill the same free slot of a target: each source gets its own part of what
 //!   every target lacks ([`split`]).
 //! - A source ends at most one server below its share. No target ends above its share.
-//! - Nothing moves while a node drains or stops, while nodes run different releases, or while numbers of
-//!   servers are unknown or too old.
+//! - Nothing moves while a node drains or stops, while nodes run different releases, or while the number of
+//!   servers of a node is unknown or too old.
 //!
 //! The share of a node is proportional to its weight. Weights are those of placement: the node's total limit
-//! where all nodes have one, else the same for all; times the free part of its machine. A share never exceeds
-//! a limit. The load of a machine changes from one moment to the next, so it may only reduce moves: shares
-//! are computed with and without it. A node has an excess, or lacks servers, only if both results say so.
+//! if all nodes have one, else the same for all, times the free part of its machine. A share never exceeds a
+//! limit. The load of a machine changes from one moment to the next, so it may only reduce moves: shares are
+//! computed with and without it. A node has an excess, or lacks servers, only if both results say so.
 //!
 //! Nodes with more than `1 + tolerance` times their share move servers. When another node has less than `1 -
 //! tolerance` times its share and these sources have too few servers to fill it (one new node among fifty,
@@ -26,10 +26,10 @@ use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::placement::{Placement, carried, headroom};
 
-/// Numbers of servers older than this are not used: they may lack the last move of an earlier rebalance. The
-/// value is two heartbeats, or one heartbeat and the largest difference of two clocks.
+/// Server counts older than this are not used, because they may lack the last moves of an earlier rebalance.
+/// The value is two heartbeat intervals, or one interval and the largest allowed clock difference.
 pub const MAX_COUNT_AGE_MS: i64 = 20_000;
-/// A count or a limit above this is an error. Sums and products of smaller numbers are exact enough.
+/// A higher count or limit is an error. Sums and products of lower numbers are exact enough.
 const MOST: f64 = 1e12;
 
 /// Why a rebalance moves nothing, or stops before the excess is moved.
@@ -40,7 +40,7 @@ pub enum Idle {
     WithinTolerance,
     /// The source has more than its share, but fewer servers than [`Config::min_servers`].
     TooFewServers,
-    /// No node lacks enough servers to take one.
+    /// No node is far enough below its share to take a server.
     NoTarget,
     /// A node drains, stops or is cordoned.
     NodeDraining,
@@ -95,7 +95,7 @@ impl Carrier {
         (self.servers - self.high).max(0.0)
     }
 
-    /// The number of servers missing to the share.
+    /// The number of servers below the share.
     pub fn lack(&self) -> f64 {
         (self.low - self.servers).max(0.0)
     }
@@ -120,7 +120,8 @@ pub struct Quota {
 pub enum Moment {
     /// Servers in flight count at their target. The value is the source's own number.
     Now(f64),
-    /// As `Now`, and everything that rebalances on the same ledger will still move counts at its target.
+    /// As `Now`, but everything that running rebalances on the same ledger will still move already counts at
+    /// its target.
     AtTheEnd,
 }
 
@@ -170,7 +171,7 @@ pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment:
 /// Divides `total` in proportion to the weights, without exceeding a limit.
 fn shares(total: f64, nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    // The load per weight at which a node reaches its limit. The nodes that reach it first come first.
+    // The load per weight at which a node reaches its limit, in ascending order.
     let full_at = |index: usize| {
         let (weight, limit) = nodes[index];
         limit.map_or(f64::INFINITY, |limit| if weight > 0.0 { limit / weight } else { 0.0 })
@@ -227,7 +228,7 @@ pub fn is_outdated(placement: &Placement, config: &Config) -> bool {
     })
 }
 
-/// The moves that `source` may make by these numbers.
+/// The moves that `source` may make according to these numbers.
 ///
 /// # Errors
 /// Why the source may move nothing.
@@ -269,7 +270,7 @@ pub(crate) fn f64_of(servers: u64) -> f64 {
 /// Rounds down.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to MOST")]
 pub(crate) fn whole(number: f64) -> u64 {
-    // The addition keeps a whole number whole that a division has made too small in its last bit.
+    // The addition corrects a division whose result is slightly below a whole number.
     (number.clamp(0.0, MOST) + 1e-6) as u64
 }
 

@@ -1,5 +1,5 @@
-//! The circuit breaker of a drain. When attempts keep failing, continuing would leave one server after the
-//! other stopped, which is worse than no drain.
+//! The circuit breaker of a drain. If attempts keep failing, continuing would stop one server after the other
+//! without starting it elsewhere, which is worse than no drain.
 //!
 //! Guarantee: once open, the breaker stays open. The caller decides what counts as one failure (many attempts
 //! that fail with the same dead target are one).

@@ -1,7 +1,7 @@
 //! The configuration of one drain: its limits, its policies, and the source.
 //!
-//! Guarantee: [`Config::validate`] reports every problem at once, each naming the field, what it got and what it takes;
-//! a validated configuration cannot make the engine divide by zero, wait for ever or start nothing for ever.
+//! Guarantee: [`Config::validate`] reports every problem at once, each naming the field, what it got and what
+//! it takes; with a validated configuration the engine cannot divide by zero or wait for ever.
 
 use crate::limiter::{Concurrency, Learnt};
 
@@ -116,8 +116,8 @@ pub struct Config {
     /// Its goal.
     #[cfg_attr(feature = "serde", serde(default))]
     pub goal: Goal,
-    /// How far a node may differ from its share, as a part of the share, before servers are moved. Only for a
-    /// rebalance.
+    /// How far a node may differ from its share before servers are moved, as a fraction of the share. Only
+    /// for a rebalance.
     #[cfg_attr(feature = "serde", serde(default = "default_tolerance"))]
     pub tolerance: f64,
     /// A node with fewer servers moves none. Only for a rebalance.

@@ -1,5 +1,5 @@
-//! Rests after failures. During a rest, no further server tries a target that refuses, and no further server
-//! is stopped while the store is down.
+//! Pauses after failures (rests). During the rest of a target no further server tries that target. During the
+//! rest of the store no further server is stopped.
 //!
 //! Guarantee: failures of attempts that were in flight when a rest began belong to the same incident. They
 //! neither lengthen the rest nor count again. One success ends a series of incidents.
@@ -10,7 +10,7 @@ use crate::ids::NodeId;
 use crate::placement::Access;
 use crate::time::Micros;
 
-/// The first rest: about as long as a node that is not ready yet needs.
+/// The first rest: about the time that a starting node needs to get ready.
 const FIRST_REST: Micros = Micros::from_millis(250);
 /// The longest rest. A drain takes seconds.
 const LONGEST_REST: Micros = Micros::from_millis(4_000);

@@ -4,11 +4,11 @@
 //! - The same calls with the same arguments give the same actions, whichever host runs it.
 //! - At most `max_concurrency` servers are in flight, stopping, displaced or being released, so at most that many servers
 //!   are unavailable at once.
-//! - Every displaced server is started again elsewhere or released; nothing is started that would usually not end in time;
-//!   [`Action::Finish`] comes at the deadline at the latest.
+//! - Every displaced server is started elsewhere or released. No attempt starts that would usually end after
+//!   the deadline. [`Action::Finish`] comes at the deadline at the latest.
 //! - An event that does not fit is refused and changes nothing.
-//! - It need not be the one that decides: [`Engine::follow`] takes in what another engine decided, and a later [`Engine::poll`]
-//!   goes on from there.
+//! - It can follow another engine: [`Engine::follow`] applies what the other one decided, and a later
+//!   [`Engine::poll`] continues from there.
 //!
 //! The life of one server:
 //!
@@ -55,7 +55,7 @@ use server::{Fate, Server, Stage};
 /// The assumed duration of an attempt before any has finished: four round trips to an object store in the
 /// same region.
 const ASSUMED_ATTEMPT: Micros = Micros::from_millis(100);
-/// The end of a drain is kept for clearing reservations: a tenth of the drain, at most this long.
+/// The last part of a drain is reserved for clearing reservations: a tenth of the drain, at most this long.
 const LONGEST_RESERVE: Micros = Micros::from_millis(1_000);
 
 /// One server of a drain. Servers are in the order of their ids.
@@ -137,8 +137,7 @@ struct Tally {
 impl Engine {
     /// A drain of `servers` that starts at `now` on the cluster in `view`.
     ///
-    /// # Errors
-    /// [`EngineError::Invalid`] with every problem of the three.
+    /// # Errors [`EngineError::Invalid`] with every problem of `config`, `servers` and `view`.
     pub fn new(
         config: Config,
         servers: &[ServerSpec],
@@ -203,7 +202,7 @@ impl Engine {
                 waits |= self.start_displaced(now, others, shared, &mut actions);
                 waits |= self.start_pending(now, shared, &mut actions);
                 if self.store.running(now) == Gate::Probe {
-                    // No running server can be placed, so displaced servers probe the store.
+                    // No running server has a target, so a displaced server probes the store.
                     waits |= self.start_displaced(now, false, shared, &mut actions);
                 }
             }
@@ -318,7 +317,7 @@ impl Engine {
         matches!(self.phase, Phase::Over(_))
     }
 
-    /// Whether servers of that class stay where they are, because earlier ones of their module did not start
+    /// Whether servers of that class are not moved because earlier servers of their module did not start
     /// elsewhere.
     fn given_up(&self, class: usize) -> bool {
         self.modules.get(&self.placement.class(class).module).is_some_and(Breaker::is_open)

@@ -1,6 +1,7 @@
 //! Events and actions: the protocol between the engine and the caller that runs the attempts.
 //!
-//! Guarantee: these types carry everything; the engine reads no clock, no registry and no store.
+//! Guarantee: these types are the engine's only input and output. It reads no clock, no registry and no
+//! store.
 
 use std::sync::Arc;
 
@@ -12,13 +13,16 @@ use crate::view::ClusterView;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Blame {
-    /// The target refused, is full, not ready, unreachable or too slow: rest it, try another.
+    /// The target refused, or is full, not ready, unreachable or too slow. It rests, and another one is
+    /// tried.
     Target,
-    /// The server's own start failed there: this server tries another target, and other servers still use this one.
+    /// The server itself failed to start there. This server tries another target; other servers still use
+    /// this one.
     Server,
-    /// The object store: fewer attempts at a time. Of a target alone, if the store serves others.
+    /// The object store: fewer attempts run in parallel. If the store serves other targets, this one's access
+    /// to it is broken.
     Store,
-    /// Not known: try another target for this server.
+    /// Unknown. Another target is tried for this server.
     Unknown,
 }
 
@@ -26,30 +30,32 @@ pub enum Blame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Outcome {
-    /// It runs elsewhere: on the attempt's target, or on the named node if another node started it there.
+    /// The server runs elsewhere: on the attempt's target, or on the named node if another node started it
+    /// there.
     Moved {
-        /// Where, if not on the target.
+        /// The node, if it is not the target.
         node: Option<String>,
     },
-    /// Stopped here, but the target's registry does not know that yet: try the same target again soon.
+    /// The server is stopped, but the target's registry does not know that yet. The same target is tried
+    /// again soon.
     RetrySame,
-    /// Told to stop and not down yet; [`Event::Stopped`] follows when it is.
+    /// The server was told to stop and has not ended yet. [`Event::Stopped`] follows when it has.
     Stopping,
-    /// Stopped and reserved for the source: it runs nowhere until started or released.
+    /// The server is stopped and reserved for the source. It runs nowhere until it is started or released.
     Displaced(Blame),
-    /// The attempt changed nothing: it still runs at the source, or is still displaced.
+    /// The attempt changed nothing: the server still runs at the source, or is still displaced.
     Untouched(#[cfg_attr(feature = "serde", serde(deserialize_with = "crate::shape::blame_or_unknown"))] Blame),
-    /// It has ended, so there is nothing to move.
+    /// The server has ended, so there is nothing to move.
     Gone,
-    /// Another owner has it; no reservation is left.
+    /// Another node owns the server. No reservation is left.
     LostRace,
-    /// Stopped here, but its final write failed: it runs nowhere until it is started, and has lost the changes since its
-    /// last sync.
+    /// The server was stopped, but its final write failed: the changes since its last sync are lost. It runs
+    /// nowhere until it is started.
     NotStored,
-    /// Stopped here and ended by a fault of its own before its final write. For the server the same as [`Outcome::NotStored`]; it
-    /// says nothing about the store.
+    /// The server's own code failed before its final write. For the server this is the same as
+    /// [`Outcome::NotStored`], but it is not a failure of the store.
     StopFailed,
-    /// Its state cannot be stored, whatever the store does. It was not stopped for that.
+    /// The server's state cannot be stored even though the store works. So the server was not stopped.
     NotStorable,
 }
 
@@ -61,11 +67,11 @@ pub enum Event {
     Finished {
         /// Whose.
         id: ServerId,
-        /// Which; as numbered in [`Action::Start`].
+        /// The number of the attempt, as in [`Action::Start`].
         attempt: u32,
         /// How.
         outcome: Outcome,
-        /// How long the attempt took where it ran.
+        /// How long the attempt took, measured where it ran.
         latency: Micros,
     },
     /// A server that was [`Outcome::Stopping`] is down now, reserved for the source.
@@ -83,7 +89,7 @@ pub enum Event {
     View(ClusterView),
     /// The distribution connection to a node was lost.
     NodeDown(String),
-    /// Start nothing more.
+    /// The drain is cancelled: nothing more starts.
     Cancel,
 }
 

@@ -27,12 +27,12 @@ const COUNTED_BEFORE_STAMP_MS: i64 = 100;
 /// Assignments to one node.
 #[derive(Debug, Clone, Default)]
 struct Account {
-    /// The newest heartbeat seen.
+    /// The newest heartbeat received.
     report: Option<NodeView>,
     /// The smallest observed lag of this node's heartbeats behind our clock in milliseconds: the difference
     /// of the two clocks plus the shortest delay.
     least_lag_ms: Option<i64>,
-    /// The servers that both that heartbeat and this ledger count.
+    /// The servers that both the newest heartbeat and this ledger count.
     twice: Vec<(Count, f64)>,
     /// Attempts in flight.
     in_flight: u32,
@@ -152,14 +152,14 @@ impl Ledger {
         self.account(node).map_or(0, |account| account.total)
     }
 
-    /// The number of servers assigned to `node` since its last report that `count` counts.
+    /// The number of servers assigned to `node` since its last report, as far as `count` includes them.
     pub fn assigned_of(&self, node: NodeId, count: Count) -> u32 {
         self.account(node).map_or(0, |account| account.assigned(count))
     }
 
-    /// How many of the servers assigned to `node` since its last report are already in that number of the
-    /// report, as far as the previous report shows. The result is negative when the report lacks servers that
-    /// are no longer counted here.
+    /// How many of the servers assigned to `node` since its last report that report already includes,
+    /// estimated from the previous report. Negative when the report lacks servers that are no longer counted
+    /// here.
     pub fn counted_twice(&self, node: NodeId, count: Count) -> f64 {
         self.account(node).map_or(0.0, |account| account.counted_twice(count))
     }
@@ -197,8 +197,8 @@ impl Ledger {
         self.account(node).map_or(0, |account| account.promised)
     }
 
-    /// Incremented whenever a count shrinks or a new report arrives. While it stays the same, projected loads
-    /// only rise, and an existing order needs a check from its top only.
+    /// Incremented whenever a count shrinks or a new report arrives. While it is unchanged, projected loads
+    /// only rise, so in a sorted heap only the top has to be checked.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -272,7 +272,7 @@ mod tests {
 
     const NODE: NodeId = NodeId(3);
     const MODULE: ModuleId = ModuleId(0);
-    /// The correct wall clock at the zero of our clock.
+    /// The correct wall-clock time when our clock was zero.
     const WALL: i64 = 1_800_000_000_000;
 
     fn at(ms: u64) -> Micros {

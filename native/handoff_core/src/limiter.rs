@@ -1,77 +1,87 @@
-//! How many attempts at a time: the smallest number that still has the full throughput.
+//! Limits the number of parallel attempts: the smallest number that still has the full throughput.
 //!
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0: a drain always goes on.
-//! - No single step lengthens a gap by more than half, and the first two steps by no more than a quarter. Where attempts take a
-//!   second or more, the first step may lengthen it by half, and a later one double it.
+//! - No single step makes a gap longer by more than half, and the first two steps by no more than a quarter.
+//!   If attempts take a second or more, the first step may add half and a later one may double the gap.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
-//! - A store that refuses everything gets two attempts at a time; one that refuses now and then, whatever its load, gets what it
-//!   would get otherwise.
-//! - Attempts that hang for other reasons than the store do not delay the others. If everything hangs, a few more start,
-//!   at longer and longer intervals.
+//! - A store that refuses everything gets two attempts at a time. Occasional refusals that do not depend on
+//!   the load do not lower the limit.
+//! - Attempts that hang for a reason other than the store do not delay the others. If all attempts hang, a
+//!   few more start, at growing intervals.
 //! - The same calls give the same limits: no clock, no randomness, and only additions, multiplications, divisions and square
 //!   roots, which are exact on every machine.
 //! - Starting and finishing cost O(log n) in the attempts in flight; memory is a few words for each of them, and two kilobytes.
 //!
 //! # Why
 //!
-//! A store serves so many requests at a time and queues the rest. Attempts beyond that number (*the knee*) gain no throughput, they
-//! only wait, and every attempt waits with its server stopped: the gap. With 8 slots of 10 ms, 50 in flight make every gap six
-//! times as long as 8 do, and the drain no faster. The knee is not known beforehand, it moves, and a drain of 500 servers
-//! lasts sixty round trips: there is little time to search, and only five of them may suffer before it shows in the slowest percent.
+//! A store serves a certain number of requests at a time (*the knee*) and queues the rest. More attempts than
+//! that add no throughput. They only wait, and during this wait (*the gap*) their servers are stopped. With 8
+//! slots of 10 ms, 50 attempts in flight make every gap six times as long as 8 do, and the drain is no
+//! faster. The knee is unknown at first and changes. A drain of 500 servers lasts only sixty round trips, so
+//! there is little time to search, and the search may slow only five servers before it shows in the slowest
+//! percent.
 //!
 //! # Method
 //!
-//! *What is measured.* Latency against the limit, not throughput: in flight = throughput x latency (Little), so they say the same,
-//! but attempts end in bursts, and a count of them over a short time is mostly noise. `window` measures a cohort of attempts
-//! that started under one limit and ran under it, trimmed on both sides against slow servers and scheduling.
+//! *What is measured.* Latency at a limit, not throughput. By Little's law (in flight = throughput x latency)
+//! both have the same information, but attempts end in bursts, so their number in a short time is mostly
+//! noise. `window` measures a cohort of attempts that started and ran under one limit, and trims both ends
+//! against slow servers and scheduling.
 //!
-//! *What is decided.* `knee` compares two limits at a time. Where latency grows in step with the limit, there is a queue; where it
-//! does not, there is none. Starting at 8, it climbs while steps are free, a quarter at first, then by half. At the first step that
-//! is not, the two latencies also say where the knee is. Near the knee, it holds, and after 2, 4, 8, then every 16 generations
-//! probes by turns: up by a quarter, which lengthens some gaps, or down by a third, which costs a little throughput. A climb that
-//! fails at its very first step has learnt nothing about lower limits: it looks down at once, and further down as long as it
-//! finds nothing but queue. Latency that changes while the limit does not is a change of the store, and looked into at once. How
-//! many attempts a decision takes depends on how much they differ among each other.
+//! *What is decided.* `knee` compares two limits at a time. If latency grows in proportion to the limit,
+//! there is a queue; if it does not grow, there is none. The limit starts at 8 and rises, by a quarter at
+//! first, then by half, while latency does not grow. After the first step at which it grows, the two
+//! latencies also give the knee. Near the knee the limit holds. After 2, 4, 8, then every 16 generations of
+//! attempts it probes, alternately an eighth higher, which makes some gaps longer, and a third lower, which
+//! costs a little throughput. If the very first step meets a queue, nothing is known about lower limits, so
+//! lower ones are tried at once, and further down as long as all extra latency is queueing. If latency
+//! changes at an unchanged limit, the store has changed, and that is examined at once. The more the attempts
+//! of a measurement differ, the more of them a decision needs.
 //!
-//! *Processors that are busy.* A wait for them looks like a queue in the store, but it is in all attempts that are in flight at
-//! once, so these do not differ, and it passes. Measured on a node beside much other work, cohorts at one limit differed twice as
-//! much as their attempts did. Three things tell the two apart: a queue grows and falls at most in step with the limit; it is
-//! still there when attempts that start later are measured; and it is at the higher limit only, so a limit that was lowered
-//! because attempts were slow is raised again at once. Each stall that was seen makes the next decision to go down, or
-//! not to go up, one look slower. Attempts that are short anyway are worth no limit below the first one: they wait for processors
-//! only, and few at a time use these badly.
+//! *Busy processors.* Waiting for a processor looks like a queue in the store. But it delays all attempts in
+//! flight at the same time, so these do not differ, and it passes. On a node with much other work, cohorts at
+//! one limit differed twice as much as the attempts within them. Three things distinguish the two: the delay
+//! of a queue changes at most in proportion to the limit; a queue is still there when later attempts are
+//! measured; and it exists only at the higher limit, so a limit that was lowered because attempts were slow
+//! is raised again at once. Each stall that was seen adds one measurement before the next decision to go
+//! down, or not to go up. If attempts are very short, the limit does not fall below the first one: such
+//! attempts wait for processors only, and few of them at a time use the processors badly.
 //!
-//! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage take one write a second for each key, so each move pauses
-//! two or three times, with any number of others beside it. Some servers end slowly. A queue of eight attempts is that slow only
-//! in a store of fewer than thirty requests a second, and each generation of attempts is a fifth of a small drain. So the search
-//! goes faster: by half, then doubling, and looks at the fastest attempts, which pauses do not lengthen by chance and a queue
-//! does. Where a look at the store expected short attempts, it doubles at once or, from a high limit, falls to a quarter for one
-//! look.
+//! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
+//! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.
+//! A queue of eight attempts would take seconds only in a store that serves fewer than thirty requests a
+//! second, and one generation of such attempts can be a fifth of a small drain. So the search is faster: the
+//! limit rises by half, then doubles. It measures the fastest attempts, which random pauses do not prolong
+//! but a queue does. If an earlier measurement of the store predicted short attempts, the limit doubles at
+//! once or, if it is high, falls to a quarter for one measurement.
 //!
-//! *What was learnt before* ([`Learnt`]), by an earlier drain or by a look at the store before anything was stopped, is where the
-//! search starts. The first attempts have to take about as long as they did then.
+//! *Earlier measurements* ([`Learnt`]) of an earlier drain, or of the store before the first server is
+//! stopped, are where the search starts. They are trusted only if the first attempts take about as long as
+//! they say.
 //!
-//! *Refusals.* `overload` halves the limit when more is refused than usual, and undoes it when that changes nothing.
+//! *Refusals.* `overload` halves the limit when more requests than usual are refused, and restores it if that
+//! has no effect.
 //!
-//! *Attempts that hang.* One that is far older than those that were served meanwhile does not wait for the store. It keeps its place
-//! under the ceiling but no longer counts against the limit (`flight`). When nothing ends at all, a hanging store
-//! looks like hanging servers: [`Limiter::next_tick`] asks to be called, and lets one more attempt go, a canary. If it is
-//! served, the others are the ones that hang.
+//! *Attempts that hang.* An attempt that is far older than others that were served meanwhile does not wait
+//! for the store. It counts under the ceiling but no longer against the limit (`flight`). When no attempt
+//! ends at all, either the store hangs or the servers do. Then [`Limiter::next_tick`] gives the time at which
+//! one more attempt (a canary) may start. If the canary is served, the other attempts are the ones that hang.
 //!
 //! # Where the constants come from
 //!
-//! Each is named where it is used and says what it stands for. Those that are not consequences of something (growth factors,
-//! thresholds, waits) were chosen on 80 simulated stores of 1 to unlimited slots, with and without noise, 21 seeds
-//! each. None of them is sharp: a fifth more or less moves the figures by a few percent. `handoff_sim table` shows some
-//! of these stores, and `handoff_sim/tests/limiter.rs` says what has to hold on them.
+//! Each constant is explained where it is defined. Those that do not follow from something else (growth
+//! factors, thresholds, waits) were chosen on 80 simulated stores with 1 to unlimited slots, with and without
+//! noise, 21 seeds each. None of them is critical: a fifth more or less changes the results by a few percent.
+//! `handoff_sim table` shows some of these stores, and `handoff_sim/tests/limiter.rs` has the requirements.
 //!
 //! # Related work
 //!
-//! TCP Vegas and the Gradient limiters compare latency with the least ever seen, BBR multiplies that least latency by the highest
-//! throughput, Envoy measures it anew from time to time at low concurrency. A drain is too short, and a BEAM under shutdown too
-//! noisy, for minima and slow averages: hence pairs of cohorts. The bound on a step's cost is Kleinrock's power.
+//! TCP Vegas and the Gradient limiters compare latency with the lowest ever seen. BBR multiplies the lowest
+//! latency by the highest throughput. Envoy measures the lowest latency again from time to time at low
+//! concurrency. For minima and slow averages a drain is too short and a BEAM during shutdown too noisy, so
+//! this limiter compares pairs of cohorts. Kleinrock's power gives the bound on the cost of a step.
 
 mod flight;
 mod knee;
@@ -124,13 +134,13 @@ pub enum Verdict {
     Neutral,
 }
 
-/// An attempt that has taken this many times the usual time (nine in ten take no longer than that) does not
-/// wait for the store.
+/// An attempt that has taken this many times the usual duration ([`Limiter::typical_latency`]) does not wait for the
+/// store.
 const OVERDUE: u64 = 4;
-/// How long no attempt ends before a canary starts, while nothing was measured yet.
+/// How long no attempt must end before a canary starts, if nothing was measured yet.
 const FIRST_PATIENCE: Micros = Micros::from_millis(1_000);
-/// The least such time afterwards, however short attempts usually are: garbage collection and failovers of a
-/// store take this long.
+/// The minimum of that time after a measurement, however short attempts are: garbage collection and failovers
+/// of a store take this long.
 const LEAST_PATIENCE: Micros = Micros::from_millis(250);
 /// The time doubles with every canary, up to 2 to this power.
 const MOST_DOUBLINGS: u32 = 10;
@@ -201,7 +211,7 @@ impl Limiter {
         self.highest
     }
 
-    /// How many attempts may start now.
+    /// The number of attempts that may start now.
     pub fn available(&self) -> u32 {
         let beside = self.flight.overdue().saturating_add(self.canaries);
         self.limit().saturating_add(beside).min(self.ceiling).saturating_sub(self.in_flight())

@@ -1,6 +1,7 @@
 //! Limits the number of starts per second and spreads them evenly.
 //!
-//! Guarantee: the starts in any span of time are at most the intervals in it, plus those in [`CATCH_UP`].
+//! Guarantee: in any span of time there are at most as many starts as intervals, plus those that fit into
+//! [`CATCH_UP`].
 
 use crate::time::Micros;
 

@@ -1,4 +1,4 @@
-//! The servers that still run at the source and wait for their turn.
+//! The servers that still run at the source and have not been tried yet.
 //!
 //! Guarantee: servers come by priority (higher first), then in the given order, among the classes that have a
 //! target. A class without one is skipped as a whole, so a million servers without a target cost nothing.
@@ -19,7 +19,7 @@ pub struct Pending {
     priorities: Vec<i32>,
     heads: BinaryHeap<Head>,
     skipped: Vec<Head>,
-    /// Servers that were removed and that their class's queue has not passed yet.
+    /// Removed servers that are still in the queue of their class.
     removed: BTreeSet<u32>,
     len: usize,
 }

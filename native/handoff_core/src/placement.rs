@@ -43,7 +43,7 @@ pub struct Class {
 pub enum Access {
     /// The node may be used.
     Open,
-    /// The node may be used soon: a server waits for it rather than go to a worse rank.
+    /// The node may be used soon: a server waits for it instead of going to a node of a worse rank.
     Soon,
     /// The node may not be used in the foreseeable future: another node is chosen.
     Shut,
@@ -189,7 +189,8 @@ impl Placement {
                     break;
                 }
                 Access::Soon => waiting.push((key, index)),
-                // The node is not put back: whether it is shut changes only with a new view or epoch.
+                // The node is not put back into the heap, because it can be used again only after a new view
+                // or epoch.
                 Access::Shut => {}
             }
         }

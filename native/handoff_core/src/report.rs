@@ -40,7 +40,7 @@ impl Ended {
         }
     }
 
-    /// The reason of servers whose turn had not come.
+    /// The reason of servers that had not been tried when the drain ended.
     pub(crate) const fn reason(self) -> Reason {
         match self {
             Ended::Done | Ended::Deadline => Reason::Deadline,

@@ -1,9 +1,9 @@
-//! The health of the store as seen in attempts: whether running servers may be stopped freely, one at a time,
-//! or not at all.
+//! The health of the store, as far as attempts show it: whether any number of running servers may be stopped,
+//! only one at a time, or none.
 //!
 //! Guarantees: after a failure of the store, one attempt probes the store before further running servers are
-//! stopped, and only its success, or that of a later one, allows the others. One server whose own object the
-//! store refuses blocks nothing: it does not lengthen a rest, and other servers probe, too.
+//! stopped, and the others may start only when it, or a later one, has succeeded. One server whose own object
+//! the store refuses blocks nothing: it does not lengthen a rest, and other servers probe, too.
 //!
 //! ```text
 //!   open ──failure──▶ resting ──rest is over──▶ probing, one attempt at a time ──success──▶ open
@@ -105,7 +105,7 @@ impl StoreHealth {
         }
     }
 
-    /// When that changes without an event.
+    /// The time at which the access changes without an event.
     pub fn next_change(&self, now: Micros) -> Option<Micros> {
         let patience = self.probe.map(|(_, started)| started + PROBE_PATIENCE);
         let rest = self.suspect().then_some(self.until);

@@ -1,7 +1,7 @@
-//! Targets at which attempts fail in the store. It is the store's fault when it fails everywhere, and the target's when the store
-//! serves others meanwhile.
+//! Targets at which attempts fail in the store. If the store fails everywhere, the store is the cause. If it
+//! serves other targets meanwhile, the cause is the target.
 //!
-//! Guarantee: one success at a target clears it. What the store fails everywhere is never a target's fault.
+//! Guarantee: one success at a target clears it. No target is blamed while the store fails everywhere.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use crate::ids::NodeId;
 use crate::store_health::StoreHealth;
 use crate::time::Micros;
 
-/// So many failures in a row at one target are no chance.
+/// This many failures in a row at one target are not chance.
 const IN_A_ROW: u32 = 3;
 
 /// See the [module documentation](self).
 #[derive(Debug, Clone, Default)]
 pub struct Unserved {
-    /// When the first failure since the last success was, and how many there are.
+    /// The time of the first failure since the last success, and the number of failures.
     targets: BTreeMap<NodeId, (Micros, u32)>,
 }
 
 impl Unserved {
-    /// The store failed an attempt at `target`. Returns true when that is the target's fault.
+    /// Records that the store failed an attempt at `target`. Returns true if the target is the cause.
     pub fn failed(&mut self, target: NodeId, store: &StoreHealth, now: Micros) -> bool {
         let (since, failures) = self.targets.entry(target).or_insert((now, 0));
         *failures += 1;
         *failures >= IN_A_ROW && store.served_since(*since)
     }
 
-    /// An attempt at `target` succeeded.
+    /// Records that an attempt at `target` succeeded.
     pub fn served(&mut self, target: NodeId) {
         self.targets.remove(&target);
     }
 
-    /// These targets and those at which the store fails.
+    /// `targets` and those at which the store fails.
     pub fn and(&self, targets: &[NodeId]) -> Vec<NodeId> {
         let more = self.targets.keys().filter(|id| !targets.contains(id));
         targets.iter().chain(more).copied().collect()

@@ -5,7 +5,7 @@
 
 use crate::ids::ModuleId;
 
-/// More nodes than any BEAM cluster has. A longer list is an error or an attack.
+/// More nodes than any BEAM cluster has. A longer list is an error.
 pub const MAX_NODES: usize = 20_000;
 
 /// What a capacity limit counts.
@@ -49,7 +49,7 @@ impl Usage {
     }
 }
 
-/// A node's report about its machine.
+/// The resources of a node's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(
     feature = "serde",

@@ -1,4 +1,5 @@
-//! Whose fault a failed attempt is: the store's stops nothing on trust, a server's own touches no other.
+//! The cause of failed attempts: after failures of the store no server is stopped without a test of the
+//! store, and faults of one server do not affect others.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn ids(attempts: &[Attempt]) -> Vec<u32> {
     attempts.iter().map(|attempt| attempt.id).collect()
 }
 
-/// Polls every 10 ms, `finish` says how each attempt ends; at most `ms`.
+/// Polls every 10 ms for at most `ms`. `finish` returns how each attempt ends.
 fn run(drive: &mut Drive, ms: u64, mut finish: impl FnMut(&Attempt) -> Outcome) {
     for _ in 0..ms / 10 {
         let started = drive.poll();
@@ -92,7 +93,7 @@ fn attempts_whose_connection_was_lost_are_charged_to_nothing() {
         drive.event(Event::NodeDown("a@h".into())).unwrap();
         for (index, attempt) in started.iter().enumerate() {
             let blame = if index == 0 { Outcome::Untouched(Blame::Target) } else { Outcome::Displaced(Blame::Target) };
-            // One that an earlier attempt has stopped stays stopped.
+            // A server that an earlier attempt has stopped stays stopped.
             drive.finish(attempt, if round == 0 { blame } else { Outcome::Displaced(Blame::Target) });
         }
         drive.event(Event::View(view(vec![away.clone()]))).unwrap();

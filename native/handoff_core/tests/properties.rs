@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => nodes().prop_map(Step::View),
         1 => (0..5_usize).prop_map(Step::NodeDown),
         2 => Just(Step::Acknowledge),
-        // Rare, because a drain would otherwise always end early.
+        // Rare, because otherwise every drain would end early.
         1 => (0..20_u8).prop_map(|dice| if dice == 0 { Step::Cancel } else { Step::Wait(1) }),
     ]
 }

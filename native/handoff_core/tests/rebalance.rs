@@ -356,7 +356,7 @@ fn sources_that_share_a_ledger_move_the_whole_excess_and_their_own_engines_refus
             let own = sessions.len();
             sessions.push(Session::new(names[own], counts[own], &view, now, &mut shared));
         }
-        // A server in flight is in no node's number.
+        // A server in flight is not counted at any node.
         for (own, session) in sessions.iter_mut().enumerate() {
             let starts = session.starts(now, &mut shared);
             counts[own] -= starts.len();

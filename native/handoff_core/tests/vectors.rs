@@ -63,7 +63,7 @@ fn every_recorded_answer_of_durable_server_is_reproduced_in_order() {
     }
 }
 
-/// Modules have names in the file and numbers here. Equal names get equal numbers.
+/// Maps module names of the file to numbers.
 fn module(name: &str) -> ModuleId {
     ModuleId(name.bytes().fold(7, |hash: u32, byte| hash.wrapping_mul(31).wrapping_add(byte.into())))
 }

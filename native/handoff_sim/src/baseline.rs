@@ -1,5 +1,5 @@
 //! The baseline of comparisons: a task stream that calls `rehome_child` for the servers, fifty at a time,
-//! each with the first node by a simple rule. It keeps no state between two calls.
+//! each with the first node that a simple rule gives. It keeps no state between two calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -30,7 +30,7 @@ pub struct NodeSpec {
     pub heartbeat_delay_ms: u64,
     /// Whether this library runs there and adds release, age and number of servers to heartbeats.
     pub library: bool,
-    /// Limit of servers in all.
+    /// Limit of all servers.
     pub limit: Option<u32>,
     /// Limit of servers of module 0.
     pub module_limit: Option<u32>,
@@ -67,7 +67,7 @@ pub struct Node {
     pub spec: NodeSpec,
     /// Whether its processes run.
     pub alive: bool,
-    /// Whether other nodes are connected to it, or have not noticed yet that they are not.
+    /// Whether other nodes are connected to it, or have not yet noticed that the connection is lost.
     pub connected: bool,
     /// Whether the node is stopping.
     pub draining: bool,
@@ -107,12 +107,11 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// A node, mutable.
     pub fn node_mut(&mut self, index: NodeIndex) -> &mut Node {
         &mut self.nodes[index]
     }
 
-    /// How many there are, running or not.
+    /// The number of nodes, running or not.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }

@@ -16,7 +16,7 @@ struct Cli {
     /// Run the random scenario of this seed and show everything that happened.
     #[arg(long)]
     seed: Option<u64>,
-    /// The same with the random scenario of rebalances.
+    /// The same for the random scenario of rebalances.
     #[arg(long, conflicts_with = "seed")]
     rebalance_seed: Option<u64>,
     /// Show this many lines of the trace, the last ones.
@@ -33,13 +33,13 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
-        /// How many.
+        /// The number of seeds.
         #[arg(long, default_value_t = 10_000)]
         runs: u64,
     },
     /// Print moves per server over deploys, with and without a rebalance after them, and gaps and drain times on many stores.
     Table {
-        /// Runs behind each number of the second table.
+        /// The number of runs for each number of the second table.
         #[arg(long, default_value_t = 5)]
         seeds: u64,
         /// Print JSON.
@@ -58,11 +58,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run a scenario that has a name; without one, list the names.
+    /// Run a named scenario; without a name, list the names.
     Scenario {
         /// Its name.
         name: Option<String>,
-        /// Decides every latency.
+        /// The seed of all latencies and faults.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },

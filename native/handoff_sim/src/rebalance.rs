@@ -98,8 +98,8 @@ fn nodes(kind: Kind, count: usize, random: &mut Random) -> Vec<NodeSpec> {
         .collect()
 }
 
-/// After a scale-out some nodes are empty; after an in-place deploy the last one is; after a scale-in they
-/// differ.
+/// The servers of each node: after a scale-out some nodes are empty, after an in-place deploy the last one
+/// is, and after a scale-in the nodes differ.
 fn loads(nodes: &[NodeSpec], modules: u32, stickies: usize, random: &mut Random) -> Vec<Load> {
     let even = random.between(10, 150);
     let shape = random.index(3);
@@ -151,7 +151,7 @@ fn script(kind: Kind, count: usize, random: &mut Random) -> Vec<(When, Do)> {
     script
 }
 
-/// The violations of what must hold over all rounds together.
+/// The violations of the rules for all rounds together.
 pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let kind = Kind::of(scenario.seed);
     let mut broken = Vec::new();
@@ -167,12 +167,12 @@ pub fn broken(scenario: &Scenario, outcome: &Outcome) -> Vec<Violation> {
     let excess: f64 = before.iter().zip(&shares).map(|(servers, share)| (f64::from(*servers) - share).max(0.0)).sum();
     #[expect(clippy::cast_precision_loss, reason = "servers and nodes of a run")]
     let (nodes, moved) = (before.len() as f64, outcome.moved() as f64);
-    // Sources with different errors in their numbers divide the missing servers into parts that do not fit
-    // exactly. A server that is down after a failed attempt goes to any node that may run it.
+    // The tolerance: sources whose numbers have different errors compute parts that do not fit together
+    // exactly, and a server that is down after a failed attempt goes to any node that may run it.
     let failures: u64 = outcome.drains.iter().filter_map(|drain| Some(drain.report.as_ref()?.failures)).sum();
     #[expect(clippy::cast_precision_loss, reason = "attempts of a run")]
     let noise = all * scenario.count_noise + failures as f64;
-    // Servers that are in flight while a source counts. Without a common ledger a source does not know where
+    // Servers in flight while a source counts. Without a common ledger a source also does not know where
     // earlier sources will send the rest of their excess, so a tenth may go to the wrong node.
     let in_flight = f64::from(scenario.config.max_concurrency) * nodes;
     let alone = kind == Kind::Staggered && !scenario.coordinated;

@@ -1,7 +1,7 @@
 //! The virtual object store: slots, latency, outages, refusals.
 //!
-//! Guarantee: requests are served first come, first served, so the moment a request will be answered is known
-//! when it is made; a refused request takes no slot.
+//! Guarantee: requests are served in the order of their arrival, so the time of an answer is known when the
+//! request is made. A refused request takes no slot.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,12 +12,12 @@ use crate::event_queue::millis;
 use crate::random::Random;
 use crate::servers::ServerIndex;
 
-/// The trouble of a store in a span of time.
+/// A fault of the store during a span of time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weather {
-    /// This share of requests gets a 503 at once.
+    /// This part of the requests gets a 503 at once.
     Refusing(f64),
-    /// Requests are never answered: the client gives up after its own timeout.
+    /// Requests are not answered, so the client gives up after its own timeout.
     Silent,
     /// Service takes this many times as long.
     Slow(f64),
@@ -32,36 +32,38 @@ pub struct StoreShape {
     pub latency_ms: f64,
     /// Sigma of the log-normal service time; 0 is constant.
     pub sigma: f64,
-    /// Start, end and kind of each trouble.
+    /// Start, end and kind of each fault.
     pub weather: Vec<(u64, u64, Weather)>,
-    /// Whether it takes one write a second for each key, and refuses others.
+    /// Whether the store accepts only one write a second for each key.
     pub paced: Option<Paced>,
 }
 
-/// How recently keys were written when their servers are moved, on a store that takes one write a second for each.
+/// When keys were last written before their servers move, on a store that accepts one write a second for each
+/// key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paced {
-    /// In the last so many milliseconds before the run each key was written once: servers store their state first.
+    /// Each key was written once within this many milliseconds before the run, because servers store their
+    /// state first.
     pub stored_ms: u64,
-    /// This share of servers store their state just before they are stopped.
+    /// This part of the servers store their state just before they are stopped.
     pub busy: f64,
 }
 
 impl StoreShape {
-    /// A store with this number of slots and this service time in milliseconds, without trouble.
+    /// A store with this number of slots and this service time in milliseconds, without faults.
     pub const fn steady(slots: Option<u32>, latency_ms: f64) -> Self {
         StoreShape { slots, latency_ms, sigma: 0.0, weather: Vec::new(), paced: None }
     }
 }
 
-/// How long a 503 takes.
+/// The time until a 503 is received.
 const REFUSAL: Micros = Micros::from_millis(2);
-/// When the client of a store gives up a request that is not answered.
+/// The timeout of the store's client.
 const CLIENT_TIMEOUT: Micros = Micros::from_millis(5_000);
-/// The pace of a key.
+/// The minimum time between two writes of a key.
 const PACE: Micros = Micros::from_millis(1_000);
-/// After a refusal for that pace, a client tries again after a second and up to so many milliseconds (as
-/// `state_store` does).
+/// After such a refusal the client tries again after one second plus a random time of up to this many
+/// milliseconds, as `state_store` does.
 const PACE_JITTER_MS: u64 = 100;
 
 /// A store in a run.
@@ -71,17 +73,17 @@ pub struct Store {
     start: Micros,
     /// When each taken slot becomes free.
     taken: BinaryHeap<Reverse<Micros>>,
-    /// When each key was last written. Only where writes are paced.
+    /// When each key was last written; only on stores that limit the writes of a key.
     written: BTreeMap<ServerIndex, Micros>,
 }
 
 impl Store {
-    /// A store whose troubles count from `start`.
+    /// A store whose fault times count from `start`.
     pub fn new(shape: StoreShape, start: Micros) -> Self {
         Store { shape, start, taken: BinaryHeap::new(), written: BTreeMap::new() }
     }
 
-    /// A write of this key made now. As [`Store::request`], after the pauses for the key.
+    /// A write of this key now: as [`Store::request`], after the pauses that the key needs.
     pub fn write(&mut self, key: ServerIndex, now: Micros, random: &mut Random) -> (Micros, bool) {
         let Some(paced) = self.shape.paced else {
             return self.request(now, random);
@@ -99,7 +101,7 @@ impl Store {
         self.request(begin, random)
     }
 
-    /// A request made now: when it is answered, and whether it was served.
+    /// A request now: returns when it is answered, and whether it is served.
     pub fn request(&mut self, now: Micros, random: &mut Random) -> (Micros, bool) {
         let begin = match self.shape.slots {
             Some(slots) if self.taken.len() >= slots as usize => {

@@ -71,7 +71,7 @@ struct Drain {
     servers: Vec<ServerIndex>,
     /// The earliest wake-up that is entered in the queue.
     armed: Option<Micros>,
-    /// The wake-up the engine asked for last.
+    /// The wake-up that the engine asked for last.
     wanted: Option<Micros>,
     over: Option<Micros>,
 }
@@ -201,9 +201,9 @@ impl World {
         }
     }
 
-    /// Passes an event to a drain, then polls it and the drains that share its limiter. They take turns: the
-    /// first drain that is polled after a permit is free gets the permit. If that were always the drain whose
-    /// attempt ended, the others would starve.
+    /// Passes an event to a drain, then polls it and the drains that share its limiter. The first drain that
+    /// is polled gets a free permit, so the order rotates: otherwise the drain whose attempt ended would
+    /// always get it, and the others would starve.
     fn tell(&mut self, drain: usize, event: Event) -> bool {
         let taken = self.deliver(drain, event);
         let together = &self.groups[self.drains[drain].group].drains;

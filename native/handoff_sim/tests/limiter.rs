@@ -9,7 +9,7 @@ use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, l
 
 /// The number of seeds. Nine in ten must stay below the bound.
 const SEEDS: u64 = 30;
-/// The number of seeds where a figure depends on which attempts a stall of the machine meets.
+/// The number of seeds for figures that depend on which attempts a stall of the machine delays.
 const MANY_SEEDS: u64 = 100;
 
 const CPU: Noise =
@@ -59,7 +59,8 @@ fn a_store_without_a_queue_costs_no_gap_while_the_limit_climbs() {
     assert_mostly_below(&unlimited, 50, &[("p50", P50, 1.05), ("drain", DRAIN, 1.6)]);
 }
 
-/// Keys written within the last 300 ms before the drain, and by this share of servers just before their moves.
+/// All keys were written within the last 300 ms before the drain, and this part of the servers writes again
+/// just before the move.
 fn paced(busy: f64, servers: u32) -> Shape {
     let store = StoreShape { paced: Some(Paced { stored_ms: 300, busy }), ..StoreShape::steady(None, 10.0) };
     Shape { name: "a write a second and key", store, noise: CPU, servers }
@@ -68,8 +69,8 @@ fn paced(busy: f64, servers: u32) -> Shape {
 #[test]
 fn pauses_for_a_key_are_not_taken_for_a_queue() {
     let looked = |limit| Some(Learnt { limit, latency: Micros::from_millis(63), knee: false });
-    // Servers, the busy ones among them, and at most so many times the best time: in a first drain that knows nothing, in one
-    // that has looked at its store, and in a second one.
+    // Servers, the part of them that is busy, and the largest allowed multiples of the best time: of a first
+    // drain that knows nothing, of one that has measured its store, and of a second drain.
     for (servers, busy, first, after_look, second) in [
         (200, 0.0, 1.75, 1.5, 1.05),
         (200, 0.3, 1.75, 1.5, 1.2),
@@ -95,7 +96,7 @@ fn pauses_for_a_key_are_not_taken_for_a_queue() {
 
 #[test]
 fn a_queue_of_attempts_that_take_seconds_is_found() {
-    // Slots, latency, and at most so many times the p99 and the time of the best fixed limit.
+    // Slots, latency, and the largest allowed multiples of the p99 and the time of the best fixed limit.
     for (slots, latency_ms, p99, time) in
         [(1, 50.0, 12.5, 1.05), (2, 200.0, 6.5, 1.15), (8, 300.0, 2.0, 1.1), (16, 300.0, 2.2, 1.1)]
     {
@@ -126,7 +127,7 @@ const BUSY: Noise = Noise { cpu_ms: 0.6, jitter_ms: 2.0, stalls: (1.0, 10.0), co
 
 #[test]
 fn the_second_drain_starts_at_the_limit_of_the_first() {
-    // Slots, the best fixed limit, and the largest multiples of its p99 and time.
+    // Slots, the best fixed limit, and the largest allowed multiples of its p99 and time.
     for (slots, best, noise, p99, time) in [
         (None, 50, CPU, 1.05, 1.05),
         (None, 50, JITTER, 1.05, 1.05),
@@ -164,10 +165,9 @@ fn a_first_drain_that_has_probed_its_store_starts_close_to_the_knee() {
     }
 }
 
-/// Two processes beside the drain only compute.
+/// Two other processes only compute.
 const TWO_LOOPS: Noise = Noise { cpu_ms: 0.25, busy_ms: 3.0, jitter_ms: 0.5, ..CPU };
-/// Far more other work than the processors can do: all attempts in flight stand still, several times a
-/// second.
+/// Far more other work than the processors can do: several times a second all attempts in flight stall.
 const OVERLOADED: Noise = Noise { stalls: (6.0, 30.0), ..TWO_LOOPS };
 
 #[test]

@@ -10,7 +10,7 @@
 
 use super::whole;
 
-/// The number of positions on the line, more than any target lacks.
+/// The number of positions on the line; more than any target can lack.
 const LINE: u128 = 1 << 48;
 
 /// Returns how many servers the source at index `own` moves, and the most that may go to each target.
@@ -29,8 +29,8 @@ pub fn split(excesses: &[f64], lacks: &[f64], own: usize) -> (u64, Vec<u64>) {
     (moves[own].min(row.iter().sum()), row)
 }
 
-/// Rounds parts to whole numbers: all down, then the parts nearest to the next number up while the other side
-/// has more. The sum never exceeds that of the parts.
+/// Rounds parts to whole numbers: first all down, then the parts with the largest fractions up, as long as
+/// the other side has more. The sum never exceeds that of the parts.
 fn rounded(parts: &[f64], others: u64) -> Vec<u64> {
     let mut moves: Vec<u64> = parts.iter().map(|part| whole(*part)).collect();
     let down: u64 = moves.iter().sum();

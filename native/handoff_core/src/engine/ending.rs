@@ -15,8 +15,7 @@ use crate::shared::Shared;
 use crate::time::Micros;
 
 impl Engine {
-    /// Gives a server up. A server that was never stopped needs nothing; for any other one the reservation is
-    /// cleared.
+    /// Gives a server up. If the server was stopped, its reservation is cleared.
     pub(super) fn give_up(&mut self, id: ServerId, reason: Reason, ledger: &mut Ledger) -> Option<Action> {
         self.unpin(id, ledger);
         let server = self.active.get_mut(&id)?;

@@ -1,7 +1,8 @@
 //! Handles the outcome of an attempt: for the server, its target, the store, the limiter and the breaker.
 //!
-//! Guarantee: every outcome takes its assignment out of the ledger or turns it into an arrival, gives its permit back, and
-//! moves its server to exactly one next stage. Each rule of blame is in one place here:
+//! Guarantee: every outcome removes its assignment from the ledger or turns it into an arrival, returns its
+//! permit, and moves its server to exactly one next stage. What each cause of a failure means is decided only
+//! here:
 //!
 //! | blame | the server | the target | the store | the breaker |
 //! |---|---|---|---|---|
@@ -10,15 +11,15 @@
 //! | `Server`, stopped: it did not start elsewhere | charged, another target | - | the same | its module's |
 //! | `Server`, still running | charged | - | - | - |
 //! | `Store`, `NotStored` | not charged, after a pause any target | - | rests, then one probe, `StoreHealth` | - |
-//! | `Store`, though it served other targets since it began to fail this one | as `Target` | as `Target` | as `Target` | one incident |
-//! | `Store`, though it served others since it failed this server | charged | - | - | - |
+//! | `Store`, but it served other targets since it began to fail this one | as `Target` | as `Target` | as `Target` | one incident |
+//! | `Store`, but it served other servers since it failed this one | charged | - | - | - |
 //! | `StopFailed` | charged only when it had been stopped before | - | - | - |
 //! | `Unknown` | charged, another target | - | - | one incident |
 //! | `NotStorable`, `Gone`, `LostRace` | decided | - | - | - |
 //!
-//! Charged: counts against `max_attempts`. The breaker counts only what says something about the next server; a start that fails says
-//! something about servers of the same module alone, which may be broken in the release that they go to. Which answer of the
-//! host is whose fault is the table of `DurableHandoff.Host.Outcome`.
+//! Charged: the attempt counts against `max_attempts`. The breaker counts only failures that predict failures
+//! of other servers. A failed start predicts only failures of servers of the same module, which may be broken
+//! in the release of the target. `DurableHandoff.Host.Outcome` maps DurableServer's answers to these causes.
 
 use crate::breaker::Breaker;
 use crate::engine::Engine;
@@ -31,8 +32,8 @@ use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::time::Micros;
 
-/// How often a target's registry may lag behind a stop before that counts as a failure of the target. With the pauses
-/// below about 300 ms, far longer than a registry broadcast takes.
+/// How many times a target's registry may still have the stopped server before that counts as a failure of
+/// the target. With the pauses below that is about 300 ms, far longer than a registry broadcast takes.
 const MAX_REPEATS: u32 = 8;
 /// The first pause before the same target is asked again; each further one is 5 ms longer (the contract: 20 to 50 ms).
 const REPEAT_PAUSE: Micros = Micros::from_millis(20);
@@ -84,8 +85,8 @@ impl Engine {
             }
         }
         if over {
-            // The drain ended without waiting for this attempt, and its server was counted as left then. Only what others
-            // share had to be told.
+            // The drain ended without waiting for this attempt, and its server was counted as left then. Only
+            // the state shared with other drains is updated.
             self.active.remove(&id);
             return Err(EngineError::Finished);
         }
@@ -134,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// Puts a server into the queue of the displaced, behind those that have been there longer.
+    /// Appends a server to the queue of displaced servers.
     pub(super) fn displace(&mut self, id: ServerId, now: Micros, ready: Micros) {
         if let Some(server) = self.active.get_mut(&id) {
             server.displaced_at = server.stopped_at.unwrap_or(now);
@@ -158,7 +159,8 @@ impl Engine {
         self.decide(id, Fate::Moved);
     }
 
-    /// The target has not seen the stop yet: the same target again shortly, and its reserved slot is kept.
+    /// The target has not seen the stop yet. The same target is tried again soon, and the server keeps its
+    /// reserved slot there.
     fn retry_same(&mut self, id: ServerId, target: NodeId, started: Micros, now: Micros, ledger: &mut Ledger) {
         let Some(server) = self.active.get_mut(&id) else { return };
         if server.repeats >= MAX_REPEATS {
@@ -179,14 +181,15 @@ impl Engine {
         }
     }
 
-    /// It does not count as moved, wherever it starts again.
+    /// The server does not count as moved wherever it starts again.
     fn not_stored(&mut self, id: ServerId) {
         if let Some(server) = self.active.get_mut(&id) {
             server.not_stored = true;
         }
     }
 
-    /// Its own `terminate` failed. That happens once; an outcome that comes again is charged, so that it ends.
+    /// The server's own `terminate` failed. That can happen only once, so a repeated outcome is charged, to
+    /// end the series.
     fn stop_failed(&mut self, id: ServerId, started: Micros, now: Micros) {
         self.not_stored(id);
         self.tally.failures += 1;
@@ -232,20 +235,20 @@ impl Engine {
         let Some(server) = self.active.get_mut(&id) else { return };
         let exhausted = server.charged >= max_attempts;
         match server.stopped_at {
-            // An earlier attempt had stopped it: it is as displaced as before.
+            // An earlier attempt had stopped the server, so it is still displaced.
             Some(_) => self.displace(id, now, ready),
             None if exhausted => self.decide(id, Fate::Left(Reason::AttemptsExhausted)),
             None => server.stage = Stage::Untouched { ready },
         }
     }
 
-    /// Whether the connection to a target was lost since an attempt began. That says nothing about the target or the server, and
-    /// nothing goes there before the node is connected again.
+    /// Whether the connection to a target was lost since an attempt began. Such a failure is charged to
+    /// neither the target nor the server; no server goes there before the node is connected again.
     fn was_lost(&self, target: NodeId, started: Micros) -> bool {
         self.lost.get(&target).is_some_and(|&at| at >= started)
     }
 
-    /// Counts a failed attempt, and an incident that says something about the next server, whichever that is.
+    /// Counts a failed attempt, and an incident if the failure predicts failures of other servers.
     fn failed(&mut self, target: NodeId, blame: Blame, started: Micros, now: Micros) {
         self.tally.failures += 1;
         let incident = match blame {
@@ -258,8 +261,9 @@ impl Engine {
         }
     }
 
-    /// Counts a failed attempt against its server's `max_attempts`, and says how long to pause before it is tried again. The store's
-    /// failures are not charged, unless it served others between two failures of this server: then it is this server's object.
+    /// Charges a failed attempt to its server, and returns the pause before the next attempt. A failure of
+    /// the store is charged only if the store served other servers between two failures of this one, because
+    /// then the cause is this server's object.
     fn charge(&mut self, id: ServerId, blame: Blame, now: Micros) -> Micros {
         let Some(server) = self.active.get_mut(&id) else { return Micros::ZERO };
         if blame == Blame::Store {
@@ -272,8 +276,8 @@ impl Engine {
         RETRY_PAUSE.times(1 << (server.charged - 1).min(6))
     }
 
-    /// A failure of the store is its target's where the store serves others and not that target: a node whose access to the
-    /// store is broken.
+    /// Whether a failure of the store counts as one of the target: if the store serves other targets but not
+    /// this one, this node's access to the store is broken.
     fn of_store_or_target(&mut self, target: NodeId, outcome: Outcome, now: Micros) -> Outcome {
         match outcome {
             Outcome::Moved { node: None } => self.unserved.served(target),
@@ -285,8 +289,8 @@ impl Engine {
         outcome
     }
 
-    /// What an outcome says about the store. A server that was stopped in this attempt and is displaced for another's sake
-    /// was written.
+    /// What an outcome shows about the store. If a server was stopped in this attempt and is displaced for a
+    /// reason other than the store, its final write succeeded.
     fn tell_store(&mut self, id: ServerId, outcome: &Outcome, started: Micros, now: Micros) {
         let Some(server) = self.active.get_mut(&id) else { return };
         let stopped_now = server.stopped_at.is_none();

@@ -58,7 +58,7 @@ pub(crate) struct Rebalance {
 }
 
 impl Rebalance {
-    /// Plans a rebalance by the current view.
+    /// Plans a rebalance from the current view.
     pub(crate) fn new(placement: &Placement, config: &Config, names: &mut NodeTable, ledger: &Ledger) -> Self {
         let source = names.intern(&config.source.name);
         let start = balance::carriers(placement, ledger, config, Moment::AtTheEnd);
@@ -154,8 +154,8 @@ impl Rebalance {
         (self.own - f64_of(self.begun)).max(0.0)
     }
 
-    /// Tells rebalances on the same ledger that begin later how many servers this one leaves at its source,
-    /// and how many it will still send to each node. `ends` means that it sends no more.
+    /// Records in the ledger, for rebalances that begin later, how many servers this one leaves at its source
+    /// and how many it will still send to each node. `ends`: it sends no more.
     fn promise(&mut self, ends: bool, ledger: &mut Ledger) {
         let moves = if ends { 0 } else { self.moves };
         let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
@@ -231,8 +231,8 @@ impl Engine {
         }
     }
 
-    /// Tells engines on the same ledger what this one does: that it drains, or what its rebalance will still
-    /// move. They use it for their shares. `ends` means that it moves nothing more.
+    /// Records for other engines on the same ledger what this one does: that it drains, or what its rebalance
+    /// will still move. They use it to compute their shares. `ends`: it moves nothing more.
     pub(super) fn tell_others(&mut self, ends: bool, shared: &mut Shared) {
         let ends = ends || self.is_over();
         if let Some(rebalance) = &mut self.rebalance {
@@ -246,6 +246,6 @@ impl Engine {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never below 0, and far below 2^53")]
 fn rounded_up(number: f64) -> u64 {
-    // Counterpart of the addition in rounding down: an error in the last bit adds no server.
+    // Without the subtraction, an error in the last bit could add a server.
     (number.max(0.0) - 1e-6).ceil().max(0.0) as u64
 }

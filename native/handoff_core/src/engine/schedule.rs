@@ -17,14 +17,14 @@ use crate::store_health::Gate;
 use crate::time::Micros;
 
 impl Engine {
-    /// Until when displaced servers are held for nodes whose connection was lost: as long as running ones wait for them. After that
-    /// they are given back, so that other nodes can start them.
+    /// Until when displaced servers are held for nodes whose connection was lost: as long as running servers
+    /// wait for such nodes. After that they are released, so that other nodes can start them.
     pub(super) fn held_until(&self) -> Option<Micros> {
         self.lost.values().max().map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
     }
 
-    /// Starts displaced servers, the longest displaced first. True when one waits for the store, or for a target that rests or is
-    /// at its cap. `others`: there are running servers that can probe the store.
+    /// Starts displaced servers, the longest displaced first. Returns true when one of them waits for the
+    /// store, or for a target that rests or is at its cap. `others`: running servers can probe the store.
     pub(super) fn start_displaced(
         &mut self,
         now: Micros,
@@ -57,7 +57,8 @@ impl Engine {
                 continue;
             }
             let class = self.classes[id.index()] as usize;
-            // The place it had there may be the last one, and is its own to take.
+            // The server's reserved slot may be the last one at that node, so it is freed for the server's
+            // own attempt.
             self.unpin(id, &mut shared.ledger);
             let Some(server) = self.active.get(&id) else { continue };
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
@@ -75,7 +76,7 @@ impl Engine {
                     let mut choose = |excluded: &[NodeId], access: &dyn Fn(NodeId) -> Access| {
                         self.placement.choose_displaced(class, config, ledger, excluded, access)
                     };
-                    // A probe of the store goes where the store did not fail, if it can.
+                    // A probe of the store prefers a target at which the store did not fail.
                     let mut choice = Choice::Wait;
                     if gate == Gate::Probe {
                         choice = choose(&self.unserved.and(excluded), &below_share);
@@ -83,7 +84,7 @@ impl Engine {
                     if !matches!(choice, Choice::Node(_)) {
                         choice = choose(excluded, &below_share);
                     }
-                    // It is down: a node that has its share will do.
+                    // The server is down, so a node that already has its share is accepted.
                     if !matches!(choice, Choice::Node(_)) && !runs && self.rebalance.is_some() {
                         choice = choose(excluded, &access);
                     }
@@ -98,7 +99,7 @@ impl Engine {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
-                // No node refused it, and one may be back in a moment.
+                // No node has refused the server, and one may be connected again soon.
                 Choice::Nowhere if server.excluded.is_empty() && self.held_until().is_some_and(|until| now < until) => {
                     waits = true;
                 }
@@ -115,7 +116,8 @@ impl Engine {
         waits
     }
 
-    /// Starts pending servers in order while there is room. True when some wait for room, a cap, or a rest to end.
+    /// Starts pending servers in order while there is room. Returns true when some wait for room, for a
+    /// target below its cap, or for the end of a rest.
     pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
         let mut waits = false;
         while let Some(class) = self.pending.next_class() {
@@ -155,15 +157,15 @@ impl Engine {
         waits
     }
 
-    /// Servers that are unavailable, or may be: in flight, stopping, displaced or being released.
+    /// Servers that are or may be unavailable: in flight, stopping, displaced or being released.
     pub(super) fn stopped_servers(&self) -> usize {
         let tally = &self.tally;
         let told_to_stop = usize::try_from(tally.in_flight + tally.stopping + tally.releasing).unwrap_or(usize::MAX);
         told_to_stop.saturating_add(self.displaced.len())
     }
 
-    /// Servers whose last attempt did nothing have had their turn: they go before pending ones, as far as there is room for more
-    /// that are unavailable.
+    /// Servers whose last attempt did nothing come before pending servers, as far as more servers may be
+    /// unavailable.
     pub(super) fn retry_untouched(&mut self, now: Micros) {
         let ready: Vec<ServerId> = self
             .active
@@ -180,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Keeps a displaced server's place at the node where it will be tried again.
+    /// Reserves a slot for a displaced server at the node where it will be tried again.
     pub(super) fn pin(&mut self, id: ServerId, node: NodeId, ledger: &mut Ledger) {
         if let Some(Stage::Displaced { pinned, .. }) = self.active.get_mut(&id).map(|server| &mut server.stage) {
             *pinned = Some(node);
@@ -189,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Gives up the place that was kept for a server, if one was.
+    /// Releases the reserved slot of a server, if it has one.
     pub(super) fn unpin(&mut self, id: ServerId, ledger: &mut Ledger) {
         if let Some(Stage::Displaced { pinned, .. }) = self.active.get_mut(&id).map(|server| &mut server.stage)
             && let Some(node) = pinned.take()
@@ -199,7 +201,7 @@ impl Engine {
         }
     }
 
-    /// A server's first attempt is about to start.
+    /// Records that a server's first attempt is about to start.
     pub(super) fn begin(&mut self, id: ServerId, now: Micros) {
         self.active.insert(id, Server::new(now));
         self.rebalance_begins();

@@ -50,7 +50,7 @@ pub struct Server {
     pub starts: u32,
     /// The number of attempts that count against `max_attempts`.
     pub charged: u32,
-    /// How often the target's registry had not received the stop.
+    /// How many times the target's registry had not received the stop.
     pub repeats: u32,
     /// Targets that must not be tried again.
     pub excluded: Vec<NodeId>,
@@ -62,9 +62,9 @@ pub struct Server {
     pub store_failures: u32,
     /// When the last of these failed.
     pub store_failed_at: Option<Micros>,
-    /// The store refuses this server's object and serves other objects.
+    /// Whether the store refuses this server's object while it serves other objects.
     pub refused: bool,
-    /// The final write failed, so the server does not count as moved wherever it starts again.
+    /// Whether the final write failed. Then the server does not count as moved wherever it starts again.
     pub not_stored: bool,
 }
 

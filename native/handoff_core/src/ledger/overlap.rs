@@ -7,13 +7,13 @@
 //! node's share would go to other nodes.
 //!
 //! Guarantee: an overlap never exceeds what the ledger counts, and is never less than what the report may
-//! have missed. Within this range it keeps the projection as it was before the report: numbers that this
-//! drain explains change nothing, and of all other numbers only the unexplained part does.
+//! have missed. Within this range the projection stays as it was before the report: servers that this drain
+//! has sent do not change it, and only the difference that they do not explain does.
 
 use crate::ids::ModuleId;
 use crate::view::{NodeView, Scope};
 
-/// A number of a report that increases with servers.
+/// A number in a report that depends on the number of servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// All servers of the node.

@@ -1,12 +1,12 @@
-//! The attempts in flight, with their start times, and which of them wait for something else than the store.
+//! The attempts in flight, with their start times, and which of them wait for something other than the store.
 //!
 //! Guarantee: every permit counts from its start to its first finish, in whatever order attempts end. A
 //! second finish is ignored. Memory is one entry per attempt in flight.
 //!
 //! Attempts are numbered as they start, and a clock that runs backwards is treated as standing still, so the
 //! order of numbers is the order of starts. An attempt that is far older than attempts that were served
-//! meanwhile is *overdue*: it waits for something else than the store (a server's slow `terminate`, a path
-//! that loses messages). It keeps its permit, but no longer counts as load.
+//! meanwhile is *overdue*: it waits for something other than the store (a slow `terminate`, a connection that
+//! loses messages). It keeps its permit, but no longer counts as load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::time::Micros;
 pub struct Permit {
     number: u64,
     start: Micros,
-    /// The load integral at the start.
+    /// The value of the load integral at the start.
     area: u128,
 }
 
@@ -85,8 +85,8 @@ impl Flight {
         self.last + 1
     }
 
-    /// The first of an unbroken run of attempts that all started within the last `span`; [`Flight::next`] if
-    /// there is none.
+    /// The first of the latest attempts that all started within the last `span`; [`Flight::next`] if there is
+    /// none.
     pub fn first_within(&self, span: Micros) -> u64 {
         let from = self.now.since(span);
         self.active

@@ -1,7 +1,8 @@
 //! The search for the knee: the smallest limit that still has the full throughput.
 //!
-//! Guarantee: the limit is never 0 nor above the ceiling, and rises only on a measurement made while the limit was in use: by no
-//! more than half at a time, or to the double where attempts take a second or more and the step before was free.
+//! Guarantee: the limit is never 0 and never above the ceiling. It rises only after a measurement that was
+//! made while the limit was in use, by at most half. If attempts take a second or more and the previous step
+//! met no queue, it may double.
 //!
 //! ```text
 //!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower, twice: Drop)
@@ -18,10 +19,10 @@
 //!                                    └──► futile: Measure where we were
 //! ```
 //!
-//! Everything is decided by comparing two measurements at two limits, `low` and `high`. In a store with a queue latency grows
-//! in step with the limit and throughput does not; without a queue it is the other way round. So the share
-//! `(L_high / L_low - 1) / (high / low - 1)` is 0 below the knee and 1 above it, whatever the store, and where it is 1 the knee is at
-//! `high · L_low / L_high`.
+//! Every decision compares two measurements, at the limits `low` and `high`. With a queue in the store,
+//! latency grows in proportion to the limit and throughput does not; without a queue it is the reverse. So in
+//! any store the ratio `(L_high / L_low - 1) / (high / low - 1)` is 0 below the knee and 1 above it. If it is
+//! 1, the knee is at `high · L_low / L_high`.
 
 use std::cmp::Ordering;
 
@@ -38,30 +39,31 @@ use crate::time::Micros;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
-    /// At a limit that was learnt before, with that latency.
+    /// Checks a limit that was learnt before, with its latency.
     Learnt { latency: f64, knee: bool },
-    /// Nothing is known about this limit.
+    /// Measures a limit about which nothing is known.
     Measure,
-    /// One step up from `from`, where latency was `flat`. Blind: nothing is known about limits below `from`.
+    /// One step up from `from`, where latency was `flat`. `blind`: nothing is known about limits below
+    /// `from`.
     Climb { from: u32, flat: Measure, step: u32, blind: bool },
-    /// At the knee, as far as known.
+    /// Stays at the knee, as far as it is known.
     Hold { usual: Option<Measure>, attempts: u32 },
-    /// Down from `from`, where latency was `before`, to see whether it falls.
+    /// A step down from `from`, where latency was `before`, to see whether latency falls.
     Drop { from: u32, before: Measure, why: Why },
-    /// Down from `from` because of refusals; waiting for [`Knee::cut_helped`] or [`Knee::cut_futile`].
+    /// A step down from `from` because of refusals, until [`Knee::cut_helped`] or [`Knee::cut_futile`].
     Cut { from: u32 },
-    /// Back up after refusals, doubling up to `until`.
+    /// The way back up after refusals, by doubling, up to `until`.
     Recover { until: u32 },
 }
 
 /// Why a lower limit is tried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Why {
-    /// It was time to.
+    /// A probe was due.
     Probe,
     /// Nothing is known about lower limits.
     Blind,
-    /// Attempts took longer than before: because of the store, or because the machine was busy for a while.
+    /// Attempts took longer than before, because of the store or because the machine was busy for a while.
     Slower,
 }
 
@@ -71,16 +73,16 @@ pub(super) struct Knee {
     limit: u32,
     stage: Stage,
     window: Window,
-    /// How often this stage has measured again, because the machine may have been busy.
+    /// How many times this stage has measured again because the machine may have been busy.
     looks: u32,
-    /// Stalls of the machine seen so far, up to [`MOST_STALLS`].
+    /// The number of stalls of the machine seen so far, up to [`MOST_STALLS`].
     stalls: u32,
-    /// Running estimate of one attempt's spread.
+    /// Running estimate of the spread of one attempt.
     spread: f64,
-    /// Generations to hold before the next probe.
+    /// Generations of attempts to hold before the next probe.
     wait: u32,
     probe_up_next: bool,
-    /// A limit at which too much was refused.
+    /// A limit at which too many attempts were refused.
     wall: Option<u32>,
     /// Whether anything was ever measured.
     measured: bool,
@@ -127,7 +129,7 @@ impl Knee {
         self.window.served(ended, latency, self.limit);
     }
 
-    /// Too much is refused.
+    /// Lowers the limit because too many attempts are refused.
     pub fn cut(&mut self, flight: &Flight) {
         let from = if let Stage::Cut { from } = self.stage { from } else { self.limit };
         let to = (self.limit / 2).max(LOWEST_CUT).min(self.limit);
@@ -144,14 +146,14 @@ impl Knee {
         }
     }
 
-    /// Refusals do not depend on the limit.
+    /// Restores the limit because refusals do not depend on it.
     pub fn cut_futile(&mut self, flight: &Flight) {
         if let Stage::Cut { from } = self.stage {
             self.enter(Stage::Measure, from, flight);
         }
     }
 
-    /// Nothing was in flight for long: what was known may no longer hold.
+    /// Starts over after a long time without attempts, because the store may have changed.
     pub fn rested(&mut self, flight: &Flight) {
         if self.measured {
             self.wait = FIRST_WAIT;
@@ -161,7 +163,7 @@ impl Knee {
         }
     }
 
-    /// Decides what the window allows to decide.
+    /// Decides, if the window has a measurement.
     pub fn decide(&mut self, flight: &Flight) {
         match self.window.measure(flight) {
             None => {}
@@ -195,7 +197,7 @@ impl Knee {
         }
     }
 
-    /// The limit that was learnt was measured.
+    /// A limit that was learnt before was measured.
     fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.noise(measure, measure);
@@ -203,7 +205,7 @@ impl Knee {
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.looked();
             if !knee && self.limit < FEW && !long {
-                // It may be the knee of a small store.
+                // The limit may already be the knee of a small store, so the step is small.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
             }
             if !knee {
@@ -213,10 +215,11 @@ impl Knee {
             return self.hold(self.limit, Some(measure), flight);
         }
         if long && self.limit <= FEW {
-            // Pauses are likelier than a queue, which the next step shows.
+            // Pauses are more likely than a queue. The next step up shows which of them it is.
             return self.climb_by(LONG_STEP, measure, CAREFUL_STEPS, true, flight);
         }
-        // The first attempts of a node load code and make connections.
+        // The first attempts of a node take longer because they load code and open connections, so it
+        // measures again.
         if long || !self.look_again(1, flight) {
             self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
         }
@@ -310,24 +313,24 @@ impl Knee {
             return;
         }
         if measure.is_long() && possible > PAUSES && fall <= PAUSES {
-            // They contain pauses, which some have one more of, and wait in no queue.
+            // The attempts contain pauses, some of them one more than others, and there is no queue.
             return self.hold(from, None, flight);
         }
         if fall < 1.0 / (SLOWER + 2.0 * noise) {
-            // It takes longer though less is in flight: whatever the reason, it is not a queue of ours.
+            // Attempts take longer although fewer are in flight, so our attempts do not cause a queue.
             if !self.look_again(1, flight) {
                 self.hold(from, None, flight);
             }
         } else if fall > possible * (1.0 + IMPOSSIBLE) + 2.0 * noise {
-            // No queue is that long: what was slow is over.
+            // Latency has fallen more than a queue could explain, so a stall has ended.
             self.stalls = (self.stalls + 1).min(MOST_STALLS);
             self.hold(from, None, flight);
         } else if fall >= all_queue {
-            // Nothing but queue: further down.
+            // All of the fall was queueing, so the knee is further down.
             self.wait = FIRST_WAIT;
             self.drop(HALVE, measure, why, flight);
         } else if why == Why::Slower {
-            // Or it was not the lower limit that helped, but time.
+            // Perhaps it was only the time that helped, not the lower limit.
             self.climb(measure, 0, false, flight);
         } else if fall > NO_QUEUE {
             let knee = rounded(f64::from(from) / fall).clamp(self.limit, from);
@@ -408,8 +411,9 @@ impl Knee {
         }
     }
 
-    /// Measures attempts that start from now on, unless that was done `most` times, and once more for each stall of the machine
-    /// seen so far: in a stall, all that are in flight are late at once, as in a queue.
+    /// Measures again, with attempts that start from now on, because in a stall of the machine all attempts
+    /// in flight are late as in a queue. Does so at most `most` times, and once more for each stall seen so
+    /// far. Returns whether it does.
     fn look_again(&mut self, most: u32, flight: &Flight) -> bool {
         let looks = self.looks < most + self.stalls;
         if looks {
@@ -419,7 +423,7 @@ impl Knee {
         looks
     }
 
-    /// The attempts of the last look were not late: those before them met stalls.
+    /// The latest measurement was not late, so the earlier ones of this stage met stalls.
     fn looked(&mut self) {
         self.stalls = (self.stalls + self.looks).min(MOST_STALLS);
     }
@@ -433,7 +437,7 @@ impl Knee {
         self.spread.max(LEAST_SPREAD) * TRIMMING * (1.0 / a.count + 1.0 / b.count).sqrt()
     }
 
-    /// Makes the window larger when the noise asks for it and more attempts may be spent on it.
+    /// Makes the window larger if there is much noise and the window may still grow.
     fn look_closer(&mut self, noise: f64) -> bool {
         noise > CLEAR && self.window.len() < LOOK_CLOSER && self.window.widen(self.window_size())
     }

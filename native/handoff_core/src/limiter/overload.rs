@@ -4,24 +4,26 @@
 //! constant part, whatever its load, does not slow the drain permanently.
 //!
 //! Method: a running sum of refusals above the expected number (CUSUM). When it crosses its threshold, the
-//! limit is cut, and every cut is a trial. If refusals stop, the cut helped. If refusals continue at much the
-//! same rate while other attempts are served, they do not depend on the number in flight: their ratio becomes
-//! the expected one, and the cut is undone. If nearly everything is still refused, the limit is cut again.
+//! limit is cut, and every cut is a trial. If refusals stop, the cut helped. If refusals continue at about
+//! the same rate while other attempts are served, they do not depend on the number in flight: their rate
+//! becomes the expected one, and the cut is undone. If nearly everything is still refused, the limit is cut
+//! again.
 
 /// Refusals tolerated above the expected ratio. One in ten never crosses the threshold.
 const TOLERATED: f64 = 0.2;
 /// The threshold of the sum. When everything is refused it is crossed after five attempts, fewer than one
 /// generation of the starting limit.
 const BAR: f64 = 4.0;
-/// A cut helped when the attempts served in a row since then would, at the old rate, have contained this many
-/// refusals (by chance: e^-5, less than one in a hundred).
+/// A cut helped if, at the old rate, the attempts served in a row since then would have contained this many
+/// refusals. The probability that this happens by chance is e^-5, less than one in a hundred.
 const SPARED: f64 = 5.0;
 /// A cut did not help when refusals continue for this many attempts.
 const TRIAL: f64 = 20.0;
-/// This ratio of refusals, over as many refusals, is an outage: the limit is cut again before the trial ends.
+/// This ratio of refusals, over that many refusals, is an outage: the limit is cut again before the trial
+/// ends.
 const OUTAGE: f64 = 0.7;
 const OUTAGE_REFUSALS: f64 = 6.0;
-/// The expected ratio is updated over this many attempts, downwards only. A higher one requires a trial.
+/// The expected ratio is averaged over about this many attempts. It only falls; a rise requires a trial.
 const FORGET: f64 = 64.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,15 +1,17 @@
-//! One measurement: how long attempts take under one limit.
+//! A measurement: how long attempts take under one limit.
 //!
-//! Guarantee: a measurement is of a *cohort*, attempts in the order they started, not of whichever happened to end first: those are
-//! the lucky ones. It waits for four in five of them, and for the rest until they are plainly late, then counts these as slowest.
-//! One slow server in five therefore changes nothing, and the mean is that of the middle three fifths.
+//! Guarantee: a measurement is of a *cohort*, attempts in the order of their starts, not of those that
+//! happened to end first, which would be the fastest ones. It waits for four fifths of them, and for the rest
+//! until these are clearly late; late ones count as slowest. The result is the mean of the middle three
+//! fifths, so one slow server in five does not change it.
 //!
-//! A mean, not a median: with a queue in a store of few slots, latencies come in steps of a whole service time, and a median
-//! jumps between them where the mean follows.
+//! It uses a mean, not a median: with a queue in a store of few slots, latencies are multiples of the service
+//! time, and a median would jump between them.
 //!
-//! Attempts that take a second or more ([`LONG`]) are measured by the fastest fifth. They contain pauses, and some have one more
-//! than others: on a store that takes one write a second for each key, and of servers that end slowly. A mean of eight says
-//! only how many had one more. A queue delays the fastest, too. What these took is known when half of the cohort has ended.
+//! Attempts that take a second or more ([`LONG`]) are measured by the fastest fifth. Such attempts contain
+//! pauses, and some contain one more than others: on a store that accepts one write a second for each key, or
+//! with servers that stop slowly. A mean of eight would only show how many had one more. A queue delays the
+//! fastest attempts, too. How long these took is known when half of the cohort has ended.
 
 use std::ops::Range;
 
@@ -17,15 +19,17 @@ use super::flight::{Ended, Flight};
 use super::tuning::LONG;
 use crate::time::Micros;
 
-/// The largest cohort: past it, a closer look costs more time than it is worth.
+/// The largest cohort. A larger one would take more time than it is worth.
 pub(super) const LARGEST: u32 = 48;
-/// One in this many at either end is left out of the mean.
+/// The mean leaves out one in this many attempts at either end.
 const TRIM: usize = 5;
-/// Late: this many times the cohort's median. Log-normal noise of one half (sigma) on every operation puts 3 % there.
+/// An attempt is late after this many times the cohort's median. With log-normal noise (sigma one half) on
+/// every operation, 3 % of attempts are.
 const LATE: f64 = 1.5;
 /// The middle three fifths of a normal distribution span this many standard deviations.
 const MIDDLE_SPAN: f64 = 1.68;
-/// A sample is of this limit only if that much of it was in use during its life: anything less was not limited by us.
+/// A sample counts only if at least this part of the limit was in use during the attempt. Otherwise the limit
+/// did not matter.
 const IN_USE: f64 = 0.85;
 
 /// Latency at one limit, in microseconds.
@@ -38,12 +42,13 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    /// Whether attempts last so long that what they wait for is hardly a queue of the store.
+    /// Whether attempts take so long that they probably do not wait in a queue of the store.
     pub fn is_long(self) -> bool {
         self.latency >= LONG
     }
 
-    /// Two measurements of the same thing, as one. Older ones fade: at most [`LARGEST`] attempts' weight is kept.
+    /// Combines two measurements of the same limit. The weight is at most [`LARGEST`] attempts, so older
+    /// measurements fade.
     pub fn pooled(self, other: Measure) -> Measure {
         let count = self.count + other.count;
         let mix = |a: f64, b: f64| (a * self.count + b * other.count) / count;
@@ -59,7 +64,7 @@ impl Measure {
 pub(super) struct Window {
     first: u64,
     size: u32,
-    /// Number and latency of what was served, cohort or just after it.
+    /// Number and latency of the served attempts of the cohort and just after it.
     served: Vec<(u64, f64)>,
 }
 
@@ -69,14 +74,14 @@ impl Window {
         Window { first, size: size.min(LARGEST), served: Vec::new() }
     }
 
-    /// The next cohort under the same limit: attempts already in flight, even ended, belong to it.
+    /// The next cohort under the same limit. It includes attempts that have already started or even ended.
     pub fn followed_by(&self, size: u32, next: u64) -> Self {
         let first = self.cohort().end.min(next);
         let served = self.served.iter().copied().filter(|(number, _)| *number >= first).collect();
         Window { served, ..Window::open(first, size) }
     }
 
-    /// Makes the cohort larger; false when it is the largest already.
+    /// Makes the cohort larger. Returns false if it has the largest size already.
     pub fn widen(&mut self, by: u32) -> bool {
         let size = (self.size + by).min(LARGEST);
         let grew = size > self.size;
@@ -100,8 +105,8 @@ impl Window {
         self.served.iter().filter(|(number, _)| cohort.contains(number)).count()
     }
 
-    /// The measurement, once the cohort allows one. `Some(None)`: the cohort is over and too little of it is usable (refused,
-    /// released, or the limit was not in use).
+    /// The measurement, or `None` while the cohort has not enough results. `Some(None)`: the cohort is over,
+    /// but too few of its attempts are usable (refused, released, or started while the limit was not in use).
     pub fn measure(&self, flight: &Flight) -> Option<Option<Measure>> {
         let cohort = self.cohort();
         if flight.next() < cohort.end {

@@ -8,8 +8,8 @@ use crate::ids::{ModuleId, NodeId};
 use crate::ledger::{Count, Ledger};
 use crate::view::NodeView;
 
-/// The unit of loads. A later unit is less informative. Nodes are compared in the latest unit that any of
-/// them requires.
+/// The unit of loads, from the most to the least informative. Nodes are compared in the least informative
+/// unit that one of them needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     /// The used part of the capacity limits.
@@ -55,7 +55,7 @@ pub fn projected(metric: Metric, id: NodeId, node: &NodeView, module: ModuleId, 
     let load = match metric {
         Metric::Fill => fill,
         Metric::Servers => carried(id, node, ledger).unwrap_or(0.0) + 1.0,
-        // No report includes these servers.
+        // Servers of this drain are in no report yet.
         Metric::Assigned => f64::from(ledger.sent(id)) + 1.0,
     };
     Some(load / headroom(node))

@@ -39,7 +39,8 @@ impl Ledger {
     }
 
     /// The limit, if any, that one more server of `module` exceeds, by the numbers received and the servers
-    /// sent since then. `grace` is how much later than it was written a heartbeat may count as written.
+    /// sent since then. Because of clock errors, a heartbeat may count as written up to `grace` later than it
+    /// was.
     pub fn over_limit(&self, node: NodeIndex, module: u32, grace: Micros) -> Option<String> {
         let (written, limits) = self.entries[node].report.as_ref()?;
         let written = *written + grace;
@@ -73,7 +74,8 @@ impl Ledger {
         self.entries[node].arrived.clear();
     }
 
-    /// Servers of `module`, or of all modules, that a heartbeat written at `written` cannot contain.
+    /// The number of servers of `module`, or of all modules, that a heartbeat written at `written` cannot
+    /// include.
     fn since(&self, node: NodeIndex, module: Option<u32>, written: Micros) -> u32 {
         let entry = &self.entries[node];
         let counts = |of: u32| module.is_none_or(|module| module == of);

@@ -14,8 +14,8 @@ const PROGRESS_EVERY: u64 = 256;
 const LARGE: usize = 10_000;
 
 impl Checker {
-    /// Checks the start of an attempt. `grace` is how much later than it was written a heartbeat may count as
-    /// written.
+    /// Checks the start of an attempt. Because of clock errors, a heartbeat may count as written up to
+    /// `grace` later than it was.
     pub fn starts(
         &mut self,
         now: Micros,
@@ -99,7 +99,7 @@ impl Checker {
         }
     }
 
-    /// Checks the last result: nothing is left open, and the results agree with the events.
+    /// Checks the final result: every server is settled, and the results agree with the events.
     pub fn finished<'a>(
         &mut self,
         now: Micros,

@@ -17,7 +17,7 @@ pub(crate) struct Shares {
     /// How many servers each node may be sent.
     room: BTreeMap<String, f64>,
     sent: f64,
-    /// Whether the rebalance also knows what other ones know and move.
+    /// Whether the rebalance also knows the views and moves of other rebalances.
     knows_more: bool,
 }
 
@@ -54,12 +54,12 @@ impl Shares {
         }
     }
 
-    /// Records that the rebalance has other numbers than those of its views.
+    /// Records that the rebalance also has numbers that are not in its views.
     pub(crate) fn knows_more(&mut self) {
         self.knows_more = true;
     }
 
-    /// Records that a server that should move stays.
+    /// Records that a server that had begun to move stays.
     pub(crate) fn stays(&mut self) {
         self.sent -= 1.0;
     }
@@ -82,8 +82,8 @@ fn limit(node: &NodeView) -> Option<f64> {
     total.map(|total| total.limit)
 }
 
-/// The share of each node, given as pairs of servers and limit: by limit where all nodes have one, else the
-/// same for all.
+/// The share of each node, given as pairs of servers and limit: proportional to the limit if all nodes have
+/// one, else the same for all.
 pub fn shares(nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
     let all: f64 = nodes.iter().map(|(servers, _)| servers).sum();
     let limited = nodes.iter().all(|(_, limit)| limit.is_some());

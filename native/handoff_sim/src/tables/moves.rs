@@ -1,4 +1,4 @@
-//! How often a server moves while a cluster is replaced node by node, and how even the loads are afterwards:
+//! How often servers move while all nodes of a cluster are replaced, and how even the loads are afterwards:
 //! with drains only, and with rebalances after the deploy.
 
 use std::collections::BTreeSet;
@@ -51,20 +51,20 @@ const DECIDERS: [Decider; 5] = [
 /// The time from the end of the last drain to the first round of rebalances, and between rounds: the default
 /// of `after_ms`.
 const ROUND_MS: u64 = 60_000;
-/// One round must be enough. The second one shows whether it was.
+/// One round must be enough. The second round shows whether it was.
 const ROUNDS: u64 = 2;
 
-/// One deploy, decided by the engine or by a rule.
+/// The result of one deploy, decided by the engine or by a rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// How nodes are replaced.
     pub deploy: &'static str,
-    /// How many there are before.
+    /// The number of nodes before.
     pub nodes: usize,
     pub decided_by: &'static str,
     /// Moves of all servers over all servers.
     pub moves: f64,
-    /// Moves of the server that moved most often.
+    /// The number of moves of the server that moved most often.
     pub most_moves: u32,
     /// Servers on the fullest node at the end, divided by the mean of the remaining nodes.
     pub fullest: f64,
@@ -74,7 +74,7 @@ pub struct Row {
     pub down: u64,
 }
 
-/// Every deploy with every number of nodes and every decider.
+/// Runs every deploy with every number of nodes and every decider.
 pub fn moves(seed: u64) -> Vec<Row> {
     let mut rows = Vec::new();
     for (kind, sizes) in DEPLOYS {
@@ -158,7 +158,7 @@ pub fn text(rows: &[Row]) -> Table {
     text
 }
 
-/// The deploy with nothing else happening.
+/// The deploy without faults.
 pub fn scenario(deploy: Deploy, nodes: usize, strategy: Strategy, seed: u64) -> Scenario {
     let mut scenario = Named { nodes, servers: 0, deploy, ..NAMED[0] }.scenario(seed);
     scenario.servers = (0..nodes)

@@ -1,4 +1,4 @@
-//! Gap and drain time with the adaptive limiter and with the best fixed limit. That limit is unknown before a
+//! Gap and drain time with the adaptive limiter and with the best fixed limit, which is unknown before a real
 //! drain.
 
 use comfy_table::Table;
@@ -24,9 +24,9 @@ pub const SERVERS: u32 = 500;
 /// Figures of a configuration on a store, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
-    /// Gap of half of the servers.
+    /// The median gap.
     pub p50: f64,
-    /// Gap of 99 of 100.
+    /// The 99th percentile of the gaps.
     pub p99: f64,
     /// The whole drain.
     pub drain: f64,
@@ -44,7 +44,7 @@ pub struct Shape {
     pub servers: u32,
 }
 
-/// The shapes of the table.
+/// The stores of the table.
 pub fn shapes() -> Vec<Shape> {
     let quiet = |name, store| Shape { name, store, noise: Noise::default(), servers: SERVERS };
     let paced = |busy| StoreShape { paced: Some(Paced { stored_ms: 300, busy }), ..StoreShape::steady(None, 10.0) };
@@ -113,7 +113,7 @@ pub struct Row {
     pub fixed: Measured,
     /// The figures of the adaptive limiter.
     pub adaptive: Measured,
-    /// Adaptive over fixed.
+    /// The figures of the adaptive limiter divided by the fixed ones.
     pub ratio: Measured,
 }
 
@@ -171,12 +171,12 @@ pub fn drain(shape: &Shape, fixed: Option<u32>, seed: u64) -> Measured {
     measured(&world::run(scenario(shape, fixed, seed)))
 }
 
-/// One that starts from what was learnt.
+/// A drain that starts from what was learnt.
 pub fn drain_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Measured {
     measured(&world::run(starting_from(shape, learnt, seed)))
 }
 
-/// What a drain on this store has measured for the next one.
+/// What a drain on this store measures for the next one.
 pub fn learnt(shape: &Shape, seed: u64) -> Option<Learnt> {
     world::run(scenario(shape, None, seed)).drains[0].report.as_ref().and_then(|report| report.learnt)
 }

@@ -67,7 +67,7 @@ impl World {
         self.servers.lose(node, self.queue.now(), &mut self.cluster);
     }
 
-    /// Tells running drains that a node is gone, unless it has returned.
+    /// Tells running drains that a node is gone, unless it has come back.
     pub(super) fn lost(&mut self, node: NodeIndex) {
         if self.cluster.node(node).connected {
             return;

@@ -10,7 +10,7 @@ use crate::servers::{Place, ServerIndex};
 use crate::world::rehome::{Attempt, Step};
 use crate::world::{Due, World, events};
 
-/// How often clearing a reservation is tried, and the pause in between.
+/// How many times clearing a reservation is tried, and the pause between two tries.
 const CLEAR_TRIES: u32 = 3;
 const CLEAR_PAUSE: Micros = Micros::from_millis(200);
 
@@ -110,8 +110,8 @@ impl World {
         self.queue.after(overhead, Due::Attempt(token, Step::Begin));
     }
 
-    /// How much later than it was written a heartbeat may count as written: zero where clocks agree, and the
-    /// delay of the heartbeat where a source of the group has a clock behind the target's.
+    /// How much later than its real time a heartbeat may count as written: zero if clocks agree, and the
+    /// delay of the heartbeat if the clock of a source of the group is behind that of the target.
     fn grace(&self, group: usize, target: NodeIndex) -> Micros {
         let spec = &self.cluster.node(target).spec;
         let mut sources = self.drains.iter().filter(|drain| drain.group == group).map(|drain| drain.source);

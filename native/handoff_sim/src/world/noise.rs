@@ -9,10 +9,10 @@ use crate::world::{Due, World};
 #[derive(Debug, Default)]
 pub(super) struct Cores([Core; 2]);
 
-/// A core that other work wants, too. The kernel shares it fairly: while the other work runs, our threads
-/// earn time, at most one slice. A thread of ours starts at once while there is earned time. Then the other
-/// work gets a slice, and all threads that wait for the core wait for its end. The more of our threads wait,
-/// the more time they get per slice.
+/// A core that other work uses, too. The kernel shares it fairly: while the other work runs, our threads earn
+/// time, at most one slice. While there is earned time, our threads start at once. Then the other work runs
+/// for a slice, and our threads wait for its end. The more of our threads wait, the more time they get per
+/// slice.
 #[derive(Debug, Default, Clone, Copy)]
 struct Core {
     free: Micros,
@@ -20,12 +20,12 @@ struct Core {
     earned: Micros,
 }
 
-/// How many threads of all nodes can wait for one core: those of source, target and store.
+/// How many threads can wait for one core: those of source, target and store.
 const THREADS: u64 = 3;
 
 impl Cores {
-    /// Executes work on the core that is free first, beside other work that keeps a core for `slice`. Returns
-    /// the time of the end.
+    /// Executes work on the core that is free first, while other work keeps cores for `slice` at a time.
+    /// Returns the time of the end.
     fn work(&mut self, now: Micros, work: Micros, slice: Micros) -> Micros {
         let [one, other] = &mut self.0;
         let core = if one.free <= other.free { one } else { other };

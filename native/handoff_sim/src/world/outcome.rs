@@ -42,9 +42,9 @@ pub struct Outcome {
     pub loads: Vec<u32>,
     /// Servers that run nowhere at the end.
     pub down: u64,
-    /// Reservations that could not be cleared because the store refused.
+    /// The number of reservations that could not be cleared because the store refused.
     pub unreleased: u64,
-    /// Attempts that a target refused because it was full.
+    /// The number of attempts that a target refused because it was full.
     pub refused_full: u64,
     /// The number of events.
     pub events: u64,
@@ -60,7 +60,7 @@ impl Outcome {
         self.reports().map(|report| report.moved).sum()
     }
 
-    /// Servers that drains were asked to move.
+    /// The number of servers that the drains had to move.
     pub fn total(&self) -> u64 {
         self.reports().map(|report| report.total).sum()
     }
@@ -70,7 +70,7 @@ impl Outcome {
         self.reports().map(|report| report.left.get(&reason).copied().unwrap_or(0)).sum()
     }
 
-    /// The gap in milliseconds that this part of the moved servers did not exceed.
+    /// The quantile of the gaps, in milliseconds.
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
     pub fn gap_ms(&self, percent: usize) -> f64 {
         let rank = (self.gaps.len() * percent).div_ceil(100).max(1);

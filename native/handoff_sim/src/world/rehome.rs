@@ -1,6 +1,6 @@
-//! One attempt: `rehome_child` as the contract describes it, step by step, with everything that can go wrong
-//! in between. Before it stops a server that has something to store, or after a failure of the store, the
-//! source sees a write of its own go in.
+//! One attempt: the steps of `rehome_child`, with every possible failure between them. If the server has
+//! something to store, or the store has failed, the source makes a successful write before it stops the
+//! server.
 //!
 //! ```text
 //! begin ─▶ terminate ─▶ PUT state ─▶ GET ─▶ erpc to the target ─▶ PUT claim ─▶ PUT running ─▶ moved
@@ -24,7 +24,7 @@ use crate::world::{Due, World};
 const ERPC_SAME_REGION: Micros = Micros::from_millis(3_000);
 const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
 
-/// The step of an attempt. The flags say whether the store served the request before.
+/// The step of an attempt. The flag says whether the store served the previous request.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Begin,
@@ -37,7 +37,7 @@ pub(super) enum Step {
     AtTarget,
     Claimed(bool),
     Announced(bool),
-    /// The caller does not wait any longer.
+    /// The caller stops waiting.
     GiveUp(Outcome),
 }
 
@@ -148,8 +148,8 @@ impl World {
         }
     }
 
-    /// Whether the store has failed this drain and has not succeeded since then. A write of the source's own
-    /// is needed first in that case.
+    /// Whether the store has failed in this drain and has not succeeded since then. In that case the source
+    /// first has to make a successful write.
     fn attempt_is_suspect(&self, token: usize) -> bool {
         self.attempts[token].as_ref().is_some_and(|attempt| self.drains[attempt.drain].suspect)
     }
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// One erpc to the target.
+    /// Sends the erpc to the target.
     fn call(&mut self, token: usize) {
         let now = self.queue.now();
         let lag = millis(self.random.exponential(self.scenario.faults.registry_lag_ms));
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// A client's own start on a running node came first.
+    /// A client has already started the server on a running node.
     fn started_elsewhere(&mut self, token: usize) {
         let Some(attempt) = self.attempts[token].as_ref() else {
             return;
@@ -303,8 +303,7 @@ impl World {
         }
     }
 
-    /// Handles a request at the store. When the target's answer would come too late, the caller gives up
-    /// before.
+    /// Handles a request at the store. If the target's answer would come too late, the caller gives up first.
     fn request(&mut self, token: usize, then: fn(bool) -> Step) {
         let Some(server) = self.attempts[token].as_ref().map(|attempt| attempt.server) else {
             return;
@@ -344,7 +343,7 @@ impl World {
     fn end(&mut self, token: usize, outcome: Outcome) {
         let answered = self.attempts[token].as_ref().is_none_or(|attempt| attempt.answered);
         if answered {
-            // The caller has continued. Later attempts of the drain handle a server that did not start.
+            // The caller no longer waits. Later attempts of the drain handle a server that did not start.
             self.attempts[token] = None;
         } else {
             self.answer(token, outcome);
