@@ -41,7 +41,6 @@ impl Baseline {
         }
     }
 
-    /// The actions to execute now.
     pub fn poll(&mut self, now: Micros) -> Vec<Action> {
         let mut actions = Vec::new();
         while now < self.deadline && self.in_flight < self.config.max_concurrency {
@@ -68,7 +67,6 @@ impl Baseline {
         actions
     }
 
-    /// Handles an event.
     pub fn on_event(&mut self, event: Event) {
         match event {
             Event::Finished { id, outcome, .. } => {
@@ -94,12 +92,10 @@ impl Baseline {
         }
     }
 
-    /// The latest time of the end.
     pub fn deadline(&self) -> Micros {
         self.deadline
     }
 
-    /// True after the end.
     pub fn is_over(&self) -> bool {
         self.over
     }

@@ -13,13 +13,11 @@ use crate::world::{self, DrainOutcome, Outcome};
 pub struct Checked {
     /// The command-line option that shows a scenario of the series.
     pub option: &'static str,
-    /// How many scenarios ran.
     pub runs: u64,
     /// How many drains there were in them.
     pub drains: u64,
     /// How many servers these drains had to move.
     pub servers: u64,
-    /// How many they moved.
     pub moved: u64,
     /// How many scenarios violated a guarantee.
     pub broken: u64,
@@ -30,9 +28,7 @@ pub struct Checked {
 /// The kind of scenario that a seed generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// Drains.
     Drains,
-    /// Rebalances.
     Rebalances,
 }
 

@@ -49,7 +49,6 @@ pub enum Rule {
     Panic,
 }
 
-/// A violated guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     pub at: Micros,
@@ -68,7 +67,6 @@ pub(crate) enum Stage {
     Decided,
 }
 
-/// Checks one drain.
 #[derive(Debug)]
 pub struct Checker {
     source: String,
@@ -96,7 +94,6 @@ pub struct Checker {
     polls: u64,
     /// The shares; only for a rebalance.
     shares: Option<share::Shares>,
-    /// The first violations.
     pub broken: Vec<Violation>,
 }
 
@@ -132,7 +129,6 @@ impl Checker {
         }
     }
 
-    /// Records that the drain receives this view.
     pub fn shown(&mut self, view: ClusterView) {
         self.known = view.nodes.iter().map(|node| node.name.clone()).zip(0..).collect();
         self.lost.clear();
@@ -152,7 +148,6 @@ impl Checker {
         self.lost.insert(name.to_owned());
     }
 
-    /// Records that the drain is cancelled.
     pub fn told_cancelled(&mut self) {
         self.cancelled = true;
     }
@@ -191,7 +186,6 @@ impl Checker {
         self.enter(id, Stage::Decided);
     }
 
-    /// The node that drains.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -200,7 +194,6 @@ impl Checker {
         self.started
     }
 
-    /// Records a violation.
     pub fn breach(&mut self, at: Micros, rule: Rule, detail: String) {
         if self.broken.len() < TOLD {
             self.broken.push(Violation { at, rule, detail: format!("{}: {detail}", self.source) });

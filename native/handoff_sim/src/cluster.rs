@@ -42,7 +42,6 @@ pub struct NodeSpec {
     pub not_ready: Vec<(u64, u64)>,
 }
 
-/// A heartbeat as written.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
     written: Micros,
@@ -65,11 +64,9 @@ impl Heartbeat {
 pub struct Node {
     /// Its description in the scenario.
     pub spec: NodeSpec,
-    /// Whether its processes run.
     pub alive: bool,
     /// Whether other nodes are connected to it, or have not yet noticed that the connection is lost.
     pub connected: bool,
-    /// Whether the node is stopping.
     pub draining: bool,
     started: Option<i64>,
     of_module: Vec<u32>,
@@ -102,7 +99,6 @@ impl Cluster {
         Cluster { nodes: nodes.collect(), names, start }
     }
 
-    /// A node.
     pub fn node(&self, index: NodeIndex) -> &Node {
         &self.nodes[index]
     }
@@ -111,22 +107,18 @@ impl Cluster {
         &mut self.nodes[index]
     }
 
-    /// The number of nodes, running or not.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// True without nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The node of this name.
     pub fn find(&self, name: &str) -> Option<NodeIndex> {
         self.names.get(name).copied()
     }
 
-    /// The wall clock of a node, milliseconds.
     pub fn wall_ms(&self, index: NodeIndex, now: Micros) -> i64 {
         wall(now) + self.nodes[index].spec.skew_ms
     }
@@ -217,12 +209,10 @@ impl Cluster {
             || (module == 0 && node.spec.module_limit.is_some_and(|limit| node.of_module[0] >= limit))
     }
 
-    /// Adds a server to a node.
     pub fn arrive(&mut self, index: NodeIndex, module: u32) {
         self.nodes[index].of_module[module as usize] += 1;
     }
 
-    /// Removes a server from a node.
     pub fn leave(&mut self, index: NodeIndex, module: u32) {
         let count = &mut self.nodes[index].of_module[module as usize];
         *count = count.saturating_sub(1);
@@ -230,7 +220,6 @@ impl Cluster {
 }
 
 impl Node {
-    /// How many servers run there.
     pub fn servers(&self) -> u32 {
         self.of_module.iter().sum()
     }

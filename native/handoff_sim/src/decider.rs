@@ -8,9 +8,7 @@ use crate::scenario::Strategy;
 
 #[derive(Debug)]
 pub enum Decider {
-    /// The real engine.
     Engine(Box<Engine>),
-    /// A simple rule.
     Baseline(Box<Baseline>),
 }
 
@@ -34,7 +32,6 @@ impl Decider {
         Ok(Decider::Baseline(Box::new(baseline)))
     }
 
-    /// The actions to execute now.
     pub fn poll(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         match self {
             Decider::Engine(engine) => engine.poll(now, shared),

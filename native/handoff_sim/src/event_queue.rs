@@ -7,7 +7,6 @@ use std::collections::BinaryHeap;
 
 use handoff_core::time::Micros;
 
-/// A queue of future events.
 #[derive(Debug)]
 pub struct EventQueue<T> {
     now: Micros,
@@ -23,12 +22,10 @@ struct Entry<T> {
 }
 
 impl<T> EventQueue<T> {
-    /// An empty queue at this moment.
     pub fn new(now: Micros) -> Self {
         EventQueue { now, entered: 0, heap: BinaryHeap::new() }
     }
 
-    /// The time of the last event.
     pub fn now(&self) -> Micros {
         self.now
     }

@@ -26,7 +26,6 @@ pub enum Kind {
     Stale,
     /// The nodes begin one after the other, while servers are in flight.
     Staggered,
-    /// Any fault may occur.
     Trouble,
 }
 

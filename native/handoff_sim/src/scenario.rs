@@ -11,26 +11,19 @@ use handoff_core::{Config, StickyLevel};
 use crate::cluster::{NodeIndex, NodeSpec};
 use crate::store::StoreShape;
 
-/// The complete input of a run.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// Its name.
     pub name: String,
-    /// The seed of every fault and every latency.
     pub seed: u64,
     /// All nodes of the run. The script starts those with a negative age.
     pub nodes: Vec<NodeSpec>,
     /// The servers of each node at the start.
     pub servers: Vec<Load>,
-    /// The number of modules of the servers.
     pub modules: u32,
-    /// The sticky signatures of the servers.
     pub stickies: Vec<Vec<StickyLevel>>,
-    /// The store of all nodes.
     pub store: StoreShape,
     /// Delays of attempts outside the store.
     pub noise: Noise,
-    /// Random faults.
     pub faults: Faults,
     /// The script: events and their times.
     pub script: Vec<(When, Do)>,
@@ -48,11 +41,9 @@ pub struct Scenario {
 /// Servers of one kind on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Where they run.
     pub node: NodeIndex,
     pub count: u32,
     pub module: u32,
-    /// Their sticky signature.
     pub sticky: u32,
     pub priority: i32,
 }
@@ -115,7 +106,6 @@ pub enum When {
 /// An event of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
-    /// The node drains.
     Drain(NodeIndex),
     /// The node rebalances: it moves its excess.
     Rebalance(NodeIndex),
@@ -135,10 +125,8 @@ pub enum Do {
     Reconnect(NodeIndex),
 }
 
-/// What chooses the targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// The real engine.
     Engine,
     /// `rehome_child` without a target: the first node by DurableServer's rules; without limits, the one with
     /// the newest heartbeat.

@@ -6,7 +6,6 @@ use handoff_core::time::Micros;
 
 use crate::cluster::{Cluster, NodeIndex};
 
-/// Where a server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The server runs on this node.
@@ -20,7 +19,6 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub struct Server {
     pub module: u32,
-    /// Its sticky signature.
     pub sticky: u32,
     pub priority: i32,
     /// Whether the server fails in `init` on every node.
@@ -44,14 +42,12 @@ pub struct Server {
 /// A server's place in the list of all servers.
 pub type ServerIndex = u32;
 
-/// All servers.
 #[derive(Debug, Default)]
 pub struct Servers {
     servers: Vec<Server>,
 }
 
 impl Servers {
-    /// Adds a server that runs on `node`.
     pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool, unsynced: bool) {
         let (told_at, stopped_at, arrived_at, undone_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO, Micros::ZERO);
         let place = Place::On(node);
@@ -70,17 +66,14 @@ impl Servers {
         });
     }
 
-    /// A server.
     pub fn get(&self, index: ServerIndex) -> &Server {
         &self.servers[index as usize]
     }
 
-    /// All servers.
     pub fn all(&self) -> &[Server] {
         &self.servers
     }
 
-    /// Where a server is.
     pub fn place(&self, index: ServerIndex) -> Place {
         self.servers[index as usize].place
     }
@@ -100,7 +93,6 @@ impl Servers {
         self.servers[index as usize].told_at = now;
     }
 
-    /// Stops a server.
     pub fn stop(&mut self, index: ServerIndex, reserved: bool, now: Micros, cluster: &mut Cluster) {
         let server = &mut self.servers[index as usize];
         if let Place::On(node) = server.place {
@@ -134,7 +126,6 @@ impl Servers {
 }
 
 impl Server {
-    /// The place of the server.
     pub fn place(&self) -> Place {
         self.place
     }

@@ -28,7 +28,6 @@ pub enum Weather {
 pub struct StoreShape {
     /// Requests served at a time; `None`: all.
     pub slots: Option<u32>,
-    /// Median service time.
     pub latency_ms: f64,
     /// Sigma of the log-normal service time; 0 is constant.
     pub sigma: f64,

@@ -14,7 +14,6 @@ fn table(heading: &[&str]) -> Table {
     table
 }
 
-/// The median.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)

@@ -32,7 +32,6 @@ use rehome::{Attempt, Step};
 /// The virtual time at which runs start: long enough after zero for everything that happened before.
 pub const START: Micros = Micros::from_millis(3_600_000);
 
-/// A due event.
 #[derive(Debug)]
 enum Due {
     Script(usize),
@@ -102,7 +101,6 @@ pub struct World {
     broken: Vec<Violation>,
 }
 
-/// Runs a scenario to its end.
 pub fn run(scenario: Scenario) -> Outcome {
     World::new(scenario, false).run()
 }

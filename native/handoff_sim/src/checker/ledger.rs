@@ -54,12 +54,10 @@ impl Ledger {
         })
     }
 
-    /// Records the start of an attempt.
     pub fn start(&mut self, node: NodeIndex, module: u32) {
         self.entries[node].in_flight[module as usize] += 1;
     }
 
-    /// Records the end of an attempt.
     pub fn end(&mut self, node: NodeIndex, module: u32) {
         self.entries[node].in_flight[module as usize] -= 1;
     }

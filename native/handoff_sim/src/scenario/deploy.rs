@@ -8,7 +8,6 @@ pub const OLD_RELEASE: &str = "1";
 /// See [`OLD_RELEASE`].
 pub const NEW_RELEASE: &str = "2";
 
-/// How nodes are replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deploy {
     /// One after the other. Each new node starts before an old one stops.
@@ -23,7 +22,6 @@ pub enum Deploy {
     WholeStop,
     /// One node drains. Half a second later the other region disappears without notice.
     RegionLoss,
-    /// One node drains.
     Single,
 }
 

@@ -9,13 +9,10 @@ use crate::store::{StoreShape, Weather};
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
-    /// Its name on the command line.
     pub name: &'static str,
     /// Nodes before the deploy, and servers on each.
     pub nodes: usize,
-    /// See `nodes`.
     pub servers: u32,
-    /// How nodes are replaced.
     pub deploy: Deploy,
     /// Whether drains share one ledger and limiter.
     pub coordinated: bool,
@@ -25,7 +22,6 @@ pub struct Named {
     pub flaps: &'static [(u64, u64)],
     /// Every node's limit for module 0, of which four in five servers are.
     pub hot_limit: Option<u32>,
-    /// The expected result.
     pub expect: Expect,
 }
 
@@ -103,7 +99,6 @@ pub const NAMED: &[Named] = &[
 ];
 
 impl Named {
-    /// The row of this name.
     pub fn find(name: &str) -> Option<&'static Named> {
         NAMED.iter().find(|named| named.name == name)
     }

@@ -57,7 +57,6 @@ const ROUNDS: u64 = 2;
 /// The result of one deploy, decided by the engine or by a rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// How nodes are replaced.
     pub deploy: &'static str,
     /// The number of nodes before.
     pub nodes: usize,
@@ -131,7 +130,6 @@ pub fn rounds(outcome: &Outcome) -> usize {
     moved.map(|drain| drain.began.since(first).as_millis() / ROUND_MS).collect::<BTreeSet<_>>().len()
 }
 
-/// The rows as text.
 pub fn text(rows: &[Row]) -> Table {
     let mut text = table(&[
         "deploy",

@@ -40,15 +40,11 @@ pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
     scenario
 }
 
-/// The cost of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Servers to be moved.
     pub servers: u32,
-    /// Nodes in every view.
     pub nodes: usize,
     pub moved: u64,
-    /// Events.
     pub events: u64,
     /// The longest drain, seconds of virtual time.
     pub virtual_s: f64,
@@ -80,7 +76,6 @@ pub fn scale(servers: u32, nodes: usize, seed: u64) -> (Row, world::Outcome) {
     (row, outcome)
 }
 
-/// The row as text.
 pub fn text(row: &Row) -> Table {
     let mut text =
         table(&["servers", "nodes", "moved", "events", "virtual time", "wall time", "a server", "peak memory"]);

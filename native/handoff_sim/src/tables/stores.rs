@@ -24,23 +24,19 @@ pub const SERVERS: u32 = 500;
 /// Figures of a configuration on a store, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Measured {
-    /// The median gap.
     pub p50: f64,
     /// The 99th percentile of the gaps.
     pub p99: f64,
-    /// The whole drain.
     pub drain: f64,
 }
 
 /// A store, and the delays of attempts around it.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The name of the store in the table.
     pub name: &'static str,
     pub store: StoreShape,
     /// The delays around the store.
     pub noise: Noise,
-    /// Servers to move.
     pub servers: u32,
 }
 
@@ -102,14 +98,11 @@ pub fn shapes() -> Vec<Shape> {
     ]
 }
 
-/// One store shape.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// The kind of store.
     pub store: &'static str,
     /// The fixed concurrency that was best there.
     pub best_fixed: u32,
-    /// Its figures.
     pub fixed: Measured,
     /// The figures of the adaptive limiter.
     pub adaptive: Measured,
@@ -133,7 +126,6 @@ fn row(shape: &Shape, seeds: u64) -> Option<Row> {
     Some(Row { store: shape.name, best_fixed, fixed, adaptive, ratio })
 }
 
-/// The rows as text.
 pub fn text(rows: &[Row]) -> Table {
     let mut text = table(&[
         "store",
@@ -166,7 +158,6 @@ pub fn measure(shape: &Shape, fixed: Option<u32>, seeds: u64) -> Measured {
     Measured { p50: of(|run| run.p50), p99: of(|run| run.p99), drain: of(|run| run.drain) }
 }
 
-/// One of these drains.
 pub fn drain(shape: &Shape, fixed: Option<u32>, seed: u64) -> Measured {
     measured(&world::run(scenario(shape, fixed, seed)))
 }

@@ -10,26 +10,19 @@ use crate::world::World;
 /// One drain of a run.
 #[derive(Debug, Clone)]
 pub struct DrainOutcome {
-    /// The node that drained.
     pub source: String,
     /// The goal of the drain.
     pub goal: Goal,
-    /// When it began.
     pub began: Micros,
-    /// How long it took.
     pub took: Micros,
     /// What the engine reports; `None` where a baseline decided.
     pub report: Option<Report>,
 }
 
-/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The scenario's name.
     pub name: String,
-    /// Its seed.
     pub seed: u64,
-    /// Violated guarantees.
     pub broken: Vec<Violation>,
     /// The drains in the order of their starts.
     pub drains: Vec<DrainOutcome>,
@@ -46,7 +39,6 @@ pub struct Outcome {
     pub unreleased: u64,
     /// The number of attempts that a target refused because it was full.
     pub refused_full: u64,
-    /// The number of events.
     pub events: u64,
     /// A hash of all events: equal for equal runs.
     pub digest: u64,
@@ -55,7 +47,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Servers moved, as the engine reports.
     pub fn moved(&self) -> u64 {
         self.reports().map(|report| report.moved).sum()
     }

@@ -41,7 +41,6 @@ pub(super) enum Step {
     GiveUp(Outcome),
 }
 
-/// An attempt under way.
 #[derive(Debug)]
 pub(super) struct Attempt {
     drain: usize,
