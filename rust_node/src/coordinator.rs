@@ -1,7 +1,8 @@
-//! Between the distribution layer and the drain service: messages in, messages out, and the clock.
+//! Connects the distribution layer with the drain service: passes messages in both directions, and reads the
+//! clock.
 //!
-//! Guarantee: everything that waits in the mailbox is handled before the engines decide, so that a burst of
-//! outcomes costs one decision; what is sent in one round goes out in one round.
+//! Guarantee: all queued messages are handled before the engines decide, so that a burst of outcomes costs
+//! one decision. All messages of one round are sent together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,25 +27,25 @@ use crate::service::{DrainInfo, EndedDrain, Key, Output, Refusal, Service, Servi
 
 /// This program's release.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
-/// Taken in before the engines decide; then others have their turn.
+/// The most messages that are handled before the engines decide.
 const BATCH: usize = 1_000;
-/// For the last messages of a node that stops, and for its peers to close.
+/// The time for the last messages of a node that stops, and for its peers to close their connections.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Why there is no coordinator.
+/// Why the coordinator could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("a process named {NODE_PROCESS} is registered already")]
 pub struct NameTaken;
 
-/// A question to the coordinator: where are you?
+/// A request for the state of the coordinator.
 #[derive(Debug)]
 pub struct Query(pub oneshot::Sender<Snapshot>);
 
-/// Where the coordinator is.
+/// The state of the coordinator.
 #[derive(Debug)]
 pub struct Snapshot {
     pub drains: Vec<DrainInfo>,
-    /// The latest drains that have ended, the last one first.
+    /// The latest drains that have ended, newest first.
     pub ended: Vec<EndedDrain>,
     /// The latest refusals, newest first.
     pub refused: Vec<Refusal>,
@@ -76,7 +77,7 @@ enum Watched {
 }
 
 impl Coordinator {
-    /// On that node.
+    /// Creates the coordinator of that node.
     ///
     /// # Errors
     /// [`NameTaken`].
@@ -112,8 +113,8 @@ impl Coordinator {
                 Some(query) = queries.recv() => self.answer(query),
                 () = sleep(pause) => {}
             }
-            // One time for the whole round, from before the mailbox is emptied: a drain is silent only if
-            // nothing of it is in there, however long this takes.
+            // One time for the whole round, read before the mailbox is emptied: however long the round takes,
+            // a drain whose message is in the mailbox does not count as silent.
             let now = self.now();
             first.into_iter().for_each(|inbound| self.take_in(now, inbound));
             for _ in 1..BATCH {
@@ -129,7 +130,7 @@ impl Coordinator {
             }
         }
         info!("stopping: drains are handed back to their nodes");
-        // The announcement first: a drain that is handed back must not choose this node again.
+        // The announcement comes first, so that a drain that is handed back does not choose this node again.
         let agents: Vec<Arc<str>> = self.presence.agents().map(|(peer, _)| Arc::clone(peer)).collect();
         for peer in agents {
             self.announce(&peer, false);
@@ -174,7 +175,7 @@ impl Coordinator {
         let peer = &delivery.peer;
         match Message::from_checked(&delivery.payload) {
             Ok(Message::Welcome(welcome)) => self.welcome(peer, welcome),
-            // From a node that was not asked it is a message like any other.
+            // An answer of a node that was not asked is treated like any other message.
             Ok(Message::Description(description)) if self.overview.was_asked(peer) => {
                 self.overview.take(now, peer, description);
                 self.count_cordoned();
@@ -189,7 +190,7 @@ impl Coordinator {
         }
     }
 
-    /// One agent of a node is monitored: the latest that answers.
+    /// Only one agent of each node is monitored, the latest that has answered.
     fn welcome(&mut self, peer: &Arc<str>, Welcome { agent: pid, release }: Welcome) {
         let agent = Agent { pid: pid.clone(), release };
         if pid.node.name != **peer || !self.presence.add_agent(peer, agent) {
@@ -213,7 +214,7 @@ impl Coordinator {
             _ => ("field", Some(invalid())),
         };
         Metrics::count(&self.metrics.refused, kind);
-        // Else a peer of another release would fill the log, and leave no other refusal in the history.
+        // Otherwise a peer of another release would fill the log, and push other refusals out of the history.
         if let Some(repeated) = self.node.note_mistake(peer, kind) {
             let advice = match error {
                 WireError::Version { .. } | WireError::Kind { .. } => {
@@ -275,7 +276,7 @@ impl Coordinator {
         });
     }
 
-    /// Asks every agent what it says of its node.
+    /// Asks every agent for the description of its node.
     fn describe(&mut self, now: Micros) {
         let peers: BTreeSet<Arc<str>> = self.presence.agents().map(|(peer, _)| Arc::clone(peer)).collect();
         let question = Describe { request: RequestId(0), from: self.mailbox.pid.clone() }.into();

@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Guarantees
-//! - Nothing that a peer or a stranger sends can end the process, and the memory that each can make it use is
-//!   bounded ([`limits`]).
+//! - Nothing that a peer or an unauthenticated client sends can end the process. The memory that each of them
+//!   can make it use is bounded ([`limits`]).
 //! - Messages of one peer reach a mailbox in order, `PeerUp` before and `PeerDown` after all of them.
-//! - A call ends: with the answer, when the callee or the connection is gone, or at its deadline.
+//! - Every call ends: with the answer, when the callee or the connection is gone, or at its deadline.
 
 pub mod calls;
 pub mod cause;

@@ -5,7 +5,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/` | a page for people, which shows what `/status` says |
+//! | `/` | an HTML page with the data of `/status` |
 //! | `/healthz` | 200 while the process runs |
 //! | `/readyz` | 200 while the node accepts drains; else 503 with the reason. Then a line for each node that
 //! is not connected |
@@ -129,7 +129,7 @@ impl Source {
         timeout(at_most, asked).await.ok().flatten()
     }
 
-    /// Why no drain is accepted, judged by this module's own data.
+    /// Why no drain is accepted, as far as this module knows.
     fn not_ready(&self, coordinator: Option<&Snapshot>) -> Option<&'static str> {
         if self.stopping.is_cancelled() {
             Some("stopping")

@@ -1,7 +1,8 @@
 //! `durable-handoff-node`: a hidden node that coordinates the drains of a BEAM cluster.
 //!
-//! It decides; the draining node acts. It evaluates nothing on a BEAM node but `erlang:nodes()`, and it can
-//! be killed at any moment: the draining nodes go on with their embedded engines.
+//! It decides, and the draining nodes act. The only function that it calls on a BEAM node is
+//! `erlang:nodes()`. It can be killed at any moment: the draining nodes then continue with their embedded
+//! engines.
 //!
 //! ```text
 //!   settings ─▶ commands ─▶ coordinator ─▶ service ─▶ handoff_core     who goes where, and when

@@ -23,7 +23,6 @@ impl EncodeLabelSet for Kind {
     }
 }
 
-/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Gauge,
@@ -45,7 +44,6 @@ pub struct Described {
 
 macro_rules! metrics {
     ($($(#[$about:meta])* $field:ident: $form:ident, $name:literal, $help:literal;)*) => {
-        /// All metrics of one node.
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Arc<Registry>,
@@ -63,7 +61,6 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// All metrics.
             pub const DESCRIBED: &[Described] =
                 &[$(Described { name: concat!("durable_handoff_", $name), help: $help, form: Form::$form },)*];
         }
@@ -96,7 +93,7 @@ metrics! {
     attempts: Counters, "attempts", "Attempts by outcome";
     moved: Counter, "moved", "Servers moved";
     left: Counters, "left", "Servers that drains have left, by reason";
-    /// As in reports: an upper bound of the time in which a server was unavailable.
+    /// As in reports, this is an upper bound of the time in which a server was unavailable.
     gap_seconds: Histogram, "gap_seconds", "From the start of the attempt that stopped a server until it was moved";
     limit: Gauge, "limit", "Attempts that may be in flight, all storages";
     in_flight: Gauge, "in_flight", "Attempts in flight, all storages";

@@ -50,7 +50,6 @@ use storage::Storage;
 /// The key of a drain: its node, and the node's number for the drain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The draining node.
     pub peer: Arc<str>,
     /// The number that the node gave the drain.
     pub id: DrainId,
@@ -60,9 +59,7 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     Send {
-        /// The node of the recipient.
         peer: Arc<str>,
-        /// The recipient.
         to: Pid,
         message: Box<Message>,
     },

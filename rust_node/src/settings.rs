@@ -31,7 +31,6 @@ pub enum LogFormat {
 /// The checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This node's name.
     pub name: NodeName,
     /// Nodes to connect to.
     pub connect: Vec<Seed>,
@@ -41,7 +40,6 @@ pub struct Settings {
     pub dns_server: Option<SocketAddr>,
     /// Where to accept connections, if at all.
     pub listen: Option<SocketAddr>,
-    /// The shared secret.
     pub cookie: Cookie,
     /// The allow-list of peers.
     pub allow: AllowList,

@@ -137,7 +137,8 @@ struct Tally {
 impl Engine {
     /// A drain of `servers` that starts at `now` on the cluster in `view`.
     ///
-    /// # Errors [`EngineError::Invalid`] with every problem of `config`, `servers` and `view`.
+    /// # Errors
+    /// [`EngineError::Invalid`] with every problem of `config`, `servers` and `view`.
     pub fn new(
         config: Config,
         servers: &[ServerSpec],

@@ -1,4 +1,5 @@
-# A BEAM's side of the round trips: a process that echoes, and one that measures how fast another node's echoes.
+# The BEAM's side of the round trips: a process that echoes, and one that measures the echo process of another
+# node.
 defmodule Bench do
   def echo do
     receive do
@@ -23,7 +24,7 @@ defmodule Bench do
     measure()
   end
 
-  # The clock is looked at once in a hundred: on both sides, so that it costs neither much.
+  # Both sides read the clock only once in a hundred round trips, so that it costs little.
   defp round_trips(echo, until, in_flight, count) do
     receive do
       number when is_integer(number) -> send(echo, {self(), number})

@@ -13,15 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const COOKIE: &str = "bench";
-/// For anything to happen at all.
+/// The time limit of every wait.
 pub const SOON: Duration = Duration::from_secs(120);
 const SCRIPT: &str = include_str!("beam.exs");
 
-/// A child that has said it is up.
+/// A child process that has reported that it is up.
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it and waits for a line of its output that contains `text`; what follows the text.
+    /// Starts it and waits for a line of its output that contains `text`. Returns what follows the text.
     pub fn start(command: &mut Command, text: &str) -> anyhow::Result<(Process, String)> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot be started")?;
         let out = child.stdout.take().context("no output")?;
@@ -29,7 +29,7 @@ impl Process {
         let mut lines = BufReader::new(out).lines().map_while(Result::ok);
         let found = lines.find_map(|line| line.split_once(text).map(|(_, rest)| rest.to_owned()));
         let rest = found.with_context(|| format!("it ended without saying {text:?}"))?;
-        // So that it never waits for room.
+        // The rest of the output is read, so that the child never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Ok((process, rest))
     }
@@ -54,17 +54,16 @@ impl Drop for Process {
     }
 }
 
-/// CPU time that a process has used: of all its threads, user and system. To 10 ms: Linux counts in hundredths of a
-/// second.
+/// CPU time that a process has used, user and system, of all its threads. Linux counts it in units of 10 ms.
 pub fn cpu(pid: &str) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name before it may contain spaces.
+    // The process name before these fields may contain spaces.
     let (_, fields) = stat.rsplit_once(") ").context("no name")?;
     let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
     Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
 }
 
-/// A node name that is not in use, of the kind of `host`.
+/// An unused node name on `host`.
 pub fn unique(prefix: &str, host: &str) -> String {
     format!("{prefix}_{:08x}@{host}", rand::random::<u32>())
 }
@@ -84,7 +83,7 @@ pub fn own_node(name: &str, tls: Option<Tls>) -> anyhow::Result<Node> {
     let name = names::parse(name).map_err(anyhow::Error::msg)?;
     Ok(Node::new(NodeOptions {
         local: Local { name, creation: rand::random::<u32>() | 1, cookie: Cookie::new(COOKIE)? },
-        // A BEAM's first TLS handshake loads a great deal.
+        // The first TLS handshake of a BEAM loads much code.
         limits: Limits { handshake_timeout: SOON, ..Limits::default() },
         allow: AllowList::default(),
         tls,
@@ -102,7 +101,7 @@ pub fn node(arguments: &[String]) -> anyhow::Result<(Process, u16)> {
     let program = program.ancestors().nth(2).context("no directory")?.join("durable-handoff-node");
     let mut command = Command::new(&program);
     command.args(["run", "--http", "127.0.0.1:0"]).args(arguments).env("DURABLE_HANDOFF_COOKIE", COOKIE);
-    // Its log goes to standard error; the lines that matter here are wanted on a pipe.
+    // Its log goes to standard error, which is read through a pipe.
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(command.get_program()).args(command.get_args());
     shell.env("DURABLE_HANDOFF_COOKIE", COOKIE);
@@ -122,7 +121,7 @@ pub async fn get(port: u16, path: &str) -> anyhow::Result<String> {
     Ok(answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
 }
 
-/// Asks again until it is so.
+/// Repeats the question until the answer is true.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let until = Instant::now() + SOON;
     while Instant::now() < until {

@@ -66,7 +66,7 @@ pub async fn measure(connections: usize, seconds: u64, tick_times_s: &[u64]) -> 
 }
 
 impl Idle {
-    /// For people.
+    /// The figures as text.
     pub fn table(&self) -> String {
         let Idle { connections, tick_times_s, seconds, connected_at_the_end, youngest_s, dropped, node_bytes } = self;
         let tick_times: Vec<String> = tick_times_s.iter().map(u64::to_string).collect();

@@ -82,7 +82,7 @@ async fn orders(mailbox: &mut Mailbox) -> anyhow::Result<()> {
 }
 
 impl Memory {
-    /// For people.
+    /// The figures as text.
     pub fn table(&self) -> String {
         let mb = |bytes: u64| format!("{}.{} MB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576);
         let each = self.registered_bytes.saturating_sub(self.before_bytes) / u64::from(self.servers.max(1));

@@ -17,19 +17,19 @@ use crate::certificates;
 pub struct RoundTrips {
     transport: &'static str,
     in_flight: u32,
-    /// Round trips a second, each round's.
+    /// Round trips a second of each round.
     rust: Vec<f64>,
     beam: Vec<f64>,
     rust_median: f64,
     beam_median: f64,
-    /// Rust's median to the BEAM's.
+    /// Rust's median divided by the BEAM's.
     ratio: f64,
     /// CPU time of the asking side for one round trip, over all rounds, microseconds.
     rust_cpu_us: f64,
     beam_cpu_us: f64,
 }
 
-/// What one side did in one round, or in several.
+/// The result of one side in one or several rounds.
 #[derive(Debug, Default)]
 struct Done {
     round_trips: u32,
@@ -70,7 +70,7 @@ pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTr
         for in_flight in [1, 64] {
             let (mut rust, mut beam) = (Vec::new(), Vec::new());
             let (mut all_rust, mut all_beam) = (Done::default(), Done::default());
-            // The first of each is for warming up.
+            // The first round of each side is a warm-up.
             for round in 0..=rounds {
                 let of_rust = from_rust(&node, &mut mailbox, &echo, in_flight, round_ms).await?;
                 let before = asking.cpu()?;
@@ -170,7 +170,7 @@ fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// For people.
+/// The figures as text.
 pub fn table(rows: &[RoundTrips]) -> String {
     let mut text = "Round trips a second with a BEAM process (median of rounds, in turn)\n".to_owned();
     text.push_str("transport  in flight  from Rust  from a BEAM  ratio  CPU us Rust  CPU us BEAM\n");

@@ -19,7 +19,7 @@ use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 /// servers, which takes requests to the store. A dry run lists the servers, too.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long a command waits after the timeout that it gave the node.
+/// How much longer a command waits than the timeout that it gave the node.
 const LATE: Duration = Duration::from_secs(10);
 
 pub(super) struct Agent<'a> {
@@ -213,7 +213,7 @@ fn agent_process() -> Process {
     Process::Name(AGENT_PROCESS.to_owned())
 }
 
-/// Why a node cannot be reached, and what to do about it.
+/// Says why a node cannot be reached and what to do about it.
 pub(super) fn why(error: &DialError) -> String {
     error.cause().map_or_else(|| error.to_string(), |cause| format!("{error}; {}", cause.advice()))
 }

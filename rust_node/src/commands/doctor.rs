@@ -24,7 +24,6 @@ use crate::settings::Settings;
 /// the connection earlier.
 const WATCH: Duration = Duration::from_secs(4);
 
-/// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {

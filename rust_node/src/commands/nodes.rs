@@ -81,7 +81,7 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
     while !next.is_empty() {
         let mut round = JoinSet::new();
         for seed in next.drain(..) {
-            // A node may name ever more that are not there.
+            // A node may name any number of nodes that do not exist.
             if seen.len() >= node.options().limits.known || !seen.insert(seed.name.to_string()) {
                 continue;
             }

@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use choice::{Asked, choose};
 use result::{Moves, OfNode, Rebalanced};
 
-/// How many progress messages of all nodes may wait to be shown.
+/// The largest number of queued progress messages of all nodes.
 const STEPS: usize = 64;
 
 /// What to rebalance, and how.
@@ -94,7 +94,7 @@ pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Res
     Ok(rebalanced.exit())
 }
 
-/// Asks all nodes. Returns the answers by node name.
+/// Asks all nodes to rebalance. Returns the answers by node name.
 async fn ask_all(
     node: &Node,
     supervisor: &str,

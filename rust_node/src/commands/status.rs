@@ -1,4 +1,4 @@
-//! `status`: what a running node coordinates, asked of its HTTP service.
+//! `status`: asks the HTTP service of a running node what it coordinates.
 //!
 //! Guarantee: it needs no cookie and connects to no cluster; an answer longer than [`LONGEST`] or later than
 //! [`ANSWER`] is an error.
@@ -34,7 +34,7 @@ pub struct StatusFlags {
     pub json: bool,
 }
 
-/// Of a host, by address or name, and a port.
+/// Parses an address or a host name, with a port.
 fn place(text: &str) -> Result<String, String> {
     let place = text.rsplit_once(':').filter(|(host, port)| {
         let is_host = !host.is_empty() && !host.contains('/') && (!host.contains(':') || host.starts_with('['));
@@ -44,10 +44,10 @@ fn place(text: &str) -> Result<String, String> {
     place.map(|_| text.to_owned()).ok_or_else(wrong)
 }
 
-/// Asks and prints.
+/// Asks the node and prints the answer.
 ///
 /// # Errors
-/// When there is an answer that cannot be read, or the result cannot be printed.
+/// When the answer cannot be read or the result cannot be printed.
 pub async fn status(flags: StatusFlags) -> anyhow::Result<Exit> {
     let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(&flags.http)).await else {
         let _closed = writeln!(std::io::stderr(), "durable-handoff-node: nothing serves HTTP on {}", flags.http);

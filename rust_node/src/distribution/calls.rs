@@ -42,7 +42,6 @@ pub struct Request {
     pub from: Pid,
     /// The tag, which the reply repeats.
     tag: Term,
-    /// The request.
     pub body: Term,
 }
 

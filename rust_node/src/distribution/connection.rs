@@ -1,11 +1,12 @@
 //! One connection: a task that reads, a task that writes.
 //!
-//! Guarantee: the reader never waits for the recipient of a message, only for room in the peer's own allowance. The
-//! writer's queue is bounded in bytes. It sends a tick when it has sent nothing else for [`TICK_EVERY`]. A peer that
-//! sends nothing, or reads nothing, for the tick time is dropped.
+//! Guarantee: the reader never waits for the recipient of a message, only until the peer's own allowance of
+//! unhandled bytes has room. The writer's queue is bounded in bytes, and the writer sends a tick when it has
+//! sent nothing else for [`TICK_EVERY`]. A peer that sends nothing, or reads nothing, for the tick time is
+//! dropped.
 //!
-//! The peer may have any tick time from eight seconds on: our ticks are frequent enough. A peer that is silent for half
-//! of our tick time, because it ticks less often, is pinged.
+//! Our ticks are frequent enough for any peer with a tick time of eight seconds or more. A peer that is
+//! silent for half of our tick time, because it ticks less often, is pinged.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -46,24 +46,20 @@ pub enum Control {
     Monitor {
         from: Pid,
         to: Process,
-        /// Names the monitor.
         reference: Reference,
     },
     /// The peer removes a monitor.
     Demonitor {
-        /// Names the monitor.
         reference: Reference,
     },
     /// A process that this node monitors has ended.
     MonitorExit {
-        /// Names the monitor.
         reference: Reference,
         /// The exit reason, when it is an atom.
         reason: Option<String>,
     },
     /// The peer asks to spawn a process here.
     SpawnRequest {
-        /// Names the request.
         reference: Reference,
         from: Pid,
     },

@@ -1,13 +1,13 @@
 //! Connects to the configured nodes, and to all nodes that they know.
 //!
-//! Guarantee: a configured node is dialled without end, with pauses that double up to the longest and vary by
-//! half, so that nodes that come back are not all dialled at once. A connection that ends soon counts as a failed
-//! attempt: of two nodes of one name, each ends the other's connection. A node that was discovered, through another
-//! node or DNS, is forgotten when it cannot be reached. It is rediscovered while a connected node or DNS names it.
+//! Guarantee: a configured node is dialled again and again, with pauses that double up to the longest one and
+//! vary by half, so that nodes that come back are not all dialled at the same time. A connection that ends
+//! soon counts as a failed attempt, because two nodes with the same name end each other's connections. A node
+//! that another node or DNS named is forgotten when it cannot be reached, and found again as long as a
+//! connected node or DNS names it.
 //!
-//! Connected nodes are asked with one fixed call to `rex`, `erlang:nodes()`: it is there on every node, takes
-//! no part in any decision and changes nothing. It is the only function this node ever has a BEAM node
-//! evaluate.
+//! Connected nodes are asked with a fixed call to `rex`, `erlang:nodes()`. Every node has it, and it changes
+//! nothing. It is the only function that this node makes a BEAM node evaluate.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,9 +27,10 @@ use super::node::Node;
 use super::processes::Inbound;
 use super::troubles::Origin;
 
-/// For the answer to `erlang:nodes()`.
+/// The time limit of the answer to `erlang:nodes()`.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections in turn that ended soon, after which that is logged. A peer that restarts ends one.
+/// After this many consecutive connections that ended soon, a warning is logged. A peer that restarts ends
+/// only one.
 const SHORT_CONNECTIONS: u32 = 4;
 
 /// The nodes to keep connected.
@@ -189,7 +190,7 @@ impl Dialler {
     }
 }
 
-/// The visible nodes a connected node is connected to.
+/// The visible nodes to which a connected node is connected.
 pub async fn nodes_known_by(node: &Node, peer: &str) -> Vec<Seed> {
     let leader = node.new_pid().into();
     let request = tuple([atom("call"), atom("erlang"), atom("nodes"), etf::list([]), leader]);
@@ -200,7 +201,7 @@ pub async fn nodes_known_by(node: &Node, peer: &str) -> Vec<Seed> {
     names.iter().filter_map(etf::atom_name).filter_map(|name| names::parse(name).ok()).map(Seed::from).collect()
 }
 
-/// Between half and all of the first pause, doubled for each failure, up to the longest.
+/// A random time between half and all of the pause, which doubles with each failure up to the longest one.
 fn pause((first, longest): (Duration, Duration), failures: u32) -> Duration {
     let full = first.saturating_mul(1 << failures.min(16)).min(longest);
     full.mul_f64(rand::rng().random_range(0.5..=1.0))
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(listed(), ["app@127.0.0.1"], "which does not make it reachable");
     }
 
-    /// As when another node of the same name connects to it, too.
+    /// The peer closes as it would when another node of the same name connects to it.
     #[tokio::test]
     async fn a_peer_that_ends_each_connection_at_once_is_dialled_less_and_less_often() {
         let first = Duration::from_millis(40);

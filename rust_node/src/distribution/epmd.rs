@@ -18,7 +18,7 @@ use super::hosts;
 
 /// The pause between attempts to register again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The most that is read of the names on a machine: hundreds of them.
+/// The most bytes that are read of the list of names on a machine; enough for hundreds of names.
 const NAMES: u64 = 64 * 1024;
 /// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +30,6 @@ pub enum PortMapperError {
     /// It cannot be reached.
     #[error("EPMD on {host}:{port}: {source}")]
     Io {
-        /// Its address.
         host: String,
         port: u16,
         source: std::io::Error,
@@ -38,31 +37,26 @@ pub enum PortMapperError {
     /// Its answer is invalid.
     #[error("EPMD on {host}: {source}")]
     Answer {
-        /// Where it is.
         host: String,
-        /// The answer.
         source: EpmdError,
     },
-    /// It knows no such node.
+    /// EPMD knows no such node.
     #[error("EPMD on {host} knows no node {name}")]
     Unknown {
-        /// Where it is.
         host: String,
         /// The name that was looked up.
         name: String,
     },
-    /// It does not take the name.
+    /// EPMD does not register the name.
     #[error("EPMD on {host} does not register {name}: another node of that name may run there")]
     Taken {
-        /// Where it is.
         host: String,
-        /// The name that is to be registered.
+        /// The name to be registered.
         name: String,
     },
     /// It did not answer in time.
     #[error("EPMD on {host} does not answer")]
     Timeout {
-        /// Where it is.
         host: String,
     },
 }
@@ -93,7 +87,7 @@ pub async fn names(host: &str, addresses: &[IpAddr], epmd_port: u16) -> Result<V
     let ask = async {
         let mut stream = connect(host, addresses, epmd_port).await?.into_inner();
         stream.write_all(&[0, 1, b'n']).await.map_err(failed)?;
-        // Its own port.
+        // EPMD lists its own port as well.
         stream.read_u32().await.map_err(failed)?;
         let mut text = Vec::new();
         stream.take(NAMES).read_to_end(&mut text).await.map_err(failed)?;
@@ -153,8 +147,8 @@ pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registrat
 
 async fn register_once(epmd_port: u16, name: &str, port: u16) -> Result<(Compat<TcpStream>, u32), PortMapperError> {
     let host = "localhost";
-    // `localhost` is not resolved: EPMD may listen in one address family, and the machine may resolve the
-    // name in the other only.
+    // `localhost` is not resolved, because EPMD may listen in one address family while the machine resolves
+    // the name only to the other.
     let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let ask = async {
         let client = EpmdClient::new(connect(host, &addresses, epmd_port).await?);
@@ -201,7 +195,7 @@ mod tests {
             let serving = tokio::spawn(async move {
                 let (mut stream, _) = listener.accept().await.expect("asked");
                 stream.write_all(&[0, 0, 0x11, 0x11]).await.expect("sent");
-                // Until the reader has had enough.
+                // Writes until the reader closes.
                 while stream.write_all(b"name a at port 1\nname b\n\xff\xff at port 2\n").await.is_ok() {}
             });
             let known = names("localhost", &[address], port).await.expect("an answer");
@@ -212,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_about_a_port_that_are_cut_wrong_or_without_end_are_errors() {
-        // A node whose name is as long as can be said, and does not come.
+        // An answer that announces the longest possible name and then ends.
         const LONG: [u8; 12] = [119, 0, 0x11, 0x11, 77, 0, 0, 6, 0, 5, 0xff, 0xff];
         let cases: [(&[u8], usize); 5] = [(&[], 0), (&[119], 1), (&[0xff; 64], 1), (&LONG, 1), (&[110, 0], 10_000)];
         for address in LOOPBACK {
@@ -220,7 +214,8 @@ mod tests {
                 let (listener, port) = listening(address).await;
                 let serving = tokio::spawn(async move {
                     let (mut stream, _) = listener.accept().await.expect("asked");
-                    // All of the question: a reset would take the answer along.
+                    // Reads the whole question, because closing with unread data would reset the connection
+                    // and lose the answer.
                     let mut question = vec![0; usize::from(stream.read_u16().await.expect("asked"))];
                     stream.read_exact(&mut question).await.expect("asked");
                     for _ in 0..times {

@@ -1,7 +1,7 @@
 //! Finds nodes in DNS and EPMD, for `--connect-dns`.
 //!
-//! Guarantee: at most [`resolve::LONGEST`] hosts of a name are tried, and of each as many nodes as EPMD's
-//! answer has room for.
+//! Guarantee: at most [`resolve::LONGEST`] hosts of a name are tried, with as many nodes each as fit into an
+//! answer of EPMD.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const DNS: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Found {
     pub seeds: Vec<Seed>,
-    /// Hosts whose EPMD named nodes, each under the name that a failure of the host would have.
+    /// Hosts whose EPMD has listed nodes, each under the name that is used for a failure of that host.
     pub answered: Vec<String>,
     /// Hosts whose EPMD failed, each under a name that identifies the host.
     pub failures: Vec<(String, DialError)>,

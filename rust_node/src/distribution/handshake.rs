@@ -39,16 +39,15 @@ pub enum Prefix {
     Four,
 }
 
-/// What the handshake says about this node.
+/// The facts about this node that the handshake needs.
 #[derive(Debug, Clone)]
 pub struct Local {
     pub name: NodeName,
     pub creation: u32,
-    /// The shared secret.
     pub cookie: Cookie,
 }
 
-/// The other node, once the handshake is done.
+/// The other node, after the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub name: NodeName,
@@ -94,7 +93,6 @@ pub enum HandshakeError {
     /// The name is malformed, or is not the one that was dialled.
     #[error("peer name: {problem}")]
     Name {
-        /// What is wrong.
         problem: String,
     },
     /// One name is long and the other is short.
@@ -236,7 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
         }
     }
 
-    /// Refuses the peer.
     pub async fn refuse(mut self, status: &'static str) -> HandshakeError {
         match self.wire.send(format!("s{status}").as_bytes()).await {
             Ok(()) => HandshakeError::NotLetIn { status },

@@ -17,7 +17,7 @@ pub struct Limits {
     pub inbound: usize,
     /// Bytes that wait to be sent to one peer. Above this the peer is dropped, because it does not read.
     pub write_queue: usize,
-    /// Incoming handshakes at a time.
+    /// The most incoming handshakes at a time.
     pub handshakes: usize,
     /// The time from accept or dial to the end of the handshake, TLS included.
     pub handshake_timeout: Duration,
@@ -33,7 +33,7 @@ pub struct Limits {
     pub discovery: Duration,
     /// Failed attempts after which a discovered node is forgotten.
     pub forget_after: u32,
-    /// Nodes known, connected or not.
+    /// The most known nodes, connected or not.
     pub known: usize,
 }
 

@@ -1,8 +1,8 @@
 //! Accepts connections of other nodes.
 //!
-//! Guarantee: at most [`super::Limits::handshakes`] strangers at a time, each for at most
-//! [`super::Limits::handshake_timeout`]; more are turned away at once. An existing connection is replaced
-//! only by a peer that has proved it knows the cookie.
+//! Guarantee: at most [`super::Limits::handshakes`] unauthenticated connections at a time, each for at most
+//! [`super::Limits::handshake_timeout`]; more are closed at once. An existing connection is replaced only by
+//! a peer that has proved it knows the cookie.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub async fn run(node: Node, listener: TcpListener) {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Ten times a second while there are no file descriptors left.
+                // This happens ten times a second while there are no file descriptors left.
                 if let Some(repeated) = node.note_mistake("", "accept") {
                     warn!(%error, repeated, "cannot accept");
                 }
@@ -49,7 +49,7 @@ pub async fn run(node: Node, listener: TcpListener) {
         let (node, id) = (node.clone(), node.new_number());
         tokio::spawn(async move {
             let limit = node.options().limits.handshake_timeout;
-            // An IPv4 address where a listener takes both families, too.
+            // An IPv4 address, also if the listener accepts both families.
             let mut peer = address.ip().to_canonical().to_string();
             let kind = match timeout(limit, let_in(&node, stream, id, &mut peer)).await {
                 Ok(Ok(())) => "accepted",
@@ -71,7 +71,7 @@ pub async fn run(node: Node, listener: TcpListener) {
     }
 }
 
-/// Logs it, once in a while for each address that it came from.
+/// Logs a refused connection, at intervals for each address.
 fn not_let_in(node: &Node, from: &str, peer: &str, error: &HandshakeError) {
     match node.note_mistake(from, label(error)) {
         Some(repeated) => info!(peer, %error, repeated, "peer not let in"),
@@ -79,7 +79,7 @@ fn not_let_in(node: &Node, from: &str, peer: &str, error: &HandshakeError) {
     }
 }
 
-/// `peer` is set to the name of the node, once it has sent it.
+/// Sets `peer` to the name of the node when it has sent its name.
 async fn let_in(node: &Node, stream: TcpStream, id: u64, peer: &mut String) -> Result<(), HandshakeError> {
     stream.set_nodelay(true)?;
     match &node.options().tls {
@@ -104,7 +104,7 @@ where
     }
     let dialling = node.is_dialling(&name);
     let status = match dialling {
-        // Both dial at once: the greater name's attempt continues.
+        // Both nodes dial each other: the attempt of the node with the greater name continues.
         true if local.name.to_string() > name => return Err(named.refuse("nok").await),
         true => "ok_simultaneous",
         false => "ok",
@@ -115,7 +115,7 @@ where
     Ok(())
 }
 
-/// For the counter.
+/// The label of the counter.
 pub(super) fn label(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Io { .. } => "io",

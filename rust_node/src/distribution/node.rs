@@ -44,7 +44,6 @@ pub struct NodeOptions {
     pub epmd_port: u16,
     /// The port of every node without a port of its own. Without this value EPMD is asked.
     pub dist_port: Option<u16>,
-    /// The DNS server for SRV records, instead of the system's.
     pub dns_server: Option<SocketAddr>,
     pub metrics: Metrics,
 }
@@ -91,7 +90,6 @@ impl Drop for Mailbox {
 }
 
 impl Node {
-    /// A node without connections.
     pub fn new(options: NodeOptions) -> Self {
         Node(Arc::new(Inner {
             numbers: Numbers::new(&options.local),
@@ -111,7 +109,7 @@ impl Node {
         &self.0.options
     }
 
-    /// Cancelled when the node stops; tasks of the node end then.
+    /// A token that is cancelled when the node stops, which ends the tasks of the node.
     pub fn stopped(&self) -> &CancellationToken {
         &self.0.stopped
     }
@@ -228,17 +226,17 @@ impl Node {
         let _gone = self.push(&watch.peer, Message::demonitor_p(by.clone(), watch.target.into(), reference));
     }
 
-    /// The connected nodes.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.lock().peers.list()
     }
 
-    /// The nodes that should be connected or tried to connect, and are not, each with the cause.
+    /// The nodes that should be connected, or that tried to connect, but are not connected, each with the
+    /// cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }
 
-    /// Whether to log a mistake of a peer: then how often it was repeated since it was logged last.
+    /// Whether to log an error of a peer. If so, returns how often it was repeated since the last log line.
     pub fn note_mistake(&self, peer: &str, kind: &'static str) -> Option<u64> {
         self.0.repeats.lock().unwrap_or_else(PoisonError::into_inner).note(peer, kind)
     }
@@ -284,7 +282,7 @@ impl Node {
         ends.iter().for_each(CancellationToken::cancel);
     }
 
-    /// Forgets every peer and accepts no more. Returns the tokens that end the connections.
+    /// Forgets all peers and accepts no new ones. Returns the tokens that end the connections.
     fn forget_peers(&self) -> Vec<CancellationToken> {
         self.stopped().cancel();
         let mut state = self.lock();

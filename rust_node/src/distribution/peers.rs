@@ -46,7 +46,6 @@ pub(super) struct Monitor {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PeerInfo {
     pub name: String,
-    /// Whether it is a hidden node.
     pub hidden: bool,
     /// How long the node has been connected, in seconds.
     pub connected_s: u64,

@@ -18,7 +18,6 @@ pub struct MonitorRef(pub(super) u64);
 
 #[derive(Debug)]
 pub struct Delivery {
-    /// The sending node.
     pub peer: Arc<str>,
     /// The sending process, if the message names it.
     pub from: Option<Pid>,

@@ -1,7 +1,7 @@
-//! Which mistakes of which peer were logged lately.
+//! Remembers which errors of which peer were logged recently.
 //!
-//! Guarantee: a mistake that a peer repeats is logged once in [`AGAIN`], with how often it was repeated unlogged.
-//! At most [`MOST`] are remembered; what is beyond is not logged.
+//! Guarantee: an error that a peer repeats is logged once in [`AGAIN`], with the number of repetitions that
+//! were not logged. At most [`MOST`] errors are remembered; others are not logged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const AGAIN: Duration = Duration::from_secs(300);
-/// A few for each of as many peers as there may be.
+/// A few for each possible peer.
 const MOST: usize = 4_000;
 
-/// The shortest time between two searches for what can be forgotten.
+/// The shortest time between two searches for old entries.
 const SEARCH_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Last {
 }
 
 impl Repeats {
-    /// Whether to log a mistake now: then how often it was repeated since it was logged last.
+    /// Whether to log an error now. If so, returns how often it was repeated since the last log line.
     pub(super) fn note(&mut self, peer: &str, kind: &'static str) -> Option<u64> {
         let now = Instant::now();
         let key = (peer.to_owned(), kind);

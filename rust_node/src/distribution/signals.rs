@@ -39,7 +39,6 @@ impl Reading {
     }
 }
 
-/// Handles a message.
 pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<Checked<'_>>) {
     let (node, peer) = (&reading.node, &*reading.peer);
     let ignored = |kind: &'static str| Metrics::count(&node.options().metrics.refused, kind);

@@ -12,8 +12,7 @@ use super::peers::NotTaken;
 use crate::metrics::Metrics;
 
 pub(crate) const PEER: &str = "peer@127.0.0.1";
-/// What is on its way on a connection, at most, bytes. Less than what tests send, so that nothing arrives
-/// unread.
+/// The bytes that a connection buffers. Tests send more, so the sender notices when nothing is read.
 pub(super) const HOLDS: usize = 64;
 
 pub(crate) fn node(limits: Limits) -> Node {

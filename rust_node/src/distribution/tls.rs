@@ -1,7 +1,7 @@
 //! TLS for distribution, mutual: both sides show a certificate of the same authority.
 //!
-//! Guarantee: without a certificate of that authority a peer does not even get to the handshake. Files that were renewed
-//! are used from the next connection on. When they cannot be used, those before them stay.
+//! Guarantee: a peer without a certificate of that authority does not reach the distribution handshake.
+//! Renewed files are used from the next connection on. If they cannot be used, the previous ones stay in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{info, warn};
 
-/// Where the certificates are, all PEM.
+/// The certificate files, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// CA certificates, PEM. Every peer's certificate must be issued by one of them.
@@ -33,13 +33,11 @@ pub enum TlsError {
     #[error("{path}: {problem}")]
     File {
         path: String,
-        /// What is wrong.
         problem: String,
     },
     /// Each file can be read, but TLS cannot be set up from them: for example, the key is not the certificate's.
     #[error("TLS: {problem}")]
     Config {
-        /// What is wrong.
         problem: String,
     },
 }
@@ -50,9 +48,9 @@ pub struct Tls(Arc<Mutex<Current>>);
 
 struct Current {
     files: TlsFiles,
-    /// The files as they were when they were read.
+    /// The state of the files when they were read.
     read: Stamps,
-    /// The files as they were when they could not be used.
+    /// The state of the files when they last could not be used.
     unusable: Option<Stamps>,
     configs: Configs,
 }
@@ -91,7 +89,7 @@ impl Tls {
         self.current().client.into()
     }
 
-    /// Of the files as they are now, if they can be used.
+    /// The settings from the current files, or the previous ones if the files cannot be used.
     fn current(&self) -> Configs {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&current.files);
@@ -101,7 +99,7 @@ impl Tls {
                     info!("the files of TLS were renewed, new connections use them");
                     (current.configs, current.read, current.unusable) = (configs, now, None);
                 }
-                // Perhaps one of them is still to come.
+                // Perhaps not all of the files have been renewed yet.
                 Err(error) if current.unusable != Some(now) => {
                     warn!(%error, "the files of TLS were changed and cannot be used, those before stay in use");
                     current.unusable = Some(now);

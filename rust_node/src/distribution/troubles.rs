@@ -1,8 +1,8 @@
 //! The nodes that are not connected, each with its cause, for `status`, `/readyz`, the metric and the log.
 //!
-//! Guarantee: each pair of node and cause is logged once, and again after [`AGAIN`] at the earliest. Nodes
-//! that dialled this one only claim a name; they fill at most [`STRANGERS`] entries and cause at most that
-//! many warnings in that time.
+//! Guarantee: each pair of node and cause is logged once, and again after [`AGAIN`] at the earliest. The name
+//! of a node that dials this one is not proven. Such nodes fill at most [`STRANGERS`] entries and cause at
+//! most that many warnings in that time.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -33,7 +33,7 @@ const STRANGERS: usize = 64;
 pub enum Origin {
     /// The node is configured.
     Configured,
-    /// Another node or DNS named it.
+    /// Another node or DNS has named the node.
     Found,
     /// The node dialled this one. It may be any program.
     Stranger,
@@ -46,13 +46,11 @@ pub struct Unreachable {
     pub name: String,
     /// [`Cause::label`].
     pub cause: String,
-    /// The failure itself.
     pub error: String,
     /// What to do about it.
     pub advice: String,
     /// How long the node has not been connected, in seconds.
     pub since_s: u64,
-    /// The number of failed attempts.
     pub times: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The page for people, and the headers of every answer.
+//! The HTML page, and the headers of every answer.
 //!
 //! Guarantee: the page is one file that loads nothing from other servers. Its style and script carry a nonce
 //! that is new for each answer, and the content policy allows only what carries it: text of a node that

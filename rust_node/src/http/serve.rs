@@ -20,23 +20,23 @@ use tracing::{debug, warn};
 /// The pause after a failed accept, for example when the machine has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two warnings about that.
+/// The shortest time between two warnings about failed accepts.
 const LOG_EVERY: Duration = Duration::from_secs(300);
 
-/// What clients can hold.
+/// The limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections; more are closed at once.
+    /// The most connections; more are closed at once.
     pub connections: usize,
-    /// For the head of a request, and between two requests.
+    /// The time limit for the head of a request, and between two requests.
     pub head: Duration,
-    /// For a client to read an answer.
+    /// The time limit for a client to read an answer.
     pub answer: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        // A probe, a few scrapers, and a page for each operator.
+        // More than a probe, a few scrapers, and the pages of all operators need.
         Bounds { connections: 512, head: Duration::from_secs(30), answer: Duration::from_secs(30) }
     }
 }
@@ -75,11 +75,11 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until:
     }
 }
 
-/// A connection that fails when its client has not read an answer in time, however slowly it reads.
+/// A connection that fails if the client has not read the whole answer in time.
 struct Answering {
     stream: TcpStream,
     at_most: Duration,
-    /// Since the socket had no room for the rest of an answer.
+    /// Set since the socket had no room for the rest of an answer.
     behind: Option<Pin<Box<Sleep>>>,
 }
 
@@ -88,7 +88,7 @@ impl Answering {
         Answering { stream, at_most, behind: None }
     }
 
-    /// Waits with the answer's own deadline.
+    /// Waits until the deadline of the answer.
     fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_pending() {
             let at_most = self.at_most;
@@ -124,7 +124,7 @@ impl AsyncWrite for Answering {
         self.stream.is_write_vectored()
     }
 
-    /// Called once everything was written.
+    /// Called when everything was written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.behind = None;
         Pin::new(&mut self.stream).poll_flush(context)
@@ -147,10 +147,10 @@ mod tests {
 
     use super::*;
 
-    /// No test waits that long.
+    /// Longer than any test waits.
     const LONG: Duration = Duration::from_secs(120);
 
-    /// More than fits into any buffers between two sockets.
+    /// More than the buffers between two sockets can hold.
     const ENDLESS: usize = 64 * 1024 * 1024;
 
     async fn serving(bounds: Bounds) -> SocketAddr {
@@ -162,15 +162,15 @@ mod tests {
         address
     }
 
-    /// A connection on which that was sent.
+    /// A connection on which `text` was sent.
     async fn with(address: SocketAddr, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.expect("accepted");
-        // It may be turned away before.
+        // The server may close the connection before.
         let _closed = stream.write_all(bytes).await;
         stream
     }
 
-    /// All that is answered until the end of the connection, or until it is reset.
+    /// Reads the answer until the connection ends or is reset.
     async fn rest(mut stream: TcpStream) -> String {
         let mut answer = Vec::new();
         let _reset = timeout(LONG, stream.read_to_end(&mut answer)).await.expect("the connection ends");
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(rest(with(address, WHOLE).await).await, "", "turned away");
         first.write_all(b"y\r\nConnection: close\r\n\r\n").await.expect("sent");
         assert!(rest(first).await.ends_with("here"));
-        // Its place is free shortly after its end is seen.
+        // The server frees a place shortly after the client sees the end.
         let again = async { while !rest(with(address, WHOLE).await).await.ends_with("here") {} };
         timeout(LONG, again).await.expect("there is room again");
     }

@@ -32,8 +32,8 @@ impl Service {
         self.observe();
     }
 
-    /// There are as many storages as there may be drains at most: one is forgotten early, the one that has been without a
-    /// drain for longest.
+    /// There may be at most as many storages as drains. If there are more, the storage that has had no drain
+    /// for the longest time is forgotten early.
     fn make_room_for(&mut self, storage: &str) {
         if self.storages.len() < self.limits.drains || self.storages.contains_key(storage) {
             return;

@@ -177,7 +177,7 @@ impl Drain {
         EndedDrain { node: node.to_owned(), supervisor: self.supervisor.clone(), goal, gaps, ..ended }
     }
 
-    /// The report so far, once servers may move.
+    /// The report so far, or `None` before servers may move.
     pub(super) fn report(&self, now: Micros, storage: &Storage) -> Option<Report> {
         match &self.stage {
             Stage::Loading { .. } => None,
@@ -211,7 +211,8 @@ impl Drain {
         }
     }
 
-    /// Returns what attempts in flight and waiting servers hold. Other drains treat these servers as gone.
+    /// Returns the permits and slots of attempts in flight and of waiting servers. Other drains treat these
+    /// servers as gone.
     pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
         let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
             return;

@@ -86,13 +86,11 @@ impl History {
         push(&mut self.refused, now, refusal);
     }
 
-    /// Newest first.
     pub(super) fn ended(&self, now: Micros) -> Vec<EndedDrain> {
         let aged = |(at, drain): &(Micros, EndedDrain)| EndedDrain { ago_s: seconds(now, *at), ..drain.clone() };
         self.ended.iter().rev().map(aged).collect()
     }
 
-    /// Newest first.
     pub(super) fn refused(&self, now: Micros) -> Vec<Refusal> {
         let aged = |(at, refusal): &(Micros, Refusal)| Refusal { ago_s: seconds(now, *at), ..refusal.clone() };
         self.refused.iter().rev().map(aged).collect()

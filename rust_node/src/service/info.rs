@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrainInfo {
-    /// The draining node.
     pub node: String,
     /// The node's number for the drain.
     #[serde(default)]
@@ -23,11 +22,9 @@ pub struct DrainInfo {
     pub moved: u64,
     /// Servers that were given up or had ended.
     pub left: u64,
-    /// Servers in an attempt.
     pub in_flight: u64,
     /// Servers that are stopped and run nowhere.
     pub displaced: u64,
-    /// Failed attempts.
     pub failures: u64,
     /// The limit of attempts in flight on the drain's storage.
     pub limit: u32,

@@ -1,12 +1,12 @@
 //! One object storage: what its drains share.
 //!
 //! Guarantees
-//! - The ledger outlives the last drain for a while, so that a drain that follows at once does not send
-//!   everything to the nodes the last one has just filled.
-//! - Every drain numbers its modules itself; here a module has one number for all of them, by its name.
-//! - Engines take over newer reports that others have seen. A drain sends only the limits of its own modules
-//!   and the variables of its own sticky rules, so what others sent of a node is added to each view: a limit
-//!   one drain knows is kept by all.
+//! - The ledger is kept for a while after the last drain, so that the next drain does not send all servers to
+//!   the nodes that the last one has just filled.
+//! - Every drain has its own module numbers. Here each module name has one number for all drains.
+//! - Engines use newer reports that other drains have received. A drain sends only the limits of its own
+//!   modules and the variables of its own sticky rules. So each view is completed with what other drains have
+//!   sent about a node, and all drains respect a limit that one of them knows.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +18,7 @@ use handoff_core::{Capacity, ClusterView, Config, ModuleId, NodeView, Scope, Sha
 pub(super) struct Storage {
     /// Names, ledger, limiter.
     pub(super) shared: Shared,
-    /// An event came in: every drain on it may have something to decide.
+    /// An event has arrived, so every drain on this storage may have something to decide.
     pub(super) changed: bool,
     modules: HashMap<String, ModuleId>,
     nodes: HashMap<String, Known>,
@@ -26,12 +26,12 @@ pub(super) struct Storage {
     idle_since: Micros,
 }
 
-/// What all drains together know of a node and need not all know.
+/// What some drains know of a node and others may not know.
 #[derive(Debug, Default)]
 struct Known {
-    /// Of this incarnation.
+    /// The start time of the node to which these facts apply.
     started_at_ms: Option<i64>,
-    /// Current number and limit.
+    /// The current number and the limit of each module.
     limits: BTreeMap<ModuleId, (f64, f64)>,
     env: BTreeMap<String, String>,
 }
@@ -49,7 +49,7 @@ impl Storage {
         }
     }
 
-    /// Another drain, with these modules: their numbers here.
+    /// Adds a drain with these modules. Returns their numbers on this storage.
     pub(super) fn joined(&mut self, modules: &[String]) -> Vec<ModuleId> {
         self.drains += 1;
         let mut ids = Vec::with_capacity(modules.len());
@@ -66,27 +66,27 @@ impl Storage {
         self.changed = true;
     }
 
-    /// When it is to be forgotten, if no drain comes.
+    /// When the storage will be forgotten if no drain comes.
     pub(super) fn forgotten_at(&self, remember: Micros) -> Option<Micros> {
         (self.drains == 0).then(|| self.idle_since + remember)
     }
 
-    /// Names of nodes and modules.
+    /// The number of names of nodes and modules.
     pub(super) fn names(&self) -> usize {
         self.shared.names.len().max(self.nodes.len()) + self.modules.len()
     }
 
-    /// The same, with these modules.
+    /// The same after adding these modules.
     pub(super) fn names_with(&self, modules: &[String]) -> usize {
         self.names() + modules.iter().filter(|name| !self.modules.contains_key(*name)).count()
     }
 
-    /// How many modules there are, over all drains.
+    /// The number of modules of all drains.
     pub(super) fn module_count(&self) -> u32 {
         u32::try_from(self.modules.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds to a drain's view what other drains know. Its modules are numbered as here already.
+    /// Adds what other drains know to a drain's view, whose modules already have the numbers of this storage.
     pub(super) fn complete(&mut self, view: &mut ClusterView) {
         for node in &mut view.nodes {
             let known = self.nodes.entry(node.name.clone()).or_default();
@@ -99,8 +99,8 @@ impl Storage {
                 let missing = std::mem::take(&mut node.missing);
                 *node = NodeView { connected: node.connected, draining, missing, ..newer.clone() };
             }
-            // Servers that were sent there after the number was reported may count twice until the drain's
-            // next view. That is better than not counting them.
+            // Servers that were sent to the node after the report may count twice until the drain's next
+            // view. That is better than not counting them.
             let assigned = |module| {
                 let count = Count::Limited(Scope::Module(module));
                 id.map_or(0, |id| self.shared.ledger.assigned_of(id, count))

@@ -50,7 +50,7 @@ pub struct AskFlags {
     /// TOML file with settings, as for `run`; only those about connecting are used
     #[arg(long, env = "DURABLE_HANDOFF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    // No variable: where that is set, a node of this name runs already.
+    // No environment variable, because where that is set, a node with this name already runs.
     /// Name of this command in the cluster, name@host [default: a random one that fits the nodes to connect to]
     #[arg(long, value_name = "NAME@HOST")]
     name: Option<String>,
@@ -79,8 +79,7 @@ impl AskFlags {
 }
 
 impl OfFile {
-    /// The beginning of messages about a node to connect to. A node that is an argument of the command is not
-    /// a setting.
+    /// The prefix of messages about a node to connect to; empty if the node is an argument of the command.
     pub(super) fn connect(self) -> &'static str {
         match self {
             OfFile::All | OfFile::FindAndJoin => "connect: ",
@@ -88,7 +87,7 @@ impl OfFile {
         }
     }
 
-    /// The settings of which a command needs one.
+    /// The settings of which a command needs at least one.
     pub(super) fn ways_to_connect(self) -> &'static str {
         match self {
             OfFile::All => "connect, connect_dns or listen",

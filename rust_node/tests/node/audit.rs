@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use state_store::{Condition, Limits, Readback, Settings, Store, Write};
 
-/// Nothing here takes nearly that long.
+/// A time limit that no test reaches.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(120), retries: 0 };
 
 struct Place {
@@ -80,7 +80,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Every file, with its bytes and when it was last written.
+/// Every file with its content and the time of its last change.
 fn everything(directory: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -158,7 +158,7 @@ fn credentials_in_the_url_are_refused_and_not_repeated() {
     assert!(said.contains("s3://BUCKET/PATH") && !said.contains("hunter22"), "{said}");
 }
 
-/// A store that answers one listing, with nothing in it, and gives back what it was asked.
+/// A store that answers one listing with an empty one. Returns the request that it got.
 fn empty_bucket() -> (String, std::thread::JoinHandle<String>) {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

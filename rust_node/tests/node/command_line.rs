@@ -1,4 +1,4 @@
-//! Flags, variables and files, as an operator meets them.
+//! Flags, environment variables and settings files of the commands.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -112,7 +112,7 @@ fn a_command_does_not_take_the_name_of_the_node_that_its_file_is_for() {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--config", &file]).collect();
         run(&arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]).status.code()
     };
-    // The settings of the file that are wrong are those of `run`: the command gets as far as connecting.
+    // Only settings of `run` are wrong in the file, so the command gets as far as connecting.
     assert_eq!(code(&["run"]), Some(2));
     assert_eq!(code(&["drain", "nobody_here@127.0.0.1"]), Some(3));
     assert_eq!(code(&["nodes"]), Some(3));
@@ -233,7 +233,7 @@ fn a_setting_is_taken_from_flag_then_variable_then_file() {
     std::fs::write(&file, "tick_time_s = 1\nlog_format = 'json'\nconnect = 'a@127.0.0.1'\nepmd_port = 0")
         .expect("written");
     let file = file.display().to_string();
-    // Each source gives a wrong value: the one that is complained about is the one that was taken.
+    // Each source has a different wrong value, so the error shows which source was used.
     let said = |arguments: &[&str], environment: &[(&str, &str)]| {
         let arguments: Vec<&str> = ["run", "--config", &file].into_iter().chain(arguments.iter().copied()).collect();
         String::from_utf8_lossy(&run(&arguments, environment).stderr).into_owned()
@@ -244,7 +244,7 @@ fn a_setting_is_taken_from_flag_then_variable_then_file() {
     assert!(flag.contains("tick_time_s: got \"3\"") && flag.contains("epmd_port: got \"0\""), "{flag}");
 }
 
-/// Asks again while the coordinator is too slow to answer, or the answer to come.
+/// Repeats the request while the coordinator or the answer is too slow.
 fn status(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let until = Instant::now() + SOON;
     loop {
@@ -297,8 +297,8 @@ fn a_service_that_is_something_else_is_an_error_not_a_table() {
 
 #[tokio::test]
 async fn a_node_that_epmd_has_forgotten_is_not_ready_until_it_is_registered_again() {
-    // Reserved also while EPMD is down: a connection to a port without a listener may be given that same port
-    // as its own, and is then connected to itself.
+    // The port stays reserved while EPMD is down. Otherwise the system could give it to a client as its
+    // source port, and the client would connect to itself.
     let (_held, port) = unused_port();
     let port = port.to_string();
     let epmd = async || {

@@ -137,7 +137,7 @@ async fn a_hostile_dns_server_does_no_harm() {
     };
     let strange = |question: &[u8], port: u16| answer(question, GOOD, 1, &[record(b"\x0da@127.0.0.1/x\x00", port)]);
     let zeros = |_question: &[u8], _port: u16| Some(vec![0; 65_535]);
-    // Many addresses, each of another type, with a count that promises more.
+    // Many records, each of another type, and a count that announces more.
     let addresses = |question: &[u8], _port: u16| {
         let record = b"\xc0\x0c\0\x1c\0\x01\0\0\0\x3c\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01".to_vec();
         answer(question, GOOD, u16::MAX, &vec![record; 2_300])

@@ -243,7 +243,7 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
 async fn a_peer_that_does_not_read(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
-    // Far more bytes than may wait.
+    // Far more bytes than may be queued.
     for _ in 0..100 {
         if peer.ask_for(900_000).await.is_err() {
             break;
@@ -260,7 +260,7 @@ async fn a_peer_that_floods(host: IpAddr) {
     let mut peer = Peer::connect(&node).await;
     let message = Message::from(Keepalive { id: DrainId(9) }).to_bytes().expect("encodes");
     let payload = etf::encode(&etf::binary(vec![7; 1_000])).expect("encodes");
-    // Some messages arrive however slow the node is.
+    // Some messages arrive even if the node is slow.
     for _ in 0..100 {
         peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
     }

@@ -275,9 +275,9 @@ async fn a_drain_is_forgotten_when_its_beam_is_killed() {
     assert!(node.is_alive());
 }
 
-/// Connects a BEAM and a node with these tick times (seconds) and lets both send only ticks for `idle`.
-/// Either side rightly drops a peer that the busy machine delays for longer than a tick time; then both start
-/// anew.
+/// Connects a BEAM and a node with these tick times (seconds) and lets both send only ticks for `idle`. If
+/// the busy machine delays a peer for longer than a tick time, the other side rightly drops it, and both
+/// start again.
 async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Process, Dist, Mailbox) {
     let flag = format!("-kernel net_ticktime {of_beam}");
     let tick_time = Duration::from_secs(own);

@@ -85,7 +85,7 @@ async fn a_message_of_a_newer_version_is_refused() {
     node.counted("durable_handoff_refused_total{kind=\"version\"}", 1.0).await;
 }
 
-/// As of a later release: of kinds that are not known, by the thousand.
+/// Thousands of messages of unknown kinds, as a later release might send them.
 #[tokio::test]
 async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
     let mut node = Node::start(&[]);

@@ -1,4 +1,5 @@
-//! `drain` against a BEAM that plays the agent: how each way a drain can go ends, for people and for scripts.
+//! `drain` against a BEAM that acts as the agent: the text, the JSON and the exit code of each possible
+//! result.
 
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,7 +24,6 @@ fn command(node: &str, flags: &[&str]) -> Command {
     command
 }
 
-/// Any command.
 fn ask(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
     command.args(arguments).env("DURABLE_HANDOFF_COOKIE", support::COOKIE).output().expect("it runs")
@@ -142,12 +142,12 @@ fn an_interrupted_command_says_that_the_drain_goes_on_and_it_does() {
     process.signal("-INT");
     assert_eq!(process.line("the drain goes on at "), name);
     assert_eq!(process.exit_code(), Some(130));
-    // Both read the machine's clock; what the node has said before is of no interest.
+    // Both read the machine's clock. Earlier output of the node is ignored.
     let ended = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     while beam.line("stepped at ").parse::<u128>().expect("a number") <= ended {}
 }
 
-/// The command, once it shows how far the drain is.
+/// Starts the command, and returns it when it shows progress.
 fn shown(node: &str) -> Process {
     let mut process = Process::spawn(&mut command(node, &[]));
     process.line("3/20 done");

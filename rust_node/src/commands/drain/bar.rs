@@ -12,7 +12,7 @@ const TEMPLATE: &str = "{bar:32} {human_pos}/{human_len}  {per_sec:.dim}  {eta} 
 
 pub(in crate::commands) struct Bar {
     bar: ProgressBar,
-    /// Without a terminal: the number of steps shown so far.
+    /// Without a terminal: the number of progress messages shown so far.
     lines: Option<u32>,
 }
 

@@ -6,7 +6,7 @@ use super::super::limits::Limits;
 use super::super::testing::{PEER, connect, node};
 use super::*;
 
-/// A limit that no test reaches.
+/// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(120);
 
 fn connected(node: &Node) -> DuplexStream {
@@ -34,7 +34,7 @@ async fn a_new_connection_of_a_peer_replaces_the_earlier_one() {
     assert_eq!(node.lock().peers.id(PEER), Some(2));
 }
 
-/// The tasks of two handshakes may end in either order.
+/// The tasks of two handshakes may finish in either order.
 #[tokio::test]
 async fn the_newest_connection_of_a_peer_stays_when_an_earlier_one_finishes_late() {
     let node = node(Limits::default());
@@ -68,7 +68,7 @@ async fn a_closing_node_sends_queued_frames_and_reads_until_the_peer_closes() {
         let node = node.clone();
         async move { node.close(LONG).await }
     });
-    // The last message is unread, and the peer writes more than the connection holds.
+    // The last message is unread, and the peer writes more than the connection buffers.
     peer.write_all(&[0; 4_096]).await.expect("the node reads on");
     let mut got = Vec::new();
     peer.read_to_end(&mut got).await.expect("the end, not an error");
@@ -97,7 +97,7 @@ async fn a_closing_node_accepts_no_connection() {
     assert_eq!(taken, Err(NotTaken::Stopped));
 }
 
-/// The connection is not detached yet: its task has not run that far.
+/// The connection is still registered, because its task has not run yet.
 #[tokio::test]
 async fn a_connection_that_ends_does_not_count_as_a_slow_reader() {
     let node = node(Limits::default());

@@ -1,4 +1,4 @@
-//! Messages that do not fit, and limits.
+//! Invalid messages, and limits.
 
 use super::*;
 

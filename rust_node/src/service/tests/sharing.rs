@@ -164,7 +164,7 @@ fn drains_that_number_modules_differently_keep_servers_off_nodes_without_their_m
     assert_eq!(starts(&first).len(), 0, "it lacks N");
     let second = start_modules(&mut service, "b@h", &["N", "M"], 1, 3, lacking(5_000, 0));
     assert_eq!(starts(&second).len(), 3, "it has M");
-    // Another drain has seen a newer report, and asked for other modules.
+    // Another drain has received a newer report, and has asked for other modules.
     start_modules(&mut service, "c@h", &["X", "M"], 1, 1, target(9_000, None));
     let third = start_modules(&mut service, "d@h", &["N", "M"], 0, 3, lacking(6_000, 0));
     assert_eq!(starts(&third).len(), 0, "it still lacks N");

@@ -1,7 +1,7 @@
-# What a BEAM can ask of a node it dials: RUST is its name.
+# Everything that a BEAM can ask of a node that it dials. RUST is the name of that node.
 rust = String.to_atom(System.fetch_env!("RUST"))
 
-# A handshake that was held for seconds is given up by either side.
+# Either side gives up a handshake that takes seconds, so connecting is repeated.
 connect = fn connect -> Node.connect(rust) == true or connect.(connect) end
 connect.(connect)
 :pong = Node.ping(rust)
@@ -30,7 +30,7 @@ receive do
     :ok
 end
 
-# A monitor and a demonitor of what is there, and messages that are not for this process.
+# Monitors and demonitors a process that exists, and sends messages that it does not handle.
 present = Process.monitor({:durable_handoff, rust})
 send({:durable_handoff, rust}, fn -> :a_local_fun end)
 send({:durable_handoff, rust}, {:durable_handoff, 2, :keepalive, 1})

@@ -1,6 +1,7 @@
-# A BEAM node with the library's side of the protocol: the agent, and one drain.
-# DRAIN_COUNT servers; DRAIN_MODE "run" moves each it is told to move, "hold" only keeps the drain open.
-# It waits for DRAIN_NODES announcements (1 if not given), and drains through the first; when that one goes, through the next.
+# A BEAM node with the library's side of the protocol: the agent, and one drain. DRAIN_COUNT is the number of
+# servers. DRAIN_MODE "run" moves each server as ordered, "hold" only keeps the drain open. It waits for
+# DRAIN_NODES announcements (default 1) and drains through the first Rust node; when that one is gone, through
+# the next.
 defmodule Drain do
   @tag :durable_handoff
 
@@ -63,7 +64,8 @@ defmodule Drain do
       {@tag, 1, :progress, ^id, %{total: _}} ->
         loop(state)
 
-      # This node was held for longer than a drain may be silent: that says nothing of what it is here for.
+      # This node was paused for longer than a drain may be silent. The test is not about that, so it starts
+      # again.
       {@tag, 1, :refuse, ^id, :silent} ->
         IO.puts("silent")
         drain([state.rust | state.rest], id + 1, state.mode)
@@ -125,7 +127,7 @@ defmodule Drain do
       max_concurrency: 50,
       concurrency: :adaptive,
       max_concurrency_per_target: nil,
-      # No test is about time that runs out.
+      # A time limit that no test reaches.
       timeout_ms: 600_000,
       attempt_timeout_ms: 600_000,
       max_attempts: 3,

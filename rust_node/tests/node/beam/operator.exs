@@ -1,13 +1,9 @@
-# An agent as an operator meets it. AGENT says how it answers a drain_request:
-#   done, left      two steps, then a report with nothing or something left; of an earlier release to a dry run
-#   plan            a plan
-#   refuse          it does not know the supervisor
-#   hold            steps without end
-#   exit, vanish    one step, then the agent or the whole node is gone
-#   moves           it cordons, moves and rebalances
-#   old             its release knows none of that
-#   several, bare   it has two supervisors, or none; in every other mode MyApp.Durable
-#   none            there is no agent
+# An agent for the tests of operators' commands. AGENT says how it answers a drain_request:
+#   done, left two steps, then a report with no or some servers left; to a dry run, as earlier releases answer
+#   plan a plan refuse it does not know the supervisor hold steps without end exit, vanish one step, then the
+#   agent or the whole node is gone moves it cordons, moves and rebalances old its release knows none of these
+#   three requests several, bare it has two supervisors, or none; in every other mode MyApp.Durable none there
+#   is no agent
 defmodule Operator do
   @tag :durable_handoff
 
@@ -53,7 +49,7 @@ defmodule Operator do
     send(from, {@tag, 1, :move_done, request, done})
   end
 
-  # As OTHER says who gets what is above the share.
+  # OTHER is the node that gets the excess.
   defp answer(:rebalance_request, what, request, from) do
     case {System.get_env("OTHER"), what.dry_run} do
       {nil, _any} ->
@@ -120,7 +116,7 @@ defmodule Operator do
   end
 
   defp answer(mode, request, from) when mode in ["done", "left"] do
-    # Of another request: not for this command.
+    # An answer with the number of another request, which the command must ignore.
     send(from, {@tag, 1, :drain_done, request + 1, report(0, %{})})
     step(request, from, 3)
     step(request, from, 20)
@@ -166,7 +162,7 @@ defmodule Operator do
   defp wait, do: Process.sleep(:infinity)
 end
 
-# The agent is a process of its own: its end is not the node's.
+# The agent is a process of its own, so that it can end without the node.
 if other = System.get_env("OTHER"), do: true = Node.connect(String.to_atom(other))
 spawn(fn -> Operator.run(System.fetch_env!("AGENT")) end)
 Process.sleep(:infinity)

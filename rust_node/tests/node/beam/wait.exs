@@ -1,9 +1,9 @@
-# A node that echoes what it is sent, connects to OTHER if that is given, and answers an operator. It says when it was held, and
-# for how many milliseconds.
+# A node that echoes messages, connects to OTHER if that is given, and answers operators. When it was paused,
+# it reports that, with the number of milliseconds.
 Process.register(self(), DurableHandoff.Agent)
 
 with other when is_binary(other) <- System.get_env("OTHER") do
-  # A handshake that was held for seconds is given up. Who answers has this node among its own, too.
+  # A handshake that takes seconds is given up, so connecting is repeated until the other node lists this one.
   connect = fn connect, other -> Node.ping(other) == :pong or connect.(connect, other) end
   connect.(connect, String.to_atom(other))
 end
@@ -20,7 +20,7 @@ loop = fn loop, last ->
     end
 
   now = System.monotonic_time(:millisecond)
-  # Before anything that may have come of it.
+  # Reported before any consequences of the pause.
   if now - last > 1_000, do: IO.puts("held #{now - last}")
 
   case message do
