@@ -106,7 +106,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrency: u32,
 
-    /// In handoff mode, look for the concurrency that suits the store, or always use --max-concurrency
+    /// In handoff mode, search for the best concurrency for the store, or always use --max-concurrency
     #[arg(long, value_enum, default_value_t = Concurrency::Adaptive)]
     pub concurrency: Concurrency,
 
@@ -115,11 +115,11 @@ pub struct Args {
     #[arg(long, value_name = "STORE", value_parser = store::parse)]
     pub store: Option<String>,
 
-    /// Simulated store: how long it takes for one request [default: 10]
+    /// Simulated store: the time of one request in ms [default: 10]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub latency_ms: Option<u32>,
 
-    /// Simulated store: requests that it serves at the same time; more wait in line [default: unlimited]
+    /// Simulated store: requests that it serves at the same time; others are queued [default: unlimited]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
 
@@ -133,7 +133,7 @@ pub struct Args {
     pub beams: Vec<String>,
 
     /// Exit with 1 when an increment was lost or counted twice, a server ran twice or did not answer at the
-    /// end, or another executor decided than the one asked for
+    /// end, or an executor other than the requested one decided
     #[arg(long)]
     pub check: bool,
 
@@ -149,8 +149,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub svg: Option<PathBuf>,
 
-    /// About a minute in all: fewer servers, a shorter warm-up, heartbeats every second instead of every 10
-    /// s, and discovery every 10 s instead of every 60 s, which flatters graceful
+    /// Takes about a minute: fewer servers, a shorter warm-up, heartbeats every second instead of every 10 s,
+    /// and discovery every 10 s instead of every 60 s, which makes graceful look better
     #[arg(long)]
     pub quick: bool,
 }

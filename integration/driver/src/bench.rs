@@ -34,12 +34,12 @@ pub struct Shown {
     pub table: String,
     /// As JSON.
     pub json: String,
-    /// The guarantees that did not hold.
+    /// The violated guarantees.
     pub broken: Vec<String>,
 }
 
 impl Bench {
-    /// The command line of this process. Flags that do not fit together end the process with an explanation.
+    /// The command line of this process. Contradicting flags end the process with an explanation.
     pub fn from_command_line() -> Self {
         let bench = Self::parse();
         let refused = match &bench {
@@ -53,7 +53,7 @@ impl Bench {
         bench
     }
 
-    /// The file that is to have the figures as JSON.
+    /// The file for the figures as JSON.
     pub fn json(&self) -> Option<&std::path::Path> {
         match self {
             Self::Drain(args) => args.json.as_deref(),

@@ -22,9 +22,9 @@ pub use setup::{MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE};
 pub struct Fault {
     /// Its name, for `--only`.
     pub name: &'static str,
-    /// What is done to the cluster.
+    /// The fault, in words.
     pub done: &'static str,
-    /// The result for the servers.
+    /// The expected result for the servers.
     pub happens: &'static str,
     /// The cluster of the fault.
     pub setup: Setup,

@@ -1,4 +1,4 @@
-//! Turns recorded moments into the lives of every server, and its moves from one life to the next.
+//! Derives the lives of every server, and its moves from one life to the next, from recorded events.
 //!
 //! A *life* is one process of one server: from its user `init` to its user `terminate/2`. All moments are
 //! microseconds of the wall clock of one machine, taken inside the callbacks.
@@ -19,9 +19,9 @@ pub enum Moment {
     Init,
     /// Its user `terminate/2` began.
     Terminate,
-    /// The process is gone, after an orderly end: it stored its state last.
+    /// The process has ended gracefully, after it stored its state.
     Down,
-    /// The process is gone, and failed or lost its object.
+    /// The process has ended because it failed or lost its object.
     Failed,
 }
 
@@ -46,7 +46,7 @@ pub struct Drain {
     pub node: NodeId,
     /// When SIGTERM was sent.
     pub sigterm_us: u64,
-    /// When its control connection was gone: nothing runs there any more.
+    /// When its control connection was closed. Nothing runs there any more.
     pub gone_us: u64,
 }
 
@@ -57,10 +57,10 @@ pub struct Life {
     pub node: NodeId,
     /// Its user `init`.
     pub init_us: u64,
-    /// Its user `terminate/2`, or where that never ran, the end of the process or of its node; `None` while
-    /// it runs.
+    /// When its user `terminate/2` began or, if that never ran, when the process or its node ended; `None`
+    /// while it runs.
     pub end_us: Option<u64>,
-    /// Its counter at its user `init`: what it found stored.
+    /// Its counter at its user `init`, which is the stored one.
     pub found: u64,
     /// How it ended; `None` while it runs.
     pub end: Option<End>,
@@ -69,9 +69,9 @@ pub struct Life {
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// In order, with this counter, which the host then stored.
+    /// Gracefully, with this counter, which DurableServer then stored.
     Stopped(u64),
-    /// Killed with its node, or failed: what it had not stored before may be gone.
+    /// Killed with its node, or failed. Changes that it had not stored may be lost.
     CutOff,
 }
 
@@ -114,7 +114,7 @@ pub fn lives(records: &[Record], drains: &[Drain]) -> BTreeMap<Key, Vec<Life>> {
     for ((key, node, _), [init, terminate, down]) in processes {
         // A process without `init` raised before user code ran: there is nothing to measure.
         if let Some(init) = init {
-            // A node that restarts is there again after it was gone.
+            // A node that restarts has processes again after its end.
             let gone_us = || gone(node).filter(|gone_us| *gone_us >= init.at_us);
             let end_us = terminate.or(down).map(|record| record.at_us).or_else(gone_us);
             let end = match (terminate, down) {
@@ -150,7 +150,7 @@ pub fn moves(lives: &BTreeMap<Key, Vec<Life>>) -> Vec<Move> {
     moves
 }
 
-/// How often a server started while another process of it had not stopped: two owners of one state.
+/// How often a server started while another process of it had not stopped, so that one state had two owners.
 pub fn double_owners(lives: &BTreeMap<Key, Vec<Life>>) -> usize {
     lives
         .values()
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_move_lasts_from_terminate_to_the_next_init() {
-        // Recorded by two nodes, so in no order.
+        // Two nodes have recorded these, so they are not in order.
         let records = [
             record(B, "<0.9.0>", Moment::Init, 250),
             record(A, "<0.5.0>", Moment::Down, 230),

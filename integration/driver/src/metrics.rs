@@ -49,11 +49,12 @@ pub struct Observed<'a> {
     pub nodes: Vec<ObservedNode>,
     /// Moments of server processes, in any order.
     pub records: &'a [Record],
-    /// When the deploy began: times in the figures count from the first SIGTERM, where there is none from here.
+    /// When the deploy began. Times in the figures count from the first SIGTERM, or from here if there is
+    /// none.
     pub began_us: u64,
     /// The nodes that were told to stop, in order.
     pub drains: &'a [Drain],
-    /// What the clients saw.
+    /// The results of the clients.
     pub calls: &'a Calls,
     /// Every server's counter at the end.
     pub counters: &'a [Counter],
@@ -141,7 +142,7 @@ fn share_lines(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, from_us: u
         for (at_us, started) in of_node {
             servers = if started { servers + 1 } else { servers.saturating_sub(1) };
             let at_ms = millis(at_us.max(start_us)) - millis(from_us);
-            // What happened before the plot begins is one step.
+            // Everything before the start of the plot becomes one step.
             match steps.last_mut() {
                 Some(last) if at_us <= start_us => last.1 = servers,
                 _ => steps.push((at_ms, servers)),
@@ -152,7 +153,7 @@ fn share_lines(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, from_us: u
     .collect()
 }
 
-/// How much of the time before the deploy a plot of shares shows.
+/// How much time before the deploy a plot of shares shows.
 const SHARES_BEFORE_US: u64 = 500_000;
 
 fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeReport> {
@@ -168,7 +169,8 @@ fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeRepor
 }
 
 fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
-    // Servers that ran there when it was told to stop, or started there later: all of them had to leave.
+    // Servers that ran there when the node was told to stop, or started there later. All of them had to be
+    // moved.
     let on_it = |life: &&Life| {
         let ran = life.init_us <= drain.gone_us && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
         life.node == drain.node && ran
@@ -185,7 +187,7 @@ fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &
 
     let could_be_target = |id: NodeId| {
         let node = &observed.nodes[id.0];
-        // Gone already, or on its way out at the same time.
+        // The node had ended already, or was stopping at the same time.
         let leaving = observed.drains.iter().any(|other| other.node == id && other.sigterm_us <= drain.gone_us);
         node.is_app && id != drain.node && !leaving && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
     };
@@ -227,7 +229,7 @@ fn busy_us(drains: &[Drain], figures: &[DrainReport]) -> u64 {
     })
 }
 
-/// How long calls took: those under way while a node that was told to stop was not gone yet, and all others.
+/// How long calls took: those that overlapped with the stop of a node, and all others.
 fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     let while_draining = |call: &&CallTime| {
         drains.iter().any(|drain| call.at_us <= drain.gone_us && call.at_us + call.took_us >= drain.sigterm_us)
@@ -237,9 +239,9 @@ fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     (quantiles(during), quantiles(otherwise))
 }
 
-/// Acknowledged increments that are missing in the counters and had to be kept, and counted ones that no
-/// client can have caused; per server, then summed, so that one server's loss cannot hide behind another's
-/// surplus.
+/// Acknowledged increments that had to be kept and are missing, and increments that no client can have
+/// caused. Both are computed for each server and then summed, so that a loss of one server is not offset by a
+/// surplus of another.
 fn increments(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> (u64, u64) {
     let of = |by_key: &BTreeMap<Key, u64>, key| by_key.get(&key).copied().unwrap_or(0);
     observed.counters.iter().fold((0, 0), |(lost, extra), counter| {
@@ -362,7 +364,7 @@ mod tests {
         let report = figures(&with(&records, &drains, &Calls::default(), &[]));
         assert_eq!((report.total, report.moved, report.gap_ms.count), (2, 2, 2));
         assert_eq!(report.drain_ms, 60.0);
-        // The node that was gone before the second drain is no possible target of it.
+        // A node that ended before the second drain is not a possible target of that drain.
         assert_eq!(report.drains[1].targets, BTreeMap::from([("new1".into(), 1)]));
     }
 

@@ -1,12 +1,12 @@
-//! The commands that start the nodes of a run: one `elixir`, or several that are used in turn, for clusters
-//! of several releases.
+//! The commands that start the nodes of a run: one `elixir`, or several that are used in turn, for mixed
+//! clusters.
 //!
 //! A command sets its own code path (compiled code of one Elixir is of no use to another): a script that sets
 //! `ERL_LIBS` and runs that Elixir, as `integration/mixed` writes them.
 
 use serde::Serialize;
 
-/// The command of a run without this option.
+/// The default command.
 pub const USUAL: &str = "elixir";
 
 /// The commands that start nodes, at least one.
@@ -15,7 +15,7 @@ pub const USUAL: &str = "elixir";
 pub struct Releases(Vec<String>);
 
 impl Releases {
-    /// These commands; [`USUAL`] without any.
+    /// These commands, or [`USUAL`] if there are none.
     pub fn new(given: &[String]) -> Self {
         Self(if given.is_empty() { vec![USUAL.to_owned()] } else { given.to_vec() })
     }
@@ -30,8 +30,8 @@ impl Releases {
         self.0.len() > 1
     }
 
-    /// The command for a node of release `generation`, counted from 1. A rolling deploy goes from the first
-    /// command to the last.
+    /// The command for a node of release `generation`, counted from 1. Each release uses the next command;
+    /// when there are no more, the last one.
     pub fn of_generation(&self, generation: u32) -> String {
         self.0[(generation.saturating_sub(1) as usize).min(self.0.len() - 1)].clone()
     }

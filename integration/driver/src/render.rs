@@ -1,4 +1,4 @@
-//! A report for people: as a table on the terminal and as a page with a plot.
+//! Renders a report as a table on the terminal and as a page with a plot.
 
 pub mod page;
 pub mod plot;

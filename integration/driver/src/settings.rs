@@ -11,7 +11,7 @@ use crate::releases::Releases;
 use crate::store::Store;
 use crate::variant::Variant;
 
-/// Which nodes are taken away.
+/// Which nodes stop or join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
@@ -29,9 +29,9 @@ pub enum Scenario {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deploy {
-    /// Before the old node is told to stop, once every node sees its heartbeat
+    /// Before the old node is told to stop, when every node has received the fresh node's heartbeat
     Surge,
-    /// When the old node is gone
+    /// After the old node has ended
     InPlace,
 }
 
@@ -113,7 +113,7 @@ pub struct Settings {
     pub sync_one_in: u32,
     /// The maximum age of a heartbeat, in runs of faults; `None` for DurableServer's default.
     pub heartbeat_max_age_ms: Option<u32>,
-    /// In runs of faults: how long a child takes to stop that an application node stops before its servers.
+    /// In runs of faults: the time that a child takes which an application node stops before its servers.
     pub slow_child_ms: u32,
     /// In runs of faults: the node with a wrong clock.
     pub clock_ahead: Option<ClockAhead>,
@@ -166,7 +166,7 @@ impl Settings {
         }
     }
 
-    /// The settings by name, for people.
+    /// The settings by name, as text.
     pub fn described(&self) -> Vec<(&'static str, String)> {
         let every = |ms: u32, usual: &str| {
             let shortened = if self.quick { format!(", shortened by --quick (else {usual})") } else { String::new() };

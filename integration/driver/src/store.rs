@@ -63,7 +63,7 @@ impl Store {
         matches!(self, Self::Simulated { .. })
     }
 
-    /// The store, for people.
+    /// The store as text.
     pub fn described(&self) -> String {
         match self {
             Self::Directory => "DurableHandoff.Store in a temporary directory (file://)".to_owned(),

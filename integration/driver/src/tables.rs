@@ -1,4 +1,4 @@
-//! How every table on the terminal looks.
+//! The format of all tables on the terminal.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table};

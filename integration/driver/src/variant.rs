@@ -23,7 +23,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Executor {
-    /// The engine inside each draining node, for itself
+    /// The engine inside each draining node
     Embedded,
     /// One `durable-handoff-node run` for all of them
     Node,
@@ -101,7 +101,7 @@ impl Variant {
         format!("{}{executor}{client}", self.mode)
     }
 
-    /// Whether it is this mode, decided by this executor, with nothing killed.
+    /// Whether it has this mode and this executor, and the Rust node is not killed.
     pub fn is(&self, mode: Mode, executor: Executor) -> bool {
         self.mode == mode && self.executor == executor && !self.killed
     }

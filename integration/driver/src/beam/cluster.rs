@@ -1,7 +1,7 @@
 //! The nodes of one mode. Dropping the cluster ends them.
 //!
-//! Every wait has a limit, ends on an interrupt, and fails at once when a node ends that was not told to
-//! stop.
+//! Every wait has a limit, ends on an interrupt, and fails at once when a node ends without having been told
+//! to stop.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -28,13 +28,13 @@ const BOOT_BOUND: Duration = Duration::from_secs(120);
 /// The time limit of a command. The longest one starts thousands of servers.
 const COMMAND_BOUND: Duration = Duration::from_secs(300);
 
-/// How often waits check for interrupts and ended processes, which send no message.
+/// The interval at which waits check for interrupts and for ended processes, which send no message.
 const TICK: Duration = Duration::from_millis(20);
 
 /// The end of a drain of `durable_handoff`.
 #[derive(Debug)]
 pub struct DrainEnd {
-    /// Which node it was about.
+    /// The node that drained.
     pub node: NodeId,
     /// The node's report.
     pub report: Drained,
@@ -245,7 +245,6 @@ impl Cluster {
         Ok(number)
     }
 
-    /// A node, mutable, for its process.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0]
     }
@@ -339,7 +338,7 @@ impl Cluster {
     }
 
     fn find(&self, label: &str) -> Result<NodeId> {
-        // Of several with one name the last: it started when those before it had ended.
+        // If several nodes have had this label, the last one: it started after the others had ended.
         let found = self.nodes.iter().rposition(|node| node.config.label == label);
         found.map(NodeId).ok_or_else(|| Error::protocol(format!("no node is called {label}")))
     }
@@ -347,8 +346,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // All nodes are killed at once: one after the other, the remaining ones would react to each lost
-        // node. The Rust node is first for the same reason.
+        // All nodes are killed at once; otherwise the remaining ones would react to each lost node. The Rust
+        // node is killed first for the same reason.
         self.rust_node = None;
         for node in &mut self.nodes {
             node.hang_up();

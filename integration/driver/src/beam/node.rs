@@ -25,14 +25,14 @@ pub struct Node {
     pub config: NodeConfig,
     /// Its full name.
     pub name: String,
-    /// What it runs on, once it is up.
+    /// Its versions, once it is up.
     pub versions: Option<Versions>,
     /// When it was up.
     pub up_us: Option<u64>,
     /// When its control connection was gone.
     pub gone_us: Option<u64>,
     process: Process,
-    /// Processor time at the last look.
+    /// Its processor time at the last measurement.
     cpu_ms: f64,
     control: Option<TcpStream>,
     told_to_stop: bool,
@@ -48,7 +48,7 @@ impl Node {
         elixir
             .args(["--erl", &emulator_flags(settings)])
             .args(["--name", &name, "--no-halt", "-e", "HandoffDemo.Main.run()"])
-            // In the environment, not among the arguments that every user of the machine can read.
+            // Passed in the environment, because every user of the machine can read arguments.
             .env("ERL_AFLAGS", format!("-setcookie {}", common.cookie))
             .env("HANDOFF_DEMO_NODE", config.to_hex(common, settings))
             .env("ERL_CRASH_DUMP_SECONDS", "0")
@@ -150,7 +150,7 @@ impl Node {
         self.process.kill().map_err(Error::io(format!("ending {}", self.config.label)))
     }
 
-    /// Closes its connection: then a node halts.
+    /// Closes its connection, which makes the node halt.
     pub fn hang_up(&mut self) {
         self.told_to_stop = true;
         if let Some(socket) = self.control.take() {
@@ -159,13 +159,14 @@ impl Node {
         }
     }
 
-    /// Processor time that it has used, in milliseconds; of one that has ended, up to the last look.
+    /// Its processor time in milliseconds; for an ended node, the last measurement.
     pub fn cpu_ms(&mut self) -> f64 {
         self.cpu_ms = self.process.cpu_ms().unwrap_or(self.cpu_ms);
         self.cpu_ms
     }
 
-    /// Whether it has ended: connection closed and process waited for, or its restart has begun.
+    /// Whether it has ended (its connection is closed and its process has been waited for), or has begun to
+    /// restart.
     pub fn has_ended(&mut self) -> Result<bool> {
         self.cpu_ms();
         let status = self.process.status().map_err(Error::io(format!("waiting for {}", self.config.label)))?;
@@ -204,7 +205,7 @@ fn emulator_flags(settings: &Settings) -> String {
 const FAKETIME: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
 
-/// Moves the wall clock of a node, for everything in it: the host, the library, and Erlang itself.
+/// Changes the wall clock of everything in a node: DurableServer, the library, and Erlang itself.
 fn set_clock(node: &mut Program, ahead_s: u32) -> Result<()> {
     let library = FAKETIME.iter().find(|path| Path::new(path).exists()).ok_or(Error::FaketimeMissing)?;
     node.env("LD_PRELOAD", library).env("FAKETIME", format!("+{ahead_s}s")).env("DONT_FAKE_MONOTONIC", "1");

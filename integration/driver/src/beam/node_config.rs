@@ -35,7 +35,7 @@ pub struct NodeConfig {
     pub newer: bool,
 }
 
-/// What all nodes of one cluster have in common.
+/// The configuration that all nodes of a cluster share.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// The mode, the executor and the kind of clients.
@@ -44,11 +44,11 @@ pub struct Common {
     pub store_url: Option<String>,
     /// Proves to the driver that a connection comes from one of its nodes.
     pub token: String,
-    /// Where the driver listens.
+    /// The address of the driver.
     pub port: u16,
     /// Proves to a node that another one belongs to its cluster.
     pub cookie: String,
-    /// A part of the name of every node of this cluster. No other node has it in its name.
+    /// A part of the names of all nodes of this cluster, and of no others.
     pub suffix: String,
 }
 

@@ -2,9 +2,9 @@
 //! seconds later. Counts the states in storage then, with DurableServer's own shutdown and with
 //! `durable_handoff`.
 //!
-//! Every figure comes from a cluster of its own: nodes boot, every server starts, every server increments its
-//! counter once without storing it, SIGTERM, SIGKILL. A state counts if it is in storage, wherever its server
-//! runs.
+//! Every figure comes from a cluster of its own: nodes boot, all servers start, every server increments its
+//! counter once without storing it, then the node gets SIGTERM and later SIGKILL. A state counts if it is in
+//! storage, wherever its server runs.
 
 pub mod args;
 pub mod run;

@@ -49,11 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "only", num_args = 0..=1, default_missing_value = "docs/RELIABILITY.md")]
     pub write_docs: Option<PathBuf>,
 
-    /// Put what runs on the real DurableServer have shown (their --json) beside it in that page
+    /// Add the results of runs on the real DurableServer (their --json) to that page
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs")]
     pub real: Vec<PathBuf>,
 
-    /// Run nothing: write that page from earlier runs here (their --json)
+    /// Run nothing, and write that page from earlier runs with the stand-in (their --json)
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs", conflicts_with = "json")]
     pub stand_in: Vec<PathBuf>,
 

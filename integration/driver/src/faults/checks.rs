@@ -8,7 +8,8 @@
 //!    twice, and the rest of every state is unchanged. See [`crate::kept`].
 //! 3. No server starts while another process of it has not stopped.
 //! 4. No reservation outlives its time.
-//! 5. No process and no table of the library is left on a node that was there before the fault and still is.
+//! 5. No process and no table of the library is left behind on a node that ran before the fault and still
+//!    runs.
 //! 6. No server is started on a node more than a second after the node was told to stop.
 //! 7. No drain delays a shutdown by more than 200 ms beyond its deadline (`DurableHandoff.Deadline`), by the
 //!    monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
@@ -65,7 +66,7 @@ pub struct Before {
 pub struct Found {
     /// From the fault's last act until every server ran exactly once and answered.
     pub settled_s: f64,
-    /// The figures that the demo shows, too.
+    /// The figures that the demo shows as well.
     pub figures: ModeReport,
     /// The versions of the nodes.
     pub versions: Versions,
@@ -104,7 +105,7 @@ pub fn before(cluster: &mut Cluster) -> Result<Before> {
     Ok(Before { ours: ours(cluster)? })
 }
 
-/// Runs all checks. The fault is over; nodes may still be stopping.
+/// Runs all checks after a fault. Nodes may still be stopping.
 pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     let drains = scene.drains()?;
     let since = Instant::now();

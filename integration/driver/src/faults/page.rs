@@ -11,47 +11,49 @@ const INTRODUCTION: &str = "\
 # Reliability
 
 What happens to servers when something fails during a drain, and how that was tested. `./integration/faults
---write-docs` writes this page; with `--stand-in FILE,... --real FILE,...` from the `--json` of earlier runs.
-`./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
+--write-docs` writes this page, or with `--stand-in FILE,... --real FILE,...` writes it from the `--json` of
+earlier runs. `./integration/faults --only NAME` runs one fault, and `--seed` repeats a run.
 
 Every run starts real operating-system nodes: application nodes, a node with clients that call all the time, a
-node that plays the object store and, where the Rust node takes part, `durable-handoff-node`. Every second
-server stores each increment before it answers. The others store their state when they stop, as most servers
-in production do. Clients ask them for a sync with one in ten increments, and read the store after each.
+node that acts as the object store and, for some faults, `durable-handoff-node`. Every second server stores
+each increment before it answers. The others store their state when they stop, as most servers in production
+do. Clients ask those for a sync with one in ten increments, and read the store after each.
 
-A run passes if all of this holds after the fault:
+A run passes if all of the following holds after the fault:
 
 1. Every server runs exactly once, on one node, and answers, within the fault's bound after its last act.
-2. No acknowledged increment is lost, except one that was not to be stored and whose server had no time to
-   store it (its node was killed), or whose final write failed in an outage of the store: the drain's report
-   counts such servers as `state_not_stored`. No state is older than its last acknowledged sync or the last
-   orderly stop that was stored. No increment is counted twice, and the rest of every state is unchanged.
-3. No server started while another process of it had not stopped.
+2. No acknowledged increment is lost, with two exceptions: its server stores its state only when it stops, and
+   the node was killed before that; or the server's final write failed in an outage of the store, and the
+   drain's report counts the server as `state_not_stored`. No state is older than its last acknowledged sync or
+   the last orderly stop that was stored. No increment is counted twice, and the rest of every state is
+   unchanged.
+3. No server starts while another process of it has not stopped.
 4. No reservation outlives its time.
-5. No process and no table of the library is left on a node that was there before and is still there.
-6. No server is started on a node that was told to stop a second before.
+5. No process and no table of the library is left behind on a node that ran before the fault and still runs.
+6. No server is started on a node more than a second after the node was told to stop.
 7. No drain delays a shutdown by more than 200 ms beyond its deadline, by the monotonic clock of its node. The
    deadline is at most `timeout_ms` after the drain began.
 
-Runs use shorter times than production, so that they take seconds. Nodes look for lost servers every 2 s (in
-production 60 s), send heartbeats every 0.5 s (10 s), and rely on a heartbeat for 8 s (30 s). They rely on it
-for 30 s in runs with a wrong clock, with a drain of one second, with many servers or large states, and where
-all servers have to move, and for 20 s where the store is out for 10 s. An attempt may take 3 s (15 s). In
-production a sweep finds servers later in the same proportion. OTP's `global` is set not to disconnect further
-nodes when two lose their connection.";
+Runs use shorter times than production (in brackets), so that they take seconds. Nodes look for lost servers
+every 2 s (60 s), send heartbeats every 0.5 s (10 s), and use a heartbeat for 8 s (30 s). They use it for 30 s
+in runs with a wrong clock, with a drain of one second, with many servers or large states, and where all
+servers have to move, and for 20 s in runs with a store outage of 10 s. An attempt may take 3 s (15 s). In
+production a sweep finds servers correspondingly later. OTP's `global` is set not to disconnect further nodes
+when two lose their connection.";
 
 const LEGEND: &str = "\
-*Held*: runs in which everything held. *Drain*: from SIGTERM, or the kill, until nothing ran on the nodes that ended and \
-everything they moved was up; the longest. *Settled*: from the last act of the fault, and the end of every node it \
-ended, until every server ran exactly once and answered; the longest. *Moved*: servers that ran elsewhere before their \
-node was gone, of all servers on nodes that ended. Sweeps found the rest, or nodes that had accepted them started them.";
+*Held*: runs in which all of this held. *Drain*: the longest time from SIGTERM, or the kill, until nothing ran \
+on the nodes that ended and everything that they moved ran elsewhere. *Settled*: the longest time from the \
+last act of the fault, or the end of the last node that it ended, until every server ran exactly once and \
+answered. *Moved*: servers that ran elsewhere before their node was gone, of all servers on nodes that ended. \
+The others were found by sweeps, or started by nodes that had accepted them.";
 
 /// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some
 /// faults.
 pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
     let (here, there) = (Row::all(faults, shown), Row::all(faults, real));
     let mut page =
-        format!("{INTRODUCTION}\n{}\n\n{}\n\n## The faults\n", wrapped(&hosts(shown, real), 0), wrapped(LEGEND, 0));
+        format!("{INTRODUCTION}\n\n{}\n\n{}\n\n## The faults\n", wrapped(&hosts(shown, real), 0), wrapped(LEGEND, 0));
     for (here, there) in here.iter().zip(&there) {
         let Fault { name, done, happens, setup, .. } = here.fault;
         let text = format!("{done} *Then:* {happens} Bound: {} s.", setup.bound_s);
@@ -72,7 +74,7 @@ fn figures(row: &Row) -> String {
     format!("held {}, drain {}, settled {}, moved {}{stored}", row.passed(), row.drain(), row.settled(), row.moved())
 }
 
-/// The versions that the faults ran on, and how well deadlines were kept there.
+/// The versions on which the faults ran, and by how much shutdowns missed their deadlines there.
 fn hosts(shown: &[Shown], real: &[Shown]) -> String {
     let named = |runs: &[Shown]| {
         let mut names: Vec<&str> =

@@ -159,7 +159,8 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Tells the source to stop (SIGTERM), and waits until a random part of its servers, within these two, has moved.
+    /// Tells the source to stop (SIGTERM), and waits until a random part of its servers between these two has
+    /// moved.
     pub fn drain_until_moved(&mut self, least: f64, most: f64) -> Result<()> {
         let part = self.random.within(least, most);
         self.terminate(self.source())?;
@@ -216,7 +217,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Makes the simulated store fast, whatever the fault's cluster sets.
+    /// Makes the simulated store fast, regardless of the fault's settings.
     pub fn quick_store(&mut self) -> Result<()> {
         self.to_store(Command::ConfigureStore { latency_ms: 5, slots: None, error_rate: 0.0, outage: Outage::None })
     }

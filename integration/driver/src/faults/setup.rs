@@ -29,7 +29,7 @@ pub struct Setup {
     pub heartbeat_max_age_ms: u32,
     /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
-    /// How long a child takes to stop that each application node stops before its servers.
+    /// The time that a child takes which each application node stops before its servers.
     pub slow_child_ms: u32,
     /// The application node, counted from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,
@@ -67,7 +67,8 @@ pub const USUAL: Setup = Setup {
     bound_s: 30,
 };
 
-/// There is a target, and time for all servers on a busy machine, too. Heartbeats are not the subject.
+/// All servers must move: a target exists, and there is enough time even on a busy machine. Heartbeats are
+/// not the subject.
 pub const MOVES_ALL: Setup =
     Setup { timeout_ms: 60_000, heartbeat_max_age_ms: 30_000, moves_percent: 100, bound_s: RESERVED_BOUND_S, ..USUAL };
 

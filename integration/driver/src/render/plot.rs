@@ -1,7 +1,7 @@
-//! The plot: every gap over the time at which it began, one colour a mode, on a logarithmic axis.
+//! The plot of all gaps by the time at which they began, with one colour per mode and a logarithmic axis.
 //!
-//! Drawn with a few fixed colours. In the page, style rules on these give them their values for a light or a
-//! dark background; the plot alone shows them as they are.
+//! The plot uses a few fixed colours. Style rules of the page replace them for a light or a dark background;
+//! the plot alone shows them unchanged.
 
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::element::Circle;

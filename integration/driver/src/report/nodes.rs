@@ -1,4 +1,4 @@
-//! The application nodes of a run, and whether the cluster was a mixed one.
+//! The application nodes of a run, and whether the cluster was mixed.
 
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ pub fn started_on(nodes: &[NodeReport]) -> BTreeMap<String, usize> {
     })
 }
 
-/// Why a run with several commands was not a mixed one: two commands are the same release, or one ran no
-/// server.
+/// Why a run with several commands was not mixed: two commands are the same release, or no server ran on one
+/// of them.
 pub fn not_mixed(releases: &Releases, nodes: &[NodeReport]) -> Option<String> {
     if !releases.are_mixed() {
         return None;

@@ -8,7 +8,7 @@ use crate::beam::Cluster;
 use crate::beam::commands::Command;
 use crate::{Error, Result};
 
-/// Two equal runs differ by a few percent.
+/// The tolerance: two equal runs differ by a few percent.
 const AT_LEAST: f64 = 0.95;
 
 /// Increments every server once without storing the increment.

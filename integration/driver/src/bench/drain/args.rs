@@ -15,9 +15,9 @@ use crate::variant::Executor;
     name = "integration/bench drain",
     bin_name = "integration/bench drain",
     after_help = "Three nodes, all servers on the one that stops, clients that call. The ratios are to the best task stream on the same \
-                  store: the one with the shortest gaps, and the one that was done first. Heartbeats come every second and discovery \
-                  every 10 s (60 s in production), which flatters graceful shutdown.\n\
-                  Exits with 1 when anything was lost or there twice."
+                  store: the one with the shortest gaps, and the one that was done first. Heartbeats come
+                  every second and discovery \ every 10 s (60 s in production), which makes graceful shutdown
+                  look better.\n\ Exits with 1 when anything was lost or there twice."
 )]
 pub struct Args {
     /// Servers of the node that stops
@@ -38,29 +38,31 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "8,50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub streams: Vec<u32>,
 
-    /// Who decides in durable_handoff
+    /// What decides in durable_handoff
     #[arg(long, value_enum, value_delimiter = ',', value_name = "EXECUTOR,...", default_value = "embedded")]
     pub executor: Vec<Executor>,
 
-    /// The ceiling of moves at once in durable_handoff, which looks for the number that suits the store
+    /// The highest number of parallel moves in durable_handoff, which searches for the best number for the
+    /// store
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrency: u32,
 
-    /// Where graceful shutdown is measured, too: about 15 s each, and what it takes hardly depends on the
-    /// store
+    /// The stores on which graceful shutdown is measured, too: about 15 s each, and its time hardly depends
+    /// on the store
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 
-    /// Of durable_handoff show a second drain: a node with three times as many servers stops first, and one of
-    /// the three that took them after it; its figures but for the processors', which are of both
+    /// Show a second drain of durable_handoff: a node with three times as many servers stops first, then one
+    /// of the three nodes that took them. Processor time is that of both drains, all other figures are of the
+    /// second
     #[arg(long)]
     pub second: bool,
 
-    /// Beside so many processes that do nothing but compute
+    /// The number of other processes that only compute meanwhile
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     pub busy: u32,
 
-    /// How often each, in turn; medians count
+    /// Rounds, in which all are measured in turn; the figures are medians
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 
@@ -70,7 +72,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Why these flags cannot be run together, if so.
+    /// Why these flags contradict each other, if they do.
     pub fn refused(&self) -> Option<String> {
         let shown = |shapes: &[Shape]| shapes.iter().map(crate::flags::flag_value).collect::<Vec<_>>();
         [

@@ -9,7 +9,7 @@ pub enum Contender {
     Graceful,
     /// A plain task stream over `rehome_child`, with this many moves at a time.
     Stream(u32),
-    /// `durable_handoff`, and who decides.
+    /// `durable_handoff` with this executor.
     Handoff(Executor),
 }
 

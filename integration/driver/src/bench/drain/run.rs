@@ -20,7 +20,7 @@ use crate::run::run_mode;
 use crate::settings::Settings;
 use crate::{Error, Result};
 
-/// Enough clients to measure their calls, and too few to load a small machine.
+/// Enough clients to measure calls, but too few to load a small machine.
 const CLIENTS: u32 = 4;
 
 /// How long servers may take to be back after the drain. A sweep finds servers that a task stream leaves
@@ -74,8 +74,8 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
     let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
-    // A stream measures nothing for a later one, and does not spread its servers evenly. So it has one drain
-    // of as many servers.
+    // A stream measures nothing for a second drain and does not spread servers evenly, so it has one drain
+    // with the same number of servers.
     let second = args.second && matches!(contender, Contender::Handoff(_));
     let (nodes, servers) = if second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
     Settings {

@@ -11,16 +11,16 @@ use crate::store::Store;
 pub enum Shape {
     /// A store that answers at once: the machine is the limit
     Instant,
-    /// 10 ms a request, any number at once: the more moves at once, the sooner done
+    /// 10 ms per request, any number in parallel: the more parallel moves, the faster
     Latency,
-    /// 10 ms a request, 8 at once: more moves at once than it serves only wait in line
+    /// 10 ms per request, 8 in parallel: more parallel moves than that only wait
     Slots,
     /// A store that answers at once, and servers that take 100 ms to start
     SlowStart,
 }
 
 impl Shape {
-    /// The simulated store of it.
+    /// The simulated store of this shape.
     pub fn store(self) -> Store {
         let (latency_ms, slots) = match self {
             Self::Instant | Self::SlowStart => (0, None),
@@ -35,7 +35,7 @@ impl Shape {
         if self == Self::SlowStart { 100 } else { 0 }
     }
 
-    /// For people.
+    /// The shape as text.
     pub fn described(self) -> &'static str {
         match self {
             Self::Instant => "instant",

@@ -11,16 +11,16 @@ use crate::tables;
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub bench: &'static str,
-    /// What it ran on.
+    /// The versions.
     #[serde(flatten)]
     pub versions: Versions,
     /// Servers of each drain.
     pub servers: u32,
     /// Whether the figures of `durable_handoff` are those of a second drain in the same cluster.
     pub second: bool,
-    /// Processes beside it that only compute.
+    /// Other processes that only compute meanwhile.
     pub busy: u32,
-    /// How often each.
+    /// The number of rounds.
     pub rounds: u32,
     /// The time limit for servers to be back, except after a graceful shutdown.
     pub back_within_s: u32,
@@ -47,7 +47,7 @@ const COLUMNS: [&str; 16] = [
 ];
 
 impl Report {
-    /// For people.
+    /// The table as text.
     pub fn table(&self) -> String {
         let mut table = tables::table(COLUMNS);
         for of in &self.stores {

@@ -30,11 +30,11 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "STORE,...", default_value = "directory,slots", value_parser = place)]
     pub only: Vec<String>,
 
-    /// How long a child takes to stop that the application stops before its servers
+    /// The time that a child takes which the application stops before its servers
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub slow_child_ms: u32,
 
-    /// Who decides in durable_handoff
+    /// What decides in durable_handoff
     #[arg(long, value_enum, default_value_t = Executor::Embedded)]
     pub executor: Executor,
 
@@ -44,7 +44,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Why these flags cannot be run together, if so.
+    /// Why these flags contradict each other, if they do.
     pub fn refused(&self) -> Option<String> {
         [twice("--only", &self.only), twice("--after", &self.after)].into_iter().flatten().next()
     }

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::variant::{Mode, Variant};
 use crate::{Error, Result};
 
-/// How late a kill may be. The driver waits for no node in between.
+/// How late a kill may be. The driver does not wait for nodes in between.
 const LATE: Duration = Duration::from_secs(30);
 
 pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progress) -> Result<Report> {

@@ -8,21 +8,21 @@ use crate::report::Versions;
 use crate::run::unsynced;
 use crate::tables;
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub bench: &'static str,
-    /// What it ran on.
+    /// The versions.
     #[serde(flatten)]
     pub versions: Versions,
     /// Servers of the node that is killed.
     pub servers: u32,
-    /// How long a child took to stop that was stopped before the servers.
+    /// The time that a child took which was stopped before the servers.
     pub slow_child_ms: u32,
     pub rows: Vec<Row>,
 }
 
-/// One store and one moment.
+/// The measurements with one store and one time of the kill.
 #[derive(Debug, Serialize)]
 pub struct Row {
     /// Where states are kept.
@@ -58,7 +58,7 @@ const COLUMNS: [&str; 6] =
     ["store", "killed after", "stored without", "stored with handoff", "running elsewhere", "held"];
 
 impl Report {
-    /// For people.
+    /// The table as text.
     pub fn table(&self) -> String {
         let mut table = tables::table(COLUMNS);
         for row in &self.rows {

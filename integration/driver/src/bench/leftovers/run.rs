@@ -130,7 +130,7 @@ fn end(cluster: &mut Cluster, node: NodeId, killed: bool) -> Result<Drain> {
     Ok(Drain { node, sigterm_us, gone_us })
 }
 
-/// For each server that the drain of the first node left, how long it was down.
+/// The down times of the servers that the drain of the first node left.
 fn gaps(cluster: &Cluster, ended: &[Drain]) -> Result<Vec<u64>> {
     let [Drain { node: source, .. }, ..] = ended else { return Ok(Vec::new()) };
     let drain = cluster.drained().iter().find(|end| end.node == *source);
@@ -141,7 +141,7 @@ fn gaps(cluster: &Cluster, ended: &[Drain]) -> Result<Vec<u64>> {
     Ok(moves(&lives).iter().filter(left).map(Move::gap_us).collect())
 }
 
-/// How many servers do not have exactly one owner with the stored counter.
+/// The number of servers without exactly one owner that has the stored counter.
 fn wrong(cluster: &mut Cluster, stage: &Stage, settings: &Settings) -> Result<usize> {
     let apps: Vec<_> = stage.apps.iter().filter(|&&id| cluster.node(id).is_connected()).copied().collect();
     let mut running: BTreeMap<Key, usize> = BTreeMap::new();

@@ -8,11 +8,11 @@ use crate::quantiles::{Quantiles, millis};
 use crate::report::Versions;
 use crate::tables;
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub bench: &'static str,
-    /// What it ran on.
+    /// The versions.
     #[serde(flatten)]
     pub versions: Versions,
     /// Servers of the node that was shut down.
@@ -82,7 +82,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// The table as text.
     pub fn table(&self) -> String {
         let mut table = tables::table(COLUMNS);
         for (name, side) in self.sides() {

@@ -5,21 +5,21 @@ use crate::settings::ClockAhead;
 
 const AHEAD_S: u32 = 10;
 
-/// As in production, heartbeats are valid for longer than the clock is wrong.
+/// As in production, heartbeats are valid for longer than the error of the clock.
 const USUAL_AGE: Setup = Setup { heartbeat_max_age_ms: 30_000, ..USUAL };
 
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "clock-of-a-target-ahead",
-        done: "The clock of one of two targets is 10 s ahead: its heartbeats come from the future.",
-        happens: "Heartbeats from the future do not count, so nothing goes there; everything goes to the other target.",
+        done: "The clock of one of two targets is 10 s ahead, so its heartbeats seem to come from the future.",
+        happens: "Heartbeats from the future are ignored, so all servers go to the other target.",
         setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL_AGE },
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {
         name: "clock-of-the-source-ahead",
-        done: "The clock of the source is 10 s ahead: to it, every other node's heartbeat is old.",
-        happens: "Heartbeats of 10 s ago still count: everything is moved.",
+        done: "The clock of the source is 10 s ahead, so the heartbeats of all other nodes look old to it.",
+        happens: "Heartbeats that are 10 s old still count, so all servers are moved.",
         setup: Setup { clock_ahead: Some(ClockAhead { node: 0, seconds: AHEAD_S }), ..USUAL_AGE },
         inject: |scene| scene.terminate(scene.source()),
     },

@@ -4,11 +4,11 @@ use crate::Result;
 use crate::faults::scene::Scene;
 use crate::faults::{Fault, MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL};
 
-/// Between the first and the second node that are told to stop.
+/// The time between telling the first and the second node to stop.
 const SOON_MS: u64 = 500;
 
-/// How long the nodes of a cluster may take when all of them stop: nothing is moved, and 120 writes are
-/// short.
+/// The time limit for the nodes of a cluster to end when all of them stop: no server is moved, and 120 writes
+/// are fast.
 const WHOLE_CLUSTER_US: u64 = 5_000_000;
 
 /// The source and its two targets are disconnected for 3 s.
@@ -51,7 +51,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "slow-child",
         done: "The source is told to stop. A child that its application stops before the servers takes 3 s.",
-        happens: "All servers are moved, in what is left of the time.",
+        happens: "All servers are moved in the remaining time.",
         setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
         inject: |scene| scene.terminate(scene.source()),
     },
@@ -59,7 +59,7 @@ pub const FAULTS: &[Fault] = &[
         name: "two-within-a-second",
         done: "The source is told to stop, and half a second later one of two targets, which has no servers. On both, a child takes \
                3 s to stop before the servers are moved.",
-        happens: "Nothing is moved to the target that is going down; everything goes to the other one.",
+        happens: "No server is moved to the stopping target; all go to the other one.",
         setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
         inject: |scene| {
             scene.terminate(scene.source())?;
@@ -71,30 +71,31 @@ pub const FAULTS: &[Fault] = &[
         name: "disconnected-by-cluster-manager",
         done: "Both targets disconnect the source at a random point of its drain, as a cluster manager does with a pod that terminates, and \
                connect to it again 3 s later.",
-        happens: "What runs is left running, and servers in flight are held; the drain goes on when a target is connected again.",
-        // Slow enough for the drain to be under way when the connections are lost.
+        happens: "Running servers are not stopped, and servers that are already stopped are held. The drain continues when a \
+                  target is connected again.",
+        // Slow enough that the drain still runs when the connections are lost.
         setup: Setup { slots: Some(4), latency_ms: 40, clients: 1, ..MOVES_ALL },
         inject: disconnected,
     },
     Fault {
         name: "release-lacks-a-module",
         done: "The source is told to stop. One of two targets runs a release that lacks the module of half of the servers.",
-        happens: "Servers with that module go to the target that has it; no other is tried.",
+        happens: "Servers with that module go to the target that has it; the other target is not tried for them.",
         setup: Setup { lacks_module: Some(1), ..MOVES_ALL },
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {
         name: "stopped-by-call",
-        done: "The source is told to stop by `:init.stop/0`, as by `bin/my_app stop`, without a signal.",
-        happens: "As on SIGTERM: all servers are moved.",
+        done: "The source is told to stop by `:init.stop/0`, as `bin/my_app stop` does, without a signal.",
+        happens: "All servers are moved, as after SIGTERM.",
         setup: MOVES_ALL,
         inject: |scene| scene.stop(scene.source()),
     },
     Fault {
         name: "restarted-in-turn",
-        done: "The source is restarted inside its virtual machine by `:init.restart/0`, as by `bin/my_app restart`. When it is back, the \
-               only other node is told to stop.",
-        happens: "All servers move away, and all move back: the node that was restarted takes servers again.",
+        done: "The source is restarted inside its virtual machine by `:init.restart/0`, as `bin/my_app restart` does. When it \
+               is back, the only other node is told to stop.",
+        happens: "All servers move to the other node and then back, because the restarted node takes servers again.",
         setup: Setup { nodes: 2, ..MOVES_ALL },
         inject: |scene| {
             scene.restart(scene.source())?;
@@ -104,7 +105,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "whole-cluster",
         done: "All three nodes are told to stop at the same moment. Fresh nodes start when they are gone.",
-        happens: "Nothing is moved, and no time is lost: nodes stop as without a drain. The fresh nodes find every server.",
+        happens: "No server is moved, and nodes stop as fast as without a drain. The fresh nodes find every server.",
         setup: Setup { full: 2, bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: whole_cluster,
     },

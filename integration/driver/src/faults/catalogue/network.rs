@@ -7,7 +7,7 @@ pub const FAULTS: &[Fault] = &[
         name: "partition-during",
         done: "The connection between the source and one of two targets is dropped, and stays dropped, at a random point between a \
                tenth and nine tenths of the drain.",
-        happens: "Attempts towards that target fail at once; its servers and all others go to the other target.",
+        happens: "Attempts to move servers to that target fail at once. All servers go to the other target.",
         setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
         inject: |scene| {
             scene.drain_until_moved(0.1, 0.9)?;
@@ -19,7 +19,7 @@ pub const FAULTS: &[Fault] = &[
         name: "partition-before",
         done: "The connection between the source and one of two targets is dropped before the drain, and stays dropped. The target's \
                heartbeats still reach the source through the store.",
-        happens: "Nothing is tried there: a target has to be connected. Everything goes to the other one.",
+        happens: "That target is not tried, because targets have to be connected. All servers go to the other one.",
         setup: USUAL,
         inject: |scene| {
             let (source, target) = (scene.source(), scene.target());

@@ -6,7 +6,7 @@ use crate::rust_node::RustNode;
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "rust-node-well",
-        done: "Nothing: what the faults of the Rust node are compared with.",
+        done: "No fault; the faults of the Rust node are compared with this run.",
         happens: "The Rust node decides until the end.",
         setup: WITH_RUST_NODE,
         inject: |scene| scene.terminate(scene.source()),
@@ -14,7 +14,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "rust-node-killed",
         done: "The Rust node is killed (SIGKILL) at a random point of the drain.",
-        happens: "The source goes on with its own engine and with what is left.",
+        happens: "The source continues with the remaining servers and its own engine.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
             scene.drain_until_moved(0.0, 0.8)?;
@@ -23,9 +23,10 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "rust-node-paused",
-        done: "The Rust node stops answering (SIGSTOP) at a random point of the drain, keeps its connections, and goes on 6 s later \
-               with orders that are out of date.",
-        happens: "After two seconds of silence the source goes on with its own engine; later orders of the Rust node are ignored.",
+        done: "The Rust node stops answering (SIGSTOP) at a random point of the drain, keeps its connections, and continues 6 \
+               s later with outdated orders.",
+        happens: "After two seconds without a message the source continues with its own engine. Later orders of the Rust node \
+                  are ignored.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
             scene.drain_until_moved(0.0, 0.8)?;
@@ -37,7 +38,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "rust-node-partitioned",
         done: "The connection between the source and the Rust node is dropped, and stays dropped, at a random point of the drain.",
-        happens: "The source goes on with its own engine at once.",
+        happens: "The source continues with its own engine at once.",
         setup: WITH_RUST_NODE,
         inject: |scene| {
             let source = scene.source();

@@ -8,7 +8,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "two-together",
         done: "Two of four nodes are told to stop at the same moment.",
-        happens: "Neither moves servers to the other; everything goes to the two nodes that stay.",
+        happens: "Neither moves servers to the other; all go to the two remaining nodes.",
         setup: TWO,
         inject: |scene| {
             for index in 0..2 {
@@ -20,7 +20,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "three-together",
         done: "Three of four nodes are told to stop at the same moment, and the Rust node decides for all.",
-        happens: "Everything goes to the node that stays.",
+        happens: "All servers go to the remaining node.",
         setup: Setup { nodes: 4, full: 3, ..WITH_RUST_NODE },
         inject: |scene| {
             for index in 0..3 {

@@ -3,7 +3,7 @@
 use crate::beam::commands::Command;
 use crate::faults::{Fault, Setup, USUAL};
 
-// Heartbeats wait behind the other requests of the store here, and are not the subject of the test.
+// Heartbeats wait behind other requests here. They are not the subject of the test, so they may be old.
 const LARGE: Setup = Setup { heartbeat_max_age_ms: 30_000, timeout_ms: 60_000, bound_s: 90, ..USUAL };
 
 pub const FAULTS: &[Fault] = &[
@@ -27,7 +27,7 @@ pub const FAULTS: &[Fault] = &[
         happens: "All are moved in one drain.",
         setup: Setup { clients: 1, moves_percent: 100, ..LARGE },
         inject: |scene| {
-            // Of those that do not store each increment.
+            // One of the servers that do not store each increment.
             scene.cluster.call(scene.stage.client, Command::Grow { key: 1, bytes: 50 << 20 })?;
             scene.terminate(scene.source())
         },

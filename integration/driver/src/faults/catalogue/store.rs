@@ -23,13 +23,15 @@ fn out(scene: &mut Scene, outage: Outage, milliseconds: u64) -> Result<()> {
     scene.store_out(outage, milliseconds)
 }
 
-const AFTER_OUTAGE: &str = "The drain stops no server while it does not know that its state can be stored, and goes on when the store is back. Servers whose final write fails because the outage begins just then start again from their last sync, and are `state_not_stored` in the report.";
+const AFTER_OUTAGE: &str = "The drain stops no server until it knows that the server's state can be stored, and continues when \
+                            the store works again. If the outage begins just before the final write of a server, that server \
+                            starts again from its last sync, and the report counts it as `state_not_stored`.";
 
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "store-down",
-        done: "The store answers nothing for 5 s, from a random point between a tenth and half of the drain on.",
-        happens: "Attempts wait or time out; the drain goes on when the store answers again, or ends in its time.",
+        done: "The store does not answer for 5 s, from a random point between a tenth and half of the drain on.",
+        happens: "Attempts wait or time out. The drain continues when the store answers again, or ends in its time.",
         setup: FAILING,
         inject: |scene| {
             scene.drain_until_moved(0.1, 0.5)?;
@@ -41,8 +43,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "store-errors",
         done: "One in five requests to the store fails, during the whole drain and until the source has ended.",
-        happens: "Attempts are repeated, or given up so that servers are stopped and found as without a drain. The last write of a \
-                  server that is stopped may fail. Then its unsynced state is lost, as without a drain.",
+        happens: "Attempts are repeated. Servers whose attempts all fail are stopped and found as without a drain. The final \
+                  write of a stopped server may fail. Then the changes since its last sync are lost, as without a drain.",
         setup: Setup { final_writes: FinalWrites::MayFail, ..FAILING },
         inject: |scene| {
             scene.store(Some((5, 0.2)))?;

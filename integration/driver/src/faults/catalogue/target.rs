@@ -18,7 +18,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "target-killed-before",
         done: "One of two targets is killed (SIGKILL) right before the source is told to stop; its heartbeat still looks fresh.",
-        happens: "Attempts towards it fail at once or are never made; everything goes to the other target.",
+        happens: "Attempts to move servers to it fail at once or are not made. All servers go to the other target.",
         setup: USUAL,
         inject: |scene| {
             scene.kill(scene.target())?;
@@ -28,8 +28,8 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "target-killed-during",
         done: "One of two targets is killed (SIGKILL) at a random point between a fifth and four fifths of the drain.",
-        happens: "Servers in flight towards it are tried on the other target. What had moved there already is found by the next \
-                  sweep once its heartbeat has run out.",
+        happens: "Servers that were moving to it are tried on the other target. The next sweep finds those that it already had \
+                  when its heartbeat has expired.",
         setup: USUAL,
         inject: |scene| {
             scene.drain_until_moved(0.2, 0.8)?;
@@ -39,7 +39,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "target-killed-after",
         done: "One of two targets is killed (SIGKILL) when the source has ended.",
-        happens: "Its servers are found by the next sweep once its heartbeat has run out, with every increment that was stored.",
+        happens: "The next sweep finds its servers when its heartbeat has expired, with every increment that was stored.",
         setup: USUAL,
         inject: |scene| {
             scene.terminate(scene.source())?;
@@ -50,8 +50,9 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         name: "target-hangs",
         done: "One of two targets stops answering (SIGSTOP) at a random point between a tenth and half of the drain, keeps its \
-               connections, and goes on 5 s later.",
-        happens: "Attempts towards it time out and are tried on the other target; the drain ends in its time.",
+               connections, and continues 5 s later.",
+        happens: "Attempts to move servers to it time out, and these servers are tried on the other target. The drain ends in \
+                  its time.",
         setup: USUAL,
         inject: |scene| {
             let target = scene.target();
@@ -63,9 +64,9 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "target-told-during",
-        done: "One of two targets, which has got a part of the servers, is told to stop (SIGTERM) at a random point between a fifth and \
-               three fifths of the drain.",
-        happens: "It gets no more servers, and moves those that it has to the other target.",
+        done: "One of two targets is told to stop (SIGTERM) at a random point between a fifth and three fifths of the drain, \
+               when it has received a part of the servers.",
+        happens: "It gets no more servers, and moves its own to the other target.",
         setup: MOVES_ALL,
         inject: |scene| {
             scene.drain_until_moved(0.2, 0.6)?;
@@ -84,8 +85,8 @@ pub const FAULTS: &[Fault] = &[
         name: "target-comes-back",
         done: "One of two targets is killed (SIGKILL) at a random point between a tenth and a half of a slow drain, and starts again at once \
                under the same name, as a pod of a StatefulSet does.",
-        happens: "Servers in flight towards it are tried on the other target, or on it when it is back. What had moved there already is \
-                  found by sweeps.",
+        happens: "Servers that were moving to it are tried on the other target, or on it when it is back. Sweeps find those \
+                  that it already had.",
         setup: Setup {
             slots: Some(4),
             latency_ms: 80,
