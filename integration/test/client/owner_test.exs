@@ -179,7 +179,7 @@ defmodule Client.OwnerTest do
     assert {:ok, 2} = await_task(call_from(context, b, :add, start: {Counter, %{count: 100}}, timeout: 30_000))
   end
 
-  @tag after_0_1_4: "it knows no cordoned servers"
+  @tag after_0_1_4: "this version has no cordoned servers"
   test "the server cannot be started: DurableServer's reason", %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)

@@ -58,7 +58,7 @@ defmodule Client.StartTest do
     assert {:ok, {^booting, _meta}} = await_task(start)
   end
 
-  @tag after_0_1_4: "it starts a server whose deletion is not complete"
+  @tag after_0_1_4: "this version starts a server whose deletion is not complete"
   test "the server's deletion is not complete: started anew when it is", %{a: a, b: b} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, @key, %{count: 5})
@@ -83,7 +83,7 @@ defmodule Client.StartTest do
     end
   end
 
-  @tag after_0_1_4: "it takes such keys"
+  @tag after_0_1_4: "this version accepts such keys"
   test "an argument that DurableServer refuses ends the call at once", context do
     start_cluster(context)
 

@@ -39,8 +39,8 @@ defmodule Contract.AnswersTest do
     )
   end
 
-  @tag after_0_1_4: "it knows no cordoned servers"
-  test "cordoned", %{a: a, sup: sup} = context do
+  @tag after_0_1_4: "this version has no cordoned servers"
+  test "a cordoned server", %{a: a, sup: sup} = context do
     start(context)
     start_server(context, a, Counter, @key)
     stopped(context, "cordoned", :terminate_and_cordon_child)
@@ -57,7 +57,7 @@ defmodule Contract.AnswersTest do
     end
   end
 
-  test "init takes longer than the caller waits: a timeout, and the server starts all the same", %{a: a} = context do
+  test "init takes longer than the caller waits: a timeout, and the server still starts", %{a: a} = context do
     start(context)
     Troublesome.arm(a, @key, :init, :hang)
     answer(context, "ensure_started_child: init hangs", a, :ensure_started_child, [timeout: 300], {Troublesome, @key})
@@ -85,24 +85,24 @@ defmodule Contract.AnswersTest do
   test "every node is full, by its total limit", %{a: a, b: b} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: 1])
     start_server(context, a, Counter, "fills")
-    answer(context, "start_child: full in total, local_only", a, :start_child, local_only: true)
-    answer(context, "start_child: full in total, alone", a, :start_child, [])
-    answer(context, "ensure_started_child: full in total, alone", a, :ensure_started_child, [])
+    answer(context, "start_child: total limit reached, local_only", a, :start_child, local_only: true)
+    answer(context, "start_child: total limit reached, no other node", a, :start_child, [])
+    answer(context, "ensure_started_child: total limit reached, no other node", a, :ensure_started_child, [])
 
     {:ok, _} = start_host(b, context.opts ++ [max_children: 1])
     start_server(context, b, Counter, "fills too")
     await_heartbeats([a, b], context.sup)
-    answer(context, "ensure_started_child: full in total, the other too", a, :ensure_started_child, [])
+    answer(context, "ensure_started_child: total limit reached on both nodes", a, :ensure_started_child, [])
   end
 
   test "a node is full for one module", %{a: a} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: %{Counter => 1}])
     start_server(context, a, Counter, "fills")
-    answer(context, "start_child: full of the module, local_only", a, :start_child, local_only: true)
+    answer(context, "start_child: module limit reached, local_only", a, :start_child, local_only: true)
 
     answer(
       context,
-      "start_child: full of another module, local_only",
+      "start_child: limit of another module reached, local_only",
       a,
       :start_child,
       [local_only: true],
@@ -129,8 +129,8 @@ defmodule Contract.AnswersTest do
 
     try do
       await_none(context, b, @key)
-      answer(context, "ensure_started_child: the owner is out of sight", b, :ensure_started_child, timeout: 3_000)
-      answer(context, "start_child: the owner is out of sight", b, :start_child, local_only: true, timeout: 3_000)
+      answer(context, "ensure_started_child: the owner's node is not connected", b, :ensure_started_child, timeout: 3_000)
+      answer(context, "start_child: the owner's node is not connected", b, :start_child, local_only: true, timeout: 3_000)
     after
       reconnect(a, b)
     end
@@ -150,7 +150,7 @@ defmodule Contract.AnswersTest do
     answer(context, "ensure_started_child: the store had failed the write after init", a, :ensure_started_child, [])
   end
 
-  test "no such supervisor here", %{a: a} = context do
+  test "no such supervisor on this node", %{a: a} = context do
     for {function, opts} <- [start_child: [local_only: true, timeout: 100], lookup: nil, ready?: nil] do
       args = if opts, do: [context.sup, child(), opts], else: Enum.take([context.sup, @key], arity(function))
       {kind, reason} = call(a, Relay, :try, [{Host, function, args}])

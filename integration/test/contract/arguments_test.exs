@@ -13,7 +13,7 @@ defmodule Contract.ArgumentsTest do
     {:ok, a: a, b: b, opts: opts, place: place(context)}
   end
 
-  test "the callbacks of a life: start, sync, move, stop, deletion, sweep, heartbeat",
+  test "the callbacks during a server's life: start, sync, move, stop, deletion, sweep, heartbeat",
        %{a: a, b: b, sup: sup} = context do
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
@@ -37,7 +37,7 @@ defmodule Contract.ArgumentsTest do
     for {callback, arguments} <- seen(context), do: record(context, "arguments of #{callback}", arguments)
   end
 
-  test "the struct in which the configuration has the backend", %{a: a} = context do
+  test "the struct that holds the backend in the configuration", %{a: a} = context do
     config = call(a, Host, :__get_config__, [context.sup])
     names = %{context.place => "location", self() => "test"}
     record(context, "config: storage_backend", config.storage_backend, names)

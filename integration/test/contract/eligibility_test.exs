@@ -11,7 +11,7 @@ defmodule Contract.EligibilityTest do
   # The nearest of the recorded stamps that are too far ahead becomes believable after 1.5 s.
   @good_for_ms 1_000
 
-  @tag after_0_1_4: "it believes in heartbeats from the future"
+  @tag after_0_1_4: "this version accepts heartbeats from the future"
   test "find_eligible_nodes gives the recorded nodes in the recorded order", %{nodes: [a]} = context do
     start(context, quiet(context))
 

@@ -55,7 +55,7 @@ defmodule Contract.EndsTest do
   test "another owner wrote the object: at a :sync reply, at the message :sync, and at the final write", context do
     ended(
       context,
-      "object taken, then a callback with :sync",
+      "object overwritten by another owner, then a callback with :sync",
       fn pid ->
         overwrite(context, "sync")
         GenServer.call(pid, :add_sync)
@@ -65,7 +65,7 @@ defmodule Contract.EndsTest do
 
     ended(
       context,
-      "object taken, then the message :sync",
+      "object overwritten by another owner, then the message :sync",
       fn pid ->
         GenServer.call(pid, :add)
         overwrite(context, "message")
@@ -76,7 +76,7 @@ defmodule Contract.EndsTest do
 
     ended(
       context,
-      "object taken, then stop_for_rehome",
+      "object overwritten by another owner, then stop_for_rehome",
       fn pid ->
         overwrite(context, "end")
         GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})

@@ -24,7 +24,7 @@ defmodule Contract.OptionsTest do
     record(context, "accepted: intervals", Map.take(config, Keyword.keys(more)))
   end
 
-  test "the configuration's values by default", %{a: a} = context do
+  test "the default values of the configuration", %{a: a} = context do
     {:ok, _app} = start_host(a, context.opts)
 
     keys = [
@@ -39,7 +39,7 @@ defmodule Contract.OptionsTest do
     record(context, "config: defaults", Map.take(call(a, Host, :__get_config__, [context.sup]), keys))
   end
 
-  test "heartbeat_meta is asked for before the supervisor can be asked, and again when it can", %{a: a} = context do
+  test "heartbeat_meta is called before the supervisor answers, and again when it does", %{a: a} = context do
     EarlyMeta.watch(a, context.sup)
     {:ok, _app} = start_host(a, context.opts ++ [heartbeat_meta: &EarlyMeta.ask/0, heartbeat_interval_ms: 20])
     wait_until(fn -> length(EarlyMeta.asked(a)) > 2 end)

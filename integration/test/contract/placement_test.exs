@@ -18,7 +18,7 @@ defmodule Contract.PlacementTest do
       assert %{"version" => "1", "placement_region" => "x"} = heartbeat["heartbeat_meta"]
     end
 
-    test "the cache: one row of seven for each node", %{a: a} = context do
+    test "the cache: one row of seven elements for each node", %{a: a} = context do
       start(
         context,
         [max_children: %{Counter => 7}, heartbeat_meta: &ClusterCase.version_meta/0] ++ often_read(context)
@@ -55,7 +55,7 @@ defmodule Contract.PlacementTest do
              } = facts
     end
 
-    test "get_cluster_nodes: all of them with what they say of themselves", %{a: a} = context do
+    test "get_cluster_nodes: all nodes with the facts in their heartbeats", %{a: a} = context do
       start(context, [heartbeat_meta: %{"version" => "1"}] ++ often_read(context))
       names = Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
       # From the heartbeats that were read from the store only.
@@ -91,7 +91,7 @@ defmodule Contract.PlacementTest do
   end
 
   describe "find_eligible_nodes" do
-    test "every other node, as many as asked for", %{a: a, b: b, c: c} = context do
+    test "returns other nodes, as many as requested", %{a: a, b: b, c: c} = context do
       start(context)
       assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
       assert [_one] = eligible(context, a, limit: 1)
@@ -136,7 +136,7 @@ defmodule Contract.PlacementTest do
       {:ok, nodes: context.nodes, x: x, y: y}
     end
 
-    test "level before level, whatever the delays", %{a: a, x: x, y: y} = context do
+    test "nodes are ordered by level, whatever the delays", %{a: a, x: x, y: y} = context do
       levels = [%{env_var: "PLACE", value: "y"}, %{env_var: :any, value: :any}]
       names = %{x => "node_x", y => "node_y"}
 
@@ -151,7 +151,7 @@ defmodule Contract.PlacementTest do
       assert eligible(context, a, [sticky_placement: [%{env_var: "PLACE", value: "z"}]], Troublesome) == []
     end
 
-    test "a server's levels are where it was started", %{x: x} = context do
+    test "a server's levels are the values of the node where it was started", %{x: x} = context do
       start_server(context, x, Counter, "k")
 
       assert [%{env_var: "PLACE", value: "x"}, %{env_var: :any, value: :any}] =
@@ -160,7 +160,7 @@ defmodule Contract.PlacementTest do
   end
 
   describe "stop_discovery" do
-    test "every other node hears of it, and takes the node off its list", %{a: a, b: b, c: c, store: store} = context do
+    test "every other node learns of it, and no longer lists the node", %{a: a, b: b, c: c, store: store} = context do
       start(context)
       assert :ok = call(b, LifecycleManager, :stop_discovery, [context.sup])
 
@@ -175,14 +175,14 @@ defmodule Contract.PlacementTest do
       assert [{:shutting_down, true}] = call(b, :ets, :lookup, [table, :shutting_down])
     end
 
-    test "what runs goes on running", %{a: a} = context do
+    test "running servers continue to run", %{a: a} = context do
       start(context)
       pid = start_server(context, a, Counter, "k")
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
       assert 1 = ask(pid, :add_sync)
     end
 
-    test "again: harmless, one more write, heartbeats go on", %{a: a, store: store} = context do
+    test "a second call is harmless: one more write, and heartbeats continue", %{a: a, store: store} = context do
       {:ok, _} =
         start_host(a, context.opts ++ [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000])
 
@@ -192,7 +192,7 @@ defmodule Contract.PlacementTest do
       assert %{put: 1} = SimulatedStore.stats(store)
     end
 
-    test "heartbeats go on while draining, and keep saying so", %{a: a} = context do
+    test "heartbeats continue while draining, with the mark", %{a: a} = context do
       {:ok, _} = start_host(a, context.opts ++ @soon)
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
       %{timestamp: first} = own_heartbeat(context, a)
@@ -217,7 +217,7 @@ defmodule Contract.PlacementTest do
   describe "a cordon" do
     # `DurableHandoff.Host.Mark` also relies on this: the row of `stop_discovery` by itself, inserted and
     # deleted by hand.
-    test "the row alone: starts here are refused, heartbeats say it; without it both are as before",
+    test "the row alone refuses local starts and marks heartbeats; without it both are as before",
          %{a: a} = context do
       start(context, @soon)
       %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
@@ -234,7 +234,7 @@ defmodule Contract.PlacementTest do
       wait_until(fn -> not draining?(context, a, Atom.to_string(a)) end)
     end
 
-    test "a row of another name in that table disturbs nothing", %{a: a} = context do
+    test "a row with another name in that table has no effect", %{a: a} = context do
       start(context, @soon)
       %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
       call(a, :ets, :insert, [table, {DurableHandoff.Host.Mark, :cordoned}])

@@ -19,7 +19,7 @@ defmodule Contract.RegistryTest do
     refute_received {^relay, {:group, _, _}}
   end
 
-  test "a prefix and :all match; after demonitor nothing comes", %{a: a, b: b, sup: sup} = context do
+  test "a prefix and :all match; after demonitor no event arrives", %{a: a, b: b, sup: sup} = context do
     {prefix, :ok} = Relay.start(b, {Group, :monitor, [sup, "room/"]})
     {all, :ok} = Relay.start(b, {Group, :monitor, [sup, :all]})
     start_server(context, a, Counter, "room/1")

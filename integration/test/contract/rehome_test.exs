@@ -86,8 +86,8 @@ defmodule Contract.RehomeTest do
     end
   end
 
-  describe "failures that leave it running, or about to stop" do
-    test "busy server: the stop is queued, it stops later, reserved", %{a: a, b: b} = context do
+  describe "failures after which the server runs, or will stop" do
+    test "busy server: the stop is queued, and it stops later with a reservation", %{a: a, b: b} = context do
       start(context)
       old = start_known(context, a, Troublesome, %{count: 3})
       :ok = ask(old, :block)
@@ -104,7 +104,7 @@ defmodule Contract.RehomeTest do
       assert_moves_now(context, a, b, Troublesome)
     end
 
-    test "server dies under the stop: not a timeout", %{a: a, b: b} = context do
+    test "the server dies while it is told to stop: not a timeout", %{a: a, b: b} = context do
       start(context)
       old = start_known(context, a, Troublesome, %{count: 0})
       :ok = ask(old, :block)
@@ -113,7 +113,7 @@ defmodule Contract.RehomeTest do
 
       call(a, Process, :exit, [old, :kill])
 
-      record(context, "rehome_child: server dies under the stop", await_task(move))
+      record(context, "rehome_child: the server dies while it is told to stop", await_task(move))
       Troublesome.disarm(a, @key, :call)
     end
 
@@ -133,7 +133,7 @@ defmodule Contract.RehomeTest do
     end
   end
 
-  describe "failures that leave it displaced" do
+  describe "failures after which the server is displaced" do
     test "target is full: another target at once", %{a: a, b: b, c: c} = context do
       {:ok, _} = start_host(a, context.opts)
       {:ok, _} = start_host(b, context.opts ++ [max_children: 1])
@@ -187,7 +187,7 @@ defmodule Contract.RehomeTest do
       reconnect(a, b)
     end
 
-    test "target is slow: given up here, it comes up there all the same", %{a: a, b: b, store: store} = context do
+    test "target is slow: the caller gives up, and the server still starts there", %{a: a, b: b, store: store} = context do
       start(context, placement_erpc_timeout_same_region_ms: 200, placement_erpc_timeout_cross_region_ms: 200)
       start_known(context, a, Counter)
       put = {:put, storage_key(context, @key)}
@@ -227,7 +227,7 @@ defmodule Contract.RehomeTest do
       assert await_on(context, a, @key, b) != old
     end
 
-    test "init hangs on the target: given up there, it comes up all the same", %{a: a, b: b} = context do
+    test "init hangs on the target: the target gives up, and the server still starts there", %{a: a, b: b} = context do
       start(context)
       start_known(context, a, Troublesome, %{count: 5})
       Troublesome.arm(b, @key, :init, :hang)
@@ -314,7 +314,7 @@ defmodule Contract.RehomeTest do
       assert_moves_now(context, a, b, Counter)
     end
 
-    test "no target given and none eligible: stopped first, then refused at home when draining", context do
+    test "no target given and none eligible: the server is stopped, then refused by its own draining node", context do
       %{a: a, b: b} = context
       {:ok, _} = start_host(a, context.opts)
       start_known(context, a, Counter)

@@ -16,7 +16,7 @@ defmodule Contract.ReservationTest do
     {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
   end
 
-  test "other nodes' sweeps leave it alone until it is cleared", %{a: a, b: b, store: store} = context do
+  test "other nodes' sweeps do not start the server until the reservation is cleared", %{a: a, b: b, store: store} = context do
     sweeps = SimulatedStore.stats(store).list
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 10 end)
     assert stored(context, @key).meta.status == :stopped_graceful
@@ -26,7 +26,7 @@ defmodule Contract.ReservationTest do
     wait_until(fn -> whereis(context, b, @key) end)
   end
 
-  test "a client's ensure_started_child elsewhere times out; cleared, it starts at once", %{b: b} = context do
+  test "a client's ensure_started_child elsewhere times out; after clearing it starts at once", %{b: b} = context do
     start_it = fn timeout ->
       call(b, Host, :ensure_started_child, [context.sup, {Counter, key: @key, initial_state: %{}}, [timeout: timeout]])
     end
@@ -42,7 +42,7 @@ defmodule Contract.ReservationTest do
     assert node(pid) == b
   end
 
-  test "clearing is conditional: an object that changed since is left alone", context do
+  test "clearing is conditional: an object that has changed since stays as it is", context do
     before = stored(context, @key)
     assert :ok = clear(context, before)
     assert {:error, :conflict} = clear(context, before)

@@ -104,7 +104,7 @@ defmodule Contract.ServerTest do
     assert stored(context, @key).state["count"] == 1
   end
 
-  test "a reply sent before the stop arrives before the DOWN; what came after it is not handled", %{a: a} = context do
+  test "a reply sent before the stop arrives before the DOWN; later messages are not handled", %{a: a} = context do
     pid = start_server(context, a, Counter, @key)
     ref = Process.monitor(pid)
     [answered, late] = [make_ref(), make_ref()]

@@ -44,7 +44,7 @@ defmodule Contract.ShutdownTest do
     await_task(stopping)
   end
 
-  test "a permanent server comes back with another node's sweep, one that is not stays down", context do
+  test "another node's sweep starts permanent servers and no others", context do
     %{a: a, doomed: doomed, store: store} = context
     start_hosts([a, doomed], context.opts)
     old = start_server(context, doomed, Counter, "permanent", %{permanent: true})
@@ -85,7 +85,7 @@ defmodule Contract.ShutdownTest do
     assert 1 = ask(new, :get)
   end
 
-  test "a node that drains takes nothing over", %{a: a, doomed: doomed, store: store} = context do
+  test "a draining node takes over no servers", %{a: a, doomed: doomed, store: store} = context do
     start_hosts([a, doomed], context.opts ++ [heartbeat_interval_ms: 20])
     start_server(context, doomed, Counter, @key)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])

@@ -29,7 +29,7 @@ defmodule Contract.StoredStateTest do
           {"meta is no Base64", %{term | "meta" => "*"}},
           {"meta is no term", %{term | "meta" => Base.encode64("no term")}},
           {"meta is cut off", %{term | "meta" => Base.encode64(binary_part(meta, 0, 40))}},
-          {"meta is no map", %{term | "meta" => Base.encode64(:erlang.term_to_binary(:no_map))}},
+          {"meta is not a map", %{term | "meta" => Base.encode64(:erlang.term_to_binary(:no_map))}},
           {"a list", []},
           {"nil", nil}
         ] do

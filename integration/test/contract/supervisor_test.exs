@@ -165,7 +165,7 @@ defmodule Contract.SupervisorTest do
   test "current_capacity of a limit in total", %{a: a} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: 3])
     start_server(context, a, Counter, @key)
-    record(context, "current_capacity: limit in total", call(a, Host, :current_capacity, [context.sup]))
+    record(context, "current_capacity: a total limit", call(a, Host, :current_capacity, [context.sup]))
   end
 
   test "node_ref: microseconds at the supervisor's start", %{a: a, b: b} = context do

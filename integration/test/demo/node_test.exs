@@ -70,7 +70,7 @@ defmodule HandoffDemo.NodeTest do
     assert HandoffDemo.Leftovers.reservations() == [{key, 0}]
   end
 
-  test "parted nodes stay parted until they are healed", %{listener: listener} do
+  test "separated nodes stay separated until they are reconnected", %{listener: listener} do
     start_supervised!(SimulatedStore)
     # Servers of earlier tests may still be listed.
     name = node_name()

@@ -9,7 +9,7 @@ defmodule Handoff.EligibilityTest do
   @modules [Servers.Counter, Servers.Troublesome]
   @variables ["REGION", "ZONE"]
 
-  @tag after_0_1_4: "it believes in heartbeats from the future"
+  @tag after_0_1_4: "this version accepts heartbeats from the future"
   test "the engine and DurableServer choose the same nodes in the same order, for random clusters", context do
     seed = :rand.uniform(0xFFFFFFFF)
     :rand.seed(:exsss, {seed, 1, 1})

@@ -61,7 +61,7 @@ defmodule Handoff.LearntTest do
            end)
   end
 
-  test "the store is looked at when the drain does nothing else, and before the first move", %{a: a} = context do
+  test "the store is measured before the first move, while the drain does nothing else", %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 64)
     hold_policy(a)

@@ -3,7 +3,7 @@ defmodule Handoff.MoveTest do
 
   use HandoffCase, nodes: 3
 
-  test "to a named node, as an atom or a string: the state moves along, and callers wait",
+  test "to a named node, as an atom or a string: the state moves with the server, and callers wait",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_unsynced(context, a, 1)
@@ -42,7 +42,7 @@ defmodule Handoff.MoveTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "a server that policy keeps in drains moves when it is named", %{a: a, b: b} = context do
+  test "a server that the policy excludes from drains moves when it is named", %{a: a, b: b} = context do
     start_cluster(context, handoff_on_shutdown: [modules: %{Counter => false}])
     start_server(context, a, Counter, "k")
     assert {:ok, %{moved: 0}} = drain(context, a)

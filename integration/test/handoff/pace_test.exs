@@ -15,7 +15,7 @@ defmodule Handoff.PaceTest do
   # How long to wait for starts at one instant: a server that is tried again may wait for the clock.
   @look_ms 300
 
-  test "a drain begins no more moves than that", %{frozen: frozen} = context do
+  test "a drain begins no more moves per second than allowed", %{frozen: frozen} = context do
     start_cluster(context)
     start_servers(context, frozen, @servers)
     listen_to_telemetry(frozen)
@@ -25,7 +25,7 @@ defmodule Handoff.PaceTest do
     assert %{report: %{moved: @servers}} = status(context, frozen)
   end
 
-  test "a rebalance begins no more moves than that", %{frozen: frozen} = context do
+  test "a rebalance begins no more moves per second than allowed", %{frozen: frozen} = context do
     start_cluster(context)
     start_servers(context, frozen, @servers)
     listen_to_telemetry(frozen)

@@ -5,7 +5,7 @@ defmodule Handoff.PlanTest do
 
   defp plan(context, node, overrides \\ []), do: call(node, DurableHandoff, :plan, [context.sup, overrides])
 
-  test "a plan has targets, servers that stay with the reason, and an estimate", %{a: a, b: b, c: c} = context do
+  test "a plan has targets, the servers that stay with the reason, and an estimate", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 8)
     start_server(context, a, Counter, "stays", %{meta: %{handoff: false}})

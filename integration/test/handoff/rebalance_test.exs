@@ -94,7 +94,7 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{moved: 0, balance: %{idle: :deploy_in_progress}}} = rebalance(context, a, @at_once)
   end
 
-  test "no more than a node has room for", %{a: a, b: b, c: c} = context do
+  test "no more servers move to a node than it has room for", %{a: a, b: b, c: c} = context do
     start_handoff(context, a, max_children: 30)
     start_handoff(context, b, max_children: 3)
     start_handoff(context, c, max_children: 30)
@@ -194,7 +194,7 @@ defmodule Handoff.RebalanceTest do
     await_all_on(context, keys, [b, c])
   end
 
-  test "between SIGTERM and the mark nothing starts for balance, and uncordon takes nothing back", %{a: a} = context do
+  test "between SIGTERM and the mark no rebalance starts, and uncordon has no effect", %{a: a} = context do
     doomed = start_node()
     context = %{context | nodes: [a, doomed]}
     start_cluster(context)

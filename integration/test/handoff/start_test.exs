@@ -6,7 +6,7 @@ defmodule Handoff.StartTest do
   @moduletag :capture_log
 
   describe "wrong options" do
-    test "of handoff_on_shutdown raise where the supervisor is started", context do
+    test "of handoff_on_shutdown raise when the supervisor is started", context do
       options = context.opts ++ [handoff_on_shutdown: [timout_ms: 5]]
 
       assert_raise ArgumentError, ~r/unknown option :timout_ms, did you mean :timeout_ms\?/, fn ->
@@ -16,7 +16,7 @@ defmodule Handoff.StartTest do
       assert Process.whereis(context.sup) == nil
     end
 
-    test "of DurableServer reach DurableServer", context do
+    test "of DurableServer are passed to DurableServer", context do
       Process.flag(:trap_exit, true)
       result = catch_error_or_value(fn -> DurableHandoff.Supervisor.start_link(context.opts ++ [no_such_option: 1]) end)
       assert inspect(result) =~ "no_such_option"

@@ -34,7 +34,7 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 10, stored: %{stored: 0, unchanged: 10, failed: 0}} = await_drain(draining)
   end
 
-  test "the last states are being written: the drain looks at its servers and targets, and moves none",
+  test "the last states are being written: the drain takes its snapshot, and moves no server",
        %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 3)
@@ -53,7 +53,7 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 3} = await_drain(draining)
   end
 
-  test "states are stored long after the last server was asked: the drain looks at its servers again",
+  test "states are stored long after the last server was asked: the drain takes a new snapshot",
        %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 3)
@@ -233,7 +233,7 @@ defmodule Handoff.StoredFirstTest do
   end
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
-  test "no move begins while a server waits for its turn to store its state", %{a: a} = context do
+  test "no move begins while a server has not been asked to store its state", %{a: a} = context do
     # What is held must not seem to hang, however long the steps take.
     start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
     keys = start_unsynced(context, a, 80)

@@ -16,7 +16,7 @@ defmodule Node.EndpointTest do
   end
 
   describe "an announcement" do
-    test "counts until it is withdrawn", %{a: a, fake: fake, player: player} do
+    test "is valid until it is withdrawn", %{a: a, fake: fake, player: player} do
       announce(a, player)
       assert_receive {:played, {:durable_handoff, 1, :welcome, endpoint, %{release: release}}}
       assert {node(endpoint), is_binary(release)} == {a, true}
@@ -33,7 +33,7 @@ defmodule Node.EndpointTest do
       wait_until(fn -> call(a, RustNodes, :all, []) == [] end)
     end
 
-    test "is that of the newer announcement, and ends with that one only", %{a: a, fake: fake, player: old} do
+    test "is replaced by a newer one, and ends only with that one", %{a: a, fake: fake, player: old} do
       announce(a, old)
       wait_until(fn -> call(a, RustNodes, :all, []) == [{fake, old, "1.0"}] end)
       Process.exit(old, :kill)
@@ -42,7 +42,7 @@ defmodule Node.EndpointTest do
       wait_until(fn -> call(a, RustNodes, :all, []) == [{fake, new, "1.0"}] end)
     end
 
-    test "comes back with the endpoint", %{a: a, player: player} do
+    test "is known again after the endpoint has restarted", %{a: a, player: player} do
       announce(a, player)
       wait_until(fn -> call(a, RustNodes, :all, []) != [] end)
       endpoint = call(a, Process, :whereis, [DurableHandoff.Agent])
@@ -109,7 +109,7 @@ defmodule Node.EndpointTest do
       assert left == %{}
     end
 
-    test "cordons one supervisor and takes it back, and all of a node", %{a: a} = context do
+    test "cordons and uncordons one supervisor, or all of a node", %{a: a} = context do
       start_cluster(context)
       name = inspect(context.sup)
       send_to(a, {:durable_handoff, 1, :cordon_request, 1, self(), %{supervisor: name, cordon: true}})
@@ -121,7 +121,7 @@ defmodule Node.EndpointTest do
       assert %{draining: false, cordoned: false} = described(a, name)
     end
 
-    test "who misspells a supervisor is told the right one, and one that drains is not uncordoned", %{a: a} = context do
+    test "gets a suggestion for a misspelt supervisor, and cannot uncordon a draining one", %{a: a} = context do
       start_cluster(context)
       name = inspect(context.sup)
       what = %{supervisor: String.slice(name, 0..-2//1), cordon: true}
@@ -139,7 +139,7 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :drain_done, 2, %{moved: 1}}
     end
 
-    test "moves a server, and learns why not", %{a: a, b: b} = context do
+    test "moves a server, or gets the reason why not", %{a: a, b: b} = context do
       start_cluster(context)
       start_servers(context, a, 1)
       what = %{supervisor: inspect(context.sup), key: "s1", to: Atom.to_string(b), timeout_ms: nil}
@@ -187,7 +187,7 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :drain_done, 3, %{total: 4, moved: 0, balance: %{excess: 2}}}
     end
 
-    test "is told why a rebalance has ended early: a drain came first", %{a: a, b: b} = context do
+    test "gets the reason when a drain ends its rebalance", %{a: a, b: b} = context do
       options = [handoff_on_shutdown: [rebalance: [after_ms: 1, min_servers: 0]]]
       start_handoff(context, a, options)
       start_servers(context, a, 4)
@@ -207,7 +207,7 @@ defmodule Node.EndpointTest do
       assert {:ok, %{ended: :done}} = await_task(draining)
     end
 
-    test "is refused with a reason what cannot be", %{a: a} = context do
+    test "gets a refusal with the reason for an impossible request", %{a: a} = context do
       start_cluster(context)
 
       send_to(
@@ -234,17 +234,17 @@ defmodule Node.EndpointTest do
       {:ok, keys: keys, draining: draining, id: id, drain: drain}
     end
 
-    test "refuses: embedded", %{id: id, drain: drain} = context do
+    test "refuses: the embedded engine decides", %{id: id, drain: drain} = context do
       send(drain, {:durable_handoff, 1, :refuse, id, {:full, "drains", 1}})
       assert [{_, {:refused, {:full, "drains", 1}}}] = assert_all_moved(context)
     end
 
     @tag silent: true
-    test "never answers: embedded after two seconds", context do
+    test "never answers: the embedded engine decides after two seconds", context do
       assert [{_, :silent}] = assert_all_moved(context)
     end
 
-    test "dies in the middle: what it ordered counts, and the rest moves", %{b: b, id: id, drain: drain} = context do
+    test "dies in the middle: moves that it ordered count, and the rest moves, too", %{b: b, id: id, drain: drain} = context do
       open(context)
       send(drain, {:durable_handoff, 1, :orders, id, [{:start, 3, Atom.to_string(b), 1, 5_000}]})
       assert_receive {:played, {:durable_handoff, 1, :events, ^id, [{:finished, 3, 1, _outcome, _us} | _]}}
@@ -252,7 +252,7 @@ defmodule Node.EndpointTest do
       assert [{_, {:down, :killed}}] = assert_all_moved(context)
     end
 
-    test "orders the same server twice: not done, embedded", %{b: b, id: id, drain: drain} = context do
+    test "orders the same server twice: not executed, and the embedded engine decides", %{b: b, id: id, drain: drain} = context do
       open(context)
       order = {:start, 3, Atom.to_string(b), 1, 5_000}
       send(drain, {:durable_handoff, 1, :orders, id, [order, order]})

@@ -13,7 +13,7 @@ defmodule Store.WriteTimeTest do
 
   defp known(store), do: Host.write_us({%{adapter: Backend, state: store}, "x/"})
 
-  test "after a write it is known, for claims and updates", %{store: store} do
+  test "the write time is known after a claim or an update", %{store: store} do
     assert known(store) == nil
     {:ok, {:claimed, etag}} = Backend.try_claim(store, "k", %{"n" => 1})
     assert claim_us = known(store)
@@ -22,13 +22,13 @@ defmodule Store.WriteTimeTest do
     assert known(store) > 0
   end
 
-  test "a write that is refused, and a read, say nothing about it", %{store: store} do
+  test "a refused write and a read do not change the write time", %{store: store} do
     {:error, :conflict} = Backend.put_object(store, "k", %{"n" => 1}, etag: "none")
     {:error, :not_found} = Backend.get_object(store, "k")
     assert known(store) == nil
   end
 
-  test "a backend that does not know it, and a supervisor without a store", %{store: store} do
+  test "nil for a backend that does not measure it, and for a supervisor without a store", %{store: store} do
     assert Host.write_us({%{adapter: SimulatedStore, state: store}, "x/"}) == nil
     assert Host.write_us(nil) == nil
   end
