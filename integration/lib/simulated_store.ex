@@ -1,20 +1,20 @@
 defmodule SimulatedStore do
   @moduledoc """
   A storage backend for tests and measurements: one process on one node of the cluster holds all objects, and
-  behaves like an object store of settable speed.
+  behaves like an object store with configurable speed.
 
       {:ok, _} = SimulatedStore.start_link(latency_ms: 10, slots: 8)
       {DurableServer.Supervisor, name: MyApp.Durable, prefix: "x/", backend: {SimulatedStore, node: node()}}
 
-  What it guarantees:
+  Guarantees:
 
     * Conditional writes are atomic, and a read sees every write that was answered before.
     * Each request takes one of `slots`, holds it `latency_ms`, is applied and answered. Requests wait for a
       slot in the order
       of their arrival. Latency 0 answers at once.
-    * Objects are bytes: what is read back has been encoded and decoded, with string keys as from JSON.
-    * `error_rate` of all requests fail with `{:error, :simulated}` and change nothing. Which ones follows
-      from `seed`.
+    * Objects are stored as bytes: every read returns a decoded object with string keys, as from JSON.
+    * The part `error_rate` of all requests fails with `{:error, :simulated}` and changes nothing. `seed`
+      determines which ones.
     * During an `outage` of `:all` requests, of `:writes`, or of those of one `{:node, node}`, these fail with
       `{:error, :unavailable}`, change nothing, and are not repeated.
 
@@ -53,8 +53,8 @@ defmodule SimulatedStore do
   @type location :: node() | {name :: atom(), node()}
   @type op :: :get | :put | :claim | :delete | :list
   @typedoc """
-  Every request, those of a key, those of an operation on a key, or those for which a function of operation
-  and key says so.
+  Selects requests: all, those of a key, those of an operation on a key, or those for which a function of
+  operation and key returns true.
   """
   @type matcher :: :all | String.t() | {op(), String.t()} | (op(), String.t() -> boolean())
   @type setting ::
@@ -74,7 +74,7 @@ defmodule SimulatedStore do
   @spec configure(location(), [setting()]) :: :ok
   def configure(location, settings), do: call(location, {:configure, settings})
 
-  @doc "Requests by operation, outcomes, and how many were served at a time."
+  @doc "Statistics: requests by operation, outcomes, and how many were served at a time."
   @spec stats(location()) :: %{atom() => non_neg_integer()}
   def stats(location), do: call(location, :stats)
 
@@ -93,7 +93,7 @@ defmodule SimulatedStore do
   @spec step(location(), matcher()) :: :ok | {:error, :none}
   def step(location, matcher \\ :all), do: call(location, {:step, matcher})
 
-  @doc "Holds nothing any more and lets all held requests through, oldest first."
+  @doc "Stops holding requests and lets all held ones through, oldest first."
   @spec resume(location()) :: :ok
   def resume(location), do: call(location, :resume)
 
@@ -101,7 +101,7 @@ defmodule SimulatedStore do
   @spec fail_next(location(), op(), String.t() | :any, term()) :: :ok
   def fail_next(location, op, key, error), do: call(location, {:fail_next, op, key, error})
 
-  @doc "The object as a reader would get it, or nil. Costs no request and waits for nothing."
+  @doc "The object as a reader would get it, or nil. Does not count as a request and never waits."
   @spec peek(location(), String.t()) :: %{body: term(), etag: String.t()} | nil
   def peek(location, key) do
     with {etag, bytes} <- call(location, {:peek, key}), do: %{body: Codec.decode!(bytes), etag: etag}
@@ -111,8 +111,8 @@ defmodule SimulatedStore do
   @spec keys(location()) :: [String.t()]
   def keys(location), do: call(location, :keys)
 
-  # The callbacks of DurableServer.StorageBackend. Not declared as such: a version of DurableServer that has
-  # more of them, or optional ones, shall not keep this from compiling. The contract suite asserts them.
+  # The callbacks of DurableServer.StorageBackend. The behaviour is not declared, so that this module compiles
+  # with versions of DurableServer that have other callbacks. The contract suite asserts them.
 
   def init_backend(opts) do
     opts = Keyword.validate!(opts, [:node, :name | Map.keys(@defaults)])
@@ -166,7 +166,7 @@ defmodule SimulatedStore do
     # One request, made when the stream is first read.
     Stream.flat_map([prefix], fn prefix ->
       case request(location, {:list, prefix, nil}, opts) do
-        # No bodies, also where they are asked for: as the built-in object store.
+        # Returns no bodies even if they are requested, as the built-in object store does.
         {:ok, objects} ->
           for {key, etag, _bytes} <- objects, do: %{key: key, etag: etag}
 
@@ -184,7 +184,7 @@ defmodule SimulatedStore do
 
   def decode(_location, data), do: {:ok, Codec.decode!(data)}
 
-  # Simulated errors are transient: they are what `max_retries` is for.
+  # Simulated errors are transient, so they are retried up to `max_retries` times.
   defp request(location, request, opts) do
     case send_request(location, request, opts[:timeout] || @timeout_ms) do
       {:error, :simulated} = failed ->

@@ -10,7 +10,7 @@ defmodule PageTest do
   @gaps ~w(p50 p90 p99 max)
   @themes [light: false, dark: true]
 
-  # What the page shows, by the keys that its elements carry.
+  # What the page shows, by the `data-key` of its elements.
   @shown """
   (() => {
     const texts = root => Object.fromEntries([...root.querySelectorAll("[data-key]")].map(n => [n.dataset.key, n.textContent]));
@@ -29,7 +29,7 @@ defmodule PageTest do
   })()
   """
 
-  # A poll of the page's own, and the JSON after it.
+  # Lets the page poll once, and then gets the JSON.
   @polled "(async () => { await poll(); return { status: await (await fetch('status')).json(), shown: " <>
             String.trim(@shown) <> " }; })()"
 
@@ -83,7 +83,7 @@ defmodule PageTest do
     assert Enum.uniq(for request <- requests, do: URI.parse(request).authority) == [URI.parse(context.url).authority]
   end
 
-  # Names that no node has: markup, and one that is wider than a phone.
+  # Names of nodes that do not exist: one with markup, and one that is wider than a phone.
   @nowhere ["<img>nowhere@127.0.0.1", String.duplicate("long_name_", 12) <> "@127.0.0.1"]
 
   @tag connect: @nowhere
@@ -92,7 +92,7 @@ defmodule PageTest do
     causes = fn status -> Enum.frequencies(for node <- status["unreachable"], do: node["cause"]) end
     shown_as(browser, &unreachable_rows/1, & &1, &(causes.(&1) == %{"unknown_name" => 2}))
 
-    # From now on one of the nodes has another cookie for the Rust node.
+    # One of the nodes gets another cookie for the Rust node.
     Cluster.call(a, Node, :set_cookie, [rust.name, :another])
     Cluster.call(a, Node, :disconnect, [rust.name])
     shown = shown_as(browser, &unreachable_rows/1, & &1, &(causes.(&1) == %{"unknown_name" => 2, "cookie" => 1}))
@@ -148,7 +148,7 @@ defmodule PageTest do
     assert Enum.count(Chromium.evaluate(browser, @shown)["nodes"], &(&1["state"] == "running")) == 3
   end
 
-  # Waits until what the page shows is what `expected` makes of the JSON, with `fits` true of that JSON.
+  # Waits until `fits` is true for the JSON and the page shows what `expected` derives from it.
   defp shown_as(browser, expected, part, fits) do
     wait_until(fn ->
       %{"status" => status, "shown" => shown} = Chromium.evaluate(browser, @polled)
@@ -156,7 +156,7 @@ defmodule PageTest do
     end)
   end
 
-  # Every value that is expected is there; what else is shown does not matter.
+  # All expected values are shown; further ones are ignored.
   defp contains?(shown, expected) when is_map(expected),
     do: Enum.all?(expected, fn {key, value} -> contains?(shown[key], value) end)
 
@@ -171,7 +171,7 @@ defmodule PageTest do
     %{"nodes" => Enum.flat_map(status["nodes"], &rows_of_node/1)}
   end
 
-  # Such as the node of this test.
+  # For example the node of this test.
   defp rows_of_node(%{"supervisors" => []} = node),
     do: [%{"node" => node["name"], "supervisor" => "–", "servers" => "–"}]
 
@@ -265,7 +265,7 @@ defmodule PageTest do
     body |> IO.iodata_to_binary() |> DurableHandoff.Codec.decode!()
   end
 
-  # A column that is narrower than its longest word breaks it.
+  # A column that is narrower than its longest word would break that word.
   defp keeps_words_whole(browser) do
     broken = """
     [...document.querySelectorAll("#absent th, #absent [data-key=cause]")].flatMap(cell => {
@@ -283,7 +283,7 @@ defmodule PageTest do
     assert Chromium.evaluate(browser, broken) == []
   end
 
-  # A phone has no room for the head of the table: each cell says what it is.
+  # On a phone the table has no header, so each cell has a label.
   defp labels_its_cells(browser) do
     Chromium.look(browser, 400, 800, false)
     shown = "getComputedStyle(document.querySelector('#unreachable [data-key=advice]'), '::before')"
@@ -296,10 +296,11 @@ defmodule PageTest do
     assert Chromium.evaluate(browser, "document.activeElement.textContent") == "Skip to the content"
     Chromium.press(browser, "Enter")
     wait_until(fn -> Chromium.evaluate(browser, "location.hash") == "#main" end)
-    # Nothing in the tables takes the focus: the links below them come next.
+    # Tables have no elements with focus, so the links below them come next.
     Chromium.press(browser, "Tab")
     assert Chromium.evaluate(browser, "document.activeElement.getAttribute('href')") == "status"
-    # What a screen reader calls the table, its rows and its cells, also where they are laid out as blocks.
+    # The roles of the table, its rows and its cells for screen readers, also when they are laid out as
+    # blocks.
     roles =
       "[...document.querySelectorAll('#absent, #absent tr, #absent td, #absent th')].every(n => n.getAttribute('role'))"
 
@@ -315,13 +316,12 @@ defmodule PageTest do
     Chromium.press(browser, "Tab")
     assert Chromium.evaluate(browser, "document.activeElement.tagName") == "SUMMARY"
     Chromium.press(browser, "Enter")
-    # It stays open, and keeps the focus, when the page is drawn anew.
+    # The element stays open and keeps the focus when the page is updated.
     open = "document.querySelector('#ended > details').open && document.activeElement.tagName"
     assert Chromium.evaluate(browser, "poll().then(() => poll()).then(() => #{open})") == "SUMMARY"
   end
 
-  # Nothing reaches beyond 400 pixels, each bar stands beside its number, and every text can be read on what is behind
-  # it.
+  # Nothing is wider than 400 pixels, each bar is beside its number, and every text has enough contrast.
   defp fits_a_phone(browser, dark?) do
     Chromium.look(browser, 400, 800, dark?)
     assert Chromium.evaluate(browser, "document.documentElement.scrollWidth") <= 400

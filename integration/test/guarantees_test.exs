@@ -1,5 +1,5 @@
 defmodule GuaranteesTest do
-  @moduledoc "Each guarantee has the same words in the README and elsewhere, and at least one test has its tag."
+  @moduledoc "Each guarantee is worded in the same way everywhere, and at least one test has its tag."
 
   use ExUnit.Case, async: true
 

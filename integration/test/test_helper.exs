@@ -1,8 +1,9 @@
 :ok = Cluster.start_distribution()
 :ok = Recorded.start()
-# Upper bounds, far from what a test takes: on a busy machine any process may be held for seconds.
-# `@tag stand_in_only: "why"`: cannot hold on the real DurableServer. VERIFIED.md lists them.
-# `@tag after_0_1_4: "why"`: what DurableServer does since that release, told by a function of its own.
+# Upper bounds, far above the usual time of a test: on a busy machine any process may be delayed for seconds.
+# `@tag stand_in_only: "why"`: the test cannot pass on the real DurableServer. VERIFIED.md lists them. `@tag
+# after_0_1_4: "why"`: the test needs behaviour that DurableServer has only after that release, detected by a
+# function that it exports since then.
 exclude = if System.get_env("DURABLE_SERVER") == "external", do: [:stand_in_only], else: []
 
 newer? =

@@ -2,8 +2,8 @@ defmodule HandoffBench.Call do
   @moduledoc """
   The cost of `DurableHandoff.call` when nothing moves, and its behaviour when many servers move.
 
-  Three nodes on this machine with the same supervisor: this one, where the callers are, and two others. First
-  one server here and one on another node, called both ways in turn (`HandoffBench.Call.Overhead`); then a
+  Three nodes on this machine with the same supervisor: this one, with the callers, and two others. First one
+  server here and one on another node are called in both ways in turn (`HandoffBench.Call.Overhead`); then a
   crowd (`HandoffBench.Call.Crowd`).
   """
 

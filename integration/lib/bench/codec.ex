@@ -3,10 +3,10 @@ defmodule HandoffBench.Codec do
   The codec compared with its peer: Elixir's `JSON`; `:jiffy` where there is no `JSON`; the library's own Elixir code
   where there is neither.
 
-  Every figure is a median over rounds in which the codec and its peer take turns, each in a new process; who
-  comes first changes from round to round. A ratio is the median of those of the rounds, so that a machine
-  that changes its speed, or has other things to do, changes both sides of it. Then, in a VM with one
-  scheduler, how long a process that only yields waits while another one encodes and decodes 5 MB.
+  Every figure is the median of rounds in which the codec and its peer run one after the other, each in a new
+  process, in alternating order. A ratio is the median of the ratios of the rounds, so that changes in the
+  speed of the machine affect both sides. Then, in a VM with one scheduler, it measures how long a process
+  that only yields has to wait while another one encodes and decodes 5 MB.
   """
 
   @compile {:no_warn_undefined, JSON}
@@ -45,7 +45,7 @@ defmodule HandoffBench.Codec do
         %{name: "JSON", encode: &JSON.encode!/1, decode: &JSON.decode!/1, remark: nil}
 
       Code.ensure_loaded?(:jiffy) ->
-        # Called by name: some machines have it on the code path, and it is no dependency.
+        # Called dynamically: it is on the code path of some machines, but is not a dependency.
         %{
           name: "jiffy",
           encode: &IO.iodata_to_binary(apply(:jiffy, :encode, [&1, [:use_nil]])),

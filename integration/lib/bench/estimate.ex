@@ -1,11 +1,11 @@
 defmodule HandoffBench.Estimate do
   @moduledoc """
-  How right the estimate of a drain's time is, on four stores: what the plan says, and the line in the log when the
-  drain begins to move, beside the drain that follows.
+  Compares the estimated time of a drain with its real time on four stores. There are two estimates: that of
+  the plan, and that in the log line at the start of the moves.
 
-  A source and two targets, VMs of their own on this machine. Every second server has something to store. Each
-  drain is of fresh servers under a supervisor of its own. The plan's estimate is for the whole drain, the line's for
-  what comes after it.
+  A source and two targets run in separate VMs on this machine. Every second server has something to store.
+  Each drain has new servers and a new supervisor. The plan's estimate is for the whole drain, that of the log
+  line for the time after the line.
   """
 
   import HandoffBench.Timing, only: [decimals: 1]

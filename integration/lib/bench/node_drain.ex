@@ -2,9 +2,9 @@ defmodule HandoffBench.NodeDrain do
   @moduledoc """
   The cost of a Rust node as executor: the same drain with `executor: {:node, name}` and with `executor: :embedded`.
 
-  A source and two targets, VMs of their own, and the real Rust node, all on this machine; the store answers
-  at once and is in this VM. Every drain is of fresh servers under a supervisor of its own. What differs
-  between the two is who decides, and the way there and back.
+  A source and two targets in separate VMs, and the real Rust node, run on this machine. The store is in this
+  VM and answers at once. Each drain has new servers and a new supervisor. The two drains differ only in what
+  decides, and in the messages that this needs.
   """
 
   import HandoffBench.Timing, only: [decimals: 1, median: 1]
@@ -24,7 +24,7 @@ defmodule HandoffBench.NodeDrain do
     rust = start_rust_node(options.program, nodes)
     executors = [embedded: :embedded, node: {:node, rust.name}]
 
-    # One small drain of each kind first, which loads code and opens connections.
+    # A small drain of each kind comes first, to load code and open connections.
     for {_name, executor} <- executors, do: drain(source, nodes, executor, 100)
 
     times =
@@ -40,7 +40,7 @@ defmodule HandoffBench.NodeDrain do
     :ok
   end
 
-  # The command ends when this VM does: the shell in between reads to the end of its input.
+  # The command ends with this VM, because the shell between them reads its input until the end.
   @wrapper ~S(exec 3<&0; "$@" >&2 & pid=$!; cat <&3 >/dev/null; kill -KILL $pid)
 
   defp start_rust_node(program, nodes) do

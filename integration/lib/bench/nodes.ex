@@ -1,5 +1,5 @@
 defmodule HandoffBench.Nodes do
-  @moduledoc "The nodes of a bench: VMs of this machine, which end with this one."
+  @moduledoc "The nodes of a bench: VMs on this machine that end with this VM."
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor]}
 
@@ -24,8 +24,8 @@ defmodule HandoffBench.Nodes do
   end
 
   @doc """
-  Starts a supervisor with `options` on a node, under a process that stays: a supervisor ends with the process that
-  starts it.
+  Starts a supervisor with `options` on a node, under a permanent process, because a supervisor ends with the
+  process that starts it.
   """
   @spec start_supervisor(node(), keyword()) :: holder :: pid()
   def start_supervisor(node, options) do
@@ -39,7 +39,7 @@ defmodule HandoffBench.Nodes do
 
         receive do
           {:stop, from} ->
-            # A kill instead of an orderly stop: no server is left to move, and none has an owner.
+            # Kills everything instead of stopping it, so that no drain starts.
             Process.exit(sup, :kill)
             send(from, {:stopped, self()})
         end
@@ -67,7 +67,7 @@ defmodule HandoffBench.Nodes do
   def await_heartbeats(node, sup, count),
     do: await(fn -> length(:erpc.call(node, DurableHandoff.Host.View, :build, [sup, [], []]).nodes) == count end)
 
-  @doc "Starts servers of `module` on `node`, with the keys s1 to s`count`: their processes."
+  @doc "Starts servers of `module` on `node`, with the keys s1 to s`count`. Returns their pids."
   @spec start_servers(node(), atom(), module(), pos_integer()) :: [pid()]
   def start_servers(node, sup, module, count) do
     1..count
@@ -94,7 +94,7 @@ defmodule HandoffBench.Nodes do
     end
   end
 
-  @doc "Part of a name that no other has."
+  @doc "A unique part of a name."
   @spec suffix() :: String.t()
   def suffix, do: Base.encode16(:crypto.strong_rand_bytes(5), case: :lower)
 

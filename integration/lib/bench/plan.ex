@@ -1,12 +1,12 @@
 defmodule HandoffBench.Plan do
   @moduledoc """
-  How long planning takes: the engine for all servers at once, against the host's own placement asked once for
-  each server.
+  How long planning takes: one call of the engine for all servers, compared with one call of DurableServer's
+  own placement for each server.
 
-  Both see the same cluster: heartbeats of made-up nodes in the store, which the host reads as it reads those
-  of real ones; the library sees what the host has through `DurableHandoff.Host.View`. The host is asked for a
-  sample of the servers, because all of them take minutes; its time for all is the sample's scaled up. Then
-  the engine alone plans three sizes, for the growth of time and memory.
+  Both see the same cluster: the heartbeats of fictitious nodes in the store, which DurableServer reads like
+  those of real nodes. The library gets them through `DurableHandoff.Host.View`. DurableServer places only a
+  sample of the servers, because all of them would take minutes; its time is extrapolated. Then the engine
+  alone plans three sizes, to show how time and memory grow.
   """
 
   @compile {:no_warn_undefined, [DurableServer.Supervisor, DurableServer.LifecycleManager]}

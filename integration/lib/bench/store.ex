@@ -1,7 +1,7 @@
 defmodule HandoffBench.Store do
   @moduledoc """
-  Conditional PUTs: how many a second, and what one costs this VM in CPU, through `DurableHandoff.Store` and
-  through Erlang's own `httpc` with the signatures S3 wants.
+  Conditional PUTs: how many per second, and how much CPU time of this VM each costs, through
+  `DurableHandoff.Store` and through Erlang's own `httpc` with S3's signatures.
 
   Both write the same terms, encoded the same way, to the same server: `native/store_servers`, a process of
   its own that keeps objects in memory, or any S3 server named with `--endpoint`, in its bucket "handoff".

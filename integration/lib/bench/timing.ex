@@ -1,9 +1,9 @@
 defmodule HandoffBench.Timing do
-  @moduledoc "How long a call takes, the middle of several measurements, and how a figure is printed."
+  @moduledoc "Measures calls, takes medians, and formats figures."
 
   @doc """
-  Microseconds of one call of `fun`, over `count` calls in a process of their own, after one that does not
-  count.
+  The mean time of one call of `fun` in microseconds, over `count` calls in a separate process, after one
+  warm-up call.
   """
   @spec per_call_us((() -> term()), pos_integer()) :: float()
   def per_call_us(fun, count) do
@@ -18,7 +18,7 @@ defmodule HandoffBench.Timing do
     )
   end
 
-  @doc "The middle one; of an even number the higher."
+  @doc "The median; the higher one of the two middle values if there are two."
   @spec median([number(), ...]) :: number()
   def median(values), do: values |> Enum.sort() |> Enum.at(div(length(values), 2))
 

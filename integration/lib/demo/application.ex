@@ -9,8 +9,8 @@ defmodule HandoffDemo.Application do
                                     > DurableHandoff.Supervisor                      (application node, handoff)
                                     > HandoffDemo.SlowChild                          (application node, where one is wanted)
 
-  Children stop in reverse: the recorder sees the end of every server, and the connection closes when nothing
-  runs here any more.
+  Children stop in reverse order, so the recorder sees the end of every server, and the connection closes
+  last.
   """
 
   use Application
@@ -20,7 +20,7 @@ defmodule HandoffDemo.Application do
   @impl true
   def start(_type, config) do
     children = [{Control, config}, Recorder | children(config)] ++ slow_child(config)
-    # A child that gives up ends the whole node: a figure measured on half a node would be worse than none.
+    # A child that gives up ends the whole node, so that nothing is measured on a broken node.
     Supervisor.start_link(children, strategy: :one_for_all, max_restarts: 0)
   end
 

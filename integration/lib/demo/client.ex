@@ -1,14 +1,14 @@
 defmodule HandoffDemo.Client do
   @moduledoc """
-  One client: asks a random server to increment its counter, with `lookup` and `GenServer.call` as application
-  code does without any knowledge of moves, or with `DurableHandoff.call`. A call that comes back failed is
-  counted and not repeated.
+  One client: asks a random server to increment its counter, either with `lookup` and `GenServer.call`, as
+  application code does that knows nothing of moves, or with `DurableHandoff.call`. A failed call is counted
+  and not repeated.
 
-  With `sync_one_in` it asks for one in that many increments to be stored before the answer. A counter that was
-  answered and that the client then found in the store must never go back.
+  With `sync_one_in: n` it requests for one in n increments that it be stored before the answer. A counter
+  that was answered and then found in the store must never decrease.
 
-  It calls at a fixed rate. With a pause after each answer, slow answers would mean fewer calls just when
-  calls fail, and the worse mode would look better.
+  It calls at a fixed rate. If it paused after each answer instead, slow answers would mean fewer calls just
+  when calls fail, and the worse mode would look better.
   """
 
   alias HandoffDemo.{Config, Server}
@@ -26,12 +26,12 @@ defmodule HandoffDemo.Client do
   answered (8).
   """
   @type times :: iodata()
-  @typedoc "`kept`: by server the highest counter that was in the store when it was answered."
+  @typedoc "`kept`: for each server the highest counter that was in the store when it was answered."
   @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), kept: map(), times: times()}
   @typedoc """
-  What clients do: call one of servers `0..servers - 1` every `every_ms`, ask for one in `sync_one_in`
-  increments to be stored (0: for none), and read a counter from the store by `stored`. Answered calls are
-  counted at 1, failed ones at 2 of `calls`.
+  What clients do: they call one of the servers `0..servers - 1` every `every_ms`, request for one in
+  `sync_one_in` increments that it be stored (0: for none), and read a counter from the store with `stored`.
+  Index 1 of `calls` counts answered calls, index 2 failed ones.
   """
   @type job :: %{
           how: how(),
@@ -50,7 +50,7 @@ defmodule HandoffDemo.Client do
     spawn_link(fn -> loop(job, tally, now_ms() + :rand.uniform(job.every_ms)) end)
   end
 
-  @doc "Asks a client to stop; `await/1` gives its tally."
+  @doc "Asks a client to stop; `await/1` returns its results."
   @spec ask_to_stop(t()) :: {t(), reference()}
   def ask_to_stop(client) do
     ref = make_ref()

@@ -11,8 +11,8 @@ defmodule HandoffDemo.Clients do
   @tell_every_ms 250
 
   @typedoc """
-  Calls by outcome; per server how many increments were answered, how many may or may not have been applied,
-  and the highest counter that must not be undone; and every call as `t:HandoffDemo.Client.times/0`.
+  Calls by outcome; for each server the number of answered increments, the number of increments that may have
+  been applied, and the highest counter that must be kept; and every call as `t:HandoffDemo.Client.times/0`.
   """
   @type result ::
           {[{outcome :: String.t(), count :: pos_integer()}],
@@ -26,7 +26,7 @@ defmodule HandoffDemo.Clients do
   @spec start(non_neg_integer(), map()) :: :ok
   def start(count, job), do: GenServer.call(__MODULE__, {:start, count, job})
 
-  @doc "Lets every client finish its call, stops them all and adds up what they saw."
+  @doc "Stops all clients when they have finished their calls, and adds up their results."
   @spec stop() :: result()
   def stop, do: GenServer.call(__MODULE__, :stop, :infinity)
 

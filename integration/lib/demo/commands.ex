@@ -1,6 +1,6 @@
 defmodule HandoffDemo.Commands do
   @moduledoc """
-  What the driver can tell a node to do. A command that fails is an answer, too: its reason, as text.
+  The commands of the driver. A command that fails is answered with its reason, as text.
   """
 
   alias DurableServer.Supervisor, as: Durable
@@ -96,7 +96,7 @@ defmodule HandoffDemo.Commands do
     :ok = GenServer.call(pid, {:grow, bytes}, @start_ms)
   end
 
-  # As a pre-stop hook does, without waiting for the end.
+  # Starts a drain as a pre-stop hook does, and does not wait for its end.
   defp command(:drain, []) do
     {:ok, _pid} = Task.start(fn -> DurableHandoff.drain(Config.supervisor()) end)
     :ok

@@ -1,6 +1,7 @@
 defmodule HandoffDemo.Config do
   @moduledoc """
-  What the driver tells a node when it starts it: one term, as hexadecimal digits in an environment variable.
+  The configuration that the driver gives a node at its start: one term, as hexadecimal digits in an
+  environment variable.
   """
 
   @variable "HANDOFF_DEMO_NODE"
@@ -37,16 +38,16 @@ defmodule HandoffDemo.Config do
     :start_leftovers
   ]
 
-  # The token is in no log.
+  # The token must not be logged.
   @derive {Inspect, except: [:token]}
   @enforce_keys @keys
   defstruct @keys
 
   @typedoc """
-  `label` names the node in the report, `token` proves to the driver who connects to `port`, `store` is the
-  node that plays the store or a URL, `executor` decides in drains of this node, `client` says how clients
-  call, `generation` is this node's release, `newer` says whether it has `HandoffDemo.Newer`, and what takes
-  `slow_child_ms` to stop stops before the servers.
+  `label` names the node in the report, `token` identifies the node to the driver at `port`, `store` is the
+  node that acts as the store, or a URL, `executor` decides in drains of this node, `client` says how clients
+  call, `generation` is this node's release, `newer` says whether it has `HandoffDemo.Newer`, and
+  `slow_child_ms` is the time that a child takes to stop before the servers.
   """
   @type t :: %__MODULE__{
           label: String.t(),

@@ -17,11 +17,11 @@ defmodule HandoffDemo.Control do
   @spec start_link(Config.t()) :: GenServer.on_start()
   def start_link(config), do: GenServer.start_link(__MODULE__, config, name: __MODULE__)
 
-  @doc "Sends an event; returns when it is on its way."
+  @doc "Sends an event, and returns when it has been sent."
   @spec send_event(tuple()) :: :ok
   def send_event(event), do: GenServer.call(__MODULE__, {:send, event}, :infinity)
 
-  @doc "Sends an event in a while; does not wait."
+  @doc "Sends an event asynchronously."
   @spec event_soon(tuple()) :: :ok
   def event_soon(event), do: GenServer.cast(__MODULE__, {:send, event})
 

@@ -1,7 +1,7 @@
 defmodule HandoffDemo.Leftovers do
   @moduledoc """
-  What a drain must not leave behind: processes and tables of the library on a node, and reservations in the
-  store.
+  Finds what a drain must not leave behind: processes and tables of the library on a node, and reservations in
+  the store.
   """
 
   @doc """
@@ -12,8 +12,8 @@ defmodule HandoffDemo.Leftovers do
   def ours, do: Enum.sort(processes() ++ tables())
 
   @doc """
-  Every reservation in the simulated store of this node: the object's key, and for how many ms more it holds
-  (0: outlived).
+  Every reservation in the simulated store of this node: the object's key, and the ms until it expires (0:
+  expired).
   """
   @spec reservations() :: [{String.t(), non_neg_integer()}]
   def reservations do

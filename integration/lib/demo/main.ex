@@ -29,12 +29,12 @@ defmodule HandoffDemo.Main do
     if config.role != :store,
       do: :ok = DurableServer.Supervisor.wait_until_ready(Config.supervisor(), timeout: @ready_ms)
 
-    # The clients' node needs the registry's replica and no servers.
+    # The clients' node needs the registry's replica, but gets no servers.
     if config.role == :client, do: :ok = DurableServer.LifecycleManager.stop_discovery(Config.supervisor())
     Control.send_event(ready())
   end
 
-  # As in a release: loading code on first use would lengthen the first measured gaps.
+  # All code is loaded first, as in a release, because loading it on first use would prolong the first gaps.
   defp load_code do
     for app <- [:durable_server, :durable_handoff, :handoff_integration] do
       # The application does not exist in every mode.
@@ -43,8 +43,8 @@ defmodule HandoffDemo.Main do
     end
   end
 
-  # An application of its own, made up here: only what runs in an application is shut down in order on
-  # SIGTERM. Permanent: when the tree gives up, so does the node.
+  # The tree runs in an application that is defined here, because on SIGTERM only applications are shut down
+  # in order. It is permanent, so that the node ends when the tree gives up.
   defp start(config) do
     properties = [
       description: ~c"a node of the demo",

@@ -2,9 +2,8 @@ defmodule HandoffDemo.Naive do
   @moduledoc """
   A plain handoff, for comparison: when the node stops, a task stream moves every server, a fixed number at a time.
 
-  It is what `durable_handoff` is compared with, so it is a fair one: it stops before the supervisor it
-  drains, marks the node as draining first, and gives every move time. It names no target: `rehome_child/3`
-  finds one itself.
+  For a fair comparison with `durable_handoff` it stops before the supervisor that it drains, marks the node
+  as draining first, and gives every move enough time. It gives no target, so `rehome_child/3` chooses one.
   """
 
   use GenServer, shutdown: 60_000

@@ -1,14 +1,14 @@
 defmodule HandoffDemo.Newer do
   @moduledoc """
-  A server module that only some releases have. Nodes that have it compile it when they boot. It is in no
-  file, so other nodes cannot load it.
+  A server module that only some releases have. Nodes with it compile it when they boot. Other nodes cannot
+  load it, because it is in no file.
   """
 
   alias HandoffDemo.Server
 
   @module HandoffDemo.Newer.Server
 
-  @doc "Makes the module here."
+  @doc "Compiles the module on this node."
   @spec make() :: :ok
   def make do
     contents =

@@ -1,11 +1,10 @@
 defmodule HandoffDemo.Recorder do
   @moduledoc """
-  Takes down when server processes of this node start, stop and are gone, and sends it to the driver in
-  batches.
+  Records when server processes of this node start, stop and end, and sends that to the driver in batches.
 
-  Times are microseconds of the wall clock, read in the process that they are about: all nodes of the demo
-  share one machine and so one clock. Nothing recorded before `flush/0`, or before this process is stopped, is
-  missing at the driver afterwards.
+  Times are microseconds of the wall clock, read in the recorded process. All nodes of the demo share one
+  machine and so one clock. The driver gets everything that was recorded before `flush/0` or before this
+  process is stopped.
   """
 
   use GenServer, shutdown: 30_000
@@ -16,7 +15,7 @@ defmodule HandoffDemo.Recorder do
   # overlap the next one.
   @batch_ms 5
 
-  @typedoc "What happened to a server: `:down` and `:failed` are ends of its process, in order or not."
+  @typedoc "What happened to a server. `:down` is a graceful end of its process, `:failed` any other end."
   @type moment :: :init | :terminate | :down | :failed
 
   @doc false
@@ -35,7 +34,7 @@ defmodule HandoffDemo.Recorder do
   @spec running() :: [non_neg_integer()]
   def running, do: GenServer.call(__MODULE__, :running)
 
-  @doc "Returns when the driver has been sent everything recorded so far."
+  @doc "Returns when everything recorded so far has been sent to the driver."
   @spec flush() :: :ok
   def flush, do: GenServer.call(__MODULE__, :flush, :infinity)
 

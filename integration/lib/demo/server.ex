@@ -3,9 +3,9 @@ defmodule HandoffDemo.Server do
   The durable server of the demo: a counter beside a document of a few kilobytes, as in an application that
   keeps a chat or a cart.
 
-  It records when its user code starts and stops, and its counter then. It stores its state only when it
-  stops: an increment that a move loses is lost for good, and shows. A `synced` one stores each increment
-  before it answers.
+  It records when its user code starts and stops, and its counter at these times. It stores its state only
+  when it stops, so an increment that a move loses stays lost and is noticed. A `synced` server stores each
+  increment before it answers.
   """
 
   use DurableServer, vsn: 1
@@ -17,12 +17,12 @@ defmodule HandoffDemo.Server do
   def key(index), do: "account-#{index}"
 
   @typedoc """
-  `bytes` of its document, nil for about 4 KB of what documents are made of; `synced`: whether none of the
-  servers, every second one or all of them store each increment; `start_ms`: how long each start takes.
+  `bytes`: the size of its document, nil for a typical one of about 4 KB. `synced`: whether none of the
+  servers, every second one or all of them store each increment. `start_ms`: how long each start takes.
   """
   @type kind :: %{bytes: nil | pos_integer(), synced: :none | :half | :all, start_ms: non_neg_integer()}
 
-  @doc "What server number `index` starts with."
+  @doc "The initial state of server number `index`."
   @spec initial_state(non_neg_integer(), kind()) :: map()
   def initial_state(index, kind) do
     document = if kind.bytes, do: %{"text" => String.duplicate("x", kind.bytes)}, else: document(index)
@@ -59,7 +59,7 @@ defmodule HandoffDemo.Server do
     }
   end
 
-  # The answer is the counter, and whether the increment was to be stored before it.
+  # The answer is the counter, and whether it had to be stored before.
   @impl true
   def handle_call({:increment, sync?}, _from, state) do
     state = %{state | counter: state.counter + 1}
@@ -81,7 +81,6 @@ defmodule HandoffDemo.Server do
   @impl true
   def terminate(_reason, state), do: Recorder.record(:terminate, state.index, state.counter)
 
-  # About 4 KB as JSON.
   defp document(index) do
     %{
       "owner" => %{

@@ -1,6 +1,7 @@
 defmodule HandoffDemo.SlowChild do
   @moduledoc """
-  A child that stops before the durable servers and takes long, as an endpoint that waits for its connections.
+  A child that stops before the durable servers and takes long, like an endpoint that waits for its
+  connections.
   """
 
   use GenServer, shutdown: :infinity

@@ -1,10 +1,10 @@
 defmodule HandoffDemo.Telemetry do
   @moduledoc """
-  Tells the driver how each drain of this node ended, who decided, and how long callers waited: what the
-  library says through `:telemetry`.
+  Sends the library's telemetry events to the driver: how each drain of this node ended, what decided, and how
+  long callers waited.
 
-  The library needs no `:telemetry` and uses it where it is loaded. Where it is not, as beside the stand-in
-  host, this module makes one that has the single function which the library calls.
+  The library uses `:telemetry` only if it is loaded. If it is not, as with the stand-in, this module defines
+  a `:telemetry` with the single function that the library calls.
   """
 
   alias HandoffDemo.Control
@@ -16,11 +16,11 @@ defmodule HandoffDemo.Telemetry do
     [:durable_handoff, :wait, :stop]
   ]
 
-  @doc "From now on events go to the driver. Before the library starts."
+  @doc "Starts to send events to the driver. To be called before the library starts."
   @spec attach() :: :ok
   def attach do
     if Code.ensure_loaded?(:telemetry) do
-      # An application that the real DurableServer leaves to its user to start.
+      # The real DurableServer does not start this application itself.
       {:ok, _started} = Application.ensure_all_started(:telemetry)
       :ok = apply(:telemetry, :attach_many, [__MODULE__, @events, &__MODULE__.handle/4, nil])
     else
@@ -28,7 +28,7 @@ defmodule HandoffDemo.Telemetry do
     end
   end
 
-  @doc "The driver's form of an event; the driver does not hear of others."
+  @doc "The driver's form of an event. Other events are not sent."
   @spec handle([atom()], map(), map(), term()) :: :ok
   def handle([:durable_handoff, :drain, :stop], _measurements, %{report: report}, _config) do
     executor = if report.executor == :embedded, do: "embedded", else: "node"
@@ -37,7 +37,7 @@ defmodule HandoffDemo.Telemetry do
     Control.send_event({:drained, at_us, executor, report.moved, report.total, ended, not_stored})
   end
 
-  # How long the drain held the shutdown up, and for how long it might.
+  # How long the drain delayed the shutdown, and how long it was allowed to.
   def handle([:durable_handoff, :shutdown, :stop], %{duration: duration} = times, _metadata, _config) do
     drawn = times.deadline - (times.monotonic_time - duration)
     [took_us, drawn_us] = for time <- [duration, drawn], do: System.convert_time_unit(time, :native, :microsecond)
@@ -47,7 +47,7 @@ defmodule HandoffDemo.Telemetry do
   def handle([:durable_handoff, :fallback], _measurements, %{reason: reason}, _config),
     do: Control.send_event({:fallback, inspect(reason)})
 
-  # The event comes in the calling client, which must not wait for the driver.
+  # The event is raised in the calling client, which must not wait for the driver.
   def handle([:durable_handoff, :wait, :stop], %{waited: waited}, _metadata, _config),
     do: Control.event_soon({:waited, System.convert_time_unit(waited, :native, :microsecond)})
 

@@ -1,12 +1,12 @@
 defmodule SimulatedStore.Codec do
   @moduledoc """
-  Objects as bytes. A stored state goes through its three-key form; everything loses what JSON would lose:
-  atoms become strings, and what JSON cannot write is an error.
+  Encodes and decodes objects. A stored state is written in its three-key form. As with JSON, atoms become
+  strings, and a term that JSON cannot represent is an error.
   """
 
   @compile {:no_warn_undefined, DurableServer.StoredState}
 
-  @doc "Bytes of a stored state or a plain map. Bytes are taken as they are."
+  @doc "Encodes a stored state or a plain map. Bytes stay unchanged."
   @spec encode(struct() | map() | binary()) :: {:ok, binary()} | {:error, {:not_encodable, term()}}
   def encode(bytes) when is_binary(bytes), do: {:ok, bytes}
 
@@ -19,7 +19,7 @@ defmodule SimulatedStore.Codec do
     {:not_encodable, term} -> {:error, {:not_encodable, term}}
   end
 
-  @doc "What a reader gets: a stored state or a plain map. A term that is decoded already is given back."
+  @doc "Decodes bytes to a stored state or a plain map. A decoded term stays unchanged."
   @spec decode!(binary() | struct() | map()) :: struct() | map()
   def decode!(bytes) when is_binary(bytes) do
     term = :erlang.binary_to_term(bytes)

@@ -1,7 +1,7 @@
 defmodule SimulatedStore.Server do
   @moduledoc """
-  The process behind a `SimulatedStore`. A request is held (paused), waits for a slot, is served for the
-  latency, and is answered, in this order. Only timers, so the process always answers.
+  The process of a `SimulatedStore`. A request may be held (paused), then waits for a slot, is served for the
+  latency, and is answered. The process uses timers and never blocks.
   """
 
   use GenServer

@@ -1,8 +1,8 @@
 defmodule SimulatedStore.Stats do
   @moduledoc """
-  What a `SimulatedStore` counts: requests when they are answered, the most that were served at a time, and
-  how many were there, served or in line: at most, and on average over the time in which there were any
-  (`outstanding_us` by `busy_us`).
+  The statistics of a `SimulatedStore`: requests, counted when they are answered; the most that were served at
+  a time; and the requests at the store, served or queued: the maximum, and the average over the time in which
+  there were any (`outstanding_us` divided by `busy_us`).
   """
 
   @type t :: %{
@@ -18,11 +18,11 @@ defmodule SimulatedStore.Stats do
     %{counts: Map.merge(counts, load), outstanding: outstanding, since_us: now_us()}
   end
 
-  @doc "The counts as users of the store get them."
+  @doc "The statistics in the form in which users get them."
   @spec shown(t()) :: %{atom() => non_neg_integer()}
   def shown(stats), do: passed(stats).counts
 
-  @doc "A request has arrived."
+  @doc "Records that a request has arrived."
   @spec arrived(t()) :: t()
   def arrived(stats) do
     stats = passed(stats)
@@ -46,7 +46,7 @@ defmodule SimulatedStore.Stats do
     end
   end
 
-  # Time has passed with this many requests here.
+  # Adds a span of time with this many requests at the store.
   defp passed(%{outstanding: 0} = stats), do: %{stats | since_us: now_us()}
 
   defp passed(stats) do

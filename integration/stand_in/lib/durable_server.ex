@@ -14,9 +14,9 @@ defmodule DurableServer do
       DurableServer.Supervisor.start_child(MyApp.Durable, {Counter, key: "c1", initial_state: %{count: 0}})
 
   This is **not** the Hex package `durable_server`. It is a test double with a contract: it does what
-  `:durable_handoff` relies on in version 0.1.4 of that package (its main branch at e197e4d), the same way,
-  and little else. The contract suite of the integration project asserts that; the README says where the
-  double is simpler.
+  `:durable_handoff` relies on exactly as version 0.1.4 of that package does (its main branch at e197e4d), and
+  little else. The contract suite of the integration project asserts that; the README says where the double is
+  simpler.
 
   What it guarantees: one key has at most one owner, because every change of owner is a conditional write; the state in the
   store is the last one that was synced, and a graceful stop syncs.

@@ -2,13 +2,13 @@ defmodule Group do
   @moduledoc """
   A registry replicated to every node of the cluster, eventually consistent.
 
-  What it guarantees:
+  Guarantees:
 
     * Reads (`lookup/2`, `members/2`) come from this node's own replica and never wait for another node. After a change
       elsewhere they show the old answer for as long as the broadcast takes.
     * Changes made on one node arrive everywhere in the order in which they were made.
-    * A process that exits is forgotten everywhere; a node that disconnects is forgotten with all its processes, and is
-      learnt again, complete, when it returns.
+    * A process that exits is removed on all nodes. A node that disconnects is removed with all its processes,
+      and all of them are added again when it returns.
     * Two processes registered under one key (a healed partition) end as one: the newer registration stays,
       the other process is told to exit with `{:group_registry_conflict, key, meta}`.
 
@@ -77,8 +77,8 @@ defmodule Group do
   @spec demonitor(name(), pattern()) :: :ok
   def demonitor(name, pattern), do: tell(name, {:demonitor, pattern, self()})
 
-  # To this node's own replica, which waits for no other. With a limit, a node that was paused for longer (a
-  # virtual machine that is moved, SIGSTOP) would end its own processes when it goes on: the limit is over
-  # before the answer is read.
+  # The call goes to this node's own replica, which never waits, so it has no timeout. With one, a node that
+  # was paused for longer (SIGSTOP, a moved virtual machine) would end its own processes afterwards, because
+  # the timeout would expire before the answer is read.
   defp tell(name, request), do: GenServer.call(Replica.name(name), request, :infinity)
 end

@@ -64,8 +64,8 @@ defmodule Client.HintsTest do
     wait_until(fn -> call(c, Server, :counts, [sup]).callers == 1 end)
     block_drain(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    # One offer contains both servers. The blocker stays in it until it stops; the other one may run on b
-    # before the next poll.
+    # One offer contains both servers. The blocker stays in it until it stops. The other server may already
+    # run on b at the next poll.
     wait_until(fn -> Map.has_key?(held(context, b), "blocker") end)
     unblock(a)
     assert await_task(stopping) == :ok

@@ -1,5 +1,8 @@
 defmodule Client.OwnerTest do
-  @moduledoc "One caller and one server: what its end, its node's end and a cut connection do to a call."
+  @moduledoc """
+  One caller and one server: the effects on a call when the server ends, its node ends or the connection is
+  cut.
+  """
 
   use HandoffCase, nodes: 2
 
@@ -88,7 +91,7 @@ defmodule Client.OwnerTest do
       options = [start: {Troublesome, %{key: key, count: 0}}, timeout: 30_000]
 
       assert {:error, reason} = call(context.b, DurableHandoff, :call, [context.sup, key, request, options])
-      # Before 0.1.5 :normal is not one of the reasons that may be wrapped.
+      # Before 0.1.5 {:shutdown, :normal} is not a valid stop reason.
       assert match?({:shutdown, ^detail}, reason) or match?({%ArgumentError{}, _stack}, reason)
       assert_receive {:handled, _node}
       refute_received {:handled, _again}

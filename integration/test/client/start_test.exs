@@ -104,8 +104,9 @@ defmodule Client.StartTest do
     Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
   end
 
-  # The answer to a call whose time is over. On a busy machine it has no reason of the host's when the client process
-  # says nothing in the last quarter of a second, or the last start takes longer than what is left: then another call.
+  # The result of a call that times out. On a busy machine it may lack DurableServer's reason, when the client
+  # process does not answer in the last quarter of a second or the last start takes longer than the time left.
+  # Then the call is repeated.
   defp refused(context) do
     case await_task(add(context, timeout: 1_000)) do
       {:error, :no_owner} -> refused(context)

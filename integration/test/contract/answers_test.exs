@@ -1,6 +1,6 @@
 defmodule Contract.AnswersTest do
   @moduledoc """
-  Every answer of `start_child` and `ensure_started_child` that can be provoked, as their callers get it.
+  Every answer of `start_child` and `ensure_started_child` that a test can cause, as their callers get it.
   """
 
   use ClusterCase, nodes: 3

@@ -1,5 +1,5 @@
 defmodule Contract.ArgumentsTest do
-  @moduledoc "What DurableServer passes to a storage backend, and the struct in which it keeps one."
+  @moduledoc "What DurableServer passes to a storage backend, and the struct that it keeps for it."
 
   use ClusterCase, nodes: 2
 
@@ -31,7 +31,7 @@ defmodule Contract.ArgumentsTest do
 
     :ok = call(a, Host, :terminate_and_delete_child, [sup, "new"])
     :ok = call(a, Host, :terminate_child, [sup, @key])
-    # A sweep may start it at this very moment: then it is stopped and deleted the next time.
+    # A sweep may start the server at this moment. Then it is stopped and deleted the next time.
     wait_until(fn -> call(a, Host, :terminate_and_delete_child, [sup, @key]) != {:error, :conflict} end)
 
     for {callback, arguments} <- seen(context), do: record(context, "arguments of #{callback}", arguments)
@@ -55,7 +55,7 @@ defmodule Contract.ArgumentsTest do
     end)
   end
 
-  # Each kind of call so far, once. Returns when no new kind has come for several sweeps and heartbeats.
+  # Returns each kind of call once, when no new kind has come for several sweeps and heartbeats.
   defp seen(context, seen \\ MapSet.new()) do
     receive do
       {SpyStore, callback, key, opts} ->

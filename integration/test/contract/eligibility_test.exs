@@ -1,14 +1,14 @@
 defmodule Contract.EligibilityTest do
   @moduledoc """
-  Recorded answers of the real `find_eligible_nodes`, asked again of a running supervisor: heartbeats in its
-  table, nodes out.
+  Compares the recorded answers of the real `find_eligible_nodes` with those of a running supervisor, whose
+  table gets the recorded heartbeats.
   """
 
   use ClusterCase, nodes: 1
 
   @vectors Path.expand("../../../test/vectors/eligible.json", __DIR__)
   @external_resource @vectors
-  # The nearest of the recorded stamps that are too far ahead becomes believable after 1.5 s.
+  # After 1.5 s the first of the recorded stamps from the future would become valid.
   @good_for_ms 1_000
 
   @tag after_0_1_4: "this version accepts heartbeats from the future"
@@ -43,7 +43,7 @@ defmodule Contract.EligibilityTest do
     table = :"durable_server_heartbeats_#{context.sup}"
     # DurableServer ignores a node whose name does not exist as an atom.
     for node <- others, do: call(a, String, :to_atom, [node["name"]])
-    # One clock reading for all: a millisecond between two nodes decides their order.
+    # The clock is read once for all, because one millisecond between two nodes decides their order.
     now = System.system_time(:millisecond)
     true = call(a, :ets, :insert, [table, Enum.map(others, &row(&1, now))])
 

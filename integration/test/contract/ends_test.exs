@@ -1,7 +1,7 @@
 defmodule Contract.EndsTest do
   @moduledoc """
-  Every way in which a durable server ends: what its caller gets, with which reason the process exits, what
-  the store then holds.
+  Every way in which a durable server ends: what its caller gets, the exit reason of the process, and what is
+  stored.
   """
 
   use ClusterCase, nodes: 2
@@ -152,7 +152,7 @@ defmodule Contract.EndsTest do
       key = Atom.to_string(trouble)
       Troublesome.arm(a, key, :init, :hang)
       start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
-      # Five seconds by itself, in which this test may not get as far as it has to.
+      # DurableServer's own limit of five seconds may be too short for this test.
       patient = [local_only: true, timeout: 60_000]
 
       starter = Task.async(fn -> outcome(fn -> call(a, Host, :start_child, [context.sup, start, patient]) end) end)

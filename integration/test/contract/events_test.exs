@@ -1,5 +1,5 @@
 defmodule Contract.EventsTest do
-  @moduledoc "The events of one key, in their order, as another node gets them; and what `members` lists."
+  @moduledoc "The events of one key, in order, as another node receives them, and the result of `members`."
 
   use ClusterCase, nodes: 3
 
@@ -49,7 +49,7 @@ defmodule Contract.EventsTest do
     {relay, :ok} = Relay.start(c, {Group, :monitor, [sup, "k"]})
     SimulatedStore.pause(store, {:put, storage_key(context, "k")})
     child = {Counter, key: "k", initial_state: %{key: "k"}}
-    # Five seconds by itself, in which this test may not get as far as it has to.
+    # DurableServer's own limit of five seconds may be too short for this test.
     patient = [local_only: true, timeout: 60_000]
     start = Task.async(fn -> call(a, Host, :start_child, [sup, child, patient]) end)
     [%{pid: pid}] = registered = events(relay, 1)

@@ -1,5 +1,5 @@
 defmodule Contract.PlacementTest do
-  @moduledoc "Heartbeats, who is eligible, and what draining a node tells the others."
+  @moduledoc "Heartbeats, eligible nodes, and how other nodes learn that a node drains."
 
   use ClusterCase, nodes: 3
 

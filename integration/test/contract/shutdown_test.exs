@@ -1,5 +1,5 @@
 defmodule Contract.ShutdownTest do
-  @moduledoc "What happens to servers when their node goes down without a drain."
+  @moduledoc "What happens to servers when their node stops without a drain."
 
   use ClusterCase, nodes: 1
 

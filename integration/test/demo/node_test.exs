@@ -1,6 +1,6 @@
 defmodule HandoffDemo.NodeTest do
-  # A node of the demo, with this test in the driver's place.
-  # Not async: nodes of the demo look for the store under its default name.
+  # A node of the demo, with this test as its driver. Not async: nodes of the demo look for the store under
+  # its default name.
   use ExUnit.Case
 
   alias HandoffDemo.Server
@@ -42,7 +42,7 @@ defmodule HandoffDemo.NodeTest do
     start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:error, reason} = command(driver, 1, :connect, [["nobody@127.0.0.1"]])
-    # The value comes on the same line or, from Elixir 1.20 on, below.
+    # The value is on the same line or, from Elixir 1.20 on, on the next one.
     assert reason =~ ~r/no match of right hand side value:\s+false/
   end
 
@@ -99,7 +99,7 @@ defmodule HandoffDemo.NodeTest do
     assert output(node) =~ "driver_unreachable"
   end
 
-  # A reservation as a move leaves it that never ended.
+  # A reservation as an unfinished move leaves it.
   defp reserve(key, until_ms) do
     {:ok, %{state: store}} = SimulatedStore.init_backend([])
 
@@ -115,7 +115,7 @@ defmodule HandoffDemo.NodeTest do
       )
   end
 
-  # Starts a node and accepts its connection; gives it when the node is ready.
+  # Starts a node, accepts its connection, and returns it when the node is ready.
   defp boot(listener, role, name \\ node_name()) do
     {:ok, port} = :inet.port(listener)
     node = open([{"HANDOFF_DEMO_NODE", config(role, port)}], name)

@@ -1,5 +1,7 @@
 defmodule Handoff.BreakerTest do
-  @moduledoc "When attempts keep failing the drain gives up and leaves the rest to DurableServer's graceful shutdown."
+  @moduledoc """
+  When attempts keep failing, the drain ends and DurableServer's graceful shutdown stops the rest.
+  """
 
   use HandoffCase, nodes: 2
 
@@ -26,7 +28,7 @@ defmodule Handoff.BreakerTest do
     for key <- keys, do: Troublesome.disarm(b, key, :init)
 
     for key <- keys do
-      # A receiver may start it at the same moment.
+      # A receiver may start the server at the same moment.
       options = [start: {Troublesome, %{key: key, count: 0}}, timeout: 60_000]
       assert {:ok, 0} = call(b, DurableHandoff, :call, [context.sup, key, :get, options])
     end
@@ -49,7 +51,7 @@ defmodule Handoff.BreakerTest do
     options = [max_consecutive_failures: 3, max_concurrency: 1, modules: %{Troublesome => [priority: 10]}]
     assert {:ok, %{moved: 20, left: left, first_errors: errors} = report} = drain(context, a, options)
     assert left |> Map.values() |> Enum.sum() == 30
-    # Most of the servers were not touched: their module was given up after a few failures.
+    # Most of these servers were not tried: the breaker of their module opened after a few failures.
     assert left.failures >= 25
     assert report.attempts < 30
     assert errors |> Enum.map(& &1.module) |> Enum.uniq() == [Troublesome]

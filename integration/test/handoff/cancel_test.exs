@@ -1,5 +1,5 @@
 defmodule Handoff.CancelTest do
-  @moduledoc "A drain on purpose: started without waiting for it, joined, cancelled."
+  @moduledoc "A drain on request: started without waiting for it, joined, cancelled."
 
   use LeftoversCase, nodes: 2
 

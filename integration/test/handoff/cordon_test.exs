@@ -1,9 +1,9 @@
 defmodule Handoff.CordonTest do
-  @moduledoc "A node that is cordoned takes no servers, everybody knows at once, and it can be taken back."
+  @moduledoc "A cordoned node takes no servers, all nodes know of the cordon at once, and it can be undone."
 
   use HandoffCase, nodes: 3
 
-  # DurableServer's own heartbeats tell nothing within a test.
+  # No heartbeat of DurableServer itself is sent during a test.
   @silent [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000]
 
   test "other nodes learn of a cordon and of its end at once, without a heartbeat", %{a: a, b: b, c: c} = context do
@@ -14,7 +14,7 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> eligible(context, a) == [c] end)
     assert whereis(context, b, "k") == pid
 
-    # Again, and right after it the other way round.
+    # Cordons again and uncordons at once.
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
     assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
     assert {:ok, %{marked: false, cordoned: false}} = status(context, b)
@@ -42,7 +42,7 @@ defmodule Handoff.CordonTest do
 
   test "a heartbeat that was sent before the cordon does not undo it", %{a: a, b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
-    # One whose facts are from before is in the store's hands; what it says arrives after the cordon.
+    # A heartbeat from before the cordon is being written, and arrives after the cordon.
     heartbeat = storage_key(context, "__nodes/" <> Atom.to_string(b))
     SimulatedStore.pause(context.store, {:put, heartbeat})
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
@@ -76,7 +76,7 @@ defmodule Handoff.CordonTest do
     assert running_on(context, b) == before
     await_all_on(context, keys, [b, c])
 
-    # No node is left that takes servers: one was drained and so is cordoned, the other one was cordoned.
+    # No node takes servers any more: one was drained, which cordons it, and the other was cordoned.
     wait_until(fn -> eligible(context, c) == [] end)
     assert {:error, :no_peers} = drain(context, c)
     assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
@@ -126,7 +126,7 @@ defmodule Handoff.CordonTest do
   test "a process that dies between two writes of a change leaves no final mark", %{a: a} = context do
     start_host(a, context.opts)
     %{uncordon: [_not_begun | stopped] = uncordon, cordon: cordon} = call(a, Crashes, :of_marks, [context.sup])
-    # The two rows, at least.
+    # At least the two rows.
     assert length(stopped) >= 2 and length(cordon) >= 3
     assert List.last(stopped).left == :none and List.last(cordon).left == :cordoned
 

@@ -1,5 +1,8 @@
 defmodule Handoff.CrashTest do
-  @moduledoc "Parts of the library crash or are killed: it is logged, the graceful shutdown goes on, no reservation stays."
+  @moduledoc """
+  Parts of the library crash or are killed: that is logged, the graceful shutdown continues, no reservation
+  stays.
+  """
 
   use HandoffCase, nodes: 2
 
@@ -65,7 +68,7 @@ defmodule Handoff.CrashTest do
     wait_until(fn -> drain_processes(a) == [] end)
     assert reservations(context) == []
 
-    # And a shutdown still drains what is left.
+    # A shutdown still drains the remaining servers.
     :ok = stop_children(a, app)
     await_all_on(context, keys, [b])
   end
@@ -184,7 +187,7 @@ defmodule Handoff.CrashTest do
 
   defp drainer(context, node), do: call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
 
-  # Without a Drainer, it is either being restarted or will not be started again.
+  # There is no Drainer: it is being restarted, or will not be started again.
   defp kill_drainer_for_good(context, node) do
     pid = wait_until(fn -> if inner_supervisor_gone?(context, node), do: :gone, else: drainer(context, node) end)
 

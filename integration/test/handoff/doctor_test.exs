@@ -1,5 +1,5 @@
 defmodule Handoff.DoctorTest do
-  @moduledoc "`DurableHandoff.Doctor` on real nodes: what is wrong is found, and what is right is not blamed."
+  @moduledoc "`DurableHandoff.Doctor` on real nodes: it finds what is wrong, and nothing else."
 
   use HandoffCase, nodes: 2
 

@@ -40,7 +40,7 @@ defmodule Handoff.DrainTest do
     before = call(a, :ets, :all, [])
     {:ok, %{moved: 20}} = drain(context, a)
     wait_until(fn -> drain_processes(a) == [] end)
-    # Those of the test before this one may only end now.
+    # Processes of the previous test may end only now.
     wait_until(fn -> call(a, :ets, :all, []) -- before == [] end)
   end
 
@@ -101,7 +101,7 @@ defmodule Handoff.DrainTest do
     assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status.()
 
     draining = start_held(context, 3, fn -> drain(context, a) end)
-    # It says so once it has started all three.
+    # The drain shows this when it has started all three.
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}}, status.()) end)
 
     SimulatedStore.resume(store)
@@ -164,13 +164,13 @@ defmodule Handoff.DrainTest do
     start_servers(context, a, 2)
     listen_to_log(context, a)
     {:ok, _report} = drain(context, a)
-    # What may be between the two says how far it is.
+    # Between the two there may be progress lines.
     {:info, %{servers: 2, excluded: 0, targets: 2}} = await_log(a, :drain_started)
     {:info, %{report: %{total: 2, moved: 2}}} = await_log(a, :drain_ended)
   end
 
   test "telemetry events of a drain: start, attempts, fallback and stop", %{b: b} = context do
-    # A node of this test alone: it keeps the :telemetry it is given.
+    # A node for this test only, because it keeps the :telemetry module that the test defines.
     source = start_node()
     context = %{context | nodes: [source, b]}
     start_cluster(context)

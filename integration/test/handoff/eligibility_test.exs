@@ -1,5 +1,5 @@
 defmodule Handoff.EligibilityTest do
-  @moduledoc "The engine's eligibility is the host's, on random clusters."
+  @moduledoc "The engine's placement rules give the same nodes as DurableServer's, for random clusters."
 
   use ClusterCase, nodes: 1
 
@@ -51,7 +51,8 @@ defmodule Handoff.EligibilityTest do
   defp random_rows do
     now = System.system_time(:millisecond)
 
-    # Each name and each stamp occurs once: the order of equal stamps is not part of DurableServer's contract.
+    # Each name and each stamp occurs once, because the order of equal stamps is not part of DurableServer's
+    # contract.
     for n <- Enum.take_random(1..12, :rand.uniform(9)) do
       {"n#{n}@host", (now - 100_000) * 1_000, now - random_age() - n, random_capacity(), random_resources(),
        random_env(), Enum.random([nil, %{}, %{"draining" => true}, %{"draining" => false}, %{"version" => "1"}])}

@@ -1,5 +1,5 @@
 defmodule Handoff.LearntTest do
-  @moduledoc "What a drain has learnt about its store is where the next one starts, on whichever node."
+  @moduledoc "The next drain, on any node, starts with what an earlier drain has learnt about the store."
 
   use HandoffCase, nodes: 3
 
@@ -55,7 +55,7 @@ defmodule Handoff.LearntTest do
     assert starts_wide?(context, fn context ->
              start_servers(context, a, 160)
              SimulatedStore.configure(context.store, latency_ms: 80)
-             # So few servers that a search from eight would not reach a higher limit.
+             # With so few servers a search from eight would not reach a higher limit.
              {:ok, %{moved: 160} = report} = drain(context, a)
              report
            end)

@@ -1,5 +1,5 @@
 defmodule Handoff.LeftoversTest do
-  @moduledoc "What a drain could not move in time is started elsewhere as soon as it is stopped, once."
+  @moduledoc "Servers that a drain could not move in time start elsewhere, once, as soon as they are stopped."
 
   use LeftoversCase, nodes: 3
 
@@ -59,7 +59,7 @@ defmodule Handoff.LeftoversTest do
     block_drain(context, a)
     listen_to_log(context, a)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    # The second is for a drain that hangs at its deadline.
+    # The second lock is held by a drain that hangs at its deadline.
     assert_receive {:log, ^a, _level, event, metadata} when event in [:drain_ended, :drain_failed], 30_000
     with %{report: report} <- metadata, do: assert(%{moved: 0, adopted_later: 0} = report)
     for node <- [b, c], do: assert(held(context, node) == %{})
@@ -92,10 +92,11 @@ defmodule Handoff.LeftoversTest do
     app = start_handoff(context, a, leaving(context))
     for node <- [b, c], do: start_handoff(context, node, sweeping)
     await_heartbeats([a, b, c], context.sup)
-    # One only: a sweep whose read is held goes no further, and might have begun when another server was still up.
+    # Only one server: a sweep whose read is held does not continue, and might have begun when another server
+    # was still up.
     keys = start_servers(context, a, 1)
     block_drain(context, a)
-    # Three readers of it: two sweeps and the receiver.
+    # Three processes read the server's object: two sweeps and the receiver.
     hold_reads(context)
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> Enum.all?(keys, &(held_reads(context, &1) >= 3)) end)
@@ -112,7 +113,7 @@ defmodule Handoff.LeftoversTest do
     [key] = start_servers(context, a, 1)
     await_on(context, b, key, a)
     block_drain(context, a)
-    # Its last write waits until neither receiver can hear of its stop.
+    # Its final write waits until neither receiver can learn of its stop.
     SimulatedStore.pause(context.store, {:put, storage_key(context, key)})
     stopping = Task.async(fn -> stop_children(a, app) end)
     wait_until(fn -> Map.has_key?(Map.merge(held(context, b), held(context, c)), key) end)
@@ -161,7 +162,7 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "telemetry has the accepted servers and the result for each", %{c: c} = context do
-    # Nodes of this test alone: they keep the :telemetry they are given.
+    # Nodes for this test only, because they keep the :telemetry module that the test defines.
     [source, receiver] = start_nodes(2)
     context = %{context | nodes: [source, receiver]}
     app = start_uneven(context, source, [receiver])
@@ -182,7 +183,7 @@ defmodule Handoff.LeftoversTest do
     assert c in Node.list()
   end
 
-  # Stops the application; goes on with the blocker when other nodes have accepted what is left.
+  # Stops the application, and releases the blocker when other nodes have accepted the leftovers.
   defp stop_blocked(context, node, app) do
     stopping = Task.async(fn -> stop_children(node, app) end)
     others = for other <- Node.list(), receiver?(context, other, node), do: other

@@ -1,5 +1,5 @@
 defmodule Handoff.LogTest do
-  @moduledoc "The lines that an operator needs are in the log, however much DurableServer logs about each move."
+  @moduledoc "The log has the lines that an operator needs, however much DurableServer logs about each move."
 
   use HandoffCase, nodes: 2
 

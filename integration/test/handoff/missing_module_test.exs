@@ -62,7 +62,7 @@ defmodule Handoff.MissingModuleTest do
     draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 60_000, timeout_ms: 120_000) end)
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 5}}}, status(context, a)) end)
     late = start_node()
-    # Its code is loaded by then: it has half a second for what it is asked.
+    # The library's code is loaded before, because the node has half a second to answer.
     nil = call(late, DurableHandoff.Host.Count, :here, [context.sup, [Counter]])
     start_handoff(context, late)
 
@@ -70,8 +70,8 @@ defmodule Handoff.MissingModuleTest do
     for {key, pid} <- pids, do: assert(whereis(context, a, key) == pid)
   end
 
-  # A drain of four servers and those that `more` starts. A node that does not say within half a second which modules it lacks counts as
-  # one that has all of them.
+  # A drain of four servers and those that `more` starts. A node that does not answer within half a second
+  # counts as having all modules.
   defp drained(%{a: a} = context, more) do
     undisturbed(context, fn context ->
       start_cluster(context)

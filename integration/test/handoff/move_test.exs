@@ -1,5 +1,7 @@
 defmodule Handoff.MoveTest do
-  @moduledoc "One server is moved on request: to a named or the best node, from any node, and every refusal says why."
+  @moduledoc """
+  One server is moved on request: to a named or the best node, from any node. Every refusal has a reason.
+  """
 
   use HandoffCase, nodes: 3
 
@@ -24,8 +26,8 @@ defmodule Handoff.MoveTest do
   end
 
   test "to the best node, from a node that does not run the server", %{a: a, b: b, c: c} = context do
-    # The target is chosen by heartbeats too: for a node that does not answer in time, its heartbeat has the
-    # number of servers.
+    # The choice may use a heartbeat: if a node does not answer in time, its heartbeat has its number of
+    # servers.
     start_cluster(context, heartbeat_interval_ms: 200)
     start_servers(context, b, 4)
     start_server(context, a, Counter, "k")
@@ -155,7 +157,7 @@ defmodule Handoff.MoveTest do
     {await_task(stopping), await_task(moving)}
   end
 
-  # How many servers `of` has, by its newest heartbeat at `node`.
+  # The number of servers of the node `of`, by its newest heartbeat at `node`.
   defp servers_of(context, node, of),
     do: get_in(elem(heartbeat_row(context, node, of), 6) || %{}, ["durable_handoff", "servers"])
 

@@ -48,7 +48,7 @@ defmodule Handoff.NoTargetTest do
     start_handoff(context, b, name: :"#{context.sup}_renamed")
     wait_until(fn -> match?([_a, _b], call(a, DurableHandoff.Host.View, :build, [context.sup, [], []]).nodes) end)
 
-    # It has half a second to say so: the first time its code is loaded for that.
+    # The node has half a second to answer, and the first answer loads code. So it is asked once before.
     wait_until(fn ->
       match?({:ok, %{moves: [], left: %{no_target: 1}}}, call(a, DurableHandoff, :plan, [context.sup]))
     end)

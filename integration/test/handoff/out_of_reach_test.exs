@@ -47,7 +47,7 @@ defmodule Handoff.OutOfReachTest do
        %{a: a, b: b, c: c} = context do
     keys = start_servers(context, a, 12)
     hold_reads(context)
-    # One attempt for each server: a lost connection must not count against it.
+    # Each server has only one attempt, so a lost connection must not be charged to it.
     options = [
       max_concurrency: 2,
       concurrency: :fixed,

@@ -1,5 +1,7 @@
 defmodule Handoff.PaceTest do
-  @moduledoc "max_per_second, on a clock that the test sets: in each interval at most one server begins to move."
+  @moduledoc """
+  max_per_second with a clock that the test sets: in each interval at most one server begins to move.
+  """
 
   use HandoffCase, nodes: 2
 
@@ -12,7 +14,7 @@ defmodule Handoff.PaceTest do
   # Two moves per second.
   @interval_ms 500
   @servers 4
-  # How long to wait for starts at one instant: a server that is tried again may wait for the clock.
+  # How long to wait for starts at one instant. A repeated attempt may wait for the clock instead.
   @look_ms 300
 
   test "a drain begins no more moves per second than allowed", %{frozen: frozen} = context do
@@ -48,7 +50,7 @@ defmodule Handoff.PaceTest do
     if ended? do
       begun
     else
-      # No start may be due before the clock advances. An early advance only allows more starts.
+      # No start must be due before the clock advances. An early advance would only allow more starts.
       more = if begun == intervals + 1, do: 0, else: begun(@look_ms)
       if more == 0, do: FrozenClock.advance(frozen, @interval_ms)
       follow(state, frozen, if(more == 0, do: intervals + 1, else: intervals), begun + more)

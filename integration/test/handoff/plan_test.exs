@@ -1,5 +1,5 @@
 defmodule Handoff.PlanTest do
-  @moduledoc "The dry run says what a drain does, and changes nothing."
+  @moduledoc "The dry run shows what a drain would do, and changes nothing."
 
   use HandoffCase, nodes: 3
 
@@ -58,7 +58,7 @@ defmodule Handoff.PlanTest do
     {_level, %{drain_ms: drain_ms}} = await_log(a, :estimate)
     # 70 moves, four requests each, two at a time.
     assert drain_ms > 70 * 4 * 5 / 2 * 0.5
-    # An attempt reads once.
+    # An attempt makes one read.
     assert SimulatedStore.stats(context.store).get <= attempts + 5
   end
 
@@ -74,7 +74,7 @@ defmodule Handoff.PlanTest do
   test "a drain moves the servers as planned", %{a: a} = context do
     %{context: context, keys: keys, plan: plan, report: report} =
       undisturbed(context, fn context ->
-        # A heartbeat between the two would be news for the drain.
+        # A heartbeat between plan and drain would change the drain's view.
         start_cluster(context, quiet(context))
         keys = start_servers(context, a, 10)
         {:ok, plan} = plan(context, a)

@@ -22,7 +22,7 @@ defmodule Handoff.PolicyTest do
   end
 
   test "higher priorities move first", %{a: a} = context do
-    # Else a heartbeat is read, and held as well.
+    # Otherwise the read of a heartbeat would be held as well.
     start_cluster(context, quiet(context))
     start_servers(context, a, 10)
     for key <- ["p1", "p2"], do: start_server(context, a, Troublesome, key, %{count: 0})

@@ -1,9 +1,11 @@
 defmodule Handoff.RebalanceTest do
-  @moduledoc "A node moves what it has above its share, and no more; not during deploys and drains; and a drain goes first."
+  @moduledoc """
+  A node moves only the servers above its share, not during deploys and drains. A drain takes precedence.
+  """
 
   use HandoffCase, nodes: 3
 
-  # No server counts as one that has just arrived.
+  # With `after_ms: 0` no server counts as having just arrived.
   @at_once [after_ms: 1, min_servers: 0]
 
   test "only the servers above the share move, lowest priority first, to nodes below theirs",
@@ -27,8 +29,8 @@ defmodule Handoff.RebalanceTest do
     assert reservations(context) == []
     assert {:ok, %{state: :idle, marked: false, rebalance: %{state: :ended, report: ^report}}} = status(context, a)
 
-    # One round suffices, and the others have nothing to give. A node that does not say in time how many it has is
-    # taken by its heartbeat.
+    # One round is enough, and the others have no excess. For a node that does not answer in time its
+    # heartbeat counts.
     for node <- context.nodes do
       wait_until(fn ->
         {:ok, plan} = rebalance(context, node, [dry_run: true] ++ @at_once)
@@ -109,7 +111,7 @@ defmodule Handoff.RebalanceTest do
     start_cluster(context)
     start_servers(context, a, 9)
     moving = start_held(context, 2, fn -> rebalance(context, a, [max_concurrency: 2] ++ @at_once) end)
-    # It says so once it has started both.
+    # The rebalance shows this when it has started both.
     wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{in_flight: 2}}}}, status(context, a)) end)
     SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 6, concurrency: %{highest: 2}}} = await_task(moving)
@@ -187,7 +189,7 @@ defmodule Handoff.RebalanceTest do
     keys = start_servers(context, a, 9)
     moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    # The move that hangs does not hold the drain up.
+    # The hanging move does not delay the drain.
     assert {:error, :overdue} = await_task(moving)
     SimulatedStore.resume(context.store)
     assert :ok = await_task(stopping)
@@ -217,8 +219,8 @@ defmodule Handoff.RebalanceTest do
       for n <- 1..12, do: start_server(context, b, Counter, "b#{n}")
       start_handoff(context, c, options)
 
-      # While servers move, one can be seen on both of its nodes, which are asked one after the other. What the two nodes
-      # see of each other's moves decides whether one more or less goes: within the tolerance that ends it.
+      # The nodes are asked one after the other, so a moving server may be counted on both. Each node sees the
+      # moves of the other at another time, so one server more or less may move, within the tolerance.
       wait_until(fn -> Enum.all?([a, b], &match?({:ok, %{rebalance: %{state: :ended}}}, status(context, &1))) end)
 
       wait_until(fn ->
@@ -254,7 +256,7 @@ defmodule Handoff.RebalanceTest do
   defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
   defp counts(context), do: context |> placement() |> Map.values() |> Enum.frequencies()
 
-  # The move that hangs settles when the store goes on, or is let go of after a second.
+  # The hanging move settles when the store answers again; after a second the drain no longer waits for it.
   defp assert_settles(moving, context) do
     SimulatedStore.resume(context.store)
 

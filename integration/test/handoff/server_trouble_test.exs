@@ -1,5 +1,7 @@
 defmodule Handoff.ServerTroubleTest do
-  @moduledoc "A server that does not stop, does not start, stops by itself or runs elsewhere already: the drain goes on."
+  @moduledoc """
+  A server does not stop, does not start, stops by itself or already runs elsewhere: the drain continues.
+  """
 
   use HandoffCase, nodes: 3
 
@@ -176,7 +178,7 @@ defmodule Handoff.ServerTroubleTest do
     assert {:ok, %{moved: 0}} = drain(context, a)
     assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
 
-    # Otherwise DurableServer may leave the server to the sweep of that node for a while.
+    # Otherwise DurableServer may leave the server to that node's sweep for a while.
     :ok = stop_children(b, app)
     start_handoff(context, c, backend(context, discovery_interval_ms: 20))
     assert ask(await_on(context, c, "k", c), :get) == 5
@@ -189,7 +191,7 @@ defmodule Handoff.ServerTroubleTest do
     Troublesome.arm(b, "k", :init, :raise)
     assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
     leave_half_started(context, "k", b)
-    # The server is still armed to fail: it has not started, and nothing suggests that it runs.
+    # The server is still set to fail, so it has not started, and nothing is stored as if it ran.
     assert {:failed, :server} =
              call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
 
@@ -319,8 +321,8 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, ["k"], [b, c])
   end
 
-  # Drains the server "k". Its targets have received the stop when they are asked to start it, so no attempt
-  # is a repetition.
+  # Drains the server "k". Its targets have received the stop before they are asked to start it, so no attempt
+  # is repeated for that reason.
   defp drain_heard(%{a: a, b: b, c: c} = context, overrides \\ []) do
     hold_move(context, a, "k", [b, c])
     draining = Task.async(fn -> drain(context, a, overrides) end)

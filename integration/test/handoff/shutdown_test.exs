@@ -1,5 +1,8 @@
 defmodule Handoff.ShutdownTest do
-  @moduledoc "A supervision tree, or a whole node, that is stopped drains first; DurableServer's graceful shutdown does the rest."
+  @moduledoc """
+  A supervision tree or a whole node is stopped: it drains first, and DurableServer's graceful shutdown does
+  the rest.
+  """
 
   use HandoffCase, nodes: 3
 
@@ -129,7 +132,7 @@ defmodule Handoff.ShutdownTest do
     start_servers(context, a, 2)
     draining = start_held(context, 2, fn -> drain(context, a, timeout_ms: 60_000) end)
 
-    # The reads stay held until the drain was given up.
+    # The reads stay held until the shutdown no longer waits for the drain.
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert {:error, :overdue} = await_task(draining)
     SimulatedStore.resume(context.store)
@@ -169,7 +172,7 @@ defmodule Handoff.ShutdownTest do
     watch = OnTime.watch(a)
     stopping = Task.async(fn -> stop_children(a, app) end)
 
-    # The graceful shutdown, which follows, waits for the server.
+    # The graceful shutdown that follows waits for the server.
     OnTime.assert_ended(watch, :shutdown, 3_000)
     assert call(a, Process, :alive?, [stuck])
     Troublesome.disarm(a, "stuck", :terminate)

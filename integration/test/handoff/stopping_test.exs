@@ -1,9 +1,9 @@
 defmodule Handoff.StoppingTest do
-  @moduledoc "A node that goes down is marked before its Drainer stops, and gets no servers of other nodes."
+  @moduledoc "A stopping node is marked before its Drainer stops, and gets no servers from other nodes."
 
   use HandoffCase, nodes: 1
 
-  # Nodes of its own for each test: there is no way back.
+  # Each test has its own nodes, because the mark cannot be undone.
   setup do
     [a, b, c] = start_nodes(3)
     context = %{a: a, b: b, c: c, nodes: [a, b, c]}
@@ -19,7 +19,7 @@ defmodule Handoff.StoppingTest do
     await_heartbeats(context.nodes, context.sup)
     keys = start_servers(context, a, 20)
 
-    # Its Drainer's turn has not come: the child behind it is told first.
+    # The Drainer has not been told to stop yet, because the child after it is stopped first.
     :ok = call(b, :init, :stop, [])
     assert_receive {:stopping, ^b, slow}, 60_000
     stop(a)
@@ -37,7 +37,7 @@ defmodule Handoff.StoppingTest do
     {_output, 0} = System.cmd("kill", ["-TERM", call(b, System, :pid, [])])
     assert_receive {:stopping, ^b, slow}, 60_000
 
-    # The host says so itself: it refuses to start servers there.
+    # DurableServer itself refuses to start servers there.
     await_marked(context, b, a)
     assert {:ok, %{state: :idle, marked: true}} = call(b, DurableHandoff, :status, [context.sup])
     start_servers(context, a, 6)

@@ -1,5 +1,5 @@
 defmodule Handoff.StoredEarlyTest do
-  @moduledoc "Servers store their state from the moment at which their node is told to stop, not from the drain's turn on."
+  @moduledoc "Servers store their state as soon as their node is told to stop, before the drain begins."
 
   use HandoffCase, nodes: 1
 
@@ -48,7 +48,7 @@ defmodule Handoff.StoredEarlyTest do
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     :ok = call(a, :init, :stop, [])
     assert_receive {:stopping, _node, slow}, 60_000
-    # The answer shows that the server has handled all earlier messages, including those of a Drainer.
+    # The reply shows that the server has handled all earlier messages, including those of a Drainer.
     1 = ask(whereis(context, a, key), :get)
     assert count_stored(context, key) == 0
     send(slow, :go_on)

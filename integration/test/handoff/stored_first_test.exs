@@ -1,7 +1,7 @@
 defmodule Handoff.StoredFirstTest do
   @moduledoc """
-  States that are not stored when a drain begins. None is lost when the node is killed, when the store fails
-  for a moment, or when another state cannot be stored.
+  Unsaved states when a drain begins. None is lost when the node is killed, when the store fails for a short
+  time, or when another state cannot be stored.
   """
 
   use HandoffCase, nodes: 3
@@ -13,7 +13,7 @@ defmodule Handoff.StoredFirstTest do
     hold_reads(context)
     draining = start_drain(context, a, max_concurrency: 2)
 
-    # Two servers are stopped and wait for their reads; the others have not had their turn.
+    # Two servers are stopped and wait for their reads; the others have not been tried.
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
     assert for(key <- keys, count_stored(context, key) != 1, do: key) == []
 
@@ -27,7 +27,7 @@ defmodule Handoff.StoredFirstTest do
     SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
     draining = start_drain(context, a, max_concurrency: 1)
 
-    # The first write of all is that of the first server's stop.
+    # The first write is that of the first server's stop.
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     assert [{:put, _key}] = SimulatedStore.paused(context.store)
     SimulatedStore.resume(context.store)
@@ -64,7 +64,7 @@ defmodule Handoff.StoredFirstTest do
 
     assert_receive {:held, drain}, 60_000
     send(drain, :go_on)
-    # A second without an end of storing.
+    # Storing does not end for a second.
     await_log(a, :storing_progress)
     SimulatedStore.configure(context.store, outage: :none)
     assert_receive {:held, ^drain}, 60_000
@@ -138,7 +138,8 @@ defmodule Handoff.StoredFirstTest do
 
     SimulatedStore.configure(context.store, outage: :writes)
     SimulatedStore.resume(context.store)
-    # The first server is read, and cannot be started; others run, and are tried one at a time.
+    # The read of the first server succeeds, but it cannot be started. The others run, and are tried one at a
+    # time.
     wait_until(fn -> progress(context, a).failures >= 4 end)
     assert Map.keys(placement(context, [a])) -- [Path.basename(first)] == Enum.sort(keys) -- [Path.basename(first)]
     SimulatedStore.configure(context.store, outage: :none)
@@ -156,9 +157,10 @@ defmodule Handoff.StoredFirstTest do
     first = hd(keys)
     1 = ask(whereis(context, a, first), :add)
     SimulatedStore.configure(context.store, outage: :writes)
-    # Moves begin when half of the time is over.
+    # Moves begin when half of the time has passed.
     draining = start_drain(context, a, max_concurrency: 1, timeout_ms: 16_000)
-    # Its write has failed at its turn, too: the others are not stopped on trust.
+    # Its write has failed in its attempt, too, so the other servers are not stopped without a successful
+    # write.
     wait_until(fn -> progress(context, a).failures >= 1 end)
     assert map_size(placement(context, [a])) == 6
     SimulatedStore.configure(context.store, outage: :none)
@@ -174,7 +176,8 @@ defmodule Handoff.StoredFirstTest do
     pid = whereis(context, a, "s1")
     for _ <- 1..8, do: SimulatedStore.fail_next(context.store, :put, storage_key(context, "s1"), :slow_down)
     listen_to_telemetry(a)
-    # A sync, a probe and another sync do not fit: with all three it would end as not storable.
+    # There is no time for a sync, a probe and another sync. With all three the server would count as not
+    # storable.
     SimulatedStore.configure(context.store, latency_ms: 600)
     draining = start_drain(context, a, attempt_timeout_ms: 1_000, timeout_ms: 10_000)
 
@@ -234,13 +237,14 @@ defmodule Handoff.StoredFirstTest do
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "no move begins while a server has not been asked to store its state", %{a: a} = context do
-    # What is held must not seem to hang, however long the steps take.
+    # Held writes must not time out, however long the steps take.
     start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
     keys = start_unsynced(context, a, 80)
     SimulatedStore.pause(context.store, fn op, key -> op in [:get, :put] and key =~ ~r"/s\d+$" end)
     draining = start_drain(context, a, timeout_ms: 240_000)
 
-    # The host stops 50 at a time. Each write that is let through makes room for one more; none is for a move.
+    # At most 50 servers are asked at a time. Each write that is let through makes room for one more; none of
+    # them is for a move.
     for stored <- 1..79 do
       wait_until(fn -> length(SimulatedStore.paused(context.store)) == min(50, 81 - stored) end)
       assert Enum.all?(SimulatedStore.paused(context.store), &match?({:put, _key}, &1))

@@ -3,7 +3,7 @@ defmodule Handoff.SuccessiveDrainsTest do
 
   use HandoffCase, nodes: 4
 
-  # So long that no second heartbeat is written during a test.
+  # So long that no node writes a second heartbeat during a test.
   @no_more_heartbeats [
     heartbeat_interval_ms: 45_000,
     heartbeat_staleness_threshold_ms: 90_000,
@@ -34,7 +34,8 @@ defmodule Handoff.SuccessiveDrainsTest do
     more = for n <- 1..20, do: "t#{n}"
     for key <- more, do: start_server(context, b, Counter, key, %{})
 
-    # How many each of the others gets depends on how busy this machine is: a target that refused rests.
+    # How many servers each of the others gets depends on how busy this machine is, because a target that
+    # refused rests.
     assert {:ok, %{moved: 20, targets: targets}} = drain(context, b)
     assert_all_run_on(context, keys ++ more, [a, c, d])
     targets

@@ -1,5 +1,8 @@
 defmodule Handoff.TakeoverTest do
-  @moduledoc "A receiver of leftovers, or their source, is gone in the middle: another one goes on, and nothing runs twice."
+  @moduledoc """
+  A receiver of leftovers, or their source, ends in the middle: another receiver continues, and no server runs
+  twice.
+  """
 
   use LeftoversCase, nodes: 2
 
@@ -118,8 +121,7 @@ defmodule Handoff.TakeoverTest do
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == [] end)
   end
 
-  # Drains `source` by a shutdown that moves nothing, and stops it. Receivers cannot read what they should
-  # start.
+  # Shuts `source` down with a drain that moves nothing. The receivers' reads of the leftovers are held.
   defp leave(context, source, receivers) do
     app = start_uneven(context, source, receivers)
     keys = start_servers(context, source, 6)

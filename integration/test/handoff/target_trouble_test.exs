@@ -1,5 +1,5 @@
 defmodule Handoff.TargetTroubleTest do
-  @moduledoc "A target dies, refuses, times out or is not there in the middle of an attempt."
+  @moduledoc "A target dies, refuses, times out or disconnects in the middle of an attempt."
 
   use HandoffCase, nodes: 3
 
@@ -99,8 +99,8 @@ defmodule Handoff.TargetTroubleTest do
     Troublesome.arm(b, "k", :init, :hang)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> stored(context, "k").meta.node_str == Atom.to_string(b) end)
-    # The call times out, and then the attempt reads the store. The read is held, and finds the server when it
-    # is released.
+    # The call times out, and the attempt reads the store. That read is held; when it is released it finds the
+    # server.
     hold_reads(context, "k")
     await_held_reads(context, 1)
     Troublesome.disarm(b, "k", :init)

@@ -1,5 +1,5 @@
 defmodule Node.CommandsTest do
-  @moduledoc "Commands of an operator: the real program, real BEAM nodes."
+  @moduledoc "Commands of an operator, with the real program and real BEAM nodes."
 
   use HandoffCase, nodes: 3
 

@@ -1,5 +1,5 @@
 defmodule Node.DrainTest do
-  @moduledoc "Drains that a Rust node coordinates: the real program, real BEAM nodes."
+  @moduledoc "Drains that a Rust node coordinates, with the real program and real BEAM nodes."
 
   use HandoffCase, nodes: 4
 

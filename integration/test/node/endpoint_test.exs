@@ -1,5 +1,5 @@
 defmodule Node.EndpointTest do
-  @moduledoc "The endpoint, and drains, against a Rust node that a test plays: a process on another node."
+  @moduledoc "The endpoint and drains with a simulated Rust node: a process on another node."
 
   use HandoffCase, nodes: 3
 
@@ -193,7 +193,7 @@ defmodule Node.EndpointTest do
       start_servers(context, a, 4)
       hold_reads(context)
       start_handoff(context, b, options)
-      # The node has begun by itself, and the request joins.
+      # The node has already started a rebalance, and the request joins it.
       wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
       before = rebalance_waiters(context, a)
       what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}

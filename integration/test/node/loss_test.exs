@@ -1,10 +1,10 @@
 defmodule Node.LossTest do
-  @moduledoc "A Rust node is lost in the middle of a drain: the source decides about the rest itself."
+  @moduledoc "A Rust node is lost in the middle of a drain: the source's own engine decides the rest."
 
   use HandoffCase, nodes: 3
 
-  # A third of the servers has moved and four are in the middle of their move, held, when the node is dealt
-  # with.
+  # When the fault happens, a third of the servers has moved, and the moves of four others are held in the
+  # middle.
   setup context do
     rust = RustNode.start(context.nodes)
     start_cluster(context)
@@ -40,13 +40,12 @@ defmodule Node.LossTest do
     # A wrong cookie keeps it from coming back.
     call(a, Node, :set_cookie, [rust.name, :cut_off])
     call(a, Node, :disconnect, [rust.name])
-    # It notices the lost connection, or finds none when it sends.
+    # The source notices the lost connection, or finds no connection when it sends.
     assert [{_name, reason}] = assert_goes_on(context)
     assert reason in [{:down, :noconnection}, :noconnection]
   end
 
-  # The four that are under way when the node is lost end afterwards: their moves count, and no server moves
-  # twice.
+  # The four held moves end after the node is lost. They count, and no server moves twice.
   defp assert_goes_on(%{rust: rust, keys: keys, draining: draining} = context) do
     wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
     name = rust.name

@@ -1,5 +1,5 @@
 defmodule Node.RebalanceTest do
-  @moduledoc "Rebalances that a Rust node coordinates: the real program, real BEAM nodes."
+  @moduledoc "Rebalances that a Rust node coordinates, with the real program and real BEAM nodes."
 
   use HandoffCase, nodes: 4
 

@@ -1,5 +1,5 @@
 defmodule Node.SeveralTest do
-  @moduledoc "Several Rust nodes: all nodes ask the same one, and the next when it goes."
+  @moduledoc "Several Rust nodes: all nodes ask the same one, and the next one when it is gone."
 
   use HandoffCase, nodes: 3
 
@@ -10,7 +10,7 @@ defmodule Node.SeveralTest do
     of_a = start_servers(context, a, 4)
     assert {:ok, %{moved: 4, executor: {:node, first}, executors_lost: []}} = drain(context, a)
 
-    # Some of the servers moved to b, which drains them further.
+    # Some of the servers have moved to b, which then drains, too.
     on_b = for {key, ^b} <- placement(context), do: key
     assert on_b != []
     assert {:ok, %{executor: {:node, ^first}}} = drain(context, b)

@@ -1,7 +1,7 @@
 defmodule Store.AuditTest do
   @moduledoc """
-  The audit of what real servers on real nodes left in a store: one in order, one whose reservation was not
-  used, one whose node is dead, and an object that is none.
+  The audit of a store with the objects of real servers: one without a problem, one with an unused
+  reservation, one whose node is dead, and an object that is not a server's.
   """
 
   use ExUnit.Case, async: true
@@ -12,7 +12,7 @@ defmodule Store.AuditTest do
   alias Elixir.Store.{Audit, Places}
   alias Servers.Counter
 
-  # No node may put in order what the audit is to find.
+  # No node may repair what the audit should find.
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
@@ -81,7 +81,8 @@ defmodule Store.AuditTest do
       assert table =~ ~r/1: unreadable .*\n  broken  it is not a JSON/
     end
 
-    # Keys that STS has given to a role which may not read; none, without a token; and keys that STS has not given.
+    # Keys from STS for a role that may not read; no keys, because the token is missing; and keys that are not
+    # from STS.
     for {given, code} <- [
           {identity.("stranger", token), "AccessDenied"},
           {identity.("reader", token <> "_missing"), "UnusableCredentials"},
@@ -92,7 +93,7 @@ defmodule Store.AuditTest do
     end
   end
 
-  # With these variables and no others.
+  # Only these environment variables are set.
   defp audit(program, home, given) do
     endpoint = Elixir.Store.Servers.endpoint(:sts)
     trust = ["HOME=" <> home, "SSL_CERT_FILE=" <> Elixir.Store.Servers.sts_certificate(), "AWS_REGION=us-east-1"]

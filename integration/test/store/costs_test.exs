@@ -21,13 +21,13 @@ defmodule Store.CostsTest do
   test "a start is two writes, a sync one, a move three", %{context: context, proxy: proxy} do
     [a, _b] = context.nodes
     start_cluster(context)
-    # The writes of the proof at the start.
+    # Not counting the writes of the proof at the start.
     writes(proxy)
     keys = start_servers(context, a, @servers)
     assert writes(proxy) == %{"claim" => @servers, "update" => @servers}
     for key <- keys, do: 1 = ask(whereis(context, a, key), :add_sync)
     assert writes(proxy) == %{"update" => @servers}
-    # A retry, of a target that has not heard of the stop yet, writes nothing.
+    # A repeated attempt, because the target has not received the stop yet, writes nothing.
     assert {:ok, %{moved: @servers}} = drain(context, a)
     assert writes(proxy) == %{"update" => 3 * @servers}
   end
@@ -41,7 +41,7 @@ defmodule Store.CostsTest do
     wait_until(fn -> Proxy.counts(proxy).kinds["put"] >= 30 end)
     beats = for %{kind: kind, path: path} <- Proxy.requests(proxy), path =~ "__nodes", do: kind
     %{"put" => puts, "list" => lists, "get" => gets} = Enum.frequencies(beats)
-    # The heartbeats of two nodes that were in flight at the start and at the end are incomplete.
+    # Heartbeats that were in flight at the start or at the end may have been counted in part.
     assert_in_delta lists, puts, 4
     assert_in_delta gets, 2 * puts, 8
   end
@@ -62,8 +62,7 @@ defmodule Store.CostsTest do
     assert cost.() == ["list"]
   end
 
-  # Writes to the objects of servers since the last time this was asked. Heartbeats come whenever they are
-  # due.
+  # The writes to servers' objects since the last call, without heartbeats, which come at any time.
   defp writes(proxy) do
     for(
       %{kind: kind, path: path} <- Proxy.requests(proxy),

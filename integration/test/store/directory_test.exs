@@ -1,5 +1,5 @@
 defmodule Store.DirectoryProcessesTest do
-  @moduledoc "One directory, several VMs: what they write to one another's objects, and what a killed one leaves behind."
+  @moduledoc "One directory and several VMs: concurrent writes, and what a killed VM leaves behind."
 
   use ExUnit.Case, async: true
 

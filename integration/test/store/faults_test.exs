@@ -1,6 +1,7 @@
 defmodule Store.FaultsTest do
   @moduledoc """
-  What goes wrong between a store and its server beyond what `Store.ServerConformance` asks of every kind, on S3 through a proxy.
+  Further faults between a store and its server, besides those of `Store.ServerConformance`, on S3 through a
+  proxy.
   """
 
   use ExUnit.Case, async: true
@@ -103,7 +104,7 @@ defmodule Store.FaultsTest do
       get = fn n -> Request.start(state, {:get, "k#{n}", false}, timeout: 60_000) end
       under_way = for n <- 1..2, do: get.(n)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 2 end)
-      # Of two more requests one waits for its turn. Either may.
+      # One of the two further requests waits; it may be either one.
       [{third, _, _}, {fourth, _, _}] = more = for n <- 3..4, do: get.(n)
       assert_receive {refused, {:error, :overloaded}} when refused in [third, fourth], 60_000
       assert 2 = Proxy.open(proxy)

@@ -1,7 +1,7 @@
 defmodule Store.RefusedTest do
   @moduledoc """
-  Stores that cannot keep one owner for each key are refused at the start, on servers that are wrong on
-  purpose and on real ones.
+  Stores that cannot guarantee one owner for each key are refused at the start: servers with deliberate flaws,
+  and real ones.
   """
 
   use ExUnit.Case, async: true
@@ -11,10 +11,10 @@ defmodule Store.RefusedTest do
   alias Elixir.Servers.Counter
   alias Store.{Conformance, Proxy, Servers}
 
-  # Races on servers that share this machine with all that runs beside them.
+  # The time limit of races on servers that share a busy machine.
   @moduletag timeout: 600_000
 
-  # How the server is wrong, what the reason of the refusal is.
+  # Each flaw with the expected reason of the refusal.
   @wrong [
     {"ignores-conditions", :conditions_ignored},
     {"ignores-if-match", :conditions_ignored},
@@ -45,7 +45,7 @@ defmodule Store.RefusedTest do
     end
   end
 
-  # Where signatures are checked it is refused for these, because the headers are signed.
+  # A server that checks signatures refuses these requests, because the removed headers are signed.
   test "a proxy that strips conditions: refused" do
     proxy = start_supervised!({Proxy, {:s3, []}})
     Proxy.rules(proxy, [%{strip: ["if-match", "if-none-match"]}])
@@ -53,13 +53,13 @@ defmodule Store.RefusedTest do
     assert {:error, {:conditions_ignored, _facts}} = Backend.ensure_ready(store)
   end
 
-  # The verdict is the server's own: Ceph applies several writes that race in a bucket with versions, others
-  # do not.
+  # The expected result depends on the server: Ceph applies several racing writes in a versioned bucket,
+  # others do not.
   for kind <- [:s3, :ministack], bucket <- ["handoff", "versioned"] do
     test "#{kind}, bucket #{bucket}: ready if one writer wins, refused if several do" do
       options = Servers.options(unquote(kind), url: "s3://#{unquote(bucket)}/#{Cluster.unique("t")}")
       {:ok, %{state: store}} = Backend.init_backend(options)
-      # On Ceph it takes many races until several win.
+      # On Ceph only a few of many races have several winners.
       rounds = if Servers.s3_server() == "ceph", do: 100, else: 20
       one_winner? = winners(store, rounds) == [1]
 
@@ -98,7 +98,7 @@ defmodule Store.RefusedTest do
         Cluster.wait_until(fn -> Cluster.call(node, Host, :ready?, [options[:name]]) end)
       end
 
-      # Both have looked, and found no owner, before one of them claims.
+      # Both have read the store and found no owner before one of them claims.
       Proxy.rules(context.proxy, [%{on: [:claim], key: "*/k", hold: true}])
       child = {Counter, key: "k", initial_state: %{}}
       starts = for node <- [a, b], do: Task.async(fn -> start_server(node, options[:name], child) end)
@@ -124,7 +124,8 @@ defmodule Store.RefusedTest do
   defp config(proxy),
     do: [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
 
-  # How many of 16 win, in rounds of racing claims and of racing updates: the different numbers, fewest first.
+  # How many of 16 writers win, in rounds of racing claims and updates: the distinct numbers in ascending
+  # order.
   defp winners(store, rounds) do
     for round <- 1..rounds, uniq: true do
       key = "race/#{round}"

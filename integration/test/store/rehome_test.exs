@@ -1,5 +1,7 @@
 defmodule Store.RehomeTest do
-  @moduledoc "How many requests a move costs on `DurableHandoff.Store`, with and without its memory of what was just written."
+  @moduledoc """
+  How many requests a move costs on `DurableHandoff.Store`, with and without its cache of recent writes.
+  """
 
   use ExUnit.Case, async: true
 
@@ -9,16 +11,16 @@ defmodule Store.RehomeTest do
   alias Elixir.Servers.Counter
   alias Store.Proxy
 
-  # Nothing but the move may ask the store anything while it is counted.
+  # Only the move may send requests to the store while they are counted.
   @quiet [
     discovery_interval_ms: 3_600_000,
     heartbeat_interval_ms: 3_600_000,
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 
-  # Nor may what is in memory become too old on a busy machine,
+  # A cached object must not expire on a busy machine,
   @remember [read_your_writes_ms: 60_000]
-  # or a target be given up that takes its time.
+  # and a slow target must not be given up.
   @patient [
     placement_erpc_timeout_cross_region_ms: 60_000,
     heartbeat_staleness_threshold_ms: 7_200_000,
@@ -87,7 +89,7 @@ defmodule Store.RehomeTest do
 
     Cluster.start_hosts(nodes, [name: sup, prefix: prefix, backend: {Backend, place ++ @quiet ++ opts}] ++ @patient)
 
-    # A target that has not heard of the stop answers with the old pid: the next server is measured.
+    # A target that has not received the stop answers with the old pid. Then the next server is measured.
     Cluster.wait_until(fn -> measure(nodes, sup, proxy, Cluster.unique("k")) end)
   end
 
@@ -112,7 +114,7 @@ defmodule Store.RehomeTest do
     end
   end
 
-  # A directory sees no requests: theirs are the store's own count, of which the writes are always three.
+  # A directory cannot count requests, so the store's own count is used; three of them are always writes.
   defp seen(nil, requests), do: List.duplicate("GET", requests - 3) ++ List.duplicate("PUT", 3)
 
   defp seen(proxy, requests) do
@@ -124,7 +126,7 @@ defmodule Store.RehomeTest do
   defp place(:directory), do: {nil, Store.Places.directory()}
 
   defp place(:s3) do
-    # In memory: a start on a server that others keep busy may take longer than DurableServer waits.
+    # Kept in memory, because a start on a busy server may take longer than DurableServer waits.
     proxy = start_supervised!({Proxy, {:s3, []}})
     config = [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
     {proxy, [url: "s3://handoff/" <> Cluster.unique("t"), config: config]}

@@ -1,6 +1,6 @@
 defmodule Store.TableTest do
   @moduledoc """
-  The table of docs/STORES.md, which test runs on which server, is made from the tests.
+  The table in docs/STORES.md of the servers on which each test runs is generated from the tests.
   `HANDOFF_WRITE_TABLE=1 mix test` of this file writes it.
   """
 
@@ -49,7 +49,7 @@ defmodule Store.TableTest do
 
   defp line(cells), do: "| " <> Enum.join(cells, " | ") <> " |\n"
 
-  # Each module of conformance_test.exs with the suites it uses.
+  # Each module of conformance_test.exs with its suites.
   defp modules do
     for source <- String.split(read("integration/test/store/conformance_test.exs"), "defmodule Store.", trim: true),
         into: %{} do

@@ -11,7 +11,7 @@ defmodule Store.TroubledDrainTest do
 
   @servers 200
   @moduletag timeout: 400_000
-  # The troubled drain may take its time; what it must not do is to give up.
+  # The drain may be slow, but it must not give up.
   @drain [timeout_ms: 300_000]
   # The delay that a slow store adds to a move must not count as a target that does not answer.
   @patient [placement_erpc_timeout_cross_region_ms: 60_000]
@@ -79,7 +79,7 @@ defmodule Store.TroubledDrainTest do
     %{context | opts: Keyword.merge(context.opts, [backend: store] ++ @patient)}
   end
 
-  # Servers that have counted once since they were last stored.
+  # Servers that have one increment since they were last stored.
   defp start_stored(%{context: %{nodes: [a | _]} = context}) do
     start_cluster(context)
     keys = start_servers(context, a, @servers)
@@ -105,7 +105,7 @@ defmodule Store.TroubledDrainTest do
 
   defp error(status, code), do: %{answer: %{status: status, body: "<Error><Code>#{code}</Code></Error>"}}
 
-  # Each server runs once, or is started by the first who asks, and has counted once.
+  # Each server runs once, or starts on the first request, and has one increment.
   defp assert_kept(%{context: %{nodes: [a | others]} = context, proxy: proxy}, keys) do
     Proxy.rules(proxy, [])
     running = Map.keys(placement(context))

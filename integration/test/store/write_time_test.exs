@@ -1,5 +1,5 @@
 defmodule Store.WriteTimeTest do
-  @moduledoc "A store knows how long its writes take, for the estimate of a drain."
+  @moduledoc "A store measures how long its writes take, for the estimate of a drain."
 
   use ExUnit.Case, async: true
 

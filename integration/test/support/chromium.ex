@@ -18,7 +18,7 @@ defmodule Chromium do
 
   @type browser :: pid()
 
-  @doc "Starts one, with an empty page."
+  @doc "Starts a browser with an empty page."
   @spec start() :: browser()
   def start, do: ExUnit.Callbacks.start_supervised!(__MODULE__)
 
@@ -26,7 +26,7 @@ defmodule Chromium do
   @spec start_link(term()) :: GenServer.on_start()
   def start_link(_options), do: GenServer.start_link(__MODULE__, [])
 
-  @doc "Goes to an address, and waits until the page is loaded."
+  @doc "Opens an address, and waits until the page is loaded."
   @spec open(browser(), String.t()) :: :ok
   def open(browser, url) do
     command(browser, "Page.navigate", %{url: url})
@@ -34,7 +34,7 @@ defmodule Chromium do
     :ok
   end
 
-  @doc "The value of a JavaScript expression, or of the promise that it is."
+  @doc "The value of a JavaScript expression. A promise is awaited."
   @spec evaluate(browser(), String.t()) :: term()
   def evaluate(browser, expression) do
     params = %{expression: expression, returnByValue: true, awaitPromise: true}
@@ -70,7 +70,7 @@ defmodule Chromium do
     File.write!(path, Base.decode64!(data))
   end
 
-  @doc "The addresses that pages have asked for, and what the console has reported as an error, since the start."
+  @doc "The requested addresses and the errors on the console since the start."
   @spec seen(browser()) :: %{requests: [String.t()], errors: [String.t()]}
   def seen(browser), do: GenServer.call(browser, :seen, @call_ms)
 
@@ -135,7 +135,7 @@ defmodule Chromium do
     end
   end
 
-  # At the start, before anything else asks.
+  # At the start, before any other request.
   defp ask(state, method, params) do
     {id, state} = send_command(state, method, params)
     await(put_in(state.waiting[id], :start), id)

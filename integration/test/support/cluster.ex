@@ -8,12 +8,12 @@ defmodule Cluster do
       {:ok, _} = Cluster.call(a, DurableServer.Supervisor, :start_child, [Sup, {Servers.Counter, key: "k", initial_state: %{}}])
       Cluster.wait_until(fn -> Cluster.call(b, DurableServer.Supervisor, :lookup, [Sup, "k"]) end)
 
-  What it guarantees:
+  Guarantees:
 
     * Nodes started in a test, or in `setup_all`, are gone after it, and when the test's VM dies.
-    * What `start_children/2` starts runs in an OTP application of its own on that node: it outlives the call
-      that started it, and `stop/1` (or SIGTERM) shuts it down in order, as in a deployed release. `kill/1`
-      does not ask.
+    * `start_children/2` starts children in an OTP application of their own on that node. They survive the
+      call that started them, and `stop/1` (or SIGTERM) shuts them down in order, as in a deployed release.
+      `kill/1` does not.
     * Names are unique, so suites may run side by side on one machine.
 
   A node boots in about a second: start nodes once for a module, and use a fresh supervisor name and prefix a
@@ -28,16 +28,16 @@ defmodule Cluster do
 
   import ExUnit.Assertions, only: [flunk: 1]
 
-  # No measure of anything: on a busy machine any process may be held for seconds.
+  # Only an upper bound: on a busy machine any process may be delayed for seconds.
   @boot_timeout_ms 120_000
   @call_timeout_ms 120_000
   @wait_ms 120_000
 
-  # What DurableServer needs, as far as the test's VM runs it: the stand-in has its own registry and no
-  # telemetry.
+  # The applications that DurableServer needs, as far as the test's VM runs them: the stand-in has its own
+  # registry and no telemetry.
   @host_apps [:logger, :durable_server, :group, :telemetry]
 
-  # Peers idle most of the time; spinning schedulers would take the cores from the one that works.
+  # Peers are mostly idle. Spinning schedulers would take processor time from the busy one.
   @quiet_schedulers ~w(+sbwt none +sbwtdcpu none +sbwtdio none)
 
   @doc "Makes the test's VM a node. To be called once, from `test_helper.exs`."
@@ -53,7 +53,7 @@ defmodule Cluster do
   def unique(prefix),
     do: "#{prefix}_#{System.unique_integer([:positive])}_#{:rand.uniform(0xFFFFFFFF)}"
 
-  @doc "A fresh supervisor name, and a prefix to go with it, as the first options of a supervisor."
+  @doc "A unique supervisor name and prefix, as the first options of a supervisor."
   @spec unique_options() :: keyword()
   def unique_options do
     name = unique("sup")
@@ -76,7 +76,7 @@ defmodule Cluster do
   @spec start_node(keyword()) :: node()
   def start_node(opts \\ []), do: opts |> boot() |> admit()
 
-  @doc "Calls a function on a node; what it raises is raised here."
+  @doc "Calls a function on a node. An exception is raised in the caller."
   @spec call(node(), module(), atom(), [term()], timeout()) :: term()
   def call(node, module, function, args, timeout \\ @call_timeout_ms) do
     :erpc.call(node, module, function, args, timeout)
@@ -88,7 +88,7 @@ defmodule Cluster do
       end
   end
 
-  @doc "`GenServer.call/2`, whose answer may take as long as a machine needs that is busy with other things."
+  @doc "`GenServer.call/2` with a timeout that is long enough for a busy machine."
   @spec ask(GenServer.server(), term()) :: term()
   def ask(server, request), do: GenServer.call(server, request, @call_timeout_ms)
 
@@ -169,7 +169,7 @@ defmodule Cluster do
     :ok
   end
 
-  @doc "The first true value `fun` gives, asked again and again until `timeout_ms` have passed, which fails the test."
+  @doc "Calls `fun` repeatedly and returns its first true value. Fails the test after `timeout_ms`."
   @spec wait_until((() -> result), timeout()) :: result when result: term()
   def wait_until(fun, timeout_ms \\ @wait_ms),
     do: poll(fun, System.monotonic_time(:millisecond) + timeout_ms, timeout_ms)
@@ -189,7 +189,8 @@ defmodule Cluster do
     end
   end
 
-  # A task's link would end the peer with the task, so peers are started unlinked and stopped by `on_exit`.
+  # Peers are started unlinked and stopped by `on_exit`, because a link would end a peer with the task that
+  # starts it.
   defp boot(opts) do
     name = unique(opts[:name] || "node")
     paths = Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
@@ -209,7 +210,7 @@ defmodule Cluster do
         name: String.to_atom(name),
         host: ~c"127.0.0.1",
         longnames: true,
-        # The control connection is not the distribution: a node that loses the test, or is cut off, lives on.
+        # The control connection does not use the distribution, so a node that is disconnected keeps running.
         connection: {{127, 0, 0, 1}, 0},
         args: args ++ paths,
         env: env,
@@ -227,8 +228,8 @@ defmodule Cluster do
   end
 
   @doc """
-  Errors are logged as on any node, but no handler prints them. The library sees by them that a server could
-  not store its state.
+  Errors are logged, because the library learns from them that a server could not store its state, but no
+  handler prints them.
   """
   @spec print_nothing() :: :ok
   def print_nothing do
@@ -240,7 +241,7 @@ defmodule Cluster do
     for other <- Node.list(), other != node, do: introduce(other, node)
 
     ExUnit.Callbacks.on_exit(fn ->
-      # It may be gone already: killed by the test.
+      # The test may have killed it already.
       catch_exit_of(fn -> :peer.stop(peer) end)
     end)
 
@@ -271,7 +272,7 @@ defmodule Cluster do
       timeout -> flunk("#{node} still runs #{timeout} ms after SIG#{signal}")
     end
 
-    # Each node finds out for itself: one that has not takes the dead node's processes for living ones.
+    # Each node has to notice that by itself. Until then it takes the dead node's processes for living ones.
     wait_until(fn -> not Enum.any?(Node.list(), &lists?(&1, node)) end)
     :ok
   end

@@ -16,7 +16,7 @@ defmodule ClusterCase do
 
   use ExUnit.CaseTemplate
 
-  # A drain that waits for a target may take so long.
+  # Long enough for a drain that waits for a target.
   @task_ms 120_000
   @start_ms 50_000
 
@@ -37,7 +37,7 @@ defmodule ClusterCase do
   end
 
   setup %{nodes: nodes} do
-    # Faults that an earlier test armed must not affect the servers of this one.
+    # Faults that an earlier test has set must not affect this one.
     for node <- nodes, node in Node.list(), do: Servers.Troublesome.disarm_all(node)
     store = String.to_atom(Cluster.unique("store"))
     # Not with `start_supervised!/1`: the store must outlive the test, until everything that the test started
@@ -64,7 +64,10 @@ defmodule ClusterCase do
     [backend: {module, opts ++ more}]
   end
 
-  @doc "Options with which a supervisor that is up asks the store for nothing by itself, for tests that count requests."
+  @doc """
+  Options with which a running supervisor sends no requests to the store by itself, for tests that count
+  requests.
+  """
   @spec quiet(map()) :: keyword()
   def quiet(context) do
     hours = 3_600_000
@@ -83,7 +86,7 @@ defmodule ClusterCase do
   def start_server(context, node, module, key, state \\ %{}) do
     child = {module, key: key, initial_state: Map.put(state, :key, key)}
 
-    # DurableServer waits for five seconds by itself.
+    # DurableServer's own limit is five seconds.
     options = [local_only: true, timeout: @start_ms]
     {:ok, {pid, _meta}} = Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, options])
 
@@ -101,8 +104,8 @@ defmodule ClusterCase do
   end
 
   @doc """
-  `rehome/5` of a server of `node` whose target has seen the stop when it is asked for the start: one that
-  has not answers with the old pid. Lets through whatever else is held.
+  `rehome/5` of a server of `node` whose target has received the stop before it is asked for the start;
+  otherwise it would answer with the old pid. Lets all other held requests through.
   """
   @spec move(map(), node(), module(), String.t(), keyword()) :: term()
   def move(context, node, module, key, opts) do
@@ -121,8 +124,8 @@ defmodule ClusterCase do
   end
 
   @doc """
-  Holds moves of a server of `node` from now on where they have stopped it and not yet asked for its start: at
-  their read. `targets` know the server by then, else it would seem to them as if it had been stopped already.
+  Holds moves of a server of `node` between its stop and the request to start it, at their read. Waits first
+  until `targets` know the server; otherwise it would seem to them as if it had already been stopped.
   """
   @spec hold_move(map(), node(), String.t(), [node()]) :: :ok
   def hold_move(context, node, key, targets) do
@@ -130,7 +133,7 @@ defmodule ClusterCase do
     SimulatedStore.pause(context.store, {:get, storage_key(context, key)})
   end
 
-  @doc "Waits until a move is held (`hold_move/4`) and `targets` have seen the stop."
+  @doc "Waits until a move is held (`hold_move/4`) and `targets` have received the stop."
   @spec await_stopped(map(), String.t(), [node()]) :: :ok
   def await_stopped(context, key, targets) do
     read = {:get, storage_key(context, key)}
@@ -139,15 +142,15 @@ defmodule ClusterCase do
     :ok
   end
 
-  @doc "Waits until `node` sees no owner of a key any more, as it will some time after a stop elsewhere."
+  @doc "Waits until `node` sees no owner of a key any more, which happens some time after a stop elsewhere."
   @spec await_none(map(), node(), String.t()) :: true
   def await_none(context, node, key), do: Cluster.wait_until(fn -> whereis(context, node, key) == nil end)
 
-  @doc "What a task gives, which may have to move servers for it. Does not measure how long that takes."
+  @doc "The result of a task that moves servers, with a long timeout."
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
 
-  @doc "The same of several, in their order."
+  @doc "The results of several tasks, in order."
   @spec await_tasks([Task.t()]) :: [term()]
   def await_tasks(tasks), do: Task.await_many(tasks, @task_ms)
 
@@ -176,7 +179,10 @@ defmodule ClusterCase do
     %{body | etag: etag}
   end
 
-  @doc "Writes the stored state of a key again as it is, past its server: that server's next write is a conflict."
+  @doc """
+  Writes the stored state of a key again, unchanged, behind the back of its server, so that the server's next
+  write is a conflict.
+  """
   @spec overwrite(map(), String.t()) :: :ok
   def overwrite(context, key) do
     {:ok, _object} = SimulatedStore.put_object(place(context), storage_key(context, key), stored(context, key))

@@ -1,13 +1,13 @@
 defmodule Crashes do
-  @moduledoc "What a function leaves when its process dies: the function is stopped after each of its writes to ETS."
+  @moduledoc "Tests what a function leaves behind when its process dies after any of its writes to ETS."
 
   @writes [insert: 2, insert_new: 2, delete: 2, select_delete: 2]
 
   @type work :: {module(), atom(), [term()]}
 
   @doc """
-  For each number of writes, from none to all of them: calls `prepare`, then does that many of the writes of `work`.
-  What `check` says after each. To be called on the node of the table.
+  For each number of writes, from none to all: calls `prepare`, then executes `work` up to that number of
+  writes. Returns the results of `check` after each. To be called on the node of the table.
   """
   @spec after_each_write(work(), work(), (() -> result)) :: [result] when result: term()
   def after_each_write({_module, _function, _args} = prepare, work, check) do

@@ -1,14 +1,14 @@
 defmodule EarlyMeta do
   @moduledoc """
-  A `heartbeat_meta` function that asks DurableServer for the supervisor's `node_ref` and notes the result,
-  for the order of a supervisor's start.
+  A `heartbeat_meta` function that asks DurableServer for the supervisor's `node_ref` and records the result,
+  to test the order of a supervisor's start.
   """
 
-  @doc "Names the supervisor that `ask/0` asks for, on `node`, and forgets what it noted."
+  @doc "Sets the supervisor that `ask/0` on `node` asks for, and deletes recorded results."
   @spec watch(node(), atom()) :: :ok
   def watch(node, supervisor), do: :erpc.call(node, :persistent_term, :put, [__MODULE__, {supervisor, []}])
 
-  @doc "What the calls on `node` gave, first one first."
+  @doc "The results of the calls on `node`, oldest first."
   @spec asked(node()) :: [term()]
   def asked(node) do
     {_supervisor, answers} = :erpc.call(node, :persistent_term, :get, [__MODULE__])

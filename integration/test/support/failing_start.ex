@@ -1,7 +1,7 @@
 defmodule FailingStart do
   @moduledoc """
-  A server whose start is about to fail: registered, as DurableServer does before it stores that the server runs,
-  and ends without an answer to what it is asked next.
+  A server whose start is about to fail: it is registered, as DurableServer does before it stores that the
+  server runs, and ends at the next request without an answer.
   """
 
   use GenServer

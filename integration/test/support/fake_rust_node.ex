@@ -1,14 +1,14 @@
 defmodule FakeRustNode do
   @moduledoc """
-  The process of a Rust node, played by a test. It has the name that the protocol gives it, and sends every message
-  to the test as `{:played, message}`. The test sends what the node is to send: the protocol looks at the content of
-  a message, not at its sender. Keepalives to its drains it sends itself, unless it is `silent: true`: the test may
-  pause for longer than a node may be silent.
+  Simulates the process of a Rust node. It registers the name of the protocol and forwards every message to
+  the test as `{:played, message}`. The test itself sends the Rust node's messages, because the protocol does
+  not check senders. This process sends the keepalives to its drains, unless `silent: true`, because the test
+  may pause for longer than a Rust node may be silent.
   """
 
   @alive_every_ms 500
 
-  @doc "Starts it on this node for `test`, in place of an earlier one."
+  @doc "Starts it on this node for `test`, and replaces an earlier one."
   @spec start(pid(), silent: boolean()) :: pid()
   def start(test, opts \\ []) do
     with old when is_pid(old) <- Process.whereis(:durable_handoff), do: stop(old)

@@ -1,12 +1,12 @@
 defmodule FrozenClock do
   @moduledoc """
-  The library's clock on a node of its own, which a test sets. Timers go on: what they wake finds the clock as the
-  test has left it.
+  The library's clock on a separate node, set by a test. Timers still run, but the clock changes only when the
+  test sets it.
   """
 
   @key {__MODULE__, :us}
 
-  @doc "The clock of `node` stands still from now on."
+  @doc "Stops the clock of `node`."
   @spec freeze(node()) :: :ok
   def freeze(node), do: Cluster.call(node, __MODULE__, :install, [])
 

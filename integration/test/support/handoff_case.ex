@@ -27,7 +27,7 @@ defmodule HandoffCase do
     %{context | sup: sup, opts: Keyword.merge(context.opts, name: sup, prefix: prefix)}
   end
 
-  @doc "Starts the test's supervisor with handoff on `node`; the application it is in."
+  @doc "Starts the test's supervisor with handoff on `node`. Returns its application."
   @spec start_handoff(map(), node(), keyword()) :: atom()
   def start_handoff(context, node, opts \\ []) do
     opts = context.opts |> Keyword.put(:handoff_on_shutdown, true) |> Keyword.merge(opts)
@@ -36,7 +36,7 @@ defmodule HandoffCase do
     app
   end
 
-  @doc "The same on every node of the test, and each knows all others."
+  @doc "The same on every node of the test. Waits until each knows all others."
   @spec start_cluster(map(), keyword()) :: [atom()]
   def start_cluster(context, opts \\ []) do
     apps = for node <- context.nodes, do: start_handoff(context, node, opts)
@@ -44,7 +44,7 @@ defmodule HandoffCase do
     apps
   end
 
-  @doc "Starts `count` servers on `node`; their keys."
+  @doc "Starts `count` servers on `node`. Returns their keys."
   @spec start_servers(map(), node(), pos_integer(), module(), map()) :: [String.t()]
   def start_servers(context, node, count, module \\ Servers.Counter, state \\ %{}) do
     for n <- 1..count do
@@ -54,7 +54,7 @@ defmodule HandoffCase do
     end
   end
 
-  @doc "`start_servers/3` of servers whose only change, to a count of 1, is not in the store."
+  @doc "As `start_servers/3`, with servers whose count of 1 is not stored yet."
   @spec start_unsynced(map(), node(), pos_integer()) :: [String.t()]
   def start_unsynced(context, node, count) do
     keys = start_servers(context, node, count)
@@ -62,7 +62,7 @@ defmodule HandoffCase do
     keys
   end
 
-  @doc "The count of a server of `Servers.Counter` in the store."
+  @doc "The stored count of a server of `Servers.Counter`."
   @spec count_stored(map(), String.t()) :: non_neg_integer()
   def count_stored(context, key), do: ClusterCase.stored(context, key).state["count"]
 
@@ -79,14 +79,18 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "`DurableHandoff.drain/2` on `node`. Its own `timeout_ms` and the test's timeout bound it, not the call."
+  @doc """
+  `DurableHandoff.drain/2` on `node`. The call itself has no timeout: the drain's `timeout_ms` and the test's
+  timeout bound it.
+  """
   @spec drain(map(), node(), keyword()) :: term()
   def drain(context, node, overrides \\ []),
     do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides], :infinity)
 
   @doc """
-  What `drained` gives with another supervisor: a map with the report of a drain. Up to three times, until no move has failed: to a busy
-  machine a target may be one that does not answer, and servers go elsewhere then.
+  Calls `drained` with a new supervisor; it returns a map with the report of a drain. Repeats that up to three
+  times until no move has failed, because on a busy machine a target may not answer in time, and then servers
+  go elsewhere.
   """
   @spec undisturbed(map(), (map() -> result), pos_integer()) :: result when result: %{report: map()}
   def undisturbed(context, drained, times \\ 3) do
@@ -101,7 +105,7 @@ defmodule HandoffCase do
     SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
   end
 
-  @doc "Holds reads, starts `work`, and waits until it holds `count` moves, at their reads; its task."
+  @doc "Holds reads, starts `work`, and waits until `count` moves are held at their reads. Returns the task."
   @spec start_held(map(), pos_integer(), (() -> term())) :: Task.t()
   def start_held(context, count, work) do
     hold_reads(context)
@@ -110,14 +114,17 @@ defmodule HandoffCase do
     task
   end
 
-  @doc "How many callers wait for the drain on `node`."
+  @doc "The number of callers that wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
   def drain_waiters(context, node) do
     {:ok, %{waiting: waiting}} = Cluster.call(node, DurableHandoff, :status, [context.sup])
     waiting
   end
 
-  @doc "The pid that `node` sees under a key, once its registry shows that the server left `source`; a third node learns it at another moment."
+  @doc """
+  Waits until `node`'s registry shows that the server has left `source`, and returns the new pid. Each node
+  learns that at another time.
+  """
   @spec await_moved(map(), node(), String.t(), node()) :: pid()
   def await_moved(context, node, key, source) do
     Cluster.wait_until(fn ->
@@ -126,7 +133,7 @@ defmodule HandoffCase do
     end)
   end
 
-  @doc "`start_servers/3`, and waits until the registry of `knower` has each."
+  @doc "As `start_servers/3`, and waits until the registry of `knower` has all of them."
   @spec start_known(map(), node(), pos_integer(), node()) :: [String.t()]
   def start_known(context, node, count, knower) do
     keys = start_servers(context, node, count)
@@ -135,8 +142,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Waits until `node`, which knows them (`start_known/4`), has seen the stop of all servers whose reads are
-  held: before that it refuses to start them.
+  Waits until `node`, which knows the servers (`start_known/4`), has received the stop of all servers whose
+  reads are held. Before that it refuses to start them.
   """
   @spec await_heard(map(), node()) :: :ok
   def await_heard(context, node) do
@@ -146,7 +153,9 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "Every key with the node it runs on, by each node's own list. A key that runs twice fails the test."
+  @doc """
+  Every key with the node that runs it, from each node's own list. A key that runs twice fails the test.
+  """
   @spec placement(map(), [node()]) :: %{String.t() => node()}
   def placement(context, nodes \\ nil) do
     running =
@@ -171,7 +180,7 @@ defmodule HandoffCase do
         do: String.replace_prefix(storage_key, context.opts[:prefix], "")
   end
 
-  @doc "The newest heartbeat of `of` at `node`, as DurableServer's table keeps it."
+  @doc "The row of the newest heartbeat of `of` in DurableServer's table on `node`."
   @spec heartbeat_row(map(), node(), node()) :: tuple()
   def heartbeat_row(context, node, of) do
     name = Atom.to_string(of)
@@ -180,14 +189,17 @@ defmodule HandoffCase do
     {name, beat.node_ref, beat.timestamp, beat.capacity, beat.resources, beat.env_vars, beat.heartbeat_meta}
   end
 
-  @doc "From now on `node` believes the heartbeat in `row`, as if it were so old."
+  @doc "Replaces a heartbeat in the table of `node` with `row`, changed to the given age."
   @spec put_row(map(), node(), tuple(), integer()) :: true
   def put_row(context, node, row, age_ms) do
     row = put_elem(row, 2, System.system_time(:millisecond) - age_ms)
     Cluster.call(node, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
   end
 
-  @doc "From now on the node of `row` has been silent for a minute, in the store and for `nodes`, which believe nothing newer."
+  @doc """
+  Makes the node of `row` look as if it had been silent for a minute, in the store and in the tables of
+  `nodes`, which accept no newer heartbeat.
+  """
   @spec expire(map(), [node()], tuple()) :: :ok
   def expire(context, nodes, row) do
     :ok = ClusterCase.put_heartbeat(context, elem(row, 0), 60_000, %{"node_ref" => elem(row, 1)})
@@ -207,7 +219,7 @@ defmodule HandoffCase do
     :ok
   end
 
-  @doc "Fails unless no server runs twice, `keys` run on `nodes`, and nothing is reserved."
+  @doc "Fails if a server runs twice, one of `keys` does not run on `nodes`, or anything is reserved."
   @spec assert_all_run_on(map(), [String.t()], [node()]) :: true
   def assert_all_run_on(context, keys, nodes) do
     placement = placement(context)
@@ -217,8 +229,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Waits until `keys` run on `nodes`; fails if one runs twice, or anything is reserved in the end. For what a
-  shutdown leaves: other nodes start it afterwards.
+  Waits until `keys` run on `nodes`. Fails if one runs twice, or anything is reserved in the end. For servers
+  that a shutdown leaves and other nodes start afterwards.
   """
   @spec await_all_on(map(), [String.t()], [node()]) :: true
   def await_all_on(context, keys, nodes) do
@@ -227,16 +239,16 @@ defmodule HandoffCase do
     assert reservations(context) == []
   end
 
-  @doc "The pids on `node` that belong to a drain: they began in one of `modules`."
+  @doc "The pids on `node` that belong to a drain: processes that were started in one of `modules`."
   @spec drain_processes(node(), [module()]) :: [pid()]
   def drain_processes(node, modules \\ [DurableHandoff.Drain, DurableHandoff.Drain.Attempt]) do
     for {pid, module} <- Cluster.call(node, __MODULE__, :library_processes, []), module in modules, do: pid
   end
 
   @doc """
-  Ends what the test started on its nodes when the test ends. What the library leaves by then (processes of a
-  drain, tables, registered names) has to end by itself, while the store still answers; if it does not, it is
-  a leak, and the test fails.
+  Ends everything that the test started on its nodes. Processes of a drain, tables and registered names of the
+  library have to end by themselves before that, while the store still answers. If they do not, they are a
+  leak, and the test fails.
   """
   @spec end_with_test(map()) :: :ok
   def end_with_test(%{nodes: nodes, store: store} = context) do
@@ -266,7 +278,7 @@ defmodule HandoffCase do
           master when is_pid(master) <- [:application_controller.get_master(app)],
           do: {:group_leader, master}
 
-    # All processes of an application have its master as their group leader, the master too.
+    # All processes of an application, including its master, have the master as their group leader.
     for pid <- Process.list(), Process.info(pid, :group_leader) in masters, do: Process.exit(pid, :kill)
     :ok
   end
@@ -281,7 +293,7 @@ defmodule HandoffCase do
       for(name <- names, String.starts_with?(Atom.to_string(name), "#{sup}_handoff"), do: name)
   end
 
-  # The processes that live as long as the application.
+  # The permanent processes of the application.
   @permanent [
     DurableHandoff.Stopping,
     DurableHandoff.Drain.Quiet,
@@ -289,7 +301,10 @@ defmodule HandoffCase do
     DurableHandoff.Wire.Endpoint
   ]
 
-  @doc "The processes of the library on this node, with the modules they began in, but for those of its application."
+  @doc """
+  The processes of the library on this node, with the modules in which they were started, without the
+  permanent ones.
+  """
   @spec library_processes() :: [{pid(), module()}]
   def library_processes do
     for pid <- Process.list(),
@@ -300,13 +315,13 @@ defmodule HandoffCase do
         do: {pid, module}
   end
 
-  @doc "A policy for `eligible`: everything but the server `s1`."
+  @doc "A policy for `eligible`: all servers except `s1`."
   @spec not_s1(map()) :: boolean()
   def not_s1(%{key: key}), do: key != "s1"
 
   @doc """
-  A policy for `eligible`: everything. It holds the drain at the server `s1` until the process gets `:go_on`; the test
-  gets `{:held, process}` (`hold_policy/1`).
+  A policy for `eligible`: all servers. It holds the drain at the server `s1` until the drain's process gets
+  `:go_on`. The test gets `{:held, process}` (`hold_policy/1`).
   """
   @spec held_policy(map()) :: true
   def held_policy(%{key: "s1"}) do
@@ -319,7 +334,7 @@ defmodule HandoffCase do
 
   def held_policy(_server), do: true
 
-  @doc "Has `held_policy/1` on `node` tell the calling test."
+  @doc "Makes `held_policy/1` on `node` send its message to the calling test."
   @spec hold_policy(node()) :: :ok
   def hold_policy(node), do: Cluster.call(node, Application, :put_env, [:handoff_integration, :held_policy, self()])
 
@@ -332,9 +347,9 @@ defmodule HandoffCase do
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
 
   @doc """
-  Sends the log lines of `node` from now on to the test, as `{:log, node, level, event, metadata}`; they are
-  printed nowhere. Those of this library about the test's supervisor or the whole VM, with their event and
-  metadata (`DurableHandoff.Log`); and those of DurableServer, as event `:host`.
+  Sends the log lines of `node` to the test as `{:log, node, level, event, metadata}` and does not print them:
+  the lines of this library about the test's supervisor or the whole VM, with their event and metadata
+  (`DurableHandoff.Log`), and those of DurableServer, as event `:host`.
   """
   @spec listen_to_log(map(), node()) :: :ok
   def listen_to_log(context, node) do
@@ -355,8 +370,8 @@ defmodule HandoffCase do
   end
 
   @doc """
-  Sends every event of the library on `node` from now on to the test, as
-  `{:event, name, measurements, metadata}`. Where the node has no `:telemetry` it gets one that can do just that, for the rest of its life.
+  Sends every telemetry event of the library on `node` to the test as `{:event, name, measurements,
+  metadata}`. If the node has no `:telemetry`, defines one that does only this; it stays on the node.
   """
   @spec listen_to_telemetry(node()) :: :ok
   def listen_to_telemetry(node) do

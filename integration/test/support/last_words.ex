@@ -1,7 +1,7 @@
 defmodule LastWords do
   @moduledoc """
-  A child that, when it is stopped, makes some calls and sends the test what they returned:
-  `{:last_words, [result]}`. For what is still alive at that moment, and what is not.
+  A child that, when it is stopped, makes some calls and sends the test what they returned: `{:last_words,
+  [result]}`. It shows what still runs at that moment.
   """
 
   use GenServer

@@ -1,7 +1,7 @@
 defmodule LateRegistry do
   @moduledoc """
-  A registry that gets no updates for some keys: lookups keep their last answer, and no event arrives. As on a
-  node whose replica lags, is cut off, or speaks another version than the rest of the cluster.
+  A registry that gets no updates for some keys: lookups keep returning the last answer, and no event arrives,
+  as on a node whose replica lags, is disconnected, or has another version.
 
   It has the functions of `DurableHandoff.Host.Registry`. `client/1` is the child that uses it, beside a bare
   `DurableServer.Supervisor`; calls through it are
@@ -11,7 +11,7 @@ defmodule LateRegistry do
   alias DurableHandoff.Client.{Limits, Server}
   alias DurableHandoff.Host.Registry
 
-  @doc "From now on `node` learns nothing more of `key`, which has to be unique among all tests."
+  @doc "Stops updates of `key` on `node`. The key has to be unique among all tests."
   @spec freeze(node(), atom(), String.t()) :: :ok
   def freeze(node, supervisor, key), do: :erpc.call(node, __MODULE__, :freeze, [supervisor, key])
 

@@ -1,10 +1,10 @@
 defmodule LeftoversCase do
   @moduledoc """
-  A test of what a drain leaves: `HandoffCase`, on a cluster without sweeps.
+  Tests of leftovers: `HandoffCase` on a cluster without sweeps.
 
       use LeftoversCase, nodes: 3
 
-  `start_uneven/3` and `block_drain/2` make a drain that has moved nothing at its deadline.
+  `start_uneven/3` and `block_drain/2` cause a drain that has moved no server at its deadline.
   """
 
   use ExUnit.CaseTemplate
@@ -16,7 +16,10 @@ defmodule LeftoversCase do
     end
   end
 
-  @doc "Starts the test's supervisor: on `source` one that moves one server at a time, on `receivers` ones that start many."
+  @doc """
+  Starts the test's supervisor: on `source` with one move at a time, on `receivers` with many starts at a
+  time.
+  """
   @spec start_uneven(map(), node(), [node()], keyword()) :: atom()
   def start_uneven(context, source, receivers, handoff \\ []) do
     app = HandoffCase.start_handoff(context, source, leaving(context, handoff))
@@ -25,14 +28,14 @@ defmodule LeftoversCase do
     app
   end
 
-  @doc "Options of a supervisor whose discovery never sweeps in a test: only a receiver, or a client, starts what is down."
+  @doc "Options of a supervisor without sweeps: only a receiver or a client starts a server that is down."
   @spec unswept(map(), keyword()) :: keyword()
   def unswept(context, handoff \\ []) do
     handoff = Keyword.merge([timeout_ms: 10_000, max_concurrency: 20, concurrency: :fixed], handoff)
     ClusterCase.backend(context, discovery_interval_ms: 3_600_000) ++ [handoff_on_shutdown: handoff]
   end
 
-  @doc "The same of one that moves one server at a time, `Servers.Troublesome` first, and not for long."
+  @doc "The same, with one move at a time, `Servers.Troublesome` first, and a short timeout."
   @spec leaving(map(), keyword()) :: keyword()
   def leaving(context, handoff \\ []) do
     first = %{Servers.Troublesome => [priority: 10]}
@@ -40,8 +43,8 @@ defmodule LeftoversCase do
   end
 
   @doc """
-  Starts the server "blocker" on `node`, which every drain there begins with and which does not stop until
-  `unblock/1`: at the deadline a drain with one attempt at a time has moved nothing.
+  Starts the server "blocker" on `node`. Every drain there moves it first, and it does not stop until
+  `unblock/1`. So a drain with one attempt at a time has moved no server at its deadline.
   """
   @spec block_drain(map(), node()) :: :ok
   def block_drain(context, node) do
@@ -53,11 +56,14 @@ defmodule LeftoversCase do
   @spec unblock(node()) :: boolean()
   def unblock(node), do: Servers.Troublesome.disarm(node, "blocker", :terminate)
 
-  @doc "The phases of what is the receiver's on `node` to start."
+  @doc "The phases of the servers that the receiver on `node` has to start."
   @spec active(map(), node()) :: %{String.t() => term()}
   def active(context, node), do: Map.reject(held(context, node), fn {_key, phase} -> phase == :pending end)
 
-  @doc "What the receiver on `node` holds, by key: the phase it is in, `:pending` for what is another one's."
+  @doc """
+  The servers that the receiver on `node` holds, by key, with their phases; `:pending` if an earlier receiver
+  starts them.
+  """
   @spec held(map(), node()) :: %{String.t() => term()}
   def held(context, node) do
     # A process that is restarting does not answer.
@@ -75,7 +81,7 @@ defmodule LeftoversCase do
   def receiver(context, node),
     do: Cluster.call(node, Process, :whereis, [DurableHandoff.Leftovers.Message.name(context.sup)])
 
-  @doc "How many reads of `key` are held."
+  @doc "The number of held reads of `key`."
   @spec held_reads(map(), String.t()) :: non_neg_integer()
   def held_reads(context, key) do
     key = ClusterCase.storage_key(context, key)

@@ -26,7 +26,7 @@ defmodule Load do
     load
   end
 
-  @doc "Lets every client finish its call; what they saw, added up."
+  @doc "Stops the clients when they have finished their calls, and returns the sum of their results."
   @spec stop(t()) :: tally()
   def stop(%__MODULE__{pids: pids}) do
     for pid <- pids, do: send(pid, :stop)
@@ -41,7 +41,7 @@ defmodule Load do
     end)
   end
 
-  @doc "`count` calls at a time from the calling node, each by a process of its own; their results."
+  @doc "Makes `count` simultaneous calls from this node, each in its own process. Returns the results."
   @spec at_once(pos_integer(), atom(), String.t(), term(), keyword()) :: [term()]
   def at_once(count, supervisor, key, request, opts) do
     1..count

@@ -6,20 +6,22 @@ defmodule OnTime do
       ...
       OnTime.assert_ended(watch, :shutdown, 3_000)
 
-  On a busy machine every process may be held for seconds. So processes of the node measure meanwhile how much later
-  than asked for they run, and the worst of that counts for each of the few steps from the deadline to the end.
+  On a busy machine any process may be delayed for seconds. So processes on the node measure how late their
+  timers fire, and the largest delay is allowed for each of the few steps between the deadline and the end.
   """
 
   import ExUnit.Assertions
 
-  # The library waits 50 ms longer for a Drainer that hangs.
+  # For a Drainer that hangs the library waits 50 ms longer.
   @margin_ms 500
   @steps 10
   @interval_ms 5
 
   @type t :: {node(), [pid()]}
 
-  @doc "Watches `node` from now on, until the test ends. Its telemetry goes to the test (`HandoffCase.listen_to_telemetry/1`)."
+  @doc """
+  Watches `node` until the test ends. Sends its telemetry to the test (`HandoffCase.listen_to_telemetry/1`).
+  """
   @spec watch(node()) :: t()
   def watch(node) do
     HandoffCase.listen_to_telemetry(node)

@@ -1,6 +1,6 @@
 defmodule Recorded do
   @moduledoc """
-  What DurableServer answers, recorded from the package itself and compared afterwards.
+  Records the answers of the real DurableServer, and compares later answers with them.
 
       record(context, "start_child: already started", answer)
 
@@ -20,7 +20,7 @@ defmodule Recorded do
   @stands_in_for "0.1.4+e197e4d"
   @rows __MODULE__
 
-  @doc "Makes ready for rows. To be called once, before the tests."
+  @doc "Prepares for recording. To be called once, before the tests."
   @spec start() :: :ok
   def start do
     :ets.new(@rows, [:named_table, :public, :set])
@@ -71,8 +71,8 @@ defmodule Recorded do
 
   defp recording, do: System.get_env("HANDOFF_RECORD")
 
-  # Only a run of the whole suite has all rows: of a part of it nothing can be said. A version that fails some
-  # tests has rows all the same, but not the one that all are compared with.
+  # Missing rows can be found only after a run of the whole suite. A version that fails some tests is recorded
+  # as well, except the one with which all others are compared.
   defp ended(%{failures: failures}) do
     rows = :ets.tab2list(@rows)
     version = recording()
@@ -85,7 +85,7 @@ defmodule Recorded do
     end
   end
 
-  # The page that says how versions differ is made of these files.
+  # VERIFIED.md is generated from these files.
   defp write(version, rows) do
     version |> file() |> File.write!(text(version, rows))
     if System.get_env("HANDOFF_VERIFY"), do: Verified.write_page()

@@ -1,10 +1,12 @@
 defmodule Relay do
   @moduledoc """
-  A process on another node that does something there and sends every message it then gets to the test, as
+  A process on another node that calls functions there and forwards every message that it gets to the test, as
   `{relay, message}`. It ends with the test.
   """
 
-  @doc "Starts it on `node`, where it first calls `module.function(args...)`. Gives the relay and what the call returned."
+  @doc """
+  Starts a relay on `node`, which first calls `module.function(args...)`. Returns the relay and the result.
+  """
   @spec start(node(), {module(), atom(), [term()]}) :: {pid(), term()}
   def start(node, call \\ {:erlang, :self, []}) do
     ref = make_ref()
@@ -17,7 +19,7 @@ defmodule Relay do
     end
   end
 
-  @doc "Makes the relay call something more; what it returned."
+  @doc "Makes the relay call another function. Returns the result."
   @spec call(pid(), {module(), atom(), [term()]}) :: term()
   def call(relay, call) do
     ref = make_ref()
@@ -30,7 +32,9 @@ defmodule Relay do
     end
   end
 
-  @doc "What a call gives: `{:ok, result}`, or `{:error | :exit | :throw, reason}`. To be called through a relay."
+  @doc """
+  The result of a call: `{:ok, result}`, or `{:error | :exit | :throw, reason}`. To be called through a relay.
+  """
   @spec try({module(), atom(), [term()]}) :: {:ok | :error | :exit | :throw, term()}
   def try({module, function, args}) do
     {:ok, apply(module, function, args)}

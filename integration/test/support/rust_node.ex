@@ -9,7 +9,7 @@ defmodule RustNode do
   test, when no node knows it any more, and when the test's VM dies. The cookie goes there in a file that
   only its owner may read.
 
-  The program is the one that `DURABLE_HANDOFF_NODE` names, else what `cargo build` makes of this repository.
+  The program is the one that `DURABLE_HANDOFF_NODE` names; otherwise `cargo build` builds it.
   """
 
   import ExUnit.Assertions, only: [flunk: 1]
@@ -34,7 +34,10 @@ defmodule RustNode do
   echo "exit $status"
   """
 
-  @doc "Starts one that connects to `nodes`, and waits until each of them knows it. `arguments` go to the program."
+  @doc """
+  Starts a Rust node that connects to `nodes`, and waits until each of them knows it. `arguments` are passed
+  to the program.
+  """
   @spec start([node()], [String.t()]) :: t()
   def start(nodes, arguments \\ []) do
     for node <- nodes, do: {:ok, _apps} = Cluster.call(node, Application, :ensure_all_started, [:durable_handoff])
@@ -52,12 +55,12 @@ defmodule RustNode do
     rust
   end
 
-  @doc "Where one that was started with `--http` serves it: address and port."
+  @doc "The address and port of the HTTP service of a Rust node that was started with `--http`."
   @spec http(t()) :: String.t()
   def http(rust),
     do: await_line(rust.port, &(~r/serving HTTP address=(.*)/ |> Regex.run(&1) |> List.wrap() |> Enum.at(1)))
 
-  @doc "Whether `node` knows the Rust node of that name."
+  @doc "Whether `node` knows the Rust node with this name."
   @spec announced?(node(), node()) :: boolean()
   def announced?(node, name), do: name in for({other, _pid, _release} <- announced(node), do: other)
 
@@ -91,7 +94,7 @@ defmodule RustNode do
     ])
   end
 
-  # The first result of `read` in the program's output; lines without a result are its log.
+  # Reads the program's output until `read` returns a result for a line.
   defp await_line(port, read, before \\ []) do
     receive do
       {^port, {:data, {_end, line}}} -> read.(line) || await_line(port, read, [line | before])
@@ -102,7 +105,7 @@ defmodule RustNode do
 
   defp rest(line, start), do: if(String.starts_with?(line, start), do: String.replace_prefix(line, start, ""))
 
-  # By a node that may be gone.
+  # The node may be gone.
   defp still_announced?(node, name) do
     announced?(node, name)
   rescue

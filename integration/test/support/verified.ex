@@ -1,18 +1,20 @@
 defmodule Verified do
   @moduledoc """
-  What was run on which version of DurableServer, and with which result: `stand_in/VERIFIED.md` and the files
-  it is made from.
+  Which suites ran on which version of DurableServer, and with which results: `stand_in/VERIFIED.md` and the
+  files from which it is generated.
 
-  `../verify VERSION` runs the suites with `Verified.Formatter`, which notes the result of each in
-  `stand_in/verified/VERSION.txt` and writes the page anew. Nothing in either is written by hand; a test keeps
-  the page and the files together.
+  `../verify VERSION` runs the suites with `Verified.Formatter`, which records the result of each in
+  `stand_in/verified/VERSION.txt` and generates the page again. A test checks that the page matches the files.
   """
 
   @stand_in Path.expand("../../stand_in", __DIR__)
   @page Path.join(@stand_in, "VERIFIED.md")
   @results Path.join(@stand_in, "verified")
 
-  @typedoc "One suite: `failed` and `excluded` name tests, the latter with why they cannot hold there."
+  @typedoc """
+  The results of one suite. `failed` and `excluded` have names of tests; `excluded` also has the reason why
+  the test does not apply to that version.
+  """
   @type result :: %{
           suite: String.t(),
           date: String.t(),
@@ -21,7 +23,7 @@ defmodule Verified do
           excluded: [{String.t(), String.t()}]
         }
 
-  @doc "Replaces the results of these suites for a version, and writes the page."
+  @doc "Replaces the results of these suites for a version, and generates the page."
   @spec note(String.t(), [result()]) :: :ok
   def note(version, results) do
     old = if File.exists?(file(version)), do: read(version).results, else: []
@@ -32,11 +34,11 @@ defmodule Verified do
     write_page()
   end
 
-  @doc "Writes the page as it follows from the files."
+  @doc "Generates the page from the files."
   @spec write_page() :: :ok
   def write_page, do: File.write!(@page, page())
 
-  @doc "The page as it follows from the files."
+  @doc "The content of the page, from the files."
   @spec page() :: String.t()
   def page do
     versions = for path <- Enum.sort(Path.wildcard(Path.join(@results, "*.txt"))), do: read(Path.basename(path, ".txt"))
@@ -80,9 +82,10 @@ defmodule Verified do
   defp section(version, primary) do
     [
       "\n## #{version.name}\n\n#{version.platform}.\n",
-      for(result <- version.results, result.failed != [], do: names("\nFails, #{result.suite}:\n\n", result.failed)),
+      for(result <- version.results, result.failed != [], do: names("\nFailed tests, #{result.suite}:\n\n", result.failed)),
       for result <- version.results, result.excluded != [] do
-        names("\nCannot hold there, #{result.suite}:\n\n", for({name, why} <- result.excluded, do: "#{name}: #{why}"))
+        names("\nTests that do not apply to this version, #{result.suite}:\n\n", for({name, why} <-
+        result.excluded, do: "#{name}: #{why}"))
       end,
       if(version.name == primary, do: [], else: differences(version.name, primary))
     ]
@@ -90,7 +93,7 @@ defmodule Verified do
 
   defp names(title, names), do: [title, for(name <- Enum.sort(names), do: "- #{name}\n")]
 
-  # Rows of the contract that this version answers in another way.
+  # The rows of the contract in which this version gives other answers.
   defp differences(version, primary) do
     if File.exists?(Recorded.file(version)) do
       [theirs, ours] = for name <- [version, primary], do: Recorded.read(Recorded.file(name))
@@ -98,9 +101,8 @@ defmodule Verified do
       missing = Map.keys(ours) -- Map.keys(theirs)
 
       [
-        "\nIts answers differ from those of #{primary} in #{length(rows)} of #{map_size(theirs)} rows",
-        if(missing == [], do: ".\n", else: "; it gave none for #{length(missing)}.\n"),
-        for(
+        "\nIts recorded answers differ from those of #{primary} in #{length(rows)} of #{map_size(theirs)}
+        rows", if(missing == [], do: ".\n", else: "; #{length(missing)} rows are missing.\n"), for(
           {row, theirs, ours} <- rows,
           do: "\n    #{row}\n#{code(theirs)}\n    instead of\n#{code(ours || "no row")}\n"
         )

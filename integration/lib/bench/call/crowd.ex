@@ -2,9 +2,9 @@ defmodule HandoffBench.Call.Crowd do
   @moduledoc """
   Many callers on this node, all waiting at the same time for servers that move from one node to another.
 
-  The order is forced: the drain stops every server and is held where it reads them back; the callers arrive,
-  until all wait; then the drain goes on, on a store of 8 slots of 10 ms. Each caller increments once, so the
-  counters say whether all were answered once.
+  The order is forced: the drain stops every server and is held at its reads, the callers arrive until all of
+  them wait, and then the drain continues, on a store of 8 slots of 10 ms. Each caller increments once, so the
+  counters show whether each request was handled once.
   """
 
   alias DurableHandoff.Client
@@ -26,8 +26,7 @@ defmodule HandoffBench.Call.Crowd do
         }
 
   @doc """
-  Moves `servers` servers from `source` to wherever the drain puts them, with `callers` waiting for them
-  here.
+  Drains `servers` servers from `source`, while `callers` callers wait for them on this node.
   """
   @spec measure(atom(), node(), pos_integer(), pos_integer()) :: figures()
   def measure(supervisor, source, callers, servers) do

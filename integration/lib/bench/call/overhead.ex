@@ -1,7 +1,7 @@
 defmodule HandoffBench.Call.Overhead do
   @moduledoc """
-  The time of a call with its owner in place: `lookup` + `GenServer.call` against `DurableHandoff.call`, the
-  same server, in turn.
+  The time of a call to a server that does not move: `lookup` and `GenServer.call` compared with
+  `DurableHandoff.call`, in turn, for the same server.
   """
 
   import HandoffBench.Timing

@@ -1,15 +1,15 @@
 defmodule HandoffBench.Codec.Waiting do
   @moduledoc """
-  How long a process waits for its turn while another one encodes and decodes large states, in a VM of its own
-  with one scheduler of each kind.
+  How long a process waits for the scheduler while another one encodes and decodes large states, in a separate
+  VM with one scheduler of each kind.
 
-  The waiting process does nothing but give up its turn and look at the clock when it is given the next one.
+  The waiting process only yields and reads the clock when it runs again.
   """
 
   alias DurableHandoff.Codec
   alias HandoffBench.Codec.States
 
-  @doc "Measures each kind of work for that many seconds."
+  @doc "Measures each kind of work for `seconds` seconds."
   @spec measure(pos_integer()) :: [%{name: String.t(), longest_ms: float(), calls: pos_integer()}]
   def measure(seconds) do
     args =
@@ -50,7 +50,7 @@ defmodule HandoffBench.Codec.Waiting do
       else: {"decode, 5 MB", fn -> Codec.decode!(json) end}
   end
 
-  # The most that is done on the scheduler itself.
+  # The largest text that is handled on the normal scheduler.
   defp work(work) do
     state = Enum.take(Stream.cycle([%{"id" => 12, "text" => "as short as they come", "ok" => nil}]), 2_450)
     json = Codec.encode!(state)

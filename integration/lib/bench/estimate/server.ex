@@ -1,5 +1,5 @@
 defmodule HandoffBench.Estimate.Server do
-  @moduledoc "A counter that stores its state when it is told to, or stops."
+  @moduledoc "A counter that stores its state on request and when it stops."
 
   use DurableServer, vsn: 1
 

@@ -1,7 +1,6 @@
 defmodule HandoffBench.Store.Httpc do
   @moduledoc """
-  The peer: conditional PUTs to S3 with what Erlang brings along, `httpc` and `crypto`. Signature Version 4 as
-  S3 specifies it.
+  The peer: conditional PUTs to S3 with Erlang's own `httpc` and `crypto`, and Signature Version 4.
   """
 
   @region "us-east-1"
@@ -14,8 +13,8 @@ defmodule HandoffBench.Store.Httpc do
   def secret, do: @secret
 
   @doc """
-  A function of key, data and etag that writes and returns the new etag, on as many kept connections as
-  there are writers.
+  Returns a function of key, data and etag that writes and returns the new etag. It keeps one connection for
+  each writer.
   """
   @spec client(String.t(), pos_integer()) :: (String.t(), term(), String.t() | nil -> String.t())
   def client(endpoint, writers) do
@@ -32,7 +31,7 @@ defmodule HandoffBench.Store.Httpc do
     headers = for {name, value} <- sign(host, path, body, condition), do: {to_charlist(name), to_charlist(value)}
     request = {to_charlist("http://" <> host <> path), headers, ~c"application/json", body}
 
-    # No TLS here, so none of its defaults, which would need the application that makes them.
+    # No TLS is used, so its default options, which need a running application, are left out.
     {:ok, {{_version, 200, _reason}, headers, _body}} =
       :httpc.request(:put, request, [ssl: []], [body_format: :binary], :bench)
 

@@ -3,15 +3,16 @@ defmodule DurableServer.Boot do
   The start of one server, in its own process: read, load, claim, init, store.
 
   The claim ends a reservation, and `init` runs after it. So an `init` that raises leaves an object that a
-  dead process owns; one that ignores, and a failed write after it, leave a stopped one. Storage cost: a read
-  (none when the object comes with the request, two when it had an owner before) and two conditional writes.
+  dead process owns. An `init` that returns `:ignore`, or a failed write after `init`, leaves a stopped one.
+  Cost: a read (none if the object comes with the request, two if it had an owner before) and two conditional
+  writes.
   """
 
   alias DurableServer.{Callbacks, Config, Meta, Object, Ownership, StorageBackend, Sticky, StoredState}
 
   @typedoc """
-  `preloaded`: the object as read by the node that asks. `reservation`: the node in whose name a reserved
-  server may be started.
+  `preloaded`: the object as the requesting node has read it. `reservation`: the node on whose behalf a
+  reserved server may be started.
   """
   @type request :: %{
           config: Config.t(),
@@ -34,7 +35,7 @@ defmodule DurableServer.Boot do
     end
   end
 
-  @doc "Writes the state after `init`, of a server that is known by now."
+  @doc "Writes the state after `init`. The server is already registered."
   @spec store(request(), booted()) :: {:ok, StoredState.t()} | {:error, term()}
   def store(request, %{stored: stored, user: user, opts: opts}) do
     meta = %{stored.meta | permanent: Keyword.get(opts, :permanent, false), last_heartbeat_at: now()}
@@ -66,7 +67,7 @@ defmodule DurableServer.Boot do
     end
   end
 
-  # A read that was not consistent may be of an owner that has been followed by another.
+  # An inconsistent read may return a previous owner.
   defp read_again(%{preloaded: %StoredState{}}, found), do: {:ok, found}
 
   defp read_again(request, _found) do

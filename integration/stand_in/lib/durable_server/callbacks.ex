@@ -5,7 +5,9 @@ defmodule DurableServer.Callbacks do
 
   @stops [:normal, :permanent, :delete, {:shutdown, :normal}, {:shutdown, :permanent}, {:shutdown, :delete}]
 
-  @typedoc "What a callback asked for: to go on with this tuple, storing first or not, or to stop."
+  @typedoc """
+  What a callback requested: to continue with this tuple, storing the state first or not, or to stop.
+  """
   @type wish ::
           {:go_on, sync? :: boolean(), opts :: keyword(), tuple(), state_at :: non_neg_integer()}
           | {:stop, reason :: term(), status :: atom(), tuple(), state_at :: non_neg_integer()}

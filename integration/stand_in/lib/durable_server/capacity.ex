@@ -1,7 +1,7 @@
 defmodule DurableServer.Capacity do
   @moduledoc """
-  How many servers run here and how many may. Limits are checked while the dynamic supervisor starts a child, one at a
-  time, so they are never exceeded.
+  How many servers run on this node, and how many may. Limits are checked while the dynamic supervisor starts
+  a child, one at a time, so they are never exceeded.
   """
 
   alias DurableServer.Config

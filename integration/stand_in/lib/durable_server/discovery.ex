@@ -2,8 +2,8 @@ defmodule DurableServer.Discovery do
   @moduledoc """
   One sweep over the store: permanent servers without a running owner are started here.
 
-  Nodes sweep independently; of several that try one server the conditional claim lets one through. A valid reservation is
-  respected, and so is a running owner until its heartbeat has expired.
+  Nodes sweep independently. If several try to start the same server, the conditional claim lets only one
+  succeed. A valid reservation is respected, and so is a running owner until its heartbeat has expired.
   """
 
   alias DurableServer.{Config, Heartbeats, Object, Ownership, Starter, Sticky, StorageBackend, StoredState}

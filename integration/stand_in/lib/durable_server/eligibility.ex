@@ -5,9 +5,9 @@ defmodule DurableServer.Eligibility do
     1. Never the asking node, never a draining one.
     2. Healthy only: the newest heartbeat is at most 50 s old. A stamp too far in the future counts as absent.
     3. Room: fewer servers than the limit, in total and of this module, where limits exist.
-    4. CPU, memory and disk below their limits, where both numbers are known. The disk of the preferred sticky place
-       is not looked at.
-    5. Sticky: the node matches a level (`DurableServer.Sticky`), however long that level's turn has not come.
+    4. CPU, memory and disk below their limits, where both numbers are known. On a node of the preferred
+       sticky level the disk is ignored.
+    5. Sticky: the node matches a level (`DurableServer.Sticky`), even if that level is not open yet.
     6. Order: sticky level, then busyness, then the newest heartbeat, then the name.
   """
 
@@ -34,13 +34,13 @@ defmodule DurableServer.Eligibility do
         }
 
   @doc """
-  How old a heartbeat may be. Runs of faults set `:heartbeat_max_age_ms` of this application, so as not to wait most of a minute for
-  every node they kill; nothing else does.
+  The maximum age of a heartbeat. Only runs of faults set `:heartbeat_max_age_ms` of this application, so that
+  they need not wait for almost a minute after each killed node.
   """
   @spec max_age_ms() :: pos_integer()
   def max_age_ms, do: Application.get_env(:durable_server, :heartbeat_max_age_ms, @max_age_ms)
 
-  @doc "The newest believable heartbeat of every node, by node name."
+  @doc "The newest heartbeat of every node that is not from the future, by node name."
   @spec newest([heartbeat()], integer(), non_neg_integer()) :: %{String.t() => heartbeat()}
   def newest(heartbeats, now, future_skew_ms) do
     for heartbeat <- heartbeats, heartbeat.timestamp - now <= future_skew_ms, reduce: %{} do

@@ -26,7 +26,7 @@ defmodule DurableServer.Heartbeats do
     opts = [max_retries: @retries, timeout: config.heartbeat_staleness_threshold_ms - @deadline_margin_ms]
     key = storage_key(config, heartbeat.node)
 
-    # No node hears of a heartbeat that is not stored, not even this one.
+    # A heartbeat that is not stored is not sent to any node and not cached.
     with {:ok, _object} <- StorageBackend.put_object(config.heartbeat_backend, key, to_stored(heartbeat), opts) do
       cache(config, heartbeat)
       :ok = Group.join(config.name, @group_key, heartbeat)
@@ -57,7 +57,7 @@ defmodule DurableServer.Heartbeats do
   @spec all(Config.t()) :: [map()]
   def all(config), do: cached(config) ++ for({_pid, heartbeat} <- Group.members(config.name, @group_key), do: heartbeat)
 
-  @doc "The newest believable heartbeat of every node."
+  @doc "The newest heartbeat of every node that is not from the future."
   @spec newest(Config.t()) :: %{String.t() => map()}
   def newest(config), do: newest_of(all(config), config)
 
@@ -139,7 +139,7 @@ defmodule DurableServer.Heartbeats do
   defp strings(%{} = map), do: Map.new(map, fn {key, value} -> {to_string(key), strings(value)} end)
   defp strings(other), do: other
 
-  # A limit of a module that this node has never heard of makes all limits unknown.
+  # A limit of a module that is unknown on this node makes all limits unknown.
   defp capacity(nil), do: nil
 
   defp capacity(limits) do
@@ -150,7 +150,7 @@ defmodule DurableServer.Heartbeats do
     ArgumentError -> nil
   end
 
-  # Without the disk: of that, only heartbeats through Group tell.
+  # Without the disk, which is only in heartbeats through Group.
   defp resources(nil), do: nil
 
   defp resources(stored) do

@@ -16,8 +16,8 @@ defmodule DurableServer.LifecycleManager do
   def start_link(config), do: GenServer.start_link(__MODULE__, config, name: config.lifecycle_manager)
 
   @doc """
-  Marks this node draining: discovery ends, starts are refused here from now on, and every other node hears of it. There is
-  no way back. Exits when the supervisor does not run or does not answer in time.
+  Marks this node draining: discovery ends, starts are refused on this node, and all other nodes are told.
+  This cannot be undone. Exits when the supervisor does not run or does not answer in time.
   """
   @spec stop_discovery(atom(), timeout()) :: :ok
   def stop_discovery(supervisor, timeout \\ 5_000),
@@ -126,7 +126,8 @@ defmodule DurableServer.LifecycleManager do
     state
   end
 
-  # One of each kind at a time: an older one that ends later would overwrite the result of a newer one.
+  # Only one task of each kind runs at a time, because an older one that ends later would overwrite newer
+  # results.
   defp run(%{tasks: tasks} = state, name, _fun) when is_map_key(tasks, name), do: state
 
   defp run(%{config: config} = state, name, fun) do

@@ -35,9 +35,9 @@ defmodule DurableServer.Meta do
           :running | :stopped_graceful | :stopped_permanent | :crashed | :permanently_crashed | :deleting | :cordoned
 
   @doc """
-  The metadata of a server that `pid` is about to run here. Of what the previous owner left only its crashes
-  and places are kept: a reservation ends with the claim, and whether the server is permanent is known again
-  only after `init`.
+  The metadata of a server that `pid` is about to run on this node. It keeps only the crashes and places of
+  the previous owner: a reservation ends with the claim, and whether the server is permanent is known only
+  after `init`.
   """
   @spec claimed(t() | nil, DurableServer.Config.t(), module(), pid(), list() | nil, integer()) :: t()
   def claimed(previous, config, module, pid, sticky, now) do
@@ -73,7 +73,7 @@ defmodule DurableServer.Meta do
   @spec release(t()) :: t()
   def release(meta), do: %{meta | restart_attempt_node: nil, restart_attempt_time: nil, restart_attempt_ttl: nil}
 
-  @doc "Whether a reservation is valid; nil, not false, where there has been none."
+  @doc "Whether a reservation is valid; nil, not false, if there is none."
   @spec reserved?(t(), integer()) :: boolean() | nil
   def reserved?(meta, now), do: meta.restart_attempt_ttl && now < meta.restart_attempt_ttl
 
@@ -81,7 +81,7 @@ defmodule DurableServer.Meta do
   @spec reserved_for(t(), integer()) :: String.t() | nil
   def reserved_for(meta, now), do: if(reserved?(meta, now), do: meta.restart_attempt_node)
 
-  @doc "Ends with a crash: the fifth in a row is for good."
+  @doc "Records a crash. The fifth in a row is permanent."
   @spec crashed(t(), term(), integer()) :: t()
   def crashed(meta, reason, now) do
     crash = %{reason: Exception.format_exit(reason), timestamp: now, node_ref: meta.node_ref}
@@ -90,7 +90,7 @@ defmodule DurableServer.Meta do
     stopped(%{meta | crash_history: history}, status, now)
   end
 
-  @doc "The term that is stored: a map without what its place in the store says."
+  @doc "The term that is stored: a map without the fields that follow from the object's key."
   @spec to_storage_term(t()) :: map()
   def to_storage_term(%__MODULE__{} = meta), do: meta |> Map.from_struct() |> Map.drop([:key, :prefix])
 

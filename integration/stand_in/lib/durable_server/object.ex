@@ -37,7 +37,7 @@ defmodule DurableServer.Object do
   @spec write(backend(), String.t(), StoredState.t()) :: {:ok, StoredState.t()} | {:error, :conflict | term()}
   def write(backend, storage_key, stored), do: put(backend, storage_key, stored, max_retries: @retries)
 
-  @doc "Writes the metadata alone, if `owner` still has the object: to the state as it is stored."
+  @doc "Writes only the metadata, if `owner` still has the object. The stored state stays unchanged."
   @spec write_meta(backend(), String.t(), Meta.t(), keyword()) :: :ok | {:error, term()}
   def write_meta(backend, storage_key, %Meta{} = meta, opts \\ []) do
     with {:ok, stored} <- read(backend, storage_key),
@@ -46,7 +46,7 @@ defmodule DurableServer.Object do
          do: :ok
   end
 
-  @doc "A dumped state as a reader of the store gets it: keys and atoms become strings, as the format has it."
+  @doc "A dumped state as a reader of the store gets it: keys and atoms become strings."
   @spec through_store(backend(), map()) :: {:ok, map()} | {:error, term()}
   def through_store(backend, dumped) do
     with {:ok, encoded} <- StorageBackend.encode(backend, dumped), do: StorageBackend.decode(backend, encoded)

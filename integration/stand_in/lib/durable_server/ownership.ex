@@ -2,9 +2,9 @@ defmodule DurableServer.Ownership do
   @moduledoc """
   Whether a stored server may be started by another owner.
 
-  Reserved: only in the name of the reservation's node. Else only when its owner is gone: it stopped
-  gracefully, its node says that the process is dead, its node was started anew, or its heartbeat has expired,
-  in the store too.
+  If it is reserved, only on behalf of the reservation's node. Otherwise only if its owner is gone: it stopped
+  gracefully, its node says that the process is dead, its node has restarted, or its heartbeat has expired,
+  also according to the store.
   """
 
   alias DurableServer.{Config, Eligibility, Heartbeats, LifecycleManager, Meta}

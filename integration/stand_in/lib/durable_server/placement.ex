@@ -55,9 +55,9 @@ defmodule DurableServer.Placement do
   @doc """
   Like `start/3`, but a server that runs is fine.
 
-  What is stored is read first and started from under that etag: with `existing: true`, a server that is
-  deleted meanwhile is not started anew. Of a server whose owner is not in this node's registry
-  `{:error, {:unreachable, pid}}`.
+  The stored object is read first, and the start is conditional on its etag, so with `existing: true` a server
+  that is deleted meanwhile is not created again. Returns `{:error, {:unreachable, pid}}` for a server whose
+  owner is not in this node's registry.
   """
   @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
   def ensure(supervisor, {_module, child_opts} = child, opts) do

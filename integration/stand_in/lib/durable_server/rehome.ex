@@ -1,14 +1,14 @@
 defmodule DurableServer.Rehome do
   @moduledoc """
-  Moves one server to another node: stop it with a reservation for this node, read what it left, start it
+  Moves one server to another node: stops it with a reservation for this node, reads its object, and starts it
   there.
 
   Runs in the caller, once at a time per key and module on this node. On success it costs one read and three
-  conditional writes, one after the other. From the moment the server has stopped until its target claims it,
-  or until the reservation is cleared or runs out, no other node starts it; calling again from this node goes
-  on where the last call failed.
+  conditional writes, one after the other. No other node starts the server from its stop until the target
+  claims it, or until the reservation is cleared or expires. Another call from this node continues where the
+  last one failed.
 
-  A stop whose final write failed is found out at the read, and raises. So does an `init` that ignores.
+  If the final write failed, the read shows it and this raises. It also raises if `init` returns `:ignore`.
   """
 
   alias DurableServer.{Config, LifecycleManager, Meta, Object, Placement, Remote, Server, SingleFlight, Starter}
@@ -83,7 +83,7 @@ defmodule DurableServer.Rehome do
   end
 
   defp start(config, child, opts, target) do
-    # An answer that is neither, `:ignore`, is none of this function's.
+    # DurableServer has no clause for `:ignore` either.
     case Remote.start(config, target, child, opts) do
       {:ok, started} -> {:ok, started}
       {:error, reason} -> {:error, reason}

@@ -1,9 +1,9 @@
 defmodule DurableServer.Remote do
   @moduledoc """
-  Starts on another node, by one erpc. What cannot be reached is `{:error, {:erpc, reason}}`; what was raised there is raised here.
+  Starts a server on another node with one erpc. A node that cannot be reached gives `{:error, {:erpc,
+  reason}}`; an exception on that node is raised here.
 
-  The start over there is given up after 5 s with `{:error, :timeout}`, and the process goes on booting all
-  the same.
+  After 5 s the other node returns `{:error, :timeout}`, but the process continues to boot.
   """
 
   alias DurableServer.{LifecycleManager, Server, Starter}

@@ -3,7 +3,7 @@ defmodule DurableServer.Removal do
 
   alias DurableServer.{Config, Meta, Object, Ownership, Server, StorageBackend, StoredState}
 
-  @doc "Has the process that runs the key do it; `{:error, :noproc}` when none runs."
+  @doc "Makes the process that runs the key do it. `{:error, :noproc}` if none runs."
   @spec ask(atom(), String.t(), :delete | :cordon, timeout()) :: :ok | {:error, term()}
   def ask(supervisor, key, what, timeout) do
     case DurableServer.Supervisor.lookup(supervisor, key) do

@@ -3,8 +3,8 @@ defmodule DurableServer.Server do
   The process of one durable server.
 
   It answers its starter only when it is fully up: claimed, loaded, initialised, registered and stored. Its
-  last act is one conditional write of its state, after the user's `terminate/2`; the process ends whatever
-  becomes of that write.
+  last action is a conditional write of its state, after the user's `terminate/2`. The process ends even if
+  that write fails.
 
   A conflict in any other write means that another owner has the object: the server then ends with
   `{:shutdown, {:durable, {:fatal_exit, text}}}` and writes nothing more. Any other failure of a write is
@@ -81,7 +81,7 @@ defmodule DurableServer.Server do
   def handle_call({:durable, :get_etag}, _from, state), do: {:reply, {:ok, state.stored.etag}, state}
   def handle_call({:durable, :await_start}, _from, state), do: {:reply, state.user_meta, state}
 
-  # Answered after `terminate/2`, as every stop with a reply is.
+  # Replies after `terminate/2`, as for every stop with a reply.
   def handle_call({:durable, {:stop_with_status, status, reason}}, _from, state),
     do: {:stop, reason, :ok, %{state | final: {:status, status}}}
 

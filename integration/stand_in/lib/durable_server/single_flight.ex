@@ -1,9 +1,10 @@
 defmodule DurableServer.SingleFlight do
   @moduledoc """
-  Runs a function once at a time per key on this node, in the process of the first caller. Those who call meanwhile
-  wait and get the same result; when the first caller dies or raises, one of them goes next.
+  Runs a function once at a time per key on this node, in the process of the first caller. Callers that come
+  meanwhile wait and get the same result. If the first caller dies or raises, one of them runs the function.
 
-  The waiting are bounded: one too many is refused with `{:error, :singleflight_overloaded}` at once.
+  The number of waiting callers is bounded: one more is refused with `{:error, :singleflight_overloaded}` at
+  once.
   """
 
   @max_waiting 100

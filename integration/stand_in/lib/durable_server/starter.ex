@@ -2,7 +2,8 @@ defmodule DurableServer.Starter do
   @moduledoc """
   Starts one server on this node and waits until it is up or has failed.
 
-  Of several starts of one key at a time one goes ahead; the others wait for it and find it already started.
+  If several starts of one key run at the same time, one proceeds, and the others wait and find the server
+  already started.
   """
 
   alias DurableServer.{Config, LifecycleManager, Server, StoredState}
@@ -10,13 +11,13 @@ defmodule DurableServer.Starter do
   @ready_ms 500
   @timeout_ms 5_000
   @ask_again_ms 100
-  # How long an owner that the store names is waited for in the registry.
+  # How long to wait until an owner named in the store is registered.
   @registration_ms 5_000
 
   @type child :: {module(), keyword()}
   @type opts :: [preloaded: StoredState.t(), reservation: String.t(), timeout: timeout()]
 
-  @doc "A start asked for by another node: throws `{:error, :not_ready}` where the supervisor is not up."
+  @doc "A start requested by another node. Throws `{:error, :not_ready}` if the supervisor is not up."
   @spec start_here(atom(), child(), opts()) :: Server.result()
   def start_here(supervisor, child, opts) do
     case DurableServer.Supervisor.wait_until_ready(supervisor, timeout: @ready_ms, poll_interval: 10) do
@@ -72,7 +73,7 @@ defmodule DurableServer.Starter do
     end
   end
 
-  # Another start was faster: its owner will be in the registry soon.
+  # Another start was faster. Its owner will be registered soon.
   defp follow({:error, :conflict}, %{config: config, key: key} = request, deadline) do
     wait_until = System.monotonic_time(:millisecond) + min(left(deadline), @registration_ms)
 
@@ -90,7 +91,7 @@ defmodule DurableServer.Starter do
 
   defp follow(result, _request, _deadline), do: result
 
-  @doc "The owner in this node's registry, asked again until that moment; nil when there is none by then."
+  @doc "Polls this node's registry for the owner until the given time; nil if there is none by then."
   @spec await_registration(atom(), String.t(), integer()) :: {pid(), map() | nil} | nil
   def await_registration(supervisor, key, until) do
     with nil <- DurableServer.Supervisor.lookup(supervisor, key) do
@@ -146,8 +147,8 @@ defmodule DurableServer.Starter do
     end
   end
 
-  # Another caller's start, or a running server: queued behind its start, the question is answered when it is
-  # up.
+  # Another caller's start, or a running server. The call is queued behind the start, so it is answered when
+  # the server is up.
   defp join(request, pid, deadline) do
     {:error, {:already_started, {pid, GenServer.call(pid, {:durable, :await_start}, left(deadline))}}}
   catch

@@ -1,6 +1,6 @@
 defmodule DurableServer.Sticky do
   @moduledoc """
-  Sticky placement: a server prefers the place it last ran in, and other places open up only with time.
+  Sticky placement: a server prefers the place where it last ran, and other places become available with time.
 
   A module's configuration is `[ENV_VAR: delay_ms, ..., any: delay_ms]`. A server's *levels* are the values those
   variables had where it was started: `[%{env_var: "ENV_VAR", value: "x"}, ..., %{env_var: :any, value: :any}]`.

@@ -8,8 +8,8 @@ defmodule DurableServer.Supervisor do
 
       Group > registries > Task.Supervisor > DynamicSupervisor > heartbeat watchdog > LifecycleManager > Terminator
 
-  What is started after it under the same parent is stopped before it, with all of this alive. Several supervisors live
-  side by side in one node when their names differ.
+  Siblings that are started after it are stopped before it, while all of its children still run. Several
+  supervisors with different names can run on one node.
   """
 
   use Supervisor
@@ -82,8 +82,8 @@ defmodule DurableServer.Supervisor do
   end
 
   @doc """
-  A running server for the key, started where needed. With `existing: true` in `opts` `{:error, :not_found}` when nothing is
-  stored.
+  Returns a running server for the key, and starts one if needed. With `existing: true` in `opts` it returns
+  `{:error, :not_found}` when nothing is stored.
   """
   @spec ensure_started_child(name(), Starter.child(), keyword()) :: Server.result()
   def ensure_started_child(supervisor, child, opts \\ []) do
@@ -91,7 +91,7 @@ defmodule DurableServer.Supervisor do
     Placement.ensure(supervisor, child, opts)
   end
 
-  # Raised here, in the module that is called, as the real one does.
+  # Raised in this module, as in the real package.
   defp check!({_module, args}) do
     key = args[:key]
     if not is_binary(key), do: raise(ArgumentError, "expected :key to be a binary, got: #{inspect(key)}")
@@ -124,21 +124,21 @@ defmodule DurableServer.Supervisor do
   @spec terminate_child(name(), String.t() | pid()) :: :ok | {:error, :noproc}
   def terminate_child(supervisor, key_or_pid), do: stop(supervisor, key_or_pid, :stopped_graceful)
 
-  @doc "Stops a server, if it runs, and deletes what is stored of it."
+  @doc "Stops a server, if it runs, and deletes its object."
   @spec terminate_and_delete_child(name(), String.t(), timeout()) :: :ok | {:error, term()}
   def terminate_and_delete_child(supervisor, key, timeout \\ 5_000) do
     with {:error, :noproc} <- Removal.ask(supervisor, key, :delete, timeout),
          do: Removal.delete(Config.fetch!(supervisor), key)
   end
 
-  @doc "Stops a server, if it runs, and keeps it from being started until an operator allows that again."
+  @doc "Stops a server, if it runs. It cannot be started until an operator allows that again."
   @spec terminate_and_cordon_child(name(), String.t(), timeout: timeout()) :: :ok | {:error, term()}
   def terminate_and_cordon_child(supervisor, key, opts \\ []) do
     with {:error, :noproc} <- Removal.ask(supervisor, key, :cordon, Keyword.get(opts, :timeout, 5_000)),
          do: Removal.cordon(Config.fetch!(supervisor), key)
   end
 
-  @doc "Stops a server for good: only an explicit start brings it back."
+  @doc "Stops a server for good: only an explicit start starts it again."
   @spec terminate_child_permanent(name(), String.t() | pid()) :: :ok | {:error, :noproc}
   def terminate_child_permanent(supervisor, key_or_pid), do: stop(supervisor, key_or_pid, :stopped_permanent)
 
@@ -219,7 +219,7 @@ defmodule DurableServer.Supervisor do
     end
   end
 
-  @doc "The servers of this node with all that is registered about them. No storage read."
+  @doc "The servers of this node with their registered facts. Does not read the store."
   @spec __local_global_members__(name()) :: %{String.t() => {pid(), map()}}
   def __local_global_members__(supervisor),
     do: for({key, pid, meta} <- Group.local_registrations(supervisor), into: %{}, do: {key, {pid, meta}})

@@ -1,7 +1,7 @@
 defmodule DurableServer.Terminator do
   @moduledoc """
-  Stops every local server gracefully when the supervisor goes down. Started last, so it is the first to be stopped, with
-  everything else still alive.
+  Stops every local server gracefully when the supervisor goes down. It is started last, so it is stopped
+  first, while everything else still runs.
   """
 
   use GenServer, shutdown: :infinity

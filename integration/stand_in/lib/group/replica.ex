@@ -3,14 +3,16 @@ defmodule Group.Replica do
   This node's copy of a `Group`, and the only writer of this node's part of it.
 
   Each replica owns the rows of its own node's processes and copies those of its peers. A replica greets the
-  one of every node that it sees come; two that have met send each other all rows they own, then every change,
-  and a replica that sees the other end, or its node go, forgets the rows of that node. Messages from one peer
-  arrive in order, so a copy is never wrong, only late.
+  replica of every new node. Two replicas that have met send each other all rows that they own, then every
+  change. When a replica or its node is gone, the others delete its rows. Messages of one peer arrive in
+  order, so a copy is never wrong, only late.
 
-  Not through OTP's `:pg`: a scope of OTP 25 ends at the first message of one of OTP 29, and clusters here are of both.
+  OTP's `:pg` is not used, because a scope of OTP 25 crashes at the first message of OTP 29, and test clusters
+  have both.
 
-  A row is `{id, pid, meta, stamp}` with `id` either `{:registered, key}` or `{:joined, key, pid}`. The stamp orders two
-  registrations of one key; it is taken above the one it replaces, so a takeover wins on nodes with slower clocks too.
+  A row is `{id, pid, meta, stamp}` with `id` either `{:registered, key}` or `{:joined, key, pid}`. The stamp
+  orders two registrations of one key. A new stamp is higher than the one that it replaces, so a takeover wins
+  even on nodes with slower clocks.
   """
 
   use GenServer
@@ -67,7 +69,7 @@ defmodule Group.Replica do
     {:noreply, state}
   end
 
-  # The DOWN message of the monitor does the rest.
+  # The DOWN message of the monitor is handled like any other end.
   def handle_info({:nodedown, _node}, state), do: {:noreply, state}
 
   # The answer is sent even when the peer is already known: it may have lost earlier messages.

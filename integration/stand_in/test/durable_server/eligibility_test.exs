@@ -1,5 +1,8 @@
 defmodule DurableServer.EligibilityTest do
-  @moduledoc "What recorded answers of the real package do not hold: the contract suite asks those of a running supervisor."
+  @moduledoc """
+  Rules that the recorded answers of the real package do not cover. The contract suite compares those with a
+  running supervisor.
+  """
 
   use ExUnit.Case, async: true
 

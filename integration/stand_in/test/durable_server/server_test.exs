@@ -1,5 +1,5 @@
 defmodule DurableServer.ServerTest do
-  @moduledoc "One node: callbacks, when state is stored, crashes, and who may start what."
+  @moduledoc "One node: callbacks, when state is stored, crashes, and which starts are allowed."
 
   use ExUnit.Case, async: true
 

@@ -1,7 +1,7 @@
 defmodule Scribe do
   @moduledoc """
-  A durable server that does what a test tells it to: `{:do, fun}` as call, cast or message runs `fun` on its state and
-  returns what that gives. The supervisor's `init_info` maps keys to the options that `init/2` returns.
+  A durable server for tests: `{:do, fun}` as call, cast or message runs `fun` on its state and returns its
+  result. The supervisor's `init_info` maps keys to the options that `init/2` returns.
   """
 
   use DurableServer, vsn: 2

@@ -1,7 +1,7 @@
 defmodule Cluster.Application do
   @moduledoc """
-  An OTP application made up at run time, so that what a test starts on a node is shut down in order when the
-  node is.
+  An OTP application defined at run time, so that the children of a test are shut down in order with their
+  node.
   """
 
   use Application

@@ -1,7 +1,8 @@
 defmodule Recorded.Shape do
   @moduledoc """
-  A term as text that is the same in every run: tags, small numbers and short words stay, identities and
-  moments become the name of their kind. Maps are written in the order of their keys, the same on every OTP.
+  Formats a term as text that is the same in every run: tags, small numbers and short words stay, while
+  identities and times are replaced by the name of their kind. Maps are written in the order of their keys,
+  which is the same on every OTP.
   """
 
   @width 100
@@ -9,7 +10,7 @@ defmodule Recorded.Shape do
   @large 1_000_000
   @long 40
 
-  @doc "`names` has what the test knows by name, as `%{value => name}`."
+  @doc "`names` has the values that are replaced by names, as `%{value => name}`."
   @spec of(term(), %{term() => String.t()}) :: String.t()
   def of(term, names \\ %{}), do: term |> tree(names) |> lines(0)
 

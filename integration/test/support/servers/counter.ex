@@ -1,10 +1,10 @@
 defmodule Servers.Counter do
   @moduledoc """
-  A durable server as people write them: a counter with a nested profile beside it.
+  A typical durable server: a counter with a nested profile.
 
-  What its `initial_state` may hold: `count:`, `profile:` (any JSON-like map), `permanent:` (default true),
-  `meta:` (a map of what others see, atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync`
-  (stored before the reply), `{:put, key, value}`, `:node`.
+  Keys of its `initial_state`: `count:`, `profile:` (any JSON-like map), `permanent:` (default true), `meta:`
+  (its public metadata, with atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync` (stored
+  before the reply), `{:put, key, value}`, `:node`.
   """
 
   use DurableServer, vsn: 1
@@ -22,7 +22,7 @@ defmodule Servers.Counter do
     {:ok, state, permanent: state.permanent, meta: state.meta}
   end
 
-  # String keys, as a store of JSON makes them: EKV gives back what it was given.
+  # The keys become strings, as in a JSON store; EKV returns terms unchanged.
   def dump_state(state), do: Map.new(state, fn {name, value} -> {Atom.to_string(name), value} end)
 
   def load_state(_old_vsn, stored) do

@@ -1,12 +1,12 @@
 defmodule Servers.Troublesome do
   @moduledoc """
-  A durable server that fails at the armed place, on the armed node.
+  A durable server that fails at a given place on a given node.
 
       Servers.Troublesome.arm(target, "key", :init, :raise)
 
-  Its `initial_state` is `%{key: key, count: n}`: the key it is armed by. `init` may `:raise`, `:ignore`,
-  `:stop` or `:hang`; `terminate` may `:raise` or `:hang`. What hangs goes on after `disarm/3`, or as it is
-  armed then.
+  Its `initial_state` is `%{key: key, count: n}`; `arm/4` refers to that key. `init` may `:raise`, `:ignore`,
+  `:stop` or `:hang`; `terminate` may `:raise` or `:hang`. A hanging server continues after `disarm/3`, or as
+  it is armed then.
 
   Calls: `:get`, `:add`; `:block` answers at once and then handles nothing more until
   `disarm(node, key, :call)`; `{:add, test, ending}` counts, sends `test` a `{:handled, node}` and ends with
@@ -21,7 +21,7 @@ defmodule Servers.Troublesome do
   @spec arm(node(), String.t(), place(), atom()) :: :ok
   def arm(node, key, place, trouble), do: :erpc.call(node, :persistent_term, :put, [{__MODULE__, key, place}, trouble])
 
-  @doc "Takes it back; what hangs goes on."
+  @doc "Undoes `arm/4`. A hanging server continues."
   @spec disarm(node(), String.t(), place()) :: boolean()
   def disarm(node, key, place), do: :erpc.call(node, :persistent_term, :erase, [{__MODULE__, key, place}])
 
@@ -30,7 +30,7 @@ defmodule Servers.Troublesome do
   def hangs?(node, key, place),
     do: :erpc.call(node, :persistent_term, :get, [{__MODULE__, key, {:hangs, place}}, false])
 
-  @doc "Takes everything back on `node`."
+  @doc "Undoes all calls of `arm/4` on `node`."
   @spec disarm_all(node()) :: :ok
   def disarm_all(node) do
     for {{__MODULE__, _key, _place} = armed, _trouble} <- :erpc.call(node, :persistent_term, :get, []),

@@ -1,26 +1,26 @@
 defmodule Store.Audit do
   @moduledoc """
-  `durable-handoff-node audit`, run as an operator would.
+  Runs `durable-handoff-node audit` as an operator does.
 
-  The program is the one that `DURABLE_HANDOFF_NODE` names, else what `cargo build` makes of this repository.
+  The program is the one that `DURABLE_HANDOFF_NODE` names; otherwise `cargo build` builds it.
   """
 
   import ExUnit.Assertions, only: [flunk: 1]
 
   @root Path.expand("../../../..", __DIR__)
 
-  @doc "The program's path; builds it where the environment names none."
+  @doc "The program's path. Builds the program if the environment names none."
   @spec program() :: String.t()
   def program, do: System.get_env("DURABLE_HANDOFF_NODE") || build()
 
-  @doc "Runs the audit of a store with these options. What it printed, and its exit status."
+  @doc "Runs the audit of a store with these options. Returns its output and exit status."
   @spec run(String.t(), keyword(), String.t(), [String.t()]) :: {String.t(), non_neg_integer()}
   def run(program, options, prefix, more \\ []) do
     arguments = ["audit", "--store", options[:url], "--prefix", prefix | more]
     System.cmd(program, arguments, env: environment(options[:config] || []))
   end
 
-  # Under the names that S3's own tools use.
+  # The environment variables of S3's own tools.
   defp environment(config) do
     names = [
       endpoint: "AWS_ENDPOINT_URL",

@@ -1,10 +1,10 @@
 defmodule Store.Conformance do
   @moduledoc """
-  What every storage backend has to do, asserted on the backend that `use` names.
+  Tests of every storage backend, run on the backend that `use` names.
 
       use Store.Conformance, backend: DurableHandoff.Store, options: {Store.Servers, :s3, []}
 
-  `options` is a function that gives the backend's options; each test opens a store of its own.
+  `options` is a function that returns the backend's options. Each test opens its own store.
   """
 
   use ExUnit.CaseTemplate
@@ -14,7 +14,7 @@ defmodule Store.Conformance do
       alias DurableServer.StoredState
 
       @backend unquote(opts[:backend])
-      # 2,500 writes to a server that shares this machine with all that runs beside it.
+      # Enough time for 2,500 writes to a server on this busy machine.
       @moduletag timeout: 600_000
 
       setup do
@@ -157,7 +157,7 @@ defmodule Store.Conformance do
         listed = for %{key: key} <- @backend.list_all_objects_stream(state, "many/", []), do: key
         assert length(listed) == 2_500
         assert Enum.sort(listed) == Enum.sort(keys)
-        # A reader that has enough asks for no further page.
+        # A reader that stops early requests no further page.
         assert 10 = state |> @backend.list_all_objects_stream("many/", []) |> Enum.take(10) |> length()
       end
 
@@ -188,7 +188,7 @@ defmodule Store.Conformance do
     end
   end
 
-  @doc "Runs `fun` with 1..count at the same time; the results."
+  @doc "Runs `fun` with each of 1..count in parallel. Returns the results."
   @spec race(pos_integer(), (pos_integer() -> term())) :: [term()]
   def race(count, fun) do
     parent = self()
@@ -206,7 +206,7 @@ defmodule Store.Conformance do
     Task.await_many(tasks, 120_000)
   end
 
-  @doc "Adds one, however often another writer is first."
+  @doc "Adds one, and repeats that after each conflict."
   @spec increment(module(), term(), String.t()) :: :ok
   def increment(backend, state, key) do
     case backend.update_object(state, key, fn %{body: %{"n" => n}} -> {:ok, %{"n" => n + 1}} end, []) do

@@ -1,23 +1,23 @@
 defmodule Store.Proxy do
   @moduledoc """
-  A server of `native/store_servers` that can be told what goes wrong with requests, and remembers them all.
+  A server of `native/store_servers` that records all requests and causes faults on command.
 
       {:ok, proxy} = Proxy.start_link("http://127.0.0.1:9000")
 
-  is a proxy before another server; `{:s3, flaws}` is an S3 server in memory that is wrong in these ways
-  (`store-servers s3 --help` names them), `:google` a Google Cloud Storage. All of them answer the exchanges
-  for credentials, too. It ends with its owner.
+  is a proxy in front of another server. `{:s3, flaws}` is an S3 server in memory with these flaws
+  (`store-servers s3 --help` lists them), and `:google` is a Google Cloud Storage. All of them also serve
+  requests for credentials. It ends with its owner.
 
-  `rules/2` says what happens to which requests, with the fields of `store_servers::Rule`:
+  `rules/2` sets what happens to which requests, with the fields of `store_servers::Rule`:
 
       Proxy.rules(proxy, [%{on: [:claim], key: "*/counter", times: 1, applied: true, then: %{answer: %{status: 499}}}])
 
   `plan/2` is short for rules that apply to one request each, in this order; after them everything passes:
 
     * `:pass`
-    * `:lose_answer`: the server gets the request and answers, the client only sees the connection end;
+    * `:lose_answer`: the server gets the request and answers, but the connection to the client is closed;
     * `:hang`: the client gets no answer until the proxy stops;
-    * `{:answer, status, headers, body}`: the server gets nothing.
+    * `{:answer, status, headers, body}`: the proxy answers, and the server gets no request.
   """
 
   use GenServer
@@ -34,7 +34,7 @@ defmodule Store.Proxy do
           rule: non_neg_integer() | nil
         }
 
-  # Far longer than the program needs for anything it is asked.
+  # Far longer than the program needs for any command.
   @patience 30_000
   @line 65_536
 
@@ -48,7 +48,7 @@ defmodule Store.Proxy do
   @spec endpoint(pid()) :: String.t()
   def endpoint(proxy), do: GenServer.call(proxy, :endpoint, @patience)
 
-  @doc "Replaces what was planned and all rules. Requests under way keep theirs."
+  @doc "Replaces the plan and all rules. They do not change for requests in flight."
   @spec rules(pid(), [map()]) :: :ok
   def rules(proxy, rules), do: ok(proxy, %{do: :rules, rules: rules})
 
@@ -56,26 +56,26 @@ defmodule Store.Proxy do
   @spec plan(pid(), [step()]) :: :ok
   def plan(proxy, steps), do: rules(proxy, Enum.map(steps, &rule/1))
 
-  @doc "Lets so many requests go on that rules with `hold: true` have stopped, or will."
+  @doc "Releases this many requests that rules with `hold: true` hold now or later."
   @spec release(pid(), pos_integer()) :: :ok
   def release(proxy, count), do: ok(proxy, %{do: :release, count: count})
 
-  @doc "In how many seconds credentials end that are given out from now on."
+  @doc "Sets how many seconds new credentials are valid."
   @spec credentials_last(pid(), pos_integer()) :: :ok
   def credentials_last(proxy, seconds), do: ok(proxy, %{do: :credentials, last_s: seconds})
 
-  @doc "All requests since the last call of this, oldest first."
+  @doc "All requests since the last call of this function, oldest first."
   @spec requests(pid()) :: [request()]
   def requests(proxy) do
     %{"requests" => requests} = command(proxy, %{do: :requests})
     Enum.map(requests, &named(&1, @request))
   end
 
-  @doc "What has happened since the start: `open`, `held`, `kinds`, `rules`, `bytes_in`, `bytes_out`."
+  @doc "Statistics since the start: `open`, `held`, `kinds`, `rules`, `bytes_in`, `bytes_out`."
   @spec counts(pid()) :: map()
   def counts(proxy), do: proxy |> command(%{do: :counts}) |> named(@counts)
 
-  @doc "How many requests are under way: one that was given up is one less."
+  @doc "The number of requests in flight, without those whose client has given up."
   @spec open(pid()) :: non_neg_integer()
   def open(proxy), do: counts(proxy).open
 

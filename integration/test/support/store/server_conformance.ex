@@ -51,7 +51,7 @@ defmodule Store.ServerConformance do
         test "of a deletion that was applied: success" do
           {proxy, state} = behind_proxy(@kind)
           {:ok, %{etag: etag}} = Backend.put_object(state, "k", owned(1))
-          # S3 and Azure are asked for the object first.
+          # On S3 and Azure a deletion reads the object first.
           Proxy.plan(proxy, if(@kind == :google, do: [:lose_answer], else: [:pass, :lose_answer]))
           assert :ok = Backend.delete_object(state, "k", etag: etag)
           assert {:error, :not_found} = Backend.get_object(state, "k", consistent: true)
@@ -67,8 +67,8 @@ defmodule Store.ServerConformance do
               &Backend.put_object(state, "k", %{"n" => 1}, &1),
               &Backend.delete_object(state, "k", &1)
             ] do
-          # On a busy machine the time may be up before the request is on its way: again, until one has come
-          # to the proxy.
+          # On a busy machine the timeout may pass before the request is sent. So this is repeated until one
+          # has reached the proxy.
           Cluster.wait_until(fn ->
             assert {:error, :timeout} = request.(timeout: 300)
             Proxy.requests(proxy) != []
@@ -124,7 +124,7 @@ defmodule Store.ServerConformance do
     end
   end
 
-  @doc "A proxy before the server of that kind, and a store that goes through it."
+  @doc "A proxy in front of the server of that kind, and a store that uses it."
   @spec behind_proxy(Servers.kind()) :: {pid(), Backend.t()}
   def behind_proxy(kind) do
     proxy = start_supervised!({Proxy, Servers.endpoint(kind)})
@@ -144,7 +144,7 @@ defmodule Store.ServerConformance do
   def refused_by(kind) do
     {config, secret} = Servers.wrong_key(kind)
     proxy = start_supervised!({Proxy, Servers.endpoint(kind)})
-    # The S3 servers check no signatures: the proxy says what S3 would.
+    # The S3 servers do not check signatures, so the proxy gives S3's answer.
     if kind in [:s3, :ministack] do
       body = "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>#{secret}</StringToSign></Error>"
       Proxy.plan(proxy, List.duplicate({:answer, 403, [], body}, 10))
@@ -171,7 +171,7 @@ defmodule Store.ServerConformance do
     %StoredState{state: %{"n" => n}, meta: meta, vsn: 1}
   end
 
-  # What the error handler of a listing got.
+  # The errors that the error handler of a listing got.
   defp list(state, opts) do
     test = self()
     ref = make_ref()

@@ -3,7 +3,7 @@ defmodule Store.Servers do
   The object storage servers that `integration/servers run -- COMMAND` starts, as options of a
   `DurableHandoff.Store`.
 
-  Each call is a path of its own in the server's bucket. A test that needs a server fails without it, and says
+  Each call gives a new path in the server's bucket. A test that needs a server fails without it, and says
   what to run.
   """
 
@@ -14,11 +14,11 @@ defmodule Store.Servers do
   @type kind :: :s3 | :ministack | :azure | :google
 
   @s3 [:s3, :ministack]
-  # These servers take one request at a time, and share their machine with all that runs beside them: what is
-  # given up and sent again makes them slower still.
+  # These servers handle one request at a time on a busy machine. Requests that are given up and sent again
+  # would make them even slower.
   @patient [timeout_ms: 180_000, attempt_timeout_ms: 60_000]
 
-  @doc "Options for the server of a kind; `opts` win, those in `config:` one by one."
+  @doc "Options for the server of a kind. `opts` take precedence, those in `config:` one by one."
   @spec options(kind(), keyword()) :: keyword()
   def options(kind, opts \\ []) do
     {config, opts} = Keyword.pop(opts, :config, [])
@@ -39,7 +39,7 @@ defmodule Store.Servers do
   def address(:google, endpoint), do: [base_url: endpoint]
   def address(_kind, endpoint), do: [endpoint: endpoint]
 
-  @doc "Credentials of the right form that the server refuses, and what to look for in vain in anything that is shown."
+  @doc "Well-formed credentials that the server refuses, and the secret that must not appear in any output."
   @spec wrong_key(kind()) :: {keyword(), String.t()}
   def wrong_key(kind) when kind in @s3, do: {[secret_access_key: "a-wrong-secret"], "a-wrong-secret"}
   def wrong_key(:google), do: {[bearer_token: "a-wrong-token"], "a-wrong-token"}

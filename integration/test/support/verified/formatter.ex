@@ -1,6 +1,6 @@
 defmodule Verified.Formatter do
   @moduledoc """
-  Notes the result of every suite that a run has finished, under the version in `HANDOFF_VERIFY`. A suite is a
+  Records the result of every suite that has finished, for the version in `HANDOFF_VERIFY`. A suite is a
   folder of `test`.
   """
 
