@@ -1,5 +1,5 @@
-# The compiler must exist before this project is compiled. It is outside of lib/, so it is not part of the
-# application: a release needs the libraries that it built, not Mix.
+# The compiler must exist before this project is compiled. It is outside of lib/ and so not part of the
+# application: a release needs the built libraries, not Mix.
 unless Code.ensure_loaded?(Mix.Tasks.Compile.DurableHandoffNif) do
   for file <-
         ~w(build/machine build/download build/precompiled build/cargo compile_durable_handoff_nif archive_durable_handoff_nif) do
@@ -43,7 +43,7 @@ defmodule DurableHandoff.MixProject do
     ]
   end
 
-  # Not in the repository, where they would make Mix ask for Hex.
+  # Left out in the repository, where Mix would ask for Hex because of them.
   defp deps,
     do: [{:durable_server, "~> 0.1 and >= 0.1.3", optional: true}, {:telemetry, "~> 0.4 or ~> 1.0", optional: true}]
 

@@ -17,10 +17,10 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   Guarantees:
 
-    * Nothing is built or downloaded unless a source changed, the machine is another, or with `--force`. What
-      a library was made from is written beside it, so several build directories (environments, Elixir
-      versions) share one. A machine is its architecture and its C library with the version: a tree that
-      another container sees is built again there.
+    * Nothing is built or downloaded unless a source or the machine has changed, or `--force` is given. A
+      stamp beside each library says from what it was built, so several build directories (environments,
+      Elixir versions) share one. The machine is the architecture and the C library with its version, so a
+      tree that another container uses is built again there.
     * A library in use is never written to. The new library is a new file of the same name; a running VM keeps
       the old one open until it restarts.
 
@@ -59,7 +59,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
   @impl true
   def clean, do: Enum.each([@engine, @store], &remove/1)
 
-  @doc "The files of the libraries that are installed, by name."
+  @doc "The files of the installed libraries, by name."
   def installed, do: Map.new(libraries(), &{&1, installed(&1)})
 
   @doc "The hash of the bytes of `files` and their names relative to `root`: the same tree has the same hash anywhere."
@@ -77,7 +77,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
 
   defp libraries, do: if(Application.get_env(:durable_handoff, :store, true), do: [@engine, @store], else: [@engine])
 
-  # Where each library comes from, and which stamps say that it came from there.
+  # The source of each library, and the stamps that are valid for it.
   defp sources(machine) do
     root = workspace()
     hash = root && content_hash(root, rust_sources(root))
@@ -111,8 +111,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     end
   end
 
-  # Installed from DURABLE_HANDOFF_NIF earlier, for these very sources: it stays where nothing could build
-  # another, as in `mix release` of a tree that was compiled before.
+  # The library was installed from DURABLE_HANDOFF_NIF for exactly these sources. It stays if none can be
+  # built, as in `mix release` of a compiled tree.
   defp given?(%{root: root, given: given, library: library}, stamp) do
     root != nil and String.starts_with?(stamp, given) and Cargo.find() == nil and
       Machine.fits(File.read!(installed(library))) == :ok
@@ -131,7 +131,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     if unfinished != [], do: build(unfinished)
   end
 
-  # [] when the precompiled library is installed, else what has to be built, with the reason.
+  # Returns [] when the precompiled library is installed, else the library to be built and the reason.
   defp fetched(%{archive: nil} = source), do: [{source, nil}]
 
   defp fetched(%{archive: archive, library: library} = source) do
@@ -155,8 +155,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     for source <- sources, do: put(source.library, &File.cp!(files[source.library], &1), source.stamp)
   end
 
-  # A dependency's directory is fetched again with each version, and may be in a layer of an image of its own:
-  # gigabytes of what cargo leaves do not belong there.
+  # A dependency's directory is fetched again for each version, and may be a layer of an image, so cargo's
+  # gigabytes of build output do not belong there.
   defp target(root) do
     deps = Mix.Project.deps_path() <> "/"
 
@@ -228,7 +228,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     Enum.filter(fixed, &File.regular?/1) ++ Enum.reject(native, &String.contains?(&1, "/target/"))
   end
 
-  # The stamp goes last: a build that is interrupted here is done again.
+  # The stamp is written last, so that an interrupted build is repeated.
   defp put(library, write, stamp) do
     File.mkdir_p!(Path.dirname(installed(library)))
     File.rm(stamp(library))

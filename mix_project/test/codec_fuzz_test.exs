@@ -1,8 +1,9 @@
 defmodule DurableHandoff.CodecFuzzTest do
   @moduledoc false
-  # Random terms and texts through the codec and through its peer: Elixir's JSON, or the fallback of this library where there is
-  # none. Answers and exceptions have to be the same. HANDOFF_FUZZ sets how many of each (2,000), HANDOFF_SEED which (random;
-  # printed on failure, and before a run of another length). The long run:
+  # Encodes and decodes random terms and texts with the codec and with its peer: Elixir's JSON, or this
+  # library's fallback if there is none. Results and exceptions have to be equal. HANDOFF_FUZZ sets the number
+  # of each (2,000), HANDOFF_SEED the seed (random; printed on failure, and before a run of another length).
+  # The long run:
   #
   #     HANDOFF_FUZZ=1000000 mix test test/codec_fuzz_test.exs
   use ExUnit.Case, async: true
@@ -86,7 +87,7 @@ defmodule DurableHandoff.CodecFuzzTest do
     defp peer_decode(text), do: Decoder.decode(text)
   end
 
-  # Nothing is described before something is wrong: that would take longer than all the rest.
+  # Descriptions are made only on failure, because making them would take longer than the test.
   defp same!(same, same, _context), do: :ok
 
   defp same!(actual, expected, {what, n, seed, subject}) do
@@ -103,7 +104,7 @@ defmodule DurableHandoff.CodecFuzzTest do
     error -> {:error, error}
   end
 
-  # Which function had no clause, and which protocol was not implemented, is not what the fallback has to agree on.
+  # The fallback need not agree on which function had no clause or which protocol was not implemented.
   defp kind({:error, %Protocol.UndefinedError{protocol: String.Chars} = error}), do: error
   defp kind({:error, %Protocol.UndefinedError{value: value}}), do: {:no_form, value}
   defp kind({:error, %FunctionClauseError{}}), do: FunctionClauseError
@@ -212,7 +213,7 @@ defmodule DurableHandoff.CodecFuzzTest do
     ])
   end
 
-  # The text of a term, with white space between its tokens, and half of the time something wrong.
+  # The JSON text of a term with white space between its tokens. Half of the texts get an error.
   defp text do
     text = :rand.uniform(4) |> json_term() |> Encoder.encode_to_iodata!() |> IO.iodata_to_binary() |> dressed()
     if :rand.uniform(2) == 1, do: text, else: damaged(text, :rand.uniform(3))
@@ -229,7 +230,7 @@ defmodule DurableHandoff.CodecFuzzTest do
     end
   end
 
-  # White space around commas and brackets. Inside a string it changes the string, which is just as good.
+  # Adds white space around commas and brackets. Inside a string this changes the string, which does no harm.
   defp dressed(text) do
     case :rand.uniform(3) do
       1 -> String.replace(text, ~r/[\[\]{},:]/, &(blank() <> &1 <> blank()))

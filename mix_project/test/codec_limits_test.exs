@@ -48,7 +48,7 @@ defmodule DurableHandoff.CodecLimitsTest do
       assert Enum.all?(strings, &(:binary.referenced_byte_size(&1) <= 64 * 1024))
     end
 
-    test "sibling lists are written, whichever of them is long" do
+    test "sibling lists are written, no matter which of them is long" do
       for {one, other} <- [{[1], 70_000}, {20_000, 30_000}, {60_000, 60_000}, {70_000, [1, 2]}] do
         term = %{"a" => numbers(one), "b" => %{"c" => numbers(other)}, "d" => numbers(other), "e" => [1 | numbers(one)]}
         assert Codec.encode!(term) == encode_plainly(term)
@@ -115,7 +115,7 @@ defmodule DurableHandoff.CodecLimitsTest do
     end
 
     test "a term with 2^100 shared parts raises without visiting each of them" do
-      # Each level contains the one below it twice: more values than could be visited before the machine is scrapped.
+      # Each level contains the one below it twice, which gives more values than could ever be visited.
       twice = fn bottom, level -> Enum.reduce(1..100, bottom, fn _, inner -> level.(inner) end) end
 
       for {bottom, level, expected} <- [

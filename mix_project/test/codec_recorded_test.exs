@@ -54,8 +54,9 @@ defmodule DurableHandoff.CodecRecordedTest do
     Map.fetch!(recorded, part)
   end
 
-  # The order of keys is the VM's own: that of atoms depends on which of them it met first, that of others on its version.
-  # Where it may be another one than recorded, it has to be that of the peer, and what the bytes mean has to agree.
+  # The order of keys depends on the VM: for atoms on the order in which it created them, for others on its
+  # version. If it may differ from the recorded one, it has to be that of the peer, and the decoded bytes have
+  # to be equal.
   defp assert_same_json(json, recorded, term) do
     assert Decoder.decode(json) === Decoder.decode(recorded), "encoded #{inspect(term)}"
     assert byte_size(json) == byte_size(recorded)

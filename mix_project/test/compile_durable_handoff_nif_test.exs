@@ -12,7 +12,8 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
   setup :own_directory
 
-  # A workspace with a project beside the Rust sources, and a cargo that notes its calls and "builds" what the sources say.
+  # A workspace with a project beside the Rust sources, and a fake cargo that records its calls and copies the
+  # sources as "libraries".
   setup %{tmp_dir: root} do
     write(root, "Cargo.toml", "[workspace.package]\nrust-version = \"1.91\"\n")
     write(root, "version", "cargo 1.91.0 (aaaaaaaaa 2025-10-28)")
@@ -212,7 +213,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     refute File.exists?(Path.join(root, "calls"))
-    # A wrapper that does not tell its version is given the build.
+    # A cargo wrapper that does not print a version is used.
     write(root, "version", "who knows")
     assert compile(context) == {:ok, []}
   end

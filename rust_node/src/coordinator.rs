@@ -298,7 +298,7 @@ mod tests {
     use crate::distribution::testing;
 
     #[tokio::test]
-    async fn ever_new_agents_of_a_node_hold_one_monitor() {
+    async fn any_number_of_new_agents_of_a_node_use_one_monitor() {
         let node = testing::node(crate::distribution::Limits::default());
         let mut coordinator = Coordinator::new(&node, ServiceLimits::default()).expect("the name is free");
         let peer: Arc<str> = testing::PEER.into();

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_ports_are_taken_for_one_node_and_for_all_and_need_no_epmd() {
+    fn fixed_ports_work_for_one_node_and_for_all_without_epmd() {
         let given = "connect = ['app@127.0.0.1:9105', 'app@[::1]:9105', 'app@::2', 'app@127.0.0.1:9105']";
         let settings = with(given).expect("enough, one of them twice");
         let ports: Vec<Option<u16>> = settings.connect.iter().map(|seed| seed.port).collect();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_needs_an_epmd_that_can_be_asked() {
+    fn a_star_needs_epmd() {
         assert!(with("connect_dns = ['app-*@app.internal', 'app-*@_epmd._tcp.app.internal']").is_ok());
         for wrong in [
             "connect = 'app-*@app.internal'",
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_level_that_is_none_is_refused_and_directives_are_taken() {
+    fn an_invalid_log_level_is_refused_and_directives_are_accepted() {
         for wrong in ["loud", "inf", "info,lout", "x=y=z"] {
             assert!(wrong_log_level(wrong).is_some(), "{wrong}");
         }

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn one_servers_loss_does_not_hide_behind_anothers_surplus() {
+    fn a_loss_of_one_server_is_not_offset_by_a_surplus_of_another() {
         let calls = Calls {
             acknowledged: BTreeMap::from([(0, 100), (1, 100), (2, 100)]),
             uncertain: BTreeMap::from([(0, 0), (1, 0), (2, 5)]),
@@ -430,13 +430,13 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_not_what_it_was_is_counted() {
+    fn an_altered_state_is_counted() {
         let counters = [counter(0, 0, Some("new1")), Counter { intact: false, ..counter(1, 0, Some("new1")) }];
         assert_eq!(figures(&with(&[], &[], &Calls::default(), &counters)).altered_states, 1);
     }
 
     #[test]
-    fn every_application_node_says_what_it_ran_on_and_how_many_servers_started_there() {
+    fn every_application_node_has_its_versions_and_the_number_of_servers_started_there() {
         let records = [life(0, OLD, S, Some(10 * S)), life(0, NEW, 10 * S + 30_000, None)].concat();
         let report = figures(&with(&records, &[], &Calls::default(), &[]));
         let nodes: Vec<_> = report.nodes.iter().map(|of| (of.node.as_str(), of.otp.as_str(), of.started)).collect();

@@ -1,9 +1,9 @@
 defmodule DurableHandoff.Build.Cargo do
-  @moduledoc "Builds the Rust libraries with cargo, and explains what keeps it from doing so."
+  @moduledoc "Builds the Rust libraries with cargo, and explains why if that fails."
 
   alias DurableHandoff.Build.Machine
 
-  @doc "The cargo that builds: the one that `CARGO` names, else the one on the PATH. nil: none is there."
+  @doc "The cargo to use: the one that `CARGO` names, else the one on the PATH; nil if there is none."
   @spec find() :: Path.t() | nil
   def find do
     case System.get_env("CARGO", "") do
@@ -13,8 +13,8 @@ defmodule DurableHandoff.Build.Cargo do
   end
 
   @doc """
-  Builds `libraries` of the workspace at `root`. `target` is the directory for what cargo builds; nil leaves
-  that to cargo.
+  Builds `libraries` of the workspace at `root`. `target` is cargo's target directory; nil means cargo's
+  default.
 
   Returns the file of each library. Raises `Mix.Error`.
   """
@@ -79,8 +79,8 @@ defmodule DurableHandoff.Build.Cargo do
     with [_all, version] <- Regex.run(~r/^rust-version = "([\d.]+)"/m, manifest), do: Machine.version(version)
   end
 
-  # "cargo 1.95.0 (f2d3ce0bd 2026-03-21)". What answers otherwise is a wrapper, or cannot start: then the
-  # build itself tells.
+  # "cargo 1.95.0 (f2d3ce0bd 2026-03-21)". Any other answer comes from a wrapper, or from a cargo that cannot
+  # start; then the build itself shows the error.
   defp found(program, root) do
     with {output, 0} <- System.cmd(program, ["--version"], cd: root, stderr_to_stdout: true),
          [_all, version] <- Regex.run(~r/^(?:cargo|rustc) (\d+\.\d+)/m, output),
@@ -113,7 +113,7 @@ defmodule DurableHandoff.Build.Cargo do
     end)
   end
 
-  @doc "The names that cargo and people give the file of a library."
+  @doc "The possible file names of a library."
   @spec file_names(String.t()) :: [String.t()]
   def file_names(library), do: for(name <- ["lib", ""], type <- ~w(.so .dylib .dll), do: name <> library <> type)
 end

@@ -11,8 +11,8 @@ defmodule DurableHandoff.Build.Download do
   @profile :durable_handoff_download
 
   @doc """
-  The body at `url`, or a sentence that says why not. Options: `max_bytes:`; `idle_ms:` (30 s), how long
-  nothing may arrive; `total_ms:` (5 minutes).
+  The body at `url`, or a sentence that says why it could not be loaded. Options: `max_bytes:`; `idle_ms:` (30
+  s), the longest time without data; `total_ms:` (5 minutes).
   """
   @spec get(String.t(), keyword()) :: {:ok, binary()} | {:error, String.t()}
   def get(url, options) do

@@ -37,7 +37,7 @@ defmodule DurableHandoff.Build.Machine do
   defp system(["linux", libc]), do: system(["unknown", "linux", libc])
   defp system(_other), do: nil
 
-  @doc "Identifies what a library that is built here runs on. No spaces."
+  @doc "Identifies the machines on which a library that is built here runs. Contains no spaces."
   @spec id() :: String.t()
   def id do
     case glibc() do
@@ -50,7 +50,7 @@ defmodule DurableHandoff.Build.Machine do
   @spec kind() :: String.t()
   def kind, do: triple() || architecture()
 
-  @doc "The version of this machine's glibc. nil: it has another C library, or does not tell."
+  @doc "The version of this machine's glibc; nil if it has another C library or cannot be found out."
   @spec glibc() :: version() | nil
   def glibc do
     with getconf when is_binary(getconf) <- System.find_executable("getconf"),
@@ -71,7 +71,7 @@ defmodule DurableHandoff.Build.Machine do
     end
   end
 
-  @doc "The oldest glibc that an ELF library loads with. nil: it is no ELF file, or needs no glibc."
+  @doc "The oldest glibc with which an ELF library loads; nil if it is not an ELF file or needs no glibc."
   @spec needs(binary()) :: version() | nil
   def needs(<<0x7F, "ELF", _rest::binary>> = library) do
     library
@@ -85,11 +85,11 @@ defmodule DurableHandoff.Build.Machine do
 
   def needs(_other), do: nil
 
-  @doc "A version as people write it."
+  @doc "A version as text."
   @spec text(version()) :: String.t()
   def text({major, minor}), do: "#{major}.#{minor}"
 
-  @doc "The version at the start of a text, nil when there is none."
+  @doc "The version at the start of a text; nil if there is none."
   @spec version(binary()) :: version() | nil
   def version(text) do
     with [_all, major, minor] <- Regex.run(~r/\A(\d{1,4})\.(\d{1,4})/, text),
@@ -98,7 +98,7 @@ defmodule DurableHandoff.Build.Machine do
   end
 
   @doc """
-  Starts an application of OTP. From Elixir 1.15 on Mix takes those off the code path that no dependency
+  Starts an OTP application. From Elixir 1.15 on Mix removes those from the code path that no dependency
   names.
   """
   @spec start_otp!(atom()) :: :ok

@@ -1,7 +1,6 @@
 defmodule DurableHandoff.Build.Precompiled do
   @moduledoc """
-  Precompiled libraries: one archive for each library and machine, of which the published package has the
-  checksums.
+  Precompiled libraries: one archive for each library and machine. The published package has their checksums.
 
   Guarantee: no byte of an archive is used unless its SHA-256 is the one in the package.
   """
@@ -30,8 +29,8 @@ defmodule DurableHandoff.Build.Precompiled do
   end
 
   @doc """
-  The archive of `library` for this machine. nil: this project has no checksum of it, or
-  `DURABLE_HANDOFF_BUILD` asks for a build.
+  The archive of `library` for this machine; nil if this project has no checksum of it or
+  `DURABLE_HANDOFF_BUILD` is set.
   """
   @spec archive(String.t(), String.t() | nil) :: archive() | nil
   def archive(library, triple \\ Machine.triple()) do
@@ -58,8 +57,8 @@ defmodule DurableHandoff.Build.Precompiled do
   @doc """
   The library in the archive, from the cache or downloaded into it.
 
-  `{:error, sentence}` when it cannot be had, or does not run here. Raises `Mix.Error` when its checksum is
-  wrong.
+  `{:error, sentence}` when it cannot be downloaded or does not run on this machine. Raises `Mix.Error` when
+  its checksum is wrong.
   """
   @spec fetch(archive()) :: {:ok, binary()} | {:error, String.t()}
   def fetch(archive) do
@@ -103,7 +102,7 @@ defmodule DurableHandoff.Build.Precompiled do
     Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)
   end
 
-  # A cache that cannot be written costs a download, no more.
+  # If the cache cannot be written, the only effect is another download.
   defp keep(path, bytes) do
     temporary = "#{path}.#{System.pid()}.tmp"
 

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Build.DownloadTest do
   alias DurableHandoff.Build.{Download, Machine}
   alias DurableHandoff.LoopbackServer, as: Server
 
-  # Mix takes them off the code path, and the code under test puts them back.
+  # Mix removes these applications from the code path, and the code under test adds them again.
   @compile {:no_warn_undefined, [:ssl, :public_key]}
 
   @limits [max_bytes: 1000, idle_ms: 60_000, total_ms: 60_000]
@@ -58,7 +58,7 @@ defmodule DurableHandoff.Build.DownloadTest do
   end
 
   test "the error without a server names the reason" do
-    # Without a listener, and taken: no other process of this machine gets it.
+    # The port is bound but nothing listens, so that no other process can get it.
     {:ok, socket} = :socket.open(:inet, :stream, :tcp)
     :ok = :socket.bind(socket, %{family: :inet, addr: {127, 0, 0, 1}, port: 0})
     {:ok, %{port: port}} = :socket.sockname(socket)
@@ -102,7 +102,7 @@ defmodule DurableHandoff.Build.DownloadTest do
 
     setup %{tmp_dir: tmp_dir} do
       Machine.start_otp!(:ssl)
-      # A bare container does not know it.
+      # A minimal container does not know the content type.
       lookup = :inet_db.res_option(:lookup)
       :inet_db.add_host({127, 0, 0, 1}, [~c"localhost"])
       :inet_db.set_lookup([:file, :native])
@@ -133,7 +133,8 @@ defmodule DurableHandoff.Build.DownloadTest do
     end
   end
 
-  # Serves one connection, with a certificate for `name`. The file `authority` gets who signed it.
+  # Serves one connection with a certificate for `name`. Writes the certificate of its CA to the file
+  # `authority`.
   defp serve(authority, name) do
     # By default it would be signed with SHA-1, which later versions of OTP refuse.
     curve = [key: {:namedCurve, :secp256r1}, digest: :sha256]
@@ -147,7 +148,7 @@ defmodule DurableHandoff.Build.DownloadTest do
     entries = for certificate <- client[:cacerts], do: {:Certificate, certificate, :not_encrypted}
     File.write!(authority, :public_key.pem_encode(entries))
 
-    # It logs nothing of refused handshakes, which are what is tested.
+    # Refused handshakes, which this tests, are not logged.
     options = [active: false, ip: {127, 0, 0, 1}, mode: :binary, log_level: :none]
     {:ok, listener} = :ssl.listen(0, options ++ Keyword.take(server, [:cert, :key, :cacerts]))
     {:ok, {_address, port}} = :ssl.sockname(listener)

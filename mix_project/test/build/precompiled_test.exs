@@ -116,7 +116,7 @@ defmodule DurableHandoff.Build.PrecompiledTest do
   test "an archive for a newer glibc is not installed", context do
     in_project(context, fn -> publish(context, <<0x7F, "ELF", 0, "GLIBC_999.1", 0>>) end)
     serve(context)
-    # A machine with another C library cannot tell, and takes it.
+    # A machine with another C library cannot check this and installs the library.
     if Machine.glibc() do
       assert_raise Mix.Error, ~r/it needs glibc 999.1 or newer/, fn -> compile(context) end
       assert installed(context) == []

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.BetweenNodesTest do
   @moduledoc """
-  Names and messages that nodes of another release use. A rename here breaks a rolling deploy: a node would find
-  no process, or send what the other one ignores.
+  Names and messages that nodes of another release use. A rename breaks rolling deploys: a node would find no
+  process, or send messages that the other one ignores.
   """
   use ExUnit.Case, async: true
 
@@ -22,7 +22,7 @@ defmodule DurableHandoff.BetweenNodesTest do
     assert Code.ensure_loaded?(Count) and function_exported?(Count, :here, 2)
   end
 
-  test "an offer of leftovers, and what receivers tell each other" do
+  test "an offer of leftovers, and the messages between receivers" do
     id = make_ref()
     offer = Message.offer(id, node(), [{"k", Room}], [self()])
     assert offer == %{version: 1, id: id, source: node(), servers: [{"k", Room}], line: [self()]}

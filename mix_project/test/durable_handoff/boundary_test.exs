@@ -17,7 +17,7 @@ defmodule DurableHandoff.BoundaryTest do
     assert offenders == []
   end
 
-  # In code; documentation may and should name it.
+  # Only code counts; documentation may name them.
   defp named(file) do
     {_ast, names} =
       file

@@ -35,13 +35,13 @@ defmodule DurableHandoff.DeadlineTest do
     assert ms(Deadline.shutdown(3_000_000, %{docker | need_ms: 9_000, graceful_ms: 4_000})) == 3_000
   end
 
-  test "of an almost used budget the drain gets an eighth of the rest" do
+  test "if the budget is almost used up, the drain gets an eighth of the rest" do
     docker = %{@k8s | budget_ms: 10_000, noted_us: 0, need_ms: 60_000}
     assert ms(Deadline.shutdown(2_000_000, docker)) == 1_000
     assert ms(Deadline.shutdown(9_999_999, docker)) == 0
   end
 
-  test "a budget that is already exceeded starts anew" do
+  test "a budget that is already exceeded starts again" do
     assert ms(Deadline.shutdown(95_000_000, %{@k8s | noted_us: 0})) == 30_000
     assert Deadline.shutdown(99_000_000, %{@k8s | noted_us: 0}).kill_us == 194_000_000
   end
@@ -80,7 +80,7 @@ defmodule DurableHandoff.DeadlineTest do
 
       assert Deadline.mark_ms(deadline) >= 1
 
-      # However late they begin, they end with the engine's part.
+      # Even if they begin late, they end when the engine has to be done.
       for now_us <- [7, Deadline.store_us(deadline), Deadline.settle_us(deadline), deadline.end_us],
           span <- [Deadline.ask_ms(deadline, now_us), Deadline.policy_ms(deadline, now_us)],
           do: assert(span in 1..Deadline.engine_ms(deadline, now_us))

@@ -1,5 +1,5 @@
 defmodule DurableHandoff.DependenciesTest do
-  @moduledoc "The modules of the library form no cycle, not even by a type or an alias that is only a name."
+  @moduledoc "The modules of the library have no dependency cycle, not even through a type or an alias."
   use ExUnit.Case, async: true
 
   @sources Path.wildcard(Path.expand("../../lib/**/*.ex", __DIR__))
@@ -31,7 +31,7 @@ defmodule DurableHandoff.DependenciesTest do
     modules
   end
 
-  # Every module that the file names, through its aliases: an alias alone is no use of it.
+  # Every module that the file uses, with aliases resolved. An alias alone does not count as use.
   defp named(ast) do
     {ast, aliases} = Macro.prewalk(ast, %{}, &take_alias/2)
 

@@ -1,20 +1,20 @@
 defmodule DurableHandoff.DocumentationTest do
-  @moduledoc "What the documentation says of options and names, compared with the code."
+  @moduledoc "Compares options and names in the documentation with the code."
   use ExUnit.Case, async: true
 
   alias DurableHandoff.{Client, Options, Rebalance, Schema, Store}
 
   @root Path.expand("../../..", __DIR__)
 
-  # Files that a user or another program has, and one that packing makes.
+  # Files of users or other programs, and one that packing creates.
   @others_files ~w(mix.exs application.ex compose.yaml rel/env.sh.eex checksum-durable_handoff.exs)
   @others_functions ~w(terminate/2 init/1 prep_stop/1 rehome_child/3)
-  # The name on the wire of a process.
+  # The name of a process on the wire.
   @others_modules ~w(DurableHandoff.Agent)
 
   setup_all do
     files = files()
-    # Once each: most words occur in many files.
+    # Each word is kept once, because most words occur in many files.
     words = for file <- files, source?(file), word <- words(file), into: MapSet.new(), do: word
     {:ok, paths: Enum.map(files, &Path.relative_to(&1, @root)), words: words}
   end
@@ -119,7 +119,7 @@ defmodule DurableHandoff.DocumentationTest do
             do: {page.name, name}
 
       assert length(named) > 100
-      # `dns_cluster` is a package of others. The changelog has a table of names that were replaced.
+      # `dns_cluster` is an external package. The changelog has a table of replaced names.
       old =
         for [_, was] <- Regex.scan(~r/^\| (.*) \| .* \|$/m, page("CHANGELOG.md").text),
             [name] <- Regex.scan(~r/\w+/, was),
@@ -130,7 +130,7 @@ defmodule DurableHandoff.DocumentationTest do
   end
 
   defp pages do
-    # `docs/changes` tells what was, with the names of that time.
+    # `docs/changes` uses names of earlier versions, so it is left out.
     for pattern <- ~w(README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/{guides,deployment,decisions}/*.md),
         file <- Path.wildcard(Path.join(@root, pattern)),
         do: page(Path.relative_to(file, @root))
@@ -140,7 +140,7 @@ defmodule DurableHandoff.DocumentationTest do
 
   defp without_code(page), do: String.replace(page.text, ~r/^```.*?^```$/ms, "")
 
-  # What is in backquotes, and the blocks of Elixir.
+  # The texts in backquotes, and the Elixir code blocks.
   defp spans(page), do: for([_, span] <- Regex.scan(~r/`([^`\n]+)`/, without_code(page)), do: span)
 
   defp code(page) do
@@ -149,7 +149,7 @@ defmodule DurableHandoff.DocumentationTest do
     for text <- blocks ++ lists, {:ok, ast} <- [parse(text)], do: ast
   end
 
-  # A block may be a part of a list, such as one option alone.
+  # A block may be a part of a list, for example a single option.
   defp parse(text), do: with({:error, _} <- Code.string_to_quoted(text), do: Code.string_to_quoted("[#{text}]"))
 
   # The options in a piece of code whose values are literals.
@@ -273,7 +273,8 @@ defmodule DurableHandoff.DocumentationTest do
 
   defp module(span), do: if(span =~ ~r/^[A-Z][a-z]\w*(\.[A-Z]\w*)*$/, do: span)
 
-  # Ours by the end of its name; of others, and of Rust, each part has to be in the sources.
+  # Our modules are found by the end of their names; of other modules and of Rust paths each part has to be in
+  # the sources.
   defp module?(name, ours, words) do
     Enum.any?(ours, &String.ends_with?(&1, "." <> name)) or
       (not String.starts_with?(name, "DurableHandoff") and Enum.all?(String.split(name, "."), &(&1 in words)))

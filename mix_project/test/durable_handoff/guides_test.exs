@@ -1,5 +1,5 @@
 defmodule DurableHandoff.GuidesTest do
-  @moduledoc "The guides have what the code has."
+  @moduledoc "The guides are complete: reasons, log lines and metrics are those of the code."
   use ExUnit.Case, async: true
 
   @root Path.expand("../../..", __DIR__)
@@ -91,7 +91,8 @@ defmodule DurableHandoff.GuidesTest do
     end
   end
 
-  # The definitions of the guide, as `{type, name, options}`. Telemetry.Metrics is no dependency of this project.
+  # The definitions of the guide, as `{type, name, options}`. Telemetry.Metrics is not a dependency of this
+  # project.
   defp metrics do
     [_whole, code] = Regex.run(~r/## Definitions\n\n```elixir\n(.*?)\n```/s, File.read!(guide("metrics")))
 

@@ -1,5 +1,5 @@
 defmodule DurableHandoff.HostTest do
-  @moduledoc "Without DurableServer: this project does not depend on it, so it is not there."
+  @moduledoc "Host without DurableServer, which is not a dependency of this project."
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Host
@@ -15,7 +15,7 @@ defmodule DurableHandoff.HostTest do
     end
   end
 
-  test "wrong options are found before that" do
+  test "wrong options are found first" do
     assert_raise ArgumentError, ~r/did you mean :timeout_ms/, fn ->
       DurableHandoff.Supervisor.start_link(name: MySup, handoff_on_shutdown: [timeout: 1])
     end
@@ -57,14 +57,14 @@ defmodule DurableHandoff.HostTest do
     assert Host.Registry.events({:group, :odd}) == []
   end
 
-  test "calls of a supervisor that is not there" do
+  test "calls to a supervisor that does not run" do
     assert DurableHandoff.call(MySup, "k", :request) == {:error, :supervisor_not_running}
     assert DurableHandoff.cast(MySup, "k", :request) == {:error, :supervisor_not_running}
     assert DurableHandoff.await(MySup, "k") == {:error, :supervisor_not_running}
     assert DurableHandoff.whereis(MySup, "k") == nil
   end
 
-  test "a supervisor that is not there has one answer from all functions for operators" do
+  test "all functions for operators give the same error for a supervisor that does not run" do
     unknown = {:error, {:unknown_supervisor, %{given: MySup, did_you_mean: nil}}}
 
     for ask <- [:drain, :status, :cancel, :cordon, :uncordon, :rebalance] do

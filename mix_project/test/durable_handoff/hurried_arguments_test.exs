@@ -1,5 +1,5 @@
 defmodule DurableHandoff.HurriedArgumentsTest do
-  @moduledoc "What a person in a hurry passes: each wrong argument is an error that names it and what was expected."
+  @moduledoc "Common mistakes: each wrong argument raises an error that names it and what is expected."
   use ExUnit.Case, async: true
 
   alias DurableHandoff.{Client, Doctor, Drainer, Options, Store}

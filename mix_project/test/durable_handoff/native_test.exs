@@ -21,7 +21,8 @@ defmodule DurableHandoff.NativeTest do
     for module <- [Native, Store.Native],
         {name, arity} <- module.__info__(:functions),
         {name, arity} not in [check: 0, load: 0, on_load: 0] do
-      # The library does what it does with such terms, an ArgumentError for most; only a stub raises NativeError.
+      # The library may return anything for these terms, mostly an ArgumentError. Only a stub raises
+      # NativeError.
       try do
         apply(module, name, List.duplicate(:wrong, arity))
       rescue
@@ -167,7 +168,7 @@ defmodule DurableHandoff.NativeTest do
     end
   end
 
-  # In a VM of its own: this one has the libraries.
+  # Runs in a separate VM, because this one has loaded the libraries.
   defp elixir(ebin, code) do
     {output, _status} =
       System.cmd(System.find_executable("elixir"), ["-pa", ebin, "-e", code],

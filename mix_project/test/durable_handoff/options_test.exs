@@ -21,7 +21,7 @@ defmodule DurableHandoff.OptionsTest do
     assert Options.new!(true) == Options.new!([])
   end
 
-  # One line for each way in which one option can be wrong: option, value, what the message must say it takes.
+  # One line for each invalid value: the option, the value, and the text that the message must contain.
   @bad [
     {:enabled, :yes, "true or false"},
     {:enabled, nil, "true or false"},
@@ -98,7 +98,7 @@ defmodule DurableHandoff.OptionsTest do
       assert {%{max_concurrency: 3}, %{tolerance: 0.2}} = Options.rebalance(options, max_concurrency: 3)
     end
 
-    test "after_ms may be 0 on request, where it is only about servers that have just arrived" do
+    test "after_ms may be 0 on request: then servers that have just arrived may move" do
       assert {_drain, %{after_ms: 0}} = Options.rebalance(Options.new!(true), after_ms: 0)
       assert_raise ArgumentError, ~r/:after_ms got -1/, fn -> Options.rebalance(Options.new!(true), after_ms: -1) end
     end
@@ -144,7 +144,7 @@ defmodule DurableHandoff.OptionsTest do
   end
 
   describe "override!/2" do
-    test "one drain cannot be switched off: it is not asked for then" do
+    test "enabled: false is refused for a single drain" do
       options = Options.new!(true)
       assert_raise ArgumentError, ~r/:enabled got false/, fn -> Options.override!(options, enabled: false) end
       assert Options.override!(options, enabled: true) == %{options | given: [:enabled]}

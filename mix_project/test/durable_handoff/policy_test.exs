@@ -40,7 +40,7 @@ defmodule DurableHandoff.PolicyTest do
       end
     end
 
-    test "whatever else the meta is" do
+    test "for any other meta" do
       for meta <- [nil, [], [handoff: false], "handoff", %{"handoff" => false}, %{other: 1}, {:handoff, false}] do
         assert decide([meta: meta], []) == {{:move, 0}, nil}
       end

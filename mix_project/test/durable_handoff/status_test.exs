@@ -3,7 +3,7 @@ defmodule DurableHandoff.StatusTest do
 
   alias DurableHandoff.{Options, Status}
 
-  test "a rebalance that was let go of goes on: its progress is not shown as that of the next one" do
+  test "a rebalance that the Drainer no longer waits for continues: its progress is not shown as that of the next one" do
     table = Status.new(__MODULE__, Options.new!([]))
     [let_go, next] = for _ <- 1..2, do: spawn(fn -> :ok end)
     progress = fn -> Status.read(__MODULE__).rebalance.progress end

@@ -1,7 +1,6 @@
 defmodule DurableHandoff.WireTest do
-  # The golden bytes are those that native/handoff_wire reads and writes as well (test/vectors/wire). Numbers,
-  # texts and pids are the same on both sides by the format; what is checked here is that both mean the same
-  # messages.
+  # Reads and writes the same golden bytes as native/handoff_wire (test/vectors/wire). The format itself
+  # guarantees equal numbers, texts and pids; this checks that both sides have the same messages.
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Wire
@@ -9,7 +8,7 @@ defmodule DurableHandoff.WireTest do
   @files "../../../test/vectors/wire/otp-*.json" |> Path.expand(__DIR__) |> Path.wildcard()
   for file <- @files, do: @external_resource(file)
 
-  # One case a line; all that is needed of JSON.
+  # One case per line; the test needs no other parts of JSON.
   @cases for file <- @files,
              [_line, name, hex] <- Regex.scan(~r/"name": "(\w+)", "hex": "([0-9a-f]+)"/, File.read!(file)),
              do: {Path.basename(file), name, Base.decode16!(hex, case: :lower)}
@@ -23,7 +22,7 @@ defmodule DurableHandoff.WireTest do
   end
 
   for {file, name, bytes} <- @cases do
-    # A message may contain an atom that this VM does not have yet, as messages of other nodes do.
+    # A message may contain an atom that does not exist in this VM yet.
     message = :erlang.binary_to_term(bytes)
     kind = elem(message, 2)
 

@@ -1,10 +1,10 @@
 defmodule DurableHandoff.Client.FakeRegistry do
   @moduledoc """
-  A registry that the test controls: what lookups return, and when events are sent. It has the functions of
+  A registry whose lookups and events the test controls. It has the functions of
   `DurableHandoff.Host.Registry`; the supervisor's name is the name of its table.
   """
 
-  @doc "A registry of its own for the calling test, with a host that is up."
+  @doc "Creates a registry for the calling test, as if DurableServer were up."
   def new do
     name = :"fake_#{System.unique_integer([:positive])}"
     :ets.new(name, [:named_table, :public])
@@ -12,22 +12,22 @@ defmodule DurableHandoff.Client.FakeRegistry do
     name
   end
 
-  @doc "From now on lookups give this owner; no event is sent."
+  @doc "Lookups return this owner from now on; no event is sent."
   def own(name, key, pid), do: :ets.insert(name, {{:owner, key}, pid})
 
-  @doc "Lookups give this owner, and subscribers get the event."
+  @doc "Lookups return this owner, and subscribers get the event."
   def announce(name, key, pid) do
     own(name, key, pid)
     tell(name, key, pid)
   end
 
-  @doc "Subscribers get the event; lookups give what they gave."
+  @doc "Subscribers get the event; lookups do not change."
   def tell(name, key, pid), do: for(subscriber <- subscribers(name, key), do: send(subscriber, {:changed, key, pid}))
 
-  @doc "`fun` is called inside the next calls of `function`, before anything else."
+  @doc "The next calls of `function` first call `fun`."
   def on(name, function, fun), do: :ets.insert(name, {{:on, function}, fun})
 
-  @doc "What `start` returns: a function of the key."
+  @doc "Sets the result of `start`, as a function of the key."
   def starts(name, fun), do: :ets.insert(name, {:starts, fun})
 
   def host(name, pid), do: :ets.insert(name, {:up, pid})
@@ -42,7 +42,7 @@ defmodule DurableHandoff.Client.FakeRegistry do
     if pid && Process.alive?(pid) == false && get(name, :stale, false) == false, do: nil, else: pid
   end
 
-  @doc "Lookups go on giving owners that have ended, as a replica that is late."
+  @doc "Lookups also return owners that have ended, as on a lagging replica."
   def stale(name), do: :ets.insert(name, {:stale, true})
 
   def subscribe(name, key) do
@@ -82,17 +82,18 @@ end
 
 defmodule DurableHandoff.Client.FakeServer do
   @moduledoc """
-  A server that counts, in a counter that outlives it, the requests it handled, and ends when and how the test wants.
+  A server that counts the requests that it handles, in a counter that survives it. The test decides when and
+  how it ends.
   """
 
   use GenServer
 
   def start(counter), do: GenServer.start(__MODULE__, counter)
 
-  @doc "Makes the server busy until `stop/2`; what is sent to it meanwhile stays in its mailbox."
+  @doc "Blocks the server until `stop/2`. Messages stay in its mailbox meanwhile."
   def block(server), do: :ok = GenServer.call(server, :block)
 
-  @doc "The blocked server ends with this reason, without another look into its mailbox."
+  @doc "Ends the blocked server with this reason; it handles no further message."
   def stop(server, reason), do: send(server, {:stop, reason})
 
   @impl true

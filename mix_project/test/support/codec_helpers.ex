@@ -1,11 +1,11 @@
 defmodule DurableHandoff.CodecHelpers do
-  @moduledoc "What the tests of the codec share."
+  @moduledoc "Helpers of the codec's tests."
 
   import ExUnit.Assertions, only: [flunk: 1]
 
   alias DurableHandoff.Codec.Encoder
 
-  @doc "What the library's own Elixir code writes."
+  @doc "The output of the library's own Elixir encoder."
   @spec encode_plainly(term()) :: binary()
   def encode_plainly(term), do: term |> Encoder.encode_to_iodata!() |> IO.iodata_to_binary()
 

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.EngineTerms do
   @moduledoc """
-  What the engine is given, for tests that are the drain: one module, no sticky placement, nodes without load
-  or limits. The same values as `Snapshot` and `Host.View` would make.
+  Inputs of the engine for tests that act as the drain: one module, no sticky placement, nodes without load or
+  limits, in the form of `Snapshot` and `Host.View`.
   """
 
   alias DurableHandoff.Options
@@ -18,7 +18,7 @@ defmodule DurableHandoff.EngineTerms do
             max_age_ms: 50_000
           })
 
-  @doc "A configuration, changed by `given`."
+  @doc "A configuration with the changes in `given`."
   @spec config(map()) :: map()
   def config(given), do: Map.merge(@config, given)
 

@@ -9,15 +9,18 @@ defmodule DurableHandoff.Eventually do
   @spec await_task(Task.t()) :: term()
   def await_task(task), do: Task.await(task, @task_ms)
 
-  @doc "The same of several, in their order."
+  @doc "The results of several tasks, in order."
   @spec await_tasks([Task.t()]) :: [term()]
   def await_tasks(tasks), do: Task.await_many(tasks, @task_ms)
 
-  @doc "Waits until a name is free: the process of the test before, which had it, may not have ended yet."
+  @doc "Waits until a name is free, because the process of the previous test may not have ended yet."
   @spec await_name(atom()) :: :ok
   def await_name(name), do: wait_until(fn -> Process.whereis(name) == nil end)
 
-  @doc "Returns once `condition` is true; fails the test when it is not true after that many polls, ten milliseconds apart."
+  @doc """
+  Returns when `condition` is true. Polls every ten milliseconds, and fails the test after the given number of
+  polls.
+  """
   @spec wait_until((() -> boolean()), non_neg_integer()) :: :ok
   def wait_until(condition, looks \\ 6_000) do
     cond do

@@ -28,7 +28,7 @@ defmodule DurableHandoff.LogEvents do
 
   defp by(pid), do: &(&1.pid == pid)
 
-  # A line is logged in the process that logs it, before that process goes on.
+  # The handler runs in the process that logs, before that process continues.
   defp received(ref) do
     receive do
       {^ref, line} -> [line | received(ref)]

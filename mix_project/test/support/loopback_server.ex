@@ -1,10 +1,10 @@
 defmodule DurableHandoff.LoopbackServer do
   @moduledoc """
-  An HTTP server on the loopback interface that answers what a test says.
+  An HTTP server on the loopback interface with answers from the test.
 
   `answer` gets the request line and the headers as text, and returns the bytes of the answer. `{:hang,
-  bytes}` sends them and then nothing: the connection stays open until the other end closes it. `requests/1`
-  has what arrived.
+  bytes}` sends these bytes and then nothing; the connection stays open until the other side closes it.
+  `requests/1` returns the received requests.
   """
 
   use GenServer

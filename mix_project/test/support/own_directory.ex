@@ -2,8 +2,8 @@ defmodule DurableHandoff.OwnDirectory do
   @moduledoc """
   A directory for each test, as `tmp_dir` in its context, gone after it.
 
-  ExUnit's own `@tag :tmp_dir` gives a test the same directory in every run, and empties it first: two runs of the
-  suite in one checkout, as on two versions of Erlang at a time, take it from each other.
+  ExUnit's own `@tag :tmp_dir` uses the same directory in every run and empties it first, so two simultaneous
+  runs in one checkout, for example on two versions of Erlang, would disturb each other.
   """
 
   @doc "To be named in `setup`."

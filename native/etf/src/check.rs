@@ -181,7 +181,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Refuses a count of children that is larger than the number of bytes left.
+    /// Refuses a number of children that is larger than the number of remaining bytes.
     fn children(&self, count: usize) -> Result<usize, CheckError> {
         if count > self.bytes.len() - self.at { Err(CheckError::Truncated) } else { Ok(count) }
     }

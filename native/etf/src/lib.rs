@@ -1,8 +1,8 @@
 //! Erlang's external term format, for bytes that come from outside.
 //!
-//! Guarantee: bytes from outside are decoded as [`Checked`], which only the check makes. The decoder behind
-//! it (`eetf`) trusts lengths, recurses, inflates, and panics on two tags; the check rules all of that out
-//! before anything is allocated.
+//! Guarantee: bytes from outside are decoded only as [`Checked`], which only the check can create. The
+//! decoder behind it (`eetf`) trusts lengths, recurses, inflates, and panics on two tags; the check rules all
+//! of that out before anything is allocated.
 //!
 //! ```
 //! use etf::{Checked, atom, elements, encode, read_u64, tuple, uint};

@@ -50,7 +50,7 @@ fn a_store_that_fails_is_probed_by_one_displaced_server_before_a_running_one_is_
 }
 
 #[test]
-fn while_the_store_is_out_one_running_server_at_a_time_is_tried() {
+fn during_a_store_outage_one_running_server_at_a_time_is_tried() {
     let mut drive = Drive::new(Config { max_concurrency: 10, ..config() }, &servers(50), two_targets());
     let (mut polls_with, mut most) = (0, 0);
     for attempt in drive.poll() {
@@ -71,7 +71,7 @@ fn while_the_store_is_out_one_running_server_at_a_time_is_tried() {
 }
 
 #[test]
-fn attempts_that_failed_for_the_store_do_not_use_up_max_attempts() {
+fn attempts_that_the_store_failed_do_not_use_up_max_attempts() {
     let config = Config { max_attempts: 2, max_consecutive_failures: 3, ..config() };
     let mut drive = Drive::new(config, &servers(6), two_targets());
     let mut tries = 0;
@@ -83,7 +83,7 @@ fn attempts_that_failed_for_the_store_do_not_use_up_max_attempts() {
 }
 
 #[test]
-fn attempts_whose_connection_was_lost_are_charged_to_nothing() {
+fn attempts_whose_connection_was_lost_are_not_charged() {
     let config = Config { max_attempts: 2, max_consecutive_failures: 3, wait_for_lost_ms: 5_000, ..config() };
     let (away, back) = (NodeView { connected: false, ..node("a@h") }, node("a@h"));
     let mut drive = Drive::new(config, &servers(6), view(vec![back.clone()]));
@@ -117,7 +117,7 @@ fn an_attempt_that_begins_after_a_lost_connection_is_charged() {
 }
 
 #[test]
-fn a_server_whose_own_object_the_store_refuses_is_charged_and_holds_up_no_other() {
+fn a_server_whose_own_object_the_store_refuses_is_charged_and_delays_no_other() {
     let mut drive = Drive::new(Config { max_concurrency: 4, ..config() }, &servers(100), two_targets());
     let mut refused = 0;
     run(&mut drive, 3_000, |attempt| {
@@ -130,7 +130,7 @@ fn a_server_whose_own_object_the_store_refuses_is_charged_and_holds_up_no_other(
 }
 
 #[test]
-fn thirty_servers_in_a_row_with_faults_of_their_own_end_nothing() {
+fn thirty_servers_in_a_row_with_faults_of_their_own_do_not_end_the_drain() {
     for fault in [Outcome::NotStorable, Outcome::Untouched(Blame::Server)] {
         for faulty in [30, 300] {
             let mut drive = Drive::new(config(), &servers(1_000), two_targets());
@@ -193,7 +193,7 @@ fn a_server_whose_final_write_failed_is_started_again_and_never_reported_as_move
 }
 
 #[test]
-fn a_target_that_the_store_refuses_while_it_serves_others_holds_up_nothing() {
+fn a_target_that_the_store_refuses_while_it_serves_others_does_not_delay_the_drain() {
     let mut drive = Drive::new(config(), &servers(120), two_targets());
     run(&mut drive, 5_000, |start| {
         if start.target == "b@h" { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
@@ -205,7 +205,7 @@ fn a_target_that_the_store_refuses_while_it_serves_others_holds_up_nothing() {
 }
 
 #[test]
-fn a_store_that_refuses_everything_for_a_while_is_no_targets_fault() {
+fn a_store_that_refuses_everything_for_a_while_is_not_charged_to_targets() {
     let mut drive = Drive::new(config(), &servers(120), two_targets());
     let until = drive.now + Micros::from_millis(500);
     while drive.now < until {
@@ -218,7 +218,7 @@ fn a_store_that_refuses_everything_for_a_while_is_no_targets_fault() {
 }
 
 #[test]
-fn servers_whose_terminate_raises_slow_down_and_end_nothing_for_the_others() {
+fn servers_whose_terminate_raises_neither_slow_down_nor_end_the_drain() {
     let time = |fails: u32| {
         let mut drive = Drive::new(config(), &servers(300), two_targets());
         run(&mut drive, 30_000, |start| {
@@ -235,7 +235,7 @@ fn servers_whose_terminate_raises_slow_down_and_end_nothing_for_the_others() {
 }
 
 #[test]
-fn a_server_that_is_told_to_have_failed_its_stop_again_and_again_is_given_up() {
+fn a_server_whose_stop_is_reported_as_failed_repeatedly_is_given_up() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
     run(&mut drive, 30_000, |_| Outcome::StopFailed);
     assert_eq!(drive.report().left, [(Reason::StateNotStored, 1)].into());

@@ -161,7 +161,7 @@ fn a_later_view_reduces_the_moves_and_never_adds_any() {
 }
 
 #[test]
-fn a_server_that_stays_leaves_its_turn_to_another_one() {
+fn another_server_moves_in_place_of_one_that_stays() {
     let mut drive = drive(100, &[("b@h", 0)]);
     let started = drive.poll();
     assert_eq!(started.len(), 50);

@@ -67,7 +67,7 @@ fn paced(busy: f64, servers: u32) -> Shape {
 }
 
 #[test]
-fn pauses_for_a_key_are_not_taken_for_a_queue() {
+fn pauses_for_a_key_do_not_count_as_a_queue() {
     let looked = |limit| Some(Learnt { limit, latency: Micros::from_millis(63), knee: false });
     // Servers, the part of them that is busy, and the largest allowed multiples of the best time: of a first
     // drain that knows nothing, of one that has measured its store, and of a second drain.

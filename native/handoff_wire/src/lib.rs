@@ -8,8 +8,8 @@
 //! A message is a tuple `{durable_handoff, 1, Kind, ...}`: a tag, the version, a kind, the kind's fields. The
 //! Rust node's end is registered as [`NODE_PROCESS`], a BEAM node's end ([`AGENT_PROCESS`]) is the library's
 //! agent; a drain is between the Rust node and the process that drains. Text is a UTF-8 binary of at most
-//! 4,096 bytes, what is not there is `nil`, times are integers. Maps have atoms as keys; a key that is not
-//! known is ignored, so a later release may add some. Servers are dense numbers from 0; keys and states never
+//! 4,096 bytes, absent values are `nil`, times are integers. Maps have atoms as keys; a key that is not known
+//! is ignored, so a later release may add some. Servers are dense numbers from 0; keys and states never
 //! travel.
 //!
 //! ```text
@@ -41,27 +41,27 @@
 //! that list.
 //!
 //! A **drain** sends to the name [`NODE_PROCESS`] on the announced pid's node, from the process that drains:
-//! answers to what cannot be understood go to the sender. A rebalance opens with `rebalance_open` instead of `drain_open`, at a
-//! node that has it among its `goals`; all else is the same. It monitors the announced pid. It picks an id that
-//! its node has not used before, sends `drain_open`, and from then on `keepalive` every [`KEEPALIVE_MS`].
-//! After `opened` it sends `servers`, the first `view` and `drain_start`, without waiting in between.
-//! `orders` are the embedded engine's actions and `events` its events, in the same shapes, so one loop serves
-//! both. The embedded engine follows from the start: it takes in every order before that is carried out, and
-//! every event. So it knows at any moment where each server is, and an invalid order is detected. The drain
-//! leaves the Rust node and continues with the embedded engine after such an order, a `refuse` for its drain,
-//! the `DOWN` of the announced pid, [`SILENCE_MS`] without a message, or a message that it cannot send.
-//! Orders that arrive after that are ignored; `drain_close` tells the Rust node.
+//! answers to what cannot be understood go to the sender. A rebalance opens with `rebalance_open` instead of
+//! `drain_open`, at a node that has it among its `goals`; all else is the same. It monitors the announced
+//! pid. It picks an id that its node has not used before, sends `drain_open`, and from then on `keepalive`
+//! every [`KEEPALIVE_MS`]. After `opened` it sends `servers`, the first `view` and `drain_start`, without
+//! waiting in between. `orders` are the embedded engine's actions and `events` its events, in the same
+//! shapes, so one loop serves both. The embedded engine follows from the start: it applies every order before
+//! that is executed, and every event. So it knows at any moment where each server is, and detects invalid
+//! orders. The drain drops the Rust node and continues with the embedded engine after an invalid order, a
+//! `refuse` for its drain, the `DOWN` of the announced pid, [`SILENCE_MS`] without a message, or a message
+//! that it cannot send. Orders that arrive after that are ignored; `drain_close` tells the Rust node.
 //! Attempts under way continue. The deadline and a cancel are carried out at the source, which then closes
-//! the drain. After `finish` comes the `report`: only with it the drain is over, and why servers were left
-//! that were never tried is taken from it.
+//! the drain. After `finish` comes the `report`. Only the report ends the drain; it has the reasons why
+//! servers were left that were never tried.
 //!
 //! # What the Rust node does
 //!
-//! It knows a drain by the connection it came over and its id. Of a message that is for no drain it answers
-//! `refuse` with `unknown_drain`, of a kind that it does not know `invalid`, of a newer version `{version, Got, 1}`. It forgets a drain on
-//! `drain_close`, when the drain's process or connection ends, after [`SILENCE_MS`] without a message
-//! (answering `silent`), and when it stops (answering `stopping`). It never sends anything but the messages
-//! above.
+//! It identifies a drain by its connection and its id. It answers a message for an unknown drain with
+//! `refuse` and `unknown_drain`, an unknown kind with `invalid`, and a newer version with `{version, Got,
+//! 1}`. It forgets a drain on `drain_close`, when the drain's process or connection ends, after
+//! [`SILENCE_MS`] without a message (answering `silent`), and when it stops (answering `stopping`). It never
+//! sends anything but the messages above.
 //!
 //! # An operator
 //!
@@ -79,8 +79,8 @@
 //!     │◀────────────────── move_done or refuse ───│
 //! ```
 //!
-//! An agent of an earlier release does not answer a kind that it does not know. Its `description` tells: without
-//! `cordoned` it knows neither `cordon_request` nor what was added with it.
+//! An agent of an earlier release does not answer unknown kinds. Its `description` shows what it knows:
+//! without `cordoned` it knows neither `cordon_request` nor the messages that were added with it.
 //!
 //! | message | file |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! `keepalive` and `drain_close`: a drainer shows that it still runs, or that it needs nothing more.
 //!
-//! Guarantee: neither has a field that could be wrong, except the drain's id.
+//! Guarantee: both have no field except the drain's id.
 
 use etf::{Error, Term, uint};
 

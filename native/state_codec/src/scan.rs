@@ -111,7 +111,8 @@ impl Kernel {
     }
 }
 
-/// Copies `src` to the start of `dst` up to its first special byte. What is behind the run in `dst` may be overwritten.
+/// Copies `src` to the start of `dst` up to its first special byte. Bytes of `dst` after that may be
+/// overwritten.
 ///
 /// # Panics
 /// When `dst` is not [`SLACK`] longer than `src`.

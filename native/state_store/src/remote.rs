@@ -48,7 +48,7 @@ pub(crate) struct Remote {
     /// Where credentials come from a service.
     refresh: Option<Arc<dyn Refresh>>,
     etags: Etags,
-    /// A custom endpoint. It may have replicas, and a header that asks the leader.
+    /// Whether the endpoint is custom. It may have replicas, and then a header makes the leader answer.
     custom_endpoint: bool,
     /// The provider documents that a conditional deletion and a write of the same version cannot both succeed.
     deletes_atomically: bool,

@@ -22,7 +22,7 @@ pub enum Command {
         /// The rules. The first one that matches a request applies.
         rules: Vec<Rule>,
     },
-    /// Lets held requests go on.
+    /// Releases held requests.
     Release {
         /// How many.
         count: u32,

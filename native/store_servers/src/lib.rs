@@ -2,13 +2,13 @@
 //!
 //! | server | what it is |
 //! |---|---|
-//! | [`Backend::s3`] | S3 in memory: correct, or wrong in the ways of [`Flaw`] |
+//! | [`Backend::s3`] | S3 in memory: correct, or with [`Flaw`]s |
 //! | [`Backend::google`] | Google Cloud Storage's XML API in memory |
 //! | [`Backend::proxy`] | any HTTP server, passed through |
 //!
-//! Each has a [`Script`] before it: [`Rule`]s that pick requests by kind, key and number and say what goes wrong with them, before or
-//! after the request was applied. Each also answers the exchanges for credentials (`credentials`), so that a rule can break those.
-//! Every request is counted and remembered.
+//! Each has a [`Script`] in front of it: [`Rule`]s select requests by kind, key and number and cause faults
+//! before or after the request is applied. Each also serves requests for credentials (`credentials`), so that
+//! rules can break these, too. Every request is counted and remembered.
 //!
 //! The program `store-servers` runs one of them for tests in another language: see `control`.
 //!

@@ -22,7 +22,7 @@ struct Arguments {
 enum Kind {
     /// S3 in memory, with the bucket `handoff`.
     S3 {
-        /// A way to be wrong; can be given several times.
+        /// A flaw of the server; can be given several times.
         #[arg(long, value_enum)]
         flaw: Vec<Flaw>,
     },

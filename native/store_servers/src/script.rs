@@ -183,12 +183,12 @@ impl Script {
         inner.rules = rules.into_iter().map(|rule| Active { rule, selected: 0, taken: 0, first: None }).collect();
     }
 
-    /// Lets the next `count` requests that are held, or will be, go on.
+    /// Releases the next `count` requests that are held now or later.
     pub fn release(&self, count: u32) {
         self.released.add_permits(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS));
     }
 
-    /// The requests since the last call of this, oldest first.
+    /// The requests since the last call of this function, oldest first.
     pub fn requests(&self) -> Vec<Seen> {
         self.inner().seen.drain(..).collect()
     }
@@ -225,7 +225,7 @@ impl Script {
         }
     }
 
-    /// Until the request is released.
+    /// Waits until the request is released.
     pub(crate) async fn hold(&self) {
         let _held = Counted::new(self, |counts| &mut counts.held);
         if let Ok(permit) = self.released.acquire().await {

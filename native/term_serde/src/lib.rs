@@ -1,4 +1,4 @@
-//! serde for Erlang terms, whichever form they are kept in: a NIF's or those of the external term format.
+//! serde for Erlang terms, in a NIF or in the external term format.
 //!
 //! | Rust | term |
 //! |---|---|

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ever_new_names_fill_a_bounded_table() {
+    async fn any_number_of_new_names_fill_a_bounded_table() {
         let mut repeats = Repeats::default();
         let logged = (0..10 * MOST).filter(|number| repeats.note(&format!("n{number}@h"), "kind").is_some()).count();
         assert_eq!((logged, repeats.logged.len()), (MOST, MOST));

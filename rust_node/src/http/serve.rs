@@ -180,7 +180,7 @@ mod tests {
     const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
     #[tokio::test]
-    async fn more_connections_than_there_may_be_are_closed_and_the_others_are_served() {
+    async fn connections_above_the_limit_are_closed_and_the_others_are_served() {
         let address = serving(Bounds { connections: 2, head: LONG, answer: LONG }).await;
         let mut first = with(address, b"GET / HTTP/1.1\r\nX: ").await;
         let _second = with(address, b"GET ").await;
@@ -203,7 +203,7 @@ mod tests {
         assert!(rest(with(address, WHOLE).await).await.ends_with("here"));
     }
     #[tokio::test]
-    async fn a_client_that_does_not_read_its_answer_or_reads_it_slowly_keeps_no_place() {
+    async fn a_client_that_does_not_read_its_answer_or_reads_it_slowly_is_disconnected() {
         let address = serving(Bounds { connections: 2, head: LONG, answer: Duration::from_millis(100) }).await;
         let long = b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n";
         let _reads_nothing = with(address, long).await;

@@ -97,7 +97,7 @@ fn everything(directory: &Path) -> BTreeMap<String, (Vec<u8>, SystemTime)> {
 }
 
 #[tokio::test]
-async fn a_store_in_order_is_exit_code_0() {
+async fn a_store_without_problems_is_exit_code_0() {
     let place = Place::new();
     place.put_recorded("running/nested").await;
     place.put_heartbeat("app@vm").await;
@@ -108,7 +108,7 @@ async fn a_store_in_order_is_exit_code_0() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_as_a_table_and_as_json_and_exit_code_4() {
+async fn problems_are_listed_as_a_table_and_as_json_with_exit_code_4() {
     let place = Place::new();
     place.put_recorded("running/nested").await;
     place.put_recorded("stopped_graceful/nested").await;
@@ -128,7 +128,7 @@ async fn what_is_wrong_is_named_as_a_table_and_as_json_and_exit_code_4() {
 }
 
 #[tokio::test]
-async fn nothing_in_the_store_is_touched() {
+async fn nothing_in_the_store_is_changed() {
     let place = Place::new();
     place.put_recorded("running/nested").await;
     // A file that a killed process left behind. Opening the store for writing would remove it.
@@ -141,7 +141,7 @@ async fn nothing_in_the_store_is_touched() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_exit_code_1_and_is_not_made() {
+fn a_store_that_does_not_exist_is_exit_code_1_and_is_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
     let output = audit(&url(&missing), &[]);

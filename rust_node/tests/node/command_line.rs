@@ -41,7 +41,7 @@ fn one_mistake_gives_one_error() {
 }
 
 #[test]
-fn a_mistake_is_named_by_what_the_command_takes() {
+fn an_error_names_only_flags_that_the_command_has() {
     let said = |arguments: &[&str]| {
         let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -66,7 +66,7 @@ fn a_second_node_of_one_name_on_one_machine_is_told_so() {
 }
 
 #[test]
-fn a_wrong_node_of_a_command_is_named_without_a_setting_that_was_not_given() {
+fn an_error_about_a_node_argument_does_not_name_a_setting() {
     let wrong = |arguments: &[&str]| {
         let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
         String::from_utf8(output.stderr).expect("text")
@@ -93,7 +93,7 @@ fn the_version_names_the_program() {
 }
 
 #[test]
-fn commands_that_only_ask_list_no_flag_of_a_node_that_runs() {
+fn help_of_commands_that_only_ask_lists_no_flags_of_run() {
     let flags = |command: &str| String::from_utf8(run(&[command, "--help"], &[]).stdout).expect("text");
     for of_run in ["--listen ", "--http ", "DURABLE_HANDOFF_NAME"] {
         assert!(flags("run").contains(of_run), "{of_run}");
@@ -119,7 +119,7 @@ fn a_command_does_not_take_the_name_of_the_node_that_its_file_is_for() {
 }
 
 #[test]
-fn a_cookie_on_the_command_line_is_not_understood() {
+fn there_is_no_cookie_flag_on_the_command_line() {
     let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie", "secret"], &[]);
     assert_eq!(output.status.code(), Some(2));
 }
@@ -274,14 +274,14 @@ async fn a_running_node_says_what_it_coordinates() {
 }
 
 #[test]
-fn the_status_of_a_node_that_is_not_there_is_exit_code_3() {
+fn the_status_of_a_node_that_does_not_run_is_exit_code_3() {
     let (_held, port) = unused_port();
     assert_eq!(run(&["status", "--http", &format!("127.0.0.1:{port}")], &[]).status.code(), Some(3));
     assert_eq!(run(&["status", "--http", "nonsense"], &[]).status.code(), Some(2));
 }
 
 #[test]
-fn a_service_that_is_something_else_is_an_error_not_a_table() {
+fn a_service_that_is_not_our_node_is_an_error_and_not_a_table() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = other.local_addr().expect("an address").to_string();
     let answering = std::thread::spawn(move || {

@@ -118,7 +118,7 @@ fn a_node_that_refuses_or_has_no_agent_is_exit_code_6() {
 }
 
 #[test]
-fn a_node_that_is_lost_on_the_way_is_exit_code_7_and_says_that_the_drain_may_go_on() {
+fn a_node_that_is_lost_during_the_drain_is_exit_code_7_and_says_that_the_drain_may_continue() {
     for mode in ["exit", "vanish"] {
         let (_beam, name) = agent(otps()[0], mode);
         let output = drain(&name, &[]);
@@ -128,7 +128,7 @@ fn a_node_that_is_lost_on_the_way_is_exit_code_7_and_says_that_the_drain_may_go_
 }
 
 #[test]
-fn a_node_that_is_not_there_is_exit_code_3_and_a_wrong_name_is_2() {
+fn an_unreachable_node_is_exit_code_3_and_a_wrong_name_is_2() {
     let code = |node: &str, flags: &[&str]| command(node, flags).output().expect("it runs").status.code();
     assert_eq!(code(&node_name("nobody"), &[]), Some(3));
     assert_eq!(code("no_host", &[]), Some(2));
@@ -136,7 +136,7 @@ fn a_node_that_is_not_there_is_exit_code_3_and_a_wrong_name_is_2() {
 }
 
 #[test]
-fn an_interrupted_command_says_that_the_drain_goes_on_and_it_does() {
+fn an_interrupted_command_says_that_the_drain_continues_and_it_does() {
     let (mut beam, name) = agent(otps()[0], "hold");
     let mut process = shown(&name);
     process.signal("-INT");
@@ -155,7 +155,7 @@ fn shown(node: &str) -> Process {
 }
 
 #[test]
-fn a_node_that_is_cordoned_and_takes_servers_again_says_so() {
+fn cordon_and_uncordon_print_the_state_of_the_node() {
     let (mut beam, name) = agent(otps()[0], "moves");
     let output = ask(&["cordon", &name]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -169,7 +169,7 @@ fn a_node_that_is_cordoned_and_takes_servers_again_says_so() {
 }
 
 #[test]
-fn a_move_says_from_where_to_where_and_one_that_is_refused_says_why() {
+fn a_move_prints_source_and_target_and_a_refused_one_the_reason() {
     let (mut beam, name) = agent(otps()[0], "moves");
     let output = ask(&["move", &name, "user/1", "--to", "c@h", "--timeout-ms", "900"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -185,7 +185,7 @@ fn a_move_says_from_where_to_where_and_one_that_is_refused_says_why() {
 }
 
 #[test]
-fn a_node_of_an_earlier_release_is_named_and_not_waited_for() {
+fn a_node_of_an_earlier_release_is_named_without_waiting() {
     let (_beam, name) = agent(otps()[0], "old");
     for arguments in [&["cordon", &name][..], &["move", &name, "k"], &["rebalance", "--connect", &name]] {
         let output = ask(arguments);
@@ -196,7 +196,7 @@ fn a_node_of_an_earlier_release_is_named_and_not_waited_for() {
 }
 
 #[test]
-fn a_node_without_supervisors_whose_release_may_be_an_earlier_one_is_not_waited_for() {
+fn a_node_without_supervisors_whose_release_may_be_an_earlier_one_is_refused_without_waiting() {
     let (mut beam, name) = agent(otps()[0], "bare");
     for arguments in [
         &["cordon", &name][..],

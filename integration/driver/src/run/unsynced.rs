@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_states_less_do_not_count_as_fewer() {
+    fn a_small_difference_in_states_does_not_count_as_fewer() {
         assert!(are_fewer(900, 1_000));
         assert!(!are_fewer(990, 1_000) && !are_fewer(2_000, 1_000) && !are_fewer(0, 0));
     }

@@ -1,5 +1,8 @@
 defmodule DurableHandoff.ClientTest do
-  @moduledoc "Callers, with a registry and servers that the test controls. Only tests that name a poll wait for one."
+  @moduledoc """
+  Callers, with a registry and servers that the test controls. Only tests whose name mentions a poll wait for
+  one.
+  """
   use ExUnit.Case, async: true
 
   import DurableHandoff.Eventually
@@ -253,7 +256,7 @@ defmodule DurableHandoff.ClientTest do
       await_queued(blocked, 1)
       FakeServer.stop(blocked, :shutdown)
       await_waiting(context, 1)
-      # Told again by another node that is late.
+      # Another node sends the same outdated hint again.
       hint(sup, [{"k", blocked}])
       await_waiting(context, 1)
       announce(context)
@@ -328,7 +331,7 @@ defmodule DurableHandoff.ClientTest do
       await_waiting(context, 50)
       Process.exit(first, :kill)
       wait_until(fn -> Process.whereis(Server.name(sup)) == nil end)
-      # Its subscription went with it.
+      # Its subscription ended with it.
       :ets.insert(sup, {{:subscribers, "k"}, []})
       waiting(context)
       await_waiting(context, 50)
@@ -397,13 +400,13 @@ defmodule DurableHandoff.ClientTest do
     server
   end
 
-  # As a draining node does.
+  # Sends a hint as a draining node does.
   defp hint(sup, owners), do: send(Server.name(sup), {DurableHandoff.Client, :owners, 1, owners})
 
   defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
   defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
 
-  # Gone when this returns: a caller that came before would find it, and get its end.
+  # Waits until it has ended, because an earlier caller would still find it and get its exit reason.
   defp kill(server) do
     ref = Process.monitor(server)
     Process.exit(server, :kill)

@@ -185,7 +185,7 @@ defmodule DurableHandoff.Client.ServerTest do
       waiting(context, poll_ms: 10)
       FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)
 
-      # Where this VM is held at the end of their time they have no reason: another time.
+      # If this VM is delayed when their time ends, the error lacks the reason. Then the test repeats.
       wait_until(fn ->
         calls = for key <- ["k", "l"], do: call(sup, key, start: {Room, %{}}, timeout: 1_000)
 
@@ -266,7 +266,7 @@ defmodule DurableHandoff.Client.ServerTest do
     start_supervised!(%{id: Server, start: {Server, :start_link, [Map.merge(arguments, Map.new(more))]}})
   end
 
-  # Every start asks the test, which answers `{:starting, pid}` with what it shall return.
+  # Every start sends `{:starting, pid}` to the test, which replies with the result of the start.
   defp starting(%{sup: sup}) do
     test = self()
 

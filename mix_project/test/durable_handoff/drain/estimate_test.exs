@@ -8,8 +8,8 @@ defmodule DurableHandoff.Drain.EstimateTest do
 
   defp drain_ms(measured, moves, given \\ []), do: Estimate.make(measured, moves, 3, Options.new!(given)).drain_ms
 
-  # Drains that were measured on the stores named, on two cores that all nodes shared. The first three on cores
-  # that had nothing else to do, those of "a busy machine" at a load of 20 to 30.
+  # Measured drains on these stores, on two cores that all nodes shared: without other work, or, for "a busy
+  # machine", at a load of 20 to 30.
   for {store, measured, moves, took_ms} <- [
         {"8 slots of 10 ms", %{round_trip_us: 10_900, per_second: 660.0}, 500, 2_800},
         {"10 ms, no limit", %{round_trip_us: 10_900, per_second: :infinity}, 800, 1_400},
@@ -29,7 +29,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
   end
 
-  test "busier processors make moves slower, a little where the store holds them up" do
+  test "busy processors make moves slower, but only a little if the store is the limit" do
     quick = %{round_trip_us: 100, per_second: 16_000.0, remote_us: 12.0}
     assert_in_delta drain_ms(%{quick | remote_us: 120.0}, 10_000) / drain_ms(quick, 10_000), 10.0, 3.0
     slow = %{round_trip_us: 10_000, per_second: 200.0, remote_us: 12.0}
@@ -47,7 +47,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert Estimate.with_writes(%{measured | per_second: :infinity}, 1_000).per_second == :infinity
   end
 
-  test "writes that only the processors held up show no limit of the store" do
+  test "writes that only waited for processors show no limit of the store" do
     # 1,000 servers were asked, half of them had something to store.
     quick = %{written: 500, asked: 1_000, span_us: 50_000, shortest_us: 400}
     measured = quick |> Estimate.of_writes(50) |> Estimate.with_processors(18.6)
@@ -61,7 +61,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
   end
 
-  test "more servers take longer, a slower store takes longer, and a fixed concurrency does not climb" do
+  test "more servers or a slower store take longer, and a fixed concurrency does not rise" do
     store = %{round_trip_us: 10_000, per_second: :infinity}
     assert drain_ms(store, 200) < drain_ms(store, 400)
     assert drain_ms(store, 200) < drain_ms(%{store | round_trip_us: 30_000}, 200)
@@ -70,46 +70,46 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert drain_ms(store, 0) < drain_ms(store, 1)
   end
 
-  describe "what a drain may start with" do
+  describe "the number of moves with which a drain starts" do
     defp start(written, span_ms, shortest_ms) do
       %{written: written, asked: written, span_us: span_ms * 1_000, shortest_us: shortest_ms * 1_000}
       |> Estimate.of_writes(50)
       |> Estimate.start()
     end
 
-    test "a store on which no write has waited: as many moves as writes" do
+    test "no write has waited in the store: as many moves as parallel writes" do
       assert %{limit: 50, knee: false} = start(500, 110, 10)
-      # A busy machine.
+      # As on a busy machine.
       assert %{limit: 50, knee: false} = start(500, 190, 10)
     end
 
-    test "a store of few slots: as many moves as it has served requests at a time" do
+    test "a store with few slots: as many moves as it served requests at a time" do
       assert %{limit: 8, latency_us: latency_us} = start(500, 630, 10)
       assert latency_us in 42_000..70_000
       assert %{limit: 1} = start(100, 1_000, 10)
     end
 
-    test "a busy machine makes few slots look like fewer: the search goes on from there" do
+    test "a busy machine makes a store look smaller: the limiter searches from there" do
       assert %{limit: 5, knee: false} = start(500, 1_000, 10)
     end
 
-    test "processors that are busier than the store say nothing about it" do
+    test "nothing is known of the store if the processors are the limit" do
       assert Estimate.start(Estimate.of_writes(%{written: 500, asked: 500, span_us: 100_000, shortest_us: 300}, 50)) ==
                nil
     end
   end
 
-  test "the estimate of a drain that starts from an earlier one is that drain's rate" do
+  test "a drain that starts from an earlier measurement is estimated with the earlier rate" do
     learnt = %{limit: 8, latency_us: 42_000, knee: true}
     # 1,000 moves, eight at a time.
     assert_in_delta drain_ms(Estimate.of_learnt(learnt), 1_000), 1_000 / 8 * 42, 600
     unlimited = Estimate.of_learnt(%{learnt | limit: 50, knee: false})
     assert drain_ms(unlimited, 1_000) < drain_ms(%{round_trip_us: 10_500, per_second: :infinity}, 1_000)
-    # Where the processors were the limit, a move took as long as it had to wait for them.
+    # If the processors were the limit, the time of a move includes waiting for them.
     assert_in_delta drain_ms(Estimate.of_learnt(%{limit: 10, latency_us: 5_000, knee: true}), 1_000), 500, 100
   end
 
-  test "what an earlier drain has learnt comes before what was measured just now" do
+  test "what an earlier drain has learnt takes precedence over a new measurement" do
     measured = %{round_trip_us: 200, per_second: 20_000.0, remote_us: 12.0}
     learnt = %{limit: 10, latency_us: 20_000, knee: true}
     assert Estimate.with_learnt(measured, nil) == measured
@@ -117,7 +117,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert drain_ms(Estimate.with_learnt(measured, %{learnt | knee: false}), 1_000) < 1_000
   end
 
-  test "states that are stored first take their time, and what fits is less" do
+  test "time for storing states first is included, and fewer servers fit" do
     options = Options.new!(timeout_ms: 5_000)
 
     for measured <- [%{round_trip_us: 10_000, per_second: 800.0}, %{round_trip_us: 50_000, per_second: :infinity}] do
@@ -129,7 +129,7 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
   end
 
-  test "what fits agrees with how long it takes" do
+  test "the number of servers that fit matches the estimated time" do
     for per_second <- [:infinity, 50.0, 800.0], moves <- [1, 30, 1_000, 50_000], timeout_ms <- [200, 5_000, 60_000] do
       measured = %{round_trip_us: 8_000, per_second: per_second}
       estimate = Estimate.make(measured, moves, 3, Options.new!(timeout_ms: timeout_ms))

@@ -13,7 +13,7 @@ defmodule DurableHandoff.Drain.PeersTest do
     ArgumentError -> false
   end
 
-  test "ten unreachable nodes do not keep a drain from trying the others" do
+  test "ten unreachable nodes do not prevent a drain from trying the others" do
     view = Host.View.build(:no_host, [], [])
     names = for n <- 1..25, do: "peers-#{System.unique_integer([:positive])}-#{n}@127.0.0.1"
     nodes = for name <- names, do: %{name: name, connected: false, draining: false, stamp_ms: view.now_ms}

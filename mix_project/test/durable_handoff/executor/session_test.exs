@@ -1,6 +1,6 @@
 defmodule DurableHandoff.Executor.SessionTest do
-  # The test is the Rust node: it has the name that a drain sends to, gets what it is sent, and answers what
-  # it wants. Time is an argument, so nothing here waits.
+  # The test acts as the Rust node: it registers the name to which a drain sends, receives its messages and
+  # answers them. Time is an argument, so nothing here waits.
   use ExUnit.Case
 
   import DurableHandoff.EngineTerms, only: [view: 1]
@@ -86,7 +86,7 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert {%{moved: 1, left: %{capacity: 1}}, %{executor: {:node, _name}}} = Session.report(session, 9)
     end
 
-    test "takes an ending of a later release for its own, and the rest of the report as it is" do
+    test "replaces an unknown ending of a later release with its own, and keeps the rest of the report" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
       {[], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
@@ -152,8 +152,8 @@ defmodule DurableHandoff.Executor.SessionTest do
 
       {{orders, _wake, session}, log} = collect(fn -> Session.poll(session, 2 * @second) end)
       assert [{:warning, :executor_lost, %{supervisor: Sup, reason: :silent}}] = log
-      # The displaced one first, not where it failed; then one that was never tried; the others are stopped
-      # already.
+      # First the displaced server, at another target; then one that was never tried; the others are already
+      # stopped.
       assert [{:start, 1, "b@h", 2, _}, {:start, 4, _, 1, _}] = orders
 
       # Orders that the node sends now are late.
@@ -305,7 +305,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     refute_received {@me, 1, _kind, _id}
   end
 
-  # The whole life of the node's end, up to `started`.
+  # Opens and starts the drain on the side of the Rust node, up to `started`.
   defp running(count, pid \\ self()) do
     {session, id} = opened(count, pid)
     {[], _wake, session} = poll(session)
@@ -316,7 +316,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     {received(session, {:started, id}), id}
   end
 
-  # A drain asks what to do every 500 ms at least, and nothing comes of it before `until`.
+  # Polls every 500 ms, as a drain does, and expects no orders before `until`.
   defp quiet(session, until) do
     Enum.reduce(500_000..(until - 1)//500_000, session, fn now, session ->
       {[], _wake, session} = Session.poll(session, now)

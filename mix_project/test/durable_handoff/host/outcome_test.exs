@@ -22,7 +22,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
     owner = &Outcome.owner({:returned, &1}, old)
     assert owner.({:ok, {there, %{}}}) == there
     assert owner.({:error, {:already_started, {there, %{}}}}) == there
-    # In its init, or still the old one: not an owner yet.
+    # A process in `init`, or the old one, is not an owner.
     for answer <- [
           {:error, {:already_started, there}},
           {:error, {:unreachable, there}},
@@ -113,7 +113,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) ==
                {:verify, :reservation_lost}
 
-      # What DurableServer really does: `nil and ...`.
+      # DurableServer's actual error, from `nil and ...`.
       assert raised(:error, {:badbool, :and, nil}, context) == {:verify, :reservation_lost}
       assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:verify, :reservation_lost}
     end
@@ -252,13 +252,13 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
   describe "an answer that is no answer" do
     test "raised, exited, thrown", context do
-      # The server's own code runs in other processes.
+      # The server's own code runs in other processes, so it is not the cause.
       assert raised(:error, %RuntimeError{}, context) == {:verify, {:displaced, :unknown}}
 
       assert raised(:error, %{__struct__: Req.TransportError, __exception__: true}, context) ==
                {:verify, {:displaced, :store}}
 
-      # Its init answered :ignore, for which DurableServer has no clause.
+      # The server's init returned :ignore, for which DurableServer has no clause.
       assert raised(:error, {:case_clause, :ignore}, context) == {:verify, {:displaced, :server}}
       assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:verify, {:displaced, :server}}
 

@@ -9,7 +9,7 @@ defmodule DurableHandoff.Host.SyncTest do
 
   defmodule Server do
     @moduledoc false
-    # Its state is unchanged, or cannot be written: DurableServer then logs an error.
+    # A server whose state is unchanged, or whose write fails, for which DurableServer logs an error.
     use GenServer
 
     @impl true
@@ -27,7 +27,8 @@ defmodule DurableHandoff.Host.SyncTest do
 
   defmodule Gated do
     @moduledoc false
-    # A server whose writes fail. After each failed write it answers one request, and waits until it is let on.
+    # A server whose writes fail. After each failed write it answers one request and waits until the test
+    # releases it.
     use GenServer
 
     @impl true
@@ -96,7 +97,7 @@ defmodule DurableHandoff.Host.SyncTest do
         second = Task.async(fn -> Sync.run(pid, watch, 30_000) end)
         await_queued(pid, 6)
         :sys.resume(pid)
-        # The second one's write fails after the first one has its answer.
+        # The write for the second process fails after the first one has its result.
         assert {:failed, _cause} = Task.await(first, 30_000)
         send(pid, :go_on)
         assert {:failed, _cause} = Task.await(second, 30_000)

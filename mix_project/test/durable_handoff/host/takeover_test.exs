@@ -11,18 +11,18 @@ defmodule DurableHandoff.Host.TakeoverTest do
         {{:error, {:capacity_limit, :max_memory}}, {:refused, :full}},
         {{:error, :max_children}, {:refused, :full}},
         {{:error, {:capacity_limit, :node_shutting_down}}, {:refused, :draining}},
-        # Later.
+        # The start may succeed later.
         {{:error, :timeout}, {:wait, :starting}},
         {{:error, {:unreachable, :noproc}}, {:wait, :starting}},
         {{:error, {:already_started, :noproc}}, {:wait, :starting}},
         {{:error, :singleflight_overloaded}, {:wait, :starting}},
         {{:error, :not_ready}, {:wait, :starting}},
         {{:error, :conflict}, {:wait, :starting}},
-        # Ended on purpose.
+        # The server was ended deliberately.
         {{:error, {:already_started, :deleting}}, {:left_alone, :deleting}},
         {{:error, :cordoned}, {:left_alone, :cordoned}},
         {{:error, :permanently_crashed}, {:left_alone, :permanently_crashed}},
-        # A store that failed looks like this to DurableServer before 0.1.7, and like the next ones after.
+        # Before 0.1.7 DurableServer answers a store failure like this, later versions like the next ones.
         {{:error, :not_found}, {:failed, :store}},
         {{:error, {:storage_unavailable, :no_quorum}}, {:failed, :store}},
         {{:error, :unavailable}, {:failed, :store}},
@@ -43,7 +43,7 @@ defmodule DurableHandoff.Host.TakeoverTest do
   test "the node of the process is the one that started the server" do
     assert Takeover.meaning({:returned, {:ok, {self(), %{}}}}, @source) == :started
     assert Takeover.meaning({:returned, {:error, {:already_started, {self(), nil}}}}, @source) == :started
-    # One that only holds the lock may still fail.
+    # A process that only holds the lock may still fail to start.
     assert Takeover.meaning({:returned, {:error, {:unreachable, self()}}}, @source) == {:wait, :starting}
   end
 

@@ -39,7 +39,7 @@ defmodule DurableHandoff.Host.ViewTest do
     node
   end
 
-  test "a plain heartbeat" do
+  test "a minimal heartbeat" do
     assert one(row()) == %{
              name: "a@h",
              stamp_ms: @now - 100,

@@ -3,7 +3,7 @@ defmodule DurableHandoff.Leftovers.PaceTest do
 
   alias DurableHandoff.Leftovers.Pace
 
-  # Takes all that can be had now.
+  # Takes all permits that are available now.
   defp take_all(pace, permits \\ []) do
     case Pace.take(pace) do
       {nil, pace} -> {permits, pace}
@@ -22,7 +22,7 @@ defmodule DurableHandoff.Leftovers.PaceTest do
     {permits, pace} = take_all(Pace.new(:adaptive, 50))
     assert length(permits) >= 8
 
-    # Latency in step with what is in flight: a queue, and nothing else.
+    # Latency proportional to the starts in flight, as in a pure queue.
     pace =
       Enum.reduce(1..200, give_all(pace, permits, :served), fn _round, pace ->
         {permits, pace} = take_all(pace)

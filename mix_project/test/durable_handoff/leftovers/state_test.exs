@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Leftovers.StateTest do
-  @moduledoc "The receiver's rules, on a node without DurableServer: the test plays the registry and the store."
+  @moduledoc "The receiver's rules, on a node without DurableServer. The test acts as registry and store."
   use ExUnit.Case, async: true
 
   import DurableHandoff.LogEvents
@@ -25,7 +25,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
 
   defp entry(state, id, key), do: state.adoptions[id].entries[key]
 
-  # A try whose process is known, but which has not answered.
+  # An attempt whose process is known but has not answered.
   defp trying(state) do
     state = State.pump(state)
     {state, for({pid, {{_id, key}, _permit, _monitor}} <- state.starts.running, into: %{}, do: {key, pid})}

@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Rebalance.WatchTest do
-  @moduledoc "When a node that rebalances by itself does so, on a clock of the test's."
+  @moduledoc "When a node with the option `rebalance` rebalances, with a clock that the test sets."
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Rebalance.Watch
@@ -11,7 +11,7 @@ defmodule DurableHandoff.Rebalance.WatchTest do
   @lately {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{moved_lately: 5}, moved: 4}}}
   @done {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{}, moved: 9}}}
 
-  test "beside a node that is cordoned for a day it plans less and less often, at least once an hour" do
+  test "while another node stays cordoned it plans less and less often, at least once an hour" do
     {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a, :cordoned] end, @idle, 24 * @hour_us)
     assert length(runs) in 24..36
     waits = runs |> Enum.zip(tl(runs)) |> Enum.map(fn {earlier, later} -> later - earlier end)
@@ -24,24 +24,25 @@ defmodule DurableHandoff.Rebalance.WatchTest do
     nodes = fn at_us -> if at_us < changed_us, do: [:a, :cordoned], else: [:a, :b] end
     {runs, timing} = watch(Watch.timing(@after_ms, 0), nodes, @idle, changed_us + 65 * @second_us)
     assert List.last(runs) == changed_us + @after_ms * 1_000
-    # And the next ones wait from the beginning again.
+    # After that the waiting times start from the beginning.
     {[again | _], _timing} = watch(timing, nodes, @idle, changed_us + 300 * @second_us)
     assert again - changed_us <= 4 * @after_ms * 1_000
   end
 
-  test "after one that left servers which had arrived lately it does not wait longer, and after one that is done for ever" do
+  test "it does not wait longer after a rebalance that left servers which had arrived recently, and it waits for a change after one that moved everything" do
     {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @lately, @hour_us)
     assert length(runs) == 59 or length(runs) == 60
     assert {[_once], _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @done, 24 * @hour_us)
   end
 
-  test "a change while one runs makes the next one due, whatever came out" do
+  test "a change during a rebalance makes the next one due, whatever its result" do
     timing = Watch.timing(@after_ms, 0) |> Watch.look([:a], 0)
     timing = Watch.look(%{timing | due?: false}, [:a, :b], @second_us)
     assert Watch.due?(Watch.ended(timing, @done, 2 * @second_us), @second_us + @after_ms * 1_000)
   end
 
-  # Looks once a second until `end_us`; a rebalance takes no time and ends with `reason`. When they began.
+  # Checks once a second until `end_us`. Each rebalance takes no time and ends with `reason`. Returns when
+  # they began.
   defp watch(timing, nodes, reason, end_us) do
     first_us = div(timing.since_us, @second_us) + 1
 

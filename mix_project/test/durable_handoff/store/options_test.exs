@@ -5,7 +5,7 @@ defmodule DurableHandoff.Store.OptionsTest do
   alias DurableHandoff.Store
   alias DurableHandoff.Store.Options
 
-  # One line for each way in which one option can be wrong: option, value, what the message must say it takes.
+  # One line for each invalid value: the option, the value, and the text that the message must contain.
   @bad [
     {:url, nil, "option :url is required, for example \"s3://bucket/path\""},
     {:url, "", ":url expects a string"},

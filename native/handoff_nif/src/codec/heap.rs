@@ -145,7 +145,7 @@ impl<'a> Heap<'a> {
         unsafe { sys::enif_is_atom(self.env, term.0) != 0 }
     }
 
-    /// The characters of an atom that has none above U+00FF, one byte each.
+    /// The text of an atom in Latin-1, one byte per character; `None` if a character is above U+00FF.
     #[inline]
     pub fn latin1(self, atom: Handle<'a>, buffer: &mut [u8; 256]) -> Option<usize> {
         let encoding = ErlNifCharEncoding::ERL_NIF_LATIN1;
@@ -241,7 +241,7 @@ impl<'a> Heap<'a> {
 
     /// The empty list, which is one and the same term everywhere.
     pub fn empty_list(self) -> Handle<'a> {
-        // SAFETY: of no elements nothing is read.
+        // SAFETY: with a length of 0 no element is read.
         Handle::new(unsafe { sys::enif_make_list_from_array(self.env, std::ptr::null(), 0) })
     }
 

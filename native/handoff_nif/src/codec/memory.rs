@@ -62,7 +62,7 @@ pub fn give_back_stacks(stacks: Stacks<'_>, buffer: Vec<u8>) {
 }
 
 impl Stacks<'_> {
-    /// The memory of the stacks without what was in them. Collecting from nothing keeps the allocation.
+    /// The empty stacks with their allocations: collecting from an empty iterator reuses the memory.
     fn emptied<'b>(self) -> Stacks<'b> {
         fn empty<'a, 'b>(mut stack: Vec<Handle<'a>>) -> Vec<Handle<'b>> {
             stack.clear();
@@ -78,7 +78,7 @@ impl Stacks<'_> {
 /// writing it.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
-/// Bounds of the first buffer, also when the caller expects another size.
+/// Bounds of the first buffer, regardless of the size that the caller expects.
 const SHORTEST_GUESS: usize = 256 * 1024;
 const LONGEST_GUESS: usize = 64 * 1024 * 1024;
 

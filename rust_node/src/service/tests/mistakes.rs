@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn messages_for_an_unknown_drain_are_refused_and_those_of_another_node_are_that() {
+fn messages_for_an_unknown_drain_are_refused_even_if_another_node_has_that_number() {
     let mut service = service();
     start(&mut service, MS(0), "a@h", 10, &["c@h"]);
     let messages: [Message; 3] =
