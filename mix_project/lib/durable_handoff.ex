@@ -35,7 +35,8 @@ defmodule DurableHandoff do
     1. The node learns that it is to stop, from SIGTERM, `bin/my_app stop` or `prepare_stop/0`. It marks itself
        as draining, so that other nodes send it no servers, and has all its servers store their state while they
        run.
-    2. Its supervisors stop their children, last to first. When it is the turn of the Drainer, the drain starts.
+    2. Its supervisors stop their children, last to first. The drain starts when the Drainer's supervisor is
+       told to stop.
     3. The drain takes a snapshot of the servers and of the other nodes. The Rust engine in this VM, or a Rust
        node that runs the same engine for all draining nodes, decides which server moves where and when.
     4. For each move, a process asks DurableServer to move the server, and reports the outcome to the engine.
@@ -171,7 +172,7 @@ defmodule DurableHandoff do
   another way, or before SIGTERM. Calling it again is harmless. It needs the application `:durable_handoff` to run, as
   it does unless a dependency has `runtime: false`: without it no supervisor is marked.
 
-  **There is no way back:** this node starts no servers until its supervisors are restarted.
+  **This cannot be undone:** the node starts no servers until its supervisors are restarted.
 
   Returns within about five seconds. Errors:
 
@@ -197,9 +198,9 @@ defmodule DurableHandoff do
   callers get the report, with `ended: :cancelled`. A drain that waits until a rebalance has ended is cancelled with it,
   before its first move.
 
-  Servers that have not moved go on running here. After a drain the node stays cordoned: other nodes send it no
-  servers, and it starts none until `uncordon/1`. During a shutdown the graceful shutdown stops
-  the rest, which is offered to other nodes as at any other end of a drain.
+  Servers that have not moved continue to run on this node. After a drain the node stays cordoned: other nodes
+  send it no servers, and it starts none until `uncordon/1`. During a shutdown the graceful shutdown stops the
+  rest, which is offered to other nodes as at any other end of a drain.
 
       :ok = DurableHandoff.cancel(MyApp.Durable)
   """
@@ -210,7 +211,7 @@ defmodule DurableHandoff do
   defp explain(result, _supervisor), do: result
 
   @doc """
-  Cordons this node: it takes no servers, and what runs goes on running.
+  Cordons this node: other nodes send it no servers, and servers that run there continue to run.
 
   Other nodes send it none, also in drains that run already, and DurableServer's own placement chooses other
   nodes. It starts none itself: `ensure_started_child` on this node places the server elsewhere. Connected nodes
@@ -293,8 +294,8 @@ defmodule DurableHandoff do
   This function does not wait for `after_ms`. With `after_ms: 0` servers that have just arrived may move, too.
 
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
-  `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight go on by themselves),
-  `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
+  `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight continue by
+  themselves), `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
   """
   @spec rebalance(atom(), keyword()) ::
           {:ok, Report.t() | Plan.t() | :started | :joined}

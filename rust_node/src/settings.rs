@@ -197,7 +197,8 @@ fn check(
     }
 }
 
-/// A single word that is no level would be the name of a target, and only its lines would be logged.
+/// A single word that is not a level would be taken for the name of a target, and only its lines would be
+/// logged.
 fn wrong_log_level(text: &str) -> Option<String> {
     if let Err(error) = text.parse::<Targets>() {
         return Some(format!("log_level: got {text:?}: {error}"));

@@ -2,10 +2,11 @@ defmodule DurableHandoff.Cordon do
   @moduledoc false
   # Cordons and uncordons this node for one supervisor. One process beside each Drainer.
   #
-  # A cordoned node takes no servers: other nodes send none, their drains and DurableServer's own placement choose
-  # other nodes, and it starts none itself (`DurableHandoff.Host.Mark`). What runs goes on running. Connected
-  # nodes learn of the change within milliseconds; the others with the next heartbeat, within ten seconds as
-  # DurableServer is configured by default. A drain that runs on another node asks once a second besides.
+  # A cordoned node takes no servers: other nodes send none, their drains and DurableServer's own placement
+  # choose other nodes, and it starts none itself (`DurableHandoff.Host.Mark`). Servers that run there
+  # continue to run. Connected nodes learn of the change within milliseconds; the others with the next
+  # heartbeat, within ten seconds as DurableServer is configured by default. A drain that runs on another node
+  # asks once a second besides.
   #
   # This process stays a member of the heartbeat group until DurableServer's own heartbeat has the same mark.
 

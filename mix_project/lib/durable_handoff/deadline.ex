@@ -150,7 +150,7 @@ defmodule DurableHandoff.Deadline do
     max(ceil(@graceful_factor * rounds * write_ms), @least_graceful_ms)
   end
 
-  @doc "When a shutdown tells the drain that it found running to end."
+  @doc "When a shutdown tells a drain that already runs to end."
   @spec cancel_us(t()) :: integer()
   def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 

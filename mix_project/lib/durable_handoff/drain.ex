@@ -146,7 +146,7 @@ defmodule DurableHandoff.Drain do
 
   defp prepare(drain), do: %{drain | storing: Storing.none(), stays?: true}
 
-  # Without the mark other nodes may still send servers here. The drain moves what it can all the same.
+  # Without the mark other nodes may still send servers here. The drain still moves what it can.
   defp mark(%{supervisor: supervisor} = drain) do
     with {:error, reason} <- put_mark(drain) do
       text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
@@ -364,8 +364,8 @@ defmodule DurableHandoff.Drain do
     %{drain | attempts: Attempts.replace(attempts, pid, server)}
   end
 
-  # The Drainer or DurableServer's supervisor. In a shutdown the Drainer gives up at its limit. Leftovers are offered to
-  # other nodes all the same.
+  # The Drainer or DurableServer's supervisor. In a shutdown the Drainer stops waiting at its limit. Leftovers
+  # are still offered to other nodes.
   defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
     do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
 

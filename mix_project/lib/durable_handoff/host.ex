@@ -1,5 +1,5 @@
 defmodule DurableHandoff.Host do
-  # DurableServer is no dependency of this library. All calls of it here, and under `host/`, go through
+  # DurableServer is not a dependency of this library. All calls of it here, and under `host/`, go through
   # `apply`, so that the compiler does not look for its functions.
 
   @moduledoc false

@@ -17,8 +17,8 @@ defmodule DurableHandoff.Leftovers do
   #   * Nothing is started that was stopped for good, deleted, cordoned, or has crashed.
   #   * A source that dies before its graceful shutdown has ended changes only the time: its lock has to
   #     expire first.
-  #   * If this node goes down, or drains, the next receiver in line adopts what it has not started. A line
-  #     has three.
+  #   * If this node goes down, or drains, the next receiver in the line adopts the servers that it has not
+  #     started. A line has three receivers.
   #   * Bounded: at most 300,000 servers are held; what has not been started after five minutes is dropped;
   #     starts run at the pace that the engine's limiter finds, or up to eight at a time while the store does
   #     not fail; at most `max_concurrency`.

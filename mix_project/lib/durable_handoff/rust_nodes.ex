@@ -3,8 +3,8 @@ defmodule DurableHandoff.RustNodes do
   # The Rust nodes that have announced themselves: a table that every process may read, so a drain need not
   # ask a process.
   #
-  # At most 64 Rust nodes. One is in the table from its announcement until it withdraws, stops or is gone. A
-  # newer announcement of the same node replaces the earlier one.
+  # At most 64 Rust nodes. A node is in the table from its announcement until it withdraws, stops or is gone.
+  # A newer announcement of the same node replaces the earlier one.
   #
   # The table belongs to `DurableHandoff.Wire.Endpoint`; the functions that change it are for that process
   # alone.

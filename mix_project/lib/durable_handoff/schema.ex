@@ -33,7 +33,7 @@ defmodule DurableHandoff.Schema do
   # The similarity of names from which one is suggested: it tolerates a swapped, missing or doubled letter.
   @similar 0.75
 
-  # An atom has at most 255 characters, and other names are made of a supervisor's.
+  # An atom has at most 255 characters, and other names are derived from a supervisor's name.
   @longest_name 200
 
   @doc "The options and the types of their values, for a typespec."

@@ -88,7 +88,7 @@ defmodule DurableHandoff.Store do
   A move reads the object straight back after the source's final write. That write reserves the server for
   this node, so until the reservation is used no other node writes the object, and the store answers the one
   read that follows with what it just wrote, within `read_your_writes_ms`: three round trips a move instead of
-  four. If another node has written all the same, the next write under that etag is refused. Every other read
+  four. If another node has written nevertheless, the next write under that etag is refused. Every other read
   asks the store.
 
   ## Errors
@@ -257,8 +257,8 @@ defmodule DurableHandoff.Store do
 
   @doc """
   Reads an object, gives it to `fun`, and writes what that returns over the version that was read. `fun`
-  returns `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster, all
-  of it is done again, up to `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further
+  returns `{:ok, data}` or `{:error, reason}`, which is then the answer. When another writer was faster,
+  everything is repeated, up to `max_retries:` times (5); then the answer is `{:error, :conflict}`. Further
   option: `timeout:` in ms, of each request.
   """
   @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::

@@ -87,7 +87,7 @@ defmodule DurableHandoff.Supervisor do
 
   defp client(name, limits), do: by_itself(Client, {Client, [supervisor: name] ++ Map.to_list(Map.from_struct(limits))})
 
-  # A child of that supervisor that keeps crashing ends no other process.
+  # A child of that supervisor that crashes repeatedly ends no other process.
   defp by_itself(id, child) do
     %{
       id: id,

@@ -14,13 +14,13 @@ defmodule DurableHandoff.Telemetry do
   | measurement | |
   |---|---|
   | `monotonic_time` | when it began |
-  | `deadline` | when the shutdown goes on, whatever the drain does |
+  | `deadline` | when the shutdown continues, even if the drain has not ended |
 
   Metadata: `supervisor`.
 
   ### `[:durable_handoff, :shutdown, :stop]`
 
-  The shutdown goes on. Also sent when the drain failed, ended too late, or did not begin.
+  The shutdown continues. Also sent when the drain failed, ended too late, or did not begin.
 
   | measurement | |
   |---|---|
@@ -263,7 +263,7 @@ defmodule DurableHandoff.Telemetry do
   end
 
   # Asked each time, never loaded by us: in an application that uses telemetry it is loaded long before a
-  # drain. It is no dependency of this library, so the compiler is not asked whether it exists.
+  # drain. It is not a dependency of this library, so it is called dynamically.
   defp execute(telemetry, event, measurements, metadata) do
     if function_exported?(telemetry, :execute, 3), do: apply(telemetry, :execute, [event, measurements, metadata])
     :ok

@@ -15,8 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
     let other = serde_json::from_str::<IgnoredAny>(text);
     match common::parse(text) {
         Ok(value) => {
-            assert!(other.is_ok(), "{text} is no JSON");
-            assert_eq!(common::parse(&common::write(&value)), Ok(value));
+            assert!(other.is_ok(), "{text} is not JSON"); assert_eq!(common::parse(&common::write(&value)),
+            Ok(value));
         }
         Err(ReadError::NumberRange { .. } | ReadError::TooDeep { .. }) => {}
         Err(error) => assert!(other.is_err() || surrogate(text), "{text} is JSON: {error}"),

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //!
-//! - Never more than the ceiling are in flight, and the limit is never 0: a drain always goes on.
+//! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
 //! - No single step makes a gap longer by more than half, and the first two steps by no more than a quarter.
 //!   If attempts take a second or more, the first step may add half and a later one may double the gap.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.

@@ -56,7 +56,7 @@ impl Ended {
 pub struct Progress {
     /// All servers.
     pub total: u64,
-    /// Servers that run at the source and wait for their turn.
+    /// Servers that run at the source and have not been tried.
     pub pending: u64,
     /// In an attempt.
     pub in_flight: u64,

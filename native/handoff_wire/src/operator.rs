@@ -299,7 +299,7 @@ impl Body for CordonDone {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MoveRequest {
     pub request: RequestId,
-    /// Receives the answer. The move goes on when this process ends.
+    /// Receives the answer. The move continues when this process ends.
     pub from: Pid,
     pub supervisor: String,
     /// The key of the server, which may run on any node of the cluster.
@@ -383,7 +383,7 @@ impl Body for MoveDone {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebalanceRequest {
     pub request: RequestId,
-    /// Receives progress and report. The rebalance goes on when this process ends.
+    /// Receives progress and report. The rebalance continues when this process ends.
     pub from: Pid,
     pub supervisor: String,
     /// Only return what would move.

@@ -1,7 +1,7 @@
 //! `drain_start` and `started`: the engine begins.
 //!
-//! Guarantee: the deadline is sent as remaining time, so that no common clock is needed. The time on the way
-//! only shortens it.
+//! Guarantee: the deadline is sent as remaining time, so that no common clock is needed. The transmission
+//! time only shortens it.
 
 use etf::{Error, Term, read_u64, uint};
 

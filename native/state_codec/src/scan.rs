@@ -133,9 +133,9 @@ pub fn copy_plain(src: &[u8], dst: &mut [u8]) -> Run {
     portable::copy_plain(src, dst)
 }
 
-/// Copies `src` to the start of `dst`, special bytes replaced, as long as whole blocks are left on both sides. It may stop
-/// anywhere but inside a character, or not start, and the caller goes on from there: with more room, or with [`copy_plain`].
-/// Bytes after the written ones in `dst` may be overwritten.
+/// Copies `src` to the start of `dst`, special bytes replaced, as long as whole blocks are left on both
+/// sides. It may stop anywhere except inside a character, or not start at all. The caller continues from
+/// there, with more room or with [`copy_plain`]. Bytes after the written ones in `dst` may be overwritten.
 #[inline]
 pub fn copy_escaped(src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
     #[cfg(target_arch = "x86_64")]
@@ -146,9 +146,10 @@ pub fn copy_escaped(src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
     Blocks::NONE
 }
 
-/// Copies `src` to the start of `dst`, the escapes of `letters` replaced with what their letters stand for, up to any other
-/// special byte, as long as whole blocks are left on both sides: [`BLOCK_ROOM`] is enough for one. It may stop anywhere else,
-/// or not start, but never inside an escape. What is behind the written bytes in `dst` may be overwritten.
+/// Copies `src` to the start of `dst`, the escapes of `letters` replaced with what their letters stand for,
+/// up to any other special byte, as long as whole blocks are left on both sides: [`BLOCK_ROOM`] is enough for
+/// one. It may stop anywhere else, or not start, but never inside an escape. Bytes of `dst` after the written
+/// ones may be overwritten.
 #[inline]
 pub fn copy_unescaped(src: &[u8], dst: &mut [u8], letters: &[u8; 256]) -> Blocks {
     #[cfg(target_arch = "x86_64")]

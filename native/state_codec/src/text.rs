@@ -94,7 +94,7 @@ fn put_escaped<S: Storage>(output: &mut Output<S>, bytes: &[u8], run: scan::Run,
     let mut ascii = run.ascii;
     rest = &rest[run.len..];
     while let Some((&byte, behind)) = rest.split_first() {
-        // The escape, what is behind it at its own length at least, and the end.
+        // Room for the escape, for at least the remaining bytes unescaped, and for the end.
         let room = output.room(ESCAPE + behind.len() + end.len())?;
         let (escape, len) = ESCAPES[usize::from(byte)];
         room[..ESCAPE].copy_from_slice(&escape);

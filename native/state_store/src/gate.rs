@@ -1,6 +1,7 @@
 //! Limits the requests in flight.
 //!
-//! Guarantee: at most `max_in_flight` requests have a turn and at most `max_waiting` wait for one, in order of arrival.
+//! Guarantee: at most `max_in_flight` requests are in flight (have a *turn*), and at most `max_waiting` wait
+//! for a turn, in order of arrival.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

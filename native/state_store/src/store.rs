@@ -352,7 +352,7 @@ impl Store {
             if page.next.is_some() && page.next == after {
                 return Err(Error::Protocol { reason: "the listing gives the same page again" });
             }
-            // Some stores give all keys, whatever prefix was asked for.
+            // Some stores ignore the prefix and return all keys.
             page.objects = page
                 .objects
                 .into_iter()

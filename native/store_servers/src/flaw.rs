@@ -31,7 +31,7 @@ pub enum Flaw {
     DeletionIgnoresConditions,
     /// A read may show the version before the last (caches, replicas).
     StaleReads,
-    /// A listing has all keys, whatever prefix was asked for (small S3 servers).
+    /// A listing ignores the prefix and has all keys (small S3 servers).
     ListingIgnoresPrefix,
     /// Writing and deleting is denied.
     ReadOnly,

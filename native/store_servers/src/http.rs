@@ -17,7 +17,7 @@ pub struct Request {
     pub uri: Uri,
     /// Names in lower case.
     pub headers: HeaderMap,
-    /// All of it.
+    /// The whole body.
     pub body: Bytes,
 }
 

@@ -14,7 +14,7 @@ pub enum Kind {
     Get,
     /// Reads an object's headers.
     Head,
-    /// Writes an object whatever is there.
+    /// Writes an object unconditionally.
     Put,
     /// Writes an object if there is none.
     Claim,

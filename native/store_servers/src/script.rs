@@ -31,7 +31,7 @@ pub struct Rule {
     pub for_ms: Option<u64>,
     /// Only for a path with a successful write within this many milliseconds before.
     pub within_ms: Option<u64>,
-    /// Milliseconds before the request goes on.
+    /// Milliseconds by which the request is delayed.
     pub delay_ms: u64,
     /// Whether the request waits until [`Script::release`].
     pub hold: bool,

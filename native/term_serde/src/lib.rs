@@ -14,7 +14,7 @@
 //!
 //! Guarantees
 //! - Keys that are not known are ignored, and a key whose value is `nil` counts as absent: a later release may add some.
-//! - A float is also read from an integer. An atom is no string, a tuple no list.
+//! - A float is also read from an integer. An atom is not a string, and a tuple is not a list.
 //! - An error names the keys that lead to it.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]

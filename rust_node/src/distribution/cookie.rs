@@ -36,7 +36,7 @@ pub enum CookieError {
 }
 
 impl Cookie {
-    /// A cookie of that text.
+    /// A cookie with that text.
     ///
     /// # Errors
     /// [`CookieError::Content`].

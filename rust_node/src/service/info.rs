@@ -1,4 +1,4 @@
-//! Descriptions of the service's drains, for people and scripts.
+//! Descriptions of the service's drains, for the page, the commands and scripts.
 
 use handoff_core::quantiles::Summary;
 use serde::{Deserialize, Serialize};

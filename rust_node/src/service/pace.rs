@@ -1,4 +1,4 @@
-//! The progress of a drain, for people: its gaps so far, and servers moved per second.
+//! The displayed progress of a drain: its gaps so far, and servers moved per second.
 //!
 //! Guarantee: the memory does not depend on the number of servers. A quantile is the upper bound of its
 //! bucket, at most a fifth above the exact value, which the report has.

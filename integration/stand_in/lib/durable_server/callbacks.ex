@@ -1,6 +1,6 @@
 defmodule DurableServer.Callbacks do
   @moduledoc """
-  Calls into a user's callback module, and what its return tuples mean. Pure but for the calls.
+  Calls into a user's callback module, and what its return tuples mean. Pure, except for the calls.
   """
 
   @stops [:normal, :permanent, :delete, {:shutdown, :normal}, {:shutdown, :permanent}, {:shutdown, :delete}]

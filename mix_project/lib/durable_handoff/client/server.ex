@@ -7,7 +7,7 @@ defmodule DurableHandoff.Client.Server do
   #   * A key that callers wait for has one subscription in the registry, however many they are. Other keys
   #     have none.
   #   * No wake-up is lost: it subscribes first and looks the owner up again afterwards. Registry events can
-  #     be lost all the same, so every key with a waiting caller is also polled.
+  #     still be lost, so every key with a waiting caller is also polled.
   #   * A caller never gets a process that it knows to be gone, nor one that this node cannot reach.
   #   * A server that is to be started is started once, however many callers ask, and `StartQueue` bounds how
   #     many starts run at a time.

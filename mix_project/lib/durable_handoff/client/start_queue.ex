@@ -18,7 +18,7 @@ defmodule DurableHandoff.Client.StartQueue do
   @spec new() :: t()
   def new, do: %{running: %{}, known: %{}, queue: :queue.new()}
 
-  @doc "The number of starts that run or wait for their turn."
+  @doc "The number of starts that run or are queued."
   @spec count(t()) :: non_neg_integer()
   def count(starts), do: map_size(starts.known)
 

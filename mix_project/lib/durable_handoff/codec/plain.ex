@@ -37,7 +37,7 @@ defmodule DurableHandoff.Codec.Plain do
     end
   end
 
-  @doc "A key that is no binary, atom or small integer, as JSON writes it."
+  @doc "A key that is not a binary, atom or small integer, in the form that JSON gives it."
   @spec encode_key!(term()) :: iodata()
   def encode_key!(key) when is_atom(key), do: key |> Atom.to_string() |> encode_to_iodata!()
   def encode_key!(key) when is_binary(key), do: encode_to_iodata!(key)

@@ -9,8 +9,8 @@ defmodule DurableHandoff.Drain.Attempt do
   #     of a rehome.
   #   * A server that is down and reserved for this node always has a live process that holds it. When the
   #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
-  #     even after the host is gone. A store that fails is asked again until the reservation has run out,
-  #     within a minute. (A VM that ends before can leave one until then.)
+  #     even after DurableServer has stopped. A store that fails is asked again until the reservation has run
+  #     out, within a minute. (A VM that ends before can leave one until then.)
   #
   #     start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
   #                ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end

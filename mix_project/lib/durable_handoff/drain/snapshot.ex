@@ -3,7 +3,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   # The data that a drain starts from: the servers of this node that are to move, numbered, and all that the
   # engine has to know about them.
   #
-  # Guarantee: taken once, without reading the store (but for `eligible: :permanent`, see
+  # Guarantee: taken once, without reading the store (except for `eligible: :permanent`, see
   # `DurableHandoff.Policy`). Only what it knows of other nodes changes (`refresh/1`, `answered/3`, `lost/2`).
   # The engine knows a server only by its number; the way back to key, module and pid is `server/2`.
 

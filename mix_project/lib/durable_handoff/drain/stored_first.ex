@@ -2,7 +2,7 @@ defmodule DurableHandoff.Drain.StoredFirst do
   @moduledoc false
   # Decides whether a running server may be stopped without losing state.
   #
-  # The host stops a server whatever becomes of its final write. So a `DurableHandoff.Drain.Attempt` has it
+  # DurableServer stops a server even if its final write fails. So a `DurableHandoff.Drain.Attempt` has it
   # store its state just before, while it still runs. If the store fails between the two, only changes after
   # that moment are lost.
   #

@@ -6,8 +6,8 @@ defmodule DurableHandoff.Host.Count do
   # Guarantee: asking takes no longer than the time given, and has no effect except that the asked node loads
   # the modules. A node that does not answer (not connected, too slow, without this library or with a version
   # that does not know the question) is missing from the result; the planner then uses its heartbeat. A node
-  # that runs no such supervisor takes no servers, whatever its heartbeat says: it is from an earlier life of
-  # the node, or of a supervisor of another name with the same prefix. Nor does a node whose supervisor has
+  # without such a supervisor takes no servers, even if it has a heartbeat: it is from an earlier life of the
+  # node, or of a supervisor of another name with the same prefix. Nor does a node whose supervisor has
   # another prefix: the registry also has its heartbeats, but it cannot find the objects of these servers. The
   # answers are not checked here: `DurableHandoff.Host.View` does that.
 

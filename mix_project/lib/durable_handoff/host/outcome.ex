@@ -12,7 +12,7 @@ defmodule DurableHandoff.Host.Outcome do
   # | `{:ok, {old_pid, _}}`, `{:error, {:already_started, {old_pid, _}}}` | `:retry_same`: the target has not seen the stop yet |
   # | `{:error, {:already_started, {pid, _}}}` | `{:verify, {:runs_as, pid}}`: it is registered, so its `init` has run |
   # | `{:error, {:already_started, pid}}`, `{:unreachable, pid}` | `{:verify, {:boots_as, pid}}`: that process holds the lock, and may still be in `init` |
-  # | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: DurableServer gave up waiting, the start goes on |
+  # | `{:error, :timeout}`, `{:error, {:erpc, :timeout}}` | `{:verify, {:may_come_up, blame}}`: DurableServer has stopped waiting, the start continues |
   # | `{:error, {:already_started, :noproc}}`, `{:restart_claimed, _}` | the same: another start is under way |
   # | `{:error, {:shutdown_call_failed, {:timeout, _}}}`, `{:error, :shutdown_timeout}` | `:stopping`: its `terminate/2` or final write is slow |
   # | `{:error, {:shutdown_call_failed, _}}` | `{:verify, :stopped_by_itself}` |

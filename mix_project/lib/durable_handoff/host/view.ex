@@ -2,8 +2,8 @@ defmodule DurableHandoff.Host.View do
   @moduledoc false
   # The cluster as the planner sees it: every node's newest heartbeat, checked field by field.
   #
-  # Guarantee: whatever other nodes wrote, the result is a view the engine accepts. An invalid field is left
-  # out, and so is a row that is not a heartbeat. Nothing here raises.
+  # Guarantee: the engine accepts the resulting view, even if other nodes have written invalid data. An
+  # invalid field is left out, and so is a row that is not a heartbeat. Nothing here raises.
   #
   # A node's heartbeats arrive in two ways, through the store (cached in an ETS table) and through Group. The
   # newer one counts. Heartbeats too far in the future are ignored before that comparison: otherwise a node

@@ -7,7 +7,8 @@ defmodule DurableHandoff.Leftovers.Adoption do
   # the others waits until all receivers before it are gone or have stood down. Until then its servers are
   # `pending`; after that, or when they were forwarded to it, they are `entries`.
   #
-  # Guarantee: an adoption that `new/3` returns is bounded and well formed, whatever was sent.
+  # Guarantee: an adoption that `new/3` returns is bounded and well formed, even if an invalid message was
+  # sent.
 
   import DurableHandoff.Schema, only: [is_name: 1]
 

@@ -41,7 +41,9 @@ defmodule DurableHandoff.Leftovers.Message do
   def ask(receiver, :ready?), do: :gen_server.send_request(receiver, :ready?)
   def ask(receiver, {:accept, offer}), do: :gen_server.send_request(receiver, {:take, offer})
 
-  @doc "Tells the receiver of this node that the node drains or is cordoned: it starts nothing more."
+  @doc """
+  Tells the receiver of this node that the node drains or is cordoned, so that it starts no more servers.
+  """
   @spec stand_down(Host.name()) :: :ok
   def stand_down(supervisor) do
     with pid when is_pid(pid) <- Process.whereis(name(supervisor)), do: tell(pid, :stand_down)

@@ -135,7 +135,9 @@ defmodule DurableHandoff.Leftovers.State do
 
   defp without(state, _ended, _pid), do: state
 
-  @doc "This node starts nothing more: the next receivers in line, where there are any, adopt everything."
+  @doc """
+  This node starts no more servers: the next receivers in the line, if there are any, adopt all of them.
+  """
   @spec stand_down(t()) :: t()
   def stand_down(state) do
     state.adoptions

@@ -1,7 +1,7 @@
 defmodule DurableHandoff.Stopping.Signal do
   @moduledoc false
-  # The handler of `DurableHandoff.Stopping` in `:erl_signal_server`. A handler that is added comes before
-  # those that are there, OTP's own among them, which calls `:init.stop/0`.
+  # The handler of `DurableHandoff.Stopping` in `:erl_signal_server`. A new handler runs before the existing
+  # ones, among them OTP's own, which calls `:init.stop/0`.
 
   @behaviour :gen_event
 

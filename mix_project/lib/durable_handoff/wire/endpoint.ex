@@ -7,7 +7,7 @@ defmodule DurableHandoff.Wire.Endpoint do
   #   * It never waits: operators' requests run in processes of their own, at most 32 at a time.
   #   * It only listens. A VM without a Rust node in its cluster pays one idle process and two empty tables.
   #   * A message that it does not understand changes nothing and is counted (`info/0`). A message of another
-  #     version is answered with a refusal that says so, where it names a process to answer.
+  #     version is refused with that reason, if it names a process to answer.
 
   use GenServer
 

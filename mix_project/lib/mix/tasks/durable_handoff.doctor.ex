@@ -12,9 +12,10 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
 
   Options:
 
-    * `--node NAME`: asks that running node, which needs this library; this VM joins as a hidden node for that
-      time.
-    * `--cookie COOKIE`: for that; by default `RELEASE_COOKIE`, or the one in `~/.erlang.cookie`.
+    * `--node NAME`: asks that running node, which needs this library. This VM joins the cluster as a hidden
+      node meanwhile.
+    * `--cookie COOKIE`: the cookie of that node; by default `RELEASE_COOKIE`, or the one in
+      `~/.erlang.cookie`.
     * `--supervisor NAME`: looks at this supervisor alone, such as `MyApp.Durable`. May be given several
       times.
 

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_unexplained_part_of_a_report_changes_the_projection() {
-        // Three servers more than all that were sent: they came from other nodes.
+        // The report has three servers more than were sent, so these came from other nodes.
         assert_eq!(16.0 + 3.0, 19.0 + 6.0 - overlap(16.0, 19.0, 6, 0));
         // Five servers fewer than before, and none was sent: they have stopped.
         assert_eq!(overlap(10.0, 5.0, 0, 0), 0.0);

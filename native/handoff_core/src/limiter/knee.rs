@@ -313,7 +313,8 @@ impl Knee {
             return;
         }
         if measure.is_long() && possible > PAUSES && fall <= PAUSES {
-            // The attempts contain pauses, some of them one more than others, and there is no queue.
+            // The attempts contain pauses, some of them one more than others, which explains the latency
+            // without a queue.
             return self.hold(from, None, flight);
         }
         if fall < 1.0 / (SLOWER + 2.0 * noise) {

@@ -65,7 +65,7 @@ pub enum Stop {
 }
 
 impl From<WriteError> for Stop {
-    /// A string that is not UTF-8 has become a hole before.
+    /// Not reached for a string that is not UTF-8, because that has already become a hole.
     fn from(_: WriteError) -> Self {
         Stop::Full
     }
@@ -95,7 +95,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         Encoder { heap, words, whole, names, output, holes: Vec::new(), bounds }
     }
 
-    /// Writes all of it.
+    /// Encodes the whole term.
     pub fn run(&mut self) -> Result<(), Stop> {
         self.value(self.whole, 0)
     }
@@ -194,8 +194,8 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         if depth == MAX_DEPTH {
             return self.hole(map, false);
         }
-        // `__struct__` is checked first: it may be the last key, after a large part that would be written in
-        // vain.
+        // `__struct__` is checked first: it may be the last key, and then a large part would be written for
+        // nothing.
         if let Some(module) = self.heap.value(map, self.words.structure) {
             return self.structure(map, module);
         }

@@ -9,7 +9,7 @@ const FEW: usize = 3;
 
 const SLOTS: usize = 128;
 
-/// The first and the last eight bytes of a key and its length: all of it, up to sixteen bytes.
+/// The first and the last eight bytes of a key and its length. Up to sixteen bytes this is the whole key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Ends {
     first: u64,

@@ -5,8 +5,8 @@ use super::Run;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The lowest high bit that is set marks the first special byte of the word. Above it a borrow may have set bits that mean
-/// nothing; below it there are none.
+/// The lowest high bit that is set marks the first special byte of the word. Higher bits may be set by a
+/// borrow and mean nothing.
 #[inline]
 fn special(word: u64) -> u64 {
     let below_space = word.wrapping_sub(ONES * 0x20) & !word;
@@ -24,7 +24,7 @@ fn word(src: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The last one to seven bytes of `src` in the low bytes of a word, spaces above them.
+/// The last one to seven bytes of `src` in the low bytes of a word; the other bytes are spaces.
 #[inline]
 fn tail(src: &[u8], at: usize) -> u64 {
     let left = src.len() - at;

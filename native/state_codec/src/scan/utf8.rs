@@ -20,7 +20,7 @@ const LEADING: u16 = 0xf000;
 
 /// Invalid pairs of bytes: the upper and the lower nibble of a byte, and the upper nibble of the next one.
 const WRONG: [[u16; 3]; 8] = [
-    // A character that ends early, and one that goes on too long.
+    // A character with too few bytes, and one with too many.
     [LEADING, ANY, ASCII | LEADING],
     [ASCII, ANY, FOLLOWING],
     // Overlong forms of two, three and four bytes; with the last, what is above U+10FFFF from its first byte on.
@@ -31,7 +31,7 @@ const WRONG: [[u16; 3]; 8] = [
     [1 << 0xe, 1 << 0xd, 0x0c00],
     // Above U+10FFFF.
     [1 << 0xf, 0xfff0, 0x0e00],
-    // Two that follow: right where a character has three bytes or four, and only there. Must be the highest bit.
+    // Two continuation bytes: valid only in a character of three or four bytes. Must be the highest bit.
     [FOLLOWING, ANY, FOLLOWING],
 ];
 

@@ -45,7 +45,7 @@ pub(super) fn copy_plain_short(src: &[u8], dst: &mut [u8]) -> Run {
         _mm_storeu_si128(dst.as_mut_ptr().cast(), bytes);
         bytes
     };
-    // Zeros are special: what is behind the last byte ends the run at the latest.
+    // Zeros are special bytes, so the padding after the last byte ends the run.
     Run { len: (special(bytes) | beyond).trailing_zeros() as usize, ascii: bits(bytes) == 0 }
 }
 
@@ -226,8 +226,8 @@ fn copy_escaped_avx2(src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
             written += at - done;
             done = at + 1;
             let (escape, len) = &escapes[usize::from(src[read + at])];
-            // SAFETY: see above. `at` is below 32, so that 32 bytes behind it are inside `src`. What stands behind the
-            // escape is stored again behind its end.
+            // SAFETY: see above. `at` is below 32, so that 32 bytes behind it are inside `src`. The bytes
+            // after the escape are stored again after its end.
             unsafe {
                 dst.as_mut_ptr().add(written).cast::<[u8; 8]>().write_unaligned(*escape);
                 written += usize::from(*len).min(6);
@@ -239,7 +239,7 @@ fn copy_escaped_avx2(src: &[u8], dst: &mut [u8], escapes: &Escapes) -> Blocks {
         written += 32 - done;
         read += 32;
     }
-    // Its bytes are none of those that were replaced.
+    // Its bytes are not among those that were replaced.
     let cut_off = cut_off(&src[..read]);
     Blocks { read: read - cut_off, written: written - cut_off, valid: checker.valid() }
 }
@@ -263,14 +263,15 @@ fn copy_unescaped_avx2(src: &[u8], dst: &mut [u8], letters: &[u8; 256]) -> Block
                 return Blocks { read: read + at, written, valid: true };
             }
             done = at + 2;
-            // SAFETY: see above. `done` is at most 33. What stands behind the escape is stored again behind its letter.
+            // SAFETY: see above. `done` is at most 33. The bytes after the escape are stored again after its
+            // letter.
             unsafe {
                 *dst.get_unchecked_mut(written) = letter;
                 written += 1;
                 let rest = _mm256_loadu_si256(src.as_ptr().add(read + done).cast());
                 _mm256_storeu_si256(dst.as_mut_ptr().add(written).cast(), rest);
             }
-            // The letter is no special byte of its own.
+            // The letter itself is not a special byte.
             mask = mask & (mask - 1) & !(2 << at);
         }
         written += done.max(32) - done;

@@ -1,4 +1,4 @@
-//! Deletions on Azure. There `object_store` deletes in batches only, which take no condition.
+//! Deletions on Azure. For Azure `object_store` only deletes in batches, which do not support conditions.
 
 use std::sync::Arc;
 

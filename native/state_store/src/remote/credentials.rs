@@ -53,7 +53,7 @@ pub(super) trait Refresh: Send + Sync {
 }
 
 impl<T> Credentials<T> {
-    /// `make` builds `inner` anew, without its cached credentials.
+    /// `make` builds `inner` again, without its cached credentials.
     pub(super) fn new(
         inner: Arc<dyn CredentialProvider<Credential = T>>,
         make: impl Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync + 'static,
@@ -144,10 +144,8 @@ fn failure(seen: Seen, had: bool) -> Failure {
             passes: had,
         },
         (Some(status), None) if status < 300 => Failure {
-            status,
-            code: "UnusableCredentials".to_owned(),
-            reason: format!("what {place} answered are no credentials"),
-            passes: had,
+            status, code: "UnusableCredentials".to_owned(), reason: format!("the answer of {place} has no
+            credentials"), passes: had,
         },
         (Some(status), None) => {
             let passes = PASSING.iter().any(|(first, last, code, _source)| {

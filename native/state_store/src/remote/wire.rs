@@ -158,7 +158,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // This fails when a provider is installed already, which is no problem.
+        // This fails when a provider is already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(options)? });
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
@@ -220,7 +220,7 @@ async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Res
 /// The HTTP client follows redirects, and `object_store` does not let us switch that off. A redirected write becomes
 /// a read (303), whose success is not that of the write.
 fn was_redirected(uri: &Uri, response: &HttpResponse) -> bool {
-    // The client sends what `Url` makes of an address: without a default port, for example.
+    // The client sends the address as `Url` normalises it, for example without a default port.
     let sent = || url::Url::parse(&uri.to_string()).ok()?.as_str().parse::<Uri>().ok();
     let last = response.extensions().get::<RequestUri>().map(|RequestUri(last)| last);
     last.is_some_and(|last| last != uri && sent().as_ref() != Some(last))
