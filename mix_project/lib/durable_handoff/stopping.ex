@@ -42,8 +42,8 @@ defmodule DurableHandoff.Stopping do
   they are marked, after about five seconds at the latest.
 
   Errors: `{:not_marked, %{supervisor => reason}}`: these are not marked yet; their drains try again.
-  `:application_not_started`: without the application it is unknown which supervisors there are. The moment is
-  noted all the same.
+  `:application_not_started`: without the application it is unknown which supervisors there are. The moment is still
+  noted.
   """
   @spec prepare() :: :ok | {:error, :application_not_started | {:not_marked, %{Host.name() => term()}}}
   def prepare do

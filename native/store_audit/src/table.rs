@@ -40,7 +40,7 @@ pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
             Gone::StaleHeartbeat(age) => format!("last heartbeat {} ago", duration(age)),
             Gone::Restarted => "started again since".to_owned(),
         };
-        let fate = if found.permanent { "" } else { ", not permanent: down until asked for" };
+        let fate = if found.permanent { "" } else { ", not permanent: down until requested" };
         format!("{}  on {}: {why}{fate}", found.key, found.node)
     })?;
     section(out, "unreadable objects", &report.unreadable, |found| format!("{}  {}", found.key, found.why))

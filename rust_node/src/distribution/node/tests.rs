@@ -56,7 +56,7 @@ async fn a_connection_above_the_limit_is_refused() {
     assert_eq!(taken, Err(NotTaken::TooMany));
     ended(other).await;
     let (_again, taken) = connect(&node, "one@127.0.0.1", 3);
-    assert_eq!(taken, Ok(()), "who is there may connect anew");
+    assert_eq!(taken, Ok(()), "a connected peer may connect again");
 }
 
 #[tokio::test]
