@@ -34,7 +34,7 @@ true = DurableHandoff.Doctor.healthy?(findings)
 {:ok, %{total: 20, moved: 20} = report} = DurableHandoff.drain(Trial.Durable)
 
 for key <- keys do
-  # This node's registry may hear of the new owner a moment later.
+  # This node's registry may learn the new owner a moment later.
   there? = &match?({pid, _meta} when node(pid) == other, &1)
   wait.(wait, 300, fn -> there?.(DurableServer.Supervisor.lookup(Trial.Durable, key)) end)
   {:ok, 2} = DurableHandoff.call(Trial.Durable, key, :add)

@@ -84,7 +84,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub joining: Option<u32>,
 
-    /// In handoff mode, nodes move what they have above their share when the deploy has ended, and the run goes on
+    /// After the deploy, in handoff mode, nodes move what they have above their share, and the run continues
     /// until shares are even; rolling and scale-out only (scale-out: always)
     #[arg(long)]
     pub rebalance: bool,

@@ -15,8 +15,8 @@ use crate::history::{End, Key, Life};
 pub enum FinalWrites {
     /// It is. A lost write is a fault.
     Count,
-    /// The store fails writes at random, for longer than a shutdown lasts. DurableServer stops the server all
-    /// the same.
+    /// The store fails writes at random, for longer than a shutdown lasts. DurableServer still stops the
+    /// server.
     MayFail,
     /// The store is down for a while. Writes of servers that are stopping then may fail; the report of the
     /// drain counts them.

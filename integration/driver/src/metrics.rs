@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_came_later_is_no_possible_target() {
+    fn a_node_that_came_later_is_not_a_possible_target() {
         let records = [life(0, OLD, S, Some(10 * S)), life(0, OTHER, 10 * S + 20_000, None)].concat();
         let drains = [Drain { node: OLD, sigterm_us: 10 * S, gone_us: 11 * S }];
         let calls = Calls::default();

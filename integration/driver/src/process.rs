@@ -33,12 +33,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends SIGTERM, as a deploy does. A process that has ended is no error.
+    /// Sends SIGTERM, as a deploy does. Not an error if it has ended.
     pub fn sigterm(&mut self) -> io::Result<()> {
         self.signal(Signal::SIGTERM)
     }
 
-    /// Sends a signal. A process that has ended is no error.
+    /// Sends a signal. Not an error if it has ended.
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.status()?.is_some() {
             return Ok(());

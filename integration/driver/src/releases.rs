@@ -15,7 +15,7 @@ pub const USUAL: &str = "elixir";
 pub struct Releases(Vec<String>);
 
 impl Releases {
-    /// These commands, or [`USUAL`] if there are none.
+    /// These commands, or [`USUAL`] if `given` is empty.
     pub fn new(given: &[String]) -> Self {
         Self(if given.is_empty() { vec![USUAL.to_owned()] } else { given.to_vec() })
     }

@@ -3,8 +3,8 @@ defmodule HandoffDemo.Control do
   This node's connection to the driver: events go out, commands come in. Frames of `{packet, 4}`, the external
   term format both ways.
 
-  The node lives no longer than the connection: when the driver closes it, for whatever reason, the node
-  halts. So a driver that is killed leaves no nodes behind.
+  The node lives no longer than the connection: when the driver closes it, for any reason, the node halts. So
+  a driver that is killed leaves no nodes behind.
   """
 
   use GenServer, shutdown: 30_000

@@ -76,7 +76,7 @@ defmodule Handoff.NoTargetTest do
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
-  test "all nodes are full but for a few places: as many servers move, the others keep running",
+  test "all nodes are full except for a few places: as many servers move, the others keep running",
        %{a: a, b: b} = context do
     start_handoff(context, a)
     start_handoff(context, b, max_children: %{total: 3})

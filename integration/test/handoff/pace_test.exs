@@ -6,7 +6,7 @@ defmodule Handoff.PaceTest do
   use HandoffCase, nodes: 2
 
   setup %{nodes: [a, b]} do
-    # The node's clock stands still for the rest of its life.
+    # Stops the node's clock for good.
     frozen = start_node()
     {:ok, nodes: [frozen, a, b], frozen: frozen}
   end

@@ -65,7 +65,7 @@ defmodule Node.EndpointTest do
     assert call(a, RustNodes, :all, []) == []
   end
 
-  test "a message of another version is answered with a refusal of that version", %{a: a} do
+  test "a message of another version is refused, and the refusal names both versions", %{a: a} do
     send_to(a, {:durable_handoff, 2, :announce, self(), :of_the_future})
     assert_receive {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
     assert call(a, Endpoint, :info, []).version >= 1

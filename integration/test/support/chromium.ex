@@ -12,7 +12,7 @@ defmodule Chromium do
   use GenServer
 
   @call_ms 60_000
-  # --no-sandbox: there is none for root, and the pages are our own.
+  # --no-sandbox: it does not work for root, and the pages are our own.
   @flags ~w(--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions
             --disable-background-networking --disable-component-update --disable-sync --remote-debugging-pipe)
 

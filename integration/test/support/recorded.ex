@@ -6,8 +6,8 @@ defmodule Recorded do
 
   On the real package with `HANDOFF_RECORD=VERSION` the contract suite writes its rows to
   `test/vectors/contract/VERSION.txt`. In every other run a row must be the same as in the committed file of
-  the version that the stand-in stands in for; a difference fails the test and names the row. A run of the
-  whole suite that leaves out a committed row fails, too (`check/0`).
+  the version that the stand-in imitates; a difference fails the test and names the row. A run of the whole
+  suite that leaves out a committed row fails, too (`check/0`).
 
   A row is a shape (`Recorded.Shape`): no pid, no time, no text of the package.
   """

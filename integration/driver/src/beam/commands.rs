@@ -84,7 +84,7 @@ pub enum Command {
         /// Which requests all fail.
         outage: Outage,
     },
-    /// Start the simulated store's statistics anew.
+    /// Reset the simulated store's statistics.
     ResetStoreStats,
     /// The store's statistics. Answer: [`read_counts`].
     StoreStats,
@@ -92,7 +92,7 @@ pub enum Command {
     Flush,
     /// Which servers have a process on this node? Answer: a list of keys, each as often as it has one.
     Running,
-    /// What processes and tables of the library are there? Answer: a list of names.
+    /// Which of the library's processes and tables exist? Answer: a list of names.
     Ours,
     /// Which reservations are in the simulated store? Answer: a list of `{Key, LeftMs}`.
     Reservations,
@@ -104,7 +104,7 @@ pub enum Command {
     Restart,
     /// Stop the node, as `bin/my_app stop` does.
     Stop,
-    /// Let the document of a server have so many bytes.
+    /// Make the document of a server this many bytes large.
     Grow { key: Key, bytes: u32 },
     /// Start a drain, as a pre-stop hook does, and do not wait for it.
     Drain,

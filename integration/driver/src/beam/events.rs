@@ -7,9 +7,9 @@
 //! | `{records, [{Moment, Key, Process, AtUs, Counter}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
 //! | `{drained, AtUs, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
-//! | `{shutdown, TookUs, DrawnUs}` | the shutdown of a supervisor went on: how long its drain held it up, and for how long it might |
-//! | `{waited, Us}` | a call had to wait for its server so long |
-//! | `{fallback, Reason}` | something else than planned took over in a drain there |
+//! | `{shutdown, TookUs, DrawnUs}` | the shutdown of a supervisor continued: how long its drain delayed it, and for how long that was allowed |
+//! | `{waited, Us}` | a call waited this long for its server |
+//! | `{fallback, Reason}` | a fallback was used in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
 
 use etf::{Term, atom_name, elements, read_bytes, read_choice, read_text, read_tuple, read_u32, read_u64};
@@ -64,9 +64,9 @@ pub struct Drained {
 /// microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldUp {
-    /// From the Drainer's turn until the shutdown continued.
+    /// From when the shutdown reached the Drainer until it continued.
     pub took_us: u64,
-    /// From the Drainer's turn until the deadline that the library computed.
+    /// From when the shutdown reached the Drainer until the deadline that the library computed.
     pub drawn_us: u64,
 }
 

@@ -114,13 +114,13 @@ impl Node {
         sent.map_err(Error::io(format!("sending {} to {}", command.name(), self.config.label)))
     }
 
-    /// Records that it is told to stop by a command. Returns when.
+    /// Records that a command tells it to stop. Returns when.
     pub fn stops(&mut self) -> u64 {
         self.told_to_stop = true;
         now_us()
     }
 
-    /// Records that it is told to restart by a command. Returns when.
+    /// Records that a command tells it to restart. Returns when.
     pub fn restarts(&mut self) -> u64 {
         self.restarts = true;
         self.stops()

@@ -1,5 +1,5 @@
 //! `integration/bench killed`: a node whose servers have unsaved changes is told to stop, and killed some
-//! seconds later. Counts the states in storage then, with DurableServer's own shutdown and with
+//! seconds later. Then counts the states in storage, with DurableServer's own shutdown and with
 //! `durable_handoff`.
 //!
 //! Every figure comes from a cluster of its own: nodes boot, all servers start, every server increments its

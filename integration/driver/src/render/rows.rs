@@ -117,7 +117,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
 pub struct DrainRow {
     /// The column in which it stopped.
     pub mode: String,
-    /// The column's word in style rules.
+    /// The column's name in CSS classes.
     pub slug: String,
     pub node: String,
     /// The figures, in the order of [`DRAIN_COLUMNS`].

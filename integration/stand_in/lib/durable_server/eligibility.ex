@@ -76,7 +76,7 @@ defmodule DurableServer.Eligibility do
       room?(heartbeat.capacity, query.module)
   end
 
-  # A node whose name is no atom yet cannot be asked.
+  # A node whose name is not yet an atom here cannot be connected, so it cannot be asked.
   defp known?(name) do
     _node = String.to_existing_atom(name)
     true
