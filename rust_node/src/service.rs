@@ -64,9 +64,14 @@ pub enum Output {
         message: Box<Message>,
     },
     /// Monitor the drain's process. Report its end to [`Service::drainer_down`].
-    Monitor { key: Key, drainer: Pid },
+    Monitor {
+        key: Key,
+        drainer: Pid,
+    },
     /// Remove that monitor.
-    Demonitor { key: Key },
+    Demonitor {
+        key: Key,
+    },
 }
 
 #[derive(Debug)]

@@ -129,8 +129,15 @@ defmodule Contract.AnswersTest do
 
     try do
       await_none(context, b, @key)
-      answer(context, "ensure_started_child: the owner's node is not connected", b, :ensure_started_child, timeout: 3_000)
-      answer(context, "start_child: the owner's node is not connected", b, :start_child, local_only: true, timeout: 3_000)
+
+      answer(context, "ensure_started_child: the owner's node is not connected", b, :ensure_started_child,
+        timeout: 3_000
+      )
+
+      answer(context, "start_child: the owner's node is not connected", b, :start_child,
+        local_only: true,
+        timeout: 3_000
+      )
     after
       reconnect(a, b)
     end

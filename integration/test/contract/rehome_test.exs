@@ -187,7 +187,8 @@ defmodule Contract.RehomeTest do
       reconnect(a, b)
     end
 
-    test "target is slow: the caller gives up, and the server still starts there", %{a: a, b: b, store: store} = context do
+    test "target is slow: the caller gives up, and the server still starts there",
+         %{a: a, b: b, store: store} = context do
       start(context, placement_erpc_timeout_same_region_ms: 200, placement_erpc_timeout_cross_region_ms: 200)
       start_known(context, a, Counter)
       put = {:put, storage_key(context, @key)}

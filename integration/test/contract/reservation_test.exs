@@ -16,7 +16,8 @@ defmodule Contract.ReservationTest do
     {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
   end
 
-  test "other nodes' sweeps do not start the server until the reservation is cleared", %{a: a, b: b, store: store} = context do
+  test "other nodes' sweeps do not start the server until the reservation is cleared",
+       %{a: a, b: b, store: store} = context do
     sweeps = SimulatedStore.stats(store).list
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 10 end)
     assert stored(context, @key).meta.status == :stopped_graceful

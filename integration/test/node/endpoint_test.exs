@@ -244,7 +244,8 @@ defmodule Node.EndpointTest do
       assert [{_, :silent}] = assert_all_moved(context)
     end
 
-    test "dies in the middle: moves that it ordered count, and the rest moves, too", %{b: b, id: id, drain: drain} = context do
+    test "dies in the middle: moves that it ordered count, and the rest moves, too",
+         %{b: b, id: id, drain: drain} = context do
       open(context)
       send(drain, {:durable_handoff, 1, :orders, id, [{:start, 3, Atom.to_string(b), 1, 5_000}]})
       assert_receive {:played, {:durable_handoff, 1, :events, ^id, [{:finished, 3, 1, _outcome, _us} | _]}}
@@ -252,7 +253,8 @@ defmodule Node.EndpointTest do
       assert [{_, {:down, :killed}}] = assert_all_moved(context)
     end
 
-    test "orders the same server twice: not executed, and the embedded engine decides", %{b: b, id: id, drain: drain} = context do
+    test "orders the same server twice: not executed, and the embedded engine decides",
+         %{b: b, id: id, drain: drain} = context do
       open(context)
       order = {:start, 3, Atom.to_string(b), 1, 5_000}
       send(drain, {:durable_handoff, 1, :orders, id, [order, order]})

@@ -82,10 +82,12 @@ defmodule Verified do
   defp section(version, primary) do
     [
       "\n## #{version.name}\n\n#{version.platform}.\n",
-      for(result <- version.results, result.failed != [], do: names("\nFailed tests, #{result.suite}:\n\n", result.failed)),
+      for result <- version.results, result.failed != [] do
+        names("\nFailed tests, #{result.suite}:\n\n", result.failed)
+      end,
       for result <- version.results, result.excluded != [] do
-        names("\nTests that do not apply to this version, #{result.suite}:\n\n", for({name, why} <-
-        result.excluded, do: "#{name}: #{why}"))
+        excluded = for {name, why} <- result.excluded, do: "#{name}: #{why}"
+        names("\nTests that do not apply to this version, #{result.suite}:\n\n", excluded)
       end,
       if(version.name == primary, do: [], else: differences(version.name, primary))
     ]
@@ -101,8 +103,9 @@ defmodule Verified do
       missing = Map.keys(ours) -- Map.keys(theirs)
 
       [
-        "\nIts recorded answers differ from those of #{primary} in #{length(rows)} of #{map_size(theirs)}
-        rows", if(missing == [], do: ".\n", else: "; #{length(missing)} rows are missing.\n"), for(
+        "\nIts recorded answers differ from those of #{primary} in #{length(rows)} of #{map_size(theirs)} rows",
+        if(missing == [], do: ".\n", else: "; #{length(missing)} rows are missing.\n"),
+        for(
           {row, theirs, ours} <- rows,
           do: "\n    #{row}\n#{code(theirs)}\n    instead of\n#{code(ours || "no row")}\n"
         )

@@ -204,8 +204,8 @@ defmodule DurableHandoff.Options do
       doc:
         "whether this node moves what it carries above its share of all servers when a node has joined or a deploy has " <>
           "ended, as `DurableHandoff.rebalance/2` does on request",
-      change: "to `true` on all nodes, if nodes join and stay, or if deploys reuse node names", example:
-      [after_ms: 120_000, tolerance: 0.1]
+      change: "to `true` on all nodes, if nodes join and stay, or if deploys reuse node names",
+      example: [after_ms: 120_000, tolerance: 0.1]
     ],
     shutdown_budget_ms: [
       type: {:optional, @milliseconds},

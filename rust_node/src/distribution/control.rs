@@ -43,15 +43,9 @@ pub enum Control {
         to: Pid,
     },
     /// A process of the peer monitors a process here.
-    Monitor {
-        from: Pid,
-        to: Process,
-        reference: Reference,
-    },
+    Monitor { from: Pid, to: Process, reference: Reference },
     /// The peer removes a monitor.
-    Demonitor {
-        reference: Reference,
-    },
+    Demonitor { reference: Reference },
     /// A process that this node monitors has ended.
     MonitorExit {
         reference: Reference,
@@ -59,10 +53,7 @@ pub enum Control {
         reason: Option<String>,
     },
     /// The peer asks to spawn a process here.
-    SpawnRequest {
-        reference: Reference,
-        from: Pid,
-    },
+    SpawnRequest { reference: Reference, from: Pid },
     /// A valid message without effect here: exits of linked processes, group leaders, node links, replies to
     /// requests that this node never sends.
     Nothing,

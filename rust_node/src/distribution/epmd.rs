@@ -29,17 +29,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub enum PortMapperError {
     /// It cannot be reached.
     #[error("EPMD on {host}:{port}: {source}")]
-    Io {
-        host: String,
-        port: u16,
-        source: std::io::Error,
-    },
+    Io { host: String, port: u16, source: std::io::Error },
     /// Its answer is invalid.
     #[error("EPMD on {host}: {source}")]
-    Answer {
-        host: String,
-        source: EpmdError,
-    },
+    Answer { host: String, source: EpmdError },
     /// EPMD knows no such node.
     #[error("EPMD on {host} knows no node {name}")]
     Unknown {
@@ -56,9 +49,7 @@ pub enum PortMapperError {
     },
     /// It did not answer in time.
     #[error("EPMD on {host} does not answer")]
-    Timeout {
-        host: String,
-    },
+    Timeout { host: String },
 }
 
 /// The port of node `name` on `host`, which has these addresses.

@@ -92,9 +92,7 @@ pub enum HandshakeError {
     },
     /// The name is malformed, or is not the one that was dialled.
     #[error("peer name: {problem}")]
-    Name {
-        problem: String,
-    },
+    Name { problem: String },
     /// One name is long and the other is short.
     #[error("{peer} and {own} are a long and a short name")]
     NameKind { peer: NodeName, own: NodeName },

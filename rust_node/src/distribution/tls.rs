@@ -31,15 +31,10 @@ pub struct TlsFiles {
 pub enum TlsError {
     /// A file is missing, unreadable, or does not contain what it should.
     #[error("{path}: {problem}")]
-    File {
-        path: String,
-        problem: String,
-    },
+    File { path: String, problem: String },
     /// Each file can be read, but TLS cannot be set up from them: for example, the key is not the certificate's.
     #[error("TLS: {problem}")]
-    Config {
-        problem: String,
-    },
+    Config { problem: String },
 }
 
 /// TLS settings for accepted and for outgoing connections; clones are the same.

@@ -47,8 +47,10 @@ defmodule DurableHandoff.Store.Options do
       example: 256
     ],
     max_waiting: [
-      type: {:integer, 0, 1_000_000}, default: 4_096, doc: "how many requests may be queued. One more returns
-      `{:error, :overloaded}` at once", example: 20_000
+      type: {:integer, 0, 1_000_000},
+      default: 4_096,
+      doc: "how many requests may be queued. One more returns `{:error, :overloaded}` at once",
+      example: 20_000
     ],
     max_object_bytes: [
       type: {:integer, 1, 1_073_741_824},
@@ -85,8 +87,7 @@ defmodule DurableHandoff.Store.Options do
       type: {:one_of, [:copy, :reference]},
       default: :copy,
       doc:
-        "how strings of more than 64 bytes in a state that was read are kept. `:copy`: each is copied.
-        `:reference`: each " <>
+        "how strings of more than 64 bytes in a state that was read are kept. `:copy`: each is copied. `:reference`: each " <>
           "refers to the object, which stays in memory as a whole for as long as one of them does",
       change: "to `:reference` when servers keep most of their state for as long as they run",
       example: :reference

@@ -144,8 +144,10 @@ fn failure(seen: Seen, had: bool) -> Failure {
             passes: had,
         },
         (Some(status), None) if status < 300 => Failure {
-            status, code: "UnusableCredentials".to_owned(), reason: format!("the answer of {place} has no
-            credentials"), passes: had,
+            status,
+            code: "UnusableCredentials".to_owned(),
+            reason: format!("the answer of {place} has no credentials"),
+            passes: had,
         },
         (Some(status), None) => {
             let passes = PASSING.iter().any(|(first, last, code, _source)| {
