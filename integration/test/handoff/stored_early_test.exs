@@ -42,6 +42,26 @@ defmodule Handoff.StoredEarlyTest do
     assert_counts(left, keys -- [changed], 1)
   end
 
+  test "the store takes no heartbeat when the drain begins: no move waits for the mark, which SIGTERM has set",
+       %{a: a, b: b} = context do
+    start_with_slow_child(context, a, true)
+    start_handoff(context, b)
+    await_heartbeats(context.nodes, context.sup)
+    keys = start_servers(context, a, 3)
+    listen_to_log(context, a)
+    {_output, 0} = System.cmd("kill", ["-TERM", call(a, System, :pid, [])])
+    assert_receive {:stopping, _node, slow}, 60_000
+    # The heartbeat with the mark has been stored.
+    wait_until(fn -> match?(%{"draining" => true}, elem(heartbeat_row(context, b, a), 6)) end)
+
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
+    send(slow, :go_on)
+    await_log(a, :states_stored)
+    refute_received {:log, ^a, _level, :mark_failed, _fields}
+    SimulatedStore.resume(context.store)
+    await_all_on(context, keys, [b])
+  end
+
   test "without handoff nothing is stored before the graceful shutdown", %{a: a} = context do
     start_with_slow_child(context, a, false)
     [key] = start_unsynced(context, a, 1)

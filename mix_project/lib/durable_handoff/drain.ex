@@ -40,16 +40,14 @@ defmodule DurableHandoff.Drain do
 
   import DurableHandoff.Drain.Attempts, only: [is_attempt: 2]
 
-  alias DurableHandoff.{Clock, Cordon, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
-  alias DurableHandoff.Drain.{Attempts, Estimate, Learnt, Look, Peers, Progress, Quiet, Snapshot, Storing}
+  alias DurableHandoff.{Clock, Deadline, Executor, Host, Log, Options, Report, Status, Telemetry}
+  alias DurableHandoff.Drain.{Attempts, Estimate, Learnt, Look, Peers, Progress, Quiet, Ready, Snapshot, Storing}
   alias DurableHandoff.Executor.Session
   alias DurableHandoff.Host.Outcome
   alias DurableHandoff.Leftovers.Offer
 
   @refresh_ms 1_000
   @first_errors 5
-  # An earlier snapshot is not used.
-  @oldest_snapshot_us 500_000
 
   @enforce_keys [:supervisor, :options, :status, :deadline, :why, :storing, :attempts]
   defstruct @enforce_keys ++
@@ -109,7 +107,7 @@ defmodule DurableHandoff.Drain do
   """
   @spec cancel(pid(), :shutdown | :request) :: :ok
   def cancel(pid, why) do
-    send(pid, {__MODULE__, {:cancel, why}})
+    send(pid, {:cancel, why})
     :ok
   end
 
@@ -128,7 +126,7 @@ defmodule DurableHandoff.Drain do
       host ->
         :net_kernel.monitor_nodes(true, node_type: :all)
         if drain.options.quiet, do: Quiet.hold()
-        drain = drain |> watch(host) |> prepare()
+        drain = drain |> watch(host) |> Ready.await()
 
         with {:ok, drain} <- drain |> snapshot() |> start_session() do
           Process.send_after(self(), :refresh, @refresh_ms)
@@ -137,92 +135,12 @@ defmodule DurableHandoff.Drain do
     end
   end
 
-  # Nothing reads the store before all servers have been asked to store their state.
-  defp prepare(%{why: why, storing: storing} = drain) when why in [:shutdown, :request] do
-    drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(drain.deadline))}
-    mark(drain)
-    await_stored(drain)
-  end
-
-  defp prepare(drain), do: %{drain | storing: Storing.none(), stays?: true}
-
-  # Without the mark other nodes may still send servers here. The drain still moves what it can.
-  defp mark(%{supervisor: supervisor} = drain) do
-    with {:error, reason} <- put_mark(drain) do
-      text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
-      Log.warning(:mark_failed, supervisor, text, reason: reason)
-    end
-  end
-
-  # Only a shutdown's mark is final.
-  defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
-  defp put_mark(%{why: :shutdown} = drain), do: Host.Mark.stop(drain.supervisor, Deadline.mark_ms(drain.deadline))
-
-  # Moves start only after every server that runs here was asked to store its state.
-  defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
-    drain = await_storing(drain)
-    counts = Storing.counts(drain.storing)
-    level = if counts.failed > 0, do: :warning, else: :info
-    total = Host.count(supervisor)
-
-    Log.write(
-      level,
-      :states_stored,
-      supervisor,
-      Progress.stored(counts, total, Clock.now_us() - deadline.begin_us),
-      counts
-    )
-
-    %{drain | trust_store?: all_stored?(counts, total)}
-  end
-
-  # All other messages stay in the mailbox for the loop.
-  defp await_storing(%{storing: %{pid: pid}, storing_monitor: monitor, watched: watched, deadline: deadline} = drain) do
-    now = Clock.now_us()
-
-    receive do
-      {Storing, ^pid, :asked} -> drain |> take_early() |> await_storing()
-      {Storing, ^pid, :done} -> drain
-      {:DOWN, ^monitor, :process, ^pid, _crashed} -> drain
-      {__MODULE__, {:cancel, _why}} = cancel -> send_again(drain, cancel)
-      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send_again(drain, down)
-    after
-      min(@refresh_ms, Deadline.until_ms(Deadline.settle_us(deadline), now)) ->
-        if now < Deadline.settle_us(deadline) do
-          counts = Storing.counts(drain.storing)
-          total = Host.count(drain.supervisor)
-          Log.info(:storing_progress, drain.supervisor, Progress.stored(counts, total, now - deadline.begin_us), counts)
-          await_storing(drain)
-        else
-          drain
-        end
-    end
-  end
-
-  defp send_again(drain, message) do
-    send(self(), message)
-    drain
-  end
-
-  # The snapshot is taken while the last servers store their states and no other server is queued. A policy
-  # that reads the store waits until storing is done.
-  defp take_early(%{options: %{eligible: :permanent}} = drain), do: drain
-  defp take_early(drain), do: %{drain | early: {take(drain), Clock.now_us()}}
-
-  defp early(%{early: {snapshot, taken_us}}), do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot)
-  defp early(_none), do: nil
-
-  defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
-
-  # A store that hangs has failed no write yet, so the counts must also add up to all servers.
-  defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
-
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
-    snapshot = early(drain) || take(drain)
+    snapshot = Ready.snapshot(drain)
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     targets = Peers.in_reach(snapshot.view)
-    announce(drain, snapshot, length(targets))
+    Ready.announce(drain, snapshot, length(targets))
     {learnt, measured} = look(drain, %{storage: storage, servers: servers, targets: targets})
     drain = %{drain | snapshot: snapshot, storage: storage, learnt: learnt}
     estimate(drain, measured)
@@ -243,20 +161,6 @@ defmodule DurableHandoff.Drain do
     options = %{drain.options | timeout_ms: max(Deadline.left_ms(drain.deadline, Clock.now_us()), 1)}
     others = length(Peers.in_reach(snapshot.view))
     Estimate.announce(drain.supervisor, Snapshot.size(snapshot), others, options, measured)
-  end
-
-  # A move, and a rebalance with nothing to do, are logged only at their end.
-  defp announce(%{why: why}, _snapshot, _others) when why not in [:shutdown, :request], do: :ok
-
-  defp announce(%{supervisor: supervisor, options: options} = drain, snapshot, others) do
-    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
-    left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
-    text = Progress.opening(servers, excluded, others, options, left_ms)
-    Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
-    out_of_reach = Peers.out_of_reach(snapshot.view)
-
-    with text when text != nil <- Peers.advice(out_of_reach),
-         do: Log.warning(:nodes_out_of_reach, supervisor, text, nodes: out_of_reach)
   end
 
   defp start_session(%{options: options, supervisor: supervisor} = drain) do
@@ -369,7 +273,7 @@ defmodule DurableHandoff.Drain do
   defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
     do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
 
-  defp handle({__MODULE__, {:cancel, why}}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
+  defp handle({:cancel, why}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
 
   defp handle({:nodedown, node, _info}, drain) do
     Peers.look_now(drain.peers)

@@ -1,0 +1,124 @@
+defmodule DurableHandoff.Drain.Ready do
+  @moduledoc false
+  # What a drain does before its first move: it marks this node, waits until servers have stored their state, and takes
+  # its snapshot.
+  #
+  # Guarantees:
+  #
+  #   * Nothing is moved before every server that runs here was asked to store its state.
+  #   * It ends when the engine's part of the drain ends (`DurableHandoff.Deadline`), and at once on a cancel or
+  #     when a process that the drain watches is gone. It leaves those messages to the drain, and all others.
+  #
+  # It runs in the drain's process, and takes and returns the drain's state.
+
+  alias DurableHandoff.{Clock, Cordon, Deadline, Host, Log}
+  alias DurableHandoff.Drain.{Peers, Progress, Snapshot, Storing}
+
+  @progress_ms 1_000
+  # An earlier snapshot is not used.
+  @oldest_snapshot_us 500_000
+
+  @typedoc "The state of a `DurableHandoff.Drain`."
+  @type drain :: map()
+
+  @doc """
+  Marks the node and waits. The drain reads nothing from the store before. A move and a rebalance do neither: each of
+  their servers stores its state only in its own attempt.
+  """
+  @spec await(drain()) :: drain()
+  def await(%{why: why, storing: storing, deadline: deadline} = drain) when why in [:shutdown, :request] do
+    drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(deadline))}
+    mark(drain)
+    await_stored(drain)
+  end
+
+  def await(drain), do: %{drain | storing: Storing.none(), stays?: true}
+
+  @doc "The snapshot: one taken while the last servers stored their states, if it is not too old."
+  @spec snapshot(drain()) :: Snapshot.t()
+  def snapshot(%{early: {snapshot, taken_us}} = drain),
+    do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot, else: take(drain))
+
+  def snapshot(drain), do: take(drain)
+
+  @doc """
+  Logs what the drain is about to do. A move, and a rebalance with nothing to do, are logged only at their end.
+  """
+  @spec announce(drain(), Snapshot.t(), non_neg_integer()) :: :ok
+  def announce(%{why: why}, _snapshot, _others) when why not in [:shutdown, :request], do: :ok
+
+  def announce(%{supervisor: supervisor, options: options} = drain, snapshot, others) do
+    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
+    left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
+    text = Progress.opening(servers, excluded, others, options, left_ms)
+    Log.info(:drain_started, supervisor, text, servers: servers, excluded: excluded, targets: others)
+    out_of_reach = Peers.out_of_reach(snapshot.view)
+
+    if text = Peers.advice(out_of_reach),
+      do: Log.warning(:nodes_out_of_reach, supervisor, text, nodes: out_of_reach),
+      else: :ok
+  end
+
+  defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
+
+  # Without the mark other nodes may still send servers here. The drain still moves what it can.
+  defp mark(%{supervisor: supervisor} = drain) do
+    with {:error, reason} <- put_mark(drain) do
+      text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
+      Log.warning(:mark_failed, supervisor, text, reason: reason)
+    end
+  end
+
+  # Only a shutdown's mark is final.
+  defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
+
+  # After SIGTERM the mark is set. Setting it again would delay the first move by one more write of the heartbeat.
+  defp put_mark(%{why: :shutdown, supervisor: supervisor} = drain) do
+    if Host.Mark.mark(supervisor) == :final, do: :ok, else: Host.Mark.stop(supervisor, Deadline.mark_ms(drain.deadline))
+  end
+
+  defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
+    drain = await_storing(drain)
+    counts = Storing.counts(drain.storing)
+    level = if counts.failed > 0, do: :warning, else: :info
+    total = Host.count(supervisor)
+    elapsed_us = Clock.now_us() - deadline.begin_us
+    Log.write(level, :states_stored, supervisor, Progress.stored(counts, total, elapsed_us), counts)
+    %{drain | trust_store?: all_stored?(counts, total)}
+  end
+
+  # A store that hangs has failed no write yet, so the counts must also add up to all servers.
+  defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
+
+  defp await_storing(%{storing: %{pid: pid}, storing_monitor: monitor, watched: watched, deadline: deadline} = drain) do
+    now = Clock.now_us()
+
+    receive do
+      {Storing, ^pid, :asked} -> drain |> take_early() |> await_storing()
+      {Storing, ^pid, :done} -> drain
+      {:DOWN, ^monitor, :process, ^pid, _crashed} -> drain
+      {:cancel, _why} = cancel -> send_again(drain, cancel)
+      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send_again(drain, down)
+    after
+      min(@progress_ms, Deadline.until_ms(Deadline.settle_us(deadline), now)) ->
+        if now < Deadline.settle_us(deadline), do: drain |> log_progress(now) |> await_storing(), else: drain
+    end
+  end
+
+  defp log_progress(%{supervisor: supervisor, deadline: deadline} = drain, now) do
+    counts = Storing.counts(drain.storing)
+    text = Progress.stored(counts, Host.count(supervisor), now - deadline.begin_us)
+    Log.info(:storing_progress, supervisor, text, counts)
+    drain
+  end
+
+  defp send_again(drain, message) do
+    send(self(), message)
+    drain
+  end
+
+  # The snapshot is taken while the last servers store their states and no other server is queued. A policy
+  # that reads the store waits until storing is done.
+  defp take_early(%{options: %{eligible: :permanent}} = drain), do: drain
+  defp take_early(drain), do: %{drain | early: {take(drain), Clock.now_us()}}
+end
