@@ -13,8 +13,8 @@ defmodule DurableHandoff.Drain.Storing do
   # Guarantees:
   #
   #   * Asks as many servers in parallel as the graceful shutdown stops in parallel.
-  #   * It is done only after every server has been asked since the last `ask/2` or `join/2`. So no move is
-  #     requested while a changed state still waits to be stored.
+  #   * It is done only after every server has been asked since the last `ask/2` or `join/2`, or in the tenth
+  #     of a second before. So no move is requested while a changed state still waits to be stored.
   #   * Never waits long for a slow server: once all have been asked, it does not wait for servers that take
   #     longer than 500 ms and more than twice as long as the slowest one that has answered.
   #   * While the store fails it asks again, at most once a second, until its time is over.
@@ -49,6 +49,8 @@ defmodule DurableHandoff.Drain.Storing do
   @type t :: %{pid: nil | pid(), monitor: nil | reference(), watch: Sync.watch(), counters: :counters.counters_ref()}
   @type counts :: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
 
+  # SIGTERM, the Drainer and its drain each ask, within milliseconds unless another child is slow to stop.
+  @just_asked_us 100_000
   @least_patience_ms 500
   @pauses_ms [250, 500, 1_000]
   @probe_ms 1_000
@@ -154,17 +156,24 @@ defmodule DurableHandoff.Drain.Storing do
 
   @impl true
   def handle_cast({:ask, until_us, drain}, storing) do
-    storing = %{storing | until_us: until_us, drain: drain || storing.drain, pauses_ms: @pauses_ms, longest_us: 0}
-    storing = %{storing | round: current_round(storing)}
-    {:noreply, ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))}
+    storing = %{storing | until_us: until_us, drain: drain || storing.drain}
+    {:noreply, if(just_asked?(storing), do: go_on(storing), else: ask_all_anew(storing))}
+  end
+
+  defp just_asked?(%{phase: :first, round: round}), do: Clock.now_us() - round.begin_us < @just_asked_us
+  defp just_asked?(_storing), do: false
+
+  defp ask_all_anew(storing) do
+    storing = %{storing | pauses_ms: @pauses_ms, longest_us: 0, round: current_round(storing)}
+    ask_all(%{storing | answered: MapSet.new(), unsure: []}, :first, to_ask(storing))
   end
 
   defp current_round(%{phase: :done}) do
     now = Clock.now_us()
-    %{begin_us: now, last_us: now, asked: 0, written: 0, shortest_us: :infinity, again: MapSet.new()}
+    %{begin_us: now, last_us: now, asked: 0, written: 0, shortest_us: :infinity}
   end
 
-  defp current_round(%{round: round, answered: answered}), do: %{round | again: MapSet.union(round.again, answered)}
+  defp current_round(%{round: round}), do: round
 
   # In the middle of a round the servers are not listed again: that would delay writes.
   defp to_ask(%{phase: :done} = storing) do
@@ -179,7 +188,7 @@ defmodule DurableHandoff.Drain.Storing do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = MapSet.put(storing.answered, server)
     storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
-    storing = measure(storing, server, result, took_us)
+    storing = %{storing | round: measured(storing.round, result, took_us)}
 
     # Before the log filter is in place, a failed write looks like an unchanged state.
     storing =
@@ -289,18 +298,12 @@ defmodule DurableHandoff.Drain.Storing do
   # Servers whose latest write failed and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
-  # Servers that are asked twice in a round (once at SIGTERM, once by the drain) have nothing to write the
-  # second time, so they are not counted again.
-  defp measure(%{round: round} = storing, server, result, took_us) do
-    cond do
-      result == :stored -> %{storing | round: asked(%{round | written: round.written + 1}, took_us)}
-      server in round.again -> storing
-      true -> %{storing | round: asked(round, :infinity)}
-    end
-  end
+  defp measured(round, :stored, took_us),
+    do: asked(%{round | written: round.written + 1, shortest_us: min(round.shortest_us, took_us)})
 
-  defp asked(round, took_us),
-    do: %{round | asked: round.asked + 1, shortest_us: min(round.shortest_us, took_us), last_us: Clock.now_us()}
+  defp measured(round, _nothing_written, _took_us), do: asked(round)
+
+  defp asked(round), do: %{round | asked: round.asked + 1, last_us: Clock.now_us()}
 
   # The speed of the store is known only if most of the asked servers had something to write. Otherwise the
   # figures of the earlier round stay.
