@@ -28,7 +28,7 @@ defmodule DurableHandoff.Drain.Peers do
     :proc_lib.spawn(fn ->
       Process.monitor(drain)
 
-      look(%{
+      state = %{
         drain: drain,
         supervisor: supervisor,
         modules: modules,
@@ -37,7 +37,10 @@ defmodule DurableHandoff.Drain.Peers do
         reconnect?: reconnect?,
         connecting: %{},
         tried: %{}
-      })
+      }
+
+      # The snapshot has just asked them.
+      state |> connect(view) |> await(Clock.after_ms(@look_ms))
     end)
   end
 
