@@ -134,9 +134,9 @@ defmodule DurableHandoff.Leftovers.Adoption do
   def settle_all(adoption, why),
     do: Enum.reduce(Map.keys(adoption.entries), %{adoption | pending: []}, &settle(&2, &1, why))
 
-  @doc "The keys of the entries whose phase `phase?` is true for."
-  @spec in_phase(t(), (phase() -> boolean())) :: [term()]
-  def in_phase(adoption, phase?), do: for({key, %{phase: phase}} <- adoption.entries, phase?.(phase), do: key)
+  @doc "The keys of the entries that still run at the source."
+  @spec waiting(t()) :: [term()]
+  def waiting(adoption), do: for({key, %{phase: :waiting}} <- adoption.entries, do: key)
 
   @doc "Whether it was accepted more than five minutes ago."
   @spec expired?(t(), integer()) :: boolean()

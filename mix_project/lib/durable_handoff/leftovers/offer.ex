@@ -14,9 +14,9 @@ defmodule DurableHandoff.Leftovers.Offer do
   #
   # Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
 
-  alias DurableHandoff.{Clock, Host, Log, Native, Options, Plan, Telemetry}
+  alias DurableHandoff.{Clock, Host, Native, Options, Plan}
   alias DurableHandoff.Drain.Snapshot
-  alias DurableHandoff.Leftovers.{Adoption, Message}
+  alias DurableHandoff.Leftovers.{Adoption, Announcement, Message}
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
   @in_line 3
@@ -72,13 +72,7 @@ defmodule DurableHandoff.Leftovers.Offer do
         count
 
       {:DOWN, ^monitor, :process, ^pid, reason} ->
-        Log.error(
-          :leftovers_not_offered,
-          snapshot.supervisor,
-          "servers that were not moved could not be offered to other nodes: #{inspect(reason, limit: 20)}",
-          reason: reason
-        )
-
+        Announcement.not_offered(snapshot.supervisor, reason)
         0
     after
       budget_ms ->
@@ -95,7 +89,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     accepted =
       snapshot |> offers(left_over, options, view, ready) |> send_all(deadline_us) |> Map.reject(&match?({_, 0}, &1))
 
-    announce(snapshot.supervisor, length(left_over), accepted)
+    Announcement.offered(snapshot.supervisor, length(left_over), accepted)
     accepted |> Map.values() |> Enum.sum()
   end
 
@@ -163,23 +157,5 @@ defmodule DurableHandoff.Leftovers.Offer do
       :timeout -> :timeout
       {:error, _gone} -> :gone
     end
-  end
-
-  defp announce(supervisor, left, targets) do
-    accepted = targets |> Map.values() |> Enum.sum()
-    to = targets |> Enum.sort() |> Enum.map_join(", ", fn {name, count} -> "#{name} #{count}" end)
-    where = if accepted > 0, do: ": #{to}; they start there once they are stopped here", else: ""
-
-    Log.write(
-      if(accepted == left, do: :info, else: :warning),
-      :leftovers_offered,
-      supervisor,
-      "other nodes accepted #{accepted} of #{left} servers that were not moved#{where}",
-      left: left,
-      accepted: accepted,
-      targets: targets
-    )
-
-    Telemetry.leftovers_offer(supervisor, left, targets)
   end
 end

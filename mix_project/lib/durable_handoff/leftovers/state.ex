@@ -6,9 +6,9 @@ defmodule DurableHandoff.Leftovers.State do
   # event, a timer or the end of a start; `tick/2` polls for those whose event was lost. Every adoption ends,
   # at the latest when it expires, with one line in the log and one event.
 
-  alias DurableHandoff.{Clock, Host, Log, Options, Telemetry}
+  alias DurableHandoff.{Clock, Host, Options}
   alias DurableHandoff.Host.{Registry, Takeover}
-  alias DurableHandoff.Leftovers.{Adoption, Message, Starts}
+  alias DurableHandoff.Leftovers.{Adoption, Announcement, Message, Starts}
 
   @most_held 300_000
   @most_remembered 1_000
@@ -119,14 +119,7 @@ defmodule DurableHandoff.Leftovers.State do
     state = put(state, adoption)
 
     if Adoption.mine?(adoption) and not Adoption.mine?(before) do
-      Log.info(
-        :leftovers_taken_over,
-        state.supervisor,
-        "taking over #{length(adoption.pending)} servers that #{adoption.source} left from #{node(pid)}",
-        source: adoption.source,
-        servers: length(adoption.pending)
-      )
-
+      Announcement.taken_over(state.supervisor, adoption, node(pid))
       activate(state, adoption, :all)
     else
       state
@@ -210,49 +203,35 @@ defmodule DurableHandoff.Leftovers.State do
   @doc "Queues an entry if it is in `phase`."
   @spec enqueue(t(), term(), term(), Adoption.phase()) :: t()
   def enqueue(state, id, key, phase) do
-    case state.adoptions do
-      %{^id => %{entries: %{^key => %{phase: ^phase}}} = adoption} ->
-        state = put(state, Adoption.put(adoption, key, phase: :queued))
-        %{state | queue: :queue.in({id, key}, state.queue)}
-
-      %{} ->
-        state
+    case entry(state, id, key) do
+      %{phase: ^phase} -> %{phase(state, id, key, :queued) | queue: :queue.in({id, key}, state.queue)}
+      _settled_or_in_another -> state
     end
   end
+
+  # nil when the adoption has ended, or a later one holds the server.
+  defp entry(state, id, key),
+    do: with(%{^id => %{entries: %{^key => entry}}} <- state.adoptions, do: entry, else: (_ -> nil))
 
   @doc "Starts as many queued servers as the pace allows."
   @spec pump(t()) :: t()
   def pump(state) do
-    case next(state) do
-      {nil, state} ->
-        state
-
-      {{id, key, entry}, state} ->
-        %{supervisor: supervisor, options: options, adoptions: %{^id => adoption}} = state
-
-        case Starts.run(state.starts, supervisor, {id, key}, entry.module, adoption.source, options.attempt_timeout_ms) do
-          {:started, starts} ->
-            %{state | starts: starts} |> put(Adoption.put(adoption, key, phase: :trying)) |> pump()
-
-          {:full, starts} ->
-            %{state | starts: starts, queue: :queue.in_r({id, key}, state.queue)}
-        end
+    with {{:value, {id, key} = server}, queue} <- :queue.out(state.queue) do
+      case entry(state, id, key) do
+        %{phase: :queued, module: module} -> run(%{state | queue: queue}, server, module)
+        _not_queued_any_more -> pump(%{state | queue: queue})
+      end
+    else
+      {:empty, _queue} -> state
     end
   end
 
-  # The first key of the queue whose entry is still queued.
-  defp next(state) do
-    case :queue.out(state.queue) do
-      {:empty, _queue} ->
-        {nil, state}
+  defp run(%{supervisor: supervisor, options: options} = state, {id, key} = server, module) do
+    source = state.adoptions[id].source
 
-      {{:value, {id, key}}, queue} ->
-        state = %{state | queue: queue}
-
-        case state.adoptions do
-          %{^id => %{entries: %{^key => %{phase: :queued} = entry}}} -> {{id, key, entry}, state}
-          %{} -> next(state)
-        end
+    case Starts.run(state.starts, supervisor, server, module, source, options.attempt_timeout_ms) do
+      {:started, starts} -> %{state | starts: starts} |> phase(id, key, :trying) |> pump()
+      {:full, starts} -> %{state | starts: starts, queue: :queue.in_r(server, state.queue)}
     end
   end
 
@@ -262,10 +241,9 @@ defmodule DurableHandoff.Leftovers.State do
     with {{id, key}, starts} <- Starts.ended(state.starts, pid, outcome, latency_us) do
       state = %{state | starts: starts}
 
-      # The adoption may have ended, or a later one may hold the server.
-      case state.adoptions do
-        %{^id => %{entries: %{^key => %{phase: :trying} = entry}}} -> result(state, id, key, entry, outcome)
-        %{} -> state
+      case entry(state, id, key) do
+        %{phase: :trying} = entry -> result(state, id, key, entry, outcome)
+        _settled_or_in_another -> state
       end
     else
       nil -> state
@@ -331,7 +309,7 @@ defmodule DurableHandoff.Leftovers.State do
       if Adoption.expired?(adoption, now_us) do
         finish(state, Adoption.settle_all(adoption, {:dropped, :expired}))
       else
-        state = Enum.reduce(Adoption.in_phase(adoption, &(&1 == :waiting)), state, &locate(&2, id, &1))
+        state = Enum.reduce(Adoption.waiting(adoption), state, &locate(&2, id, &1))
         unlock(state, adoption)
       end
     end)
@@ -340,8 +318,7 @@ defmodule DurableHandoff.Leftovers.State do
   defp calm(%{rush_until_us: nil} = state, _now_us), do: state
 
   defp calm(state, now_us) do
-    stopping? =
-      Enum.any?(state.adoptions, fn {_id, adoption} -> Adoption.in_phase(adoption, &(&1 == :waiting)) != [] end)
+    stopping? = Enum.any?(state.adoptions, fn {_id, adoption} -> Adoption.waiting(adoption) != [] end)
 
     if stopping? and now_us < state.rush_until_us,
       do: state,
@@ -349,13 +326,10 @@ defmodule DurableHandoff.Leftovers.State do
   end
 
   defp locate(state, id, key) do
-    case state.adoptions do
-      %{^id => %{entries: %{^key => %{phase: :waiting}}, source: source}} ->
-        if Takeover.at_source?(state.supervisor, key, source), do: state, else: enqueue(state, id, key, :waiting)
-
-      %{} ->
-        state
-    end
+    if match?(%{phase: :waiting}, entry(state, id, key)) and
+         not Takeover.at_source?(state.supervisor, key, state.adoptions[id].source),
+       do: enqueue(state, id, key, :waiting),
+       else: state
   end
 
   defp unlock(state, adoption) do
@@ -386,16 +360,9 @@ defmodule DurableHandoff.Leftovers.State do
   defp finish(state, adoption) do
     {monitors, others} = Map.pop(state.monitors, adoption.id, [])
     Enum.each(monitors, &Process.demonitor(&1, [:flush]))
-    if adoption.total > 0, do: announce(state, adoption)
+    if adoption.total > 0, do: Announcement.ended(state.supervisor, adoption)
     holder = Map.reject(state.holder, fn {_key, id} -> id == adoption.id end)
     unsubscribe(%{state | adoptions: Map.delete(state.adoptions, adoption.id), monitors: others, holder: holder})
-  end
-
-  defp announce(state, adoption) do
-    level = if adoption.dropped == %{}, do: :info, else: :warning
-    fields = Map.take(adoption, [:source, :total, :started, :running, :forwarded, :dropped])
-    Log.write(level, :leftovers_ended, state.supervisor, to_string(adoption), fields)
-    Telemetry.leftovers_stop(state.supervisor, adoption, Clock.now_us() - adoption.accepted_us)
   end
 
   # Subscribes once, for as long as there are adoptions. Without events the receiver still polls once a
@@ -403,14 +370,8 @@ defmodule DurableHandoff.Leftovers.State do
   defp subscribe(%{subscribed?: true} = state), do: state
 
   defp subscribe(state) do
-    with {:error, reason} <- Registry.subscribe(state.supervisor, :all) do
-      Log.warning(
-        :leftovers_poll_only,
-        state.supervisor,
-        "could not subscribe to the registry, polling only: #{inspect(reason, limit: 10)}",
-        reason: reason
-      )
-    end
+    with {:error, reason} <- Registry.subscribe(state.supervisor, :all),
+         do: Announcement.poll_only(state.supervisor, reason)
 
     %{state | subscribed?: true}
   end
