@@ -258,8 +258,6 @@ defmodule PageTest do
     Enum.sum(for node <- status["nodes"], supervisor <- node["supervisors"], do: supervisor["servers"])
   end
 
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
-
   defp status(%{url: url}) do
     {:ok, {{_version, 200, _reason}, _headers, body}} = :httpc.request(String.to_charlist(url <> "status"))
     body |> IO.iodata_to_binary() |> DurableHandoff.Codec.decode!()

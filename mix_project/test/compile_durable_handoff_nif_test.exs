@@ -5,7 +5,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
   import DurableHandoff.EnvironmentVariables
   import DurableHandoff.OwnDirectory
 
-  alias DurableHandoff.Build.{Cargo, Machine}
+  alias DurableHandoff.Build.Machine
   alias Mix.Tasks.Compile.DurableHandoffNif, as: Compiler
 
   @extension if match?({:win32, _}, :os.type()), do: ".dll", else: ".so"
@@ -236,16 +236,6 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert File.read!(Path.join(root, "target_dir")) == "/elsewhere\n"
   end
 
-  test "on musl RUSTFLAGS keeps the flag that shared libraries need" do
-    put_variables(%{"RUSTFLAGS" => "-C target-cpu=native"})
-    assert Cargo.environment(nil, true) == [{"RUSTFLAGS", "-C target-cpu=native -C target-feature=-crt-static"}]
-    assert Cargo.environment(nil, false) == []
-    put_variables(%{"RUSTFLAGS" => "-C target-feature=-crt-static"})
-    assert Cargo.environment("/t", true) == [{"CARGO_TARGET_DIR", "/t"}]
-    put_variables(%{"RUSTFLAGS" => nil})
-    assert Cargo.environment(nil, true) == []
-  end
-
   test "a failed build on a machine without a C compiler names what is missing", %{root: root} = context do
     write(root, "broken", "")
     put_variables(%{"CC" => Path.join(root, "no-cc")})
@@ -362,29 +352,6 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
         end
 
       assert Enum.uniq(hashes) == hashes
-    end
-  end
-
-  describe "library_in/2" do
-    test "finds the shared library among other artifacts and files" do
-      message =
-        ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib","rlib"],"name":"handoff_nif"},) <>
-          ~s("filenames":["/t/libhandoff_nif.rlib","/t/libhandoff_nif.dylib"],"executable":null})
-
-      assert Cargo.library_in("noise\n" <> message <> "\n", "handoff_nif") == "/t/libhandoff_nif.dylib"
-    end
-
-    test "reads a Windows path" do
-      message =
-        ~S({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["C:\\t\\handoff_nif.dll","C:\\t\\handoff_nif.dll.lib"]})
-
-      assert Cargo.library_in(message, "handoff_nif") == "C:\\t\\handoff_nif.dll"
-    end
-
-    test "without a shared library it is nil" do
-      other = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":["/t/libstore_nif.so"]})
-      none = ~s({"reason":"compiler-artifact","target":{"crate_types":["cdylib"]},"filenames":[]})
-      for messages <- ["", other, none], do: assert(Cargo.library_in(messages, "handoff_nif") == nil)
     end
   end
 

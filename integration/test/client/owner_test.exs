@@ -204,11 +204,6 @@ defmodule Client.OwnerTest do
     assert await_task(call_from(context, a, :add, timeout: :infinity)) == {:ok, 2}
   end
 
-  test "a supervisor that does not run on the caller's node is an error at once", %{a: a} do
-    assert call(a, DurableHandoff, :call, [:nowhere, @key, :add, [timeout: :infinity]]) ==
-             {:error, :supervisor_not_running}
-  end
-
   test "the client process is killed: waiting callers still get a reply", %{a: a, b: b} = context do
     calls = for _ <- 1..20, do: call_from(context, b, :add, timeout: :infinity)
     await_callers(context, b, 20)

@@ -100,8 +100,7 @@ defmodule Contract.RehomeTest do
 
       Troublesome.disarm(a, @key, :call)
       await_down(old)
-      assert_displaced(context, a)
-      assert_moves_now(context, a, b, Troublesome)
+      assert_displaced_not_lost(context, a, b, Troublesome)
     end
 
     test "the server dies while it is told to stop: not a timeout", %{a: a, b: b} = context do
@@ -128,8 +127,7 @@ defmodule Contract.RehomeTest do
 
       Troublesome.disarm(a, @key, :terminate)
       await_down(old)
-      assert_displaced(context, a)
-      assert_moves_now(context, a, b, Troublesome)
+      assert_displaced_not_lost(context, a, b, Troublesome)
     end
   end
 
@@ -141,9 +139,8 @@ defmodule Contract.RehomeTest do
       start_server(context, b, Counter, "fills b")
       start_known(context, a, Counter)
 
-      record(context, "rehome_child: target is full", tried(fn -> move(context, a, Counter, @key, target_node: b) end))
-      assert_displaced(context, a)
-      assert_moves_now(context, a, c, Counter)
+      record_tried(context, "target is full", fn -> move(context, a, Counter, @key, target_node: b) end)
+      assert_displaced_not_lost(context, a, c, Counter)
     end
 
     test "target is draining", %{a: a, b: b, c: c} = context do
@@ -151,9 +148,8 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Counter)
       :ok = call(b, LifecycleManager, :stop_discovery, [context.sup])
 
-      record(context, "rehome_child: target drains", tried(fn -> move(context, a, Counter, @key, target_node: b) end))
-      assert_displaced(context, a)
-      assert_moves_now(context, a, c, Counter)
+      record_tried(context, "target drains", fn -> move(context, a, Counter, @key, target_node: b) end)
+      assert_displaced_not_lost(context, a, c, Counter)
     end
 
     test "target runs no such supervisor", %{a: a, b: b, c: c} = context do
@@ -161,14 +157,11 @@ defmodule Contract.RehomeTest do
       {:ok, _} = start_host(c, context.opts)
       start_known(context, a, Counter)
 
-      record(
-        context,
-        "rehome_child: target runs no such supervisor",
-        tried(fn -> rehome(context, a, Counter, @key, target_node: b) end)
-      )
+      record_tried(context, "target runs no such supervisor", fn ->
+        rehome(context, a, Counter, @key, target_node: b)
+      end)
 
-      assert_displaced(context, a)
-      assert_moves_now(context, a, c, Counter)
+      assert_displaced_not_lost(context, a, c, Counter)
     end
 
     test "target is not connected", %{a: a, b: b, c: c} = context do
@@ -176,14 +169,9 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Counter)
       disconnect(a, b)
 
-      record(
-        context,
-        "rehome_child: target is not connected",
-        tried(fn -> rehome(context, a, Counter, @key, target_node: b) end)
-      )
+      record_tried(context, "target is not connected", fn -> rehome(context, a, Counter, @key, target_node: b) end)
 
-      assert_displaced(context, a)
-      assert_moves_now(context, a, c, Counter)
+      assert_displaced_not_lost(context, a, c, Counter)
       reconnect(a, b)
     end
 
@@ -260,11 +248,7 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Troublesome, %{count: 5})
       Troublesome.arm(b, @key, :init, :raise)
 
-      record(
-        context,
-        "rehome_child: init raises on the target",
-        tried(fn -> move(context, a, Troublesome, @key, target_node: b) end)
-      )
+      record_tried(context, "init raises on the target", fn -> move(context, a, Troublesome, @key, target_node: b) end)
 
       # The target has claimed the server, but no process runs there: no reservation is left.
       record(context, "rehome_child: init raised on the target: left", left(context))
@@ -276,11 +260,7 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Troublesome, %{count: 5})
       Troublesome.arm(b, @key, :init, :ignore)
 
-      record(
-        context,
-        "rehome_child: init ignores on the target",
-        tried(fn -> move(context, a, Troublesome, @key, target_node: b) end)
-      )
+      record_tried(context, "init ignores on the target", fn -> move(context, a, Troublesome, @key, target_node: b) end)
 
       record(context, "rehome_child: init ignored on the target: left", left(context))
       assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
@@ -291,14 +271,9 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Counter)
       SimulatedStore.fail_next(store, :get, storage_key(context, @key), :slow_down)
 
-      record(
-        context,
-        "rehome_child: the store fails the read",
-        tried(fn -> rehome(context, a, Counter, @key, target_node: b) end)
-      )
+      record_tried(context, "the store fails the read", fn -> rehome(context, a, Counter, @key, target_node: b) end)
 
-      assert_displaced(context, a)
-      assert_moves_now(context, a, b, Counter)
+      assert_displaced_not_lost(context, a, b, Counter)
     end
 
     test "the store fails the claim", %{a: a, b: b, store: store} = context do
@@ -311,8 +286,7 @@ defmodule Contract.RehomeTest do
       SimulatedStore.resume(store)
 
       record(context, "rehome_child: the store fails the claim", await_task(move))
-      assert_displaced(context, a)
-      assert_moves_now(context, a, b, Counter)
+      assert_displaced_not_lost(context, a, b, Counter)
     end
 
     test "no target given and none eligible: the server is stopped, then refused by its own draining node", context do
@@ -321,11 +295,7 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Counter)
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
 
-      record(
-        context,
-        "rehome_child: draining, no target given, none eligible",
-        tried(fn -> rehome(context, a, Counter, @key, []) end)
-      )
+      record_tried(context, "draining, no target given, none eligible", fn -> rehome(context, a, Counter, @key, []) end)
 
       assert_displaced(context, a)
       {:ok, _} = start_host(b, context.opts)
@@ -341,11 +311,7 @@ defmodule Contract.RehomeTest do
       assert 2 = ask(old, :add)
       SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
 
-      record(
-        context,
-        "rehome_child: the final write fails",
-        tried(fn -> rehome(context, a, Counter, @key, target_node: b) end)
-      )
+      record_tried(context, "the final write fails", fn -> rehome(context, a, Counter, @key, target_node: b) end)
 
       refute call(a, Process, :alive?, [old])
       assert stored(context, @key).meta.restart_attempt_node == nil
@@ -409,6 +375,12 @@ defmodule Contract.RehomeTest do
     assert meta.restart_attempt_ttl > now
   end
 
+  # Down, reserved for `source`, and started on `target` at the next try.
+  defp assert_displaced_not_lost(context, source, target, module) do
+    assert_displaced(context, source)
+    assert_moves_now(context, source, target, module)
+  end
+
   defp up?(context, node), do: call(node, Host, :ready?, [context.sup])
 
   defp assert_moves_now(context, source, target, module) do
@@ -416,6 +388,9 @@ defmodule Contract.RehomeTest do
     assert node(pid) == target
     pid
   end
+
+  # What was returned or raised.
+  defp record_tried(context, row, fun), do: record(context, "rehome_child: " <> row, tried(fun))
 
   defp tried(fun), do: Relay.try({Kernel, :apply, [fun, []]})
 

@@ -28,10 +28,7 @@ defmodule Contract.ReservationTest do
   end
 
   test "a client's ensure_started_child elsewhere times out; after clearing it starts at once", %{b: b} = context do
-    start_it = fn timeout ->
-      call(b, Host, :ensure_started_child, [context.sup, {Counter, key: @key, initial_state: %{}}, [timeout: timeout]])
-    end
-
+    start_it = fn timeout -> ensure_started(context, b, @key, Counter, %{}, timeout: timeout) end
     assert {:error, _reserved} = start_it.(200)
     assert :ok = clear(context, stored(context, @key))
     assert {:ok, {pid, _}} = start_it.(10_000)

@@ -58,8 +58,7 @@ defmodule Contract.ShutdownTest do
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
     assert whereis(context, a, "not permanent") == nil
 
-    child = {Counter, key: "not permanent", initial_state: %{}}
-    assert {:ok, {pid, _}} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {pid, _}} = ensure_started(context, a, "not permanent")
     assert node(pid) == a
   end
 

@@ -60,33 +60,26 @@ defmodule Contract.SupervisorTest do
   test "ensure_started_child: the first call starts the server, later calls from any node find it",
        %{a: a, b: b} = context do
     start(context)
-    child = {Counter, key: @key, initial_state: %{}}
-    assert {:ok, {pid, _}} = call(a, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {pid, _}} = ensure_started(context, a, @key)
     await_on(context, b, @key, a)
-    assert {:ok, {^pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {^pid, _}} = ensure_started(context, b, @key)
   end
 
   test "ensure_started_child, existing: true: starts only a server that is stored", %{a: a, b: b} = context do
     start(context)
-    child = {Counter, key: @key, initial_state: %{}}
-    existing = [existing: true]
-    assert {:error, :not_found} = call(a, Host, :ensure_started_child, [context.sup, child, existing])
-
+    existing = &ensure_started(context, &1, @key, Counter, %{}, existing: true)
+    assert {:error, :not_found} = existing.(a)
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     :ok = call(a, Host, :terminate_child, [context.sup, @key])
     await_none(context, b, @key)
-    assert {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, existing])
+    assert {:ok, {pid, _}} = existing.(b)
     assert node(pid) == b
   end
 
   test "two nodes start one key at the same time: one owner", %{a: a, b: b} = context do
     start(context)
-    child = {Counter, key: @key, initial_state: %{}}
-
-    started =
-      for node <- [a, b], do: Task.async(fn -> call(node, Host, :ensure_started_child, [context.sup, child, []]) end)
-
+    started = for node <- [a, b], do: Task.async(fn -> ensure_started(context, node, @key) end)
     assert [{:ok, {pid, _}}, {:ok, {pid, _}}] = await_tasks(started)
   end
 

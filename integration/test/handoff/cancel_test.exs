@@ -52,7 +52,7 @@ defmodule Handoff.CancelTest do
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}
     {:warning, _line} = await_log(a, :drain_cancelled, %{shutdown: false})
-    wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+    wait_until(fn -> a not in eligible(context, b) end)
   end
 
   test "a shutdown after a cancelled drain moves the rest", %{a: a, b: b} = context do
@@ -91,6 +91,4 @@ defmodule Handoff.CancelTest do
     assert drain(context, b, await: false) == {:error, :no_drainer}
     assert_raise ArgumentError, ~r/:await got 5, expected true or false/, fn -> drain(context, a, await: 5) end
   end
-
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
 end

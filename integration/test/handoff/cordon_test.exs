@@ -57,8 +57,7 @@ defmodule Handoff.CordonTest do
     start_cluster(context)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
     assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, b, "k")
-    child = {Counter, key: "k", initial_state: %{}}
-    assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {pid, _meta}} = ensure_started(context, b, "k")
     assert node(pid) in [a, c]
     assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
     assert {:ok, {pid, _meta}} = start_here(context, b, "k2")
@@ -146,12 +145,6 @@ defmodule Handoff.CordonTest do
     assert {:ok, %{cordoned: true}} = status(context, a)
   end
 
-  test "no Drainer: an error, not a crash", %{a: a} = context do
-    start_host(a, context.opts)
-    assert {:error, :no_drainer} = call(a, DurableHandoff, :cordon, [context.sup])
-    assert {:error, :no_drainer} = call(a, DurableHandoff, :uncordon, [context.sup])
-  end
-
   describe "a mark that cannot be taken back" do
     setup do
       node = start_node()
@@ -182,16 +175,10 @@ defmodule Handoff.CordonTest do
     end
   end
 
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
-  defp running_on(context, node), do: length(call(node, DurableHandoff.Host, :servers, [context.sup]))
-
   defp start_here(context, node, key) do
     child = {Counter, key: key, initial_state: %{}}
     call(node, Host, :start_child, [context.sup, child, [local_only: true]])
   end
-
-  defp eligible(context, node),
-    do: call(node, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9, sticky_placement: nil]])
 
   defp own_heartbeats(context, node) do
     name = Atom.to_string(node)

@@ -61,7 +61,7 @@ defmodule Handoff.CrashTest do
     kill_drain(a)
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
     {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}})
-    assert {:ok, %{state: :failed}} = call(a, DurableHandoff, :status, [context.sup])
+    assert {:ok, %{state: :failed}} = status(context, a)
 
     await_heard(context, b)
     SimulatedStore.resume(context.store)

@@ -67,7 +67,7 @@ defmodule Handoff.DrainTest do
     assert {:error, _reason} =
              call(a, Host, :start_child, [context.sup, {Counter, key: "late", initial_state: %{}}, [local_only: true]])
 
-    wait_until(fn -> a not in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+    wait_until(fn -> a not in eligible(context, b) end)
   end
 
   test "a second drain moves the servers that the first could not", %{a: a, b: b, nodes: nodes} = context do
@@ -96,17 +96,18 @@ defmodule Handoff.DrainTest do
   test "status/1 before, during and after a drain", %{a: a, store: store} = context do
     start_cluster(context)
     start_servers(context, a, 3)
-    status = fn -> call(a, DurableHandoff, :status, [context.sup]) end
     sup = context.sup
-    assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status.()
+    assert {:ok, %{supervisor: ^sup, state: :idle, progress: nil, report: nil}} = status(context, a)
 
     draining = start_held(context, 3, fn -> drain(context, a) end)
     # The drain shows this when it has started all three.
-    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}}, status.()) end)
+    wait_until(fn ->
+      match?({:ok, %{state: :draining, progress: %{total: 3, in_flight: 3, moved: 0}}}, status(context, a))
+    end)
 
     SimulatedStore.resume(store)
     {:ok, report} = await_task(draining)
-    assert {:ok, %{state: :drained, progress: %{moved: 3, in_flight: 0}, report: ^report}} = status.()
+    assert {:ok, %{state: :drained, progress: %{moved: 3, in_flight: 0}, report: ^report}} = status(context, a)
   end
 
   test "a misspelt supervisor: one answer from all functions, with the name that is near", context do
@@ -138,8 +139,11 @@ defmodule Handoff.DrainTest do
 
   test "without a Drainer there is an error, not a crash", %{a: a} = context do
     start_host(a, context.opts)
-    assert drain(context, a) == {:error, :no_drainer}
-    assert call(a, DurableHandoff, :status, [context.sup]) == {:error, :no_drainer}
+
+    for {function, more} <- [drain: [], status: [], cancel: [], cordon: [], uncordon: [], rebalance: [], move: ["k"]] do
+      assert {function, call(a, DurableHandoff, function, [context.sup | more])} == {function, {:error, :no_drainer}}
+    end
+
     assert {:ok, %{total: 0}} = call(a, DurableHandoff, :plan, [context.sup, []])
   end
 

@@ -72,7 +72,7 @@ defmodule Handoff.LearntTest do
     send(drain, :go_on)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     SimulatedStore.resume(context.store)
-    wait_until(fn -> match?({:ok, %{state: :drained}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    wait_until(fn -> match?({:ok, %{state: :drained}}, status(context, a)) end)
     assert keys -- Map.keys(placement(context, context.nodes -- [a])) == []
   end
 

@@ -32,7 +32,7 @@ defmodule Handoff.LeftoversTest do
     listen_to_log(context, a)
 
     stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, status(context, a)) end)
     [drain] = drain_processes(a, [DurableHandoff.Drain])
     {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
     await_log(a, :drain_failed, %{reason: :overdue})
@@ -122,8 +122,7 @@ defmodule Handoff.LeftoversTest do
     unblock(a)
     :ok = await_task(stopping)
     await_none(context, b, key)
-    child = {Counter, key: key, initial_state: %{}}
-    assert {:ok, {pid, _meta}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    assert {:ok, {pid, _meta}} = ensure_started(context, b, key)
     for node <- [b, c], do: :ok = call(node, :sys, :resume, [receiver(context, node)])
     await_idle(context, [b, c])
     assert whereis(context, b, key) == pid

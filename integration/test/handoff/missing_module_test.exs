@@ -57,7 +57,7 @@ defmodule Handoff.MissingModuleTest do
   test "a node that joins during a drain gets no server before it was asked for its modules",
        %{a: a, b: b, c: c} = context do
     for node <- [b, c], do: assert({:ok, _report} = drain(context, node, force: true))
-    for node <- [b, c], do: wait_until(fn -> marked?(context, a, node) end)
+    for node <- [b, c], do: wait_until(fn -> node not in eligible(context, a) end)
     pids = start_of(context, new_module([a]), ["n1"])
     draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 60_000, timeout_ms: 120_000) end)
     wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 5}}}, status(context, a)) end)
@@ -81,11 +81,6 @@ defmodule Handoff.MissingModuleTest do
       %{context: context, pids: pids, report: report}
     end)
   end
-
-  defp marked?(context, asker, node),
-    do: node not in call(asker, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]])
-
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
 
   defp start_of(context, module, keys),
     do: for(key <- keys, do: {key, start_server(context, context.a, module, key)})

@@ -25,7 +25,7 @@ defmodule Handoff.NoTargetTest do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     {:ok, _report} = drain(context, b)
-    wait_until(fn -> b not in call(a, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end)
+    wait_until(fn -> b not in eligible(context, a) end)
     assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
     assert whereis(context, a, "k") == pid
   end
@@ -115,6 +115,4 @@ defmodule Handoff.NoTargetTest do
     assert {:ok, %{moved: 4}} = await_task(draining)
     assert_all_run_on(context, keys, [b])
   end
-
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
 end

@@ -14,7 +14,7 @@ defmodule Handoff.OutOfReachTest do
     pid = start_server(context, a, Counter, "k")
     cut_off(context)
     assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
-    assert {:ok, %{out_of_reach: ^names}} = call(a, DurableHandoff, :status, [context.sup])
+    assert {:ok, %{out_of_reach: ^names}} = status(context, a)
     assert drain(context, a) == {:error, :no_peers}
 
     assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}, attempts: 0}} =
@@ -63,7 +63,7 @@ defmodule Handoff.OutOfReachTest do
 
     # Servers in flight are held; the others wait and keep running.
     wait_until(fn -> match?({:ok, %{progress: %{displaced: 2, pending: 10, in_flight: 0}}}, status(context, a)) end)
-    assert length(call(a, DurableHandoff.Host, :servers, [context.sup])) == 10
+    assert running_on(context, a) == 10
     for other <- [b, c], do: true = call(a, Node, :set_cookie, [other, Node.get_cookie()])
 
     assert {:ok, %{moved: 12, total: 12, left: left, ended: :done}} = await_task(draining)
@@ -76,6 +76,4 @@ defmodule Handoff.OutOfReachTest do
     for other <- context.nodes -- [a], do: disconnect(a, other)
     wait_until(fn -> match?({:ok, %{out_of_reach: ^names}}, status(context, a)) end)
   end
-
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
 end

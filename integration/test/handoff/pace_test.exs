@@ -23,8 +23,8 @@ defmodule Handoff.PaceTest do
     listen_to_telemetry(frozen)
     FrozenClock.freeze(frozen)
     assert {:ok, :started} = drain(context, frozen, await: false, max_per_second: 2)
-    assert follow(fn -> status(context, frozen) end, frozen) == @servers
-    assert %{report: %{moved: @servers}} = status(context, frozen)
+    assert follow(fn -> now(context, frozen) end, frozen) == @servers
+    assert %{report: %{moved: @servers}} = now(context, frozen)
   end
 
   test "a rebalance begins no more moves per second than allowed", %{frozen: frozen} = context do
@@ -34,8 +34,8 @@ defmodule Handoff.PaceTest do
     FrozenClock.freeze(frozen)
     options = [await: false, max_per_second: 2, after_ms: 0, min_servers: 0]
     assert {:ok, :started} = call(frozen, DurableHandoff, :rebalance, [context.sup, options])
-    assert follow(fn -> status(context, frozen).rebalance end, frozen) in [2, 3]
-    assert %{report: %{moved: moved}} = status(context, frozen).rebalance
+    assert follow(fn -> now(context, frozen).rebalance end, frozen) in [2, 3]
+    assert %{report: %{moved: moved}} = now(context, frozen).rebalance
     assert moved in [2, 3]
   end
 
@@ -66,8 +66,8 @@ defmodule Handoff.PaceTest do
     end
   end
 
-  defp status(context, node) do
-    {:ok, status} = call(node, DurableHandoff, :status, [context.sup])
+  defp now(context, node) do
+    {:ok, status} = status(context, node)
     status
   end
 end

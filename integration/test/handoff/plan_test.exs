@@ -31,8 +31,8 @@ defmodule Handoff.PlanTest do
 
     assert %{put: 0, claim: 0, delete: 0, get: 3} = SimulatedStore.stats(context.store)
     assert_all_run_on(context, keys, [a])
-    assert a in call(b, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]])
-    assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [context.sup])
+    assert a in eligible(context, b)
+    assert {:ok, %{state: :idle}} = status(context, a)
     assert is_pid(start_server(context, a, Counter, "after"))
   end
 

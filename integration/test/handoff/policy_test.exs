@@ -83,7 +83,7 @@ defmodule Handoff.PolicyTest do
     hold_reads(context)
     draining = Task.async(fn -> drain(context, a, eligible: :permanent, timeout_ms: 8_000) end)
     wait_until(fn -> length(SimulatedStore.paused(context.store)) >= 3 end)
-    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 3}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 3}}}, status(context, a)) end)
     SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 3}} = await_task(draining)
   end

@@ -240,20 +240,7 @@ defmodule Handoff.RebalanceTest do
     end
   end
 
-  test "no Drainer, or invalid options: an error that says so", %{a: a, b: b} = context do
-    start_handoff(context, a)
-    start_host(b, context.opts)
-    assert {:error, :no_drainer} = rebalance(context, b)
-
-    assert_raise ArgumentError, ~r/:tolerance got 0, expected a number above 0/, fn ->
-      rebalance(context, a, tolerance: 0)
-    end
-
-    assert_raise ArgumentError, ~r/unknown option :dryrun/, fn -> rebalance(context, a, dryrun: true) end
-  end
-
-  defp rebalance(context, node, options \\ []), do: call(node, DurableHandoff, :rebalance, [context.sup, options])
-  defp status(context, node), do: call(node, DurableHandoff, :status, [context.sup])
+  defp rebalance(context, node, options), do: call(node, DurableHandoff, :rebalance, [context.sup, options])
   defp counts(context), do: context |> placement() |> Map.values() |> Enum.frequencies()
 
   # The hanging move settles when the store answers again; after a second the drain no longer waits for it.
@@ -265,11 +252,6 @@ defmodule Handoff.RebalanceTest do
       let_go -> assert let_go == {:error, :overdue}
     end
   end
-
-  defp running_on(context, node), do: length(call(node, DurableHandoff.Host, :servers, [context.sup]))
-
-  defp eligible(context, node),
-    do: call(node, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9, sticky_placement: nil]])
 
   defp moved_key(context, from),
     do: Enum.find_value(placement(context), fn {key, node} -> if node != from, do: key end)

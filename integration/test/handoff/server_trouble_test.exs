@@ -70,7 +70,7 @@ defmodule Handoff.ServerTroubleTest do
     slow = start_server(context, a, Troublesome, "slow", %{count: 3})
     Troublesome.arm(a, "slow", :terminate, :hang)
     draining = Task.async(fn -> drain(context, a, attempt_timeout_ms: 1_000) end)
-    wait_until(fn -> match?({:ok, %{progress: %{stopping: 1}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    wait_until(fn -> match?({:ok, %{progress: %{stopping: 1}}}, status(context, a)) end)
 
     Troublesome.disarm(a, "slow", :terminate)
     await_down(slow)
@@ -122,9 +122,8 @@ defmodule Handoff.ServerTroubleTest do
       assert_all_run_on(context, keys, [b, c])
 
       for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
-      child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
       # A receiver may be about to start the server.
-      start = fn -> call(b, Host, :ensure_started_child, [context.sup, child, []]) end
+      start = fn -> ensure_started(context, b, "k", Troublesome, %{key: "k", count: 0}) end
       pid = wait_until(fn -> with {:ok, {pid, _meta}} <- start.(), do: pid, else: (_later -> nil) end)
       assert ask(pid, :get) == 5
     end
@@ -266,12 +265,12 @@ defmodule Handoff.ServerTroubleTest do
 
   test "a server stops by itself before its turn: reported as gone, and not started", %{a: a} = context do
     start_cluster(context)
-    {moving, other} = hold_first(context, a)
+    {moving, other, draining} = hold_first(context, a)
 
     :ok = call(a, Host, :terminate_child_permanent, [context.sup, other])
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{gone: 1}
     assert Map.keys(placement(context)) == [moving]
     assert reservations(context) == []
@@ -279,14 +278,14 @@ defmodule Handoff.ServerTroubleTest do
 
   test "a server crashes before its turn: the drain goes on", %{a: a} = context do
     start_cluster(context)
-    {moving, other} = hold_first(context, a)
+    {moving, other, draining} = hold_first(context, a)
 
     pid = whereis(context, a, other)
     call(a, Process, :exit, [pid, :kill])
     await_down(pid)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left |> Map.values() |> Enum.sum() == 1
     assert moving in Map.keys(placement(context))
     assert reservations(context) == []
@@ -294,17 +293,16 @@ defmodule Handoff.ServerTroubleTest do
 
   test "a client starts the server elsewhere before its turn: the new owner keeps it", %{a: a, b: b} = context do
     start_cluster(context)
-    {moving, other} = hold_first(context, a)
+    {moving, other, draining} = hold_first(context, a)
 
     await_on(context, b, other, a)
     :ok = call(a, Host, :terminate_child, [context.sup, other])
     await_none(context, b, other)
-    child = {Counter, key: other, initial_state: %{}}
-    {:ok, {pid, _}} = call(b, Host, :ensure_started_child, [context.sup, child, []])
+    {:ok, {pid, _}} = ensure_started(context, b, other)
     await_on(context, a, other, node(pid))
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left}} = await_drain()
+    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
     assert left == %{lost_race: 1}
     assert call(node(pid), Process, :alive?, [pid])
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort([moving, other])
@@ -346,22 +344,16 @@ defmodule Handoff.ServerTroubleTest do
     {:ok, _} = SimulatedStore.put_object(place(context), storage_key(context, key), half)
   end
 
-  # Starts two servers and a drain that moves one at a time, held in the middle of the first. Returns the key
-  # of the first, then that of the other.
+  # Starts two servers and a drain that moves one at a time, held in the middle of the first. Returns the keys
+  # of the first and the other, and the drain's task.
   defp hold_first(context, node) do
     start_server(context, node, Troublesome, "first", %{count: 0})
     start_server(context, node, Counter, "second")
     SimulatedStore.pause(context.store, {:get, storage_key(context, "first")})
-    test = self()
     overrides = [max_concurrency: 1, modules: %{Troublesome => [priority: 1]}]
-    spawn_link(fn -> send(test, {:drained, drain(context, node, overrides)}) end)
+    draining = Task.async(fn -> drain(context, node, overrides) end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    {"first", "second"}
-  end
-
-  defp await_drain do
-    assert_receive {:drained, result}
-    result
+    {"first", "second", draining}
   end
 
   defp first_target(context, node) do

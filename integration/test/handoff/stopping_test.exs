@@ -25,7 +25,7 @@ defmodule Handoff.StoppingTest do
     stop(a)
 
     await_all_on(context, keys, [c])
-    assert servers(context, b) == 0
+    assert running_on(context, b) == 0
     send(slow, :go_on)
   end
 
@@ -39,7 +39,7 @@ defmodule Handoff.StoppingTest do
 
     # DurableServer itself refuses to start servers there.
     await_marked(context, b, a)
-    assert {:ok, %{state: :idle, marked: true}} = call(b, DurableHandoff, :status, [context.sup])
+    assert {:ok, %{state: :idle, marked: true}} = status(context, b)
     start_servers(context, a, 6)
     assert {:ok, %{moved: 6, targets: targets}} = drain(context, a)
     assert targets == %{Atom.to_string(c) => 6}
@@ -61,7 +61,7 @@ defmodule Handoff.StoppingTest do
     :ok = call(a, Application, :start, [:durable_handoff])
     :ok = call(a, DurableHandoff, :uncordon, [context.sup])
     assert call(a, DurableHandoff, :prepare_stop, []) == :ok
-    assert {:ok, %{marked: true, cordoned: false}} = call(a, DurableHandoff, :status, [context.sup])
+    assert {:ok, %{marked: true, cordoned: false}} = status(context, a)
   end
 
   test "a stopping node's heartbeat write times out: a warning, and its drain goes on",
@@ -85,11 +85,11 @@ defmodule Handoff.StoppingTest do
     draining = start_held(context, 4, fn -> drain(context, a, max_concurrency: 4, concurrency: :fixed) end)
     assert :ok = call(b, DurableHandoff, :prepare_stop, [])
     await_marked(context, b, a)
-    before = servers(context, b)
+    before = running_on(context, b)
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{moved: 12}} = await_task(draining)
-    assert servers(context, b) == before
+    assert running_on(context, b) == before
     await_all_on(context, keys, [b, c])
   end
 
@@ -101,7 +101,7 @@ defmodule Handoff.StoppingTest do
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
 
     for {each, pid} <- Enum.zip([context, other], pids) do
-      assert {:ok, %{marked: true, state: :idle}} = call(a, DurableHandoff, :status, [each.sup])
+      assert {:ok, %{marked: true, state: :idle}} = status(each, a)
       await_marked(each, a, b)
       assert whereis(each, a, "k") == pid
     end
@@ -116,21 +116,21 @@ defmodule Handoff.StoppingTest do
     assert whereis(context, a, "k") == pid
   end
 
-  test "this library's signal handler runs before OTP's, and other handlers stay", %{a: a} do
-    assert [{DurableHandoff.Stopping.Signal, _id} | others] = call(a, :gen_event, :which_handlers, [:erl_signal_server])
+  test "this library's signal handler runs before OTP's, other handlers stay, and it can be removed", %{a: a} do
+    assert [ours | others] = call(a, :gen_event, :which_handlers, [:erl_signal_server])
+    assert {DurableHandoff.Stopping.Signal, stopping} = ours
     assert :erl_signal_handler in others
+
+    before = call(a, Process, :whereis, [stopping])
+    call(a, :gen_event, :delete_handler, [:erl_signal_server, ours, :removed])
+    # It has been told by then.
+    for request <- [:suspend, :resume], do: :ok = call(a, :sys, request, [before])
+    assert call(a, Process, :whereis, [stopping]) == before
   end
 
-  defp start_with_slow_child(context, node) do
-    children = [{DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: true]}, {HeldChild, {self(), 60_000}}]
-    {:ok, _app} = start_children(node, children)
-    wait_until(fn -> call(node, Host, :ready?, [context.sup]) end)
-  end
-
-  defp servers(context, node), do: length(call(node, DurableHandoff.Host, :servers, [context.sup]))
+  defp start_with_slow_child(context, node), do: start_handoff(context, node, after: [{HeldChild, {self(), 60_000}}])
 
   defp await_marked(context, node, asker) do
-    eligible = fn -> call(asker, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end
-    wait_until(fn -> node not in eligible.() end)
+    wait_until(fn -> node not in eligible(context, asker) end)
   end
 end

@@ -13,7 +13,7 @@ defmodule Handoff.StoredEarlyTest do
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "a child that stops before the Drainer is slow: all states are stored before the drain begins",
        %{a: a, b: b} = context do
-    start_with_slow_child(context, a, true)
+    start_handoff(context, a, after: [{HeldChild, {self(), 60_000}}])
     start_handoff(context, b)
     await_heartbeats(context.nodes, context.sup)
     keys = start_unsynced(context, a, 60)
@@ -21,8 +21,8 @@ defmodule Handoff.StoredEarlyTest do
     assert_receive {:stopping, _node, slow}, 60_000
     wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
     # The mark is set at the same time as states are stored, and either may end first.
-    wait_until(fn -> match?({:ok, %{marked: true}}, call(a, DurableHandoff, :status, [context.sup])) end)
-    assert {:ok, %{state: :idle}} = call(a, DurableHandoff, :status, [context.sup])
+    wait_until(fn -> match?({:ok, %{marked: true}}, status(context, a)) end)
+    assert {:ok, %{state: :idle}} = status(context, a)
     assert map_size(placement(context, [a])) == 60
 
     # When the drain begins, only later changes are stored again, and no server is stopped before.
@@ -63,7 +63,7 @@ defmodule Handoff.StoredEarlyTest do
   end
 
   test "without handoff nothing is stored before the graceful shutdown", %{a: a} = context do
-    start_with_slow_child(context, a, false)
+    start_handoff(context, a, handoff_on_shutdown: false, after: [{HeldChild, {self(), 60_000}}])
     [key] = start_unsynced(context, a, 1)
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     :ok = call(a, :init, :stop, [])
@@ -127,11 +127,5 @@ defmodule Handoff.StoredEarlyTest do
     SimulatedStore.resume(context.store)
     for key <- keys, do: ask(whereis(context, a, key), :get)
     assert Enum.count(keys, &(count_stored(context, &1) == 1)) == 50
-  end
-
-  defp start_with_slow_child(context, node, handoff) do
-    supervisor = {DurableHandoff.Supervisor, context.opts ++ [handoff_on_shutdown: handoff]}
-    {:ok, _app} = start_children(node, [supervisor, {HeldChild, {self(), 60_000}}])
-    wait_until(fn -> call(node, Host, :ready?, [context.sup]) end)
   end
 end

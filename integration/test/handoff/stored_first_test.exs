@@ -275,7 +275,7 @@ defmodule Handoff.StoredFirstTest do
   end
 
   defp progress(context, node) do
-    {:ok, %{progress: progress}} = call(node, DurableHandoff, :status, [context.sup])
+    {:ok, %{progress: progress}} = status(context, node)
     progress || %{failures: 0}
   end
 end

@@ -68,7 +68,7 @@ defmodule Handoff.TakeoverTest do
     block_drain(context, a)
     hold_reads(context)
     stopping = Task.async(fn -> stop_children(a, app) end)
-    wait_until(fn -> match?({:ok, %{progress: %{}}}, call(a, DurableHandoff, :status, [context.sup])) end)
+    wait_until(fn -> match?({:ok, %{progress: %{}}}, status(context, a)) end)
     # The server starts after the drain asked for the number of servers, so the plan still assigns one to this
     # node.
     start_server(context, small, Counter, "late")

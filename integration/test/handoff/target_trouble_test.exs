@@ -86,8 +86,7 @@ defmodule Handoff.TargetTroubleTest do
 
     # The start on the first target continues. The store decides whether it succeeds.
     for node <- [b, c], do: Troublesome.disarm(node, "k", :init)
-    child = {Troublesome, key: "k", initial_state: %{key: "k", count: 0}}
-    wait_until(fn -> match?({:ok, _}, call(b, Host, :ensure_started_child, [context.sup, child, []])) end)
+    wait_until(fn -> match?({:ok, _}, ensure_started(context, b, "k", Troublesome, %{key: "k", count: 0})) end)
     wait_until(fn -> map_size(placement(context)) == 5 end)
     assert_all_run_on(context, ["k" | keys], [b, c])
   end

@@ -61,8 +61,4 @@ defmodule Node.CommandsTest do
     %{"supervisors" => [supervisor]} = said |> DurableHandoff.Codec.decode!() |> Enum.find(&(&1["name"] == name))
     supervisor
   end
-
-  defp eligible(context, node) do
-    call(node, LifecycleManager, :find_eligible_nodes, [context.sup, Servers.Counter, [limit: 9]])
-  end
 end

@@ -181,8 +181,7 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}
       assert why =~ "cordoned"
       :ok = call(b, DurableHandoff, :uncordon, [context.sup])
-      eligible = fn -> call(a, LifecycleManager, :find_eligible_nodes, [context.sup, Counter, [limit: 9]]) end
-      wait_until(fn -> b in eligible.() end)
+      wait_until(fn -> b in eligible(context, a) end)
       send_to(a, {:durable_handoff, 1, :rebalance_request, 3, self(), %{what | dry_run: false}})
       assert_receive {:durable_handoff, 1, :drain_done, 3, %{total: 4, moved: 0, balance: %{excess: 2}}}
     end
@@ -279,7 +278,7 @@ defmodule Node.EndpointTest do
     do: send_to(node, {:durable_handoff, 1, :announce, pid, %{release: "1.0", accepting: accepting}})
 
   defp rebalance_waiters(context, node) do
-    {:ok, %{rebalance: %{waiting: waiting}}} = call(node, DurableHandoff, :status, [context.sup])
+    {:ok, %{rebalance: %{waiting: waiting}}} = status(context, node)
     waiting
   end
 

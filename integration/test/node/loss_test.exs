@@ -74,7 +74,7 @@ defmodule Node.LossTest do
   end
 
   defp moved(context) do
-    case call(context.a, DurableHandoff, :status, [context.sup]) do
+    case status(context, context.a) do
       {:ok, %{progress: %{moved: moved}}} -> moved
       _not_started -> 0
     end

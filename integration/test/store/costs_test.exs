@@ -4,7 +4,7 @@ defmodule Store.CostsTest do
   use HandoffCase, nodes: 2
 
   alias DurableHandoff.Store
-  alias Elixir.Store.Proxy
+  alias Elixir.Store.{Proxy, Servers}
 
   # Cached objects must not expire on a busy machine, and a slow target must not be given up.
   @patient [placement_erpc_timeout_cross_region_ms: 60_000]
@@ -12,7 +12,7 @@ defmodule Store.CostsTest do
 
   setup context do
     proxy = start_supervised!({Proxy, {:s3, []}})
-    config = [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+    config = Servers.config(:s3, Proxy.endpoint(proxy))
     store = [url: "s3://handoff/#{Cluster.unique("t")}", config: config, read_your_writes_ms: 60_000]
     context = %{context | opts: Keyword.merge(context.opts, [backend: {Store, store}] ++ @patient)}
     {:ok, proxy: proxy, store: store, context: context}

@@ -7,7 +7,7 @@ defmodule Store.FaultsTest do
   use ExUnit.Case, async: true
 
   alias DurableHandoff.Store, as: Backend
-  alias DurableHandoff.Store.{ListingError, Request}
+  alias DurableHandoff.Store.{ListingError, Native, Request}
   alias Store.{Proxy, Servers}
 
   @slow_down {:answer, 503, [{"retry-after", "0"}], "<Error><Code>SlowDown</Code></Error>"}
@@ -91,9 +91,9 @@ defmodule Store.FaultsTest do
     test "a cancelled request is never answered", %{proxy: proxy} do
       state = open(proxy)
       Proxy.plan(proxy, [:hang])
-      request = Request.start(state, {:get, "k", false}, timeout: 60_000)
+      {_tag, handle, _timeout} = Request.start(state, {:get, "k", false}, timeout: 60_000)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 1 end)
-      assert :ok = Request.cancel(request)
+      assert Native.store_cancel(handle)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 0 end)
       refute_received _answer
     end
@@ -109,7 +109,7 @@ defmodule Store.FaultsTest do
       assert_receive {refused, {:error, :overloaded}} when refused in [third, fourth], 60_000
       assert 2 = Proxy.open(proxy)
       waiting = Enum.reject(more, &(elem(&1, 0) == refused))
-      Enum.each(under_way ++ waiting, &Request.cancel/1)
+      for {_tag, handle, _timeout} <- under_way ++ waiting, do: assert(Native.store_cancel(handle))
       refute_received _answer
       Cluster.wait_until(fn -> Backend.get_object(state, "k5", []) == {:error, :not_found} end)
     end

@@ -124,7 +124,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
 
     # Attempts of the drain on `node` that have failed so far.
     defp failures(node, apps) do
-      {:ok, %{progress: progress}} = Cluster.call(node, DurableHandoff, :status, [apps.sup])
+      {:ok, %{progress: progress}} = status(apps, node)
       progress.failures
     end
 

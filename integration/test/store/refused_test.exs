@@ -121,8 +121,7 @@ defmodule Store.RefusedTest do
     store
   end
 
-  defp config(proxy),
-    do: [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+  defp config(proxy), do: Servers.config(:s3, Proxy.endpoint(proxy))
 
   # How many of 16 writers win, in rounds of racing claims and updates: the distinct numbers in ascending
   # order.

@@ -47,7 +47,7 @@ defmodule Store.RehomeTest do
 
   test "only the write that reserves a server for this node is cached, for one read" do
     {:ok, %{state: state}} = Backend.init_backend([url: "memory:"] ++ @remember)
-    mine = struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node()))
+    mine = reserved_here()
     others = [%{mine | restart_attempt_node: "other@host"}, %{mine | status: :running}]
     stored = &%StoredState{state: %{}, meta: &1, vsn: 1}
 
@@ -69,18 +69,16 @@ defmodule Store.RehomeTest do
     name = Cluster.unique("shared")
     [ours, theirs] = for _ <- 1..2, do: elem(Backend.init_backend([url: "memory:" <> name] ++ @remember), 1).state
 
-    mine = %StoredState{
-      state: %{},
-      meta: struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node())),
-      vsn: 1
-    }
-
+    mine = %StoredState{state: %{}, meta: reserved_here(), vsn: 1}
     {:ok, _} = Backend.put_object(ours, "k", mine)
     {:ok, _} = Backend.put_object(theirs, "k", %{mine | vsn: 2})
     {:ok, %{body: %{vsn: 1}, etag: stale}} = Backend.get_object(ours, "k", consistent: true)
     assert {:error, :conflict} = Backend.put_object(ours, "k", %{mine | vsn: 3}, etag: stale)
     assert {:ok, %{body: %{vsn: 2}}} = Backend.get_object(ours, "k", consistent: true)
   end
+
+  defp reserved_here,
+    do: struct!(DurableServer.Meta, status: :stopped_graceful, restart_attempt_node: Atom.to_string(node()))
 
   # The requests that the server saw, and how many reads were answered from memory.
   defp requests_of_a_move(nodes, place, opts) do
@@ -128,8 +126,7 @@ defmodule Store.RehomeTest do
   defp place(:s3) do
     # Kept in memory, because a start on a busy server may take longer than DurableServer waits.
     proxy = start_supervised!({Proxy, {:s3, []}})
-    config = [endpoint: Proxy.endpoint(proxy), region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
-    {proxy, [url: "s3://handoff/" <> Cluster.unique("t"), config: config]}
+    {proxy, [url: "s3://handoff/" <> Cluster.unique("t"), config: Store.Servers.config(:s3, Proxy.endpoint(proxy))]}
   end
 
   defp stats(nodes, sup) do

@@ -93,6 +93,13 @@ defmodule ClusterCase do
     pid
   end
 
+  @doc "`ensure_started_child` as `node` would call it."
+  @spec ensure_started(map(), node(), String.t(), module(), map(), keyword()) :: term()
+  def ensure_started(context, node, key, module \\ Servers.Counter, state \\ %{}, opts \\ []) do
+    child = {module, key: key, initial_state: state}
+    Cluster.call(node, DurableServer.Supervisor, :ensure_started_child, [context.sup, child, opts])
+  end
+
   @doc "`rehome_child` as `node` would call it."
   @spec rehome(map(), node(), module(), String.t(), keyword()) :: term()
   def rehome(context, node, module, key, opts) do

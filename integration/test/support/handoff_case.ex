@@ -15,6 +15,7 @@ defmodule HandoffCase do
     quote do
       use ClusterCase, unquote(opts)
       import HandoffCase
+      import HandoffCase.Listening
 
       setup context, do: end_with_test(context)
     end
@@ -27,11 +28,12 @@ defmodule HandoffCase do
     %{context | sup: sup, opts: Keyword.merge(context.opts, name: sup, prefix: prefix)}
   end
 
-  @doc "Starts the test's supervisor with handoff on `node`. Returns its application."
+  @doc "Starts the test's supervisor with handoff on `node`, and the children in `after:`. Returns their application."
   @spec start_handoff(map(), node(), keyword()) :: atom()
   def start_handoff(context, node, opts \\ []) do
+    {followers, opts} = Keyword.pop(opts, :after, [])
     opts = context.opts |> Keyword.put(:handoff_on_shutdown, true) |> Keyword.merge(opts)
-    {:ok, app} = Cluster.start_children(node, [{DurableHandoff.Supervisor, opts}])
+    {:ok, app} = Cluster.start_children(node, [{DurableHandoff.Supervisor, opts} | followers])
     Cluster.wait_until(fn -> Cluster.call(node, DurableServer.Supervisor, :ready?, [opts[:name]]) end)
     app
   end
@@ -87,6 +89,21 @@ defmodule HandoffCase do
   def drain(context, node, overrides \\ []),
     do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides], :infinity)
 
+  @doc "`DurableHandoff.status/1` on `node`."
+  @spec status(map(), node()) :: {:ok, map()} | {:error, term()}
+  def status(context, node), do: Cluster.call(node, DurableHandoff, :status, [context.sup])
+
+  @doc "The nodes that DurableServer on `node` would place a `Servers.Counter` on."
+  @spec eligible(map(), node()) :: [node()]
+  def eligible(context, node) do
+    arguments = [context.sup, Servers.Counter, [limit: 9]]
+    Cluster.call(node, DurableServer.LifecycleManager, :find_eligible_nodes, arguments)
+  end
+
+  @doc "How many servers run on `node`, by its own list."
+  @spec running_on(map(), node()) :: non_neg_integer()
+  def running_on(context, node), do: length(Cluster.call(node, DurableHandoff.Host, :servers, [context.sup]))
+
   @doc """
   Calls `drained` with a new supervisor; it returns a map with the report of a drain. Repeats that up to three
   times until no move has failed, because on a busy machine a target may not answer in time, and then servers
@@ -117,7 +134,7 @@ defmodule HandoffCase do
   @doc "The number of callers that wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
   def drain_waiters(context, node) do
-    {:ok, %{waiting: waiting}} = Cluster.call(node, DurableHandoff, :status, [context.sup])
+    {:ok, %{waiting: waiting}} = status(context, node)
     waiting
   end
 
@@ -210,11 +227,8 @@ defmodule HandoffCase do
   @doc "Waits until each of `keys`, servers of `Servers.Counter`, runs when it is started on request on `node`."
   @spec await_startable(map(), node(), [String.t()]) :: :ok
   def await_startable(context, node, keys) do
-    for key <- keys do
-      child = {Servers.Counter, key: key, initial_state: %{}}
-      start = fn -> Cluster.call(node, DurableServer.Supervisor, :ensure_started_child, [context.sup, child, []]) end
-      Cluster.wait_until(fn -> match?({:ok, _}, start.()) end)
-    end
+    for key <- keys,
+        do: Cluster.wait_until(fn -> match?({:ok, _}, ClusterCase.ensure_started(context, node, key)) end)
 
     :ok
   end
@@ -345,98 +359,4 @@ defmodule HandoffCase do
   @doc "A `heartbeat_meta` with a value of the node's application environment."
   @spec heartbeat_meta() :: map()
   def heartbeat_meta, do: %{"colour" => Application.get_env(:handoff_integration, :colour)}
-
-  @doc """
-  Sends the log lines of `node` to the test as `{:log, node, level, event, metadata}` and does not print them:
-  the lines of this library about the test's supervisor or the whole VM, with their event and metadata
-  (`DurableHandoff.Log`), and those of DurableServer, as event `:host`.
-  """
-  @spec listen_to_log(map(), node()) :: :ok
-  def listen_to_log(context, node) do
-    for id <- Cluster.call(node, :logger, :get_handler_ids, []),
-        do: :ok = Cluster.call(node, :logger, :set_handler_config, [id, :level, :none])
-
-    config = %{config: %{test: self(), sup: context.sup}}
-    :ok = Cluster.call(node, :logger, :add_handler, [:test, HandoffCase.LogForwarder, config])
-    :ok = Cluster.call(node, :logger, :set_primary_config, [:level, :info])
-    ExUnit.Callbacks.on_exit(fn -> quiet(node) end)
-  end
-
-  @doc "Waits for the line of `event` on `node`, after `listen_to_log/2`, whose metadata has `fields`: its level and metadata."
-  @spec await_log(node(), atom(), map()) :: {Logger.level(), map()}
-  def await_log(node, event, fields \\ %{}) do
-    assert_receive {:log, ^node, level, ^event, metadata}, 60_000
-    if Map.take(metadata, Map.keys(fields)) == fields, do: {level, metadata}, else: await_log(node, event, fields)
-  end
-
-  @doc """
-  Sends every telemetry event of the library on `node` to the test as `{:event, name, measurements,
-  metadata}`. If the node has no `:telemetry`, defines one that does only this; it stays on the node.
-  """
-  @spec listen_to_telemetry(node()) :: :ok
-  def listen_to_telemetry(node) do
-    events =
-      for event <- [
-            [:shutdown, :start],
-            [:shutdown, :stop],
-            [:drain, :start],
-            [:drain, :stop],
-            [:attempt, :stop],
-            [:attempt, :exception],
-            [:leftovers, :offer],
-            [:leftovers, :stop],
-            [:fallback]
-          ],
-          do: [:durable_handoff | event]
-
-    loaded? = Cluster.call(node, Code, :ensure_loaded?, [:telemetry])
-
-    if loaded? and Cluster.call(node, :erlang, :function_exported, [:telemetry, :attach_many, 4]) do
-      :ok = Cluster.call(node, :telemetry, :attach_many, [make_ref(), events, &__MODULE__.forward_event/4, self()])
-    else
-      {:module, :telemetry, binary, _term} = Module.create(:telemetry, forwarding(self()), Macro.Env.location(__ENV__))
-      :code.purge(:telemetry)
-      :code.delete(:telemetry)
-      # The module of an earlier test, which had other listeners.
-      Cluster.call(node, :code, :purge, [:telemetry])
-      {:module, :telemetry} = Cluster.call(node, :code, :load_binary, [:telemetry, ~c"made by a test", binary])
-      :ok
-    end
-  end
-
-  @doc false
-  def forward_event(event, measurements, metadata, test), do: send(test, {:event, event, measurements, metadata})
-
-  defp forwarding(test) do
-    test = :erlang.term_to_binary(test)
-
-    quote do
-      def execute(event, measurements, metadata),
-        do: send(:erlang.binary_to_term(unquote(test)), {:event, event, measurements, metadata})
-    end
-  end
-
-  # The node may be gone by then.
-  defp quiet(node) do
-    :erpc.call(node, :logger, :remove_handler, [:test])
-    :erpc.call(node, :logger, :set_primary_config, [:level, :error])
-  catch
-    :error, {:erpc, _reason} -> :ok
-  end
-end
-
-defmodule HandoffCase.LogForwarder do
-  @moduledoc "A logger handler that sends the lines of this library and of DurableServer to a test."
-
-  @doc "The callback of `:logger` for one log event."
-  @spec log(:logger.log_event(), :logger.handler_config()) :: term()
-  def log(%{level: level, meta: %{durable_handoff: event} = metadata}, %{config: %{test: test, sup: sup}}) do
-    if Map.get(metadata, :supervisor, sup) == sup, do: send(test, {:log, node(), level, event, metadata})
-  end
-
-  def log(%{level: level, meta: %{mfa: {module, _function, _arity}} = metadata}, %{config: %{test: test}}) do
-    if module in DurableHandoff.Host.modules(), do: send(test, {:log, node(), level, :host, metadata})
-  end
-
-  def log(_other, _config), do: :ok
 end

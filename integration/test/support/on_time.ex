@@ -19,12 +19,10 @@ defmodule OnTime do
 
   @type t :: {node(), [pid()]}
 
-  @doc """
-  Watches `node` until the test ends. Sends its telemetry to the test (`HandoffCase.listen_to_telemetry/1`).
-  """
+  @doc "Watches `node` until the test ends. Sends its telemetry to the test (`HandoffCase.Listening`)."
   @spec watch(node()) :: t()
   def watch(node) do
-    HandoffCase.listen_to_telemetry(node)
+    HandoffCase.Listening.listen_to_telemetry(node)
     test = self()
     count = 2 * Cluster.call(node, System, :schedulers_online, [])
     {node, for(_ <- 1..count, do: Node.spawn(node, __MODULE__, :measure, [test]))}

@@ -4,13 +4,17 @@ defmodule DurableHandoff.HurriedArgumentsTest do
 
   alias DurableHandoff.{Client, Doctor, Drainer, Options, Store}
 
-  @no_names [nil, "My.Sup", [], %{}, 1, {:via, Registry, :x}]
+  @no_names [nil, true, "My.Sup", [], %{}, 1, {:via, Registry, :x}]
 
-  for function <- [:drain, :plan, :status, :cancel, :cordon, :uncordon, :rebalance] do
+  for {function, more} <-
+        [drain: [], plan: [], status: [], cancel: [], cordon: [], uncordon: [], rebalance: []] ++
+          [move: ["k"], call: ["k", :add], cast: ["k", :add], await: ["k"], whereis: ["k"]] do
     test "#{function} of a term that is not a supervisor's name" do
-      for wrong <- [self() | @no_names] do
-        error = assert_raise ArgumentError, fn -> apply(DurableHandoff, unquote(function), [wrong]) end
-        assert error.message =~ "got #{inspect(wrong)}, expected the name of a DurableServer.Supervisor"
+      for {wrong, hint} <- [{self(), "; for the pid of a server use GenServer"} | Enum.map(@no_names, &{&1, ""})] do
+        error = assert_raise ArgumentError, fn -> apply(DurableHandoff, unquote(function), [wrong | unquote(more)]) end
+        assert error.message =~ ~r/^DurableHandoff.*: the first argument got /
+        expected = "expected the name of a DurableServer.Supervisor such as MyApp.Durable"
+        assert error.message =~ "got #{inspect(wrong)}, " <> expected <> hint
       end
     end
   end
@@ -54,7 +58,10 @@ defmodule DurableHandoff.HurriedArgumentsTest do
           {:on, "such as [timeout_ms: 30000]"},
           {0, "such as [timeout_ms: 30000]"},
           {%{"timeout_ms" => 5}, "such as [timeout_ms: 30000]"},
-          {%{}, "such as [timeout_ms: 30000]"}
+          {%{}, "such as [timeout_ms: 30000]"},
+          {"true", "such as [timeout_ms: 30000]"},
+          {[:enabled], "such as [timeout_ms: 30000]"},
+          {[{"timeout_ms", 1}], "such as [timeout_ms: 30000]"}
         ] do
       error = assert_raise ArgumentError, fn -> Options.new!(wrong) end
 

@@ -1,3 +1,47 @@
+defmodule DurableHandoff.ClientCase do
+  @moduledoc "A test of callers, with a registry (`sup` in its context) and servers that it controls."
+
+  use ExUnit.CaseTemplate
+
+  import DurableHandoff.Eventually
+
+  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
+
+  @never_ms 3_600_000
+
+  using do
+    quote do
+      import DurableHandoff.{ClientCase, Eventually}
+
+      alias DurableHandoff.Client
+      alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
+
+      @moduletag :capture_log
+    end
+  end
+
+  setup do
+    {:ok, sup: FakeRegistry.new(), counter: :counters.new(1, [])}
+  end
+
+  @doc "Starts the client process, which never polls unless `more` says otherwise."
+  def start_client(%{sup: sup}, more \\ []) do
+    arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
+    start_supervised!(%{id: Server, start: {Server, :start_link, [Map.merge(arguments, Map.new(more))]}})
+  end
+
+  @doc "Starts a server that counts in the test's counter."
+  def start_server(%{counter: counter}) do
+    {:ok, server} = FakeServer.start(counter)
+    server
+  end
+
+  def call(sup, key, request \\ :add, options),
+    do: Task.async(fn -> DurableHandoff.Client.call(FakeRegistry, sup, key, request, options) end)
+
+  def await_waiting(%{sup: sup}, count), do: wait_until(fn -> Server.counts(sup).callers == count end)
+end
+
 defmodule DurableHandoff.Client.FakeRegistry do
   @moduledoc """
   A registry whose lookups and events the test controls. It has the functions of

@@ -23,7 +23,10 @@ defmodule Store.Servers do
   def options(kind, opts \\ []) do
     {config, opts} = Keyword.pop(opts, :config, [])
 
-    [url: bucket(kind, "handoff") <> "/" <> Cluster.unique("t"), config: Keyword.merge(config(kind), config)]
+    [
+      url: bucket(kind, "handoff") <> "/" <> Cluster.unique("t"),
+      config: Keyword.merge(config(kind, endpoint(kind)), config)
+    ]
     |> Keyword.merge(@patient)
     |> Keyword.merge(opts)
   end
@@ -69,13 +72,13 @@ defmodule Store.Servers do
   @spec program() :: String.t()
   def program, do: variable("HANDOFF_STORE_SERVERS")
 
-  defp config(kind) when kind in @s3,
-    do: address(kind, endpoint(kind)) ++ [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
+  @doc "The address and the credentials of a server of that kind."
+  @spec config(kind(), String.t()) :: keyword()
+  def config(kind, endpoint), do: address(kind, endpoint) ++ credentials(kind)
 
-  defp config(:azure),
-    do: address(:azure, endpoint(:azure)) ++ [account_name: @azure_account, account_key: @azure_key]
-
-  defp config(:google), do: address(:google, endpoint(:google)) ++ [bearer_token: "test"]
+  defp credentials(:azure), do: [account_name: @azure_account, account_key: @azure_key]
+  defp credentials(:google), do: [bearer_token: "test"]
+  defp credentials(_s3), do: [region: "us-east-1", access_key_id: "test", secret_access_key: "test"]
 
   defp variable(name) do
     System.get_env(name) ||

@@ -3,23 +3,10 @@ defmodule DurableHandoff.ClientTest do
   Callers, with a registry and servers that the test controls. Only tests whose name mentions a poll wait for
   one.
   """
-  use ExUnit.Case, async: true
-
-  import DurableHandoff.Eventually
-
-  alias DurableHandoff.Client
-  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
-
-  @moduletag :capture_log
-  @never_ms 3_600_000
-
-  setup do
-    sup = FakeRegistry.new()
-    {:ok, sup: sup, counter: :counters.new(1, [])}
-  end
+  use DurableHandoff.ClientCase, async: true
 
   describe "with an owner" do
-    setup :waiting
+    setup :with_client
 
     test "the call returns its reply without waiting", %{sup: sup} = context do
       own(context)
@@ -50,12 +37,13 @@ defmodule DurableHandoff.ClientTest do
   end
 
   describe "without an owner" do
-    setup :waiting
+    setup :with_client
 
     test "call, cast and await wait for it", %{sup: sup} = context do
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
-      cast = async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, context.test_pid}, timeout: :infinity) end)
-      await = async(fn -> Client.await(FakeRegistry, sup, "k", timeout: :infinity) end)
+      test = self()
+      call = call(sup, "k", timeout: :infinity)
+      cast = Task.async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, test}, timeout: :infinity) end)
+      await = Task.async(fn -> Client.await(FakeRegistry, sup, "k", timeout: :infinity) end)
       await_waiting(context, 3)
       server = announce(context)
       assert {:ok, _count} = await_task(call)
@@ -73,14 +61,14 @@ defmodule DurableHandoff.ClientTest do
 
     test "the owner is registered between lookup and subscription: the caller still gets a reply",
          %{sup: sup} = context do
-      server = start(context)
+      server = start_server(context)
       FakeRegistry.on(sup, :subscribe, fn -> FakeRegistry.own(sup, "k", server) end)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert FakeRegistry.subscribers(sup, "k") == []
     end
 
     test "a thousand callers share one subscription, and one event serves all", %{sup: sup} = context do
-      calls = for _ <- 1..1_000, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      calls = for _ <- 1..1_000, do: call(sup, "k", timeout: :infinity)
       await_waiting(context, 1_000)
       assert FakeRegistry.count(sup, :subscribe) == 1
       announce(context)
@@ -90,7 +78,7 @@ defmodule DurableHandoff.ClientTest do
   end
 
   describe "the owner ends with the request in its mailbox" do
-    setup :waiting
+    setup :with_client
 
     for reason <- [
           :normal,
@@ -101,7 +89,7 @@ defmodule DurableHandoff.ClientTest do
       test "because it was asked to stop, or its init failed (#{inspect(reason)}): sent again", %{sup: sup} = context do
         old = own(context)
         FakeServer.block(old)
-        call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+        call = call(sup, "k", timeout: :infinity)
         await_queued(old, 1)
         FakeServer.stop(old, unquote(Macro.escape(reason)))
         await_waiting(context, 1)
@@ -123,7 +111,7 @@ defmodule DurableHandoff.ClientTest do
       test "possibly after a callback (#{inspect(reason)}): the reason is returned, not sent again", context do
         old = own(context)
         FakeServer.block(old)
-        call = async(fn -> Client.call(FakeRegistry, context.sup, "k", :add, timeout: :infinity) end)
+        call = call(context.sup, "k", timeout: :infinity)
         await_queued(old, 1)
         FakeServer.stop(old, unquote(Macro.escape(reason)))
         assert await_task(call) == {:error, unquote(Macro.escape(reason))}
@@ -133,7 +121,7 @@ defmodule DurableHandoff.ClientTest do
     test "retry: :never returns its reason", %{sup: sup} = context do
       old = own(context)
       FakeServer.block(old)
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, retry: :never, timeout: :infinity) end)
+      call = call(sup, "k", retry: :never, timeout: :infinity)
       await_queued(old, 1)
       FakeServer.stop(old, :shutdown)
       assert await_task(call) == {:error, :shutdown}
@@ -141,7 +129,7 @@ defmodule DurableHandoff.ClientTest do
   end
 
   describe "the owner ends while it handles the request" do
-    setup :waiting
+    setup :with_client
 
     test "with a reply: the reply is returned", %{sup: sup} = context do
       own(context)
@@ -157,8 +145,7 @@ defmodule DurableHandoff.ClientTest do
     test "by a crash, retry: :always: sent again", %{sup: sup} = context do
       own(context)
 
-      call =
-        async(fn -> Client.call(FakeRegistry, sup, "k", {:add_and_exit, :boom}, retry: :always, timeout: :infinity) end)
+      call = call(sup, "k", {:add_and_exit, :boom}, retry: :always, timeout: :infinity)
 
       await_waiting(context, 1)
       assert :counters.get(context.counter, 1) == 1
@@ -179,14 +166,14 @@ defmodule DurableHandoff.ClientTest do
   end
 
   describe "the registry is outdated" do
-    setup :waiting
+    setup :with_client
 
     test "and has an owner that has ended: waits for another, even if the old one is registered again", context do
       %{sup: sup} = context
       FakeRegistry.stale(sup)
       old = own(context)
       kill(old)
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       FakeRegistry.tell(sup, "k", old)
       await_waiting(context, 1)
@@ -203,9 +190,9 @@ defmodule DurableHandoff.ClientTest do
 
     test "and has several dead owners in turn: a caller remembers them", %{sup: sup} = context do
       FakeRegistry.stale(sup)
-      [first, second] = for _ <- 1..2, do: context |> start() |> tap(&kill/1)
+      [first, second] = for _ <- 1..2, do: context |> start_server() |> tap(&kill/1)
       FakeRegistry.own(sup, "k", first)
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       FakeRegistry.announce(sup, "k", second)
       FakeRegistry.announce(sup, "k", first)
@@ -216,17 +203,17 @@ defmodule DurableHandoff.ClientTest do
   end
 
   describe "the registry does not learn of the move, but the draining node sends a hint" do
-    setup :waiting
+    setup :with_client
 
     test "a waiting caller gets a reply", %{sup: sup} = context do
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
-      hint(sup, [{"other", self()}, {"k", start(context)}])
+      hint(sup, [{"other", self()}, {"k", start_server(context)}])
       assert await_task(call) == {:ok, 1}
     end
 
     test "later callers get a reply", %{sup: sup} = context do
-      hint(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start_server(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 2}
       assert Server.counts(sup).subscriptions == 0
@@ -235,24 +222,24 @@ defmodule DurableHandoff.ClientTest do
     test "and keeps the old owner: later callers get a reply", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       context |> own() |> kill()
-      hint(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start_server(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
     test "two hints: the second owner is tried", %{sup: sup} = context do
-      first = start(context)
+      first = start_server(context)
       hint(sup, [{"k", first}])
       kill(first)
-      hint(sup, [{"k", start(context)}])
+      hint(sup, [{"k", start_server(context)}])
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:ok, 1}
     end
 
     test "a hint to a process that has ended: nothing is handled twice, and the caller keeps waiting",
          %{sup: sup} = context do
-      blocked = start(context)
+      blocked = start_server(context)
       FakeServer.block(blocked)
       hint(sup, [{"k", blocked}])
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      call = call(sup, "k", timeout: :infinity)
       await_queued(blocked, 1)
       FakeServer.stop(blocked, :shutdown)
       await_waiting(context, 1)
@@ -271,7 +258,7 @@ defmodule DurableHandoff.ClientTest do
 
     test "a hint of another version, or an invalid one, is ignored", %{sup: sup} = context do
       before = Process.whereis(Server.name(sup))
-      server = start(context)
+      server = start_server(context)
 
       for owners <- [:nonsense, [:nonsense | :improper], [{"k", :no_pid}, {"k"}, nil], %{}, nil],
           do: hint(sup, owners)
@@ -294,9 +281,9 @@ defmodule DurableHandoff.ClientTest do
 
   describe "without the client process" do
     test "a caller polls itself", %{sup: sup} = context do
-      call = async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
+      call = call(sup, "k", timeout: :infinity)
       wait_until(fn -> FakeRegistry.count(sup, :owner) > 3 end)
-      context |> start() |> then(&FakeRegistry.own(sup, "k", &1))
+      context |> start_server() |> then(&FakeRegistry.own(sup, "k", &1))
       assert await_task(call) == {:ok, 1}
     end
 
@@ -311,7 +298,7 @@ defmodule DurableHandoff.ClientTest do
     end
 
     test "a caller starts the server itself", %{sup: sup} = context do
-      server = start(context)
+      server = start_server(context)
       FakeRegistry.starts(sup, fn "k", {Room, %{a: 1}}, ms when ms in 1..5_000 -> {:ok, server} end)
       assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{a: 1}}) == {:ok, 1}
       FakeRegistry.starts(sup, fn _key, _start, _ms -> {:error, :full} end)
@@ -323,20 +310,6 @@ defmodule DurableHandoff.ClientTest do
 
       assert Client.call(FakeRegistry, sup, "k", :add, start: {Room, %{}}, timeout: 3_000) ==
                {:error, {:start_failed, :no_quorum}}
-    end
-
-    test "the client process is restarted while callers wait: all get a reply", %{sup: sup} = context do
-      {:ok, first} = GenServer.start(Server, arguments(sup), name: Server.name(sup))
-      calls = for _ <- 1..50, do: async(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
-      await_waiting(context, 50)
-      Process.exit(first, :kill)
-      wait_until(fn -> Process.whereis(Server.name(sup)) == nil end)
-      # Its subscription ended with it.
-      :ets.insert(sup, {{:subscribers, "k"}, []})
-      waiting(context)
-      await_waiting(context, 50)
-      announce(context)
-      assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..50, do: {:ok, n})
     end
   end
 
@@ -359,64 +332,22 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
-  test "a pid or nil instead of the supervisor's name raises and says what is expected" do
-    for wrong <- [self(), nil, true, "MyApp.Durable", {:via, Registry, :x}],
-        {operation, call} <- [
-          call: &DurableHandoff.call(&1, "k", :add),
-          cast: &DurableHandoff.cast(&1, "k", :add),
-          await: &DurableHandoff.await(&1, "k"),
-          whereis: &DurableHandoff.whereis(&1, "k")
-        ] do
-      text = ~r/DurableHandoff.#{operation}: the first argument got .*, expected the name of a DurableServer.Supervisor/
-      assert_raise ArgumentError, text, fn -> call.(wrong) end
-    end
-
-    assert_raise ArgumentError, ~r/for the pid of a server use GenServer/, fn ->
-      DurableHandoff.call(self(), "k", :add)
-    end
-  end
-
-  test "child_spec/1 without a supervisor's name raises and says what is expected" do
-    for wrong <- [MyApp.Durable, self()] do
-      assert_raise ArgumentError, ~r/got .*, expected options such as/, fn -> Client.child_spec(wrong) end
-    end
-
-    assert_raise ArgumentError, ~r/:supervisor got nil/, fn -> Client.child_spec([]) end
-
-    assert_raise ArgumentError, ~r/unknown option :max_wating/, fn ->
-      Client.child_spec(supervisor: A, max_wating: 1)
-    end
-  end
-
-  defp waiting(%{sup: sup}) do
-    start_supervised!(%{id: Server, start: {Server, :start_link, [arguments(sup)]}})
-    {:ok, test_pid: self()}
-  end
-
-  defp arguments(sup), do: %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
-
-  defp start(%{counter: counter}) do
-    {:ok, server} = FakeServer.start(counter)
-    server
+  defp with_client(context) do
+    start_client(context)
+    :ok
   end
 
   # Sends a hint as a draining node does.
   defp hint(sup, owners), do: send(Server.name(sup), {DurableHandoff.Client, :owners, 1, owners})
 
-  defp own(context), do: context |> start() |> tap(&FakeRegistry.own(context.sup, "k", &1))
-  defp announce(context), do: context |> start() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
+  defp own(context), do: context |> start_server() |> tap(&FakeRegistry.own(context.sup, "k", &1))
+  defp announce(context), do: context |> start_server() |> tap(&FakeRegistry.announce(context.sup, "k", &1))
 
   # Waits until it has ended, because an earlier caller would still find it and get its exit reason.
   defp kill(server) do
     ref = Process.monitor(server)
     Process.exit(server, :kill)
     assert_receive {:DOWN, ^ref, _, _, _}
-  end
-
-  defp async(fun), do: Task.async(fun)
-
-  defp await_waiting(%{sup: sup}, count) do
-    wait_until(fn -> Server.counts(sup).callers == count end)
   end
 
   defp await_queued(server, count) do

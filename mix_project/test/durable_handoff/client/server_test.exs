@@ -1,32 +1,20 @@
 defmodule DurableHandoff.Client.ServerTest do
   @moduledoc "The client process: its polls, its limits, the servers it has started, and callers that die."
-  use ExUnit.Case, async: true
-
-  import DurableHandoff.Eventually
-
-  alias DurableHandoff.Client
-  alias DurableHandoff.Client.{FakeRegistry, FakeServer, Limits, Server}
-
-  @moduletag :capture_log
-  @never_ms 3_600_000
-
-  setup do
-    {:ok, sup: FakeRegistry.new(), counter: :counters.new(1, [])}
-  end
+  use DurableHandoff.ClientCase, async: true
 
   describe "polling" do
     test "finds an owner whose event was lost", %{sup: sup} = context do
-      waiting(context, poll_ms: 10)
+      start_client(context, poll_ms: 10)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
-      FakeRegistry.own(sup, "k", server(context))
+      FakeRegistry.own(sup, "k", start_server(context))
       assert await_task(call) == {:ok, 1}
     end
 
     test "subscribes again when DurableServer has restarted", %{sup: sup} = context do
       host = spawn(fn -> Process.sleep(:infinity) end)
       FakeRegistry.host(sup, host)
-      waiting(context, poll_ms: 50)
+      start_client(context, poll_ms: 50)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       # Subscriptions end with DurableServer.
@@ -34,20 +22,20 @@ defmodule DurableHandoff.Client.ServerTest do
       FakeRegistry.host(sup, self())
       Process.exit(host, :kill)
       wait_until(fn -> FakeRegistry.count(sup, :subscribe) == 2 end)
-      FakeRegistry.announce(sup, "k", server(context))
+      FakeRegistry.announce(sup, "k", start_server(context))
       assert await_task(call) == {:ok, 1}
     end
 
     test "replies to callers when DurableServer does not come back", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
-      waiting(context, poll_ms: 10)
+      start_client(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == {:error, :supervisor_not_running}
       assert Client.await(FakeRegistry, sup, "k", timeout: :infinity) == {:error, :supervisor_not_running}
     end
 
     test "counts polls, not time, so that a pause of the node does not count", %{sup: sup} = context do
       FakeRegistry.host(sup, nil)
-      waiting = waiting(context)
+      waiting = start_client(context)
       call = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       for _ <- 1..4, do: send(waiting, :poll)
@@ -57,7 +45,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "ends when no caller waits", %{sup: sup} = context do
-      waiting(context, poll_ms: 10)
+      start_client(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
       await_waiting(context, 0)
       wait_until(fn -> not Server.counts(sup).polling? end)
@@ -68,44 +56,44 @@ defmodule DurableHandoff.Client.ServerTest do
     parent = self()
     registry = spawn(fn -> Process.sleep(:infinity) end)
     FakeRegistry.on(sup, :subscribe, fn -> Process.link(registry) && send(parent, :linked) end)
-    waiting = waiting(context)
+    waiting = start_client(context)
     call = call(sup, "k", timeout: :infinity)
     assert_receive :linked
     await_waiting(context, 1)
     Process.exit(registry, :kill)
-    FakeRegistry.announce(sup, "k", server(context))
+    FakeRegistry.announce(sup, "k", start_server(context))
     assert await_task(call) == {:ok, 1}
     assert Process.whereis(Server.name(sup)) == waiting
   end
 
   test "waiting callers that die are removed, and the subscription with the last", %{sup: sup} = context do
-    waiting(context)
+    start_client(context)
     pids = for _ <- 1..3, do: spawn(fn -> Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) end)
     other = call(sup, "other", timeout: :infinity)
     await_waiting(context, 4)
     for pid <- pids, do: Process.exit(pid, :kill)
     await_waiting(context, 1)
     assert FakeRegistry.subscribers(sup, "k") == []
-    FakeRegistry.announce(sup, "other", server(context))
+    FakeRegistry.announce(sup, "other", start_server(context))
     assert await_task(other) == {:ok, 1}
   end
 
   describe "limits" do
     test "too many callers for one key: an error at once, and the others are served", %{sup: sup} = context do
-      waiting(context, limits: Limits.new!(max_waiting_per_key: 2))
+      start_client(context, limits: Limits.new!(max_waiting_per_key: 2))
       calls = for _ <- 1..2, do: call(sup, "k", timeout: :infinity)
       await_waiting(context, 2)
       overloaded = {:error, {:overloaded, %{limit: :max_waiting_per_key, max: 2}}}
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: :infinity) == overloaded
       other = call(sup, "other", timeout: :infinity)
       await_waiting(context, 3)
-      FakeRegistry.announce(sup, "other", server(context))
-      FakeRegistry.announce(sup, "k", server(context))
+      FakeRegistry.announce(sup, "other", start_server(context))
+      FakeRegistry.announce(sup, "k", start_server(context))
       assert [other | calls] |> await_tasks() |> Enum.sort() == [{:ok, 1}, {:ok, 2}, {:ok, 3}]
     end
 
     test "too many callers in total: an error at once for any key, until one has ended", %{sup: sup} = context do
-      waiting(context, limits: Limits.new!(max_waiting: 2))
+      start_client(context, limits: Limits.new!(max_waiting: 2))
       [first, _second] = for key <- ["a", "b"], do: call(sup, key, timeout: :infinity)
       await_waiting(context, 2)
       overloaded = {:error, {:overloaded, %{limit: :max_waiting, max: 2}}}
@@ -131,8 +119,8 @@ defmodule DurableHandoff.Client.ServerTest do
   describe "start:" do
     test "many callers: one start, and all get a reply before the registry has the owner",
          %{sup: sup} = context do
-      waiting(context)
-      server = server(context)
+      start_client(context)
+      server = start_server(context)
       starting(context)
       calls = for _ <- 1..100, do: call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
@@ -143,11 +131,11 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the server is being moved: the move wins, and the start is refused", %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
-      server = server(context)
+      server = start_server(context)
       FakeRegistry.announce(sup, "k", server)
       assert await_task(call) == {:ok, 1}
       send(starter, {:again, :reserved})
@@ -155,19 +143,19 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the server is being moved and the move fails: a later try starts it", %{sup: sup} = context do
-      waiting(context, poll_ms: 10)
+      start_client(context, poll_ms: 10)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
       send(starter, {:again, :reserved})
       assert_receive {:starting, starter}
-      send(starter, {:ok, server(context)})
+      send(starter, {:ok, start_server(context)})
       assert await_task(call) == {:ok, 1}
     end
 
     test "the server cannot be started: callers with start: get the reason, the others keep waiting",
          %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       patient = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
       starting(context)
@@ -176,13 +164,13 @@ defmodule DurableHandoff.Client.ServerTest do
       send(starter, {:error, :cordoned})
       assert await_task(call) == {:error, {:start_failed, :cordoned}}
       await_waiting(context, 1)
-      FakeRegistry.announce(sup, "k", server(context))
+      FakeRegistry.announce(sup, "k", start_server(context))
       assert await_task(patient) == {:ok, 1}
     end
 
     test "the server cannot be started before the timeout: the error has the last reason for its key", context do
       %{sup: sup} = context
-      waiting(context, poll_ms: 10)
+      start_client(context, poll_ms: 10)
       FakeRegistry.starts(sup, fn key, _start, _ms -> {:again, {:no_quorum, key}} end)
 
       # If this VM is delayed when their time ends, the error lacks the reason. Then the test repeats.
@@ -200,7 +188,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the start has not ended at the timeout: {:error, :no_owner}", %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       starting(context)
       assert await_task(call(sup, "k", start: {Room, %{}}, timeout: 1_000)) == {:error, :no_owner}
       assert_receive {:starting, _starter}
@@ -208,8 +196,8 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "only the start returns the owner: it serves later callers, too", %{sup: sup} = context do
-      waiting(context)
-      server = server(context)
+      start_client(context)
+      server = start_server(context)
       FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, server} end)
       assert await_task(call(sup, "k", start: {Room, %{}}, timeout: :infinity)) == {:ok, 1}
       assert await_task(call(sup, "k", timeout: :infinity)) == {:ok, 2}
@@ -217,7 +205,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "after the longest start there is time for another try", %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       test = self()
 
       FakeRegistry.starts(sup, fn "k", _start, ms ->
@@ -232,7 +220,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the starting process dies: the caller gets its exit reason", %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       starting(context)
       call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
       assert_receive {:starting, starter}
@@ -241,7 +229,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the caller has ended: no start", %{sup: sup} = context do
-      waiting(context)
+      start_client(context)
       starting(context)
       running = for n <- 1..64, do: call(sup, "busy#{n}", start: {Room, %{}}, timeout: :infinity)
       await_waiting(context, 64)
@@ -261,11 +249,6 @@ defmodule DurableHandoff.Client.ServerTest do
     end
   end
 
-  defp waiting(%{sup: sup}, more \\ []) do
-    arguments = %{supervisor: sup, limits: Limits.new!([]), registry: FakeRegistry, poll_ms: @never_ms}
-    start_supervised!(%{id: Server, start: {Server, :start_link, [Map.merge(arguments, Map.new(more))]}})
-  end
-
   # Every start sends `{:starting, pid}` to the test, which replies with the result of the start.
   defp starting(%{sup: sup}) do
     test = self()
@@ -277,17 +260,6 @@ defmodule DurableHandoff.Client.ServerTest do
         result -> result
       end
     end)
-  end
-
-  defp server(%{counter: counter}) do
-    {:ok, server} = FakeServer.start(counter)
-    server
-  end
-
-  defp call(sup, key, options), do: Task.async(fn -> Client.call(FakeRegistry, sup, key, :add, options) end)
-
-  defp await_waiting(%{sup: sup}, count) do
-    wait_until(fn -> Server.counts(sup).callers == count end)
   end
 
   defp await_no_start(%{sup: sup}) do
