@@ -21,6 +21,9 @@ defmodule DurableHandoff.Cordon do
   # up after these.
   @most_joins 3
 
+  @enforce_keys [:supervisor]
+  defstruct [:supervisor, :timer, joins: 0]
+
   @doc "Starts the process of `supervisor`."
   @spec start_link(Host.name()) :: GenServer.on_start()
   def start_link(supervisor), do: GenServer.start_link(__MODULE__, supervisor, name: name(supervisor))
@@ -45,7 +48,7 @@ defmodule DurableHandoff.Cordon do
 
   @impl true
   def init(supervisor) do
-    state = %{supervisor: supervisor, joins: 0, timer: nil}
+    state = %__MODULE__{supervisor: supervisor}
     # An earlier process may have crashed in the middle of a change. Its group membership, which told the
     # other nodes of the mark, ended with it.
     {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: look_later(state), else: state)}
@@ -81,7 +84,8 @@ defmodule DurableHandoff.Cordon do
 
   @impl true
   def handle_info(:look, state), do: {:noreply, announce(%{state | timer: nil})}
-  def handle_info(_unknown, state), do: {:noreply, state}
+  # What is dispatched to the group of heartbeats comes to all its members.
+  def handle_info(_not_ours, state), do: {:noreply, state}
 
   defp uncordon(before, %{supervisor: supervisor} = state) do
     case Mark.uncordon(supervisor) do

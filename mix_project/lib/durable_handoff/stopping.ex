@@ -103,7 +103,7 @@ defmodule DurableHandoff.Stopping do
   end
 
   # An application that replaces all handlers of the signal removes this one; that is its choice.
-  def handle_info(_unknown, state), do: {:noreply, state}
+  def handle_info({:gen_event_EXIT, {Signal, _id}, _reason}, state), do: {:noreply, state}
 
   # Marking runs in a process of its own, once.
   defp prepare_aside(:preparing), do: :preparing

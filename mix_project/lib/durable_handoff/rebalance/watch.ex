@@ -15,6 +15,9 @@ defmodule DurableHandoff.Rebalance.Watch do
   @look_ms 1_000
   @longest_us 3_600_000_000
 
+  @enforce_keys [:supervisor, :work, :timing]
+  defstruct [:supervisor, :work, :timing, :run]
+
   @doc """
   Starts for `supervisor`. `work` rebalances, and returns when that has ended.
   """
@@ -25,7 +28,7 @@ defmodule DurableHandoff.Rebalance.Watch do
   @impl true
   def init({supervisor, after_ms, work}) do
     Process.send_after(self(), :look, @look_ms)
-    {:ok, %{supervisor: supervisor, work: work, run: nil, timing: timing(after_ms, Clock.now_us())}}
+    {:ok, %__MODULE__{supervisor: supervisor, work: work, timing: timing(after_ms, Clock.now_us())}}
   end
 
   @impl true
@@ -37,8 +40,6 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   def handle_info({:DOWN, monitor, :process, _pid, reason}, %{run: monitor} = state),
     do: {:noreply, %{state | run: nil, timing: ended(state.timing, reason, Clock.now_us())}}
-
-  def handle_info(_unknown, state), do: {:noreply, state}
 
   defp run_when_due(%{run: nil, timing: timing, work: work} = state, now_us) do
     if due?(timing, now_us) do
