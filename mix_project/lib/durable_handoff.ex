@@ -25,7 +25,8 @@ defmodule DurableHandoff do
     * **At most `max_concurrency` servers are down at any time** because of a drain.
     * **Nothing runs twice.** Every start is DurableServer's own conditional claim.
     * **A Rust node is never needed.** Without one, or when it is lost, the engine in this VM decides.
-    * **`DurableHandoff.call` never sends a request again that may have been handled** (`call/4`).
+    * **`DurableHandoff.call` never sends a request again that may have been handled**
+      (`DurableHandoff.Client`).
     * **Nothing is lost that a graceful shutdown would have kept.** All servers store their state before any
       is moved, and each again before it is stopped.
     * The report and the log name each failure with its reason.
@@ -44,20 +45,6 @@ defmodule DurableHandoff do
     6. Servers that were not moved are *leftovers*: they are offered to other nodes. DurableServer's graceful
        shutdown stops them, and a node that accepted one starts it as soon as its state is stored, instead of
        at its next sweep (option `start_leftovers`).
-
-  ## Processes
-
-  ```text
-  DurableHandoff.Supervisor
-  ├── DurableHandoff.Client        stopped last: callers wait there for new owners
-  ├── DurableServer.Supervisor     stopped second: its graceful shutdown stops the rest
-  └── Supervisor
-      ├── Leftovers                starts here what other nodes could not move
-      ├── Cordon                   cordons this node, and takes that back
-      └── DurableHandoff.Drainer   stopped first, and drains
-  ```
-
-  DurableServer's supervisor does not depend on the others: none of them can stop it by crashing.
 
   ## Names that do not exist
 
@@ -99,6 +86,9 @@ defmodule DurableHandoff do
   """
   @type unknown :: {:unknown_supervisor, %{given: atom(), did_you_mean: nil | atom()}}
 
+  @typedoc "Why nothing can be asked of a supervisor here."
+  @type absent :: :no_drainer | :supervisor_not_running | unknown()
+
   @doc """
   Drains `supervisor` on this node now and returns the report. For operators, and for hooks that run before a
   node is stopped.
@@ -123,14 +113,7 @@ defmodule DurableHandoff do
   """
   @spec drain(atom(), keyword()) ::
           {:ok, Report.t() | :started | :joined}
-          | {:error,
-             :no_peers
-             | :no_drainer
-             | :overdue
-             | :supervisor_not_running
-             | unknown()
-             | {:invalid, [String.t()]}
-             | {:drain_failed, term()}}
+          | {:error, :no_peers | :overdue | absent() | {:invalid, [String.t()]} | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
     name!(supervisor)
     {await?, overrides} = Schema.flag!(overrides, :await, true)
@@ -204,7 +187,7 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.cancel(MyApp.Durable)
   """
-  @spec cancel(atom()) :: :ok | {:error, :not_draining | :no_drainer | :supervisor_not_running | unknown()}
+  @spec cancel(atom()) :: :ok | {:error, :not_draining | absent()}
   def cancel(supervisor), do: supervisor |> name!() |> Drainer.cancel() |> explain(supervisor)
 
   defp explain({:error, :no_drainer}, supervisor), do: Status.absent(supervisor)
@@ -220,7 +203,7 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.cordon(MyApp.Durable)
   """
-  @spec cordon(atom()) :: :ok | {:error, :no_drainer | :supervisor_not_running | unknown()}
+  @spec cordon(atom()) :: :ok | {:error, absent()}
   def cordon(supervisor), do: supervisor |> name!() |> Cordon.cordon() |> explain(supervisor)
 
   @doc """
@@ -231,7 +214,7 @@ defmodule DurableHandoff do
 
       :ok = DurableHandoff.uncordon(MyApp.Durable)
   """
-  @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | :no_drainer | :supervisor_not_running | unknown()}
+  @spec uncordon(atom()) :: :ok | {:error, :stopping | :draining | absent()}
   def uncordon(supervisor), do: supervisor |> name!() |> Cordon.uncordon() |> explain(supervisor)
 
   @doc """
@@ -262,12 +245,7 @@ defmodule DurableHandoff do
   """
   @spec move(atom(), String.t(), keyword()) ::
           {:ok, %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}}
-          | {:error,
-             :draining
-             | :no_drainer
-             | :supervisor_not_running
-             | unknown()
-             | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
+          | {:error, :draining | absent() | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
   def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
   @doc """
@@ -312,8 +290,7 @@ defmodule DurableHandoff do
       {:ok, plan} = DurableHandoff.plan(MyApp.Durable)
       IO.puts(plan)
   """
-  @spec plan(atom(), keyword()) ::
-          {:ok, Plan.t()} | {:error, :no_drainer | :supervisor_not_running | unknown() | {:invalid, [String.t()]}}
+  @spec plan(atom(), keyword()) :: {:ok, Plan.t()} | {:error, absent() | {:invalid, [String.t()]}}
   def plan(supervisor, overrides \\ []) do
     name!(supervisor)
     Host.ensure_loaded!()
@@ -336,7 +313,7 @@ defmodule DurableHandoff do
       how many callers of `rebalance/2` wait;
     * `out_of_reach`: nodes that are healthy by their heartbeats in the store, but not connected to this one.
   """
-  @spec status(atom()) :: {:ok, status()} | {:error, :no_drainer | :supervisor_not_running | unknown()}
+  @spec status(atom()) :: {:ok, status()} | {:error, absent()}
   def status(supervisor) do
     case supervisor |> name!() |> Status.read() do
       nil ->
@@ -364,49 +341,8 @@ defmodule DurableHandoff do
 
   #{DurableHandoff.Client.Options.docs()}
 
-  How many callers may wait at a time is an option of `DurableHandoff.Client`.
-
-  ## When a request is sent again
-
-  With `retry: :unhandled`, the default, a request is sent again only if it cannot have been handled:
-
-  | what happened to the request | `:unhandled` | `:always` | `:never` |
-  |---|---|---|---|
-  | not sent: no owner, or no connection to it | waits | waits | waits |
-  | the owner had ended before it arrived (`:noproc`) | again | again | error |
-  | the owner was stopped without replying (`:normal`, `:shutdown`) | again | again | error |
-  | the owner did not start (`:init_failed`, `:ignored`) | again | again | error |
-  | the owner ended for another reason without replying | error | again | error |
-  | the connection was lost after sending | error | again | error |
-  | no reply in time | error | error | error |
-
-  A server that was told to stop handles no further message from its mailbox, and a reply that it has sent
-  arrives before the message about its end. So these exit reasons of the owner prove that a request without a
-  reply was not handled:
-
-    * `:normal` and `:shutdown`: a move, the graceful shutdown, `terminate_child`,
-      `terminate_child_permanent`, a cordon.
-    * `{:shutdown, {:durable, {:init_failed, _}}}` and `{:shutdown, {:durable, :ignored}}`: a failed start.
-
-  These exit reasons prove nothing, because a callback may have handled the request before:
-
-    * `{:shutdown, {:durable, {:fatal_exit, _}}}`: the server lost its stored object or its registration, or a
-      `:sync` failed (from DurableServer 0.1.5 on).
-    * `{:shutdown, :normal}`, `{:shutdown, :permanent}`, `{:shutdown, :delete}`: a callback stopped the server,
-      or it was deleted.
-    * `{:shutdown, _}` of a later version, `{:error, _}`, an exception, `:killed` and all others.
-
-  So no request is handled twice, **if the server replies inside its callback**: with `{:reply, ...}`,
-  `{:stop, reason, reply, state}` or `GenServer.reply/2` before the callback returns. There are two exceptions.
-  Both look like a request that was never handled:
-
-    * A server that takes a request (`{:noreply, ...}`), is stopped, and would have replied later.
-    * A callback that ends the server with `:normal` and does not reply: `{:stop, :normal, state}`,
-      `{:stop, :delete, state}`, `{:stop, :permanent, state}`, or `exit/1` with `:normal`, `:shutdown` or
-      `:noproc`. A move gives the same reason. Reply (`{:stop, :normal, reply, state}`), or use
-      `{:stop, {:shutdown, :normal}, state}`, where your version has it.
-
-  For such requests use `retry: :never`, or make them safe to repeat.
+  `DurableHandoff.Client` documents how many callers may wait at a time, when a request is sent again, and which
+  answers end a start.
 
   ## Errors
 
@@ -427,21 +363,6 @@ defmodule DurableHandoff do
 
   With `retry: :always` these errors describe only the last time that the request was sent. It may have been
   handled earlier.
-
-  ## Starting a server that is missing
-
-  `start: {Module, initial_state}` starts the server if it has no owner, as `ensure_started_child` does. It is
-  started once for all waiting callers on this node. While a server moves it is reserved: DurableServer
-  refuses the start, and the caller waits for the new owner. So it never runs twice. Without `start:` the call
-  waits until another process starts the server.
-
-  Some answers of DurableServer mean "not now": the store fails, nodes are full, stopping or starting, another
-  start or a deletion is in progress, or a later version answers something unknown. The start is then repeated
-  until `timeout`. The error is `{:start_failed, reason}` with the last answer, or `:no_owner` if there was none.
-
-  These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own
-  `init`; `:cordoned`, `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that
-  does not exist; arguments that DurableServer refuses.
   """
   @spec call(atom(), term(), term(), keyword()) :: {:ok, reply :: term()} | {:error, Client.error()}
   def call(supervisor, key, request, opts \\ []), do: Client.call(supervisor, key, request, opts)

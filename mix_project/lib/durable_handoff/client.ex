@@ -20,10 +20,66 @@ defmodule DurableHandoff.Client do
 
   #{DurableHandoff.Client.Limits.docs()}
 
+  ## When a request is sent again
+
+  With `retry: :unhandled`, the default, a request is sent again only if it cannot have been handled:
+
+  | what happened to the request | `:unhandled` | `:always` | `:never` |
+  |---|---|---|---|
+  | not sent: no owner, or no connection to it | waits | waits | waits |
+  | the owner had ended before it arrived (`:noproc`) | again | again | error |
+  | the owner was stopped without replying (`:normal`, `:shutdown`) | again | again | error |
+  | the owner did not start (`:init_failed`, `:ignored`) | again | again | error |
+  | the owner ended for another reason without replying | error | again | error |
+  | the connection was lost after sending | error | again | error |
+  | no reply in time | error | error | error |
+
+  A server that was told to stop handles no further message from its mailbox, and a reply that it has sent
+  arrives before the message about its end. So these exit reasons of the owner prove that a request without a
+  reply was not handled:
+
+    * `:normal` and `:shutdown`: a move, the graceful shutdown, `terminate_child`,
+      `terminate_child_permanent`, a cordon.
+    * `{:shutdown, {:durable, {:init_failed, _}}}` and `{:shutdown, {:durable, :ignored}}`: a failed start.
+
+  These exit reasons prove nothing, because a callback may have handled the request before:
+
+    * `{:shutdown, {:durable, {:fatal_exit, _}}}`: the server lost its stored object or its registration, or a
+      `:sync` failed (from DurableServer 0.1.5 on).
+    * `{:shutdown, :normal}`, `{:shutdown, :permanent}`, `{:shutdown, :delete}`: a callback stopped the server,
+      or it was deleted.
+    * `{:shutdown, _}` of a later version, `{:error, _}`, an exception, `:killed` and all others.
+
+  So no request is handled twice, **if the server replies inside its callback**: with `{:reply, ...}`,
+  `{:stop, reason, reply, state}` or `GenServer.reply/2` before the callback returns. There are two exceptions.
+  Both look like a request that was never handled:
+
+    * A server that takes a request (`{:noreply, ...}`), is stopped, and would have replied later.
+    * A callback that ends the server with `:normal` and does not reply: `{:stop, :normal, state}`,
+      `{:stop, :delete, state}`, `{:stop, :permanent, state}`, or `exit/1` with `:normal`, `:shutdown` or
+      `:noproc`. A move gives the same reason. Reply (`{:stop, :normal, reply, state}`), or use
+      `{:stop, {:shutdown, :normal}, state}`, where your version has it.
+
+  For such requests use `retry: :never`, or make them safe to repeat.
+
+  ## Starting a server that is missing
+
+  `start: {Module, initial_state}` starts the server if it has no owner, as `ensure_started_child` does. It is
+  started once for all waiting callers on this node. While a server moves it is reserved: DurableServer
+  refuses the start, and the caller waits for the new owner. So it never runs twice. Without `start:` the call
+  waits until another process starts the server.
+
+  Some answers of DurableServer mean "not now": the store fails, nodes are full, stopping or starting, another
+  start or a deletion is in progress, or a later version answers something unknown. The start is then repeated
+  until `timeout`. The error is `{:start_failed, reason}` with the last answer, or `:no_owner` if there was none.
+
+  These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own
+  `init`; `:cordoned`, `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that
+  does not exist; arguments that DurableServer refuses.
+
   ## Guarantees
 
-    * A request is sent to one process at a time. With `retry: :unhandled` it is sent again only when the
-      process before cannot have handled it (`DurableHandoff.call/4`).
+    * A request is sent to one process at a time.
     * Callers are woken when the registry learns of the new owner. A thousand callers of one key need one
       subscription.
     * Callers do not depend on the registry alone. The node that moves or starts a server sends its new owner to
@@ -34,7 +90,7 @@ defmodule DurableHandoff.Client do
     * With the owner in place, a call costs a lookup and a `GenServer.call`.
   """
 
-  import DurableHandoff.Schema, only: [server_key!: 2, supervisor_name!: 2]
+  import DurableHandoff.Schema, only: [keyword!: 3, server_key!: 2, supervisor_name!: 2]
 
   alias DurableHandoff.Client.{Call, Limits, Request, Server}
   alias DurableHandoff.Host
@@ -54,11 +110,7 @@ defmodule DurableHandoff.Client do
   @doc "A child of a supervision tree, see above."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(arguments) do
-    unless Keyword.keyword?(arguments) do
-      raise ArgumentError,
-            "DurableHandoff.Client got #{inspect(arguments)}, expected options such as [supervisor: MyApp.Durable]"
-    end
-
+    keyword!(arguments, "DurableHandoff.Client", "options such as [supervisor: MyApp.Durable]")
     {supervisor, limits} = Keyword.pop(arguments, :supervisor)
     supervisor_name!(supervisor, "DurableHandoff.Client: :supervisor")
     server = %{supervisor: supervisor, limits: Limits.new!(limits), registry: Host.Registry}

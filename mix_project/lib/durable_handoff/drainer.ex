@@ -151,10 +151,8 @@ defmodule DurableHandoff.Drainer do
   end
 
   defp arguments!(arguments) do
-    unless Keyword.keyword?(arguments) do
-      raise ArgumentError,
-            "DurableHandoff.Drainer got #{inspect(arguments)}, expected [supervisor: MyApp.Durable, handoff_on_shutdown: true]"
-    end
+    expected = "[supervisor: MyApp.Durable, handoff_on_shutdown: true]"
+    Schema.keyword!(arguments, "DurableHandoff.Drainer", expected)
 
     case Keyword.validate(arguments, [:supervisor, handoff_on_shutdown: true]) do
       {:ok, arguments} ->

@@ -16,7 +16,8 @@ defmodule DurableHandoff.Rebalance do
   @doc "Rebalances now. `overrides` are options of `rebalance`, `dry_run:` and `await:`."
   @spec run(Host.name(), keyword()) :: result()
   def run(supervisor, overrides) do
-    keyword!(overrides)
+    # Also where no Drainer runs.
+    Schema.keyword!(overrides, "invalid options:", "a keyword list such as [dry_run: true]")
     {dry_run?, overrides} = Schema.flag!(overrides, :dry_run, false)
     {await?, overrides} = Schema.flag!(overrides, :await, true)
 
@@ -32,14 +33,6 @@ defmodule DurableHandoff.Rebalance do
           dry_run? -> Plan.make(supervisor, options, {:rebalance, settings})
           true -> Drainer.rebalance(supervisor, options, settings, await?)
         end
-    end
-  end
-
-  # The check also runs where no Drainer runs.
-  defp keyword!(overrides) do
-    unless is_list(overrides) and Keyword.keyword?(overrides) do
-      raise ArgumentError,
-            "invalid options: got #{inspect(overrides)}, expected a keyword list such as [dry_run: true]"
     end
   end
 end

@@ -7,14 +7,15 @@ defmodule DurableHandoff.Schema do
   # Guarantee: `check!/4` reports every problem at once, each naming the option, what it got and what it
   # takes.
   #
-  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:one_of, values}`,
-  # `{:optional, type}` (nil too), `{:when, predicate, text}` (values for which `predicate` is true; `text` describes them)
-  # and `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
+  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:number, high}` (above 0),
+  # `{:one_of, values}`, `{:optional, type}` (nil too), `{:when, predicate, text}` (values for which `predicate`
+  # is true; `text` describes them) and `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
 
   @type option_type ::
           :boolean
           | :string
           | {:integer, integer(), integer()}
+          | {:number, high :: integer()}
           | {:one_of, [term()]}
           | {:optional, option_type()}
           | {:when, (term() -> boolean()), String.t()}
@@ -44,6 +45,7 @@ defmodule DurableHandoff.Schema do
   defp spec(:string), do: quote(do: String.t())
   defp spec({:integer, low, _high}) when low > 0, do: quote(do: pos_integer())
   defp spec({:integer, _low, _high}), do: quote(do: integer())
+  defp spec({:number, _high}), do: quote(do: number())
   defp spec({:one_of, values}), do: union(values)
   defp spec({:optional, type}), do: union([nil, spec(type)])
 
@@ -91,6 +93,14 @@ defmodule DurableHandoff.Schema do
   def server_key!(other, what) do
     hint = if is_pid(other), do: "; for the pid of a server use GenServer", else: ""
     raise ArgumentError, "#{what} got #{inspect(other)}, expected the key of a server, a string#{hint}"
+  end
+
+  @doc "Raises `ArgumentError` unless `given` is a keyword list. `what` got it, and takes `expected`."
+  @spec keyword!(term(), String.t(), String.t()) :: :ok
+  def keyword!(given, what, expected) do
+    if Keyword.keyword?(given),
+      do: :ok,
+      else: raise(ArgumentError, "#{what} got #{inspect(given)}, expected #{expected}")
   end
 
   @doc "The options as a Markdown list."
@@ -226,6 +236,7 @@ defmodule DurableHandoff.Schema do
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:string, value), do: is_binary(value) and value != ""
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value >= low and value <= high
+  defp valid?({:number, high}, value), do: is_number(value) and value > 0 and value <= high
   defp valid?({:one_of, values}, value), do: value in values
   defp valid?({:optional, type}, value), do: value == nil or valid?(type, value)
   defp valid?({:when, predicate, _text}, value), do: predicate.(value)
@@ -234,6 +245,7 @@ defmodule DurableHandoff.Schema do
   defp expected(:string), do: "a non-empty string"
   defp expected({:integer, 1, high}), do: "a positive integer up to #{high}"
   defp expected({:integer, low, high}), do: "an integer from #{low} to #{high}"
+  defp expected({:number, high}), do: "a number above 0 and at most #{high}"
   defp expected({:one_of, values}), do: "one of " <> list(values)
   defp expected({:optional, type}), do: "nil or " <> expected(type)
   defp expected({:when, _predicate, text}), do: text

@@ -98,11 +98,9 @@ defmodule DurableHandoff.Supervisor do
   end
 
   defp keyword!(arguments) do
-    unless Keyword.keyword?(arguments) do
-      raise ArgumentError,
-            "DurableHandoff.Supervisor got #{inspect(arguments)}, expected the options of DurableServer.Supervisor " <>
-              "such as [name: MyApp.Durable, prefix: \"myapp/\", backend: {...}, handoff_on_shutdown: true]"
-    end
+    example = ~S([name: MyApp.Durable, prefix: "myapp/", backend: {...}, handoff_on_shutdown: true])
+    expected = "the options of DurableServer.Supervisor such as " <> example
+    Schema.keyword!(arguments, "DurableHandoff.Supervisor", expected)
   end
 
   # DurableServer refuses a name it does not know, with a list of its own options.

@@ -11,6 +11,8 @@ defmodule DurableHandoff.Client.Options do
 
   @day_ms 86_400_000
 
+  defguardp is_time(value) when value == :infinity or (is_integer(value) and value >= 0 and value <= @day_ms)
+
   @schema [
     timeout: [
       type: {:when, &__MODULE__.timeout?/1, "milliseconds up to a day (#{@day_ms}), or :infinity"},
@@ -65,16 +67,14 @@ defmodule DurableHandoff.Client.Options do
 
   defp read([], options, _given, _operation), do: options
 
-  defp read([{:timeout, value} | rest], options, given, operation)
-       when value == :infinity or (is_integer(value) and value >= 0 and value <= @day_ms),
-       do: read(rest, %{options | timeout: value}, given, operation)
+  defp read([{:timeout, value} | rest], options, given, operation) when is_time(value),
+    do: read(rest, %{options | timeout: value}, given, operation)
 
   defp read([{:retry, value} | rest], options, given, :call) when value in [:unhandled, :never, :always],
     do: read(rest, %{options | retry: value}, given, :call)
 
-  defp read([{:start, {module, %{} = _state} = value} | rest], options, given, operation)
-       when is_name(module),
-       do: read(rest, %{options | start: value}, given, operation)
+  defp read([{:start, {module, %{}} = value} | rest], options, given, operation) when is_name(module),
+    do: read(rest, %{options | start: value}, given, operation)
 
   defp read([{:start, nil} | rest], options, given, operation), do: read(rest, options, given, operation)
 
@@ -91,7 +91,7 @@ defmodule DurableHandoff.Client.Options do
   end
 
   @doc false
-  def timeout?(value), do: value == :infinity or (is_integer(value) and value in 0..@day_ms)
+  def timeout?(value), do: is_time(value)
 
   @doc false
   def start?({module, %{}}), do: is_name(module)

@@ -33,7 +33,7 @@ defmodule DurableHandoff.Client.Request do
   #
   # `:normal` is the one reason with two causes that nothing distinguishes: neither what DurableServer does
   # nor what it stores. A move ends with it, so it has to count as not handled; a callback that stops its
-  # server with it has to reply (`DurableHandoff.call/4`).
+  # server with it has to reply (`DurableHandoff.Client`).
   #
   # Late replies go to an alias that is gone by then (GenServer.call has one for each call) and never reach
   # the caller's mailbox.
