@@ -82,23 +82,17 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     root = workspace()
     hash = root && content_hash(root, rust_sources(root))
 
+    # Without glibc's version, which is checked against what the library needs.
+    given = "#{Machine.kind()} prebuilt #{hash} "
+
     case System.get_env("DURABLE_HANDOFF_NIF", "") do
       "" ->
-        for library <- libraries(),
-            do: %{
-              library: library,
-              root: root,
-              archive: Precompiled.archive(library),
-              stamp: "#{machine} #{hash}",
-              given: "#{Machine.kind()} prebuilt #{hash} ",
-              machine: machine
-            }
+        to_build = %{root: root, stamp: "#{machine} #{hash}", given: given, machine: machine}
+        for library <- libraries(), do: Map.merge(to_build, %{library: library, archive: Precompiled.archive(library)})
 
       path ->
         for library <- libraries(), file = prebuilt(library, Path.expand(path)) do
-          # Without glibc's version, which is checked against what the library needs.
-          stamp = "#{Machine.kind()} prebuilt #{hash} " <> content_hash(Path.dirname(file), [file])
-          %{library: library, file: file, stamp: stamp}
+          %{library: library, file: file, stamp: given <> content_hash(Path.dirname(file), [file])}
         end
     end
   end

@@ -4,10 +4,9 @@ defmodule DurableHandoff.Deadline do
   #
   # Pure: instants in, instants out. Instants are microseconds of the engine's clock, spans are milliseconds.
   #
-  #  SIGTERM, prepare_stop/0                                                        the platform kills the
-  #  node noted_us                                                                    noted_us +
-  #  shutdown_budget_ms
-  #     │                                                                                               kill_us
+  #  SIGTERM, prepare_stop/0                                                        the platform kills the node
+  #  noted_us                                                             kill_us = noted_us + shutdown_budget_ms
+  #     │                                                                                                  │
   #     ▼                                                                                                  ▼
   #     ├── children that stop before us ──┬─────────── drain, at most timeout_ms ───────────┬── graceful ─────┤
   #     │            passed_ms             │                                                 │   graceful_ms   │

@@ -22,11 +22,8 @@ defmodule DurableHandoff.Heartbeat do
     name = Keyword.get(host_options, :name)
 
     case Keyword.get(host_options, :heartbeat_meta) do
-      nil ->
-        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(%{}, name, generation) end)
-
-      %{} = meta ->
-        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta, name, generation) end)
+      meta when meta == nil or is_map(meta) ->
+        Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta || %{}, name, generation) end)
 
       meta when is_function(meta, 0) ->
         Keyword.put(host_options, :heartbeat_meta, fn -> with_ours(meta.(), name, generation) end)

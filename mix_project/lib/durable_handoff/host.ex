@@ -383,14 +383,12 @@ defmodule DurableHandoff.Host do
 
   defp env(variable), do: variable |> to_string() |> System.get_env()
 
-  defp number(%{} = config, key, default) do
+  defp number(config, key, default) do
     case config do
       %{^key => value} when is_integer(value) and value >= 0 -> value
       _absent -> default
     end
   end
-
-  defp number(nil, _key, default), do: default
 
   defp supervisor(function, arguments), do: apply(DurableServer.Supervisor, function, arguments)
 

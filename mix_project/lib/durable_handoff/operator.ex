@@ -22,7 +22,7 @@ defmodule DurableHandoff.Operator do
 
     now_ms = System.system_time(:millisecond)
     info = %{release: Wire.release(), now_ms: now_ms, supervisors: supervisors, knows: ["rebalance_settings"]}
-    answer(from, Wire.description(request, info))
+    tell(from, Wire.description(request, info))
   end
 
   @doc "Drains a supervisor of this node, or plans the drain (`dry_run: true`)."
@@ -34,13 +34,8 @@ defmodule DurableHandoff.Operator do
         }) :: :ok
   def drain(request, from, what) do
     overrides = if what.timeout_ms, do: [timeout_ms: what.timeout_ms], else: []
-
-    with {:ok, name} <- find(what.supervisor),
-         {:ok, message} <- run(name, overrides, what, {request, from}) do
-      answer(from, message)
-    else
-      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
-    end
+    result = with {:ok, name} <- find(what.supervisor), do: drain(name, overrides, what, {request, from})
+    answer(result, request, from)
   end
 
   @doc """
@@ -52,19 +47,23 @@ defmodule DurableHandoff.Operator do
   def cordon(request, from, %{supervisor: nil} = what) do
     results = for name <- Enum.take(Status.supervisors(), @max_supervisors), do: {name, change(name, what)}
 
-    case {for({name, :ok} <- results, do: inspect(name)), results} do
-      {[], [{_name, {:error, reason}} | _others]} -> answer(from, Wire.refuse(request, refusal(reason)))
-      {[], []} -> answer(from, Wire.refuse(request, refusal(:no_supervisors)))
-      {names, _results} -> answer(from, Wire.cordon_done(request, names))
-    end
+    result =
+      case {for({name, :ok} <- results, do: inspect(name)), results} do
+        {[], [{_name, error} | _others]} -> error
+        {[], []} -> {:error, :no_supervisors}
+        {names, _results} -> {:ok, Wire.cordon_done(request, names)}
+      end
+
+    answer(result, request, from)
   end
 
   def cordon(request, from, what) do
-    with {:ok, name} <- find(what.supervisor), :ok <- change(name, what) do
-      answer(from, Wire.cordon_done(request, [inspect(name)]))
-    else
-      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
-    end
+    result =
+      with {:ok, name} <- find(what.supervisor),
+           :ok <- change(name, what),
+           do: {:ok, Wire.cordon_done(request, [inspect(name)])}
+
+    answer(result, request, from)
   end
 
   @doc "Moves what is above this node's share, or plans it (`dry_run: true`)."
@@ -72,12 +71,12 @@ defmodule DurableHandoff.Operator do
   def rebalance(request, from, what) do
     overrides = for name <- [:timeout_ms | @rebalance_settings], value = what[name], do: {name, value}
 
-    with {:ok, name} <- find(what.supervisor), {:ok, message} <- rebalance(name, overrides, what, {request, from}) do
-      answer(from, message)
-    else
-      {:error, :draining} -> answer(from, Wire.refuse(request, {:invalid, ["it drains now"]}))
-      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
-    end
+    result =
+      with {:ok, name} <- find(what.supervisor),
+           {:error, :draining} <- rebalance(name, overrides, what, {request, from}),
+           do: {:error, {:invalid, ["it drains now"]}}
+
+    answer(result, request, from)
   end
 
   defp rebalance(name, overrides, %{dry_run: true}, {request, _from}) do
@@ -85,12 +84,9 @@ defmodule DurableHandoff.Operator do
          do: {:ok, Wire.plan(request, planned(plan))}
   end
 
-  defp rebalance(name, overrides, %{dry_run: false}, {request, _from} = whom) do
-    {_pid, monitor} =
-      spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.rebalance(name, overrides) end)}) end)
-
+  defp rebalance(name, overrides, %{dry_run: false}, whom) do
     progress = fn -> with %{rebalance: %{progress: progress}} <- Status.read(name), do: progress end
-    with {:ok, report} <- await(progress, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
+    watched(fn -> DurableHandoff.rebalance(name, overrides) end, progress, whom)
   end
 
   @doc "Moves one server, wherever in the cluster it runs."
@@ -103,20 +99,18 @@ defmodule DurableHandoff.Operator do
   def move(request, from, what) do
     options = [to: what.to, timeout_ms: what.timeout_ms]
 
-    with {:ok, name} <- find(what.supervisor),
-         {:ok, moved} <- guarded(fn -> DurableHandoff.move(name, what.key, options) end) do
-      move = %{
-        from: Atom.to_string(moved.from),
-        to: Atom.to_string(moved.to),
-        gap_us: round(moved.gap_ms * 1_000),
-        attempts: moved.attempts
-      }
+    result =
+      with {:ok, name} <- find(what.supervisor),
+           {:ok, moved} <- guarded(fn -> DurableHandoff.move(name, what.key, options) end) do
+        gap_us = round(moved.gap_ms * 1_000)
+        move = %{from: "#{moved.from}", to: "#{moved.to}", gap_us: gap_us, attempts: moved.attempts}
+        {:ok, Wire.move_done(request, move)}
+      else
+        {:error, :draining} -> {:error, {:invalid, ["its node drains now, and moves it"]}}
+        error -> error
+      end
 
-      answer(from, Wire.move_done(request, move))
-    else
-      {:error, :draining} -> answer(from, Wire.refuse(request, {:invalid, ["its node drains now, and moves it"]}))
-      {:error, reason} -> answer(from, Wire.refuse(request, refusal(reason)))
-    end
+    answer(result, request, from)
   end
 
   defp change(name, %{cordon: true}), do: Cordon.cordon(name)
@@ -145,17 +139,20 @@ defmodule DurableHandoff.Operator do
     end
   end
 
-  defp run(name, overrides, %{dry_run: true} = what, {request, _from}) do
+  defp drain(name, overrides, %{dry_run: true} = what, {request, _from}) do
     with {:ok, plan} <- guarded(fn -> DurableHandoff.plan(name, overrides) end) do
       {:ok, if(what.plan, do: Wire.plan(request, planned(plan)), else: Wire.drain_done(request, as_report(plan)))}
     end
   end
 
-  defp run(name, overrides, %{dry_run: false}, {request, _from} = whom) do
-    {_pid, monitor} =
-      spawn_monitor(fn -> exit({:drained, guarded(fn -> DurableHandoff.drain(name, overrides) end)}) end)
-
+  defp drain(name, overrides, %{dry_run: false}, whom) do
     progress = fn -> with %{progress: progress} <- Status.read(name), do: progress end
+    watched(fn -> DurableHandoff.drain(name, overrides) end, progress, whom)
+  end
+
+  # Runs a drain or a rebalance, and sends its progress meanwhile.
+  defp watched(work, progress, {request, _from} = whom) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:drained, guarded(work)}) end)
     with {:ok, report} <- await(progress, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
   end
 
@@ -166,7 +163,7 @@ defmodule DurableHandoff.Operator do
       {:DOWN, ^monitor, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
     after
       @step_ms ->
-        with %{} = counts <- progress.(), do: answer(from, Wire.drain_step(request, counts))
+        with %{} = counts <- progress.(), do: tell(from, Wire.drain_step(request, counts))
         await(progress, monitor, whom)
     end
   end
@@ -262,8 +259,11 @@ defmodule DurableHandoff.Operator do
 
   defp cut(text), do: String.slice(text, 0, 1_000)
 
+  defp answer({:ok, message}, _request, from), do: tell(from, message)
+  defp answer({:error, reason}, request, from), do: tell(from, Wire.refuse(request, refusal(reason)))
+
   # This may block on a busy connection, which is fine in a process of its own.
-  defp answer(to, message) do
+  defp tell(to, message) do
     :erlang.send(to, message, [:noconnect])
     :ok
   end

@@ -89,9 +89,8 @@ defmodule DurableHandoff.Options do
       example: 30
     ],
     max_failure_ratio: [
-      spec: quote(do: number()),
       engine: true,
-      type: {:when, &__MODULE__.ratio?/1, "a number above 0 and at most 1"},
+      type: {:number, 1},
       default: 0.5,
       doc: "the drain ends when more than this part of the latest 20 attempts failed",
       change: "to 1 to keep trying until the time is up",
@@ -219,8 +218,6 @@ defmodule DurableHandoff.Options do
     ]
   ]
 
-  @docs Schema.docs(@schema)
-
   @moduledoc """
   The options of `handoff_on_shutdown`.
 
@@ -235,20 +232,16 @@ defmodule DurableHandoff.Options do
 
   ## Options
 
-  #{@docs}
+  #{Schema.docs(@schema)}
 
   ## Options of `rebalance`
 
   #{Settings.docs()}
   """
 
-  defstruct [:given | Keyword.keys(@schema)]
+  defstruct Schema.defaults(@schema)
 
-  @type t :: %__MODULE__{unquote_splicing([{:given, quote(do: [atom()])} | Schema.specs(@schema)])}
-
-  @doc false
-  @spec docs() :: String.t()
-  def docs, do: @docs
+  @type t :: %__MODULE__{unquote_splicing(Schema.specs(@schema))}
 
   @doc false
   # The options that the engine takes as they are.
@@ -275,11 +268,9 @@ defmodule DurableHandoff.Options do
   def new!(%__MODULE__{} = checked), do: checked
 
   def new!(given) do
-    case given
-         |> cast!(struct!(__MODULE__, [given: []] ++ Schema.defaults(@schema)), "handoff_on_shutdown")
-         |> with_generation() do
+    case cast!(given, %__MODULE__{}, "handoff_on_shutdown") do
       %{enabled: false} -> :disabled
-      options -> options
+      options -> if Keyword.has_key?(given, :generation), do: options, else: %{options | generation: release_version()}
     end
   end
 
@@ -318,9 +309,6 @@ defmodule DurableHandoff.Options do
   def priority?(value), do: is_integer(value) and abs(value) <= @max_priority
 
   @doc false
-  def ratio?(value), do: is_number(value) and value > 0 and value <= 1
-
-  @doc false
   def eligible?(value), do: value in [:all, :permanent] or is_function(value, 1)
 
   @doc false
@@ -357,7 +345,7 @@ defmodule DurableHandoff.Options do
 
   defp cast!(given, base, what, others \\ []) do
     Schema.check!(@schema, given, what, others)
-    options = struct!(base, [{:given, Enum.uniq(base.given ++ Keyword.keys(given))} | given])
+    options = struct!(base, given)
     Schema.raise_on(relations(options), what)
     options
   end
@@ -373,10 +361,6 @@ defmodule DurableHandoff.Options do
         value > limit do
       "#{inspect(name)} got #{value}, expected at most #{inspect(other)} (#{limit}): #{why}"
     end
-  end
-
-  defp with_generation(%{given: given} = options) do
-    if :generation in given, do: options, else: %{options | generation: release_version()}
   end
 
   # RELEASE_VSN is set by the scripts of a release. The application is the one whose supervision tree the

@@ -258,14 +258,11 @@ defmodule DurableHandoff.Telemetry do
     execute([:wait, :stop], measurements, metadata)
   end
 
-  defp execute(event, measurements, metadata) do
-    execute(:telemetry, [:durable_handoff | event], measurements, metadata)
-  end
-
   # Asked each time, never loaded by us: in an application that uses telemetry it is loaded long before a
   # drain. It is not a dependency of this library, so it is called dynamically.
-  defp execute(telemetry, event, measurements, metadata) do
-    if function_exported?(telemetry, :execute, 3), do: apply(telemetry, :execute, [event, measurements, metadata])
+  defp execute(event, measurements, metadata) do
+    arguments = [[:durable_handoff | event], measurements, metadata]
+    if function_exported?(:telemetry, :execute, 3), do: apply(:telemetry, :execute, arguments)
     :ok
   end
 

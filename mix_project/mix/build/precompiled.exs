@@ -119,14 +119,10 @@ defmodule DurableHandoff.Build.Precompiled do
 
   defp unpack(name, bytes) do
     case :erl_tar.extract({:binary, bytes}, [:compressed, :memory]) do
+      {:ok, [{_name, ""}]} -> {:error, "the library in #{name} is empty"}
       {:ok, [{_name, library}]} -> {:ok, library}
       {:ok, files} -> {:error, "it holds #{length(files)} files instead of one"}
       {:error, reason} -> {:error, "it cannot be unpacked: #{inspect(reason)}"}
-    end
-    |> case do
-      {:ok, library} when byte_size(library) > 0 -> {:ok, library}
-      {:ok, _empty} -> {:error, "the library in #{name} is empty"}
-      error -> error
     end
   end
 

@@ -129,18 +129,10 @@ defmodule DurableHandoff.Client.Server do
   def handle_call({:wait, key, dead, start, timeout}, {pid, _tag} = from, state) do
     case Limits.admit(state.limits, WaitList.count(state.waiters), WaitList.count(state.waiters, key)) do
       :ok ->
-        state = state |> watch_host() |> subscribe(key)
-
-        case usable(state, key, dead) do
+        case state |> watch_host() |> subscribe(key) |> usable(key, dead) do
           {nil, state} ->
-            waiter = %{
-              from: from,
-              monitor: Process.monitor(pid),
-              dead: dead,
-              start: start,
-              until_us: Clock.after_ms(timeout)
-            }
-
+            waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start}
+            waiter = Map.put(waiter, :until_us, Clock.after_ms(timeout))
             state = %{state | waiters: WaitList.add(state.waiters, key, pid, waiter)}
             state = if start, do: update_in(state.starts, &StartQueue.want(&1, key)), else: state
             {:noreply, state |> start_some() |> arm_poll()}
@@ -316,17 +308,7 @@ defmodule DurableHandoff.Client.Server do
   defp poll_all(state) do
     began_us = Clock.now_us()
     state = state |> watch_host() |> count_without_supervisor()
-
-    state =
-      if state.polls_without_supervisor >= @max_polls_without_supervisor,
-        do:
-          Enum.reduce(
-            WaitList.keys(state.waiters),
-            state,
-            &answer(&2, &1, fn _all -> true end, {:error, :supervisor_not_running})
-          ),
-        else: Enum.reduce(WaitList.keys(state.waiters), state, &look(&2, &1))
-
+    state = Enum.reduce(WaitList.keys(state.waiters), state, &look(&2, &1))
     state |> start_some() |> arm_poll(div((Clock.now_us() - began_us) * @poll_share, 1_000))
   end
 
@@ -334,9 +316,11 @@ defmodule DurableHandoff.Client.Server do
   defp count_without_supervisor(%{host: nil} = state), do: update_in(state.polls_without_supervisor, &(&1 + 1))
   defp count_without_supervisor(state), do: state
 
+  defp look(%{polls_without_supervisor: polls} = state, key) when polls >= @max_polls_without_supervisor,
+    do: answer(state, key, fn _all -> true end, {:error, :supervisor_not_running})
+
   defp look(state, key) do
     state = subscribe(state, key)
-
     {hinted, state} = hinted(state, key, [])
     owners = for owner <- [state.registry.owner(state.supervisor, key), hinted], owner != nil, do: owner
     owners |> Enum.reduce(state, &wake(&2, key, &1)) |> want_start(key)

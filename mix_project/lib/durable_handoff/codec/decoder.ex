@@ -5,20 +5,21 @@ defmodule DurableHandoff.Codec.Decoder do
   #
   # Guarantee: the terms and the error reasons of `JSON.decode/1`, with the same offsets. Only memory limits nesting.
 
-  alias DurableHandoff.Codec.UTF8
-
-  @type reason ::
-          {:unexpected_end, non_neg_integer()}
-          | {:invalid_byte, non_neg_integer(), byte()}
-          | {:unexpected_sequence, non_neg_integer(), binary()}
+  alias DurableHandoff.Codec.{DecodeError, UTF8}
 
   @doc "The term of `text`, or why it is not JSON."
-  @spec decode(binary()) :: {:ok, term()} | {:error, reason()}
+  @spec decode(binary()) :: {:ok, term()} | {:error, DecodeError.reason()}
   def decode(text) when is_binary(text) do
     {value, rest} = value(text, text)
     if blank(rest) == "", do: {:ok, value}, else: {:error, {:invalid_byte, at(rest, text), :binary.first(rest)}}
   catch
     {__MODULE__, reason} -> {:error, reason}
+  end
+
+  @doc "The term of `text`; raises `DurableHandoff.Codec.DecodeError`."
+  @spec decode!(binary()) :: term()
+  def decode!(text) do
+    with {:error, reason} <- decode(text), do: raise(DecodeError.from(reason, text)), else: ({:ok, term} -> term)
   end
 
   # Every function gets the remaining bytes and the whole text. It returns a value and the bytes after the

@@ -38,7 +38,7 @@ defmodule DurableHandoff.Doctor.Supervised do
 
     changed =
       for {name, value} <- Map.from_struct(options),
-          name not in [:given, :generation],
+          name != :generation,
           value != Map.fetch!(defaults, name),
           do: "#{name}: #{inspect(value)}"
 
@@ -126,9 +126,12 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp out_of_reach([]), do: []
 
   defp out_of_reach(names) do
-    {:cluster, :problem, "#{length(names)} nodes are healthy by their heartbeats but not connected: #{list(names)}",
-     "compare cookie, node names (basename) and connect_all on both sides, and open epmd's and the distribution ports"}
-    |> List.wrap()
+    text = "#{length(names)} nodes are healthy by their heartbeats but not connected: #{list(names)}"
+
+    todo =
+      "compare cookie, node names (basename) and connect_all on both sides, and open epmd's and the distribution ports"
+
+    [{:cluster, :problem, text, todo}]
   end
 
   # Nodes without this library are valid targets, but cannot be asked which modules they lack.

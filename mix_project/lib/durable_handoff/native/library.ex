@@ -12,28 +12,24 @@ defmodule DurableHandoff.Native.Library do
   # keeps the working code and logs a warning. Otherwise :code.load_file/1 or a relup would replace working
   # code with stubs.
 
+  alias DurableHandoff.NativeError
+
+  @doc "What `load_library/0` has recorded, as the answer of `check/0`."
+  @spec check({Path.t(), :ok | :not_loaded | {:error, term()}}) :: :ok | {:error, Exception.t()}
+  def check({_path, :ok}), do: :ok
+  def check({path, {:error, reason}}), do: {:error, NativeError.exception(path: path, reason: reason)}
+  def check({path, :not_loaded}), do: {:error, NativeError.exception(path: path, reason: :not_loaded)}
+
   defmacro __using__(name) do
     quote do
       @doc "`:ok`, or the exception that says why the library is not loaded and what to do."
       @spec check() :: :ok | {:error, Exception.t()}
-      def check do
-        case :persistent_term.get(__MODULE__, nil) do
-          {_path, :ok} -> :ok
-          {path, {:error, reason}} -> {:error, DurableHandoff.NativeError.exception(path: path, reason: reason)}
-          nil -> {:error, DurableHandoff.NativeError.exception(path: path(), reason: :not_loaded)}
-        end
-      end
+      def check, do: DurableHandoff.Native.Library.check(:persistent_term.get(__MODULE__, {path(), :not_loaded}))
 
       defp load_library do
         path = path()
-
-        result =
-          case :erlang.load_nif(String.to_charlist(path), 0) do
-            # Another process has loaded the library and may not have recorded that yet.
-            {:error, {:reload, _text}} -> :ok
-            result -> result
-          end
-
+        # `:reload`: another process has loaded the library and may not have recorded that yet.
+        result = with {:error, {:reload, _text}} <- :erlang.load_nif(String.to_charlist(path), 0), do: :ok
         :persistent_term.put(__MODULE__, {path, result})
       end
 
@@ -51,19 +47,13 @@ defmodule DurableHandoff.Native.Library do
         :erlang.nif_error(error)
       end
 
-      # The application's directory in a release and under Mix. In a script with -pa it is the directory
-      # beside the compiled modules.
+      # In a script with -pa there is no application: priv is beside the folder of the compiled modules.
       defp path do
         priv =
           case {:code.priv_dir(:durable_handoff), :code.which(__MODULE__)} do
-            {priv, _beam} when is_list(priv) ->
-              List.to_string(priv)
-
-            {_none, beam} when is_list(beam) ->
-              beam |> List.to_string() |> Path.dirname() |> Path.join("../priv") |> Path.expand()
-
-            {_none, _unknown} ->
-              Path.expand("priv")
+            {priv, _beam} when is_list(priv) -> List.to_string(priv)
+            {_none, beam} when is_list(beam) -> Path.expand("../../priv", beam)
+            {_none, _unknown} -> Path.expand("priv")
           end
 
         Path.join([priv, "native", unquote(name)])

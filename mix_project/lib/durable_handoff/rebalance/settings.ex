@@ -20,8 +20,7 @@ defmodule DurableHandoff.Rebalance.Settings do
       example: 120_000
     ],
     tolerance: [
-      spec: quote(do: number()),
-      type: {:when, &__MODULE__.tolerance?/1, "a number above 0 and at most 10"},
+      type: {:number, 10},
       default: 0.05,
       doc: "how much of its share a node may carry above it before it moves any server",
       example: 0.2
@@ -89,7 +88,4 @@ defmodule DurableHandoff.Rebalance.Settings do
       ["#{name} got #{inspect(value)}, expected true, false or options such as [after_ms: 60_000]"]
     end
   end
-
-  @doc false
-  def tolerance?(value), do: is_number(value) and value > 0 and value <= 10
 end

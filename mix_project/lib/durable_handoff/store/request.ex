@@ -53,13 +53,6 @@ defmodule DurableHandoff.Store.Request do
     end
   end
 
-  @doc "Cancels a request. If its answer has already arrived, it is dropped."
-  @spec cancel({reference(), term(), non_neg_integer()}) :: :ok
-  def cancel({tag, handle, _timeout}) do
-    unless Native.store_cancel(handle), do: sent(tag)
-    :ok
-  end
-
   # Invalid keys and etags are reported here, where the caller's names for them are known.
   defp valid!({:put, key, _body, condition, _readback, _keep}), do: {key!(key), condition!(condition)}
   defp valid!({:delete, key, etag}), do: {key!(key), etag == nil or condition!({:etag, etag})}

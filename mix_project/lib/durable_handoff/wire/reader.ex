@@ -83,22 +83,13 @@ defmodule DurableHandoff.Wire.Reader do
   def read(:describe, [request, from]) when is_number_of(request) and is_pid(from),
     do: {:ok, {:describe, request, from}}
 
-  def read(:drain_request, [request, from, %{supervisor: supervisor, dry_run: dry_run} = what])
+  def read(:drain_request, [request, from, %{dry_run: dry_run} = what])
       when is_number_of(request) and is_pid(from) and is_boolean(dry_run) do
-    timeout_ms = Map.get(what, :timeout_ms)
+    fields = [supervisor: &text?/1, timeout_ms: &optional_number?/1]
 
-    cond do
-      not text?(supervisor) ->
-        {:error, {:field, :supervisor}}
-
-      timeout_ms != nil and not is_number_of(timeout_ms) ->
-        {:error, {:field, :timeout_ms}}
-
-      true ->
-        # Releases before there was a plan message do not ask for one.
-        what = %{supervisor: supervisor, timeout_ms: timeout_ms, dry_run: dry_run, plan: Map.get(what, :plan) == true}
-        {:ok, {:drain_request, request, from, what}}
-    end
+    # Releases before there was a plan message do not ask for one.
+    with {:ok, {kind, request, from, fields}} <- request(:drain_request, request, from, what, fields),
+         do: {:ok, {kind, request, from, Map.put(fields, :plan, Map.get(what, :plan) == true)}}
   end
 
   def read(:cordon_request, [request, from, %{cordon: cordon} = what])
