@@ -205,13 +205,13 @@ defmodule Handoff.ServerTroubleTest do
     pid = start_server(context, a, Troublesome, "k", %{count: 5})
     storage = call(a, DurableHandoff.Host, :storage, [context.sup])
     etag = stored(context, "k").etag
-    assert :ok = call(a, DurableHandoff.Host, :release, [storage, "k"])
+    assert :ok = call(a, DurableHandoff.Host.Reservation, :release, [storage, "k"])
     assert stored(context, "k").etag == etag
 
     :ok = call(a, Host, :terminate_child, [context.sup, "k"])
     await_down(pid)
     leave_half_started(context, "k", b)
-    assert :ok = call(a, DurableHandoff.Host, :release, [storage, "k"])
+    assert :ok = call(a, DurableHandoff.Host.Reservation, :release, [storage, "k"])
     assert %{status: :stopped_graceful, permanent: true} = Map.take(stored(context, "k").meta, [:status, :permanent])
     assert stored(context, "k").state["count"] == 5
   end

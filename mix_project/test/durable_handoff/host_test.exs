@@ -41,9 +41,9 @@ defmodule DurableHandoff.HostTest do
     assert :ok = Host.Mark.leave(MySup)
     assert {:error, _reason} = Host.info(MySup, "k")
     assert {:error, :not_running} = Host.stored(nil, "k")
-    assert {:error, :not_running} = Host.release(nil, "k")
+    assert {:error, :not_running} = Host.Reservation.release(nil, "k")
     assert Host.lock_heartbeat_age_ms(MySup) == 30_000
-    assert {:error, _reason} = Host.release({{NoBackend, nil}, "x/"}, "k")
+    assert {:error, _reason} = Host.Reservation.release({{NoBackend, nil}, "x/"}, "k")
     assert {:raised, :error, _reason} = Host.rehome_child(MySup, %{key: "k", module: Room}, node(), 10)
   end
 

@@ -23,7 +23,7 @@ defmodule DurableHandoff.Drain.Attempt do
   alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Deadline, Host, Log, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
-  alias DurableHandoff.Host.{Outcome, Rehome}
+  alias DurableHandoff.Host.{Outcome, Rehome, Reservation}
 
   # Pauses between attempts to clear a reservation. Their sum is less than the time that the engine reserves
   # for this.
@@ -192,7 +192,7 @@ defmodule DurableHandoff.Drain.Attempt do
   end
 
   defp clear(%{storage: storage, server: server} = attempt, pauses_ms) do
-    case {Host.release(storage, server.key), pauses_ms} do
+    case {Reservation.release(storage, server.key), pauses_ms} do
       {{:error, _reason}, [pause_ms | pauses_ms]} ->
         Process.sleep(pause_ms)
         clear(attempt, pauses_ms)

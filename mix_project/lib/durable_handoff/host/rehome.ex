@@ -13,7 +13,7 @@ defmodule DurableHandoff.Host.Rehome do
   # target, it waits until the time of the attempt is over.
 
   alias DurableHandoff.{Clock, Host, Native}
-  alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}
+  alias DurableHandoff.Host.{Outcome, Reservation, Sync, UnknownAnswer}
 
   # A server whose remote start had no answer is usually registered within a few round trips or not at all.
   # Every lookup is local.
@@ -200,7 +200,7 @@ defmodule DurableHandoff.Host.Rehome do
 
   defp reserved_for(meta, free) do
     cond do
-      Host.ours?(meta) -> {:displaced, :unknown}
+      Reservation.ours?(meta) -> {:displaced, :unknown}
       Map.get(meta, :restart_attempt_node) -> :lost_race
       true -> free
     end
