@@ -243,27 +243,18 @@ defmodule Contract.RehomeTest do
       record(context, "rehome_child: target died after its claim, another target", again)
     end
 
-    test "init raises on the target", %{a: a, b: b, c: c} = context do
-      start(context)
-      start_known(context, a, Troublesome, %{count: 5})
-      Troublesome.arm(b, @key, :init, :raise)
+    for {how, does, did} <- [{:raise, "raises", "raised"}, {:ignore, "ignores", "ignored"}] do
+      test "init #{does} on the target", %{a: a, b: b, c: c} = context do
+        start(context)
+        start_known(context, a, Troublesome, %{count: 5})
+        Troublesome.arm(b, @key, :init, unquote(how))
+        move = fn -> move(context, a, Troublesome, @key, target_node: b) end
+        record_tried(context, "init " <> unquote(does) <> " on the target", move)
 
-      record_tried(context, "init raises on the target", fn -> move(context, a, Troublesome, @key, target_node: b) end)
-
-      # The target has claimed the server, but no process runs there: no reservation is left.
-      record(context, "rehome_child: init raised on the target: left", left(context))
-      assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
-    end
-
-    test "init returns :ignore on the target: raises", %{a: a, b: b, c: c} = context do
-      start(context)
-      start_known(context, a, Troublesome, %{count: 5})
-      Troublesome.arm(b, @key, :init, :ignore)
-
-      record_tried(context, "init ignores on the target", fn -> move(context, a, Troublesome, @key, target_node: b) end)
-
-      record(context, "rehome_child: init ignored on the target: left", left(context))
-      assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
+        # The target has claimed the server, but no process runs there: no reservation is left.
+        record(context, "rehome_child: init " <> unquote(did) <> " on the target: left", left(context))
+        assert 5 = ask(assert_moves_now(context, a, c, Troublesome), :get)
+      end
     end
 
     test "the store fails the read", %{a: a, b: b, store: store} = context do
