@@ -3,12 +3,9 @@
 //! Guarantee: an announcement with `accepting: false` revokes the earlier one. An agent sends its pid in
 //! `welcome`, so that its end can be monitored.
 
-use etf::{Error, Fields, Pid, Term, boolean, list, map, read_bool, read_each, read_pid, read_text, text};
+use etf::Pid;
 
-use crate::body::{Body, exactly};
-
-/// More goals than any release will have.
-const MAX_GOALS: usize = 64;
+use crate::body::body;
 
 /// `{durable_handoff, 1, announce, Pid, #{release, accepting, goals}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -23,31 +20,7 @@ pub struct Announce {
     pub goals: Vec<String>,
 }
 
-impl Body for Announce {
-    const KIND: &'static str = "announce";
-
-    fn write(&self) -> Vec<Term> {
-        let info = map([
-            ("release", text(&self.release)),
-            ("accepting", boolean(self.accepting)),
-            ("goals", list(self.goals.iter().map(|goal| text(goal)))),
-        ]);
-        vec![self.node.clone().into(), info]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [node, info] = exactly(fields)?;
-        let info = Fields::of(info, "announce")?;
-        Ok(Announce {
-            node: read_pid(node, "node")?,
-            release: info.need("release", read_text)?,
-            accepting: info.need("accepting", read_bool)?,
-            goals: info
-                .maybe("goals", |term, key| read_each(term, key, MAX_GOALS, |goal| read_text(goal, key)))?
-                .unwrap_or_default(),
-        })
-    }
-}
+body!(Announce = "announce": node; info { release, accepting; goals });
 
 /// `{durable_handoff, 1, welcome, Pid, #{release}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -57,16 +30,4 @@ pub struct Welcome {
     pub release: String,
 }
 
-impl Body for Welcome {
-    const KIND: &'static str = "welcome";
-
-    fn write(&self) -> Vec<Term> {
-        vec![self.agent.clone().into(), map([("release", text(&self.release))])]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [agent, info] = exactly(fields)?;
-        let info = Fields::of(info, "welcome")?;
-        Ok(Welcome { agent: read_pid(agent, "agent")?, release: info.need("release", read_text)? })
-    }
-}
+body!(Welcome = "welcome": agent; info { release });

@@ -2,10 +2,10 @@
 //!
 //! Guarantee: an event has the shape of an event of the embedded engine. The view is a message of its own.
 
-use etf::{Error, Term, list, read_each, read_value, uint, value};
+use etf::{Error, Term, list, read_each, read_value, value};
 use handoff_core::Event;
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body, values};
 
 /// The most events in one message. A drainer sends its events as soon as it has some.
 pub const MAX_EVENTS: usize = 10_000;
@@ -19,18 +19,10 @@ pub struct Events {
     pub events: Vec<Event>,
 }
 
-impl Body for Events {
-    const KIND: &'static str = "events";
+body!(Events = "events": id, events);
 
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), list(self.events.iter().map(value))]
-    }
+values!(Vec<Event>: |events| list(events.iter().map(value)), read_events;);
 
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, events] = exactly(fields)?;
-        Ok(Events {
-            id: read_id(id)?,
-            events: read_each(events, "events", MAX_EVENTS, |event| read_value(event, "event"))?,
-        })
-    }
+fn read_events(term: &Term, field: &'static str) -> Result<Vec<Event>, Error> {
+    read_each(term, field, MAX_EVENTS, |event| read_value(event, "event"))
 }

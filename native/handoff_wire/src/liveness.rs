@@ -2,9 +2,7 @@
 //!
 //! Guarantee: both have no field except the drain's id.
 
-use etf::{Error, Term, uint};
-
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body};
 
 /// How often each side of a drain sends a message, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 500;
@@ -17,18 +15,7 @@ pub struct Keepalive {
     pub id: DrainId,
 }
 
-impl Body for Keepalive {
-    const KIND: &'static str = "keepalive";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id] = exactly(fields)?;
-        Ok(Keepalive { id: read_id(id)? })
-    }
-}
+body!(Keepalive = "keepalive": id);
 
 /// `{durable_handoff, 1, drain_close, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +23,4 @@ pub struct DrainClose {
     pub id: DrainId,
 }
 
-impl Body for DrainClose {
-    const KIND: &'static str = "drain_close";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id] = exactly(fields)?;
-        Ok(DrainClose { id: read_id(id)? })
-    }
-}
+body!(DrainClose = "drain_close": id);

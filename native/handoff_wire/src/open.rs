@@ -5,16 +5,11 @@
 //! - A Rust node of a release without rebalances never takes one for a drain: it is a kind of its own. Such a
 //!   release ignores the key `goal` of the configuration, which must agree with the kind.
 
-use etf::{
-    Error, Fields, Pid, Term, list, map, read_each, read_pid, read_text, read_u64, read_value, text, uint, value,
-};
+use etf::{Error, Fields, Pid, Term, map, read_u64, read_value, value};
 use handoff_core::config::MAX_SERVERS;
 use handoff_core::{Config, Goal};
 
-use crate::body::{Body, DrainId, exactly, read_id};
-
-/// More callback modules than this are an error.
-pub const MAX_MODULES: usize = 10_000;
+use crate::body::{Body, DrainId, Value, body, exactly};
 
 /// `{durable_handoff, 1, drain_open, Id, DrainerPid, #{supervisor, storage, count, modules, config}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -42,13 +37,13 @@ impl Body for DrainOpen {
 
     fn write(&self) -> Vec<Term> {
         let spec = map([
-            ("supervisor", text(&self.supervisor)),
-            ("storage", text(&self.storage)),
-            ("count", uint(self.count.into())),
-            ("modules", list(self.modules.iter().map(|name| text(name)))),
+            ("supervisor", self.supervisor.term()),
+            ("storage", self.storage.term()),
+            ("count", self.count.term()),
+            ("modules", self.modules.term()),
             ("config", value(&self.config)),
         ]);
-        vec![uint(self.id.0), self.drainer.clone().into(), spec]
+        vec![self.id.term(), self.drainer.term(), spec]
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
@@ -61,21 +56,18 @@ impl DrainOpen {
     fn read_goal(fields: &[Term], goal: Goal, takes: &'static str) -> Result<Self, Error> {
         let [id, drainer, spec] = exactly(fields)?;
         let spec = Fields::of(spec, "drain_open")?;
-        let count = spec.need("count", read_u64)?;
-        let modules =
-            spec.need("modules", |term, key| read_each(term, key, MAX_MODULES, |name| read_text(name, key)))?;
         let config: Config = spec.need("config", read_value)?;
         if config.goal != goal {
             return Err(Error::Field { field: "goal", takes });
         }
         Ok(DrainOpen {
-            id: read_id(id)?,
-            drainer: read_pid(drainer, "drainer")?,
-            supervisor: spec.need("supervisor", read_text)?,
-            storage: spec.need("storage", read_text)?,
-            count: read_count(count)?,
+            id: Value::read(id, "id")?,
+            drainer: Value::read(drainer, "drainer")?,
+            supervisor: Value::of_key(&spec, "supervisor")?,
+            storage: Value::of_key(&spec, "storage")?,
+            count: spec.need("count", read_count)?,
+            modules: Value::of_key(&spec, "modules")?,
             config,
-            modules,
         })
     }
 }
@@ -97,7 +89,8 @@ impl Body for RebalanceOpen {
     }
 }
 
-fn read_count(count: u64) -> Result<u32, Error> {
+fn read_count(term: &Term, field: &'static str) -> Result<u32, Error> {
+    let count = read_u64(term, field)?;
     let got = usize::try_from(count).unwrap_or(usize::MAX);
     u32::try_from(count).ok().filter(|_| got <= MAX_SERVERS).ok_or(Error::TooMany {
         what: "servers of a drain",
@@ -112,15 +105,4 @@ pub struct Opened {
     pub id: DrainId,
 }
 
-impl Body for Opened {
-    const KIND: &'static str = "opened";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id] = exactly(fields)?;
-        Ok(Opened { id: read_id(id)? })
-    }
-}
+body!(Opened = "opened": id);

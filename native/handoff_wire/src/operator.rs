@@ -3,22 +3,29 @@
 //! Guarantee: each request has a number and the pid of the requester, and every answer has that number. The
 //! agent decides whether to carry out a request.
 
-use etf::{
-    Error, Fields, Pid, Term, boolean, float, int, list, map, optional, read_bool, read_each, read_f64, read_i64,
-    read_pid, read_text, read_u32, read_u64, read_value, text, uint, value,
-};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use etf::{Error, Fields, Pid, Term, float, map, read_f64, read_u32, read_u64, read_value, uint, value};
 use handoff_core::report::Balance;
 use handoff_core::{Progress, Reason, Report, shape};
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Body, exactly};
+use crate::body::{Body, Value, body, exactly, values};
 
 /// The number of a request, chosen by the requester.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
+
+values! {
+    RequestId: |request| uint(request.0), read_request;
+    Vec<SupervisorInfo>: |supervisors| value(supervisors), read_value;
+    PlanSummary: |plan| value(plan), read_value;
+}
+
+fn read_request(term: &Term, field: &'static str) -> Result<RequestId, Error> {
+    read_u64(term, field).map(RequestId)
+}
 
 /// `{durable_handoff, 1, describe, Request, Pid}`
 #[derive(Debug, Clone, PartialEq)]
@@ -28,18 +35,7 @@ pub struct Describe {
     pub from: Pid,
 }
 
-impl Body for Describe {
-    const KIND: &'static str = "describe";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), self.from.clone().into()]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, from] = exactly(fields)?;
-        Ok(Describe { request: RequestId(read_u64(request, "request")?), from: read_pid(from, "from")? })
-    }
-}
+body!(Describe = "describe": request, from);
 
 /// One supervisor of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +53,6 @@ pub struct SupervisorInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned: Option<bool>,
 }
-
-/// More than any release will know.
-const MAX_KNOWN: usize = 64;
 
 /// The value in [`Description::knows`] for the fields `tolerance`, `min_servers` and `max_per_second` of a
 /// [`RebalanceRequest`]. An agent without that value ignores these fields.
@@ -79,33 +72,7 @@ pub struct Description {
     pub knows: Vec<String>,
 }
 
-impl Body for Description {
-    const KIND: &'static str = "description";
-
-    fn write(&self) -> Vec<Term> {
-        let info = map([
-            ("release", text(&self.release)),
-            ("now_ms", int(self.now_ms)),
-            ("supervisors", value(&self.supervisors)),
-            ("knows", list(self.knows.iter().map(|known| text(known)))),
-        ]);
-        vec![uint(self.request.0), info]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, info] = exactly(fields)?;
-        let info = Fields::of(info, "description")?;
-        Ok(Description {
-            request: RequestId(read_u64(request, "request")?),
-            release: info.need("release", read_text)?,
-            now_ms: info.need("now_ms", read_i64)?,
-            supervisors: info.need("supervisors", read_value)?,
-            knows: info
-                .maybe("knows", |term, key| read_each(term, key, MAX_KNOWN, |known| read_text(known, key)))?
-                .unwrap_or_default(),
-        })
-    }
-}
+body!(Description = "description": request; info { release, now_ms, supervisors; knows });
 
 /// `{durable_handoff, 1, drain_request, Request, Pid, #{supervisor, timeout_ms, dry_run, plan}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -123,32 +90,7 @@ pub struct DrainRequest {
     pub plan: bool,
 }
 
-impl Body for DrainRequest {
-    const KIND: &'static str = "drain_request";
-
-    fn write(&self) -> Vec<Term> {
-        let what = map([
-            ("supervisor", text(&self.supervisor)),
-            ("timeout_ms", optional(self.timeout_ms.map(uint))),
-            ("dry_run", boolean(self.dry_run)),
-            ("plan", boolean(self.plan)),
-        ]);
-        vec![uint(self.request.0), self.from.clone().into(), what]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, from, what] = exactly(fields)?;
-        let what = Fields::of(what, "drain_request")?;
-        Ok(DrainRequest {
-            request: RequestId(read_u64(request, "request")?),
-            from: read_pid(from, "from")?,
-            supervisor: what.need("supervisor", read_text)?,
-            timeout_ms: what.maybe("timeout_ms", read_u64)?,
-            dry_run: what.need("dry_run", read_bool)?,
-            plan: what.maybe("plan", read_bool)?.unwrap_or(false),
-        })
-    }
-}
+body!(DrainRequest = "drain_request": request, from; what { supervisor, timeout_ms, dry_run; plan });
 
 /// `{durable_handoff, 1, drain_step, Request, Progress}`, about twice a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,18 +99,7 @@ pub struct DrainStep {
     pub progress: Progress,
 }
 
-impl Body for DrainStep {
-    const KIND: &'static str = "drain_step";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), value(&self.progress)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, progress] = exactly(fields)?;
-        Ok(DrainStep { request: RequestId(read_u64(request, "request")?), progress: read_value(progress, "progress")? })
-    }
-}
+body!(DrainStep = "drain_step": request, progress);
 
 /// `{durable_handoff, 1, drain_done, Request, Report}`. It also answers a dry run without `plan`: `moved` has
 /// the servers that would move, `targets` their targets, `left` the rest, `duration_us` the estimate.
@@ -178,18 +109,7 @@ pub struct DrainDone {
     pub report: Report,
 }
 
-impl Body for DrainDone {
-    const KIND: &'static str = "drain_done";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), value(&self.report)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, report] = exactly(fields)?;
-        Ok(DrainDone { request: RequestId(read_u64(request, "request")?), report: read_value(report, "report")? })
-    }
-}
+body!(DrainDone = "drain_done": request, report);
 
 /// The plan of a drain.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -224,18 +144,7 @@ pub struct PlanDone {
     pub plan: PlanSummary,
 }
 
-impl Body for PlanDone {
-    const KIND: &'static str = "plan";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), value(&self.plan)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, plan] = exactly(fields)?;
-        Ok(PlanDone { request: RequestId(read_u64(request, "request")?), plan: read_value(plan, "plan")? })
-    }
-}
+body!(PlanDone = "plan": request, plan);
 
 /// `{durable_handoff, 1, cordon_request, Request, Pid, #{supervisor, cordon}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -249,26 +158,7 @@ pub struct CordonRequest {
     pub cordon: bool,
 }
 
-impl Body for CordonRequest {
-    const KIND: &'static str = "cordon_request";
-
-    fn write(&self) -> Vec<Term> {
-        let what =
-            map([("supervisor", optional(self.supervisor.as_deref().map(text))), ("cordon", boolean(self.cordon))]);
-        vec![uint(self.request.0), self.from.clone().into(), what]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, from, what] = exactly(fields)?;
-        let what = Fields::of(what, "cordon_request")?;
-        Ok(CordonRequest {
-            request: RequestId(read_u64(request, "request")?),
-            from: read_pid(from, "from")?,
-            supervisor: what.maybe("supervisor", read_text)?,
-            cordon: what.need("cordon", read_bool)?,
-        })
-    }
-}
+body!(CordonRequest = "cordon_request": request, from; what { supervisor, cordon });
 
 /// `{durable_handoff, 1, cordon_done, Request, #{supervisors}}`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,22 +168,7 @@ pub struct CordonDone {
     pub supervisors: Vec<String>,
 }
 
-impl Body for CordonDone {
-    const KIND: &'static str = "cordon_done";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.request.0), map([("supervisors", value(&self.supervisors))])]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, what] = exactly(fields)?;
-        let what = Fields::of(what, "cordon_done")?;
-        Ok(CordonDone {
-            request: RequestId(read_u64(request, "request")?),
-            supervisors: what.need("supervisors", read_value)?,
-        })
-    }
-}
+body!(CordonDone = "cordon_done": request; what { supervisors });
 
 /// `{durable_handoff, 1, move_request, Request, Pid, #{supervisor, key, to, timeout_ms}}`
 #[derive(Debug, Clone, PartialEq)]
@@ -310,32 +185,7 @@ pub struct MoveRequest {
     pub timeout_ms: Option<u64>,
 }
 
-impl Body for MoveRequest {
-    const KIND: &'static str = "move_request";
-
-    fn write(&self) -> Vec<Term> {
-        let what = map([
-            ("supervisor", text(&self.supervisor)),
-            ("key", text(&self.key)),
-            ("to", optional(self.to.as_deref().map(text))),
-            ("timeout_ms", optional(self.timeout_ms.map(uint))),
-        ]);
-        vec![uint(self.request.0), self.from.clone().into(), what]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, from, what] = exactly(fields)?;
-        let what = Fields::of(what, "move_request")?;
-        Ok(MoveRequest {
-            request: RequestId(read_u64(request, "request")?),
-            from: read_pid(from, "from")?,
-            supervisor: what.need("supervisor", read_text)?,
-            key: what.need("key", read_text)?,
-            to: what.maybe("to", read_text)?,
-            timeout_ms: what.maybe("timeout_ms", read_u64)?,
-        })
-    }
-}
+body!(MoveRequest = "move_request": request, from; what { supervisor, key, to, timeout_ms });
 
 /// `{durable_handoff, 1, move_done, Request, #{from, to, gap_us, attempts}}`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,31 +200,7 @@ pub struct MoveDone {
     pub attempts: u64,
 }
 
-impl Body for MoveDone {
-    const KIND: &'static str = "move_done";
-
-    fn write(&self) -> Vec<Term> {
-        let what = map([
-            ("from", text(&self.from)),
-            ("to", text(&self.to)),
-            ("gap_us", uint(self.gap_us)),
-            ("attempts", uint(self.attempts)),
-        ]);
-        vec![uint(self.request.0), what]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [request, what] = exactly(fields)?;
-        let what = Fields::of(what, "move_done")?;
-        Ok(MoveDone {
-            request: RequestId(read_u64(request, "request")?),
-            from: what.need("from", read_text)?,
-            to: what.need("to", read_text)?,
-            gap_us: what.need("gap_us", read_u64)?,
-            attempts: what.need("attempts", read_u64)?,
-        })
-    }
-}
+body!(MoveDone = "move_done": request; what { from, to, gap_us, attempts });
 
 /// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, tolerance,
 /// min_servers, max_per_second}}`. The answers are those to a [`DrainRequest`] with `plan`; `total` counts
@@ -409,23 +235,23 @@ impl Body for RebalanceRequest {
             ("max_per_second", self.max_per_second.map(number)),
         ];
         let what = [
-            ("supervisor", text(&self.supervisor)),
-            ("dry_run", boolean(self.dry_run)),
-            ("timeout_ms", optional(self.timeout_ms.map(uint))),
+            ("supervisor", self.supervisor.term()),
+            ("dry_run", self.dry_run.term()),
+            ("timeout_ms", self.timeout_ms.term()),
         ];
         let given = settings.into_iter().filter_map(|(key, setting)| Some((key, setting?)));
-        vec![uint(self.request.0), self.from.clone().into(), map(what.into_iter().chain(given))]
+        vec![self.request.term(), self.from.term(), map(what.into_iter().chain(given))]
     }
 
     fn read(fields: &[Term]) -> Result<Self, Error> {
         let [request, from, what] = exactly(fields)?;
         let what = Fields::of(what, "rebalance_request")?;
         Ok(RebalanceRequest {
-            request: RequestId(read_u64(request, "request")?),
-            from: read_pid(from, "from")?,
-            supervisor: what.need("supervisor", read_text)?,
-            dry_run: what.need("dry_run", read_bool)?,
-            timeout_ms: what.maybe("timeout_ms", read_u64)?,
+            request: RequestId::read(request, "request")?,
+            from: Pid::read(from, "from")?,
+            supervisor: Value::of_key(&what, "supervisor")?,
+            dry_run: Value::of_key(&what, "dry_run")?,
+            timeout_ms: Value::of_key(&what, "timeout_ms")?,
             tolerance: what.maybe("tolerance", read_f64)?,
             min_servers: what.maybe("min_servers", read_u32)?,
             max_per_second: what.maybe("max_per_second", read_u32)?,

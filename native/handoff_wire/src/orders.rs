@@ -2,10 +2,10 @@
 //!
 //! Guarantee: an order has the shape of an action of the embedded engine.
 
-use etf::{Error, Term, list, read_each, read_value, uint, value};
+use etf::{Error, Term, list, read_each, read_value, value};
 use handoff_core::Action;
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body, values};
 
 /// The most orders in one message: as many as attempts may be in flight.
 pub const MAX_ORDERS: usize = 10_000;
@@ -26,18 +26,10 @@ impl Orders {
     }
 }
 
-impl Body for Orders {
-    const KIND: &'static str = "orders";
+body!(Orders = "orders": id, actions);
 
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), list(self.actions.iter().map(value))]
-    }
+values!(Vec<Action>: |actions| list(actions.iter().map(value)), read_actions;);
 
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, actions] = exactly(fields)?;
-        Ok(Orders {
-            id: read_id(id)?,
-            actions: read_each(actions, "orders", MAX_ORDERS, |order| read_value(order, "order"))?,
-        })
-    }
+fn read_actions(term: &Term, _: &'static str) -> Result<Vec<Action>, Error> {
+    read_each(term, "orders", MAX_ORDERS, |order| read_value(order, "order"))
 }

@@ -2,10 +2,9 @@
 //!
 //! Guarantee: the keys are those of the embedded engine's progress.
 
-use etf::{Error, Term, read_value, uint, value};
 use handoff_core::Progress;
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body};
 
 /// `{durable_handoff, 1, progress, Id, #{total, pending, ...}}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +14,4 @@ pub struct ProgressUpdate {
     pub progress: Progress,
 }
 
-impl Body for ProgressUpdate {
-    const KIND: &'static str = "progress";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), value(&self.progress)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, progress] = exactly(fields)?;
-        Ok(ProgressUpdate { id: read_id(id)?, progress: read_value(progress, "progress")? })
-    }
-}
+body!(ProgressUpdate = "progress": id, progress);

@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use etf::{Error, Term, atom, atom_name, elements, list, optional, read_each, read_text, read_u64, text, tuple, uint};
+use etf::{Error, Term, atom, atom_name, elements, list, read_each, read_text, read_u64, text, tuple, uint};
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body, values};
 
 /// The most problems in one refusal.
 const MAX_PROBLEMS: usize = 1_000;
@@ -77,22 +77,9 @@ pub struct Refuse {
     pub reason: RefuseReason,
 }
 
-impl Body for Refuse {
-    const KIND: &'static str = "refuse";
+body!(Refuse = "refuse": id, reason);
 
-    fn write(&self) -> Vec<Term> {
-        vec![optional(self.id.map(|id| uint(id.0))), write(&self.reason)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, reason] = exactly(fields)?;
-        let id = match atom_name(id) {
-            Some("nil") => None,
-            _ => Some(read_id(id)?),
-        };
-        Ok(Refuse { id, reason: read(reason)? })
-    }
-}
+values!(RefuseReason: |reason| write(reason), read;);
 
 fn write(reason: &RefuseReason) -> Term {
     match reason {
@@ -111,12 +98,12 @@ fn write(reason: &RefuseReason) -> Term {
     }
 }
 
-fn read(term: &Term) -> Result<RefuseReason, Error> {
+fn read(term: &Term, field: &'static str) -> Result<RefuseReason, Error> {
     let (kind, fields) = match elements(term) {
         Some([kind, fields @ ..]) => (kind, fields),
         _ => (term, &[][..]),
     };
-    let unknown = Error::Field { field: "reason", takes: "a documented reason" };
+    let unknown = Error::Field { field, takes: "a documented reason" };
     let Some(name) = atom_name(kind) else { return Err(unknown) };
     Ok(match (name, fields) {
         ("version", [got, takes]) => {

@@ -3,10 +3,10 @@
 //! Guarantee: a message stays below 64 KB, holds whole records only, and at most [`PER_CHUNK`] of them. A
 //! server's id is its position in the drain; keys never travel.
 
-use etf::{Error, Term, binary, read_bytes, read_u32, uint};
+use etf::{Error, Term, binary, read_bytes};
 use handoff_core::{ModuleId, ServerSpec, StickyId};
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body, values};
 
 /// Module index, sticky index (both unsigned) and priority (signed): three times 32 bits, big endian.
 pub const RECORD: usize = 12;
@@ -22,34 +22,27 @@ pub struct Servers {
     pub servers: Vec<ServerSpec>,
 }
 
-impl Body for Servers {
-    const KIND: &'static str = "servers";
+body!(Servers = "servers": id, first, servers);
 
-    fn write(&self) -> Vec<Term> {
-        let mut bytes = Vec::with_capacity(self.servers.len() * RECORD);
-        for server in &self.servers {
-            bytes.extend(server.module.0.to_be_bytes());
-            bytes.extend(server.sticky.0.to_be_bytes());
-            bytes.extend(server.priority.to_be_bytes());
-        }
-        vec![uint(self.id.0), uint(self.first.into()), binary(bytes)]
-    }
+values!(Vec<ServerSpec>: |servers| binary(records(servers)), read_servers;);
 
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, first, records] = exactly(fields)?;
-        let records = read_bytes(records, "servers")?;
-        let (whole, rest) = records.as_chunks::<RECORD>();
-        if whole.len() > PER_CHUNK {
-            return Err(Error::TooMany { what: "servers in a chunk", got: whole.len(), takes: PER_CHUNK });
-        }
-        if !rest.is_empty() {
-            return Err(Error::Field { field: "servers", takes: "whole records of 12 bytes" });
-        }
-        Ok(Servers { id: read_id(id)?, first: read_u32(first, "first")?, servers: whole.iter().map(record).collect() })
-    }
+fn records(servers: &[ServerSpec]) -> Vec<u8> {
+    let record = |of: &ServerSpec| [of.module.0.to_be_bytes(), of.sticky.0.to_be_bytes(), of.priority.to_be_bytes()];
+    servers.iter().flat_map(record).flatten().collect()
 }
 
-fn record(bytes: &[u8; RECORD]) -> ServerSpec {
+fn read_servers(term: &Term, field: &'static str) -> Result<Vec<ServerSpec>, Error> {
+    let (whole, rest) = read_bytes(term, field)?.as_chunks::<RECORD>();
+    if whole.len() > PER_CHUNK {
+        return Err(Error::TooMany { what: "servers in a chunk", got: whole.len(), takes: PER_CHUNK });
+    }
+    if !rest.is_empty() {
+        return Err(Error::Field { field, takes: "whole records of 12 bytes" });
+    }
+    Ok(whole.iter().map(server).collect())
+}
+
+fn server(bytes: &[u8; RECORD]) -> ServerSpec {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *bytes;
     ServerSpec {
         module: ModuleId(u32::from_be_bytes([a, b, c, d])),

@@ -3,9 +3,7 @@
 //! Guarantee: the deadline is sent as remaining time, so that no common clock is needed. The transmission
 //! time only shortens it.
 
-use etf::{Error, Term, read_u64, uint};
-
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body};
 
 /// `{durable_handoff, 1, drain_start, Id, LeftMs}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,18 +13,7 @@ pub struct DrainStart {
     pub left_ms: u64,
 }
 
-impl Body for DrainStart {
-    const KIND: &'static str = "drain_start";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0), uint(self.left_ms)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, left_ms] = exactly(fields)?;
-        Ok(DrainStart { id: read_id(id)?, left_ms: read_u64(left_ms, "left_ms")? })
-    }
-}
+body!(DrainStart = "drain_start": id, left_ms);
 
 /// `{durable_handoff, 1, started, Id}`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +21,4 @@ pub struct Started {
     pub id: DrainId,
 }
 
-impl Body for Started {
-    const KIND: &'static str = "started";
-
-    fn write(&self) -> Vec<Term> {
-        vec![uint(self.id.0)]
-    }
-
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id] = exactly(fields)?;
-        Ok(Started { id: read_id(id)? })
-    }
-}
+body!(Started = "started": id);

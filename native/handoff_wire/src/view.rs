@@ -3,11 +3,11 @@
 //! Guarantee: a view takes effect as a whole or not at all. [`ViewParts`] keeps at most one incomplete view,
 //! with no more nodes than the engine accepts and no more than [`MAX_BYTES`].
 
-use etf::{Error, Term, int, list, read_each, read_i64, read_u32, read_value, uint, value};
+use etf::{Error, Term, list, read_each, read_value, value};
 use handoff_core::view::MAX_NODES;
 use handoff_core::{Capacity, ClusterView, ModuleId, NodeView};
 
-use crate::body::{Body, DrainId, exactly, read_id};
+use crate::body::{DrainId, body, values};
 
 /// Nodes in one part. With a hundred capacity limits and variables each, a part is far below the largest
 /// frame.
@@ -47,24 +47,12 @@ impl ViewPart {
     }
 }
 
-impl Body for ViewPart {
-    const KIND: &'static str = "view";
+body!(ViewPart = "view": id, part, parts, now_ms, nodes);
 
-    fn write(&self) -> Vec<Term> {
-        let nodes = list(self.nodes.iter().map(value));
-        vec![uint(self.id.0), uint(self.part.into()), uint(self.parts.into()), int(self.now_ms), nodes]
-    }
+values!(Vec<NodeView>: |nodes| list(nodes.iter().map(value)), read_nodes;);
 
-    fn read(fields: &[Term]) -> Result<Self, Error> {
-        let [id, part, parts, now_ms, nodes] = exactly(fields)?;
-        Ok(ViewPart {
-            id: read_id(id)?,
-            part: read_u32(part, "part")?,
-            parts: read_u32(parts, "parts")?,
-            now_ms: read_i64(now_ms, "now_ms")?,
-            nodes: read_each(nodes, "nodes", PER_PART, |node| read_value(node, "node"))?,
-        })
-    }
+fn read_nodes(term: &Term, field: &'static str) -> Result<Vec<NodeView>, Error> {
+    read_each(term, field, PER_PART, |node| read_value(node, "node"))
 }
 
 /// A view that is being assembled.

@@ -2,7 +2,7 @@
 #
 #     elixir test/vectors/wire/generate.exs > test/vectors/wire/otp-$OTP.json
 #
-# native/handoff_wire/tests/golden.rs reads every otp-*.json here.
+# native/handoff_wire/tests/golden/main.rs reads every otp-*.json here.
 pid = :erlang.list_to_pid(~c"<0.90.0>")
 
 config = %{
