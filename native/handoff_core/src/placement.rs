@@ -129,22 +129,21 @@ impl Placement {
 
     /// Whether a node may take one more server of a class: eligible, connected, with room.
     pub fn accepts(&mut self, class: usize, node: NodeId, config: &Config, ledger: &Ledger) -> bool {
-        let module = self.classes[class].module;
-        self.build(class, config, ledger);
-        let candidates = self.pools[class].iter().flat_map(|pool| &pool.candidates);
-        candidates
-            .map(|candidate| (candidate, &self.nodes[candidate.node]))
-            .any(|(candidate, (id, view))| *id == node && candidate.load(*id, view, module, ledger).is_some())
+        self.any_accepts(class, config, ledger, |id| id == node)
     }
 
     /// Whether any node may take one more server of a class.
     pub fn has_room(&mut self, class: usize, config: &Config, ledger: &Ledger) -> bool {
+        self.any_accepts(class, config, ledger, |_| true)
+    }
+
+    fn any_accepts(&mut self, class: usize, config: &Config, ledger: &Ledger, asked: impl Fn(NodeId) -> bool) -> bool {
         let module = self.classes[class].module;
         self.build(class, config, ledger);
         let candidates = self.pools[class].iter().flat_map(|pool| &pool.candidates);
         candidates
             .map(|candidate| (candidate, &self.nodes[candidate.node]))
-            .any(|(candidate, (id, view))| candidate.load(*id, view, module, ledger).is_some())
+            .any(|(candidate, (id, view))| asked(*id) && candidate.load(*id, view, module, ledger).is_some())
     }
 
     /// Why a rebalance moves no more servers of a class although its excess is not moved.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Config, Goal};
+use crate::engine::ServerSpec;
+use crate::engine::classes::classify;
 use crate::engine::rebalance::Rebalance;
-use crate::engine::{ServerSpec, classify};
 use crate::event::EngineError;
 use crate::ids::{NodeId, NodeTable};
 use crate::ledger::Ledger;

@@ -3,15 +3,9 @@
 
 mod common;
 
-use common::{Attempt, Drive, config, node, servers, view};
+use common::{Attempt, Drive, config, node, servers, two_targets, view};
 use handoff_core::time::Micros;
-use handoff_core::{
-    Blame, ClusterView, Config, Ended, Event, ModuleId, NodeView, Outcome, Reason, ServerSpec, StickyId,
-};
-
-fn two_targets() -> ClusterView {
-    view(vec![node("a@h"), node("b@h")])
-}
+use handoff_core::{Blame, Config, Ended, ModuleId, NodeView, Outcome, Reason, ServerSpec, StickyId};
 
 fn ids(attempts: &[Attempt]) -> Vec<u32> {
     attempts.iter().map(|attempt| attempt.id).collect()
@@ -90,16 +84,16 @@ fn attempts_whose_connection_was_lost_are_not_charged() {
     for round in 0..5 {
         let started = drive.poll();
         assert!(!started.is_empty(), "nothing was tried after {round} lost connections");
-        drive.event(Event::NodeDown("a@h".into())).unwrap();
+        drive.lose("a@h");
         for (index, attempt) in started.iter().enumerate() {
             let blame = if index == 0 { Outcome::Untouched(Blame::Target) } else { Outcome::Displaced(Blame::Target) };
             // A server that an earlier attempt has stopped stays stopped.
             drive.finish(attempt, if round == 0 { blame } else { Outcome::Displaced(Blame::Target) });
         }
-        drive.event(Event::View(view(vec![away.clone()]))).unwrap();
+        drive.see(view(vec![away.clone()]));
         assert!(drive.poll().is_empty(), "tried on a node without a connection");
         drive.later(900);
-        drive.event(Event::View(view(vec![back.clone()]))).unwrap();
+        drive.see(view(vec![back.clone()]));
     }
     assert_eq!(drive.move_all().len(), 6);
     assert_eq!((drive.report().moved, drive.report().ended), (6, Some(Ended::Done)));
@@ -109,8 +103,8 @@ fn attempts_whose_connection_was_lost_are_not_charged() {
 fn an_attempt_that_begins_after_a_lost_connection_is_charged() {
     let config = Config { max_attempts: 2, max_consecutive_failures: 100, ..config() };
     let mut drive = Drive::new(config, &servers(1), two_targets());
-    drive.event(Event::NodeDown("a@h".into())).unwrap();
-    drive.event(Event::View(two_targets())).unwrap();
+    drive.lose("a@h");
+    drive.see(two_targets());
     drive.later(10);
     run(&mut drive, 20_000, |_| Outcome::Untouched(Blame::Target));
     assert_eq!(drive.report().left.get(&Reason::AttemptsExhausted), Some(&1));

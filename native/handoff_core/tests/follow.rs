@@ -5,11 +5,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{config, node, servers, view};
+use common::{config, node, servers, two_targets, view};
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, Blame, ClusterView, Config, Engine, EngineError, Event, ModuleId, NodeView, Outcome, Reason, ServerId,
-    ServerSpec, Shared,
+    Action, Blame, Config, Engine, EngineError, Event, ModuleId, NodeView, Outcome, Reason, ServerId, ServerSpec,
+    Shared,
 };
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
@@ -19,10 +19,6 @@ struct Pair {
     leader: (Engine, Shared),
     follower: (Engine, Shared),
     now: Micros,
-}
-
-fn two_targets() -> ClusterView {
-    view(vec![node("a@h"), node("b@h")])
 }
 
 fn engine(config: &Config, servers: &[ServerSpec]) -> (Engine, Shared) {

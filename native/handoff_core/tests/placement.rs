@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use common::{Drive, WALL, config, count, limit, node, servers, view};
 use handoff_core::{
-    ClusterView, Config, Event, ModuleId, NodeView, Reason, Resources, Scope, ServerSpec, StickyId, StickyLevel,
-    StickyPolicy, Usage, plan,
+    ClusterView, Config, ModuleId, NodeView, Reason, Resources, Scope, ServerSpec, StickyId, StickyLevel, StickyPolicy,
+    Usage, plan,
 };
 
 #[test]
@@ -50,7 +50,7 @@ fn arrivals_that_a_heartbeat_reports_are_not_counted_twice() {
     drive.later(10);
     first.iter().for_each(|attempt| drive.moved(attempt));
     drive.later(20);
-    drive.event(Event::View(ClusterView { now_ms: WALL + 30, nodes: vec![at(2, WALL + 20)] })).expect("valid");
+    drive.see(ClusterView { now_ms: WALL + 30, nodes: vec![at(2, WALL + 20)] });
     assert_eq!(drive.move_all().len(), 3, "2 of 5 are reported, so 3 fit");
 }
 
@@ -75,7 +75,7 @@ fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usiz
         on_b += count(&round, "b@h");
         drive.later(200);
         now_ms += 200;
-        drive.event(Event::View(seen(now_ms, on_a as u64, now_ms))).expect("valid");
+        drive.see(seen(now_ms, on_a as u64, now_ms));
         drive.later(200);
         now_ms += 200;
         round.iter().for_each(|attempt| drive.moved(attempt));
@@ -105,7 +105,7 @@ fn a_count_newer_than_its_heartbeat_is_kept_when_the_same_heartbeat_is_read_agai
     };
     let asked_at_ms = node("a@h").stamp_ms + 1;
     let mut drive = Drive::new(config(), &servers(80), reported(100, Some(asked_at_ms)));
-    drive.event(Event::View(reported(0, None))).expect("valid");
+    drive.see(reported(0, None));
     let all = drive.move_all();
     assert_eq!((count(&all, "a@h"), count(&all, "b@h")), (0, 80), "asked for, a@h had 100; its heartbeat says 0");
 }

@@ -155,42 +155,38 @@ impl World {
         }
     }
 
+    fn end(&mut self, attempt: &Attempt, outcome: Outcome) {
+        let outcome = match outcome {
+            // A node without a report has no limit to check.
+            Outcome::Moved { node: Some(other) } if !self.reports.contains_key(&other) => Outcome::Moved { node: None },
+            other => other,
+        };
+        match &outcome {
+            Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => {
+                self.displaced.remove(&attempt.id);
+            }
+            Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored | Outcome::StopFailed => {
+                self.displaced.insert(attempt.id);
+            }
+            Outcome::Stopping => self.stopping.push(attempt.id),
+            Outcome::Untouched(_) => {}
+        }
+        if outcome != (Outcome::Moved { node: None }) {
+            let module = self.modules[attempt.id as usize];
+            *self.sent.entry((attempt.target.clone(), module)).or_insert(0.0) -= 1.0;
+            if let Outcome::Moved { node: Some(other) } = &outcome {
+                *self.sent.entry((other.clone(), module)).or_insert(0.0) += 1.0;
+            }
+        }
+        self.drive.finish(attempt, outcome);
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Wait(ms) => self.drive.later(ms),
             Step::End(index, outcome) if !self.in_flight.is_empty() => {
                 let attempt = self.in_flight.swap_remove(index % self.in_flight.len());
-                let outcome = match outcome {
-                    // A node without a report has no limit to check.
-                    Outcome::Moved { node: Some(other) } if !self.reports.contains_key(&other) => {
-                        Outcome::Moved { node: None }
-                    }
-                    other => other,
-                };
-                match &outcome {
-                    Outcome::Moved { .. } | Outcome::Gone | Outcome::LostRace | Outcome::NotStorable => {
-                        self.displaced.remove(&attempt.id);
-                    }
-                    Outcome::RetrySame | Outcome::Displaced(_) | Outcome::NotStored | Outcome::StopFailed => {
-                        self.displaced.insert(attempt.id);
-                    }
-                    Outcome::Stopping => self.stopping.push(attempt.id),
-                    Outcome::Untouched(_) => {}
-                }
-                if !matches!(outcome, Outcome::Moved { .. }) {
-                    let module = self.modules[attempt.id as usize];
-                    if let Some(sent) = self.sent.get_mut(&(attempt.target.clone(), module)) {
-                        *sent -= 1.0;
-                    }
-                }
-                if let Outcome::Moved { node: Some(other) } = &outcome {
-                    let module = self.modules[attempt.id as usize];
-                    if let Some(sent) = self.sent.get_mut(&(attempt.target.clone(), module)) {
-                        *sent -= 1.0;
-                    }
-                    *self.sent.entry((other.clone(), module)).or_insert(0.0) += 1.0;
-                }
-                self.drive.finish(&attempt, outcome);
+                self.end(&attempt, outcome);
             }
             Step::Down(index) if !self.stopping.is_empty() => {
                 let id = self.stopping.swap_remove(index % self.stopping.len());
@@ -209,13 +205,13 @@ impl World {
                 }
                 self.view = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
                 let view = ClusterView { now_ms: WALL + elapsed, nodes };
-                self.drive.event(Event::View(view)).expect("valid");
+                self.drive.see(view);
             }
             Step::NodeDown(index) => {
                 if let Some(node) = self.view.get_mut(&name(index)) {
                     node.connected = false;
                 }
-                self.drive.event(Event::NodeDown(name(index))).expect("running");
+                self.drive.lose(&name(index));
             }
             Step::Acknowledge => {
                 for id in &self.drive.released {

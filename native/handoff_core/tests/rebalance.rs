@@ -123,7 +123,7 @@ fn a_node_that_begins_to_drain_stops_the_rebalance_and_attempts_in_flight_end() 
     assert_eq!(started.len(), 4);
     let mut view = cluster(100, &others);
     view.nodes[2].draining = true;
-    drive.event(Event::View(view)).expect("valid");
+    drive.see(view);
     drive.finish(&started[0], Outcome::Untouched(handoff_core::Blame::Unknown));
     drive.later(5_000);
     assert_eq!(drive.poll(), [], "the one that still runs is not tried again");
@@ -149,14 +149,14 @@ fn a_later_view_reduces_the_moves_and_never_adds_any() {
     };
     // Another source has sent 40 servers there.
     drive.later(1_000);
-    drive.event(Event::View(later(40))).expect("valid");
+    drive.see(later(40));
     drive.moved(&first[0]);
     let moved = 1 + drive.move_all().len();
     assert!((9..=11).contains(&moved), "{moved}");
 
     let mut drive = Drive::new(config(), &common::servers(100), cluster(100, &[("b@h", 60)]));
     drive.later(1_000);
-    drive.event(Event::View(later(0))).expect("valid");
+    drive.see(later(0));
     assert_eq!(drive.move_all().len(), 20);
 }
 

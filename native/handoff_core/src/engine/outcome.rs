@@ -23,9 +23,9 @@
 
 use crate::breaker::Breaker;
 use crate::engine::Engine;
-use crate::engine::server::{Fate, Stage};
+use crate::engine::server::{Fate, Server, Stage};
 use crate::event::{Blame, EngineError, Outcome};
-use crate::ids::{NodeId, ServerId};
+use crate::ids::{ModuleId, NodeId, ServerId};
 use crate::ledger::Ledger;
 use crate::limiter::Verdict;
 use crate::reason::Reason;
@@ -52,13 +52,11 @@ impl Engine {
         shared: &mut Shared,
     ) -> Result<(), EngineError> {
         let over = self.is_over();
-        let Some(server) = self.active.get_mut(&id) else {
+        let Some(&Server { stage: Stage::InFlight { target, started, permit }, starts, .. }) = self.active.get(&id)
+        else {
             return Err(EngineError::Unexpected { id });
         };
-        let Stage::InFlight { target, started, permit } = server.stage else {
-            return Err(EngineError::Unexpected { id });
-        };
-        if server.starts != attempt {
+        if starts != attempt {
             return Err(EngineError::Unexpected { id });
         }
         let outcome = self.of_store_or_target(target, outcome, now);
@@ -70,20 +68,7 @@ impl Engine {
             Outcome::Moved { node: Some(name) } => Some(shared.names.intern(name)),
             _ => None,
         };
-        match arrived_at {
-            Some(node) if node == target => shared.ledger.arrive(target, module, now),
-            Some(node) => {
-                shared.ledger.withdraw(target, module);
-                shared.ledger.assign(node, module);
-                shared.ledger.arrive(node, module, now);
-                self.rebalance_takes_back(target);
-                self.rebalance_sends(node);
-            }
-            None => {
-                shared.ledger.withdraw(target, module);
-                self.rebalance_takes_back(target);
-            }
-        }
+        self.count_at(target, arrived_at, module, now, &mut shared.ledger);
         if over {
             // The drain ended without waiting for this attempt, and its server was counted as left then. Only
             // the state shared with other drains is updated.
@@ -110,6 +95,28 @@ impl Engine {
             Outcome::LostRace => self.decide(id, Fate::Left(Reason::LostRace)),
         }
         Ok(())
+    }
+
+    /// Counts a server at the node where it is now, no longer at its target.
+    fn count_at(
+        &mut self,
+        target: NodeId,
+        arrived_at: Option<NodeId>,
+        module: ModuleId,
+        now: Micros,
+        ledger: &mut Ledger,
+    ) {
+        if arrived_at != Some(target) {
+            ledger.withdraw(target, module);
+            self.rebalance_takes_back(target);
+        }
+        if let Some(node) = arrived_at {
+            if node != target {
+                ledger.assign(node, module);
+                self.rebalance_sends(node);
+            }
+            ledger.arrive(node, module, now);
+        }
     }
 
     pub(super) fn stopped(&mut self, id: ServerId, now: Micros) -> Result<(), EngineError> {

@@ -60,37 +60,9 @@ impl Engine {
             // The server's reserved slot may be the last one at that node, so it is freed for the server's
             // own attempt.
             self.unpin(id, &mut shared.ledger);
-            let Some(server) = self.active.get(&id) else { continue };
-            let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
-            let access = |node| access(node, config, cooldowns, ledger, now);
-            let below_share = |node| match &self.rebalance {
-                Some(rebalance) if rebalance.access(node, ledger) == Access::Shut => Access::Shut,
-                _ => access(node),
-            };
-            let pinned = pinned.filter(|node| self.placement.accepts(class, *node, config, ledger));
-            let choice = match pinned.map(|node| (node, access(node))) {
-                Some((node, Access::Open)) => Choice::Node(node),
-                Some((_, Access::Soon)) => Choice::Wait,
-                Some((_, Access::Shut)) | None => {
-                    let excluded = server.excluded.as_slice();
-                    let mut choose = |excluded: &[NodeId], access: &dyn Fn(NodeId) -> Access| {
-                        self.placement.choose_displaced(class, config, ledger, excluded, access)
-                    };
-                    // A probe of the store prefers a target at which the store did not fail.
-                    let mut choice = Choice::Wait;
-                    if gate == Gate::Probe {
-                        choice = choose(&self.unserved.and(excluded), &below_share);
-                    }
-                    if !matches!(choice, Choice::Node(_)) {
-                        choice = choose(excluded, &below_share);
-                    }
-                    // The server is down, so a node that already has its share is accepted.
-                    if !matches!(choice, Choice::Node(_)) && !runs && self.rebalance.is_some() {
-                        choice = choose(excluded, &access);
-                    }
-                    choice
-                }
-            };
+            let pinned = pinned.filter(|node| self.placement.accepts(class, *node, &self.config, &shared.ledger));
+            let choice = self.target_of_displaced(id, pinned, gate, now, &shared.ledger);
+            let refused = self.active.get(&id).is_some_and(|server| !server.excluded.is_empty());
             match choice {
                 Choice::Node(node) => actions.push(self.start(id, node, now, shared)),
                 Choice::Wait => {
@@ -99,16 +71,13 @@ impl Engine {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
-                // No node has refused the server, and one may be connected again soon.
-                Choice::Nowhere if server.excluded.is_empty() && self.held_until().is_some_and(|until| now < until) => {
+                // No node refused it, and one may be back in a moment.
+                Choice::Nowhere if !refused && self.held_until().is_some_and(|until| now < until) => {
                     waits = true;
                 }
                 Choice::Nowhere => {
-                    let reason = if server.excluded.is_empty() {
-                        self.placement.reason(class, &self.config)
-                    } else {
-                        Reason::AttemptsExhausted
-                    };
+                    let reason =
+                        if refused { Reason::AttemptsExhausted } else { self.placement.reason(class, &self.config) };
                     actions.extend(self.give_up(id, reason, &mut shared.ledger));
                 }
             }
@@ -116,8 +85,48 @@ impl Engine {
         waits
     }
 
-    /// Starts pending servers in order while there is room. Returns true when some wait for room, for a
-    /// target below its cap, or for the end of a rest.
+    /// Where a displaced server goes. `pinned` is the node that has a place for it.
+    fn target_of_displaced(
+        &mut self,
+        id: ServerId,
+        pinned: Option<NodeId>,
+        gate: Gate,
+        now: Micros,
+        ledger: &Ledger,
+    ) -> Choice {
+        let Some(server) = self.active.get(&id) else { return Choice::Wait };
+        let class = self.classes[id.index()] as usize;
+        let (config, cooldowns) = (&self.config, &self.cooldowns);
+        let access = |node| access(node, config, cooldowns, ledger, now);
+        let below_share = |node| match &self.rebalance {
+            Some(rebalance) if rebalance.access(node, ledger) == Access::Shut => Access::Shut,
+            _ => access(node),
+        };
+        match pinned.map(|node| (node, access(node))) {
+            Some((node, Access::Open)) => return Choice::Node(node),
+            Some((_, Access::Soon)) => return Choice::Wait,
+            Some((_, Access::Shut)) | None => {}
+        }
+        let excluded = server.excluded.as_slice();
+        let mut choose = |excluded: &[NodeId], access: &dyn Fn(NodeId) -> Access| {
+            self.placement.choose_displaced(class, config, ledger, excluded, access)
+        };
+        // A probe of the store goes where the store did not fail, if it can.
+        let mut choice = Choice::Wait;
+        if gate == Gate::Probe {
+            choice = choose(&self.unserved.and(excluded), &below_share);
+        }
+        if !matches!(choice, Choice::Node(_)) {
+            choice = choose(excluded, &below_share);
+        }
+        // It is down: a node that has its share will do.
+        if !matches!(choice, Choice::Node(_)) && server.stopped_at.is_some() && self.rebalance.is_some() {
+            choice = choose(excluded, &access);
+        }
+        choice
+    }
+
+    /// Starts pending servers in order while there is room. True when some wait for room, a cap, or a rest to end.
     pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
         let mut waits = false;
         while let Some(class) = self.pending.next_class() {

@@ -35,6 +35,10 @@ pub fn view(nodes: Vec<NodeView>) -> ClusterView {
     ClusterView { now_ms: WALL, nodes }
 }
 
+pub fn two_targets() -> ClusterView {
+    view(vec![node("a@h"), node("b@h")])
+}
+
 pub fn servers(count: usize) -> Vec<ServerSpec> {
     vec![ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: 0 }; count]
 }
@@ -93,6 +97,16 @@ impl Drive {
 
     pub fn event(&mut self, event: Event) -> Result<(), EngineError> {
         self.engine.on_event(self.now, event, &mut self.shared)
+    }
+
+    /// A view of the cluster arrives.
+    pub fn see(&mut self, view: ClusterView) {
+        self.event(Event::View(view)).expect("valid");
+    }
+
+    /// The connection to a node is lost.
+    pub fn lose(&mut self, name: &str) {
+        self.event(Event::NodeDown(name.into())).expect("known");
     }
 
     pub fn finish(&mut self, attempt: &Attempt, outcome: Outcome) {

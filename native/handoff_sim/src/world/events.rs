@@ -9,6 +9,7 @@ use crate::cluster::NodeIndex;
 use crate::decider::Decider;
 use crate::scenario::deploy::NEW_RELEASE;
 use crate::scenario::{Do, Strategy, When};
+use crate::servers::ServerIndex;
 use crate::world::{Drain, Due, Group, World};
 
 /// How soon a closed connection is noticed.
@@ -97,14 +98,7 @@ impl World {
             // `stop_discovery` writes a heartbeat with the mark.
             self.write_heartbeat(node);
         }
-        let mut servers = self.servers.on(node);
-        if goal == Goal::Rebalance {
-            // The library leaves out servers that arrived recently.
-            servers.retain(|server| {
-                let arrived = self.servers.get(*server).arrived_at;
-                arrived == Micros::ZERO || now.since(arrived) >= LATELY
-            });
-        }
+        let servers = self.servers_to_move(node, goal);
         let config = Config { goal, ..self.config(node) };
         let specs: Vec<ServerSpec> = servers
             .iter()
@@ -151,6 +145,18 @@ impl World {
                 self.broken.push(Violation { at: now, rule: Rule::Protocol, detail: format!("not accepted: {error}") });
             }
         }
+    }
+
+    fn servers_to_move(&self, node: NodeIndex, goal: Goal) -> Vec<ServerIndex> {
+        let mut servers = self.servers.on(node);
+        if goal == Goal::Rebalance {
+            // The library leaves out servers that arrived recently.
+            servers.retain(|server| {
+                let arrived = self.servers.get(*server).arrived_at;
+                arrived == Micros::ZERO || self.now().since(arrived) >= LATELY
+            });
+        }
+        servers
     }
 
     /// The first view of a node's drain or rebalance.
