@@ -103,63 +103,9 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Skips the bytes of one term without its children.
+    /// Skips the bytes of one term without its children. Returns how many children follow.
     fn term(&mut self) -> Result<usize, CheckError> {
         match self.byte()? {
-            // SMALL_INTEGER, INTEGER, NEW_FLOAT, NIL
-            97 => self.skip(1).map(|()| 0),
-            98 => self.skip(4).map(|()| 0),
-            70 => self.skip(8).map(|()| 0),
-            106 => Ok(0),
-            // ATOM and SMALL_ATOM (Latin-1, as VMs before OTP 26 store terms), ATOM_UTF8, SMALL_ATOM_UTF8
-            tag @ (100 | 115 | 118 | 119) => self.atom_after(tag).map(|()| 0),
-            // STRING, BINARY
-            107 => {
-                let length = self.u16()?;
-                self.skip(length).map(|()| 0)
-            }
-            109 => {
-                let length = self.u32()?;
-                self.skip(length).map(|()| 0)
-            }
-            // BIT_BINARY: the decoder shifts by 8 less the bits of the last byte.
-            77 => {
-                let length = self.u32()?;
-                match self.byte()? {
-                    1..=8 if length > 0 => self.skip(length).map(|()| 0),
-                    _ => Err(CheckError::Bits),
-                }
-            }
-            // SMALL_BIG, LARGE_BIG
-            110 => {
-                let length = usize::from(self.byte()?);
-                self.skip(1 + length).map(|()| 0)
-            }
-            111 => match self.u32()? {
-                length if length > MAX_BIGNUM => Err(CheckError::TooLong { what: "integer", got: length }),
-                length => self.skip(1 + length).map(|()| 0),
-            },
-            // NEW_PID, NEW_PORT, V4_PORT, NEWER_REFERENCE
-            88 => self.atom().and_then(|()| self.skip(12)).map(|()| 0),
-            89 => self.atom().and_then(|()| self.skip(8)).map(|()| 0),
-            120 => self.atom().and_then(|()| self.skip(12)).map(|()| 0),
-            90 => {
-                let words = self.u16()?;
-                if words > MAX_REFERENCE_WORDS {
-                    return Err(CheckError::TooLong { what: "reference", got: words });
-                }
-                self.atom()?;
-                self.skip(4 + 4 * words).map(|()| 0)
-            }
-            // EXPORT: module, function, arity
-            113 => {
-                self.atom()?;
-                self.atom()?;
-                match self.byte()? {
-                    97 => self.skip(1).map(|()| 0),
-                    tag => Err(CheckError::Tag { tag }),
-                }
-            }
             // SMALL_TUPLE, LARGE_TUPLE, LIST with its tail, MAP
             104 => {
                 let arity = usize::from(self.byte()?);
@@ -176,6 +122,66 @@ impl Cursor<'_> {
             116 => {
                 let pairs = self.u32()?;
                 self.children(pairs.saturating_mul(2))
+            }
+            tag => self.leaf(tag).map(|()| 0),
+        }
+    }
+
+    /// Skips a term that has no children, behind its tag.
+    fn leaf(&mut self, tag: u8) -> Result<(), CheckError> {
+        match tag {
+            // SMALL_INTEGER, INTEGER, NEW_FLOAT, NIL
+            97 => self.skip(1),
+            98 => self.skip(4),
+            70 => self.skip(8),
+            106 => Ok(()),
+            // ATOM and SMALL_ATOM (Latin-1, as VMs before OTP 26 store terms), ATOM_UTF8, SMALL_ATOM_UTF8
+            100 | 115 | 118 | 119 => self.atom_after(tag),
+            // STRING, BINARY
+            107 => {
+                let length = self.u16()?;
+                self.skip(length)
+            }
+            109 => {
+                let length = self.u32()?;
+                self.skip(length)
+            }
+            // BIT_BINARY: the decoder shifts by 8 less the bits of the last byte.
+            77 => {
+                let length = self.u32()?;
+                match self.byte()? {
+                    1..=8 if length > 0 => self.skip(length),
+                    _ => Err(CheckError::Bits),
+                }
+            }
+            // SMALL_BIG, LARGE_BIG
+            110 => {
+                let length = usize::from(self.byte()?);
+                self.skip(1 + length)
+            }
+            111 => match self.u32()? {
+                length if length > MAX_BIGNUM => Err(CheckError::TooLong { what: "integer", got: length }),
+                length => self.skip(1 + length),
+            },
+            // NEW_PID, NEW_PORT, V4_PORT, NEWER_REFERENCE
+            88 | 120 => self.atom().and_then(|()| self.skip(12)),
+            89 => self.atom().and_then(|()| self.skip(8)),
+            90 => {
+                let words = self.u16()?;
+                if words > MAX_REFERENCE_WORDS {
+                    return Err(CheckError::TooLong { what: "reference", got: words });
+                }
+                self.atom()?;
+                self.skip(4 + 4 * words)
+            }
+            // EXPORT: module, function, arity
+            113 => {
+                self.atom()?;
+                self.atom()?;
+                match self.byte()? {
+                    97 => self.skip(1),
+                    tag => Err(CheckError::Tag { tag }),
+                }
             }
             tag => Err(CheckError::Tag { tag }),
         }
