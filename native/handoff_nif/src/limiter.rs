@@ -79,12 +79,3 @@ fn limiter_give<'a>(
         atom::ok().encode(env)
     })
 }
-
-/// `{limit, permits in use, the latest time to ask again, or nil}`.
-#[rustler::nif]
-fn limiter_state<'a>(env: Env<'a>, pace: ResourceArc<Pace>) -> NifResult<Term<'a>> {
-    pace.with(env, |permits| {
-        let limiter = &permits.limiter;
-        (limiter.limit(), limiter.in_flight(), limiter.next_tick().map(|at| at.0)).encode(env)
-    })
-}
