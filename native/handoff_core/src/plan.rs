@@ -38,7 +38,7 @@ pub struct Plan {
 /// Plans a drain or a rebalance of `servers` on the cluster in `view`.
 ///
 /// # Errors
-/// [`EngineError::Invalid`] with every problem of the three.
+/// [`EngineError::Invalid`] with every problem of `config`, `servers` and `view`.
 pub fn plan(config: &Config, servers: &[ServerSpec], view: ClusterView) -> Result<Plan, EngineError> {
     let (classes, specs) = classify(config, servers)?;
     view.validate().map_err(|problems| EngineError::Invalid { problems })?;

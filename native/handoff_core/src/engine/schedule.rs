@@ -71,7 +71,7 @@ impl Engine {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
-                // No node refused it, and one may be back in a moment.
+                // No node has refused the server, and one may be connected again soon.
                 Choice::Nowhere if !refused && self.held_until().is_some_and(|until| now < until) => {
                     waits = true;
                 }
@@ -111,7 +111,7 @@ impl Engine {
         let mut choose = |excluded: &[NodeId], access: &dyn Fn(NodeId) -> Access| {
             self.placement.choose_displaced(class, config, ledger, excluded, access)
         };
-        // A probe of the store goes where the store did not fail, if it can.
+        // A probe of the store prefers a target at which the store did not fail.
         let mut choice = Choice::Wait;
         if gate == Gate::Probe {
             choice = choose(&self.unserved.and(excluded), &below_share);
@@ -119,14 +119,15 @@ impl Engine {
         if !matches!(choice, Choice::Node(_)) {
             choice = choose(excluded, &below_share);
         }
-        // It is down: a node that has its share will do.
+        // The server is down, so a node that already has its share is accepted.
         if !matches!(choice, Choice::Node(_)) && server.stopped_at.is_some() && self.rebalance.is_some() {
             choice = choose(excluded, &access);
         }
         choice
     }
 
-    /// Starts pending servers in order while there is room. True when some wait for room, a cap, or a rest to end.
+    /// Starts pending servers in order while there is room. Returns true when some wait for room, for a
+    /// target below its cap, or for the end of a rest.
     pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
         let mut waits = false;
         while let Some(class) = self.pending.next_class() {

@@ -83,7 +83,7 @@ fn a_goal_that_contradicts_the_kind_is_refused() {
 }
 
 #[test]
-fn an_idle_reason_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+fn a_report_with_an_unknown_idle_reason_is_still_read() {
     let done = Message::from(DrainDone { request: RequestId(3), report: with_balance() });
     let plan =
         Message::from(PlanDone { request: RequestId(3), plan: PlanSummary { balance: Some(balance()), ..plan() } });
@@ -101,7 +101,7 @@ fn an_idle_reason_of_a_later_release_leaves_the_rest_of_the_report_readable() {
 }
 
 #[test]
-fn an_end_reason_of_a_later_release_leaves_the_rest_of_the_report_readable() {
+fn a_report_with_an_unknown_end_reason_is_still_read() {
     let done = Message::from(DrainDone { request: RequestId(3), report: report() });
     let of_session = Message::from(ReportMessage { id: DRAIN, report: report() });
     for message in [done, of_session] {
