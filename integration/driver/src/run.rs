@@ -38,16 +38,14 @@ pub fn run_mode(
     let stage = stage::set(&mut cluster, settings, progress)?;
 
     let mut notes = Vec::new();
-    if let Some(store) = stage.store {
-        cluster.call(store, Command::ResetStoreStats)?;
-    }
-    let before = cpu::read(&mut cluster);
+    let mut before = cpu::measure_from_here(&mut cluster, &stage)?;
     let began_us = now_us();
-    let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes)?;
+    let drains = deploy::run(&mut cluster, &stage, settings, progress, &mut notes, &mut before)?;
     if settings.rebalance && variant.mode == Mode::Handoff {
         balance::wait(&mut cluster, &drains, progress, &mut notes)?;
     }
-    let cpu_ms = cpu::since(&before, &mut cluster, &stage, &drains);
+    let measured = if settings.second_drain { drains.len().saturating_sub(1) } else { 0 };
+    let cpu_ms = cpu::since(&before, &mut cluster, &stage, drains.get(measured..).unwrap_or_default());
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
     // As long as before the first drain, so that calls outside of drains are measured before and after the

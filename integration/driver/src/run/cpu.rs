@@ -1,14 +1,24 @@
 //! The processor time that drains cost, by node.
 
 use super::stage::Stage;
+use crate::Result;
 use crate::beam::Cluster;
+use crate::beam::commands::Command;
 use crate::beam::node_config::Role;
 use crate::cpu::Cpu;
 use crate::history::{Drain, NodeId};
 
 /// The processor time of each node so far. For a node that has ended, the last measurement.
-pub fn read(cluster: &mut Cluster) -> Vec<f64> {
+fn read(cluster: &mut Cluster) -> Vec<f64> {
     (0..cluster.nodes().len()).map(|id| cluster.node_mut(NodeId(id)).cpu_ms()).collect()
+}
+
+/// What the store does from now on counts, and so does the processor time of nodes beyond what is returned.
+pub fn measure_from_here(cluster: &mut Cluster, stage: &Stage) -> Result<Vec<f64>> {
+    if let Some(store) = stage.store {
+        cluster.call(store, Command::ResetStoreStats)?;
+    }
+    Ok(read(cluster))
 }
 
 /// The processor time of nodes since `before`, while `drains` ran.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cpu;
 use super::stage::{Stage, app, wait_until_all_see_all, wait_until_coordinated};
 use crate::Result;
 use crate::beam::Cluster;
@@ -15,13 +16,14 @@ use crate::settings::{Deploy, Scenario, Settings};
 /// half as much again.
 const STOP_BOUND: Duration = Duration::from_secs(130);
 
-/// Stops nodes as the scenario requires.
+/// Stops nodes as the scenario requires. `before`: the processor time of nodes before the drain that is measured.
 pub fn run(
     cluster: &mut Cluster,
     stage: &Stage,
     settings: &Settings,
     progress: &ModeProgress,
     notes: &mut Vec<String>,
+    before: &mut Vec<f64>,
 ) -> Result<Vec<Drain>> {
     match settings.scenario {
         Scenario::Drain | Scenario::Together => {
@@ -30,6 +32,7 @@ pub fn run(
             if settings.second_drain {
                 progress.step("waiting for heartbeats after the first drain");
                 wait_until_all_see_all(cluster, drains.last().map_or(0, |drain| drain.gone_us))?;
+                *before = cpu::measure_from_here(cluster, stage)?;
                 drains.extend(stop(cluster, &stage.apps[leaving..=leaving], settings, progress, notes)?);
             }
             Ok(drains)

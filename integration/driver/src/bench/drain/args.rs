@@ -52,9 +52,8 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 
-    /// Show a second drain of durable_handoff: a node with three times as many servers stops first, then one
-    /// of the three nodes that took them. Processor time is that of both drains, all other figures are of the
-    /// second
+    /// Show a second drain of durable_handoff: a node with three times as many servers stops first, then one of
+    /// the three nodes that took them
     #[arg(long)]
     pub second: bool,
 

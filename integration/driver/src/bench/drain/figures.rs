@@ -86,7 +86,7 @@ fn row(who: Contender, rounds: &[ModeReport]) -> Row {
     let of = |figure: fn(&ModeReport) -> f64| median(rounds.iter().map(figure).collect());
     let shown = rounds.last().and_then(last);
     let cpu = |figure: fn(&Cpu) -> f64| {
-        median(rounds.iter().map(|round| figure(&round.cpu_ms) * 1_000.0 / count(round.moved).max(1.0)).collect())
+        median(rounds.iter().map(|round| figure(&round.cpu_ms) * 1_000.0 / moved(round).max(1.0)).collect())
     };
     Row {
         name: who.name(),
@@ -133,8 +133,11 @@ fn drain_ms(round: &ModeReport) -> f64 {
 }
 
 fn per_second(round: &ModeReport) -> f64 {
-    let moved = count(last(round).map_or(0, |drain| drain.moved));
-    if drain_ms(round) > 0.0 { moved * 1_000.0 / drain_ms(round) } else { 0.0 }
+    if drain_ms(round) > 0.0 { moved(round) * 1_000.0 / drain_ms(round) } else { 0.0 }
+}
+
+fn moved(round: &ModeReport) -> f64 {
+    count(last(round).map_or(0, |drain| drain.moved))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
