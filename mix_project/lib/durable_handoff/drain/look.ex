@@ -8,7 +8,7 @@ defmodule DurableHandoff.Drain.Look do
   #   3. for 64 servers or more, reads of an object that does not exist. No server is down meanwhile, while
   #      finding the limit with moves would prolong the gap of each moved server.
   #
-  # For 200 servers or more it also measures the processors (`DurableHandoff.Drain.Processors`). The drain
+  # For 500 servers or more it also measures the processors (`DurableHandoff.Drain.Processors`). The drain
   # does nothing else during these five milliseconds, because its own work would distort the measurement.
   #
   # Guarantee: the drain waits at most one second, and at most a twentieth of its time. A later result is only
@@ -20,7 +20,7 @@ defmodule DurableHandoff.Drain.Look do
   # A smaller drain would be over before its store is measured.
   @worth_reads 64
   # In a smaller drain the time of this measurement would be noticeable.
-  @worth_starts 200
+  @worth_starts 500
   @longest_wait_ms 1_000
   @share_of_the_drain 20
   # Limits how long the measurement can delay a short drain on a busy machine.
