@@ -36,7 +36,7 @@ defmodule HandoffDemo.Main do
 
   # All code is loaded first, as in a release, because loading it on first use would prolong the first gaps.
   defp load_code do
-    for app <- [:durable_server, :durable_handoff, :handoff_integration] do
+    for app <- [:elixir, :logger, :durable_server, :durable_handoff, :handoff_integration] do
       # The application does not exist in every mode.
       _ = Application.load(app)
       :ok = :code.ensure_modules_loaded(Application.spec(app, :modules) || [])
