@@ -1,7 +1,7 @@
 defmodule HandoffCase.Listening do
   @moduledoc "What nodes log, and which events they send: both go to the test as messages."
 
-  import ExUnit.Assertions, only: [assert_receive: 2, flunk: 1]
+  import ExUnit.Assertions
 
   @doc """
   Sends the log lines of `node` to the test as `{:log, node, level, event, metadata}` and does not print them:
