@@ -29,5 +29,6 @@ pub mod coordinator;
 pub mod distribution;
 pub mod http;
 pub mod metrics;
+pub mod open_files;
 pub mod service;
 pub mod settings;

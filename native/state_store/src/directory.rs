@@ -77,11 +77,7 @@ impl Directory {
     pub(crate) async fn put(self: &Arc<Self>, key: &str, body: Bytes, condition: Condition) -> Result<String, Error> {
         let path = self.path(key)?;
         self.locked(key, move |directory, given_up| {
-            if condition != Condition::Always {
-                let current = directory.read(&path)?.map(|body| etag(&body));
-                check(&condition, current.as_deref())?;
-            }
-            directory.write(&path, &body, given_up)?;
+            directory.write(&path, &body, &condition, given_up)?;
             Ok(etag(&body))
         })
         .await
@@ -95,8 +91,9 @@ impl Directory {
             if given_up.load(Ordering::Acquire) {
                 return Err(Error::Timeout);
             }
+            let parent = Parent::open(&path)?;
             fs::remove_file(&path).map_err(|error| Error::io("removing the object", &error))?;
-            sync_parent(&path)
+            parent.sync()
         })
         .await
     }
@@ -180,9 +177,16 @@ impl Directory {
         }
     }
 
-    fn write(&self, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
+    /// The condition is checked last, so a disk without room refuses every write as full.
+    fn write(&self, path: &Path, body: &[u8], condition: &Condition, given_up: &AtomicBool) -> Result<(), Error> {
         let temporary = self.root.join("incoming").join(temporary_name());
-        let written = self.write_through(&temporary, path, body, given_up);
+        let written = write_through(&temporary, body).and_then(|()| {
+            if *condition != Condition::Always {
+                let current = self.read(path)?.map(|body| etag(&body));
+                check(condition, current.as_deref())?;
+            }
+            self.publish(&temporary, path, given_up)
+        });
         if written.is_err() {
             // The first error is the one to report.
             let _ = fs::remove_file(&temporary);
@@ -190,21 +194,25 @@ impl Directory {
         written
     }
 
-    fn write_through(&self, temporary: &Path, path: &Path, body: &[u8], given_up: &AtomicBool) -> Result<(), Error> {
-        let fail = |action| move |error: io::Error| Error::io(action, &error);
-        // Fails if the file exists: it belongs to another writer.
-        let mut file = File::create_new(temporary).map_err(fail("creating a temporary file"))?;
-        file.write_all(body).map_err(fail("writing the object"))?;
-        file.sync_data().map_err(fail("syncing the object"))?;
+    fn publish(&self, temporary: &Path, path: &Path, given_up: &AtomicBool) -> Result<(), Error> {
         if let Some(parent) = path.parent() {
             make(parent, &self.root)?;
         }
+        let parent = Parent::open(path)?;
         if given_up.load(Ordering::Acquire) {
             return Err(Error::Timeout);
         }
-        fs::rename(temporary, path).map_err(fail("naming the object"))?;
-        sync_parent(path)
+        fs::rename(temporary, path).map_err(|error| Error::io("naming the object", &error))?;
+        parent.sync()
     }
+}
+
+fn write_through(temporary: &Path, body: &[u8]) -> Result<(), Error> {
+    let fail = |action| move |error: io::Error| Error::io(action, &error);
+    // Fails if the file exists: it belongs to another writer.
+    let mut file = File::create_new(temporary).map_err(fail("creating a temporary file"))?;
+    file.write_all(body).map_err(fail("writing the object"))?;
+    file.sync_data().map_err(fail("syncing the object"))
 }
 
 /// Creates a directory and syncs its parent, so that the directory survives a power cut.
@@ -215,25 +223,40 @@ fn make(directory: &Path, root: &Path) -> Result<(), Error> {
     if let Some(parent) = directory.parent() {
         make(parent, root)?;
     }
+    let parent = Parent::open(directory)?;
     match fs::create_dir(directory) {
-        Ok(()) => sync_parent(directory),
+        Ok(()) => parent.sync(),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(Error::io("creating a directory", &error)),
     }
 }
 
-#[cfg(unix)]
-fn sync_parent(path: &Path) -> Result<(), Error> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Error::io("syncing a directory", &error))
-}
+/// The directory in which a name is about to change. Opened before that: without a free file descriptor the change
+/// must fail as a whole, or it would be reported as failed and be there.
+struct Parent(#[cfg(unix)] File);
 
-/// Windows keeps names in its journal and has no such call.
-#[cfg(not(unix))]
-fn sync_parent(_path: &Path) -> Result<(), Error> {
-    Ok(())
+impl Parent {
+    #[cfg(unix)]
+    fn open(path: &Path) -> Result<Self, Error> {
+        let opened = File::open(path.parent().unwrap_or(path));
+        opened.map(Self).map_err(|error| Error::io("opening a directory", &error))
+    }
+
+    #[cfg(unix)]
+    fn sync(&self) -> Result<(), Error> {
+        self.0.sync_all().map_err(|error| Error::io("syncing a directory", &error))
+    }
+
+    /// Windows keeps names in its journal and has no such call.
+    #[cfg(not(unix))]
+    fn open(_path: &Path) -> Result<Self, Error> {
+        Ok(Self())
+    }
+
+    #[cfg(not(unix))]
+    fn sync(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 fn missing(error: &io::Error) -> bool {
@@ -281,6 +304,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As on a full disk: no temporary file can be written. A drain asks a store for such a write before it stops a
+    /// server.
+    #[tokio::test]
+    async fn a_directory_that_takes_no_files_says_so_even_to_a_write_whose_condition_does_not_hold() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        fs::remove_dir(root.path().join("incoming")).expect("removed");
+        let refused = directory.put("k", "1".into(), Condition::Etag("1".to_owned())).await;
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    }
 
     /// Each `DurableServer.Supervisor` of a VM opens a store of its own, and all of them write heartbeats at
     /// the same moment.

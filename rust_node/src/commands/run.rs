@@ -17,6 +17,7 @@ use crate::distribution::tls::Tls;
 use crate::distribution::{Node, NodeOptions, epmd, listener};
 use crate::http;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::service::ServiceLimits;
 use crate::settings::Settings;
 
@@ -31,6 +32,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let bounds = http::Bounds::default();
+    open_files::make_room(settings.limits.peers + settings.limits.handshakes + bounds.connections);
     let listener = match settings.listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
         None => None,
@@ -45,7 +48,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let registration = match &listener {
         Some(listener) if settings.register => {
             let port = listener.local_addr()?.port();
-            Some(epmd::register(settings.epmd_port, settings.name.name(), port).await?)
+            tokio::select! {
+                registered = epmd::register(settings.epmd_port, settings.name.name(), port) => Some(registered?),
+                // EPMD has a few seconds to answer.
+                _ = terminate.recv() => return Ok(Exit::Done),
+                _ = interrupt.recv() => return Ok(Exit::Done),
+            }
         }
         _ => None,
     };
@@ -70,7 +78,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
             registered: registration.as_ref().map(|registration| registration.registered.clone()),
             began,
         };
-        tokio::spawn(http::serve(listener, http::router(source), http::Bounds::default(), node.stopped().clone()));
+        tokio::spawn(http::serve(listener, http::router(source), bounds, node.stopped().clone()));
     }
     info!(name = %settings.name, release = RELEASE, "running");
     tokio::select! {

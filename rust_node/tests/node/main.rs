@@ -11,6 +11,7 @@ mod monitoring;
 mod operator;
 mod platforms;
 mod reach;
+mod starting;
 mod support;
 mod tls;
 mod troubles;

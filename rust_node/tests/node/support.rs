@@ -18,6 +18,7 @@ use rust_node::distribution::{Cookie, Node as Dist, NodeName, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+pub const BINARY: &str = env!("CARGO_BIN_EXE_durable-handoff-node");
 pub const COOKIE: &str = "a-test-cookie";
 /// The limit of every wait. No step takes nearly this long.
 pub const SOON: Duration = Duration::from_secs(120);
@@ -166,10 +167,14 @@ impl Node {
     }
 
     pub fn listening(name: &str, address: &str, arguments: &[&str]) -> Node {
+        Node::from(Command::new(BINARY), name, address, arguments)
+    }
+
+    /// Starts a node by `command`, which gets the node's arguments.
+    pub fn from(mut command: Command, name: &str, address: &str, arguments: &[&str]) -> Node {
         let host = address.parse::<SocketAddr>().expect("an address").ip();
         port_mapper();
         let name = name.to_owned();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
         command
             .args(["run", "--name", &name, "--listen", address])
             .args(["--http", &SocketAddr::from((host, 0)).to_string()])

@@ -1,0 +1,44 @@
+//! A node that starts where a machine gives it little, or is told to stop at once.
+
+use std::process::Command;
+
+use crate::support::{BINARY, COOKIE, Node, Process, node_name};
+use tokio::net::TcpListener;
+
+/// A node that may open this many files: the soft limit, the hard limit or both.
+fn limited(limit: &str) -> Node {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY]);
+    Node::from(command, &node_name("rust"), "127.0.0.1:0", &[])
+}
+
+#[tokio::test]
+async fn a_low_soft_limit_of_open_files_is_raised_to_what_the_node_needs() {
+    let node = limited("-Sn 64");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.process.child.id())).expect("it runs");
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("listed");
+    let soft = files.split_whitespace().next().and_then(|soft| soft.parse::<u64>().ok()).expect("a number");
+    assert!(soft > 64, "{files}");
+}
+
+#[tokio::test]
+async fn a_hard_limit_below_what_the_node_needs_is_in_the_log_and_the_node_serves() {
+    let mut node = limited("-n 64");
+    assert!(node.get("/readyz").await.starts_with("HTTP/1.1 200"));
+    node.process.signal("-TERM");
+    assert_eq!(node.process.exit_code(), Some(0));
+    let lines = node.process.every_line();
+    assert!(lines.iter().any(|line| line.contains(" WARN ") && line.contains("limit=64")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_epmd_stops_when_it_is_told_to() {
+    let epmd = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = epmd.local_addr().expect("an address").port().to_string();
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--name", &node_name("rust"), "--listen", "127.0.0.1:0", "--epmd-port", &port]);
+    let mut process = Process::spawn(command.env("DURABLE_HANDOFF_COOKIE", COOKIE));
+    let _silent = epmd.accept().await.expect("asked");
+    process.signal("-TERM");
+    assert_eq!(process.exit_code(), Some(0), "{:?}", process.every_line());
+}
