@@ -36,7 +36,7 @@ defmodule Handoff.DoctorTest do
   end
 
   @tag :tmp_dir
-  test "another node with another store is named", %{a: a, b: b, tmp_dir: directory} = context do
+  test "another node with another store is named, also by a drain", %{a: a, b: b, tmp_dir: directory} = context do
     context = another_supervisor(context)
 
     for node <- [a, b] do
@@ -47,6 +47,12 @@ defmodule Handoff.DoctorTest do
     await_heartbeats([a, b], context.sup)
     warnings = for %{check: :cluster, state: :warning, text: text} <- findings(context), do: text
     assert Enum.any?(warnings, &(&1 =~ "another store" and &1 =~ Atom.to_string(b)))
+
+    listen_to_log(context, a)
+    start_servers(context, a, 1)
+    assert {:ok, %{total: 1}} = drain(context, a)
+    assert {:warning, %{nodes: [name]}} = await_log(a, :another_store)
+    assert name == Atom.to_string(b)
   end
 
   test "a shutdown budget that is too small is a problem", %{a: a} = context do

@@ -141,6 +141,7 @@ defmodule DurableHandoff.Drain do
     {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     targets = Peers.in_reach(snapshot.view)
     Ready.announce(drain, snapshot, length(targets))
+    Ready.warn_of_another_store(supervisor, Host.Count.elsewhere(snapshot.counts, storage))
     {learnt, measured} = look(drain, %{storage: storage, servers: servers, targets: targets})
     drain = %{drain | snapshot: snapshot, storage: storage, learnt: learnt}
     estimate(drain, measured)
@@ -280,14 +281,16 @@ defmodule DurableHandoff.Drain do
     drain |> node_down(Atom.to_string(node)) |> refresh()
   end
 
-  # The node becomes a target when it has answered `Peers`, or when its answer is overdue.
+  # The node becomes a target when it has answered `Peers`.
   defp handle({:nodeup, _node, _info}, drain) do
     Peers.look_now(drain.peers)
     drain
   end
 
-  defp handle({Peers, nodes, answers}, drain),
-    do: refresh(%{drain | snapshot: Snapshot.answered(drain.snapshot, nodes, answers)})
+  defp handle({Peers, nodes, answers, silent}, drain) do
+    drain = %{drain | snapshot: Snapshot.answered(drain.snapshot, nodes, answers)}
+    silent |> Enum.reduce(drain, &silent/2) |> refresh()
+  end
 
   defp handle(:refresh, drain) do
     Process.send_after(self(), :refresh, @refresh_ms)
@@ -321,6 +324,12 @@ defmodule DurableHandoff.Drain do
     end
 
     %{drain | session: session}
+  end
+
+  # To the engine a target that does not answer is one that is not connected.
+  defp silent(name, drain) do
+    drain = if name in drain.snapshot.asked, do: node_down(drain, name), else: drain
+    %{drain | attempts: Attempts.leave(drain.attempts, name, &Snapshot.server(drain.snapshot, &1))}
   end
 
   defp node_down(drain, name), do: tell(%{drain | snapshot: Snapshot.lost(drain.snapshot, name)}, {:node_down, name})

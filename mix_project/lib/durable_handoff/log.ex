@@ -31,7 +31,8 @@ defmodule DurableHandoff.Log do
       `stored`, `unchanged`, `failed`.
     * `:policy_ignored`: warning. Fields: `servers`, and `key` and `problem` of the first.
     * `:drain_started`: info. Fields: `servers`, `excluded`, `targets` (nodes).
-    * `:nodes_out_of_reach`: warning. Fields: `nodes`.
+    * `:nodes_out_of_reach`, `:nodes_silent`: warning. Fields: `nodes`.
+    * `:another_store`: warning. Fields: `nodes`.
     * `:estimate`: info; warning when it does not fit. Fields: `round_trip_ms`, `drain_ms`, `fit`
       (servers).
     * `:drain_progress`: info. Fields: `total`, `moved`, `left`, `in_flight`.

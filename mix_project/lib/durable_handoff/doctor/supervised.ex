@@ -145,7 +145,7 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp elsewhere(name, answers) do
     own = name |> Host.storage() |> Host.StorageIdentity.of()
 
-    case for {node, %{storage: other}} <- answers, other not in [nil, own], do: node do
+    case Host.Count.elsewhere(answers, own) do
       [] ->
         []
 
@@ -172,24 +172,27 @@ defmodule DurableHandoff.Doctor.Supervised do
 
   defp store(name) do
     case Host.storage(name) do
-      {%{state: %Store{} = store}, _prefix} -> proof(Store.ensure_ready(store))
+      {%{state: %Store{} = store}, _prefix} -> with :ok <- proof(Store.ensure_ready(store)), do: refuses(name)
       nil -> {:store, :problem, "its store is not known: the supervisor is starting or stopping", "try again"}
-      _other_backend -> refuses(Host.refuses_stale_write?(name, @write_ms))
+      _other_backend -> refuses(name)
     end
   end
 
-  defp proof(:ok), do: {:store, :ok, "it answers, and has proved that one writer wins", nil}
+  # Proved within the last hour. Since then its disk may be full.
+  defp proof(:ok), do: :ok
 
   defp proof({:error, reason}) do
     {:store, :problem, "it does not answer as it must: #{inspect(reason)}",
      "see the errors of DurableHandoff.Store; a store without conditional writes cannot keep one owner for each server"}
   end
 
-  defp refuses(true), do: {:store, :ok, "it answers, and refuses a write over an object that is not there", nil}
-
-  defp refuses(false) do
-    {:store, :problem, "a conditional write that must be refused was not refused within #{@write_ms} ms",
-     "check that the store answers, that this node may write, and that it supports conditional writes"}
+  defp refuses(name) do
+    if Host.refuses_stale_write?(name, @write_ms) do
+      {:store, :ok, "it answers, and refuses a write over an object that is not there", nil}
+    else
+      {:store, :problem, "a conditional write that must be refused was not refused within #{@write_ms} ms",
+       "check that the store answers, that it has room, that this node may write, and that it supports conditional writes"}
+    end
   end
 
   defp list(names) do

@@ -6,7 +6,7 @@ defmodule DurableHandoff.Drain.Attempt do
   # Guarantees:
   #
   #   * It has no supervisor, belongs to no application, and traps exits: only the end of the VM stops it in the middle
-  #     of a rehome.
+  #     of a rehome, and another such process, which takes over from it (`leave_target/3`).
   #   * A server that is down and reserved for this node always has a live process that holds it. When the
   #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
   #     even after DurableServer has stopped. A store that fails is asked again until the reservation has run
@@ -45,7 +45,14 @@ defmodule DurableHandoff.Drain.Attempt do
   @typedoc "`latency_us`: the time of the move alone, without the sync before it, while the server still ran."
   @type result :: %{
           outcome: Native.outcome(),
-          why: nil | Rehome.why() | StoredFirst.why() | :final_write_failed | :store_takes_no_reads | :died,
+          why:
+            nil
+            | Rehome.why()
+            | StoredFirst.why()
+            | :final_write_failed
+            | :store_takes_no_reads
+            | :target_silent
+            | :died,
           latency_us: non_neg_integer()
         }
 
@@ -58,8 +65,8 @@ defmodule DurableHandoff.Drain.Attempt do
   process finds out where the server is and reports that as the result. In later phases it only takes over the
   server that the dead process held.
   """
-  @spec replace(Host.name(), Host.server(), phase(), nil | order()) :: {pid(), reference()}
-  def replace(supervisor, server, :attempting, order) do
+  @spec replace(Host.name(), Host.server(), phase() | :leaving, nil | order()) :: {pid(), reference()}
+  def replace(supervisor, server, phase, order) when phase in [:attempting, :leaving] do
     spawn_for(supervisor, server, &report(&1, Rehome.locate(supervisor, server, order.target), :died, 0))
   end
 
@@ -67,6 +74,29 @@ defmodule DurableHandoff.Drain.Attempt do
 
   def replace(supervisor, server, :displaced, _order),
     do: spawn_for(supervisor, server, &hold(%{&1 | unsure: :not_stored}))
+
+  @doc """
+  Starts a process in the place of `old`, whose attempt waits for a target that does not answer, and ends `old`.
+  For a server that has stopped. Should it start on that target after all, the next attempt finds it there, or
+  the one that stores its start later fails.
+  """
+  @spec leave_target(Host.name(), Host.server(), old :: pid()) :: {pid(), reference()}
+  def leave_target(supervisor, server, old) do
+    spawn_for(supervisor, server, fn attempt ->
+      monitor = Process.monitor(old)
+      Process.exit(old, :kill)
+
+      receive do
+        {:DOWN, ^monitor, :process, ^old, _killed} -> :ok
+      end
+
+      case Rehome.final_write(attempt.storage, server) do
+        :displaced -> report(attempt, {:displaced, :target}, :target_silent, 0)
+        :not_stored -> report(attempt, :not_stored, :final_write_failed, 0)
+        :unknown -> report(%{attempt | unsure: :not_stored}, {:displaced, :store}, :store_takes_no_reads, 0)
+      end
+    end)
+  end
 
   @doc "Starts the next attempt for the server that `pid` holds."
   @spec retry(pid(), order()) :: :ok

@@ -14,7 +14,7 @@ defmodule DurableHandoff.Drain.Attempts do
   @type running :: %{
           id: id(),
           order: nil | Attempt.order(),
-          phase: Attempt.phase() | :releasing,
+          phase: Attempt.phase() | :leaving | :releasing,
           monitor: reference()
         }
   @type t :: %__MODULE__{
@@ -71,6 +71,20 @@ defmodule DurableHandoff.Drain.Attempts do
     attempts = forget(attempts, pid)
     # The dead process may not have cleared the reservation yet.
     if phase == :releasing, do: release(attempts, id, server), else: take_over(attempts, id, server, phase, order)
+  end
+
+  @doc "Has the servers that have stopped for a silent target placed anew. DurableServer waits for that target."
+  @spec leave(t(), target :: String.t(), (id() -> Host.server())) :: t()
+  def leave(attempts, target, server_of) do
+    for {pid, %{phase: :attempting, order: %{target: ^target}} = running} <- attempts.running,
+        server = server_of.(running.id),
+        not Process.alive?(server.pid),
+        reduce: attempts do
+      attempts ->
+        {new, monitor} = Attempt.leave_target(attempts.supervisor, server, pid)
+        attempts = forget(attempts, pid)
+        put_in(attempts.running[new], %{running | phase: :leaving, monitor: monitor})
+    end
   end
 
   @spec forget(t(), pid()) :: t()

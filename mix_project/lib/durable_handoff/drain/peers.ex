@@ -4,7 +4,10 @@ defmodule DurableHandoff.Drain.Peers do
   #
   # Once a second, and whenever a node comes or goes, it asks the connected nodes
   # (`DurableHandoff.Host.Count`) whether they go down, and whether they have the modules of the drain. The
-  # drain gets `{DurableHandoff.Drain.Peers, nodes_asked, answers}`.
+  # drain gets `{DurableHandoff.Drain.Peers, nodes, answers, silent}` with the nodes that could be asked.
+  #
+  # A connected node that has not answered for two seconds is *silent*: it is suspended, or its network is lost.
+  # DurableServer waits up to 8 s for each start there. So nothing is sent there until it answers again.
   #
   # With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
   # heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it
@@ -13,22 +16,25 @@ defmodule DurableHandoff.Drain.Peers do
   # Guarantees: the drain never waits for it; one attempt to connect to a node at a time, and at most 10 at
   # once; at most 1,000 names in a drain become atoms. It ends with the drain.
 
-  alias DurableHandoff.{Clock, Deadline, Host}
+  alias DurableHandoff.{Clock, Deadline, Host, Log}
 
   @look_ms 1_000
+  @silent_ms 2_000
   @most_connecting 10
   @most_names 1_000
   @ask_ms 500
 
   @doc "Starts for the calling drain, which is to end by `deadline`."
   @spec start(snapshot :: map(), reconnect? :: boolean(), Deadline.t()) :: pid()
-  def start(%{supervisor: supervisor, modules: modules, view: view}, reconnect?, deadline) do
+  def start(%{supervisor: supervisor, modules: modules, view: view, late: late}, reconnect?, deadline) do
     drain = self()
 
     :proc_lib.spawn(fn ->
       Process.monitor(drain)
 
       state = %{
+        late: Map.new(late, &{&1, late_ms()}),
+        silent: [],
         drain: drain,
         supervisor: supervisor,
         modules: modules,
@@ -39,8 +45,8 @@ defmodule DurableHandoff.Drain.Peers do
         tried: %{}
       }
 
-      # The snapshot has just asked them.
-      state |> connect(view) |> await(Clock.after_ms(@look_ms))
+      # The snapshot has just asked them. Late ones are asked again at once.
+      state |> connect(view) |> await(Clock.after_ms(if(late == [], do: @look_ms, else: 0)))
     end)
   end
 
@@ -51,9 +57,17 @@ defmodule DurableHandoff.Drain.Peers do
     :ok
   end
 
+  @doc "A drain starts without the nodes that have not answered for this long."
+  @spec late_ms() :: pos_integer()
+  def late_ms, do: @ask_ms
+
   @doc "The names of the nodes out of reach in `view`."
   @spec out_of_reach(Host.View.t()) :: [String.t()]
-  def out_of_reach(view), do: for(node <- healthy(view), not node.connected, do: node.name)
+  def out_of_reach(view) do
+    names = for node <- healthy(view), not node.connected, do: node.name
+    # Silent ones, and those that have not been asked yet.
+    names -- Enum.map(Host.connected(names), &Atom.to_string/1)
+  end
 
   @doc "The names of the nodes in `view` that could take servers."
   @spec in_reach(Host.View.t()) :: [String.t()]
@@ -87,11 +101,13 @@ defmodule DurableHandoff.Drain.Peers do
   def advice([]), do: nil
 
   def advice(names) do
-    {shown, rest} = Enum.split(names, 10)
-    more = if rest == [], do: "", else: " and #{length(rest)} more"
-
-    "healthy by their heartbeats but not connected: #{Enum.join(shown, ", ")}#{more}; " <>
+    "healthy by their heartbeats but not connected: #{names(names)}; " <>
       "compare cookie, node names (basename) and connect_all on both sides"
+  end
+
+  defp names(names) do
+    {shown, rest} = Enum.split(names, 10)
+    Enum.join(shown, ", ") <> if(rest == [], do: "", else: " and #{length(rest)} more")
   end
 
   defp healthy(view) do
@@ -104,9 +120,24 @@ defmodule DurableHandoff.Drain.Peers do
     forget_requests()
     view = state.supervisor |> Host.View.build([], []) |> with_lost(state.view)
     nodes = Host.connected(Enum.map(view.nodes, & &1.name))
-    answers = Host.Count.ask(state.supervisor, state.modules, nodes, state.ask_ms)
-    send(state.drain, {__MODULE__, Enum.map(nodes, &Atom.to_string/1), answers})
-    %{state | view: view} |> connect(view) |> await(Clock.after_ms(@look_ms))
+    {answers, late} = Host.Count.ask_each(state.supervisor, state.modules, nodes, state.ask_ms)
+    # Not by the clock: after a pause of this VM one question is late, whatever the node has answered.
+    late = Map.new(late, &{&1, Map.get(state.late, &1, 0) + state.ask_ms})
+    silent = for {name, late_ms} <- late, late_ms >= @silent_ms, do: name
+    warn(state, silent -- state.silent)
+    send(state.drain, {__MODULE__, Enum.map(nodes, &Atom.to_string/1) -- Map.keys(late), answers, silent})
+    # A late node is asked again at once, until it answers or is silent.
+    pause_ms = if map_size(late) > length(silent), do: 0, else: @look_ms
+    %{state | view: view, late: late, silent: silent} |> connect(view) |> await(Clock.after_ms(pause_ms))
+  end
+
+  defp warn(_state, []), do: :ok
+
+  defp warn(%{supervisor: supervisor}, silent) do
+    text =
+      "connected, but without an answer for #{@silent_ms} ms: #{names(silent)}; no server moves there until one comes"
+
+    Log.warning(:nodes_silent, supervisor, text, nodes: silent)
   end
 
   # One poll serves all waiting requests.

@@ -59,6 +59,18 @@ defmodule DurableHandoff.Drain.Ready do
       else: :ok
   end
 
+  @doc "Logs the nodes on which the supervisor has another store. They may be other addresses of one store."
+  @spec warn_of_another_store(Host.name(), [String.t()]) :: :ok
+  def warn_of_another_store(_supervisor, []), do: :ok
+
+  def warn_of_another_store(supervisor, nodes) do
+    text =
+      "another store is configured on #{Enum.join(Enum.take(nodes, 10), ", ")} (#{length(nodes)} nodes): unless it is the " <>
+        "same one, no server that is moved there starts; compare backend, bucket, path and endpoint"
+
+    Log.warning(:another_store, supervisor, text, nodes: nodes)
+  end
+
   defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
 
   # Without the mark other nodes may still send servers here. The drain still moves what it can.

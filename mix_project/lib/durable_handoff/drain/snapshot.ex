@@ -14,7 +14,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   @wait_for_lost_ms 5_000
 
   @enforce_keys [:supervisor, :servers, :entries, :excluded, :modules, :stickies, :counts, :asked]
-  defstruct @enforce_keys ++ [:source, :view, :only, :rebalance, lately: []]
+  defstruct @enforce_keys ++ [:source, :view, :only, :rebalance, lately: [], late: []]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
@@ -25,6 +25,7 @@ defmodule DurableHandoff.Drain.Snapshot do
           stickies: [[Host.sticky_level()]],
           counts: Host.Count.t(),
           asked: MapSet.t(String.t()),
+          late: [String.t()],
           source: map(),
           view: Host.View.t(),
           only: nil | String.t(),
@@ -47,7 +48,7 @@ defmodule DurableHandoff.Drain.Snapshot do
     {moving, excluded} = select(scope, name, options, deadline)
     {lately, moving} = split_lately(scope, moving)
     {modules, stickies, entries} = for_engine(name, moving)
-    {asked, counts} = counts(name, modules, deadline, scope)
+    {asked, late, counts} = counts(name, modules, deadline, scope)
 
     snapshot = %__MODULE__{
       supervisor: name,
@@ -60,7 +61,8 @@ defmodule DurableHandoff.Drain.Snapshot do
       modules: modules,
       stickies: stickies,
       counts: counts,
-      asked: asked
+      asked: asked,
+      late: late
     }
 
     view = current_view(snapshot)
@@ -193,8 +195,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     {modules, stickies, entries}
   end
 
-  # Contains only what the planner needs for these servers. A node counts as connected only after it was
-  # asked, even if it did not answer.
+  # Contains only what the planner needs for these servers. A node counts as connected only after it has
+  # answered, even if it does not know the question; at first also if it had less than half a second for that.
   defp current_view(%{supervisor: name, modules: modules} = snapshot) do
     variables = for levels <- snapshot.stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, snapshot.counts)
@@ -225,7 +227,9 @@ defmodule DurableHandoff.Drain.Snapshot do
     known = if match?({:rebalance, _settings}, scope), do: Enum.map(view.nodes, & &1.name), else: Peers.in_reach(view)
     connected = Host.connected(known)
     ask_ms = Deadline.ask_ms(deadline, Clock.now_us())
-    {MapSet.new(connected, &Atom.to_string/1), Host.Count.ask(name, modules, connected, ask_ms)}
+    {counts, late} = Host.Count.ask_each(name, modules, connected, ask_ms)
+    late = if ask_ms >= Peers.late_ms(), do: late, else: []
+    {MapSet.new(Enum.map(connected, &Atom.to_string/1) -- late), late, counts}
   end
 
   defp source(name, options, view) do

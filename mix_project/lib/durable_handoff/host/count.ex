@@ -39,14 +39,21 @@ defmodule DurableHandoff.Host.Count do
   nodes together.
   """
   @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
-  def ask(name, modules, nodes, timeout_ms) do
-    answers = :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms)
+  def ask(name, modules, nodes, timeout_ms), do: name |> ask_each(modules, nodes, timeout_ms) |> elem(0)
+
+  @doc "The same, and the names of the nodes that did not answer in time. One without this library answers that."
+  @spec ask_each(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: {t(), late :: [String.t()]}
+  def ask_each(name, modules, nodes, timeout_ms) do
+    answers = Enum.zip(nodes, :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms))
     prefix = prefix(name)
 
-    for {node, {:ok, answer}} <- Enum.zip(nodes, answers),
-        answer = known(answer, prefix),
-        into: %{},
-        do: {Atom.to_string(node), answer}
+    known =
+      for {node, {:ok, answer}} <- answers,
+          answer = known(answer, prefix),
+          into: %{},
+          do: {Atom.to_string(node), answer}
+
+    {known, for({node, {:error, {:erpc, :timeout}}} <- answers, do: Atom.to_string(node))}
   end
 
   defp known(%{at_ms: _, prefix: other}, prefix) when other != nil and prefix != nil and other != prefix, do: @absent
@@ -59,6 +66,10 @@ defmodule DurableHandoff.Host.Count do
   @doc "The nodes that answered that no such supervisor runs there."
   @spec absent(t()) :: [String.t()]
   def absent(answers), do: for({name, %{absent: true}} <- answers, do: name)
+
+  @doc "The nodes that answered that their supervisor has another store than this node's, by its identity `own`."
+  @spec elsewhere(t(), own :: nil | String.t()) :: [String.t()]
+  def elsewhere(answers, own), do: for({name, %{storage: other}} <- answers, other not in [nil, own], do: name)
 
   @doc "This node's answer, nil when the supervisor `name` is not up."
   @spec here(Host.name(), [module()]) :: answer() | nil

@@ -17,7 +17,7 @@ defmodule DurableHandoff.Drain.PeersTest do
     view = Host.View.build(:no_host, [], [])
     names = for n <- 1..25, do: "peers-#{System.unique_integer([:positive])}-#{n}@127.0.0.1"
     nodes = for name <- names, do: %{name: name, connected: false, draining: false, stamp_ms: view.now_ms}
-    snapshot = %{supervisor: :no_host, modules: [], view: %{view | nodes: nodes}}
+    snapshot = %{supervisor: :no_host, modules: [], late: [], view: %{view | nodes: nodes}}
     peers = Peers.start(snapshot, true, Deadline.drain(Clock.now_us(), 30_000))
 
     wait_until(fn ->

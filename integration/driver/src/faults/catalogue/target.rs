@@ -5,6 +5,15 @@ use crate::beam::commands::Outage;
 use crate::faults::scene::Scene;
 use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
 
+/// One target is suspended until the source has ended.
+fn suspend_until_the_end(scene: &mut Scene) -> Result<()> {
+    let (source, target) = (scene.source(), scene.target());
+    scene.cluster.node_mut(target).pause()?;
+    scene.terminate(source)?;
+    scene.await_end(source)?;
+    scene.cluster.node_mut(target).resume()
+}
+
 /// The store refuses what one target asks for, until the source has ended.
 fn cut_from_store(scene: &mut Scene) -> Result<()> {
     let (source, target) = (scene.source(), scene.target());
@@ -59,6 +68,28 @@ pub const FAULTS: &[Fault] = &[
             scene.drain_until_moved(0.1, 0.5)?;
             scene.cluster.node_mut(target).pause()?;
             scene.let_pass(5_000, "the target does not answer")?;
+            scene.cluster.node_mut(target).resume()
+        },
+    },
+    Fault {
+        name: "target-suspended",
+        done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and goes on when \
+               the source has ended.",
+        happens: "No server is stopped for it; everything goes to the other target.",
+        setup: MOVES_ALL,
+        inject: suspend_until_the_end,
+    },
+    Fault {
+        name: "target-suspended-during",
+        done: "One of two targets is suspended (SIGSTOP) at a random point between a tenth and half of the drain, keeps its connections, and \
+               goes on when the source has ended.",
+        happens: "Servers that had stopped for it start on the other target after two seconds; all servers move.",
+        setup: MOVES_ALL,
+        inject: |scene| {
+            let (source, target) = (scene.source(), scene.target());
+            scene.drain_until_moved(0.1, 0.5)?;
+            scene.cluster.node_mut(target).pause()?;
+            scene.await_end(source)?;
             scene.cluster.node_mut(target).resume()
         },
     },
