@@ -34,6 +34,23 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 10, stored: %{stored: 0, unchanged: 10, failed: 0}} = await_drain(draining)
   end
 
+  @tag guarantee: "A drain never makes things worse than no drain"
+  test "the store takes no writes when a drain begins, and no state has changed: no server is stopped",
+       %{a: a, b: b, c: c} = context do
+    opts = Keyword.put(context.opts, :handoff_on_shutdown, enabled: true, timeout_ms: 8_000)
+    {:ok, app} = start_children(a, [{DurableHandoff.Supervisor, opts}])
+    for node <- [b, c], do: start_handoff(context, node)
+    await_heartbeats([a, b, c], context.sup)
+    start_servers(context, a, 4)
+    listen_to_telemetry(a)
+    SimulatedStore.configure(context.store, outage: :writes)
+    stop_children(a, app)
+
+    assert_receive {:event, [:durable_handoff, :drain, :stop], _measurements, %{report: report}}, 60_000
+    assert %{moved: 0, total: 4, stored: %{unchanged: 4}} = report
+    assert Enum.uniq(outcomes()) == [{:untouched, :store}]
+  end
+
   test "the last states are being written: the drain takes its snapshot, and moves no server",
        %{a: a} = context do
     start_cluster(context)
@@ -272,6 +289,15 @@ defmodule Handoff.StoredFirstTest do
   defp await_drain(task) do
     assert {:ok, report} = await_task(task)
     report
+  end
+
+  # The outcomes of the attempts of a drain that has ended.
+  defp outcomes do
+    receive do
+      {:event, [:durable_handoff, :attempt, _how], _duration, %{outcome: outcome}} -> [outcome | outcomes()]
+    after
+      0 -> []
+    end
   end
 
   defp progress(context, node) do

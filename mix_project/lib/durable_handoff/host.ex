@@ -261,6 +261,8 @@ defmodule DurableHandoff.Host do
   # This write always fails: no object has this etag, and there is no object with this key.
   @probe_key "__durable_handoff/probe"
   @probe_etag "1"
+  # As large as a small state: a disk that is full may still have room for a few bytes.
+  @probe_body %{"probe" => String.duplicate("-", 4_096)}
 
   @doc """
   Whether the store refuses, as it must, an update of an object that does not exist. A store that accepts no
@@ -270,7 +272,7 @@ defmodule DurableHandoff.Host do
   def refuses_stale_write?(name, timeout_ms) do
     with {backend, prefix} <- storage(name) do
       opts = [etag: @probe_etag, max_retries: 0, timeout: timeout_ms]
-      arguments = [backend, prefix <> @probe_key, %{}, opts]
+      arguments = [backend, prefix <> @probe_key, @probe_body, opts]
       write = Task.async(fn -> perform(DurableServer.StorageBackend, :put_object, arguments) end)
       # A backend may ignore the time limit.
       match?(

@@ -13,6 +13,7 @@ defmodule DurableHandoff.Drain.Ready do
 
   alias DurableHandoff.{Clock, Cordon, Deadline, Host, Log}
   alias DurableHandoff.Drain.{Peers, Progress, Snapshot, Storing}
+  alias DurableHandoff.Host.Sync
 
   @progress_ms 1_000
   # An earlier snapshot is not used.
@@ -28,8 +29,11 @@ defmodule DurableHandoff.Drain.Ready do
   @spec await(drain()) :: drain()
   def await(%{why: why, storing: storing, deadline: deadline} = drain) when why in [:shutdown, :request] do
     drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(deadline))}
+    marks? = why == :shutdown and Host.Mark.mark(drain.supervisor) != :final
+    # A shutdown's mark writes a heartbeat.
+    since_ms = System.system_time(:millisecond) - if(marks?, do: 0, else: Host.max_heartbeat_age_ms())
     mark(drain)
-    await_stored(drain)
+    await_stored(drain, since_ms)
   end
 
   def await(drain), do: %{drain | storing: Storing.none(), stays?: true}
@@ -89,14 +93,16 @@ defmodule DurableHandoff.Drain.Ready do
     if Host.Mark.mark(supervisor) == :final, do: :ok, else: Host.Mark.stop(supervisor, Deadline.mark_ms(drain.deadline))
   end
 
-  defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain) do
+  defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain, since_ms) do
     drain = await_storing(drain)
     counts = Storing.counts(drain.storing)
     level = if counts.failed > 0, do: :warning, else: :info
     total = Host.count(supervisor)
     elapsed_us = Clock.now_us() - deadline.begin_us
     Log.write(level, :states_stored, supervisor, Progress.stored(counts, total, elapsed_us), counts)
-    %{drain | trust_store?: all_stored?(counts, total)}
+    # Where no state had to be written, only the heartbeat shows that the store takes writes.
+    written? = counts.stored > 0 or Sync.beat_since?(supervisor, since_ms)
+    %{drain | trust_store?: all_stored?(counts, total) and written?}
   end
 
   # A store that hangs has failed no write yet, so the counts must also add up to all servers.

@@ -114,8 +114,17 @@ defmodule DurableHandoff.Host.Sync do
     since_ms = System.system_time(:millisecond)
 
     if Mark.mark(name) == :final and Host.heartbeats_in_storage?(name),
-      do: Mark.stop(name, timeout_ms) == :ok and own_stamp_ms(name) >= since_ms,
+      do: Mark.stop(name, timeout_ms) == :ok and beat_since?(name, since_ms),
       else: Host.refuses_stale_write?(name, timeout_ms)
+  end
+
+  @doc "Whether the store has taken a heartbeat of this node since `since_ms`. True where heartbeats are kept elsewhere."
+  @spec beat_since?(Host.name(), since_ms :: integer()) :: boolean()
+  def beat_since?(name, since_ms) do
+    own = Atom.to_string(node())
+
+    not Host.heartbeats_in_storage?(name) or
+      Enum.any?(Host.View.build(name, [], []).nodes, &(&1.name == own and &1.stamp_ms >= since_ms))
   end
 
   @doc """
@@ -184,11 +193,6 @@ defmodule DurableHandoff.Host.Sync do
     end
   rescue
     ArgumentError -> nil
-  end
-
-  defp own_stamp_ms(name) do
-    own = Atom.to_string(node())
-    Enum.find_value(Host.View.build(name, [], []).nodes, 0, &(&1.name == own && &1.stamp_ms))
   end
 
   defp host?(DurableServer), do: true
