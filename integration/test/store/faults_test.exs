@@ -115,7 +115,7 @@ defmodule Store.FaultsTest do
     end
   end
 
-  describe "what the store is told" do
+  describe "requests to the store" do
     test "consistent reads and conditional writes have the leader header, others do not", %{proxy: proxy} do
       state = open(proxy, read_your_writes: false)
       header = fn -> for %{headers: headers} <- Proxy.requests(proxy), do: headers["x-tigris-consistent"] end

@@ -55,8 +55,8 @@ fn arrivals_that_a_heartbeat_reports_are_not_counted_twice() {
 }
 
 /// Moves 200 servers, forty at a time, to a@h and b@h, which start empty. In every round a@h writes a
-/// heartbeat after the servers in flight were registered there and before the source knows. `numbers` sets
-/// the numbers in that heartbeat. b@h writes none. Returns the number of servers that each got.
+/// heartbeat when the servers in flight are registered there and the source does not know it yet. `numbers`
+/// sets the numbers in that heartbeat. b@h writes none. Returns the number of servers that each got.
 fn split_beside_heartbeats(numbers: impl Fn(u64, NodeView) -> NodeView) -> (usize, usize) {
     let (mut on_a, mut on_b) = (0, 0);
     let seen = |now_ms, on_a, wrote_ms| ClusterView {

@@ -77,7 +77,7 @@ impl ViewParts {
         let bytes = self.bytes + part.nodes.iter().map(weight).sum::<usize>();
         if part.part != self.next || part.part == 0 || part.part > part.parts {
             *self = ViewParts::default();
-            return Err(Error::Field { field: "part", takes: "the part after the one before" });
+            return Err(Error::Field { field: "part", takes: "the next part" });
         }
         if total > MAX_NODES {
             *self = ViewParts::default();

@@ -61,7 +61,7 @@ impl NoAnswer {
         }
     }
 
-    /// Prints the reason on standard error, followed by `at_work` if the operation may go on.
+    /// Prints the reason on standard error, followed by `at_work` if the operation may still be running.
     pub(super) fn say(&self, name: &NodeName, at_work: &str) -> Exit {
         say(&match self {
             NoAnswer::Unreachable(why) => format!("{name} cannot be reached: {why}"),

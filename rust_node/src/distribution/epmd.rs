@@ -108,10 +108,10 @@ impl Drop for Registration {
     }
 }
 
-/// Registers this node as hidden, and again whenever the port mapper forgets.
+/// Registers this node as hidden, and again whenever EPMD has lost the registration.
 ///
 /// # Errors
-/// [`PortMapperError`], for the first time; later ones are logged and tried again.
+/// [`PortMapperError`] if the first registration fails; later failures are logged, and it tries again.
 pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registration, PortMapperError> {
     let (connection, creation) = register_once(epmd_port, name, port).await?;
     let name = name.to_owned();

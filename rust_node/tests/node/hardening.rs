@@ -176,7 +176,7 @@ async fn two_hundred_half_open_handshakes(host: IpAddr) {
         half_open.push(TcpStream::connect((node.address, node.port)).await.expect("accepted"));
     }
     eventually("some are turned away", async || node.metric(too_many).await > 0.0).await;
-    assert!(connected.ping().await, "who was there before is served");
+    assert!(connected.ping().await, "an earlier connection is still served");
     let all = half_open.len() as f64;
     let ended = async || node.metric(too_many).await + node.metric(given_up).await >= all;
     eventually("each was turned away or given up", ended).await;

@@ -62,7 +62,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
         }),
         row("moves per server", "starts after the first one", &|m| format!("{:.2}", m.moves_per_server)),
         row("unreachable", "servers that did not answer at the end", &|m| m.unreachable.to_string()),
-        row("altered states", "documents that are not what they were at the start", &|m| m.altered_states.to_string()),
+        row("altered states", "documents that differ from the start", &|m| m.altered_states.to_string()),
     ];
     if report.modes.iter().any(|(_, m)| !m.decided_by.is_empty()) {
         rows.push(row("decided by", "drains by who decided in them, as their own reports say", &|m| {

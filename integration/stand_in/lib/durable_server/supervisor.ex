@@ -4,7 +4,7 @@ defmodule DurableServer.Supervisor do
 
       {DurableServer.Supervisor, name: MyApp.Durable, prefix: "myapp/", backend: {MyBackend, []}}
 
-  Children, in the order of their start, one for all; stopped in reverse:
+  Children (`:one_for_all`), in the order of their start; they stop in reverse:
 
       Group > registries > Task.Supervisor > DynamicSupervisor > heartbeat watchdog > LifecycleManager > Terminator
 

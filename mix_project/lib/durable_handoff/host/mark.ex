@@ -61,8 +61,7 @@ defmodule DurableHandoff.Host.Mark do
   end
 
   @doc """
-  Completes a `cordon/1` or `uncordon/1` whose process was killed. Must not run at the same time as another
-  one.
+  Completes a `cordon/1` or `uncordon/1` whose process was killed. Calls must not run at the same time.
   """
   @spec repair(Host.name()) :: {:ok, t()} | {:error, :supervisor_not_running}
   def repair(name) do
@@ -103,9 +102,9 @@ defmodule DurableHandoff.Host.Mark do
   millisecond later and the mark in its meta. Other nodes use the newest heartbeat of a node, so this copy
   counts until DurableServer writes its next one.
 
-  `:joined`: the process has joined, or joined again because DurableServer's newest heartbeat has another mark
-  (one that was being written can). `:waiting`: DurableServer has not written its next heartbeat yet. `:told`:
-  it has, with the current mark.
+  `:joined`: the process has joined, or has joined again because DurableServer's newest heartbeat has another
+  mark (its write can have begun before the change). `:waiting`: DurableServer has not written its next
+  heartbeat yet. `:told`: it has, with the current mark.
   """
   @spec announce(Host.name()) :: :joined | :waiting | :told
   def announce(name) do

@@ -15,7 +15,7 @@ defmodule DurableHandoff.Host.StoredStateTest do
     def from_object_store_term(%{"vsn" => _, "state" => _, "meta" => "of a later version"}), do: :some_other_answer
     def from_object_store_term(%{"vsn" => _, "state" => _, "meta" => "bare"}), do: @stored
     def from_object_store_term(%{"vsn" => _, "state" => _, "meta" => "raises"}), do: raise("no")
-    # As main does; 0.1.1 to 0.1.4 too, with another text.
+    # As DurableServer's main branch and 0.1.1 to 0.1.4 do; the latter have another text.
     def from_object_store_term(%{"vsn" => _, "state" => _, "meta" => <<_::binary>>}),
       do: {:error, ArgumentError.exception("invalid persisted metadata: invalid base64")}
 

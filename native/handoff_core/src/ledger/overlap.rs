@@ -7,8 +7,8 @@
 //! node's share would go to other nodes.
 //!
 //! Guarantee: an overlap never exceeds what the ledger counts, and is never less than what the report may
-//! have missed. Within this range the projection stays as it was before the report: servers that this drain
-//! has sent do not change it, and only the difference that they do not explain does.
+//! have missed. Within this range the projection changes only by the part of a report's difference that the
+//! servers sent by this drain do not explain.
 
 use crate::ids::ModuleId;
 use crate::view::{NodeView, Scope};

@@ -238,8 +238,8 @@ impl World {
         }
     }
 
-    /// A node that starts writes a heartbeat at once. A running one wrote its last at some time within the
-    /// interval before.
+    /// A node that starts writes a heartbeat at once. A node that already runs wrote its latest one at a
+    /// random time within the last interval.
     pub(super) fn first_heartbeat(&mut self, node: NodeIndex) {
         let spec = self.cluster.node(node).spec.clone();
         if !self.cluster.node(node).alive {

@@ -65,7 +65,7 @@ impl Sink for Builder {
                 self.open.push((Value::Object(Vec::new()), None));
                 return Ok(());
             }
-            Event::ArrayEnd | Event::ObjectEnd => self.open.pop().expect("what is closed was open").0,
+            Event::ArrayEnd | Event::ObjectEnd => self.open.pop().expect("an array or object was open").0,
             Event::Null => Value::Null,
             Event::Bool(value) => Value::Bool(value),
             Event::Integer(value) => Value::Integer(value),
