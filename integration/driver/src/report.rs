@@ -167,7 +167,7 @@ impl ModeReport {
             (self.lost_increments, "acknowledged increments are lost"),
             (self.extra_increments, "increments are counted twice"),
             (self.double_owners as u64, "servers started while another process of them had not stopped"),
-            (self.altered_states as u64, "states are not what they were"),
+            (self.altered_states as u64, "states differ from the start"),
         ];
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
     }
@@ -369,7 +369,7 @@ mod tests {
             report.broken(),
             [
                 "handoff (node): 3 acknowledged increments are lost",
-                "handoff (node): 1 states are not what they were",
+                "handoff (node): 1 states differ from the start",
                 "handoff (node): 2 servers do not answer",
                 "handoff (node): embedded decided in 1 drains"
             ]

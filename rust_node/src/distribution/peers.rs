@@ -117,7 +117,7 @@ impl Peers {
         self.links.values().all(|link| link.queue.is_empty())
     }
 
-    /// Queues a frame. A peer that has not read the frames queued before is dropped.
+    /// Queues a frame. A peer that has not read the frames already queued is dropped.
     pub(super) fn push(&self, peer: &str, frame: Vec<u8>) -> Result<(), SendError> {
         let link = self.links.get(peer).filter(|link| !link.end.is_cancelled()).ok_or(SendError::NotConnected)?;
         link.queue.push(frame).inspect_err(|error| {

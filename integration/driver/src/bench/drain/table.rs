@@ -159,7 +159,7 @@ mod tests {
     fn a_violation_is_reported_with_store_and_contender() {
         let mut report = report();
         assert!(report.broken().is_empty());
-        report.stores[0].rows[1].broken.push("3 states are not what they were".into());
-        assert_eq!(report.broken(), ["8 slots x 10 ms, durable_handoff: 3 states are not what they were"]);
+        report.stores[0].rows[1].broken.push("3 states differ from the start".into());
+        assert_eq!(report.broken(), ["8 slots x 10 ms, durable_handoff: 3 states differ from the start"]);
     }
 }

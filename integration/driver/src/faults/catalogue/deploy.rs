@@ -63,7 +63,7 @@ pub const FAULTS: &[Fault] = &[
         setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
         inject: |scene| {
             scene.terminate(scene.source())?;
-            scene.let_pass(SOON_MS, "another node is about to be told")?;
+            scene.let_pass(SOON_MS, "another node will be told")?;
             scene.terminate(scene.target())
         },
     },
