@@ -111,7 +111,7 @@ defmodule Handoff.TakeoverTest do
     SimulatedStore.pause(context.store, {:put, storage_key(context, "s2")})
     spawn(fn -> :erpc.cast(doomed, Application, :stop, [app]) end)
 
-    # All servers but one have stopped and run again. The last write of that one server arrives late or not at all.
+    # All servers but one have stopped and run again. The last write of that one arrives late or not at all.
     wait_until(fn -> keys -- Map.keys(placement(context, [a, b])) == ["s2"] end)
     for node <- [a, b], do: put_row(context, node, before, 0)
     kill(doomed)

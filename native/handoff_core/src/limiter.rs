@@ -134,8 +134,8 @@ pub enum Verdict {
     Neutral,
 }
 
-/// An attempt that has taken this many times the usual duration ([`Limiter::typical_latency`]) does not wait for the
-/// store.
+/// An attempt that has taken this many times the usual duration ([`Limiter::typical_latency`]) waits for
+/// something other than the store.
 const OVERDUE: u64 = 4;
 /// How long no attempt must end before a canary starts, if nothing was measured yet.
 const FIRST_PATIENCE: Micros = Micros::from_millis(1_000);
