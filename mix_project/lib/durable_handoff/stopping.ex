@@ -41,9 +41,9 @@ defmodule DurableHandoff.Stopping do
   Notes that this VM goes down, has all servers store their state, and marks all supervisors. Returns when
   they are marked, after about five seconds at the latest.
 
-  Errors: `{:not_marked, %{supervisor => reason}}`: these are not marked yet; their drains, or the next heartbeats, do it.
-  `:application_not_started`: without the application it is unknown which supervisors there are. The moment is still
-  noted.
+  Errors: `{:not_marked, %{supervisor => reason}}`: these are not marked yet; their drains or their next
+  heartbeats will mark them. `:application_not_started`: without the application it is unknown which supervisors
+  exist. The moment is still noted.
   """
   @spec prepare() :: :ok | {:error, :application_not_started | {:not_marked, %{Host.name() => term()}}}
   def prepare do
@@ -70,7 +70,7 @@ defmodule DurableHandoff.Stopping do
 
     for {name, reason} <- failed do
       shown = inspect(reason, limit: 10, printable_limit: 200)
-      text = "could not mark this node as draining; its drain, or its next heartbeat, does it: #{shown}"
+      text = "could not mark this node as draining; its drain or its next heartbeat will do it: #{shown}"
       Log.warning(:mark_failed, name, text, reason: reason)
     end
 

@@ -1,13 +1,13 @@
 defmodule DurableHandoff.Drain.Ready do
   @moduledoc false
-  # What a drain does before its first move: it marks this node, waits until servers have stored their state, and takes
-  # its snapshot.
+  # What a drain does before its first move: it marks this node, waits until servers have stored their state,
+  # and takes its snapshot.
   #
   # Guarantees:
   #
   #   * Nothing is moved before every server that runs here was asked to store its state.
-  #   * It ends when the engine's part of the drain ends (`DurableHandoff.Deadline`), and at once on a cancel or
-  #     when a process that the drain watches is gone. It leaves those messages to the drain, and all others.
+  #   * It ends when the engine has to be done (`DurableHandoff.Deadline`), and at once when the drain is
+  #     cancelled or a process that the drain watches is gone. All messages for the drain stay in the mailbox.
   #
   # It runs in the drain's process, and takes and returns the drain's state.
 
@@ -16,15 +16,15 @@ defmodule DurableHandoff.Drain.Ready do
   alias DurableHandoff.Host.Sync
 
   @progress_ms 1_000
-  # An earlier snapshot is not used.
+  # The maximum age of a snapshot that was taken while states were stored.
   @oldest_snapshot_us 500_000
 
   @typedoc "The state of a `DurableHandoff.Drain`."
   @type drain :: map()
 
   @doc """
-  Marks the node and waits. The drain reads nothing from the store before. A move and a rebalance do neither: each of
-  their servers stores its state only in its own attempt.
+  Marks the node and waits until servers have stored their state. Nothing reads the store before. A move and a
+  rebalance do neither: each of their servers stores its state only in its own attempt.
   """
   @spec await(drain()) :: drain()
   def await(%{why: why, storing: storing, deadline: deadline} = drain) when why in [:shutdown, :request] do
