@@ -1,5 +1,5 @@
 defmodule VerifiedTest do
-  @moduledoc "VERIFIED.md says what the files it is made from say."
+  @moduledoc "VERIFIED.md matches the files from which it is generated."
 
   use ExUnit.Case, async: true
 

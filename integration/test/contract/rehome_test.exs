@@ -366,7 +366,7 @@ defmodule Contract.RehomeTest do
     assert meta.restart_attempt_ttl > now
   end
 
-  # Down, reserved for `source`, and started on `target` at the next try.
+  # The server is down and reserved for `source`, and starts on `target` at the next try.
   defp assert_displaced_not_lost(context, source, target, module) do
     assert_displaced(context, source)
     assert_moves_now(context, source, target, module)

@@ -123,7 +123,7 @@ defmodule Handoff.StoppingTest do
 
     before = call(a, Process, :whereis, [stopping])
     call(a, :gen_event, :delete_handler, [:erl_signal_server, ours, :removed])
-    # It has been told by then.
+    # After these two calls it has handled the removal.
     for request <- [:suspend, :resume], do: :ok = call(a, :sys, request, [before])
     assert call(a, Process, :whereis, [stopping]) == before
   end

@@ -84,7 +84,7 @@ defmodule DurableHandoff.Cordon do
 
   @impl true
   def handle_info(:look, state), do: {:noreply, announce(%{state | timer: nil})}
-  # What is dispatched to the group of heartbeats comes to all its members.
+  # Messages to the heartbeat group reach all members, including this process.
   def handle_info(_not_ours, state), do: {:noreply, state}
 
   defp uncordon(before, %{supervisor: supervisor} = state) do

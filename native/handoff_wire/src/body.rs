@@ -88,8 +88,8 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// A message whose elements are its fields, in this order. The fields in braces are in a map, which is the last
-/// element; earlier releases do not send the one behind the semicolon.
+/// A message whose elements are its fields, in this order. The fields in braces are in a map, which is the
+/// last element. Earlier releases do not send the field after the semicolon.
 macro_rules! body {
     ($name:ident = $kind:literal: $($field:ident),* $(; $map:ident { $($key:ident),* $(; $later:ident)? })?) => {
         impl $crate::body::Body for $name {

@@ -5,7 +5,7 @@ defmodule DurableHandoff.Leftovers.Announcement do
   alias DurableHandoff.{Clock, Host, Log, Telemetry}
   alias DurableHandoff.Leftovers.Adoption
 
-  @doc "Of `left` servers that a drain could not move, `targets` have accepted some, by node."
+  @doc "Logs how many of the `left` servers of a drain each of `targets` has accepted."
   @spec offered(Host.name(), pos_integer(), %{String.t() => pos_integer()}) :: :ok
   def offered(supervisor, left, targets) do
     accepted = targets |> Map.values() |> Enum.sum()
@@ -17,28 +17,28 @@ defmodule DurableHandoff.Leftovers.Announcement do
     Telemetry.leftovers_offer(supervisor, left, targets)
   end
 
-  @doc "The process that offers them has crashed."
+  @doc "Logs that the process that offers the servers has crashed."
   @spec not_offered(Host.name(), term()) :: :ok
   def not_offered(supervisor, reason) do
     text = "servers that were not moved could not be offered to other nodes: #{inspect(reason, limit: 20)}"
     Log.error(:leftovers_not_offered, supervisor, text, reason: reason)
   end
 
-  @doc "All receivers before this one are gone, the last of them on `node`."
+  @doc "Logs that all earlier receivers are gone, the last of them on `node`."
   @spec taken_over(Host.name(), Adoption.t(), node()) :: :ok
   def taken_over(supervisor, %{source: source, pending: pending}, node) do
     text = "taking over #{length(pending)} servers that #{source} left from #{node}"
     Log.info(:leftovers_taken_over, supervisor, text, source: source, servers: length(pending))
   end
 
-  @doc "The registry sends no events."
+  @doc "Logs that the receiver gets no events from the registry."
   @spec poll_only(Host.name(), term()) :: :ok
   def poll_only(supervisor, reason) do
     text = "could not subscribe to the registry, polling only: #{inspect(reason, limit: 10)}"
     Log.warning(:leftovers_poll_only, supervisor, text, reason: reason)
   end
 
-  @doc "All servers of an adoption are settled."
+  @doc "Logs that all servers of an adoption are settled, and sends the event."
   @spec ended(Host.name(), Adoption.t()) :: :ok
   def ended(supervisor, adoption) do
     level = if adoption.dropped == %{}, do: :info, else: :warning
