@@ -44,7 +44,7 @@ defmodule Handoff.StoredEarlyTest do
 
   test "the store takes no heartbeat when the drain begins: no move waits for the mark, which SIGTERM has set",
        %{a: a, b: b} = context do
-    start_with_slow_child(context, a, true)
+    start_handoff(context, a, after: [{HeldChild, {self(), 60_000}}])
     start_handoff(context, b)
     await_heartbeats(context.nodes, context.sup)
     keys = start_servers(context, a, 3)
