@@ -1,4 +1,4 @@
-//! The limit of open files, of which every connection is one.
+//! The limit of open files; every connection is an open file.
 
 use std::cmp::min;
 

@@ -1,5 +1,5 @@
 defmodule Handoff.SilentTargetTest do
-  @moduledoc "A target is suspended (SIGSTOP): it keeps its connections and answers nothing."
+  @moduledoc "A target is suspended (SIGSTOP): it keeps its connections but does not answer."
 
   use HandoffCase, nodes: 2
 

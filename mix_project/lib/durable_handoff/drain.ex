@@ -326,7 +326,7 @@ defmodule DurableHandoff.Drain do
     %{drain | session: session}
   end
 
-  # To the engine a target that does not answer is one that is not connected.
+  # For the engine a target that does not answer counts as not connected.
   defp silent(name, drain) do
     drain = if name in drain.snapshot.asked, do: node_down(drain, name), else: drain
     %{drain | attempts: Attempts.leave(drain.attempts, name, &Snapshot.server(drain.snapshot, &1))}

@@ -261,7 +261,7 @@ defmodule DurableHandoff.Host do
   # This write always fails: no object has this etag, and there is no object with this key.
   @probe_key "__durable_handoff/probe"
   @probe_etag "1"
-  # As large as a small state: a disk that is full may still have room for a few bytes.
+  # As large as a small state, because a full disk may still have room for a few bytes.
   @probe_body %{"probe" => String.duplicate("-", 4_096)}
 
   @doc """

@@ -231,8 +231,8 @@ fn make(directory: &Path, root: &Path) -> Result<(), Error> {
     }
 }
 
-/// The directory in which a name is about to change. Opened before that: without a free file descriptor the change
-/// must fail as a whole, or it would be reported as failed and be there.
+/// The directory in which a name is about to change. It is opened before the change: otherwise, without a
+/// free file descriptor, a change would be made and then reported as failed.
 struct Parent(#[cfg(unix)] File);
 
 impl Parent {
@@ -305,7 +305,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 mod tests {
     use super::*;
 
-    /// As on a full disk: no temporary file can be written. A drain asks a store for such a write before it stops a
+    /// As on a full disk, no temporary file can be written. A drain makes such a write before it stops a
     /// server.
     #[tokio::test]
     async fn a_directory_that_takes_no_files_says_so_even_to_a_write_whose_condition_does_not_hold() {

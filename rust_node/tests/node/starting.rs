@@ -1,11 +1,11 @@
-//! A node that starts where a machine gives it little, or is told to stop at once.
+//! A node that starts with a low limit of open files, or is told to stop at once.
 
 use std::process::Command;
 
 use crate::support::{BINARY, COOKIE, Node, Process, node_name};
 use tokio::net::TcpListener;
 
-/// A node that may open this many files: the soft limit, the hard limit or both.
+/// Starts a node with a limit of open files: soft, hard or both.
 fn limited(limit: &str) -> Node {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY]);

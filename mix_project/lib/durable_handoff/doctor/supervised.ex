@@ -178,7 +178,7 @@ defmodule DurableHandoff.Doctor.Supervised do
     end
   end
 
-  # Proved within the last hour. Since then its disk may be full.
+  # The store has passed the race within the last hour. Its disk may have become full since.
   defp proof(:ok), do: :ok
 
   defp proof({:error, reason}) do

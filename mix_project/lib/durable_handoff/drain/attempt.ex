@@ -76,9 +76,9 @@ defmodule DurableHandoff.Drain.Attempt do
     do: spawn_for(supervisor, server, &hold(%{&1 | unsure: :not_stored}))
 
   @doc """
-  Starts a process in the place of `old`, whose attempt waits for a target that does not answer, and ends `old`.
-  For a server that has stopped. Should it start on that target after all, the next attempt finds it there, or
-  the one that stores its start later fails.
+  Replaces the process `old`, whose attempt waits for a target that does not answer, by a new one, and kills
+  `old`. The server must have stopped. If it still starts on that target, the next attempt finds it there; or,
+  of two starts, the one that is stored later fails.
   """
   @spec leave_target(Host.name(), Host.server(), old :: pid()) :: {pid(), reference()}
   def leave_target(supervisor, server, old) do

@@ -73,7 +73,10 @@ defmodule DurableHandoff.Drain.Attempts do
     if phase == :releasing, do: release(attempts, id, server), else: take_over(attempts, id, server, phase, order)
   end
 
-  @doc "Has the servers that have stopped for a silent target placed anew. DurableServer waits for that target."
+  @doc """
+  Makes the servers that have stopped for a silent target go to other targets. DurableServer would wait for
+  that target.
+  """
   @spec leave(t(), target :: String.t(), (id() -> Host.server())) :: t()
   def leave(attempts, target, server_of) do
     for {pid, %{phase: :attempting, order: %{target: ^target}} = running} <- attempts.running,

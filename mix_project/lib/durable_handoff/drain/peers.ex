@@ -6,8 +6,9 @@ defmodule DurableHandoff.Drain.Peers do
   # (`DurableHandoff.Host.Count`) whether they go down, and whether they have the modules of the drain. The
   # drain gets `{DurableHandoff.Drain.Peers, nodes, answers, silent}` with the nodes that could be asked.
   #
-  # A connected node that has not answered for two seconds is *silent*: it is suspended, or its network is lost.
-  # DurableServer waits up to 8 s for each start there. So nothing is sent there until it answers again.
+  # A connected node that has not answered for two seconds is *silent*: it is suspended, or its network is
+  # lost. DurableServer waits up to 8 s for each start there. So no server is sent there until it answers
+  # again.
   #
   # With `reconnect: true` it also connects to *nodes out of reach*: healthy and not draining by their
   # heartbeats in the store, but not connected. A cluster manager that disconnects a node as soon as it
@@ -45,7 +46,7 @@ defmodule DurableHandoff.Drain.Peers do
         tried: %{}
       }
 
-      # The snapshot has just asked them. Late ones are asked again at once.
+      # The snapshot has just asked the nodes. Those that did not answer in time are asked again at once.
       state |> connect(view) |> await(Clock.after_ms(if(late == [], do: @look_ms, else: 0)))
     end)
   end
@@ -121,7 +122,7 @@ defmodule DurableHandoff.Drain.Peers do
     view = state.supervisor |> Host.View.build([], []) |> with_lost(state.view)
     nodes = Host.connected(Enum.map(view.nodes, & &1.name))
     {answers, late} = Host.Count.ask_each(state.supervisor, state.modules, nodes, state.ask_ms)
-    # Not by the clock: after a pause of this VM one question is late, whatever the node has answered.
+    # Counts requests, not time: after a pause of this VM a request is late even if the node has answered.
     late = Map.new(late, &{&1, Map.get(state.late, &1, 0) + state.ask_ms})
     silent = for {name, late_ms} <- late, late_ms >= @silent_ms, do: name
     warn(state, silent -- state.silent)

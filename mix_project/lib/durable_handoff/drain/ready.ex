@@ -63,7 +63,10 @@ defmodule DurableHandoff.Drain.Ready do
       else: :ok
   end
 
-  @doc "Logs the nodes on which the supervisor has another store. They may be other addresses of one store."
+  @doc """
+  Logs the nodes on which the supervisor has another store. These may be different addresses of the same
+  store.
+  """
   @spec warn_of_another_store(Host.name(), [String.t()]) :: :ok
   def warn_of_another_store(_supervisor, []), do: :ok
 
@@ -100,7 +103,7 @@ defmodule DurableHandoff.Drain.Ready do
     total = Host.count(supervisor)
     elapsed_us = Clock.now_us() - deadline.begin_us
     Log.write(level, :states_stored, supervisor, Progress.stored(counts, total, elapsed_us), counts)
-    # Where no state had to be written, only the heartbeat shows that the store takes writes.
+    # If no state had to be written, only the heartbeat shows that the store accepts writes.
     written? = counts.stored > 0 or Sync.beat_since?(supervisor, since_ms)
     %{drain | trust_store?: all_stored?(counts, total) and written?}
   end

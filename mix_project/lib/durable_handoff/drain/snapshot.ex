@@ -196,7 +196,8 @@ defmodule DurableHandoff.Drain.Snapshot do
   end
 
   # Contains only what the planner needs for these servers. A node counts as connected only after it has
-  # answered, even if it does not know the question; at first also if it had less than half a second for that.
+  # answered, even if it does not know the request; in the first view also if it had less than half a second
+  # to answer.
   defp current_view(%{supervisor: name, modules: modules} = snapshot) do
     variables = for levels <- snapshot.stickies, {:env, variable, _value, _delay} <- levels, uniq: true, do: variable
     view = Host.View.build(name, modules, variables, snapshot.counts)

@@ -41,7 +41,10 @@ defmodule DurableHandoff.Host.Count do
   @spec ask(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: t()
   def ask(name, modules, nodes, timeout_ms), do: name |> ask_each(modules, nodes, timeout_ms) |> elem(0)
 
-  @doc "The same, and the names of the nodes that did not answer in time. One without this library answers that."
+  @doc """
+  The same, with the names of the nodes that did not answer in time. A node without this library does answer,
+  with an error.
+  """
   @spec ask_each(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: {t(), late :: [String.t()]}
   def ask_each(name, modules, nodes, timeout_ms) do
     answers = Enum.zip(nodes, :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms))

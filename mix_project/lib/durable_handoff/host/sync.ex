@@ -118,7 +118,10 @@ defmodule DurableHandoff.Host.Sync do
       else: Host.refuses_stale_write?(name, timeout_ms)
   end
 
-  @doc "Whether the store has taken a heartbeat of this node since `since_ms`. True where heartbeats are kept elsewhere."
+  @doc """
+  Whether the store has accepted a heartbeat of this node since `since_ms`. True if heartbeats are kept
+  elsewhere.
+  """
   @spec beat_since?(Host.name(), since_ms :: integer()) :: boolean()
   def beat_since?(name, since_ms) do
     own = Atom.to_string(node())

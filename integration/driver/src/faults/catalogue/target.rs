@@ -5,7 +5,7 @@ use crate::beam::commands::Outage;
 use crate::faults::scene::Scene;
 use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
 
-/// One target is suspended until the source has ended.
+/// Suspends one target until the source has ended, and tells the source to stop.
 fn suspend_until_the_end(scene: &mut Scene) -> Result<()> {
     let (source, target) = (scene.source(), scene.target());
     scene.cluster.node_mut(target).pause()?;
@@ -73,16 +73,16 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "target-suspended",
-        done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and goes on when \
-               the source has ended.",
-        happens: "No server is stopped for it; everything goes to the other target.",
+        done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and continues \
+               when the source has ended.",
+        happens: "No server is stopped for it; all servers go to the other target.",
         setup: MOVES_ALL,
         inject: suspend_until_the_end,
     },
     Fault {
         name: "target-suspended-during",
         done: "One of two targets is suspended (SIGSTOP) at a random point between a tenth and half of the drain, keeps its connections, and \
-               goes on when the source has ended.",
+               continues when the source has ended.",
         happens: "Servers that had stopped for it start on the other target after two seconds; all servers move.",
         setup: MOVES_ALL,
         inject: |scene| {
