@@ -30,21 +30,23 @@ const MAX_CREDENTIALS_PAUSES: usize = 13;
 /// A request until its final response.
 #[derive(Default)]
 pub(crate) struct Course {
+    /// How often the request may be retried.
+    pub(crate) allowed: u32,
     /// A write whose response was lost may have been applied.
     pub(crate) unsure: bool,
     /// How often the store asked to slow down.
     pub(crate) slow_downs: u32,
     /// How often the request was retried.
     pub(crate) retries: u32,
-    turn: Option<Turn>,
+    /// Kept until the request ends or waits for its key.
+    pub(crate) turn: Option<Turn>,
     key_pauses: u32,
     fetched_again: bool,
 }
 
 impl Course {
-    /// A request with a turn, which it keeps until it ends or waits for its key.
-    pub(crate) fn with_turn(turn: Turn) -> Self {
-        Self { turn: Some(turn), ..Self::default() }
+    pub(crate) fn new(allowed: u32) -> Self {
+        Self { allowed, ..Self::default() }
     }
 
     async fn pause_for_key(&mut self, pause: Duration) -> Result<(), Error> {
@@ -62,7 +64,6 @@ impl Course {
 /// Sends the request until its final response. `fetch_credentials` makes the next attempt use new
 /// credentials, and returns whether there can be others.
 pub(crate) async fn run<T, F>(
-    retries: u32,
     course: &mut Course,
     fetch_credentials: impl Fn() -> bool,
     mut attempt: impl FnMut() -> F,
@@ -70,11 +71,11 @@ pub(crate) async fn run<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut store_pauses = pauses(retries);
+    let mut store_pauses = pauses(course.allowed);
     let mut credentials_pauses = growing(
         CREDENTIALS_FIRST_PAUSE,
         CREDENTIALS_LONGEST_PAUSE,
-        if retries == 0 { 0 } else { MAX_CREDENTIALS_PAUSES },
+        if course.allowed == 0 { 0 } else { MAX_CREDENTIALS_PAUSES },
     );
 
     loop {
@@ -87,7 +88,7 @@ where
             Error::Denied { expired: true, .. } if !course.fetched_again && fetch_credentials() => {
                 course.fetched_again = true;
             }
-            Error::Paced { retry_after } if retries > 0 && course.key_pauses < MAX_KEY_PAUSES => {
+            Error::Paced { retry_after } if course.allowed > 0 && course.key_pauses < MAX_KEY_PAUSES => {
                 course.key_pauses += 1;
                 course.pause_for_key(key_pause().max(retry_after.unwrap_or_default())).await?;
             }
@@ -139,9 +140,8 @@ mod tests {
 
     async fn sends(retries: u32, error: Error) -> (u32, Course) {
         let sent = Cell::new(0);
-        let mut course = Course::default();
+        let mut course = Course::new(retries);
         let answer: Result<(), Error> = run(
-            retries,
             &mut course,
             || true,
             || {
@@ -190,10 +190,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_waits_for_its_key_gives_its_turn_to_others() {
         let gate = Gate::new(1, 1);
-        let mut course = Course::with_turn(gate.enter().await.unwrap());
+        let mut course = Course { turn: Some(gate.enter().await.unwrap()), ..Course::new(1) };
         let answers = Cell::new(vec![Ok(()), Err(Error::Paced { retry_after: None })]);
         let waits = run(
-            1,
             &mut course,
             || false,
             || {

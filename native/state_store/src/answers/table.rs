@@ -41,7 +41,7 @@ const CONDITIONS: &[Request] = &[Create, Update, DeleteIf];
 const WITH_BODY: &[Request] = &[Get, Put, Create, Update, Delete, DeleteIf, List];
 
 /// For a status below 200 or above 599, which no row matches.
-pub(super) const UNKNOWN: Row = unsure(ALL, EVERY, (0, u16::MAX), Any, Outage, HTTP);
+pub(super) const UNKNOWN: Row = row(ALL, EVERY, (0, u16::MAX), Any, Outage, HTTP).unsure();
 
 const fn row(
     protocols: &'static [Protocol],
@@ -54,16 +54,11 @@ const fn row(
     Row { protocols, requests, statuses, code, meaning, unsure: false, source }
 }
 
-/// A row for responses after which it is unknown whether a write was applied.
-const fn unsure(
-    protocols: &'static [Protocol],
-    requests: &'static [Request],
-    statuses: (u16, u16),
-    code: Code,
-    meaning: Meaning,
-    source: &'static str,
-) -> Row {
-    Row { protocols, requests, statuses, code, meaning, unsure: true, source }
+impl Row {
+    /// For responses after which it is unknown whether a write was applied.
+    const fn unsure(self) -> Row {
+        Row { unsure: true, ..self }
+    }
 }
 
 /// The rows, in the order in which they count.
@@ -75,16 +70,16 @@ pub static TABLE: &[Row] = &[
     row(&[Google], &[Get, Head, List], (429, 429), Any, SlowDown, GOOGLE_RETRY),
     row(&[Azure], EVERY, (429, 429), Any, SlowDown, AZURE_SDK),
     row(ALL, EVERY, (400, 499), Is("SlowDown"), SlowDown, AWS),
-    unsure(ALL, EVERY, (500, 599), Is("SlowDown"), SlowDown, AWS),
-    unsure(&[S3], EVERY, (503, 503), Is("SlowDownRead"), SlowDown, MINIO),
-    unsure(&[S3], EVERY, (503, 503), Is("SlowDownWrite"), SlowDown, MINIO),
+    row(ALL, EVERY, (500, 599), Is("SlowDown"), SlowDown, AWS).unsure(),
+    row(&[S3], EVERY, (503, 503), Is("SlowDownRead"), SlowDown, MINIO).unsure(),
+    row(&[S3], EVERY, (503, 503), Is("SlowDownWrite"), SlowDown, MINIO).unsure(),
     row(&[S3], EVERY, (400, 499), Is("RequestLimitExceeded"), SlowDown, BOTOCORE),
     row(&[S3], EVERY, (400, 499), Is("Throttling"), SlowDown, BOTOCORE),
     row(&[S3], EVERY, (400, 499), Is("ThrottlingException"), SlowDown, BOTOCORE),
     row(&[S3], EVERY, (400, 499), Is("RequestThrottled"), SlowDown, BOTOCORE),
-    unsure(&[S3], EVERY, (503, 503), Is("RequestLimitExceeded"), SlowDown, BOTOCORE),
-    unsure(&[S3], EVERY, (509, 509), Any, SlowDown, BOTOCORE),
-    unsure(&[Azure], EVERY, (503, 503), Is("ServerBusy"), SlowDown, AZURE),
+    row(&[S3], EVERY, (503, 503), Is("RequestLimitExceeded"), SlowDown, BOTOCORE).unsure(),
+    row(&[S3], EVERY, (509, 509), Any, SlowDown, BOTOCORE).unsure(),
+    row(&[Azure], EVERY, (503, 503), Is("ServerBusy"), SlowDown, AZURE).unsure(),
     // Requests that the store does not support.
     row(ALL, EVERY, (501, 501), Any, Unsupported, HTTP),
     row(&[S3], EVERY, (400, 499), Is("NotImplemented"), Unsupported, AWS),
@@ -141,19 +136,19 @@ pub static TABLE: &[Row] = &[
     row(&[S3], EVERY, (400, 400), Is("PriorRequestNotComplete"), Again, BOTOCORE),
     row(&[S3, Google], EVERY, (400, 400), Is("IncompleteBody"), Again, AWS),
     row(&[S3, Google], EVERY, (400, 400), Is("BadDigest"), Again, AWS),
-    unsure(&[S3], EVERY, (400, 400), Is("ClientDisconnect"), Again, R2),
-    unsure(&[S3], EVERY, (400, 499), Is("InternalError"), Outage, MINIO_GO),
-    unsure(ALL, EVERY, (408, 408), Any, Again, GOOGLE_RETRY),
+    row(&[S3], EVERY, (400, 400), Is("ClientDisconnect"), Again, R2).unsure(),
+    row(&[S3], EVERY, (400, 499), Is("InternalError"), Outage, MINIO_GO).unsure(),
+    row(ALL, EVERY, (408, 408), Any, Again, GOOGLE_RETRY).unsure(),
     row(ALL, EVERY, (425, 425), Any, Again, HTTP),
-    unsure(ALL, EVERY, (499, 499), Any, Again, NGINX),
+    row(ALL, EVERY, (499, 499), Any, Again, NGINX).unsure(),
     // Not allowed.
     row(ALL, EVERY, (403, 403), Any, Denied, AWS),
     row(ALL, EVERY, (407, 407), Any, Denied, HTTP),
     // All other client errors, and errors of servers and of proxies in front of them.
     row(ALL, EVERY, (400, 498), Any, Refused, HTTP),
-    unsure(&[S3], EVERY, (503, 503), Is("XMinioServerNotInitialized"), Outage, MINIO),
-    unsure(&[S3], EVERY, (503, 503), Is("ServiceUnavailable"), Outage, CEPH),
-    unsure(&[S3], EVERY, (520, 530), Any, Outage, CLOUDFLARE),
-    unsure(&[Azure], EVERY, (500, 500), Is("OperationTimedOut"), Outage, AZURE),
-    unsure(ALL, EVERY, (500, 599), Any, Outage, BOTOCORE),
+    row(&[S3], EVERY, (503, 503), Is("XMinioServerNotInitialized"), Outage, MINIO).unsure(),
+    row(&[S3], EVERY, (503, 503), Is("ServiceUnavailable"), Outage, CEPH).unsure(),
+    row(&[S3], EVERY, (520, 530), Any, Outage, CLOUDFLARE).unsure(),
+    row(&[Azure], EVERY, (500, 500), Is("OperationTimedOut"), Outage, AZURE).unsure(),
+    row(ALL, EVERY, (500, 599), Any, Outage, BOTOCORE).unsure(),
 ];

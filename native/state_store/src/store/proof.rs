@@ -22,7 +22,9 @@ use tokio::time::Instant;
 
 use super::Store;
 use crate::key::nonce;
-use crate::{Condition, Error, Flaw, Limits, Readback, Settings, Write};
+use crate::remote::etags::Etags;
+use crate::retry::Course;
+use crate::{Condition, Error, Flaw, Limits, Object, Readback, Settings, Write};
 
 const HOLDS_FOR: Duration = Duration::from_secs(3_600);
 /// No state has such a key: the keys of servers are under the prefixes of their supervisors.
@@ -95,6 +97,46 @@ async fn prove(store: &Store, limits: Limits) -> Result<bool, Error> {
         let _ = tokio::time::timeout(CLEARING, store.delete_ungated(&key, None, limits)).await;
     }
     result
+}
+
+/// The requests of the proof. They need no turn, so that they race whatever the limits are. The key is under the store's
+/// prefix.
+impl Store {
+    async fn ungated<T>(
+        &self,
+        limits: Limits,
+        work: impl AsyncFnOnce(&mut Course) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut course = Course::new(limits.retries);
+        let answer = work(&mut course).await;
+        self.count(&course);
+        answer
+    }
+
+    async fn get_ungated(&self, key: &str, limits: Limits) -> Result<Object, Error> {
+        let key = self.key(key)?;
+        self.ungated(limits, async |course| self.read(&key, true, course).await).await
+    }
+
+    async fn put_ungated(&self, key: &str, body: &Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
+        let key = self.writable(key)?;
+        self.ungated(limits, async |course| self.write(&key, body, write, course).await).await
+    }
+
+    async fn delete_ungated(&self, key: &str, etag: Option<&str>, limits: Limits) -> Result<(), Error> {
+        let key = self.writable(key)?;
+        self.ungated(limits, async |course| self.erase(&key, etag, course).await).await
+    }
+
+    fn are_etags_flipped(&self) -> bool {
+        self.inner.backend.etags().is_some_and(Etags::is_flipped)
+    }
+
+    fn set_etags_flipped(&self, flipped: bool) {
+        if let Some(etags) = self.inner.backend.etags() {
+            etags.set_flipped(flipped);
+        }
+    }
 }
 
 struct Proof<'a> {
