@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn moved_left_and_targets_of_one_drain() {
+    fn one_drain_has_its_moved_and_left_servers_and_its_targets() {
         // Server 0 is moved, server 1 is found 40 s after its node is gone, server 2 was never there.
         let records = [
             life(0, OLD, S, Some(10 * S)),

@@ -169,7 +169,7 @@ defmodule Node.EndpointTest do
       assert left == %{moved_lately: 4}
       assert %{excess: 2} = balance
 
-      # The settings of the request count, and an invalid one is reported.
+      # The settings in the request are used, and an invalid one is refused.
       send_to(a, {:durable_handoff, 1, :rebalance_request, 4, self(), Map.put(what, :min_servers, 5)})
       assert_receive {:durable_handoff, 1, :plan, 4, %{moves: 0, balance: %{idle: :too_few_servers}}}
       send_to(a, {:durable_handoff, 1, :rebalance_request, 5, self(), Map.put(what, :tolerance, 11)})

@@ -137,7 +137,7 @@ pub enum Verdict {
 /// An attempt that has taken this many times the usual duration ([`Limiter::typical_latency`]) waits for
 /// something other than the store.
 const OVERDUE: u64 = 4;
-/// How long no attempt must end before a canary starts, if nothing was measured yet.
+/// If nothing was measured yet and no attempt has ended for this long, a canary starts.
 const FIRST_PATIENCE: Micros = Micros::from_millis(1_000);
 /// The minimum of that time after a measurement, however short attempts are: garbage collection and failovers
 /// of a store take this long.

@@ -198,7 +198,7 @@ impl S3 {
         }
     }
 
-    /// Releases the request that waits here for another one. Returns whether there was one.
+    /// Releases the request for this key that waits for a second one. Returns whether one was waiting.
     fn finish_race(&self, key: &str) -> bool {
         let waiting = self.races().remove(key);
         waiting.inspect(|waiting| waiting.notify_one()).is_some()
