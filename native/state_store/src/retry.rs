@@ -30,7 +30,7 @@ const MAX_CREDENTIALS_PAUSES: usize = 13;
 /// A request until its final response.
 #[derive(Default)]
 pub(crate) struct Course {
-    /// How often the request may be retried.
+    /// How many times the request may be retried.
     pub(crate) allowed: u32,
     /// A write whose response was lost may have been applied.
     pub(crate) unsure: bool,

@@ -99,8 +99,8 @@ async fn prove(store: &Store, limits: Limits) -> Result<bool, Error> {
     result
 }
 
-/// The requests of the proof. They need no turn, so that they race whatever the limits are. The key is under the store's
-/// prefix.
+/// The requests of the proof. They are not queued, so that they race regardless of the limits. The key is
+/// under the store's prefix.
 impl Store {
     async fn ungated<T>(
         &self,
