@@ -4,7 +4,8 @@
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
 //! - No single step makes a gap longer by more than half, and the first two steps by no more than a quarter.
-//!   If attempts take a second or more, the first step may add half and a later one may double the gap.
+//!   If attempts take two seconds or more, a step after the first may add three quarters,
+//!   and the first one may double it if a measurement of the store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time. Occasional refusals that do not depend on
 //!   the load do not lower the limit.
@@ -51,11 +52,15 @@
 //!
 //! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
 //! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.
-//! A queue of eight attempts would take seconds only in a store that serves fewer than thirty requests a
-//! second, and one generation of such attempts can be a fifth of a small drain. So the search is faster: the
-//! limit rises by half, then doubles. It measures the fastest attempts, which random pauses do not prolong
-//! but a queue does. If an earlier measurement of the store predicted short attempts, the limit doubles at
-//! once or, if it is high, falls to a quarter for one measurement.
+//! One generation of such attempts can be a fifth of a small drain. So the search is faster: after a first
+//! step by a quarter, the limit rises by three quarters. It measures the faster half of the attempts, which
+//! an additional pause of some does not prolong but a queue does. If an earlier measurement of the store
+//! predicted short attempts, the limit doubles at once or, if it is high, falls to a quarter for one
+//! measurement.
+//!
+//! *Moves in several attempts.* If the start on the target takes longer than its caller waits, the attempt
+//! fails, and the next one finds the server started, in no time. Such an attempt is only the rest of a move
+//! and says nothing about how long one takes.
 //!
 //! *Earlier measurements* ([`Learnt`]) of an earlier drain, or of the store before the first server is
 //! stopped, are where the search starts. They are trusted only if the first attempts take about as long as
@@ -128,6 +133,8 @@ pub struct Learnt {
 pub enum Verdict {
     /// The store served the attempt, so its latency counts.
     Served,
+    /// The store served the rest of a move that an earlier attempt began. Its latency does not count.
+    ServedRest,
     /// The store, or the path to it, refused or timed out.
     Overload,
     /// No effect: a full target, or a crash of the server itself. The attempt gives no sample.
@@ -259,7 +266,7 @@ impl Limiter {
         if !ended.overdue {
             match verdict {
                 Verdict::Served => self.knee.served(ended, latency),
-                Verdict::Overload | Verdict::Neutral => {}
+                Verdict::ServedRest | Verdict::Overload | Verdict::Neutral => {}
             }
             if verdict != Verdict::Neutral {
                 self.on_outcome(ended.number, verdict == Verdict::Overload);

@@ -40,6 +40,21 @@ fn a_fixed_limit_does_not_change_and_still_measures_the_latency() {
     assert_eq!((limiter.limit(), limiter.typical_latency()), (4, Some(Micros::from_millis(40))));
 }
 
+#[test]
+fn the_rest_of_a_move_does_not_count_as_a_short_attempt() {
+    let mut limiter = Limiter::new(Concurrency::Adaptive, 50);
+    let mut now = Micros::ZERO;
+    for verdict in [Verdict::Served, Verdict::ServedRest] {
+        for _ in 0..100 {
+            let latency = Micros::from_millis(if verdict == Verdict::Served { 800 } else { 1 });
+            let permit = limiter.on_start(now);
+            now = now + latency;
+            limiter.on_finish(now, permit, latency, verdict);
+        }
+        assert_eq!(limiter.typical_latency(), Some(Micros::from_millis(800)));
+    }
+}
+
 /// One step of a random sequence.
 #[derive(Debug, Clone)]
 enum Step {
@@ -50,7 +65,12 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let verdict = prop_oneof![6 => Just(Verdict::Served), 1 => Just(Verdict::Overload), 1 => Just(Verdict::Neutral)];
+    let verdict = prop_oneof![
+        6 => Just(Verdict::Served),
+        1 => Just(Verdict::ServedRest),
+        1 => Just(Verdict::Overload),
+        1 => Just(Verdict::Neutral),
+    ];
     prop_oneof![
         5 => Just(Step::Start),
         5 => (any::<usize>(), 0..500_u64, verdict).prop_map(|(index, ms, verdict)| Step::Finish(index, ms, verdict)),

@@ -96,16 +96,35 @@ fn pauses_for_a_key_do_not_count_as_a_queue() {
 
 #[test]
 fn a_queue_of_attempts_that_take_seconds_is_found() {
-    // Slots, latency, and the largest allowed multiples of the p99 and the time of the best fixed limit.
-    for (slots, latency_ms, p99, time) in
-        [(1, 50.0, 12.5, 1.05), (2, 200.0, 6.5, 1.15), (8, 300.0, 2.0, 1.1), (16, 300.0, 2.2, 1.1)]
-    {
+    // Slots, latency, and the largest allowed multiples of the p99 of the best fixed limit in the first and in
+    // the second drain. On stores of five requests a second the target's part of one of eight moves takes
+    // longer than its caller waits.
+    for (slots, latency_ms, first, second) in [
+        (1, 50.0, 10.0, 2.0),
+        (1, 200.0, 10.5, 10.5),
+        (2, 200.0, 5.5, 1.75),
+        (2, 400.0, 5.5, 5.5),
+        (4, 400.0, 3.0, 1.5),
+        (4, 600.0, 3.0, 1.5),
+        (4, 800.0, 3.25, 3.25),
+        (8, 300.0, 1.5, 1.5),
+        (16, 300.0, 1.8, 1.8),
+    ] {
         let store = StoreShape::steady(Some(slots), latency_ms);
         let shape = Shape { name: "", store, noise: JITTER, servers: SERVERS };
-        let first = ratios(SEEDS, |seed| drain(&shape, None, seed), &shape, slots);
-        println!("{slots} slots, {latency_ms} ms: p99 and time {first:.2?} times fixed {slots}");
-        let bounds = format!("at most {p99} and {time}");
-        assert!(first.0 <= p99 && first.1 <= time, "{slots} slots, {latency_ms} ms: {first:.2?}, {bounds}");
+        let runs = [
+            ("first", first, ratios(SEEDS, |seed| drain(&shape, None, seed), &shape, slots)),
+            (
+                "second",
+                second,
+                ratios(SEEDS, |seed| drain_from(&shape, learnt(&shape, seed + 100), seed), &shape, slots),
+            ),
+        ];
+        for (which, bound, (p99, took)) in runs {
+            let text = format!("{which} drain, {slots} slots, {latency_ms} ms: p99 {p99:.2}, time {took:.2}");
+            println!("{text} times fixed {slots}");
+            assert!(p99 <= bound && took <= 1.1, "{text}, at most {bound} and 1.1");
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl Engine {
         shared: &mut Shared,
     ) -> Result<(), EngineError> {
         let over = self.is_over();
-        let Some(&Server { stage: Stage::InFlight { target, started, permit }, starts, .. }) = self.active.get(&id)
+        let Some(&Server { stage: Stage::InFlight { target, started, permit }, starts, stopped_at, .. }) =
+            self.active.get(&id)
         else {
             return Err(EngineError::Unexpected { id });
         };
@@ -60,7 +61,7 @@ impl Engine {
             return Err(EngineError::Unexpected { id });
         }
         let outcome = self.of_store_or_target(target, outcome, now);
-        shared.limiter.on_finish(now, permit, latency, verdict(&outcome));
+        shared.limiter.on_finish(now, permit, latency, verdict(&outcome, stopped_at.is_some()));
         self.tally.in_flight -= 1;
         let module = self.module(id);
         let arrived_at = match &outcome {
@@ -319,9 +320,10 @@ impl Engine {
     }
 }
 
-/// The effect of an outcome on the limiter.
-fn verdict(outcome: &Outcome) -> Verdict {
+/// The effect of an outcome on the limiter. `rest`: an earlier attempt had stopped the server.
+fn verdict(outcome: &Outcome, rest: bool) -> Verdict {
     match outcome {
+        Outcome::Moved { .. } if rest => Verdict::ServedRest,
         Outcome::Moved { .. } => Verdict::Served,
         Outcome::Displaced(Blame::Store) | Outcome::Untouched(Blame::Store | Blame::Unknown) | Outcome::NotStored => {
             Verdict::Overload

@@ -1,8 +1,9 @@
 //! The search for the knee: the smallest limit that still has the full throughput.
 //!
 //! Guarantee: the limit is never 0 and never above the ceiling. It rises only after a measurement that was
-//! made while the limit was in use, by at most half. If attempts take a second or more and the previous step
-//! met no queue, it may double.
+//! made while the limit was in use, by at most half. If attempts take two seconds or more and the previous
+//! step met no queue, it may rise by three quarters, or double in the first step after a measurement that
+//! predicted short attempts.
 //!
 //! ```text
 //!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower, twice: Drop)
@@ -29,10 +30,10 @@ use std::cmp::Ordering;
 use super::Learnt;
 use super::flight::{Ended, Flight};
 use super::tuning::{
-    ALL_QUEUE, BRISK, CAREFUL, CAREFUL_STEPS, CLEAR, COLD, FASTER, FEW, FIRST_WAIT, FREE, FRESH, HALVE, IMPOSSIBLE,
-    LEAST_SPREAD, LONG_STEP, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE, PAUSES,
-    PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START, TOO_DEAR, TRIMMING,
-    WAIT_AT_CEILING, WAIT_LEARNT,
+    ALL_QUEUE, BRISK, CAREFUL, CAREFUL_STEPS, CLEAR, COLD, FASTER, FEW, FIRST_STEP, FIRST_WAIT, FREE, FRESH, HALVE,
+    IMPOSSIBLE, LEAST_SPREAD, LONG, LONG_STEP, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE,
+    PAUSED_STEP, PAUSES, PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START,
+    TOO_DEAR, TRIMMING, WAIT_AT_CEILING, WAIT_LEARNT,
 };
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
@@ -181,10 +182,7 @@ impl Knee {
         match self.stage {
             Stage::Learnt { latency, knee } => self.learnt(measure, latency, knee, flight),
             Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
-            Stage::Measure => {
-                let step = if measure.is_long() { CAREFUL_STEPS } else { 0 };
-                self.climb(measure, step, !self.measured, flight);
-            }
+            Stage::Measure => self.climb(measure, 0, !self.measured, flight),
             Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
             Stage::Hold { usual: None, .. } => self.hold(self.limit, Some(measure), flight),
             Stage::Hold { usual: Some(usual), attempts } => self.held(measure, usual, attempts, flight),
@@ -202,9 +200,10 @@ impl Knee {
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.noise(measure, measure);
         let long = measure.is_long();
+        let pauses = long && latency < LONG;
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.looked();
-            if !knee && self.limit < FEW && !long {
+            if !knee && self.limit < FEW && !pauses {
                 // The limit may already be the knee of a small store, so the step is small.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
             }
@@ -214,9 +213,9 @@ impl Knee {
             self.wait = WAIT_LEARNT;
             return self.hold(self.limit, Some(measure), flight);
         }
-        if long && self.limit <= FEW {
+        if pauses && self.limit <= FEW {
             // Pauses are more likely than a queue. The next step up shows which of them it is.
-            return self.climb_by(LONG_STEP, measure, CAREFUL_STEPS, true, flight);
+            return self.climb_by(PAUSED_STEP, measure, CAREFUL_STEPS, true, flight);
         }
         // The first attempts of a node take longer because they load code and open connections, so it
         // measures again.
@@ -243,8 +242,8 @@ impl Knee {
             if self.limit == self.ceiling {
                 return self.hold(self.limit, Some(measure), flight);
             }
-            let flat = if long && ratio < COLD { measure } else { flat.pooled(measure) };
-            if long && growth >= BRISK - 1.0 {
+            let flat = flat.pooled(measure);
+            if long && growth >= FIRST_STEP - 1.0 {
                 return self.climb_by(LONG_STEP, flat, step + 1, false, flight);
             }
             return self.climb(flat, step + 1, false, flight);
@@ -253,7 +252,7 @@ impl Knee {
             return;
         }
         let impossible = ratio > (1.0 + growth) * (1.0 + IMPOSSIBLE) + 2.0 * noise;
-        if self.look_again(u32::from(impossible || long || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
+        if self.look_again(u32::from(impossible || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
             return;
         }
         if blind {
@@ -274,7 +273,7 @@ impl Knee {
         let ratio = measure.latency / usual.latency;
         let noise = 2.0 * self.noise(measure, usual);
         let attempts = attempts.saturating_add(self.window.size());
-        if ratio > if measure.is_long() { PAUSES } else { SLOWER + noise } {
+        if ratio > SLOWER + noise {
             if !self.look_again(1, flight) {
                 self.wait = FIRST_WAIT;
                 self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);

@@ -53,12 +53,15 @@ pub(super) const IMPOSSIBLE: f64 = 0.1;
 /// For attempts shorter than this, in microseconds, no limit below the first one is tried: more parallel
 /// attempts use the processors better.
 pub(super) const SHORT: f64 = 20_000.0;
-/// Attempts that take this long, in microseconds, probably do not wait in a queue of the store: such a store
-/// would serve fewer than thirty requests a second. A drain has no time for ten generations of them.
-pub(super) const LONG: f64 = 1_000_000.0;
-/// The factor of a step up for such attempts, once a step by half or a measurement of the store has shown no
-/// queue.
-pub(super) const LONG_STEP: f64 = 2.0;
+/// Attempts that take this long, in microseconds, may contain pauses: two writes that wait a second each take
+/// two. A drain has no time for ten generations of them.
+pub(super) const LONG: f64 = 1_900_000.0;
+/// The factor of a step up for such attempts, once a first step has shown no queue.
+pub(super) const LONG_STEP: f64 = 1.75;
+/// The factor of the first step if a measurement of the store predicted short attempts.
+pub(super) const PAUSED_STEP: f64 = 2.0;
+/// A step by a smaller factor shows too little for that.
+pub(super) const FIRST_STEP: f64 = 1.2;
 /// One pause more or less (three instead of two) changes the latency of such attempts by up to this factor.
 pub(super) const PAUSES: f64 = 1.75;
 /// If the second measurement, at a higher limit, is below this part of the first one, the first one was of a

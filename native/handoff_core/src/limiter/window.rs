@@ -8,10 +8,10 @@
 //! It uses a mean, not a median: with a queue in a store of few slots, latencies are multiples of the service
 //! time, and a median would jump between them.
 //!
-//! Attempts that take a second or more ([`LONG`]) are measured by the fastest fifth. Such attempts contain
+//! Attempts that take two seconds or more ([`LONG`]) are measured by the faster half. Such attempts contain
 //! pauses, and some contain one more than others: on a store that accepts one write a second for each key, or
 //! with servers that stop slowly. A mean of eight would only show how many had one more. A queue delays the
-//! fastest attempts, too. How long these took is known when half of the cohort has ended.
+//! faster half, too. How long that took is known when half of the cohort has ended.
 
 use std::ops::Range;
 
@@ -124,9 +124,10 @@ impl Window {
         let mut latencies: Vec<f64> =
             self.served.iter().filter(|(number, _)| cohort.contains(number)).map(|(_, latency)| *latency).collect();
         latencies.sort_by(f64::total_cmp);
-        let fast = latencies[counted / TRIM];
-        if fast >= LONG && flight.all_older(cohort.clone(), micros(fast)) {
-            return Some(Some(Measure { latency: fast, spread: 0.0, count: counted as f64 }));
+        let faster = &latencies[..counted.div_ceil(2)];
+        let latency = mean(faster);
+        if latency >= LONG && flight.all_older(cohort.clone(), micros(faster[faster.len() - 1])) {
+            return Some(Some(Measure { latency, spread: 0.0, count: counted as f64 }));
         }
         if served < counted - counted / TRIM {
             return None;
@@ -135,7 +136,7 @@ impl Window {
             return None;
         }
         let middle = &latencies[counted / TRIM..counted - counted / TRIM];
-        let latency = middle.iter().sum::<f64>() / middle.len() as f64;
+        let latency = mean(middle);
         let spread = (middle[middle.len() - 1] - middle[0]) / MIDDLE_SPAN / latency;
         Some(Some(Measure { latency, spread, count: counted as f64 }))
     }
@@ -143,6 +144,10 @@ impl Window {
     fn cohort(&self) -> Range<u64> {
         self.first..self.first + u64::from(self.size)
     }
+}
+
+fn mean(latencies: &[f64]) -> f64 {
+    latencies.iter().sum::<f64>() / latencies.len() as f64
 }
 
 #[expect(
