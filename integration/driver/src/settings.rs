@@ -113,7 +113,7 @@ pub struct Settings {
     pub sync_one_in: u32,
     /// The maximum age of a heartbeat, in runs of faults; `None` for DurableServer's default.
     pub heartbeat_max_age_ms: Option<u32>,
-    /// In runs of faults: the time that a child takes which an application node stops before its servers.
+    /// In runs of faults: on each application node a child stops before the servers, and takes this long.
     pub slow_child_ms: u32,
     /// In runs of faults: the node with a wrong clock.
     pub clock_ahead: Option<ClockAhead>,

@@ -132,7 +132,7 @@ fn a_takeover_in_the_middle_starts_no_server_twice_and_forgets_none() {
     let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
     let mut open = started(&pair.take_over());
     assert_eq!((open[0].0, open[0].2), (first[1].0, 2), "the displaced one before anything else");
-    assert_ne!(open[0].1, first[1].1, "not where it failed");
+    assert_ne!(open[0].1, first[1].1, "another target");
     let moved = |pair: &mut Pair, id: u32, attempt: u32| {
         pair.now = pair.now + MS(10);
         let event =

@@ -58,7 +58,7 @@ impl<'a> ReadTerm<'a> for Read<'a> {
             TermType::Float => Kind::Float(term.decode().map_err(wrong)?),
             TermType::Binary => Kind::Text(term.decode().map_err(wrong)?),
             TermType::List => {
-                // An improper list is not read as the list before its end.
+                // Fails for an improper list, which the iterator would read up to its improper tail.
                 let mut list = Vec::with_capacity(term.list_length().map_err(wrong)?);
                 list.extend(term.decode::<ListIterator<'a>>().map_err(wrong)?.map(Read));
                 Kind::List(list)

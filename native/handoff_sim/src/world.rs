@@ -29,7 +29,7 @@ use crate::store::Store;
 pub use outcome::{DrainOutcome, Outcome};
 use rehome::{Attempt, Step};
 
-/// The virtual time at which runs start: long enough after zero for everything that happened before.
+/// The virtual time at which runs start: so late that events before the start have positive times.
 pub const START: Micros = Micros::from_millis(3_600_000);
 
 #[derive(Debug)]

@@ -107,7 +107,7 @@ impl Remote {
         }
     }
 
-    /// `look` asks for the object first: S3 does not say that there was none.
+    /// `look` reads the object first, because S3 does not report that an object to be deleted does not exist.
     pub(crate) async fn delete(&self, key: &str, condition: &Condition, look: bool) -> Result<(), Error> {
         let path = path(key)?;
         let etag = match condition {

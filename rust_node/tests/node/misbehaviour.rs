@@ -158,7 +158,7 @@ async fn duplicated_messages_change_nothing() {
 }
 
 #[tokio::test]
-async fn messages_from_another_node_than_that_of_the_drain_are_refused() {
+async fn messages_about_a_drain_of_another_node_are_refused() {
     let node = Node::start(&[]);
     let mut other = Peer::connect(&node).await;
     let mut peer = Peer::connect(&node).await;

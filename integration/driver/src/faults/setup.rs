@@ -29,7 +29,7 @@ pub struct Setup {
     pub heartbeat_max_age_ms: u32,
     /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
-    /// The time that a child takes which each application node stops before its servers.
+    /// On each application node a child stops before the servers, and takes this long.
     pub slow_child_ms: u32,
     /// The application node, counted from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,

@@ -7,8 +7,9 @@ defmodule DurableHandoff.Drain.Storing do
   # are in the store as without a drain. A server with an unchanged state writes nothing, so this takes
   # milliseconds when most servers have been synced recently.
   #
-  # The Drainer starts this process, and asks it when the node is told to stop (`DurableHandoff.Stopping`), or
-  # at the latest when a drain begins. The drain joins it (`join/2`) and moves nothing before it is done.
+  # The Drainer starts this process, and tells it to ask the servers when the node is told to stop
+  # (`DurableHandoff.Stopping`), or at the latest when a drain begins. The drain joins it (`join/2`) and moves
+  # nothing before it is done.
   #
   # Guarantees:
   #

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "STORE,...", default_value = "directory,slots", value_parser = place)]
     pub only: Vec<String>,
 
-    /// The time that a child takes which the application stops before its servers
+    /// A child stops before the servers and takes this long
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
     pub slow_child_ms: u32,
 

@@ -17,7 +17,7 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of the node that is killed.
     pub servers: u32,
-    /// The time that a child took which was stopped before the servers.
+    /// A child stops before the servers and takes this long.
     pub slow_child_ms: u32,
     pub rows: Vec<Row>,
 }
