@@ -233,8 +233,8 @@ impl Account {
             .collect()
     }
 
-    /// For each number of the newest report, how many servers both the report and this account count.
-    /// `before` has the projections without that report.
+    /// For each number of the newest report, how many servers are counted both in it and here. `before` has
+    /// the projections without that report.
     fn overlaps(&self, before: &[(Count, f64)], missed: &Missed) -> Vec<(Count, f64)> {
         let counts = self.report.iter().flat_map(Count::of);
         counts

@@ -1,8 +1,8 @@
 //! Access to the HTTP layer below `object_store`: adds headers that it does not know, and records status codes that
 //! it does not return.
 //!
-//! The client's HTTP requests run in the task of the store request that they belong to, so both are in a task-local
-//! value. Exchanges for credentials have their own: see `credentials`.
+//! The client's HTTP requests run in the task of the store request that they belong to, so both are in a
+//! task-local value. Requests for credentials have another one: see `credentials`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
