@@ -55,7 +55,7 @@ pub enum Error {
     Refused {
         node: String,
         /// The command's name.
-        command: &'static str,
+        command: String,
         /// The node's error.
         reason: String,
     },

@@ -1,77 +1,25 @@
 //! Computes the figures of one mode from what was recorded. Pure: the same observations give the same figures.
 
+mod drains;
+mod observed;
+
 use std::collections::BTreeMap;
 
-use crate::beam::commands::{CallTime, Calls, Counter};
-use crate::beam::node::Node;
-use crate::beam::node_config::Role;
+use crate::beam::commands::{CallTime, Calls};
 use crate::cpu::Cpu;
-use crate::history::{Drain, Key, Life, Move, NodeId, Record, double_owners, lives, moves};
-use crate::kept::{FinalWrites, floor};
+use crate::history::{Drain, Key, Life, Move, NodeId, double_owners, lives, moves};
+use crate::kept::floor;
 use crate::quantiles::{Quantiles, millis};
 use crate::report::{DrainReport, GapPoint, ModeReport, NodeReport, ShareLine};
 
-/// A node, as far as figures need it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObservedNode {
-    /// Its name in the report.
-    pub label: String,
-    /// Its full name.
-    pub name: String,
-    /// Whether it runs servers.
-    pub is_app: bool,
-    /// Its Elixir; empty before it is up.
-    pub elixir: String,
-    /// Its Erlang/OTP; empty before it is up.
-    pub otp: String,
-    /// When it was up.
-    pub up_us: Option<u64>,
-}
-
-impl From<&Node> for ObservedNode {
-    fn from(node: &Node) -> Self {
-        let (elixir, otp) = node.versions.as_ref().map(|of| (of.elixir.clone(), of.otp.clone())).unwrap_or_default();
-        Self {
-            label: node.config.label.clone(),
-            name: node.name.clone(),
-            is_app: node.config.role == Role::App,
-            elixir,
-            otp,
-            up_us: node.up_us,
-        }
-    }
-}
-
-/// Everything that was observed in one mode.
-#[derive(Debug)]
-pub struct Observed<'a> {
-    /// Every node that was started; [`NodeId`]s index it.
-    pub nodes: Vec<ObservedNode>,
-    /// Moments of server processes, in any order.
-    pub records: &'a [Record],
-    /// When the deploy began. Times in the figures count from the first SIGTERM, or from here if there is
-    /// none.
-    pub began_us: u64,
-    /// The nodes that were told to stop, in order.
-    pub drains: &'a [Drain],
-    /// The results of the clients.
-    pub calls: &'a Calls,
-    /// Every server's counter at the end.
-    pub counters: &'a [Counter],
-    /// How many servers there are.
-    pub servers: u32,
-    /// Whether every server was back within the bound.
-    pub all_back: bool,
-    /// Whether the store reliably takes the final writes of servers.
-    pub final_writes: FinalWrites,
-}
+pub use observed::{Observed, ObservedNode};
 
 /// The figures of one mode, except those that only its run knows (store operations, notes).
 pub fn figures(observed: &Observed) -> ModeReport {
     let lives = lives(observed.records, observed.drains);
     let moves = moves(&lives);
     let drains: Vec<DrainReport> =
-        observed.drains.iter().map(|drain| drain_figures(observed, &lives, &moves, drain)).collect();
+        observed.drains.iter().map(|drain| drains::figures(observed, &lives, &moves, drain)).collect();
     let (lost_increments, extra_increments) = increments(observed, &lives);
     let (call_ms_draining, call_ms_otherwise) = call_times(observed.calls, observed.drains);
     let first_sigterm_us = observed.drains.first().map_or(observed.began_us, |drain| drain.sigterm_us);
@@ -81,7 +29,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
         moved: drains.iter().map(|drain| drain.moved).sum(),
         left: drains.iter().map(|drain| drain.left).sum(),
         gap_ms: Quantiles::of_micros(moves.iter().map(Move::gap_us).collect()),
-        drain_ms: millis(busy_us(observed.drains, &drains)),
+        drain_ms: millis(drains::busy_us(observed.drains, &drains)),
         recovery_ms: observed.all_back.then(|| {
             millis(moves.iter().map(|step| step.started_us.saturating_sub(first_sigterm_us)).max().unwrap_or(0))
         }),
@@ -168,68 +116,7 @@ fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeRepor
     .collect()
 }
 
-fn drain_figures(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>, moves: &[Move], drain: &Drain) -> DrainReport {
-    // Servers that ran there when the node was told to stop, or started there later. All of them had to be
-    // moved.
-    let on_it = |life: &&Life| {
-        let ran = life.init_us <= drain.gone_us && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
-        life.node == drain.node && ran
-    };
-    let ends: Vec<u64> =
-        lives.values().flatten().filter(on_it).map(|life| life.end_us.unwrap_or(drain.gone_us)).collect();
-
-    let away: Vec<&Move> =
-        moves.iter().filter(|step| step.from == drain.node && step.stopped_us >= drain.sigterm_us).collect();
-    let moved: Vec<&Move> =
-        away.iter().filter(|step| step.to != drain.node && step.started_us <= drain.gone_us).copied().collect();
-    let done_us =
-        moved.iter().map(|step| step.started_us).chain(ends.iter().copied()).max().unwrap_or(drain.sigterm_us);
-
-    let could_be_target = |id: NodeId| {
-        let node = &observed.nodes[id.0];
-        // The node had ended already, or was stopping at the same time.
-        let leaving = observed.drains.iter().any(|other| other.node == id && other.sigterm_us <= drain.gone_us);
-        node.is_app && id != drain.node && !leaving && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
-    };
-    let mut targets: BTreeMap<String, usize> = (0..observed.nodes.len())
-        .map(NodeId)
-        .filter(|&id| could_be_target(id))
-        .map(|id| (observed.nodes[id.0].label.clone(), 0))
-        .collect();
-    for step in &away {
-        *targets.entry(observed.nodes[step.to.0].label.clone()).or_default() += 1;
-    }
-
-    DrainReport {
-        node: observed.nodes[drain.node.0].label.clone(),
-        total: ends.len(),
-        moved: moved.len(),
-        left: ends.len().saturating_sub(moved.len()),
-        gap_ms: Quantiles::of_micros(away.iter().map(|step| step.gap_us()).collect()),
-        drain_ms: millis(done_us.saturating_sub(drain.sigterm_us)),
-        shutdown_ms: millis(drain.gone_us.saturating_sub(drain.sigterm_us)),
-        targets,
-    }
-}
-
-/// The time in which some node was draining: overlapping drains count once.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds that came from microseconds")]
-fn busy_us(drains: &[Drain], figures: &[DrainReport]) -> u64 {
-    let mut spans: Vec<(u64, u64)> = drains
-        .iter()
-        .zip(figures)
-        .map(|(drain, of)| (drain.sigterm_us, drain.sigterm_us + (of.drain_ms * 1_000.0).round() as u64))
-        .collect();
-    spans.sort_unstable();
-    let mut until = 0;
-    spans.into_iter().fold(0, |busy, (from, to)| {
-        let new = to.saturating_sub(from.max(until));
-        until = until.max(to);
-        busy + new
-    })
-}
-
-/// How long calls took: those that overlapped with the stop of a node, and all others.
+/// How long calls took: those under way while a node that was told to stop was not gone yet, and all others.
 fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     let while_draining = |call: &&CallTime| {
         drains.iter().any(|drain| call.at_us <= drain.gone_us && call.at_us + call.took_us >= drain.sigterm_us)
@@ -278,7 +165,9 @@ fn ratio(count: usize, of: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Moment;
+    use crate::beam::commands::Counter;
+    use crate::history::{Moment, Record};
+    use crate::kept::FinalWrites;
 
     const OLD: NodeId = NodeId(0);
     const NEW: NodeId = NodeId(1);

@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 
 use etf::{
-    Term, atom, atom_name, boolean, float, list, optional, read_bool, read_bytes, read_each, read_text, read_tuple,
-    read_u32, read_u64, text, tuple, uint,
+    Term, atom_name, list, read_bytes, read_each, read_text, read_tuple, read_u32, read_value, tuple, uint, value,
 };
+use serde::{Serialize, Serializer};
 
 use crate::history::Key;
 use crate::settings::Synced;
 use crate::{Error, Result};
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Connect to these nodes.
     Connect(Vec<String>),
@@ -78,6 +79,7 @@ pub enum Command {
         /// Duration of one request.
         latency_ms: u32,
         /// Requests at once.
+        #[serde(serialize_with = "or_infinity")]
         slots: Option<u32>,
         /// Part of the requests that fail.
         error_rate: f64,
@@ -116,70 +118,28 @@ pub enum Command {
 
 impl Command {
     /// The name, as in the term.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Connect(_) => "connect",
-            Self::View => "view",
-            Self::Executors => "executors",
-            Self::StartServers { .. } => "start_servers",
-            Self::Missing { .. } => "missing",
-            Self::StartClients { .. } => "start_clients",
-            Self::StopClients => "stop_clients",
-            Self::Counters { .. } => "counters",
-            Self::IncrementAll { .. } => "increment_all",
-            Self::Stored { .. } => "stored",
-            Self::ConfigureStore { .. } => "configure_store",
-            Self::ResetStoreStats => "reset_store_stats",
-            Self::StoreStats => "store_stats",
-            Self::Flush => "flush",
-            Self::Running => "running",
-            Self::Ours => "ours",
-            Self::Reservations => "reservations",
-            Self::PauseStore => "pause_store",
-            Self::ResumeStore => "resume_store",
-            Self::Restart => "restart",
-            Self::Stop => "stop",
-            Self::Grow { .. } => "grow",
-            Self::Drain => "drain",
-            Self::Cut(_) => "cut",
-            Self::Heal(_) => "heal",
-        }
+    pub fn name(&self) -> String {
+        atom_name(&self.parts().0).unwrap_or_default().to_owned()
     }
 
     /// The command as a term.
     pub fn to_term(&self, id: u64) -> Term {
-        let arguments = match self {
-            Self::Connect(names) | Self::Cut(names) | Self::Heal(names) => {
-                vec![list(names.iter().map(|name| text(name)))]
-            }
-            Self::StartServers { first, step, end, state_bytes, synced, start_ms, newer } => vec![
-                uint((*first).into()),
-                uint((*step).into()),
-                uint((*end).into()),
-                optional(state_bytes.map(|bytes| uint(bytes.into()))),
-                atom(&synced.to_string()),
-                uint((*start_ms).into()),
-                boolean(*newer),
-            ],
-            Self::Missing { servers } | Self::Counters { servers } | Self::IncrementAll { servers } => {
-                vec![uint((*servers).into())]
-            }
-            Self::Stored { servers, counter } => vec![uint((*servers).into()), uint((*counter).into())],
-            Self::StartClients { clients, servers, every_ms, sync_one_in } => {
-                [clients, servers, every_ms, sync_one_in].map(|&number| uint(number.into())).to_vec()
-            }
-            Self::ConfigureStore { latency_ms, slots, error_rate, outage } => {
-                vec![uint((*latency_ms).into()), slots_term(*slots), float(*error_rate), outage.to_term()]
-            }
-            Self::Grow { key, bytes } => [key, bytes].map(|&number| uint(number.into())).to_vec(),
-            _without_arguments => vec![],
-        };
-        tuple([uint(id), atom(self.name()), list(arguments)])
+        let (name, arguments) = self.parts();
+        tuple([uint(id), name, list(arguments)])
+    }
+
+    /// The name and the arguments, which are the fields in their order.
+    fn parts(&self) -> (Term, Vec<Term>) {
+        match value(self) {
+            Term::Tuple(mut command) => (command.elements.remove(0), command.elements),
+            name => (name, vec![]),
+        }
     }
 }
 
 /// What the simulated store refuses for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outage {
     None,
     All,
@@ -189,20 +149,12 @@ pub enum Outage {
     Node(String),
 }
 
-impl Outage {
-    fn to_term(&self) -> Term {
-        match self {
-            Self::None => atom("none"),
-            Self::All => atom("all"),
-            Self::Writes => atom("writes"),
-            Self::Node(name) => tuple([atom("node"), text(name)]),
-        }
-    }
-}
-
 /// Slots as the store takes them.
-fn slots_term(slots: Option<u32>) -> Term {
-    slots.map_or(atom("infinity"), |slots| uint(slots.into()))
+fn or_infinity<S: Serializer>(slots: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+    match slots {
+        Some(slots) => serializer.serialize_u32(*slots),
+        None => serializer.serialize_unit_variant("Slots", 0, "infinity"),
+    }
 }
 
 /// A node as another node's heartbeat table shows it.
@@ -236,12 +188,8 @@ pub fn read_names(term: &Term) -> Result<Vec<String>> {
 /// Reads the answer to [`Command::View`].
 pub fn read_view(term: &Term) -> Result<Vec<Seen>> {
     Ok(read_all(term, "view", |seen| {
-        let [name, draining, stamp_ms] = read_tuple(seen, "seen")?;
-        Ok(Seen {
-            name: read_text(name, "name")?,
-            draining: read_bool(draining, "draining")?,
-            stamp_ms: read_u64(stamp_ms, "stamp_ms")?,
-        })
+        let (name, draining, stamp_ms) = read_value(seen, "seen")?;
+        Ok(Seen { name, draining, stamp_ms })
     })?)
 }
 
@@ -255,8 +203,8 @@ pub struct Missing {
 
 /// Reads the answer to [`Command::Missing`].
 pub fn read_missing(term: &Term) -> Result<Missing> {
-    let [count, some] = read_tuple(term, "missing")?;
-    Ok(Missing { count: read_u64(count, "count")?, some: read_keys(some)? })
+    let (count, some) = read_value(term, "missing")?;
+    Ok(Missing { count, some })
 }
 
 /// Reads a list of servers.
@@ -306,11 +254,10 @@ pub fn read_calls(term: &Term) -> Result<Calls> {
     let mut calls =
         Calls { outcomes: read_counts(outcomes)?, times: read_times(read_bytes(times, "times")?)?, ..Calls::default() };
     read_all(servers, "servers", |server| {
-        let [key, acknowledged, uncertain, kept] = read_tuple(server, "server")?;
-        let key = read_u32(key, "key")?;
-        calls.acknowledged.insert(key, read_u64(acknowledged, "acknowledged")?);
-        calls.uncertain.insert(key, read_u64(uncertain, "uncertain")?);
-        calls.kept.insert(key, read_u64(kept, "kept")?);
+        let (key, acknowledged, uncertain, kept) = read_value(server, "server")?;
+        calls.acknowledged.insert(key, acknowledged);
+        calls.uncertain.insert(key, uncertain);
+        calls.kept.insert(key, kept);
         Ok(())
     })?;
     Ok(calls)
@@ -342,28 +289,20 @@ pub struct Counter {
 /// Reads the answer to [`Command::Counters`].
 pub fn read_counters(term: &Term) -> Result<Vec<Counter>> {
     Ok(read_all(term, "counters", |counter| {
-        let [key, value, node, intact] = read_tuple(counter, "counter")?;
-        Ok(Counter {
-            key: read_u32(key, "key")?,
-            value: read_u64(value, "value")?,
-            node: if atom_name(node).is_some() { None } else { Some(read_text(node, "node")?) },
-            intact: read_bool(intact, "intact")?,
-        })
+        let (key, value, node, intact) = read_value(counter, "counter")?;
+        Ok(Counter { key, value, node, intact })
     })?)
 }
 
 /// Reads a list of `{Name, Count}`.
 pub fn read_counts(term: &Term) -> Result<BTreeMap<String, u64>> {
-    let pairs = read_all(term, "counts", |pair| {
-        let [name, count] = read_tuple(pair, "count")?;
-        Ok((read_text(name, "name")?, read_u64(count, "count")?))
-    })?;
+    let pairs: Vec<(String, u64)> = read_all(term, "counts", |pair| read_value(pair, "count"))?;
     Ok(pairs.into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use etf::binary;
+    use etf::{atom, binary, text};
 
     use super::*;
 

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use etf::{read_text, read_tuple, read_u64};
+use etf::read_value;
 use serde::{Deserialize, Serialize};
 
 use super::Setup;
@@ -216,10 +216,8 @@ fn silent(counters: &[Counter]) -> Option<String> {
 fn outlived(scene: &mut Scene) -> Result<Option<String>> {
     let store = scene.stage.store.ok_or_else(|| Error::protocol("a run of faults without its store"))?;
     let answer = scene.cluster.call(store, Command::Reservations)?;
-    let reservations = read_all(&answer, "reservations", |reservation| {
-        let [key, left_ms] = read_tuple(reservation, "reservation")?;
-        Ok((read_text(key, "key")?, read_u64(left_ms, "left_ms")?))
-    })?;
+    let reservations: Vec<(String, u64)> =
+        read_all(&answer, "reservations", |reservation| read_value(reservation, "reservation"))?;
     let outlived: Vec<_> = reservations.into_iter().filter(|(_, left_ms)| *left_ms == 0).map(|(key, _)| key).collect();
     Ok((!outlived.is_empty()).then(|| format!("{} reservations outlived their time: {:?}", outlived.len(), outlived)))
 }

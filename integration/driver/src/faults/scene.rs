@@ -211,7 +211,7 @@ impl<'a> Scene<'a> {
     /// Sends a command to a node, which may end before it answers.
     fn tell(&mut self, id: NodeId, command: Command) -> Result<()> {
         let asked = self.cluster.ask(id, &command)?;
-        self.cluster.wait(command.name(), PATIENCE, |cluster| {
+        self.cluster.wait(&command.name(), PATIENCE, |cluster| {
             let answered = asked.is_none_or(|number| cluster.has_answered(number));
             Ok((answered || !cluster.node(id).is_connected()).then_some(()))
         })

@@ -25,91 +25,104 @@ pub struct Row {
     pub values: Vec<String>,
 }
 
+/// A figure: its name, its exact meaning, and its value in a mode.
+type Figure = (&'static str, &'static str, fn(&ModeReport) -> String);
+
+const ALWAYS: &[Figure] = &[
+    ("moved", "running elsewhere before their node was gone, of all servers on stopping nodes", |m| {
+        format!("{} of {}", m.moved, m.total)
+    }),
+    ("gap p50", "from user terminate/2 to the next init", |m| rounded(m.gap_ms.p50)),
+    ("gap p90", "nine of ten gaps are at most this", |m| rounded(m.gap_ms.p90)),
+    ("gap p99", "99 of 100 gaps are at most this", |m| rounded(m.gap_ms.p99)),
+    ("gap max", "the longest gap", |m| rounded(m.gap_ms.max)),
+    ("drain", "from SIGTERM until nothing was left to do; at the same time: until the last ended, else summed", |m| {
+        rounded(Some(m.drain_ms))
+    }),
+    ("all back after", "from the first SIGTERM until the last server was back", |m| {
+        m.recovery_ms.map_or("never".to_owned(), |ms| rounded(Some(ms)))
+    }),
+    ("failed calls", "client calls that came back without an answer; clients repeat none", |m| {
+        format!("{} of {} ({})", grouped(m.failed_calls), grouped(m.calls), percent(m.failed_calls, m.calls))
+    }),
+    ("calls, draining", "p50, p99 and longest of calls while a node was stopping, waiting included", |m| {
+        times(&m.call_ms_draining)
+    }),
+    ("calls, otherwise", "the same of all other calls", |m| times(&m.call_ms_otherwise)),
+    ("lost increments", "answered to a client, missing at the end", |m| grouped(m.lost_increments)),
+    ("counted twice", "in a counter, caused by no client", |m| grouped(m.extra_increments)),
+    ("double owners", "starts while another process of the server had not stopped", |m| m.double_owners.to_string()),
+    ("moves per server", "starts after the first one", |m| format!("{:.2}", m.moves_per_server)),
+    ("unreachable", "servers that did not answer at the end", |m| m.unreachable.to_string()),
+    ("altered states", "documents that differ from the start", |m| m.altered_states.to_string()),
+];
+
+const DECIDED: &[Figure] = &[("decided by", "drains by who decided in them, as their own reports say", |m| {
+    if m.decided_by.is_empty() { "-".to_owned() } else { shares(&m.decided_by) }
+})];
+
+const WAITED: &[Figure] =
+    &[("calls that waited", "for a server that moved: how many, and p50, p99 and longest wait", |m| {
+        match &m.waited_ms {
+            Quantiles { count: 0, .. } => "-".to_owned(),
+            waited => format!("{}: {}", grouped(waited.count as u64), times(waited)),
+        }
+    })];
+
+const STORE: &[Figure] = &[
+    ("store requests", "all kinds, from the first SIGTERM to the end", |m| {
+        m.store_ops.as_ref().map_or("-".to_owned(), store_ops)
+    }),
+    ("at the store", "requests served and in line, while nodes were stopping", |m| {
+        m.store_load.map_or("-".to_owned(), |load| format!("mean {:.1}, max {}", load.mean, load.max))
+    }),
+];
+
+const RELEASES: &[Figure] = &[
+    ("on OTP", "release of each application node", |m| {
+        let node = |of: &NodeReport| format!("{}{NBSP}{}", of.node, of.otp);
+        m.nodes.iter().map(node).collect::<Vec<_>>().join(", ")
+    }),
+    ("started on", "servers that started on nodes of each release, the first start included", |m| {
+        let on = |(release, count): (&String, &usize)| format!("{count} on {release}").replace(' ', "\u{a0}");
+        started_on(&m.nodes).iter().map(on).collect::<Vec<_>>().join("; ")
+    }),
+];
+
+const FURTHEST: &[Figure] = &[("furthest from its share", "the node that is, in percent of the mean", |m| {
+    furthest(&m.final_share).map_or("-".to_owned(), |percent| format!("{percent:.1}{NBSP}%"))
+})];
+
+/// Where servers were at the end.
+fn destinations(scenario: Scenario) -> &'static [Figure] {
+    match scenario {
+        Scenario::Drain => &[("went to", "servers of the stopped node, by the end", |m| shares(&m.targets))],
+        Scenario::Together => &[("went to", "servers of the stopped nodes, by the end", |m| shares(&m.targets))],
+        Scenario::Rolling | Scenario::ScaleOut => {
+            &[("final share", "servers per node at the end", |m| shares(&m.final_share))]
+        }
+    }
+}
+
 /// The rows of a report.
 pub fn rows(report: &Report) -> Vec<Row> {
-    let row = |name, meaning, value: &dyn Fn(&ModeReport) -> String| Row {
+    let settings = &report.settings;
+    let figures = [
+        (true, ALWAYS),
+        (report.modes.iter().any(|(_, m)| !m.decided_by.is_empty()), DECIDED),
+        (report.modes.iter().any(|(variant, _)| variant.client == Client::Handoff), WAITED),
+        (settings.store.is_simulated(), STORE),
+        (settings.releases.are_mixed(), RELEASES),
+        (true, destinations(settings.scenario)),
+        (settings.rebalance, FURTHEST),
+    ];
+    let shown = figures.into_iter().filter(|(shown, _)| *shown).flat_map(|(_, figures)| figures);
+    let row = |&(name, meaning, value): &Figure| Row {
         name,
         meaning,
         values: report.modes.iter().map(|(_, mode)| value(mode)).collect(),
     };
-    let mut rows = vec![
-        row("moved", "running elsewhere before their node was gone, of all servers on stopping nodes", &|m| {
-            format!("{} of {}", m.moved, m.total)
-        }),
-        row("gap p50", "from user terminate/2 to the next init", &|m| rounded(m.gap_ms.p50)),
-        row("gap p90", "nine of ten gaps are at most this", &|m| rounded(m.gap_ms.p90)),
-        row("gap p99", "99 of 100 gaps are at most this", &|m| rounded(m.gap_ms.p99)),
-        row("gap max", "the longest gap", &|m| rounded(m.gap_ms.max)),
-        row(
-            "drain",
-            "from SIGTERM until nothing was left to do; at the same time: until the last ended, else summed",
-            &|m| rounded(Some(m.drain_ms)),
-        ),
-        row("all back after", "from the first SIGTERM until the last server was back", &|m| {
-            m.recovery_ms.map_or("never".to_owned(), |ms| rounded(Some(ms)))
-        }),
-        row("failed calls", "client calls that came back without an answer; clients repeat none", &|m| {
-            format!("{} of {} ({})", grouped(m.failed_calls), grouped(m.calls), percent(m.failed_calls, m.calls))
-        }),
-        row("calls, draining", "p50, p99 and longest of calls while a node was stopping, waiting included", &|m| {
-            times(&m.call_ms_draining)
-        }),
-        row("calls, otherwise", "the same of all other calls", &|m| times(&m.call_ms_otherwise)),
-        row("lost increments", "answered to a client, missing at the end", &|m| grouped(m.lost_increments)),
-        row("counted twice", "in a counter, caused by no client", &|m| grouped(m.extra_increments)),
-        row("double owners", "starts while another process of the server had not stopped", &|m| {
-            m.double_owners.to_string()
-        }),
-        row("moves per server", "starts after the first one", &|m| format!("{:.2}", m.moves_per_server)),
-        row("unreachable", "servers that did not answer at the end", &|m| m.unreachable.to_string()),
-        row("altered states", "documents that differ from the start", &|m| m.altered_states.to_string()),
-    ];
-    if report.modes.iter().any(|(_, m)| !m.decided_by.is_empty()) {
-        rows.push(row("decided by", "drains by who decided in them, as their own reports say", &|m| {
-            if m.decided_by.is_empty() { "-".to_owned() } else { shares(&m.decided_by) }
-        }));
-    }
-    if report.modes.iter().any(|(variant, _)| variant.client == Client::Handoff) {
-        rows.push(row("calls that waited", "for a server that moved: how many, and p50, p99 and longest wait", &|m| {
-            let waited = &m.waited_ms;
-            if waited.count == 0 {
-                "-".to_owned()
-            } else {
-                format!("{}: {}", grouped(waited.count as u64), times(waited))
-            }
-        }));
-    }
-    if report.settings.store.is_simulated() {
-        rows.push(row("store requests", "all kinds, from the first SIGTERM to the end", &|m| {
-            m.store_ops.as_ref().map_or("-".to_owned(), store_ops)
-        }));
-        rows.push(row("at the store", "requests served and in line, while nodes were stopping", &|m| {
-            m.store_load.map_or("-".to_owned(), |load| format!("mean {:.1}, max {}", load.mean, load.max))
-        }));
-    }
-    if report.settings.releases.are_mixed() {
-        rows.push(row("on OTP", "release of each application node", &|m| {
-            let node = |of: &NodeReport| format!("{}{NBSP}{}", of.node, of.otp);
-            m.nodes.iter().map(node).collect::<Vec<_>>().join(", ")
-        }));
-        rows.push(row("started on", "servers that started on nodes of each release, the first start included", &|m| {
-            let on = |(release, count): (&String, &usize)| format!("{count} on {release}").replace(' ', "\u{a0}");
-            started_on(&m.nodes).iter().map(on).collect::<Vec<_>>().join("; ")
-        }));
-    }
-    rows.push(match report.settings.scenario {
-        Scenario::Drain => row("went to", "servers of the stopped node, by the end", &|m| shares(&m.targets)),
-        Scenario::Together => row("went to", "servers of the stopped nodes, by the end", &|m| shares(&m.targets)),
-        Scenario::Rolling | Scenario::ScaleOut => {
-            row("final share", "servers per node at the end", &|m| shares(&m.final_share))
-        }
-    });
-    if report.settings.rebalance {
-        rows.push(row("furthest from its share", "the node that is, in percent of the mean", &|m| {
-            furthest(&m.final_share).map_or("-".to_owned(), |percent| format!("{percent:.1}{NBSP}%"))
-        }));
-    }
-    rows
+    shown.map(row).collect()
 }
 
 /// One stopped node's figures.
