@@ -116,7 +116,7 @@ fn nodes(observed: &Observed, lives: &BTreeMap<Key, Vec<Life>>) -> Vec<NodeRepor
     .collect()
 }
 
-/// How long calls took: those under way while a node that was told to stop was not gone yet, and all others.
+/// How long calls took: those that overlapped with the stop of a node, and all others.
 fn call_times(calls: &Calls, drains: &[Drain]) -> (Quantiles, Quantiles) {
     let while_draining = |call: &&CallTime| {
         drains.iter().any(|drain| call.at_us <= drain.gone_us && call.at_us + call.took_us >= drain.sigterm_us)

@@ -13,7 +13,8 @@ pub(super) fn figures(
     moves: &[Move],
     drain: &Drain,
 ) -> DrainReport {
-    // Servers that ran there when it was told to stop, or started there later: all of them had to leave.
+    // Servers that ran there when the node was told to stop, or started there later. All of them had to be
+    // moved.
     let on_it = |life: &&Life| {
         let ran = life.init_us <= drain.gone_us && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
         life.node == drain.node && ran
@@ -30,7 +31,7 @@ pub(super) fn figures(
 
     let could_be_target = |id: NodeId| {
         let node = &observed.nodes[id.0];
-        // Gone already, or on its way out at the same time.
+        // The node had ended already, or was stopping at the same time.
         let leaving = observed.drains.iter().any(|other| other.node == id && other.sigterm_us <= drain.gone_us);
         node.is_app && id != drain.node && !leaving && node.up_us.is_some_and(|up_us| up_us <= drain.sigterm_us)
     };

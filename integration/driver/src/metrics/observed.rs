@@ -44,11 +44,12 @@ pub struct Observed<'a> {
     pub nodes: Vec<ObservedNode>,
     /// Moments of server processes, in any order.
     pub records: &'a [Record],
-    /// When the deploy began: times in the figures count from the first SIGTERM, where there is none from here.
+    /// When the deploy began. Times in the figures count from the first SIGTERM, or from here if there is
+    /// none.
     pub began_us: u64,
     /// The nodes that were told to stop, in order.
     pub drains: &'a [Drain],
-    /// What the clients saw.
+    /// The results of the clients.
     pub calls: &'a Calls,
     /// Every server's counter at the end.
     pub counters: &'a [Counter],
