@@ -63,8 +63,9 @@ impl Report {
         format!(
             "Draining {servers} servers{which}{beside}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
              to best: by the figure of the best task stream on that store; worst: of all rounds, by the same. CPU s/1000: seconds of\n\
-             processors for 1,000 moves, of sources + targets + clients. Not back: stopped, and running nowhere {} s after the drain;\n\
-             in no gap, so that the streams look better than they are.\n",
+             processors for 1,000 moves, of sources + targets + clients, with the clients' calls meanwhile: a drain that takes longer has\n\
+             more. Not back: stopped, and running nowhere {} s after the drain; in no gap, so that the streams look better than\n\
+             they are.\n",
             self.back_within_s
         )
     }
