@@ -5,8 +5,11 @@
 
 mod raw;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -71,130 +74,216 @@ impl Settings {
     /// Every problem.
     pub fn load(given: impl Into<Given>, cookie: Option<String>) -> Result<Settings, Vec<String>> {
         let Given { config, raw, of_file } = given.into();
-        let mut problems = Vec::new();
-        let file = config.map_or_else(Raw::default, |path| read_file(&path, &mut problems));
-        check(raw.or(of_file.select(file)), of_file, cookie, problems)
+        let mut check = Check { of_file, problems: Vec::new() };
+        let file = config.map_or_else(Raw::default, |path| check.file(&path));
+        check.settings(raw.or(of_file.select(file)), cookie)
     }
 }
 
-fn read_file(path: &Path, problems: &mut Vec<String>) -> Raw {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Raw::from_toml(&text, &path.display().to_string(), problems),
-        Err(error) => {
-            problems.push(format!("config: {}: {error}", path.display()));
-            Raw::default()
-        }
-    }
-}
-
-fn check(
-    raw: Raw,
+/// A check of settings, and the problems so far.
+struct Check {
     of_file: OfFile,
-    cookie: Option<String>,
-    mut problems: Vec<String>,
-) -> Result<Settings, Vec<String>> {
-    let of_connect = of_file.connect();
-    // A wrong setting is reported once, not as missing too.
-    let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
-    let connect = seeds(of_connect, raw.connect, &mut problems);
-    let connect_dns = seeds("connect_dns: ", raw.connect_dns, &mut problems);
-    let dns_server = raw.dns_server.as_deref().and_then(|text| address("dns_server", text, &mut problems));
-    let listen = raw.listen.as_deref().and_then(|text| address("listen", text, &mut problems));
-    let http = raw.http.as_deref().and_then(|text| address("http", text, &mut problems));
-    let name = match (raw.name, connect.first()) {
-        (Some(name), _) => keep(names::parse(&name), "name", &mut problems),
-        (None, _) if listen.is_some() => {
-            problems.push("name: needed with listen, takes name@host".to_owned());
-            None
-        }
-        // Without a listener the host part is never resolved, so any valid name works. Names with addresses
-        // are long ones.
-        (None, seed) if seed.is_some() || !connect_dns.is_empty() => {
-            let host = seed.map_or("127.0.0.1", |seed| seed.name.host());
-            let own = format!("durable_handoff_{:08x}@{host}", rand::random::<u32>());
-            keep(names::parse(&own), "name", &mut problems)
-        }
-        (None, _) => {
-            if !given {
-                problems.push(format!("{}: at least one is needed", of_file.ways_to_connect()));
+    problems: Vec<String>,
+}
+
+impl Check {
+    fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    fn file(&mut self, path: &Path) -> Raw {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Raw::from_toml(&text, &path.display().to_string(), &mut self.problems),
+            Err(error) => {
+                self.problem(format!("config: {}: {error}", path.display()));
+                Raw::default()
             }
-            None
         }
-    };
-    if let Some(name) = &name {
+    }
+
+    fn settings(mut self, raw: Raw, cookie: Option<String>) -> Result<Settings, Vec<String>> {
+        // A wrong setting is reported once, not as missing too.
+        let given = raw.connect.is_some() || raw.connect_dns.is_some() || raw.listen.is_some();
+        let connect = self.seeds(self.of_file.connect(), raw.connect);
+        let connect_dns = self.seeds("connect_dns: ", raw.connect_dns);
+        let dns_server = self.address("dns_server", raw.dns_server);
+        let listen = self.address("listen", raw.listen);
+        let http = self.address("http", raw.http);
+        let name = match raw.name {
+            Some(name) => self.keep(names::parse(&name), "name"),
+            None if listen.is_some() => {
+                self.problem("name: needed with listen, takes name@host");
+                None
+            }
+            None if connect.is_empty() && connect_dns.is_empty() => {
+                if !given {
+                    self.problem(format!("{}: at least one is needed", self.of_file.ways_to_connect()));
+                }
+                None
+            }
+            None => self.keep(random_name(connect.first()), "name"),
+        };
+        if let Some(name) = &name {
+            self.kinds_of_names(name, &connect, &connect_dns);
+        }
+        let tls = self.tls(raw.tls_ca, raw.tls_certificate, raw.tls_key);
+        let epmd_port = self.number("epmd_port", raw.epmd_port.as_deref(), 4_369, 1..=65_535);
+        let tick = self.number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600);
+        let dist_port = raw.dist_port.map(|text| self.number("dist_port", Some(&text), 1, 1..=65_535));
+        self.stars(&connect, &connect_dns, dist_port.is_some());
+        let register = self.flag("register", raw.register.as_deref(), dist_port.is_none());
+        let discovery = self.flag("discovery", raw.discovery.as_deref(), true);
+        let log_format = self.log_format(raw.log_format.as_deref());
+        let log_level = raw.log_level;
+        self.problems.extend(log_level.as_deref().and_then(wrong_log_level));
+        let cookie = self.cookie(raw.cookie_file, cookie);
+        match (name, cookie) {
+            (Some(name), Some(cookie)) if self.problems.is_empty() => Ok(Settings {
+                name,
+                connect,
+                connect_dns,
+                dns_server,
+                listen,
+                cookie,
+                allow: AllowList::new(raw.allow.unwrap_or_default()),
+                tls,
+                epmd_port,
+                dist_port,
+                register,
+                limits: Limits { tick_time: Duration::from_secs(tick), ..Limits::default() },
+                discovery,
+                http,
+                log_format,
+                log_level,
+            }),
+            _ => Err(self.problems),
+        }
+    }
+
+    /// Long and short names cannot connect to each other.
+    fn kinds_of_names(&mut self, name: &NodeName, connect: &[Seed], connect_dns: &[Seed]) {
+        let of_connect = self.of_file.connect();
         for seed in connect.iter().map(|seed| &seed.name).filter(|seed| names::is_long(seed) != names::is_long(name)) {
-            problems
-                .push(format!("{of_connect}{seed} and {name} are a long and a short name, takes names of one kind"));
+            self.problem(format!("{of_connect}{seed} and {name} are a long and a short name, takes names of one kind"));
         }
         if !connect_dns.is_empty() && !names::is_long(name) {
-            problems.push(format!(
+            self.problem(format!(
                 "connect_dns: {name} is a short name, takes a long one: nodes there are named by addresses"
             ));
         }
         if connect.iter().any(|seed| seed.name == *name) {
-            problems.push(format!("{of_connect}{name} is this node"));
+            self.problem(format!("{of_connect}{name} is this node"));
         }
     }
-    let tls = tls(raw.tls_ca, raw.tls_certificate, raw.tls_key, &mut problems);
-    let epmd_port = number("epmd_port", raw.epmd_port.as_deref(), 4_369, 1..=65_535, &mut problems);
-    let tick = number("tick_time_s", raw.tick_time_s.as_deref(), 60, 4..=3_600, &mut problems);
-    let dist_port = raw.dist_port.as_deref().map(|text| number("dist_port", Some(text), 1, 1..=65_535, &mut problems));
-    for seed in connect.iter().filter(|seed| seed.name.name().contains('*')) {
-        let takes = if of_connect.is_empty() { "takes one node" } else { "which only connect_dns takes" };
-        problems.push(format!("{of_connect}{} has a *, {takes}", seed.name));
-    }
-    for seed in connect_dns.iter().filter(|seed| seed.name.name().contains('*')) {
-        let host = seed.name.host();
-        let has_ports = host.starts_with('_') && !host.starts_with("_epmd.");
-        if has_ports || seed.port.or_else(|| dist_port.map(|_| 0)).is_some() {
-            problems.push(format!(
-                "connect_dns: {} has a *, and only EPMD knows which nodes that are: takes no port",
-                seed.name
-            ));
+
+    /// A `*` stands for the names that EPMD has, so it goes with `connect_dns` and without a port.
+    fn stars(&mut self, connect: &[Seed], connect_dns: &[Seed], has_dist_port: bool) {
+        let of_connect = self.of_file.connect();
+        let has_star = |seed: &&Seed| seed.name.name().contains('*');
+        for seed in connect.iter().filter(has_star) {
+            let takes = if of_connect.is_empty() { "takes one node" } else { "which only connect_dns takes" };
+            self.problem(format!("{of_connect}{} has a *, {takes}", seed.name));
+        }
+        for seed in connect_dns.iter().filter(has_star) {
+            let host = seed.name.host();
+            let has_ports = host.starts_with('_') && !host.starts_with("_epmd.");
+            if has_ports || has_dist_port || seed.port.is_some() {
+                let name = &seed.name;
+                self.problem(format!(
+                    "connect_dns: {name} has a *, and only EPMD knows which nodes that are: takes no port"
+                ));
+            }
         }
     }
-    let register = flag("register", raw.register.as_deref(), dist_port.is_none(), &mut problems);
-    let discovery = flag("discovery", raw.discovery.as_deref(), true, &mut problems);
-    let log_format = match raw.log_format.as_deref() {
-        None | Some("text") => LogFormat::Text,
-        Some("json") => LogFormat::Json,
-        Some(other) => {
-            problems.push(format!("log_format: got {other:?}, takes text or json"));
-            LogFormat::Text
+
+    fn seeds(&mut self, label: &str, texts: Option<Vec<String>>) -> Vec<Seed> {
+        let mut seeds: Vec<Seed> = Vec::new();
+        for text in texts.unwrap_or_default() {
+            match names::parse_seed(&text) {
+                Ok(seed) if seeds.contains(&seed) => {}
+                Ok(seed) => seeds.push(seed),
+                Err(error) => self.problem(format!("{label}{error}")),
+            }
         }
-    };
-    let log_level = raw.log_level;
-    problems.extend(log_level.as_deref().and_then(wrong_log_level));
-    let cookie = match (raw.cookie_file, cookie) {
-        (Some(path), _) => keep(Cookie::from_file(Path::new(&path)), "cookie_file", &mut problems),
-        (None, Some(text)) => keep(Cookie::new(&text), COOKIE_VARIABLE, &mut problems),
-        (None, None) => {
-            problems.push(format!("cookie: needed, takes cookie_file or the variable {COOKIE_VARIABLE}"));
-            None
-        }
-    };
-    let limits = Limits { tick_time: Duration::from_secs(tick), ..Limits::default() };
-    match (name, cookie) {
-        (Some(name), Some(cookie)) if problems.is_empty() => Ok(Settings {
-            name,
-            connect,
-            connect_dns,
-            dns_server,
-            listen,
-            cookie,
-            allow: AllowList::new(raw.allow.unwrap_or_default()),
-            tls,
-            epmd_port: u16::try_from(epmd_port).unwrap_or(4_369),
-            dist_port: dist_port.and_then(|port| u16::try_from(port).ok()),
-            register,
-            limits,
-            discovery,
-            http,
-            log_format,
-            log_level,
-        }),
-        _ => Err(problems),
+        seeds
     }
+
+    fn cookie(&mut self, file: Option<String>, variable: Option<String>) -> Option<Cookie> {
+        match (file, variable) {
+            (Some(path), _) => self.keep(Cookie::from_file(Path::new(&path)), "cookie_file"),
+            (None, Some(text)) => self.keep(Cookie::new(&text), COOKIE_VARIABLE),
+            (None, None) => {
+                self.problem(format!("cookie: needed, takes cookie_file or the variable {COOKIE_VARIABLE}"));
+                None
+            }
+        }
+    }
+
+    fn log_format(&mut self, text: Option<&str>) -> LogFormat {
+        match text {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                self.problem(format!("log_format: got {other:?}, takes text or json"));
+                LogFormat::Text
+            }
+        }
+    }
+
+    fn flag(&mut self, setting: &str, text: Option<&str>, default: bool) -> bool {
+        match text {
+            None => default,
+            Some("true") => true,
+            Some("false") => false,
+            Some(other) => {
+                self.problem(format!("{setting}: got {other:?}, takes true or false"));
+                default
+            }
+        }
+    }
+
+    fn keep<T, E: Display>(&mut self, result: Result<T, E>, setting: &str) -> Option<T> {
+        result.map_err(|error| self.problem(format!("{setting}: {error}"))).ok()
+    }
+
+    fn address(&mut self, setting: &str, text: Option<String>) -> Option<SocketAddr> {
+        let takes = "takes an address and a port as 127.0.0.1:8080 or [::1]:8080";
+        text.and_then(|text| self.keep(text.parse().map_err(|_| format!("got {text:?}, {takes}")), setting))
+    }
+
+    fn number<T>(&mut self, setting: &str, text: Option<&str>, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let Some(text) = text else { return default };
+        match text.parse() {
+            Ok(value) if range.contains(&value) => value,
+            _ => {
+                self.problem(format!("{setting}: got {text:?}, takes {} to {}", range.start(), range.end()));
+                default
+            }
+        }
+    }
+
+    fn tls(&mut self, ca: Option<String>, certificate: Option<String>, key: Option<String>) -> Option<TlsFiles> {
+        match (ca, certificate, key) {
+            (None, None, None) => None,
+            (Some(ca), Some(certificate), Some(key)) => {
+                let [ca, certificate, key] = [ca, certificate, key].map(PathBuf::from);
+                Some(TlsFiles { ca, certificate, key })
+            }
+            _ => {
+                self.problem("tls_ca, tls_certificate, tls_key: all three or none");
+                None
+            }
+        }
+    }
+}
+
+/// Without a listener the host part is never resolved, so any valid name works. Names with addresses are long ones.
+fn random_name(seed: Option<&Seed>) -> Result<NodeName, names::NameError> {
+    let host = seed.map_or("127.0.0.1", |seed| seed.name.host());
+    names::parse(&format!("durable_handoff_{:08x}@{host}", rand::random::<u32>()))
 }
 
 /// A single word that is not a level would be taken for the name of a target, and only its lines would be
@@ -210,85 +299,14 @@ fn wrong_log_level(text: &str) -> Option<String> {
     Some(format!("log_level: got {word:?}, takes off, error, warn, info, debug, trace, or TARGET=LEVEL,..."))
 }
 
-fn seeds(label: &str, texts: Option<Vec<String>>, problems: &mut Vec<String>) -> Vec<Seed> {
-    let texts = texts.unwrap_or_default();
-    let mut seeds: Vec<Seed> = Vec::new();
-    for text in &texts {
-        match names::parse_seed(text) {
-            Ok(seed) if seeds.contains(&seed) => {}
-            Ok(seed) => seeds.push(seed),
-            Err(error) => problems.push(format!("{label}{error}")),
-        }
-    }
-    seeds
-}
-
-fn flag(setting: &str, text: Option<&str>, default: bool, problems: &mut Vec<String>) -> bool {
-    match text {
-        None => default,
-        Some("true") => true,
-        Some("false") => false,
-        Some(other) => {
-            problems.push(format!("{setting}: got {other:?}, takes true or false"));
-            default
-        }
-    }
-}
-
-fn keep<T, E: std::fmt::Display>(result: Result<T, E>, setting: &str, problems: &mut Vec<String>) -> Option<T> {
-    result.map_err(|error| problems.push(format!("{setting}: {error}"))).ok()
-}
-
-fn address(setting: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
-    let parsed =
-        text.parse().map_err(|_| format!("got {text:?}, takes an address and a port as 127.0.0.1:8080 or [::1]:8080"));
-    keep(parsed, setting, problems)
-}
-
-fn number(
-    setting: &str,
-    text: Option<&str>,
-    default: u64,
-    range: std::ops::RangeInclusive<u64>,
-    problems: &mut Vec<String>,
-) -> u64 {
-    let Some(text) = text else { return default };
-    match text.parse() {
-        Ok(value) if range.contains(&value) => value,
-        _ => {
-            problems.push(format!("{setting}: got {text:?}, takes {} to {}", range.start(), range.end()));
-            default
-        }
-    }
-}
-
-fn tls(
-    ca: Option<String>,
-    certificate: Option<String>,
-    key: Option<String>,
-    problems: &mut Vec<String>,
-) -> Option<TlsFiles> {
-    match (ca, certificate, key) {
-        (None, None, None) => None,
-        (Some(ca), Some(certificate), Some(key)) => {
-            let [ca, certificate, key] = [ca, certificate, key].map(PathBuf::from);
-            Some(TlsFiles { ca, certificate, key })
-        }
-        _ => {
-            problems.push("tls_ca, tls_certificate, tls_key: all three or none".to_owned());
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn with(toml: &str) -> Result<Settings, Vec<String>> {
-        let mut problems = Vec::new();
-        let raw = Raw::from_toml(toml, "file", &mut problems);
-        check(raw, OfFile::All, Some("secret".to_owned()), problems)
+        let mut check = Check { of_file: OfFile::All, problems: Vec::new() };
+        let raw = Raw::from_toml(toml, "file", &mut check.problems);
+        check.settings(raw, Some("secret".to_owned()))
     }
 
     #[test]
@@ -361,7 +379,7 @@ mod tests {
     #[test]
     fn a_missing_cookie_and_names_of_two_kinds_are_refused() {
         let raw = Raw::from_toml("connect = 'a@h'\nname = 'b@1.2.3.4'", "file", &mut vec![]);
-        let problems = check(raw, OfFile::All, None, vec![]);
+        let problems = Check { of_file: OfFile::All, problems: vec![] }.settings(raw, None);
         assert_eq!(problems.expect_err("two problems").len(), 2);
     }
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rust_node::distribution::handshake::Local;
 use rust_node::distribution::tls::Tls;
-use rust_node::distribution::{AllowList, Cookie, Limits, Node, NodeOptions, names};
-use rust_node::metrics::Metrics;
+use rust_node::distribution::{Cookie, Limits, Node, NodeOptions, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -80,18 +79,11 @@ pub fn elixir(name: &str, erl: &str) -> anyhow::Result<Process> {
 
 /// A node inside this process.
 pub fn own_node(name: &str, tls: Option<Tls>) -> anyhow::Result<Node> {
-    let name = names::parse(name).map_err(anyhow::Error::msg)?;
-    Ok(Node::new(NodeOptions {
-        local: Local { name, creation: rand::random::<u32>() | 1, cookie: Cookie::new(COOKIE)? },
-        // The first TLS handshake of a BEAM loads much code.
-        limits: Limits { handshake_timeout: SOON, ..Limits::default() },
-        allow: AllowList::default(),
-        tls,
-        epmd_port: 4_369,
-        dist_port: None,
-        dns_server: None,
-        metrics: Metrics::default(),
-    }))
+    let name = names::parse(name)?;
+    let local = Local { name, creation: rand::random::<u32>() | 1, cookie: Cookie::new(COOKIE)? };
+    // A BEAM's first TLS handshake loads a great deal.
+    let limits = Limits { handshake_timeout: SOON, ..Limits::default() };
+    Ok(Node::new(NodeOptions { tls, ..NodeOptions::new(local, limits) }))
 }
 
 /// `durable-handoff-node run`, and the port of its HTTP service.

@@ -30,10 +30,7 @@ pub async fn measure(count: u32) -> anyhow::Result<Memory> {
     let own = unique("source", "127.0.0.1");
     let source = own_node(&own, None)?;
     let mut mailbox = source.register("drain").context("the name is free")?;
-    until("connected", async || {
-        Ok(dial(&source, &names::parse(&name).map_err(anyhow::Error::msg)?.into()).await.is_ok())
-    })
-    .await?;
+    until("connected", async || Ok(dial(&source, &names::parse(&name)?.into()).await.is_ok())).await?;
     let before_bytes = process.memory()?;
     let to = Process::Name(NODE_PROCESS.to_owned());
     let pid = mailbox.pid.clone();

@@ -65,7 +65,7 @@ pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTr
         let node = own_node(&unique("rust", "localhost"), tls)?;
         let mut mailbox = node.register("bench").context("the name is free")?;
         for name in [&echo, &asker] {
-            dial(&node, &names::parse(name).map_err(anyhow::Error::msg)?.into()).await?;
+            dial(&node, &names::parse(name)?.into()).await?;
         }
         for in_flight in [1, 64] {
             let (mut rust, mut beam) = (Vec::new(), Vec::new());

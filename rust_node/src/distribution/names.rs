@@ -8,18 +8,29 @@ use std::sync::Arc;
 
 pub use erl_dist::node::NodeName;
 
+/// Why a text is not the name of a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("node name {text:?}: {why}")]
+pub struct NameError {
+    text: String,
+    why: String,
+}
+
+impl NameError {
+    fn new(text: &str, why: impl ToString) -> Self {
+        NameError { text: text.to_owned(), why: why.to_string() }
+    }
+}
+
 /// Parses `name@host`.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
-pub fn parse(text: &str) -> Result<NodeName, String> {
-    let name = NodeName::from_str(text).map_err(|error| format!("node name {text:?}: {error}"))?;
+/// [`NameError`].
+pub fn parse(text: &str) -> Result<NodeName, NameError> {
+    let name = NodeName::from_str(text).map_err(|error| NameError::new(text, error))?;
     let plain = |part: &str| part.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '@' && c != '/');
-    if plain(name.name()) && plain(name.host()) {
-        Ok(name)
-    } else {
-        Err(format!("node name {text:?}: takes name@host without spaces"))
-    }
+    let is_plain = plain(name.name()) && plain(name.host());
+    is_plain.then_some(name).ok_or_else(|| NameError::new(text, "takes name@host without spaces"))
 }
 
 /// A node to connect to, with its distribution port unless EPMD is asked for the port.
@@ -39,29 +50,30 @@ impl From<NodeName> for Seed {
 /// `name@[fd00::7]:9105`, but also `name@fd00::7`.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
-pub fn parse_seed(text: &str) -> Result<Seed, String> {
+/// [`NameError`].
+pub fn parse_seed(text: &str) -> Result<Seed, NameError> {
+    let wrong = |why: &str| NameError::new(text, why);
     let Some((name, host)) = text.split_once('@') else { return parse(text).map(Seed::from) };
     let (host, port) = match (host.strip_prefix('['), host.split_once(':')) {
         (Some(rest), _) => {
             let (address, rest) = rest.split_once(']').unwrap_or((rest, "missing"));
-            address.parse::<Ipv6Addr>().map_err(|_| format!("node name {text:?}: takes [IPV6]:PORT after the @"))?;
+            address.parse::<Ipv6Addr>().map_err(|_| wrong("takes [IPV6]:PORT after the @"))?;
             match rest.strip_prefix(':') {
                 _ if rest.is_empty() => (address, None),
                 Some(port) => (address, Some(port)),
-                None => return Err(format!("node name {text:?}: takes [IPV6]:PORT after the @")),
+                None => return Err(wrong("takes [IPV6]:PORT after the @")),
             }
         }
         (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
         (None, _) => (host, None),
     };
     if host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
-        return Err(format!("node name {text:?}: {host} is not an IPv6 address"));
+        return Err(wrong(&format!("{host} is not an IPv6 address")));
     }
     let port = match port.map(str::parse::<u16>) {
         None => None,
         Some(Ok(port)) if port > 0 => Some(port),
-        Some(_) => return Err(format!("node name {text:?}: takes a port of 1 to 65535 after the colon")),
+        Some(_) => return Err(wrong("takes a port of 1 to 65535 after the colon")),
     };
     Ok(Seed { name: parse(&format!("{name}@{host}"))?, port })
 }

@@ -3,6 +3,8 @@
 //! Guarantee: the lock is held for look-ups and queueing only, never across an await. When a connection or a
 //! process ends, every affected call, monitor and mailbox is notified once.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,17 +14,16 @@ use etf::{Atom, Checked, Pid, Reference, Term};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::calls::{Answer, CallError, Request};
 use super::control::Process;
-use super::handshake::{Local, Peer};
+use super::handshake::Local;
 use super::limits::Limits;
 use super::names::AllowList;
 use super::numbers::{Numbers, number_of};
-use super::peers::{Monitor, NotTaken, PeerInfo};
+use super::peers::Monitor;
 use super::processes::{Inbound, MonitorRef};
-use super::queue::{Queue, SendError};
+use super::queue::SendError;
 use super::repeats::Repeats;
 use super::state::{State, monitor_exit, written};
 use super::tls::Tls;
@@ -46,6 +47,22 @@ pub struct NodeOptions {
     pub dist_port: Option<u16>,
     pub dns_server: Option<SocketAddr>,
     pub metrics: Metrics,
+}
+
+impl NodeOptions {
+    /// For a node without TLS that accepts every peer and asks EPMD on its usual port.
+    pub fn new(local: Local, limits: Limits) -> Self {
+        NodeOptions {
+            local,
+            limits,
+            allow: AllowList::default(),
+            tls: None,
+            epmd_port: 4_369,
+            dist_port: None,
+            dns_server: None,
+            metrics: Metrics::default(),
+        }
+    }
 }
 
 /// A handle on the node; clones are the same node.
@@ -226,12 +243,7 @@ impl Node {
         let _gone = self.push(&watch.peer, Message::demonitor_p(by.clone(), watch.target.into(), reference));
     }
 
-    pub fn peers(&self) -> Vec<PeerInfo> {
-        self.lock().peers.list()
-    }
-
-    /// The nodes that should be connected, or that tried to connect, but are not connected, each with the
-    /// cause.
+    /// The nodes that should be connected or tried to connect, and are not, each with the cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }
@@ -239,55 +251,6 @@ impl Node {
     /// Whether to log an error of a peer. If so, returns how often it was repeated since the last log line.
     pub fn note_mistake(&self, peer: &str, kind: &'static str) -> Option<u64> {
         self.0.repeats.lock().unwrap_or_else(PoisonError::into_inner).note(peer, kind)
-    }
-
-    /// A token that is cancelled when the connection to a node ends; `None` without a connection.
-    pub fn connected(&self, peer: &str) -> Option<CancellationToken> {
-        self.lock().peers.end(peer)
-    }
-
-    /// Ends the connection to a node.
-    pub fn disconnect(&self, peer: &str) {
-        if let Some(end) = self.connected(peer) {
-            end.cancel();
-        }
-    }
-
-    /// Waits until all frames queued so far are written to the sockets, for at most `at_most`.
-    pub async fn flushed(&self, at_most: Duration) {
-        let all_empty = async {
-            while !self.lock().peers.are_flushed() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _in_time = tokio::time::timeout(at_most, all_empty).await;
-    }
-
-    /// Ends every connection and task of the node at once.
-    pub fn stop(&self) {
-        self.forget_peers().iter().for_each(CancellationToken::cancel);
-    }
-
-    /// Ends every connection and task of the node in good order: queued frames are sent, then the peer is
-    /// read to the end. Closing with unread data would make the operating system reset the connection, and
-    /// the peer could lose the last messages. After `at_most` the node stops as with [`Node::stop`].
-    pub async fn close(&self, at_most: Duration) {
-        let ends = self.forget_peers();
-        let all_closed = async {
-            for end in &ends {
-                end.cancelled().await;
-            }
-        };
-        let _in_time = tokio::time::timeout(at_most, all_closed).await;
-        ends.iter().for_each(CancellationToken::cancel);
-    }
-
-    /// Forgets all peers and accepts no new ones. Returns the tokens that end the connections.
-    fn forget_peers(&self) -> Vec<CancellationToken> {
-        self.stopped().cancel();
-        let mut state = self.lock();
-        let peers: Vec<Arc<str>> = state.peers.iter().map(|(name, _)| Arc::clone(name)).collect();
-        peers.iter().filter_map(|peer| state.peers.id(peer).and_then(|id| state.forget(peer, id))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -309,57 +272,6 @@ impl Node {
     pub(super) fn push(&self, peer: &str, message: Message) -> Result<(), SendError> {
         let frame = written(message)?;
         self.lock().peers.push(peer, frame)
-    }
-
-    /// Registers that this node dials the peer, until [`Node::end_dialling`]. An incoming connection of the
-    /// peer takes this into account.
-    pub(super) fn begin_dialling(&self, peer: &str) {
-        self.lock().peers.begin_dialling(peer);
-    }
-
-    pub(super) fn end_dialling(&self, peer: &str) {
-        self.lock().peers.end_dialling(peer);
-    }
-
-    pub(super) fn is_dialling(&self, peer: &str) -> bool {
-        self.lock().peers.is_dialling(peer)
-    }
-
-    /// Registers a finished handshake as the connection to that node, in place of one with a lower `id`. The
-    /// peer uses the connection that it made last, and the tasks of two handshakes may arrive here in either
-    /// order. So the id of an incoming connection is drawn at accept, and that of an outgoing one when the
-    /// peer has accepted it.
-    ///
-    /// # Errors
-    /// [`NotTaken`].
-    pub(super) fn attach(&self, peer: &Peer, id: u64, queue: Queue) -> Result<(Arc<str>, CancellationToken), NotTaken> {
-        let name: Arc<str> = peer.name.to_string().into();
-        let mut state = self.lock();
-        if let Some(other) = state.peers.id(&name) {
-            if other > id {
-                return Err(NotTaken::Outdated);
-            }
-            info!(peer = %name, "connected anew, the earlier connection is ended");
-            state.detach(&name, other);
-        }
-        if self.stopped().is_cancelled() {
-            return Err(NotTaken::Stopped);
-        }
-        if state.peers.len() >= self.options().limits.peers {
-            return Err(NotTaken::TooMany);
-        }
-        let hidden = peer.is_hidden();
-        let end = state.peers.add(Arc::clone(&name), id, queue, hidden);
-        state.processes.send_to_all(|| Inbound::PeerUp { peer: Arc::clone(&name), hidden });
-        self.0.troubles.clear(&name);
-        info!(peer = %name, hidden, "connected");
-        Ok((name, end))
-    }
-
-    /// Ends a connection, if it is still the connection to that node, and notifies calls, monitors and
-    /// mailboxes.
-    pub(super) fn detach(&self, peer: &str, id: u64) {
-        self.lock().detach(peer, id);
     }
 
     /// Puts a message of a peer into a mailbox. Returns false when the process does not exist, or the

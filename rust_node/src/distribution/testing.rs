@@ -6,10 +6,9 @@ use super::connection;
 use super::cookie::Cookie;
 use super::handshake::{Local, Peer, flags};
 use super::limits::Limits;
-use super::names::{self, AllowList};
+use super::names;
 use super::node::{Node, NodeOptions};
 use super::peers::NotTaken;
-use crate::metrics::Metrics;
 
 pub(crate) const PEER: &str = "peer@127.0.0.1";
 /// The bytes that a connection buffers. Tests send more, so the sender notices when nothing is read.
@@ -17,16 +16,8 @@ pub(super) const HOLDS: usize = 64;
 
 pub(crate) fn node(limits: Limits) -> Node {
     let name = names::parse("rust@127.0.0.1").expect("a name");
-    Node::new(NodeOptions {
-        local: Local { name, creation: 1, cookie: Cookie::new("a-test-cookie").expect("a cookie") },
-        limits,
-        allow: AllowList::default(),
-        tls: None,
-        epmd_port: 4369,
-        dist_port: None,
-        dns_server: None,
-        metrics: Metrics::default(),
-    })
+    let local = Local { name, creation: 1, cookie: Cookie::new("a-test-cookie").expect("a cookie") };
+    Node::new(NodeOptions::new(local, limits))
 }
 
 /// The other end of a connection of `peer`, made as the `id`th.

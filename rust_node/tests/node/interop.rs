@@ -7,9 +7,8 @@ use etf::{atom, atom_name, tuple};
 use rust_node::distribution::dialler::Dialler;
 use rust_node::distribution::epmd::{self, PortMapperError};
 use rust_node::distribution::{
-    AllowList, CallError, Inbound, Limits, Mailbox, Node as Dist, NodeOptions, Process as Named,
+    CallError, Inbound, Limits, Mailbox, MonitorRef, Node as Dist, NodeOptions, Process as Named,
 };
-use rust_node::metrics::Metrics;
 
 const WAIT: &str = include_str!("beam/wait.exs");
 const DRAIN: &str = include_str!("beam/drain.exs");
@@ -18,16 +17,8 @@ const AGENT: &str = "Elixir.DurableHandoff.Agent";
 
 /// A distribution node inside the test, which connects to BEAMs.
 fn dist(limits: Limits) -> Dist {
-    Dist::new(NodeOptions {
-        local: local(&node_name("look"), support::COOKIE),
-        limits: Limits { handshake_timeout: SOON, ..limits },
-        allow: AllowList::default(),
-        tls: None,
-        epmd_port: 4369,
-        dist_port: None,
-        dns_server: None,
-        metrics: Metrics::default(),
-    })
+    let limits = Limits { handshake_timeout: SOON, ..limits };
+    Dist::new(NodeOptions::new(local(&node_name("look"), support::COOKIE), limits))
 }
 
 fn waiting(otp: Otp, beam: &str, other: Option<&str>, flags: &[&str]) -> support::Process {
@@ -35,6 +26,40 @@ fn waiting(otp: Otp, beam: &str, other: Option<&str>, flags: &[&str]) -> support
     let mut process = otp.run(beam, WAIT, &environment, flags);
     process.line("up");
     process
+}
+
+/// Two BEAMs, the second connected to the first.
+fn two_waiting(otp: Otp) -> [(String, support::Process); 2] {
+    let (first, second) = (node_name("beam"), node_name("beam"));
+    let one = waiting(otp, &first, None, &[]);
+    let two = waiting(otp, &second, Some(&first), &[]);
+    [(first, one), (second, two)]
+}
+
+/// A BEAM that drains as soon as a Rust node is there.
+fn draining(otp: Otp, mode: &str, count: &str, nodes: &str) -> (String, support::Process) {
+    let name = node_name("beam");
+    let environment = [("DRAIN_MODE", mode), ("DRAIN_COUNT", count), ("DRAIN_NODES", nodes)];
+    let mut beam = otp.run(&name, DRAIN, &environment, &[]);
+    beam.line("up");
+    (name, beam)
+}
+
+/// A node that is connected to a BEAM, and a process of it.
+async fn looking(limits: Limits, beam: &str) -> (Dist, Mailbox) {
+    let node = dist(limits);
+    let mut mailbox = node.register("looker").expect("free");
+    dial(&node, beam).await.expect("connected");
+    assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { hidden: false, .. }));
+    (node, mailbox)
+}
+
+/// Waits for the end of a monitored process, or of its connection.
+async fn down(mailbox: &mut Mailbox, expected: MonitorRef, because: &str) {
+    match next(mailbox).await {
+        Inbound::Down { monitor, reason, .. } => assert_eq!((monitor, reason.as_deref()), (expected, Some(because))),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn next(mailbox: &mut Mailbox) -> Inbound {
@@ -46,10 +71,7 @@ async fn a_beam_of_each_otp_can_be_dialled_called_and_monitored() {
     for otp in otps() {
         let beam = node_name("beam");
         let mut process = waiting(otp, &beam, None, &[]);
-        let node = dist(Limits::default());
-        let mut mailbox = node.register("looker").expect("free");
-        dial(&node, &beam).await.expect("connected");
-        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { hidden: false, .. }));
+        let (node, mut mailbox) = looking(Limits::default(), &beam).await;
 
         let who = tuple([atom("call"), atom("erlang"), atom("node"), etf::list([]), mailbox.pid.clone().into()]);
         let answer = node.call(&beam, "rex", who, SOON).await.expect("answered");
@@ -60,20 +82,10 @@ async fn a_beam_of_each_otp_can_be_dialled_called_and_monitored() {
         assert!(matches!(node.call(&beam, AGENT, atom("x"), short).await, Err(CallError::Timeout)));
 
         let absent = node.monitor(&mailbox, &beam, Named::Name("nobody".to_owned()));
-        match next(&mut mailbox).await {
-            Inbound::Down { monitor, reason, .. } => {
-                assert_eq!((monitor, reason.as_deref()), (absent, Some("noproc")));
-            }
-            other => panic!("{other:?}"),
-        }
+        down(&mut mailbox, absent, "noproc").await;
         let present = node.monitor(&mailbox, &beam, Named::Name(AGENT.to_owned()));
         process.child.kill().expect("killed");
-        match next(&mut mailbox).await {
-            Inbound::Down { monitor, reason, .. } => {
-                assert_eq!((monitor, reason.as_deref()), (present, Some("noconnection")));
-            }
-            other => panic!("{other:?}"),
-        }
+        down(&mut mailbox, present, "noconnection").await;
         assert!(matches!(next(&mut mailbox).await, Inbound::PeerDown { .. }));
         assert!(matches!(node.call(&beam, "rex", atom("x"), SOON).await, Err(CallError::NotConnected)));
         node.stop();
@@ -88,10 +100,7 @@ async fn every_message_reaches_a_beam_and_is_echoed() {
     for otp in otps() {
         let beam = node_name("beam");
         let _process = waiting(otp, &beam, None, &[]);
-        let node = dist(Limits::default());
-        let mut mailbox = node.register("looker").expect("free");
-        dial(&node, &beam).await.expect("connected");
-        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+        let (node, mut mailbox) = looking(Limits::default(), &beam).await;
         for case in file["cases"].as_array().expect("a list") {
             let hex = case["hex"].as_str().expect("text");
             let bytes: Vec<u8> = (0..hex.len())
@@ -136,9 +145,7 @@ async fn a_beam_of_each_otp_can_dial_ping_and_call_the_node() {
 #[tokio::test]
 async fn nodes_known_to_connected_ones_are_found_and_killed_ones_reconnect() {
     for otp in otps() {
-        let (first, second) = (node_name("beam"), node_name("beam"));
-        let one = waiting(otp, &first, None, &[]);
-        let _two = waiting(otp, &second, Some(&first), &[]);
+        let [(first, one), _two] = two_waiting(otp);
         let mut node = Node::start(&["--connect", &first]);
         let connections = "durable_handoff_connections";
         node.counted(connections, 2.0).await;
@@ -157,9 +164,7 @@ async fn nodes_known_to_connected_ones_are_found_and_killed_ones_reconnect() {
 
 #[tokio::test]
 async fn a_node_that_connects_is_asked_at_once_for_the_nodes_that_it_knows() {
-    let (first, second) = (node_name("beam"), node_name("beam"));
-    let _one = waiting(otps()[0], &first, None, &[]);
-    let _two = waiting(otps()[0], &second, Some(&first), &[]);
+    let [(first, _one), _two] = two_waiting(otps()[0]);
     // The next regular poll comes after the end of the test.
     let node = dist(Limits { discovery: 10 * SOON, ..Limits::default() });
     let _dialler = Dialler::start(node.clone(), &[name(&first).into()], &[], true);
@@ -179,10 +184,7 @@ async fn a_node_is_found_at_each_address_of_a_host() {
 
 #[tokio::test]
 async fn a_discovered_node_is_forgotten_when_it_is_gone() {
-    let otp = otps()[0];
-    let (first, second) = (node_name("beam"), node_name("beam"));
-    let _one = waiting(otp, &first, None, &[]);
-    let two = waiting(otp, &second, Some(&first), &[]);
+    let [(first, _one), two] = two_waiting(otps()[0]);
     let pause = (Duration::from_millis(5), Duration::from_millis(20));
     let node = dist(Limits { backoff: pause, discovery: Duration::from_millis(100), ..Limits::default() });
     let dialler = Dialler::start(node.clone(), &[name(&first).into()], &[], true);
@@ -195,9 +197,7 @@ async fn a_discovered_node_is_forgotten_when_it_is_gone() {
 #[tokio::test]
 async fn a_drain_of_a_real_beam_runs_to_its_report() {
     for otp in otps() {
-        let beam_name = node_name("beam");
-        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "run"), ("DRAIN_COUNT", "12000")], &[]);
-        beam.line("up");
+        let (beam_name, mut beam) = draining(otp, "run", "12000", "1");
         let node = Node::start(&["--connect", &beam_name]);
         assert_eq!(beam.line("report"), "moved=12000 of=12000 here=12000 targets=2");
         assert_eq!(beam.exit_code(), Some(0));
@@ -208,9 +208,7 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
 
 #[test]
 fn every_log_line_of_a_drain_identifies_it_and_the_last_one_says_how_it_ended() {
-    let beam_name = node_name("beam");
-    let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "run"), ("DRAIN_COUNT", "50")], &[]);
-    beam.line("up");
+    let (beam_name, _beam) = draining(otps()[0], "run", "50", "1");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
     command.args(["run", "--connect", &beam_name, "--log-format", "json"]);
     let mut node = support::Process::spawn(command.env("DURABLE_HANDOFF_COOKIE", support::COOKIE));
@@ -231,9 +229,7 @@ async fn a_node_that_gets_sigterm_hands_its_drains_back_and_exits_with_0() {
     for otp in otps() {
         let until = Instant::now() + SOON;
         loop {
-            let beam_name = node_name("beam");
-            let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
-            beam.line("up");
+            let (beam_name, mut beam) = draining(otp, "hold", "100", "1");
             let mut node = Node::start(&["--connect", &beam_name]);
             beam.line("started");
             node.process.signal("-TERM");
@@ -252,9 +248,7 @@ async fn a_node_that_gets_sigterm_hands_its_drains_back_and_exits_with_0() {
 #[tokio::test]
 async fn a_drain_notices_that_its_node_was_killed() {
     for otp in otps() {
-        let beam_name = node_name("beam");
-        let mut beam = otp.run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
-        beam.line("up");
+        let (beam_name, mut beam) = draining(otp, "hold", "100", "1");
         let node = Node::start(&["--connect", &beam_name]);
         beam.line("started");
         drop(node);
@@ -264,9 +258,7 @@ async fn a_drain_notices_that_its_node_was_killed() {
 
 #[tokio::test]
 async fn a_drain_is_forgotten_when_its_beam_is_killed() {
-    let beam_name = node_name("beam");
-    let mut beam = otps()[0].run(&beam_name, DRAIN, &[("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100")], &[]);
-    beam.line("up");
+    let (beam_name, mut beam) = draining(otps()[0], "hold", "100", "1");
     let mut node = Node::start(&["--connect", &beam_name]);
     beam.line("started");
     drop(beam);
@@ -290,10 +282,8 @@ async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Pro
             move || waiting(otp, &beam_name, None, &["--erl", &flag])
         };
         let mut beam = tokio::task::spawn_blocking(start).await.expect("started");
-        let node = dist(Limits { tick_time, discovery: Duration::from_secs(600), ..Limits::default() });
-        let mut mailbox = node.register("looker").expect("free");
-        dial(&node, &beam_name).await.expect("connected");
-        assert!(matches!(next(&mut mailbox).await, Inbound::PeerUp { .. }));
+        let limits = Limits { tick_time, discovery: Duration::from_secs(600), ..Limits::default() };
+        let (node, mut mailbox) = looking(limits, &beam_name).await;
         let began = Instant::now();
         let mut held = Duration::ZERO;
         let dropped = loop {
@@ -349,9 +339,7 @@ async fn a_silent_peer_is_dropped_after_the_tick_time() {
 #[tokio::test]
 async fn the_nodes_of_the_cluster_are_listed_with_the_answers_of_their_agents() {
     for otp in otps() {
-        let (first, second) = (node_name("beam"), node_name("beam"));
-        let _one = waiting(otp, &first, None, &[]);
-        let _two = waiting(otp, &second, Some(&first), &[]);
+        let [(first, _one), (second, _two)] = two_waiting(otp);
         let listed = listed(&first);
         let mut names: Vec<&str> = listed.iter().filter_map(|line| line["name"].as_str()).collect();
         names.sort_unstable();
@@ -386,10 +374,7 @@ fn listed(connect: &str) -> Vec<serde_json::Value> {
 #[tokio::test]
 async fn a_second_node_takes_over_when_the_first_is_killed() {
     for otp in otps() {
-        let beam_name = node_name("beam");
-        let flags = [("DRAIN_MODE", "hold"), ("DRAIN_COUNT", "100"), ("DRAIN_NODES", "2")];
-        let mut beam = otp.run(&beam_name, DRAIN, &flags, &[]);
-        beam.line("up");
+        let (beam_name, mut beam) = draining(otp, "hold", "100", "2");
         let mut nodes = [Node::start(&["--connect", &beam_name]), Node::start(&["--connect", &beam_name])];
         beam.line("welcomed");
         let first = beam.line("started at ");

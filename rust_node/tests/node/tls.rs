@@ -8,6 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use rust_node::distribution::tls::{Tls, TlsFiles};
+use rust_node::distribution::{Limits, Node as Dist, NodeOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -181,25 +183,12 @@ fn bracketed(name: &str) -> String {
 }
 
 /// A node that trusts one authority and has a certificate of another, or the same.
-fn stranger(authority: &Path, own: &Path, host: &str) -> rust_node::distribution::Node {
-    let files = rust_node::distribution::tls::TlsFiles {
-        ca: authority.join("ca.pem"),
-        certificate: own.join("cert.pem"),
-        key: own.join("key.pem"),
-    };
-    rust_node::distribution::Node::new(rust_node::distribution::NodeOptions {
-        local: support::local(&node_name_at("look", host), support::COOKIE),
-        limits: rust_node::distribution::Limits {
-            handshake_timeout: support::SOON,
-            ..rust_node::distribution::Limits::default()
-        },
-        allow: rust_node::distribution::AllowList::default(),
-        tls: Some(rust_node::distribution::tls::Tls::load(&files).expect("they go together")),
-        epmd_port: 4369,
-        dist_port: None,
-        dns_server: None,
-        metrics: rust_node::metrics::Metrics::default(),
-    })
+fn stranger(authority: &Path, own: &Path, host: &str) -> Dist {
+    let files = TlsFiles { ca: authority.join("ca.pem"), certificate: own.join("cert.pem"), key: own.join("key.pem") };
+    let local = support::local(&node_name_at("look", host), support::COOKIE);
+    let limits = Limits { handshake_timeout: support::SOON, ..Limits::default() };
+    let tls = Some(Tls::load(&files).expect("they go together"));
+    Dist::new(NodeOptions { tls, ..NodeOptions::new(local, limits) })
 }
 
 fn node_over_tls(host: IpAddr, name: &str, directory: &Path) -> Node {

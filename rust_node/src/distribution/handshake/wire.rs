@@ -80,6 +80,6 @@ impl Fields<'_> {
         let length = usize::from(self.take().map(u16::from_be_bytes)?);
         let bytes = self.left.get(..length).ok_or(HandshakeError::Unexpected { expected: self.expected })?;
         let text = std::str::from_utf8(bytes).map_err(|_| HandshakeError::Unexpected { expected: self.expected })?;
-        names::parse(text).map_err(|problem| HandshakeError::Name { problem })
+        names::parse(text).map_err(|error| HandshakeError::Name { problem: error.to_string() })
     }
 }

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::super::limits::Limits;
+use super::super::peers::NotTaken;
 use super::super::testing::{PEER, connect, node};
 use super::*;
 
