@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use rust_node::commands;
 use rust_node::commands::audit::AuditFlags;
-use rust_node::commands::cordon::CordonFlags;
+use rust_node::commands::cordon::{CordonFlags, cordon};
 use rust_node::commands::drain::DrainFlags;
 use rust_node::commands::exit::Exit;
 use rust_node::commands::rebalance::RebalanceFlags;
@@ -31,68 +31,29 @@ struct Cli {
 enum Command {
     /// Join the cluster and coordinate its drains until SIGTERM; a second SIGTERM ends it at once
     #[command(after_help = Exit::help())]
-    Run {
-        #[command(flatten)]
-        flags: Flags,
-    },
+    Run(Flags),
     /// Show what a running node coordinates, over its HTTP service
     #[command(after_help = Exit::help())]
     Status(StatusFlags),
     /// List the nodes of the cluster with release, age, servers, and whether they drain
     #[command(after_help = Exit::help())]
-    Nodes {
-        #[command(flatten)]
-        find: Find,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Nodes(OnCluster),
     /// Check step by step whether nodes can be reached, and say what to do about each that cannot
     #[command(after_help = Exit::help())]
-    Doctor {
-        #[command(flatten)]
-        find: Find,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Doctor(OnCluster),
     /// Have a node drain one of its supervisors, and show its progress. The drain continues on the node when
     /// this command ends
     #[command(after_help = Exit::help())]
-    Drain {
-        #[command(flatten)]
-        drain: DrainFlags,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Drain(OnNode<DrainFlags>),
     /// Cordon a node: it takes no more servers, and those it has stay
     #[command(after_help = Exit::help())]
-    Cordon {
-        #[command(flatten)]
-        cordon: CordonFlags,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Cordon(OnNode<CordonFlags>),
     /// Let a cordoned node take servers again
     #[command(after_help = Exit::help())]
-    Uncordon {
-        #[command(flatten)]
-        cordon: CordonFlags,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Uncordon(OnNode<CordonFlags>),
     /// Move one server to another node
     #[command(after_help = Exit::help())]
-    Move {
-        #[command(flatten)]
-        relocate: MoveFlags,
-        #[command(flatten)]
-        flags: AskFlags,
-    },
+    Move(OnNode<MoveFlags>),
     /// Have every node move the servers that it has above its share, and show the progress
     #[command(after_help = Exit::help())]
     Rebalance {
@@ -108,40 +69,54 @@ enum Command {
     Audit(AuditFlags),
 }
 
+#[derive(Debug, Args)]
+struct OnCluster {
+    #[command(flatten)]
+    find: Find,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: AskFlags,
+}
+
+#[derive(Debug, Args)]
+struct OnNode<T: Args> {
+    #[command(flatten)]
+    what: T,
+    #[command(flatten)]
+    flags: AskFlags,
+}
+
+impl<T: Args> OnNode<T> {
+    fn run<F>(self, node: impl FnOnce(&T) -> &str, work: impl FnOnce(Settings, T) -> F) -> Exit
+    where
+        F: Future<Output = anyhow::Result<Exit>>,
+    {
+        let given = self.flags.of_node(node(&self.what));
+        with_settings(given, "warn", |settings| work(settings, self.what))
+    }
+}
+
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
-        Command::Run { flags } => with_settings(flags, "info", commands::run::run),
+        Command::Run(flags) => with_settings(flags, "info", commands::run::run),
         Command::Status(flags) => block_on(commands::status::status(flags)),
-        Command::Nodes { find, json, flags } => {
+        Command::Nodes(OnCluster { find, json, flags }) => {
             with_settings(flags.of_cluster(find), "warn", |settings| commands::nodes::nodes(settings, json))
         }
-        Command::Doctor { find, json, flags } => {
+        Command::Doctor(OnCluster { find, json, flags }) => {
             with_settings(flags.of_cluster(find), "error", |settings| commands::doctor::doctor(settings, json))
         }
-        Command::Drain { drain, flags } => {
-            let given = flags.of_node(&drain.node);
-            with_settings(given, "warn", |settings| commands::drain::drain(settings, drain))
-        }
-        Command::Cordon { cordon, flags } => {
-            let given = flags.of_node(&cordon.node);
-            with_settings(given, "warn", |settings| commands::cordon::cordon(settings, cordon, true))
-        }
-        Command::Uncordon { cordon, flags } => {
-            let given = flags.of_node(&cordon.node);
-            with_settings(given, "warn", |settings| commands::cordon::cordon(settings, cordon, false))
-        }
-        Command::Move { relocate, flags } => {
-            let given = flags.of_node(&relocate.node);
-            with_settings(given, "warn", |settings| commands::relocate::relocate(settings, relocate))
-        }
+        Command::Drain(asked) => asked.run(|flags| &flags.node, commands::drain::drain),
+        Command::Cordon(asked) => asked.run(|flags| &flags.node, |settings, flags| cordon(settings, flags, true)),
+        Command::Uncordon(asked) => asked.run(|flags| &flags.node, |settings, flags| cordon(settings, flags, false)),
+        Command::Move(asked) => asked.run(|flags| &flags.node, commands::relocate::relocate),
         Command::Rebalance { find, rebalance, flags } => {
             let given = flags.of_cluster(find);
             with_settings(given, "warn", |settings| commands::rebalance::rebalance(settings, rebalance))
         }
-        Command::Audit(flags) => block_on(async {
-            let clean = commands::audit::run(flags).await?;
-            Ok(if clean { Exit::Done } else { Exit::Findings })
-        }),
+        Command::Audit(flags) => block_on(commands::audit::run(flags)),
     };
     exit.into()
 }

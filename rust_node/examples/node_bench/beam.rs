@@ -81,7 +81,7 @@ pub fn elixir(name: &str, erl: &str) -> anyhow::Result<Process> {
 pub fn own_node(name: &str, tls: Option<Tls>) -> anyhow::Result<Node> {
     let name = names::parse(name)?;
     let local = Local { name, creation: rand::random::<u32>() | 1, cookie: Cookie::new(COOKIE)? };
-    // A BEAM's first TLS handshake loads a great deal.
+    // The first TLS handshake of a BEAM loads much code.
     let limits = Limits { handshake_timeout: SOON, ..Limits::default() };
     Ok(Node::new(NodeOptions { tls, ..NodeOptions::new(local, limits) }))
 }

@@ -11,6 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use state_store::{Settings, Store};
 use store_audit::{Progress, audit, table};
 
+use super::exit::Exit;
+
 /// The interval of progress lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -29,11 +31,11 @@ pub struct AuditFlags {
     pub json: bool,
 }
 
-/// Audits a store and prints the result. Returns false when the audit found a problem.
+/// Audits a store and prints the result.
 ///
 /// # Errors
 /// When the store cannot be listed or the result cannot be printed.
-pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
+pub async fn run(flags: AuditFlags) -> anyhow::Result<Exit> {
     let settings = Settings { read_only: true, ..Settings::default() };
     let store = Store::open(&flags.store, &settings).context("opening the store")?;
     let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
@@ -50,7 +52,7 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<bool> {
         table::write(&report, &mut text)?;
         out.write_all(text.as_bytes())?;
     }
-    Ok(report.is_clean())
+    Ok(if report.is_clean() { Exit::Done } else { Exit::Findings })
 }
 
 /// Shows the progress of an audit: a counter on a terminal, otherwise a line every ten seconds.

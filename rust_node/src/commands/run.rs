@@ -1,5 +1,6 @@
 //! `run`: joins the cluster and coordinates its drains until a signal stops the node.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -34,17 +35,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let bounds = http::Bounds::default();
     open_files::make_room(settings.limits.peers + settings.limits.handshakes + bounds.connections);
-    let listener = match settings.listen {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
-        None => None,
-    };
+    let listener = bind(settings.listen, "listen").await?;
     // The port is bound before the node announces itself.
-    let http_listener = match settings.http {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.with_context(|| format!("cannot serve HTTP on {address}"))?)
-        }
-        None => None,
-    };
+    let http_listener = bind(settings.http, "serve HTTP").await?;
     let registration = match &listener {
         Some(listener) if settings.register => {
             let port = listener.local_addr()?.port();
@@ -100,6 +93,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     drop(registration);
     info!("stopped");
     Ok(Exit::Done)
+}
+
+async fn bind(address: Option<SocketAddr>, what: &str) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).with_context(|| format!("cannot {what} on {address}"))
 }
 
 /// Starts the distribution node that every command uses.

@@ -243,7 +243,8 @@ impl Node {
         let _gone = self.push(&watch.peer, Message::demonitor_p(by.clone(), watch.target.into(), reference));
     }
 
-    /// The nodes that should be connected or tried to connect, and are not, each with the cause.
+    /// The nodes that should be connected, or that tried to connect, but are not connected, each with the
+    /// cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use handoff_core::{Reason, Report};
+use handoff_core::quantiles::Summary as Quantiles;
+use handoff_core::{AtATime, Reason, Report};
 use serde::Serialize;
 
 use super::Subject;
@@ -23,29 +24,13 @@ pub(super) struct Summary {
     attempts: u64,
     failures: u64,
     duration_us: u64,
-    gap_us: Gap,
-    concurrency: Concurrency,
+    gap_us: Quantiles,
+    concurrency: AtATime,
     targets: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Gap {
-    count: u64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    max: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Concurrency {
-    last: u32,
-    highest: u32,
 }
 
 impl Summary {
     pub(super) fn new(subject: Subject, report: Report) -> Self {
-        let gap = report.gap;
         Summary {
             node: subject.node,
             supervisor: subject.supervisor,
@@ -58,8 +43,8 @@ impl Summary {
             attempts: report.attempts,
             failures: report.failures,
             duration_us: report.duration.0,
-            gap_us: Gap { count: gap.count, p50: gap.p50, p90: gap.p90, p99: gap.p99, max: gap.max },
-            concurrency: Concurrency { last: report.concurrency.last, highest: report.concurrency.highest },
+            gap_us: report.gap,
+            concurrency: report.concurrency,
             targets: report.targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
         }
     }
@@ -97,7 +82,7 @@ impl fmt::Display for Summary {
         rows.group("left", left.map(|(reason, count)| (*reason, count.to_string())));
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         if self.gap_us.count > 0 {
-            let Gap { p50, p90, p99, max, .. } = self.gap_us;
+            let Quantiles { p50, p90, p99, max, .. } = self.gap_us;
             let quantiles = [("p50", p50), ("p90", p90), ("p99", p99), ("max", max)];
             rows.group("gap", quantiles.map(|(name, us)| (name, duration_us(us))));
         }
@@ -116,10 +101,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use handoff_core::Ended;
-    use handoff_core::quantiles::Summary as Quantiles;
     use handoff_core::time::Micros;
-
-    use handoff_core::AtATime;
 
     use super::*;
 

@@ -13,7 +13,6 @@ use crate::distribution::processes::Inbound;
 use crate::distribution::queue::Queue;
 
 impl Node {
-    /// The connected nodes.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.lock().peers.list()
     }
@@ -59,7 +58,7 @@ impl Node {
         ends.iter().for_each(CancellationToken::cancel);
     }
 
-    /// Forgets every peer and accepts no more. Returns the tokens that end the connections.
+    /// Forgets all peers and accepts no new ones. Returns the tokens that end the connections.
     fn forget_peers(&self) -> Vec<CancellationToken> {
         self.stopped().cancel();
         let mut state = self.lock();
