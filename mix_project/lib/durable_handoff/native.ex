@@ -106,10 +106,6 @@ defmodule DurableHandoff.Native do
           :ok | {:error, :busy}
   def limiter_give(_limiter, _now_us, _permit, _latency_us, _verdict), do: missing()
 
-  @spec limiter_state(reference()) ::
-          {limit :: pos_integer(), out :: non_neg_integer(), next_us :: nil | integer()} | {:error, :busy}
-  def limiter_state(_limiter), do: missing()
-
   # JSON. Parts that DurableHandoff.Codec must encode are {value} or {key, :key} between binaries. :too_large
   # and :refused mean that another function or another module must do the work.
 
