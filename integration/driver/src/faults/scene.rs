@@ -180,6 +180,13 @@ impl<'a> Scene<'a> {
         self.cluster.listen_for(Duration::from_millis(milliseconds), what)
     }
 
+    /// Suspends a node (SIGSTOP), which keeps its connections, and lets it continue when `meanwhile` has returned.
+    pub fn suspend(&mut self, id: NodeId, meanwhile: impl FnOnce(&mut Scene) -> Result<()>) -> Result<()> {
+        self.cluster.node_mut(id).pause()?;
+        meanwhile(self)?;
+        self.cluster.node_mut(id).resume()
+    }
+
     /// Drops the connection between two nodes and keeps it dropped.
     pub fn part(&mut self, one: NodeId, other: NodeId) -> Result<()> {
         let [one_name, other_name] = [one, other].map(|id| self.cluster.node(id).name.clone());

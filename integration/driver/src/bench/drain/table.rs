@@ -62,10 +62,10 @@ impl Report {
         let beside = if self.busy > 0 { format!(", beside {} busy loops", self.busy) } else { String::new() };
         format!(
             "Draining {servers} servers{which}{beside}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
-             to best: by the figure of the best task stream on that store; worst: of all rounds, by the same. CPU s/1000: seconds of\n\
-             processors for 1,000 moves, of sources + targets + clients, with the clients' calls meanwhile: a drain that takes longer has\n\
-             more. Not back: stopped, and running nowhere {} s after the drain; in no gap, so that the streams look better than\n\
-             they are.\n",
+             to best: by the figure of the best task stream on that store; worst: of all rounds, by the same.\n\
+             CPU s/1000: seconds of processors for 1,000 moves, of sources + targets + clients, with the clients'\n\
+             calls meanwhile: a drain that takes longer has more. Not back: stopped, and running nowhere {} s after\n\
+             the drain; in no gap, so that the streams look better than they are.\n",
             self.back_within_s
         )
     }

@@ -88,9 +88,7 @@ pub const FAULTS: &[Fault] = &[
         inject: |scene| {
             let source = scene.source();
             scene.drain_until_moved(0.1, 0.9)?;
-            scene.cluster.node_mut(source).pause()?;
-            scene.let_pass(5_000, "the source is suspended")?;
-            scene.cluster.node_mut(source).resume()
+            scene.suspend(source, |scene| scene.let_pass(5_000, "the source is suspended"))
         },
     },
     Fault {

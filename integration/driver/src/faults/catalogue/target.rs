@@ -5,15 +5,6 @@ use crate::beam::commands::Outage;
 use crate::faults::scene::Scene;
 use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
 
-/// Suspends one target until the source has ended, and tells the source to stop.
-fn suspend_until_the_end(scene: &mut Scene) -> Result<()> {
-    let (source, target) = (scene.source(), scene.target());
-    scene.cluster.node_mut(target).pause()?;
-    scene.terminate(source)?;
-    scene.await_end(source)?;
-    scene.cluster.node_mut(target).resume()
-}
-
 /// The store refuses what one target asks for, until the source has ended.
 fn cut_from_store(scene: &mut Scene) -> Result<()> {
     let (source, target) = (scene.source(), scene.target());
@@ -66,32 +57,34 @@ pub const FAULTS: &[Fault] = &[
         inject: |scene| {
             let target = scene.target();
             scene.drain_until_moved(0.1, 0.5)?;
-            scene.cluster.node_mut(target).pause()?;
-            scene.let_pass(5_000, "the target does not answer")?;
-            scene.cluster.node_mut(target).resume()
+            scene.suspend(target, |scene| scene.let_pass(5_000, "the target does not answer"))
         },
     },
     Fault {
         name: "target-suspended",
-        done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and continues \
-               when the source has ended.",
+        done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and \
+               continues when the source has ended.",
         happens: "No server is stopped for it; all servers go to the other target.",
         setup: MOVES_ALL,
-        inject: suspend_until_the_end,
+        inject: |scene| {
+            let (source, target) = (scene.source(), scene.target());
+            scene.suspend(target, |scene| {
+                scene.terminate(source)?;
+                scene.await_end(source)
+            })
+        },
     },
     Fault {
         name: "target-suspended-during",
-        done: "One of two targets is suspended (SIGSTOP) at a random point between a tenth and half of the drain, keeps its connections, and \
-               continues when the source has ended.",
+        done: "One of two targets is suspended (SIGSTOP) at a random point between a tenth and half of the drain, keeps its \
+               connections, and continues when the source has ended.",
         happens: "Servers that had stopped for it start on the other target after two seconds. A server whose start there had already \
                   begun may be down until it continues; the drain may wait for that server until its deadline.",
         setup: Setup { moves_percent: 75, ..MOVES_ALL },
         inject: |scene| {
             let (source, target) = (scene.source(), scene.target());
             scene.drain_until_moved(0.1, 0.5)?;
-            scene.cluster.node_mut(target).pause()?;
-            scene.await_end(source)?;
-            scene.cluster.node_mut(target).resume()
+            scene.suspend(target, |scene| scene.await_end(source))
         },
     },
     Fault {
