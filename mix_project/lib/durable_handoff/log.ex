@@ -80,6 +80,14 @@ defmodule DurableHandoff.Log do
   def seconds(ms), do: "#{:erlang.float_to_binary(ms / 1_000, decimals: 1)} s"
 
   @doc false
+  # The format of names of nodes in all texts of this library: at most ten, and how many more there are.
+  @spec names([String.t()]) :: String.t()
+  def names(names) do
+    {shown, rest} = Enum.split(names, 10)
+    Enum.join(shown, ", ") <> if(rest == [], do: "", else: " and #{length(rest)} more")
+  end
+
+  @doc false
   # `supervisor` is nil for a line about the whole VM.
   @spec write(level(), atom(), atom(), String.t(), Enumerable.t()) :: :ok
   def write(level, event, nil, text, fields),

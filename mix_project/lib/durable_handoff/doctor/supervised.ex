@@ -2,12 +2,11 @@ defmodule DurableHandoff.Doctor.Supervised do
   @moduledoc false
   # The checks of `DurableHandoff.Doctor` for one supervisor on this node.
 
-  alias DurableHandoff.{Budget, Host, Options, Status, Store}
+  alias DurableHandoff.{Budget, Host, Log, Options, Status, Store}
   alias DurableHandoff.Drain.Peers
 
   @ask_ms 3_000
   @write_ms 10_000
-  @shown 10
 
   @spec findings(Host.name()) :: [map()]
   def findings(name) do
@@ -121,12 +120,12 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp targets([], _lost),
     do: {:cluster, :problem, "no connected node could take servers: a drain would move none", nil}
 
-  defp targets(names, _lost), do: {:cluster, :ok, "#{length(names)} nodes could take servers: #{list(names)}", nil}
+  defp targets(names, _lost), do: {:cluster, :ok, "#{length(names)} nodes could take servers: #{Log.names(names)}", nil}
 
   defp out_of_reach([]), do: []
 
   defp out_of_reach(names) do
-    text = "#{length(names)} nodes are healthy by their heartbeats but not connected: #{list(names)}"
+    text = "#{length(names)} nodes are healthy by their heartbeats but not connected: #{Log.names(names)}"
 
     todo =
       "compare cookie, node names (basename) and connect_all on both sides, and open epmd's and the distribution ports"
@@ -150,7 +149,9 @@ defmodule DurableHandoff.Doctor.Supervised do
         []
 
       names ->
-        text = "another store is configured on #{list(names)}: unless it is the same one, no server moved there starts"
+        text =
+          "another store is configured on #{Log.names(names)}: unless it is the same one, no server moved there starts"
+
         [{:cluster, :warning, text, "compare backend, bucket, path and endpoint of the supervisor on these nodes"}]
     end
   end
@@ -158,7 +159,7 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp absent([]), do: []
 
   defp absent(names) do
-    text = "no supervisor of this name and prefix runs on #{list(names)}, where heartbeats come from"
+    text = "no supervisor of this name and prefix runs on #{Log.names(names)}, where heartbeats come from"
     todo = "wait, if they are starting; else give the supervisor the same name and prefix on all nodes"
     [{:cluster, :problem, text, todo}]
   end
@@ -166,7 +167,7 @@ defmodule DurableHandoff.Doctor.Supervised do
   defp no_answer([]), do: []
 
   defp no_answer(names) do
-    text = "#{length(names)} nodes do not answer within #{@ask_ms} ms: #{list(names)}"
+    text = "#{length(names)} nodes do not answer within #{@ask_ms} ms: #{Log.names(names)}"
     [{:cluster, :warning, text, "check that they run this version of durable_handoff and are not overloaded"}]
   end
 
@@ -193,10 +194,5 @@ defmodule DurableHandoff.Doctor.Supervised do
       {:store, :problem, "a conditional write that must be refused was not refused within #{@write_ms} ms",
        "check that the store answers, that it has room, that this node may write, and that it supports conditional writes"}
     end
-  end
-
-  defp list(names) do
-    {shown, rest} = Enum.split(names, @shown)
-    Enum.join(shown, ", ") <> if(rest == [], do: "", else: " and #{length(rest)} more")
   end
 end

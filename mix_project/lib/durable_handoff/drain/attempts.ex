@@ -84,9 +84,8 @@ defmodule DurableHandoff.Drain.Attempts do
         not Process.alive?(server.pid),
         reduce: attempts do
       attempts ->
-        {new, monitor} = Attempt.leave_target(attempts.supervisor, server, pid)
-        attempts = forget(attempts, pid)
-        put_in(attempts.running[new], %{running | phase: :leaving, monitor: monitor})
+        new = Attempt.leave_target(attempts.supervisor, server, pid)
+        attempts |> forget(pid) |> track(running.id, :leaving, running.order, new)
     end
   end
 
@@ -102,7 +101,7 @@ defmodule DurableHandoff.Drain.Attempts do
 
   defp track(attempts, id, phase, order, {pid, monitor}) do
     attempts = put_in(attempts.running[pid], %{id: id, order: order, phase: phase, monitor: monitor})
-    if phase == :attempting, do: attempts, else: put_in(attempts.holders[id], pid)
+    if phase in [:attempting, :leaving], do: attempts, else: put_in(attempts.holders[id], pid)
   end
 
   defp put(attempts, pid, changes), do: update_in(attempts.running[pid], &Map.merge(&1, Map.new(changes)))

@@ -102,13 +102,8 @@ defmodule DurableHandoff.Drain.Peers do
   def advice([]), do: nil
 
   def advice(names) do
-    "healthy by their heartbeats but not connected: #{names(names)}; " <>
+    "healthy by their heartbeats but not connected: #{Log.names(names)}; " <>
       "compare cookie, node names (basename) and connect_all on both sides"
-  end
-
-  defp names(names) do
-    {shown, rest} = Enum.split(names, 10)
-    Enum.join(shown, ", ") <> if(rest == [], do: "", else: " and #{length(rest)} more")
   end
 
   defp healthy(view) do
@@ -136,7 +131,7 @@ defmodule DurableHandoff.Drain.Peers do
 
   defp warn(%{supervisor: supervisor}, silent) do
     text =
-      "connected, but without an answer for #{@silent_ms} ms: #{names(silent)}; no server moves there until one comes"
+      "connected, but without an answer for #{@silent_ms} ms: #{Log.names(silent)}; no server moves there until one comes"
 
     Log.warning(:nodes_silent, supervisor, text, nodes: silent)
   end

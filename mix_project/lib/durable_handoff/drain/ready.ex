@@ -29,10 +29,7 @@ defmodule DurableHandoff.Drain.Ready do
   @spec await(drain()) :: drain()
   def await(%{why: why, storing: storing, deadline: deadline} = drain) when why in [:shutdown, :request] do
     drain = %{drain | storing_monitor: Storing.join(storing, Deadline.store_us(deadline))}
-    marks? = why == :shutdown and Host.Mark.mark(drain.supervisor) != :final
-    # A shutdown's mark writes a heartbeat.
-    since_ms = System.system_time(:millisecond) - if(marks?, do: 0, else: Host.max_heartbeat_age_ms())
-    mark(drain)
+    since_ms = mark(drain)
     await_stored(drain, since_ms)
   end
 
@@ -72,8 +69,8 @@ defmodule DurableHandoff.Drain.Ready do
 
   def warn_of_another_store(supervisor, nodes) do
     text =
-      "another store is configured on #{Enum.join(Enum.take(nodes, 10), ", ")} (#{length(nodes)} nodes): unless it is the " <>
-        "same one, no server that is moved there starts; compare backend, bucket, path and endpoint"
+      "another store is configured on #{Log.names(nodes)}: unless it is the same one, no server that is moved there starts; " <>
+        "compare backend, bucket, path and endpoint"
 
     Log.warning(:another_store, supervisor, text, nodes: nodes)
   end
@@ -81,20 +78,33 @@ defmodule DurableHandoff.Drain.Ready do
   defp take(drain), do: Snapshot.take(drain.supervisor, drain.options, drain.deadline, drain.why)
 
   # Without the mark other nodes may still send servers here. The drain still moves what it can.
-  defp mark(%{supervisor: supervisor} = drain) do
-    with {:error, reason} <- put_mark(drain) do
-      text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
-      Log.warning(:mark_failed, supervisor, text, reason: reason)
+  # Returns from when on a heartbeat of this node shows that the store accepts writes: a shutdown's mark writes one.
+  defp mark(%{why: :request} = drain) do
+    since_ms = recently_ms()
+    warn_unmarked(drain, Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline)))
+    since_ms
+  end
+
+  # Only a shutdown's mark is final. After SIGTERM it is set: setting it again would delay the first move by one more
+  # write of the heartbeat.
+  defp mark(%{why: :shutdown, supervisor: supervisor} = drain) do
+    if Host.Mark.mark(supervisor) == :final do
+      recently_ms()
+    else
+      since_ms = System.system_time(:millisecond)
+      warn_unmarked(drain, Host.Mark.stop(supervisor, Deadline.mark_ms(drain.deadline)))
+      since_ms
     end
   end
 
-  # Only a shutdown's mark is final.
-  defp put_mark(%{why: :request} = drain), do: Cordon.cordon(drain.supervisor, Deadline.mark_ms(drain.deadline))
+  defp recently_ms, do: System.system_time(:millisecond) - Host.max_heartbeat_age_ms()
 
-  # After SIGTERM the mark is set. Setting it again would delay the first move by one more write of the heartbeat.
-  defp put_mark(%{why: :shutdown, supervisor: supervisor} = drain) do
-    if Host.Mark.mark(supervisor) == :final, do: :ok, else: Host.Mark.stop(supervisor, Deadline.mark_ms(drain.deadline))
+  defp warn_unmarked(drain, {:error, reason}) do
+    text = "could not mark this node as draining, the drain goes on: #{inspect(reason, limit: 10)}"
+    Log.warning(:mark_failed, drain.supervisor, text, reason: reason)
   end
+
+  defp warn_unmarked(_drain, _marked), do: :ok
 
   defp await_stored(%{supervisor: supervisor, deadline: deadline} = drain, since_ms) do
     drain = await_storing(drain)
