@@ -15,7 +15,6 @@ pub const MAX_EVENTS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Events {
     pub id: DrainId,
-    /// The events, oldest first.
     pub events: Vec<Event>,
 }
 

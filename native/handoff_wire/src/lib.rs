@@ -81,22 +81,6 @@
 //!
 //! An agent of an earlier release does not answer unknown kinds. Its `description` shows what it knows:
 //! without `cordoned` it knows neither `cordon_request` nor the messages that were added with it.
-//!
-//! | message | file |
-//! |---|---|
-//! | the envelope, the version, the list of kinds | [`message`] |
-//! | `announce`, `welcome` | [`announce`] |
-//! | `drain_open`, `rebalance_open`, `opened` | [`open`] |
-//! | `servers` | [`servers`] |
-//! | `view` | [`view`] |
-//! | `drain_start`, `started` | [`start`] |
-//! | `orders` | [`orders`] |
-//! | `events` | [`events`] |
-//! | `keepalive`, `drain_close` | [`liveness`] |
-//! | `progress` | [`progress`] |
-//! | `report` | [`report`] |
-//! | `refuse` | [`refuse`] |
-//! | `describe`, `description`, `drain_request`, `drain_step`, `drain_done`, `plan`, `cordon_request`, `cordon_done`, `move_request`, `move_done`, `rebalance_request` | [`operator`] |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 // Input from outside must not be able to end the process.
@@ -104,25 +88,22 @@
 
 pub mod announce;
 mod body;
+pub mod drain;
 pub mod error;
 pub mod events;
-pub mod liveness;
 pub mod message;
 pub mod open;
 pub mod operator;
 pub mod orders;
-pub mod progress;
 pub mod refuse;
-pub mod report;
 pub mod servers;
-pub mod start;
 pub mod view;
 
 pub use announce::{Announce, Welcome};
 pub use body::DrainId;
+pub use drain::{DrainClose, DrainStart, KEEPALIVE_MS, Keepalive, ProgressUpdate, ReportMessage, SILENCE_MS, Started};
 pub use error::WireError;
 pub use events::Events;
-pub use liveness::{DrainClose, KEEPALIVE_MS, Keepalive, SILENCE_MS};
 pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened, RebalanceOpen};
 pub use operator::{
@@ -130,9 +111,6 @@ pub use operator::{
     PlanDone, PlanSummary, REBALANCE_SETTINGS, RebalanceRequest, RequestId, SupervisorInfo,
 };
 pub use orders::Orders;
-pub use progress::ProgressUpdate;
 pub use refuse::{Refuse, RefuseReason};
-pub use report::ReportMessage;
 pub use servers::Servers;
-pub use start::{DrainStart, Started};
 pub use view::{ViewPart, ViewParts};

@@ -7,20 +7,17 @@ use etf::{Checked, Term, atom, atom_name, elements, encode, read_u64, tuple, uin
 
 use crate::announce::{Announce, Welcome};
 use crate::body::Body;
+use crate::drain::{DrainClose, DrainStart, Keepalive, ProgressUpdate, ReportMessage, Started};
 use crate::error::WireError;
 use crate::events::Events;
-use crate::liveness::{DrainClose, Keepalive};
 use crate::open::{DrainOpen, Opened, RebalanceOpen};
 use crate::operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
     PlanDone, RebalanceRequest,
 };
 use crate::orders::Orders;
-use crate::progress::ProgressUpdate;
 use crate::refuse::Refuse;
-use crate::report::ReportMessage;
 use crate::servers::Servers;
-use crate::start::{DrainStart, Started};
 use crate::view::ViewPart;
 
 /// The version of these messages. It changes when an existing field changes its meaning; new kinds and new
@@ -36,7 +33,6 @@ pub const AGENT_PROCESS: &str = "Elixir.DurableHandoff.Agent";
 
 macro_rules! messages {
     ($($(#[$doc:meta])* $name:ident($body:ty)),* $(,)?) => {
-        /// Any message.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Message {
             $($(#[$doc])* $name($body)),*
@@ -50,7 +46,6 @@ macro_rules! messages {
                 }
             }
 
-            /// As a term.
             pub fn to_term(&self) -> Term {
                 let (kind, mut fields) = match self {
                     $(Message::$name(body) => (<$body>::KIND, body.write())),*
@@ -135,9 +130,6 @@ messages! {
 
 impl Message {
     /// Reads a decoded term.
-    ///
-    /// # Errors
-    /// [`WireError`].
     pub fn from_term(term: &Term) -> Result<Self, WireError> {
         let (version, kind, fields) = match elements(term) {
             Some([tag, version, kind, fields @ ..]) if atom_name(tag) == Some(TAG) => (version, kind, fields),
@@ -151,25 +143,16 @@ impl Message {
     }
 
     /// As bytes of the external term format.
-    ///
-    /// # Errors
-    /// [`etf::Error::Encode`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, etf::Error> {
         encode(&self.to_term())
     }
 
     /// Decodes and reads bytes that were checked.
-    ///
-    /// # Errors
-    /// [`WireError`].
     pub fn from_checked(bytes: &Checked<'_>) -> Result<Self, WireError> {
         Message::from_term(&bytes.decode()?)
     }
 
     /// Checks, decodes and reads bytes of the external term format.
-    ///
-    /// # Errors
-    /// [`WireError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         Message::from_checked(&Checked::whole(bytes).map_err(etf::Error::from)?)
     }

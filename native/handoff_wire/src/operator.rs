@@ -45,7 +45,6 @@ pub struct SupervisorInfo {
     pub generation: Option<String>,
     /// When it started, wall-clock milliseconds of its node.
     pub started_at_ms: Option<i64>,
-    /// How many servers it has.
     pub servers: u64,
     /// Whether the supervisor accepts no servers, because it is cordoned or marked as draining.
     pub draining: bool,
@@ -111,10 +110,8 @@ pub struct DrainDone {
 
 body!(DrainDone = "drain_done": request, report);
 
-/// The plan of a drain.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PlanSummary {
-    /// All servers.
     pub total: u64,
     /// Servers that have a target.
     pub moves: u64,
@@ -124,7 +121,6 @@ pub struct PlanSummary {
     /// Servers by target.
     #[serde(with = "shape::pairs")]
     pub targets: BTreeMap<Arc<str>, u64>,
-    /// The time limit of the drain in milliseconds.
     pub timeout_ms: Option<u64>,
     /// The estimated duration in microseconds. Absent when the store did not answer or nothing would move.
     pub estimate_us: Option<u64>,
@@ -138,9 +134,7 @@ pub struct PlanSummary {
 /// `{durable_handoff, 1, plan, Request, #{total, moves, left, targets, timeout_ms, estimate_us, out_of_reach}}`
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanDone {
-    /// The question.
     pub request: RequestId,
-    /// The answer.
     pub plan: PlanSummary,
 }
 

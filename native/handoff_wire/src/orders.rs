@@ -15,7 +15,6 @@ pub const MAX_ORDERS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orders {
     pub id: DrainId,
-    /// The actions.
     pub actions: Vec<Action>,
 }
 

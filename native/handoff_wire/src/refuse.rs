@@ -16,7 +16,6 @@ const MAX_PROBLEMS: usize = 1_000;
 const KNOWN: [&str; 9] =
     ["version", "invalid", "full", "out_of_order", "unknown_drain", "duplicate", "silent", "stopping", "failed"];
 
-/// Why something was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefuseReason {

@@ -20,18 +20,14 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ViewPart {
     pub id: DrainId,
-    /// Which part this is.
     pub part: u32,
-    /// How many there are.
     pub parts: u32,
     /// The source's wall clock when the view was taken, milliseconds.
     pub now_ms: i64,
-    /// Some of its nodes.
     pub nodes: Vec<NodeView>,
 }
 
 impl ViewPart {
-    /// Cuts a view into parts.
     pub fn split(id: DrainId, view: ClusterView) -> Vec<ViewPart> {
         let parts = u32::try_from(view.nodes.len().div_ceil(PER_PART).max(1)).unwrap_or(u32::MAX);
         let mut nodes = view.nodes.into_iter();
@@ -64,11 +60,8 @@ pub struct ViewParts {
 }
 
 impl ViewParts {
-    /// Adds a part. Returns the whole view after the last part. Part 1 always begins a new view.
-    ///
-    /// # Errors
-    /// [`Error::Field`] for a part that does not follow the one before, [`Error::TooMany`]. The incomplete
-    /// view is discarded.
+    /// Adds a part. Returns the whole view after the last part. Part 1 always begins a new view. A part that
+    /// does not follow the one before, or is too large, is an error, and the incomplete view is discarded.
     pub fn add(&mut self, part: ViewPart) -> Result<Option<ClusterView>, Error> {
         if part.part == 1 {
             *self = ViewParts { nodes: Vec::new(), bytes: 0, next: 1 };

@@ -26,7 +26,7 @@ type Named = (&'static str, Message);
 
 pub fn expected() -> Vec<Named> {
     let later = vec![("keys_of_later", announce("9.0", false, &[]))];
-    [of_a_drain(), refusals(), of_an_operator(), of_a_rebalance(), later].concat()
+    [of_a_drain(), refusals(), descriptions_and_drains(), other_requests(), of_a_rebalance(), later].concat()
 }
 
 fn of_a_drain() -> Vec<Named> {
@@ -70,10 +70,9 @@ fn refusals() -> Vec<Named> {
     ]
 }
 
-fn of_an_operator() -> Vec<Named> {
-    let supervisor = String::from("MyApp.Durable");
+fn descriptions_and_drains() -> Vec<Named> {
     let description = |request, release: &str, knows, info| {
-        let (release, supervisors) = (release.into(), vec![SupervisorInfo { name: "MyApp.Durable".into(), ..info }]);
+        let (release, supervisors) = (release.into(), vec![SupervisorInfo { name: supervisor(), ..info }]);
         Message::from(Description { request, release, now_ms: 1_700_000_001_000, supervisors, knows })
     };
     let info = SupervisorInfo {
@@ -87,16 +86,29 @@ fn of_an_operator() -> Vec<Named> {
     let cordoned =
         SupervisorInfo { generation: None, started_at_ms: None, servers: 7, cordoned: Some(true), ..info.clone() };
     let drain = |request, timeout_ms, plan| {
-        let supervisor = supervisor.clone();
-        Message::from(DrainRequest { request, from: pid(), supervisor, timeout_ms, dry_run: true, plan })
+        let (from, supervisor) = (pid(), supervisor());
+        Message::from(DrainRequest { request, from, supervisor, timeout_ms, dry_run: true, plan })
     };
+    vec![
+        ("describe", Describe { request: RequestId(1), from: pid() }.into()),
+        ("description", description(RequestId(1), "0.1.0", vec![], info)),
+        ("drain_request", drain(RequestId(2), None, false)),
+        ("drain_step", DrainStep { request: RequestId(2), progress: progress() }.into()),
+        ("drain_done", DrainDone { request: RequestId(2), report: report() }.into()),
+        ("plan_request", drain(RequestId(3), Some(5_000), true)),
+        ("plan", PlanDone { request: RequestId(3), plan: plan() }.into()),
+        ("description_cordoned", description(RequestId(4), "0.2.0", vec![REBALANCE_SETTINGS.into()], cordoned)),
+    ]
+}
+
+fn other_requests() -> Vec<Named> {
     let cordon = |request, supervisor, cordon| {
         Message::from(CordonRequest { request: RequestId(request), from: pid(), supervisor, cordon })
     };
     let key_move = MoveRequest {
         request: RequestId(7),
         from: pid(),
-        supervisor: supervisor.clone(),
+        supervisor: supervisor(),
         key: "room/1".into(),
         to: Some("c@h".into()),
         timeout_ms: None,
@@ -105,7 +117,7 @@ fn of_an_operator() -> Vec<Named> {
     let rebalance = RebalanceRequest {
         request: RequestId(8),
         from: pid(),
-        supervisor: supervisor.clone(),
+        supervisor: supervisor(),
         dry_run: true,
         timeout_ms: Some(5_000),
         tolerance: None,
@@ -122,22 +134,18 @@ fn of_an_operator() -> Vec<Named> {
         ..rebalance.clone()
     };
     vec![
-        ("describe", Describe { request: RequestId(1), from: pid() }.into()),
-        ("description", description(RequestId(1), "0.1.0", vec![], info)),
-        ("drain_request", drain(RequestId(2), None, false)),
-        ("drain_step", DrainStep { request: RequestId(2), progress: progress() }.into()),
-        ("drain_done", DrainDone { request: RequestId(2), report: report() }.into()),
-        ("plan_request", drain(RequestId(3), Some(5_000), true)),
-        ("plan", PlanDone { request: RequestId(3), plan: plan() }.into()),
-        ("description_cordoned", description(RequestId(4), "0.2.0", vec![REBALANCE_SETTINGS.into()], cordoned)),
         ("cordon_request", cordon(5, None, true)),
-        ("uncordon_request", cordon(6, Some(supervisor.clone()), false)),
-        ("cordon_done", CordonDone { request: RequestId(5), supervisors: vec![supervisor] }.into()),
+        ("uncordon_request", cordon(6, Some(supervisor()), false)),
+        ("cordon_done", CordonDone { request: RequestId(5), supervisors: vec![supervisor()] }.into()),
         ("move_request", key_move.into()),
         ("move_done", moved.into()),
         ("rebalance_request", rebalance.into()),
         ("rebalance_request_settings", with_settings.into()),
     ]
+}
+
+fn supervisor() -> String {
+    "MyApp.Durable".into()
 }
 
 fn of_a_rebalance() -> Vec<Named> {
@@ -158,7 +166,7 @@ fn open(config: Config) -> DrainOpen {
     DrainOpen {
         id: DRAIN,
         drainer: pid(),
-        supervisor: "MyApp.Durable".into(),
+        supervisor: supervisor(),
         storage: "s3://bucket/myapp/".into(),
         count: 3,
         modules: vec!["MyApp.A".into(), "MyApp.B".into()],
