@@ -20,14 +20,12 @@ const MAX_ATOM: usize = 1_020;
 /// The version byte in front of every term.
 const VERSION: u8 = 131;
 
-/// Why bytes are not decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
     /// The bytes end before the term does, or a length exceeds the remaining bytes.
     #[error("the term is cut short")]
     Truncated,
-    /// Bytes after the one term that was expected.
     #[error("{bytes} bytes after the term")]
     Trailing { bytes: usize },
     /// The bytes are not in the external term format.
@@ -36,10 +34,8 @@ pub enum CheckError {
     /// A tag that is unknown or not accepted: compressed terms, local funs, cache references.
     #[error("tag {tag} is not accepted")]
     Tag { tag: u8 },
-    /// More nested containers than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH}")]
     TooDeep,
-    /// More terms than [`MAX_TERMS`].
     #[error("more than {MAX_TERMS} terms")]
     TooManyTerms,
     /// A bit string whose last byte has no bits or more than eight.

@@ -13,19 +13,12 @@ pub struct Checked<'a>(Cow<'a, [u8]>);
 
 impl<'a> Checked<'a> {
     /// The term at the start of `bytes`, and the remaining bytes, which are not checked.
-    ///
-    /// # Errors
-    /// [`CheckError`]. [`CheckError::is_malformed`] distinguishes malformed bytes from a valid term that is
-    /// not accepted.
     pub fn first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), CheckError> {
         let (term, rest) = bytes.split_at_checked(check(bytes)?).ok_or(CheckError::Truncated)?;
         Ok((Checked(Cow::Borrowed(term)), rest))
     }
 
     /// The term in `bytes`. Nothing may follow the term.
-    ///
-    /// # Errors
-    /// As [`Checked::first`], and [`CheckError::Trailing`].
     pub fn whole(bytes: &'a [u8]) -> Result<Self, CheckError> {
         match Checked::first(bytes)? {
             (term, []) => Ok(term),
@@ -33,10 +26,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Decodes the term.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] for an atom that is not UTF-8 or a float that is not finite.
+    /// Decodes the term. An atom that is not UTF-8 and a float that is not finite are errors.
     pub fn decode(&self) -> Result<Term, Error> {
         Ok(Term::decode(self.as_bytes())?)
     }

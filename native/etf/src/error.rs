@@ -28,10 +28,8 @@ pub enum Error {
     /// A field is missing, has another type, or is outside of its range.
     #[error("{field}: takes {takes}")]
     Field { field: &'static str, takes: &'static str },
-    /// A value in a field does not match its type.
     #[error("{field}: {source}")]
     Value { field: &'static str, source: term_serde::Error },
-    /// The list has more elements than the reader accepts.
     #[error("{what}: got {got}, takes at most {takes}")]
     TooMany { what: &'static str, got: usize, takes: usize },
 }

@@ -26,7 +26,6 @@ pub fn atom_name(term: &Term) -> Option<&str> {
     }
 }
 
-/// The elements of a tuple.
 pub fn elements(term: &Term) -> Option<&[Term]> {
     match term {
         Term::Tuple(tuple) => Some(&tuple.elements),
@@ -119,7 +118,6 @@ pub fn read_each<T>(
     list.iter().map(read).collect()
 }
 
-/// The elements of a tuple of exactly `N`.
 pub fn read_tuple<'a, const N: usize>(term: &'a Term, field: &'static str) -> Result<&'a [Term; N], Error> {
     elements(term)
         .and_then(|elements| <&[Term; N]>::try_from(elements).ok())
@@ -148,7 +146,6 @@ pub fn reference(term: &Term) -> Option<&Reference> {
 pub struct Fields<'a>(&'a HashMap<Term, Term>);
 
 impl<'a> Fields<'a> {
-    /// The map in `term`.
     pub fn of(term: &'a Term, field: &'static str) -> Result<Self, Error> {
         match term {
             Term::Map(map) => Ok(Fields(&map.map)),
@@ -161,7 +158,6 @@ impl<'a> Fields<'a> {
         self.0.get(&atom(key)).filter(|value| atom_name(value) != Some("nil"))
     }
 
-    /// Reads the value of a key that must be there.
     pub fn need<T>(
         &self,
         key: &'static str,
@@ -170,7 +166,6 @@ impl<'a> Fields<'a> {
         self.get(key).map_or_else(|| wrong(key, "a value"), |value| read(value, key))
     }
 
-    /// Reads the value of a key that may be missing or `nil`.
     pub fn maybe<T>(
         &self,
         key: &'static str,
@@ -180,7 +175,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// One of a fixed set of atoms.
 pub fn read_choice<T: Copy>(term: &Term, field: &'static str, choices: &[(&str, T)]) -> Result<T, Error> {
     atom_name(term)
         .and_then(|name| choices.iter().find(|(choice, _)| *choice == name))

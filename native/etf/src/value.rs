@@ -14,7 +14,6 @@ use crate::write::{atom, float, int, list, text, tuple, uint};
 /// The longest list in a value.
 const MAX_LIST: usize = 20_000;
 
-/// Reads a value.
 pub fn read_value<T: DeserializeOwned>(term: &Term, field: &'static str) -> Result<T, Error> {
     from_term(Read::Term(term)).map_err(|source| Error::Value { field, source })
 }

@@ -9,10 +9,7 @@ use eetf::{Atom, BigInteger, Binary, FixInteger, Float, ImproperList, List, Map,
 
 use crate::error::Error;
 
-/// The bytes of a term, with its version byte.
-///
-/// # Errors
-/// [`Error::Encode`] for an atom or integer that is too long.
+/// The bytes of a term, with its version byte. An atom or an integer may be too long.
 pub fn encode(term: &Term) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     term.encode(&mut bytes)?;
@@ -42,7 +39,6 @@ pub fn float(value: f64) -> Term {
     Float::try_from(value).map_or_else(|_| float(0.0), Term::from)
 }
 
-/// A binary with the bytes of `value`.
 pub fn text(value: &str) -> Term {
     binary(value)
 }
@@ -73,7 +69,6 @@ pub fn list(elements: impl IntoIterator<Item = Term>) -> Term {
     }
 }
 
-/// A map with atoms as keys.
 pub fn map<'k>(pairs: impl IntoIterator<Item = (&'k str, Term)>) -> Term {
     let map: HashMap<Term, Term> = pairs.into_iter().map(|(key, value)| (atom(key), value)).collect();
     Term::from(Map::from(map))

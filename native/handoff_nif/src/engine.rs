@@ -23,7 +23,6 @@ pub fn server((module, sticky, priority): ServerTerm) -> ServerSpec {
     ServerSpec { module: ModuleId(module), sticky: StickyId(sticky), priority }
 }
 
-/// One drain.
 pub struct Drain {
     state: Mutex<(Engine, Shared)>,
 }

@@ -41,7 +41,6 @@ pub struct Question {
     pub future_skew_ms: i64,
 }
 
-/// A term of the calling process.
 #[derive(Clone, Copy)]
 struct Read<'a>(Term<'a>);
 
@@ -77,7 +76,6 @@ impl<'a> ReadTerm<'a> for Read<'a> {
     }
 }
 
-/// Creates terms in an environment.
 #[derive(Clone, Copy)]
 struct Make<'a>(Env<'a>);
 

@@ -35,9 +35,6 @@ struct Source {
 
 impl Graph {
     /// Reads the crate whose sources are below `root`.
-    ///
-    /// # Errors
-    /// When a file cannot be read or is not Rust.
     pub fn of_crate(root: &Path) -> io::Result<Graph> {
         let mut sources = Vec::new();
         read_folder(root, &mut Vec::new(), &mut sources)?;
@@ -45,9 +42,6 @@ impl Graph {
     }
 
     /// Reads sources, each with the path of its module.
-    ///
-    /// # Errors
-    /// When a source is not Rust.
     pub fn of_sources(sources: impl IntoIterator<Item = (Module, String)>) -> io::Result<Graph> {
         let mut modules = BTreeMap::new();
         for (module, text) in sources {

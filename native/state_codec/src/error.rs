@@ -7,10 +7,8 @@ pub enum WriteError {
     /// The output would be larger than the limit it was given.
     #[error("the output is larger than its limit")]
     TooLarge,
-    /// Out of memory.
     #[error("no memory for the output")]
     OutOfMemory,
-    /// A string is not UTF-8.
     #[error("a string is not UTF-8")]
     InvalidUtf8,
 }
@@ -19,17 +17,11 @@ pub enum WriteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The text ends inside a value.
     #[error("the text ends inside a value")]
     UnexpectedEnd,
     /// A byte that is not valid at its position.
     #[error("unexpected byte {byte} at {at}")]
-    UnexpectedByte {
-        /// Its position.
-        at: usize,
-        /// The byte.
-        byte: u8,
-    },
+    UnexpectedByte { at: usize, byte: u8 },
     /// A `\u` escape that is not four hexadecimal digits, or half of a surrogate pair.
     #[error("bad escape at {at}")]
     BadEscape {

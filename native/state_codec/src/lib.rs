@@ -18,6 +18,7 @@
 //! | what is accepted as JSON | [`parser`] |
 //! | where the bytes go | [`output`] |
 #![deny(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod bignum;
 mod error;

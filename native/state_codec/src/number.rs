@@ -11,9 +11,6 @@ use crate::output::{Output, Storage, copy_small};
 const LARGEST_PLAIN: f64 = 9_007_199_254_740_992.0;
 
 /// Writes an integer.
-///
-/// # Errors
-/// Those of [`Output::reserve`].
 #[inline]
 pub fn put_integer<S: Storage>(output: &mut Output<S>, integer: i64) -> Result<(), WriteError> {
     let mut buffer = itoa::Buffer::new();
@@ -21,9 +18,6 @@ pub fn put_integer<S: Storage>(output: &mut Output<S>, integer: i64) -> Result<(
 }
 
 /// Writes a finite float.
-///
-/// # Errors
-/// Those of [`Output::reserve`].
 #[inline]
 pub fn put_float<S: Storage>(output: &mut Output<S>, float: f64) -> Result<(), WriteError> {
     if let Some(hundredths) = hundredths(float) {

@@ -11,9 +11,6 @@ pub const SLACK: usize = 64;
 /// Initialised bytes that can grow.
 pub trait Storage: AsRef<[u8]> + AsMut<[u8]> {
     /// Makes the storage at least `len` bytes long and keeps its content.
-    ///
-    /// # Errors
-    /// [`WriteError::OutOfMemory`] when the allocator refuses.
     fn grow(&mut self, len: usize) -> Result<(), WriteError>;
 }
 
@@ -43,24 +40,20 @@ impl<S: Storage> Output<S> {
         Output { storage, len: 0, limit, room }
     }
 
-    /// How many bytes were written.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing was written.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The bytes written so far.
     pub fn written(&self) -> &[u8] {
         &self.storage.as_ref()[..self.len]
     }
@@ -70,16 +63,12 @@ impl<S: Storage> Output<S> {
         (self.storage, self.len)
     }
 
-    /// Truncates to the first `len` bytes.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
     /// Makes room for `more` bytes and the slack after them.
-    ///
-    /// # Errors
-    /// [`WriteError::TooLarge`] past the limit, [`WriteError::OutOfMemory`] when the storage cannot grow.
     #[inline]
     pub fn reserve(&mut self, more: usize) -> Result<(), WriteError> {
         let needed = self.len.saturating_add(more).saturating_add(SLACK);
@@ -88,9 +77,6 @@ impl<S: Storage> Output<S> {
 
     /// As [`reserve`](Self::reserve), and returns the room. A writer that knows its length writes there and calls
     /// `advance` once: writing single bytes through the output loads and stores its length for each.
-    ///
-    /// # Errors
-    /// The errors of [`reserve`](Self::reserve).
     #[inline]
     pub fn room(&mut self, more: usize) -> Result<&mut [u8], WriteError> {
         self.reserve(more)?;

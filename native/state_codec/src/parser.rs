@@ -11,12 +11,9 @@ mod string;
 
 use crate::{Declined, MAX_DEPTH, Output, ReadError};
 
-/// An event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event<'p> {
-    /// `null`
     Null,
-    /// `true` or `false`
     Bool(bool),
     /// An integer that fits 64 bits. `-0` is 0.
     Integer(i64),
@@ -24,17 +21,12 @@ pub enum Event<'p> {
     BigInteger(&'p str),
     /// A number with a fraction or an exponent, rounded to the nearest float.
     Float(f64),
-    /// A string that is a value.
     String(Text<'p>),
     /// A string that is a key; the value follows.
     Key(Text<'p>),
-    /// `[`
     ArrayStart,
-    /// `]`
     ArrayEnd,
-    /// `{`
     ObjectStart,
-    /// `}`
     ObjectEnd,
 }
 
@@ -64,10 +56,7 @@ impl<'p> Text<'p> {
 
 /// Receives the events of a text.
 pub trait Sink {
-    /// Takes the next event.
-    ///
-    /// # Errors
-    /// [`Declined`] ends the walk.
+    /// Takes the next event. [`Declined`] ends the walk.
     fn take(&mut self, event: Event<'_>) -> Result<(), Declined>;
 }
 
@@ -110,7 +99,6 @@ pub struct Parser<'i> {
 }
 
 impl<'i> Parser<'i> {
-    /// A parser of `input`.
     pub fn new(input: &'i str) -> Self {
         Parser::with_buffer(input, Vec::new())
     }
@@ -125,10 +113,7 @@ impl<'i> Parser<'i> {
         self.unescaped.into_parts().0
     }
 
-    /// Passes all events of the text to `sink`, in order.
-    ///
-    /// # Errors
-    /// Why the text was refused. The events before the error have no meaning then.
+    /// Passes all events of the text to `sink`, in order. If the text is refused, they have no meaning.
     #[inline]
     pub fn read(&mut self, sink: &mut impl Sink) -> Result<(), ReadError> {
         let mut nesting = Nesting::default();
@@ -139,40 +124,28 @@ impl<'i> Parser<'i> {
                 at = self.key(at, sink)?;
             }
             let (byte, start) = self.token(at)?;
-            at = match byte {
+            let complete;
+            (at, complete) = match byte {
                 b'"' => {
                     let (text, end) = self.string(start)?;
                     sink.take(Event::String(text))?;
-                    end
+                    (end, true)
                 }
                 b'-' | b'0'..=b'9' => {
                     let (number, end) = self.number(start)?;
                     sink.take(number)?;
-                    end
+                    (end, true)
                 }
-                b'{' => {
-                    nesting.open(true, start)?;
-                    sink.take(Event::ObjectStart)?;
-                    at = start + 1;
-                    match self.token(at)? {
-                        (b'}', end) => end,
-                        _ => continue 'values,
-                    }
-                }
-                b'[' => {
-                    nesting.open(false, start)?;
-                    sink.take(Event::ArrayStart)?;
-                    at = start + 1;
-                    match self.token(at)? {
-                        (b']', end) => end,
-                        _ => continue 'values,
-                    }
-                }
-                b't' => self.word(start, "true", Event::Bool(true), sink)?,
-                b'f' => self.word(start, "false", Event::Bool(false), sink)?,
-                b'n' => self.word(start, "null", Event::Null, sink)?,
+                b'{' => self.open(start, true, &mut nesting, sink)?,
+                b'[' => self.open(start, false, &mut nesting, sink)?,
+                b't' => (self.word(start, "true", Event::Bool(true), sink)?, true),
+                b'f' => (self.word(start, "false", Event::Bool(false), sink)?, true),
+                b'n' => (self.word(start, "null", Event::Null, sink)?, true),
                 _ => return Err(self.unexpected(start)),
             };
+            if !complete {
+                continue;
+            }
             // The position is after a value, or at the end of an empty container.
             while nesting.depth > 0 {
                 let (byte, next) = self.token(at)?;
@@ -190,6 +163,23 @@ impl<'i> Parser<'i> {
                 Err(_) => Ok(()),
             };
         }
+    }
+
+    /// Opens the container whose bracket stands at `start`. Returns where its end or its first element is, and
+    /// whether it is empty.
+    #[inline(always)]
+    fn open(
+        &self,
+        start: usize,
+        object: bool,
+        nesting: &mut Nesting,
+        sink: &mut impl Sink,
+    ) -> Result<(usize, bool), ReadError> {
+        nesting.open(object, start)?;
+        let (event, end) = if object { (Event::ObjectStart, b'}') } else { (Event::ArrayStart, b']') };
+        sink.take(event)?;
+        let (byte, next) = self.token(start + 1)?;
+        Ok((next, byte == end))
     }
 
     /// Goes past the key that is next, and its colon.

@@ -17,7 +17,6 @@ const WIDE: usize = 64;
 /// The run before the first special byte, or before the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// How many bytes.
     pub len: usize,
     /// Whether all of them are certain to be ASCII.
     pub ascii: bool,

@@ -28,19 +28,13 @@ static ESCAPES: scan::Escapes = {
     table
 };
 
-/// Writes `bytes` as a JSON string.
-///
-/// # Errors
-/// [`WriteError::InvalidUtf8`], and those of [`Output::reserve`]; nothing is written then.
+/// Writes `bytes` as a JSON string; nothing if there is an error.
 #[inline]
 pub fn put_string<S: Storage>(output: &mut Output<S>, bytes: &[u8]) -> Result<(), WriteError> {
     put_quoted(output, [], bytes, [b'"'])
 }
 
-/// Writes `lead`, `bytes` as a JSON string, and a colon.
-///
-/// # Errors
-/// [`WriteError::InvalidUtf8`], and those of [`Output::reserve`]; nothing is written then.
+/// Writes `lead`, `bytes` as a JSON string, and a colon; nothing if there is an error.
 #[inline]
 pub fn put_key<S: Storage>(output: &mut Output<S>, lead: u8, bytes: &[u8]) -> Result<(), WriteError> {
     put_quoted(output, [lead], bytes, [b'"', b':'])
@@ -114,7 +108,6 @@ fn is_utf8(bytes: &[u8]) -> bool {
     if bytes.len() < 64 { std::str::from_utf8(bytes).is_ok() } else { utf8(bytes).is_some() }
 }
 
-/// `bytes` as text; `None` when they are not UTF-8.
 #[inline]
 pub fn utf8(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()

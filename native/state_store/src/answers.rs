@@ -15,14 +15,11 @@ pub enum Protocol {
     S3,
     /// Google Cloud Storage's XML API.
     Google,
-    /// Azure Blob Storage.
     Azure,
 }
 
-/// The kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Request {
-    /// Read an object.
     #[default]
     Get,
     /// Read an object's etag. Responses have no body, and on S3 no error code.
@@ -33,11 +30,9 @@ pub enum Request {
     Create,
     /// Replace one version of an object.
     Update,
-    /// Delete an object, whatever its version.
     Delete,
     /// Delete one version of an object.
     DeleteIf,
-    /// List keys.
     List,
 }
 
@@ -88,15 +83,11 @@ pub enum Code {
 /// A row of [`TABLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The protocols it matches.
     pub protocols: &'static [Protocol],
-    /// The kinds of request it matches.
     pub requests: &'static [Request],
     /// The first and the last status it matches.
     pub statuses: (u16, u16),
-    /// The error codes it matches.
     pub code: Code,
-    /// What to do.
     pub meaning: Meaning,
     /// Whether a write with this response may have been applied.
     pub unsure: bool,
@@ -120,14 +111,12 @@ impl Row {
 
 impl Meaning {
     /// Whether the same request may succeed later without intervention.
-    #[must_use]
     pub fn passes(self) -> bool {
         matches!(self, Self::Again | Self::AgainForKey | Self::SlowDown | Self::Outage | Self::NotAStore)
     }
 }
 
 /// The row for a response. Every unsuccessful status has one.
-#[must_use]
 pub fn find(protocol: Protocol, request: Request, status: u16, code: &str) -> &'static Row {
     TABLE.iter().find(|row| row.fits(protocol, request, status, code)).unwrap_or(&table::UNKNOWN)
 }

@@ -10,7 +10,6 @@ use crate::remote::Remote;
 use crate::remote::etags::Etags;
 use crate::{Condition, Error, Object, Page};
 
-/// Where the objects are.
 pub(crate) enum Backend {
     Remote(Remote),
     Directory(Arc<Directory>),

@@ -4,20 +4,16 @@ use std::time::Duration;
 
 use crate::Flaw;
 
-/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no object under the key.
     #[error("no such object")]
     NotFound,
-    /// The condition of the write does not hold.
     #[error("the condition of the write does not hold")]
     Conflict,
     /// The deadline passed. A write may have been applied.
     #[error("no answer in time")]
     Timeout,
-    /// Too many requests are waiting.
     #[error("too many requests are waiting")]
     Overloaded,
     /// Another request for the object was in the way (S3's 409).
@@ -31,20 +27,13 @@ pub enum Error {
     },
     /// The store asks for fewer requests: 429, 503, `SlowDown`.
     #[error("the store asks to slow down (status {status})")]
-    SlowDown {
-        /// The HTTP status.
-        status: u16,
-        /// The pause that the store asks for.
-        retry_after: Option<Duration>,
-    },
+    SlowDown { status: u16, retry_after: Option<Duration> },
     /// The store refused the credentials, or there are none.
     #[error("access denied (status {status}, code {code}): {reason}")]
     Denied {
         /// The HTTP status; 0 when there were no credentials to send.
         status: u16,
-        /// The provider's error code.
         code: String,
-        /// The cause, as far as it is known.
         reason: String,
         /// Whether other credentials, fetched now, could be accepted.
         expired: bool,
@@ -54,69 +43,28 @@ pub enum Error {
     Credentials {
         /// The HTTP status; 0 when there was no answer.
         status: u16,
-        /// The request and the response.
         reason: String,
     },
-    /// The response comes from a server that is no object store.
     #[error("the answer (status {status}) does not come from an object store")]
-    NotAStore {
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The store does not support the request.
+    NotAStore { status: u16 },
     #[error("the store does not support this request (status {status}, code {code})")]
-    Unsupported {
-        /// The HTTP status.
-        status: u16,
-        /// The provider's error code.
-        code: String,
-    },
+    Unsupported { status: u16, code: String },
     /// The store cannot keep one owner for each key: see [`crate::Store::check`].
     #[error("{}", flaw.problem())]
-    Unfit {
-        /// What it lacks.
-        flaw: Flaw,
-    },
-    /// The bucket, container or directory does not exist.
+    Unfit { flaw: Flaw },
     #[error("the bucket {bucket} does not exist")]
-    NoBucket {
-        /// Its name in the URL.
-        bucket: String,
-    },
+    NoBucket { bucket: String },
     /// Any other answer that is not a success.
     #[error("the store answered with status {status} (code {code})")]
-    Server {
-        /// The HTTP status.
-        status: u16,
-        /// The provider's error code.
-        code: String,
-        /// Whether the same request may succeed later.
-        passes: bool,
-        /// Whether a write may have been applied.
-        unsure: bool,
-    },
+    Server { status: u16, code: String, passes: bool, unsure: bool },
     /// The store was not reached, or the connection was lost. A write may have been applied when `sent`.
     #[error("the store cannot be reached: {reason}")]
-    Network {
-        /// The transport's message.
-        reason: String,
-        /// Whether the request may have arrived.
-        sent: bool,
-    },
-    /// A file operation failed.
+    Network { reason: String, sent: bool },
     #[error("{action}: {reason}")]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// The operating system's message.
-        reason: String,
-    },
+    Io { action: &'static str, reason: String },
     /// No store can hold an object under this key.
     #[error("invalid key: {reason}")]
-    InvalidKey {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    InvalidKey { reason: &'static str },
     /// The URL or an option is wrong; nothing was sent.
     #[error("{problem}")]
     Invalid {
@@ -126,26 +74,15 @@ pub enum Error {
     /// The store was opened for reading only; nothing was sent.
     #[error("the store is open for reading only")]
     ReadOnly,
-    /// An object larger than this store reads or writes.
     #[error("the object has {bytes} bytes, more than the limit of {limit}")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The largest one allowed.
-        limit: u64,
-    },
-    /// A response that lacks a required part.
+    TooLarge { bytes: u64, limit: u64 },
     #[error("the store's response is invalid: {reason}")]
-    Protocol {
-        /// What is missing.
-        reason: &'static str,
-    },
+    Protocol { reason: &'static str },
 }
 
 /// A fact about an error, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
-    /// A number.
     Number(u64),
     /// A text without secrets.
     Text(String),
@@ -153,7 +90,6 @@ pub enum Detail {
 
 impl Error {
     /// Whether the same request may succeed a moment later.
-    #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::SlowDown { .. }
@@ -169,7 +105,6 @@ impl Error {
     }
 
     /// Whether a write that failed like this may have been applied.
-    #[must_use]
     pub fn is_unsure(&self) -> bool {
         match self {
             Self::Timeout => true,
@@ -183,7 +118,6 @@ impl Error {
     }
 
     /// Name of the kind of error, the same in Rust and Elixir.
-    #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -210,7 +144,6 @@ impl Error {
     }
 
     /// The facts beside the kind; may be empty.
-    #[must_use]
     pub fn details(&self) -> Vec<(&'static str, Detail)> {
         let text = |text: &str| Detail::Text(text.to_owned());
         match self {

@@ -53,14 +53,12 @@ impl Gate {
     }
 }
 
-/// The turn of one request.
 pub(crate) struct Turn {
     turns: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
-    /// Releases the turn.
     pub(crate) fn leave(&mut self) {
         self.permit = None;
     }

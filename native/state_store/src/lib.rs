@@ -24,6 +24,7 @@
 //! | what the network stores do | `remote`, `remote::wire` for headers and status codes, `remote::credentials` |
 //! | the files and locks of `file://` | `directory` |
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod answers;
 mod backend;

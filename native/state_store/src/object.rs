@@ -7,7 +7,6 @@ use bytes::Bytes;
 /// An object as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Its bytes.
     pub body: Bytes,
     /// Identifies this version: an etag, a generation or a content hash. Opaque.
     pub etag: String,
@@ -34,7 +33,6 @@ pub struct Page {
 /// What must hold for a write to be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing.
     Always,
     /// There is no object.
     Absent,
@@ -61,12 +59,9 @@ pub struct Limits {
     pub retries: u32,
 }
 
-/// Options of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// What must hold.
     pub condition: Condition,
-    /// When a refusal is read back.
     pub readback: Readback,
     /// Whether the next read is answered from memory: for objects that no other node may write meanwhile.
     pub keep: bool,

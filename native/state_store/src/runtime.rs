@@ -11,10 +11,8 @@ const WORKERS: usize = 2;
 /// File operations block, so they run on threads of their own: as many as there can be requests in flight.
 const MAX_BLOCKING: usize = 64;
 
-/// The runtime of this process: the first call starts it, and it never stops.
-///
-/// # Errors
-/// When the operating system creates no threads.
+/// The runtime of this process: the first call starts it, and it never stops. The operating system may create
+/// no threads.
 pub fn shared_runtime() -> std::io::Result<Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle().clone());

@@ -70,9 +70,6 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Opens a store without sending a request. [`Store::check`] finds out whether it works.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an invalid URL or option, [`Error::Io`] for a directory that cannot be created.
     pub fn open(url: &str, settings: &Settings) -> Result<Self, Error> {
         let (backend, prefix) = crate::open::open(url, settings)?;
         let inner = Inner {
@@ -92,13 +89,10 @@ impl Store {
     }
 
     /// The URL it was opened by, which never holds credentials.
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.inner.url
     }
 
-    /// See [`Stats`].
-    #[must_use]
     pub fn stats(&self) -> Stats {
         let counts = &self.inner.counts;
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -115,9 +109,6 @@ impl Store {
     /// owner for each key. Lists at most one key, then races conditional writes under a key of its own (see
     /// `proof`). The race is skipped if the store has passed it within the last hour, is open for reading
     /// only, or has [`Settings::assume_conditions`].
-    ///
-    /// # Errors
-    /// [`Error::Unfit`] for a store that cannot keep one owner; else the error of the request.
     pub async fn check(&self, limits: Limits) -> Result<(), Error> {
         let check = async {
             self.list("", None, 1, limits).await?;
@@ -131,9 +122,6 @@ impl Store {
 
     /// Reads an object. `consistent` asks for the newest version where a store could answer with an older
     /// one. The read after a write with [`Write::keep`] costs no request.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or the error of the request.
     pub async fn get(&self, key: &str, consistent: bool, limits: Limits) -> Result<Object, Error> {
         let key = self.key(key)?;
         if let Some(object) = self.inner.cache.take(&key) {
@@ -147,10 +135,7 @@ impl Store {
         .await
     }
 
-    /// Writes an object under a condition and returns its new etag.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when the condition does not hold, or the error of the request. If
+    /// Writes an object under a condition and returns its new etag. After an error that
     /// [`Error::is_unsure`], the write may have been applied.
     pub async fn put(&self, key: &str, body: Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
         let key = self.writable(key)?;
@@ -168,9 +153,6 @@ impl Store {
     }
 
     /// Deletes an object; with an etag only this version of the object.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`], or the error of the request.
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);
@@ -179,9 +161,6 @@ impl Store {
 
     /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's
     /// [`Page::next`].
-    ///
-    /// # Errors
-    /// The error of the request.
     pub async fn list(&self, prefix: &str, after: Option<String>, max: usize, limits: Limits) -> Result<Page, Error> {
         let own = &self.inner.prefix;
         let prefix = format!("{own}{prefix}");

@@ -8,7 +8,6 @@ use crate::http::{Answer, Request};
 use crate::s3::S3;
 use crate::upstream::{InvalidUpstream, Upstream};
 
-/// A kind of server.
 #[derive(Debug)]
 pub struct Backend(Inner);
 
@@ -21,21 +20,16 @@ enum Inner {
 
 impl Backend {
     /// S3 in memory, with these flaws.
-    #[must_use]
     pub fn s3(flaws: impl IntoIterator<Item = Flaw>) -> Self {
         Self(Inner::S3(S3::new(flaws.into_iter().collect::<BTreeSet<_>>())))
     }
 
     /// Google Cloud Storage in memory.
-    #[must_use]
     pub fn google() -> Self {
         Self(Inner::Google(Google::default()))
     }
 
     /// The server at an address of the form `http://HOST:PORT`, with a path or without.
-    ///
-    /// # Errors
-    /// Any other address.
     pub fn proxy(address: &str) -> Result<Self, InvalidUpstream> {
         Upstream::new(address).map(|upstream| Self(Inner::Upstream(upstream)))
     }

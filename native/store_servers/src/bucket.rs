@@ -10,7 +10,6 @@ use bytes::Bytes;
 use crate::http::{Answer, Request};
 use hyper::StatusCode;
 
-/// The name of the existing bucket.
 pub const BUCKET: &str = "handoff";
 
 pub(crate) const MODIFIED: &str = "Thu, 01 Jan 2026 00:00:00 GMT";

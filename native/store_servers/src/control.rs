@@ -13,18 +13,14 @@ use serde_json::{Value, json};
 
 use crate::{Rule, Server};
 
-/// A command.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// Replaces the rules.
     Rules {
         /// The rules. The first one that matches a request applies.
         rules: Vec<Rule>,
     },
-    /// Releases held requests.
     Release {
-        /// How many.
         count: u32,
     },
     /// Returns the requests since the last such command.
@@ -33,13 +29,11 @@ pub enum Command {
     Counts,
     /// Sets how long new credentials last.
     Credentials {
-        /// In seconds.
         last_s: u64,
     },
 }
 
 /// Runs the command in a line and returns one line. If that has `error`, the command had no effect.
-#[must_use]
 pub fn control(server: &Server, line: &str) -> String {
     let ok = json!({"ok": true});
     let answer = match serde_json::from_str(line) {

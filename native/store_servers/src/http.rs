@@ -11,31 +11,24 @@ pub(crate) const LARGEST_BODY: usize = 64 * 1024 * 1024;
 /// A request, its body read.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// GET, PUT, ...
     pub method: Method,
     /// Path and query, as sent.
     pub uri: Uri,
     /// Names in lower case.
     pub headers: HeaderMap,
-    /// The whole body.
     pub body: Bytes,
 }
 
 impl Request {
-    /// The value of a header, if it is text.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The path, percent-decoded. A plus sign stays one.
-    #[must_use]
     pub fn path(&self) -> String {
         percent_decode_str(self.uri.path()).decode_utf8_lossy().into_owned()
     }
 
-    /// The first value of that name in the query.
-    #[must_use]
     pub fn query(&self, name: &str) -> Option<String> {
         let query = self.uri.query()?;
         form_urlencoded::parse(query.as_bytes())
@@ -44,7 +37,6 @@ impl Request {
     }
 
     /// Bucket and key, for addresses of the form `/bucket/key`.
-    #[must_use]
     pub(crate) fn bucket_and_key(&self) -> (String, String) {
         let path = self.path();
         let path = path.trim_start_matches('/');
@@ -56,7 +48,6 @@ impl Request {
 /// A response. It may be cut in the middle of its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
     /// All headers except the content length.
     pub headers: HeaderMap,
@@ -67,14 +58,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without a body.
-    #[must_use]
     pub fn new(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new(), cut: false }
     }
 
-    /// Adds a body of that media type.
-    #[must_use]
     pub(crate) fn with_body(mut self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         self.body = body.into();
@@ -82,7 +69,6 @@ impl Answer {
     }
 
     /// Adds a header. A header that HTTP does not allow is left out.
-    #[must_use]
     pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
             self.headers.append(name, value);
@@ -91,7 +77,6 @@ impl Answer {
     }
 
     /// An error as S3 and Google write it.
-    #[must_use]
     pub(crate) fn error(status: StatusCode, code: &str) -> Self {
         let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message/></Error>");
         Self::new(status).with_body("application/xml", body)

@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::Request;
 use crate::credentials;
 
-/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Reads an object.
     Get,
-    /// Reads an object's headers.
     Head,
     /// Writes an object unconditionally.
     Put,
@@ -22,17 +19,13 @@ pub enum Kind {
     Update,
     /// Deletes an object, under a condition or not.
     Delete,
-    /// Lists objects.
     List,
     /// Asks a metadata service, STS or a token endpoint.
     Credentials,
-    /// Anything else.
     Other,
 }
 
 impl Kind {
-    /// The kind of a request.
-    #[must_use]
     pub fn of(request: &Request) -> Self {
         if credentials::is_exchange(request) {
             return Self::Credentials;
@@ -52,8 +45,6 @@ impl Kind {
         }
     }
 
-    /// Whether such a request changes an object.
-    #[must_use]
     pub fn writes(self) -> bool {
         matches!(self, Self::Put | Self::Claim | Self::Update | Self::Delete)
     }

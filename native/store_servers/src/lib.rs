@@ -14,6 +14,7 @@
 //!
 //! There is one bucket, [`BUCKET`]. Signatures are not checked. For tests and measurements only; it listens on 127.0.0.1.
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 mod backend;
 mod bucket;

@@ -31,7 +31,6 @@ pub struct Rule {
     pub for_ms: Option<u64>,
     /// Only for a path with a successful write within this many milliseconds before.
     pub within_ms: Option<u64>,
-    /// Milliseconds by which the request is delayed.
     pub delay_ms: u64,
     /// Whether the request waits until [`Script::release`].
     pub hold: bool,
@@ -41,25 +40,19 @@ pub struct Rule {
     pub strip: Vec<String>,
     /// Headers that are removed from the response.
     pub strip_answer: Vec<String>,
-    /// The response for the client.
     pub then: Then,
 }
 
-/// The response that a client gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
     /// The server's answer.
     #[default]
     Pass,
-    /// This answer.
     Answer {
-        /// The status.
         status: u16,
-        /// Names and values.
         #[serde(default)]
         headers: Vec<(String, String)>,
-        /// The body.
         #[serde(default)]
         body: String,
     },
@@ -72,38 +65,27 @@ pub enum Then {
 }
 
 impl Rule {
-    /// A rule for requests of a kind.
-    #[must_use]
     pub fn on(kind: Kind) -> Self {
         Self { on: vec![kind], ..Self::default() }
     }
 
-    /// Answers with this status and body.
-    #[must_use]
     pub fn answer(self, status: u16, body: &str) -> Self {
         Self { then: Then::Answer { status, headers: Vec::new(), body: body.to_owned() }, ..self }
     }
 
-    /// Answers with an error as S3 and Google write it.
-    #[must_use]
     pub fn error(self, status: u16, code: &str) -> Self {
         self.answer(status, &format!("<Error><Code>{code}</Code></Error>"))
     }
 
-    /// Ends the connection.
-    #[must_use]
     pub fn cut(self) -> Self {
         Self { then: Then::Cut, ..self }
     }
 
     /// Has the server apply the request first.
-    #[must_use]
     pub fn applied(self) -> Self {
         Self { applied: true, ..self }
     }
 
-    /// Applies to that many requests.
-    #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
     }
@@ -117,9 +99,7 @@ impl Rule {
 /// One request, as it came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Seen {
-    /// What it asked for.
     pub kind: Kind,
-    /// GET, PUT, ...
     pub method: String,
     /// Path and query, as sent.
     pub path: String,
@@ -129,14 +109,12 @@ pub struct Seen {
     pub rule: Option<usize>,
 }
 
-/// What has happened since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Requests under way.
     pub open: u64,
     /// Requests that wait for [`Script::release`].
     pub held: u64,
-    /// Requests by kind.
     pub kinds: BTreeMap<Kind, u64>,
     /// Requests by rule, in the order of [`Script::set`].
     pub rules: Vec<u64>,
@@ -193,7 +171,6 @@ impl Script {
         self.inner().seen.drain(..).collect()
     }
 
-    /// What has happened since the start.
     pub fn counts(&self) -> Counts {
         self.inner().counts.clone()
     }

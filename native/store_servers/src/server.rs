@@ -42,9 +42,6 @@ struct State {
 
 impl Server {
     /// Starts a server on the current runtime.
-    ///
-    /// # Errors
-    /// There is no port to listen on.
     pub async fn start(backend: Backend) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let endpoint = format!("http://{}{}", listener.local_addr()?, backend.path());
@@ -54,13 +51,10 @@ impl Server {
     }
 
     /// Where clients connect.
-    #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The script: rules and recorded requests.
-    #[must_use]
     pub fn script(&self) -> &Script {
         &self.state.script
     }

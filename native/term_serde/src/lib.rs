@@ -17,6 +17,7 @@
 //! - A float is also read from an integer. An atom is not a string, and a tuple is not a list.
 //! - An error names the keys that lead to it.
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod error;

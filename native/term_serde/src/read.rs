@@ -14,40 +14,28 @@ use crate::Error;
 
 /// The kind of a term, with its direct parts.
 pub enum Kind<'t, T> {
-    /// An atom.
     Atom(Cow<'t, str>),
     /// An integer that is not negative.
     Unsigned(u64),
-    /// An integer.
     Signed(i64),
-    /// A float.
     Float(f64),
     /// A binary.
     Text(&'t str),
     /// A proper list.
     List(Vec<T>),
-    /// A tuple.
     Tuple(Vec<T>),
-    /// A map.
     Map(Vec<(T, T)>),
 }
 
-/// A term that can be read.
 pub trait ReadTerm<'t>: Copy {
-    /// The kind of the term.
-    ///
-    /// # Errors
-    /// For kinds that are not listed, and for terms that are too large for their reader.
+    /// The kind of the term; an error for other kinds, and for a term that is too large for its reader.
     fn kind(self) -> Result<Kind<'t, Self>, Error>;
 
     /// Whether it is the atom `nil`.
     fn is_nil(self) -> bool;
 }
 
-/// Reads a term.
-///
-/// # Errors
-/// The first part that does not match `V`.
+/// Reads a term. The error names the first part that does not match `V`.
 pub fn from_term<'t, V: Deserialize<'t>, T: ReadTerm<'t>>(term: T) -> Result<V, Error> {
     V::deserialize(Reader(term))
 }

@@ -7,32 +7,24 @@ use serde::ser::{
 
 use crate::Error;
 
-/// Makes terms of one form.
 pub trait MakeTerm: Copy {
-    /// A term.
     type Term;
-    /// An atom.
     fn atom(self, name: &str) -> Self::Term;
     /// An integer that is not negative.
     fn unsigned(self, number: u64) -> Self::Term;
     /// An integer.
     fn signed(self, number: i64) -> Self::Term;
-    /// A float.
     fn float(self, number: f64) -> Self::Term;
     /// A binary.
     fn text(self, text: &str) -> Self::Term;
     /// A proper list.
     fn list(self, elements: Vec<Self::Term>) -> Self::Term;
-    /// A tuple.
     fn tuple(self, elements: Vec<Self::Term>) -> Self::Term;
     /// A map, without a key that occurs twice.
     fn map(self, pairs: Vec<(Self::Term, Self::Term)>) -> Self::Term;
 }
 
-/// Writes a value.
-///
-/// # Errors
-/// For kinds of values that the table of the crate does not list.
+/// Writes a value, if the table of the crate lists its kind.
 pub fn to_term<M: MakeTerm, V: Serialize + ?Sized>(make: M, value: &V) -> Result<M::Term, Error> {
     value.serialize(Writer(make))
 }
@@ -82,6 +74,15 @@ fn none<T>(what: &str) -> Result<T, Error> {
     Err(Error::new(format!("{what} has no term")))
 }
 
+/// Functions for types that are written as a wider one.
+macro_rules! widened {
+    ($($name:ident: $type:ty => $wide:ident),*) => {
+        $(fn $name(self, value: $type) -> Result<M::Term, Error> {
+            self.$wide(value.into())
+        })*
+    };
+}
+
 impl<M: MakeTerm> Serializer for Writer<M> {
     type Ok = M::Term;
     type Error = Error;
@@ -96,32 +97,16 @@ impl<M: MakeTerm> Serializer for Writer<M> {
     fn serialize_bool(self, value: bool) -> Result<M::Term, Error> {
         Ok(self.0.atom(if value { "true" } else { "false" }))
     }
-    fn serialize_i8(self, value: i8) -> Result<M::Term, Error> {
-        self.serialize_i64(value.into())
-    }
-    fn serialize_i16(self, value: i16) -> Result<M::Term, Error> {
-        self.serialize_i64(value.into())
-    }
-    fn serialize_i32(self, value: i32) -> Result<M::Term, Error> {
-        self.serialize_i64(value.into())
+    widened! {
+        serialize_i8: i8 => serialize_i64, serialize_i16: i16 => serialize_i64, serialize_i32: i32 => serialize_i64,
+        serialize_u8: u8 => serialize_u64, serialize_u16: u16 => serialize_u64, serialize_u32: u32 => serialize_u64,
+        serialize_f32: f32 => serialize_f64
     }
     fn serialize_i64(self, value: i64) -> Result<M::Term, Error> {
         Ok(self.0.signed(value))
     }
-    fn serialize_u8(self, value: u8) -> Result<M::Term, Error> {
-        self.serialize_u64(value.into())
-    }
-    fn serialize_u16(self, value: u16) -> Result<M::Term, Error> {
-        self.serialize_u64(value.into())
-    }
-    fn serialize_u32(self, value: u32) -> Result<M::Term, Error> {
-        self.serialize_u64(value.into())
-    }
     fn serialize_u64(self, value: u64) -> Result<M::Term, Error> {
         Ok(self.0.unsigned(value))
-    }
-    fn serialize_f32(self, value: f32) -> Result<M::Term, Error> {
-        self.serialize_f64(value.into())
     }
     fn serialize_f64(self, value: f64) -> Result<M::Term, Error> {
         Ok(self.0.float(value))

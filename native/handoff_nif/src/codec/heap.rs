@@ -121,7 +121,6 @@ impl<'a> Heap<'a> {
         (unsafe { sys::enif_get_int64(self.env, term.0, &raw mut integer) } != 0).then_some(integer)
     }
 
-    /// A float.
     #[inline]
     pub fn float(self, term: Handle<'a>) -> Option<f64> {
         let mut float = 0.0;
@@ -138,7 +137,6 @@ impl<'a> Heap<'a> {
         found.then(|| (Handle::new(head), Handle::new(tail)))
     }
 
-    /// Whether it is an atom.
     #[inline]
     pub fn is_atom(self, term: Handle<'a>) -> bool {
         // SAFETY: see the top of this file.
@@ -185,7 +183,6 @@ impl<'a> Heap<'a> {
         found.then(|| Handle::new(value))
     }
 
-    /// The elements of a tuple.
     pub fn elements(self, term: Handle<'a>) -> Option<&'a [Handle<'a>]> {
         let (mut arity, mut elements) = (0, std::ptr::null());
         // SAFETY: on success the VM says where the elements are and how many; a handle is a term and nothing else.
@@ -225,7 +222,6 @@ impl<'a> Heap<'a> {
         Handle::new(unsafe { sys::enif_make_sub_binary(self.env, binary.0, at, len) })
     }
 
-    /// An integer.
     #[inline]
     pub fn make_integer(self, integer: i64) -> Handle<'a> {
         // SAFETY: see the top of this file.

@@ -31,10 +31,8 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The profile that the environment names, or the default one. It may be empty.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if a file cannot be read, or a profile is named that is in none.
+    /// The profile that the environment names, or the default one. It may be empty. A file that cannot be
+    /// read and a named profile that is in no file are errors.
     pub(super) fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Profile, Error> {
         let named = variable("AWS_PROFILE").filter(|name| !name.is_empty());
         let name = named.clone().unwrap_or_else(|| "default".to_owned());
@@ -61,10 +59,8 @@ impl Profile {
         self.settings.get(setting).map(String::as_str)
     }
 
-    /// The credentials of the profile, each as its option and its value; empty if the profile has none.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the profile uses an unsupported way to get credentials.
+    /// The credentials of the profile, each as its option and its value; empty if the profile has none, an
+    /// error if it uses an unsupported way to get them.
     pub(super) fn credentials(&self) -> Result<Vec<(&'static str, &str)>, Error> {
         let all = |names: &[(&'static str, &str)]| {
             names.iter().map(|(option, setting)| Some((*option, self.get(setting)?))).collect::<Option<Vec<_>>>()
